@@ -1,0 +1,454 @@
+"""How a group moves an array: on a grid, or on the entries of a vector.
+
+Every element that maps a grid onto itself is an exact index permutation; other rotations are
+resampled, and are then no exact action: φ(g₂, φ(g₁, x)) differs from φ(g₂g₁, x).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import Group
+
+__all__ = [
+    "Action",
+    "GridAction",
+    "Interpolation",
+    "Matrices",
+    "Motion",
+    "Permutation",
+    "Trivial",
+    "disk_mask",
+    "grid_action",
+    "motion",
+    "orbit",
+]
+
+Interpolation = Literal["bilinear", "nearest", "bicubic"]
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+
+#: Two actions of an element count as equal within this (spec: the kernel of the action).
+IDENTITY_TOLERANCE = 1e-6
+
+
+class Action(Protocol):
+    """An action of a group on arrays: what φ_Y of eq. (1) needs to be."""
+
+    @property
+    def group(self) -> Group:
+        """The acting group."""
+
+    @property
+    def name(self) -> str:
+        """How the report calls the action."""
+
+    def exact(self) -> tuple[bool, ...]:
+        """Per element, whether it acts without resampling."""
+
+    def kernel(self) -> tuple[int, ...]:
+        """Indices of ker(φ_Y), the elements that act as the identity."""
+
+    def apply(self, g: int, y: F64) -> F64:
+        """Move the last axes of ``y`` by element ``g``."""
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What an element does to the plane: rotate, then mirror, then shift.
+
+    Parameters
+    ----------
+    degrees : Fraction
+        Rotation angle in degrees, counter-clockwise as displayed, 0 ≤ degrees < 360.
+    mirror : {"", "h", "v"}
+        Left-right or up-down mirror after the rotation.
+    shift : tuple of two Fraction
+        Shift down and right, in fractions of height and width.
+    """
+
+    degrees: Fraction = Fraction(0)
+    mirror: str = ""
+    shift: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0))
+
+
+def motion(group: Group, g: int) -> Motion:
+    """Return how element ``g`` of a named group moves the plane.
+
+    Parameters
+    ----------
+    group : Group
+        A group made by :func:`onnx_geed.groups.parse_group`.
+    g : int
+        Index of the element.
+
+    Returns
+    -------
+    Motion
+
+    Raises
+    ------
+    GeedError
+        If the group is not one of the named ones, so that no action on images is known.
+    """
+    name, element = group.name, group.elements[g]
+    if match := re.fullmatch(r"([CD])(\d+)", name):
+        turn = re.fullmatch(r"(e|s)?(?:r(\d+))?", element)
+        assert turn is not None
+        degrees = Fraction(360 * int(turn[2] or 0), int(match[2]))
+        return Motion(degrees, "h" if turn[1] == "s" else "")
+    if name in ("flip-h", "flip-v"):
+        return Motion(mirror=name[-1] if g else "")
+    if match := re.fullmatch(r"shift(\d+)x(\d+)", name):
+        i, j = divmod(g, int(match[2]))
+        return Motion(shift=(Fraction(i, int(match[1])), Fraction(j, int(match[2]))))
+    raise GeedError(
+        f"group {name} has no known action on images: take C<n>, D<n>, flip-h, flip-v or "
+        "shift<a>x<b>, or pass an action of your own"
+    )
+
+
+@dataclass(frozen=True)
+class GridAction:
+    """A group acting on the last two axes of an array, optionally permuting channels too.
+
+    Made by :func:`grid_action`. Element g first resamples by base ``base_of[g]`` (0: not at all),
+    then gathers by ``permutation[g]``; all rotations that differ by quarter turns share a base on
+    a square grid.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    shape : tuple of int
+        Height and width.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        Resampling of the elements that are not exact.
+    index : ndarray of int32, shape (B, H·W, T)
+        Pixels that output pixel p of base b + 1 reads.
+    weight : ndarray of float64, shape (B, H·W, T)
+        Their weights; 0 outside the grid.
+    base_of : ndarray of int32, shape (n,)
+        Base of each element; 0 is the unresampled map.
+    permutation : ndarray of int32, shape (n, H·W)
+        ``out[p] = base[permutation[g, p]]``.
+    channels : ndarray of int64, shape (n, C), optional
+        Channel table: channel c of the result is channel ``channels[g, c]``, moved.
+    """
+
+    group: Group
+    shape: tuple[int, int]
+    interpolation: Interpolation
+    index: I32 = field(repr=False, compare=False)
+    weight: F64 = field(repr=False, compare=False)
+    base_of: I32 = field(repr=False, compare=False)
+    permutation: I32 = field(repr=False, compare=False)
+    channels: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """``grid``, or ``grid+channels`` with a channel table."""
+        return "grid" if self.channels is None else "grid+channels"
+
+    def exact(self) -> tuple[bool, ...]:
+        """Per element, whether it maps the grid onto itself."""
+        return tuple(bool(base == 0) for base in self.base_of)
+
+    def kernel(self) -> tuple[int, ...]:
+        """Elements that move neither pixel nor channel, within 1e-6."""
+        return tuple(g for g in range(self.group.order) if self._is_identity(g))
+
+    def _is_identity(self, g: int) -> bool:
+        if self.channels is not None and np.any(
+            self.channels[g] != np.arange(self.channels.shape[1])
+        ):
+            return False
+        here = np.arange(self.permutation.shape[1], dtype=np.int32)
+        if self.base_of[g] == 0:
+            return bool(np.array_equal(self.permutation[g], here))
+        base, rows = int(self.base_of[g]) - 1, self.permutation[g]
+        index, weight = self.index[base][rows], self.weight[base][rows]
+        stays = index == here[:, None]
+        on = np.where(stays, weight, 0.0).sum(axis=1)
+        off = np.where(stays, 0.0, np.abs(weight)).sum(axis=1)
+        return bool(
+            np.abs(on - 1).max() <= IDENTITY_TOLERANCE and off.max() <= IDENTITY_TOLERANCE
+        )
+
+    def apply(self, g: int, y: F64) -> F64:
+        """Move ``y`` (..., [C,] H, W) by element ``g``, in float64."""
+        flat = np.asarray(y, dtype=np.float64).reshape(*y.shape[:-2], -1)
+        if self.channels is not None:
+            flat = flat[..., self.channels[g], :]
+        if base := int(self.base_of[g]):
+            index, weight = self.index[base - 1], self.weight[base - 1]
+            flat = sum(weight[:, t] * flat[..., index[:, t]] for t in range(weight.shape[1]))
+        return flat[..., self.permutation[g]].reshape(y.shape)
+
+
+def orbit(action: GridAction, x: F32, out: F32 | None = None) -> F32:
+    """Return the orbit Gx of a sample, identity first.
+
+    Parameters
+    ----------
+    action : GridAction
+        The input's action.
+    x : ndarray of float32, shape (..., H, W)
+        One sample, channels before the grid.
+    out : ndarray of float32, shape (n, ..., H, W), optional
+        Where to write.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, ..., H, W)
+
+    Raises
+    ------
+    GeedError
+        If the sample's grid is not the action's.
+    """
+    from onnx_geed import kernels
+
+    if x.shape[-2:] != action.shape:
+        raise GeedError(f"the action is for grids of {action.shape}, the sample is {x.shape}")
+    if out is None:
+        out = np.empty((action.group.order, *x.shape), dtype=np.float32)
+    area = action.shape[0] * action.shape[1]
+    flat = np.ascontiguousarray(x, dtype=np.float32).reshape(-1, area)
+    # A view, not a copy: every caller's buffer is contiguous.
+    target = out.reshape(action.group.order, -1, area)
+    kernels.orbit(
+        flat, action.index, action.weight, action.base_of, action.permutation, target
+    )
+    return out
+
+
+@functools.lru_cache(maxsize=64)
+def grid_action(
+    group: Group, height: int, width: int, interpolation: Interpolation = "bilinear"
+) -> GridAction:
+    """Return a group's action on an H×W grid.
+
+    Parameters
+    ----------
+    group : Group
+        A named group.
+    height, width : int
+        Size of the grid in pixels.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        Resampling of rotations that do not map the grid onto itself.
+
+    Returns
+    -------
+    GridAction
+
+    Raises
+    ------
+    GeedError
+        If the group has no known action on images.
+        If a shift does not divide the grid.
+
+    Notes
+    -----
+    Choice: the centre is ((H−1)/2, (W−1)/2); a neighbour outside the grid counts as zero; on a
+    square grid the rotation by θ ≥ 90° is the quarter turn of the rotation by θ mod 90°.
+    """
+    area = height * width
+    numbers = np.arange(area, dtype=np.int32).reshape(height, width)
+    angles: dict[Fraction, int] = {}
+    base_of, permutation = [], []
+    for g in range(group.order):
+        move = motion(group, g)
+        quarters, rest = divmod(move.degrees, 90)
+        if height != width and not (rest == 0 and quarters % 2 == 0):
+            quarters, rest = 0, move.degrees
+        turned = np.rot90(numbers, int(quarters))
+        if move.mirror:
+            turned = turned[:, ::-1] if move.mirror == "h" else turned[::-1]
+        down, right = _whole_shift(group, move, height, width)
+        turned = np.roll(turned, (down, right), axis=(0, 1))
+        base_of.append(angles.setdefault(rest, len(angles) + 1) if rest else 0)
+        permutation.append(turned.ravel())
+    tables = [_rotation_table(height, width, float(a), interpolation) for a in angles]
+    taps = {"nearest": 1, "bilinear": 4, "bicubic": 16}[interpolation]
+    index = np.array([t[0] for t in tables], dtype=np.int32).reshape(-1, area, taps)
+    weight = np.array([t[1] for t in tables], dtype=np.float64).reshape(-1, area, taps)
+    return GridAction(
+        group,
+        (height, width),
+        interpolation,
+        index,
+        weight,
+        np.array(base_of, dtype=np.int32),
+        np.array(permutation, dtype=np.int32),
+    )
+
+
+def _whole_shift(group: Group, move: Motion, height: int, width: int) -> tuple[int, int]:
+    down, right = move.shift[0] * height, move.shift[1] * width
+    if down.denominator != 1 or right.denominator != 1:
+        raise GeedError(
+            f"group {group.name} does not divide a grid of {height}×{width}: take a shift group "
+            "whose numbers divide height and width"
+        )
+    return int(down), int(right)
+
+
+def _rotation_table(
+    height: int, width: int, degrees: float, interpolation: Interpolation
+) -> tuple[I32, F64]:
+    """Pixels and weights with which each output pixel of a rotation reads its source."""
+    cos, sin = _cos_sin(degrees)
+    cy, cx = (height - 1) / 2, (width - 1) / 2
+    dy, dx = np.mgrid[:height, :width].astype(np.float64)
+    dy, dx = dy - cy, dx - cx
+    x = (cx + dx * cos - dy * sin).ravel()
+    y = (cy + dx * sin + dy * cos).ravel()
+    if interpolation == "nearest":
+        # Rounded first, so that a tie is a tie whatever the sine's last bit; ties go up.
+        x, y = np.floor(np.round(x, 9) + 0.5), np.floor(np.round(y, 9) + 0.5)
+        offsets, weigh = (0,), _at_zero
+    elif interpolation == "bilinear":
+        offsets, weigh = (0, 1), _hat
+    else:
+        offsets, weigh = (-1, 0, 1, 2), _cubic
+    x0, y0 = np.floor(x), np.floor(y)
+    index, weight = [], []
+    for i in offsets:
+        for j in offsets:
+            row, column = y0 + i, x0 + j
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index.append(np.where(inside, row * width + column, 0).astype(np.int32))
+            weight.append(np.where(inside, weigh(y - row) * weigh(x - column), 0.0))
+    return np.stack(index, axis=1), np.stack(weight, axis=1)
+
+
+def _cos_sin(degrees: float) -> tuple[float, float]:
+    """Cosine and sine, exact at multiples of 90°."""
+    exact = {0.0: (1.0, 0.0), 90.0: (0.0, 1.0), 180.0: (-1.0, 0.0), 270.0: (0.0, -1.0)}
+    return exact.get(degrees) or (math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
+
+
+def _at_zero(t: F64) -> F64:
+    return (t == 0).astype(np.float64)
+
+
+def _hat(t: F64) -> F64:
+    return np.maximum(0.0, 1.0 - np.abs(t))
+
+
+def _cubic(t: F64, a: float = -0.75) -> F64:
+    """Keys' cubic convolution; a = −0.75 is what PyTorch and ONNX GridSample take."""
+    t = np.abs(t)
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+    return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
+
+
+def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
+    """Return the pixels inside the disk dx² + dy² ≤ (min(H, W)/2)².
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the grid in pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (H, W)
+    """
+    dy = np.arange(height)[:, None] - (height - 1) / 2
+    dx = np.arange(width)[None, :] - (width - 1) / 2
+    mask: NDArray[np.bool_] = dx * dx + dy * dy <= (min(height, width) / 2) ** 2
+    return mask
+
+
+@dataclass(frozen=True)
+class Trivial:
+    """The trivial action, gy = y: equivariance under it is invariance."""
+
+    group: Group
+    name: str = "trivial"
+
+    def exact(self) -> tuple[bool, ...]:
+        """All elements."""
+        return (True,) * self.group.order
+
+    def kernel(self) -> tuple[int, ...]:
+        """All elements."""
+        return tuple(range(self.group.order))
+
+    def apply(self, g: int, y: F64) -> F64:
+        """Return ``y`` itself."""
+        return y
+
+
+@dataclass(frozen=True)
+class Permutation:
+    """A permutation of the entries of a vector: ``out[c] = in[table[g, c]]``.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    table : ndarray of int64, shape (n, k)
+        One row an element.
+    """
+
+    group: Group
+    table: NDArray[np.int64] = field(repr=False, compare=False)
+    name: str = "permutation"
+
+    def exact(self) -> tuple[bool, ...]:
+        """All elements."""
+        return (True,) * self.group.order
+
+    def kernel(self) -> tuple[int, ...]:
+        """Elements whose row leaves every entry in place."""
+        here = np.arange(self.table.shape[1])
+        return tuple(int(g) for g in np.flatnonzero((self.table == here).all(axis=1)))
+
+    def apply(self, g: int, y: F64) -> F64:
+        """Gather the last axis of ``y``."""
+        return y[..., self.table[g]]
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """A representation given by matrices: ``out = matrices[g] @ in``.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    matrices : ndarray of float64, shape (n, k, k)
+        One matrix an element.
+    """
+
+    group: Group
+    matrices: F64 = field(repr=False, compare=False)
+    name: str = "matrices"
+
+    def exact(self) -> tuple[bool, ...]:
+        """All elements."""
+        return (True,) * self.group.order
+
+    def kernel(self) -> tuple[int, ...]:
+        """Elements whose matrix is the identity within 1e-6."""
+        away = np.abs(self.matrices - np.eye(self.matrices.shape[1])).max(axis=(1, 2))
+        return tuple(int(g) for g in np.flatnonzero(away <= IDENTITY_TOLERANCE))
+
+    def apply(self, g: int, y: F64) -> F64:
+        """Multiply the last axis of ``y``."""
+        moved: F64 = np.einsum("ij,...j->...i", self.matrices[g], y)
+        return moved

@@ -1,0 +1,492 @@
+"""G-EED, eq. (2) to (6): the deviations of orbits, and the normaliser M.
+
+Arrays of activations are ``(N, |G|, ...)``: axis 0 samples, axis 1 group elements, identity first.
+:func:`channel_cos`, :func:`latent_l2`, :func:`latent_cos`, :func:`softmax_kl` and :func:`output_l2`
+take such arrays and return deviations ``(N, |G|)``; their mean is eq. (4). A :class:`Measure` is the
+same thing bound to a tensor, and :func:`orbit_deviations` reduces one orbit at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from onnx_geed import kernels
+from onnx_geed.actions import Action, GridAction, Matrices, Permutation, Trivial, disk_mask
+from onnx_geed.errors import GeedError, nearest
+from onnx_geed.groups import Group
+
+__all__ = [
+    "MEASURES",
+    "Measure",
+    "ProbabilityError",
+    "channel_cos",
+    "channel_sums",
+    "channel_sums_of_orbit",
+    "cosines_of_sums",
+    "latent_cos",
+    "latent_l2",
+    "log_probabilities",
+    "normaliser",
+    "orbit_deviations",
+    "output_l2",
+    "softmax_kl",
+]
+
+F64 = NDArray[np.float64]
+Support = Literal["full", "disk"]
+OutputKind = Literal["logits", "probabilities"]
+
+#: Names of the measures, in the order of the report.
+MEASURES = ("channel-cos", "latent-l2", "latent-cos", "softmax-kl", "output-l2")
+
+
+class ProbabilityError(GeedError):
+    """A positive probability stands against zero; the caller knows the sample's name."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A named deviation m on a named tensor with a named output action φ_Y.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`MEASURES`.
+    layer : str
+        Name of the tensor.
+    action : Action
+        The output action φ_Y.
+    support : {"full", "disk"}
+        Pixels that ``channel-cos`` compares.
+    kind : {"logits", "probabilities"}
+        What ``softmax-kl`` reads.
+
+    Raises
+    ------
+    GeedError
+        If no measure has that name.
+        If ``channel-cos`` is given an action that is not one on a grid, or a latent measure one
+        that is not trivial, or another measure one on a grid.
+        If ``softmax-kl`` is given matrices, which do not keep probabilities.
+    """
+
+    name: str
+    layer: str
+    action: Action
+    support: Support = "full"
+    kind: OutputKind = "logits"
+    kernel: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.name not in MEASURES:
+            raise GeedError(
+                f"no measure is called {self.name!r}: there are {', '.join(MEASURES)}."
+                f"{nearest(self.name, MEASURES)}"
+            )
+        grid = isinstance(self.action, GridAction)
+        wrong = (self.name == "channel-cos") != grid
+        wrong |= self.name.startswith("latent") and not isinstance(self.action, Trivial)
+        wrong |= self.name == "softmax-kl" and isinstance(self.action, Matrices)
+        if wrong:
+            raise GeedError(
+                f"{self.name} on {self.layer}: does not go with the output action "
+                f"{self.action.name!r}: channel-cos takes the input's own action on a grid, latent "
+                "measures the trivial one, softmax-kl trivial or permutation, output-l2 any of a "
+                "vector"
+            )
+        object.__setattr__(self, "kernel", self.action.kernel())
+
+
+def orbit_deviations(
+    measure: Measure, y: NDArray[Any], members: Sequence[int] | None = None
+) -> tuple[F64, F64]:
+    """Return m(f(gx), φ_Y(g) f̂(x)) for the orbit of one sample.
+
+    Parameters
+    ----------
+    measure : Measure
+        What is measured.
+    y : ndarray, shape (n, C, H, W) or (n, k)
+        f(gx), finite; logits or probabilities for ``softmax-kl``.
+    members : sequence of int, optional
+        Elements of a subgroup that takes the place of G, identity first; all by default.
+
+    Returns
+    -------
+    deviations : ndarray of float64, shape (n,) or (len(members),)
+        One an element; nats for ``softmax-kl``.
+    zero_pairs : ndarray of float64, shape as ``deviations``
+        Share of cosines taken between two zero vectors.
+
+    Raises
+    ------
+    ProbabilityError
+        If a probability is positive where the reference's is zero.
+
+    Notes
+    -----
+    Inner summand of eq. (4), with f̂ of eq. (2): the mean over ker(φ_Y), here over those of its
+    elements that are ``members``.
+    """
+    chosen = list(range(len(y)) if members is None else members)
+    kernel = [g for g in measure.kernel if g in set(chosen)]
+    if measure.name == "channel-cos":
+        assert isinstance(measure.action, GridAction)
+        sums = _orbit_sums(y, measure.action, kernel, measure.support)
+        return cosines_of_sums(sums[chosen])
+    if measure.name == "softmax-kl":
+        return _orbit_divergences(y, measure, kernel, chosen)
+    points = np.ascontiguousarray(y[chosen], dtype=np.float64)
+    centre = np.asarray(y, dtype=np.float64)[kernel].mean(axis=0)  # eq. (2)
+    references = np.stack([measure.action.apply(g, centre) for g in chosen])
+    out, zeros = np.empty(len(chosen)), np.zeros(len(chosen))
+    if measure.name == "latent-cos":
+        kernels.cosine_deviations(points, references, out)
+        zeros = np.logical_not(points.any(axis=1) | references.any(axis=1)).astype(np.float64)
+    else:
+        kernels.euclidean_deviations(points, references, out)
+    return out, zeros
+
+
+def _orbit_sums(y: NDArray[Any], action: GridAction, kernel: list[int], support: Support) -> F64:
+    n, channels = y.shape[:2]
+    flat = np.ascontiguousarray(y, dtype=np.float32).reshape(n, channels, -1)
+    if len(kernel) == 1:
+        reference = flat[kernel[0]]
+    else:
+        reference = flat[kernel].mean(axis=0, dtype=np.float64).astype(np.float32)  # eq. (2)
+    here = np.tile(np.arange(channels, dtype=np.int32), (n, 1))
+    # The table says where a channel comes from; the loop over sources asks where it goes.
+    target = here if action.channels is None else np.argsort(action.channels).astype(np.int32)
+    pixels = np.arange(flat.shape[2], dtype=np.int32)
+    if support == "disk":
+        pixels = pixels[disk_mask(*action.shape).ravel()]
+    out = np.empty((n, channels, 3))
+    kernels.channel_sums(
+        flat,
+        reference,
+        target,
+        action.index,
+        action.weight,
+        action.base_of,
+        action.permutation,
+        pixels,
+        out,
+    )
+    return out
+
+
+def channel_sums_of_orbit(measure: Measure, y: NDArray[Any]) -> F64:
+    """Return the three sums behind eq. (5) for the orbit of one sample.
+
+    Parameters
+    ----------
+    measure : Measure
+        A ``channel-cos`` measure.
+    y : ndarray of float32, shape (n, C, H, W)
+        f(gx).
+
+    Returns
+    -------
+    ndarray of float64, shape (n, C, 3)
+        As :func:`channel_sums` returns for many.
+    """
+    assert isinstance(measure.action, GridAction)
+    return _orbit_sums(y, measure.action, list(measure.kernel), measure.support)
+
+
+def cosines_of_sums(sums: F64) -> tuple[F64, F64]:
+    """Return eq. (5)'s m from its three sums.
+
+    Parameters
+    ----------
+    sums : ndarray of float64, shape (..., C, 3)
+        Σ u·v, Σ u², Σ v² of each channel.
+
+    Returns
+    -------
+    deviations : ndarray of float64, shape (...)
+        −(1/C) Σ_c cos, in [−1, 1].
+    zero_pairs : ndarray of float64, shape (...)
+        Share of channels that are zero in both maps.
+
+    Notes
+    -----
+    Choice: the cosine of two zero vectors is 1, of one zero vector and another 0.
+    """
+    ab, aa, bb = np.moveaxis(sums, -1, 0)
+    both, either = (aa == 0) & (bb == 0), (aa == 0) | (bb == 0)
+    cosine = np.clip(ab / np.sqrt(np.where(either, 1.0, aa * bb)), -1.0, 1.0)
+    cosine = np.where(both, 1.0, np.where(either, 0.0, cosine))
+    return -cosine.mean(axis=-1), both.mean(axis=-1)
+
+
+def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
+    """Return log-probabilities of a model's outputs, in float64.
+
+    Parameters
+    ----------
+    y : array_like, shape (..., n)
+        Logits or probabilities; n = 1 is the two-class case of a single logit or Sigmoid.
+    kind : {"logits", "probabilities"}
+        Which of the two.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., max(n, 2))
+        Natural logarithms; −inf where a probability is zero. The two-class case gives
+        (log(1 − p), log p).
+    """
+    values = np.asarray(y, dtype=np.float64)
+    if kind == "probabilities":
+        if values.shape[-1] == 1:
+            values = np.concatenate([1.0 - values, values], axis=-1)
+        with np.errstate(divide="ignore"):
+            return np.log(np.maximum(values, 0.0))
+    if values.shape[-1] == 1:
+        values = np.concatenate([np.zeros_like(values), values], axis=-1)
+    rows = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+    out = np.empty_like(rows)
+    kernels.softmax_logs(rows, out)
+    return out.reshape(values.shape)
+
+
+def _orbit_divergences(
+    y: NDArray[Any], measure: Measure, kernel: list[int], chosen: list[int]
+) -> tuple[F64, F64]:
+    logs = log_probabilities(y, measure.kind)
+    # log f̂, eq. (2), by log-sum-exp; a class of probability zero on the whole kernel stays −inf.
+    top = np.maximum(logs[kernel].max(axis=0), np.finfo(np.float64).min)
+    with np.errstate(divide="ignore"):
+        centre = np.log(np.exp(logs[kernel] - top).sum(axis=0)) + top - np.log(len(kernel))
+    references = np.stack([measure.action.apply(g, centre) for g in chosen])
+    out = np.empty(len(chosen))
+    kernels.divergences(np.ascontiguousarray(logs[chosen]), references, out)
+    if not np.isfinite(out).all():
+        element = measure.action.group.elements[chosen[int(np.argmin(np.isfinite(out)))]]
+        raise ProbabilityError(
+            f"{measure.layer}: under element {element} a class has a positive probability where "
+            "the reference's is zero, so the divergence is infinite; measure the logits instead "
+            "(--output, --output-kind logits)"
+        )
+    return out, np.zeros(len(chosen))
+
+
+def normaliser(measure: str, points: ArrayLike) -> float | None:
+    """Return M of eq. (6).
+
+    Parameters
+    ----------
+    measure : {"latent-l2", "latent-cos"}
+        Which mean to take.
+    points : array_like, shape (n, k)
+        Identity-element latents of distinct samples.
+
+    Returns
+    -------
+    float or None
+        Mean distance or mean cosine over unordered pairs of distinct points; ``None`` for fewer
+        than two points.
+
+    Raises
+    ------
+    GeedError
+        If the measure has no normaliser.
+    """
+    if measure not in ("latent-l2", "latent-cos"):
+        raise GeedError(f"{measure} has no normaliser; latent-l2 and latent-cos have one")
+    rows = np.ascontiguousarray(points, dtype=np.float64)
+    if len(rows) < 2:
+        return None
+    mean = kernels.pairwise_euclidean if measure == "latent-l2" else kernels.pairwise_cosine
+    return float(mean(rows))
+
+
+def channel_sums(activations: ArrayLike, action: GridAction, *, support: Support = "full") -> F64:
+    """Return the three sums behind eq. (5), from which every channelwise value follows.
+
+    Parameters
+    ----------
+    activations : array_like of float32, shape (N, n, C, H, W)
+        f(gx).
+    action : GridAction
+        The input's action on the H×W grid.
+    support : {"full", "disk"}
+        Pixels compared.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n, C, 3)
+        Σ u·v, Σ u², Σ v² with u a channel of f(gx) and v the same channel of φ_Y(g) f̂(x).
+    """
+    maps = _checked(activations, action.group, rank=5)
+    if maps.shape[3:] != action.shape:
+        raise GeedError(f"the action is for a grid of {action.shape}, found {maps.shape[3:]}")
+    if action.channels is not None and action.channels.shape[1] != maps.shape[2]:
+        raise GeedError(
+            f"the channel table is for {action.channels.shape[1]} channels, found {maps.shape[2]}"
+        )
+    kernel = list(action.kernel())
+    return _each(maps, lambda y: _orbit_sums(y, action, kernel, support))
+
+
+def channel_cos(activations: ArrayLike, action: GridAction, *, support: Support = "full") -> F64:
+    """Return deviations of channelwise cosine, eq. (5).
+
+    Parameters
+    ----------
+    activations : array_like of float32, shape (N, n, C, H, W)
+        f(gx).
+    action : GridAction
+        The input's action on the H×W grid, from :func:`onnx_geed.grid_action`; with a channel
+        table, the paper's matched channels.
+    support : {"full", "disk"}
+        Pixels compared.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        In [−1, 1]; −1 where every channel of f(gx) is a positive multiple of that of gf(x).
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+    """
+    return cosines_of_sums(channel_sums(activations, action, support=support))[0]
+
+
+def latent_l2(activations: ArrayLike, group: Group) -> F64:
+    """Return unnormalised deviations of latent L2, eq. (6).
+
+    Parameters
+    ----------
+    activations : array_like, shape (N, n, k)
+        f₁(gx).
+    group : Group
+        The acting group, of order n.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        ‖f₁(gx) − f̂₁(x)‖₂ ≥ 0; divide by :func:`normaliser` for eq. (6).
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+    """
+    return _vector("latent-l2", activations, Trivial(group))
+
+
+def latent_cos(activations: ArrayLike, group: Group) -> F64:
+    """Return unnormalised deviations of latent cosine, eq. (6).
+
+    Parameters
+    ----------
+    activations : array_like, shape (N, n, k)
+        f₁(gx).
+    group : Group
+        The acting group, of order n.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        −cos(f₁(gx), f̂₁(x)) in [−1, 1]; divide by :func:`normaliser` for eq. (6).
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+    """
+    return _vector("latent-cos", activations, Trivial(group))
+
+
+def softmax_kl(
+    activations: ArrayLike, action: Group | Trivial | Permutation, *, kind: OutputKind = "logits"
+) -> F64:
+    """Return deviations of the softmax output: KL(f(gx) ‖ φ_Y(g) f̂(x)).
+
+    Parameters
+    ----------
+    activations : array_like, shape (N, n, classes)
+        Logits or probabilities; one class is the two-class case.
+    action : Group, Trivial or Permutation
+        A group stands for its trivial action.
+    kind : {"logits", "probabilities"}
+        What the array holds; a softmax is applied to logits.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        Nats, ≥ 0; the mean over elements is at most ln n under the trivial action.
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+        If a probability is positive where the reference's is zero.
+    """
+    bound = Trivial(action) if isinstance(action, Group) else action
+    return _vector("softmax-kl", activations, bound, kind)
+
+
+def output_l2(activations: ArrayLike, action: Group | Action) -> F64:
+    """Return deviations ‖f(gx) − φ_Y(g) f̂(x)‖₂ of a vector output, eq. (4).
+
+    Parameters
+    ----------
+    activations : array_like, shape (N, n, k)
+        f(gx).
+    action : Group, Trivial, Permutation or Matrices
+        A group stands for its trivial action.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        ≥ 0, in units of the output.
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+    """
+    return _vector(
+        "output-l2", activations, Trivial(action) if isinstance(action, Group) else action
+    )
+
+
+def _vector(name: str, activations: ArrayLike, action: Action, kind: OutputKind = "logits") -> F64:
+    measure = Measure(name, "activations", action, kind=kind)
+    points = _checked(activations, action.group, rank=3)
+    return _each(points, lambda y: orbit_deviations(measure, y)[0])
+
+
+def _checked(activations: ArrayLike, group: Group, rank: int) -> NDArray[Any]:
+    array = np.asarray(activations)
+    if array.ndim != rank or array.shape[1] != group.order or 0 in array.shape:
+        form = "(N, |G|, C, H, W)" if rank == 5 else "(N, |G|, k)"
+        raise GeedError(
+            f"activations must be {form} with |G| = {group.order} for {group.name}, found "
+            f"{array.shape}"
+        )
+    if array.dtype.kind != "f":
+        raise GeedError(f"activations must be floating point, found {array.dtype}")
+    if not np.isfinite(array).all():
+        sample, element = np.argwhere(~np.isfinite(array))[0][:2]
+        raise GeedError(
+            f"activations hold NaN or infinity: sample {sample}, element {group.elements[element]}"
+        )
+    return array
+
+
+def _each(array: NDArray[Any], reduce: Callable[[NDArray[Any]], F64]) -> F64:
+    """Reduce every orbit, on all cores; the result does not depend on their number."""
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(reduce, array)))

@@ -1,0 +1,251 @@
+"""Compiled loops over one orbit: they compute, and trust their callers to have checked shapes.
+
+float32 in, float64 accumulated, in a fixed order: no result depends on the number of threads, since
+none of these loops is parallel inside. Work is spread by orbits, which needs the lock of the
+interpreter released (``nogil``). Names follow :mod:`onnx_geed.actions`: P pixels of a grid, T taps of
+a resampling, B resamplings ("bases") shared by the elements of a group.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "channel_sums",
+    "cosine_deviations",
+    "divergences",
+    "euclidean_deviations",
+    "fletcher32",
+    "orbit",
+    "pairwise_cosine",
+    "pairwise_euclidean",
+    "softmax_logs",
+]
+
+# `contract` alone lets a*b + c become one instruction; the order of summation stays as written.
+_jit: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(
+    cache=True, nogil=True, fastmath={"contract"}, error_model="numpy"
+)
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I32 = NDArray[np.int32]
+
+# Sums run in this many interleaved lanes, so that the processor adds several pixels at a time
+# without the compiler being allowed to reorder anything.
+_LANES = 8
+
+
+@_jit
+def _resample(plane: F32, index: I32, weight: F64, out: F32) -> None:
+    """Set ``out[p] = Σ_t weight[p, t] plane[index[p, t]]``."""
+    for p in range(index.shape[0]):
+        total = 0.0
+        for t in range(index.shape[1]):
+            total += weight[p, t] * plane[index[p, t]]
+        out[p] = total
+
+
+@_jit
+def orbit(x: F32, index: I32, weight: F64, base_of: I32, permutation: I32, out: F32) -> None:
+    """Fill ``out`` (G, C, P) with the orbit of ``x`` (C, P)."""
+    bases = np.empty((index.shape[0] + 1, x.shape[1]), dtype=np.float32)
+    for c in range(x.shape[0]):
+        bases[0] = x[c]
+        for b in range(index.shape[0]):
+            _resample(x[c], index[b], weight[b], bases[b + 1])
+        for g in range(base_of.shape[0]):
+            source = bases[base_of[g]]
+            for p in range(permutation.shape[1]):
+                out[g, c, p] = source[permutation[g, p]]
+
+
+@_jit
+def _three_sums(a: F32, b: F32, where: I32, out: F64) -> None:
+    """Set ``out`` to Σ a·b', Σ a², Σ b'² with b'[p] = b[where[p]]."""
+    ab = np.zeros(_LANES)
+    aa = np.zeros(_LANES)
+    bb = np.zeros(_LANES)
+    whole = a.shape[0] - a.shape[0] % _LANES
+    for start in range(0, whole, _LANES):
+        for lane in range(_LANES):
+            u = np.float64(a[start + lane])
+            v = np.float64(b[where[start + lane]])
+            ab[lane] += u * v
+            aa[lane] += u * u
+            bb[lane] += v * v
+    for p in range(whole, a.shape[0]):
+        u = np.float64(a[p])
+        v = np.float64(b[where[p]])
+        ab[p - whole] += u * v
+        aa[p - whole] += u * u
+        bb[p - whole] += v * v
+    out[0] = 0.0
+    out[1] = 0.0
+    out[2] = 0.0
+    for lane in range(_LANES):
+        out[0] += ab[lane]
+        out[1] += aa[lane]
+        out[2] += bb[lane]
+
+
+@_jit
+def channel_sums(
+    activations: F32,
+    reference: F32,
+    target: I32,
+    index: I32,
+    weight: F64,
+    base_of: I32,
+    permutation: I32,
+    pixels: I32,
+    out: F64,
+) -> None:
+    """Sums behind eq. (5) for one orbit.
+
+    ``out[g, c]`` becomes Σ u·v, Σ u², Σ v² over ``pixels``, where u is channel c of f(gx),
+    ``activations`` (G, C, P), and v channel c of φ_Y(g) f̂(x), made from ``reference`` (C, P).
+    ``target[g, s]`` is the channel to which g carries channel s.
+    """
+    groups, channels, area = activations.shape
+    everywhere = pixels.shape[0] == area
+    bases = np.empty((index.shape[0] + 1, area), dtype=np.float32)
+    picked = np.empty(pixels.shape[0], dtype=np.float32)
+    where = np.empty(pixels.shape[0], dtype=np.int32)
+    for s in range(channels):
+        bases[0] = reference[s]
+        for b in range(index.shape[0]):
+            _resample(reference[s], index[b], weight[b], bases[b + 1])
+        for g in range(groups):
+            c = target[g, s]
+            if everywhere:
+                _three_sums(activations[g, c], bases[base_of[g]], permutation[g], out[g, c])
+            else:
+                for k in range(pixels.shape[0]):
+                    picked[k] = activations[g, c, pixels[k]]
+                    where[k] = permutation[g, pixels[k]]
+                _three_sums(picked, bases[base_of[g]], where, out[g, c])
+
+
+@_jit
+def _cosine(a: F64, b: F64) -> float:
+    ab = 0.0
+    aa = 0.0
+    bb = 0.0
+    for i in range(a.shape[0]):
+        ab += a[i] * b[i]
+        aa += a[i] * a[i]
+        bb += b[i] * b[i]
+    if aa == 0.0 and bb == 0.0:
+        return 1.0
+    if aa == 0.0 or bb == 0.0:
+        return 0.0
+    # One root of the product: for equal vectors it is exact, so that their cosine is exactly 1.
+    cosine = ab / math.sqrt(aa * bb)
+    return min(1.0, max(-1.0, cosine))
+
+
+@_jit
+def _distance(a: F64, b: F64) -> float:
+    total = 0.0
+    for i in range(a.shape[0]):
+        total += (a[i] - b[i]) * (a[i] - b[i])
+    return math.sqrt(total)
+
+
+@_jit
+def euclidean_deviations(points: F64, references: F64, out: F64) -> None:
+    """Set ``out[g]`` = ‖points[g] − references[g]‖₂."""
+    for g in range(points.shape[0]):
+        out[g] = _distance(points[g], references[g])
+
+
+@_jit
+def cosine_deviations(points: F64, references: F64, out: F64) -> None:
+    """Set ``out[g]`` = −cos(points[g], references[g])."""
+    for g in range(points.shape[0]):
+        out[g] = -_cosine(points[g], references[g])
+
+
+@_jit
+def pairwise_euclidean(points: F64) -> float:
+    """Mean distance over unordered pairs of rows; M of eq. (6)."""
+    total = 0.0
+    for i in range(points.shape[0]):
+        for j in range(i):
+            total += _distance(points[i], points[j])
+    return total / (points.shape[0] * (points.shape[0] - 1) // 2)
+
+
+@_jit
+def pairwise_cosine(points: F64) -> float:
+    """Mean cosine over unordered pairs of rows; M of eq. (6)."""
+    total = 0.0
+    for i in range(points.shape[0]):
+        for j in range(i):
+            total += _cosine(points[i], points[j])
+    return total / (points.shape[0] * (points.shape[0] - 1) // 2)
+
+
+@_jit
+def softmax_logs(logits: F64, out: F64) -> None:
+    """Set ``out`` to log softmax of each row, through log-sum-exp."""
+    for i in range(logits.shape[0]):
+        top = logits[i].max()
+        total = 0.0
+        for c in range(logits.shape[1]):
+            total += math.exp(logits[i, c] - top)
+        shift = top + math.log(total)
+        for c in range(logits.shape[1]):
+            out[i, c] = logits[i, c] - shift
+
+
+@_jit
+def divergences(logs: F64, references: F64, out: F64) -> None:
+    """Set ``out[g]`` = KL(p_g ‖ q_g) in nats, from log-probabilities; 0·log 0 = 0.
+
+    Infinite where some p > 0 stands against q = 0.
+    """
+    for g in range(logs.shape[0]):
+        total = 0.0
+        for c in range(logs.shape[1]):
+            p = math.exp(logs[g, c])
+            if p > 0.0:
+                total += p * (logs[g, c] - references[g, c])
+        # Rounding alone can make the divergence of equal distributions negative.
+        out[g] = max(total, 0.0)
+
+
+@_jit
+def fletcher32(words: NDArray[np.uint16]) -> int:
+    """Fletcher-32 of big-endian 16-bit words as HDF5 computes it; ``words`` as they lie in memory.
+
+    HDF5 folds its two sums into 16 bits as it goes, which is arithmetic modulo 65535 in which a sum
+    other than nothing at all never becomes zero. Exact sums reduced once give the same.
+    """
+    first = np.uint64(0)
+    second = np.uint64(0)
+    modulus = np.uint64(65535)
+    block = 4096
+    for start in range(0, words.shape[0], block):
+        stop = min(start + block, words.shape[0])
+        plain = np.uint64(0)
+        ramp = np.uint64(0)
+        for i in range(start, stop):
+            word = words[i]
+            value = np.uint64(((word & 0xFF) << 8) | (word >> 8))
+            plain += value
+            ramp += value * np.uint64(stop - i)
+        second += first * np.uint64(stop - start) + ramp
+        first += plain
+        if first >= modulus:
+            first = (first - np.uint64(1)) % modulus + np.uint64(1)
+        if second >= modulus:
+            second = (second - np.uint64(1)) % modulus + np.uint64(1)
+    return (second << np.uint64(16)) | first

@@ -1,0 +1,322 @@
+"""The stream: samples, moved by a group and run through a model, orbit by orbit.
+
+A *job* is the unit of work: some whole orbits, numbered from the first, whose rows make whole
+batches. Its boundaries follow the absolute number of the orbit, so that a run that is taken up
+again computes what an unbroken one does. Jobs run side by side, one single-threaded run a core, and
+come back in order.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.actions import GridAction, disk_mask, orbit
+from onnx_geed.data import Samples
+from onnx_geed.errors import GeedError
+from onnx_geed.session import Session
+
+__all__ = [
+    "Feed",
+    "Source",
+    "activations",
+    "identities",
+    "in_order",
+    "job_orbits",
+    "stream",
+]
+
+F32 = NDArray[np.float32]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The value of an input that the group does not act on.
+
+    Parameters
+    ----------
+    values : ndarray
+        One row a sample, one row for all, or the whole value.
+    rows : {"samples", "one", "whole"}
+        Which of these.
+    """
+
+    values: NDArray[Any] = field(repr=False)
+    rows: str
+
+    def batch(self, samples: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows for a batch made of these samples."""
+        if self.rows == "samples":
+            return self.values[samples]
+        if self.rows == "one":
+            return np.repeat(self.values, len(samples), axis=0)
+        return self.values
+
+
+@dataclass(frozen=True)
+class Source:
+    """Samples and what the group does to them.
+
+    Parameters
+    ----------
+    samples : Samples
+        The data, before the action.
+    indices : tuple of int
+        D, in order.
+    action : GridAction
+        The input's action.
+    layout : str
+        The model's input layout.
+    disk : bool
+        Whether samples are masked to the disk before the action.
+    feeds : mapping of str to Feed
+        The other inputs.
+    """
+
+    samples: Samples = field(repr=False)
+    indices: tuple[int, ...]
+    action: GridAction
+    layout: str
+    disk: bool = False
+    feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
+
+    def sample(self, position: int) -> F32:
+        """Sample at a position of D, as the group acts on it."""
+        x = self.samples[self.indices[position]]
+        return np.where(disk_mask(*self.action.shape), x, np.float32(0)) if self.disk else x
+
+    def label(self, position: int) -> str:
+        """Name of the sample at a position of D, for messages."""
+        index, names = self.indices[position], self.samples.names
+        return f"sample {index} ({names[index]})" if names else f"sample {index}"
+
+    def rows(self, positions: Sequence[int], *, orbits: bool = True) -> F32:
+        """Model inputs of the orbits (or the identities alone) at some positions of D.
+
+        Returns
+        -------
+        ndarray of float32, shape (len(positions)·n, ...)
+            In the model's layout, sample by sample, identity first.
+        """
+        first = self.sample(positions[0])
+        n = self.action.group.order if orbits else 1
+        out = np.empty((len(positions), n, *first.shape), dtype=np.float32)
+        for k, position in enumerate(positions):
+            x = first if k == 0 else self.sample(position)
+            if orbits:
+                orbit(self.action, x, out[k])
+            else:
+                out[k, 0] = x
+        fed = self.samples.finish(out.reshape(-1, *first.shape))
+        if self.layout == "NHWC":
+            return np.ascontiguousarray(np.moveaxis(fed, 1, -1))
+        return fed
+
+    def other_inputs(self, positions: Sequence[int], n: int) -> dict[str, NDArray[Any]]:
+        """Values of the other inputs for ``n`` rows of each sample."""
+        samples = np.repeat(np.array([self.indices[p] for p in positions], dtype=np.int64), n)
+        return {name: feed.batch(samples) for name, feed in self.feeds.items()}
+
+
+def job_orbits(order: int, batch: int) -> int:
+    """Orbits in one job: as many as fill a batch, at least one."""
+    return max(1, batch // order)
+
+
+def stream(
+    source: Source,
+    session: Session,
+    reduce: Callable[[int, list[F32]], Result],
+    *,
+    batch: int,
+    workers: int,
+    jobs: Sequence[int] | None = None,
+    count: int | None = None,
+) -> Iterator[tuple[int, Result]]:
+    """Run orbits and reduce their activations, several jobs at a time.
+
+    Parameters
+    ----------
+    source : Source
+        What to run.
+    session : Session
+        On what.
+    reduce : callable
+        Takes the position of a job's first orbit and one array (orbits, n, ...) a tensor; called
+        on a worker's thread.
+    batch : int
+        Most rows in one run.
+    workers : int
+        Jobs in flight.
+    jobs : sequence of int, optional
+        Numbers of the jobs to run; all by default.
+    count : int, optional
+        Orbits in all; all of the source's by default.
+
+    Yields
+    ------
+    first : int
+        Position of the job's first orbit.
+    result
+        What ``reduce`` returned, in the order of the jobs.
+
+    Raises
+    ------
+    GeedError
+        If a sample cannot be read, or the model fails on it.
+    """
+    total = len(source.indices) if count is None else count
+    size = job_orbits(source.action.group.order, batch)
+    if jobs is None:
+        jobs = range(-(-total // size))
+
+    def work(job: int) -> tuple[int, Result]:
+        first = job * size
+        positions = range(first, min(first + size, total))
+        return first, reduce(first, activations(source, session, positions, batch))
+
+    yield from in_order(jobs, work, workers)
+
+
+def activations(
+    source: Source, session: Session, positions: Sequence[int], batch: int
+) -> list[F32]:
+    """Run the orbits at some positions of D.
+
+    Parameters
+    ----------
+    source : Source
+        What to run.
+    session : Session
+        On what.
+    positions : sequence of int
+        Positions of the orbits.
+    batch : int
+        Most rows in one run.
+
+    Returns
+    -------
+    list of ndarray of float32, shape (orbits, n, ...)
+        One array a tensor.
+
+    Raises
+    ------
+    GeedError
+        If a sample cannot be read, or the model fails on it.
+        If axis 0 of a tensor is not the batch.
+    """
+    n = source.action.group.order
+    rows = source.rows(positions)
+    feeds = source.other_inputs(positions, n)
+    if len(rows) <= batch:
+        arrays = session.run(rows, feeds)
+    else:
+        arrays = _in_pieces(source, session, rows, feeds, batch)
+    for name, array in zip(session.outputs, arrays, strict=True):
+        if array.shape[:1] != (len(rows),):
+            raise GeedError(
+                f"tensor {name!r} has shape {array.shape} for a batch of {len(rows)}: its axis 0 "
+                "is not the batch, so its rows cannot be told apart; name another tensor"
+            )
+    return [a.reshape(len(positions), n, *a.shape[1:]) for a in arrays]
+
+
+def _in_pieces(
+    source: Source,
+    session: Session,
+    rows: F32,
+    feeds: Mapping[str, NDArray[Any]],
+    batch: int,
+) -> list[F32]:
+    """Run more rows than one batch holds, straight into arrays for all of them."""
+    whole: list[F32] = []
+    for start in range(0, len(rows), batch):
+        part = slice(start, start + batch)
+        few = {
+            name: value if source.feeds[name].rows == "whole" else value[part]
+            for name, value in feeds.items()
+        }
+        arrays = session.run(rows[part], few)
+        if not whole:
+            whole = [np.empty((len(rows), *a.shape[1:]), dtype=np.float32) for a in arrays]
+        for name, out, array in zip(session.outputs, whole, arrays, strict=True):
+            if array.shape != out[part].shape:
+                raise GeedError(
+                    f"tensor {name!r} has shape {array.shape} for a batch of {len(rows[part])}: "
+                    "its axis 0 is not the batch; name another tensor"
+                )
+            out[part] = array
+    return whole
+
+
+def identities(
+    source: Source, session: Session, first: int, *, batch: int, workers: int
+) -> Iterator[list[F32]]:
+    """Run the identity elements alone, for the points of M beyond the orbits.
+
+    Parameters
+    ----------
+    source : Source
+        What to run.
+    session : Session
+        On what.
+    first : int
+        Position of the first sample.
+    batch : int
+        Rows in one run.
+    workers : int
+        Runs in flight.
+
+    Yields
+    ------
+    list of ndarray of float32, shape (rows, ...)
+        One array a tensor, in order.
+    """
+
+    def work(start: int) -> list[F32]:
+        positions = range(start, min(start + batch, len(source.indices)))
+        return session.run(
+            source.rows(positions, orbits=False), source.other_inputs(positions, 1)
+        )
+
+    yield from in_order(range(first, len(source.indices), batch), work, workers)
+
+
+def in_order(
+    jobs: Sequence[int], work: Callable[[int], Result], workers: int
+) -> Iterator[Result]:
+    """Map on threads, in order, holding no more than a few results.
+
+    Parameters
+    ----------
+    jobs : sequence of int
+        What to map.
+    work : callable
+        Called on a worker's thread.
+    workers : int
+        Number of threads.
+
+    Yields
+    ------
+    result
+        What ``work`` returned.
+    """
+    pool = ThreadPoolExecutor(workers)
+    flying: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            flying.append(pool.submit(work, job))
+            if len(flying) > workers:
+                yield flying.popleft().result()
+        while flying:
+            yield flying.popleft().result()
+    finally:
+        # On an error or Ctrl-C: nothing new starts, and what runs is waited for.
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,286 @@
+"""ONNX Runtime: the provider as asked or an error, one batch in, activations out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime as ort
+
+__all__ = ["Provider", "Session", "cores", "open_session", "probe_batch", "runtime_conflict"]
+
+Provider = Literal["auto", "cuda", "cpu"]
+
+# TF32 rounds inputs of products to 10 bits; an exhaustive search of convolutions picks other
+# algorithms, and so other last bits, from run to run.
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+@dataclass(frozen=True)
+class Session:
+    """An ONNX Runtime session with the tensors that it returns.
+
+    Parameters
+    ----------
+    runtime : onnxruntime.InferenceSession
+        The session; safe to call from several threads.
+    input : str
+        Name of the acted-on input.
+    dtype : numpy.dtype
+        Its dtype.
+    outputs : tuple of str
+        Tensors returned, in order.
+    provider : {"cuda", "cpu"}
+        What the model runs on.
+    """
+
+    runtime: ort.InferenceSession = field(repr=False)
+    input: str
+    dtype: np.dtype[Any]
+    outputs: tuple[str, ...]
+    provider: Literal["cuda", "cpu"]
+
+    def run(
+        self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
+    ) -> list[NDArray[np.float32]]:
+        """Run one batch.
+
+        Parameters
+        ----------
+        batch : ndarray of float32, shape (B, ...)
+            In the model's own layout.
+        feeds : mapping of str to ndarray, optional
+            Values of the other inputs.
+
+        Returns
+        -------
+        list of ndarray, each shape (B, ...)
+            One array a tensor; float32, whatever the model's precision.
+
+        Raises
+        ------
+        GeedError
+            If the runtime refuses the batch, or leaves out a tensor.
+        """
+        feed = {self.input: batch.astype(self.dtype, copy=False), **(feeds or {})}
+        try:
+            arrays = self.runtime.run(list(self.outputs), feed)
+        except Exception as error:  # onnxruntime's exceptions share no public parent
+            raise GeedError(
+                f"the model failed on a batch of shape {batch.shape}: {_first_line(error)}"
+            ) from None
+        for name, array in zip(self.outputs, arrays, strict=True):
+            if not isinstance(array, np.ndarray):
+                raise GeedError(
+                    f"tensor {name!r} came back as {type(array).__name__}, not as an array: name "
+                    "another tensor (onnx-geed layers lists them)"
+                )
+        # Brought to float32 here and not by a Cast in the graph, which fusions would see through.
+        return [np.asarray(a, dtype=np.float32) for a in arrays]
+
+
+def open_session(
+    proto: onnx.ModelProto,
+    folder: Path,
+    *,
+    input: str,
+    outputs: Sequence[str],
+    provider: Provider = "auto",
+    threads: int = 1,
+) -> Session:
+    """Open a model in ONNX Runtime.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        The model, its external data not loaded.
+    folder : Path
+        Where its external data lie.
+    input : str
+        The acted-on input.
+    outputs : sequence of str
+        Outputs to return.
+    provider : {"auto", "cuda", "cpu"}
+        What to run on; ``auto`` takes CUDA where it works.
+    threads : int
+        Threads inside one run; 1 where several runs go side by side.
+
+    Returns
+    -------
+    Session
+
+    Raises
+    ------
+    GeedError
+        If CUDA was asked for and is not to be had.
+        If the runtime cannot load the model.
+    """
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(4)
+    data = proto.SerializeToString()
+    tried = ""
+    if provider != "cpu":
+        runtime, tried = _try_cuda(ort, data, folder, threads)
+        if runtime is not None:
+            return _session(runtime, input, outputs, "cuda")
+        if provider == "cuda":
+            raise GeedError(f"--provider cuda: {tried}; use --provider cpu to run on the processor")
+    try:
+        runtime = ort.InferenceSession(
+            data, _options(ort, folder, threads), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's exceptions share no public parent
+        raise GeedError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from None
+    return _session(runtime, input, outputs, "cpu")
+
+
+def _session(
+    runtime: ort.InferenceSession,
+    input: str,
+    outputs: Sequence[str],
+    provider: Literal["cuda", "cpu"],
+) -> Session:
+    kinds = {i.name: i.type for i in runtime.get_inputs()}
+    dtype = np.dtype(
+        {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(kinds[input], np.float32)
+    )
+    return Session(runtime, input, dtype, tuple(outputs), provider)
+
+
+def _options(ort: Any, folder: Path, threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(folder.resolve())
+    )
+    return options
+
+
+def _try_cuda(
+    ort: Any, data: bytes, folder: Path, threads: int
+) -> tuple[ort.InferenceSession | None, str]:
+    """A CUDA session, or none and the reason."""
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        reason = "this onnxruntime has no CUDA provider (pip install onnxruntime-gpu)"
+        return None, runtime_conflict() or reason
+    if not sys.platform.startswith("win") and not Path("/dev/nvidiactl").exists():
+        # Without a device the provider only prints a page of library errors.
+        return None, "no NVIDIA device is visible to this process"
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    try:
+        runtime = ort.InferenceSession(
+            data,
+            _options(ort, folder, threads),
+            providers=[("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"],
+        )
+    except Exception as error:  # onnxruntime's exceptions share no public parent
+        return None, f"CUDA failed to start: {_first_line(error)}"
+    # The runtime falls back to the processor without raising.
+    if runtime.get_providers()[0] != "CUDAExecutionProvider":
+        return None, "ONNX Runtime could not load CUDA (is CUDA 13 with cuDNN 9 installed?)"
+    return runtime, ""
+
+
+def runtime_conflict() -> str:
+    """Say that both builds of ONNX Runtime are installed, with the cure; else nothing."""
+    found = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    if len(found) < 2:
+        return ""
+    return (
+        "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
+        "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install the one you want"
+    )
+
+
+def probe_batch(
+    session: Session,
+    rows: NDArray[np.float32],
+    batch: int,
+    feeds: Callable[[int], Mapping[str, NDArray[Any]]],
+) -> str:
+    """Test that a row's activations do not depend on the batch that it is in.
+
+    Parameters
+    ----------
+    session : Session
+        The opened model.
+    rows : ndarray of float32, shape (R, ...)
+        Some different inputs, R ≥ 2.
+    batch : int
+        A batch size to try besides 2.
+    feeds : callable
+        Gives the other inputs for a number of rows.
+
+    Returns
+    -------
+    str
+        Empty where all is well; else what goes wrong, naming the tensor.
+
+    Notes
+    -----
+    A row may change by 1e-3 of the spread between rows: kernels for other batch sizes add up in
+    another order, while rows that are merged or normalised together change by about the spread.
+    """
+    alone = [session.run(rows[i : i + 1], feeds(1)) for i in range(len(rows))]
+    for name, array in zip(session.outputs, alone[0], strict=True):
+        if array.shape[:1] != (1,):
+            return f"axis 0 of {name!r} is not the batch: {array.shape} for one row"
+    for size in sorted({2, batch} - {1}):
+        pick = np.arange(size) % len(rows)
+        try:
+            together = session.run(rows[pick], feeds(size))
+        except GeedError as error:
+            return str(error)
+        for k, (name, array) in enumerate(zip(session.outputs, together, strict=True)):
+            if array.shape != (size, *alone[0][k].shape[1:]):
+                return f"{name!r} has shape {array.shape} for a batch of {size}"
+            expected = np.concatenate([alone[i][k] for i in pick])
+            change = _relative_change(array, expected)
+            if change > 1e-3:
+                return f"{name!r} changes by {change:.1e} of its spread with the batch it is in"
+    return ""
+
+
+def _relative_change(array: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+    known = np.isfinite(expected)  # NaN and infinity are named later, with their sample
+    apart = np.abs(np.where(known, array - expected, 0)).max(initial=0.0)
+    finite = np.where(known, expected, 0)
+    spread = np.abs(finite - finite[:1]).max(initial=0.0)
+    # Rows that hardly differ are compared on their own scale.
+    scale = max(float(spread), 1e-3 * float(np.abs(finite).max(initial=0.0)), 1e-30)
+    return float(apart) / scale
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    line = text[0] if text else type(error).__name__
+    return line if len(line) <= 300 else line[:297] + "..."

@@ -1,0 +1,298 @@
+"""From activations to records: reduce orbits under a plan, collect, and hand over to the results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.eed import (
+    Measure,
+    ProbabilityError,
+    cosines_of_sums,
+    normaliser,
+    orbit_deviations,
+)
+from onnx_geed.errors import GeedError
+from onnx_geed.layouts import to_points
+from onnx_geed.plan import Plan, inverse_of, view
+from onnx_geed.results import measurement
+
+__all__ = ["Reduced", "Tally", "points_of", "reduce_orbits"]
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+# So many of the first orbits are also measured with the inverse of a given table.
+_DOUBTED = 5
+# A given table is doubted where its inverse leaves less than half of the deviation, and the
+# difference is more than this (cosine, nats or units of the output).
+_MARKEDLY = 0.05
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What a job of orbits leaves behind.
+
+    Parameters
+    ----------
+    deviations, zero_pairs : list of ndarray, shape (orbits, n)
+        One a measure.
+    exact : list of ndarray, shape (orbits, subgroup), or None
+        The same under the exact subgroup.
+    inverse : list of ndarray, shape (orbits, n), or None
+        Deviations under the inverse table, where one was tried.
+    points : mapping of str to ndarray, shape (orbits, k)
+        Identity-element latents of the tensors that need M.
+    """
+
+    deviations: list[F64]
+    zero_pairs: list[F64]
+    exact: list[F64 | None]
+    inverse: list[F64 | None]
+    points: Mapping[str, F64]
+
+
+def reduce_orbits(
+    plan: Plan,
+    arrays: Mapping[str, F32],
+    label: Callable[[int], str],
+    *,
+    first: int,
+    sums: Mapping[str, F64] | None = None,
+) -> Reduced:
+    """Reduce the activations of some orbits.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is measured.
+    arrays : mapping of str to ndarray of float32, shape (orbits, n, ...)
+        Activations by tensor; tensors of the plan that are absent are another pass's.
+    label : callable
+        Names the sample at a position of D, for messages.
+    first : int
+        Position of the first orbit.
+    sums : mapping of str to ndarray of float64, shape (orbits, n, C, 3), optional
+        The sums of eq. (5) by tensor, where they take the place of activations.
+
+    Returns
+    -------
+    Reduced
+        One entry for every measure whose tensor is present, in the plan's order.
+
+    Raises
+    ------
+    GeedError
+        If an activation is NaN or infinite, naming sample, element and tensor.
+        If a probability is positive where the reference's is zero, naming the sample.
+    """
+    identities = {name: array[:, 0] for name, array in arrays.items()}
+    reduced = Reduced([], [], [], [], points_of(plan, identities, label, first))
+    for measure in plan.measures:
+        if measure.name == "channel-cos" and measure.layer in (sums or {}):
+            _take(reduced, *_from_sums(plan, measure, (sums or {})[measure.layer]))
+            continue
+        if measure.layer not in arrays:
+            continue
+        y = view(plan.layers[measure.layer], measure.name, arrays[measure.layer])
+        members = plan.exact_subgroup(measure)
+        other = inverse_of(measure) if first < _DOUBTED else None
+        rows, parts, turned = [], [], []
+        for k, orbit in enumerate(y):
+            try:
+                if measure.name != "channel-cos":
+                    _check_finite(plan, measure.layer, orbit, label(first + k))
+                rows.append(orbit_deviations(measure, orbit))
+                if not np.isfinite(rows[-1][0]).all():
+                    # Maps are read only once, so that theirs shows in the sums alone.
+                    _check_finite(plan, measure.layer, orbit, label(first + k))
+                if members:
+                    parts.append(_subset(measure, orbit, rows[-1][0], members))
+                if other and first + k < _DOUBTED:
+                    turned.append(orbit_deviations(other, orbit)[0])
+            except ProbabilityError as error:
+                raise GeedError(f"{label(first + k)}: {error}") from None
+        _take(
+            reduced,
+            np.stack([r[0] for r in rows]),
+            np.stack([r[1] for r in rows]),
+            np.stack(parts) if members else None,
+            np.stack(turned) if turned else None,
+        )
+    return reduced
+
+
+def _take(
+    reduced: Reduced, deviations: F64, zeros: F64, exact: F64 | None, inverse: F64 | None
+) -> None:
+    reduced.deviations.append(deviations)
+    reduced.zero_pairs.append(zeros)
+    reduced.exact.append(exact)
+    reduced.inverse.append(inverse)
+
+
+def _from_sums(
+    plan: Plan, measure: Measure, sums: F64
+) -> tuple[F64, F64, F64 | None, F64 | None]:
+    deviations, zeros = cosines_of_sums(sums)
+    members = plan.exact_subgroup(measure)
+    # Elements of the kernel act exactly, so the subgroup has the same f̂, eq. (2).
+    return deviations, zeros, None if members is None else deviations[:, list(members)], None
+
+
+def _subset(measure: Measure, orbit: F32, whole: F64, members: tuple[int, ...]) -> F64:
+    """Deviations under a subgroup, which has an f̂ of its own."""
+    if set(measure.kernel) <= set(members):
+        # The same elements are averaged, eq. (2), so nothing needs to be computed again.
+        return whole[list(members)]
+    return orbit_deviations(measure, orbit, members)[0]
+
+
+def points_of(
+    plan: Plan, identities: Mapping[str, F32], label: Callable[[int], str], first: int
+) -> dict[str, F64]:
+    """Latents (N, k) of identity elements, for the tensors that need M.
+
+    Raises
+    ------
+    GeedError
+        If a latent is NaN or infinite, naming sample and tensor.
+    """
+    wanted = {m.layer for m in plan.measures if m.name.startswith("latent")}
+    points = {}
+    for name in wanted & set(identities):
+        rows = to_points(identities[name], plan.layers[name].layout, axes=1)[0]
+        points[name] = np.asarray(rows, dtype=np.float64)
+        for k, row in enumerate(points[name]):
+            _check_finite(plan, name, row[None], label(first + k))
+    return points
+
+
+def _check_finite(plan: Plan, name: str, orbit: F32, label: str) -> None:
+    finite = np.isfinite(orbit)
+    if finite.all():
+        return
+    element = plan.group.elements[int(np.argwhere(~finite)[0][0])]
+    raise GeedError(
+        f"the model gave NaN or infinity: {label}, element {element}, tensor {name!r}; check the "
+        "preprocessing, or leave that sample or tensor out"
+    )
+
+
+@dataclass
+class Tally:
+    """Deviations of all orbits, in order, until they become records.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is measured.
+    """
+
+    plan: Plan
+    _parts: dict[str, list[Reduced]] = field(default_factory=dict)
+    _points: dict[str, list[F64]] = field(default_factory=dict)
+
+    def add(self, reduced: Reduced, layers: Sequence[str]) -> None:
+        """Take in the next job's orbits, of the measures on these layers."""
+        self._parts.setdefault("\n".join(sorted(layers)), []).append(reduced)
+        self.add_points(reduced.points)
+
+    def add_points(self, points: Mapping[str, F64]) -> None:
+        """Take in the next points of M."""
+        for name, rows in points.items():
+            self._points.setdefault(name, []).append(rows)
+
+    def replace_points(self, name: str, rows: F64) -> None:
+        """Take all points of M of a tensor from elsewhere."""
+        self._points[name] = [rows]
+
+    def records(self, *, norm_samples: int, interval: str, seed: int) -> list[dict[str, Any]]:
+        """Return the records of spec section 6, one a measure, in the plan's order."""
+        columns: dict[tuple[str, str], list[list[F64 | None]]] = {}
+        for key, parts in self._parts.items():
+            names = set(key.split("\n"))
+            measures = [m for m in self.plan.measures if m.layer in names]
+            for i, measure in enumerate(measures):
+                columns[measure.name, measure.layer] = [
+                    [p.deviations[i] for p in parts],
+                    [p.zero_pairs[i] for p in parts],
+                    [p.exact[i] for p in parts],
+                    [p.inverse[i] for p in parts],
+                ]
+        return [
+            self._record(m, columns[m.name, m.layer], norm_samples, interval, seed)
+            for m in self.plan.measures
+        ]
+
+    def _record(
+        self,
+        measure: Measure,
+        columns: list[list[F64 | None]],
+        norm_samples: int,
+        interval: str,
+        seed: int,
+    ) -> dict[str, Any]:
+        deviations, zeros, exact, inverse = map(_joined, columns)
+        assert deviations is not None and zeros is not None
+        layer = self.plan.layers[measure.layer]
+        needs = measure.name.startswith("latent")
+        m, used = None, None
+        if needs:
+            points = np.concatenate(self._points[measure.layer])[:norm_samples]
+            m, used = normaliser(measure.name, points), len(points)
+        members = self.plan.exact_subgroup(measure)
+        warnings = []
+        if inverse is not None and _better(inverse, deviations[: len(inverse)], measure):
+            warnings.append(
+                f"the inverse of the given table scores markedly better "
+                f"({inverse.mean():.4g} against {deviations[: len(inverse)].mean():.4g} on "
+                f"{len(inverse)} samples): are its rows for g and its inverse swapped?"
+            )
+        layout, notes = _described(measure, layer.layout, layer.shape)
+        record = measurement(
+            measure=measure.name,
+            layer=measure.layer,
+            layout=layout,
+            output_action=measure.action.name,
+            deviations=deviations,
+            elements=self.plan.group.elements,
+            normaliser=m,
+            norm_samples=used,
+            needs_normaliser=needs,
+            zero_pairs=float(zeros.mean()),
+            interval=interval,
+            seed=seed,
+            exact=None if members is None or exact is None else (members, exact),
+            warnings=warnings,
+        )
+        record["notes"] = notes
+        return record
+
+
+def _joined(parts: list[F64 | None]) -> F64 | None:
+    present = [p for p in parts if p is not None]
+    return np.concatenate(present) if present else None
+
+
+def _better(inverse: F64, given: F64, measure: Measure) -> bool:
+    perfect = -1.0 if measure.name == "channel-cos" else 0.0
+    away, turned = given.mean() - perfect, inverse.mean() - perfect
+    return bool(turned < 0.5 * away and away - turned > _MARKEDLY)
+
+
+def _described(measure: Measure, layout: str, shape: tuple[int, ...]) -> tuple[str, list[str]]:
+    """Layout of the record, and what was done to the tensor before it was measured."""
+    if measure.name == "channel-cos":
+        return layout, []
+    notes = []
+    if len(shape) == 3 and to_points(np.empty((1, *shape), np.float32), layout, 1)[1]:
+        notes.append("average-pooled over its grid by onnx-geed")
+    if measure.name == "softmax-kl":
+        logits = measure.kind == "logits"
+        notes.append("softmax applied by onnx-geed to logits" if logits else "probabilities as given")
+    return ("NK" if len(shape) == 1 else layout), notes
