@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         softmax_kl,
     )
     from onnx_geed.errors import GeedError
-    from onnx_geed.graph import Model, load_model, tensors
+    from onnx_geed.graph import Model, load_model
     from onnx_geed.groups import Group, cyclic, dihedral, parse_group, product
     from onnx_geed.pipeline import measure
     from onnx_geed.prepare import Options
@@ -66,7 +66,8 @@ _HOMES = {
         "softmax_kl",
     ),
     "errors": ("GeedError",),
-    "graph": ("Model", "load_model", "tensors"),
+    "graph": ("Model", "load_model"),
+    "points": ("Tensor", "tensors"),
     "groups": ("Group", "cyclic", "dihedral", "parse_group", "product"),
     "pipeline": ("measure",),
     "prepare": ("Options",),

@@ -17,7 +17,6 @@ from onnx_geed import cache as store
 from onnx_geed.cache import Entry, Manifest
 from onnx_geed.eed import channel_sums_of_orbit
 from onnx_geed.errors import GeedError
-from onnx_geed.graph import Tensor, resolve
 from onnx_geed.groups import parse_group
 from onnx_geed.layouts import to_points
 from onnx_geed.orbits import activations, identities, in_order, job_orbits
@@ -31,6 +30,7 @@ from onnx_geed.plan import (
     parse_request,
     view,
 )
+from onnx_geed.points import Tensor, resolve
 from onnx_geed.prepare import Options, Prepared, prepare
 from onnx_geed.provenance import (
     describe_data,

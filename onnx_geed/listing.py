@@ -14,10 +14,9 @@ from onnx_geed.graph import (
     inputs,
     load_model,
     output_kind,
-    resolve,
-    tensors,
 )
 from onnx_geed.layouts import check_layout
+from onnx_geed.points import resolve, tensors
 
 __all__ = ["layer_table", "list_layers"]
 

@@ -18,15 +18,12 @@ from onnx_geed.errors import GeedError, nearest
 from onnx_geed.graph import (
     Input,
     Model,
-    Tensor,
     find_input,
     find_output,
     input_layout,
     inputs,
     load_model,
     output_kind,
-    resolve,
-    tensors,
 )
 from onnx_geed.groups import Group, parse_group
 from onnx_geed.layouts import check_layout, to_points
@@ -40,6 +37,7 @@ from onnx_geed.plan import (
     make_plan,
     parse_request,
 )
+from onnx_geed.points import Tensor, resolve, tensors
 from onnx_geed.preprocess import Preprocess, parse_preprocess, preprocess_from_json
 from onnx_geed.rewrite import expose, free_batch
 from onnx_geed.session import Provider, Session, cores, open_session, probe_batch
