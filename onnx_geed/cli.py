@@ -423,3 +423,7 @@ def _progress() -> Iterator[Callable[[int, int], None] | None]:
             bar.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
 
         yield update
+
+
+if __name__ == "__main__":
+    cli(prog_name="onnx-geed")
