@@ -411,6 +411,13 @@ def _inferred(
                     dim.dim_value = batch
                 elif i and dim.dim_value <= 0 and input_shape and len(input_shape) == len(dims):
                     dim.dim_value = input_shape[i]
+    # In old files initializers are inputs too, whose values inference would not dare to use.
+    stored = {i.name for i in light.graph.initializer}
+    free = [onnx.ValueInfoProto.FromString(i.SerializeToString())
+            for i in light.graph.input if i.name not in stored]
+    del light.graph.input[:]
+    light.graph.input.extend(free)
+    light.ir_version = max(light.ir_version, 4)
     del light.graph.value_info[:]
     for info in light.graph.output:
         # A declared output shape of another batch would make inference stop there.
@@ -431,8 +438,8 @@ def _inferred(
         if tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim):
             shape = tuple(d.dim_value for d in tensor.shape.dim)
         found[info.name] = ("?" if dtype == "UNDEFINED" else dtype.lower(), shape)
-    for stored in light.graph.initializer:
-        found[stored.name] = ("constant", tuple(stored.dims))
+    for weights in light.graph.initializer:
+        found[weights.name] = ("constant", tuple(weights.dims))
     return found
 
 
