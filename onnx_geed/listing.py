@@ -89,6 +89,7 @@ def list_layers(
                 "module": t.module,
             }
             for t in listed
+            if not t.refused
         ],
     }
 

@@ -283,9 +283,9 @@ def _source(
     drawn = np.random.default_rng(options.seed).permutation(available)
     indices = tuple(int(i) for i in drawn[: max(options.samples, options.norm_samples)])
     if available < options.samples:
-        notes.append(f"only {available} samples are available of the {options.samples} asked for")
+        notes.append(f"of the {options.samples} samples asked for, {available} are available")
     if available < options.norm_samples:
-        notes.append(f"M is taken over the {available} points that are available")
+        notes.append(f"of the {options.norm_samples} points for M, {available} are available")
     action = grid_action(group, *samples.shape[-2:], options.interpolation)
     feeds = _feeds(model, acted, available, options)
     disk = options.support == "disk"
