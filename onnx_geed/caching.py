@@ -44,13 +44,13 @@ from onnx_geed.session import cores
 from onnx_geed.tables import parse_table, table_to_json
 from onnx_geed.tally import Tally, reduce_orbits
 
-__all__ = ["cache_info", "measure_cache", "verify_cache", "write_cache"]
+__all__ = ["cache_info", "info_table", "measure_cache", "verify_cache", "write_cache"]
 
 Mode = Literal["raw", "stats"]
 
 # A shard holds up to this much and so many orbits: what a killed run loses.
 _SHARD_BYTES = 64 << 20
-_SHARD_ORBITS = 64
+_SHARD_ORBITS = 16
 
 
 def write_cache(
@@ -127,7 +127,7 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     if mode == "raw":
         entries = [Entry(x.name, x.shape, dtype, "activations") for x in plan.layers.values()]
     elif dtype != "float32":
-        raise GeedError("--dtype float16 is for raw activations; statistics are kept in full")
+        raise GeedError("--cache-dtype float16 is for raw activations; statistics are kept in full")
     elif not plan.measures:
         raise GeedError("--cache-mode stats keeps what measures need: give --measure, not --layer")
     else:
@@ -247,7 +247,7 @@ def _check_room(folder: Path, manifest: Manifest, missing: Sequence[int]) -> Non
     if missing and need > free:
         raise GeedError(
             f"cache {folder}: needs {_size(need)} more, the disk has {_size(free)} free: use "
-            "--cache-mode stats, --dtype float16, fewer layers or samples, or another disk"
+            "--cache-mode stats, --cache-dtype float16, fewer layers or samples, or another disk"
         )
 
 
@@ -639,6 +639,45 @@ def verify_cache(
         if str(error) not in wrong:
             wrong.append(str(error))
     return wrong
+
+
+def info_table(made: dict[str, Any], verified: bool = False) -> str:
+    """Return a cache's description as text.
+
+    Parameters
+    ----------
+    made : dict
+        From :func:`cache_info`.
+    verified : bool
+        Whether every checksum was read.
+
+    Returns
+    -------
+    str
+    """
+    from onnx_geed.table import columns
+
+    state = "complete" if made["complete"] else f"not complete, {len(made['missing'])} missing"
+    checked = ", every checksum is right" if verified else ""
+    rows: list[Sequence[str]] = [("layer", "content", "dtype", "shape", "size")]
+    for layer in made["layers"]:
+        shape = "x".join(map(str, layer["shape"]))
+        rows.append(
+            (layer["tensor"], layer["content"], layer["dtype"], shape, _size(layer["bytes"]))
+        )
+    prints = [("fingerprint", "", ""), *((k, v, "") for k, v in made["fingerprints"].items())]
+    return "\n".join(
+        (
+            f"{made['path']}   {made['orbits']} orbits of {made['order']} in {made['shards']} shards, "
+            f"{_size(made['bytes'])}: {state}{checked}",
+            f"model {made['model']['path']}   data {made['data']['source']}   "
+            f"{made['group']['name']}",
+            "",
+            *columns(rows, flexible=0, right=(4,)),
+            "",
+            *columns(prints, flexible=1),
+        )
+    )
 
 
 def _size(count: float) -> str:

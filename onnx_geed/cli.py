@@ -187,13 +187,32 @@ def _action_options(command: Command) -> Command:
     return command
 
 
-_data = click.option("--data", required=True, metavar="DATA", help="Samples; see onnx-geed --help.")
-_group = click.option(
-    "--group",
-    required=True,
-    metavar="GROUP",
-    help="C<n>, D<n>, flip-h, flip-v or shift<a>x<b>.",
-)
+def _cache_options(command: Command) -> Command:
+    """Options that say what a cache keeps."""
+    for option in reversed(
+        (
+            click.option(
+                "--cache-mode",
+                "mode",
+                type=click.Choice(["raw", "stats"]),
+                default="raw",
+                show_default=True,
+                help="Whole activations, or only what the chosen measures need.",
+            ),
+            click.option(
+                "--cache-dtype",
+                "dtype",
+                type=click.Choice(["float32", "float16"]),
+                default="float32",
+                show_default=True,
+                help="How raw activations are stored.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 _measures = click.option(
     "--measure",
     "measures",
@@ -224,11 +243,15 @@ def layers(model: Path, form: str, **given: Any) -> None:
 
 @cli.command()
 @click.argument("model", type=click.Path(path_type=Path))
-@_data
-@_group
+@click.option("--data", metavar="DATA", help="Samples: see below.")
+@click.option("--group", metavar="GROUP", help="C<n>, D<n>, flip-h, flip-v or shift<a>x<b>.")
 @_measures
 @click.option("--out", type=click.Path(path_type=Path), metavar="RESULT.json", help="Result file.")
 @_run_options
+@click.option(
+    "--cache", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Also keep activations."
+)
+@_cache_options
 @click.option(
     "--interval",
     type=click.Choice(["t", "bootstrap"]),
@@ -252,42 +275,175 @@ def layers(model: Path, form: str, **given: Any) -> None:
 )
 @_input_options
 @_action_options
+@click.pass_context
 def measure(
+    context: click.Context,
     model: Path,
-    data: str,
-    group: str,
     out: Path | None,
     form: str,
     fail_above: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Measure a model's G-EED on some data.
+    """Measure a model's G-EED on some data, or from a cache.
 
     DATA is an image folder (classes as sub-folders, or flat), .npy, .npz, file.h5:/dataset, an idx
-    file (MNIST's format), or module:function.
+    file (MNIST's format), or module:function. MODEL is an ONNX file, or an activation cache that
+    onnx-geed cache wrote, which needs neither --data nor --group.
 
     \b
     Examples:
       onnx-geed measure model.onnx --data images/ --group C8 --preprocess imagenet
       onnx-geed measure model.onnx --data digits.npz --group D4 --measure channel-cos@/layer1/*
       onnx-geed measure model.onnx --data x.npy --group flip-h --fail-above softmax-kl=0.05
+      onnx-geed measure acts.geed --measure latent-l2
     """
-    from onnx_geed import pipeline
+    from onnx_geed.cache import is_cache
     from onnx_geed.comparison import check_limits, over_limits
     from onnx_geed.results import check_writable, write_json
 
     check_limits(fail_above)
     if out:
         check_writable(out)
+    offline = is_cache(model)
+    if not offline:
+        for name in ("data", "group"):
+            if options[name] is None:
+                raise click.UsageError(f"Missing option '--{name}'.")
     with _progress() as progress:
-        made = pipeline.measure(
-            model, data, group, progress=progress, command=_command(), **options
-        )
+        if offline:
+            made = _measure_cache(context, model, progress, options)
+        else:
+            made = _measure_model(model, progress, options)
     _notes(made)
     if out:
         write_json(made, out)
     _print(made, form)
     sys.exit(_gate(over_limits(made, fail_above)))
+
+
+def _measure_model(model: Path, progress: Any, options: dict[str, Any]) -> dict[str, Any]:
+    from onnx_geed import pipeline
+
+    data, group, cache = options.pop("data"), options.pop("group"), options.pop("cache")
+    mode, dtype = options.pop("mode"), options.pop("dtype")
+    if cache is None:
+        return pipeline.measure(
+            model, data, group, progress=progress, command=_command(), **options
+        )
+    from onnx_geed import caching
+
+    interval = options.pop("interval")
+    caching.write_cache(
+        model, data, group, cache, mode=mode, dtype=dtype, progress=progress, notify=_say, **options
+    )
+    return caching.measure_cache(
+        cache, measures=options["measures"], interval=interval, command=_command()
+    )
+
+
+def _measure_cache(
+    context: click.Context, cache: Path, progress: Any, options: dict[str, Any]
+) -> dict[str, Any]:
+    from onnx_geed.caching import measure_cache
+
+    usable = ("measures", "samples", "norm_samples", "interval", "out", "form", "fail_above")
+    given = [
+        name
+        for name in options
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if fixed := [name for name in given if name not in usable]:
+        raise click.UsageError(
+            f"--{fixed[0].replace('_', '-')}: was settled when the cache {cache.name} was written; "
+            "leave it out, or measure the model"
+        )
+    chosen = {k: options[k] for k in ("samples", "norm_samples") if k in given}
+    return measure_cache(
+        cache,
+        measures=options["measures"],
+        interval=options["interval"],
+        progress=progress,
+        command=_command(),
+        **chosen,
+    )
+
+
+@cli.command()
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.option("--data", metavar="DATA", help="Samples, as onnx-geed measure takes them.")
+@click.option("--group", metavar="GROUP", help="C<n>, D<n>, flip-h, flip-v or shift<a>x<b>.")
+@click.option(
+    "--layer", "layers", multiple=True, metavar="LAYER", help="A layer to keep; repeatable."
+)
+@_measures
+@click.option(
+    "-o", "--output-cache", "folder", type=click.Path(path_type=Path), metavar="ACTS.geed",
+    help="Where to write.",
+)
+@click.option(
+    "--info", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Describe a cache."
+)
+@click.option(
+    "--verify", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Read every checksum."
+)
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+@_cache_options
+@_run_options
+@_input_options
+@_action_options
+def cache(
+    model: Path | None,
+    data: str | None,
+    group: str | None,
+    folder: Path | None,
+    info: Path | None,
+    verify: Path | None,
+    form: str,
+    **options: Any,
+) -> None:
+    """Write a model's activations to a cache, to be measured later without the model.
+
+    A run that was broken off goes on where it stopped when the same command is given again.
+
+    \b
+    Examples:
+      onnx-geed cache model.onnx --data images/ --group C8 -o acts.geed
+      onnx-geed cache model.onnx --data images/ --group C8 --cache-mode stats -o acts.geed
+      onnx-geed cache --info acts.geed
+      onnx-geed cache --verify acts.geed
+    """
+    from onnx_geed import caching
+
+    if info or verify:
+        if model:
+            raise click.UsageError("--info and --verify take a cache, and no model.")
+        if verify:
+            with _progress() as progress:
+                wrong = caching.verify_cache(verify, progress=progress)
+            for line in wrong:
+                click.echo(f"onnx-geed: {line}", err=True)
+            if wrong:
+                sys.exit(2)
+        _print_info(caching.cache_info(info or verify or Path()), form, verified=bool(verify))
+        return
+    for name, value in (("MODEL", model), ("--data", data), ("--group", group), ("-o", folder)):
+        if value is None:
+            raise click.UsageError(f"Missing {name}.")
+    with _progress() as progress:
+        made = caching.write_cache(
+            model, data, group, folder or Path(), progress=progress, notify=_say, **options
+        )
+    _print_info(made, form)
+
+
+def _print_info(made: dict[str, Any], form: str, *, verified: bool = False) -> None:
+    from onnx_geed.caching import info_table
+
+    click.echo(json.dumps(made, indent=1) if form == "json" else info_table(made, verified))
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 @cli.command()
