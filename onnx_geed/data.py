@@ -307,7 +307,8 @@ def _of_array(
     if array.ndim != rank and not plain:
         raise GeedError(
             f"--data {source}: an array of shape {_text(array.shape)}, the model takes "
-            f"{_model_text(input_shape)}: {rank} axes, samples first"
+            f"{_model_text(input_shape)}: {rank} axes, samples first (a model without a batch axis "
+            "must be exported with one)"
         )
     if not len(array):
         raise GeedError(f"--data {source}: holds no samples")
@@ -552,6 +553,6 @@ def _model_text(shape: Sequence[int | None]) -> str:
 def _reason(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     line = text[0] if text else type(error).__name__
-    if "pickle" in line.lower() or "Object arrays" in line:
+    if any(word in line for word in ("pickle", "Object arrays", "Python objects")):
         return "holds pickled Python objects, which are refused: save plain arrays"
     return f"cannot be read ({line[:160]})"

@@ -51,10 +51,13 @@ class Request:
         Name of the measure.
     layer : str or None
         Tensor, node, glob or module path; ``None`` for the measure's default layers.
+    asked : bool
+        Whether the user named the measure, which then is not left out without an error.
     """
 
     measure: str
     layer: str | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,7 @@ def parse_request(text: str) -> Request:
         )
     if at and not layer:
         raise GeedError(f"measure {text!r}: write the layer after the @, or leave the @ out")
-    return Request(name, layer or None)
+    return Request(name, layer or None, asked=True)
 
 
 def view(layer: Layer, measure: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -191,6 +194,7 @@ def make_plan(
     """
     measures: list[Measure] = []
     said = list(notes)
+    failed: dict[str, GeedError] = {}
     for request, layer in selected:
         try:
             measure = _bind(request, layer, group, interpolation, support, kinds.get(layer.name), tables)
@@ -198,9 +202,13 @@ def make_plan(
             if request.layer is not None or layer.name in tables:
                 raise
             said.append(f"left out: {error}")
+            failed.setdefault(request.measure, error)
             continue
         if all((m.name, m.layer) != (measure.name, measure.layer) for m in measures):
             measures.append(measure)
+    for request, _ in selected:
+        if request.asked and all(m.name != request.measure for m in measures):
+            raise failed[request.measure]
     if not measures and not kept:
         why = "; ".join(said) or "no tensor fits"
         raise GeedError(

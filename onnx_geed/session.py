@@ -143,7 +143,10 @@ def open_session(
             data, _options(ort, folder, threads), providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime's exceptions share no public parent
-        raise GeedError(f"ONNX Runtime cannot load the model: {_first_line(error)}") from None
+        raise GeedError(
+            f"ONNX Runtime cannot load the model: {_first_line(error)}; export it with operators "
+            "and an opset that this version knows, or upgrade onnxruntime"
+        ) from None
     return _session(runtime, input, outputs, "cpu")
 
 

@@ -53,7 +53,7 @@ class Reduced:
     zero_pairs: list[F64]
     exact: list[F64 | None]
     inverse: list[F64 | None]
-    points: Mapping[str, F64]
+    points: dict[str, F64]
 
 
 def reduce_orbits(
@@ -90,8 +90,7 @@ def reduce_orbits(
         If an activation is NaN or infinite, naming sample, element and tensor.
         If a probability is positive where the reference's is zero, naming the sample.
     """
-    identities = {name: array[:, 0] for name, array in arrays.items()}
-    reduced = Reduced([], [], [], [], points_of(plan, identities, label, first))
+    reduced = Reduced([], [], [], [], {})
     for measure in plan.measures:
         if measure.name == "channel-cos" and measure.layer in (sums or {}):
             _take(reduced, *_from_sums(plan, measure, (sums or {})[measure.layer]))
@@ -123,6 +122,7 @@ def reduce_orbits(
             np.stack(parts) if members else None,
             np.stack(turned) if turned else None,
         )
+    reduced.points.update(points_of(plan, {k: a[:, 0] for k, a in arrays.items()}, label, first))
     return reduced
 
 
