@@ -49,8 +49,8 @@ __all__ = ["cache_info", "info_table", "measure_cache", "verify_cache", "write_c
 Mode = Literal["raw", "stats"]
 
 # A shard holds up to this much and so many orbits: what a killed run loses.
-_SHARD_BYTES = 64 << 20
-_SHARD_ORBITS = 16
+_SHARD_BYTES = 16 << 20
+_SHARD_ORBITS = 8
 
 
 def write_cache(

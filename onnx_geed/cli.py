@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +26,7 @@ class _OneLine(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> NoReturn:
         kwargs["standalone_mode"] = False
+        _end_cleanly_on_sigterm()
         try:
             status = super().main(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -38,9 +41,24 @@ class _OneLine(click.Group):
         except (KeyboardInterrupt, click.Abort):
             click.echo("onnx-geed: interrupted", err=True)
             sys.exit(130)
+        except _TerminatedError:
+            click.echo("onnx-geed: terminated", err=True)
+            sys.exit(143)
         except MemoryError:
             _fail("out of memory: take a smaller --batch-size or --memory, or fewer layers")
         sys.exit(status if isinstance(status, int) else 0)
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM came: wind up as for Ctrl-C, orbits in flight are finished."""
+
+
+def _end_cleanly_on_sigterm() -> None:
+    def stop(*_: Any) -> NoReturn:
+        raise _TerminatedError
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
 
 
 def _fail(message: str) -> NoReturn:

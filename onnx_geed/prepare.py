@@ -47,6 +47,7 @@ __all__ = ["Options", "Prepared", "parse_bytes", "prepare"]
 
 # Rows of a run: more do not make a processor faster; a card wants more.
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
+_JOB_BYTES = 16 << 20
 # Rows of the larger of the two batches in which a model is tried out.
 _TRIAL_BATCH = 5
 
@@ -566,7 +567,8 @@ def _fit(
         passes[-1].append(name)
         filled += layer.bytes
     row = own + max(sum(plan.layers[name].bytes for name in names) for names in passes)
-    most = _MOST_ROWS["cuda" if cuda else "cpu"]
+    # More rows than one orbit only pay while their activations are small.
+    most = min(_MOST_ROWS["cuda" if cuda else "cpu"], max(n, _JOB_BYTES // row))
     batch = options.batch_size or max(1, min(most, budget // (2 * row * workers)))
     if options.batch_size is None and batch > n:
         batch -= batch % n
