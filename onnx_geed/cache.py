@@ -99,6 +99,8 @@ class Manifest:
         How many of these are orbits.
     shard_orbits : int
         Orbits in a shard.
+    points : dict of int to int
+        Length of the identity latents that are kept, by the entry's number.
     description : dict
         What measuring needs besides: plan, names, labels, provenance. JSON.
     """
@@ -109,6 +111,7 @@ class Manifest:
     indices: tuple[int, ...]
     count: int
     shard_orbits: int
+    points: dict[int, int]
     description: dict[str, Any] = field(repr=False)
 
     def to_json(self) -> str:
@@ -120,6 +123,7 @@ class Manifest:
             "indices": list(self.indices),
             "count": self.count,
             "shard_orbits": self.shard_orbits,
+            "points": [[i, size] for i, size in self.points.items()],
             "description": self.description,
         }
         return json.dumps(content, sort_keys=True)
@@ -136,6 +140,7 @@ class Manifest:
             tuple(content["indices"]),
             content["count"],
             content["shard_orbits"],
+            {i: size for i, size in content["points"]},
             content["description"],
         )
 
@@ -309,23 +314,17 @@ def write_index(folder: Path, manifest: Manifest) -> None:
             made = file.create_virtual_dataset(f"orbits/{i}", layout, fillvalue=np.nan)
             made.attrs["tensor"] = entry.tensor
             made.attrs["content"] = entry.content
-        for i, entry in enumerate(manifest.entries):
-            sources = [
-                (path.name, source[f"reference/{i}"].shape)
-                for path, source in _opened(_point_files(folder, manifest))
-                if f"reference/{i}" in source
-            ]
-            if not sources:
-                continue
-            total = sum(shape[0] for _, shape in sources)
-            layout = h5py.VirtualLayout((total, *sources[0][1][1:]), dtype=np.float32)
+        for i, size in manifest.points.items():
+            layout = h5py.VirtualLayout((len(manifest.indices), size), dtype=np.float32)
             start = 0
-            for name, shape in sources:
-                stop = start + shape[0]
-                layout[start:stop] = h5py.VirtualSource(name, f"reference/{i}", shape)
+            for path in _point_files(folder, manifest):
+                stop = start + len(_wanted_samples(path, manifest))
+                layout[start:stop] = h5py.VirtualSource(
+                    path.name, f"reference/{i}", (stop - start, size)
+                )
                 start = stop
             made = file.create_virtual_dataset(f"reference/{i}", layout, fillvalue=np.nan)
-            made.attrs["tensor"] = entry.tensor
+            made.attrs["tensor"] = manifest.entries[i].tensor
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -462,10 +461,13 @@ def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float3
             )
         with _reading(path) as file:
             _read_samples(file, path, manifest)
-            for name in sorted(file.get("reference", {}), key=int):
-                tensor = manifest.entries[int(name)].tensor
-                dataset = file[f"reference/{name}"]
-                if dataset.attrs["tensor"] != tensor:
+            rows = len(_wanted_samples(path, manifest))
+            for i, size in manifest.points.items():
+                tensor = manifest.entries[i].tensor
+                dataset = file[f"reference/{i}"]
+                shape = (rows, size)
+                right = dataset.shape == dataset.chunks == shape and dataset.dtype == np.float32
+                if not right or dataset.attrs["tensor"] != tensor:
                     raise _damaged(path, tensor)
                 parts.setdefault(tensor, []).append(_read_chunk(dataset, 0, path, tensor))
     return {tensor: np.concatenate(rows) for tensor, rows in parts.items()}
@@ -481,17 +483,17 @@ def _point_files(folder: Path, manifest: Manifest) -> list[Path]:
     return files + [folder / _REFERENCE] * (len(manifest.indices) > manifest.count)
 
 
-def _opened(paths: Iterable[Path]) -> Iterator[tuple[Path, h5py.File]]:
-    for path in paths:
-        with _reading(path) as file:
-            yield path, file
+def _wanted_samples(path: Path, manifest: Manifest) -> tuple[int, ...]:
+    """Samples that a file must hold, by its name."""
+    if path.name == _REFERENCE:
+        return manifest.indices[manifest.count :]
+    first = int(path.stem.removeprefix("shard-"))
+    return manifest.indices[first : min(first + manifest.shard_orbits, manifest.count)]
 
 
 def _read_samples(file: h5py.File, path: Path, manifest: Manifest) -> None:
-    first = manifest.count if path.name == _REFERENCE else int(path.stem.removeprefix("shard-"))
-    stop = min(first + manifest.shard_orbits, manifest.count)
-    wanted = manifest.indices[first:] if path.name == _REFERENCE else manifest.indices[first:stop]
-    if not np.array_equal(_read_dataset(file, "samples", path, "/samples"), wanted):
+    stored = _read_dataset(file, "samples", path, "/samples")
+    if not np.array_equal(stored, _wanted_samples(path, manifest)):
         raise _damaged(path, "/samples")
 
 

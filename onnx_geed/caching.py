@@ -186,8 +186,26 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "seed": options.seed,
     }
     return Manifest(
-        fingerprints, tuple(entries), n, source.indices, prepared.count, orbits, description
+        fingerprints,
+        tuple(entries),
+        n,
+        source.indices,
+        prepared.count,
+        orbits,
+        _point_sizes(plan, entries),
+        description,
     )
+
+
+def _point_sizes(plan: Plan, entries: Sequence[Entry]) -> dict[int, int]:
+    """Length of the identity latents of every entry that has some."""
+    sizes = {}
+    for i, entry in enumerate(entries):
+        if entry.content != "sums":
+            blank = np.empty((1, *entry.shape), dtype=np.float32)
+            if (rows := _points(blank, plan.layers[entry.tensor])) is not None:
+                sizes[i] = rows.shape[1]
+    return sizes
 
 
 def _data_hash(prepared: Prepared) -> str:
