@@ -9,7 +9,9 @@ missing shard reads as fill values.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -502,10 +504,9 @@ def _new_file(folder: Path, path: Path, manifest: Manifest) -> Iterator[h5py.Fil
     """A new file, which gets its name only when all of it is on the disk."""
     import h5py
 
-    unfinished = folder / f".unfinished-{path.name}"
-    file = None
-    try:
-        file = h5py.File(unfinished, "w", libver=("v108", "v110"))
+    # Built in memory and written by Python: HDF5 does not recover from a full disk.
+    content = io.BytesIO()
+    with h5py.File(content, "w", libver=("v108", "v110")) as file:
         text = manifest.to_json()
         raw = np.frombuffer(text.encode(), dtype=np.uint8)
         stored = file.create_dataset("manifest", data=raw, chunks=raw.shape, fletcher32=True)
@@ -516,21 +517,19 @@ def _new_file(folder: Path, path: Path, manifest: Manifest) -> Iterator[h5py.Fil
             file.attrs[name] = value
         file.attrs["sha256"] = _attribute_hash(attributes, text)
         yield file
-        file.close()
-        with open(unfinished, "rb+") as written:
+    unfinished = folder / f".unfinished-{path.name}"
+    try:
+        with unfinished.open("wb") as written:
+            written.write(content.getbuffer())
+            written.flush()
             os.fsync(written.fileno())
-        os.replace(unfinished, path)
+        unfinished.replace(path)
         _sync_folder(folder)
-    except BaseException as error:
-        if file is not None:
-            with contextlib.suppress(Exception):
-                file.close()
+    except OSError as error:
         with contextlib.suppress(OSError):
             unfinished.unlink(missing_ok=True)
-        if isinstance(error, GeedError) or not isinstance(error, (OSError, RuntimeError)):
-            raise
-        full = "No space left" in str(error) or "errno = 28" in str(error)
-        what = "the disk is full" if full else f"writing failed ({_short(error)})"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "the disk is full" if full else f"writing failed ({error.strerror or error})"
         raise GeedError(
             f"cache {folder}: {what}; finished shards are kept: make room and run the same command "
             "again"
@@ -649,7 +648,3 @@ def _damaged(path: Path, layer: str) -> GeedError:
         f"cache {path.parent}: {path.name} is damaged in {layer!r}; remove that file and run the "
         "same onnx-geed cache command again to make it anew"
     )
-
-
-def _short(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
