@@ -93,19 +93,29 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) 
 
 
 def _input_options(command: Command) -> Command:
-    """Options that say what the model takes and gives."""
+    """Options that say what the model takes and gives, and what it is fed."""
+    for option in (
+        click.option("--labels", metavar="FILE", help="Labels of the samples (.npy, idx)."),
+        click.option(
+            "--feed",
+            metavar="NAME=FILE",
+            multiple=True,
+            callback=_pairs,
+            help="Value of another input (.npy): a row a sample, or one for all.",
+        ),
+        _named_options,
+    ):
+        command = option(command)
+    return command
+
+
+def _named_options(command: Command) -> Command:
+    """Options that name what is in the model, and that its metadata can hold."""
     for option in reversed(
         (
             click.option("--input", metavar="NAME", help="The acted-on input."),
             click.option(
                 "--input-layout", type=click.Choice(["NCHW", "NHWC"]), help="Layout of the input."
-            ),
-            click.option(
-                "--feed",
-                metavar="NAME=FILE",
-                multiple=True,
-                callback=_pairs,
-                help="Value of another input (.npy): a row a sample, or one for all.",
             ),
             click.option(
                 "--preprocess",
@@ -114,7 +124,6 @@ def _input_options(command: Command) -> Command:
                 "JSON file; or such as 'resize=256 crop=224 mean=0.5 std=0.5'. "
                 "Default: the model's metadata.",
             ),
-            click.option("--labels", metavar="FILE", help="Labels of the samples (.npy, idx)."),
             click.option("--output", metavar="NAME", help="The output to measure."),
             click.option(
                 "--output-kind",
@@ -173,6 +182,16 @@ def _run_options(command: Command) -> Command:
     return command
 
 
+_output_action = click.option(
+    "--output-action",
+    metavar="LAYER=FILE",
+    multiple=True,
+    callback=_pairs,
+    help="How the group acts on a tensor (.npz: elements and one of channels, permutation, "
+    "matrices).",
+)
+
+
 def _action_options(command: Command) -> Command:
     """Options that say how the group acts."""
     for option in reversed(
@@ -191,14 +210,7 @@ def _action_options(command: Command) -> Command:
                 show_default=True,
                 help="disk: mask the samples, and compare maps, inside the inscribed disk.",
             ),
-            click.option(
-                "--output-action",
-                metavar="LAYER=FILE",
-                multiple=True,
-                callback=_pairs,
-                help="How the group acts on a tensor (.npz: elements and one of channels, "
-                "permutation, matrices).",
-            ),
+            _output_action,
         )
     ):
         command = option(command)
@@ -523,6 +535,27 @@ def demo() -> None:
     with _progress() as progress:
         text = run_demo(progress)
     click.echo(text)
+
+
+@cli.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="OUT.onnx",
+    help="Where the annotated model goes.",
+)
+@_named_options
+@_output_action
+def annotate(model: Path, out: Path, **given: Any) -> None:
+    """Write preprocessing, latent, layouts and action tables into a model's metadata.
+
+    \b
+    Example:
+      onnx-geed annotate model.onnx --preprocess imagenet --latent /Flatten_output_0 -o known.onnx
+    """
+    from onnx_geed.annotate import annotate as write
+
+    for key, value in sorted(write(model, out, **given).items()):
+        click.echo(f"{key} = {value if len(value) <= 90 else value[:87] + '...'}")
 
 
 @cli.command()

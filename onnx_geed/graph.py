@@ -16,6 +16,7 @@ from onnx_geed.errors import GeedError, nearest
 __all__ = [
     "Input",
     "Model",
+    "external_files",
     "find_input",
     "find_output",
     "input_layout",
@@ -123,7 +124,7 @@ def load_model(path: str | Path) -> Model:
     if not proto.ir_version or not proto.graph.node or not proto.opset_import:
         raise GeedError(f"{path}: not an ONNX model (it holds no graph)")
     digest = hashlib.sha256(content)
-    for extra in _external_files(proto, path):
+    for extra in external_files(proto, path):
         with extra.open("rb") as stream:
             while block := stream.read(1 << 22):
                 digest.update(block)
@@ -145,7 +146,7 @@ def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
         raise GeedError(f"{path}: its local functions cannot be inlined ({error})") from None
 
 
-def _external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
+def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
     """Files of external data, each checked to be where ONNX Runtime reads."""
     found: dict[str, Path] = {}
     for tensor in _stored(proto.graph):

@@ -1,0 +1,104 @@
+"""Write what ``measure`` needs to know into a model's metadata."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from onnx_geed.errors import GeedError
+from onnx_geed.graph import Model, external_files, find_input, find_output, load_model
+from onnx_geed.layouts import check_layout
+from onnx_geed.points import resolve, tensors
+from onnx_geed.preprocess import parse_preprocess, preprocess_to_json
+from onnx_geed.tables import read_table, table_to_json
+
+__all__ = ["annotate"]
+
+
+def annotate(
+    path: str | Path,
+    out: str | Path,
+    *,
+    input: str | None = None,
+    input_layout: str | None = None,
+    output: str | None = None,
+    output_kind: str | None = None,
+    latent: str | None = None,
+    preprocess: str | None = None,
+    layout: Mapping[str, str] | None = None,
+    output_action: Mapping[str, str | Path] | None = None,
+) -> dict[str, str]:
+    """Copy a model with metadata added; what is not given stays as it was.
+
+    Parameters
+    ----------
+    path : str or Path
+        The ONNX file.
+    out : str or Path
+        Where the annotated model goes; its external data are copied beside it.
+    input, input_layout, output, output_kind, latent, preprocess, layout, output_action
+        As the options of ``onnx-geed measure``.
+
+    Returns
+    -------
+    dict of str to str
+        The keys that were written.
+
+    Raises
+    ------
+    GeedError
+        If a name is not in the model, a value is not of its kind, or nothing was given.
+        If the file cannot be written.
+    """
+    model, out = load_model(path), Path(out)
+    acted, named = find_input(model, input), find_output(model, output)
+    listed = tensors(model, acted.name, named)
+    entries: dict[str, str] = {}
+    if input:
+        entries["onnx_geed.input"] = acted.name
+    if output:
+        entries["onnx_geed.output"] = named
+    if input_layout:
+        entries["onnx_geed.input_layout"] = input_layout
+    if output_kind:
+        entries["onnx_geed.output_kind"] = output_kind
+    if latent:
+        entries["onnx_geed.latent"] = resolve(listed, latent)[0].name
+    if preprocess:
+        entries["onnx_geed.preprocess"] = preprocess_to_json(parse_preprocess(preprocess))
+    for key, text in (layout or {}).items():
+        for tensor in resolve(listed, key):
+            entries[f"onnx_geed.layout.{tensor.name}"] = check_layout(text)
+    for key, file in (output_action or {}).items():
+        table = table_to_json(read_table(file))
+        for tensor in resolve(listed, key):
+            entries[f"onnx_geed.action.{tensor.name}"] = table
+    if not entries:
+        raise GeedError("annotate: nothing to write; give such as --preprocess or --latent")
+    _write(model, out, entries)
+    return entries
+
+
+def _write(model: Model, out: Path, entries: Mapping[str, str]) -> None:
+    # The file itself, and not the model as it was read, whose functions are inlined.
+    proto = onnx.ModelProto.FromString(model.path.read_bytes())
+    kept = {p.key: p.value for p in proto.metadata_props} | dict(entries)
+    del proto.metadata_props[:]
+    for key, value in kept.items():
+        proto.metadata_props.add(key=key, value=value)
+    unfinished = out.parent / f".{out.name}.{os.getpid()}.unfinished"
+    try:
+        for extra in external_files(proto, model.path):
+            beside = out.parent / extra.relative_to(model.path.parent)
+            if beside.resolve() != extra.resolve():
+                beside.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(extra, beside)
+        unfinished.write_bytes(proto.SerializeToString())
+        unfinished.replace(out)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise GeedError(f"-o {out}: cannot be written ({error.strerror or error})") from None
