@@ -14,6 +14,9 @@ import hashlib
 import io
 import json
 import os
+import struct
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +54,9 @@ VERSION = 1
 
 _FORMAT = "onnx-geed/cache"
 _REFERENCE = "reference.h5"
+_SEAL = b"GEEDSEAL"
+# Chunks from this size on are not part of the seal: their own checksums are verified on reading.
+_SEALED_BYTES = 1 << 16
 # Smaller orbits than this share a chunk, up to as much.
 _CHUNK_BYTES = 4 << 20
 # What h5py raises on files that are damaged in one place or another.
@@ -517,6 +523,10 @@ def _new_file(folder: Path, path: Path, manifest: Manifest) -> Iterator[h5py.Fil
             file.attrs[name] = value
         file.attrs["sha256"] = _attribute_hash(attributes, text)
         yield file
+        file.flush()
+        chunks = _large_chunks(file)
+    content.seek(0, io.SEEK_END)
+    content.write(_seal(content.getbuffer().toreadonly(), chunks))
     unfinished = folder / f".unfinished-{path.name}"
     try:
         with unfinished.open("wb") as written:
@@ -534,6 +544,89 @@ def _new_file(folder: Path, path: Path, manifest: Manifest) -> Iterator[h5py.Fil
             f"cache {folder}: {what}; finished shards are kept: make room and run the same command "
             "again"
         ) from None
+
+
+def _large_chunks(file: h5py.File) -> list[tuple[int, int]]:
+    """Offset and size of the chunks that are left to their own checksums."""
+    found = []
+    for dataset in file.get("orbits", {}).values():
+        if dataset.is_virtual:
+            continue
+        for k in range(dataset.id.get_num_chunks()):
+            chunk = dataset.id.get_chunk_info(k)
+            if chunk.size >= _SEALED_BYTES:
+                found.append((int(chunk.byte_offset), int(chunk.size)))
+    return sorted(found)
+
+
+def _seal(content: memoryview, chunks: Sequence[tuple[int, int]]) -> bytes:
+    """Trailer with the hash of everything but the large chunks.
+
+    HDF5 reads damaged structures of its own without noticing, or for ever; so they are looked at
+    before HDF5 is let at them.
+    """
+    listed = json.dumps(chunks).encode()
+    digest = hashlib.sha256(listed)
+    start = 0
+    for offset, size in [*chunks, (len(content), 0)]:
+        digest.update(content[start:offset])
+        start = offset + size
+    return listed + digest.digest() + struct.pack("<Q", len(listed)) + _SEAL
+
+
+def _check_seal(path: Path) -> None:
+    with path.open("rb") as stream:
+        end = stream.seek(0, io.SEEK_END)
+        tail = 40 + len(_SEAL)
+        if end > tail:
+            stream.seek(end - tail)
+            digest, length = stream.read(32), struct.unpack("<Q", stream.read(8))[0]
+            if stream.read() == _SEAL and length <= min(end - tail, 1 << 24):
+                stream.seek(end - tail - length)
+                listed = stream.read(length)
+                if _hash_around(stream, listed, end - tail - length) == digest:
+                    return
+    if (version := _stated_version(path)) > VERSION:
+        raise _newer(path, version)
+    raise _damaged(path, "its structure")
+
+
+def _hash_around(stream: io.BufferedReader, listed: bytes, end: int) -> bytes:
+    digest = hashlib.sha256(listed)
+    try:
+        chunks = [(int(offset), int(size)) for offset, size in json.loads(listed)]
+    except (ValueError, TypeError):
+        return b""
+    start = 0
+    for offset, size in [*chunks, (end, 0)]:
+        if offset < start:
+            return b""
+        stream.seek(start)
+        digest.update(stream.read(offset - start))
+        start = offset + size
+    return digest.digest()
+
+
+def _stated_version(path: Path) -> int:
+    """Format version of a file whose seal is not ours; 0 where it cannot be read.
+
+    Read by another process, since HDF5 may not come back from a damaged file.
+    """
+    code = "import h5py, sys; print(int(h5py.File(sys.argv[1], 'r').attrs['version']))"
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-c", code, str(path)], capture_output=True, timeout=10, check=True
+        )
+        return int(asked.stdout)
+    except (subprocess.SubprocessError, OSError, ValueError):
+        return 0
+
+
+def _newer(path: Path, version: int) -> GeedError:
+    return GeedError(
+        f"{path}: of format version {version}, this onnx-geed reads up to {VERSION}; upgrade "
+        "onnx-geed"
+    )
 
 
 def _sync_folder(folder: Path) -> None:
@@ -558,10 +651,7 @@ def _check_file(file: h5py.File, path: Path) -> str:
         raise GeedError(f"{path}: not a file of an activation cache")
     version = int(attributes["version"])
     if version > VERSION:
-        raise GeedError(
-            f"{path}: of format version {version}, this onnx-geed reads up to {VERSION}; upgrade "
-            "onnx-geed"
-        )
+        raise _newer(path, version)
     expected = attributes.pop("sha256", "")
     text = _read_dataset(file, "manifest", path, "/manifest").tobytes().decode()
     if _attribute_hash(attributes, text) != expected:
@@ -635,6 +725,7 @@ def _reading(path: Path) -> Iterator[h5py.File]:
     import h5py
 
     try:
+        _check_seal(path)
         with h5py.File(path, "r") as file:
             yield file
     except GeedError:

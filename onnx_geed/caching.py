@@ -133,7 +133,7 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     else:
         for m in plan.measures:
             layer = plan.layers[m.layer]
-            shape = view(layer, m.name, np.empty((1, 1, *layer.shape), np.float32)).shape[2:]
+            shape = view(layer, m.name, np.zeros((1, 1, *layer.shape), np.float32)).shape[2:]
             entry = Entry(m.layer, shape, "float32", "points")
             if m.name == "channel-cos":
                 entry = Entry(m.layer, (shape[0], 3), "float64", "sums")
@@ -202,7 +202,7 @@ def _point_sizes(plan: Plan, entries: Sequence[Entry]) -> dict[int, int]:
     sizes = {}
     for i, entry in enumerate(entries):
         if entry.content != "sums":
-            blank = np.empty((1, *entry.shape), dtype=np.float32)
+            blank = np.zeros((1, *entry.shape), dtype=np.float32)
             if (rows := _points(blank, plan.layers[entry.tensor])) is not None:
                 sizes[i] = rows.shape[1]
     return sizes
