@@ -12,59 +12,54 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnx_geed.actions import (
         GridAction,
-        Matrices,
-        Permutation,
-        Trivial,
         disk_mask,
         grid_action,
         orbit,
     )
-    from onnx_geed.comparison import aggregate, compare
-    from onnx_geed.data import Samples, open_samples
-    from onnx_geed.eed import (
-        Measure,
+    from onnx_geed.arrays import (
         channel_cos,
         channel_sums,
         latent_cos,
         latent_l2,
-        normaliser,
-        orbit_deviations,
         output_l2,
         softmax_kl,
     )
+    from onnx_geed.caching import write_cache
+    from onnx_geed.comparison import aggregate, compare
+    from onnx_geed.data import Samples, open_samples
+    from onnx_geed.eed import Measure, normaliser, orbit_deviations
     from onnx_geed.errors import GeedError
     from onnx_geed.graph import Model, load_model
     from onnx_geed.groups import Group, cyclic, dihedral, parse_group, product
+    from onnx_geed.offline import measure_cache
     from onnx_geed.pipeline import measure
     from onnx_geed.prepare import Options
     from onnx_geed.preprocess import Preprocess, parse_preprocess
     from onnx_geed.results import read_result, write_json
-    from onnx_geed.table import table
     from onnx_geed.tables import Table, read_table, with_channels
+    from onnx_geed.vectors import Matrices, Permutation, Trivial
 
-_HOMES = {
+_HOMES: dict[str, tuple[str, ...]] = {
     "actions": (
         "GridAction",
-        "Matrices",
-        "Permutation",
-        "Trivial",
         "disk_mask",
         "grid_action",
         "orbit",
     ),
+    "caching": ("write_cache",),
     "comparison": ("aggregate", "compare"),
+    "offline": ("measure_cache",),
     "data": ("Samples", "open_samples"),
-    "eed": (
-        "Measure",
+    "arrays": (
         "channel_cos",
         "channel_sums",
         "latent_cos",
         "latent_l2",
-        "normaliser",
-        "orbit_deviations",
         "output_l2",
         "softmax_kl",
     ),
+    "eed": ("Measure", "normaliser", "orbit_deviations"),
+    "vectors": ("Matrices", "Permutation", "Trivial"),
     "errors": ("GeedError",),
     "graph": ("Model", "load_model"),
     "points": ("Tensor", "tensors"),

@@ -1,4 +1,4 @@
-"""How a group moves an array: on a grid, or on the entries of a vector.
+"""How a group moves an array on the grid of its last two axes; what an action is.
 
 Every element that maps a grid onto itself is an exact index permutation; other rotations are
 resampled, and are then no exact action: φ(g₂, φ(g₁, x)) differs from φ(g₂g₁, x).
@@ -23,10 +23,7 @@ __all__ = [
     "Action",
     "GridAction",
     "Interpolation",
-    "Matrices",
     "Motion",
-    "Permutation",
-    "Trivial",
     "disk_mask",
     "grid_action",
     "motion",
@@ -314,6 +311,7 @@ def _rotation_table(
     dy, dx = dy - cy, dx - cx
     x = (cx + dx * cos - dy * sin).ravel()
     y = (cy + dx * sin + dy * cos).ravel()
+    offsets: tuple[int, ...]
     if interpolation == "nearest":
         # Rounded first, so that a tie is a tie whatever the sine's last bit; ties go up.
         x, y = np.floor(np.round(x, 9) + 0.5), np.floor(np.round(y, 9) + 0.5)
@@ -340,7 +338,8 @@ def _cos_sin(degrees: float) -> tuple[float, float]:
 
 
 def _at_zero(t: F64) -> F64:
-    return (t == 0).astype(np.float64)
+    there: F64 = (t == 0).astype(np.float64)
+    return there
 
 
 def _hat(t: F64) -> F64:
@@ -352,7 +351,8 @@ def _cubic(t: F64, a: float = -0.75) -> F64:
     t = np.abs(t)
     near = ((a + 2) * t - (a + 3)) * t * t + 1
     far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
-    return np.where(t <= 1, near, np.where(t < 2, far, 0.0))
+    weight: F64 = np.where(t <= 1, near, np.where(t < 2, far, 0.0))
+    return weight
 
 
 def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
@@ -373,82 +373,3 @@ def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
     return mask
 
 
-@dataclass(frozen=True)
-class Trivial:
-    """The trivial action, gy = y: equivariance under it is invariance."""
-
-    group: Group
-    name: str = "trivial"
-
-    def exact(self) -> tuple[bool, ...]:
-        """All elements."""
-        return (True,) * self.group.order
-
-    def kernel(self) -> tuple[int, ...]:
-        """All elements."""
-        return tuple(range(self.group.order))
-
-    def apply(self, g: int, y: F64) -> F64:
-        """Return ``y`` itself."""
-        return y
-
-
-@dataclass(frozen=True)
-class Permutation:
-    """A permutation of the entries of a vector: ``out[c] = in[table[g, c]]``.
-
-    Parameters
-    ----------
-    group : Group
-        The acting group.
-    table : ndarray of int64, shape (n, k)
-        One row an element.
-    """
-
-    group: Group
-    table: NDArray[np.int64] = field(repr=False, compare=False)
-    name: str = "permutation"
-
-    def exact(self) -> tuple[bool, ...]:
-        """All elements."""
-        return (True,) * self.group.order
-
-    def kernel(self) -> tuple[int, ...]:
-        """Elements whose row leaves every entry in place."""
-        here = np.arange(self.table.shape[1])
-        return tuple(int(g) for g in np.flatnonzero((self.table == here).all(axis=1)))
-
-    def apply(self, g: int, y: F64) -> F64:
-        """Gather the last axis of ``y``."""
-        return y[..., self.table[g]]
-
-
-@dataclass(frozen=True)
-class Matrices:
-    """A representation given by matrices: ``out = matrices[g] @ in``.
-
-    Parameters
-    ----------
-    group : Group
-        The acting group.
-    matrices : ndarray of float64, shape (n, k, k)
-        One matrix an element.
-    """
-
-    group: Group
-    matrices: F64 = field(repr=False, compare=False)
-    name: str = "matrices"
-
-    def exact(self) -> tuple[bool, ...]:
-        """All elements."""
-        return (True,) * self.group.order
-
-    def kernel(self) -> tuple[int, ...]:
-        """Elements whose matrix is the identity within 1e-6."""
-        away = np.abs(self.matrices - np.eye(self.matrices.shape[1])).max(axis=(1, 2))
-        return tuple(int(g) for g in np.flatnonzero(away <= IDENTITY_TOLERANCE))
-
-    def apply(self, g: int, y: F64) -> F64:
-        """Multiply the last axis of ``y``."""
-        moved: F64 = np.einsum("ij,...j->...i", self.matrices[g], y)
-        return moved

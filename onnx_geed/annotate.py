@@ -10,8 +10,9 @@ from pathlib import Path
 import onnx
 
 from onnx_geed.errors import GeedError
-from onnx_geed.graph import Model, external_files, find_input, find_output, load_model
+from onnx_geed.graph import Model, find_input, find_output, load_model
 from onnx_geed.layouts import check_layout
+from onnx_geed.loading import external_files
 from onnx_geed.points import resolve, tensors
 from onnx_geed.preprocess import parse_preprocess, preprocess_to_json
 from onnx_geed.tables import read_table, table_to_json

@@ -1,11 +1,10 @@
-"""Write a cache of a run's activations, and measure from it without the model."""
+"""Write a cache of a run's activations, or finish one that was broken off."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -17,20 +16,10 @@ from onnx_geed import cache as store
 from onnx_geed.cache import Entry, Manifest
 from onnx_geed.eed import channel_sums_of_orbit
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_group
+from onnx_geed.inspection import cache_info
 from onnx_geed.layouts import to_points
 from onnx_geed.orbits import activations, identities, in_order, job_orbits
-from onnx_geed.plan import (
-    DEFAULT_MEASURES,
-    ROLES,
-    Layer,
-    Plan,
-    Request,
-    make_plan,
-    parse_request,
-    view,
-)
-from onnx_geed.points import Tensor, resolve
+from onnx_geed.plan import Layer, Plan, view
 from onnx_geed.prepare import Options, Prepared, prepare
 from onnx_geed.provenance import (
     describe_data,
@@ -39,12 +28,10 @@ from onnx_geed.provenance import (
     describe_runtime,
     software_versions,
 )
-from onnx_geed.results import result
-from onnx_geed.session import cores
-from onnx_geed.tables import parse_table, table_to_json
-from onnx_geed.tally import Tally, reduce_orbits
+from onnx_geed.sizes import format_bytes
+from onnx_geed.tables import table_to_json
 
-__all__ = ["cache_info", "info_table", "measure_cache", "verify_cache", "write_cache"]
+__all__ = ["write_cache"]
 
 Mode = Literal["raw", "stats"]
 
@@ -243,7 +230,7 @@ def _announce(
 ) -> None:
     everything = len(store.shards(manifest))
     left = sum(min(manifest.shard_orbits, manifest.count - first) for first in missing)
-    size = _size(manifest.bytes)
+    size = format_bytes(manifest.bytes)
     if len(missing) == everything:
         say(f"cache {folder}: {manifest.count} orbits, {size} in {everything} shards")
     elif missing:
@@ -264,7 +251,7 @@ def _check_room(folder: Path, manifest: Manifest, missing: Sequence[int]) -> Non
     free = shutil.disk_usage(folder).free
     if missing and need > free:
         raise GeedError(
-            f"cache {folder}: needs {_size(need)} more, the disk has {_size(free)} free: use "
+            f"cache {folder}: needs {format_bytes(need)} more, the disk has {format_bytes(free)} free: use "
             "--cache-mode stats, --cache-dtype float16, fewer layers or samples, or another disk"
         )
 
@@ -369,338 +356,3 @@ def _extra_points(prepared: Prepared, manifest: Manifest) -> dict[int, NDArray[n
     return {i: np.concatenate(rows) for i, rows in parts.items()}
 
 
-def measure_cache(
-    folder: str | Path,
-    *,
-    measures: Sequence[str] = (),
-    samples: int | None = None,
-    norm_samples: int | None = None,
-    interval: str = "t",
-    progress: Callable[[int, int], None] | None = None,
-    command: str | None = None,
-) -> dict[str, Any]:
-    """Measure from a cache, with neither model nor ONNX Runtime.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The cache.
-    measures : sequence of str
-        ``NAME`` or ``NAME@LAYER``; by default those that the cache was made for.
-    samples, norm_samples : int, optional
-        Fewer than the cache holds; by default what it was made with.
-    interval : {"t", "bootstrap"}
-        Interval over samples.
-    progress : callable, optional
-        Told of orbits done, of all.
-    command : str, optional
-        What the result file says was run.
-
-    Returns
-    -------
-    dict
-        The result of schema ``onnx-geed/result/1``; its figures are those of the live run bit for
-        bit, if activations were stored as float32 or statistics.
-
-    Raises
-    ------
-    GeedError
-        If the cache is incomplete, damaged or of a newer format.
-        If it does not hold what a measure needs.
-    """
-    started = time.perf_counter()
-    folder = Path(folder)
-    manifest = store.read_manifest(folder)
-    description = manifest.description
-    count = _at_most("--samples", samples, manifest.count)
-    norm = _at_most("--norm-samples", norm_samples, description["norm_samples"])
-    if missing := store.missing_shards(folder, manifest):
-        raise GeedError(
-            f"cache {folder}: is not complete, {len(missing)} of {len(store.shards(manifest))} "
-            f"shards are missing, the first {store.shard_path(folder, missing[0]).name}; run the "
-            "same onnx-geed cache command again"
-        )
-    plan, wanted = _plan(manifest, measures)
-    tally = Tally(plan)
-    names = tuple(plan.layers)
-
-    def work(first: int) -> list[Any]:
-        reduced = []
-        for k, arrays in enumerate(store.read_shard(folder, manifest, first, wanted)):
-            if first + k >= count:
-                break
-            reduced.append(_reduce(plan, manifest, wanted, arrays, first + k))
-        return reduced
-
-    done = 0
-    for parts in in_order([f for f in store.shards(manifest) if f < count], work, cores()):
-        for reduced in parts:
-            tally.add(reduced, names)
-        done += len(parts)
-        if progress:
-            progress(done, count)
-    if any(m.name.startswith("latent") for m in plan.measures):
-        for name, rows in store.read_points(folder, manifest).items():
-            if name in plan.layers:
-                tally.replace_points(name, rows[:norm].astype(np.float64))
-    made = result(
-        command=command or f"onnx_geed.measure_cache({str(folder)!r})",
-        software={**description["software"], **software_versions()},
-        model=description["model"],
-        data=_data_part(description["data"], max(count, norm)),
-        group=description["group"],
-        runtime={
-            **description["runtime"],
-            "seconds": round(time.perf_counter() - started, 3),
-            "inferences": 0,
-        },
-        seed=description["seed"],
-        measurements=tally.records(
-            norm_samples=norm, interval=interval, seed=description["seed"]
-        ),
-    )
-    made["notes"] = [*plan.notes, f"measured from the cache {folder.name}"]
-    half = sorted({manifest.entries[i].tensor for i in wanted
-                   if manifest.entries[i].dtype == "float16"})
-    if half:
-        made["notes"].append("activations were stored as float16")
-    return made
-
-
-def _at_most(option: str, given: int | None, there: int) -> int:
-    if given is None:
-        return there
-    if not 1 <= given <= there:
-        raise GeedError(f"{option} {given}: the cache holds {there}; ask for 1 to {there}")
-    return given
-
-
-def _data_part(data: dict[str, Any], count: int) -> dict[str, Any]:
-    cut = {key: data[key][:count] if data[key] else None for key in ("names", "labels")}
-    return {**data, **cut, "indices": data["indices"][:count]}
-
-
-def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]:
-    """The plan for a cache, and the entries that it reads."""
-    description = manifest.description
-    layers = {
-        d["name"]: Layer(d["name"], tuple(d["shape"]), d["layout"], tuple(d["roles"]))
-        for d in description["layers"]
-    }
-    tensors = [
-        Tensor(**{k: tuple(v) if isinstance(v, list) else v for k, v in d.items()})
-        for d in description["tensors"]
-    ]
-    selected: list[tuple[Request, Layer]] = []
-    for request in map(parse_request, measures):
-        if request.layer is not None:
-            found = [layers[t.name] for t in resolve(tensors, request.layer)]
-        else:
-            found = [x for x in layers.values() if ROLES[request.measure] in x.roles]
-        if not found:
-            raise GeedError(
-                f"{request.measure}: the cache holds no {ROLES[request.measure]}; name one of its "
-                f"layers with --measure {request.measure}@LAYER: {', '.join(list(layers)[:5])}"
-            )
-        selected += [(request, layer) for layer in found]
-    if not measures:
-        selected = [(Request(name, layer), layers[layer]) for name, layer in
-                    description["measures"]]
-    if not selected:
-        selected = [
-            (Request(name), layer)
-            for name in DEFAULT_MEASURES
-            for layer in layers.values()
-            if ROLES[name] in layer.roles
-        ]
-    group = description["group"]
-    plan = make_plan(
-        parse_group(group["name"]),
-        selected,
-        input_exact=group["exact"],
-        interpolation=group["interpolation"],
-        support=group["support"],
-        kinds=description["kinds"],
-        tables={k: parse_table(t, f"cache, {k}") for k, t in description["tables"].items()},
-        notes=description["notes"],
-    )
-    wanted = []
-    for measure in plan.measures:
-        contents = ("activations", "sums" if measure.name == "channel-cos" else "points")
-        found_at = [
-            i
-            for i, e in enumerate(manifest.entries)
-            if e.tensor == measure.layer and e.content in contents
-        ]
-        if not found_at:
-            raise GeedError(
-                f"{measure.name}@{measure.layer}: the cache keeps only statistics of other "
-                "measures for this layer; cache it with this --measure, or raw"
-            )
-        wanted += [i for i in found_at if i not in wanted]
-    return plan, wanted
-
-
-def _reduce(
-    plan: Plan, manifest: Manifest, wanted: Sequence[int], arrays: list[NDArray[Any]], at: int
-) -> Any:
-    named: dict[str, NDArray[np.float32]] = {}
-    sums: dict[str, NDArray[np.float64]] = {}
-    for i, array in zip(wanted, arrays, strict=True):
-        entry = manifest.entries[i]
-        if entry.content == "sums":
-            sums[entry.tensor] = array[None]
-        else:
-            named[entry.tensor] = array[None].astype(np.float32, copy=False)
-
-    def label(position: int) -> str:
-        names = manifest.description["data"]["names"]
-        index = manifest.indices[position]
-        return f"sample {index} ({names[position]})" if names else f"sample {index}"
-
-    return reduce_orbits(plan, named, label, first=at, sums=sums)
-
-
-def cache_info(folder: str | Path) -> dict[str, Any]:
-    """Describe a cache.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The cache.
-
-    Returns
-    -------
-    dict
-        ``layers`` (tensor, shape, dtype, content, bytes), ``orbits``, ``shards``, ``missing``
-        (names of shards), ``complete``, ``fingerprints``, ``model``, ``data``, ``group``.
-
-    Raises
-    ------
-    GeedError
-        If there is no cache, or its first shard is damaged.
-    """
-    folder = Path(folder)
-    manifest = store.read_manifest(folder)
-    missing = [store.shard_path(folder, f).name for f in store.missing_shards(folder, manifest)]
-    return {
-        "path": str(folder),
-        "complete": not missing and store.has_points(folder, manifest),
-        "orbits": manifest.count,
-        "order": manifest.order,
-        "points": len(manifest.indices),
-        "shards": len(store.shards(manifest)),
-        "missing": missing,
-        "bytes": manifest.bytes,
-        "layers": [
-            {
-                "tensor": e.tensor,
-                "content": e.content,
-                "dtype": e.dtype,
-                "shape": [manifest.count, manifest.order, *e.shape],
-                "bytes": manifest.orbit_bytes(e) * manifest.count,
-            }
-            for e in manifest.entries
-        ],
-        "fingerprints": manifest.fingerprints,
-        "model": manifest.description["model"],
-        "data": {k: manifest.description["data"][k] for k in ("source", "fingerprint")},
-        "group": manifest.description["group"],
-    }
-
-
-def verify_cache(
-    folder: str | Path, *, progress: Callable[[int, int], None] | None = None
-) -> list[str]:
-    """Read every checksum of a cache.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The cache.
-    progress : callable, optional
-        Told of shards done, of all.
-
-    Returns
-    -------
-    list of str
-        What is wrong, each naming shard and layer; empty for a sound and complete cache.
-
-    Raises
-    ------
-    GeedError
-        If there is no cache, or its format is newer.
-    """
-    folder = Path(folder)
-    manifest = store.read_manifest(folder)
-    everything = range(len(manifest.entries))
-    wrong: list[str] = []
-
-    def work(first: int) -> list[str]:
-        found = []
-        # Entry by entry, so that damage in one layer does not hide that in another.
-        for i in everything:
-            try:
-                for _ in store.read_shard(folder, manifest, first, [i]):
-                    pass
-            except GeedError as error:
-                found.append(str(error))
-        return list(dict.fromkeys(found))
-
-    for done, found in enumerate(in_order(store.shards(manifest), work, cores()), start=1):
-        wrong += found
-        if progress:
-            progress(done, len(store.shards(manifest)))
-    try:
-        store.read_points(folder, manifest)
-    except GeedError as error:
-        if str(error) not in wrong:
-            wrong.append(str(error))
-    return wrong
-
-
-def info_table(made: dict[str, Any], verified: bool = False) -> str:
-    """Return a cache's description as text.
-
-    Parameters
-    ----------
-    made : dict
-        From :func:`cache_info`.
-    verified : bool
-        Whether every checksum was read.
-
-    Returns
-    -------
-    str
-    """
-    from onnx_geed.table import columns
-
-    state = "complete" if made["complete"] else f"not complete, {len(made['missing'])} missing"
-    checked = ", every checksum is right" if verified else ""
-    rows: list[Sequence[str]] = [("layer", "content", "dtype", "shape", "size")]
-    for layer in made["layers"]:
-        shape = "x".join(map(str, layer["shape"]))
-        rows.append(
-            (layer["tensor"], layer["content"], layer["dtype"], shape, _size(layer["bytes"]))
-        )
-    prints = [("fingerprint", "", ""), *((k, v, "") for k, v in made["fingerprints"].items())]
-    return "\n".join(
-        (
-            f"{made['path']}   {made['orbits']} orbits of {made['order']} in {made['shards']} shards, "
-            f"{_size(made['bytes'])}: {state}{checked}",
-            f"model {made['model']['path']}   data {made['data']['source']}   "
-            f"{made['group']['name']}",
-            "",
-            *columns(rows, flexible=0, right=(4,)),
-            "",
-            *columns(prints, flexible=1),
-        )
-    )
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024 or unit == "GiB":
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    raise AssertionError

@@ -290,6 +290,11 @@ def layers(model: Path, form: str, **given: Any) -> None:
     help="Interval over samples: Student t, or BCa bootstrap for skewed measures.",
 )
 @click.option(
+    "--references",
+    is_flag=True,
+    help="Also run what resampling alone does, as a scale to read values by.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["table", "json", "csv"]),
@@ -303,15 +308,23 @@ def layers(model: Path, form: str, **given: Any) -> None:
     metavar="MEASURE[@LAYER]=LIMIT",
     help="Exit with status 1 if a value exceeds the limit; repeatable.",
 )
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path),
+    metavar="FILE.xml",
+    help="Write the outcome of --fail-above as JUnit XML.",
+)
 @_input_options
 @_action_options
 @click.pass_context
 def measure(
     context: click.Context,
+    /,
     model: Path,
     out: Path | None,
     form: str,
     fail_above: tuple[str, ...],
+    junit: Path | None,
     **options: Any,
 ) -> None:
     """Measure a model's G-EED on some data, or from a cache.
@@ -332,8 +345,12 @@ def measure(
     from onnx_geed.results import check_writable, write_json
 
     check_limits(fail_above)
+    if junit and not fail_above:
+        raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
     if out:
         check_writable(out)
+    if junit:
+        check_writable(junit, option="--junit")
     offline = is_cache(model)
     if not offline:
         for name in ("data", "group"):
@@ -345,10 +362,15 @@ def measure(
         else:
             made = _measure_model(model, progress, options)
     _notes(made)
+    violations = over_limits(made, fail_above)
     if out:
         write_json(made, out)
+    if junit:
+        from onnx_geed.testing import write_junit
+
+        write_junit(made, fail_above, junit)
     _print(made, form)
-    sys.exit(_gate(over_limits(made, fail_above)))
+    sys.exit(_gate(violations))
 
 
 def _measure_model(model: Path, progress: Any, options: dict[str, Any]) -> dict[str, Any]:
@@ -360,13 +382,16 @@ def _measure_model(model: Path, progress: Any, options: dict[str, Any]) -> dict[
         return pipeline.measure(
             model, data, group, progress=progress, command=_command(), **options
         )
-    from onnx_geed import caching
+    from onnx_geed.caching import write_cache
+    from onnx_geed.offline import measure_cache
 
     interval = options.pop("interval")
-    caching.write_cache(
+    if options.pop("references"):
+        raise click.UsageError("--references: run the model again; leave --cache out.")
+    write_cache(
         model, data, group, cache, mode=mode, dtype=dtype, progress=progress, notify=_say, **options
     )
-    return caching.measure_cache(
+    return measure_cache(
         cache, measures=options["measures"], interval=interval, command=_command()
     )
 
@@ -374,7 +399,7 @@ def _measure_model(model: Path, progress: Any, options: dict[str, Any]) -> dict[
 def _measure_cache(
     context: click.Context, cache: Path, progress: Any, options: dict[str, Any]
 ) -> dict[str, Any]:
-    from onnx_geed.caching import measure_cache
+    from onnx_geed.offline import measure_cache
 
     usable = ("measures", "samples", "norm_samples", "interval", "out", "form", "fail_above")
     given = [
@@ -442,32 +467,33 @@ def cache(
       onnx-geed cache --info acts.geed
       onnx-geed cache --verify acts.geed
     """
-    from onnx_geed import caching
+    from onnx_geed.caching import write_cache
+    from onnx_geed.inspection import cache_info, verify_cache
 
     if info or verify:
         if model:
             raise click.UsageError("--info and --verify take a cache, and no model.")
         if verify:
             with _progress() as progress:
-                wrong = caching.verify_cache(verify, progress=progress)
+                wrong = verify_cache(verify, progress=progress)
             for line in wrong:
                 click.echo(f"onnx-geed: {line}", err=True)
             if wrong:
                 sys.exit(2)
-        _print_info(caching.cache_info(info or verify or Path()), form, verified=bool(verify))
+        _print_info(cache_info(info or verify or Path()), form, verified=bool(verify))
         return
     for name, value in (("MODEL", model), ("--data", data), ("--group", group), ("-o", folder)):
         if value is None:
             raise click.UsageError(f"Missing {name}.")
     with _progress() as progress:
-        made = caching.write_cache(
+        made = write_cache(
             model, data, group, folder or Path(), progress=progress, notify=_say, **options
         )
     _print_info(made, form)
 
 
 def _print_info(made: dict[str, Any], form: str, *, verified: bool = False) -> None:
-    from onnx_geed.caching import info_table
+    from onnx_geed.inspection import info_table
 
     click.echo(json.dumps(made, indent=1) if form == "json" else info_table(made, verified))
 
@@ -520,6 +546,33 @@ def compare(a: Path, b: Path, out: Path | None, form: str, force: bool) -> None:
     if out:
         write_json(made, out)
     click.echo(json.dumps(made, indent=1) if form == "json" else comparison.compare_table(made))
+
+
+@cli.command()
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.html",
+              help="The page.")
+@click.option("--data", metavar="DATA", help="The data that was measured, for thumbnails.")
+@click.option("--pictures", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+              help="Also keep the pictures, as SVG files.")
+def report(
+    results: tuple[Path, ...], out: Path, data: str | None, pictures: Path | None
+) -> None:
+    """Draw results as one self-contained HTML page.
+
+    Needs matplotlib and jinja2: pip install 'onnx-geed[report]'.
+
+    \b
+    Examples:
+      onnx-geed report result.json -o report.html --data images/
+      onnx-geed report trained.json untrained.json -o report.html
+    """
+    from onnx_geed.page import write_report
+    from onnx_geed.results import check_writable, read_result
+
+    check_writable(out, option="-o")
+    made = [read_result(path) for path in results]
+    write_report(made, out, data=data, pictures=pictures, command=_command())
 
 
 @cli.command()
@@ -584,14 +637,19 @@ def _notes(made: dict[str, Any]) -> None:
 
 
 def _print(made: dict[str, Any], form: str) -> None:
-    from onnx_geed import results, table
+    from onnx_geed import results
+    from onnx_geed.table import table, wrapped
 
     if form == "json":
         click.echo(results.to_json(made), nl=False)
     elif form == "csv":
         click.echo(results.to_csv(made), nl=False)
     else:
-        click.echo(table.table(made))
+        from onnx_geed.diagnosis import diagnosis_line, model_of
+
+        click.echo(table(made))
+        if line := diagnosis_line(made, model_of(made)):
+            click.echo("\n".join(wrapped(line)))
 
 
 def _gate(violations: Sequence[Any]) -> int:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from onnx_geed.comparable import differences, name_of, records_of, same_samples
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.intervals import mean_interval, standard_error
+from onnx_geed.paired import paired
 from onnx_geed.results import ranking_value
-from onnx_geed.table import columns, interval, number, wrapped
+from onnx_geed.table import columns, interval, number, shorten, wrapped
 
 __all__ = [
     "aggregate",
@@ -25,9 +28,10 @@ AGGREGATE_SCHEMA = "onnx-geed/aggregate/1"
 COMPARE_SCHEMA = "onnx-geed/compare/1"
 
 Key = tuple[str, str]
+Record = Mapping[str, Any]
 
 
-def aggregate(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def aggregate(results: Sequence[Record]) -> dict[str, Any]:
     """Mean and interval over models, which is the paper's interval.
 
     Parameters
@@ -38,90 +42,116 @@ def aggregate(results: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Schema ``onnx-geed/aggregate/1``: ``models``, ``group``, ``data``, and ``measurements``, each
-        with ``mean``, ``ci95_over_models`` (Student t over the models' values; null for one model),
-        ``stderr_over_models``, ``models``, ``values`` and ``unnormalised``.
+        Schema ``onnx-geed/aggregate/1``: ``schema``; ``models``, a list of each result's ``file``
+        and ``model``; ``group``; ``data`` (``source``, ``fingerprint``, ``available``);
+        ``measurements``; ``warnings``. Each measurement has ``measure``, ``layer``,
+        ``output_action``, ``samples``, ``models`` (how many have a value), ``values`` (one a
+        model, or null), ``mean``, ``ci95_over_models`` (Student t over the models' values; null
+        for one model), ``stderr_over_models``; the same of the unnormalised values,
+        ``unnormalised``, ``unnormalised_mean``, ``unnormalised_ci95_over_models``; ``warnings``.
 
     Raises
     ------
     GeedError
-        If the results are of different groups, data or measures, naming what differs.
+        If there are no results.
+        If they are of different groups, data or measures, naming what differs.
     """
     if not results:
         raise GeedError("aggregate: give at least one result file")
     first = results[0]
     for other in results[1:]:
-        if differing := _differences(first, other):
-            raise GeedError(
-                f"aggregate: {_name(first)} and {_name(other)} differ in {', '.join(differing)}; "
-                "measure all models in the same way"
-            )
-        if set(_records(first)) != set(_records(other)):
-            apart = sorted(set(_records(first)) ^ set(_records(other)))[0]
-            raise GeedError(
-                f"aggregate: {_name(first)} and {_name(other)} hold different measurements, such as "
-                f"{'@'.join(apart)}; measure all models in the same way"
-            )
-    measurements = []
-    for key in _records(first):
-        records = [_records(r)[key] for r in results]
-        null = [_name(r) for r, record in zip(results, records, strict=True)
-                if record["value"] is None]
-        values = [record["value"] for record in records if record["value"] is not None]
-        plain = [r["unnormalised"] for r in records if r["unnormalised"] is not None]
-        found = mean_interval(values) if values else None
-        raw = mean_interval(plain) if plain else None
-        measurements.append(
-            {
-                "measure": key[0],
-                "layer": key[1],
-                "mean": float(np.mean(values)) if values else None,
-                "ci95_over_models": list(found) if found else None,
-                "stderr_over_models": standard_error(values),
-                "models": len(values),
-                "values": [record["value"] for record in records],
-                "unnormalised_mean": float(np.mean(plain)) if plain else None,
-                "unnormalised_ci95_over_models": list(raw) if raw else None,
-                "unnormalised": [record["unnormalised"] for record in records],
-                "warnings": [f"no value for {', '.join(null)}"] if null else [],
-            }
-        )
+        _refuse_mixture(first, other)
+    hashes = Counter(r["model"]["sha256"] for r in results)
+    twice = [name_of(r) for r in results if hashes[r["model"]["sha256"]] > 1]
     return {
         "schema": AGGREGATE_SCHEMA,
         "models": [{"file": r.get("file"), **r["model"]} for r in results],
         "group": first["group"],
-        "data": {k: first["data"][k] for k in ("source", "fingerprint", "available")},
-        "measurements": measurements,
+        "data": {k: first["data"].get(k) for k in ("source", "fingerprint", "available")},
+        "measurements": [
+            _over_models(key, [records_of(r)[key] for r in results], [*map(name_of, results)])
+            for key in records_of(first)
+        ],
+        "warnings": [f"the same model more than once: {', '.join(twice)}"] if twice else [],
     }
 
 
-def aggregate_table(made: Mapping[str, Any]) -> str:
+def _refuse_mixture(first: Record, other: Record) -> None:
+    names = f"{name_of(first)} and {name_of(other)}"
+    if differing := differences(first, other):
+        raise GeedError(
+            f"aggregate: {names} differ in {', '.join(differing)}; measure all models in the same "
+            "way"
+        )
+    ours, theirs = set(records_of(first)), set(records_of(other))
+    if ours != theirs:
+        measure, layer = sorted(ours ^ theirs)[0]
+        where = name_of(first if (measure, layer) in ours else other)
+        raise GeedError(
+            f"aggregate: {names} hold different measurements: {measure}@{layer} is only in "
+            f"{where}; measure all models in the same way, naming layers with --measure NAME@LAYER"
+        )
+
+
+def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> dict[str, Any]:
+    values = [r["value"] for r in records if r["value"] is not None]
+    plain = [r["unnormalised"] for r in records if r["unnormalised"] is not None]
+    named = list(zip(records, names, strict=True))
+    null = [name for r, name in named if r["value"] is None]
+    reversed_ = [name for r, name in named if (r["normaliser"] or 0) < 0]
+    warnings = [f"no value, M being missing or 0: {', '.join(null)}"] if null else []
+    if reversed_:
+        warnings.append(
+            f"M is negative, so that the order is reversed: {', '.join(reversed_)}; read "
+            "unnormalised_mean"
+        )
+    ends, plain_ends = mean_interval(values), mean_interval(plain)
+    return {
+        "measure": key[0],
+        "layer": key[1],
+        "output_action": records[0]["output_action"],
+        "samples": records[0]["samples"],
+        "models": len(values),
+        "values": [r["value"] for r in records],
+        "mean": float(np.mean(values)) if values else None,
+        "ci95_over_models": list(ends) if ends else None,
+        "stderr_over_models": standard_error(values),
+        "unnormalised": [r["unnormalised"] for r in records],
+        "unnormalised_mean": float(np.mean(plain)) if plain else None,
+        "unnormalised_ci95_over_models": list(plain_ends) if plain_ends else None,
+        "warnings": warnings,
+    }
+
+
+def aggregate_table(made: Record) -> str:
     """Return an aggregate as text of at most 100 columns."""
-    rows: list[Sequence[str]] = [("measure", "layer", "mean", "95 % over models", "models", "")]
-    notes: list[str] = []
+    rows: list[Sequence[str]] = [
+        ("measure", "layer", "mean", "95 % (models)", "unnormalised", "models", "")
+    ]
+    notes = list(made["warnings"])
     for m in made["measurements"]:
-        marks = []
-        for text in m["warnings"]:
-            notes.append(f"[{len(notes) + 1}] {m['measure']}@{m['layer']}: {text}")
-            marks.append(f"[{len(notes)}]")
+        fresh = [f"{m['measure']}@{m['layer']}: {text}" for text in m["warnings"]]
+        marks = ",".join(str(len(notes) + i) for i in range(1, len(fresh) + 1))
+        notes += fresh
+        plain = m["unnormalised_mean"]
         rows.append(
             (
                 m["measure"],
                 m["layer"],
                 number(m["mean"]),
                 interval(m["ci95_over_models"]),
+                "" if plain is None else number(plain),
                 str(m["models"]),
-                " ".join(marks),
+                f"[{marks}]" if marks else "",
             )
         )
-    head = f"{len(made['models'])} models   {made['group']['name']}   {made['data']['source']}"
-    notes = [line for note in notes for line in wrapped(note)]
-    return "\n".join((head, *columns(rows, flexible=1, right=(2, 4)), *notes))
+    head = f"{len(made['models'])} models   {made['group']['name']}   "
+    head += shorten(made["data"]["source"], 70)
+    said = [line for i, note in enumerate(notes, 1) for line in wrapped(f"[{i}] {note}")]
+    return "\n".join((head, *columns(rows, flexible=1, right=(2, 4, 5)), *said))
 
 
-def compare(
-    a: Mapping[str, Any], b: Mapping[str, Any], *, force: bool = False
-) -> dict[str, Any]:
+def compare(a: Record, b: Record, *, force: bool = False) -> dict[str, Any]:
     """Compare two results, paired over the same samples.
 
     Parameters
@@ -134,42 +164,56 @@ def compare(
     Returns
     -------
     dict
-        Schema ``onnx-geed/compare/1``: for every measure that both hold, ``a``, ``b``,
-        ``difference`` (A − B, so negative where A is more equivariant), ``ci95`` (Student t over
-        paired samples), ``ci95_bootstrap`` (BCa), ``share_a_lower``, ``compared`` (``value`` or
-        ``unnormalised``), ``verdict``.
+        Schema ``onnx-geed/compare/1``: ``schema``; ``a`` and ``b``, each result's ``file`` and
+        ``model``; ``differ_in``, what was overlooked by ``force``; ``measurements``. Each of these
+        has ``measure``, ``layer``, ``compared`` (``value``, or ``unnormalised`` where an M is
+        negative, 0 or missing), the means ``a`` and ``b``, ``normaliser_a`` and ``normaliser_b``,
+        ``difference`` (A - B, so negative where A is less far from equivariant), ``ci95``
+        (Student t over the paired differences), ``ci95_bootstrap`` (BCa over the same),
+        ``interval`` (which of the two the verdict goes by), ``share_a_lower`` (of the samples),
+        ``samples``, ``verdict`` in words and ``warnings``.
+        Where the samples cannot be paired, all that rests on pairs is null.
 
     Raises
     ------
     GeedError
         If group, data, samples, interpolation or support differ, unless ``force``.
         If no measure is in both.
+
+    Notes
+    -----
+    Choice: the verdict goes by the bootstrap, which bears skewed differences, from ten pairs on,
+    and by Student t for fewer, of which a bootstrap interval is too narrow.
     """
-    differing = _differences(a, b)
+    differing = differences(a, b)
     if differing and not force:
         raise GeedError(
-            f"compare: {_name(a)} and {_name(b)} differ in {', '.join(differing)}, so their values "
-            "do not tell which model is more equivariant; measure both in the same way, or --force"
+            f"compare: {name_of(a)} and {name_of(b)} differ in {', '.join(differing)}, so that "
+            "their values do not tell which model is more equivariant; measure both in the same "
+            "way, or compare them all the same with --force"
         )
-    first, second = _records(a), _records(b)
+    first, second = records_of(a), records_of(b)
     pairs = _matched(first, second)
     if not pairs:
+        held = [", ".join("@".join(k) for k in list(r)[:3]) or "nothing" for r in (first, second)]
         raise GeedError(
-            f"compare: {_name(a)} and {_name(b)} have no measure and layer in common; they hold "
-            f"{', '.join('@'.join(k) for k in list(first)[:3])} and "
-            f"{', '.join('@'.join(k) for k in list(second)[:3])}"
+            f"compare: {name_of(a)} and {name_of(b)} have no measure and layer in common (they "
+            f"hold {held[0]}; {held[1]}); measure the same with --measure NAME@LAYER"
         )
     return {
         "schema": COMPARE_SCHEMA,
         "a": {"file": a.get("file"), **a["model"]},
         "b": {"file": b.get("file"), **b["model"]},
         "differ_in": differing,
-        "measurements": [_paired(first[x], second[y], a["seed"]) for x, y in pairs],
+        "measurements": [
+            paired(first[x], second[y], a.get("seed", 0), same_samples(a, b, first[x]["samples"]))
+            for x, y in pairs
+        ],
     }
 
 
 def _matched(first: Mapping[Key, Any], second: Mapping[Key, Any]) -> list[tuple[Key, Key]]:
-    """Same measure and layer; else the only record of that measure in both."""
+    """Match by measure and layer; else the only record of that measure in both."""
     pairs = [(key, key) for key in first if key in second]
     for measure in dict.fromkeys(key[0] for key in first):
         ours = [k for k in first if k[0] == measure]
@@ -179,58 +223,7 @@ def _matched(first: Mapping[Key, Any], second: Mapping[Key, Any]) -> list[tuple[
     return pairs
 
 
-def _paired(a: Mapping[str, Any], b: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    what = "value"
-    warnings = []
-    if "unnormalised" in (ranking_value(a)[1], ranking_value(b)[1]):
-        what = "unnormalised"
-        warnings.append("M is negative, zero or missing, so unnormalised values are compared")
-    left, right = _per_sample(a, what), _per_sample(b, what)
-    paired = len(left) == len(right)
-    difference = float(left.mean() - right.mean())
-    gaps = left - right if paired else None
-    t = mean_interval(gaps) if gaps is not None else None
-    resampled = mean_interval(gaps, "bootstrap", seed=seed) if gaps is not None else None
-    return {
-        "measure": a["measure"],
-        "layer": a["layer"] if a["layer"] == b["layer"] else f"{a['layer']} | {b['layer']}",
-        "compared": what,
-        "a": float(left.mean()),
-        "b": float(right.mean()),
-        "difference": difference,
-        "ci95": list(t) if t else None,
-        "ci95_bootstrap": list(resampled) if resampled else None,
-        "share_a_lower": float((gaps < 0).mean()) if gaps is not None else None,
-        "samples": len(left) if paired else None,
-        "verdict": _verdict(difference, resampled),
-        "warnings": warnings,
-    }
-
-
-def _per_sample(record: Mapping[str, Any], what: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    if what == "value":
-        return np.asarray(record["per_sample"], dtype=np.float64)
-    return np.asarray(record["deviations"], dtype=np.float64).mean(axis=1)
-
-
-def _verdict(difference: float, ends: tuple[float, float] | None) -> str:
-    if ends is None:
-        return "too few paired samples to say"
-    low, high = ends
-    if low <= 0 <= high:
-        return (
-            f"no difference can be seen (A − B = {difference:.3g}, 95 % interval {low:.3g} to "
-            f"{high:.3g})"
-        )
-    better, size = ("A", -difference) if difference < 0 else ("B", difference)
-    ends_of = sorted((abs(low), abs(high)))
-    return (
-        f"{better} is more equivariant by {size:.3g} (95 % interval {ends_of[0]:.3g} to "
-        f"{ends_of[1]:.3g})"
-    )
-
-
-def compare_table(made: Mapping[str, Any]) -> str:
+def compare_table(made: Record) -> str:
     """Return a comparison as text of at most 100 columns."""
     rows: list[Sequence[str]] = [("measure", "layer", "A", "B", "A - B", "95 % paired", "A lower")]
     said = []
@@ -243,48 +236,16 @@ def compare_table(made: Mapping[str, Any]) -> str:
                 number(m["a"]),
                 number(m["b"]),
                 number(m["difference"]),
-                interval(m["ci95_bootstrap"]),
+                interval(m["ci95" if m["interval"] == "t" else "ci95_bootstrap"]),
                 "-" if share is None else f"{100 * share:.0f} %",
             )
         )
         notes = "".join(f" ({w})" for w in m["warnings"])
         said += wrapped(f"{m['measure']}@{m['layer']}: {m['verdict']}{notes}")
-    names = [f"{letter}  {made[letter.lower()]['file'] or made[letter.lower()]['path']}"
-             for letter in "AB"]
-    head = names + [f"not comparable in {w}" for w in made["differ_in"]]
+    head = [f"{x.upper()}  {shorten(made[x]['file'] or made[x]['path'], 97)}" for x in "ab"]
+    for what in made["differ_in"]:
+        head += wrapped(f"compared although they differ in {what}")
     return "\n".join((*head, *columns(rows, flexible=1, right=(2, 3, 4, 6)), "", *said))
-
-
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """What makes two results incomparable."""
-    found = [
-        name
-        for name, key in (
-            ("group", "name"),
-            ("interpolation", "interpolation"),
-            ("support", "support"),
-        )
-        if a["group"][key] != b["group"][key]
-    ]
-    counts = [[m["samples"] for m in r["measurements"]][:1] for r in (a, b)]
-    if a["data"]["indices"] != b["data"]["indices"] or counts[0] != counts[1]:
-        found.append("samples")
-    if a["data"]["fingerprint"] != b["data"]["fingerprint"]:
-        found.append("data")
-    ours, theirs = _records(a), _records(b)
-    if any(ours[k]["output_action"] != theirs[k]["output_action"] for k in ours if k in theirs):
-        found.append("output action")
-    if any(ours[k]["norm_samples"] != theirs[k]["norm_samples"] for k in ours if k in theirs):
-        found.append("points of M")
-    return found
-
-
-def _records(made: Mapping[str, Any]) -> dict[Key, Mapping[str, Any]]:
-    return {(m["measure"], m["layer"]): m for m in made["measurements"]}
-
-
-def _name(made: Mapping[str, Any]) -> str:
-    return str(made.get("file") or made["model"]["path"])
 
 
 def check_limits(limits: Sequence[str]) -> list[tuple[str, str | None, float]]:
@@ -304,6 +265,8 @@ def check_limits(limits: Sequence[str]) -> list[tuple[str, str | None, float]]:
     GeedError
         If one is not of that form, or names no measure.
     """
+    if not limits:
+        return []
     from onnx_geed.plan import parse_request
 
     parsed = []

@@ -1,70 +1,38 @@
-"""An ONNX file: what goes in, what comes out, and what it was made from."""
+"""What goes into a model and what comes out: the acted-on input, the output, layout and kind."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import onnx
 
 from onnx_geed.errors import GeedError, nearest
+from onnx_geed.loading import Model, load_model, metadata_json, reads, subgraphs
 
 __all__ = [
     "Input",
     "Model",
-    "external_files",
     "find_input",
     "find_output",
     "input_layout",
     "inputs",
     "load_model",
+    "metadata_json",
     "output_kind",
+    "reads",
     "subgraphs",
 ]
 
-#: Dtypes of the tensors that can be measured.
-FLOATS = {
+#: Dtypes of the tensors that can be measured; numpy has no bfloat16 for what the runtime returns.
+FLOATS: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.FLOAT16: "float16",
     onnx.TensorProto.DOUBLE: "float64",
-    onnx.TensorProto.BFLOAT16: "bfloat16",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A model as it was read.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    proto : onnx.ModelProto
-        Its content: external data not loaded, local functions inlined, nodes sorted.
-    sha256 : str
-        Of the file and its external data.
-    opset : int
-        Version of the default operator set.
-    producer : str
-        What wrote it.
-    metadata : dict of str to str
-        Its ``metadata_props``.
-    """
-
-    path: Path
-    proto: onnx.ModelProto = field(repr=False)
-    sha256: str
-    opset: int
-    producer: str
-    metadata: dict[str, str] = field(repr=False)
-
-    def with_proto(self, proto: onnx.ModelProto) -> Model:
-        """Return the same model with a rewritten graph."""
-        return replace(self, proto=proto)
+# What the last nodes may do to class scores without making other numbers of them.
+_THROUGH = frozenset(
+    ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout")
+) | {"QuantizeLinear", "DequantizeLinear"}
 
 
 @dataclass(frozen=True)
@@ -78,154 +46,12 @@ class Input:
     dtype : str
         numpy's name of its dtype.
     shape : tuple of int or None
-        With the batch axis; ``None`` where a length is free.
+        With the batch axis; ``None`` where a length is free; empty where the file states none.
     """
 
     name: str
     dtype: str
     shape: tuple[int | None, ...]
-
-
-def load_model(path: str | Path) -> Model:
-    """Read an ONNX file.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-
-    Returns
-    -------
-    Model
-
-    Raises
-    ------
-    GeedError
-        If there is no such file.
-        If it is not an ONNX model, or is cut off.
-        If its external data are missing, or lie where ONNX Runtime will not read them.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise GeedError(f"{path}: is a folder, not an ONNX file")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        near = nearest(path.name, (p.name for p in path.parent.glob("*.onnx")))
-        raise GeedError(f"{path}: no such file.{near}") from None
-    except OSError as error:
-        raise GeedError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        proto = onnx.ModelProto.FromString(content)
-    except Exception:  # protobuf's error class depends on its implementation
-        raise GeedError(
-            f"{path}: not an ONNX model, or cut off; export it again or copy it completely"
-        ) from None
-    if not proto.ir_version or not proto.graph.node or not proto.opset_import:
-        raise GeedError(f"{path}: not an ONNX model (it holds no graph)")
-    digest = hashlib.sha256(content)
-    for extra in external_files(proto, path):
-        with extra.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    if proto.functions:
-        proto = _inlined(proto, path)
-    _sort(proto.graph)
-    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
-    producer = f"{proto.producer_name} {proto.producer_version}".strip()
-    metadata = {p.key: p.value for p in proto.metadata_props}
-    return Model(path, proto, digest.hexdigest(), opset, producer, metadata)
-
-
-def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    from onnx import inliner
-
-    try:
-        return inliner.inline_local_functions(proto)
-    except Exception as error:  # the inliner raises bare RuntimeErrors and its own
-        raise GeedError(f"{path}: its local functions cannot be inlined ({error})") from None
-
-
-def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
-    """Files of external data, each checked to be where ONNX Runtime reads."""
-    found: dict[str, Path] = {}
-    for tensor in _stored(proto.graph):
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
-            continue
-        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
-        if location in found:
-            continue
-        file = path.parent / location
-        if Path(location).is_absolute() or ".." in Path(location).parts:
-            raise GeedError(
-                f"{path}: its weights lie outside its folder ({location}), where ONNX Runtime "
-                "refuses to read; put both in one folder and save the model again"
-            )
-        if not file.is_file():
-            raise GeedError(f"{path}: its weights {location!r} are missing; put them beside it")
-        if file.is_symlink():
-            raise GeedError(
-                f"{path}: its weights {location!r} are a symbolic link, which ONNX Runtime refuses; "
-                "put the file itself there"
-            )
-        found[location] = file
-    return [found[key] for key in sorted(found)]
-
-
-def _stored(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-        for inner in subgraphs(node):
-            yield from _stored(inner)
-
-
-def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
-    """Return the bodies of a node such as If or Loop."""
-    found = []
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            found.append(attribute.g)
-        found.extend(attribute.graphs)
-    return found
-
-
-def _sort(graph: onnx.GraphProto) -> None:
-    """Sort nodes topologically, stably: some converters write them in another order."""
-    known = {i.name for i in graph.input} | {i.name for i in graph.initializer} | {""}
-    known |= {s.values.name for s in graph.sparse_initializer}
-    made = {name for node in graph.node for name in node.output}
-    waiting, ordered = list(graph.node), []
-    while waiting:
-        later = []
-        for node in waiting:
-            if all(name in known or name not in made for name in reads(node)):
-                ordered.append(node)
-                known.update(node.output)
-            else:
-                later.append(node)
-        if len(later) == len(waiting):
-            raise GeedError("the model's graph has a cycle")
-        waiting = later
-    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in ordered]
-    if [n.output[:] for n in copies] != [n.output[:] for n in graph.node]:
-        del graph.node[:]
-        graph.node.extend(copies)
-
-
-def reads(node: onnx.NodeProto) -> list[str]:
-    """Return what a node reads, captures of its bodies included."""
-    names = [name for name in node.input if name]
-    for inner in subgraphs(node):
-        own = {i.name for i in inner.input} | {i.name for i in inner.initializer}
-        own |= {name for n in inner.node for name in n.output}
-        for n in inner.node:
-            names += [name for name in reads(n) if name not in own]
-        names += [o.name for o in inner.output if o.name not in own]
-    return names
 
 
 def inputs(model: Model) -> tuple[Input, ...]:
@@ -276,13 +102,13 @@ def find_input(model: Model, name: str | None = None) -> Input:
                 f"{nearest(wanted, every)}"
             )
         found = every[wanted]
-        if not found.dtype.startswith("float") or not 3 <= len(found.shape) <= 5:
+        if not _acted_on(found):
             raise GeedError(
-                f"--input {wanted}: is {found.dtype} {_text(found.shape)}; a group acts on the last "
-                "two axes of a float input of rank 3 to 5"
+                f"--input {wanted}: is {found.dtype} {_text(found.shape)}; a group acts on the "
+                "grid of a float input (N, C, H, W), (N, H, W, C) or (N, H, W): name such a one"
             )
-        return found
-    fit = [i for i in every.values() if i.dtype.startswith("float") and 3 <= len(i.shape) <= 5]
+        return _with_batch(found)
+    fit = [i for i in every.values() if _acted_on(i)]
     if not fit:
         listed = ", ".join(f"{i.name} {i.dtype} {_text(i.shape)}" for i in every.values())
         raise GeedError(
@@ -294,11 +120,25 @@ def find_input(model: Model, name: str | None = None) -> Input:
             f"several inputs could be acted on ({', '.join(i.name for i in fit)}): name one with "
             "--input NAME, and give the others with --feed NAME=FILE"
         )
-    return fit[0]
+    return _with_batch(fit[0])
+
+
+def _acted_on(input: Input) -> bool:
+    return input.dtype.startswith("float") and 3 <= len(input.shape) <= 5
+
+
+def _with_batch(input: Input) -> Input:
+    # Three or four rows of one-channel images are unheard of; one colour image is not.
+    if len(input.shape) == 3 and input.shape[0] in (3, 4):
+        raise GeedError(
+            f"input {input.name!r} {_text(input.shape)} has no batch axis; export the model for "
+            f"(N, {_text(input.shape)[1:]}"
+        )
+    return input
 
 
 def _text(shape: tuple[int | None, ...]) -> str:
-    return f"({', '.join('?' if d is None else str(d) for d in shape)})"
+    return f"({', '.join('?' if d is None else str(d) for d in shape)})" if shape else "(?)"
 
 
 def input_layout(model: Model, input: Input, given: str | None = None) -> str:
@@ -322,6 +162,7 @@ def input_layout(model: Model, input: Input, given: str | None = None) -> str:
     ------
     GeedError
         If neither or both layouts fit the shape.
+        If what is stated is no layout.
     """
     rank = len(input.shape)
     if rank == 3:
@@ -331,7 +172,7 @@ def input_layout(model: Model, input: Input, given: str | None = None) -> str:
     stated = given or model.metadata.get("onnx_geed.input_layout")
     if stated:
         if stated not in ("NCHW", "NHWC"):
-            raise GeedError(f"metadata onnx_geed.input_layout is {stated!r}: NCHW or NHWC")
+            raise GeedError(f"the input layout is stated as {stated!r}; say NCHW or NHWC")
         return stated
     first, last = input.shape[1] in (1, 3, 4), input.shape[3] in (1, 3, 4)
     if first != last:
@@ -350,7 +191,8 @@ def find_output(model: Model, name: str | None = None) -> str:
     model : Model
         The model.
     name : str, optional
-        Its name; by default from the metadata, else the only output.
+        Its name, or that of any hidden tensor; by default from the metadata, else the only output
+        that holds floating-point numbers.
 
     Returns
     -------
@@ -360,32 +202,41 @@ def find_output(model: Model, name: str | None = None) -> str:
     ------
     GeedError
         If there is no such output, or several and none was named.
-        If it is a sequence or map, not a tensor.
+        If it is a sequence, a map or integers.
     """
     every = {o.name: o for o in model.proto.graph.output}
     wanted = name or model.metadata.get("onnx_geed.output")
-    if wanted is not None and wanted not in every:
-        made = {o for n in model.proto.graph.node for o in n.output if o}
-        if wanted in made:
+    if wanted is None:
+        floats = [o.name for o in every.values() if not _not_measurable(o)]
+        if len(floats) > 1:
+            raise GeedError(
+                f"the model has several outputs ({', '.join(floats)}): name one with --output NAME"
+            )
+        wanted = floats[0] if floats else next(iter(every), "")
+    elif wanted not in every:
+        if any(wanted in node.output for node in model.proto.graph.node):
             return wanted
         raise GeedError(
             f"--output {wanted}: the model has no such output; it has {', '.join(every)}."
             f"{nearest(wanted, every)}"
         )
-    if wanted is None:
-        tensors = [n for n, o in every.items() if o.type.WhichOneof("value") in ("tensor_type", None)]
-        if len(tensors) > 1:
-            raise GeedError(
-                f"the model has several outputs ({', '.join(tensors)}): name one with --output NAME"
-            )
-        wanted = tensors[0] if tensors else next(iter(every))
-    kind = every[wanted].type.WhichOneof("value")
-    if kind not in ("tensor_type", None):
+    if reason := _not_measurable(every[wanted]) if wanted else "missing":
         raise GeedError(
-            f"output {wanted!r} is a {str(kind).removesuffix('_type')}, not a tensor: export the "
-            "model with plain arrays (ZipMap off), or name another with --output"
+            f"output {wanted!r} is {reason}, not a floating-point tensor: export the model with "
+            "plain arrays (scikit-learn: ZipMap off), or name another tensor with --output"
         )
     return wanted
+
+
+def _not_measurable(output: onnx.ValueInfoProto) -> str:
+    """Say what an output is where its declaration shows that it is not a float tensor."""
+    kind = output.type.WhichOneof("value")
+    if kind not in ("tensor_type", None):
+        return f"a {kind.removesuffix('_type')}"
+    dtype = output.type.tensor_type.elem_type
+    if not dtype or dtype in FLOATS:
+        return ""
+    return f"{onnx.TensorProto.DataType.Name(dtype).lower()}"
 
 
 def output_kind(model: Model, output: str, given: str | None = None) -> str | None:
@@ -408,40 +259,21 @@ def output_kind(model: Model, output: str, given: str | None = None) -> str | No
     Raises
     ------
     GeedError
-        If the metadata hold something else.
+        If what is stated is none of these.
     """
     stated = given or model.metadata.get("onnx_geed.output_kind")
     if stated:
         if stated not in ("logits", "probabilities", "embedding"):
             raise GeedError(
-                f"metadata onnx_geed.output_kind is {stated!r}: logits, probabilities or embedding"
+                f"the output kind is stated as {stated!r}; say logits, probabilities or embedding"
             )
         return stated
     makers = {name: node for node in model.proto.graph.node for name in node.output}
-    through = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout",
-               "QuantizeLinear", "DequantizeLinear"}
     node = makers.get(output)
-    while node is not None and node.op_type in through:
+    while node is not None and node.op_type in _THROUGH:
         node = makers.get(node.input[0])
     if node is None:
         return None
     return {"Softmax": "probabilities", "Sigmoid": "probabilities", "LogSoftmax": "logits"}.get(
         node.op_type
     )
-
-
-def metadata_json(model: Model, key: str) -> Any:
-    """Return a metadata value that is JSON, or ``None`` where there is none.
-
-    Raises
-    ------
-    GeedError
-        If it is not JSON.
-    """
-    text = model.metadata.get(key)
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise GeedError(f"metadata {key} is not JSON ({error})") from None

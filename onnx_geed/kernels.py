@@ -180,7 +180,7 @@ def pairwise_euclidean(points: F64) -> float:
     for i in range(points.shape[0]):
         for j in range(i):
             total += _distance(points[i], points[j])
-    return total / (points.shape[0] * (points.shape[0] - 1) // 2)
+    return float(total / (points.shape[0] * (points.shape[0] - 1) // 2))
 
 
 @_jit
@@ -190,7 +190,7 @@ def pairwise_cosine(points: F64) -> float:
     for i in range(points.shape[0]):
         for j in range(i):
             total += _cosine(points[i], points[j])
-    return total / (points.shape[0] * (points.shape[0] - 1) // 2)
+    return float(total / (points.shape[0] * (points.shape[0] - 1) // 2))
 
 
 @_jit
@@ -248,4 +248,4 @@ def fletcher32(words: NDArray[np.uint16]) -> int:
             first = (first - np.uint64(1)) % modulus + np.uint64(1)
         if second >= modulus:
             second = (second - np.uint64(1)) % modulus + np.uint64(1)
-    return (second << np.uint64(16)) | first
+    return int((second << np.uint64(16)) | first)

@@ -29,6 +29,7 @@ __all__ = [
     "identities",
     "in_order",
     "job_orbits",
+    "run_rows",
     "stream",
 ]
 
@@ -114,10 +115,14 @@ class Source:
                 orbit(self.action, x, out[k])
             else:
                 out[k, 0] = x
-        fed = self.samples.finish(out.reshape(-1, *first.shape))
+        return self.fed(out.reshape(-1, *first.shape))
+
+    def fed(self, rows: F32) -> F32:
+        """Bring samples (rows, ...), already moved, to what the model is fed."""
+        finished = self.samples.finish(rows)
         if self.layout == "NHWC":
-            return np.ascontiguousarray(np.moveaxis(fed, 1, -1))
-        return fed
+            return np.ascontiguousarray(np.moveaxis(finished, 1, -1))
+        return finished
 
     def other_inputs(self, positions: Sequence[int], n: int) -> dict[str, NDArray[Any]]:
         """Values of the other inputs for ``n`` rows of each sample."""
@@ -215,6 +220,38 @@ def activations(
     n = source.action.group.order
     rows = source.rows(positions)
     feeds = source.other_inputs(positions, n)
+    arrays = run_rows(source, session, rows, feeds, batch)
+    return [a.reshape(len(positions), n, *a.shape[1:]) for a in arrays]
+
+
+def run_rows(
+    source: Source, session: Session, rows: F32, feeds: Mapping[str, NDArray[Any]], batch: int
+) -> list[F32]:
+    """Run model inputs, in pieces where they are more than one batch.
+
+    Parameters
+    ----------
+    source : Source
+        Whose rows they are.
+    session : Session
+        On what.
+    rows : ndarray of float32
+        Model inputs.
+    feeds : mapping of str to ndarray
+        The other inputs.
+    batch : int
+        Most rows in one run.
+
+    Returns
+    -------
+    list of ndarray of float32, shape (rows, ...)
+        One array a tensor.
+
+    Raises
+    ------
+    GeedError
+        If the model fails, or axis 0 of a tensor is not the batch.
+    """
     if len(rows) <= batch:
         arrays = session.run(rows, feeds)
     else:
@@ -225,7 +262,7 @@ def activations(
                 f"tensor {name!r} has shape {array.shape} for a batch of {len(rows)}: its axis 0 "
                 "is not the batch, so its rows cannot be told apart; name another tensor"
             )
-    return [a.reshape(len(positions), n, *a.shape[1:]) for a in arrays]
+    return arrays
 
 
 def _in_pieces(

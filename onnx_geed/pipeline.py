@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +28,8 @@ from onnx_geed.tally import Reduced, Tally, points_of, reduce_orbits
 __all__ = ["Progress", "measure"]
 
 
-class Progress(Protocol):
-    """Told of orbits (or other runs) as they finish."""
-
-    def __call__(self, done: int, total: int) -> None:
-        """``done`` of ``total`` model inputs have been run."""
-
+#: Told how many model inputs have been run, of how many.
+Progress = Callable[[int, int], None]
 
 def measure(
     model: str | Path | Model,
@@ -90,6 +86,10 @@ def measure(
     records = tally.records(
         norm_samples=chosen.norm_samples, interval=chosen.interval, seed=chosen.seed
     )
+    if chosen.references:
+        from onnx_geed.references import add_references
+
+        inferences += add_references(prepared, records, progress)
     made = result(
         command=command or f"onnx_geed.measure(group={prepared.plan.group.name!r})",
         software=software_versions(),

@@ -9,12 +9,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.actions import GridAction, Interpolation, Permutation, Trivial, grid_action
+from onnx_geed.actions import GridAction, Interpolation, grid_action
 from onnx_geed.eed import MEASURES, Measure, Support
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.groups import Group
 from onnx_geed.layouts import to_maps, to_points
 from onnx_geed.tables import Table, rows_for, vector_action, with_channels
+from onnx_geed.vectors import Permutation, Trivial
 
 __all__ = [
     "DEFAULT_MEASURES",
@@ -231,7 +232,7 @@ def _bind(
     tables: Mapping[str, Table],
 ) -> Measure:
     name, what = request.measure, f"{request.measure}@{layer.name}"
-    blank = np.empty((1, 1, *layer.shape), dtype=np.float32)
+    blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
     table = tables.get(layer.name)
     if ROLES[name] == "channel":
         if len(layer.shape) != (2 if layer.layout.startswith("NTD:") else 3):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,9 +40,10 @@ from onnx_geed.points import Tensor, resolve, tensors
 from onnx_geed.preprocess import Preprocess, parse_preprocess, preprocess_from_json
 from onnx_geed.rewrite import expose, free_batch
 from onnx_geed.session import Provider, Session, cores, open_session, probe_batch
+from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
 
-__all__ = ["Options", "Prepared", "parse_bytes", "prepare"]
+__all__ = ["Options", "Prepared", "prepare"]
 
 # Rows of a run: more do not make a processor faster; a card wants more.
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
@@ -74,6 +74,8 @@ class Options:
         Budget for activations, such as ``2GiB``.
     interval : {"t", "bootstrap"}
         Interval over samples.
+    references : bool
+        Whether to run the round trips that values are read by, spec section 6.
     interpolation : {"bilinear", "nearest", "bicubic"}
         Resampling of rotations.
     support : {"full", "disk"}
@@ -106,6 +108,7 @@ class Options:
     batch_size: int | None = None
     memory: str = "2GiB"
     interval: str = "t"
+    references: bool = False
     interpolation: Interpolation = "bilinear"
     support: Support = "full"
     output_action: Mapping[str, str | Path | Table] = field(default_factory=dict)
@@ -575,16 +578,3 @@ def _fit(
     return tuple(map(tuple, passes)), 1 if trial.one_by_one else batch, workers
 
 
-def parse_bytes(text: str) -> int:
-    """Read a size such as ``2GiB``, ``500MB`` or a number of bytes.
-
-    Raises
-    ------
-    GeedError
-        If it is not a positive size.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
-    if not match or float(match[1]) == 0:
-        raise GeedError(f"{text!r} is not a size: write such as 2GiB, 500MB or 1073741824")
-    power = " KMGT".index(match[2].upper() or " ")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
-import json
-import os
-import tempfile
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,9 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.intervals import Interval, mean_interval, standard_error
+from onnx_geed.intervals import INTERVALS, Interval, mean_interval, standard_error
+from onnx_geed.jsonfile import check_writable, read_json, to_json, write_json
 
 __all__ = [
+    "ILL_CONDITIONED",
     "SCHEMA",
     "check_writable",
     "measurement",
@@ -32,8 +32,23 @@ __all__ = [
 
 SCHEMA = "onnx-geed/result/1"
 
-# Below this, a mean cosine is too near zero to divide by.
-_ILL_CONDITIONED = 0.05
+#: Below this, a mean cosine is too near zero to divide by.
+ILL_CONDITIONED = 0.05
+
+# Beyond this, squares and sums overflow.
+_LARGEST = 1e150
+
+# What a file must hold for everything that reads results.
+_PARTS = {
+    "model": ("path", "sha256"),
+    "data": ("source", "fingerprint", "indices", "names"),
+    "group": ("name", "order", "elements", "exact", "interpolation", "support"),
+}
+_RECORD = (
+    *("measure", "layer", "layout", "output_action", "value", "ci95", "interval", "stderr"),
+    *("samples", "normaliser", "unnormalised", "norm_samples", "zero_pairs", "per_element"),
+    *("per_sample", "deviations", "exact", "warnings"),
+)
 
 
 def measurement(
@@ -83,53 +98,98 @@ def measurement(
     Returns
     -------
     dict
+        Python's own floats only.
 
     Raises
     ------
     GeedError
-        If a deviation is not finite.
+        If there are no samples.
+        If a deviation, M or the share of zero pairs is not finite.
+        If there is no such interval.
+
+    Notes
+    -----
+    Eq. (4): ``value`` is the mean of ``per_sample``, and ``per_element`` averages to it; both are
+    divided by M where there is one. Choice: the interval holds M fixed and is not clipped. Where M
+    is missing or 0, ``value``, ``ci95`` and ``stderr`` are ``None``, and ``per_sample`` and
+    ``per_element`` belong to ``unnormalised``.
     """
-    array = np.asarray(deviations, dtype=np.float64)
-    if not np.isfinite(array).all():
-        raise GeedError(f"{measure}@{layer}: a deviation is NaN or infinite")
+    what = f"{measure}@{layer}"
+    if interval not in INTERVALS:
+        raise GeedError(f"no interval is called {interval!r}: there are {' and '.join(INTERVALS)}")
+    array = _finite(what, deviations, elements)
+    for name, number in (("M", normaliser), ("the share of zero pairs", zero_pairs)):
+        if number is not None and not math.isfinite(number):
+            raise GeedError(f"{what}: {name} is NaN or infinite; look at the model's outputs")
+    # Python's own float, also where numpy's was given; M means nothing to the other measures.
+    m = float(normaliser) if needs_normaliser and normaliser is not None else None
+    usable = not needs_normaliser or _divides(array, m)
     said = list(warnings)
-    m = normaliser if needs_normaliser else None
     if needs_normaliser:
-        said += _doubts(measure, m, norm_samples)
+        said += _doubts(measure, m, norm_samples, usable)
+    divisor = (m if usable else 1.0) if m is not None else 1.0
     record: dict[str, Any] = {
         "measure": measure,
         "layer": layer,
         "layout": layout,
         "output_action": output_action,
     }
-    record |= _statistics(array, elements, m, needs_normaliser, interval, seed)
+    options = (divisor, usable, interval, seed)
+    record |= _statistics(array, elements, m, needs_normaliser, *options)
     record["norm_samples"] = norm_samples if needs_normaliser else None
     record["zero_pairs"] = float(zero_pairs)
     record["exact"] = None
     if exact is not None:
-        members, values = exact
-        names = [elements[g] for g in members]
-        part = np.asarray(values, dtype=np.float64)
+        names = [elements[g] for g in exact[0]]
+        part = _finite(what, exact[1], names)
         record["exact"] = {"elements": names} | _statistics(
-            part, names, m, needs_normaliser, interval, seed
+            part, names, m, needs_normaliser, *options
         )
     record["references"] = None
     record["warnings"] = said
     return record
 
 
-def _doubts(measure: str, m: float | None, points: int | None) -> list[str]:
+def _finite(what: str, deviations: ArrayLike, elements: Sequence[str]) -> NDArray[np.float64]:
+    array = np.asarray(deviations, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != len(elements) or len(array) == 0:
+        raise GeedError(
+            f"{what}: deviations are (samples, {len(elements)} elements) of at least one sample, "
+            f"found the shape {array.shape}"
+        )
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        sample, element = (int(i) for i in bad[0])
+        raise GeedError(
+            f"{what}: the deviation of sample {sample} under {elements[element]} is NaN or "
+            "infinite; look at the model's outputs there"
+        )
+    return array
+
+
+def _divides(array: NDArray[np.float64], m: float | None) -> bool:
+    """Whether values over M, and their squares, stay within the range of floats."""
+    if not m:
+        return False
+    with np.errstate(over="ignore"):
+        return bool(np.abs(array / m).max() < _LARGEST)
+
+
+def _doubts(measure: str, m: float | None, points: int | None, usable: bool) -> list[str]:
     if m is None:
-        return [f"M needs two points, {points or 0} were given: only the unnormalised value stands"]
-    if m == 0:
-        return ["M is 0: only the unnormalised value stands"]
+        return [
+            f"M needs two points, {points or 0} given: only the unnormalised value stands; raise "
+            "--norm-samples or give more data"
+        ]
+    if not usable:
+        return [f"M is {m:.3g}: only the unnormalised value stands"]
     said = []
     if m < 0:
         said.append(
             f"M = {m:.3g} is negative: the order of normalised values is reversed; gates and "
             "comparisons use the unnormalised value"
         )
-    if measure == "latent-cos" and abs(m) < _ILL_CONDITIONED:
+    if measure == "latent-cos" and abs(m) < ILL_CONDITIONED:
         said.append(f"M = {m:.3g} is near zero: the normalised value is ill-conditioned")
     return said
 
@@ -139,26 +199,25 @@ def _statistics(
     elements: Sequence[str],
     m: float | None,
     needs_normaliser: bool,
+    divisor: float,
+    usable: bool,
     interval: str,
     seed: int,
 ) -> dict[str, Any]:
     """Eq. (4), its interval and its parts, divided by M where there is one."""
-    usable = not needs_normaliser or bool(m)
-    divisor = m if m and usable else 1.0
     means = array.mean(axis=1)
     per_sample = means / divisor
     found = mean_interval(per_sample, cast(Interval, interval), seed=seed) if usable else None
+    per_element = (array.mean(axis=0) / divisor).tolist()
     return {
         "value": float(per_sample.mean()) if usable else None,
         "ci95": list(found) if found else None,
         "interval": interval,
         "stderr": standard_error(per_sample) if usable else None,
         "samples": len(array),
-        "normaliser": m if needs_normaliser else None,
+        "normaliser": m,
         "unnormalised": float(means.mean()) if needs_normaliser else None,
-        "per_element": dict(
-            zip(elements, (array.mean(axis=0) / divisor).tolist(), strict=True)
-        ),
+        "per_element": dict(zip(elements, per_element, strict=True)),
         "per_sample": per_sample.tolist(),
         "deviations": array.tolist(),
     }
@@ -211,85 +270,6 @@ def result(
     }
 
 
-def to_json(made: Mapping[str, Any]) -> str:
-    """Return a result as JSON.
-
-    Parameters
-    ----------
-    made : mapping
-        A result, aggregate or comparison.
-
-    Returns
-    -------
-    str
-        Ends in a newline; every float reads back as it was.
-
-    Raises
-    ------
-    GeedError
-        If it holds NaN or infinity.
-    """
-    try:
-        return json.dumps(made, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    except ValueError:
-        raise GeedError("the result holds NaN or infinity, which no JSON file may") from None
-
-
-def check_writable(path: str | Path) -> None:
-    """Make sure that a result can be written, before a long run.
-
-    Parameters
-    ----------
-    path : str or Path
-        Where the result is to go.
-
-    Raises
-    ------
-    GeedError
-        If the folder does not exist or cannot be written to, or the path is a folder.
-    """
-    path = Path(path)
-    if path.is_dir():
-        raise GeedError(f"--out {path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise GeedError(f"--out {path}: there is no folder {path.parent}; make it first")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise GeedError(f"--out {path}: cannot be overwritten (permission denied)")
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".onnx-geed-"):
-            pass
-    except OSError as error:
-        raise GeedError(f"--out {path}: cannot be written ({error.strerror})") from None
-
-
-def write_json(made: Mapping[str, Any], path: str | Path) -> None:
-    """Write a result, aggregate or comparison; the file appears whole or not at all.
-
-    Parameters
-    ----------
-    made : mapping
-        What to write.
-    path : str or Path
-        Where.
-
-    Raises
-    ------
-    GeedError
-        If it cannot be written, or holds NaN or infinity.
-    """
-    path, text = Path(path), to_json(made)
-    unfinished = path.parent / f".{path.name}.{os.getpid()}.unfinished"
-    try:
-        with unfinished.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise GeedError(f"--out {path}: cannot be written ({error.strerror})") from None
-
-
 def read_result(path: str | Path) -> dict[str, Any]:
     """Read a result file.
 
@@ -306,26 +286,33 @@ def read_result(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     GeedError
-        If there is no such file, it is not JSON, or not a result that this version reads.
+        If there is no such file, or it is not JSON.
+        If it is not a result, or one of a schema that this version does not know.
+        If a part is missing.
     """
-    path = Path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise GeedError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise GeedError(f"{path}: not a result file ({str(error)[:120]})") from None
+    content = read_json(path)
     schema = content.get("schema") if isinstance(content, dict) else None
     if schema != SCHEMA:
         newer = isinstance(schema, str) and schema.startswith("onnx-geed/result/")
-        what = f"of schema {schema}" if schema else "without a schema"
+        what = f"of schema {str(schema)[:60]!r}" if schema is not None else "without a schema"
         cure = "upgrade onnx-geed" if newer else "give a file that onnx-geed measure --out wrote"
-        raise GeedError(f"{path}: is {what}, expected {SCHEMA}; {cure}")
-    missing = [k for k in ("model", "data", "group", "measurements") if k not in content]
-    if missing:
-        raise GeedError(f"{path}: lacks {', '.join(missing)}; measure again")
+        raise GeedError(f"{path}: is {what}, expected {SCHEMA!r}; {cure}")
+    for part, keys in _PARTS.items():
+        _require(path, content, part, keys)
+    records = content.get("measurements")
+    if not isinstance(records, list):
+        raise GeedError(f"{path}: has no list of measurements; measure again")
+    for i, record in enumerate(records):
+        _require(path, {f"measurements[{i}]": record}, f"measurements[{i}]", _RECORD)
     content["file"] = str(path)
     return cast(dict[str, Any], content)
+
+
+def _require(path: str | Path, content: Mapping[str, Any], part: str, keys: Sequence[str]) -> None:
+    found = content.get(part)
+    missing = [k for k in keys if not isinstance(found, dict) or k not in found]
+    if missing:
+        raise GeedError(f"{path}: {part} lacks {', '.join(missing)}; measure again")
 
 
 def to_csv(made: Mapping[str, Any]) -> str:
@@ -343,37 +330,24 @@ def to_csv(made: Mapping[str, Any]) -> str:
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    columns = (
-        "measure",
-        "layer",
-        "layout",
-        "output_action",
-        "value",
-        "ci95_low",
-        "ci95_high",
-        "interval",
-        "stderr",
-        "samples",
-        "normaliser",
-        "unnormalised",
-        "norm_samples",
-        "zero_pairs",
-        "exact_value",
-        "warnings",
-    )
-    writer.writerow(("model", "group", *columns))
+    head = ["measure", "layer", "layout", "output_action", "value", "ci95_low", "ci95_high"]
+    head += ["interval", "stderr", "samples", "normaliser", "unnormalised", "norm_samples"]
+    head += ["zero_pairs", "exact_value", "exact_ci95_low", "exact_ci95_high", "warnings"]
+    writer.writerow(("model", "group", *head))
     for record in made["measurements"]:
+        exact = record["exact"] or {"value": None, "ci95": None}
         low, high = record["ci95"] or (None, None)
-        exact = record["exact"]["value"] if record["exact"] else None
-        extra = {
+        exact_low, exact_high = exact["ci95"] or (None, None)
+        cells = {
+            **record,
             "ci95_low": low,
             "ci95_high": high,
-            "exact_value": exact,
+            "exact_value": exact["value"],
+            "exact_ci95_low": exact_low,
+            "exact_ci95_high": exact_high,
             "warnings": "; ".join(record["warnings"]),
         }
-        cells = [extra[c] if c in extra else record[c] for c in columns]
-        shown = ["" if c is None else repr(c) if isinstance(c, float) else c for c in cells]
-        writer.writerow((made["model"]["path"], made["group"]["name"], *shown))
+        # csv writes None as nothing, and a float so that it reads back as it was.
+        row = [cells[name] for name in head]
+        writer.writerow((made["model"]["path"], made["group"]["name"], *row))
     return stream.getvalue()
-
-

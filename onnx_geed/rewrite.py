@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from onnx_geed.graph import Model, reads
-from onnx_geed.points import inferred_shapes, tainted_by
+from onnx_geed.axes import Place, axis_of, batch_axes, constants
+from onnx_geed.loading import Model, reads
+from onnx_geed.shapes import Shape, infer_shapes
 
 __all__ = ["expose", "free_batch"]
+
+_SYMBOL = "onnx_geed_batch"
 
 
 def expose(model: Model, names: Sequence[str]) -> onnx.ModelProto:
@@ -28,6 +32,7 @@ def expose(model: Model, names: Sequence[str]) -> onnx.ModelProto:
     -------
     onnx.ModelProto
         Not valid for :func:`onnx.checker.check_model`, which wants types that the runtime infers.
+        Nodes and weights that no output needs are left out; inputs stay.
 
     Notes
     -----
@@ -36,33 +41,51 @@ def expose(model: Model, names: Sequence[str]) -> onnx.ModelProto:
         Before: x → Conv → a → Relu → b → Gemm → y        outputs y
         After:  x → Conv → a → Relu → b                    outputs b
     """
-    proto = onnx.ModelProto()
-    proto.CopyFrom(model.proto)
-    graph = proto.graph
+    source = model.proto.graph
     wanted = set(names)
     alive = []
-    for node in reversed(graph.node):
+    for node in reversed(source.node):
         if wanted.intersection(node.output):
-            alive.append(onnx.NodeProto.FromString(node.SerializeToString()))
+            alive.append(node)
             wanted.update(reads(node))
-    del graph.node[:]
+    # Piece by piece, since a copy of the whole would copy the weights that are left out.
+    proto = onnx.ModelProto()
+    for field, value in model.proto.ListFields():
+        if field.name != "graph":
+            _assign(proto, field.name, value)
+    graph = proto.graph
+    graph.name = source.name
     graph.node.extend(reversed(alive))
-    del graph.output[:]
+    kept = [i for i in source.initializer if i.name in wanted]
+    dropped = {i.name for i in source.initializer} - wanted
+    graph.initializer.extend(kept)
+    graph.sparse_initializer.extend(s for s in source.sparse_initializer if s.values.name in wanted)
+    graph.input.extend(i for i in source.input if i.name not in dropped)
     # A name is enough: the runtime infers type and shape, and would hold a stale shape against us.
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
-    del graph.value_info[:]
     return proto
 
 
-def free_batch(model: Model, input: str) -> Model:
+def _assign(proto: onnx.ModelProto, name: str, value: object) -> None:
+    if isinstance(value, (int, str, bytes)):
+        setattr(proto, name, value)
+    elif hasattr(value, "extend") or isinstance(value, Sequence):
+        getattr(proto, name).extend(value)
+    else:
+        getattr(proto, name).CopyFrom(value)
+
+
+def free_batch(model: Model, input: str, *, input_shape: Sequence[int] | None = None) -> Model:
     """Return the model with a free batch axis, as far as rewriting can make it so.
 
     Parameters
     ----------
     model : Model
-        A model whose acted-on input has a fixed batch.
+        A model whose acted-on input has a fixed batch, or whose nodes count on one.
     input : str
         That input.
+    input_shape : sequence of int, optional
+        Its shape, where the file leaves lengths other than the batch free.
 
     Returns
     -------
@@ -78,112 +101,162 @@ def free_batch(model: Model, input: str) -> Model:
         After:  x (N,3,8,8) → .. → Reshape [-1,192] → ..     cls → Expand [N,1,1] ─┐
                                                               t  (N,64,64) ──────── Concat axis 1
 
-    Every Reshape of data gets −1 as its leading length and the others as shape inference finds
-    them; a Squeeze gets explicit axes; constants concatenated to data are repeated along the batch;
-    a Resize to a given size takes the batch from its input.
+    Every Reshape of data gets −1 where the batch axis is, and the other lengths as shape inference
+    finds them; a Squeeze gets explicit axes; constants concatenated to data are repeated along the
+    batch; a Resize to a given size takes the batch from its input. Bodies of If and Loop stay.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
-    shapes = inferred_shapes(model.proto, input)
-    tainted = tainted_by(proto.graph, input)
-    fixed = next(i for i in proto.graph.input if i.name == input)
-    batch = fixed.type.tensor_type.shape.dim[0].dim_value
-    for info in proto.graph.input:
+    graph = proto.graph
+    acted = next(i for i in graph.input if i.name == input)
+    batch = acted.type.tensor_type.shape.dim[0].dim_value
+    shapes = infer_shapes(proto, input, input_shape)
+    repair = _Repair(
+        shapes=shapes,
+        places=batch_axes(graph, input, shapes, max(batch, 1)),
+        values=constants(graph),
+        batch=max(batch, 1),
+        opset=model.opset,
+    )
+    stored = {i.name for i in graph.initializer}
+    for info in graph.input:
         dims = info.type.tensor_type.shape.dim
-        if len(dims) > 1 and dims[0].dim_value == batch:
+        # What is fed beside the acted-on input comes in as many rows.
+        if batch > 0 and info.name not in stored and len(dims) > 1 and dims[0].dim_value == batch:
             dims[0].Clear()
-            dims[0].dim_param = "N"
-    opset = model.opset
+            dims[0].dim_param = _SYMBOL
     nodes: list[onnx.NodeProto] = []
-    for node in list(proto.graph.node):
-        data = [name for name in node.input if name in tainted]
-        if data:
-            nodes += _repaired(node, data, shapes, batch, opset)
-        nodes.append(node)
-    copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in nodes]
-    del proto.graph.node[:]
-    proto.graph.node.extend(copies)
-    del proto.graph.value_info[:]
-    for output in proto.graph.output:
+    for node in graph.node:
+        mended = onnx.NodeProto.FromString(node.SerializeToString())
+        nodes += [*repair.mend(mended), mended]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
+    for output in graph.output:
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")
     return model.with_proto(proto)
 
 
-def _repaired(
-    node: onnx.NodeProto,
-    data: Sequence[str],
-    shapes: dict[str, tuple[int, ...]],
-    batch: int,
-    opset: int,
-) -> list[onnx.NodeProto]:
-    """Change a node in place; return the nodes that must come before it."""
-    if not node.output:
-        return []
-    made = shapes.get(node.output[0])
-    tag = f"free_batch/{node.output[0]}"
-    if node.op_type == "Reshape" and node.input[0] in data and made:
+@dataclass(frozen=True, eq=False)
+class _Repair:
+    """What is known of a graph while its nodes are mended; shapes are those of the fixed batch."""
+
+    shapes: Mapping[str, Shape]
+    places: Mapping[str, Place]
+    values: Mapping[str, list[int]]
+    batch: int
+    opset: int
+
+    def mend(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Change a node in place; return the nodes that must come before it."""
+        mends: dict[str, Callable[[onnx.NodeProto, str], list[onnx.NodeProto]]] = {
+            "Reshape": self._reshape,
+            "Squeeze": self._squeeze,
+            "Concat": self._concat,
+            "Expand": self._expand,
+            "Resize": self._resize,
+        }
+        known = node.domain in ("", "ai.onnx") and node.op_type in mends
+        if not known or not any(name in self.places for name in node.input):
+            return []
+        return mends[node.op_type](node, f"free_batch/{node.output[0]}")
+
+    def _reshape(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+        if node.input[0] not in self.places:
+            return []
+        made = self._inferred_shape(node) or self._stated_shape(node)
+        if made is None:
+            return []
+        # Under allowzero a 0 would be a length; here none is meant.
         _drop(node, "allowzero")
-        return _set_vector(node, 1, "shape", [-1, *made[1:]], tag, as_input=opset >= 5)
-    if node.op_type == "Squeeze" and node.input[0] in data:
-        before = shapes.get(node.input[0])
-        explicit = len(node.input) > 1 or any(a.name == "axes" for a in node.attribute)
-        if before and not explicit:
-            axes = [i for i, length in enumerate(before) if length == 1 and i > 0]
-            return _set_vector(node, 1, "axes", axes, tag, as_input=opset >= 13)
-    if node.op_type == "Concat" and len(data) < len(node.input):
-        return _repeat_constants(node, data, shapes, batch, tag)
-    if node.op_type == "Resize" and len(node.input) == 4 and node.input[3] and made:
-        return _resize_to(node, made, tag)
-    return []
+        return _set_vector(node, 1, "shape", made, tag, as_input=self.opset >= 5)
+
+    def _inferred_shape(self, node: onnx.NodeProto) -> list[int] | None:
+        """−1 for the batch, the others as they are."""
+        shape, axis = self.shapes.get(node.output[0], ()), self.places[node.output[0]].axis
+        pinned = [-1 if i == axis else length for i, length in enumerate(shape)]
+        lengths = [length for length in pinned if length is not None]
+        return lengths if lengths and len(lengths) == len(pinned) else None
+
+    def _stated_shape(self, node: onnx.NodeProto) -> list[int] | None:
+        """Where inference is lost: the stated shape, if it begins with the fixed batch."""
+        stated = self.values.get(node.input[1]) if len(node.input) > 1 else None
+        if not stated or stated[0] != self.batch or 0 in stated:
+            return None
+        rest = stated[1:]
+        return [0 if -1 in rest else -1, *rest]
+
+    def _squeeze(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+        before = self.shapes.get(node.input[0])
+        stated = len(node.input) > 1 or any(a.name == "axes" for a in node.attribute)
+        if before is None or stated:
+            return []
+        batch = self.places[node.input[0]].axis
+        gone = [i for i, length in enumerate(before) if length == 1 and i != batch]
+        return _set_vector(node, 1, "axes", gone, tag, as_input=self.opset >= 13)
+
+    def _concat(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+        data = next(name for name in node.input if name in self.places)
+        axis, rank = self.places[data].axis, len(self.shapes.get(data, ()))
+        if self.batch != 1 or not rank or axis_of(node, 1, rank) == axis:
+            return []
+        target = f"{tag}/repeat"
+        before = _shape_around(data, axis, [1] * axis, [1] * (rank - axis - 1), target)
+        repeated = []
+        for i, name in enumerate(node.input):
+            # Tile takes the same vector where Expand is not there yet; Expand also leaves alone
+            # what has the right length already, so that an unknown one does no harm.
+            op = "Expand" if self.opset >= 8 else "Tile"
+            length = self.shapes.get(name, (None,) * rank)[axis]
+            if name not in self.places and (length == 1 or (length is None and op == "Expand")):
+                node.input[i] = f"{tag}/repeated{i}"
+                repeated.append(helper.make_node(op, [name, target], [node.input[i]]))
+        return [*before, *repeated] if repeated else []
+
+    def _expand(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+        stated = self.values.get(node.input[1])
+        if node.input[0] not in self.places or stated is None or self.batch == 1:
+            return []
+        axis = self.places[node.output[0]].axis
+        if axis >= len(stated) or stated[axis] != self.batch:
+            return []
+        stated = [*stated[:axis], 1, *stated[axis + 1 :]]
+        return _set_vector(node, 1, "shape", stated, tag, as_input=True)
+
+    def _resize(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+        grid = [length for length in self.shapes.get(node.output[0], ())[1:] if length is not None]
+        sized = len(node.input) > 3 and node.input[3] and len(grid) > 1
+        if not sized or any(a.name == "axes" for a in node.attribute):
+            return []
+        if len(grid) != len(self.shapes[node.output[0]]) - 1:
+            return []
+        node.input[3] = f"{tag}/sizes"
+        return _shape_around(node.input[0], 0, [], grid, node.input[3])
 
 
-def _repeat_constants(
-    node: onnx.NodeProto,
-    data: Sequence[str],
-    shapes: dict[str, tuple[int, ...]],
-    batch: int,
-    tag: str,
+def _shape_around(
+    tensor: str, axis: int, before: list[int], after: list[int], target: str
 ) -> list[onnx.NodeProto]:
-    axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
-    rank = len(shapes.get(data[0], ()))
-    if batch != 1 or not rank or axis % rank == 0:
-        return []
-    before = [*_batch_of(data[0], tag)]
-    ones = numpy_helper.from_array(np.ones(rank - 1, dtype=np.int64))
-    before.append(helper.make_node("Constant", [], [f"{tag}/ones"], value=ones))
-    target = f"{tag}/repeat"
-    before.append(
-        helper.make_node("Concat", [f"{tag}/batch", f"{tag}/ones"], [target], axis=0)
-    )
-    repeated = False
-    for i, name in enumerate(node.input):
-        if name not in data and shapes.get(name, (0,))[0] == 1:
-            before.append(helper.make_node("Expand", [name, target], [f"{tag}/repeated{i}"]))
-            node.input[i] = f"{tag}/repeated{i}"
-            repeated = True
-    return before if repeated else []
-
-
-def _resize_to(node: onnx.NodeProto, made: tuple[int, ...], tag: str) -> list[onnx.NodeProto]:
-    rest = numpy_helper.from_array(np.array(made[1:], dtype=np.int64))
-    before = [
-        *_batch_of(node.input[0], tag),
-        helper.make_node("Constant", [], [f"{tag}/rest"], value=rest),
-        helper.make_node("Concat", [f"{tag}/batch", f"{tag}/rest"], [f"{tag}/sizes"], axis=0),
+    """Return nodes that make a shape with the length of a tensor's axis in it, in any opset."""
+    nodes = [
+        helper.make_node("Shape", [tensor], [f"{target}/shape"]),
+        _constant([axis], f"{target}/axis"),
+        helper.make_node("Gather", [f"{target}/shape", f"{target}/axis"], [f"{target}/batch"]),
     ]
-    node.input[3] = f"{tag}/sizes"
-    return before
+    parts = [f"{target}/batch"]
+    if before:
+        nodes.append(_constant(before, f"{target}/before"))
+        parts.insert(0, f"{target}/before")
+    if after:
+        nodes.append(_constant(after, f"{target}/after"))
+        parts.append(f"{target}/after")
+    return [*nodes, helper.make_node("Concat", parts, [target], axis=0)]
 
 
-def _batch_of(tensor: str, tag: str) -> Iterable[onnx.NodeProto]:
-    """Nodes that give the length of a tensor's axis 0 as ``<tag>/batch``, in any opset."""
-    zero = numpy_helper.from_array(np.zeros(1, dtype=np.int64))
-    return (
-        helper.make_node("Shape", [tensor], [f"{tag}/shape"]),
-        helper.make_node("Constant", [], [f"{tag}/zero"], value=zero),
-        helper.make_node("Gather", [f"{tag}/shape", f"{tag}/zero"], [f"{tag}/batch"], axis=0),
-    )
+def _constant(values: list[int], name: str) -> onnx.NodeProto:
+    stored = numpy_helper.from_array(np.array(values, dtype=np.int64))
+    return helper.make_node("Constant", [], [name], value=stored)
 
 
 def _set_vector(
@@ -194,11 +267,10 @@ def _set_vector(
         _drop(node, name)
         node.attribute.append(helper.make_attribute(name, values))
         return []
-    stored = numpy_helper.from_array(np.array(values, dtype=np.int64))
     while len(node.input) <= position:
         node.input.append("")
     node.input[position] = f"{tag}/{name}"
-    return [helper.make_node("Constant", [], [f"{tag}/{name}"], value=stored)]
+    return [_constant(values, node.input[position])]
 
 
 def _drop(node: onnx.NodeProto, attribute: str) -> None:

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.actions import GridAction, Matrices, Permutation
+from onnx_geed.actions import GridAction
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.groups import Group
+from onnx_geed.vectors import Matrices, Permutation
 
 __all__ = [
     "Table",

@@ -290,7 +290,7 @@ def _described(measure: Measure, layout: str, shape: tuple[int, ...]) -> tuple[s
     if measure.name == "channel-cos":
         return layout, []
     notes = []
-    if len(shape) == 3 and to_points(np.empty((1, *shape), np.float32), layout, 1)[1]:
+    if len(shape) == 3 and to_points(np.zeros((1, *shape), np.float32), layout, 1)[1]:
         notes.append("average-pooled over its grid by onnx-geed")
     if measure.name == "softmax-kl":
         logits = measure.kind == "logits"

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onnx_geed import GeedError, disk_mask, grid_action, orbit, parse_group
-from onnx_geed.actions import Matrices, Permutation, Trivial
+from onnx_geed.vectors import Matrices, Permutation, Trivial
 
 RNG = np.random.default_rng(0)
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from onnx_geed import GeedError, cache, caching, measure
+from onnx_geed import GeedError, cache, caching, inspection, measure, offline
 
 DEMO = Path(str(files("onnx_geed.demo")))
 MODEL, DIGITS = DEMO / "digits_cnn.onnx", str(DEMO / "digits.npz")
@@ -42,20 +42,20 @@ def inodes(folder):
 
 
 def test_a_cache_measures_bit_for_bit_what_the_live_run_does(finished, live):
-    assert caching.measure_cache(finished)["measurements"] == live
+    assert offline.measure_cache(finished)["measurements"] == live
 
 
 def test_statistics_measure_bit_for_bit_too_and_are_smaller(finished, live, tmp_path):
     folder = tmp_path / "stats.geed"
     info = caching.write_cache(MODEL, DIGITS, "C8", folder, mode="stats", **FEW)
-    assert caching.measure_cache(folder)["measurements"] == live
-    assert info["bytes"] < caching.cache_info(finished)["bytes"] / 20
+    assert offline.measure_cache(folder)["measurements"] == live
+    assert info["bytes"] < inspection.cache_info(finished)["bytes"] / 20
 
 
 def test_float16_is_near_and_named(live, tmp_path):
     folder = tmp_path / "half.geed"
     caching.write_cache(MODEL, DIGITS, "C8", folder, dtype="float16", **FEW)
-    half = caching.measure_cache(folder)
+    half = offline.measure_cache(folder)
     assert "activations were stored as float16" in half["notes"]
     for ours, theirs in zip(half["measurements"], live, strict=True):
         assert ours["value"] == pytest.approx(theirs["value"], rel=2e-3, abs=1e-4)
@@ -63,11 +63,11 @@ def test_float16_is_near_and_named(live, tmp_path):
 
 
 def test_subsets_and_other_measures_are_tried_without_the_model(finished, live):
-    few = caching.measure_cache(finished, samples=7, measures=["channel-cos@block3"])
+    few = offline.measure_cache(finished, samples=7, measures=["channel-cos@block3"])
     (record,) = few["measurements"]
     whole = next(m for m in live if m["layer"] == "block3")
     assert record["deviations"] == whole["deviations"][:7]
-    (pooled,) = caching.measure_cache(finished, measures=["latent-l2@block5"])["measurements"]
+    (pooled,) = offline.measure_cache(finished, measures=["latent-l2@block5"])["measurements"]
     assert pooled["value"] > 0
     assert pooled["norm_samples"] == 30
 
@@ -108,7 +108,7 @@ def test_a_run_killed_at_random_moments_ends_as_an_unbroken_one(tmp_path):
     caching.write_cache(MODEL, DIGITS, "C8", folder, **some)
     assert {k: inodes(folder)[k] for k in before} == before
     unbroken = measure(MODEL, DIGITS, "C8", **some)["measurements"]
-    assert caching.measure_cache(folder)["measurements"] == unbroken
+    assert offline.measure_cache(folder)["measurements"] == unbroken
     assert not list(folder.glob(".unfinished-*"))
 
 
@@ -145,12 +145,12 @@ def test_a_flipped_byte_is_named_by_shard_and_layer(copy, part):
     content[at] ^= 4
     path.write_bytes(content)
     with pytest.raises(GeedError, match=path.name) as caught:
-        caching.measure_cache(copy)
+        offline.measure_cache(copy)
     # Small chunks are covered by the seal of the file's structure.
     named = str(caught.value)
     assert where in named or (part in ("samples", "reference") and "its structure" in named)
     if part == "chunk":
-        (line,) = caching.verify_cache(copy)
+        (line,) = inspection.verify_cache(copy)
         assert path.name in line
         assert where in line
 
@@ -168,7 +168,7 @@ def test_no_flip_anywhere_changes_a_number_in_silence(copy, live):
         content[chance.randrange(head if k % 2 else len(good))] ^= 1 << chance.randrange(8)
         path.write_bytes(content)
         try:
-            assert caching.measure_cache(copy)["measurements"] == live
+            assert offline.measure_cache(copy)["measurements"] == live
         except GeedError as error:
             assert path.name in str(error)
             named += 1
@@ -179,11 +179,11 @@ def test_a_truncated_or_missing_shard_is_an_error(copy):
     shards = sorted(copy.glob("shard-*.h5"))
     os.truncate(shards[1], shards[1].stat().st_size // 2)
     with pytest.raises(GeedError, match=shards[1].name):
-        caching.measure_cache(copy)
+        offline.measure_cache(copy)
     shards[1].unlink()
     with pytest.raises(GeedError, match=f"not complete.*{shards[1].name}"):
-        caching.measure_cache(copy)
-    assert caching.cache_info(copy)["missing"] == [shards[1].name]
+        offline.measure_cache(copy)
+    assert inspection.cache_info(copy)["missing"] == [shards[1].name]
 
 
 def test_what_differs_is_named(copy, tmp_path):
@@ -213,7 +213,7 @@ def test_a_newer_format_is_refused(copy):
         with h5py.File(path, "a") as file:
             file.attrs["version"] = cache.VERSION + 1
     with pytest.raises(GeedError, match="upgrade onnx-geed"):
-        caching.measure_cache(copy)
+        offline.measure_cache(copy)
     with pytest.raises(GeedError, match="upgrade onnx-geed"):
         caching.write_cache(MODEL, DIGITS, "C8", copy, **FEW)
 
@@ -238,7 +238,7 @@ def test_a_moved_cache_still_opens_as_one_array_a_layer(copy, tmp_path):
 
 def test_a_missing_index_is_rebuilt(copy, live):
     (copy / "cache.h5").unlink()
-    assert caching.measure_cache(copy)["measurements"] == live
+    assert offline.measure_cache(copy)["measurements"] == live
     caching.write_cache(MODEL, DIGITS, "C8", copy, **FEW)
     assert (copy / "cache.h5").is_file()
 
@@ -271,7 +271,7 @@ def test_a_full_disk_keeps_finished_shards_and_resumes(tmp_path, monkeypatch, li
     assert not list(folder.glob(".unfinished-*"))
     caching.write_cache(MODEL, DIGITS, "C8", folder, **FEW)
     assert {k: inodes(folder)[k] for k in kept} == kept
-    assert caching.measure_cache(folder)["measurements"] == live
+    assert offline.measure_cache(folder)["measurements"] == live
 
 
 def test_the_documented_ten_lines_read_a_cache(copy, monkeypatch, capsys):

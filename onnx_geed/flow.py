@@ -1,0 +1,282 @@
+"""How data flow through a graph: factorisation points, and the latent before the classifier.
+
+A factorisation point is a tensor through which every data path from the acted-on input to the
+chosen output passes: enough for f = f₂ ∘ f₁ (section 3 of the paper).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import onnx
+
+from onnx_geed.errors import GeedError
+from onnx_geed.loading import reads
+from onnx_geed.shapes import Types
+
+__all__ = ["ARITHMETIC", "POINTWISE", "Flow", "data_reads", "drop_pointwise", "find_latent", "ops"]
+
+
+def ops(names: str) -> frozenset[str]:
+    """Return a set of operators from their names."""
+    return frozenset(names.split())
+
+
+POINTWISE = ops(
+    "Relu LeakyRelu PRelu Elu Selu Celu Gelu FastGelu QuickGelu BiasGelu Sigmoid HardSigmoid "
+    "HardSwish Swish Mish Tanh Softplus Softsign ThresholdedRelu Clip Erf Exp Log Sqrt Abs Neg "
+    "BatchNormalization Dropout Identity Cast QuantizeLinear DequantizeLinear QLinearSigmoid "
+    "QLinearLeakyRelu"
+)
+ARITHMETIC = ops("Add Sub Mul Div Pow Min Max")
+
+_SHAPE_ONLY = ops("Shape Size EyeLike RandomNormalLike RandomUniformLike")
+_DENSE = ops(
+    "Gemm MatMul MatMulInteger QLinearMatMul QGemm FusedMatMul FusedGemm DynamicQuantizeMatMul "
+    "MatMulIntegerToFloat"
+)
+_CONV = ops("Conv ConvInteger QLinearConv FusedConv")
+# What may stand between the classifier's affine nodes and the output.
+_HEAD = (
+    POINTWISE
+    | ARITHMETIC
+    | ops(
+        "Softmax LogSoftmax Reshape Flatten Squeeze Unsqueeze Transpose GlobalAveragePool Concat "
+        "GlobalMaxPool AveragePool ReduceMean ReduceSum ReduceMax Sum Mean Resize Upsample "
+        "QLinearAdd QLinearGlobalAveragePool QLinearSoftmax DynamicQuantizeLinear"
+    )
+)
+
+
+def data_reads(node: onnx.NodeProto) -> list[str]:
+    """Return what a node reads values from; of some it only takes the shape or dtype."""
+    if node.op_type in _SHAPE_ONLY:
+        return []
+    if node.op_type == "CastLike":
+        return list(node.input[:1])
+    return reads(node)
+
+
+class Flow:
+    """How data flow from the acted-on input to the output.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        The main graph, sorted.
+    input, output : str
+        The acted-on input and the chosen output.
+
+    Raises
+    ------
+    GeedError
+        If no data path leads from the input to the output.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, input: str, output: str) -> None:
+        self.tainted = {input}
+        for node in graph.node:
+            if self.tainted.intersection(data_reads(node)):
+                self.tainted.update(name for name in node.output if name)
+        if output not in self.tainted:
+            raise GeedError(
+                f"no data flow from input {input!r} to output {output!r}; name another with "
+                "--input or --output"
+            )
+        self._same = _repeated_quantisations(graph)
+        wanted = {output}
+        self.nodes: list[onnx.NodeProto] = []
+        for node in reversed(graph.node):
+            if wanted.intersection(node.output) and self.tainted.intersection(node.output):
+                self.nodes.append(node)
+                wanted.update(n for n in self._named(data_reads(node)) if n in self.tainted)
+        self.nodes.reverse()
+        self.live = wanted & self.tainted
+        self.made_by = {name: node for node in self.nodes for name in node.output if name}
+        self.input, self.output = input, output
+        self.points = self._points()
+
+    def inputs(self, node: onnx.NodeProto) -> list[str]:
+        """Return the data that a node reads, once each."""
+        return [n for n in self._named(data_reads(node)) if n in self.live]
+
+    def _named(self, names: Iterable[str]) -> list[str]:
+        return list(dict.fromkeys(self._same.get(name, name) for name in names))
+
+    def _points(self) -> list[str]:
+        # In topological order every node is before or after a true point, so a tensor is one
+        # exactly if, when it has just been made, nothing else is still waiting to be read.
+        left = dict.fromkeys(self.live, 0)
+        for node in self.nodes:
+            for name in self.inputs(node):
+                left[name] += 1
+        left[self.output] += 1
+        waiting = {self.input}
+        points = []
+        for node in self.nodes:
+            for name in self.inputs(node):
+                left[name] -= 1
+                if left[name] == 0:
+                    waiting.discard(name)
+            made = [n for n in node.output if n in self.live]
+            waiting.update(n for n in made if left[n])
+            if made and waiting == {made[0]}:
+                points.append(made[0])
+        return points
+
+    def between(self, point: str) -> list[onnx.NodeProto]:
+        """Return the nodes on the paths from a point to the output."""
+        reached = {point}
+        for node in self.nodes:
+            if reached.intersection(self.inputs(node)):
+                reached.update(node.output)
+        wanted, found = {self.output}, []
+        for node in reversed(self.nodes):
+            if wanted.intersection(node.output) and reached.intersection(self.inputs(node)):
+                found.append(node)
+                wanted.update(n for n in self.inputs(node) if n != point)
+        return found[::-1]
+
+    def passes_all(self, point: str, gates: Sequence[onnx.NodeProto]) -> bool:
+        """Whether every path from the point to the output meets one of some nodes."""
+        reached = {point}
+        for node in self.nodes:
+            if any(node is gate for gate in gates) or not reached.intersection(self.inputs(node)):
+                continue
+            # The scale that dynamic quantisation measures goes round the product it belongs to.
+            dynamic = node.op_type == "DynamicQuantizeLinear"
+            reached.update(node.output[:1] if dynamic else node.output)
+        return self.output not in reached
+
+
+def _repeated_quantisations(graph: onnx.GraphProto) -> dict[str, str]:
+    """Map outputs of equal (de)quantisations to the first: some tools write one for each reader."""
+    first: dict[tuple[str, ...], str] = {}
+    same: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            key = (node.op_type, *(same.get(name, name) for name in node.input))
+            kept = first.setdefault(key, node.output[0])
+            if kept != node.output[0]:
+                same[node.output[0]] = kept
+    # An output keeps its own name, since it is asked for by that.
+    for info in graph.output:
+        same.pop(info.name, None)
+    return same
+
+
+def drop_pointwise(points: Sequence[str], flow: Flow, types: Types) -> set[str]:
+    """Drop a point for the next where only pointwise nodes lie between the two.
+
+    Parameters
+    ----------
+    points : sequence of str
+        In topological order.
+    flow : Flow
+        Where they come from.
+    types : dict
+        Shapes, by which constants that vary over the grid are told from those that do not.
+
+    Returns
+    -------
+    set of str
+        The points kept.
+
+    Notes
+    -----
+    An activation or batch norm may be spelt out in several nodes, ``x * Sigmoid(x)`` say.
+    """
+    kept = set(points)
+    for before, after in itertools.pairwise(points):
+        seen, stack, pointwise = {before}, [after], True
+        while stack and pointwise:
+            name = stack.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            node = flow.made_by.get(name)
+            pointwise = node is not None and _is_pointwise(node, flow, types)
+            stack += flow.inputs(node) if node is not None else []
+        if pointwise:
+            kept.discard(before)
+    return kept
+
+
+def _is_pointwise(node: onnx.NodeProto, flow: Flow, types: Types) -> bool:
+    if node.op_type in POINTWISE:
+        return True
+    if node.op_type not in ARITHMETIC:
+        return False
+    constants = [name for name in node.input if name and name not in flow.tainted]
+    shapes = [types.get(name, ("?", None))[1] for name in constants]
+    return all(shape is None or sum(length != 1 for length in shape) <= 1 for shape in shapes)
+
+
+def find_latent(flow: Flow, points: Sequence[str], types: Types) -> str | None:
+    """Find the last point before the last affine nodes.
+
+    Parameters
+    ----------
+    flow : Flow
+        How data flow.
+    points : sequence of str
+        Points whose axis 0 is the batch, in topological order.
+    types : dict
+        Dtypes and shapes.
+
+    Returns
+    -------
+    str or None
+        The output where there is no classifier; ``None`` where one hides what it reads.
+    """
+    order = {name: i for i, node in enumerate(flow.nodes) for name in node.output}
+    affine = [node for node in flow.nodes if _is_affine(node, flow, types)]
+    if not affine:
+        return _vector_or_map(flow.output, types)
+    # Heads side by side (LeViT averages two) all read from the same point.
+    candidates = [p for p in points if order[p] < order[affine[-1].output[0]]]
+    while candidates:
+        region = flow.between(candidates[-1])
+        heads = [n for n in region if any(n is a for a in affine)]
+        others = [n.op_type for n in region if not any(n is a for a in affine)]
+        if not _HEAD.issuperset(others):
+            return _vector_or_map(flow.output, types)
+        if heads and flow.passes_all(candidates[-1], heads):
+            return _vector_or_map(_before_batch_norm(candidates, flow), types)
+        candidates.pop()
+    # All of the model is a classifier: what it reads is the input itself.
+    return None
+
+
+def _before_batch_norm(candidates: list[str], flow: Flow) -> str:
+    """Batch norm directly in front counts with the classifier."""
+    while len(candidates) > 1:
+        maker = flow.made_by.get(candidates[-1])
+        norm = maker is not None and maker.op_type == "BatchNormalization"
+        if maker is None or not norm or candidates[-2] not in flow.inputs(maker):
+            break
+        candidates.pop()
+    return candidates[-1]
+
+
+def _vector_or_map(name: str, types: Types) -> str | None:
+    dtype, shape = types.get(name, ("?", None))
+    fits = shape is None or len(shape) in (1, 2, 4)
+    return name if fits and (dtype == "?" or dtype in ("float32", "float16", "float64")) else None
+
+
+def _is_affine(node: onnx.NodeProto, flow: Flow, types: Types) -> bool:
+    """Whether a node is a dense layer, or a convolution that is one at every place."""
+    if node.op_type not in _DENSE | _CONV:
+        return False
+    second = 3 if node.op_type.startswith("QLinear") or node.op_type == "QGemm" else 1
+    operands = [node.input[0], *node.input[second : second + 1]]
+    data = [name for name in operands if name in flow.tainted]
+    if len(data) != 1 or node.op_type in _DENSE:
+        return len(data) == 1
+    kernel = next((list(a.ints) for a in node.attribute if a.name == "kernel_shape"), None)
+    if kernel is None:
+        shape = types.get(operands[-1], ("?", None))[1]
+        kernel = [length or 0 for length in shape[2:]] if shape else [0]
+    return all(length == 1 for length in kernel)

@@ -1,0 +1,125 @@
+"""Where the grid of each feature map is: channels first or last, followed from node to node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import onnx
+
+from onnx_geed.flow import ARITHMETIC, POINTWISE, Flow, data_reads, ops
+from onnx_geed.shapes import Shape, Types
+
+__all__ = ["find_layouts", "is_map"]
+
+# Operators that ONNX defines on (N, C, H, W): what they read and what they make is a map.
+_SPATIAL = ops(
+    "Conv ConvTranspose ConvInteger QLinearConv FusedConv MaxPool AveragePool LpPool "
+    "GlobalAveragePool GlobalMaxPool GlobalLpPool QLinearAveragePool QLinearGlobalAveragePool LRN "
+    "InstanceNormalization GroupNormalization DepthToSpace SpaceToDepth GridSample"
+)
+_SAME_AXES = ops(
+    "Concat Pad Slice Split Where LayerNormalization GroupNormalization RMSNormalization Sum Mean "
+    "Resize Upsample Softmax LogSoftmax Expand CumSum QLinearAdd QLinearMul QLinearConcat"
+)
+_DENSE = ops("MatMul MatMulInteger QLinearMatMul")
+_REDUCE = ops("ReduceMean ReduceMax ReduceSum")
+_MOVES = {
+    ("NCHW", (0, 2, 3, 1)): "NHWC",
+    ("NHWC", (0, 3, 1, 2)): "NCHW",
+}
+
+
+def is_map(shape: Shape | None, layout: str) -> bool:
+    """Whether a tensor of this shape and layout has a grid of at least 2×2; free lengths may."""
+    if shape is None or len(shape) != 4 or layout not in ("NCHW", "NHWC"):
+        return False
+    grid = shape[2:] if layout == "NCHW" else shape[1:3]
+    return all(length is None or length >= 2 for length in grid)
+
+
+def find_layouts(
+    graph: onnx.GraphProto, flow: Flow, types: Types, given: Mapping[str, str]
+) -> dict[str, str]:
+    """Follow the layout from the input, and from every operator that is only applied to maps.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        The main graph, sorted.
+    flow : Flow
+        How data flow in it.
+    types : dict
+        Dtypes and shapes.
+    given : mapping of str to str
+        Layouts stated by the user or in the metadata.
+
+    Returns
+    -------
+    dict
+        ``NCHW`` or ``NHWC`` where that is sure, ``NK`` for rank 2, ``NTD`` for rank 3; what is
+        given, as it is given. Attention's (N, heads, T, d) and other tensors are absent.
+    """
+    known = {name: text for name, text in given.items() if text in ("NCHW", "NHWC")}
+    shape = types.get(flow.input, ("?", None))[1]
+    if flow.input not in known and shape is not None and len(shape) == 4:
+        last = shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
+        known[flow.input] = "NHWC" if last else "NCHW"
+    read_as = _read_as(flow, types)
+    for node in graph.node:
+        for name in node.output:
+            if name not in flow.tainted or name in known:
+                continue
+            rank = _rank(name, types)
+            found = _layout_after(node, known, types) or read_as.get(name)
+            if found is not None and rank in (4, None):
+                known[name] = found
+    result = dict(known)
+    for name in flow.tainted - set(known):
+        rank = _rank(name, types)
+        if rank in (2, 3):
+            result[name] = "NK" if rank == 2 else "NTD"
+    return result | dict(given)
+
+
+def _rank(name: str, types: Types) -> int | None:
+    shape = types.get(name, ("?", None))[1]
+    return None if shape is None else len(shape)
+
+
+def _layout_after(node: onnx.NodeProto, known: Mapping[str, str], types: Types) -> str | None:
+    if node.op_type in _SPATIAL:
+        return "NCHW"
+    data = [known[name] for name in data_reads(node) if name in known]
+    if not data:
+        return None
+    if node.op_type == "Transpose":
+        perm = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), ())
+        return data[0] if perm == (0, 1, 2, 3) else _MOVES.get((data[0], perm))
+    if node.op_type in POINTWISE | ARITHMETIC | _SAME_AXES:
+        return data[0] if len(set(data)) == 1 else None
+    if node.op_type in _REDUCE and _rank(node.output[0], types) == 4:
+        return data[0]
+    if node.op_type in _DENSE and data[0] == "NHWC" and _rank(node.input[1], types) == 2:
+        return "NHWC"  # a dense layer over channels
+    return None
+
+
+def _read_as(flow: Flow, types: Types) -> dict[str, str]:
+    """Find tensors that are read as maps, with only pointwise nodes in between."""
+    found: dict[str, str] = {}
+    for node in reversed(flow.nodes):
+        if not node.input:
+            continue
+        layout = None
+        if node.op_type in _SPATIAL or node.op_type in ("Resize", "Upsample"):
+            layout = "NCHW"
+        elif node.op_type in POINTWISE:
+            layout = found.get(node.output[0])
+        elif node.op_type in _REDUCE and _rank(node.input[0], types) == 4:
+            axes = next(
+                (sorted(a % 4 for a in x.ints) for x in node.attribute if x.name == "axes"), []
+            )
+            layout = {(2, 3): "NCHW", (1, 2): "NHWC"}.get(tuple(axes))
+        if layout is not None:
+            found.setdefault(node.input[0], layout)
+    return found

@@ -1,0 +1,271 @@
+"""From a path to a model: parsed, checked, fingerprinted, functions inlined, nodes sorted."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from onnx_geed.errors import GeedError, nearest
+
+__all__ = ["Model", "external_files", "load_model", "metadata_json", "reads", "subgraphs"]
+
+#: Externally stored tensors of at most so many elements are read in: they are shapes and axes, and
+#: neither shape inference nor ONNX Runtime's own takes those from another file.
+_SMALL = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model as it was read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    proto : onnx.ModelProto
+        Its content: large external data not loaded, local functions inlined, nodes sorted.
+    sha256 : str
+        Of the file and its external data.
+    opset : int
+        Version of the default operator set.
+    producer : str
+        What wrote it.
+    metadata : dict of str to str
+        Its ``metadata_props``.
+    """
+
+    path: Path
+    proto: onnx.ModelProto = field(repr=False)
+    sha256: str
+    opset: int
+    producer: str
+    metadata: dict[str, str] = field(repr=False)
+
+    def with_proto(self, proto: onnx.ModelProto) -> Model:
+        """Return the same model with a rewritten graph."""
+        return replace(self, proto=proto)
+
+
+def load_model(path: str | Path) -> Model:
+    """Read an ONNX file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    GeedError
+        If there is no such file, or it cannot be read.
+        If it is not an ONNX model, or is cut off.
+        If its external data are missing or cut off, or lie where ONNX Runtime will not read them.
+    """
+    path = Path(path)
+    content = _content(path)
+    try:
+        proto = onnx.ModelProto.FromString(content)
+    except Exception:  # protobuf's error class depends on its implementation
+        raise GeedError(
+            f"{path}: not an ONNX model, or cut off; export it again or copy it completely"
+        ) from None
+    if not proto.ir_version or not proto.graph.node or not proto.opset_import:
+        raise GeedError(f"{path}: not an ONNX model (it holds no graph); give a file that is one")
+    digest = hashlib.sha256(content)
+    for extra in external_files(proto, path):
+        with extra.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    _read_small(proto, path.parent)
+    if proto.functions:
+        proto = _inlined(proto, path)
+    _sort(proto.graph, path)
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    producer = f"{proto.producer_name} {proto.producer_version}".strip()
+    metadata = {p.key: p.value for p in proto.metadata_props}
+    return Model(path, proto, digest.hexdigest(), opset, producer, metadata)
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise GeedError(f"{path}: is a folder; give the ONNX file in it")
+    try:
+        if path.stat().st_size >= 1 << 31:
+            raise GeedError(
+                f"{path}: is larger than 2 GiB, which no ONNX file can be; export the model again "
+                "with its weights as external data"
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        near = nearest(path.name, (p.name for p in path.parent.glob("*.onnx")))
+        raise GeedError(f"{path}: no such file; give the path of an ONNX file.{near}") from None
+    except OSError as error:
+        raise GeedError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
+    """Return the files of external data, each checked to be where ONNX Runtime reads, and whole."""
+    found: dict[str, Path] = {}
+    for tensor in _stored(proto.graph):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        location, offset, length = _place(tensor)
+        file = found.get(location) or _checked(path, location)
+        found[location] = file
+        if offset + length > file.stat().st_size:
+            raise GeedError(
+                f"{path}: its weights {location!r} end before tensor {tensor.name!r} does; copy "
+                "the file completely"
+            )
+    return [found[key] for key in sorted(found)]
+
+
+def _checked(path: Path, location: str) -> Path:
+    file = path.parent / location
+    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
+        raise GeedError(
+            f"{path}: its weights lie outside its folder ({location!r}), where ONNX Runtime "
+            "refuses to read; put both in one folder and save the model again"
+        )
+    if not file.is_file():
+        raise GeedError(f"{path}: its weights {location!r} are missing; put them beside it")
+    if not file.resolve().is_relative_to(path.parent.resolve()):
+        raise GeedError(
+            f"{path}: its weights {location!r} are a symbolic link out of its folder, which ONNX "
+            "Runtime refuses; put the file itself there"
+        )
+    return file
+
+
+def _place(tensor: onnx.TensorProto) -> tuple[str, int, int]:
+    """Return file, offset and length of an externally stored tensor."""
+    entries = {e.key: e.value for e in tensor.external_data}
+    size = math.prod(tensor.dims) * _itemsize(tensor.data_type)
+    return (
+        entries.get("location", ""),
+        int(entries.get("offset") or 0),
+        int(entries.get("length") or size),
+    )
+
+
+def _itemsize(data_type: int) -> int:
+    try:
+        return onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize
+    except KeyError:
+        return 1
+
+
+def _read_small(proto: onnx.ModelProto, folder: Path) -> None:
+    for tensor in _stored(proto.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and math.prod(tensor.dims) <= _SMALL:
+            location, offset, length = _place(tensor)
+            with (folder / location).open("rb") as stream:
+                stream.seek(offset)
+                tensor.raw_data = stream.read(length)
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+
+
+def _stored(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+        yield sparse.indices
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+        for inner in subgraphs(node):
+            yield from _stored(inner)
+
+
+def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(proto)
+    except Exception as error:  # the inliner raises bare RuntimeErrors and its own
+        reason = str(error).partition("\n")[0]
+        raise GeedError(
+            f"{path}: its local functions cannot be inlined ({reason}); export it without them"
+        ) from None
+
+
+def _sort(graph: onnx.GraphProto, path: Path) -> None:
+    """Sort nodes topologically, keeping their order where it is one: some converters do not."""
+    maker = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    needs = [{maker[name] for name in reads(node) if name in maker} for node in graph.node]
+    readers: dict[int, list[int]] = {}
+    for i, wanted in enumerate(needs):
+        for j in wanted:
+            readers.setdefault(j, []).append(i)
+    left = [len(wanted) for wanted in needs]
+    ready = [i for i, count in enumerate(left) if not count]
+    order = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(i)
+        for reader in readers.get(i, ()):
+            left[reader] -= 1
+            if not left[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(needs):
+        stuck = next(i for i, count in enumerate(left) if count)
+        name = next(iter(graph.node[stuck].output), "")
+        raise GeedError(f"{path}: its graph has a cycle through {name!r}; export it again")
+    if order != sorted(order):
+        nodes = [onnx.NodeProto.FromString(graph.node[i].SerializeToString()) for i in order]
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the bodies of a node such as If or Loop."""
+    found = []
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            found.append(attribute.g)
+        found.extend(attribute.graphs)
+    return found
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Return what a node reads, captures of its bodies included."""
+    names = [name for name in node.input if name]
+    for inner in subgraphs(node):
+        own = {i.name for i in inner.input} | {i.name for i in inner.initializer}
+        own |= {name for n in inner.node for name in n.output}
+        for n in inner.node:
+            names += [name for name in reads(n) if name not in own]
+        names += [o.name for o in inner.output if o.name not in own]
+    return names
+
+
+def metadata_json(model: Model, key: str) -> Any:
+    """Return a metadata value that is JSON, or ``None`` where there is none.
+
+    Raises
+    ------
+    GeedError
+        If it is not JSON.
+    """
+    text = model.metadata.get(key)
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise GeedError(f"metadata {key} is not JSON ({error}); write it again") from None

@@ -1,0 +1,230 @@
+"""Measure from a cache, with neither model nor ONNX Runtime."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed import cache as store
+from onnx_geed.cache import Manifest
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import parse_group
+from onnx_geed.orbits import in_order
+from onnx_geed.plan import (
+    DEFAULT_MEASURES,
+    ROLES,
+    Layer,
+    Plan,
+    Request,
+    make_plan,
+    parse_request,
+)
+from onnx_geed.points import Tensor, resolve
+from onnx_geed.provenance import software_versions
+from onnx_geed.results import result
+from onnx_geed.session import cores
+from onnx_geed.tables import parse_table
+from onnx_geed.tally import Reduced, Tally, reduce_orbits
+
+__all__ = ["measure_cache"]
+
+
+def measure_cache(
+    folder: str | Path,
+    *,
+    measures: Sequence[str] = (),
+    samples: int | None = None,
+    norm_samples: int | None = None,
+    interval: str = "t",
+    progress: Callable[[int, int], None] | None = None,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Measure from a cache, with neither model nor ONNX Runtime.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The cache.
+    measures : sequence of str
+        ``NAME`` or ``NAME@LAYER``; by default those that the cache was made for.
+    samples, norm_samples : int, optional
+        Fewer than the cache holds; by default what it was made with.
+    interval : {"t", "bootstrap"}
+        Interval over samples.
+    progress : callable, optional
+        Told of orbits done, of all.
+    command : str, optional
+        What the result file says was run.
+
+    Returns
+    -------
+    dict
+        The result of schema ``onnx-geed/result/1``; its figures are those of the live run bit for
+        bit, if activations were stored as float32 or statistics.
+
+    Raises
+    ------
+    GeedError
+        If the cache is incomplete, damaged or of a newer format.
+        If it does not hold what a measure needs.
+    """
+    started = time.perf_counter()
+    folder = Path(folder)
+    manifest = store.read_manifest(folder)
+    description = manifest.description
+    count = _at_most("--samples", samples, manifest.count)
+    norm = _at_most("--norm-samples", norm_samples, description["norm_samples"])
+    if missing := store.missing_shards(folder, manifest):
+        raise GeedError(
+            f"cache {folder}: is not complete, {len(missing)} of {len(store.shards(manifest))} "
+            f"shards are missing, the first {store.shard_path(folder, missing[0]).name}; run the "
+            "same onnx-geed cache command again"
+        )
+    plan, wanted = _plan(manifest, measures)
+    tally = Tally(plan)
+    names = tuple(plan.layers)
+
+    def work(first: int) -> list[Reduced]:
+        reduced = []
+        for k, arrays in enumerate(store.read_shard(folder, manifest, first, wanted)):
+            if first + k >= count:
+                break
+            reduced.append(_reduce(plan, manifest, wanted, arrays, first + k))
+        return reduced
+
+    done = 0
+    for parts in in_order([f for f in store.shards(manifest) if f < count], work, cores()):
+        for reduced in parts:
+            tally.add(reduced, names)
+        done += len(parts)
+        if progress:
+            progress(done, count)
+    if any(m.name.startswith("latent") for m in plan.measures):
+        for name, rows in store.read_points(folder, manifest).items():
+            if name in plan.layers:
+                tally.replace_points(name, rows[:norm].astype(np.float64))
+    made = result(
+        command=command or f"onnx_geed.measure_cache({str(folder)!r})",
+        software={**description["software"], **software_versions()},
+        model=description["model"],
+        data=_data_part(description["data"], max(count, norm)),
+        group=description["group"],
+        runtime={
+            **description["runtime"],
+            "seconds": round(time.perf_counter() - started, 3),
+            "inferences": 0,
+        },
+        seed=description["seed"],
+        measurements=tally.records(
+            norm_samples=norm, interval=interval, seed=description["seed"]
+        ),
+    )
+    made["notes"] = [*plan.notes, f"measured from the cache {folder.name}"]
+    half = sorted({manifest.entries[i].tensor for i in wanted
+                   if manifest.entries[i].dtype == "float16"})
+    if half:
+        made["notes"].append("activations were stored as float16")
+    return made
+
+
+def _at_most(option: str, given: int | None, there: int) -> int:
+    if given is None:
+        return there
+    if not 1 <= given <= there:
+        raise GeedError(f"{option} {given}: the cache holds {there}; ask for 1 to {there}")
+    return given
+
+
+def _data_part(data: dict[str, Any], count: int) -> dict[str, Any]:
+    cut = {key: data[key][:count] if data[key] else None for key in ("names", "labels")}
+    return {**data, **cut, "indices": data["indices"][:count]}
+
+
+def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]:
+    """The plan for a cache, and the entries that it reads."""
+    description = manifest.description
+    layers = {
+        d["name"]: Layer(d["name"], tuple(d["shape"]), d["layout"], tuple(d["roles"]))
+        for d in description["layers"]
+    }
+    tensors = [_tensor(stored) for stored in description["tensors"]]
+    selected: list[tuple[Request, Layer]] = []
+    for request in map(parse_request, measures):
+        if request.layer is not None:
+            found = [layers[t.name] for t in resolve(tensors, request.layer)]
+        else:
+            found = [x for x in layers.values() if ROLES[request.measure] in x.roles]
+        if not found:
+            raise GeedError(
+                f"{request.measure}: the cache holds no {ROLES[request.measure]}; name one of its "
+                f"layers with --measure {request.measure}@LAYER: {', '.join(list(layers)[:5])}"
+            )
+        selected += [(request, layer) for layer in found]
+    if not measures:
+        selected = [(Request(name, layer), layers[layer]) for name, layer in
+                    description["measures"]]
+    if not selected:
+        selected = [
+            (Request(name), layer)
+            for name in DEFAULT_MEASURES
+            for layer in layers.values()
+            if ROLES[name] in layer.roles
+        ]
+    group = description["group"]
+    plan = make_plan(
+        parse_group(group["name"]),
+        selected,
+        input_exact=group["exact"],
+        interpolation=group["interpolation"],
+        support=group["support"],
+        kinds=description["kinds"],
+        tables={k: parse_table(t, f"cache, {k}") for k, t in description["tables"].items()},
+        notes=description["notes"],
+    )
+    wanted = []
+    for measure in plan.measures:
+        contents = ("activations", "sums" if measure.name == "channel-cos" else "points")
+        found_at = [
+            i
+            for i, e in enumerate(manifest.entries)
+            if e.tensor == measure.layer and e.content in contents
+        ]
+        if not found_at:
+            raise GeedError(
+                f"{measure.name}@{measure.layer}: the cache keeps only statistics of other "
+                "measures for this layer; cache it with this --measure, or raw"
+            )
+        wanted += [i for i in found_at if i not in wanted]
+    return plan, wanted
+
+
+def _tensor(stored: dict[str, Any]) -> Tensor:
+    fields: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()
+    }
+    return Tensor(**fields)
+
+
+def _reduce(
+    plan: Plan, manifest: Manifest, wanted: Sequence[int], arrays: list[NDArray[Any]], at: int
+) -> Reduced:
+    named: dict[str, NDArray[np.float32]] = {}
+    sums: dict[str, NDArray[np.float64]] = {}
+    for i, array in zip(wanted, arrays, strict=True):
+        entry = manifest.entries[i]
+        if entry.content == "sums":
+            sums[entry.tensor] = array[None]
+        else:
+            named[entry.tensor] = array[None].astype(np.float32, copy=False)
+
+    def label(position: int) -> str:
+        names = manifest.description["data"]["names"]
+        index = manifest.indices[position]
+        return f"sample {index} ({names[position]})" if names else f"sample {index}"
+
+    return reduce_orbits(plan, named, label, first=at, sums=sums)

@@ -1,0 +1,389 @@
+"""Results → one self-contained HTML page."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_geed.comparison import compare
+from onnx_geed.diagnosis import diagnose, model_of
+from onnx_geed.errors import GeedError
+from onnx_geed.reading import Reading, angle, meaning, read_record, span
+from onnx_geed.table import interval, number
+
+__all__ = ["report", "write_report"]
+
+# What of a page is looked at first: the samples are ranked by the first of these that there is.
+_HEADLINE = ("softmax-kl", "latent-l2", "latent-cos", "output-l2", "channel-cos")
+# Samples at each end, elements of a long orbit, rows of a table that is open from the start.
+_ENDS, _THUMBNAILS, _OPEN = 3, 8, 14
+
+
+def write_report(
+    results: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    *,
+    data: str | Path | None = None,
+    pictures: str | Path | None = None,
+    command: str | None = None,
+) -> None:
+    """Write the page of some results.
+
+    Parameters
+    ----------
+    results : sequence of mapping
+        Results, such as :func:`onnx_geed.read_result` returns.
+    path : str or Path
+        The HTML file.
+    data : str or Path, optional
+        The data that was measured, for thumbnails.
+    pictures : str or Path, optional
+        A folder that the pictures are written to as well, as SVG files.
+    command : str, optional
+        What the page says it was made by.
+
+    Raises
+    ------
+    GeedError
+        If a file cannot be written, or :func:`report` fails.
+    """
+    _check_installed()
+    content = _content(results, data, command)
+    text = _render(content)
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+        if pictures is not None:
+            _keep(content["sections"], Path(pictures))
+    except OSError as error:
+        raise GeedError(f"{error.filename}: cannot be written ({error.strerror})") from None
+
+
+def _keep(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    from onnx_geed.pictures import themed
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for section in shown:
+        for i, picture in enumerate(section["pictures"], 1):
+            file = folder / f"{section['measure']}-{i}-{picture['what']}.svg"
+            file.write_text(themed(str(picture["svg"])), encoding="utf-8")
+
+
+def report(results: Sequence[Mapping[str, Any]], *, data: str | Path | None = None) -> str:
+    """Return one self-contained HTML page of some results.
+
+    Parameters
+    ----------
+    results : sequence of mapping
+        Results; several are drawn over one another and compared with the first.
+    data : str or Path, optional
+        The data that was measured, for thumbnails of the samples with the largest and smallest
+        deviations.
+
+    Returns
+    -------
+    str
+        HTML with its pictures and style inside.
+
+    Raises
+    ------
+    GeedError
+        If there is no result, or one without measurements.
+        If matplotlib or jinja2 are not installed.
+        If the data are not those that were measured.
+    """
+    _check_installed()
+    return _render(_content(results, data, None))
+
+
+def _check_installed() -> None:
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise GeedError(
+            "report: needs matplotlib and jinja2; install them with "
+            "pip install 'onnx-geed[report]'"
+        ) from None
+
+
+def _render(content: Mapping[str, Any]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("onnx_geed"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.j2").render(content)
+
+
+def _content(
+    results: Sequence[Mapping[str, Any]], data: str | Path | None, command: str | None
+) -> dict[str, Any]:
+    """Return what the template is filled with."""
+    from onnx_geed.sections import sections
+
+    if not results or any(not r["measurements"] for r in results):
+        raise GeedError("report: give result files that hold at least one measurement")
+    names = _names(results)
+    read = [[read_record(m) for m in r["measurements"]] for r in results]
+    return {
+        "title": " · ".join(names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3)),
+        "group": " · ".join(dict.fromkeys(r["group"]["name"] for r in results)),
+        "results": [_result(*args) for args in zip(results, names, read, strict=True)],
+        "sections": sections(results, names, read),
+        "comparisons": _comparisons(results, names),
+        "samples": [_samples(*args, data) for args in zip(results, names, read, strict=True)],
+        "again": _again(results, data, command),
+    }
+
+
+def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the results, as short as tells them apart."""
+    paths = [Path(r["model"]["path"]) for r in results]
+    files = [Path(r.get("file") or f"result {i}") for i, r in enumerate(results, 1)]
+    groups = [f"{p.stem}, {r['group']['name']}" for p, r in zip(paths, results, strict=True)]
+    for names in ([p.stem for p in paths], groups, [str(p) for p in paths], [f.stem for f in files],
+                  [str(f) for f in files]):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{f} ({i})" for i, f in enumerate(files, 1)]
+
+
+def _result(made: Mapping[str, Any], name: str, read: Sequence[Reading]) -> dict[str, Any]:
+    order = made["group"]["order"]
+    rows = [_row(m, order) for m in made["measurements"]]
+    return {
+        "name": name,
+        "summary": _summary(made, read),
+        "findings": diagnose(made, model_of(made)),
+        "rows": rows,
+        "open": len(rows) <= _OPEN,
+        "references": sorted({k for row in rows for k in row["references"]}),
+        "facts": _facts(made),
+        "notes": list(made.get("notes", ())),
+    }
+
+
+def _row(record: Mapping[str, Any], order: int) -> dict[str, Any]:
+    part = record["exact"]
+    references = record["references"] or {}
+    return {
+        "measure": record["measure"],
+        "layer": record["layer"],
+        "value": number(record["value"]),
+        "ci": interval(record["ci95"]),
+        "exact": number(part["value"]) if part else "",
+        "exact_ci": interval(part["ci95"]) if part else "",
+        "m": number(record["normaliser"]) if record["normaliser"] is not None else "",
+        "n": record["samples"],
+        "meaning": meaning(record, order),
+        "warnings": record["warnings"],
+        "references": {
+            k: number(v["value"] if isinstance(v, Mapping) else v) for k, v in references.items()
+        },
+    }
+
+
+def _summary(made: Mapping[str, Any], read: Sequence[Reading]) -> list[str]:
+    """Sentences, every number and direction of which is read from the result."""
+    group, order = made["group"]["name"], made["group"]["order"]
+    from onnx_geed.sections import TITLES
+
+    said = []
+    maps = [r for r in read if r.measure == "channel-cos"]
+    if len(maps) > 1:
+        said.append(_depth(maps))
+    for record, r in zip(made["measurements"], read, strict=True):
+        if r.measure != "channel-cos" or len(maps) == 1:
+            title = TITLES.get(r.measure, r.measure)
+            said.append(f"{title} ({r.layer}): {meaning(record, order)}")
+    if tripped := [r for r in (maps or read) if r.trips]:
+        said.append(_resampling(tripped[-1]))
+    ranked = maps[-1] if maps else read[-1]
+    if order > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=1e-4):
+        said.append(_elements(ranked, group, made["group"]["elements"]))
+    return said
+
+
+def _resampling(read: Reading) -> str:
+    """Say how much of a value resampling alone could bring about."""
+    name, value = max(read.trips.items(), key=lambda item: item[1])
+    away, unit = value - read.perfect, read.unit
+    text = f"Resampling alone ({name.replace('_', ' ')}) gives {span(value)} {unit} in {read.layer}"
+    if read.measure == "channel-cos":
+        text = f"Resampling alone ({name.replace('_', ' ')}) leaves cosine {span(-value)} in "
+        text += read.layer
+    if read.away < 1e-6:
+        return text + "."
+    if away < 0.3 * read.away:
+        return text + ", so interpolation explains little of the deviation."
+    return text + ", so interpolation may explain much of the deviation."
+
+
+def _depth(maps: Sequence[Reading]) -> str:
+    first, last = maps[0], maps[-1]
+    worst = max(maps, key=lambda r: r.value)
+    text = (
+        f"Feature maps: moving the image moves them along with cosine {span(-first.value)} in "
+        f"{first.layer} and {span(-last.value)} in {last.layer}"
+    )
+    if worst is not first and worst is not last:
+        text += f"; least in {worst.layer}, {span(-worst.value)}"
+    steps = [(b.value - a.value, a, b) for a, b in itertools.pairwise(maps)]
+    rise, before, after = max(steps, key=lambda s: s[0])
+    if before is not after and rise > 0.02:
+        text += f". The largest loss lies between {before.layer} and {after.layer} ({span(rise)})"
+    return text + ". 1 would be perfect."
+
+
+def _elements(read: Reading, group: str, elements: Sequence[str]) -> str:
+    values = read.per_element[1:]
+    worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
+    ends, unit = [float(values.max()), float(values.min())], read.unit
+    if read.measure == "channel-cos":
+        ends, unit = [-v for v in ends], "cosine"
+    return (
+        f"In {read.layer}, {angle(group, elements[worst])} is the hardest element and "
+        f"{angle(group, elements[best])} the easiest ({unit} {span(ends[0])} and {span(ends[1])})."
+    )
+
+
+def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
+    group, data, runtime = made["group"], made["data"], made.get("runtime", {})
+    exact = sum(group["exact"])
+    acts = f"{group['name']}, {group['order']} elements"
+    if exact < group["order"]:
+        acts += f", {exact} of them exact, the others resampled ({group['interpolation']})"
+    acts += "" if group["support"] == "full" else f", inside the inscribed {group['support']}"
+    facts = [
+        ("Model", f"{made['model']['path']} (SHA-256 {made['model']['sha256'][:16]}…)"),
+        ("Group", acts),
+        ("Data", f"{data['source']}, {data.get('available', '?')} samples, fingerprint "
+                 f"{data['fingerprint'][:16]}…"),
+        ("Measured", f"{made.get('created', '')}; {runtime.get('device', '')}, "
+                     f"{runtime.get('precision', '')}; seed {made.get('seed', '?')}"),
+        ("Software", ", ".join(f"{k} {v}" for k, v in made.get("software", {}).items())),
+        ("Command", made.get("command", "")),
+    ]
+    return [(k, v) for k, v in facts if v]
+
+
+def _comparisons(
+    results: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Paired differences of every further result from the first."""
+    found = []
+    for other, name in list(zip(results, names, strict=True))[1:]:
+        entry: dict[str, Any] = {"a": names[0], "b": name, "rows": [], "refused": ""}
+        try:
+            rows = compare(results[0], other)["measurements"]
+        except GeedError as error:
+            entry["refused"] = str(error).removeprefix("compare: ")
+            rows = []
+        for m in rows:
+            entry["rows"].append(
+                {
+                    "measure": m["measure"],
+                    "layer": m["layer"],
+                    "a": number(m["a"]),
+                    "b": number(m["b"]),
+                    "difference": number(m["difference"]),
+                    "ci": interval(m["ci95_bootstrap"]),
+                    "verdict": _verdict(m, names[0], name),
+                }
+            )
+        entry["open"] = len(entry["rows"]) <= _OPEN
+        found.append(entry)
+    return found
+
+
+def _verdict(row: Mapping[str, Any], a: str, b: str) -> str:
+    ends = row["ci95_bootstrap"]
+    if ends is None:
+        return "too few paired samples to say"
+    if ends[0] <= 0 <= ends[1]:
+        return "no difference can be seen"
+    return f"{a if row['difference'] < 0 else b} is more equivariant"
+
+
+def _samples(
+    made: Mapping[str, Any], name: str, read: Sequence[Reading], data: str | Path | None
+) -> dict[str, Any]:
+    """Return the samples at both ends, by the measure nearest to the output."""
+    chosen = next(
+        r for measure in _HEADLINE for r in reversed(read) if r.measure == measure
+    )
+    values = chosen.per_sample
+    order = np.argsort(-values, kind="stable")
+    ends = min(_ENDS, len(order) // 2)
+    shown = [("largest", int(k)) for k in order[:ends]]
+    shown += [("smallest", int(k)) for k in order[::-1][:ends]]
+    pictures = None
+    if data is not None:
+        from onnx_geed.thumbnails import open_pictures
+
+        pictures = open_pictures(data, made)
+    rows = [
+        {"end": end} | _sample(made, chosen, position, pictures) for end, position in shown
+    ]
+    return {"name": name, "measure": chosen.measure, "layer": chosen.layer, "unit": chosen.unit,
+            "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("largest", "smallest")]
+            if rows else []}
+
+
+def _sample(
+    made: Mapping[str, Any], read: Reading, position: int, pictures: Any
+) -> dict[str, Any]:
+    group, where = made["group"], made["data"]
+    index = where["indices"][position]
+    label = where["labels"][position] if where.get("labels") else None
+    row = read.deviations[position]
+    called = where["names"][position] if where["names"] else f"sample {index}"
+    worst = int(row.argmax())
+    entry: dict[str, Any] = {
+        "name": called + (f", label {label}" if label is not None else ""),
+        "value": number(float(row.mean())),
+        "worst": angle(group["name"], group["elements"][worst]),
+        "worst_value": number(float(row[worst])),
+        "thumbnails": [],
+    }
+    if pictures is not None:
+        from onnx_geed.thumbnails import orbit_pictures
+
+        count = group["order"]
+        at = np.linspace(0, count, min(count, _THUMBNAILS), endpoint=False).astype(int).tolist()
+        if count <= 2 * _THUMBNAILS:
+            at = list(range(count))
+        images = orbit_pictures(pictures, index, group, at)
+        entry["thumbnails"] = [
+            {
+                "src": image,
+                "alt": f"{called} under {angle(group['name'], group['elements'][g])}",
+                "element": group["elements"][g],
+                "value": number(float(row[g])),
+                "worst": g == worst,
+            }
+            for g, image in zip(at, images, strict=False)
+        ]
+    return entry
+
+
+def _again(
+    results: Sequence[Mapping[str, Any]], data: str | Path | None, command: str | None
+) -> list[str]:
+    """Return the commands that make this page."""
+    commands = [r.get("command", "") for r in results]
+    files = [r.get("file") for r in results]
+    if command is None and all(files):
+        words = ["onnx-geed", "report", *map(str, files), "-o", "report.html"]
+        words += ["--data", str(data)] if data is not None else []
+        command = shlex.join(words)
+    return [c for c in (*commands, command) if c]

@@ -1,0 +1,289 @@
+"""Scales to read a value by: what resampling alone does, and what a repeat does.
+
+They are no lower bounds, and never subtracted from a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed import kernels
+from onnx_geed.actions import GridAction, disk_mask, orbit
+from onnx_geed.vectors import Trivial
+from onnx_geed.eed import Measure, cosines_of_sums, log_probabilities, orbit_deviations
+from onnx_geed.errors import GeedError
+from onnx_geed.intervals import mean_interval
+from onnx_geed.orbits import Source, in_order, run_rows
+from onnx_geed.plan import view
+from onnx_geed.prepare import Prepared
+from onnx_geed.session import Session
+
+__all__ = ["References", "add_references", "between_samples", "pair_deviations", "round_trips"]
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+@dataclass
+class References:
+    """Deviations of one measure, sample by sample.
+
+    Parameters
+    ----------
+    input_round_trip, output_round_trip : list of float
+        Means over elements.
+    numeric : list of float
+        One a sample.
+    outputs : list of ndarray, shape (n,)
+        Log-probabilities of the identity, for ``softmax-kl``.
+    """
+
+    input_round_trip: list[float] = field(default_factory=list)
+    output_round_trip: list[float] = field(default_factory=list)
+    numeric: list[float] = field(default_factory=list)
+    outputs: list[F64] = field(default_factory=list)
+
+
+def add_references(
+    prepared: Prepared,
+    records: Sequence[dict[str, Any]],
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Run the round trips of every sample, and fill the records' ``references``.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What was measured.
+    records : sequence of dict
+        Its records, in the plan's order; changed in place.
+    progress : callable, optional
+        Told how far the run is.
+
+    Returns
+    -------
+    int
+        Model inputs that were run: one more than the group's order a sample and pass.
+
+    Raises
+    ------
+    GeedError
+        If the model fails, or gives NaN or infinity.
+
+    Notes
+    -----
+    Spec section 6. ``input_round_trip``: eq. (4) of y_g = f(φ(g⁻¹)φ(g)x) under the trivial action
+    with its own f̂. ``output_round_trip``: m(φ_Y(g⁻¹)φ_Y(g)f(x), f(x)). ``numeric``: m of f(x) at
+    the last place of a batch against f(x) at the first. Each is divided by the value's own M.
+    Choice: ``between_samples``, for ``softmax-kl``, is the mean divergence between the predictions
+    of distinct samples, in both orders; null where one gives a class no probability at all.
+    """
+    measures, n = prepared.plan.measures, prepared.plan.group.order
+    gathered = [References() for _ in measures]
+    passes = len(prepared.passes)
+    done, total = 0, passes * prepared.count * (n + 1)
+    for names in prepared.passes:
+        session = prepared.open(names)
+        mine = [(m, into) for m, into in zip(measures, gathered, strict=True) if m.layer in names]
+
+        def work(
+            position: int, session: Session = session, mine: Any = mine
+        ) -> list[tuple[float, float, float, F64 | None]]:
+            return _of_sample(prepared, session, [m for m, _ in mine], position)
+
+        for found in in_order(range(prepared.count), work, prepared.workers):
+            for (_, into), (there, back, again, logs) in zip(mine, found, strict=True):
+                into.input_round_trip.append(there)
+                into.output_round_trip.append(back)
+                into.numeric.append(again)
+                if logs is not None:
+                    into.outputs.append(logs)
+            done += n + 1
+            if progress:
+                progress(done, total)
+    for record, into in zip(records, gathered, strict=True):
+        record["references"] = _entries(record, into)
+    return total
+
+
+def _entries(record: Mapping[str, Any], found: References) -> dict[str, Any]:
+    """Return the references of a record, divided by its M."""
+    m = record["normaliser"]
+    entries: dict[str, Any] = {}
+    for name in ("input_round_trip", "output_round_trip", "numeric"):
+        raw = np.asarray(getattr(found, name), dtype=np.float64)
+        divisor = float(m) if m is not None and record["value"] is not None else 1.0
+        ends = mean_interval(raw / divisor)
+        usable = record["value"] is not None
+        entries[name] = {
+            "value": float((raw / divisor).mean()) if usable else None,
+            "ci95": list(ends) if ends and usable else None,
+            "unnormalised": float(raw.mean()) if record["unnormalised"] is not None else None,
+            "samples": len(raw),
+        }
+    if found.outputs:
+        entries["between_samples"] = {
+            "value": between_samples(np.stack(found.outputs)),
+            "ci95": None,
+            "unnormalised": None,
+            "samples": len(found.outputs),
+        }
+    return entries
+
+
+def _of_sample(
+    prepared: Prepared, session: Session, measures: Sequence[Measure], position: int
+) -> list[tuple[float, float, float, F64 | None]]:
+    """Run one sample's round trips and reduce them under every measure."""
+    source = prepared.source
+    n = source.action.group.order
+    x = source.sample(position)
+    trips = round_trips(source, x)
+    # The identity stands at both ends, so that one run tells what its place does.
+    rows = source.fed(np.concatenate([x[None], trips[:0:-1], x[None]]))
+    feeds = source.other_inputs([position], n + 1)
+    arrays = run_rows(source, session, rows, feeds, prepared.batch)
+    named = dict(zip(session.outputs, arrays, strict=True))
+    found = []
+    for measure in measures:
+        layer = prepared.plan.layers[measure.layer]
+        if not np.isfinite(named[measure.layer]).all():
+            raise GeedError(
+                f"the model gave NaN or infinity: {source.label(position)}, a round trip of the "
+                f"references, tensor {measure.layer!r}; check the preprocessing"
+            )
+        y = view(layer, measure.name, named[measure.layer][None])[0]
+        there = orbit_deviations(_still(measure), np.ascontiguousarray(y[::-1][:n]))[0].mean()
+        again = pair_deviations(measure, y[n:], y[:1])[0]
+        logs = log_probabilities(y[0], measure.kind) if measure.name == "softmax-kl" else None
+        found.append((float(there), _output_trip(measure, y[0]), float(again), logs))
+    return found
+
+
+def round_trips(source: Source, x: F32) -> F32:
+    """Return φ(g⁻¹)φ(g)x for every g.
+
+    Parameters
+    ----------
+    source : Source
+        Whose action.
+    x : ndarray of float32, shape (..., H, W)
+        A sample.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, ..., H, W)
+        ``x`` itself where g is exact.
+    """
+    group, action = source.action.group, source.action
+    there = orbit(action, x)
+    out = np.empty_like(there)
+    for g, moved in enumerate(there):
+        back = group.inverse(g)
+        exact = action.base_of[g] == action.base_of[back] == 0
+        out[g] = x if exact else action.apply(back, moved.astype(np.float64))
+    return out
+
+
+def _still(measure: Measure) -> Measure:
+    """Return the measure under the trivial action."""
+    action = measure.action
+    if not isinstance(action, GridAction):
+        return replace(measure, action=Trivial(action.group))
+    order, area = action.permutation.shape
+    return replace(
+        measure,
+        action=replace(
+            action,
+            base_of=np.zeros(order, dtype=np.int32),
+            permutation=np.tile(np.arange(area, dtype=np.int32), (order, 1)),
+            channels=None,
+        ),
+    )
+
+
+def _output_trip(measure: Measure, y: NDArray[Any]) -> float:
+    """Return the mean of m(φ_Y(g⁻¹)φ_Y(g)y, y) over g."""
+    action, group = measure.action, measure.action.group
+    if measure.name == "softmax-kl":
+        y = np.exp(log_probabilities(y, measure.kind))
+        measure = replace(measure, kind="probabilities")
+    values, still = np.empty(group.order), None
+    exact = action.exact()
+    for g in range(group.order):
+        back = group.inverse(g)
+        if exact[g] and exact[back] and still is not None:
+            values[g] = still
+            continue
+        moved = action.apply(back, action.apply(g, y.astype(np.float64)))
+        values[g] = pair_deviations(measure, moved[None], y[None])[0]
+        if exact[g] and exact[back]:
+            still = values[g]
+    return float(values.mean())
+
+
+def pair_deviations(measure: Measure, a: NDArray[Any], b: NDArray[Any]) -> F64:
+    """Return m(a, b) of pairs, without an action.
+
+    Parameters
+    ----------
+    measure : Measure
+        Which m.
+    a, b : ndarray, shape (k, C, H, W) or (k, n)
+        Pairs, in order; logits or probabilities for ``softmax-kl``.
+
+    Returns
+    -------
+    ndarray of float64, shape (k,)
+        Unnormalised.
+    """
+    if measure.name == "channel-cos":
+        u, v = a.astype(np.float64), b.astype(np.float64)
+        if measure.support == "disk":
+            inside = disk_mask(*u.shape[-2:])
+            u, v = u * inside, v * inside
+        sums = np.stack([(u * v).sum((-2, -1)), (u * u).sum((-2, -1)), (v * v).sum((-2, -1))], -1)
+        return cosines_of_sums(sums)[0]
+    out = np.empty(len(a))
+    if measure.name == "softmax-kl":
+        logs = [np.ascontiguousarray(log_probabilities(y, measure.kind)) for y in (a, b)]
+        kernels.divergences(*logs, out)
+        return out
+    points = [np.ascontiguousarray(y, dtype=np.float64) for y in (a, b)]
+    if measure.name == "latent-cos":
+        kernels.cosine_deviations(*points, out)
+    else:
+        kernels.euclidean_deviations(*points, out)
+    return out
+
+
+def between_samples(logs: F64) -> float | None:
+    """Return the mean divergence between distinct samples' predictions.
+
+    Parameters
+    ----------
+    logs : ndarray of float64, shape (N, n)
+        Log-probabilities.
+
+    Returns
+    -------
+    float or None
+        Nats, over ordered pairs; ``None`` for one sample, or where it is infinite.
+    """
+    count = len(logs)
+    if count < 2:
+        return None
+    p = np.exp(logs)
+    if not np.isfinite(logs).all():
+        zero = np.isneginf(logs)
+        if (zero.any(axis=0) & ~zero.all(axis=0)).any():
+            return None
+        logs = np.where(zero, 0.0, logs)
+    # Σ_ij Σ_k p_ik (log p_ik − log p_jk); the pairs i = j add nothing.
+    total = count * float((p * logs).sum()) - float((p.sum(axis=0) * logs.sum(axis=0)).sum())
+    return max(0.0, total) / (count * (count - 1))

@@ -1,0 +1,216 @@
+"""Dtypes and shapes of tensors, as far as ONNX shape inference can tell; it never stops a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import onnx
+
+from onnx_geed.folding import complete
+from onnx_geed.graph import FLOATS
+
+__all__ = ["Shape", "Types", "infer", "infer_shapes"]
+
+#: ``None`` for a length that is free or unknown.
+Shape = tuple[int | None, ...]
+#: Dtype and shape by tensor; ``None`` for an unknown rank.
+Types = dict[str, tuple[str, Shape | None]]
+
+# Weights are only looked at for their shape: larger ones are not copied.
+_SMALL = 1024
+
+# Operators of ONNX Runtime's own domain, by the standard one that has the same output shape.
+_LIKE = {
+    "FusedConv": "Conv",
+    "FusedMatMul": "MatMul",
+    "FusedGemm": "Gemm",
+    "QGemm": "Gemm",
+    "QLinearAdd": "Add",
+    "QLinearAveragePool": "AveragePool",
+    "QLinearConcat": "Concat",
+    "QLinearGlobalAveragePool": "GlobalAveragePool",
+    "QLinearLeakyRelu": "Identity",
+    "QLinearMul": "Mul",
+    "QLinearSigmoid": "Identity",
+    "QLinearSoftmax": "Identity",
+    "QuantizeLinear": "QuantizeLinear",
+    "DequantizeLinear": "DequantizeLinear",
+    "BiasGelu": "Identity",
+    "FastGelu": "Identity",
+    "QuickGelu": "Identity",
+    "Gelu": "Identity",
+    "SkipLayerNormalization": "Identity",
+}
+
+
+def infer(
+    proto: onnx.ModelProto, input: str, input_shape: Sequence[int] | None, batch: int
+) -> Types:
+    """Infer dtype and shape of every tensor.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        The model.
+    input : str
+        The acted-on input.
+    input_shape : sequence of int or None
+        Its shape, where the file leaves lengths free; the batch axis is not looked at.
+    batch : int
+        Its batch, where the file leaves that free.
+
+    Returns
+    -------
+    dict
+        Tensors that inference says nothing of are absent, or as the file declares them.
+    """
+    sizes = _free_sizes(proto.graph, input, input_shape, batch)
+    light = _without_weights(proto, sizes)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    except Exception:  # inference is a help, and may stop at what it does not know
+        inferred = light
+    complete(inferred)
+    found: Types = {}
+    declared = [_with_sizes(info, sizes) for info in proto.graph.value_info]
+    graph = inferred.graph
+    for info in [*declared, *graph.value_info, *graph.output, *graph.input]:
+        dtype, shape = _type(info)
+        stated, before = found.get(info.name, ("?", None))
+        found[info.name] = (stated if dtype == "?" else dtype, _merged(shape, before))
+    for weights in (*proto.graph.initializer, *light.graph.initializer):
+        found[weights.name] = ("constant", tuple(weights.dims))
+    return found
+
+
+def infer_shapes(
+    proto: onnx.ModelProto, input: str, input_shape: Sequence[int] | None = None
+) -> dict[str, Shape]:
+    """Return the shapes of known rank, for the batch that the file states, or 1."""
+    types = infer(proto, input, input_shape, 1)
+    return {name: shape for name, (_, shape) in types.items() if shape is not None}
+
+
+def _free_sizes(
+    graph: onnx.GraphProto, input: str, input_shape: Sequence[int] | None, batch: int
+) -> dict[str, int]:
+    """Return values for the symbols in the input's shape; a length without one gets one."""
+    sizes: dict[str, int] = {}
+    for info in graph.input:
+        if info.name != input:
+            continue
+        dims = info.type.tensor_type.shape.dim
+        for axis, dim in enumerate(dims):
+            if dim.dim_value > 0:
+                continue
+            key = dim.dim_param or f"{input}:{axis}"
+            if axis == 0:
+                sizes[key] = batch
+            elif input_shape is not None and len(input_shape) == len(dims):
+                sizes.setdefault(key, int(input_shape[axis]))
+    return sizes
+
+
+def _with_sizes(info: onnx.ValueInfoProto, sizes: dict[str, int]) -> onnx.ValueInfoProto:
+    made = onnx.ValueInfoProto()
+    made.CopyFrom(info)
+    if made.type.HasField("tensor_type"):
+        for axis, dim in enumerate(made.type.tensor_type.shape.dim):
+            if dim.dim_value <= 0:
+                size = sizes.get(dim.dim_param or f"{info.name}:{axis}")
+                if size is not None:
+                    dim.dim_value = size
+                elif dim.HasField("dim_value"):
+                    dim.Clear()  # some exporters write 0 or -1 for a free length
+    return made
+
+
+def _without_weights(proto: onnx.ModelProto, sizes: dict[str, int]) -> onnx.ModelProto:
+    """Copy a model for inference: weights become inputs, stale shapes are left out."""
+    light = onnx.ModelProto()
+    light.ir_version = max(proto.ir_version, 8)
+    light.opset_import.extend(proto.opset_import)
+    graph = light.graph
+    graph.name = "inference"
+    # In old files initializers are inputs too, whose values inference would not dare to use.
+    stored = {i.name for i in proto.graph.initializer}
+    graph.input.extend(_with_sizes(i, sizes) for i in proto.graph.input if i.name not in stored)
+    for tensor in proto.graph.initializer:
+        _add_weights(graph, tensor.name, tensor)
+    strange: set[str] = set()
+    for node in proto.graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value" and a.HasField("t")), None)
+        if node.op_type == "Constant" and value is not None:
+            _add_weights(graph, node.output[0], value)
+            continue
+        made = graph.node.add()
+        made.CopyFrom(node)
+        if node.domain not in ("", "ai.onnx"):
+            strange.update(node.output)
+            _translate(made)
+    # What no rule says may be declared in the file; what a rule says may be declared for another
+    # batch, which would stop inference.
+    graph.value_info.extend(
+        _with_sizes(i, sizes) for i in proto.graph.value_info if i.name in strange
+    )
+    for info in proto.graph.output:
+        made_output = graph.output.add()
+        made_output.CopyFrom(info)
+        if info.type.HasField("tensor_type"):
+            made_output.type.tensor_type.ClearField("shape")
+    return light
+
+
+def _add_weights(graph: onnx.GraphProto, name: str, tensor: onnx.TensorProto) -> None:
+    external = tensor.data_location == onnx.TensorProto.EXTERNAL
+    if external or math.prod(tensor.dims) > _SMALL:
+        graph.input.append(
+            onnx.helper.make_tensor_value_info(name, tensor.data_type, tuple(tensor.dims))
+        )
+    else:
+        kept = graph.initializer.add()
+        kept.CopyFrom(tensor)
+        kept.name = name
+
+
+def _translate(node: onnx.NodeProto) -> None:
+    """Turn a node of the runtime's own domain into a standard one of the same output shape."""
+    like = _LIKE.get(node.op_type)
+    if not like:
+        return
+    if like == "Concat":
+        operands = list(node.input[2::3])
+    elif node.op_type in ("QGemm", "QLinearAdd", "QLinearMul"):
+        operands = [node.input[0], node.input[3]]
+    else:
+        one = ("Identity", "AveragePool", "GlobalAveragePool")
+        operands = list(node.input[: 1 if like in one else 2 if like in ("Conv", "MatMul") else 3])
+    kept = [a for a in node.attribute if like != "MatMul" and not a.name.startswith("activation")]
+    node.op_type, node.domain = like, ""
+    del node.input[:]
+    node.input.extend(operands)
+    del node.output[1:]
+    del node.attribute[:]
+    if like != "Identity":
+        node.attribute.extend(kept)
+
+
+def _merged(inferred: Shape | None, declared: Shape | None) -> Shape | None:
+    if inferred is None or declared is None or len(inferred) != len(declared):
+        return declared if inferred is None else inferred
+    # What the file declares for the batch may be a leftover of its export.
+    pairs = enumerate(zip(inferred, declared, strict=True))
+    return tuple(b if a is None and axis else a for axis, (a, b) in pairs)
+
+
+def _type(info: onnx.ValueInfoProto) -> tuple[str, Shape | None]:
+    if not info.type.HasField("tensor_type"):
+        kind = info.type.WhichOneof("value")
+        return (str(kind).removesuffix("_type") if kind else "?"), None
+    tensor = info.type.tensor_type
+    dtype = FLOATS.get(tensor.elem_type) or onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
+    shape = None
+    if tensor.HasField("shape"):
+        shape = tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
+    return ("?" if dtype == "undefined" else dtype), shape

@@ -1,0 +1,322 @@
+import re
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from onnx_geed import GeedError, parse_group, write_json
+from onnx_geed.cli import cli
+from onnx_geed.page import report, write_report
+from onnx_geed.pictures import polar_picture, themed
+from onnx_geed.reading import angle, meaning, read_record, span
+from onnx_geed.results import measurement, result
+from onnx_geed.thumbnails import open_pictures, orbit_pictures
+
+C8, C4_IN_C8 = parse_group("C8"), (0, 2, 4, 6)
+
+
+def record(measure, deviations, layer="a", elements=C8.elements, **options):
+    options = {"needs_normaliser": measure.startswith("latent")} | options
+    return measurement(
+        measure=measure,
+        layer=layer,
+        layout="NCHW",
+        output_action="grid" if measure == "channel-cos" else "trivial",
+        deviations=deviations,
+        elements=elements,
+        **options,
+    )
+
+
+def made(records, *, group="C8", path="net.onnx", names=None, indices=None, exact=None):
+    acting = parse_group(group)
+    count = max(len(r["per_sample"]) for r in records)
+    return result(
+        command=f"onnx-geed measure {path}",
+        software={"numpy": "1"},
+        model={"path": path, "sha256": "ab" * 32, "opset": 17, "producer": ""},
+        data={
+            "source": "x.npy",
+            "fingerprint": "cd" * 32,
+            "available": 30,
+            "indices": list(indices or range(count)),
+            "names": names,
+            "labels": None,
+        },
+        group={
+            "name": group,
+            "order": acting.order,
+            "elements": list(acting.elements),
+            "exact": list(exact or [g % 2 == 0 for g in range(acting.order)]),
+            "interpolation": "bilinear",
+            "support": "full",
+        },
+        runtime={"device": "a processor", "precision": "float32"},
+        seed=0,
+        measurements=records,
+    )
+
+
+def spread(value, n=6, noise=0.01):
+    rng = np.random.default_rng(0)
+    return value + noise * rng.standard_normal((n, 8))
+
+
+class Page(HTMLParser):
+    """What a page holds."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def page(*results, **options):
+    return Page(report(list(results), **options))
+
+
+@pytest.fixture
+def simple():
+    layers = [record("channel-cos", spread(v), f"conv{i}") for i, v in enumerate((-0.9, -0.4), 1)]
+    latent = record("latent-l2", spread(0.5), "z", normaliser=2.0, norm_samples=9)
+    kl = record("softmax-kl", spread(0.2), "logits", exact=(C4_IN_C8, spread(0.1)[:, ::2]))
+    return made([*layers, latent, kl])
+
+
+def test_the_page_says_in_words_what_the_result_says(simple):
+    text = page(simple).text
+    assert "cosine 0.899 in conv1 and 0.399 in conv2" in text
+    assert "largest loss lies between conv1 and conv2 (0.500)" in text
+    assert "0.250 times as far as different samples" in text
+
+
+def test_the_table_holds_every_value_with_its_interval(simple):
+    text = page(simple).text
+    for r in simple["measurements"]:
+        low, high = r["ci95"]
+        assert f"{r['value']:.4f} [{low:.4f}, {high:.4f}]" in text
+
+
+def test_the_page_loads_nothing(simple):
+    seen = page(simple)
+    loaded = [
+        value
+        for _, attrs in seen.tags
+        for key, value in attrs.items()
+        if key in ("src", "href", "xlink:href") and not value.startswith(("#", "data:"))
+    ]
+    assert loaded == []
+    assert not seen.all("script")
+    assert not seen.all("link")
+    assert not re.search(r"@import|url\((?!#)", report([simple]))
+
+
+def test_every_picture_has_an_alternative_text_and_real_text(simple):
+    seen = page(simple)
+    pictures = [a for a in seen.all("div") if a.get("role") == "img"]
+    assert len(pictures) == len(seen.all("svg")) == 8
+    assert all(len(a["aria-label"]) > 40 for a in pictures)
+    assert {"conv1", "conv2", "90°", "nats;"} <= set(" ".join(seen.words).split())
+
+
+def test_colours_are_the_pages_own_in_light_and_dark(simple):
+    text = report([simple])
+    assert "#1234" not in text
+    assert "prefers-color-scheme: dark" in text
+    used = set(re.findall(r"var\(--(\w+)\)", text))
+    light, dark = text.split("prefers-color-scheme: dark")
+    for block in (light, dark):
+        assert used - set(re.findall(r"--(\w+):", block)) == set()
+
+
+def test_names_are_text_and_not_markup():
+    hostile = made([record("softmax-kl", spread(0.1), "<script>alert('$x^2$')</script>")])
+    seen = page(hostile)
+    assert not seen.all("script")
+    assert "<script>alert('$x^2$')</script>" in seen.text
+
+
+def test_a_page_is_the_same_each_time(simple):
+    assert report([simple]) == report([simple])
+
+
+def test_the_samples_with_the_largest_and_smallest_deviation_are_named():
+    values = np.repeat(np.arange(8.0)[:, None] / 10, 8, axis=1)
+    values[7, 3] += 0.08
+    names = [f"img{i}.png" for i in range(8)]
+    text = page(made([record("softmax-kl", values)], names=names)).text
+    assert "0.7100 img7.png : most under r3 (135°), 0.7800" in text
+    largest, smallest = text.split("Smallest deviation")
+    assert "img5.png" in largest
+    assert "img2.png" in smallest.split("All numbers")[0]
+    assert "img3.png" not in text
+
+
+def test_several_results_are_compared_in_pairs():
+    base = spread(0.2)
+    a = made([record("softmax-kl", base)], path="a.onnx")
+    b = made([record("softmax-kl", base + 0.1 + spread(0, noise=1e-3))], path="b.onnx")
+    text = page(a, b).text
+    assert "a or b?" in text
+    assert "a is more equivariant" in text
+    assert "b is more equivariant" not in text
+
+
+def test_what_cannot_be_compared_is_drawn_and_not_compared():
+    a = made([record("softmax-kl", spread(0.2))], path="a.onnx")
+    d = parse_group("D4")
+    other = record("softmax-kl", spread(0.1), elements=d.elements)
+    b = made([other], path="b.onnx", group="D4", exact=[True] * 8)
+    text = page(a, b).text
+    assert "Not compared: " in text
+    assert "group" in text.split("Not compared: ")[1][:80]
+
+
+def test_a_large_result_stays_small():
+    rng = np.random.default_rng(0)
+    results = []
+    for k in range(3):
+        layers = [
+            record("channel-cos", rng.uniform(-1, 0, (1000, 8)), f"/features/{i}/relu/Relu_out")
+            for i in range(60)
+        ]
+        results.append(made(layers[: 60 if k == 0 else 20], path=f"{k}.onnx"))
+    assert len(report(results).encode()) < 3_000_000
+
+
+def test_long_names_that_share_their_ends_stay_apart():
+    names = [f"/a/long/common/prefix/stage{i}/relu/Relu_output_0" for i in range(3)]
+    text = page(made([record("channel-cos", spread(-0.5), name) for name in names])).words
+    assert {"stage0", "stage1", "stage2"} <= {w.strip() for w in text}
+
+
+@pytest.mark.parametrize("group", ["C2", "C3", "D1", "D4", "flip-h", "shift2x2", "C36"])
+def test_every_kind_of_group_has_a_picture_of_its_elements(group):
+    acting = parse_group(group)
+    values = np.tile(np.linspace(0, 1, acting.order), (3, 1))
+    read = read_record(record("softmax-kl", values, elements=acting.elements))
+    svg = polar_picture([("a", read)], group, [True] * acting.order)
+    assert svg.startswith("<svg")
+    if group in ("C3", "D4", "C36"):
+        assert "°" in svg
+    else:
+        assert acting.elements[-1] in svg
+
+
+def test_one_sample_and_a_single_measure_make_a_page():
+    text = page(made([record("softmax-kl", spread(0.1, n=1))])).text
+    assert "There is only one sample" in text
+
+
+def test_a_record_without_m_reads_by_its_unnormalised_value():
+    read = read_record(record("latent-cos", spread(-0.5), normaliser=0.0, norm_samples=3))
+    assert read.value == pytest.approx(-0.5, abs=0.01)
+    assert read.perfect == -1.0
+    assert read.ci95[0] < read.value < read.ci95[1]
+
+
+def test_negative_m_does_not_turn_the_order_round():
+    values = np.tile([-1.0, -0.9, -0.8, -0.7, -0.6, -0.5, -0.4, -0.3], (3, 1))
+    read = read_record(record("latent-cos", values, normaliser=-0.5, norm_samples=3))
+    assert read.per_element.argmax() == 7
+    assert read.away > 0
+
+
+def test_meaning_of_known_values():
+    perfect = record("channel-cos", np.full((3, 8), -1.0))
+    assert "1.00 with" in meaning(perfect, 8)
+    assert "equivariant within rounding" in meaning(perfect, 8)
+    most = record("softmax-kl", np.full((3, 8), np.log(8)))
+    assert "100 % of the most" in meaning(most, 8)
+
+
+def test_numbers_and_angles_in_words():
+    assert [span(v) for v in (0, 0.5, -0.99999, 6.7e-8)] == ["0", "0.500", "−0.999990", "6.7·10⁻⁸"]
+    assert angle("C8", "r3") == "r3 (135°)"
+    assert angle("D4", "sr1") == "sr1 (90°, then mirror)"
+    assert angle("shift2x2", "t0,1") == "t0,1"
+
+
+def test_thumbnails_are_the_orbit(tmp_path):
+    x = np.zeros((30, 1, 8, 8), np.uint8)
+    x[:, 0, 0, :] = 255
+    np.save(tmp_path / "x.npy", x)
+    one = made([record("softmax-kl", spread(0.1))])
+    samples = open_pictures(tmp_path / "x.npy", one)
+    images = orbit_pictures(samples, 0, one["group"], range(8))
+    assert len(set(images)) == 8
+    import base64
+    import io
+
+    from PIL import Image
+
+    def pixels(uri):
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+
+    np.testing.assert_array_equal(pixels(images[2]), np.rot90(x[0, 0]))
+    seen = page(one, data=tmp_path / "x.npy")
+    assert len(seen.all("img")) == 6 * 8
+    assert {a["alt"] for a in seen.all("img")} >= {"sample 0 under e", "sample 0 under r3 (135°)"}
+
+
+def test_references_stand_beside_the_values():
+    layers = [record("channel-cos", spread(v), f"conv{i}") for i, v in enumerate((-0.9, -0.4), 1)]
+    for one in layers:
+        one["references"] = {
+            "input_round_trip": {"value": -0.987, "ci95": None, "unnormalised": None},
+            "numeric": {"value": -1.0, "ci95": None, "unnormalised": None},
+        }
+    text = page(made(layers)).text
+    assert "input round trip" in text
+    assert "-0.9870" in text
+    assert "a scale and no lower bound" in text
+    assert "a scale and no lower bound" not in page(made([layers[0]])).text
+
+
+def test_other_data_are_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.zeros((7, 1, 8, 8), np.float32))
+    with pytest.raises(GeedError, match=r"holds 7 samples, the result is of 30"):
+        report([made([record("softmax-kl", spread(0.1))])], data=tmp_path / "x.npy")
+
+
+def test_pictures_are_kept_as_files_that_stand_alone(simple, tmp_path):
+    write_report([simple], tmp_path / "r.html", pictures=tmp_path / "pics")
+    files = sorted(p.name for p in (tmp_path / "pics").iterdir())
+    assert "channel-cos-1-profile.svg" in files
+    text = (tmp_path / "pics" / files[0]).read_text(encoding="utf-8")
+    assert text.startswith("<?xml")
+    assert "var(" not in text
+    assert themed('fill="var(--ink)"').endswith('fill="#1d232b"')
+
+
+def test_without_matplotlib_the_cure_is_named(simple, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(GeedError, match=r"pip install 'onnx-geed\[report\]'"):
+        report([simple])
+
+
+def test_the_command_writes_the_page(simple, tmp_path):
+    write_json(simple, tmp_path / "r.json")
+    run = CliRunner().invoke(
+        cli, ["report", str(tmp_path / "r.json"), "-o", str(tmp_path / "r.html")]
+    )
+    assert (run.exit_code, run.stdout) == (0, "")
+    assert "<!doctype html>" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    run = CliRunner().invoke(cli, ["report", str(tmp_path / "no"), "-o", str(tmp_path / "x")])
+    assert run.exit_code == 2
+    assert not (tmp_path / "x").exists()
