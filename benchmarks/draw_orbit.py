@@ -4,7 +4,7 @@
 # ///
 """Draw docs/orbit.png: the orbit of a digit, a feature map of each element, and the moved map.
 
-    python benchmarks/draw_orbit.py docs/orbit.png
+python benchmarks/draw_orbit.py docs/orbit.png
 """
 
 from __future__ import annotations

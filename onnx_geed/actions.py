@@ -178,9 +178,7 @@ class GridAction:
         stays = index == here[:, None]
         on = np.where(stays, weight, 0.0).sum(axis=1)
         off = np.where(stays, 0.0, np.abs(weight)).sum(axis=1)
-        return bool(
-            np.abs(on - 1).max() <= IDENTITY_TOLERANCE and off.max() <= IDENTITY_TOLERANCE
-        )
+        return bool(np.abs(on - 1).max() <= IDENTITY_TOLERANCE and off.max() <= IDENTITY_TOLERANCE)
 
     def apply(self, g: int, y: F64) -> F64:
         """Move ``y`` (..., [C,] H, W) by element ``g``, in float64."""
@@ -224,9 +222,7 @@ def orbit(action: GridAction, x: F32, out: F32 | None = None) -> F32:
     flat = np.ascontiguousarray(x, dtype=np.float32).reshape(-1, area)
     # A view, not a copy: every caller's buffer is contiguous.
     target = out.reshape(action.group.order, -1, area)
-    kernels.orbit(
-        flat, action.index, action.weight, action.base_of, action.permutation, target
-    )
+    kernels.orbit(flat, action.index, action.weight, action.base_of, action.permutation, target)
     return out
 
 
@@ -371,5 +367,3 @@ def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
     dx = np.arange(width)[None, :] - (width - 1) / 2
     mask: NDArray[np.bool_] = dx * dx + dy * dy <= (min(height, width) / 2) ** 2
     return mask
-
-

@@ -148,7 +148,7 @@ class Manifest:
             tuple(content["indices"]),
             content["count"],
             content["shard_orbits"],
-            {i: size for i, size in content["points"]},
+            dict(content["points"]),
             content["description"],
         )
 

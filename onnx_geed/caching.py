@@ -251,8 +251,8 @@ def _check_room(folder: Path, manifest: Manifest, missing: Sequence[int]) -> Non
     free = shutil.disk_usage(folder).free
     if missing and need > free:
         raise GeedError(
-            f"cache {folder}: needs {format_bytes(need)} more, the disk has {format_bytes(free)} free: use "
-            "--cache-mode stats, --cache-dtype float16, fewer layers or samples, or another disk"
+            f"cache {folder}: needs {format_bytes(need)} more, the disk has {format_bytes(free)} "
+            "free: use --cache-mode stats, --cache-dtype float16, fewer layers or samples, or another disk"
         )
 
 
@@ -289,9 +289,7 @@ def _fill(
             progress(done, manifest.count)
 
 
-def _check_finite(
-    prepared: Prepared, named: dict[str, NDArray[np.float32]], first: int
-) -> None:
+def _check_finite(prepared: Prepared, named: dict[str, NDArray[np.float32]], first: int) -> None:
     for name, array in named.items():
         finite = np.isfinite(array)
         if not finite.all():
@@ -354,5 +352,3 @@ def _extra_points(prepared: Prepared, manifest: Manifest) -> dict[int, NDArray[n
             if (rows := _points(y, prepared.plan.layers[entry.tensor])) is not None:
                 parts.setdefault(i, []).append(rows)
     return {i: np.concatenate(rows) for i, rows in parts.items()}
-
-

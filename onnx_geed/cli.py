@@ -266,8 +266,12 @@ def layers(model: Path, form: str, **given: Any) -> None:
     """
     from onnx_geed.listing import layer_table, list_layers
 
-    listed = list_layers(model, **{k: given[k] for k in ("input", "output", "latent", "layout")},
-                         layout_of_input=given["input_layout"], kind=given["output_kind"])
+    listed = list_layers(
+        model,
+        **{k: given[k] for k in ("input", "output", "latent", "layout")},
+        layout_of_input=given["input_layout"],
+        kind=given["output_kind"],
+    )
     click.echo(json.dumps(listed, indent=1) if form == "json" else layer_table(listed))
 
 
@@ -391,9 +395,7 @@ def _measure_model(model: Path, progress: Any, options: dict[str, Any]) -> dict[
     write_cache(
         model, data, group, cache, mode=mode, dtype=dtype, progress=progress, notify=_say, **options
     )
-    return measure_cache(
-        cache, measures=options["measures"], interval=interval, command=_command()
-    )
+    return measure_cache(cache, measures=options["measures"], interval=interval, command=_command())
 
 
 def _measure_cache(
@@ -432,7 +434,11 @@ def _measure_cache(
 )
 @_measures
 @click.option(
-    "-o", "--output-cache", "folder", type=click.Path(path_type=Path), metavar="ACTS.geed",
+    "-o",
+    "--output-cache",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="ACTS.geed",
     help="Where to write.",
 )
 @click.option(
@@ -550,14 +556,22 @@ def compare(a: Path, b: Path, out: Path | None, form: str, force: bool) -> None:
 
 @cli.command()
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), metavar="FILE.html",
-              help="The page.")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="The page.",
+)
 @click.option("--data", metavar="DATA", help="The data that was measured, for thumbnails.")
-@click.option("--pictures", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
-              help="Also keep the pictures, as SVG files.")
-def report(
-    results: tuple[Path, ...], out: Path, data: str | None, pictures: Path | None
-) -> None:
+@click.option(
+    "--pictures",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Also keep the pictures, as SVG files.",
+)
+def report(results: tuple[Path, ...], out: Path, data: str | None, pictures: Path | None) -> None:
     """Draw results as one self-contained HTML page.
 
     Needs matplotlib and jinja2: pip install 'onnx-geed[report]'.
@@ -593,7 +607,11 @@ def demo() -> None:
 @cli.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), metavar="OUT.onnx",
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="OUT.onnx",
     help="Where the annotated model goes.",
 )
 @_named_options

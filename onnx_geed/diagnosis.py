@@ -29,6 +29,8 @@ _PARALLEL = 0.95
 _STAYS, _MOVES, _SAME = 0.01, 0.1, 0.99
 # Predictions of different samples nearer than this (nats) hardly tell them apart.
 _CONSTANT = 0.1
+# A group that moves predictions by less than this share of what samples do is a true invariance.
+_RATIO = 0.01
 # Models larger than this are not read again for a line of diagnosis.
 _LARGE = 256 << 20
 
@@ -304,12 +306,16 @@ def _insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
     advice = "Check the preprocessing; compare with a model known to tell the samples apart."
     other = ((record.get("references") or {}).get("between_samples") or {}).get("value")
     if other is not None:
-        if read.value <= _STAYS * math.log(made["group"]["order"]) and other < _CONSTANT:
+        stays = read.value <= _STAYS * math.log(made["group"]["order"])
+        if stays and other < _CONSTANT and read.value >= _RATIO * other:
             yield Finding(
-                "insensitive", "likely", text,
+                "insensitive",
+                "likely",
+                text,
                 f"Under the group they move by {span(read.value)} nats, and from sample to sample "
                 f"by only {span(other)}.",
-                advice, (read.layer,),
+                advice,
+                (read.layer,),
             )
         return
     if "latent-l2" not in by_measure or "latent-cos" not in by_measure:
@@ -323,11 +329,14 @@ def _insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
         and cosine >= _SAME
     ):
         yield Finding(
-            "insensitive", "likely", text,
+            "insensitive",
+            "likely",
+            text,
             f"They move by {span(read.value)} nats while an orbit's latents spread "
             f"{span(latent.value)} times as far as different samples are apart; latents of "
             f"different samples have a mean cosine of {span(cosine)}.",
-            advice, (read.layer, latent.layer),
+            advice,
+            (read.layer, latent.layer),
         )
 
 
@@ -391,8 +400,11 @@ def _few(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
         n = len(read.per_sample)
         if n < 2:
             yield Finding(
-                "too few samples", "caution", "One sample gives no interval.",
-                f"{read.measure}@{read.layer} was measured on it alone.", "Raise --samples.",
+                "too few samples",
+                "caution",
+                "One sample gives no interval.",
+                f"{read.measure}@{read.layer} was measured on it alone.",
+                "Raise --samples.",
                 (read.layer,),
             )
             return
@@ -431,5 +443,3 @@ def _few(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
             "Look at those samples.",
             (read.layer,),
         )
-
-

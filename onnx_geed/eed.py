@@ -1,7 +1,7 @@
 """G-EED, eq. (2) to (6): the deviations of one orbit, and the normaliser M.
 
-A :class:`Measure` is a deviation bound to a tensor and an output action; :func:`orbit_deviations` is
-the inner sum of eq. (4). :mod:`onnx_geed.arrays` takes whole arrays of orbits.
+A :class:`Measure` is a deviation bound to a tensor and an output action;
+:func:`orbit_deviations` is the inner sum of eq. (4). :mod:`onnx_geed.arrays` takes whole arrays of orbits.
 """
 
 from __future__ import annotations
@@ -297,5 +297,3 @@ def normaliser(measure: str, points: ArrayLike) -> float | None:
         return None
     mean = kernels.pairwise_euclidean if measure == "latent-l2" else kernels.pairwise_cosine
     return float(mean(rows))
-
-

@@ -123,7 +123,7 @@ def dihedral(n: int) -> Group:
     sign = np.where(mirrored == 1, -1, 1)
     flips = (mirrored[:, None] + mirrored) % 2
     turns = (sign[None, :] * k[:, None] + k) % n
-    names = _rotations(n) + ("s",) + tuple(f"sr{i}" for i in range(1, n))
+    names = (*_rotations(n), "s", *(f"sr{i}" for i in range(1, n)))
     return Group(f"D{n}", names, flips * n + turns)
 
 

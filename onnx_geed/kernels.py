@@ -2,8 +2,8 @@
 
 float32 in, float64 accumulated, in a fixed order: no result depends on the number of threads, since
 none of these loops is parallel inside. Work is spread by orbits, which needs the lock of the
-interpreter released (``nogil``). Names follow :mod:`onnx_geed.actions`: P pixels of a grid, T taps of
-a resampling, B resamplings ("bases") shared by the elements of a group.
+interpreter released (``nogil``). Names follow :mod:`onnx_geed.actions`: P pixels of a grid, T taps
+of a resampling, B resamplings ("bases") shared by the elements of a group.
 """
 
 from __future__ import annotations

@@ -144,12 +144,17 @@ def layer_table(listed: dict[str, Any]) -> str:
     lines.append(
         "channel, latent, output: what is measured by default. point: another factorisation point."
     )
-    lines.append("Any tensor listed can be named: --measure NAME@TENSOR. Bytes: one sample, float32.")
+    lines.append(
+        "Any tensor listed can be named: --measure NAME@TENSOR. Bytes: one sample, float32."
+    )
     return "\n".join(lines)
 
 
 def _shape(shape: Any) -> str:
     if shape is None:
         return "(?)"
-    return "(" + ",".join("N" if i == 0 and d is None else str(d or "?") for i, d in
-                          enumerate(shape)) + ")"
+    return (
+        "("
+        + ",".join("N" if i == 0 and d is None else str(d or "?") for i, d in enumerate(shape))
+        + ")"
+    )

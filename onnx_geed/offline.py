@@ -120,13 +120,12 @@ def measure_cache(
             "inferences": 0,
         },
         seed=description["seed"],
-        measurements=tally.records(
-            norm_samples=norm, interval=interval, seed=description["seed"]
-        ),
+        measurements=tally.records(norm_samples=norm, interval=interval, seed=description["seed"]),
     )
     made["notes"] = [*plan.notes, f"measured from the cache {folder.name}"]
-    half = sorted({manifest.entries[i].tensor for i in wanted
-                   if manifest.entries[i].dtype == "float16"})
+    half = sorted(
+        {manifest.entries[i].tensor for i in wanted if manifest.entries[i].dtype == "float16"}
+    )
     if half:
         made["notes"].append("activations were stored as float16")
     return made
@@ -166,8 +165,9 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
             )
         selected += [(request, layer) for layer in found]
     if not measures:
-        selected = [(Request(name, layer), layers[layer]) for name, layer in
-                    description["measures"]]
+        selected = [
+            (Request(name, layer), layers[layer]) for name, layer in description["measures"]
+        ]
     if not selected:
         selected = [
             (Request(name), layer)
@@ -204,9 +204,7 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
 
 
 def _tensor(stored: dict[str, Any]) -> Tensor:
-    fields: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()
-    }
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
     return Tensor(**fields)
 
 

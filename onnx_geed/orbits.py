@@ -319,16 +319,12 @@ def identities(
 
     def work(start: int) -> list[F32]:
         positions = range(start, min(start + batch, len(source.indices)))
-        return session.run(
-            source.rows(positions, orbits=False), source.other_inputs(positions, 1)
-        )
+        return session.run(source.rows(positions, orbits=False), source.other_inputs(positions, 1))
 
     yield from in_order(range(first, len(source.indices), batch), work, workers)
 
 
-def in_order(
-    jobs: Sequence[int], work: Callable[[int], Result], workers: int
-) -> Iterator[Result]:
+def in_order(jobs: Sequence[int], work: Callable[[int], Result], workers: int) -> Iterator[Result]:
     """Map on threads, in order, holding no more than a few results.
 
     Parameters

@@ -20,6 +20,7 @@ __all__ = ["report", "write_report"]
 
 # What of a page is looked at first: the samples are ranked by the first of these that there is.
 _HEADLINE = ("softmax-kl", "latent-l2", "latent-cos", "output-l2", "channel-cos")
+_REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "between_samples")
 # Samples at each end, elements of a long orbit, rows of a table that is open from the start.
 _ENDS, _THUMBNAILS, _OPEN = 3, 8, 14
 
@@ -106,8 +107,7 @@ def _check_installed() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise GeedError(
-            "report: needs matplotlib and jinja2; install them with "
-            "pip install 'onnx-geed[report]'"
+            "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"
         ) from None
 
 
@@ -150,8 +150,13 @@ def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
     paths = [Path(r["model"]["path"]) for r in results]
     files = [Path(r.get("file") or f"result {i}") for i, r in enumerate(results, 1)]
     groups = [f"{p.stem}, {r['group']['name']}" for p, r in zip(paths, results, strict=True)]
-    for names in ([p.stem for p in paths], groups, [str(p) for p in paths], [f.stem for f in files],
-                  [str(f) for f in files]):
+    for names in (
+        [p.stem for p in paths],
+        groups,
+        [str(p) for p in paths],
+        [f.stem for f in files],
+        [str(f) for f in files],
+    ):
         if len(set(names)) == len(names):
             return names
     return [f"{f} ({i})" for i, f in enumerate(files, 1)]
@@ -166,7 +171,7 @@ def _result(made: Mapping[str, Any], name: str, read: Sequence[Reading]) -> dict
         "findings": diagnose(made, model_of(made)),
         "rows": rows,
         "open": len(rows) <= _OPEN,
-        "references": sorted({k for row in rows for k in row["references"]}),
+        "references": [k for k in _REFERENCES if any(k in row["references"] for row in rows)],
         "facts": _facts(made),
         "notes": list(made.get("notes", ())),
     }
@@ -266,10 +271,16 @@ def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
     facts = [
         ("Model", f"{made['model']['path']} (SHA-256 {made['model']['sha256'][:16]}…)"),
         ("Group", acts),
-        ("Data", f"{data['source']}, {data.get('available', '?')} samples, fingerprint "
-                 f"{data['fingerprint'][:16]}…"),
-        ("Measured", f"{made.get('created', '')}; {runtime.get('device', '')}, "
-                     f"{runtime.get('precision', '')}; seed {made.get('seed', '?')}"),
+        (
+            "Data",
+            f"{data['source']}, {data.get('available', '?')} samples, fingerprint "
+            f"{data['fingerprint'][:16]}…",
+        ),
+        (
+            "Measured",
+            f"{made.get('created', '')}; {runtime.get('device', '')}, "
+            f"{runtime.get('precision', '')}; seed {made.get('seed', '?')}",
+        ),
         ("Software", ", ".join(f"{k} {v}" for k, v in made.get("software", {}).items())),
         ("Command", made.get("command", "")),
     ]
@@ -318,9 +329,7 @@ def _samples(
     made: Mapping[str, Any], name: str, read: Sequence[Reading], data: str | Path | None
 ) -> dict[str, Any]:
     """Return the samples at both ends, by the measure nearest to the output."""
-    chosen = next(
-        r for measure in _HEADLINE for r in reversed(read) if r.measure == measure
-    )
+    chosen = next(r for measure in _HEADLINE for r in reversed(read) if r.measure == measure)
     values = chosen.per_sample
     order = np.argsort(-values, kind="stable")
     ends = min(_ENDS, len(order) // 2)
@@ -331,17 +340,19 @@ def _samples(
         from onnx_geed.thumbnails import open_pictures
 
         pictures = open_pictures(data, made)
-    rows = [
-        {"end": end} | _sample(made, chosen, position, pictures) for end, position in shown
-    ]
-    return {"name": name, "measure": chosen.measure, "layer": chosen.layer, "unit": chosen.unit,
-            "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("largest", "smallest")]
-            if rows else []}
+    rows = [{"end": end} | _sample(made, chosen, position, pictures) for end, position in shown]
+    return {
+        "name": name,
+        "measure": chosen.measure,
+        "layer": chosen.layer,
+        "unit": chosen.unit,
+        "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("largest", "smallest")]
+        if rows
+        else [],
+    }
 
 
-def _sample(
-    made: Mapping[str, Any], read: Reading, position: int, pictures: Any
-) -> dict[str, Any]:
+def _sample(made: Mapping[str, Any], read: Reading, position: int, pictures: Any) -> dict[str, Any]:
     group, where = made["group"], made["data"]
     index = where["indices"][position]
     label = where["labels"][position] if where.get("labels") else None

@@ -54,8 +54,7 @@ def _figure(width: float, height: float, **options: Any) -> Iterator[tuple[Any, 
         from matplotlib.figure import Figure
     except ImportError:
         raise GeedError(
-            "report: needs matplotlib and jinja2; install them with "
-            "pip install 'onnx-geed[report]'"
+            "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"
         ) from None
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -153,8 +152,15 @@ def _plain(text: str) -> str:
 
 def _legend(axes: Any, count: int, **options: Any) -> None:
     if count > 1:
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2 if count > 3 else count,
-                    borderaxespad=0.2, handlelength=1.4, columnspacing=1.0, **options)
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=2 if count > 3 else count,
+            borderaxespad=0.2,
+            handlelength=1.4,
+            columnspacing=1.0,
+            **options,
+        )
 
 
 def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
@@ -191,20 +197,38 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
             high = [max(0.0, r.ci95[1] - r.value) if r.ci95 else 0.0 for r in kept]
             label = _short(name) if several else "all elements"
             axes.plot([r.value for r in kept], ys, color=colour, lw=0.8, alpha=0.5)
-            axes.errorbar([r.value for r in kept], ys, xerr=[low, high], fmt=marker, ms=3.5,
-                          lw=1.4, color=colour, label=label)
+            axes.errorbar(
+                [r.value for r in kept],
+                ys,
+                xerr=[low, high],
+                fmt=marker,
+                ms=3.5,
+                lw=1.4,
+                color=colour,
+                label=label,
+            )
             part = [
                 (y, r.exact, r.exact_ci95 or (r.exact, r.exact))
                 for y, r in zip(ys, kept, strict=True)
                 if r.exact is not None
             ]
             if part:
-                ends = [[max(0.0, v - e[0]) for _, v, e in part],
-                        [max(0.0, e[1] - v) for _, v, e in part]]
-                axes.errorbar([v for _, v, _ in part], [y for y, _, _ in part], xerr=ends,
-                              fmt="|" if several else "D", ms=6 if several else 3.5, lw=0.8,
-                              mfc=_PAPER, color=colour, alpha=0.75,
-                              label=None if several else "exact elements")
+                ends = [
+                    [max(0.0, v - e[0]) for _, v, e in part],
+                    [max(0.0, e[1] - v) for _, v, e in part],
+                ]
+                axes.errorbar(
+                    [v for _, v, _ in part],
+                    [y for y, _, _ in part],
+                    xerr=ends,
+                    fmt="|" if several else "D",
+                    ms=6 if several else 3.5,
+                    lw=0.8,
+                    mfc=_PAPER,
+                    color=colour,
+                    alpha=0.75,
+                    label=None if several else "exact elements",
+                )
         if not several:
             _trips(axes, [series[0] for _, series in rows])
         _layers(axes, [layer for layer, _ in rows])
@@ -222,8 +246,15 @@ def _trips(axes: Any, readings: Sequence[Reading | None]) -> None:
     for name, marker in (("input_round_trip", "x"), ("output_round_trip", "+")):
         found = [(y, r.trips[name]) for y, r in enumerate(readings) if r and name in r.trips]
         if found:
-            axes.plot([v for _, v in found], [y for y, _ in found], marker, ms=5, color=_SERIES[1],
-                      ls="", label=name.replace("_", " "))
+            axes.plot(
+                [v for _, v in found],
+                [y for y, _ in found],
+                marker,
+                ms=5,
+                color=_SERIES[1],
+                ls="",
+                label=name.replace("_", " "),
+            )
 
 
 def _layers(axes: Any, layers: Sequence[str]) -> None:
@@ -232,9 +263,7 @@ def _layers(axes: Any, layers: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0, labelsize=7 if len(layers) > 24 else _FONT)
 
 
-def polar_picture(
-    lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]
-) -> str:
+def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]) -> str:
     """Draw the deviation of each element, at its angle for C_n and D_n.
 
     Parameters
@@ -269,12 +298,19 @@ def polar_picture(
                 solid = filled[start : start + n]
                 style, marker = ("-", "o") if start == 0 else ("--", "s")
                 around = np.append(angles, 2 * np.pi)
-                axes.plot(around, np.append(values, values[0]), style, lw=1.4, color=colour,
-                          label=_short(name, 40) if start == 0 else None)
+                axes.plot(
+                    around,
+                    np.append(values, values[0]),
+                    style,
+                    lw=1.4,
+                    color=colour,
+                    label=_short(name, 40) if start == 0 else None,
+                )
                 if n <= 36:
                     axes.plot(angles[solid], values[solid], marker, ms=5, color=colour)
-                    axes.plot(angles[~solid], values[~solid], marker, ms=5, color=colour,
-                              mfc=_PAPER)
+                    axes.plot(
+                        angles[~solid], values[~solid], marker, ms=5, color=colour, mfc=_PAPER
+                    )
         room = (top - perfect) or max(abs(top), 1.0) * 0.1
         axes.set_ylim(perfect - 0.12 * room, perfect + 1.08 * room)
         axes.set_rlabel_position(180 / n if n <= 12 else 22.5)
@@ -296,9 +332,7 @@ def polar_picture(
     return made[0]
 
 
-def _by_element(
-    lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]
-) -> str:
+def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]) -> str:
     count = len(exact)
     shown = np.arange(count) if count <= 48 else np.linspace(0, count - 1, 48).astype(int)
     from onnx_geed.groups import parse_group
@@ -307,8 +341,14 @@ def _by_element(
     labels = [elements[g] if elements else str(g) for g in shown]
     with _figure(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (_, axes, made):
         for i, (name, read) in enumerate(lines):
-            axes.plot(read.per_element[shown], np.arange(len(shown)), _MARKERS[i % 6], ms=5,
-                      color=_SERIES[i % 6], label=_short(name, 40))
+            axes.plot(
+                read.per_element[shown],
+                np.arange(len(shown)),
+                _MARKERS[i % 6],
+                ms=5,
+                color=_SERIES[i % 6],
+                label=_short(name, 40),
+            )
         axes.axvline(min(r.perfect for _, r in lines), color=_SOFT, lw=1, ls=(0, (4, 3)))
         _layers(axes, labels)
         axes.grid(axis="x", lw=0.5)
@@ -327,9 +367,7 @@ def _is_named(group: str) -> bool:
     return True
 
 
-def heat_picture(
-    readings: Sequence[Reading], elements: Sequence[str]
-) -> str:
+def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
     """Draw layers against elements, darker where less equivariant.
 
     Parameters
@@ -348,8 +386,14 @@ def heat_picture(
     step = 0.155 if len(readings) > 24 else 0.21
     with _figure(5.0, 0.95 + step * len(readings)) as (figure, axes, made):
         perfect = readings[0].perfect
-        image = axes.imshow(array, aspect="auto", cmap="viridis_r", interpolation="none",
-                            vmin=perfect, vmax=max(float(array.max()), perfect + 1e-6))
+        image = axes.imshow(
+            array,
+            aspect="auto",
+            cmap="viridis_r",
+            interpolation="none",
+            vmin=perfect,
+            vmax=max(float(array.max()), perfect + 1e-6),
+        )
         _layers(axes, [read.layer for read in readings])
         axes.set_ylim(len(readings) - 0.5, -0.5)
         n = len(elements)

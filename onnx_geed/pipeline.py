@@ -31,6 +31,7 @@ __all__ = ["Progress", "measure"]
 #: Told how many model inputs have been run, of how many.
 Progress = Callable[[int, int], None]
 
+
 def measure(
     model: str | Path | Model,
     data: str | Path | NDArray[Any],
@@ -156,9 +157,7 @@ def _points(
     progress: Progress | None,
 ) -> int:
     """Identity latents of the samples that M needs beyond D."""
-    bare = Session(
-        session.runtime, session.input, session.dtype, layers, session.provider
-    )
+    bare = Session(session.runtime, session.input, session.dtype, layers, session.provider)
     first = prepared.count
     for arrays in identities(
         prepared.source, bare, first, batch=prepared.batch, workers=prepared.workers

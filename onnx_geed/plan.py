@@ -113,7 +113,7 @@ class Plan:
     notes: tuple[str, ...] = field(default=())
 
     def exact_subgroup(self, measure: Measure) -> tuple[int, ...] | None:
-        """Elements that are exact on input and tensor, if they are a proper subgroup of order ≥ 2."""
+        """Elements exact on input and tensor, if they are a proper subgroup of order ≥ 2."""
         both = zip(self.exact, measure.action.exact(), strict=True)
         members = tuple(g for g, exact in enumerate(both) if all(exact))
         proper = 2 <= len(members) < self.group.order
@@ -198,7 +198,9 @@ def make_plan(
     failed: dict[str, GeedError] = {}
     for request, layer in selected:
         try:
-            measure = _bind(request, layer, group, interpolation, support, kinds.get(layer.name), tables)
+            measure = _bind(
+                request, layer, group, interpolation, support, kinds.get(layer.name), tables
+            )
         except GeedError as error:
             if request.layer is not None or layer.name in tables:
                 raise

@@ -190,9 +190,7 @@ class Prepared:
         return _open(self.graph, self.session.input, layers, self.session.provider)
 
 
-def prepare(
-    model: str | Path | Model, data: Any, group: str | Group, options: Options
-) -> Prepared:
+def prepare(model: str | Path | Model, data: Any, group: str | Group, options: Options) -> Prepared:
     """Work out what will run.
 
     Parameters
@@ -356,9 +354,7 @@ def _tensors(
     layouts = {t.name: text for key, text in options.layout.items() for t in resolve(listed, key)}
     if not latent and not layouts:
         return listed
-    return tensors(
-        model, acted.name, output, input_shape=shape, latent=latent, layouts=layouts
-    )
+    return tensors(model, acted.name, output, input_shape=shape, latent=latent, layouts=layouts)
 
 
 def _select(
@@ -454,9 +450,7 @@ def _trial_rows(source: Source) -> tuple[NDArray[np.float32], Callable[[int], di
     return rows, feeds
 
 
-def _open(
-    graph: Model, input: str, names: Sequence[str], provider: Provider | str
-) -> Session:
+def _open(graph: Model, input: str, names: Sequence[str], provider: Provider | str) -> Session:
     return open_session(
         expose(graph, names),
         graph.path.parent,
@@ -576,5 +570,3 @@ def _fit(
     if options.batch_size is None and batch > n:
         batch -= batch % n
     return tuple(map(tuple, passes)), 1 if trial.one_by_one else batch, workers
-
-

@@ -195,7 +195,9 @@ def _grade(cosine: float) -> str:
 
 
 def _percent(share: float) -> str:
-    if share and abs(share) < 0.001:
+    if not share:
+        return "0 %"
+    if abs(share) < 0.001:
         return "less than 0.1 %"
     return f"{100 * share:.{1 if share < 0.1 else 0}f} %"
 

@@ -62,9 +62,7 @@ def sections(
     return found
 
 
-def _picture(
-    what: str, svg: str, caption: str, alt: str, kind: str = "wide"
-) -> dict[str, str]:
+def _picture(what: str, svg: str, caption: str, alt: str, kind: str = "wide") -> dict[str, str]:
     return {"svg": Markup(svg), "caption": caption, "alt": alt, "kind": kind, "what": what}
 
 

@@ -1,4 +1,4 @@
-"""From activations to records: reduce orbits under a plan, collect, and hand over to the results."""
+"""From activations to records: reduce orbits under a plan, collect, hand over to the results."""
 
 from __future__ import annotations
 
@@ -135,9 +135,7 @@ def _take(
     reduced.inverse.append(inverse)
 
 
-def _from_sums(
-    plan: Plan, measure: Measure, sums: F64
-) -> tuple[F64, F64, F64 | None, F64 | None]:
+def _from_sums(plan: Plan, measure: Measure, sums: F64) -> tuple[F64, F64, F64 | None, F64 | None]:
     deviations, zeros = cosines_of_sums(sums)
     members = plan.exact_subgroup(measure)
     # Elements of the kernel act exactly, so the subgroup has the same f̂, eq. (2).
@@ -238,7 +236,8 @@ class Tally:
         seed: int,
     ) -> dict[str, Any]:
         deviations, zeros, exact, inverse = map(_joined, columns)
-        assert deviations is not None and zeros is not None
+        assert deviations is not None
+        assert zeros is not None
         layer = self.plan.layers[measure.layer]
         needs = measure.name.startswith("latent")
         m, used = None, None
@@ -294,5 +293,7 @@ def _described(measure: Measure, layout: str, shape: tuple[int, ...]) -> tuple[s
         notes.append("average-pooled over its grid by onnx-geed")
     if measure.name == "softmax-kl":
         logits = measure.kind == "logits"
-        notes.append("softmax applied by onnx-geed to logits" if logits else "probabilities as given")
+        notes.append(
+            "softmax applied by onnx-geed to logits" if logits else "probabilities as given"
+        )
     return ("NK" if len(shape) == 1 else layout), notes

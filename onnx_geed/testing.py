@@ -141,14 +141,18 @@ def junit_xml(made: Mapping[str, Any], limits: Sequence[str]) -> str:
                 continue
             read = read_record(record)
             case = ElementTree.SubElement(
-                suite, "testcase", classname=f"onnx-geed.{_clean(made['model']['path'])}",
+                suite,
+                "testcase",
+                classname=f"onnx-geed.{_clean(made['model']['path'])}",
                 name=_clean(f"{read.measure}@{read.layer} <= {limit:g}"),
             )
             cases += 1
             if read.value > limit:
                 failures += 1
                 failure = ElementTree.SubElement(
-                    case, "failure", type="limit",
+                    case,
+                    "failure",
+                    type="limit",
                     message=_clean(f"{read.value:.6g} > {limit:g} ({text})"),
                 )
                 failure.text = _clean(_failure(made, read, limit))
@@ -156,9 +160,11 @@ def junit_xml(made: Mapping[str, Any], limits: Sequence[str]) -> str:
     suite.set("failures", str(failures))
     suite.set("errors", "0")
     ElementTree.indent(suite)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(
-        suite, encoding="unicode"
-    ) + "\n"
+    return (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        + ElementTree.tostring(suite, encoding="unicode")
+        + "\n"
+    )
 
 
 def _is_for(record: Mapping[str, Any], measure: str, layer: str | None) -> bool:

@@ -116,9 +116,7 @@ def orbit_pictures(
     if low < 0 or high > 1:
         x = (x - low) / ((high - low) or 1)
     try:
-        action = grid_action(
-            parse_group(group["name"]), *x.shape[1:], group["interpolation"]
-        )
+        action = grid_action(parse_group(group["name"]), *x.shape[1:], group["interpolation"])
     except GeedError:
         return []
     if group["support"] == "disk":

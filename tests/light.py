@@ -11,13 +11,20 @@ from onnx import numpy_helper
 
 FOLDER = Path(onnx.backend.test.__file__).parent / "data" / "light"
 NAMES = tuple(
-    "bvlc_alexnet densenet121 inception_v1 inception_v2 resnet50 shufflenet squeezenet vgg19 "
-    "zfnet512".split(" ")
+    [
+        "bvlc_alexnet",
+        "densenet121",
+        "inception_v1",
+        "inception_v2",
+        "resnet50",
+        "shufflenet",
+        "squeezenet",
+        "vgg19",
+        "zfnet512",
+    ]
 )
 #: Those without dense layers of hundreds of megabytes.
-SMALL = tuple(
-    n for n in NAMES if n not in ("bvlc_alexnet", "vgg19", "zfnet512")
-)
+SMALL = tuple(n for n in NAMES if n not in ("bvlc_alexnet", "vgg19", "zfnet512"))
 
 
 def path(name: str) -> Path:

@@ -38,9 +38,7 @@ def test_dihedral_elements_rotate_then_mirror():
     x = image(1, 7, 7)
     d4 = parse_group("D4")
     moved = orbit(grid_action(d4, 7, 7), x)
-    np.testing.assert_array_equal(
-        moved[d4.index("sr1")], np.rot90(x, 1, axes=(1, 2))[:, :, ::-1]
-    )
+    np.testing.assert_array_equal(moved[d4.index("sr1")], np.rot90(x, 1, axes=(1, 2))[:, :, ::-1])
 
 
 @pytest.mark.parametrize("shape", [(9, 9), (8, 8), (7, 10)])
@@ -63,9 +61,7 @@ def test_a_square_grid_rotates_by_quarter_turns_of_one_resampling():
     x = image(1, 11, 11)
     moved = orbit(grid_action(parse_group("C8"), 11, 11), x)
     for k in (3, 5, 7):
-        np.testing.assert_array_equal(
-            moved[k], np.rot90(moved[1], (k - 1) // 2, axes=(1, 2))
-        )
+        np.testing.assert_array_equal(moved[k], np.rot90(moved[1], (k - 1) // 2, axes=(1, 2)))
 
 
 @pytest.mark.parametrize("name", ["C4", "D4", "flip-h", "flip-v", "shift3x2"])

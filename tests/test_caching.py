@@ -118,9 +118,9 @@ def test_only_what_is_missing_is_computed(copy, monkeypatch):
     ran = []
     plain = caching.activations
     monkeypatch.setattr(
-        caching, "activations", lambda s, e, positions, b: ran.extend(positions) or plain(
-            s, e, positions, b
-        )
+        caching,
+        "activations",
+        lambda s, e, positions, b: ran.extend(positions) or plain(s, e, positions, b),
     )
     said = []
     caching.write_cache(MODEL, DIGITS, "C8", copy, notify=said.append, **FEW)
@@ -170,9 +170,8 @@ def test_no_flip_anywhere_changes_a_number_in_silence(copy, live):
         try:
             assert offline.measure_cache(copy)["measurements"] == live
         except GeedError as error:
-            assert path.name in str(error)
-            named += 1
-    assert named > 20
+            named += path.name in str(error)
+    assert named == 60
 
 
 def test_a_truncated_or_missing_shard_is_an_error(copy):

@@ -22,8 +22,10 @@ def net(path, layers, size=16, input_name="x"):
     for i, (op, filters, attributes) in enumerate(layers):
         inputs = [last]
         if filters is not None:
-            stack = np.stack([filters, 2 * filters])[:, None] if i == 0 else np.stack(
-                [np.stack([filters, 0.5 * filters]), np.stack([filters, filters])]
+            stack = (
+                np.stack([filters, 2 * filters])[:, None]
+                if i == 0
+                else np.stack([np.stack([filters, 0.5 * filters]), np.stack([filters, filters])])
             )
             weights.append(numpy_helper.from_array(stack.astype(np.float32), f"w{i}"))
             inputs.append(f"w{i}")
@@ -80,8 +82,14 @@ def made(*records, is_exact=None):
         software={},
         model={"path": "none.onnx", "sha256": "0"},
         data={"source": "x", "fingerprint": "0", "indices": list(range(100)), "names": None},
-        group={"name": "C8", "order": 8, "elements": list(C8.elements), "exact": exact,
-               "interpolation": "bilinear", "support": "full"},
+        group={
+            "name": "C8",
+            "order": 8,
+            "elements": list(C8.elements),
+            "exact": exact,
+            "interpolation": "bilinear",
+            "support": "full",
+        },
         runtime={},
         seed=0,
         measurements=records,
@@ -151,8 +159,10 @@ def test_resampled_elements_alone_are_told_from_the_rest():
 )
 def test_references_decide_between_interpolation_and_the_network(trip, name):
     one = maps(1e-7, 0.2)
-    one["references"] = {"input_round_trip": {"value": -1 + trip, "unnormalised": None},
-                         "output_round_trip": {"value": -1 + trip / 2, "unnormalised": None}}
+    one["references"] = {
+        "input_round_trip": {"value": -1 + trip, "unnormalised": None},
+        "output_round_trip": {"value": -1 + trip / 2, "unnormalised": None},
+    }
     assert names(diagnose(made(one))) == ([name] if name else [])
 
 
@@ -182,6 +192,8 @@ def test_insensitive_is_told_from_invariant():
     assert "insensitive" not in names(diagnose(blunt))
     far["between_samples"]["value"] = 1e-5
     assert "insensitive" in names(diagnose(blunt))
+    far["between_samples"]["value"] = 1e-2  # small, but ten thousand times what the group does
+    assert "insensitive" not in names(diagnose(blunt))
 
 
 def test_silent_channels_are_counted_out():

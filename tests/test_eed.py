@@ -3,8 +3,8 @@ import pytest
 
 import onnx_geed as geed
 from onnx_geed import GeedError
-from onnx_geed.vectors import Permutation, Trivial
 from onnx_geed.eed import Measure, log_probabilities, normaliser, orbit_deviations
+from onnx_geed.vectors import Permutation, Trivial
 
 C4, C8 = geed.parse_group("C4"), geed.parse_group("C8")
 RNG = np.random.default_rng(0)

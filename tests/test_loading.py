@@ -47,7 +47,9 @@ def test_a_folder_is_no_model(tmp_path):
     assert "folder" in complaint(tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"hello, this is a text file\n", b"\x89PNG\r\n\x1a\n" * 9])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello, this is a text file\n", b"\x89PNG\r\n\x1a\n" * 9]
+)
 def test_other_files_are_no_models(tmp_path, content):
     path = tmp_path / "a.onnx"
     path.write_bytes(content)

@@ -9,10 +9,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_geed import grid_action, measure, normaliser, parse_group
 from onnx_geed import references as module
 from onnx_geed.actions import GridAction
-from onnx_geed.vectors import Permutation, Trivial
 from onnx_geed.cli import cli
 from onnx_geed.eed import Measure
 from onnx_geed.references import between_samples, pair_deviations
+from onnx_geed.vectors import Permutation, Trivial
 
 RNG = np.random.default_rng(0)
 SIZE = 8
@@ -90,8 +90,11 @@ def test_input_round_trips_against_a_naive_loop(model):
         p = softmax(z @ HEAD)
         kl.append((p * np.log(p / p.mean(axis=0))).sum(axis=1).mean())
     m = normaliser("latent-l2", X.reshape(6, -1) @ WEIGHTS)
-    expected = {"channel-cos": np.mean(maps), "latent-l2": np.mean(latent) / m,
-                "softmax-kl": np.mean(kl)}
+    expected = {
+        "channel-cos": np.mean(maps),
+        "latent-l2": np.mean(latent) / m,
+        "softmax-kl": np.mean(kl),
+    }
     for name, value in expected.items():
         found = records[name]["references"]["input_round_trip"]["value"]
         assert found == pytest.approx(value, rel=1e-4), name
@@ -203,16 +206,24 @@ def test_the_still_action_moves_nothing():
 
 def test_the_command_line_shows_and_keeps_them(model, tmp_path):
     np.save(tmp_path / "x.npy", X)
-    command = ["measure", str(model), "--data", str(tmp_path / "x.npy"), "--group", "C8",
-               "--references"]
+    command = [
+        "measure",
+        str(model),
+        "--data",
+        str(tmp_path / "x.npy"),
+        "--group",
+        "C8",
+        "--references",
+    ]
     run = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "r.json")])
     assert run.exit_code == 0, run.stderr
     head = next(line for line in run.stdout.splitlines() if line.startswith("references"))
     assert head.split()[3:] == ["input", "trip", "output", "trip", "numeric", "between", "samples"]
     assert max(map(len, run.stdout.splitlines())) <= 100
     kept = json.loads((tmp_path / "r.json").read_text())["measurements"]
-    assert all({"input_round_trip", "output_round_trip", "numeric"} <= set(m["references"])
-               for m in kept)
+    assert all(
+        {"input_round_trip", "output_round_trip", "numeric"} <= set(m["references"]) for m in kept
+    )
     refused = CliRunner().invoke(cli, [*command, "--cache", str(tmp_path / "a.geed")])
     assert refused.exit_code == 2
     assert "--references" in refused.stderr

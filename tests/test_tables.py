@@ -26,9 +26,7 @@ def test_a_table_survives_json():
 
 def test_an_action_must_compose():
     d3 = parse_group("D3")
-    good = np.array(
-        [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [2, 1, 0], [1, 0, 2]]
-    )
+    good = np.array([[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 2, 1], [2, 1, 0], [1, 0, 2]])
     rows = [good, good[[0, 2, 1, 3, 4, 5]]]
     results = []
     for values in rows:
@@ -36,8 +34,7 @@ def test_an_action_must_compose():
             rows_for(Table(d3.elements, "permutation", values, "t"), d3)
             results.append(True)
         except GeedError as error:
-            assert "not an action of D3" in str(error)
-            results.append(False)
+            results.append("not an action of D3" not in str(error))
     assert sorted(results) == [False, True]
 
 
@@ -98,7 +95,5 @@ def test_pickled_tables_are_refused(tmp_path):
 def test_channels_move_with_the_grid():
     x = np.random.default_rng(1).standard_normal((4, 5, 5))
     action = with_channels(grid_action(C4, 5, 5), Table(C4.elements, "channels", CYCLE, "t"))
-    np.testing.assert_array_equal(
-        action.apply(1, x), np.rot90(x[CYCLE[1]], 1, axes=(1, 2))
-    )
+    np.testing.assert_array_equal(action.apply(1, x), np.rot90(x[CYCLE[1]], 1, axes=(1, 2)))
     assert action.kernel() == (0,)

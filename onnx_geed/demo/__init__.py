@@ -58,7 +58,7 @@ def run_demo(progress: Callable[[int, int], None] | None = None) -> str:
     trained, untrained = demo_results(progress)
     return "\n".join(
         (
-            "A small CNN trained on randomly rotated MNIST digits 0-8, under rotations by 45° (C8):",
+            "A small CNN trained on rotated MNIST digits 0-8, under rotations by 45° (C8):",
             "",
             table(trained),
             "",
