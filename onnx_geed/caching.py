@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed import cache as store
-from onnx_geed.cache import Entry, Manifest
 from onnx_geed.eed import channel_sums_of_orbit
 from onnx_geed.errors import GeedError
 from onnx_geed.inspection import cache_info
 from onnx_geed.layouts import to_points
+from onnx_geed.manifest import Entry, Manifest
 from onnx_geed.orbits import activations, identities, in_order, job_orbits
 from onnx_geed.plan import Layer, Plan, view
 from onnx_geed.prepare import Options, Prepared, prepare
@@ -28,6 +28,7 @@ from onnx_geed.provenance import (
     describe_runtime,
     software_versions,
 )
+from onnx_geed.shards import VERSION
 from onnx_geed.sizes import format_bytes
 from onnx_geed.tables import table_to_json
 
@@ -140,7 +141,7 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "tables": {name: table_to_json(t) for name, t in sorted(prepared.tables.items())},
     }
     fingerprints = {
-        "format": str(store.VERSION),
+        "format": str(VERSION),
         "model": prepared.model.sha256,
         "data": _data_hash(prepared),
         "samples": json.dumps([prepared.count, len(source.indices)]),
@@ -252,7 +253,8 @@ def _check_room(folder: Path, manifest: Manifest, missing: Sequence[int]) -> Non
     if missing and need > free:
         raise GeedError(
             f"cache {folder}: needs {format_bytes(need)} more, the disk has {format_bytes(free)} "
-            "free: use --cache-mode stats, --cache-dtype float16, fewer layers or samples, or another disk"
+            "free: use --cache-mode stats, --cache-dtype float16, fewer layers or samples, or another "
+            "disk"
         )
 
 

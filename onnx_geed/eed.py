@@ -1,7 +1,8 @@
 """G-EED, eq. (2) to (6): the deviations of one orbit, and the normaliser M.
 
 A :class:`Measure` is a deviation bound to a tensor and an output action;
-:func:`orbit_deviations` is the inner sum of eq. (4). :mod:`onnx_geed.arrays` takes whole arrays of orbits.
+:func:`orbit_deviations` is the inner sum of eq. (4). :mod:`onnx_geed.arrays` takes whole arrays of
+orbits.
 """
 
 from __future__ import annotations

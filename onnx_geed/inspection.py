@@ -139,8 +139,8 @@ def info_table(made: dict[str, Any], verified: bool = False) -> str:
     prints = [("fingerprint", "", ""), *((k, v, "") for k, v in made["fingerprints"].items())]
     return "\n".join(
         (
-            f"{made['path']}   {made['orbits']} orbits of {made['order']}, {made['shards']} shards, "
-            f"{format_bytes(made['bytes'])}: {state}{checked}",
+            f"{made['path']}   {made['orbits']} orbits of {made['order']}, {made['shards']} shards,"
+            f" {format_bytes(made['bytes'])}: {state}{checked}",
             f"model {made['model']['path']}   data {made['data']['source']}   "
             f"{made['group']['name']}",
             "",

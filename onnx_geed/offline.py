@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed import cache as store
-from onnx_geed.cache import Manifest
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_group
+from onnx_geed.manifest import Manifest
 from onnx_geed.orbits import in_order
 from onnx_geed.plan import (
     DEFAULT_MEASURES,

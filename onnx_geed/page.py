@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_geed.comparison import compare
-from onnx_geed.diagnosis import diagnose, model_of
+from onnx_geed.diagnosis import diagnose, diagnose_corners, model_of
 from onnx_geed.errors import GeedError
 from onnx_geed.reading import Reading, angle, meaning, read_record, span
 from onnx_geed.table import interval, number
@@ -65,7 +64,7 @@ def write_report(
 
 
 def _keep(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
-    from onnx_geed.pictures import themed
+    from onnx_geed.canvas import themed
 
     folder.mkdir(parents=True, exist_ok=True)
     for section in shown:
@@ -128,7 +127,7 @@ def _content(
     results: Sequence[Mapping[str, Any]], data: str | Path | None, command: str | None
 ) -> dict[str, Any]:
     """Return what the template is filled with."""
-    from onnx_geed.sections import sections
+    from onnx_geed.sections import comparisons, sections
 
     if not results or any(not r["measurements"] for r in results):
         raise GeedError("report: give result files that hold at least one measurement")
@@ -137,9 +136,11 @@ def _content(
     return {
         "title": " · ".join(names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3)),
         "group": " · ".join(dict.fromkeys(r["group"]["name"] for r in results)),
-        "results": [_result(*args) for args in zip(results, names, read, strict=True)],
+        "results": [
+            _result(*args, others=results) for args in zip(results, names, read, strict=True)
+        ],
         "sections": sections(results, names, read),
-        "comparisons": _comparisons(results, names),
+        "comparisons": comparisons(results, names),
         "samples": [_samples(*args, data) for args in zip(results, names, read, strict=True)],
         "again": _again(results, data, command),
     }
@@ -162,13 +163,22 @@ def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{f} ({i})" for i, f in enumerate(files, 1)]
 
 
-def _result(made: Mapping[str, Any], name: str, read: Sequence[Reading]) -> dict[str, Any]:
+def _result(
+    made: Mapping[str, Any],
+    name: str,
+    read: Sequence[Reading],
+    *,
+    others: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
     order = made["group"]["order"]
     rows = [_row(m, order) for m in made["measurements"]]
     return {
         "name": name,
         "summary": _summary(made, read),
-        "findings": diagnose(made, model_of(made)),
+        "findings": [
+            *(f for other in others for f in diagnose_corners(made, other)),
+            *diagnose(made, model_of(made)),
+        ],
         "rows": rows,
         "open": len(rows) <= _OPEN,
         "references": [k for k in _REFERENCES if any(k in row["references"] for row in rows)],
@@ -285,44 +295,6 @@ def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Command", made.get("command", "")),
     ]
     return [(k, v) for k, v in facts if v]
-
-
-def _comparisons(
-    results: Sequence[Mapping[str, Any]], names: Sequence[str]
-) -> list[dict[str, Any]]:
-    """Paired differences of every further result from the first."""
-    found = []
-    for other, name in list(zip(results, names, strict=True))[1:]:
-        entry: dict[str, Any] = {"a": names[0], "b": name, "rows": [], "refused": ""}
-        try:
-            rows = compare(results[0], other)["measurements"]
-        except GeedError as error:
-            entry["refused"] = str(error).removeprefix("compare: ")
-            rows = []
-        for m in rows:
-            entry["rows"].append(
-                {
-                    "measure": m["measure"],
-                    "layer": m["layer"],
-                    "a": number(m["a"]),
-                    "b": number(m["b"]),
-                    "difference": number(m["difference"]),
-                    "ci": interval(m["ci95_bootstrap"]),
-                    "verdict": _verdict(m, names[0], name),
-                }
-            )
-        entry["open"] = len(entry["rows"]) <= _OPEN
-        found.append(entry)
-    return found
-
-
-def _verdict(row: Mapping[str, Any], a: str, b: str) -> str:
-    ends = row["ci95_bootstrap"]
-    if ends is None:
-        return "too few paired samples to say"
-    if ends[0] <= 0 <= ends[1]:
-        return "no difference can be seen"
-    return f"{a if row['difference'] < 0 else b} is more equivariant"
 
 
 def _samples(

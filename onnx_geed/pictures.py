@@ -2,122 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.canvas import FONT, INK, MARKERS, PAPER, SERIES, SOFT, drawing
 from onnx_geed.errors import GeedError
 from onnx_geed.reading import Reading
 
-__all__ = ["LIGHT", "heat_picture", "polar_picture", "profile_picture", "samples_picture", "themed"]
+__all__ = ["heat_picture", "polar_picture", "profile_picture", "samples_picture"]
 
 F64 = NDArray[np.float64]
 
-# matplotlib draws in colours that nothing else uses; the page's own take their place, so that one
-# picture serves light and dark.
-_INK, _SOFT, _LINE, _PAPER = "#123401", "#123402", "#123403", "#123404"
-_SERIES = tuple(f"#12341{i}" for i in range(6))
-_VARIABLES = {_INK: "ink", _SOFT: "soft", _LINE: "line", _PAPER: "paper"} | {
-    colour: f"s{i}" for i, colour in enumerate(_SERIES)
-}
-#: The page's colours in the light.
-LIGHT = {
-    "ink": "#1d232b",
-    "soft": "#5b6673",
-    "line": "#d5dae1",
-    "paper": "#ffffff",
-    "s0": "#0b63a8",
-    "s1": "#c2500a",
-    "s2": "#0f7b5f",
-    "s3": "#a03a86",
-    "s4": "#8a6a00",
-    "s5": "#4b5bb5",
-}
-_MARKERS = "osD^vP"
-_FONT = 9.0
 # More samples than this are drawn as a shape, not one dot each.
 _MOST_DOTS = 250
 
 Row = tuple[str, Sequence[Reading | None]]
-
-
-@contextmanager
-def _figure(width: float, height: float, **options: Any) -> Iterator[tuple[Any, Any, list[str]]]:
-    """Yield a figure, its axes, and a list that will hold the picture."""
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise GeedError(
-            "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"
-        ) from None
-    style: dict[Any, Any] = {
-        "svg.fonttype": "none",
-        "svg.hashsalt": f"{width}{height}{options}",
-        "font.size": _FONT,
-        "text.color": _INK,
-        "axes.edgecolor": _LINE,
-        "axes.labelcolor": _SOFT,
-        "xtick.color": _LINE,
-        "ytick.color": _LINE,
-        "xtick.labelcolor": _INK,
-        "ytick.labelcolor": _INK,
-        "grid.color": _LINE,
-        "axes.unicode_minus": True,
-        "legend.frameon": False,
-    }
-    made: list[str] = []
-    with mpl.rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
-        axes = figure.add_subplot(**options)
-        axes.set_facecolor("none")
-        for side in axes.spines:
-            axes.spines[side].set_visible(side in ("left", "bottom", "polar"))
-        yield figure, axes, made
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    made.append(_cleaned(buffer.getvalue()))
-
-
-def _cleaned(svg: str) -> str:
-    """Keep what the page needs of matplotlib's SVG, with the page's colours and font."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", svg)
-    svg = re.sub(r"font: ([\d.]+px) '[^;\"]*", r"font: \1 sans-serif", svg)
-    svg = re.sub(r"\n\s*", "\n", svg)
-    for colour, name in _VARIABLES.items():
-        svg = svg.replace(colour, f"var(--{name})")
-    return svg.strip()
-
-
-def themed(svg: str, colours: Mapping[str, str] = LIGHT) -> str:
-    """Return a picture that stands alone, in fixed colours.
-
-    Parameters
-    ----------
-    svg : str
-        A picture of this module.
-    colours : mapping of str to str
-        Colours by name.
-
-    Returns
-    -------
-    str
-        A whole SVG file.
-    """
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + re.sub(
-        r"var\(--(\w+)\)", lambda found: colours[found[1]], svg
-    )
 
 
 def _short(name: str, width: int = 26) -> str:
@@ -185,10 +88,10 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
     height = 0.85 + step * len(rows) + 0.34 * bool(trips)
     height += 0.17 * (1 if len(names) <= 3 else len(names))
     height += 0.1 * has_exact
-    with _figure(5.0, height) as (_, axes, made):
+    with drawing(5.0, height) as (_, axes, made):
         several = len(names) > 1
         for i, name in enumerate(names):
-            colour, marker = _SERIES[i % 6], _MARKERS[i % 6]
+            colour, marker = SERIES[i % 6], MARKERS[i % 6]
             shift = (i - (len(names) - 1) / 2) * 0.5 / max(1, len(names))
             found = [(y + shift, s[i]) for y, (_, s) in enumerate(rows) if s[i]]
             ys = [y for y, _ in found]
@@ -224,7 +127,7 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
                     fmt="|" if several else "D",
                     ms=6 if several else 3.5,
                     lw=0.8,
-                    mfc=_PAPER,
+                    mfc=PAPER,
                     color=colour,
                     alpha=0.75,
                     label=None if several else "exact elements",
@@ -233,7 +136,7 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
             _trips(axes, [series[0] for _, series in rows])
         _layers(axes, [layer for layer, _ in rows])
         perfect = min(r.perfect for r in readings)
-        axes.axvline(perfect, color=_SOFT, lw=1, ls=(0, (4, 3)))
+        axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
         axes.grid(axis="x", lw=0.5)
         axes.set_axisbelow(True)
         axes.set_xlabel(f"{readings[0].unit}; dashed: perfect, {perfect:.4g}")
@@ -251,7 +154,7 @@ def _trips(axes: Any, readings: Sequence[Reading | None]) -> None:
                 [y for y, _ in found],
                 marker,
                 ms=5,
-                color=_SERIES[1],
+                color=SERIES[1],
                 ls="",
                 label=name.replace("_", " "),
             )
@@ -260,7 +163,7 @@ def _trips(axes: Any, readings: Sequence[Reading | None]) -> None:
 def _layers(axes: Any, layers: Sequence[str]) -> None:
     axes.set_yticks(range(len(layers)), _told_apart(layers))
     axes.set_ylim(len(layers) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0, labelsize=7 if len(layers) > 24 else _FONT)
+    axes.tick_params(axis="y", length=0, labelsize=7 if len(layers) > 24 else FONT)
 
 
 def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]) -> str:
@@ -289,10 +192,10 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
     perfect = min(read.perfect for _, read in lines)
     dihedral = known[1] == "D"
     height = 3.9 + 0.18 * (len(lines) + dihedral)
-    with _figure(3.9, height, projection="polar") as (fig, axes, made):
+    with drawing(3.9, height, projection="polar") as (fig, axes, made):
         top = max(float(read.per_element.max()) for _, read in lines)
         for i, (name, read) in enumerate(lines):
-            colour = _SERIES[i % 6]
+            colour = SERIES[i % 6]
             for start in range(0, len(read.per_element), n):
                 values = read.per_element[start : start + n]
                 solid = filled[start : start + n]
@@ -309,7 +212,7 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
                 if n <= 36:
                     axes.plot(angles[solid], values[solid], marker, ms=5, color=colour)
                     axes.plot(
-                        angles[~solid], values[~solid], marker, ms=5, color=colour, mfc=_PAPER
+                        angles[~solid], values[~solid], marker, ms=5, color=colour, mfc=PAPER
                     )
         room = (top - perfect) or max(abs(top), 1.0) * 0.1
         axes.set_ylim(perfect - 0.12 * room, perfect + 1.08 * room)
@@ -317,7 +220,7 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
         from matplotlib.ticker import MaxNLocator
 
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.tick_params(axis="y", labelsize=7, labelcolor=_SOFT)
+        axes.tick_params(axis="y", labelsize=7, labelcolor=SOFT)
         ticks = angles if n <= 12 else np.arange(8) * np.pi / 4
         axes.set_xticks(ticks, [f"{np.degrees(a):g}°" for a in ticks])
         axes.grid(lw=0.6)
@@ -325,7 +228,7 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
         if dihedral:
             from matplotlib.lines import Line2D
 
-            handles.append(Line2D([], [], color=_SOFT, ls="--", marker="s", ms=4))
+            handles.append(Line2D([], [], color=SOFT, ls="--", marker="s", ms=4))
             labels.append("dashed: rotate by the angle, then mirror")
         if len(handles) > 1:
             fig.legend(handles, labels, loc="outside lower center", ncols=1, handlelength=2.0)
@@ -339,17 +242,17 @@ def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequenc
 
     elements = parse_group(group).elements if _is_named(group) else ()
     labels = [elements[g] if elements else str(g) for g in shown]
-    with _figure(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (_, axes, made):
+    with drawing(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (_, axes, made):
         for i, (name, read) in enumerate(lines):
             axes.plot(
                 read.per_element[shown],
                 np.arange(len(shown)),
-                _MARKERS[i % 6],
+                MARKERS[i % 6],
                 ms=5,
-                color=_SERIES[i % 6],
+                color=SERIES[i % 6],
                 label=_short(name, 40),
             )
-        axes.axvline(min(r.perfect for _, r in lines), color=_SOFT, lw=1, ls=(0, (4, 3)))
+        axes.axvline(min(r.perfect for _, r in lines), color=SOFT, lw=1, ls=(0, (4, 3)))
         _layers(axes, labels)
         axes.grid(axis="x", lw=0.5)
         axes.set_xlabel(f"{lines[0][1].unit}; dashed: perfect")
@@ -384,7 +287,7 @@ def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
     """
     array = np.stack([read.per_element for read in readings])
     step = 0.155 if len(readings) > 24 else 0.21
-    with _figure(5.0, 0.95 + step * len(readings)) as (figure, axes, made):
+    with drawing(5.0, 0.95 + step * len(readings)) as (figure, axes, made):
         perfect = readings[0].perfect
         image = axes.imshow(
             array,
@@ -421,11 +324,11 @@ def samples_picture(lines: Sequence[tuple[str, Reading]]) -> str:
     str
         SVG; a bar marks the median, a thick line the middle half.
     """
-    with _figure(4.6, 0.75 + 0.55 * len(lines)) as (_, axes, made):
+    with drawing(4.6, 0.75 + 0.55 * len(lines)) as (_, axes, made):
         perfect = min(read.perfect for _, read in lines)
-        axes.axvline(perfect, color=_SOFT, lw=1, ls=(0, (4, 3)))
+        axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
         for i, (_, read) in enumerate(lines):
-            values, colour = read.per_sample, _SERIES[i % 6]
+            values, colour = read.per_sample, SERIES[i % 6]
             height = _heights(values)
             if len(values) <= _MOST_DOTS:
                 axes.plot(values, i - height, "o", ms=3, color=colour, alpha=0.55, mew=0)
@@ -436,7 +339,7 @@ def samples_picture(lines: Sequence[tuple[str, Reading]]) -> str:
                 axes.fill_between(edges[:-1], top, i, step="post", color=colour, alpha=0.45, lw=0)
             low, middle, high = np.percentile(values, [25, 50, 75])
             axes.plot([low, high], [i + 0.17] * 2, color=colour, lw=3.5, solid_capstyle="butt")
-            axes.plot([middle], [i + 0.17], "|", ms=10, mew=2, color=_INK)
+            axes.plot([middle], [i + 0.17], "|", ms=10, mew=2, color=INK)
         axes.set_yticks(range(len(lines)), _told_apart([name for name, _ in lines], 22))
         axes.set_ylim(len(lines) - 0.5, -0.85)
         axes.tick_params(axis="y", length=0)

@@ -133,9 +133,20 @@ def free_batch(model: Model, input: str, *, input_shape: Sequence[int] | None = 
     graph.node.extend(nodes)
     del graph.value_info[:]
     for output in graph.output:
-        if output.type.HasField("tensor_type"):
-            output.type.tensor_type.ClearField("shape")
+        _free_output(output, repair.places.get(output.name), batch)
     return model.with_proto(proto)
+
+
+def _free_output(output: onnx.ValueInfoProto, place: Place | None, batch: int) -> None:
+    """Take the fixed batch out of a declared shape; its rank stays, which a checker wants."""
+    dims = output.type.tensor_type.shape.dim
+    if place is None or batch < 1 or not dims:
+        return
+    leads = place == Place() and dims[0].dim_value == batch
+    for dim in dims[:1] if leads else dims:
+        dim.Clear()
+    if leads:
+        dims[0].dim_param = _SYMBOL
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,7 +192,8 @@ class _Repair:
 
     def _stated_shape(self, node: onnx.NodeProto) -> list[int] | None:
         """Where inference is lost: the stated shape, if it begins with the fixed batch."""
-        stated = self.values.get(node.input[1]) if len(node.input) > 1 else None
+        attribute = next((list(a.ints) for a in node.attribute if a.name == "shape"), None)
+        stated = self.values.get(node.input[1]) if len(node.input) > 1 else attribute
         if not stated or stated[0] != self.batch or 0 in stated:
             return None
         rest = stated[1:]

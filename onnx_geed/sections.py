@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from onnx_geed.comparison import compare
+from onnx_geed.errors import GeedError
 from onnx_geed.pictures import heat_picture, polar_picture, profile_picture, samples_picture
 from onnx_geed.reading import Reading, angle, span
+from onnx_geed.table import interval, number
 
-__all__ = ["TITLES", "sections"]
+__all__ = ["OPEN", "TITLES", "comparisons", "sections"]
 
 #: Titles of the measures.
 TITLES = {
@@ -21,6 +24,8 @@ TITLES = {
     "softmax-kl": "Predictions",
     "output-l2": "Output vector",
 }
+#: Rows of a table that is open from the start.
+OPEN = 14
 # Layers, and results, in one picture of elements.
 _LINES, _RESULTS = 4, 6
 
@@ -194,3 +199,54 @@ def _spread(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[dic
     )
     caption = "Over samples: the tick is the median, the thick bar the middle half."
     return [_picture("samples", samples_picture(lines), caption, alt)]
+
+
+def comparisons(
+    results: Sequence[Mapping[str, Any]], names: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return the paired differences of every further result from the first.
+
+    Parameters
+    ----------
+    results : sequence of mapping
+        Results.
+    names : sequence of str
+        What to call them.
+
+    Returns
+    -------
+    list of dict
+        One a further result: ``rows``, or why it was ``refused``.
+    """
+    found = []
+    for other, name in list(zip(results, names, strict=True))[1:]:
+        entry: dict[str, Any] = {"a": names[0], "b": name, "rows": [], "refused": ""}
+        try:
+            rows = compare(results[0], other)["measurements"]
+        except GeedError as error:
+            entry["refused"] = str(error).removeprefix("compare: ")
+            rows = []
+        for m in rows:
+            entry["rows"].append(
+                {
+                    "measure": m["measure"],
+                    "layer": m["layer"],
+                    "a": number(m["a"]),
+                    "b": number(m["b"]),
+                    "difference": number(m["difference"]),
+                    "ci": interval(m["ci95_bootstrap"]),
+                    "verdict": _verdict(m, names[0], name),
+                }
+            )
+        entry["open"] = len(entry["rows"]) <= OPEN
+        found.append(entry)
+    return found
+
+
+def _verdict(row: Mapping[str, Any], a: str, b: str) -> str:
+    ends = row["ci95_bootstrap"]
+    if ends is None:
+        return "too few paired samples to say"
+    if ends[0] <= 0 <= ends[1]:
+        return "no difference can be seen"
+    return f"{a if row['difference'] < 0 else b} is more equivariant"

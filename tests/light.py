@@ -10,19 +10,11 @@ import onnx.backend.test
 from onnx import numpy_helper
 
 FOLDER = Path(onnx.backend.test.__file__).parent / "data" / "light"
-NAMES = tuple(
-    [
-        "bvlc_alexnet",
-        "densenet121",
-        "inception_v1",
-        "inception_v2",
-        "resnet50",
-        "shufflenet",
-        "squeezenet",
-        "vgg19",
-        "zfnet512",
-    ]
+_ALL = (
+    "bvlc_alexnet densenet121 inception_v1 inception_v2 resnet50 shufflenet squeezenet vgg19 "
+    "zfnet512"
 )
+NAMES = tuple(_ALL.split())
 #: Those without dense layers of hundreds of megabytes.
 SMALL = tuple(n for n in NAMES if n not in ("bvlc_alexnet", "vgg19", "zfnet512"))
 

@@ -229,6 +229,27 @@ def flip_equivariant(height: int = 6, width: int = 7, *, seed: int = 2) -> onnx.
     return model
 
 
+def uneven_stride(size: int = 8, *, seed: int = 17) -> onnx.ModelProto:
+    """A convolution of stride 1 by 2: a square image, a map twice as high as wide.
+
+    Known: quarter turns are exact on the input but not on ``map``; there, half turns are.
+    """
+    rng = np.random.default_rng(seed)
+    return build(
+        [
+            node("Conv", "x w", "pre", strides=[1, 2], pads=[1] * 4),
+            node("Relu", "pre", "map"),
+            node("GlobalAveragePool", "map", "pooled"),
+            node("Flatten", "pooled", "latent", axis=1),
+            node("Gemm", "latent head", "logits"),
+        ],
+        [weights("w", rng.normal(size=(4, 3, 3, 3))), weights("head", rng.normal(size=(4, 3)))],
+        [("x", FLOAT, ["N", 3, size, size])],
+        [("logits", FLOAT, ["N", 3])],
+        facts={"hidden": ["map"], "latent": "latent", "logits": "logits"},
+    )
+
+
 def c4_invariant(size: int = 6, *, features: int = 5, classes: int = 3) -> onnx.ModelProto:
     """C4-invariant with no map inside: quarter-turn symmetric templates, ReLU, affine head.
 
@@ -498,9 +519,11 @@ def two_input(seed: int = 0, size: tuple[int, int] = (8, 8)) -> onnx.ModelProto:
     """An image ``x`` and a vector ``extra`` (N, 2) that is added to the latent.
 
     Known: with extra = 0 it equals ``random_cnn(seed, size)``; the acted-on input is ``x``, the
-    only float input of rank 3 to 5.
+    only float input of rank 3 to 5. The sum, ``joined``, is what the head reads: the latent.
     """
     model = random_cnn(seed, size)
+    facts = known(model) | {"latent": "joined"}
+    helper.set_model_props(model, {"test.known": json.dumps(facts)})
     width = 6
     nodes = []
     for entry in model.graph.node:

@@ -523,6 +523,16 @@ def test_batches_measure_the_same(tmp_path, batch_size):
     check_measurement(made, model, "C8", data)
 
 
+@pytest.mark.parametrize("group", ["C4", "C8", "D4"])
+def test_a_map_of_another_shape_than_the_image_has_its_own_exact_subgroup(tmp_path, group):
+    model, data = models.uneven_stride(), DATA[3]
+    made = measured(tmp_path, model, data, group)
+    check_measurement(made, model, group, data)
+    half = ["e", "r4"] if group == "C8" else ["e", "r2"]
+    exact = made["measurements"][0]["exact"]["elements"]
+    assert exact == (half if group != "D4" else [*half, "s", "sr2"])
+
+
 @pytest.mark.parametrize("build", [models.c4_lifting, models.c4_disturbed, models.c4_equivariant])
 def test_models_with_known_answers_measure_the_same(tmp_path, build):
     model = build(9)

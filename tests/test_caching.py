@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from onnx_geed import GeedError, cache, caching, inspection, measure, offline
+from onnx_geed import GeedError, cache, caching, inspection, measure, offline, shards
 
 DEMO = Path(str(files("onnx_geed.demo")))
 MODEL, DIGITS = DEMO / "digits_cnn.onnx", str(DEMO / "digits.npz")
@@ -175,14 +175,14 @@ def test_no_flip_anywhere_changes_a_number_in_silence(copy, live):
 
 
 def test_a_truncated_or_missing_shard_is_an_error(copy):
-    shards = sorted(copy.glob("shard-*.h5"))
-    os.truncate(shards[1], shards[1].stat().st_size // 2)
-    with pytest.raises(GeedError, match=shards[1].name):
+    found = sorted(copy.glob("shard-*.h5"))
+    os.truncate(found[1], found[1].stat().st_size // 2)
+    with pytest.raises(GeedError, match=found[1].name):
         offline.measure_cache(copy)
-    shards[1].unlink()
-    with pytest.raises(GeedError, match=f"not complete.*{shards[1].name}"):
+    found[1].unlink()
+    with pytest.raises(GeedError, match=f"not complete.*{found[1].name}"):
         offline.measure_cache(copy)
-    assert inspection.cache_info(copy)["missing"] == [shards[1].name]
+    assert inspection.cache_info(copy)["missing"] == [found[1].name]
 
 
 def test_what_differs_is_named(copy, tmp_path):
@@ -210,7 +210,7 @@ def test_what_differs_is_named(copy, tmp_path):
 def test_a_newer_format_is_refused(copy):
     for path in copy.glob("*.h5"):
         with h5py.File(path, "a") as file:
-            file.attrs["version"] = cache.VERSION + 1
+            file.attrs["version"] = shards.VERSION + 1
     with pytest.raises(GeedError, match="upgrade onnx-geed"):
         offline.measure_cache(copy)
     with pytest.raises(GeedError, match="upgrade onnx-geed"):

@@ -6,7 +6,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_geed import load_model, measure, parse_group
 from onnx_geed.cli import cli
-from onnx_geed.diagnosis import diagnose, diagnosis_line, model_of
+from onnx_geed.diagnosis import diagnose, diagnose_corners, diagnosis_line, model_of
 from onnx_geed.offcentre import between, off_centre
 from onnx_geed.results import measurement, result
 
@@ -259,6 +259,21 @@ def test_a_model_that_has_changed_is_not_asked(tmp_path):
     assert model_of(one) is None
     path.unlink()
     assert model_of(one) is None
+
+
+def test_corners_are_found_from_the_disk_beside_the_square():
+    full, disk = made(maps(0.15, 0.2)), made(maps(0.05, 0.1))
+    disk["group"]["support"] = "disk"
+    (found,) = diagnose_corners(full, disk)
+    # The means are (3·0.15 + 4·0.2)/8 and (3·0.05 + 4·0.1)/8: the identity adds nothing.
+    assert f"add {100 * (1 - 0.55 / 1.25):.0f} % of channel-cos@a" in found.text
+    assert diagnose_corners(disk, full) == ()
+    assert diagnose_corners(full, full) == ()
+    near = made(maps(0.14, 0.19))
+    near["group"]["support"] = "disk"
+    assert diagnose_corners(full, near) == ()
+    disk["group"]["interpolation"] = "nearest"
+    assert diagnose_corners(full, disk) == ()
 
 
 def test_the_terminal_says_it_in_one_line(tmp_path):

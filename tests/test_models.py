@@ -13,6 +13,7 @@ PLAIN = {
     "c4_disturbed": models.c4_disturbed,
     "c4_lifting": models.c4_lifting,
     "flip_equivariant": models.flip_equivariant,
+    "uneven_stride": models.uneven_stride,
     "c4_invariant": models.c4_invariant,
     "constant": models.constant,
     "cyclic_logits": models.cyclic_logits,
@@ -124,6 +125,13 @@ def test_flip_symmetry_is_not_up_down_symmetry():
     maps, logits = orbits(model, "flip-v", x, ["map1", "logits"], None)
     assert naive.channel_cos(maps, "flip-v")[:, 1].mean() > -0.999
     assert naive.softmax_kl(logits, "flip-v").mean() > 1e-6
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_an_uneven_stride_leaves_a_map_without_exact_quarter_turns(batch):
+    (maps,) = orbits(models.uneven_stride(), "C8", images((3, 8, 8)), ["map"], batch)
+    assert maps.shape == (5, 8, 4, 8, 4)
+    assert naive.exact_subgroup("C8", (8, 8), (8, 4)) == ["e", "r4"]
 
 
 @pytest.mark.parametrize("batch", BATCHES)

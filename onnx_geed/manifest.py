@@ -1,0 +1,107 @@
+"""What a cache holds and what it was made from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Entry", "Manifest"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One layer of a cache.
+
+    Parameters
+    ----------
+    tensor : str
+        Its ONNX name.
+    shape : tuple of int
+        Shape of one element's values.
+    dtype : str
+        ``float32``, ``float16``, or ``float64`` for sums.
+    content : {"activations", "sums"}
+        Activations as the model gave them, or the three sums of eq. (5) a channel.
+    """
+
+    tensor: str
+    shape: tuple[int, ...]
+    dtype: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a cache holds and what it was made from.
+
+    Parameters
+    ----------
+    fingerprints : dict of str to str
+        Whatever must agree for a run to be taken up again, by name.
+    entries : tuple of Entry
+        The layers, in the order of their datasets.
+    order : int
+        |G|.
+    indices : tuple of int
+        Samples of D, then the further points for M.
+    count : int
+        How many of these are orbits.
+    shard_orbits : int
+        Orbits in a shard.
+    points : dict of int to int
+        Length of the identity latents that are kept, by the entry's number.
+    description : dict
+        What measuring needs besides: plan, names, labels, provenance. JSON.
+    """
+
+    fingerprints: dict[str, str]
+    entries: tuple[Entry, ...]
+    order: int
+    indices: tuple[int, ...]
+    count: int
+    shard_orbits: int
+    points: dict[int, int]
+    description: dict[str, Any] = field(repr=False)
+
+    def to_json(self) -> str:
+        """The manifest as every file of the cache carries it."""
+        content = {
+            "fingerprints": self.fingerprints,
+            "entries": [[e.tensor, list(e.shape), e.dtype, e.content] for e in self.entries],
+            "order": self.order,
+            "indices": list(self.indices),
+            "count": self.count,
+            "shard_orbits": self.shard_orbits,
+            "points": [[i, size] for i, size in self.points.items()],
+            "description": self.description,
+        }
+        return json.dumps(content, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Manifest:
+        """Read what :meth:`to_json` wrote."""
+        content = json.loads(text)
+        entries = tuple(Entry(t, tuple(s), d, c) for t, s, d, c in content["entries"])
+        return Manifest(
+            content["fingerprints"],
+            entries,
+            content["order"],
+            tuple(content["indices"]),
+            content["count"],
+            content["shard_orbits"],
+            dict(content["points"]),
+            content["description"],
+        )
+
+    @property
+    def bytes(self) -> int:
+        """Size of all orbits, without HDF5's own structures."""
+        return sum(self.orbit_bytes(entry) for entry in self.entries) * self.count
+
+    def orbit_bytes(self, entry: Entry) -> int:
+        """Size of one orbit of a layer."""
+        size = int(np.prod(entry.shape, dtype=np.int64)) * np.dtype(entry.dtype).itemsize
+        return self.order * size

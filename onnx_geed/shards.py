@@ -1,0 +1,236 @@
+"""Files of a cache: written whole or not at all, and read with every checksum verified."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.sealing import is_sealed, large_chunks, seal, stated_version
+
+if TYPE_CHECKING:
+    import h5py
+
+__all__ = [
+    "VERSION",
+    "damaged",
+    "make_dataset",
+    "manifest_text",
+    "new_file",
+    "read_chunk",
+    "read_dataset",
+    "reading",
+    "write_chunk",
+    "write_samples",
+]
+
+#: Format version that is written, and the newest that is read.
+VERSION = 1
+
+_FORMAT = "onnx-geed/cache"
+# What h5py raises on files that are damaged in one place or another.
+_DAMAGE = (OSError, KeyError, ValueError, RuntimeError, TypeError, MemoryError, OverflowError)
+
+
+@contextlib.contextmanager
+def new_file(
+    folder: Path, path: Path, text: str, fingerprints: Mapping[str, str]
+) -> Iterator[h5py.File]:
+    """A new file, which gets its name only when all of it is on the disk."""
+    import h5py
+
+    # Built in memory and written by Python: HDF5 does not recover from a full disk.
+    content = io.BytesIO()
+    with h5py.File(content, "w", libver=("v108", "v110")) as file:
+        raw = np.frombuffer(text.encode(), dtype=np.uint8)
+        stored = file.create_dataset("manifest", data=raw, chunks=raw.shape, fletcher32=True)
+        stored.attrs["tensor"] = ""
+        attributes = {"format": _FORMAT, "version": VERSION}
+        attributes |= {f"fingerprint.{k}": v for k, v in fingerprints.items()}
+        for name, value in attributes.items():
+            file.attrs[name] = value
+        file.attrs["sha256"] = _attribute_hash(attributes, text)
+        yield file
+        file.flush()
+        chunks = large_chunks(file)
+    content.seek(0, io.SEEK_END)
+    content.write(seal(content.getbuffer().toreadonly(), chunks))
+    unfinished = folder / f".unfinished-{path.name}"
+    try:
+        with unfinished.open("wb") as written:
+            written.write(content.getbuffer())
+            written.flush()
+            os.fsync(written.fileno())
+        unfinished.replace(path)
+        _sync_folder(folder)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "the disk is full" if full else f"writing failed ({error.strerror or error})"
+        raise GeedError(
+            f"cache {folder}: {what}; finished shards are kept: make room and run the same command "
+            "again"
+        ) from None
+
+
+def _newer(path: Path, version: int) -> GeedError:
+    return GeedError(
+        f"{path}: of format version {version}, this onnx-geed reads up to {VERSION}; upgrade "
+        "onnx-geed"
+    )
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return  # folders cannot be opened there, and renames are durable by themselves
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _attribute_hash(attributes: dict[str, Any], manifest: str) -> str:
+    content = json.dumps({k: str(v) for k, v in attributes.items()}, sort_keys=True)
+    return hashlib.sha256(f"{content}\n{manifest}".encode()).hexdigest()
+
+
+def manifest_text(file: h5py.File, path: Path) -> str:
+    """Return a file's manifest, once its format and its own checksums are right."""
+    attributes = dict(file.attrs)
+    if attributes.get("format") != _FORMAT:
+        raise GeedError(f"{path}: not a file of an activation cache")
+    version = int(attributes["version"])
+    if version > VERSION:
+        raise _newer(path, version)
+    expected = attributes.pop("sha256", "")
+    text = read_dataset(file, "manifest", path, "/manifest").tobytes().decode()
+    if _attribute_hash(attributes, text) != expected:
+        raise damaged(path, "attributes")
+    return text
+
+
+def write_samples(file: h5py.File, indices: Sequence[int]) -> None:
+    """Write ``/samples``: the index in the data of each orbit's sample."""
+    rows = np.array(indices, dtype=np.int64)
+    if len(rows):
+        file.create_dataset("samples", data=rows, chunks=rows.shape, fletcher32=True)
+    else:
+        file.create_dataset("samples", data=rows)
+
+
+def make_dataset(
+    file: h5py.File,
+    name: str,
+    shape: tuple[int, ...],
+    chunk: tuple[int, ...],
+    dtype: str,
+    *,
+    tensor: str,
+    content: str,
+) -> h5py.Dataset:
+    """Make a checksummed dataset.
+
+    Raises
+    ------
+    GeedError
+        If a chunk would exceed what HDF5 takes.
+    """
+    if np.prod(chunk, dtype=np.int64) * np.dtype(dtype).itemsize >= 1 << 32:
+        raise GeedError(
+            f"an orbit of {tensor!r} exceeds 4 GiB, the most that HDF5 takes in one chunk: "
+            "use --cache-mode stats, or leave that layer out"
+        )
+    dataset = file.create_dataset(name, shape, dtype, chunks=chunk, fletcher32=True)
+    dataset.attrs["tensor"] = tensor
+    dataset.attrs["content"] = content
+    return dataset
+
+
+def write_chunk(dataset: h5py.Dataset, row: int, array: NDArray[Any]) -> None:
+    """Write one chunk with a checksum of our own: HDF5 would compute it under its global lock."""
+    from onnx_geed.kernels import fletcher32
+
+    values = np.ascontiguousarray(array, dtype=dataset.dtype)
+    check = int(fletcher32(values.reshape(-1).view(np.uint16)))
+    raw = np.empty(values.nbytes + 4, dtype=np.uint8)
+    raw[:-4] = values.reshape(-1).view(np.uint8)
+    raw[-4:] = np.frombuffer(check.to_bytes(4, "little"), dtype=np.uint8)
+    dataset.id.write_direct_chunk((row,) + (0,) * (len(dataset.shape) - 1), raw.data)
+
+
+def read_chunk(dataset: h5py.Dataset, row: int, path: Path, layer: str) -> NDArray[Any]:
+    """Read one chunk and verify its checksum.
+
+    Raises
+    ------
+    GeedError
+        If it is damaged, naming file and layer.
+    """
+    from onnx_geed.kernels import fletcher32
+
+    try:
+        mask, raw = dataset.id.read_direct_chunk((row,) + (0,) * (len(dataset.shape) - 1))
+    except _DAMAGE:
+        raise damaged(path, layer) from None
+    size = int(np.prod(dataset.chunks, dtype=np.int64)) * dataset.dtype.itemsize
+    if mask != 0 or len(raw) != size + 4:
+        raise damaged(path, layer)
+    words = np.frombuffer(raw, dtype=np.uint16, count=size // 2)
+    if int(fletcher32(words)) != int.from_bytes(raw[-4:], "little"):
+        raise damaged(path, layer)
+    return np.frombuffer(raw, dtype=dataset.dtype, count=size // dataset.dtype.itemsize).reshape(
+        dataset.chunks
+    )
+
+
+def read_dataset(file: h5py.File, name: str, path: Path, layer: str) -> NDArray[Any]:
+    """Read a small dataset through HDF5, which verifies its checksum."""
+    try:
+        values: NDArray[Any] = file[name][()]
+    except _DAMAGE:
+        raise damaged(path, layer) from None
+    return values
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[h5py.File]:
+    """Open a file for reading, once its seal is found whole.
+
+    Raises
+    ------
+    GeedError
+        If it is damaged, or of a newer format.
+    """
+    import h5py
+
+    try:
+        if not is_sealed(path):
+            if (version := stated_version(path)) > VERSION:
+                raise _newer(path, version)
+            raise damaged(path, "its structure")
+        with h5py.File(path, "r") as file:
+            yield file
+    except GeedError:
+        raise
+    except _DAMAGE:
+        raise damaged(path, "its structure") from None
+
+
+def damaged(path: Path, layer: str) -> GeedError:
+    """Return the error for a damaged file."""
+    return GeedError(
+        f"cache {path.parent}: {path.name} is damaged in {layer!r}; remove that file and run the "
+        "same onnx-geed cache command again to make it anew"
+    )
