@@ -19,8 +19,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 import onnx_geed
+from onnx_geed.options import Options
 from onnx_geed.orbits import activations
-from onnx_geed.prepare import Options, prepare
+from onnx_geed.prepare import prepare
 
 LAYER = "block1"
 SAMPLE = 2

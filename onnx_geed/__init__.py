@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from onnx_geed.graph import Model, load_model
     from onnx_geed.groups import Group, cyclic, dihedral, parse_group, product
     from onnx_geed.offline import measure_cache
+    from onnx_geed.options import Options
     from onnx_geed.pipeline import measure
-    from onnx_geed.prepare import Options
     from onnx_geed.preprocess import Preprocess, parse_preprocess
     from onnx_geed.results import read_result, write_json
     from onnx_geed.tables import Table, read_table, with_channels
@@ -65,7 +65,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "points": ("Tensor", "tensors"),
     "groups": ("Group", "cyclic", "dihedral", "parse_group", "product"),
     "pipeline": ("measure",),
-    "prepare": ("Options",),
+    "options": ("Options",),
     "preprocess": ("Preprocess", "parse_preprocess"),
     "results": ("read_result", "write_json"),
     "tables": ("Table", "read_table", "with_channels"),

@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed import cache as store
-from onnx_geed.eed import channel_sums_of_orbit
+from onnx_geed.eed import Measure, channel_sums_of_orbit
 from onnx_geed.errors import GeedError
 from onnx_geed.inspection import cache_info
 from onnx_geed.layouts import to_points
 from onnx_geed.manifest import Entry, Manifest
+from onnx_geed.options import Options
 from onnx_geed.orbits import activations, identities, in_order, job_orbits
 from onnx_geed.plan import Layer, Plan, view
-from onnx_geed.prepare import Options, Prepared, prepare
+from onnx_geed.prepare import Prepared, prepare
 from onnx_geed.provenance import (
     describe_data,
     describe_group,
@@ -124,7 +125,9 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
             shape = view(layer, m.name, np.zeros((1, 1, *layer.shape), np.float32)).shape[2:]
             entry = Entry(m.layer, shape, "float32", "points")
             if m.name == "channel-cos":
-                entry = Entry(m.layer, (shape[0], 3), "float64", "sums")
+                entry = _sums_entry(plan, m, shape[0]) or Entry(
+                    m.layer, layer.shape, "float32", "activations"
+                )
             if entry not in entries:
                 entries.append(entry)
     n, size = plan.group.order, job_orbits(plan.group.order, prepared.batch)
@@ -183,6 +186,14 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         _point_sizes(plan, entries),
         description,
     )
+
+
+def _sums_entry(plan: Plan, measure: Measure, channels: int) -> Entry | None:
+    """The sums of eq. (5), unless the exact subgroup has an f̂ of its own and needs the maps."""
+    members = plan.exact_subgroup(measure)
+    if members is not None and not set(measure.kernel) <= set(members):
+        return None
+    return Entry(measure.layer, (channels, 3), "float64", "sums")
 
 
 def _point_sizes(plan: Plan, entries: Sequence[Entry]) -> dict[int, int]:
@@ -253,8 +264,8 @@ def _check_room(folder: Path, manifest: Manifest, missing: Sequence[int]) -> Non
     if missing and need > free:
         raise GeedError(
             f"cache {folder}: needs {format_bytes(need)} more, the disk has {format_bytes(free)} "
-            "free: use --cache-mode stats, --cache-dtype float16, fewer layers or samples, or another "
-            "disk"
+            "free: use --cache-mode stats, --cache-dtype float16, fewer layers or samples, or "
+            "another disk"
         )
 
 

@@ -35,6 +35,7 @@ LIGHT = {
 MARKERS = "osD^vP"
 FONT = 9.0
 
+
 @contextmanager
 def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, Any, list[str]]]:
     """Yield a figure, its axes, and a list that will hold the picture."""

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
-
+from onnx_geed.findings import (
+    FLOOR,
+    Finding,
+    Pairs,
+    few,
+    ill_normalised,
+    insensitive,
+    resampled,
+    silent,
+)
 from onnx_geed.graph import Model
 from onnx_geed.offcentre import Between, between, off_centre
 from onnx_geed.reading import Reading, angle, read_record, span
@@ -145,8 +152,6 @@ def model_of(made: Mapping[str, Any]) -> Model | None:
     except (GeedError, OSError):
         return None
     return model if model.sha256 == made["model"]["sha256"] else None
-
-
 
 
 def _exactly(made: Mapping[str, Any], read: Reading) -> float | None:

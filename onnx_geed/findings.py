@@ -11,7 +11,16 @@ import numpy as np
 
 from onnx_geed.reading import Reading, span
 
-__all__ = ["FLOOR", "Finding", "Pairs", "few", "ill_normalised", "insensitive", "resampled", "silent"]
+__all__ = [
+    "FLOOR",
+    "Finding",
+    "Pairs",
+    "few",
+    "ill_normalised",
+    "insensitive",
+    "resampled",
+    "silent",
+]
 
 Weight = Literal["likely", "caution", "possible"]
 

@@ -134,14 +134,29 @@ def channel_sums(
 
 
 @_jit
+def _power_of_two(a: F64) -> float:
+    """Return the power of two that brings the largest entry near 1."""
+    top = 0.0
+    for i in range(a.shape[0]):
+        top = max(top, abs(a[i]))
+    exponent = math.frexp(top)[1]
+    return math.ldexp(1.0, -max(-1000, min(1000, exponent)))
+
+
+@_jit
 def _cosine(a: F64, b: F64) -> float:
+    # Powers of two change no digit, and keep the squares of any float64 in range.
+    p = _power_of_two(a)
+    q = _power_of_two(b)
     ab = 0.0
     aa = 0.0
     bb = 0.0
     for i in range(a.shape[0]):
-        ab += a[i] * b[i]
-        aa += a[i] * a[i]
-        bb += b[i] * b[i]
+        u = a[i] * p
+        v = b[i] * q
+        ab += u * v
+        aa += u * u
+        bb += v * v
     if aa == 0.0 and bb == 0.0:
         return 1.0
     if aa == 0.0 or bb == 0.0:

@@ -20,8 +20,8 @@ __all__ = ["report", "write_report"]
 # What of a page is looked at first: the samples are ranked by the first of these that there is.
 _HEADLINE = ("softmax-kl", "latent-l2", "latent-cos", "output-l2", "channel-cos")
 _REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "between_samples")
-# Samples at each end, elements of a long orbit, rows of a table that is open from the start.
-_ENDS, _THUMBNAILS, _OPEN = 3, 8, 14
+# Samples at each end, elements of a long orbit.
+_ENDS, _THUMBNAILS = 3, 8
 
 
 def write_report(
@@ -170,6 +170,8 @@ def _result(
     *,
     others: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
+    from onnx_geed.sections import OPEN
+
     order = made["group"]["order"]
     rows = [_row(m, order) for m in made["measurements"]]
     return {
@@ -180,7 +182,7 @@ def _result(
             *diagnose(made, model_of(made)),
         ],
         "rows": rows,
-        "open": len(rows) <= _OPEN,
+        "open": len(rows) <= OPEN,
         "references": [k for k in _REFERENCES if any(k in row["references"] for row in rows)],
         "facts": _facts(made),
         "notes": list(made.get("notes", ())),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -211,9 +211,7 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
                 )
                 if n <= 36:
                     axes.plot(angles[solid], values[solid], marker, ms=5, color=colour)
-                    axes.plot(
-                        angles[~solid], values[~solid], marker, ms=5, color=colour, mfc=PAPER
-                    )
+                    axes.plot(angles[~solid], values[~solid], marker, ms=5, color=colour, mfc=PAPER)
         room = (top - perfect) or max(abs(top), 1.0) * 0.1
         axes.set_ylim(perfect - 0.12 * room, perfect + 1.08 * room)
         axes.set_rlabel_position(180 / n if n <= 12 else 22.5)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from onnx_geed.graph import Model
 from onnx_geed.groups import Group
+from onnx_geed.options import Options
 from onnx_geed.orbits import identities, job_orbits, stream
-from onnx_geed.prepare import Options, Prepared, prepare
+from onnx_geed.prepare import Prepared, prepare
 from onnx_geed.provenance import (
     describe_data,
     describe_group,

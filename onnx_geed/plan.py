@@ -245,7 +245,10 @@ def _bind(
         channels, height, width = view(layer, name, blank).shape[2:]
         if height < 2 or width < 2:
             raise GeedError(f"{what}: a grid of {height}×{width} is no map; take a latent measure")
-        action: GridAction = grid_action(group, height, width, interpolation)
+        try:
+            action: GridAction = grid_action(group, height, width, interpolation)
+        except GeedError as error:
+            raise GeedError(f"{what}: {error}") from None
         if table is not None and table.kind == "channels":
             if table.values.shape[1] != channels:
                 raise GeedError(

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.actions import Interpolation, grid_action
+from onnx_geed.actions import grid_action
 from onnx_geed.data import open_samples
-from onnx_geed.eed import Support
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError
+from onnx_geed.feeds import other_inputs
 from onnx_geed.graph import (
     Input,
     Model,
     find_input,
     find_output,
     input_layout,
-    inputs,
     load_model,
-    output_kind,
 )
 from onnx_geed.groups import Group, parse_group
-from onnx_geed.layouts import check_layout, to_points
-from onnx_geed.orbits import Feed, Source
+from onnx_geed.options import Options
+from onnx_geed.orbits import Source
 from onnx_geed.plan import (
     DEFAULT_MEASURES,
     ROLES,
@@ -37,102 +35,17 @@ from onnx_geed.plan import (
     parse_request,
 )
 from onnx_geed.points import Tensor, resolve, tensors
-from onnx_geed.preprocess import Preprocess, parse_preprocess, preprocess_from_json
-from onnx_geed.rewrite import expose, free_batch
-from onnx_geed.session import Provider, Session, cores, open_session, probe_batch
+from onnx_geed.preprocess import parse_preprocess, preprocess_from_json
+from onnx_geed.session import Session, cores
 from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
+from onnx_geed.trial import Trial, open_exposed, output_kinds, try_out
 
-__all__ = ["Options", "Prepared", "prepare"]
+__all__ = ["Prepared", "prepare"]
 
 # Rows of a run: more do not make a processor faster; a card wants more.
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
 _JOB_BYTES = 16 << 20
-# Rows of the larger of the two batches in which a model is tried out.
-_TRIAL_BATCH = 5
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to measure; every field has a command-line option of the same name.
-
-    Parameters
-    ----------
-    measures : sequence of str
-        ``NAME`` or ``NAME@LAYER``; empty for the defaults of spec section 4.
-    samples : int
-        Size of D, eq. (4).
-    norm_samples : int
-        Points for M, eq. (6).
-    seed : int
-        Seed of the permutation that picks them.
-    provider : {"auto", "cuda", "cpu"}
-        Where to run.
-    batch_size : int, optional
-        Most rows in one run; by default from ``memory``.
-    memory : str
-        Budget for activations, such as ``2GiB``.
-    interval : {"t", "bootstrap"}
-        Interval over samples.
-    references : bool
-        Whether to run the round trips that values are read by, spec section 6.
-    interpolation : {"bilinear", "nearest", "bicubic"}
-        Resampling of rotations.
-    support : {"full", "disk"}
-        Whether samples are masked, and maps compared, inside a disk.
-    output_action : mapping of str to str, Path or Table
-        Given output actions by layer.
-    input, output, latent : str, optional
-        Names of the acted-on input, the output and the latent.
-    input_layout : {"NCHW", "NHWC"}, optional
-        Layout of the acted-on input.
-    output_kind : {"logits", "probabilities", "embedding"}, optional
-        What the output is.
-    layout : mapping of str to str
-        Layouts of hidden tensors by layer.
-    feed : mapping of str to str, Path or ndarray
-        Values of the other inputs.
-    preprocess : str or Preprocess, optional
-        Preset, file or ``key=value`` list; by default from the model's metadata.
-    labels : str, Path or sequence, optional
-        Labels of the samples.
-    layers : sequence of str
-        Layers that a cache is to keep; without ``measures``, only these.
-    """
-
-    measures: Sequence[str] = ()
-    samples: int = 50
-    norm_samples: int = 200
-    seed: int = 0
-    provider: Provider = "auto"
-    batch_size: int | None = None
-    memory: str = "2GiB"
-    interval: str = "t"
-    references: bool = False
-    interpolation: Interpolation = "bilinear"
-    support: Support = "full"
-    output_action: Mapping[str, str | Path | Table] = field(default_factory=dict)
-    input: str | None = None
-    input_layout: str | None = None
-    output: str | None = None
-    output_kind: str | None = None
-    latent: str | None = None
-    layout: Mapping[str, str] = field(default_factory=dict)
-    feed: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
-    preprocess: str | Preprocess | None = None
-    labels: str | Path | Sequence[int | str] | None = None
-    layers: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        if self.samples < 1:
-            raise GeedError(f"--samples {self.samples}: measure at least one sample")
-        if self.norm_samples < 0 or self.seed < 0:
-            raise GeedError("--norm-samples and --seed must not be negative")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise GeedError(f"--batch-size {self.batch_size}: a batch has at least one row")
-        for layout in self.layout.values():
-            check_layout(layout)
-        parse_bytes(self.memory)
 
 
 @dataclass(frozen=True)
@@ -187,7 +100,7 @@ class Prepared:
         """Return a session that yields these tensors."""
         if len(self.passes) == 1:
             return replace(self.session, outputs=tuple(layers))
-        return _open(self.graph, self.session.input, layers, self.session.provider)
+        return open_exposed(self.graph, self.session.input, layers, self.session.provider)
 
 
 def prepare(model: str | Path | Model, data: Any, group: str | Group, options: Options) -> Prepared:
@@ -225,9 +138,9 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
     notes += said
     chosen = [tensor for _, tensor in wanted] + kept
     names = list(dict.fromkeys([tensor.name for tensor in chosen] + [output]))
-    trial = _try_out(read, acted, names, source, options)
+    trial = try_out(read, acted, names, source, options)
     notes += trial.notes
-    kinds, said = _kinds(read, output, listed, trial.rows, options)
+    kinds, said = output_kinds(read, output, listed, trial.rows, options)
     notes += said
     tables, said = _tables(read, listed, acting, options)
     notes += said
@@ -289,60 +202,10 @@ def _source(
     if available < options.norm_samples:
         notes.append(f"of the {options.norm_samples} points for M, {available} are available")
     action = grid_action(group, *samples.shape[-2:], options.interpolation)
-    feeds = _feeds(model, acted, available, options)
+    feeds = other_inputs(model, acted, available, options)
     disk = options.support == "disk"
     count = min(options.samples, available)
     return Source(samples, indices, action, layout, disk, feeds), count, notes
-
-
-def _feeds(model: Model, acted: Input, available: int, options: Options) -> dict[str, Feed]:
-    """Values of the inputs that the group does not act on."""
-    others = {i.name: i for i in inputs(model) if i.name != acted.name}
-    for name in options.feed:
-        if name not in others:
-            raise GeedError(
-                f"--feed {name}: the model has no other input of that name; it has "
-                f"{', '.join(others) or 'none'}.{nearest(name, others)}"
-            )
-    missing = [name for name in others if name not in options.feed]
-    if missing:
-        raise GeedError(
-            f"the model also takes {', '.join(missing)}: give each a value with --feed NAME=FILE "
-            "(.npy: one row a sample, or one value for all)"
-        )
-    feeds = {}
-    for name, given in options.feed.items():
-        other, values = others[name], _array(name, given)
-        values = values.astype(np.dtype(other.dtype), copy=False)
-        rank = len(other.shape)
-        free = rank > 0 and (not isinstance(other.shape[0], int) or acted.shape[0] == 1)
-        if free and values.ndim == rank and len(values) == available and available > 1:
-            rows = "samples"
-        elif free and values.ndim == rank - 1:
-            values, rows = values[None], "one"
-        elif free and values.ndim == rank and len(values) == 1:
-            rows = "one"
-        elif values.ndim == rank:
-            rows = "whole"
-        else:
-            raise GeedError(
-                f"--feed {name}: the input is {other.shape}, the file holds {values.shape} for "
-                f"{available} samples; give one row a sample, or one value for all"
-            )
-        feeds[name] = Feed(values, rows)
-    return feeds
-
-
-def _array(name: str, given: str | Path | NDArray[Any]) -> NDArray[Any]:
-    if isinstance(given, np.ndarray):
-        return given
-    try:
-        loaded = np.load(given, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise GeedError(f"--feed {name}={given}: not a readable .npy file ({error})") from None
-    if not isinstance(loaded, np.ndarray):
-        raise GeedError(f"--feed {name}={given}: holds several arrays; give an .npy file")
-    return loaded
 
 
 def _tensors(
@@ -388,78 +251,6 @@ def _no_default(measure: str) -> str:
     return f"{measure}: no {role} was found; name it with --{role} NAME"
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """What came out of running a few rows."""
-
-    session: Session
-    graph: Model
-    rows: dict[str, NDArray[np.float32]]
-    one_by_one: bool
-    notes: list[str]
-
-
-def _try_out(
-    model: Model, acted: Input, names: Sequence[str], source: Source, options: Options
-) -> _Trial:
-    """Run a few rows, alone and in batches, on the model with its batch axis free."""
-    rows, feeds = _trial_rows(source)
-    fixed = isinstance(acted.shape[0], int)
-    graph, notes, reason = model, [], ""
-    if fixed:
-        graph = free_batch(model, acted.name)
-    try:
-        session = _open(graph, acted.name, names, options.provider)
-        reason = probe_batch(session, rows, options.batch_size or _TRIAL_BATCH, feeds)
-    except GeedError as error:
-        if not fixed:
-            raise
-        reason = str(error)
-    if reason and fixed:
-        graph = model
-        session = _open(graph, acted.name, names, options.provider)
-    if reason:
-        # Alone, a row depends on nothing else; what still differs then is randomness.
-        alone = [session.run(rows[:1], feeds(1)) for _ in range(2)]
-        for name, a, b in zip(names, *alone, strict=True):
-            if a.shape[:1] != (1,):
-                raise GeedError(
-                    f"tensor {name!r} has shape {a.shape} for one sample: its axis 0 is not the "
-                    "batch; name another tensor (onnx-geed layers lists them)"
-                )
-            if not np.allclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True):
-                raise GeedError(
-                    f"the model is random: {name!r} differs between two runs on the same input; "
-                    "export it in evaluation mode, without dropout or noise"
-                )
-        notes.append(f"run one by one, since in a batch {reason}")
-    arrays = [session.run(rows[i : i + 1], feeds(1)) for i in range(len(rows))]
-    kept = {name: np.concatenate([a[k] for a in arrays]) for k, name in enumerate(names)}
-    return _Trial(session, graph, kept, bool(reason), notes)
-
-
-def _trial_rows(source: Source) -> tuple[NDArray[np.float32], Callable[[int], dict[str, Any]]]:
-    """Three different inputs, made from two samples at the most."""
-    rows = source.rows([0])[: 2 if len(source.indices) > 1 else 3]
-    if len(source.indices) > 1:
-        rows = np.concatenate([rows, source.rows([1], orbits=False)])
-
-    def feeds(count: int) -> dict[str, Any]:
-        return source.other_inputs([0], count)
-
-    return rows, feeds
-
-
-def _open(graph: Model, input: str, names: Sequence[str], provider: Provider | str) -> Session:
-    return open_session(
-        expose(graph, names),
-        graph.path.parent,
-        input=input,
-        outputs=names,
-        provider=cast(Provider, provider),
-    )
-
-
 def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
     rank = rows[tensor.name].ndim
     if rank == 4:
@@ -467,59 +258,6 @@ def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
     if rank == 3 and tensor.layout.startswith("NTD:"):
         return tensor.layout
     return "NK"
-
-
-def _kinds(
-    model: Model,
-    output: str,
-    listed: Sequence[Tensor],
-    rows: Mapping[str, NDArray[np.float32]],
-    options: Options,
-) -> tuple[dict[str, str], list[str]]:
-    """What each tensor is as an output: declared, checked on data, and stated."""
-    kinds, notes = {}, []
-    for name, array in rows.items():
-        try:
-            points = to_points(array, "NCHW", axes=1)[0]
-        except GeedError:
-            continue
-        kinds[name] = "probabilities" if _looks_like_probabilities(points) else "logits"
-        if name != output:
-            continue
-        declared = output_kind(model, output, options.output_kind)
-        if declared is None:
-            classifier = any("latent" in t.roles and t.name != output for t in listed)
-            if kinds[name] == "logits" and not classifier:
-                kinds[name] = "embedding"
-            notes.append(
-                f"output {name!r} is taken to be {kinds[name]}; --output-kind says otherwise"
-            )
-        elif declared == "probabilities" and kinds[name] != "probabilities":
-            if options.output_kind:
-                raise GeedError(
-                    f"--output-kind probabilities: rows of {name!r} are not in [0, 1] with sum 1; "
-                    "use logits or embedding"
-                )
-            kinds[name] = "embedding"
-            notes.append(
-                f"output {name!r} is declared as probabilities, but its rows do not sum to 1: "
-                "softmax-kl is left out"
-            )
-        else:
-            if declared == "logits" and kinds[name] == "probabilities" and not options.output_kind:
-                notes.append(
-                    f"output {name!r} is declared as logits, but its rows look like probabilities;"
-                    " --output-kind probabilities says so"
-                )
-            kinds[name] = declared
-    return kinds, notes
-
-
-def _looks_like_probabilities(points: NDArray[np.float32]) -> bool:
-    inside = bool(((points >= 0) & (points <= 1)).all())
-    if points.shape[-1] == 1:
-        return inside
-    return inside and bool(np.allclose(points.sum(axis=-1, dtype=np.float64), 1, atol=1e-3))
 
 
 def _tables(
@@ -543,7 +281,7 @@ def _tables(
 
 
 def _fit(
-    plan: Plan, source: Source, trial: _Trial, options: Options
+    plan: Plan, source: Source, trial: Trial, options: Options
 ) -> tuple[tuple[tuple[str, ...], ...], int, int]:
     """Passes, rows of a batch and workers that keep to the memory budget."""
     budget = parse_bytes(options.memory)

@@ -201,9 +201,7 @@ def _spread(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[dic
     return [_picture("samples", samples_picture(lines), caption, alt)]
 
 
-def comparisons(
-    results: Sequence[Mapping[str, Any]], names: Sequence[str]
-) -> list[dict[str, Any]]:
+def comparisons(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
     """Return the paired differences of every further result from the first.
 
     Parameters

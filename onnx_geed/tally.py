@@ -138,7 +138,7 @@ def _take(
 def _from_sums(plan: Plan, measure: Measure, sums: F64) -> tuple[F64, F64, F64 | None, F64 | None]:
     deviations, zeros = cosines_of_sums(sums)
     members = plan.exact_subgroup(measure)
-    # Elements of the kernel act exactly, so the subgroup has the same f̂, eq. (2).
+    # A cache keeps sums only where the subgroup has the same f̂, eq. (2).
     return deviations, zeros, None if members is None else deviations[:, list(members)], None
 
 

@@ -791,16 +791,7 @@ def test_caches_measure_the_same(tmp_path, mode, support):
     check_measurement(made, model, "C8", data, disk=support == "disk")
 
 
-STATS_TAKE_THE_WHOLE_KERNEL = pytest.mark.xfail(
-    reason="statistics hold one f_hat; on a tiny grid `nearest` lets resampled elements into the "
-    "kernel of the action, which the exact subgroup does not share",
-    strict=True,
-)
-
-
-@pytest.mark.parametrize(
-    "mode", [None, "raw", pytest.param("stats", marks=STATS_TAKE_THE_WHOLE_KERNEL)]
-)
+@pytest.mark.parametrize("mode", [None, "raw", "stats"])
 def test_a_kernel_that_is_no_subgroup_measures_the_same(tmp_path, mode):
     model, data = models.random_cnn(2, (6, 6), blocks=3), images((3, 6, 6), 12)
     options = {"interpolation": "nearest"}

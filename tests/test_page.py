@@ -7,9 +7,10 @@ import pytest
 from click.testing import CliRunner
 
 from onnx_geed import GeedError, parse_group, write_json
+from onnx_geed.canvas import themed
 from onnx_geed.cli import cli
 from onnx_geed.page import report, write_report
-from onnx_geed.pictures import polar_picture, themed
+from onnx_geed.pictures import polar_picture
 from onnx_geed.reading import angle, meaning, read_record, span
 from onnx_geed.results import measurement, result
 from onnx_geed.thumbnails import open_pictures, orbit_pictures

@@ -1,0 +1,104 @@
+"""How to measure, as the user chose it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from onnx_geed.actions import Interpolation
+from onnx_geed.eed import Support
+from onnx_geed.errors import GeedError
+from onnx_geed.layouts import check_layout
+from onnx_geed.preprocess import Preprocess
+from onnx_geed.session import Provider
+from onnx_geed.sizes import parse_bytes
+from onnx_geed.tables import Table
+
+__all__ = ["Options"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure; every field has a command-line option of the same name.
+
+    Parameters
+    ----------
+    measures : sequence of str
+        ``NAME`` or ``NAME@LAYER``; empty for the defaults of spec section 4.
+    samples : int
+        Size of D, eq. (4).
+    norm_samples : int
+        Points for M, eq. (6).
+    seed : int
+        Seed of the permutation that picks them.
+    provider : {"auto", "cuda", "cpu"}
+        Where to run.
+    batch_size : int, optional
+        Most rows in one run; by default from ``memory``.
+    memory : str
+        Budget for activations, such as ``2GiB``.
+    interval : {"t", "bootstrap"}
+        Interval over samples.
+    references : bool
+        Whether to run the round trips that values are read by, spec section 6.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        Resampling of rotations.
+    support : {"full", "disk"}
+        Whether samples are masked, and maps compared, inside a disk.
+    output_action : mapping of str to str, Path or Table
+        Given output actions by layer.
+    input, output, latent : str, optional
+        Names of the acted-on input, the output and the latent.
+    input_layout : {"NCHW", "NHWC"}, optional
+        Layout of the acted-on input.
+    output_kind : {"logits", "probabilities", "embedding"}, optional
+        What the output is.
+    layout : mapping of str to str
+        Layouts of hidden tensors by layer.
+    feed : mapping of str to str, Path or ndarray
+        Values of the other inputs.
+    preprocess : str or Preprocess, optional
+        Preset, file or ``key=value`` list; by default from the model's metadata.
+    labels : str, Path or sequence, optional
+        Labels of the samples.
+    layers : sequence of str
+        Layers that a cache is to keep; without ``measures``, only these.
+    """
+
+    measures: Sequence[str] = ()
+    samples: int = 50
+    norm_samples: int = 200
+    seed: int = 0
+    provider: Provider = "auto"
+    batch_size: int | None = None
+    memory: str = "2GiB"
+    interval: str = "t"
+    references: bool = False
+    interpolation: Interpolation = "bilinear"
+    support: Support = "full"
+    output_action: Mapping[str, str | Path | Table] = field(default_factory=dict)
+    input: str | None = None
+    input_layout: str | None = None
+    output: str | None = None
+    output_kind: str | None = None
+    latent: str | None = None
+    layout: Mapping[str, str] = field(default_factory=dict)
+    feed: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
+    preprocess: str | Preprocess | None = None
+    labels: str | Path | Sequence[int | str] | None = None
+    layers: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.samples < 1:
+            raise GeedError(f"--samples {self.samples}: measure at least one sample")
+        if self.norm_samples < 0 or self.seed < 0:
+            raise GeedError("--norm-samples and --seed must not be negative")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise GeedError(f"--batch-size {self.batch_size}: a batch has at least one row")
+        for layout in self.layout.values():
+            check_layout(layout)
+        parse_bytes(self.memory)
