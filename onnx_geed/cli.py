@@ -4,69 +4,29 @@ from __future__ import annotations
 
 import json
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import click
 
+from onnx_geed.arguments import (
+    action_options,
+    cache_options,
+    input_options,
+    measures_option,
+    named_options,
+    output_action_option,
+    run_options,
+)
 from onnx_geed.errors import GeedError
+from onnx_geed.terminal import OneLine, progress_bar
 
 __all__ = ["cli"]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 
-
-class _OneLine(click.Group):
-    """A group whose errors are one line on stderr and exit status 2."""
-
-    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
-        kwargs["standalone_mode"] = False
-        _end_cleanly_on_sigterm()
-        try:
-            status = super().main(*args, **kwargs)
-        except click.exceptions.NoArgsIsHelpError as error:
-            click.echo(error.format_message())
-            sys.exit(0)
-        except click.ClickException as error:
-            message = " ".join(error.format_message().split())
-            command = getattr(getattr(error, "ctx", None), "command_path", "onnx-geed")
-            _fail(f"{message} (see {command} --help)")
-        except GeedError as error:
-            _fail(str(error))
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("onnx-geed: interrupted", err=True)
-            sys.exit(130)
-        except _TerminatedError:
-            click.echo("onnx-geed: terminated", err=True)
-            sys.exit(143)
-        except MemoryError:
-            _fail("out of memory: take a smaller --batch-size or --memory, or fewer layers")
-        sys.exit(status if isinstance(status, int) else 0)
-
-
-class _TerminatedError(BaseException):
-    """SIGTERM came: wind up as for Ctrl-C, orbits in flight are finished."""
-
-
-def _end_cleanly_on_sigterm() -> None:
-    def stop(*_: Any) -> NoReturn:
-        raise _TerminatedError
-
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo(f"onnx-geed: {' '.join(message.split())}", err=True)
-    sys.exit(2)
-
-
-@click.group(cls=_OneLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="onnx-geed", message="%(version)s")
 def cli() -> None:
     """Measure how invariant or equivariant a neural network is, from its ONNX file and some data.
@@ -81,182 +41,10 @@ def cli() -> None:
     """
 
 
-def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
-    """Turn NAME=VALUE options into a dict."""
-    pairs = {}
-    for value in values:
-        name, equals, rest = value.rpartition("=")
-        if not equals or not name or not rest:
-            raise click.BadParameter(f"{value!r} is not of the form {parameter.metavar}")
-        pairs[name] = rest
-    return pairs
-
-
-def _input_options(command: Command) -> Command:
-    """Options that say what the model takes and gives, and what it is fed."""
-    for option in (
-        click.option("--labels", metavar="FILE", help="Labels of the samples (.npy, idx)."),
-        click.option(
-            "--feed",
-            metavar="NAME=FILE",
-            multiple=True,
-            callback=_pairs,
-            help="Value of another input (.npy): a row a sample, or one for all.",
-        ),
-        _named_options,
-    ):
-        command = option(command)
-    return command
-
-
-def _named_options(command: Command) -> Command:
-    """Options that name what is in the model, and that its metadata can hold."""
-    for option in reversed(
-        (
-            click.option("--input", metavar="NAME", help="The acted-on input."),
-            click.option(
-                "--input-layout", type=click.Choice(["NCHW", "NHWC"]), help="Layout of the input."
-            ),
-            click.option(
-                "--preprocess",
-                metavar="PRESET|FILE|KEY=VALUE...",
-                help="Resize, crop, scale, mean/std: imagenet, minus1to1, unit, bytes, caffe; a "
-                "JSON file; or such as 'resize=256 crop=224 mean=0.5 std=0.5'. "
-                "Default: the model's metadata.",
-            ),
-            click.option("--output", metavar="NAME", help="The output to measure."),
-            click.option(
-                "--output-kind",
-                type=click.Choice(["logits", "probabilities", "embedding"]),
-                help="What the output is, where the graph does not say.",
-            ),
-            click.option("--latent", metavar="LAYER", help="The latent tensor."),
-            click.option(
-                "--layout",
-                metavar="LAYER=LAYOUT",
-                multiple=True,
-                callback=_pairs,
-                help="Layout of a hidden tensor: NCHW, NHWC, NTD:14x14+1.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _run_options(command: Command) -> Command:
-    """Options that say how to run."""
-    for option in reversed(
-        (
-            click.option(
-                "--samples", default=50, show_default=True, metavar="N", help="Size of D, eq. (4)."
-            ),
-            click.option(
-                "--norm-samples",
-                default=200,
-                show_default=True,
-                metavar="N",
-                help="Points for the normaliser M, eq. (6).",
-            ),
-            click.option(
-                "--seed", default=0, show_default=True, metavar="S", help="Picks the samples."
-            ),
-            click.option(
-                "--provider",
-                type=click.Choice(["auto", "cuda", "cpu"]),
-                default="auto",
-                show_default=True,
-                help="Where to run; auto takes CUDA where it works.",
-            ),
-            click.option("--batch-size", type=int, metavar="N", help="Most rows in one run."),
-            click.option(
-                "--memory",
-                default="2GiB",
-                show_default=True,
-                metavar="SIZE",
-                help="Budget for activations.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-_output_action = click.option(
-    "--output-action",
-    metavar="LAYER=FILE",
-    multiple=True,
-    callback=_pairs,
-    help="How the group acts on a tensor (.npz: elements and one of channels, permutation, "
-    "matrices).",
-)
-
-
-def _action_options(command: Command) -> Command:
-    """Options that say how the group acts."""
-    for option in reversed(
-        (
-            click.option(
-                "--interpolation",
-                type=click.Choice(["bilinear", "nearest", "bicubic"]),
-                default="bilinear",
-                show_default=True,
-                help="Resampling of rotations that do not map the grid onto itself.",
-            ),
-            click.option(
-                "--support",
-                type=click.Choice(["full", "disk"]),
-                default="full",
-                show_default=True,
-                help="disk: mask the samples, and compare maps, inside the inscribed disk.",
-            ),
-            _output_action,
-        )
-    ):
-        command = option(command)
-    return command
-
-
-def _cache_options(command: Command) -> Command:
-    """Options that say what a cache keeps."""
-    for option in reversed(
-        (
-            click.option(
-                "--cache-mode",
-                "mode",
-                type=click.Choice(["raw", "stats"]),
-                default="raw",
-                show_default=True,
-                help="Whole activations, or only what the chosen measures need.",
-            ),
-            click.option(
-                "--cache-dtype",
-                "dtype",
-                type=click.Choice(["float32", "float16"]),
-                default="float32",
-                show_default=True,
-                help="How raw activations are stored.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-_measures = click.option(
-    "--measure",
-    "measures",
-    multiple=True,
-    metavar="NAME[@LAYER]",
-    help="channel-cos, latent-l2, latent-cos, softmax-kl, output-l2; repeatable. Default: all "
-    "that make sense.",
-)
-
-
 @cli.command()
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
-@_input_options
+@input_options
 def layers(model: Path, form: str, **given: Any) -> None:
     """List a model's tensors with shape, size and role.
 
@@ -279,13 +67,13 @@ def layers(model: Path, form: str, **given: Any) -> None:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--data", metavar="DATA", help="Samples: see below.")
 @click.option("--group", metavar="GROUP", help="C<n>, D<n>, flip-h, flip-v or shift<a>x<b>.")
-@_measures
+@measures_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="RESULT.json", help="Result file.")
-@_run_options
+@run_options
 @click.option(
     "--cache", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Also keep activations."
 )
-@_cache_options
+@cache_options
 @click.option(
     "--interval",
     type=click.Choice(["t", "bootstrap"]),
@@ -318,8 +106,8 @@ def layers(model: Path, form: str, **given: Any) -> None:
     metavar="FILE.xml",
     help="Write the outcome of --fail-above as JUnit XML.",
 )
-@_input_options
-@_action_options
+@input_options
+@action_options
 @click.pass_context
 def measure(
     context: click.Context,
@@ -360,7 +148,7 @@ def measure(
         for name in ("data", "group"):
             if options[name] is None:
                 raise click.UsageError(f"Missing option '--{name}'.")
-    with _progress() as progress:
+    with progress_bar() as progress:
         if offline:
             made = _measure_cache(context, model, progress, options)
         else:
@@ -432,7 +220,7 @@ def _measure_cache(
 @click.option(
     "--layer", "layers", multiple=True, metavar="LAYER", help="A layer to keep; repeatable."
 )
-@_measures
+@measures_option
 @click.option(
     "-o",
     "--output-cache",
@@ -448,10 +236,10 @@ def _measure_cache(
     "--verify", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Read every checksum."
 )
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
-@_cache_options
-@_run_options
-@_input_options
-@_action_options
+@cache_options
+@run_options
+@input_options
+@action_options
 def cache(
     model: Path | None,
     data: str | None,
@@ -480,7 +268,7 @@ def cache(
         if model:
             raise click.UsageError("--info and --verify take a cache, and no model.")
         if verify:
-            with _progress() as progress:
+            with progress_bar() as progress:
                 wrong = verify_cache(verify, progress=progress)
             for line in wrong:
                 click.echo(f"onnx-geed: {line}", err=True)
@@ -491,7 +279,7 @@ def cache(
     for name, value in (("MODEL", model), ("--data", data), ("--group", group), ("-o", folder)):
         if value is None:
             raise click.UsageError(f"Missing {name}.")
-    with _progress() as progress:
+    with progress_bar() as progress:
         made = write_cache(
             model, data, group, folder or Path(), progress=progress, notify=_say, **options
         )
@@ -599,7 +387,7 @@ def demo() -> None:
     """
     from onnx_geed.demo import run_demo
 
-    with _progress() as progress:
+    with progress_bar() as progress:
         text = run_demo(progress)
     click.echo(text)
 
@@ -614,8 +402,8 @@ def demo() -> None:
     metavar="OUT.onnx",
     help="Where the annotated model goes.",
 )
-@_named_options
-@_output_action
+@named_options
+@output_action_option
 def annotate(model: Path, out: Path, **given: Any) -> None:
     """Write preprocessing, latent, layouts and action tables into a model's metadata.
 
@@ -674,38 +462,6 @@ def _gate(violations: Sequence[Any]) -> int:
     for violation in violations:
         click.echo(f"over the limit: {violation}", err=True)
     return 1 if violations else 0
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """Show rate and time left on stderr, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("inferences", total=None, rate="")
-
-        def update(done: int, total: int) -> None:
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
-
-        yield update
 
 
 if __name__ == "__main__":

@@ -165,6 +165,9 @@ def test_local_functions_are_inlined(tmp_path):
 def test_a_node_reads_what_its_bodies_capture():
     conditional = next(n for n in models.if_body().graph.node if n.op_type == "If")
     assert set(conditional.input) < set(reads(conditional))
+    # A body may also hand on what it captures as it is.
+    body = helper.make_graph([], "b", [], [onnx.ValueInfoProto(name="outer")])
+    assert reads(helper.make_node("If", ["c"], ["y"], then_branch=body)) == ["c", "outer"]
 
 
 def test_metadata_that_are_no_json_are_named(tmp_path):

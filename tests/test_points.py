@@ -96,6 +96,16 @@ def test_edges_that_carry_only_shapes_bypass_nothing(listed):
     assert with_role(listed(source), "channel") == models.known(source)["hidden"]
 
 
+def test_a_tensor_that_only_lends_its_dtype_bypasses_nothing(listed):
+    nodes = [
+        node("Relu", "x", "map"),
+        node("CastLike", "one x", "unit"),
+        node("Softmax", "map", "next"),
+        node("Add", "next unit", "y"),
+    ]
+    assert points(listed(model_of(nodes, [weights("one", 1.0)]))) == ["map", "y"]
+
+
 def test_an_activation_in_several_nodes_replaces_what_it_is_computed_from(listed):
     found = listed(
         model_of(
@@ -134,15 +144,23 @@ def test_points_whose_axis_0_is_not_the_batch_are_not_offered(listed):
         assert points(listed(model_of(rows, constants, shape))) == ["map", "y"]
 
 
-def test_a_batch_moved_from_axis_0_is_noticed_where_both_lengths_are_1(listed):
+@pytest.mark.parametrize("batch", ["N", 1])
+def test_a_batch_moved_from_axis_0_is_noticed_where_both_lengths_are_1(listed, batch):
     nodes = [
         node("Flatten", "x", "flat"),
         node("Unsqueeze", "flat front", "moved"),
         node("Relu", "moved", "act"),
         node("Squeeze", "act front", "y"),
     ]
-    found = listed(model_of(nodes, [integers("front", [0])], (1, 3, 8, 8)))
+    found = listed(model_of(nodes, [integers("front", [0])], (batch, 3, 8, 8)))
     assert points(found) == ["flat", "y"]
+
+
+def test_rows_stay_rows_where_a_reshape_drops_an_axis_of_length_1(listed):
+    nodes = [node("GlobalAveragePool", "x", "a"), node("Reshape", "a one", "b")]
+    nodes += [node("Reshape", "b two", "c"), node("Softmax", "c", "y")]
+    constants = [integers("one", [1, 1, 3]), integers("two", [1, 3])]
+    assert points(listed(model_of(nodes, constants, (1, 3, 8, 8)))) == ["a", "b", "c", "y"]
 
 
 def test_a_declared_batch_of_ten_is_a_batch(listed):
@@ -285,6 +303,17 @@ def test_the_output_is_the_latent_of_a_feature_extractor(listed):
     assert with_role(found, "latent") == with_role(found, "output") == ["features"]
 
 
+def test_a_dense_layer_that_a_shortcut_goes_round_is_no_classifier(listed):
+    nodes = [
+        node("Conv", "x w", "map"),
+        node("ReduceMean", "map", "features", axes=[2, 3], keepdims=0),
+        node("Gemm", "features square", "branch"),
+        node("Add", "features branch", "embedding"),
+    ]
+    constants = [weights("w", np.ones((4, 3, 3, 3))), weights("square", np.ones((4, 4)))]
+    assert latent_of(listed(model_of(nodes, constants))) == "embedding"
+
+
 def test_a_product_of_data_with_data_is_no_classifier(listed):
     nodes = [node("MatMul", "x x", "square"), node("GlobalAveragePool", "square", "features")]
     assert latent_of(listed(model_of(nodes))) == "features"
@@ -404,6 +433,25 @@ def test_arithmetic_on_shapes_is_carried_out(listed):
     source = model_of(nodes, constants, ("N", 3, "H", "W"))
     found = {t.name: t.shape for t in listed(source, input_shape=(1, 3, 5, 6))}
     assert found["tokens"] == (None, 30, 3)
+
+
+def test_shapes_are_inferred_through_constants_that_old_files_list_as_inputs(listed):
+    source = models.static_batch(0, (8, 8))
+    source.graph.input.append(helper.make_tensor_value_info("flat_shape", TensorProto.INT64, [2]))
+    assert {t.name: t.shape for t in listed(source)}["latent"] == (1, 6)
+
+
+def test_a_length_that_only_the_file_knows_is_taken_from_it(listed):
+    nodes = [
+        node("NonZero", "mask", "nonzero"),
+        node("Squeeze", "nonzero zero", "picked"),
+        node("Gather", "x picked", "some", axis=2),
+    ]
+    mask = np.arange(2000) < 5  # too long to be carried out beforehand
+    source = model_of(nodes, [integers("zero", [0]), weights("mask", mask)])
+    assert {t.name: t.shape for t in listed(source)}["some"] == (None, 3, None, 8)
+    source.graph.value_info.append(helper.make_tensor_value_info("some", FLOAT, ["N", 3, 5, 8]))
+    assert {t.name: t.shape for t in listed(source)}["some"] == (None, 3, 5, 8)
 
 
 def test_inference_that_stops_takes_what_the_file_declares(listed, monkeypatch):

@@ -214,6 +214,15 @@ def test_a_declared_batch_of_ten_is_freed_too(read):
         np.testing.assert_array_equal(got, x.reshape(5, 48))
 
 
+def test_an_expansion_to_a_declared_batch_follows_the_rows(read):
+    nodes = [node("GlobalAveragePool", "x", "pooled"), node("Expand", "pooled target", "y")]
+    model = read(fixed(nodes, [integers("target", [10, 3, 2, 2])], (10, 3, 4, 4)))
+    x = images((3, 4, 4))
+    (got,) = in_batches(expose(free_batch(model, "x"), ["y"]), "x", x, 2)
+    expected = np.broadcast_to(x.mean((2, 3), keepdims=True), (5, 3, 2, 2))
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
 def test_a_batch_that_is_not_in_front_is_followed(read):
     # (L, N, E) attention: heads are split off behind the batch, then rows flattened before it.
     nodes = [
@@ -242,13 +251,14 @@ def test_a_batch_that_is_not_in_front_is_followed(read):
     assert_rows_stay(model, ["q", "attention", "y"], images((6, 4, 4)))
 
 
-def test_where_shapes_are_unknown_the_stated_one_is_relaxed(read):
+@pytest.mark.parametrize("allowzero", [0, 1])
+def test_where_shapes_are_unknown_the_stated_one_is_relaxed(read, allowzero):
     # Behind NonZero nothing can be inferred; a stated [1, -1] still can be read.
     nodes = [
         node("NonZero", "mask", "nonzero"),
         node("Squeeze", "nonzero zero", "picked"),
         node("Gather", "x picked", "some", axis=2),
-        node("Reshape", "some flat", "y"),
+        node("Reshape", "some flat", "y", allowzero=allowzero),
     ]
     mask = np.arange(2000) < 2  # too long to be carried out beforehand
     constants = [integers("flat", [1, -1]), integers("zero", [0]), weights("mask", mask)]
