@@ -153,8 +153,8 @@ def measure(
             made = _measure_cache(context, model, progress, options)
         else:
             made = _measure_model(model, progress, options)
-    _notes(made)
     violations = over_limits(made, fail_above)
+    _notes(made)
     if out:
         write_json(made, out)
     if junit:

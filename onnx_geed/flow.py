@@ -245,6 +245,8 @@ def find_latent(flow: Flow, points: Sequence[str], types: Types) -> str | None:
         if heads and flow.passes_all(candidates[-1], heads):
             return _vector_or_map(_before_batch_norm(candidates, flow), types)
         candidates.pop()
+        if not candidates:  # data go round every affine node, as round those of a residual block
+            return _vector_or_map(flow.output, types)
     # All of the model is a classifier: what it reads is the input itself.
     return None
 

@@ -251,6 +251,19 @@ def test_a_batch_that_is_not_in_front_is_followed(read):
     assert_rows_stay(model, ["q", "attention", "y"], images((6, 4, 4)))
 
 
+def test_picking_from_in_front_of_the_batch_moves_it(read):
+    nodes = [
+        node("Reshape", "x columns", "c"),
+        node("Transpose", "c", "t", perm=[1, 2, 0]),  # (3, 16, N)
+        helper.make_node("Constant", [], ["second"], value=integers("", 1)),
+        node("Gather", "t second", "one", axis=0),  # (16, N)
+        node("Reshape", "one same", "same_again"),
+        node("Transpose", "same_again", "y", perm=[1, 0]),
+    ]
+    constants = [integers("columns", [1, 3, 16]), integers("same", [16, 1])]
+    assert_rows_stay(read(fixed(nodes, constants)), ["y"], images((3, 4, 4)))
+
+
 @pytest.mark.parametrize("allowzero", [0, 1])
 def test_where_shapes_are_unknown_the_stated_one_is_relaxed(read, allowzero):
     # Behind NonZero nothing can be inferred; a stated [1, -1] still can be read.
