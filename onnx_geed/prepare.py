@@ -212,11 +212,13 @@ def _tensors(
     model: Model, acted: Input, output: str, source: Source, options: Options
 ) -> tuple[Tensor, ...]:
     shape = source.rows([0], orbits=False).shape
-    listed = tensors(model, acted.name, output, input_shape=shape)
+    stated = {acted.name: source.layout} if source.layout in ("NCHW", "NHWC") else {}
+    listed = tensors(model, acted.name, output, input_shape=shape, layouts=stated)
     latent = resolve(listed, options.latent)[0].name if options.latent else None
     layouts = {t.name: text for key, text in options.layout.items() for t in resolve(listed, key)}
     if not latent and not layouts:
         return listed
+    layouts = stated | layouts
     return tensors(model, acted.name, output, input_shape=shape, latent=latent, layouts=layouts)
 
 

@@ -47,20 +47,29 @@ def try_out(
         If the model fails, is random, or a tensor's axis 0 is not the batch.
     """
     rows, feeds = _trial_rows(source)
-    fixed = isinstance(acted.shape[0], int)
-    graph, notes, reason = model, [], ""
-    if fixed:
-        graph = free_batch(model, acted.name)
-    try:
-        session = open_exposed(graph, acted.name, names, options.provider)
-        reason = probe_batch(session, rows, options.batch_size or _TRIAL_BATCH, feeds)
-    except GeedError as error:
-        if not fixed:
-            raise
-        reason = str(error)
-    if reason and fixed:
-        graph = model
-        session = open_exposed(graph, acted.name, names, options.provider)
+    batch = options.batch_size or _TRIAL_BATCH
+
+    def attempt(candidate: Model) -> tuple[Session | None, str]:
+        try:
+            opened = open_exposed(candidate, acted.name, names, options.provider)
+            return opened, probe_batch(opened, rows, batch, feeds)
+        except GeedError as error:
+            return None, str(error)
+
+    graph, session, reason = model, None, "the batch is fixed"
+    if not isinstance(acted.shape[0], int):
+        session, reason = attempt(model)
+    if reason:
+        # Even a batch that is declared free may be pinned further on.
+        freed = free_batch(model, acted.name, input_shape=rows[:1].shape)
+        opened, still = attempt(freed)
+        if opened is not None and not still:
+            graph, session, reason = freed, opened, ""
+        elif session is None:
+            reason = still
+    if session is None:
+        session = open_exposed(model, acted.name, names, options.provider)
+    notes = []
     if reason:
         # Alone, a row depends on nothing else; what still differs then is randomness.
         alone = [session.run(rows[:1], feeds(1)) for _ in range(2)]
