@@ -36,7 +36,7 @@ from onnx_geed.plan import (
 )
 from onnx_geed.points import Tensor, resolve, tensors
 from onnx_geed.preprocess import parse_preprocess, preprocess_from_json
-from onnx_geed.session import Session, cores
+from onnx_geed.session import Session, cores, runtime_conflict
 from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
 from onnx_geed.trial import Trial, open_exposed, output_kinds, try_out
@@ -140,6 +140,10 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
     names = list(dict.fromkeys([tensor.name for tensor in chosen] + [output]))
     trial = try_out(read, acted, names, source, options)
     notes += trial.notes
+    if options.provider == "auto":
+        notes.append(f"--provider auto took {trial.session.provider}")
+    if conflict := runtime_conflict():
+        notes.append(conflict)
     kinds, said = output_kinds(read, output, listed, trial.rows, options)
     notes += said
     tables, said = _tables(read, listed, acting, options)
