@@ -329,17 +329,22 @@ def _stored(plan: Plan, manifest: Manifest, named: dict[str, NDArray[np.float32]
             continue
         if entry.content == "points":
             y = to_points(y, layer.layout, axes=2)[0]
-        elif entry.dtype == "float16":
-            with np.errstate(over="ignore"):
-                y = y.astype(np.float16)
-            if not np.isfinite(y).all():
-                raise GeedError(
-                    f"tensor {entry.tensor!r} exceeds float16's range of 65504: store float32"
-                )
+        y = _rounded(y, entry)
         arrays.append(y)
         if (latents := _points(y[:, 0], layer)) is not None:
             points[i] = latents
     return arrays, points
+
+
+def _rounded(y: NDArray[Any], entry: Entry) -> NDArray[Any]:
+    """Activations as they are stored."""
+    if entry.dtype != "float16":
+        return y
+    with np.errstate(over="ignore"):
+        half = y.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise GeedError(f"tensor {entry.tensor!r} exceeds float16's range of 65504: store float32")
+    return half
 
 
 def _points(identity: NDArray[Any], layer: Layer) -> NDArray[np.float32] | None:
@@ -353,15 +358,18 @@ def _points(identity: NDArray[Any], layer: Layer) -> NDArray[np.float32] | None:
 def _extra_points(prepared: Prepared, manifest: Manifest) -> dict[int, NDArray[np.float32]]:
     """Identity latents of the samples that M needs beyond D."""
     session = prepared.open(prepared.passes[0])
+    first = manifest.count
     parts: dict[int, list[NDArray[np.float32]]] = {}
     for arrays in identities(
         prepared.source, session, manifest.count, batch=prepared.batch, workers=prepared.workers
     ):
         named = dict(zip(session.outputs, arrays, strict=True))
+        _check_finite(prepared, {name: a[:, None] for name, a in named.items()}, first)
+        first += len(arrays[0])
         for i, entry in enumerate(manifest.entries):
             if entry.content == "sums":
                 continue
-            y = named[entry.tensor].astype(np.dtype(entry.dtype))
+            y = _rounded(named[entry.tensor], entry)
             if (rows := _points(y, prepared.plan.layers[entry.tensor])) is not None:
                 parts.setdefault(i, []).append(rows)
     return {i: np.concatenate(rows) for i, rows in parts.items()}

@@ -152,7 +152,7 @@ def measure(
         if offline:
             made = _measure_cache(context, model, progress, options)
         else:
-            made = _measure_model(model, progress, options)
+            made = _measure_model(model, progress, fail_above, options)
     violations = over_limits(made, fail_above)
     _notes(made)
     if out:
@@ -165,14 +165,24 @@ def measure(
     sys.exit(_gate(violations))
 
 
-def _measure_model(model: Path, progress: Any, options: dict[str, Any]) -> dict[str, Any]:
+def _measure_model(
+    model: Path, progress: Any, limits: Sequence[str], options: dict[str, Any]
+) -> dict[str, Any]:
     from onnx_geed import pipeline
 
     data, group, cache = options.pop("data"), options.pop("group"), options.pop("cache")
     mode, dtype = options.pop("mode"), options.pop("dtype")
     if cache is None:
+        if mode != "raw" or dtype != "float32":
+            raise click.UsageError("--cache-mode and --cache-dtype go with --cache ACTS.geed.")
         return pipeline.measure(
-            model, data, group, progress=progress, command=_command(), **options
+            model,
+            data,
+            group,
+            progress=progress,
+            command=_command(),
+            limits=limits,
+            **options,
         )
     from onnx_geed.caching import write_cache
     from onnx_geed.offline import measure_cache

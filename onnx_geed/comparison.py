@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ __all__ = [
     "check_limits",
     "compare",
     "compare_table",
+    "limited",
     "over_limits",
 ]
 
@@ -286,6 +288,45 @@ def check_limits(limits: Sequence[str]) -> list[tuple[str, str | None, float]]:
     return parsed
 
 
+def limited(
+    measured: Sequence[Mapping[str, Any]], measure: str, layer: str | None
+) -> list[Mapping[str, Any]]:
+    """Return the records that a limit is for.
+
+    Parameters
+    ----------
+    measured : sequence of mapping
+        Entries with ``measure`` and ``layer``.
+    measure : str
+        The limit's measure.
+    layer : str or None
+        Its layer, a name or glob.
+
+    Returns
+    -------
+    list of mapping
+
+    Raises
+    ------
+    GeedError
+        If there are none.
+    """
+    chosen = [
+        m
+        for m in measured
+        if m["measure"] == measure
+        and (layer is None or m["layer"] == layer or fnmatch.fnmatchcase(m["layer"], layer))
+    ]
+    if not chosen:
+        wanted = f"{measure}@{layer}" if layer else measure
+        there = [f"{m['measure']}@{m['layer']}" for m in measured]
+        raise GeedError(
+            f"--fail-above {wanted}: this is not measured; measured are {', '.join(there[:5])}."
+            f"{nearest(wanted, there)}"
+        )
+    return chosen
+
+
 def over_limits(made: Mapping[str, Any], limits: Sequence[str]) -> list[str]:
     """Say which limits a result exceeds.
 
@@ -307,24 +348,9 @@ def over_limits(made: Mapping[str, Any], limits: Sequence[str]) -> list[str]:
     GeedError
         If a limit is for something that was not measured.
     """
-    import fnmatch
-
     violations = []
     for measure, layer, limit in check_limits(limits):
-        records = [m for m in made["measurements"] if m["measure"] == measure]
-        chosen = [
-            m
-            for m in records
-            if layer is None or m["layer"] == layer or fnmatch.fnmatchcase(m["layer"], layer)
-        ]
-        if not chosen:
-            wanted = f"{measure}@{layer}" if layer else measure
-            there = [f"{m['measure']}@{m['layer']}" for m in made["measurements"]]
-            raise GeedError(
-                f"--fail-above {wanted}={limit:g}: this was not measured; measured were "
-                f"{', '.join(there[:5])}.{nearest(wanted, there)}"
-            )
-        for m in chosen:
+        for m in limited(made["measurements"], measure, layer):
             value, name = ranking_value(m)
             if value > limit:
                 of = " (unnormalised)" if name == "unnormalised" else ""

@@ -34,6 +34,9 @@ F64 = NDArray[np.float64]
 Support = Literal["full", "disk"]
 OutputKind = Literal["logits", "probabilities"]
 
+# By so much a probability may leave [0, 1] in half precision.
+_ROUNDING = 1e-2
+
 #: Names of the measures, in the order of the report.
 MEASURES = ("channel-cos", "latent-l2", "latent-cos", "softmax-kl", "output-l2")
 
@@ -234,9 +237,19 @@ def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
     ndarray of float64, shape (..., max(n, 2))
         Natural logarithms; −inf where a probability is zero. The two-class case gives
         (log(1 − p), log p).
+
+    Raises
+    ------
+    ProbabilityError
+        If a probability is outside [0, 1].
     """
     values = np.asarray(y, dtype=np.float64)
     if kind == "probabilities":
+        if values.min(initial=0.0) < -_ROUNDING or values.max(initial=0.0) > 1 + _ROUNDING:
+            raise ProbabilityError(
+                f"values of {values.min():.4g} to {values.max():.4g} are no probabilities; "
+                "--output-kind logits or embedding says what they are"
+            )
         if values.shape[-1] == 1:
             values = np.concatenate([1.0 - values, values], axis=-1)
         with np.errstate(divide="ignore"):

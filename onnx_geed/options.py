@@ -95,8 +95,9 @@ class Options:
     def __post_init__(self) -> None:
         if self.samples < 1:
             raise GeedError(f"--samples {self.samples}: measure at least one sample")
-        if self.norm_samples < 0 or self.seed < 0:
-            raise GeedError("--norm-samples and --seed must not be negative")
+        for name, value in (("norm-samples", self.norm_samples), ("seed", self.seed)):
+            if value < 0:
+                raise GeedError(f"--{name} {value}: must not be negative")
         if self.batch_size is not None and self.batch_size < 1:
             raise GeedError(f"--batch-size {self.batch_size}: a batch has at least one row")
         for layout in self.layout.values():

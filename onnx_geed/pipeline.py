@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.comparison import check_limits, limited
 from onnx_geed.graph import Model
 from onnx_geed.groups import Group
 from onnx_geed.options import Options
@@ -40,6 +41,7 @@ def measure(
     *,
     progress: Progress | None = None,
     command: str | None = None,
+    limits: Sequence[str] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Measure the G-empirical equivariance deviation of an ONNX model.
@@ -57,6 +59,9 @@ def measure(
         Told how far the run is.
     command : str, optional
         What the result file says was run.
+    limits : sequence of str
+        Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
+        name nothing that is measured are refused before the run.
     **options
         Fields of :class:`onnx_geed.Options`.
 
@@ -82,6 +87,10 @@ def measure(
     """
     started = time.perf_counter()
     prepared = prepare(model, data, group, Options(**options))
+    for name, layer, _ in check_limits(limits):
+        limited(
+            [{"measure": m.name, "layer": m.layer} for m in prepared.plan.measures], name, layer
+        )
     tally = Tally(prepared.plan)
     inferences = _run(prepared, tally, progress)
     chosen = prepared.options

@@ -262,7 +262,8 @@ def probe_batch(
             expected = np.concatenate([alone[i][k] for i in pick])
             change = _relative_change(array, expected)
             if change > 1e-3:
-                return f"{name!r} changes by {change:.1e} of its spread with the batch it is in"
+                much = f"{change:.1e} of" if change < 10 else "far more than"
+                return f"{name!r} changes by {much} its spread with the batch it is in"
     return ""
 
 

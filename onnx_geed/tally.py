@@ -252,6 +252,8 @@ class Tally:
                 f"({inverse.mean():.4g} against {deviations[: len(inverse)].mean():.4g} on "
                 f"{len(inverse)} samples): are its rows for g and its inverse swapped?"
             )
+        if zeros.mean() == 1:
+            warnings.append("every vector that was compared is zero: the value says nothing")
         layout, notes = _described(measure, layer.layout, layer.shape)
         record = measurement(
             measure=measure.name,

@@ -40,6 +40,10 @@ class OneLine(click.Group):
         except _TerminatedError:
             click.echo("onnx-geed: terminated", err=True)
             sys.exit(143)
+        except BrokenPipeError:
+            raise  # click ends quietly when the reader has gone
+        except OSError as error:
+            _fail(f"{error.strerror or error}" + (f": {error.filename}" if error.filename else ""))
         except MemoryError:
             _fail("out of memory: take a smaller --batch-size or --memory, or fewer layers")
         sys.exit(status if isinstance(status, int) else 0)

@@ -140,6 +140,8 @@ def output_kinds(
             notes.append(
                 f"output {name!r} is taken to be {kinds[name]}; --output-kind says otherwise"
             )
+        elif declared == "probabilities" and points.shape[-1] == 1:
+            kinds[name] = declared  # one Sigmoid; that it stays in [0, 1] is checked on every row
         elif declared == "probabilities" and kinds[name] != "probabilities":
             if options.output_kind:
                 raise GeedError(
@@ -163,6 +165,4 @@ def output_kinds(
 
 def _looks_like_probabilities(points: NDArray[np.float32]) -> bool:
     inside = bool(((points >= 0) & (points <= 1)).all())
-    if points.shape[-1] == 1:
-        return inside
     return inside and bool(np.allclose(points.sum(axis=-1, dtype=np.float64), 1, atol=1e-3))

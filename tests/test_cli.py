@@ -112,7 +112,7 @@ BAD = {
     "a limit that is none": ("ok.onnx --data x.npy --group C4 --fail-above latent-l2=x", "LIMIT"),
     "a limit on what is not measured": (
         "ok.onnx --data x.npy --group C4 --measure latent-l2 --fail-above softmax-kl=1",
-        "not measured",
+        "not measured; measured are latent-l2",
     ),
     "no such table": ("ok.onnx --data x.npy --group C4 --output-action logits=t.npz", "t.npz"),
     "a strange layout": ("ok.onnx --data x.npy --group C4 --layout latent=NTD:2", "NTD:14x14"),

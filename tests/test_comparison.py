@@ -380,7 +380,7 @@ class TestLimits:
             ("=1", "no measure is called"),
             ("softmax-k=1", "Did you mean 'softmax-kl'"),
             ("channel-cos@/b/rel=1", "Did you mean 'channel-cos@/b/relu'"),
-            ("output-l2=1", "was not measured"),
+            ("output-l2=1", "is not measured"),
         ],
     )
     def test_a_limit_that_fits_nothing_is_refused_with_the_nearest_names(self, limit, says):

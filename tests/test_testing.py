@@ -125,7 +125,7 @@ def test_junit_counts_cases_and_failures(lopsided):
     assert len(failures) == 1
     assert "softmax-kl@logits" in failures[0].text
     assert "sample 3" in failures[0].text
-    with pytest.raises(GeedError, match="was not measured"):
+    with pytest.raises(GeedError, match="is not measured"):
         junit_xml(made, ["output-l2=0"])
 
 
