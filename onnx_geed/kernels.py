@@ -33,13 +33,15 @@ _jit: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(
     cache=True, nogil=True, fastmath={"contract"}, error_model="numpy"
 )
 
+# These sums the compiler may split into lanes, once and for all when it compiles; the three of them
+# alike, so that equal maps have equal sums and a cosine of exactly 1.
+_summing: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(
+    cache=True, nogil=True, fastmath={"contract", "reassoc"}, error_model="numpy"
+)
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
-
-# Sums run in this many interleaved lanes, so that the processor adds several pixels at a time
-# without the compiler being allowed to reorder anything.
-_LANES = 8
 
 
 @_jit
@@ -66,33 +68,21 @@ def orbit(x: F32, index: I32, weight: F64, base_of: I32, permutation: I32, out: 
                 out[g, c, p] = source[permutation[g, p]]
 
 
-@_jit
-def _three_sums(a: F32, b: F32, where: I32, out: F64) -> None:
-    """Set ``out`` to Σ a·b', Σ a², Σ b'² with b'[p] = b[where[p]]."""
-    ab = np.zeros(_LANES)
-    aa = np.zeros(_LANES)
-    bb = np.zeros(_LANES)
-    whole = a.shape[0] - a.shape[0] % _LANES
-    for start in range(0, whole, _LANES):
-        for lane in range(_LANES):
-            u = np.float64(a[start + lane])
-            v = np.float64(b[where[start + lane]])
-            ab[lane] += u * v
-            aa[lane] += u * u
-            bb[lane] += v * v
-    for p in range(whole, a.shape[0]):
+@_summing
+def _three_sums(a: F32, b: F32, out: F64) -> None:
+    """Set ``out`` to Σ a·b, Σ a², Σ b²."""
+    ab = 0.0
+    aa = 0.0
+    bb = 0.0
+    for p in range(a.shape[0]):
         u = np.float64(a[p])
-        v = np.float64(b[where[p]])
-        ab[p - whole] += u * v
-        aa[p - whole] += u * u
-        bb[p - whole] += v * v
-    out[0] = 0.0
-    out[1] = 0.0
-    out[2] = 0.0
-    for lane in range(_LANES):
-        out[0] += ab[lane]
-        out[1] += aa[lane]
-        out[2] += bb[lane]
+        v = np.float64(b[p])
+        ab += u * v
+        aa += u * u
+        bb += v * v
+    out[0] = ab
+    out[1] = aa
+    out[2] = bb
 
 
 @_jit
@@ -116,21 +106,26 @@ def channel_sums(
     groups, channels, area = activations.shape
     everywhere = pixels.shape[0] == area
     bases = np.empty((index.shape[0] + 1, area), dtype=np.float32)
-    picked = np.empty(pixels.shape[0], dtype=np.float32)
-    where = np.empty(pixels.shape[0], dtype=np.int32)
+    seen = np.empty(pixels.shape[0], dtype=np.float32)
+    expected = np.empty(pixels.shape[0], dtype=np.float32)
     for s in range(channels):
         bases[0] = reference[s]
         for b in range(index.shape[0]):
             _resample(reference[s], index[b], weight[b], bases[b + 1])
         for g in range(groups):
             c = target[g, s]
+            source = bases[base_of[g]]
+            where = permutation[g]
+            # Gathered first: the sums then run over two rows in memory, several pixels at a time.
             if everywhere:
-                _three_sums(activations[g, c], bases[base_of[g]], permutation[g], out[g, c])
+                for p in range(area):
+                    expected[p] = source[where[p]]
+                _three_sums(activations[g, c], expected, out[g, c])
             else:
                 for k in range(pixels.shape[0]):
-                    picked[k] = activations[g, c, pixels[k]]
-                    where[k] = permutation[g, pixels[k]]
-                _three_sums(picked, bases[base_of[g]], where, out[g, c])
+                    seen[k] = activations[g, c, pixels[k]]
+                    expected[k] = source[where[pixels[k]]]
+                _three_sums(seen, expected, out[g, c])
 
 
 @_jit
