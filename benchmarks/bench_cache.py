@@ -78,20 +78,15 @@ def main(model: str, data: str, group: str, samples: str = "10", preprocess: str
             for label, job in jobs.items():
                 times[label].append(seconds(job))
     middle = {label: statistics.median(t) for label, t in times.items()}
-    print(
-        f"{size / 2**20:.0f} MiB of activations, {samples} orbits of {group}, {os.cpu_count()} cores"
-    )
+    print(f"{size / 2**20:.0f} MiB, {samples} orbits of {group}, {os.cpu_count()} cores")
     for label, t in times.items():
         print(f"{label:<20} {middle[label]:7.2f} s   ({min(t):.2f} to {max(t):.2f})")
-    print(
-        f"cache write / live measure          {middle['cache write'] / middle['live measure']:.2f}"
-    )
-    print(
-        f"plain write / cache write           {middle['plain write + fsync'] / middle['cache write']:.2f}"
-    )
-    print(
-        f"offline measure / plain h5py read   {middle['offline measure'] / middle['plain h5py read']:.2f}"
-    )
+    for above, below in (
+        ("cache write", "live measure"),
+        ("plain write + fsync", "cache write"),
+        ("offline measure", "plain h5py read"),
+    ):
+        print(f"{above} / {below}: {middle[above] / middle[below]:.2f}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,407 @@
+"""From an exported graph to a file: names, metadata, parity with the framework, then the rename.
+
+Every converter ends here. Nothing of onnx_geed is imported: what it reads is in the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+if __package__:
+    from . import _graph
+    from ._options import Problem, missing, note, read_classes, read_preprocess, said
+    from ._samples import random_batches, real_batches
+else:
+    import _graph
+    from _options import Problem, missing, note, read_classes, read_preprocess, said
+    from _samples import random_batches, real_batches
+
+# Protobuf's limit is 2 GiB; beyond it weights lie beside the file.
+_LARGEST = 1_900_000_000
+
+
+class Usage(Problem):
+    """A mistake in an option: another exporter would not help."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A model inside its framework.
+
+    Parameters
+    ----------
+    forward : callable
+        Float32 array with the batch axis in front to the chosen output, an array.
+    shape : tuple of int
+        Of one sample.
+    exports : sequence of (name, callable)
+        Ways to make a ModelProto of it, the preferred one first.
+    layout : str
+        ``NCHW``, ``NHWC``, or empty.
+    watch : callable, optional
+        Array to fingerprints of what every module puts out, by module path; ``PATH:in`` is what it
+        reads.
+    preprocess, classes, kind, latent
+        What the framework knows of itself; the user's options override it.
+    actions : dict of str to dict
+        Action tables by module path.
+    hidden_layout : str
+        Layout of hidden tensors of rank 4 that modules put out, where it is not ``NCHW``.
+    """
+
+    forward: Callable[[Any], Any]
+    shape: tuple[int, ...]
+    exports: Sequence[tuple[str, Callable[[], Any]]]
+    layout: str = ""
+    watch: Callable[[Any], dict[str, _graph.Print | None]] | None = None
+    preprocess: dict[str, Any] | None = None
+    classes: list[str] | None = None
+    kind: str | None = None
+    latent: str | None = None
+    actions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    hidden_layout: str = ""
+
+
+def finish(source: Source, given: Any) -> None:
+    """Export, annotate, check against the framework, and only then put the file in its place."""
+    with missing("onnx, onnxruntime or numpy", "pip install numpy onnx onnxruntime"):
+        import numpy  # noqa: F401, ICN001
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+
+    preprocess = read_preprocess(given.preprocess)
+    preprocess = source.preprocess if preprocess is None else preprocess
+    classes = read_classes(given.classes) or source.classes
+    batches = random_batches(source.shape, source.layout, preprocess, given.seed)
+    random = len(batches)
+    if given.data:
+        batches += real_batches(given.data, source.shape, source.layout, preprocess)
+    expected = [_expected(source, batch) for batch in batches]
+    if classes is not None and expected[0].shape[1:2] != (len(classes),):
+        raise Problem(
+            f"--classes: {len(classes)} names, the output is {expected[0].shape[1:]} a sample"
+        )
+    prints = _watched(source, batches[0])
+    failures: list[str] = []
+    out = Path(given.out)
+    for name, export in source.exports:
+        last = name == source.exports[-1][0]
+        # Beside the file, so that the rename cannot fail halfway between two disks.
+        try:
+            work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        except OSError as error:
+            raise Problem(f"-o {out}: cannot be written ({error.strerror})") from None
+        try:
+            try:
+                proto = export()
+            except Problem:
+                raise
+            except Exception as error:
+                raise Problem(f"{name}: {said(error)}") from None
+            lines = _named(
+                proto, source, given, preprocess, classes, batches[0], expected[0], prints
+            )
+            _save(proto, work, out.name)
+            worst = _compare(work / out.name, batches, expected, given.tolerance, name)
+            for file in sorted(work.iterdir(), key=lambda p: p.name == out.name):
+                os.replace(file, out.parent / file.name)
+        except Usage:
+            raise
+        except Problem as problem:
+            failures.append(str(problem))
+            if last:
+                raise Problem(f"cannot be exported: {'; '.join(failures)}") from None
+            note(f"{problem}; falling back")
+            continue
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        print(f"wrote {out} ({name})")
+        for line in lines:
+            print(f"  {line}")
+        kinds = "random and real" if len(batches) > random else "random"
+        sizes = " and ".join(str(len(b)) for b in batches[:2])
+        print(
+            f"  parity with ONNX Runtime, {kinds} batches of {sizes}: worst difference "
+            f"{worst:.1e} of the largest value"
+        )
+        return
+
+
+def _expected(source: Source, batch: Any) -> Any:
+    import numpy as np
+
+    try:
+        value = np.asarray(source.forward(batch))
+    except Problem:
+        raise
+    except Exception as error:
+        raise Problem(
+            f"the model does not take a batch of shape {batch.shape}: {said(error)}; "
+            "--input-shape gives that of one sample"
+        ) from None
+    if value.shape[:1] != batch.shape[:1]:
+        raise Problem(
+            f"the output has shape {value.shape} for a batch of {len(batch)}; axis 0 must be the batch"
+        )
+    if not np.isfinite(value).all():
+        raise Problem(
+            "the framework itself puts out NaN or infinity; check weights and --preprocess"
+        )
+    return value
+
+
+def _watched(source: Source, batch: Any) -> dict[str, _graph.Print]:
+    if source.watch is None:
+        return {}
+    seen = source.watch(batch)
+    return {path: p for path, p in seen.items() if p is not None and p.shape[:1] == batch.shape[:1]}
+
+
+def _named(
+    proto: Any,
+    source: Source,
+    given: Any,
+    preprocess: dict[str, Any] | None,
+    classes: list[str] | None,
+    batch: Any,
+    expected: Any,
+    prints: dict[str, _graph.Print],
+) -> list[str]:
+    """Name tensors and write metadata, in place; return what to tell the user."""
+    graph = proto.graph
+    input, output = _interface(proto, batch)
+    found = _modules(proto, input, batch, prints)
+    modules = {path: equal[0] for path, equal in found.items()}
+    if source.watch is not None and prints and not modules:
+        note("no module's output was found in the file; layers have tensor names only")
+
+    def tensor(layer: str, option: str) -> str:
+        if layer in modules:
+            return modules[layer]
+        if layer in _graph.names(graph):
+            return layer
+        near = [p for p in modules if layer.split(":")[0].split(".")[-1] in p][:5]
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise Usage(f"{option} {layer}: no module or tensor of the file is called that{hint}")
+
+    asked = given.latent or source.latent
+    if asked:
+        latent = tensor(asked, "--latent")
+    else:
+        latent = _graph.find_latent(graph, input, output)
+    if latent is not None and latent != output:
+        was = latent
+        if _graph.rename(graph, was, "latent"):
+            latent = "latent"
+            found = {p: [latent if t == was else t for t in e] for p, e in found.items()}
+            modules = {path: equal[0] for path, equal in found.items()}
+    metadata = {
+        "onnx_geed.input": input,
+        "onnx_geed.output": output,
+        "onnx_geed.input_layout": source.layout,
+        "onnx_geed.latent": latent or "",
+        "onnx_geed.output_kind": given.output_kind or source.kind or _kind(graph, output) or "",
+    }
+    if metadata["onnx_geed.output_kind"] == "probabilities":
+        _check_probabilities(expected)
+    if preprocess is not None:
+        metadata["onnx_geed.preprocess"] = json.dumps(preprocess, sort_keys=True)
+    if classes:
+        metadata["onnx_geed.classes"] = json.dumps(classes)
+    kept = {p: t for p, t in modules.items() if not p.endswith(":in")}
+    if kept:
+        metadata["onnx_geed.modules"] = json.dumps(kept)
+    if source.hidden_layout:
+        for path in kept:
+            if len(prints[path].shape) == 4:
+                # Copies too: an exporter may write Slices and Identities that change nothing.
+                metadata |= {f"onnx_geed.layout.{t}": source.hidden_layout for t in found[path]}
+    for text in given.layout:
+        layer, _, layout = text.partition("=")
+        if not re.fullmatch(r"NCHW|NHWC|NTD:\d+x\d+(\+\d+)?", layout):
+            raise Usage(f"--layout {text}: write LAYER=NCHW, LAYER=NHWC or LAYER=NTD:14x14+1")
+        metadata[f"onnx_geed.layout.{tensor(layer, '--layout')}"] = layout
+    tables = 0
+    for path, table in source.actions.items():
+        if path in modules:
+            tables += 1
+            metadata |= {f"onnx_geed.action.{t}": json.dumps(table) for t in found[path]}
+    written = {p.key: p.value for p in proto.metadata_props} | {
+        k: v for k, v in metadata.items() if v
+    }
+    del proto.metadata_props[:]
+    for key in sorted(written):
+        proto.metadata_props.add(key=key, value=written[key])
+    total = len([p for p in prints if not p.endswith(":in")])
+    kind = metadata["onnx_geed.output_kind"] or "not told: decided on data, --output-kind states it"
+    lines = [
+        f"input {input}: {('batch', *batch.shape[1:])}{' ' + source.layout if source.layout else ''}",
+        f"output {output}: {('batch', *expected.shape[1:])}, {kind}",
+        f"latent: {latent or 'not found; --latent LAYER names it'}",
+    ]
+    if total:
+        lines.append(f"module paths: {len(kept)} of {total} found in the file by their values")
+    if source.actions:
+        lines.append(f"action tables: {tables} of {len(source.actions)}")
+    if preprocess is not None:
+        lines.append(f"preprocess: {json.dumps(preprocess, sort_keys=True)}")
+    return [line.replace("'batch'", "batch") for line in lines]
+
+
+def _interface(proto: Any, batch: Any) -> tuple[str, str]:
+    """Bring the input and the output to their names, and the batch axis to its own."""
+    import onnx
+
+    graph = proto.graph
+    stored = {i.name for i in graph.initializer}
+    inputs = [i for i in graph.input if i.name not in stored]
+    if len(inputs) != 1:
+        raise Problem(f"the graph has {len(inputs)} inputs ({', '.join(i.name for i in inputs)})")
+    if len(graph.output) != 1:
+        raise Problem(f"the graph has {len(graph.output)} outputs; choose one with --take")
+    for info, name in ((inputs[0], "input"), (graph.output[0], "output")):
+        kind = info.type.tensor_type
+        if kind.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.UNDEFINED):
+            dtype = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+            raise Problem(f"the graph's {name} is {dtype}, not float32")
+        _graph.rename(graph, info.name, name)
+    dims = inputs[0].type.tensor_type.shape.dim
+    if len(dims) != batch.ndim or dims[0].HasField("dim_value"):
+        lengths = [d.dim_value or d.dim_param or "?" for d in dims]
+        raise Problem(f"the batch axis of the exported input {lengths} is not free")
+    dims[0].dim_param = "batch"
+    for dim, length in zip(dims[1:], batch.shape[1:], strict=True):
+        dim.dim_value = length
+    shape = graph.output[0].type.tensor_type.shape
+    if shape.dim and not shape.dim[0].HasField("dim_value"):
+        shape.dim[0].dim_param = "batch"
+    # Paths of this machine, and whatever else would differ on the next one.
+    for holder in (
+        proto,
+        graph,
+        *graph.input,
+        *graph.output,
+        *graph.value_info,
+        *graph.initializer,
+    ):
+        holder.doc_string = ""
+        if holder is not proto:
+            del holder.metadata_props[:]
+    for node in _graph.every_node(graph):
+        node.doc_string = ""
+        kept = [(p.key, p.value) for p in node.metadata_props if p.key.endswith("name_scopes")]
+        del node.metadata_props[:]
+        for key, value in kept:
+            node.metadata_props.add(key=key, value=value)
+    return inputs[0].name, graph.output[0].name
+
+
+def _modules(
+    proto: Any, input: str, batch: Any, prints: dict[str, _graph.Print]
+) -> dict[str, list[str]]:
+    import onnx
+
+    if not prints:
+        return {}
+
+    def open_session(tensors: list[str]) -> Any:
+        exposed = onnx.ModelProto()
+        exposed.CopyFrom(proto)
+        known = {o.name for o in proto.graph.output}
+        exposed.graph.output.extend(onnx.ValueInfoProto(name=t) for t in tensors if t not in known)
+        return _session(exposed)
+
+    if proto.ByteSize() > _LARGEST:
+        note("module paths are not looked for in a model over 2 GB")
+        return {}
+    return _graph.match(open_session, proto.graph, {input: batch}, prints)
+
+
+def _kind(graph: Any, output: str) -> str | None:
+    made = {name: node for node in graph.node for name in node.output}
+    node = made.get(output)
+    while node is not None and node.op_type in (
+        "Identity",
+        "Cast",
+        "Reshape",
+        "Flatten",
+        "Squeeze",
+    ):
+        node = made.get(node.input[0])
+    ends = {"Softmax": "probabilities", "Sigmoid": "probabilities", "LogSoftmax": "logits"}
+    return ends.get(node.op_type) if node is not None else None
+
+
+def _check_probabilities(expected: Any) -> None:
+    import numpy as np
+
+    within = (expected >= 0).all() and (expected <= 1).all()
+    one = expected.ndim == 2 and expected.shape[1] > 1
+    if not within or (one and np.abs(expected.sum(1) - 1).max() > 1e-3):
+        note("the output is said to be probabilities, but its rows do not sum to 1")
+
+
+def _save(proto: Any, folder: Path, name: str) -> None:
+    import onnx
+
+    try:
+        if proto.ByteSize() > _LARGEST:
+            onnx.save_model(
+                proto, folder / name, save_as_external_data=True, location=f"{name}.data"
+            )
+        else:
+            (folder / name).write_bytes(proto.SerializeToString(deterministic=True))
+    except OSError as error:
+        raise Problem(f"-o {name}: cannot be written ({error.strerror or error})") from None
+
+
+def _session(model: Any) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "0"))
+    options.log_severity_level = 3
+    content = str(model) if isinstance(model, Path) else model.SerializeToString()
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def _compare(
+    path: Path, batches: Sequence[Any], expected: Sequence[Any], tolerance: float, exporter: str
+) -> float:
+    import numpy as np
+
+    try:
+        session = _session(path)
+        (input,) = session.get_inputs()
+        found = [session.run(None, {input.name: batch})[0] for batch in batches]
+    except Exception as error:
+        raise Problem(f"{exporter}: ONNX Runtime does not run the graph ({said(error)})") from None
+    worst = 0.0
+    for a, b in zip(found, expected, strict=True):
+        if np.shape(a) != b.shape:
+            raise Problem(
+                f"{exporter}: ONNX Runtime puts out {np.shape(a)}, the framework {b.shape}"
+            )
+        largest = float(np.abs(b).max(initial=0.0)) or 1.0
+        difference = float(np.abs(np.asarray(a, np.float64) - b).max(initial=0.0)) / largest
+        # Written so that NaN is a disagreement too.
+        if not difference <= tolerance:
+            raise Problem(
+                f"{exporter}: ONNX Runtime differs from the framework by {difference:.1e} of the "
+                f"largest value, over --tolerance {tolerance:g}"
+            )
+        worst = max(worst, difference)
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit("this is part of the converters: run from_torch.py, from_keras.py, ...")

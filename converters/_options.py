@@ -1,0 +1,227 @@
+"""What every converter takes from the command line, and how it says that something is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+class Problem(Exception):
+    """A person's mistake, or a model that cannot be converted: one line, exit status 2."""
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "imagenet": {
+        "resize": 256,
+        "crop": 224,
+        "channels": "RGB",
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    },
+    "minus1to1": {"mean": [0.5], "std": [0.5]},
+    "unit": {},
+    "bytes": {"scale": 255.0},
+    "caffe": {
+        "resize": 256,
+        "crop": 224,
+        "channels": "BGR",
+        "scale": 255.0,
+        "mean": [103.939, 116.779, 123.68],
+    },
+}
+_KEYS = ("resize", "crop", "channels", "scale", "mean", "std", "interpolation")
+_WORDS = {"channels": ("RGB", "BGR", "grey"), "interpolation": ("bilinear", "bicubic", "nearest")}
+KINDS = ("logits", "probabilities", "embedding")
+
+
+def parser(doc: str, model: str) -> argparse.ArgumentParser:
+    """Return a parser with the options that all converters share."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    made.add_argument("model", metavar="MODEL", help=model)
+    made.add_argument("-o", "--out", metavar="OUT.onnx", required=True, help="the file to write")
+    group = made.add_argument_group("what the file says about the model")
+    group.add_argument(
+        "--preprocess",
+        metavar="PRESET|FILE|KEY=VALUE...",
+        help=f"{', '.join(PRESETS)}; a JSON file; or such as 'imagenet resize=232 crop=224x320'",
+    )
+    group.add_argument("--classes", metavar="FILE", help="class names: a line each, or a JSON list")
+    group.add_argument("--output-kind", choices=KINDS, help="what the output is")
+    group.add_argument(
+        "--latent", metavar="LAYER", help="module path (PATH:in: what the module reads) or tensor"
+    )
+    group.add_argument(
+        "--layout",
+        metavar="LAYER=LAYOUT",
+        action="append",
+        default=[],
+        help="layout of a hidden tensor: NCHW, NHWC, NTD:14x14+1; repeatable",
+    )
+    group = made.add_argument_group("parity check after the export")
+    group.add_argument(
+        "--data", metavar="FILE", help="real samples too: .npy, .npz, or a folder of images"
+    )
+    group.add_argument(
+        "--tolerance",
+        type=_positive,
+        default=1e-4,
+        help="worst difference allowed, as a share of the largest value (default: %(default)s)",
+    )
+    group.add_argument("--seed", type=int, default=0, help="of random weights and inputs")
+    return made
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError("a share between 0 and 1")
+    return value
+
+
+def command(made: argparse.ArgumentParser, convert: Callable[[Any], None]) -> None:
+    """Run a converter as a command: errors for people are one line and exit status 2."""
+    given = made.parse_args()
+    # So that a `kill` cleans up as Ctrl-C does.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.path.insert(0, os.getcwd())  # MODULE:CALLABLE is looked for here, as `python -m` does
+    try:
+        out = Path(given.out)
+        if out.is_dir():
+            raise Problem(f"-o {out}: is a folder; give a file name, such as {out / 'model.onnx'}")
+        if not out.parent.is_dir():
+            raise Problem(f"-o {out}: there is no folder {out.parent}; make it first")
+        convert(given)
+    except Problem as problem:
+        sys.stderr.write(f"error: {problem}\n")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing was written\n")
+        sys.exit(130)
+
+
+def said(error: BaseException, longest: int = 240) -> str:
+    """Return an error of a library as one line."""
+    while error.__cause__ is not None:  # what was wrong, not what it led to
+        error = error.__cause__
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip()]
+    text = f"{type(error).__name__}: {' '.join(lines)}" if lines else type(error).__name__
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def note(text: str) -> None:
+    """Tell the user something on stderr."""
+    sys.stderr.write(f"note: {text}\n")
+
+
+@contextlib.contextmanager
+def missing(package: str, install: str) -> Iterator[None]:
+    """Turn a failed import into a line that says what to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise Problem(
+            f"{error.name or package} is not installed here; {install}, or name the Python "
+            f"that has it: /path/to/python {sys.argv[0]}"
+        ) from None
+    except (ImportError, RuntimeError, OSError) as error:
+        raise Problem(f"{package} cannot be imported ({said(error)})") from None
+
+
+def read_classes(path: str | None) -> list[str] | None:
+    """Read class names from a JSON list or from lines."""
+    if path is None:
+        return None
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Problem(f"--classes {path}: cannot be read as text ({said(error)})") from None
+    if text.lstrip()[:1] in "[{":
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise Problem(f"--classes {path}: not JSON ({error})") from None
+        if not isinstance(content, list) or not all(isinstance(c, (str, int)) for c in content):
+            raise Problem(f"--classes {path}: not a JSON list of names")
+        names = [str(c) for c in content]
+    else:
+        names = [line.strip() for line in text.splitlines() if line.strip()]
+    if not names:
+        raise Problem(f"--classes {path}: holds no names")
+    return names
+
+
+def read_preprocess(text: str | None) -> dict[str, Any] | None:
+    """Read what `onnx-geed measure --preprocess` reads, and return it as the JSON it stores."""
+    if text is None:
+        return None
+    source = f"--preprocess {text!r}"
+    if os.path.isfile(text):
+        try:
+            content = json.loads(Path(text).read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
+            raise Problem(f"{source}: not a JSON file ({said(error)})") from None
+        if not isinstance(content, dict):
+            raise Problem(f"{source}: not a JSON object of {', '.join(_KEYS)}")
+        return checked_preprocess(content, source)
+    words = text.split()
+    made = dict(PRESETS.get(words[0], {})) if words else {}
+    for word in words[1:] if words and words[0] in PRESETS else words or [""]:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise Problem(
+                f"{source}: neither a preset ({', '.join(PRESETS)}) nor a file nor key=value"
+            )
+        try:
+            made[key] = _value(key, value)
+        except ValueError:
+            raise Problem(f"{source}: {key}={value} cannot be read") from None
+    return checked_preprocess(made, source)
+
+
+def _value(key: str, text: str) -> Any:
+    if text.lower() == "none":
+        return None
+    if key in ("resize", "crop"):
+        sizes = [int(part) for part in text.lower().split("x")]
+        return sizes[0] if len(sizes) == 1 else sizes
+    if key in ("mean", "std"):
+        return [float(part) for part in text.split(",")]
+    return float(text) if key == "scale" else text
+
+
+def checked_preprocess(content: dict[str, Any], source: str) -> dict[str, Any]:
+    """Return preprocessing with sorted keys, without defaults, numbers as floats."""
+    found: dict[str, Any] = {}
+    for key in sorted(content):
+        value = content[key]
+        if key not in _KEYS:
+            raise Problem(f"{source}: no key is called {key!r}; there are {', '.join(_KEYS)}")
+        if value is None or (key in ("mean", "std") and value == []):
+            continue
+        several = list(value) if isinstance(value, (list, tuple)) else [value]
+        if key in _WORDS:
+            fits = value in _WORDS[key]
+        elif key in ("resize", "crop"):
+            fits = len(several) <= 2 and all(type(v) is int and v > 0 for v in several)
+        else:
+            fits = all(type(v) in (int, float) and abs(v) < 3e38 for v in several)
+            fits = fits and not (key in ("scale", "std") and 0 in several)
+            value = [float(v) for v in several] if key != "scale" else float(several[0])
+        if not fits:
+            raise Problem(f"{source}: {key}={content[key]!r} cannot be used")
+        found[key] = list(value) if isinstance(value, tuple) else value
+    for key, default in (("scale", 1.0), ("interpolation", "bilinear")):
+        if found.get(key) == default:
+            del found[key]
+    return found

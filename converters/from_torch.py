@@ -1,0 +1,612 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["numpy>=2.0", "onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3", "torch>=2.6"]
+# ///
+"""Turn a PyTorch model into an ONNX file that onnx-geed measures.
+
+from_torch.py nets.py:make_net --checkpoint net.pt --input-shape 3,32,32 -o net.onnx
+from_torch.py torchvision:resnet50 --checkpoint resnet50.pth -o resnet50.onnx
+from_torch.py timm:levit_192 --checkpoint LeViT-192.pth -o levit.onnx
+from_torch.py traced.pt --input-shape 1,28,28 -o traced.onnx
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import io
+import json
+import logging
+import os
+import sys
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+if __package__:
+    from ._finish import Source, finish
+    from ._graph import fingerprint
+    from ._options import Problem, checked_preprocess, command, missing, note, parser, said
+    from ._weights import load_weights
+else:
+    from _finish import Source, finish
+    from _graph import fingerprint
+    from _options import Problem, checked_preprocess, command, missing, note, parser, said
+    from _weights import load_weights
+
+MODEL = (
+    "MODULE:CALLABLE or FILE.py:CALLABLE that makes an nn.Module (or is one), torchvision:NAME, "
+    "timm:NAME, or the file of a TorchScript or torch.export program"
+)
+INSTALL = "pip install torch onnx onnxscript onnxruntime"
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = parser(__doc__ or "", MODEL)
+    group = made.add_argument_group("the model")
+    add_weights(group)
+    group.add_argument(
+        "--pretrained", action="store_true", help="torchvision, timm: download trained weights"
+    )
+    group.add_argument(
+        "--take", metavar="KEY", help="which output, where the model puts out a dict or tuple"
+    )
+    group = made.add_argument_group("the export")
+    group.add_argument(
+        "--exporter",
+        choices=("auto", "dynamo", "torchscript"),
+        default="auto",
+        help="dynamo is the newer one; auto: it first, the older where it fails",
+    )
+    group.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's)")
+    return made
+
+
+def add_weights(group: Any) -> None:
+    group.add_argument(
+        "--kwargs", metavar="JSON", default="{}", help="arguments of the callable, as JSON object"
+    )
+    group.add_argument("--input-shape", metavar="C,H,W", help="of one sample")
+    group.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="weights: .pt/.pth (never unpickled), .safetensors, .npz",
+    )
+    group.add_argument(
+        "--checkpoint-key", metavar="KEY", help="the entry that holds them, such as teacher"
+    )
+    group.add_argument("--prefix", metavar="PREFIX", help="take the keys that begin so, without it")
+    group.add_argument(
+        "--identity",
+        metavar="MODULE",
+        action="append",
+        default=[],
+        help="replace a module by the identity first: a head, for a feature extractor",
+    )
+    for what in ("missing", "unexpected"):
+        group.add_argument(
+            f"--allow-{what}",
+            metavar="GLOB",
+            action="append",
+            nargs="?",
+            const="*",
+            default=[],
+            help=f"accept {what} keys (all, or those that match)",
+        )
+
+
+def convert(given: argparse.Namespace) -> None:
+    with missing("torch", INSTALL):
+        import torch
+    torch.manual_seed(given.seed)
+    warnings.simplefilter("ignore")
+    shape = read_shape(given.input_shape)
+    if Path(given.model).is_file():
+        source = from_program(given, shape)
+    else:
+        net, known = build(given)
+        shape = shape or known.get("shape")
+        if shape is None:
+            raise Problem("--input-shape is needed: that of one sample, such as 3,224,224")
+        known["preprocess"] = fitted(known.get("preprocess"), shape)
+        source = from_module(net, shape, given, known)
+    finish(source, given)
+
+
+def fitted(preprocess: dict[str, Any] | None, shape: tuple[int, ...]) -> dict[str, Any] | None:
+    """Bring a library's resize and crop to the size that was asked for, in proportion."""
+    if preprocess is None or preprocess.get("crop") in (None, shape[-1]) or len(shape) != 3:
+        return preprocess
+    if shape[1] != shape[2]:
+        return {**preprocess, "resize": [shape[1], shape[2]], "crop": [shape[1], shape[2]]}
+    resize = preprocess["resize"] * shape[2] // preprocess["crop"]
+    return {**preprocess, "resize": max(resize, shape[2]), "crop": shape[2]}
+
+
+def read_shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    try:
+        shape = tuple(int(part) for part in text.lower().replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise Problem(f"--input-shape {text}: write that of one sample, such as 3,224,224")
+    return shape
+
+
+def build(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+    """Make the module, load its weights, and return what its library knows of it."""
+    from torch import nn
+
+    try:
+        kwargs = json.loads(given.kwargs)
+    except ValueError as error:
+        raise Problem(f"--kwargs {given.kwargs}: not JSON ({error})") from None
+    if not isinstance(kwargs, dict):
+        raise Problem(f"--kwargs {given.kwargs}: not a JSON object")
+    where, colon, name = given.model.rpartition(":")
+    if not colon or not where or not name:
+        raise Problem(f"{given.model}: no such file, and not of the form MODULE:CALLABLE")
+    known: dict[str, Any] = {}
+    if where == "torchvision":
+        make, known = torchvision_model(name, given.pretrained)
+    elif where == "timm":
+        make = timm_model(name, given.pretrained)
+    else:
+        make = look_up(where, name, given.model)
+    if isinstance(make, nn.Module):
+        net = make
+    else:
+        try:
+            net = make(**kwargs)
+        except Problem:
+            raise
+        except Exception as error:
+            raise Problem(f"{given.model} cannot be made: {said(error)}; see --kwargs") from None
+    if not isinstance(net, nn.Module):
+        raise Problem(f"{given.model}: gives {type(net).__name__}, not a torch.nn.Module")
+    if where == "timm":
+        known = timm_knows(net)
+    for path in given.identity:
+        replace_by_identity(net, path)
+        given.allow_unexpected.append(f"{path}.*")  # the head's own weights, which go with it
+    if given.checkpoint:
+        load_weights(net, given)
+    elif not given.pretrained and not isinstance(make, nn.Module):
+        note("no --checkpoint: the weights are what the callable makes, random ones as a rule")
+    return net.float().eval().requires_grad_(False), known
+
+
+def look_up(where: str, name: str, model: str) -> Any:
+    """Import a callable from a module or a file."""
+    try:
+        if where.endswith(".py"):
+            if not Path(where).is_file():
+                raise Problem(f"{model}: there is no file {where}")
+            sys.path.insert(0, str(Path(where).resolve().parent))
+            spec = importlib.util.spec_from_file_location(Path(where).stem, where)
+            assert spec is not None and spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            sys.modules[spec.name] = module
+            spec.loader.exec_module(module)
+        else:
+            module = importlib.import_module(where)
+    except Problem:
+        raise
+    except Exception as error:
+        raise Problem(f"{model}: {where} cannot be imported ({said(error)})") from None
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            here = [n for n in dir(found) if not n.startswith("_") and callable(getattr(found, n))]
+            raise Problem(f"{model}: {where} has no {name}; it has {', '.join(here[:12])}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise Problem(f"{model}: is a {type(found).__name__}, not a callable")
+    return found
+
+
+def import_torchvision() -> Any:
+    """Import torchvision, with a CPU build of torch too.
+
+    torchvision's own operators are missing where its library does not fit torch; it then fails on
+    registering shapes for them. None of them is in a classifier, so that names are enough.
+    """
+    import torch
+
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError:
+        for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for op in ("nms", "qnms"):
+            with contextlib.suppress(RuntimeError):
+                library.define(f"{op}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        # Kept alive: the operators go when the library does.
+        torch._onnx_geed_torchvision = library  # type: ignore[attr-defined]
+        return importlib.import_module("torchvision")
+
+
+def torchvision_model(name: str, pretrained: bool) -> tuple[Callable[..., Any], dict[str, Any]]:
+    with missing("torchvision", "pip install torchvision"):
+        models = import_torchvision().models
+    try:
+        make, listed = models.get_model_builder(name), models.get_model_weights(name)
+    except ValueError:
+        raise Problem(
+            f"torchvision:{name}: no such model{near(name, models.list_models())}"
+        ) from None
+    known: dict[str, Any] = {}
+    weights = next(
+        iter(listed), None
+    )  # the first is what --checkpoint files mostly were trained as
+    if pretrained:
+        weights = listed.DEFAULT
+    if weights is not None:
+        steps = weights.transforms()
+        with contextlib.suppress(AttributeError):
+            known["preprocess"] = checked_preprocess(
+                {
+                    "resize": steps.resize_size[0],
+                    "crop": steps.crop_size[0],
+                    "channels": "RGB",
+                    "mean": list(steps.mean),
+                    "std": list(steps.std),
+                    "interpolation": steps.interpolation.value,
+                },
+                "torchvision",
+            )
+            known["shape"] = (3, steps.crop_size[0], steps.crop_size[0])
+            known["kind"] = "logits"
+        if pretrained:
+            known["classes"] = weights.meta.get("categories")
+    # Some would otherwise download a backbone, or warn of initialisation to come.
+    options: dict[str, Any] = {"weights": weights if pretrained else None}
+    if "init_weights" in inspect.signature(make).parameters or name in (
+        "googlenet",
+        "inception_v3",
+    ):
+        options["init_weights"] = True
+    return lambda **kwargs: make(**{**options, **kwargs}), known
+
+
+def timm_model(name: str, pretrained: bool) -> Callable[..., Any]:
+    with contextlib.suppress(Exception):
+        import_torchvision()
+    with missing("timm", "pip install timm"):
+        import timm
+    base = name.split(".")[0]
+    if not timm.is_model(base):
+        raise Problem(f"timm:{name}: no such model{near(base, timm.list_models())}")
+    return lambda **kwargs: timm.create_model(name, pretrained=pretrained, **kwargs)
+
+
+def timm_knows(net: Any) -> dict[str, Any]:
+    config = {**getattr(net, "default_cfg", {}), **getattr(net, "pretrained_cfg", {})}
+    size = config.get("test_input_size") if not config.get("input_size") else config["input_size"]
+    if not size:
+        return {}
+    crop, share = int(size[-1]), config.get("crop_pct") or 0.875
+    preprocess = {
+        "resize": int(crop / share),
+        "crop": crop,
+        "channels": "RGB",
+        "mean": list(config.get("mean", (0.485, 0.456, 0.406))),
+        "std": list(config.get("std", (0.229, 0.224, 0.225))),
+        "interpolation": config.get("interpolation", "bilinear"),
+    }
+    known: dict[str, Any] = {
+        "shape": tuple(size),
+        "preprocess": checked_preprocess(preprocess, "timm"),
+        "kind": "logits" if getattr(net, "num_classes", 0) else "embedding",
+    }
+    return known
+
+
+def near(name: str, names: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, names, n=3)
+    return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+def replace_by_identity(net: Any, path: str) -> None:
+    from torch import nn
+
+    try:
+        net.get_submodule(path)
+    except AttributeError:
+        raise Problem(
+            f"--identity {path}: no such module; there are "
+            f"{', '.join(n for n, _ in net.named_children())}"
+        ) from None
+    parent, _, name = path.rpartition(".")
+    setattr(net.get_submodule(parent), name, nn.Identity())
+
+
+def from_module(
+    net: Any, shape: tuple[int, ...], given: argparse.Namespace, known: dict[str, Any]
+) -> Source:
+    """Describe a module; its class is changed where one of several outputs is to be taken."""
+    import torch
+
+    if given.take is not None:
+        take_output(net, given.take)
+    example = torch.zeros(2, *shape)
+    batch = torch.export.Dim("batch", min=1)
+    exporters: dict[str, Callable[[], Any]] = {
+        "dynamo": lambda: newer(net, example, [{0: batch}], given.opset),
+        "torchscript": lambda: older(net, example, given.opset),
+    }
+    names = ["dynamo", "torchscript"] if given.exporter == "auto" else [given.exporter]
+    # A user who has taken the head off does not have logits any more.
+    kind = "embedding" if given.identity else known.get("kind")
+    return Source(
+        forward=lambda x: run(net, x),
+        shape=shape,
+        exports=[(f"{name} exporter", exporters[name]) for name in names],
+        layout="NCHW" if len(shape) == 3 else "",
+        watch=lambda x: watch(net, x, given.latent),
+        preprocess=known.get("preprocess"),
+        classes=known.get("classes"),
+        kind=kind,
+    )
+
+
+def take_output(net: Any, key: str) -> None:
+    """Make `forward` return one of several tensors; module paths stay as they are."""
+    kind = type(net)
+
+    def forward(self: Any, x: Any) -> Any:
+        options = tensors_of(kind.forward(self, x))
+        if key not in options:
+            raise Problem(f"--take {key}: the model puts out {listing(options)}")
+        return options[key]
+
+    net.__class__ = type(
+        kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__}
+    )
+
+
+def tensors_of(value: Any) -> dict[str, Any]:
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return {"0": value}
+    if hasattr(value, "items"):
+        pairs = list(value.items())
+    else:
+        pairs = list(enumerate(value)) if isinstance(value, (list, tuple)) else []
+    return {str(k): v for k, v in pairs if isinstance(v, torch.Tensor)}
+
+
+def listing(options: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {tuple(v.shape)}" for k, v in options.items()) or "no tensors"
+
+
+def run(net: Callable[[Any], Any], x: Any) -> Any:
+    import torch
+
+    with torch.no_grad():
+        value = net(torch.from_numpy(x))
+    if not isinstance(value, torch.Tensor):
+        raise Problem(
+            f"the model puts out a {type(value).__name__}: choose with --take KEY from "
+            f"{listing(tensors_of(value))}"
+        )
+    return value.float().numpy()
+
+
+def watch(net: Any, x: Any, latent: str | None) -> dict[str, Any]:
+    """Return what each module puts out last, copied before something changes it in place."""
+    import torch
+
+    seen: dict[str, Any] = {}
+
+    def hook(path: str) -> Callable[..., None]:
+        def keep(_: Any, read: tuple[Any, ...], value: Any) -> None:
+            tensor = next((r for r in read if isinstance(r, torch.Tensor)), None)
+            if latent == f"{path}:in" and tensor is not None:
+                seen[latent] = fingerprint(tensor.detach().float().numpy())
+            # escnn puts out a GeometricTensor, which carries a tensor.
+            tensor = getattr(value, "tensor", value)
+            if isinstance(tensor, torch.Tensor) and tensor.is_floating_point():
+                seen[path] = fingerprint(tensor.detach().float().numpy())
+
+        return keep
+
+    hooks = [
+        module.register_forward_hook(hook(path))
+        for path, module in net.named_modules(remove_duplicate=False)
+        if path
+    ]
+    try:
+        with torch.no_grad():
+            net(torch.from_numpy(x))
+    finally:
+        for handle in hooks:
+            handle.remove()
+    return seen
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what exporters print and log to themselves, C++ code too; their errors are told."""
+    logging.disable(logging.CRITICAL)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [(stream, os.dup(stream)) for stream in (1, 2)]
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        for stream, _ in kept:
+            os.dup2(nowhere, stream)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for stream, copy in kept:
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(nowhere)
+        logging.disable(logging.NOTSET)
+
+
+def newer(net: Any, example: Any, dynamic: Any, opset: int | None) -> Any:
+    import torch
+
+    names: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"]}
+    with quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            net,
+            (example,),
+            dynamo=True,
+            dynamic_shapes=dynamic,
+            opset_version=opset,
+            external_data=False,
+            verbose=False,
+            **names,
+        )
+    assert program is not None
+    return inlined(program.model_proto)
+
+
+def older(net: Any, example: Any, opset: int | None) -> Any:
+    import onnx
+    import torch
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(record=True) as caught, quiet(), torch.no_grad():
+        warnings.simplefilter("always", torch.jit.TracerWarning)
+        torch.onnx.export(
+            net,
+            (example,),
+            buffer,
+            dynamo=False,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+            opset_version=opset,
+        )
+    frozen = [
+        w
+        for w in caught
+        # escnn's are checks of shapes and types.
+        if "Python boolean" in str(w.message) and "escnn" not in Path(w.filename).parts
+    ]
+    if frozen:
+        # Parity on a few batches does not show what another input would have taken.
+        where = f"{Path(frozen[0].filename).name}:{frozen[0].lineno}"
+        note(f"the trace froze a decision that may depend on the data, at {where}")
+    return inlined(onnx.load_from_string(buffer.getvalue()))
+
+
+def inlined(proto: Any) -> Any:
+    if not proto.functions:
+        return proto
+    import onnx.inliner
+
+    return onnx.inliner.inline_local_functions(proto)
+
+
+def from_program(given: argparse.Namespace, shape: tuple[int, ...] | None) -> Source:
+    """Describe a saved program: torch.export's, or TorchScript's."""
+    import torch
+
+    if given.checkpoint or given.identity or given.take or given.kwargs != "{}":
+        raise Problem(
+            f"{given.model}: is a program; --checkpoint, --identity, --take, --kwargs are for modules"
+        )
+    path = given.model
+    inside = archive_names(path)
+    script: Any = None
+    try:
+        if any(n.endswith(("archive_format", "serialized_exported_program.json")) for n in inside):
+            with quiet():
+                program = torch.export.load(path)
+        elif any("/code/" in n for n in inside):
+            script = torch.jit.load(path, map_location="cpu")
+        else:
+            raise Problem(
+                f"{path}: neither a torch.export nor a TorchScript program; of a checkpoint say what "
+                "it belongs to: MODULE:CALLABLE --checkpoint FILE"
+            )
+    except Problem:
+        raise
+    except Exception as error:
+        raise Problem(f"{path}: cannot be read ({said(error)})") from None
+    if script is not None:
+        if shape is None:
+            raise Problem("--input-shape is needed: that of one sample, such as 3,224,224")
+        script = script.float().eval()
+        example = torch.zeros(2, *shape)
+        return Source(
+            forward=lambda x: run(script, x),
+            shape=shape,
+            exports=[("torchscript exporter", lambda: older(script, example, given.opset))],
+            layout="NCHW" if len(shape) == 3 else "",
+        )
+    (args, kwargs) = program.example_inputs or ((), {})
+    tensors = [a for a in args if isinstance(a, torch.Tensor)]
+    if len(tensors) != 1 or kwargs:
+        raise Problem(f"{path}: takes {len(args) + len(kwargs)} inputs; one tensor is needed")
+    shape = tuple(tensors[0].shape[1:])
+    node = next(n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs)
+    if isinstance(node.meta["val"].shape[0], int):
+        raise Problem(
+            f"{path}: was exported for batches of {node.meta['val'].shape[0]} only; export it with "
+            "dynamic_shapes=({0: torch.export.Dim('batch')},)"
+        )
+    module = program.module()
+    exporters = [
+        ("dynamo exporter", lambda: newer(program, tensors[0], None, given.opset)),
+        ("torchscript exporter", lambda: older(module, tensors[0], given.opset)),
+    ]
+    return Source(
+        forward=lambda x: run(module, x),
+        shape=shape,
+        exports=exporters,
+        layout="NCHW" if len(shape) == 3 else "",
+        watch=lambda x: interpret(module, x),
+    )
+
+
+def archive_names(path: str) -> list[str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return []
+
+
+def interpret(module: Any, x: Any) -> dict[str, Any]:
+    """Run a program node by node; what a module puts out is the value of its last node."""
+    import torch
+
+    seen: dict[str, Any] = {}
+
+    class Watching(torch.fx.Interpreter):
+        def run_node(self, n: Any) -> Any:
+            value = super().run_node(n)
+            if isinstance(value, torch.Tensor) and value.is_floating_point():
+                stack = (n.meta or {}).get("nn_module_stack") or {}
+                for path, _ in stack.values():
+                    clean = path.removeprefix("L['self'].").removeprefix("L__self__.")
+                    if clean:
+                        seen[clean] = fingerprint(value.detach().float().numpy())
+            return value
+
+    with torch.no_grad():
+        Watching(module).run(torch.from_numpy(x))
+    return seen
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    command(arguments(), convert)
