@@ -136,7 +136,7 @@ def write_shard(folder: Path, manifest: Manifest, first: int, jobs: Iterable[Job
         If the disk is full or fails.
     """
     count = min(manifest.shard_orbits, manifest.count - first)
-    with _file(folder, shard_path(folder, first), manifest) as file:
+    with _file(folder, shard_path(folder, first), manifest) as (file, image):
         write_samples(file, manifest.indices[first : first + count])
         datasets = []
         for i, entry in enumerate(manifest.entries):
@@ -153,7 +153,7 @@ def write_shard(folder: Path, manifest: Manifest, first: int, jobs: Iterable[Job
             for dataset, array, buffer in zip(datasets, arrays, waiting, strict=True):
                 if dataset.chunks[0] == 1:
                     for k, orbit in enumerate(array):
-                        write_chunk(dataset, done + k, orbit)
+                        write_chunk(dataset, done + k, orbit, image)
                 else:
                     buffer.append(array.astype(dataset.dtype))
             done += len(arrays[0])
@@ -180,7 +180,7 @@ def write_points(folder: Path, manifest: Manifest, points: dict[int, NDArray[Any
     GeedError
         If the disk is full or fails.
     """
-    with _file(folder, folder / _REFERENCE, manifest) as file:
+    with _file(folder, folder / _REFERENCE, manifest) as (file, _):
         write_samples(file, manifest.indices[manifest.count :])
         _write_latents(file, manifest, points)
 
@@ -215,7 +215,7 @@ def write_index(folder: Path, manifest: Manifest) -> None:
     """
     import h5py
 
-    with _file(folder, folder / "cache.h5", manifest) as file:
+    with _file(folder, folder / "cache.h5", manifest) as (file, _):
         write_samples(file, manifest.indices[: manifest.count])
         for i, entry in enumerate(manifest.entries):
             shape = (manifest.count, manifest.order, *entry.shape)

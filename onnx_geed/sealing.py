@@ -27,7 +27,7 @@ _SEAL = b"GEEDSEAL"
 
 
 # Chunks from this size on are not part of the seal: their own checksums are verified on reading.
-_SEALED_BYTES = 1 << 16
+SEALED_BYTES = 1 << 16
 
 
 def large_chunks(file: h5py.File) -> list[tuple[int, int]]:
@@ -38,7 +38,7 @@ def large_chunks(file: h5py.File) -> list[tuple[int, int]]:
             continue
         for k in range(dataset.id.get_num_chunks()):
             chunk = dataset.id.get_chunk_info(k)
-            if chunk.size >= _SEALED_BYTES:
+            if chunk.size >= SEALED_BYTES:
                 found.append((int(chunk.byte_offset), int(chunk.size)))
     return sorted(found)
 

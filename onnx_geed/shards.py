@@ -10,13 +10,13 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.sealing import is_sealed, large_chunks, seal, stated_version
+from onnx_geed.sealing import SEALED_BYTES, is_sealed, large_chunks, seal, stated_version
 
 if TYPE_CHECKING:
     import h5py
@@ -45,12 +45,25 @@ _DAMAGE = (OSError, KeyError, ValueError, RuntimeError, TypeError, MemoryError, 
 @contextlib.contextmanager
 def new_file(
     folder: Path, path: Path, text: str, fingerprints: Mapping[str, str]
-) -> Iterator[h5py.File]:
-    """A new file, which gets its name only when all of it is on the disk."""
+) -> Iterator[tuple[h5py.File, Image]]:
+    """Make a file that gets its name only when all of it is on the disk.
+
+    Yields
+    ------
+    file : h5py.File
+        Open for writing.
+    image : Image
+        Where its large chunks are announced.
+
+    Raises
+    ------
+    GeedError
+        If the disk is full or fails.
+    """
     import h5py
 
     # Built in memory and written by Python: HDF5 does not recover from a full disk.
-    content = io.BytesIO()
+    content = Image()
     with h5py.File(content, "w", libver=("v108", "v110")) as file:
         raw = np.frombuffer(text.encode(), dtype=np.uint8)
         stored = file.create_dataset("manifest", data=raw, chunks=raw.shape, fletcher32=True)
@@ -60,15 +73,16 @@ def new_file(
         for name, value in attributes.items():
             file.attrs[name] = value
         file.attrs["sha256"] = _attribute_hash(attributes, text)
-        yield file
+        yield file, content
         file.flush()
         chunks = large_chunks(file)
-    content.seek(0, io.SEEK_END)
-    content.write(seal(content.getbuffer().toreadonly(), chunks))
+    content.close_holes()
+    trailer = seal(content.getbuffer().toreadonly(), chunks)
     unfinished = folder / f".unfinished-{path.name}"
     try:
         with unfinished.open("wb") as written:
-            written.write(content.getbuffer())
+            content.write_to(written)
+            written.write(trailer)
             written.flush()
             os.fsync(written.fileno())
         unfinished.replace(path)
@@ -158,15 +172,62 @@ def make_dataset(
     return dataset
 
 
-def write_chunk(dataset: h5py.Dataset, row: int, array: NDArray[Any]) -> None:
+class Image(io.BytesIO):
+    """A file in memory that leaves large chunks where they are until it is written to the disk."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._large: list[tuple[int, list[memoryview]]] = []
+        self._coming: tuple[int, list[memoryview]] | None = None
+
+    def expect(self, pieces: list[memoryview]) -> None:
+        """Say that the next write of just their size stands for these pieces."""
+        self._coming = (sum(p.nbytes for p in pieces), pieces)
+
+    def write(self, data: Any) -> int:
+        """Take in what HDF5 writes; of an expected chunk only its place."""
+        size = memoryview(data).nbytes
+        if self._coming is None or size != self._coming[0]:
+            return super().write(data)
+        self._large.append((self.tell(), self._coming[1]))
+        self._coming = None
+        self.seek(size, io.SEEK_CUR)
+        return size
+
+    def close_holes(self) -> None:
+        """Make the image as long as the file, if a chunk is its last part."""
+        end = max((at + sum(p.nbytes for p in pieces) for at, pieces in self._large), default=0)
+        if self.seek(0, io.SEEK_END) < end:
+            self.seek(end - 1)
+            super().write(b"\0")
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Write everything in its place."""
+        rest, start = self.getbuffer(), 0
+        for offset, pieces in sorted(self._large, key=lambda item: item[0]):
+            file.write(rest[start:offset])
+            for piece in pieces:
+                file.write(piece)
+            start = offset + sum(p.nbytes for p in pieces)
+        file.write(rest[start:])
+
+
+def write_chunk(
+    dataset: h5py.Dataset, row: int, array: NDArray[Any], image: Image | None = None
+) -> None:
     """Write one chunk with a checksum of our own: HDF5 would compute it under its global lock."""
     from onnx_geed.kernels import fletcher32
 
     values = np.ascontiguousarray(array, dtype=dataset.dtype)
     check = int(fletcher32(values.reshape(-1).view(np.uint16)))
     raw = np.empty(values.nbytes + 4, dtype=np.uint8)
-    raw[:-4] = values.reshape(-1).view(np.uint8)
-    raw[-4:] = np.frombuffer(check.to_bytes(4, "little"), dtype=np.uint8)
+    if image is not None and raw.nbytes >= SEALED_BYTES:
+        # HDF5 is shown memory of the right size, which nobody reads.
+        trailer = memoryview(check.to_bytes(4, "little"))
+        image.expect([values.reshape(-1).view(np.uint8).data, trailer])
+    else:
+        raw[:-4] = values.reshape(-1).view(np.uint8)
+        raw[-4:] = np.frombuffer(check.to_bytes(4, "little"), dtype=np.uint8)
     dataset.id.write_direct_chunk((row,) + (0,) * (len(dataset.shape) - 1), raw.data)
 
 
