@@ -54,8 +54,6 @@ class Source:
         What the framework knows of itself; the user's options override it.
     actions : dict of str to dict
         Action tables by module path.
-    hidden_layout : str
-        Layout of hidden tensors of rank 4 that modules put out, where it is not ``NCHW``.
     """
 
     forward: Callable[[Any], Any]
@@ -68,7 +66,6 @@ class Source:
     kind: str | None = None
     latent: str | None = None
     actions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    hidden_layout: str = ""
 
 
 def finish(source: Source, given: Any) -> None:
@@ -180,7 +177,7 @@ def _named(
     graph = proto.graph
     input, output = _interface(proto, batch)
     found = _modules(proto, input, batch, prints)
-    modules = {path: equal[0] for path, equal in found.items()}
+    modules = {path: match.tensors[0] for path, match in found.items()}
     if source.watch is not None and prints and not modules:
         note("no module's output was found in the file; layers have tensor names only")
 
@@ -193,25 +190,39 @@ def _named(
         hint = f"; near: {', '.join(near)}" if near else ""
         raise Usage(f"{option} {layer}: no module or tensor of the file is called that{hint}")
 
+    kind = given.output_kind or source.kind or _kind(graph, output) or ""
     asked = given.latent or source.latent
+    latent: str | None
     if asked:
         latent = tensor(asked, "--latent")
+    elif kind == "embedding":
+        latent = output  # of a feature extractor, even where that ends in affine nodes
     else:
         latent = _graph.find_latent(graph, input, output)
-    if latent is not None and latent != output:
-        was = latent
-        if _graph.rename(graph, was, "latent"):
-            latent = "latent"
-            found = {p: [latent if t == was else t for t in e] for p, e in found.items()}
-            modules = {path: equal[0] for path, equal in found.items()}
+    # A tensor bears the path of the outermost module that puts it out, and no other tensor bears
+    # a module's path: the newer exporter calls things conv2d, as Keras calls its layers.
+    new: dict[str, str] = {}
+    for path in sorted(modules, key=lambda p: p.count(".")):
+        if not path.endswith(":in") and path not in ("input", "output", "latent"):
+            new.setdefault(modules[path], path)
+    if latent is not None:
+        new[latent] = "latent"
+    new |= {input: input, output: output}
+    new |= _graph.rename(graph, new, reserved=prints)
+    for match in found.values():
+        match.tensors[:] = [new.get(t, t) for t in match.tensors]
+    modules = {path: match.tensors[0] for path, match in found.items()}
+    latent = new.get(latent, latent) if latent is not None else None
+    if latent == output and kind in ("logits", "probabilities") and not asked:
+        latent = None  # class scores are no latent
     metadata = {
         "onnx_geed.input": input,
         "onnx_geed.output": output,
         "onnx_geed.input_layout": source.layout,
         "onnx_geed.latent": latent or "",
-        "onnx_geed.output_kind": given.output_kind or source.kind or _kind(graph, output) or "",
+        "onnx_geed.output_kind": kind,
     }
-    if metadata["onnx_geed.output_kind"] == "probabilities":
+    if kind == "probabilities":
         _check_probabilities(expected)
     if preprocess is not None:
         metadata["onnx_geed.preprocess"] = json.dumps(preprocess, sort_keys=True)
@@ -220,11 +231,6 @@ def _named(
     kept = {p: t for p, t in modules.items() if not p.endswith(":in")}
     if kept:
         metadata["onnx_geed.modules"] = json.dumps(kept)
-    if source.hidden_layout:
-        for path in kept:
-            if len(prints[path].shape) == 4:
-                # Copies too: an exporter may write Slices and Identities that change nothing.
-                metadata |= {f"onnx_geed.layout.{t}": source.hidden_layout for t in found[path]}
     for text in given.layout:
         layer, _, layout = text.partition("=")
         if not re.fullmatch(r"NCHW|NHWC|NTD:\d+x\d+(\+\d+)?", layout):
@@ -234,7 +240,7 @@ def _named(
     for path, table in source.actions.items():
         if path in modules:
             tables += 1
-            metadata |= {f"onnx_geed.action.{t}": json.dumps(table) for t in found[path]}
+            metadata |= {f"onnx_geed.action.{t}": json.dumps(table) for t in found[path].tensors}
     written = {p.key: p.value for p in proto.metadata_props} | {
         k: v for k, v in metadata.items() if v
     }
@@ -242,10 +248,10 @@ def _named(
     for key in sorted(written):
         proto.metadata_props.add(key=key, value=written[key])
     total = len([p for p in prints if not p.endswith(":in")])
-    kind = metadata["onnx_geed.output_kind"] or "not told: decided on data, --output-kind states it"
+    stated = kind or "not told: decided on data, --output-kind states it"
     lines = [
         f"input {input}: {('batch', *batch.shape[1:])}{' ' + source.layout if source.layout else ''}",
-        f"output {output}: {('batch', *expected.shape[1:])}, {kind}",
+        f"output {output}: {('batch', *expected.shape[1:])}, {stated}",
         f"latent: {latent or 'not found; --latent LAYER names it'}",
     ]
     if total:
@@ -273,7 +279,7 @@ def _interface(proto: Any, batch: Any) -> tuple[str, str]:
         if kind.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.UNDEFINED):
             dtype = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
             raise Problem(f"the graph's {name} is {dtype}, not float32")
-        _graph.rename(graph, info.name, name)
+        _graph.rename(graph, {info.name: name})
     dims = inputs[0].type.tensor_type.shape.dim
     if len(dims) != batch.ndim or dims[0].HasField("dim_value"):
         lengths = [d.dim_value or d.dim_param or "?" for d in dims]
@@ -307,7 +313,7 @@ def _interface(proto: Any, batch: Any) -> tuple[str, str]:
 
 def _modules(
     proto: Any, input: str, batch: Any, prints: dict[str, _graph.Print]
-) -> dict[str, list[str]]:
+) -> dict[str, _graph.Match]:
     import onnx
 
     if not prints:

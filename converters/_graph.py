@@ -17,14 +17,27 @@ _SAMPLED = 4096
 
 @dataclass(frozen=True)
 class Print:
-    """What is kept of an array in order to recognise it: its shape, and values at fixed places."""
+    """What is kept of an array in order to recognise it: its shape, and values at fixed places.
+
+    `moved` is the same array with its channels moved from the end to the front, for an exporter
+    may leave out a transposition.
+    """
 
     shape: tuple[int, ...]
     values: Any
     largest: float
+    moved: Print | None = None
 
 
-def fingerprint(array: Any) -> Print | None:
+@dataclass(frozen=True)
+class Match:
+    """The tensors that hold an array, the first in front; `moved` where its channels are."""
+
+    tensors: list[str]
+    moved: bool
+
+
+def fingerprint(array: Any, moved: bool = False) -> Print | None:
     """Return the fingerprint of a float array; None for others."""
     import numpy as np
 
@@ -36,16 +49,15 @@ def fingerprint(array: Any) -> Print | None:
     if flat.size > _SAMPLED:
         places = np.random.default_rng(flat.size).integers(0, flat.size, _SAMPLED)
     values = flat[places].astype(np.float64)
-    return Print(tuple(array.shape), values, float(np.abs(values).max(initial=0.0)))
+    other = fingerprint(array.transpose(0, 3, 1, 2)) if moved and array.ndim == 4 else None
+    return Print(tuple(array.shape), values, float(np.abs(values).max(initial=0.0)), other)
 
 
 def every_node(graph: Any) -> Iterator[Any]:
     """Yield the nodes of a graph and of the bodies inside it."""
     for node in graph.node:
         yield node
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from every_node(inner)
+        yield from every_node_within(node)
 
 
 def names(graph: Any) -> set[str]:
@@ -56,21 +68,56 @@ def names(graph: Any) -> set[str]:
     return found
 
 
-def rename(graph: Any, old: str, new: str) -> bool:
-    """Give a tensor another name, unless that is taken; say whether it bears it now."""
-    if old == new:
-        return True
-    if new in names(graph):
-        return False
-    for info in (*graph.input, *graph.output, *graph.value_info):
-        if info.name == old:
-            info.name = new
+def rename(graph: Any, mapping: dict[str, str], reserved: Iterable[str] = ()) -> dict[str, str]:
+    """Give tensors other names; those that bear one already make way, nodes too.
+
+    The names that are reserved are left to nobody else. Returns all that was renamed.
+    """
+    taken, wanted = names(graph), {*mapping.values(), *reserved}
+    stay = {old for old, new in mapping.items() if old == new}
+    mapping = {old: new for old, new in mapping.items() if old != new}
+    for name in sorted((wanted & taken) - mapping.keys() - stay):
+        other = f"{name}_"
+        while other in taken | wanted:
+            other += "_"
+        mapping[name] = other
+        taken.add(other)
+    infos = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for info in infos:
+        info.name = mapping.get(info.name, info.name)
     for node in every_node(graph):
-        for names_ in (node.input, node.output):
-            for i, name in enumerate(names_):
-                if name == old:
-                    names_[i] = new
-    return True
+        if node.name in wanted:
+            node.name = f"{node.name}_node"
+        for list_ in (node.input, node.output):
+            for i, name in enumerate(list_):
+                if name in mapping:
+                    list_[i] = mapping[name]
+    return mapping
+
+
+def keep_outputs(graph: Any, kept: list[str]) -> None:
+    """Leave only these outputs, and what makes them."""
+    outputs = [o for o in graph.output if o.name in kept]
+    needed = set(kept)
+    nodes = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            nodes.append(node)
+            needed.update(node.input)
+            for inner in every_node_within(node):
+                needed.update(inner.input)
+    stored = [i for i in graph.initializer if i.name in needed]
+    for field, items in (("node", nodes[::-1]), ("output", outputs), ("initializer", stored)):
+        items = [type(i).FromString(i.SerializeToString()) for i in items]
+        del getattr(graph, field)[:]
+        getattr(graph, field).extend(items)
+
+
+def every_node_within(node: Any) -> Iterator[Any]:
+    """Yield the nodes of the bodies inside a node."""
+    for attribute in node.attribute:
+        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            yield from every_node(inner)
 
 
 def find_latent(graph: Any, input: str, output: str) -> str | None:
@@ -129,7 +176,7 @@ def _is_affine(node: Any, data: set[str], graph: Any) -> bool:
 
 def match(
     open_session: Any, graph: Any, feeds: dict[str, Any], wanted: dict[str, Print]
-) -> dict[str, list[str]]:
+) -> dict[str, Match]:
     """Find the tensors that hold what modules put out.
 
     Parameters
@@ -145,13 +192,14 @@ def match(
 
     Returns
     -------
-    dict of str to list of str
-        Tensors by module path, the first of several equal ones in front; without those that are not in the file, as batch norm that was
+    dict of str to Match
+        By module path; without those that are not in the file, as batch norm that was
         folded into a convolution leaves no tensor of the convolution alone.
     """
     import numpy as np
 
-    shapes = {w.shape for w in wanted.values()}
+    forms = {path: [p, *([p.moved] if p.moved else [])] for path, p in wanted.items()}
+    shapes = {form.shape for each in forms.values() for form in each}
     by_shape: dict[tuple[int, ...], list[tuple[str, Print]]] = {}
     # Constants tell nothing, and outputs of If and Loop may be sequences.
     skipped = ("Constant", "Shape", "If", "Loop", "Scan", "SequenceConstruct", "SplitToSequence")
@@ -162,17 +210,18 @@ def match(
         ):
             if np.shape(array) in shapes and (found := fingerprint(array)):
                 by_shape.setdefault(found.shape, []).append((name, found))
-    matched = {}
-    for path, print_ in wanted.items():
-        near = [
-            (float(np.abs(p.values - print_.values).max()), name)
-            for name, p in by_shape.get(print_.shape, ())
-        ]
-        best = min((d for d, _ in near), default=np.inf)
-        if best <= 1e-4 * print_.largest:
-            # The first of several equal ones: what follows only passes it on.
-            limit = max(2 * best, 1e-6 * print_.largest)
-            matched[path] = [name for d, name in near if d <= limit]
+    matched: dict[str, Match] = {}
+    for path, each in forms.items():
+        for form in each:
+            near = [
+                (float(np.abs(p.values - form.values).max()), name)
+                for name, p in by_shape.get(form.shape, ())
+            ]
+            best = min((d for d, _ in near), default=np.inf)
+            if best <= 1e-4 * form.largest and path not in matched:
+                limit = max(2 * best, 1e-6 * form.largest)
+                equal = [name for d, name in near if d <= limit]
+                matched[path] = Match(equal, form is not each[0])
     return matched
 
 

@@ -18,12 +18,19 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", 
 def random_batches(
     shape: tuple[int, ...], layout: str, preprocess: dict[str, Any] | None, seed: int
 ) -> list[Any]:
-    """Return noise in two batch sizes: pixels where images are fed, else a normal distribution."""
+    """Return noise in two batch sizes, of pixels where images are fed.
+
+    Else one is normal and one in [0, 1]: where one of them saturates the model, the other may not.
+    """
     import numpy as np
 
     rng = np.random.default_rng(seed)
     if preprocess is None:
-        return [rng.standard_normal((n, *shape)).astype(np.float32) for n in BATCHES]
+        first, second = BATCHES
+        return [
+            rng.standard_normal((first, *shape)).astype(np.float32),
+            rng.random((second, *shape), dtype=np.float32),
+        ]
     pixels = [rng.random((n, *shape), dtype=np.float32) for n in BATCHES]
     return [finished(p, layout, preprocess) for p in pixels]
 

@@ -1,0 +1,231 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "escnn>=1.0.11", "numpy>=2.0", "onnx>=1.17", "onnxruntime>=1.20", "torch>=2.6", "pillow>=10.1"
+# ]
+# ///
+"""Turn an escnn steerable network into an ONNX file that says how a group moves its channels.
+
+  from_escnn.py nets.py:C8Net --checkpoint net.pt --input-shape 1,29,29 -o net.onnx
+
+For every equivariant module whose fibres are permuted (regular, quotient and trivial fields), the
+file carries a table of that permutation, and `onnx-geed measure` compares matched channels by
+itself. escnn's own installation needs Fortran; without it:
+
+  pip install torch onnx onnxruntime scipy joblib && pip install --no-deps escnn==1.0.11
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import types
+import warnings
+from typing import Any
+
+if __package__:
+    from ._finish import Source, finish
+    from ._options import Problem, command, missing, note, parser, said
+    from .from_torch import add_weights, build, older, read_shape, run, watch
+else:
+    from _finish import Source, finish
+    from _options import Problem, command, missing, note, parser, said
+    from from_torch import add_weights, build, older, read_shape, run, watch
+
+INSTALL = "pip install torch scipy joblib, then pip install --no-deps escnn==1.0.11"
+# How far a matrix may be from a permutation: they are computed in floating point.
+_CLOSE = 1e-4
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = parser(
+        __doc__ or "", "MODULE:CALLABLE or FILE.py:CALLABLE that makes the network (or is it)"
+    )
+    add_weights(made.add_argument_group("the model"))
+    made.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's)")
+    return made
+
+
+def convert(given: argparse.Namespace) -> None:
+    with missing("torch", INSTALL):
+        import torch
+    stand_in()
+    warnings.simplefilter("ignore")
+    with missing("escnn", INSTALL):
+        import escnn.nn
+    torch.manual_seed(given.seed)
+    given.pretrained = False
+    shape = read_shape(given.input_shape)
+    if shape is None:
+        raise Problem("--input-shape is needed: that of one sample, such as 1,29,29")
+    net, _ = build(given)
+    if not any(isinstance(m, escnn.nn.EquivariantModule) for m in net.modules()):
+        raise Problem(f"{given.model}: has no escnn module in it; from_torch.py converts it")
+    plain_tensors(net)
+    finish(
+        Source(
+            forward=lambda x: run(net, x),
+            shape=shape,
+            # The newer exporter does not trace what escnn does with its field types.
+            exports=[
+                ("torchscript exporter", lambda: older(net, torch.zeros(2, *shape), given.opset))
+            ],
+            layout="NCHW",
+            watch=lambda x: watch(net, x, given.latent),
+            actions=actions(net, shape),
+        ),
+        given,
+    )
+
+
+def stand_in() -> None:
+    """Let escnn be imported without lie_learn, which only its groups in space need."""
+    try:
+        import lie_learn  # noqa: F401
+    except ImportError:
+        name = "lie_learn.representations.SO3.wigner_d"
+        parts = name.split(".")
+        for i in range(1, len(parts) + 1):
+            module = types.ModuleType(".".join(parts[:i]))
+            module.__path__ = []
+            sys.modules.setdefault(module.__name__, module)
+        sys.modules[name].wigner_D_matrix = None  # type: ignore[attr-defined]
+
+
+def plain_tensors(net: Any) -> None:
+    """Make a network of geometric tensors take and give plain ones; module paths stay."""
+    import escnn.nn
+    import torch
+
+    kind = type(net)
+    wraps = isinstance(net, escnn.nn.EquivariantModule)
+
+    def forward(self: Any, x: Any) -> Any:
+        if wraps and isinstance(x, torch.Tensor):
+            x = escnn.nn.GeometricTensor(x, self.in_type)
+        value = kind.forward(self, x)
+        return getattr(value, "tensor", value)
+
+    net.__class__ = type(
+        kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__}
+    )
+
+
+def actions(net: Any, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
+    """Return channel tables of the modules that put out geometric tensors, by module path."""
+    import torch
+
+    types_: dict[str, Any] = {}
+
+    def hook(path: str) -> Any:
+        def keep(_: Any, __: Any, value: Any) -> None:
+            if hasattr(value, "type") and hasattr(value, "tensor"):
+                types_[path] = value.type
+
+        return keep
+
+    handles = [
+        module.register_forward_hook(hook(path))
+        for path, module in net.named_modules(remove_duplicate=False)
+        if path
+    ]
+    try:
+        with torch.no_grad():
+            net(torch.zeros(2, *shape))
+    except Exception as error:
+        raise Problem(
+            f"the model does not take a batch of shape {(2, *shape)}: {said(error)}; "
+            "--input-shape gives that of one sample"
+        ) from None
+    finally:
+        for handle in handles:
+            handle.remove()
+    found: dict[str, dict[str, Any]] = {}
+    left: dict[str, list[str]] = {}
+    for path, kind in types_.items():
+        table = channel_table(kind)
+        if isinstance(table, str):
+            left.setdefault(table, []).append(path)
+        elif any(row != sorted(row) for row in table["channels"]):
+            found[path] = table
+    for reason, paths in left.items():
+        more = ", ..." if len(paths) > 3 else ""
+        note(f"no channel table for {', '.join(paths[:3])}{more}: {reason}")
+    if not found:
+        note("no module has channels that the group permutes; the file carries no action")
+    return found
+
+
+def channel_table(kind: Any) -> dict[str, Any] | str:
+    """Return the table of a field type in the element names of onnx-geed, or why there is none.
+
+    Notes
+    -----
+    A table gathers, out[c] = in[table[g][c]], so that its rows are where the ones of rho(g) are.
+    """
+    import numpy as np
+
+    names = element_names(kind.gspace)
+    if isinstance(names, str):
+        return names
+    rows = {}
+    for element, name in names:
+        matrix = np.asarray(kind.representation(element))
+        row = np.abs(matrix).argmax(1)
+        ideal = np.zeros_like(matrix)
+        ideal[np.arange(len(row)), row] = 1
+        if np.abs(matrix - ideal).max() > _CLOSE:
+            fields = sorted({r.name for r in kind.representations})
+            return f"fields {', '.join(fields)[:80]} are not permuted by {kind.gspace.name}"
+        rows[name] = [int(c) for c in row]
+    order = sorted(rows, key=element_order)
+    return {"elements": order, "channels": [rows[name] for name in order]}
+
+
+def element_order(name: str) -> tuple[bool, int]:
+    number = name.removeprefix("s").removeprefix("r")
+    return name.startswith("s"), int(number) if number.isdigit() else int(name == "flip")
+
+
+def element_names(space: Any) -> list[tuple[Any, str]] | str:
+    """Name a group's elements by what they do to the plane.
+
+    r<k> rotates by 360 k / n degrees counter-clockwise, and s r<k> mirrors left-right after that.
+    Their matrices settle it, whatever escnn's own parameters and axis of reflection mean.
+    """
+    import numpy as np
+
+    group = space.fibergroup
+    if getattr(space, "dimensionality", 0) != 2:
+        return "the network does not act on the plane"
+    if group.order() < 1:
+        return f"{group.name} is not a finite group"
+    moves = [(g, np.asarray(space.basespace_action(g), float)) for g in group.elements]
+    turns = sum(np.linalg.det(m) > 0 for _, m in moves)
+    mirror = np.diag([-1.0, 1.0])
+    expected: dict[str, Any] = {}
+    for k in range(turns):
+        c, s = np.cos(2 * np.pi * k / turns), np.sin(2 * np.pi * k / turns)
+        turn = np.array([[c, -s], [s, c]])
+        expected[f"r{k}" if k else "e"] = turn
+        if len(moves) > turns:
+            expected[f"sr{k}" if k else "s"] = mirror @ turn
+    if len(moves) == 2 and turns == 1:
+        flips = {"flip-h": mirror, "flip-v": -mirror}
+        other = next(m for _, m in moves if np.linalg.det(m) < 0)
+        if not any(np.abs(other - m).max() < _CLOSE for m in flips.values()):
+            return "its mirror is neither left-right nor up-down"
+        expected = {"e": np.eye(2), "flip": other}
+    named = []
+    for g, m in moves:
+        near = [n for n, e in expected.items() if np.abs(e - m).max() < _CLOSE]
+        if len(near) != 1:
+            return f"{space.name}: its mirrors are not those of a left-right mirror and rotations"
+        named.append((g, near[0]))
+    if sorted(n for _, n in named) != sorted(expected):
+        return f"{space.name} does not act faithfully on the plane"
+    return named
+
+
+if __name__ == "__main__":
+    command(arguments(), convert)

@@ -1,0 +1,514 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "equinox>=0.11", "flax>=0.10", "jax>=0.6", "jax2onnx>=0.12", "numpy>=2.0", "onnx>=1.17",
+#     "onnxruntime>=1.20"
+# ]
+# ///
+"""Turn a JAX model into an ONNX file that onnx-geed measures: Flax, Equinox or a plain function.
+
+  from_jax.py nets.py:Net --checkpoint net.msgpack --input-shape 28,28,1 -o net.onnx
+  from_jax.py nets.py:make_net --checkpoint net.eqx --input-shape 1,28,28 -o net.onnx
+  from_jax.py nets.py:predict --input-shape 28,28,1 -o net.onnx
+
+The callable makes a flax.linen or nnx or equinox module (its `rngs` or `key` is given), or a pair
+(linen module, variables), (function, parameters), (equinox module, state); or it is itself a
+function of a batch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+if __package__:
+    from ._finish import Source, finish
+    from ._graph import fingerprint
+    from ._options import Problem, command, missing, note, parser, said
+    from .from_torch import inlined, look_up, quiet, read_shape
+else:
+    from _finish import Source, finish
+    from _graph import fingerprint
+    from _options import Problem, command, missing, note, parser, said
+    from from_torch import inlined, look_up, quiet, read_shape
+
+INSTALL = "pip install jax jax2onnx flax equinox onnxruntime"
+
+
+@dataclass(frozen=True, eq=False)
+class Net:
+    """A model of any of the frameworks.
+
+    Parameters
+    ----------
+    forward : callable
+        A batch to the output.
+    watch : callable, optional
+        A batch to what the modules put out, by path.
+    layout : str
+        What the framework's convolutions expect; empty where nothing tells.
+    """
+
+    forward: Callable[[Any], Any]
+    watch: Callable[[Any], dict[str, Any]] | None = None
+    layout: str = ""
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = parser(__doc__ or "", "MODULE:CALLABLE or FILE.py:CALLABLE: see above")
+    group = made.add_argument_group("the model")
+    group.add_argument("--input-shape", metavar="H,W,C", required=True, help="of one sample")
+    group.add_argument("--input-layout", choices=("NCHW", "NHWC"), help="of three axes")
+    group.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="weights: .msgpack of Flax, .eqx, .safetensors, .npz, or an Orbax folder",
+    )
+    group.add_argument(
+        "--kwargs", metavar="JSON", default="{}", help="arguments of the callable, as JSON object"
+    )
+    group.add_argument(
+        "--call",
+        metavar="JSON",
+        default="{}",
+        help='arguments of each call, such as {"train": false}',
+    )
+    group.add_argument("--opset", type=int, help="ONNX opset (default: jax2onnx's)")
+    return made
+
+
+def convert(given: argparse.Namespace) -> None:
+    warnings.simplefilter("ignore")
+    # Elsewhere matrix products may be rounded to TF32 or bfloat16, and parity is in float32.
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    with missing("jax", INSTALL):
+        import jax  # noqa: F401
+    with missing("jax2onnx", INSTALL), quiet():
+        import jax2onnx
+    shape = read_shape(given.input_shape)
+    assert shape is not None
+    net = load(given, shape)
+    layout = ""
+    if len(shape) == 3:
+        layout = given.input_layout or net.layout
+        if not layout:
+            raise Problem("--input-layout is needed: NCHW or NHWC")
+
+    def forward(x: Any) -> Any:
+        import numpy as np
+
+        value = net.forward(x)
+        if not hasattr(value, "shape"):
+            raise Problem(f"the model puts out a {type(value).__name__}; wrap it to give one array")
+        return np.asarray(value, np.float32)
+
+    accept_positions()
+
+    def export() -> Any:
+        options: dict[str, Any] = {"opset": given.opset} if given.opset else {}
+        with quiet():
+            proto = jax2onnx.to_onnx(
+                net.forward,
+                [("batch", *shape)],
+                model_name="model",
+                input_names=["input"],
+                output_names=["output"],
+                **options,
+            )
+        return inlined(proto)
+
+    finish(
+        Source(
+            forward=forward,
+            shape=shape,
+            exports=[("jax2onnx", export)],
+            layout=layout,
+            watch=net.watch,
+        ),
+        given,
+    )
+
+
+def accept_positions() -> None:
+    """Let pooling be called by position while jax2onnx traces, as `max_pool(x, (2, 2))` is.
+
+    What it puts in the place of Flax's pooling functions takes keywords alone.
+    """
+    try:
+        patching = importlib.import_module("jax2onnx.plugins._patching")
+        spec = patching.MonkeyPatchSpec
+        made = spec.__init__
+    except (ImportError, AttributeError):  # another version: then keywords are needed
+        return
+
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        if self.attr.endswith("pool"):
+            self.make_value = by_name(self.make_value)
+
+    spec.__init__ = init
+
+
+def by_name(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def make_patch(original: Callable[..., Any]) -> Callable[..., Any]:
+        patched, signature = make(original), inspect.signature(original)
+
+        def pool(*args: Any, **kwargs: Any) -> Any:
+            first, *rest = signature.bind(*args, **kwargs).arguments.items()
+            return patched(first[1], **dict(rest))
+
+        return pool
+
+    return make_patch
+
+
+def load(given: argparse.Namespace, shape: tuple[int, ...]) -> Net:
+    """Make the model and give it its weights."""
+    where, colon, name = given.model.rpartition(":")
+    if not colon or not where or not name:
+        raise Problem(f"{given.model}: not of the form MODULE:CALLABLE or FILE.py:CALLABLE")
+    kwargs, call = (json_object(getattr(given, o), f"--{o}") for o in ("kwargs", "call"))
+    found = look_up(where, name, given.model)
+    made: Any = found
+    if not is_module(found) and not takes_a_batch(found, kwargs):
+        try:
+            made = found(**kwargs, **randomness(found, kwargs, given.seed))
+        except Exception as error:
+            raise Problem(f"{given.model} cannot be made: {said(error)}; see --kwargs") from None
+    first, second = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if given.checkpoint and not Path(given.checkpoint).exists():
+        raise Problem(f"--checkpoint {given.checkpoint}: no such file")
+    for kind, describe in (("linen", from_linen), ("nnx", from_nnx), ("equinox", from_equinox)):
+        if is_module(first, kind):
+            if not given.checkpoint and second is None:
+                note("no --checkpoint: the weights are what the callable makes")
+            return describe(first, second, call, shape, given)
+    if not callable(first):
+        raise Problem(
+            f"{given.model}: gives {type(first).__name__}, neither a module nor a function"
+        )
+    if given.checkpoint:
+        raise Problem("--checkpoint: is for modules; let the function load its own parameters")
+    layout = "NHWC" if len(shape) == 3 and shape[-1] in (1, 3, 4) else ""
+    if len(shape) == 3 and shape[0] in (1, 3, 4):
+        layout = "" if layout else "NCHW"
+    if second is None:
+        return Net(lambda x: first(x, **call), layout=layout)
+    return Net(lambda x: first(second, x, **call), layout=layout)
+
+
+def json_object(text: str, option: str) -> dict[str, Any]:
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise Problem(f"{option} {text}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise Problem(f"{option} {text}: not a JSON object")
+    return content
+
+
+def is_module(thing: Any, kind: str | None = None) -> bool:
+    """Whether something is a module of a framework, which need not be installed."""
+    homes = {"linen": ("flax.linen", "Module"), "nnx": ("flax.nnx", "Module")}
+    homes["equinox"] = ("equinox", "Module")
+    for name in [kind] if kind else homes:
+        home = sys.modules.get(homes[name][0])
+        if home is not None and isinstance(thing, getattr(home, homes[name][1])):
+            return True
+    return False
+
+
+def takes_a_batch(found: Any, kwargs: dict[str, Any]) -> bool:
+    """Whether a callable is the model itself: it needs an argument that only a batch can be."""
+    if isinstance(found, type):
+        return False
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return any(
+        p.default is p.empty and p.kind in plain and p.name not in (*kwargs, "rngs", "key", "seed")
+        for p in parameters
+    )
+
+
+def randomness(found: Any, kwargs: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Return the source of random weights that a callable asks for."""
+    import jax
+
+    try:
+        maker = found.__init__ if isinstance(found, type) else found
+        parameters = inspect.signature(maker).parameters
+    except (TypeError, ValueError):
+        return {}
+    made: dict[str, Any] = {}
+    if "rngs" in parameters and "rngs" not in kwargs:
+        made["rngs"] = importlib.import_module("flax.nnx").Rngs(seed)
+    if "key" in parameters and "key" not in kwargs:
+        made["key"] = jax.random.PRNGKey(seed)
+    return made
+
+
+def evaluation(function: Any, call: dict[str, Any]) -> dict[str, Any]:
+    """Return what tells a call that this is not training."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return call
+    off = {p: False for p in ("train", "training", "is_training") if p in parameters}
+    if "deterministic" in parameters:
+        off["deterministic"] = True
+    return {**off, **call}
+
+
+def from_linen(
+    module: Any, variables: Any, call: dict[str, Any], shape: tuple[int, ...], given: Any
+) -> Net:
+    import jax
+    import jax.numpy as jnp
+
+    call = evaluation(type(module).__call__, call)
+    if variables is None:
+        try:
+            key = jax.random.PRNGKey(given.seed)
+            variables = module.init(key, jnp.zeros((1, *shape), jnp.float32), **call)
+        except Exception as error:
+            raise Problem(
+                f"the model does not take a batch of shape {(1, *shape)}: {said(error)}; "
+                "--input-shape gives that of one sample, --call other arguments"
+            ) from None
+    if given.checkpoint:
+        variables = filled(variables, read(given.checkpoint), given.checkpoint)
+
+    def watch(x: Any) -> dict[str, Any]:
+        _, state = module.apply(
+            variables, x, **call, capture_intermediates=True, mutable=["intermediates"]
+        )
+        seen = {}
+        for path, value in flat(state["intermediates"]).items():
+            steps = path.split("\t")
+            # <module>.__call__.<which call>; the last call is the one that counts.
+            if "__call__" in steps[1:]:
+                path = ".".join(steps[: steps.index("__call__")])
+                seen[path] = fingerprint(value, moved=True)
+        return seen
+
+    return Net(lambda x: module.apply(variables, x, **call), watch, "NHWC")
+
+
+def from_nnx(module: Any, _: Any, call: dict[str, Any], shape: tuple[int, ...], given: Any) -> Net:
+    from flax import nnx
+
+    module.eval()
+    call = evaluation(type(module).__call__, call)
+    if given.checkpoint:
+        graph, state = nnx.split(module)
+        pure = nnx.to_pure_dict(state)
+        nnx.replace_by_pure_dict(state, filled(pure, read(given.checkpoint), given.checkpoint))
+        module = nnx.merge(graph, state)
+        module.eval()
+    paths = {id(m): ".".join(map(str, path)) for path, m in nnx.iter_modules(module) if path}
+    parts = {id(m): m for _, m in nnx.iter_modules(module)}
+    return Net(
+        lambda x: module(x, **call),
+        lambda x: spied(
+            lambda: module(x, **call),
+            paths,
+            list(parts.values()),
+            lambda value: fingerprint(value, moved=True),
+        ),
+        "NHWC",
+    )
+
+
+def from_equinox(
+    module: Any, state: Any, call: dict[str, Any], shape: tuple[int, ...], given: Any
+) -> Net:
+    import equinox as eqx
+    import jax
+    import numpy as np
+
+    if given.checkpoint:
+        try:
+            like = module if state is None else (module, state)
+            loaded = eqx.tree_deserialise_leaves(given.checkpoint, like)
+        except Exception as error:
+            raise Problem(
+                f"--checkpoint {given.checkpoint}: does not fit the model ({said(error)}); save "
+                "it with equinox.tree_serialise_leaves, or see --kwargs"
+            ) from None
+        module, state = loaded if state is not None else (loaded, None)
+    module = eqx.nn.inference_mode(module)
+
+    def one(x: Any) -> Any:
+        return module(x, **call) if state is None else module(x, state, **call)[0]
+
+    paths: dict[int, str] = {}
+    parts: list[Any] = []
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, eqx.Module):
+            if path:
+                paths[id(value)] = path
+            parts.append(value)
+            children = ((n, getattr(value, n, None)) for n in value.__dataclass_fields__)
+        elif isinstance(value, (list, tuple)):
+            children = ((str(i), v) for i, v in enumerate(value))
+        elif isinstance(value, dict):
+            children = ((str(k), v) for k, v in value.items())
+        else:
+            return
+        for name, child in children:
+            walk(child, f"{path}.{name}" if path else name)
+
+    walk(module, "")
+
+    def watch(x: Any) -> dict[str, Any]:
+        # One by one, since under vmap modules see no values.
+        rows = [spied(lambda row=row: one(row), paths, parts, np.asarray) for row in x]
+        return {
+            path: fingerprint(np.stack([r[path] for r in rows]))
+            for path in rows[0]
+            if all(path in r and r[path].shape == rows[0][path].shape for r in rows)
+        }
+
+    return Net(jax.vmap(one), watch, "NCHW")
+
+
+def spied(
+    run: Callable[[], Any],
+    paths: dict[int, str],
+    parts: list[Any],
+    keep: Callable[[Any], Any],
+) -> dict[str, Any]:
+    """Run, and return what modules put out last: calls are looked up on classes, so these change."""
+    import jax
+
+    seen: dict[str, Any] = {}
+    kinds = {
+        c: c.__dict__["__call__"]
+        for m in parts
+        for c in type(m).__mro__
+        if "__call__" in c.__dict__
+    }
+
+    def spy(original: Any) -> Any:
+        def watched(self: Any, *args: Any, **kwargs: Any) -> Any:
+            value = original.__get__(self, type(self))(*args, **kwargs)
+            if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+                path = paths.get(id(self))
+                if path:
+                    seen[path] = keep(value)
+            return value
+
+        return watched
+
+    try:
+        for kind, original in kinds.items():
+            type.__setattr__(kind, "__call__", spy(original))
+        run()
+    finally:
+        for kind, original in kinds.items():
+            type.__setattr__(kind, "__call__", original)
+    return seen
+
+
+def flat(tree: Any, at: str = "") -> dict[str, Any]:
+    """Return a tree of dicts and lists as one dict; steps are joined by tabs."""
+    if hasattr(tree, "items"):
+        pairs = [(str(k), v) for k, v in tree.items()]
+    elif isinstance(tree, (list, tuple)):
+        pairs = [(str(i), v) for i, v in enumerate(tree)]
+    else:
+        return {at: tree}
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        found |= flat(value, f"{at}\t{key}" if at else key)
+    return found
+
+
+def read(path: str) -> dict[str, Any]:
+    """Read arrays by path from any of the formats."""
+    import numpy as np
+
+    file = Path(path)
+    try:
+        if file.is_dir():
+            with missing("orbax", "pip install orbax-checkpoint"):
+                import orbax.checkpoint as ocp
+            return flat(ocp.StandardCheckpointer().restore(file.resolve()))
+        if file.suffix == ".npz":
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {k: archive[k] for k in archive.files}
+        elif file.suffix == ".safetensors":
+            with missing("safetensors", "pip install safetensors"):
+                from safetensors.numpy import load_file
+            arrays = load_file(file)
+        else:
+            from flax.serialization import msgpack_restore
+
+            return flat(msgpack_restore(file.read_bytes()))
+    except Problem:
+        raise
+    except Exception as error:
+        raise Problem(f"--checkpoint {path}: cannot be read ({said(error)})") from None
+    return {k.replace("/", "\t").replace(".", "\t"): v for k, v in arrays.items()}
+
+
+def filled(template: Any, content: dict[str, Any], path: str) -> Any:
+    """Put arrays in the places of a template's; every one of them, and of its shape."""
+    import jax.numpy as jnp
+
+    wanted = flat(template)
+    # Train states hold params beside batch_stats; some files hold what is under params alone.
+    choices = [content]
+    tops = {k.split("\t")[0] for k in content if "\t" in k}
+    choices += [
+        {k.removeprefix(f"{top}\t"): v for k, v in content.items() if k.startswith(f"{top}\t")}
+        for top in tops
+    ]
+    choices.append({f"params\t{k}": v for k, v in content.items()})
+    best = max(choices, key=lambda c: len(wanted.keys() & c.keys()))
+    random = {k for k in wanted if {"rngs", "rng", "count", "key"} & set(k.split("\t")[-3:])}
+    lacking = [k for k in wanted if k not in best and k not in random]
+    known = {k.split("\t")[0] for k in wanted}
+    extra = [k for k in best if k not in wanted and k.split("\t")[0] in known]
+    if lacking or extra:
+        parts = [
+            f"{len(keys)} {what} ({', '.join(k.replace(chr(9), '.') for k in keys[:3])})"
+            for what, keys in (("missing from it", lacking), ("unexpected", extra))
+            if keys
+        ]
+        raise Problem(
+            f"--checkpoint {path}: does not fit the model: {' and '.join(parts)}; is it another's?"
+        )
+    for key in wanted:
+        if key in best and jnp.shape(best[key]) != jnp.shape(wanted[key]):
+            name = key.replace("\t", ".")
+            raise Problem(
+                f"--checkpoint {path}: {name} is {jnp.shape(best[key])}, the model's "
+                f"{jnp.shape(wanted[key])}; is it another model's, or does it need --kwargs?"
+            )
+
+    def put(tree: Any, at: str) -> Any:
+        if hasattr(tree, "items"):
+            return {k: put(v, f"{at}\t{k}" if at else str(k)) for k, v in tree.items()}
+        if isinstance(tree, (list, tuple)):
+            return [put(v, f"{at}\t{i}") for i, v in enumerate(tree)]
+        return jnp.asarray(best[at], jnp.asarray(tree).dtype) if at in best else tree
+
+    return put(template, "")
+
+
+if __name__ == "__main__":
+    command(arguments(), convert)

@@ -1,0 +1,378 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "keras>=3.5", "numpy>=2.0", "onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.3", "torch>=2.6"
+# ]
+# ///
+"""Turn a Keras model into an ONNX file that onnx-geed measures.
+
+  from_keras.py net.keras -o net.onnx
+  from_keras.py net.h5 --preprocess bytes -o net.onnx
+  from_keras.py nets.py:make_net --weights net.weights.h5 -o net.onnx
+  from_keras.py saved_model/ -o net.onnx            (needs TensorFlow and tf2onnx)
+
+Keras runs on PyTorch, unless KERAS_BACKEND says tensorflow: that needs tf2onnx.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+if __package__:
+    from ._finish import Source, finish
+    from ._graph import fingerprint
+    from ._options import Problem, command, missing, note, parser, said
+    from .from_torch import look_up, newer, older, quiet, read_shape
+else:
+    from _finish import Source, finish
+    from _graph import fingerprint
+    from _options import Problem, command, missing, note, parser, said
+    from from_torch import look_up, newer, older, quiet, read_shape
+
+MODEL = "a .keras or .h5 file, a SavedModel folder, or MODULE:CALLABLE / FILE.py:CALLABLE"
+INSTALL = "pip install keras torch onnx onnxscript onnxruntime"
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = parser(__doc__ or "", MODEL)
+    group = made.add_argument_group("the model")
+    group.add_argument("--weights", metavar="FILE", help=".weights.h5 of a model that is built")
+    group.add_argument(
+        "--kwargs", metavar="JSON", default="{}", help="arguments of the callable, as JSON object"
+    )
+    group.add_argument(
+        "--custom",
+        metavar="MODULE:NAME",
+        action="append",
+        default=[],
+        help="a layer or function of your own that the file mentions; repeatable",
+    )
+    group.add_argument(
+        "--unsafe", action="store_true", help="run Python code that the file holds (Lambda layers)"
+    )
+    group.add_argument("--take", metavar="KEY", help="which of several outputs: name or number")
+    group.add_argument(
+        "--input-shape", metavar="H,W,C", help="of one sample, where it is not fixed"
+    )
+    group.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's)")
+    return made
+
+
+def convert(given: argparse.Namespace) -> None:
+    warnings.simplefilter("ignore")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    saved = (Path(given.model) / "saved_model.pb").is_file()
+    if saved:
+        finish(from_saved_model(given), given)
+        return
+    backend = os.environ.setdefault("KERAS_BACKEND", "torch")
+    with missing(backend, INSTALL):
+        importlib.import_module(backend)
+    with missing("keras", INSTALL), quiet():
+        import keras
+    if backend not in ("torch", "tensorflow"):
+        raise Problem(f"KERAS_BACKEND={backend}: give torch, or tensorflow with tf2onnx")
+    keras.utils.set_random_seed(given.seed)
+    model = load(given)
+    shape = read_shape(given.input_shape) or sample_shape(model)
+    layers = dict(named_layers(model))
+    layout = layout_of(layers.values(), shape)
+    exports: list[tuple[str, Callable[[], Any]]]
+    if backend == "torch":
+        exports = torch_exports(model, shape, given)
+    else:
+        exports = [
+            ("tf2onnx", lambda: by_tf2onnx(lambda x: call(model, x, given.take), shape, given))
+        ]
+    finish(
+        Source(
+            forward=lambda x: run(model, x, given.take),
+            shape=shape,
+            exports=exports,
+            layout=layout,
+            watch=lambda x: watch(model, layers, x, given),
+            kind=kind_of(model),
+        ),
+        given,
+    )
+
+
+def load(given: argparse.Namespace) -> Any:
+    import keras
+
+    path = Path(given.model)
+    custom = {text.rpartition(":")[2]: pair(text) for text in given.custom}
+    if path.is_dir():
+        raise Problem(f"{path}: is a folder without saved_model.pb; give a .keras or .h5 file")
+    if path.is_file():
+        if path.suffix.lower() not in (".keras", ".h5", ".hdf5"):
+            raise Problem(f"{path}: not a .keras or .h5 file; rename it if it is one")
+        try:
+            with quiet():
+                model = keras.saving.load_model(
+                    path, custom_objects=custom, compile=False, safe_mode=not given.unsafe
+                )
+        except Exception as error:
+            text = said(error)
+            if path.name.endswith(".weights.h5") or "No model config" in text:
+                raise Problem(
+                    f"{path}: holds weights alone; give MODULE:CALLABLE --weights {path}"
+                ) from None
+            if "safe_mode" in text or "unsafe" in text or "enable_unsafe" in text:
+                raise Problem(
+                    f"{path}: holds Python code in a Lambda layer; --unsafe runs it, if you trust it"
+                ) from None
+            hint = "; --custom MODULE:NAME tells where it is" if "custom" in text.lower() else ""
+            raise Problem(f"{path}: Keras cannot load it ({text}){hint}") from None
+        if given.weights:
+            raise Problem("--weights: is for MODULE:CALLABLE; the file has its own")
+    else:
+        model = built(given)
+    model.trainable = False
+    return model
+
+
+def built(given: argparse.Namespace) -> Any:
+    import keras
+
+    try:
+        kwargs = json.loads(given.kwargs)
+    except ValueError as error:
+        raise Problem(f"--kwargs {given.kwargs}: not JSON ({error})") from None
+    made = pair(given.model)
+    if not isinstance(made, keras.Model):
+        try:
+            made = made(**kwargs)
+        except Exception as error:
+            raise Problem(f"{given.model} cannot be made: {said(error)}; see --kwargs") from None
+    if not isinstance(made, keras.Model):
+        raise Problem(f"{given.model}: gives {type(made).__name__}, not a keras.Model")
+    if given.input_shape:  # a subclassed model has no weights before its first call
+        run(made, _zeros((1, *read_shape(given.input_shape))), None)
+    if given.weights:
+        if not Path(given.weights).is_file():
+            raise Problem(f"--weights {given.weights}: no such file")
+        try:
+            made.load_weights(given.weights)
+        except Exception as error:
+            raise Problem(
+                f"--weights {given.weights}: do not fit the model ({said(error)}); "
+                "is it another model's?"
+            ) from None
+    else:
+        note("no --weights: the weights are what the callable makes, random ones as a rule")
+    return made
+
+
+def pair(text: str) -> Any:
+    where, colon, name = text.rpartition(":")
+    if not colon or not where or not name:
+        raise Problem(f"{text}: no such file, and not of the form MODULE:CALLABLE")
+    return look_up(where, name, text)
+
+
+def _zeros(shape: tuple[int, ...]) -> Any:
+    import numpy as np
+
+    return np.zeros(shape, np.float32)
+
+
+def sample_shape(model: Any) -> tuple[int, ...]:
+    shape = getattr(model, "input_shape", None)
+    if isinstance(shape, (list, dict)):
+        if len(shape) != 1:
+            raise Problem(f"the model takes {len(shape)} inputs; wrap it so that it takes one")
+        shape = next(iter(shape.values() if isinstance(shape, dict) else shape))
+    if not shape or any(d is None for d in shape[1:]):
+        raise Problem(
+            f"the model takes {shape or 'any shape'}: --input-shape says which, such as 224,224,3"
+        )
+    return tuple(shape[1:])
+
+
+def named_layers(model: Any, at: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield layers by name, inner ones as outer.inner."""
+    for layer in getattr(model, "layers", None) or getattr(model, "_layers", ()):
+        if type(layer).__name__ == "InputLayer":
+            continue
+        path = f"{at}.{layer.name}" if at else layer.name
+        yield path, layer
+        yield from named_layers(layer, path)
+
+
+def layout_of(layers: Any, shape: tuple[int, ...]) -> str:
+    import keras
+
+    if len(shape) != 3:
+        return ""
+    formats = [f for f in (getattr(layer, "data_format", None) for layer in layers) if f]
+    first = formats[0] if formats else keras.config.image_data_format()
+    return "NCHW" if first == "channels_first" else "NHWC"
+
+
+def kind_of(model: Any) -> str | None:
+    """Read the output's kind off the last layer."""
+    layers = list(getattr(model, "layers", ()))
+    while layers and getattr(layers[-1], "layers", None):
+        layers = layers[-1].layers
+    last = layers[-1] if layers else None
+    name = getattr(getattr(last, "activation", None), "__name__", "")
+    if name in ("softmax", "sigmoid") or type(last).__name__ == "Softmax":
+        return "probabilities"
+    return None
+
+
+def call(model: Any, x: Any, take: str | None) -> Any:
+    value = model(x, training=False)
+    if hasattr(value, "shape"):
+        if take is not None:
+            raise Problem(f"--take {take}: the model puts out one tensor; leave it out")
+        return value
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    options = {str(k): v for k, v in pairs}
+    names = getattr(model, "output_names", None) or []
+    if len(names) == len(options):
+        options |= dict(zip(names, list(options.values()), strict=True))
+    if take not in options:
+        text = ", ".join(f"{k} {tuple(v.shape)}" for k, v in options.items())
+        raise Problem(f"the model puts out several tensors: choose with --take KEY from {text}")
+    return options[take]
+
+
+def run(model: Any, x: Any, take: str | None) -> Any:
+    import keras
+
+    with no_gradients():
+        return keras.ops.convert_to_numpy(call(model, x, take))
+
+
+@contextlib.contextmanager
+def no_gradients() -> Iterator[None]:
+    import keras
+
+    if keras.backend.backend() != "torch":
+        yield
+        return
+    import torch
+
+    with torch.no_grad():
+        yield
+
+
+def watch(model: Any, layers: dict[str, Any], x: Any, given: argparse.Namespace) -> dict[str, Any]:
+    """Return fingerprints of what each layer puts out last, by its name."""
+    import keras
+
+    seen: dict[str, Any] = {}
+    channels_last = layout_of(layers.values(), (1, 1, 1)) == "NHWC"
+
+    def spy(path: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if given.latent == f"{path}:in" and args and hasattr(args[0], "shape"):
+                seen[given.latent] = fingerprint(keras.ops.convert_to_numpy(args[0]))
+            value = original(*args, **kwargs)
+            if hasattr(value, "shape"):
+                seen[path] = fingerprint(keras.ops.convert_to_numpy(value), moved=channels_last)
+            return value
+
+        return watched
+
+    for path, layer in layers.items():
+        object.__setattr__(layer, "call", spy(path, layer.call))
+    try:
+        with no_gradients():
+            call(model, x, given.take)
+    finally:
+        for layer in layers.values():
+            with contextlib.suppress(AttributeError):
+                object.__delattr__(layer, "call")
+    return seen
+
+
+def torch_exports(
+    model: Any, shape: tuple[int, ...], given: argparse.Namespace
+) -> list[tuple[str, Callable[[], Any]]]:
+    import torch
+
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, x: Any) -> Any:
+            return call(self.model, x, given.take)
+
+    net, example = Net().eval(), torch.zeros(2, *shape)
+    batch = torch.export.Dim("batch", min=1)
+    return [
+        ("dynamo exporter", lambda: plain(newer(net, example, [{0: batch}], given.opset))),
+        ("torchscript exporter", lambda: plain(older(net, example, given.opset))),
+    ]
+
+
+def plain(proto: Any) -> Any:
+    """Drop the paths of torch modules, which are not what Keras calls its layers."""
+    for node in proto.graph.node:
+        del node.metadata_props[:]
+        node.name = node.name.replace("/", "_")
+    return proto
+
+
+def by_tf2onnx(function: Callable[[Any], Any], shape: tuple[int, ...], given: Any) -> Any:
+    with missing("tf2onnx", "pip install tf2onnx"):
+        import tf2onnx
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((None, *shape), tf.float32, name="input")]
+    with quiet():
+        proto, _ = tf2onnx.convert.from_function(
+            tf.function(function, input_signature=signature),
+            input_signature=signature,
+            opset=given.opset or 18,
+        )
+    return proto
+
+
+def from_saved_model(given: argparse.Namespace) -> Source:
+    """Describe a SavedModel: its serving signature, which only TensorFlow runs."""
+    with missing(
+        "tensorflow", "a SavedModel needs pip install tensorflow tf2onnx (or save it as .keras)"
+    ):
+        import tensorflow as tf
+    try:
+        loaded = tf.saved_model.load(given.model)
+        signature = loaded.signatures["serving_default"]
+    except Exception as error:
+        raise Problem(f"{given.model}: cannot be served ({said(error)})") from None
+    inputs = signature.structured_input_signature[1]
+    if len(inputs) != 1:
+        raise Problem(f"{given.model}: takes {len(inputs)} inputs; one is needed")
+    (name, spec), outputs = next(iter(inputs.items())), list(signature.structured_outputs)
+    take = given.take or (outputs[0] if len(outputs) == 1 else None)
+    if take not in outputs:
+        raise Problem(f"{given.model}: choose an output with --take from {', '.join(outputs)}")
+    shape = read_shape(given.input_shape) or tuple(spec.shape[1:])
+    if any(d is None for d in shape):
+        raise Problem("--input-shape is needed: that of one sample, such as 224,224,3")
+
+    def function(x: Any) -> Any:
+        return signature(**{name: x})[take]
+
+    return Source(
+        forward=lambda x: function(tf.constant(x)).numpy(),
+        shape=shape,
+        exports=[("tf2onnx", lambda: by_tf2onnx(function, shape, given))],
+        layout="NHWC" if len(shape) == 3 else "",
+    )
+
+
+if __name__ == "__main__":
+    command(arguments(), convert)

@@ -1,0 +1,202 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "numpy>=2.0", "onnx>=1.17", "onnxruntime>=1.20", "scikit-learn>=1.5", "skl2onnx>=1.18"
+# ]
+# ///
+"""Turn a scikit-learn pipeline into an ONNX file that onnx-geed measures.
+
+  from_sklearn.py digits.joblib --trust --input-shape 8,8 -o digits.onnx
+  from_sklearn.py nets.py:trained -o tabular.onnx
+
+Classifiers put out their probabilities as one array. --input-shape says which image the features
+are, row by row: a group acts on that. Without it the file takes the features themselves.
+A .pkl or .joblib file is a program that Python runs when it reads it, hence --trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+if __package__:
+    from ._finish import Source, finish
+    from ._graph import fingerprint, keep_outputs
+    from ._options import Problem, command, missing, parser, said
+    from .from_torch import look_up, quiet, read_shape
+else:
+    from _finish import Source, finish
+    from _graph import fingerprint, keep_outputs
+    from _options import Problem, command, missing, parser, said
+    from from_torch import look_up, quiet, read_shape
+
+MODEL = "a .skops, .joblib or .pkl file, or MODULE:CALLABLE / FILE.py:CALLABLE (or an estimator)"
+INSTALL = "pip install scikit-learn skl2onnx onnxruntime"
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = parser(__doc__ or "", MODEL)
+    group = made.add_argument_group("the model")
+    group.add_argument(
+        "--trust", action="store_true", help="read a pickle, which runs what it says"
+    )
+    group.add_argument("--input-shape", metavar="SHAPE", help="H,W or C,H,W or H,W,C of an image")
+    group.add_argument(
+        "--input-layout", choices=("NCHW", "NHWC"), default="NCHW", help="of three axes"
+    )
+    group.add_argument("--opset", type=int, help="ONNX opset (default: skl2onnx's)")
+    return made
+
+
+def convert(given: argparse.Namespace) -> None:
+    warnings.simplefilter("ignore")
+    with missing("scikit-learn or skl2onnx", INSTALL):
+        import skl2onnx
+        import sklearn  # noqa: F401
+    model = load(given)
+    features = getattr(model, "n_features_in_", None)
+    if features is None:
+        raise Problem(f"{given.model}: is not fitted; call fit before it is saved")
+    shape = read_shape(given.input_shape) or (features,)
+    if math.prod(shape) != features:
+        raise Problem(f"--input-shape {given.input_shape}: the model takes {features} features")
+    if len(shape) not in (1, 2, 3):
+        raise Problem(f"--input-shape {given.input_shape}: write H,W or C,H,W or H,W,C")
+    probabilities = hasattr(model, "predict_proba")
+    method = next(
+        (
+            m
+            for m in ("predict_proba", "decision_function", "predict", "transform")
+            if hasattr(model, m)
+        ),
+        None,
+    )
+    if method is None:
+        raise Problem(f"{given.model}: a {type(model).__name__} neither predicts nor transforms")
+
+    def forward(x: Any) -> Any:
+        value = getattr(model, method)(x.reshape(len(x), -1))
+        return value.reshape(len(x), -1)
+
+    classes = getattr(model, "classes_", None)
+    kinds = {"predict_proba": "probabilities", "decision_function": "logits"}
+    finish(
+        Source(
+            forward=forward,
+            shape=shape,
+            exports=[("skl2onnx", lambda: export(skl2onnx, model, shape, features, given))],
+            layout=given.input_layout if len(shape) == 3 else "",
+            watch=lambda x: watch(model, x),
+            classes=None if classes is None or not probabilities else [str(c) for c in classes],
+            kind=kinds.get(method, "embedding"),
+        ),
+        given,
+    )
+
+
+def load(given: argparse.Namespace) -> Any:
+    path = Path(given.model)
+    if not path.is_file():
+        where, colon, name = given.model.rpartition(":")
+        if not colon or not where:
+            raise Problem(f"{given.model}: no such file, and not of the form MODULE:CALLABLE")
+        return made(where, name, given.model)
+    if path.suffix == ".skops":
+        with missing("skops", "pip install skops"):
+            import skops.io
+        try:
+            unknown = skops.io.get_untrusted_types(file=path)
+            if unknown and not given.trust:
+                raise Problem(
+                    f"{path}: holds types that skops does not know: {', '.join(unknown[:4])}; "
+                    "--trust accepts them"
+                )
+            return skops.io.load(path, trusted=unknown)
+        except Problem:
+            raise
+        except Exception as error:
+            raise Problem(f"{path}: cannot be read ({said(error)})") from None
+    if not given.trust:
+        raise Problem(
+            f"{path}: a pickle runs what is in it when it is read: --trust, if it is yours; or save "
+            "it with skops"
+        )
+    try:
+        import joblib
+
+        return joblib.load(path)
+    except Exception as error:
+        raise Problem(
+            f"{path}: cannot be read ({said(error)}); was it saved by another scikit-learn?"
+        ) from None
+
+
+def made(where: str, name: str, text: str) -> Any:
+    found = look_up(where, name, text)
+    if hasattr(found, "get_params") and not isinstance(found, type):
+        return found
+    try:
+        return found()
+    except Exception as error:
+        raise Problem(f"{text} cannot be made: {said(error)}") from None
+
+
+def export(
+    skl2onnx: Any, model: Any, shape: tuple[int, ...], features: int, given: argparse.Namespace
+) -> Any:
+    from onnx import helper
+    from skl2onnx.common.data_types import FloatTensorType
+
+    classifier = hasattr(model, "classes_")
+    # Which of them a classifier knows differs; plain scores are what is wanted in every case.
+    plain: list[dict[str, Any]] = [{"zipmap": False}, {}]
+    if classifier and not hasattr(model, "predict_proba"):
+        plain = [{"zipmap": False, "raw_scores": True}, {"raw_scores": True}, *plain]
+    with quiet():
+        for i, options in enumerate(plain if classifier else [{}]):
+            try:
+                proto = skl2onnx.convert_sklearn(
+                    model,
+                    "model",
+                    initial_types=[("input", FloatTensorType([None, features]))],
+                    target_opset=given.opset,
+                    options={id(model): options} if options else None,
+                )
+                break
+            except NameError:
+                if i + 1 == len(plain):
+                    raise
+    graph = proto.graph
+    # A classifier's first output is the label.
+    keep_outputs(graph, [graph.output[1 if classifier else 0].name])
+    if len(shape) > 1:
+        fed = graph.input[0].name
+        for node in graph.node:
+            for i, name in enumerate(node.input):
+                if name == fed:
+                    node.input[i] = "features"
+        graph.node.insert(0, helper.make_node("Flatten", [fed], ["features"], "features", axis=1))
+        dims = graph.input[0].type.tensor_type.shape.dim
+        del dims[1:]
+        for length in shape:
+            dims.add().dim_value = length
+    return proto
+
+
+def watch(model: Any, x: Any) -> dict[str, Any]:
+    """Return what each step of a pipeline but the last puts out, by its name."""
+    seen = {}
+    value = x.reshape(len(x), -1)
+    for name, step in list(getattr(model, "steps", []))[:-1]:
+        if step is None or step == "passthrough":
+            continue
+        value = step.transform(value)
+        seen[name] = fingerprint(value)
+    return seen
+
+
+if __name__ == "__main__":
+    command(arguments(), convert)
