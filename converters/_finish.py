@@ -5,6 +5,7 @@ Every converter ends here. Nothing of onnx_geed is imported: what it reads is in
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -186,7 +187,9 @@ def _named(
             return modules[layer]
         if layer in _graph.names(graph):
             return layer
-        near = [p for p in modules if layer.split(":")[0].split(".")[-1] in p][:5]
+        last = layer.split(":")[0].split(".")[-1]
+        near = [p for p in modules if last in p][:5]
+        near = near or difflib.get_close_matches(layer, [*modules, *_graph.names(graph)])
         hint = f"; near: {', '.join(near)}" if near else ""
         raise Usage(f"{option} {layer}: no module or tensor of the file is called that{hint}")
 

@@ -126,7 +126,7 @@ def load(given: argparse.Namespace) -> Any:
                 raise Problem(
                     f"{path}: holds weights alone; give MODULE:CALLABLE --weights {path}"
                 ) from None
-            if "safe_mode" in text or "unsafe" in text or "enable_unsafe" in text:
+            if "Lambda" in text and not given.unsafe:
                 raise Problem(
                     f"{path}: holds Python code in a Lambda layer; --unsafe runs it, if you trust it"
                 ) from None

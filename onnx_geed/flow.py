@@ -34,7 +34,7 @@ ARITHMETIC = ops("Add Sub Mul Div Pow Min Max")
 _SHAPE_ONLY = ops("Shape Size EyeLike RandomNormalLike RandomUniformLike")
 _DENSE = ops(
     "Gemm MatMul MatMulInteger QLinearMatMul QGemm FusedMatMul FusedGemm DynamicQuantizeMatMul "
-    "MatMulIntegerToFloat"
+    "MatMulIntegerToFloat LinearClassifier LinearRegressor"
 )
 _CONV = ops("Conv ConvInteger QLinearConv FusedConv")
 # What may stand between the classifier's affine nodes and the output.

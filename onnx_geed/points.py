@@ -11,7 +11,7 @@ import onnx
 from onnx_geed.axes import Place, batch_axes
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.flow import Flow, drop_pointwise, find_latent
-from onnx_geed.graph import FLOATS
+from onnx_geed.graph import FLOATS, output_kind
 from onnx_geed.grids import find_layouts, is_map
 from onnx_geed.loading import Model, subgraphs
 from onnx_geed.modules import derived_modules, stated_modules
@@ -112,6 +112,8 @@ def tensors(
     offered = [p for p in flow.points if p in along_batch]
     kept = drop_pointwise(offered, flow, types)
     head = latent or _stated_latent(model, refused) or find_latent(flow, offered, types)
+    if head == output and not latent and output_kind(model, output) in ("logits", "probabilities"):
+        head = None  # class scores are no latent
 
     def roles(name: str) -> tuple[str, ...]:
         is_point = name in kept or (name in given and name in offered)

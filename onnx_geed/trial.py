@@ -23,6 +23,8 @@ __all__ = ["Trial", "open_exposed", "output_kinds", "try_out"]
 
 # Rows of the larger of the two batches in which a model is tried out.
 _TRIAL_BATCH = 5
+# How far over 1 a probability may be, which is a sum in float32.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
@@ -164,5 +166,6 @@ def output_kinds(
 
 
 def _looks_like_probabilities(points: NDArray[np.float32]) -> bool:
-    inside = bool(((points >= 0) & (points <= 1)).all())
+    # Tree ensembles add up to a little over 1.
+    inside = bool(((points >= 0) & (points <= 1 + _ROUNDING)).all())
     return inside and bool(np.allclose(points.sum(axis=-1, dtype=np.float64), 1, atol=1e-3))

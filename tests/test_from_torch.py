@@ -1,21 +1,17 @@
 """A PyTorch checkpoint becomes a file whose measures are those of hooks inside PyTorch."""
 
-import ast
+import argparse
 import json
-import re
-import subprocess
-import sys
-from pathlib import Path
 
-import naive
 import numpy as np
+import onnx
 import pytest
+from converting import assert_equal_to_hooks, converted, imported, refused
 
-from onnx_geed import measure
 from onnx_geed.listing import list_layers
 
-FOLDER = Path(__file__).parent.parent / "converters"
-SCRIPTS = sorted(FOLDER.glob("*.py"))
+torch = pytest.importorskip("torch", reason="needs PyTorch")
+pytest.importorskip("onnxscript", reason="needs PyTorch's exporters")
 
 NETS = """
 import torch
@@ -31,105 +27,140 @@ class Net(nn.Module):
 
     def forward(self, x):
         return self.head(self.layer2(self.layer1(x)).mean((2, 3)))
+
+
+class Singular(Net):
+    def forward(self, x):
+        return self.head(torch.linalg.svdvals(self.layer2(self.layer1(x))).mean(2))
+
+
+class Several(Net):
+    def forward(self, x):
+        maps = self.layer2(self.layer1(x))
+        return {"maps": maps, "logits": self.head(maps.mean((2, 3)))}
 """
 
-
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda p: p.name)
-def test_converters_stand_alone(script):
-    text = script.read_text()
-    for node in ast.walk(ast.parse(text)):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and not node.level:
-            names = [node.module or ""]
-        assert not any(n.split(".")[0] == "onnx_geed" for n in names)
-    if script.name.startswith("from_"):
-        assert re.search(r"^# /// script\n(# .*\n)+# ///$", text, re.MULTILINE)
+SHAPE = ("--input-shape", "3,9,9")
 
 
 @pytest.fixture
-def box(tmp_path):
-    torch = pytest.importorskip("torch")
-    pytest.importorskip("onnxscript")
+def net(tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
-    space = {}
-    exec(NETS, space)
     torch.manual_seed(3)
-    net = space["Net"]()
+    made = imported(tmp_path / "nets.py").Net()
     with torch.no_grad():  # statistics as after training
-        net.layer1[1].running_mean.normal_()
-        net.layer1[1].running_var.uniform_(0.5, 2)
+        made.layer1[1].running_mean.normal_()
+        made.layer1[1].running_var.uniform_(0.5, 2)
+    return made.eval()
+
+
+@pytest.fixture
+def box(tmp_path, net):
     wrapped = {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}
     torch.save(wrapped, tmp_path / "net.pt")
-    return tmp_path, net.eval()
+    return tmp_path
 
 
-def convert(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, str(FOLDER / "from_torch.py"), *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).random((6, 3, 9, 9)).astype(np.float32)
 
 
-@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
-def test_what_is_measured_is_what_hooks_see(box, exporter):
-    import torch
-
-    folder, net = box
-    run = convert(
-        folder,
-        *("nets.py:Net", "--checkpoint", "net.pt", "--input-shape", "3,9,9"),
-        *("--preprocess", "minus1to1", "--output-kind", "logits", "--exporter", exporter),
-        *("-o", "net.onnx"),
-    )
-    assert run.returncode == 0, run.stderr
-    assert "parity" in run.stdout + run.stderr
-    listed = list_layers(folder / "net.onnx")
-    assert listed["output"]["kind"] == "logits"
-    data = np.random.default_rng(0).random((6, 3, 9, 9)).astype(np.float32)
-    made = measure(
-        folder / "net.onnx",
-        data,
-        "C8",
-        measures=["channel-cos@layer1", "channel-cos@layer2", "softmax-kl"],
-    )
+def hooks(net, mean=0.0, std=1.0):
     seen = {}
     for name in ("layer1", "layer2"):
         getattr(net, name).register_forward_hook(
             lambda _, __, y, name=name: seen.__setitem__(name, y.numpy())
         )
-    order = made["data"]["indices"]
-    orbits = (naive.orbit("C8", data[order]) - 0.5) / 0.5
-    with torch.no_grad():
-        logits = net(torch.from_numpy(orbits.reshape(-1, 3, 9, 9).astype(np.float32))).numpy()
-    expected = [
-        naive.channel_cos(seen[n].reshape(6, 8, *seen[n].shape[1:]), "C8").mean()
-        for n in ("layer1", "layer2")
-    ]
-    expected.append(naive.softmax_kl(logits.reshape(6, 8, -1), "C8").mean())
-    np.testing.assert_allclose([m["value"] for m in made["measurements"]], expected, rtol=1e-4)
+
+    def run(x):
+        with torch.no_grad():
+            output = net(torch.from_numpy((x - np.float32(mean)) / np.float32(std))).numpy()
+        return {**seen, "latent": seen["layer2"].mean((2, 3)), "output": output}
+
+    return run
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (("nets.py:Nett", "--input-shape", "3,9,9"), "Nett"),
-        (("nets.py:Net", "--input-shape", "1,9,9"), ""),
-        (("nets.py:Net", "--input-shape", "3,9,9", "--checkpoint", "no.pt"), "no.pt"),
-        (
-            (
-                *("nets.py:Net", "--input-shape", "3,9,9", "--checkpoint", "net.pt"),
-                *("--kwargs", json.dumps({"classes": 7})),
-            ),
-            "head.weight",
-        ),
-    ],
-)
-def test_what_does_not_fit_is_told_and_leaves_no_file(box, arguments, told):
-    folder, _ = box
-    run = convert(folder, *arguments, "-o", "net.onnx")
-    assert run.returncode == 2
-    assert "Traceback" not in run.stderr
-    assert told in run.stderr
-    assert not list(folder.glob("*.onnx"))
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_what_is_measured_is_what_hooks_see(box, net, images, exporter):
+    file = converted(
+        *("torch", box, "nets.py:Net", "--checkpoint", "net.pt", *SHAPE),
+        *("--preprocess", "minus1to1", "--output-kind", "logits", "--exporter", exporter),
+    )
+    listed = list_layers(file)
+    assert listed["output"]["kind"] == "logits"
+    assert_equal_to_hooks(file, "C8", images, hooks(net, 0.5, 0.5), ("layer1", "layer2"))
+
+
+@pytest.mark.parametrize("form", ["safetensors", "module", "dino", "simclr", "lightning", "plain"])
+def test_checkpoints_as_their_authors_ship_them(box, net, images, form):
+    own = net.state_dict()
+    prefixed = lambda prefix: {prefix + k: v for k, v in own.items()}  # noqa: E731
+    name = "other.pt"
+    if form == "safetensors":
+        name = "other.safetensors"
+        pytest.importorskip("safetensors.torch").save_file(own, box / name)
+    else:
+        content = {
+            "plain": own,
+            "module": {"model": prefixed("module.")},
+            "lightning": {"state_dict": prefixed("model."), "hyper_parameters": {"lr": 0.1}},
+            "dino": {
+                "student": {k: v + 1 for k, v in prefixed("module.backbone.").items()},
+                "teacher": prefixed("backbone.") | {"head.mlp.0.weight": torch.ones(2, 2)},
+                "args": argparse.Namespace(lr=1),
+            },
+            "simclr": prefixed("encoder.") | {"projector.0.weight": torch.ones(2, 2)},
+        }[form]
+        torch.save(content, box / name)
+    file = converted(
+        *("torch", box, "nets.py:Net", "--checkpoint", name, *SHAPE, "--output-kind", "logits")
+    )
+    assert_equal_to_hooks(file, "flip-h", images, hooks(net), ("layer1", "layer2"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_programs_of_torchscript_and_of_torch_export(box, net, images):
+    example = torch.zeros(2, 3, 9, 9)
+    torch.jit.script(net).save(box / "script.pt")
+    torch.jit.trace(net, example).save(box / "trace.pt")
+    batch = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(net, (example,), dynamic_shapes=batch), box / "net.pt2")
+    for name in ("script.pt", "trace.pt", "net.pt2"):
+        file = converted("torch", box, name, *SHAPE, "--output-kind", "logits")
+        assert_equal_to_hooks(file, "C4", images, hooks(net))
+
+
+def test_one_of_several_outputs_is_chosen(box, net, images):
+    arguments = ("torch", box, "nets.py:Several", "--checkpoint", "net.pt", *SHAPE)
+    assert "logits" in refused(*arguments)
+    file = converted(*arguments, "--take", "logits", "--output-kind", "logits")
+    assert_equal_to_hooks(file, "C4", images, hooks(net), ("layer1",))
+
+
+def test_the_same_model_gives_the_same_file(box):
+    arguments = ("torch", box, "nets.py:Net", "--checkpoint", "net.pt", *SHAPE)
+    first = converted(*arguments).read_bytes()
+    assert converted(*arguments).read_bytes() == first
+
+
+def test_both_batch_axis_and_names_are_free(box):
+    model = onnx.load(converted("torch", box, "nets.py:Net", *SHAPE))
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    metadata = {p.key: p.value for p in model.metadata_props}
+    assert metadata["onnx_geed.latent"] == "latent"
+    assert json.loads(metadata["onnx_geed.modules"])["layer1"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_does_not_fit_is_told_and_leaves_no_file(box):
+    assert "it has Net" in refused("torch", box, "nets.py:Nett", *SHAPE)
+    assert "2, 1, 9, 9" in refused("torch", box, "nets.py:Net", "--input-shape", "1,9,9")
+    assert "no.pt" in refused("torch", box, "nets.py:Net", *SHAPE, "--checkpoint", "no.pt")
+    seven = ("--kwargs", json.dumps({"classes": 7}))
+    told = refused("torch", box, "nets.py:Net", *SHAPE, "--checkpoint", "net.pt", *seven)
+    assert "head.weight" in told
+    torch.save({"stem.weight": torch.ones(3)}, box / "wrong.pt")
+    told = refused("torch", box, "nets.py:Net", *SHAPE, "--checkpoint", "wrong.pt")
+    assert "stem.weight" in told
+    assert "svd" in refused("torch", box, "nets.py:Singular", *SHAPE)

@@ -303,6 +303,22 @@ def test_the_output_is_the_latent_of_a_feature_extractor(listed):
     assert with_role(found, "latent") == with_role(found, "output") == ["features"]
 
 
+@pytest.mark.parametrize("end", ["Softmax", "LogSoftmax"])
+def test_class_scores_without_a_classifier_in_sight_are_no_latent(listed, end):
+    nodes = [node("GlobalAveragePool", "x", "pooled"), node(end, "pooled", "scores", axis=1)]
+    found = listed(model_of(nodes))
+    assert with_role(found, "output") == ["scores"]
+    assert with_role(found, "latent") == []
+
+
+def test_a_linear_model_of_scikit_learn_is_a_classifier(listed):
+    nodes = [
+        node("ReduceMean", "x", "features", axes=[2, 3], keepdims=0),
+        node("LinearRegressor", "features", "scores", domain="ai.onnx.ml", coefficients=[1.0] * 9),
+    ]
+    assert latent_of(listed(model_of(nodes))) == "features"
+
+
 def test_a_dense_layer_that_a_shortcut_goes_round_is_no_classifier(listed):
     nodes = [
         node("Conv", "x w", "map"),

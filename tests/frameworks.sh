@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Converters against their frameworks: an environment each, and its tests. Without names: all.
+#   bash tests/frameworks.sh [torch|escnn|keras|jax|sklearn]...
+set -euo pipefail
+cd "$(dirname "$0")/.."
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+torch="torch==2.13.0"  # first and pinned: a package that asks for torch may bring another build
+failed=()
+[ $# -gt 0 ] || set -- torch escnn keras jax sklearn
+for name in "$@"; do
+    python3 -m venv "$work/$name"
+    pip=("$work/$name/bin/python" -m pip install --quiet --disable-pip-version-check)
+    case $name in
+        torch) "${pip[@]}" "$torch"; "${pip[@]}" onnxscript safetensors ;;
+        escnn) "${pip[@]}" "$torch"; "${pip[@]}" joblib; "${pip[@]}" --no-deps escnn==1.0.11 ;;
+        keras) "${pip[@]}" "$torch"; "${pip[@]}" onnxscript keras==3.15.1 ;;
+        jax) "${pip[@]}" jax==0.10.2 jax2onnx==0.17.1 flax equinox ;;
+        sklearn) "${pip[@]}" scikit-learn skl2onnx==1.20.0 ;;
+        *) echo "$name: one of torch, escnn, keras, jax, sklearn" >&2; exit 2 ;;
+    esac
+    "${pip[@]}" '.[test]'
+    tests=("tests/test_from_$name.py")
+    # Two more that need its exporters, and a second oracle of resampling.
+    [ "$name" != torch ] || tests+=(tests/test_naive.py tests/test_rewrite.py)
+    echo "== $name"
+    "$work/$name/bin/python" -m pytest -n auto "${tests[@]}" || failed+=("$name")
+done
+if [ ${#failed[@]} -gt 0 ]; then
+    echo "failed: ${failed[*]}" >&2
+    exit 1
+fi

@@ -1,0 +1,202 @@
+"""An escnn network becomes a file that knows how the group moves its channels."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from converting import FOLDER, converted, refused
+
+from onnx_geed import measure
+
+pytest.importorskip("torch", reason="needs escnn")
+if not any((Path(p) / "escnn").is_dir() for p in sys.path):
+    pytest.skip("needs escnn", allow_module_level=True)
+
+# What escnn says of packages that it does without.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+
+NETS = """
+import math
+
+import torch
+from escnn import gspaces, nn as enn
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, n=8, dihedral=False, axis=math.pi / 2, size=17):
+        super().__init__()
+        act = gspaces.flipRot2dOnR2(n, axis=axis) if dihedral else gspaces.rot2dOnR2(n)
+        self.inside = enn.FieldType(act, [act.trivial_repr])
+        first = enn.FieldType(act, 3 * [act.regular_repr])
+        second = enn.FieldType(act, 2 * [act.regular_repr] + [act.trivial_repr])
+        self.block1 = enn.SequentialModule(
+            enn.MaskModule(self.inside, size, margin=1),
+            enn.R2Conv(self.inside, first, 5, padding=2, bias=False),
+            enn.InnerBatchNorm(first),
+            enn.ReLU(first),
+        )
+        self.block2 = enn.SequentialModule(
+            enn.R2Conv(first, second, 5, padding=2, bias=False),
+            enn.InnerBatchNorm(second),
+            enn.ReLU(second),
+        )
+        self.pool = enn.GroupPooling(second)
+        self.head = nn.Linear(3, 4)
+
+    def forward(self, x):
+        x = self.block2(self.block1(enn.GeometricTensor(x, self.inside)))
+        return self.head(self.pool(x).tensor.mean((2, 3)))
+
+
+def d4():
+    return Net(4, True)
+
+
+def d4_other_axis():
+    return Net(4, True, axis=0.0)
+
+
+def d8():
+    return Net(8, True)
+
+
+def alone():
+    act = gspaces.rot2dOnR2(4)
+    inside = enn.FieldType(act, [act.trivial_repr])
+    outside = enn.FieldType(act, 2 * [act.regular_repr])
+    return enn.SequentialModule(enn.R2Conv(inside, outside, 3, padding=1), enn.ReLU(outside))
+
+
+def wound():
+    act = gspaces.rot2dOnR2(8)
+    inside = enn.FieldType(act, [act.trivial_repr])
+    waves = enn.FieldType(act, 2 * [act.irrep(1)])
+    return enn.SequentialModule(enn.R2Conv(inside, waves, 3, padding=1))
+
+
+def plain():
+    return nn.Conv2d(1, 2, 3)
+"""
+
+# Nothing touches the border, so that rotating loses little.
+PLACES = np.hypot(*np.mgrid[-8:9, -8:9])
+
+
+@pytest.fixture(scope="module")
+def blobs():
+    from scipy.ndimage import gaussian_filter
+
+    noise = np.random.default_rng(0).standard_normal((6, 1, 17, 17))
+    smooth = gaussian_filter(noise, (0, 0, 1.5, 1.5)) * 4
+    return (smooth * (PLACES < 6)).astype(np.float32)
+
+
+@pytest.fixture
+def box(tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    return tmp_path
+
+
+def without_tables(file):
+    model = onnx.load(file)
+    kept = [p for p in model.metadata_props if not p.key.startswith("onnx_geed.action.")]
+    kept = [onnx.StringStringEntryProto(key=p.key, value=p.value) for p in kept]
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    other = file.with_name("bare.onnx")
+    onnx.save(model, other)
+    return other
+
+
+def channelwise(file, data, group, *layers):
+    made = measure(file, data, group, measures=[f"channel-cos@{layer}" for layer in layers])
+    return made["measurements"]
+
+
+def test_a_c8_steerable_network_scores_near_minus_one_with_its_table_only(box, blobs):
+    file = converted("escnn", box, "nets.py:Net", "--input-shape", "1,17,17")
+    bare = without_tables(file)
+    layers = ("block1", "block2")
+    for with_table, without in zip(
+        channelwise(file, blobs, "C8", *layers),
+        channelwise(bare, blobs, "C8", *layers),
+        strict=True,
+    ):
+        assert with_table["output_action"] != "trivial"
+        assert with_table["value"] < -0.98
+        assert with_table["exact"]["value"] == pytest.approx(-1, abs=1e-5)
+        assert without["value"] > with_table["value"] + 0.05
+        assert without["exact"]["value"] > -0.95
+
+
+@pytest.mark.parametrize(
+    ("net", "group"), [("Net", "C4"), ("d4", "D4"), ("d4_other_axis", "D4"), ("d8", "D8")]
+)
+def test_tables_are_right_for_mirrors_and_subgroups_too(box, blobs, net, group):
+    file = converted("escnn", box, f"nets.py:{net}", "--input-shape", "1,17,17")
+    noise = np.random.default_rng(1).random((4, 1, 17, 17)).astype(np.float32)
+    for record in channelwise(file, noise, group, "block1", "block2"):
+        exact = record["exact"] or record
+        assert exact["value"] == pytest.approx(-1, abs=1e-5)
+
+
+def test_a_checkpoint_is_measured_as_escnn_computes(box, blobs):
+    sys.path.insert(0, str(FOLDER))
+    from from_escnn import stand_in
+
+    stand_in()
+    import torch
+
+    space = {}
+    exec(NETS, space)
+    torch.manual_seed(4)
+    net = space["Net"]()
+    torch.save({"state_dict": net.state_dict()}, box / "net.pt")
+    file = converted(
+        *("escnn", box, "nets.py:Net", "--checkpoint", "net.pt", "--input-shape", "1,17,17")
+    )
+    # Eq. (5) by hand at a quarter turn: regular fields of C8 are shifted by two places.
+    made = measure(file, blobs, "C4", measures=["channel-cos@block1", "softmax-kl"])
+    sample = blobs[made["data"]["indices"][0]]
+    turned = np.rot90(sample, axes=(-2, -1)).copy()
+    kept = []
+    net.eval()
+    net.block1.register_forward_hook(lambda _, __, y: kept.append(y.tensor))
+    with torch.no_grad():
+        logits = [net(torch.from_numpy(x[None])) for x in (sample, turned)]
+    f, fg = (maps[0].double().numpy() for maps in kept)
+    assert logits[0].numpy() == pytest.approx(logits[1].numpy(), abs=1e-5)
+    shifted = np.concatenate([np.roll(field, 2, axis=0) for field in f.reshape(3, 8, 17, 17)])
+    expected = np.rot90(shifted, axes=(-2, -1))
+    cosines = (fg * expected).sum((1, 2)) / np.sqrt((fg**2).sum((1, 2)) * (expected**2).sum((1, 2)))
+    value = made["measurements"][0]["deviations"][0][1]
+    assert value == pytest.approx(-cosines.mean(), abs=1e-4)
+    assert value == pytest.approx(-1, abs=1e-5)
+
+
+def test_a_network_of_geometric_tensors_is_taken_as_it_is(box):
+    file = converted("escnn", box, "nets.py:alone", "--input-shape", "1,17,17")
+    tables = [p for p in onnx.load(file).metadata_props if p.key.startswith("onnx_geed.action.")]
+    assert tables
+    table = json.loads(tables[-1].value)
+    assert table["elements"] == ["e", "r1", "r2", "r3"]
+    assert table["channels"][0] == list(range(8))
+    assert math.prod(len(set(row)) for row in table["channels"]) == 8**4
+
+
+def test_what_has_no_table_is_told(box):
+    run = converted("escnn", box, "nets.py:wound", "--input-shape", "1,17,17")
+    assert not any("action" in p.key for p in onnx.load(run).metadata_props)
+
+
+def test_what_does_not_fit_is_told_and_leaves_no_file(box):
+    shape = ("--input-shape", "1,17,17")
+    assert "from_torch.py" in refused("escnn", box, "nets.py:plain", *shape)
+    assert "--input-shape" in refused("escnn", box, "nets.py:Net")
+    assert "2, 3, 17, 17" in refused("escnn", box, "nets.py:Net", "--input-shape", "3,17,17")
+    assert "nop.pt" in refused("escnn", box, "nets.py:Net", "--checkpoint", "nop.pt", *shape)

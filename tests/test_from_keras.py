@@ -1,0 +1,99 @@
+"""A Keras file becomes an ONNX file whose measures are those of hooks inside Keras."""
+
+import os
+
+import numpy as np
+import pytest
+from converting import assert_equal_to_hooks, converted, refused
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+keras = pytest.importorskip("keras", reason="needs Keras on PyTorch")
+
+# Of Keras and PyTorch themselves.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+
+
+@pytest.fixture(scope="module")
+def net():
+    keras.utils.set_random_seed(2)
+    layers = keras.layers
+    made = keras.Sequential(
+        [
+            keras.Input((10, 10, 3)),
+            layers.Conv2D(6, 3, padding="same", activation="relu", name="first"),
+            layers.BatchNormalization(name="norm"),
+            layers.MaxPooling2D(name="pool"),
+            layers.Conv2D(8, 3, activation="relu", name="second"),
+            layers.Flatten(name="flat"),
+            layers.Dense(12, activation="relu", name="features"),
+            layers.Dropout(0.5),
+            layers.Dense(4, activation="softmax", name="classes"),
+        ]
+    )
+    rng = np.random.default_rng(0)
+    scale, shift = 1 + rng.random(6) / 2, rng.standard_normal(6) / 5
+    made.get_layer("norm").set_weights([scale, shift, shift[::-1], scale[::-1]])
+    return made
+
+
+@pytest.fixture
+def box(tmp_path, net):
+    net.save(tmp_path / "net.keras")
+    return tmp_path
+
+
+def hooks(net, layers, latent):
+    outputs = [net.get_layer(n).output for n in (*layers, latent)]
+    sub = keras.Model(net.inputs, [*outputs, net.outputs[0]])
+
+    def run(x):
+        *arrays, output = (keras.ops.convert_to_numpy(v) for v in sub(x, training=False))
+        maps = [a.transpose(0, 3, 1, 2) if a.ndim == 4 else a for a in arrays]
+        return dict(zip((*layers, "latent"), maps, strict=True)) | {"output": output}
+
+    return run
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_what_is_measured_is_what_keras_computes(tmp_path, net, suffix):
+    net.save(tmp_path / f"net{suffix}")
+    file = converted("keras", tmp_path, f"net{suffix}")
+    data = np.random.default_rng(1).random((6, 10, 10, 3)).astype(np.float32)
+    for group in ("C8", "flip-h"):
+        layers = ("first", "norm", "second")
+        assert_equal_to_hooks(
+            *(file, group, data, hooks(net, layers, "features"), layers),
+            layout="NHWC",
+            kind="probabilities",
+        )
+
+
+def test_weights_alone_need_the_callable_that_makes_the_model(box, net):
+    net.save_weights(box / "net.weights.h5")
+    assert "MODULE:CALLABLE --weights" in refused("keras", box, "net.weights.h5")
+    code = "import keras\n\n\ndef make():\n    return keras.models.load_model('net.keras')\n"
+    (box / "nets.py").write_text(code)
+    file = converted("keras", box, "nets.py:make", "--weights", "net.weights.h5")
+    data = np.random.default_rng(1).random((5, 10, 10, 3)).astype(np.float32)
+    assert_equal_to_hooks(
+        *(file, "C4", data, hooks(net, (), "features")), layout="NHWC", kind="probabilities"
+    )
+
+
+def test_the_same_model_gives_the_same_file(box):
+    first = converted("keras", box, "net.keras").read_bytes()
+    assert converted("keras", box, "net.keras").read_bytes() == first
+
+
+def test_what_does_not_fit_is_told_and_leaves_no_file(box):
+    (box / "broken.keras").write_bytes(b"no model")
+    assert "broken.keras" in refused("keras", box, "broken.keras")
+    assert "no.keras" in refused("keras", box, "no.keras")
+    assert "--input-shape" in refused("keras", box, "net.keras", "--input-shape", "9,9,3")
+    assert "first" in refused("keras", box, "net.keras", "--latent", "frist")
+
+
+def test_code_inside_a_file_is_not_run_unasked(tmp_path):
+    net = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Lambda(lambda x: x * 2)])
+    net.save(tmp_path / "net.keras")
+    assert "--unsafe" in refused("keras", tmp_path, "net.keras")

@@ -1,0 +1,126 @@
+"""A scikit-learn pipeline becomes an ONNX file that measures as scikit-learn computes."""
+
+import numpy as np
+import onnx
+import pytest
+from converting import assert_equal_to_hooks, converted, refused
+
+from onnx_geed import measure
+
+pytest.importorskip("sklearn", reason="needs scikit-learn and skl2onnx")
+pytest.importorskip("skl2onnx", reason="needs scikit-learn and skl2onnx")
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*hasn't converged")
+
+NETS = """
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+
+X, Y = load_digits(return_X_y=True)
+X = X[:600] / 16
+Y = Y[:600]
+
+
+def net():
+    layers = MLPClassifier((30, 20), max_iter=80, random_state=0)
+    return make_pipeline(StandardScaler(), layers).fit(X, Y)
+
+
+def linear():
+    return make_pipeline(PCA(12, random_state=0), LogisticRegression(max_iter=300)).fit(X, Y)
+
+
+def forest():
+    return RandomForestClassifier(10, random_state=0).fit(X, Y)
+
+
+def scores():
+    return LinearSVC(random_state=0).fit(X, Y)
+
+
+def raw():
+    return MLPClassifier()
+"""
+
+
+@pytest.fixture(scope="module")
+def made():
+    space = {}
+    exec(NETS, space)
+    return space
+
+
+@pytest.fixture
+def box(tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def digits(made):
+    return made["X"][:8].reshape(8, 1, 8, 8).astype(np.float32)
+
+
+def test_what_is_measured_is_what_the_pipeline_computes(box, made, digits):
+    import joblib
+
+    net = made["net"]()
+    joblib.dump(net, box / "net.joblib")
+    assert "--trust" in refused("sklearn", box, "net.joblib", "--input-shape", "1,8,8")
+    file = converted("sklearn", box, "net.joblib", "--trust", "--input-shape", "1,8,8")
+
+    def hooks(x):
+        flat = x.reshape(len(x), -1)
+        hidden = net[0].transform(flat)
+        layers = list(zip(net[1].coefs_, net[1].intercepts_, strict=True))
+        for weight, bias in layers[:-1]:
+            hidden = np.maximum(hidden @ weight + bias, 0)
+        return {"latent": hidden, "output": net.predict_proba(flat)}
+
+    for group in ("C8", "flip-h"):
+        assert_equal_to_hooks(file, group, digits, hooks, kind="probabilities")
+
+
+def test_a_step_is_a_layer_and_classes_are_named(box, made, digits):
+    net = made["linear"]()
+    file = converted(
+        *("sklearn", box, "nets.py:linear", "--input-shape", "1,8,8", "--latent", "pca")
+    )
+
+    def hooks(x):
+        flat = x.reshape(len(x), -1)
+        return {"latent": net[0].transform(flat), "output": net.predict_proba(flat)}
+
+    assert_equal_to_hooks(file, "C4", digits, hooks, kind="probabilities")
+    metadata = {p.key: p.value for p in onnx.load(file).metadata_props}
+    assert metadata["onnx_geed.classes"] == str(list("0123456789")).replace("'", '"')
+
+
+def test_a_forest_has_probabilities_and_no_latent(box, digits):
+    file = converted("sklearn", box, "nets.py:forest", "--input-shape", "1,8,8")
+    result = measure(file, digits, "C4")
+    assert [m["measure"] for m in result["measurements"]] == ["softmax-kl"]
+    assert 0 < result["measurements"][0]["value"] <= np.log(4)
+
+
+def test_decision_values_are_logits(box, made, digits):
+    svm = made["scores"]()
+    file = converted("sklearn", box, "nets.py:scores", "--input-shape", "1,8,8")
+
+    def hooks(x):
+        flat = x.reshape(len(x), -1)
+        return {"latent": flat, "output": svm.decision_function(flat)}
+
+    assert_equal_to_hooks(file, "C4", digits, hooks)
+
+
+def test_what_does_not_fit_is_told_and_leaves_no_file(box):
+    assert "not fitted" in refused("sklearn", box, "nets.py:raw")
+    assert "64 features" in refused("sklearn", box, "nets.py:net", "--input-shape", "1,9,9")
+    assert "linera" in refused("sklearn", box, "nets.py:linera")
