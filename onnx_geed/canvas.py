@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx_geed.errors import GeedError
 
-__all__ = ["FONT", "INK", "LIGHT", "MARKERS", "PAPER", "SERIES", "SOFT", "drawing", "themed"]
+__all__ = ["FONT", "INK", "LIGHT", "MARKERS", "PAPER", "SERIES", "SOFT", "TIP", "drawing", "themed"]
 
 # matplotlib draws in colours that nothing else uses; the page's own take their place, so that one
 # picture serves light and dark.
@@ -33,6 +33,8 @@ LIGHT = {
     "s5": "#4b5bb5",
 }
 MARKERS = "osD^vP"
+#: An artist whose gid begins so tells what follows where the pointer rests on it.
+TIP = "tip:"
 FONT = 9.0
 
 
@@ -79,6 +81,7 @@ def _cleaned(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)

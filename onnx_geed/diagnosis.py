@@ -18,6 +18,7 @@ from onnx_geed.findings import (
 )
 from onnx_geed.graph import Model
 from onnx_geed.offcentre import Between, between, off_centre
+from onnx_geed.padding import zero_padded
 from onnx_geed.reading import Reading, angle, read_record, span
 
 __all__ = ["Finding", "diagnose", "diagnose_corners", "diagnosis_line", "model_of"]
@@ -173,11 +174,26 @@ def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterat
     group = made["group"]["name"]
     first = next(i for i, (_, away) in enumerate(maps) if away > _KEPT)
     before, (read, away) = maps[:first], maps[first]
-    if away < _LOST:
-        return  # it fades away: no layer is to blame
     path: Between | None = None
     if model is not None:
         path = between(model, before[-1][0].layer if before else None, read.layer)
+    padded = _padded(model, path) if group.startswith("shift") else []
+    if padded:
+        # A border takes little at first; without it a convolution moves along with every shift.
+        more = f" and {len(padded) - 1} more" if len(padded) > 1 else ""
+        worst, lost = max(maps[first:], key=lambda pair: pair[1])
+        yield Finding(
+            "zero padding",
+            "likely",
+            f"Padding breaks the shifts from {padded[0]} on: maps wrap around, its border not.",
+            f"{padded[0]}{more} before {read.layer} pad with a constant; the cosine is "
+            f"{span(1 - away)} there and {span(1 - lost)} in {worst.layer}.",
+            "Circular padding keeps shifts; objects far from the border lose less.",
+            (read.layer,),
+        )
+        return
+    if away < _LOST:
+        return  # it fades away: no layer is to blame
     faults = off_centre(model, group) if model is not None else []
     here = [f for f in faults if path and f.node in path.names]
     if not before:
@@ -217,6 +233,12 @@ def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterat
         "Look at the weights and the padding of what lies between them.",
         (read.layer,),
     )
+
+
+def _padded(model: Model | None, path: Between | None) -> list[str]:
+    if model is None or path is None:
+        return []
+    return [text for name, text in zero_padded(model).items() if name in path.names]
 
 
 def _some_elements(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:

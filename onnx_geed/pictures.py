@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.canvas import FONT, INK, MARKERS, PAPER, SERIES, SOFT, drawing
+from onnx_geed.canvas import FONT, INK, MARKERS, PAPER, SERIES, SOFT, TIP, drawing
 from onnx_geed.errors import GeedError
-from onnx_geed.reading import Reading
+from onnx_geed.reading import Reading, span
 
 __all__ = ["heat_picture", "polar_picture", "profile_picture", "samples_picture"]
 
@@ -132,6 +132,11 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
                     alpha=0.75,
                     label=None if several else "exact elements",
                 )
+            for y, (layer, series) in enumerate(rows):
+                if read := series[i]:
+                    tip = f"{TIP}{layer}{f', {name}' if several else ''}: {_told(read)}"
+                    # Larger than what is seen, so that a pointer finds it.
+                    axes.plot([read.value], [y + shift], "s", ms=9, alpha=0, gid=tip)
         if not several:
             _trips(axes, [series[0] for _, series in rows])
         _layers(axes, [layer for layer, _ in rows])
@@ -142,6 +147,13 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
         axes.set_xlabel(f"{readings[0].unit}; dashed: perfect, {perfect:.4g}")
         _legend(axes, len(names) if several else 1 + has_exact + len(trips))
     return made[0]
+
+
+def _told(read: Reading) -> str:
+    told = span(read.value)
+    if read.ci95:
+        told += f" ({span(read.ci95[0])} to {span(read.ci95[1])})"
+    return told + (f", exact elements {span(read.exact)}" if read.exact is not None else "")
 
 
 def _trips(axes: Any, readings: Sequence[Reading | None]) -> None:

@@ -8,6 +8,7 @@ from onnx_geed import load_model, measure, parse_group
 from onnx_geed.cli import cli
 from onnx_geed.diagnosis import diagnose, diagnose_corners, diagnosis_line, model_of
 from onnx_geed.offcentre import between, off_centre
+from onnx_geed.padding import zero_padded
 from onnx_geed.results import measurement, result
 
 C8 = parse_group("C8")
@@ -242,6 +243,40 @@ def test_only_the_axes_that_a_group_moves_count(tmp_path):
     model = load_model(net(tmp_path / "m.onnx", layers))
     found = {g: len(off_centre(model, g)) for g in ("flip-v", "flip-h", "C4", "shift2x2")}
     assert found == {"flip-v": 1, "flip-h": 0, "C4": 1, "shift2x2": 0}
+
+
+@pytest.mark.parametrize("padding", [PAD, {"auto_pad": "SAME_UPPER"}])
+def test_zero_padding_is_what_breaks_shifts(tmp_path, padding):
+    layers = [("Conv", LOPSIDED, padding), RELU, ("Conv", ROUND, padding), RELU]
+    path = net(tmp_path / "m.onnx", layers)
+    first = diagnose(measure(path, data(), "shift4x4"), load_model(path))[0]
+    assert (first.name, first.weight) == ("zero padding", "likely")
+    assert "Conv n0" in first.text
+
+
+def test_circular_padding_is_not_blamed(tmp_path):
+    path = net(tmp_path / "m.onnx", [("Pad", None, {}), ("Conv", LOPSIDED, {}), RELU])
+    model = onnx.load(path)
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "pads")
+    )
+    model.graph.node[0].input.append("pads")
+    model.opset_import[0].version = 19
+    for mode, found in (("wrap", {}), ("constant", {"n0": "Pad n0"}), ("reflect", {})):
+        del model.graph.node[0].attribute[:]
+        model.graph.node[0].attribute.append(helper.make_attribute("mode", mode))
+        # The chain of this file gives its second node a filter for two channels.
+        if mode == "wrap":
+            for tensor in model.graph.initializer:
+                if tensor.name == "w1":
+                    stack = np.stack([LOPSIDED, 2 * LOPSIDED])[:, None]
+                    tensor.CopyFrom(numpy_helper.from_array(stack.astype(np.float32), "w1"))
+        onnx.save(model, path)
+        assert zero_padded(load_model(path)) == found
+        if mode == "wrap":
+            made_of = measure(path, data(), "shift4x4", measures=["channel-cos@t2"])
+            assert made_of["measurements"][0]["value"] == pytest.approx(-1, abs=1e-6)
+            assert diagnose(made_of, load_model(path)) == ()
 
 
 def test_nodes_between_two_tensors(tmp_path):
