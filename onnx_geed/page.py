@@ -22,6 +22,8 @@ _HEADLINE = ("softmax-kl", "latent-l2", "latent-cos", "output-l2", "channel-cos"
 _REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "between_samples")
 # Samples at each end, elements of a long orbit.
 _ENDS, _THUMBNAILS = 3, 8
+# Exact elements that deviate by so much of the whole show that interpolation is not the cause.
+_OWN = 0.6
 
 
 def write_report(
@@ -240,6 +242,12 @@ def _resampling(read: Reading) -> str:
         text += read.layer
     if read.away < 1e-6:
         return text + "."
+    if read.exact is not None and read.exact - read.perfect >= _OWN * read.away:
+        own = span(-read.exact if read.measure == "channel-cos" else read.exact)
+        return (
+            f"{text}; but the exact elements, which are not resampled, have {own}: most of the "
+            "deviation is the network's own."
+        )
     if away < 0.3 * read.away:
         return text + ", so interpolation explains little of the deviation."
     return text + ", so interpolation may explain much of the deviation."

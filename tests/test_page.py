@@ -328,3 +328,17 @@ def test_a_pointer_is_told_layer_and_value(simple):
     (title,) = re.findall(r"<title>(.*?)</title>", svg)
     assert title.startswith("conv &lt;1&gt;: ")
     assert span(read_record(simple["measurements"][0]).value) in title
+
+
+@pytest.mark.parametrize(
+    ("trip", "exact", "told"),
+    [
+        (-0.95, -0.55, "most of the deviation is the network's own"),
+        (-0.7, -0.99, "interpolation may explain much"),
+        (-0.98, -0.9, "interpolation explains little"),
+    ],
+)
+def test_what_resampling_explains_is_weighed_against_the_exact_elements(trip, exact, told):
+    one = record("channel-cos", spread(-0.5), exact=(C4_IN_C8, spread(exact)[:, ::2]))
+    one["references"] = {"input_round_trip": {"value": trip, "ci95": None, "unnormalised": None}}
+    assert told in page(made([one])).text
