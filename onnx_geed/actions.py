@@ -180,6 +180,42 @@ class GridAction:
         off = np.where(stays, 0.0, np.abs(weight)).sum(axis=1)
         return bool(np.abs(on - 1).max() <= IDENTITY_TOLERANCE and off.max() <= IDENTITY_TOLERANCE)
 
+    @functools.cached_property
+    def rows(self) -> tuple[I32, I32, I32, NDArray[np.bool_]]:
+        """What compiled loops read: few maps, forwards or backwards, instead of one an element.
+
+        Returns
+        -------
+        source : ndarray of int32, shape (R,)
+            Bases that further rows are gathered from; the bases themselves are the first rows.
+        gathered : ndarray of int32, shape (R, H·W)
+            By which pixels.
+        row_of : ndarray of int32, shape (n,)
+            Each element's row.
+        backwards : ndarray of bool, shape (n,)
+            Whether it reads its row from the end: a half turn is that of any grid.
+        """
+        area = self.permutation.shape[1]
+        here = np.arange(area, dtype=np.int32)
+        rows = [(base, here) for base in range(len(self.index) + 1)]
+        bases, row_of, backwards = len(rows), [], []
+        for base, moved in zip(self.base_of.tolist(), self.permutation, strict=True):
+            known = (
+                (r, turned)
+                for turned, wanted in ((False, moved), (True, moved[::-1]))
+                for r, (of, by) in enumerate(rows)
+                if of == base and np.array_equal(by, wanted)
+            )
+            row, turned = next(known, (len(rows), False))
+            if row == len(rows):
+                rows.append((base, moved))
+            row_of.append(row)
+            backwards.append(turned)
+        added = rows[bases:]
+        gathered = np.array([by for _, by in added], dtype=np.int32).reshape(len(added), area)
+        source = np.array([of for of, _ in added], dtype=np.int32)
+        return source, gathered, np.array(row_of, dtype=np.int32), np.array(backwards)
+
     def apply(self, g: int, y: F64) -> F64:
         """Move ``y`` (..., [C,] H, W) by element ``g``, in float64."""
         flat = np.asarray(y, dtype=np.float64).reshape(*y.shape[:-2], -1)

@@ -169,8 +169,7 @@ def _orbit_sums(y: NDArray[Any], action: GridAction, kernel: list[int], support:
         target,
         action.index,
         action.weight,
-        action.base_of,
-        action.permutation,
+        *action.rows,
         pixels,
         out,
     )

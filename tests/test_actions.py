@@ -138,3 +138,27 @@ def test_the_disk_is_that_of_the_contract():
     for i in range(5):
         for j in range(8):
             assert mask[i, j] == ((i - 2) ** 2 + (j - 3.5) ** 2 <= 2.5**2)
+
+
+@pytest.mark.parametrize(
+    ("group", "shape", "rows"),
+    [
+        ("C4", (6, 6), 1),
+        ("C8", (7, 7), 2),
+        ("D8", (6, 6), 6),
+        ("flip-h", (5, 4), 1),
+        ("C4", (4, 6), 0),
+        ("shift2x2", (4, 4), 3),
+    ],
+)
+def test_few_rows_stand_for_all_elements(group, shape, rows):
+    action = grid_action(parse_group(group), *shape)
+    source, gathered, row_of, backwards = action.rows
+    assert len(source) == rows
+    bases = len(action.index) + 1
+    here = np.arange(shape[0] * shape[1])
+    for g in range(action.group.order):
+        r = row_of[g]
+        base, by = (r, here) if r < bases else (source[r - bases], gathered[r - bases])
+        assert base == action.base_of[g]
+        np.testing.assert_array_equal(by[::-1] if backwards[g] else by, action.permutation[g])
