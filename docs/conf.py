@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from docutils.utils.math import latex2mathml
+import click
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.util.docutils import SphinxDirective
 
-import onnx_geed
+from onnx_geed.cli import cli
 
 project = "onnx-geed"
 author = "the authors of onnx-geed"
 copyright = ""
 html_show_copyright = False
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx_click"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
 exclude_patterns = ["_static"]
 nitpicky = True
 
@@ -43,27 +46,39 @@ pygments_style = "default"
 pygments_dark_style = "monokai"
 
 
-def _inline(translator: Any, node: Any) -> None:
-    translator.body.append(latex2mathml.tex2mathml(node.astext()))
-    raise_skip()
+class Help(SphinxDirective):
+    """``help`` with the name of a command: what the command's ``--help`` prints."""
+
+    required_arguments = 1
+
+    def run(self) -> list[nodes.Node]:
+        """Ask click, which runs nothing."""
+        (name,) = self.arguments
+        command = cli.commands[name]
+        above = click.Context(cli, info_name="onnx-geed")
+        text = (
+            click.Context(
+                command, parent=above, info_name=name, terminal_width=88, max_content_width=88
+            )
+            .get_help()
+            .replace("\b\n", "")
+        )
+        return [nodes.literal_block(text, text, language="text")]
 
 
-def _block(translator: Any, node: Any) -> None:
-    label = f' id="{node["ids"][0]}"' if node.get("ids") else ""
-    maths = latex2mathml.tex2mathml(node.astext(), as_block=True)
-    translator.body.append(f'<div class="math"{label}>{maths}</div>\n')
-    raise_skip()
+def _inline(translator: Any, node: nodes.math) -> None:
+    translator.body.append(tex2mathml(node.astext()))
+    raise nodes.SkipNode
 
 
-def raise_skip() -> None:
-    from docutils.nodes import SkipNode
-
-    raise SkipNode
+def _block(translator: Any, node: nodes.math_block) -> None:
+    maths = tex2mathml(node.astext(), as_block=True)
+    translator.body.append(f'<div class="math">{maths}</div>\n')
+    raise nodes.SkipNode
 
 
 def setup(app: Any) -> dict[str, bool]:
-    """Equations as MathML, which browsers draw without a script."""
+    """Equations as MathML, which browsers draw without a script; the ``help`` directive."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
-    names = {name for listed in onnx_geed._HOMES.values() for name in listed}
-    assert names == set(onnx_geed.__all__)
+    app.add_directive("help", Help)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -168,7 +168,11 @@ def predictions(folder: Path) -> None:
     sure[:, 1] = 0.94
     unsure = np.array([[0.9, 0.04, 0.04, 0.02], [0.5, 0.3, 0.15, 0.05], [0.6, 0.2, 0.15, 0.05],
                        [0.45, 0.35, 0.1, 0.1]])  # fmt: skip
-    cases = (("invariant", sure), ("unsure when turned", unsure), ("each turn its class", np.eye(4)))
+    cases = (
+        ("invariant", sure),
+        ("unsure when turned", unsure),
+        ("each turn its class", np.eye(4)),
+    )
     figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), sharey=True, layout="constrained")
     for axis, (name, table) in zip(axes, cases, strict=True):
         kl = onnx_geed.softmax_kl(table[None], group, kind="probabilities")[0]
