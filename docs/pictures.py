@@ -57,7 +57,8 @@ def two_layers(folder: Path) -> None:
     image = digit()
     action = onnx_geed.grid_action(onnx_geed.parse_group("C8"), *image.shape)
     orbit = onnx_geed.orbit(action, image)
-    figure, axes = plt.subplots(5, 8, figsize=(9.6, 7.4), layout="constrained")
+    figure, axes = plt.subplots(5, 8, figsize=(9.6, 7.8), layout="constrained")
+    figure.get_layout_engine().set(hspace=0.08)
     rows = [("gx", orbit, "gray")]
     labels = [None]
     for kernel in (RING, EDGE):
