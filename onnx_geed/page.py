@@ -250,8 +250,7 @@ def _resampling(read: Reading) -> str:
         )
     if away < 0.3 * read.away:
         return text + ", so interpolation explains little of the deviation."
-    share = "part" if away < 0.7 * read.away else "much"
-    return text + f", so interpolation may explain {share} of the deviation."
+    return text + ", so interpolation may explain much of the deviation."
 
 
 def _depth(maps: Sequence[Reading]) -> str:
