@@ -76,7 +76,7 @@ def write_cache(
     Returns
     -------
     dict
-        As :func:`cache_info` gives.
+        What ``onnx-geed cache --info`` tells.
 
     Raises
     ------

@@ -52,7 +52,7 @@ class Measure:
     Parameters
     ----------
     name : str
-        One of :data:`MEASURES`.
+        One of ``channel-cos``, ``latent-l2``, ``latent-cos``, ``softmax-kl``, ``output-l2``.
     layer : str
         Name of the tensor.
     action : Action

@@ -73,7 +73,7 @@ class Group:
 
     @property
     def order(self) -> int:
-        """Number of elements, |G|."""
+        """Number of elements, ``|G|``."""
         return len(self.elements)
 
     def index(self, element: str) -> int:
@@ -184,7 +184,7 @@ def parse_group(name: str) -> Group:
     ------
     GeedError
         If the name is none of these.
-        If the order would exceed :data:`MAX_ORDER`.
+        If the order would exceed ``MAX_ORDER``, 1024.
     """
     if match := re.fullmatch(r"([CDcd])([1-9]\d{0,5})", name):
         n, twice = int(match[2]), match[1] in "Dd"

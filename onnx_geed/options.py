@@ -28,7 +28,7 @@ class Options:
     Parameters
     ----------
     measures : sequence of str
-        ``NAME`` or ``NAME@LAYER``; empty for the defaults of spec section 4.
+        ``NAME`` or ``NAME@LAYER``; empty for all that make sense for the model.
     samples : int
         Size of D, eq. (4).
     norm_samples : int
@@ -44,7 +44,7 @@ class Options:
     interval : {"t", "bootstrap"}
         Interval over samples.
     references : bool
-        Whether to run the round trips that values are read by, spec section 6.
+        Whether to run the round trips that values are read by.
     interpolation : {"bilinear", "nearest", "bicubic"}
         Resampling of rotations.
     support : {"full", "disk"}

@@ -86,8 +86,9 @@ class Preprocess:
 
     Notes
     -----
-    Choice: spec section 3, "images". Sizes follow torchvision: the longer side is cut to a whole
-    number of pixels, and a crop that cannot be central is moved by half a pixel.
+    Choice: the group acts on values that are not rounded, and brings in black from outside. Sizes
+    follow torchvision: the longer side is cut to a whole number of pixels, and a crop that cannot
+    be central is moved by half a pixel.
     """
 
     resize: int | tuple[int, int] | None = None
