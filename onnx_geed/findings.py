@@ -15,6 +15,7 @@ __all__ = [
     "FLOOR",
     "Finding",
     "Pairs",
+    "alike",
     "few",
     "ill_normalised",
     "insensitive",
@@ -36,6 +37,8 @@ _PARALLEL = 0.95
 _STAYS, _MOVES, _SAME = 0.01, 0.1, 0.99
 # Predictions of different samples nearer than this (nats) hardly tell them apart.
 _CONSTANT = 0.1
+# Maps of different samples have at least this share of the cosine within an orbit, if that is high.
+_SHARED, _ALIKE = 0.9, 0.2
 # A group that moves predictions by less than this share of what samples do is a true invariance.
 _RATIO = 0.01
 
@@ -166,6 +169,30 @@ def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
             advice,
             (read.layer, latent.layer),
         )
+
+
+def alike(pairs: Pairs) -> Iterator[Finding]:
+    """Find maps that different samples share as much as the members of an orbit do."""
+    found = []
+    for record, read in pairs:
+        entry = (record.get("references") or {}).get("between_samples") or {}
+        if read.measure != "channel-cos" or entry.get("value") is None:
+            continue
+        if -read.value >= _ALIKE and -entry["value"] >= _SHARED * -read.value:
+            found.append((read, float(entry["value"])))
+    if not found:
+        return
+    read, other = max(found, key=lambda pair: -pair[1] / -pair[0].value)
+    yield Finding(
+        "alike whatever is shown",
+        "caution",
+        f"Maps hardly depend on the sample in {len(found)} layer{'s' * (len(found) > 1)}, so that "
+        "their cosine says little.",
+        f"In {read.layer} the cosine is {span(-read.value)} within an orbit and {span(-other)} "
+        "between different samples.",
+        "Judge such layers by how far the two are apart.",
+        tuple(r.layer for r, _ in found),
+    )
 
 
 def silent(pairs: Pairs) -> Iterator[Finding]:

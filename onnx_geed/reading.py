@@ -160,7 +160,7 @@ def meaning(record: Mapping[str, Any], order: int) -> str:
     if read.measure == "channel-cos":
         return (
             f"A map of the moved input has cosine {span(-read.value)} with the moved map; "
-            f"1 would be perfect: {_grade(-read.value)}."
+            f"1 would be perfect: {_grade(-read.value)}.{_beside(record, -read.value)}"
         )
     if read.measure == "latent-l2" and read.normalised:
         return (
@@ -181,6 +181,14 @@ def meaning(record: Mapping[str, Any], order: int) -> str:
     if read.measure == "softmax-kl":
         return f"Predictions are {span(read.value)} nats from the permuted ones; 0 is perfect."
     return f"f(gx) lies {span(read.value)} from the moved f(x), in units of the tensor."
+
+
+def _beside(record: Mapping[str, Any], cosine: float) -> str:
+    """Say how alike maps of different samples are, where that takes from what a cosine says."""
+    entry = (record.get("references") or {}).get("between_samples") or {}
+    if entry.get("value") is None or -entry["value"] < 0.5 * cosine:
+        return ""
+    return f" But maps of different samples have {span(-entry['value'])} too."
 
 
 def _grade(cosine: float) -> str:

@@ -41,12 +41,15 @@ class References:
         One a sample.
     outputs : list of ndarray, shape (n,)
         Log-probabilities of the identity, for ``softmax-kl``.
+    beside : list of float
+        For ``channel-cos``, m of one sample's maps against the next one's.
     """
 
     input_round_trip: list[float] = field(default_factory=list)
     output_round_trip: list[float] = field(default_factory=list)
     numeric: list[float] = field(default_factory=list)
     outputs: list[F64] = field(default_factory=list)
+    beside: list[float] = field(default_factory=list)
 
 
 def add_references(
@@ -68,7 +71,7 @@ def add_references(
     Returns
     -------
     int
-        Model inputs that were run: one more than the group's order a sample and pass.
+        Model inputs that were run: two more than the group's order a sample and pass at the most.
 
     Raises
     ------
@@ -81,29 +84,33 @@ def add_references(
     with its own f̂. ``output_round_trip``: m(φ_Y(g⁻¹)φ_Y(g)f(x), f(x)). ``numeric``: m of f(x) at
     the last place of a batch against f(x) at the first. Each is divided by the value's own M.
     Choice: ``between_samples``, for ``softmax-kl``, is the mean divergence between the predictions
-    of distinct samples, in both orders; null where one gives a class no probability at all.
+    of distinct samples, in both orders; null where one gives a class no probability at all. For
+    ``channel-cos`` it is the mean of m(f(x), f(x′)) over each sample x and the next one x′: maps
+    that are nowhere negative, as behind a ReLU, are alike to a degree whatever they show.
     """
     measures, n = prepared.plan.measures, prepared.plan.group.order
     gathered = [References() for _ in measures]
     passes = len(prepared.passes)
-    done, total = 0, passes * prepared.count * (n + 1)
+    done, total = 0, passes * prepared.count * (n + 2)
     for names in prepared.passes:
         session = prepared.open(names)
         mine = [(m, into) for m, into in zip(measures, gathered, strict=True) if m.layer in names]
 
         def work(
             position: int, session: Session = session, mine: Any = mine
-        ) -> list[tuple[float, float, float, F64 | None]]:
+        ) -> list[tuple[float, float, float, F64 | None, float | None]]:
             return _of_sample(prepared, session, [m for m, _ in mine], position)
 
         for found in in_order(range(prepared.count), work, prepared.workers):
-            for (_, into), (there, back, again, logs) in zip(mine, found, strict=True):
+            for (_, into), (there, back, again, logs, beside) in zip(mine, found, strict=True):
                 into.input_round_trip.append(there)
                 into.output_round_trip.append(back)
                 into.numeric.append(again)
                 if logs is not None:
                     into.outputs.append(logs)
-            done += n + 1
+                if beside is not None:
+                    into.beside.append(beside)
+            done += n + 2
             if progress:
                 progress(done, total)
     for record, into in zip(records, gathered, strict=True):
@@ -126,6 +133,15 @@ def _entries(record: Mapping[str, Any], found: References) -> dict[str, Any]:
             "unnormalised": float(raw.mean()) if record["unnormalised"] is not None else None,
             "samples": len(raw),
         }
+    if found.beside:
+        between = np.asarray(found.beside)
+        ends = mean_interval(between)
+        entries["between_samples"] = {
+            "value": float(between.mean()),
+            "ci95": list(ends) if ends else None,
+            "unnormalised": float(between.mean()),
+            "samples": len(between),
+        }
     if found.outputs:
         entries["between_samples"] = {
             "value": between_samples(np.stack(found.outputs)),
@@ -138,7 +154,7 @@ def _entries(record: Mapping[str, Any], found: References) -> dict[str, Any]:
 
 def _of_sample(
     prepared: Prepared, session: Session, measures: Sequence[Measure], position: int
-) -> list[tuple[float, float, float, F64 | None]]:
+) -> list[tuple[float, float, float, F64 | None, float | None]]:
     """Run one sample's round trips and reduce them under every measure."""
     source = prepared.source
     n = source.action.group.order
@@ -149,6 +165,12 @@ def _of_sample(
     feeds = source.other_inputs([position], n + 1)
     arrays = run_rows(source, session, rows, feeds, prepared.batch)
     named = dict(zip(session.outputs, arrays, strict=True))
+    other = {}
+    if prepared.count > 1 and any(m.name == "channel-cos" for m in measures):
+        beside = [(position + 1) % prepared.count]
+        rows, feeds = source.rows(beside, orbits=False), source.other_inputs(beside, 1)
+        arrays = run_rows(source, session, rows, feeds, prepared.batch)
+        other = dict(zip(session.outputs, arrays, strict=True))
     found = []
     for measure in measures:
         layer = prepared.plan.layers[measure.layer]
@@ -161,7 +183,11 @@ def _of_sample(
         there = orbit_deviations(_still(measure), np.ascontiguousarray(y[::-1][:n]))[0].mean()
         again = pair_deviations(measure, y[n:], y[:1])[0]
         logs = log_probabilities(y[0], measure.kind) if measure.name == "softmax-kl" else None
-        found.append((float(there), _output_trip(measure, y[0]), float(again), logs))
+        apart = None
+        if measure.name == "channel-cos" and other:
+            maps = view(layer, measure.name, other[measure.layer][None])[0]
+            apart = float(pair_deviations(measure, maps, y[:1])[0])
+        found.append((float(there), _output_trip(measure, y[0]), float(again), logs, apart))
     return found
 
 

@@ -197,6 +197,13 @@ def test_insensitive_is_told_from_invariant():
     assert "insensitive" not in names(diagnose(blunt))
 
 
+@pytest.mark.parametrize(("between", "told"), [(-0.78, True), (-0.5, False)])
+def test_maps_that_do_not_depend_on_the_sample_are_told(between, told):
+    one = maps(0.1, 0.3)
+    one["references"] = {"between_samples": {"value": between}}
+    assert ("alike whatever is shown" in names(diagnose(made(one)))) == told
+
+
 def test_silent_channels_are_counted_out():
     one = record("channel-cos", np.full((5, 8), -0.7), zero_pairs=0.5)
     found = diagnose(made(one))

@@ -1,5 +1,6 @@
 import json
 
+import naive
 import numpy as np
 import onnx
 import pytest
@@ -165,6 +166,16 @@ def test_between_samples_against_a_naive_loop(model):
     assert between_samples(np.log(p)) == pytest.approx(np.mean(pairs), rel=1e-9)
     found = measured(model, "C4")["softmax-kl"]["references"]["between_samples"]["value"]
     assert found == pytest.approx(np.mean(pairs), rel=1e-4)
+
+
+def test_maps_of_different_samples_against_a_naive_loop(model):
+    made = measure(model, X, "C4", latent="latent", references=True)
+    found = made["measurements"][0]["references"]["between_samples"]
+    # The maps are the input, scaled: their cosines are those of the samples.
+    samples = [X[i] for i in made["data"]["indices"]]
+    pairs = [naive.cos(x, samples[i - 1]) for i, x in enumerate(samples)]
+    assert found["value"] == pytest.approx(-np.mean(pairs), rel=1e-5)
+    assert found["samples"] == len(samples)
 
 
 def test_between_samples_at_its_edges():
