@@ -344,7 +344,10 @@ def _sample(made: Mapping[str, Any], read: Reading, position: int, pictures: Any
     entry: dict[str, Any] = {
         "name": called + (f", label {label}" if label is not None else ""),
         "value": number(float(row.mean())),
-        "worst": angle(group["name"], group["elements"][worst]),
+        # Invariance is measured from the mean of an orbit, which the sample itself may be far from.
+        "worst": angle(group["name"], group["elements"][worst])
+        if worst
+        else "e, that is, as it was given: farthest from the mean of its orbit",
         "worst_value": number(float(row[worst])),
         "thumbnails": [],
     }
