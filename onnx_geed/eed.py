@@ -25,6 +25,7 @@ __all__ = [
     "ProbabilityError",
     "channel_sums_of_orbit",
     "cosines_of_sums",
+    "deviations_of_orbits",
     "log_probabilities",
     "normaliser",
     "orbit_deviations",
@@ -129,50 +130,92 @@ def orbit_deviations(
     Inner summand of eq. (4), with f̂ of eq. (2): the mean over ker(φ_Y), here over those of its
     elements that are ``members``.
     """
-    chosen = list(range(len(y)) if members is None else members)
+    found, zeros = deviations_of_orbits(measure, y[None], members)
+    return found[0], zeros[0]
+
+
+def deviations_of_orbits(
+    measure: Measure, y: NDArray[Any], members: Sequence[int] | None = None
+) -> tuple[F64, F64]:
+    """Return what :func:`orbit_deviations` returns, for several orbits at once.
+
+    Parameters
+    ----------
+    measure : Measure
+        What is measured.
+    y : ndarray, shape (N, n, C, H, W) or (N, n, k)
+        f(gx), finite.
+    members : sequence of int, optional
+        Elements of a subgroup that takes the place of G.
+
+    Returns
+    -------
+    deviations, zero_pairs : ndarray of float64, shape (N, n) or (N, len(members))
+        Bit for bit as orbit by orbit.
+
+    Raises
+    ------
+    ProbabilityError
+        If a probability is positive where the reference's is zero.
+    """
+    chosen = list(range(y.shape[1]) if members is None else members)
     kernel = [g for g in measure.kernel if g in set(chosen)]
     if measure.name == "channel-cos":
         assert isinstance(measure.action, GridAction)
         sums = _orbit_sums(y, measure.action, kernel, measure.support)
-        return cosines_of_sums(sums[chosen])
+        return cosines_of_sums(sums if members is None else sums[:, chosen])
     if measure.name == "softmax-kl":
-        return _orbit_divergences(y, measure, kernel, chosen)
-    points = np.ascontiguousarray(y[chosen], dtype=np.float64)
-    centre = np.asarray(y, dtype=np.float64)[kernel].mean(axis=0)  # eq. (2)
-    references = np.stack([measure.action.apply(g, centre) for g in chosen])
-    out, zeros = np.empty(len(chosen)), np.zeros(len(chosen))
+        return _divergences(y, measure, kernel, chosen)
+    points = np.ascontiguousarray(y if members is None else y[:, chosen], dtype=np.float64)
+    centres = np.asarray(y[:, kernel], dtype=np.float64).mean(axis=1)  # eq. (2)
+    references = _moved(measure.action, centres, chosen)
+    # These kernels go row by row: all orbits at once are so many more rows.
+    rows, size = len(y) * len(chosen), y.shape[2]
+    out, zeros = np.empty(rows), np.zeros((len(y), len(chosen)))
+    pairs = points.reshape(rows, size), references.reshape(rows, size)
     if measure.name == "latent-cos":
-        kernels.cosine_deviations(points, references, out)
-        zeros = np.logical_not(points.any(axis=1) | references.any(axis=1)).astype(np.float64)
+        kernels.cosine_deviations(*pairs, out)
+        either = points.any(axis=2) | references.any(axis=2)
+        zeros = np.logical_not(either).astype(np.float64)
     else:
-        kernels.euclidean_deviations(points, references, out)
-    return out, zeros
+        kernels.euclidean_deviations(*pairs, out)
+    return out.reshape(zeros.shape), zeros
+
+
+def _moved(action: Action, centres: F64, chosen: Sequence[int]) -> F64:
+    """φ_Y(g) f̂(x) of each sample for the chosen elements, (N, elements, k)."""
+    if isinstance(action, Matrices):
+        # One vector at a time: a product over all of them might add up in another order.
+        return np.stack([np.stack([action.apply(g, c) for g in chosen]) for c in centres])
+    return np.stack([action.apply(g, centres) for g in chosen], axis=1)
 
 
 def _orbit_sums(y: NDArray[Any], action: GridAction, kernel: list[int], support: Support) -> F64:
-    n, channels = y.shape[:2]
-    flat = np.ascontiguousarray(y, dtype=np.float32).reshape(n, channels, -1)
-    if len(kernel) == 1:
-        reference = flat[kernel[0]]
-    else:
-        reference = flat[kernel].mean(axis=0, dtype=np.float64).astype(np.float32)  # eq. (2)
+    """The sums of eq. (5) of some orbits (N, n, C, H, W)."""
+    n, channels = y.shape[1:3]
     here = np.tile(np.arange(channels, dtype=np.int32), (n, 1))
     # The table says where a channel comes from; the loop over sources asks where it goes.
     target = here if action.channels is None else np.argsort(action.channels).astype(np.int32)
-    pixels = np.arange(flat.shape[2], dtype=np.int32)
+    pixels = np.arange(action.shape[0] * action.shape[1], dtype=np.int32)
     if support == "disk":
         pixels = pixels[disk_mask(*action.shape).ravel()]
-    out = np.empty((n, channels, 3))
-    kernels.channel_sums(
-        flat,
-        reference,
-        target,
-        action.index,
-        action.weight,
-        *action.rows,
-        pixels,
-        out,
-    )
+    out = np.empty((len(y), n, channels, 3))
+    for orbit, sums in zip(y, out, strict=True):
+        flat = np.ascontiguousarray(orbit, dtype=np.float32).reshape(n, channels, -1)
+        if len(kernel) == 1:
+            reference = flat[kernel[0]]
+        else:
+            reference = flat[kernel].mean(axis=0, dtype=np.float64).astype(np.float32)  # eq. (2)
+        kernels.channel_sums(
+            flat,
+            reference,
+            target,
+            action.index,
+            action.weight,
+            *action.rows,
+            pixels,
+            sums,
+        )
     return out
 
 
@@ -192,7 +235,8 @@ def channel_sums_of_orbit(measure: Measure, y: NDArray[Any]) -> F64:
         As :func:`channel_sums` returns for many.
     """
     assert isinstance(measure.action, GridAction)
-    return _orbit_sums(y, measure.action, list(measure.kernel), measure.support)
+    sums: F64 = _orbit_sums(y[None], measure.action, list(measure.kernel), measure.support)[0]
+    return sums
 
 
 def cosines_of_sums(sums: F64) -> tuple[F64, F64]:
@@ -261,25 +305,31 @@ def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
     return out.reshape(values.shape)
 
 
-def _orbit_divergences(
+def _divergences(
     y: NDArray[Any], measure: Measure, kernel: list[int], chosen: list[int]
 ) -> tuple[F64, F64]:
     logs = log_probabilities(y, measure.kind)
+    inner = logs[:, kernel]
     # log f̂, eq. (2), by log-sum-exp; a class of probability zero on the whole kernel stays −inf.
-    top = np.maximum(logs[kernel].max(axis=0), np.finfo(np.float64).min)
+    top = np.maximum(inner.max(axis=1), np.finfo(np.float64).min)
     with np.errstate(divide="ignore"):
-        centre = np.log(np.exp(logs[kernel] - top).sum(axis=0)) + top - np.log(len(kernel))
-    references = np.stack([measure.action.apply(g, centre) for g in chosen])
-    out = np.empty(len(chosen))
-    kernels.divergences(np.ascontiguousarray(logs[chosen]), references, out)
+        sums = np.exp(inner - top[:, None]).sum(axis=1)
+        centres = np.log(sums) + top - np.log(len(kernel))
+    references = _moved(measure.action, centres, chosen)
+    points = np.ascontiguousarray(logs[:, chosen])
+    out = np.empty(len(y) * len(chosen))
+    classes = logs.shape[2]
+    kernels.divergences(points.reshape(-1, classes), references.reshape(-1, classes), out)
     if not np.isfinite(out).all():
-        element = measure.action.group.elements[chosen[int(np.argmin(np.isfinite(out)))]]
+        first = int(np.argmin(np.isfinite(out))) % len(chosen)
+        element = measure.action.group.elements[chosen[first]]
         raise ProbabilityError(
             f"{measure.layer}: under element {element} a class has a positive probability where "
             "the reference's is zero, so the divergence is infinite; measure the logits instead "
             "(--output, --output-kind logits)"
         )
-    return out, np.zeros(len(chosen))
+    found = out.reshape(len(y), len(chosen))
+    return found, np.zeros_like(found)
 
 
 def normaliser(measure: str, points: ArrayLike) -> float | None:

@@ -13,6 +13,7 @@ from onnx_geed.eed import (
     Measure,
     ProbabilityError,
     cosines_of_sums,
+    deviations_of_orbits,
     normaliser,
     orbit_deviations,
 )
@@ -98,32 +99,34 @@ def reduce_orbits(
         if measure.layer not in arrays:
             continue
         y = view(plan.layers[measure.layer], measure.name, arrays[measure.layer])
-        members = plan.exact_subgroup(measure)
-        other = inverse_of(measure) if first < _DOUBTED else None
-        rows, parts, turned = [], [], []
-        for k, orbit in enumerate(y):
-            try:
-                if measure.name != "channel-cos":
-                    _check_finite(plan, measure.layer, orbit, label(first + k))
-                rows.append(orbit_deviations(measure, orbit))
-                if not np.isfinite(rows[-1][0]).all():
-                    # Maps are read only once, so that theirs shows in the sums alone.
-                    _check_finite(plan, measure.layer, orbit, label(first + k))
-                if members:
-                    parts.append(_subset(measure, orbit, rows[-1][0], members))
-                if other and first + k < _DOUBTED:
-                    turned.append(orbit_deviations(other, orbit)[0])
-            except ProbabilityError as error:
-                raise GeedError(f"{label(first + k)}: {error}") from None
-        _take(
-            reduced,
-            np.stack([r[0] for r in rows]),
-            np.stack([r[1] for r in rows]),
-            np.stack(parts) if members else None,
-            np.stack(turned) if turned else None,
-        )
+        _take(reduced, *_from_orbits(plan, measure, y, label, first))
     reduced.points.update(points_of(plan, {k: a[:, 0] for k, a in arrays.items()}, label, first))
     return reduced
+
+
+def _from_orbits(
+    plan: Plan, measure: Measure, y: F32, label: Callable[[int], str], first: int
+) -> tuple[F64, F64, F64 | None, F64 | None]:
+    """Deviations of some orbits, shares of zero pairs, and both under subgroup and inverse."""
+    if measure.name != "channel-cos":
+        _check_orbits(plan, measure.layer, y, label, first)
+    members = plan.exact_subgroup(measure)
+    other = inverse_of(measure) if first < _DOUBTED else None
+    try:
+        found, zeros = deviations_of_orbits(measure, y)
+        if not np.isfinite(found).all():
+            # Maps are read only once, so that theirs shows in the sums alone.
+            _check_orbits(plan, measure.layer, y, label, first)
+        exact = None if members is None else _subset(measure, y, found, members)
+        turned = deviations_of_orbits(other, y[: _DOUBTED - first])[0] if other else None
+    except ProbabilityError:
+        for k, orbit in enumerate(y):
+            try:
+                orbit_deviations(measure, orbit)
+            except ProbabilityError as error:
+                raise GeedError(f"{label(first + k)}: {error}") from None
+        raise
+    return found, zeros, exact, turned
 
 
 def _take(
@@ -142,12 +145,12 @@ def _from_sums(plan: Plan, measure: Measure, sums: F64) -> tuple[F64, F64, F64 |
     return deviations, zeros, None if members is None else deviations[:, list(members)], None
 
 
-def _subset(measure: Measure, orbit: F32, whole: F64, members: tuple[int, ...]) -> F64:
+def _subset(measure: Measure, y: F32, whole: F64, members: tuple[int, ...]) -> F64:
     """Deviations under a subgroup, which has an f̂ of its own."""
     if set(measure.kernel) <= set(members):
         # The same elements are averaged, eq. (2), so nothing needs to be computed again.
-        return whole[list(members)]
-    return orbit_deviations(measure, orbit, members)[0]
+        return whole[:, list(members)]
+    return deviations_of_orbits(measure, y, members)[0]
 
 
 def points_of(
@@ -165,19 +168,22 @@ def points_of(
     for name in wanted & set(identities):
         rows = to_points(identities[name], plan.layers[name].layout, axes=1)[0]
         points[name] = np.asarray(rows, dtype=np.float64)
-        for k, row in enumerate(points[name]):
-            _check_finite(plan, name, row[None], label(first + k))
+        _check_orbits(plan, name, points[name][:, None], label, first)
     return points
 
 
-def _check_finite(plan: Plan, name: str, orbit: F32, label: str) -> None:
-    finite = np.isfinite(orbit)
+def _check_orbits(
+    plan: Plan, name: str, y: NDArray[Any], label: Callable[[int], str], first: int
+) -> None:
+    """Name the first activation (N, elements, ...) that is not finite."""
+    finite = np.isfinite(y)
     if finite.all():
         return
-    element = plan.group.elements[int(np.argwhere(~finite)[0][0])]
+    k, g = np.argwhere(~finite)[0][:2]
     raise GeedError(
-        f"the model gave NaN or infinity: {label}, element {element}, tensor {name!r}; check the "
-        "preprocessing, or leave that sample or tensor out"
+        f"the model gave NaN or infinity: {label(first + int(k))}, element "
+        f"{plan.group.elements[g]}, tensor {name!r}; check the preprocessing, or leave that sample "
+        "or tensor out"
     )
 
 

@@ -3,8 +3,15 @@ import pytest
 
 import onnx_geed as geed
 from onnx_geed import GeedError
-from onnx_geed.eed import Measure, log_probabilities, normaliser, orbit_deviations
-from onnx_geed.vectors import Permutation, Trivial
+from onnx_geed.eed import (
+    Measure,
+    ProbabilityError,
+    deviations_of_orbits,
+    log_probabilities,
+    normaliser,
+    orbit_deviations,
+)
+from onnx_geed.vectors import Matrices, Permutation, Trivial
 
 C4, C8 = geed.parse_group("C4"), geed.parse_group("C8")
 RNG = np.random.default_rng(0)
@@ -164,3 +171,49 @@ def test_misuse_is_named(call, message):
 def test_log_probabilities_survive_large_logits():
     logs = log_probabilities(np.array([[1e4, 0.0, -1e4]]), "logits")
     np.testing.assert_allclose(logs, [[0, -1e4, -2e4]])
+
+
+def representations(group, k, rng):
+    """A permutation and matrices of C8 on k entries, neither of them faithful for k < 8."""
+    shift = np.stack([np.roll(np.arange(k), g if k == 8 else 0) for g in range(group.order)])
+    basis = np.linalg.qr(rng.normal(size=(k, k)))[0]
+    return Permutation(group, shift), Matrices(group, np.stack([basis[p].T @ basis for p in shift]))
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 8, 33, 257])
+@pytest.mark.parametrize("members", [None, (0, 4), (0, 2, 4, 6)])
+def test_vectors_of_many_orbits_are_measured_bit_for_bit_as_one_by_one(k, members):
+    rng = np.random.default_rng(k)
+    y = rng.normal(size=(5, 8, k)).astype(np.float32)
+    y[2] = 0
+    permutation, matrices = representations(C8, k, rng)
+    measures = [Measure(n, "t", Trivial(C8)) for n in ("latent-l2", "latent-cos", "softmax-kl")]
+    measures += [Measure("output-l2", "t", a) for a in (permutation, matrices)]
+    measures += [Measure("softmax-kl", "t", permutation)] if k > 1 else []
+    for measure in measures:
+        together, zeros = deviations_of_orbits(measure, y, members)
+        alone = [orbit_deviations(measure, orbit, members) for orbit in y]
+        np.testing.assert_array_equal(together, [a for a, _ in alone])
+        np.testing.assert_array_equal(zeros, [z for _, z in alone])
+        assert together.std() > 0
+
+
+@pytest.mark.parametrize("support", ["full", "disk"])
+def test_maps_of_many_orbits_are_measured_bit_for_bit_as_one_by_one(support):
+    action, y = maps(C8, n=4, c=5, h=7, w=7)
+    y += RNG.normal(size=y.shape).astype(np.float32) / 9
+    measure = Measure("channel-cos", "t", action, support)
+    for members in (None, (0, 4)):
+        together = deviations_of_orbits(measure, y, members)[0]
+        assert together.std() > 0
+        alone = [orbit_deviations(measure, orbit, members)[0] for orbit in y]
+        np.testing.assert_array_equal(together, alone)
+
+
+def test_one_impossible_probability_among_many_orbits_is_found():
+    y = np.full((4, 8, 8), 1 / 8)
+    y[2, 0] = np.eye(8)[0]
+    action = Permutation(C8, np.stack([np.roll(np.arange(8), g) for g in range(8)]))
+    measure = Measure("softmax-kl", "t", action, kind="probabilities")
+    with pytest.raises(ProbabilityError, match="r1"):
+        deviations_of_orbits(measure, y)

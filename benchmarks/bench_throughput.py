@@ -1,0 +1,339 @@
+"""onnx-geed against bare inference, against PyTorch with hooks, against tmeasures.
+
+    pip install torch==2.13.0 && pip install -e . -r benchmarks/requirements.txt
+    python benchmarks/bench_throughput.py --work /tmp/bench [--quick] [--only resnet50]
+
+Makes and fetches what it needs in the work folder, checks that the contenders compute the same
+values, then times them in turn. Every job is timed whole, from opening the model to the values, at
+two sample counts; the line through both tells what an orbit costs from what a run costs once.
+Writes throughput.json and throughput.png there; --markdown prints the tables for README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from bench_cache import plain_read, plain_write
+from clock import Claim, Contender, Race, agree, race
+from eager import Watched, geed
+from networks import Network, mnist, network, photos
+from numpy.typing import NDArray
+from tables import as_markdown, as_text, draw, machine
+
+import onnx_geed
+from onnx_geed import measure, measure_cache, write_cache
+from onnx_geed.inspection import cache_info
+from onnx_geed.session import cores
+
+F32 = NDArray[np.float32]
+GROUP, ORDER = "C8", 8
+LATENTS = ("latent-l2", "latent-cos", "softmax-kl")
+BARE = ("bare, one run on all cores", "bare, one run a core")
+
+
+def ours(net: Network, data: F32, measures: Sequence[str]) -> Callable[[int], dict[str, float]]:
+    def run(count: int) -> dict[str, float]:
+        made = measure(
+            net.onnx,
+            data[:count],
+            GROUP,
+            measures=measures,
+            samples=count,
+            norm_samples=count,
+            provider="cpu",
+        )
+        values, channel = {}, 0
+        for record in made["measurements"]:
+            key = record["measure"]
+            if key == "channel-cos":
+                key, channel = f"channel-cos {channel}", channel + 1
+            values[key] = record["value"]
+            if (m := record["normaliser"]) is not None:
+                # Both parts: a mean cosine near zero makes their ratio ill-conditioned.
+                values[key] = record["unnormalised"]
+                values[f"{key}, 1 + M"] = 1 + m
+        return values
+
+    return run
+
+
+def eager(
+    net: Network,
+    data: F32,
+    maps: Callable[[torch.nn.Module], Sequence[torch.nn.Module]],
+    *,
+    together: int = 1,
+    channels_last: bool = False,
+) -> Callable[[int], dict[str, float]]:
+    def make() -> Watched:
+        module = net.module()
+        if channels_last:
+            module = module.to(memory_format=torch.channels_last)
+        return Watched(module, maps(module), module.get_submodule(net.classifier))
+
+    samples = torch.from_numpy(data)
+    return lambda count: geed(
+        make, samples[:count], order=ORDER, together=together, channels_last=channels_last
+    )
+
+
+def bare(net: Network, data: F32, batch: int) -> list[Contender]:
+    """Nothing but inference, on orbits that lie ready in memory; logits out."""
+    action = onnx_geed.grid_action(onnx_geed.parse_group(GROUP), *data.shape[-2:])
+    rows = np.concatenate([onnx_geed.orbit(action, x) for x in data])
+
+    def runner(threads: int, workers: int) -> Callable[[int], object]:
+        def run(count: int) -> object:
+            options = ort.SessionOptions()
+            options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+            options.log_severity_level = 4
+            session = ort.InferenceSession(net.onnx, options, providers=["CPUExecutionProvider"])
+            name = session.get_inputs()[0].name
+            starts = range(0, count * ORDER, batch)
+            stop = count * ORDER
+            with ThreadPoolExecutor(workers) as pool:
+                return list(
+                    pool.map(
+                        lambda i: session.run(None, {name: rows[i : min(i + batch, stop)]}), starts
+                    )
+                )
+
+        return run
+
+    return [Contender(BARE[0], runner(cores(), 1)), Contender(BARE[1], runner(1, cores()))]
+
+
+def modules(*paths: str) -> Callable[[torch.nn.Module], list[torch.nn.Module]]:
+    return lambda net: [net.get_submodule(path) for path in paths]
+
+
+def check(title: str, ours: Contender, theirs: Contender, count: int) -> str:
+    return agree(f"{title}, {ours.name}", {c.name: c.run(count) for c in (ours, theirs)})
+
+
+def resnet50(work: Path, quick: bool) -> Race:
+    net, data = network("resnet50", work), photos(work)
+    relus = [n.output[0] for n in onnx.load(net.onnx).graph.node if n.op_type == "Relu"]
+    blocks = [f"layer{i + 1}.{k}" for i, n in enumerate((3, 4, 6, 3)) for k in range(n)]
+    stages = modules("relu", "maxpool", *blocks)
+
+    def every_relu(module: torch.nn.Module) -> list[torch.nn.Module]:
+        return [m for m in module.modules() if isinstance(m, torch.nn.ReLU)]
+
+    sets = {
+        "latents + softmax": (LATENTS, modules()),
+        "17 block maps + max pool + latents + softmax": ((), stages),
+        f"all {len(relus)} ReLUs + latents + softmax": (
+            (*(f"channel-cos@{name}" for name in relus), *LATENTS),
+            every_relu,
+        ),
+    }
+    contenders, claims, notes = bare(net, data[:12], ORDER), [], []
+    for (what, (measures, maps)), limit in zip(sets.items(), (1.05, 1.10, 1.20), strict=True):
+        mine = Contender(f"onnx-geed, {what}", ours(net, data, measures))
+        claims.append(Claim(f"onnx-geed / bare: {what}", mine.name, BARE, limit))
+        contenders.append(mine)
+        # channels_last suits oneDNN's convolutions, and not the sums over maps.
+        for label, last in (("PyTorch", False), ("PyTorch, channels_last", True)):
+            if last and maps is every_relu:
+                continue
+            theirs = Contender(f"{label}, {what}", eager(net, data, maps, channels_last=last))
+            text = f"{label} / onnx-geed: {what}"
+            claims.append(Claim(text, theirs.name, (mine.name,), 2.5, at_most=False))
+            notes.append(check(net.name, mine, theirs, 3))
+            contenders.append(theirs)
+    notes.append("batches of one orbit everywhere; 20 photos at 224²")
+    counts, rounds = ((2, 4), 1) if quick else ((4, 12), 5)
+    return race(f"{net.name}, {GROUP}", contenders, counts, rounds, claims, notes)
+
+
+def one_network(
+    net: Network,
+    data: F32,
+    measures: Sequence[str],
+    maps: Callable[[torch.nn.Module], Sequence[torch.nn.Module]],
+    *,
+    counts: tuple[int, ...],
+    rounds: int,
+    target: float | None = None,
+    together: int = 1,
+) -> Race:
+    mine = Contender("onnx-geed, live", ours(net, data, measures))
+    theirs = Contender("PyTorch, eager with hooks", eager(net, data, maps, together=together))
+    title = f"{net.name}, {GROUP}, all measures"
+    notes = [check(net.name, mine, theirs, min(3 * together, counts[0]))]
+    claims = [Claim("onnx-geed / bare", mine.name, BARE, None)]
+    claims.append(Claim("PyTorch / onnx-geed", theirs.name, (mine.name,), target, at_most=False))
+    contenders = [*bare(net, data, together * ORDER), mine, theirs]
+    return race(title, contenders, counts, rounds, claims, notes)
+
+
+def lite0(work: Path, quick: bool) -> Race:
+    paths = [f"_blocks.{i}" for i in range(16)]
+    measures = [f"channel-cos@{path}" for path in paths] + list(LATENTS)
+    counts, rounds = ((2, 4), 1) if quick else ((4, 16), 5)
+    data = photos(work, lite=True)
+    net = network("lite0", work)
+    return one_network(net, data, measures, modules(*paths), counts=counts, rounds=rounds)
+
+
+def levit(work: Path, quick: bool) -> Race:
+    maps = modules("stem.act1", "stem.act2", "stem.act3", "stem")
+    counts, rounds = ((2, 4), 1) if quick else ((4, 16), 5)
+    net = network("levit", work)
+    return one_network(net, photos(work), (), maps, counts=counts, rounds=rounds)
+
+
+def digits(work: Path, quick: bool) -> Race:
+    counts, rounds = ((50, 150), 1) if quick else ((250, 1000), 5)
+    net, data = network("digits", work), mnist(work, counts[-1])
+    return one_network(
+        net,
+        data,
+        (),
+        lambda module: list(module.blocks),
+        counts=counts,
+        rounds=rounds,
+        target=3.0,
+        together=8,
+    )
+
+
+def tmeasures(work: Path, quick: bool) -> Race:
+    """The job that both can do: do the feature maps turn as the image does?"""
+    from other_measures import same_equivariance
+
+    counts, rounds = ((20, 40), 1) if quick else ((100, 400), 5)
+    net, data = network("digits", work), mnist(work, counts[-1])
+    mine = Contender("onnx-geed, channel-cos of 5 maps", ours(net, data, ("channel-cos",)))
+    theirs = Contender("tmeasures, same-equivariance of 5 maps", same_equivariance(net, data))
+    claim = Claim("tmeasures / onnx-geed", theirs.name, (mine.name,), 3.0, at_most=False)
+    note = (
+        "both run every digit's eight rotations and hold the turned feature maps of five layers "
+        "against each other. tmeasures turns each map back and gives, per pixel and channel, the "
+        "standard deviation over the rotations, averaged over digits; onnx-geed gives the mean "
+        "cosine per channel with the turned map of the upright digit, with an interval, per "
+        "element and sample. Not the same number, so that no values are compared"
+    )
+    return race(
+        f"{net.name}, {GROUP}, comparable job", [mine, theirs], counts, rounds, [claim], [note]
+    )
+
+
+def cache(work: Path, quick: bool) -> Race:
+    net, data = network("resnet50", work), photos(work)
+    count, rounds = (2, 1) if quick else (8, 5)
+    folder, options = work / "cache", {"norm_samples": count, "samples": count, "provider": "cpu"}
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    acts = folder / "acts.geed"
+
+    def write(_: int) -> None:
+        shutil.rmtree(acts, ignore_errors=True)
+        write_cache(net.onnx, data[:count], GROUP, acts, **options)
+
+    write(count)
+    size = cache_info(acts)["bytes"]
+    live = measure(net.onnx, data[:count], GROUP, **options)["measurements"]
+    if measure_cache(acts)["measurements"] != live:
+        raise SystemExit("the cache does not measure as the live run does: nothing was timed")
+    contenders = [
+        Contender("onnx-geed, live", lambda _: measure(net.onnx, data[:count], GROUP, **options)),
+        Contender("onnx-geed, cache write", write),
+        Contender("plain write + fsync of as many bytes", lambda _: plain_write(folder, size)),
+        Contender("onnx-geed, offline measure", lambda _: measure_cache(acts)),
+        Contender("plain h5py read of the same arrays", lambda _: plain_read(acts)),
+    ]
+    names = [c.name for c in contenders]
+    claims = [
+        Claim("plain write / cache write", names[2], (names[1],), 0.7, at_most=False),
+        Claim("offline measure / plain read", names[3], (names[4],), 1.3),
+        Claim("cache write / live measure", names[1], (names[0],), None),
+    ]
+    notes = [
+        f"{size / 2**20:.0f} MiB raw float32; the cache measures bit for bit as the live run does",
+        "where cache write / live measure is near 1, writing waits for inference, not for the disk",
+    ]
+    made = race(
+        f"{net.name}, {GROUP}, cache of {count} orbits", contenders, (count,), rounds, claims, notes
+    )
+    shutil.rmtree(folder)
+    return made
+
+
+def memory(work: Path, quick: bool) -> dict[str, Any]:
+    """Peak resident memory of whole runs, each in a process of its own."""
+    # Not getrusage alone: a child's figure there starts from what its parent holds.
+    code = (
+        "import resource, sys, numpy as np, onnx_geed\n"
+        "from pathlib import Path\n"
+        "model, data, n = sys.argv[1], np.load(sys.argv[2], mmap_mode='r'), int(sys.argv[3])\n"
+        "onnx_geed.measure(model, data[:n], 'C8', samples=n, norm_samples=n, provider='cpu')\n"
+        "status = Path('/proc/self/status')\n"
+        "if status.is_file():\n"
+        "    print(status.read_text().split('VmHWM:')[1].split()[0])\n"
+        "else:\n"
+        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+    )
+    few, many = (50, 200) if quick else (50, 1000)
+    net, path = network("digits", work), work / "digits.npy"
+    np.save(path, mnist(work, many))
+    peaks = {}
+    for count in (few, many):
+        command = [sys.executable, "-c", code, net.onnx, path, str(count)]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        # Kilobytes, but for bytes on macOS.
+        peaks[count] = int(out.split()[-1]) // (1024 if sys.platform == "darwin" else 1) / 1024
+    return {
+        "title": f"{net.name}, {GROUP}, all measures: peak memory",
+        "mebibytes": {str(n): peak for n, peak in peaks.items()},
+        "ratio": peaks[many] / peaks[few],
+        "target": "≤ 1.1",
+        "met": peaks[many] / peaks[few] <= 1.1,
+    }
+
+
+RACES = {
+    "resnet50": resnet50,
+    "cache": cache,
+    "lite0": lite0,
+    "levit": levit,
+    "digits": digits,
+    "tmeasures": tmeasures,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder for models and results")
+    parser.add_argument("--quick", action="store_true", help="small counts, one round: a try-out")
+    parser.add_argument("--only", choices=[*RACES, "memory"], action="append")
+    parser.add_argument("--markdown", action="store_true", help="print tables for README.md")
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(cores())
+    chosen = given.only or [*RACES, "memory"]
+    races = [run(given.work, given.quick) for name, run in RACES.items() if name in chosen]
+    peaks = [memory(given.work, given.quick)] if "memory" in chosen else []
+    about = machine(given.quick)
+    made = {"about": about, "races": [r.as_json() for r in races], "memory": peaks}
+    (given.work / "throughput.json").write_text(json.dumps(made, indent=1) + "\n")
+    if races:
+        draw(races, given.work / "throughput.png")
+    print((as_markdown if given.markdown else as_text)(about, races, peaks))
+
+
+if __name__ == "__main__":
+    main()
