@@ -108,7 +108,10 @@ def run_options(command: Command) -> Command:
     for option in reversed(
         (
             click.option(
-                "--samples", default=50, show_default=True, metavar="N", help="Size of D, eq. (4)."
+                "--samples",
+                type=int,
+                metavar="N",
+                help="Size of D, eq. (4).  [default: 50; with --precision the most to take, all]",
             ),
             click.option(
                 "--norm-samples",

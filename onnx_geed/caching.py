@@ -107,6 +107,11 @@ def write_cache(
 def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     """What the cache will hold, with every fingerprint of spec section 7."""
     plan, options = prepared.plan, prepared.options
+    if options.precision is not None:
+        raise GeedError(
+            "--precision: a cache keeps as many orbits as it was asked to; write it with --samples "
+            "N, then measure the cache with --precision"
+        )
     if len(prepared.passes) > 1:
         raise GeedError(
             "the layers' activations exceed --memory in one pass: give a larger --memory, or fewer "
@@ -173,7 +178,7 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
         "notes": list(plan.notes),
         "norm_samples": options.norm_samples,
-        "samples": options.samples,
+        "samples": options.wanted,
         "seed": options.seed,
     }
     return Manifest(

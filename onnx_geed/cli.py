@@ -82,6 +82,13 @@ def layers(model: Path, form: str, **given: Any) -> None:
     help="Interval over samples: Student t, or BCa bootstrap for skewed measures.",
 )
 @click.option(
+    "--precision",
+    type=float,
+    metavar="P",
+    help="Add samples until half of each interval is at most P of the value's distance from "
+    "perfect; --samples bounds them.",
+)
+@click.option(
     "--references",
     is_flag=True,
     help="Also run what resampling alone does, as a scale to read values by.",
@@ -130,6 +137,7 @@ def measure(
       onnx-geed measure model.onnx --data images/ --group C8 --preprocess imagenet
       onnx-geed measure model.onnx --data digits.npz --group D4 --measure channel-cos@/layer1/*
       onnx-geed measure model.onnx --data x.npy --group flip-h --fail-above softmax-kl=0.05
+      onnx-geed measure model.onnx --data images/ --group C8 --precision 0.1
       onnx-geed measure acts.geed --measure latent-l2
     """
     from onnx_geed.cache import is_cache
@@ -188,6 +196,11 @@ def _measure_model(
     from onnx_geed.offline import measure_cache
 
     interval = options.pop("interval")
+    if options.pop("precision") is not None:
+        raise click.UsageError(
+            "--precision: a cache keeps as many orbits as it was asked to; write it with --samples "
+            "N, then measure the cache with --precision."
+        )
     if options.pop("references"):
         raise click.UsageError("--references: run the model again; leave --cache out.")
     write_cache(
@@ -201,7 +214,10 @@ def _measure_cache(
 ) -> dict[str, Any]:
     from onnx_geed.offline import measure_cache
 
-    usable = ("measures", "samples", "norm_samples", "interval", "out", "form", "fail_above")
+    usable = (
+        *("measures", "samples", "norm_samples", "interval", "precision"),
+        *("out", "form", "fail_above"),
+    )
     given = [
         name
         for name in options
@@ -217,6 +233,7 @@ def _measure_cache(
         cache,
         measures=options["measures"],
         interval=options["interval"],
+        precision=options["precision"],
         progress=progress,
         command=_command(),
         **chosen,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from onnx_geed.plan import (
 from onnx_geed.points import Tensor, resolve
 from onnx_geed.provenance import software_versions
 from onnx_geed.results import result
+from onnx_geed.sequential import check_precision, ended, looks, precision_notes, verdict
 from onnx_geed.session import cores
 from onnx_geed.tables import parse_table
 from onnx_geed.tally import Reduced, Tally, reduce_orbits
@@ -41,6 +42,7 @@ def measure_cache(
     samples: int | None = None,
     norm_samples: int | None = None,
     interval: str = "t",
+    precision: float | None = None,
     progress: Callable[[int, int], None] | None = None,
     command: str | None = None,
 ) -> dict[str, Any]:
@@ -56,6 +58,8 @@ def measure_cache(
         Fewer than the cache holds; by default what it was made with.
     interval : {"t", "bootstrap"}
         Interval over samples.
+    precision : float, optional
+        Take only as many of the orbits as :class:`onnx_geed.Options` says.
     progress : callable, optional
         Told of orbits done, of all.
     command : str, optional
@@ -77,6 +81,7 @@ def measure_cache(
     folder = Path(folder)
     manifest = store.read_manifest(folder)
     description = manifest.description
+    check_precision(precision, samples)
     count = _at_most("--samples", samples, manifest.count)
     norm = _at_most("--norm-samples", norm_samples, description["norm_samples"])
     if missing := store.missing_shards(folder, manifest):
@@ -97,22 +102,37 @@ def measure_cache(
             reduced.append(_reduce(plan, manifest, wanted, arrays, first + k))
         return reduced
 
+    points: dict[str, NDArray[np.float64]] = {}
+    if any(m.name.startswith("latent") for m in plan.measures):
+        read = store.read_points(folder, manifest).items()
+        points = {k: rows[:norm].astype(np.float64) for k, rows in read if k in plan.layers}
+
+    def records() -> list[dict[str, Any]]:
+        for name, rows in points.items():
+            tally.replace_points(name, rows)
+        return tally.records(norm_samples=norm, interval=interval, seed=description["seed"])
+
+    stops = [count] if precision is None else looks(count)
+    made_of: list[dict[str, Any]] = []
+    found = None
     done = 0
-    for parts in in_order([f for f in store.shards(manifest) if f < count], work, cores()):
-        for reduced in parts:
-            tally.add(reduced, names)
-        done += len(parts)
+    for reduced in _flat(in_order([f for f in store.shards(manifest) if f < count], work, cores())):
+        tally.add(reduced, names)
+        done += 1
         if progress:
             progress(done, count)
-    if any(m.name.startswith("latent") for m in plan.measures):
-        for name, rows in store.read_points(folder, manifest).items():
-            if name in plan.layers:
-                tally.replace_points(name, rows[:norm].astype(np.float64))
+        if done not in stops:
+            continue
+        made_of = records()
+        if precision is not None:
+            found = verdict(made_of, precision)
+            if ended(found):
+                break
     made = result(
         command=command or f"onnx_geed.measure_cache({str(folder)!r})",
         software={**description["software"], **software_versions()},
         model=description["model"],
-        data=_data_part(description["data"], max(count, norm)),
+        data=_data_part(description["data"], max(done, norm)),
         group=description["group"],
         runtime={
             **description["runtime"],
@@ -120,15 +140,23 @@ def measure_cache(
             "inferences": 0,
         },
         seed=description["seed"],
-        measurements=tally.records(norm_samples=norm, interval=interval, seed=description["seed"]),
+        measurements=made_of,
     )
     made["notes"] = [*plan.notes, f"measured from the cache {folder.name}"]
+    if found is not None:
+        made["precision"] = found
+        made["notes"] += precision_notes(found)
     half = sorted(
         {manifest.entries[i].tensor for i in wanted if manifest.entries[i].dtype == "float16"}
     )
     if half:
         made["notes"].append("activations were stored as float16")
     return made
+
+
+def _flat(parts: Iterable[list[Reduced]]) -> Iterator[Reduced]:
+    for part in parts:
+        yield from part
 
 
 def _at_most(option: str, given: int | None, there: int) -> int:

@@ -14,11 +14,15 @@ from onnx_geed.eed import Support
 from onnx_geed.errors import GeedError
 from onnx_geed.layouts import check_layout
 from onnx_geed.preprocess import Preprocess
+from onnx_geed.sequential import check_precision
 from onnx_geed.session import Provider
 from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table
 
 __all__ = ["Options"]
+
+# Size of D in the paper.
+_SAMPLES = 50
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,8 @@ class Options:
     ----------
     measures : sequence of str
         ``NAME`` or ``NAME@LAYER``; empty for all that make sense for the model.
-    samples : int
-        Size of D, eq. (4).
+    samples : int, optional
+        Size of D, eq. (4): 50 by default. With ``precision`` the most to take, by default all.
     norm_samples : int
         Points for M, eq. (6).
     seed : int
@@ -43,6 +47,9 @@ class Options:
         Budget for activations, such as ``2GiB``.
     interval : {"t", "bootstrap"}
         Interval over samples.
+    precision : float, optional
+        Add samples until half of every interval's width is at most this share of the value's
+        distance from perfect equivariance.
     references : bool
         Whether to run the round trips that values are read by.
     interpolation : {"bilinear", "nearest", "bicubic"}
@@ -70,13 +77,14 @@ class Options:
     """
 
     measures: Sequence[str] = ()
-    samples: int = 50
+    samples: int | None = None
     norm_samples: int = 200
     seed: int = 0
     provider: Provider = "auto"
     batch_size: int | None = None
     memory: str = "2GiB"
     interval: str = "t"
+    precision: float | None = None
     references: bool = False
     interpolation: Interpolation = "bilinear"
     support: Support = "full"
@@ -93,7 +101,7 @@ class Options:
     layers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        if self.samples < 1:
+        if self.samples is not None and self.samples < 1:
             raise GeedError(f"--samples {self.samples}: measure at least one sample")
         for name, value in (("norm-samples", self.norm_samples), ("seed", self.seed)):
             if value < 0:
@@ -103,3 +111,9 @@ class Options:
         for layout in self.layout.values():
             check_layout(layout)
         parse_bytes(self.memory)
+        check_precision(self.precision, self.samples)
+
+    @property
+    def wanted(self) -> int | None:
+        """Samples that D is to have, or at most; ``None`` for all there are."""
+        return _SAMPLES if self.samples is None and self.precision is None else self.samples

@@ -142,8 +142,8 @@ def stream(
     *,
     batch: int,
     workers: int,
-    jobs: Sequence[int] | None = None,
     count: int | None = None,
+    start: int = 0,
 ) -> Iterator[tuple[int, Result]]:
     """Run orbits and reduce their activations, several jobs at a time.
 
@@ -160,10 +160,10 @@ def stream(
         Most rows in one run.
     workers : int
         Jobs in flight.
-    jobs : sequence of int, optional
-        Numbers of the jobs to run; all by default.
     count : int, optional
         Orbits in all; all of the source's by default.
+    start : int
+        Position of the first orbit; those before it were run already.
 
     Yields
     ------
@@ -179,15 +179,12 @@ def stream(
     """
     total = len(source.indices) if count is None else count
     size = job_orbits(source.action.group.order, batch)
-    if jobs is None:
-        jobs = range(-(-total // size))
 
-    def work(job: int) -> tuple[int, Result]:
-        first = job * size
+    def work(first: int) -> tuple[int, Result]:
         positions = range(first, min(first + size, total))
         return first, reduce(first, activations(source, session, positions, batch))
 
-    yield from in_order(jobs, work, workers)
+    yield from in_order(range(start, total, size), work, workers)
 
 
 def activations(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from onnx_geed.provenance import (
     software_versions,
 )
 from onnx_geed.results import result
+from onnx_geed.sequential import ended, looks, precision_notes, verdict
 from onnx_geed.session import Session
 from onnx_geed.tally import Reduced, Tally, points_of, reduce_orbits
 
@@ -91,12 +93,8 @@ def measure(
         limited(
             [{"measure": m.name, "layer": m.layer} for m in prepared.plan.measures], name, layer
         )
-    tally = Tally(prepared.plan)
-    inferences = _run(prepared, tally, progress)
     chosen = prepared.options
-    records = tally.records(
-        norm_samples=chosen.norm_samples, interval=chosen.interval, seed=chosen.seed
-    )
+    prepared, records, found, inferences = _measured(prepared, progress)
     if chosen.references:
         from onnx_geed.references import add_references
 
@@ -112,21 +110,71 @@ def measure(
         measurements=records,
     )
     made["notes"] = list(prepared.plan.notes)
+    if found is not None:
+        made["precision"] = found
+        made["notes"] += precision_notes(found)
     return made
 
 
-def _run(prepared: Prepared, tally: Tally, progress: Progress | None = None) -> int:
-    """Run all passes into a tally; return the number of model inputs that were run."""
-    n, extra = prepared.plan.group.order, len(prepared.source.indices) - prepared.count
+def _measured(
+    prepared: Prepared, progress: Progress | None
+) -> tuple[Prepared, list[dict[str, Any]], dict[str, Any] | None, int]:
+    """Run D, or as much of it as the precision takes; also return the number of inferences."""
+    chosen, tally = prepared.options, Tally(prepared.plan)
+    meter = _Meter(_inputs(prepared), progress)
+
+    def records() -> list[dict[str, Any]]:
+        return tally.records(
+            norm_samples=chosen.norm_samples, interval=chosen.interval, seed=chosen.seed
+        )
+
+    if chosen.precision is None:
+        _run(prepared, tally, meter)
+        return prepared, records(), None, meter.done
+    start = 0
+    for count in looks(prepared.count):
+        part = prepared.first(count)
+        _run(part, tally, meter, start)
+        made = records()
+        found = verdict(made, chosen.precision)
+        if ended(found):
+            break
+        start = count
+    return part, made, found, meter.done
+
+
+def _inputs(prepared: Prepared) -> int:
+    """Model inputs that a whole run takes."""
+    latents = {m.layer for m in prepared.plan.measures if m.name.startswith("latent")}
+    at_first = prepared.count
+    if prepared.options.precision is not None:
+        at_first = looks(prepared.count)[0]
+    extra = max(0, min(len(prepared.source.indices), prepared.options.norm_samples) - at_first)
+    orbits = prepared.count * prepared.plan.group.order
+    return sum(orbits + (extra if latents & set(names) else 0) for names in prepared.passes)
+
+
+@dataclass
+class _Meter:
+    """How many model inputs were run, of how many."""
+
+    total: int
+    progress: Progress | None
+    done: int = 0
+
+    def add(self, inputs: int) -> None:
+        self.done += inputs
+        if self.progress:
+            self.progress(self.done, self.total)
+
+
+def _run(prepared: Prepared, tally: Tally, meter: _Meter, start: int = 0) -> None:
+    """Run all passes over the orbits from some position on into a tally."""
+    n = prepared.plan.group.order
     latents = [m.layer for m in prepared.plan.measures if m.name.startswith("latent")]
-    total = sum(
-        prepared.count * n + (extra if set(names) & set(latents) else 0)
-        for names in prepared.passes
-    )
-    done = 0
+    size = job_orbits(n, prepared.batch)
     for names in prepared.passes:
         session = prepared.open(names)
-        size = job_orbits(n, prepared.batch)
         for first, reduced in stream(
             prepared.source,
             session,
@@ -134,15 +182,14 @@ def _run(prepared: Prepared, tally: Tally, progress: Progress | None = None) -> 
             batch=prepared.batch,
             workers=prepared.workers,
             count=prepared.count,
+            start=start,
         ):
-            tally.add(reduced, names)
-            done += n * (min(first + size, prepared.count) - first)
-            if progress:
-                progress(done, total)
+            # M is taken once, over the points that the first orbits were followed by.
+            tally.add(replace(reduced, points={}) if start else reduced, names)
+            meter.add(n * (min(first + size, prepared.count) - first))
         pooled = tuple(dict.fromkeys(name for name in latents if name in names))
-        if pooled and extra:
-            done = _points(prepared, session, pooled, tally, done, total, progress)
-    return done
+        if pooled and not start and len(prepared.source.indices) > prepared.count:
+            _points(prepared, session, pooled, tally, meter)
 
 
 def _reducer(
@@ -162,10 +209,8 @@ def _points(
     session: Session,
     layers: tuple[str, ...],
     tally: Tally,
-    done: int,
-    total: int,
-    progress: Progress | None,
-) -> int:
+    meter: _Meter,
+) -> None:
     """Identity latents of the samples that M needs beyond D."""
     bare = Session(session.runtime, session.input, session.dtype, layers, session.provider)
     first = prepared.count
@@ -175,7 +220,4 @@ def _points(
         named = dict(zip(layers, arrays, strict=True))
         tally.add_points(points_of(prepared.plan, named, prepared.source.label, first))
         first += len(arrays[0])
-        done += len(arrays[0])
-        if progress:
-            progress(done, total)
-    return done
+        meter.add(len(arrays[0]))

@@ -96,6 +96,11 @@ class Prepared:
     kinds: Mapping[str, str]
     tables: Mapping[str, Table]
 
+    def first(self, count: int) -> Prepared:
+        """Return the same with only the first so many orbits, and the points that M needs."""
+        indices = self.source.indices[: max(count, self.options.norm_samples)]
+        return replace(self, source=replace(self.source, indices=indices), count=count)
+
     def open(self, layers: Sequence[str]) -> Session:
         """Return a session that yields these tensors."""
         if len(self.passes) == 1:
@@ -200,15 +205,16 @@ def _source(
     )
     available, notes = len(samples), []
     drawn = np.random.default_rng(options.seed).permutation(available)
-    indices = tuple(int(i) for i in drawn[: max(options.samples, options.norm_samples)])
-    if available < options.samples:
-        notes.append(f"of the {options.samples} samples asked for, {available} are available")
+    wanted = available if options.wanted is None else options.wanted
+    indices = tuple(int(i) for i in drawn[: max(wanted, options.norm_samples)])
+    if available < wanted:
+        notes.append(f"of the {wanted} samples asked for, {available} are available")
     if available < options.norm_samples:
         notes.append(f"of the {options.norm_samples} points for M, {available} are available")
     action = grid_action(group, *samples.shape[-2:], options.interpolation)
     feeds = other_inputs(model, acted, available, options)
     disk = options.support == "disk"
-    count = min(options.samples, available)
+    count = min(wanted, available)
     return Source(samples, indices, action, layout, disk, feeds), count, notes
 
 

@@ -55,7 +55,7 @@ def table(made: Mapping[str, Any]) -> str:
         )
     lines = [*_head(made), *columns(rows, flexible=1, right=(2, 5, 6))]
     lines += [line for text, i in notes.items() for line in wrapped(f"[{i}] {text}")]
-    return "\n".join([*lines, *_references(made), *_ranges(made)])
+    return "\n".join([*lines, *_references(made), *_ranges(made), *_precision(made)])
 
 
 def _references(made: Mapping[str, Any]) -> list[str]:
@@ -82,6 +82,19 @@ def _references(made: Mapping[str, Any]) -> list[str]:
     if len(rows) == 1:
         return []
     return ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6))]
+
+
+def _precision(made: Mapping[str, Any]) -> list[str]:
+    """Say how many samples the precision that was asked for took."""
+    found = made.get("precision")
+    if not found:
+        return []
+    text = f"precision: {found['asked']:g}"
+    if found["reached"]:
+        return [f"{text} reached after {found['samples']} samples"]
+    left = found["undecided"]
+    what = f" by {len(left)} of {len(made['measurements'])} values" if left else ""
+    return [f"{text} not reached{what} after {found['samples']} samples"]
 
 
 def _head(made: Mapping[str, Any]) -> list[str]:

@@ -614,3 +614,11 @@ def output_round_trip_channel_cos(
             row.append(-sum(cosines) / len(cosines))
         out.append(row)
     return np.array(out)
+
+
+def looks(most: int) -> list[int]:
+    """After how many samples --precision looks: 20, then times 3/2 rounded up, and at the end."""
+    found = [min(20, most)]
+    while found[-1] < most:
+        found.append(min(most, (3 * found[-1] + 1) // 2))
+    return found

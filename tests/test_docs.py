@@ -158,6 +158,10 @@ def written(tmp_path_factory):
     shared = ("--data", DEMO / "digits.npz", "--group", "C8", "--samples", 3, "--norm-samples", 4)
     for name in ("digits_cnn", "digits_cnn_untrained"):
         run("measure", DEMO / f"{name}.onnx", *shared, "--references", "--out", folder / name)
+    run(
+        *("measure", DEMO / "digits_cnn.onnx", *shared[:4], "--measure", "latent-l2"),
+        *("--precision", 0.5, "--out", folder / "precise"),
+    )
     one, two = folder / "digits_cnn", folder / "digits_cnn_untrained"
     run("aggregate", one, two, "--out", folder / "aggregate")
     run("compare", one, two, "--out", folder / "compare")
@@ -166,7 +170,8 @@ def written(tmp_path_factory):
 
 def test_the_result_format_has_just_these_fields(written):
     made, page = written["digits_cnn"], "formats/results.md"
-    assert section(page, "The file") == set(made)
+    assert section(page, "The file") == set(made) | {"precision"}
+    assert section(page, "precision") == set(written["precise"]["precision"])
     for part in ("data", "group", "runtime"):
         assert section(page, part) == set(made[part])
     kinds = set()
