@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from onnx_geed.pipeline import measure
     from onnx_geed.preprocess import Preprocess, parse_preprocess
     from onnx_geed.results import read_result, write_json
+    from onnx_geed.suite import benchmark
     from onnx_geed.tables import Table, read_table, with_channels
     from onnx_geed.vectors import Matrices, Permutation, Trivial
 
@@ -68,6 +69,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     "options": ("Options",),
     "preprocess": ("Preprocess", "parse_preprocess"),
     "results": ("read_result", "write_json"),
+    "suite": ("benchmark",),
     "tables": ("Table", "read_table", "with_channels"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

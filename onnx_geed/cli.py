@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shlex
 import sys
@@ -405,6 +406,73 @@ def report(results: tuple[Path, ...], out: Path, data: str | None, pictures: Pat
 
 
 @cli.command()
+@click.argument("suite", type=click.Path(path_type=Path), metavar="SUITE.toml")
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where results, summary and pictures go.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="What stdout carries.",
+)
+def benchmark(suite: Path, out: Path, form: str) -> None:
+    """Measure many models, such as the checkpoints of trainings, as a TOML file lists them.
+
+    A result file for each model file, data set and group, kept when the command is given again;
+    then mean and interval over seeds, as summary.json, summary.csv and pictures (with matplotlib).
+    Ends with status 2 if a run failed, after the others are done.
+
+    \b
+    Example of a suite; {seed} and {step} stand for numbers, {any} for any word:
+      groups = ["C8"]
+      measures = ["channel-cos@block*", "latent-l2", "softmax-kl"]
+      [options]
+      samples = 50
+      [[models]]
+      name = "CNN"
+      path = "runs/cnn{seed}/step{step}.onnx"
+      [[data]]
+      name = "digits"
+      path = "digits.npz"
+
+    \b
+    Example:
+      onnx-geed benchmark suite.toml -o results/
+    """
+    from onnx_geed.results import to_json
+    from onnx_geed.suite import benchmark as run
+    from onnx_geed.suitetable import suite_csv, suite_table
+
+    with progress_bar() as progress:
+        made = run(suite, out, notify=_say, progress=progress)
+    (out / "summary.csv").write_text(suite_csv(made), encoding="utf-8")
+    if importlib.util.find_spec("matplotlib") is None:
+        _say("note: no pictures, for want of matplotlib: pip install 'onnx-geed[report]'")
+    else:
+        from onnx_geed.curves import draw_suite
+
+        draw_suite(made, out)
+    if form == "json":
+        click.echo(to_json(made), nl=False)
+    else:
+        click.echo(suite_csv(made) if form == "csv" else suite_table(made), nl=form == "table")
+    if made["failed"]:
+        count = len(made["failed"])
+        raise GeedError(
+            f"{count} of the suite's runs failed, first: {made['failed'][0]['cell']}: "
+            f"{made['failed'][0]['message']}"
+        )
+
+
+@cli.command()
 def demo() -> None:
     """Measure the embedded model under C8, next to the same network untrained.
 
@@ -452,8 +520,6 @@ def converters() -> None:
     Example:
       python "$(onnx-geed converters)/from_torch.py" --help
     """
-    import importlib.util
-
     found = importlib.util.find_spec("onnx_geed.converters")
     if found is None or not found.submodule_search_locations:
         raise GeedError("the converter scripts are not installed: reinstall onnx-geed")

@@ -41,7 +41,7 @@ from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
 from onnx_geed.trial import Trial, open_exposed, output_kinds, try_out
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "data_fingerprint", "prepare"]
 
 # Rows of a run: more do not make a processor faster; a card wants more.
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
@@ -184,6 +184,39 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
         kinds=kinds,
         tables=tables,
     )
+
+
+def data_fingerprint(
+    model: Model, data: Any, group: str | Group, options: Options
+) -> tuple[str, list[int]]:
+    """Name what a model would be fed, without running it.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    data : str, Path or ndarray
+        DATA, in any of its spellings.
+    group : str or Group
+        The acting group.
+    options : Options
+        How to measure.
+
+    Returns
+    -------
+    fingerprint : str
+        As a result's ``data.fingerprint``.
+    indices : list of int
+        As its ``data.indices``.
+
+    Raises
+    ------
+    GeedError
+        If the data cannot be used.
+    """
+    acting = parse_group(group) if isinstance(group, str) else group
+    source, _, _ = _source(model, find_input(model, options.input), data, acting, options)
+    return source.samples.fingerprint(source.indices), list(source.indices)
 
 
 def _source(
