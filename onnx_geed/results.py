@@ -151,7 +151,8 @@ def measurement(
 
 
 def _finite(what: str, deviations: ArrayLike, elements: Sequence[str]) -> NDArray[np.float64]:
-    array = np.asarray(deviations, dtype=np.float64)
+    # In one layout, so that equal deviations have equal means, whatever they were gathered from.
+    array = np.ascontiguousarray(deviations, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != len(elements) or len(array) == 0:
         raise GeedError(
             f"{what}: deviations are (samples, {len(elements)} elements) of at least one sample, "

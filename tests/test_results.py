@@ -434,3 +434,12 @@ class TestCsv:
         assert float(rows[1]["unnormalised"]) == 3.5
         assert "M is 0" in rows[1]["warnings"]
         assert {r["model"] for r in rows} == {"m.onnx"}
+
+
+def test_means_do_not_depend_on_how_deviations_lie_in_memory():
+    rows = np.random.default_rng(5).random((33, 4))
+    whole = {"measure": "softmax-kl", "layer": "a", "layout": "NK", "output_action": "trivial"}
+    one, other = (
+        measurement(**whole, deviations=a, elements=list("egfh")) for a in (rows, rows.copy("F"))
+    )
+    assert one == other
