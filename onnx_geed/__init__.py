@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from onnx_geed.caching import write_cache
     from onnx_geed.comparison import aggregate, compare
     from onnx_geed.data import Samples, open_samples
+    from onnx_geed.diagnosis import diagnose
     from onnx_geed.eed import Measure, normaliser, orbit_deviations
     from onnx_geed.errors import GeedError
     from onnx_geed.graph import Model, load_model
     from onnx_geed.groups import Group, cyclic, dihedral, parse_group, product
     from onnx_geed.offline import measure_cache
     from onnx_geed.options import Options
+    from onnx_geed.page import write_report
     from onnx_geed.pipeline import measure
     from onnx_geed.preprocess import Preprocess, parse_preprocess
     from onnx_geed.results import read_result, write_json
@@ -61,6 +63,8 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "eed": ("Measure", "normaliser", "orbit_deviations"),
     "vectors": ("Matrices", "Permutation", "Trivial"),
+    "diagnosis": ("diagnose",),
+    "page": ("write_report",),
     "errors": ("GeedError",),
     "graph": ("Model", "load_model"),
     "points": ("Tensor", "tensors"),
