@@ -1,4 +1,4 @@
-"""Which engine computes the deviations: compiled loops on the host, or nodes in the model's graph."""
+"""Which engine computes the deviations: loops on the host, or nodes in the model's graph."""
 
 from __future__ import annotations
 
