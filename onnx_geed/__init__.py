@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.caching import write_cache
     from onnx_geed.comparison import aggregate, compare
+    from onnx_geed.compiling import compile_measurement
     from onnx_geed.data import Samples, open_samples
     from onnx_geed.diagnosis import diagnose
     from onnx_geed.eed import Measure, normaliser, orbit_deviations
@@ -51,6 +52,7 @@ _HOMES: dict[str, tuple[str, ...]] = {
     ),
     "caching": ("write_cache",),
     "comparison": ("aggregate", "compare"),
+    "compiling": ("compile_measurement",),
     "offline": ("measure_cache",),
     "data": ("Samples", "open_samples"),
     "arrays": (

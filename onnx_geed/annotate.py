@@ -17,7 +17,7 @@ from onnx_geed.points import resolve, tensors
 from onnx_geed.preprocess import parse_preprocess, preprocess_to_json
 from onnx_geed.tables import read_table, table_to_json
 
-__all__ = ["annotate"]
+__all__ = ["annotate", "write_model"]
 
 
 def annotate(
@@ -91,15 +91,46 @@ def _write(model: Model, out: Path, entries: Mapping[str, str]) -> None:
     del proto.metadata_props[:]
     for key, value in kept.items():
         proto.metadata_props.add(key=key, value=value)
+    write_model(proto, model.path, out)
+
+
+def write_model(proto: onnx.ModelProto, source: Path, out: Path, *, check: bool = False) -> None:
+    """Write a model made from a file, with that file's external data beside it.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        What is written.
+    source : Path
+        The file that it was made from.
+    out : Path
+        Where it goes; what is there is replaced at once, and only by a whole file.
+    check : bool
+        Whether it must pass :func:`onnx.checker.check_model`.
+
+    Raises
+    ------
+    GeedError
+        If the file cannot be written, or does not pass.
+    """
     unfinished = out.parent / f".{out.name}.{os.getpid()}.unfinished"
     try:
-        for extra in external_files(proto, model.path):
-            beside = out.parent / extra.relative_to(model.path.parent)
+        for extra in external_files(proto, source):
+            beside = out.parent / extra.relative_to(source.parent)
             if beside.resolve() != extra.resolve():
                 beside.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(extra, beside)
         unfinished.write_bytes(proto.SerializeToString())
+        if check:
+            onnx.checker.check_model(unfinished)
         unfinished.replace(out)
+    except onnx.checker.ValidationError as error:
+        unfinished.unlink(missing_ok=True)
+        reason = str(error).strip().partition("\n")[0]
+        raise GeedError(
+            f"-o {out}: onnx.checker refuses what would be written ({reason}); does {source} "
+            "itself pass it?"
+        ) from None
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise GeedError(f"-o {out}: cannot be written ({error.strerror or error})") from None

@@ -10,6 +10,7 @@ import click
 __all__ = [
     "action_options",
     "cache_options",
+    "engine_option",
     "input_options",
     "measures_option",
     "named_options",
@@ -38,6 +39,16 @@ measures_option = click.option(
     metavar="NAME[@LAYER]",
     help="channel-cos, latent-l2, latent-cos, softmax-kl, output-l2; repeatable. Default: all "
     "that make sense.",
+)
+
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["auto", "kernels", "graph"]),
+    default="auto",
+    show_default=True,
+    help="Where deviations are computed: by compiled loops on the processor, or by nodes in the "
+    "model's own graph, so that activations stay on the device; auto takes the graph on CUDA.",
 )
 
 

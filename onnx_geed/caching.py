@@ -87,7 +87,7 @@ def write_cache(
     """
     folder = Path(folder)
     say = notify or (lambda _: None)
-    prepared = prepare(model, data, group, Options(**options))
+    prepared = prepare(model, data, group, Options(**{**options, "engine": "kernels"}))
     manifest = _manifest(prepared, mode, dtype)
     if folder.exists() and not folder.is_dir():
         raise GeedError(f"cache {folder}: is a file; name a folder, such as {folder.stem}.geed")

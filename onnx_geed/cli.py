@@ -15,6 +15,7 @@ import click
 from onnx_geed.arguments import (
     action_options,
     cache_options,
+    engine_option,
     input_options,
     measures_option,
     named_options,
@@ -71,6 +72,7 @@ def layers(model: Path, form: str, **given: Any) -> None:
 @measures_option
 @click.option("--out", type=click.Path(path_type=Path), metavar="RESULT.json", help="Result file.")
 @run_options
+@engine_option
 @click.option(
     "--cache", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Also keep activations."
 )
@@ -196,6 +198,10 @@ def _measure_model(
     from onnx_geed.caching import write_cache
     from onnx_geed.offline import measure_cache
 
+    if options.pop("engine") == "graph":
+        raise click.UsageError(
+            "--engine graph: keeps no activations; leave --cache out, or the engine."
+        )
     interval = options.pop("interval")
     if options.pop("precision") is not None:
         raise click.UsageError(
@@ -224,6 +230,11 @@ def _measure_cache(
         for name in options
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     ]
+    if "engine" in given:
+        raise click.UsageError(
+            f"--engine: {cache.name} is a cache, which is measured without its model, so there is "
+            "no engine to choose; leave it out"
+        )
     if fixed := [name for name in given if name not in usable]:
         raise click.UsageError(
             f"--{fixed[0].replace('_', '-')}: was settled when the cache {cache.name} was written; "
@@ -510,6 +521,48 @@ def annotate(model: Path, out: Path, **given: Any) -> None:
 
     for key, value in sorted(write(model, out, **given).items()):
         click.echo(f"{key} = {value if len(value) <= 90 else value[:87] + '...'}")
+
+
+@cli.command(name="compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--group",
+    required=True,
+    metavar="GROUP",
+    help="C<n>, D<n>, flip-h, flip-v or shift<a>x<b>.",
+)
+@measures_option
+@click.option(
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="MEASURED.onnx",
+    help="Where the measurement goes.",
+)
+@click.option("--data", metavar="DATA", help="Samples to try the model out on, instead of noise.")
+@input_options
+@action_options
+def compile_command(model: Path, group: str, out: Path, **options: Any) -> None:
+    """Write a measurement as an ONNX file: samples in, deviations out.
+
+    The file holds the group's action, the model and the measures, and runs in any ONNX runtime. It
+    takes samples as the model takes them; its outputs deviation/MEASURE/LAYER are (samples,
+    elements), and G-EED is their mean.
+
+    \b
+    Example:
+      onnx-geed compile model.onnx --group C8 --preprocess imagenet -o measured.onnx
+    """
+    from onnx_geed.compiling import compile_measurement
+    from onnx_geed.results import check_writable
+
+    check_writable(out, option="-o")
+    made = compile_measurement(model, group, out, **options)
+    _notes(made)
+    for entry in [{"unit": "input", **made["input"]}, *made["outputs"]]:
+        shape = ", ".join(map(str, entry["shape"]))
+        click.echo(f"{entry['name']}  ({shape})  {entry['unit']}")
 
 
 @cli.command()

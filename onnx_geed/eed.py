@@ -24,6 +24,8 @@ __all__ = [
     "Measure",
     "ProbabilityError",
     "channel_sums_of_orbit",
+    "check_divergences",
+    "check_probabilities",
     "cosines_of_sums",
     "deviations_of_orbits",
     "log_probabilities",
@@ -288,11 +290,8 @@ def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
     """
     values = np.asarray(y, dtype=np.float64)
     if kind == "probabilities":
-        if values.min(initial=0.0) < -_ROUNDING or values.max(initial=0.0) > 1 + _ROUNDING:
-            raise ProbabilityError(
-                f"values of {values.min():.4g} to {values.max():.4g} are no probabilities; "
-                "--output-kind logits or embedding says what they are"
-            )
+        if values.size:
+            check_probabilities(values.min(), values.max())
         if values.shape[-1] == 1:
             values = np.concatenate([1.0 - values, values], axis=-1)
         with np.errstate(divide="ignore"):
@@ -303,6 +302,40 @@ def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
     out = np.empty_like(rows)
     kernels.softmax_logs(rows, out)
     return out.reshape(values.shape)
+
+
+def check_probabilities(lowest: float, highest: float) -> None:
+    """Refuse a range of values that no probabilities have.
+
+    Raises
+    ------
+    ProbabilityError
+        If it leaves [0, 1] by more than half precision rounds.
+    """
+    if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
+        raise ProbabilityError(
+            f"values of {lowest:.4g} to {highest:.4g} are no probabilities; --output-kind logits "
+            "or embedding says what they are"
+        )
+
+
+def check_divergences(measure: Measure, values: F64, chosen: Sequence[int]) -> None:
+    """Refuse infinite divergences (..., n'), naming the first such element.
+
+    Raises
+    ------
+    ProbabilityError
+        If one is not finite.
+    """
+    finite = np.isfinite(values)
+    if finite.all():
+        return
+    element = measure.action.group.elements[chosen[int(np.argwhere(~finite)[0][-1])]]
+    raise ProbabilityError(
+        f"{measure.layer}: under element {element} a class has a positive probability where the "
+        "reference's is zero, so the divergence is infinite; measure the logits instead "
+        "(--output, --output-kind logits)"
+    )
 
 
 def _divergences(
@@ -320,15 +353,8 @@ def _divergences(
     out = np.empty(len(y) * len(chosen))
     classes = logs.shape[2]
     kernels.divergences(points.reshape(-1, classes), references.reshape(-1, classes), out)
-    if not np.isfinite(out).all():
-        first = int(np.argmin(np.isfinite(out))) % len(chosen)
-        element = measure.action.group.elements[chosen[first]]
-        raise ProbabilityError(
-            f"{measure.layer}: under element {element} a class has a positive probability where "
-            "the reference's is zero, so the divergence is infinite; measure the logits instead "
-            "(--output, --output-kind logits)"
-        )
     found = out.reshape(len(y), len(chosen))
+    check_divergences(measure, found, chosen)
     return found, np.zeros_like(found)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from numpy.typing import NDArray
 
@@ -19,7 +19,9 @@ from onnx_geed.session import Provider
 from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table
 
-__all__ = ["Options"]
+__all__ = ["Engine", "Options"]
+
+Engine = Literal["auto", "kernels", "graph"]
 
 # Size of D in the paper.
 _SAMPLES = 50
@@ -74,6 +76,9 @@ class Options:
         Labels of the samples.
     layers : sequence of str
         Layers that a cache is to keep; without ``measures``, only these.
+    engine : {"auto", "kernels", "graph"}
+        Where deviations are computed: by compiled loops on the host, or by nodes in the model's own
+        graph. ``auto`` takes the graph on CUDA.
     """
 
     measures: Sequence[str] = ()
@@ -99,6 +104,7 @@ class Options:
     preprocess: str | Preprocess | None = None
     labels: str | Path | Sequence[int | str] | None = None
     layers: Sequence[str] = ()
+    engine: Engine = "auto"
 
     def __post_init__(self) -> None:
         if self.samples is not None and self.samples < 1:

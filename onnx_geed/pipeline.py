@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.comparison import check_limits, limited
+from onnx_geed.engines import Opened, open_fused, stream_fused
 from onnx_geed.graph import Model
 from onnx_geed.groups import Group
 from onnx_geed.options import Options
@@ -122,6 +123,7 @@ def _measured(
     """Run D, or as much of it as the precision takes; also return the number of inferences."""
     chosen, tally = prepared.options, Tally(prepared.plan)
     meter = _Meter(_inputs(prepared), progress)
+    opened: dict[tuple[str, ...], Opened] = {}
 
     def records() -> list[dict[str, Any]]:
         return tally.records(
@@ -129,12 +131,12 @@ def _measured(
         )
 
     if chosen.precision is None:
-        _run(prepared, tally, meter)
+        _run(prepared, tally, meter, opened)
         return prepared, records(), None, meter.done
     start = 0
     for count in looks(prepared.count):
         part = prepared.first(count)
-        _run(part, tally, meter, start)
+        _run(part, tally, meter, opened, start)
         made = records()
         found = verdict(made, chosen.precision)
         if ended(found):
@@ -168,28 +170,50 @@ class _Meter:
             self.progress(self.done, self.total)
 
 
-def _run(prepared: Prepared, tally: Tally, meter: _Meter, start: int = 0) -> None:
+def _run(
+    prepared: Prepared,
+    tally: Tally,
+    meter: _Meter,
+    opened: dict[tuple[str, ...], Opened],
+    start: int = 0,
+) -> None:
     """Run all passes over the orbits from some position on into a tally."""
     n = prepared.plan.group.order
     latents = [m.layer for m in prepared.plan.measures if m.name.startswith("latent")]
     size = job_orbits(n, prepared.batch)
     for names in prepared.passes:
-        session = prepared.open(names)
-        for first, reduced in stream(
-            prepared.source,
-            session,
-            _reducer(prepared, session),
-            batch=prepared.batch,
-            workers=prepared.workers,
-            count=prepared.count,
-            start=start,
-        ):
+        session = prepared.open(names) if prepared.engine == "kernels" else None
+        for first, reduced in _reduced(prepared, names, session, start, opened):
             # M is taken once, over the points that the first orbits were followed by.
             tally.add(replace(reduced, points={}) if start else reduced, names)
             meter.add(n * (min(first + size, prepared.count) - first))
         pooled = tuple(dict.fromkeys(name for name in latents if name in names))
         if pooled and not start and len(prepared.source.indices) > prepared.count:
-            _points(prepared, session, pooled, tally, meter)
+            _points(prepared, session or prepared.open(pooled), pooled, tally, meter)
+
+
+def _reduced(
+    prepared: Prepared,
+    names: tuple[str, ...],
+    session: Session | None,
+    start: int,
+    opened: dict[tuple[str, ...], Opened],
+) -> Iterator[tuple[int, Reduced]]:
+    """Run one pass's jobs: on a session that returns activations, or else inside the graph."""
+    if session is None:
+        found = opened.get(names) or open_fused(prepared, names, doubt=True)
+        if len(prepared.passes) == 1:
+            opened[names] = found
+        return stream_fused(prepared, names, found, start=start)
+    return stream(
+        prepared.source,
+        session,
+        _reducer(prepared, session),
+        batch=prepared.batch,
+        workers=prepared.workers,
+        count=prepared.count,
+        start=start,
+    )
 
 
 def _reducer(

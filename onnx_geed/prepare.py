@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.actions import grid_action
+from onnx_geed.choosing import Chosen, choose_engine, graph_bytes, without_graph
 from onnx_geed.data import open_samples
 from onnx_geed.errors import GeedError
 from onnx_geed.feeds import other_inputs
+from onnx_geed.fused import MEASUREMENT
 from onnx_geed.graph import (
     Input,
     Model,
@@ -35,13 +37,13 @@ from onnx_geed.plan import (
     parse_request,
 )
 from onnx_geed.points import Tensor, resolve, tensors
-from onnx_geed.preprocess import parse_preprocess, preprocess_from_json
+from onnx_geed.preprocess import Preprocess, parse_preprocess, preprocess_from_json
 from onnx_geed.session import Session, cores, runtime_conflict
 from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
 from onnx_geed.trial import Trial, open_exposed, output_kinds, try_out
 
-__all__ = ["Prepared", "data_fingerprint", "prepare"]
+__all__ = ["Prepared", "chosen_preprocess", "data_fingerprint", "prepare"]
 
 # Rows of a run: more do not make a processor faster; a card wants more.
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
@@ -80,6 +82,10 @@ class Prepared:
         What the tensors are as outputs.
     tables : mapping of str to Table
         Given output actions.
+    engine : {"kernels", "graph"}
+        Where deviations are computed.
+    one_by_one : bool
+        Whether a row's activations depend on the others of its batch, so that it is run alone.
     """
 
     model: Model
@@ -95,6 +101,8 @@ class Prepared:
     tensors: tuple[Tensor, ...]
     kinds: Mapping[str, str]
     tables: Mapping[str, Table]
+    engine: Chosen
+    one_by_one: bool
 
     def first(self, count: int) -> Prepared:
         """Return the same with only the first so many orbits, and the points that M needs."""
@@ -134,6 +142,11 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
     acting = parse_group(group) if isinstance(group, str) else group
     requests = [parse_request(text) for text in options.measures]
     read = model if isinstance(model, Model) else load_model(model)
+    if MEASUREMENT in read.metadata:
+        raise GeedError(
+            f"{read.path}: is a measurement, made by onnx-geed compile: run it in any ONNX "
+            "runtime, or give the model that it measures"
+        )
     acted = find_input(read, options.input)
     output = find_output(read, options.output)
     source, count, notes = _source(read, acted, data, acting, options)
@@ -168,7 +181,16 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
         notes=notes,
         kept=[layers[t.name] for t in kept],
     )
-    passes, batch, workers = _fit(plan, source, trial, options)
+    engine, said = choose_engine(trial, options)
+    passes, batch, workers = _fit(plan, source, trial, options, graph=engine == "graph")
+    if engine == "graph" and batch < acting.order:
+        limit = f"--batch-size {options.batch_size}"
+        if options.batch_size is None:
+            limit = f"--memory {options.memory}"
+        reason = f"{limit} holds {batch} rows, fewer than the {acting.order} of an orbit"
+        engine, said = without_graph(options, reason)
+        passes, batch, workers = _fit(plan, source, trial, options, graph=False)
+    plan = replace(plan, notes=(*plan.notes, *said))
     return Prepared(
         model=read,
         source=source,
@@ -183,6 +205,8 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
         tensors=listed,
         kinds=kinds,
         tables=tables,
+        engine=engine,
+        one_by_one=trial.one_by_one,
     )
 
 
@@ -224,16 +248,11 @@ def _source(
 ) -> tuple[Source, int, list[str]]:
     """Samples of D, drawn as spec section 2 says, with the input's action."""
     layout = input_layout(model, acted, options.input_layout)
-    preprocess = options.preprocess
-    if preprocess is None and "onnx_geed.preprocess" in model.metadata:
-        preprocess = preprocess_from_json(model.metadata["onnx_geed.preprocess"])
-    elif isinstance(preprocess, str):
-        preprocess = parse_preprocess(preprocess)
     samples = open_samples(
         data,
         input_shape=acted.shape[1:],
         input_layout=layout,
-        preprocess=preprocess,
+        preprocess=chosen_preprocess(model, options),
         labels=options.labels,
     )
     available, notes = len(samples), []
@@ -249,6 +268,14 @@ def _source(
     disk = options.support == "disk"
     count = min(wanted, available)
     return Source(samples, indices, action, layout, disk, feeds), count, notes
+
+
+def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:
+    """Preprocessing as the user gave it, or else as the model's metadata state it."""
+    given = options.preprocess
+    if given is None and "onnx_geed.preprocess" in model.metadata:
+        return preprocess_from_json(model.metadata["onnx_geed.preprocess"])
+    return parse_preprocess(given) if isinstance(given, str) else given
 
 
 def _tensors(
@@ -326,12 +353,14 @@ def _tables(
 
 
 def _fit(
-    plan: Plan, source: Source, trial: Trial, options: Options
+    plan: Plan, source: Source, trial: Trial, options: Options, *, graph: bool
 ) -> tuple[tuple[tuple[str, ...], ...], int, int]:
     """Passes, rows of a batch and workers that keep to the memory budget."""
     budget = parse_bytes(options.memory)
     n = plan.group.order
     own = 4 * int(np.prod(source.samples.shape))
+    if graph:
+        own += graph_bytes(plan, source)
     cuda = trial.session.provider == "cuda"
     workers = 2 if cuda else cores()
     total = sum(layer.bytes for layer in plan.layers.values())

@@ -78,6 +78,7 @@ def describe_runtime(
         "provider": prepared.session.provider,
         "device": "CUDA device 0, TF32 off" if cuda else _processor(),
         "precision": str(prepared.session.dtype),
+        "engine": prepared.engine,
         "optimisation": "all",
         "batch_size": prepared.batch,
         "seconds": round(seconds, 3),

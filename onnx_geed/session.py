@@ -74,6 +74,13 @@ class Session:
         GeedError
             If the runtime refuses the batch, or leaves out a tensor.
         """
+        # Brought to float32 here and not by a Cast in the graph, which fusions would see through.
+        return [np.asarray(a, dtype=np.float32) for a in self.run_as_given(batch, feeds)]
+
+    def run_as_given(
+        self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
+    ) -> list[NDArray[Any]]:
+        """Run one batch as :meth:`run` does; return arrays of the dtypes that the model gives."""
         feed = {self.input: batch.astype(self.dtype, copy=False), **(feeds or {})}
         try:
             arrays = self.runtime.run(list(self.outputs), feed)
@@ -87,8 +94,7 @@ class Session:
                     f"tensor {name!r} came back as {type(array).__name__}, not as an array: name "
                     "another tensor (onnx-geed layers lists them)"
                 )
-        # Brought to float32 here and not by a Cast in the graph, which fusions would see through.
-        return [np.asarray(a, dtype=np.float32) for a in arrays]
+        return list(arrays)
 
 
 def open_session(

@@ -22,13 +22,13 @@ from onnx_geed.layouts import to_points
 from onnx_geed.plan import Plan, inverse_of, view
 from onnx_geed.results import measurement
 
-__all__ = ["Reduced", "Tally", "points_of", "reduce_orbits"]
+__all__ = ["DOUBTED", "Reduced", "Tally", "check_orbits", "points_of", "reduce_orbits"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
-# So many of the first orbits are also measured with the inverse of a given table.
-_DOUBTED = 5
+#: So many of the first orbits are also measured with the inverse of a given table.
+DOUBTED = 5
 # A given table is doubted where its inverse leaves less than half of the deviation, and the
 # difference is more than this (cosine, nats or units of the output).
 _MARKEDLY = 0.05
@@ -109,16 +109,16 @@ def _from_orbits(
 ) -> tuple[F64, F64, F64 | None, F64 | None]:
     """Deviations of some orbits, shares of zero pairs, and both under subgroup and inverse."""
     if measure.name != "channel-cos":
-        _check_orbits(plan, measure.layer, y, label, first)
+        check_orbits(plan, measure.layer, y, label, first)
     members = plan.exact_subgroup(measure)
-    other = inverse_of(measure) if first < _DOUBTED else None
+    other = inverse_of(measure) if first < DOUBTED else None
     try:
         found, zeros = deviations_of_orbits(measure, y)
         if not np.isfinite(found).all():
             # Maps are read only once, so that theirs shows in the sums alone.
-            _check_orbits(plan, measure.layer, y, label, first)
+            check_orbits(plan, measure.layer, y, label, first)
         exact = None if members is None else _subset(measure, y, found, members)
-        turned = deviations_of_orbits(other, y[: _DOUBTED - first])[0] if other else None
+        turned = deviations_of_orbits(other, y[: DOUBTED - first])[0] if other else None
     except ProbabilityError:
         for k, orbit in enumerate(y):
             try:
@@ -168,11 +168,11 @@ def points_of(
     for name in wanted & set(identities):
         rows = to_points(identities[name], plan.layers[name].layout, axes=1)[0]
         points[name] = np.asarray(rows, dtype=np.float64)
-        _check_orbits(plan, name, points[name][:, None], label, first)
+        check_orbits(plan, name, points[name][:, None], label, first)
     return points
 
 
-def _check_orbits(
+def check_orbits(
     plan: Plan, name: str, y: NDArray[Any], label: Callable[[int], str], first: int
 ) -> None:
     """Name the first activation (N, elements, ...) that is not finite."""

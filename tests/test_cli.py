@@ -115,6 +115,15 @@ BAD = {
         "not measured; measured are latent-l2",
     ),
     "no such table": ("ok.onnx --data x.npy --group C4 --output-action logits=t.npz", "t.npz"),
+    "an engine that is none": ("ok.onnx --data x.npy --group C4 --engine gpu", "graph"),
+    "no graph for half an orbit": (
+        "ok.onnx --data x.npy --group C4 --engine graph --batch-size 2",
+        "--batch-size 2 holds 2 rows, fewer than the 4 of an orbit",
+    ),
+    "no graph and a cache": (
+        "ok.onnx --data x.npy --group C4 --engine graph --cache a.geed",
+        "leave --cache out",
+    ),
     "a strange layout": ("ok.onnx --data x.npy --group C4 --layout latent=NTD:2", "NTD:14x14"),
 }
 
@@ -130,6 +139,71 @@ def test_what_is_wrong_is_told_in_one_helpful_line(box, monkeypatch, case):
     if "--out" not in options:
         options += ["--out", "result.json"]
     got = invoke("measure", *options)
+    assert got.exit_code == 2, got.output
+    assert got.stdout == ""
+    lines = got.stderr.splitlines()
+    assert len(lines) == 1, got.stderr
+    assert lines[0].startswith("onnx-geed: ")
+    assert told in lines[0]
+    assert set(os.listdir(box)) == before
+
+
+def test_the_engine_is_chosen_and_recorded(box, monkeypatch):
+    monkeypatch.chdir(box)
+    common = ("measure", "ok.onnx", "--data", "x.npy", "--group", "C8", "--format", "json")
+    made = {}
+    for engine in ("kernels", "graph"):
+        got = invoke(*common, "--provider", "cpu", "--engine", engine)
+        assert got.exit_code == 0, got.stderr
+        made[engine] = json.loads(got.stdout)
+        assert made[engine]["runtime"]["engine"] == engine
+    pairs = zip(*(m["measurements"] for m in made.values()), strict=True)
+    assert all(a["value"] == pytest.approx(b["value"], abs=1e-5) for a, b in pairs)
+
+
+def test_a_cache_has_no_engine_to_choose(box, monkeypatch, tmp_path):
+    monkeypatch.chdir(box)
+    cache = tmp_path / "acts.geed"
+    done = invoke("cache", "ok.onnx", "--data", "x.npy", "--group", "C4", "-o", cache)
+    assert done.exit_code == 0, done.stderr
+    got = invoke("measure", cache, "--engine", "graph")
+    assert got.exit_code == 2
+    assert "no engine to choose" in got.stderr
+    assert len(got.stderr.splitlines()) == 1
+
+
+def test_a_measurement_is_compiled_and_listed(box, monkeypatch):
+    monkeypatch.chdir(box)
+    got = invoke("compile", "ok.onnx", "--group", "C4", "-o", "measured.onnx")
+    assert got.exit_code == 0, got.stderr
+    assert "samples  (N, 3, 8, 8)" in got.stdout
+    assert "deviation/softmax-kl/logits  (N, 4)" in got.stdout
+    onnx.checker.check_model("measured.onnx", full_check=True)
+    Path("measured.onnx").unlink()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("ook.onnx --group C4", "no such file"),
+        ("ok.onnx --group SO3", "C<n>"),
+        ("ok.onnx", "--group"),
+        ("ok.onnx --group shift3x3", "does not divide"),
+        ("ok.onnx --group C4 --measure channel-cos@latent", "feature maps"),
+        ("ok.onnx --group C4 -o nowhere/m.onnx", "no folder"),
+        ("ok.onnx --group C4 --output-action logits=t.npz", "t.npz"),
+        ("ok.onnx --group C4 --data size.npy", "resize"),
+        ("two_input.onnx --group C4", "--feed"),
+        ("noisy.onnx --group C4", "random"),
+    ],
+)
+def test_what_cannot_be_compiled_is_told_in_one_line(box, monkeypatch, arguments, told):
+    monkeypatch.chdir(box)
+    before = set(os.listdir(box))
+    options = arguments.split()
+    if "-o" not in options:
+        options += ["-o", "measured.onnx"]
+    got = invoke("compile", *options)
     assert got.exit_code == 2, got.output
     assert got.stdout == ""
     lines = got.stderr.splitlines()

@@ -1,0 +1,158 @@
+"""The graph engine: a measurement as a model is run, and what it yields is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.eed import ProbabilityError, check_divergences, check_probabilities
+from onnx_geed.errors import GeedError
+from onnx_geed.fused import Fused, fuse
+from onnx_geed.orbits import in_order, job_orbits
+from onnx_geed.prepare import Prepared
+from onnx_geed.session import Session, open_session
+from onnx_geed.tally import DOUBTED, Reduced, check_orbits
+
+__all__ = ["Opened", "open_fused", "reduce_outputs", "stream_fused"]
+
+F64 = NDArray[np.float64]
+
+
+#: A measurement, and the session that runs it.
+Opened = tuple[Fused, Session]
+
+
+def open_fused(prepared: Prepared, layers: Sequence[str], *, doubt: bool) -> Opened:
+    """Build the measurement on some layers, and open it on the provider that was tried out.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What is measured.
+    layers : sequence of str
+        On which tensors.
+    doubt : bool
+        Whether to measure with the inverse of a given table too.
+
+    Returns
+    -------
+    Fused
+    Session
+
+    Raises
+    ------
+    GeedError
+        If it cannot be built, or the runtime cannot load it.
+    """
+    fused = fuse(
+        prepared.graph,
+        prepared.source,
+        prepared.plan,
+        layers,
+        prepared.session.input,
+        doubt=doubt,
+    )
+    session = open_session(
+        fused.proto,
+        prepared.graph.path.parent,
+        input=fused.input,
+        outputs=[output.name for output in fused.outputs],
+        provider=prepared.session.provider,
+    )
+    return fused, session
+
+
+def stream_fused(
+    prepared: Prepared, layers: Sequence[str], opened: Opened, *, start: int = 0
+) -> Iterator[tuple[int, Reduced]]:
+    """Run the orbits through the measurement, several jobs at a time.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What will run.
+    layers : sequence of str
+        The tensors of this pass.
+    opened : tuple of (Fused, Session)
+        Their measurement.
+    start : int
+        Position of the first orbit; those before it were run already.
+
+    Yields
+    ------
+    first : int
+        Position of the job's first orbit.
+    reduced : Reduced
+        What the job left behind.
+
+    Raises
+    ------
+    GeedError
+        If a sample cannot be read, or the model fails on it or gives NaN or infinity.
+    """
+    fused, session = opened
+    source, total = prepared.source, prepared.count
+    size = job_orbits(source.action.group.order, prepared.batch)
+
+    def work(first: int) -> tuple[int, Reduced]:
+        positions = range(first, min(first + size, total))
+        rows = source.rows(positions, orbits=False)
+        others = source.other_inputs(positions, 1)
+        feeds = {fused.feeds[name]: value for name, value in others.items() if name in fused.feeds}
+        arrays = session.run_as_given(rows, feeds)
+        # Copied: what the runtime returns lies in its arena, and would keep all of that alive.
+        copies = [array.copy() for array in arrays]
+        named = dict(zip(session.outputs, copies, strict=True))
+        return first, reduce_outputs(prepared, fused, layers, named, first)
+
+    yield from in_order(range(start, total, size), work, prepared.workers)
+
+
+def reduce_outputs(
+    prepared: Prepared,
+    fused: Fused,
+    layers: Sequence[str],
+    arrays: dict[str, NDArray[Any]],
+    first: int,
+) -> Reduced:
+    """Turn what a measurement yields into what the compiled loops leave behind.
+
+    Raises
+    ------
+    GeedError
+        If an activation was NaN or infinite, naming sample, element and tensor.
+        If a probability is positive where the reference's is zero, naming the sample.
+    """
+    plan, label = prepared.plan, prepared.source.label
+    parts = {(o.measure.name, o.measure.layer, o.part): arrays[o.name] for o in fused.outputs}
+    points = {o.measure.layer: arrays[o.name] for o in fused.outputs if o.part == "latent"}
+    reduced = Reduced([], [], [], [], {})
+    for measure in plan.measures:
+        if measure.layer not in layers:
+            continue
+        key = (measure.name, measure.layer)
+        values: F64 = parts[*key, "deviation"]
+        check_orbits(plan, measure.layer, parts[*key, "energy"], label, first)
+        if measure.name == "softmax-kl":
+            for k, row in enumerate(values):
+                try:
+                    if (*key, "range") in parts:
+                        check_probabilities(*parts[*key, "range"][k])
+                    check_divergences(measure, row, range(len(row)))
+                except ProbabilityError as error:
+                    raise GeedError(f"{label(first + k)}: {error}") from None
+        members = plan.exact_subgroup(measure)
+        exact = None
+        if members:
+            exact = parts.get((*key, "exact"), values[:, list(members)])
+        inverse = parts.get((*key, "inverse"))
+        left = max(0, DOUBTED - first)
+        reduced.deviations.append(values)
+        reduced.zero_pairs.append(parts.get((*key, "zeros"), np.zeros_like(values)))
+        reduced.exact.append(exact)
+        reduced.inverse.append(None if inverse is None or not left else inverse[:left])
+    reduced.points.update({name: rows.astype(np.float64) for name, rows in points.items()})
+    return reduced
