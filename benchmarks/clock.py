@@ -20,28 +20,6 @@ class Contender:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A ratio of two contenders held against a target; the fastest of several is taken below."""
-
-    text: str
-    above: str
-    below: tuple[str, ...]
-    target: float | None
-    at_most: bool = True
-
-    @property
-    def limit(self) -> str:
-        if self.target is None:
-            return "none set"
-        return f"{'≤' if self.at_most else '≥'} {self.target:g}"
-
-    def holds(self, ratio: float) -> bool | None:
-        if self.target is None:
-            return None
-        return ratio <= self.target if self.at_most else ratio >= self.target
-
-
-@dataclass(frozen=True)
 class Spread:
     """Median, smallest and largest."""
 
@@ -58,6 +36,33 @@ class Spread:
 
     def __str__(self) -> str:
         return f"{_short(self.middle)} ({_short(self.least)} to {_short(self.most)})"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A ratio of two contenders held against a target; the fastest of several is taken below."""
+
+    text: str
+    above: str
+    below: tuple[str, ...]
+    target: float | None
+    at_most: bool = True
+
+    @property
+    def limit(self) -> str:
+        if self.target is None:
+            return "none set"
+        return f"{'≤' if self.at_most else '≥'} {self.target:g}"
+
+    def judged(self, ratio: Spread) -> str:
+        """The target, and whether the median meets it."""
+        met = {None: "", True: ": met", False: ": missed"}[self.holds(ratio.middle)]
+        return self.limit + met
+
+    def holds(self, ratio: float) -> bool | None:
+        if self.target is None:
+            return None
+        return ratio <= self.target if self.at_most else ratio >= self.target
 
 
 def _short(value: float) -> str:

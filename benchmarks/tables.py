@@ -85,8 +85,7 @@ def _judged(race: Race, claim: Claim) -> list[str]:
     found = [race.ratio(claim, whole=whole) for whole in kinds]
     texts = [str(ratio) for ratio, _ in found]
     # A target is about what grows with the samples; the whole job stands beside it.
-    met = {None: "", True: ": met", False: ": missed"}[claim.holds(found[0][0].middle)]
-    return [claim.text, *texts, claim.limit + met]
+    return [claim.text, *texts, claim.judged(found[0][0])]
 
 
 def as_text(about: dict[str, Any], races: Sequence[Race], peaks: Sequence[dict[str, Any]]) -> str:
@@ -94,7 +93,7 @@ def as_text(about: dict[str, Any], races: Sequence[Race], peaks: Sequence[dict[s
     for race in races:
         lines += ["", race.title, "=" * len(race.title)]
         for header, cells in (rows(race), judged(race)):
-            lines += [*_aligned([header, *cells]), ""]
+            lines += [plain([header, *cells]), ""]
         lines += [f"- {note}" for note in race.notes]
     lines += [line for peak in peaks for line in ("", _peak(peak))]
     return "\n".join(lines)
@@ -107,7 +106,7 @@ def as_markdown(
     for race in races:
         lines += ["", f"### {race.title}"]
         for header, cells in (rows(race), judged(race)):
-            lines += ["", _piped(header), "|" + " --- |" * len(header), *map(_piped, cells)]
+            lines += ["", piped([header, *cells])]
         lines += [""] + [f"- {note}" for note in race.notes]
     lines += [line for peak in peaks for line in ("", _peak(peak))]
     return "\n".join(lines)
@@ -119,15 +118,17 @@ def _peak(peak: dict[str, Any]) -> str:
     return f"{peak['title']}: {sizes}; ratio {peak['ratio']:.2f} ({peak['target']}: {met})"
 
 
-def _piped(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+def piped(table: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first row is its header."""
+    lines = ["| " + " | ".join(row) + " |" for row in table]
+    return "\n".join([lines[0], "|" + " --- |" * len(table[0]), *lines[1:]])
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+def plain(table: Sequence[Sequence[str]]) -> str:
+    """The same in columns of blanks."""
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in table
-    ]
+    padded = ([c.ljust(w) for c, w in zip(row, widths, strict=True)] for row in table)
+    return "\n".join("  ".join(row).rstrip() for row in padded)
 
 
 def draw(races: Sequence[Race], path: Path) -> None:
