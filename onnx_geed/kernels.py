@@ -9,12 +9,11 @@ of a resampling, B resamplings ("bases") shared by the elements of a group.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from onnx_geed.jit import compiled
 
 __all__ = [
     "channel_sums",
@@ -29,15 +28,11 @@ __all__ = [
 ]
 
 # `contract` alone lets a*b + c become one instruction; the order of summation stays as written.
-_jit: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(
-    cache=True, nogil=True, fastmath={"contract"}, error_model="numpy"
-)
+_jit = compiled("contract")
 
 # These sums the compiler may split into lanes, once and for all when it compiles; the three of them
 # alike, so that equal maps have equal sums and a cosine of exactly 1.
-_summing: Callable[[Callable[..., Any]], Callable[..., Any]] = numba.njit(
-    cache=True, nogil=True, fastmath={"contract", "reassoc"}, error_model="numpy"
-)
+_summing = compiled("contract", "reassoc")
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import sys
 import threading
@@ -23,6 +24,7 @@ class OneLine(click.Group):
         """Run a command and exit with its status."""
         kwargs["standalone_mode"] = False
         _end_cleanly_on_sigterm()
+        _show_messages()
         try:
             status = super().main(*args, **kwargs)
         except click.exceptions.NoArgsIsHelpError as error:
@@ -59,6 +61,20 @@ def _end_cleanly_on_sigterm() -> None:
 
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
+
+
+class _Lines(logging.Handler):
+    """What the package says while it works, a line on stderr each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(f"onnx-geed: {record.getMessage()}", err=True)
+
+
+def _show_messages() -> None:
+    logger = logging.getLogger("onnx_geed")
+    if not any(isinstance(handler, _Lines) for handler in logger.handlers):
+        logger.addHandler(_Lines())
+        logger.setLevel(logging.INFO)
 
 
 def _fail(message: str) -> NoReturn:

@@ -141,7 +141,8 @@ def test_what_is_wrong_is_told_in_one_helpful_line(box, monkeypatch, case):
     got = invoke("measure", *options)
     assert got.exit_code == 2, got.output
     assert got.stdout == ""
-    lines = got.stderr.splitlines()
+    # Where these are the first tests after an installation, compiling is told too.
+    lines = [x for x in got.stderr.splitlines() if "compiling kernels" not in x]
     assert len(lines) == 1, got.stderr
     assert lines[0].startswith("onnx-geed: ")
     assert told in lines[0]

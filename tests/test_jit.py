@@ -1,0 +1,88 @@
+"""Compiling in a process of its own: what is said, where machine code is kept."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DEMO = Path(__file__).resolve().parents[1] / "onnx_geed" / "demo"
+PYTHON = "import onnx_geed; print(onnx_geed.normaliser('latent-l2', [[0.0, 3.0], [4.0, 0.0]]))"
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled"
+)
+
+
+def start(*arguments, **environment):
+    run = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **{k: str(v) for k, v in environment.items()}},
+    )
+    assert run.returncode == 0, run.stderr
+    return run
+
+
+def command(tmp_path):
+    np.save(tmp_path / "digits.npy", np.load(DEMO / "digits.npz")["images"][:2])
+    line = f"-m onnx_geed measure {DEMO / 'digits_cnn.onnx'} --data {tmp_path / 'digits.npy'}"
+    more = "--group flip-h --measure latent-l2 --provider cpu --samples 2"
+    return f"{line} {more}".split()
+
+
+def said(run):
+    return [line for line in run.stderr.splitlines() if "kernels" in line]
+
+
+def test_the_first_run_says_once_that_it_compiles_and_the_second_does_not(tmp_path):
+    where = tmp_path / "numba"
+    first = start(*command(tmp_path), NUMBA_CACHE_DIR=where)
+    (line,) = said(first)
+    assert line.startswith("onnx-geed: compiling kernels, once")
+    assert str(where) in line
+    assert list(where.rglob("kernels.orbit-*.nbi"))
+    second = start(*command(tmp_path), NUMBA_CACHE_DIR=where)
+    assert said(second) == []
+    assert second.stdout == first.stdout
+
+
+def test_a_library_use_is_quiet_about_compiling(tmp_path):
+    run = start("-c", PYTHON, NUMBA_CACHE_DIR=tmp_path)
+    assert run.stdout == "5.0\n"
+    assert run.stderr == ""
+
+
+def test_without_a_writable_folder_it_compiles_every_time_and_warns(tmp_path):
+    (tmp_path / "file").touch()
+    place = {
+        "NUMBA_CACHE_DIR": tmp_path / "file" / "below",
+        # As where neither the package nor the home folder can be written to.
+        "NUMBA_CACHE_LOCATOR_CLASSES": "UserProvidedCacheLocator",
+    }
+    for _ in range(2):
+        run = start("-c", PYTHON, **place)
+        assert run.stdout == "5.0\n"
+        (line,) = said(run)
+        assert "compiled again in every run" in line
+        assert "set NUMBA_CACHE_DIR" in line
+
+
+def test_an_unwritable_folder_that_was_asked_for_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    home = tmp_path / "home"
+    run = start(
+        "-c",
+        PYTHON,
+        NUMBA_CACHE_DIR=tmp_path / "file",
+        NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator,UserWideCacheLocator",
+        XDG_CACHE_HOME=home,
+        HOME=home,
+    )
+    (line,) = said(run)
+    assert f"NUMBA_CACHE_DIR={tmp_path / 'file'} cannot be written" in line
+    assert str(home) in line
+    assert list(home.rglob("*.nbi"))
