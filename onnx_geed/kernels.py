@@ -179,6 +179,18 @@ def _power_of_two(a: F64) -> float:
 
 
 @_jit
+def _bounded(ab: float, aa: float, bb: float) -> float:
+    """Cosine of three sums, in [−1, 1]."""
+    if aa == 0.0 and bb == 0.0:
+        return 1.0
+    if aa == 0.0 or bb == 0.0:
+        return 0.0
+    # One root of the product: for equal vectors it is exact, so that their cosine is exactly 1.
+    cosine = ab / math.sqrt(aa * bb)
+    return min(1.0, max(-1.0, cosine))
+
+
+@_jit
 def _cosine(a: F64, b: F64) -> float:
     # Powers of two change no digit, and keep the squares of any float64 in range.
     p = _power_of_two(a)
@@ -192,13 +204,7 @@ def _cosine(a: F64, b: F64) -> float:
         ab += u * v
         aa += u * u
         bb += v * v
-    if aa == 0.0 and bb == 0.0:
-        return 1.0
-    if aa == 0.0 or bb == 0.0:
-        return 0.0
-    # One root of the product: for equal vectors it is exact, so that their cosine is exactly 1.
-    cosine = ab / math.sqrt(aa * bb)
-    return min(1.0, max(-1.0, cosine))
+    return _bounded(ab, aa, bb)
 
 
 @_jit
@@ -226,21 +232,45 @@ def cosine_deviations(points: F64, references: F64, out: F64) -> None:
 @_jit
 def pairwise_euclidean(points: F64) -> float:
     """Mean distance over unordered pairs of rows; M of eq. (6)."""
+    n, size = points.shape
+    columns = points.T.copy()
+    squares = np.empty(n)
     total = 0.0
-    for i in range(points.shape[0]):
+    for i in range(n):
+        # All distances to a point grow side by side, each in the order of its own coordinates.
+        squares[:i] = 0.0
+        for c in range(size):
+            u = points[i, c]
+            for j in range(i):
+                squares[j] += (u - columns[c, j]) * (u - columns[c, j])
         for j in range(i):
-            total += _distance(points[i], points[j])
-    return float(total / (points.shape[0] * (points.shape[0] - 1) // 2))
+            total += math.sqrt(squares[j])
+    return float(total / (n * (n - 1) // 2))
 
 
 @_jit
 def pairwise_cosine(points: F64) -> float:
     """Mean cosine over unordered pairs of rows; M of eq. (6)."""
+    n, size = points.shape
+    columns = np.empty((size, n))
+    squares = np.zeros(n)
+    for i in range(n):
+        p = _power_of_two(points[i])
+        for c in range(size):
+            u = points[i, c] * p
+            columns[c, i] = u
+            squares[i] += u * u
+    products = np.empty(n)
     total = 0.0
-    for i in range(points.shape[0]):
+    for i in range(n):
+        products[:i] = 0.0
+        for c in range(size):
+            u = columns[c, i]
+            for j in range(i):
+                products[j] += u * columns[c, j]
         for j in range(i):
-            total += _cosine(points[i], points[j])
-    return float(total / (points.shape[0] * (points.shape[0] - 1) // 2))
+            total += _bounded(products[j], squares[i], squares[j])
+    return float(total / (n * (n - 1) // 2))
 
 
 @_jit
