@@ -15,6 +15,7 @@ from onnx_geed.findings import (
     insensitive,
     resampled,
     silent,
+    unlearned,
 )
 from onnx_geed.graph import Model
 from onnx_geed.offcentre import Between, between, off_centre
@@ -50,6 +51,7 @@ def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Findi
         *_some_elements(made, pairs),
         *resampled(pairs),
         *insensitive(made, pairs),
+        *unlearned(made, pairs),
         *silent(pairs),
         *ill_normalised(pairs),
         *few(made, pairs),
