@@ -97,6 +97,11 @@ def layers(model: Path, form: str, **given: Any) -> None:
     help="Also run what resampling alone does, as a scale to read values by.",
 )
 @click.option(
+    "--untrained",
+    is_flag=True,
+    help="Also measure the same network with its weights drawn anew, as a scale too.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["table", "json", "csv"]),
@@ -208,8 +213,9 @@ def _measure_model(
             "--precision: a cache keeps as many orbits as it was asked to; write it with --samples "
             "N, then measure the cache with --precision."
         )
-    if options.pop("references"):
-        raise click.UsageError("--references: run the model again; leave --cache out.")
+    for name in ("references", "untrained"):
+        if options.pop(name):
+            raise click.UsageError(f"--{name}: runs the model again; leave --cache out.")
     write_cache(
         model, data, group, cache, mode=mode, dtype=dtype, progress=progress, notify=_say, **options
     )

@@ -16,6 +16,7 @@ from onnx_geed.findings import (
     insensitive,
     resampled,
     silent,
+    unlearned,
 )
 from onnx_geed.graph import Model
 from onnx_geed.offcentre import Between, between, off_centre
@@ -52,6 +53,7 @@ def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Findi
         *resampled(pairs),
         *insensitive(made, pairs),
         *alike(pairs),
+        *unlearned(made, pairs),
         *silent(pairs),
         *ill_normalised(pairs),
         *few(made, pairs),

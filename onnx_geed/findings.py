@@ -21,6 +21,7 @@ __all__ = [
     "insensitive",
     "resampled",
     "silent",
+    "unlearned",
 ]
 
 Weight = Literal["likely", "caution", "possible"]
@@ -38,9 +39,11 @@ _STAYS, _MOVES, _SAME = 0.01, 0.1, 0.99
 # Predictions of different samples nearer than this (nats) hardly tell them apart.
 _CONSTANT = 0.1
 # Maps of different samples have at least this share of the cosine within an orbit, if that is high.
-_SHARED, _ALIKE = 0.9, 0.2
+_SHARED, _HIGH = 0.9, 0.2
 # A group that moves predictions by less than this share of what samples do is a true invariance.
 _RATIO = 0.01
+# A network is no better than untrained where it leaves this share of the untrained one's deviation.
+_ALIKE = 0.95
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ def alike(pairs: Pairs) -> Iterator[Finding]:
         entry = (record.get("references") or {}).get("between_samples") or {}
         if read.measure != "channel-cos" or entry.get("value") is None:
             continue
-        if -read.value >= _ALIKE and -entry["value"] >= _SHARED * -read.value:
+        if -read.value >= _HIGH and -entry["value"] >= _SHARED * -read.value:
             found.append((read, float(entry["value"])))
     if not found:
         return
@@ -193,6 +196,55 @@ def alike(pairs: Pairs) -> Iterator[Finding]:
         "Judge such layers by how far the two are apart.",
         tuple(r.layer for r, _ in found),
     )
+
+
+def unlearned(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+    """Find values that the same network untrained has too."""
+    found, asked = [], 0
+    for record, read in pairs:
+        entry = (record.get("references") or {}).get("untrained")
+        if entry is None:
+            continue
+        asked += 1
+        other = _away_untrained(read, entry)
+        if other is not None and read.away >= _ALIKE * other:
+            found.append((read, other))
+    if not found:
+        return
+    stays = _STAYS * math.log(max(made["group"]["order"], 2))
+    for read, other in found:
+        if read.measure == "softmax-kl" and read.value <= stays:
+            yield Finding(
+                "invariant untrained",
+                "likely",
+                "Predictions look invariant, but those of the same network untrained do as well.",
+                f"They are {span(read.away)} nats from perfect, untrained {span(other)}.",
+                "Compare latent-l2, which is told in units of what samples differ by.",
+                (read.layer,),
+            )
+    read, other = max(found, key=lambda f: f[0].away - f[1])
+    yield Finding(
+        "not learned",
+        "caution",
+        f"{len(found)} of {asked} values are no more equivariant than in the same network "
+        "untrained.",
+        f"{read.measure}@{read.layer} is {span(read.away)} from perfect, untrained {span(other)}.",
+        "What is equivariant there comes from the architecture and the data, not from training.",
+        tuple(dict.fromkeys(r.layer for r, _ in found)),
+    )
+
+
+def _away_untrained(read: Reading, entry: Mapping[str, Any]) -> float | None:
+    """Distance of the untrained network's value from its own perfect one, on the same scale."""
+    value = entry["value"] if read.normalised else entry["unnormalised"]
+    if value is None:
+        return None
+    perfect, m = read.perfect, entry["normaliser"]
+    if read.measure == "latent-cos" and read.normalised:
+        if not m or m < 0:
+            return None
+        perfect = -1.0 / m
+    return float(value) - perfect
 
 
 def silent(pairs: Pairs) -> Iterator[Finding]:

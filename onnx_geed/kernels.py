@@ -204,7 +204,8 @@ def _cosine(a: F64, b: F64) -> float:
         ab += u * v
         aa += u * u
         bb += v * v
-    return _bounded(ab, aa, bb)
+    cosine: float = _bounded(ab, aa, bb)
+    return cosine
 
 
 @_jit

@@ -54,6 +54,8 @@ class Options:
         distance from perfect equivariance.
     references : bool
         Whether to run the round trips that values are read by.
+    untrained : bool
+        Whether to measure the same network with its weights drawn anew, as a scale too.
     interpolation : {"bilinear", "nearest", "bicubic"}
         Resampling of rotations.
     support : {"full", "disk"}
@@ -91,6 +93,7 @@ class Options:
     interval: str = "t"
     precision: float | None = None
     references: bool = False
+    untrained: bool = False
     interpolation: Interpolation = "bilinear"
     support: Support = "full"
     output_action: Mapping[str, str | Path | Table] = field(default_factory=dict)

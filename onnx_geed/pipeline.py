@@ -100,6 +100,16 @@ def measure(
         from onnx_geed.references import add_references
 
         inferences += add_references(prepared, records, progress)
+    notes = [] if found is None else precision_notes(found)
+    if chosen.untrained:
+        from onnx_geed.untrained import add_untrained, untrained
+
+        other, said = untrained(prepared)
+        notes += said
+        again, meter = Tally(prepared.plan), _Meter(_inputs(prepared), progress)
+        _run(other, again, meter, {})
+        add_untrained(records, _records(other, again), chosen.seed)
+        inferences += meter.done
     made = result(
         command=command or f"onnx_geed.measure(group={prepared.plan.group.name!r})",
         software=software_versions(),
@@ -110,10 +120,9 @@ def measure(
         seed=chosen.seed,
         measurements=records,
     )
-    made["notes"] = list(prepared.plan.notes)
+    made["notes"] = [*prepared.plan.notes, *notes]
     if found is not None:
         made["precision"] = found
-        made["notes"] += precision_notes(found)
     return made
 
 
@@ -121,28 +130,29 @@ def _measured(
     prepared: Prepared, progress: Progress | None
 ) -> tuple[Prepared, list[dict[str, Any]], dict[str, Any] | None, int]:
     """Run D, or as much of it as the precision takes; also return the number of inferences."""
-    chosen, tally = prepared.options, Tally(prepared.plan)
+    tally, precision = Tally(prepared.plan), prepared.options.precision
     meter = _Meter(_inputs(prepared), progress)
     opened: dict[tuple[str, ...], Opened] = {}
-
-    def records() -> list[dict[str, Any]]:
-        return tally.records(
-            norm_samples=chosen.norm_samples, interval=chosen.interval, seed=chosen.seed
-        )
-
-    if chosen.precision is None:
+    if precision is None:
         _run(prepared, tally, meter, opened)
-        return prepared, records(), None, meter.done
+        return prepared, _records(prepared, tally), None, meter.done
     start = 0
     for count in looks(prepared.count):
         part = prepared.first(count)
         _run(part, tally, meter, opened, start)
-        made = records()
-        found = verdict(made, chosen.precision)
+        made = _records(prepared, tally)
+        found = verdict(made, precision)
         if ended(found):
             break
         start = count
     return part, made, found, meter.done
+
+
+def _records(prepared: Prepared, tally: Tally) -> list[dict[str, Any]]:
+    chosen = prepared.options
+    return tally.records(
+        norm_samples=chosen.norm_samples, interval=chosen.interval, seed=chosen.seed
+    )
 
 
 def _inputs(prepared: Prepared) -> int:

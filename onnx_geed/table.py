@@ -65,6 +65,7 @@ def _references(made: Mapping[str, Any]) -> list[str]:
         "output_round_trip": "output trip",
         "numeric": "numeric",
         "between_samples": "between samples",
+        "untrained": "untrained",
     }
     rows: list[Sequence[str]] = [("references", "layer", "value", *kinds.values())]
     for record in made["measurements"]:
@@ -81,7 +82,7 @@ def _references(made: Mapping[str, Any]) -> list[str]:
         rows.append((record["measure"], record["layer"], number(value), *cells))
     if len(rows) == 1:
         return []
-    return ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6))]
+    return ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6, 7))]
 
 
 def _precision(made: Mapping[str, Any]) -> list[str]:
