@@ -64,7 +64,6 @@ def run(
                 rate=RATE[kind],
                 seed=seed,
                 shape=(1, nets.SIZE, nets.SIZE),
-                note=lambda net: {
-                    "accuracy": digits.evaluate(net, held[:2000], held_labels[:2000])
-                },
+                options=("--latent", "head.classifier:in", "--preprocess", "unit"),
+                note=seen,
             )
