@@ -134,8 +134,10 @@ def test_crowns_and_ground_are_told_apart(tmp_path):
     )
     (tmp_path / "scene.xml").write_text(f"<annotation>{text}</annotation>")
     found = list(chips.trees(tmp_path / "scene.png", 32, rng))
-    assert sorted(kind for _, kind in found) == [0] * 4 + [1] * 6 + [2] * 3
-    for chip, kind in found:
+    assert sorted(kind for _, _, kind in found) == [0] * 4 + [1] * 6 + [2] * 3
+    places = [place for place, _, kind in found if kind]
+    assert places == [x / 400 for x, _ in centres]
+    for _, chip, kind in found:
         assert (chip[16, 16, 0] > 200) == (kind > 0)
         if kind:
             share = (chip[..., 0] > 150).mean()

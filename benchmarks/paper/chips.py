@@ -1,7 +1,8 @@
 """Chips of objects in aerial scenes: xView as published (GeoJSON, GeoTIFF) and deepforest's trees.
 
 Choices: a chip is a square around a box's centre; windows that leave their scene are left out, so
-that no chip has empty corners; chips of one scene are all for training or all for testing.
+that no chip has empty corners; chips for testing are of other scenes than those for training, or of
+another part of the scene.
 """
 
 from __future__ import annotations
@@ -88,18 +89,21 @@ def tree_boxes(xml: Path) -> list[Box]:
     return [tuple(float(v) for v in found) for found in re.findall(numbers, text)]
 
 
-def trees(scene: Path, size: int, rng: np.random.Generator) -> Iterator[tuple[U8, int]]:
-    """Yield chip and class of windows of 64 pixels: crowns up to 40 pixels and above, and ground.
+def trees(scene: Path, size: int, rng: np.random.Generator) -> Iterator[tuple[float, U8, int]]:
+    """Yield place, chip and class of windows of 64 pixels: small and large crowns, and ground.
 
-    Half as many windows of ground as of crowns, their centres outside of every box.
+    The place is the centre's, from 0 at the left edge to 1 at the right. Crowns between 34 and 46
+    pixels are neither small nor large, and left out. Half as many windows of ground as there are
+    boxes, their centres outside of every box.
     """
     boxes = tree_boxes(scene.with_suffix(".xml"))
     with Image.open(scene) as opened:
         image = opened.convert("RGB")
     for box in boxes:
-        chip = cut(image, box, 64, size)
+        side = max(box[2] - box[0], box[3] - box[1])
+        chip = None if 34 < side < 46 else cut(image, box, 64, size)
         if chip is not None:
-            yield chip, 2 if max(box[2] - box[0], box[3] - box[1]) > 40 else 1
+            yield (box[0] + box[2]) / 2 / image.width, chip, 2 if side > 40 else 1
     missing = len(boxes) // 2
     for _ in range(100 * len(boxes)):
         if not missing:
@@ -110,7 +114,7 @@ def trees(scene: Path, size: int, rng: np.random.Generator) -> Iterator[tuple[U8
         chip = cut(image, (x, y, x, y), 64, size)
         if chip is not None and chip.any():
             missing -= 1
-            yield chip, 0
+            yield x / image.width, chip, 0
 
 
 def split(names: Sequence[str], share: float, seed: int = 0) -> set[str]:

@@ -7,7 +7,7 @@
     python benchmarks/paper/run.py 4.4 --photos FOLDER --weights NAME=FILE ...
     python benchmarks/paper/run.py 4.4-fashion --fashion FOLDER
     python benchmarks/paper/run.py points --mnist ...
-    python benchmarks/paper/run.py figures          redraws all pictures from the committed results
+    python benchmarks/paper/run.py figures          redraws pictures and table from the results here
 
 Stopped at any moment, the same command goes on at the last checkpoint. `--scale small` (the
 default) is what two cores do in an hour or two; `--scale paper` is the full protocol.
@@ -154,8 +154,20 @@ def draw(path: Path) -> None:
 
 
 def draw_all() -> None:
+    """Redraw every picture, and write the README's table of findings anew."""
+    import findings
+
     for path in sorted(HERE.glob("results/*/*.json")):
         draw(path)
+    readme = HERE / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    for scale in ("small", "paper"):
+        start, end = f"<!-- findings {scale} -->\n", f"<!-- end {scale} -->"
+        if start in text and (HERE / "results" / scale).is_dir():
+            head, rest = text.split(start)
+            made = findings.table(HERE / "results" / scale, f"figures/{scale}")
+            text = head + start + made + "\n" + end + rest.split(end)[1]
+    readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
