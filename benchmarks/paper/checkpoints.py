@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 CONVERTERS = Path(__file__).resolve().parents[2] / "converters"
@@ -28,6 +30,16 @@ def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def save_arrays(path: Path, arrays: dict[str, NDArray[Any]]) -> None:
+    """Write an .npz."""
+
+    def write(unfinished: Path) -> None:
+        with unfinished.open("wb") as stream:
+            np.savez_compressed(stream, **arrays)
+
+    write_whole(path, write)
 
 
 def export(net: nn.Module, out: Path, shape: tuple[int, ...], *options: str) -> None:
@@ -46,10 +58,6 @@ def export(net: nn.Module, out: Path, shape: tuple[int, ...], *options: str) -> 
         str(out),
         "--input-shape",
         ",".join(map(str, shape)),
-        "--latent",
-        "head.classifier:in",
-        "--preprocess",
-        "unit",
         *(() if steerable else ("--exporter", "torchscript")),
         *options,
     ]
@@ -58,7 +66,7 @@ def export(net: nn.Module, out: Path, shape: tuple[int, ...], *options: str) -> 
     with warnings.catch_warnings(), contextlib.redirect_stdout(said):
         warnings.simplefilter("ignore")
         made.convert(made.arguments().parse_args(arguments))
-    net.train(mode).requires_grad_(True)
+    net.train(mode)
 
 
 class Made:
@@ -84,8 +92,10 @@ def train(
     rate: float,
     seed: int,
     shape: tuple[int, ...],
+    exported: nn.Module | None = None,
+    options: tuple[str, ...] = (),
     decay: float = 1e-5,
-    note: Callable[[nn.Module], dict[str, float]] | None = None,
+    note: Callable[[nn.Module, int], dict[str, float]] | None = None,
 ) -> None:
     """Train with Adam on a cosine schedule; go on where an earlier run stopped.
 
@@ -115,8 +125,11 @@ def train(
     for i in range(first, iterations + 1):
         if i % every == 0 and str(i) not in kept:
             # Written before the state, so that a state always has its checkpoint.
-            export(net, made(place / f"step{i}.onnx"), shape)
-            kept[str(i)] = {"loss": total / seen if seen else None, **(note(net) if note else {})}
+            export(exported or net, made(place / f"step{i}.onnx"), shape, *options)
+            kept[str(i)] = {
+                "loss": total / seen if seen else None,
+                **(note(net, i) if note else {}),
+            }
             write_whole(log, lambda p: p.write_text(json.dumps(kept, indent=1) + "\n"))
             whole = {
                 "net": net.state_dict(),

@@ -4,7 +4,8 @@ Both have the same kernels, strides and sizes (25, 25, 13, 13, 7, 5), all odd, s
 of the image are quarter turns of every map; they differ in what a convolution may be.
 
 Choice: the paper's text says neither what its conventional CNN is nor how wide. Ours is the
-steerable network with ordinary convolutions.
+steerable network with ordinary convolutions, whose last maps are not pooled but read as they are,
+as in LeNet: with pooled ones it does not come to 98 % in 2,000 iterations.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ BLOCKS = ((7, 1, False), (5, 2, True), (5, 2, False), (5, 2, True), (5, 2, False
 
 #: Fields of Weiler & Cesa's network for rotated MNIST, and what one core trains in minutes.
 FIELDS = {"paper": (24, 48, 48, 96, 96, 64), "small": (4, 8, 8, 12, 12, 16)}
-CHANNELS = {"paper": (32, 64, 64, 128, 128, 128), "small": (16, 24, 24, 32, 32, 64)}
+CHANNELS = {"paper": (32, 64, 64, 128, 128, 128), "small": (12, 24, 32, 32, 32, 32)}
 
 
 class Head(nn.Module):
@@ -53,15 +54,14 @@ class Conventional(nn.Module):
             if pooled:
                 self.add_module(f"pool{i}", nn.AvgPool2d(3, 2, 1))
             inside = outside
-        self.pool = nn.AvgPool2d(5)
-        self.head = Head(inside)
+        self.head = Head(inside * 5 * 5)
 
     def forward(self, x: Tensor) -> Tensor:
         for i, (_, _, pooled) in enumerate(BLOCKS, 1):
             x = self.get_submodule(f"block{i}")(x)
             if pooled:
                 x = self.get_submodule(f"pool{i}")(x)
-        return self.head(self.pool(x).flatten(1))
+        return self.head(x.flatten(1))
 
 
 class Steerable(nn.Module):

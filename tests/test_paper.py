@@ -1,0 +1,216 @@
+"""The paper's experiments: chips of xView's published form, suites that can be read, resuming."""
+
+import itertools
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from onnx_geed.curves import draw_suite
+from onnx_geed.plan import parse_request
+from onnx_geed.suitefile import read_suite
+
+PAPER = Path(__file__).parent.parent / "benchmarks" / "paper"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _scripts():
+    """The experiments are scripts beside each other, no package."""
+    sys.path.insert(0, str(PAPER))
+    yield
+    sys.path.remove(str(PAPER))
+
+
+def geotiff(path, array):
+    """Write what GDAL writes of a scene north up: pixel scale, tie point, WGS 84."""
+    about = ImageFileDirectory_v2()
+    about[33550] = (2.7e-6, 2.7e-6, 0.0)
+    about.tagtype[33550] = 12
+    about[33922] = (0.0, 0.0, 0.0, 103.85, 1.29, 0.0)
+    about.tagtype[33922] = 12
+    about[34735] = (1, 1, 0, 2, 1024, 0, 1, 2, 2048, 0, 1, 4326)
+    about.tagtype[34735] = 3
+    Image.fromarray(array).save(path, tiffinfo=about, compression="tiff_lzw")
+
+
+def feature(image, kind, bounds):
+    """A feature as in xView_train.geojson."""
+    x0, y0, x1, y1 = (float(v) for v in bounds.split(","))
+    ring = [[x0, y0], [x0, y1], [x1, y1], [x1, y0], [x0, y0]]
+    return {
+        "type": "Feature",
+        "properties": {
+            "bounds_imcoords": bounds,
+            "edited_by": "someone",
+            "cat_id": "1040010028371A00",
+            "type_id": kind,
+            "ingest_time": "2017/07/24 12:49:09.118+00",
+            "index_right": 2356,
+            "image_id": image,
+            "feature_id": 374410,
+            "grid_file": "Grid1.shp",
+        },
+        "geometry": {"type": "Polygon", "coordinates": [ring]},
+    }
+
+
+@pytest.fixture
+def xview(tmp_path):
+    images = tmp_path / "train_images"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    scene = rng.integers(0, 50, (120, 160, 3), dtype=np.uint8)
+    scene[40:60, 50:90] = (250, 10, 20)  # a yacht, and nothing else is so red
+    scene[70:80, 100:110] = (10, 240, 20)  # a motorboat
+    geotiff(images / "5.tif", scene)
+    geotiff(images / "104.tif", scene[::-1].copy())
+    features = [
+        feature("5.tif", 50, "50,40,90,60"),
+        feature("5.tif", 41, "100,70,110,80"),
+        feature("5.tif", 11, "20,20,40,40"),  # an aeroplane
+        feature("5.tif", 40, "20,20,40,40"),  # a vessel of no closer kind
+        feature("5.tif", 52, "60,60,60,80"),  # no area
+        feature("5.tif", 52, "0,0,20,20"),  # its window leaves the scene
+        feature("104.tif", 47, "70,30,90,50"),
+        feature("1395.tif", 50, "50,40,90,60"),  # no such file
+    ]
+    path = tmp_path / "xView_train.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return path, images
+
+
+def test_maritime_boxes_become_chips_of_their_classes(xview, capsys):
+    import chips
+
+    found = list(chips.xview(*xview, 32))
+    assert [(name, kind) for name, _, kind in found] == [("104.tif", 4), ("5.tif", 6), ("5.tif", 0)]
+    assert all(chip.shape == (32, 32, 3) and chip.dtype == np.uint8 for _, chip, _ in found)
+    yacht, motorboat = found[1][1], found[2][1]
+    # 50 pixels around the centre (70, 50): the yacht is 40 of 50 wide and 20 of 50 high.
+    red = (yacht[..., 0] > 150).mean(axis=1)
+    assert red.max() == pytest.approx(40 / 50, abs=0.05)
+    assert (red > 0.5).mean() == pytest.approx(20 / 50, abs=0.05)
+    # The least window is 24 pixels.
+    assert (motorboat[..., 1] > 150).mean() == pytest.approx(100 / 24**2, abs=0.04)
+    assert motorboat[15:17, 15:17, 1].min() > 200
+    assert capsys.readouterr().out == f"1395.tif: is not in {xview[1]}, passed over\n"
+
+
+def test_scenes_are_for_training_or_for_testing():
+    import chips
+
+    names = [f"{i}.tif" for i in range(10)]
+    held = chips.split(names, 0.2)
+    assert len(held) == 2
+    assert held < set(names)
+    assert held == chips.split(names[::-1], 0.2)
+
+
+def test_crowns_and_ground_are_told_apart(tmp_path):
+    import chips
+
+    rng = np.random.default_rng(0)
+    scene = np.full((400, 400, 3), 60, np.uint8)
+    centres = [(x, y) for x in (80, 200, 320) for y in (80, 200, 320)]
+    boxes = []
+    for i, (x, y) in enumerate(centres):
+        half = 15 if i % 3 else 30
+        scene[y - half : y + half, x - half : x + half] = 250
+        boxes.append((x - half, y - half, x + half, y + half))
+    Image.fromarray(scene).save(tmp_path / "scene.png")
+    text = "".join(
+        "<bndbox><xmin>{}</xmin>\n<ymin>{}</ymin>\n<xmax>{}</xmax>\n<ymax>{}</ymax></bndbox>".format(
+            *box
+        )
+        for box in boxes
+    )
+    (tmp_path / "scene.xml").write_text(f"<annotation>{text}</annotation>")
+    found = list(chips.trees(tmp_path / "scene.png", 32, rng))
+    assert sorted(kind for _, _, kind in found) == [0] * 4 + [1] * 6 + [2] * 3
+    places = [place for place, _, kind in found if kind]
+    assert places == [x / 400 for x, _ in centres]
+    for _, chip, kind in found:
+        assert (chip[16, 16, 0] > 200) == (kind > 0)
+        if kind:
+            share = (chip[..., 0] > 150).mean()
+            assert share == pytest.approx(((30, 60)[kind - 1] / 64) ** 2, abs=0.03)
+
+
+@pytest.mark.parametrize("path", sorted(PAPER.glob("suites/*.toml")), ids=lambda p: p.stem)
+def test_suites_can_be_read(path, tmp_path):
+    content = tomllib.loads(path.read_text())
+    for entry in [*content["models"], *content["data"]]:
+        text = entry["path"].replace("{seed}", "3").replace("{step}", "200")
+        file = tmp_path / re.sub(r"\{\w+\}", "word", text)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (tmp_path / path.name).write_text(path.read_text())
+    cells = read_suite(tmp_path / path.name).cells
+    models = {c.model for c in cells}
+    assert len(models) == len(content["models"])
+    assert len(cells) == len(models) * len(content["data"]) * len(content["groups"])
+    for measure in itertools.chain.from_iterable(c.measures for c in cells):
+        parse_request(measure)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(PAPER.glob("results/*/*.json")), ids=lambda p: f"{p.parent.name}-{p.stem}"
+)
+def test_committed_pictures_are_those_of_the_committed_results(path, tmp_path):
+    drawn = {p.name for p in draw_suite(json.loads(path.read_text()), tmp_path)}
+    committed = PAPER / "figures" / path.parent.name / path.stem
+    assert drawn == {p.name for p in committed.iterdir()}
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
+    torch = pytest.importorskip("torch")
+    from checkpoints import train
+
+    def run(name, stop=None):
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(9, 2), torch.nn.Dropout())
+        seen = []
+
+        def step(i, generator):
+            if i == stop:
+                raise KeyboardInterrupt
+            seen.append(i)
+            x = torch.rand(5, 1, 3, 3, generator=generator)
+            return net(x).square().mean()
+
+        train(
+            *(tmp_path, name, net, step),
+            **{"iterations": 6, "every": 2, "rate": 0.1, "seed": 4, "shape": (1, 3, 3)},
+        )
+        return seen
+
+    with pytest.raises(KeyboardInterrupt):
+        run("broken", stop=3)
+    assert run("broken") == [2, 3, 4, 5]
+    assert run("whole") == [0, 1, 2, 3, 4, 5]
+    assert run("whole") == []
+    files = sorted(p.name for p in (tmp_path / "whole").iterdir())
+    assert files == ["log.json", "step0.onnx", "step2.onnx", "step4.onnx", "step6.onnx"]
+    for name in files[1:]:
+        a, b = (
+            {
+                t.name: numpy_helper.to_array(t)
+                for t in onnx.load(tmp_path / k / name).graph.initializer
+            }
+            for k in ("whole", "broken")
+        )
+        assert a.keys() == b.keys()
+        assert all(np.array_equal(a[k], b[k]) for k in a)
+    first, last = (
+        onnx.load(tmp_path / "whole" / n).graph.initializer[0].SerializeToString()
+        for n in ("step0.onnx", "step6.onnx")
+    )
+    assert first != last
