@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import onnx
 
+from onnx_geed.classes import parse_classes
 from onnx_geed.errors import GeedError
 from onnx_geed.graph import Model, find_input, find_output, load_model
 from onnx_geed.layouts import check_layout
@@ -32,6 +34,7 @@ def annotate(
     preprocess: str | None = None,
     layout: Mapping[str, str] | None = None,
     output_action: Mapping[str, str | Path] | None = None,
+    classes: str | Path | None = None,
 ) -> dict[str, str]:
     """Copy a model with metadata added; what is not given stays as it was.
 
@@ -43,6 +46,8 @@ def annotate(
         Where the annotated model goes; its external data are copied beside it.
     input, input_layout, output, output_kind, latent, preprocess, layout, output_action
         As the options of ``onnx-geed measure``.
+    classes : str or Path, optional
+        A text file with the name of each output's class, one a line, as labels are written.
 
     Returns
     -------
@@ -78,10 +83,25 @@ def annotate(
         table = table_to_json(read_table(file))
         for tensor in resolve(listed, key):
             entries[f"onnx_geed.action.{tensor.name}"] = table
+    if classes:
+        entries["onnx_geed.classes"] = _classes(Path(classes))
     if not entries:
         raise GeedError("annotate: nothing to write; give such as --preprocess or --latent")
     _write(model, out, entries)
     return entries
+
+
+def _classes(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GeedError(f"--classes {path}: cannot be read as text ({error})") from None
+    text = json.dumps([line.strip() for line in lines if line.strip()], ensure_ascii=False)
+    if not parse_classes(text):
+        raise GeedError(
+            f"--classes {path}: is empty; write one class a line, in the outputs' order"
+        )
+    return text
 
 
 def _write(model: Model, out: Path, entries: Mapping[str, str]) -> None:

@@ -176,6 +176,7 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "measures": [[m.name, m.layer] for m in plan.measures],
         "layers": [dataclasses.asdict(layer) for layer in plan.layers.values()],
         "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
+        "classes": prepared.model.metadata.get("onnx_geed.classes"),
         "notes": list(plan.notes),
         "norm_samples": options.norm_samples,
         "samples": options.wanted,

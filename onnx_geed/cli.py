@@ -516,6 +516,9 @@ def demo() -> None:
 )
 @named_options
 @output_action_option
+@click.option(
+    "--classes", metavar="FILE.txt", help="Names of the classes, one a line, in the outputs' order."
+)
 def annotate(model: Path, out: Path, **given: Any) -> None:
     """Write preprocessing, latent, layouts and action tables into a model's metadata.
 

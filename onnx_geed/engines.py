@@ -149,6 +149,8 @@ def reduce_outputs(
         if members:
             exact = parts.get((*key, "exact"), values[:, list(members)])
         inverse = parts.get((*key, "inverse"))
+        if (*key, "class") in parts:
+            reduced.predicted[measure.layer] = parts[*key, "class"].astype(np.int64)
         left = max(0, DOUBTED - first)
         reduced.deviations.append(values)
         reduced.zero_pairs.append(parts.get((*key, "zeros"), np.zeros_like(values)))

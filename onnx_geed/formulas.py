@@ -25,6 +25,7 @@ __all__ = [
     "deviations",
     "identity_points",
     "point_size",
+    "predicted",
     "value_range",
 ]
 
@@ -309,6 +310,15 @@ def _log_probabilities(nodes: Nodes, points: str, measure: Measure, size: int) -
     shifted = nodes.add("Sub", [points, top], "shifted")
     summed = nodes.total(nodes.add("Exp", [shifted], "exp"), 2, "sum", keep=True)
     return nodes.add("Sub", [shifted, nodes.add("Log", [summed], "log_sum")], "logs")
+
+
+def predicted(nodes: Nodes, y: str, kind: str, size: int) -> str:
+    """Return the class (N, n) that each of class scores (N, n, k) is for, in float64."""
+    if size == 1:  # one score tells two classes apart, as :func:`predicted_classes` has it
+        one = nodes.constant("one", np.float32(1))
+        other = nodes.add("Sub", [one if kind == "probabilities" else y, y], "other")
+        y = nodes.add("Concat", [other, y], "both", axis=2)
+    return nodes.cast(nodes.add("ArgMax", [y], "largest", axis=2, keepdims=0), _DOUBLE, "float64")
 
 
 def value_range(nodes: Nodes, y: str) -> str:

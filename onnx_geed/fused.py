@@ -21,6 +21,7 @@ from onnx_geed.formulas import (
     deviations,
     identity_points,
     point_size,
+    predicted,
     value_range,
 )
 from onnx_geed.loading import Model
@@ -48,7 +49,8 @@ class Output:
     name : str
         Its name.
     part : str
-        ``deviation``, ``zeros``, ``energy``, ``exact``, ``inverse``, ``latent`` or ``range``.
+        ``deviation``, ``zeros``, ``energy``, ``exact``, ``inverse``, ``latent``, ``range`` or
+        ``class``.
     measure : Measure
         What it belongs to.
     shape : tuple of str or int
@@ -110,7 +112,7 @@ def fuse(
     input : str
         The acted-on input.
     doubt : bool
-        Whether to measure with the inverse of a given table too.
+        Whether to measure with the inverse of a given table too, and to yield what is predicted.
 
     Returns
     -------
@@ -275,6 +277,9 @@ def _measures(
         give(found.energy, "energy", measure, n, of=names)
         if measure.name == "softmax-kl" and measure.kind == "probabilities":
             give(value_range(own.within("range"), y), "range", measure, 2)
+        if measure.name == "softmax-kl" and doubt:
+            size = point_size(layer)
+            give(predicted(own.within("class"), y, measure.kind, size), "class", measure, n)
         members = plan.exact_subgroup(measure)
         if members and not set(measure.kernel) <= set(members):
             part = deviations(own.within("exact"), measure, y, layer, members)

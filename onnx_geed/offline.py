@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed import cache as store
+from onnx_geed.classes import add_classes, parse_classes
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_group
 from onnx_geed.manifest import Manifest
@@ -128,11 +129,16 @@ def measure_cache(
             found = verdict(made_of, precision)
             if ended(found):
                 break
+    data = _data_part(description["data"], max(done, norm))
+    classes = parse_classes(description.get("classes"))
+    said = add_classes(
+        made_of, data["labels"], tally.predicted(), classes, seed=description["seed"]
+    )
     made = result(
         command=command or f"onnx_geed.measure_cache({str(folder)!r})",
         software={**description["software"], **software_versions()},
         model=description["model"],
-        data=_data_part(description["data"], max(done, norm)),
+        data=data,
         group=description["group"],
         runtime={
             **description["runtime"],
@@ -142,7 +148,7 @@ def measure_cache(
         seed=description["seed"],
         measurements=made_of,
     )
-    made["notes"] = [*plan.notes, f"measured from the cache {folder.name}"]
+    made["notes"] = [*plan.notes, *said, f"measured from the cache {folder.name}"]
     if found is not None:
         made["precision"] = found
         made["notes"] += precision_notes(found)

@@ -172,7 +172,7 @@ def _result(
     *,
     others: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    from onnx_geed.sections import OPEN
+    from onnx_geed.sections import OPEN, class_tables
 
     order = made["group"]["order"]
     rows = [_row(m, order) for m in made["measurements"]]
@@ -186,6 +186,7 @@ def _result(
         "rows": rows,
         "open": len(rows) <= OPEN,
         "references": [k for k in _REFERENCES if any(k in row["references"] for row in rows)],
+        "classes": class_tables(made),
         "facts": _facts(made),
         "notes": list(made.get("notes", ())),
     }

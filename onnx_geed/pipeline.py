@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.classes import add_classes, parse_classes
 from onnx_geed.comparison import check_limits, limited
 from onnx_geed.engines import Opened, open_fused, stream_fused
 from onnx_geed.graph import Model
@@ -95,12 +96,15 @@ def measure(
             [{"measure": m.name, "layer": m.layer} for m in prepared.plan.measures], name, layer
         )
     chosen = prepared.options
-    prepared, records, found, inferences = _measured(prepared, progress)
+    prepared, tally, found, inferences = _measured(prepared, progress)
+    records, described = _records(prepared, tally), describe_data(prepared)
     if chosen.references:
         from onnx_geed.references import add_references
 
         inferences += add_references(prepared, records, progress)
     notes = [] if found is None else precision_notes(found)
+    names = parse_classes(prepared.model.metadata.get("onnx_geed.classes"))
+    notes += add_classes(records, described["labels"], tally.predicted(), names, seed=chosen.seed)
     if chosen.untrained:
         from onnx_geed.untrained import add_untrained, untrained
 
@@ -114,7 +118,7 @@ def measure(
         command=command or f"onnx_geed.measure(group={prepared.plan.group.name!r})",
         software=software_versions(),
         model=describe_model(prepared.model),
-        data=describe_data(prepared),
+        data=described,
         group=describe_group(prepared),
         runtime=describe_runtime(prepared, time.perf_counter() - started, inferences),
         seed=chosen.seed,
@@ -128,24 +132,23 @@ def measure(
 
 def _measured(
     prepared: Prepared, progress: Progress | None
-) -> tuple[Prepared, list[dict[str, Any]], dict[str, Any] | None, int]:
+) -> tuple[Prepared, Tally, dict[str, Any] | None, int]:
     """Run D, or as much of it as the precision takes; also return the number of inferences."""
     tally, precision = Tally(prepared.plan), prepared.options.precision
     meter = _Meter(_inputs(prepared), progress)
     opened: dict[tuple[str, ...], Opened] = {}
     if precision is None:
         _run(prepared, tally, meter, opened)
-        return prepared, _records(prepared, tally), None, meter.done
+        return prepared, tally, None, meter.done
     start = 0
     for count in looks(prepared.count):
         part = prepared.first(count)
         _run(part, tally, meter, opened, start)
-        made = _records(prepared, tally)
-        found = verdict(made, precision)
+        found = verdict(_records(prepared, tally), precision)
         if ended(found):
             break
         start = count
-    return part, made, found, meter.done
+    return part, tally, found, meter.done
 
 
 def _records(prepared: Prepared, tally: Tally) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from onnx_geed.pictures import heat_picture, polar_picture, profile_picture, sam
 from onnx_geed.reading import Reading, angle, span
 from onnx_geed.table import interval, number
 
-__all__ = ["OPEN", "TITLES", "comparisons", "sections"]
+__all__ = ["OPEN", "TITLES", "class_tables", "comparisons", "sections"]
 
 #: Titles of the measures.
 TITLES = {
@@ -199,6 +199,55 @@ def _spread(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[dic
     )
     caption = "Over samples: the tick is the median, the thick bar the middle half."
     return [_picture("samples", samples_picture(lines), caption, alt)]
+
+
+def class_tables(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a result says of predictions by element, and of values by class.
+
+    Parameters
+    ----------
+    made : mapping
+        A result.
+
+    Returns
+    -------
+    dict
+        ``predictions``, a table by element for each layer of class scores; ``heads`` and ``rows``
+        of values by class, for the last layer of each measure. Empty where nothing is known.
+    """
+    group = made["group"]
+    predictions = []
+    for record in made["measurements"]:
+        found = record.get("predictions")
+        if not found:
+            continue
+        shares = [found[key]["per_element"] for key in ("stay", "right") if found[key]]
+        predictions.append(
+            {
+                "layer": record["layer"],
+                "right": bool(found["right"]),
+                "rows": [
+                    [angle(group["name"], e), *(f"{100 * share[e]:.1f} %" for share in shares)]
+                    for e in group["elements"]
+                ],
+            }
+        )
+    last = {m["measure"]: m for m in made["measurements"] if m.get("per_class")}
+    labels = list(next(iter(last.values()))["per_class"]) if last else []
+    rows = []
+    for label in labels:
+        cells = [m["per_class"].get(label) for m in last.values()]
+        rows.append(
+            {
+                "label": label,
+                "n": next(c["samples"] for c in cells if c),
+                "cells": [
+                    (number(c["value"]), interval(c["ci95"])) if c else ("", "") for c in cells
+                ],
+            }
+        )
+    heads = [(name, m["layer"]) for name, m in last.items()]
+    return {"predictions": predictions, "heads": heads, "rows": rows, "open": len(rows) <= OPEN}
 
 
 def comparisons(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -55,7 +55,9 @@ def table(made: Mapping[str, Any]) -> str:
         )
     lines = [*_head(made), *columns(rows, flexible=1, right=(2, 5, 6))]
     lines += [line for text, i in notes.items() for line in wrapped(f"[{i}] {text}")]
-    return "\n".join([*lines, *_references(made), *_ranges(made), *_precision(made)])
+    return "\n".join(
+        [*lines, *_references(made), *_predictions(made), *_ranges(made), *_precision(made)]
+    )
 
 
 def _references(made: Mapping[str, Any]) -> list[str]:
@@ -83,6 +85,37 @@ def _references(made: Mapping[str, Any]) -> list[str]:
     if len(rows) == 1:
         return []
     return ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6, 7))]
+
+
+def _predictions(made: Mapping[str, Any]) -> list[str]:
+    """Say how often predictions stay, and are right."""
+    lines = []
+    several = sum(1 for record in made["measurements"] if record.get("predictions"))
+    for record in made["measurements"]:
+        found = record.get("predictions")
+        if not found:
+            continue
+        stay, right = found["stay"], found["right"]
+        # What the identity adds is known: its own prediction stays.
+        moved = [
+            v for name, v in stay["per_element"].items() if name != made["group"]["elements"][0]
+        ]
+        if not moved:
+            continue
+        where = f" of {record['layer']}" if several > 1 else ""
+        stays = "stay" if record["output_action"] == "trivial" else "move along"
+        text = f"predictions{where} {stays} in {_percent(sum(moved) / len(moved))} of moved samples"
+        text += f" (least {_percent(min(moved))})"
+        if right:
+            upright, *turned = right["per_element"].values()
+            text += f"; right {_percent(upright)} unmoved, {_percent(sum(turned) / len(turned))} "
+            text += f"moved (least {_percent(min(turned))})"
+        lines += wrapped(text)
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _precision(made: Mapping[str, Any]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.actions import Action
+from onnx_geed.classes import predicted_classes
 from onnx_geed.eed import (
     Measure,
     ProbabilityError,
@@ -48,6 +50,8 @@ class Reduced:
         Deviations under the inverse table, where one was tried.
     points : mapping of str to ndarray, shape (orbits, k)
         Identity-element latents of the tensors that need M.
+    predicted : mapping of str to ndarray of int64, shape (orbits, n)
+        Predicted classes, by tensor of a ``softmax-kl``.
     """
 
     deviations: list[F64]
@@ -55,6 +59,7 @@ class Reduced:
     exact: list[F64 | None]
     inverse: list[F64 | None]
     points: dict[str, F64]
+    predicted: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
 
 def reduce_orbits(
@@ -99,6 +104,8 @@ def reduce_orbits(
         if measure.layer not in arrays:
             continue
         y = view(plan.layers[measure.layer], measure.name, arrays[measure.layer])
+        if measure.name == "softmax-kl":
+            reduced.predicted[measure.layer] = predicted_classes(y, measure.kind)
         _take(reduced, *_from_orbits(plan, measure, y, label, first))
     reduced.points.update(points_of(plan, {k: a[:, 0] for k, a in arrays.items()}, label, first))
     return reduced
@@ -200,11 +207,14 @@ class Tally:
     plan: Plan
     _parts: dict[str, list[Reduced]] = field(default_factory=dict)
     _points: dict[str, list[F64]] = field(default_factory=dict)
+    _predicted: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
 
     def add(self, reduced: Reduced, layers: Sequence[str]) -> None:
         """Take in the next job's orbits, of the measures on these layers."""
         self._parts.setdefault("\n".join(sorted(layers)), []).append(reduced)
         self.add_points(reduced.points)
+        for name, rows in reduced.predicted.items():
+            self._predicted.setdefault(name, []).append(rows)
 
     def add_points(self, points: Mapping[str, F64]) -> None:
         """Take in the next points of M."""
@@ -214,6 +224,15 @@ class Tally:
     def replace_points(self, name: str, rows: F64) -> None:
         """Take all points of M of a tensor from elsewhere."""
         self._points[name] = [rows]
+
+    def predicted(self) -> dict[str, tuple[NDArray[np.int64], Action, int]]:
+        """Predicted classes (N, n), φ_Y and the number of classes, by tensor of a softmax-kl."""
+        found = {}
+        for measure in self.plan.measures:
+            if measure.name == "softmax-kl" and measure.layer in self._predicted:
+                rows = np.concatenate(self._predicted[measure.layer])
+                found[measure.layer] = (rows, measure.action, _outputs(self.plan, measure))
+        return found
 
     def records(self, *, norm_samples: int, interval: str, seed: int) -> list[dict[str, Any]]:
         """Return the records of spec section 6, one a measure, in the plan's order."""
@@ -279,6 +298,13 @@ class Tally:
         )
         record["notes"] = notes
         return record
+
+
+def _outputs(plan: Plan, measure: Measure) -> int:
+    """Number of classes of a tensor; a single score tells two apart."""
+    layer = plan.layers[measure.layer]
+    blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
+    return max(2, int(view(layer, measure.name, blank).shape[-1]))
 
 
 def _joined(parts: list[F64 | None]) -> F64 | None:

@@ -188,6 +188,11 @@ def test_the_result_format_has_just_these_fields(written):
         assert section(page, "An entry of measurements") == set(entry) | optional
         kinds |= set(entry["references"])
         assert set(entry["exact"]) - {"elements"} <= set(entry)
+        for part in entry["per_class"].values():
+            assert section(page, "per_class") == set(part)
+        assert bool(entry["predictions"]) == (entry["measure"] == "softmax-kl")
+        if entry["predictions"]:
+            assert section(page, "predictions") >= set(entry["predictions"])
         for name, reference in entry["references"].items():
             more = {"normaliser", "seed"} if name == "untrained" else set()
             assert set(reference) == {"value", "ci95", "unnormalised", "samples"} | more
