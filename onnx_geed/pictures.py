@@ -85,6 +85,8 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
     readings = [r for _, series in rows for r in series if r]
     has_exact = any(r.exact is not None for r in readings)
     trips = {name for r in readings for name in r.trips} if len(names) == 1 else set()
+    if len(names) == 1 and any(r.untrained is not None for r in readings):
+        trips.add("untrained")
     height = 0.85 + step * len(rows) + 0.34 * bool(trips)
     height += 0.17 * (1 if len(names) <= 3 else len(names))
     height += 0.1 * has_exact
@@ -157,16 +159,24 @@ def _told(read: Reading) -> str:
 
 
 def _trips(axes: Any, readings: Sequence[Reading | None]) -> None:
-    """Mark what resampling alone does."""
-    for name, marker in (("input_round_trip", "x"), ("output_round_trip", "+")):
-        found = [(y, r.trips[name]) for y, r in enumerate(readings) if r and name in r.trips]
+    """Mark what resampling alone does, and the same network untrained."""
+    rows = [(y, r) for y, r in enumerate(readings) if r]
+    trips = ("input_round_trip", "output_round_trip")
+    there, back = ([(y, r.trips.get(name)) for y, r in rows] for name in trips)
+    again = [(y, r.untrained) for y, r in rows]
+    for name, marker, colour, values in (
+        (trips[0], "x", SERIES[1], there),
+        (trips[1], "+", SERIES[1], back),
+        ("untrained", "*", SERIES[2], again),
+    ):
+        found = [(y, v) for y, v in values if v is not None]
         if found:
             axes.plot(
                 [v for _, v in found],
                 [y for y, _ in found],
                 marker,
                 ms=5,
-                color=SERIES[1],
+                color=colour,
                 ls="",
                 label=name.replace("_", " "),
             )

@@ -43,6 +43,9 @@ class Reading:
         Whether the numbers are those of the record's ``value``.
     trips : mapping of str to float
         The round trips among the record's references, on the same scale.
+    untrained : float or None
+        The value of the same network untrained, where it is on the same scale: not for
+        ``latent-cos``, whose perfect value depends on each network's own M.
     """
 
     measure: str
@@ -56,6 +59,7 @@ class Reading:
     exact_ci95: tuple[float, float] | None
     normalised: bool
     trips: Mapping[str, float] = field(default_factory=dict)
+    untrained: float | None = None
 
     @property
     def away(self) -> float:
@@ -123,7 +127,15 @@ def read_record(record: Mapping[str, Any]) -> Reading:
             for name, entry in (record.get("references") or {}).items()
             if name.endswith("round_trip") and entry.get(what) is not None
         },
+        untrained=_untrained(record, what),
     )
+
+
+def _untrained(record: Mapping[str, Any], what: str) -> float | None:
+    entry = (record.get("references") or {}).get("untrained") or {}
+    if what == "value" and record["measure"] == "latent-cos":
+        return None
+    return entry.get(what)
 
 
 def _pair(ends: Sequence[float] | None) -> tuple[float, float] | None:

@@ -91,6 +91,8 @@ def _profiles(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[d
         said = f" {mark}: over the exact elements alone." if exact else ""
         if len(together) == 1 and any(r.trips for r in together[0][1]):
             said += " Crosses: what resampling alone does, a scale and no lower bound."
+        if len(together) == 1 and any(r.untrained is not None for r in together[0][1]):
+            said += " Stars: the same network untrained."
         title = f"{together[0][0]}: " if len(groups) > 1 else ""
         alt = f"{title}profile of {together[0][1][0].measure} over {len(rows)} layers. " + " ".join(
             f"{n}: {span(rs[0].value)} in {rs[0].layer}, {span(rs[-1].value)} in {rs[-1].layer}."

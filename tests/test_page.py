@@ -289,6 +289,20 @@ def test_references_stand_beside_the_values():
     assert "a scale and no lower bound" not in page(made([layers[0]])).text
 
 
+def test_the_untrained_network_is_a_star_where_it_is_on_the_same_scale():
+    layers = [record("channel-cos", spread(v), f"conv{i}") for i, v in enumerate((-0.9, -0.4), 1)]
+    cosine = record("latent-cos", spread(-0.9), "latent", normaliser=0.5, norm_samples=9)
+    entry = {"value": -0.611, "ci95": None, "unnormalised": -0.3055, "normaliser": 0.5, "seed": 0}
+    for one in (*layers, cosine):
+        one["references"] = {"untrained": entry}
+    assert read_record(layers[0]).untrained == -0.611
+    assert read_record(cosine).untrained is None
+    text = page(made(layers)).text
+    assert "-0.6110" in text
+    assert "Stars: the same network untrained." in text
+    assert "Stars" not in page(made([layers[0]])).text
+
+
 def test_other_data_are_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((7, 1, 8, 8), np.float32))
     with pytest.raises(GeedError, match=r"holds 7 samples, the result is of 30"):
