@@ -336,6 +336,15 @@ def test_images_without_channels_and_volumes_measure_the_same(tmp_path, shape):
     both(tmp_path, pointwise(shape), images(shape, 12), "C8", measures=measures, **options)
 
 
+@pytest.mark.parametrize("memory", ["2GiB", "300KiB"])
+def test_stopping_at_a_precision_does_not_depend_on_the_engine(tmp_path, memory):
+    model, data = models.random_cnn(2, (8, 8), blocks=4), images((3, 8, 8), 40)
+    options = {"samples": 40, "norm_samples": 15, "precision": 0.01, "memory": memory}
+    made = both(tmp_path, model, data, "C4", **options)
+    assert made["precision"]["samples"] > 10
+    assert {r["samples"] for r in made["measurements"]} == {made["precision"]["samples"]}
+
+
 def test_references_do_not_depend_on_the_engine(tmp_path):
     model, data = models.random_cnn(2, (8, 8)), images((3, 8, 8), 12)
     made = both(tmp_path, model, data, "C8", references=True)
