@@ -1,6 +1,7 @@
 """The measurement as one graph: it says what the compiled loops say, in any runtime."""
 
 import json
+from dataclasses import replace
 
 import models
 import naive
@@ -13,10 +14,12 @@ from running import images
 
 import onnx_geed as geed
 from onnx_geed.caching import write_cache
+from onnx_geed.choosing import choose_engine
 from onnx_geed.fused import fuse
 from onnx_geed.offline import measure_cache
 from onnx_geed.options import Options
 from onnx_geed.prepare import prepare
+from onnx_geed.trial import Trial
 
 FLOAT = onnx.TensorProto.FLOAT
 NORMALISED = geed.Preprocess(mean=(0.2, 0.5, 0.7), std=(0.3, 0.2, 0.6))
@@ -600,3 +603,23 @@ def test_only_the_layers_of_a_pass_are_in_its_graph(tmp_path):
     fused = fuse(prepared.graph, prepared.source, prepared.plan, ("block0",), "x")
     assert {o.measure.layer for o in fused.outputs} == {"block0"}
     assert all(node.op_type != "Gemm" for node in fused.proto.graph.node)
+
+
+def test_auto_takes_the_kernels_where_there_is_no_graph_and_says_why(tmp_path):
+    """As on CUDA, which this machine need not have."""
+    path = models.save(models.batch_coupled(), tmp_path / "model.onnx")
+    data = images((1, 6, 6), 4)
+    prepared = prepare(path, data, "C4", Options(provider="cpu"))
+    trial = Trial(
+        replace(prepared.session, provider="cuda"), prepared.graph, {}, prepared.one_by_one, []
+    )
+    engine, notes = choose_engine(trial, Options())
+    assert engine == "kernels"
+    assert notes == ["--engine auto took kernels: the model runs one sample at a time"]
+    assert choose_engine(replace(trial, one_by_one=False), Options()) == ("graph", [])
+    named = models.random_cnn(0, (8, 8))
+    named.graph.node[-1].input[0] = named.graph.node[-2].output[0] = "geed/latent"
+    graph = geed.load_model(models.save(named, tmp_path / "named.onnx"))
+    engine, (note,) = choose_engine(replace(trial, graph=graph, one_by_one=False), Options())
+    assert engine == "kernels"
+    assert "geed/latent" in note
