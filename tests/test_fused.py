@@ -186,7 +186,17 @@ def test_a_table_the_wrong_way_round_is_doubted_by_both(tmp_path):
     options = {"output_action": {"map1": table("C4", "channels", rows)}}
     measures = ["channel-cos@map1"]
     data = images((1, 9, 9), 12)
-    made = both(tmp_path, model, data, "C4", measures=measures, samples=9, **options)
+    for batch_size in (4, 16, 64):  # the first five are doubted, in one job or in several
+        made = both(
+            tmp_path,
+            model,
+            data,
+            "C4",
+            measures=measures,
+            samples=9,
+            batch_size=batch_size,
+            **options,
+        )
     assert "swapped" in made["measurements"][0]["warnings"][0]
 
 
@@ -385,7 +395,7 @@ def test_a_sample_that_is_not_a_number_is_named_alike(tmp_path):
     said = []
     for engine in ("kernels", "graph"):
         with pytest.raises(geed.GeedError, match="NaN or infinity") as caught:
-            geed.measure(path, data, "C4", samples=12, provider="cpu", engine=engine)
+            geed.measure(path, data, "C4", samples=12, batch_size=4, provider="cpu", engine=engine)
         said.append(str(caught.value))
     assert said[0] == said[1]
     assert "sample 7, element e" in said[0]
@@ -516,12 +526,13 @@ def test_an_equivariant_model_scores_minus_one_and_a_disturbed_one_more(tmp_path
     assert worse["deviation/softmax-kl/logits"].mean() > 1e-5
 
 
-def test_a_compiled_file_says_what_measure_says(tmp_path):
+@pytest.mark.parametrize("support", ["full", "disk"])
+@pytest.mark.parametrize("group", ["C8", "shift2x2"])
+def test_a_compiled_file_says_what_measure_says(tmp_path, group, support):
     model, data = models.random_cnn(3, (8, 8)), images((3, 8, 8), 12)
-    made, session = compiled(tmp_path, model, "C8", preprocess=NORMALISED)
-    whole = geed.measure(
-        tmp_path / "model.onnx", data, "C8", preprocess=NORMALISED, samples=12, provider="cpu"
-    )
+    made, session = compiled(tmp_path, model, group, preprocess=NORMALISED, support=support)
+    options = {"preprocess": NORMALISED, "support": support, "samples": 12, "provider": "cpu"}
+    whole = geed.measure(tmp_path / "model.onnx", data, group, **options)
     chosen = data[whole["data"]["indices"]]
     mean, std = (np.array(v)[:, None, None] for v in (NORMALISED.mean, NORMALISED.std))
     taken = ((chosen - mean) / std).astype(np.float32)
