@@ -358,6 +358,14 @@ def test_stopping_at_a_precision_does_not_depend_on_the_engine(tmp_path, memory)
     assert {r["samples"] for r in made["measurements"]} == {made["precision"]["samples"]}
 
 
+def test_the_untrained_twin_does_not_depend_on_the_engine(tmp_path):
+    model, data = models.random_cnn(2, (8, 8)), images((3, 8, 8), 12)
+    made = both(tmp_path, model, data, "C4", untrained=True)
+    record = made["measurements"][0]
+    twin = record["references"]["untrained"]
+    assert twin["value"] != pytest.approx(record["value"], rel=1e-3)
+
+
 def test_references_do_not_depend_on_the_engine(tmp_path):
     model, data = models.random_cnn(2, (8, 8)), images((3, 8, 8), 12)
     made = both(tmp_path, model, data, "C8", references=True)
