@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from onnx_geed.errors import GeedError
-from onnx_geed.fused import with_known_opset
+from onnx_geed.fused import to_measure_inside
 from onnx_geed.options import Options
 from onnx_geed.orbits import Source
 from onnx_geed.plan import Plan
@@ -32,7 +32,7 @@ def choose_engine(trial: Trial, options: Options) -> tuple[Chosen, list[str]]:
     if trial.one_by_one:
         return without_graph(options, "the model runs one sample at a time")
     try:
-        with_known_opset(trial.graph)
+        to_measure_inside(trial.graph)
     except GeedError as error:
         return without_graph(options, str(error))
     if trial.session.dtype == np.float16 and not cuda:

@@ -120,6 +120,23 @@ def reduce_outputs(
 ) -> Reduced:
     """Turn what a measurement yields into what the compiled loops leave behind.
 
+    Parameters
+    ----------
+    prepared : Prepared
+        What runs.
+    fused : Fused
+        The measurement.
+    layers : sequence of str
+        The tensors of this pass.
+    arrays : dict of str to ndarray
+        Its outputs by name, for some orbits.
+    first : int
+        Position of the first of them.
+
+    Returns
+    -------
+    Reduced
+
     Raises
     ------
     GeedError

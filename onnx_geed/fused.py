@@ -7,7 +7,7 @@ The group's action on the samples, the user's model, the action on its tensors a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from onnx_geed.orbits import Source
 from onnx_geed.plan import Plan, inverse_of
 from onnx_geed.rewrite import expose
 
-__all__ = ["MEASUREMENT", "Fused", "Output", "fuse", "with_known_opset"]
+__all__ = ["MEASUREMENT", "Fused", "Output", "fuse", "to_measure_inside"]
 
 #: The metadata key under which a compiled measurement describes itself.
 MEASUREMENT = "onnx_geed.measurement"
@@ -132,14 +132,9 @@ def fuse(
                 a → f̂ → action → cosines → deviation/channel-cos/a (N, n)
                 y → log-probabilities → KL → deviation/softmax-kl/y (N, n)
     """
-    model = with_known_opset(model)
+    model = to_measure_inside(model)
     proto = expose(model, layers)
-    names = {name for n in model.proto.graph.node for name in (*n.input, *n.output)}
-    if taken := [name for name in names if name.startswith(_PREFIX)]:
-        raise GeedError(
-            f"{model.path}: names its tensors {_PREFIX}..., as a measurement does ({min(taken)}); "
-            "give the model that was measured"
-        )
+    names = _names(model)
     nodes = Nodes(model.opset)
     samples = "samples" if "samples" not in names else f"{_PREFIX}samples"
     inputs, feeds = _inputs(proto, nodes, source, samples, input)
@@ -158,18 +153,22 @@ def fuse(
     return Fused(proto, samples, feeds, tuple(outputs))
 
 
-def with_known_opset(model: Model) -> Model:
+def to_measure_inside(model: Model) -> Model:
     """Return the model in an operator set that has what a measurement is written in.
 
     Raises
     ------
     GeedError
         If its operator set is older, and cannot be converted.
+        If its names are those of a measurement.
     """
+    if taken := [name for name in _names(model) if name.startswith(_PREFIX)]:
+        raise GeedError(
+            f"{model.path}: names its tensors {_PREFIX}..., as a measurement does ({min(taken)}); "
+            "give the model that was measured"
+        )
     if model.opset >= LEAST_OPSET:
         return model
-    from dataclasses import replace
-
     from onnx import version_converter
 
     try:
@@ -181,6 +180,10 @@ def with_known_opset(model: Model) -> Model:
             "export the model again with a newer opset, or take --engine kernels"
         ) from None
     return replace(model, proto=proto, opset=LEAST_OPSET)
+
+
+def _names(model: Model) -> set[str]:
+    return {name for n in model.proto.graph.node for name in (*n.input, *n.output)}
 
 
 def _inputs(

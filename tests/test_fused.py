@@ -1,6 +1,7 @@
 """The measurement as one graph: it says what the compiled loops say, in any runtime."""
 
 import json
+from dataclasses import replace
 
 import models
 import naive
@@ -13,10 +14,12 @@ from running import images
 
 import onnx_geed as geed
 from onnx_geed.caching import write_cache
+from onnx_geed.choosing import choose_engine
 from onnx_geed.fused import fuse
 from onnx_geed.offline import measure_cache
 from onnx_geed.options import Options
 from onnx_geed.prepare import prepare
+from onnx_geed.trial import Trial
 
 FLOAT = onnx.TensorProto.FLOAT
 NORMALISED = geed.Preprocess(mean=(0.2, 0.5, 0.7), std=(0.3, 0.2, 0.6))
@@ -183,7 +186,17 @@ def test_a_table_the_wrong_way_round_is_doubted_by_both(tmp_path):
     options = {"output_action": {"map1": table("C4", "channels", rows)}}
     measures = ["channel-cos@map1"]
     data = images((1, 9, 9), 12)
-    made = both(tmp_path, model, data, "C4", measures=measures, samples=9, **options)
+    for batch_size in (4, 16, 64):  # the first five are doubted, in one job or in several
+        made = both(
+            tmp_path,
+            model,
+            data,
+            "C4",
+            measures=measures,
+            samples=9,
+            batch_size=batch_size,
+            **options,
+        )
     assert "swapped" in made["measurements"][0]["warnings"][0]
 
 
@@ -336,6 +349,23 @@ def test_images_without_channels_and_volumes_measure_the_same(tmp_path, shape):
     both(tmp_path, pointwise(shape), images(shape, 12), "C8", measures=measures, **options)
 
 
+@pytest.mark.parametrize("memory", ["2GiB", "300KiB"])
+def test_stopping_at_a_precision_does_not_depend_on_the_engine(tmp_path, memory):
+    model, data = models.random_cnn(2, (8, 8), blocks=4), images((3, 8, 8), 40)
+    options = {"samples": 40, "norm_samples": 15, "precision": 0.01, "memory": memory}
+    made = both(tmp_path, model, data, "C4", **options)
+    assert made["precision"]["samples"] > 10
+    assert {r["samples"] for r in made["measurements"]} == {made["precision"]["samples"]}
+
+
+def test_the_untrained_twin_does_not_depend_on_the_engine(tmp_path):
+    model, data = models.random_cnn(2, (8, 8)), images((3, 8, 8), 12)
+    made = both(tmp_path, model, data, "C4", untrained=True)
+    record = made["measurements"][0]
+    twin = record["references"]["untrained"]
+    assert twin["value"] != pytest.approx(record["value"], rel=1e-3)
+
+
 def test_references_do_not_depend_on_the_engine(tmp_path):
     model, data = models.random_cnn(2, (8, 8)), images((3, 8, 8), 12)
     made = both(tmp_path, model, data, "C8", references=True)
@@ -373,7 +403,7 @@ def test_a_sample_that_is_not_a_number_is_named_alike(tmp_path):
     said = []
     for engine in ("kernels", "graph"):
         with pytest.raises(geed.GeedError, match="NaN or infinity") as caught:
-            geed.measure(path, data, "C4", samples=12, provider="cpu", engine=engine)
+            geed.measure(path, data, "C4", samples=12, batch_size=4, provider="cpu", engine=engine)
         said.append(str(caught.value))
     assert said[0] == said[1]
     assert "sample 7, element e" in said[0]
@@ -504,12 +534,13 @@ def test_an_equivariant_model_scores_minus_one_and_a_disturbed_one_more(tmp_path
     assert worse["deviation/softmax-kl/logits"].mean() > 1e-5
 
 
-def test_a_compiled_file_says_what_measure_says(tmp_path):
+@pytest.mark.parametrize("support", ["full", "disk"])
+@pytest.mark.parametrize("group", ["C8", "shift2x2"])
+def test_a_compiled_file_says_what_measure_says(tmp_path, group, support):
     model, data = models.random_cnn(3, (8, 8)), images((3, 8, 8), 12)
-    made, session = compiled(tmp_path, model, "C8", preprocess=NORMALISED)
-    whole = geed.measure(
-        tmp_path / "model.onnx", data, "C8", preprocess=NORMALISED, samples=12, provider="cpu"
-    )
+    made, session = compiled(tmp_path, model, group, preprocess=NORMALISED, support=support)
+    options = {"preprocess": NORMALISED, "support": support, "samples": 12, "provider": "cpu"}
+    whole = geed.measure(tmp_path / "model.onnx", data, group, **options)
     chosen = data[whole["data"]["indices"]]
     mean, std = (np.array(v)[:, None, None] for v in (NORMALISED.mean, NORMALISED.std))
     taken = ((chosen - mean) / std).astype(np.float32)
@@ -591,3 +622,23 @@ def test_only_the_layers_of_a_pass_are_in_its_graph(tmp_path):
     fused = fuse(prepared.graph, prepared.source, prepared.plan, ("block0",), "x")
     assert {o.measure.layer for o in fused.outputs} == {"block0"}
     assert all(node.op_type != "Gemm" for node in fused.proto.graph.node)
+
+
+def test_auto_takes_the_kernels_where_there_is_no_graph_and_says_why(tmp_path):
+    """As on CUDA, which this machine need not have."""
+    path = models.save(models.batch_coupled(), tmp_path / "model.onnx")
+    data = images((1, 6, 6), 4)
+    prepared = prepare(path, data, "C4", Options(provider="cpu"))
+    trial = Trial(
+        replace(prepared.session, provider="cuda"), prepared.graph, {}, prepared.one_by_one, []
+    )
+    engine, notes = choose_engine(trial, Options())
+    assert engine == "kernels"
+    assert notes == ["--engine auto took kernels: the model runs one sample at a time"]
+    assert choose_engine(replace(trial, one_by_one=False), Options()) == ("graph", [])
+    named = models.random_cnn(0, (8, 8))
+    named.graph.node[-1].input[0] = named.graph.node[-2].output[0] = "geed/latent"
+    graph = geed.load_model(models.save(named, tmp_path / "named.onnx"))
+    engine, (note,) = choose_engine(replace(trial, graph=graph, one_by_one=False), Options())
+    assert engine == "kernels"
+    assert "geed/latent" in note
