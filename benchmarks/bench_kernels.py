@@ -275,6 +275,7 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print tables for README.md")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
+    about = machine(given.quick)
     header = ["kernel", "size", "threads", "", "ms", "GB/s", "PyTorch / onnx-geed", "target"]
     table, races = [header], []
     for name in given.only or KERNELS:
@@ -282,7 +283,6 @@ def main() -> None:
             for case in KERNELS[name](threads, given.quick):
                 races.append(timed(case, 1 if given.quick else 7))
                 table += cells(case, races[-1])
-    about = machine(given.quick)
     made = {"about": about, "kernels": [r.as_json() for r in races]}
     (given.work / "kernels.json").write_text(json.dumps(made, indent=1) + "\n")
     print(heading(about) + "\n")

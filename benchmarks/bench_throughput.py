@@ -323,11 +323,11 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print tables for README.md")
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
+    about = machine(given.quick)
     torch.set_num_threads(cores())
     chosen = given.only or [*RACES, "memory"]
     races = [run(given.work, given.quick) for name, run in RACES.items() if name in chosen]
     peaks = [memory(given.work, given.quick)] if "memory" in chosen else []
-    about = machine(given.quick)
     made = {"about": about, "races": [r.as_json() for r in races], "memory": peaks}
     (given.work / "throughput.json").write_text(json.dumps(made, indent=1) + "\n")
     if races:

@@ -18,6 +18,7 @@ _PACKAGES = ("onnx-geed", "onnxruntime", "onnxruntime-gpu", "torch", "tmeasures"
 
 
 def machine(quick: bool) -> dict[str, Any]:
+    """What the figures are of; the load is that before the start."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -48,9 +49,13 @@ def _processor() -> str:
 
 def heading(about: dict[str, Any]) -> str:
     versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
-    quick = "A quick try-out: figures are not to be quoted. " if about["quick"] else ""
+    # Threads that wait for each other suffer most from others' work, so that ratios are off too.
+    reasons = ["this was a quick try-out"] if about["quick"] else []
+    if (about["load"] or 0) > 0.5:
+        reasons.append(f"others were at work (load {about['load']:.1f})")
+    warning = f"Not to be quoted: {' and '.join(reasons)}. " if reasons else ""
     return (
-        f"{quick}{about['cores']} cores, {about['processor']}, {about['system']}, "
+        f"{warning}{about['cores']} cores, {about['processor']}, {about['system']}, "
         f"{about['date']}; Python {about['python']}, {versions}."
     )
 

@@ -165,11 +165,12 @@ def deviations_of_orbits(
     if measure.name == "channel-cos":
         assert isinstance(measure.action, GridAction)
         sums = _orbit_sums(y, measure.action, kernel, measure.support)
-        return cosines_of_sums(sums if members is None else sums[:, chosen])
+        return cosines_of_sums(sums if members is None else np.take(sums, chosen, axis=1))
     if measure.name == "softmax-kl":
         return _divergences(y, measure, kernel, chosen)
-    points = np.ascontiguousarray(y if members is None else y[:, chosen], dtype=np.float64)
-    centres = np.asarray(y[:, kernel], dtype=np.float64).mean(axis=1)  # eq. (2)
+    # Taken, not indexed: an index may give another order in memory, and so of summation.
+    points = np.ascontiguousarray(np.take(y, chosen, axis=1), dtype=np.float64)
+    centres = np.take(y, kernel, axis=1).astype(np.float64).mean(axis=1)  # eq. (2)
     references = _moved(measure.action, centres, chosen)
     # These kernels go row by row: all orbits at once are so many more rows.
     rows, size = len(y) * len(chosen), y.shape[2]
@@ -342,14 +343,14 @@ def _divergences(
     y: NDArray[Any], measure: Measure, kernel: list[int], chosen: list[int]
 ) -> tuple[F64, F64]:
     logs = log_probabilities(y, measure.kind)
-    inner = logs[:, kernel]
+    inner = np.take(logs, kernel, axis=1)
     # log f̂, eq. (2), by log-sum-exp; a class of probability zero on the whole kernel stays −inf.
     top = np.maximum(inner.max(axis=1), np.finfo(np.float64).min)
     with np.errstate(divide="ignore"):
         sums = np.exp(inner - top[:, None]).sum(axis=1)
         centres = np.log(sums) + top - np.log(len(kernel))
     references = _moved(measure.action, centres, chosen)
-    points = np.ascontiguousarray(logs[:, chosen])
+    points = np.take(logs, chosen, axis=1)
     out = np.empty(len(y) * len(chosen))
     classes = logs.shape[2]
     kernels.divergences(points.reshape(-1, classes), references.reshape(-1, classes), out)

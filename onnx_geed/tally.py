@@ -149,14 +149,19 @@ def _from_sums(plan: Plan, measure: Measure, sums: F64) -> tuple[F64, F64, F64 |
     deviations, zeros = cosines_of_sums(sums)
     members = plan.exact_subgroup(measure)
     # A cache keeps sums only where the subgroup has the same f̂, eq. (2).
-    return deviations, zeros, None if members is None else deviations[:, list(members)], None
+    return (
+        deviations,
+        zeros,
+        None if members is None else np.take(deviations, members, axis=1),
+        None,
+    )
 
 
 def _subset(measure: Measure, y: F32, whole: F64, members: tuple[int, ...]) -> F64:
     """Deviations under a subgroup, which has an f̂ of its own."""
     if set(measure.kernel) <= set(members):
         # The same elements are averaged, eq. (2), so nothing needs to be computed again.
-        return whole[:, list(members)]
+        return np.take(whole, members, axis=1)
     return deviations_of_orbits(measure, y, members)[0]
 
 

@@ -194,6 +194,7 @@ def test_vectors_of_many_orbits_are_measured_bit_for_bit_as_one_by_one(k, member
         together, zeros = deviations_of_orbits(measure, y, members)
         alone = [orbit_deviations(measure, orbit, members) for orbit in y]
         np.testing.assert_array_equal(together, [a for a, _ in alone])
+        assert together.flags.c_contiguous  # sums over it have one order
         np.testing.assert_array_equal(zeros, [z for _, z in alone])
         assert together.std() > 0
 
