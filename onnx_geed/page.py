@@ -52,7 +52,10 @@ def write_report(
     Raises
     ------
     GeedError
-        If a file cannot be written, or :func:`report` fails.
+        If a file cannot be written.
+        If there is no result, or one without measurements.
+        If matplotlib or jinja2 are not installed.
+        If the data are not those that were measured.
     """
     _check_installed()
     content = _content(results, data, command)
