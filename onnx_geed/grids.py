@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import onnx
 
+from onnx_geed.axes import constants, stated_axes
 from onnx_geed.flow import ARITHMETIC, POINTWISE, Flow, data_reads, ops
 from onnx_geed.shapes import Shape, Types
 
@@ -27,6 +28,7 @@ _MOVES = {
     ("NCHW", (0, 2, 3, 1)): "NHWC",
     ("NHWC", (0, 3, 1, 2)): "NCHW",
 }
+_MAP_AXES = {(2, 3): "NCHW", (1, 2): "NHWC"}
 
 
 def is_map(shape: Shape | None, layout: str) -> bool:
@@ -40,7 +42,7 @@ def is_map(shape: Shape | None, layout: str) -> bool:
 def find_layouts(
     graph: onnx.GraphProto, flow: Flow, types: Types, given: Mapping[str, str]
 ) -> dict[str, str]:
-    """Follow the layout from the input, and from every operator that is only applied to maps.
+    """Follow the layout from the input, and to and fro from operators that are only applied to maps.
 
     Parameters
     ----------
@@ -64,15 +66,19 @@ def find_layouts(
     if flow.input not in known and shape is not None and len(shape) == 4:
         last = shape[3] in (1, 3, 4) and shape[1] not in (1, 3, 4)
         known[flow.input] = "NHWC" if last else "NCHW"
-    read_as = _read_as(flow, types)
-    for node in graph.node:
-        for name in node.output:
-            if name not in flow.tainted or name in known:
-                continue
-            rank = _rank(name, types)
-            found = _layout_after(node, known, types) or read_as.get(name)
-            if found is not None and rank in (4, None):
-                known[name] = found
+    integers = constants(graph)
+    before = -1
+    while len(known) > before:
+        before = len(known)
+        for node in graph.node:
+            found = _layout_after(node, known, types)
+            for name in node.output if found is not None else ():
+                if name in flow.tainted and _rank(name, types) in (4, None):
+                    known.setdefault(name, found)
+        for node in reversed(flow.nodes):
+            for name, text in _layouts_read(node, known, types, integers):
+                if name in flow.tainted and _rank(name, types) in (4, None):
+                    known.setdefault(name, text)
     result = dict(known)
     for name in flow.tainted - set(known):
         rank = _rank(name, types)
@@ -104,22 +110,31 @@ def _layout_after(node: onnx.NodeProto, known: Mapping[str, str], types: Types) 
     return None
 
 
-def _read_as(flow: Flow, types: Types) -> dict[str, str]:
-    """Find tensors that are read as maps, with only pointwise nodes in between."""
-    found: dict[str, str] = {}
-    for node in reversed(flow.nodes):
-        if not node.input:
-            continue
-        layout = None
-        if node.op_type in _SPATIAL or node.op_type in ("Resize", "Upsample"):
-            layout = "NCHW"
-        elif node.op_type in POINTWISE:
-            layout = found.get(node.output[0])
-        elif node.op_type in _REDUCE and _rank(node.input[0], types) == 4:
-            axes = next(
-                (sorted(a % 4 for a in x.ints) for x in node.attribute if x.name == "axes"), []
-            )
-            layout = {(2, 3): "NCHW", (1, 2): "NHWC"}.get(tuple(axes))
-        if layout is not None:
-            found.setdefault(node.input[0], layout)
-    return found
+def _layouts_read(
+    node: onnx.NodeProto,
+    known: Mapping[str, str],
+    types: Types,
+    integers: Mapping[str, list[int]],
+) -> list[tuple[str, str]]:
+    """What a node says of the layouts of the tensors it reads."""
+    if not node.input:
+        return []
+    if node.op_type in _SPATIAL or node.op_type in ("Resize", "Upsample"):
+        return [(node.input[0], "NCHW")]
+    if node.op_type in _REDUCE and _rank(node.input[0], types) == 4:
+        axes = sorted(axis % 4 for axis in stated_axes(node, integers) or ())
+        over = _MAP_AXES.get(tuple(axes))
+        return [(node.input[0], over)] if over is not None else []
+    made = known.get(node.output[0])
+    if made is None:
+        return []
+    if node.op_type == "Transpose":
+        perm = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), ())
+        return [(node.input[0], was) for (was, move), to in _MOVES.items() if (move, to) == (perm, made)]
+    if node.op_type in POINTWISE | ARITHMETIC | _SAME_AXES:
+        # A tensor of another rank, a bias say, is broadcast and has no layout of its own.
+        return [(name, made) for name in data_reads(node) if _rank(name, types) == 4]
+    if node.op_type in _DENSE and made == "NHWC" and _rank(node.input[1], types) == 2:
+        return [(node.input[0], made)]
+    return []
+

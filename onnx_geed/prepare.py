@@ -326,7 +326,14 @@ def _no_default(measure: str) -> str:
 def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
     rank = rows[tensor.name].ndim
     if rank == 4:
-        return tensor.layout if tensor.layout in ("NCHW", "NHWC") else "NCHW"
+        # Whatever the layout, one place is one place.
+        if tensor.layout in ("NCHW", "NHWC") or rows[tensor.name].shape[2:] == (1, 1):
+            return tensor.layout if tensor.layout == "NHWC" else "NCHW"
+        shape = ", ".join(map(str, rows[tensor.name].shape[1:]))
+        raise GeedError(
+            f"{tensor.name}, (N, {shape}): the graph does not tell which of its axes are channels and "
+            f"which the grid; --layout {tensor.name}=NCHW or {tensor.name}=NHWC does"
+        )
     if rank == 3 and tensor.layout.startswith("NTD:"):
         return tensor.layout
     return "NK"

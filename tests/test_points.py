@@ -535,6 +535,47 @@ def test_a_stated_layout_is_followed_downstream(listed):
     assert layouts == {"act": "NHWC", "y": "NCHW", "x": "?"}
 
 
+def test_a_layout_is_followed_back_from_what_reads_the_map(listed):
+    # Tokens are folded to a map of which only the convolution behind a transpose tells the layout.
+    nodes = [
+        node("Reshape", "x grid", "folded"),
+        node("MatMul", "folded w", "mixed"),
+        node("Add", "mixed b", "shifted"),
+        node("Transpose", "shifted", "planar", perm=[0, 3, 1, 2]),
+        node("Conv", "planar k", "y"),
+    ]
+    constants = [
+        integers("grid", [0, 4, 4, 6]),
+        weights("w", np.ones((6, 8))),
+        weights("b", np.ones(8)),
+        weights("k", np.ones((5, 8, 1, 1))),
+    ]
+    found = listed(model_of(nodes, constants, ("N", 16, 6)))
+    layouts = {t.name: t.layout for t in found}
+    assert {layouts[name] for name in ("folded", "mixed", "shifted")} == {"NHWC"}
+    assert layouts["planar"] == "NCHW"
+    assert set(with_role(found, "channel")) >= {"folded", "shifted"}
+
+
+@pytest.mark.parametrize(
+    ("axes", "wanted"), [([1, 2], "NHWC"), ([2, 3], "NCHW"), ([-1, -2], "NCHW")]
+)
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceSum"])  # axes as attribute, as an input
+def test_a_reduction_over_the_grid_tells_the_layout(listed, op, axes, wanted):
+    if op == "ReduceMean":
+        last = node(op, "act", "y", axes=axes, keepdims=0)
+    else:
+        last = node(op, "act axes", "y", keepdims=0)
+    nodes = [
+        node("Reshape", "x grid", "folded"),
+        node("Mul", "folded folded", "act"),
+        last,
+    ]
+    constants = [integers("grid", [0, 4, 4, 4]), integers("axes", axes)]
+    found = listed(model_of(nodes, constants, ("N", 64)))
+    assert {t.name: t.layout for t in found}["act"] == wanted
+
+
 def test_attention_is_no_map(listed):
     # (N, T, D) → (N, heads, T, d), whose last axes are no grid.
     nodes = [
