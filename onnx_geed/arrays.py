@@ -18,7 +18,7 @@ from onnx_geed.eed import (
     Measure,
     OutputKind,
     Support,
-    channel_sums_of_orbit,
+    channel_sums_of_orbits,
     cosines_of_sums,
     orbit_deviations,
 )
@@ -63,7 +63,7 @@ def channel_sums(activations: ArrayLike, action: GridAction, *, support: Support
             f"the channel table is for {action.channels.shape[1]} channels, found {maps.shape[2]}"
         )
     measure = Measure("channel-cos", "activations", action, support)
-    return _each(maps, lambda y: channel_sums_of_orbit(measure, y))
+    return _each(maps, lambda y: channel_sums_of_orbits(measure, y[None])[0])
 
 
 def channel_cos(activations: ArrayLike, action: GridAction, *, support: Support = "full") -> F64:

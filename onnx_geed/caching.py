@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed import cache as store
-from onnx_geed.eed import Measure, channel_sums_of_orbit
+from onnx_geed.eed import Measure, channel_sums_of_orbits
 from onnx_geed.errors import GeedError
 from onnx_geed.inspection import cache_info
 from onnx_geed.layouts import to_points
@@ -331,7 +331,7 @@ def _stored(plan: Plan, manifest: Manifest, named: dict[str, NDArray[np.float32]
                 m for m in plan.measures if m.name == "channel-cos" and m.layer == entry.tensor
             )
             maps = view(layer, "channel-cos", y)
-            arrays.append(np.stack([channel_sums_of_orbit(measure, orbit) for orbit in maps]))
+            arrays.append(channel_sums_of_orbits(measure, maps))
             continue
         if entry.content == "points":
             y = to_points(y, layer.layout, axes=2)[0]

@@ -14,6 +14,7 @@ from onnx_geed.findings import (
     few,
     ill_normalised,
     insensitive,
+    odd_channels,
     resampled,
     silent,
     unlearned,
@@ -48,6 +49,7 @@ def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Findi
     """
     pairs = [(record, read_record(record)) for record in made["measurements"]]
     found = [
+        *odd_channels(pairs),
         *_break(made, pairs, model),
         *_some_elements(made, pairs),
         *resampled(pairs),

@@ -23,7 +23,8 @@ __all__ = [
     "MEASURES",
     "Measure",
     "ProbabilityError",
-    "channel_sums_of_orbit",
+    "channel_deviations",
+    "channel_sums_of_orbits",
     "check_divergences",
     "check_probabilities",
     "cosines_of_sums",
@@ -33,6 +34,7 @@ __all__ = [
     "orbit_deviations",
 ]
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Support = Literal["full", "disk"]
 OutputKind = Literal["logits", "probabilities"]
@@ -203,69 +205,81 @@ def _orbit_sums(y: NDArray[Any], action: GridAction, kernel: list[int], support:
     if support == "disk":
         pixels = pixels[disk_mask(*action.shape).ravel()]
     out = np.empty((len(y), n, channels, 3))
-    for orbit, sums in zip(y, out, strict=True):
-        flat = np.ascontiguousarray(orbit, dtype=np.float32).reshape(n, channels, -1)
-        if len(kernel) == 1:
-            reference = flat[kernel[0]]
-        else:
-            reference = flat[kernel].mean(axis=0, dtype=np.float64).astype(np.float32)  # eq. (2)
-        kernels.channel_sums(
-            flat,
-            reference,
-            target,
-            action.index,
-            action.weight,
-            *action.rows,
-            pixels,
-            sums,
-        )
+    flat = np.ascontiguousarray(y, dtype=np.float32).reshape(len(y), n, channels, -1)
+    if len(kernel) == 1:
+        references = np.ascontiguousarray(flat[:, kernel[0]])
+    else:
+        references = np.stack([_mean(orbit[kernel]) for orbit in flat])
+    kernels.channel_sums(
+        flat,
+        references,
+        target,
+        action.index,
+        action.weight,
+        *action.rows,
+        pixels,
+        out,
+    )
     return out
 
 
-def channel_sums_of_orbit(measure: Measure, y: NDArray[Any]) -> F64:
-    """Return the three sums behind eq. (5) for the orbit of one sample.
+def _mean(maps: F32) -> F32:
+    """The f̂ of eq. (2)."""
+    mean: F32 = maps.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def channel_sums_of_orbits(measure: Measure, y: NDArray[Any]) -> F64:
+    """Return the three sums behind eq. (5) for some orbits.
 
     Parameters
     ----------
     measure : Measure
         A ``channel-cos`` measure.
-    y : ndarray of float32, shape (n, C, H, W)
+    y : ndarray of float32, shape (N, n, C, H, W)
         f(gx).
 
     Returns
     -------
-    ndarray of float64, shape (n, C, 3)
-        As :func:`channel_sums` returns for many.
+    ndarray of float64, shape (N, n, C, 3)
+        Σ u·v, Σ u², Σ v² of each channel.
     """
     assert isinstance(measure.action, GridAction)
-    sums: F64 = _orbit_sums(y[None], measure.action, list(measure.kernel), measure.support)[0]
-    return sums
+    return _orbit_sums(y, measure.action, list(measure.kernel), measure.support)
 
 
-def cosines_of_sums(sums: F64) -> tuple[F64, F64]:
-    """Return eq. (5)'s m from its three sums.
+def channel_deviations(sums: F64) -> tuple[F64, F64, F64]:
+    """Return eq. (5)'s m from its three sums, whole and by channel.
 
     Parameters
     ----------
-    sums : ndarray of float64, shape (..., C, 3)
-        Σ u·v, Σ u², Σ v² of each channel.
+    sums : ndarray of float64, shape (N, n, C, 3)
+        As :func:`channel_sums_of_orbits` returns them.
 
     Returns
     -------
-    deviations : ndarray of float64, shape (...)
+    deviations : ndarray of float64, shape (N, n)
         −(1/C) Σ_c cos, in [−1, 1].
-    zero_pairs : ndarray of float64, shape (...)
+    zero_pairs : ndarray of float64, shape (N, n)
         Share of channels that are zero in both maps.
+    by_channel : ndarray of float64, shape (N, C)
+        −cos of each channel, mean over the elements.
 
     Notes
     -----
     Choice: the cosine of two zero vectors is 1, of one zero vector and another 0.
     """
-    ab, aa, bb = np.moveaxis(sums, -1, 0)
-    both, either = (aa == 0) & (bb == 0), (aa == 0) | (bb == 0)
-    cosine = np.clip(ab / np.sqrt(np.where(either, 1.0, aa * bb)), -1.0, 1.0)
-    cosine = np.where(both, 1.0, np.where(either, 0.0, cosine))
-    return -cosine.mean(axis=-1), both.mean(axis=-1)
+    orbits, n, channels = sums.shape[:3]
+    cosines, zeros = np.empty((orbits, n)), np.empty((orbits, n))
+    by_channel = np.empty((orbits, channels))
+    kernels.mean_cosines(np.ascontiguousarray(sums), cosines, zeros, by_channel)
+    return -cosines, zeros, -by_channel
+
+
+def cosines_of_sums(sums: F64) -> tuple[F64, F64]:
+    """Return what :func:`channel_deviations` does of any shape (..., C, 3), not by channel."""
+    found, zeros, _ = channel_deviations(sums.reshape(1, -1, *sums.shape[-2:]))
+    return found.reshape(sums.shape[:-2]), zeros.reshape(sums.shape[:-2])
 
 
 def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:

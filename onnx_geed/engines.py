@@ -168,6 +168,8 @@ def reduce_outputs(
         inverse = parts.get((*key, "inverse"))
         if (*key, "class") in parts:
             reduced.predicted[measure.layer] = parts[*key, "class"].astype(np.int64)
+        if (*key, "channels") in parts:
+            reduced.channels[measure.layer] = -parts[*key, "channels"]
         left = max(0, DOUBTED - first)
         reduced.deviations.append(values)
         reduced.zero_pairs.append(parts.get((*key, "zeros"), np.zeros_like(values)))

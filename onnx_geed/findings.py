@@ -19,6 +19,7 @@ __all__ = [
     "few",
     "ill_normalised",
     "insensitive",
+    "odd_channels",
     "resampled",
     "silent",
     "unlearned",
@@ -42,6 +43,8 @@ _CONSTANT = 0.1
 _SHARED, _HIGH = 0.9, 0.2
 # A group that moves predictions by less than this share of what samples do is a true invariance.
 _RATIO = 0.01
+# Largest cosine of a channel that does not move as it should, and smallest median of the others.
+_ODD, _AS_EXPECTED = 0.5, 0.9
 # A network is no better than untrained where it leaves this share of the untrained one's deviation.
 _ALIKE = 0.95
 
@@ -245,6 +248,41 @@ def _away_untrained(read: Reading, entry: Mapping[str, Any]) -> float | None:
             return None
         perfect = -1.0 / m
     return float(value) - perfect
+
+
+def odd_channels(pairs: Pairs) -> Iterator[Finding]:
+    """Find a few channels that do not move with the others, which do as they should."""
+    found = []
+    for record, read in pairs:
+        by_channel, order = record.get("per_channel"), len(record["per_element"])
+        if by_channel is None or order < 2:
+            continue
+        # The identity compares a channel with itself.
+        cosines = (-order * np.asarray(by_channel) - 1) / (order - 1)
+        worst, middle = float(cosines.min()), float(np.median(cosines))
+        # A channel that is compared with an odd one, by a channel table, is a little odd itself.
+        odd = np.flatnonzero(cosines <= min(_ODD, worst + (middle - worst) / 4))
+        if 0 < len(odd) <= len(cosines) / 4 and middle >= _AS_EXPECTED:
+            found.append((read, odd, cosines))
+    if not found:
+        return
+    read, odd, cosines = found[0]
+    one, negative = len(odd) == 1, bool((cosines[odd] <= -_ODD).all())
+    names = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
+    what = f"In {read.layer}, channel{'s' * (not one)} {names} (counted from 0) "
+    if negative:
+        what += "is the negative of what it should be" if one else "are not of the sign expected"
+    else:
+        what += f"do{'es' * one} not move with the other{'s' * (len(cosines) > 2)}"
+    yield Finding(
+        "odd channels",
+        "likely",
+        what + ".",
+        f"Away from the identity the cosine is {span(float(cosines[odd].mean()))} there; the median "
+        f"of the {len(cosines)} channels is {span(float(np.median(cosines)))}.",
+        "Look at the weights that make it, their sign first, and at its place in a channel table.",
+        tuple(r.layer for r, *_ in found),
+    )
 
 
 def silent(pairs: Pairs) -> Iterator[Finding]:

@@ -48,11 +48,14 @@ class Deviations:
         Sum of squares of what was read: not finite where the model gave NaN or infinity.
     zero_pairs : str or None
         Share of cosines between two zero vectors, for the cosines.
+    cosines : str or None
+        Cosine of each channel, mean over the elements, shape (N, C), for ``channel-cos``.
     """
 
     values: str
     energy: str
     zero_pairs: str | None = None
+    cosines: str | None = None
 
 
 def activations(nodes: Nodes, tensor: str, layer: Layer, order: int, *, maps: bool) -> str:
@@ -183,7 +186,9 @@ def _maps(
     mean = nodes.add("Div", [mean, divisor], "mean_cosine")
     zeros = nodes.add("Div", [nodes.total(both, 2, "dead"), divisor], "zero_pairs")
     energy = nodes.total(squares, 2, "energy")
-    return Deviations(nodes.add("Neg", [mean], "deviation"), energy, zeros)
+    summed = nodes.total(cosines, 1, "summed_elements")
+    by_channel = nodes.add("Div", [summed, nodes.number(len(chosen))], "by_channel")
+    return Deviations(nodes.add("Neg", [mean], "deviation"), energy, zeros, by_channel)
 
 
 def _mean(nodes: Nodes, y: str, kernel: Sequence[int], order: int) -> str:

@@ -277,6 +277,8 @@ def _measures(
         give(found.values, "deviation", measure, n, of=names)
         if found.zero_pairs:
             give(found.zero_pairs, "zeros", measure, n, of=names)
+        if found.cosines and doubt:
+            give(found.cosines, "channels", measure, f"channels of {layer.name}")
         give(found.energy, "energy", measure, n, of=names)
         if measure.name == "softmax-kl" and measure.kind == "probabilities":
             give(value_range(own.within("range"), y), "range", measure, 2)

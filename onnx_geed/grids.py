@@ -28,7 +28,7 @@ _MOVES = {
     ("NCHW", (0, 2, 3, 1)): "NHWC",
     ("NHWC", (0, 3, 1, 2)): "NCHW",
 }
-_MAP_AXES = {(2, 3): "NCHW", (1, 2): "NHWC"}
+_MAP_AXES: dict[tuple[int, ...], str] = {(2, 3): "NCHW", (1, 2): "NHWC"}
 
 
 def is_map(shape: Shape | None, layout: str) -> bool:
@@ -42,7 +42,7 @@ def is_map(shape: Shape | None, layout: str) -> bool:
 def find_layouts(
     graph: onnx.GraphProto, flow: Flow, types: Types, given: Mapping[str, str]
 ) -> dict[str, str]:
-    """Follow the layout from the input, and to and fro from operators that are only applied to maps.
+    """Follow the layout from the input and from operators only applied to maps, to and fro.
 
     Parameters
     ----------
@@ -72,8 +72,8 @@ def find_layouts(
         before = len(known)
         for node in graph.node:
             found = _layout_after(node, known, types)
-            for name in node.output if found is not None else ():
-                if name in flow.tainted and _rank(name, types) in (4, None):
+            for name in node.output:
+                if found and name in flow.tainted and _rank(name, types) in (4, None):
                     known.setdefault(name, found)
         for node in reversed(flow.nodes):
             for name, text in _layouts_read(node, known, types, integers):
@@ -130,11 +130,12 @@ def _layouts_read(
         return []
     if node.op_type == "Transpose":
         perm = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), ())
-        return [(node.input[0], was) for (was, move), to in _MOVES.items() if (move, to) == (perm, made)]
+        return [
+            (node.input[0], was) for (was, move), to in _MOVES.items() if (move, to) == (perm, made)
+        ]
     if node.op_type in POINTWISE | ARITHMETIC | _SAME_AXES:
         # A tensor of another rank, a bias say, is broadcast and has no layout of its own.
         return [(name, made) for name in data_reads(node) if _rank(name, types) == 4]
     if node.op_type in _DENSE and made == "NHWC" and _rank(node.input[1], types) == 2:
         return [(node.input[0], made)]
     return []
-

@@ -21,6 +21,7 @@ __all__ = [
     "divergences",
     "euclidean_deviations",
     "fletcher32",
+    "mean_cosines",
     "orbit",
     "pairwise_cosine",
     "pairwise_euclidean",
@@ -37,6 +38,7 @@ _summing = compiled("contract", "reassoc")
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 
 
 @_jit
@@ -72,55 +74,121 @@ def orbit(x: F32, index: I32, weight: F64, base_of: I32, permutation: I32, out: 
         for g in range(base_of.shape[0]):
             source = bases[base_of[g]]
             for p in range(permutation.shape[1]):
-                out[g, c, p] = source[permutation[g, p]]
+                out[g, c, p] = source[np.uint32(permutation[g, p])]
 
 
 @_jit
-def _gather(rows: F32, source: int, gathered: I32, i: int, r: int) -> None:
-    """Set ``rows[r, p] = rows[source, gathered[i, p]]``."""
+def _resample_four(planes: F32, s: int, index: I32, weight: F64, rows: F32) -> None:
+    """Bilinear: set ``rows[k, b + 1, p] = Σ_t weight[b, p, t] planes[s + k, index[b, p, t]]``.
+
+    Four planes together, since reading a pixel's taps and weights takes as long as using them.
+    """
+    for b in range(index.shape[0]):
+        for p in range(index.shape[1]):
+            # Unsigned, for a signed index is asked each time whether it counts from the end.
+            h, i = np.uint32(index[b, p, 0]), np.uint32(index[b, p, 1])
+            j, m = np.uint32(index[b, p, 2]), np.uint32(index[b, p, 3])
+            w, x, y, z = weight[b, p, 0], weight[b, p, 1], weight[b, p, 2], weight[b, p, 3]
+            for k in range(4):
+                rows[k, b + 1, p] = (
+                    w * planes[s + k, h]
+                    + x * planes[s + k, i]
+                    + y * planes[s + k, j]
+                    + z * planes[s + k, m]
+                )
+
+
+@_jit
+def _gather_four(rows: F32, source: int, gathered: I32, i: int, r: int) -> None:
+    """Set ``rows[k, r, p] = rows[k, source, gathered[i, p]]``."""
     for p in range(gathered.shape[1]):
-        rows[r, p] = rows[source, gathered[i, p]]
+        q = np.uint32(gathered[i, p])
+        rows[0, r, p] = rows[0, source, q]
+        rows[1, r, p] = rows[1, source, q]
+        rows[2, r, p] = rows[2, source, q]
+        rows[3, r, p] = rows[3, source, q]
+
+
+@_jit
+def _rows_of_four(
+    planes: F32, s: int, index: I32, weight: F64, source: I32, gathered: I32, rows: F32
+) -> None:
+    """Set ``rows[k]`` to all rows of plane s + k."""
+    for k in range(4):
+        for p in range(planes.shape[1]):
+            rows[k, 0, p] = planes[s + k, p]
+    if index.shape[2] == 4:
+        _resample_four(planes, s, index, weight, rows)
+    else:
+        for b in range(index.shape[0]):
+            for k in range(4):
+                _resample(planes, s + k, index, weight, b, rows[k], b + 1)
+    for i in range(source.shape[0]):
+        _gather_four(rows, source[i], gathered, i, index.shape[0] + 1 + i)
 
 
 @_summing
-def _sums(maps: F32, g: int, c: int, rows: F32, r: int, out: F64) -> None:
-    """Set ``out[g, c]`` to Σ u·v, Σ u², Σ v² of map ``maps[g, c]`` and row r."""
-    ab = 0.0
-    aa = 0.0
-    bb = 0.0
-    for p in range(maps.shape[2]):
-        u = np.float64(maps[g, c, p])
-        v = np.float64(rows[r, p])
-        ab += u * v
-        aa += u * u
-        bb += v * v
-    out[g, c, 0] = ab
-    out[g, c, 1] = aa
-    out[g, c, 2] = bb
+def _sums_of_some(
+    maps: F32,
+    s: int,
+    count: int,
+    target: I32,
+    rows: F32,
+    row_of: I32,
+    backwards: NDArray[np.bool_],
+    runs: I64,
+    out: F64,
+) -> None:
+    """Set ``out[g, c]`` to Σ u·v, Σ u², Σ v² of ``maps[g, c]`` and its row, for some channels.
 
-
-@_summing
-def _sums_backwards(maps: F32, g: int, c: int, rows: F32, r: int, out: F64) -> None:
-    """The same with row r read from its end, which is its half turn."""
-    ab = 0.0
-    aa = 0.0
-    bb = 0.0
+    Over the pixels from ``runs[i, 0]`` to before ``runs[i, 1]``. A row read from its end is its
+    half turn.
+    """
     last = maps.shape[2] - 1
-    for p in range(maps.shape[2]):
-        u = np.float64(maps[g, c, p])
-        v = np.float64(rows[r, last - p])
-        ab += u * v
-        aa += u * u
-        bb += v * v
-    out[g, c, 0] = ab
-    out[g, c, 1] = aa
-    out[g, c, 2] = bb
+    for k in range(count):
+        for g in range(maps.shape[0]):
+            c, r = target[g, s + k], row_of[g]
+            ab = 0.0
+            aa = 0.0
+            bb = 0.0
+            for i in range(runs.shape[0]):
+                if backwards[g]:
+                    for p in range(runs[i, 0], runs[i, 1]):
+                        # Signed, it would not be made of vectors and take five times as long.
+                        u = np.float64(maps[g, c, np.uint64(p)])
+                        v = np.float64(rows[k, r, np.uint64(last - p)])
+                        ab += u * v
+                        aa += u * u
+                        bb += v * v
+                else:
+                    for p in range(runs[i, 0], runs[i, 1]):
+                        u = np.float64(maps[g, c, np.uint64(p)])
+                        v = np.float64(rows[k, r, np.uint64(p)])
+                        ab += u * v
+                        aa += u * u
+                        bb += v * v
+            out[g, c, 0] = ab
+            out[g, c, 1] = aa
+            out[g, c, 2] = bb
+
+
+@_jit
+def _runs(pixels: I32) -> I64:
+    """Return the first pixel of each run of neighbours, and the one behind its last, (runs, 2)."""
+    runs = np.empty((pixels.shape[0], 2), dtype=np.int64)
+    count = 0
+    for i in range(pixels.shape[0]):
+        if i == 0 or pixels[i] != pixels[i - 1] + 1:
+            runs[count, 0] = pixels[i]
+            count += 1
+        runs[count - 1, 1] = pixels[i] + 1
+    return runs[:count]
 
 
 @_jit
 def channel_sums(
     activations: F32,
-    reference: F32,
+    references: F32,
     target: I32,
     index: I32,
     weight: F64,
@@ -131,41 +199,62 @@ def channel_sums(
     pixels: I32,
     out: F64,
 ) -> None:
-    """Sums behind eq. (5) for one orbit.
+    """Sums behind eq. (5) for some orbits.
 
-    ``out[g, c]`` becomes Σ u·v, Σ u², Σ v² over ``pixels``, where u is channel c of f(gx),
-    ``activations`` (G, C, P), and v channel c of φ_Y(g) f̂(x), made from ``reference`` (C, P).
+    ``out[o, g, c]`` becomes Σ u·v, Σ u², Σ v² over ``pixels``, where u is channel c of f(gx),
+    ``activations`` (N, G, C, P), and v channel c of φ_Y(g) f̂(x), of ``references`` (N, C, P).
     ``target[g, s]`` is the channel to which g carries channel s. Rows are the map itself, its
     resamplings, and what is gathered from these: row B + 1 + i is row ``source[i]`` by
     ``gathered[i]``. Element g compares with row ``row_of[g]``, forwards or backwards.
     """
-    groups, channels, area = activations.shape
-    bases = index.shape[0] + 1
-    everywhere = pixels.shape[0] == area
-    rows = np.empty((bases + source.shape[0], area), dtype=np.float32)
-    seen = np.empty((1, 1, pixels.shape[0]), dtype=np.float32)
-    expected = np.empty((1, pixels.shape[0]), dtype=np.float32)
-    part = np.empty((1, 1, 3))
-    for s in range(channels):
-        for p in range(area):
-            rows[0, p] = reference[s, p]
-        for b in range(index.shape[0]):
-            _resample(reference, s, index, weight, b, rows, b + 1)
-        for i in range(source.shape[0]):
-            _gather(rows, source[i], gathered, i, bases + i)
-        for g in range(groups):
-            c, r = target[g, s], row_of[g]
-            if everywhere and backwards[g]:
-                _sums_backwards(activations, g, c, rows, r, out)
-            elif everywhere:
-                _sums(activations, g, c, rows, r, out)
+    orbits, channels, area = references.shape
+    rows = np.empty((4, index.shape[0] + 1 + source.shape[0], area), dtype=np.float32)
+    last = np.zeros((4, area), dtype=np.float32)
+    runs = _runs(pixels)
+    for o in range(orbits):
+        reference, maps, sums = references[o], activations[o], out[o]
+        for s in range(0, channels, 4):
+            count = min(4, channels - s)
+            if count == 4:
+                _rows_of_four(reference, s, index, weight, source, gathered, rows)
             else:
-                for k in range(pixels.shape[0]):
-                    p = pixels[k]
-                    seen[0, 0, k] = activations[g, c, p]
-                    expected[0, k] = rows[r, area - 1 - p if backwards[g] else p]
-                _sums(seen, 0, 0, expected, 0, part)
-                out[g, c] = part[0, 0]
+                last[:count] = reference[s:]
+                _rows_of_four(last, 0, index, weight, source, gathered, rows)
+            _sums_of_some(maps, s, count, target, rows, row_of, backwards, runs, sums)
+
+
+@_jit
+def mean_cosines(sums: F64, means: F64, zeros: F64, by_channel: F64) -> None:
+    """Mean cosines (N, G) of sums (N, G, C, 3), shares of zero pairs, and means over G (N, C).
+
+    The cosine of two zero vectors is 1, of one zero vector and another 0.
+    """
+    orbits, groups, channels = sums.shape[:3]
+    by_channel[:] = 0.0
+    for o in range(orbits):
+        for g in range(groups):
+            total = 0.0
+            both = 0
+            for c in range(channels):
+                ab, aa, bb = sums[o, g, c, 0], sums[o, g, c, 1], sums[o, g, c, 2]
+                if aa == 0.0 and bb == 0.0:
+                    cosine = 1.0
+                    both += 1
+                elif aa == 0.0 or bb == 0.0:
+                    cosine = 0.0
+                else:
+                    # One root of the product: for equal maps it is exact. NaN stays NaN.
+                    cosine = ab / math.sqrt(aa * bb)
+                    if cosine > 1.0:
+                        cosine = 1.0
+                    elif cosine < -1.0:
+                        cosine = -1.0
+                total += cosine
+                by_channel[o, c] += cosine
+            means[o, g] = total / channels
+            zeros[o, g] = both / channels
+        for c in range(channels):
+            by_channel[o, c] /= groups
 
 
 @_jit

@@ -331,8 +331,8 @@ def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
             return tensor.layout if tensor.layout == "NHWC" else "NCHW"
         shape = ", ".join(map(str, rows[tensor.name].shape[1:]))
         raise GeedError(
-            f"{tensor.name}, (N, {shape}): the graph does not tell which of its axes are channels and "
-            f"which the grid; --layout {tensor.name}=NCHW or {tensor.name}=NHWC does"
+            f"{tensor.name}, (N, {shape}): the graph does not tell where its channels are; say so "
+            f"with --layout {tensor.name}=NCHW or {tensor.name}=NHWC"
         )
     if rank == 3 and tensor.layout.startswith("NTD:"):
         return tensor.layout

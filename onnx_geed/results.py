@@ -63,6 +63,7 @@ def measurement(
     norm_samples: int | None = None,
     needs_normaliser: bool = False,
     zero_pairs: float = 0.0,
+    per_channel: ArrayLike | None = None,
     interval: str = "t",
     seed: int = 0,
     exact: tuple[Sequence[int], ArrayLike] | None = None,
@@ -86,6 +87,8 @@ def measurement(
         Whether the measure is divided by M.
     zero_pairs : float
         Share of cosines between two zero vectors.
+    per_channel : array_like of float64, shape (C,), optional
+        −cos of each channel, mean over samples and elements.
     interval : {"t", "bootstrap"}
         Interval over samples.
     seed : int
@@ -138,6 +141,7 @@ def measurement(
     record |= _statistics(array, elements, m, needs_normaliser, *options)
     record["norm_samples"] = norm_samples if needs_normaliser else None
     record["zero_pairs"] = float(zero_pairs)
+    record["per_channel"] = None if per_channel is None else np.asarray(per_channel).tolist()
     record["exact"] = None
     if exact is not None:
         names = [elements[g] for g in exact[0]]

@@ -14,7 +14,8 @@ from onnx_geed.classes import predicted_classes
 from onnx_geed.eed import (
     Measure,
     ProbabilityError,
-    cosines_of_sums,
+    channel_deviations,
+    channel_sums_of_orbits,
     deviations_of_orbits,
     normaliser,
     orbit_deviations,
@@ -52,6 +53,8 @@ class Reduced:
         Identity-element latents of the tensors that need M.
     predicted : mapping of str to ndarray of int64, shape (orbits, n)
         Predicted classes, by tensor of a ``softmax-kl``.
+    channels : mapping of str to ndarray, shape (orbits, C)
+        −cos of each channel, mean over the elements, by tensor of a ``channel-cos``.
     """
 
     deviations: list[F64]
@@ -60,6 +63,7 @@ class Reduced:
     inverse: list[F64 | None]
     points: dict[str, F64]
     predicted: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    channels: dict[str, F64] = field(default_factory=dict)
 
 
 def reduce_orbits(
@@ -99,20 +103,30 @@ def reduce_orbits(
     reduced = Reduced([], [], [], [], {})
     for measure in plan.measures:
         if measure.name == "channel-cos" and measure.layer in (sums or {}):
-            _take(reduced, *_from_sums(plan, measure, (sums or {})[measure.layer]))
+            found = channel_deviations((sums or {})[measure.layer])
+            reduced.channels[measure.layer] = found[2]
+            # A cache keeps sums only where the subgroup has the same f̂, eq. (2).
+            members = plan.exact_subgroup(measure)
+            exact = None if members is None else np.take(found[0], members, axis=1)
+            _take(reduced, found[0], found[1], exact, None)
             continue
         if measure.layer not in arrays:
             continue
         y = view(plan.layers[measure.layer], measure.name, arrays[measure.layer])
         if measure.name == "softmax-kl":
             reduced.predicted[measure.layer] = predicted_classes(y, measure.kind)
-        _take(reduced, *_from_orbits(plan, measure, y, label, first))
+        _take(reduced, *_from_orbits(plan, measure, y, label, first, reduced.channels))
     reduced.points.update(points_of(plan, {k: a[:, 0] for k, a in arrays.items()}, label, first))
     return reduced
 
 
 def _from_orbits(
-    plan: Plan, measure: Measure, y: F32, label: Callable[[int], str], first: int
+    plan: Plan,
+    measure: Measure,
+    y: F32,
+    label: Callable[[int], str],
+    first: int,
+    channels: dict[str, F64],
 ) -> tuple[F64, F64, F64 | None, F64 | None]:
     """Deviations of some orbits, shares of zero pairs, and both under subgroup and inverse."""
     if measure.name != "channel-cos":
@@ -120,7 +134,11 @@ def _from_orbits(
     members = plan.exact_subgroup(measure)
     other = inverse_of(measure) if first < DOUBTED else None
     try:
-        found, zeros = deviations_of_orbits(measure, y)
+        if measure.name == "channel-cos":
+            sums = channel_sums_of_orbits(measure, y)
+            found, zeros, channels[measure.layer] = channel_deviations(sums)
+        else:
+            found, zeros = deviations_of_orbits(measure, y)
         if not np.isfinite(found).all():
             # Maps are read only once, so that theirs shows in the sums alone.
             check_orbits(plan, measure.layer, y, label, first)
@@ -143,18 +161,6 @@ def _take(
     reduced.zero_pairs.append(zeros)
     reduced.exact.append(exact)
     reduced.inverse.append(inverse)
-
-
-def _from_sums(plan: Plan, measure: Measure, sums: F64) -> tuple[F64, F64, F64 | None, F64 | None]:
-    deviations, zeros = cosines_of_sums(sums)
-    members = plan.exact_subgroup(measure)
-    # A cache keeps sums only where the subgroup has the same f̂, eq. (2).
-    return (
-        deviations,
-        zeros,
-        None if members is None else np.take(deviations, members, axis=1),
-        None,
-    )
 
 
 def _subset(measure: Measure, y: F32, whole: F64, members: tuple[int, ...]) -> F64:
@@ -213,6 +219,7 @@ class Tally:
     _parts: dict[str, list[Reduced]] = field(default_factory=dict)
     _points: dict[str, list[F64]] = field(default_factory=dict)
     _predicted: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
+    _channels: dict[str, tuple[F64, int]] = field(default_factory=dict)
 
     def add(self, reduced: Reduced, layers: Sequence[str]) -> None:
         """Take in the next job's orbits, of the measures on these layers."""
@@ -220,6 +227,12 @@ class Tally:
         self.add_points(reduced.points)
         for name, rows in reduced.predicted.items():
             self._predicted.setdefault(name, []).append(rows)
+        for name, means in reduced.channels.items():
+            total, count = self._channels.get(name, (np.zeros(means.shape[1]), 0))
+            # Orbit by orbit, so that the sum does not depend on how many a job has.
+            for row in means:
+                total = total + row
+            self._channels[name] = total, count + len(means)
 
     def add_points(self, points: Mapping[str, F64]) -> None:
         """Take in the next points of M."""
@@ -296,6 +309,7 @@ class Tally:
             norm_samples=used,
             needs_normaliser=needs,
             zero_pairs=float(zeros.mean()),
+            per_channel=self._per_channel(measure),
             interval=interval,
             seed=seed,
             exact=None if members is None or exact is None else (members, exact),
@@ -303,6 +317,12 @@ class Tally:
         )
         record["notes"] = notes
         return record
+
+    def _per_channel(self, measure: Measure) -> F64 | None:
+        if measure.name != "channel-cos":
+            return None
+        total, count = self._channels[measure.layer]
+        return total / count
 
 
 def _outputs(plan: Plan, measure: Measure) -> int:

@@ -382,6 +382,13 @@ def channel_cos(activations: ArrayLike, group: str, **options: object) -> Floats
     )
 
 
+def channel_means(activations: ArrayLike, group: str, **options: object) -> Floats:
+    """Minus the cosine of each of eq. (5)'s channels, mean over samples and elements: (C,)."""
+    pairs = channel_pairs(activations, group, **options)  # type: ignore[arg-type]
+    rows = [[-cos(u, v) for u, v in row] for sample in pairs for row in sample]
+    return np.array([math.fsum(column) / len(rows) for column in zip(*rows, strict=True)])
+
+
 def channel_zero_pairs(activations: ArrayLike, group: str, **options: object) -> float:
     """The share of eq. (5)'s pairs whose two vectors are both zero."""
     pairs = channel_pairs(activations, group, **options)  # type: ignore[arg-type]

@@ -476,6 +476,10 @@ def check_measurement(
         part = members and naive.channel_cos(maps_, group, subgroup=members, **options)
         want = naive.channel_cos(maps_, group, **options)
         check_record(records["channel-cos", name], want, members, part)
+        by_channel = naive.channel_means(maps_, group, **options)
+        np.testing.assert_allclose(
+            records["channel-cos", name]["per_channel"], by_channel, rtol=1e-4, atol=2e-5
+        )
     members = naive.exact_subgroup(group, (height, width))
     latent = naive.flat_latent(values[facts["latent"]])
     points = naive.flat_latent(points[None])[0]

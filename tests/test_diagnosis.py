@@ -1,10 +1,11 @@
+import models
 import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from onnx_geed import load_model, measure, parse_group
+from onnx_geed import Table, load_model, measure, parse_group
 from onnx_geed.cli import cli
 from onnx_geed.diagnosis import diagnose, diagnose_corners, diagnosis_line, model_of
 from onnx_geed.offcentre import between, off_centre
@@ -202,6 +203,34 @@ def test_maps_that_do_not_depend_on_the_sample_are_told(between, told):
     one = maps(0.1, 0.3)
     one["references"] = {"between_samples": {"value": between}}
     assert ("alike whatever is shown" in names(diagnose(made(one)))) == told
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_a_channel_with_a_wrong_sign_is_named(tmp_path, relu):
+    sound = models.c4_lifting(fields=4)
+    if not relu:
+        sound.graph.node[1].op_type = "Identity"
+    elements = parse_group("C4").elements
+    table = Table(elements, "channels", np.array(models.c4_channel_table(4)), "given")
+
+    def said(model):
+        path = models.save(model, tmp_path / "m.onnx")
+        asked = {"measures": ["channel-cos@map1"], "output_action": {"map1": table}}
+        made = measure(path, data(9), "C4", **asked)
+        (entry,) = made["measurements"]
+        assert np.mean(entry["per_channel"]) == pytest.approx(entry["value"])
+        return entry, [f for f in diagnose(made) if f.name == "odd channels"]
+
+    entry, found = said(sound)
+    assert entry["value"] == pytest.approx(-1)
+    assert not found
+    w1 = numpy_helper.to_array(sound.graph.initializer[0]).copy()
+    w1[5] *= -1
+    sound.graph.initializer[0].CopyFrom(numpy_helper.from_array(w1, "w1"))
+    entry, (finding,) = said(sound)
+    assert entry["value"] > -0.95
+    assert "channel 5 (counted from 0)" in finding.text
+    assert ("negative" in finding.text) == (not relu)
 
 
 def test_silent_channels_are_counted_out():

@@ -572,7 +572,7 @@ def test_a_reduction_over_the_grid_tells_the_layout(listed, op, axes, wanted):
         last,
     ]
     constants = [integers("grid", [0, 4, 4, 4]), integers("axes", axes)]
-    found = listed(model_of(nodes, constants, ("N", 64)))
+    found = listed(model_of(nodes, constants, ("N", 16, 4)))
     assert {t.name: t.layout for t in found}["act"] == wanted
 
 
