@@ -278,8 +278,8 @@ def odd_channels(pairs: Pairs) -> Iterator[Finding]:
         "odd channels",
         "likely",
         what + ".",
-        f"Away from the identity the cosine is {span(float(cosines[odd].mean()))} there; the median "
-        f"of the {len(cosines)} channels is {span(float(np.median(cosines)))}.",
+        f"Away from the identity the cosine is {span(float(cosines[odd].mean()))} there; the "
+        f"median of the {len(cosines)} channels is {span(float(np.median(cosines)))}.",
         "Look at the weights that make it, their sign first, and at its place in a channel table.",
         tuple(r.layer for r, *_ in found),
     )

@@ -111,13 +111,20 @@ class Plan:
     layers: Mapping[str, Layer]
     exact: tuple[bool, ...]
     notes: tuple[str, ...] = field(default=())
+    _subgroups: dict[tuple[str, str], tuple[int, ...] | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def exact_subgroup(self, measure: Measure) -> tuple[int, ...] | None:
         """Elements exact on input and tensor, if they are a proper subgroup of order ≥ 2."""
-        both = zip(self.exact, measure.action.exact(), strict=True)
-        members = tuple(g for g, exact in enumerate(both) if all(exact))
-        proper = 2 <= len(members) < self.group.order
-        return members if proper and self.group.is_subgroup(members) else None
+        key = measure.name, measure.layer
+        if key not in self._subgroups:  # asked for with every job
+            both = zip(self.exact, measure.action.exact(), strict=True)
+            members = tuple(g for g, exact in enumerate(both) if all(exact))
+            proper = 2 <= len(members) < self.group.order
+            subgroup = members if proper and self.group.is_subgroup(members) else None
+            self._subgroups[key] = subgroup
+        return self._subgroups[key]
 
 
 def parse_request(text: str) -> Request:

@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
-__all__ = ["Provider", "Session", "cores", "open_session", "probe_batch", "runtime_conflict"]
+__all__ = [
+    "Provider",
+    "Session",
+    "cores",
+    "open_session",
+    "probe_batch",
+    "run_alone",
+    "runtime_conflict",
+]
 
 Provider = Literal["auto", "cuda", "cpu"]
 
@@ -252,14 +261,18 @@ def probe_batch(
     A row may change by 1e-3 of the spread between rows: kernels for other batch sizes add up in
     another order, while rows that are merged or normalised together change by about the spread.
     """
-    alone = [session.run(rows[i : i + 1], feeds(1)) for i in range(len(rows))]
+    picks = [np.arange(size) % len(rows) for size in sorted({2, batch} - {1}, reverse=True)]
+    with ThreadPoolExecutor(cores()) as pool:
+        # The longest first: all are single-threaded runs.
+        runs = [pool.submit(session.run, rows[pick], feeds(len(pick))) for pick in picks]
+        alone = run_alone(session, rows, feeds, pool)
     for name, array in zip(session.outputs, alone[0], strict=True):
         if array.shape[:1] != (1,):
             return f"axis 0 of {name!r} is not the batch: {array.shape} for one row"
-    for size in sorted({2, batch} - {1}):
-        pick = np.arange(size) % len(rows)
+    for pick, run in reversed(list(zip(picks, runs, strict=True))):
+        size = len(pick)
         try:
-            together = session.run(rows[pick], feeds(size))
+            together = run.result()
         except GeedError as error:
             return str(error)
         for k, (name, array) in enumerate(zip(session.outputs, together, strict=True)):
@@ -271,6 +284,16 @@ def probe_batch(
                 much = f"{change:.1e} of" if change < 10 else "far more than"
                 return f"{name!r} changes by {much} its spread with the batch it is in"
     return ""
+
+
+def run_alone(
+    session: Session,
+    rows: NDArray[np.float32],
+    feeds: Callable[[int], Mapping[str, NDArray[Any]]],
+    pool: Executor,
+) -> list[list[NDArray[np.float32]]]:
+    """Run rows one by one, side by side; return one array a tensor for each."""
+    return list(pool.map(lambda i: session.run(rows[i : i + 1], feeds(1)), range(len(rows))))
 
 
 def _relative_change(array: NDArray[np.float32], expected: NDArray[np.float32]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from onnx_geed.options import Options
 from onnx_geed.orbits import Source
 from onnx_geed.points import Tensor
 from onnx_geed.rewrite import expose, free_batch
-from onnx_geed.session import Provider, Session, open_session, probe_batch
+from onnx_geed.session import Provider, Session, cores, open_session, probe_batch, run_alone
 
 __all__ = ["Trial", "open_exposed", "output_kinds", "try_out"]
 
@@ -87,7 +88,8 @@ def try_out(
                     "export it in evaluation mode, without dropout or noise"
                 )
         notes.append(f"run one by one, since in a batch {reason}")
-    arrays = [session.run(rows[i : i + 1], feeds(1)) for i in range(len(rows))]
+    with ThreadPoolExecutor(cores()) as pool:
+        arrays = run_alone(session, rows, feeds, pool)
     kept = {name: np.concatenate([a[k] for a in arrays]) for k, name in enumerate(names)}
     return Trial(session, graph, kept, bool(reason), notes)
 
