@@ -48,9 +48,11 @@ def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Findi
         The likely ones first; empty where nothing is to be said.
     """
     pairs = [(record, read_record(record)) for record in made["measurements"]]
+    broken = list(_break(made, pairs, model))
     found = [
-        *odd_channels(pairs),
-        *_break(made, pairs, model),
+        # What a stride off the centre does to a channel depends on the channel.
+        *(odd_channels(pairs, made["group"]["exact"]) if not _strided(broken) else ()),
+        *broken,
         *_some_elements(made, pairs),
         *resampled(pairs),
         *insensitive(made, pairs),
@@ -62,6 +64,10 @@ def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Findi
     ]
     order = ("likely", "caution", "possible")
     return tuple(sorted(found, key=lambda f: order.index(f.weight)))
+
+
+def _strided(found: Sequence[Finding]) -> bool:
+    return any(finding.name == "off-centre stride" for finding in found)
 
 
 def diagnose_corners(made: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Finding, ...]:

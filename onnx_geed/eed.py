@@ -248,13 +248,15 @@ def channel_sums_of_orbits(measure: Measure, y: NDArray[Any]) -> F64:
     return _orbit_sums(y, measure.action, list(measure.kernel), measure.support)
 
 
-def channel_deviations(sums: F64) -> tuple[F64, F64, F64]:
+def channel_deviations(sums: F64, members: Sequence[int] = ()) -> tuple[F64, F64, F64]:
     """Return eq. (5)'s m from its three sums, whole and by channel.
 
     Parameters
     ----------
     sums : ndarray of float64, shape (N, n, C, 3)
         As :func:`channel_sums_of_orbits` returns them.
+    members : sequence of int
+        Elements of a subgroup.
 
     Returns
     -------
@@ -262,8 +264,8 @@ def channel_deviations(sums: F64) -> tuple[F64, F64, F64]:
         −(1/C) Σ_c cos, in [−1, 1].
     zero_pairs : ndarray of float64, shape (N, n)
         Share of channels that are zero in both maps.
-    by_channel : ndarray of float64, shape (N, C)
-        −cos of each channel, mean over the elements.
+    by_channel : ndarray of float64, shape (N, 2, C)
+        −cos of each channel, mean over all elements, and over the members.
 
     Notes
     -----
@@ -271,8 +273,10 @@ def channel_deviations(sums: F64) -> tuple[F64, F64, F64]:
     """
     orbits, n, channels = sums.shape[:3]
     cosines, zeros = np.empty((orbits, n)), np.empty((orbits, n))
-    by_channel = np.empty((orbits, channels))
-    kernels.mean_cosines(np.ascontiguousarray(sums), cosines, zeros, by_channel)
+    by_channel = np.empty((orbits, 2, channels))
+    inside = np.zeros(n, dtype=np.bool_)
+    inside[list(members)] = True
+    kernels.mean_cosines(np.ascontiguousarray(sums), inside, cosines, zeros, by_channel)
     return -cosines, zeros, -by_channel
 
 

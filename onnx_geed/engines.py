@@ -169,7 +169,9 @@ def reduce_outputs(
         if (*key, "class") in parts:
             reduced.predicted[measure.layer] = parts[*key, "class"].astype(np.int64)
         if (*key, "channels") in parts:
-            reduced.channels[measure.layer] = -parts[*key, "channels"]
+            whole = parts[*key, "channels"]
+            exact_part = parts.get((*key, "exact channels"), whole)
+            reduced.channels[measure.layer] = -np.stack([whole, exact_part], axis=1)
         left = max(0, DOUBTED - first)
         reduced.deviations.append(values)
         reduced.zero_pairs.append(parts.get((*key, "zeros"), np.zeros_like(values)))

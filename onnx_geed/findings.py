@@ -39,12 +39,12 @@ _PARALLEL = 0.95
 _STAYS, _MOVES, _SAME = 0.01, 0.1, 0.99
 # Predictions of different samples nearer than this (nats) hardly tell them apart.
 _CONSTANT = 0.1
-# Maps of different samples have at least this share of the cosine within an orbit, if that is high.
-_SHARED, _HIGH = 0.9, 0.2
+# The group moves maps at least this share of the way from sample to sample, their cosine high.
+_SHARED, _HIGH = 0.5, 0.2
 # A group that moves predictions by less than this share of what samples do is a true invariance.
 _RATIO = 0.01
-# Largest cosine of a channel that does not move as it should, and smallest median of the others.
-_ODD, _AS_EXPECTED = 0.5, 0.9
+# Largest cosine of a channel that does not move as it should; the others are as near 1 as this.
+_ODD, _KEPT = 0.5, 0.002
 # A network is no better than untrained where it leaves this share of the untrained one's deviation.
 _ALIKE = 0.95
 
@@ -184,16 +184,16 @@ def alike(pairs: Pairs) -> Iterator[Finding]:
         entry = (record.get("references") or {}).get("between_samples") or {}
         if read.measure != "channel-cos" or entry.get("value") is None:
             continue
-        if -read.value >= _HIGH and -entry["value"] >= _SHARED * -read.value:
+        if -read.value >= _HIGH and read.away >= _SHARED * (1 + entry["value"]):
             found.append((read, float(entry["value"])))
     if not found:
         return
-    read, other = max(found, key=lambda pair: -pair[1] / -pair[0].value)
+    read, other = max(found, key=lambda pair: pair[0].away / max(1 + pair[1], 1e-12))
     yield Finding(
         "alike whatever is shown",
         "caution",
-        f"Maps hardly depend on the sample in {len(found)} layer{'s' * (len(found) > 1)}, so that "
-        "their cosine says little.",
+        f"Maps are hardly more alike within an orbit than between samples in {len(found)} "
+        f"layer{'s' * (len(found) > 1)}.",
         f"In {read.layer} the cosine is {span(-read.value)} within an orbit and {span(-other)} "
         "between different samples.",
         "Judge such layers by how far the two are apart.",
@@ -250,23 +250,27 @@ def _away_untrained(read: Reading, entry: Mapping[str, Any]) -> float | None:
     return float(value) - perfect
 
 
-def odd_channels(pairs: Pairs) -> Iterator[Finding]:
-    """Find a few channels that do not move with the others, which do as they should."""
-    found = []
+def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
+    """Find a few channels that do not move with the others, where these do as they should."""
+    found = None
     for record, read in pairs:
-        by_channel, order = record.get("per_channel"), len(record["per_element"])
-        if by_channel is None or order < 2:
+        part = record if all(is_exact) else record["exact"]
+        if read.measure != "channel-cos" or part is None or not part.get("per_channel"):
             continue
+        order = len(part["per_element"])
         # The identity compares a channel with itself.
-        cosines = (-order * np.asarray(by_channel) - 1) / (order - 1)
+        cosines = (-order * np.asarray(part["per_channel"]) - 1) / (order - 1)
+        if cosines.mean() >= 1 - _KEPT:
+            continue
         worst, middle = float(cosines.min()), float(np.median(cosines))
         # A channel that is compared with an odd one, by a channel table, is a little odd itself.
         odd = np.flatnonzero(cosines <= min(_ODD, worst + (middle - worst) / 4))
-        if 0 < len(odd) <= len(cosines) / 4 and middle >= _AS_EXPECTED:
-            found.append((read, odd, cosines))
-    if not found:
+        if 0 < len(odd) <= len(cosines) / 4 and middle >= 1 - _KEPT:
+            found = read, odd, cosines
+        break  # behind the first that is not as it should be, others follow
+    if found is None:
         return
-    read, odd, cosines = found[0]
+    read, odd, cosines = found
     one, negative = len(odd) == 1, bool((cosines[odd] <= -_ODD).all())
     names = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
     what = f"In {read.layer}, channel{'s' * (not one)} {names} (counted from 0) "
@@ -281,7 +285,7 @@ def odd_channels(pairs: Pairs) -> Iterator[Finding]:
         f"Away from the identity the cosine is {span(float(cosines[odd].mean()))} there; the "
         f"median of the {len(cosines)} channels is {span(float(np.median(cosines)))}.",
         "Look at the weights that make it, their sign first, and at its place in a channel table.",
-        tuple(r.layer for r, *_ in found),
+        (read.layer,),
     )
 
 

@@ -49,7 +49,7 @@ class Deviations:
     zero_pairs : str or None
         Share of cosines between two zero vectors, for the cosines.
     cosines : str or None
-        Cosine of each channel, mean over the elements, shape (N, C), for ``channel-cos``.
+        Cosine of each channel and element, shape (N, n', C), for ``channel-cos``.
     """
 
     values: str
@@ -186,9 +186,14 @@ def _maps(
     mean = nodes.add("Div", [mean, divisor], "mean_cosine")
     zeros = nodes.add("Div", [nodes.total(both, 2, "dead"), divisor], "zero_pairs")
     energy = nodes.total(squares, 2, "energy")
-    summed = nodes.total(cosines, 1, "summed_elements")
-    by_channel = nodes.add("Div", [summed, nodes.number(len(chosen))], "by_channel")
-    return Deviations(nodes.add("Neg", [mean], "deviation"), energy, zeros, by_channel)
+    return Deviations(nodes.add("Neg", [mean], "deviation"), energy, zeros, cosines)
+
+
+def by_channel(nodes: Nodes, cosines: str, members: Sequence[int]) -> str:
+    """Mean over some elements of cosines (N, n, C), as (N, C)."""
+    table = nodes.constant("members", np.array(members, dtype=np.int32))
+    picked = nodes.gather(cosines, table, 1, "of_members")
+    return nodes.add("Div", [nodes.total(picked, 1, "summed"), nodes.number(len(members))], "mean")
 
 
 def _mean(nodes: Nodes, y: str, kernel: Sequence[int], order: int) -> str:

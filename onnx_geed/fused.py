@@ -18,6 +18,7 @@ from onnx_geed.eed import Measure
 from onnx_geed.errors import GeedError
 from onnx_geed.formulas import (
     activations,
+    by_channel,
     deviations,
     identity_points,
     point_size,
@@ -277,15 +278,18 @@ def _measures(
         give(found.values, "deviation", measure, n, of=names)
         if found.zero_pairs:
             give(found.zero_pairs, "zeros", measure, n, of=names)
+        members = plan.exact_subgroup(measure)
         if found.cosines and doubt:
-            give(found.cosines, "channels", measure, f"channels of {layer.name}")
+            for what, chosen in (("channels", range(n)), ("exact channels", members)):
+                if chosen:
+                    mean = by_channel(own.within(what), found.cosines, list(chosen))
+                    give(mean, what, measure, f"channels of {layer.name}")
         give(found.energy, "energy", measure, n, of=names)
         if measure.name == "softmax-kl" and measure.kind == "probabilities":
             give(value_range(own.within("range"), y), "range", measure, 2)
         if measure.name == "softmax-kl" and doubt:
             size = point_size(layer)
             give(predicted(own.within("class"), y, measure.kind, size), "class", measure, n)
-        members = plan.exact_subgroup(measure)
         if members and not set(measure.kernel) <= set(members):
             part = deviations(own.within("exact"), measure, y, layer, members)
             picked = [names[g] for g in members]

@@ -224,12 +224,16 @@ def channel_sums(
 
 
 @_jit
-def mean_cosines(sums: F64, means: F64, zeros: F64, by_channel: F64) -> None:
-    """Mean cosines (N, G) of sums (N, G, C, 3), shares of zero pairs, and means over G (N, C).
+def mean_cosines(
+    sums: F64, members: NDArray[np.bool_], means: F64, zeros: F64, by_channel: F64
+) -> None:
+    """Mean cosines (N, G) of sums (N, G, C, 3), shares of zero pairs, and means by channel.
 
-    The cosine of two zero vectors is 1, of one zero vector and another 0.
+    ``by_channel`` (N, 2, C) is over G, and over its members. The cosine of two zero vectors is 1,
+    of one zero vector and another 0.
     """
     orbits, groups, channels = sums.shape[:3]
+    count = max(1, members.sum())
     by_channel[:] = 0.0
     for o in range(orbits):
         for g in range(groups):
@@ -250,11 +254,14 @@ def mean_cosines(sums: F64, means: F64, zeros: F64, by_channel: F64) -> None:
                     elif cosine < -1.0:
                         cosine = -1.0
                 total += cosine
-                by_channel[o, c] += cosine
+                by_channel[o, 0, c] += cosine
+                if members[g]:
+                    by_channel[o, 1, c] += cosine
             means[o, g] = total / channels
             zeros[o, g] = both / channels
         for c in range(channels):
-            by_channel[o, c] /= groups
+            by_channel[o, 0, c] /= groups
+            by_channel[o, 1, c] /= count
 
 
 @_jit

@@ -63,7 +63,7 @@ def measurement(
     norm_samples: int | None = None,
     needs_normaliser: bool = False,
     zero_pairs: float = 0.0,
-    per_channel: ArrayLike | None = None,
+    per_channel: tuple[ArrayLike, ArrayLike | None] | None = None,
     interval: str = "t",
     seed: int = 0,
     exact: tuple[Sequence[int], ArrayLike] | None = None,
@@ -87,8 +87,8 @@ def measurement(
         Whether the measure is divided by M.
     zero_pairs : float
         Share of cosines between two zero vectors.
-    per_channel : array_like of float64, shape (C,), optional
-        −cos of each channel, mean over samples and elements.
+    per_channel : (array_like of float64, shape (C,), the same or None), optional
+        −cos of each channel, mean over samples and elements, and over the exact elements.
     interval : {"t", "bootstrap"}
         Interval over samples.
     seed : int
@@ -141,7 +141,8 @@ def measurement(
     record |= _statistics(array, elements, m, needs_normaliser, *options)
     record["norm_samples"] = norm_samples if needs_normaliser else None
     record["zero_pairs"] = float(zero_pairs)
-    record["per_channel"] = None if per_channel is None else np.asarray(per_channel).tolist()
+    whole, part_of_exact = per_channel or (None, None)
+    record["per_channel"] = _listed(whole)
     record["exact"] = None
     if exact is not None:
         names = [elements[g] for g in exact[0]]
@@ -149,6 +150,7 @@ def measurement(
         record["exact"] = {"elements": names} | _statistics(
             part, names, m, needs_normaliser, *options
         )
+        record["exact"]["per_channel"] = _listed(part_of_exact)
     record["references"] = None
     record["warnings"] = said
     return record
@@ -197,6 +199,10 @@ def _doubts(measure: str, m: float | None, points: int | None, usable: bool) -> 
     if measure == "latent-cos" and abs(m) < ILL_CONDITIONED:
         said.append(f"M = {m:.3g} is near zero: the normalised value is ill-conditioned")
     return said
+
+
+def _listed(values: ArrayLike | None) -> list[float] | None:
+    return None if values is None else [float(v) for v in np.asarray(values)]
 
 
 def _statistics(

@@ -53,8 +53,9 @@ class Reduced:
         Identity-element latents of the tensors that need M.
     predicted : mapping of str to ndarray of int64, shape (orbits, n)
         Predicted classes, by tensor of a ``softmax-kl``.
-    channels : mapping of str to ndarray, shape (orbits, C)
-        −cos of each channel, mean over the elements, by tensor of a ``channel-cos``.
+    channels : mapping of str to ndarray, shape (orbits, 2, C)
+        −cos of each channel, mean over the elements and over the exact ones, by tensor of a
+        ``channel-cos``.
     """
 
     deviations: list[F64]
@@ -103,10 +104,10 @@ def reduce_orbits(
     reduced = Reduced([], [], [], [], {})
     for measure in plan.measures:
         if measure.name == "channel-cos" and measure.layer in (sums or {}):
-            found = channel_deviations((sums or {})[measure.layer])
-            reduced.channels[measure.layer] = found[2]
             # A cache keeps sums only where the subgroup has the same f̂, eq. (2).
             members = plan.exact_subgroup(measure)
+            found = channel_deviations((sums or {})[measure.layer], members or ())
+            reduced.channels[measure.layer] = found[2]
             exact = None if members is None else np.take(found[0], members, axis=1)
             _take(reduced, found[0], found[1], exact, None)
             continue
@@ -136,7 +137,7 @@ def _from_orbits(
     try:
         if measure.name == "channel-cos":
             sums = channel_sums_of_orbits(measure, y)
-            found, zeros, channels[measure.layer] = channel_deviations(sums)
+            found, zeros, channels[measure.layer] = channel_deviations(sums, members or ())
         else:
             found, zeros = deviations_of_orbits(measure, y)
         if not np.isfinite(found).all():
@@ -228,7 +229,7 @@ class Tally:
         for name, rows in reduced.predicted.items():
             self._predicted.setdefault(name, []).append(rows)
         for name, means in reduced.channels.items():
-            total, count = self._channels.get(name, (np.zeros(means.shape[1]), 0))
+            total, count = self._channels.get(name, (np.zeros(means.shape[1:]), 0))
             # Orbit by orbit, so that the sum does not depend on how many a job has.
             for row in means:
                 total = total + row
@@ -309,7 +310,7 @@ class Tally:
             norm_samples=used,
             needs_normaliser=needs,
             zero_pairs=float(zeros.mean()),
-            per_channel=self._per_channel(measure),
+            per_channel=self._per_channel(measure, members),
             interval=interval,
             seed=seed,
             exact=None if members is None or exact is None else (members, exact),
@@ -318,11 +319,16 @@ class Tally:
         record["notes"] = notes
         return record
 
-    def _per_channel(self, measure: Measure) -> F64 | None:
+    def _per_channel(
+        self, measure: Measure, members: Sequence[int] | None
+    ) -> tuple[F64, F64 | None] | None:
+        """Channel by channel, over all elements and over the exact ones."""
         if measure.name != "channel-cos":
             return None
         total, count = self._channels[measure.layer]
-        return total / count
+        whole, exact = total / count
+        # With an f̂ of its own, eq. (2), the subgroup has other cosines.
+        return whole, exact if members and set(measure.kernel) <= set(members) else None
 
 
 def _outputs(plan: Plan, measure: Measure) -> int:
