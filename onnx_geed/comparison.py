@@ -202,16 +202,31 @@ def compare(a: Record, b: Record, *, force: bool = False) -> dict[str, Any]:
             f"compare: {name_of(a)} and {name_of(b)} have no measure and layer in common (they "
             f"hold {held[0]}; {held[1]}); measure the same with --measure NAME@LAYER"
         )
+    entries = [
+        paired(first[x], second[y], a.get("seed", 0), same_samples(a, b, first[x]["samples"]))
+        for x, y in pairs
+    ]
+    for letter, made in (("A", a), ("B", b)):
+        said = _insensitive(made)
+        for entry in entries:
+            if said and entry["measure"] == "softmax-kl":
+                entry["warnings"].append(f"{letter}: {said}")
     return {
         "schema": COMPARE_SCHEMA,
         "a": {"file": a.get("file"), **a["model"]},
         "b": {"file": b.get("file"), **b["model"]},
         "differ_in": differing,
-        "measurements": [
-            paired(first[x], second[y], a.get("seed", 0), same_samples(a, b, first[x]["samples"]))
-            for x, y in pairs
-        ],
+        "measurements": entries,
     }
+
+
+def _insensitive(made: Record) -> str:
+    """What is to be said of predictions that stay because nothing moves them; else nothing."""
+    from onnx_geed.findings import insensitive
+    from onnx_geed.reading import read_record
+
+    readings = [(record, read_record(record)) for record in made["measurements"]]
+    return next((f"{f.text} {f.evidence}" for f in insensitive(made, readings)), "")
 
 
 def _matched(first: Mapping[Key, Any], second: Mapping[Key, Any]) -> list[tuple[Key, Key]]:

@@ -310,6 +310,17 @@ class TestCompare:
         b = made(record([3.0, 5.0]), data={"source": "/elsewhere/x.npy"})
         assert compare(a, b)["measurements"][0]["samples"] == 2
 
+    def test_predictions_that_nothing_moves_are_said_to_be_so(self):
+        def of(between):
+            one = made(record([1e-6, 2e-6, 3e-6]))
+            one["measurements"][0]["references"] = {"between_samples": {"value": between}}
+            return one
+
+        (entry,) = compare(of(2.0), of(1e-5))["measurements"]
+        assert [w[:2] for w in entry["warnings"]] == ["B:"]
+        assert "hardly react" in entry["warnings"][0]
+        assert not compare(of(2.0), of(1.0))["measurements"][0]["warnings"]
+
     def test_another_number_of_samples_is_refused(self):
         with pytest.raises(GeedError, match=r"number of samples \(2, 3\)"):
             compare(made(record([1.0, 2.0])), made(record([1.0, 2.0, 3.0])))
