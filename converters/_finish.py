@@ -26,6 +26,9 @@ else:
     from _options import Problem, missing, note, read_classes, read_preprocess, said
     from _samples import random_batches, real_batches
 
+# A clip that noise does not reach leaves what it reads as it is; so much louder noise tells the two
+# tensors apart.
+_LOUD = 30
 # Protobuf's limit is 2 GiB; beyond it weights lie beside the file.
 _LARGEST = 1_900_000_000
 
@@ -72,7 +75,7 @@ class Source:
 def finish(source: Source, given: Any) -> None:
     """Export, annotate, check against the framework, and only then put the file in its place."""
     with missing("onnx, onnxruntime or numpy", "pip install numpy onnx onnxruntime"):
-        import numpy  # noqa: F401, ICN001
+        import numpy as np
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
 
@@ -88,7 +91,11 @@ def finish(source: Source, given: Any) -> None:
         raise Problem(
             f"--classes: {len(classes)} names, the output is {expected[0].shape[1:]} a sample"
         )
-    prints = _watched(source, batches[0])
+    seen_on = np.concatenate([batches[0], _LOUD * batches[0]])
+    prints = _watched(source, seen_on)
+    if any(not p.finite for p in prints.values()):
+        seen_on = batches[0]
+        prints = _watched(source, seen_on)
     failures: list[str] = []
     out = Path(given.out)
     for name, export in source.exports:
@@ -105,9 +112,7 @@ def finish(source: Source, given: Any) -> None:
                 raise
             except Exception as error:
                 raise Problem(f"{name}: {said(error)}") from None
-            lines = _named(
-                proto, source, given, preprocess, classes, batches[0], expected[0], prints
-            )
+            lines = _named(proto, source, given, preprocess, classes, seen_on, expected[0], prints)
             _save(proto, work, out.name)
             worst = _compare(work / out.name, batches, expected, given.tolerance, name)
             for file in sorted(work.iterdir(), key=lambda p: p.name == out.name):
@@ -204,14 +209,17 @@ def _named(
         latent = _graph.find_latent(graph, input, output)
     # A tensor bears the path of the outermost module that puts it out, and no other tensor bears
     # a module's path: the newer exporter calls things conv2d, as Keras calls its layers.
+    roles = {"latent": latent, "input": input, "output": output}
     new: dict[str, str] = {}
     for path in sorted(modules, key=lambda p: p.count(".")):
-        if not path.endswith(":in") and path not in ("input", "output", "latent"):
+        if not path.endswith(":in"):
             new.setdefault(modules[path], path)
-    if latent is not None:
-        new[latent] = "latent"
-    new |= {input: input, output: output}
+    for role, name in roles.items():
+        if name is not None:
+            # A module of that name keeps it, where it puts out something else.
+            new[name] = role if modules.get(role, name) == name else f"the_{role}"
     new |= _graph.rename(graph, new, reserved=prints)
+    input, output = new.get(input, input), new.get(output, output)
     for match in found.values():
         match.tensors[:] = [new.get(t, t) for t in match.tensors]
     modules = {path: match.tensors[0] for path, match in found.items()}
@@ -332,7 +340,13 @@ def _modules(
     if proto.ByteSize() > _LARGEST:
         note("module paths are not looked for in a model over 2 GB")
         return {}
-    return _graph.match(open_session, proto.graph, {input: batch}, prints)
+    try:
+        return _graph.match(open_session, proto.graph, {input: batch}, prints)
+    except Exception as error:
+        raise Problem(
+            f"ONNX Runtime does not run the graph on {len(batch)} samples ({said(error, 120)}); does "
+            "the model's code fix the batch, with len(x) or int(...) where x.shape[0] would do?"
+        ) from None
 
 
 def _kind(graph: Any, output: str) -> str | None:

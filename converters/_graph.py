@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,11 @@ class Print:
     values: Any
     largest: float
     moved: Print | None = None
+
+    @property
+    def finite(self) -> bool:
+        """Whether no value was NaN or infinite."""
+        return math.isfinite(self.largest)
 
 
 @dataclass(frozen=True)

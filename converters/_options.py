@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 
 class Problem(Exception):
@@ -42,9 +42,17 @@ _WORDS = {"channels": ("RGB", "BGR", "grey"), "interpolation": ("bilinear", "bic
 KINDS = ("logits", "probabilities", "embedding")
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all else that goes wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"error: {message}; --help lists all options\n")
+        sys.exit(2)
+
+
 def parser(doc: str, model: str) -> argparse.ArgumentParser:
     """Return a parser with the options that all converters share."""
-    made = argparse.ArgumentParser(
+    made = _Parser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     made.add_argument("model", metavar="MODEL", help=model)

@@ -40,12 +40,18 @@ def load_weights(net: Any, given: argparse.Namespace) -> None:
     content = _read(path)
     found = _unpack(content, own, given)
     found = _translated(net, found, own)
+    if quantised := [k for k, v in found.items() if getattr(v, "is_quantized", False)]:
+        raise Problem(
+            f"--checkpoint {path}: holds quantised weights ({quantised[0]}, ...), the model takes "
+            "floating point; give the checkpoint from before it was quantised"
+        )
     wrong = [
         f"{k} is {tuple(v.shape)}, the model's {tuple(own[k].shape)}"
         for k, v in found.items()
         if k in own and v.shape != own[k].shape
     ]
-    lacking = [k for k in own if k not in found and not k.endswith("num_batches_tracked")]
+    beside = ("num_batches_tracked", "_extra_state")  # nothing that a run in eval mode reads
+    lacking = [k for k in own if k not in found and not k.endswith(beside)]
     extra = [k for k in found if k not in own]
     lacking = _not_allowed(lacking, given.allow_missing)
     extra = _not_allowed(extra, given.allow_unexpected)

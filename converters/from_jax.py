@@ -479,7 +479,8 @@ def filled(template: Any, content: dict[str, Any], path: str) -> Any:
     ]
     choices.append({f"params\t{k}": v for k, v in content.items()})
     best = max(choices, key=lambda c: len(wanted.keys() & c.keys()))
-    random = {k for k in wanted if {"rngs", "rng", "count", "key"} & set(k.split("\t")[-3:])}
+    # Not by the name "key" alone, which attention's projections bear too.
+    random = {k for k in wanted if {"rngs", "rng"} & set(k.split("\t"))}
     lacking = [k for k in wanted if k not in best and k not in random]
     known = {k.split("\t")[0] for k in wanted}
     extra = [k for k in best if k not in wanted and k.split("\t")[0] in known]

@@ -215,7 +215,12 @@ def layout_of(layers: Any, shape: tuple[int, ...]) -> str:
         return ""
     formats = [f for f in (getattr(layer, "data_format", None) for layer in layers) if f]
     first = formats[0] if formats else keras.config.image_data_format()
-    return "NCHW" if first == "channels_first" else "NHWC"
+    stated = "NCHW" if first == "channels_first" else "NHWC"
+    # A layer may read what another has permuted: the input's own shape has the last word.
+    by_shape = [shape[axis] in (1, 3, 4) for axis in (0, 2)]
+    if by_shape == [True, False]:
+        return "NCHW"
+    return "NHWC" if by_shape == [False, True] else stated
 
 
 def kind_of(model: Any) -> str | None:

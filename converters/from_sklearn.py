@@ -17,8 +17,10 @@ A .pkl or .joblib file is a program that Python runs when it reads it, hence --t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ else:
     from from_torch import look_up, quiet, read_shape
 
 MODEL = "a .skops, .joblib or .pkl file, or MODULE:CALLABLE / FILE.py:CALLABLE (or an estimator)"
+# skl2onnx would take different versions of ONNX for different estimators.
+_OPSET = 18
 INSTALL = "pip install scikit-learn skl2onnx onnxruntime"
 
 
@@ -47,7 +51,7 @@ def arguments() -> argparse.ArgumentParser:
     group.add_argument(
         "--input-layout", choices=("NCHW", "NHWC"), default="NCHW", help="of three axes"
     )
-    group.add_argument("--opset", type=int, help="ONNX opset (default: skl2onnx's)")
+    group.add_argument("--opset", type=int, help=f"ONNX opset (default: {_OPSET})")
     return made
 
 
@@ -55,9 +59,10 @@ def convert(given: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     with missing("scikit-learn or skl2onnx", INSTALL):
         import skl2onnx
-        import sklearn  # noqa: F401
+        import sklearn.base
     model = load(given)
-    features = getattr(model, "n_features_in_", None)
+    fitted = [m for m in (model, *steps_of(model)) if hasattr(m, "n_features_in_")]
+    features = getattr(fitted[0], "n_features_in_", None) if fitted else None
     if features is None:
         raise Problem(f"{given.model}: is not fitted; call fit before it is saved")
     shape = read_shape(given.input_shape) or (features,)
@@ -66,19 +71,22 @@ def convert(given: argparse.Namespace) -> None:
     if len(shape) not in (1, 2, 3):
         raise Problem(f"--input-shape {given.input_shape}: write H,W or C,H,W or H,W,C")
     probabilities = hasattr(model, "predict_proba")
-    method = next(
-        (
-            m
-            for m in ("predict_proba", "decision_function", "predict", "transform")
-            if hasattr(model, m)
-        ),
-        None,
-    )
-    if method is None:
-        raise Problem(f"{given.model}: a {type(model).__name__} neither predicts nor transforms")
+    last = "predict" if sklearn.base.is_regressor(model) else "transform"
+    methods = ("predict_proba", "decision_function", last)
+    method = next((m for m in methods if hasattr(model, m)), None)
+    if method is None or getattr(model, "voting", None) == "hard":
+        raise Problem(
+            f"{given.model}: a {type(model).__name__} that puts out labels alone, which are no "
+            "numbers to compare; one with predict_proba, decision_function or transform is needed"
+        )
 
     def forward(x: Any) -> Any:
         value = getattr(model, method)(x.reshape(len(x), -1))
+        if isinstance(value, list):
+            raise Problem(
+                f"{given.model}: predicts {len(value)} labels at once; convert one of its "
+                "estimators"
+            )
         return value.reshape(len(x), -1)
 
     classes = getattr(model, "classes_", None)
@@ -95,6 +103,11 @@ def convert(given: argparse.Namespace) -> None:
         ),
         given,
     )
+
+
+def steps_of(model: Any) -> list[Any]:
+    """Return the steps of a pipeline that do something; none of anything else."""
+    return [s for _, s in getattr(model, "steps", []) if s is not None and s != "passthrough"]
 
 
 def load(given: argparse.Namespace) -> Any:
@@ -147,31 +160,41 @@ def made(where: str, name: str, text: str) -> Any:
 def export(
     skl2onnx: Any, model: Any, shape: tuple[int, ...], features: int, given: argparse.Namespace
 ) -> Any:
-    from onnx import helper
+    from onnx import TensorProto, helper
     from skl2onnx.common.data_types import FloatTensorType
 
     classifier = hasattr(model, "classes_")
+    final = model
+    while steps_of(final):
+        final = steps_of(final)[-1]
+    for part in (model, *model.get_params().values()):
+        if hasattr(part, "flatten_transform"):
+            part.flatten_transform = False  # it concerns `transform` alone, and stops skl2onnx
     # Which of them a classifier knows differs; plain scores are what is wanted in every case.
     plain: list[dict[str, Any]] = [{"zipmap": False}, {}]
     if classifier and not hasattr(model, "predict_proba"):
         plain = [{"zipmap": False, "raw_scores": True}, {"raw_scores": True}, *plain]
-    with quiet():
+    with quiet(), plain_integers():
         for i, options in enumerate(plain if classifier else [{}]):
             try:
                 proto = skl2onnx.convert_sklearn(
                     model,
                     "model",
                     initial_types=[("input", FloatTensorType([None, features]))],
-                    target_opset=given.opset,
-                    options={id(model): options} if options else None,
+                    target_opset={"": given.opset or _OPSET, "ai.onnx.ml": 3},
+                    # Of the pipeline, some options would mean something else.
+                    options={id(final): options} if options else None,
                 )
                 break
             except NameError:
                 if i + 1 == len(plain):
                     raise
     graph = proto.graph
-    # A classifier's first output is the label.
-    keep_outputs(graph, [graph.output[1 if classifier else 0].name])
+    # The first output of classifiers, detectors and clusterings is the label.
+    floats = [o for o in graph.output if o.type.tensor_type.elem_type == TensorProto.FLOAT]
+    keep_outputs(graph, [(floats or graph.output)[0].name])
+    if len(getattr(model, "classes_", ())) == 2 and not hasattr(model, "predict_proba"):
+        only_second(graph)
     if len(shape) > 1:
         fed = graph.input[0].name
         for node in graph.node:
@@ -186,11 +209,49 @@ def export(
     return proto
 
 
+@contextlib.contextmanager
+def plain_integers() -> Iterator[None]:
+    """Let onnx take the booleans that skl2onnx writes of histogram trees."""
+    import onnx.helper
+
+    original = onnx.helper.make_attribute
+
+    def make(key: str, value: Any, *rest: Any, **named: Any) -> Any:
+        if isinstance(value, (list, tuple)) and any(str(v) in ("True", "False") for v in value):
+            value = [int(v) if str(v) in ("True", "False") else v for v in value]
+        return original(key, value, *rest, **named)
+
+    onnx.helper.make_attribute = make
+    try:
+        yield
+    finally:
+        onnx.helper.make_attribute = original
+
+
+def only_second(graph: Any) -> None:
+    """Keep the score of the second of two classes, as scikit-learn's decision_function does."""
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    (output,) = graph.output
+    second = numpy_helper.from_array(np.array([1], np.int64), "second")
+    for node in graph.node:
+        for i, name in enumerate(node.output):
+            if name == output.name:
+                node.output[i] = "both_scores"
+    graph.initializer.append(second)
+    graph.node.append(
+        helper.make_node("Gather", ["both_scores", "second"], [output.name], "second_score", axis=1)
+    )
+    for dim in output.type.tensor_type.shape.dim[1:]:
+        dim.dim_value = 1
+
+
 def watch(model: Any, x: Any) -> dict[str, Any]:
     """Return what each step of a pipeline but the last puts out, by its name."""
     seen = {}
     value = x.reshape(len(x), -1)
-    for name, step in list(getattr(model, "steps", []))[:-1]:
+    for name, step in list(getattr(model, "steps", ()))[:-1]:
         if step is None or step == "passthrough":
             continue
         value = step.transform(value)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import inspect
@@ -104,6 +105,7 @@ def convert(given: argparse.Namespace) -> None:
     with missing("torch", INSTALL):
         import torch
     torch.manual_seed(given.seed)
+    torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that no exporter knows
     warnings.simplefilter("ignore")
     shape = read_shape(given.input_shape)
     if Path(given.model).is_file():
@@ -167,12 +169,14 @@ def build(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
             net = make(**kwargs)
         except Problem:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Problem(f"{given.model} cannot be made: {said(error)}; see --kwargs") from None
     if not isinstance(net, nn.Module):
         raise Problem(f"{given.model}: gives {type(net).__name__}, not a torch.nn.Module")
     if where == "timm":
         known = timm_knows(net)
+    if any(nn.parameter.is_lazy(p) for p in (*net.parameters(), *net.buffers())):
+        fill_lazy(net, read_shape(given.input_shape) or known.get("shape"))
     for path in given.identity:
         replace_by_identity(net, path)
         given.allow_unexpected.append(f"{path}.*")  # the head's own weights, which go with it
@@ -181,6 +185,19 @@ def build(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     elif not given.pretrained and not isinstance(make, nn.Module):
         note("no --checkpoint: the weights are what the callable makes, random ones as a rule")
     return net.float().eval().requires_grad_(False), known
+
+
+def fill_lazy(net: Any, shape: tuple[int, ...] | None) -> None:
+    """Let lazy layers take their shapes from a sample."""
+    import torch
+
+    if shape is None:
+        raise Problem("--input-shape is needed: lazy layers take their shapes from a sample")
+    try:
+        with torch.no_grad():
+            net.eval()(torch.zeros(2, *shape))
+    except Exception as error:
+        raise Problem(f"--input-shape {shape}: the model does not take it: {said(error)}") from None
 
 
 def look_up(where: str, name: str, model: str) -> Any:
@@ -199,6 +216,11 @@ def look_up(where: str, name: str, model: str) -> Any:
             module = importlib.import_module(where)
     except Problem:
         raise
+    except SystemExit:
+        raise Problem(
+            f"{model}: {where} ends when it is imported; put what runs a training under "
+            "`if __name__ == '__main__':`"
+        ) from None
     except Exception as error:
         raise Problem(f"{model}: {where} cannot be imported ({said(error)})") from None
     found: Any = module
@@ -380,7 +402,11 @@ def tensors_of(value: Any) -> dict[str, Any]:
 
     if isinstance(value, torch.Tensor):
         return {"0": value}
-    if hasattr(value, "items"):
+    if dataclasses.is_dataclass(value) and not hasattr(value, "items"):
+        pairs = list(vars(value).items())
+    elif hasattr(value, "_asdict"):
+        pairs = [*enumerate(value), *value._asdict().items()]
+    elif hasattr(value, "items"):
         pairs = list(value.items())
     else:
         pairs = list(enumerate(value)) if isinstance(value, (list, tuple)) else []
@@ -395,7 +421,7 @@ def run(net: Callable[[Any], Any], x: Any) -> Any:
     import torch
 
     with torch.no_grad():
-        value = net(torch.from_numpy(x))
+        value = net(torch.from_numpy(x.copy()))  # which the model may change in place
     if not isinstance(value, torch.Tensor):
         raise Problem(
             f"the model puts out a {type(value).__name__}: choose with --take KEY from "
@@ -429,7 +455,7 @@ def watch(net: Any, x: Any, latent: str | None) -> dict[str, Any]:
     ]
     try:
         with torch.no_grad():
-            net(torch.from_numpy(x))
+            net(torch.from_numpy(x.copy()))
     finally:
         for handle in hooks:
             handle.remove()
@@ -603,7 +629,7 @@ def interpret(module: Any, x: Any) -> dict[str, Any]:
             return value
 
     with torch.no_grad():
-        Watching(module).run(torch.from_numpy(x))
+        Watching(module).run(torch.from_numpy(x.copy()))
     return seen
 
 

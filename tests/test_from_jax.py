@@ -34,6 +34,15 @@ class Linen(linen.Module):
         return linen.Dense(4, name="head")(x)
 
 
+class Attention(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        x = linen.Conv(8, (3, 3), (3, 3), name="patch")(x).reshape(x.shape[0], 9, 8)
+        x = x + linen.MultiHeadDotProductAttention(2, name="attend")(x, x)
+        x = linen.GroupNorm(2, name="norm")(x.reshape(x.shape[0], 3, 3, 8))
+        return linen.Dense(4, name="head")(x.mean((1, 2)))
+
+
 class Nnx(nnx.Module):
     def __init__(self, rngs):
         self.conv = nnx.Conv(1, 5, (3, 3), rngs=rngs)
@@ -191,3 +200,26 @@ def test_what_does_not_fit_is_told_and_leaves_no_file(box, nets):
     told = refused("jax", box, "nets.py:Linen", "--checkpoint", "bad.msgpack", *shape)
     assert "bad.msgpack" in told
     assert "9, 9, 1" in refused("jax", box, "nets.py:Equinox", *shape)
+
+
+def test_maps_behind_attention_and_a_checkpoint_without_its_keys(box, nets, images):
+    from flax import traverse_util
+
+    net = nets["Attention"]()
+    variables = net.init(jax.random.PRNGKey(1), images[:1])
+    stored = {"/".join(k): v for k, v in traverse_util.flatten_dict(variables).items()}
+    np.savez(box / "net.npz", **stored)
+    options = ("--input-shape", "9,9,1", "--output-kind", "logits")
+    file = converted("jax", box, "nets.py:Attention", "--checkpoint", "net.npz", *options)
+
+    def hooks(x):
+        output, state = net.apply(
+            variables, x, capture_intermediates=True, mutable=["intermediates"]
+        )
+        maps = state["intermediates"]["norm"]["__call__"][0]
+        return {"norm": planar(maps), "latent": np.asarray(maps).mean((1, 2)), "output": output}
+
+    assert_equal_to_hooks(file, "C4", images, hooks, ("norm",), layout="NHWC")
+    np.savez(box / "part.npz", **{k: v for k, v in stored.items() if "/key/" not in k})
+    told = refused("jax", box, "nets.py:Attention", "--checkpoint", "part.npz", *options)
+    assert "attend.key" in told

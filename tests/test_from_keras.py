@@ -3,6 +3,7 @@
 import os
 
 import numpy as np
+import onnx
 import pytest
 from converting import assert_equal_to_hooks, converted, refused
 
@@ -97,3 +98,22 @@ def test_code_inside_a_file_is_not_run_unasked(tmp_path):
     net = keras.Sequential([keras.Input((4, 4, 1)), keras.layers.Lambda(lambda x: x * 2)])
     net.save(tmp_path / "net.keras")
     assert "--unsafe" in refused("keras", tmp_path, "net.keras")
+
+
+def test_the_layout_of_the_input_is_its_own_not_that_of_a_layer_behind_a_permutation(tmp_path):
+    layers = keras.layers
+    x = keras.Input((10, 10, 3))
+    y = layers.Permute((3, 1, 2))(x)
+    y = layers.Conv2D(6, 3, data_format="channels_first", name="maps")(y)
+    y = layers.GlobalAveragePooling2D(data_format="channels_first", name="latent")(y)
+    made = keras.Model(x, layers.Dense(4, name="head")(y))
+    made.save(tmp_path / "net.keras")
+    file = converted("keras", tmp_path, "net.keras", "--output-kind", "logits")
+    assert metadata_of(file)["onnx_geed.input_layout"] == "NHWC"
+    images = np.random.default_rng(0).random((4, 10, 10, 3)).astype(np.float32)
+    seen = hooks(made, (), "latent")
+    assert_equal_to_hooks(file, "C4", images, seen, layout="NHWC")
+
+
+def metadata_of(file):
+    return {p.key: p.value for p in onnx.load(file).metadata_props}

@@ -2,8 +2,9 @@
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
-from converting import assert_equal_to_hooks, converted, refused
+from converting import assert_equal_to_hooks, converted, imported, refused
 
 from onnx_geed import measure
 
@@ -124,3 +125,46 @@ def test_what_does_not_fit_is_told_and_leaves_no_file(box):
     assert "not fitted" in refused("sklearn", box, "nets.py:raw")
     assert "64 features" in refused("sklearn", box, "nets.py:net", "--input-shape", "1,9,9")
     assert "linera" in refused("sklearn", box, "nets.py:linera")
+
+
+ESTIMATORS = {
+    "svm": "make_pipeline(StandardScaler(), LinearSVC())",
+    "pair": "make_pipeline(StandardScaler(), SVC())",
+    "trees": "HistGradientBoostingClassifier(max_iter=3)",
+    "vote": "VotingClassifier([('a', LogisticRegression())], voting='soft')",
+}
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+def test_estimators_that_skl2onnx_has_whims_about(tmp_path, digits, name):
+    (tmp_path / "nets.py").write_text(
+        "from sklearn.datasets import load_digits\n"
+        "from sklearn.ensemble import HistGradientBoostingClassifier, VotingClassifier\n"
+        "from sklearn.linear_model import LogisticRegression\n"
+        "from sklearn.pipeline import make_pipeline\n"
+        "from sklearn.preprocessing import StandardScaler\n"
+        "from sklearn.svm import SVC, LinearSVC\n"
+        "def net():\n"
+        "    x, y = load_digits(return_X_y=True)\n"
+        "    x, y = x[:300] / 16, y[:300]\n"
+        f"    return {ESTIMATORS[name]}.fit(x, y % 2 if {name == 'pair'} else y)\n"
+    )
+    net = imported(tmp_path / "nets.py").net()
+    file = converted("sklearn", tmp_path, "nets.py:net", "--input-shape", "1,8,8")
+    method = "predict_proba" if hasattr(net, "predict_proba") else "decision_function"
+    expected = getattr(net, method)(digits.reshape(len(digits), -1)).reshape(len(digits), -1)
+    session = onnxruntime.InferenceSession(str(file))
+    (found,) = session.run(None, {"input": digits})
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_labels_alone_are_refused(box):
+    (box / "hard.py").write_text(
+        "from nets import linear\n"
+        "from sklearn.ensemble import VotingClassifier\n"
+        "from sklearn.datasets import load_digits\n"
+        "def net():\n"
+        "    x, y = load_digits(return_X_y=True)\n"
+        "    return VotingClassifier([('a', linear())]).fit(x[:300], y[:300])\n"
+    )
+    assert "labels alone" in refused("sklearn", box, "hard.py:net")

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+import naive
 import numpy as np
 import onnx
 import pytest
@@ -14,6 +15,8 @@ torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytest.importorskip("onnxscript", reason="needs PyTorch's exporters")
 
 NETS = """
+import dataclasses
+
 import torch
 from torch import nn
 
@@ -38,6 +41,59 @@ class Several(Net):
     def forward(self, x):
         maps = self.layer2(self.layer1(x))
         return {"maps": maps, "logits": self.head(maps.mean((2, 3)))}
+
+
+class Clipped(nn.Module):
+    # The noise of the parity check does not reach the clip.
+    def __init__(self):
+        super().__init__()
+        self.layer1, self.layer2 = nn.Conv2d(3, 6, 3, padding=1), nn.Hardtanh(-6, 6)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x):
+        x.sub_(0.5).mul_(2)
+        return self.head(self.layer2(self.layer1(x)).mean((2, 3)))
+
+
+class Called(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.input, self.latent = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3)
+        self.output, self.head = nn.Conv2d(6, 7, 3), nn.Linear(7, 5)
+
+    def forward(self, x):
+        return self.head(self.output(self.latent(self.input(x)).relu()).mean((2, 3)))
+
+
+class Lazy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.maps, self.head = nn.LazyConv2d(6, 3), nn.LazyLinear(5)
+
+    def forward(self, x):
+        return self.head(self.maps(x).mean((2, 3)))
+
+
+class Frozen(Net):
+    def forward(self, x):
+        maps = self.layer2(self.layer1(x))
+        return self.head(maps.mean((2, 3))) + torch.zeros(len(x), 5)
+
+
+@dataclasses.dataclass
+class Outputs:
+    logits: torch.Tensor
+    maps: torch.Tensor
+
+
+class Dataclass(Net):
+    def forward(self, x):
+        maps = self.layer2(self.layer1(x))
+        return Outputs(self.head(maps.mean((2, 3))), maps)
+
+
+def stops():
+    raise SystemExit("usage: train.py")
 """
 
 SHAPE = ("--input-shape", "3,9,9")
@@ -154,7 +210,7 @@ def test_both_batch_axis_and_names_are_free(box):
 
 @pytest.mark.filterwarnings("ignore")
 def test_what_does_not_fit_is_told_and_leaves_no_file(box):
-    assert "it has Net" in refused("torch", box, "nets.py:Nett", *SHAPE)
+    assert "Net" in refused("torch", box, "nets.py:Nett", *SHAPE).partition("it has")[2]
     assert "2, 1, 9, 9" in refused("torch", box, "nets.py:Net", "--input-shape", "1,9,9")
     assert "no.pt" in refused("torch", box, "nets.py:Net", *SHAPE, "--checkpoint", "no.pt")
     seven = ("--kwargs", json.dumps({"classes": 7}))
@@ -164,3 +220,61 @@ def test_what_does_not_fit_is_told_and_leaves_no_file(box):
     told = refused("torch", box, "nets.py:Net", *SHAPE, "--checkpoint", "wrong.pt")
     assert "stem.weight" in told
     assert "svd" in refused("torch", box, "nets.py:Singular", *SHAPE)
+
+
+def test_a_clip_that_noise_does_not_reach_is_told_from_what_it_reads(box, images):
+    torch.manual_seed(0)
+    net = imported(box / "nets.py").Clipped().eval()
+    torch.save(net.state_dict(), box / "c.pt")
+    file = converted("torch", box, "nets.py:Clipped", "--checkpoint", "c.pt", *SHAPE)
+    seen = hooks(net)
+
+    def run(x):
+        return {**seen(x.copy()), "latent": None}
+
+    modules = json.loads(list_layers(file)["metadata"]["onnx_geed.modules"])
+    assert modules["layer1"] != modules["layer2"]
+    loud = 40 * images
+    found = run(loud)
+    assert not np.allclose(found["layer1"], found["layer2"])
+    from onnx_geed import measure
+
+    for name in ("layer1", "layer2"):
+        made = measure(file, loud, "C4", measures=[f"channel-cos@{name}"])
+        orbits = naive.orbit("C4", loud[made["data"]["indices"]].astype(float))
+        maps = run(orbits.reshape(-1, 3, 9, 9).astype(np.float32))[name].reshape(6, 4, 6, 9, 9)
+        expected = naive.channel_cos(maps, "C4").mean()
+        assert made["measurements"][0]["value"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_modules_called_as_the_files_own_tensors_keep_their_names(box):
+    file = converted("torch", box, "nets.py:Called", *SHAPE, "--output-kind", "logits")
+    listed = list_layers(file)
+    modules = json.loads(listed["metadata"]["onnx_geed.modules"])
+    assert {name: modules[name] for name in ("input", "latent", "output")} == {
+        name: name for name in ("input", "latent", "output")
+    }
+    shapes = {t["name"]: t["shape"] for t in listed["tensors"]}
+    assert shapes["latent"][1] == 6
+    assert shapes["output"][1] == 7
+    assert listed["output"]["name"] == "the_output"
+    assert shapes["the_latent"][1:] == [7]
+
+
+def test_lazy_layers_are_filled_and_dataclasses_taken_apart(box):
+    converted("torch", box, "nets.py:Lazy", *SHAPE)
+    converted("torch", box, "nets.py:Dataclass", *SHAPE, "--take", "logits")
+    assert "--input-shape" in refused("torch", box, "nets.py:Lazy")
+    assert "logits" in refused("torch", box, "nets.py:Dataclass", *SHAPE, "--take", "scores")
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch: quantised tensors will go
+def test_what_stops_or_freezes_is_one_line(box, net):
+    assert "usage: train.py" in refused("torch", box, "nets.py:stops", *SHAPE)
+    assert "len(x)" in refused(
+        *("torch", box, "nets.py:Frozen", *SHAPE, "--exporter", "torchscript")
+    )
+    quantised = torch.quantize_per_tensor(net.head.weight, 0.1, 0, torch.qint8)
+    torch.save(net.state_dict() | {"head.weight": quantised}, box / "q.pt")
+    assert "quantised" in refused("torch", box, "nets.py:Net", "--checkpoint", "q.pt", *SHAPE)
+    assert "--output-kind" in refused("torch", box, "nets.py:Net", "--output-kind", "scores")
