@@ -26,8 +26,8 @@ else:
     from _options import Problem, missing, note, read_classes, read_preprocess, said
     from _samples import random_batches, real_batches
 
-# A clip that noise does not reach leaves what it reads as it is; so much louder noise tells the two
-# tensors apart.
+# A clip that noise does not reach leaves what it reads as it is, and a ReLU behind positive values
+# too; so much louder noise of both signs tells the tensors apart.
 _LOUD = 30
 # Protobuf's limit is 2 GiB; beyond it weights lie beside the file.
 _LARGEST = 1_900_000_000
@@ -91,7 +91,7 @@ def finish(source: Source, given: Any) -> None:
         raise Problem(
             f"--classes: {len(classes)} names, the output is {expected[0].shape[1:]} a sample"
         )
-    seen_on = np.concatenate([batches[0], _LOUD * batches[0]])
+    seen_on = np.concatenate([batches[0], _LOUD * batches[0], -_LOUD * batches[0]])
     prints = _watched(source, seen_on)
     if any(not p.finite for p in prints.values()):
         seen_on = batches[0]

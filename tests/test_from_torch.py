@@ -48,11 +48,12 @@ class Clipped(nn.Module):
     def __init__(self):
         super().__init__()
         self.layer1, self.layer2 = nn.Conv2d(3, 6, 3, padding=1), nn.Hardtanh(-6, 6)
+        self.floor = nn.Hardtanh(-9, 1e6)
         self.head = nn.Linear(6, 5)
 
     def forward(self, x):
         x.sub_(0.5).mul_(2)
-        return self.head(self.layer2(self.layer1(x)).mean((2, 3)))
+        return self.head(self.layer2(self.layer1(self.floor(x))).mean((2, 3)))
 
 
 class Called(nn.Module):
@@ -234,6 +235,7 @@ def test_a_clip_that_noise_does_not_reach_is_told_from_what_it_reads(box, images
 
     modules = json.loads(list_layers(file)["metadata"]["onnx_geed.modules"])
     assert modules["layer1"] != modules["layer2"]
+    assert modules["floor"] == "floor"
     loud = 40 * images
     found = run(loud)
     assert not np.allclose(found["layer1"], found["layer2"])
