@@ -20,7 +20,7 @@ _SPATIAL = ops(
 )
 _SAME_AXES = ops(
     "Concat Pad Slice Split Where LayerNormalization GroupNormalization RMSNormalization Sum Mean "
-    "Resize Upsample Softmax LogSoftmax Expand CumSum QLinearAdd QLinearMul QLinearConcat"
+    "Resize Upsample Softmax LogSoftmax Expand CumSum ScatterND QLinearAdd QLinearMul QLinearConcat"
 )
 _DENSE = ops("MatMul MatMulInteger QLinearMatMul")
 _REDUCE = ops("ReduceMean ReduceMax ReduceSum")
@@ -71,15 +71,16 @@ def find_layouts(
     while len(known) > before:
         before = len(known)
         for node in graph.node:
-            found = _layout_after(node, known, types)
+            found = _layout_after(node, known, types, integers)
             for name in node.output:
-                if found and name in flow.tainted and _rank(name, types) in (4, None):
+                if found and name in flow.tainted and _rank(name, types) in (4, 5, None):
                     known.setdefault(name, found)
         for node in reversed(flow.nodes):
             for name, text in _layouts_read(node, known, types, integers):
-                if name in flow.tainted and _rank(name, types) in (4, None):
+                if name in flow.tainted and _rank(name, types) in (4, 5, None):
                     known.setdefault(name, text)
-    result = dict(known)
+    # Channels that are split in two, as by field and orientation, were only passed through.
+    result = {name: text for name, text in known.items() if _rank(name, types) != 5}
     for name in flow.tainted - set(known):
         rank = _rank(name, types)
         if rank in (2, 3):
@@ -92,8 +93,13 @@ def _rank(name: str, types: Types) -> int | None:
     return None if shape is None else len(shape)
 
 
-def _layout_after(node: onnx.NodeProto, known: Mapping[str, str], types: Types) -> str | None:
-    if node.op_type in _SPATIAL:
+def _layout_after(
+    node: onnx.NodeProto,
+    known: Mapping[str, str],
+    types: Types,
+    integers: Mapping[str, list[int]],
+) -> str | None:
+    if node.op_type in _SPATIAL and _rank(node.output[0], types) != 5:
         return "NCHW"
     data = [known[name] for name in data_reads(node) if name in known]
     if not data:
@@ -103,11 +109,24 @@ def _layout_after(node: onnx.NodeProto, known: Mapping[str, str], types: Types) 
         return data[0] if perm == (0, 1, 2, 3) else _MOVES.get((data[0], perm))
     if node.op_type in POINTWISE | ARITHMETIC | _SAME_AXES:
         return data[0] if len(set(data)) == 1 else None
+    if node.op_type == "Reshape":
+        return "NCHW" if data[0] == "NCHW" and _keeps_grid(node, types) else None
     if node.op_type in _REDUCE and _rank(node.output[0], types) == 4:
+        if _rank(node.input[0], types) == 5:
+            over = [axis % 5 for axis in stated_axes(node, integers) or ()]
+            return data[0] if over and max(over) < 3 else None
         return data[0]
     if node.op_type in _DENSE and data[0] == "NHWC" and _rank(node.input[1], types) == 2:
         return "NHWC"  # a dense layer over channels
     return None
+
+
+def _keeps_grid(node: onnx.NodeProto, types: Types) -> bool:
+    """Whether a Reshape leaves the last two axes as they are."""
+    before, after = (types.get(n, ("?", None))[1] for n in (node.input[0], node.output[0]))
+    if before is None or after is None or min(len(before), len(after)) < 4:
+        return False
+    return None not in before[-2:] and before[-2:] == after[-2:]
 
 
 def _layouts_read(
@@ -120,7 +139,7 @@ def _layouts_read(
     if not node.input:
         return []
     if node.op_type in _SPATIAL or node.op_type in ("Resize", "Upsample"):
-        return [(node.input[0], "NCHW")]
+        return [(node.input[0], "NCHW")] if _rank(node.input[0], types) != 5 else []
     if node.op_type in _REDUCE and _rank(node.input[0], types) == 4:
         axes = sorted(axis % 4 for axis in stated_axes(node, integers) or ())
         over = _MAP_AXES.get(tuple(axes))
@@ -133,9 +152,11 @@ def _layouts_read(
         return [
             (node.input[0], was) for (was, move), to in _MOVES.items() if (move, to) == (perm, made)
         ]
+    if node.op_type == "Reshape":
+        return [(node.input[0], made)] if made == "NCHW" and _keeps_grid(node, types) else []
     if node.op_type in POINTWISE | ARITHMETIC | _SAME_AXES:
         # A tensor of another rank, a bias say, is broadcast and has no layout of its own.
-        return [(name, made) for name in data_reads(node) if _rank(name, types) == 4]
+        return [(name, made) for name in data_reads(node) if _rank(name, types) in (4, 5)]
     if node.op_type in _DENSE and made == "NHWC" and _rank(node.input[1], types) == 2:
         return [(node.input[0], made)]
     return []

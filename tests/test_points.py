@@ -557,6 +557,31 @@ def test_a_layout_is_followed_back_from_what_reads_the_map(listed):
     assert set(with_role(found, "channel")) >= {"folded", "shifted"}
 
 
+def test_channels_that_are_split_by_orientation_stay_maps(listed):
+    # As escnn writes the batch norm and the pooling of regular fields.
+    nodes = [
+        node("Conv", "x k", "pre"),
+        node("Reshape", "pre split", "fields"),
+        node("Mul", "fields scale", "scaled"),
+        node("Reshape", "scaled joined", "joint"),
+        node("Relu", "joint", "act"),
+        node("Reshape", "act split", "apart"),
+        node("ReduceMax", "apart", "pooled", axes=[2], keepdims=0),
+        node("ReduceMean", "pooled", "y", axes=[2, 3], keepdims=0),
+    ]
+    constants = [
+        weights("k", np.ones((8, 3, 1, 1))),
+        weights("scale", np.ones((1, 2, 1, 1, 1))),
+        integers("split", [0, 2, 4, 8, 8]),
+        integers("joined", [0, 8, 8, 8]),
+    ]
+    found = listed(model_of(nodes, constants))
+    layouts = {t.name: t.layout for t in found}
+    assert {layouts[name] for name in ("pre", "joint", "act", "pooled")} == {"NCHW"}
+    assert layouts["fields"] == layouts["apart"] == "?"
+    assert set(with_role(found, "channel")) >= {"act", "pooled"}
+
+
 @pytest.mark.parametrize(
     ("axes", "wanted"), [([1, 2], "NHWC"), ([2, 3], "NCHW"), ([-1, -2], "NCHW")]
 )
