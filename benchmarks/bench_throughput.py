@@ -43,7 +43,9 @@ LATENTS = ("latent-l2", "latent-cos", "softmax-kl")
 BARE = ("bare, one run on all cores", "bare, one run a core")
 
 
-def ours(net: Network, data: F32, measures: Sequence[str]) -> Callable[[int], dict[str, float]]:
+def ours(
+    net: Network, data: F32, measures: Sequence[str], **options: Any
+) -> Callable[[int], dict[str, float]]:
     def run(count: int) -> dict[str, float]:
         made = measure(
             net.onnx,
@@ -52,7 +54,7 @@ def ours(net: Network, data: F32, measures: Sequence[str]) -> Callable[[int], di
             measures=measures,
             samples=count,
             norm_samples=count,
-            provider="cpu",
+            **({"provider": "cpu"} | options),
         )
         values, channel = {}, 0
         for record in made["measurements"]:
@@ -76,6 +78,7 @@ def eager(
     *,
     together: int = 1,
     channels_last: bool = False,
+    device: str = "cpu",
 ) -> Callable[[int], dict[str, float]]:
     def make() -> Watched:
         module = net.module()
@@ -85,7 +88,12 @@ def eager(
 
     samples = torch.from_numpy(data)
     return lambda count: geed(
-        make, samples[:count], order=ORDER, together=together, channels_last=channels_last
+        make,
+        samples[:count],
+        order=ORDER,
+        together=together,
+        channels_last=channels_last,
+        device=device,
     )
 
 

@@ -18,8 +18,8 @@ from torch.nn import functional
 class Rotations:
     """Grids for ``grid_sample``: rotations by 360°k/n about the centre, one set a map size."""
 
-    def __init__(self, order: int) -> None:
-        self.order = order
+    def __init__(self, order: int, device: str = "cpu") -> None:
+        self.order, self.device = order, device
         self.grids: dict[tuple[int, int], Tensor] = {}
 
     def grid(self, height: int, width: int) -> Tensor:
@@ -28,9 +28,8 @@ class Rotations:
             c, s, o = angle.cos(), angle.sin(), torch.zeros(self.order, dtype=torch.float64)
             theta = torch.stack([torch.stack([c, -s, o], 1), torch.stack([s, c, o], 1)], 1)
             size = [self.order, 1, height, width]
-            self.grids[height, width] = functional.affine_grid(
-                theta, size, align_corners=True
-            ).float()
+            self.grids[height, width] = functional.affine_grid(theta, size, align_corners=True)
+            self.grids[height, width] = self.grids[height, width].float().to(self.device)
         return self.grids[height, width]
 
     def turn(self, maps: Tensor) -> Tensor:
@@ -82,14 +81,16 @@ def geed(
     order: int,
     together: int,
     channels_last: bool = False,
+    device: str = "cpu",
 ) -> dict[str, float]:
     """All measures over samples (N, C, H, W), ``together`` orbits a batch."""
-    watched, rotations = make(), Rotations(order)
+    watched, rotations = make(), Rotations(order, device)
+    watched.net.to(device)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     channel: list[list[Tensor]] = []
     l2, cosine, kl, points = [], [], [], []
     for some in samples.split(together):
-        rows = rotations.turn(some)
+        rows = rotations.turn(some.to(device))
         maps, z, logits = watched(rows.flatten(0, 1).contiguous(memory_format=layout))
         shape = rows.shape[:2]
         orbits = [y.contiguous().view(*shape, *y.shape[1:]) for y in maps]

@@ -1,0 +1,107 @@
+"""All 49 ReLUs of ResNet-50 on a GPU: inside the graph, against bare inference and PyTorch.
+
+    python benchmarks/bench_throughput.py --work /tmp/bench --quick --only resnet50   # the model
+    python benchmarks/bench_gpu.py --work /tmp/bench [--quick] [--provider cpu]
+
+Values of CPU and GPU are compared first. Inputs and logits of bare inference lie on the device
+throughout. ``--provider cpu`` runs the same script without a GPU: a test of the script, no result.
+Writes gpu.json in the work folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from bench_throughput import GROUP, LATENTS, ORDER, eager, ours
+from clock import Claim, Contender, agree, race
+from networks import F32, Network, network, photos
+from tables import as_markdown, machine
+
+import onnx_geed
+
+
+def bare(net: Network, data: F32, provider: str) -> Callable[[int], None]:
+    """Orbits and logits lie on the device; nothing is copied."""
+    action = onnx_geed.grid_action(onnx_geed.parse_group(GROUP), *data.shape[-2:])
+    names = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+    batches = [
+        ort.OrtValue.ortvalue_from_numpy(onnx_geed.orbit(action, x), provider, 0) for x in data
+    ]
+
+    def run(count: int) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        session = ort.InferenceSession(net.onnx, options, providers=[names[provider]])
+        if session.get_providers()[0] != names[provider]:
+            raise SystemExit(f"ONNX Runtime does not run on {provider} here: nothing was timed")
+        binding = session.io_binding()
+        logits = session.get_outputs()[0].name
+        for batch in batches[:count]:
+            binding.bind_ortvalue_input(session.get_inputs()[0].name, batch)
+            binding.bind_output(logits, provider)
+            session.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="folder for models and results")
+    parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="small counts, one round: a try-out")
+    given = parser.parse_args()
+    if given.provider == "cuda" and not torch.cuda.is_available():
+        raise SystemExit("no CUDA device is to be had here; --provider cpu tries the script out")
+    net, some = network("resnet50", given.work), photos(given.work)
+    data = np.tile(some, (2, 1, 1, 1))[:40]
+    relus = [n.output[0] for n in onnx.load(net.onnx).graph.node if n.op_type == "Relu"]
+    measures = [*(f"channel-cos@{name}" for name in relus), *LATENTS]
+
+    def every_relu(module: torch.nn.Module) -> list[torch.nn.Module]:
+        return [m for m in module.modules() if isinstance(m, torch.nn.ReLU)]
+
+    mine = Contender(
+        "onnx-geed, inside the graph",
+        ours(net, data, measures, provider=given.provider, engine="graph"),
+    )
+    outside = Contender(
+        "onnx-geed, kernels on the processor",
+        ours(net, data, measures, provider=given.provider, engine="kernels"),
+    )
+    theirs = Contender(
+        "PyTorch, eager with hooks", eager(net, data, every_relu, device=given.provider)
+    )
+    limit = Contender("bare, inputs and logits bound", bare(net, data, given.provider))
+    reference = Contender("onnx-geed on the processor", ours(net, data, measures, engine="kernels"))
+    notes = [
+        agree(f"{c.name} and {reference.name}", {x.name: x.run(3) for x in (c, reference)})
+        for c in (mine, outside, theirs)
+    ]
+    claims = [
+        Claim("onnx-geed / bare", mine.name, (limit.name,), 1.3),
+        Claim("PyTorch / onnx-geed", theirs.name, (mine.name,), 5.0, at_most=False),
+    ]
+    counts, rounds = ((2, 4), 1) if given.quick else ((8, 40), 5)
+    made = race(
+        f"ResNet-50 (random weights), {GROUP}, all {len(relus)} ReLUs, {given.provider}",
+        [limit, mine, outside, theirs],
+        counts,
+        rounds,
+        claims,
+        [*notes, f"batches of one orbit ({ORDER} images at 224²)"],
+    )
+    about = machine(given.quick)
+    (given.work / "gpu.json").write_text(json.dumps({"about": about, "race": made.as_json()}))
+    print(as_markdown(about, [made], []))
+
+
+if __name__ == "__main__":
+    main()
