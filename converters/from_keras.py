@@ -167,9 +167,30 @@ def built(given: argparse.Namespace) -> Any:
                 f"--weights {given.weights}: do not fit the model ({said(error)}); "
                 "is it another model's?"
             ) from None
+        if (more := stored(given.weights) - len(made.weights)) > 0:
+            raise Problem(
+                f"--weights {given.weights}: holds {more} arrays more than the model has; is it "
+                "another model's, or does it need --kwargs?"
+            )
     else:
         note("no --weights: the weights are what the callable makes, random ones as a rule")
     return made
+
+
+def stored(path: str) -> int:
+    """Count the arrays of layers in a .weights.h5 file; Keras passes over those it has no use for."""
+    import h5py
+
+    found: list[str] = []
+
+    def visit(name: str, item: Any) -> None:
+        parts = name.split("/")
+        if isinstance(item, h5py.Dataset) and "vars" in parts:
+            found.extend([name] if not {"optimizer", "seed_generator"} & set(parts) else [])
+
+    with h5py.File(path) as file:
+        file.visititems(visit)
+    return len(found)
 
 
 def pair(text: str) -> Any:

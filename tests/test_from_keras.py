@@ -79,6 +79,14 @@ def test_weights_alone_need_the_callable_that_makes_the_model(box, net):
     assert_equal_to_hooks(
         *(file, "C4", data, hooks(net, (), "features")), layout="NHWC", kind="probabilities"
     )
+    (box / "nets.py").write_text(
+        "import keras\n\n\ndef make():\n    net = keras.models.load_model('net.keras')\n"
+        "    return keras.Sequential(net.layers[:-1])\n"
+    )
+    told = refused(
+        "keras", box, "nets.py:make", "--weights", "net.weights.h5", "--input-shape", "10,10,3"
+    )
+    assert "2 arrays more" in told
 
 
 def test_the_same_model_gives_the_same_file(box):
