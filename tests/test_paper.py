@@ -170,6 +170,126 @@ def test_committed_pictures_are_those_of_the_committed_results(path, tmp_path):
     assert drawn == {p.name for p in committed.iterdir()}
 
 
+def row(model, values, *, step=None, measure="latent-l2", layer="latent", half=0.1, **other):
+    mean = sum(values) / len(values)
+    ends = [mean - half, mean + half] if len(values) > 1 else None
+    return {
+        **{"model": model, "step": step, "data": "digits", "group": "C8", "measure": measure},
+        **{"layer": layer, "seeds": list(range(len(values))), "values": values, "mean": mean},
+        **{"ci95_over_models": ends, "ci95_over_samples": None},
+        **other,
+    }
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        ([0.1, 0.3], [0.5, 0.7], "reproduced"),
+        ([0.5, 0.7], [0.1, 0.3], "reversed"),
+        ([0.3, 0.5], [0.4, 0.6], "not separated"),
+    ],
+)
+def test_intervals_decide_who_lies_below(low, high, verdict):
+    import findings
+
+    r = findings.Results([row("a", low, step=200), row("b", high, step=200)])
+    text, found = findings.final("latent-l2", "a", "b")(r)
+    assert found == [verdict]
+    assert text == f"a {sum(low) / 2:.3g} ± 0.1, b {sum(high) / 2:.3g} ± 0.1"
+
+
+def test_what_was_not_measured_is_not_run():
+    import findings
+
+    r = findings.Results([row("a", [0.1, 0.2], step=200)])
+    assert findings.final("latent-l2", "a", "b")(r)[1] == ["not run"]
+    # One seed and no interval of samples: nothing separates it.
+    single = findings.Results([row("a", [0.1], step=200), row("b", [9.0], step=200)])
+    assert findings.final("latent-l2", "a", "b")(single)[1] == ["not separated"]
+    assert "not run" in findings.table(Path("nowhere"), "figures")
+
+
+@pytest.mark.parametrize(
+    ("last", "verdict"),
+    [
+        ([0.1, 0.4], "reproduced"),
+        ([0.3, 0.6], "reversed"),
+        ([0.1, 0.6], "not separated"),
+        # A seed that has not come so far yet is left out; one alone decides nothing.
+        ([0.1], "not separated"),
+    ],
+)
+def test_change_over_training_is_each_seeds_own(last, verdict):
+    import findings
+
+    rows = [row("a", [0.2, 0.5], step=200), row("a", [9, 9], step=0), row("a", last, step=400)]
+    _, found = findings.falls("latent-l2", ("a",))(findings.Results(rows))
+    assert found == [verdict]
+
+
+def test_a_block_that_becomes_more_equivariant_is_told():
+    import findings
+
+    def block(model, step, *values):
+        return row(model, list(values), step=step, measure="channel-cos", layer="block1")
+
+    rows = [
+        *(block("conventional", 0, -0.1, -0.1), block("conventional", 200, -0.5, -0.6)),
+        *(block("conventional", 400, -0.505, -0.62), block("steerable", 200, -0.9, -0.9)),
+        *(block("steerable", 0, -0.9, -0.9), block("steerable", 400, -0.95, -0.92)),
+    ]
+    text, found = findings.flat(findings.Results(rows))
+    assert found == ["reproduced", "reversed"]
+    assert "-0.035 (steerable block1)" in text
+
+
+def test_differences_are_compared_seed_by_seed():
+    import findings
+
+    def cells(*untrained):
+        return findings.Results(
+            [
+                row("steerable", [0.1, 0.2]),
+                row("conventional", [0.2, 0.4]),
+                row("untrained", list(untrained)),
+            ]
+        )
+
+    assert findings.smaller_gap(cells(0.8, 0.9))[1] == ["reproduced"]
+    assert findings.smaller_gap(cells(0.25, 0.5))[1] == ["reversed"]
+    assert findings.smaller_gap(cells(0.8, 0.5))[1] == ["not separated"]
+
+
+def test_accuracies_are_read_from_the_logs(tmp_path):
+    import findings
+    import run
+
+    for name, last in {"lite0/scratch/run0": 0.5, "lite0/pretrained/run0": 0.8125}.items():
+        path = tmp_path / "4.3" / name / "log.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"200": {"accuracy": last}, "90": {"accuracy": 0.99}}))
+    made = run.training(tmp_path, "4.3")
+    assert made["lite0/scratch/run0"] == {"step": 200, "accuracy": 0.5}
+    text, found = findings.more_accurate(findings.Results([], made))
+    # One seed decides nothing.
+    assert found == ["not separated"]
+    assert "50.00% to 50.00% / 81.25% to 81.25%" in text
+    again = {k.replace("run0", "run1"): v for k, v in made.items()}
+    assert findings.more_accurate(findings.Results([], made | again))[1] == ["reproduced"]
+    assert findings.accurate(0.6)(findings.Results([], made))[1] == ["reproduced", "reversed"]
+
+
+@pytest.mark.parametrize("scale", [p.name for p in sorted(PAPER.glob("results/*"))])
+def test_the_readme_tells_the_committed_results(scale):
+    import findings
+
+    text = (PAPER / "README.md").read_text(encoding="utf-8")
+    told = text.split(f"<!-- findings {scale} -->\n")[1].split(f"\n<!-- end {scale} -->")[0]
+    assert told == findings.table(PAPER / "results" / scale, f"figures/{scale}")
+    for link in re.findall(r"\]\((figures/[^)]+)\)", text):
+        assert (PAPER / link).is_file(), link
+
+
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
     torch = pytest.importorskip("torch")
     from checkpoints import train
@@ -209,6 +329,16 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):
         )
         assert a.keys() == b.keys()
         assert all(np.array_equal(a[k], b[k]) for k in a)
+    # Killed between a checkpoint and its state: both are written anew, to the same weights.
+    last = tmp_path / "whole" / "step4.onnx"
+    before = last.read_bytes()
+    log = json.loads((tmp_path / "whole" / "log.json").read_text())
+    with pytest.raises(KeyboardInterrupt):
+        run("between", stop=3)
+    (tmp_path / "between" / "log.json").write_text(json.dumps({k: log[k] for k in ("0", "2", "4")}))
+    assert run("between") == [2, 3, 4, 5]
+    assert (tmp_path / "between" / "step4.onnx").read_bytes() == before
+    assert json.loads((tmp_path / "between" / "log.json").read_text()) == log
     first, last = (
         onnx.load(tmp_path / "whole" / n).graph.initializer[0].SerializeToString()
         for n in ("step0.onnx", "step6.onnx")

@@ -61,11 +61,21 @@ def export(net: nn.Module, out: Path, shape: tuple[int, ...], *options: str) -> 
         *(() if steerable else ("--exporter", "torchscript")),
         *options,
     ]
-    said = io.StringIO()
+    said, notes = io.StringIO(), io.StringIO()
     mode = net.training
-    with warnings.catch_warnings(), contextlib.redirect_stdout(said):
+    # A converter seeds torch's generator, of which a training's dropout must not know.
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(said),
+        contextlib.redirect_stderr(notes),
+        torch.random.fork_rng(devices=()),
+    ):
         warnings.simplefilter("ignore")
         made.convert(made.arguments().parse_args(arguments))
+    # That no checkpoint was given is so by intention: the network is trained already.
+    told = [n for n in notes.getvalue().splitlines() if not n.startswith("note: no --checkpoint")]
+    if told:
+        print(*told, sep="\n", file=sys.stderr)
     net.train(mode)
 
 
@@ -106,11 +116,12 @@ def train(
     state, log = place / "state.pt", place / "log.json"
     kept = json.loads(log.read_text()) if log.is_file() else {}
     if str(iterations) in kept and (place / f"step{iterations}.onnx").is_file():
+        state.unlink(missing_ok=True)
         return
     optimiser = torch.optim.Adam(net.parameters(), lr=rate, weight_decay=decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, iterations)
     generator = torch.Generator().manual_seed(seed)
-    first = 0
+    first, resumed = 0, None
     if state.is_file():
         saved = torch.load(state, weights_only=True)
         net.load_state_dict(saved["net"])
@@ -118,13 +129,14 @@ def train(
         schedule.load_state_dict(saved["schedule"])
         generator.set_state(saved["generator"])
         torch.set_rng_state(saved["global"])
-        first = saved["step"]
+        first = resumed = saved["step"]
         print(f"{place}: goes on at {first}", flush=True)
     start = time.perf_counter()
     total, seen = 0.0, 0
     for i in range(first, iterations + 1):
-        if i % every == 0 and str(i) not in kept:
-            # Written before the state, so that a state always has its checkpoint.
+        # Written anew too where a run was killed between its checkpoint and its state: what counts
+        # is the state, and a state always has its checkpoint.
+        if i % every == 0 and i != resumed:
             export(exported or net, made(place / f"step{i}.onnx"), shape, *options)
             kept[str(i)] = {
                 "loss": total / seen if seen else None,

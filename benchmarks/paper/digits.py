@@ -37,6 +37,8 @@ def mnist(where: str | None) -> tuple[Split, Split]:
             for part in ("train", "t10k")
         )
         return train, test
+    if where is not None and not Path(where).is_file():
+        raise SystemExit(f"--mnist {where}: there is no such file or folder")
     return read_mnist(Path(where) if where else find_mnist())
 
 

@@ -32,6 +32,8 @@ SUITES = {
     "4.4-fashion": ("4.4-fashion",),
     "points": ("points",),
 }
+#: Suites of networks that are trained here, and the folder of their logs.
+TRAINED = {"4.1": "4.1", "4.3": "4.3", "4.4-fashion": "4.4"}
 #: What of a row the figures need; the whole summary stays in the work folder.
 KEPT = (
     *("model", "step", "data", "group", "measure", "layer", "samples", "seeds", "values", "mean"),
@@ -86,7 +88,9 @@ def prepare(given: argparse.Namespace, work: Path) -> None:
 
         section41.data(work, given.mnist)
         if training:
-            section41.run(work, scale, given.mnist, seeds=given.seeds)
+            # How many points are enough is asked of one network of each kind.
+            seeds = [0] if name == "points" and given.seeds is None else given.seeds
+            section41.run(work, scale, given.mnist, seeds=seeds)
     if name == "4.2":
         import section42
 
@@ -98,6 +102,11 @@ def prepare(given: argparse.Namespace, work: Path) -> None:
         found = section43.data(work, scale, given.trees, given.xview)
         if training:
             networks = tuple(n for n in section43.NETWORKS if (n == "lite0") == (scale == "small"))
+            if others := [n for n in weights if n not in networks]:
+                raise SystemExit(
+                    f"4.3: --weights {others[0]}=...: at --scale {scale} there are "
+                    f"{', '.join(networks)}"
+                )
             section43.run(work, scale, found, weights, networks, seeds=given.seeds)
     if name == "4.4":
         import section44
@@ -106,7 +115,7 @@ def prepare(given: argparse.Namespace, work: Path) -> None:
     if name == "4.4-fashion":
         import fashion
 
-        if given.fashion is None:
+        if training and given.fashion is None:
             raise SystemExit("4.4-fashion: give --fashion FOLDER, with its four official files")
         if training:
             fashion.run(work, scale, given.fashion, seeds=given.seeds)
@@ -126,15 +135,28 @@ def measure(work: Path, suite: str, scale: str) -> None:
         shutil.copyfile(HERE / "suites" / f"{suite}.toml", source)
     out = work / "results" / suite
     command = [sys.executable, "-m", "onnx_geed", "benchmark", str(source), "-o", str(out)]
-    subprocess.run(command, check=True)
+    if code := subprocess.run(command, check=False).returncode:
+        # It has said why; the results here stay as they are.
+        raise SystemExit(code)
     made = json.loads((out / "summary.json").read_text())
     made["rows"] = [{key: rounded(row[key]) for key in KEPT} for row in made["rows"]]
+    made["training"] = training(work, TRAINED[suite]) if suite in TRAINED else {}
     target = HERE / "results" / scale
     target.mkdir(parents=True, exist_ok=True)
     lines = ",\n".join(json.dumps(row) for row in made.pop("rows"))
     text = json.dumps({**made, "scale": scale})[:-1] + f',\n"rows": [\n{lines}\n]}}\n'
     (target / f"{suite}.json").write_text(text, encoding="utf-8")
     draw(target / f"{suite}.json")
+
+
+def training(work: Path, folder: str) -> dict[str, Any]:
+    """Return what each network was seen to do at its end, by its folder."""
+    found = {}
+    for path in sorted((work / folder).glob("**/log.json")):
+        step, seen = max(json.loads(path.read_text()).items(), key=lambda item: int(item[0]))
+        name = path.parent.relative_to(work / folder).as_posix()
+        found[name] = {"step": int(step), **{key: rounded(seen[key]) for key in seen}}
+    return found
 
 
 def rounded(value: Any) -> Any:

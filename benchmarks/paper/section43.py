@@ -69,6 +69,11 @@ def data(
     if not test.is_file():
         parts: dict[bool, list[tuple[Any, int]]] = {True: [], False: []}
         if xview:
+            if not (xview[0].is_file() and xview[1].is_dir()):
+                raise SystemExit(
+                    f"4.3: --xview {xview[0]} {xview[1]}: give xView_train.geojson and the folder "
+                    "of its scenes"
+                )
             found = list(chips.xview(*xview, size))
             held = chips.split(sorted({name for name, _, _ in found}), 0.2)
             for name, chip, kind in found:
@@ -76,7 +81,12 @@ def data(
             classes = [chips.MARITIME[k] for k in sorted(chips.MARITIME)]
         elif trees:
             rng = np.random.default_rng(0)
-            for scene in sorted(trees.glob("*_YELL_*.png")):
+            scenes = sorted(trees.glob("*_YELL_*.png"))
+            if not scenes:
+                raise SystemExit(
+                    f"4.3: --trees {trees}: holds no *_YELL_*.png, as deepforest's does"
+                )
+            for scene in scenes:
                 for place, chip, kind in chips.trees(scene, size, rng):
                     # The right third is for testing; no window reaches across the gap.
                     if abs(place - 2 / 3) > 0.03:

@@ -106,6 +106,9 @@ def copy_photos(photos: Path, folder: Path) -> None:
             with Image.open(path) as image:
                 if image.mode == "RGB" and min(image.size) >= 200:
                     shutil.copyfile(path, unfinished / path.name)
+    if not any(unfinished.iterdir()):
+        unfinished.rmdir()
+        raise SystemExit(f"4.4: --photos {photos}: holds no colour images of 200 pixels or more")
     unfinished.rename(folder)
 
 
