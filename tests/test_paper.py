@@ -243,6 +243,17 @@ def test_a_block_that_becomes_more_equivariant_is_told():
     assert "-0.035 (steerable block1)" in text
 
 
+@pytest.mark.parametrize(("deep", "verdict"), [(-0.9999, "reproduced"), (-0.95, "reversed")])
+def test_decay_is_interpolations_where_quarter_turns_show_none(deep, verdict):
+    import findings
+
+    rows = [
+        row("steerable", [mean, mean], step=9, measure="channel-cos", layer=layer, exact_mean=exact)
+        for layer, mean, exact in (("block1", -0.98, -1.0), ("block6", -0.91, deep))
+    ]
+    assert findings.resampled(findings.Results(rows))[1] == [verdict]
+
+
 def test_differences_are_compared_seed_by_seed():
     import findings
 
@@ -288,6 +299,23 @@ def test_the_readme_tells_the_committed_results(scale):
     assert told == findings.table(PAPER / "results" / scale, f"figures/{scale}")
     for link in re.findall(r"\]\((figures/[^)]+)\)", text):
         assert (PAPER / link).is_file(), link
+
+
+def test_a_checkpoint_leaves_the_training_alone(tmp_path):
+    torch = pytest.importorskip("torch")
+    from checkpoints import export
+
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(9, 2), torch.nn.Dropout())
+    # A mask that is a parameter, as in escnn, must not begin to learn.
+    net[1].bias.requires_grad_(False)
+    net.train()
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    state = torch.get_rng_state()
+    export(net, tmp_path / "net.onnx", (1, 3, 3))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert net.training
+    assert [p.requires_grad for p in net.parameters()] == [True, False]
+    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
 
 
 def test_a_training_that_was_stopped_goes_on_to_the_same_weights(tmp_path):

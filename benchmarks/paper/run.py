@@ -25,7 +25,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SUITES = {
-    "4.1": ("4.1",),
+    "4.1": ("4.1", "4.1-features"),
     "4.2": ("4.2", "4.2-disk"),
     "4.3": ("4.3",),
     "4.4": ("4.4",),
