@@ -369,6 +369,7 @@ def by_tf2onnx(function: Callable[[Any], Any], shape: tuple[int, ...], given: An
 
 def from_saved_model(given: argparse.Namespace) -> Source:
     """Describe a SavedModel: its serving signature, which only TensorFlow runs."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with missing(
         "tensorflow", "a SavedModel needs pip install tensorflow tf2onnx (or save it as .keras)"
     ):
@@ -390,7 +391,8 @@ def from_saved_model(given: argparse.Namespace) -> Source:
         raise Problem("--input-shape is needed: that of one sample, such as 224,224,3")
 
     def function(x: Any) -> Any:
-        return signature(**{name: x})[take]
+        # Through the model, which takes its variables with it when nothing holds it any more.
+        return loaded.signatures["serving_default"](**{name: x})[take]
 
     return Source(
         forward=lambda x: function(tf.constant(x)).numpy(),

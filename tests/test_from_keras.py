@@ -1,9 +1,12 @@
 """A Keras file becomes an ONNX file whose measures are those of hooks inside Keras."""
 
 import os
+import subprocess
+import sys
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from converting import assert_equal_to_hooks, converted, refused
 
@@ -121,6 +124,28 @@ def test_the_layout_of_the_input_is_its_own_not_that_of_a_layer_behind_a_permuta
     images = np.random.default_rng(0).random((4, 10, 10, 3)).astype(np.float32)
     seen = hooks(made, (), "latent")
     assert_equal_to_hooks(file, "C4", images, seen, layout="NHWC")
+
+
+def test_a_saved_model_is_what_tensorflow_serves(tmp_path):
+    pytest.importorskip("tensorflow", reason="needs TensorFlow")
+    pytest.importorskip("tf2onnx", reason="needs tf2onnx")
+    code = (
+        "import keras, numpy as np\n"
+        "layers = [keras.Input((10, 10, 3)), keras.layers.Conv2D(6, 3, activation='relu'),\n"
+        "    keras.layers.BatchNormalization(), keras.layers.GlobalAveragePooling2D(),\n"
+        "    keras.layers.Dense(4)]\n"
+        "net = keras.Sequential(layers)\n"
+        "net.export('saved')\n"
+        "x = np.random.default_rng(0).random((4, 10, 10, 3)).astype('f4')\n"
+        "np.savez('seen.npz', x=x, y=net(x).numpy())\n"
+    )
+    env = os.environ | {"KERAS_BACKEND": "tensorflow"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, check=True)
+    file = converted("keras", tmp_path, "saved", "--output-kind", "logits")
+    assert metadata_of(file)["onnx_geed.input_layout"] == "NHWC"
+    seen = np.load(tmp_path / "seen.npz")
+    (found,) = onnxruntime.InferenceSession(str(file)).run(None, {"input": seen["x"]})
+    np.testing.assert_allclose(found, seen["y"], rtol=1e-4, atol=1e-6)
 
 
 def metadata_of(file):
