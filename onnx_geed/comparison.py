@@ -13,21 +13,33 @@ from onnx_geed.comparable import differences, name_of, records_of, same_samples
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.intervals import mean_interval, standard_error
 from onnx_geed.paired import paired
+from onnx_geed.reading import read_record
 from onnx_geed.results import ranking_value
 from onnx_geed.table import columns, interval, number, shorten, wrapped
 
 __all__ = [
+    "LATENT_COS",
+    "WHAT_IS_RELATIVE",
     "aggregate",
     "aggregate_table",
     "check_limits",
     "compare",
     "compare_table",
+    "compared",
     "limited",
     "over_limits",
 ]
 
 AGGREGATE_SCHEMA = "onnx-geed/aggregate/1"
 COMPARE_SCHEMA = "onnx-geed/compare/1"
+
+#: What stands in tables and pages where relative values do.
+WHAT_IS_RELATIVE = "0 is perfect, 1 no closer than different samples are"
+#: What stands under tables that show the normalised value of latent-cos for several models.
+LATENT_COS = (
+    "latent-cos: its mean is perfect at -1/M, another number for each model; judge models by relative "
+    "or unnormalised values"
+)
 
 Key = tuple[str, str]
 Record = Mapping[str, Any]
@@ -50,7 +62,9 @@ def aggregate(results: Sequence[Record]) -> dict[str, Any]:
         ``output_action``, ``samples``, ``models`` (how many have a value), ``values`` (one a
         model, or null), ``mean``, ``ci95_over_models`` (Student t over the models' values; null
         for one model), ``stderr_over_models``; the same of the unnormalised values,
-        ``unnormalised``, ``unnormalised_mean``, ``unnormalised_ci95_over_models``; ``warnings``.
+        ``unnormalised``, ``unnormalised_mean``, ``unnormalised_ci95_over_models``; and of the values
+        relative to different samples, ``relative``, ``relative_mean``,
+        ``relative_ci95_over_models``, by which ``latent-cos`` is to be judged; ``warnings``.
 
     Raises
     ------
@@ -107,7 +121,9 @@ def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> d
             f"M is negative, so that the order is reversed: {', '.join(reversed_)}; read "
             "unnormalised_mean"
         )
-    ends, plain_ends = mean_interval(values), mean_interval(plain)
+    relative = [read_record(r).relative for r in records]
+    related = [value for value in relative if value is not None]
+    ends, plain_ends, related_ends = map(mean_interval, (values, plain, related))
     return {
         "measure": key[0],
         "layer": key[1],
@@ -121,6 +137,9 @@ def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> d
         "unnormalised": [r["unnormalised"] for r in records],
         "unnormalised_mean": float(np.mean(plain)) if plain else None,
         "unnormalised_ci95_over_models": list(plain_ends) if plain_ends else None,
+        "relative": relative,
+        "relative_mean": float(np.mean(related)) if related else None,
+        "relative_ci95_over_models": list(related_ends) if related_ends else None,
         "warnings": warnings,
     }
 
@@ -128,14 +147,17 @@ def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> d
 def aggregate_table(made: Record) -> str:
     """Return an aggregate as text of at most 100 columns."""
     rows: list[Sequence[str]] = [
-        ("measure", "layer", "mean", "95 % (models)", "unnormalised", "models", "")
+        (
+            *("measure", "layer", "mean", "95 % (models)", "unnormalised", "relative"),
+            *("95 % (models)", "models", ""),
+        )
     ]
     notes = list(made["warnings"])
     for m in made["measurements"]:
         fresh = [f"{m['measure']}@{m['layer']}: {text}" for text in m["warnings"]]
         marks = ",".join(str(len(notes) + i) for i in range(1, len(fresh) + 1))
         notes += fresh
-        plain = m["unnormalised_mean"]
+        plain, related = m["unnormalised_mean"], m["relative_mean"]
         rows.append(
             (
                 m["measure"],
@@ -143,6 +165,8 @@ def aggregate_table(made: Record) -> str:
                 number(m["mean"]),
                 interval(m["ci95_over_models"]),
                 "" if plain is None else number(plain),
+                "" if related is None else number(related),
+                "" if related is None else interval(m["relative_ci95_over_models"]),
                 str(m["models"]),
                 f"[{marks}]" if marks else "",
             )
@@ -150,7 +174,11 @@ def aggregate_table(made: Record) -> str:
     head = f"{len(made['models'])} models   {made['group']['name']}   "
     head += shorten(made["data"]["source"], 70)
     said = [line for i, note in enumerate(notes, 1) for line in wrapped(f"[{i}] {note}")]
-    return "\n".join((head, *columns(rows, flexible=1, right=(2, 4, 5)), *said))
+    if any(m["relative_mean"] is not None for m in made["measurements"]):
+        said += wrapped(f"relative: {WHAT_IS_RELATIVE}")
+    if any(m["measure"] == "latent-cos" for m in made["measurements"]):
+        said += wrapped(LATENT_COS)
+    return "\n".join((head, *columns(rows, flexible=1, right=(2, 4, 5, 7)), *said))
 
 
 def compare(a: Record, b: Record, *, force: bool = False) -> dict[str, Any]:
@@ -168,12 +196,14 @@ def compare(a: Record, b: Record, *, force: bool = False) -> dict[str, Any]:
     dict
         Schema ``onnx-geed/compare/1``: ``schema``; ``a`` and ``b``, each result's ``file`` and
         ``model``; ``differ_in``, what was overlooked by ``force``; ``measurements``. Each of these
-        has ``measure``, ``layer``, ``compared`` (``value``, or ``unnormalised`` where an M is
-        negative, 0 or missing), the means ``a`` and ``b``, ``normaliser_a`` and ``normaliser_b``,
-        ``difference`` (A - B, so negative where A is less far from equivariant), ``ci95``
-        (Student t over the paired differences), ``ci95_bootstrap`` (BCa over the same),
-        ``interval`` (which of the two the verdict goes by), ``share_a_lower`` (of the samples),
-        ``samples``, ``verdict`` in words and ``warnings``.
+        has ``measure``, ``layer``, ``compared`` (``value``; ``relative``; or ``unnormalised``, see
+        Notes), the means ``a`` and ``b`` of what is compared, ``value_a``, ``value_b``,
+        ``relative_a``, ``relative_b``, ``normaliser_a`` and ``normaliser_b``, ``difference``
+        (A - B, so negative where A is less far from equivariant), ``ci95`` (Student t over the
+        paired differences), ``ci95_bootstrap`` (BCa over the same), ``interval`` (which of the two
+        the verdict goes by) and ``verdict_ci95`` (that one), ``share_a_lower`` (of the samples),
+        ``samples``, ``verdict`` in words and ``warnings``. Tables and pages print ``verdict`` and
+        ``verdict_ci95`` as they stand here.
         Where the samples cannot be paired, all that rests on pairs is null.
 
     Raises
@@ -185,7 +215,15 @@ def compare(a: Record, b: Record, *, force: bool = False) -> dict[str, Any]:
     Notes
     -----
     Choice: the verdict goes by the bootstrap, which bears skewed differences, from ten pairs on,
-    and by Student t for fewer, of which a bootstrap interval is too narrow.
+    and by Student t for fewer, of which a bootstrap interval is too narrow. Differences below 1e-6
+    of the measure's scale are rounding.
+
+    The normalised value of ``latent-cos`` is perfect at −1/M, another number for each model, and
+    ``output-l2`` is in the units of each model's own outputs. Both are compared by each sample's
+    deviation relative to different samples, (m − perfect) / (``between_samples`` − perfect), 0
+    being perfect and 1 no closer than different samples are; so is ``latent-l2`` where an M is 0 or
+    missing. Where one of the two has no ``relative``, the unnormalised values are compared, which
+    is said.
     """
     differing = differences(a, b)
     if differing and not force:
@@ -223,7 +261,6 @@ def compare(a: Record, b: Record, *, force: bool = False) -> dict[str, Any]:
 def _insensitive(made: Record) -> str:
     """What is to be said of predictions that stay because nothing moves them; else nothing."""
     from onnx_geed.findings import insensitive
-    from onnx_geed.reading import read_record
 
     readings = [(record, read_record(record)) for record in made["measurements"]]
     return next((f"{f.text} {f.evidence}" for f in insensitive(made, readings)), "")
@@ -248,12 +285,12 @@ def compare_table(made: Record) -> str:
         share = m["share_a_lower"]
         rows.append(
             (
-                m["measure"],
+                compared(m),
                 m["layer"],
                 number(m["a"]),
                 number(m["b"]),
                 number(m["difference"]),
-                interval(m["ci95" if m["interval"] == "t" else "ci95_bootstrap"]),
+                interval(m["verdict_ci95"]),
                 "-" if share is None else f"{100 * share:.0f} %",
             )
         )
@@ -262,7 +299,26 @@ def compare_table(made: Record) -> str:
     head = [f"{x.upper()}  {shorten(made[x]['file'] or made[x]['path'], 97)}" for x in "ab"]
     for what in made["differ_in"]:
         head += wrapped(f"compared although they differ in {what}")
+    if any(m["compared"] == "relative" for m in made["measurements"]):
+        said += wrapped(f"relative: {WHAT_IS_RELATIVE}")
     return "\n".join((*head, *columns(rows, flexible=1, right=(2, 3, 4, 6)), "", *said))
+
+
+def compared(entry: Record) -> str:
+    """Return the measure of a comparison's entry, with what of it was compared.
+
+    Parameters
+    ----------
+    entry : mapping
+        An entry of ``measurements`` of :func:`compare`.
+
+    Returns
+    -------
+    str
+        Such as ``latent-cos, relative``.
+    """
+    what = entry["compared"]
+    return str(entry["measure"]) + ("" if what == "value" else f", {what}")
 
 
 def check_limits(limits: Sequence[str]) -> list[tuple[str, str | None, float]]:

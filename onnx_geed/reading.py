@@ -1,38 +1,62 @@
-"""How a record reads: its perfect value, what stands in it, and what it means in words."""
+"""How a record reads: the scale that judges it, its perfect value, and what it means in words."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Reading", "angle", "meaning", "read_record", "span"]
+__all__ = [
+    "HARDLY",
+    "RELATIVE",
+    "Reading",
+    "angle",
+    "grade",
+    "meaning",
+    "on_one_scale",
+    "read_record",
+    "span",
+]
 
 F64 = NDArray[np.float64]
 
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
+#: The unit of a value told relative to different samples.
+RELATIVE = "relative to different samples"
+#: From this share of the way to another sample on, nothing is kept worth the name.
+HARDLY = 0.9
+# Measures whose values mean something for one model only: −1/M is perfect, or each has its unit.
+_OWN_SCALE = ("latent-cos", "output-l2")
+# Below this share of a measure's scale there is only rounding, spec section 2.
+_ROUNDING = 1e-6
+
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """A record by the value that ranks it: larger means less equivariant.
+    """A record on the scale that judges it: larger means less equivariant.
 
     Parameters
     ----------
     measure, layer : str
         What was measured where.
+    output_action : str
+        How the group moves the tensor; ``trivial`` asks for invariance.
     value : float
-        Eq. (4), normalised where that keeps its order.
+        Eq. (4): the record's ``value``, but unnormalised where there is none, and for
+        ``latent-cos``, whose normalised value is perfect at −1/M, another number for each model.
     unit : str
         What the numbers are.
     perfect : float
-        The value of a perfectly equivariant map.
+        The value of a perfectly equivariant map: the same number for every model.
     ci95 : (float, float) or None
         Interval over samples.
+    per_sample : ndarray of float64, shape (N,)
+        One value a sample.
     deviations : ndarray of float64, shape (N, n)
         Single deviations on the same scale.
     exact : float or None
@@ -41,25 +65,36 @@ class Reading:
         Its interval.
     normalised : bool
         Whether the numbers are those of the record's ``value``.
+    normaliser : float or None
+        The record's M.
     trips : mapping of str to float
         The round trips among the record's references, on the same scale.
     untrained : float or None
-        The value of the same network untrained, where it is on the same scale: not for
-        ``latent-cos``, whose perfect value depends on each network's own M.
+        The value of the same network untrained, on the same scale.
+    between : float or None
+        The value that another sample in place of f(gx) has, on the same scale.
+    relative : float or None
+        (value − perfect) / (between − perfect): 0 is perfect, 1 no closer than different samples
+        are. None where ``between`` is not known, or the tensor hardly reacts.
     """
 
     measure: str
     layer: str
+    output_action: str
     value: float
     unit: str
     perfect: float
     ci95: tuple[float, float] | None
+    per_sample: F64
     deviations: F64
     exact: float | None
     exact_ci95: tuple[float, float] | None
     normalised: bool
+    normaliser: float | None = None
     trips: Mapping[str, float] = field(default_factory=dict)
     untrained: float | None = None
+    between: float | None = None
+    relative: float | None = None
 
     @property
     def away(self) -> float:
@@ -67,16 +102,120 @@ class Reading:
         return self.value - self.perfect
 
     @property
-    def per_sample(self) -> F64:
-        """One value a sample."""
-        mean: F64 = self.deviations.mean(axis=1)
-        return mean
-
-    @property
     def per_element(self) -> F64:
         """One value an element."""
         mean: F64 = self.deviations.mean(axis=0)
         return mean
+
+    @property
+    def relative_ci95(self) -> tuple[float, float] | None:
+        """The interval of ``relative`` over samples, ``between`` held fixed as M is."""
+        if self.relative is None or self.ci95 is None:
+            return None
+        return (self.share(self.ci95[0]), self.share(self.ci95[1]))
+
+    @property
+    def hardly_reacts(self) -> bool:
+        """Whether other samples give the same tensor, so that nothing can be told from it."""
+        return self.between is not None and self.relative is None
+
+    @property
+    def similarity(self) -> bool:
+        """Whether the numbers are negative cosines, which sentences tell as cosines."""
+        return self.unit == "−cosine"
+
+    def share(self, value: float) -> float:
+        """Return how far a value is from perfect, as a share of what different samples are.
+
+        Parameters
+        ----------
+        value : float
+            On this reading's scale.
+
+        Returns
+        -------
+        float
+            Where ``relative`` is not known, the bare distance from perfect: then it is a share for
+            cosines (of the way to a cosine of 0) and normalised distances (of M) only.
+        """
+        if self.relative is None or self.between is None:
+            return value - self.perfect
+        return (value - self.perfect) / (self.between - self.perfect)
+
+    def told(self, value: float) -> float:
+        """Return a value as sentences tell it: the cosine of a negative one."""
+        return -value if self.similarity else value
+
+    def as_relative(self) -> Reading:
+        """Return it relative to different samples: 0 perfect, 1 no closer than they are.
+
+        Raises
+        ------
+        ValueError
+            If ``relative`` is not known.
+        """
+        if self.relative is None or self.between is None:
+            raise ValueError(f"{self.measure}@{self.layer} has no relative value")
+        factor = 1 / (self.between - self.perfect)
+        made = self._moved(self.perfect, factor, RELATIVE)
+        return replace(made, value=self.relative, between=1.0, perfect=0.0)
+
+    def as_unnormalised(self) -> Reading:
+        """Return it without M."""
+        if not self.normalised or self.normaliser is None:
+            return self
+        return self._moved(0.0, self.normaliser, _unit(self.measure, False))
+
+    def _moved(self, origin: float, factor: float, unit: str) -> Reading:
+        """Return it with (x − origin) · factor for every x; the factor is positive."""
+
+        def at(x: float | None) -> float | None:
+            return None if x is None else (x - origin) * factor
+
+        def ends(pair: tuple[float, float] | None) -> tuple[float, float] | None:
+            return None if pair is None else tuple((x - origin) * factor for x in pair)  # type: ignore[return-value]
+
+        return replace(
+            self,
+            value=(self.value - origin) * factor,
+            unit=unit,
+            ci95=ends(self.ci95),
+            per_sample=(self.per_sample - origin) * factor,
+            deviations=(self.deviations - origin) * factor,
+            exact=at(self.exact),
+            exact_ci95=ends(self.exact_ci95),
+            normalised=False,
+            trips={name: (x - origin) * factor for name, x in self.trips.items()},
+            untrained=at(self.untrained),
+            between=at(self.between),
+        )
+
+
+def on_one_scale(readings: Sequence[Reading]) -> tuple[list[Reading], str]:
+    """Bring readings of several models to a scale on which they may be compared.
+
+    Parameters
+    ----------
+    readings : sequence of Reading
+        Of one measure, one a model or more.
+
+    Returns
+    -------
+    readings : list of Reading
+        The same where their values compare as they are.
+    scale : {"value", "relative", "unnormalised"}
+        ``relative`` for ``latent-cos`` and ``output-l2``, and where an M is missing or 0; where
+        not all readings have it, ``unnormalised``, and ``value`` for ``output-l2``.
+    """
+    measure = readings[0].measure
+    usable = all(r.normalised for r in readings)
+    if usable and measure not in _OWN_SCALE:
+        return list(readings), "value"
+    if all(r.relative is not None for r in readings):
+        return [r.as_relative() for r in readings], "relative"
+    if usable:
+        return list(readings), "value"
+    return [r.as_unnormalised() for r in readings], "unnormalised"
 
 
 def read_record(record: Mapping[str, Any]) -> Reading:
@@ -90,55 +229,77 @@ def read_record(record: Mapping[str, Any]) -> Reading:
     Returns
     -------
     Reading
-        Of the unnormalised value where M is missing, zero or negative, as gates take it.
+        Of the unnormalised value where M is missing, zero or negative, as gates take it, and for
+        ``latent-cos``.
     """
-    from onnx_geed.intervals import mean_interval
     from onnx_geed.results import ranking_value
 
-    value, what = ranking_value(record)
-    m = record["normaliser"]
-    divisor = float(m) if what == "value" and m else 1.0
-    array = np.asarray(record["deviations"], dtype=np.float64) / divisor
-    part = record["exact"]
-    measure = record["measure"]
-    perfect = {"channel-cos": -1.0, "latent-cos": -1.0 / divisor}.get(measure, 0.0)
-    ends, exact, exact_ends = record["ci95"], None, None
-    if what == "value":
-        exact, exact_ends = (part["value"], part["ci95"]) if part else (None, None)
-    else:
-        ends = mean_interval(array.mean(axis=1))
-        if part:
-            exact = part["unnormalised"]
-            rows = np.asarray(part["deviations"], dtype=np.float64)
-            exact_ends = mean_interval(rows.mean(axis=1))
+    measure, m = record["measure"], record["normaliser"]
+    plain = ranking_value(record)[1] == "unnormalised" or measure == "latent-cos"
+    part, what = record["exact"], "unnormalised" if plain else "value"
+    deviations = np.asarray(record["deviations"], dtype=np.float64)
+    array = deviations if plain or not m else deviations / float(m)
+    perfect = -1.0 if measure in ("channel-cos", "latent-cos") else 0.0
+    value = float(record[what])
+    references = record.get("references") or {}
+    between = _between(record, references)
     return Reading(
         measure=measure,
         layer=record["layer"],
+        output_action=record["output_action"],
         value=value,
-        unit=_unit(measure, what == "value"),
+        unit=_unit(measure, not plain),
         perfect=perfect,
-        ci95=_pair(ends),
+        ci95=_ends(record, plain),
+        per_sample=array.mean(axis=1) if plain else np.asarray(record["per_sample"], np.float64),
         deviations=array,
-        exact=exact,
-        exact_ci95=_pair(exact_ends),
-        normalised=what == "value",
+        exact=part[what] if part else None,
+        exact_ci95=_ends(part, plain) if part else None,
+        normalised=not plain,
+        normaliser=m,
         trips={
-            name: float(entry[what])
-            for name, entry in (record.get("references") or {}).items()
-            if name.endswith("round_trip") and entry.get(what) is not None
+            name: float(references[name][what])
+            for name in ("input_round_trip", "output_round_trip")
+            if name in references and references[name][what] is not None
         },
-        untrained=_untrained(record, what),
+        untrained=(references.get("untrained") or {}).get(what),
+        between=between,
+        relative=_relative(record, value, perfect, between),
     )
 
 
-def _untrained(record: Mapping[str, Any], what: str) -> float | None:
-    entry = (record.get("references") or {}).get("untrained") or {}
-    if what == "value" and record["measure"] == "latent-cos":
+def _between(record: Mapping[str, Any], references: Mapping[str, Any]) -> float | None:
+    """Return what different samples are apart; older results know it as a reference only."""
+    if "between_samples" in record:
+        found = record["between_samples"]
+    else:
+        found = (references.get("between_samples") or {}).get("value")
+    return None if found is None else float(found)
+
+
+def _relative(
+    record: Mapping[str, Any], value: float, perfect: float, between: float | None
+) -> float | None:
+    if "relative" in record:
+        return None if record["relative"] is None else float(record["relative"])
+    if between is None or between - perfect <= _ROUNDING:
         return None
-    return entry.get(what)
+    return (value - perfect) / (between - perfect)
 
 
-def _pair(ends: Sequence[float] | None) -> tuple[float, float] | None:
+def _ends(part: Mapping[str, Any], plain: bool) -> tuple[float, float] | None:
+    """Return an interval on a reading's scale: M is held fixed, so that it scales with M."""
+    from typing import cast
+
+    from onnx_geed.intervals import Interval, mean_interval
+
+    ends, m = part["ci95"], part["normaliser"]
+    if plain and ends and m:
+        low, high = sorted(float(x) * float(m) for x in ends)
+        return (low, high)
+    if plain:
+        means = np.asarray(part["deviations"], dtype=np.float64).mean(axis=1)
+        return mean_interval(means, cast(Interval, part["interval"]))
     return (float(ends[0]), float(ends[1])) if ends else None
 
 
@@ -146,11 +307,44 @@ def _unit(measure: str, normalised: bool) -> str:
     units = {
         "channel-cos": "−cosine",
         "latent-l2": "distance / M" if normalised else "distance",
-        "latent-cos": "−cosine / M" if normalised else "−cosine",
+        "latent-cos": "−cosine",
         "softmax-kl": "nats",
         "output-l2": "distance",
     }
     return units.get(measure, "deviation")
+
+
+# Up to which share of the way to different samples a tensor is said to do what.
+_GRADES = (
+    (1e-4, "equivariant within rounding", "invariant within rounding"),
+    (0.05, "close to equivariant", "close to invariant"),
+    (0.2, "mostly moving along", "mostly staying"),
+    (0.5, "moving along in part", "staying in part"),
+    (HARDLY, "moving along a little", "staying a little"),
+    (math.inf, "hardly moving along", "hardly staying"),
+)
+
+
+def grade(read: Reading) -> str:
+    """Return the word for how equivariant a tensor is; the only place that has such words.
+
+    Parameters
+    ----------
+    read : Reading
+        The reading.
+
+    Returns
+    -------
+    str
+        By ``relative``; where that is not known by the cosine of maps, else empty.
+    """
+    if read.hardly_reacts:
+        return "hardly reacting to the input, so that nothing can be told"
+    if read.relative is None and read.measure != "channel-cos":
+        return ""
+    share = read.share(read.value)
+    trivial = read.output_action == "trivial"
+    return next(words[trivial] for most, *words in _GRADES if share <= most)
 
 
 def meaning(record: Mapping[str, Any], order: int) -> str:
@@ -169,49 +363,38 @@ def meaning(record: Mapping[str, Any], order: int) -> str:
         One sentence.
     """
     read = read_record(record)
+    word = grade(read)
+    return f"{_says(read, order)}{f': {word}' if word else ''}."
+
+
+def _says(read: Reading, order: int) -> str:
+    own, other = span(read.told(read.value)), read.between
+    between = "" if other is None else span(read.told(other))
+    mean = "the mean of its orbit" if read.output_action == "trivial" else "the moved f(x)"
     if read.measure == "channel-cos":
-        return (
-            f"A map of the moved input has cosine {span(-read.value)} with the moved map; "
-            f"1 would be perfect: {_grade(-read.value)}.{_beside(record, -read.value)}"
-        )
-    if read.measure == "latent-l2" and read.normalised:
-        return (
-            f"A sample's orbit spreads {span(read.value)} times as far as different samples are "
-            "apart; 0 would be invariant."
-        )
+        beside = f", those of different samples {between}" if between else ""
+        return f"A map of the moved input has cosine {own} with the moved map{beside}; 1 is perfect"
     if read.measure == "latent-cos":
-        own, m = -float(record["unnormalised"]), record["normaliser"]
-        between = f", between different samples {span(m)}" if m is not None else ""
-        return f"Within an orbit the mean cosine is {span(own)}{between}; 1 would be invariant."
-    if read.measure == "softmax-kl" and record["output_action"] == "trivial":
+        beside = f", the latent of another sample {between}" if between else ""
+        return f"A latent f(gx) has cosine {own} with {mean}{beside}; 1 is invariant"
+    if read.measure == "latent-l2" and read.normalised:
+        beside = f", and another sample lies {between} times as far from it" if between else ""
+        return (
+            f"A sample's orbit spreads {own} times as far as different samples are apart{beside}; "
+            "0 is invariant"
+        )
+    if read.measure == "softmax-kl":
+        beside = f", those of another sample {between}" if between else ""
+        if read.output_action != "trivial":
+            return f"Predictions are {own} nats from the permuted ones{beside}; 0 is perfect"
         most = math.log(order)
         share = read.value / most if most else 0.0
         return (
-            f"Predictions move by {span(read.value)} nats, {_percent(share)} of the most there "
-            f"can be (ln {order})."
+            f"Predictions move by {own} nats, {_percent(share)} of the most there can be "
+            f"(ln {order}){f'{beside} nats' if beside else ''}"
         )
-    if read.measure == "softmax-kl":
-        return f"Predictions are {span(read.value)} nats from the permuted ones; 0 is perfect."
-    return f"f(gx) lies {span(read.value)} from the moved f(x), in units of the tensor."
-
-
-def _beside(record: Mapping[str, Any], cosine: float) -> str:
-    """Say how alike maps of different samples are, where that takes from what a cosine says."""
-    entry = (record.get("references") or {}).get("between_samples") or {}
-    if entry.get("value") is None or -entry["value"] < 0.5 * cosine:
-        return ""
-    return f" But maps of different samples have {span(-entry['value'])} too."
-
-
-def _grade(cosine: float) -> str:
-    grades = (
-        (0.9999, "equivariant within rounding"),
-        (0.95, "close to equivariant"),
-        (0.8, "mostly moving along"),
-        (0.5, "moving along in part"),
-        (0.2, "moving along a little"),
-    )
-    return next((text for least, text in grades if cosine >= least), "hardly moving along")
+    beside = f", another sample's {between}" if between else ""
+    return f"f(gx) lies {own} from {mean}{beside}, in units of the tensor; 0 is perfect"
 
 
 def _percent(share: float) -> str:

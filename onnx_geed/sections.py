@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from onnx_geed.comparison import compare
+from onnx_geed.comparison import WHAT_IS_RELATIVE, compare, compared
 from onnx_geed.errors import GeedError
 from onnx_geed.pictures import heat_picture, polar_picture, profile_picture, samples_picture
 from onnx_geed.reading import Reading, angle, span
@@ -26,6 +26,7 @@ TITLES = {
 }
 #: Rows of a table that is open from the start.
 OPEN = 14
+_INTERVALS = {"t": "Student t", "bootstrap": "BCa bootstrap"}
 # Layers, and results, in one picture of elements.
 _LINES, _RESULTS = 4, 6
 
@@ -278,24 +279,22 @@ def comparisons(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> l
         for m in rows:
             entry["rows"].append(
                 {
-                    "measure": m["measure"],
+                    "measure": compared(m),
                     "layer": m["layer"],
                     "a": number(m["a"]),
                     "b": number(m["b"]),
                     "difference": number(m["difference"]),
-                    "ci": interval(m["ci95_bootstrap"]),
-                    "verdict": _verdict(m, names[0], name),
+                    "ci": interval(m["verdict_ci95"]),
+                    "verdict": m["verdict"],
+                    "warnings": m["warnings"],
                 }
             )
+        entry["intervals"] = " or ".join(
+            _INTERVALS[kind] for kind in dict.fromkeys(m["interval"] for m in rows)
+        )
+        entry["relative"] = (
+            WHAT_IS_RELATIVE if any(m["compared"] == "relative" for m in rows) else ""
+        )
         entry["open"] = len(entry["rows"]) <= OPEN
         found.append(entry)
     return found
-
-
-def _verdict(row: Mapping[str, Any], a: str, b: str) -> str:
-    ends = row["ci95_bootstrap"]
-    if ends is None:
-        return "too few paired samples to say"
-    if ends[0] <= 0 <= ends[1]:
-        return "no difference can be seen"
-    return f"{a if row['difference'] < 0 else b} is more equivariant"
