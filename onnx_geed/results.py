@@ -35,6 +35,12 @@ SCHEMA = "onnx-geed/result/1"
 #: Below this, a mean cosine is too near zero to divide by.
 ILL_CONDITIONED = 0.05
 
+# Latents of different samples that are nearer than this share of their norm are near rounding.
+_SAME = 1e-4
+
+# What different samples differ by less than, in the measure's scale, is rounding.
+_NOTHING = 1e-6
+
 # Beyond this, squares and sums overflow.
 _LARGEST = 1e150
 
@@ -67,6 +73,9 @@ def measurement(
     interval: str = "t",
     seed: int = 0,
     exact: tuple[Sequence[int], ArrayLike] | None = None,
+    between: ArrayLike | None = None,
+    reference_norm: float = 1.0,
+    latent_norm: float | None = None,
     warnings: Iterable[str] = (),
 ) -> dict[str, Any]:
     """Return one entry of ``measurements``, spec section 6.
@@ -95,6 +104,12 @@ def measurement(
         Seed of the bootstrap.
     exact : (sequence of int, array_like of shape (N, subgroup)), optional
         The exact subgroup's members and deviations.
+    between : array_like of float64, shape (K, n), optional
+        m(f(gx'), φ_Y(g) f̂(x)) of pairs of distinct samples, unnormalised.
+    reference_norm : float
+        Root mean square of ‖f̂(x)‖₂ over these pairs, which tells a distance from rounding.
+    latent_norm : float, optional
+        Mean norm of the points that M was taken over.
     warnings : iterable of str
         What is already to be said.
 
@@ -107,7 +122,7 @@ def measurement(
     ------
     GeedError
         If there are no samples.
-        If a deviation, M or the share of zero pairs is not finite.
+        If a deviation, M or the share of zero pairs is not finite, or a pair of samples gives NaN.
         If there is no such interval.
 
     Notes
@@ -116,6 +131,11 @@ def measurement(
     divided by M where there is one. Choice: the interval holds M fixed and is not clipped. Where M
     is missing or 0, ``value``, ``ci95`` and ``stderr`` are ``None``, and ``per_sample`` and
     ``per_element`` belong to ``unnormalised``.
+
+    ``between_samples`` is the mean of ``between``, in the scale of ``value`` (``latent-cos``: of
+    ``unnormalised``), and ``relative`` = (value − perfect) / (between_samples − perfect). Choice:
+    ``relative`` is ``None`` where the divisor is below 1e-6: of 1 for cosines, nats and what was
+    divided by M, and of ``reference_norm`` for distances.
     """
     what = f"{measure}@{layer}"
     if interval not in INTERVALS:
@@ -129,7 +149,7 @@ def measurement(
     usable = not needs_normaliser or _divides(array, m)
     said = list(warnings)
     if needs_normaliser:
-        said += _doubts(measure, m, norm_samples, usable)
+        said += _doubts(measure, m, norm_samples, usable, latent_norm)
     divisor = (m if usable else 1.0) if m is not None else 1.0
     record: dict[str, Any] = {
         "measure": measure,
@@ -139,6 +159,10 @@ def measurement(
     }
     options = (divisor, usable, interval, seed)
     record |= _statistics(array, elements, m, needs_normaliser, *options)
+    record["between_samples"], record["relative"], doubts = _beside(
+        what, record, between, 1.0 if measure == "latent-cos" else divisor, reference_norm
+    )
+    said += doubts
     record["norm_samples"] = norm_samples if needs_normaliser else None
     record["zero_pairs"] = float(zero_pairs)
     whole, part_of_exact = per_channel or (None, None)
@@ -182,7 +206,58 @@ def _divides(array: NDArray[np.float64], m: float | None) -> bool:
         return bool(np.abs(array / m).max() < _LARGEST)
 
 
-def _doubts(measure: str, m: float | None, points: int | None, usable: bool) -> list[str]:
+def _beside(
+    what: str,
+    record: Mapping[str, Any],
+    between: ArrayLike | None,
+    divisor: float,
+    reference_norm: float,
+) -> tuple[float | None, float | None, list[str]]:
+    """``between_samples``, ``relative``, and what is to be said of them."""
+    if between is None:
+        return None, None, []
+    pairs = np.ascontiguousarray(between, dtype=np.float64)
+    infinite = np.isinf(pairs).any()
+    if np.isnan(pairs).any() or (infinite and record["measure"] != "softmax-kl"):
+        raise GeedError(
+            f"{what}: a pair of samples gives NaN or infinity; look at the model's outputs"
+        )
+    if infinite:
+        return (
+            None,
+            None,
+            ["no between_samples: a class is ruled out for one sample and possible for another"],
+        )
+    # The mean over g first, as value has it, so that equal orbits and pairs give equal numbers.
+    unnormalised = float(pairs.mean(axis=1).mean())
+    beside = unnormalised / divisor
+    cosine = record["measure"] in ("channel-cos", "latent-cos")
+    perfect = -1.0 if cosine else 0.0
+    value = record["value"]
+    if value is None or record["measure"] == "latent-cos":
+        value = record["unnormalised"]
+    unit = 1.0 if cosine or record["measure"] == "softmax-kl" else reference_norm
+    apart = beside - perfect
+    if unnormalised - perfect <= _NOTHING * unit or (divisor != 1.0 and apart <= _NOTHING):
+        return (
+            beside,
+            None,
+            [
+                f"the tensor hardly reacts to the input: different samples are "
+                f"{unnormalised - perfect:.3g} from what an orbit of one would be, so the value "
+                "says little"
+            ],
+        )
+    return beside, (value - perfect) / apart, []
+
+
+def _doubts(
+    measure: str,
+    m: float | None,
+    points: int | None,
+    usable: bool,
+    norm: float | None,
+) -> list[str]:
     if m is None:
         return [
             f"M needs two points, {points or 0} given: only the unnormalised value stands; raise "
@@ -198,6 +273,17 @@ def _doubts(measure: str, m: float | None, points: int | None, usable: bool) -> 
         )
     if measure == "latent-cos" and abs(m) < ILL_CONDITIONED:
         said.append(f"M = {m:.3g} is near zero: the normalised value is ill-conditioned")
+    if measure == "latent-l2" and norm is not None and m < _SAME * norm:
+        said.append(
+            f"M = {m:.3g} is near rounding beside latents of norm {norm:.3g}: different samples "
+            "have all but the same latent, and the normalised value is ill-conditioned"
+        )
+    # Unit vectors that are δ apart have a cosine of 1 − δ²/2.
+    if measure == "latent-cos" and 1 - m < _SAME**2 / 2:
+        said.append(
+            f"M is within {1 - m:.1g} of 1: different samples have all but the same latent, so "
+            "how far the value is from perfect is near rounding"
+        )
     return said
 
 
@@ -343,6 +429,7 @@ def to_csv(made: Mapping[str, Any]) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     head = ["measure", "layer", "layout", "output_action", "value", "ci95_low", "ci95_high"]
     head += ["interval", "stderr", "samples", "normaliser", "unnormalised", "norm_samples"]
+    head += ["between_samples", "relative"]
     head += ["zero_pairs", "exact_value", "exact_ci95_low", "exact_ci95_high", "warnings"]
     writer.writerow(("model", "group", *head))
     for record in made["measurements"]:
@@ -350,6 +437,9 @@ def to_csv(made: Mapping[str, Any]) -> str:
         low, high = record["ci95"] or (None, None)
         exact_low, exact_high = exact["ci95"] or (None, None)
         cells = {
+            # What was measured before these were has neither.
+            "between_samples": None,
+            "relative": None,
             **record,
             "ci95_low": low,
             "ci95_high": high,
