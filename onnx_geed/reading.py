@@ -242,7 +242,7 @@ def read_record(record: Mapping[str, Any]) -> Reading:
     perfect = -1.0 if measure in ("channel-cos", "latent-cos") else 0.0
     value = float(record[what])
     references = record.get("references") or {}
-    between = _between(record, references)
+    between, relative = _between(record, value, perfect)
     return Reading(
         measure=measure,
         layer=record["layer"],
@@ -264,27 +264,22 @@ def read_record(record: Mapping[str, Any]) -> Reading:
         },
         untrained=(references.get("untrained") or {}).get(what),
         between=between,
-        relative=_relative(record, value, perfect, between),
+        relative=relative,
     )
 
 
-def _between(record: Mapping[str, Any], references: Mapping[str, Any]) -> float | None:
-    """Return what different samples are apart; older results know it as a reference only."""
-    if "between_samples" in record:
-        found = record["between_samples"]
-    else:
-        found = (references.get("between_samples") or {}).get("value")
-    return None if found is None else float(found)
-
-
-def _relative(
-    record: Mapping[str, Any], value: float, perfect: float, between: float | None
-) -> float | None:
-    if "relative" in record:
-        return None if record["relative"] is None else float(record["relative"])
-    if between is None or between - perfect <= _ROUNDING:
-        return None
-    return (value - perfect) / (between - perfect)
+def _between(
+    record: Mapping[str, Any], value: float, perfect: float
+) -> tuple[float | None, float | None]:
+    """Return ``between_samples`` and ``relative``; older results know them by references only."""
+    other, relative = record.get("between_samples"), record.get("relative")
+    if other is not None:
+        return float(other), None if relative is None else float(relative)
+    other = ((record.get("references") or {}).get("between_samples") or {}).get("value")
+    if other is None:
+        return None, None
+    apart = float(other) - perfect
+    return float(other), (value - perfect) / apart if apart > _ROUNDING else None
 
 
 def _ends(part: Mapping[str, Any], plain: bool) -> tuple[float, float] | None:

@@ -91,5 +91,6 @@ def add_untrained(
     """
     for record, other in zip(records, others, strict=True):
         kept = ("value", "ci95", "unnormalised", "samples", "normaliser")
-        entry = {key: other[key] for key in kept} | {"seed": seed}
+        kept += ("between_samples", "relative")
+        entry = {key: other.get(key) for key in kept} | {"seed": seed}
         record["references"] = (record["references"] or {}) | {"untrained": entry}
