@@ -23,15 +23,18 @@ __all__ = [
     "MEASURES",
     "Measure",
     "ProbabilityError",
+    "centres",
     "channel_deviations",
     "channel_sums_of_orbits",
     "check_divergences",
     "check_probabilities",
     "cosines_of_sums",
+    "deviations_from",
     "deviations_of_orbits",
     "log_probabilities",
     "normaliser",
     "orbit_deviations",
+    "ready",
 ]
 
 F32 = NDArray[np.float32]
@@ -164,23 +167,125 @@ def deviations_of_orbits(
     """
     chosen = list(range(y.shape[1]) if members is None else members)
     kernel = [g for g in measure.kernel if g in set(chosen)]
+    orbits = ready(measure, y)
+    return deviations_from(measure, orbits, centres(measure, orbits, kernel), members)
+
+
+def ready(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
+    """Bring activations to what a deviation is computed from.
+
+    Parameters
+    ----------
+    measure : Measure
+        What is measured.
+    y : ndarray, shape (N, n, C, H, W) or (N, n, k)
+        f(gx).
+
+    Returns
+    -------
+    ndarray
+        Maps (N, n, C, H·W) in float32; points (N, n, k) or log-probabilities in float64.
+
+    Raises
+    ------
+    ProbabilityError
+        If a probability is outside [0, 1].
+    """
+    if measure.name == "channel-cos":
+        maps: F32 = np.ascontiguousarray(y, dtype=np.float32).reshape(*y.shape[:3], -1)
+        return maps
+    if measure.name == "softmax-kl":
+        return log_probabilities(y, measure.kind)
+    return np.ascontiguousarray(y, dtype=np.float64)
+
+
+def centres(
+    measure: Measure, orbits: NDArray[Any], kernel: Sequence[int] | None = None
+) -> NDArray[Any]:
+    """Return f̂(x) of some orbits, eq. (2).
+
+    Parameters
+    ----------
+    measure : Measure
+        What is measured.
+    orbits : ndarray
+        As :func:`ready` returns them.
+    kernel : sequence of int, optional
+        Elements to average over; ker(φ_Y) by default.
+
+    Returns
+    -------
+    ndarray
+        Maps (N, C, H·W) in float32; points (N, k) in float64; log f̂ of log-probabilities.
+    """
+    inner = list(measure.kernel if kernel is None else kernel)
+    if measure.name == "channel-cos":
+        if len(inner) == 1:
+            return np.ascontiguousarray(orbits[:, inner[0]])
+        return np.stack([_mean(orbit[inner]) for orbit in orbits])
+    # Taken, not indexed: an index may give another order in memory, and so of summation.
+    taken = np.take(orbits, inner, axis=1)
+    if measure.name != "softmax-kl":
+        mean: F64 = taken.mean(axis=1)
+        return mean
+    # By log-sum-exp; a class of probability zero on the whole kernel stays −inf.
+    top = np.maximum(taken.max(axis=1), np.finfo(np.float64).min)
+    with np.errstate(divide="ignore"):
+        sums = np.exp(taken - top[:, None]).sum(axis=1)
+        logs: F64 = np.log(sums) + top - np.log(len(inner))
+    return logs
+
+
+def deviations_from(
+    measure: Measure,
+    orbits: NDArray[Any],
+    references: NDArray[Any],
+    members: Sequence[int] | None = None,
+    *,
+    check: bool = True,
+) -> tuple[F64, F64]:
+    """Return m(f(gx), φ_Y(g) r) of some orbits and references r.
+
+    Parameters
+    ----------
+    measure : Measure
+        What is measured.
+    orbits : ndarray, shape (N, n, ...)
+        As :func:`ready` returns them.
+    references : ndarray, shape (N, ...)
+        As :func:`centres` returns them: of the same samples, eq. (4), or of others.
+    members : sequence of int, optional
+        Elements of a subgroup that takes the place of G.
+    check : bool
+        Whether an infinite divergence is refused, or returned.
+
+    Returns
+    -------
+    deviations, zero_pairs : ndarray of float64, shape (N, n) or (N, len(members))
+
+    Raises
+    ------
+    ProbabilityError
+        If a probability is positive where the reference's is zero.
+    """
+    chosen = list(range(orbits.shape[1]) if members is None else members)
     if measure.name == "channel-cos":
         assert isinstance(measure.action, GridAction)
-        sums = _orbit_sums(y, measure.action, kernel, measure.support)
+        sums = _sums(orbits, references, measure.action, measure.support)
         return cosines_of_sums(sums if members is None else np.take(sums, chosen, axis=1))
-    if measure.name == "softmax-kl":
-        return _divergences(y, measure, kernel, chosen)
-    # Taken, not indexed: an index may give another order in memory, and so of summation.
-    points = np.ascontiguousarray(np.take(y, chosen, axis=1), dtype=np.float64)
-    centres = np.take(y, kernel, axis=1).astype(np.float64).mean(axis=1)  # eq. (2)
-    references = _moved(measure.action, centres, chosen)
+    points = np.take(orbits, chosen, axis=1)
+    expected = _moved(measure.action, references, chosen)
     # These kernels go row by row: all orbits at once are so many more rows.
-    rows, size = len(y) * len(chosen), y.shape[2]
-    out, zeros = np.empty(rows), np.zeros((len(y), len(chosen)))
-    pairs = points.reshape(rows, size), references.reshape(rows, size)
-    if measure.name == "latent-cos":
+    rows, size = len(points) * len(chosen), points.shape[2]
+    out, zeros = np.empty(rows), np.zeros(points.shape[:2])
+    pairs = points.reshape(rows, size), expected.reshape(rows, size)
+    if measure.name == "softmax-kl":
+        kernels.divergences(*pairs, out)
+        if check:
+            check_divergences(measure, out.reshape(zeros.shape), chosen)
+    elif measure.name == "latent-cos":
         kernels.cosine_deviations(*pairs, out)
-        either = points.any(axis=2) | references.any(axis=2)
+        either = points.any(axis=2) | expected.any(axis=2)
         zeros = np.logical_not(either).astype(np.float64)
     else:
         kernels.euclidean_deviations(*pairs, out)
@@ -195,23 +300,18 @@ def _moved(action: Action, centres: F64, chosen: Sequence[int]) -> F64:
     return np.stack([action.apply(g, centres) for g in chosen], axis=1)
 
 
-def _orbit_sums(y: NDArray[Any], action: GridAction, kernel: list[int], support: Support) -> F64:
-    """The sums of eq. (5) of some orbits (N, n, C, H, W)."""
-    n, channels = y.shape[1:3]
+def _sums(orbits: F32, references: F32, action: GridAction, support: Support) -> F64:
+    """The sums of eq. (5) of some orbits (N, n, C, H·W) and references (N, C, H·W)."""
+    n, channels = orbits.shape[1:3]
     here = np.tile(np.arange(channels, dtype=np.int32), (n, 1))
     # The table says where a channel comes from; the loop over sources asks where it goes.
     target = here if action.channels is None else np.argsort(action.channels).astype(np.int32)
     pixels = np.arange(action.shape[0] * action.shape[1], dtype=np.int32)
     if support == "disk":
         pixels = pixels[disk_mask(*action.shape).ravel()]
-    out = np.empty((len(y), n, channels, 3))
-    flat = np.ascontiguousarray(y, dtype=np.float32).reshape(len(y), n, channels, -1)
-    if len(kernel) == 1:
-        references = np.ascontiguousarray(flat[:, kernel[0]])
-    else:
-        references = np.stack([_mean(orbit[kernel]) for orbit in flat])
+    out = np.empty((len(orbits), n, channels, 3))
     kernels.channel_sums(
-        flat,
+        orbits,
         references,
         target,
         action.index,
@@ -245,7 +345,8 @@ def channel_sums_of_orbits(measure: Measure, y: NDArray[Any]) -> F64:
         Σ u·v, Σ u², Σ v² of each channel.
     """
     assert isinstance(measure.action, GridAction)
-    return _orbit_sums(y, measure.action, list(measure.kernel), measure.support)
+    orbits = ready(measure, y)
+    return _sums(orbits, centres(measure, orbits), measure.action, measure.support)
 
 
 def channel_deviations(sums: F64, members: Sequence[int] = ()) -> tuple[F64, F64, F64]:
@@ -355,26 +456,6 @@ def check_divergences(measure: Measure, values: F64, chosen: Sequence[int]) -> N
         "reference's is zero, so the divergence is infinite; measure the logits instead "
         "(--output, --output-kind logits)"
     )
-
-
-def _divergences(
-    y: NDArray[Any], measure: Measure, kernel: list[int], chosen: list[int]
-) -> tuple[F64, F64]:
-    logs = log_probabilities(y, measure.kind)
-    inner = np.take(logs, kernel, axis=1)
-    # log f̂, eq. (2), by log-sum-exp; a class of probability zero on the whole kernel stays −inf.
-    top = np.maximum(inner.max(axis=1), np.finfo(np.float64).min)
-    with np.errstate(divide="ignore"):
-        sums = np.exp(inner - top[:, None]).sum(axis=1)
-        centres = np.log(sums) + top - np.log(len(kernel))
-    references = _moved(measure.action, centres, chosen)
-    points = np.take(logs, chosen, axis=1)
-    out = np.empty(len(y) * len(chosen))
-    classes = logs.shape[2]
-    kernels.divergences(points.reshape(-1, classes), references.reshape(-1, classes), out)
-    found = out.reshape(len(y), len(chosen))
-    check_divergences(measure, found, chosen)
-    return found, np.zeros_like(found)
 
 
 def normaliser(measure: str, points: ArrayLike) -> float | None:

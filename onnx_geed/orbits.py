@@ -144,6 +144,7 @@ def stream(
     workers: int,
     count: int | None = None,
     start: int = 0,
+    failed: Callable[[int, int, BaseException], None] = lambda *_: None,
 ) -> Iterator[tuple[int, Result]]:
     """Run orbits and reduce their activations, several jobs at a time.
 
@@ -164,6 +165,9 @@ def stream(
         Orbits in all; all of the source's by default.
     start : int
         Position of the first orbit; those before it were run already.
+    failed : callable
+        Told the first position of a job that failed, the one behind its last, and the error; called
+        on a worker's thread.
 
     Yields
     ------
@@ -182,7 +186,11 @@ def stream(
 
     def work(first: int) -> tuple[int, Result]:
         positions = range(first, min(first + size, total))
-        return first, reduce(first, activations(source, session, positions, batch))
+        try:
+            return first, reduce(first, activations(source, session, positions, batch))
+        except BaseException as error:
+            failed(first, positions.stop, error)
+            raise
 
     yield from in_order(range(start, total, size), work, workers)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.between import Between, neighbours
 from onnx_geed.classes import add_classes, parse_classes
 from onnx_geed.comparison import check_limits, limited
 from onnx_geed.engines import Opened, open_fused, stream_fused
@@ -218,25 +219,29 @@ def _reduced(
         if len(prepared.passes) == 1:
             opened[names] = found
         return stream_fused(prepared, names, found, start=start)
+    # In a later part of D there are no pairs left to take.
+    between = Between(prepared.plan, [] if start else neighbours(prepared.count))
     return stream(
         prepared.source,
         session,
-        _reducer(prepared, session),
+        _reducer(prepared, session, between),
         batch=prepared.batch,
         workers=prepared.workers,
         count=prepared.count,
         start=start,
+        failed=between.fail,
     )
 
 
 def _reducer(
-    prepared: Prepared, session: Session
+    prepared: Prepared, session: Session, between: Between
 ) -> Callable[[int, list[NDArray[np.float32]]], Reduced]:
     """Return the function that reduces a job's activations."""
 
     def reduce(first: int, arrays: list[NDArray[np.float32]]) -> Reduced:
         named = dict(zip(session.outputs, arrays, strict=True))
-        return reduce_orbits(prepared.plan, named, prepared.source.label, first=first)
+        reduced = reduce_orbits(prepared.plan, named, prepared.source.label, first=first)
+        return replace(reduced, between=between.begin(named, first)())
 
     return reduce
 

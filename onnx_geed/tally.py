@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.actions import Action
+from onnx_geed.between import Pair, Pairs, neighbours
 from onnx_geed.classes import predicted_classes
 from onnx_geed.eed import (
     Measure,
@@ -56,6 +57,8 @@ class Reduced:
     channels : mapping of str to ndarray, shape (orbits, 2, C)
         −cos of each channel, mean over the elements and over the exact ones, by tensor of a
         ``channel-cos``.
+    between : mapping of (str, str) to dict of (int, int) to Pair
+        What :class:`onnx_geed.between.Between` found, by measure and layer.
     """
 
     deviations: list[F64]
@@ -65,6 +68,7 @@ class Reduced:
     points: dict[str, F64]
     predicted: dict[str, NDArray[np.int64]] = field(default_factory=dict)
     channels: dict[str, F64] = field(default_factory=dict)
+    between: Pairs = field(default_factory=dict)
 
 
 def reduce_orbits(
@@ -221,6 +225,7 @@ class Tally:
     _points: dict[str, list[F64]] = field(default_factory=dict)
     _predicted: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
     _channels: dict[str, tuple[F64, int]] = field(default_factory=dict)
+    _between: Pairs = field(default_factory=dict)
 
     def add(self, reduced: Reduced, layers: Sequence[str]) -> None:
         """Take in the next job's orbits, of the measures on these layers."""
@@ -228,6 +233,8 @@ class Tally:
         self.add_points(reduced.points)
         for name, rows in reduced.predicted.items():
             self._predicted.setdefault(name, []).append(rows)
+        for key, pairs in reduced.between.items():
+            self._between.setdefault(key, {}).update(pairs)
         for name, means in reduced.channels.items():
             total, count = self._channels.get(name, (np.zeros(means.shape[1:]), 0))
             # Orbit by orbit, so that the sum does not depend on how many a job has.
@@ -284,10 +291,11 @@ class Tally:
         assert zeros is not None
         layer = self.plan.layers[measure.layer]
         needs = measure.name.startswith("latent")
-        m, used = None, None
+        m, used, norm = None, None, None
         if needs:
             points = np.concatenate(self._points[measure.layer])[:norm_samples]
             m, used = normaliser(measure.name, points), len(points)
+            norm = float(np.sqrt(np.square(points).sum(axis=1)).mean())
         members = self.plan.exact_subgroup(measure)
         warnings = []
         if inverse is not None and _better(inverse, deviations[: len(inverse)], measure):
@@ -299,6 +307,12 @@ class Tally:
         if zeros.mean() == 1:
             warnings.append("every vector that was compared is zero: the value says nothing")
         layout, notes = _described(measure, layer.layout, layer.shape)
+        wanted = neighbours(len(deviations))
+        there = self._between.get((measure.name, measure.layer), {})
+        pairs = [there[pair] for pair in wanted if pair in there]
+        if len(pairs) < len(wanted):
+            pairs = []
+            notes.append("no between_samples: the cache was written without them")
         record = measurement(
             measure=measure.name,
             layer=measure.layer,
@@ -314,6 +328,9 @@ class Tally:
             interval=interval,
             seed=seed,
             exact=None if members is None or exact is None else (members, exact),
+            between=np.stack([p.deviations for p in pairs]) if pairs else None,
+            reference_norm=float(np.sqrt(np.mean([p.square for p in pairs]))) if pairs else 1.0,
+            latent_norm=norm,
             warnings=warnings,
         )
         record["notes"] = notes
