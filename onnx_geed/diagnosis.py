@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from onnx_geed.findings import (
-    FLOOR,
     Finding,
     Pairs,
     alike,
+    blunt,
     few,
     ill_normalised,
     insensitive,
+    noticeable,
     odd_channels,
     resampled,
     silent,
@@ -26,8 +26,16 @@ from onnx_geed.reading import Reading, angle, read_record, span
 
 __all__ = ["Finding", "diagnose", "diagnose_corners", "diagnosis_line", "model_of"]
 
-# A cosine within this of 1 counts as kept, beyond the second as lost; rounding leaves 1e-6.
+# A cosine within this of 1 counts as kept, beyond the second as lost; rounding leaves 1e-6. Where
+# known, shares of what different samples differ by.
 _KEPT, _LOST = 0.002, 0.01
+# Above this share of what different samples differ by, equivariance counts as lost altogether.
+_MUCH = 0.2
+# What brings the input into another order or scale, and computes nothing of it.
+_PLUMBING = frozenset(
+    ("Add", "Cast", "Div", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Sub")
+    + ("Transpose", "Unsqueeze")
+)
 # Models larger than this are not read again for a line of diagnosis.
 _LARGE = 256 << 20
 
@@ -56,6 +64,7 @@ def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Findi
         *_some_elements(made, pairs),
         *resampled(pairs),
         *insensitive(made, pairs),
+        *blunt(pairs),
         *alike(pairs),
         *unlearned(made, pairs),
         *silent(pairs),
@@ -99,7 +108,7 @@ def diagnose_corners(made: Mapping[str, Any], other: Mapping[str, Any]) -> tuple
         read, within = read_record(record), inside.get((record["measure"], record["layer"]))
         if within is None or read.normalised != within.normalised:
             continue
-        if read.away >= FLOOR.get(read.measure, math.inf) and within.away <= 0.7 * read.away:
+        if noticeable(read) and within.away <= 0.7 * read.away:
             found.append((1 - within.away / read.away, read, within))
     if not found:
         return ()
@@ -109,7 +118,7 @@ def diagnose_corners(made: Mapping[str, Any], other: Mapping[str, Any]) -> tuple
             "square corners",
             "likely",
             f"The corners of the square add {100 * share:.0f} % of {read.measure}@{read.layer}.",
-            f"It is {span(read.value)} on the full square and {span(within.value)} inside the disk "
+            f"It is {span(read.away)} from perfect on the full square, {span(within.away)} inside the disk "
             f"({len(found)} of {len(made['measurements'])} values differ as much).",
             "Rotation moves black corners in; --support disk leaves them out.",
             tuple(r.layer for _, r, _ in found),
@@ -168,70 +177,76 @@ def model_of(made: Mapping[str, Any]) -> Model | None:
 
 
 def _exactly(made: Mapping[str, Any], read: Reading) -> float | None:
-    """Distance from perfect over the exact elements alone; none where there are none."""
+    """Return the share of perfect that the exact elements alone lack; none where there are none."""
+    if read.hardly_reacts:
+        return None
     if read.exact is not None:
-        return read.exact - read.perfect
-    return read.away if all(made["group"]["exact"]) else None
+        return read.share(read.exact)
+    return read.share(read.value) if all(made["group"]["exact"]) else None
 
 
 def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterator[Finding]:
     """Find the first layer where exact elements stop moving the maps along."""
     maps = [
-        (read, away)
+        (read, lacks)
         for _, read in pairs
-        if read.measure == "channel-cos" and (away := _exactly(made, read)) is not None
+        if read.measure == "channel-cos" and (lacks := _exactly(made, read)) is not None
     ]
-    if not maps or max(away for _, away in maps) < _LOST:
+    if not maps or max(lacks for _, lacks in maps) < _LOST:
         return
     group = made["group"]["name"]
-    first = next(i for i, (_, away) in enumerate(maps) if away > _KEPT)
-    before, (read, away) = maps[:first], maps[first]
+    first = next(i for i, (_, lacks) in enumerate(maps) if lacks > _KEPT)
+    before, (read, lacks) = maps[:first], maps[first]
     path: Between | None = None
     if model is not None:
+        # The input in another order or scale moves along with any network.
+        before = [pair for pair in before if not _is_input(model, pair[0].layer)]
         path = between(model, before[-1][0].layer if before else None, read.layer)
     padded = _padded(model, path) if group.startswith("shift") else []
     if padded:
         # A border takes little at first; without it a convolution moves along with every shift.
         more = f" and {len(padded) - 1} more" if len(padded) > 1 else ""
-        worst, lost = max(maps[first:], key=lambda pair: pair[1])
+        worst = max(maps[first:], key=lambda pair: pair[1])[0]
         yield Finding(
             "zero padding",
             "likely",
             f"Padding breaks the shifts from {padded[0]} on: maps wrap around, its border not.",
-            f"{padded[0]}{more} before {read.layer} pad with a constant; the cosine is "
-            f"{span(1 - away)} there and {span(1 - lost)} in {worst.layer}.",
+            f"{padded[0]}{more} before {read.layer} pad{'s' * (not more)} with a constant; the "
+            f"cosine is {_cosine(read)} there and {_cosine(worst)} in {worst.layer}.",
             "Circular padding keeps shifts; objects far from the border lose less.",
             (read.layer,),
         )
         return
-    if away < _LOST:
+    if lacks < _LOST:
         return  # it fades away: no layer is to blame
     faults = off_centre(model, group) if model is not None else []
     here = [f for f in faults if path and f.node in path.names]
     if not before:
-        if here and away >= _LOST:
+        if here:
             yield Finding(
                 "off-centre stride",
                 "possible",
                 f"{here[0].text[0].upper()}{here[0].text[1:]} before {read.layer}, the first layer "
                 "measured.",
-                f"There the exact elements reach cosine {span(1 - away)}.",
+                f"There the exact elements reach cosine {_cosine(read)}.",
                 here[0].advice,
                 (read.layer,),
             )
         return
-    kept = before[-1][0].layer
+    kept = before[-1][0]
     evidence = (
-        f"Over the exact elements the cosine is {span(1 - before[-1][1])} in {kept} and "
-        f"{span(1 - away)} in {read.layer}"
+        f"Over the exact elements the cosine is {_cosine(kept)} in {kept.layer} and "
+        f"{_cosine(read)} in {read.layer}"
     )
     if path and path.names:
         evidence += f"; between them: {path.text}"
+    # Where most is kept, it is the exactness that is lost.
+    what = "Equivariance is lost" if lacks > _MUCH else "Exact equivariance ends"
     if here:
         yield Finding(
             "off-centre stride",
             "likely",
-            f"Equivariance is lost in {here[0].label}: {here[0].text}.",
+            f"{what} in {here[0].label}: {here[0].text}.",
             evidence + ".",
             here[0].advice,
             (read.layer,),
@@ -240,11 +255,23 @@ def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterat
     yield Finding(
         "first break",
         "likely",
-        f"Equivariance is lost between {kept} and {read.layer}.",
+        f"{what} between {kept.layer} and {read.layer}.",
         evidence + ".",
         "Look at the weights and the padding of what lies between them.",
         (read.layer,),
     )
+
+
+def _cosine(read: Reading) -> str:
+    """Return the cosine over the exact elements alone."""
+    return span(-(read.value if read.exact is None else read.exact))
+
+
+def _is_input(model: Model, layer: str) -> bool:
+    """Whether a tensor is the input itself: transposed, reshaped, scaled."""
+    names = set(between(model, None, layer).names)
+    nodes = [n for n in model.proto.graph.node if (n.name or n.output[0]) in names]
+    return all(n.op_type in _PLUMBING for n in nodes)
 
 
 def _padded(model: Model | None, path: Between | None) -> list[str]:
@@ -261,14 +288,16 @@ def _some_elements(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
     for _, read in pairs:
         if read.measure != "channel-cos":
             continue
-        away = read.per_element - read.perfect
-        kept = [g for g in exact if away[g] <= _KEPT]
-        lost = [g for g in exact if away[g] >= _LOST]
+        if read.hardly_reacts:
+            continue
+        lacks = [read.share(float(value)) for value in read.per_element]
+        kept = [g for g in exact if lacks[g] <= _KEPT]
+        lost = [g for g in exact if lacks[g] >= _LOST]
         if kept and lost and len(kept) + len(lost) == len(exact):
-            found.append((read, kept, lost, float(away[lost].mean())))
+            found.append((read, kept, lost))
     if not found:
         return
-    read, kept, lost, away_lost = found[0]
+    read, kept, lost = found[0]
     layers = tuple(r.layer for r, *_ in found)
 
     def said(members: Sequence[int]) -> str:
@@ -279,8 +308,9 @@ def _some_elements(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
         "some elements",
         "likely",
         f"{read.layer} keeps {said(kept)}, but not {said(lost)}.",
-        f"Cosine {span(1 - float((read.per_element[kept] - read.perfect).max()))} or more against "
-        f"{span(1 - away_lost)}, in {len(layers)} layer{'s' * (len(layers) > 1)}.",
+        f"In {read.layer} the cosine is {span(-float(read.per_element[kept].max()))} or more against "
+        f"{span(-float(read.per_element[lost].mean()))} in the mean; {len(layers)} "
+        f"layer{'s keep' if len(layers) > 1 else ' keeps'} some only.",
         "The network has the smaller symmetry; measure it under that group.",
         layers,
     )

@@ -9,16 +9,18 @@ from typing import Any, Literal
 
 import numpy as np
 
-from onnx_geed.reading import Reading, span
+from onnx_geed.reading import HARDLY, Reading, grade, span
 
 __all__ = [
     "FLOOR",
     "Finding",
     "Pairs",
     "alike",
+    "blunt",
     "few",
     "ill_normalised",
     "insensitive",
+    "noticeable",
     "odd_channels",
     "resampled",
     "silent",
@@ -27,22 +29,30 @@ __all__ = [
 
 Weight = Literal["likely", "caution", "possible"]
 
-# The exact elements are near perfect where they leave less than this.
+# Cosines that turned elements alone leave below this count as none; rounding leaves 1e-6.
+_ROUNDED = 1e-4
+# The exact elements are near perfect where they leave less than this, as a share of what different
+# samples differ by.
 _NEAR = 0.01
 # Below these distances from the perfect value there is nothing to explain.
 FLOOR = {"channel-cos": 0.01, "latent-l2": 0.02, "latent-cos": 0.002, "softmax-kl": 1e-3}
+# Nor is there where less than this share of what different samples differ by is left.
+_SHARE_FLOOR = 0.005
 # The exact elements do well where they leave less than this share of the whole deviation.
 _SHARE = 0.1
 # Latents of different samples with a mean cosine above this are nearly parallel.
 _PARALLEL = 0.95
 # What insensitive outputs look like: predictions that stay, latents that do not.
 _STAYS, _MOVES, _SAME = 0.01, 0.1, 0.99
-# Predictions of different samples nearer than this (nats) hardly tell them apart.
-_CONSTANT = 0.1
-# The group moves maps at least this share of the way from sample to sample, their cosine high.
-_SHARED, _HIGH = 0.5, 0.2
-# A group that moves predictions by less than this share of what samples do is a true invariance.
-_RATIO = 0.01
+# Predictions of different samples nearer than these (nats) hardly tell them apart, or not at all.
+_CONSTANT, _DEAD = 0.1, 1e-3
+# Cosines between samples of this share of those within an orbit are hardly less.
+_LIKE = 0.75
+# Cosines from this on look like something; below it nobody would take them for equivariance.
+_HIGH = 0.2
+# A group that moves predictions by less than these shares of what samples do is a true invariance:
+# of predictions that hardly differ, and of those that do not at all.
+_RATIO, _DEAD_RATIO = 0.2, 0.01
 # Largest cosine of a channel that does not move as it should; the others are as near 1 as this.
 _ODD, _KEPT = 0.5, 0.002
 # A network is no better than untrained where it leaves this share of the untrained one's deviation.
@@ -80,31 +90,52 @@ class Finding:
 Pairs = Sequence[tuple[Mapping[str, Any], Reading]]
 
 
+def noticeable(read: Reading) -> bool:
+    """Tell whether a value is far enough from perfect to be explained.
+
+    Parameters
+    ----------
+    read : Reading
+        The reading.
+
+    Returns
+    -------
+    bool
+        False for tensors that hardly react, from which nothing can be told.
+    """
+    if read.hardly_reacts or read.away < FLOOR.get(read.measure, math.inf):
+        return False
+    return read.relative is None or read.relative >= _SHARE_FLOOR
+
+
 def resampled(pairs: Pairs) -> Iterator[Finding]:
     """Find values to which only resampled elements add; references say why."""
     found = [
         read
         for _, read in pairs
         if read.exact is not None
-        and read.away >= FLOOR.get(read.measure, math.inf)
-        and read.exact - read.perfect <= min(_SHARE * read.away, _NEAR)
+        and noticeable(read)
+        and read.exact - read.perfect <= _SHARE * read.away
+        and read.share(read.exact) <= _NEAR
     ]
     if not found:
         return
     read = found[-1]
     layers = tuple(r.layer for r in found)
+    exact = max(0.0, (read.exact or 0.0) - read.perfect)
     evidence = (
-        f"In {read.measure}@{read.layer} the exact elements are "
-        f"{span(max(0.0, (read.exact or 0.0) - read.perfect))} from perfect, all elements "
-        f"{span(read.away)} ({len(found)} of {len(pairs)} values)"
+        f"In {read.measure}@{read.layer} the exact elements are {span(exact)} from perfect, all "
+        f"elements {span(read.away)} ({len(found)} of {len(pairs)} values)"
     )
+    what = "Only resampled elements deviate"
+    if exact > _ROUNDED * read.away and exact > _ROUNDED:
+        what = "Resampled elements deviate far more than exact ones"
     trips = {name: value - read.perfect for name, value in read.trips.items()}
     if not trips:
         yield Finding(
             "resampled elements",
             "likely",
-            "Only resampled rotations deviate: interpolation, or a network that knows quarter "
-            "turns only.",
+            f"{what}: interpolation, or a network that knows the exact ones only.",
             evidence + ".",
             "--references tells the two apart.",
             layers,
@@ -113,11 +144,12 @@ def resampled(pairs: Pairs) -> Iterator[Finding]:
     name, away = max(trips.items(), key=lambda item: item[1])
     evidence += f"; the {name.replace('_', ' ')} alone {span(away)}"
     if away >= 0.5 * read.away:
+        more = "as much" if away >= 0.9 * read.away else "at least half as much"
         yield Finding(
             "interpolation",
             "likely",
-            "Interpolation dominates: only resampled rotations deviate, and resampling alone "
-            "deviates as much.",
+            f"Interpolation may explain it: {what[0].lower()}{what[1:]}, and resampling alone "
+            f"deviates {more}.",
             evidence + ".",
             "Judge the network by the exact part; a larger input or --support disk softens it.",
             layers,
@@ -126,7 +158,7 @@ def resampled(pairs: Pairs) -> Iterator[Finding]:
         yield Finding(
             "quarter turns only",
             "likely",
-            "The network keeps the exact elements only: resampling does not explain the rest.",
+            f"{what}, and resampling alone does not explain it: the network knows the exact ones.",
             evidence + ".",
             "",
             layers,
@@ -141,14 +173,16 @@ def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
     record, read = by_measure["softmax-kl"]
     text = "Predictions look invariant because they hardly react to the input at all."
     advice = "Check the preprocessing; compare with a model known to tell the samples apart."
-    other = ((record.get("references") or {}).get("between_samples") or {}).get("value")
+    other = read.between
     if other is not None:
         stays = read.value <= _STAYS * math.log(made["group"]["order"])
-        if stays and other < _CONSTANT and read.value >= _RATIO * other:
+        ratio = math.inf if read.relative is None else read.relative
+        dead = other < _DEAD and ratio >= _DEAD_RATIO
+        if stays and (dead or (other < _CONSTANT and ratio >= _RATIO)):
             yield Finding(
                 "insensitive",
                 "likely",
-                text,
+                text if dead else text.replace(" at all", ""),
                 f"Under the group they move by {span(read.value)} nats, and from sample to sample "
                 f"by only {span(other)}.",
                 advice,
@@ -167,8 +201,8 @@ def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
     ):
         yield Finding(
             "insensitive",
-            "likely",
-            text,
+            "possible",
+            "Predictions may look invariant because they hardly react to the input.",
             f"They move by {span(read.value)} nats while an orbit's latents spread "
             f"{span(latent.value)} times as far as different samples are apart; latents of "
             f"different samples have a mean cosine of {span(cosine)}.",
@@ -180,25 +214,51 @@ def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
 def alike(pairs: Pairs) -> Iterator[Finding]:
     """Find maps that different samples share as much as the members of an orbit do."""
     found = []
-    for record, read in pairs:
-        entry = (record.get("references") or {}).get("between_samples") or {}
-        if read.measure != "channel-cos" or entry.get("value") is None:
+    for _, read in pairs:
+        if read.measure != "channel-cos" or read.relative is None or -read.value < _HIGH:
             continue
-        if -read.value >= _HIGH and read.away >= _SHARED * (1 + entry["value"]):
-            found.append((read, float(entry["value"])))
+        ends, other = read.relative_ci95, read.told(read.between or 0.0)
+        # Both have to say so: 0.2 against 0 is far from perfect, and yet not the same.
+        if (ends[0] if ends else read.relative) >= HARDLY and other >= _LIKE * -read.value:
+            found.append(read)
     if not found:
         return
-    read, other = max(found, key=lambda pair: pair[0].away / max(1 + pair[1], 1e-12))
+    read = max(found, key=lambda r: r.relative or 0.0)
+    other = read.told(read.between or 0.0)
     yield Finding(
         "alike whatever is shown",
         "caution",
         f"Maps are hardly more alike within an orbit than between samples in {len(found)} "
         f"layer{'s' * (len(found) > 1)}.",
-        f"In {read.layer} the cosine is {span(-read.value)} within an orbit and {span(-other)} "
+        f"In {read.layer} the cosine is {span(-read.value)} within an orbit and {span(other)} "
         "between different samples.",
-        "Judge such layers by how far the two are apart.",
-        tuple(r.layer for r, _ in found),
+        "Such a cosine is no sign of equivariance; judge by relative values.",
+        tuple(r.layer for r in found),
     )
+
+
+def blunt(pairs: Pairs) -> Iterator[Finding]:
+    """Find tensors that are all but the same for every sample."""
+    found = [read for _, read in pairs if read.hardly_reacts]
+    if not found:
+        return
+    read = found[-1]
+    layers = tuple(dict.fromkeys(r.layer for r in found))
+    yield Finding(
+        "hardly reacts",
+        "caution",
+        f"{read.layer} hardly reacts to the input{_more(len(layers))}: nothing can be told of its "
+        "equivariance.",
+        f"With another sample in place of the moved one, {read.measure} is only "
+        f"{span(max(0.0, (read.between or 0.0) - read.perfect))} from perfect; the value is "
+        f"{span(max(0.0, read.away))} from it.",
+        "Check the preprocessing and the weights.",
+        layers,
+    )
+
+
+def _more(count: int) -> str:
+    return "" if count < 2 else f", nor do{'es' * (count == 2)} {count - 1} more"
 
 
 def unlearned(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
@@ -206,48 +266,39 @@ def unlearned(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
     found, asked = [], 0
     for record, read in pairs:
         entry = (record.get("references") or {}).get("untrained")
-        if entry is None:
+        if entry is None or read.untrained is None:
             continue
         asked += 1
-        other = _away_untrained(read, entry)
-        if other is not None and read.away >= _ALIKE * other:
-            found.append((read, other))
-    if not found:
-        return
-    stays = _STAYS * math.log(max(made["group"]["order"], 2))
-    for read, other in found:
-        if read.measure == "softmax-kl" and read.value <= stays:
+        # An untrained network reacts to little: what counts is relative to that, where known.
+        bare = read.untrained - read.perfect
+        own, other, how = read.away, bare, "from perfect"
+        if read.relative is not None and entry.get("relative") is not None:
+            own, other = read.relative, float(entry["relative"])
+            how = "of what different samples differ by from perfect"
+        if own >= _ALIKE * other:
+            found.append((read, own, other, how))
+        stays = _STAYS * math.log(max(made["group"]["order"], 2))
+        if read.measure == "softmax-kl" and read.value <= stays and read.away >= _ALIKE * bare:
             yield Finding(
                 "invariant untrained",
                 "likely",
                 "Predictions look invariant, but those of the same network untrained do as well.",
-                f"They are {span(read.away)} nats from perfect, untrained {span(other)}.",
-                "Compare latent-l2, which is told in units of what samples differ by.",
+                f"They are {span(read.away)} nats from perfect, untrained {span(bare)}.",
+                "Compare relative values, which are told in units of what samples differ by.",
                 (read.layer,),
             )
-    read, other = max(found, key=lambda f: f[0].away - f[1])
+    if not found:
+        return
+    read, own, other, how = max(found, key=lambda f: f[1] - f[2])
     yield Finding(
         "not learned",
         "caution",
-        f"{len(found)} of {asked} values are no more equivariant than in the same network "
+        f"{len(found)} of {asked} values are hardly nearer to perfect than in the same network "
         "untrained.",
-        f"{read.measure}@{read.layer} is {span(read.away)} from perfect, untrained {span(other)}.",
+        f"{read.measure}@{read.layer} is {span(own)} {how}, untrained {span(other)}.",
         "What is equivariant there comes from the architecture and the data, not from training.",
-        tuple(dict.fromkeys(r.layer for r, _ in found)),
+        tuple(dict.fromkeys(r.layer for r, *_ in found)),
     )
-
-
-def _away_untrained(read: Reading, entry: Mapping[str, Any]) -> float | None:
-    """Distance of the untrained network's value from its own perfect one, on the same scale."""
-    value = entry["value"] if read.normalised else entry["unnormalised"]
-    if value is None:
-        return None
-    perfect, m = read.perfect, entry["normaliser"]
-    if read.measure == "latent-cos" and read.normalised:
-        if not m or m < 0:
-            return None
-        perfect = -1.0 / m
-    return float(value) - perfect
 
 
 def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
@@ -328,16 +379,22 @@ def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
                 f"Unnormalised, the value is {span(float(record['unnormalised']))}"
                 + (f", over {record['norm_samples']} points" if record["norm_samples"] else "")
                 + ".",
-                "Read the unnormalised value.",
+                "Read relative, or the unnormalised value.",
                 (read.layer,),
             )
         elif read.measure == "latent-cos" and m >= _PARALLEL:
             yield Finding(
                 "parallel latents",
                 "caution",
-                "Latents of different samples are nearly parallel, so latent-cos tells little.",
-                f"Their mean cosine is M = {span(m)}.",
-                "Read latent-l2 instead.",
+                "Latents of different samples are nearly parallel: a cosine near 1 tells little.",
+                f"Their mean cosine is M = {span(m)}"
+                + (
+                    ""
+                    if read.relative is None
+                    else f"; told relative to that, latent-cos is {span(read.relative)} from perfect"
+                )
+                + ".",
+                "Read latent-l2, or relative.",
                 (read.layer,),
             )
 
@@ -357,7 +414,7 @@ def few(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
                 (read.layer,),
             )
             return
-        if read.ci95 is None or read.away < FLOOR.get(read.measure, 0.0):
+        if read.ci95 is None or not (noticeable(read) or read.measure == "output-l2"):
             continue
         half = (read.ci95[1] - read.ci95[0]) / 2
         if half > 0.5 * read.away:

@@ -29,7 +29,7 @@ _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 #: The unit of a value told relative to different samples.
 RELATIVE = "relative to different samples"
 #: From this share of the way to another sample on, nothing is kept worth the name.
-HARDLY = 0.9
+HARDLY = 0.8
 # Measures whose values mean something for one model only: −1/M is perfect, or each has its unit.
 _OWN_SCALE = ("latent-cos", "output-l2")
 # Below this share of a measure's scale there is only rounding, spec section 2.
