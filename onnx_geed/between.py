@@ -207,15 +207,23 @@ class Between:
         with self._lock:
             asked_before = (what, position) in self._slots
             slot = self._slots.setdefault((what, position), Future())
-        if not asked_before and (again := self._rerun(position)) is not None:
-            arrays, first = again
-            stop = first + len(next(iter(arrays.values())))
-            self._publish(self._held(arrays, first), first, stop)
+        if not asked_before:
+            try:
+                self._again(position)
+            except BaseException as error:
+                slot.set_exception(error)
         found = slot.result()
         if what == "centre":
             with self._lock:
                 del self._slots[what, position]
         return found
+
+    def _again(self, position: int) -> None:
+        """Hand on what a job that is not to come would have handed on."""
+        if (again := self._rerun(position)) is not None:
+            arrays, first = again
+            stop = first + len(next(iter(arrays.values())))
+            self._publish(self._held(arrays, first), first, stop)
 
     def _done_with_start(self) -> None:
         with self._lock:
@@ -226,7 +234,8 @@ class Between:
 
 def _own(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array that keeps no larger one in memory."""
-    return array if array.base is None or array.base.nbytes <= array.nbytes else array.copy()
+    base = array.base
+    return array.copy() if isinstance(base, np.ndarray) and base.nbytes > array.nbytes else array
 
 
 def _pairs(measure: Measure, orbits: NDArray[Any], means: NDArray[Any]) -> list[Pair]:

@@ -9,7 +9,7 @@ missing shard reads as fill values.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ __all__ = [
     "lock",
     "missing_shards",
     "read_manifest",
+    "read_pairs",
     "read_points",
     "read_shard",
     "shard_path",
@@ -115,7 +116,13 @@ def clean(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_shard(folder: Path, manifest: Manifest, first: int, jobs: Iterable[Job]) -> None:
+def write_shard(
+    folder: Path,
+    manifest: Manifest,
+    first: int,
+    jobs: Iterable[Job],
+    pairs: Callable[[], Mapping[str, NDArray[np.float64]]] = dict,
+) -> None:
     """Write one shard.
 
     Parameters
@@ -129,6 +136,9 @@ def write_shard(folder: Path, manifest: Manifest, first: int, jobs: Iterable[Job
     jobs : iterable of (arrays, points)
         The orbits in order: one array (orbits, n, ...) an entry, and identity-element latents
         (orbits, k) by the entry's number.
+    pairs : callable
+        Called when all jobs are through; gives deviations between samples (pairs, n) by the name of
+        their dataset, ``between/<i>`` or ``around/<i>``.
 
     Raises
     ------
@@ -161,6 +171,10 @@ def write_shard(folder: Path, manifest: Manifest, first: int, jobs: Iterable[Job
             if buffer:
                 write_chunk(dataset, 0, np.concatenate(buffer))
         _write_latents(file, manifest, {i: np.concatenate(rows) for i, rows in latents.items()})
+        for name, rows in pairs().items():
+            tensor = manifest.entries[int(name.partition("/")[2])].tensor
+            entry = Entry(tensor, rows.shape[1:], "float64", "deviations")
+            write_chunk(_entry_dataset(file, name, rows.shape, rows.shape, entry), 0, rows)
 
 
 def write_points(folder: Path, manifest: Manifest, points: dict[int, NDArray[Any]]) -> None:
@@ -344,6 +358,47 @@ def read_shard(
                         whole[i] = read_chunk(dataset, 0, path, tensor)
                     row.append(whole[i][k])
             yield row
+
+
+def read_pairs(
+    folder: Path, manifest: Manifest, first: int, wanted: Mapping[str, int]
+) -> dict[str, NDArray[np.float64]]:
+    """Read a shard's deviations between samples.
+
+    Parameters
+    ----------
+    folder : Path
+        The cache.
+    manifest : Manifest
+        What it holds.
+    first : int
+        Position of the shard's first orbit.
+    wanted : mapping of str to int
+        Number of pairs by the name of their dataset, ``between/<i>`` or ``around/<i>``.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (pairs, n)
+        Those that are there: earlier versions wrote none.
+
+    Raises
+    ------
+    GeedError
+        If some are damaged.
+    """
+    path = shard_path(folder, first)
+    found = {}
+    with reading(path) as file:
+        for name, pairs in wanted.items():
+            if name not in file:
+                continue
+            dataset, shape = file[name], (pairs, manifest.order)
+            tensor = manifest.entries[int(name.partition("/")[2])].tensor
+            right = dataset.shape == dataset.chunks == shape and dataset.dtype == np.float64
+            if not right or dataset.attrs["tensor"] != tensor:
+                raise damaged(path, tensor)
+            found[name] = read_chunk(dataset, 0, path, tensor)
+    return found
 
 
 def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float32]]:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed import cache as store
+from onnx_geed.between import Between, Pairs, around, neighbours
 from onnx_geed.eed import Measure, channel_sums_of_orbits
 from onnx_geed.errors import GeedError
 from onnx_geed.inspection import cache_info
@@ -285,27 +286,84 @@ def _fill(
 ) -> None:
     session = prepared.open(prepared.passes[0])
     size = job_orbits(manifest.order, prepared.batch)
+    sums = _sums_plan(prepared.plan, manifest)
+    there = set(store.shards(manifest)) - set(missing)
+
+    def run(start: int) -> dict[str, NDArray[np.float32]]:
+        first = start // manifest.shard_orbits * manifest.shard_orbits
+        stop = min(start + size, first + manifest.shard_orbits, manifest.count)
+        positions = range(start, stop)
+        arrays = activations(prepared.source, session, positions, prepared.batch)
+        named = dict(zip(session.outputs, arrays, strict=True))
+        _check_finite(prepared, named, start)
+        return named
+
+    def rerun(position: int) -> tuple[dict[str, NDArray[np.float32]], int] | None:
+        first = position // manifest.shard_orbits * manifest.shard_orbits
+        if first not in there:
+            return None
+        # The very job that was run, so that its activations are the same to the last bit.
+        start = first + (position - first) // size * size
+        named = run(start)
+        return {name: named[name] for name in sums.layers}, start
+
+    # Pairs beyond those of D close the circle of any D that is cut to fewer samples.
+    pairs = sorted({*neighbours(manifest.count), *around(manifest.count)} if sums.measures else {})
+    between = Between(sums, pairs, rerun)
     done = manifest.count - sum(
         min(manifest.shard_orbits, manifest.count - first) for first in missing
     )
 
-    def jobs(first: int) -> Iterator[store.Job]:
+    def jobs(first: int, found: list[Callable[[], Pairs]]) -> Iterator[store.Job]:
         stop = min(first + manifest.shard_orbits, manifest.count)
         for start in range(first, stop, size):
-            positions = range(start, min(start + size, stop))
-            arrays = activations(prepared.source, session, positions, prepared.batch)
-            named = dict(zip(session.outputs, arrays, strict=True))
-            _check_finite(prepared, named, start)
+            named = run(start)
+            finish = between.begin({name: named[name] for name in sums.layers}, start)
+            # The first waits for another shard's last orbit, and so until this one's are through.
+            found.append(finish if start == first else _kept(finish()))
             yield _stored(prepared.plan, manifest, named)
 
     def work(first: int) -> int:
-        store.write_shard(folder, manifest, first, jobs(first))
+        found: list[Callable[[], Pairs]] = []
+        try:
+            store.write_shard(
+                folder, manifest, first, jobs(first, found), lambda: _pairs(manifest, found)
+            )
+        except BaseException as error:
+            between.fail(first, min(first + manifest.shard_orbits, manifest.count), error)
+            raise
         return min(manifest.shard_orbits, manifest.count - first)
 
     for orbits in in_order(missing, work, prepared.workers):
         done += orbits
         if progress:
             progress(done, manifest.count)
+
+
+def _sums_plan(plan: Plan, manifest: Manifest) -> Plan:
+    """The measures of which only sums are kept."""
+    kept = {e.tensor for e in manifest.entries if e.content == "sums"}
+    measures = [m for m in plan.measures if m.name == "channel-cos" and m.layer in kept]
+    layers = {name: plan.layers[name] for name in kept}
+    return dataclasses.replace(plan, measures=tuple(measures), layers=layers)
+
+
+def _kept(pairs: Pairs) -> Callable[[], Pairs]:
+    return lambda: pairs
+
+
+def _pairs(
+    manifest: Manifest, found: Sequence[Callable[[], Pairs]]
+) -> dict[str, NDArray[np.float64]]:
+    """A shard's deviations between samples, in the order of the pairs."""
+    rows: dict[str, dict[tuple[int, int], NDArray[np.float64]]] = {}
+    numbers = {e.tensor: i for i, e in enumerate(manifest.entries) if e.content == "sums"}
+    for part in found:
+        for (_, layer), pairs in part().items():
+            for (p, q), pair in pairs.items():
+                name = f"{'around' if q == 0 else 'between'}/{numbers[layer]}"
+                rows.setdefault(name, {})[p, q] = pair.deviations
+    return {name: np.stack([rows[name][k] for k in sorted(rows[name])]) for name in sorted(rows)}
 
 
 def _check_finite(prepared: Prepared, named: dict[str, NDArray[np.float32]], first: int) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed import cache as store
+from onnx_geed.between import Between, Pair, Pairs, around, neighbours
 from onnx_geed.classes import add_classes, parse_classes
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_group
@@ -95,13 +98,33 @@ def measure_cache(
     tally = Tally(plan)
     names = tuple(plan.layers)
 
+    kept = {manifest.entries[i].tensor for i in wanted if manifest.entries[i].content == "sums"}
+    others = [m for m in plan.measures if m.name != "channel-cos" or m.layer not in kept]
+    between = Between(replace(plan, measures=tuple(others)), neighbours(count))
+
     def work(first: int) -> list[Reduced]:
-        reduced = []
+        try:
+            return orbits(first)
+        except BaseException as error:
+            between.fail(first, min(first + manifest.shard_orbits, count), error)
+            raise
+
+    def orbits(first: int) -> list[Reduced]:
+        reduced, begun = [], []
         for k, arrays in enumerate(store.read_shard(folder, manifest, first, wanted)):
             if first + k >= count:
                 break
-            reduced.append(_reduce(plan, manifest, wanted, arrays, first + k))
-        return reduced
+            named, sums = _named(manifest, wanted, arrays)
+            label = partial(_label, manifest)
+            reduced.append(reduce_orbits(plan, named, label, first=first + k, sums=sums))
+            finish = between.begin(named, first + k)
+            # The first waits for another shard's last orbit, and so until this one's are through.
+            begun.append(finish if k == 0 else _kept(finish()))
+        stored = _stored_pairs(folder, manifest, first, wanted)
+        return [
+            replace(one, between={**finish(), **stored} if k == 0 else finish())
+            for k, (one, finish) in enumerate(zip(reduced, begun, strict=True))
+        ]
 
     points: dict[str, NDArray[np.float64]] = {}
     if any(m.name.startswith("latent") for m in plan.measures):
@@ -242,9 +265,10 @@ def _tensor(stored: dict[str, Any]) -> Tensor:
     return Tensor(**fields)
 
 
-def _reduce(
-    plan: Plan, manifest: Manifest, wanted: Sequence[int], arrays: list[NDArray[Any]], at: int
-) -> Reduced:
+def _named(
+    manifest: Manifest, wanted: Sequence[int], arrays: list[NDArray[Any]]
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float64]]]:
+    """Activations and sums of one orbit, by tensor."""
     named: dict[str, NDArray[np.float32]] = {}
     sums: dict[str, NDArray[np.float64]] = {}
     for i, array in zip(wanted, arrays, strict=True):
@@ -253,10 +277,33 @@ def _reduce(
             sums[entry.tensor] = array[None]
         else:
             named[entry.tensor] = array[None].astype(np.float32, copy=False)
+    return named, sums
 
-    def label(position: int) -> str:
-        names = manifest.description["data"]["names"]
-        index = manifest.indices[position]
-        return f"sample {index} ({names[position]})" if names else f"sample {index}"
 
-    return reduce_orbits(plan, named, label, first=at, sums=sums)
+def _label(manifest: Manifest, position: int) -> str:
+    names = manifest.description["data"]["names"]
+    index = manifest.indices[position]
+    return f"sample {index} ({names[position]})" if names else f"sample {index}"
+
+
+def _kept(pairs: Pairs) -> Callable[[], Pairs]:
+    return lambda: pairs
+
+
+def _stored_pairs(folder: Path, manifest: Manifest, first: int, wanted: Sequence[int]) -> Pairs:
+    """Deviations between samples that a shard keeps beside its sums."""
+    stop = min(first + manifest.shard_orbits, manifest.count)
+    here: dict[str, list[tuple[int, int]]] = {
+        "between": [pair for pair in neighbours(manifest.count) if first <= pair[1] < stop],
+        "around": [pair for pair in around(manifest.count) if first <= pair[0] < stop],
+    }
+    here["between"] = [pair for pair in here["between"] if pair[1]]
+    tensors = {i: manifest.entries[i].tensor for i in wanted}
+    sums = [i for i in wanted if manifest.entries[i].content == "sums"]
+    asked = {f"{k}/{i}": len(pairs) for k, pairs in here.items() for i in sums if pairs}
+    found: Pairs = {}
+    for name, rows in (store.read_pairs(folder, manifest, first, asked) if asked else {}).items():
+        kind, _, i = name.partition("/")
+        into = found.setdefault(("channel-cos", tensors[int(i)]), {})
+        into |= {pair: Pair(row) for pair, row in zip(here[kind], rows, strict=True)}
+    return found
