@@ -210,9 +210,10 @@ def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterat
         yield Finding(
             "zero padding",
             "likely",
-            f"Padding breaks the shifts from {padded[0]} on: maps wrap around, its border not.",
+            f"Padding breaks exact shifts from {padded[0]} on: maps wrap around, its border not.",
             f"{padded[0]}{more} before {read.layer} pad{'s' * (not more)} with a constant; the "
-            f"cosine is {_cosine(read)} there and {_cosine(worst)} in {worst.layer}.",
+            f"cosine is {_cosine(read)} there"
+            + (f" and {_cosine(worst)} in {worst.layer}." if worst is not read else "."),
             "Circular padding keeps shifts; objects far from the border lose less.",
             (read.layer,),
         )

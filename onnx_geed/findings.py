@@ -47,7 +47,7 @@ _STAYS, _MOVES, _SAME = 0.01, 0.1, 0.99
 # Predictions of different samples nearer than these (nats) hardly tell them apart, or not at all.
 _CONSTANT, _DEAD = 0.1, 1e-3
 # Cosines between samples of this share of those within an orbit are hardly less.
-_LIKE = 0.75
+_LIKE = 0.9
 # Cosines from this on look like something; below it nobody would take them for equivariance.
 _HIGH = 0.2
 # A group that moves predictions by less than these shares of what samples do is a true invariance:
@@ -266,8 +266,8 @@ def unlearned(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
     found, asked = [], 0
     for record, read in pairs:
         entry = (record.get("references") or {}).get("untrained")
-        if entry is None or read.untrained is None:
-            continue
+        if entry is None or read.untrained is None or read.away <= _ROUNDED:
+            continue  # what is perfect cannot come nearer to it
         asked += 1
         # An untrained network reacts to little: what counts is relative to that, where known.
         bare = read.untrained - read.perfect

@@ -12,18 +12,21 @@ import numpy as np
 
 from onnx_geed.diagnosis import diagnose, diagnose_corners, model_of
 from onnx_geed.errors import GeedError
-from onnx_geed.reading import Reading, angle, meaning, read_record, span
+from onnx_geed.intervals import mean_interval
+from onnx_geed.reading import Reading, angle, grade, meaning, read_record, span
 from onnx_geed.table import interval, number
 
 __all__ = ["report", "write_report"]
 
 # What of a page is looked at first: the samples are ranked by the first of these that there is.
 _HEADLINE = ("softmax-kl", "latent-l2", "latent-cos", "output-l2", "channel-cos")
-_REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "between_samples", "untrained")
+_REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
 # Samples at each end, elements of a long orbit.
 _ENDS, _THUMBNAILS = 3, 8
 # Exact elements that deviate by so much of the whole show that interpolation is not the cause.
 _OWN = 0.6
+# Elements whose deviations differ by less, as a share of what samples differ by, are about as hard.
+_DIFFER = 0.02
 
 
 def write_report(
@@ -196,21 +199,28 @@ def _result(
 
 
 def _row(record: Mapping[str, Any], order: int) -> dict[str, Any]:
-    part = record["exact"]
+    read, part = read_record(record), record["exact"]
     references = record["references"] or {}
+    # Between samples has a column of its own, of results that are older too.
+    references = {k: v for k, v in references.items() if k != "between_samples"}
+    what = "value" if read.normalised else "unnormalised"
     return {
         "measure": record["measure"],
         "layer": record["layer"],
         "value": number(record["value"]),
         "ci": interval(record["ci95"]),
-        "exact": number(part["value"]) if part else "",
-        "exact_ci": interval(part["ci95"]) if part else "",
+        "unnormalised": "" if read.normalised else number(record["unnormalised"]),
+        "exact": number(read.exact) if part else "",
+        "exact_ci": interval(read.exact_ci95) if part else "",
         "m": number(record["normaliser"]) if record["normaliser"] is not None else "",
         "n": record["samples"],
+        "between": "" if read.between is None else number(read.between),
+        "relative": "" if read.relative is None else number(read.relative),
+        "relative_ci": interval(read.relative_ci95) if read.relative_ci95 else "",
         "meaning": meaning(record, order),
         "warnings": record["warnings"],
         "references": {
-            k: number(v["value"] if isinstance(v, Mapping) else v) for k, v in references.items()
+            k: number(v.get(what) if isinstance(v, Mapping) else v) for k, v in references.items()
         },
     }
 
@@ -228,7 +238,8 @@ def _summary(made: Mapping[str, Any], read: Sequence[Reading]) -> list[str]:
         if r.measure != "channel-cos" or len(maps) == 1:
             title = TITLES.get(r.measure, r.measure)
             said.append(f"{title} ({r.layer}): {meaning(record, order)}")
-    if tripped := [r for r in (maps or read) if r.trips]:
+    tripped = [r for r in (maps or read) if r.trips]
+    if tripped and not all(made["group"]["exact"]):
         said.append(_resampling(tripped[-1]))
     ranked = maps[-1] if maps else read[-1]
     if order > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=1e-4):
@@ -241,13 +252,13 @@ def _resampling(read: Reading) -> str:
     name, value = max(read.trips.items(), key=lambda item: item[1])
     away, unit = value - read.perfect, read.unit
     text = f"Resampling alone ({name.replace('_', ' ')}) gives {span(value)} {unit} in {read.layer}"
-    if read.measure == "channel-cos":
+    if read.similarity:
         text = f"Resampling alone ({name.replace('_', ' ')}) leaves cosine {span(-value)} in "
         text += read.layer
     if read.away < 1e-6:
         return text + "."
     if read.exact is not None and read.exact - read.perfect >= _OWN * read.away:
-        own = span(-read.exact if read.measure == "channel-cos" else read.exact)
+        own = span(read.told(read.exact))
         return (
             f"{text}; but the exact elements, which are not resampled, have {own}: most of the "
             "deviation is the network's own."
@@ -266,22 +277,41 @@ def _depth(maps: Sequence[Reading]) -> str:
     )
     if worst is not first and worst is not last:
         text += f"; least in {worst.layer}, {span(-worst.value)}"
-    steps = [(b.value - a.value, a, b) for a, b in itertools.pairwise(maps)]
+    text += ". 1 would be perfect"
+    # Maps of different samples are alike to a degree, which depends on the kind of layer.
+    related = all(r.relative is not None for r in maps)
+    steps = [(b.share(b.value) - a.share(a.value), a, b) for a, b in itertools.pairwise(maps)]
     rise, before, after = max(steps, key=lambda s: s[0])
     if before is not after and rise > 0.02:
-        text += f". The largest loss lies between {before.layer} and {after.layer} ({span(rise)})"
-    return text + ". 1 would be perfect."
+        text += f". The largest loss lies between {before.layer} and {after.layer} ("
+        text += f"{span(rise)} of what different samples differ by)" if related else f"{span(rise)})"
+    return f"{text}. {_graded(maps)}."
+
+
+def _graded(maps: Sequence[Reading]) -> str:
+    """Say in the words of grades how the first and the last map move along."""
+    first, last = grade(maps[0]), grade(maps[-1])
+    if first == last:
+        return f"Both ends are {first}"
+    return f"The first is {first}, the last {last}"
 
 
 def _elements(read: Reading, group: str, elements: Sequence[str]) -> str:
     values = read.per_element[1:]
     worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
-    ends, unit = [float(values.max()), float(values.min())], read.unit
-    if read.measure == "channel-cos":
-        ends, unit = [-v for v in ends], "cosine"
+    ends = [span(read.told(float(v))) for v in (values.max(), values.min())]
+    unit = "cosine" if read.similarity else read.unit
+    gaps = read.deviations[:, worst] - read.deviations[:, best]
+    sure = mean_interval(gaps)
+    spread = read.share(float(values.max())) - read.share(float(values.min()))
+    if spread < _DIFFER or sure is None or sure[0] <= 0:
+        return (
+            f"In {read.layer}, all elements but the identity are about as hard "
+            f"({unit} {ends[0]} to {ends[1]})."
+        )
     return (
         f"In {read.layer}, {angle(group, elements[worst])} is the hardest element and "
-        f"{angle(group, elements[best])} the easiest ({unit} {span(ends[0])} and {span(ends[1])})."
+        f"{angle(group, elements[best])} the easiest ({unit} {ends[0]} and {ends[1]})."
     )
 
 

@@ -313,10 +313,10 @@ def _unit(measure: str, normalised: bool) -> str:
 _GRADES = (
     (1e-4, "equivariant within rounding", "invariant within rounding"),
     (0.05, "close to equivariant", "close to invariant"),
-    (0.2, "mostly moving along", "mostly staying"),
-    (0.5, "moving along in part", "staying in part"),
-    (HARDLY, "moving along a little", "staying a little"),
-    (math.inf, "hardly moving along", "hardly staying"),
+    (0.2, "mostly moving along", "mostly invariant"),
+    (0.5, "moving along in part", "invariant in part"),
+    (HARDLY, "moving along a little", "a little invariant"),
+    (math.inf, "hardly moving along", "hardly invariant"),
 )
 
 
@@ -331,7 +331,9 @@ def grade(read: Reading) -> str:
     Returns
     -------
     str
-        By ``relative``; where that is not known by the cosine of maps, else empty.
+        By ``relative``; where that is not known by the cosine of maps, else empty. Divergence from
+        an orbit's mean is bounded, by ln abs(G), that of another sample is not: predictions are
+        graded by the larger of both shares.
     """
     if read.hardly_reacts:
         return "hardly reacting to the input, so that nothing can be told"
@@ -339,6 +341,8 @@ def grade(read: Reading) -> str:
         return ""
     share = read.share(read.value)
     trivial = read.output_action == "trivial"
+    if read.measure == "softmax-kl" and trivial and read.deviations.shape[1] > 1:
+        share = max(share, read.value / math.log(read.deviations.shape[1]))
     return next(words[trivial] for most, *words in _GRADES if share <= most)
 
 
@@ -363,33 +367,30 @@ def meaning(record: Mapping[str, Any], order: int) -> str:
 
 
 def _says(read: Reading, order: int) -> str:
-    own, other = span(read.told(read.value)), read.between
-    between = "" if other is None else span(read.told(other))
-    mean = "the mean of its orbit" if read.output_action == "trivial" else "the moved f(x)"
+    own, mean = span(read.told(read.value)), "the mean of its orbit"
+    scale = [] if read.between is None else [f"another sample in its place {_told(read)}"]
+    beside = f"({', '.join([*scale, f'perfect {read.told(read.perfect):g}'])})"
+    if read.output_action != "trivial":
+        mean = "the moved f(x)"
     if read.measure == "channel-cos":
-        beside = f", those of different samples {between}" if between else ""
-        return f"A map of the moved input has cosine {own} with the moved map{beside}; 1 is perfect"
+        return f"A map of the moved input has cosine {own} with the moved map {beside}"
     if read.measure == "latent-cos":
-        beside = f", the latent of another sample {between}" if between else ""
-        return f"A latent f(gx) has cosine {own} with {mean}{beside}; 1 is invariant"
+        return f"A latent f(gx) has cosine {own} with {mean} {beside}"
     if read.measure == "latent-l2" and read.normalised:
-        beside = f", and another sample lies {between} times as far from it" if between else ""
-        return (
-            f"A sample's orbit spreads {own} times as far as different samples are apart{beside}; "
-            "0 is invariant"
-        )
+        return f"A sample's orbit spreads {own} times as far as different samples are apart {beside}"
+    if read.measure == "softmax-kl" and read.output_action != "trivial":
+        return f"Predictions are {own} nats from the permuted ones {beside}"
     if read.measure == "softmax-kl":
-        beside = f", those of another sample {between}" if between else ""
-        if read.output_action != "trivial":
-            return f"Predictions are {own} nats from the permuted ones{beside}; 0 is perfect"
         most = math.log(order)
-        share = read.value / most if most else 0.0
+        share = _percent(read.value / most if most else 0.0)
         return (
-            f"Predictions move by {own} nats, {_percent(share)} of the most there can be "
-            f"(ln {order}){f'{beside} nats' if beside else ''}"
+            f"Predictions move by {own} nats, {share} of the most there can be, ln {order} {beside}"
         )
-    beside = f", another sample's {between}" if between else ""
-    return f"f(gx) lies {own} from {mean}{beside}, in units of the tensor; 0 is perfect"
+    return f"f(gx) lies {own} from {mean}, in units of the tensor {beside}"
+
+
+def _told(read: Reading) -> str:
+    return span(read.told(read.between or 0.0))
 
 
 def _percent(share: float) -> str:
