@@ -23,6 +23,17 @@ _LABELS = {
 }
 
 
+_FIELDS = {
+    "mean": "",
+    "unnormalised_mean": ", without M",
+    "relative_mean": ", relative to samples",
+}
+
+
+# What is perfect is said where it differs by model.
+_OWN_PERFECT = " / M\n(dotted: perfect, −1/M)"
+
+
 def draw_suite(made: Mapping[str, Any], folder: str | Path) -> list[Path]:
     """Draw a suite's summary, a picture a measure and group, as SVG files.
 
@@ -37,7 +48,10 @@ def draw_suite(made: Mapping[str, Any], folder: str | Path) -> list[Path]:
     -------
     list of Path
         ``<group>.<measure>.svg``, and ``<group>.<measure>.unnormalised.svg`` of what is divided by
-        M. Over training, there is one a data set, with its name.
+        M. Over training, there is one a data set, with its name. The normalised value of
+        ``latent-cos`` is perfect at −1/M, another number for each model: its picture is relative to
+        different samples, where the summary holds that, and ``<group>.latent-cos.normalised.svg``
+        has a perfect line a model.
 
     Raises
     ------
@@ -62,8 +76,14 @@ def _pictures(rows: Sequence[Row]) -> list[tuple[str, list[Row], str]]:
     made = []
     for key, part in found.items():
         name = ".".join(re.sub(r"[^\w+=-]+", "-", text).strip("-") for text in key)
-        if any(r["mean"] is not None for r in part):
-            made.append((name, part, "mean"))
+        kinds = [(name, "mean")]
+        if part[0]["measure"] == "latent-cos":
+            kinds = [(name, "relative_mean"), (f"{name}.normalised", "mean")]
+        made += [
+            (kind, part, field)
+            for kind, field in kinds
+            if any(r.get(field) is not None for r in part)
+        ]
         if any(r["unnormalised_mean"] is not None for r in part):
             made.append((f"{name}.unnormalised", part, "unnormalised_mean"))
     return made
@@ -76,7 +96,7 @@ def suite_picture(rows: Sequence[Row], field: str = "mean") -> str:
     ----------
     rows : sequence of mapping
         Rows of a summary.
-    field : {"mean", "unnormalised_mean"}
+    field : {"mean", "unnormalised_mean", "relative_mean"}
         What is drawn.
 
     Returns
@@ -85,7 +105,7 @@ def suite_picture(rows: Sequence[Row], field: str = "mean") -> str:
         SVG: a panel a layer where models have several. Across: steps where there are several, else
         data sets, else layers, else models.
     """
-    rows = [r for r in rows if r[field] is not None]
+    rows = [r for r in rows if r.get(field) is not None]
     models = list(dict.fromkeys(r["model"] for r in rows))
     layers = _layers(rows)
     axis = _axis(rows, layers)
@@ -106,7 +126,8 @@ def suite_picture(rows: Sequence[Row], field: str = "mean") -> str:
             if i % wide == 0:
                 name = str(rows[0]["measure"])
                 what = _LABELS.get(name, name)
-                axes.set_ylabel(what + (", without M" if field != "mean" else ""))
+                own = name == "latent-cos" and field == "mean"
+                axes.set_ylabel(what + (_OWN_PERFECT if own else _FIELDS[field]))
         if len(models) > 1 and axis != "model":
             handles, labels = figure.axes[0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside upper left", ncols=3)
@@ -137,6 +158,8 @@ def _panel(axes: Any, rows: Sequence[Row], models: Sequence[str], axis: str, fie
         # A model with no steps beside others that have some, such as one pretrained: a level.
         if axis == "step" and own and all(r["step"] is None for r in own):
             axes.axhline(own[0][field], color=colour, ls="--", lw=1.2, label=shorten(model, 24))
+            if (perfect := _perfect(own[0], field)) is not None:
+                axes.axhline(perfect, color=colour, ls=":", lw=1.0)
             continue
         if axis == "step":
             own = sorted((r for r in own if r["step"] is not None), key=lambda r: r["step"])
@@ -149,6 +172,7 @@ def _panel(axes: Any, rows: Sequence[Row], models: Sequence[str], axis: str, fie
         low = [v - e[0] for v, e in zip(values, ends, strict=True)]
         high = [e[1] - v for v, e in zip(values, ends, strict=True)]
         style = {"color": colour, "label": shorten(model, 24)}
+        _perfects(axes, at, [_perfect(r, field) for r in own], axis, colour)
         if axis == "step":
             axes.plot(at, values, marker=marker, ms=3, lw=1.3, mec=PAPER, mew=0.4, **style)
             bottom, top = [e[0] for e in ends], [e[1] for e in ends]
@@ -164,10 +188,28 @@ def _panel(axes: Any, rows: Sequence[Row], models: Sequence[str], axis: str, fie
         axes.tick_params(axis="x", rotation=30 if turn else 0)
 
 
+def _perfect(row: Row, field: str) -> float | None:
+    """Return the value that is perfect for this model, where that differs by model."""
+    if row["measure"] != "latent-cos" or field != "mean":
+        return None
+    found = [-1.0 / m for m in row["normalisers"] if m]
+    return sum(found) / len(found) if found else None
+
+
+def _perfects(
+    axes: Any, at: Sequence[float], values: Sequence[float | None], axis: str, colour: str
+) -> None:
+    """Draw what is perfect for one model: a line over steps, else a short one at each value."""
+    known = [(x, v) for x, v in zip(at, values, strict=True) if v is not None]
+    if axis == "step":
+        axes.plot([x for x, _ in known], [v for _, v in known], color=colour, ls=":", lw=1.0)
+        return
+    for x, value in known:
+        axes.plot([x - 0.2, x + 0.2], [value, value], color=colour, ls=":", lw=1.0)
+
+
 def _ends(row: Row, field: str) -> Sequence[float]:
     """Return the interval over models, or that over samples of a single one, or none."""
-    if field == "mean":
-        ends = row["ci95_over_models"] or row["ci95_over_samples"]
-    else:
-        ends = row["unnormalised_ci95_over_models"]
+    of = field.removesuffix("mean")
+    ends = row[f"{of}ci95_over_models"] or row.get(f"{of}ci95_over_samples")
     return ends or (row[field], row[field])

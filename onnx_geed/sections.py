@@ -11,7 +11,7 @@ from markupsafe import Markup
 from onnx_geed.comparison import WHAT_IS_RELATIVE, compare, compared
 from onnx_geed.errors import GeedError
 from onnx_geed.pictures import heat_picture, polar_picture, profile_picture, samples_picture
-from onnx_geed.reading import Reading, angle, span
+from onnx_geed.reading import Reading, angle, on_one_scale, span
 from onnx_geed.table import interval, number
 
 __all__ = ["OPEN", "TITLES", "class_tables", "comparisons", "sections"]
@@ -54,7 +54,7 @@ def sections(
     measures = dict.fromkeys(r.measure for readings in read for r in readings)
     found = []
     for measure in measures:
-        mine = [[r for r in readings if r.measure == measure] for readings in read]
+        mine, scale = _together([[r for r in rs if r.measure == measure] for rs in read])
         pictures = []
         if max(map(len, mine)) > 1:
             pictures += _profiles(mine, names)
@@ -62,10 +62,27 @@ def sections(
                 pictures += _heats(results, mine, names)
         pictures += _polars(results, mine, names)
         pictures += _spread(mine, names)
+        for picture in pictures:
+            picture["caption"] += scale
         found.append(
             {"title": TITLES.get(measure, measure), "measure": measure, "pictures": pictures}
         )
     return found
+
+
+def _together(mine: list[list[Reading]]) -> tuple[list[list[Reading]], str]:
+    """Bring the readings of several results to one scale, and say which where it is another."""
+    if sum(map(bool, mine)) < 2:
+        return mine, ""
+    flat = [r for readings in mine for r in readings]
+    moved, scale = on_one_scale(flat)
+    left = iter(moved)
+    found = [[next(left) for _ in readings] for readings in mine]
+    if scale == "relative":
+        return found, f" Relative to different samples: {WHAT_IS_RELATIVE}."
+    if flat[0].measure == "output-l2" or (scale == "unnormalised" and not flat[0].similarity):
+        return found, " Each model is drawn in the units of its own vectors, which do not compare."
+    return found, ""
 
 
 def _picture(what: str, svg: str, caption: str, alt: str, kind: str = "wide") -> dict[str, str]:

@@ -17,6 +17,7 @@ from onnx_geed.loading import load_model
 from onnx_geed.options import Options
 from onnx_geed.pipeline import Progress, measure
 from onnx_geed.prepare import data_fingerprint
+from onnx_geed.reading import read_record
 from onnx_geed.results import read_result, write_json
 from onnx_geed.suitefile import Cell, Suite, read_suite
 
@@ -58,8 +59,10 @@ def benchmark(
         ``unnormalised``, one each a model file; ``models`` (those with a value), ``mean``,
         ``ci95_over_models`` (Student t over the values; null for one), ``ci95_over_samples`` (that
         of the result, where there is one model only; else null), ``unnormalised_mean``,
-        ``unnormalised_ci95_over_models``, ``exact_mean`` (over the exact subgroup, where there is
-        one), ``exact_ci95_over_models`` and ``warnings``.
+        ``unnormalised_ci95_over_models``; ``relative``, ``relative_mean`` and its two intervals,
+        by which ``latent-cos`` is to be judged, whose normalised value is perfect at another
+        number for each model; ``exact_mean`` (over the exact subgroup, where there is one),
+        ``exact_ci95_over_models`` and ``warnings``.
 
     Raises
     ------
@@ -191,9 +194,19 @@ def _rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict
                 "unnormalised": total["unnormalised"],
                 "unnormalised_mean": total["unnormalised_mean"],
                 "unnormalised_ci95_over_models": total["unnormalised_ci95_over_models"],
+                "relative": total["relative"],
+                "relative_mean": total["relative_mean"],
+                "relative_ci95_over_models": total["relative_ci95_over_models"],
+                "relative_ci95_over_samples": _related_ends(own),
                 "exact_mean": sum(exact) / len(exact) if exact else None,
                 "exact_ci95_over_models": list(ends) if ends else None,
                 "warnings": list(said),
             }
         )
     return rows
+
+
+def _related_ends(own: Sequence[dict[str, Any]]) -> list[float] | None:
+    """Return the interval of a relative value over samples, where there is one model only."""
+    ends = read_record(own[0]).relative_ci95 if len(own) == 1 else None
+    return list(ends) if ends else None

@@ -7,6 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx_geed.comparison import LATENT_COS, WHAT_IS_RELATIVE
 from onnx_geed.table import columns, interval, number, wrapped
 
 __all__ = ["suite_csv", "suite_table"]
@@ -16,6 +17,8 @@ _ENDS = (
     "ci95_over_models",
     "ci95_over_samples",
     "unnormalised_ci95_over_models",
+    "relative_ci95_over_models",
+    "relative_ci95_over_samples",
     "exact_ci95_over_models",
 )
 
@@ -41,7 +44,11 @@ def suite_table(made: Mapping[str, Any]) -> str:
         parts.setdefault((row["measure"], row["data"], row["group"]), []).append(row)
     for (measure, data, group), rows in parts.items():
         lines += ["", f"{measure}   {data}   {group}"]
-        lines += columns(_cells(rows, notes), flexible=0, right=(1, 3, 5, 6))
+        lines += columns(_cells(rows, notes), flexible=0, right=(1, 3, 5, 6, 8))
+    if any(row["relative_mean"] is not None for row in made["rows"]):
+        lines += ["", *wrapped(f"relative: {WHAT_IS_RELATIVE}")]
+    if "latent-cos" in {row["measure"] for row in made["rows"]}:
+        lines += ["", *wrapped(LATENT_COS)]
     lines += [""] if notes else []
     lines += [line for text, i in notes.items() for line in wrapped(f"[{i}] {text}")]
     for failure in made["failed"]:
@@ -56,7 +63,7 @@ def _cells(rows: Sequence[Mapping[str, Any]], notes: dict[str, int]) -> list[Seq
         len({r["layer"] for r in rows if r["model"] == model}) == 1
         for model in {r["model"] for r in rows}
     )
-    head = ("model", "step", "layer", "mean", "95 %", "unnormalised", "n", "")
+    head = ("model", "step", "layer", "mean", "95 %", "unnormalised", "relative", "95 %", "n", "")
     cells: list[Sequence[str]] = [head]
     for row in rows:
         marks = [str(notes.setdefault(w, len(notes) + 1)) for w in row["warnings"]]
@@ -68,6 +75,8 @@ def _cells(rows: Sequence[Mapping[str, Any]], notes: dict[str, int]) -> list[Seq
                 number(row["mean"]),
                 _ends(row),
                 "" if row["unnormalised_mean"] is None else number(row["unnormalised_mean"]),
+                "" if row["relative_mean"] is None else number(row["relative_mean"]),
+                "" if row["relative_mean"] is None else _ends(row, "relative_"),
                 str(len(row["values"])),
                 f"[{','.join(marks)}]" if marks else "",
             )
@@ -75,12 +84,11 @@ def _cells(rows: Sequence[Mapping[str, Any]], notes: dict[str, int]) -> list[Seq
     return cells
 
 
-def _ends(row: Mapping[str, Any]) -> str:
+def _ends(row: Mapping[str, Any], of: str = "") -> str:
     """Name the two intervals apart."""
-    if row["ci95_over_models"]:
-        return f"{interval(row['ci95_over_models'])} models"
-    if row["ci95_over_samples"]:
-        return f"{interval(row['ci95_over_samples'])} samples"
+    for over in ("models", "samples"):
+        if row[f"{of}ci95_over_{over}"]:
+            return f"{interval(row[f'{of}ci95_over_{over}'])} {over}"
     return "-"
 
 
@@ -95,13 +103,13 @@ def suite_csv(made: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        With a header line; ``seeds``, ``values``, ``normalisers``, ``unnormalised`` and warnings
-        are separated by semicolons.
+        With a header line; ``seeds``, ``values``, ``normalisers``, ``unnormalised``, ``relative``
+        and warnings are separated by semicolons.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    lists = ("seeds", "values", "normalisers", "unnormalised", "warnings")
-    means = ("models", "mean", "unnormalised_mean", "exact_mean")
+    lists = ("seeds", "values", "normalisers", "unnormalised", "relative", "warnings")
+    means = ("models", "mean", "unnormalised_mean", "relative_mean", "exact_mean")
     ends = [f"{name}_{end}" for name in _ENDS for end in ("low", "high")]
     writer.writerow((*_PLAIN, *means, *ends, *lists))
     for row in made["rows"]:

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx_geed.reading import read_record
 from onnx_geed.results import ranking_value
 
 __all__ = ["columns", "interval", "number", "plain", "shorten", "table", "wrapped"]
@@ -74,14 +75,18 @@ def _references(made: Mapping[str, Any]) -> list[str]:
         entries = record.get("references")
         if not entries:
             continue
-        value, what = ranking_value(record)
+        read = read_record(record)
+        what = "value" if read.normalised else "unnormalised"
         cells = [
-            number(entries[kind]["value" if kind == "between_samples" else what])
+            number(read.between)
+            if kind == "between_samples" and read.between is not None
+            else number(entries[kind][what])
             if kind in entries
             else ""
             for kind in kinds
         ]
-        rows.append((record["measure"], record["layer"], number(value), *cells))
+        plain = "" if read.normalised else ", unnormalised"
+        rows.append((record["measure"] + plain, record["layer"], number(read.value), *cells))
     if len(rows) == 1:
         return []
     return ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6, 7))]
@@ -170,7 +175,7 @@ def _ranges(made: Mapping[str, Any]) -> list[str]:
         if measure == "channel-cos":
             found.append("channel-cos -1 (equivariant) to 1")
         elif measure == "latent-cos":
-            found.append("latent-cos -1/M (invariant) up")
+            found.append("latent-cos -1/M (invariant) up, its unnormalised value -1 (invariant) up")
         elif measure == "softmax-kl" and actions == {"trivial"}:
             found.append(f"softmax-kl 0 (invariant) to {math.log(made['group']['order']):.3f}")
         else:

@@ -396,7 +396,7 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "By cosine with M, C8-CNNs are less invariant than CNNs",
         "4.1",
         final("latent-cos", "conventional", "steerable"),
-        "digits.C8.latent-cos",
+        "digits.C8.latent-cos.normalised",
     ),
     (
         "4.1",
@@ -410,7 +410,7 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "The same by what the heads read: with M, C8-CNNs are less invariant than CNNs",
         "4.1-features",
         final("latent-cos", "conventional", "steerable"),
-        "C8.latent-cos",
+        "C8.latent-cos.normalised",
     ),
     (
         "4.1, control",
@@ -510,7 +510,7 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "SimCLR is more invariant than supervised training (cosine with M)",
         "4.4-fashion",
         final("latent-cos", "simclr", "supervised"),
-        "Fashion-MNIST.flip-h.latent-cos",
+        "Fashion-MNIST.flip-h.latent-cos.normalised",
     ),
     (
         "4.4, (5)",
@@ -531,7 +531,7 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "SimCLR is more invariant than DINO (cosine with M)",
         "4.4-fashion",
         final("latent-cos", "simclr", "dino"),
-        "Fashion-MNIST.flip-h.latent-cos",
+        "Fashion-MNIST.flip-h.latent-cos.normalised",
     ),
     (
         "4.4, (5)",
@@ -559,7 +559,7 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "The same by cosine with M (here: is DINO lower?)",
         "4.4-fashion",
         final("latent-cos", "dino", "supervised"),
-        "Fashion-MNIST.flip-h.latent-cos",
+        "Fashion-MNIST.flip-h.latent-cos.normalised",
     ),
     (
         "4.4, control",
