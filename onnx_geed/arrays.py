@@ -20,7 +20,7 @@ from onnx_geed.eed import (
     Support,
     channel_sums_of_orbits,
     cosines_of_sums,
-    orbit_deviations,
+    deviations_of_orbits,
 )
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
@@ -195,7 +195,7 @@ def output_l2(activations: ArrayLike, action: Group | Action) -> F64:
 def _vector(name: str, activations: ArrayLike, action: Action, kind: OutputKind = "logits") -> F64:
     measure = Measure(name, "activations", action, kind=kind)
     points = _checked(activations, action.group, rank=3)
-    return _each(points, lambda y: orbit_deviations(measure, y)[0])
+    return _each(points, lambda y: deviations_of_orbits(measure, y[None])[0][0])
 
 
 def _checked(activations: ArrayLike, group: Group, rank: int) -> NDArray[Any]:

@@ -105,6 +105,10 @@ class Between:
         self._slots: dict[tuple[str, int], Future[dict[_Key, NDArray[Any]]]] = {}
         self._left = sum(q == 0 for _, q in self._pairs)
 
+    def awaits(self, first: int) -> bool:
+        """Say whether a job with this first orbit is needed for a pair."""
+        return first <= self._most
+
     def begin(self, arrays: Mapping[str, F32], first: int) -> Callable[[], Pairs]:
         """Take in a job's orbits, and hand on what others wait for.
 
@@ -121,7 +125,7 @@ class Between:
             Waits for the jobs before this one, and returns the pairs whose later sample is in it.
             They have to be on their way.
         """
-        if first > self._most:
+        if not self.awaits(first):
             return dict
         count = len(next(iter(arrays.values()))) if arrays else 0
         held = self._held(arrays, first)

@@ -7,6 +7,7 @@ orbits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -129,6 +130,8 @@ def orbit_deviations(
 
     Raises
     ------
+    GeedError
+        If an activation is NaN or infinite, naming element and tensor.
     ProbabilityError
         If a probability is positive where the reference's is zero.
 
@@ -137,6 +140,12 @@ def orbit_deviations(
     Inner summand of eq. (4), with f̂ of eq. (2): the mean over ker(φ_Y), here over those of its
     elements that are ``members``.
     """
+    bad = np.argwhere(~np.isfinite(y))
+    if len(bad):
+        element = measure.action.group.elements[int(bad[0][0])]
+        raise GeedError(
+            f"activations hold NaN or infinity: element {element}, tensor {measure.layer!r}"
+        )
     found, zeros = deviations_of_orbits(measure, y[None], members)
     return found[0], zeros[0]
 
@@ -478,11 +487,21 @@ def normaliser(measure: str, points: ArrayLike) -> float | None:
     ------
     GeedError
         If the measure has no normaliser.
+        If a point is NaN or infinite.
     """
     if measure not in ("latent-l2", "latent-cos"):
         raise GeedError(f"{measure} has no normaliser; latent-l2 and latent-cos have one")
     rows = np.ascontiguousarray(points, dtype=np.float64)
     if len(rows) < 2:
         return None
-    mean = kernels.pairwise_euclidean if measure == "latent-l2" else kernels.pairwise_cosine
-    return float(mean(rows))
+    bad = np.argwhere(~np.isfinite(rows))
+    if len(bad):
+        raise GeedError(f"{measure}: point {int(bad[0][0])} holds NaN or infinity, so it has no M")
+    if measure == "latent-cos":
+        return float(kernels.pairwise_cosine(rows))
+    mean = float(kernels.pairwise_euclidean(rows))
+    if math.isfinite(mean):
+        return mean
+    # Squares were out of range. A power of two changes no digit.
+    scale = 2.0 ** -math.frexp(np.abs(rows).max())[1]
+    return float(kernels.pairwise_euclidean(rows * scale)) / scale

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.between import Between, neighbours
 from onnx_geed.eed import ProbabilityError, check_divergences, check_probabilities
 from onnx_geed.errors import GeedError
 from onnx_geed.fused import Fused, fuse
@@ -25,7 +27,9 @@ F64 = NDArray[np.float64]
 Opened = tuple[Fused, Session]
 
 
-def open_fused(prepared: Prepared, layers: Sequence[str], *, doubt: bool) -> Opened:
+def open_fused(
+    prepared: Prepared, layers: Sequence[str], *, doubt: bool, exposed: bool = False
+) -> Opened:
     """Build the measurement on some layers, and open it on the provider that was tried out.
 
     Parameters
@@ -36,6 +40,8 @@ def open_fused(prepared: Prepared, layers: Sequence[str], *, doubt: bool) -> Ope
         On which tensors.
     doubt : bool
         Whether to measure with the inverse of a given table too.
+    exposed : bool
+        Whether the tensors themselves can be asked for too, as pairs between samples need them.
 
     Returns
     -------
@@ -54,6 +60,7 @@ def open_fused(prepared: Prepared, layers: Sequence[str], *, doubt: bool) -> Ope
         layers,
         prepared.session.input,
         doubt=doubt,
+        exposed=exposed,
     )
     session = open_session(
         fused.proto,
@@ -95,18 +102,37 @@ def stream_fused(
     """
     fused, session = opened
     source, total = prepared.source, prepared.count
-    size = job_orbits(source.action.group.order, prepared.batch)
+    n = source.action.group.order
+    size = job_orbits(n, prepared.batch)
+    # In a later part of D there are no pairs left to take.
+    between = Between(prepared.plan, [] if start else neighbours(total))
+    exposing = replace(session, outputs=(*session.outputs, *fused.activations))
 
-    def work(first: int) -> tuple[int, Reduced]:
-        positions = range(first, min(first + size, total))
+    def run(positions: range) -> Reduced:
         rows = source.rows(positions, orbits=False)
         others = source.other_inputs(positions, 1)
         feeds = {fused.feeds[name]: value for name, value in others.items() if name in fused.feeds}
-        arrays = session.run_as_given(rows, feeds)
+        # Only for the pairs between samples do activations leave the device.
+        chosen = exposing if between.awaits(positions.start) else session
+        arrays = chosen.run_as_given(rows, feeds)
         # Copied: what the runtime returns lies in its arena, and would keep all of that alive.
-        copies = [array.copy() for array in arrays]
+        count = len(session.outputs)
+        copies = [array.copy() for array in arrays[:count]]
         named = dict(zip(session.outputs, copies, strict=True))
-        return first, reduce_outputs(prepared, fused, layers, named, first)
+        reduced = reduce_outputs(prepared, fused, layers, named, positions.start)
+        given = {
+            name: np.asarray(array, np.float32).reshape(len(positions), n, *array.shape[1:])
+            for name, array in zip(fused.activations, arrays[count:], strict=False)
+        }
+        return replace(reduced, between=between.begin(given, positions.start)())
+
+    def work(first: int) -> tuple[int, Reduced]:
+        positions = range(first, min(first + size, total))
+        try:
+            return first, run(positions)
+        except BaseException as error:
+            between.fail(first, positions.stop, error)
+            raise
 
     yield from in_order(range(start, total, size), work, prepared.workers)
 

@@ -185,6 +185,10 @@ def _maps(
     divisor = nodes.number(channels)
     mean = nodes.add("Div", [mean, divisor], "mean_cosine")
     zeros = nodes.add("Div", [nodes.total(both, 2, "dead"), divisor], "zero_pairs")
+    if pixels is not None:  # outside the disk nothing is compared, but NaN is refused there too
+        everywhere = nodes.cast(y, _DOUBLE, "everywhere")
+        squares = nodes.add("Mul", [everywhere, everywhere], "everywhere/squares")
+        squares = nodes.total(squares, 3, "everywhere/sum")
     energy = nodes.total(squares, 2, "energy")
     return Deviations(nodes.add("Neg", [mean], "deviation"), energy, zeros, cosines)
 

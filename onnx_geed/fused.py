@@ -81,12 +81,15 @@ class Fused:
         What the other inputs of the user's model are called here.
     outputs : tuple of Output
         What it yields.
+    activations : tuple of str
+        Tensors of the user's model that can be asked for besides, shape (N·n, ...).
     """
 
     proto: onnx.ModelProto = field(repr=False)
     input: str
     feeds: Mapping[str, str]
     outputs: tuple[Output, ...]
+    activations: tuple[str, ...] = ()
 
 
 def fuse(
@@ -97,6 +100,7 @@ def fuse(
     input: str,
     *,
     doubt: bool = False,
+    exposed: bool = False,
 ) -> Fused:
     """Build a measurement as a model.
 
@@ -114,6 +118,8 @@ def fuse(
         The acted-on input.
     doubt : bool
         Whether to measure with the inverse of a given table too, and to yield what is predicted.
+    exposed : bool
+        Whether the tensors themselves can be asked for too.
 
     Returns
     -------
@@ -150,8 +156,10 @@ def fuse(
     for output in outputs:
         kind = TensorProto.FLOAT if output.part == "latent" else TensorProto.DOUBLE
         graph.output.append(helper.make_tensor_value_info(output.name, kind, output.shape))
+    given = tuple(dict.fromkeys(layers)) if exposed else ()
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in given)
     proto.ir_version = max(proto.ir_version, _FEWEST_IR)
-    return Fused(proto, samples, feeds, tuple(outputs))
+    return Fused(proto, samples, feeds, tuple(outputs), given)
 
 
 def to_measure_inside(model: Model) -> Model:

@@ -35,6 +35,9 @@ _jit = compiled("contract")
 # alike, so that equal maps have equal sums and a cosine of exactly 1.
 _summing = compiled("contract", "reassoc")
 
+# Squares below it have lost digits.
+_FEWEST = 1e-280
+
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
@@ -241,13 +244,16 @@ def mean_cosines(
             both = 0
             for c in range(channels):
                 ab, aa, bb = sums[o, g, c, 0], sums[o, g, c, 1], sums[o, g, c, 2]
-                if aa == 0.0 and bb == 0.0:
+                # First of all, or one that is not finite beside zeros would count as 0.
+                if not math.isfinite(aa + bb):
+                    cosine = math.nan
+                elif aa == 0.0 and bb == 0.0:
                     cosine = 1.0
                     both += 1
                 elif aa == 0.0 or bb == 0.0:
                     cosine = 0.0
                 else:
-                    # One root of the product: for equal maps it is exact. NaN stays NaN.
+                    # One root of the product: for equal maps it is exact.
                     cosine = ab / math.sqrt(aa * bb)
                     if cosine > 1.0:
                         cosine = 1.0
@@ -276,7 +282,9 @@ def _power_of_two(a: F64) -> float:
 
 @_jit
 def _bounded(ab: float, aa: float, bb: float) -> float:
-    """Cosine of three sums, in [−1, 1]."""
+    """Cosine of three sums, in [−1, 1]; NaN where one is not finite."""
+    if not math.isfinite(aa + bb):
+        return math.nan
     if aa == 0.0 and bb == 0.0:
         return 1.0
     if aa == 0.0 or bb == 0.0:
@@ -309,7 +317,20 @@ def _distance(a: F64, b: F64) -> float:
     total = 0.0
     for i in range(a.shape[0]):
         total += (a[i] - b[i]) * (a[i] - b[i])
+    if total < _FEWEST or total == math.inf:
+        return _far(a, b)
     return math.sqrt(total)
+
+
+@_jit
+def _far(a: F64, b: F64) -> float:
+    """Return a distance whose square is out of range."""
+    apart = a - b
+    p = _power_of_two(apart)
+    total = 0.0
+    for i in range(apart.shape[0]):
+        total += (apart[i] * p) * (apart[i] * p)
+    return math.sqrt(total) / p
 
 
 @_jit
@@ -393,10 +414,10 @@ def divergences(logs: F64, references: F64, out: F64) -> None:
         total = 0.0
         for c in range(logs.shape[1]):
             p = math.exp(logs[g, c])
-            if p > 0.0:
+            if p != 0.0:  # NaN stays NaN
                 total += p * (logs[g, c] - references[g, c])
         # Rounding alone can make the divergence of equal distributions negative.
-        out[g] = max(total, 0.0)
+        out[g] = 0.0 if total < 0.0 else total
 
 
 @_jit

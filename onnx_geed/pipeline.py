@@ -215,7 +215,7 @@ def _reduced(
 ) -> Iterator[tuple[int, Reduced]]:
     """Run one pass's jobs: on a session that returns activations, or else inside the graph."""
     if session is None:
-        found = opened.get(names) or open_fused(prepared, names, doubt=True)
+        found = opened.get(names) or open_fused(prepared, names, doubt=True, exposed=True)
         if len(prepared.passes) == 1:
             opened[names] = found
         return stream_fused(prepared, names, found, start=start)

@@ -134,7 +134,8 @@ def _from_orbits(
     channels: dict[str, F64],
 ) -> tuple[F64, F64, F64 | None, F64 | None]:
     """Deviations of some orbits, shares of zero pairs, and both under subgroup and inverse."""
-    if measure.name != "channel-cos":
+    if measure.name != "channel-cos" or measure.support == "disk":
+        # Outside the disk nothing is compared, and so NaN would not show in the sums.
         check_orbits(plan, measure.layer, y, label, first)
     members = plan.exact_subgroup(measure)
     other = inverse_of(measure) if first < DOUBTED else None
@@ -145,7 +146,7 @@ def _from_orbits(
         else:
             found, zeros = deviations_of_orbits(measure, y)
         if not np.isfinite(found).all():
-            # Maps are read only once, so that theirs shows in the sums alone.
+            # Whole maps are read only once, so that theirs shows in the sums alone.
             check_orbits(plan, measure.layer, y, label, first)
         exact = None if members is None else _subset(measure, y, found, members)
         turned = deviations_of_orbits(other, y[: DOUBTED - first])[0] if other else None
