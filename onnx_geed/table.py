@@ -71,6 +71,7 @@ def _references(made: Mapping[str, Any]) -> list[str]:
         "untrained": "untrained",
     }
     rows: list[Sequence[str]] = [("references", "layer", "value", *kinds.values())]
+    unscaled: list[str] = []
     for record in made["measurements"]:
         entries = record.get("references")
         if not entries:
@@ -85,11 +86,15 @@ def _references(made: Mapping[str, Any]) -> list[str]:
             else ""
             for kind in kinds
         ]
-        plain = "" if read.normalised else ", unnormalised"
-        rows.append((record["measure"] + plain, record["layer"], number(read.value), *cells))
+        rows.append((read.measure, read.layer, number(read.value), *cells))
+        if not read.normalised:
+            unscaled.append(read.measure)
     if len(rows) == 1:
         return []
-    return ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6, 7))]
+    lines = ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6, 7))]
+    if unscaled:
+        lines += wrapped(f"references of {', '.join(dict.fromkeys(unscaled))} are unnormalised")
+    return lines
 
 
 def _predictions(made: Mapping[str, Any]) -> list[str]:
