@@ -171,10 +171,10 @@ def write_shard(
             if buffer:
                 write_chunk(dataset, 0, np.concatenate(buffer))
         _write_latents(file, manifest, {i: np.concatenate(rows) for i, rows in latents.items()})
-        for name, rows in pairs().items():
+        for name, found in pairs().items():
             tensor = manifest.entries[int(name.partition("/")[2])].tensor
-            entry = Entry(tensor, rows.shape[1:], "float64", "deviations")
-            write_chunk(_entry_dataset(file, name, rows.shape, rows.shape, entry), 0, rows)
+            entry = Entry(tensor, found.shape[1:], "float64", "deviations")
+            write_chunk(_entry_dataset(file, name, found.shape, found.shape, entry), 0, found)
 
 
 def write_points(folder: Path, manifest: Manifest, points: dict[int, NDArray[Any]]) -> None:

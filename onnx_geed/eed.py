@@ -28,6 +28,7 @@ __all__ = [
     "channel_deviations",
     "channel_sums_of_orbits",
     "check_divergences",
+    "check_logits",
     "check_probabilities",
     "cosines_of_sums",
     "deviations_from",
@@ -68,8 +69,9 @@ class Measure:
         The output action φ_Y.
     support : {"full", "disk"}
         Pixels that ``channel-cos`` compares.
-    kind : {"logits", "probabilities"}
-        What ``softmax-kl`` reads.
+    kind : {"logits", "probabilities"}, optional
+        What ``softmax-kl`` reads. Logits where it is not said, but values that look like something
+        else are then refused by :func:`orbit_deviations`.
 
     Raises
     ------
@@ -84,7 +86,7 @@ class Measure:
     layer: str
     action: Action
     support: Support = "full"
-    kind: OutputKind = "logits"
+    kind: OutputKind | None = None
     kernel: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,6 +107,11 @@ class Measure:
                 "vector"
             )
         object.__setattr__(self, "kernel", self.action.kernel())
+
+    @property
+    def reads(self) -> OutputKind:
+        """What ``softmax-kl`` reads: ``kind``, or logits where it was not said."""
+        return self.kind or "logits"
 
 
 def orbit_deviations(
@@ -132,6 +139,7 @@ def orbit_deviations(
     ------
     GeedError
         If an activation is NaN or infinite, naming element and tensor.
+        If the measure's kind was not said and the values look unlike logits.
     ProbabilityError
         If a probability is positive where the reference's is zero.
 
@@ -146,6 +154,8 @@ def orbit_deviations(
         raise GeedError(
             f"activations hold NaN or infinity: element {element}, tensor {measure.layer!r}"
         )
+    if measure.name == "softmax-kl" and measure.kind is None:
+        check_logits(y, measure.layer)
     found, zeros = deviations_of_orbits(measure, y[None], members)
     return found[0], zeros[0]
 
@@ -204,7 +214,7 @@ def ready(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
         maps: F32 = np.ascontiguousarray(y, dtype=np.float32).reshape(*y.shape[:3], -1)
         return maps
     if measure.name == "softmax-kl":
-        return log_probabilities(y, measure.kind)
+        return log_probabilities(y, measure.reads)
     return np.ascontiguousarray(y, dtype=np.float64)
 
 
@@ -431,6 +441,52 @@ def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
     out = np.empty_like(rows)
     kernels.softmax_logs(rows, out)
     return out.reshape(values.shape)
+
+
+def check_logits(y: ArrayLike, name: str) -> None:
+    """Refuse class scores of an unstated kind where they look like something else than logits.
+
+    Parameters
+    ----------
+    y : array_like, shape (..., n)
+        Class scores, finite.
+    name : str
+        What they are called in the message.
+
+    Raises
+    ------
+    GeedError
+        If every row is in [0, 1] and sums to 1, or to 100; if a single column is in [0, 1]; if
+        every row holds negative logarithms of probabilities.
+    """
+    rows = np.asarray(y, dtype=np.float64)
+    low, high = rows.min(), rows.max()
+    either = 'say kind="probabilities", or kind="logits" if they are logits after all'
+    if low < -_ROUNDING:
+        return
+    if rows.shape[-1] == 1:
+        if high > 1 + _ROUNDING:
+            return
+        found = f"holds a single column in [0, 1], as a Sigmoid gives: {either}"
+    elif high <= 1 + _ROUNDING and _all_near(rows.sum(axis=-1), 1):
+        found = f"holds rows in [0, 1] that sum to 1, as probabilities do: {either}"
+    elif high <= 100 * (1 + _ROUNDING) and _all_near(rows.sum(axis=-1) / 100, 1):
+        found = (
+            "holds rows that sum to 100, as percentages do: divide them by 100 and say "
+            'kind="probabilities", or say kind="logits" if they are logits after all'
+        )
+    elif _all_near(np.exp(-rows).sum(axis=-1), 1):
+        found = (
+            "holds negative logarithms of probabilities: give them with the other sign and say "
+            'kind="logits"'
+        )
+    else:
+        return
+    raise GeedError(f"softmax-kl: {name} {found}")
+
+
+def _all_near(values: F64, target: float) -> bool:
+    return bool((np.abs(values - target) <= _ROUNDING).all())
 
 
 def check_probabilities(lowest: float, highest: float) -> None:

@@ -141,7 +141,7 @@ def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
     record, read = by_measure["softmax-kl"]
     text = "Predictions look invariant because they hardly react to the input at all."
     advice = "Check the preprocessing; compare with a model known to tell the samples apart."
-    other = ((record.get("references") or {}).get("between_samples") or {}).get("value")
+    other = record.get("between_samples")
     if other is not None:
         stays = read.value <= _STAYS * math.log(made["group"]["order"])
         if stays and other < _CONSTANT and read.value >= _RATIO * other:
@@ -181,11 +181,11 @@ def alike(pairs: Pairs) -> Iterator[Finding]:
     """Find maps that different samples share as much as the members of an orbit do."""
     found = []
     for record, read in pairs:
-        entry = (record.get("references") or {}).get("between_samples") or {}
-        if read.measure != "channel-cos" or entry.get("value") is None:
+        other = record.get("between_samples")
+        if read.measure != "channel-cos" or other is None:
             continue
-        if -read.value >= _HIGH and read.away >= _SHARED * (1 + entry["value"]):
-            found.append((read, float(entry["value"])))
+        if -read.value >= _HIGH and read.away >= _SHARED * (1 + other):
+            found.append((read, float(other)))
     if not found:
         return
     read, other = max(found, key=lambda pair: pair[0].away / max(1 + pair[1], 1e-12))

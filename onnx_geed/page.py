@@ -19,7 +19,7 @@ __all__ = ["report", "write_report"]
 
 # What of a page is looked at first: the samples are ranked by the first of these that there is.
 _HEADLINE = ("softmax-kl", "latent-l2", "latent-cos", "output-l2", "channel-cos")
-_REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "between_samples", "untrained")
+_REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
 # Samples at each end, elements of a long orbit.
 _ENDS, _THUMBNAILS = 3, 8
 # Exact elements that deviate by so much of the whole show that interpolation is not the cause.

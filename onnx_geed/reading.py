@@ -197,10 +197,10 @@ def meaning(record: Mapping[str, Any], order: int) -> str:
 
 def _beside(record: Mapping[str, Any], cosine: float) -> str:
     """Say how alike maps of different samples are, where that takes from what a cosine says."""
-    entry = (record.get("references") or {}).get("between_samples") or {}
-    if entry.get("value") is None or -entry["value"] < 0.5 * cosine:
+    other = record.get("between_samples")
+    if other is None or -other < 0.5 * cosine:
         return ""
-    return f" But maps of different samples have {span(-entry['value'])} too."
+    return f" But maps of different samples have {span(-other)} too."
 
 
 def _grade(cosine: float) -> str:

@@ -66,7 +66,6 @@ def _references(made: Mapping[str, Any]) -> list[str]:
         "input_round_trip": "input trip",
         "output_round_trip": "output trip",
         "numeric": "numeric",
-        "between_samples": "between samples",
         "untrained": "untrained",
     }
     rows: list[Sequence[str]] = [("references", "layer", "value", *kinds.values())]
@@ -75,16 +74,11 @@ def _references(made: Mapping[str, Any]) -> list[str]:
         if not entries:
             continue
         value, what = ranking_value(record)
-        cells = [
-            number(entries[kind]["value" if kind == "between_samples" else what])
-            if kind in entries
-            else ""
-            for kind in kinds
-        ]
+        cells = [number(entries[kind][what]) if kind in entries else "" for kind in kinds]
         rows.append((record["measure"], record["layer"], number(value), *cells))
     if len(rows) == 1:
         return []
-    return ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6, 7))]
+    return ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6))]
 
 
 def _predictions(made: Mapping[str, Any]) -> list[str]:
