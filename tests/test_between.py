@@ -199,7 +199,7 @@ def test_known_answers(tmp_path):
         )
         found.append(made["measurements"][0]["relative"])
     assert found[0] == pytest.approx(0, abs=1e-5)
-    assert found[1] > 0.4  # the tester is tested: a wrong table is seen
+    assert found[1] > 0.3  # the tester is tested: a wrong table is seen
 
 
 def test_one_sample_has_neither(tmp_path):
