@@ -16,15 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from onnx_geed.actions import Action, GridAction
 from onnx_geed.eed import (
     Measure,
-    OutputKind,
     Support,
     channel_sums_of_orbits,
-    check_logits,
     cosines_of_sums,
     deviations_of_orbits,
 )
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.groups import Group
+from onnx_geed.scores import OutputKind, check_logits
 from onnx_geed.vectors import Permutation, Trivial
 
 __all__ = [

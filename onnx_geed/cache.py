@@ -363,28 +363,10 @@ def read_shard(
 def read_pairs(
     folder: Path, manifest: Manifest, first: int, wanted: Mapping[str, int]
 ) -> dict[str, NDArray[np.float64]]:
-    """Read a shard's deviations between samples.
+    """Read a shard's deviations between samples (pairs, n), those that are there.
 
-    Parameters
-    ----------
-    folder : Path
-        The cache.
-    manifest : Manifest
-        What it holds.
-    first : int
-        Position of the shard's first orbit.
-    wanted : mapping of str to int
-        Number of pairs by the name of their dataset, ``between/<i>`` or ``around/<i>``.
-
-    Returns
-    -------
-    dict of str to ndarray of float64, shape (pairs, n)
-        Those that are there: earlier versions wrote none.
-
-    Raises
-    ------
-    GeedError
-        If some are damaged.
+    ``wanted`` has the number of pairs by the name of their dataset, as :func:`write_shard` takes
+    them; earlier versions wrote none.
     """
     path = shard_path(folder, first)
     found = {}

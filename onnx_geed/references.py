@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from onnx_geed import kernels
 from onnx_geed.actions import GridAction, disk_mask, orbit
-from onnx_geed.eed import Measure, cosines_of_sums, log_probabilities, orbit_deviations
+from onnx_geed.eed import Measure, cosines_of_sums, orbit_deviations
 from onnx_geed.errors import GeedError
 from onnx_geed.intervals import mean_interval
 from onnx_geed.orbits import Source, in_order, run_rows
 from onnx_geed.plan import view
 from onnx_geed.prepare import Prepared
+from onnx_geed.scores import log_probabilities
 from onnx_geed.session import Session
 from onnx_geed.vectors import Trivial
 

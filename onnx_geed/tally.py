@@ -14,7 +14,6 @@ from onnx_geed.between import Pairs, neighbours
 from onnx_geed.classes import predicted_classes
 from onnx_geed.eed import (
     Measure,
-    ProbabilityError,
     channel_deviations,
     channel_sums_of_orbits,
     deviations_of_orbits,
@@ -25,6 +24,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.layouts import to_points
 from onnx_geed.plan import Plan, inverse_of, view
 from onnx_geed.results import measurement
+from onnx_geed.scores import ProbabilityError
 
 __all__ = ["DOUBTED", "Reduced", "Tally", "check_orbits", "points_of", "reduce_orbits"]
 
