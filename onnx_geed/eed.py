@@ -143,7 +143,8 @@ def orbit_deviations(
         raise GeedError(
             f"activations hold NaN or infinity: element {element}, tensor {measure.layer!r}"
         )
-    if measure.name == "softmax-kl" and measure.kind is None:
+    # A single score in [0, 1] for each of a few elements tells nothing.
+    if measure.name == "softmax-kl" and measure.kind is None and y.shape[-1] > 1:
         check_logits(y, measure.layer)
     found, zeros = deviations_of_orbits(measure, y[None], members)
     return found[0], zeros[0]
