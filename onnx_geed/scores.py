@@ -98,7 +98,8 @@ def check_logits(y: ArrayLike, name: str) -> None:
             "holds rows that sum to 100, as percentages do: divide them by 100 and say "
             'kind="probabilities", or say kind="logits" if they are logits after all'
         )
-    elif _all_near(np.exp(-rows).sum(axis=-1), 1):
+    # Where one class of each row has it all, zeros beside large numbers are good logits too.
+    elif _all_near(np.exp(-rows).sum(axis=-1), 1) and rows.min(axis=-1).max() > _ROUNDING:
         found = (
             "holds negative logarithms of probabilities: give them with the other sign and say "
             'kind="logits"'
