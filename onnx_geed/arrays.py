@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,14 +16,14 @@ from numpy.typing import ArrayLike, NDArray
 from onnx_geed.actions import Action, GridAction
 from onnx_geed.eed import (
     Measure,
-    OutputKind,
     Support,
     channel_sums_of_orbits,
     cosines_of_sums,
     deviations_of_orbits,
 )
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, nearest
 from onnx_geed.groups import Group
+from onnx_geed.scores import OutputKind, check_logits
 from onnx_geed.vectors import Permutation, Trivial
 
 __all__ = [
@@ -139,7 +139,10 @@ def latent_cos(activations: ArrayLike, group: Group) -> F64:
 
 
 def softmax_kl(
-    activations: ArrayLike, action: Group | Trivial | Permutation, *, kind: OutputKind = "logits"
+    activations: ArrayLike,
+    action: Group | Trivial | Permutation,
+    *,
+    kind: OutputKind | None = None,
 ) -> F64:
     """Return deviations of the softmax output: KL(f(gx) ‖ φ_Y(g) f̂(x)).
 
@@ -149,8 +152,9 @@ def softmax_kl(
         Logits or probabilities; one class is the two-class case.
     action : Group, Trivial or Permutation
         A group stands for its trivial action.
-    kind : {"logits", "probabilities"}
-        What the array holds; a softmax is applied to logits.
+    kind : {"logits", "probabilities"}, optional
+        What the array holds; a softmax is applied to logits. Logits where it is not said, unless
+        the values look like something else.
 
     Returns
     -------
@@ -161,9 +165,18 @@ def softmax_kl(
     ------
     GeedError
         If the array is not of that shape, or not finite.
+        If ``kind`` is not said, and every row is in [0, 1] and sums to 1 (or to 100), a single
+        column is in [0, 1], or every row holds negative logarithms of probabilities.
+        If there is no such kind.
         If a probability is positive where the reference's is zero.
     """
     bound = Trivial(action) if isinstance(action, Group) else action
+    kinds = get_args(OutputKind)
+    if kind is not None and kind not in kinds:
+        raise GeedError(
+            f"softmax-kl: no kind is called {kind!r}: there are {' and '.join(kinds)}."
+            f"{nearest(str(kind), kinds)}"
+        )
     return _vector("softmax-kl", activations, bound, kind)
 
 
@@ -192,9 +205,13 @@ def output_l2(activations: ArrayLike, action: Group | Action) -> F64:
     )
 
 
-def _vector(name: str, activations: ArrayLike, action: Action, kind: OutputKind = "logits") -> F64:
+def _vector(
+    name: str, activations: ArrayLike, action: Action, kind: OutputKind | None = None
+) -> F64:
     measure = Measure(name, "activations", action, kind=kind)
     points = _checked(activations, action.group, rank=3)
+    if name == "softmax-kl" and kind is None:
+        check_logits(points, "the array")
     return _each(points, lambda y: deviations_of_orbits(measure, y[None])[0][0])
 
 

@@ -171,10 +171,10 @@ def write_shard(
             if buffer:
                 write_chunk(dataset, 0, np.concatenate(buffer))
         _write_latents(file, manifest, {i: np.concatenate(rows) for i, rows in latents.items()})
-        for name, rows in pairs().items():
+        for name, found in pairs().items():
             tensor = manifest.entries[int(name.partition("/")[2])].tensor
-            entry = Entry(tensor, rows.shape[1:], "float64", "deviations")
-            write_chunk(_entry_dataset(file, name, rows.shape, rows.shape, entry), 0, rows)
+            entry = Entry(tensor, found.shape[1:], "float64", "deviations")
+            write_chunk(_entry_dataset(file, name, found.shape, found.shape, entry), 0, found)
 
 
 def write_points(folder: Path, manifest: Manifest, points: dict[int, NDArray[Any]]) -> None:
@@ -363,28 +363,10 @@ def read_shard(
 def read_pairs(
     folder: Path, manifest: Manifest, first: int, wanted: Mapping[str, int]
 ) -> dict[str, NDArray[np.float64]]:
-    """Read a shard's deviations between samples.
+    """Read a shard's deviations between samples (pairs, n), those that are there.
 
-    Parameters
-    ----------
-    folder : Path
-        The cache.
-    manifest : Manifest
-        What it holds.
-    first : int
-        Position of the shard's first orbit.
-    wanted : mapping of str to int
-        Number of pairs by the name of their dataset, ``between/<i>`` or ``around/<i>``.
-
-    Returns
-    -------
-    dict of str to ndarray of float64, shape (pairs, n)
-        Those that are there: earlier versions wrote none.
-
-    Raises
-    ------
-    GeedError
-        If some are damaged.
+    ``wanted`` has the number of pairs by the name of their dataset, as :func:`write_shard` takes
+    them; earlier versions wrote none.
     """
     path = shard_path(folder, first)
     found = {}

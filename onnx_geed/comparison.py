@@ -37,8 +37,8 @@ COMPARE_SCHEMA = "onnx-geed/compare/1"
 WHAT_IS_RELATIVE = "0 is perfect, 1 no closer than different samples are"
 #: What stands under tables that show the normalised value of latent-cos for several models.
 LATENT_COS = (
-    "latent-cos: its mean is perfect at -1/M, another number for each model; judge models by relative "
-    "or unnormalised values"
+    "latent-cos: its mean is perfect at -1/M, another number for each model; judge models by "
+    "relative or unnormalised values"
 )
 
 Key = tuple[str, str]
@@ -62,8 +62,8 @@ def aggregate(results: Sequence[Record]) -> dict[str, Any]:
         ``output_action``, ``samples``, ``models`` (how many have a value), ``values`` (one a
         model, or null), ``mean``, ``ci95_over_models`` (Student t over the models' values; null
         for one model), ``stderr_over_models``; the same of the unnormalised values,
-        ``unnormalised``, ``unnormalised_mean``, ``unnormalised_ci95_over_models``; and of the values
-        relative to different samples, ``relative``, ``relative_mean``,
+        ``unnormalised``, ``unnormalised_mean``, ``unnormalised_ci95_over_models``; and of
+        the values relative to different samples, ``relative``, ``relative_mean``,
         ``relative_ci95_over_models``, by which ``latent-cos`` is to be judged; ``warnings``.
 
     Raises

@@ -33,8 +33,7 @@ _KEPT, _LOST = 0.002, 0.01
 _MUCH = 0.2
 # What brings the input into another order or scale, and computes nothing of it.
 _PLUMBING = frozenset(
-    ("Add", "Cast", "Div", "Identity", "Mul", "Reshape", "Slice", "Squeeze", "Sub")
-    + ("Transpose", "Unsqueeze")
+    "Add Cast Div Identity Mul Reshape Slice Squeeze Sub Transpose Unsqueeze".split()
 )
 # Models larger than this are not read again for a line of diagnosis.
 _LARGE = 256 << 20
@@ -118,8 +117,8 @@ def diagnose_corners(made: Mapping[str, Any], other: Mapping[str, Any]) -> tuple
             "square corners",
             "likely",
             f"The corners of the square add {100 * share:.0f} % of {read.measure}@{read.layer}.",
-            f"It is {span(read.away)} from perfect on the full square, {span(within.away)} inside the disk "
-            f"({len(found)} of {len(made['measurements'])} values differ as much).",
+            f"It is {span(read.away)} from perfect on the full square, {span(within.away)} inside "
+            f"the disk ({len(found)} of {len(made['measurements'])} values differ as much).",
             "Rotation moves black corners in; --support disk leaves them out.",
             tuple(r.layer for _, r, _ in found),
         ),
@@ -309,8 +308,8 @@ def _some_elements(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
         "some elements",
         "likely",
         f"{read.layer} keeps {said(kept)}, but not {said(lost)}.",
-        f"In {read.layer} the cosine is {span(-float(read.per_element[kept].max()))} or more against "
-        f"{span(-float(read.per_element[lost].mean()))} in the mean; {len(layers)} "
+        f"In {read.layer} the cosine is {span(-float(read.per_element[kept].max()))} or more "
+        f"against {span(-float(read.per_element[lost].mean()))} in the mean; {len(layers)} "
         f"layer{'s keep' if len(layers) > 1 else ' keeps'} some only.",
         "The network has the smaller symmetry; measure it under that group.",
         layers,

@@ -18,21 +18,19 @@ from numpy.typing import ArrayLike, NDArray
 from onnx_geed import kernels
 from onnx_geed.actions import Action, GridAction, disk_mask
 from onnx_geed.errors import GeedError, nearest
+from onnx_geed.scores import OutputKind, ProbabilityError, check_logits, log_probabilities
 from onnx_geed.vectors import Matrices, Trivial
 
 __all__ = [
     "MEASURES",
     "Measure",
-    "ProbabilityError",
     "centres",
     "channel_deviations",
     "channel_sums_of_orbits",
     "check_divergences",
-    "check_probabilities",
     "cosines_of_sums",
     "deviations_from",
     "deviations_of_orbits",
-    "log_probabilities",
     "normaliser",
     "orbit_deviations",
     "ready",
@@ -41,17 +39,9 @@ __all__ = [
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 Support = Literal["full", "disk"]
-OutputKind = Literal["logits", "probabilities"]
-
-# By so much a probability may leave [0, 1] in half precision.
-_ROUNDING = 1e-2
 
 #: Names of the measures, in the order of the report.
 MEASURES = ("channel-cos", "latent-l2", "latent-cos", "softmax-kl", "output-l2")
-
-
-class ProbabilityError(GeedError):
-    """A positive probability stands against zero; the caller knows the sample's name."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +58,9 @@ class Measure:
         The output action φ_Y.
     support : {"full", "disk"}
         Pixels that ``channel-cos`` compares.
-    kind : {"logits", "probabilities"}
-        What ``softmax-kl`` reads.
+    kind : {"logits", "probabilities"}, optional
+        What ``softmax-kl`` reads. Logits where it is not said, but values that look like something
+        else are then refused by :func:`orbit_deviations`.
 
     Raises
     ------
@@ -84,7 +75,7 @@ class Measure:
     layer: str
     action: Action
     support: Support = "full"
-    kind: OutputKind = "logits"
+    kind: OutputKind | None = None
     kernel: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -105,6 +96,11 @@ class Measure:
                 "vector"
             )
         object.__setattr__(self, "kernel", self.action.kernel())
+
+    @property
+    def reads(self) -> OutputKind:
+        """What ``softmax-kl`` reads: ``kind``, or logits where it was not said."""
+        return self.kind or "logits"
 
 
 def orbit_deviations(
@@ -132,6 +128,7 @@ def orbit_deviations(
     ------
     GeedError
         If an activation is NaN or infinite, naming element and tensor.
+        If the measure's kind was not said and the values look unlike logits.
     ProbabilityError
         If a probability is positive where the reference's is zero.
 
@@ -146,6 +143,9 @@ def orbit_deviations(
         raise GeedError(
             f"activations hold NaN or infinity: element {element}, tensor {measure.layer!r}"
         )
+    # A single score in [0, 1] for each of a few elements tells nothing.
+    if measure.name == "softmax-kl" and measure.kind is None and y.shape[-1] > 1:
+        check_logits(y, measure.layer)
     found, zeros = deviations_of_orbits(measure, y[None], members)
     return found[0], zeros[0]
 
@@ -181,14 +181,7 @@ def deviations_of_orbits(
 
 
 def ready(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
-    """Bring activations to what a deviation is computed from.
-
-    Parameters
-    ----------
-    measure : Measure
-        What is measured.
-    y : ndarray, shape (N, n, C, H, W) or (N, n, k)
-        f(gx).
+    """Bring f(gx), of shape (N, n, C, H, W) or (N, n, k), to what deviations are computed from.
 
     Returns
     -------
@@ -204,7 +197,7 @@ def ready(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
         maps: F32 = np.ascontiguousarray(y, dtype=np.float32).reshape(*y.shape[:3], -1)
         return maps
     if measure.name == "softmax-kl":
-        return log_probabilities(y, measure.kind)
+        return log_probabilities(y, measure.reads)
     return np.ascontiguousarray(y, dtype=np.float64)
 
 
@@ -394,58 +387,6 @@ def cosines_of_sums(sums: F64) -> tuple[F64, F64]:
     """Return what :func:`channel_deviations` does of any shape (..., C, 3), not by channel."""
     found, zeros, _ = channel_deviations(sums.reshape(1, -1, *sums.shape[-2:]))
     return found.reshape(sums.shape[:-2]), zeros.reshape(sums.shape[:-2])
-
-
-def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
-    """Return log-probabilities of a model's outputs, in float64.
-
-    Parameters
-    ----------
-    y : array_like, shape (..., n)
-        Logits or probabilities; n = 1 is the two-class case of a single logit or Sigmoid.
-    kind : {"logits", "probabilities"}
-        Which of the two.
-
-    Returns
-    -------
-    ndarray of float64, shape (..., max(n, 2))
-        Natural logarithms; −inf where a probability is zero. The two-class case gives
-        (log(1 − p), log p).
-
-    Raises
-    ------
-    ProbabilityError
-        If a probability is outside [0, 1].
-    """
-    values = np.asarray(y, dtype=np.float64)
-    if kind == "probabilities":
-        if values.size:
-            check_probabilities(values.min(), values.max())
-        if values.shape[-1] == 1:
-            values = np.concatenate([1.0 - values, values], axis=-1)
-        with np.errstate(divide="ignore"):
-            return np.log(np.maximum(values, 0.0))
-    if values.shape[-1] == 1:
-        values = np.concatenate([np.zeros_like(values), values], axis=-1)
-    rows = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
-    out = np.empty_like(rows)
-    kernels.softmax_logs(rows, out)
-    return out.reshape(values.shape)
-
-
-def check_probabilities(lowest: float, highest: float) -> None:
-    """Refuse a range of values that no probabilities have.
-
-    Raises
-    ------
-    ProbabilityError
-        If it leaves [0, 1] by more than half precision rounds.
-    """
-    if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
-        raise ProbabilityError(
-            f"values of {lowest:.4g} to {highest:.4g} are no probabilities; --output-kind logits "
-            "or embedding says what they are"
-        )
 
 
 def check_divergences(measure: Measure, values: F64, chosen: Sequence[int]) -> None:

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.between import Between, neighbours
-from onnx_geed.eed import ProbabilityError, check_divergences, check_probabilities
+from onnx_geed.eed import check_divergences
 from onnx_geed.errors import GeedError
 from onnx_geed.fused import Fused, fuse
 from onnx_geed.orbits import in_order, job_orbits
 from onnx_geed.prepare import Prepared
+from onnx_geed.scores import ProbabilityError, check_probabilities
 from onnx_geed.session import Session, open_session
 from onnx_geed.tally import DOUBTED, Reduced, check_orbits
 

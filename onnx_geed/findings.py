@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from onnx_geed.reading import HARDLY, Reading, grade, span
+from onnx_geed.reading import HARDLY, Reading, span
 
 __all__ = [
     "FLOOR",
@@ -170,7 +170,7 @@ def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
     by_measure = {read.measure: (record, read) for record, read in pairs}
     if "softmax-kl" not in by_measure or made["group"]["order"] < 2:
         return
-    record, read = by_measure["softmax-kl"]
+    read = by_measure["softmax-kl"][1]
     text = "Predictions look invariant because they hardly react to the input at all."
     advice = "Check the preprocessing; compare with a model known to tell the samples apart."
     other = read.between
@@ -391,7 +391,7 @@ def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
                 + (
                     ""
                     if read.relative is None
-                    else f"; told relative to that, latent-cos is {span(read.relative)} from perfect"
+                    else f"; told relative to that, the value is {span(read.relative)}"
                 )
                 + ".",
                 "Read latent-l2, or relative.",

@@ -297,7 +297,7 @@ def _measures(
             give(value_range(own.within("range"), y), "range", measure, 2)
         if measure.name == "softmax-kl" and doubt:
             size = point_size(layer)
-            give(predicted(own.within("class"), y, measure.kind, size), "class", measure, n)
+            give(predicted(own.within("class"), y, measure.reads, size), "class", measure, n)
         if members and not set(measure.kernel) <= set(members):
             part = deviations(own.within("exact"), measure, y, layer, members)
             picked = [names[g] for g in members]

@@ -318,7 +318,7 @@ def _distance(a: F64, b: F64) -> float:
     for i in range(a.shape[0]):
         total += (a[i] - b[i]) * (a[i] - b[i])
     if total < _FEWEST or total == math.inf:
-        return _far(a, b)
+        return float(_far(a, b))
     return math.sqrt(total)
 
 
@@ -330,7 +330,8 @@ def _far(a: F64, b: F64) -> float:
     total = 0.0
     for i in range(apart.shape[0]):
         total += (apart[i] * p) * (apart[i] * p)
-    return math.sqrt(total) / p
+    distance: float = math.sqrt(total) / p
+    return distance
 
 
 @_jit

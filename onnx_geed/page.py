@@ -284,7 +284,9 @@ def _depth(maps: Sequence[Reading]) -> str:
     rise, before, after = max(steps, key=lambda s: s[0])
     if before is not after and rise > 0.02:
         text += f". The largest loss lies between {before.layer} and {after.layer} ("
-        text += f"{span(rise)} of what different samples differ by)" if related else f"{span(rise)})"
+        text += (
+            f"{span(rise)} of what different samples differ by)" if related else f"{span(rise)})"
+        )
     return f"{text}. {_graded(maps)}."
 
 

@@ -91,13 +91,17 @@ def _doubts(
     measure = own[0].measure
     if scale == "unnormalised":
         if measure == "latent-cos":
-            said = f"{_unrelated(own)}, so unnormalised values are compared, which are perfect at -1"
+            said = (
+                f"{_unrelated(own)}, so unnormalised values are compared, which are perfect at -1"
+            )
         else:
             said = "M is negative, 0 or missing, so unnormalised values are compared"
             said += ", each in the units of its own latent space"
         return [said]
     if scale == "value" and measure == "output-l2":
-        return [f"{_unrelated(own)}, so values are compared in the units of each model's own outputs"]
+        return [
+            f"{_unrelated(own)}, so values are compared in the units of each model's own outputs"
+        ]
     first, second = (read.relative for read in own)
     if scale != "value" or first is None or second is None:
         return []

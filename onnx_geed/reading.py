@@ -377,7 +377,9 @@ def _says(read: Reading, order: int) -> str:
     if read.measure == "latent-cos":
         return f"A latent f(gx) has cosine {own} with {mean} {beside}"
     if read.measure == "latent-l2" and read.normalised:
-        return f"A sample's orbit spreads {own} times as far as different samples are apart {beside}"
+        return (
+            f"A sample's orbit spreads {own} times as far as different samples are apart {beside}"
+        )
     if read.measure == "softmax-kl" and read.output_action != "trivial":
         return f"Predictions are {own} nats from the permuted ones {beside}"
     if read.measure == "softmax-kl":

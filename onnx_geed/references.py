@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 
 from onnx_geed import kernels
 from onnx_geed.actions import GridAction, disk_mask, orbit
-from onnx_geed.eed import Measure, cosines_of_sums, log_probabilities, orbit_deviations
+from onnx_geed.eed import Measure, cosines_of_sums, orbit_deviations
 from onnx_geed.errors import GeedError
 from onnx_geed.intervals import mean_interval
 from onnx_geed.orbits import Source, in_order, run_rows
 from onnx_geed.plan import view
 from onnx_geed.prepare import Prepared
+from onnx_geed.scores import log_probabilities
 from onnx_geed.session import Session
 from onnx_geed.vectors import Trivial
 
-__all__ = ["References", "add_references", "between_samples", "pair_deviations", "round_trips"]
+__all__ = ["References", "add_references", "pair_deviations", "round_trips"]
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -39,17 +40,11 @@ class References:
         Means over elements.
     numeric : list of float
         One a sample.
-    outputs : list of ndarray, shape (n,)
-        Log-probabilities of the identity, for ``softmax-kl``.
-    beside : list of float
-        For ``channel-cos``, m of one sample's maps against the next one's.
     """
 
     input_round_trip: list[float] = field(default_factory=list)
     output_round_trip: list[float] = field(default_factory=list)
     numeric: list[float] = field(default_factory=list)
-    outputs: list[F64] = field(default_factory=list)
-    beside: list[float] = field(default_factory=list)
 
 
 def add_references(
@@ -83,10 +78,6 @@ def add_references(
     Spec section 6. ``input_round_trip``: eq. (4) of y_g = f(φ(g⁻¹)φ(g)x) under the trivial action
     with its own f̂. ``output_round_trip``: m(φ_Y(g⁻¹)φ_Y(g)f(x), f(x)). ``numeric``: m of f(x) at
     the last place of a batch against f(x) at the first. Each is divided by the value's own M.
-    Choice: ``between_samples``, for ``softmax-kl``, is the mean divergence between the predictions
-    of distinct samples, in both orders; null where one gives a class no probability at all. For
-    ``channel-cos`` it is the mean of m(f(x), f(x′)) over each sample x and the next one x′: maps
-    that are nowhere negative, as behind a ReLU, are alike to a degree whatever they show.
     """
     measures, n = prepared.plan.measures, prepared.plan.group.order
     gathered = [References() for _ in measures]
@@ -98,18 +89,14 @@ def add_references(
 
         def work(
             position: int, session: Session = session, mine: Any = mine
-        ) -> list[tuple[float, float, float, F64 | None, float | None]]:
+        ) -> list[tuple[float, float, float]]:
             return _of_sample(prepared, session, [m for m, _ in mine], position)
 
         for found in in_order(range(prepared.count), work, prepared.workers):
-            for (_, into), (there, back, again, logs, beside) in zip(mine, found, strict=True):
+            for (_, into), (there, back, again) in zip(mine, found, strict=True):
                 into.input_round_trip.append(there)
                 into.output_round_trip.append(back)
                 into.numeric.append(again)
-                if logs is not None:
-                    into.outputs.append(logs)
-                if beside is not None:
-                    into.beside.append(beside)
             done += n + 2
             if progress:
                 progress(done, total)
@@ -133,28 +120,12 @@ def _entries(record: Mapping[str, Any], found: References) -> dict[str, Any]:
             "unnormalised": float(raw.mean()) if record["unnormalised"] is not None else None,
             "samples": len(raw),
         }
-    if found.beside:
-        between = np.asarray(found.beside)
-        ends = mean_interval(between)
-        entries["between_samples"] = {
-            "value": float(between.mean()),
-            "ci95": list(ends) if ends else None,
-            "unnormalised": float(between.mean()),
-            "samples": len(between),
-        }
-    if found.outputs:
-        entries["between_samples"] = {
-            "value": between_samples(np.stack(found.outputs)),
-            "ci95": None,
-            "unnormalised": None,
-            "samples": len(found.outputs),
-        }
     return entries
 
 
 def _of_sample(
     prepared: Prepared, session: Session, measures: Sequence[Measure], position: int
-) -> list[tuple[float, float, float, F64 | None, float | None]]:
+) -> list[tuple[float, float, float]]:
     """Run one sample's round trips and reduce them under every measure."""
     source = prepared.source
     n = source.action.group.order
@@ -165,12 +136,6 @@ def _of_sample(
     feeds = source.other_inputs([position], n + 1)
     arrays = run_rows(source, session, rows, feeds, prepared.batch)
     named = dict(zip(session.outputs, arrays, strict=True))
-    other = {}
-    if prepared.count > 1 and any(m.name == "channel-cos" for m in measures):
-        beside = [(position + 1) % prepared.count]
-        rows, feeds = source.rows(beside, orbits=False), source.other_inputs(beside, 1)
-        arrays = run_rows(source, session, rows, feeds, prepared.batch)
-        other = dict(zip(session.outputs, arrays, strict=True))
     found = []
     for measure in measures:
         layer = prepared.plan.layers[measure.layer]
@@ -182,12 +147,7 @@ def _of_sample(
         y = view(layer, measure.name, named[measure.layer][None])[0]
         there = orbit_deviations(_still(measure), np.ascontiguousarray(y[::-1][:n]))[0].mean()
         again = pair_deviations(measure, y[n:], y[:1])[0]
-        logs = log_probabilities(y[0], measure.kind) if measure.name == "softmax-kl" else None
-        apart = None
-        if measure.name == "channel-cos" and other:
-            maps = view(layer, measure.name, other[measure.layer][None])[0]
-            apart = float(pair_deviations(measure, maps, y[:1])[0])
-        found.append((float(there), _output_trip(measure, y[0]), float(again), logs, apart))
+        found.append((float(there), _output_trip(measure, y[0]), float(again)))
     return found
 
 
@@ -237,7 +197,7 @@ def _output_trip(measure: Measure, y: NDArray[Any]) -> float:
     """Return the mean of m(φ_Y(g⁻¹)φ_Y(g)y, y) over g."""
     action, group = measure.action, measure.action.group
     if measure.name == "softmax-kl":
-        y = np.exp(log_probabilities(y, measure.kind))
+        y = np.exp(log_probabilities(y, measure.reads))
         measure = replace(measure, kind="probabilities")
     values, still = np.empty(group.order), None
     exact = action.exact()
@@ -277,7 +237,7 @@ def pair_deviations(measure: Measure, a: NDArray[Any], b: NDArray[Any]) -> F64:
         return cosines_of_sums(sums)[0]
     out = np.empty(len(a))
     if measure.name == "softmax-kl":
-        logs = [np.ascontiguousarray(log_probabilities(y, measure.kind)) for y in (a, b)]
+        logs = [np.ascontiguousarray(log_probabilities(y, measure.reads)) for y in (a, b)]
         kernels.divergences(*logs, out)
         return out
     points = [np.ascontiguousarray(y, dtype=np.float64) for y in (a, b)]
@@ -286,30 +246,3 @@ def pair_deviations(measure: Measure, a: NDArray[Any], b: NDArray[Any]) -> F64:
     else:
         kernels.euclidean_deviations(*points, out)
     return out
-
-
-def between_samples(logs: F64) -> float | None:
-    """Return the mean divergence between distinct samples' predictions.
-
-    Parameters
-    ----------
-    logs : ndarray of float64, shape (N, n)
-        Log-probabilities.
-
-    Returns
-    -------
-    float or None
-        Nats, over ordered pairs; ``None`` for one sample, or where it is infinite.
-    """
-    count = len(logs)
-    if count < 2:
-        return None
-    p = np.exp(logs)
-    if not np.isfinite(logs).all():
-        zero = np.isneginf(logs)
-        if (zero.any(axis=0) & ~zero.all(axis=0)).any():
-            return None
-        logs = np.where(zero, 0.0, logs)
-    # Σ_ij Σ_k p_ik (log p_ik − log p_jk); the pairs i = j add nothing.
-    total = count * float((p * logs).sum()) - float((p.sum(axis=0) * logs.sum(axis=0)).sum())
-    return max(0.0, total) / (count * (count - 1))

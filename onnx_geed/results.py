@@ -223,11 +223,8 @@ def _beside(
             f"{what}: a pair of samples gives NaN or infinity; look at the model's outputs"
         )
     if infinite:
-        return (
-            None,
-            None,
-            ["no between_samples: a class is ruled out for one sample and possible for another"],
-        )
+        said = "no between_samples: a class is ruled out for one sample and possible for another"
+        return None, None, [said]
     # The mean over g first, as value has it, so that equal orbits and pairs give equal numbers.
     unnormalised = float(pairs.mean(axis=1).mean())
     beside = unnormalised / divisor
@@ -239,24 +236,17 @@ def _beside(
     unit = 1.0 if cosine or record["measure"] == "softmax-kl" else reference_norm
     apart = beside - perfect
     if unnormalised - perfect <= _NOTHING * unit or (divisor != 1.0 and apart <= _NOTHING):
-        return (
-            beside,
-            None,
-            [
-                f"the tensor hardly reacts to the input: different samples are "
-                f"{unnormalised - perfect:.3g} from what an orbit of one would be, so the value "
-                "says little"
-            ],
+        said = (
+            "the tensor hardly reacts to the input: different samples are "
+            f"{unnormalised - perfect:.3g} from what an orbit of one would be, so the value says "
+            "little"
         )
+        return beside, None, [said]
     return beside, (value - perfect) / apart, []
 
 
 def _doubts(
-    measure: str,
-    m: float | None,
-    points: int | None,
-    usable: bool,
-    norm: float | None,
+    measure: str, m: float | None, points: int | None, usable: bool, norm: float | None
 ) -> list[str]:
     if m is None:
         return [

@@ -298,7 +298,8 @@ def run_alone(
 
 def _relative_change(array: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
     known = np.isfinite(expected)  # NaN and infinity are named later, with their sample
-    apart = np.abs(np.where(known, array - expected, 0)).max(initial=0.0)
+    with np.errstate(invalid="ignore"):  # of infinities, which are left out
+        apart = np.abs(np.where(known, array - expected, 0)).max(initial=0.0)
     finite = np.where(known, expected, 0)
     spread = np.abs(finite - finite[:1]).max(initial=0.0)
     # Rows that hardly differ are compared on their own scale.

@@ -67,7 +67,6 @@ def _references(made: Mapping[str, Any]) -> list[str]:
         "input_round_trip": "input trip",
         "output_round_trip": "output trip",
         "numeric": "numeric",
-        "between_samples": "between samples",
         "untrained": "untrained",
     }
     rows: list[Sequence[str]] = [("references", "layer", "value", *kinds.values())]
@@ -78,20 +77,13 @@ def _references(made: Mapping[str, Any]) -> list[str]:
             continue
         read = read_record(record)
         what = "value" if read.normalised else "unnormalised"
-        cells = [
-            number(read.between)
-            if kind == "between_samples" and read.between is not None
-            else number(entries[kind][what])
-            if kind in entries
-            else ""
-            for kind in kinds
-        ]
+        cells = [number(entries[kind][what]) if kind in entries else "" for kind in kinds]
         rows.append((read.measure, read.layer, number(read.value), *cells))
         if not read.normalised:
             unscaled.append(read.measure)
     if len(rows) == 1:
         return []
-    lines = ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6, 7))]
+    lines = ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6))]
     if unscaled:
         lines += wrapped(f"references of {', '.join(dict.fromkeys(unscaled))} are unnormalised")
     return lines

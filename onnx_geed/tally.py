@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.actions import Action
-from onnx_geed.between import Pair, Pairs, neighbours
+from onnx_geed.between import Pairs, neighbours
 from onnx_geed.classes import predicted_classes
 from onnx_geed.eed import (
     Measure,
-    ProbabilityError,
     channel_deviations,
     channel_sums_of_orbits,
     deviations_of_orbits,
@@ -25,6 +24,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.layouts import to_points
 from onnx_geed.plan import Plan, inverse_of, view
 from onnx_geed.results import measurement
+from onnx_geed.scores import ProbabilityError
 
 __all__ = ["DOUBTED", "Reduced", "Tally", "check_orbits", "points_of", "reduce_orbits"]
 
@@ -119,7 +119,7 @@ def reduce_orbits(
             continue
         y = view(plan.layers[measure.layer], measure.name, arrays[measure.layer])
         if measure.name == "softmax-kl":
-            reduced.predicted[measure.layer] = predicted_classes(y, measure.kind)
+            reduced.predicted[measure.layer] = predicted_classes(y, measure.reads)
         _take(reduced, *_from_orbits(plan, measure, y, label, first, reduced.channels))
     reduced.points.update(points_of(plan, {k: a[:, 0] for k, a in arrays.items()}, label, first))
     return reduced
@@ -375,7 +375,7 @@ def _described(measure: Measure, layout: str, shape: tuple[int, ...]) -> tuple[s
     if len(shape) == 3 and to_points(np.zeros((1, *shape), np.float32), layout, 1)[1]:
         notes.append("average-pooled over its grid by onnx-geed")
     if measure.name == "softmax-kl":
-        logits = measure.kind == "logits"
+        logits = measure.reads == "logits"
         notes.append(
             "softmax applied by onnx-geed to logits" if logits else "probabilities as given"
         )

@@ -17,6 +17,11 @@ from onnx_geed.trial import open_exposed
 
 __all__ = ["add_untrained", "untrained"]
 
+# What of a record stays.
+_KEPT = (
+    *("value", "ci95", "unnormalised", "samples", "normaliser"),
+    *("between_samples", "relative"),
+)
 # Samples over which layers are levelled.
 _LEVELLED_OVER = 8
 
@@ -90,7 +95,5 @@ def add_untrained(
         Seed of its weights.
     """
     for record, other in zip(records, others, strict=True):
-        kept = ("value", "ci95", "unnormalised", "samples", "normaliser")
-        kept += ("between_samples", "relative")
-        entry = {key: other.get(key) for key in kept} | {"seed": seed}
+        entry = {key: other.get(key) for key in _KEPT} | {"seed": seed}
         record["references"] = (record["references"] or {}) | {"untrained": entry}

@@ -629,3 +629,41 @@ def looks(most: int) -> list[int]:
     while found[-1] < most:
         found.append(min(most, (3 * found[-1] + 1) // 2))
     return found
+
+
+# ------------------------------------------------------------------------------------------------
+# Between samples
+# ------------------------------------------------------------------------------------------------
+
+
+def minus_channel_cos(u: ArrayLike, v: ArrayLike, disk: bool = False) -> float:
+    """Eq. (5)'s m of two maps (C, H, W)."""
+    a, b = np.asarray(u, dtype=np.float64), np.asarray(v, dtype=np.float64)
+    mask = disk_mask(*a.shape[1:]) if disk else np.ones(a.shape[1:], dtype=bool)
+    return -sum(cos(a[c][mask], b[c][mask]) for c in range(len(a))) / len(a)
+
+
+def divergence(p: ArrayLike, q: ArrayLike) -> float:
+    """KL(p || q) of probabilities."""
+    with np.errstate(divide="ignore"):
+        return kl(np.log(np.asarray(p)), np.log(np.asarray(q)))
+
+
+def between_samples(
+    activations: ArrayLike, group: str, distance: object, **action: object
+) -> float | None:
+    """The mean over p < min(16, N) and g of m(f(g x_(p+1)), phi_Y(g) f_hat(x_p)), cyclically."""
+    values = np.asarray(activations, dtype=np.float64)
+    n = len(values)
+    if n == 1:
+        return None
+    names = elements(group)
+    kernel = kernel_of_action(group, values.shape[2:], **action)
+    found = []
+    for p in range(min(16, n)):
+        centre = f_hat(group, values[p], kernel)
+        other = values[p + 1] if p + 1 < n else values[0]
+        for g, element in enumerate(names):
+            moved = act_on_output(group, element, centre, **action)  # type: ignore[arg-type]
+            found.append(distance(other[g], moved))  # type: ignore[operator]
+    return math.fsum(found) / len(found)

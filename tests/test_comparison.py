@@ -313,7 +313,7 @@ class TestCompare:
     def test_predictions_that_nothing_moves_are_said_to_be_so(self):
         def of(between):
             one = made(record([1e-6, 2e-6, 3e-6]))
-            one["measurements"][0]["references"] = {"between_samples": {"value": between}}
+            one["measurements"][0]["between_samples"] = between
             return one
 
         (entry,) = compare(of(2.0), of(1e-5))["measurements"]

@@ -190,18 +190,19 @@ def test_insensitive_is_told_from_invariant():
     assert "insensitive" in names(diagnose(blunt))
     invariant = made(kl(1e-6), latents(0.01, 1.0, "latent-l2"), latents(-0.999, 0.6))
     assert "insensitive" not in names(diagnose(invariant))
-    far = blunt["measurements"][0]["references"] = {"between_samples": {"value": 2.0}}
+    far = blunt["measurements"][0]
+    far["between_samples"] = 2.0
     assert "insensitive" not in names(diagnose(blunt))
-    far["between_samples"]["value"] = 1e-5
+    far["between_samples"] = 1e-5
     assert "insensitive" in names(diagnose(blunt))
-    far["between_samples"]["value"] = 1e-2  # small, but ten thousand times what the group does
+    far["between_samples"] = 1e-2  # small, but ten thousand times what the group does
     assert "insensitive" not in names(diagnose(blunt))
 
 
 @pytest.mark.parametrize(("between", "told"), [(-0.78, True), (-0.5, False)])
 def test_maps_that_do_not_depend_on_the_sample_are_told(between, told):
     one = maps(0.1, 0.3)
-    one["references"] = {"between_samples": {"value": between}}
+    one["between_samples"] = between
     assert ("alike whatever is shown" in names(diagnose(made(one)))) == told
 
 

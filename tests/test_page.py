@@ -360,7 +360,7 @@ def test_what_resampling_explains_is_weighed_against_the_exact_elements(trip, ex
 
 def test_maps_that_are_alike_whatever_they_show_are_told():
     one = record("channel-cos", spread(-0.86))
-    one["references"] = {"between_samples": {"value": -0.76}}
+    one["between_samples"] = -0.76
     assert "maps of different samples have 0.760 too" in meaning(one, 8)
-    one["references"] = {"between_samples": {"value": -0.1}}
+    one["between_samples"] = -0.1
     assert "different samples" not in meaning(one, 8)

@@ -1,6 +1,5 @@
 import json
 
-import naive
 import numpy as np
 import onnx
 import pytest
@@ -12,7 +11,7 @@ from onnx_geed import references as module
 from onnx_geed.actions import GridAction
 from onnx_geed.cli import cli
 from onnx_geed.eed import Measure
-from onnx_geed.references import between_samples, pair_deviations
+from onnx_geed.references import pair_deviations
 from onnx_geed.vectors import Permutation, Trivial
 
 RNG = np.random.default_rng(0)
@@ -159,32 +158,6 @@ def test_references_do_not_depend_on_the_batch(model):
         np.testing.assert_allclose(values, values[0], rtol=1e-4, atol=1e-9)
 
 
-def test_between_samples_against_a_naive_loop(model):
-    logits = X.reshape(6, -1) @ WEIGHTS @ HEAD
-    p = softmax(logits.astype(np.float64))
-    pairs = [(p[i] * np.log(p[i] / p[j])).sum() for i in range(6) for j in range(6) if i != j]
-    assert between_samples(np.log(p)) == pytest.approx(np.mean(pairs), rel=1e-9)
-    found = measured(model, "C4")["softmax-kl"]["references"]["between_samples"]["value"]
-    assert found == pytest.approx(np.mean(pairs), rel=1e-4)
-
-
-def test_maps_of_different_samples_against_a_naive_loop(model):
-    made = measure(model, X, "C4", latent="latent", references=True)
-    found = made["measurements"][0]["references"]["between_samples"]
-    # The maps are the input, scaled: their cosines are those of the samples.
-    samples = [X[i] for i in made["data"]["indices"]]
-    pairs = [naive.cos(x, samples[i - 1]) for i, x in enumerate(samples)]
-    assert found["value"] == pytest.approx(-np.mean(pairs), rel=1e-5)
-    assert found["samples"] == len(samples)
-
-
-def test_between_samples_at_its_edges():
-    with np.errstate(divide="ignore"):
-        assert between_samples(np.log([[1.0, 0.0], [0.5, 0.5]])) is None
-        assert between_samples(np.log([[0.5, 0.5, 0.0]] * 2)) == 0.0
-    assert between_samples(np.log([[0.5, 0.5]])) is None
-
-
 def test_pairs_of_known_deviation():
     c4 = parse_group("C4")
     grid = Measure("channel-cos", "a", grid_action(c4, 2, 2))
@@ -229,7 +202,7 @@ def test_the_command_line_shows_and_keeps_them(model, tmp_path):
     run = CliRunner().invoke(cli, [*command, "--out", str(tmp_path / "r.json")])
     assert run.exit_code == 0, run.stderr
     head = next(line for line in run.stdout.splitlines() if line.startswith("references"))
-    assert head.split()[3:] == ["input", "trip", "output", "trip", "numeric", "between", "samples"]
+    assert head.split()[3:] == ["input", "trip", "output", "trip", "numeric"]
     assert max(map(len, run.stdout.splitlines())) <= 100
     kept = json.loads((tmp_path / "r.json").read_text())["measurements"]
     assert all(
