@@ -33,7 +33,19 @@ _KEPT, _LOST = 0.002, 0.01
 _MUCH = 0.2
 # What brings the input into another order or scale, and computes nothing of it.
 _PLUMBING = frozenset(
-    "Add Cast Div Identity Mul Reshape Slice Squeeze Sub Transpose Unsqueeze".split()
+    [
+        "Add",
+        "Cast",
+        "Div",
+        "Identity",
+        "Mul",
+        "Reshape",
+        "Slice",
+        "Squeeze",
+        "Sub",
+        "Transpose",
+        "Unsqueeze",
+    ]
 )
 # Models larger than this are not read again for a line of diagnosis.
 _LARGE = 256 << 20

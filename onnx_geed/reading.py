@@ -32,6 +32,8 @@ RELATIVE = "relative to different samples"
 HARDLY = 0.8
 # Measures whose values mean something for one model only: −1/M is perfect, or each has its unit.
 _OWN_SCALE = ("latent-cos", "output-l2")
+# Measures whose scale is 1, whatever the network.
+_KNOWN_SCALE = ("channel-cos", "latent-cos", "softmax-kl")
 # Below this share of a measure's scale there is only rounding, spec section 2.
 _ROUNDING = 1e-6
 
@@ -273,13 +275,15 @@ def _between(
 ) -> tuple[float | None, float | None]:
     """Return ``between_samples`` and ``relative``; older results know them by references only."""
     other, relative = record.get("between_samples"), record.get("relative")
-    if other is not None:
-        return float(other), None if relative is None else float(relative)
-    other = ((record.get("references") or {}).get("between_samples") or {}).get("value")
+    if other is None:
+        other = ((record.get("references") or {}).get("between_samples") or {}).get("value")
     if other is None:
         return None, None
     apart = float(other) - perfect
-    return float(other), (value - perfect) / apart if apart > _ROUNDING else None
+    # Whether a distance is rounding depends on the size of the vectors, which the record knew.
+    if relative is None and apart > _ROUNDING and record["measure"] in _KNOWN_SCALE:
+        relative = (value - perfect) / apart
+    return float(other), None if relative is None else float(relative)
 
 
 def _ends(part: Mapping[str, Any], plain: bool) -> tuple[float, float] | None:

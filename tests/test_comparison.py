@@ -269,13 +269,18 @@ class TestCompare:
             assert {one["a"], one["b"]} == {3.0, 6.0}
             assert "unnormalised values are compared" in one["warnings"][0]
 
-    def test_an_ill_conditioned_m_is_said(self):
+    def test_an_ill_conditioned_m_decides_nothing(self):
         a, b = (
-            made(latent([1.0, 2.0], 0.01, "latent-cos")),
-            made(latent([1.0, 2.0], 0.5, "latent-cos")),
+            made(latent([-0.8, -0.7], 0.01, "latent-cos")),
+            made(latent([-0.9, -0.6], 0.5, "latent-cos")),
         )
         (one,) = compare(a, b)["measurements"]
-        assert one["warnings"] == ["M of A = 0.01 is near zero: its values are ill-conditioned"]
+        assert one["compared"] == "unnormalised"
+        assert (one["a"], one["b"]) == (-0.75, -0.75)
+        assert one["warnings"] == [
+            "A and B cannot be told relative to different samples, so unnormalised values are "
+            "compared, which are perfect at -1"
+        ]
 
     @pytest.mark.parametrize(("changes", "says"), DIFFERENT)
     def test_the_incomparable_is_refused_with_the_cure_and_compared_by_force(self, changes, says):

@@ -194,7 +194,8 @@ def test_the_result_format_has_just_these_fields(written):
         if entry["predictions"]:
             assert section(page, "predictions") >= set(entry["predictions"])
         for name, reference in entry["references"].items():
-            more = {"normaliser", "seed"} if name == "untrained" else set()
+            more = {"normaliser", "seed", "between_samples", "relative"}
+            more = more if name == "untrained" else set()
             assert set(reference) == {"value", "ci95", "unnormalised", "samples"} | more
     assert section(page, "references") == kinds
 
