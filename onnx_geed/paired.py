@@ -78,7 +78,7 @@ def paired(a: Record, b: Record, seed: int, same: bool) -> dict[str, Any]:
 
 def _size(x: Reading, y: Reading) -> float:
     """Return the scale of what is compared, of which rounding is a share."""
-    if x.normalised or x.unit != "distance":
+    if "distance" not in (x.unit, y.unit):
         return 1.0  # cosines, nats, shares of M or of what samples differ by
     sizes = [float(np.abs(r.per_sample).max()) for r in (x, y)]
     sizes += [abs(s) for r in (x, y) for s in (r.between, r.normaliser) if s is not None]
