@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,7 @@ def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Findi
     tuple of Finding
         The likely ones first; empty where nothing is to be said.
     """
-    pairs = [(record, read_record(record)) for record in made["measurements"]]
+    pairs = _without_input(made, model)
     broken = list(_break(made, pairs, model))
     found = [
         # What a stride off the centre does to a channel depends on the channel.
@@ -210,8 +211,6 @@ def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterat
     before, (read, lacks) = maps[:first], maps[first]
     path: Between | None = None
     if model is not None:
-        # The input in another order or scale moves along with any network.
-        before = [pair for pair in before if not _is_input(model, pair[0].layer)]
         path = between(model, before[-1][0].layer if before else None, read.layer)
     padded = _padded(model, path) if group.startswith("shift") else []
     if padded:
@@ -277,6 +276,20 @@ def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterat
 def _cosine(read: Reading) -> str:
     """Return the cosine over the exact elements alone."""
     return span(-(read.value if read.exact is None else read.exact))
+
+
+def _without_input(made: Mapping[str, Any], model: Model | None) -> Pairs:
+    """Read the records, but for the input in another order or scale: it moves with any network."""
+    pairs = [(record, read_record(record)) for record in made["measurements"]]
+    if model is None:
+        return pairs
+    maps = (read.layer for _, read in pairs if read.measure == "channel-cos")
+    itself = set(itertools.takewhile(lambda layer: _is_input(model, layer), maps))
+    return [
+        (record, read)
+        for record, read in pairs
+        if read.measure != "channel-cos" or read.layer not in itself
+    ]
 
 
 def _is_input(model: Model, layer: str) -> bool:

@@ -25,7 +25,7 @@ _REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
 _ENDS, _THUMBNAILS = 3, 8
 # Exact elements that deviate by so much of the whole show that interpolation is not the cause.
 _OWN = 0.6
-# Elements whose deviations differ by less, as a share of what samples differ by, are about as hard.
+# No element stands out whose deviation differs by less, as a share of what samples differ by.
 _DIFFER = 0.02
 
 
@@ -307,10 +307,8 @@ def _elements(read: Reading, group: str, elements: Sequence[str]) -> str:
     sure = mean_interval(gaps)
     spread = read.share(float(values.max())) - read.share(float(values.min()))
     if spread < _DIFFER or sure is None or sure[0] <= 0:
-        return (
-            f"In {read.layer}, all elements but the identity are about as hard "
-            f"({unit} {ends[0]} to {ends[1]})."
-        )
+        between = f"({unit} {ends[0]} to {ends[1]})"
+        return f"In {read.layer}, no element but the identity stands out {between}."
     return (
         f"In {read.layer}, {angle(group, elements[worst])} is the hardest element and "
         f"{angle(group, elements[best])} the easiest ({unit} {ends[0]} and {ends[1]})."

@@ -394,7 +394,7 @@ class TestWords:
             one = record("channel-cos", [0.0], elements=parse_group("C4").elements, deviations=rows)
             return text_of(report([made(one, group="C4")]))
 
-        assert "all elements but the identity are about as hard" in said(0.0)
+        assert "no element but the identity stands out" in said(0.0)
         assert "r2 (180°) the easiest" in said(0.3)
 
 
