@@ -260,7 +260,7 @@ def compare(a: Record, b: Record, *, force: bool = False) -> dict[str, Any]:
 
 def _insensitive(made: Record) -> str:
     """What is to be said of predictions that stay because nothing moves them; else nothing."""
-    from onnx_geed.findings import insensitive
+    from onnx_geed.reactions import insensitive
 
     readings = [(record, read_record(record)) for record in made["measurements"]]
     return next((f"{f.text} {f.evidence}" for f in insensitive(made, readings)), "")

@@ -9,20 +9,17 @@ from typing import Any
 from onnx_geed.findings import (
     Finding,
     Pairs,
-    alike,
-    blunt,
     few,
     ill_normalised,
-    insensitive,
     noticeable,
     odd_channels,
     resampled,
     silent,
-    unlearned,
 )
 from onnx_geed.graph import Model
 from onnx_geed.offcentre import Between, between, off_centre
 from onnx_geed.padding import zero_padded
+from onnx_geed.reactions import alike, blunt, insensitive, unlearned
 from onnx_geed.reading import Reading, angle, read_record, span
 
 __all__ = ["Finding", "diagnose", "diagnose_corners", "diagnosis_line", "model_of"]
