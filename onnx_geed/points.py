@@ -306,7 +306,7 @@ def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[
         If nothing matches, or what is named cannot be measured.
         If no tensor that is named has as many axes.
     """
-    layouts = {}
+    layouts: dict[str, str] = {}
     for key, text in stated.items():
         rank = layout_rank(check_layout(text))
         found = resolve(listed, key)
