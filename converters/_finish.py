@@ -244,7 +244,8 @@ def _named(
         metadata["onnx_geed.modules"] = json.dumps(kept)
     for text in given.layout:
         layer, _, layout = text.partition("=")
-        if not re.fullmatch(r"NCHW|NHWC|NTD:\d+x\d+(\+\d+)?", layout):
+        map_like = layout[:1] == "N" and sorted(layout[1:]) == ["C", "H", "W"]
+        if not map_like and not re.fullmatch(r"NTD:\d+x\d+(\+\d+)?", layout):
             raise Usage(f"--layout {text}: write LAYER=NCHW, LAYER=NHWC or LAYER=NTD:14x14+1")
         metadata[f"onnx_geed.layout.{tensor(layer, '--layout')}"] = layout
     tables = 0

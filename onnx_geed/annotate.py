@@ -13,9 +13,9 @@ import onnx
 from onnx_geed.classes import parse_classes
 from onnx_geed.errors import GeedError
 from onnx_geed.graph import Model, find_input, find_output, load_model
-from onnx_geed.layouts import check_layout
+from onnx_geed.graph import input_layout as layout_of
 from onnx_geed.loading import external_files
-from onnx_geed.points import resolve, tensors
+from onnx_geed.points import resolve, stated_layouts, tensors
 from onnx_geed.preprocess import parse_preprocess, preprocess_to_json
 from onnx_geed.tables import read_table, table_to_json
 
@@ -69,16 +69,15 @@ def annotate(
     if output:
         entries["onnx_geed.output"] = named
     if input_layout:
-        entries["onnx_geed.input_layout"] = input_layout
+        entries["onnx_geed.input_layout"] = layout_of(model, acted, input_layout)
     if output_kind:
         entries["onnx_geed.output_kind"] = output_kind
     if latent:
         entries["onnx_geed.latent"] = resolve(listed, latent)[0].name
     if preprocess:
         entries["onnx_geed.preprocess"] = preprocess_to_json(parse_preprocess(preprocess))
-    for key, text in (layout or {}).items():
-        for tensor in resolve(listed, key):
-            entries[f"onnx_geed.layout.{tensor.name}"] = check_layout(text)
+    for name, text in stated_layouts(listed, layout or {}).items():
+        entries[f"onnx_geed.layout.{name}"] = text
     for key, file in (output_action or {}).items():
         table = table_to_json(read_table(file))
         for tensor in resolve(listed, key):

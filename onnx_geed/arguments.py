@@ -85,7 +85,10 @@ def named_options(command: Command) -> Command:
         (
             click.option("--input", metavar="NAME", help="The acted-on input."),
             click.option(
-                "--input-layout", type=click.Choice(["NCHW", "NHWC"]), help="Layout of the input."
+                "--input-layout",
+                metavar="LETTERS",
+                help="Layout of the input, one letter an axis: NCHW, NHWC, NHW; volumes NCDHW, "
+                "NDHWC; video NCTHW, NTHWC; or another order.",
             ),
             click.option(
                 "--preprocess",
@@ -106,7 +109,7 @@ def named_options(command: Command) -> Command:
                 metavar="LAYER=LAYOUT",
                 multiple=True,
                 callback=_pairs,
-                help="Layout of a hidden tensor: NCHW, NHWC, NTD:14x14+1.",
+                help="Layout of a hidden tensor: NCHW, NHWC, NCWH and so on, NTD:14x14+1.",
             ),
         )
     ):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.images import decode, image_paths, resize_and_crop
+from onnx_geed.layouts import moved_last, planes_last
 from onnx_geed.preprocess import Preprocess, preprocess_to_json
 from onnx_geed.sources import Rows, open_rows, rows_of, shape_text
 
@@ -33,7 +34,8 @@ class Samples:
     kind : {"array", "images"}
         What they come from.
     shape : tuple of int
-        Of one sample, channels first: (C, H, W), (H, W) or (C, D, H, W).
+        Of one sample as a group acts on it, channels first and the plane last: (C, H, W), (H, W),
+        (C, D, H, W) or (C, T, H, W).
     names : tuple of str or None
         Their names.
     labels : tuple of int or str, or None
@@ -50,6 +52,7 @@ class Samples:
     preprocess: Preprocess
     _count: int = field(repr=False)
     _read: Callable[[int], F32] = field(repr=False)
+    _channels: bool = field(repr=False, default=True)
 
     def __len__(self) -> int:
         return self._count
@@ -107,7 +110,8 @@ class Samples:
         ndarray of float32
             Of the same layout.
         """
-        return self.preprocess.finish(x, _channel_axis(x.ndim, len(self.shape)))
+        ahead = x.ndim - len(self.shape)
+        return self.preprocess.finish(x, ahead if self._channels else None)
 
     def fingerprint(self, indices: Sequence[int]) -> str:
         """Name what a model is fed.
@@ -153,8 +157,8 @@ def open_samples(
         is scaled by 1/255, floats are taken as they are.
     input_shape : sequence of int or None
         The model's input without its batch axis, in its own layout; None where it is free.
-    input_layout : {"NCHW", "NHWC", "NHW", "NCDHW"}
-        Its layout.
+    input_layout : str
+        Its layout, as :func:`onnx_geed.graph.input_layout` returns it.
     preprocess : Preprocess, optional
         Preprocessing. Arrays are resized and cropped too where it says so.
     labels : str, Path or sequence, optional
@@ -175,14 +179,12 @@ def open_samples(
         If preprocessing does not fit the model's channels.
         If there is not one label for each sample.
     """
-    wanted = tuple(input_shape)
-    if input_layout == "NHWC":
-        wanted = (wanted[-1], *wanted[:-1])
+    wanted = tuple(input_shape[axis] for axis in planes_last(input_layout))
     chosen = preprocess or Preprocess()
     text = str(source) if isinstance(source, (str, Path)) else "array"
     if not text:
         raise GeedError("--data is empty: give an image folder, a file, or module:function")
-    _check_channels(chosen, None if input_layout == "NHW" else wanted[0], input_layout)
+    _check_channels(chosen, wanted[0] if "C" in input_layout else None, input_layout)
     if isinstance(source, (str, Path)) and os.path.isdir(text):
         kind, names, read, found = _images(text, wanted, input_layout, chosen)
         count = len(names)
@@ -201,23 +203,21 @@ def open_samples(
             f"({input_layout}): {cure}"
         )
     # As many means as channels: better said now than after the session has started.
-    chosen.finish(first, _channel_axis(first.ndim, first.ndim))
-    return Samples(text, kind, first.shape, names, known, chosen, count, read)
-
-
-def _channel_axis(rank: int, sample_rank: int) -> int | None:
-    return rank - sample_rank if sample_rank > 2 else None
+    chosen.finish(first, 0 if "C" in input_layout else None)
+    return Samples(text, kind, first.shape, names, known, chosen, count, read, "C" in input_layout)
 
 
 def _model_order(shape: Sequence[int | None], layout: str) -> tuple[int | None, ...]:
-    return (*shape[1:], shape[0]) if layout == "NHWC" else tuple(shape)
+    order = planes_last(layout)
+    return tuple(shape[order.index(axis)] for axis in range(len(order)))
 
 
 def _check_channels(preprocess: Preprocess, channels: int | None, layout: str) -> None:
-    if preprocess.channels is None or (layout == "NHW" and preprocess.channels == "grey"):
+    one = "C" not in layout
+    if preprocess.channels is None or (one and preprocess.channels == "grey"):
         return
     feeds = 1 if preprocess.channels == "grey" else 3
-    takes = 1 if layout == "NHW" else channels
+    takes = 1 if one else channels
     if takes not in (None, feeds):
         raise GeedError(
             f"preprocess channels={preprocess.channels} feeds {feeds}, the model takes {takes}"
@@ -237,7 +237,8 @@ def _check_array(rows: Rows, source: str, wanted: tuple[int | None, ...], layout
     if dtype != np.uint8 and dtype.kind != "f":
         raise GeedError(f"{where}: {dtype} values; save uint8 or float32")
     takes = f"(N, {', '.join('?' if d is None else str(d) for d in _model_order(wanted, layout))})"
-    if len(rows.shape) != rank and not (rank == 4 and len(rows.shape) == 3):
+    planes = rank == 4 and "C" in layout and len(rows.shape) == 3
+    if len(rows.shape) != rank and not planes:
         one = len(rows.shape) == rank - 1
         raise GeedError(
             f"{where}: an array of {shape_text(rows.shape)}, the model takes {takes}: "
@@ -251,7 +252,10 @@ def _array(
     rows: Rows, wanted: tuple[int | None, ...], layout: str, preprocess: Preprocess
 ) -> Callable[[int], F32]:
     """Make the function that reads a sample of an array."""
+    # (N, H, W) for one channel; the two stand in the order that the model has them.
     plain = len(rows.shape) == len(wanted)
+    inner = layout.replace("C", "") if plain else layout
+    channels = "C" in layout
     grey = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # as images are turned grey
 
     def read(index: int) -> F32:
@@ -260,11 +264,10 @@ def _array(
             x = raw.astype(np.float32)
         if raw.dtype == np.uint8:
             x /= np.float32(255)
+        x = moved_last(x, inner)
         if plain:
             x = x[None]
-        elif layout == "NHWC":
-            x = np.moveaxis(x, -1, 0)
-        if layout != "NHW":
+        if channels:
             if preprocess.channels == "grey" and x.shape[0] == 3:
                 x = np.tensordot(grey, x, axes=1)[None]
             elif preprocess.channels in ("RGB", "BGR") and x.shape[0] == 1:
@@ -278,9 +281,12 @@ def _images(
     folder: str, wanted: tuple[int | None, ...], layout: str, preprocess: Preprocess
 ) -> tuple[str, tuple[str, ...], Callable[[int], F32], tuple[str, ...] | None]:
     """List a folder's images, the function that reads one, and their classes if there are any."""
-    if layout == "NCDHW":
-        raise GeedError(f"--data {folder}: images have no depth; give an array (N, C, D, H, W)")
-    channels = 1 if layout == "NHW" else wanted[0]
+    if "D" in layout or "T" in layout:
+        more = "depth" if "D" in layout else "frames"
+        raise GeedError(
+            f"--data {folder}: images have no {more}; give an array ({', '.join(layout)})"
+        )
+    channels = wanted[0] if "C" in layout else 1
     if channels not in (None, 1, 3):
         raise GeedError(
             f"--data {folder}: the model takes {channels} channels, images have 1 or 3: give an "
@@ -292,7 +298,7 @@ def _images(
     def read(index: int) -> F32:
         what = f"--data {folder}: {names[index]}"
         x = decode(Path(folder, names[index]), preprocess, grey=grey, what=what)
-        return x[0] if layout == "NHW" else x
+        return x if "C" in layout else x[0]
 
     classes = tuple(name.split("/")[0] for name in names)
     return "images", names, read, classes if all("/" in name for name in names) else None
@@ -309,19 +315,21 @@ def _misfit(
     if all(w in (None, s) for w, s in zip(wanted, shape, strict=True)):
         return ""
     channels, size = wanted[0], wanted[-2:]
-    if layout != "NHW" and channels is not None and channels != shape[0]:
+    if "C" in layout and channels is not None and channels != shape[0]:
         own = _model_order(wanted, layout)
         if len(array) == len(own) and all(w in (None, s) for w, s in zip(own, array, strict=True)):
             return "one sample? Add an axis for the samples in front"
-        if layout == "NCHW" and array[-1:] == (channels,):
+        if layout[1] == "C" and array[-1:] == (channels,):
             return "arrays are in the model's own layout: move the last axis to place 1"
-        if layout == "NHWC" and array[1:2] == (channels,):
+        if layout[-1] == "C" and array[1:2] == (channels,):
             return "arrays are in the model's own layout: move axis 1 to the end"
         if (channels, shape[0]) in ((1, 3), (3, 1)):
             return f"--preprocess channels={'grey' if channels == 1 else 'RGB'} converts them"
         return f"give samples of {channels} channels"
-    if layout == "NCDHW" and wanted[1] not in (None, shape[1]):
-        return f"give samples of depth {wanted[1]}"
+    ahead = [letter for letter in layout[1:] if letter in "DT"]
+    for axis, letter in enumerate(ahead, start="C" in layout):
+        if wanted[axis] not in (None, shape[axis]):
+            return f"give samples of {'depth' if letter == 'D' else 'length'} {wanted[axis]}"
     if preprocess.resize is not None or preprocess.crop is not None:
         return "change resize or crop to fit"
     height, width = (s if w is None else w for s, w in zip(shape[-2:], size, strict=True))

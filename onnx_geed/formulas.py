@@ -14,6 +14,7 @@ from onnx import TensorProto
 
 from onnx_geed.actions import Action, GridAction, disk_mask
 from onnx_geed.eed import Measure
+from onnx_geed.layouts import MAP_LAYOUTS, planes_last
 from onnx_geed.moving import moved_maps
 from onnx_geed.nodes import Nodes
 from onnx_geed.plan import Layer
@@ -88,9 +89,10 @@ def activations(nodes: Nodes, tensor: str, layer: Layer, order: int, *, maps: bo
             x = nodes.gather(x, kept, 1, "tokens")
         x = nodes.add("Transpose", [x], "channels_first", perm=[0, 2, 1])
         shape = (shape[1], height, width)
-    elif len(shape) == 3 and layer.layout == "NHWC":
-        x = nodes.add("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
-        shape = (shape[2], shape[0], shape[1])
+    elif len(shape) == 3 and layer.layout in MAP_LAYOUTS and layer.layout != "NCHW":
+        axes = planes_last(layer.layout)
+        x = nodes.add("Transpose", [x], "channels_first", perm=[0, *(a + 1 for a in axes)])
+        shape = (shape[axes[0]], shape[axes[1]], shape[axes[2]])
     if len(shape) < 3:
         return nodes.reshape(x, [-1, order, *(shape or (1,))], "orbits")
     area = shape[1] * shape[2]
@@ -108,7 +110,7 @@ def point_size(layer: Layer) -> int:
     """Return k of the points (N, k) that a tensor is brought to."""
     if len(layer.shape) < 2:
         return (*layer.shape, 1)[0]
-    return layer.shape[-1 if layer.layout == "NHWC" else 0]
+    return layer.shape[layer.layout.index("C") - 1 if layer.layout in MAP_LAYOUTS else 0]
 
 
 def identity_points(nodes: Nodes, points: str) -> str:

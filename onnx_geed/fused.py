@@ -25,6 +25,7 @@ from onnx_geed.formulas import (
     predicted,
     value_range,
 )
+from onnx_geed.layouts import planes_last
 from onnx_geed.loading import Model
 from onnx_geed.moving import orbit_of_samples
 from onnx_geed.nodes import LEAST_OPSET, Nodes
@@ -204,25 +205,27 @@ def _inputs(
     shape = source.samples.shape
     height, width = shape[-2:]
     lead = int(np.prod(shape[:-2], dtype=np.int64))
-    nhwc = source.layout == "NHWC"
+    order_in = [0, *(axis + 1 for axis in planes_last(source.layout))]
+    as_kept = [order_in.index(axis) for axis in range(len(order_in))]
+    moved = as_kept != sorted(as_kept)
     order = source.action.group.order
     own = nodes.within("input")
     x = samples
-    if nhwc:
-        x = own.add("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
+    if moved:
+        x = own.add("Transpose", [x], "channels_first", perm=order_in)
     x = own.reshape(x, [-1, lead, height * width], "flat")
     black = source.samples.finish(np.zeros((1, *shape), dtype=np.float32))
     background = np.ascontiguousarray(black.reshape(lead, -1)[:, 0])
     x = orbit_of_samples(own, x, source.action, background, disk=source.disk)
     x = own.reshape(x, [-1, *shape], "rows")
-    if nhwc:
-        x = own.add("Transpose", [x], "channels_last", perm=[0, 2, 3, 1])
+    if moved:
+        x = own.add("Transpose", [x], "as_stored", perm=as_kept)
     nodes.made.append(
         helper.make_node(
             "Cast", [x], [input], name="geed/input/cast", to=infos[input].type.tensor_type.elem_type
         )
     )
-    taken = [*shape[1:], shape[0]] if nhwc else list(shape)
+    taken = [shape[axis - 1] for axis in as_kept[1:]]
     made = [helper.make_tensor_value_info(samples, TensorProto.FLOAT, ["N", *taken])]
     feeds = {}
     for name, feed in source.feeds.items():

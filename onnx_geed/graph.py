@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import onnx
 
 from onnx_geed.errors import GeedError, nearest
+from onnx_geed.layouts import check_input_layout, input_layouts
 from onnx_geed.loading import Model, load_model, metadata_json, reads, subgraphs
 
 __all__ = [
@@ -156,30 +157,37 @@ def input_layout(model: Model, input: Input, given: str | None = None) -> str:
     Returns
     -------
     str
-        ``NCHW``, ``NHWC``, ``NHW`` for rank 3, ``NCDHW`` for rank 5.
+        One letter an axis, as :func:`onnx_geed.layouts.check_input_layout` takes it: ``NHW`` for
+        rank 3, ``NCHW`` or ``NHWC`` for rank 4, ``NCDHW`` or ``NDHWC`` for rank 5, or what is
+        stated.
 
     Raises
     ------
     GeedError
         If neither or both layouts fit the shape.
-        If what is stated is no layout.
+        If what is stated is no layout, or has not one letter for each axis.
+
+    Notes
+    -----
+    Choice: an axis of length 1, 3 or 4 is the channels, if it comes first or last, not both.
     """
     rank = len(input.shape)
+    what = f"{input.name!r} {_text(input.shape)}"
+    stated = model.metadata.get("onnx_geed.input_layout")
+    if given:
+        return check_input_layout(given, rank, "--input-layout", what)
+    if stated:
+        return check_input_layout(stated, rank, "metadata onnx_geed.input_layout", what)
     if rank == 3:
         return "NHW"
-    if rank == 5:
-        return "NCDHW"
-    stated = given or model.metadata.get("onnx_geed.input_layout")
-    if stated:
-        if stated not in ("NCHW", "NHWC"):
-            raise GeedError(f"the input layout is stated as {stated!r}; say NCHW or NHWC")
-        return stated
-    first, last = input.shape[1] in (1, 3, 4), input.shape[3] in (1, 3, 4)
+    channels_first, channels_last = input_layouts(rank)[:2]
+    first, last = input.shape[1] in (1, 3, 4), input.shape[-1] in (1, 3, 4)
     if first != last:
-        return "NCHW" if first else "NHWC"
+        return channels_first if first else channels_last
+    more = " (T for the frames of a video)" if rank == 5 else ""
     raise GeedError(
-        f"the layout of input {input.name!r} {_text(input.shape)} cannot be told from its shape: "
-        "say --input-layout NCHW or NHWC"
+        f"the layout of input {what} cannot be told from its shape: say --input-layout "
+        f"{channels_first} or {channels_last}{more}"
     )
 
 

@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, nearest
 
-__all__ = ["check_layout", "to_maps", "to_points"]
+__all__ = [
+    "MAP_LAYOUTS",
+    "check_input_layout",
+    "check_layout",
+    "input_layouts",
+    "layout_rank",
+    "moved_last",
+    "planes_last",
+    "to_maps",
+    "to_points",
+]
+
+#: Every order in which a map can be stored, the samples first: ``NCHW``, ``NCWH``, ``NHCW``, ..
+MAP_LAYOUTS: tuple[str, ...] = tuple(
+    sorted("N" + "".join(axes) for axes in itertools.permutations("CHW"))
+)
+# What no group of the plane moves: channels, the depth of a volume, the frames of a video.
+_FIXED = "CDT"
 
 
 def check_layout(text: str) -> str:
@@ -19,19 +37,115 @@ def check_layout(text: str) -> str:
     Parameters
     ----------
     text : str
-        ``NCHW``, ``NHWC``, or tokens ``NTD:<H>x<W>`` with ``+<extra>`` class tokens in front.
+        The letters N, C, H and W in the order of the axes, N first, such as ``NCHW``, ``NHWC`` or
+        ``NCWH``; or tokens ``NTD:<H>x<W>`` with ``+<extra>`` class tokens in front.
 
     Raises
     ------
     GeedError
         If it is none of these.
     """
-    if text in ("NCHW", "NHWC") or re.fullmatch(r"NTD:[1-9]\d*x[1-9]\d*(\+\d+)?", text):
+    if text in MAP_LAYOUTS or re.fullmatch(r"NTD:[1-9]\d*x[1-9]\d*(\+\d+)?", text):
         return text
     raise GeedError(
-        f"no layout is called {text!r}: write NCHW, NHWC, or for tokens NTD:<H>x<W>+<class tokens>,"
-        " such as NTD:14x14+1"
+        f"no layout is called {text!r}: write NCHW, NHWC (or N, C, H, W in another order, N first),"
+        " or for tokens NTD:<H>x<W>+<class tokens>, such as NTD:14x14+1"
     )
+
+
+def layout_rank(layout: str) -> int:
+    """Return how many axes a tensor of a layout has."""
+    return len(layout.partition(":")[0])
+
+
+def check_input_layout(text: str, rank: int, said: str, input: str) -> str:
+    """Return the layout of an acted-on input if it is one, and fits.
+
+    Parameters
+    ----------
+    text : str
+        One letter an axis: N first, H and W once, and of C, D (depth) and T (time) any once.
+    rank : int
+        Axes of the input.
+    said : str
+        Who says so, for messages: ``--input-layout`` or a key of the metadata.
+    input : str
+        The input and its shape, for messages.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    GeedError
+        If it is no layout on which a group of the plane acts.
+        If it has not one letter for each axis.
+    """
+    known = input_layouts(rank)
+    if text in known:
+        return text
+    near = nearest(text.upper(), known) or f" Write such as {' or '.join(known[:2])}."
+    if len(text) != rank and text in {one for axes in (3, 4, 5) for one in input_layouts(axes)}:
+        raise GeedError(
+            f"{said} {text!r}: names {len(text)} axes, input {input} has {rank}; say such as "
+            f"{' or '.join(known[:2])}"
+        )
+    raise GeedError(
+        f"{said} {text!r}: is no layout of input {input}: one letter an axis, N first, H and W, "
+        f"and C, D (depth) or T (time) for the others.{near}"
+    )
+
+
+def input_layouts(rank: int) -> tuple[str, ...]:
+    """Return the layouts of inputs with so many axes, the usual ones first."""
+    usual = {3: ("NHW",), 4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDHWC", "NCTHW", "NTHWC", "NTCHW")}
+    chosen = [
+        "N" + "".join(axes)
+        for fixed in itertools.combinations(_FIXED, rank - 3)
+        for axes in itertools.permutations((*fixed, "H", "W"))
+    ]
+    return tuple(dict.fromkeys((*usual[rank], *chosen)))
+
+
+def planes_last(layout: str) -> tuple[int, ...]:
+    """Return the axes of one sample in the order in which a group acts on it.
+
+    Parameters
+    ----------
+    layout : str
+        Of the letters N, C, D, T, H and W, N first.
+
+    Returns
+    -------
+    tuple of int
+        Of the axes without N: C, then other axes that stay in place, then H and W.
+    """
+    letters = layout[1:]
+    fixed = [letter for letter in letters if letter not in "CHW"]
+    order = [*(["C"] if "C" in letters else []), *fixed, "H", "W"]
+    return tuple(letters.index(letter) for letter in order)
+
+
+def moved_last(array: NDArray[Any], layout: str) -> NDArray[Any]:
+    """Bring arrays (..., axes of a layout without its N) to (..., C, H, W): a view.
+
+    Parameters
+    ----------
+    array : ndarray
+        Any number of axes before those of the layout.
+    layout : str
+        As :func:`planes_last` takes it.
+
+    Returns
+    -------
+    ndarray
+    """
+    order = planes_last(layout)
+    ahead = array.ndim - len(order)
+    if order == tuple(range(len(order))):
+        return array
+    return array.transpose(*range(ahead), *(ahead + axis for axis in order))
 
 
 def to_maps(array: NDArray[Any], layout: str, tensor: str) -> NDArray[Any]:
@@ -39,7 +153,7 @@ def to_maps(array: NDArray[Any], layout: str, tensor: str) -> NDArray[Any]:
 
     Parameters
     ----------
-    array : ndarray, shape (..., C, H, W), (..., H, W, C) or (..., T, D)
+    array : ndarray, shape (..., C, H, W), (..., H, W, C) and so on, or (..., T, D)
         Activations of the stated layout, any number of axes before.
     layout : str
         As :func:`check_layout` takes it.
@@ -56,8 +170,8 @@ def to_maps(array: NDArray[Any], layout: str, tensor: str) -> NDArray[Any]:
     GeedError
         If the number of tokens is not H·W plus the class tokens.
     """
-    if layout == "NHWC":
-        return np.moveaxis(array, -1, -3)
+    if layout in MAP_LAYOUTS:
+        return moved_last(array, layout)
     if layout.startswith("NTD:"):
         height, width, extra = map(int, re.findall(r"\d+", layout + "+0")[:3])
         tokens = array.shape[-2]
@@ -101,7 +215,7 @@ def to_points(array: NDArray[Any], layout: str, axes: int) -> tuple[NDArray[Any]
     if rank == 1:
         return array, False
     if rank == 3:
-        maps = np.moveaxis(array, -1, -3) if layout == "NHWC" else array
+        maps = moved_last(array, layout) if layout in MAP_LAYOUTS else array
         if maps.shape[-2:] == (1, 1):
             return maps[..., 0, 0], False
         return maps.mean(axis=(-2, -1), dtype=np.float64).astype(np.float32), True

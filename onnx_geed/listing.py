@@ -15,8 +15,7 @@ from onnx_geed.graph import (
     load_model,
     output_kind,
 )
-from onnx_geed.layouts import check_layout
-from onnx_geed.points import resolve, tensors
+from onnx_geed.points import resolve, stated_layouts, tensors
 
 __all__ = ["layer_table", "list_layers"]
 
@@ -61,16 +60,15 @@ def list_layers(
     try:
         stored: str | None = input_layout(model, acted, layout_of_input)
     except GeedError:
+        if layout_of_input:
+            raise
         stored = None  # listing needs no layout; measuring asks for it
-    listed = tensors(model, acted.name, named)
+    own = {acted.name: stored} if stored and (layout_of_input or len(acted.shape) > 3) else {}
+    listed = tensors(model, acted.name, named, layouts=own)
     chosen = resolve(listed, latent)[0].name if latent else None
-    layouts = {
-        t.name: check_layout(text)
-        for key, text in (layout or {}).items()
-        for t in resolve(listed, key)
-    }
+    layouts = stated_layouts(listed, layout or {})
     if chosen or layouts:
-        listed = tensors(model, acted.name, named, latent=chosen, layouts=layouts)
+        listed = tensors(model, acted.name, named, latent=chosen, layouts=own | layouts)
     return {
         "model": {"path": str(path), "opset": model.opset, "producer": model.producer},
         "inputs": [{"name": i.name, "shape": i.shape, "dtype": i.dtype} for i in inputs(model)],

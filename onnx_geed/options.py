@@ -64,8 +64,9 @@ class Options:
         Given output actions by layer.
     input, output, latent : str, optional
         Names of the acted-on input, the output and the latent.
-    input_layout : {"NCHW", "NHWC"}, optional
-        Layout of the acted-on input.
+    input_layout : str, optional
+        Layout of the acted-on input, one letter an axis: ``NCHW``, ``NHWC``, ``NHW``, ``NCDHW``,
+        ``NDHWC``, ``NTHWC`` (T for the frames of a video), or these letters in another order.
     output_kind : {"logits", "probabilities", "embedding"}, optional
         What the output is.
     layout : mapping of str to str

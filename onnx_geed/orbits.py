@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx_geed.actions import GridAction, disk_mask, orbit
 from onnx_geed.data import Samples
 from onnx_geed.errors import GeedError
+from onnx_geed.layouts import planes_last
 from onnx_geed.session import Session
 
 __all__ = [
@@ -120,9 +121,9 @@ class Source:
     def fed(self, rows: F32) -> F32:
         """Bring samples (rows, ...), already moved, to what the model is fed."""
         finished = self.samples.finish(rows)
-        if self.layout == "NHWC":
-            return np.ascontiguousarray(np.moveaxis(finished, 1, -1))
-        return finished
+        order = planes_last(self.layout)
+        back = (order.index(axis) + 1 for axis in range(len(order)))
+        return np.ascontiguousarray(finished.transpose(0, *back))
 
     def other_inputs(self, positions: Sequence[int], n: int) -> dict[str, NDArray[Any]]:
         """Values of the other inputs for ``n`` rows of each sample."""

@@ -26,6 +26,7 @@ __all__ = [
     "inverse_of",
     "make_plan",
     "parse_request",
+    "unknown_layout",
     "view",
 ]
 
@@ -72,7 +73,8 @@ class Layer:
     shape : tuple of int
         Shape of one sample's activation, without the batch axis.
     layout : str
-        As :func:`onnx_geed.layouts.check_layout` takes it, or ``NK``.
+        As :func:`onnx_geed.layouts.check_layout` takes it, ``NK``, or ``?`` for rank 4 where it is
+        unknown.
     roles : tuple of str
         Those of ``channel``, ``latent``, ``output`` that it has by default.
     """
@@ -241,6 +243,8 @@ def _bind(
     tables: Mapping[str, Table],
 ) -> Measure:
     name, what = request.measure, f"{request.measure}@{layer.name}"
+    if layer.layout == "?":
+        raise GeedError(f"{what}: {unknown_layout(layer)}")
     blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
     table = tables.get(layer.name)
     if ROLES[name] == "channel":
@@ -291,6 +295,14 @@ def _bind(
 
 def _kind(output_kind: str | None) -> Literal["logits", "probabilities"]:
     return "probabilities" if output_kind == "probabilities" else "logits"
+
+
+def unknown_layout(layer: Layer) -> str:
+    """Say what to do about a tensor of which the layout is not known."""
+    return (
+        f"{layer.name}, {_shape(layer)}: the graph does not tell where its channels are; say so "
+        f"with --layout {layer.name}=NCHW or {layer.name}=NHWC"
+    )
 
 
 def _shape(layer: Layer) -> str:

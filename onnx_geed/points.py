@@ -13,11 +13,12 @@ from onnx_geed.errors import GeedError, nearest
 from onnx_geed.flow import Flow, drop_pointwise, find_latent
 from onnx_geed.graph import FLOATS, output_kind
 from onnx_geed.grids import find_layouts, is_map
+from onnx_geed.layouts import check_layout, layout_rank
 from onnx_geed.loading import Model, subgraphs
 from onnx_geed.modules import derived_modules, stated_modules
 from onnx_geed.shapes import Shape, Types, infer, infer_shapes
 
-__all__ = ["Tensor", "resolve", "tensors"]
+__all__ = ["Tensor", "resolve", "stated_layouts", "tensors"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Tensor:
     point : bool
         Whether it is a factorisation point that is offered.
     layout : str
-        ``NCHW``, ``NHWC``, ``NTD:..``, ``NTD``, ``NK`` or ``?``.
+        ``NCHW``, ``NHWC`` or these letters in another order, ``NTD:..``, ``NTD``, ``NK``, ``?``.
     roles : tuple of str
         Those of ``channel``, ``latent``, ``output`` that it has by default.
     refused : str
@@ -104,7 +105,7 @@ def tensors(
     # A second batch tells a batch axis from one that happens to have length 1.
     second = infer(model.proto, input, input_shape, 3)
     given = _given_layouts(model, input) | dict(layouts or {})
-    layout = find_layouts(graph, flow, types, given)
+    layout, folded = find_layouts(graph, flow, types, given)
     refused = _refusals(graph, flow, types)
     if reason := refused.get(output):
         raise GeedError(f"output {output!r} {reason}; name another with --output")
@@ -118,6 +119,7 @@ def tensors(
     def roles(name: str) -> tuple[str, ...]:
         is_point = name in kept or (name in given and name in offered)
         spatial = is_map(types.get(name, ("?", None))[1], layout.get(name, "?"))
+        spatial = spatial and (name not in folded or name in given)
         tokens = given.get(name, "").startswith("NTD:")
         return (
             *(["channel"] if is_point and not refused.get(name) and (spatial or tokens) else []),
@@ -280,6 +282,43 @@ def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
     raise GeedError(
         f"no layer is called {pattern!r}.{nearest(pattern, names)} onnx-geed layers lists them all"
     )
+
+
+def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[str, str]:
+    """Return the layouts that a user states, by tensor.
+
+    Parameters
+    ----------
+    listed : sequence of Tensor
+        From :func:`tensors`.
+    stated : mapping of str to str
+        Layouts by what :func:`resolve` takes.
+
+    Returns
+    -------
+    dict of str to str
+        Of several tensors that a glob names, those with as many axes as the layout has.
+
+    Raises
+    ------
+    GeedError
+        If something is no layout.
+        If nothing matches, or what is named cannot be measured.
+        If no tensor that is named has as many axes.
+    """
+    layouts: dict[str, str] = {}
+    for key, text in stated.items():
+        rank = layout_rank(check_layout(text))
+        found = resolve(listed, key)
+        fits = [t for t in found if t.shape is None or len(t.shape) == rank]
+        if not fits:
+            axes = len(found[0].shape or ())
+            raise GeedError(
+                f"--layout {key}={text}: is for {rank} axes, tensor {found[0].name!r} has {axes}"
+                + ("; tokens are stated as NTD:<H>x<W>" if axes == 3 else "")
+            )
+        layouts |= {t.name: text for t in fits}
+    return layouts
 
 
 def _within(module: str, path: str) -> bool:

@@ -25,6 +25,7 @@ from onnx_geed.graph import (
     load_model,
 )
 from onnx_geed.groups import Group, parse_group
+from onnx_geed.layouts import MAP_LAYOUTS, layout_rank
 from onnx_geed.options import Options
 from onnx_geed.orbits import Source
 from onnx_geed.plan import (
@@ -35,8 +36,9 @@ from onnx_geed.plan import (
     Request,
     make_plan,
     parse_request,
+    unknown_layout,
 )
-from onnx_geed.points import Tensor, resolve, tensors
+from onnx_geed.points import Tensor, resolve, stated_layouts, tensors
 from onnx_geed.preprocess import Preprocess, parse_preprocess, preprocess_from_json
 from onnx_geed.session import Session, cores, runtime_conflict
 from onnx_geed.sizes import parse_bytes
@@ -170,6 +172,14 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
         t.name: Layer(t.name, trial.rows[t.name].shape[1:], _layout(t, trial.rows), t.roles)
         for t in chosen
     }
+    by_name = {
+        t.name
+        for key in (*options.layers, *filter(None, [options.latent]))
+        for t in resolve(listed, key)
+    }
+    for name in by_name & set(layers):
+        if layers[name].layout == "?":
+            raise GeedError(unknown_layout(layers[name]))
     plan = make_plan(
         acting,
         [(request, layers[t.name]) for request, t in wanted],
@@ -282,10 +292,10 @@ def _tensors(
     model: Model, acted: Input, output: str, source: Source, options: Options
 ) -> tuple[Tensor, ...]:
     shape = source.rows([0], orbits=False).shape
-    stated = {acted.name: source.layout} if source.layout in ("NCHW", "NHWC") else {}
+    stated = {acted.name: source.layout}
     listed = tensors(model, acted.name, output, input_shape=shape, layouts=stated)
     latent = resolve(listed, options.latent)[0].name if options.latent else None
-    layouts = {t.name: text for key, text in options.layout.items() for t in resolve(listed, key)}
+    layouts = stated_layouts(listed, options.layout)
     if not latent and not layouts:
         return listed
     layouts = stated | layouts
@@ -324,17 +334,15 @@ def _no_default(measure: str) -> str:
 
 
 def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
-    rank = rows[tensor.name].ndim
-    if rank == 4:
+    """Layout of a tensor as it came; ``?`` where the graph does not tell that of a map."""
+    shape = rows[tensor.name].shape
+    stated = tensor.layout in MAP_LAYOUTS or tensor.layout.startswith("NTD:")
+    if len(shape) == 4:
         # Whatever the layout, one place is one place.
-        if tensor.layout in ("NCHW", "NHWC") or rows[tensor.name].shape[2:] == (1, 1):
-            return tensor.layout if tensor.layout == "NHWC" else "NCHW"
-        shape = ", ".join(map(str, rows[tensor.name].shape[1:]))
-        raise GeedError(
-            f"{tensor.name}, (N, {shape}): the graph does not tell where its channels are; say so "
-            f"with --layout {tensor.name}=NCHW or {tensor.name}=NHWC"
-        )
-    if rank == 3 and tensor.layout.startswith("NTD:"):
+        if tensor.layout not in MAP_LAYOUTS and shape[2:] == (1, 1):
+            return "NCHW"
+        return tensor.layout if tensor.layout in MAP_LAYOUTS else "?"
+    if stated and layout_rank(tensor.layout) == len(shape):
         return tensor.layout
     return "NK"
 

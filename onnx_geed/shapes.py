@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import onnx
 
@@ -19,6 +20,7 @@ Types = dict[str, tuple[str, Shape | None]]
 
 # Weights are only looked at for their shape: larger ones are not copied.
 _SMALL = 1024
+_PLACEHOLDERS = ("none", "null", "nan", "unk", "unknown", "dynamic", "any", "-1", "0")
 
 # Operators of ONNX Runtime's own domain, by the standard one that has the same output shape.
 _LIKE = {
@@ -92,41 +94,83 @@ def infer_shapes(
     return {name: shape for name, (_, shape) in types.items() if shape is not None}
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """Lengths that a file leaves free.
+
+    Parameters
+    ----------
+    input : str
+        The acted-on input.
+    lengths : tuple of int or None
+        Its shape, axis by axis, whatever its symbols.
+    symbols : dict
+        What symbols stand for elsewhere; ``None`` for those that stand for several lengths.
+    batch : str
+        The symbol of its axis 0, which stands for the batch where it leads another shape.
+    """
+
+    input: str
+    lengths: tuple[int | None, ...]
+    symbols: dict[str, int | None]
+    batch: str
+
+    def of(self, name: str, axis: int, symbol: str) -> int | None:
+        """Return a free length of a tensor; ``None`` where it is not known."""
+        if name == self.input and axis < len(self.lengths):
+            return self.lengths[axis]
+        if axis == 0 and symbol and symbol == self.batch:
+            return self.lengths[0]
+        return self.symbols.get(symbol)
+
+
 def _free_sizes(
     graph: onnx.GraphProto, input: str, input_shape: Sequence[int] | None, batch: int
-) -> dict[str, int]:
-    """Return values for the symbols in the input's shape; a length without one gets one."""
-    sizes: dict[str, int] = {}
-    for info in graph.input:
-        if info.name != input:
-            continue
-        dims = info.type.tensor_type.shape.dim
-        for axis, dim in enumerate(dims):
-            if dim.dim_value > 0:
-                continue
-            key = dim.dim_param or f"{input}:{axis}"
-            if axis == 0:
-                sizes[key] = batch
-            elif input_shape is not None and len(input_shape) == len(dims):
-                sizes.setdefault(key, int(input_shape[axis]))
-    return sizes
+) -> _Sizes:
+    """Return the free lengths, those of the input axis by axis.
+
+    Notes
+    -----
+    A symbol need not be one: some tools write the same '?' or 'None' for every free length. So one
+    that stands for lengths that differ, or for the batch and something else, stands for nothing.
+    """
+    info = next((i for i in graph.input if i.name == input), onnx.ValueInfoProto())
+    dims = info.type.tensor_type.shape.dim
+    known = input_shape if input_shape is not None and len(input_shape) == len(dims) else None
+    lengths: list[int | None] = []
+    meant: dict[str, set[tuple[int | None, bool]]] = {}
+    for axis, dim in enumerate(dims):
+        size = batch if axis == 0 else None if known is None else int(known[axis])
+        lengths.append(dim.dim_value if dim.dim_value > 0 else size)
+        if dim.dim_value <= 0 and dim.dim_param and not _is_placeholder(dim.dim_param):
+            meant.setdefault(dim.dim_param, set()).add((size, axis == 0))
+    symbols = {x: next(iter(m))[0] if len(m) == 1 else None for x, m in meant.items()}
+    first = dims[0].dim_param if dims else ""
+    return _Sizes(input, tuple(lengths), symbols, first)
 
 
-def _with_sizes(info: onnx.ValueInfoProto, sizes: dict[str, int]) -> onnx.ValueInfoProto:
+def _is_placeholder(symbol: str) -> bool:
+    """Whether a symbol is what tools write where they have none."""
+    return not symbol.strip("?*-_ .") or symbol.casefold() in _PLACEHOLDERS
+
+
+def _with_sizes(info: onnx.ValueInfoProto, sizes: _Sizes) -> onnx.ValueInfoProto:
     made = onnx.ValueInfoProto()
     made.CopyFrom(info)
     if made.type.HasField("tensor_type"):
         for axis, dim in enumerate(made.type.tensor_type.shape.dim):
             if dim.dim_value <= 0:
-                size = sizes.get(dim.dim_param or f"{info.name}:{axis}")
+                size = sizes.of(info.name, axis, dim.dim_param)
                 if size is not None:
                     dim.dim_value = size
-                elif dim.HasField("dim_value"):
+                elif dim.HasField("dim_value") or sizes.symbols.get(dim.dim_param, 0) is None:
                     dim.Clear()  # some exporters write 0 or -1 for a free length
+                elif _is_placeholder(dim.dim_param):
+                    dim.Clear()  # equal ones are not equal lengths
     return made
 
 
-def _without_weights(proto: onnx.ModelProto, sizes: dict[str, int]) -> onnx.ModelProto:
+def _without_weights(proto: onnx.ModelProto, sizes: _Sizes) -> onnx.ModelProto:
     """Copy a model for inference: weights become inputs, stale shapes are left out."""
     light = onnx.ModelProto()
     light.ir_version = max(proto.ir_version, 8)
