@@ -283,13 +283,16 @@ def _tensors(
 ) -> tuple[Tensor, ...]:
     shape = source.rows([0], orbits=False).shape
     stated = {acted.name: source.layout} if source.layout in ("NCHW", "NHWC") else {}
-    listed = tensors(model, acted.name, output, input_shape=shape, layouts=stated)
+    kind = options.output_kind
+    listed = tensors(model, acted.name, output, input_shape=shape, layouts=stated, kind=kind)
     latent = resolve(listed, options.latent)[0].name if options.latent else None
     layouts = {t.name: text for key, text in options.layout.items() for t in resolve(listed, key)}
     if not latent and not layouts:
         return listed
     layouts = stated | layouts
-    return tensors(model, acted.name, output, input_shape=shape, latent=latent, layouts=layouts)
+    return tensors(
+        model, acted.name, output, input_shape=shape, latent=latent, layouts=layouts, kind=kind
+    )
 
 
 def _select(
@@ -304,23 +307,24 @@ def _select(
         else:
             found = [t for t in listed if ROLES[request.measure] in t.roles]
             if not found and requests:
-                raise GeedError(_no_default(request.measure))
+                raise GeedError(_no_default(request.measure, listed))
             if not found:
-                notes.append(f"left out: {_no_default(request.measure)}")
+                notes.append(f"left out: {_no_default(request.measure, listed)}")
         chosen += [(request, tensor) for tensor in found]
     if not chosen:
         raise GeedError(f"nothing to measure: {'; '.join(notes)}")
     return chosen, notes
 
 
-def _no_default(measure: str) -> str:
+def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
     role = ROLES[measure]
     if role == "channel":
         return (
             f"{measure}: no factorisation point holds feature maps; name a tensor with "
             f"--measure {measure}@LAYER, with --layout LAYER=NTD:<H>x<W> if it holds tokens"
         )
-    return f"{measure}: no {role} was found; name it with --{role} NAME"
+    doubt = next((f": {t.doubt}" for t in listed if t.doubt and role == "latent"), "")
+    return f"{measure}: no {role} was found{doubt}; name it with --{role} NAME"
 
 
 def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
