@@ -181,7 +181,8 @@ def make_plan(
     support : {"full", "disk"}
         Pixels that ``channel-cos`` compares.
     kinds : mapping of str to str
-        By tensor, ``logits`` or ``probabilities`` where ``softmax-kl`` makes sense.
+        By tensor, ``logits`` or ``probabilities`` where ``softmax-kl`` makes sense, else what it
+        is instead.
     tables : mapping of str to Table
         Given output actions by tensor.
     notes : sequence of str
@@ -273,6 +274,12 @@ def _bind(
     if name == "softmax-kl":
         if len(layer.shape) == 3 and max(layer.shape[:2]) > 1 and layer.shape[-2:] != (1, 1):
             raise GeedError(f"{what}: class scores are (N, n), found {_shape(layer)}")
+        if output_kind not in ("logits", "probabilities", "embedding", None):
+            raise GeedError(
+                f"{what}: the tensor seems to hold {output_kind}, which is neither logits nor "
+                f"probabilities; --output-kind says what it is (of the output: --output "
+                f"{layer.name}), --output names another tensor"
+            )
         if output_kind not in ("logits", "probabilities"):
             raise GeedError(
                 f"{what}: the output is {output_kind or 'of an unknown kind'}, not class scores; "

@@ -41,7 +41,7 @@ from onnx_geed.preprocess import Preprocess, parse_preprocess, preprocess_from_j
 from onnx_geed.session import Session, cores, runtime_conflict
 from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
-from onnx_geed.trial import Trial, open_exposed, output_kinds, try_out
+from onnx_geed.trial import Trial, further_rows, open_exposed, output_kinds, try_out
 
 __all__ = ["Prepared", "chosen_preprocess", "data_fingerprint", "prepare"]
 
@@ -162,7 +162,15 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
         notes.append(f"--provider auto took {trial.session.provider}")
     if conflict := runtime_conflict():
         notes.append(conflict)
-    kinds, said = output_kinds(read, output, listed, trial.rows, options)
+    kinds, said = output_kinds(
+        read,
+        output,
+        listed,
+        trial.rows,
+        options,
+        lambda name: further_rows(trial, name, source),
+        {tensor.name for request, tensor in wanted if request.measure == "softmax-kl"},
+    )
     notes += said
     tables, said = _tables(read, listed, acting, options)
     notes += said
