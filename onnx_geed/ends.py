@@ -13,7 +13,9 @@ _THROUGH = RESHAPES | ops("QuantizeLinear DequantizeLinear")
 _LINEAR = _THROUGH | ops(
     "Add Sub Mul Div Neg Sum Mean Relu LeakyRelu PRelu Concat Slice Split Gather Pad Transpose "
     "Expand Tile ReduceMean ReduceSum ReduceMax ReduceMin GlobalAveragePool AveragePool "
-    "GlobalMaxPool MaxPool BatchNormalization Resize Upsample"
+    "GlobalMaxPool MaxPool BatchNormalization Resize Upsample Max TopK CumSum GatherElements "
+    "GatherND Scatter ScatterElements ScatterND SplitToSequence SequenceAt SequenceConstruct "
+    "ConcatFromSequence Where"
 )
 _AFFINE = (
     {name for name in DENSE if not name.startswith(("Linear", "SVM", "Tree"))}
@@ -48,7 +50,8 @@ def plain_end(model: Model, output: str) -> bool:
         if name in seen or name in fixed or node is None or node.op_type in _AFFINE:
             continue
         seen.add(name)
-        data = [other for other in node.input if other and other not in fixed]
+        read = node.input[1:] if node.op_type == "Where" else node.input
+        data = [other for other in read if other and other not in fixed]
         product = node.op_type in ("Mul", "Div") and len(data) > 1
         if node.op_type not in _LINEAR or product:
             return False

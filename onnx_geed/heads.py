@@ -140,7 +140,7 @@ def _checked(
 def _reshaped_from(name: str, flow: Flow, types: Types) -> str | None:
     """Return the tensor that holds the same values, unless it is a map, which would be pooled."""
     node = flow.made_by.get(name)
-    if node is None or node.op_type not in RESHAPES | {"Expand"}:
+    if node is None or node.op_type not in RESHAPES | {"Expand", "QuantizeLinear"}:
         return None
     before = node.input[0]
     shape = types.get(before, ("?", None))[1]

@@ -275,10 +275,11 @@ def _bind(
         if len(layer.shape) == 3 and max(layer.shape[:2]) > 1 and layer.shape[-2:] != (1, 1):
             raise GeedError(f"{what}: class scores are (N, n), found {_shape(layer)}")
         if output_kind not in ("logits", "probabilities", "embedding", None):
+            chosen = "" if "output" in layer.roles else f"--output {layer.name} and "
             raise GeedError(
-                f"{what}: the tensor seems to hold {output_kind}, which is neither logits nor "
-                f"probabilities; --output-kind says what it is (of the output: --output "
-                f"{layer.name}), --output names another tensor"
+                f"{what}: holds {output_kind}, which are not plainly class scores; name those "
+                f"with --output NAME, or say what this is with {chosen}"
+                "--output-kind logits, probabilities or embedding"
             )
         if output_kind not in ("logits", "probabilities"):
             raise GeedError(

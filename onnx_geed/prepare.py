@@ -308,7 +308,7 @@ def _select(
 ) -> tuple[list[tuple[Request, Tensor]], list[str]]:
     """Tensors of every request; the defaults of spec section 4 where none was made."""
     chosen: list[tuple[Request, Tensor]] = []
-    notes = []
+    missing: dict[str, list[str]] = {}
     for request in requests or [Request(name) for name in DEFAULT_MEASURES]:
         if request.layer is not None:
             found = list(resolve(listed, request.layer))
@@ -317,15 +317,17 @@ def _select(
             if not found and requests:
                 raise GeedError(_no_default(request.measure, listed))
             if not found:
-                notes.append(f"left out: {_no_default(request.measure, listed)}")
+                missing.setdefault(ROLES[request.measure], []).append(request.measure)
         chosen += [(request, tensor) for tensor in found]
+    reasons = [_no_default(", ".join(left), listed) for left in missing.values()]
     if not chosen:
-        raise GeedError(f"nothing to measure: {'; '.join(notes)}")
-    return chosen, notes
+        raise GeedError(f"nothing to measure: {'; '.join(reasons)}")
+    return chosen, [f"left out: {reason}" for reason in reasons]
 
 
 def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
-    role = ROLES[measure]
+    """Say of a measure, or several of one role, that no tensor has the role."""
+    role = ROLES[measure.partition(",")[0]]
     if role == "channel":
         return (
             f"{measure}: no factorisation point holds feature maps; name a tensor with "

@@ -23,7 +23,9 @@ DENSE = ops(
 CONV = ops("Conv ConvInteger QLinearConv FusedConv")
 #: The same values in another shape or dtype.
 RESHAPES = ops("Identity Cast Reshape Flatten Squeeze Unsqueeze Dropout")
+_SAME = ops("Identity Cast Dropout QuantizeLinear DequantizeLinear")
 
+_SOFT = ops("Softmax LogSoftmax Sigmoid QLinearSoftmax QLinearSigmoid")
 _ACTIVATIONS = ops(
     "Relu LeakyRelu PRelu Elu Selu Celu Gelu FastGelu QuickGelu BiasGelu HardSwish Swish Mish "
     "Softplus ThresholdedRelu Clip"
@@ -112,7 +114,7 @@ class Spellings:
         constant = next(name for name in operands if name not in self.flow.tainted)
         name = main_output(node)
         readers = self.readers.get(name, [])
-        while len(readers) == 1 and readers[0].op_type in ("Identity", "Cast", "Dropout"):
+        while len(readers) == 1 and readers[0].op_type in _SAME:
             name = main_output(readers[0])
             readers = self.readers.get(name, [])
         if len(readers) != 1 or readers[0].op_type not in ("ReduceSum", "ReduceMean"):
@@ -132,18 +134,17 @@ class Spellings:
 
     def _unexpanded(self, name: str) -> str:
         node = self.flow.made_by.get(name)
-        while node is not None and node.op_type in ("Expand", "Identity", "Cast"):
+        while node is not None and node.op_type in _SAME | {"Expand"}:
             name = node.input[0]
             node = self.flow.made_by.get(name)
         return name
 
     def _reads_softmax(self, node: onnx.NodeProto) -> bool:
         """Whether a node takes an expected value, and so stands behind the classifier."""
-        (name,) = self.flow.inputs(node)
-        maker = self.flow.made_by.get(name)
-        while maker is not None and maker.op_type in RESHAPES | {"Transpose", "Expand"}:
+        maker = self.flow.made_by.get(self.flow.inputs(node)[0])
+        while maker is not None and maker.op_type in RESHAPES | _SAME | {"Transpose", "Expand"}:
             maker = self.flow.made_by.get(maker.input[0])
-        return maker is not None and maker.op_type in ("Softmax", "LogSoftmax", "Sigmoid")
+        return maker is not None and maker.op_type in _SOFT
 
     def _shape(self, name: str) -> Shape | None:
         return self.types.get(name, ("?", None))[1]

@@ -515,5 +515,5 @@ def test_a_hidden_tensor_is_asked_about_too(tmp_path):
         [*DENSE, node("Softmax", "scores", "p"), node("Mul", "p p", "s"), node("Neg", "s", "y")]
     )
     path = models.save(squared, tmp_path / "other.onnx")
-    with pytest.raises(GeedError, match=r"softmax-kl@s.*--output s"):
+    with pytest.raises(GeedError, match=r"softmax-kl@s.*--output s and --output-kind"):
         measure(path, x, "C4", measures=["softmax-kl@s"], **FEW)
