@@ -53,6 +53,7 @@ _TRUNK = (
         "LinearAttention"
     )
 )
+_QUANTISED = ops("QuantizeLinear DequantizeLinear")
 _STANDARD = ("", "ai.onnx", "ai.onnx.ml")
 _RUNTIME = ("com.microsoft", "com.ms.internal.nhwc", "com.microsoft.nchwc")
 
@@ -140,11 +141,12 @@ def _checked(
 def _reshaped_from(name: str, flow: Flow, types: Types) -> str | None:
     """Return the tensor that holds the same values, unless it is a map, which would be pooled."""
     node = flow.made_by.get(name)
-    if node is None or node.op_type not in RESHAPES | {"Expand", "QuantizeLinear"}:
+    if node is None or node.op_type not in RESHAPES | _QUANTISED | {"Expand"}:
         return None
     before = node.input[0]
     shape = types.get(before, ("?", None))[1]
-    grid = len(shape) == 4 and shape[2:] != (1, 1) if shape else True
+    moved = node.op_type not in _QUANTISED
+    grid = moved and (shape is None or (len(shape) == 4 and shape[2:] != (1, 1)))
     return None if grid or before not in flow.made_by else before
 
 

@@ -517,3 +517,29 @@ def test_a_hidden_tensor_is_asked_about_too(tmp_path):
     path = models.save(squared, tmp_path / "other.onnx")
     with pytest.raises(GeedError, match=r"softmax-kl@s.*--output s and --output-kind"):
         measure(path, x, "C4", measures=["softmax-kl@s"], **FEW)
+
+
+def test_metadata_state_the_kind_of_the_models_own_output(tmp_path):
+    source = ODD["percentages"][0]
+    path, x = models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3)
+    annotate(path, tmp_path / "known.onnx", output_kind="embedding")
+    known = tmp_path / "known.onnx"
+    assert latents_of(measure(known, x, "C4", **FEW)) == {"y"}
+    made = measure(known, x, "C4", output="scores", **FEW)
+    assert latents_of(made) == {"feat"}
+    assert [m["layer"] for m in made["measurements"] if m["measure"] == "softmax-kl"] == ["scores"]
+
+
+def latents_of(made):
+    return {m["layer"] for m in made["measurements"] if m["measure"].startswith("latent")}
+
+
+def test_a_wrong_kind_in_the_metadata_can_be_written_over(tmp_path):
+    wrong = models.with_metadata(net(DENSE), {"onnx_geed.output_kind": "scores"})
+    path = models.save(wrong, tmp_path / "m.onnx")
+    with pytest.raises(GeedError, match="stated as 'scores'"):
+        measure(path, images((3, 6, 6), 3), "C4", **FEW)
+    annotate(path, tmp_path / "mended.onnx", output_kind="logits")
+    assert latents_of(measure(tmp_path / "mended.onnx", images((3, 6, 6), 3), "C4", **FEW)) == {
+        "feat"
+    }
