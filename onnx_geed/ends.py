@@ -18,7 +18,7 @@ _LINEAR = _THROUGH | ops(
     "ConcatFromSequence Where"
 )
 _AFFINE = (
-    {name for name in DENSE if not name.startswith(("Linear", "SVM", "Tree"))}
+    {name for name in DENSE if not name.startswith("Linear")}
     | CONV
     | ops("ConvTranspose Einsum LayerNormalization InstanceNormalization LSTM GRU RNN")
 )

@@ -53,6 +53,10 @@ _TRUNK = (
         "LinearAttention"
     )
 )
+# Classifiers that are no dense layer: what they read may be the pixels themselves.
+_OTHERS = ops(
+    "SVMClassifier SVMRegressor TreeEnsembleClassifier TreeEnsembleRegressor TreeEnsemble"
+)
 _QUANTISED = ops("QuantizeLinear DequantizeLinear")
 _STANDARD = ("", "ai.onnx", "ai.onnx.ml")
 _RUNTIME = ("com.microsoft", "com.ms.internal.nhwc", "com.microsoft.nchwc")
@@ -330,7 +334,8 @@ def _is_trunk(node: onnx.NodeProto) -> bool:
 
 def _may_hide(node: onnx.NodeProto) -> bool:
     """Whether a node may hold a classifier that cannot be seen."""
-    return bool(list(subgraphs(node))) or node.domain not in (*_STANDARD, *_RUNTIME)
+    known = node.domain in _STANDARD or node.domain in _RUNTIME
+    return bool(subgraphs(node)) or not known or node.op_type in _OTHERS
 
 
 def _hidden(nodes: Sequence[onnx.NodeProto]) -> str:

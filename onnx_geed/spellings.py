@@ -16,8 +16,7 @@ __all__ = ["CONV", "DENSE", "RESHAPES", "Spellings", "is_l2", "main_output"]
 #: Operators that are a dense layer where one operand is data.
 DENSE = ops(
     "Gemm MatMul MatMulInteger QLinearMatMul QGemm FusedMatMul FusedGemm DynamicQuantizeMatMul "
-    "MatMulIntegerToFloat MatMulNBits GemmFastGelu LinearClassifier LinearRegressor SVMClassifier "
-    "SVMRegressor TreeEnsembleClassifier TreeEnsembleRegressor TreeEnsemble"
+    "MatMulIntegerToFloat MatMulNBits GemmFastGelu LinearClassifier LinearRegressor"
 )
 #: Convolutions, which are one at every place where their kernel has length 1.
 CONV = ops("Conv ConvInteger QLinearConv FusedConv")

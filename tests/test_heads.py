@@ -347,6 +347,23 @@ def test_a_stated_kind_finds_the_classifier_behind_what_holds_no_weights(listed)
     assert latents(listed(source, kind="embedding")) == ["y"]
 
 
+@pytest.mark.parametrize("kind", [None, "probabilities"])
+def test_a_forest_on_features_is_asked_about(listed, kind):
+    entry = node("TreeEnsembleClassifier", "feat", "label y", domain="ai.onnx.ml")
+    found = listed(
+        models.build(
+            [*TRUNK, *POOL, entry],
+            HELD[:2],
+            [("x", FLOAT, ["N", 3, 6, 6])],
+            [("y", FLOAT, ["N", 2])],
+            domains=["ai.onnx.ml"],
+        ),
+        kind=kind,
+    )
+    assert latents(found) == []
+    assert "TreeEnsembleClassifier" in doubt(found)
+
+
 def test_what_may_hold_the_classifier_is_not_looked_through(listed):
     assert latents(listed(hidden_in_an_if(), kind="logits")) == []
 
