@@ -114,9 +114,7 @@ def find_head(
     search = _Search(flow, points, types, values)
     if search.affine:
         if not search.before(search.affine[-1]):
-            return Head(
-                None, True, "all of the model is a classifier, which reads the input itself"
-            )
+            return search.without_points()
         found = search.walk()
         if found is not None and (scores or not search.unit_norm):
             return _checked(found, flow, points, types)
@@ -285,9 +283,7 @@ class _Search:
         first = min(heads, key=lambda node: self.order[main_output(node)])
         candidates = self.before(first)
         if not candidates:
-            return Head(
-                None, True, "all of the model is a classifier, which reads the input itself"
-            )
+            return self.without_points()
         region = [n for n in self.flow.between(candidates[-1]) if not _is_in(n, self.affine)]
         plain = all(
             self._is_plain(n) or (passive and not _is_trunk(n) and not _may_hide(n)) for n in region
@@ -299,12 +295,15 @@ class _Search:
             )
             if found.latent is not None or len(made) < 2:
                 return found
-        listed = " and ".join(map(repr, list(made)[:4])) + (" and more" if len(made) > 4 else "")
-        return Head(
-            None,
-            True,
-            f"the class scores come from several layers, which read {listed}; none has it all",
-        )
+        return _several(made)
+
+    def without_points(self) -> Head:
+        """Say what is before the first affine node, if no point is."""
+        heads, _ = self._front(passive=False)
+        made = dict.fromkeys(n for head in heads for n in self.flow.inputs(head))
+        if len(made) > 1:
+            return _several(made)
+        return Head(None, True, "all of the model is a classifier, which reads the input itself")
 
     def _is_plain(self, node: onnx.NodeProto) -> bool:
         """Whether class scores stay class scores through a node."""
@@ -336,6 +335,14 @@ def _may_hide(node: onnx.NodeProto) -> bool:
     """Whether a node may hold a classifier that cannot be seen."""
     known = node.domain in _STANDARD or node.domain in _RUNTIME
     return bool(subgraphs(node)) or not known or node.op_type in _OTHERS
+
+
+def _several(names: Iterable[str]) -> Head:
+    """Say that heads read different tensors, so that none is the latent."""
+    listed = list(map(repr, names))
+    text = " and ".join([*listed[:4], *(["more"] if len(listed) > 4 else [])])
+    reason = f"the class scores come from several layers, which read {text}; none has it all"
+    return Head(None, True, reason)
 
 
 def _hidden(nodes: Sequence[onnx.NodeProto]) -> str:

@@ -560,3 +560,18 @@ def test_a_wrong_kind_in_the_metadata_can_be_written_over(tmp_path):
     assert latents_of(measure(tmp_path / "mended.onnx", images((3, 6, 6), 3), "C4", **FEW)) == {
         "feat"
     }
+
+
+def test_branches_that_part_at_the_input_are_several_layers(listed):
+    nodes = []
+    for one, kernel in (("left", "w0"), ("right", "other")):
+        nodes.append(node("Conv", f"x {kernel}", f"{one}_map", pads=[1, 1, 1, 1]))
+        nodes.append(node("GlobalAveragePool", f"{one}_map", f"{one}_gap"))
+        nodes.append(node("Flatten", f"{one}_gap", f"{one}_feat"))
+        nodes.append(node("Gemm", f"{one}_feat g", f"{one}_scores"))
+    nodes.append(node("Add", "left_scores right_scores", "y"))
+    held = [HELD[0], random("other", 4, 3, 3, 3), random("g", 4, 5)]
+    found = listed(models.build(nodes, held, [("x", FLOAT, ["N", 3, 6, 6])], [("y", FLOAT, None)]))
+    assert latents(found) == []
+    assert "'left_feat'" in doubt(found)
+    assert "'right_feat'" in doubt(found)
