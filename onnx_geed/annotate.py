@@ -62,7 +62,7 @@ def annotate(
     """
     model, out = load_model(path), Path(out)
     acted, named = find_input(model, input), find_output(model, output)
-    listed = tensors(model, acted.name, named)
+    listed = tensors(model, acted.name, named, kind=output_kind)
     entries: dict[str, str] = {}
     if input:
         entries["onnx_geed.input"] = acted.name

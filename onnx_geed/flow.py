@@ -1,4 +1,4 @@
-"""How data flow through a graph: factorisation points, and the latent before the classifier.
+"""How data flow through a graph, and its factorisation points.
 
 A factorisation point is a tensor through which every data path from the acted-on input to the
 chosen output passes: enough for f = f₂ ∘ f₁ (section 3 of the paper).
@@ -15,7 +15,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.loading import reads
 from onnx_geed.shapes import Types
 
-__all__ = ["ARITHMETIC", "POINTWISE", "Flow", "data_reads", "drop_pointwise", "find_latent", "ops"]
+__all__ = ["ARITHMETIC", "POINTWISE", "Flow", "data_reads", "drop_pointwise", "ops"]
 
 
 def ops(names: str) -> frozenset[str]:
@@ -32,21 +32,6 @@ POINTWISE = ops(
 ARITHMETIC = ops("Add Sub Mul Div Pow Min Max")
 
 _SHAPE_ONLY = ops("Shape Size EyeLike RandomNormalLike RandomUniformLike")
-_DENSE = ops(
-    "Gemm MatMul MatMulInteger QLinearMatMul QGemm FusedMatMul FusedGemm DynamicQuantizeMatMul "
-    "MatMulIntegerToFloat LinearClassifier LinearRegressor"
-)
-_CONV = ops("Conv ConvInteger QLinearConv FusedConv")
-# What may stand between the classifier's affine nodes and the output.
-_HEAD = (
-    POINTWISE
-    | ARITHMETIC
-    | ops(
-        "Softmax LogSoftmax Reshape Flatten Squeeze Unsqueeze Transpose GlobalAveragePool Concat "
-        "GlobalMaxPool AveragePool ReduceMean ReduceSum ReduceMax Sum Mean Resize Upsample "
-        "QLinearAdd QLinearGlobalAveragePool QLinearSoftmax DynamicQuantizeLinear"
-    )
-)
 
 
 def data_reads(node: onnx.NodeProto) -> list[str]:
@@ -211,74 +196,3 @@ def _is_pointwise(node: onnx.NodeProto, flow: Flow, types: Types) -> bool:
     constants = [name for name in node.input if name and name not in flow.tainted]
     shapes = [types.get(name, ("?", None))[1] for name in constants]
     return all(shape is None or sum(length != 1 for length in shape) <= 1 for shape in shapes)
-
-
-def find_latent(flow: Flow, points: Sequence[str], types: Types) -> str | None:
-    """Find the last point before the last affine nodes.
-
-    Parameters
-    ----------
-    flow : Flow
-        How data flow.
-    points : sequence of str
-        Points whose axis 0 is the batch, in topological order.
-    types : dict
-        Dtypes and shapes.
-
-    Returns
-    -------
-    str or None
-        The output where there is no classifier; ``None`` where one hides what it reads.
-    """
-    order = {name: i for i, node in enumerate(flow.nodes) for name in node.output}
-    affine = [node for node in flow.nodes if _is_affine(node, flow, types)]
-    if not affine:
-        return _vector_or_map(flow.output, types)
-    # Heads side by side (LeViT averages two) all read from the same point.
-    candidates = [p for p in points if order[p] < order[affine[-1].output[0]]]
-    while candidates:
-        region = flow.between(candidates[-1])
-        heads = [n for n in region if any(n is a for a in affine)]
-        others = [n.op_type for n in region if not any(n is a for a in affine)]
-        if not _HEAD.issuperset(others):
-            return _vector_or_map(flow.output, types)
-        if heads and flow.passes_all(candidates[-1], heads):
-            return _vector_or_map(_before_batch_norm(candidates, flow), types)
-        candidates.pop()
-        if not candidates:  # data go round every affine node, as round those of a residual block
-            return _vector_or_map(flow.output, types)
-    # All of the model is a classifier: what it reads is the input itself.
-    return None
-
-
-def _before_batch_norm(candidates: list[str], flow: Flow) -> str:
-    """Batch norm directly in front counts with the classifier."""
-    while len(candidates) > 1:
-        maker = flow.made_by.get(candidates[-1])
-        norm = maker is not None and maker.op_type == "BatchNormalization"
-        if maker is None or not norm or candidates[-2] not in flow.inputs(maker):
-            break
-        candidates.pop()
-    return candidates[-1]
-
-
-def _vector_or_map(name: str, types: Types) -> str | None:
-    dtype, shape = types.get(name, ("?", None))
-    fits = shape is None or len(shape) in (1, 2, 4)
-    return name if fits and (dtype == "?" or dtype in ("float32", "float16", "float64")) else None
-
-
-def _is_affine(node: onnx.NodeProto, flow: Flow, types: Types) -> bool:
-    """Whether a node is a dense layer, or a convolution that is one at every place."""
-    if node.op_type not in _DENSE | _CONV:
-        return False
-    second = 3 if node.op_type.startswith("QLinear") or node.op_type == "QGemm" else 1
-    operands = [node.input[0], *node.input[second : second + 1]]
-    data = [name for name in operands if name in flow.tainted]
-    if len(data) != 1 or node.op_type in _DENSE:
-        return len(data) == 1
-    kernel = next((list(a.ints) for a in node.attribute if a.name == "kernel_shape"), None)
-    if kernel is None:
-        shape = types.get(operands[-1], ("?", None))[1]
-        kernel = [length or 0 for length in shape[2:]] if shape else [0]
-    return all(length == 1 for length in kernel)

@@ -269,7 +269,9 @@ def output_kind(model: Model, output: str, given: str | None = None) -> str | No
     GeedError
         If what is stated is none of these.
     """
-    stated = given or model.metadata.get("onnx_geed.output_kind")
+    # The metadata speak of the model's own output, not of a hidden tensor chosen in its place.
+    named = {o.name for o in model.proto.graph.output} | {model.metadata.get("onnx_geed.output")}
+    stated = given or (output in named and model.metadata.get("onnx_geed.output_kind"))
     if stated:
         if stated not in ("logits", "probabilities", "embedding"):
             raise GeedError(

@@ -44,7 +44,8 @@ def list_layers(
     Returns
     -------
     dict
-        ``model``, ``inputs``, ``input``, ``output``, ``metadata`` and ``tensors``; a tensor has
+        ``model``, ``inputs``, ``input``, ``output``, ``no_latent`` (why none was found, else
+        ``None``), ``metadata`` and ``tensors``; a tensor has
         ``name``, ``shape`` (``None`` where it is free or unknown), ``bytes`` per sample in
         float32, ``roles``, ``point`` (whether it is a factorisation point), ``layout``, ``node``,
         ``module``.
@@ -64,16 +65,20 @@ def list_layers(
             raise
         stored = None  # listing needs no layout; measuring asks for it
     own = {acted.name: stored} if stored and (layout_of_input or len(acted.shape) > 3) else {}
-    listed = tensors(model, acted.name, named, layouts=own)
+    listed = tensors(model, acted.name, named, layouts=own, kind=kind)
     chosen = resolve(listed, latent)[0].name if latent else None
     layouts = stated_layouts(listed, layout or {})
     if chosen or layouts:
-        listed = tensors(model, acted.name, named, latent=chosen, layouts=own | layouts)
+        listed = tensors(
+            model, acted.name, named, latent=chosen, layouts=own | layouts, kind=kind
+        )
+    doubt = next((t.doubt for t in listed if t.doubt), None)
     return {
         "model": {"path": str(path), "opset": model.opset, "producer": model.producer},
         "inputs": [{"name": i.name, "shape": i.shape, "dtype": i.dtype} for i in inputs(model)],
         "input": {"name": acted.name, "layout": stored},
         "output": {"name": named, "kind": output_kind(model, named, kind)},
+        "no_latent": doubt,
         "metadata": {k: v for k, v in model.metadata.items() if k.startswith("onnx_geed.")},
         "tensors": [
             {
@@ -124,6 +129,8 @@ def layer_table(listed: dict[str, Any]) -> str:
         )
     output = listed["output"]
     lines.append(f"output  {output['name']}   {output['kind'] or 'kind: decided on data'}")
+    if listed["no_latent"]:
+        lines.append(f"latent  none: {listed['no_latent']}; name it with --latent NAME")
     for key, value in sorted(listed["metadata"].items()):
         lines.append(f"{key} = {value if len(value) <= 70 else value[:67] + '...'}")
     rows = [("role", "shape", "bytes", "tensor", "module or node")]

@@ -183,7 +183,8 @@ def make_plan(
     support : {"full", "disk"}
         Pixels that ``channel-cos`` compares.
     kinds : mapping of str to str
-        By tensor, ``logits`` or ``probabilities`` where ``softmax-kl`` makes sense.
+        By tensor, ``logits`` or ``probabilities`` where ``softmax-kl`` makes sense, else what it
+        is instead.
     tables : mapping of str to Table
         Given output actions by tensor.
     notes : sequence of str
@@ -277,6 +278,13 @@ def _bind(
     if name == "softmax-kl":
         if len(layer.shape) == 3 and max(layer.shape[:2]) > 1 and layer.shape[-2:] != (1, 1):
             raise GeedError(f"{what}: class scores are (N, n), found {_shape(layer)}")
+        if output_kind not in ("logits", "probabilities", "embedding", None):
+            chosen = "" if "output" in layer.roles else f"--output {layer.name} and "
+            raise GeedError(
+                f"{what}: holds {output_kind}, which are not plainly class scores; name those "
+                f"with --output NAME, or say what this is with {chosen}"
+                "--output-kind logits, probabilities or embedding"
+            )
         if output_kind not in ("logits", "probabilities"):
             raise GeedError(
                 f"{what}: the output is {output_kind or 'of an unknown kind'}, not class scores; "

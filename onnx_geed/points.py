@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnx_geed.axes import Place, batch_axes
+from onnx_geed.axes import Place, batch_axes, constants
 from onnx_geed.errors import GeedError, nearest
-from onnx_geed.flow import Flow, drop_pointwise, find_latent
+from onnx_geed.flow import Flow, drop_pointwise
 from onnx_geed.graph import FLOATS, output_kind
 from onnx_geed.grids import find_layouts, is_map
+from onnx_geed.heads import find_head
 from onnx_geed.layouts import check_layout, layout_rank
 from onnx_geed.loading import Model, subgraphs
 from onnx_geed.modules import derived_modules, stated_modules
@@ -49,6 +50,10 @@ class Tensor:
         Why it cannot be measured; empty where it can.
     stated : tuple of str
         The module paths that the model's metadata give it.
+    scores : bool
+        Of the chosen output: whether it is class scores, or may be, as far as the graph tells.
+    doubt : str
+        Of the chosen output: why the model has no default latent; empty where it has one.
     """
 
     name: str
@@ -62,6 +67,8 @@ class Tensor:
     roles: tuple[str, ...] = ()
     refused: str = ""
     stated: tuple[str, ...] = ()
+    scores: bool = False
+    doubt: str = ""
 
 
 def tensors(
@@ -72,6 +79,7 @@ def tensors(
     input_shape: Sequence[int] | None = None,
     latent: str | None = None,
     layouts: Mapping[str, str] | None = None,
+    kind: str | None = None,
 ) -> tuple[Tensor, ...]:
     """List a model's tensors in topological order.
 
@@ -87,6 +95,8 @@ def tensors(
         The latent, where it is not to be looked for.
     layouts : mapping of str to str, optional
         Layouts of tensors by name, over those of the metadata; the input's may be among them.
+    kind : str, optional
+        What the user says that the output is: ``logits``, ``probabilities`` or ``embedding``.
 
     Returns
     -------
@@ -98,6 +108,7 @@ def tensors(
     GeedError
         If no data path leads from the input to the output.
         If the output, or the latent that the metadata name, is none that can be measured.
+        If the output's kind is stated as none of the three.
     """
     graph = model.proto.graph
     flow = Flow(graph, input, output)
@@ -112,9 +123,11 @@ def tensors(
     along_batch = _along_batch(model, input, types, second)
     offered = [p for p in flow.points if p in along_batch]
     kept = drop_pointwise(offered, flow, types)
-    head = latent or _stated_latent(model, refused) or find_latent(flow, offered, types)
-    if head == output and not latent and output_kind(model, output) in ("logits", "probabilities"):
-        head = None  # class scores are no latent
+    found = find_head(flow, offered, types, constants(graph), output_kind(model, output, kind))
+    head = latent or _stated_latent(model, refused) or found.latent
+    # Who names a latent says that a classifier follows it.
+    scores = found.scores or head not in (None, output)
+    doubt = "" if head else found.doubt
 
     def roles(name: str) -> tuple[str, ...]:
         is_point = name in kept or (name in given and name in offered)
@@ -146,6 +159,8 @@ def tensors(
                     roles(name),
                     refused.get(name, ""),
                     stated.get(name, ()),
+                    name == output and scores,
+                    doubt if name == output else "",
                 )
             )
         listed += _inside(node)

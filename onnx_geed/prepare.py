@@ -43,7 +43,7 @@ from onnx_geed.preprocess import Preprocess, parse_preprocess, preprocess_from_j
 from onnx_geed.session import Session, cores, runtime_conflict
 from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
-from onnx_geed.trial import Trial, open_exposed, output_kinds, try_out
+from onnx_geed.trial import Trial, further_rows, open_exposed, output_kinds, try_out
 
 __all__ = ["Prepared", "chosen_preprocess", "data_fingerprint", "prepare"]
 
@@ -164,7 +164,15 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
         notes.append(f"--provider auto took {trial.session.provider}")
     if conflict := runtime_conflict():
         notes.append(conflict)
-    kinds, said = output_kinds(read, output, listed, trial.rows, options)
+    kinds, said = output_kinds(
+        read,
+        output,
+        listed,
+        trial.rows,
+        options,
+        lambda name: further_rows(trial, name, source),
+        {tensor.name for request, tensor in wanted if request.measure == "softmax-kl"},
+    )
     notes += said
     tables, said = _tables(read, listed, acting, options)
     notes += said
@@ -292,14 +300,16 @@ def _tensors(
     model: Model, acted: Input, output: str, source: Source, options: Options
 ) -> tuple[Tensor, ...]:
     shape = source.rows([0], orbits=False).shape
-    stated = {acted.name: source.layout}
-    listed = tensors(model, acted.name, output, input_shape=shape, layouts=stated)
+    stated, kind = {acted.name: source.layout}, options.output_kind
+    listed = tensors(model, acted.name, output, input_shape=shape, layouts=stated, kind=kind)
     latent = resolve(listed, options.latent)[0].name if options.latent else None
     layouts = stated_layouts(listed, options.layout)
     if not latent and not layouts:
         return listed
     layouts = stated | layouts
-    return tensors(model, acted.name, output, input_shape=shape, latent=latent, layouts=layouts)
+    return tensors(
+        model, acted.name, output, input_shape=shape, latent=latent, layouts=layouts, kind=kind
+    )
 
 
 def _select(
@@ -307,30 +317,33 @@ def _select(
 ) -> tuple[list[tuple[Request, Tensor]], list[str]]:
     """Tensors of every request; the defaults of spec section 4 where none was made."""
     chosen: list[tuple[Request, Tensor]] = []
-    notes = []
+    missing: dict[str, list[str]] = {}
     for request in requests or [Request(name) for name in DEFAULT_MEASURES]:
         if request.layer is not None:
             found = list(resolve(listed, request.layer))
         else:
             found = [t for t in listed if ROLES[request.measure] in t.roles]
             if not found and requests:
-                raise GeedError(_no_default(request.measure))
+                raise GeedError(_no_default(request.measure, listed))
             if not found:
-                notes.append(f"left out: {_no_default(request.measure)}")
+                missing.setdefault(ROLES[request.measure], []).append(request.measure)
         chosen += [(request, tensor) for tensor in found]
+    reasons = [_no_default(", ".join(left), listed) for left in missing.values()]
     if not chosen:
-        raise GeedError(f"nothing to measure: {'; '.join(notes)}")
-    return chosen, notes
+        raise GeedError(f"nothing to measure: {'; '.join(reasons)}")
+    return chosen, [f"left out: {reason}" for reason in reasons]
 
 
-def _no_default(measure: str) -> str:
-    role = ROLES[measure]
+def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
+    """Say of a measure, or several of one role, that no tensor has the role."""
+    role = ROLES[measure.partition(",")[0]]
     if role == "channel":
         return (
             f"{measure}: no factorisation point holds feature maps; name a tensor with "
             f"--measure {measure}@LAYER, with --layout LAYER=NTD:<H>x<W> if it holds tokens"
         )
-    return f"{measure}: no {role} was found; name it with --{role} NAME"
+    doubt = next((f": {t.doubt}" for t in listed if t.doubt and role == "latent"), "")
+    return f"{measure}: no {role} was found{doubt}; name it with --{role} NAME"
 
 
 def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:

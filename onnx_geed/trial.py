@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.ends import plain_end, rescaled_end
 from onnx_geed.errors import GeedError
 from onnx_geed.graph import Input, Model, output_kind
 from onnx_geed.layouts import to_points
@@ -19,13 +20,16 @@ from onnx_geed.points import Tensor
 from onnx_geed.rewrite import expose, free_batch
 from onnx_geed.session import Provider, Session, cores, open_session, probe_batch, run_alone
 
-__all__ = ["Trial", "open_exposed", "output_kinds", "try_out"]
+__all__ = ["Trial", "further_rows", "open_exposed", "output_kinds", "try_out"]
 
 
 # Rows of the larger of the two batches in which a model is tried out.
 _TRIAL_BATCH = 5
 # How far over 1 a probability may be, which is a sum in float32.
 _ROUNDING = 1e-5
+# Samples on which a doubt about what an output is must hold.
+_FURTHER = 16
+_KINDS = ("logits", "probabilities", "embedding")
 
 
 @dataclass(frozen=True)
@@ -119,31 +123,72 @@ def open_exposed(
     )
 
 
+def further_rows(trial: Trial, name: str, source: Source) -> NDArray[np.float32]:
+    """Run the first samples of D alone, for what three rows of a tensor cannot tell."""
+    made = []
+    for position in range(min(_FURTHER, len(source.indices))):
+        row = source.rows([position], orbits=False)
+        arrays = trial.session.run(row, source.other_inputs([position], 1))
+        made.append(arrays[trial.session.outputs.index(name)])
+    return np.concatenate(made)
+
+
 def output_kinds(
     model: Model,
     output: str,
     listed: Sequence[Tensor],
     rows: Mapping[str, NDArray[np.float32]],
     options: Options,
+    further: Callable[[str], NDArray[np.float32]] | None = None,
+    asked: Collection[str] = (),
 ) -> tuple[dict[str, str], list[str]]:
-    """What each tensor is as an output: declared, checked on data, and stated."""
+    """Say what each tensor is as an output: declared, checked on data, and stated.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    output : str
+        The chosen output.
+    listed : sequence of Tensor
+        The model's tensors.
+    rows : mapping of str to ndarray
+        What a few rows gave, by tensor.
+    options : Options
+        What the user says.
+    further : callable, optional
+        Gives more rows of a tensor; called only where the first ones raise a doubt.
+    asked : collection of str
+        Tensors besides the output whose kind matters.
+
+    Returns
+    -------
+    kinds : dict of str to str
+        ``logits``, ``probabilities``, ``embedding``, or in words what else it seems to be.
+    notes : list of str
+        What was decided without being told.
+    """
     kinds, notes = {}, []
     for name, array in rows.items():
         try:
             points = to_points(array, "NCHW", axes=1)[0]
         except GeedError:
             continue
-        kinds[name] = "probabilities" if _looks_like_probabilities(points) else "logits"
+        kinds[name] = _seen_kind(model, name, points)
+        declared = output_kind(model, output, options.output_kind) if name == output else None
+        matters = declared is None if name == output else name in asked
+        if kinds[name] not in _KINDS and matters and further is not None:
+            more = to_points(further(name), "NCHW", axes=1)[0]
+            kinds[name] = _seen_kind(model, name, np.concatenate([points, more]))
         if name != output:
             continue
-        declared = output_kind(model, output, options.output_kind)
         if declared is None:
-            classifier = any("latent" in t.roles and t.name != output for t in listed)
-            if kinds[name] == "logits" and not classifier:
+            if kinds[name] != "probabilities" and not any(t.scores for t in listed):
                 kinds[name] = "embedding"
-            notes.append(
-                f"output {name!r} is taken to be {kinds[name]}; --output-kind says otherwise"
-            )
+            if kinds[name] in _KINDS:
+                notes.append(
+                    f"output {name!r} is taken to be {kinds[name]}; --output-kind says otherwise"
+                )
         elif declared == "probabilities" and points.shape[-1] == 1:
             kinds[name] = declared  # one Sigmoid; that it stays in [0, 1] is checked on every row
         elif declared == "probabilities" and kinds[name] != "probabilities":
@@ -165,6 +210,47 @@ def output_kinds(
                 )
             kinds[name] = declared
     return kinds, notes
+
+
+def _seen_kind(model: Model, name: str, points: NDArray[np.float32]) -> str:
+    """Say what rows are: probabilities, logits, or, in words, what would be wrong as either."""
+    columns = points.shape[-1]
+    inside = bool(((points >= 0) & (points <= 1 + _ROUNDING)).all())
+    if columns == 1:
+        return "a single column in [0, 1]" if inside else "logits"
+    if _looks_like_probabilities(points):
+        return "probabilities"
+    if _sums_to_one(points, np.e, +1):  # the logarithm of probabilities: softmax gives them back
+        return "logits"
+    if plain_end(model, name):
+        return "logits"
+    for base, what in ((np.e, ""), (2, " to base 2"), (10, " to base 10")):
+        if _sums_to_one(points, base, -1):
+            return f"negative log-probabilities{what}"
+        if _sums_to_one(points, base, +1):
+            return f"log-probabilities{what}"
+    if inside:
+        return "numbers in [0, 1] whose rows do not sum to 1"
+    total = points.sum(axis=-1, dtype=np.float64)
+    if (points >= 0).all() and np.ptp(points, axis=0).max() > 1e-3 * total.mean() > 0:
+        if np.allclose(total, 100, rtol=1e-3):
+            return "percentages"
+        if np.ptp(total) <= 1e-3 * total.mean():
+            return f"shares of {total.mean():.4g}"
+    if origin := rescaled_end(model, name):
+        return f"a {origin}'s result, scaled"
+    length = np.linalg.norm(points.astype(np.float64), axis=-1)
+    if np.allclose(length, 1, atol=1e-3):
+        return "embedding"
+    return "logits"
+
+
+def _sums_to_one(points: NDArray[np.float32], base: float, sign: int) -> bool:
+    """Whether rows are logarithms of probabilities, or with sign -1 the negative of such."""
+    logarithms = sign * points.astype(np.float64)
+    if not (logarithms <= 1e-3).all():
+        return False
+    return bool(np.allclose(np.power(base, logarithms).sum(axis=-1), 1, atol=1e-3))
 
 
 def _looks_like_probabilities(points: NDArray[np.float32]) -> bool:
