@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx_geed.eed import ProbabilityError, check_divergences, check_probabilities
 from onnx_geed.errors import GeedError
 from onnx_geed.fused import Fused, fuse
-from onnx_geed.orbits import in_order, job_orbits
+from onnx_geed.orbits import check_job, in_order, job_orbits
 from onnx_geed.prepare import Prepared
 from onnx_geed.session import Session, open_session
 from onnx_geed.tally import DOUBTED, Reduced, check_orbits
@@ -92,13 +92,18 @@ def stream_fused(
     ------
     GeedError
         If a sample cannot be read, or the model fails on it or gives NaN or infinity.
+        If rows of a batch depend on each other, where nothing proves that they do not.
     """
     fused, session = opened
+    # The measurement yields no activations that could be compared.
+    plain = prepared.open(layers) if prepared.source.check else None
     source, total = prepared.source, prepared.count
     size = job_orbits(source.action.group.order, prepared.batch)
 
     def work(first: int) -> tuple[int, Reduced]:
         positions = range(first, min(first + size, total))
+        if plain:
+            check_job(source, plain, positions, prepared.batch)
         rows = source.rows(positions, orbits=False)
         others = source.other_inputs(positions, 1)
         feeds = {fused.feeds[name]: value for name, value in others.items() if name in fused.feeds}

@@ -244,9 +244,9 @@ def _combined(tracker: Tracker, node: onnx.NodeProto, names: Sequence[str]) -> S
     out = tracker.shape(node.output[0])
     strides = {tracker.state(n) for n in rows}
     plain = all(math.prod(shapes[n] or ()) == 1 for n in others)
-    if len(strides) == 1 and plain and (len(rows) == 1 or len({shapes[n] for n in rows}) == 1):
-        if len(rows) == 1 or shapes[rows[0]] is not None:
-            return tracker.state(rows[0])
+    alike = len(rows) == 1 or (shapes[rows[0]] and len({shapes[n] for n in rows}) == 1)
+    if len(strides) == 1 and plain and alike:
+        return tracker.state(rows[0])
     if out is None:
         return _lost(node, "its shape is not known")
     places = set()
@@ -473,7 +473,7 @@ def _product(tracker: Tracker, node: onnx.NodeProto) -> State:
             continue
         for place in places:
             axis = place.axis - len(out) + len(shape)
-            if place.axis < len(out) - 2 and 0 <= axis and shape[axis] != 1:
+            if place.axis < len(out) - 2 and axis >= 0 and shape[axis] != 1:
                 return _lost(node, f"{name!r} holds something else for every row")
     if len({place.axis for place in places}) > 1:
         return _mixed(node, "holds every row against every other")
@@ -519,9 +519,9 @@ def _einsum(tracker: Tracker, node: onnx.NodeProto) -> State:
     ((letter, outer, inner),) = letters
     for term, name in zip(terms, node.input, strict=True):
         shape = tracker.shape(name)
-        if tracker.still(name) and letter in term:
-            if shape is None or shape[term.index(letter)] != 1:
-                return _lost(node, f"{name!r} holds something else for every row")
+        own = tracker.still(name) and letter in term
+        if own and (shape is None or shape[term.index(letter)] != 1):
+            return _lost(node, f"{name!r} holds something else for every row")
     if letter not in right:
         return _mixed(node, "adds over the rows")
     return tracker.at(node.output[0], Located(right.index(letter), outer, inner), node)
@@ -771,8 +771,8 @@ _MANY: list[tuple[str, str, Rule]] = [
         "",
         "Reshape Flatten Squeeze Unsqueeze Identity Cast CastLike Relu Sigmoid HardSigmoid "
         "HardSwish Tanh Erf Exp Log Sqrt Abs Neg Elu Selu Celu Gelu LeakyRelu ThresholdedRelu "
-        "Softplus Softsign Mish Swish Shrink Sign Floor Ceil Round Reciprocal Sin Cos Tan Asin Acos "
-        "Atan Sinh Cosh Asinh Acosh Atanh Not IsNaN IsInf BitwiseNot",
+        "Softplus Softsign Mish Swish Shrink Sign Floor Ceil Round Reciprocal Sin Cos Tan Asin "
+        "Acos Atan Sinh Cosh Asinh Acosh Atanh Not IsNaN IsInf BitwiseNot",
         _same,
     ),
     (

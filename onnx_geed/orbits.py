@@ -20,12 +20,14 @@ from numpy.typing import NDArray
 from onnx_geed.actions import GridAction, disk_mask, orbit
 from onnx_geed.data import Samples
 from onnx_geed.errors import GeedError
+from onnx_geed.rowcheck import RowCheck
 from onnx_geed.session import Session
 
 __all__ = [
     "Feed",
     "Source",
     "activations",
+    "check_job",
     "identities",
     "in_order",
     "job_orbits",
@@ -79,6 +81,8 @@ class Source:
         Whether samples are masked to the disk before the action.
     feeds : mapping of str to Feed
         The other inputs.
+    check : RowCheck, optional
+        Which rows are run again alone, where nothing proves that those of a batch are independent.
     """
 
     samples: Samples = field(repr=False)
@@ -87,6 +91,7 @@ class Source:
     layout: str
     disk: bool = False
     feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
+    check: RowCheck | None = None
 
     def sample(self, position: int) -> F32:
         """Sample at a position of D, as the group acts on it."""
@@ -213,18 +218,24 @@ def activations(
     GeedError
         If a sample cannot be read, or the model fails on it.
         If axis 0 of a tensor is not the batch.
+        If a row depends on the others of its batch.
     """
     n = source.action.group.order
     rows = source.rows(positions)
     feeds = source.other_inputs(positions, n)
-    arrays = run_rows(source, session, rows, feeds, batch)
+    arrays = run_rows(source, session, rows, feeds, batch, positions)
     return [a.reshape(len(positions), n, *a.shape[1:]) for a in arrays]
 
 
 def run_rows(
-    source: Source, session: Session, rows: F32, feeds: Mapping[str, NDArray[Any]], batch: int
+    source: Source,
+    session: Session,
+    rows: F32,
+    feeds: Mapping[str, NDArray[Any]],
+    batch: int,
+    positions: Sequence[int],
 ) -> list[F32]:
-    """Run model inputs, in pieces where they are more than one batch.
+    """Run model inputs, in pieces where they are more than one batch, and check some of them.
 
     Parameters
     ----------
@@ -238,6 +249,8 @@ def run_rows(
         The other inputs.
     batch : int
         Most rows in one run.
+    positions : sequence of int
+        Positions in D of the samples that they are of, equally many rows of each.
 
     Returns
     -------
@@ -248,7 +261,46 @@ def run_rows(
     ------
     GeedError
         If the model fails, or axis 0 of a tensor is not the batch.
+        If a row depends on the others of its batch.
     """
+    arrays = _run(source, session, rows, feeds, batch)
+    check, together = source.check, min(batch, len(rows)) > 1
+    if check and together and check.wants(positions, len(source.indices), rows):
+        _check(source, session, rows, feeds, arrays, positions)
+    return arrays
+
+
+def check_job(source: Source, session: Session, positions: Sequence[int], batch: int) -> None:
+    """Run the orbits at some positions only to check them, if they are to be checked.
+
+    Parameters
+    ----------
+    source : Source
+        What to run.
+    session : Session
+        On what.
+    positions : sequence of int
+        Positions of the orbits.
+    batch : int
+        Most rows in one run.
+
+    Raises
+    ------
+    GeedError
+        If a row depends on the others of its batch, naming its sample and element.
+    """
+    if source.check is None:
+        return
+    rows = source.rows(positions)
+    if source.check.wants(positions, len(source.indices), rows):
+        feeds = source.other_inputs(positions, source.action.group.order)
+        arrays = _run(source, session, rows, feeds, batch)
+        _check(source, session, rows, feeds, arrays, positions)
+
+
+def _run(
+    source: Source, session: Session, rows: F32, feeds: Mapping[str, NDArray[Any]], batch: int
+) -> list[F32]:
     if len(rows) <= batch:
         arrays = session.run(rows, feeds)
     else:
@@ -262,6 +314,38 @@ def run_rows(
     return arrays
 
 
+def _check(
+    source: Source,
+    session: Session,
+    rows: F32,
+    feeds: Mapping[str, NDArray[Any]],
+    arrays: Sequence[F32],
+    positions: Sequence[int],
+) -> None:
+    """Run some rows of a job again alone."""
+    per, group = len(rows) // len(positions), source.action.group
+
+    def alone(i: int) -> list[F32]:
+        return session.run(rows[i : i + 1], _part(source, feeds, slice(i, i + 1)))
+
+    def label(i: int) -> str:
+        sample = source.label(positions[i // per])
+        return f"{sample}, element {group.elements[i % per]}" if per == group.order else sample
+
+    if source.check:
+        source.check.compare(session, rows, arrays, alone, label)
+
+
+def _part(
+    source: Source, feeds: Mapping[str, NDArray[Any]], part: slice
+) -> dict[str, NDArray[Any]]:
+    """Return the other inputs of some rows."""
+    return {
+        name: value if source.feeds[name].rows == "whole" else value[part]
+        for name, value in feeds.items()
+    }
+
+
 def _in_pieces(
     source: Source,
     session: Session,
@@ -273,11 +357,7 @@ def _in_pieces(
     whole: list[F32] = []
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
-        few = {
-            name: value if source.feeds[name].rows == "whole" else value[part]
-            for name, value in feeds.items()
-        }
-        arrays = session.run(rows[part], few)
+        arrays = session.run(rows[part], _part(source, feeds, part))
         if not whole:
             whole = [np.empty((len(rows), *a.shape[1:]), dtype=np.float32) for a in arrays]
         for name, out, array in zip(session.outputs, whole, arrays, strict=True):
@@ -316,7 +396,8 @@ def identities(
 
     def work(start: int) -> list[F32]:
         positions = range(start, min(start + batch, len(source.indices)))
-        return session.run(source.rows(positions, orbits=False), source.other_inputs(positions, 1))
+        rows, feeds = source.rows(positions, orbits=False), source.other_inputs(positions, 1)
+        return run_rows(source, session, rows, feeds, batch, positions)
 
     yield from in_order(range(first, len(source.indices), batch), work, workers)
 

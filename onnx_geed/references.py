@@ -163,13 +163,13 @@ def _of_sample(
     # The identity stands at both ends, so that one run tells what its place does.
     rows = source.fed(np.concatenate([x[None], trips[:0:-1], x[None]]))
     feeds = source.other_inputs([position], n + 1)
-    arrays = run_rows(source, session, rows, feeds, prepared.batch)
+    arrays = run_rows(source, session, rows, feeds, prepared.batch, [position])
     named = dict(zip(session.outputs, arrays, strict=True))
     other = {}
     if prepared.count > 1 and any(m.name == "channel-cos" for m in measures):
         beside = [(position + 1) % prepared.count]
         rows, feeds = source.rows(beside, orbits=False), source.other_inputs(beside, 1)
-        arrays = run_rows(source, session, rows, feeds, prepared.batch)
+        arrays = run_rows(source, session, rows, feeds, prepared.batch, beside)
         other = dict(zip(session.outputs, arrays, strict=True))
     found = []
     for measure in measures:

@@ -1,9 +1,9 @@
 """Where the rows of a batch are in a graph's tensors, and whether they are still apart.
 
 A batch is followed by its *stride*: in a tensor stored in C order, row b holds the entries whose
-flat position i has (i // stride) mod p = b, where p is the number of rows. A Reshape changes no flat
-position and so no stride, whatever it merges or splits; of every other operator a rule says whether
-it keeps rows apart, and where they are afterwards.
+flat position i has (i // stride) mod p = b, where p is the number of rows. A Reshape changes no
+flat position and so no stride, whatever it merges or splits; of every other operator a rule says
+whether it keeps rows apart, and where they are afterwards.
 """
 
 from __future__ import annotations
