@@ -32,9 +32,7 @@ def choose_engine(trial: Trial, options: Options) -> tuple[Chosen, list[str]]:
     if trial.one_by_one:
         return without_graph(options, "the model runs one sample at a time")
     if trial.session.fixed:
-        return without_graph(
-            options, f"the model takes {trial.session.fixed} rows, no others"
-        )
+        return without_graph(options, f"the model takes {trial.session.fixed} rows, no others")
     if trial.unproven and options.engine == "auto":
         return without_graph(
             options, f"the graph does not prove that rows are independent ({trial.unproven})"

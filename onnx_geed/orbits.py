@@ -28,6 +28,7 @@ __all__ = [
     "Source",
     "activations",
     "check_job",
+    "check_rows",
     "identities",
     "in_order",
     "job_orbits",
@@ -223,19 +224,15 @@ def activations(
     n = source.action.group.order
     rows = source.rows(positions)
     feeds = source.other_inputs(positions, n)
-    arrays = run_rows(source, session, rows, feeds, batch, positions)
+    arrays = run_rows(source, session, rows, feeds, batch)
+    check_rows(source, session, rows, feeds, arrays, batch, positions)
     return [a.reshape(len(positions), n, *a.shape[1:]) for a in arrays]
 
 
 def run_rows(
-    source: Source,
-    session: Session,
-    rows: F32,
-    feeds: Mapping[str, NDArray[Any]],
-    batch: int,
-    positions: Sequence[int],
+    source: Source, session: Session, rows: F32, feeds: Mapping[str, NDArray[Any]], batch: int
 ) -> list[F32]:
-    """Run model inputs, in pieces where they are more than one batch, and check some of them.
+    """Run model inputs, in pieces where they are more than one batch.
 
     Parameters
     ----------
@@ -249,8 +246,6 @@ def run_rows(
         The other inputs.
     batch : int
         Most rows in one run.
-    positions : sequence of int
-        Positions in D of the samples that they are of, equally many rows of each.
 
     Returns
     -------
@@ -261,13 +256,56 @@ def run_rows(
     ------
     GeedError
         If the model fails, or axis 0 of a tensor is not the batch.
-        If a row depends on the others of its batch.
     """
-    arrays = _run(source, session, rows, feeds, batch)
+    if len(rows) <= batch:
+        arrays = session.run(rows, feeds)
+    else:
+        arrays = _in_pieces(source, session, rows, feeds, batch)
+    for name, array in zip(session.outputs, arrays, strict=True):
+        if array.shape[:1] != (len(rows),):
+            raise GeedError(
+                f"tensor {name!r} has shape {array.shape} for a batch of {len(rows)}: its axis 0 "
+                "is not the batch, so its rows cannot be told apart; name another tensor"
+            )
+    return arrays
+
+
+def check_rows(
+    source: Source,
+    session: Session,
+    rows: F32,
+    feeds: Mapping[str, NDArray[Any]],
+    arrays: Sequence[F32],
+    batch: int,
+    positions: Sequence[int],
+) -> None:
+    """Run some rows of a job again alone, where its source wants that.
+
+    Parameters
+    ----------
+    source : Source
+        Whose rows they are.
+    session : Session
+        On what they were run.
+    rows : ndarray of float32, shape (rows, ...)
+        Model inputs.
+    feeds : mapping of str to ndarray
+        The other inputs.
+    arrays : sequence of ndarray of float32, shape (rows, ...)
+        What came out, one array a tensor.
+    batch : int
+        Most rows in one run.
+    positions : sequence of int
+        Positions in D of the samples that they are of, equally many rows of each.
+
+    Raises
+    ------
+    GeedError
+        If a row depends on the others of its batch, naming its sample and element.
+    """
     check, together = source.check, min(batch, len(rows)) > 1
     if check and together and check.wants(positions, len(source.indices), rows):
-        _check(source, session, rows, feeds, arrays, positions)
-    return arrays
+        _compare(source, session, rows, feeds, arrays, positions)
 
 
 def check_job(source: Source, session: Session, positions: Sequence[int], batch: int) -> None:
@@ -294,27 +332,11 @@ def check_job(source: Source, session: Session, positions: Sequence[int], batch:
     rows = source.rows(positions)
     if source.check.wants(positions, len(source.indices), rows):
         feeds = source.other_inputs(positions, source.action.group.order)
-        arrays = _run(source, session, rows, feeds, batch)
-        _check(source, session, rows, feeds, arrays, positions)
+        arrays = run_rows(source, session, rows, feeds, batch)
+        _compare(source, session, rows, feeds, arrays, positions)
 
 
-def _run(
-    source: Source, session: Session, rows: F32, feeds: Mapping[str, NDArray[Any]], batch: int
-) -> list[F32]:
-    if len(rows) <= batch:
-        arrays = session.run(rows, feeds)
-    else:
-        arrays = _in_pieces(source, session, rows, feeds, batch)
-    for name, array in zip(session.outputs, arrays, strict=True):
-        if array.shape[:1] != (len(rows),):
-            raise GeedError(
-                f"tensor {name!r} has shape {array.shape} for a batch of {len(rows)}: its axis 0 "
-                "is not the batch, so its rows cannot be told apart; name another tensor"
-            )
-    return arrays
-
-
-def _check(
+def _compare(
     source: Source,
     session: Session,
     rows: F32,
@@ -397,7 +419,9 @@ def identities(
     def work(start: int) -> list[F32]:
         positions = range(start, min(start + batch, len(source.indices)))
         rows, feeds = source.rows(positions, orbits=False), source.other_inputs(positions, 1)
-        return run_rows(source, session, rows, feeds, batch, positions)
+        arrays = run_rows(source, session, rows, feeds, batch)
+        check_rows(source, session, rows, feeds, arrays, batch, positions)
+        return arrays
 
     yield from in_order(range(first, len(source.indices), batch), work, workers)
 

@@ -94,9 +94,8 @@ class RowCheck:
         """
         sizes = _sizes(rows)
         drawn = np.random.default_rng([self.seed, len(rows)]).integers(len(rows))
-        picks = sorted(
-            {*map(int, sizes.argmax(axis=1)), *map(int, sizes.argmin(axis=1)), int(drawn)}
-        )
+        extreme = (*sizes.argmax(axis=1), *sizes.argmin(axis=1))
+        picks = sorted({int(i) for i in (*extreme, drawn)})
         alone = [run(i) for i in picks]
         limit = 2e-2 if session.dtype == np.float16 else 1e-3
         for k, name in enumerate(session.outputs):
