@@ -160,6 +160,8 @@ def _filled(tracker: Tracker, node: onnx.NodeProto) -> State:
     length = before[aligned] if same and aligned >= 0 else 1
     if length != 1 and node.op_type == "Expand":
         return Counted()
+    if length == 1:
+        tracker.even.add(node.output[0])
     # Every row is the whole of what is repeated.
     outer = shape[axes[0]] // (tracker.count * length)
     return tracker.at(node.output[0], Located(axes[0], outer, length), node)
@@ -716,19 +718,26 @@ def _recurrent(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
     if _int(node, "layout", 0):
         return _lost(node, "the batch leads")
     expected = {0: 1, 4: 0, 5: 1, 6: 1}
+    first = tracker.place(node.input[0])
+    if first is None:
+        return _lost(node, "the batch is not one axis")
     for position, name in enumerate(node.input):
         if not name or tracker.still(name):
             continue
         place, axis = tracker.place(name), expected.get(position)
         if position == 0 and place is not None and place.axis == 0:
             return _mixed(node, "runs through the rows as a sequence")
-        if axis is None or place != Located(axis, 1, 1):
+        if position and name in tracker.even and place and place.axis == axis:
+            continue  # the same for all, however the axis is made of rows
+        if axis is None or place != Located(axis, first.outer, first.inner):
             return _lost(node, f"axis {axis} of {name!r} is not the batch")
     for position in (4, 5, 6):
         if _given(node, position) and tracker.still(node.input[position]):
             return _lost(node, f"{node.input[position]!r} is the same for all rows")
     return [
-        tracker.at(name, Located(2 if k == 0 else 1, 1, 1), node) if name else Still()
+        tracker.at(name, Located(2 if k == 0 else 1, first.outer, first.inner), node)
+        if name
+        else Still()
         for k, name in enumerate(node.output)
     ]
 

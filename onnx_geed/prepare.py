@@ -38,7 +38,7 @@ from onnx_geed.plan import (
 )
 from onnx_geed.points import Tensor, resolve, tensors
 from onnx_geed.preprocess import Preprocess, parse_preprocess, preprocess_from_json
-from onnx_geed.rowcheck import row_check
+from onnx_geed.rowcheck import RowCheck, spreads
 from onnx_geed.session import Session, cores, runtime_conflict
 from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
@@ -193,12 +193,13 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
         engine, said = without_graph(options, reason)
         passes, batch, workers = _fit(plan, source, trial, options, graph=False)
     if trial.unproven and batch > 1:
-        source = replace(source, check=row_check(trial.rows, count, options.seed))
-        said = [
-            *said,
-            "the graph does not prove that rows of a batch are independent "
-            f"({trial.unproven}): some are run again alone to see",
-        ]
+        source = replace(source, check=_row_check(trial, count, options, engine))
+        if not trial.mixes:
+            said = [
+                *said,
+                "the graph does not prove that rows of a batch are independent "
+                f"({trial.unproven}): some are run again alone to see",
+            ]
     plan = replace(plan, notes=(*plan.notes, *said))
     return Prepared(
         model=read,
@@ -217,6 +218,13 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
         engine=engine,
         one_by_one=trial.one_by_one,
     )
+
+
+def _row_check(trial: Trial, count: int, options: Options, engine: Chosen) -> RowCheck:
+    cure = "run them one by one with --batch-size 1"
+    if engine == "graph":
+        cure += " --engine kernels"
+    return RowCheck(spreads(trial.rows), count, options.seed, trial.mixes, cure)
 
 
 def data_fingerprint(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.session import Session, changes, relative_change
 
-__all__ = ["RowCheck", "row_check"]
+__all__ = ["RowCheck", "spreads"]
 
 F32 = NDArray[np.float32]
 # Jobs that are checked besides the first, the last, those at powers of two and the extreme ones.
@@ -31,6 +31,10 @@ class RowCheck:
         Orbits of D.
     seed : int
         By which positions and rows are drawn.
+    every : bool
+        Whether all rows of all jobs are run again alone.
+    cure : str
+        What to do where they differ.
 
     Notes
     -----
@@ -43,6 +47,8 @@ class RowCheck:
     spreads: Mapping[str, float]
     count: int
     seed: int
+    every: bool = False
+    cure: str = "run them one by one with --batch-size 1"
     _records: _Records = field(default_factory=lambda: _Records(), repr=False, compare=False)
 
     def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
@@ -61,7 +67,7 @@ class RowCheck:
         chosen |= {self.count - 1, self.count, total - 1}
         rng = np.random.default_rng([self.seed, total])
         chosen |= {int(i) for i in rng.integers(0, total, size=_DRAWN)}
-        return self._records.broken(_sizes(rows)) or not chosen.isdisjoint(positions)
+        return self.every or self._records.broken(_sizes(rows)) or not chosen.isdisjoint(positions)
 
     def compare(
         self,
@@ -96,6 +102,8 @@ class RowCheck:
         drawn = np.random.default_rng([self.seed, len(rows)]).integers(len(rows))
         extreme = (*sizes.argmax(axis=1), *sizes.argmin(axis=1))
         picks = sorted({int(i) for i in (*extreme, drawn)})
+        if self.every:
+            picks = list(range(len(rows)))
         alone = [run(i) for i in picks]
         limit = 2e-2 if session.dtype == np.float16 else 1e-3
         for k, name in enumerate(session.outputs):
@@ -108,7 +116,7 @@ class RowCheck:
                 if change > limit:
                     raise GeedError(
                         f"{label(i)}: tensor {name!r} {changes(change)}, so rows of a batch are "
-                        "not independent; run them one by one with --batch-size 1"
+                        f"not independent; {self.cure}"
                     )
 
 
@@ -138,20 +146,21 @@ def _sizes(rows: F32) -> NDArray[np.float64]:
     return np.stack([np.abs(flat).max(axis=1), flat.mean(axis=1, dtype=np.float64)])
 
 
-def row_check(rows: Mapping[str, F32], count: int, seed: int) -> RowCheck:
-    """Return the check of a model that was tried out on a few rows.
+def spreads(rows: Mapping[str, F32]) -> dict[str, float]:
+    """Return how far apart the rows of some tensors are.
 
     Parameters
     ----------
     rows : mapping of str to ndarray of float32, shape (R, ...)
-        What they gave, by tensor.
-    count : int
-        Orbits of D.
-    seed : int
-        Of the run.
+        By tensor.
+
+    Returns
+    -------
+    dict of str to float
+        The largest distance of an entry from that of the first row, in units of the tensor.
     """
-    spreads = {}
+    found = {}
     for name, array in rows.items():
         finite = np.where(np.isfinite(array), array, np.float32(0))
-        spreads[name] = float(np.abs(finite - finite[:1]).max(initial=0.0))
-    return RowCheck(spreads, count, seed)
+        found[name] = float(np.abs(finite - finite[:1]).max(initial=0.0))
+    return found

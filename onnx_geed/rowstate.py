@@ -105,6 +105,8 @@ class Tracker:
     rows: int | None = None
     count: int = field(init=False)
     states: dict[str, State] = field(default_factory=dict, init=False)
+    #: Tensors that do not change along the axis that holds the batch.
+    even: set[str] = field(default_factory=set, init=False)
     _facts: Fed = field(init=False)
     _others: Fed | None = field(default=None, init=False)
 

@@ -59,6 +59,9 @@ class Trial:
         What is to be said of it.
     unproven : str
         Where rows are run together and the graph does not prove that they are independent: why.
+    mixes : bool
+        Whether it tells that they are not, and they are run together because the graph engine was
+        asked for.
     """
 
     session: Session
@@ -67,6 +70,7 @@ class Trial:
     one_by_one: bool
     notes: list[str]
     unproven: str = ""
+    mixes: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def try_out(
 
     def attempt(candidate: Model) -> _Attempt:
         apart = rows_apart(candidate.proto, names, fed)
-        if isinstance(apart, Mixed):
+        # What the graph engine measures cannot be run one by one: every row is then checked.
+        if isinstance(apart, Mixed) and options.engine != "graph":
             return _Attempt(None, apart.reason, apart)
         try:
             opened = open_exposed(candidate, acted.name, names, options.provider)
@@ -123,9 +128,13 @@ def try_out(
     with ThreadPoolExecutor(cores()) as pool:
         arrays = run_alone(session, rows, feeds, pool)
     kept = {name: np.concatenate([a[k] for a in arrays]) for k, name in enumerate(names)}
-    apart = found.apart
-    unproven = apart.reason if isinstance(apart, Lost) and not found.reason else ""
-    return Trial(session, graph, kept, one_by_one, notes, unproven)
+    apart, together = found.apart, not found.reason
+    unproven = apart.reason if together and isinstance(apart, Lost | Mixed) else ""
+    mixes = together and isinstance(apart, Mixed)
+    if mixes:
+        # True of the graph engine as well, which runs every row again alone.
+        notes.append(f"run one by one, since in a batch {unproven}")
+    return Trial(session, graph, kept, one_by_one, notes, unproven, mixes)
 
 
 def _fed(
