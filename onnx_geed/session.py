@@ -113,13 +113,14 @@ class Session:
                     f"tensor {name!r} came back as {type(array).__name__}, not as an array: name "
                     "another tensor (onnx-geed layers lists them)"
                 )
-            if self.fixed and array.shape[:1] != (self.fixed,):
+            if self.fixed and array.ndim and array.shape[0] != self.fixed:
                 raise GeedError(
                     f"tensor {name!r} has shape {array.shape} for the {self.fixed} rows that the "
                     "model takes: its axis 0 is not the batch; name another tensor (onnx-geed "
                     "layers lists them)"
                 )
-        return [array[: len(batch)] for array in arrays] if self.fixed else list(arrays)
+        # A number for all rows has no axis to cut.
+        return [a[: len(batch)] if self.fixed and a.ndim else a for a in arrays]
 
     def _filled_up(self, feed: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
         """Repeat the last row of what has one row a sample."""

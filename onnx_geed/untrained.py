@@ -56,7 +56,8 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
             return session.run(rows, source.other_inputs(range(count), 1))
 
         try:
-            return run(min(_LEVELLED_OVER, len(source.indices)))
+            most = session.fixed or _LEVELLED_OVER
+            return run(min(_LEVELLED_OVER, len(source.indices), most))
         except GeedError:
             return run(1)  # a model may take no more than one row
 
