@@ -37,6 +37,8 @@ _TRIAL_BATCH = 5
 # A number of rows that is not declared is looked for up to here, among so many candidates.
 _MOST_FIXED = 256
 _MOST_TRIED = 8
+_OFTEN = (2, 3, 4, 5, 6, 8, 10, 16, 32)
+_REMEDY = "; export it with a free batch axis, or for a batch of 1"
 # How far over 1 a probability may be, which is a sum in float32.
 _ROUNDING = 1e-5
 
@@ -183,7 +185,7 @@ def _alone(
             session, failed = fixed, ""
             break
     if failed:
-        raise GeedError(failed)
+        raise GeedError(failed if "axis 0" in failed else failed + _REMEDY)
     for name, a, b in zip(session.outputs, *alone, strict=True):
         if not np.allclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True):
             raise GeedError(
@@ -232,7 +234,8 @@ def _counts(model: Model, acted: Input) -> list[int]:
         return [declared] if declared > 1 else []
     leads = {tensor.dims[0] for tensor in model.proto.graph.initializer if len(tensor.dims) > 1}
     leads |= {values[0] for values in constants(model.proto.graph).values() if len(values) > 1}
-    return sorted(n for n in leads if 1 < n <= _MOST_FIXED)[:_MOST_TRIED]
+    likely = sorted(n for n in leads if 1 < n <= _MOST_FIXED)[:_MOST_TRIED]
+    return list(dict.fromkeys([*likely, *_OFTEN]))
 
 
 def _trial_rows(source: Source) -> tuple[NDArray[np.float32], Callable[[int], dict[str, Any]]]:
