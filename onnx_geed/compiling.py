@@ -12,13 +12,12 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_geed.annotate import write_model
-from onnx_geed.engines import open_fused
+from onnx_geed.engines import check_job, open_fused
 from onnx_geed.errors import GeedError
 from onnx_geed.fused import MEASUREMENT, Fused, Output
 from onnx_geed.graph import Model, find_input, load_model
 from onnx_geed.groups import Group
 from onnx_geed.options import Options
-from onnx_geed.orbits import check_job
 from onnx_geed.prepare import Prepared, chosen_preprocess, prepare
 from onnx_geed.preprocess import Preprocess, preprocess_to_json
 from onnx_geed.provenance import describe_group, describe_model, software_versions

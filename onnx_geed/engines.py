@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from onnx_geed.eed import ProbabilityError, check_divergences, check_probabilities
 from onnx_geed.errors import GeedError
 from onnx_geed.fused import Fused, fuse
-from onnx_geed.orbits import check_job, in_order, job_orbits
+from onnx_geed.orbits import Source, compare_rows, in_order, job_orbits, run_rows
 from onnx_geed.prepare import Prepared
 from onnx_geed.session import Session, open_session
 from onnx_geed.tally import DOUBTED, Reduced, check_orbits
 
-__all__ = ["Opened", "open_fused", "reduce_outputs", "stream_fused"]
+__all__ = ["Opened", "check_job", "open_fused", "reduce_outputs", "stream_fused"]
 
 F64 = NDArray[np.float64]
 
@@ -114,6 +114,34 @@ def stream_fused(
         return first, reduce_outputs(prepared, fused, layers, named, first)
 
     yield from in_order(range(start, total, size), work, prepared.workers)
+
+
+def check_job(source: Source, session: Session, positions: Sequence[int], batch: int) -> None:
+    """Run the orbits at some positions only to check them, if they are to be checked.
+
+    Parameters
+    ----------
+    source : Source
+        What to run.
+    session : Session
+        On what.
+    positions : sequence of int
+        Positions of the orbits.
+    batch : int
+        Most rows in one run.
+
+    Raises
+    ------
+    GeedError
+        If a row depends on the others of its batch, naming its sample and element.
+    """
+    if source.check is None:
+        return
+    rows = source.rows(positions)
+    if source.check.wants(positions, len(source.indices), rows):
+        feeds = source.other_inputs(positions, source.action.group.order)
+        arrays = run_rows(source, session, rows, feeds, batch)
+        compare_rows(source, session, rows, feeds, arrays, positions)
 
 
 def reduce_outputs(

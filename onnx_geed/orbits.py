@@ -27,8 +27,8 @@ __all__ = [
     "Feed",
     "Source",
     "activations",
-    "check_job",
     "check_rows",
+    "compare_rows",
     "identities",
     "in_order",
     "job_orbits",
@@ -134,6 +134,13 @@ class Source:
         """Values of the other inputs for ``n`` rows of each sample."""
         samples = np.repeat(np.array([self.indices[p] for p in positions], dtype=np.int64), n)
         return {name: feed.batch(samples) for name, feed in self.feeds.items()}
+
+    def part_of(self, feeds: Mapping[str, NDArray[Any]], part: slice) -> dict[str, NDArray[Any]]:
+        """Values of the other inputs for some of the rows that they are for."""
+        return {
+            name: value if self.feeds[name].rows == "whole" else value[part]
+            for name, value in feeds.items()
+        }
 
 
 def job_orbits(order: int, batch: int) -> int:
@@ -305,38 +312,10 @@ def check_rows(
     """
     check, together = source.check, min(batch, len(rows)) > 1
     if check and together and check.wants(positions, len(source.indices), rows):
-        _compare(source, session, rows, feeds, arrays, positions)
+        compare_rows(source, session, rows, feeds, arrays, positions)
 
 
-def check_job(source: Source, session: Session, positions: Sequence[int], batch: int) -> None:
-    """Run the orbits at some positions only to check them, if they are to be checked.
-
-    Parameters
-    ----------
-    source : Source
-        What to run.
-    session : Session
-        On what.
-    positions : sequence of int
-        Positions of the orbits.
-    batch : int
-        Most rows in one run.
-
-    Raises
-    ------
-    GeedError
-        If a row depends on the others of its batch, naming its sample and element.
-    """
-    if source.check is None:
-        return
-    rows = source.rows(positions)
-    if source.check.wants(positions, len(source.indices), rows):
-        feeds = source.other_inputs(positions, source.action.group.order)
-        arrays = run_rows(source, session, rows, feeds, batch)
-        _compare(source, session, rows, feeds, arrays, positions)
-
-
-def _compare(
+def compare_rows(
     source: Source,
     session: Session,
     rows: F32,
@@ -344,11 +323,11 @@ def _compare(
     arrays: Sequence[F32],
     positions: Sequence[int],
 ) -> None:
-    """Run some rows of a job again alone."""
+    """Run some rows of a job again alone, as :func:`check_rows` does, whatever its source wants."""
     per, group = len(rows) // len(positions), source.action.group
 
     def alone(i: int) -> list[F32]:
-        return session.run(rows[i : i + 1], _part(source, feeds, slice(i, i + 1)))
+        return session.run(rows[i : i + 1], source.part_of(feeds, slice(i, i + 1)))
 
     def label(i: int) -> str:
         sample = source.label(positions[i // per])
@@ -356,16 +335,6 @@ def _compare(
 
     if source.check:
         source.check.compare(session, rows, arrays, alone, label)
-
-
-def _part(
-    source: Source, feeds: Mapping[str, NDArray[Any]], part: slice
-) -> dict[str, NDArray[Any]]:
-    """Return the other inputs of some rows."""
-    return {
-        name: value if source.feeds[name].rows == "whole" else value[part]
-        for name, value in feeds.items()
-    }
 
 
 def _in_pieces(
@@ -379,7 +348,7 @@ def _in_pieces(
     whole: list[F32] = []
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
-        arrays = session.run(rows[part], _part(source, feeds, part))
+        arrays = session.run(rows[part], source.part_of(feeds, part))
         if not whole:
             whole = [np.empty((len(rows), *a.shape[1:]), dtype=np.float32) for a in arrays]
         for name, out, array in zip(session.outputs, whole, arrays, strict=True):

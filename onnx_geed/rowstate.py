@@ -9,7 +9,7 @@ whether it keeps rows apart, and where they are afterwards.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,25 @@ from numpy.typing import NDArray
 
 from onnx_geed.shapes import Fed, infer_fed
 
-__all__ = ["Counted", "Located", "Lost", "Mixed", "Rows", "State", "Still", "Tracker"]
+__all__ = [
+    "Counted",
+    "Located",
+    "Lost",
+    "Mixed",
+    "Rows",
+    "Rule",
+    "State",
+    "Still",
+    "Tracker",
+    "attribute",
+    "each",
+    "given",
+    "integer",
+    "integers",
+    "lost",
+    "mixed",
+    "others_still",
+]
 
 # Numbers of rows that no length of a model is a multiple of.
 _ROWS = (1009, 1013)
@@ -202,3 +220,55 @@ class Tracker:
             if there != list(shape):
                 return Lost(f"lengths of {named} depend on the number of rows")
         return Rows(place.inner * math.prod(shape[place.axis + 1 :]))
+
+
+#: What an operator makes of its inputs: one state for all outputs, or one each.
+Rule = Callable[[Tracker, onnx.NodeProto], State | list[State]]
+
+
+def attribute(node: onnx.NodeProto, name: str) -> Any:
+    """Return the value of an attribute, or none."""
+    found = next((a for a in node.attribute if a.name == name), None)
+    return None if found is None else onnx.helper.get_attribute_value(found)
+
+
+def integer(node: onnx.NodeProto, name: str, default: int) -> int:
+    """Return the value of an attribute that is one integer."""
+    found = attribute(node, name)
+    return default if found is None else int(found)
+
+
+def integers(tracker: Tracker, node: onnx.NodeProto, name: str, position: int) -> list[int] | None:
+    """Return integers that are an attribute or, in newer opsets, an input; none where unknown."""
+    stated = attribute(node, name)
+    if stated is not None:
+        return [int(i) for i in stated]
+    if len(node.input) > position and node.input[position]:
+        value = tracker.value(node.input[position])
+        return None if value is None else [int(i) for i in value.flat]
+    return None
+
+
+def given(node: onnx.NodeProto, position: int) -> bool:
+    """Whether an optional input is there."""
+    return len(node.input) > position and bool(node.input[position])
+
+
+def lost(node: onnx.NodeProto, why: str) -> Lost:
+    """Return that nothing is known of a node's rows."""
+    return Lost(f"{node.op_type} {node.output[0]!r}: {why}")
+
+
+def mixed(node: onnx.NodeProto, why: str) -> Mixed:
+    """Return that a node takes rows together."""
+    return Mixed(f"{node.op_type} {node.output[0]!r} {why}")
+
+
+def each(tracker: Tracker, node: onnx.NodeProto, place: Located) -> list[State]:
+    """Return the states of all outputs, the batch being there in each."""
+    return [tracker.at(n, place, node) if n else Still() for n in node.output]
+
+
+def others_still(tracker: Tracker, node: onnx.NodeProto) -> bool:
+    """Whether only the first input holds data."""
+    return all(tracker.still(name) for name in node.input[1:] if name)
