@@ -31,6 +31,12 @@ def choose_engine(trial: Trial, options: Options) -> tuple[Chosen, list[str]]:
         return "kernels", []
     if trial.one_by_one:
         return without_graph(options, "the model runs one sample at a time")
+    if trial.session.fixed:
+        return without_graph(options, f"the model takes {trial.session.fixed} rows, no others")
+    if trial.unproven and options.engine == "auto":
+        return without_graph(
+            options, f"the graph does not prove that rows are independent ({trial.unproven})"
+        )
     try:
         to_measure_inside(trial.graph)
     except GeedError as error:

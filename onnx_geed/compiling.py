@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_geed.annotate import write_model
-from onnx_geed.engines import open_fused
+from onnx_geed.engines import check_job, open_fused
 from onnx_geed.errors import GeedError
 from onnx_geed.fused import MEASUREMENT, Fused, Output
 from onnx_geed.graph import Model, find_input, load_model
@@ -101,12 +101,16 @@ def compile_measurement(
         prepared = prepare(read, _noise(read, chosen), group, sized)
     else:
         prepared = prepare(read, data, group, chosen)
-    if prepared.one_by_one:
+    if prepared.one_by_one or prepared.session.fixed:
+        starts = ("run one by one", "the model takes")
+        reason = next((n for n in prepared.plan.notes if n.startswith(starts)), starts[0])
         raise GeedError(
-            f"compile {read.path}: {prepared.plan.notes[-1]}; one graph holds whole orbits, so "
-            "export the model with a free batch axis (onnx-geed measure runs it as it is)"
+            f"compile {read.path}: {reason}; one graph holds whole orbits, so export the model "
+            "with a free batch axis (onnx-geed measure runs it as it is)"
         )
-    fused, session = open_fused(prepared, tuple(prepared.plan.layers), doubt=False)
+    layers = tuple(prepared.plan.layers)
+    check_job(prepared.source, prepared.open(layers), [0], prepared.batch)
+    fused, session = open_fused(prepared, layers, doubt=False)
     rows = prepared.source.rows([0], orbits=False)
     others = prepared.source.other_inputs([0], 1)
     session.run_as_given(rows, {fused.feeds[k]: v for k, v in others.items() if k in fused.feeds})

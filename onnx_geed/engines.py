@@ -13,13 +13,13 @@ from onnx_geed.between import Between, neighbours
 from onnx_geed.eed import check_divergences
 from onnx_geed.errors import GeedError
 from onnx_geed.fused import Fused, fuse
-from onnx_geed.orbits import in_order, job_orbits
+from onnx_geed.orbits import Source, compare_rows, in_order, job_orbits, run_rows
 from onnx_geed.prepare import Prepared
 from onnx_geed.scores import ProbabilityError, check_probabilities
 from onnx_geed.session import Session, open_session
 from onnx_geed.tally import DOUBTED, Reduced, check_orbits
 
-__all__ = ["Opened", "open_fused", "reduce_outputs", "stream_fused"]
+__all__ = ["Opened", "check_job", "open_fused", "reduce_outputs", "stream_fused"]
 
 F64 = NDArray[np.float64]
 
@@ -100,8 +100,11 @@ def stream_fused(
     ------
     GeedError
         If a sample cannot be read, or the model fails on it or gives NaN or infinity.
+        If rows of a batch depend on each other, where nothing proves that they do not.
     """
     fused, session = opened
+    # The measurement yields no activations that could be compared.
+    plain = prepared.open(layers) if prepared.source.check else None
     source, total = prepared.source, prepared.count
     n = source.action.group.order
     size = job_orbits(n, prepared.batch)
@@ -110,6 +113,8 @@ def stream_fused(
     exposing = replace(session, outputs=(*session.outputs, *fused.activations))
 
     def run(positions: range) -> Reduced:
+        if plain:
+            check_job(source, plain, positions, prepared.batch)
         rows = source.rows(positions, orbits=False)
         others = source.other_inputs(positions, 1)
         feeds = {fused.feeds[name]: value for name, value in others.items() if name in fused.feeds}
@@ -136,6 +141,34 @@ def stream_fused(
             raise
 
     yield from in_order(range(start, total, size), work, prepared.workers)
+
+
+def check_job(source: Source, session: Session, positions: Sequence[int], batch: int) -> None:
+    """Run the orbits at some positions only to check them, if they are to be checked.
+
+    Parameters
+    ----------
+    source : Source
+        What to run.
+    session : Session
+        On what.
+    positions : sequence of int
+        Positions of the orbits.
+    batch : int
+        Most rows in one run.
+
+    Raises
+    ------
+    GeedError
+        If a row depends on the others of its batch, naming its sample and element.
+    """
+    if source.check is None:
+        return
+    rows = source.rows(positions)
+    if source.check.wants(positions, len(source.indices), rows):
+        feeds = source.other_inputs(positions, source.action.group.order)
+        arrays = run_rows(source, session, rows, feeds, batch)
+        compare_rows(source, session, rows, feeds, arrays, positions)
 
 
 def reduce_outputs(

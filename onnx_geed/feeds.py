@@ -36,7 +36,11 @@ def other_inputs(model: Model, acted: Input, available: int, options: Options) -
         other, values = others[name], _array(name, given)
         values = values.astype(np.dtype(other.dtype), copy=False)
         rank = len(other.shape)
-        free = rank > 0 and (not isinstance(other.shape[0], int) or acted.shape[0] == 1)
+        free = rank > 0 and (
+            not isinstance(other.shape[0], int)
+            or acted.shape[0] == 1
+            or acted.shape[0] == other.shape[0]
+        )
         if free and values.ndim == rank and len(values) == available and available > 1:
             rows = "samples"
         elif free and values.ndim == rank - 1:

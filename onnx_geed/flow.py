@@ -31,12 +31,12 @@ POINTWISE = ops(
 )
 ARITHMETIC = ops("Add Sub Mul Div Pow Min Max")
 
-_SHAPE_ONLY = ops("Shape Size EyeLike RandomNormalLike RandomUniformLike")
+SHAPE_ONLY = ops("Shape Size EyeLike RandomNormalLike RandomUniformLike")
 
 
 def data_reads(node: onnx.NodeProto) -> list[str]:
     """Return what a node reads values from; of some it only takes the shape or dtype."""
-    if node.op_type in _SHAPE_ONLY:
+    if node.op_type in SHAPE_ONLY:
         return []
     if node.op_type == "CastLike":
         return list(node.input[:1])

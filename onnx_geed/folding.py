@@ -15,15 +15,24 @@ __all__ = ["complete"]
 # Shapes, axes and masks are small; weights are not folded.
 _SMALL = 1024
 _RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial")
+# Their last input says how large they are, which may be a whole batch.
+_FILLED = ("ConstantOfShape", "Expand", "Tile")
 
 
-def complete(model: onnx.ModelProto) -> None:
+def complete(model: onnx.ModelProto, *, values: bool = False) -> dict[str, NDArray[Any]]:
     """Add to ``value_info`` the shapes that inference over the whole graph has left open.
 
     Parameters
     ----------
     model : onnx.ModelProto
         With its ``value_info`` from :func:`onnx.shape_inference.infer_shapes`; changed in place.
+    values : bool
+        Whether to work out small tensors even where no shape is open.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The small tensors that were worked out: constants, and what is made of lengths.
 
     Notes
     -----
@@ -33,22 +42,24 @@ def complete(model: onnx.ModelProto) -> None:
     graph = model.graph
     infos = {i.name: i for i in (*graph.input, *graph.output, *graph.value_info)}
     types = {name: info.type for name, info in infos.items()}
-    if all(_whole(types.get(name)) for node in graph.node for name in node.output if name):
-        return
-    values = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    whole = all(_whole(types.get(name)) for node in graph.node for name in node.output if name)
+    if whole and not values:
+        return {}
+    known = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     for stored in graph.initializer:
         types[stored.name] = onnx.helper.make_tensor_type_proto(stored.data_type, stored.dims)
     for node in graph.node:
-        _evaluate(model, node, types, values)
+        _evaluate(model, node, types, known)
         if all(_whole(types.get(name)) for name in node.output if name):
             continue
-        for name, found in _inferred(model, node, types, values).items():
+        for name, found in _inferred(model, node, types, known).items():
             if not _whole(types.get(name)):
                 types[name] = found
                 if name in infos:
                     infos[name].type.CopyFrom(found)
                 else:
                     infos[name] = graph.value_info.add(name=name, type=found)
+    return known
 
 
 def _whole(kind: onnx.TypeProto | None) -> bool:
@@ -82,6 +93,8 @@ def _evaluate(
         return
     sizes = [_lengths(types[name]) for name in node.output if name in types]
     if any(size is not None and math.prod(size) > _SMALL for size in sizes):
+        return
+    if node.op_type in _FILLED and math.prod(feed[node.input[-1]].flat) > _SMALL:
         return
     try:
         # Imported here: only models that reckon with shapes need it.

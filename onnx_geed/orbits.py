@@ -21,12 +21,15 @@ from onnx_geed.actions import GridAction, disk_mask, orbit
 from onnx_geed.data import Samples
 from onnx_geed.errors import GeedError
 from onnx_geed.layouts import planes_last
+from onnx_geed.rowcheck import RowCheck
 from onnx_geed.session import Session
 
 __all__ = [
     "Feed",
     "Source",
     "activations",
+    "check_rows",
+    "compare_rows",
     "identities",
     "in_order",
     "job_orbits",
@@ -80,6 +83,8 @@ class Source:
         Whether samples are masked to the disk before the action.
     feeds : mapping of str to Feed
         The other inputs.
+    check : RowCheck, optional
+        Which rows are run again alone, where nothing proves that those of a batch are independent.
     """
 
     samples: Samples = field(repr=False)
@@ -88,6 +93,7 @@ class Source:
     layout: str
     disk: bool = False
     feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
+    check: RowCheck | None = None
 
     def sample(self, position: int) -> F32:
         """Sample at a position of D, as the group acts on it."""
@@ -129,6 +135,13 @@ class Source:
         """Values of the other inputs for ``n`` rows of each sample."""
         samples = np.repeat(np.array([self.indices[p] for p in positions], dtype=np.int64), n)
         return {name: feed.batch(samples) for name, feed in self.feeds.items()}
+
+    def part_of(self, feeds: Mapping[str, NDArray[Any]], part: slice) -> dict[str, NDArray[Any]]:
+        """Values of the other inputs for some of the rows that they are for."""
+        return {
+            name: value if self.feeds[name].rows == "whole" else value[part]
+            for name, value in feeds.items()
+        }
 
 
 def job_orbits(order: int, batch: int) -> int:
@@ -222,11 +235,13 @@ def activations(
     GeedError
         If a sample cannot be read, or the model fails on it.
         If axis 0 of a tensor is not the batch.
+        If a row depends on the others of its batch.
     """
     n = source.action.group.order
     rows = source.rows(positions)
     feeds = source.other_inputs(positions, n)
     arrays = run_rows(source, session, rows, feeds, batch)
+    check_rows(source, session, rows, feeds, arrays, batch, positions)
     return [a.reshape(len(positions), n, *a.shape[1:]) for a in arrays]
 
 
@@ -271,6 +286,66 @@ def run_rows(
     return arrays
 
 
+def check_rows(
+    source: Source,
+    session: Session,
+    rows: F32,
+    feeds: Mapping[str, NDArray[Any]],
+    arrays: Sequence[F32],
+    batch: int,
+    positions: Sequence[int],
+) -> None:
+    """Run some rows of a job again alone, where its source wants that.
+
+    Parameters
+    ----------
+    source : Source
+        Whose rows they are.
+    session : Session
+        On what they were run.
+    rows : ndarray of float32, shape (rows, ...)
+        Model inputs.
+    feeds : mapping of str to ndarray
+        The other inputs.
+    arrays : sequence of ndarray of float32, shape (rows, ...)
+        What came out, one array a tensor.
+    batch : int
+        Most rows in one run.
+    positions : sequence of int
+        Positions in D of the samples that they are of, equally many rows of each.
+
+    Raises
+    ------
+    GeedError
+        If a row depends on the others of its batch, naming its sample and element.
+    """
+    check, together = source.check, min(batch, len(rows)) > 1
+    if check and together and check.wants(positions, len(source.indices), rows):
+        compare_rows(source, session, rows, feeds, arrays, positions)
+
+
+def compare_rows(
+    source: Source,
+    session: Session,
+    rows: F32,
+    feeds: Mapping[str, NDArray[Any]],
+    arrays: Sequence[F32],
+    positions: Sequence[int],
+) -> None:
+    """Run some rows of a job again alone, as :func:`check_rows` does, whatever its source wants."""
+    per, group = len(rows) // len(positions), source.action.group
+
+    def alone(i: int) -> list[F32]:
+        return session.run(rows[i : i + 1], source.part_of(feeds, slice(i, i + 1)))
+
+    def label(i: int) -> str:
+        sample = source.label(positions[i // per])
+        return f"{sample}, element {group.elements[i % per]}" if per == group.order else sample
+
+    if source.check:
+        source.check.compare(session, rows, arrays, alone, label)
+
+
 def _in_pieces(
     source: Source,
     session: Session,
@@ -282,11 +357,7 @@ def _in_pieces(
     whole: list[F32] = []
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
-        few = {
-            name: value if source.feeds[name].rows == "whole" else value[part]
-            for name, value in feeds.items()
-        }
-        arrays = session.run(rows[part], few)
+        arrays = session.run(rows[part], source.part_of(feeds, part))
         if not whole:
             whole = [np.empty((len(rows), *a.shape[1:]), dtype=np.float32) for a in arrays]
         for name, out, array in zip(session.outputs, whole, arrays, strict=True):
@@ -325,7 +396,10 @@ def identities(
 
     def work(start: int) -> list[F32]:
         positions = range(start, min(start + batch, len(source.indices)))
-        return session.run(source.rows(positions, orbits=False), source.other_inputs(positions, 1))
+        rows, feeds = source.rows(positions, orbits=False), source.other_inputs(positions, 1)
+        arrays = run_rows(source, session, rows, feeds, batch)
+        check_rows(source, session, rows, feeds, arrays, batch, positions)
+        return arrays
 
     yield from in_order(range(first, len(source.indices), batch), work, workers)
 

@@ -254,7 +254,7 @@ def _points(
     meter: _Meter,
 ) -> None:
     """Identity latents of the samples that M needs beyond D."""
-    bare = Session(session.runtime, session.input, session.dtype, layers, session.provider)
+    bare = replace(session, outputs=layers)
     first = prepared.count
     for arrays in identities(
         prepared.source, bare, first, batch=prepared.batch, workers=prepared.workers

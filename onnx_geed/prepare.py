@@ -40,10 +40,11 @@ from onnx_geed.plan import (
 )
 from onnx_geed.points import Tensor, resolve, stated_layouts, tensors
 from onnx_geed.preprocess import Preprocess, parse_preprocess, preprocess_from_json
+from onnx_geed.rowcheck import RowCheck, spreads
 from onnx_geed.session import Session, cores, runtime_conflict
 from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
-from onnx_geed.trial import Trial, further_rows, open_exposed, output_kinds, try_out
+from onnx_geed.trial import Trial, further_rows, output_kinds, reopen, try_out
 
 __all__ = ["Prepared", "chosen_preprocess", "data_fingerprint", "prepare"]
 
@@ -109,13 +110,14 @@ class Prepared:
     def first(self, count: int) -> Prepared:
         """Return the same with only the first so many orbits, and the points that M needs."""
         indices = self.source.indices[: max(count, self.options.norm_samples)]
-        return replace(self, source=replace(self.source, indices=indices), count=count)
+        check = self.source.check and replace(self.source.check, count=count)
+        return replace(self, source=replace(self.source, indices=indices, check=check), count=count)
 
     def open(self, layers: Sequence[str]) -> Session:
         """Return a session that yields these tensors."""
         if len(self.passes) == 1:
             return replace(self.session, outputs=tuple(layers))
-        return open_exposed(self.graph, self.session.input, layers, self.session.provider)
+        return reopen(self.session, self.graph, layers)
 
 
 def prepare(model: str | Path | Model, data: Any, group: str | Group, options: Options) -> Prepared:
@@ -208,6 +210,14 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
         reason = f"{limit} holds {batch} rows, fewer than the {acting.order} of an orbit"
         engine, said = without_graph(options, reason)
         passes, batch, workers = _fit(plan, source, trial, options, graph=False)
+    if trial.unproven and batch > 1:
+        source = replace(source, check=_row_check(trial, count, options, engine))
+        if not trial.mixes:
+            said = [
+                *said,
+                "the graph does not prove that rows of a batch are independent "
+                f"({trial.unproven}): some are run again alone to see",
+            ]
     plan = replace(plan, notes=(*plan.notes, *said))
     return Prepared(
         model=read,
@@ -226,6 +236,13 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
         engine=engine,
         one_by_one=trial.one_by_one,
     )
+
+
+def _row_check(trial: Trial, count: int, options: Options, engine: Chosen) -> RowCheck:
+    cure = "run them one by one with --batch-size 1"
+    if engine == "graph":
+        cure += " --engine kernels"
+    return RowCheck(spreads(trial.rows), count, options.seed, trial.mixes, cure)
 
 
 def data_fingerprint(
@@ -409,4 +426,6 @@ def _fit(
     batch = options.batch_size or max(1, min(most, budget // (2 * row * workers)))
     if options.batch_size is None and batch > n:
         batch -= batch % n
+    if trial.session.fixed:
+        batch = min(batch, trial.session.fixed)
     return tuple(map(tuple, passes)), 1 if trial.one_by_one else batch, workers

@@ -17,7 +17,7 @@ from onnx_geed.actions import GridAction, disk_mask, orbit
 from onnx_geed.eed import Measure, cosines_of_sums, orbit_deviations
 from onnx_geed.errors import GeedError
 from onnx_geed.intervals import mean_interval
-from onnx_geed.orbits import Source, in_order, run_rows
+from onnx_geed.orbits import Source, check_rows, in_order, run_rows
 from onnx_geed.plan import view
 from onnx_geed.prepare import Prepared
 from onnx_geed.scores import log_probabilities
@@ -135,6 +135,7 @@ def _of_sample(
     rows = source.fed(np.concatenate([x[None], trips[:0:-1], x[None]]))
     feeds = source.other_inputs([position], n + 1)
     arrays = run_rows(source, session, rows, feeds, prepared.batch)
+    check_rows(source, session, rows, feeds, arrays, prepared.batch, [position])
     named = dict(zip(session.outputs, arrays, strict=True))
     found = []
     for measure in measures:

@@ -23,9 +23,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Provider",
     "Session",
+    "changes",
     "cores",
     "open_session",
     "probe_batch",
+    "probe_places",
+    "relative_change",
     "run_alone",
     "runtime_conflict",
 ]
@@ -53,6 +56,9 @@ class Session:
         Tensors returned, in order.
     provider : {"cuda", "cpu"}
         What the model runs on.
+    fixed : int
+        Rows of every run, where the model takes no other number of them; a run of fewer is filled
+        up with copies of its last row. 0 where the number is free.
     """
 
     runtime: ort.InferenceSession = field(repr=False)
@@ -60,6 +66,7 @@ class Session:
     dtype: np.dtype[Any]
     outputs: tuple[str, ...]
     provider: Literal["cuda", "cpu"]
+    fixed: int = 0
 
     def run(
         self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
@@ -91,11 +98,14 @@ class Session:
     ) -> list[NDArray[Any]]:
         """Run one batch as :meth:`run` does; return arrays of the dtypes that the model gives."""
         feed = {self.input: batch.astype(self.dtype, copy=False), **(feeds or {})}
+        if self.fixed:
+            feed = self._filled_up(feed, len(batch))
         try:
             arrays = self.runtime.run(list(self.outputs), feed)
         except Exception as error:  # onnxruntime's exceptions share no public parent
+            shape = feed[self.input].shape
             raise GeedError(
-                f"the model failed on a batch of shape {batch.shape}: {_first_line(error)}"
+                f"the model failed on a batch of shape {shape}: {_first_line(error)}"
             ) from None
         for name, array in zip(self.outputs, arrays, strict=True):
             if not isinstance(array, np.ndarray):
@@ -103,7 +113,29 @@ class Session:
                     f"tensor {name!r} came back as {type(array).__name__}, not as an array: name "
                     "another tensor (onnx-geed layers lists them)"
                 )
-        return list(arrays)
+            if self.fixed and array.ndim and array.shape[0] != self.fixed:
+                raise GeedError(
+                    f"tensor {name!r} has shape {array.shape} for the {self.fixed} rows that the "
+                    "model takes: its axis 0 is not the batch; name another tensor (onnx-geed "
+                    "layers lists them)"
+                )
+        # A number for all rows has no axis to cut.
+        return [a[: len(batch)] if self.fixed and a.ndim else a for a in arrays]
+
+    def _filled_up(self, feed: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
+        """Repeat the last row of what has one row a sample."""
+        if rows > self.fixed:
+            raise GeedError(
+                f"the model takes {self.fixed} rows, not {rows}: use --batch-size {self.fixed}"
+            )
+        pick = np.minimum(np.arange(self.fixed), rows - 1)
+        declared = {i.name: i.shape for i in self.runtime.get_inputs()}
+        each = {
+            name
+            for name, value in feed.items()
+            if value.shape[:1] == (rows,) and declared[name][:1] != [rows]
+        }
+        return {name: value[pick] if name in each else value for name, value in feed.items()}
 
 
 def open_session(
@@ -279,10 +311,47 @@ def probe_batch(
             if array.shape != (size, *alone[0][k].shape[1:]):
                 return f"{name!r} has shape {array.shape} for a batch of {size}"
             expected = np.concatenate([alone[i][k] for i in pick])
-            change = _relative_change(array, expected)
+            change = relative_change(array, expected)
             if change > 1e-3:
-                much = f"{change:.1e} of" if change < 10 else "far more than"
-                return f"{name!r} changes by {much} its spread with the batch it is in"
+                return f"{name!r} {changes(change)}"
+    return ""
+
+
+def changes(change: float) -> str:
+    """Say by how much a tensor changes with its batch."""
+    much = f"{change:.1e} of" if change < 10 else "far more than"
+    return f"changes by {much} its spread with the batch it is in"
+
+
+def probe_places(
+    session: Session,
+    rows: NDArray[np.float32],
+    feeds: Callable[[int], Mapping[str, NDArray[Any]]],
+) -> str:
+    """Test that a row gives the same at every place of a batch of fixed size.
+
+    Parameters
+    ----------
+    session : Session
+        The opened model, its ``fixed`` number of rows set.
+    rows : ndarray of float32, shape (R, ...)
+        Some different inputs.
+    feeds : callable
+        Gives the other inputs for a number of rows.
+
+    Returns
+    -------
+    str
+        Empty where all is well; else what goes wrong, naming the tensor.
+    """
+    alone = [session.run(rows[i : i + 1], feeds(1)) for i in range(len(rows))]
+    for shift in range(len(rows)):
+        pick = (np.arange(session.fixed) + shift) % len(rows)
+        together = session.run(rows[pick], feeds(session.fixed))
+        for k, (name, array) in enumerate(zip(session.outputs, together, strict=True)):
+            change = relative_change(array, np.concatenate([alone[i][k] for i in pick]))
+            if change > 1e-3:
+                return f"{name!r} {changes(change)}"
     return ""
 
 
@@ -296,14 +365,30 @@ def run_alone(
     return list(pool.map(lambda i: session.run(rows[i : i + 1], feeds(1)), range(len(rows))))
 
 
-def _relative_change(array: NDArray[np.float32], expected: NDArray[np.float32]) -> float:
+def relative_change(
+    array: NDArray[np.float32], expected: NDArray[np.float32], spread: float = 0.0
+) -> float:
+    """Return by how much rows differ from what is expected, measured by the rows' spread.
+
+    Parameters
+    ----------
+    array, expected : ndarray of float32, shape (R, ...)
+        Rows of a tensor.
+    spread : float
+        The spread of the tensor as far as it is known from other rows.
+
+    Returns
+    -------
+    float
+        The largest difference, divided by the largest one between two expected rows.
+    """
     known = np.isfinite(expected)  # NaN and infinity are named later, with their sample
     with np.errstate(invalid="ignore"):  # of infinities, which are left out
         apart = np.abs(np.where(known, array - expected, 0)).max(initial=0.0)
     finite = np.where(known, expected, 0)
-    spread = np.abs(finite - finite[:1]).max(initial=0.0)
+    spread = max(spread, float(np.abs(finite - finite[:1]).max(initial=0.0)))
     # Rows that hardly differ are compared on their own scale.
-    scale = max(float(spread), 1e-3 * float(np.abs(finite).max(initial=0.0)), 1e-30)
+    scale = max(spread, 1e-3 * float(np.abs(finite).max(initial=0.0)), 1e-30)
     return float(apart) / scale
 
 

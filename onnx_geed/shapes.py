@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from onnx_geed.folding import complete
 from onnx_geed.graph import FLOATS
 
-__all__ = ["Shape", "Types", "infer", "infer_shapes"]
+__all__ = ["Fed", "Shape", "Types", "infer", "infer_fed", "infer_shapes"]
 
 #: ``None`` for a length that is free or unknown.
 Shape = tuple[int | None, ...]
@@ -122,6 +125,117 @@ class _Sizes:
         if axis == 0 and symbol and symbol == self.batch:
             return self.lengths[0]
         return self.symbols.get(symbol)
+
+
+@dataclass(frozen=True)
+class Fed:
+    """What is known of a graph that is fed inputs of known shapes.
+
+    Parameters
+    ----------
+    nodes : tuple of onnx.NodeProto
+        Its nodes, sorted, without constants; an If whose condition is known is replaced by the
+        branch that is run.
+    shapes : dict of str to tuple
+        Shapes of known rank.
+    values : dict of str to ndarray
+        Small constants, and what is worked out from lengths.
+    taken : dict of str to bool
+        The branch that was taken, by the first output of an If.
+    """
+
+    nodes: tuple[onnx.NodeProto, ...]
+    shapes: dict[str, Shape]
+    values: dict[str, NDArray[Any]]
+    taken: dict[str, bool]
+
+
+def infer_fed(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> Fed:
+    """Infer the shapes of every tensor, and small values, for inputs of these shapes.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        The model.
+    shapes : mapping of str to sequence of int
+        Shapes of its inputs.
+
+    Returns
+    -------
+    Fed
+    """
+    light = _without_weights(proto, {})
+    for info in light.graph.input:
+        if info.name in shapes:
+            dims = info.type.tensor_type.shape
+            del dims.dim[:]
+            for length in shapes[info.name]:
+                dims.dim.add(dim_value=length)
+    del light.graph.value_info[:]
+    taken: dict[str, bool] = {}
+    while True:
+        try:
+            inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+        except Exception:  # inference is a help, and may stop at what it does not know
+            inferred = onnx.ModelProto()
+            inferred.CopyFrom(light)
+        values = complete(inferred, values=True)
+        if not _take_branches(light, values, taken):
+            break
+    graph = inferred.graph
+    found = {
+        info.name: shape
+        for info in (*graph.value_info, *graph.output, *graph.input)
+        if (shape := _type(info)[1]) is not None
+    }
+    found |= {name: value.shape for name, value in values.items()}
+    # Inference read nodes of other domains as standard ones of the same output shape.
+    strange = {n.output[0]: n for n in proto.graph.node if n.domain not in ("", "ai.onnx")}
+    nodes = tuple(strange.get(node.output[0], node) for node in light.graph.node)
+    return Fed(nodes, found, values, taken)
+
+
+def _take_branches(
+    light: onnx.ModelProto, values: Mapping[str, NDArray[Any]], taken: dict[str, bool]
+) -> bool:
+    """Put the branch in place of every If whose condition is known; whether there was one."""
+    graph, nodes, found = light.graph, [], False
+    for node in graph.node:
+        condition = values.get(node.input[0]) if node.op_type == "If" else None
+        if condition is None:
+            nodes.append(node)
+            continue
+        found, truth = True, bool(np.asarray(condition).item())
+        taken[node.output[0]] = truth
+        wanted = "then_branch" if truth else "else_branch"
+        body = next(a.g for a in node.attribute if a.name == wanted)
+        for tensor in body.initializer:
+            _add_weights(graph, tensor.name, tensor)
+        nodes += body.node
+        nodes += [
+            onnx.helper.make_node("Identity", [inner.name], [outer])
+            for inner, outer in zip(body.output, node.output, strict=True)
+            if outer
+        ]
+    if found:
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del graph.node[:]
+        graph.node.extend(copies)
+        _lift_constants(graph)
+    return found
+
+
+def _lift_constants(graph: onnx.GraphProto) -> None:
+    """Make stored values of a branch's Constant nodes."""
+    kept = []
+    for node in graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value" and a.HasField("t")), None)
+        if node.op_type == "Constant" and value is not None:
+            _add_weights(graph, node.output[0], value)
+        else:
+            kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def _free_sizes(

@@ -4,27 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.axes import constants
 from onnx_geed.ends import plain_end, rescaled_end
 from onnx_geed.errors import GeedError
 from onnx_geed.graph import Input, Model, output_kind
+from onnx_geed.independence import Lost, Mixed, Rows, rows_apart
 from onnx_geed.layouts import to_points
 from onnx_geed.options import Options
 from onnx_geed.orbits import Source
 from onnx_geed.points import Tensor
 from onnx_geed.rewrite import expose, free_batch
-from onnx_geed.session import Provider, Session, cores, open_session, probe_batch, run_alone
+from onnx_geed.session import (
+    Provider,
+    Session,
+    cores,
+    open_session,
+    probe_batch,
+    probe_places,
+    run_alone,
+)
 
-__all__ = ["Trial", "further_rows", "open_exposed", "output_kinds", "try_out"]
+__all__ = ["Trial", "further_rows", "open_exposed", "output_kinds", "reopen", "try_out"]
 
 
 # Rows of the larger of the two batches in which a model is tried out.
 _TRIAL_BATCH = 5
+# A number of rows that is not declared is looked for up to here, among so many candidates.
+_MOST_FIXED = 256
+_MOST_TRIED = 8
+_OFTEN = (2, 3, 4, 5, 6, 8, 10, 16, 32)
+_REMEDY = "; export it with a free batch axis, or for a batch of 1"
 # How far over 1 a probability may be, which is a sum in float32.
 _ROUNDING = 1e-5
 # Samples on which a doubt about what an output is must hold.
@@ -34,13 +49,43 @@ _KINDS = ("logits", "probabilities", "embedding")
 
 @dataclass(frozen=True)
 class Trial:
-    """What came out of running a few rows."""
+    """What came out of running a few rows.
+
+    Parameters
+    ----------
+    session : Session
+        The session in which they were run.
+    graph : Model
+        The model in it.
+    rows : dict of str to ndarray
+        What each tensor gave for them.
+    one_by_one : bool
+        Whether a row depends on the others of its batch, so that it must be run alone.
+    notes : list of str
+        What is to be said of it.
+    unproven : str
+        Where rows are run together and the graph does not prove that they are independent: why.
+    mixes : bool
+        Whether it tells that they are not, and they are run together because the graph engine was
+        asked for.
+    """
 
     session: Session
     graph: Model
     rows: dict[str, NDArray[np.float32]]
     one_by_one: bool
     notes: list[str]
+    unproven: str = ""
+    mixes: bool = False
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A model run in batches: its session, what spoke against it, and what the graph tells."""
+
+    session: Session | None
+    reason: str
+    apart: Rows | Lost | Mixed
 
 
 def try_out(
@@ -54,48 +99,147 @@ def try_out(
         If the model fails, is random, or a tensor's axis 0 is not the batch.
     """
     rows, feeds = _trial_rows(source)
-    batch = options.batch_size or _TRIAL_BATCH
+    fed = _fed(acted, rows, source)
 
-    def attempt(candidate: Model) -> tuple[Session | None, str]:
+    def attempt(candidate: Model) -> _Attempt:
+        apart = rows_apart(candidate.proto, names, fed)
+        # What the graph engine measures cannot be run one by one: every row is then checked.
+        if isinstance(apart, Mixed) and options.engine != "graph":
+            return _Attempt(None, apart.reason, apart)
         try:
             opened = open_exposed(candidate, acted.name, names, options.provider)
-            return opened, probe_batch(opened, rows, batch, feeds)
+            batch = options.batch_size or _TRIAL_BATCH
+            return _Attempt(opened, probe_batch(opened, rows, batch, feeds), apart)
         except GeedError as error:
-            return None, str(error)
+            return _Attempt(None, str(error), apart)
 
-    graph, session, reason = model, None, "the batch is fixed"
+    graph, found = model, _Attempt(None, "the batch is fixed", Lost(""))
     if not isinstance(acted.shape[0], int):
-        session, reason = attempt(model)
-    if reason:
+        found = attempt(model)
+    if found.reason:
         # Even a batch that is declared free may be pinned further on.
         freed = free_batch(model, acted.name, input_shape=rows[:1].shape)
-        opened, still = attempt(freed)
-        if opened is not None and not still:
-            graph, session, reason = freed, opened, ""
-        elif session is None:
-            reason = still
-    if session is None:
-        session = open_exposed(model, acted.name, names, options.provider)
-    notes = []
-    if reason:
-        # Alone, a row depends on nothing else; what still differs then is randomness.
-        alone = [session.run(rows[:1], feeds(1)) for _ in range(2)]
-        for name, a, b in zip(names, *alone, strict=True):
-            if a.shape[:1] != (1,):
-                raise GeedError(
-                    f"tensor {name!r} has shape {a.shape} for one sample: its axis 0 is not the "
-                    "batch; name another tensor (onnx-geed layers lists them)"
-                )
-            if not np.allclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True):
-                raise GeedError(
-                    f"the model is random: {name!r} differs between two runs on the same input; "
-                    "export it in evaluation mode, without dropout or noise"
-                )
-        notes.append(f"run one by one, since in a batch {reason}")
+        other = attempt(freed)
+        if other.session is not None and not other.reason:
+            graph, found = freed, other
+        elif found.session is None:
+            found = replace(found, reason=other.reason)
+    notes: list[str] = []
+    if not found.reason and found.session is not None:
+        session, one_by_one = found.session, False
+    else:
+        session = found.session or open_exposed(model, acted.name, names, options.provider)
+        session, one_by_one, said = _alone(session, model, acted, found.reason, rows, feeds, fed)
+        notes.append(said)
     with ThreadPoolExecutor(cores()) as pool:
         arrays = run_alone(session, rows, feeds, pool)
     kept = {name: np.concatenate([a[k] for a in arrays]) for k, name in enumerate(names)}
-    return Trial(session, graph, kept, bool(reason), notes)
+    apart, together = found.apart, not found.reason
+    unproven = apart.reason if together and isinstance(apart, Lost | Mixed) else ""
+    mixes = together and isinstance(apart, Mixed)
+    if mixes:
+        # True of the graph engine as well, which runs every row again alone.
+        notes.append(f"run one by one, since in a batch {unproven}")
+    return Trial(session, graph, kept, one_by_one, notes, unproven, mixes)
+
+
+def _fed(
+    acted: Input, rows: NDArray[np.float32], source: Source
+) -> dict[str, tuple[int | None, ...]]:
+    """Return the shapes of all inputs, the batch being free."""
+    fed: dict[str, tuple[int | None, ...]] = {acted.name: (None, *rows.shape[1:])}
+    for name, feed in source.feeds.items():
+        whole = feed.rows == "whole"
+        fed[name] = feed.values.shape if whole else (None, *feed.values.shape[1:])
+    return fed
+
+
+def _alone(
+    session: Session,
+    model: Model,
+    acted: Input,
+    reason: str,
+    rows: NDArray[np.float32],
+    feeds: Callable[[int], dict[str, Any]],
+    fed: dict[str, tuple[int | None, ...]],
+) -> tuple[Session, bool, str]:
+    """Find out how to run a model whose rows cannot be run together in any number.
+
+    Returns
+    -------
+    session : Session
+        With the number of rows that it takes, where that is not one.
+    one_by_one : bool
+        Whether only one row of a run may be read.
+    note : str
+        What is done.
+
+    Notes
+    -----
+    Alone, a row depends on nothing else; what still differs then is randomness. Choice: in a model
+    that takes exactly B rows, a row that is alone fills all of them, and the first is read, so that
+    a value depends neither on its neighbours nor on its place. B samples share a run only where
+    the graph proves that they do not mix and a probe agrees.
+    """
+    alone, failed = _twice(session, rows, feeds)
+    for count in _counts(model, acted) if failed else ():
+        fixed = replace(session, fixed=count)
+        alone, still = _twice(fixed, rows, feeds)
+        if not still:
+            session, failed = fixed, ""
+            break
+    if failed:
+        raise GeedError(failed if "axis 0" in failed else failed + _REMEDY)
+    for name, a, b in zip(session.outputs, *alone, strict=True):
+        if not np.allclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True):
+            raise GeedError(
+                f"the model is random: {name!r} differs between two runs on the same input; "
+                "export it in evaluation mode, without dropout or noise"
+            )
+    if not session.fixed:
+        return session, True, f"run one by one, since in a batch {reason}"
+    takes = f"the model takes {session.fixed} rows, no more and no fewer"
+    apart = rows_apart(model.proto, session.outputs, fed, rows=session.fixed)
+    if isinstance(apart, Rows):
+        reason = probe_places(session, rows, feeds)
+        if not reason:
+            note = f"{takes}: a run of fewer is filled up with copies of one of them"
+            return session, False, note
+    else:
+        reason = apart.reason
+    note = (
+        f"run one by one, since {takes}, and they may not be independent ({reason}): every sample "
+        "is copied into all rows, and the first is read"
+    )
+    return session, True, note
+
+
+def _twice(
+    session: Session, rows: NDArray[np.float32], feeds: Callable[[int], dict[str, Any]]
+) -> tuple[list[list[NDArray[np.float32]]], str]:
+    """Run one row alone, twice; also say what is wrong with that."""
+    try:
+        alone = [session.run(rows[:1], feeds(1)) for _ in range(2)]
+    except GeedError as error:
+        return [], str(error)
+    for name, a in zip(session.outputs, alone[0], strict=True):
+        if a.shape[:1] != (1,):
+            return [], (
+                f"tensor {name!r} has shape {a.shape} for one sample: its axis 0 is not the "
+                "batch; name another tensor (onnx-geed layers lists them)"
+            )
+    return alone, ""
+
+
+def _counts(model: Model, acted: Input) -> list[int]:
+    """Return numbers of rows that the model may take: as declared, or as its constants tell."""
+    declared = acted.shape[0]
+    if isinstance(declared, int):
+        return [declared] if declared > 1 else []
+    leads = {tensor.dims[0] for tensor in model.proto.graph.initializer if len(tensor.dims) > 1}
+    leads |= {values[0] for values in constants(model.proto.graph).values() if len(values) > 1}
+    likely = sorted(n for n in leads if 1 < n <= _MOST_FIXED)[:_MOST_TRIED]
+    return list(dict.fromkeys([*likely, *_OFTEN]))
 
 
 def _trial_rows(source: Source) -> tuple[NDArray[np.float32], Callable[[int], dict[str, Any]]]:
@@ -131,6 +275,12 @@ def further_rows(trial: Trial, name: str, source: Source) -> NDArray[np.float32]
         arrays = trial.session.run(row, source.other_inputs([position], 1))
         made.append(arrays[trial.session.outputs.index(name)])
     return np.concatenate(made)
+
+
+def reopen(session: Session, graph: Model, names: Sequence[str]) -> Session:
+    """Open a session on other tensors, or another graph, to be run as this one is."""
+    opened = open_exposed(graph, session.input, names, session.provider)
+    return replace(opened, fixed=session.fixed)
 
 
 def output_kinds(

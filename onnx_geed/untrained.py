@@ -13,7 +13,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.graph import Model
 from onnx_geed.prepare import Prepared
 from onnx_geed.redraw import redraw
-from onnx_geed.trial import open_exposed
+from onnx_geed.trial import reopen
 
 __all__ = ["add_untrained", "untrained"]
 
@@ -54,14 +54,15 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
     source = prepared.source
 
     def spreads(model: Model, names: Sequence[str]) -> list[NDArray[np.float32]]:
-        session = open_exposed(model, prepared.session.input, names, prepared.session.provider)
+        session = reopen(prepared.session, model, names)
 
         def run(count: int) -> list[NDArray[np.float32]]:
             rows = source.rows(range(count), orbits=False)
             return session.run(rows, source.other_inputs(range(count), 1))
 
         try:
-            return run(min(_LEVELLED_OVER, len(source.indices)))
+            most = session.fixed or _LEVELLED_OVER
+            return run(min(_LEVELLED_OVER, len(source.indices), most))
         except GeedError:
             return run(1)  # a model may take no more than one row
 
@@ -76,7 +77,7 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
     layers = list(prepared.plan.layers)
     session = prepared.session
     if len(prepared.passes) == 1:
-        session = open_exposed(found.model, session.input, layers, session.provider)
+        session = reopen(session, found.model, layers)
     return replace(prepared, graph=found.model, session=session), notes
 
 
