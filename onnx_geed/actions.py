@@ -23,7 +23,6 @@ __all__ = [
     "GridAction",
     "Interpolation",
     "Motion",
-    "check_moves",
     "disk_mask",
     "grid_action",
     "motion",
@@ -102,8 +101,8 @@ def _motions(group: Group) -> tuple[Motion, ...]:
     differ = "other elements" if named.elements != group.elements else "another table"
     raise GeedError(
         f"group {group.name}: has {differ} than onnx-geed's group of that name "
-        f"({', '.join(named.elements[:4])}{', ...' if named.order > 4 else ''}), so how it moves an "
-        f"image is not known: take onnx_geed.parse_group({group.name!r})"
+        f"({', '.join(named.elements[:4])}{', ...' if named.order > 4 else ''}), so how it moves "
+        f"an image is not known: take onnx_geed.parse_group({group.name!r})"
     )
 
 
@@ -315,7 +314,8 @@ def grid_action(
     """
     check_choice("interpolation", interpolation, _INTERPOLATIONS)
     height, width = _length("height", height), _length("width", width)
-    return _grid_action(check_group(group), height, width, interpolation)
+    made: GridAction = _grid_action(check_group(group), height, width, interpolation)
+    return made
 
 
 def _length(name: str, value: object) -> int:
@@ -325,9 +325,7 @@ def _length(name: str, value: object) -> int:
 
 
 @functools.lru_cache(maxsize=64)
-def _grid_action(
-    group: Group, height: int, width: int, interpolation: Interpolation
-) -> GridAction:
+def _grid_action(group: Group, height: int, width: int, interpolation: Interpolation) -> GridAction:
     area = height * width
     numbers = np.arange(area, dtype=np.int32).reshape(height, width)
     angles: dict[Fraction, int] = {}
@@ -444,66 +442,3 @@ def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
     dx = np.arange(width)[None, :] - (width - 1) / 2
     mask: NDArray[np.bool_] = dx * dx + dy * dy <= (min(height, width) / 2) ** 2
     return mask
-
-
-def check_moves(action: GridAction, *, disk: bool = False) -> None:
-    """Refuse a group that does not move what it acts on, as any model would then be equivariant.
-
-    Parameters
-    ----------
-    action : GridAction
-        The input's action.
-    disk : bool
-        Whether samples are masked to the disk before it.
-
-    Raises
-    ------
-    GeedError
-        If the identity is the group's only element.
-        If another element leaves every sample as it is.
-        If the group rotates a grid that is one pixel high or wide.
-
-    Notes
-    -----
-    Choice: on a line of pixels, a rotation by other than 180° keeps one or two of them and turns
-    the rest out, so that it is no rotation of anything.
-    """
-    group, (height, width) = action.group, action.shape
-    if group.order == 1:
-        raise GeedError(
-            f"group {group.name} holds the identity alone, which moves nothing: take one with more "
-            "elements, such as C4 or flip-h"
-        )
-    fixed = action.kernel_inside(disk_mask(height, width)) if disk else action.kernel()
-    idle = [group.elements[g] for g in fixed if g]
-    grid = f"a grid of {height}×{width} (height × width)"
-    if idle:
-        inside = " inside its disk (--support disk)" if disk and len(action.kernel()) == 1 else ""
-        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
-        one = len(idle) == 1 and group.order == 2
-        raise GeedError(
-            f"group {group.name} does not move this input: on {grid}{inside} "
-            f"{'its element ' if one else ''}{', '.join(idle[:3])}{more} "
-            f"{'leaves' if len(idle) == 1 else 'leave'} every sample as it is, which would score "
-            f"as invariance; {_instead(height, width, inside != '')}"
-        )
-    turned = [g for g, move in enumerate(_motions(group)) if move.degrees % 180]
-    if turned and min(height, width) == 1:
-        raise GeedError(
-            f"group {group.name} does not move this input: {grid} has no room for a rotation such "
-            f"as {group.elements[turned[0]]}, which would keep a pixel or two of it; "
-            f"{_instead(height, width, False)}"
-        )
-
-
-def _instead(height: int, width: int, disk: bool) -> str:
-    """Say which groups move every sample on a grid."""
-    if disk:
-        return "take --support full, or another group"
-    if height == width == 1:
-        return "samples of one pixel cannot be moved, so give data with a grid"
-    if height == 1:
-        return "take one that moves along the width alone: flip-h or shift1x<b>"
-    if width == 1:
-        return "take one that moves along the height alone: flip-v or shift<a>x1"
-    return "take a smaller group, or another --interpolation"

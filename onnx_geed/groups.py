@@ -208,7 +208,7 @@ def _checked_table(name: str, elements: tuple[str, ...], given: Any) -> NDArray[
             raise GeedError(
                 f"{wrong}: the {line} of {element} does not hold each of 0 to {n - 1} once"
             )
-    neutral = (table == every).all(1) & (table.T == every).all(1)
+    neutral = (table == every).all(1) & (every == table.T).all(1)
     if not neutral[0]:
         there = f"; that is {elements[int(neutral.argmax())]}: put it first" if any(neutral) else ""
         raise GeedError(f"{wrong}{there}")

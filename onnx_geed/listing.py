@@ -16,6 +16,7 @@ from onnx_geed.graph import (
     output_kind,
 )
 from onnx_geed.layouts import check_layout
+from onnx_geed.options import check_option, refuse_unknown
 from onnx_geed.points import resolve, tensors
 
 __all__ = ["layer_table", "list_layers"]
@@ -32,6 +33,7 @@ def list_layers(
     kind: str | None = None,
     latent: str | None = None,
     layout: Mapping[str, str] | None = None,
+    **unknown: Any,
 ) -> dict[str, Any]:
     """List what can be measured in a model.
 
@@ -54,20 +56,26 @@ def list_layers(
     ------
     GeedError
         If the file is not a model, or a name is not in it.
+        If there is no such option, or its value is not of its type or none of its choices.
     """
+    refuse_unknown(unknown, ("input", "layout_of_input", "output", "kind", "latent", "layout"))
+    input, output = check_option("input", input), check_option("output", output)
+    latent, kind = check_option("latent", latent), check_option("output_kind", kind)
+    layout_of_input = check_option("input_layout", layout_of_input)
+    layout = check_option("layout", layout or {})
     model = load_model(path)
     acted = find_input(model, input)
     named = find_output(model, output)
     try:
         stored: str | None = input_layout(model, acted, layout_of_input)
     except GeedError:
+        if layout_of_input:
+            raise
         stored = None  # listing needs no layout; measuring asks for it
     listed = tensors(model, acted.name, named)
     chosen = resolve(listed, latent)[0].name if latent else None
     layouts = {
-        t.name: check_layout(text)
-        for key, text in (layout or {}).items()
-        for t in resolve(listed, key)
+        t.name: check_layout(text) for key, text in layout.items() for t in resolve(listed, key)
     }
     if chosen or layouts:
         listed = tensors(model, acted.name, named, latent=chosen, layouts=layouts)

@@ -121,7 +121,7 @@ class Options:
     layout: Mapping[str, str] = field(default_factory=dict)
     feed: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
     preprocess: str | Path | Preprocess | None = None
-    labels: str | Path | Sequence[int | str] | NDArray[Any] | None = None
+    labels: str | Path | NDArray[Any] | Sequence[Any] | None = None
     layers: Sequence[str] = ()
     engine: Engine = "auto"
 
@@ -254,6 +254,8 @@ def _fitted(hint: Any, value: Any) -> Any:
         return _mapping(args, value)
     if origin is Sequence:
         return _sequence(args[0], value)
+    if hint is Any:
+        return value
     if hint is types.NoneType:
         return None if value is None else _UNFIT
     if hint is bool:
@@ -300,11 +302,11 @@ def _words(hint: Any, several: bool = False) -> str:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         words = [_words(arg, several) for arg in args if arg is not types.NoneType]
-        return " or ".join(dict.fromkeys([", ".join(words[:-1]), words[-1]] if words[1:] else words))
+        return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
     if origin is Mapping:
         return f"a mapping of texts to {_words(args[1], True)}"
     if origin is Sequence:
-        return f"a list of {_words(args[0], True)}"
+        return "a list" if args[0] is Any else f"a list of {_words(args[0], True)}"
     one, many = _WORDS.get(origin or hint, (f"a {hint.__name__}", f"{hint.__name__}s"))
     return many if several else one
 
@@ -322,7 +324,7 @@ _WORDS: dict[Any, tuple[str, str]] = {
 def _kind(value: object) -> str:
     """Say what a value is."""
     if isinstance(value, str):
-        return f"the text {shown(value)!r}"
+        return f"a text, {shown(value)!r}"
     if value is None or isinstance(value, bool):
         return str(value)
     if isinstance(value, Mapping | Sequence | set) and not value:
