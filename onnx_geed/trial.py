@@ -50,7 +50,9 @@ def try_out(
         If the model fails, is random, or a tensor's axis 0 is not the batch.
     """
     rows, feeds = _trial_rows(source)
-    batch = options.batch_size or _TRIAL_BATCH
+    # No run has more rows than there are, however many one may have.
+    most = source.action.group.order * len(source.indices)
+    batch = min(options.batch_size, most) if options.batch_size else _TRIAL_BATCH
 
     def attempt(candidate: Model) -> tuple[Session | None, str]:
         try:
