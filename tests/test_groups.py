@@ -207,9 +207,8 @@ def test_what_is_not_associative_is_shown_by_three_elements():
     loop = np.array(
         [[0, 1, 2, 3, 4], [1, 0, 3, 4, 2], [2, 4, 0, 1, 3], [3, 2, 4, 0, 1], [4, 3, 1, 2, 0]]
     )
-    with pytest.raises(GeedError, match="multiplication table.*: ") as caught:
+    with pytest.raises(GeedError, match=r"multiplication table.*: ") as caught:
         Group("L5", tuple("eabcd"), loop)
-    a, b, c = (
-        "eabcd".index(x) for x in re.search(r"\((.)·(.)\)·(.) is not", str(caught.value)).groups()
-    )
+    named = re.search(r"\((.)·(.)\)·(.) is not", str(caught.value)).groups()
+    a, b, c = map("eabcd".index, named)
     assert loop[loop[a, b], c] != loop[a, loop[b, c]]
