@@ -93,8 +93,6 @@ def write_cache(
     check_choice("--cache-mode", mode, get_args(Mode))
     check_choice("--cache-dtype", dtype, get_args(Dtype))
     chosen = make_options(options)
-    if chosen.engine == "graph":
-        raise GeedError("--engine graph: keeps no activations to cache; leave it out")
     for name in ("references", "untrained"):
         if getattr(chosen, name):
             raise GeedError(

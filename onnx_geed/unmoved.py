@@ -28,13 +28,14 @@ def check_moves(action: GridAction, *, disk: bool = False) -> None:
     ------
     GeedError
         If the identity is the group's only element.
-        If another element leaves every sample as it is.
+        If another element that moves the grid onto itself leaves every sample as it is.
         If the group rotates a grid that is one pixel high or wide.
 
     Notes
     -----
     Choice: on a line of pixels, a rotation by other than 180° keeps one or two of them and turns
-    the rest out, so that it is no rotation of anything.
+    the rest out, so that it is no rotation of anything. A small rotation that ``nearest`` rounds
+    away on a small grid is measured, and named by :func:`unmoved_notes`.
     """
     group, (height, width) = action.group, action.shape
     if group.order == 1:
@@ -43,7 +44,8 @@ def check_moves(action: GridAction, *, disk: bool = False) -> None:
             "elements, such as C4 or flip-h"
         )
     fixed = action.kernel_inside(disk_mask(height, width)) if disk else action.kernel()
-    idle = [group.elements[g] for g in fixed if g]
+    exact = action.exact()
+    idle = [group.elements[g] for g in fixed if g and exact[g]]
     grid = f"a grid of {height}×{width} (height × width)"
     if idle:
         inside = " inside its disk (--support disk)" if disk and len(action.kernel()) == 1 else ""
@@ -74,7 +76,7 @@ def _instead(height: int, width: int, disk: bool) -> str:
         return "take one that moves along the width alone: flip-h or shift1x<b>"
     if width == 1:
         return "take one that moves along the height alone: flip-v or shift<a>x1"
-    return "take a smaller group, or another --interpolation"
+    return "take a group that does"
 
 
 def unmoving(

@@ -242,7 +242,7 @@ def test_an_unknown_option_is_refused_with_the_nearest(net, kept, tmp_path, func
         ("write_cache", {"mode": "rw"}, "--cache-mode rw: there are raw and stats"),
         ("write_cache", {"dtype": "float46"}, "--cache-dtype float46: .*Did you mean 'float16'"),
         ("write_cache", {"mode": None}, "--cache-mode None: there are"),
-        ("write_cache", {"engine": "graph"}, "--engine graph: keeps no activations"),
+        ("write_cache", {"engine": "grahp"}, "--engine grahp: .*Did you mean 'graph'"),
         ("write_cache", {"references": True}, "--references: runs the model again"),
         ("write_cache", {"untrained": True}, "--untrained: runs the model again"),
         ("compile", {"provider": "gpu"}, "--provider gpu: there are"),
@@ -347,7 +347,7 @@ C4 = parse_group("C4")
                 elements=["e"],
                 interval="boot",
             ),
-            "--interval boot: there are t and bootstrap. Did you mean 'bootstrap'",
+            "no interval is called 'boot': there are t and bootstrap. Did you mean 'bootstrap'",
         ),
     ],
 )

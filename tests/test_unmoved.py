@@ -12,7 +12,6 @@ from onnx_geed import GeedError, disk_mask, grid_action, measure, parse_group, w
 from onnx_geed.compiling import compile_measurement
 from onnx_geed.offline import measure_cache
 from onnx_geed.suite import benchmark
-from onnx_geed.unmoved import check_moves
 
 RUN = {"measures": ["latent-l2"], "samples": 4, "norm_samples": 4, "provider": "cpu"}
 GROUPS = ["C2", "C3", "C4", "C64", "D1", "D2", "D4", "flip-h", "flip-v", "shift2x1", "shift1x2"]
@@ -119,10 +118,16 @@ def test_elements_that_move_nothing_are_those_that_move_no_pixel(group, interpol
         assert action.kernel_inside(disk) == idle(action, disk), (height, width)
 
 
-def test_nearest_pixels_may_leave_a_small_turn_without_effect():
-    check_moves(grid_action(parse_group("C64"), 8, 8, "bilinear"))
-    with pytest.raises(GeedError, match=r"r1, r63 leave every sample.*another --interpolation"):
-        check_moves(grid_action(parse_group("C64"), 8, 8, "nearest"))
+def test_a_turn_that_nearest_pixels_round_away_is_measured_and_named(tmp_path):
+    path = net(tmp_path / "net.onnx", 4, 4)
+    made = measure(path, noise(4, 4), "C24", interpolation="nearest", **RUN)
+    (said,) = [n for n in made["notes"] if "of D as it is" in n]
+    kernel = grid_action(parse_group("C24"), 4, 4, "nearest").kernel()
+    assert len(kernel) > 1
+    named = [f"r{g}" for g in kernel[1:]]
+    assert said.startswith(f"{', '.join(named)} of C24 leave each of the 4 samples")
+    smooth = measure(path, noise(4, 4), "C24", **RUN)
+    assert not any("of D as it is" in n for n in smooth["notes"])
 
 
 def test_a_disk_may_leave_nothing_to_move(tmp_path):
