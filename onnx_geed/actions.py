@@ -100,9 +100,8 @@ def _motions(group: Group) -> tuple[Motion, ...]:
         ) from None
     differ = "other elements" if named.elements != group.elements else "another table"
     raise GeedError(
-        f"group {group.name}: has {differ} than onnx-geed's group of that name "
-        f"({', '.join(named.elements[:4])}{', ...' if named.order > 4 else ''}), so how it moves "
-        f"an image is not known: take onnx_geed.parse_group({group.name!r})"
+        f"group {group.name}: has {differ} than onnx-geed's group of that name, so how it moves an "
+        f"image is not known: take onnx_geed.parse_group({group.name!r})"
     )
 
 
@@ -172,12 +171,21 @@ class GridAction:
             stays = rows == here
             # Zeros that take each other's place are not seen.
             return bool((stays if inside is None else stays | ~(inside | inside[rows])).all())
-        base = int(self.base_of[g]) - 1
+        height, width = self.shape
+        middle = slice(height // 2 * width, (height // 2 + 1) * width)
+        # Nearly always the middle row tells already.
+        return all(self._resamples_to_itself(g, here[part], inside) for part in (middle, here))
+
+    def _resamples_to_itself(
+        self, g: int, pixels: I32, inside: NDArray[np.bool_] | None = None
+    ) -> bool:
+        """Whether a resampled element leaves some pixels as they are."""
+        base, rows = int(self.base_of[g]) - 1, self.permutation[g][pixels]
         index, weight = self.index[base][rows], self.weight[base][rows]
-        wanted: F64 = np.ones(len(here))
+        wanted: F64 = np.ones(len(pixels))
         if inside is not None:
-            weight, wanted = weight * inside[index], inside.astype(np.float64)
-        stays = index == here[:, None]
+            weight, wanted = weight * inside[index], inside[pixels].astype(np.float64)
+        stays = index == pixels[:, None]
         on = np.where(stays, weight, 0.0).sum(axis=1)
         off = np.where(stays, 0.0, np.abs(weight)).sum(axis=1)
         away = np.abs(on - wanted).max()
@@ -265,17 +273,15 @@ def orbit(action: GridAction, x: F32, out: F32 | None = None) -> F32:
         raise GeedError(f"a sample is an array of numbers, found {x.dtype}")
     if x.shape[-2:] != action.shape:
         raise GeedError(f"the action is for grids of {action.shape}, the sample is {x.shape}")
-    if out is not None:
-        wanted = (action.group.order, *x.shape)
-        if out.shape != wanted or out.dtype != np.float32 or not out.flags.c_contiguous:
-            raise GeedError(
-                f"out is a contiguous float32 array of {wanted}, found {out.dtype} {out.shape}"
-            )
+    wanted = (action.group.order, *x.shape)
     if out is None:
-        out = np.empty((action.group.order, *x.shape), dtype=np.float32)
+        out = np.empty(wanted, dtype=np.float32)
+    elif out.shape != wanted or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise GeedError(
+            f"out is a contiguous float32 array of {wanted}, found {out.dtype} {out.shape}"
+        )
     area = action.shape[0] * action.shape[1]
     flat = np.ascontiguousarray(x, dtype=np.float32).reshape(-1, area)
-    # A view, not a copy: every caller's buffer is contiguous.
     target = out.reshape(action.group.order, -1, area)
     kernels.orbit(flat, action.index, action.weight, action.base_of, action.permutation, target)
     return out

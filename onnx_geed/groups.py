@@ -212,8 +212,9 @@ def _checked_table(name: str, elements: tuple[str, ...], given: Any) -> NDArray[
     if not neutral[0]:
         there = f"; that is {elements[int(neutral.argmax())]}: put it first" if any(neutral) else ""
         raise GeedError(f"{wrong}{there}")
-    for a, row in enumerate(table):
-        # Row by row: (ab)c = a(bc) for all b, c at once, so that memory stays quadratic.
+    for a in _generators(table):
+        # (ab)c = a(bc) for all b, c at once. Where two a's have that, so has their product.
+        row = table[a]
         differ = table[row] != row[table]
         if differ.any():
             b, c = (int(i) for i in np.argwhere(differ)[0])
@@ -221,6 +222,20 @@ def _checked_table(name: str, elements: tuple[str, ...], given: Any) -> NDArray[
             raise GeedError(f"{wrong}: ({x}·{y})·{z} is not {x}·({y}·{z})")
     table.setflags(write=False)
     return table
+
+
+def _generators(table: NDArray[np.int64]) -> list[int]:
+    """Elements whose products are all elements."""
+    inside = np.zeros(len(table), dtype=bool)
+    found: list[int] = []
+    while not inside.all():
+        found.append(int(np.argmin(inside)))
+        inside[found[-1]] = True
+        count = 0
+        while count < inside.sum():
+            count = int(inside.sum())
+            inside[table[np.ix_(inside, inside)]] = True
+    return found
 
 
 def motions(group: Group) -> tuple[Motion, ...] | None:
@@ -298,9 +313,8 @@ def shift(a: int, b: int) -> Group:
     """Return Z_a × Z_b with elements ``e, t0,1, .., t<a-1>,<b-1>``, row-major."""
     a, b = _order_of(a, "the shifts down"), _order_of(b, "the shifts right")
     names = ("e", *(f"t{i},{j}" for i in range(a) for j in range(b) if i or j))
-    both = product(cyclic(a), cyclic(b), name=f"shift{a}x{b}", elements=names)
     moves = [Motion(shift=(Fraction(i, a), Fraction(j, b))) for i in range(a) for j in range(b)]
-    return _moving(both.name, both.elements, both.table, moves)
+    return _moving(f"shift{a}x{b}", names, _product_table(cyclic(a), cyclic(b)), moves)
 
 
 def product(
@@ -329,12 +343,17 @@ def product(
         If there is not one name for each element, or names repeat.
     """
     left, right = check_group(left), check_group(right)
-    i, j = np.divmod(np.arange(left.order * right.order), right.order)
-    table = left.table[i[:, None], i] * right.order + right.table[j[:, None], j]
+    table = _product_table(left, right)
     if elements is None:
         pairs = [f"({a},{b})" for a in left.elements for b in right.elements]
         elements = ["e", *pairs[1:]]
     return Group(f"{left.name}x{right.name}" if name is None else name, tuple(elements), table)
+
+
+def _product_table(left: Group, right: Group) -> NDArray[np.int64]:
+    i, j = np.divmod(np.arange(left.order * right.order), right.order)
+    table: NDArray[np.int64] = left.table[i[:, None], i] * right.order
+    return table + right.table[j[:, None], j]
 
 
 def parse_group(name: str) -> Group:

@@ -212,3 +212,34 @@ def test_what_is_not_associative_is_shown_by_three_elements():
     named = re.search(r"\((.)·(.)\)·(.) is not", str(caught.value)).groups()
     a, b, c = map("eabcd".index, named)
     assert loop[loop[a, b], c] != loop[a, loop[b, c]]
+
+
+# A loop of order 5, and beside it groups: what is made of both is a group only in part.
+LOOP = np.array(
+    [[0, 1, 2, 3, 4], [1, 0, 3, 4, 2], [2, 4, 0, 1, 3], [3, 2, 4, 0, 1], [4, 3, 1, 2, 0]]
+)
+TABLES = [parse_group(name).table for name in ("C1", "C2", "C3", "D3", "D4")]
+
+
+def direct(left, right):
+    return (left[:, None, :, None] * len(right) + right[None, :, None, :]).reshape(
+        len(left) * len(right), -1
+    )
+
+
+@given(st.sampled_from(TABLES), st.sampled_from([*TABLES, LOOP]), st.booleans(), st.data())
+def test_a_loop_is_taken_for_a_group_only_where_every_product_associates(a, b, first, data):
+    table = direct(b, a) if first else direct(a, b)
+    n = len(table)
+    names = np.array([0, *data.draw(st.permutations(range(1, n)))])
+    renamed = np.empty_like(table)
+    renamed[np.ix_(names, names)] = names[table]
+    every = np.arange(n)
+    left, right = renamed[renamed], renamed[every[:, None, None], renamed[None]]
+    assert np.array_equal(left, right) == (b is not LOOP)
+    try:
+        Group("X", [f"x{i}" for i in every], renamed)
+        taken = True
+    except GeedError as error:
+        taken = "·" not in str(error)
+    assert taken == (b is not LOOP)
