@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
-from onnx_geed.groups import Group
+from onnx_geed.errors import GeedError, check_choice, shown
+from onnx_geed.groups import Group, Motion, check_group, motions, parse_group
 
 __all__ = [
     "Action",
@@ -34,6 +33,10 @@ Interpolation = Literal["bilinear", "nearest", "bicubic"]
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
+
+# What makes an action on a grid.
+_MAKE = "make one with onnx_geed.grid_action(group, height, width)"
+_INTERPOLATIONS: tuple[str, ...] = get_args(Interpolation)
 
 #: Two actions of an element count as equal within this (spec: the kernel of the action).
 IDENTITY_TOLERANCE = 1e-6
@@ -60,32 +63,13 @@ class Action(Protocol):
         """Move the last axes of ``y`` by element ``g``."""
 
 
-@dataclass(frozen=True)
-class Motion:
-    """What an element does to the plane: rotate, then mirror, then shift.
-
-    Parameters
-    ----------
-    degrees : Fraction
-        Rotation angle in degrees, counter-clockwise as displayed, 0 ≤ degrees < 360.
-    mirror : {"", "h", "v"}
-        Left-right or up-down mirror after the rotation.
-    shift : tuple of two Fraction
-        Shift down and right, in fractions of height and width.
-    """
-
-    degrees: Fraction = Fraction(0)
-    mirror: str = ""
-    shift: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0))
-
-
 def motion(group: Group, g: int) -> Motion:
     """Return how element ``g`` of a named group moves the plane.
 
     Parameters
     ----------
     group : Group
-        A group made by :func:`onnx_geed.groups.parse_group`.
+        A group made by :func:`onnx_geed.groups.parse_group`, or one equal to such a one.
     g : int
         Index of the element.
 
@@ -98,20 +82,26 @@ def motion(group: Group, g: int) -> Motion:
     GeedError
         If the group is not one of the named ones, so that no action on images is known.
     """
-    name, element = group.name, group.elements[g]
-    if match := re.fullmatch(r"([CD])(\d+)", name):
-        turn = re.fullmatch(r"(e|s)?(?:r(\d+))?", element)
-        assert turn is not None
-        degrees = Fraction(360 * int(turn[2] or 0), int(match[2]))
-        return Motion(degrees, "h" if turn[1] == "s" else "")
-    if name in ("flip-h", "flip-v"):
-        return Motion(mirror=name[-1] if g else "")
-    if match := re.fullmatch(r"shift(\d+)x(\d+)", name):
-        i, j = divmod(g, int(match[2]))
-        return Motion(shift=(Fraction(i, int(match[1])), Fraction(j, int(match[2]))))
+    return _motions(group)[g]
+
+
+def _motions(group: Group) -> tuple[Motion, ...]:
+    known = motions(group)
+    if known is not None:
+        return known
+    try:
+        named = parse_group(group.name)
+    except GeedError:
+        raise GeedError(
+            f"group {group.name}: how a group of your own moves an image is not known, only its "
+            "elements and table: take C<n>, D<n>, flip-h, flip-v or shift<a>x<b>, or move the "
+            "samples yourself and give the activations to onnx_geed.latent_l2, latent_cos, "
+            "softmax_kl or output_l2"
+        ) from None
+    differ = "other elements" if named.elements != group.elements else "another table"
     raise GeedError(
-        f"group {name} has no known action on images: take C<n>, D<n>, flip-h, flip-v or "
-        "shift<a>x<b>, or pass an action of your own"
+        f"group {group.name}: has {differ} than onnx-geed's group of that name, so how it moves an "
+        f"image is not known: take onnx_geed.parse_group({group.name!r})"
     )
 
 
@@ -165,20 +155,41 @@ class GridAction:
         """Elements that move neither pixel nor channel, within 1e-6."""
         return tuple(g for g in range(self.group.order) if self._is_identity(g))
 
-    def _is_identity(self, g: int) -> bool:
+    def kernel_inside(self, mask: NDArray[np.bool_]) -> tuple[int, ...]:
+        """Elements that leave every array as it is that is zero outside a mask (H, W)."""
+        inside = mask.ravel()
+        return tuple(g for g in range(self.group.order) if self._is_identity(g, inside))
+
+    def _is_identity(self, g: int, inside: NDArray[np.bool_] | None = None) -> bool:
         if self.channels is not None and np.any(
             self.channels[g] != np.arange(self.channels.shape[1])
         ):
             return False
         here = np.arange(self.permutation.shape[1], dtype=np.int32)
+        rows = self.permutation[g]
         if self.base_of[g] == 0:
-            return bool(np.array_equal(self.permutation[g], here))
-        base, rows = int(self.base_of[g]) - 1, self.permutation[g]
+            stays = rows == here
+            # Zeros that take each other's place are not seen.
+            return bool((stays if inside is None else stays | ~(inside | inside[rows])).all())
+        height, width = self.shape
+        middle = slice(height // 2 * width, (height // 2 + 1) * width)
+        # Nearly always the middle row tells already.
+        return all(self._resamples_to_itself(g, here[part], inside) for part in (middle, here))
+
+    def _resamples_to_itself(
+        self, g: int, pixels: I32, inside: NDArray[np.bool_] | None = None
+    ) -> bool:
+        """Whether a resampled element leaves some pixels as they are."""
+        base, rows = int(self.base_of[g]) - 1, self.permutation[g][pixels]
         index, weight = self.index[base][rows], self.weight[base][rows]
-        stays = index == here[:, None]
+        wanted: F64 = np.ones(len(pixels))
+        if inside is not None:
+            weight, wanted = weight * inside[index], inside[pixels].astype(np.float64)
+        stays = index == pixels[:, None]
         on = np.where(stays, weight, 0.0).sum(axis=1)
         off = np.where(stays, 0.0, np.abs(weight)).sum(axis=1)
-        return bool(np.abs(on - 1).max() <= IDENTITY_TOLERANCE and off.max() <= IDENTITY_TOLERANCE)
+        away = np.abs(on - wanted).max()
+        return bool(away <= IDENTITY_TOLERANCE and off.max() <= IDENTITY_TOLERANCE)
 
     @functools.cached_property
     def rows(self) -> tuple[I32, I32, I32, NDArray[np.bool_]]:
@@ -246,23 +257,36 @@ def orbit(action: GridAction, x: F32, out: F32 | None = None) -> F32:
     Raises
     ------
     GeedError
-        If the sample's grid is not the action's.
+        If the action is none on a grid.
+        If the sample is no array of numbers, or its grid is not the action's.
+        If ``out`` has not the orbit's shape and dtype, or is not contiguous.
     """
     from onnx_geed import kernels
 
+    if not isinstance(action, GridAction):
+        raise GeedError(f"an orbit needs an action on a grid, found {shown(action)}: {_MAKE}")
+    try:
+        x = np.asarray(x)
+    except ValueError:
+        raise GeedError("a sample is one array (..., H, W), found rows of other lengths") from None
+    if x.dtype.kind not in "fiub":
+        raise GeedError(f"a sample is an array of numbers, found {x.dtype}")
     if x.shape[-2:] != action.shape:
         raise GeedError(f"the action is for grids of {action.shape}, the sample is {x.shape}")
+    wanted = (action.group.order, *x.shape)
     if out is None:
-        out = np.empty((action.group.order, *x.shape), dtype=np.float32)
+        out = np.empty(wanted, dtype=np.float32)
+    elif out.shape != wanted or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise GeedError(
+            f"out is a contiguous float32 array of {wanted}, found {out.dtype} {out.shape}"
+        )
     area = action.shape[0] * action.shape[1]
     flat = np.ascontiguousarray(x, dtype=np.float32).reshape(-1, area)
-    # A view, not a copy: every caller's buffer is contiguous.
     target = out.reshape(action.group.order, -1, area)
     kernels.orbit(flat, action.index, action.weight, action.base_of, action.permutation, target)
     return out
 
 
-@functools.lru_cache(maxsize=64)
 def grid_action(
     group: Group, height: int, width: int, interpolation: Interpolation = "bilinear"
 ) -> GridAction:
@@ -284,7 +308,9 @@ def grid_action(
     Raises
     ------
     GeedError
-        If the group has no known action on images.
+        If the group is none, or has no known action on images.
+        If height or width is no whole number from 1 on.
+        If there is no such interpolation.
         If a shift does not divide the grid.
 
     Notes
@@ -292,12 +318,25 @@ def grid_action(
     Choice: the centre is ((H−1)/2, (W−1)/2); a neighbour outside the grid counts as zero; on a
     square grid the rotation by θ ≥ 90° is the quarter turn of the rotation by θ mod 90°.
     """
+    check_choice("interpolation", interpolation, _INTERPOLATIONS)
+    height, width = _length("height", height), _length("width", width)
+    made: GridAction = _grid_action(check_group(group), height, width, interpolation)
+    return made
+
+
+def _length(name: str, value: object) -> int:
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1:
+        return int(value)
+    raise GeedError(f"{name} {shown(value)}: a grid's is a whole number of pixels, from 1 on")
+
+
+@functools.lru_cache(maxsize=64)
+def _grid_action(group: Group, height: int, width: int, interpolation: Interpolation) -> GridAction:
     area = height * width
     numbers = np.arange(area, dtype=np.int32).reshape(height, width)
     angles: dict[Fraction, int] = {}
     base_of, permutation = [], []
-    for g in range(group.order):
-        move = motion(group, g)
+    for move in _motions(group):
         quarters, rest = divmod(move.degrees, 90)
         if height != width and not (rest == 0 and quarters % 2 == 0):
             quarters, rest = 0, move.degrees
@@ -398,7 +437,13 @@ def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
     Returns
     -------
     ndarray of bool, shape (H, W)
+
+    Raises
+    ------
+    GeedError
+        If one is no whole number from 1 on.
     """
+    height, width = _length("height", height), _length("width", width)
     dy = np.arange(height)[:, None] - (height - 1) / 2
     dx = np.arange(width)[None, :] - (width - 1) / 2
     mask: NDArray[np.bool_] = dx * dx + dy * dy <= (min(height, width) / 2) ** 2

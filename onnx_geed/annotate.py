@@ -15,9 +15,10 @@ from onnx_geed.errors import GeedError
 from onnx_geed.graph import Model, find_input, find_output, load_model
 from onnx_geed.graph import input_layout as layout_of
 from onnx_geed.loading import external_files
+from onnx_geed.options import check_option
 from onnx_geed.points import resolve, stated_layouts, tensors
-from onnx_geed.preprocess import parse_preprocess, preprocess_to_json
-from onnx_geed.tables import read_table, table_to_json
+from onnx_geed.preprocess import Preprocess, parse_preprocess, preprocess_to_json
+from onnx_geed.tables import Table, read_table, table_to_json
 
 __all__ = ["annotate", "write_model"]
 
@@ -31,9 +32,9 @@ def annotate(
     output: str | None = None,
     output_kind: str | None = None,
     latent: str | None = None,
-    preprocess: str | None = None,
+    preprocess: str | Path | Preprocess | None = None,
     layout: Mapping[str, str] | None = None,
-    output_action: Mapping[str, str | Path] | None = None,
+    output_action: Mapping[str, str | Path | Table] | None = None,
     classes: str | Path | None = None,
 ) -> dict[str, str]:
     """Copy a model with metadata added; what is not given stays as it was.
@@ -61,6 +62,12 @@ def annotate(
         If the file cannot be written.
     """
     model, out = load_model(path), Path(out)
+    input, output = check_option("input", input), check_option("output", output)
+    input_layout = check_option("input_layout", input_layout)
+    output_kind = check_option("output_kind", output_kind)
+    latent, preprocess = check_option("latent", latent), check_option("preprocess", preprocess)
+    layout = check_option("layout", layout or {})
+    output_action = check_option("output_action", output_action or {})
     acted, named = find_input(model, input), find_output(model, output)
     listed = tensors(model, acted.name, named, kind=output_kind)
     entries: dict[str, str] = {}
@@ -75,11 +82,13 @@ def annotate(
     if latent:
         entries["onnx_geed.latent"] = resolve(listed, latent)[0].name
     if preprocess:
-        entries["onnx_geed.preprocess"] = preprocess_to_json(parse_preprocess(preprocess))
-    for name, text in stated_layouts(listed, layout or {}).items():
+        if not isinstance(preprocess, Preprocess):
+            preprocess = parse_preprocess(str(preprocess))
+        entries["onnx_geed.preprocess"] = preprocess_to_json(preprocess)
+    for name, text in stated_layouts(listed, layout).items():
         entries[f"onnx_geed.layout.{name}"] = text
-    for key, file in (output_action or {}).items():
-        table = table_to_json(read_table(file))
+    for key, given in output_action.items():
+        table = table_to_json(given if isinstance(given, Table) else read_table(given))
         for tensor in resolve(listed, key):
             entries[f"onnx_geed.action.{tensor.name}"] = table
     if classes:

@@ -21,8 +21,8 @@ from onnx_geed.eed import (
     cosines_of_sums,
     deviations_of_orbits,
 )
-from onnx_geed.errors import GeedError, nearest
-from onnx_geed.groups import Group
+from onnx_geed.errors import GeedError, nearest, shown
+from onnx_geed.groups import Group, check_group
 from onnx_geed.scores import OutputKind, check_logits
 from onnx_geed.vectors import Permutation, Trivial
 
@@ -55,6 +55,11 @@ def channel_sums(activations: ArrayLike, action: GridAction, *, support: Support
     ndarray of float64, shape (N, n, C, 3)
         Σ u·v, Σ u², Σ v² with u a channel of f(gx) and v the same channel of φ_Y(g) f̂(x).
     """
+    if not isinstance(action, GridAction):
+        raise GeedError(
+            f"channelwise cosine takes an action on a grid, found {shown(action)}: make one with "
+            "onnx_geed.grid_action(group, height, width)"
+        )
     maps = _checked(activations, action.group, rank=5)
     if maps.shape[3:] != action.shape:
         raise GeedError(f"the action is for a grid of {action.shape}, found {maps.shape[3:]}")
@@ -112,7 +117,7 @@ def latent_l2(activations: ArrayLike, group: Group) -> F64:
     GeedError
         If the array is not of that shape, or not finite.
     """
-    return _vector("latent-l2", activations, Trivial(group))
+    return _vector("latent-l2", activations, Trivial(check_group(group)))
 
 
 def latent_cos(activations: ArrayLike, group: Group) -> F64:
@@ -135,7 +140,7 @@ def latent_cos(activations: ArrayLike, group: Group) -> F64:
     GeedError
         If the array is not of that shape, or not finite.
     """
-    return _vector("latent-cos", activations, Trivial(group))
+    return _vector("latent-cos", activations, Trivial(check_group(group)))
 
 
 def softmax_kl(
@@ -216,7 +221,10 @@ def _vector(
 
 
 def _checked(activations: ArrayLike, group: Group, rank: int) -> NDArray[Any]:
-    array = np.asarray(activations)
+    try:
+        array = np.asarray(activations)
+    except ValueError:
+        raise GeedError("activations are one array, found rows that differ in length") from None
     if array.ndim != rank or array.shape[1] != group.order or 0 in array.shape:
         form = "(N, |G|, C, H, W)" if rank == 5 else "(N, |G|, k)"
         raise GeedError(

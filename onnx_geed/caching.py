@@ -7,7 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from onnx_geed import cache as store
 from onnx_geed.between import Between, Pairs, around, neighbours
 from onnx_geed.eed import Measure, channel_sums_of_orbits
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.inspection import cache_info
 from onnx_geed.layouts import to_points
 from onnx_geed.manifest import Entry, Manifest
-from onnx_geed.options import Options
+from onnx_geed.options import make_options
 from onnx_geed.orbits import activations, identities, in_order, job_orbits
 from onnx_geed.plan import Layer, Plan, view
 from onnx_geed.prepare import Prepared, prepare
@@ -33,10 +33,12 @@ from onnx_geed.provenance import (
 from onnx_geed.shards import VERSION
 from onnx_geed.sizes import format_bytes
 from onnx_geed.tables import table_to_json
+from onnx_geed.unmoved import unmoved_notes, unmoving
 
 __all__ = ["write_cache"]
 
 Mode = Literal["raw", "stats"]
+Dtype = Literal["float32", "float16"]
 
 # A shard holds up to this much and so many orbits: what a killed run loses.
 _SHARD_BYTES = 16 << 20
@@ -50,7 +52,7 @@ def write_cache(
     folder: str | Path,
     *,
     mode: Mode = "raw",
-    dtype: Literal["float32", "float16"] = "float32",
+    dtype: Dtype = "float32",
     progress: Callable[[int, int], None] | None = None,
     notify: Callable[[str], None] | None = None,
     **options: Any,
@@ -82,13 +84,22 @@ def write_cache(
     Raises
     ------
     GeedError
-        If model, data or options cannot be used.
+        If model, data or options cannot be used, or the group does not move the input.
+        If there is no such mode or dtype, or an option asks for what a cache cannot keep.
         If the cache there was made from something else, naming what differs.
         If another process writes to it, or the disk is full or too small.
     """
     folder = Path(folder)
     say = notify or (lambda _: None)
-    prepared = prepare(model, data, group, Options(**{**options, "engine": "kernels"}))
+    check_choice("--cache-mode", mode, get_args(Mode))
+    check_choice("--cache-dtype", dtype, get_args(Dtype))
+    chosen = make_options(options)
+    for name in ("references", "untrained"):
+        if getattr(chosen, name):
+            raise GeedError(
+                f"--{name}: runs the model again, and a cache keeps nothing of that; leave it out"
+            )
+    prepared = prepare(model, data, group, dataclasses.replace(chosen, engine="kernels"))
     manifest = _manifest(prepared, mode, dtype)
     if folder.exists() and not folder.is_dir():
         raise GeedError(f"cache {folder}: is a file; name a folder, such as {folder.stem}.geed")
@@ -165,6 +176,7 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "onnxruntime": runtime,
         "onnx-geed": versions.get("onnx-geed", ""),
     }
+    idle = unmoving(source, prepared.count)
     description = {
         "mode": mode,
         "model": describe_model(prepared.model),
@@ -178,7 +190,7 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "layers": [dataclasses.asdict(layer) for layer in plan.layers.values()],
         "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
         "classes": prepared.model.metadata.get("onnx_geed.classes"),
-        "notes": list(plan.notes),
+        "notes": [*plan.notes, *unmoved_notes(plan.group, idle, prepared.count)],
         "norm_samples": options.norm_samples,
         "samples": options.wanted,
         "seed": options.seed,

@@ -17,7 +17,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.fused import MEASUREMENT, Fused, Output
 from onnx_geed.graph import Model, find_input, load_model
 from onnx_geed.groups import Group
-from onnx_geed.options import Options
+from onnx_geed.options import Options, make_options
 from onnx_geed.prepare import Prepared, chosen_preprocess, prepare
 from onnx_geed.preprocess import Preprocess, preprocess_to_json
 from onnx_geed.provenance import describe_group, describe_model, software_versions
@@ -91,8 +91,13 @@ def compile_measurement(
         If the file cannot be written, or does not pass the checker.
     """
     read = model if isinstance(model, Model) else load_model(model)
-    chosen = Options(
-        **{**options, "samples": 2, "norm_samples": 0, "provider": "cpu", "engine": "kernels"}
+    chosen = replace(
+        make_options(options),
+        samples=2,
+        norm_samples=0,
+        precision=None,
+        provider="cpu",
+        engine="kernels",
     )
     preprocess = chosen_preprocess(read, chosen) or Preprocess()
     if data is None:

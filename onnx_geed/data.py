@@ -144,7 +144,7 @@ def open_samples(
     input_shape: Sequence[int | None],
     input_layout: str,
     preprocess: Preprocess | None = None,
-    labels: str | Path | Sequence[int | str] | None = None,
+    labels: str | Path | NDArray[Any] | Sequence[Any] | None = None,
 ) -> Samples:
     """Open data in any of its spellings.
 

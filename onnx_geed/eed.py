@@ -10,14 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onnx_geed import kernels
 from onnx_geed.actions import Action, GridAction, disk_mask
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError, check_choice, nearest, shown
 from onnx_geed.scores import OutputKind, ProbabilityError, check_logits, log_probabilities
 from onnx_geed.vectors import Matrices, Trivial
 
@@ -65,7 +65,8 @@ class Measure:
     Raises
     ------
     GeedError
-        If no measure has that name.
+        If no measure has that name, or there is no such support or kind.
+        If the action is none.
         If ``channel-cos`` is given an action that is not one on a grid, or a latent measure one
         that is not trivial, or another measure one on a grid.
         If ``softmax-kl`` is given matrices, which do not keep probabilities.
@@ -80,9 +81,16 @@ class Measure:
 
     def __post_init__(self) -> None:
         if self.name not in MEASURES:
+            near = nearest(self.name, MEASURES) if isinstance(self.name, str) else ""
             raise GeedError(
-                f"no measure is called {self.name!r}: there are {', '.join(MEASURES)}."
-                f"{nearest(self.name, MEASURES)}"
+                f"no measure is called {self.name!r}: there are {', '.join(MEASURES)}.{near}"
+            )
+        check_choice("support", self.support, get_args(Support))
+        check_choice("kind", self.kind, get_args(OutputKind))
+        if not all(hasattr(self.action, part) for part in ("group", "kernel", "apply", "exact")):
+            raise GeedError(
+                f"{self.name} on {self.layer}: {shown(self.action)} is no action: give one that "
+                "onnx_geed.grid_action makes, a Trivial, Permutation or Matrices"
             )
         grid = isinstance(self.action, GridAction)
         wrong = (self.name == "channel-cos") != grid

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["GeedError", "nearest"]
+__all__ = ["GeedError", "check_choice", "known_names", "nearest", "shown"]
 
 
 class GeedError(Exception):
@@ -40,3 +40,46 @@ def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:
     if not close:
         return ""
     return f" Did you mean {' or '.join(repr(c) for c in close[:n])}?"
+
+
+def shown(value: object) -> str:
+    """Return a value as an error message shows it: short, on one line."""
+    try:
+        text = str(value) if isinstance(value, str) else repr(value)
+    except Exception:  # whose own repr fails is named by its type
+        text = type(value).__name__
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def known_names(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: ``a, b and c``."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def check_choice(what: str, value: object, choices: Sequence[str]) -> str:
+    """Return a value if it is one of a few texts.
+
+    Parameters
+    ----------
+    what : str
+        The option, as the user writes it, such as ``--support``.
+    value : object
+        What was given.
+    choices : sequence of str
+        What is allowed.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    GeedError
+        If it is none of the choices, naming them and the nearest.
+    """
+    if isinstance(value, str) and value in choices:
+        return str(value)
+    near = nearest(value, choices) if isinstance(value, str) else ""
+    raise GeedError(f"{what} {shown(value)}: there are {known_names(choices)}.{near}")

@@ -15,6 +15,7 @@ from onnx_geed.graph import (
     load_model,
     output_kind,
 )
+from onnx_geed.options import check_option, refuse_unknown
 from onnx_geed.points import resolve, stated_layouts, tensors
 
 __all__ = ["layer_table", "list_layers"]
@@ -31,6 +32,7 @@ def list_layers(
     kind: str | None = None,
     latent: str | None = None,
     layout: Mapping[str, str] | None = None,
+    **unknown: Any,
 ) -> dict[str, Any]:
     """List what can be measured in a model.
 
@@ -54,7 +56,13 @@ def list_layers(
     ------
     GeedError
         If the file is not a model, or a name is not in it.
+        If there is no such option, or its value is not of its type or none of its choices.
     """
+    refuse_unknown(unknown, ("input", "layout_of_input", "output", "kind", "latent", "layout"))
+    input, output = check_option("input", input), check_option("output", output)
+    latent, kind = check_option("latent", latent), check_option("output_kind", kind)
+    layout_of_input = check_option("input_layout", layout_of_input)
+    layout = check_option("layout", layout or {})
     model = load_model(path)
     acted = find_input(model, input)
     named = find_output(model, output)
@@ -67,7 +75,7 @@ def list_layers(
     own = {acted.name: stored} if stored and (layout_of_input or len(acted.shape) > 3) else {}
     listed = tensors(model, acted.name, named, layouts=own, kind=kind)
     chosen = resolve(listed, latent)[0].name if latent else None
-    layouts = stated_layouts(listed, layout or {})
+    layouts = stated_layouts(listed, layout)
     if chosen or layouts:
         listed = tensors(
             model, acted.name, named, latent=chosen, layouts=own | layouts, kind=kind

@@ -6,6 +6,7 @@ import hashlib
 import heapq
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import onnx
 
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError, nearest, shown
 
 __all__ = ["Model", "external_files", "load_model", "metadata_json", "reads", "subgraphs"]
 
@@ -73,6 +74,8 @@ def load_model(path: str | Path) -> Model:
         If it is not an ONNX model, or is cut off.
         If its external data are missing or cut off, or lie where ONNX Runtime will not read them.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise GeedError(f"a model is the path of an ONNX file, found {shown(path)}")
     path = Path(path)
     content = _content(path)
     try:

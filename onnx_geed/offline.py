@@ -18,6 +18,7 @@ from onnx_geed.classes import add_classes, parse_classes
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_group
 from onnx_geed.manifest import Manifest
+from onnx_geed.options import check_option, refuse_unknown
 from onnx_geed.orbits import in_order
 from onnx_geed.plan import (
     DEFAULT_MEASURES,
@@ -49,6 +50,7 @@ def measure_cache(
     precision: float | None = None,
     progress: Callable[[int, int], None] | None = None,
     command: str | None = None,
+    **unknown: Any,
 ) -> dict[str, Any]:
     """Measure from a cache, with neither model nor ONNX Runtime.
 
@@ -80,8 +82,16 @@ def measure_cache(
     GeedError
         If the cache is incomplete, damaged or of a newer format.
         If it does not hold what a measure needs.
+        If there is no such option, or its value is not of its type or none of its choices.
     """
     started = time.perf_counter()
+    refuse_unknown(unknown, ("measures", "samples", "norm_samples", "interval", "precision"))
+    measures = check_option("measures", measures)
+    samples = check_option("samples", samples)
+    if norm_samples is not None:
+        norm_samples = check_option("norm_samples", norm_samples)
+    interval = check_option("interval", interval)
+    precision = check_option("precision", precision)
     folder = Path(folder)
     manifest = store.read_manifest(folder)
     description = manifest.description

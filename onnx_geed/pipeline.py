@@ -17,7 +17,7 @@ from onnx_geed.comparison import check_limits, limited
 from onnx_geed.engines import Opened, open_fused, stream_fused
 from onnx_geed.graph import Model
 from onnx_geed.groups import Group
-from onnx_geed.options import Options
+from onnx_geed.options import make_options
 from onnx_geed.orbits import identities, job_orbits, stream
 from onnx_geed.prepare import Prepared, prepare
 from onnx_geed.provenance import (
@@ -31,6 +31,7 @@ from onnx_geed.results import result
 from onnx_geed.sequential import ended, looks, precision_notes, verdict
 from onnx_geed.session import Session
 from onnx_geed.tally import Reduced, Tally, points_of, reduce_orbits
+from onnx_geed.unmoved import unmoved_notes, unmoving
 
 __all__ = ["Progress", "measure"]
 
@@ -59,7 +60,8 @@ def measure(
         An image folder, ``.npy``, ``.npz``, ``file.h5:/dataset``, idx file, ``module:function``,
         or an array in the model's own layout.
     group : str or Group
-        ``C<n>``, ``D<n>``, ``flip-h``, ``flip-v``, ``shift<a>x<b>``, or a group of your own.
+        ``C<n>``, ``D<n>``, ``flip-h``, ``flip-v``, ``shift<a>x<b>``, or one that
+        :func:`onnx_geed.parse_group` made.
     progress : callable, optional
         Told how far the run is.
     command : str, optional
@@ -80,6 +82,7 @@ def measure(
     ------
     GeedError
         If model, data or options cannot be used, or the model gives NaN or infinity.
+        If the group does not move the input, or is one of your own.
 
     Notes
     -----
@@ -91,19 +94,25 @@ def measure(
     >>> result["measurements"][0]["value"]  # doctest: +SKIP
     """
     started = time.perf_counter()
-    prepared = prepare(model, data, group, Options(**options))
+    limits = (limits,) if isinstance(limits, str) else limits
+    prepared = prepare(model, data, group, make_options(options))
     for name, layer, _ in check_limits(limits):
         limited(
             [{"measure": m.name, "layer": m.layer} for m in prepared.plan.measures], name, layer
         )
     chosen = prepared.options
+    looked = looks(prepared.count)[0] if chosen.precision is not None else prepared.count
+    idle = unmoving(prepared.source, looked)
     prepared, tally, found, inferences = _measured(prepared, progress)
+    if idle:
+        idle = unmoving(prepared.source, prepared.count, start=looked, among=idle)
     records, described = _records(prepared, tally), describe_data(prepared)
     if chosen.references:
         from onnx_geed.references import add_references
 
         inferences += add_references(prepared, records, progress)
-    notes = [] if found is None else precision_notes(found)
+    notes = unmoved_notes(prepared.plan.group, idle, prepared.count)
+    notes += [] if found is None else precision_notes(found)
     names = parse_classes(prepared.model.metadata.get("onnx_geed.classes"))
     notes += add_classes(records, described["labels"], tally.predicted(), names, seed=chosen.seed)
     if chosen.untrained:

@@ -45,6 +45,7 @@ from onnx_geed.session import Session, cores, runtime_conflict
 from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
 from onnx_geed.trial import Trial, further_rows, output_kinds, reopen, try_out
+from onnx_geed.unmoved import check_moves
 
 __all__ = ["Prepared", "chosen_preprocess", "data_fingerprint", "prepare"]
 
@@ -142,8 +143,9 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
     ------
     GeedError
         If the model, the data or the options cannot be used, saying what to do.
+        If the group does not move the input.
     """
-    acting = parse_group(group) if isinstance(group, str) else group
+    acting = group if isinstance(group, Group) else parse_group(group)
     requests = [parse_request(text) for text in options.measures]
     read = model if isinstance(model, Model) else load_model(model)
     if MEASUREMENT in read.metadata:
@@ -273,7 +275,7 @@ def data_fingerprint(
     GeedError
         If the data cannot be used.
     """
-    acting = parse_group(group) if isinstance(group, str) else group
+    acting = group if isinstance(group, Group) else parse_group(group)
     source, _, _ = _source(model, find_input(model, options.input), data, acting, options)
     return source.samples.fingerprint(source.indices), list(source.indices)
 
@@ -298,9 +300,11 @@ def _source(
         notes.append(f"of the {wanted} samples asked for, {available} are available")
     if available < options.norm_samples:
         notes.append(f"of the {options.norm_samples} points for M, {available} are available")
-    action = grid_action(group, *samples.shape[-2:], options.interpolation)
-    feeds = other_inputs(model, acted, available, options)
+    height, width = samples.shape[-2:]
+    action = grid_action(group, height, width, options.interpolation)
     disk = options.support == "disk"
+    check_moves(action, disk=disk)
+    feeds = other_inputs(model, acted, available, options)
     count = min(wanted, available)
     return Source(samples, indices, action, layout, disk, feeds), count, notes
 
@@ -310,7 +314,7 @@ def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:
     given = options.preprocess
     if given is None and "onnx_geed.preprocess" in model.metadata:
         return preprocess_from_json(model.metadata["onnx_geed.preprocess"])
-    return parse_preprocess(given) if isinstance(given, str) else given
+    return parse_preprocess(str(given)) if isinstance(given, str | Path) else given
 
 
 def _tensors(

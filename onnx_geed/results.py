@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, known_names, nearest, shown
 from onnx_geed.intervals import INTERVALS, Interval, mean_interval, standard_error
 from onnx_geed.jsonfile import check_writable, read_json, to_json, write_json
 
@@ -139,7 +139,10 @@ def measurement(
     """
     what = f"{measure}@{layer}"
     if interval not in INTERVALS:
-        raise GeedError(f"no interval is called {interval!r}: there are {' and '.join(INTERVALS)}")
+        near = nearest(interval, INTERVALS) if isinstance(interval, str) else ""
+        raise GeedError(
+            f"no interval is called {shown(interval)!r}: there are {known_names(INTERVALS)}.{near}"
+        )
     array = _finite(what, deviations, elements)
     for name, number in (("M", normaliser), ("the share of zero pairs", zero_pairs)):
         if number is not None and not math.isfinite(number):

@@ -164,7 +164,7 @@ def infer_fed(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> Fe
     -------
     Fed
     """
-    light = _without_weights(proto, {})
+    light = _without_weights(proto, _Sizes("", (), {}, ""))
     for info in light.graph.input:
         if info.name in shapes:
             dims = info.type.tensor_type.shape

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, shown
 
 __all__ = ["format_bytes", "parse_bytes"]
 
@@ -18,7 +19,7 @@ def format_bytes(count: float) -> str:
     raise AssertionError
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str | int) -> int:
     """Read a size such as ``2GiB``, ``500MB`` or a number of bytes.
 
     Raises
@@ -26,8 +27,9 @@ def parse_bytes(text: str) -> int:
     GeedError
         If it is not a positive size.
     """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
-    if not match or float(match[1]) == 0:
-        raise GeedError(f"{text!r} is not a size: write such as 2GiB, 500MB or 1073741824")
-    power = " KMGT".index(match[2].upper() or " ")
-    return int(float(match[1]) * (1024 if match[3] else 1000) ** power)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", str(text).strip(), re.IGNORECASE)
+    power = " KMGT".index(match[2].upper() or " ") if match else 0
+    size = float(match[1]) * (1024 if match[3] else 1000) ** power if match else 0.0
+    if not 1 <= size < math.inf:
+        raise GeedError(f"{shown(text)!r} is not a size: write such as 2GiB, 500MB or 1073741824")
+    return int(size)

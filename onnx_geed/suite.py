@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +131,12 @@ def _stale(cell: Cell, path: Path) -> str | None:
         return "measuring again, the model has changed"
     if kept.get("suite") != _settings(cell):
         return "measuring again, measures or options have changed"
-    fingerprint, indices = data_fingerprint(
-        model, cell.source, cell.group, Options(measures=cell.measures, **cell.options)
-    )
+    options = Options(measures=cell.measures, **cell.options)
+    if options.precision is not None:
+        # As many samples as that run took; the rest of the data were not fed.
+        taken = (kept.get("precision") or {}).get("samples")
+        options = replace(options, precision=None, samples=taken)
+    fingerprint, indices = data_fingerprint(model, cell.source, cell.group, options)
     if (kept["data"]["fingerprint"], kept["data"]["indices"]) != (fingerprint, indices):
         return "measuring again, the data have changed"
     return None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.errors import GeedError, nearest
-from onnx_geed.options import Options
+from onnx_geed.options import Options, check_option, names_files
 
 __all__ = ["Cell", "Suite", "read_suite"]
 
@@ -21,12 +21,7 @@ _ENTRIES = {
     "models": ("name", "path", "measures", "options"),
     "data": ("name", "path", "options"),
 }
-# What a field of Options takes; layers are a cache's.
-_NUMBERS = ("samples", "norm_samples", "seed", "batch_size")
-_FLAGS = ("references",)
-_TABLES = ("output_action", "layout", "feed")
-# Options that name files, which are looked for beside the suite.
-_FILES = ("labels", "preprocess", "output_action", "feed")
+# Measures stand beside the options, and layers are a cache's.
 _OPTIONS = tuple(f.name for f in fields(Options) if f.name not in ("measures", "layers"))
 _PLACE = re.compile(r"\{(\w+)\}")
 
@@ -213,22 +208,18 @@ def _options(path: Path, table: Any, where: str) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, value in table.items():
         name, full = key.replace("-", "_"), f"{where}.{key}"
-        if name in _NUMBERS:
-            fits, wanted = type(value) is int, "a whole number"
-        elif name in _FLAGS:
-            fits, wanted = isinstance(value, bool), "true or false"
-        elif name in _TABLES:
-            fits = isinstance(value, dict) and all(isinstance(v, str) for v in value.values())
-            wanted = "a table of layers and texts"
-        else:
-            fits, wanted = isinstance(value, str), "a text in quotes"
-        if not fits:
-            raise GeedError(f"{path}: {full} is {wanted}, found {_kind(value)}")
+        try:
+            check_option(name, value)
+        except GeedError as error:
+            message = str(error).removeprefix(f"--{name.replace('_', '-')}").lstrip()
+            raise GeedError(f"{path}: {full} {message}") from None
         if name in made:
             raise GeedError(f"{path}: {full} is there twice, with - and with _")
-        if name in _FILES:
-            tables = isinstance(value, dict)
-            value = {k: _near(path, v) for k, v in value.items()} if tables else _near(path, value)
+        if names_files(name):  # which are looked for beside the suite
+            if isinstance(value, dict):
+                value = {k: _near(path, v) for k, v in value.items()}
+            elif isinstance(value, str):
+                value = _near(path, value)
         made[name] = value
     try:
         Options(**made)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.actions import GridAction
 from onnx_geed.errors import GeedError, nearest
-from onnx_geed.groups import Group
+from onnx_geed.groups import Group, motions
 from onnx_geed.vectors import Matrices, Permutation
 
 __all__ = [
@@ -219,21 +219,19 @@ def subgroup_table(table: Table, group: Group) -> Table | None:
     """
     if set(table.elements) == set(group.elements):
         return table
-    ours = re.fullmatch(r"([CD])(\d+)", group.name)
+    # Their elements are rotations, and mirrors after them; other groups' have no rows to find.
+    moves = motions(group) if re.fullmatch(r"[CD]\d+", group.name) else None
     turns = [re.fullmatch(r"(s?)r(\d+)", e) for e in table.elements]
     m = 1 + max((int(t[2]) for t in turns if t), default=0)
     mirrored = "s" in table.elements
-    if not ours or len(table.elements) != m * (2 if mirrored else 1) or m % int(ours[2]):
+    if moves is None or len(table.elements) != m * (2 if mirrored else 1):
         return None
-    if ours[1] == "D" and not mirrored:
-        return None
-    step = m // int(ours[2])
     rows = []
-    for element in group.elements:
-        parts = re.fullmatch(r"(e|s)?(?:r(\d+))?", element)
-        assert parts is not None
-        k = int(parts[2] or 0) * step
-        mirror = "s" if parts[1] == "s" else ""
+    for move in moves:
+        turn = move.degrees * m / 360
+        if turn.denominator != 1:
+            return None
+        k, mirror = int(turn), "s" if move.mirror else ""
         name = (f"{mirror}r{k}" if k else mirror) or "e"
         if name not in table.elements:
             return None

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, shown
 from onnx_geed.reading import Reading, angle, read_record
 
 __all__ = ["assert_equivariant", "junit_xml", "write_junit"]
@@ -63,8 +63,11 @@ def assert_equivariant(
     __tracebackhide__ = True
     from onnx_geed.pipeline import measure as run
 
-    if not np.isfinite(limit):
-        raise GeedError(f"assert_equivariant: the limit is {limit}; give a finite number")
+    number = isinstance(limit, int | float | np.integer | np.floating)
+    if not number or isinstance(limit, bool) or not np.isfinite(limit):
+        raise GeedError(f"assert_equivariant: the limit is {shown(limit)}; give a finite number")
+    if not isinstance(measure, str):
+        raise GeedError(f"assert_equivariant: measure is one text, found {shown(measure)}")
     if "measures" in options:
         raise GeedError("assert_equivariant: name one measure with measure=, not measures=")
     made = run(model, data, group, measures=[measure], **options)

@@ -116,7 +116,8 @@ def orbit_pictures(
     if low < 0 or high > 1:
         x = (x - low) / ((high - low) or 1)
     try:
-        action = grid_action(parse_group(group["name"]), *x.shape[1:], group["interpolation"])
+        height, width = x.shape[1:]
+        action = grid_action(parse_group(group["name"]), height, width, group["interpolation"])
     except GeedError:
         return []
     if group["support"] == "disk":

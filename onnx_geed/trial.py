@@ -100,6 +100,9 @@ def try_out(
     """
     rows, feeds = _trial_rows(source)
     fed = _fed(acted, rows, source)
+    # No run has more rows than there are, however many one may have.
+    most = source.action.group.order * len(source.indices)
+    batch = min(options.batch_size, most) if options.batch_size else _TRIAL_BATCH
 
     def attempt(candidate: Model) -> _Attempt:
         apart = rows_apart(candidate.proto, names, fed)
@@ -108,7 +111,6 @@ def try_out(
             return _Attempt(None, apart.reason, apart)
         try:
             opened = open_exposed(candidate, acted.name, names, options.provider)
-            batch = options.batch_size or _TRIAL_BATCH
             return _Attempt(opened, probe_batch(opened, rows, batch, feeds), apart)
         except GeedError as error:
             return _Attempt(None, str(error), apart)

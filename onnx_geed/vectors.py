@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.actions import IDENTITY_TOLERANCE
-from onnx_geed.groups import Group
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import Group, check_group
 
 __all__ = ["Matrices", "Permutation", "Trivial"]
 
 F64 = NDArray[np.float64]
+
+
+def _array(what: str, given: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except ValueError:
+        raise GeedError(f"{what}: one array, found rows that differ in length") from None
 
 
 @dataclass(frozen=True)
@@ -21,6 +30,9 @@ class Trivial:
 
     group: Group
     name: str = "trivial"
+
+    def __post_init__(self) -> None:
+        check_group(self.group)
 
     def exact(self) -> tuple[bool, ...]:
         """All elements."""
@@ -45,11 +57,31 @@ class Permutation:
         The acting group.
     table : ndarray of int64, shape (n, k)
         One row an element.
+
+    Raises
+    ------
+    GeedError
+        If the table is not one row an element, each a permutation of 0..k−1.
     """
 
     group: Group
     table: NDArray[np.int64] = field(repr=False, compare=False)
     name: str = "permutation"
+
+    def __post_init__(self) -> None:
+        n = check_group(self.group).order
+        table = _array("permutation", self.table)
+        if table.ndim != 2 or len(table) != n or table.dtype.kind not in "iu":
+            raise GeedError(
+                f"a permutation for {self.group.name} is a table of whole numbers ({n}, k), one "
+                f"row an element; found {table.dtype} {table.shape}"
+            )
+        if (np.sort(table, axis=1) != np.arange(table.shape[1])).any():
+            raise GeedError(
+                f"a permutation for {self.group.name}: every row holds each of 0 to "
+                f"{table.shape[1] - 1} once"
+            )
+        object.__setattr__(self, "table", table)
 
     def exact(self) -> tuple[bool, ...]:
         """All elements."""
@@ -75,11 +107,27 @@ class Matrices:
         The acting group.
     matrices : ndarray of float64, shape (n, k, k)
         One matrix an element.
+
+    Raises
+    ------
+    GeedError
+        If they are not one square matrix an element, of finite numbers.
     """
 
     group: Group
     matrices: F64 = field(repr=False, compare=False)
     name: str = "matrices"
+
+    def __post_init__(self) -> None:
+        n = check_group(self.group).order
+        given = _array("matrices", self.matrices)
+        square = given.ndim == 3 and len(given) == n and given.shape[1] == given.shape[2]
+        if not square or given.dtype.kind not in "fiu" or not np.isfinite(given).all():
+            raise GeedError(
+                f"matrices for {self.group.name} are finite numbers ({n}, k, k), one matrix an "
+                f"element; found {given.dtype} {given.shape}"
+            )
+        object.__setattr__(self, "matrices", given)
 
     def exact(self) -> tuple[bool, ...]:
         """All elements."""

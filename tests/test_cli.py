@@ -88,6 +88,7 @@ BAD = {
     "no such module": ("ok.onnx --data nomodule:f --group C4", "nomodule"),
     "zero samples": ("ok.onnx --data x.npy --group C4 --samples 0", "at least one"),
     "an unknown group": ("ok.onnx --data x.npy --group SO3", "C<n>"),
+    "a group of the identity alone": ("ok.onnx --data x.npy --group C1", "moves nothing"),
     "a shift that does not divide": ("ok.onnx --data x.npy --group shift3x3", "does not divide"),
     "an unknown layer": ("ok.onnx --data x.npy --group C4 --measure latent-l2@latemt", "'latent'"),
     "an unknown measure": ("ok.onnx --data x.npy --group C4 --measure chanel-cos", "channel-cos"),

@@ -219,6 +219,19 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
         ("samples = 6", 'samples = "6"', "options.samples is a whole number, found a text"),
         ("samples = 6", "samples = 0", "options: --samples 0"),
         ("samples = 6", "references = 1", "options.references is true or false, found the int 1"),
+        ("samples = 6", "samples = true", "options.samples is a whole number, found True"),
+        ("samples = 6", "seed = 1.5", "options.seed is a whole number, found the float 1.5"),
+        ("samples = 6", 'precision = "0.1"', "options.precision is a number, found a text, '0.1'"),
+        ("samples = 6", "precision = nan", "options: --precision nan"),
+        ("samples = 6", "precision = 1979-05-27", "options.precision is a number, found the date"),
+        ("samples = 6", 'untrained = "yes"', "options.untrained is true or false, found a text"),
+        ("samples = 6", 'support = "disc"', "options.support disc: there .* Did you mean 'disk'"),
+        ("samples = 6", 'interpolation = "cubic"', "options.interpolation cubic: .*'bicubic'"),
+        ("samples = 6", "engine = 1", "options.engine 1: there are auto, kernels and graph"),
+        ("samples = 6", 'layout = ["a"]', "options.layout is a mapping of texts to texts, found"),
+        ("samples = 6", "feed = {a = 1}", "options.feed is a mapping of texts to texts"),
+        ("samples = 6", "input = 3", "options.input is a text, found the int 3"),
+        ("samples = 6", 'layers = ["a"]', "unknown key options.layers"),
         ("norm-samples = 9", "norm_samples = 1\nnorm-samples = 9", "there twice"),
         ('["C4"]', '"C4"', "groups is a list of texts"),
         ('["C4"]', '["C4", "C4"]', "groups holds 'C4' twice"),
@@ -267,3 +280,44 @@ def test_the_narrower_option_wins(box):
     assert cells["a"].options == {"samples": 7, "norm_samples": 9, "seed": 4}
     assert cells["one"].options == {"samples": 8, "norm_samples": 9, "seed": 4}
     assert cells["one"].measures == ("output-l2",)
+
+
+def test_a_suite_takes_every_option_that_measure_takes(box):
+    text = SUITE.replace("{kind}{seed}/step{step}", "{kind}0/step0")
+    labels = "labels = [0, 1, 2, 0, 1, 2, 0, 1, 2]"
+    box.write(
+        text.replace("samples = 6", f"samples = 6\nuntrained = true\nmemory = 1000000\n{labels}")
+    )
+    box.run()
+    cell = json.loads((box.folder / "out/cells/a.noise.C4.json").read_text())
+    alone = onnx_geed.measure(
+        box.folder / "runs/a0/step0.onnx",
+        box.folder / "noise.npy",
+        "C4",
+        measures=["latent-l2", "softmax-kl"],
+        samples=6,
+        norm_samples=9,
+        untrained=True,
+        labels=[0, 1, 2] * 3,
+    )
+    assert cell["measurements"] == json.loads(json.dumps(alone["measurements"]))
+    assert cell["measurements"][0]["references"]["untrained"]["value"] is not None
+    box.run()
+    assert all(line.endswith("kept") for line in box.said)
+
+
+def test_a_suite_with_a_precision_keeps_what_is_there(box):
+    rng = np.random.default_rng(0)
+    np.save(box.folder / "noise.npy", rng.random((40, 3, 8, 8)).astype(np.float32))
+    text = SUITE.replace("{kind}{seed}/step{step}", "{kind}0/step0")
+    box.write(text.replace("samples = 6", "precision = 1"))
+    made = box.run()
+    cell = json.loads((box.folder / "out/cells/a.noise.C4.json").read_text())
+    assert cell["precision"]["samples"] == 20
+    assert box.run() == made
+    assert all(line.endswith("kept") for line in box.said)
+    changed = np.load(box.folder / "noise.npy")
+    changed[cell["data"]["indices"][15]] = 0.5
+    np.save(box.folder / "noise.npy", changed)
+    box.run()
+    assert all("the data have changed" in line for line in box.said)
