@@ -12,6 +12,7 @@ import numpy as np
 
 from onnx_geed.diagnosis import diagnose, diagnose_corners, model_of
 from onnx_geed.errors import GeedError
+from onnx_geed.files import make_folder, write_text
 from onnx_geed.reading import Reading, angle, meaning, read_record, span
 from onnx_geed.table import interval, number
 
@@ -59,23 +60,19 @@ def write_report(
     """
     _check_installed()
     content = _content(results, data, command)
-    text = _render(content)
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-        if pictures is not None:
-            _keep(content["sections"], Path(pictures))
-    except OSError as error:
-        raise GeedError(f"{error.filename}: cannot be written ({error.strerror})") from None
+    write_text(path, _render(content), option="-o")
+    if pictures is not None:
+        _keep(content["sections"], Path(pictures))
 
 
 def _keep(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
     from onnx_geed.canvas import themed
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, option="--pictures")
     for section in shown:
         for i, picture in enumerate(section["pictures"], 1):
             file = folder / f"{section['measure']}-{i}-{picture['what']}.svg"
-            file.write_text(themed(str(picture["svg"])), encoding="utf-8")
+            write_text(file, themed(str(picture["svg"])), option="--pictures")
 
 
 def report(results: Sequence[Mapping[str, Any]], *, data: str | Path | None = None) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from onnx_geed.comparison import aggregate
 from onnx_geed.errors import GeedError
+from onnx_geed.files import check_writable, make_folder
 from onnx_geed.intervals import mean_interval
-from onnx_geed.jsonfile import check_writable
 from onnx_geed.loading import load_model
 from onnx_geed.options import Options
 from onnx_geed.pipeline import Progress, measure
@@ -74,10 +74,7 @@ def benchmark(
     """
     read = suite if isinstance(suite, Suite) else read_suite(suite)
     cells = Path(folder) / "cells"
-    try:
-        cells.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GeedError(f"-o {folder}: cannot be made ({error.strerror})") from None
+    make_folder(cells, option="-o")
     check_writable(Path(folder) / "summary.json", option="-o")
     say = notify or (lambda _: None)
     failed: list[dict[str, str]] = []

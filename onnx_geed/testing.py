@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from onnx_geed.errors import GeedError
+from onnx_geed.files import write_text
 from onnx_geed.reading import Reading, angle, read_record
 
 __all__ = ["assert_equivariant", "junit_xml", "write_junit"]
@@ -197,8 +198,4 @@ def write_junit(made: Mapping[str, Any], limits: Sequence[str], path: str | Path
     GeedError
         If the file cannot be written, or :func:`junit_xml` fails.
     """
-    text = junit_xml(made, limits)
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise GeedError(f"--junit {path}: cannot be written ({error.strerror})") from None
+    write_text(path, junit_xml(made, limits), option="--junit")
