@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed import cache as store
+from onnx_geed.comparison import check_measured
 from onnx_geed.eed import Measure, channel_sums_of_orbits
 from onnx_geed.errors import GeedError
 from onnx_geed.inspection import cache_info
@@ -52,6 +53,7 @@ def write_cache(
     dtype: Literal["float32", "float16"] = "float32",
     progress: Callable[[int, int], None] | None = None,
     notify: Callable[[str], None] | None = None,
+    limits: Sequence[str] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Write the activations of orbits to a cache, or finish one that was broken off.
@@ -70,6 +72,8 @@ def write_cache(
         Told of orbits done, of all.
     notify : callable, optional
         Told what was there and what is left.
+    limits : sequence of str
+        As :func:`onnx_geed.measure` takes them, for a cache that is measured next.
     **options
         Fields of :class:`onnx_geed.Options`.
 
@@ -88,6 +92,7 @@ def write_cache(
     folder = Path(folder)
     say = notify or (lambda _: None)
     prepared = prepare(model, data, group, Options(**{**options, "engine": "kernels"}))
+    check_measured(limits, [(m.name, m.layer) for m in prepared.plan.measures])
     manifest = _manifest(prepared, mode, dtype)
     if folder.exists() and not folder.is_dir():
         raise GeedError(f"cache {folder}: is a file; name a folder, such as {folder.stem}.geed")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed import cache as store
 from onnx_geed.classes import add_classes, parse_classes
+from onnx_geed.comparison import check_measured
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_group
 from onnx_geed.manifest import Manifest
@@ -44,6 +45,7 @@ def measure_cache(
     norm_samples: int | None = None,
     interval: str = "t",
     precision: float | None = None,
+    limits: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
     command: str | None = None,
 ) -> dict[str, Any]:
@@ -61,6 +63,9 @@ def measure_cache(
         Interval over samples.
     precision : float, optional
         Take only as many of the orbits as :class:`onnx_geed.Options` says.
+    limits : sequence of str
+        Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
+        name nothing that is measured are refused before anything is read.
     progress : callable, optional
         Told of orbits done, of all.
     command : str, optional
@@ -92,6 +97,7 @@ def measure_cache(
             "same onnx-geed cache command again"
         )
     plan, wanted = _plan(manifest, measures)
+    check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     tally = Tally(plan)
     names = tuple(plan.layers)
 

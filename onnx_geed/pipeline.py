@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.classes import add_classes, parse_classes
-from onnx_geed.comparison import check_limits, limited
+from onnx_geed.comparison import check_measured
 from onnx_geed.engines import Opened, open_fused, stream_fused
 from onnx_geed.graph import Model
 from onnx_geed.groups import Group
@@ -91,10 +91,7 @@ def measure(
     """
     started = time.perf_counter()
     prepared = prepare(model, data, group, Options(**options))
-    for name, layer, _ in check_limits(limits):
-        limited(
-            [{"measure": m.name, "layer": m.layer} for m in prepared.plan.measures], name, layer
-        )
+    check_measured(limits, [(m.name, m.layer) for m in prepared.plan.measures])
     chosen = prepared.options
     prepared, tally, found, inferences = _measured(prepared, progress)
     records, described = _records(prepared, tally), describe_data(prepared)

@@ -52,7 +52,8 @@ def assert_equivariant(
     Raises
     ------
     AssertionError
-        If a value exceeds the limit, naming layer, element and sample.
+        If a value exceeds the limit, naming layer, element and sample; its attribute ``result`` is
+        the result.
     GeedError
         If model, data or options cannot be used, or the limit is not a finite number.
 
@@ -64,6 +65,8 @@ def assert_equivariant(
     __tracebackhide__ = True
     from onnx_geed.pipeline import measure as run
 
+    if isinstance(limit, bool) or not isinstance(limit, int | float | np.number):
+        raise GeedError(f"assert_equivariant: the limit is {limit!r}; give a number")
     if not np.isfinite(limit):
         raise GeedError(f"assert_equivariant: the limit is {limit}; give a finite number")
     if "measures" in options:
@@ -78,7 +81,9 @@ def assert_equivariant(
         count = len(made["measurements"])
         head = f"{made['model']['path']} is not equivariant enough under {made['group']['name']}: "
         head += f"{len(failed)} of {count} value{'s' * (count > 1)} over the limit"
-        raise AssertionError("\n".join([head, *failed]))
+        failure = AssertionError("\n".join([head, *failed]))
+        failure.result = made  # type: ignore[attr-defined]
+        raise failure
     return made
 
 
