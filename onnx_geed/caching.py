@@ -22,7 +22,7 @@ from onnx_geed.manifest import Entry, Manifest
 from onnx_geed.options import Options
 from onnx_geed.orbits import activations, identities, in_order, job_orbits
 from onnx_geed.plan import Layer, Plan, view
-from onnx_geed.prepare import Prepared, prepare
+from onnx_geed.prepare import Prepared, check_inputs, prepare
 from onnx_geed.provenance import (
     describe_data,
     describe_group,
@@ -97,7 +97,7 @@ def write_cache(
     if folder.exists() and not folder.is_dir():
         raise GeedError(f"cache {folder}: is a file; name a folder, such as {folder.stem}.geed")
     with store.lock(folder):
-        _check_same(folder, manifest)
+        manifest = _resumed(folder, manifest)
         store.clean(folder)
         missing = store.missing_shards(folder, manifest)
         _announce(folder, manifest, missing, say)
@@ -105,8 +105,21 @@ def write_cache(
         _fill(prepared, manifest, folder, mode, missing, progress)
         if not store.has_points(folder, manifest):
             store.write_points(folder, manifest, _extra_points(prepared, manifest))
+        check_inputs(prepared)
         store.write_index(folder, manifest)
+        _check_complete(folder, manifest)
     return cache_info(folder)
+
+
+def _check_complete(folder: Path, manifest: Manifest) -> None:
+    """Make sure that what was written is there, before it is said to be."""
+    gone = [store.shard_path(folder, f).name for f in store.missing_shards(folder, manifest)]
+    if gone or not store.has_points(folder, manifest):
+        what = f"{len(gone)} shards" if len(gone) > 1 else (gone or ["the points of M"])[0]
+        raise GeedError(
+            f"cache {folder}: {what} disappeared while it was written; run the same command again "
+            "to make what is missing"
+        )
 
 
 def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
@@ -229,9 +242,10 @@ def _data_hash(prepared: Prepared) -> str:
     return digest.hexdigest()
 
 
-def _check_same(folder: Path, manifest: Manifest) -> None:
+def _resumed(folder: Path, manifest: Manifest) -> Manifest:
+    """Return the manifest that the cache goes on with: the one that is there, if any."""
     if not any(folder.glob("shard-*.h5")):
-        return
+        return manifest
     there = store.read_manifest(folder)
     differ = [
         name
@@ -246,6 +260,7 @@ def _check_same(folder: Path, manifest: Manifest) -> None:
             f"cache {folder}: was made with another {', '.join(differ)}{shown}: repeat the command "
             "that made it, write to another folder, or remove this one"
         )
+    return there
 
 
 def _announce(

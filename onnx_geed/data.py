@@ -16,8 +16,9 @@ from onnx_geed.errors import GeedError
 from onnx_geed.images import decode, image_paths, resize_and_crop
 from onnx_geed.preprocess import Preprocess, preprocess_to_json
 from onnx_geed.sources import Rows, open_rows, rows_of, shape_text
+from onnx_geed.stamps import Stamp, stamp
 
-__all__ = ["Samples", "open_samples"]
+__all__ = ["Samples", "fingerprint_of", "mark_of", "open_samples"]
 
 F32 = NDArray[np.float32]
 
@@ -50,6 +51,8 @@ class Samples:
     preprocess: Preprocess
     _count: int = field(repr=False)
     _read: Callable[[int], F32] = field(repr=False)
+    _files: Callable[[], Sequence[Stamp]] = field(repr=False, default=tuple)
+    _again: Callable[[], Samples] | None = field(repr=False, default=None)
 
     def __len__(self) -> int:
         return self._count
@@ -123,15 +126,57 @@ class Samples:
             SHA-256 in hexadecimal digits, of the decoded samples' values and shapes and of the
             preprocessing.
         """
-        digest = hashlib.sha256(preprocess_to_json(self.preprocess).encode())
+        digest = fingerprint_of(self.preprocess)
         for index in indices:
-            sample = np.ascontiguousarray(self[index], dtype="<f4")
-            digest.update(repr(sample.shape).encode())
-            digest.update(sample.tobytes())
+            fingerprint_of(self[index], digest)
         return digest.hexdigest()
+
+    def files(self) -> Sequence[Stamp]:
+        """Return the files that were read so far and may be read again, as they were then.
+
+        Arrays that were read into memory as a whole have none.
+        """
+        return self._files()
+
+    def again(self) -> Samples:
+        """Open the same data anew."""
+        return self if self._again is None else self._again()
 
     def _name(self, index: int) -> str:
         return self.names[index] if self.names else f"sample {index}"
+
+
+def fingerprint_of(part: Preprocess | F32, digest: hashlib._Hash | None = None) -> hashlib._Hash:
+    """Begin a fingerprint with preprocessing, or go on with a sample.
+
+    Parameters
+    ----------
+    part : Preprocess or ndarray of float32
+        What is added.
+    digest : hash, optional
+        To which; to a new one by default.
+
+    Returns
+    -------
+    hash
+        SHA-256 so far.
+    """
+    digest = hashlib.sha256() if digest is None else digest
+    if isinstance(part, Preprocess):
+        digest.update(preprocess_to_json(part).encode())
+        return digest
+    sample = np.ascontiguousarray(part, dtype="<f4")
+    digest.update(repr(sample.shape).encode())
+    digest.update(sample.tobytes())
+    return digest
+
+
+def mark_of(sample: F32) -> str:
+    """Return 16 hexadecimal digits that tell a sample from others: BLAKE2b of values and shape."""
+    values = np.ascontiguousarray(sample, dtype="<f4")
+    digest = hashlib.blake2b(repr(values.shape).encode(), digest_size=8)
+    digest.update(values.tobytes())
+    return digest.hexdigest()
 
 
 def open_samples(
@@ -184,13 +229,13 @@ def open_samples(
         raise GeedError("--data is empty: give an image folder, a file, or module:function")
     _check_channels(chosen, None if input_layout == "NHW" else wanted[0], input_layout)
     if isinstance(source, (str, Path)) and os.path.isdir(text):
-        kind, names, read, found = _images(text, wanted, input_layout, chosen)
+        kind, names, read, found, files = _images(text, wanted, input_layout, chosen)
         count = len(names)
     else:
         rows = open_rows(text) if isinstance(source, (str, Path)) else rows_of(source)
         _check_array(rows, text, wanted, input_layout)
         kind, names, found, count = "array", None, rows.labels, rows.shape[0]
-        read = _array(rows, wanted, input_layout, chosen)
+        read, files = _array(rows, wanted, input_layout, chosen), rows.files
     known = _labels(labels, found, count, text)
     first = read(0)
     cure = _misfit(first.shape, wanted, input_layout, chosen, rows.shape if names is None else ())
@@ -202,7 +247,13 @@ def open_samples(
         )
     # As many means as channels: better said now than after the session has started.
     chosen.finish(first, _channel_axis(first.ndim, first.ndim))
-    return Samples(text, kind, first.shape, names, known, chosen, count, read)
+
+    def again() -> Samples:
+        return open_samples(
+            source, input_shape=input_shape, input_layout=input_layout, preprocess=preprocess
+        )
+
+    return Samples(text, kind, first.shape, names, known, chosen, count, read, files, again)
 
 
 def _channel_axis(rank: int, sample_rank: int) -> int | None:
@@ -276,8 +327,14 @@ def _array(
 
 def _images(
     folder: str, wanted: tuple[int | None, ...], layout: str, preprocess: Preprocess
-) -> tuple[str, tuple[str, ...], Callable[[int], F32], tuple[str, ...] | None]:
-    """List a folder's images, the function that reads one, and their classes if there are any."""
+) -> tuple[
+    str,
+    tuple[str, ...],
+    Callable[[int], F32],
+    tuple[str, ...] | None,
+    Callable[[], Sequence[Stamp]],
+]:
+    """List a folder's images, the function that reads one, their classes, and files read so far."""
     if layout == "NCDHW":
         raise GeedError(f"--data {folder}: images have no depth; give an array (N, C, D, H, W)")
     channels = 1 if layout == "NHW" else wanted[0]
@@ -289,13 +346,17 @@ def _images(
     names = image_paths(Path(folder))
     grey = preprocess.channels == "grey" or (preprocess.channels is None and channels == 1)
 
+    stamps: dict[int, Stamp] = {}
+
     def read(index: int) -> F32:
         what = f"--data {folder}: {names[index]}"
+        stamps.setdefault(index, stamp(Path(folder, names[index])))
         x = decode(Path(folder, names[index]), preprocess, grey=grey, what=what)
         return x[0] if layout == "NHW" else x
 
     classes = tuple(name.split("/")[0] for name in names)
-    return "images", names, read, classes if all("/" in name for name in names) else None
+    known = classes if all("/" in name for name in names) else None
+    return "images", names, read, known, lambda: list(stamps.values())
 
 
 def _misfit(

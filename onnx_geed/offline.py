@@ -181,6 +181,8 @@ def _at_most(option: str, given: int | None, there: int) -> int:
 
 def _data_part(data: dict[str, Any], count: int) -> dict[str, Any]:
     cut = {key: data[key][:count] if data[key] else None for key in ("names", "labels")}
+    if "marks" in data:  # of caches since results can be held against their data
+        cut["marks"] = data["marks"][:count]
     return {**data, **cut, "indices": data["indices"][:count]}
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx_geed.actions import GridAction, disk_mask, orbit
 from onnx_geed.data import Samples
 from onnx_geed.errors import GeedError
+from onnx_geed.intake import Intake
 from onnx_geed.session import Session
 
 __all__ = [
@@ -79,6 +80,8 @@ class Source:
         Whether samples are masked to the disk before the action.
     feeds : mapping of str to Feed
         The other inputs.
+    intake : Intake, optional
+        Told of every sample that is read.
     """
 
     samples: Samples = field(repr=False)
@@ -87,10 +90,13 @@ class Source:
     layout: str
     disk: bool = False
     feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
+    intake: Intake | None = field(default=None, repr=False)
 
     def sample(self, position: int) -> F32:
         """Sample at a position of D, as the group acts on it."""
         x = self.samples[self.indices[position]]
+        if self.intake is not None:
+            self.intake.take(position, x)
         return np.where(disk_mask(*self.action.shape), x, np.float32(0)) if self.disk else x
 
     def label(self, position: int) -> str:

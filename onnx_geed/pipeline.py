@@ -18,7 +18,7 @@ from onnx_geed.graph import Model
 from onnx_geed.groups import Group
 from onnx_geed.options import Options
 from onnx_geed.orbits import identities, job_orbits, stream
-from onnx_geed.prepare import Prepared, prepare
+from onnx_geed.prepare import Prepared, check_inputs, prepare
 from onnx_geed.provenance import (
     describe_data,
     describe_group,
@@ -111,6 +111,7 @@ def measure(
         _run(other, again, meter, {})
         add_untrained(records, _records(other, again), chosen.seed)
         inferences += meter.done
+    check_inputs(prepared)
     made = result(
         command=command or f"onnx_geed.measure(group={prepared.plan.group.name!r})",
         software=software_versions(),

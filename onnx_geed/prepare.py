@@ -25,6 +25,8 @@ from onnx_geed.graph import (
     load_model,
 )
 from onnx_geed.groups import Group, parse_group
+from onnx_geed.intake import Intake
+from onnx_geed.loading import check_weights
 from onnx_geed.options import Options
 from onnx_geed.orbits import Source
 from onnx_geed.plan import (
@@ -43,7 +45,7 @@ from onnx_geed.sizes import parse_bytes
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
 from onnx_geed.trial import Trial, open_exposed, output_kinds, try_out
 
-__all__ = ["Prepared", "chosen_preprocess", "data_fingerprint", "prepare"]
+__all__ = ["Prepared", "check_inputs", "chosen_preprocess", "data_fingerprint", "prepare"]
 
 # Rows of a run: more do not make a processor faster; a card wants more.
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
@@ -210,6 +212,19 @@ def prepare(model: str | Path | Model, data: Any, group: str | Group, options: O
     )
 
 
+def check_inputs(prepared: Prepared) -> None:
+    """Make sure, at the end of a run, that data and weights are still those that it began with.
+
+    Raises
+    ------
+    GeedError
+        If a sample is another one now, or the weights are.
+    """
+    if prepared.source.intake is not None:
+        prepared.source.intake.check()
+    check_weights(prepared.model)
+
+
 def data_fingerprint(
     model: Model, data: Any, group: str | Group, options: Options
 ) -> tuple[str, list[int]]:
@@ -267,7 +282,8 @@ def _source(
     feeds = other_inputs(model, acted, available, options)
     disk = options.support == "disk"
     count = min(wanted, available)
-    return Source(samples, indices, action, layout, disk, feeds), count, notes
+    intake = Intake(samples, indices)
+    return Source(samples, indices, action, layout, disk, feeds, intake), count, notes
 
 
 def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:

@@ -150,6 +150,7 @@ def _content(value: Any) -> Any:
 
 
 def _measured(cell: Cell, progress: Progress | None) -> dict[str, Any]:
+    settings = _settings(cell)  # before the run, during which files of options may change
     made = measure(
         cell.path,
         cell.source,
@@ -159,7 +160,7 @@ def _measured(cell: Cell, progress: Progress | None) -> dict[str, Any]:
         measures=cell.measures,
         **cell.options,
     )
-    made["suite"] = json.loads(json.dumps(_settings(cell)))
+    made["suite"] = json.loads(json.dumps(settings))
     return made
 
 

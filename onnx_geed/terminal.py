@@ -78,7 +78,8 @@ class OneLine(click.Group):
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{os.path.basename(last.filename)}, line {last.lineno}"
             return fail(
-                f"internal error, {type(error).__name__}: {error} ({where}); this is a fault of onnx-geed, please report it (with "
+                f"internal error, {type(error).__name__}: {error} ({where}); this is a "
+                "fault of onnx-geed, please report it (with "
                 "ONNX_GEED_TRACEBACK=1 it tells more)"
             )
 

@@ -143,7 +143,7 @@ def test_a_signal_ends_a_cache_in_one_line_and_leaves_nothing_unfinished(tmp_pat
     run = slowed("caching", "activations", arguments, tmp_path, 0.05)
     time.sleep(0.3)
     run.send_signal(number)
-    out, err = run.communicate(timeout=60)
+    _, err = run.communicate(timeout=60)
     assert run.returncode == 128 + number
     assert [x for x in err.splitlines() if x != "now"][-1] == f"onnx-geed: {WORDS[number]}"
     assert "Traceback" not in err
