@@ -139,7 +139,7 @@ class Samples:
         return self._files()
 
     def again(self) -> Samples:
-        """Open the same data anew."""
+        """Open the same data anew; this one is closed."""
         return self if self._again is None else self._again()
 
     def _name(self, index: int) -> str:
@@ -228,6 +228,7 @@ def open_samples(
     if not text:
         raise GeedError("--data is empty: give an image folder, a file, or module:function")
     _check_channels(chosen, None if input_layout == "NHW" else wanted[0], input_layout)
+    close: Callable[[], None] = lambda: None
     if isinstance(source, (str, Path)) and os.path.isdir(text):
         kind, names, read, found, files = _images(text, wanted, input_layout, chosen)
         count = len(names)
@@ -235,7 +236,7 @@ def open_samples(
         rows = open_rows(text) if isinstance(source, (str, Path)) else rows_of(source)
         _check_array(rows, text, wanted, input_layout)
         kind, names, found, count = "array", None, rows.labels, rows.shape[0]
-        read, files = _array(rows, wanted, input_layout, chosen), rows.files
+        read, files, close = _array(rows, wanted, input_layout, chosen), rows.files, rows.close
     known = _labels(labels, found, count, text)
     first = read(0)
     cure = _misfit(first.shape, wanted, input_layout, chosen, rows.shape if names is None else ())
@@ -249,6 +250,7 @@ def open_samples(
     chosen.finish(first, _channel_axis(first.ndim, first.ndim))
 
     def again() -> Samples:
+        close()
         return open_samples(
             source, input_shape=input_shape, input_layout=input_layout, preprocess=preprocess
         )

@@ -57,6 +57,8 @@ class Rows:
         What lies beside it under a name for labels, one for each sample.
     files : callable
         Returns the files that samples are read from, as they were when they were opened.
+    close : callable
+        Lets go of them; no sample can be read after that.
     """
 
     shape: tuple[int, ...]
@@ -64,6 +66,7 @@ class Rows:
     read: Callable[[Any], NDArray[Any]]
     labels: Any = None
     files: Callable[[], Sequence[Stamp]] = tuple
+    close: Callable[[], None] = lambda: None
 
 
 def rows_of(array: Any, labels: Any = None) -> Rows:
@@ -299,7 +302,13 @@ def _hdf5(path: Path, key: str | None, where: str, labels: bool) -> Rows:
     shape = data.shape or ()
     beside = [file[n] for n in _beside(chosen, names)]
     fits = [d[()] for d in beside if shape and d.shape and d.size == d.shape[0] == shape[0]]
-    return Rows(shape, data.dtype, read, fits[0] if fits else None, lambda: opened)
+
+    def close() -> None:
+        # Opened anew while it is open, HDF5 would show what it has kept of it, and not the file.
+        for one in {data.file, file}:
+            one.close()
+
+    return Rows(shape, data.dtype, read, fits[0] if fits else None, lambda: opened, close)
 
 
 def _length(file: Any) -> int:

@@ -204,7 +204,9 @@ def test_files_that_are_only_touched_are_fine(model, tmp_path, monkeypatch, kind
     assert measure(model, source, "C4", **FEW)["measurements"]
 
 
-@pytest.mark.parametrize("more", [{}, {"precision": 0.3, "samples": None}, {"memory": "10KiB"}, {"norm_samples": 0}])
+@pytest.mark.parametrize(
+    "more", [{}, {"precision": 0.3, "samples": None}, {"memory": "10KiB"}, {"norm_samples": 0}]
+)
 @pytest.mark.parametrize("kind", ["npy", "images"])
 def test_the_fingerprint_is_that_of_the_samples_read_one_by_one(model, tmp_path, kind, more):
     source = KINDS[kind](tmp_path, pixels())
