@@ -228,7 +228,7 @@ def open_samples(
     if not text:
         raise GeedError("--data is empty: give an image folder, a file, or module:function")
     _check_channels(chosen, None if input_layout == "NHW" else wanted[0], input_layout)
-    close: Callable[[], None] = lambda: None
+    close: Callable[[], None] | None = None
     if isinstance(source, (str, Path)) and os.path.isdir(text):
         kind, names, read, found, files = _images(text, wanted, input_layout, chosen)
         count = len(names)
@@ -250,7 +250,8 @@ def open_samples(
     chosen.finish(first, _channel_axis(first.ndim, first.ndim))
 
     def again() -> Samples:
-        close()
+        if close is not None:
+            close()
         return open_samples(
             source, input_shape=input_shape, input_layout=input_layout, preprocess=preprocess
         )
