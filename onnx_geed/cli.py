@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import secrets
 import shlex
 import sys
 from collections.abc import Sequence
@@ -170,20 +171,40 @@ def measure(
         else:
             made = _measure_model(model, progress, fail_above, options)
     # What a run has cost is kept before anything is made of it.
+    lost = 0
     if out:
-        write_json(made, out)
+        try:
+            write_json(made, out)
+        except GeedError as error:
+            lost = fail(f"{error}{_rescued(made)}")
     _notes(made)
     violations = over_limits(made, fail_above)
-    if junit:
-        from onnx_geed.testing import write_junit
+    try:
+        if junit:
+            from onnx_geed.testing import write_junit
 
-        write_junit(made, fail_above, junit)
-    lost = 0
+            write_junit(made, fail_above, junit)
+    except GeedError as error:
+        lost = fail(str(error))
     try:
         _print(made, form, kept=bool(out or fail_above))
     except OutputError as error:
         lost = fail(str(error))
     sys.exit(_gate(violations) or lost)
+
+
+def _rescued(made: dict[str, Any]) -> str:
+    """Keep a result that has no other place in the folder for temporary files; say where."""
+    import tempfile
+
+    from onnx_geed.results import write_json
+
+    path = Path(tempfile.gettempdir(), f"onnx-geed-{secrets.token_hex(4)}.json")
+    try:
+        write_json(made, path)
+    except (GeedError, OSError):
+        return ""
+    return f"; the result is kept in {path}"
 
 
 def _measure_model(

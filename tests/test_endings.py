@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from onnx_geed import GeedError
+
 ROOT = Path(__file__).parent.parent
 DEMO = Path(str(files("onnx_geed.demo")))
 RUN = (sys.executable, "-m", "onnx_geed")
@@ -288,3 +290,30 @@ def test_results_do_not_replace_what_is_read(tmp_path):
     assert got.exit_code == 2
     assert "is what is read" in got.stderr
     assert model.read_bytes() == before
+
+
+def test_a_result_that_cannot_be_written_is_kept_and_printed(tmp_path, monkeypatch):
+    import tempfile
+
+    from click.testing import CliRunner
+
+    from onnx_geed import results
+    from onnx_geed.cli import cli
+
+    plain, calls = results.write_json, []
+
+    def full_at_first(made, path):
+        calls.append(path)
+        if len(calls) == 1:
+            raise GeedError(f"--out {path}: cannot be written (No space left on device)")
+        plain(made, path)
+
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(results, "write_json", full_at_first)
+    got = CliRunner().invoke(cli, [*MEASURE, "--out", str(tmp_path / "r.json")])
+    assert got.exit_code == 2
+    (kept,) = (tmp_path / "tmp").glob("*.json")
+    assert f"the result is kept in {kept}" in got.stderr
+    assert json.loads(kept.read_text())["measurements"]
+    assert "latent-l2" in got.stdout
