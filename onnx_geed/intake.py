@@ -131,9 +131,14 @@ class Intake:
                 f"--data {self._samples.source}: changed while it was measured ({changes[0]}), and "
                 f"cannot be opened any more ({error}); measure data that stay as they are"
             ) from None
+        # In a folder to which files were added, the same file may have another number.
+        places = {name: i for i, name in enumerate(now.names or ())}
         for position, mark in sorted(self._marks.items()):
+            index = self._indices[position]
+            if self._samples.names:
+                index = places.get(self._samples.names[index], len(now))
             try:
-                same = mark_of(now[self._indices[position]]) == mark
+                same = mark_of(now[index]) == mark
             except (GeedError, IndexError):
                 same = False
             if not same:

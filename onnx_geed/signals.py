@@ -5,6 +5,7 @@ Loads nothing but the standard library, so that it can be installed before anyth
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
@@ -12,13 +13,16 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 __all__ = ["SignalledError", "caught", "install", "line_of", "open_streams"]
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 # Modules while they are loaded: an exception there is swallowed, wrapped or half-loads a library.
 _LOADING = "<frozen importlib._bootstrap>"
+
+# Seconds until a signal that was swallowed is sent again.
+_LATER = 0.02
 
 _state: dict[str, int] = {}
 
@@ -61,8 +65,11 @@ def install() -> Callable[[], None]:
     _state["handled"] = 1
     for number in before:
         signal.signal(number, _stop)
+    shown = sys.unraisablehook
+    sys.unraisablehook = lambda lost: _once_more(lost) or shown(lost)
 
     def restore() -> None:
+        sys.unraisablehook = shown
         for number, handler in before.items():
             signal.signal(number, handler)
         _state.clear()
@@ -76,6 +83,17 @@ def _stop(number: int, frame: FrameType | None) -> None:
     if again or _is_loading(frame):
         _end(number)
     raise SignalledError(number)
+
+
+def _once_more(lost: Any) -> bool:
+    """Send a signal again whose exception was swallowed, as in a callback of the compiler."""
+    if not isinstance(lost.exc_value, SignalledError):
+        return False
+    _state.pop("caught", None)
+    later = threading.Timer(_LATER, _thread.interrupt_main, [lost.exc_value.number])
+    later.daemon = True
+    later.start()
+    return True
 
 
 def _is_loading(frame: FrameType | None) -> bool:

@@ -296,7 +296,9 @@ def _hdf5(path: Path, key: str | None, where: str, labels: bool) -> Rows:
             values = np.asarray(data[index])
         if _length(data.file) < length:
             # HDF5 reads what lies behind the end of a file as zeros.
-            raise GeedError(f"{where}: was cut short while it was read; measure data that stay")
+            raise GeedError(
+                f"{where}: was cut short while it was read; measure data that stay as they are"
+            )
         return values
 
     shape = data.shape or ()

@@ -216,7 +216,7 @@ def test_ctrl_c_at_any_moment_of_the_start_is_one_line(tmp_path):
         if run.returncode not in (130, 0):
             # Before our first line runs, Python itself ends by the signal.
             assert run.returncode == -signal.SIGINT
-            assert b"onnx_geed" not in err
+            assert b"cli.py" not in err
         else:
             assert b"Traceback" not in err
 
@@ -317,3 +317,20 @@ def test_a_result_that_cannot_be_written_is_kept_and_printed(tmp_path, monkeypat
     assert f"the result is kept in {kept}" in got.stderr
     assert json.loads(kept.read_text())["measurements"]
     assert "latent-l2" in got.stdout
+
+
+def test_a_signal_that_a_callback_swallows_comes_again(tmp_path):
+    code = (
+        "import ctypes, signal, time\n"
+        "from onnx_geed.signals import install\n"
+        "install()\n"
+        "from onnx_geed import cli\n"
+        "call = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))\n"
+        "def loop():\n"
+        "    call()\n"
+        "    for _ in range(1000): time.sleep(0.01)\n"
+        "cli.cli.commands['demo'].callback = loop\n"
+        "cli.cli(['demo'], prog_name='onnx-geed')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (143, "onnx-geed: terminated\n")

@@ -204,6 +204,18 @@ def test_files_that_are_only_touched_are_fine(model, tmp_path, monkeypatch, kind
     assert measure(model, source, "C4", **FEW)["measurements"]
 
 
+def test_files_that_come_to_a_folder_are_none_of_a_runs_business(model, tmp_path, monkeypatch):
+    source = images(tmp_path, pixels())
+
+    def add():
+        for path in paths_of(source):
+            os.utime(path)
+        shutil.copy(paths_of(source)[3], Path(source, "0.png"))
+
+    after(monkeypatch, 2, add)
+    assert measure(model, source, "C4", **FEW)["measurements"]
+
+
 @pytest.mark.parametrize(
     "more", [{}, {"precision": 0.3, "samples": None}, {"memory": "10KiB"}, {"norm_samples": 0}]
 )
