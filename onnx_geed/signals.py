@@ -90,10 +90,18 @@ def _once_more(lost: Any) -> bool:
     if not isinstance(lost.exc_value, SignalledError):
         return False
     _state.pop("caught", None)
-    later = threading.Timer(_LATER, _thread.interrupt_main, [lost.exc_value.number])
+    later = threading.Timer(_LATER, _send, [lost.exc_value.number])
     later.daemon = True
     later.start()
     return True
+
+
+def _send(number: int) -> None:
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, number)  # which ends its waiting too
+    else:
+        _thread.interrupt_main(number)
 
 
 def _is_loading(frame: FrameType | None) -> bool:
