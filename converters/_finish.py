@@ -6,6 +6,7 @@ Every converter ends here. Nothing of onnx_geed is imported: what it reads is in
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import re
@@ -102,7 +103,8 @@ def finish(source: Source, given: Any) -> None:
         last = name == source.exports[-1][0]
         # Beside the file, so that the rename cannot fail halfway between two disks.
         try:
-            work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+            beside = None if _is_device(out) else out.parent
+            work = Path(tempfile.mkdtemp(prefix=".onnx-geed-", suffix=".unfinished", dir=beside))
         except OSError as error:
             raise Problem(f"-o {out}: cannot be written ({error.strerror})") from None
         try:
@@ -115,8 +117,7 @@ def finish(source: Source, given: Any) -> None:
             lines = _named(proto, source, given, preprocess, classes, seen_on, expected[0], prints)
             _save(proto, work, out.name)
             worst = _compare(work / out.name, batches, expected, given.tolerance, name)
-            for file in sorted(work.iterdir(), key=lambda p: p.name == out.name):
-                os.replace(file, out.parent / file.name)
+            _put_all(work, out)
         except Usage:
             raise
         except Problem as problem:
@@ -385,7 +386,54 @@ def _save(proto: Any, folder: Path, name: str) -> None:
         else:
             (folder / name).write_bytes(proto.SerializeToString(deterministic=True))
     except OSError as error:
-        raise Problem(f"-o {name}: cannot be written ({error.strerror or error})") from None
+        raise Usage(f"-o {name}: cannot be written ({error.strerror or error})") from None
+
+
+def _is_device(path: Path) -> bool:
+    return path.exists() and not path.is_file()
+
+
+def _put_all(work: Path, out: Path) -> None:
+    """Give finished files their names once all of them are on the disk, the model as the last."""
+    try:
+        if _is_device(out):
+            out.write_bytes((work / out.name).read_bytes())
+            return
+        files = sorted(work.iterdir(), key=lambda p: p.name == out.name)
+        for file in files:
+            with file.open("rb+") as stream:
+                os.fsync(stream.fileno())
+        for file in files:
+            _put(file, out.parent / file.name)
+    except OSError as error:
+        raise Usage(f"-o {out}: cannot be written ({error.strerror or error})") from None
+
+
+def _put(file: Path, target: Path) -> None:
+    """Give a file its name: links are followed, and the mode of what was there is kept."""
+    target = Path(os.path.realpath(target))
+    if target.exists():
+        file.chmod(target.stat().st_mode & 0o7777)
+    try:
+        os.replace(file, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # A link has led to another disk.
+        copy = target.parent / f"{file.parent.name}.copy"
+        try:
+            shutil.copy(file, copy)
+            with copy.open("rb+") as stream:
+                os.fsync(stream.fileno())
+            os.replace(copy, target)
+        finally:
+            copy.unlink(missing_ok=True)
+    if os.name != "nt":
+        handle = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _session(model: Any) -> Any:

@@ -99,8 +99,11 @@ def _positive(text: str) -> float:
 def command(made: argparse.ArgumentParser, convert: Callable[[Any], None]) -> None:
     """Run a converter as a command: errors for people are one line and exit status 2."""
     given = made.parse_args()
-    # So that a `kill` cleans up as Ctrl-C does.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # So that a `kill` or a closed terminal cleans up as Ctrl-C does.
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     sys.path.insert(0, os.getcwd())  # MODULE:CALLABLE is looked for here, as `python -m` does
     try:
         out = Path(given.out)
@@ -109,12 +112,40 @@ def command(made: argparse.ArgumentParser, convert: Callable[[Any], None]) -> No
         if not out.parent.is_dir():
             raise Problem(f"-o {out}: there is no folder {out.parent}; make it first")
         convert(given)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except Problem as problem:
-        sys.stderr.write(f"error: {problem}\n")
+        _tell(f"error: {problem}")
         sys.exit(2)
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted; nothing was written\n")
+        _tell("interrupted; nothing was written")
         sys.exit(130)
+    except _StoppedError as stopped:
+        _tell(f"{signal.Signals(stopped.args[0]).name}; nothing was written")
+        sys.exit(128 + stopped.args[0])
+    except OSError as error:
+        # The file is there, if it was stdout that failed. A reader that has gone is no error.
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            name = f": {error.filename}" if error.filename else ""
+            _tell(f"error: {error.strerror or error}{name}")
+            sys.exit(2)
+
+
+class _StoppedError(BaseException):
+    """A signal came."""
+
+
+def _stop(number: int, _: Any) -> NoReturn:
+    raise _StoppedError(number)
+
+
+def _tell(text: str) -> None:
+    """Tell the user something on stderr, if there is one."""
+    with contextlib.suppress(OSError, AttributeError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def said(error: BaseException, longest: int = 240) -> str:
@@ -129,7 +160,7 @@ def said(error: BaseException, longest: int = 240) -> str:
 
 def note(text: str) -> None:
     """Tell the user something on stderr."""
-    sys.stderr.write(f"note: {text}\n")
+    _tell(f"note: {text}")
 
 
 @contextlib.contextmanager

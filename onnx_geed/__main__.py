@@ -1,5 +1,16 @@
 """``python -m onnx_geed`` is ``onnx-geed``."""
 
-from onnx_geed.cli import cli
+from onnx_geed.signals import install, open_streams
 
-cli(prog_name="onnx-geed")
+
+def main() -> None:
+    """Run the command line, signals being handled from before its libraries are loaded."""
+    open_streams()
+    install()
+    from onnx_geed.cli import cli
+
+    cli(prog_name="onnx-geed")
+
+
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ import onnx
 
 from onnx_geed.classes import parse_classes
 from onnx_geed.errors import GeedError
+from onnx_geed.files import writing_beside
 from onnx_geed.graph import Model, find_input, find_output, load_model
 from onnx_geed.graph import input_layout as layout_of
 from onnx_geed.loading import external_files
@@ -141,24 +141,33 @@ def write_model(proto: onnx.ModelProto, source: Path, out: Path, *, check: bool 
     GeedError
         If the file cannot be written, or does not pass.
     """
-    unfinished = out.parent / f".{out.name}.{os.getpid()}.unfinished"
+    with writing_beside(out, option="-o") as folder:
+        extras = external_files(proto, source)
+        relative = {extra: extra.relative_to(source.parent) for extra in extras}
+        there = all((out.parent / r).resolve() == e.resolve() for e, r in relative.items())
+        for extra in extras if not there else ():
+            (folder / relative[extra]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(extra, folder / relative[extra])
+        written = folder / out.name
+        written.write_bytes(proto.SerializeToString())
+        if check and extras and there:
+            # The checker looks for external data beside the file.
+            beside = written.rename(folder.with_suffix(".onnx"))
+            try:
+                _check(beside, source, out)
+            finally:
+                beside.rename(written)
+        elif check:
+            _check(written, source, out)
+
+
+def _check(written: Path, source: Path, out: Path) -> None:
+    """Hold a model against the checker, before it gets its name."""
     try:
-        for extra in external_files(proto, source):
-            beside = out.parent / extra.relative_to(source.parent)
-            if beside.resolve() != extra.resolve():
-                beside.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(extra, beside)
-        unfinished.write_bytes(proto.SerializeToString())
-        if check:
-            onnx.checker.check_model(unfinished)
-        unfinished.replace(out)
+        onnx.checker.check_model(written)
     except onnx.checker.ValidationError as error:
-        unfinished.unlink(missing_ok=True)
         reason = str(error).strip().partition("\n")[0]
         raise GeedError(
             f"-o {out}: onnx.checker refuses what would be written ({reason}); does {source} "
             "itself pass it?"
         ) from None
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise GeedError(f"-o {out}: cannot be written ({error.strerror or error})") from None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from onnx_geed import cache as store
 from onnx_geed.between import Between, Pairs, around, neighbours
+from onnx_geed.comparison import check_measured
 from onnx_geed.eed import Measure, channel_sums_of_orbits
 from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.inspection import cache_info
@@ -22,7 +23,7 @@ from onnx_geed.manifest import Entry, Manifest
 from onnx_geed.options import make_options
 from onnx_geed.orbits import activations, identities, in_order, job_orbits
 from onnx_geed.plan import Layer, Plan, view
-from onnx_geed.prepare import Prepared, prepare
+from onnx_geed.prepare import Prepared, check_inputs, prepare
 from onnx_geed.provenance import (
     describe_data,
     describe_group,
@@ -55,6 +56,7 @@ def write_cache(
     dtype: Dtype = "float32",
     progress: Callable[[int, int], None] | None = None,
     notify: Callable[[str], None] | None = None,
+    limits: Sequence[str] = (),
     **options: Any,
 ) -> dict[str, Any]:
     """Write the activations of orbits to a cache, or finish one that was broken off.
@@ -73,6 +75,8 @@ def write_cache(
         Told of orbits done, of all.
     notify : callable, optional
         Told what was there and what is left.
+    limits : sequence of str
+        As :func:`onnx_geed.measure` takes them, for a cache that is measured next.
     **options
         Fields of :class:`onnx_geed.Options`.
 
@@ -100,11 +104,12 @@ def write_cache(
                 f"--{name}: runs the model again, and a cache keeps nothing of that; leave it out"
             )
     prepared = prepare(model, data, group, dataclasses.replace(chosen, engine="kernels"))
+    check_measured(limits, [(m.name, m.layer) for m in prepared.plan.measures])
     manifest = _manifest(prepared, mode, dtype)
     if folder.exists() and not folder.is_dir():
         raise GeedError(f"cache {folder}: is a file; name a folder, such as {folder.stem}.geed")
     with store.lock(folder):
-        _check_same(folder, manifest)
+        manifest = _resumed(folder, manifest)
         store.clean(folder)
         missing = store.missing_shards(folder, manifest)
         _announce(folder, manifest, missing, say)
@@ -112,8 +117,21 @@ def write_cache(
         _fill(prepared, manifest, folder, mode, missing, progress)
         if not store.has_points(folder, manifest):
             store.write_points(folder, manifest, _extra_points(prepared, manifest))
+        check_inputs(prepared)
         store.write_index(folder, manifest)
+        _check_complete(folder, manifest)
     return cache_info(folder)
+
+
+def _check_complete(folder: Path, manifest: Manifest) -> None:
+    """Make sure that what was written is there, before it is said to be."""
+    gone = [store.shard_path(folder, f).name for f in store.missing_shards(folder, manifest)]
+    if gone or not store.has_points(folder, manifest):
+        what = f"{len(gone)} shards" if len(gone) > 1 else (gone or ["the points of M"])[0]
+        raise GeedError(
+            f"cache {folder}: {what} disappeared while it was written; run the same command again "
+            "to make what is missing"
+        )
 
 
 def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
@@ -237,9 +255,10 @@ def _data_hash(prepared: Prepared) -> str:
     return digest.hexdigest()
 
 
-def _check_same(folder: Path, manifest: Manifest) -> None:
+def _resumed(folder: Path, manifest: Manifest) -> Manifest:
+    """Return the manifest that the cache goes on with: the one that is there, if any."""
     if not any(folder.glob("shard-*.h5")):
-        return
+        return manifest
     there = store.read_manifest(folder)
     differ = [
         name
@@ -254,6 +273,7 @@ def _check_same(folder: Path, manifest: Manifest) -> None:
             f"cache {folder}: was made with another {', '.join(differ)}{shown}: repeat the command "
             "that made it, write to another folder, or remove this one"
         )
+    return there
 
 
 def _announce(

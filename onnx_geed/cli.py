@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import secrets
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from onnx_geed.arguments import (
     run_options,
 )
 from onnx_geed.errors import GeedError
-from onnx_geed.terminal import OneLine, progress_bar
+from onnx_geed.terminal import OneLine, OutputError, fail, progress_bar, show, tell
 
 __all__ = ["cli"]
 
@@ -62,7 +63,7 @@ def layers(model: Path, form: str, **given: Any) -> None:
         layout_of_input=given["input_layout"],
         kind=given["output_kind"],
     )
-    click.echo(json.dumps(listed, indent=1) if form == "json" else layer_table(listed))
+    show(json.dumps(listed, indent=1) if form == "json" else layer_table(listed))
 
 
 @cli.command()
@@ -156,9 +157,9 @@ def measure(
     if junit and not fail_above:
         raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
     if out:
-        check_writable(out)
+        check_writable(out, inputs=[model, options["data"]])
     if junit:
-        check_writable(junit, option="--junit")
+        check_writable(junit, option="--junit", inputs=[model, options["data"], out])
     offline = is_cache(model)
     if not offline:
         for name in ("data", "group"):
@@ -166,19 +167,44 @@ def measure(
                 raise click.UsageError(f"Missing option '--{name}'.")
     with progress_bar() as progress:
         if offline:
-            made = _measure_cache(context, model, progress, options)
+            made = _measure_cache(context, model, progress, fail_above, options)
         else:
             made = _measure_model(model, progress, fail_above, options)
-    violations = over_limits(made, fail_above)
-    _notes(made)
+    # What a run has cost is kept before anything is made of it.
+    lost = 0
     if out:
-        write_json(made, out)
-    if junit:
-        from onnx_geed.testing import write_junit
+        try:
+            write_json(made, out)
+        except GeedError as error:
+            lost = fail(f"{error}{_rescued(made)}")
+    _notes(made)
+    violations = over_limits(made, fail_above)
+    try:
+        if junit:
+            from onnx_geed.testing import write_junit
 
-        write_junit(made, fail_above, junit)
-    _print(made, form)
-    sys.exit(_gate(violations))
+            write_junit(made, fail_above, junit)
+    except GeedError as error:
+        lost = fail(str(error))
+    try:
+        _print(made, form, kept=bool(out or fail_above))
+    except OutputError as error:
+        lost = fail(str(error))
+    sys.exit(_gate(violations) or lost)
+
+
+def _rescued(made: dict[str, Any]) -> str:
+    """Keep a result that has no other place in the folder for temporary files; say where."""
+    import tempfile
+
+    from onnx_geed.results import write_json
+
+    path = Path(tempfile.gettempdir(), f"onnx-geed-{secrets.token_hex(4)}.json")
+    try:
+        write_json(made, path)
+    except (GeedError, OSError):
+        return ""
+    return f"; the result is kept in {path}"
 
 
 def _measure_model(
@@ -217,13 +243,26 @@ def _measure_model(
         if options.pop(name):
             raise click.UsageError(f"--{name}: runs the model again; leave --cache out.")
     write_cache(
-        model, data, group, cache, mode=mode, dtype=dtype, progress=progress, notify=_say, **options
+        model,
+        data,
+        group,
+        cache,
+        mode=mode,
+        dtype=dtype,
+        progress=progress,
+        notify=_say,
+        limits=limits,
+        **options,
     )
     return measure_cache(cache, measures=options["measures"], interval=interval, command=_command())
 
 
 def _measure_cache(
-    context: click.Context, cache: Path, progress: Any, options: dict[str, Any]
+    context: click.Context,
+    cache: Path,
+    progress: Any,
+    limits: Sequence[str],
+    options: dict[str, Any],
 ) -> dict[str, Any]:
     from onnx_geed.offline import measure_cache
 
@@ -252,6 +291,7 @@ def _measure_cache(
         measures=options["measures"],
         interval=options["interval"],
         precision=options["precision"],
+        limits=limits,
         progress=progress,
         command=_command(),
         **chosen,
@@ -316,7 +356,7 @@ def cache(
             with progress_bar() as progress:
                 wrong = verify_cache(verify, progress=progress)
             for line in wrong:
-                click.echo(f"onnx-geed: {line}", err=True)
+                tell(f"onnx-geed: {line}")
             if wrong:
                 sys.exit(2)
         _print_info(cache_info(info or verify or Path()), form, verified=bool(verify))
@@ -328,17 +368,20 @@ def cache(
         made = write_cache(
             model, data, group, folder or Path(), progress=progress, notify=_say, **options
         )
-    _print_info(made, form)
+    _print_info(made, form, kept=True)
 
 
-def _print_info(made: dict[str, Any], form: str, *, verified: bool = False) -> None:
+def _print_info(
+    made: dict[str, Any], form: str, *, verified: bool = False, kept: bool = False
+) -> None:
     from onnx_geed.inspection import info_table
 
-    click.echo(json.dumps(made, indent=1) if form == "json" else info_table(made, verified))
+    text = json.dumps(made, indent=1) if form == "json" else info_table(made, verified)
+    show(text, kept=kept)
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    tell(text)
 
 
 @cli.command()
@@ -356,11 +399,12 @@ def aggregate(results: tuple[Path, ...], out: Path | None, form: str) -> None:
     from onnx_geed.results import check_writable, read_result, write_json
 
     if out:
-        check_writable(out)
+        check_writable(out, inputs=results)
     made = comparison.aggregate([read_result(path) for path in results])
     if out:
         write_json(made, out)
-    click.echo(json.dumps(made, indent=1) if form == "json" else comparison.aggregate_table(made))
+    text = json.dumps(made, indent=1) if form == "json" else comparison.aggregate_table(made)
+    show(text, kept=bool(out))
 
 
 @cli.command()
@@ -380,11 +424,12 @@ def compare(a: Path, b: Path, out: Path | None, form: str, force: bool) -> None:
     from onnx_geed.results import check_writable, read_result, write_json
 
     if out:
-        check_writable(out)
+        check_writable(out, inputs=[a, b])
     made = comparison.compare(read_result(a), read_result(b), force=force)
     if out:
         write_json(made, out)
-    click.echo(json.dumps(made, indent=1) if form == "json" else comparison.compare_table(made))
+    text = json.dumps(made, indent=1) if form == "json" else comparison.compare_table(made)
+    show(text, kept=bool(out))
 
 
 @cli.command()
@@ -417,7 +462,7 @@ def report(results: tuple[Path, ...], out: Path, data: str | None, pictures: Pat
     from onnx_geed.page import write_report
     from onnx_geed.results import check_writable, read_result
 
-    check_writable(out, option="-o")
+    check_writable(out, option="-o", inputs=[*results, data])
     made = [read_result(path) for path in results]
     write_report(made, out, data=data, pictures=pictures, command=_command())
 
@@ -464,13 +509,14 @@ def benchmark(suite: Path, out: Path, form: str) -> None:
     Example:
       onnx-geed benchmark suite.toml -o results/
     """
+    from onnx_geed.files import write_text
     from onnx_geed.results import to_json
     from onnx_geed.suite import benchmark as run
     from onnx_geed.suitetable import suite_csv, suite_table
 
     with progress_bar() as progress:
         made = run(suite, out, notify=_say, progress=progress)
-    (out / "summary.csv").write_text(suite_csv(made), encoding="utf-8")
+    write_text(out / "summary.csv", suite_csv(made), option="-o")
     if importlib.util.find_spec("matplotlib") is None:
         _say("note: no pictures, for want of matplotlib: pip install 'onnx-geed[report]'")
     else:
@@ -478,9 +524,10 @@ def benchmark(suite: Path, out: Path, form: str) -> None:
 
         draw_suite(made, out)
     if form == "json":
-        click.echo(to_json(made), nl=False)
+        show(to_json(made), nl=False, kept=True)
     else:
-        click.echo(suite_csv(made) if form == "csv" else suite_table(made), nl=form == "table")
+        text = suite_csv(made) if form == "csv" else suite_table(made)
+        show(text, nl=form == "table", kept=True)
     if made["failed"]:
         count = len(made["failed"])
         raise GeedError(
@@ -501,7 +548,7 @@ def demo() -> None:
 
     with progress_bar() as progress:
         text = run_demo(progress)
-    click.echo(text)
+    show(text)
 
 
 @cli.command()
@@ -527,9 +574,11 @@ def annotate(model: Path, out: Path, **given: Any) -> None:
       onnx-geed annotate model.onnx --preprocess imagenet --latent /Flatten_output_0 -o known.onnx
     """
     from onnx_geed.annotate import annotate as write
+    from onnx_geed.files import check_writable
 
+    check_writable(out, option="-o")
     for key, value in sorted(write(model, out, **given).items()):
-        click.echo(f"{key} = {value if len(value) <= 90 else value[:87] + '...'}")
+        show(f"{key} = {value if len(value) <= 90 else value[:87] + '...'}", kept=True)
 
 
 @cli.command(name="compile")
@@ -566,12 +615,12 @@ def compile_command(model: Path, group: str, out: Path, **options: Any) -> None:
     from onnx_geed.compiling import compile_measurement
     from onnx_geed.results import check_writable
 
-    check_writable(out, option="-o")
+    check_writable(out, option="-o", inputs=[model, options["data"]])
     made = compile_measurement(model, group, out, **options)
     _notes(made)
     for entry in [{"unit": "input", **made["input"]}, *made["outputs"]]:
         shape = ", ".join(map(str, entry["shape"]))
-        click.echo(f"{entry['name']}  ({shape})  {entry['unit']}")
+        show(f"{entry['name']}  ({shape})  {entry['unit']}", kept=True)
 
 
 @cli.command()
@@ -585,7 +634,7 @@ def converters() -> None:
     found = importlib.util.find_spec("onnx_geed.converters")
     if found is None or not found.submodule_search_locations:
         raise GeedError("the converter scripts are not installed: reinstall onnx-geed")
-    click.echo(next(iter(found.submodule_search_locations)))
+    show(next(iter(found.submodule_search_locations)))
 
 
 def _command() -> str:
@@ -594,28 +643,28 @@ def _command() -> str:
 
 def _notes(made: dict[str, Any]) -> None:
     for note in made.get("notes", ()):
-        click.echo(f"note: {note}", err=True)
+        tell(f"note: {note}")
 
 
-def _print(made: dict[str, Any], form: str) -> None:
+def _print(made: dict[str, Any], form: str, *, kept: bool) -> None:
     from onnx_geed import results
     from onnx_geed.table import table, wrapped
 
     if form == "json":
-        click.echo(results.to_json(made), nl=False)
+        show(results.to_json(made), nl=False, kept=kept)
     elif form == "csv":
-        click.echo(results.to_csv(made), nl=False)
+        show(results.to_csv(made), nl=False, kept=kept)
     else:
         from onnx_geed.diagnosis import diagnosis_line, model_of
 
-        click.echo(table(made))
+        show(table(made), kept=kept)
         if line := diagnosis_line(made, model_of(made)):
-            click.echo("\n".join(wrapped(line)))
+            show("\n".join(wrapped(line)), kept=kept)
 
 
 def _gate(violations: Sequence[Any]) -> int:
     for violation in violations:
-        click.echo(f"over the limit: {violation}", err=True)
+        tell(f"over the limit: {violation}")
     return 1 if violations else 0
 
 

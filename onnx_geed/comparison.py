@@ -23,6 +23,7 @@ __all__ = [
     "aggregate",
     "aggregate_table",
     "check_limits",
+    "check_measured",
     "compare",
     "compare_table",
     "compared",
@@ -357,6 +358,26 @@ def check_limits(limits: Sequence[str]) -> list[tuple[str, str | None, float]]:
         request = parse_request(what)
         parsed.append((request.measure, request.layer, limit))
     return parsed
+
+
+def check_measured(limits: Sequence[str], measured: Sequence[tuple[str, str]]) -> None:
+    """Refuse limits that name nothing that is going to be measured.
+
+    Parameters
+    ----------
+    limits : sequence of str
+        As :func:`check_limits` takes them.
+    measured : sequence of (measure, layer)
+        What is measured.
+
+    Raises
+    ------
+    GeedError
+        If a limit is of another form, or for something that is not measured.
+    """
+    entries = [{"measure": measure, "layer": layer} for measure, layer in measured]
+    for name, layer, _ in check_limits(limits):
+        limited(entries, name, layer)
 
 
 def limited(

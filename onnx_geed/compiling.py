@@ -17,6 +17,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.fused import MEASUREMENT, Fused, Output
 from onnx_geed.graph import Model, find_input, load_model
 from onnx_geed.groups import Group
+from onnx_geed.loading import check_weights
 from onnx_geed.options import Options, make_options
 from onnx_geed.prepare import Prepared, chosen_preprocess, prepare
 from onnx_geed.preprocess import Preprocess, preprocess_to_json
@@ -121,6 +122,7 @@ def compile_measurement(
     session.run_as_given(rows, {fused.feeds[k]: v for k, v in others.items() if k in fused.feeds})
     described = _describe(prepared, fused, preprocess)
     _write_descriptions(fused.proto, fused, described)
+    check_weights(read)
     write_model(fused.proto, read.path, Path(out), check=True)
     return described
 

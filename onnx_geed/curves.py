@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.canvas import MARKERS, PAPER, SERIES, drawing, themed
+from onnx_geed.files import write_text
 from onnx_geed.table import shorten
 
 __all__ = ["draw_suite", "suite_picture"]
@@ -57,11 +58,12 @@ def draw_suite(made: Mapping[str, Any], folder: str | Path) -> list[Path]:
     ------
     GeedError
         If matplotlib is missing.
+        If a picture cannot be written.
     """
     written = []
     for name, rows, field in _pictures(made["rows"]):
         path = Path(folder) / f"{name}.svg"
-        path.write_text(themed(suite_picture(rows, field)) + "\n", encoding="utf-8")
+        write_text(path, themed(suite_picture(rows, field)) + "\n", option="-o")
         written.append(path)
     return written
 

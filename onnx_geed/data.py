@@ -17,8 +17,9 @@ from onnx_geed.images import decode, image_paths, resize_and_crop
 from onnx_geed.layouts import moved_last, planes_last
 from onnx_geed.preprocess import Preprocess, preprocess_to_json
 from onnx_geed.sources import Rows, open_rows, rows_of, shape_text
+from onnx_geed.stamps import Stamp, stamp
 
-__all__ = ["Samples", "open_samples"]
+__all__ = ["Samples", "fingerprint_of", "mark_of", "open_samples"]
 
 F32 = NDArray[np.float32]
 
@@ -53,6 +54,8 @@ class Samples:
     _count: int = field(repr=False)
     _read: Callable[[int], F32] = field(repr=False)
     _channels: bool = field(repr=False, default=True)
+    _files: Callable[[], Sequence[Stamp]] = field(repr=False, default=tuple)
+    _again: Callable[[], Samples] | None = field(repr=False, default=None)
 
     def __len__(self) -> int:
         return self._count
@@ -127,15 +130,57 @@ class Samples:
             SHA-256 in hexadecimal digits, of the decoded samples' values and shapes and of the
             preprocessing.
         """
-        digest = hashlib.sha256(preprocess_to_json(self.preprocess).encode())
+        digest = fingerprint_of(self.preprocess)
         for index in indices:
-            sample = np.ascontiguousarray(self[index], dtype="<f4")
-            digest.update(repr(sample.shape).encode())
-            digest.update(sample.tobytes())
+            fingerprint_of(self[index], digest)
         return digest.hexdigest()
+
+    def files(self) -> Sequence[Stamp]:
+        """Return the files that were read so far and may be read again, as they were then.
+
+        Arrays that were read into memory as a whole have none.
+        """
+        return self._files()
+
+    def again(self) -> Samples:
+        """Open the same data anew; this one is closed."""
+        return self if self._again is None else self._again()
 
     def _name(self, index: int) -> str:
         return self.names[index] if self.names else f"sample {index}"
+
+
+def fingerprint_of(part: Preprocess | F32, digest: hashlib._Hash | None = None) -> hashlib._Hash:
+    """Begin a fingerprint with preprocessing, or go on with a sample.
+
+    Parameters
+    ----------
+    part : Preprocess or ndarray of float32
+        What is added.
+    digest : hash, optional
+        To which; to a new one by default.
+
+    Returns
+    -------
+    hash
+        SHA-256 so far.
+    """
+    digest = hashlib.sha256() if digest is None else digest
+    if isinstance(part, Preprocess):
+        digest.update(preprocess_to_json(part).encode())
+        return digest
+    sample = np.ascontiguousarray(part, dtype="<f4")
+    digest.update(repr(sample.shape).encode())
+    digest.update(sample.tobytes())
+    return digest
+
+
+def mark_of(sample: F32) -> str:
+    """Return 16 hexadecimal digits that tell a sample from others: BLAKE2b of values and shape."""
+    values = np.ascontiguousarray(sample, dtype="<f4")
+    digest = hashlib.blake2b(repr(values.shape).encode(), digest_size=8)
+    digest.update(values.tobytes())
+    return digest.hexdigest()
 
 
 def open_samples(
@@ -184,15 +229,17 @@ def open_samples(
     text = str(source) if isinstance(source, (str, Path)) else "array"
     if not text:
         raise GeedError("--data is empty: give an image folder, a file, or module:function")
-    _check_channels(chosen, wanted[0] if "C" in input_layout else None, input_layout)
+    channels = "C" in input_layout
+    _check_channels(chosen, wanted[0] if channels else None, input_layout)
+    close: Callable[[], None] | None = None
     if isinstance(source, (str, Path)) and os.path.isdir(text):
-        kind, names, read, found = _images(text, wanted, input_layout, chosen)
+        kind, names, read, found, files = _images(text, wanted, input_layout, chosen)
         count = len(names)
     else:
         rows = open_rows(text) if isinstance(source, (str, Path)) else rows_of(source)
         _check_array(rows, text, wanted, input_layout)
         kind, names, found, count = "array", None, rows.labels, rows.shape[0]
-        read = _array(rows, wanted, input_layout, chosen)
+        read, files, close = _array(rows, wanted, input_layout, chosen), rows.files, rows.close
     known = _labels(labels, found, count, text)
     first = read(0)
     cure = _misfit(first.shape, wanted, input_layout, chosen, rows.shape if names is None else ())
@@ -203,8 +250,18 @@ def open_samples(
             f"({input_layout}): {cure}"
         )
     # As many means as channels: better said now than after the session has started.
-    chosen.finish(first, 0 if "C" in input_layout else None)
-    return Samples(text, kind, first.shape, names, known, chosen, count, read, "C" in input_layout)
+    chosen.finish(first, 0 if channels else None)
+
+    def again() -> Samples:
+        if close is not None:
+            close()
+        return open_samples(
+            source, input_shape=input_shape, input_layout=input_layout, preprocess=preprocess
+        )
+
+    return Samples(
+        text, kind, first.shape, names, known, chosen, count, read, channels, files, again
+    )
 
 
 def _model_order(shape: Sequence[int | None], layout: str) -> tuple[int | None, ...]:
@@ -279,8 +336,14 @@ def _array(
 
 def _images(
     folder: str, wanted: tuple[int | None, ...], layout: str, preprocess: Preprocess
-) -> tuple[str, tuple[str, ...], Callable[[int], F32], tuple[str, ...] | None]:
-    """List a folder's images, the function that reads one, and their classes if there are any."""
+) -> tuple[
+    str,
+    tuple[str, ...],
+    Callable[[int], F32],
+    tuple[str, ...] | None,
+    Callable[[], Sequence[Stamp]],
+]:
+    """List a folder's images, the function that reads one, their classes, and files read so far."""
     if "D" in layout or "T" in layout:
         more = "depth" if "D" in layout else "frames"
         raise GeedError(
@@ -295,13 +358,17 @@ def _images(
     names = image_paths(Path(folder))
     grey = preprocess.channels == "grey" or (preprocess.channels is None and channels == 1)
 
+    stamps: dict[int, Stamp] = {}
+
     def read(index: int) -> F32:
         what = f"--data {folder}: {names[index]}"
+        stamps.setdefault(index, stamp(Path(folder, names[index])))
         x = decode(Path(folder, names[index]), preprocess, grey=grey, what=what)
         return x if "C" in layout else x[0]
 
     classes = tuple(name.split("/")[0] for name in names)
-    return "images", names, read, classes if all("/" in name for name in names) else None
+    known = classes if all("/" in name for name in names) else None
+    return "images", names, read, known, lambda: list(stamps.values())
 
 
 def _misfit(

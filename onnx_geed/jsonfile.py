@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from onnx_geed.errors import GeedError
+from onnx_geed.files import check_writable, write_text
 
 __all__ = ["check_writable", "read_json", "to_json", "write_json"]
 
@@ -77,38 +76,6 @@ def _plain(value: object) -> Any:
     raise TypeError(f"{type(value).__name__} has no place in a result")
 
 
-def check_writable(path: str | Path, *, option: str = "--out") -> None:
-    """Make sure that a result can be written, before a long run.
-
-    Parameters
-    ----------
-    path : str or Path
-        Where the result is to go.
-    option : str
-        What the message calls it.
-
-    Raises
-    ------
-    GeedError
-        If the folder does not exist or cannot be written to, or the path is a folder.
-    """
-    path = Path(path)
-    try:
-        if path.is_dir():
-            raise GeedError(f"{option} {path}: is a folder; name a file in it")
-        parent = _target(path).parent
-        if not parent.is_dir():
-            raise GeedError(f"{option} {path}: there is no folder {parent}; make it first")
-        if path.exists() and not os.access(path, os.W_OK):
-            raise GeedError(f"{option} {path}: cannot be overwritten (permission denied)")
-        if not path.exists() or path.is_file():
-            trial = _unfinished(parent)
-            trial.open("x").close()
-            trial.unlink()
-    except (OSError, ValueError) as error:
-        raise _unwritable(path, error, option) from None
-
-
 def write_json(made: Mapping[str, Any], path: str | Path) -> None:
     """Write a result, aggregate or comparison; the file appears whole or not at all.
 
@@ -125,39 +92,7 @@ def write_json(made: Mapping[str, Any], path: str | Path) -> None:
         If it cannot be written.
         If it holds NaN or infinity.
     """
-    path, data = Path(path), to_json(made).encode("utf-8")
-    try:
-        if path.exists() and not path.is_file() and not path.is_dir():
-            path.write_bytes(data)
-            return
-        target = _target(path)
-        unfinished = _unfinished(target.parent)
-        try:
-            with unfinished.open("xb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            unfinished.replace(target)
-        except BaseException:  # Ctrl-C too leaves nothing behind
-            unfinished.unlink(missing_ok=True)
-            raise
-    except (OSError, ValueError) as error:
-        raise _unwritable(path, error) from None
-
-
-def _target(path: Path) -> Path:
-    """Follow a symbolic link, since replacing the link itself would cut it."""
-    return Path(os.path.realpath(path))
-
-
-def _unfinished(folder: Path) -> Path:
-    """Name for a file that is not yet whole, short enough for every file system."""
-    return folder / f".onnx-geed-{secrets.token_hex(8)}.unfinished"
-
-
-def _unwritable(path: Path, error: Exception, option: str = "--out") -> GeedError:
-    why = getattr(error, "strerror", None) or str(error)
-    return GeedError(f"{option} {path}: cannot be written ({why}); name another file")
+    write_text(path, to_json(made))
 
 
 def read_json(path: str | Path) -> Any:

@@ -77,9 +77,7 @@ def list_layers(
     chosen = resolve(listed, latent)[0].name if latent else None
     layouts = stated_layouts(listed, layout)
     if chosen or layouts:
-        listed = tensors(
-            model, acted.name, named, latent=chosen, layouts=own | layouts, kind=kind
-        )
+        listed = tensors(model, acted.name, named, latent=chosen, layouts=own | layouts, kind=kind)
     doubt = next((t.doubt for t in listed if t.doubt), None)
     return {
         "model": {"path": str(path), "opset": model.opset, "producer": model.producer},

@@ -7,7 +7,7 @@ import heapq
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,17 @@ from typing import Any
 import onnx
 
 from onnx_geed.errors import GeedError, nearest, shown
+from onnx_geed.stamps import Stamp, stamp
 
-__all__ = ["Model", "external_files", "load_model", "metadata_json", "reads", "subgraphs"]
+__all__ = [
+    "Model",
+    "check_weights",
+    "external_files",
+    "load_model",
+    "metadata_json",
+    "reads",
+    "subgraphs",
+]
 
 #: Externally stored tensors of at most so many elements are read in: they are shapes and axes, and
 #: neither shape inference nor ONNX Runtime's own takes those from another file.
@@ -41,6 +50,8 @@ class Model:
         What wrote it.
     metadata : dict of str to str
         Its ``metadata_props``.
+    weights : tuple of Stamp
+        Its external data as they were when they were read: sessions read them again.
     """
 
     path: Path
@@ -49,6 +60,7 @@ class Model:
     opset: int
     producer: str
     metadata: dict[str, str] = field(repr=False)
+    weights: tuple[Stamp, ...] = field(repr=False, default=())
 
     def with_proto(self, proto: onnx.ModelProto) -> Model:
         """Return the same model with a rewritten graph."""
@@ -86,11 +98,9 @@ def load_model(path: str | Path) -> Model:
         ) from None
     if not proto.ir_version or not proto.graph.node or not proto.opset_import:
         raise GeedError(f"{path}: not an ONNX model (it holds no graph); give a file that is one")
-    digest = hashlib.sha256(content)
-    for extra in external_files(proto, path):
-        with extra.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
+    extras = external_files(proto, path)
+    weights = tuple(map(stamp, extras))
+    sha256 = _sha256(content, extras)
     _read_small(proto, path.parent)
     if proto.functions:
         proto = _inlined(proto, path)
@@ -98,7 +108,43 @@ def load_model(path: str | Path) -> Model:
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
     metadata = {p.key: p.value for p in proto.metadata_props}
-    return Model(path, proto, digest.hexdigest(), opset, producer, metadata)
+    return Model(path, proto, sha256, opset, producer, metadata, weights)
+
+
+def check_weights(model: Model) -> None:
+    """Make sure that a model's external data are still those that were read.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+
+    Raises
+    ------
+    GeedError
+        If they have changed.
+    """
+    changes = [why for file in model.weights if (why := file.change())]
+    if not changes:
+        return
+    try:
+        same = _sha256(_content(model.path), [Path(f.path) for f in model.weights]) == model.sha256
+    except (GeedError, OSError):
+        same = False
+    if not same:
+        raise GeedError(
+            f"{model.path}: its weights changed while it was measured ({changes[0]}); measure a "
+            "model that stays as it is"
+        )
+
+
+def _sha256(content: bytes, extras: Sequence[Path]) -> str:
+    digest = hashlib.sha256(content)
+    for extra in extras:
+        with extra.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _content(path: Path) -> bytes:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx_geed import cache as store
 from onnx_geed.between import Between, Pair, Pairs, around, neighbours
 from onnx_geed.classes import add_classes, parse_classes
+from onnx_geed.comparison import check_measured
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_group
 from onnx_geed.manifest import Manifest
@@ -48,6 +49,7 @@ def measure_cache(
     norm_samples: int | None = None,
     interval: str = "t",
     precision: float | None = None,
+    limits: Sequence[str] = (),
     progress: Callable[[int, int], None] | None = None,
     command: str | None = None,
     **unknown: Any,
@@ -66,6 +68,9 @@ def measure_cache(
         Interval over samples.
     precision : float, optional
         Take only as many of the orbits as :class:`onnx_geed.Options` says.
+    limits : sequence of str
+        Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
+        name nothing that is measured are refused before anything is read.
     progress : callable, optional
         Told of orbits done, of all.
     command : str, optional
@@ -105,6 +110,7 @@ def measure_cache(
             "same onnx-geed cache command again"
         )
     plan, wanted = _plan(manifest, measures)
+    check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     tally = Tally(plan)
     names = tuple(plan.layers)
 
@@ -208,6 +214,8 @@ def _at_most(option: str, given: int | None, there: int) -> int:
 
 def _data_part(data: dict[str, Any], count: int) -> dict[str, Any]:
     cut = {key: data[key][:count] if data[key] else None for key in ("names", "labels")}
+    if "marks" in data:  # of caches since results can be held against their data
+        cut["marks"] = data["marks"][:count]
     return {**data, **cut, "indices": data["indices"][:count]}
 
 

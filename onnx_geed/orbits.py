@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx_geed.actions import GridAction, disk_mask, orbit
 from onnx_geed.data import Samples
 from onnx_geed.errors import GeedError
+from onnx_geed.intake import Intake
 from onnx_geed.layouts import planes_last
 from onnx_geed.rowcheck import RowCheck
 from onnx_geed.session import Session
@@ -85,6 +86,8 @@ class Source:
         The other inputs.
     check : RowCheck, optional
         Which rows are run again alone, where nothing proves that those of a batch are independent.
+    intake : Intake, optional
+        Told of every sample that is read.
     """
 
     samples: Samples = field(repr=False)
@@ -94,10 +97,13 @@ class Source:
     disk: bool = False
     feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
     check: RowCheck | None = None
+    intake: Intake | None = field(default=None, repr=False)
 
     def sample(self, position: int) -> F32:
         """Sample at a position of D, as the group acts on it."""
         x = self.samples[self.indices[position]]
+        if self.intake is not None:
+            self.intake.take(position, x)
         return np.where(disk_mask(*self.action.shape), x, np.float32(0)) if self.disk else x
 
     def label(self, position: int) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from onnx_geed.diagnosis import diagnose, diagnose_corners, model_of
 from onnx_geed.errors import GeedError
+from onnx_geed.files import make_folder, write_text
 from onnx_geed.intervals import mean_interval
 from onnx_geed.reading import Reading, angle, grade, meaning, read_record, span
 from onnx_geed.table import interval, number
@@ -62,23 +63,19 @@ def write_report(
     """
     _check_installed()
     content = _content(results, data, command)
-    text = _render(content)
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-        if pictures is not None:
-            _keep(content["sections"], Path(pictures))
-    except OSError as error:
-        raise GeedError(f"{error.filename}: cannot be written ({error.strerror})") from None
+    write_text(path, _render(content), option="-o")
+    if pictures is not None:
+        _keep(content["sections"], Path(pictures))
 
 
 def _keep(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
     from onnx_geed.canvas import themed
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, option="--pictures")
     for section in shown:
         for i, picture in enumerate(section["pictures"], 1):
             file = folder / f"{section['measure']}-{i}-{picture['what']}.svg"
-            file.write_text(themed(str(picture["svg"])), encoding="utf-8")
+            write_text(file, themed(str(picture["svg"])), option="--pictures")
 
 
 def report(results: Sequence[Mapping[str, Any]], *, data: str | Path | None = None) -> str:
@@ -149,7 +146,7 @@ def _content(
         ],
         "sections": sections(results, names, read),
         "comparisons": comparisons(results, names),
-        "samples": [_samples(*args, data) for args in zip(results, names, read, strict=True)],
+        "samples": _all_samples(results, names, read, data),
         "again": _again(results, data, command),
     }
 
@@ -341,27 +338,60 @@ def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(k, v) for k, v in facts if v]
 
 
+def _all_samples(
+    results: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    read: Sequence[Sequence[Reading]],
+    data: str | Path | None,
+) -> list[dict[str, Any]]:
+    """Return the samples of every result; pictures of those that the data are of."""
+    entries, refused = [], []
+    for made, name, readings in zip(results, names, read, strict=True):
+        try:
+            entries.append(_samples(made, name, readings, data))
+        except GeedError as error:
+            refused.append(error)
+            entries.append(
+                _samples(made, name, readings, None) | {"note": f"No pictures: {error}."}
+            )
+    if len(refused) == len(results):
+        raise refused[0]
+    return entries
+
+
 def _samples(
     made: Mapping[str, Any], name: str, read: Sequence[Reading], data: str | Path | None
 ) -> dict[str, Any]:
-    """Return the samples at both ends, by the measure nearest to the output."""
+    """Return the samples at both ends, by the measure nearest to the output.
+
+    Raises
+    ------
+    GeedError
+        If the data are not those that were measured.
+    """
     chosen = next(r for measure in _HEADLINE for r in reversed(read) if r.measure == measure)
     values = chosen.per_sample
     order = np.argsort(-values, kind="stable")
     ends = min(_ENDS, len(order) // 2)
     shown = [("largest", int(k)) for k in order[:ends]]
     shown += [("smallest", int(k)) for k in order[::-1][:ends]]
-    pictures = None
+    pictures, note = None, ""
     if data is not None:
-        from onnx_geed.thumbnails import open_pictures
+        from onnx_geed.thumbnails import check_shown, open_pictures
 
         pictures = open_pictures(data, made)
+        if not check_shown(data, made, [position for _, position in shown]):
+            note = (
+                "The result keeps no marks of its samples, so that these pictures could not be "
+                "held against them."
+            )
     rows = [{"end": end} | _sample(made, chosen, position, pictures) for end, position in shown]
     return {
         "name": name,
         "measure": chosen.measure,
         "layer": chosen.layer,
         "unit": chosen.unit,
+        "note": note,
         "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("largest", "smallest")]
         if rows
         else [],

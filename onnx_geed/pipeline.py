@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from onnx_geed.between import Between, neighbours
 from onnx_geed.classes import add_classes, parse_classes
-from onnx_geed.comparison import check_limits, limited
+from onnx_geed.comparison import check_measured
 from onnx_geed.engines import Opened, open_fused, stream_fused
 from onnx_geed.graph import Model
 from onnx_geed.groups import Group
 from onnx_geed.options import make_options
 from onnx_geed.orbits import identities, job_orbits, stream
-from onnx_geed.prepare import Prepared, prepare
+from onnx_geed.prepare import Prepared, check_inputs, prepare
 from onnx_geed.provenance import (
     describe_data,
     describe_group,
@@ -96,10 +96,7 @@ def measure(
     started = time.perf_counter()
     limits = (limits,) if isinstance(limits, str) else limits
     prepared = prepare(model, data, group, make_options(options))
-    for name, layer, _ in check_limits(limits):
-        limited(
-            [{"measure": m.name, "layer": m.layer} for m in prepared.plan.measures], name, layer
-        )
+    check_measured(limits, [(m.name, m.layer) for m in prepared.plan.measures])
     chosen = prepared.options
     looked = looks(prepared.count)[0] if chosen.precision is not None else prepared.count
     idle = unmoving(prepared.source, looked)
@@ -124,6 +121,7 @@ def measure(
         _run(other, again, meter, {})
         add_untrained(records, _records(other, again), chosen.seed)
         inferences += meter.done
+    check_inputs(prepared)
     made = result(
         command=command or f"onnx_geed.measure(group={prepared.plan.group.name!r})",
         software=software_versions(),

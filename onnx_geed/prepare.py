@@ -25,7 +25,9 @@ from onnx_geed.graph import (
     load_model,
 )
 from onnx_geed.groups import Group, parse_group
+from onnx_geed.intake import Intake
 from onnx_geed.layouts import MAP_LAYOUTS, layout_rank
+from onnx_geed.loading import check_weights
 from onnx_geed.options import Options
 from onnx_geed.orbits import Source
 from onnx_geed.plan import (
@@ -47,7 +49,7 @@ from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
 from onnx_geed.trial import Trial, further_rows, output_kinds, reopen, try_out
 from onnx_geed.unmoved import check_moves
 
-__all__ = ["Prepared", "chosen_preprocess", "data_fingerprint", "prepare"]
+__all__ = ["Prepared", "check_inputs", "chosen_preprocess", "data_fingerprint", "prepare"]
 
 # Rows of a run: more do not make a processor faster; a card wants more.
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
@@ -247,6 +249,19 @@ def _row_check(trial: Trial, count: int, options: Options, engine: Chosen) -> Ro
     return RowCheck(spreads(trial.rows), count, options.seed, trial.mixes, cure)
 
 
+def check_inputs(prepared: Prepared) -> None:
+    """Make sure, at the end of a run, that data and weights are still those that it began with.
+
+    Raises
+    ------
+    GeedError
+        If a sample is another one now, or the weights are.
+    """
+    if prepared.source.intake is not None:
+        prepared.source.intake.check()
+    check_weights(prepared.model)
+
+
 def data_fingerprint(
     model: Model, data: Any, group: str | Group, options: Options
 ) -> tuple[str, list[int]]:
@@ -306,7 +321,8 @@ def _source(
     check_moves(action, disk=disk)
     feeds = other_inputs(model, acted, available, options)
     count = min(wanted, available)
-    return Source(samples, indices, action, layout, disk, feeds), count, notes
+    intake = Intake(samples, indices)
+    return Source(samples, indices, action, layout, disk, feeds, intake=intake), count, notes
 
 
 def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:

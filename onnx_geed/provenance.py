@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 from pathlib import Path
 from typing import Any
 
 from onnx_geed.graph import Model
+from onnx_geed.intake import Intake
 from onnx_geed.prepare import Prepared
+from onnx_geed.preprocess import preprocess_to_json
 from onnx_geed.session import cores
 
 __all__ = [
@@ -44,15 +47,21 @@ def describe_model(model: Model) -> dict[str, Any]:
 
 def describe_data(prepared: Prepared) -> dict[str, Any]:
     """The ``data`` part of a result."""
-    samples, indices = prepared.source.samples, prepared.source.indices
+    source = prepared.source
+    samples, indices = source.samples, source.indices
     names, labels = samples.names, samples.labels
+    intake = source.intake or Intake(samples, indices)
     return {
         "source": samples.source,
-        "fingerprint": samples.fingerprint(indices),
+        "fingerprint": intake.fingerprint(len(indices)),
         "available": len(samples),
         "indices": list(indices),
         "names": [names[i] for i in indices] if names else None,
         "labels": [labels[i] for i in indices] if labels else None,
+        "marks": intake.marks(len(indices)),
+        "preprocess": json.loads(preprocess_to_json(samples.preprocess)),
+        "layout": source.layout,
+        "shape": list(source.rows([0], orbits=False).shape[1:]),
     }
 
 

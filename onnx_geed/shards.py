@@ -7,7 +7,6 @@ import errno
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
+from onnx_geed.files import replacing
 from onnx_geed.sealing import SEALED_BYTES, is_sealed, large_chunks, seal, stated_version
 
 if TYPE_CHECKING:
@@ -78,18 +78,11 @@ def new_file(
         chunks = large_chunks(file)
     content.close_holes()
     trailer = seal(content.getbuffer().toreadonly(), chunks)
-    unfinished = folder / f".unfinished-{path.name}"
     try:
-        with unfinished.open("wb") as written:
+        with replacing(path, folder / f".unfinished-{path.name}") as written:
             content.write_to(written)
             written.write(trailer)
-            written.flush()
-            os.fsync(written.fileno())
-        unfinished.replace(path)
-        _sync_folder(folder)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            unfinished.unlink(missing_ok=True)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "the disk is full" if full else f"writing failed ({error.strerror or error})"
         raise GeedError(
@@ -103,16 +96,6 @@ def _newer(path: Path, version: int) -> GeedError:
         f"{path}: of format version {version}, this onnx-geed reads up to {VERSION}; upgrade "
         "onnx-geed"
     )
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
-        return  # folders cannot be opened there, and renames are durable by themselves
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _attribute_hash(attributes: dict[str, Any], manifest: str) -> str:

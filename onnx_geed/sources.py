@@ -9,6 +9,8 @@ import os
 import re
 import struct
 import sys
+import threading
+import weakref
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.images import SUFFIXES
+from onnx_geed.stamps import Stamp, stamp
 
 __all__ = ["Rows", "open_rows", "rows_of", "shape_text"]
 
@@ -30,6 +33,8 @@ _LABELS = ("y", "labels", "label", "targets")
 _FILES = (".npy", ".npz", ".h5", ".hdf5", ".hdf", ".gz")
 _KINDS = "an image folder, .npy, .npz, file.h5:/dataset, an idx file, or module:function"
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
+# Of an array in Fortran's order, read at once.
+_BLOCK = 16 << 20
 _BROKEN = (
     *(OSError, ValueError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError),
     *(struct.error, zlib.error, zipfile.BadZipFile),
@@ -50,12 +55,18 @@ class Rows:
         Takes an index, or ``...`` for all.
     labels : array_like, optional
         What lies beside it under a name for labels, one for each sample.
+    files : callable
+        Returns the files that samples are read from, as they were when they were opened.
+    close : callable
+        Lets go of them; no sample can be read after that.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     read: Callable[[Any], NDArray[Any]]
     labels: Any = None
+    files: Callable[[], Sequence[Stamp]] = tuple
+    close: Callable[[], None] = lambda: None
 
 
 def rows_of(array: Any, labels: Any = None) -> Rows:
@@ -165,21 +176,68 @@ def _reading(where: str, cure: str = "") -> Iterator[None]:
 
 
 def _npy(path: Path) -> Rows:
+    opened = stamp(path)
     mapped: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     order = "C" if mapped.flags.c_contiguous else "F"
-    return _mapped(path, mapped.dtype, mapped.offset, mapped.shape, order)
+    return _plain(path, mapped.dtype, mapped.offset, mapped.shape, opened, order)
 
 
-def _mapped(
-    path: Path, dtype: np.dtype[Any], offset: int, shape: tuple[int, ...], order: str = "C"
+def _plain(
+    path: Path,
+    dtype: np.dtype[Any],
+    start: int,
+    shape: tuple[int, ...],
+    opened: Stamp,
+    order: str = "C",
 ) -> Rows:
-    def read(index: Any) -> NDArray[Any]:
-        # Mapped anew each time: pages of one long-lived map would add up to the file's size.
-        with _reading(f"--data {path}", "the file has changed since it was opened"):
-            whole: Any = np.memmap(path, dtype, "r", offset, shape, order)  # type: ignore[call-overload]
-            return np.array(whole[index])
+    """Rows of an array that lies in a file as it is.
 
-    return Rows(shape, dtype, read)
+    They are read and not mapped: where a mapped file is cut short, the process is killed.
+    """
+    file = _Open(path)
+    inner = math.prod(shape[1:])
+
+    def read(index: Any) -> NDArray[Any]:
+        with _reading(f"--data {path}", "the file has changed since it was opened"):
+            if not shape or index is ...:
+                whole = file.values(dtype, start, math.prod(shape))
+                return whole.reshape(shape) if order == "C" else whole.reshape(shape, order="F")
+            if order == "C":
+                at = start + index * inner * dtype.itemsize
+                return file.values(dtype, at, inner).reshape(shape[1:])
+            # One sample's values lie apart by the number of samples.
+            out = np.empty(inner, dtype)
+            step = max(1, _BLOCK // (shape[0] * dtype.itemsize))
+            for k in range(0, inner, step):
+                count = min(step, inner - k)
+                at = start + k * shape[0] * dtype.itemsize
+                block = file.values(dtype, at, count * shape[0])
+                out[k : k + count] = block.reshape(count, shape[0])[:, index]
+            return np.ascontiguousarray(out.reshape(shape[1:], order="F"))
+
+    return Rows(shape, dtype, read, files=lambda: [opened])
+
+
+class _Open:
+    """A file that is opened once, and read from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+        weakref.finalize(self, self._file.close)
+
+    def values(self, dtype: np.dtype[Any], start: int, count: int) -> NDArray[Any]:
+        """Return values from a place in the file on."""
+        values = np.empty(count, dtype)
+        left = values.view(np.uint8).data if values.nbytes else memoryview(b"")
+        with self._lock:
+            self._file.seek(start)
+            while left:
+                got = self._file.readinto(left)
+                if not got:
+                    raise EOFError("it ends too early")
+                left = left[got:]
+        return values
 
 
 def _npz(path: Path, key: str | None, where: str, labels: bool) -> Rows:
@@ -204,6 +262,7 @@ def _npz(path: Path, key: str | None, where: str, labels: bool) -> Rows:
 def _hdf5(path: Path, key: str | None, where: str, labels: bool) -> Rows:
     import h5py
 
+    opened = [stamp(path)]
     file = h5py.File(path, "r")
     names: list[str] = []
     file.visititems(lambda n, o: names.append(f"/{n}") if isinstance(o, h5py.Dataset) else None)
@@ -217,20 +276,49 @@ def _hdf5(path: Path, key: str | None, where: str, labels: bool) -> Rows:
         wanted = None if not key or isinstance(named, h5py.Group) else f"/{key.strip('/')}"
         chosen = _choose(within or names, wanted, where, path, labels)
         data = file[chosen]
+    parts = {Path(data.file.filename), *(path.parent / name for name, _, _ in data.external or ())}
     if data.is_virtual:
         # HDF5 fills the place of a missing file with zeros, and zeros look perfectly equivariant.
         for part in {source.file_name for source in data.virtual_sources()}:
-            if part != "." and "%" not in part and not (path.parent / part).exists():
+            if part == ".":
+                continue
+            if "%" in part:
+                parts |= set(path.parent.glob(re.sub(r"%\w", "*", part)))
+            elif not (path.parent / part).exists():
                 raise GeedError(f"{where}: a virtual dataset whose file {part} is missing")
+            else:
+                parts.add(path.parent / part)
+    opened += [stamp(part) for part in sorted(parts - {path})]
+    length = _length(data.file)
 
     def read(index: Any) -> NDArray[Any]:
         with _reading(where):
-            return np.asarray(data[index])
+            values = np.asarray(data[index])
+        if _length(data.file) < length:
+            # HDF5 reads what lies behind the end of a file as zeros.
+            raise GeedError(
+                f"{where}: was cut short while it was read; measure data that stay as they are"
+            )
+        return values
 
     shape = data.shape or ()
     beside = [file[n] for n in _beside(chosen, names)]
     fits = [d[()] for d in beside if shape and d.shape and d.size == d.shape[0] == shape[0]]
-    return Rows(shape, data.dtype, read, fits[0] if fits else None)
+
+    def close() -> None:
+        # Opened anew while it is open, HDF5 would show what it has kept of it, and not the file.
+        for one in {data.file, file}:
+            one.close()
+
+    return Rows(shape, data.dtype, read, fits[0] if fits else None, lambda: opened, close)
+
+
+def _length(file: Any) -> int:
+    """Bytes of an open HDF5 file, under whatever name it lies by now; 0 where that is not told."""
+    try:
+        return os.fstat(file.id.get_vfd_handle()).st_size
+    except (AttributeError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError):
+        return 0
 
 
 def _choose(names: Sequence[str], key: str | None, where: str, path: Path, labels: bool) -> str:
@@ -273,6 +361,7 @@ def _is_idx(head: bytes) -> bool:
 
 def _idx(path: Path, packed: bool, where: str) -> Rows:
     """Open an idx file: two zeros, a type, a rank, big-endian sizes, values."""
+    opened = stamp(path)
     content = gzip.decompress(path.read_bytes()) if packed else b""
     if packed:
         head = content[: 4 + 4 * 255]
@@ -292,7 +381,7 @@ def _idx(path: Path, packed: bool, where: str) -> Rows:
         )
     if packed:
         return rows_of(np.frombuffer(content, dtype, offset=start).reshape(shape))
-    return _mapped(path, dtype, start, shape)
+    return _plain(path, dtype, start, shape, opened)
 
 
 def _called(module: str, function: str, where: str) -> Rows:

@@ -12,8 +12,8 @@ from typing import Any
 
 from onnx_geed.comparison import aggregate
 from onnx_geed.errors import GeedError
+from onnx_geed.files import check_writable, make_folder
 from onnx_geed.intervals import mean_interval
-from onnx_geed.jsonfile import check_writable
 from onnx_geed.loading import load_model
 from onnx_geed.options import Options
 from onnx_geed.pipeline import Progress, measure
@@ -78,10 +78,7 @@ def benchmark(
     """
     read = suite if isinstance(suite, Suite) else read_suite(suite)
     cells = Path(folder) / "cells"
-    try:
-        cells.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise GeedError(f"-o {folder}: cannot be made ({error.strerror})") from None
+    make_folder(cells, option="-o")
     check_writable(Path(folder) / "summary.json", option="-o")
     say = notify or (lambda _: None)
     failed: list[dict[str, str]] = []
@@ -160,6 +157,7 @@ def _content(value: Any) -> Any:
 
 
 def _measured(cell: Cell, progress: Progress | None) -> dict[str, Any]:
+    settings = _settings(cell)  # before the run, during which files of options may change
     made = measure(
         cell.path,
         cell.source,
@@ -169,7 +167,7 @@ def _measured(cell: Cell, progress: Progress | None) -> dict[str, Any]:
         measures=cell.measures,
         **cell.options,
     )
-    made["suite"] = json.loads(json.dumps(_settings(cell)))
+    made["suite"] = json.loads(json.dumps(settings))
     return made
 
 

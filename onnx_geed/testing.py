@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from onnx_geed.errors import GeedError, shown
+from onnx_geed.files import write_text
 from onnx_geed.reading import Reading, angle, read_record
 
 __all__ = ["assert_equivariant", "junit_xml", "write_junit"]
@@ -51,7 +52,8 @@ def assert_equivariant(
     Raises
     ------
     AssertionError
-        If a value exceeds the limit, naming layer, element and sample.
+        If a value exceeds the limit, naming layer, element and sample; its attribute ``result`` is
+        the result.
     GeedError
         If model, data or options cannot be used, or the limit is not a finite number.
 
@@ -80,7 +82,9 @@ def assert_equivariant(
         count = len(made["measurements"])
         head = f"{made['model']['path']} is not equivariant enough under {made['group']['name']}: "
         head += f"{len(failed)} of {count} value{'s' * (count > 1)} over the limit"
-        raise AssertionError("\n".join([head, *failed]))
+        failure = AssertionError("\n".join([head, *failed]))
+        failure.result = made  # type: ignore[attr-defined]
+        raise failure
     return made
 
 
@@ -200,8 +204,4 @@ def write_junit(made: Mapping[str, Any], limits: Sequence[str], path: str | Path
     GeedError
         If the file cannot be written, or :func:`junit_xml` fails.
     """
-    text = junit_xml(made, limits)
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise GeedError(f"--junit {path}: cannot be written ({error.strerror})") from None
+    write_text(path, junit_xml(made, limits), option="--junit")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.actions import disk_mask, grid_action
-from onnx_geed.data import Samples, open_samples
+from onnx_geed.data import Samples, mark_of, open_samples
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_group
-from onnx_geed.preprocess import Preprocess
+from onnx_geed.preprocess import Preprocess, preprocess_from_json
 
-__all__ = ["open_pictures", "orbit_pictures"]
+__all__ = ["check_shown", "open_pictures", "orbit_pictures"]
 
 #: Side of a thumbnail in pixels.
 SIDE = 64
@@ -58,6 +59,52 @@ def open_pictures(data: str | Path, made: Mapping[str, Any]) -> Samples:
             f"that was measured, {made['data']['source']}"
         )
     return samples
+
+
+def check_shown(data: str | Path, made: Mapping[str, Any], positions: Sequence[int]) -> bool:
+    """Hold samples against the marks that a result keeps of those that were measured.
+
+    Parameters
+    ----------
+    data : str or Path
+        DATA, as the result was measured on.
+    made : mapping
+        The result.
+    positions : sequence of int
+        Which of its samples are shown.
+
+    Returns
+    -------
+    bool
+        Whether they could be checked: results of earlier versions keep no marks.
+
+    Raises
+    ------
+    GeedError
+        If the data cannot be read as they were for the model.
+        If a sample is another one than that which was measured.
+    """
+    where = made["data"]
+    if not where.get("marks"):
+        return False
+    # Decoded as for the model: thumbnails are made in another size.
+    samples = open_samples(
+        data,
+        input_shape=where["shape"],
+        input_layout=where["layout"],
+        preprocess=preprocess_from_json(json.dumps(where["preprocess"]), "the result's data"),
+    )
+    for position in positions:
+        index = where["indices"][position]
+        if mark_of(samples[index]) != where["marks"][position]:
+            called = f"sample {index}" + (
+                f" ({where['names'][position]})" if where["names"] else ""
+            )
+            raise GeedError(
+                f"--data {data}: {called} is not the one that was measured, its values differ; "
+                f"give the data that was measured, {where['source']}"
+            )
+    return True
 
 
 def _open(data: str | Path) -> Samples:

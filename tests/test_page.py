@@ -368,3 +368,99 @@ def test_maps_that_are_alike_whatever_they_show_are_told():
     )  # 0.141 of 0.24 is left, although 0.859 is high
     one["between_samples"] = -0.1
     assert meaning(one, 8).endswith(": mostly moving along.")  # 0.141 of 0.9
+
+
+class TestOtherData:
+    """Pictures are of the samples that were measured, or there are none."""
+
+    @pytest.fixture
+    def colours(self):
+        return np.random.default_rng(0).integers(0, 256, (12, 10, 10, 3), dtype=np.uint8)
+
+    def folder(self, at, pixels):
+        from PIL import Image
+
+        at.mkdir()
+        for k, one in enumerate(pixels):
+            Image.fromarray(one).save(at / f"{k:02}.png")
+        return at
+
+    def array(self, at, pixels):
+        np.save(at, np.moveaxis(pixels, -1, 1))
+        return at.with_suffix(".npy")
+
+    @pytest.fixture
+    def measured(self, tmp_path):
+        import models
+
+        from onnx_geed import measure
+
+        models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
+
+        def run(data, **more):
+            options = {"samples": 6, "norm_samples": 7, "measures": ["latent-l2"]}
+            options |= {"preprocess": "imagenet resize=9 crop=8"} | more
+            return measure(tmp_path / "m.onnx", str(data), "C4", **options)
+
+        return run
+
+    @pytest.mark.parametrize("kind", ["folder", "array"])
+    @pytest.mark.parametrize("more", [{}, {"preprocess": "resize=8", "support": "disk"}])
+    def test_the_data_that_were_measured_are_shown(self, tmp_path, colours, measured, kind, more):
+        data = getattr(self, kind)(tmp_path / "x", colours)
+        one = measured(data, **more)
+        assert len(page(one, data=data).all("img")) == 6 * 4
+
+    @pytest.mark.parametrize("kind", ["folder", "array"])
+    def test_other_values_of_the_same_count_and_names_are_refused(
+        self, tmp_path, colours, measured, kind
+    ):
+        (tmp_path / "a").mkdir()
+        (tmp_path / "b").mkdir()
+        one = measured(getattr(self, kind)(tmp_path / "a" / "x", colours))
+        other = getattr(self, kind)(tmp_path / "b" / "x", 255 - colours)
+        with pytest.raises(GeedError, match=r"b/x.*: sample \d+.* is not the one that was measu"):
+            report([one], data=other)
+
+    def test_one_sample_that_was_edited_is_named(self, tmp_path, colours, measured):
+        one = measured(self.array(tmp_path / "x", colours))
+        worst = one["data"]["indices"][int(np.argmax(one["measurements"][0]["per_sample"]))]
+        colours[worst, 0, 0] ^= 255
+        with pytest.raises(GeedError, match=f"sample {worst} is not the one"):
+            report([one], data=self.array(tmp_path / "x", colours))
+
+    def test_the_same_values_in_another_order_are_refused(self, tmp_path, colours, measured):
+        one = measured(self.array(tmp_path / "x", colours))
+        with pytest.raises(GeedError, match="is not the one that was measured"):
+            report([one], data=self.array(tmp_path / "x", colours[::-1]))
+
+    def test_of_several_data_sets_those_that_fit_are_shown(self, tmp_path, colours, measured):
+        data = self.array(tmp_path / "x", colours)
+        other = self.array(tmp_path / "y", 255 - colours)
+        one, two = measured(data), measured(other)
+        seen = page(one, two, data=data)
+        assert len(seen.all("img")) == 6 * 4
+        assert "No pictures: --data" in seen.text
+        with pytest.raises(GeedError, match="is not the one that was measured"):
+            report([one, two], data=self.array(tmp_path / "z", colours // 2))
+
+    def test_a_result_measured_from_a_cache_is_checked_too(self, tmp_path, colours, measured):
+        from onnx_geed import measure_cache, write_cache
+
+        data = self.array(tmp_path / "x", colours)
+        few = {"samples": 6, "norm_samples": 7, "measures": ["latent-l2"]}
+        few["preprocess"] = "resize=9 crop=8"
+        write_cache(measured(data)["model"]["path"], str(data), "C4", tmp_path / "a.geed", **few)
+        one = measure_cache(tmp_path / "a.geed", samples=5, norm_samples=5)
+        assert len(one["data"]["marks"]) == len(one["data"]["indices"]) == 5
+        assert page(one, data=data).all("img")
+        with pytest.raises(GeedError, match="is not the one that was measured"):
+            report([one], data=self.array(tmp_path / "x", colours // 2))
+
+    def test_a_result_without_marks_says_that_it_could_not_be_checked(
+        self, tmp_path, colours, measured
+    ):
+        data = self.array(tmp_path / "x", colours)
+        one = measured(data)
+        del one["data"]["marks"]
+        assert "could not be held against them" in page(one, data=data).text

@@ -1,0 +1,321 @@
+"""Files that appear whole or not at all: one writer for results, pages, models and shards.
+
+What is written gets its name only when all of it is on the disk, so that neither a full disk nor a
+killed process leaves half a file, or destroys the one that was there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from onnx_geed.errors import GeedError
+
+__all__ = [
+    "check_writable",
+    "make_folder",
+    "remove_unfinished",
+    "replacing",
+    "write_bytes",
+    "write_text",
+    "writing_beside",
+]
+
+#: What is being written at the moment, for a process that ends without unwinding.
+_UNFINISHED: set[Path] = set()
+# A descriptor of this process by its path: written to as it is, at the place where it stands.
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
+_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+# What file systems answer that cannot flush a folder, or do not let it be opened.
+_NO_FOLDER_SYNC = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF))
+
+
+def check_writable(
+    path: str | Path, *, option: str = "--out", inputs: Sequence[str | Path | None] = ()
+) -> None:
+    """Make sure that a file can be written, before a long run.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where the file is to go.
+    option : str
+        What the message calls it.
+    inputs : sequence of str, Path or None
+        Files that are read for it, which it must not replace; ``FILE:KEY`` stands for FILE.
+
+    Raises
+    ------
+    GeedError
+        If the folder does not exist or cannot be written to, or the path is a folder.
+        If it is one of the inputs.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise GeedError(f"{option} {path}: is a folder; name a file in it")
+        if _descriptor(path) is not None:
+            return
+        parent = _target(path).parent
+        if not parent.is_dir():
+            raise GeedError(f"{option} {path}: there is no folder {parent}; make it first")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise GeedError(f"{option} {path}: cannot be overwritten (permission denied)")
+        for given in inputs:
+            if given is not None and path.is_file() and _same(path, str(given)):
+                raise GeedError(
+                    f"{option} {path}: is what is read, {given}, and would be replaced; name "
+                    "another file"
+                )
+        if not path.exists() or path.is_file():
+            trial = _temporary(parent)
+            trial.open("x").close()
+            trial.unlink()
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error, option) from None
+
+
+def _same(path: Path, given: str) -> bool:
+    whole = [given] if os.path.exists(given) else [given.rpartition(":")[0]]
+    return any(os.path.isfile(name) and os.path.samefile(path, name) for name in whole)
+
+
+def write_text(path: str | Path, text: str, *, option: str = "--out") -> None:
+    """Write a text file in UTF-8, whole or not at all, as :func:`write_bytes` does.
+
+    What UTF-8 cannot hold, such as an odd byte of a file's name, becomes a question mark.
+    """
+    write_bytes(path, text.encode("utf-8", "replace"), option=option)
+
+
+def write_bytes(path: str | Path, data: bytes, *, option: str = "--out") -> None:
+    """Write a file, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where. A link is followed; a file that is there keeps its mode. A device or pipe, such as
+        ``/dev/stdout``, is written to as it is.
+    data : bytes
+        All of it.
+    option : str
+        What a message calls the path.
+
+    Raises
+    ------
+    GeedError
+        If it cannot be written, naming the file.
+    """
+    path = Path(path)
+    try:
+        if (stream := _in_place(path)) is not None:
+            with stream:
+                stream.write(data)
+            return
+        target = _target(path)
+        with replacing(target, _temporary(target.parent)) as stream:
+            stream.write(data)
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error, option) from None
+
+
+@contextlib.contextmanager
+def replacing(target: Path, temporary: Path) -> Iterator[BinaryIO]:
+    """Open a file that gets its name at the end, when all of it is on the disk.
+
+    Parameters
+    ----------
+    target : Path
+        Its name; no symbolic link.
+    temporary : Path
+        Its name until then, in the same folder.
+
+    Yields
+    ------
+    BinaryIO
+        Open for writing.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there is left as it was.
+    """
+    _UNFINISHED.add(temporary)
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        _put(temporary, target)
+    finally:  # Ctrl-C too leaves nothing behind
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        _UNFINISHED.discard(temporary)
+    _sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def writing_beside(path: str | Path, *, option: str = "--out") -> Iterator[Path]:
+    """Make a folder for a file, and for others beside it, that a library writes to paths.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where the file is to go.
+    option : str
+        What a message calls it.
+
+    Yields
+    ------
+    Path
+        The folder. Whatever lies in it at the end, sub-folders included, takes its place beside
+        ``path``, the file of that name as the last; on an error nothing does. To a device or pipe,
+        that file alone is written.
+
+    Raises
+    ------
+    GeedError
+        If a file cannot be written, naming ``path``.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        stream = _in_place(path)
+        with contextlib.ExitStack() as stack:
+            if stream is not None:
+                import tempfile
+
+                stack.enter_context(stream)
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            else:
+                folder = _temporary(path.parent)
+                stack.enter_context(_removed(folder))
+                folder.mkdir()
+            yield folder
+            if stream is not None:
+                stream.write((folder / path.name).read_bytes())
+                return
+            files = [p for p in folder.rglob("*") if p.is_file()]
+            for file in files:
+                with file.open("rb+") as written:
+                    os.fsync(written.fileno())
+            for file in sorted(files, key=lambda p: p == folder / path.name):
+                target = _target(path.parent / file.relative_to(folder))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                _put(file, target)
+                _sync_folder(target.parent)
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error, option) from None
+
+
+@contextlib.contextmanager
+def _removed(folder: Path) -> Iterator[None]:
+    _UNFINISHED.add(folder)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        _UNFINISHED.discard(folder)
+
+
+def make_folder(folder: str | Path, *, option: str = "--out") -> None:
+    """Make a folder, and those above it, where they are missing.
+
+    Raises
+    ------
+    GeedError
+        If it cannot be made, or a file of that name is there.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise GeedError(f"{option} {folder}: is a file; name a folder") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise GeedError(f"{option} {folder}: cannot be made ({why}); name another folder") from None
+
+
+def remove_unfinished() -> None:
+    """Remove what is not yet whole, in a process that is about to end at once."""
+    for path in list(_UNFINISHED):
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _put(file: Path, target: Path) -> None:
+    """Give a finished file its name, and the mode of the file that it replaces."""
+    with contextlib.suppress(FileNotFoundError):
+        old = target.stat()
+        if not os.access(target, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        file.chmod(stat.S_IMODE(old.st_mode))
+        if os.name != "nt":
+            with contextlib.suppress(PermissionError):
+                os.chown(file, old.st_uid, old.st_gid)
+    try:
+        file.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # A link has led to another disk.
+        with (
+            file.open("rb") as content,
+            replacing(target, _temporary(target.parent)) as stream,
+        ):
+            shutil.copyfileobj(content, stream, 1 << 22)
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return  # folders cannot be opened there, and renames are durable by themselves
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+
+
+def _in_place(path: Path) -> BinaryIO | None:
+    """Open what is no file but a descriptor, a device or a pipe; None for all others."""
+    if (descriptor := _descriptor(path)) is not None:
+        return os.fdopen(os.dup(descriptor), "wb")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return path.open("wb")
+    return None
+
+
+def _descriptor(path: Path) -> int | None:
+    text = os.path.normpath(path)
+    numbered = _DESCRIPTOR.fullmatch(text)
+    return int(numbered[1]) if numbered else _STREAMS.get(text)
+
+
+def _target(path: Path) -> Path:
+    """Follow a symbolic link, since replacing the link itself would cut it."""
+    return Path(os.path.realpath(path))
+
+
+def _temporary(folder: Path) -> Path:
+    """Name for a file that is not yet whole, short enough for every file system."""
+    return folder / f".onnx-geed-{secrets.token_hex(8)}.unfinished"
+
+
+def _unwritable(path: Path, error: Exception, option: str) -> GeedError:
+    why = getattr(error, "strerror", None) or str(error)
+    return GeedError(f"{option} {path}: cannot be written ({why}); name another file")
