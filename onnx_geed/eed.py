@@ -86,7 +86,8 @@ class Measure:
                 f"no measure is called {self.name!r}: there are {', '.join(MEASURES)}.{near}"
             )
         check_choice("support", self.support, get_args(Support))
-        check_choice("kind", self.kind, get_args(OutputKind))
+        if self.kind is not None:
+            check_choice("kind", self.kind, get_args(OutputKind))
         if not all(hasattr(self.action, part) for part in ("group", "kernel", "apply", "exact")):
             raise GeedError(
                 f"{self.name} on {self.layer}: {shown(self.action)} is no action: give one that "
