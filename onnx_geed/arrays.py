@@ -21,7 +21,7 @@ from onnx_geed.eed import (
     cosines_of_sums,
     deviations_of_orbits,
 )
-from onnx_geed.errors import GeedError, nearest, shown
+from onnx_geed.errors import GeedError, check_choice, shown
 from onnx_geed.groups import Group, check_group
 from onnx_geed.scores import OutputKind, check_logits
 from onnx_geed.vectors import Permutation, Trivial
@@ -176,12 +176,8 @@ def softmax_kl(
         If a probability is positive where the reference's is zero.
     """
     bound = Trivial(action) if isinstance(action, Group) else action
-    kinds = get_args(OutputKind)
-    if kind is not None and kind not in kinds:
-        raise GeedError(
-            f"softmax-kl: no kind is called {kind!r}: there are {' and '.join(kinds)}."
-            f"{nearest(str(kind), kinds)}"
-        )
+    if kind is not None:
+        check_choice("kind", kind, get_args(OutputKind))
     return _vector("softmax-kl", activations, bound, kind)
 
 

@@ -296,7 +296,8 @@ class Tally:
         if needs:
             points = np.concatenate(self._points[measure.layer])[:norm_samples]
             m, used = normaliser(measure.name, points), len(points)
-            norm = float(np.sqrt(np.square(points).sum(axis=1)).mean())
+            if used:
+                norm = float(np.sqrt(np.square(points).sum(axis=1)).mean())
         members = self.plan.exact_subgroup(measure)
         warnings = []
         if inverse is not None and _better(inverse, deviations[: len(inverse)], measure):

@@ -244,8 +244,8 @@ def test_samples_are_read_once_for_the_run_and_the_fingerprint(model, tmp_path, 
     monkeypatch.setattr(pipeline, "prepare", prepare)
     made = measure(model, source, "C4", **FEW)
     indices = made["data"]["indices"]
-    # The first sample once more, for its shape.
-    assert sorted(read) == sorted([*indices, indices[0]])
+    # The first sample twice more: for its shape, and to see that the group moves it.
+    assert sorted(read) == sorted([*indices, indices[0], indices[0]])
 
 
 @pytest.mark.parametrize("order", [range(6), reversed(range(6)), (3, 0, 5, 1, 1, 0, 4, 2)])
