@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import onnx
 
@@ -11,6 +11,7 @@ from onnx_geed.flow import ARITHMETIC, POINTWISE, Flow, data_reads, ops
 from onnx_geed.layouts import MAP_LAYOUTS
 from onnx_geed.parts import (
     Axes,
+    Axis,
     fitted,
     from_letters,
     is_swapped,
@@ -125,6 +126,9 @@ class _Layouts:
         # Behind a map that was turned over and lost sight of; behind a move of an unknown tensor.
         self.doubtful: set[str] = set()
         self.turned: set[str] = set()
+        # A grid's tokens that others, a class token say, stand beside: axis, its parts, place of
+        # the first.
+        self.beside: dict[str, tuple[int, Axis, int]] = {}
         # Made by a Reshape, of which nothing else tells that it is a map.
         self.folded: set[str] = set()
         shape = self._shape(flow.input)
@@ -163,7 +167,7 @@ class _Layouts:
                 if found is None and node.op_type in _SPATIAL and not lost:
                     found = self._guessed(node, name)
                 if found is not None:
-                    self.known[name] = found
+                    self.known[name] = self._with_tokens(node, data, name, found)
                     continue
                 if lost or self._is_at_odds(node, data):
                     self.doubtful.add(name)
@@ -202,6 +206,8 @@ class _Layouts:
             return None
         axes, shape = self.known[operands[0]], self._shape(made)
         op = node.op_type
+        if op == "Concat" and (tokens := self._tokens(node)):
+            return fitted(self.known[tokens], shape)
         if op in _SPATIAL:
             return _convolved(axes, shape) if operands[0] == node.input[0] else None
         if op == "Transpose":
@@ -223,6 +229,47 @@ class _Layouts:
         if op == "Einsum":
             return self._summed(node, operands, shape)
         return None
+
+    def _tokens(self, node: onnx.NodeProto) -> str | None:
+        """The one operand of a Concat that holds a grid's tokens, others being put beside them."""
+        axis = axis_of(node, 0, 3)
+        found = [
+            name
+            for name in node.input
+            if len(self.known.get(name, ())) == 3 and _is_grid(self.known[name][axis])
+        ]
+        return found[0] if len(found) == 1 and len(node.input) > 1 else None
+
+    def _with_tokens(self, node: onnx.NodeProto, data: list[str], made: str, axes: Axes) -> Axes:
+        """Axes of what a node makes, a grid's tokens known again where others are cut off."""
+        if node.op_type == "Concat" and (tokens := self._tokens(node)):
+            axis, at = axis_of(node, 0, 3), list(node.input).index(tokens)
+            parts = self.known[tokens][axis]
+            ahead = self._total(node.input[:at], axis)
+            behind, both = self._total(node.input[at + 1 :], axis), length(axes[axis])
+            if ahead is None and behind is not None and both is not None:
+                ahead = both - behind - (length(parts) or 0)
+            if ahead is not None:
+                self.beside[made] = (axis, parts, ahead)
+            return axes
+        source = next((n for n in data if n in self.beside), None)
+        if source is None or len(axes) != len(self.known[source]):
+            return axes
+        axis, parts, place = self.beside[source]
+        if length(axes[axis]) == length(self.known[source][axis]):
+            if node.op_type in POINTWISE | ARITHMETIC | _SAME_AXES | _DENSE:
+                self.beside[made] = self.beside[source]
+        elif node.op_type == "Slice" and length(axes[axis]) == length(parts):
+            starts = self.integers.get(node.input[1], []) if len(node.input) > 1 else []
+            if starts == [place]:
+                return (*axes[:axis], parts, *axes[axis + 1 :])
+        return axes
+
+    def _total(self, names: Sequence[str], axis: int) -> int | None:
+        """Lengths along an axis of rank-3 tensors, summed up; ``None`` where one is unknown."""
+        shapes = [self._shape(name) for name in names]
+        lengths = [shape[axis] if shape and len(shape) == 3 else None for shape in shapes]
+        return None if None in lengths else sum(n or 0 for n in lengths)
 
     def _together(self, operands: list[str], shape: Shape | None) -> Axes | None:
         """Axes of what is worked out place by place from tensors of the same axes."""
@@ -354,6 +401,11 @@ def _perm(node: onnx.NodeProto, rank: int | None) -> tuple[int, ...]:
     """Return the order of a Transpose, which is the reverse one where it states none."""
     stated = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), ())
     return stated or tuple(reversed(range(rank or 0)))
+
+
+def _is_grid(axis: Axis) -> bool:
+    """Whether an axis joins a grid's rows and columns."""
+    return {"H", "W"} <= {part.letter for part in axis}
 
 
 def _lengths(axes: Axes) -> list[int | None]:

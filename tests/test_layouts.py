@@ -230,6 +230,35 @@ def test_windows_whose_parts_change_places_are_no_map(tmp_path):
     assert layouts_of(file)["z"] == "?"
 
 
+@pytest.mark.parametrize(
+    ("cut", "order", "layout"),
+    [
+        ("front", (0, 1, 2, 3), "NCHW"),
+        ("front", (0, 1, 3, 2), "NCWH"),
+        ("back", (0, 1, 2, 3), "?"),  # the class token is left in, and every place is off by one
+    ],
+)
+def test_tokens_of_a_map_are_known_again_behind_a_class_token(tmp_path, cut, order, layout):
+    between = [
+        node("Transpose", "map", "m", perm=list(order)),
+        node("Reshape", "m flat", "a"),
+        node("Transpose", "a", "tokens", perm=[0, 2, 1]),
+        node("Concat", "class tokens", "all", axis=1),
+        node("Add", "all one", "b"),
+        node("Slice", f"b {cut}0 {cut}1 axis", "c"),
+        node("Transpose", "c", "d", perm=[0, 2, 1]),
+        node("Reshape", "d grid", "z"),
+    ]
+    height, width = (6, 5) if order[2] == 2 else (5, 6)
+    constants = [
+        *(*KERNELS, FLAT, integers("axis", [1]), integers("grid", [0, 4, height, width])),
+        *(integers("front0", [1]), integers("front1", [31])),
+        *(integers("back0", [0]), integers("back1", [30])),
+        weights("class", RNG.normal(size=(1, 1, 4))),
+    ]
+    assert layouts_of(saved(tmp_path, convolved(*between), constants, (1, 3, 6, 5)))["z"] == layout
+
+
 @pytest.mark.parametrize("lost", ["Tile", "Add"])
 def test_where_a_map_that_was_turned_over_is_lost_nothing_is_guessed(tmp_path, lost):
     if lost == "Add":  # a map and its transpose: neither order is that of the sum
