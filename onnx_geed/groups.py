@@ -71,7 +71,7 @@ class Group:
     ----------
     motions : tuple of Motion or None
         What each element does to the plane, for a group that :func:`cyclic`, :func:`dihedral`,
-        :func:`flip` or :func:`shift` made. Nothing is concluded from an element's name.
+        ``flip`` or ``shift`` made. Nothing is concluded from an element's name.
 
     Raises
     ------
