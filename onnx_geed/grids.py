@@ -129,6 +129,8 @@ class _Layouts:
         # A grid's tokens that others, a class token say, stand beside: axis, its parts, place of
         # the first.
         self.beside: dict[str, tuple[int, Axis, int]] = {}
+        # Maps that a Slice has reversed along one of their sides.
+        self.mirrored: set[str] = set()
         # Made by a Reshape, of which nothing else tells that it is a map.
         self.folded: set[str] = set()
         shape = self._shape(flow.input)
@@ -167,7 +169,8 @@ class _Layouts:
                 if found is None and node.op_type in _SPATIAL and not lost:
                     found = self._guessed(node, name)
                 if found is not None:
-                    self.known[name] = self._with_tokens(node, data, name, found)
+                    found = self._with_tokens(node, data, name, found)
+                    self.known[name] = self._turned_back(node, data, name, found)
                     continue
                 if lost or self._is_at_odds(node, data):
                     self.doubtful.add(name)
@@ -264,6 +267,29 @@ class _Layouts:
             if starts == [place]:
                 return (*axes[:axis], parts, *axes[axis + 1 :])
         return axes
+
+    def _turned_back(self, node: onnx.NodeProto, data: list[str], made: str, axes: Axes) -> Axes:
+        """Axes of what a node makes: a transpose and a mirror are a rotation, which swaps nothing.
+
+        Rotations of a rotated map are those of the map, so that it is compared as it is stored.
+        """
+        source = next((name for name in data if name in self.known), None)
+        mirrored = (source in self.mirrored) != self._reverses(node, axes)
+        text = letters(axes)
+        if mirrored and text and is_swapped(axes):
+            return from_letters(text.translate(str.maketrans("HW", "WH")), tuple(_lengths(axes)))
+        if mirrored:
+            self.mirrored.add(made)
+        return axes
+
+    def _reverses(self, node: onnx.NodeProto, axes: Axes) -> bool:
+        """Whether a node is a Slice that reverses a map along one of its sides."""
+        if node.op_type != "Slice" or len(node.input) < 5:
+            return False
+        along, steps = (self.integers.get(node.input[i], []) for i in (3, 4))
+        pairs = zip(along, steps, strict=False)
+        turned = [a for a, step in pairs if step < 0 and letter(axes[a % len(axes)]) in ("H", "W")]
+        return len(turned) == 1
 
     def _total(self, names: Sequence[str], axis: int) -> int | None:
         """Lengths along an axis of rank-3 tensors, summed up; ``None`` where one is unknown."""

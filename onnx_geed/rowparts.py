@@ -214,7 +214,7 @@ def _all_leading(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
         elif not tracker.still(name) or shape is None:
             return lost(node, f"{name!r} is not understood")
         elif tracker.count in shape[:1]:
-            return lost(node, f"{name!r} holds something else for every row")
+            return lost(node, f"{name!r} has a value of its own for every row")
     return each(tracker, node, Located(0, 1, 1))
 
 

@@ -85,7 +85,7 @@ def combined(tracker: Tracker, node: onnx.NodeProto, names: Sequence[str]) -> St
         shape = shapes[name] or ()
         axis = place.axis + len(shape) - len(out)
         if axis >= 0 and shape[axis] != 1:
-            return lost(node, f"{name!r} holds something else for every row")
+            return lost(node, f"{name!r} has a value of its own for every row")
     return tracker.at(node.output[0], place, node)
 
 
@@ -249,7 +249,7 @@ def _gemm(tracker: Tracker, node: onnx.NodeProto) -> State:
             if other != Located(axis, place.outer, place.inner):
                 return lost(node, "what is added has the batch elsewhere")
         elif not tracker.still(node.input[2]) or (axis >= 0 and shape[axis] != 1):
-            return lost(node, f"{node.input[2]!r} holds something else for every row")
+            return lost(node, f"{node.input[2]!r} has a value of its own for every row")
     return tracker.at(node.output[0], place, node)
 
 
@@ -285,7 +285,7 @@ def _product(tracker: Tracker, node: onnx.NodeProto) -> State:
         for place in places:
             axis = place.axis - len(out) + len(shape)
             if place.axis < len(out) - 2 and axis >= 0 and shape[axis] != 1:
-                return lost(node, f"{name!r} holds something else for every row")
+                return lost(node, f"{name!r} has a value of its own for every row")
     if len({place.axis for place in places}) > 1:
         return mixed(node, "holds every row against every other")
     if len(places) != 1:
@@ -332,7 +332,7 @@ def _einsum(tracker: Tracker, node: onnx.NodeProto) -> State:
         shape = tracker.shape(name)
         own = tracker.still(name) and letter in term
         if own and (shape is None or shape[term.index(letter)] != 1):
-            return lost(node, f"{name!r} holds something else for every row")
+            return lost(node, f"{name!r} has a value of its own for every row")
     if letter not in right:
         return mixed(node, "adds over the rows")
     return tracker.at(node.output[0], Located(right.index(letter), outer, inner), node)

@@ -368,7 +368,7 @@ def test_constants_that_differ_from_row_to_row_are_read_in_the_first(tmp_path):
     assert made["runtime"]["batch_size"] == 1
     (note,) = [n for n in made["notes"] if "copied into all rows" in n]
     assert "takes 4 rows" in note
-    assert "'c' holds something else for every row" in note
+    assert "'c' has a value of its own for every row" in note
 
 
 def test_a_fixed_batch_that_keeps_rows_apart_is_filled_up(tmp_path):

@@ -230,6 +230,27 @@ def test_windows_whose_parts_change_places_are_no_map(tmp_path):
     assert layouts_of(file)["z"] == "?"
 
 
+@pytest.mark.parametrize("first", ["Transpose", "Slice"])
+def test_a_quarter_turn_inside_a_network_is_equivariant_under_rotations(tmp_path, first):
+    swap = {"Transpose": ("x", "t"), "Slice": ("t", "turn")}[first]
+    flip = {"Transpose": ("t", "turn"), "Slice": ("x", "t")}[first]
+    nodes = [
+        node("Transpose", *swap, perm=[0, 1, 3, 2]),
+        node("Slice", f"{flip[0]} last first side back", flip[1]),
+    ]
+    nodes.sort(key=lambda n: n.output[0] == "turn")
+    beside = [node("Concat", "x turn", "both", axis=1), node("Relu", "both", "y")]
+    constants = [
+        *(integers("last", [-1]), integers("first", [-99])),
+        *(integers("side", [2]), integers("back", [-1])),
+    ]
+    file = saved(tmp_path, [*nodes, *beside], constants, ("N", 3, 6, 6))
+    data = RNG.normal(size=(6, 3, 6, 6)).astype(np.float32)
+    names = ["channel-cos@turn", "channel-cos@y"]
+    for record in measured(file, data, "C4", names).values():
+        assert record["value"] == pytest.approx(-1, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("cut", "order", "layout"),
     [
