@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +46,7 @@ from onnx_geed.preprocess import Preprocess, parse_preprocess, preprocess_from_j
 from onnx_geed.rowcheck import RowCheck, spreads
 from onnx_geed.session import Session, cores, runtime_conflict
 from onnx_geed.sizes import parse_bytes
+from onnx_geed.sources import open_rows, rows_of
 from onnx_geed.tables import Table, parse_table, read_table, subgroup_table
 from onnx_geed.trial import Trial, further_rows, output_kinds, reopen, try_out
 from onnx_geed.unmoved import check_moves
@@ -299,7 +301,11 @@ def _source(
     model: Model, acted: Input, data: Any, group: Group, options: Options
 ) -> tuple[Source, int, list[str]]:
     """Samples of D, drawn as spec section 2 says, with the input's action."""
-    layout = input_layout(model, acted, options.input_layout)
+    try:
+        layout = input_layout(model, acted, options.input_layout)
+    except GeedError:
+        # Lengths that the file leaves free are those of the data.
+        layout = input_layout(model, _with_lengths(acted, data), options.input_layout)
     samples = open_samples(
         data,
         input_shape=acted.shape[1:],
@@ -323,6 +329,19 @@ def _source(
     count = min(wanted, available)
     intake = Intake(samples, indices)
     return Source(samples, indices, action, layout, disk, feeds, intake=intake), count, notes
+
+
+def _with_lengths(acted: Input, data: Any) -> Input:
+    """Return the input with the lengths that arrays have where the file leaves them free."""
+    if None not in acted.shape[1:] or (isinstance(data, (str, Path)) and os.path.isdir(data)):
+        return acted
+    rows = open_rows(str(data)) if isinstance(data, (str, Path)) else rows_of(data)
+    if len(rows.shape) != len(acted.shape):
+        return acted
+    pairs = zip(acted.shape[1:], rows.shape[1:], strict=True)
+    lengths = [n if declared is None else declared for declared, n in pairs]
+    rows.close()
+    return replace(acted, shape=(acted.shape[0], *lengths))
 
 
 def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:

@@ -547,3 +547,17 @@ def test_a_tensor_of_unknown_layout_is_left_out_of_the_defaults_and_refused_by_n
 
 def test_every_order_of_four_letters_is_a_layout_and_nothing_else():
     assert set(MAP_LAYOUTS) == {"N" + "".join(p) for p in itertools.permutations("CHW")}
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"), [((6, 3, 4, 5, 5), "NCDHW"), ((6, 5, 7, 8, 3), "NDHWC")]
+)
+@pytest.mark.parametrize("kind", ["array", "file"])
+def test_where_all_lengths_are_free_the_data_tell_the_layout(tmp_path, shape, layout, kind):
+    data = RNG.normal(size=shape).astype(np.float32)
+    nodes = [node("ReduceMean", "x", "y", axes=[2, 3], keepdims=0), node("Flatten", "y", "z")]
+    file = saved(tmp_path, nodes, [], ("B", "d", "h", "w", "c"), "z")
+    np.save(tmp_path / "x.npy", data)
+    given = data if kind == "array" else str(tmp_path / "x.npy")
+    made = onnx_geed.measure(file, given, "flip-h", samples=3, measures=["output-l2@z"])
+    assert made["data"]["layout"] == layout
