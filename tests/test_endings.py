@@ -153,14 +153,14 @@ def test_a_signal_ends_a_cache_in_one_line_and_leaves_nothing_unfinished(tmp_pat
 
 
 def test_a_second_signal_does_not_wait(tmp_path):
-    run = slowed("pipeline", "reduce_orbits", (*MEASURE, "--out", "r.json"), tmp_path, 20)
+    run = slowed("pipeline", "reduce_orbits", (*MEASURE, "--out", "r.json"), tmp_path, 90)
     start = time.monotonic()
     run.send_signal(signal.SIGINT)
     time.sleep(1)
     run.send_signal(signal.SIGINT)
-    run.communicate(timeout=10)
+    run.communicate(timeout=60)
     assert run.returncode == 130
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
     assert os.listdir(tmp_path) == []
 
 
@@ -197,7 +197,7 @@ def test_a_signal_while_libraries_are_loaded_is_one_line(tmp_path, number):
         assert run.stderr.readline() == "now\n"
         time.sleep(0.1)
         run.send_signal(number)
-        _, err = run.communicate(timeout=20)
+        _, err = run.communicate(timeout=60)
         assert (run.returncode, err) == (128 + number, f"onnx-geed: {WORDS[number]}\n")
 
 
