@@ -168,6 +168,13 @@ class Reading:
             return self
         return self._moved(0.0, self.normaliser, _unit(self.measure, False))
 
+    def as_normalised(self) -> Reading:
+        """Return it divided by M, which is positive: the scale of a record's ``value``."""
+        if self.normalised or self.normaliser is None:
+            return self
+        made = self._moved(0.0, 1 / self.normaliser, f"{self.unit} / M")
+        return replace(made, normalised=True, perfect=self.perfect / self.normaliser)
+
     def _moved(self, origin: float, factor: float, unit: str) -> Reading:
         """Return it with (x − origin) · factor for every x; the factor is positive."""
 
@@ -175,7 +182,9 @@ class Reading:
             return None if x is None else (x - origin) * factor
 
         def ends(pair: tuple[float, float] | None) -> tuple[float, float] | None:
-            return None if pair is None else tuple((x - origin) * factor for x in pair)  # type: ignore[return-value]
+            if pair is None:
+                return None
+            return (pair[0] - origin) * factor, (pair[1] - origin) * factor
 
         return replace(
             self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ import numpy as np
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.files import write_text
 from onnx_geed.reading import Reading, angle, read_record
+from onnx_geed.results import ranking_value
 
 __all__ = ["assert_equivariant", "junit_xml", "write_junit"]
 
@@ -75,7 +77,7 @@ def assert_equivariant(
     made = run(model, data, group, measures=[measure], **options)
     failed = []
     for record in made["measurements"]:
-        read = read_record(record)
+        read = _read_for_limit(record)
         if read.value > limit:
             failed.append(_failure(made, read, limit))
     if failed:
@@ -86,6 +88,13 @@ def assert_equivariant(
         failure.result = made  # type: ignore[attr-defined]
         raise failure
     return made
+
+
+def _read_for_limit(record: Mapping[str, Any]) -> Reading:
+    """Read a record on the scale of the value that ``--fail-above`` holds against a limit."""
+    read = read_record(record)
+    value, what = ranking_value(record)
+    return replace(read.as_normalised() if what == "value" else read, value=value)
 
 
 def _failure(made: Mapping[str, Any], read: Reading, limit: float) -> str:
@@ -146,7 +155,7 @@ def junit_xml(made: Mapping[str, Any], limits: Sequence[str]) -> str:
         for record in made["measurements"]:
             if not _is_for(record, measure, layer):
                 continue
-            read = read_record(record)
+            read = _read_for_limit(record)
             case = ElementTree.SubElement(
                 suite,
                 "testcase",

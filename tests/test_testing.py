@@ -1,4 +1,5 @@
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -6,9 +7,13 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
+import onnx_geed
 from onnx_geed import GeedError, measure
 from onnx_geed.cli import cli
+from onnx_geed.comparison import over_limits
 from onnx_geed.testing import assert_equivariant, junit_xml
+
+DEMO = Path(onnx_geed.__file__).parent / "demo"
 
 SIZE = 6
 
@@ -149,3 +154,26 @@ def test_the_command_writes_junit(lopsided, tmp_path):
     run = CliRunner().invoke(cli, [*command, "--fail-above", "softmax-kl=0", "--junit", nowhere])
     assert run.exit_code == 2
     assert run.stderr.startswith(f"onnx-geed: --junit {nowhere}")
+
+
+def test_every_gate_holds_the_same_value_against_a_limit():
+    # latent-cos is told unnormalised elsewhere; a limit is for the value that a result holds.
+    model, digits = DEMO / "digits_cnn.onnx", str(DEMO / "digits.npz")
+    made = measure(model, digits, "C4", samples=4, measures=["latent-cos"])
+    (record,) = made["measurements"]
+    assert record["normaliser"] > 0
+    assert abs(record["value"] - record["unnormalised"]) > 1e-3
+    for limit in sorted((record["value"], record["unnormalised"])):
+        for step in (-1e-4, 1e-4):
+            text = f"latent-cos={limit + step}"
+            over = record["value"] > limit + step
+            assert bool(over_limits(made, [text])) == over
+            assert ('failures="1"' in junit_xml(made, [text])) == over
+            try:
+                chosen = {"measure": "latent-cos", "samples": 4}
+                assert_equivariant(model, digits, "C4", limit=limit + step, **chosen)
+                failed = False
+            except AssertionError as error:
+                failed = True
+                assert f"{record['value']:.6g} >" in str(error)
+            assert failed == over
