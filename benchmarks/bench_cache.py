@@ -23,7 +23,7 @@ from pathlib import Path
 import h5py
 
 from onnx_geed import measure, measure_cache, write_cache
-from onnx_geed.inspection import cache_info
+from onnx_geed.cache import cache_info
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -29,10 +29,9 @@ from tables import heading, machine, piped, plain
 from torch.nn import functional
 
 import onnx_geed
-from onnx_geed.actions import GridAction
-from onnx_geed.eed import Measure, deviations_of_orbits, orbit_deviations
-from onnx_geed.session import cores
-from onnx_geed.vectors import Trivial
+from onnx_geed.groups import GridAction, Trivial
+from onnx_geed.measures import Measure, deviations_of_orbits, orbit_deviations
+from onnx_geed.run import cores
 
 C8 = onnx_geed.parse_group("C8")
 OURS, TORCH, SUM = "onnx-geed", "PyTorch", "numpy, plain sum"

@@ -20,7 +20,7 @@ from networks import mnist, network
 from tables import heading, machine, piped, plain
 
 from onnx_geed import measure
-from onnx_geed.listing import list_layers
+from onnx_geed.model import list_layers
 
 SAMPLES = (100, 200, 400, 800, 1600)
 ORDERS = (2, 4, 8, 16, 32)

@@ -34,8 +34,8 @@ from tables import as_markdown, as_text, draw, machine
 
 import onnx_geed
 from onnx_geed import measure, measure_cache, write_cache
-from onnx_geed.inspection import cache_info
-from onnx_geed.session import cores
+from onnx_geed.cache import cache_info
+from onnx_geed.run import cores
 
 F32 = NDArray[np.float32]
 GROUP, ORDER = "C8", 8

@@ -19,9 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 import onnx_geed
-from onnx_geed.options import Options
-from onnx_geed.orbits import activations
-from onnx_geed.prepare import prepare
+from onnx_geed.run import Options, activations, prepare_run as prepare
 
 LAYER = "block1"
 SAMPLE = 2

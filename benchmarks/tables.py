@@ -12,7 +12,7 @@ from typing import Any
 
 from clock import Claim, Race, Spread
 
-from onnx_geed.session import cores
+from onnx_geed.run import cores
 
 _PACKAGES = ("onnx-geed", "onnxruntime", "onnxruntime-gpu", "torch", "tmeasures", "numba", "numpy")
 

@@ -4,92 +4,75 @@ The public names are attached when they are first used, so that importing the pa
 ONNX Runtime nor numba.
 """
 
-from __future__ import annotations
+from typing import TYPE_CHECKING
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
-    from onnx_geed.actions import (
-        GridAction,
-        disk_mask,
-        grid_action,
-        orbit,
+    from onnx_geed.cache import (
+        measure_cache as measure_cache,
+        write_cache as write_cache,
     )
-    from onnx_geed.arrays import (
-        channel_cos,
-        channel_sums,
-        latent_cos,
-        latent_l2,
-        output_l2,
-        softmax_kl,
+    from onnx_geed.data import (
+        Preprocess as Preprocess,
+        Samples as Samples,
+        open_samples as open_samples,
+        parse_preprocess as parse_preprocess,
     )
-    from onnx_geed.caching import write_cache
-    from onnx_geed.comparison import aggregate, compare
-    from onnx_geed.compiling import compile_measurement
-    from onnx_geed.data import Samples, open_samples
-    from onnx_geed.diagnosis import diagnose
-    from onnx_geed.eed import Measure, normaliser, orbit_deviations
-    from onnx_geed.errors import GeedError
-    from onnx_geed.graph import Model, load_model
-    from onnx_geed.groups import Group, cyclic, dihedral, parse_group, product
-    from onnx_geed.offline import measure_cache
-    from onnx_geed.options import Options
-    from onnx_geed.page import write_report
-    from onnx_geed.pipeline import measure
-    from onnx_geed.preprocess import Preprocess, parse_preprocess
-    from onnx_geed.results import read_result, write_json
-    from onnx_geed.suite import benchmark
-    from onnx_geed.tables import Table, read_table, with_channels
-    from onnx_geed.vectors import Matrices, Permutation, Trivial
+    from onnx_geed.errors import (
+        GeedError as GeedError,
+    )
+    from onnx_geed.files import (
+        write_json as write_json,
+    )
+    from onnx_geed.groups import (
+        GridAction as GridAction,
+        Group as Group,
+        Matrices as Matrices,
+        Permutation as Permutation,
+        Table as Table,
+        Trivial as Trivial,
+        cyclic as cyclic,
+        dihedral as dihedral,
+        disk_mask as disk_mask,
+        grid_action as grid_action,
+        orbit as orbit,
+        parse_group as parse_group,
+        product as product,
+        read_table as read_table,
+        with_channels as with_channels,
+    )
+    from onnx_geed.measures import (
+        Measure as Measure,
+        channel_cos as channel_cos,
+        channel_sums as channel_sums,
+        latent_cos as latent_cos,
+        latent_l2 as latent_l2,
+        normaliser as normaliser,
+        orbit_deviations as orbit_deviations,
+        output_l2 as output_l2,
+        softmax_kl as softmax_kl,
+    )
+    from onnx_geed.model import (
+        Model as Model,
+        Tensor as Tensor,
+        list_tensors as tensors,
+        load_model as load_model,
+    )
+    from onnx_geed.report import (
+        write_report as write_report,
+    )
+    from onnx_geed.results import (
+        aggregate as aggregate,
+        compare as compare,
+        diagnose as diagnose,
+        read_result as read_result,
+    )
+    from onnx_geed.run import (
+        Options as Options,
+        benchmark as benchmark,
+        compile_measurement as compile_measurement,
+        measure as measure,
+    )
 
-_HOMES: dict[str, tuple[str, ...]] = {
-    "actions": (
-        "GridAction",
-        "disk_mask",
-        "grid_action",
-        "orbit",
-    ),
-    "caching": ("write_cache",),
-    "comparison": ("aggregate", "compare"),
-    "compiling": ("compile_measurement",),
-    "offline": ("measure_cache",),
-    "data": ("Samples", "open_samples"),
-    "arrays": (
-        "channel_cos",
-        "channel_sums",
-        "latent_cos",
-        "latent_l2",
-        "output_l2",
-        "softmax_kl",
-    ),
-    "eed": ("Measure", "normaliser", "orbit_deviations"),
-    "vectors": ("Matrices", "Permutation", "Trivial"),
-    "diagnosis": ("diagnose",),
-    "page": ("write_report",),
-    "errors": ("GeedError",),
-    "graph": ("Model", "load_model"),
-    "points": ("Tensor", "tensors"),
-    "groups": ("Group", "cyclic", "dihedral", "parse_group", "product"),
-    "pipeline": ("measure",),
-    "options": ("Options",),
-    "preprocess": ("Preprocess", "parse_preprocess"),
-    "results": ("read_result", "write_json"),
-    "suite": ("benchmark",),
-    "tables": ("Table", "read_table", "with_channels"),
-}
-_HOME = {name: module for module, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'onnx_geed' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"onnx_geed.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+lazy(globals())

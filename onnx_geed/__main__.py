@@ -1,6 +1,6 @@
 """``python -m onnx_geed`` is ``onnx-geed``."""
 
-from onnx_geed.signals import install, open_streams
+from onnx_geed.cli import install, open_streams
 
 
 def main() -> None:

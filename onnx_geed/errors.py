@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
-__all__ = ["GeedError", "check_choice", "known_names", "nearest", "shown"]
+__all__ = ["GeedError", "check_choice", "known_names", "nearest", "refuse_unknown", "shown"]
 
 
 class GeedError(Exception):
@@ -83,3 +83,24 @@ def check_choice(what: str, value: object, choices: Sequence[str]) -> str:
         return str(value)
     near = nearest(value, choices) if isinstance(value, str) else ""
     raise GeedError(f"{what} {shown(value)}: there are {known_names(choices)}.{near}")
+
+
+def refuse_unknown(unknown: Iterable[str], names: Sequence[str]) -> None:
+    """Refuse the first of some names that are no options.
+
+    Parameters
+    ----------
+    unknown : iterable of str
+        Names that were not understood.
+    names : sequence of str
+        Those that would have been.
+
+    Raises
+    ------
+    GeedError
+        If there is one.
+    """
+    for name in unknown:
+        raise GeedError(
+            f"no option is called {name!r}: there are {known_names(names)}.{nearest(name, names)}"
+        )

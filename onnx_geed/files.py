@@ -8,32 +8,45 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from onnx_geed.errors import GeedError
+from onnx_geed.text import to_json
 
 __all__ = [
+    "Stamp",
     "check_writable",
     "make_folder",
+    "read_json",
     "remove_unfinished",
     "replacing",
+    "stamp",
     "write_bytes",
+    "write_json",
     "write_text",
     "writing_beside",
 ]
 
 #: What is being written at the moment, for a process that ends without unwinding.
 _UNFINISHED: set[Path] = set()
+
+
 # A descriptor of this process by its path: written to as it is, at the place where it stands.
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
+
+
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+
+
 # What file systems answer that cannot flush a folder, or do not let it be opened.
 _NO_FOLDER_SYNC = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF))
 
@@ -319,3 +332,104 @@ def _temporary(folder: Path) -> Path:
 def _unwritable(path: Path, error: Exception, option: str) -> GeedError:
     why = getattr(error, "strerror", None) or str(error)
     return GeedError(f"{option} {path}: cannot be written ({why}); name another file")
+
+
+def write_json(made: Mapping[str, Any], path: str | Path) -> None:
+    """Write a result, aggregate or comparison; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    made : mapping
+        What to write.
+    path : str or Path
+        Where. A device or pipe, such as ``/dev/stdout``, is written to as it is.
+
+    Raises
+    ------
+    GeedError
+        If it cannot be written.
+        If it holds NaN or infinity.
+    """
+    write_text(path, to_json(made))
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file, refusing the NaN and Infinity that Python would let pass.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    GeedError
+        If there is no such file, or it cannot be read.
+        If it is not JSON.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise GeedError(f"{path}: no such file") from None
+    except UnicodeDecodeError:
+        raise GeedError(f"{path}: is not JSON (not UTF-8 text)") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise GeedError(f"{path}: cannot be read ({why})") from None
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        what = "the file is empty" if not text.strip() else str(error)[:120]
+        raise GeedError(f"{path}: is not JSON ({what})") from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number that JSON knows")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """A file as it was at some moment.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    size : int
+        Its bytes; -1 where there was no such file.
+    modified : int
+        Nanoseconds of its last change.
+    inode : tuple of (int, int)
+        Device and number: another file under the same name has another one.
+    """
+
+    path: str
+    size: int
+    modified: int
+    inode: tuple[int, int]
+
+    def change(self) -> str:
+        """Say how the file differs from what it was; nothing where it does not."""
+        now = stamp(self.path)
+        if now == self:
+            return ""
+        if now.size < 0:
+            return f"{self.path} is gone"
+        if now.size != self.size:
+            return f"{self.path} had {self.size} bytes and has {now.size}"
+        if now.inode != self.inode:
+            return f"{self.path} is another file"
+        return f"{self.path} was written to"
+
+
+def stamp(path: str | Path) -> Stamp:
+    """Return a file as it is now."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return Stamp(os.fspath(path), -1, 0, (0, 0))
+    return Stamp(os.fspath(path), state.st_size, state.st_mtime_ns, (state.st_dev, state.st_ino))

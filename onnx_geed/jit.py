@@ -21,6 +21,7 @@ __all__ = ["LOGGER", "compiled"]
 
 LOGGER = logging.getLogger("onnx_geed")
 
+
 _HOME = __name__.rpartition(".")[0] + "."
 
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.files import write_text
-from onnx_geed.reading import Reading, angle, read_record
-from onnx_geed.results import ranking_value
+from onnx_geed.results import failure_of, junit_xml, read_for_limit, write_junit
 
 __all__ = ["assert_equivariant", "junit_xml", "write_junit"]
 
@@ -65,7 +59,7 @@ def assert_equivariant(
     ...     assert_equivariant("net.onnx", "digits/", "C4", measure="softmax-kl", limit=0.01)
     """
     __tracebackhide__ = True
-    from onnx_geed.pipeline import measure as run
+    from onnx_geed.run import measure as run
 
     number = isinstance(limit, int | float | np.integer | np.floating)
     if not number or isinstance(limit, bool) or not np.isfinite(limit):
@@ -77,9 +71,9 @@ def assert_equivariant(
     made = run(model, data, group, measures=[measure], **options)
     failed = []
     for record in made["measurements"]:
-        read = _read_for_limit(record)
+        read = read_for_limit(record)
         if read.value > limit:
-            failed.append(_failure(made, read, limit))
+            failed.append(failure_of(made, read, limit))
     if failed:
         count = len(made["measurements"])
         head = f"{made['model']['path']} is not equivariant enough under {made['group']['name']}: "
@@ -88,129 +82,3 @@ def assert_equivariant(
         failure.result = made  # type: ignore[attr-defined]
         raise failure
     return made
-
-
-def _read_for_limit(record: Mapping[str, Any]) -> Reading:
-    """Read a record on the scale of the value that ``--fail-above`` holds against a limit."""
-    read = read_record(record)
-    value, what = ranking_value(record)
-    return replace(read.as_normalised() if what == "value" else read, value=value)
-
-
-def _failure(made: Mapping[str, Any], read: Reading, limit: float) -> str:
-    """Say by how much, and where most."""
-    group, data = made["group"], made["data"]
-    per_element = read.per_element
-    worst = int(per_element.argmax())
-    sample = int(read.per_sample.argmax())
-    there = int(read.deviations[sample].argmax())
-    index = data["indices"][sample]
-    called = f"sample {index}" + (f" ({data['names'][sample]})" if data["names"] else "")
-    ends = ""
-    if read.ci95:
-        ends = f" (95 % interval {read.ci95[0]:.6g} to {read.ci95[1]:.6g})"
-    what = "" if read.normalised else ", unnormalised"
-    lines = [
-        f"  {read.measure}@{read.layer}{what}: {read.value:.6g} > {limit:g}{ends}",
-        f"    worst element {angle(group['name'], group['elements'][worst])}: "
-        f"{per_element[worst]:.6g}",
-        f"    worst sample {called}: {read.per_sample[sample]:.6g}, most under "
-        f"{angle(group['name'], group['elements'][there])}: {read.deviations[sample, there]:.6g}",
-    ]
-    if read.exact is not None and read.exact <= limit:
-        lines.append(
-            f"    the exact elements alone pass ({read.exact:.6g}): look at the interpolation"
-        )
-    return "\n".join(lines)
-
-
-def junit_xml(made: Mapping[str, Any], limits: Sequence[str]) -> str:
-    """Return the outcome of limits as JUnit XML.
-
-    Parameters
-    ----------
-    made : mapping
-        A result.
-    limits : sequence of str
-        ``MEASURE[@LAYER]=LIMIT``, as ``--fail-above`` takes them.
-
-    Returns
-    -------
-    str
-        One test suite; one test case a value that a limit is for.
-
-    Raises
-    ------
-    GeedError
-        If a limit cannot be read, or is for something that was not measured.
-    """
-    from onnx_geed.comparison import check_limits, over_limits
-
-    over_limits(made, limits)  # refuses limits that nothing was measured for
-    parsed = check_limits(limits)
-    suite = ElementTree.Element("testsuite", name=f"onnx-geed {made['group']['name']}")
-    failures = 0
-    cases = 0
-    for text, (measure, layer, limit) in zip(limits, parsed, strict=True):
-        for record in made["measurements"]:
-            if not _is_for(record, measure, layer):
-                continue
-            read = _read_for_limit(record)
-            case = ElementTree.SubElement(
-                suite,
-                "testcase",
-                classname=f"onnx-geed.{_clean(made['model']['path'])}",
-                name=_clean(f"{read.measure}@{read.layer} <= {limit:g}"),
-            )
-            cases += 1
-            if read.value > limit:
-                failures += 1
-                failure = ElementTree.SubElement(
-                    case,
-                    "failure",
-                    type="limit",
-                    message=_clean(f"{read.value:.6g} > {limit:g} ({text})"),
-                )
-                failure.text = _clean(_failure(made, read, limit))
-    suite.set("tests", str(cases))
-    suite.set("failures", str(failures))
-    suite.set("errors", "0")
-    ElementTree.indent(suite)
-    return (
-        '<?xml version="1.0" encoding="utf-8"?>\n'
-        + ElementTree.tostring(suite, encoding="unicode")
-        + "\n"
-    )
-
-
-def _is_for(record: Mapping[str, Any], measure: str, layer: str | None) -> bool:
-    import fnmatch
-
-    if record["measure"] != measure:
-        return False
-    return layer is None or record["layer"] == layer or fnmatch.fnmatchcase(record["layer"], layer)
-
-
-def _clean(text: str) -> str:
-    """Leave out what XML 1.0 cannot hold."""
-    return "".join(c if c in "\t\n" or ord(c) >= 32 else "?" for c in text)
-
-
-def write_junit(made: Mapping[str, Any], limits: Sequence[str], path: str | Path) -> None:
-    """Write the outcome of limits as a JUnit XML file.
-
-    Parameters
-    ----------
-    made : mapping
-        A result.
-    limits : sequence of str
-        As :func:`junit_xml` takes them.
-    path : str or Path
-        Where.
-
-    Raises
-    ------
-    GeedError
-        If the file cannot be written, or :func:`junit_xml` fails.
-    """
-    write_text(path, junit_xml(made, limits), option="--junit")

@@ -17,14 +17,18 @@ import pytest
 from onnx.external_data_helper import convert_model_to_external_data
 
 from onnx_geed import GeedError
-from onnx_geed.annotate import annotate
-from onnx_geed.compiling import compile_measurement
-from onnx_geed.curves import draw_suite
-from onnx_geed.files import check_writable, make_folder, write_bytes, write_text, writing_beside
-from onnx_geed.page import write_report
-from onnx_geed.pipeline import measure
-from onnx_geed.results import write_json
-from onnx_geed.testing import write_junit
+from onnx_geed.files import (
+    check_writable,
+    make_folder,
+    write_bytes,
+    write_json,
+    write_text,
+    writing_beside,
+)
+from onnx_geed.model import annotate_model as annotate
+from onnx_geed.report import draw_suite, write_report
+from onnx_geed.results import write_junit
+from onnx_geed.run import compile_measurement, measure
 
 ROOT = Path(__file__).parent.parent
 DEMO = Path(str(files("onnx_geed.demo")))

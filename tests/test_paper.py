@@ -14,9 +14,9 @@ from onnx import numpy_helper
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from onnx_geed.curves import draw_suite
-from onnx_geed.plan import parse_request
-from onnx_geed.suitefile import read_suite
+from onnx_geed.measures import parse_request
+from onnx_geed.report import draw_suite
+from onnx_geed.run.suite_file import read_suite
 
 PAPER = Path(__file__).parent.parent / "benchmarks" / "paper"
 

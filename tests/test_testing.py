@@ -10,8 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 import onnx_geed
 from onnx_geed import GeedError, measure
 from onnx_geed.cli import cli
-from onnx_geed.comparison import over_limits
-from onnx_geed.testing import assert_equivariant, junit_xml
+from onnx_geed.results import over_limits
+from onnx_geed.results.limits import junit_xml
+from onnx_geed.testing import assert_equivariant
 
 DEMO = Path(onnx_geed.__file__).parent / "demo"
 

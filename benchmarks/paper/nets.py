@@ -70,8 +70,7 @@ class Steerable(nn.Module):
     def __init__(self, fields: Sequence[int] = FIELDS["small"]) -> None:
         super().__init__()
         stand_in()
-        from escnn import gspaces
-        from escnn import nn as enn
+        from escnn import gspaces, nn as enn
 
         turns = gspaces.rot2dOnR2(8)
         self.inside = enn.FieldType(turns, [turns.trivial_repr])

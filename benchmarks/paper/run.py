@@ -167,7 +167,7 @@ def rounded(value: Any) -> Any:
 
 
 def draw(path: Path) -> None:
-    from onnx_geed.curves import draw_suite
+    from onnx_geed.report import draw_suite
 
     folder = HERE / "figures" / path.parent.name / path.stem
     folder.mkdir(parents=True, exist_ok=True)

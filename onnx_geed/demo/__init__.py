@@ -24,7 +24,7 @@ def demo_results(
     trained, untrained : dict
         Results of :func:`onnx_geed.measure`.
     """
-    from onnx_geed.pipeline import measure
+    from onnx_geed.run import measure
 
     with as_file(files(__name__)) as folder:
         trained, untrained = (
@@ -53,7 +53,7 @@ def run_demo(progress: Callable[[int, int], None] | None = None) -> str:
     str
         Text for a terminal.
     """
-    from onnx_geed.table import table
+    from onnx_geed.report import table
 
     trained, untrained = demo_results(progress)
     return "\n".join(

@@ -1,0 +1,22 @@
+"""Activations on disk: write, read, measure without the model."""
+
+from typing import TYPE_CHECKING
+
+from onnx_geed.faces import lazy
+
+if TYPE_CHECKING:
+    from onnx_geed.cache.info import (
+        cache_info as cache_info,
+        verify_cache as verify_cache,
+    )
+    from onnx_geed.cache.measure import (
+        measure_cache as measure_cache,
+    )
+    from onnx_geed.cache.store import (
+        is_cache as is_cache,
+    )
+    from onnx_geed.cache.write import (
+        write_cache as write_cache,
+    )
+
+lazy(globals())

@@ -1,0 +1,16 @@
+"""The command line: parse, one call, print."""
+
+from typing import TYPE_CHECKING
+
+from onnx_geed.faces import lazy
+
+if TYPE_CHECKING:
+    from onnx_geed.cli.commands import (
+        cli as cli,
+    )
+    from onnx_geed.cli.signals import (
+        install as install,
+        open_streams as open_streams,
+    )
+
+lazy(globals())

@@ -1,0 +1,141 @@
+"""How a process ends on a signal: in one line on stderr, with status 128 + its number.
+
+Loads nothing but the standard library, so that it can be installed before anything else is loaded.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, NoReturn
+
+__all__ = ["SignalledError", "caught", "install", "line_of", "open_streams"]
+
+_WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+
+
+# Modules while they are loaded: an exception there is swallowed, wrapped or half-loads a library.
+_LOADING = "<frozen importlib._bootstrap>"
+
+
+# Seconds until a signal that was swallowed is sent again.
+_LATER = 0.02
+
+
+_state: dict[str, int] = {}
+
+
+class SignalledError(BaseException):
+    """A signal came: what runs is wound up, as for Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def line_of(number: int) -> str:
+    """Return what is told of a signal."""
+    name = signal.Signals(number).name
+    return f"onnx-geed: {_WORDS.get(name, name)}"
+
+
+def caught() -> int:
+    """Return the number of the signal that came, 0 where none did."""
+    return _state.get("caught", 0)
+
+
+def install() -> Callable[[], None]:
+    """Handle SIGINT, SIGTERM and SIGHUP from now on.
+
+    A signal that is ignored from the start, as by ``nohup``, stays ignored. Where they are handled
+    already, or this is not the main thread, nothing is done.
+
+    Returns
+    -------
+    callable
+        Handles them as before.
+    """
+    if "handled" in _state or threading.current_thread() is not threading.main_thread():
+        return lambda: None
+    numbers = [n for name in _WORDS if (n := getattr(signal, name, None)) is not None]
+    before = {n: signal.getsignal(n) for n in numbers}
+    before = {n: h for n, h in before.items() if h not in (signal.SIG_IGN, None)}
+    _state["handled"] = 1
+    for number in before:
+        signal.signal(number, _stop)
+    shown = sys.unraisablehook
+    sys.unraisablehook = lambda lost: _once_more(lost) or shown(lost)
+
+    def restore() -> None:
+        sys.unraisablehook = shown
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        _state.clear()
+
+    return restore
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    again = caught()
+    _state.setdefault("caught", number)
+    if again or _is_loading(frame):
+        _end(number)
+    raise SignalledError(number)
+
+
+def _once_more(lost: Any) -> bool:
+    """Send a signal again whose exception was swallowed, as in a callback of the compiler."""
+    if not isinstance(lost.exc_value, SignalledError):
+        return False
+    _state.pop("caught", None)
+    later = threading.Timer(_LATER, _send, [lost.exc_value.number])
+    later.daemon = True
+    later.start()
+    return True
+
+
+def _send(number: int) -> None:
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, number)  # which ends its waiting too
+    else:
+        _thread.interrupt_main(signal.Signals(number))
+
+
+def _is_loading(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == _LOADING:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _end(number: int) -> NoReturn:
+    """End at once: a second signal does not wait for what runs."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line_of(number)}\n".encode())
+    # Only where it is loaded already is anything unfinished.
+    if files := sys.modules.get(f"{__package__}.files"):
+        files.remove_unfinished()
+    os._exit(128 + number)
+
+
+def open_streams() -> None:
+    """Put the null device where a standard stream is closed.
+
+    Else the next file that is opened takes its place, and gets whatever a library prints.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            if null != descriptor:
+                os.dup2(null, descriptor)
+                os.close(null)

@@ -1,0 +1,187 @@
+"""Image files and planes of numbers: find, decode, resize, crop."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.data.preprocess import Preprocess
+from onnx_geed.errors import GeedError
+
+__all__ = ["SUFFIXES", "decode", "image_paths", "resize_and_crop"]
+
+F32 = NDArray[np.float32]
+
+
+#: Files that are taken for images, in lower case.
+SUFFIXES = (
+    *(".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png"),
+    *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+
+
+def image_paths(folder: Path) -> tuple[str, ...]:
+    """List the images in a folder and the folders in it, links to folders among them.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to look. Hidden files and folders are left out: they are other programs' notes.
+
+    Returns
+    -------
+    tuple of str
+        Relative POSIX paths in bytewise order.
+
+    Raises
+    ------
+    GeedError
+        If a folder cannot be read.
+        If there is no image.
+    """
+
+    def fail(error: OSError) -> None:
+        raise GeedError(f"--data {folder}: {error.filename} cannot be read ({error.strerror})")
+
+    # Links may lead back up: no folder is entered again below itself.
+    above = {str(folder): frozenset([os.path.realpath(folder)])}
+    found: list[str] = []
+    others: set[str] = set()
+    for root, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        for name in folders.copy():
+            path = os.path.join(root, name)
+            real = os.path.realpath(path)
+            if name.startswith(".") or real in above[root]:
+                folders.remove(name)
+            else:
+                above[path] = above[root] | {real}
+        for name in files:
+            suffix = os.path.splitext(name)[1].lower()
+            if suffix in SUFFIXES and not name.startswith("."):
+                found.append(Path(root, name).relative_to(folder).as_posix())
+            else:
+                others.add(suffix or name)
+    if not found:
+        holds = f"it holds {', '.join(sorted(others)[:5])}" if others else "it is empty"
+        raise GeedError(
+            f"--data {folder}: no images in the folder ({', '.join(SUFFIXES)}); {holds}"
+        )
+    return tuple(sorted(found, key=os.fsencode))
+
+
+def decode(path: Path, preprocess: Preprocess, *, grey: bool, what: str) -> F32:
+    """Read an image as the group will act on it.
+
+    Parameters
+    ----------
+    path : Path
+        An image file.
+    preprocess : Preprocess
+        Its resize, crop and interpolation are applied.
+    grey : bool
+        Whether one channel is wanted, or three.
+    what : str
+        Its name in messages.
+
+    Returns
+    -------
+    ndarray of float32, shape (1 or 3, H, W)
+        Values in [0, 1]; floating-point images as they are.
+
+    Raises
+    ------
+    GeedError
+        If it cannot be decoded.
+        If it is smaller than the crop.
+
+    Notes
+    -----
+    Choice: EXIF orientation is applied, what is transparent is shown on black, 16-bit grey is
+    scaled by 1/65535, of several frames the first is taken. Images of 8 bits are resized in 8 bits.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as opened:
+            image: Image.Image = ImageOps.exif_transpose(opened)
+            image.load()
+    except Exception as error:  # decoders raise whatever they like on damaged files
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise GeedError(
+            f"{what}: cannot be decoded as an image ({reason[:160]}); mend or remove it"
+        ) from None
+    if image.mode == "F" or image.mode.startswith("I"):
+        values = np.asarray(image, dtype=np.float32)
+        if image.mode != "F":
+            if values.min() < 0 or values.max() > 65535:
+                raise GeedError(f"{what}: values outside 0 to 65535; save it with 8 or 16 bits")
+            values = values / np.float32(65535)
+        x = resize_and_crop(values[None], preprocess, what=what)
+        return x if grey else np.repeat(x, 3, axis=0)
+    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
+        if image.mode == "La":
+            image = image.convert("LA")
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    image = _fit(image.convert("L" if grey else "RGB"), preprocess, what)
+    x = np.asarray(image, dtype=np.float32) / np.float32(255)
+    return np.ascontiguousarray(x[None] if grey else np.moveaxis(x, -1, 0))
+
+
+def resize_and_crop(x: F32, preprocess: Preprocess, *, what: str) -> F32:
+    """Resize and crop the last two axes, plane by plane.
+
+    Parameters
+    ----------
+    x : ndarray of float32, shape (..., H, W)
+        Values.
+    preprocess : Preprocess
+        Its resize, crop and interpolation are applied.
+    what : str
+        Its name in messages.
+
+    Returns
+    -------
+    ndarray of float32
+
+    Raises
+    ------
+    GeedError
+        If it is smaller than the crop.
+    """
+    if preprocess.resize is None and preprocess.crop is None:
+        return np.ascontiguousarray(x)
+    from PIL import Image
+
+    planes = np.ascontiguousarray(x).reshape(-1, *x.shape[-2:])
+    fitted = [np.asarray(_fit(Image.fromarray(p), preprocess, what)) for p in planes]
+    return np.stack(fitted).reshape(*x.shape[:-2], *fitted[0].shape)
+
+
+def _fit(image: Any, preprocess: Preprocess, what: str) -> Any:
+    """Resize and crop a Pillow image."""
+    from PIL import Image
+
+    width, height = image.size
+    resize, crop = preprocess.resize, preprocess.crop
+    if isinstance(resize, tuple):
+        height, width = resize
+    elif resize is not None:
+        short = min(width, height)
+        width, height = resize * width // short, resize * height // short
+    if (width, height) != image.size:
+        image = image.resize((width, height), Image.Resampling[preprocess.interpolation.upper()])
+    if crop is None:
+        return image
+    down, across = crop if isinstance(crop, tuple) else (crop, crop)
+    if across > width or down > height:
+        raise GeedError(
+            f"{what}: {height}×{width} is smaller than crop={down}x{across}; resize to more, or "
+            "crop less"
+        )
+    left, top = round((width - across) / 2), round((height - down) / 2)
+    return image.crop((left, top, left + across, top + down))

@@ -1,0 +1,153 @@
+"""What a run was fed: its fingerprint as the samples come, and whether they stayed the same."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.data.samples import Samples, fingerprint_of, mark_of
+from onnx_geed.errors import GeedError
+
+__all__ = ["Intake"]
+
+#: Bytes of samples that wait for those before them, where jobs come out of order.
+_HELD_BYTES = 64 << 20
+
+
+class Intake:
+    """Samples as they were fed, in whatever order and however often.
+
+    Each is marked by a hash when it is first read and held against that on every later reading, so
+    that a result's fingerprint is that of what made its figures. In the order of the data, the
+    fingerprint is taken along; what a run did not read is read for it at the end.
+
+    Parameters
+    ----------
+    samples : Samples
+        The data.
+    indices : sequence of int
+        Which samples, in the order of their positions.
+    """
+
+    def __init__(self, samples: Samples, indices: Sequence[int]) -> None:
+        self._samples, self._indices = samples, tuple(indices)
+        self._marks: dict[int, str] = {}
+        self._digest = fingerprint_of(samples.preprocess)
+        self._next = 0
+        self._held: dict[int, NDArray[np.float32]] = {}
+        self._held_bytes = 0
+        self._lock = threading.RLock()
+
+    def take(self, position: int, sample: NDArray[np.float32]) -> None:
+        """Note a sample that is fed.
+
+        Parameters
+        ----------
+        position : int
+            Its position.
+        sample : ndarray of float32
+            The sample, before anything is done to it.
+
+        Raises
+        ------
+        GeedError
+            If it was another one when it was first read.
+        """
+        mark = mark_of(sample)
+        with self._lock:
+            if self._marks.setdefault(position, mark) != mark:
+                raise self._other(position, "it was read twice and differed")
+            if position == self._next:
+                self._add(sample)
+                while (waiting := self._held.pop(self._next, None)) is not None:
+                    self._held_bytes -= waiting.nbytes
+                    self._add(waiting)
+            elif self._next < position and position not in self._held and self._room(sample):
+                self._held[position] = sample
+                self._held_bytes += sample.nbytes
+
+    def _room(self, sample: NDArray[np.float32]) -> bool:
+        return self._held_bytes + sample.nbytes <= _HELD_BYTES
+
+    def _add(self, sample: NDArray[np.float32]) -> None:
+        fingerprint_of(sample, self._digest)
+        self._next += 1
+
+    def fingerprint(self, count: int | None = None) -> str:
+        """Return the fingerprint of the first samples, as :meth:`Samples.fingerprint` does.
+
+        Parameters
+        ----------
+        count : int, optional
+            How many; all by default.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        GeedError
+            If a sample that was not fed cannot be read, or one that was is another one now.
+        """
+        count = len(self._indices) if count is None else count
+        with self._lock:
+            if count < self._next:
+                again = Intake(self._samples, self._indices[:count])
+                again._marks = self._marks
+                return again.fingerprint()
+            while self._next < count:
+                self.take(self._next, self._samples[self._indices[self._next]])
+            return self._digest.hexdigest()
+
+    def marks(self, count: int | None = None) -> list[str]:
+        """Return a hash of each of the first samples, as :func:`onnx_geed.data.mark_of` makes it.
+
+        Call it after :meth:`fingerprint`, which reads what was not fed.
+        """
+        count = len(self._indices) if count is None else count
+        return [self._marks[position] for position in range(count)]
+
+    def check(self) -> None:
+        """Make sure that the data are still those that were fed.
+
+        Files that have changed are read once more: only where a sample differs are they refused.
+
+        Raises
+        ------
+        GeedError
+            If a sample is another one now, or cannot be read any more.
+        """
+        changes = [why for file in self._samples.files() if (why := file.change())]
+        if not changes:
+            return
+        try:
+            now = self._samples.again()
+        except GeedError as error:
+            raise GeedError(
+                f"--data {self._samples.source}: changed while it was measured ({changes[0]}), and "
+                f"cannot be opened any more ({error}); measure data that stay as they are"
+            ) from None
+        # In a folder to which files were added, the same file may have another number.
+        places = {name: i for i, name in enumerate(now.names or ())}
+        for position, mark in sorted(self._marks.items()):
+            index = self._indices[position]
+            if self._samples.names:
+                index = places.get(self._samples.names[index], len(now))
+            try:
+                same = mark_of(now[index]) == mark
+            except (GeedError, IndexError):
+                same = False
+            if not same:
+                raise self._other(position, changes[0])
+
+    def _other(self, position: int, why: str) -> GeedError:
+        index, names = self._indices[position], self._samples.names
+        called = f"sample {index}" + (f" ({names[index]})" if names else "")
+        return GeedError(
+            f"--data {self._samples.source}: changed while it was measured ({why}): {called} is "
+            "another one now; measure data that stay as they are"
+        )

@@ -1,0 +1,308 @@
+"""What happens to an image on its way into a model: resize, crop, channels, scale, mean and std."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from numbers import Integral
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, nearest
+
+__all__ = [
+    "PRESETS",
+    "Preprocess",
+    "parse_preprocess",
+    "preprocess_from_json",
+    "preprocess_to_json",
+]
+
+Channels = Literal["RGB", "BGR", "grey"]
+
+
+Interpolation = Literal["bilinear", "bicubic", "nearest"]
+
+
+_CHANNELS: tuple[str, ...] = get_args(Channels)
+
+
+_RESAMPLING: tuple[str, ...] = get_args(Interpolation)
+
+
+def _sizes(name: str, value: Any) -> int | tuple[int, int] | None:
+    if value is None:
+        return None
+    pair = isinstance(value, (tuple, list))
+    parts = list(value) if pair else [value]
+    whole = [int(v) for v in parts if isinstance(v, Integral) and not isinstance(v, bool)]
+    if len(whole) != (2 if pair else 1) or len(parts) != len(whole) or min(whole) < 1:
+        raise GeedError(
+            f"preprocess {name}={value!r}: give one positive whole number, or two: height, width"
+        )
+    return (whole[0], whole[1]) if pair else whole[0]
+
+
+def _number(name: str, value: Any) -> float:
+    # Bounded by float32, in which samples are computed; this is also false for NaN.
+    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if real and abs(value) < 3e38:
+        return float(value)
+    raise GeedError(f"preprocess {name}={value!r}: not a finite number")
+
+
+def _numbers(name: str, value: Any) -> tuple[float, ...]:
+    several = value.tolist() if isinstance(value, np.ndarray) else value
+    several = several if isinstance(several, (tuple, list)) else (several,)
+    return tuple(_number(name, v) for v in several)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Preprocessing, in the order in which it happens; the group acts before ``scale``.
+
+    Parameters
+    ----------
+    resize : int or (int, int), optional
+        Length of the shorter side, or height and width, in pixels.
+    crop : int or (int, int), optional
+        Height and width of a crop from the centre.
+    channels : {"RGB", "BGR", "grey"}, optional
+        What the model is fed; by default RGB or grey, as its input has 3 channels or 1.
+    scale : float
+        Multiplies values in [0, 1]; 255 for models that take 0 to 255.
+    mean, std : tuple of float
+        Subtracted and divided by after ``scale``; one for all channels, or one each.
+    interpolation : {"bilinear", "bicubic", "nearest"}
+        How images are resized, with antialiasing.
+
+    Raises
+    ------
+    GeedError
+        If resize or crop are not positive whole numbers.
+        If scale, mean or std are not finite numbers, or scale or std are zero.
+        If channels or interpolation are not among those above.
+
+    Notes
+    -----
+    Choice: the group acts on values that are not rounded, and brings in black from outside. Sizes
+    follow torchvision: the longer side is cut to a whole number of pixels, and a crop that cannot
+    be central is moved by half a pixel.
+    """
+
+    resize: int | tuple[int, int] | None = None
+    crop: int | tuple[int, int] | None = None
+    channels: Channels | None = None
+    scale: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    interpolation: Interpolation = "bilinear"
+
+    def __post_init__(self) -> None:
+        # Python's spellings (lists, one number for all channels, 255 for 255.0) are brought to one
+        # form, since equal preprocessings must compare equal and have one fingerprint.
+        for name in ("resize", "crop"):
+            object.__setattr__(self, name, _sizes(name, getattr(self, name)))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, _numbers(name, getattr(self, name)))
+        object.__setattr__(self, "scale", _number("scale", self.scale))
+        if any(np.float32(v) == 0 for v in (self.scale, *self.std)):
+            raise GeedError("preprocess scale and std are not zero: give other numbers")
+        for name, allowed in (("channels", (None, *_CHANNELS)), ("interpolation", _RESAMPLING)):
+            value = getattr(self, name)
+            if value not in allowed:
+                names = [a for a in allowed if a]
+                near = nearest(value, names) if isinstance(value, str) else ""
+                raise GeedError(f"preprocess {name}={value!r}: there are {', '.join(names)}.{near}")
+
+    def finish(self, x: NDArray[np.float32], channel_axis: int | None) -> NDArray[np.float32]:
+        """Apply what comes after the action.
+
+        Parameters
+        ----------
+        x : ndarray of float32
+            Values in [0, 1] for images.
+        channel_axis : int or None
+            Where the channels are; none for samples without channels.
+
+        Returns
+        -------
+        ndarray of float32
+            What the model is fed, but for its layout.
+
+        Raises
+        ------
+        GeedError
+            If there are not as many means as channels.
+        """
+        if self.channels == "BGR" and channel_axis is not None:
+            x = np.flip(x, axis=channel_axis)
+        if self.scale != 1.0:
+            x = x * np.float32(self.scale)
+        for name, values, operation in (
+            ("mean", self.mean, np.subtract),
+            ("std", self.std, np.divide),
+        ):
+            if not values:
+                continue
+            count = 1 if channel_axis is None else x.shape[channel_axis]
+            if len(values) not in (1, count):
+                raise GeedError(
+                    f"preprocess {name}: {len(values)} values, the model takes {count} "
+                    f"channel{'s' * (count != 1)}: give one value for all"
+                    + (f", or {count}" if count > 1 else "")
+                )
+            shape = [1] * x.ndim
+            if channel_axis is not None:
+                shape[channel_axis] = len(values)
+            x = operation(x, np.array(values, dtype=np.float32).reshape(shape))
+        return np.ascontiguousarray(x, dtype=np.float32)
+
+
+#: Named preprocessings.
+PRESETS: Mapping[str, Preprocess] = {
+    "imagenet": Preprocess(
+        resize=256,
+        crop=224,
+        channels="RGB",
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
+    ),
+    "minus1to1": Preprocess(mean=(0.5,), std=(0.5,)),
+    "unit": Preprocess(),
+    "bytes": Preprocess(scale=255.0),
+    "caffe": Preprocess(
+        resize=256, crop=224, channels="BGR", scale=255.0, mean=(103.939, 116.779, 123.68)
+    ),
+}
+
+
+_KEYS = tuple(f.name for f in dataclasses.fields(Preprocess))
+
+
+_KEYS_TEXT = ", ".join(_KEYS)
+
+
+def parse_preprocess(text: str) -> Preprocess:
+    """Read what the command line says of preprocessing.
+
+    Parameters
+    ----------
+    text : str
+        A preset; a JSON file; or ``key=value`` pairs separated by spaces, with a preset in front if
+        one is to be changed: ``"imagenet resize=232 crop=224x320 mean=0.5,0.5,0.5"``. The value
+        ``none`` takes a key back to its default.
+
+    Returns
+    -------
+    Preprocess
+
+    Raises
+    ------
+    GeedError
+        If it is none of these.
+        If a key is not known or given twice.
+        If a value is not of its kind.
+    """
+    words = text.split()
+    presets = ", ".join(PRESETS)
+    if not words:
+        raise GeedError(f"--preprocess is empty: give a preset ({presets}), a file, or key=value")
+    if os.path.isfile(text) and text not in PRESETS:
+        return preprocess_from_json(_text_of(Path(text)), f"--preprocess {text}")
+    first = PRESETS.get(words[0])
+    given: dict[str, Any] = {}
+    for word in words[1:] if first else words:
+        key, equals, value = word.partition("=")
+        if word in PRESETS:
+            raise GeedError(f"--preprocess {text!r}: the preset {word!r} comes first, and only one")
+        if not equals:
+            raise GeedError(
+                f"--preprocess {word}: neither a preset ({presets}) nor a file nor key=value."
+                f"{nearest(word, PRESETS)}"
+            )
+        if key in given:
+            raise GeedError(f"--preprocess {text!r}: {key} is given twice; leave one out")
+        given[key] = _value(key, value)
+    base = dataclasses.asdict(first) if first else {}
+    return _made({**base, **given}, f"--preprocess {text!r}")
+
+
+def preprocess_from_json(text: str, source: str = "metadata onnx_geed.preprocess") -> Preprocess:
+    """Read preprocessing from the JSON object that a model's metadata hold.
+
+    Parameters
+    ----------
+    text : str
+        A JSON object whose keys are the fields of :class:`Preprocess`; absent or null: the default.
+    source : str
+        Where it stands, for error messages.
+
+    Returns
+    -------
+    Preprocess
+
+    Raises
+    ------
+    GeedError
+        If it is not a JSON object.
+        If a key is not known.
+        If a value is not of its kind.
+    """
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise GeedError(f"{source}: not JSON ({error}); the keys are {_KEYS_TEXT}") from None
+    if not isinstance(content, dict):
+        raise GeedError(f"{source}: not a JSON object; the keys are {_KEYS_TEXT}")
+    return _made(content, source)
+
+
+def preprocess_to_json(preprocess: Preprocess) -> str:
+    """Write what differs from the defaults as a JSON object, keys in alphabetical order."""
+    plain = Preprocess()
+    content = dataclasses.asdict(preprocess)
+    return json.dumps({k: v for k, v in content.items() if v != getattr(plain, k)}, sort_keys=True)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        raise GeedError(f"--preprocess {path}: cannot be read as text; give a JSON file") from None
+
+
+def _value(key: str, text: str) -> Any:
+    """Value of a ``key=value`` pair; the fields judge it later."""
+    if text.lower() == "none":
+        return None
+    try:
+        if key in ("resize", "crop"):
+            sizes = tuple(int(part) for part in text.lower().split("x"))
+            return sizes[0] if len(sizes) == 1 else sizes
+        if key in ("mean", "std"):
+            return tuple(float(part) for part in text.split(","))
+        if key == "scale":
+            return float(text)
+    except ValueError:
+        wanted = "256, or 224x320" if key in ("resize", "crop") else "numbers, as in 0.5,0.5,0.5"
+        raise GeedError(f"--preprocess {key}={text}: cannot be read; write {wanted}") from None
+    return text
+
+
+def _made(values: Mapping[str, Any], source: str) -> Preprocess:
+    for key in values:
+        if key not in _KEYS:
+            raise GeedError(
+                f"{source}: no key is called {key!r}: there are {_KEYS_TEXT}.{nearest(key, _KEYS)}"
+            )
+    try:
+        return Preprocess(**{k: v for k, v in values.items() if v is not None})
+    except GeedError as error:
+        raise GeedError(f"{source}: {str(error).removeprefix('preprocess ')}") from None

@@ -1,0 +1,45 @@
+"""Lazy faces: a package's public names, attached when they are first used."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from typing import Any
+
+__all__ = ["lazy"]
+
+
+def lazy(namespace: dict[str, Any]) -> None:
+    """Attach a package's public names when they are first used.
+
+    The names are those that the package's ``__init__.py`` imports under ``if TYPE_CHECKING``, so
+    that one list serves the type checker and the running program, and importing a package loads
+    nothing behind its face.
+
+    Parameters
+    ----------
+    namespace : dict
+        The package's ``globals()``, which gets ``__getattr__``, ``__dir__`` and ``__all__``.
+    """
+    package = namespace["__name__"]
+    source = namespace["__spec__"].loader.get_source(package)
+    homes = {
+        alias.asname or alias.name: (statement.module, alias.name)
+        for block in ast.parse(source).body
+        if isinstance(block, ast.If)
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom) and statement.module
+        for alias in statement.names
+    }
+
+    def attach(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        home, there = homes[name]
+        value = getattr(importlib.import_module(home), there)
+        namespace[name] = value
+        return value
+
+    namespace["__all__"] = sorted(homes)
+    namespace["__getattr__"] = attach
+    namespace["__dir__"] = lambda: sorted({*namespace, *homes})

@@ -1,0 +1,63 @@
+"""Groups, layouts, and how elements move arrays."""
+
+from typing import TYPE_CHECKING
+
+from onnx_geed.faces import lazy
+
+if TYPE_CHECKING:
+    from onnx_geed.groups.action import (
+        IDENTITY_TOLERANCE as IDENTITY_TOLERANCE,
+        Action as Action,
+    )
+    from onnx_geed.groups.action_tables import (
+        Table as Table,
+        parse_table as parse_table,
+        read_table as read_table,
+        rows_for as rows_for,
+        subgroup_table as subgroup_table,
+        table_to_json as table_to_json,
+        vector_action as vector_action,
+        with_channels as with_channels,
+    )
+    from onnx_geed.groups.grid import (
+        GridAction as GridAction,
+        check_moves as check_moves,
+        disk_mask as disk_mask,
+        grid_action as grid_action,
+        orbit as orbit,
+    )
+    from onnx_geed.groups.grid_tables import (
+        Interpolation as Interpolation,
+    )
+    from onnx_geed.groups.group import (
+        Group as Group,
+        check_group as check_group,
+        product as product,
+    )
+    from onnx_geed.groups.kernels import (
+        resample as resample,
+    )
+    from onnx_geed.groups.layout import (
+        MAP_LAYOUTS as MAP_LAYOUTS,
+        check_input_layout as check_input_layout,
+        check_layout as check_layout,
+        input_layouts as input_layouts,
+        layout_rank as layout_rank,
+        moved_last as moved_last,
+        planes_last as planes_last,
+        to_maps as to_maps,
+        to_points as to_points,
+    )
+    from onnx_geed.groups.named import (
+        angle as angle,
+        cyclic as cyclic,
+        dihedral as dihedral,
+        parse_group as parse_group,
+    )
+    from onnx_geed.groups.vectors import (
+        Matrices as Matrices,
+        Permutation as Permutation,
+        Trivial as Trivial,
+    )
+
+lazy(globals())

@@ -1,0 +1,276 @@
+"""Output actions that a user or a model file gives: channel tables, permutations, matrices."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, nearest
+from onnx_geed.groups.grid import GridAction
+from onnx_geed.groups.group import Group
+from onnx_geed.groups.named import motions
+from onnx_geed.groups.vectors import Matrices, Permutation
+
+__all__ = [
+    "Table",
+    "parse_table",
+    "read_table",
+    "rows_for",
+    "subgroup_table",
+    "table_to_json",
+    "vector_action",
+    "with_channels",
+]
+
+Kind = Literal["channels", "permutation", "matrices"]
+
+
+KINDS: tuple[Kind, ...] = ("channels", "permutation", "matrices")
+
+
+#: ρ(g₂)ρ(g₁) = ρ(g₂g₁) must hold within this.
+COMPOSITION_TOLERANCE = 1e-5
+
+
+class Table:
+    """A given output action, before it is matched to a group.
+
+    Parameters
+    ----------
+    elements : sequence of str
+        Element names, one a row.
+    kind : {"channels", "permutation", "matrices"}
+        What ``values`` holds.
+    values : ndarray, shape (n, C), (n, k) or (n, k, k)
+        One row or matrix an element. Index tables gather: ``out[c] = in[values[g, c]]``.
+    source : str
+        Where it came from, for messages.
+
+    Raises
+    ------
+    GeedError
+        If names and rows differ in number.
+        If a row of an index table is not a permutation.
+        If matrices are not square or not finite.
+    """
+
+    def __init__(self, elements: Sequence[str], kind: Kind, values: Any, source: str) -> None:
+        self.elements, self.kind, self.source = tuple(map(str, elements)), kind, source
+        try:
+            self.values: NDArray[Any] = np.asarray(
+                values, dtype=np.float64 if kind == "matrices" else np.int64
+            )
+        except (ValueError, TypeError, OverflowError) as error:
+            raise GeedError(f"{source}: {kind} is not an array of numbers ({error})") from None
+        if len(set(self.elements)) != len(self.elements):
+            raise GeedError(f"{source}: an element is named twice; give each one row")
+        rank = 3 if kind == "matrices" else 2
+        if self.values.ndim != rank or len(self.values) != len(self.elements):
+            raise GeedError(
+                f"{source}: {kind} must have {rank} axes and one entry for each of the "
+                f"{len(self.elements)} elements, found shape {self.values.shape}"
+            )
+        if kind == "matrices":
+            if self.values.shape[1] != self.values.shape[2]:
+                raise GeedError(f"{source}: matrices must be square, found {self.values.shape[1:]}")
+            if not np.isfinite(self.values).all():
+                raise GeedError(f"{source}: matrices hold NaN or infinity")
+            return
+        every = np.arange(self.values.shape[1])
+        for element, row in zip(self.elements, self.values, strict=True):
+            if not np.array_equal(np.sort(row), every):
+                raise GeedError(
+                    f"{source}: the row of element {element!r} is not a permutation of "
+                    f"0..{len(every) - 1}"
+                )
+
+
+def read_table(path: str | Path) -> Table:
+    """Read an output action from an ``.npz`` file.
+
+    Parameters
+    ----------
+    path : str or Path
+        File with ``elements`` and one of ``channels``, ``permutation``, ``matrices``.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    GeedError
+        If there is no such file.
+        If it is not an ``.npz`` archive, or holds pickled objects.
+        If it lacks ``elements``, or holds none or several of the three arrays.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise GeedError(f"output action {path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            content = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError, EOFError) as error:
+        raise GeedError(
+            f"output action {path}: not a readable .npz without pickled objects ({error})"
+        ) from None
+    except Exception as error:  # zipfile and zlib have errors of their own
+        raise GeedError(f"output action {path}: not a readable .npz ({error})") from None
+    return _table(content, str(path))
+
+
+def parse_table(text: str, source: str) -> Table:
+    """Read an output action from JSON, as a model's metadata holds it.
+
+    Raises
+    ------
+    GeedError
+        If the text is not a JSON object with ``elements`` and one of the three tables.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise GeedError(f"{source}: not JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise GeedError(f"{source}: expected a JSON object with 'elements' and a table")
+    return _table(content, source)
+
+
+def table_to_json(table: Table) -> str:
+    """Write a table as the JSON that :func:`parse_table` reads."""
+    return json.dumps({"elements": list(table.elements), table.kind: table.values.tolist()})
+
+
+def _table(content: Mapping[str, Any], source: str) -> Table:
+    kinds: list[Kind] = [kind for kind in KINDS if kind in content]
+    if "elements" not in content or len(kinds) != 1:
+        known = ("elements", *KINDS)
+        hint = next((nearest(name, known) for name in content if name not in known), "")
+        raise GeedError(
+            f"{source}: needs 'elements' and one of {', '.join(KINDS)}; found "
+            f"{', '.join(content) or 'nothing'}.{hint}"
+        )
+    elements = np.asarray(content["elements"])
+    if elements.ndim != 1:
+        raise GeedError(f"{source}: 'elements' must be a list of names")
+    return Table([str(e) for e in elements], kinds[0], content[kinds[0]], source)
+
+
+def rows_for(table: Table, group: Group) -> NDArray[Any]:
+    """Return a table's rows in the order of a group's elements, checked as an action.
+
+    Parameters
+    ----------
+    table : Table
+        What was given.
+    group : Group
+        The acting group.
+
+    Returns
+    -------
+    ndarray, shape (n, ...)
+
+    Raises
+    ------
+    GeedError
+        If an element of the group has no row, or a row names no element of the group.
+        If the identity's matrix is not the identity matrix.
+        If ρ(g₂)ρ(g₁) = ρ(g₂g₁) does not hold within 1e-5.
+    """
+    missing = [e for e in group.elements if e not in table.elements]
+    extra = [e for e in table.elements if e not in group.elements]
+    if missing or extra:
+        what = f"lacks {', '.join(missing[:4])}" if missing else f"also has {', '.join(extra[:4])}"
+        raise GeedError(
+            f"{table.source}: its elements are not those of {group.name}: it {what}; give one row "
+            f"for each of {', '.join(group.elements[:4])}{', ...' if group.order > 4 else ''}"
+        )
+    values = table.values[[table.elements.index(e) for e in group.elements]]
+    if table.kind == "matrices":
+        # A projection would pass the test of composition below.
+        away = np.abs(values[0] - np.eye(values.shape[1])).max()
+        if away > COMPOSITION_TOLERANCE:
+            raise GeedError(f"{table.source}: the matrix of 'e' is not the identity")
+    for g2 in range(group.order):
+        for g1 in range(group.order):
+            product = values[group.table[g2, g1]]
+            if table.kind == "matrices":
+                fits = np.abs(values[g2] @ values[g1] - product).max() <= COMPOSITION_TOLERANCE
+            else:  # gathering by g1 first, then by g2
+                fits = np.array_equal(values[g1][values[g2]], product)
+            if not fits:
+                a, b = group.elements[g2], group.elements[g1]
+                c = group.elements[group.table[g2, g1]]
+                raise GeedError(
+                    f"{table.source}: not an action of {group.name}: ρ({a})ρ({b}) is not ρ({c}); "
+                    "tables gather, out[c] = in[table[g, c]]: check their direction and order"
+                )
+    return values
+
+
+def subgroup_table(table: Table, group: Group) -> Table | None:
+    """Read a table for C<m> or D<m> as one for a subgroup of it, by angle.
+
+    A model file carries the table of the largest group its layers know. Element r<k> of C<n> is
+    r<km/n> of C<m>, so the rows of a smaller group can be found; ``None`` where they cannot.
+    """
+    if set(table.elements) == set(group.elements):
+        return table
+    # Their elements are rotations, and mirrors after them; other groups' have no rows to find.
+    moves = motions(group) if re.fullmatch(r"[CD]\d+", group.name) else None
+    turns = [re.fullmatch(r"(s?)r(\d+)", e) for e in table.elements]
+    m = 1 + max((int(t[2]) for t in turns if t), default=0)
+    mirrored = "s" in table.elements
+    if moves is None or len(table.elements) != m * (2 if mirrored else 1):
+        return None
+    rows = []
+    for move in moves:
+        turn = move.degrees * m / 360
+        if turn.denominator != 1:
+            return None
+        k, mirror = int(turn), "s" if move.mirror else ""
+        name = (f"{mirror}r{k}" if k else mirror) or "e"
+        if name not in table.elements:
+            return None
+        rows.append(table.elements.index(name))
+    return Table(group.elements, table.kind, table.values[rows], table.source)
+
+
+def with_channels(action: GridAction, table: Table) -> GridAction:
+    """Return a grid action that also permutes the channels by a table.
+
+    Raises
+    ------
+    GeedError
+        If the table is not a channel table, or not an action of the group.
+    """
+    if table.kind != "channels":
+        raise GeedError(
+            f"{table.source}: channel-cos takes a 'channels' table, found {table.kind!r}"
+        )
+    return replace(action, channels=rows_for(table, action.group))
+
+
+def vector_action(table: Table, group: Group) -> Permutation | Matrices:
+    """Return the action on vectors that a table gives.
+
+    Raises
+    ------
+    GeedError
+        If the table is a channel table, or not an action of the group.
+    """
+    values = rows_for(table, group)
+    if table.kind == "matrices":
+        return Matrices(group, values)
+    if table.kind == "permutation":
+        return Permutation(group, values)
+    raise GeedError(
+        f"{table.source}: a vector output takes 'permutation' or 'matrices', found 'channels'"
+    )

@@ -1,0 +1,422 @@
+"""How a group moves an array on the grid of its last two axes.
+
+Every element that maps a grid onto itself is an exact index permutation; other rotations are
+resampled, and are then no exact action: φ(g₂, φ(g₁, x)) differs from φ(g₂g₁, x).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, check_choice, shown
+from onnx_geed.groups.action import IDENTITY_TOLERANCE
+from onnx_geed.groups.grid_tables import (
+    Interpolation,
+    checked_length,
+    rotation_table,
+    whole_shift,
+)
+from onnx_geed.groups.group import Group, Motion, check_group
+from onnx_geed.groups.named import motions, parse_group
+
+__all__ = ["GridAction", "check_moves", "disk_mask", "grid_action", "motion", "orbit"]
+
+F32 = NDArray[np.float32]
+
+
+F64 = NDArray[np.float64]
+
+
+I32 = NDArray[np.int32]
+
+
+# What makes an action on a grid.
+_MAKE = "make one with onnx_geed.grid_action(group, height, width)"
+
+
+def motion(group: Group, g: int) -> Motion:
+    """Return how element ``g`` of a named group moves the plane.
+
+    Parameters
+    ----------
+    group : Group
+        A group made by :func:`onnx_geed.groups.parse_group`, or one equal to such a one.
+    g : int
+        Index of the element.
+
+    Returns
+    -------
+    Motion
+
+    Raises
+    ------
+    GeedError
+        If the group is not one of the named ones, so that no action on images is known.
+    """
+    return _motions(group)[g]
+
+
+def _motions(group: Group) -> tuple[Motion, ...]:
+    known = motions(group)
+    if known is not None:
+        return known
+    try:
+        named = parse_group(group.name)
+    except GeedError:
+        raise GeedError(
+            f"group {group.name}: how a group of your own moves an image is not known, only its "
+            "elements and table: take C<n>, D<n>, flip-h, flip-v or shift<a>x<b>, or move the "
+            "samples yourself and give the activations to onnx_geed.latent_l2, latent_cos, "
+            "softmax_kl or output_l2"
+        ) from None
+    differ = "other elements" if named.elements != group.elements else "another table"
+    raise GeedError(
+        f"group {group.name}: has {differ} than onnx-geed's group of that name, so how it moves an "
+        f"image is not known: take onnx_geed.parse_group({group.name!r})"
+    )
+
+
+@dataclass(frozen=True)
+class GridAction:
+    """A group acting on the last two axes of an array, optionally permuting channels too.
+
+    Made by :func:`grid_action`. Element g first resamples by base ``base_of[g]`` (0: not at all),
+    then gathers by ``permutation[g]``; all rotations that differ by quarter turns share a base on
+    a square grid.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    shape : tuple of int
+        Height and width.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        Resampling of the elements that are not exact.
+    index : ndarray of int32, shape (B, H·W, T)
+        Pixels that output pixel p of base b + 1 reads.
+    weight : ndarray of float64, shape (B, H·W, T)
+        Their weights; 0 outside the grid.
+    base_of : ndarray of int32, shape (n,)
+        Base of each element; 0 is the unresampled map.
+    permutation : ndarray of int32, shape (n, H·W)
+        ``out[p] = base[permutation[g, p]]``.
+    channels : ndarray of int64, shape (n, C), optional
+        Channel table: channel c of the result is channel ``channels[g, c]``, moved.
+    """
+
+    group: Group
+    shape: tuple[int, int]
+    interpolation: Interpolation
+    index: I32 = field(repr=False, compare=False)
+    weight: F64 = field(repr=False, compare=False)
+    base_of: I32 = field(repr=False, compare=False)
+    permutation: I32 = field(repr=False, compare=False)
+    channels: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """``grid``, or ``grid+channels`` with a channel table."""
+        return "grid" if self.channels is None else "grid+channels"
+
+    def exact(self) -> tuple[bool, ...]:
+        """Per element, whether it maps the grid onto itself."""
+        return tuple(bool(base == 0) for base in self.base_of)
+
+    def kernel(self) -> tuple[int, ...]:
+        """Elements that move neither pixel nor channel, within 1e-6."""
+        return tuple(g for g in range(self.group.order) if self._is_identity(g))
+
+    def kernel_inside(self, mask: NDArray[np.bool_]) -> tuple[int, ...]:
+        """Elements that leave every array as it is that is zero outside a mask (H, W)."""
+        inside = mask.ravel()
+        return tuple(g for g in range(self.group.order) if self._is_identity(g, inside))
+
+    def _is_identity(self, g: int, inside: NDArray[np.bool_] | None = None) -> bool:
+        if self.channels is not None and np.any(
+            self.channels[g] != np.arange(self.channels.shape[1])
+        ):
+            return False
+        here = np.arange(self.permutation.shape[1], dtype=np.int32)
+        rows = self.permutation[g]
+        if self.base_of[g] == 0:
+            stays = rows == here
+            # Zeros that take each other's place are not seen.
+            return bool((stays if inside is None else stays | ~(inside | inside[rows])).all())
+        height, width = self.shape
+        middle = slice(height // 2 * width, (height // 2 + 1) * width)
+        # Nearly always the middle row tells already.
+        return all(self._resamples_to_itself(g, here[part], inside) for part in (middle, here))
+
+    def _resamples_to_itself(
+        self, g: int, pixels: I32, inside: NDArray[np.bool_] | None = None
+    ) -> bool:
+        """Whether a resampled element leaves some pixels as they are."""
+        base, rows = int(self.base_of[g]) - 1, self.permutation[g][pixels]
+        index, weight = self.index[base][rows], self.weight[base][rows]
+        wanted: F64 = np.ones(len(pixels))
+        if inside is not None:
+            weight, wanted = weight * inside[index], inside[pixels].astype(np.float64)
+        stays = index == pixels[:, None]
+        on = np.where(stays, weight, 0.0).sum(axis=1)
+        off = np.where(stays, 0.0, np.abs(weight)).sum(axis=1)
+        away = np.abs(on - wanted).max()
+        return bool(away <= IDENTITY_TOLERANCE and off.max() <= IDENTITY_TOLERANCE)
+
+    @functools.cached_property
+    def rows(self) -> tuple[I32, I32, I32, NDArray[np.bool_]]:
+        """What compiled loops read: few maps, forwards or backwards, instead of one an element.
+
+        Returns
+        -------
+        source : ndarray of int32, shape (R,)
+            Bases that further rows are gathered from; the bases themselves are the first rows.
+        gathered : ndarray of int32, shape (R, H·W)
+            By which pixels.
+        row_of : ndarray of int32, shape (n,)
+            Each element's row.
+        backwards : ndarray of bool, shape (n,)
+            Whether it reads its row from the end: a half turn is that of any grid.
+        """
+        area = self.permutation.shape[1]
+        here = np.arange(area, dtype=np.int32)
+        rows = [(base, here) for base in range(len(self.index) + 1)]
+        bases, row_of, backwards = len(rows), [], []
+        for base, moved in zip(self.base_of.tolist(), self.permutation, strict=True):
+            known = (
+                (r, turned)
+                for turned, wanted in ((False, moved), (True, moved[::-1]))
+                for r, (of, by) in enumerate(rows)
+                if of == base and np.array_equal(by, wanted)
+            )
+            row, turned = next(known, (len(rows), False))
+            if row == len(rows):
+                rows.append((base, moved))
+            row_of.append(row)
+            backwards.append(turned)
+        added = rows[bases:]
+        gathered = np.array([by for _, by in added], dtype=np.int32).reshape(len(added), area)
+        source = np.array([of for of, _ in added], dtype=np.int32)
+        return source, gathered, np.array(row_of, dtype=np.int32), np.array(backwards)
+
+    def apply(self, g: int, y: F64) -> F64:
+        """Move ``y`` (..., [C,] H, W) by element ``g``, in float64."""
+        flat = np.asarray(y, dtype=np.float64).reshape(*y.shape[:-2], -1)
+        if self.channels is not None:
+            flat = flat[..., self.channels[g], :]
+        if base := int(self.base_of[g]):
+            index, weight = self.index[base - 1], self.weight[base - 1]
+            flat = sum(weight[:, t] * flat[..., index[:, t]] for t in range(weight.shape[1]))
+        return flat[..., self.permutation[g]].reshape(y.shape)
+
+
+def orbit(action: GridAction, x: F32, out: F32 | None = None) -> F32:
+    """Return the orbit Gx of a sample, identity first.
+
+    Parameters
+    ----------
+    action : GridAction
+        The input's action.
+    x : ndarray of float32, shape (..., H, W)
+        One sample, channels before the grid.
+    out : ndarray of float32, shape (n, ..., H, W), optional
+        Where to write.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, ..., H, W)
+
+    Raises
+    ------
+    GeedError
+        If the action is none on a grid.
+        If the sample is no array of numbers, or its grid is not the action's.
+        If ``out`` has not the orbit's shape and dtype, or is not contiguous.
+    """
+    from onnx_geed.groups.kernels import orbit as fill_orbit
+
+    if not isinstance(action, GridAction):
+        raise GeedError(f"an orbit needs an action on a grid, found {shown(action)}: {_MAKE}")
+    try:
+        x = np.asarray(x)
+    except ValueError:
+        raise GeedError("a sample is one array (..., H, W), found rows of other lengths") from None
+    if x.dtype.kind not in "fiub":
+        raise GeedError(f"a sample is an array of numbers, found {x.dtype}")
+    if x.shape[-2:] != action.shape:
+        raise GeedError(f"the action is for grids of {action.shape}, the sample is {x.shape}")
+    wanted = (action.group.order, *x.shape)
+    if out is None:
+        out = np.empty(wanted, dtype=np.float32)
+    elif out.shape != wanted or out.dtype != np.float32 or not out.flags.c_contiguous:
+        raise GeedError(
+            f"out is a contiguous float32 array of {wanted}, found {out.dtype} {out.shape}"
+        )
+    area = action.shape[0] * action.shape[1]
+    flat = np.ascontiguousarray(x, dtype=np.float32).reshape(-1, area)
+    target = out.reshape(action.group.order, -1, area)
+    fill_orbit(flat, action.index, action.weight, action.base_of, action.permutation, target)
+    return out
+
+
+def grid_action(
+    group: Group, height: int, width: int, interpolation: Interpolation = "bilinear"
+) -> GridAction:
+    """Return a group's action on an H×W grid.
+
+    Parameters
+    ----------
+    group : Group
+        A named group.
+    height, width : int
+        Size of the grid in pixels.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        Resampling of rotations that do not map the grid onto itself.
+
+    Returns
+    -------
+    GridAction
+
+    Raises
+    ------
+    GeedError
+        If the group is none, or has no known action on images.
+        If height or width is no whole number from 1 on.
+        If there is no such interpolation.
+        If a shift does not divide the grid.
+
+    Notes
+    -----
+    Choice: the centre is ((H−1)/2, (W−1)/2); a neighbour outside the grid counts as zero; on a
+    square grid the rotation by θ ≥ 90° is the quarter turn of the rotation by θ mod 90°.
+    """
+    check_choice("interpolation", interpolation, get_args(Interpolation))
+    height, width = checked_length("height", height), checked_length("width", width)
+    made: GridAction = _grid_action(check_group(group), height, width, interpolation)
+    return made
+
+
+@functools.lru_cache(maxsize=64)
+def _grid_action(group: Group, height: int, width: int, interpolation: Interpolation) -> GridAction:
+    area = height * width
+    numbers = np.arange(area, dtype=np.int32).reshape(height, width)
+    angles: dict[Fraction, int] = {}
+    base_of, permutation = [], []
+    for move in _motions(group):
+        quarters, rest = divmod(move.degrees, 90)
+        if height != width and not (rest == 0 and quarters % 2 == 0):
+            quarters, rest = 0, move.degrees
+        turned = np.rot90(numbers, int(quarters))
+        if move.mirror:
+            turned = turned[:, ::-1] if move.mirror == "h" else turned[::-1]
+        down, right = whole_shift(group, move, height, width)
+        turned = np.roll(turned, (down, right), axis=(0, 1))
+        base_of.append(angles.setdefault(rest, len(angles) + 1) if rest else 0)
+        permutation.append(turned.ravel())
+    tables = [rotation_table(height, width, float(a), interpolation) for a in angles]
+    taps = {"nearest": 1, "bilinear": 4, "bicubic": 16}[interpolation]
+    index = np.array([t[0] for t in tables], dtype=np.int32).reshape(-1, area, taps)
+    weight = np.array([t[1] for t in tables], dtype=np.float64).reshape(-1, area, taps)
+    return GridAction(
+        group,
+        (height, width),
+        interpolation,
+        index,
+        weight,
+        np.array(base_of, dtype=np.int32),
+        np.array(permutation, dtype=np.int32),
+    )
+
+
+def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
+    """Return the pixels inside the disk dx² + dy² ≤ (min(H, W)/2)².
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the grid in pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (H, W)
+
+    Raises
+    ------
+    GeedError
+        If one is no whole number from 1 on.
+    """
+    height, width = checked_length("height", height), checked_length("width", width)
+    dy = np.arange(height)[:, None] - (height - 1) / 2
+    dx = np.arange(width)[None, :] - (width - 1) / 2
+    mask: NDArray[np.bool_] = dx * dx + dy * dy <= (min(height, width) / 2) ** 2
+    return mask
+
+
+def check_moves(action: GridAction, *, disk: bool = False) -> None:
+    """Refuse a group that does not move what it acts on, as any model would then be equivariant.
+
+    Parameters
+    ----------
+    action : GridAction
+        The input's action.
+    disk : bool
+        Whether samples are masked to the disk before it.
+
+    Raises
+    ------
+    GeedError
+        If the identity is the group's only element.
+        If another element that moves the grid onto itself leaves every sample as it is.
+        If the group rotates a grid that is one pixel high or wide.
+
+    Notes
+    -----
+    Choice: on a line of pixels, a rotation by other than 180° keeps one or two of them and turns
+    the rest out, so that it is no rotation of anything. A small rotation that ``nearest`` rounds
+    away on a small grid is measured, and named by :func:`unmoved_notes`.
+    """
+    group, (height, width) = action.group, action.shape
+    if group.order == 1:
+        raise GeedError(
+            f"group {group.name} holds the identity alone, which moves nothing: take one with more "
+            "elements, such as C4 or flip-h"
+        )
+    fixed = action.kernel_inside(disk_mask(height, width)) if disk else action.kernel()
+    exact = action.exact()
+    idle = [group.elements[g] for g in fixed if g and exact[g]]
+    grid = f"a grid of {height}×{width} (height × width)"
+    if idle:
+        inside = " inside its disk (--support disk)" if disk and len(action.kernel()) == 1 else ""
+        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+        one = len(idle) == 1 and group.order == 2
+        raise GeedError(
+            f"group {group.name} does not move this input: on {grid}{inside} "
+            f"{'its element ' if one else ''}{', '.join(idle[:3])}{more} "
+            f"{'leaves' if len(idle) == 1 else 'leave'} every sample as it is, which would score "
+            f"as invariance; {_instead(height, width, inside != '')}"
+        )
+    turned = [g for g, move in enumerate(motions(group) or ()) if move.degrees % 180]
+    if turned and min(height, width) == 1:
+        raise GeedError(
+            f"group {group.name} does not move this input: {grid} has no room for a rotation such "
+            f"as {group.elements[turned[0]]}, which would keep a pixel or two of it; "
+            f"{_instead(height, width, False)}"
+        )
+
+
+def _instead(height: int, width: int, disk: bool) -> str:
+    """Say which groups move every sample on a grid."""
+    if disk:
+        return "take --support full, or another group"
+    if height == width == 1:
+        return "samples of one pixel cannot be moved, so give data with a grid"
+    if height == 1:
+        return "take one that moves along the width alone: flip-h or shift1x<b>"
+    if width == 1:
+        return "take one that moves along the height alone: flip-v or shift<a>x1"
+    return "take a group that does"

@@ -1,0 +1,91 @@
+"""Index tables of grid elements: which entry of the old array each of the new one takes."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, shown
+from onnx_geed.groups.group import Group, Motion
+
+__all__ = ["Interpolation", "checked_length", "rotation_table", "whole_shift"]
+
+I32 = NDArray[np.int32]
+F64 = NDArray[np.float64]
+
+Interpolation = Literal["bilinear", "nearest", "bicubic"]
+
+
+def checked_length(name: str, value: object) -> int:
+    """Return the height or width of a grid, which is a whole number from 1 on."""
+    if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1:
+        return int(value)
+    raise GeedError(f"{name} {shown(value)}: a grid's is a whole number of pixels, from 1 on")
+
+
+def whole_shift(group: Group, move: Motion, height: int, width: int) -> tuple[int, int]:
+    """Return by how many pixels down and right an element shifts a grid."""
+    down, right = move.shift[0] * height, move.shift[1] * width
+    if down.denominator != 1 or right.denominator != 1:
+        raise GeedError(
+            f"group {group.name} does not divide a grid of {height}×{width}: take a shift group "
+            "whose numbers divide height and width"
+        )
+    return int(down), int(right)
+
+
+def rotation_table(
+    height: int, width: int, degrees: float, interpolation: Interpolation
+) -> tuple[I32, F64]:
+    """Pixels and weights with which each output pixel of a rotation reads its source."""
+    cos, sin = _cos_sin(degrees)
+    cy, cx = (height - 1) / 2, (width - 1) / 2
+    dy, dx = np.mgrid[:height, :width].astype(np.float64)
+    dy, dx = dy - cy, dx - cx
+    x = (cx + dx * cos - dy * sin).ravel()
+    y = (cy + dx * sin + dy * cos).ravel()
+    offsets: tuple[int, ...]
+    if interpolation == "nearest":
+        # Rounded first, so that a tie is a tie whatever the sine's last bit; ties go up.
+        x, y = np.floor(np.round(x, 9) + 0.5), np.floor(np.round(y, 9) + 0.5)
+        offsets, weigh = (0,), _at_zero
+    elif interpolation == "bilinear":
+        offsets, weigh = (0, 1), _hat
+    else:
+        offsets, weigh = (-1, 0, 1, 2), _cubic
+    x0, y0 = np.floor(x), np.floor(y)
+    index, weight = [], []
+    for i in offsets:
+        for j in offsets:
+            row, column = y0 + i, x0 + j
+            inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+            index.append(np.where(inside, row * width + column, 0).astype(np.int32))
+            weight.append(np.where(inside, weigh(y - row) * weigh(x - column), 0.0))
+    return np.stack(index, axis=1), np.stack(weight, axis=1)
+
+
+def _cos_sin(degrees: float) -> tuple[float, float]:
+    """Cosine and sine, exact at multiples of 90°."""
+    exact = {0.0: (1.0, 0.0), 90.0: (0.0, 1.0), 180.0: (-1.0, 0.0), 270.0: (0.0, -1.0)}
+    return exact.get(degrees) or (math.cos(math.radians(degrees)), math.sin(math.radians(degrees)))
+
+
+def _at_zero(t: F64) -> F64:
+    there: F64 = (t == 0).astype(np.float64)
+    return there
+
+
+def _hat(t: F64) -> F64:
+    return np.maximum(0.0, 1.0 - np.abs(t))
+
+
+def _cubic(t: F64, a: float = -0.75) -> F64:
+    """Keys' cubic convolution; a = −0.75 is what PyTorch and ONNX GridSample take."""
+    t = np.abs(t)
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
+    weight: F64 = np.where(t <= 1, near, np.where(t < 2, far, 0.0))
+    return weight

@@ -1,0 +1,259 @@
+"""Finite groups: elements, multiplication table, subgroups, products."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, nearest, shown
+
+__all__ = ["Group", "Motion", "check_group", "product", "product_table"]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What an element does to the plane: rotate, then mirror, then shift.
+
+    Parameters
+    ----------
+    degrees : Fraction
+        Rotation angle in degrees, counter-clockwise as displayed, 0 ≤ degrees < 360.
+    mirror : {"", "h", "v"}
+        Left-right or up-down mirror after the rotation.
+    shift : tuple of two Fraction
+        Shift down and right, in fractions of height and width.
+    """
+
+    degrees: Fraction = Fraction(0)
+    mirror: str = ""
+    shift: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0))
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """A finite group; two are equal if name, elements and table are.
+
+    Parameters
+    ----------
+    name : str
+        Name as the user writes it, such as ``C8``.
+    elements : tuple of str
+        Element names; element 0 is the identity.
+    table : ndarray of int64, shape (n, n)
+        ``table[a, b]`` is the index of the product ab, "b first, then a":
+        φ(a, φ(b, x)) = φ(ab, x). Kept as a copy that cannot be written to.
+
+    Attributes
+    ----------
+    motions : tuple of Motion or None
+        What each element does to the plane, for a group that :func:`cyclic`, :func:`dihedral`,
+        ``flip`` or ``shift`` made. Nothing is concluded from an element's name.
+
+    Raises
+    ------
+    GeedError
+        If the name or an element's name is no text, or element names repeat.
+        If the table is not of whole numbers, or not of shape (n, n).
+        If the table is not the multiplication table of a group with identity 0, saying why.
+
+    Examples
+    --------
+    >>> group = parse_group("C4")
+    >>> group.elements[group.table[1, 3]]
+    'e'
+    """
+
+    name: str
+    elements: tuple[str, ...]
+    table: NDArray[np.int64] = field(repr=False)
+    motions: tuple[Motion, ...] | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise GeedError(f"a group's name is a text, found {shown(self.name)}")
+        if isinstance(self.elements, str) or not isinstance(self.elements, Sequence | np.ndarray):
+            raise GeedError(
+                f"group {self.name}: elements are a tuple of names, found {shown(self.elements)}"
+            )
+        names = tuple(self.elements)
+        odd = next((e for e in names if not isinstance(e, str) or not e), None)
+        if odd is not None or not names:
+            what = "found none" if not names else f"found {shown(odd)}"
+            raise GeedError(f"group {self.name}: element names are texts, one at least; {what}")
+        if len(set(names)) != len(names):
+            raise GeedError(f"group {self.name}: element names repeat; give each its own name")
+        object.__setattr__(self, "elements", tuple(map(str, names)))
+        object.__setattr__(self, "table", _checked_table(self.name, self.elements, self.table))
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        if not isinstance(other, Group):
+            return NotImplemented
+        same = (self.name, self.elements) == (other.name, other.elements)
+        return same and np.array_equal(self.table, other.table)
+
+    def __hash__(self) -> int:
+        return hash((self.name, self.elements))
+
+    @property
+    def order(self) -> int:
+        """Number of elements, ``|G|``."""
+        return len(self.elements)
+
+    def index(self, element: str) -> int:
+        """Index of an element by its name.
+
+        Raises
+        ------
+        GeedError
+            If the group has no element of that name.
+        """
+        if element not in self.elements:
+            known = ", ".join(self.elements[:12])
+            near = nearest(element, self.elements) if isinstance(element, str) else ""
+            raise GeedError(
+                f"group {self.name} has no element {shown(element)!r}; it has {known}"
+                f"{', ...' if self.order > 12 else '.'}{near}"
+            )
+        return self.elements.index(element)
+
+    def inverse(self, g: int) -> int:
+        """Index of g⁻¹."""
+        return int(np.flatnonzero(self.table[g] == 0)[0])
+
+    def is_subgroup(self, members: Sequence[int]) -> bool:
+        """Whether a set of element indices is closed under the product and holds the identity.
+
+        Raises
+        ------
+        GeedError
+            If one is no index of an element.
+        """
+        for g in members:
+            if not _is_whole(g) or not 0 <= g < self.order:
+                raise GeedError(
+                    f"group {self.name}: elements are numbered 0 to {self.order - 1}, found "
+                    f"{shown(g)}"
+                )
+        inside = np.zeros(self.order, dtype=bool)
+        inside[list(members)] = True
+        return bool(inside[0] and inside[self.table[np.ix_(inside, inside)]].all())
+
+
+def check_group(group: object) -> Group:
+    """Return a group if it is one, for a public function that takes no name.
+
+    Raises
+    ------
+    GeedError
+        If it is something else.
+    """
+    if isinstance(group, Group):
+        return group
+    call = f"parse_group({group!r})" if isinstance(group, str) else "parse_group('C4')"
+    raise GeedError(f"a group is a Group, found {shown(group)}: give onnx_geed.{call}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _checked_table(name: str, elements: tuple[str, ...], given: Any) -> NDArray[np.int64]:
+    """Return a group's table as an array of its own, if it is one."""
+    n = len(elements)
+    try:
+        found = np.asarray(given)
+    except ValueError:
+        raise GeedError(f"group {name}: the table's rows differ in length") from None
+    if found.shape != (n, n):
+        raise GeedError(f"group {name}: {n} elements need a ({n}, {n}) table, found {found.shape}")
+    if found.dtype.kind not in "iu":
+        raise GeedError(
+            f"group {name}: the table holds whole numbers, the indices of the products; found "
+            f"{found.dtype}"
+        )
+    table = found.astype(np.int64)
+    wrong = f"group {name}: the table is not the multiplication table of a group whose element 0 "
+    wrong += "is the identity"
+    every = np.arange(n)
+    for axis, line in ((1, "row"), (0, "column")):
+        doubled = (np.sort(table, axis) != (every if axis else every[:, None])).any(axis)
+        if doubled.any():
+            element = elements[int(doubled.argmax())]
+            raise GeedError(
+                f"{wrong}: the {line} of {element} does not hold each of 0 to {n - 1} once"
+            )
+    neutral = (table == every).all(1) & (every == table.T).all(1)
+    if not neutral[0]:
+        there = f"; that is {elements[int(neutral.argmax())]}: put it first" if any(neutral) else ""
+        raise GeedError(f"{wrong}{there}")
+    for a in _generators(table):
+        # (ab)c = a(bc) for all b, c at once. Where two a's have that, so has their product.
+        row = table[a]
+        differ = table[row] != row[table]
+        if differ.any():
+            b, c = (int(i) for i in np.argwhere(differ)[0])
+            x, y, z = elements[a], elements[b], elements[c]
+            raise GeedError(f"{wrong}: ({x}·{y})·{z} is not {x}·({y}·{z})")
+    table.setflags(write=False)
+    return table
+
+
+def _generators(table: NDArray[np.int64]) -> list[int]:
+    """Elements whose products are all elements."""
+    inside = np.zeros(len(table), dtype=bool)
+    found: list[int] = []
+    while not inside.all():
+        found.append(int(np.argmin(inside)))
+        inside[found[-1]] = True
+        count = 0
+        while count < inside.sum():
+            count = int(inside.sum())
+            inside[table[np.ix_(inside, inside)]] = True
+    return found
+
+
+def product(
+    left: Group, right: Group, *, name: str | None = None, elements: Sequence[str] | None = None
+) -> Group:
+    """Return the direct product of two groups, elements in row-major order.
+
+    Parameters
+    ----------
+    left, right : Group
+        The factors.
+    name : str, optional
+        Name of the product; ``"<left>x<right>"`` by default.
+    elements : sequence of str, optional
+        Element names; ``"(a,b)"`` by default, ``"e"`` for the identity.
+
+    Returns
+    -------
+    Group
+        How it moves an image is not known, even where that of its factors is.
+
+    Raises
+    ------
+    GeedError
+        If a factor is no group.
+        If there is not one name for each element, or names repeat.
+    """
+    left, right = check_group(left), check_group(right)
+    table = product_table(left, right)
+    if elements is None:
+        pairs = [f"({a},{b})" for a in left.elements for b in right.elements]
+        elements = ["e", *pairs[1:]]
+    return Group(f"{left.name}x{right.name}" if name is None else name, tuple(elements), table)
+
+
+def product_table(left: Group, right: Group) -> NDArray[np.int64]:
+    """Return the multiplication table of a direct product, elements as pairs in row-major order."""
+    i, j = np.divmod(np.arange(left.order * right.order), right.order)
+    table: NDArray[np.int64] = left.table[i[:, None], i] * right.order
+    return table + right.table[j[:, None], j]

@@ -1,0 +1,172 @@
+"""The named groups, and what each of their elements does to the plane."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, check_choice, shown
+from onnx_geed.groups.group import Group, Motion, product_table
+
+__all__ = ["MAX_ORDER", "angle", "cyclic", "dihedral", "flip", "motions", "parse_group", "shift"]
+
+#: Largest order :func:`parse_group` builds: every sample is run once per element.
+MAX_ORDER = 1024
+
+
+def motions(group: Group) -> tuple[Motion, ...] | None:
+    """Return what each element of a group does to the plane, or ``None`` if that is not known.
+
+    It is known of the named groups, also where one was written out with the very elements and
+    table; a group of another table is another one, whatever its name.
+    """
+    if group.motions is not None:
+        return group.motions
+    try:
+        named = parse_group(group.name)
+    except GeedError:
+        return None
+    return named.motions if named == group else None
+
+
+def _moving(
+    name: str, elements: Sequence[str], table: NDArray[Any], moves: Sequence[Motion]
+) -> Group:
+    """Make a group whose elements are motions of the plane."""
+    group = Group(name, tuple(elements), table)
+    object.__setattr__(group, "motions", tuple(moves))
+    return group
+
+
+def _turn(k: int, n: int) -> Fraction:
+    return Fraction(360 * k, n)
+
+
+def _order_of(value: object, what: str) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise GeedError(f"{what}: is a whole number from 1 on, found {shown(value)}")
+    return int(value)
+
+
+def cyclic(n: int) -> Group:
+    """Return the cyclic group of order n, ``e, r1, .., r<n-1>``."""
+    n = _order_of(n, "the order of a cyclic group")
+    k = np.arange(n)
+    moves = [Motion(_turn(i, n)) for i in range(n)]
+    return _moving(f"C{n}", _rotations(n), (k[:, None] + k) % n, moves)
+
+
+def dihedral(n: int) -> Group:
+    """Return the dihedral group of order 2n: ``e, r1, ..`` then ``s, sr1, ..``.
+
+    Notes
+    -----
+    Element sr<k> is s·r^k, "rotate, then mirror"; r·s = s·r⁻¹.
+    """
+    n = _order_of(n, "the rotations of a dihedral group")
+    mirrored, k = np.divmod(np.arange(2 * n), n)
+    # (s^a r^i)(s^b r^j) = s^(a+b) r^((-1)^b i + j)
+    sign = np.where(mirrored == 1, -1, 1)
+    flips = (mirrored[:, None] + mirrored) % 2
+    turns = (sign[None, :] * k[:, None] + k) % n
+    names = (*_rotations(n), "s", *(f"sr{i}" for i in range(1, n)))
+    moves = [Motion(_turn(i, n), mirror) for mirror in ("", "h") for i in range(n)]
+    return _moving(f"D{n}", names, flips * n + turns, moves)
+
+
+def _rotations(n: int) -> tuple[str, ...]:
+    return ("e", *(f"r{k}" for k in range(1, n)))
+
+
+def flip(axis: str) -> Group:
+    """Return the group of order 2 of a mirror: ``h`` left-right, ``v`` up-down."""
+    axis = check_choice("the axis of a mirror", axis, ("h", "v"))
+    moves = [Motion(), Motion(mirror=axis)]
+    return _moving(f"flip-{axis}", ("e", "flip"), np.array([[0, 1], [1, 0]]), moves)
+
+
+def shift(a: int, b: int) -> Group:
+    """Return Z_a × Z_b with elements ``e, t0,1, .., t<a-1>,<b-1>``, row-major."""
+    a, b = _order_of(a, "the shifts down"), _order_of(b, "the shifts right")
+    names = ("e", *(f"t{i},{j}" for i in range(a) for j in range(b) if i or j))
+    moves = [Motion(shift=(Fraction(i, a), Fraction(j, b))) for i in range(a) for j in range(b)]
+    return _moving(f"shift{a}x{b}", names, product_table(cyclic(a), cyclic(b)), moves)
+
+
+def parse_group(name: str) -> Group:
+    """Return the group that a name stands for.
+
+    Parameters
+    ----------
+    name : str
+        ``C<n>``, ``D<n>``, ``flip-h``, ``flip-v`` or ``shift<a>x<b>``.
+
+    Returns
+    -------
+    Group
+
+    Raises
+    ------
+    GeedError
+        If the name is none of these, or no text.
+        If the order would exceed ``MAX_ORDER``, 1024.
+    """
+    if not isinstance(name, str):
+        raise GeedError(
+            f"a group is a name such as C8, or a Group; found {shown(name)}: write C<n>, D<n>, "
+            "flip-h, flip-v or shift<a>x<b>"
+        )
+    if match := re.fullmatch(r"([CDcd])([1-9]\d{0,5})", name):
+        n, twice = int(match[2]), match[1] in "Dd"
+        _check_order(name, 2 * n if twice else n)
+        return dihedral(n) if twice else cyclic(n)
+    if match := re.fullmatch(r"flip-([hv])", name):
+        return flip(match[1])
+    if match := re.fullmatch(r"shift([1-9]\d{0,5})x([1-9]\d{0,5})", name):
+        a, b = int(match[1]), int(match[2])
+        _check_order(name, a * b)
+        return shift(a, b)
+    raise GeedError(
+        f"no group is called {name!r}: write C<n> (rotations, such as C8), D<n> (rotations and "
+        "mirrors), flip-h, flip-v or shift<a>x<b> (such as shift4x4)"
+    )
+
+
+def _check_order(name: str, order: int) -> None:
+    if order > MAX_ORDER:
+        raise GeedError(
+            f"group {name} has {order} elements and every sample is run once for each: take a "
+            f"group of at most {MAX_ORDER} elements"
+        )
+
+
+def angle(group: str, element: str) -> str:
+    """Say what an element does: its name with degrees.
+
+    Parameters
+    ----------
+    group : str
+        Name of the group.
+    element : str
+        Name of the element.
+
+    Returns
+    -------
+    str
+        Such as ``r1 (45°)``; the bare name where nothing more is known.
+    """
+    import re
+
+    known = re.fullmatch(r"[CD](\d+)", group)
+    turn = re.fullmatch(r"(s?)(?:r(\d+))?|e", element)
+    if not known or not turn or element == "e":
+        return element
+    degrees = f"{360 * int(turn[2] or 0) / int(known[1]):g}°"
+    if not turn[1]:
+        return f"{element} ({degrees})"
+    return f"{element} (mirror)" if turn[2] is None else f"{element} ({degrees}, then mirror)"

@@ -1,0 +1,144 @@
+"""How a group acts on vectors: trivially, by permutations, by matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups.action import IDENTITY_TOLERANCE
+from onnx_geed.groups.group import Group, check_group
+
+__all__ = ["Matrices", "Permutation", "Trivial"]
+
+F64 = NDArray[np.float64]
+
+
+def _array(what: str, given: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except ValueError:
+        raise GeedError(f"{what}: one array, found rows that differ in length") from None
+
+
+@dataclass(frozen=True)
+class Trivial:
+    """The trivial action, gy = y: equivariance under it is invariance."""
+
+    group: Group
+    name: str = "trivial"
+
+    def __post_init__(self) -> None:
+        check_group(self.group)
+
+    def exact(self) -> tuple[bool, ...]:
+        """All elements."""
+        return (True,) * self.group.order
+
+    def kernel(self) -> tuple[int, ...]:
+        """All elements."""
+        return tuple(range(self.group.order))
+
+    def apply(self, g: int, y: F64) -> F64:
+        """Return ``y`` itself."""
+        return y
+
+
+@dataclass(frozen=True)
+class Permutation:
+    """A permutation of the entries of a vector: ``out[c] = in[table[g, c]]``.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    table : ndarray of int64, shape (n, k)
+        One row an element.
+
+    Raises
+    ------
+    GeedError
+        If the table is not one row an element, each a permutation of 0..k−1.
+    """
+
+    group: Group
+    table: NDArray[np.int64] = field(repr=False, compare=False)
+    name: str = "permutation"
+
+    def __post_init__(self) -> None:
+        n = check_group(self.group).order
+        table = _array("permutation", self.table)
+        if table.ndim != 2 or len(table) != n or table.dtype.kind not in "iu":
+            raise GeedError(
+                f"a permutation for {self.group.name} is a table of whole numbers ({n}, k), one "
+                f"row an element; found {table.dtype} {table.shape}"
+            )
+        if (np.sort(table, axis=1) != np.arange(table.shape[1])).any():
+            raise GeedError(
+                f"a permutation for {self.group.name}: every row holds each of 0 to "
+                f"{table.shape[1] - 1} once"
+            )
+        object.__setattr__(self, "table", table)
+
+    def exact(self) -> tuple[bool, ...]:
+        """All elements."""
+        return (True,) * self.group.order
+
+    def kernel(self) -> tuple[int, ...]:
+        """Elements whose row leaves every entry in place."""
+        here = np.arange(self.table.shape[1])
+        return tuple(int(g) for g in np.flatnonzero((self.table == here).all(axis=1)))
+
+    def apply(self, g: int, y: F64) -> F64:
+        """Gather the last axis of ``y``."""
+        return y[..., self.table[g]]
+
+
+@dataclass(frozen=True)
+class Matrices:
+    """A representation given by matrices: ``out = matrices[g] @ in``.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    matrices : ndarray of float64, shape (n, k, k)
+        One matrix an element.
+
+    Raises
+    ------
+    GeedError
+        If they are not one square matrix an element, of finite numbers.
+    """
+
+    group: Group
+    matrices: F64 = field(repr=False, compare=False)
+    name: str = "matrices"
+
+    def __post_init__(self) -> None:
+        n = check_group(self.group).order
+        given = _array("matrices", self.matrices)
+        square = given.ndim == 3 and len(given) == n and given.shape[1] == given.shape[2]
+        if not square or given.dtype.kind not in "fiu" or not np.isfinite(given).all():
+            raise GeedError(
+                f"matrices for {self.group.name} are finite numbers ({n}, k, k), one matrix an "
+                f"element; found {given.dtype} {given.shape}"
+            )
+        object.__setattr__(self, "matrices", given)
+
+    def exact(self) -> tuple[bool, ...]:
+        """All elements."""
+        return (True,) * self.group.order
+
+    def kernel(self) -> tuple[int, ...]:
+        """Elements whose matrix is the identity within 1e-6."""
+        away = np.abs(self.matrices - np.eye(self.matrices.shape[1])).max(axis=(1, 2))
+        return tuple(int(g) for g in np.flatnonzero(away <= IDENTITY_TOLERANCE))
+
+    def apply(self, g: int, y: F64) -> F64:
+        """Multiply the last axis of ``y``."""
+        moved: F64 = np.einsum("ij,...j->...i", self.matrices[g], y)
+        return moved

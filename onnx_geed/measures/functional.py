@@ -1,0 +1,227 @@
+"""Measures on whole arrays of orbits at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from onnx_geed.errors import GeedError, check_choice, shown
+from onnx_geed.groups import Action, GridAction, Group, Permutation, Trivial, check_group
+from onnx_geed.measures.catalogue import Support
+from onnx_geed.measures.channel_cosines import cosines_of_sums
+from onnx_geed.measures.deviations import channel_sums_of_orbits, deviations_of_orbits
+from onnx_geed.measures.measure import Measure
+from onnx_geed.measures.scores import OutputKind, check_logits
+
+__all__ = ["channel_cos", "channel_sums", "latent_cos", "latent_l2", "output_l2", "softmax_kl"]
+
+F64 = NDArray[np.float64]
+
+
+def channel_sums(activations: ArrayLike, action: GridAction, *, support: Support = "full") -> F64:
+    """Return the three sums behind eq. (5), from which every channelwise value follows.
+
+    Parameters
+    ----------
+    activations : array_like of float32, shape (N, n, C, H, W)
+        f(gx).
+    action : GridAction
+        The input's action on the H×W grid.
+    support : {"full", "disk"}
+        Pixels compared.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n, C, 3)
+        Σ u·v, Σ u², Σ v² with u a channel of f(gx) and v the same channel of φ_Y(g) f̂(x).
+    """
+    if not isinstance(action, GridAction):
+        raise GeedError(
+            f"channelwise cosine takes an action on a grid, found {shown(action)}: make one with "
+            "onnx_geed.grid_action(group, height, width)"
+        )
+    maps = _checked(activations, action.group, rank=5)
+    if maps.shape[3:] != action.shape:
+        raise GeedError(f"the action is for a grid of {action.shape}, found {maps.shape[3:]}")
+    if action.channels is not None and action.channels.shape[1] != maps.shape[2]:
+        raise GeedError(
+            f"the channel table is for {action.channels.shape[1]} channels, found {maps.shape[2]}"
+        )
+    measure = Measure("channel-cos", "activations", action, support)
+    return _each(maps, lambda y: channel_sums_of_orbits(measure, y[None])[0])
+
+
+def channel_cos(activations: ArrayLike, action: GridAction, *, support: Support = "full") -> F64:
+    """Return deviations of channelwise cosine, eq. (5).
+
+    Parameters
+    ----------
+    activations : array_like of float32, shape (N, n, C, H, W)
+        f(gx).
+    action : GridAction
+        The input's action on the H×W grid, from :func:`onnx_geed.grid_action`; with a channel
+        table, the paper's matched channels.
+    support : {"full", "disk"}
+        Pixels compared.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        In [−1, 1]; −1 where every channel of f(gx) is a positive multiple of that of gf(x).
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+    """
+    return cosines_of_sums(channel_sums(activations, action, support=support))[0]
+
+
+def latent_l2(activations: ArrayLike, group: Group) -> F64:
+    """Return unnormalised deviations of latent L2, eq. (6).
+
+    Parameters
+    ----------
+    activations : array_like, shape (N, n, k)
+        f₁(gx).
+    group : Group
+        The acting group, of order n.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        ‖f₁(gx) − f̂₁(x)‖₂ ≥ 0; divide by :func:`normaliser` for eq. (6).
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+    """
+    return _vector("latent-l2", activations, Trivial(check_group(group)))
+
+
+def latent_cos(activations: ArrayLike, group: Group) -> F64:
+    """Return unnormalised deviations of latent cosine, eq. (6).
+
+    Parameters
+    ----------
+    activations : array_like, shape (N, n, k)
+        f₁(gx).
+    group : Group
+        The acting group, of order n.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        −cos(f₁(gx), f̂₁(x)) in [−1, 1]; divide by :func:`normaliser` for eq. (6).
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+    """
+    return _vector("latent-cos", activations, Trivial(check_group(group)))
+
+
+def softmax_kl(
+    activations: ArrayLike,
+    action: Group | Trivial | Permutation,
+    *,
+    kind: OutputKind | None = None,
+) -> F64:
+    """Return deviations of the softmax output: KL(f(gx) ‖ φ_Y(g) f̂(x)).
+
+    Parameters
+    ----------
+    activations : array_like, shape (N, n, classes)
+        Logits or probabilities; one class is the two-class case.
+    action : Group, Trivial or Permutation
+        A group stands for its trivial action.
+    kind : {"logits", "probabilities"}, optional
+        What the array holds; a softmax is applied to logits. Logits where it is not said, unless
+        the values look like something else.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        Nats, ≥ 0; the mean over elements is at most ln n under the trivial action.
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+        If ``kind`` is not said, and every row is in [0, 1] and sums to 1 (or to 100), a single
+        column is in [0, 1], or every row holds negative logarithms of probabilities.
+        If there is no such kind.
+        If a probability is positive where the reference's is zero.
+    """
+    bound = Trivial(action) if isinstance(action, Group) else action
+    if kind is not None:
+        check_choice("kind", kind, get_args(OutputKind))
+    return _vector("softmax-kl", activations, bound, kind)
+
+
+def output_l2(activations: ArrayLike, action: Group | Action) -> F64:
+    """Return deviations ‖f(gx) − φ_Y(g) f̂(x)‖₂ of a vector output, eq. (4).
+
+    Parameters
+    ----------
+    activations : array_like, shape (N, n, k)
+        f(gx).
+    action : Group, Trivial, Permutation or Matrices
+        A group stands for its trivial action.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        ≥ 0, in units of the output.
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+    """
+    return _vector(
+        "output-l2", activations, Trivial(action) if isinstance(action, Group) else action
+    )
+
+
+def _vector(
+    name: str, activations: ArrayLike, action: Action, kind: OutputKind | None = None
+) -> F64:
+    measure = Measure(name, "activations", action, kind=kind)
+    points = _checked(activations, action.group, rank=3)
+    if name == "softmax-kl" and kind is None:
+        check_logits(points, "the array")
+    return _each(points, lambda y: deviations_of_orbits(measure, y[None])[0][0])
+
+
+def _checked(activations: ArrayLike, group: Group, rank: int) -> NDArray[Any]:
+    try:
+        array = np.asarray(activations)
+    except ValueError:
+        raise GeedError("activations are one array, found rows that differ in length") from None
+    if array.ndim != rank or array.shape[1] != group.order or 0 in array.shape:
+        form = "(N, |G|, C, H, W)" if rank == 5 else "(N, |G|, k)"
+        raise GeedError(
+            f"activations must be {form} with |G| = {group.order} for {group.name}, found "
+            f"{array.shape}"
+        )
+    if array.dtype.kind != "f":
+        raise GeedError(f"activations must be floating point, found {array.dtype}")
+    if not np.isfinite(array).all():
+        sample, element = np.argwhere(~np.isfinite(array))[0][:2]
+        raise GeedError(
+            f"activations hold NaN or infinity: sample {sample}, element {group.elements[element]}"
+        )
+    return array
+
+
+def _each(array: NDArray[Any], reduce: Callable[[NDArray[Any]], F64]) -> F64:
+    """Reduce every orbit, on all cores; the result does not depend on their number."""
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(reduce, array)))

@@ -1,0 +1,173 @@
+"""A group's action on the grid of a map as ONNX nodes: gathers by the tables of the action.
+
+Gathers and not Transpose, Slice or GridSample: the tables are those of the compiled loops, so that
+both compute the same definition, whatever the opset, the interpolation and the shape of the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from onnx_geed.groups import GridAction, disk_mask
+from onnx_geed.model import Nodes
+
+__all__ = ["moved_maps", "orbit_of_samples"]
+
+
+def moved_maps(
+    nodes: Nodes,
+    maps: str,
+    action: GridAction,
+    channels: int,
+    chosen: Sequence[int],
+    pixels: NDArray[np.int32] | None,
+) -> str:
+    """Move maps by some elements of a group.
+
+    Parameters
+    ----------
+    nodes : Nodes
+        Where to write.
+    maps : str
+        Tensor of float32, shape (N, C, H·W).
+    action : GridAction
+        The action, with its channel table if it has one.
+    channels : int
+        C.
+    chosen : sequence of int
+        The elements, n' of them.
+    pixels : ndarray of int32, shape (P,), optional
+        Pixels to keep; all by default.
+
+    Returns
+    -------
+    str
+        Tensor of float32, shape (N, n', C, P).
+
+    Notes
+    -----
+    ::
+
+        maps → pixels first ─┬────────────────────────────────┐
+                             └ Gather taps → Mul → ReduceSum ─┴ Concat → Gather → channels first
+
+    A pixel's channels lie side by side meanwhile, so that a gather copies them in one piece.
+    """
+    height, width = action.shape
+    grid = nodes.shared(f"grid/{height}x{width}")
+    stack = nodes.add("Transpose", [maps], "pixels_first", perm=[0, 2, 1])
+    bases = _bases(action, chosen)
+    if bases:
+        index, weight = _taps(action, bases)
+        tag = "-".join(map(str, bases))
+        taken = nodes.gather(stack, grid.constant(f"taps/{tag}", index), 1, "neighbours")
+        weights = grid.constant(f"weights/{tag}", weight.astype(np.float32)[..., None])
+        weighed = nodes.add("Mul", [taken, weights], "weighed")
+        resampled = nodes.total(weighed, 1, "resampled")
+        stack = nodes.add("Concat", [stack, resampled], "bases", axis=1)
+    table = _table(action, bases, chosen)
+    names, tag = "_".join(map(str, chosen)), "full" if pixels is None else "disk"
+    if len(chosen) == action.group.order:
+        names = "all"
+    if pixels is not None:
+        table = table[:, pixels]
+    moved = nodes.gather(stack, grid.constant(f"pixels/{names}/{tag}", table), 1, "moved")
+    expected = nodes.add("Transpose", [moved], "channels_first", perm=[0, 1, 3, 2])
+    if action.channels is None:
+        return expected
+    # One gather of whole planes permutes the channels of every element.
+    planes = np.arange(len(chosen))[:, None] * channels + action.channels[list(chosen)]
+    where = nodes.constant("channels", planes.ravel().astype(np.int32))
+    flat = nodes.reshape(expected, [-1, planes.size, table.shape[1]], "planes")
+    ordered = nodes.gather(flat, where, 1, "permuted_channels")
+    return nodes.reshape(ordered, [-1, len(chosen), channels, table.shape[1]], "expected")
+
+
+def orbit_of_samples(
+    nodes: Nodes,
+    samples: str,
+    action: GridAction,
+    background: NDArray[np.float32],
+    *,
+    disk: bool,
+) -> str:
+    """Move samples by every element of a group.
+
+    Parameters
+    ----------
+    nodes : Nodes
+        Where to write.
+    samples : str
+        Tensor of float32, shape (N, C, H·W), as a model takes it: after mean and std.
+    action : GridAction
+        The input's action.
+    background : ndarray of float32, shape (C,)
+        What preprocessing makes of black, which is what lies outside a sample.
+    disk : bool
+        Whether to mask the samples to the disk first.
+
+    Returns
+    -------
+    str
+        Tensor of float32, shape (N, n, C, H·W).
+
+    Notes
+    -----
+    The group acts before mean and std. Both are affine, so that acting after them, with the
+    background in the place of 0, comes to the same: Σ_t w_t (x_t − b) + b = Σ_t w_t x_t + b(1 − Σ_t
+    w_t).
+    """
+    elements = range(action.group.order)
+    mask = disk_mask(*action.shape).ravel()
+    pixels = nodes.add("Transpose", [samples], "pixels_first", perm=[0, 2, 1])
+    stack = pixels
+    if disk:
+        inside = nodes.constant("disk", mask[:, None])
+        outside = nodes.constant("background", background)
+        stack = nodes.add("Where", [inside, pixels, outside], "masked")
+    bases = _bases(action, elements)
+    if bases:
+        index, weight = _taps(action, bases)
+        if disk:
+            weight = weight * mask[index]
+        precise = nodes.cast(pixels, TensorProto.DOUBLE, "float64")
+        taken = nodes.gather(precise, nodes.constant("taps", index), 1, "neighbours")
+        weights = nodes.constant("weights", weight[..., None])
+        resampled = nodes.total(nodes.add("Mul", [taken, weights], "weighed"), 1, "resampled")
+        if background.any():
+            missing = (1.0 - weight.sum(axis=0))[:, None] * background.astype(np.float64)
+            resampled = nodes.add("Add", [resampled, nodes.constant("missing", missing)], "filled")
+        rounded = nodes.cast(resampled, TensorProto.FLOAT, "float32")
+        stack = nodes.add("Concat", [stack, rounded], "bases", axis=1)
+    table = nodes.constant("pixels", _table(action, bases, elements))
+    moved = nodes.gather(stack, table, 1, "moved")
+    return nodes.add("Transpose", [moved], "orbit", perm=[0, 1, 3, 2])
+
+
+def _bases(action: GridAction, chosen: Sequence[int]) -> list[int]:
+    """Resamplings that some elements start from; 0 is none."""
+    return sorted({int(action.base_of[g]) for g in chosen} - {0})
+
+
+def _taps(action: GridAction, bases: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    """Return indices and weights, shape (taps, bases · pixels)."""
+    picked = [b - 1 for b in bases]
+    index, weight = action.index[picked], action.weight[picked]
+    taps = index.shape[2]
+    return (
+        np.ascontiguousarray(index.reshape(-1, taps).T),
+        np.ascontiguousarray(weight.reshape(-1, taps).T),
+    )
+
+
+def _table(action: GridAction, bases: Sequence[int], chosen: Sequence[int]) -> NDArray[np.int32]:
+    """Return where each pixel of an element comes from in the bases laid end to end."""
+    area = action.shape[0] * action.shape[1]
+    place = {0: 0} | {base: k + 1 for k, base in enumerate(bases)}
+    rows = [place[int(action.base_of[g])] * area + action.permutation[g] for g in chosen]
+    return np.array(rows, dtype=np.int32)

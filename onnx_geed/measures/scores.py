@@ -1,0 +1,156 @@
+"""Class scores: logits and probabilities, told apart and brought to log-probabilities."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.measures import kernels
+
+__all__ = [
+    "OutputKind",
+    "ProbabilityError",
+    "check_logits",
+    "check_probabilities",
+    "log_probabilities",
+    "predicted_classes",
+]
+
+I64 = NDArray[np.int64]
+
+
+F64 = NDArray[np.float64]
+
+
+OutputKind = Literal["logits", "probabilities"]
+
+
+# By so much a probability may leave [0, 1] in half precision.
+_ROUNDING = 1e-2
+
+
+class ProbabilityError(GeedError):
+    """A positive probability stands against zero; the caller knows the sample's name."""
+
+
+def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
+    """Return log-probabilities of a model's outputs, in float64.
+
+    Parameters
+    ----------
+    y : array_like, shape (..., n)
+        Logits or probabilities; n = 1 is the two-class case of a single logit or Sigmoid.
+    kind : {"logits", "probabilities"}
+        Which of the two.
+
+    Returns
+    -------
+    ndarray of float64, shape (..., max(n, 2))
+        Natural logarithms; −inf where a probability is zero. The two-class case gives
+        (log(1 − p), log p).
+
+    Raises
+    ------
+    ProbabilityError
+        If a probability is outside [0, 1].
+    """
+    values = np.asarray(y, dtype=np.float64)
+    if kind == "probabilities":
+        if values.size:
+            check_probabilities(values.min(), values.max())
+        if values.shape[-1] == 1:
+            values = np.concatenate([1.0 - values, values], axis=-1)
+        with np.errstate(divide="ignore"):
+            return np.log(np.maximum(values, 0.0))
+    if values.shape[-1] == 1:
+        values = np.concatenate([np.zeros_like(values), values], axis=-1)
+    rows = np.ascontiguousarray(values).reshape(-1, values.shape[-1])
+    out = np.empty_like(rows)
+    kernels.softmax_logs(rows, out)
+    return out.reshape(values.shape)
+
+
+def check_logits(y: ArrayLike, name: str) -> None:
+    """Refuse class scores of an unstated kind where they look like something else than logits.
+
+    Parameters
+    ----------
+    y : array_like, shape (..., n)
+        Class scores, finite.
+    name : str
+        What they are called in the message.
+
+    Raises
+    ------
+    GeedError
+        If every row is in [0, 1] and sums to 1, or to 100; if a single column is in [0, 1]; if
+        every row holds negative logarithms of probabilities.
+    """
+    rows = np.asarray(y, dtype=np.float64)
+    low, high = rows.min(), rows.max()
+    either = 'say kind="probabilities", or kind="logits" if they are logits after all'
+    if low < -_ROUNDING:
+        return
+    if rows.shape[-1] == 1:
+        if high > 1 + _ROUNDING:
+            return
+        found = f"holds a single column in [0, 1], as a Sigmoid gives: {either}"
+    elif high <= 1 + _ROUNDING and _all_near(rows.sum(axis=-1), 1):
+        found = f"holds rows in [0, 1] that sum to 1, as probabilities do: {either}"
+    elif high <= 100 * (1 + _ROUNDING) and _all_near(rows.sum(axis=-1) / 100, 1):
+        found = (
+            "holds rows that sum to 100, as percentages do: divide them by 100 and say "
+            'kind="probabilities", or say kind="logits" if they are logits after all'
+        )
+    # Where one class of each row has it all, zeros beside large numbers are good logits too.
+    elif _all_near(np.exp(-rows).sum(axis=-1), 1) and rows.min(axis=-1).max() > _ROUNDING:
+        found = (
+            "holds negative logarithms of probabilities: give them with the other sign and say "
+            'kind="logits"'
+        )
+    else:
+        return
+    raise GeedError(f"softmax-kl: {name} {found}")
+
+
+def _all_near(values: F64, target: float) -> bool:
+    return bool((np.abs(values - target) <= _ROUNDING).all())
+
+
+def check_probabilities(lowest: float, highest: float) -> None:
+    """Refuse a range of values that no probabilities have.
+
+    Raises
+    ------
+    ProbabilityError
+        If it leaves [0, 1] by more than half precision rounds.
+    """
+    if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
+        raise ProbabilityError(
+            f"values of {lowest:.4g} to {highest:.4g} are no probabilities; --output-kind logits "
+            "or embedding says what they are"
+        )
+
+
+def predicted_classes(y: NDArray[Any], kind: str) -> I64:
+    """Return the class that each row of class scores is for.
+
+    Parameters
+    ----------
+    y : ndarray, shape (..., n)
+        Logits or probabilities; n = 1 is the two-class case.
+    kind : {"logits", "probabilities"}
+        Which of the two.
+
+    Returns
+    -------
+    ndarray of int64, shape (...)
+        The first of the largest.
+    """
+    if y.shape[-1] == 1:
+        second = np.asarray(y[..., 0] > (0.5 if kind == "probabilities" else 0.0))
+        return second.astype(np.int64)
+    return np.asarray(np.argmax(y, axis=-1), dtype=np.int64)

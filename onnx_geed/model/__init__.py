@@ -1,0 +1,74 @@
+"""An ONNX file: read, understand, rewrite."""
+
+from typing import TYPE_CHECKING
+
+from onnx_geed.faces import lazy
+
+if TYPE_CHECKING:
+    from onnx_geed.model.annotate import (
+        annotate_model as annotate_model,
+    )
+    from onnx_geed.model.builder import (
+        LEAST_OPSET as LEAST_OPSET,
+        Nodes as Nodes,
+    )
+    from onnx_geed.model.dataflow import (
+        Between as Between,
+        between as between,
+    )
+    from onnx_geed.model.expose import (
+        expose_tensors as expose_tensors,
+    )
+    from onnx_geed.model.free_batch import (
+        free_batch_axis as free_batch_axis,
+    )
+    from onnx_geed.model.independence import (
+        rows_apart as rows_apart,
+    )
+    from onnx_geed.model.io import (
+        Model as Model,
+        check_weights as check_weights,
+        load_model as load_model,
+        write_model as write_model,
+    )
+    from onnx_geed.model.metadata import (
+        MEASUREMENT as MEASUREMENT,
+        parse_classes as parse_classes,
+    )
+    from onnx_geed.model.nodes import (
+        constants as constants,
+    )
+    from onnx_geed.model.output_ends import (
+        plain_end as plain_end,
+        rescaled_end as rescaled_end,
+    )
+    from onnx_geed.model.reinitialise import (
+        redraw as redraw,
+    )
+    from onnx_geed.model.row_state import (
+        Lost as Lost,
+        Mixed as Mixed,
+        Rows as Rows,
+    )
+    from onnx_geed.model.signature import (
+        Input as Input,
+        StatedKind as StatedKind,
+        find_input as find_input,
+        find_output as find_output,
+        input_layout as input_layout,
+        inputs as inputs,
+        output_kind as output_kind,
+    )
+    from onnx_geed.model.symmetry_faults import (
+        off_centre as off_centre,
+        zero_padded as zero_padded,
+    )
+    from onnx_geed.model.tensors import (
+        Tensor as Tensor,
+        list_layers as list_layers,
+        list_tensors as list_tensors,
+        resolve as resolve,
+        stated_layouts as stated_layouts,
+    )
+
+lazy(globals())

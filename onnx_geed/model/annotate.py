@@ -1,0 +1,127 @@
+"""Write what ``measure`` needs to know into a model's metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from onnx_geed.data import Preprocess, parse_preprocess, preprocess_to_json
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import Table, read_table, table_to_json
+from onnx_geed.model.io import Model, load_model, write_model
+from onnx_geed.model.metadata import parse_classes
+from onnx_geed.model.signature import StatedKind, find_input, find_output, input_layout as layout_of
+from onnx_geed.model.tensors import list_tensors, resolve, stated_layouts
+from onnx_geed.typed import check_value
+
+__all__ = ["annotate_model"]
+
+
+def annotate_model(
+    path: str | Path,
+    out: str | Path,
+    *,
+    input: str | None = None,
+    input_layout: str | None = None,
+    output: str | None = None,
+    output_kind: StatedKind | None = None,
+    latent: str | None = None,
+    preprocess: str | Path | Preprocess | None = None,
+    layout: Mapping[str, str] | None = None,
+    output_action: Mapping[str, str | Path | Table] | None = None,
+    classes: str | Path | None = None,
+) -> dict[str, str]:
+    """Copy a model with metadata added; what is not given stays as it was.
+
+    Parameters
+    ----------
+    path : str or Path
+        The ONNX file.
+    out : str or Path
+        Where the annotated model goes; its external data are copied beside it.
+    input, input_layout, output, output_kind, latent, preprocess, layout, output_action
+        As the options of ``onnx-geed measure``.
+    classes : str or Path, optional
+        A text file with the name of each output's class, one a line, as labels are written.
+
+    Returns
+    -------
+    dict of str to str
+        The keys that were written.
+
+    Raises
+    ------
+    GeedError
+        If a name is not in the model, a value is not of its kind, or nothing was given.
+        If the file cannot be written.
+    """
+    model, out = load_model(path), Path(out)
+    input, output = (
+        check_value("--input", input, str | None),
+        check_value("--output", output, str | None),
+    )
+    input_layout = check_value("--input-layout", input_layout, str | None)
+    output_kind = check_value("--output-kind", output_kind, StatedKind | None)
+    latent, preprocess = (
+        check_value("--latent", latent, str | None),
+        check_value("--preprocess", preprocess, str | Path | Preprocess | None),
+    )
+    layout = check_value("--layout", layout or {}, Mapping[str, str])
+    output_action = check_value(
+        "--output-action", output_action or {}, Mapping[str, str | Path | Table]
+    )
+    acted, named = find_input(model, input), find_output(model, output)
+    listed = list_tensors(model, acted.name, named, kind=output_kind)
+    entries: dict[str, str] = {}
+    if input:
+        entries["onnx_geed.input"] = acted.name
+    if output:
+        entries["onnx_geed.output"] = named
+    if input_layout:
+        entries["onnx_geed.input_layout"] = layout_of(model, acted, input_layout)
+    if output_kind:
+        entries["onnx_geed.output_kind"] = output_kind
+    if latent:
+        entries["onnx_geed.latent"] = resolve(listed, latent)[0].name
+    if preprocess:
+        if not isinstance(preprocess, Preprocess):
+            preprocess = parse_preprocess(str(preprocess))
+        entries["onnx_geed.preprocess"] = preprocess_to_json(preprocess)
+    for name, text in stated_layouts(listed, layout).items():
+        entries[f"onnx_geed.layout.{name}"] = text
+    for key, given in output_action.items():
+        table = table_to_json(given if isinstance(given, Table) else read_table(given))
+        for tensor in resolve(listed, key):
+            entries[f"onnx_geed.action.{tensor.name}"] = table
+    if classes:
+        entries["onnx_geed.classes"] = _classes(Path(classes))
+    if not entries:
+        raise GeedError("annotate: nothing to write; give such as --preprocess or --latent")
+    _write(model, out, entries)
+    return entries
+
+
+def _classes(path: Path) -> str:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GeedError(f"--classes {path}: cannot be read as text ({error})") from None
+    text = json.dumps([line.strip() for line in lines if line.strip()], ensure_ascii=False)
+    if not parse_classes(text):
+        raise GeedError(
+            f"--classes {path}: is empty; write one class a line, in the outputs' order"
+        )
+    return text
+
+
+def _write(model: Model, out: Path, entries: Mapping[str, str]) -> None:
+    # The file itself, and not the model as it was read, whose functions are inlined.
+    proto = onnx.ModelProto.FromString(model.path.read_bytes())
+    kept = {p.key: p.value for p in proto.metadata_props} | dict(entries)
+    del proto.metadata_props[:]
+    for key, value in kept.items():
+        proto.metadata_props.add(key=key, value=value)
+    write_model(proto, model.path, out)

@@ -1,0 +1,239 @@
+"""What the axes of a tensor are made of: letters, and the parts into which a Reshape cuts them.
+
+A Reshape joins axes and cuts them again, as (N, C, H, W) → (N, C, H·W) → (N, C, H, W) does, or the
+windows of a transformer. Lengths alone do not tell a grid from its transpose; what each axis is
+made of does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from onnx_geed.model.shapes import Shape
+
+__all__ = [
+    "Axes",
+    "Axis",
+    "Part",
+    "fitted",
+    "from_letters",
+    "is_swapped",
+    "length",
+    "letter",
+    "letters",
+    "reduced",
+    "reshaped",
+]
+
+
+@dataclass(frozen=True)
+class Part:
+    """An axis of the input or of a map, or a factor of one.
+
+    Parameters
+    ----------
+    letter : str
+        ``N``, ``H`` or ``W``; ``C`` for all that stays in place; ``?`` for what is lost.
+    size : int or None
+        Its length.
+    step : int
+        How far apart, along the whole axis, two neighbours of this part are.
+    whole : int or None
+        Length of the whole axis.
+    """
+
+    letter: str
+    size: int | None
+    step: int = 1
+    whole: int | None = None
+
+
+Axis = tuple[Part, ...]
+
+
+Axes = tuple[Axis, ...]
+
+
+def from_letters(text: str, shape: Shape | None) -> Axes:
+    """Return axes of which each is whole.
+
+    Parameters
+    ----------
+    text : str
+        One letter an axis; all but N, H and W stay in place.
+    shape : tuple of int or None, or None
+        Lengths, as far as they are known.
+
+    Returns
+    -------
+    tuple of tuple of Part
+    """
+    lengths = shape if shape is not None and len(shape) == len(text) else [None] * len(text)
+    pairs = zip(text, lengths, strict=True)
+    return tuple((Part(x if x in "NHW?" else "C", n, 1, n),) for x, n in pairs)
+
+
+def letters(axes: Axes | None) -> str | None:
+    """Return one letter an axis, where the axes are those of a map.
+
+    Parameters
+    ----------
+    axes : tuple of tuple of Part or None
+        What the axes are made of.
+
+    Returns
+    -------
+    str or None
+        Of N, H and W, once each, and C; ``None`` where an axis is of another kind.
+
+    Notes
+    -----
+    A coarse grid, of which the places inside a patch have become channels, is a grid; so is a fine
+    one, into which channels were unfolded. Both must have come about along H and W alike.
+    """
+    if axes is None:
+        return None
+    text = "".join(letter(axis) for axis in axes)
+    if sorted(text.replace("C", "")) != ["H", "N", "W"]:
+        return None
+    down, right = (axes[text.index(x)] for x in "HW")
+    alike = (down[0].step > 1, len(down) > 1) == (right[0].step > 1, len(right) > 1)
+    # What lies inside the steps of a grid that is not coarse would be half of an axis.
+    channels = [part for x, axis in zip(text, axes, strict=True) if x == "C" for part in axis]
+    inside = any(part.letter != "C" for part in channels)
+    return text if alike and (down[0].step > 1 or not inside) else None
+
+
+def letter(axis: Axis) -> str:
+    """Return the letter of an axis; ``?`` where it is of no one kind."""
+    made_of = {part.letter for part in axis}
+    if made_of <= {"C"}:
+        return "C"
+    first = axis[0]
+    if made_of == {"N"}:
+        return "N" if len(axis) == 1 and first.size == first.whole else "?"
+    if _is_outermost(first) and made_of <= {first.letter, "C"}:
+        return first.letter
+    return "C" if made_of <= {"C", "H", "W"} and not any(map(_is_outermost, axis)) else "?"
+
+
+def _is_outermost(part: Part) -> bool:
+    if part.letter not in "HW":
+        return False
+    return part.size is None or part.whole is None or part.size * part.step == part.whole
+
+
+def is_swapped(axes: Axes | None) -> bool:
+    """Whether W lies in front of H in a map."""
+    text = letters(axes)
+    return text is not None and text.index("W") < text.index("H")
+
+
+def length(axis: Axis) -> int | None:
+    """Return the length of an axis; ``None`` where a part's is unknown."""
+    sizes = [part.size for part in axis]
+    return math.prod(size or 0 for size in sizes) if None not in sizes else None
+
+
+def fitted(axes: Axes, shape: Shape | None) -> Axes | None:
+    """Return the axes of a tensor whose axes are the same, but for some lengths.
+
+    Parameters
+    ----------
+    axes : tuple of tuple of Part
+        What the axes were made of.
+    shape : tuple of int or None, or None
+        The lengths that they have now.
+
+    Returns
+    -------
+    tuple of tuple of Part or None
+        ``None`` where there are not as many.
+    """
+    text = letters(axes)
+    if shape is None:
+        return from_letters(text, None) if text else None
+    if len(shape) != len(axes):
+        return None
+    found = []
+    for i, (axis, size) in enumerate(zip(axes, shape, strict=True)):
+        if size is not None and length(axis) == size:
+            found.append(axis)
+        else:
+            here = text[i] if text else "C" if letter(axis) == "C" else "?"
+            found += from_letters(here, (size,))
+    return tuple(found)
+
+
+def reshaped(axes: Axes, shape: Shape, batch: int | None) -> Axes | None:
+    """Return the axes after a Reshape.
+
+    Parameters
+    ----------
+    axes : tuple of tuple of Part
+        The axes before.
+    shape : tuple of int or None
+        Lengths after it.
+    batch : int or None
+        Length of N: where it is 1, N is where axis 0 has length 1.
+
+    Returns
+    -------
+    tuple of tuple of Part or None
+        ``None`` where lengths are unknown or do not fit.
+    """
+    parts = [part for axis in axes for part in axis]
+    if any(part.size is None for part in parts) or None in shape:
+        return None
+    left = _joined(part for part in parts if part.size != 1)
+    found: list[Axis] = []
+    for size in shape:
+        axis, need = [], size or 0
+        while need != 1:
+            part = left.pop(0) if left else None
+            if part is None or not part.size or not need:
+                return None
+            if need % part.size == 0:
+                axis.append(part)
+                need //= part.size
+            elif part.size % need == 0:
+                inner = part.size // need
+                axis.append(Part(part.letter, need, part.step * inner, part.whole))
+                left.insert(0, Part(part.letter, inner, part.step, part.whole))
+                need = 1
+            else:
+                return None
+        found.append(tuple(axis))
+    if left:
+        return None
+    if batch == 1 and found and not found[0]:
+        found[0] = (Part("N", 1, 1, 1),)
+    return tuple(found)
+
+
+def _joined(parts: Iterable[Part]) -> list[Part]:
+    """Join neighbours that are factors of one axis, and channels with channels."""
+    found: list[Part] = []
+    for part in parts:
+        last = found[-1] if found else None
+        if last is not None and last.letter == part.letter and last.size and part.size:
+            size = last.size * part.size
+            if part.letter == "C":
+                found[-1] = Part("C", size, 1, size)
+                continue
+            if last.whole == part.whole and last.step == part.size * part.step:
+                found[-1] = Part(part.letter, size, part.step, part.whole)
+                continue
+        found.append(part)
+    return found
+
+
+def reduced(axes: Axes, over: Sequence[int], *, keep: bool) -> Axes:
+    """Return the axes after some are summed up."""
+    gone = {axis % len(axes) for axis in over}
+    if keep:
+        one = {x: from_letters(x, (1,))[0] for x in "NCHW?"}
+        return tuple(one[letter(a)] if i in gone else a for i, a in enumerate(axes))
+    return tuple(axis for i, axis in enumerate(axes) if i not in gone)

@@ -1,0 +1,73 @@
+"""Make hidden tensors outputs.
+
+Before:  x → Conv → Relu → Gemm → y            outputs: y
+After:    x → Conv → Relu → Gemm → y            outputs: y, relu_out
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import onnx
+
+from onnx_geed.model.io import Model
+from onnx_geed.model.nodes import reads
+
+__all__ = ["expose_tensors"]
+
+
+def expose_tensors(model: Model, names: Sequence[str]) -> onnx.ModelProto:
+    """Return the model with exactly these tensors as outputs.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    names : sequence of str
+        Tensors of its main graph; repeats are dropped.
+
+    Returns
+    -------
+    onnx.ModelProto
+        Not valid for :func:`onnx.checker.check_model`, which wants types that the runtime infers.
+        Nodes and weights that no output needs are left out; inputs stay.
+
+    Notes
+    -----
+    ::
+
+        Before: x → Conv → a → Relu → b → Gemm → y        outputs y
+        After:  x → Conv → a → Relu → b                    outputs b
+    """
+    source = model.proto.graph
+    wanted = set(names)
+    alive = []
+    for node in reversed(source.node):
+        if wanted.intersection(node.output):
+            alive.append(node)
+            wanted.update(reads(node))
+    # Piece by piece, since a copy of the whole would copy the weights that are left out.
+    proto = onnx.ModelProto()
+    for field, value in model.proto.ListFields():
+        if field.name != "graph":
+            _assign(proto, field.name, value)
+    graph = proto.graph
+    graph.name = source.name
+    graph.node.extend(reversed(alive))
+    kept = [i for i in source.initializer if i.name in wanted]
+    dropped = {i.name for i in source.initializer} - wanted
+    graph.initializer.extend(kept)
+    graph.sparse_initializer.extend(s for s in source.sparse_initializer if s.values.name in wanted)
+    graph.input.extend(i for i in source.input if i.name not in dropped)
+    # A name is enough: the runtime infers type and shape, and would hold a stale shape against us.
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
+    return proto
+
+
+def _assign(proto: onnx.ModelProto, name: str, value: object) -> None:
+    if isinstance(value, (int, str, bytes)):
+        setattr(proto, name, value)
+    elif hasattr(value, "extend") or isinstance(value, Sequence):
+        getattr(proto, name).extend(value)
+    else:
+        getattr(proto, name).CopyFrom(value)

@@ -1,0 +1,239 @@
+"""Free a batch axis that the file fixes.
+
+Before:  x (1, 3, 8, 8) → Reshape [1, −1] → y (1, 192)
+After:    x (N, 3, 8, 8) → Reshape [−1, 192] → y (N, 192)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from onnx_geed.model.batch_axis import Place, batch_axes
+from onnx_geed.model.io import Model
+from onnx_geed.model.nodes import axis_of, constants
+from onnx_geed.model.shapes import Shape, infer_shapes
+
+__all__ = ["free_batch_axis"]
+
+_SYMBOL = "onnx_geed_batch"
+
+
+def free_batch_axis(model: Model, input: str, *, input_shape: Sequence[int] | None = None) -> Model:
+    """Return the model with a free batch axis, as far as rewriting can make it so.
+
+    Parameters
+    ----------
+    model : Model
+        A model whose acted-on input has a fixed batch, or whose nodes count on one.
+    input : str
+        That input.
+    input_shape : sequence of int, optional
+        Its shape, where the file leaves lengths other than the batch free.
+
+    Returns
+    -------
+    Model
+        Whether its rows are now independent must be tried on data.
+
+    Notes
+    -----
+    ::
+
+        Before: x (1,3,8,8) → .. → Reshape [1,-1] → ..       cls (1,1,64) ─┐
+                                                              t  (1,64,64) ─ Concat axis 1
+        After:  x (N,3,8,8) → .. → Reshape [-1,192] → ..     cls → Expand [N,1,1] ─┐
+                                                              t  (N,64,64) ──────── Concat axis 1
+
+    Every Reshape of data gets −1 where the batch axis is, and the other lengths as shape inference
+    finds them; a Squeeze gets explicit axes; constants concatenated to data are repeated along the
+    batch; a Resize to a given size takes the batch from its input. Bodies of If and Loop stay.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    graph = proto.graph
+    acted = next(i for i in graph.input if i.name == input)
+    batch = acted.type.tensor_type.shape.dim[0].dim_value
+    shapes = infer_shapes(proto, input, input_shape)
+    repair = _Repair(
+        shapes=shapes,
+        places=batch_axes(graph, input, shapes, max(batch, 1)),
+        values=constants(graph),
+        batch=max(batch, 1),
+        opset=model.opset,
+    )
+    stored = {i.name for i in graph.initializer}
+    for info in graph.input:
+        dims = info.type.tensor_type.shape.dim
+        # What is fed beside the acted-on input comes in as many rows.
+        if batch > 0 and info.name not in stored and len(dims) > 1 and dims[0].dim_value == batch:
+            dims[0].Clear()
+            dims[0].dim_param = _SYMBOL
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        mended = onnx.NodeProto.FromString(node.SerializeToString())
+        nodes += [*repair.mend(mended), mended]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
+    for output in graph.output:
+        _free_output(output, repair.places.get(output.name), batch)
+    return model.with_proto(proto)
+
+
+def _free_output(output: onnx.ValueInfoProto, place: Place | None, batch: int) -> None:
+    """Take the fixed batch out of a declared shape; its rank stays, which a checker wants."""
+    dims = output.type.tensor_type.shape.dim
+    if place is None or batch < 1 or not dims:
+        return
+    leads = place == Place() and dims[0].dim_value == batch
+    for dim in dims[:1] if leads else dims:
+        dim.Clear()
+    if leads:
+        dims[0].dim_param = _SYMBOL
+
+
+@dataclass(frozen=True, eq=False)
+class _Repair:
+    """What is known of a graph while its nodes are mended; shapes are those of the fixed batch."""
+
+    shapes: Mapping[str, Shape]
+    places: Mapping[str, Place]
+    values: Mapping[str, list[int]]
+    batch: int
+    opset: int
+
+    def mend(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """Change a node in place; return the nodes that must come before it."""
+        mends: dict[str, Callable[[onnx.NodeProto, str], list[onnx.NodeProto]]] = {
+            "Reshape": self._reshape,
+            "Squeeze": self._squeeze,
+            "Concat": self._concat,
+            "Expand": self._expand,
+            "Resize": self._resize,
+        }
+        known = node.domain in ("", "ai.onnx") and node.op_type in mends
+        if not known or not any(name in self.places for name in node.input):
+            return []
+        return mends[node.op_type](node, f"free_batch/{node.output[0]}")
+
+    def _reshape(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+        if node.input[0] not in self.places:
+            return []
+        made = self._inferred_shape(node) or self._stated_shape(node)
+        if made is None:
+            return []
+        # Under allowzero a 0 would be a length; here none is meant.
+        _drop(node, "allowzero")
+        return _set_vector(node, 1, "shape", made, tag, as_input=self.opset >= 5)
+
+    def _inferred_shape(self, node: onnx.NodeProto) -> list[int] | None:
+        """−1 for the batch, the others as they are."""
+        shape, axis = self.shapes.get(node.output[0], ()), self.places[node.output[0]].axis
+        pinned = [-1 if i == axis else length for i, length in enumerate(shape)]
+        lengths = [length for length in pinned if length is not None]
+        return lengths if lengths and len(lengths) == len(pinned) else None
+
+    def _stated_shape(self, node: onnx.NodeProto) -> list[int] | None:
+        """Where inference is lost: the stated shape, if it begins with the fixed batch."""
+        attribute = next((list(a.ints) for a in node.attribute if a.name == "shape"), None)
+        stated = self.values.get(node.input[1]) if len(node.input) > 1 else attribute
+        if not stated or stated[0] != self.batch or 0 in stated:
+            return None
+        rest = stated[1:]
+        return [0 if -1 in rest else -1, *rest]
+
+    def _squeeze(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+        before = self.shapes.get(node.input[0])
+        stated = len(node.input) > 1 or any(a.name == "axes" for a in node.attribute)
+        if before is None or stated:
+            return []
+        batch = self.places[node.input[0]].axis
+        gone = [i for i, length in enumerate(before) if length == 1 and i != batch]
+        return _set_vector(node, 1, "axes", gone, tag, as_input=self.opset >= 13)
+
+    def _concat(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+        data = next(name for name in node.input if name in self.places)
+        axis, rank = self.places[data].axis, len(self.shapes.get(data, ()))
+        if self.batch != 1 or not rank or axis_of(node, 1, rank) == axis:
+            return []
+        target = f"{tag}/repeat"
+        before = _shape_around(data, axis, [1] * axis, [1] * (rank - axis - 1), target)
+        repeated = []
+        for i, name in enumerate(node.input):
+            # Tile takes the same vector where Expand is not there yet; Expand also leaves alone
+            # what has the right length already, so that an unknown one does no harm.
+            op = "Expand" if self.opset >= 8 else "Tile"
+            length = self.shapes.get(name, (None,) * rank)[axis]
+            if name not in self.places and (length == 1 or (length is None and op == "Expand")):
+                node.input[i] = f"{tag}/repeated{i}"
+                repeated.append(helper.make_node(op, [name, target], [node.input[i]]))
+        return [*before, *repeated] if repeated else []
+
+    def _expand(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+        stated = self.values.get(node.input[1])
+        if node.input[0] not in self.places or stated is None or self.batch == 1:
+            return []
+        axis = self.places[node.output[0]].axis
+        if axis >= len(stated) or stated[axis] != self.batch:
+            return []
+        stated = [*stated[:axis], 1, *stated[axis + 1 :]]
+        return _set_vector(node, 1, "shape", stated, tag, as_input=True)
+
+    def _resize(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+        grid = [length for length in self.shapes.get(node.output[0], ())[1:] if length is not None]
+        sized = len(node.input) > 3 and node.input[3] and len(grid) > 1
+        if not sized or any(a.name == "axes" for a in node.attribute):
+            return []
+        if len(grid) != len(self.shapes[node.output[0]]) - 1:
+            return []
+        node.input[3] = f"{tag}/sizes"
+        return _shape_around(node.input[0], 0, [], grid, node.input[3])
+
+
+def _shape_around(
+    tensor: str, axis: int, before: list[int], after: list[int], target: str
+) -> list[onnx.NodeProto]:
+    """Return nodes that make a shape with the length of a tensor's axis in it, in any opset."""
+    nodes = [
+        helper.make_node("Shape", [tensor], [f"{target}/shape"]),
+        _constant([axis], f"{target}/axis"),
+        helper.make_node("Gather", [f"{target}/shape", f"{target}/axis"], [f"{target}/batch"]),
+    ]
+    parts = [f"{target}/batch"]
+    if before:
+        nodes.append(_constant(before, f"{target}/before"))
+        parts.insert(0, f"{target}/before")
+    if after:
+        nodes.append(_constant(after, f"{target}/after"))
+        parts.append(f"{target}/after")
+    return [*nodes, helper.make_node("Concat", parts, [target], axis=0)]
+
+
+def _constant(values: list[int], name: str) -> onnx.NodeProto:
+    stored = numpy_helper.from_array(np.array(values, dtype=np.int64))
+    return helper.make_node("Constant", [], [name], value=stored)
+
+
+def _set_vector(
+    node: onnx.NodeProto, position: int, name: str, values: list[int], tag: str, *, as_input: bool
+) -> list[onnx.NodeProto]:
+    """Give a node a list of integers, as an input or, in older opsets, as an attribute."""
+    if not as_input:
+        _drop(node, name)
+        node.attribute.append(helper.make_attribute(name, values))
+        return []
+    while len(node.input) <= position:
+        node.input.append("")
+    node.input[position] = f"{tag}/{name}"
+    return [_constant(values, node.input[position])]
+
+
+def _drop(node: onnx.NodeProto, attribute: str) -> None:
+    kept = [a for a in node.attribute if a.name != attribute]
+    del node.attribute[:]
+    node.attribute.extend(kept)

@@ -1,0 +1,324 @@
+"""An ONNX file: read it with its external data, and write it."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import math
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx
+
+from onnx_geed.errors import GeedError, nearest, shown
+from onnx_geed.files import Stamp, stamp, writing_beside
+from onnx_geed.model.nodes import reads, subgraphs
+
+__all__ = ["Model", "check_weights", "external_files", "load_model", "write_model"]
+
+#: Externally stored tensors of at most so many elements are read in: they are shapes and axes, and
+#: neither shape inference nor ONNX Runtime's own takes those from another file.
+_SMALL = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model as it was read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    proto : onnx.ModelProto
+        Its content: large external data not loaded, local functions inlined, nodes sorted.
+    sha256 : str
+        Of the file and its external data.
+    opset : int
+        Version of the default operator set.
+    producer : str
+        What wrote it.
+    metadata : dict of str to str
+        Its ``metadata_props``.
+    weights : tuple of Stamp
+        Its external data as they were when they were read: sessions read them again.
+    """
+
+    path: Path
+    proto: onnx.ModelProto = field(repr=False)
+    sha256: str
+    opset: int
+    producer: str
+    metadata: dict[str, str] = field(repr=False)
+    weights: tuple[Stamp, ...] = field(repr=False, default=())
+
+    def with_proto(self, proto: onnx.ModelProto) -> Model:
+        """Return the same model with a rewritten graph."""
+        return replace(self, proto=proto)
+
+
+def load_model(path: str | Path) -> Model:
+    """Read an ONNX file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    Model
+
+    Raises
+    ------
+    GeedError
+        If there is no such file, or it cannot be read.
+        If it is not an ONNX model, or is cut off.
+        If its external data are missing or cut off, or lie where ONNX Runtime will not read them.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise GeedError(f"a model is the path of an ONNX file, found {shown(path)}")
+    path = Path(path)
+    content = _content(path)
+    try:
+        proto = onnx.ModelProto.FromString(content)
+    except Exception:  # protobuf's error class depends on its implementation
+        raise GeedError(
+            f"{path}: not an ONNX model, or cut off; export it again or copy it completely"
+        ) from None
+    if not proto.ir_version or not proto.graph.node or not proto.opset_import:
+        raise GeedError(f"{path}: not an ONNX model (it holds no graph); give a file that is one")
+    extras = external_files(proto, path)
+    weights = tuple(map(stamp, extras))
+    sha256 = _sha256(content, extras)
+    _read_small(proto, path.parent)
+    if proto.functions:
+        proto = _inlined(proto, path)
+    _sort(proto.graph, path)
+    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    producer = f"{proto.producer_name} {proto.producer_version}".strip()
+    metadata = {p.key: p.value for p in proto.metadata_props}
+    return Model(path, proto, sha256, opset, producer, metadata, weights)
+
+
+def check_weights(model: Model) -> None:
+    """Make sure that a model's external data are still those that were read.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+
+    Raises
+    ------
+    GeedError
+        If they have changed.
+    """
+    changes = [why for file in model.weights if (why := file.change())]
+    if not changes:
+        return
+    try:
+        same = _sha256(_content(model.path), [Path(f.path) for f in model.weights]) == model.sha256
+    except (GeedError, OSError):
+        same = False
+    if not same:
+        raise GeedError(
+            f"{model.path}: its weights changed while it was measured ({changes[0]}); measure a "
+            "model that stays as it is"
+        )
+
+
+def _sha256(content: bytes, extras: Sequence[Path]) -> str:
+    digest = hashlib.sha256(content)
+    for extra in extras:
+        with extra.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes:
+    if path.is_dir():
+        raise GeedError(f"{path}: is a folder; give the ONNX file in it")
+    try:
+        if path.stat().st_size >= 1 << 31:
+            raise GeedError(
+                f"{path}: is larger than 2 GiB, which no ONNX file can be; export the model again "
+                "with its weights as external data"
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        near = nearest(path.name, (p.name for p in path.parent.glob("*.onnx")))
+        raise GeedError(f"{path}: no such file; give the path of an ONNX file.{near}") from None
+    except OSError as error:
+        raise GeedError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
+    """Return the files of external data, each checked to be where ONNX Runtime reads, and whole."""
+    found: dict[str, Path] = {}
+    for tensor in _stored(proto.graph):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        location, offset, length = _place(tensor)
+        file = found.get(location) or _checked(path, location)
+        found[location] = file
+        if offset + length > file.stat().st_size:
+            raise GeedError(
+                f"{path}: its weights {location!r} end before tensor {tensor.name!r} does; copy "
+                "the file completely"
+            )
+    return [found[key] for key in sorted(found)]
+
+
+def _checked(path: Path, location: str) -> Path:
+    file = path.parent / location
+    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
+        raise GeedError(
+            f"{path}: its weights lie outside its folder ({location!r}), where ONNX Runtime "
+            "refuses to read; put both in one folder and save the model again"
+        )
+    if not file.is_file():
+        raise GeedError(f"{path}: its weights {location!r} are missing; put them beside it")
+    if not file.resolve().is_relative_to(path.parent.resolve()):
+        raise GeedError(
+            f"{path}: its weights {location!r} are a symbolic link out of its folder, which ONNX "
+            "Runtime refuses; put the file itself there"
+        )
+    return file
+
+
+def _place(tensor: onnx.TensorProto) -> tuple[str, int, int]:
+    """Return file, offset and length of an externally stored tensor."""
+    entries = {e.key: e.value for e in tensor.external_data}
+    size = math.prod(tensor.dims) * _itemsize(tensor.data_type)
+    return (
+        entries.get("location", ""),
+        int(entries.get("offset") or 0),
+        int(entries.get("length") or size),
+    )
+
+
+def _itemsize(data_type: int) -> int:
+    try:
+        return onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize
+    except KeyError:
+        return 1
+
+
+def _read_small(proto: onnx.ModelProto, folder: Path) -> None:
+    for tensor in _stored(proto.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL and math.prod(tensor.dims) <= _SMALL:
+            location, offset, length = _place(tensor)
+            with (folder / location).open("rb") as stream:
+                stream.seek(offset)
+                tensor.raw_data = stream.read(length)
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            del tensor.external_data[:]
+
+
+def _stored(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+        yield sparse.indices
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+        for inner in subgraphs(node):
+            yield from _stored(inner)
+
+
+def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    from onnx import inliner
+
+    try:
+        return inliner.inline_local_functions(proto)
+    except Exception as error:  # the inliner raises bare RuntimeErrors and its own
+        reason = str(error).partition("\n")[0]
+        raise GeedError(
+            f"{path}: its local functions cannot be inlined ({reason}); export it without them"
+        ) from None
+
+
+def _sort(graph: onnx.GraphProto, path: Path) -> None:
+    """Sort nodes topologically, keeping their order where it is one: some converters do not."""
+    maker = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    needs = [{maker[name] for name in reads(node) if name in maker} for node in graph.node]
+    readers: dict[int, list[int]] = {}
+    for i, wanted in enumerate(needs):
+        for j in wanted:
+            readers.setdefault(j, []).append(i)
+    left = [len(wanted) for wanted in needs]
+    ready = [i for i, count in enumerate(left) if not count]
+    order = []
+    while ready:
+        i = heapq.heappop(ready)
+        order.append(i)
+        for reader in readers.get(i, ()):
+            left[reader] -= 1
+            if not left[reader]:
+                heapq.heappush(ready, reader)
+    if len(order) < len(needs):
+        stuck = next(i for i, count in enumerate(left) if count)
+        name = next(iter(graph.node[stuck].output), "")
+        raise GeedError(f"{path}: its graph has a cycle through {name!r}; export it again")
+    if order != sorted(order):
+        nodes = [onnx.NodeProto.FromString(graph.node[i].SerializeToString()) for i in order]
+        del graph.node[:]
+        graph.node.extend(nodes)
+
+
+def write_model(proto: onnx.ModelProto, source: Path, out: Path, *, check: bool = False) -> None:
+    """Write a model made from a file, with that file's external data beside it.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        What is written.
+    source : Path
+        The file that it was made from.
+    out : Path
+        Where it goes; what is there is replaced at once, and only by a whole file.
+    check : bool
+        Whether it must pass :func:`onnx.checker.check_model`.
+
+    Raises
+    ------
+    GeedError
+        If the file cannot be written, or does not pass.
+    """
+    with writing_beside(out, option="-o") as folder:
+        extras = external_files(proto, source)
+        relative = {extra: extra.relative_to(source.parent) for extra in extras}
+        there = all((out.parent / r).resolve() == e.resolve() for e, r in relative.items())
+        for extra in extras if not there else ():
+            (folder / relative[extra]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(extra, folder / relative[extra])
+        written = folder / out.name
+        written.write_bytes(proto.SerializeToString())
+        if check and extras and there:
+            # The checker looks for external data beside the file.
+            beside = written.rename(folder.with_suffix(".onnx"))
+            try:
+                _check_written(beside, source, out)
+            finally:
+                beside.rename(written)
+        elif check:
+            _check_written(written, source, out)
+
+
+def _check_written(written: Path, source: Path, out: Path) -> None:
+    """Hold a model against the checker, before it gets its name."""
+    try:
+        onnx.checker.check_model(written)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise GeedError(
+            f"-o {out}: onnx.checker refuses what would be written ({reason}); does {source} "
+            "itself pass it?"
+        ) from None

@@ -1,0 +1,127 @@
+"""What a model's metadata say: layouts, classes, module paths."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import onnx
+
+from onnx_geed.errors import GeedError
+from onnx_geed.model.io import Model
+
+__all__ = ["MEASUREMENT", "derived_modules", "metadata_json", "parse_classes", "stated_modules"]
+
+#: The metadata key under which a compiled measurement describes itself.
+MEASUREMENT = "onnx_geed.measurement"
+
+
+def parse_classes(text: str | None) -> tuple[str, ...] | None:
+    """Read the names of a model's classes, in the order of its outputs.
+
+    Parameters
+    ----------
+    text : str or None
+        The metadata ``onnx_geed.classes``: a JSON list.
+
+    Returns
+    -------
+    tuple of str or None
+
+    Raises
+    ------
+    GeedError
+        If it is not a list of distinct names.
+    """
+    if text is None:
+        return None
+    try:
+        names = json.loads(text)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(n, (str, int, float)) for n in names):
+        raise GeedError(
+            "metadata onnx_geed.classes: is not a JSON list of names; write one for each output, "
+            "in order"
+        )
+    whole = (int(n) if isinstance(n, float) and n.is_integer() else n for n in names)
+    found = tuple(map(str, whole))
+    if len(set(found)) < len(found):
+        raise GeedError("metadata onnx_geed.classes: a name stands there twice; make them distinct")
+    return found
+
+
+def metadata_json(model: Model, key: str) -> Any:
+    """Return a metadata value that is JSON, or ``None`` where there is none.
+
+    Raises
+    ------
+    GeedError
+        If it is not JSON.
+    """
+    text = model.metadata.get(key)
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise GeedError(f"metadata {key} is not JSON ({error}); write it again") from None
+
+
+def stated_modules(model: Model) -> dict[str, tuple[str, ...]]:
+    """Return module paths by tensor, as the metadata ``onnx_geed.modules`` state them.
+
+    Raises
+    ------
+    GeedError
+        If they are not a JSON object of module paths and tensors.
+    """
+    stated = metadata_json(model, "onnx_geed.modules")
+    if stated is None:
+        return {}
+    if not isinstance(stated, Mapping) or not all(isinstance(v, str) for v in stated.values()):
+        raise GeedError("metadata onnx_geed.modules is no JSON object {module path: tensor}")
+    found: dict[str, tuple[str, ...]] = {}
+    for path, name in stated.items():
+        found[name] = (*found.get(name, ()), path)
+    return found
+
+
+def derived_modules(graph: onnx.GraphProto) -> dict[str, str]:
+    """Return a module path by tensor, in the two ways in which PyTorch's exporters keep them."""
+    found: dict[str, str] = {}
+    for node in graph.node:
+        key = "pkg.torch.onnx.name_scopes"
+        scopes = next((p.value for p in node.metadata_props if p.key == key), None)
+        path = _from_scopes(scopes) if scopes else _from_node_name(node.name)
+        if path:
+            found.update((name, path) for name in node.output if name)
+    return found
+
+
+def _from_scopes(text: str) -> str:
+    """Return the innermost module of the newer exporter; the last scope is the node itself."""
+    try:
+        scopes = [str(s) for s in ast.literal_eval(text)]
+    except (ValueError, SyntaxError, TypeError):
+        return ""
+    return next((s for s in reversed(scopes[:-1]) if s), "")
+
+
+def _from_node_name(name: str) -> str:
+    """Return the module in a name of the older exporter, ``/layer1/layer1.0/conv1/Conv``."""
+    match = re.fullmatch(r"/(.+)/[^/]+", name)
+    if not match:
+        return ""
+    path = ""
+    for part in match[1].split("/"):
+        # A child of a container repeats the container's own name: layer1/layer1.0.
+        last = path.rpartition(".")[2]
+        if path and part.startswith(last + "."):
+            path = path.removesuffix(last) + part
+        else:
+            path = f"{path}.{part}" if path else part
+    return path

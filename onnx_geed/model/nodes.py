@@ -1,0 +1,135 @@
+"""What nodes read, what they hold, and which operators are of one kind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import onnx
+from onnx import numpy_helper
+
+__all__ = [
+    "ARITHMETIC",
+    "POINTWISE",
+    "attribute_of",
+    "axis_of",
+    "constants",
+    "data_reads",
+    "integers_of",
+    "ops",
+    "reads",
+    "stated_axes",
+    "subgraphs",
+]
+
+# No constant that is read as a shape or as axes is longer.
+_LONGEST = 64
+
+
+def ops(names: str) -> frozenset[str]:
+    """Return a set of operators from their names."""
+    return frozenset(names.split())
+
+
+POINTWISE = ops(
+    "Relu LeakyRelu PRelu Elu Selu Celu Gelu FastGelu QuickGelu BiasGelu Sigmoid HardSigmoid "
+    "HardSwish Swish Mish Tanh Softplus Softsign ThresholdedRelu Clip Erf Exp Log Sqrt Abs Neg "
+    "BatchNormalization Dropout Identity Cast QuantizeLinear DequantizeLinear QLinearSigmoid "
+    "QLinearLeakyRelu"
+)
+
+
+ARITHMETIC = ops("Add Sub Mul Div Pow Min Max")
+
+
+SHAPE_ONLY = ops("Shape Size EyeLike RandomNormalLike RandomUniformLike")
+
+
+#: Dtypes of the tensors that can be measured; numpy has no bfloat16 for what the runtime returns.
+FLOATS: dict[int, str] = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.DOUBLE: "float64",
+}
+
+
+def constants(graph: onnx.GraphProto) -> dict[str, list[int]]:
+    """Return the short integer constants of a graph, flattened: shapes, axes, indices."""
+    found = {}
+    made = [
+        (node.output[0], attribute.t)
+        for node in graph.node
+        if node.op_type == "Constant"
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    for name, tensor in [*((i.name, i) for i in graph.initializer), *made]:
+        integer = tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+        stored = tensor.data_location != onnx.TensorProto.EXTERNAL
+        if integer and stored and math.prod(tensor.dims) <= _LONGEST:
+            found[name] = [int(v) for v in numpy_helper.to_array(tensor).flat]
+    for node in graph.node:
+        if node.op_type == "Constant":
+            for attribute in node.attribute:
+                if attribute.name in ("value_int", "value_ints"):
+                    ints = list(attribute.ints) if attribute.ints else [attribute.i]
+                    found[node.output[0]] = ints
+    return found
+
+
+def axis_of(node: onnx.NodeProto, default: int, rank: int) -> int:
+    """Return a node's ``axis``, counted from the front."""
+    axis = (attribute_of(node, "axis") or [default])[0]
+    return axis + rank if axis < 0 else axis
+
+
+def stated_axes(node: onnx.NodeProto, values: Mapping[str, list[int]]) -> list[int] | None:
+    """Return a node's axes, from its attribute or, in newer opsets, its second input."""
+    if len(node.input) > 1 and node.input[1]:
+        return values.get(node.input[1], [])
+    return attribute_of(node, "axes")
+
+
+def attribute_of(node: onnx.NodeProto, name: str) -> list[int] | None:
+    """Return an integer attribute as a list, or ``None`` where a node has none of the name."""
+    for attribute in node.attribute:
+        if attribute.name == name:
+            is_list = attribute.type == onnx.AttributeProto.INTS
+            return list(attribute.ints) if is_list else [attribute.i]
+    return None
+
+
+def data_reads(node: onnx.NodeProto) -> list[str]:
+    """Return what a node reads values from; of some it only takes the shape or dtype."""
+    if node.op_type in SHAPE_ONLY:
+        return []
+    if node.op_type == "CastLike":
+        return list(node.input[:1])
+    return reads(node)
+
+
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """Return the bodies of a node such as If or Loop."""
+    found = []
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            found.append(attribute.g)
+        found.extend(attribute.graphs)
+    return found
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Return what a node reads, captures of its bodies included."""
+    names = [name for name in node.input if name]
+    for inner in subgraphs(node):
+        own = {i.name for i in inner.input} | {i.name for i in inner.initializer}
+        own |= {name for n in inner.node for name in n.output}
+        for n in inner.node:
+            names += [name for name in reads(n) if name not in own]
+        names += [o.name for o in inner.output if o.name not in own]
+    return names
+
+
+def integers_of(node: onnx.NodeProto, name: str) -> list[int]:
+    """Return a list attribute of a node, empty where it has none of the name."""
+    return next((list(a.ints) for a in node.attribute if a.name == name), [])

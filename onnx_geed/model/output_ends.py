@@ -1,0 +1,105 @@
+"""What the last nodes say of an output's numbers: plain, or something made of probabilities."""
+
+from __future__ import annotations
+
+from onnx_geed.model.io import Model
+from onnx_geed.model.nodes import ops, reads
+from onnx_geed.model.spellings import CONV, DENSE, RESHAPES
+
+__all__ = ["plain_end", "rescaled_end"]
+
+_THROUGH = RESHAPES | ops("QuantizeLinear DequantizeLinear")
+
+
+# Through these a number is neither bounded nor turned into a probability.
+_LINEAR = _THROUGH | ops(
+    "Add Sub Mul Div Neg Sum Mean Relu LeakyRelu PRelu Concat Slice Split Gather Pad Transpose "
+    "Expand Tile ReduceMean ReduceSum ReduceMax ReduceMin GlobalAveragePool AveragePool "
+    "GlobalMaxPool MaxPool BatchNormalization Resize Upsample Max TopK CumSum GatherElements "
+    "GatherND Scatter ScatterElements ScatterND SplitToSequence SequenceAt SequenceConstruct "
+    "ConcatFromSequence Where"
+)
+
+
+_AFFINE = (
+    {name for name in DENSE if not name.startswith("Linear")}
+    | CONV
+    | ops("ConvTranspose Einsum LayerNormalization InstanceNormalization LSTM GRU RNN")
+)
+
+
+# What numbers in [0, 1] or their logarithms may have become on the way to the output.
+_RESCALED = _THROUGH | ops("Mul Div Add Sub Neg Pow Sqrt Log Exp Clip Abs")
+
+
+def plain_end(model: Model, output: str) -> bool:
+    """Whether a tensor's values are, by the graph, neither bounded nor made of probabilities.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    output : str
+        Any tensor of its main graph.
+
+    Returns
+    -------
+    bool
+        True where dense layers or convolutions make it and only linear nodes and ReLU follow.
+    """
+    fixed = _fixed(model)
+    makers = {name: node for node in model.proto.graph.node for name in node.output}
+    stack, seen = [output], set()
+    while stack:
+        name = stack.pop()
+        node = makers.get(name)
+        if name in seen or name in fixed or node is None or node.op_type in _AFFINE:
+            continue
+        seen.add(name)
+        read = node.input[1:] if node.op_type == "Where" else node.input
+        data = [other for other in read if other and other not in fixed]
+        product = node.op_type in ("Mul", "Div") and len(data) > 1
+        if node.op_type not in _LINEAR or product:
+            return False
+        stack += data
+    return True
+
+
+def rescaled_end(model: Model, output: str) -> str:
+    """Return the Softmax or Sigmoid of which a tensor is made by scaling, or an empty string.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    output : str
+        Any tensor of its main graph.
+
+    Returns
+    -------
+    str
+        The operator's name.
+    """
+    fixed = _fixed(model)
+    makers = {name: node for node in model.proto.graph.node for name in node.output}
+    node = makers.get(output)
+    while node is not None and node.op_type in _RESCALED:
+        data = [name for name in node.input if name and name not in fixed]
+        if len(data) != 1:
+            return ""
+        node = makers.get(data[0])
+    ends = ("Softmax", "Sigmoid", "HardSigmoid")
+    return node.op_type if node is not None and node.op_type in ends else ""
+
+
+def _fixed(model: Model) -> set[str]:
+    """Return the tensors that depend on no input."""
+    graph = model.proto.graph
+    moving = {i.name for i in graph.input} - {i.name for i in graph.initializer}
+    fixed = {i.name for i in graph.initializer}
+    for node in graph.node:
+        if moving.intersection(reads(node)):
+            moving.update(node.output)
+        else:
+            fixed.update(node.output)
+    return fixed

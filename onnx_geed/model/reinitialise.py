@@ -1,0 +1,360 @@
+"""The same network untrained: which constants are weights, and new ones in their place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from onnx_geed.errors import GeedError
+from onnx_geed.model.io import Model
+from onnx_geed.model.nodes import FLOATS, constants, reads
+
+__all__ = ["Redrawn", "redraw"]
+
+# What an operator's inputs are, by position, where they are constants.
+_NORMS: dict[str, dict[int, str]] = {
+    "BatchNormalization": {1: "one", 2: "zero", 3: "zero", 4: "one"},
+    "LayerNormalization": {1: "one", 2: "zero"},
+    "InstanceNormalization": {1: "one", 2: "zero"},
+    "GroupNormalization": {1: "one", 2: "zero"},
+    "RMSNormalization": {1: "one"},
+    "SimplifiedLayerNormalization": {1: "one"},
+    "SkipLayerNormalization": {2: "one", 3: "zero", 4: "zero"},
+    "BiasGelu": {1: "zero"},
+    "PRelu": {1: "slope"},
+}
+
+
+_RECURRENT = frozenset(("RNN", "GRU", "LSTM"))
+
+
+# Linear in their weight, so that a spread of the output is one of the weight.
+_LINEAR = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+
+
+_FUSED = {"FusedConv": "Conv", "FusedMatMul": "MatMul", "FusedGemm": "Gemm"}
+
+
+_QUANTISED = ("Quantize", "QLinear", "QGemm", "QAttention", "Integer", "MatMulNBits")
+
+
+_VALUES = {"one": 1.0, "zero": 0.0, "slope": 0.25}
+
+
+# A file holds 2 GiB, and new weights are kept in it.
+_MOST = (1 << 31) - (64 << 20)
+
+
+@dataclass(frozen=True)
+class _Role:
+    """What a constant is: ``draw`` with its fan-in, ``one``, ``zero`` or ``slope``."""
+
+    kind: str
+    fan_in: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Redrawn:
+    """A model with new weights.
+
+    Parameters
+    ----------
+    model : Model
+        The model; its fingerprint is still that of the file.
+    drawn : tuple of str
+        Constants that were drawn anew.
+    reset : tuple of str
+        Constants that were set to where training starts: biases 0, scales 1, statistics 0 and 1.
+    kept : tuple of str
+        Float constants of more than one number that were left as they are.
+    """
+
+    model: Model
+    drawn: tuple[str, ...]
+    reset: tuple[str, ...]
+    kept: tuple[str, ...]
+    _roles: Mapping[str, _Role] = field(repr=False, default_factory=dict)
+
+    def levelled(
+        self, spreads: Callable[[Model, Sequence[str]], Sequence[NDArray[np.float32]]]
+    ) -> Redrawn:
+        """Return it with every linear layer's output brought to a standard deviation of 1.
+
+        Parameters
+        ----------
+        spreads : callable
+            Runs a model on some samples, in one batch, and returns the named scalars.
+
+        Returns
+        -------
+        Redrawn
+            Layers whose output is zero are left as they are.
+
+        Notes
+        -----
+        ::
+
+            Before: x → Conv(w) → y
+            Run:    x → Conv(w) → y′ → y′ / σ(y′) → y        outputs σ(y′)
+            After:  x → Conv(w / σ(y′)) → y
+
+        One run is enough, since within it every layer sees inputs that are levelled already. A
+        weight that several layers share is levelled where it is used first.
+        """
+        proto, names = _with_spreads(self.model.proto, self._roles)
+        if not names:
+            return self
+        found = spreads(self.model.with_proto(proto), list(names.values()))
+        scaled = onnx.ModelProto()
+        scaled.CopyFrom(self.model.proto)
+        tensors = _tensors(scaled.graph)
+        for name, spread in zip(names, found, strict=True):
+            sigma = float(np.asarray(spread).ravel()[0])
+            if math.isfinite(sigma) and sigma > 0:
+                values = numpy_helper.to_array(tensors[name])
+                _set(tensors[name], values.astype(np.float64) / sigma)
+        return Redrawn(
+            self.model.with_proto(scaled), self.drawn, self.reset, self.kept, self._roles
+        )
+
+
+def redraw(model: Model, seed: int = 0) -> Redrawn:
+    """Return a network with its weights drawn anew, as if it had not been trained.
+
+    Parameters
+    ----------
+    model : Model
+        The network.
+    seed : int
+        Seed of the draw.
+
+    Returns
+    -------
+    Redrawn
+
+    Raises
+    ------
+    GeedError
+        If the model is quantised, or larger than one file.
+        If it has no weights that are known as such, or they are the smaller part.
+
+    Notes
+    -----
+    Choice: weights of Conv, ConvTranspose, Gemm, MatMul and recurrent layers are uniform in
+    ±1/√(fan-in), as PyTorch draws them; biases are 0; normalisations have scale 1, bias 0, mean 0
+    and variance 1; slopes of PRelu are 0.25. Vectors that are added or multiplied behind the first
+    weights count as biases and scales. Everything else is kept: shapes, single numbers, class
+    tokens, embeddings of positions, tables. Exporters fold batch norm into the weights in front,
+    and without it a deep network that is drawn anew dies or explodes; hence
+    :meth:`Redrawn.levelled`.
+
+    A filter that is fixed but stored like a weight is drawn anew too, and a network that is
+    equivariant by construction (its filters expanded on export) becomes a plain one.
+    """
+    _refuse_quantised(model)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    tensors = _tensors(proto.graph)
+    roles = _roles(proto.graph, tensors)
+    kept = [n for n, t in tensors.items() if n not in roles and math.prod(t.dims) > 1]
+    drawn = [n for n in tensors if n in roles and roles[n].kind == "draw"]
+    sizes = {n: math.prod(t.dims) for n, t in tensors.items()}
+    if sum(sizes[n] for n in drawn) <= sum(sizes[n] for n in kept):
+        where = f": {', '.join(kept[:3])} are of no layer that is known" if kept else ""
+        raise GeedError(
+            f"--untrained: {len(drawn)} weights can be drawn anew, {len(kept)} constants cannot"
+            f"{where}; measure an untrained export of the network instead, and compare"
+        )
+    if (
+        sum(n * np.dtype(FLOATS[tensors[name].data_type]).itemsize for name, n in sizes.items())
+        > _MOST
+    ):
+        raise GeedError("--untrained: takes networks of up to 2 GiB; leave it out")
+    for position, (name, tensor) in enumerate(tensors.items()):
+        role = roles.get(name)
+        if role is None:
+            continue
+        shape = tuple(tensor.dims)
+        if role.kind == "draw":
+            bound = 1 / math.sqrt(max(role.fan_in, 1))
+            rng = np.random.default_rng([seed, position])
+            _set(tensor, rng.uniform(-bound, bound, shape))
+        else:
+            _set(tensor, np.full(shape, _VALUES[role.kind]))
+    reset = tuple(n for n in tensors if n in roles and roles[n].kind != "draw")
+    return Redrawn(model.with_proto(proto), tuple(drawn), reset, tuple(kept), roles)
+
+
+def _refuse_quantised(model: Model) -> None:
+    for node in model.proto.graph.node:
+        if any(word in node.op_type for word in _QUANTISED):
+            raise GeedError(
+                f"--untrained: the model is quantised ({node.op_type}), and integer weights cannot "
+                "be drawn anew; take the float model that it was made from"
+            )
+
+
+def _tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
+    """Float constants of the main graph by name, whether initializers or Constant nodes."""
+    found = {i.name: i for i in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant":
+            found.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
+    return {name: tensor for name, tensor in found.items() if tensor.data_type in FLOATS}
+
+
+def _set(tensor: onnx.TensorProto, values: NDArray[np.float64]) -> None:
+    name, dtype = tensor.name, np.dtype(FLOATS[tensor.data_type])
+    tensor.CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values, dtype=dtype), name))
+
+
+def _roles(graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]) -> dict[str, _Role]:
+    """What constants are, by the first node that says so."""
+    seen = _seen(graph, tensors)
+    roles: dict[str, _Role] = {}
+    behind: set[str] = set()
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name not in seen:
+                continue
+            others = [x for i, x in enumerate(node.input) if i != place]
+            role = _role(node, place, seen[name][1], others, seen, behind)
+            if role is not None:
+                roles.setdefault(seen[name][0], role)
+        data = [x for x in reads(node) if x and x not in seen]
+        weighs = any(x in seen and seen[x][0] in roles for x in node.input)
+        if data and (weighs or behind.intersection(data)):
+            behind.update(node.output)
+    return roles
+
+
+def _role(
+    node: onnx.NodeProto,
+    place: int,
+    shape: tuple[int, ...],
+    others: Sequence[str],
+    seen: Mapping[str, object],
+    behind: set[str],
+) -> _Role | None:
+    """What a constant of this shape is to a node."""
+    kind = _FUSED.get(node.op_type, node.op_type)
+    if kind in _NORMS:
+        role = _NORMS[kind].get(place)
+        return None if role is None else _Role(role)
+    if kind in _RECURRENT:
+        return _Role("draw", shape[-1]) if place in (1, 2) else _Role("zero")
+    if kind in ("Conv", "ConvTranspose"):
+        return _Role("draw", math.prod(shape[1:])) if place == 1 else _Role("zero")
+    if kind == "Gemm":
+        if place == 2:
+            return _Role("zero")
+        turned = any(a.i for a in node.attribute if a.name == ("transA", "transB")[place])
+        return _Role("draw", shape[turned != (place == 0)])
+    if all(x in seen for x in others):
+        return None
+    if kind == "MatMul":
+        return _Role("draw", shape[-1] if place == 0 or len(shape) == 1 else shape[-2])
+    vector = math.prod(shape) > 1 and math.prod(shape) == max(shape)
+    if not vector or not behind.intersection(others):
+        return None
+    if kind == "Mul" or (kind == "Div" and place == 1):
+        return _Role("one")
+    if kind == "Add" or (kind == "Sub" and place == 1):
+        return _Role("zero")
+    return None
+
+
+def _seen(
+    graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Tensors that are a constant, or one seen another way: which, and in which shape."""
+    seen = {name: (name, tuple(tensor.dims)) for name, tensor in tensors.items()}
+    whole = constants(graph)
+    for node in graph.node:
+        if not node.input or node.input[0] not in seen or len(node.output) != 1:
+            continue
+        name, shape = seen[node.input[0]]
+        if node.op_type == "Transpose":
+            given = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
+            turned = given or list(reversed(range(len(shape))))
+            seen[node.output[0]] = (name, tuple(shape[i] for i in turned))
+        elif node.op_type == "Identity":
+            seen[node.output[0]] = (name, shape)
+        elif node.op_type in ("Reshape", "Unsqueeze", "Squeeze"):
+            stated = whole.get(node.input[1]) if node.op_type == "Reshape" else None
+            seen[node.output[0]] = (name, _reshaped(shape, stated))
+    return seen
+
+
+def _reshaped(shape: tuple[int, ...], stated: Sequence[int] | None) -> tuple[int, ...]:
+    if stated is None:
+        return shape  # axes of length 1 come or go, which matters to no fan-in here
+    known = [shape[i] if n == 0 and i < len(shape) else n for i, n in enumerate(stated)]
+    rest = math.prod(n for n in known if n > 0)
+    return tuple(math.prod(shape) // max(rest, 1) if n < 0 else n for n in known)
+
+
+def _with_spreads(
+    source: onnx.ModelProto, roles: Mapping[str, _Role]
+) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """Divide every linear layer's output by its standard deviation, and name that by weight."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(source)
+    graph = proto.graph
+    tensors = _tensors(graph)
+    seen = _seen(graph, tensors)
+    names: dict[str, str] = {}
+    nodes: list[onnx.NodeProto] = []
+    for k, node in enumerate(graph.node):
+        copy = onnx.NodeProto.FromString(node.SerializeToString())
+        nodes.append(copy)
+        weight = _weight(copy, seen, roles)
+        if weight is None:
+            continue
+        y = copy.output[0]
+        raw = copy.output[0] = f"onnx_geed_raw_{k}"
+        if weight not in names:
+            names[weight] = f"onnx_geed_spread_{k}"
+            nodes += _spread(raw, names[weight], k)
+        # What is zero stays zero: the spread is tiny then, and not 0.
+        dtype = tensors[weight].data_type
+        nodes.append(helper.make_node("Cast", [names[weight]], [f"onnx_geed_cast_{k}"], to=dtype))
+        nodes.append(helper.make_node("Div", [raw, f"onnx_geed_cast_{k}"], [y]))
+    del graph.node[:]
+    graph.node.extend(nodes)
+    del graph.value_info[:]
+    return proto, names
+
+
+def _weight(
+    node: onnx.NodeProto,
+    seen: Mapping[str, tuple[str, tuple[int, ...]]],
+    roles: Mapping[str, _Role],
+) -> str | None:
+    """The drawn weight that a node's output is proportional to."""
+    if node.op_type not in _LINEAR or (len(node.input) > 2 and node.input[2] not in seen):
+        return None
+    found = [seen[x][0] for x in node.input[:2] if x in seen]
+    return next((x for x in found if x in roles and roles[x].kind == "draw"), None)
+
+
+def _spread(raw: str, spread: str, k: int) -> list[onnx.NodeProto]:
+    """Nodes for the standard deviation over all of a tensor, in float32, at least 1e-20."""
+    a, b, c, d, e, f, g = (f"onnx_geed_{part}_{k}" for part in "abcdefg")
+    least = numpy_helper.from_array(np.array(1e-20, dtype=np.float32))
+    return [
+        helper.make_node("Cast", [raw], [a], to=onnx.TensorProto.FLOAT),
+        helper.make_node("ReduceMean", [a], [b], keepdims=0),
+        helper.make_node("Sub", [a, b], [c]),
+        helper.make_node("Mul", [c, c], [d]),
+        helper.make_node("ReduceMean", [d], [e], keepdims=0),
+        helper.make_node("Sqrt", [e], [f]),
+        helper.make_node("Constant", [], [g], value=least),
+        helper.make_node("Max", [f, g], [spread]),
+    ]

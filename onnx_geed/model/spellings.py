@@ -1,0 +1,224 @@
+"""Dense layers and L2 norms, however an exporter or a user spelt them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
+
+import onnx
+
+from onnx_geed.model.dataflow import Flow
+from onnx_geed.model.nodes import ops, stated_axes
+from onnx_geed.model.shapes import Shape, Types
+
+__all__ = ["CONV", "DENSE", "RESHAPES", "Spellings", "is_l2", "main_output"]
+
+#: Operators that are a dense layer where one operand is data.
+DENSE = ops(
+    "Gemm MatMul MatMulInteger QLinearMatMul QGemm FusedMatMul FusedGemm DynamicQuantizeMatMul "
+    "MatMulIntegerToFloat MatMulNBits GemmFastGelu LinearClassifier LinearRegressor"
+)
+
+
+#: Convolutions, which are one at every place where their kernel has length 1.
+CONV = ops("Conv ConvInteger QLinearConv FusedConv")
+
+
+#: The same values in another shape or dtype.
+RESHAPES = ops("Identity Cast Reshape Flatten Squeeze Unsqueeze Dropout")
+
+
+_SAME = ops("Identity Cast Dropout QuantizeLinear DequantizeLinear")
+
+
+_SOFT = ops("Softmax LogSoftmax Sigmoid QLinearSoftmax QLinearSigmoid")
+
+
+_ACTIVATIONS = ops(
+    "Relu LeakyRelu PRelu Elu Selu Celu Gelu FastGelu QuickGelu BiasGelu HardSwish Swish Mish "
+    "Softplus ThresholdedRelu Clip"
+)
+
+
+class Spellings:
+    """What nodes do, seen in how data flow.
+
+    Parameters
+    ----------
+    flow : Flow
+        How data flow.
+    types : dict
+        Dtypes and shapes.
+    values : mapping of str to list of int
+        Short integer constants, from :func:`onnx_geed.axes.constants`.
+    """
+
+    def __init__(self, flow: Flow, types: Types, values: Mapping[str, list[int]]) -> None:
+        self.flow, self.types, self.values = flow, types, values
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in flow.nodes:
+            for name in flow.inputs(node):
+                self.readers.setdefault(name, []).append(node)
+
+    def is_affine(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is a dense layer, in any spelling, or one at every place of a map."""
+        if node.op_type == "Einsum":
+            return self._is_affine_einsum(node) and not self._reads_softmax(node)
+        if node.op_type in ("Mul", "QLinearMul"):
+            return self._is_summed_product(node) and not self._reads_softmax(node)
+        if node.op_type not in DENSE | CONV:
+            return False
+        second = 3 if node.op_type.startswith("QLinear") or node.op_type == "QGemm" else 1
+        operands = [node.input[0], *node.input[second : second + 1]]
+        data = [name for name in operands if name in self.flow.tainted]
+        if len(data) != 1 or node.op_type in DENSE:
+            return len(data) == 1
+        kernel = _ints(node, "kernel_shape")
+        if kernel is None:
+            shape = self._shape(operands[-1])
+            kernel = [length or 0 for length in shape[2:]] if shape else [0]
+        return all(length == 1 for length in kernel) or self._covers_the_map(node, kernel)
+
+    def _covers_the_map(self, node: onnx.NodeProto, kernel: Sequence[int]) -> bool:
+        """Whether a convolution is a dense layer of the whole map, and not a hidden one."""
+        places = self._shape(node.input[0])
+        if places is None or len(places) != 2 + len(kernel) or (_ints(node, "group") or [1]) != [1]:
+            return False
+        pads, wide = _ints(node, "pads") or [0], _ints(node, "dilations") or [1] * len(kernel)
+        lengths = [(k - 1) * d + 1 for k, d in zip(kernel, wide, strict=True)]
+        same = any(a.name == "auto_pad" and a.s.startswith(b"SAME") for a in node.attribute)
+        if any(pads) or same or lengths != list(places[2:]):
+            return False
+        behind = self.flow.between(node.output[0])
+        fused = any(a.name == "activation" for a in node.attribute)
+        return not fused and not any(n.op_type in _ACTIVATIONS for n in behind)
+
+    def _is_affine_einsum(self, node: onnx.NodeProto) -> bool:
+        """Whether one operand is data, and an axis of it is summed over with a constant's."""
+        equation = next((a.s.decode() for a in node.attribute if a.name == "equation"), "")
+        left, arrow, right = equation.replace(" ", "").replace("...", "").partition("->")
+        terms = left.split(",")
+        data = [i for i, name in enumerate(node.input) if name in self.flow.tainted]
+        if len(data) != 1 or len(terms) != len(node.input):
+            return False
+        if not arrow:
+            joined = "".join(terms)
+            right = "".join(sorted(c for c in set(joined) if joined.count(c) == 1))
+        own = set(terms[data[0]])
+        constant = set("".join(t for i, t in enumerate(terms) if i != data[0]))
+        summed = (own & constant) - set(right)
+        fresh = (constant - own) & set(right)  # the classes
+        return bool(summed and (fresh or len(own - summed) <= 1 == len(summed)))
+
+    def _is_summed_product(self, node: onnx.NodeProto) -> bool:
+        """Whether a product with a constant is summed over the features: a dense layer, spelt out.
+
+        A constant that varies only along what is summed over weighs places, layers or bins.
+        """
+        operands = [node.input[0], node.input[1 if node.op_type == "Mul" else 3]]
+        data = [name for name in operands if name in self.flow.tainted]
+        if len(data) != 1:
+            return False
+        constant = next(name for name in operands if name not in self.flow.tainted)
+        name = main_output(node)
+        readers = self.readers.get(name, [])
+        while len(readers) == 1 and readers[0].op_type in _SAME:
+            name = main_output(readers[0])
+            readers = self.readers.get(name, [])
+        if len(readers) != 1 or readers[0].op_type not in ("ReduceSum", "ReduceMean"):
+            return False
+        own, weights = self._shape(self._unexpanded(data[0])), self._shape(constant)
+        axes = stated_axes(readers[0], self.values)
+        if own is None or weights is None or not axes:
+            return False
+        lengths = list(zip_longest(reversed(own), reversed(weights), fillvalue=1))[::-1]
+        summed = {axis % len(lengths) for axis in axes}
+        both = {i for i, (a, b) in enumerate(lengths) if b not in (1, None) and a == b}
+        fresh = {i for i, (a, b) in enumerate(lengths) if b not in (1, None) and a == 1}
+        if not both & summed:
+            return False
+        vector = sum(length != 1 for length in own[1:]) == 1
+        return bool(fresh - summed) or (vector and len(both) == 1)
+
+    def _unexpanded(self, name: str) -> str:
+        node = self.flow.made_by.get(name)
+        while node is not None and node.op_type in _SAME | {"Expand"}:
+            name = node.input[0]
+            node = self.flow.made_by.get(name)
+        return name
+
+    def _reads_softmax(self, node: onnx.NodeProto) -> bool:
+        """Whether a node takes an expected value, and so stands behind the classifier."""
+        maker = self.flow.made_by.get(self.flow.inputs(node)[0])
+        while maker is not None and maker.op_type in RESHAPES | _SAME | {"Transpose", "Expand"}:
+            maker = self.flow.made_by.get(maker.input[0])
+        return maker is not None and maker.op_type in _SOFT
+
+    def _shape(self, name: str) -> Shape | None:
+        return self.types.get(name, ("?", None))[1]
+
+    def unit_norm(self) -> bool:
+        """Whether the output is something divided by its own L2 norm."""
+        node = self.flow.made_by.get(self.flow.output)
+        while node is not None and node.op_type in RESHAPES:
+            node = self.flow.made_by.get(node.input[0])
+        if node is None:
+            return False
+        if node.op_type in ("LpNormalization", "Normalizer"):
+            return is_l2(node)
+        if node.op_type not in ("Div", "Mul") or len(self.flow.inputs(node)) != 2:
+            return False
+        one, two = node.input[:2]
+        inverse = node.op_type == "Mul"
+        if self._is_norm_of(two, one, inverse):
+            return True
+        return inverse and self._is_norm_of(one, two, inverse)
+
+    def _is_norm_of(self, name: str, vector: str, inverse: bool) -> bool:
+        """Whether a tensor is the L2 norm of another, or one over it."""
+        rooted, inverted = False, False
+        through = ops("Expand Clip Identity Cast Unsqueeze Squeeze Reshape Add Max Tile")
+        while (node := self.flow.made_by.get(name)) is not None:
+            data = self.flow.inputs(node)
+            if node.op_type == "ReduceL2":
+                return data == [vector] and inverted == inverse
+            if node.op_type == "ReduceSumSquare":
+                return data == [vector] and rooted and inverted == inverse
+            if node.op_type == "ReduceSum":
+                square = self.flow.made_by.get(data[0]) if len(data) == 1 else None
+                squared = square is not None and square.op_type in ("Mul", "Pow")
+                if not squared or square is None or self.flow.inputs(square) != [vector]:
+                    return False
+                twice = square.op_type == "Pow" or list(square.input) == [vector, vector]
+                return twice and rooted and inverted == inverse
+            if node.op_type in ("Sqrt", "Pow"):
+                rooted = True
+                # x ** -0.5 and x ** 0.5 are told apart by whether the root divides.
+                inverted = inverted or (node.op_type == "Pow" and inverse)
+            elif node.op_type in ("Reciprocal", "Div"):
+                inverted = True
+            elif node.op_type not in through:
+                return False
+            if len(data) != 1:
+                return False
+            name = data[0]
+        return False
+
+
+def main_output(node: onnx.NodeProto) -> str:
+    """Return the first output that a node has."""
+    return next(str(name) for name in node.output if name)
+
+
+def _ints(node: onnx.NodeProto, name: str) -> list[int] | None:
+    for attribute in node.attribute:
+        if attribute.name == name:
+            return list(attribute.ints) or [attribute.i]
+    return None
+
+
+def is_l2(node: onnx.NodeProto) -> bool:
+    """Whether a node that normalises vectors does so by their L2 norm."""
+    if node.op_type == "LpNormalization":
+        return (_ints(node, "p") or [2]) == [2]
+    return any(a.name == "norm" and a.s == b"L2" for a in node.attribute)

@@ -1,0 +1,385 @@
+"""Pictures of results: SVG by matplotlib, with real text and colours that follow the page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.report.svg import FONT, INK, MARKERS, PAPER, SERIES, SOFT, TIP, drawing
+from onnx_geed.results import Reading
+from onnx_geed.text import span
+
+__all__ = ["heat_picture", "polar_picture", "profile_picture", "samples_picture"]
+
+F64 = NDArray[np.float64]
+
+
+# More samples than this are drawn as a shape, not one dot each.
+_MOST_DOTS = 250
+
+
+Row = tuple[str, Sequence[Reading | None]]
+
+
+def _short(name: str, width: int = 26) -> str:
+    from onnx_geed.text import shorten
+
+    return _plain(shorten(name, width))
+
+
+def _told_apart(names: Sequence[str], width: int = 24) -> list[str]:
+    """Shorten names, without what they all begin and end with where they are long."""
+    if len(set(names)) > 1 and max(map(len, names)) > width:
+        start = _shared(names)
+        end = _shared([name[len(start) :][::-1] for name in names])[::-1]
+        # Whole words only: cut behind a separator, and in front of one.
+        start = start[: 1 + max(start.rfind(c) for c in "/._:")]
+        end = end[min((i for i in map(end.find, "/._:") if i >= 0), default=len(end)) :]
+        names = [name[len(start) : len(name) - len(end)] or name for name in names]
+    return [_short(name, width) for name in names]
+
+
+def _shared(names: Sequence[str]) -> str:
+    """Return what all names begin with: the first and the last in order differ first."""
+    first, last = min(names), max(names)
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+    return first[: min(len(first), len(last)) if same is None else same]
+
+
+def _plain(text: str) -> str:
+    """Keep matplotlib from reading mathematics into a name."""
+    return text.replace("$", r"\$")
+
+
+def _legend(axes: Any, count: int, **options: Any) -> None:
+    if count > 1:
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=2 if count > 3 else count,
+            borderaxespad=0.2,
+            handlelength=1.4,
+            columnspacing=1.0,
+            **options,
+        )
+
+
+def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
+    """Draw values by layer, input on top, with intervals and the exact subgroup.
+
+    Parameters
+    ----------
+    rows : sequence of (layer, one Reading or None a result)
+        Layers in depth order.
+    names : sequence of str
+        Names of the results.
+
+    Returns
+    -------
+    str
+        SVG.
+    """
+    step = 0.155 if len(rows) > 24 else 0.21
+    readings = [r for _, series in rows for r in series if r]
+    has_exact = any(r.exact is not None for r in readings)
+    trips = {name for r in readings for name in r.trips} if len(names) == 1 else set()
+    if len(names) == 1 and any(r.untrained is not None for r in readings):
+        trips.add("untrained")
+    height = 0.85 + step * len(rows) + 0.34 * bool(trips)
+    height += 0.17 * (1 if len(names) <= 3 else len(names))
+    height += 0.1 * has_exact
+    with drawing(5.0, height) as (_, axes, made):
+        several = len(names) > 1
+        for i, name in enumerate(names):
+            colour, marker = SERIES[i % 6], MARKERS[i % 6]
+            shift = (i - (len(names) - 1) / 2) * 0.5 / max(1, len(names))
+            found = [(y + shift, s[i]) for y, (_, s) in enumerate(rows) if s[i]]
+            ys = [y for y, _ in found]
+            kept = [r for _, r in found if r]
+            low = [max(0.0, r.value - r.ci95[0]) if r.ci95 else 0.0 for r in kept]
+            high = [max(0.0, r.ci95[1] - r.value) if r.ci95 else 0.0 for r in kept]
+            label = _short(name) if several else "all elements"
+            axes.plot([r.value for r in kept], ys, color=colour, lw=0.8, alpha=0.5)
+            axes.errorbar(
+                [r.value for r in kept],
+                ys,
+                xerr=[low, high],
+                fmt=marker,
+                ms=3.5,
+                lw=1.4,
+                color=colour,
+                label=label,
+            )
+            part = [
+                (y, r.exact, r.exact_ci95 or (r.exact, r.exact))
+                for y, r in zip(ys, kept, strict=True)
+                if r.exact is not None
+            ]
+            if part:
+                ends = [
+                    [max(0.0, v - e[0]) for _, v, e in part],
+                    [max(0.0, e[1] - v) for _, v, e in part],
+                ]
+                axes.errorbar(
+                    [v for _, v, _ in part],
+                    [y for y, _, _ in part],
+                    xerr=ends,
+                    fmt="|" if several else "D",
+                    ms=6 if several else 3.5,
+                    lw=0.8,
+                    mfc=PAPER,
+                    color=colour,
+                    alpha=0.75,
+                    label=None if several else "exact elements",
+                )
+            for y, (layer, series) in enumerate(rows):
+                if read := series[i]:
+                    tip = f"{TIP}{layer}{f', {name}' if several else ''}: {_told(read)}"
+                    # Larger than what is seen, so that a pointer finds it.
+                    axes.plot([read.value], [y + shift], "s", ms=9, alpha=0, gid=tip)
+        if not several:
+            _trips(axes, [series[0] for _, series in rows])
+        _layers(axes, [layer for layer, _ in rows])
+        perfect = min(r.perfect for r in readings)
+        axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
+        axes.grid(axis="x", lw=0.5)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(f"{readings[0].unit}; dashed: perfect, {perfect:.4g}")
+        _legend(axes, len(names) if several else 1 + has_exact + len(trips))
+    return made[0]
+
+
+def _told(read: Reading) -> str:
+    told = span(read.value)
+    if read.ci95:
+        told += f" ({span(read.ci95[0])} to {span(read.ci95[1])})"
+    return told + (f", exact elements {span(read.exact)}" if read.exact is not None else "")
+
+
+def _trips(axes: Any, readings: Sequence[Reading | None]) -> None:
+    """Mark what resampling alone does, and the same network untrained."""
+    rows = [(y, r) for y, r in enumerate(readings) if r]
+    trips = ("input_round_trip", "output_round_trip")
+    there, back = ([(y, r.trips.get(name)) for y, r in rows] for name in trips)
+    again = [(y, r.untrained) for y, r in rows]
+    for name, marker, colour, values in (
+        (trips[0], "x", SERIES[1], there),
+        (trips[1], "+", SERIES[1], back),
+        ("untrained", "*", SERIES[2], again),
+    ):
+        found = [(y, v) for y, v in values if v is not None]
+        if found:
+            axes.plot(
+                [v for _, v in found],
+                [y for y, _ in found],
+                marker,
+                ms=5,
+                color=colour,
+                ls="",
+                label=name.replace("_", " "),
+            )
+
+
+def _layers(axes: Any, layers: Sequence[str]) -> None:
+    axes.set_yticks(range(len(layers)), _told_apart(layers))
+    axes.set_ylim(len(layers) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0, labelsize=7 if len(layers) > 24 else FONT)
+
+
+def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]) -> str:
+    """Draw the deviation of each element, at its angle for C_n and D_n.
+
+    Parameters
+    ----------
+    lines : sequence of (name, Reading)
+        What to draw; readings of one measure.
+    group : str
+        Name of the group.
+    exact : sequence of bool
+        Per element, whether it is exact on the input; exact ones are drawn filled.
+
+    Returns
+    -------
+    str
+        SVG; by element, without angles, for other groups.
+    """
+    known = re.fullmatch(r"([CD])(\d+)", group)
+    if not known or int(known[2]) < 3:
+        return _by_element(lines, group, exact)
+    n = int(known[2])
+    angles = 2 * np.pi * np.arange(n) / n
+    filled = np.asarray(exact, dtype=bool)
+    perfect = min(read.perfect for _, read in lines)
+    dihedral = known[1] == "D"
+    height = 3.9 + 0.18 * (len(lines) + dihedral)
+    with drawing(3.9, height, projection="polar") as (fig, axes, made):
+        top = max(float(read.per_element.max()) for _, read in lines)
+        for i, (name, read) in enumerate(lines):
+            colour = SERIES[i % 6]
+            for start in range(0, len(read.per_element), n):
+                values = read.per_element[start : start + n]
+                solid = filled[start : start + n]
+                style, marker = ("-", "o") if start == 0 else ("--", "s")
+                around = np.append(angles, 2 * np.pi)
+                axes.plot(
+                    around,
+                    np.append(values, values[0]),
+                    style,
+                    lw=1.4,
+                    color=colour,
+                    label=_short(name, 40) if start == 0 else None,
+                )
+                if n <= 36:
+                    axes.plot(angles[solid], values[solid], marker, ms=5, color=colour)
+                    axes.plot(angles[~solid], values[~solid], marker, ms=5, color=colour, mfc=PAPER)
+        room = (top - perfect) or max(abs(top), 1.0) * 0.1
+        axes.set_ylim(perfect - 0.12 * room, perfect + 1.08 * room)
+        axes.set_rlabel_position(180 / n if n <= 12 else 22.5)
+        from matplotlib.ticker import MaxNLocator
+
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.tick_params(axis="y", labelsize=7, labelcolor=SOFT)
+        ticks = angles if n <= 12 else np.arange(8) * np.pi / 4
+        axes.set_xticks(ticks, [f"{np.degrees(a):g}°" for a in ticks])
+        axes.grid(lw=0.6)
+        handles, labels = axes.get_legend_handles_labels()
+        if dihedral:
+            from matplotlib.lines import Line2D
+
+            handles.append(Line2D([], [], color=SOFT, ls="--", marker="s", ms=4))
+            labels.append("dashed: rotate by the angle, then mirror")
+        if len(handles) > 1:
+            fig.legend(handles, labels, loc="outside lower center", ncols=1, handlelength=2.0)
+    return made[0]
+
+
+def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]) -> str:
+    count = len(exact)
+    shown = np.arange(count) if count <= 48 else np.linspace(0, count - 1, 48).astype(int)
+    from onnx_geed.groups import parse_group
+
+    elements = parse_group(group).elements if _is_named(group) else ()
+    labels = [elements[g] if elements else str(g) for g in shown]
+    with drawing(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (_, axes, made):
+        for i, (name, read) in enumerate(lines):
+            axes.plot(
+                read.per_element[shown],
+                np.arange(len(shown)),
+                MARKERS[i % 6],
+                ms=5,
+                color=SERIES[i % 6],
+                label=_short(name, 40),
+            )
+        axes.axvline(min(r.perfect for _, r in lines), color=SOFT, lw=1, ls=(0, (4, 3)))
+        _layers(axes, labels)
+        axes.grid(axis="x", lw=0.5)
+        axes.set_xlabel(f"{lines[0][1].unit}; dashed: perfect")
+        _legend(axes, len(lines))
+    return made[0]
+
+
+def _is_named(group: str) -> bool:
+    from onnx_geed.groups import parse_group
+
+    try:
+        parse_group(group)
+    except GeedError:
+        return False
+    return True
+
+
+def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
+    """Draw layers against elements, darker where less equivariant.
+
+    Parameters
+    ----------
+    readings : sequence of Reading
+        One a layer, of one measure, in depth order.
+    elements : sequence of str
+        What to call the elements.
+
+    Returns
+    -------
+    str
+        SVG with the cells as one small raster.
+    """
+    array = np.stack([read.per_element for read in readings])
+    step = 0.155 if len(readings) > 24 else 0.21
+    with drawing(5.0, 0.95 + step * len(readings)) as (figure, axes, made):
+        perfect = readings[0].perfect
+        image = axes.imshow(
+            array,
+            aspect="auto",
+            cmap="viridis_r",
+            interpolation="none",
+            vmin=perfect,
+            vmax=max(float(array.max()), perfect + 1e-6),
+        )
+        _layers(axes, [read.layer for read in readings])
+        axes.set_ylim(len(readings) - 0.5, -0.5)
+        n = len(elements)
+        at = np.arange(n) if n <= 16 else np.linspace(0, n - 1, 9).astype(int)
+        axes.set_xticks(at, [_plain(elements[g]) for g in at], rotation=0 if n <= 8 else 90)
+        axes.tick_params(length=0)
+        for side in axes.spines.values():
+            side.set_visible(False)
+        bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
+        bar.outline.set_visible(False)
+        bar.set_label(readings[0].unit)
+    return made[0]
+
+
+def samples_picture(lines: Sequence[tuple[str, Reading]]) -> str:
+    """Draw the distribution over samples: a dot each, or a shape for many.
+
+    Parameters
+    ----------
+    lines : sequence of (name, Reading)
+        Readings of one measure.
+
+    Returns
+    -------
+    str
+        SVG; a bar marks the median, a thick line the middle half.
+    """
+    with drawing(4.6, 0.75 + 0.55 * len(lines)) as (_, axes, made):
+        perfect = min(read.perfect for _, read in lines)
+        axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
+        for i, (_, read) in enumerate(lines):
+            values, colour = read.per_sample, SERIES[i % 6]
+            height = _heights(values)
+            if len(values) <= _MOST_DOTS:
+                axes.plot(values, i - height, "o", ms=3, color=colour, alpha=0.55, mew=0)
+            else:
+                edges = np.linspace(values.min(), values.max(), 61)
+                count = np.histogram(values, edges)[0]
+                top = i - 0.62 * count / max(1, count.max())
+                axes.fill_between(edges[:-1], top, i, step="post", color=colour, alpha=0.45, lw=0)
+            low, middle, high = np.percentile(values, [25, 50, 75])
+            axes.plot([low, high], [i + 0.17] * 2, color=colour, lw=3.5, solid_capstyle="butt")
+            axes.plot([middle], [i + 0.17], "|", ms=10, mew=2, color=INK)
+        axes.set_yticks(range(len(lines)), _told_apart([name for name, _ in lines], 22))
+        axes.set_ylim(len(lines) - 0.5, -0.85)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", lw=0.5)
+        axes.set_axisbelow(True)
+        axes.set_xlabel(f"{lines[0][1].unit}; dashed: perfect, {perfect:.4g}")
+    return made[0]
+
+
+def _heights(values: F64) -> F64:
+    """Pile dots that would hide one another."""
+    width = float(np.ptp(values)) / 45 or 1.0
+    cell = np.floor((values - values.min()) / width).astype(int)
+    heights = np.zeros(len(values))
+    taken: dict[int, int] = {}
+    for k in np.argsort(values, kind="stable"):
+        heights[k] = taken.get(int(cell[k]), 0)
+        taken[int(cell[k])] = int(heights[k]) + 1
+    most = max(taken.values())
+    return heights * min(0.09, 0.7 / max(1, most))

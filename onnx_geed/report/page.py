@@ -1,0 +1,358 @@
+"""Results → one self-contained HTML page."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_geed.errors import GeedError
+from onnx_geed.files import make_folder, write_text
+from onnx_geed.groups import angle
+from onnx_geed.report.words import meaning, summary
+from onnx_geed.results import Reading, diagnose, diagnose_corners, model_of, read_record
+from onnx_geed.text import interval, number
+
+__all__ = ["report", "write_report"]
+
+# What of a page is looked at first: the samples are ranked by the first of these that there is.
+_HEADLINE = ("softmax-kl", "latent-l2", "latent-cos", "output-l2", "channel-cos")
+
+
+_REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
+
+
+# Samples at each end, elements of a long orbit.
+_ENDS, _THUMBNAILS = 3, 8
+
+
+def write_report(
+    results: Sequence[Mapping[str, Any]],
+    path: str | Path,
+    *,
+    data: str | Path | None = None,
+    pictures: str | Path | None = None,
+    command: str | None = None,
+) -> None:
+    """Write the page of some results.
+
+    Parameters
+    ----------
+    results : sequence of mapping
+        Results, such as :func:`onnx_geed.read_result` returns.
+    path : str or Path
+        The HTML file.
+    data : str or Path, optional
+        The data that was measured, for thumbnails.
+    pictures : str or Path, optional
+        A folder that the pictures are written to as well, as SVG files.
+    command : str, optional
+        What the page says it was made by.
+
+    Raises
+    ------
+    GeedError
+        If a file cannot be written.
+        If there is no result, or one without measurements.
+        If matplotlib or jinja2 are not installed.
+        If the data are not those that were measured.
+    """
+    _check_installed()
+    content = _content(results, data, command)
+    write_text(path, _render(content), option="-o")
+    if pictures is not None:
+        _keep(content["sections"], Path(pictures))
+
+
+def _keep(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    from onnx_geed.report.svg import themed
+
+    make_folder(folder, option="--pictures")
+    for section in shown:
+        for i, picture in enumerate(section["pictures"], 1):
+            file = folder / f"{section['measure']}-{i}-{picture['what']}.svg"
+            write_text(file, themed(str(picture["svg"])), option="--pictures")
+
+
+def report(results: Sequence[Mapping[str, Any]], *, data: str | Path | None = None) -> str:
+    """Return one self-contained HTML page of some results.
+
+    Parameters
+    ----------
+    results : sequence of mapping
+        Results; several are drawn over one another and compared with the first.
+    data : str or Path, optional
+        The data that was measured, for thumbnails of the samples with the largest and smallest
+        deviations.
+
+    Returns
+    -------
+    str
+        HTML with its pictures and style inside.
+
+    Raises
+    ------
+    GeedError
+        If there is no result, or one without measurements.
+        If matplotlib or jinja2 are not installed.
+        If the data are not those that were measured.
+    """
+    _check_installed()
+    return _render(_content(results, data, None))
+
+
+def _check_installed() -> None:
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise GeedError(
+            "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"
+        ) from None
+
+
+def _render(content: Mapping[str, Any]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("onnx_geed.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("report.html.j2").render(content)
+
+
+def _content(
+    results: Sequence[Mapping[str, Any]], data: str | Path | None, command: str | None
+) -> dict[str, Any]:
+    """Return what the template is filled with."""
+    from onnx_geed.report.sections import comparisons, sections
+
+    if not results or any(not r["measurements"] for r in results):
+        raise GeedError("report: give result files that hold at least one measurement")
+    names = _names(results)
+    read = [[read_record(m) for m in r["measurements"]] for r in results]
+    return {
+        "title": " · ".join(names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3)),
+        "group": " · ".join(dict.fromkeys(r["group"]["name"] for r in results)),
+        "results": [
+            _result(*args, others=results) for args in zip(results, names, read, strict=True)
+        ],
+        "sections": sections(results, names, read),
+        "comparisons": comparisons(results, names),
+        "samples": _all_samples(results, names, read, data),
+        "again": _again(results, data, command),
+    }
+
+
+def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Name the results, as short as tells them apart."""
+    paths = [Path(r["model"]["path"]) for r in results]
+    files = [Path(r.get("file") or f"result {i}") for i, r in enumerate(results, 1)]
+    groups = [f"{p.stem}, {r['group']['name']}" for p, r in zip(paths, results, strict=True)]
+    for names in (
+        [p.stem for p in paths],
+        groups,
+        [str(p) for p in paths],
+        [f.stem for f in files],
+        [str(f) for f in files],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    return [f"{f} ({i})" for i, f in enumerate(files, 1)]
+
+
+def _result(
+    made: Mapping[str, Any],
+    name: str,
+    read: Sequence[Reading],
+    *,
+    others: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    from onnx_geed.report.sections import OPEN, class_tables
+
+    order = made["group"]["order"]
+    rows = [_row(m, order) for m in made["measurements"]]
+    return {
+        "name": name,
+        "summary": summary(made, read),
+        "findings": [
+            *(f for other in others for f in diagnose_corners(made, other)),
+            *diagnose(made, model_of(made)),
+        ],
+        "rows": rows,
+        "open": len(rows) <= OPEN,
+        "references": [k for k in _REFERENCES if any(k in row["references"] for row in rows)],
+        "classes": class_tables(made),
+        "facts": _facts(made),
+        "notes": list(made.get("notes", ())),
+    }
+
+
+def _row(record: Mapping[str, Any], order: int) -> dict[str, Any]:
+    read, part = read_record(record), record["exact"]
+    references = record["references"] or {}
+    # Between samples has a column of its own, of results that are older too.
+    references = {k: v for k, v in references.items() if k != "between_samples"}
+    what = "value" if read.normalised else "unnormalised"
+    return {
+        "measure": record["measure"],
+        "layer": record["layer"],
+        "value": number(record["value"]),
+        "ci": interval(record["ci95"]),
+        "unnormalised": "" if read.normalised else number(record["unnormalised"]),
+        "exact": number(read.exact) if part else "",
+        "exact_ci": interval(read.exact_ci95) if part else "",
+        "m": number(record["normaliser"]) if record["normaliser"] is not None else "",
+        "n": record["samples"],
+        "between": "" if read.between is None else number(read.between),
+        "relative": "" if read.relative is None else number(read.relative),
+        "relative_ci": interval(read.relative_ci95) if read.relative_ci95 else "",
+        "meaning": meaning(record, order),
+        "warnings": record["warnings"],
+        "references": {
+            k: number(v.get(what) if isinstance(v, Mapping) else v) for k, v in references.items()
+        },
+    }
+
+
+def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
+    group, data, runtime = made["group"], made["data"], made.get("runtime", {})
+    exact = sum(group["exact"])
+    acts = f"{group['name']}, {group['order']} elements"
+    if exact < group["order"]:
+        acts += f", {exact} of them exact, the others resampled ({group['interpolation']})"
+    acts += "" if group["support"] == "full" else f", inside the inscribed {group['support']}"
+    facts = [
+        ("Model", f"{made['model']['path']} (SHA-256 {made['model']['sha256'][:16]}…)"),
+        ("Group", acts),
+        (
+            "Data",
+            f"{data['source']}, {data.get('available', '?')} samples, fingerprint "
+            f"{data['fingerprint'][:16]}…",
+        ),
+        (
+            "Measured",
+            f"{made.get('created', '')}; {runtime.get('device', '')}, "
+            f"{runtime.get('precision', '')}; seed {made.get('seed', '?')}",
+        ),
+        ("Software", ", ".join(f"{k} {v}" for k, v in made.get("software", {}).items())),
+        ("Command", made.get("command", "")),
+    ]
+    return [(k, v) for k, v in facts if v]
+
+
+def _all_samples(
+    results: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    read: Sequence[Sequence[Reading]],
+    data: str | Path | None,
+) -> list[dict[str, Any]]:
+    """Return the samples of every result; pictures of those that the data are of."""
+    entries, refused = [], []
+    for made, name, readings in zip(results, names, read, strict=True):
+        try:
+            entries.append(_samples(made, name, readings, data))
+        except GeedError as error:
+            refused.append(error)
+            entries.append(
+                _samples(made, name, readings, None) | {"note": f"No pictures: {error}."}
+            )
+    if len(refused) == len(results):
+        raise refused[0]
+    return entries
+
+
+def _samples(
+    made: Mapping[str, Any], name: str, read: Sequence[Reading], data: str | Path | None
+) -> dict[str, Any]:
+    """Return the samples at both ends, by the measure nearest to the output.
+
+    Raises
+    ------
+    GeedError
+        If the data are not those that were measured.
+    """
+    chosen = next(r for measure in _HEADLINE for r in reversed(read) if r.measure == measure)
+    values = chosen.per_sample
+    order = np.argsort(-values, kind="stable")
+    ends = min(_ENDS, len(order) // 2)
+    shown = [("largest", int(k)) for k in order[:ends]]
+    shown += [("smallest", int(k)) for k in order[::-1][:ends]]
+    pictures, note = None, ""
+    if data is not None:
+        from onnx_geed.report.thumbnails import check_shown, open_pictures
+
+        pictures = open_pictures(data, made)
+        if not check_shown(data, made, [position for _, position in shown]):
+            note = (
+                "The result keeps no marks of its samples, so that these pictures could not be "
+                "held against them."
+            )
+    rows = [{"end": end} | _sample(made, chosen, position, pictures) for end, position in shown]
+    return {
+        "name": name,
+        "measure": chosen.measure,
+        "layer": chosen.layer,
+        "unit": chosen.unit,
+        "note": note,
+        "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("largest", "smallest")]
+        if rows
+        else [],
+    }
+
+
+def _sample(made: Mapping[str, Any], read: Reading, position: int, pictures: Any) -> dict[str, Any]:
+    group, where = made["group"], made["data"]
+    index = where["indices"][position]
+    label = where["labels"][position] if where.get("labels") else None
+    row = read.deviations[position]
+    called = where["names"][position] if where["names"] else f"sample {index}"
+    worst = int(row.argmax())
+    entry: dict[str, Any] = {
+        "name": called + (f", label {label}" if label is not None else ""),
+        "value": number(float(row.mean())),
+        # Invariance is measured from the mean of an orbit, which the sample itself may be far from.
+        "worst": angle(group["name"], group["elements"][worst])
+        if worst
+        else "e, that is, as it was given: farthest from the mean of its orbit",
+        "worst_value": number(float(row[worst])),
+        "thumbnails": [],
+    }
+    if pictures is not None:
+        from onnx_geed.report.thumbnails import orbit_pictures
+
+        count = group["order"]
+        at = np.linspace(0, count, min(count, _THUMBNAILS), endpoint=False).astype(int).tolist()
+        if count <= 2 * _THUMBNAILS:
+            at = list(range(count))
+        images = orbit_pictures(pictures, index, group, at)
+        entry["thumbnails"] = [
+            {
+                "src": image,
+                "alt": f"{called} under {angle(group['name'], group['elements'][g])}",
+                "element": group["elements"][g],
+                "value": number(float(row[g])),
+                "worst": g == worst,
+            }
+            for g, image in zip(at, images, strict=False)
+        ]
+    return entry
+
+
+def _again(
+    results: Sequence[Mapping[str, Any]], data: str | Path | None, command: str | None
+) -> list[str]:
+    """Return the commands that make this page."""
+    commands = [r.get("command", "") for r in results]
+    files = [r.get("file") for r in results]
+    if command is None and all(files):
+        words = ["onnx-geed", "report", *map(str, files), "-o", "report.html"]
+        words += ["--data", str(data)] if data is not None else []
+        command = shlex.join(words)
+    return [c for c in (*commands, command) if c]

@@ -1,0 +1,314 @@
+"""The pictures of a page by measure, each with its caption and alternative text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import angle
+from onnx_geed.measures import TITLES
+from onnx_geed.report.figures import heat_picture, polar_picture, profile_picture, samples_picture
+from onnx_geed.results import WHAT_IS_RELATIVE, Reading, compare, compared, on_one_scale
+from onnx_geed.text import interval, number, span
+
+__all__ = ["OPEN", "class_tables", "comparisons", "sections"]
+
+#: Rows of a table that is open from the start.
+OPEN = 14
+
+
+_INTERVALS = {"t": "Student t", "bootstrap": "BCa bootstrap"}
+
+
+# Layers, and results, in one picture of elements.
+_LINES, _RESULTS = 4, 6
+
+
+def sections(
+    results: Sequence[Mapping[str, Any]], names: Sequence[str], read: Sequence[Sequence[Reading]]
+) -> list[dict[str, Any]]:
+    """Return one section a measure, with its pictures.
+
+    Parameters
+    ----------
+    results : sequence of mapping
+        Results.
+    names : sequence of str
+        What to call them.
+    read : sequence of sequences of Reading
+        Their records.
+
+    Returns
+    -------
+    list of dict
+        ``title``, ``measure`` and ``pictures``, each of which has ``svg``, ``caption``, ``alt``,
+        ``kind`` (wide or round) and ``what``.
+    """
+    measures = dict.fromkeys(r.measure for readings in read for r in readings)
+    found = []
+    for measure in measures:
+        mine, scale = _together([[r for r in rs if r.measure == measure] for rs in read])
+        pictures = []
+        if max(map(len, mine)) > 1:
+            pictures += _profiles(mine, names)
+            if measure == "channel-cos":
+                pictures += _heats(results, mine, names)
+        pictures += _polars(results, mine, names)
+        pictures += _spread(mine, names)
+        for picture in pictures:
+            picture["caption"] += scale
+        found.append(
+            {"title": TITLES.get(measure, measure), "measure": measure, "pictures": pictures}
+        )
+    return found
+
+
+def _together(mine: list[list[Reading]]) -> tuple[list[list[Reading]], str]:
+    """Bring the readings of several results to one scale, and say which where it is another."""
+    if sum(map(bool, mine)) < 2:
+        return mine, ""
+    flat = [r for readings in mine for r in readings]
+    moved, scale = on_one_scale(flat)
+    left = iter(moved)
+    found = [[next(left) for _ in readings] for readings in mine]
+    if scale == "relative":
+        return found, f" Relative to different samples: {WHAT_IS_RELATIVE}."
+    if flat[0].measure == "output-l2" or (scale == "unnormalised" and not flat[0].similarity):
+        return found, " Each model is drawn in the units of its own vectors, which do not compare."
+    return found, ""
+
+
+def _picture(what: str, svg: str, caption: str, alt: str, kind: str = "wide") -> dict[str, str]:
+    return {"svg": Markup(svg), "caption": caption, "alt": alt, "kind": kind, "what": what}
+
+
+def _profiles(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[dict[str, str]]:
+    kept = [(n, rs) for n, rs in zip(names, mine, strict=True) if rs]
+    caption = (
+        "Value by layer, the input's end on top; bars are 95\u00a0% intervals over samples. To the "
+        "left is better."
+    )
+    exact = any(r.exact is not None for rs in mine for r in rs)
+    layers = [[r.layer for r in rs] for _, rs in kept]
+    same = all(found == layers[0] for found in layers)
+    groups = [kept] if same else [[one] for one in kept]
+    pictures = []
+    for together in groups:
+        rows = [
+            (layer, [rs[i] for _, rs in together])
+            for i, layer in enumerate(r.layer for r in together[0][1])
+        ]
+        mark = "Ticks" if len(together) > 1 else "Diamonds"
+        said = f" {mark}: over the exact elements alone." if exact else ""
+        if len(together) == 1 and any(r.trips for r in together[0][1]):
+            said += " Crosses: what resampling alone does, a scale and no lower bound."
+        if len(together) == 1 and any(r.untrained is not None for r in together[0][1]):
+            said += " Stars: the same network untrained."
+        title = f"{together[0][0]}: " if len(groups) > 1 else ""
+        alt = f"{title}profile of {together[0][1][0].measure} over {len(rows)} layers. " + " ".join(
+            f"{n}: {span(rs[0].value)} in {rs[0].layer}, {span(rs[-1].value)} in {rs[-1].layer}."
+            for n, rs in together
+        )
+        svg = profile_picture(rows, [n for n, _ in together])
+        pictures.append(_picture("profile", svg, title + caption + said, alt))
+    return pictures
+
+
+def _heats(
+    results: Sequence[Mapping[str, Any]], mine: Sequence[Sequence[Reading]], names: Sequence[str]
+) -> list[dict[str, str]]:
+    pictures = []
+    for made, name, readings in zip(results, names, mine, strict=True):
+        if len(readings) < 2:
+            continue
+        group = made["group"]
+        svg = heat_picture(readings, _degrees(group))
+        worst = max(readings, key=lambda r: r.per_element.max())
+        element = group["elements"][int(worst.per_element.argmax())]
+        pictures.append(
+            _picture(
+                "heat",
+                svg,
+                f"{name}: layers against elements; darker is less equivariant.",
+                f"{name}: heat map of {readings[0].measure} by layer and element; the darkest "
+                f"cell is {worst.layer} under {angle(group['name'], element)}, "
+                f"{span(float(worst.per_element.max()))}.",
+            )
+        )
+    return pictures
+
+
+def _degrees(group: Mapping[str, Any]) -> list[str]:
+    short = []
+    for element in group["elements"]:
+        text = angle(group["name"], element)
+        inside = text.partition("(")[2].rstrip(")")
+        mirrored = "mirror" in inside
+        plain = inside.removesuffix(", then mirror").removesuffix("mirror")
+        short.append(("s " if mirrored else "") + plain if inside else element)
+    return short
+
+
+def _polars(
+    results: Sequence[Mapping[str, Any]], mine: Sequence[Sequence[Reading]], names: Sequence[str]
+) -> list[dict[str, str]]:
+    """Deviation by element, one picture for each group in the results."""
+    pictures = []
+    for group in dict.fromkeys(r["group"]["name"] for r in results):
+        chosen = [
+            (r, n, rs)
+            for r, n, rs in zip(results, names, mine, strict=True)
+            if r["group"]["name"] == group and rs
+        ]
+        if not chosen:
+            continue
+        made = chosen[0][0]
+        if made["group"]["order"] < 2:
+            continue
+        if len(chosen) == 1:
+            name, readings = chosen[0][1:]
+            lines = [(r.layer, r) for r in _spaced(readings)]
+        else:
+            name = group
+            lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
+        round_ = group[0] in "CD" and group[1:].isdigit()
+        caption = f"{name}: deviation by element"
+        if round_ and made["group"]["order"] > 2:
+            caption = f"{name}: deviation by angle; the centre is perfect, the identity at 0°"
+            if not all(made["group"]["exact"]):
+                caption += "; filled: exact on the pixel grid, hollow: resampled"
+        elements = made["group"]["elements"]
+        alt = f"Deviation by element under {group}. " + " ".join(
+            f"{label}: largest at {angle(group, elements[int(r.per_element.argmax())])}, "
+            f"{span(float(r.per_element.max()))}; smallest at "
+            f"{angle(group, elements[int(r.per_element.argmin())])}, "
+            f"{span(float(r.per_element.min()))}."
+            for label, r in lines
+        )
+        svg = polar_picture(lines, group, made["group"]["exact"])
+        pictures.append(_picture("angles", svg, caption + ".", alt, "round" if round_ else "wide"))
+    return pictures
+
+
+def _spaced(readings: Sequence[Reading]) -> list[Reading]:
+    """Take a few layers spread over the depth."""
+    at = np.linspace(0, len(readings) - 1, min(_LINES, len(readings))).round().astype(int)
+    return [readings[i] for i in dict.fromkeys(at.tolist())]
+
+
+def _spread(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[dict[str, str]]:
+    kept = [(n, rs) for n, rs in zip(names, mine, strict=True) if rs]
+    if len(kept) == 1:
+        lines = [(r.layer, r) for r in _spaced(kept[0][1])]
+    else:
+        lines = [(n if len(rs) == 1 else f"{n}: {rs[-1].layer}", rs[-1]) for n, rs in kept]
+    if len(lines[0][1].per_sample) < 2:
+        return []
+    alt = "Distribution over samples. " + " ".join(
+        f"{label}: median {span(float(np.median(r.per_sample)))}, from "
+        f"{span(float(r.per_sample.min()))} to {span(float(r.per_sample.max()))} over "
+        f"{len(r.per_sample)} samples."
+        for label, r in lines
+    )
+    caption = "Over samples: the tick is the median, the thick bar the middle half."
+    return [_picture("samples", samples_picture(lines), caption, alt)]
+
+
+def class_tables(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a result says of predictions by element, and of values by class.
+
+    Parameters
+    ----------
+    made : mapping
+        A result.
+
+    Returns
+    -------
+    dict
+        ``predictions``, a table by element for each layer of class scores; ``heads`` and ``rows``
+        of values by class, for the last layer of each measure. Empty where nothing is known.
+    """
+    group = made["group"]
+    predictions = []
+    for record in made["measurements"]:
+        found = record.get("predictions")
+        if not found:
+            continue
+        shares = [found[key]["per_element"] for key in ("stay", "right") if found[key]]
+        predictions.append(
+            {
+                "layer": record["layer"],
+                "right": bool(found["right"]),
+                "rows": [
+                    [angle(group["name"], e), *(f"{100 * share[e]:.1f} %" for share in shares)]
+                    for e in group["elements"]
+                ],
+            }
+        )
+    last = {m["measure"]: m for m in made["measurements"] if m.get("per_class")}
+    labels = list(next(iter(last.values()))["per_class"]) if last else []
+    rows = []
+    for label in labels:
+        cells = [m["per_class"].get(label) for m in last.values()]
+        rows.append(
+            {
+                "label": label,
+                "n": next(c["samples"] for c in cells if c),
+                "cells": [
+                    (number(c["value"]), interval(c["ci95"])) if c else ("", "") for c in cells
+                ],
+            }
+        )
+    heads = [(name, m["layer"]) for name, m in last.items()]
+    return {"predictions": predictions, "heads": heads, "rows": rows, "open": len(rows) <= OPEN}
+
+
+def comparisons(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the paired differences of every further result from the first.
+
+    Parameters
+    ----------
+    results : sequence of mapping
+        Results.
+    names : sequence of str
+        What to call them.
+
+    Returns
+    -------
+    list of dict
+        One a further result: ``rows``, or why it was ``refused``.
+    """
+    found = []
+    for other, name in list(zip(results, names, strict=True))[1:]:
+        entry: dict[str, Any] = {"a": names[0], "b": name, "rows": [], "refused": ""}
+        try:
+            rows = compare(results[0], other)["measurements"]
+        except GeedError as error:
+            entry["refused"] = str(error).removeprefix("compare: ")
+            rows = []
+        for m in rows:
+            entry["rows"].append(
+                {
+                    "measure": compared(m),
+                    "layer": m["layer"],
+                    "a": number(m["a"]),
+                    "b": number(m["b"]),
+                    "difference": number(m["difference"]),
+                    "ci": interval(m["verdict_ci95"]),
+                    "verdict": m["verdict"],
+                    "warnings": m["warnings"],
+                }
+            )
+        entry["intervals"] = " or ".join(
+            _INTERVALS[kind] for kind in dict.fromkeys(m["interval"] for m in rows)
+        )
+        entry["relative"] = (
+            WHAT_IS_RELATIVE if any(m["compared"] == "relative" for m in rows) else ""
+        )
+        entry["open"] = len(entry["rows"]) <= OPEN
+        found.append(entry)
+    return found

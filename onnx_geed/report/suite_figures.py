@@ -1,0 +1,210 @@
+"""Pictures of a suite: curves over training, or values by data set or model, with intervals."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnx_geed.files import write_text
+from onnx_geed.measures import LABELS
+from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, themed
+from onnx_geed.text import shorten
+
+__all__ = ["draw_suite", "suite_picture"]
+
+Row = Mapping[str, Any]
+
+
+_FIELDS = {
+    "mean": "",
+    "unnormalised_mean": ", without M",
+    "relative_mean": ", relative to samples",
+}
+
+
+# What is perfect is said where it differs by model.
+_OWN_PERFECT = " / M\n(dotted: perfect, −1/M)"
+
+
+def draw_suite(made: Mapping[str, Any], folder: str | Path) -> list[Path]:
+    """Draw a suite's summary, a picture a measure and group, as SVG files.
+
+    Parameters
+    ----------
+    made : mapping
+        What :func:`onnx_geed.suite.benchmark` returns.
+    folder : str or Path
+        Where to. Pictures of the same names are overwritten.
+
+    Returns
+    -------
+    list of Path
+        ``<group>.<measure>.svg``, and ``<group>.<measure>.unnormalised.svg`` of what is divided by
+        M. Over training, there is one a data set, with its name. The normalised value of
+        ``latent-cos`` is perfect at −1/M, another number for each model: its picture is relative to
+        different samples, where the summary holds that, and ``<group>.latent-cos.normalised.svg``
+        has a perfect line a model.
+
+    Raises
+    ------
+    GeedError
+        If matplotlib is missing.
+        If a picture cannot be written.
+    """
+    written = []
+    for name, rows, field in _pictures(made["rows"]):
+        path = Path(folder) / f"{name}.svg"
+        write_text(path, themed(suite_picture(rows, field)) + "\n", option="-o")
+        written.append(path)
+    return written
+
+
+def _pictures(rows: Sequence[Row]) -> list[tuple[str, list[Row], str]]:
+    """Return name, rows and field of every picture."""
+    found: dict[tuple[str, ...], list[Row]] = {}
+    trained = len({r["step"] for r in rows}) > 1
+    for row in rows:
+        over = (row["data"],) if trained else ()
+        found.setdefault((*over, row["group"], row["measure"]), []).append(row)
+    made = []
+    for key, part in found.items():
+        name = ".".join(re.sub(r"[^\w+=-]+", "-", text).strip("-") for text in key)
+        kinds = [(name, "mean")]
+        if part[0]["measure"] == "latent-cos":
+            kinds = [(name, "relative_mean"), (f"{name}.normalised", "mean")]
+        made += [
+            (kind, part, field)
+            for kind, field in kinds
+            if any(r.get(field) is not None for r in part)
+        ]
+        if any(r["unnormalised_mean"] is not None for r in part):
+            made.append((f"{name}.unnormalised", part, "unnormalised_mean"))
+    return made
+
+
+def suite_picture(rows: Sequence[Row], field: str = "mean") -> str:
+    """Draw rows of one measure and group.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Rows of a summary.
+    field : {"mean", "unnormalised_mean", "relative_mean"}
+        What is drawn.
+
+    Returns
+    -------
+    str
+        SVG: a panel a layer where models have several. Across: steps where there are several, else
+        data sets, else layers, else models.
+    """
+    rows = [r for r in rows if r.get(field) is not None]
+    models = list(dict.fromkeys(r["model"] for r in rows))
+    layers = _layers(rows)
+    axis = _axis(rows, layers)
+    panels: list[str | None] = [*layers] if layers and axis != "layer" else [None]
+    wide = min(3, len(panels))
+    lines = -(-len(panels) // wide)
+    with drawing(max(3.6 * wide, 4.6), 2.5 * lines + 0.5) as (figure, only, made):
+        only.remove()
+        for i, layer in enumerate(panels):
+            axes = figure.add_subplot(lines, wide, i + 1)
+            axes.set_facecolor("none")
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+            part = [r for r in rows if layer is None or r["layer"] == layer]
+            _panel(axes, part, models, axis, field)
+            if layer is not None:
+                axes.set_title(shorten(layer, 30), fontsize="medium", loc="left")
+            if i % wide == 0:
+                name = str(rows[0]["measure"])
+                what = LABELS.get(name, name)
+                own = name == "latent-cos" and field == "mean"
+                axes.set_ylabel(what + (_OWN_PERFECT if own else _FIELDS[field]))
+        if len(models) > 1 and axis != "model":
+            handles, labels = figure.axes[0].get_legend_handles_labels()
+            figure.legend(handles, labels, loc="outside upper left", ncols=3)
+    return made[0]
+
+
+def _layers(rows: Sequence[Row]) -> list[str]:
+    """Return layers, in the order of depth; none where each model has a single one."""
+    by_model = {r["model"]: {x["layer"] for x in rows if x["model"] == r["model"]} for r in rows}
+    if all(len(layers) == 1 for layers in by_model.values()):
+        return []
+    return list(dict.fromkeys(r["layer"] for r in rows))
+
+
+def _axis(rows: Sequence[Row], layers: Sequence[str]) -> str:
+    if len({r["step"] for r in rows}) > 1:
+        return "step"
+    if len({r["data"] for r in rows}) > 1:
+        return "data"
+    return "layer" if layers else "model"
+
+
+def _panel(axes: Any, rows: Sequence[Row], models: Sequence[str], axis: str, field: str) -> None:
+    places = list(dict.fromkeys(r[axis] for r in rows if r[axis] is not None))
+    for i, model in enumerate(models):
+        colour, marker = SERIES[i % 6], MARKERS[i % 6]
+        own = [r for r in rows if r["model"] == model]
+        # A model with no steps beside others that have some, such as one pretrained: a level.
+        if axis == "step" and own and all(r["step"] is None for r in own):
+            axes.axhline(own[0][field], color=colour, ls="--", lw=1.2, label=shorten(model, 24))
+            if (perfect := _perfect(own[0], field)) is not None:
+                axes.axhline(perfect, color=colour, ls=":", lw=1.0)
+            continue
+        if axis == "step":
+            own = sorted((r for r in own if r["step"] is not None), key=lambda r: r["step"])
+            at = [float(r["step"]) for r in own]
+        else:
+            shift = 0.0 if axis == "model" else (i - (len(models) - 1) / 2) * 0.6 / len(models)
+            at = [places.index(r[axis]) + shift for r in own]
+        values = [r[field] for r in own]
+        ends = [_ends(r, field) for r in own]
+        low = [v - e[0] for v, e in zip(values, ends, strict=True)]
+        high = [e[1] - v for v, e in zip(values, ends, strict=True)]
+        style = {"color": colour, "label": shorten(model, 24)}
+        _perfects(axes, at, [_perfect(r, field) for r in own], axis, colour)
+        if axis == "step":
+            axes.plot(at, values, marker=marker, ms=3, lw=1.3, mec=PAPER, mew=0.4, **style)
+            bottom, top = [e[0] for e in ends], [e[1] for e in ends]
+            axes.fill_between(at, bottom, top, color=colour, alpha=0.18, lw=0)
+        else:
+            axes.errorbar(at, values, yerr=[low, high], fmt=marker, ms=4, lw=1.4, **style)
+    axes.grid(axis="y", lw=0.6)
+    if axis == "step":
+        axes.set_xlabel("iteration")
+    else:
+        turn = sum(len(str(p)) for p in places) > 34
+        axes.set_xticks(range(len(places)), [shorten(str(p), 22) for p in places])
+        axes.tick_params(axis="x", rotation=30 if turn else 0)
+
+
+def _perfect(row: Row, field: str) -> float | None:
+    """Return the value that is perfect for this model, where that differs by model."""
+    if row["measure"] != "latent-cos" or field != "mean":
+        return None
+    found = [-1.0 / m for m in row["normalisers"] if m]
+    return sum(found) / len(found) if found else None
+
+
+def _perfects(
+    axes: Any, at: Sequence[float], values: Sequence[float | None], axis: str, colour: str
+) -> None:
+    """Draw what is perfect for one model: a line over steps, else a short one at each value."""
+    known = [(x, v) for x, v in zip(at, values, strict=True) if v is not None]
+    if axis == "step":
+        axes.plot([x for x, _ in known], [v for _, v in known], color=colour, ls=":", lw=1.0)
+        return
+    for x, value in known:
+        axes.plot([x - 0.2, x + 0.2], [value, value], color=colour, ls=":", lw=1.0)
+
+
+def _ends(row: Row, field: str) -> Sequence[float]:
+    """Return the interval over models, or that over samples of a single one, or none."""
+    of = field.removesuffix("mean")
+    ends = row[f"{of}ci95_over_models"] or row.get(f"{of}ci95_over_samples")
+    return ends or (row[field], row[field])

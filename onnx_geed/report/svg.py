@@ -1,0 +1,125 @@
+"""Where pictures are drawn: matplotlib's SVG with real text, in the colours of the page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from onnx_geed.errors import GeedError
+
+__all__ = ["FONT", "INK", "LIGHT", "MARKERS", "PAPER", "SERIES", "SOFT", "TIP", "drawing", "themed"]
+
+# matplotlib draws in colours that nothing else uses; the page's own take their place, so that one
+# picture serves light and dark.
+INK, SOFT, LINE, PAPER = "#123401", "#123402", "#123403", "#123404"
+
+
+SERIES = tuple(f"#12341{i}" for i in range(6))
+
+
+_VARIABLES = {INK: "ink", SOFT: "soft", LINE: "line", PAPER: "paper"} | {
+    colour: f"s{i}" for i, colour in enumerate(SERIES)
+}
+
+
+#: The page's colours in the light.
+LIGHT = {
+    "ink": "#1d232b",
+    "soft": "#5b6673",
+    "line": "#d5dae1",
+    "paper": "#ffffff",
+    "s0": "#0b63a8",
+    "s1": "#c2500a",
+    "s2": "#0f7b5f",
+    "s3": "#a03a86",
+    "s4": "#8a6a00",
+    "s5": "#4b5bb5",
+}
+
+
+MARKERS = "osD^vP"
+
+
+#: An artist whose gid begins so tells what follows where the pointer rests on it.
+TIP = "tip:"
+
+
+FONT = 9.0
+
+
+@contextmanager
+def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, Any, list[str]]]:
+    """Yield a figure, its axes, and a list that will hold the picture."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise GeedError(
+            "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"
+        ) from None
+    style: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": f"{width}{height}{options}",
+        "font.size": FONT,
+        "text.color": INK,
+        "axes.edgecolor": LINE,
+        "axes.labelcolor": SOFT,
+        "xtick.color": LINE,
+        "ytick.color": LINE,
+        "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK,
+        "grid.color": LINE,
+        "axes.unicode_minus": True,
+        "legend.frameon": False,
+    }
+    made: list[str] = []
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+        axes = figure.add_subplot(**options)
+        axes.set_facecolor("none")
+        for side in axes.spines:
+            axes.spines[side].set_visible(side in ("left", "bottom", "polar"))
+        yield figure, axes, made
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    made.append(_cleaned(buffer.getvalue()))
+
+
+def _cleaned(svg: str) -> str:
+    """Keep what the page needs of matplotlib's SVG, with the page's colours and font."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: sans-serif", svg)
+    svg = re.sub(r"font: ([\d.]+px) '[^;\"]*", r"font: \1 sans-serif", svg)
+    svg = re.sub(r"\n\s*", "\n", svg)
+    for colour, name in _VARIABLES.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg.strip()
+
+
+def themed(svg: str, colours: Mapping[str, str] = LIGHT) -> str:
+    """Return a picture that stands alone, in fixed colours.
+
+    Parameters
+    ----------
+    svg : str
+        A picture of this module.
+    colours : mapping of str to str
+        Colours by name.
+
+    Returns
+    -------
+    str
+        A whole SVG file.
+    """
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + re.sub(
+        r"var\(--(\w+)\)", lambda found: colours[found[1]], svg
+    )

@@ -1,0 +1,207 @@
+"""What a record means, in a sentence."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnx_geed.groups import angle
+from onnx_geed.results import HARDLY, Reading, mean_interval, read_record
+from onnx_geed.text import span
+
+__all__ = ["grade", "meaning", "summary"]
+
+# Exact elements that deviate by so much of the whole show that interpolation is not the cause.
+_OWN = 0.6
+
+
+# No element stands out whose deviation differs by less, as a share of what samples differ by.
+_DIFFER = 0.02
+
+
+# Up to which share of the way to different samples a tensor is said to do what.
+_GRADES = (
+    (1e-4, "equivariant within rounding", "invariant within rounding"),
+    (0.05, "close to equivariant", "close to invariant"),
+    (0.2, "mostly moving along", "mostly invariant"),
+    (0.5, "moving along in part", "invariant in part"),
+    (HARDLY, "moving along a little", "a little invariant"),
+    (math.inf, "hardly moving along", "hardly invariant"),
+)
+
+
+def summary(made: Mapping[str, Any], read: Sequence[Reading]) -> list[str]:
+    """Sentences, every number and direction of which is read from the result."""
+    group, order = made["group"]["name"], made["group"]["order"]
+    from onnx_geed.measures import TITLES
+
+    said = []
+    maps = [r for r in read if r.measure == "channel-cos"]
+    if len(maps) > 1:
+        said.append(_depth(maps))
+    for record, r in zip(made["measurements"], read, strict=True):
+        if r.measure != "channel-cos" or len(maps) == 1:
+            title = TITLES.get(r.measure, r.measure)
+            said.append(f"{title} ({r.layer}): {meaning(record, order)}")
+    tripped = [r for r in (maps or read) if r.trips]
+    if tripped and not all(made["group"]["exact"]):
+        said.append(_resampling(tripped[-1]))
+    ranked = maps[-1] if maps else read[-1]
+    if order > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=1e-4):
+        said.append(_elements(ranked, group, made["group"]["elements"]))
+    return said
+
+
+def _resampling(read: Reading) -> str:
+    """Say how much of a value resampling alone could bring about."""
+    name, value = max(read.trips.items(), key=lambda item: item[1])
+    away, unit = value - read.perfect, read.unit
+    text = f"Resampling alone ({name.replace('_', ' ')}) gives {span(value)} {unit} in {read.layer}"
+    if read.similarity:
+        text = f"Resampling alone ({name.replace('_', ' ')}) leaves cosine {span(-value)} in "
+        text += read.layer
+    if read.away < 1e-6:
+        return text + "."
+    if read.exact is not None and read.exact - read.perfect >= _OWN * read.away:
+        own = span(read.told(read.exact))
+        return (
+            f"{text}; but the exact elements, which are not resampled, have {own}: most of the "
+            "deviation is the network's own."
+        )
+    if away < 0.3 * read.away:
+        return text + ", so interpolation explains little of the deviation."
+    return text + ", so interpolation may explain much of the deviation."
+
+
+def _depth(maps: Sequence[Reading]) -> str:
+    first, last = maps[0], maps[-1]
+    worst = max(maps, key=lambda r: r.value)
+    text = (
+        f"Feature maps: moving the image moves them along with cosine {span(-first.value)} in "
+        f"{first.layer} and {span(-last.value)} in {last.layer}"
+    )
+    if worst is not first and worst is not last:
+        text += f"; least in {worst.layer}, {span(-worst.value)}"
+    text += ". 1 would be perfect"
+    # Maps of different samples are alike to a degree, which depends on the kind of layer.
+    related = all(r.relative is not None for r in maps)
+    steps = [(b.share(b.value) - a.share(a.value), a, b) for a, b in itertools.pairwise(maps)]
+    rise, before, after = max(steps, key=lambda s: s[0])
+    if before is not after and rise > 0.02:
+        text += f". The largest loss lies between {before.layer} and {after.layer} ("
+        text += (
+            f"{span(rise)} of what different samples differ by)" if related else f"{span(rise)})"
+        )
+    return f"{text}. {_graded(maps)}."
+
+
+def _graded(maps: Sequence[Reading]) -> str:
+    """Say in the words of grades how the first and the last map move along."""
+    first, last = grade(maps[0]), grade(maps[-1])
+    if first == last:
+        return f"Both ends are {first}"
+    return f"The first is {first}, the last {last}"
+
+
+def _elements(read: Reading, group: str, elements: Sequence[str]) -> str:
+    values = read.per_element[1:]
+    worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
+    ends = [span(read.told(float(v))) for v in (values.max(), values.min())]
+    unit = "cosine" if read.similarity else read.unit
+    gaps = read.deviations[:, worst] - read.deviations[:, best]
+    sure = mean_interval(gaps)
+    spread = read.share(float(values.max())) - read.share(float(values.min()))
+    if spread < _DIFFER or sure is None or sure[0] <= 0:
+        between = f"({unit} {ends[0]} to {ends[1]})"
+        return f"In {read.layer}, no element but the identity stands out {between}."
+    return (
+        f"In {read.layer}, {angle(group, elements[worst])} is the hardest element and "
+        f"{angle(group, elements[best])} the easiest ({unit} {ends[0]} and {ends[1]})."
+    )
+
+
+def grade(read: Reading) -> str:
+    """Return the word for how equivariant a tensor is; the only place that has such words.
+
+    Parameters
+    ----------
+    read : Reading
+        The reading.
+
+    Returns
+    -------
+    str
+        By ``relative``; where that is not known by the cosine of maps, else empty. Divergence from
+        an orbit's mean is bounded, by ln abs(G), that of another sample is not: predictions are
+        graded by the larger of both shares.
+    """
+    if read.hardly_reacts:
+        return "hardly reacting to the input, so that nothing can be told"
+    if read.relative is None and read.measure != "channel-cos":
+        return ""
+    share = read.share(read.value)
+    trivial = read.output_action == "trivial"
+    if read.measure == "softmax-kl" and trivial and read.deviations.shape[1] > 1:
+        share = max(share, read.value / math.log(read.deviations.shape[1]))
+    return next(words[trivial] for most, *words in _GRADES if share <= most)
+
+
+def meaning(record: Mapping[str, Any], order: int) -> str:
+    """Say in words what a record's value means.
+
+    Parameters
+    ----------
+    record : mapping
+        The record.
+    order : int
+        Order of the group.
+
+    Returns
+    -------
+    str
+        One sentence.
+    """
+    read = read_record(record)
+    word = grade(read)
+    return f"{_says(read, order)}{f': {word}' if word else ''}."
+
+
+def _says(read: Reading, order: int) -> str:
+    own, mean = span(read.told(read.value)), "the mean of its orbit"
+    scale = [] if read.between is None else [f"another sample in its place {_told(read)}"]
+    beside = f"({', '.join([*scale, f'perfect {read.told(read.perfect):g}'])})"
+    if read.output_action != "trivial":
+        mean = "the moved f(x)"
+    if read.measure == "channel-cos":
+        return f"A map of the moved input has cosine {own} with the moved map {beside}"
+    if read.measure == "latent-cos":
+        return f"A latent f(gx) has cosine {own} with {mean} {beside}"
+    if read.measure == "latent-l2" and read.normalised:
+        return (
+            f"A sample's orbit spreads {own} times as far as different samples are apart {beside}"
+        )
+    if read.measure == "softmax-kl" and read.output_action != "trivial":
+        return f"Predictions are {own} nats from the permuted ones {beside}"
+    if read.measure == "softmax-kl":
+        most = math.log(order)
+        share = _percent(read.value / most if most else 0.0)
+        return (
+            f"Predictions move by {own} nats, {share} of the most there can be, ln {order} {beside}"
+        )
+    return f"f(gx) lies {own} from {mean}, in units of the tensor {beside}"
+
+
+def _told(read: Reading) -> str:
+    return span(read.told(read.between or 0.0))
+
+
+def _percent(share: float) -> str:
+    if not share:
+        return "0 %"
+    if abs(share) < 0.001:
+        return "less than 0.1 %"
+    return f"{100 * share:.{1 if share < 0.1 else 0}f} %"

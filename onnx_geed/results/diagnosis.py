@@ -1,0 +1,344 @@
+"""What a result shows, in words, each with its evidence and only where the evidence is there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from onnx_geed.groups import angle
+from onnx_geed.model import Between, Model, between, off_centre, zero_padded
+from onnx_geed.results.findings import (
+    Finding,
+    Pairs,
+    few,
+    ill_normalised,
+    noticeable,
+    odd_channels,
+    resampled,
+    silent,
+)
+from onnx_geed.results.reactions import alike, blunt, insensitive, unlearned
+from onnx_geed.results.reading import Reading, read_record
+from onnx_geed.text import span
+
+__all__ = ["diagnose", "diagnose_corners", "diagnosis_line", "model_of"]
+
+# A cosine within this of 1 counts as kept, beyond the second as lost; rounding leaves 1e-6. Where
+# known, shares of what different samples differ by.
+_KEPT, _LOST = 0.002, 0.01
+
+
+# Above this share of what different samples differ by, equivariance counts as lost altogether.
+_MUCH = 0.2
+
+
+# What brings the input into another order or scale, and computes nothing of it.
+_PLUMBING = frozenset(
+    [
+        "Add",
+        "Cast",
+        "Div",
+        "Identity",
+        "Mul",
+        "Reshape",
+        "Slice",
+        "Squeeze",
+        "Sub",
+        "Transpose",
+        "Unsqueeze",
+    ]
+)
+
+
+# Models larger than this are not read again for a line of diagnosis.
+_LARGE = 256 << 20
+
+
+def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Finding, ...]:
+    """Say what a result shows.
+
+    Parameters
+    ----------
+    made : mapping
+        A result.
+    model : Model, optional
+        Its model, for evidence from the graph.
+
+    Returns
+    -------
+    tuple of Finding
+        The likely ones first; empty where nothing is to be said.
+    """
+    pairs = _without_input(made, model)
+    broken = list(_break(made, pairs, model))
+    found = [
+        # What a stride off the centre does to a channel depends on the channel.
+        *(odd_channels(pairs, made["group"]["exact"]) if not _strided(broken) else ()),
+        *broken,
+        *_some_elements(made, pairs),
+        *resampled(pairs),
+        *insensitive(made, pairs),
+        *blunt(pairs),
+        *alike(pairs),
+        *unlearned(made, pairs),
+        *silent(pairs),
+        *ill_normalised(pairs),
+        *few(made, pairs),
+    ]
+    order = ("likely", "caution", "possible")
+    return tuple(sorted(found, key=lambda f: order.index(f.weight)))
+
+
+def _strided(found: Sequence[Finding]) -> bool:
+    return any(finding.name == "off-centre stride" for finding in found)
+
+
+def diagnose_corners(made: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Say what the corners of the square add, from one result with them and one without.
+
+    Parameters
+    ----------
+    made : mapping
+        A result with ``support`` full.
+    other : mapping
+        Another, with ``support`` disk.
+
+    Returns
+    -------
+    tuple of Finding
+        Empty where the results differ in anything else, or the corners add little.
+    """
+    alike = (
+        made["model"]["sha256"] == other["model"]["sha256"]
+        and made["data"]["fingerprint"] == other["data"]["fingerprint"]
+        and made["group"] | {"support": ""} == other["group"] | {"support": ""}
+        and (made["group"]["support"], other["group"]["support"]) == ("full", "disk")
+    )
+    if not alike:
+        return ()
+    inside = {(m["measure"], m["layer"]): read_record(m) for m in other["measurements"]}
+    found = []
+    for record in made["measurements"]:
+        read, within = read_record(record), inside.get((record["measure"], record["layer"]))
+        if within is None or read.normalised != within.normalised:
+            continue
+        if noticeable(read) and within.away <= 0.7 * read.away:
+            found.append((1 - within.away / read.away, read, within))
+    if not found:
+        return ()
+    share, read, within = max(found, key=lambda f: f[0])
+    return (
+        Finding(
+            "square corners",
+            "likely",
+            f"The corners of the square add {100 * share:.0f} % of {read.measure}@{read.layer}.",
+            f"It is {span(read.away)} from perfect on the full square, {span(within.away)} inside "
+            f"the disk ({len(found)} of {len(made['measurements'])} values differ as much).",
+            "Rotation moves black corners in; --support disk leaves them out.",
+            tuple(r.layer for _, r, _ in found),
+        ),
+    )
+
+
+def diagnosis_line(made: Mapping[str, Any], model: Model | None = None) -> str:
+    """Return the weightiest finding on one line, for a terminal.
+
+    Parameters
+    ----------
+    made : mapping
+        A result.
+    model : Model, optional
+        Its model.
+
+    Returns
+    -------
+    str
+        Empty where nothing is likely, and nothing warns.
+    """
+    found = [f for f in diagnose(made, model) if f.weight != "possible"]
+    if not found:
+        return ""
+    more = f" ({len(found) - 1} more: onnx-geed report)" if len(found) > 1 else ""
+    return f"diagnosis: {found[0].text}{more}"
+
+
+def model_of(made: Mapping[str, Any]) -> Model | None:
+    """Return the model of a result where it still lies where it was, and is the same.
+
+    Parameters
+    ----------
+    made : mapping
+        A result.
+
+    Returns
+    -------
+    Model or None
+        Models of more than 256 MiB are not read again.
+    """
+    from pathlib import Path
+
+    from onnx_geed.errors import GeedError
+    from onnx_geed.model import load_model
+
+    path = Path(made["model"]["path"])
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGE:
+            return None
+        model = load_model(path)
+    except (GeedError, OSError):
+        return None
+    return model if model.sha256 == made["model"]["sha256"] else None
+
+
+def _exactly(made: Mapping[str, Any], read: Reading) -> float | None:
+    """Return the share of perfect that the exact elements alone lack; none where there are none."""
+    if read.hardly_reacts:
+        return None
+    if read.exact is not None:
+        return read.share(read.exact)
+    return read.share(read.value) if all(made["group"]["exact"]) else None
+
+
+def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterator[Finding]:
+    """Find the first layer where exact elements stop moving the maps along."""
+    maps = [
+        (read, lacks)
+        for _, read in pairs
+        if read.measure == "channel-cos" and (lacks := _exactly(made, read)) is not None
+    ]
+    if not maps or max(lacks for _, lacks in maps) < _LOST:
+        return
+    group = made["group"]["name"]
+    first = next(i for i, (_, lacks) in enumerate(maps) if lacks > _KEPT)
+    before, (read, lacks) = maps[:first], maps[first]
+    path: Between | None = None
+    if model is not None:
+        path = between(model, before[-1][0].layer if before else None, read.layer)
+    padded = _padded(model, path) if group.startswith("shift") else []
+    if padded:
+        # A border takes little at first; without it a convolution moves along with every shift.
+        more = f" and {len(padded) - 1} more" if len(padded) > 1 else ""
+        worst = max(maps[first:], key=lambda pair: pair[1])[0]
+        yield Finding(
+            "zero padding",
+            "likely",
+            f"Padding breaks exact shifts from {padded[0]} on: maps wrap around, its border not.",
+            f"{padded[0]}{more} before {read.layer} pad{'s' * (not more)} with a constant; the "
+            f"cosine is {_cosine(read)} there"
+            + (f" and {_cosine(worst)} in {worst.layer}." if worst is not read else "."),
+            "Circular padding keeps shifts; objects far from the border lose less.",
+            (read.layer,),
+        )
+        return
+    if lacks < _LOST:
+        return  # it fades away: no layer is to blame
+    faults = off_centre(model, group) if model is not None else []
+    here = [f for f in faults if path and f.node in path.names]
+    if not before:
+        if here:
+            yield Finding(
+                "off-centre stride",
+                "possible",
+                f"{here[0].text[0].upper()}{here[0].text[1:]} before {read.layer}, the first layer "
+                "measured.",
+                f"There the exact elements reach cosine {_cosine(read)}.",
+                here[0].advice,
+                (read.layer,),
+            )
+        return
+    kept = before[-1][0]
+    evidence = (
+        f"Over the exact elements the cosine is {_cosine(kept)} in {kept.layer} and "
+        f"{_cosine(read)} in {read.layer}"
+    )
+    if path and path.names:
+        evidence += f"; between them: {path.text}"
+    # Where most is kept, it is the exactness that is lost.
+    what = "Equivariance is lost" if lacks > _MUCH else "Exact equivariance ends"
+    if here:
+        yield Finding(
+            "off-centre stride",
+            "likely",
+            f"{what} in {here[0].label}: {here[0].text}.",
+            evidence + ".",
+            here[0].advice,
+            (read.layer,),
+        )
+        return
+    yield Finding(
+        "first break",
+        "likely",
+        f"{what} between {kept.layer} and {read.layer}.",
+        evidence + ".",
+        "Look at the weights and the padding of what lies between them.",
+        (read.layer,),
+    )
+
+
+def _cosine(read: Reading) -> str:
+    """Return the cosine over the exact elements alone."""
+    return span(-(read.value if read.exact is None else read.exact))
+
+
+def _without_input(made: Mapping[str, Any], model: Model | None) -> Pairs:
+    """Read the records, but for the input in another order or scale: it moves with any network."""
+    pairs = [(record, read_record(record)) for record in made["measurements"]]
+    if model is None:
+        return pairs
+    maps = (read.layer for _, read in pairs if read.measure == "channel-cos")
+    itself = set(itertools.takewhile(lambda layer: _is_input(model, layer), maps))
+    return [
+        (record, read)
+        for record, read in pairs
+        if read.measure != "channel-cos" or read.layer not in itself
+    ]
+
+
+def _is_input(model: Model, layer: str) -> bool:
+    """Whether a tensor is the input itself: transposed, reshaped, scaled."""
+    names = set(between(model, None, layer).names)
+    nodes = [n for n in model.proto.graph.node if (n.name or n.output[0]) in names]
+    return all(n.op_type in _PLUMBING for n in nodes)
+
+
+def _padded(model: Model | None, path: Between | None) -> list[str]:
+    if model is None or path is None:
+        return []
+    return [text for name, text in zero_padded(model).items() if name in path.names]
+
+
+def _some_elements(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+    """Find exact elements that are kept while others are lost, under a faithful action."""
+    group, elements = made["group"]["name"], made["group"]["elements"]
+    exact = [g for g, is_exact in enumerate(made["group"]["exact"]) if is_exact and g]
+    found = []
+    for _, read in pairs:
+        if read.measure != "channel-cos":
+            continue
+        if read.hardly_reacts:
+            continue
+        lacks = [read.share(float(value)) for value in read.per_element]
+        kept = [g for g in exact if lacks[g] <= _KEPT]
+        lost = [g for g in exact if lacks[g] >= _LOST]
+        if kept and lost and len(kept) + len(lost) == len(exact):
+            found.append((read, kept, lost))
+    if not found:
+        return
+    read, kept, lost = found[0]
+    layers = tuple(r.layer for r, *_ in found)
+
+    def said(members: Sequence[int]) -> str:
+        names = [angle(group, elements[g]) for g in members[:4]]
+        return ", ".join(names) + (f" and {len(members) - 4} more" if len(members) > 4 else "")
+
+    yield Finding(
+        "some elements",
+        "likely",
+        f"{read.layer} keeps {said(kept)}, but not {said(lost)}.",
+        f"In {read.layer} the cosine is {span(-float(read.per_element[kept].max()))} or more "
+        f"against {span(-float(read.per_element[lost].mean()))} in the mean; {len(layers)} "
+        f"layer{'s keep' if len(layers) > 1 else ' keeps'} some only.",
+        "The network has the smaller symmetry; measure it under that group.",
+        layers,
+    )

@@ -1,0 +1,309 @@
+"""What records show by themselves: findings, each with its evidence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from onnx_geed.measures import FLOOR
+from onnx_geed.results.reading import Reading
+from onnx_geed.text import span
+
+__all__ = [
+    "ROUNDED",
+    "Finding",
+    "Pairs",
+    "few",
+    "ill_normalised",
+    "noticeable",
+    "odd_channels",
+    "resampled",
+    "silent",
+]
+
+Weight = Literal["likely", "caution", "possible"]
+
+
+#: Deviations of less are rounding, which leaves 1e-6, or as good as that.
+ROUNDED = 1e-4
+
+
+# The exact elements are near perfect where they leave less than this, as a share of what different
+# samples differ by.
+_NEAR = 0.01
+
+
+# Nor is there where less than this share of what different samples differ by is left.
+_SHARE_FLOOR = 0.005
+
+
+# The exact elements do well where they leave less than this share of the whole deviation.
+_SHARE = 0.1
+
+
+# Latents of different samples with a mean cosine above this are nearly parallel.
+_PARALLEL = 0.95
+
+
+# Largest cosine of a channel that does not move as it should; the others are as near 1 as this.
+_ODD, _KEPT = 0.5, 0.002
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a result shows.
+
+    Parameters
+    ----------
+    name : str
+        What it is called, such as ``interpolation``.
+    weight : {"likely", "caution", "possible"}
+        Whether it explains values, warns of reading them, or may add to them.
+    text : str
+        One sentence.
+    evidence : str
+        The numbers behind it.
+    advice : str
+        What to do.
+    layers : tuple of str
+        Where.
+    """
+
+    name: str
+    weight: Weight
+    text: str
+    evidence: str
+    advice: str = ""
+    layers: tuple[str, ...] = ()
+
+
+Pairs = Sequence[tuple[Mapping[str, Any], Reading]]
+
+
+def noticeable(read: Reading) -> bool:
+    """Tell whether a value is far enough from perfect to be explained.
+
+    Parameters
+    ----------
+    read : Reading
+        The reading.
+
+    Returns
+    -------
+    bool
+        False for tensors that hardly react, from which nothing can be told.
+    """
+    if read.hardly_reacts or read.away < FLOOR.get(read.measure, math.inf):
+        return False
+    return read.relative is None or read.relative >= _SHARE_FLOOR
+
+
+def resampled(pairs: Pairs) -> Iterator[Finding]:
+    """Find values to which only resampled elements add; references say why."""
+    found = [
+        read
+        for _, read in pairs
+        if read.exact is not None
+        and noticeable(read)
+        and read.exact - read.perfect <= _SHARE * read.away
+        and read.share(read.exact) <= _NEAR
+    ]
+    if not found:
+        return
+    read = found[-1]
+    layers = tuple(r.layer for r in found)
+    exact = max(0.0, (read.exact or 0.0) - read.perfect)
+    evidence = (
+        f"In {read.measure}@{read.layer} the exact elements are {span(exact)} from perfect, all "
+        f"elements {span(read.away)} ({len(found)} of {len(pairs)} values)"
+    )
+    what = "Only resampled elements deviate"
+    if exact > ROUNDED * read.away and exact > ROUNDED:
+        what = "Resampled elements deviate far more than exact ones"
+    trips = {name: value - read.perfect for name, value in read.trips.items()}
+    if not trips:
+        yield Finding(
+            "resampled elements",
+            "likely",
+            f"{what}: interpolation, or a network that knows the exact ones only.",
+            evidence + ".",
+            "--references tells the two apart.",
+            layers,
+        )
+        return
+    name, away = max(trips.items(), key=lambda item: item[1])
+    evidence += f"; the {name.replace('_', ' ')} alone {span(away)}"
+    if away >= 0.5 * read.away:
+        more = "as much" if away >= 0.9 * read.away else "at least half as much"
+        yield Finding(
+            "interpolation",
+            "likely",
+            f"Interpolation may explain it: {what[0].lower()}{what[1:]}, and resampling alone "
+            f"deviates {more}.",
+            evidence + ".",
+            "Judge the network by the exact part; a larger input or --support disk softens it.",
+            layers,
+        )
+    elif away <= 0.2 * read.away:
+        yield Finding(
+            "quarter turns only",
+            "likely",
+            f"{what}, and resampling alone does not explain it: the network knows the exact ones.",
+            evidence + ".",
+            "",
+            layers,
+        )
+
+
+def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
+    """Find a few channels that do not move with the others, where these do as they should."""
+    found = None
+    for record, read in pairs:
+        part = record if all(is_exact) else record["exact"]
+        if read.measure != "channel-cos" or part is None or not part.get("per_channel"):
+            continue
+        order = len(part["per_element"])
+        # The identity compares a channel with itself.
+        cosines = (-order * np.asarray(part["per_channel"]) - 1) / (order - 1)
+        if cosines.mean() >= 1 - _KEPT:
+            continue
+        worst, middle = float(cosines.min()), float(np.median(cosines))
+        # A channel that is compared with an odd one, by a channel table, is a little odd itself.
+        odd = np.flatnonzero(cosines <= min(_ODD, worst + (middle - worst) / 4))
+        if 0 < len(odd) <= len(cosines) / 4 and middle >= 1 - _KEPT:
+            found = read, odd, cosines
+        break  # behind the first that is not as it should be, others follow
+    if found is None:
+        return
+    read, odd, cosines = found
+    one, negative = len(odd) == 1, bool((cosines[odd] <= -_ODD).all())
+    names = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
+    what = f"In {read.layer}, channel{'s' * (not one)} {names} (counted from 0) "
+    if negative:
+        what += "is the negative of what it should be" if one else "are not of the sign expected"
+    else:
+        what += f"do{'es' * one} not move with the other{'s' * (len(cosines) > 2)}"
+    yield Finding(
+        "odd channels",
+        "likely",
+        what + ".",
+        f"Away from the identity the cosine is {span(float(cosines[odd].mean()))} there; the "
+        f"median of the {len(cosines)} channels is {span(float(np.median(cosines)))}.",
+        "Look at the weights that make it, their sign first, and at its place in a channel table.",
+        (read.layer,),
+    )
+
+
+def silent(pairs: Pairs) -> Iterator[Finding]:
+    """Find channels that are zero in both maps, and count as perfect."""
+    found = []
+    for record, read in pairs:
+        share = record["zero_pairs"]
+        if read.measure == "channel-cos" and 0.05 <= share < 1:
+            live = (read.value + share) / (1 - share)
+            if live - read.value >= 0.02:
+                found.append((read, share, live))
+    if not found:
+        return
+    read, share, live = max(found, key=lambda f: f[2] - f[0].value)
+    yield Finding(
+        "silent channels",
+        "caution",
+        f"Silent channels flatter {len(found)} layer{'s' * (len(found) > 1)}: two zero maps count "
+        "as alike.",
+        f"In {read.layer}, {100 * share:.0f} % of the pairs are zero on both sides; the others "
+        f"alone have cosine {span(-live)}, not {span(-read.value)}.",
+        "",
+        tuple(r.layer for r, *_ in found),
+    )
+
+
+def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
+    """Find an M that is no good to divide by."""
+    for record, read in pairs:
+        m = record["normaliser"]
+        if not read.measure.startswith("latent"):
+            continue
+        if record["value"] is None or (read.measure == "latent-cos" and m < 0.05):
+            what = "missing" if m is None else f"{m:.3g}"
+            yield Finding(
+                "M ill-conditioned",
+                "caution",
+                f"{read.measure} cannot be normalised well: M is {what}.",
+                f"Unnormalised, the value is {span(float(record['unnormalised']))}"
+                + (f", over {record['norm_samples']} points" if record["norm_samples"] else "")
+                + ".",
+                "Read relative, or the unnormalised value.",
+                (read.layer,),
+            )
+        elif read.measure == "latent-cos" and m >= _PARALLEL:
+            yield Finding(
+                "parallel latents",
+                "caution",
+                "Latents of different samples are nearly parallel: a cosine near 1 tells little.",
+                f"Their mean cosine is M = {span(m)}"
+                + (
+                    ""
+                    if read.relative is None
+                    else f"; told relative to that, the value is {span(read.relative)}"
+                )
+                + ".",
+                "Read latent-l2, or relative.",
+                (read.layer,),
+            )
+
+
+def few(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+    """Find intervals that are wide against what they are about."""
+    wide, carried = [], []
+    for _, read in pairs:
+        n = len(read.per_sample)
+        if n < 2:
+            yield Finding(
+                "too few samples",
+                "caution",
+                "One sample gives no interval.",
+                f"{read.measure}@{read.layer} was measured on it alone.",
+                "Raise --samples.",
+                (read.layer,),
+            )
+            return
+        if read.ci95 is None or not (noticeable(read) or read.measure == "output-l2"):
+            continue
+        half = (read.ci95[1] - read.ci95[0]) / 2
+        if half > 0.5 * read.away:
+            wide.append((half / read.away, half, read))
+        away = np.sort(read.per_sample - read.perfect)[::-1]
+        top = max(1, n // 20)
+        if n >= 20 and away[:top].sum() > 0.5 * away.sum():
+            carried.append((top, int(np.argmax(read.per_sample)), read))
+    if wide:
+        ratio, half, read = max(wide, key=lambda w: w[0])
+        n = len(read.per_sample)
+        yield Finding(
+            "too few samples",
+            "caution",
+            f"{n} samples are few for {read.measure}@{read.layer}: ±{span(half)} on "
+            f"{span(read.away)}.",
+            f"That is {100 * ratio:.0f} % of the distance from perfect; about "
+            f"{math.ceil(n * (ratio / 0.2) ** 2 / 10) * 10} samples would bring it to 20 %.",
+            "Raise --samples; --interval bootstrap suits skewed values.",
+            tuple(dict.fromkeys(r.layer for *_, r in wide)),
+        )
+    elif carried:
+        top, worst, read = carried[0]
+        yield Finding(
+            "few samples carry it",
+            "caution",
+            f"{top} of {len(read.per_sample)} samples carry more than half of "
+            f"{read.measure}@{read.layer}.",
+            f"The worst is sample {made['data']['indices'][worst]}, with "
+            f"{span(float(read.per_sample[worst]))} against a median of "
+            f"{span(float(np.median(read.per_sample)))}.",
+            "Look at those samples.",
+            (read.layer,),
+        )

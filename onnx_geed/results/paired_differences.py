@@ -1,0 +1,170 @@
+"""The difference of two models on the same samples, in numbers and in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.results.intervals import mean_interval
+from onnx_geed.results.reading import Reading, on_one_scale, read_record
+from onnx_geed.text import span
+
+__all__ = ["paired"]
+
+F64 = NDArray[np.float64]
+
+
+Record = Mapping[str, Any]
+
+
+Ends = tuple[float, float] | None
+
+
+# A bootstrap interval never reaches beyond the values it is made of: too narrow for fewer pairs.
+_LEAST_PAIRS = 10
+
+
+# Differences below this share of a measure's scale are rounding, spec section 2.
+_ROUNDING = 1e-6
+
+
+# Relative values apart by more than this are worth a word where they tell the other model better.
+_APART = 0.05
+
+
+def paired(a: Record, b: Record, seed: int, same: bool) -> dict[str, Any]:
+    """Return the paired difference of two records.
+
+    Parameters
+    ----------
+    a, b : mapping
+        Entries of ``measurements`` of the same measure.
+    seed : int
+        Seed of the bootstrap.
+    same : bool
+        Whether their samples are the same.
+
+    Returns
+    -------
+    dict
+        An entry of ``measurements`` of :func:`onnx_geed.compare`.
+    """
+    own = read_record(a), read_record(b)
+    (x, y), scale = on_one_scale(own)
+    left, right = x.per_sample, y.per_sample
+    gaps = left - right if same and len(left) == len(right) else None
+    t = None if gaps is None else mean_interval(gaps)
+    resampled = None if gaps is None else mean_interval(gaps, "bootstrap", seed=seed)
+    used = "t" if gaps is None or len(gaps) < _LEAST_PAIRS else "bootstrap"
+    ends = t if used == "t" else resampled
+    difference = float(left.mean() - right.mean())
+    rounding = _ROUNDING * _size(x, y)
+    return {
+        "measure": a["measure"],
+        "layer": a["layer"] if a["layer"] == b["layer"] else f"{a['layer']} | {b['layer']}",
+        "compared": scale,
+        "a": float(left.mean()),
+        "b": float(right.mean()),
+        "value_a": a["value"],
+        "value_b": b["value"],
+        "relative_a": own[0].relative,
+        "relative_b": own[1].relative,
+        "normaliser_a": a["normaliser"],
+        "normaliser_b": b["normaliser"],
+        "difference": difference,
+        "ci95": list(t) if t else None,
+        "ci95_bootstrap": list(resampled) if resampled else None,
+        "interval": used,
+        "verdict_ci95": list(ends) if ends else None,
+        "share_a_lower": None if gaps is None else float((gaps < -rounding).mean()),
+        "samples": None if gaps is None else len(gaps),
+        "verdict": _verdict(a, b, scale, difference, gaps, ends, rounding),
+        "warnings": _doubts(own, scale, difference, ends, rounding),
+    }
+
+
+def _size(x: Reading, y: Reading) -> float:
+    """Return the scale of what is compared, of which rounding is a share."""
+    if "distance" not in (x.unit, y.unit):
+        return 1.0  # cosines, nats, shares of M or of what samples differ by
+    sizes = [float(np.abs(r.per_sample).max()) for r in (x, y)]
+    sizes += [abs(s) for r in (x, y) for s in (r.between, r.normaliser) if s is not None]
+    return max(sizes)
+
+
+def _doubts(
+    own: tuple[Reading, Reading], scale: str, difference: float, ends: Ends, rounding: float
+) -> list[str]:
+    measure = own[0].measure
+    if scale == "unnormalised":
+        if measure == "latent-cos":
+            said = (
+                f"{_unrelated(own)}, so unnormalised values are compared, which are perfect at -1"
+            )
+        else:
+            said = "M is negative, 0 or missing, so unnormalised values are compared"
+            said += ", each in the units of its own latent space"
+        return [said]
+    if scale == "value" and measure == "output-l2":
+        return [
+            f"{_unrelated(own)}, so values are compared in the units of each model's own outputs"
+        ]
+    first, second = (read.relative for read in own)
+    if scale != "value" or first is None or second is None:
+        return []
+    seen = ends is not None and not ends[0] <= 0 <= ends[1] and abs(difference) > rounding
+    if seen and (first - second) * difference < 0 and abs(first - second) > _APART:
+        return [
+            "relative to what different samples differ by, the order is the other way round: "
+            f"{span(first)} for A, {span(second)} for B"
+        ]
+    return []
+
+
+def _unrelated(own: tuple[Reading, Reading]) -> str:
+    """Say why there is no value relative to different samples."""
+    named = list(zip("AB", own, strict=True))
+    still = [letter for letter, read in named if read.hardly_reacts]
+    if still:
+        one = len(still) == 1
+        return f"{' and '.join(still)} hardly react{'s' * one} to {'its' if one else 'their'} input"
+    lacking = [letter for letter, read in named if read.relative is None]
+    return f"{' and '.join(lacking)} cannot be told relative to different samples"
+
+
+def _verdict(
+    a: Record,
+    b: Record,
+    scale: str,
+    difference: float,
+    gaps: F64 | None,
+    ends: Ends,
+    rounding: float,
+) -> str:
+    """Return the only words that are said of a comparison, wherever it is shown."""
+    unit = " of what different samples differ by" if scale == "relative" else ""
+    size = f"A - B = {difference:.3g}{unit}"
+    if gaps is None:
+        return f"not the same samples, so there is no paired interval ({size})"
+    if ends is None:
+        return f"one sample is too few to say ({size})"
+    if not gaps.any():
+        return "A and B are the same on every sample"
+    low, high = ends
+    level = not low <= 0 <= high and abs(difference) <= rounding
+    if np.abs(gaps).max() <= rounding:
+        return "A and B are the same on every sample, within rounding"
+    if level:
+        return "A and B are the same within rounding"
+    if low <= 0 <= high:
+        return f"no difference can be seen ({size}, 95 % interval {low:.3g} to {high:.3g})"
+    trivial = a["output_action"] == b["output_action"] == "trivial"
+    better, other = ("A", "B") if difference < 0 else ("B", "A")
+    low, high = sorted((abs(low), abs(high)))
+    return (
+        f"{better} is more {'in' if trivial else 'equi'}variant than {other} by "
+        f"{abs(difference):.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
+    )

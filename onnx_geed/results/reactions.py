@@ -1,0 +1,173 @@
+"""Findings about what a network reacts to: the group, the samples, its own training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from onnx_geed.results.findings import ROUNDED, Finding, Pairs
+from onnx_geed.results.reading import HARDLY
+from onnx_geed.text import span
+
+__all__ = ["alike", "blunt", "insensitive", "unlearned"]
+
+# What insensitive outputs look like: predictions that stay, latents that do not.
+_STAYS, _MOVES, _SAME = 0.01, 0.1, 0.99
+
+
+# Predictions of different samples nearer than these (nats) hardly tell them apart, or not at all.
+_CONSTANT, _DEAD = 0.1, 1e-3
+
+
+# Cosines between samples of this share of those within an orbit are hardly less.
+_LIKE = 0.9
+
+
+# Cosines from this on look like something; below it nobody would take them for equivariance.
+_HIGH = 0.2
+
+
+# A group that moves predictions by less than these shares of what samples do is a true invariance:
+# of predictions that hardly differ, and of those that do not at all.
+_RATIO, _DEAD_RATIO = 0.2, 0.01
+
+
+# A network is no better than untrained where it leaves this share of the untrained one's deviation.
+_ALIKE = 0.95
+
+
+def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+    """Find predictions that stay because nothing moves them."""
+    by_measure = {read.measure: (record, read) for record, read in pairs}
+    if "softmax-kl" not in by_measure or made["group"]["order"] < 2:
+        return
+    read = by_measure["softmax-kl"][1]
+    text = "Predictions look invariant because they hardly react to the input at all."
+    advice = "Check the preprocessing; compare with a model known to tell the samples apart."
+    other = read.between
+    if other is not None:
+        stays = read.value <= _STAYS * math.log(made["group"]["order"])
+        ratio = math.inf if read.relative is None else read.relative
+        dead = other < _DEAD and ratio >= _DEAD_RATIO
+        if stays and (dead or (other < _CONSTANT and ratio >= _RATIO)):
+            yield Finding(
+                "insensitive",
+                "likely",
+                text if dead else text.replace(" at all", ""),
+                f"Under the group they move by {span(read.value)} nats, and from sample to sample "
+                f"by only {span(other)}.",
+                advice,
+                (read.layer,),
+            )
+        return
+    if "latent-l2" not in by_measure or "latent-cos" not in by_measure:
+        return
+    latent, cosine = by_measure["latent-l2"][1], by_measure["latent-cos"][0]["normaliser"]
+    if (
+        read.value <= _STAYS * math.log(made["group"]["order"])
+        and latent.normalised
+        and latent.value >= _MOVES
+        and cosine is not None
+        and cosine >= _SAME
+    ):
+        yield Finding(
+            "insensitive",
+            "possible",
+            "Predictions may look invariant because they hardly react to the input.",
+            f"They move by {span(read.value)} nats while an orbit's latents spread "
+            f"{span(latent.value)} times as far as different samples are apart; latents of "
+            f"different samples have a mean cosine of {span(cosine)}.",
+            advice,
+            (read.layer, latent.layer),
+        )
+
+
+def alike(pairs: Pairs) -> Iterator[Finding]:
+    """Find maps that different samples share as much as the members of an orbit do."""
+    found = []
+    for _, read in pairs:
+        if read.measure != "channel-cos" or read.relative is None or -read.value < _HIGH:
+            continue
+        ends, other = read.relative_ci95, read.told(read.between or 0.0)
+        # Both have to say so: 0.2 against 0 is far from perfect, and yet not the same.
+        if (ends[0] if ends else read.relative) >= HARDLY and other >= _LIKE * -read.value:
+            found.append(read)
+    if not found:
+        return
+    read = max(found, key=lambda r: r.relative or 0.0)
+    other = read.told(read.between or 0.0)
+    yield Finding(
+        "alike whatever is shown",
+        "caution",
+        f"Maps are hardly more alike within an orbit than between samples in {len(found)} "
+        f"layer{'s' * (len(found) > 1)}.",
+        f"In {read.layer} the cosine is {span(-read.value)} within an orbit and {span(other)} "
+        "between different samples.",
+        "Such a cosine is no sign of equivariance; judge by relative values.",
+        tuple(r.layer for r in found),
+    )
+
+
+def blunt(pairs: Pairs) -> Iterator[Finding]:
+    """Find tensors that are all but the same for every sample."""
+    found = [read for _, read in pairs if read.hardly_reacts]
+    if not found:
+        return
+    read = found[-1]
+    layers = tuple(dict.fromkeys(r.layer for r in found))
+    yield Finding(
+        "hardly reacts",
+        "caution",
+        f"{read.layer} hardly reacts to the input{_more(len(layers))}: nothing can be told of its "
+        "equivariance.",
+        f"With another sample in place of the moved one, {read.measure} is only "
+        f"{span(max(0.0, (read.between or 0.0) - read.perfect))} from perfect; the value is "
+        f"{span(max(0.0, read.away))} from it.",
+        "Check the preprocessing and the weights.",
+        layers,
+    )
+
+
+def _more(count: int) -> str:
+    return "" if count < 2 else f", nor do{'es' * (count == 2)} {count - 1} more"
+
+
+def unlearned(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+    """Find values that the same network untrained has too."""
+    found, asked = [], 0
+    for record, read in pairs:
+        entry = (record.get("references") or {}).get("untrained")
+        if entry is None or read.untrained is None or read.away <= ROUNDED:
+            continue  # what is perfect cannot come nearer to it
+        asked += 1
+        # An untrained network reacts to little: what counts is relative to that, where known.
+        bare = read.untrained - read.perfect
+        own, other, how = read.away, bare, "from perfect"
+        if read.relative is not None and entry.get("relative") is not None:
+            own, other = read.relative, float(entry["relative"])
+            how = "of what different samples differ by from perfect"
+        if own >= _ALIKE * other:
+            found.append((read, own, other, how))
+        stays = _STAYS * math.log(max(made["group"]["order"], 2))
+        if read.measure == "softmax-kl" and read.value <= stays and read.away >= _ALIKE * bare:
+            yield Finding(
+                "invariant untrained",
+                "likely",
+                "Predictions look invariant, but those of the same network untrained do as well.",
+                f"They are {span(read.away)} nats from perfect, untrained {span(bare)}.",
+                "Compare relative values, which are told in units of what samples differ by.",
+                (read.layer,),
+            )
+    if not found:
+        return
+    read, own, other, how = max(found, key=lambda f: f[1] - f[2])
+    yield Finding(
+        "not learned",
+        "caution",
+        f"{len(found)} of {asked} values are hardly nearer to perfect than in the same network "
+        "untrained.",
+        f"{read.measure}@{read.layer} is {span(own)} {how}, untrained {span(other)}.",
+        "What is equivariant there comes from the architecture and the data, not from training.",
+        tuple(dict.fromkeys(r.layer for r, *_ in found)),
+    )

@@ -1,0 +1,309 @@
+"""How a record reads: its perfect value, and what stands in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.measures import unit_of
+
+__all__ = ["HARDLY", "RELATIVE", "Reading", "on_one_scale", "read_record"]
+
+F64 = NDArray[np.float64]
+
+
+#: The unit of a value told relative to different samples.
+RELATIVE = "relative to different samples"
+
+
+#: From this share of the way to another sample on, nothing is kept worth the name.
+HARDLY = 0.8
+
+
+# Measures whose values mean something for one model only: −1/M is perfect, or each has its unit.
+_OWN_SCALE = ("latent-cos", "output-l2")
+
+
+# Measures whose scale is 1, whatever the network.
+_KNOWN_SCALE = ("channel-cos", "latent-cos", "softmax-kl")
+
+
+# Below this share of a measure's scale there is only rounding, spec section 2.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A record on the scale that judges it: larger means less equivariant.
+
+    Parameters
+    ----------
+    measure, layer : str
+        What was measured where.
+    output_action : str
+        How the group moves the tensor; ``trivial`` asks for invariance.
+    value : float
+        Eq. (4): the record's ``value``, but unnormalised where there is none, and for
+        ``latent-cos``, whose normalised value is perfect at −1/M, another number for each model.
+    unit : str
+        What the numbers are.
+    perfect : float
+        The value of a perfectly equivariant map: the same number for every model.
+    ci95 : (float, float) or None
+        Interval over samples.
+    per_sample : ndarray of float64, shape (N,)
+        One value a sample.
+    deviations : ndarray of float64, shape (N, n)
+        Single deviations on the same scale.
+    exact : float or None
+        The value over the exact subgroup.
+    exact_ci95 : (float, float) or None
+        Its interval.
+    normalised : bool
+        Whether the numbers are those of the record's ``value``.
+    normaliser : float or None
+        The record's M.
+    trips : mapping of str to float
+        The round trips among the record's references, on the same scale.
+    untrained : float or None
+        The value of the same network untrained, on the same scale.
+    between : float or None
+        The value that another sample in place of f(gx) has, on the same scale.
+    relative : float or None
+        (value − perfect) / (between − perfect): 0 is perfect, 1 no closer than different samples
+        are. None where ``between`` is not known, or the tensor hardly reacts.
+    """
+
+    measure: str
+    layer: str
+    output_action: str
+    value: float
+    unit: str
+    perfect: float
+    ci95: tuple[float, float] | None
+    per_sample: F64
+    deviations: F64
+    exact: float | None
+    exact_ci95: tuple[float, float] | None
+    normalised: bool
+    normaliser: float | None = None
+    trips: Mapping[str, float] = field(default_factory=dict)
+    untrained: float | None = None
+    between: float | None = None
+    relative: float | None = None
+
+    @property
+    def away(self) -> float:
+        """Distance of the value from the perfect one; never negative but for rounding."""
+        return self.value - self.perfect
+
+    @property
+    def per_element(self) -> F64:
+        """One value an element."""
+        mean: F64 = self.deviations.mean(axis=0)
+        return mean
+
+    @property
+    def relative_ci95(self) -> tuple[float, float] | None:
+        """The interval of ``relative`` over samples, ``between`` held fixed as M is."""
+        if self.relative is None or self.ci95 is None:
+            return None
+        return (self.share(self.ci95[0]), self.share(self.ci95[1]))
+
+    @property
+    def hardly_reacts(self) -> bool:
+        """Whether other samples give the same tensor, so that nothing can be told from it."""
+        return self.between is not None and self.relative is None
+
+    @property
+    def similarity(self) -> bool:
+        """Whether the numbers are negative cosines, which sentences tell as cosines."""
+        return self.unit == "−cosine"
+
+    def share(self, value: float) -> float:
+        """Return how far a value is from perfect, as a share of what different samples are.
+
+        Parameters
+        ----------
+        value : float
+            On this reading's scale.
+
+        Returns
+        -------
+        float
+            Where ``relative`` is not known, the bare distance from perfect: then it is a share for
+            cosines (of the way to a cosine of 0) and normalised distances (of M) only.
+        """
+        if self.relative is None or self.between is None:
+            return value - self.perfect
+        return (value - self.perfect) / (self.between - self.perfect)
+
+    def told(self, value: float) -> float:
+        """Return a value as sentences tell it: the cosine of a negative one."""
+        return -value if self.similarity else value
+
+    def as_relative(self) -> Reading:
+        """Return it relative to different samples: 0 perfect, 1 no closer than they are.
+
+        Raises
+        ------
+        ValueError
+            If ``relative`` is not known.
+        """
+        if self.relative is None or self.between is None:
+            raise ValueError(f"{self.measure}@{self.layer} has no relative value")
+        factor = 1 / (self.between - self.perfect)
+        made = self._moved(self.perfect, factor, RELATIVE)
+        return replace(made, value=self.relative, between=1.0, perfect=0.0)
+
+    def as_unnormalised(self) -> Reading:
+        """Return it without M."""
+        if not self.normalised or self.normaliser is None:
+            return self
+        return self._moved(0.0, self.normaliser, unit_of(self.measure, False))
+
+    def as_normalised(self) -> Reading:
+        """Return it divided by M, which is positive: the scale of a record's ``value``."""
+        if self.normalised or self.normaliser is None:
+            return self
+        made = self._moved(0.0, 1 / self.normaliser, f"{self.unit} / M")
+        return replace(made, normalised=True, perfect=self.perfect / self.normaliser)
+
+    def _moved(self, origin: float, factor: float, unit: str) -> Reading:
+        """Return it with (x − origin) · factor for every x; the factor is positive."""
+
+        def at(x: float | None) -> float | None:
+            return None if x is None else (x - origin) * factor
+
+        def ends(pair: tuple[float, float] | None) -> tuple[float, float] | None:
+            if pair is None:
+                return None
+            return (pair[0] - origin) * factor, (pair[1] - origin) * factor
+
+        return replace(
+            self,
+            value=(self.value - origin) * factor,
+            unit=unit,
+            ci95=ends(self.ci95),
+            per_sample=(self.per_sample - origin) * factor,
+            deviations=(self.deviations - origin) * factor,
+            exact=at(self.exact),
+            exact_ci95=ends(self.exact_ci95),
+            normalised=False,
+            trips={name: (x - origin) * factor for name, x in self.trips.items()},
+            untrained=at(self.untrained),
+            between=at(self.between),
+        )
+
+
+def on_one_scale(readings: Sequence[Reading]) -> tuple[list[Reading], str]:
+    """Bring readings of several models to a scale on which they may be compared.
+
+    Parameters
+    ----------
+    readings : sequence of Reading
+        Of one measure, one a model or more.
+
+    Returns
+    -------
+    readings : list of Reading
+        The same where their values compare as they are.
+    scale : {"value", "relative", "unnormalised"}
+        ``relative`` for ``latent-cos`` and ``output-l2``, and where an M is missing or 0; where
+        not all readings have it, ``unnormalised``, and ``value`` for ``output-l2``.
+    """
+    measure = readings[0].measure
+    usable = all(r.normalised for r in readings)
+    if usable and measure not in _OWN_SCALE:
+        return list(readings), "value"
+    if all(r.relative is not None for r in readings):
+        return [r.as_relative() for r in readings], "relative"
+    if usable:
+        return list(readings), "value"
+    return [r.as_unnormalised() for r in readings], "unnormalised"
+
+
+def read_record(record: Mapping[str, Any]) -> Reading:
+    """Read a record of ``measurements``.
+
+    Parameters
+    ----------
+    record : mapping
+        The record.
+
+    Returns
+    -------
+    Reading
+        Of the unnormalised value where M is missing, zero or negative, as gates take it, and for
+        ``latent-cos``.
+    """
+    from onnx_geed.results.records import ranking_value
+
+    measure, m = record["measure"], record["normaliser"]
+    plain = ranking_value(record)[1] == "unnormalised" or measure == "latent-cos"
+    part, what = record["exact"], "unnormalised" if plain else "value"
+    deviations = np.asarray(record["deviations"], dtype=np.float64)
+    array = deviations if plain or not m else deviations / float(m)
+    perfect = -1.0 if measure in ("channel-cos", "latent-cos") else 0.0
+    value = float(record[what])
+    references = record.get("references") or {}
+    between, relative = _between(record, value, perfect)
+    return Reading(
+        measure=measure,
+        layer=record["layer"],
+        output_action=record["output_action"],
+        value=value,
+        unit=unit_of(measure, not plain),
+        perfect=perfect,
+        ci95=_ends(record, plain),
+        per_sample=array.mean(axis=1) if plain else np.asarray(record["per_sample"], np.float64),
+        deviations=array,
+        exact=part[what] if part else None,
+        exact_ci95=_ends(part, plain) if part else None,
+        normalised=not plain,
+        normaliser=m,
+        trips={
+            name: float(references[name][what])
+            for name in ("input_round_trip", "output_round_trip")
+            if name in references and references[name][what] is not None
+        },
+        untrained=(references.get("untrained") or {}).get(what),
+        between=between,
+        relative=relative,
+    )
+
+
+def _between(
+    record: Mapping[str, Any], value: float, perfect: float
+) -> tuple[float | None, float | None]:
+    """Return ``between_samples`` and ``relative``; older results know them by references only."""
+    other, relative = record.get("between_samples"), record.get("relative")
+    if other is None:
+        other = ((record.get("references") or {}).get("between_samples") or {}).get("value")
+    if other is None:
+        return None, None
+    apart = float(other) - perfect
+    # Whether a distance is rounding depends on the size of the vectors, which the record knew.
+    if relative is None and apart > _ROUNDING and record["measure"] in _KNOWN_SCALE:
+        relative = (value - perfect) / apart
+    return float(other), None if relative is None else float(relative)
+
+
+def _ends(part: Mapping[str, Any], plain: bool) -> tuple[float, float] | None:
+    """Return an interval on a reading's scale: M is held fixed, so that it scales with M."""
+    from typing import cast
+
+    from onnx_geed.results.intervals import Interval, mean_interval
+
+    ends, m = part["ci95"], part["normaliser"]
+    if plain and ends and m:
+        low, high = sorted(float(x) * float(m) for x in ends)
+        return (low, high)
+    if plain:
+        means = np.asarray(part["deviations"], dtype=np.float64).mean(axis=1)
+        return mean_interval(means, cast(Interval, part["interval"]))
+    return (float(ends[0]), float(ends[1])) if ends else None

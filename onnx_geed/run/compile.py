@@ -1,0 +1,197 @@
+"""The measurement itself, written as an ONNX file that any runtime can run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from onnx_geed.data import Preprocess, preprocess_to_json
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import Group
+from onnx_geed.measures import FORMULAS
+from onnx_geed.model import MEASUREMENT, Model, check_weights, find_input, load_model, write_model
+from onnx_geed.run.fuse import Fused, Output
+from onnx_geed.run.graph_engine import check_job, open_fused
+from onnx_geed.run.job import Prepared
+from onnx_geed.run.options import Options, make_options
+from onnx_geed.run.prepare import prepare_run
+from onnx_geed.run.provenance import describe_group, describe_model, software_versions
+from onnx_geed.run.source import chosen_preprocess
+
+__all__ = ["SCHEMA", "compile_measurement"]
+
+SCHEMA = "onnx-geed/measurement/1"
+
+
+_MEAN = "larger is less equivariant; the G-EED of eq. (4) is the mean over samples and elements"
+
+
+def compile_measurement(
+    model: str | Path | Model,
+    group: str | Group,
+    out: str | Path,
+    *,
+    data: Any = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write a measurement as an ONNX file: samples in, deviations out.
+
+    Parameters
+    ----------
+    model : str, Path or Model
+        The ONNX file that is measured.
+    group : str or Group
+        The acting group.
+    out : str or Path
+        Where the measurement goes; external data of the model are copied beside it.
+    data : str, Path or ndarray, optional
+        Samples to try the model out on; noise by default.
+    **options
+        Fields of :class:`onnx_geed.Options`; those that say how to run are not used.
+
+    Returns
+    -------
+    dict
+        What the file says of itself, schema ``onnx-geed/measurement/1``: its input, and every
+        output with measure, layer, elements, unit and meaning.
+
+    Raises
+    ------
+    GeedError
+        If model or options cannot be used, or the measurement cannot be one graph.
+        If the file cannot be written, or does not pass the checker.
+    """
+    read = model if isinstance(model, Model) else load_model(model)
+    chosen = replace(
+        make_options(options),
+        samples=2,
+        norm_samples=0,
+        precision=None,
+        provider="cpu",
+        engine="kernels",
+    )
+    preprocess = chosen_preprocess(read, chosen) or Preprocess()
+    if data is None:
+        # Noise is made in the size that the model takes.
+        sized = replace(chosen, preprocess=replace(preprocess, resize=None, crop=None))
+        prepared = prepare_run(read, _noise(read, chosen), group, sized)
+    else:
+        prepared = prepare_run(read, data, group, chosen)
+    if prepared.one_by_one or prepared.session.fixed:
+        starts = ("run one by one", "the model takes")
+        reason = next((n for n in prepared.plan.notes if n.startswith(starts)), starts[0])
+        raise GeedError(
+            f"compile {read.path}: {reason}; one graph holds whole orbits, so export the model "
+            "with a free batch axis (onnx-geed measure runs it as it is)"
+        )
+    layers = tuple(prepared.plan.layers)
+    check_job(prepared.source, prepared.open(layers), [0], prepared.batch)
+    fused, session = open_fused(prepared, layers, doubt=False)
+    rows = prepared.source.rows([0], orbits=False)
+    others = prepared.source.other_inputs([0], 1)
+    session.run_as_given(rows, {fused.feeds[k]: v for k, v in others.items() if k in fused.feeds})
+    described = _describe(prepared, fused, preprocess)
+    _write_descriptions(fused.proto, fused, described)
+    check_weights(read)
+    write_model(fused.proto, read.path, Path(out), check=True)
+    return described
+
+
+def _noise(model: Model, options: Options) -> NDArray[np.float32]:
+    """Two samples of noise in the model's own layout."""
+    acted = find_input(model, options.input)
+    lengths = [length for length in acted.shape[1:] if length is not None]
+    if len(lengths) != len(acted.shape) - 1:
+        raise GeedError(
+            f"the input {acted.name!r} has free lengths besides its batch: give some --data of the "
+            "shape that will be measured"
+        )
+    return np.random.default_rng(options.seed).random((2, *lengths), dtype=np.float32)
+
+
+def _describe(prepared: Prepared, fused: Fused, preprocess: Preprocess) -> dict[str, Any]:
+    """What the file says of itself."""
+    sample = prepared.source.rows([0], orbits=False).shape[1:]
+    return {
+        "schema": SCHEMA,
+        "software": {"onnx-geed": software_versions().get("onnx-geed")},
+        "model": describe_model(prepared.model),
+        "group": describe_group(prepared),
+        "input": {
+            "name": fused.input,
+            "shape": ["N", *sample],
+            "meaning": "samples as the model takes them (scaled, mean and std applied), not yet "
+            "moved by the group; N is free. What moves in from outside is what preprocessing makes "
+            "of black",
+            "preprocess": json.loads(preprocess_to_json(preprocess)),
+        },
+        "outputs": [_output(prepared, output) for output in fused.outputs],
+        "notes": list(prepared.plan.notes),
+    }
+
+
+def _output(prepared: Prepared, output: Output) -> dict[str, Any]:
+    measure = output.measure
+    formula, unit = FORMULAS[measure.name]
+    meanings = {
+        "deviation": (f"{formula}; {_MEAN}", unit),
+        "exact": (f"{formula}; over the exact subgroup alone, with its own mean; {_MEAN}", unit),
+        "zeros": ("share of the cosines that were taken between two zero vectors", "share, 0 to 1"),
+        "energy": (
+            "sum of squares of the tensor under each element: not finite where the model gave NaN "
+            "or infinity, and the deviation says nothing",
+            "squared units of the tensor",
+        ),
+        "latent": (
+            "the tensor of the sample itself, from which M, the normaliser of the latent measures, "
+            "is computed: the mean distance (or cosine) over pairs of different samples",
+            "units of the tensor",
+        ),
+        "range": ("lowest and highest probability that the model gave over the orbit", "share"),
+    }
+    meaning, unit = meanings[output.part]
+    axes = "samples by elements of the group, in order" if output.elements else "samples by entries"
+    return {
+        "name": output.name,
+        "part": output.part,
+        "measure": measure.name,
+        "layer": measure.layer,
+        "output_action": measure.action.name,
+        "shape": list(output.shape),
+        "dtype": "float32" if output.part == "latent" else "float64",
+        "axes": axes,
+        "elements": list(output.elements),
+        "unit": unit,
+        "meaning": meaning,
+    }
+
+
+def _write_descriptions(proto: onnx.ModelProto, fused: Fused, described: dict[str, Any]) -> None:
+    group, model = described["group"], described["model"]
+    proto.producer_name = "onnx-geed"
+    proto.producer_version = described["software"]["onnx-geed"] or ""
+    proto.doc_string = (
+        f"G-empirical equivariance deviation (Kvinge et al. 2022) of {Path(model['path']).name} "
+        f"under {group['name']}: feed {fused.input!r} samples as the model takes them, not yet "
+        f"moved; each output 'deviation/MEASURE/LAYER' is samples by the {group['order']} elements "
+        f"{', '.join(group['elements'])}. Metadata onnx_geed.measurement says it all as JSON."
+    )
+    for info in proto.graph.input:
+        if info.name == fused.input:
+            info.doc_string = described["input"]["meaning"]
+    for info, entry in zip(proto.graph.output, described["outputs"], strict=True):
+        what = f"tensor {entry['layer']!r}"
+        if entry["part"] not in ("latent", "range"):
+            what = f"{entry['measure']} of {what}, output action {entry['output_action']}"
+        info.doc_string = (
+            f"{what}: {entry['meaning']}. Axes: {entry['axes']}"
+            + (f" ({', '.join(entry['elements'])})" if entry["elements"] else "")
+            + f". Unit: {entry['unit']}."
+        )
+    proto.metadata_props.add(key=MEASUREMENT, value=json.dumps(described))

@@ -1,0 +1,51 @@
+"""Jobs on the threads of this machine, their results in order."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+__all__ = ["cores", "in_order"]
+
+Result = TypeVar("Result")
+
+
+def in_order(jobs: Sequence[int], work: Callable[[int], Result], workers: int) -> Iterator[Result]:
+    """Map on threads, in order, holding no more than a few results.
+
+    Parameters
+    ----------
+    jobs : sequence of int
+        What to map.
+    work : callable
+        Called on a worker's thread.
+    workers : int
+        Number of threads.
+
+    Yields
+    ------
+    result
+        What ``work`` returned.
+    """
+    pool = ThreadPoolExecutor(workers)
+    flying: deque[Future[Result]] = deque()
+    try:
+        for job in jobs:
+            flying.append(pool.submit(work, job))
+            if len(flying) > workers:
+                yield flying.popleft().result()
+        while flying:
+            yield flying.popleft().result()
+    finally:
+        # On an error or Ctrl-C: nothing new starts, and what runs is waited for.
+        pool.shutdown(cancel_futures=True)
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,310 @@
+"""The measurement as one ONNX model: samples in, deviations out.
+
+The group's action on the samples, the user's model, the action on its tensors and the sums of eq.
+(2) to (6) become nodes of one graph, so that only a few numbers a sample leave the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import planes_last
+from onnx_geed.measures import (
+    Measure,
+    Plan,
+    activations,
+    by_channel,
+    deviation_nodes,
+    identity_points,
+    inverse_of,
+    orbit_of_samples,
+    point_size,
+    predicted,
+    value_range,
+)
+from onnx_geed.model import LEAST_OPSET, Model, Nodes, expose_tensors
+from onnx_geed.run.source import Source
+
+__all__ = ["Fused", "Output", "fuse_measurement", "to_measure_inside"]
+
+_PREFIX = "geed/"
+
+
+_FEWEST_IR = 8
+
+
+@dataclass(frozen=True)
+class Output:
+    """An output of a measurement.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    part : str
+        ``deviation``, ``zeros``, ``energy``, ``exact``, ``inverse``, ``latent``, ``range`` or
+        ``class``.
+    measure : Measure
+        What it belongs to.
+    shape : tuple of str or int
+        Its shape; ``N`` is the number of samples.
+    elements : tuple of str
+        The elements of its axis 1, in order; empty where that axis holds none.
+    """
+
+    name: str
+    part: str
+    measure: Measure = field(repr=False)
+    shape: tuple[str | int, ...]
+    elements: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A measurement as a model.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        The model.
+    input : str
+        Its input: samples as the user's model takes them, not yet acted on.
+    feeds : mapping of str to str
+        What the other inputs of the user's model are called here.
+    outputs : tuple of Output
+        What it yields.
+    activations : tuple of str
+        Tensors of the user's model that can be asked for besides, shape (N·n, ...).
+    """
+
+    proto: onnx.ModelProto = field(repr=False)
+    input: str
+    feeds: Mapping[str, str]
+    outputs: tuple[Output, ...]
+    activations: tuple[str, ...] = ()
+
+
+def fuse_measurement(
+    model: Model,
+    source: Source,
+    plan: Plan,
+    layers: Sequence[str],
+    input: str,
+    *,
+    doubt: bool = False,
+    exposed: bool = False,
+) -> Fused:
+    """Build a measurement as a model.
+
+    Parameters
+    ----------
+    model : Model
+        The user's model, its batch axis free.
+    source : Source
+        The samples' shape, layout and action.
+    plan : Plan
+        What is measured.
+    layers : sequence of str
+        On which tensors; the measures of others are another pass's.
+    input : str
+        The acted-on input.
+    doubt : bool
+        Whether to measure with the inverse of a given table too, and to yield what is predicted.
+    exposed : bool
+        Whether the tensors themselves can be asked for too.
+
+    Returns
+    -------
+    Fused
+
+    Raises
+    ------
+    GeedError
+        If the model's operator set is too old, or its names are those of a measurement.
+
+    Notes
+    -----
+    ::
+
+        Before: x (N·n, ..) → Conv → a → .. → Gemm → y                outputs a, y
+        After:  samples (N, ..) → action → x (N·n, ..) → Conv → a → .. → Gemm → y
+                a → f̂ → action → cosines → deviation/channel-cos/a (N, n)
+                y → log-probabilities → KL → deviation/softmax-kl/y (N, n)
+    """
+    model = to_measure_inside(model)
+    proto = expose_tensors(model, layers)
+    names = _names(model)
+    nodes = Nodes(model.opset)
+    samples = "samples" if "samples" not in names else f"{_PREFIX}samples"
+    inputs, feeds = _inputs(proto, nodes, source, samples, input)
+    before, nodes.made[:] = list(nodes.made), []
+    outputs = _measures(nodes, source, plan, layers, doubt=doubt)
+    graph = proto.graph
+    body = [onnx.NodeProto.FromString(n.SerializeToString()) for n in graph.node]
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend([*before, *body, *nodes.made])
+    graph.initializer.extend(nodes.constants.values())
+    graph.input.extend(inputs)
+    for output in outputs:
+        kind = TensorProto.FLOAT if output.part == "latent" else TensorProto.DOUBLE
+        graph.output.append(helper.make_tensor_value_info(output.name, kind, output.shape))
+    given = tuple(dict.fromkeys(layers)) if exposed else ()
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in given)
+    proto.ir_version = max(proto.ir_version, _FEWEST_IR)
+    return Fused(proto, samples, feeds, tuple(outputs), given)
+
+
+def to_measure_inside(model: Model) -> Model:
+    """Return the model in an operator set that has what a measurement is written in.
+
+    Raises
+    ------
+    GeedError
+        If its operator set is older, and cannot be converted.
+        If its names are those of a measurement.
+    """
+    if taken := [name for name in _names(model) if name.startswith(_PREFIX)]:
+        raise GeedError(
+            f"{model.path}: names its tensors {_PREFIX}..., as a measurement does ({min(taken)}); "
+            "give the model that was measured"
+        )
+    if model.opset >= LEAST_OPSET:
+        return model
+    from onnx import version_converter
+
+    try:
+        proto = version_converter.convert_version(model.proto, LEAST_OPSET)
+    except Exception as error:  # the converter raises bare RuntimeErrors and its own
+        reason = str(error).strip().partition("\n")[0]
+        raise GeedError(
+            f"{model.path}: opset {model.opset} cannot be brought to {LEAST_OPSET} ({reason}); "
+            "export the model again with a newer opset, or take --engine kernels"
+        ) from None
+    return replace(model, proto=proto, opset=LEAST_OPSET)
+
+
+def _names(model: Model) -> set[str]:
+    return {name for n in model.proto.graph.node for name in (*n.input, *n.output)}
+
+
+def _inputs(
+    proto: onnx.ModelProto, nodes: Nodes, source: Source, samples: str, input: str
+) -> tuple[list[onnx.ValueInfoProto], dict[str, str]]:
+    """Write what makes the model's inputs from the measurement's."""
+    stored = {i.name for i in proto.graph.initializer}
+    infos = {i.name: i for i in proto.graph.input if i.name not in stored}
+    shape = source.samples.shape
+    height, width = shape[-2:]
+    lead = int(np.prod(shape[:-2], dtype=np.int64))
+    order_in = [0, *(axis + 1 for axis in planes_last(source.layout))]
+    as_kept = [order_in.index(axis) for axis in range(len(order_in))]
+    moved = as_kept != sorted(as_kept)
+    order = source.action.group.order
+    own = nodes.within("input")
+    x = samples
+    if moved:
+        x = own.add("Transpose", [x], "channels_first", perm=order_in)
+    x = own.reshape(x, [-1, lead, height * width], "flat")
+    black = source.samples.finish(np.zeros((1, *shape), dtype=np.float32))
+    background = np.ascontiguousarray(black.reshape(lead, -1)[:, 0])
+    x = orbit_of_samples(own, x, source.action, background, disk=source.disk)
+    x = own.reshape(x, [-1, *shape], "rows")
+    if moved:
+        x = own.add("Transpose", [x], "as_stored", perm=as_kept)
+    nodes.made.append(
+        helper.make_node(
+            "Cast", [x], [input], name="geed/input/cast", to=infos[input].type.tensor_type.elem_type
+        )
+    )
+    taken = [shape[axis - 1] for axis in as_kept[1:]]
+    made = [helper.make_tensor_value_info(samples, TensorProto.FLOAT, ["N", *taken])]
+    feeds = {}
+    for name, feed in source.feeds.items():
+        if name not in infos:
+            continue
+        if feed.rows == "whole":
+            made.append(infos[name])
+            feeds[name] = name
+            continue
+        feeds[name] = f"samples/{name}"
+        kind = infos[name].type.tensor_type.elem_type
+        rest = [int(n) for n in feed.values.shape[1:]]
+        made.append(helper.make_tensor_value_info(feeds[name], kind, ["N", *rest]))
+        inner = nodes.within(f"input/{name}")
+        wide = inner.reshape(feeds[name], [-1, 1, *rest], "one_each")
+        times = inner.constant("times", np.array([1, order, *(1 for _ in rest)], np.int64))
+        tiled = inner.add("Tile", [wide, times], "repeated")
+        nodes.made.append(
+            helper.make_node(
+                "Reshape",
+                [tiled, inner.constant("shape", np.array([-1, *rest], np.int64))],
+                [name],
+                name=f"geed/input/{name}",
+            )
+        )
+    return made, feeds
+
+
+def _measures(
+    nodes: Nodes, source: Source, plan: Plan, layers: Sequence[str], *, doubt: bool
+) -> list[Output]:
+    """Write the measures on some layers; return what they yield."""
+    outputs: list[Output] = []
+    seen: dict[tuple[str, bool], str] = {}
+    points: set[str] = set()
+    names = plan.group.elements
+    n = len(names)
+
+    def give(tensor: str, part: str, measure: Measure, *shape: Any, of: Any = ()) -> None:
+        name = f"{part}/{measure.layer}"
+        if part not in ("latent", "range"):
+            name = f"{part}/{measure.name}/{measure.layer}"
+        nodes.made.append(helper.make_node("Identity", [tensor], [name], name=f"geed/{name}"))
+        outputs.append(Output(name, part, measure, ("N", *shape), tuple(of)))
+
+    for measure in plan.measures:
+        if measure.layer not in layers:
+            continue
+        layer = plan.layers[measure.layer]
+        key = (measure.layer, measure.name == "channel-cos")
+        if key not in seen:
+            scope = nodes.within(f"{'maps' if key[1] else 'points'}/{measure.layer}")
+            seen[key] = activations(scope, measure.layer, layer, n, maps=key[1])
+        if measure.name.startswith("latent") and measure.layer not in points:
+            points.add(measure.layer)
+            identity = identity_points(nodes.within(f"points/{measure.layer}"), seen[key])
+            give(identity, "latent", measure, point_size(layer))
+        y = seen[key]
+        own = nodes.within(f"{measure.name}/{measure.layer}")
+        found = deviation_nodes(own, measure, y, layer)
+        give(found.values, "deviation", measure, n, of=names)
+        if found.zero_pairs:
+            give(found.zero_pairs, "zeros", measure, n, of=names)
+        members = plan.exact_subgroup(measure)
+        if found.cosines and doubt:
+            for what, chosen in (("channels", range(n)), ("exact channels", members)):
+                if chosen:
+                    mean = by_channel(own.within(what), found.cosines, list(chosen))
+                    give(mean, what, measure, f"channels of {layer.name}")
+        give(found.energy, "energy", measure, n, of=names)
+        if measure.name == "softmax-kl" and measure.kind == "probabilities":
+            give(value_range(own.within("range"), y), "range", measure, 2)
+        if measure.name == "softmax-kl" and doubt:
+            size = point_size(layer)
+            give(predicted(own.within("class"), y, measure.reads, size), "class", measure, n)
+        if members and not set(measure.kernel) <= set(members):
+            part = deviation_nodes(own.within("exact"), measure, y, layer, members)
+            picked = [names[g] for g in members]
+            give(part.values, "exact", measure, len(members), of=picked)
+        other = inverse_of(measure) if doubt else None
+        if other:
+            turned = deviation_nodes(own.within("inverse"), other, y, layer)
+            give(turned.values, "inverse", measure, n, of=names)
+    return outputs

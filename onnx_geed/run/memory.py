@@ -1,0 +1,64 @@
+"""Passes, batches and workers that keep to a memory budget."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnx_geed.measures import Plan
+from onnx_geed.run.executor import cores
+from onnx_geed.run.options import Options
+from onnx_geed.run.source import Source
+from onnx_geed.run.trial import Trial
+from onnx_geed.text import parse_bytes
+
+__all__ = ["fit", "graph_bytes"]
+
+# Rows of a run: more do not make a processor faster; a card wants more.
+_MOST_ROWS = {"cpu": 64, "cuda": 256}
+
+
+_JOB_BYTES = 16 << 20
+
+
+def graph_bytes(plan: Plan, source: Source) -> int:
+    """What the nodes of the largest layer hold beside its activations, for one row.
+
+    Both maps and their products in float64, and what one resampling reads.
+    """
+    bases, _, taps = map(int, source.action.index.shape)
+    largest = max((layer.bytes for layer in plan.layers.values()), default=0)
+    return largest * (8 + -(-2 * bases * taps // plan.group.order))
+
+
+def fit(
+    plan: Plan, source: Source, trial: Trial, options: Options, *, graph: bool
+) -> tuple[tuple[tuple[str, ...], ...], int, int]:
+    """Passes, rows of a batch and workers that keep to the memory budget."""
+    budget = parse_bytes(options.memory)
+    n = plan.group.order
+    own = 4 * int(np.prod(source.samples.shape))
+    if graph:
+        own += graph_bytes(plan, source)
+    cuda = trial.session.provider == "cuda"
+    workers = 2 if cuda else cores()
+    total = sum(layer.bytes for layer in plan.layers.values())
+    # An orbit's outputs lie in memory whole; a worker of the runtime needs about as much again.
+    while workers > 1 and 2 * n * (own + total) * workers > budget:
+        workers -= 1
+    passes: list[list[str]] = [[]]
+    filled = 0
+    for name, layer in plan.layers.items():
+        if passes[-1] and 2 * n * (own + filled + layer.bytes) > budget:
+            passes.append([])
+            filled = 0
+        passes[-1].append(name)
+        filled += layer.bytes
+    row = own + max(sum(plan.layers[name].bytes for name in names) for names in passes)
+    # More rows than one orbit only pay while their activations are small.
+    most = min(_MOST_ROWS["cuda" if cuda else "cpu"], max(n, _JOB_BYTES // row))
+    batch = options.batch_size or max(1, min(most, budget // (2 * row * workers)))
+    if options.batch_size is None and batch > n:
+        batch -= batch % n
+    if trial.session.fixed:
+        batch = min(batch, trial.session.fixed)
+    return tuple(map(tuple, passes)), 1 if trial.one_by_one else batch, workers

@@ -1,0 +1,199 @@
+"""How to measure, as the user chose it: every field checked by its own annotation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
+
+from numpy.typing import NDArray
+
+from onnx_geed.data import Preprocess
+from onnx_geed.errors import GeedError, refuse_unknown
+from onnx_geed.groups import Interpolation, Table, check_layout
+from onnx_geed.measures import Support
+from onnx_geed.model import StatedKind
+from onnx_geed.results import Interval, check_precision
+from onnx_geed.run.session import Provider
+from onnx_geed.text import parse_bytes
+from onnx_geed.typed import check_value, parts_of
+
+__all__ = ["Engine", "Options", "check_option", "make_options", "names_files"]
+
+Engine = Literal["auto", "kernels", "graph"]
+
+
+# Size of D in the paper.
+_SAMPLES = 50
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to measure; every field has a command-line option of the same name.
+
+    Values are brought to one form: numpy's numbers to Python's, lists to tuples, one text to a
+    sequence of one.
+
+    Parameters
+    ----------
+    measures : sequence of str
+        ``NAME`` or ``NAME@LAYER``; empty for all that make sense for the model.
+    samples : int, optional
+        Size of D, eq. (4): 50 by default. With ``precision`` the most to take, by default all.
+    norm_samples : int
+        Points for M, eq. (6).
+    seed : int
+        Seed of the permutation that picks them.
+    provider : {"auto", "cuda", "cpu"}
+        Where to run.
+    batch_size : int, optional
+        Most rows in one run; by default from ``memory``.
+    memory : str or int
+        Budget for activations, such as ``2GiB``, or a number of bytes.
+    interval : {"t", "bootstrap"}
+        Interval over samples.
+    precision : float, optional
+        Add samples until half of every interval's width is at most this share of the value's
+        distance from perfect equivariance.
+    references : bool
+        Whether to run the round trips that values are read by.
+    untrained : bool
+        Whether to measure the same network with its weights drawn anew, as a scale too.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        Resampling of rotations.
+    support : {"full", "disk"}
+        Whether samples are masked, and maps compared, inside a disk.
+    output_action : mapping of str to str, Path or Table
+        Given output actions by layer.
+    input, output, latent : str, optional
+        Names of the acted-on input, the output and the latent.
+    input_layout : str, optional
+        Layout of the acted-on input, one letter an axis: ``NCHW``, ``NHWC``, ``NHW``, ``NCDHW``,
+        ``NDHWC``, ``NTHWC`` (T for the frames of a video), or these letters in another order.
+    output_kind : {"logits", "probabilities", "embedding"}, optional
+        What the output is.
+    layout : mapping of str to str
+        Layouts of hidden tensors by layer.
+    feed : mapping of str to str, Path or ndarray
+        Values of the other inputs.
+    preprocess : str, Path or Preprocess, optional
+        Preset, file or ``key=value`` list; by default from the model's metadata.
+    labels : str, Path or sequence, optional
+        Labels of the samples.
+    layers : sequence of str
+        Layers that a cache is to keep; without ``measures``, only these.
+    engine : {"auto", "kernels", "graph"}
+        Where deviations are computed: by compiled loops on the host, or by nodes in the model's own
+        graph. ``auto`` takes the graph on CUDA.
+
+    Raises
+    ------
+    GeedError
+        If a value is not of its field's type, or none of its choices.
+        If a number is out of its range.
+        If there is no such layout or size.
+    """
+
+    measures: Sequence[str] = ()
+    samples: int | None = None
+    norm_samples: int = 200
+    seed: int = 0
+    provider: Provider = "auto"
+    batch_size: int | None = None
+    memory: str | int = "2GiB"
+    interval: Interval = "t"
+    precision: float | None = None
+    references: bool = False
+    untrained: bool = False
+    interpolation: Interpolation = "bilinear"
+    support: Support = "full"
+    output_action: Mapping[str, str | Path | Table] = field(default_factory=dict)
+    input: str | None = None
+    input_layout: str | None = None
+    output: str | None = None
+    output_kind: StatedKind | None = None
+    latent: str | None = None
+    layout: Mapping[str, str] = field(default_factory=dict)
+    feed: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
+    preprocess: str | Path | Preprocess | None = None
+    labels: str | Path | NDArray[Any] | Sequence[Any] | None = None
+    layers: Sequence[str] = ()
+    engine: Engine = "auto"
+
+    def __post_init__(self) -> None:
+        for name in _hints():
+            object.__setattr__(self, name, check_option(name, getattr(self, name)))
+        if self.samples is not None and self.samples < 1:
+            raise GeedError(f"--samples {self.samples}: measure at least one sample")
+        for name, value in (("norm-samples", self.norm_samples), ("seed", self.seed)):
+            if value < 0:
+                raise GeedError(f"--{name} {value}: must not be negative")
+        if self.batch_size is not None and self.batch_size < 1:
+            raise GeedError(f"--batch-size {self.batch_size}: a batch has at least one row")
+        for layout in self.layout.values():
+            check_layout(layout)
+        parse_bytes(self.memory)
+        check_precision(self.precision, self.samples)
+
+    @property
+    def wanted(self) -> int | None:
+        """Samples that D is to have, or at most; ``None`` for all there are."""
+        return _SAMPLES if self.samples is None and self.precision is None else self.samples
+
+
+@functools.cache
+def _hints() -> dict[str, Any]:
+    """Types of the fields, from their annotations."""
+    return get_type_hints(Options)
+
+
+def names_files(name: str) -> bool:
+    """Say whether an option's value may be the path of a file."""
+    return Path in parts_of(_hints()[name])
+
+
+def make_options(given: Mapping[str, Any]) -> Options:
+    """Return options from keyword arguments.
+
+    Parameters
+    ----------
+    given : mapping of str to object
+        Fields of :class:`Options`.
+
+    Returns
+    -------
+    Options
+
+    Raises
+    ------
+    GeedError
+        If there is no such field, with the nearest.
+        If :class:`Options` refuses a value.
+    """
+    names = [f.name for f in fields(Options)]
+    refuse_unknown({key: value for key, value in given.items() if key not in names}, names)
+    return Options(**given)
+
+
+def check_option(name: str, value: object) -> Any:
+    """Return the value of one option, in the form that :class:`Options` keeps it in.
+
+    Parameters
+    ----------
+    name : str
+        A field of :class:`Options`.
+    value : object
+        What was given.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    GeedError
+        If it is not of the field's type, or none of its choices.
+    """
+    return check_value(f"--{name.replace('_', '-')}", value, _hints()[name])

@@ -1,0 +1,324 @@
+"""From what a user asked for to what will run: model, samples, action, tensors, engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import (
+    MAP_LAYOUTS,
+    Group,
+    Table,
+    layout_rank,
+    parse_group,
+    parse_table,
+    read_table,
+    subgroup_table,
+)
+from onnx_geed.measures import (
+    DEFAULT_MEASURES,
+    ROLES,
+    Layer,
+    Request,
+    make_plan,
+    parse_request,
+    unknown_layout,
+)
+from onnx_geed.model import (
+    MEASUREMENT,
+    Input,
+    Model,
+    Tensor,
+    check_weights,
+    find_input,
+    find_output,
+    list_tensors,
+    load_model,
+    resolve,
+    stated_layouts,
+)
+from onnx_geed.run.fuse import to_measure_inside
+from onnx_geed.run.job import Chosen, Prepared
+from onnx_geed.run.memory import fit
+from onnx_geed.run.options import Options
+from onnx_geed.run.row_check import RowCheck, spreads
+from onnx_geed.run.session import runtime_conflict
+from onnx_geed.run.source import Source, make_source
+from onnx_geed.run.trial import Trial, further_rows, output_kinds, try_out
+
+__all__ = ["check_inputs", "choose_engine", "prepare_run", "without_graph"]
+
+
+def prepare_run(
+    model: str | Path | Model, data: Any, group: str | Group, options: Options
+) -> Prepared:
+    """Work out what will run.
+
+    Parameters
+    ----------
+    model : str, Path or Model
+        The ONNX file.
+    data : str, Path or ndarray
+        DATA, in any of its spellings.
+    group : str or Group
+        The acting group.
+    options : Options
+        How to measure.
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    GeedError
+        If the model, the data or the options cannot be used, saying what to do.
+        If the group does not move the input.
+    """
+    acting = group if isinstance(group, Group) else parse_group(group)
+    requests = [parse_request(text) for text in options.measures]
+    read = model if isinstance(model, Model) else load_model(model)
+    if MEASUREMENT in read.metadata:
+        raise GeedError(
+            f"{read.path}: is a measurement, made by onnx-geed compile: run it in any ONNX "
+            "runtime, or give the model that it measures"
+        )
+    acted = find_input(read, options.input)
+    output = find_output(read, options.output)
+    source, count, notes = make_source(read, acted, data, acting, options)
+    listed = _tensors(read, acted, output, source, options)
+    kept = [tensor for key in options.layers for tensor in resolve(listed, key)]
+    wanted, said = ([], []) if kept and not requests else _select(requests, listed)
+    notes += said
+    chosen = [tensor for _, tensor in wanted] + kept
+    names = list(dict.fromkeys([tensor.name for tensor in chosen] + [output]))
+    trial = try_out(read, acted, names, source, options)
+    notes += trial.notes
+    if options.provider == "auto":
+        notes.append(f"--provider auto took {trial.session.provider}")
+    if conflict := runtime_conflict():
+        notes.append(conflict)
+    kinds, said = output_kinds(
+        read,
+        output,
+        listed,
+        trial.rows,
+        options,
+        lambda name: further_rows(trial, name, source),
+        {tensor.name for request, tensor in wanted if request.measure == "softmax-kl"},
+    )
+    notes += said
+    tables, said = _tables(read, listed, acting, options)
+    notes += said
+    layers = {
+        t.name: Layer(t.name, trial.rows[t.name].shape[1:], _layout(t, trial.rows), t.roles)
+        for t in chosen
+    }
+    by_name = {
+        t.name
+        for key in (*options.layers, *filter(None, [options.latent]))
+        for t in resolve(listed, key)
+    }
+    for name in by_name & set(layers):
+        if layers[name].layout == "?":
+            raise GeedError(unknown_layout(layers[name]))
+    plan = make_plan(
+        acting,
+        [(request, layers[t.name]) for request, t in wanted],
+        input_exact=source.action.exact(),
+        interpolation=options.interpolation,
+        support=options.support,
+        kinds=kinds,
+        tables=tables,
+        notes=notes,
+        kept=[layers[t.name] for t in kept],
+    )
+    engine, said = choose_engine(trial, options)
+    passes, batch, workers = fit(plan, source, trial, options, graph=engine == "graph")
+    if engine == "graph" and batch < acting.order:
+        limit = f"--batch-size {options.batch_size}"
+        if options.batch_size is None:
+            limit = f"--memory {options.memory}"
+        reason = f"{limit} holds {batch} rows, fewer than the {acting.order} of an orbit"
+        engine, said = without_graph(options, reason)
+        passes, batch, workers = fit(plan, source, trial, options, graph=False)
+    if trial.unproven and batch > 1:
+        source = replace(source, check=_row_check(trial, count, options, engine))
+        if not trial.mixes:
+            said = [
+                *said,
+                "the graph does not prove that rows of a batch are independent "
+                f"({trial.unproven}): some are run again alone to see",
+            ]
+    plan = replace(plan, notes=(*plan.notes, *said))
+    return Prepared(
+        model=read,
+        source=source,
+        count=count,
+        plan=plan,
+        passes=passes,
+        batch=batch,
+        workers=workers,
+        session=trial.session,
+        graph=trial.graph,
+        options=options,
+        tensors=listed,
+        kinds=kinds,
+        tables=tables,
+        engine=engine,
+        one_by_one=trial.one_by_one,
+    )
+
+
+def _row_check(trial: Trial, count: int, options: Options, engine: Chosen) -> RowCheck:
+    cure = "run them one by one with --batch-size 1"
+    if engine == "graph":
+        cure += " --engine kernels"
+    return RowCheck(spreads(trial.rows), count, options.seed, trial.mixes, cure)
+
+
+def check_inputs(prepared: Prepared) -> None:
+    """Make sure, at the end of a run, that data and weights are still those that it began with.
+
+    Raises
+    ------
+    GeedError
+        If a sample is another one now, or the weights are.
+    """
+    if prepared.source.intake is not None:
+        prepared.source.intake.check()
+    check_weights(prepared.model)
+
+
+def _tensors(
+    model: Model, acted: Input, output: str, source: Source, options: Options
+) -> tuple[Tensor, ...]:
+    shape = source.rows([0], orbits=False).shape
+    stated, kind = {acted.name: source.layout}, options.output_kind
+    listed = list_tensors(model, acted.name, output, input_shape=shape, layouts=stated, kind=kind)
+    latent = resolve(listed, options.latent)[0].name if options.latent else None
+    layouts = stated_layouts(listed, options.layout)
+    if not latent and not layouts:
+        return listed
+    layouts = stated | layouts
+    return list_tensors(
+        model, acted.name, output, input_shape=shape, latent=latent, layouts=layouts, kind=kind
+    )
+
+
+def _select(
+    requests: Sequence[Request], listed: Sequence[Tensor]
+) -> tuple[list[tuple[Request, Tensor]], list[str]]:
+    """Tensors of every request; the defaults of spec section 4 where none was made."""
+    chosen: list[tuple[Request, Tensor]] = []
+    missing: dict[str, list[str]] = {}
+    for request in requests or [Request(name) for name in DEFAULT_MEASURES]:
+        if request.layer is not None:
+            found = list(resolve(listed, request.layer))
+        else:
+            found = [t for t in listed if ROLES[request.measure] in t.roles]
+            if not found and requests:
+                raise GeedError(_no_default(request.measure, listed))
+            if not found:
+                missing.setdefault(ROLES[request.measure], []).append(request.measure)
+        chosen += [(request, tensor) for tensor in found]
+    reasons = [_no_default(", ".join(left), listed) for left in missing.values()]
+    if not chosen:
+        raise GeedError(f"nothing to measure: {'; '.join(reasons)}")
+    return chosen, [f"left out: {reason}" for reason in reasons]
+
+
+def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
+    """Say of a measure, or several of one role, that no tensor has the role."""
+    role = ROLES[measure.partition(",")[0]]
+    if role == "channel":
+        return (
+            f"{measure}: no factorisation point holds feature maps; name a tensor with "
+            f"--measure {measure}@LAYER, with --layout LAYER=NTD:<H>x<W> if it holds tokens"
+        )
+    doubt = next((f": {t.doubt}" for t in listed if t.doubt and role == "latent"), "")
+    return f"{measure}: no {role} was found{doubt}; name it with --{role} NAME"
+
+
+def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
+    """Layout of a tensor as it came; ``?`` where the graph does not tell that of a map."""
+    shape = rows[tensor.name].shape
+    stated = tensor.layout in MAP_LAYOUTS or tensor.layout.startswith("NTD:")
+    if len(shape) == 4:
+        # Whatever the layout, one place is one place.
+        if tensor.layout not in MAP_LAYOUTS and shape[2:] == (1, 1):
+            return "NCHW"
+        return tensor.layout if tensor.layout in MAP_LAYOUTS else "?"
+    if stated and layout_rank(tensor.layout) == len(shape):
+        return tensor.layout
+    return "NK"
+
+
+def _tables(
+    model: Model, listed: Sequence[Tensor], group: Group, options: Options
+) -> tuple[dict[str, Table], list[str]]:
+    """Given output actions by tensor: from the model's metadata, overridden by the user's."""
+    tables, notes = {}, []
+    prefix = "onnx_geed.action."
+    for key, text in model.metadata.items():
+        if key.startswith(prefix):
+            table = subgroup_table(parse_table(text, f"metadata {key}"), group)
+            if table is None:
+                notes.append(f"metadata {key} is for another group than {group.name}: not used")
+            else:
+                tables[key.removeprefix(prefix)] = table
+    for layer, given in options.output_action.items():
+        table = given if isinstance(given, Table) else read_table(given)
+        for tensor in resolve(listed, layer):
+            tables[tensor.name] = table
+    return tables, notes
+
+
+def choose_engine(trial: Trial, options: Options) -> tuple[Chosen, list[str]]:
+    """Return the engine, and what is to be said of it.
+
+    Raises
+    ------
+    GeedError
+        If the graph was asked for, and the model cannot be measured inside one.
+    """
+    cuda = trial.session.provider == "cuda"
+    if options.engine == "kernels" or (options.engine == "auto" and not cuda):
+        return "kernels", []
+    if trial.one_by_one:
+        return without_graph(options, "the model runs one sample at a time")
+    if trial.session.fixed:
+        return without_graph(options, f"the model takes {trial.session.fixed} rows, no others")
+    if trial.unproven and options.engine == "auto":
+        return without_graph(
+            options, f"the graph does not prove that rows are independent ({trial.unproven})"
+        )
+    try:
+        to_measure_inside(trial.graph)
+    except GeedError as error:
+        return without_graph(options, str(error))
+    if trial.session.dtype == np.float16 and not cuda:
+        return "graph", [
+            "half precision is not rounded to between the nodes of a graph on the processor: "
+            "figures differ from those of --engine kernels by that rounding"
+        ]
+    return "graph", []
+
+
+def without_graph(options: Options, reason: str) -> tuple[Chosen, list[str]]:
+    """Return the kernels and the reason, or refuse where the graph was asked for.
+
+    Raises
+    ------
+    GeedError
+        If it was.
+    """
+    if options.engine == "graph":
+        raise GeedError(f"--engine graph: {reason}; use --engine kernels, or leave it out")
+    return "kernels", [f"--engine auto took kernels: {reason}"]

@@ -1,0 +1,169 @@
+"""Rows of real jobs, run again alone where no proof says that a batch keeps them apart."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.run.probe import changes, relative_change
+from onnx_geed.run.session import Session
+
+__all__ = ["RowCheck", "spreads"]
+
+F32 = NDArray[np.float32]
+
+
+# Jobs that are checked besides the first, the last, those at powers of two and the extreme ones.
+_DRAWN = 4
+
+
+@dataclass(eq=False)
+class _Records:
+    """The largest and smallest rows so far."""
+
+    high: NDArray[np.float64] | None = None
+    low: NDArray[np.float64] | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def broken(self, sizes: NDArray[np.float64]) -> bool:
+        """Take in a job's rows; whether one is more extreme than all before."""
+        high, low = sizes.max(axis=1), sizes.min(axis=1)
+        with self.lock:
+            if self.high is None or self.low is None:
+                self.high, self.low = high, low
+                return True
+            extreme = bool((high > self.high).any() or (low < self.low).any())
+            self.high, self.low = np.maximum(high, self.high), np.minimum(low, self.low)
+        return extreme
+
+
+@dataclass(frozen=True)
+class RowCheck:
+    """Which jobs are checked, and how.
+
+    Parameters
+    ----------
+    spreads : mapping of str to float
+        By tensor, how far apart rows were when the model was tried out.
+    count : int
+        Orbits of D.
+    seed : int
+        By which positions and rows are drawn.
+    every : bool
+        Whether all rows of all jobs are run again alone.
+    cure : str
+        What to do where they differ.
+
+    Notes
+    -----
+    Checked are the first and the last job, those at doubling distances from the first, a few that
+    are drawn, and every job that holds a more extreme row than all that were run before it; so the
+    job with the largest and the one with the smallest row of the whole run are always among them.
+    Of a job, its largest and smallest rows are run again alone, and one that is drawn.
+    """
+
+    spreads: Mapping[str, float]
+    count: int
+    seed: int
+    every: bool = False
+    cure: str = "run them one by one with --batch-size 1"
+    _records: _Records = field(default_factory=lambda: _Records(), repr=False, compare=False)
+
+    def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
+        """Whether a job is to be checked.
+
+        Parameters
+        ----------
+        positions : sequence of int
+            Positions of its samples.
+        total : int
+            Samples in all, the points for M too.
+        rows : ndarray of float32, shape (R, ...)
+            Its model inputs.
+        """
+        chosen = {2**k - 1 for k in range(total.bit_length() + 1)}
+        chosen |= {self.count - 1, self.count, total - 1}
+        rng = np.random.default_rng([self.seed, total])
+        chosen |= {int(i) for i in rng.integers(0, total, size=_DRAWN)}
+        return self.every or self._records.broken(_sizes(rows)) or not chosen.isdisjoint(positions)
+
+    def compare(
+        self,
+        session: Session,
+        rows: F32,
+        arrays: Sequence[F32],
+        run: Callable[[int], Sequence[F32]],
+        label: Callable[[int], str],
+    ) -> None:
+        """Run some rows of a job again alone.
+
+        Parameters
+        ----------
+        session : Session
+            Whose tensors they are.
+        rows : ndarray of float32, shape (R, ...)
+            Model inputs that were run together.
+        arrays : sequence of ndarray of float32, shape (R, ...)
+            What came out, one array a tensor.
+        run : callable
+            Runs one of the rows alone.
+        label : callable
+            Names the sample of a row.
+
+        Raises
+        ------
+        GeedError
+            If a row differs by more than a thousandth of the spread between rows (a fiftieth in
+            half precision), naming its sample.
+        """
+        sizes = _sizes(rows)
+        drawn = np.random.default_rng([self.seed, len(rows)]).integers(len(rows))
+        extreme = (*sizes.argmax(axis=1), *sizes.argmin(axis=1))
+        picks = sorted({int(i) for i in (*extreme, drawn)})
+        if self.every:
+            picks = list(range(len(rows)))
+        alone = [run(i) for i in picks]
+        limit = 2e-2 if session.dtype == np.float16 else 1e-3
+        for k, name in enumerate(session.outputs):
+            expected = np.concatenate([found[k] for found in alone])
+            for j, i in enumerate(picks):
+                # The row that differs is named, by the scale of all of them.
+                swapped = expected.copy()
+                swapped[j] = arrays[k][i]
+                change = relative_change(swapped, expected, self.spreads.get(name, 0.0))
+                if change > limit:
+                    raise GeedError(
+                        f"{label(i)}: tensor {name!r} {changes(change)}, so rows of a batch are "
+                        f"not independent; {self.cure}"
+                    )
+
+
+def _sizes(rows: F32) -> NDArray[np.float64]:
+    """Return the largest magnitude and the mean of every row, (2, R)."""
+    flat = rows.reshape(len(rows), -1)
+    return np.stack([np.abs(flat).max(axis=1), flat.mean(axis=1, dtype=np.float64)])
+
+
+def spreads(rows: Mapping[str, F32]) -> dict[str, float]:
+    """Return how far apart the rows of some tensors are.
+
+    Parameters
+    ----------
+    rows : mapping of str to ndarray of float32, shape (R, ...)
+        By tensor.
+
+    Returns
+    -------
+    dict of str to float
+        The largest distance of an entry from that of the first row, in units of the tensor.
+    """
+    found = {}
+    for name, array in rows.items():
+        finite = np.where(np.isfinite(array), array, np.float32(0))
+        found[name] = float(np.abs(finite - finite[:1]).max(initial=0.0))
+    return found

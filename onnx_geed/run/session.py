@@ -1,0 +1,272 @@
+"""ONNX Runtime: the provider as asked or an error, one batch in, activations out."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.model import Model, expose_tensors
+
+if TYPE_CHECKING:
+    import onnx
+    import onnxruntime as ort
+
+__all__ = ["Provider", "Session", "open_exposed", "open_session", "runtime_conflict"]
+
+Provider = Literal["auto", "cuda", "cpu"]
+
+
+# TF32 rounds inputs of products to 10 bits; an exhaustive search of convolutions picks other
+# algorithms, and so other last bits, from run to run.
+_CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+@dataclass(frozen=True)
+class Session:
+    """An ONNX Runtime session with the tensors that it returns.
+
+    Parameters
+    ----------
+    runtime : onnxruntime.InferenceSession
+        The session; safe to call from several threads.
+    input : str
+        Name of the acted-on input.
+    dtype : numpy.dtype
+        Its dtype.
+    outputs : tuple of str
+        Tensors returned, in order.
+    provider : {"cuda", "cpu"}
+        What the model runs on.
+    fixed : int
+        Rows of every run, where the model takes no other number of them; a run of fewer is filled
+        up with copies of its last row. 0 where the number is free.
+    """
+
+    runtime: ort.InferenceSession = field(repr=False)
+    input: str
+    dtype: np.dtype[Any]
+    outputs: tuple[str, ...]
+    provider: Literal["cuda", "cpu"]
+    fixed: int = 0
+
+    def run(
+        self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
+    ) -> list[NDArray[np.float32]]:
+        """Run one batch.
+
+        Parameters
+        ----------
+        batch : ndarray of float32, shape (B, ...)
+            In the model's own layout.
+        feeds : mapping of str to ndarray, optional
+            Values of the other inputs.
+
+        Returns
+        -------
+        list of ndarray, each shape (B, ...)
+            One array a tensor; float32, whatever the model's precision.
+
+        Raises
+        ------
+        GeedError
+            If the runtime refuses the batch, or leaves out a tensor.
+        """
+        # Brought to float32 here and not by a Cast in the graph, which fusions would see through.
+        return [np.asarray(a, dtype=np.float32) for a in self.run_as_given(batch, feeds)]
+
+    def run_as_given(
+        self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
+    ) -> list[NDArray[Any]]:
+        """Run one batch as :meth:`run` does; return arrays of the dtypes that the model gives."""
+        feed = {self.input: batch.astype(self.dtype, copy=False), **(feeds or {})}
+        if self.fixed:
+            feed = self._filled_up(feed, len(batch))
+        try:
+            arrays = self.runtime.run(list(self.outputs), feed)
+        except Exception as error:  # onnxruntime's exceptions share no public parent
+            shape = feed[self.input].shape
+            raise GeedError(
+                f"the model failed on a batch of shape {shape}: {_first_line(error)}"
+            ) from None
+        for name, array in zip(self.outputs, arrays, strict=True):
+            if not isinstance(array, np.ndarray):
+                raise GeedError(
+                    f"tensor {name!r} came back as {type(array).__name__}, not as an array: name "
+                    "another tensor (onnx-geed layers lists them)"
+                )
+            if self.fixed and array.ndim and array.shape[0] != self.fixed:
+                raise GeedError(
+                    f"tensor {name!r} has shape {array.shape} for the {self.fixed} rows that the "
+                    "model takes: its axis 0 is not the batch; name another tensor (onnx-geed "
+                    "layers lists them)"
+                )
+        # A number for all rows has no axis to cut.
+        return [a[: len(batch)] if self.fixed and a.ndim else a for a in arrays]
+
+    def _filled_up(self, feed: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
+        """Repeat the last row of what has one row a sample."""
+        if rows > self.fixed:
+            raise GeedError(
+                f"the model takes {self.fixed} rows, not {rows}: use --batch-size {self.fixed}"
+            )
+        pick = np.minimum(np.arange(self.fixed), rows - 1)
+        declared = {i.name: i.shape for i in self.runtime.get_inputs()}
+        each = {
+            name
+            for name, value in feed.items()
+            if value.shape[:1] == (rows,) and declared[name][:1] != [rows]
+        }
+        return {name: value[pick] if name in each else value for name, value in feed.items()}
+
+
+def open_session(
+    proto: onnx.ModelProto,
+    folder: Path,
+    *,
+    input: str,
+    outputs: Sequence[str],
+    provider: Provider = "auto",
+    threads: int = 1,
+) -> Session:
+    """Open a model in ONNX Runtime.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        The model, its external data not loaded.
+    folder : Path
+        Where its external data lie.
+    input : str
+        The acted-on input.
+    outputs : sequence of str
+        Outputs to return.
+    provider : {"auto", "cuda", "cpu"}
+        What to run on; ``auto`` takes CUDA where it works.
+    threads : int
+        Threads inside one run; 1 where several runs go side by side.
+
+    Returns
+    -------
+    Session
+
+    Raises
+    ------
+    GeedError
+        If CUDA was asked for and is not to be had.
+        If the runtime cannot load the model.
+    """
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(4)
+    data = proto.SerializeToString()
+    tried = ""
+    if provider != "cpu":
+        runtime, tried = _try_cuda(ort, data, folder, threads)
+        if runtime is not None:
+            return _session(runtime, input, outputs, "cuda")
+        if provider == "cuda":
+            raise GeedError(f"--provider cuda: {tried}; use --provider cpu to run on the processor")
+    try:
+        runtime = ort.InferenceSession(
+            data, _options(ort, folder, threads), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # onnxruntime's exceptions share no public parent
+        raise GeedError(
+            f"ONNX Runtime cannot load the model: {_first_line(error)}; export it with operators "
+            "and an opset that this version knows, or upgrade onnxruntime"
+        ) from None
+    return _session(runtime, input, outputs, "cpu")
+
+
+def _session(
+    runtime: ort.InferenceSession,
+    input: str,
+    outputs: Sequence[str],
+    provider: Literal["cuda", "cpu"],
+) -> Session:
+    kinds = {i.name: i.type for i in runtime.get_inputs()}
+    dtype = np.dtype(
+        {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(kinds[input], np.float32)
+    )
+    return Session(runtime, input, dtype, tuple(outputs), provider)
+
+
+def _options(ort: Any, folder: Path, threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry(
+        "session.model_external_initializers_file_folder_path", str(folder.resolve())
+    )
+    return options
+
+
+def _try_cuda(
+    ort: Any, data: bytes, folder: Path, threads: int
+) -> tuple[ort.InferenceSession | None, str]:
+    """A CUDA session, or none and the reason."""
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        reason = "this onnxruntime has no CUDA provider (pip install onnxruntime-gpu)"
+        return None, runtime_conflict() or reason
+    if not sys.platform.startswith("win") and not Path("/dev/nvidiactl").exists():
+        # Without a device the provider only prints a page of library errors.
+        return None, "no NVIDIA device is visible to this process"
+    if hasattr(ort, "preload_dlls"):
+        ort.preload_dlls()
+    try:
+        runtime = ort.InferenceSession(
+            data,
+            _options(ort, folder, threads),
+            providers=[("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"],
+        )
+    except Exception as error:  # onnxruntime's exceptions share no public parent
+        return None, f"CUDA failed to start: {_first_line(error)}"
+    # The runtime falls back to the processor without raising.
+    if runtime.get_providers()[0] != "CUDAExecutionProvider":
+        return None, "ONNX Runtime could not load CUDA (is CUDA 13 with cuDNN 9 installed?)"
+    return runtime, ""
+
+
+def runtime_conflict() -> str:
+    """Say that both builds of ONNX Runtime are installed, with the cure; else nothing."""
+    found = []
+    for name in ("onnxruntime", "onnxruntime-gpu"):
+        try:
+            importlib.metadata.distribution(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        found.append(name)
+    if len(found) < 2:
+        return ""
+    return (
+        "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
+        "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install the one you want"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    line = text[0] if text else type(error).__name__
+    return line if len(line) <= 300 else line[:297] + "..."
+
+
+def open_exposed(
+    graph: Model, input: str, names: Sequence[str], provider: Provider | str
+) -> Session:
+    """Open a session that returns the named tensors."""
+    return open_session(
+        expose_tensors(graph, names),
+        graph.path.parent,
+        input=input,
+        outputs=names,
+        provider=cast(Provider, provider),
+    )

@@ -1,0 +1,291 @@
+"""What is run: samples, the other inputs, and what the group does to them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.data import (
+    Intake,
+    Preprocess,
+    Samples,
+    open_rows,
+    open_samples,
+    parse_preprocess,
+    preprocess_from_json,
+    rows_of,
+)
+from onnx_geed.errors import GeedError, nearest
+from onnx_geed.groups import (
+    GridAction,
+    Group,
+    check_moves,
+    disk_mask,
+    grid_action,
+    orbit,
+    parse_group,
+    planes_last,
+)
+from onnx_geed.model import Input, Model, find_input, input_layout, inputs
+from onnx_geed.run.options import Options
+from onnx_geed.run.row_check import RowCheck
+
+__all__ = ["Feed", "Source", "chosen_preprocess", "data_fingerprint", "make_source", "other_inputs"]
+
+F32 = NDArray[np.float32]
+
+
+def other_inputs(model: Model, acted: Input, available: int, options: Options) -> dict[str, Feed]:
+    """Values of the inputs that the group does not act on."""
+    others = {i.name: i for i in inputs(model) if i.name != acted.name}
+    for name in options.feed:
+        if name not in others:
+            raise GeedError(
+                f"--feed {name}: the model has no other input of that name; it has "
+                f"{', '.join(others) or 'none'}.{nearest(name, others)}"
+            )
+    missing = [name for name in others if name not in options.feed]
+    if missing:
+        raise GeedError(
+            f"the model also takes {', '.join(missing)}: give each a value with --feed NAME=FILE "
+            "(.npy: one row a sample, or one value for all)"
+        )
+    feeds = {}
+    for name, given in options.feed.items():
+        other, values = others[name], _array(name, given)
+        values = values.astype(np.dtype(other.dtype), copy=False)
+        rank = len(other.shape)
+        free = rank > 0 and (
+            not isinstance(other.shape[0], int)
+            or acted.shape[0] == 1
+            or acted.shape[0] == other.shape[0]
+        )
+        if free and values.ndim == rank and len(values) == available and available > 1:
+            rows = "samples"
+        elif free and values.ndim == rank - 1:
+            values, rows = values[None], "one"
+        elif free and values.ndim == rank and len(values) == 1:
+            rows = "one"
+        elif values.ndim == rank:
+            rows = "whole"
+        else:
+            raise GeedError(
+                f"--feed {name}: the input is {other.shape}, the file holds {values.shape} for "
+                f"{available} samples; give one row a sample, or one value for all"
+            )
+        feeds[name] = Feed(values, rows)
+    return feeds
+
+
+def _array(name: str, given: str | Path | NDArray[Any]) -> NDArray[Any]:
+    if isinstance(given, np.ndarray):
+        return given
+    try:
+        loaded = np.load(given, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise GeedError(f"--feed {name}={given}: not a readable .npy file ({error})") from None
+    if not isinstance(loaded, np.ndarray):
+        raise GeedError(f"--feed {name}={given}: holds several arrays; give an .npy file")
+    return loaded
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The value of an input that the group does not act on.
+
+    Parameters
+    ----------
+    values : ndarray
+        One row a sample, one row for all, or the whole value.
+    rows : {"samples", "one", "whole"}
+        Which of these.
+    """
+
+    values: NDArray[Any] = field(repr=False)
+    rows: str
+
+    def batch(self, samples: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows for a batch made of these samples."""
+        if self.rows == "samples":
+            return self.values[samples]
+        if self.rows == "one":
+            return np.repeat(self.values, len(samples), axis=0)
+        return self.values
+
+
+@dataclass(frozen=True)
+class Source:
+    """Samples and what the group does to them.
+
+    Parameters
+    ----------
+    samples : Samples
+        The data, before the action.
+    indices : tuple of int
+        D, in order.
+    action : GridAction
+        The input's action.
+    layout : str
+        The model's input layout.
+    disk : bool
+        Whether samples are masked to the disk before the action.
+    feeds : mapping of str to Feed
+        The other inputs.
+    check : RowCheck, optional
+        Which rows are run again alone, where nothing proves that those of a batch are independent.
+    intake : Intake, optional
+        Told of every sample that is read.
+    """
+
+    samples: Samples = field(repr=False)
+    indices: tuple[int, ...]
+    action: GridAction
+    layout: str
+    disk: bool = False
+    feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
+    check: RowCheck | None = None
+    intake: Intake | None = field(default=None, repr=False)
+
+    def sample(self, position: int) -> F32:
+        """Sample at a position of D, as the group acts on it."""
+        x = self.samples[self.indices[position]]
+        if self.intake is not None:
+            self.intake.take(position, x)
+        return np.where(disk_mask(*self.action.shape), x, np.float32(0)) if self.disk else x
+
+    def label(self, position: int) -> str:
+        """Name of the sample at a position of D, for messages."""
+        index, names = self.indices[position], self.samples.names
+        return f"sample {index} ({names[index]})" if names else f"sample {index}"
+
+    def rows(self, positions: Sequence[int], *, orbits: bool = True) -> F32:
+        """Model inputs of the orbits (or the identities alone) at some positions of D.
+
+        Returns
+        -------
+        ndarray of float32, shape (len(positions)·n, ...)
+            In the model's layout, sample by sample, identity first.
+        """
+        first = self.sample(positions[0])
+        n = self.action.group.order if orbits else 1
+        out = np.empty((len(positions), n, *first.shape), dtype=np.float32)
+        for k, position in enumerate(positions):
+            x = first if k == 0 else self.sample(position)
+            if orbits:
+                orbit(self.action, x, out[k])
+            else:
+                out[k, 0] = x
+        return self.fed(out.reshape(-1, *first.shape))
+
+    def fed(self, rows: F32) -> F32:
+        """Bring samples (rows, ...), already moved, to what the model is fed."""
+        finished = self.samples.finish(rows)
+        order = planes_last(self.layout)
+        back = (order.index(axis) + 1 for axis in range(len(order)))
+        return np.ascontiguousarray(finished.transpose(0, *back))
+
+    def other_inputs(self, positions: Sequence[int], n: int) -> dict[str, NDArray[Any]]:
+        """Values of the other inputs for ``n`` rows of each sample."""
+        samples = np.repeat(np.array([self.indices[p] for p in positions], dtype=np.int64), n)
+        return {name: feed.batch(samples) for name, feed in self.feeds.items()}
+
+    def part_of(self, feeds: Mapping[str, NDArray[Any]], part: slice) -> dict[str, NDArray[Any]]:
+        """Values of the other inputs for some of the rows that they are for."""
+        return {
+            name: value if self.feeds[name].rows == "whole" else value[part]
+            for name, value in feeds.items()
+        }
+
+
+def data_fingerprint(
+    model: Model, data: Any, group: str | Group, options: Options
+) -> tuple[str, list[int]]:
+    """Name what a model would be fed, without running it.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    data : str, Path or ndarray
+        DATA, in any of its spellings.
+    group : str or Group
+        The acting group.
+    options : Options
+        How to measure.
+
+    Returns
+    -------
+    fingerprint : str
+        As a result's ``data.fingerprint``.
+    indices : list of int
+        As its ``data.indices``.
+
+    Raises
+    ------
+    GeedError
+        If the data cannot be used.
+    """
+    acting = group if isinstance(group, Group) else parse_group(group)
+    source, _, _ = make_source(model, find_input(model, options.input), data, acting, options)
+    return source.samples.fingerprint(source.indices), list(source.indices)
+
+
+def make_source(
+    model: Model, acted: Input, data: Any, group: Group, options: Options
+) -> tuple[Source, int, list[str]]:
+    """Samples of D, drawn as spec section 2 says, with the input's action."""
+    try:
+        layout = input_layout(model, acted, options.input_layout)
+    except GeedError:
+        # Lengths that the file leaves free are those of the data.
+        layout = input_layout(model, _with_lengths(acted, data), options.input_layout)
+    samples = open_samples(
+        data,
+        input_shape=acted.shape[1:],
+        input_layout=layout,
+        preprocess=chosen_preprocess(model, options),
+        labels=options.labels,
+    )
+    available, notes = len(samples), []
+    drawn = np.random.default_rng(options.seed).permutation(available)
+    wanted = available if options.wanted is None else options.wanted
+    indices = tuple(int(i) for i in drawn[: max(wanted, options.norm_samples)])
+    if available < wanted:
+        notes.append(f"of the {wanted} samples asked for, {available} are available")
+    if available < options.norm_samples:
+        notes.append(f"of the {options.norm_samples} points for M, {available} are available")
+    height, width = samples.shape[-2:]
+    action = grid_action(group, height, width, options.interpolation)
+    disk = options.support == "disk"
+    check_moves(action, disk=disk)
+    feeds = other_inputs(model, acted, available, options)
+    count = min(wanted, available)
+    intake = Intake(samples, indices)
+    return Source(samples, indices, action, layout, disk, feeds, intake=intake), count, notes
+
+
+def _with_lengths(acted: Input, data: Any) -> Input:
+    """Return the input with the lengths that arrays have where the file leaves them free."""
+    if None not in acted.shape[1:] or (isinstance(data, (str, Path)) and os.path.isdir(data)):
+        return acted
+    rows = open_rows(str(data)) if isinstance(data, (str, Path)) else rows_of(data)
+    if len(rows.shape) != len(acted.shape):
+        return acted
+    pairs = zip(acted.shape[1:], rows.shape[1:], strict=True)
+    lengths = [n if declared is None else declared for declared, n in pairs]
+    rows.close()
+    return replace(acted, shape=(acted.shape[0], *lengths))
+
+
+def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:
+    """Preprocessing as the user gave it, or else as the model's metadata state it."""
+    given = options.preprocess
+    if given is None and "onnx_geed.preprocess" in model.metadata:
+        return preprocess_from_json(model.metadata["onnx_geed.preprocess"])
+    return parse_preprocess(str(given)) if isinstance(given, str | Path) else given

@@ -1,0 +1,212 @@
+"""A suite is run cell by cell, each into a file of its own, and added up over seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from onnx_geed.errors import GeedError
+from onnx_geed.files import check_writable, make_folder, write_json
+from onnx_geed.model import load_model
+from onnx_geed.results import aggregate, mean_interval, read_record, read_result
+from onnx_geed.run.options import Options
+from onnx_geed.run.pipeline import Progress, measure
+from onnx_geed.run.source import data_fingerprint
+from onnx_geed.run.suite_file import Cell, Suite, read_suite
+
+__all__ = ["SCHEMA", "benchmark"]
+
+SCHEMA = "onnx-geed/suite/1"
+
+
+#: What of one cell may go wrong without ending the others.
+_FAILURES = (GeedError, OSError, MemoryError)
+
+
+def benchmark(
+    suite: str | Path | Suite,
+    folder: str | Path,
+    *,
+    notify: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Run a suite, or what of it is not yet done, and add it up.
+
+    Parameters
+    ----------
+    suite : str, Path or Suite
+        The TOML file, or what ``onnx_geed.suitefile.read_suite`` made of it.
+    folder : str or Path
+        Where results go: ``cells/<name>.json``, of schema ``onnx-geed/result/1``, one a cell, and
+        ``summary.json``.
+    notify : callable, optional
+        Told a line a cell.
+    progress : callable, optional
+        Told how far a cell's run is.
+
+    Returns
+    -------
+    dict
+        Schema ``onnx-geed/suite/1``: ``schema``, ``title``, ``failed`` (``cell`` and ``message``
+        each) and ``rows``. A row has ``model``, ``step``, ``data``, ``group``, ``measure``,
+        ``layer``, ``output_action``, ``samples``; ``seeds``, ``values``, ``normalisers`` and
+        ``unnormalised``, one each a model file; ``models`` (those with a value), ``mean``,
+        ``ci95_over_models`` (Student t over the values; null for one), ``ci95_over_samples`` (that
+        of the result, where there is one model only; else null), ``unnormalised_mean``,
+        ``unnormalised_ci95_over_models``; ``relative``, ``relative_mean`` and its two intervals,
+        by which ``latent-cos`` is to be judged, whose normalised value is perfect at another
+        number for each model; ``exact_mean`` (over the exact subgroup, where there is one),
+        ``exact_ci95_over_models`` and ``warnings``.
+
+    Raises
+    ------
+    GeedError
+        If the suite cannot be read, or the folder cannot be written to.
+
+    Notes
+    -----
+    A cell whose file is there is kept if it is of the same model (SHA-256), data (fingerprint,
+    samples drawn), measures and options, and done again otherwise. Choice: an interval over models
+    where there are several seeds, which is the paper's; one over samples where there is one.
+    """
+    read = suite if isinstance(suite, Suite) else read_suite(suite)
+    cells = Path(folder) / "cells"
+    make_folder(cells, option="-o")
+    check_writable(Path(folder) / "summary.json", option="-o")
+    say = notify or (lambda _: None)
+    failed: list[dict[str, str]] = []
+    groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, Path]]] = {}
+    for i, cell in enumerate(read.cells, 1):
+        path = cells / f"{cell.name}.json"
+        head = f"[{i}/{len(read.cells)}] {cell}"
+        try:
+            reason = _stale(cell, path)
+            if reason is not None:
+                say(f"{head}: {reason}")
+                write_json(_measured(cell, progress), path)
+            else:
+                say(f"{head}: kept")
+        except _FAILURES as error:
+            message = str(error) or type(error).__name__
+            failed.append({"cell": str(cell), "message": message})
+            say(f"{head}: failed: {message}")
+            continue
+        key = (cell.model, cell.step, cell.data, cell.group)
+        groups.setdefault(key, []).append((cell, path))
+    rows: list[dict[str, Any]] = []
+    for (model, step, data, group), members in groups.items():
+        try:
+            found = _rows([c for c, _ in members], [read_result(p) for _, p in members])
+        except GeedError as error:
+            failed.append({"cell": f"{model}, {data}, {group}", "message": str(error)})
+            say(f"{model}, {data}, {group}: {error}")
+            continue
+        named = {"model": model, "step": step, "data": data, "group": group}
+        rows += [{**named, **row} for row in found]
+    made = {"schema": SCHEMA, "title": read.title, "failed": failed, "rows": rows}
+    write_json(made, Path(folder) / "summary.json")
+    return made
+
+
+def _stale(cell: Cell, path: Path) -> str | None:
+    """Say why a cell has to be run; None where its file can be kept."""
+    if not path.exists():
+        return "measuring"
+    try:
+        kept = read_result(path)
+    except GeedError:
+        return "measuring again, its file is no result"
+    model = load_model(cell.path)
+    if kept["model"]["sha256"] != model.sha256:
+        return "measuring again, the model has changed"
+    if kept.get("suite") != _settings(cell):
+        return "measuring again, measures or options have changed"
+    options = Options(measures=cell.measures, **cell.options)
+    if options.precision is not None:
+        # As many samples as that run took; the rest of the data were not fed.
+        taken = (kept.get("precision") or {}).get("samples")
+        options = replace(options, precision=None, samples=taken)
+    fingerprint, indices = data_fingerprint(model, cell.source, cell.group, options)
+    if (kept["data"]["fingerprint"], kept["data"]["indices"]) != (fingerprint, indices):
+        return "measuring again, the data have changed"
+    return None
+
+
+def _settings(cell: Cell) -> dict[str, Any]:
+    """Return how a cell is measured, as its file says it."""
+    return {
+        "measures": list(cell.measures),
+        "options": {key: _content(cell.options[key]) for key in sorted(cell.options)},
+    }
+
+
+def _content(value: Any) -> Any:
+    """Return an option's value; a file stands for what is in it."""
+    if isinstance(value, Mapping):
+        return {key: _content(value[key]) for key in sorted(value)}
+    if isinstance(value, str) and os.path.isfile(value):
+        return f"sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
+    return value
+
+
+def _measured(cell: Cell, progress: Progress | None) -> dict[str, Any]:
+    settings = _settings(cell)  # before the run, during which files of options may change
+    made = measure(
+        cell.path,
+        cell.source,
+        cell.group,
+        progress=progress,
+        command=f"onnx-geed benchmark, {cell}",
+        measures=cell.measures,
+        **cell.options,
+    )
+    made["suite"] = json.loads(json.dumps(settings))
+    return made
+
+
+def _rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add up one model's files at one step."""
+    rows = []
+    records = [{(m["measure"], m["layer"]): m for m in r["measurements"]} for r in results]
+    for total in aggregate(results)["measurements"]:
+        own = [r[total["measure"], total["layer"]] for r in records]
+        exact = [r["exact"]["value"] for r in own if r["exact"] and r["exact"]["value"] is not None]
+        ends = mean_interval(exact)
+        said = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
+        rows.append(
+            {
+                "measure": total["measure"],
+                "layer": total["layer"],
+                "output_action": total["output_action"],
+                "samples": total["samples"],
+                "seeds": [cell.seed for cell in cells],
+                "models": total["models"],
+                "values": total["values"],
+                "mean": total["mean"],
+                "ci95_over_models": total["ci95_over_models"],
+                "ci95_over_samples": own[0]["ci95"] if len(own) == 1 else None,
+                "normalisers": [r["normaliser"] for r in own],
+                "unnormalised": total["unnormalised"],
+                "unnormalised_mean": total["unnormalised_mean"],
+                "unnormalised_ci95_over_models": total["unnormalised_ci95_over_models"],
+                "relative": total["relative"],
+                "relative_mean": total["relative_mean"],
+                "relative_ci95_over_models": total["relative_ci95_over_models"],
+                "relative_ci95_over_samples": _related_ends(own),
+                "exact_mean": sum(exact) / len(exact) if exact else None,
+                "exact_ci95_over_models": list(ends) if ends else None,
+                "warnings": list(said),
+            }
+        )
+    return rows
+
+
+def _related_ends(own: Sequence[dict[str, Any]]) -> list[float] | None:
+    """Return the interval of a relative value over samples, where there is one model only."""
+    ends = read_record(own[0]).relative_ci95 if len(own) == 1 else None
+    return list(ends) if ends else None

@@ -1,0 +1,332 @@
+"""A suite as a TOML file: models × data × groups × measures, checked before anything runs."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from onnx_geed.errors import GeedError, nearest
+from onnx_geed.run.options import Options, check_option, names_files
+
+__all__ = ["Cell", "Suite", "read_suite"]
+
+_KEYS = ("title", "groups", "measures", "options", "models", "data")
+
+
+_ENTRIES = {
+    "models": ("name", "path", "measures", "options"),
+    "data": ("name", "path", "options"),
+}
+
+
+# Measures stand beside the options, and layers are a cache's.
+_OPTIONS = tuple(f.name for f in fields(Options) if f.name not in ("measures", "layers"))
+
+
+_PLACE = re.compile(r"\{(\w+)\}")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a suite: a model file on some data under a group.
+
+    Parameters
+    ----------
+    model, data, group : str
+        Names, as the suite gives them.
+    seed, step : int or None
+        What ``{seed}`` and ``{step}`` stood for in the model's path.
+    path, source : str
+        The model's file, and DATA.
+    measures : tuple of str
+        Measures, as the command line takes them.
+    options : dict of str to object
+        Fields of :class:`onnx_geed.Options`.
+    """
+
+    model: str
+    data: str
+    group: str
+    seed: int | None
+    step: int | None
+    path: str
+    source: str
+    measures: tuple[str, ...]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The cell's name, which its result file bears: readable, and safe on any file system."""
+        parts = [self.model]
+        parts += [f"seed{self.seed}"] if self.seed is not None else []
+        parts += [f"step{self.step}"] if self.step is not None else []
+        return ".".join(_safe(part) for part in (*parts, self.data, self.group))
+
+    def __str__(self) -> str:
+        seed = "" if self.seed is None else f" seed {self.seed}"
+        step = "" if self.step is None else f" step {self.step}"
+        return f"{self.model}{seed}{step}, {self.data}, {self.group}"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A suite that was read.
+
+    Parameters
+    ----------
+    title : str
+        What it calls itself, or the file's name.
+    cells : tuple of Cell
+        Runs: by model, seed, step, data and group, in the order of the file.
+    """
+
+    title: str
+    cells: tuple[Cell, ...]
+
+
+def read_suite(path: str | Path) -> Suite:
+    """Read a suite.
+
+    Parameters
+    ----------
+    path : str or Path
+        The TOML file. Paths in it are relative to its folder.
+
+    Returns
+    -------
+    Suite
+
+    Raises
+    ------
+    GeedError
+        If there is no such file, or it is not TOML.
+        If a key is unknown, missing or of the wrong kind, naming it.
+        If a path fits no file, or two files are told apart by nothing.
+    """
+    path = Path(path)
+    content = _read(path)
+    _known(path, content, _KEYS, "")
+    for key in ("groups", "models", "data"):
+        if not content.get(key):
+            raise GeedError(f"{path}: has no {key}; a suite lists models, data and groups")
+    groups = _texts(path, content["groups"], "groups")
+    shared = _options(path, content.get("options", {}), "options")
+    common = _texts(path, content.get("measures", []), "measures")
+    data = [
+        (entry["name"], _data_path(path, entry["path"], f"{key}.path"), own)
+        for key, entry, own in _entries(path, content, "data")
+    ]
+    cells = []
+    for key, entry, own in _entries(path, content, "models"):
+        measures = _texts(path, entry.get("measures", common), f"{key}.measures")
+        for name, seed, step, file in _files(path, entry, key):
+            for called, source, about in data:
+                cells += [
+                    Cell(
+                        model=name,
+                        data=called,
+                        group=group,
+                        seed=seed,
+                        step=step,
+                        path=file,
+                        source=source,
+                        measures=tuple(measures),
+                        # The narrower one wins; a model knows best how it is to be read.
+                        options={**shared, **about, **own},
+                    )
+                    for group in groups
+                ]
+    _refuse_twins(path, cells)
+    return Suite(str(content.get("title", path.stem)), tuple(cells))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as stream:
+            return tomllib.load(stream)
+    except FileNotFoundError:
+        raise GeedError(f"{path}: no such file; a suite is a TOML file") from None
+    except IsADirectoryError:
+        raise GeedError(f"{path}: is a folder; a suite is a TOML file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise GeedError(f"{path}: is not TOML ({error})") from None
+
+
+def _known(path: Path, table: Any, allowed: Sequence[str], where: str) -> None:
+    if not isinstance(table, dict):
+        raise GeedError(f"{path}: {where} is a table of keys and values, found {_kind(table)}")
+    for key in table:
+        if key not in allowed:
+            full = f"{where}.{key}" if where else key
+            raise GeedError(
+                f"{path}: unknown key {full}; there are {', '.join(allowed)}."
+                f"{nearest(key, allowed)}"
+            )
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "a table", list: "a list", bool: "true or false", str: "a text"}
+    return names.get(type(value), f"the {type(value).__name__} {value}")
+
+
+def _text(path: Path, value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise GeedError(f"{path}: {where} is a text in quotes, found {_kind(value)}")
+    return value
+
+
+def _texts(path: Path, value: Any, where: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
+        raise GeedError(f'{path}: {where} is a list of texts, such as ["a", "b"]')
+    if len(set(value)) < len(value):
+        twice = next(v for v in value if value.count(v) > 1)
+        raise GeedError(f"{path}: {where} holds {twice!r} twice")
+    return value
+
+
+def _entries(
+    path: Path, content: Mapping[str, Any], key: str
+) -> Iterable[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Yield where an entry of models or data stands, the entry, and its own options."""
+    listed = content[key]
+    if not isinstance(listed, list):
+        raise GeedError(f"{path}: {key} is a list of tables, each headed [[{key}]]")
+    for i, entry in enumerate(listed):
+        where = f"{key}[{i}]"
+        _known(path, entry, _ENTRIES[key], where)
+        for needed in ("name", "path"):
+            if needed not in entry:
+                raise GeedError(f"{path}: {where}.{needed} is missing")
+            _text(path, entry[needed], f"{where}.{needed}")
+        yield where, entry, _options(path, entry.get("options", {}), f"{where}.options")
+
+
+def _options(path: Path, table: Any, where: str) -> dict[str, Any]:
+    """Check options; they are spelled as on the command line, with - or _."""
+    spelled = {name.replace("_", "-"): name for name in _OPTIONS}
+    _known(path, table, [*spelled, *(n for n in _OPTIONS if "_" in n)], where)
+    made: dict[str, Any] = {}
+    for key, value in table.items():
+        name, full = key.replace("-", "_"), f"{where}.{key}"
+        try:
+            check_option(name, value)
+        except GeedError as error:
+            message = str(error).removeprefix(f"--{name.replace('_', '-')}").lstrip()
+            raise GeedError(f"{path}: {full} {message}") from None
+        if name in made:
+            raise GeedError(f"{path}: {full} is there twice, with - and with _")
+        if names_files(name):  # which are looked for beside the suite
+            if isinstance(value, dict):
+                value = {k: _near(path, v) for k, v in value.items()}
+            elif isinstance(value, str):
+                value = _near(path, value)
+        made[name] = value
+    try:
+        Options(**made)
+    except GeedError as error:
+        raise GeedError(f"{path}: {where}: {error}") from None
+    return made
+
+
+def _near(path: Path, text: str) -> str:
+    """Return a file's path from where the suite is, where there is such a file."""
+    beside = path.parent / text
+    return str(beside) if beside.exists() else text
+
+
+def _data_path(path: Path, text: str, where: str) -> str:
+    beside = path.parent / text
+    if beside.exists():
+        return str(beside)
+    # FILE:KEY, of which the file is beside the suite; else module:function.
+    file, colon, _ = text.rpartition(":")
+    if colon and (path.parent / file).is_file():
+        return str(path.parent / text)
+    if colon and re.fullmatch(r"[\w.]+:[\w.]+", text):
+        return text
+    try:
+        near = nearest(beside.name, os.listdir(beside.parent))
+    except OSError:
+        near = f" There is no folder {beside.parent}."
+    raise GeedError(f"{path}: {where}: there is nothing at {beside}.{near}")
+
+
+def _files(
+    path: Path, entry: Mapping[str, Any], key: str
+) -> list[tuple[str, int | None, int | None, str]]:
+    """Return name, seed, step and file of whatever fits a model's path."""
+    pattern, name = entry["path"], entry["name"]
+    there = set(_PLACE.findall(pattern))
+    for place in _PLACE.findall(name):
+        if place not in there or place in ("seed", "step"):
+            raise GeedError(
+                f"{path}: {key}.name has {{{place}}}, but {key}.path gives it no such name; there "
+                f"are {', '.join(sorted(there - {'seed', 'step'})) or 'none'}"
+            )
+    found = []
+    expression = re.compile(_expression(pattern))
+    for file in glob.glob(_PLACE.sub("*", pattern), root_dir=path.parent, recursive=True):
+        match = expression.fullmatch(Path(file).as_posix())
+        if not match:
+            continue
+        parts = match.groupdict()
+        seed, step = (int(parts[k]) if k in parts else None for k in ("seed", "step"))
+        found.append((_filled(name, parts), seed, step, str(path.parent / file)))
+    if not found:
+        raise GeedError(
+            f"{path}: {key}.path: no file fits {pattern} in {path.parent.resolve()}; {{seed}} and "
+            "{step} stand for whole numbers"
+        )
+    order = {called: i for i, called in enumerate(sorted({f[0] for f in found}))}
+    return sorted(found, key=lambda f: (order[f[0]], f[1] or 0, f[2] or 0, f[3]))
+
+
+def _filled(name: str, parts: Mapping[str, str]) -> str:
+    return _PLACE.sub(lambda place: parts[place[1]], name)
+
+
+def _expression(pattern: str) -> str:
+    """Return the regular expression of a path with places and globs in it."""
+    made, seen = "", set()
+    for token in re.split(r"(\{\w+\}|\*\*/|\*|\?|\[[^]]*\])", Path(pattern).as_posix()):
+        place = _PLACE.fullmatch(token)
+        if place and place[1] in seen:
+            made += f"(?P={place[1]})"
+        elif place:
+            seen.add(place[1])
+            digits = place[1] in ("seed", "step")
+            made += f"(?P<{place[1]}>{r'[0-9]+' if digits else '[^/]+'})"
+        elif token.startswith("["):
+            made += token.replace("[!", "[^")
+        else:
+            globs = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
+            made += globs.get(token, re.escape(token))
+    return made
+
+
+def _safe(text: str) -> str:
+    return re.sub(r"[^\w+=-]+", "-", text).strip("-") or "-"
+
+
+def _refuse_twins(path: Path, cells: Sequence[Cell]) -> None:
+    """Two runs of one name would overwrite each other, and count as one model."""
+    seen: dict[str, Cell] = {}
+    for cell in cells:
+        # As file systems see it that do not tell capitals apart.
+        twin = seen.setdefault(cell.name.lower(), cell)
+        if twin is not cell:
+            what = (
+                f"{twin.path} and {cell.path} are both '{twin.model}'"
+                if (twin.data, twin.group) == (cell.data, cell.group)
+                else f"'{twin}' and '{cell}' have one name"
+            )
+            raise GeedError(
+                f"{path}: {what}; give them names of their own, or tell them apart by {{seed}}, "
+                "{step} or another {word} in path and name"
+            )

@@ -1,0 +1,413 @@
+"""A few rows are run before anything is measured: shapes, a free batch axis, kinds of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import to_points
+from onnx_geed.model import (
+    Input,
+    Lost,
+    Mixed,
+    Model,
+    Rows,
+    Tensor,
+    constants,
+    free_batch_axis,
+    output_kind,
+    plain_end,
+    rescaled_end,
+    rows_apart,
+)
+from onnx_geed.run.executor import cores
+from onnx_geed.run.options import Options
+from onnx_geed.run.probe import probe_batch, probe_places, run_alone
+from onnx_geed.run.session import Session, open_exposed
+from onnx_geed.run.source import Source
+
+__all__ = ["Trial", "further_rows", "output_kinds", "reopen", "try_out"]
+
+# Rows of the larger of the two batches in which a model is tried out.
+_TRIAL_BATCH = 5
+
+
+# A number of rows that is not declared is looked for up to here, among so many candidates.
+_MOST_FIXED = 256
+
+
+_MOST_TRIED = 8
+
+
+_OFTEN = (2, 3, 4, 5, 6, 8, 10, 16, 32)
+
+
+_REMEDY = "; export it with a free batch axis, or for a batch of 1"
+
+
+# How far over 1 a probability may be, which is a sum in float32.
+_ROUNDING = 1e-5
+
+
+# Samples on which a doubt about what an output is must hold.
+_FURTHER = 16
+
+
+_KINDS = ("logits", "probabilities", "embedding")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came out of running a few rows.
+
+    Parameters
+    ----------
+    session : Session
+        The session in which they were run.
+    graph : Model
+        The model in it.
+    rows : dict of str to ndarray
+        What each tensor gave for them.
+    one_by_one : bool
+        Whether a row depends on the others of its batch, so that it must be run alone.
+    notes : list of str
+        What is to be said of it.
+    unproven : str
+        Where rows are run together and the graph does not prove that they are independent: why.
+    mixes : bool
+        Whether it tells that they are not, and they are run together because the graph engine was
+        asked for.
+    """
+
+    session: Session
+    graph: Model
+    rows: dict[str, NDArray[np.float32]]
+    one_by_one: bool
+    notes: list[str]
+    unproven: str = ""
+    mixes: bool = False
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A model run in batches: its session, what spoke against it, and what the graph tells."""
+
+    session: Session | None
+    reason: str
+    apart: Rows | Lost | Mixed
+
+
+def try_out(
+    model: Model, acted: Input, names: Sequence[str], source: Source, options: Options
+) -> Trial:
+    """Run a few rows, alone and in batches, on the model with its batch axis free.
+
+    Raises
+    ------
+    GeedError
+        If the model fails, is random, or a tensor's axis 0 is not the batch.
+    """
+    rows, feeds = _trial_rows(source)
+    fed = _fed(acted, rows, source)
+    # No run has more rows than there are, however many one may have.
+    most = source.action.group.order * len(source.indices)
+    batch = min(options.batch_size, most) if options.batch_size else _TRIAL_BATCH
+
+    def attempt(candidate: Model) -> _Attempt:
+        apart = rows_apart(candidate.proto, names, fed)
+        # What the graph engine measures cannot be run one by one: every row is then checked.
+        if isinstance(apart, Mixed) and options.engine != "graph":
+            return _Attempt(None, apart.reason, apart)
+        try:
+            opened = open_exposed(candidate, acted.name, names, options.provider)
+            return _Attempt(opened, probe_batch(opened, rows, batch, feeds), apart)
+        except GeedError as error:
+            return _Attempt(None, str(error), apart)
+
+    graph, found = model, _Attempt(None, "the batch is fixed", Lost(""))
+    if not isinstance(acted.shape[0], int):
+        found = attempt(model)
+    if found.reason:
+        # Even a batch that is declared free may be pinned further on.
+        freed = free_batch_axis(model, acted.name, input_shape=rows[:1].shape)
+        other = attempt(freed)
+        if other.session is not None and not other.reason:
+            graph, found = freed, other
+        elif found.session is None:
+            found = replace(found, reason=other.reason)
+    notes: list[str] = []
+    if not found.reason and found.session is not None:
+        session, one_by_one = found.session, False
+    else:
+        session = found.session or open_exposed(model, acted.name, names, options.provider)
+        session, one_by_one, said = _alone(session, model, acted, found.reason, rows, feeds, fed)
+        notes.append(said)
+    with ThreadPoolExecutor(cores()) as pool:
+        arrays = run_alone(session, rows, feeds, pool)
+    kept = {name: np.concatenate([a[k] for a in arrays]) for k, name in enumerate(names)}
+    apart, together = found.apart, not found.reason
+    unproven = apart.reason if together and isinstance(apart, Lost | Mixed) else ""
+    mixes = together and isinstance(apart, Mixed)
+    if mixes:
+        # True of the graph engine as well, which runs every row again alone.
+        notes.append(f"run one by one, since in a batch {unproven}")
+    return Trial(session, graph, kept, one_by_one, notes, unproven, mixes)
+
+
+def _fed(
+    acted: Input, rows: NDArray[np.float32], source: Source
+) -> dict[str, tuple[int | None, ...]]:
+    """Return the shapes of all inputs, the batch being free."""
+    fed: dict[str, tuple[int | None, ...]] = {acted.name: (None, *rows.shape[1:])}
+    for name, feed in source.feeds.items():
+        whole = feed.rows == "whole"
+        fed[name] = feed.values.shape if whole else (None, *feed.values.shape[1:])
+    return fed
+
+
+def _alone(
+    session: Session,
+    model: Model,
+    acted: Input,
+    reason: str,
+    rows: NDArray[np.float32],
+    feeds: Callable[[int], dict[str, Any]],
+    fed: dict[str, tuple[int | None, ...]],
+) -> tuple[Session, bool, str]:
+    """Find out how to run a model whose rows cannot be run together in any number.
+
+    Returns
+    -------
+    session : Session
+        With the number of rows that it takes, where that is not one.
+    one_by_one : bool
+        Whether only one row of a run may be read.
+    note : str
+        What is done.
+
+    Notes
+    -----
+    Alone, a row depends on nothing else; what still differs then is randomness. Choice: in a model
+    that takes exactly B rows, a row that is alone fills all of them, and the first is read, so that
+    a value depends neither on its neighbours nor on its place. B samples share a run only where
+    the graph proves that they do not mix and a probe agrees.
+    """
+    alone, failed = _twice(session, rows, feeds)
+    for count in _counts(model, acted) if failed else ():
+        fixed = replace(session, fixed=count)
+        alone, still = _twice(fixed, rows, feeds)
+        if not still:
+            session, failed = fixed, ""
+            break
+    if failed:
+        raise GeedError(failed if "axis 0" in failed else failed + _REMEDY)
+    for name, a, b in zip(session.outputs, *alone, strict=True):
+        if not np.allclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True):
+            raise GeedError(
+                f"the model is random: {name!r} differs between two runs on the same input; "
+                "export it in evaluation mode, without dropout or noise"
+            )
+    if not session.fixed:
+        return session, True, f"run one by one, since in a batch {reason}"
+    takes = f"the model takes {session.fixed} rows, no more and no fewer"
+    apart = rows_apart(model.proto, session.outputs, fed, rows=session.fixed)
+    if isinstance(apart, Rows):
+        reason = probe_places(session, rows, feeds)
+        if not reason:
+            note = f"{takes}: a run of fewer is filled up with copies of one of them"
+            return session, False, note
+    else:
+        reason = apart.reason
+    note = (
+        f"run one by one, since {takes}, and they may not be independent ({reason}): every sample "
+        "is copied into all rows, and the first is read"
+    )
+    return session, True, note
+
+
+def _twice(
+    session: Session, rows: NDArray[np.float32], feeds: Callable[[int], dict[str, Any]]
+) -> tuple[list[list[NDArray[np.float32]]], str]:
+    """Run one row alone, twice; also say what is wrong with that."""
+    try:
+        alone = [session.run(rows[:1], feeds(1)) for _ in range(2)]
+    except GeedError as error:
+        return [], str(error)
+    for name, a in zip(session.outputs, alone[0], strict=True):
+        if a.shape[:1] != (1,):
+            return [], (
+                f"tensor {name!r} has shape {a.shape} for one sample: its axis 0 is not the "
+                "batch; name another tensor (onnx-geed layers lists them)"
+            )
+    return alone, ""
+
+
+def _counts(model: Model, acted: Input) -> list[int]:
+    """Return numbers of rows that the model may take: as declared, or as its constants tell."""
+    declared = acted.shape[0]
+    if isinstance(declared, int):
+        return [declared] if declared > 1 else []
+    leads = {tensor.dims[0] for tensor in model.proto.graph.initializer if len(tensor.dims) > 1}
+    leads |= {values[0] for values in constants(model.proto.graph).values() if len(values) > 1}
+    likely = sorted(n for n in leads if 1 < n <= _MOST_FIXED)[:_MOST_TRIED]
+    return list(dict.fromkeys([*likely, *_OFTEN]))
+
+
+def _trial_rows(source: Source) -> tuple[NDArray[np.float32], Callable[[int], dict[str, Any]]]:
+    """Three different inputs, made from two samples at the most."""
+    rows = source.rows([0])[: 2 if len(source.indices) > 1 else 3]
+    if len(source.indices) > 1:
+        rows = np.concatenate([rows, source.rows([1], orbits=False)])
+
+    def feeds(count: int) -> dict[str, Any]:
+        return source.other_inputs([0], count)
+
+    return rows, feeds
+
+
+def further_rows(trial: Trial, name: str, source: Source) -> NDArray[np.float32]:
+    """Run the first samples of D alone, for what three rows of a tensor cannot tell."""
+    made = []
+    for position in range(min(_FURTHER, len(source.indices))):
+        row = source.rows([position], orbits=False)
+        arrays = trial.session.run(row, source.other_inputs([position], 1))
+        made.append(arrays[trial.session.outputs.index(name)])
+    return np.concatenate(made)
+
+
+def reopen(session: Session, graph: Model, names: Sequence[str]) -> Session:
+    """Open a session on other tensors, or another graph, to be run as this one is."""
+    opened = open_exposed(graph, session.input, names, session.provider)
+    return replace(opened, fixed=session.fixed)
+
+
+def output_kinds(
+    model: Model,
+    output: str,
+    listed: Sequence[Tensor],
+    rows: Mapping[str, NDArray[np.float32]],
+    options: Options,
+    further: Callable[[str], NDArray[np.float32]] | None = None,
+    asked: Collection[str] = (),
+) -> tuple[dict[str, str], list[str]]:
+    """Say what each tensor is as an output: declared, checked on data, and stated.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    output : str
+        The chosen output.
+    listed : sequence of Tensor
+        The model's tensors.
+    rows : mapping of str to ndarray
+        What a few rows gave, by tensor.
+    options : Options
+        What the user says.
+    further : callable, optional
+        Gives more rows of a tensor; called only where the first ones raise a doubt.
+    asked : collection of str
+        Tensors besides the output whose kind matters.
+
+    Returns
+    -------
+    kinds : dict of str to str
+        ``logits``, ``probabilities``, ``embedding``, or in words what else it seems to be.
+    notes : list of str
+        What was decided without being told.
+    """
+    kinds, notes = {}, []
+    for name, array in rows.items():
+        try:
+            points = to_points(array, "NCHW", axes=1)[0]
+        except GeedError:
+            continue
+        kinds[name] = _seen_kind(model, name, points)
+        declared = output_kind(model, output, options.output_kind) if name == output else None
+        matters = declared is None if name == output else name in asked
+        if kinds[name] not in _KINDS and matters and further is not None:
+            more = to_points(further(name), "NCHW", axes=1)[0]
+            kinds[name] = _seen_kind(model, name, np.concatenate([points, more]))
+        if name != output:
+            continue
+        if declared is None:
+            if kinds[name] != "probabilities" and not any(t.scores for t in listed):
+                kinds[name] = "embedding"
+            if kinds[name] in _KINDS:
+                notes.append(
+                    f"output {name!r} is taken to be {kinds[name]}; --output-kind says otherwise"
+                )
+        elif declared == "probabilities" and points.shape[-1] == 1:
+            kinds[name] = declared  # one Sigmoid; that it stays in [0, 1] is checked on every row
+        elif declared == "probabilities" and kinds[name] != "probabilities":
+            if options.output_kind:
+                raise GeedError(
+                    f"--output-kind probabilities: rows of {name!r} are not in [0, 1] with sum 1; "
+                    "use logits or embedding"
+                )
+            kinds[name] = "embedding"
+            notes.append(
+                f"output {name!r} is declared as probabilities, but its rows do not sum to 1: "
+                "softmax-kl is left out"
+            )
+        else:
+            if declared == "logits" and kinds[name] == "probabilities" and not options.output_kind:
+                notes.append(
+                    f"output {name!r} is declared as logits, but its rows look like probabilities;"
+                    " --output-kind probabilities says so"
+                )
+            kinds[name] = declared
+    return kinds, notes
+
+
+def _seen_kind(model: Model, name: str, points: NDArray[np.float32]) -> str:
+    """Say what rows are: probabilities, logits, or, in words, what would be wrong as either."""
+    columns = points.shape[-1]
+    inside = bool(((points >= 0) & (points <= 1 + _ROUNDING)).all())
+    if columns == 1:
+        return "a single column in [0, 1]" if inside else "logits"
+    if _looks_like_probabilities(points):
+        return "probabilities"
+    if _sums_to_one(points, np.e, +1):  # the logarithm of probabilities: softmax gives them back
+        return "logits"
+    if plain_end(model, name):
+        return "logits"
+    for base, what in ((np.e, ""), (2, " to base 2"), (10, " to base 10")):
+        if _sums_to_one(points, base, -1):
+            return f"negative log-probabilities{what}"
+        if _sums_to_one(points, base, +1):
+            return f"log-probabilities{what}"
+    if inside:
+        return "numbers in [0, 1] whose rows do not sum to 1"
+    total = points.sum(axis=-1, dtype=np.float64)
+    if (points >= 0).all() and np.ptp(points, axis=0).max() > 1e-3 * total.mean() > 0:
+        if np.allclose(total, 100, rtol=1e-3):
+            return "percentages"
+        if np.ptp(total) <= 1e-3 * total.mean():
+            return f"shares of {total.mean():.4g}"
+    if origin := rescaled_end(model, name):
+        return f"a {origin}'s result, scaled"
+    length = np.linalg.norm(points.astype(np.float64), axis=-1)
+    if np.allclose(length, 1, atol=1e-3):
+        return "embedding"
+    return "logits"
+
+
+def _sums_to_one(points: NDArray[np.float32], base: float, sign: int) -> bool:
+    """Whether rows are logarithms of probabilities, or with sign -1 the negative of such."""
+    logarithms = sign * points.astype(np.float64)
+    if not (logarithms <= 1e-3).all():
+        return False
+    return bool(np.allclose(np.power(base, logarithms).sum(axis=-1), 1, atol=1e-3))
+
+
+def _looks_like_probabilities(points: NDArray[np.float32]) -> bool:
+    # Tree ensembles add up to a little over 1.
+    inside = bool(((points >= 0) & (points <= 1 + _ROUNDING)).all())
+    return inside and bool(np.allclose(points.sum(axis=-1, dtype=np.float64), 1, atol=1e-3))

@@ -1,0 +1,88 @@
+"""Whether a group moves what it acts on: where it does not, any model scores as equivariant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnx_geed.groups import IDENTITY_TOLERANCE, Group, orbit
+from onnx_geed.run.source import Source
+
+__all__ = ["unmoved_notes", "unmoving"]
+
+
+def unmoving(
+    source: Source, stop: int, *, start: int = 0, among: Sequence[int] | None = None
+) -> tuple[int, ...]:
+    """Elements, but the identity, that leave each of some samples as it is.
+
+    Parameters
+    ----------
+    source : Source
+        The samples and the input's action.
+    stop : int
+        Position after the last sample.
+    start : int
+        Position of the first.
+    among : sequence of int, optional
+        Elements that are asked for; all by default.
+
+    Returns
+    -------
+    tuple of int
+        Indices; a sample counts as left as it is where no value changes by more than 1e-6 of the
+        sample's largest.
+
+    Raises
+    ------
+    GeedError
+        If a sample cannot be read.
+
+    Notes
+    -----
+    Reads no more samples than it takes to see each element change one: the first, for most data.
+    """
+    left = list(range(1, source.action.group.order) if among is None else among)
+    for position in range(start, stop):
+        if not left:
+            break
+        x = source.sample(position)
+        moved = orbit(source.action, x)
+        allowed = IDENTITY_TOLERANCE * float(np.abs(x).max())
+        left = [g for g in left if float(np.abs(moved[g] - x).max()) <= allowed]
+    return tuple(left)
+
+
+def unmoved_notes(group: Group, idle: Sequence[int], count: int) -> list[str]:
+    """Say which elements leave every sample of D as it is, if any do.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    idle : sequence of int
+        Those elements, as :func:`unmoving` finds them.
+    count : int
+        Size of D.
+
+    Returns
+    -------
+    list of str
+        Notes on the run as a whole.
+    """
+    if not idle:
+        return []
+    every = "the only sample" if count == 1 else f"each of the {count} samples"
+    if len(idle) == group.order - 1:
+        return [
+            f"group {group.name} leaves {every} of D as it is: the values say nothing of the "
+            "model; give samples that it changes, or take another group"
+        ]
+    named = ", ".join(group.elements[g] for g in idle[:6])
+    more = f" and {len(idle) - 6} more" if len(idle) > 6 else ""
+    verb = "leave" if len(idle) > 1 else "leaves"
+    return [
+        f"{named}{more} of {group.name} {verb} {every} of D as it is: any model is perfect under "
+        "such an element, and the values are so much closer to perfect"
+    ]

@@ -1,0 +1,239 @@
+"""Numbers, sizes, columns and JSON as text."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_geed.errors import GeedError, shown
+
+__all__ = [
+    "LEAST_WIDTH",
+    "columns",
+    "format_bytes",
+    "interval",
+    "number",
+    "parse_bytes",
+    "plain",
+    "shorten",
+    "span",
+    "to_json",
+    "wrapped",
+]
+
+_RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+WIDTH = 100
+
+
+# The flexible column keeps this much; the others are numbers and rarely too wide.
+LEAST_WIDTH = 8
+
+
+def to_json(made: Mapping[str, Any]) -> str:
+    """Return a result, aggregate or comparison as JSON.
+
+    Parameters
+    ----------
+    made : mapping
+        What to write.
+
+    Returns
+    -------
+    str
+        Lists of plain values on one line, so that a row of deviations is one; ends in a newline.
+        Every float reads back as it was.
+
+    Raises
+    ------
+    GeedError
+        If it holds NaN or infinity, naming the measure and layer.
+    """
+    text = _text(made, "the result", "", ascii_only=False) + "\n"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # a file name that is no UTF-8: escapes bring it through unchanged
+        text = _text(made, "the result", "", ascii_only=True) + "\n"
+    return text
+
+
+def _text(value: Any, where: str, pad: str, *, ascii_only: bool) -> str:
+    if isinstance(value, Mapping) and value:
+        if "measure" in value and "layer" in value:
+            where = f"{value['measure']}@{value['layer']}"
+        items = [
+            f"{pad} {json.dumps(str(k), ensure_ascii=ascii_only)}: "
+            + _text(v, f"{where}, {k}", pad + " ", ascii_only=ascii_only)
+            for k, v in value.items()
+        ]
+        return "{\n" + ",\n".join(items) + f"\n{pad}}}"
+    nested = (list, tuple, Mapping)
+    if isinstance(value, list | tuple) and any(isinstance(v, nested) for v in value):
+        rows = [
+            f"{pad} " + _text(v, f"{where}, {i}", pad + " ", ascii_only=ascii_only)
+            for i, v in enumerate(value)
+        ]
+        return "[\n" + ",\n".join(rows) + f"\n{pad}]"
+    try:
+        return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, default=_plain)
+    except ValueError:
+        raise GeedError(
+            f"{where}: is NaN or infinite, which no result file may hold; look for NaN or very "
+            "large numbers in the model's outputs"
+        ) from None
+
+
+def _plain(value: object) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no place in a result")
+
+
+def span(value: float) -> str:
+    """Write a number for a sentence: three significant figures."""
+    if value == 0:
+        return "0"
+    if 1e-3 <= abs(value) < 1e4:
+        digits = max(0, 2 - math.floor(math.log10(abs(value))))
+        # Three figures, but never a −1 that is not one.
+        text = f"{value:.{digits}f}"
+        text = f"{value:.6f}" if abs(value) < 1 <= abs(float(text)) else text
+        return text.replace("-", "−")
+    mantissa, power = f"{value:.1e}".replace("-", "−").split("e")
+    return f"{mantissa}·10{str(int(power.replace('−', '-'))).translate(_RAISED)}"
+
+
+def format_bytes(count: float) -> str:
+    """Return a size such as ``5.5 MiB``."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    raise AssertionError
+
+
+def parse_bytes(text: str | int) -> int:
+    """Read a size such as ``2GiB``, ``500MB`` or a number of bytes.
+
+    Raises
+    ------
+    GeedError
+        If it is not a positive size.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", str(text).strip(), re.IGNORECASE)
+    power = " KMGT".index(match[2].upper() or " ") if match else 0
+    size = float(match[1]) * (1024 if match[3] else 1000) ** power if match else 0.0
+    if not 1 <= size < math.inf:
+        raise GeedError(f"{shown(text)!r} is not a size: write such as 2GiB, 500MB or 1073741824")
+    return int(size)
+
+
+def number(value: float | None) -> str:
+    """Return a number in about nine characters, without an exponent where that can be."""
+    if value is None:
+        return "-"
+    size = abs(value)
+    if size == 0 or 0.1 <= size < 10:
+        return f"{value:.4f}"
+    if 10 <= size < 1e5:
+        return f"{value:.2f}"
+    if 1e-3 <= size < 0.1:
+        return f"{value:.5f}"
+    return f"{value:.2e}"
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """Return an interval in brackets."""
+    return f"[{number(ends[0])}, {number(ends[1])}]" if ends else "-"
+
+
+def columns(
+    rows: Sequence[Sequence[str]], *, flexible: int, right: Sequence[int] = ()
+) -> list[str]:
+    """Align rows in columns, shortening one of them so that the whole fits 100 columns.
+
+    Parameters
+    ----------
+    rows : sequence of sequences of str
+        Cells; the first row is the head. Columns empty below their head are left out.
+    flexible : int
+        The column that gives way, in the middle of its texts.
+    right : sequence of int
+        Columns aligned to the right.
+
+    Returns
+    -------
+    list of str
+        Lines.
+    """
+    cells = [[plain(cell) for cell in row] for row in rows]
+    kept = [i for i in range(len(cells[0])) if any(row[i] for row in cells[1:]) or i == flexible]
+    widths = {i: max(len(row[i]) for row in cells) for i in kept}
+    others = sum(w for i, w in widths.items() if i != flexible) + 2 * (len(kept) - 1)
+    widths[flexible] = min(widths[flexible], max(LEAST_WIDTH, WIDTH - others))
+    while sum(widths.values()) + 2 * (len(kept) - 1) > WIDTH:  # intervals of 1e-300, many notes
+        widths[max(widths, key=lambda i: widths[i])] -= 1
+    short = _told_apart([row[flexible] for row in cells], widths[flexible])
+    lines = []
+    for row in cells:
+        fitted = {i: short[row[i]] if i == flexible else shorten(row[i], widths[i]) for i in kept}
+        aligned = [
+            text.rjust(widths[i]) if i in right else text.ljust(widths[i])
+            for i, text in fitted.items()
+        ]
+        lines.append("  ".join(aligned).rstrip())
+    return lines
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut a text in its middle; more of its end is kept, where names of layers differ."""
+    text = plain(text)
+    if len(text) <= width:
+        return text
+    left = (width - 1) // 3
+    return text[:left] + "…" + text[len(text) - (width - 1 - left) :]
+
+
+def _told_apart(texts: Sequence[str], width: int) -> dict[str, str]:
+    """Shorten texts; those that would look the same are cut to where they differ."""
+    short = {text: shorten(text, width) for text in texts}
+    lead = dict.fromkeys(short, "")
+    pending = [list(short)]
+    while pending:
+        seen: dict[str, list[str]] = {}
+        for text in pending.pop():
+            seen.setdefault(short[text], []).append(text)
+        for alike in seen.values():
+            if len(alike) == 1 or len(lead[alike[0]]) > width // 2:
+                continue
+            letters = zip(*alike, strict=False)
+            shared = next((i for i, c in enumerate(letters) if len(set(c)) > 1), len(min(alike)))
+            # What told it apart so far, a few characters that are shared, the first difference.
+            start = max(0, shared - width // 8)
+            for text in alike:
+                head = lead[text] + "…" * (start > 0)
+                long = head + text[start:]
+                short[text] = long if len(long) <= width else long[: width - 1] + "…"
+                lead[text] = head + text[start : shared + 1]
+            pending.append(alike)
+    return short
+
+
+def plain(text: str) -> str:
+    """Return a text that fits one line: what a terminal would act on becomes a question mark."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def wrapped(text: str) -> list[str]:
+    """Break a note into lines of at most 100 columns."""
+    return textwrap.wrap(plain(text), WIDTH, subsequent_indent="    ")

@@ -1,0 +1,146 @@
+"""Values checked by a type annotation, and brought to its form."""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import numpy as np
+
+from onnx_geed.errors import GeedError, check_choice, shown
+
+__all__ = ["UNFIT", "fitted", "parts_of"]
+
+# What no value is.
+UNFIT: Any = object()
+
+
+_WORDS: dict[Any, tuple[str, str]] = {
+    bool: ("true or false", "true or false"),
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    str: ("a text", "texts"),
+    Path: ("a path", "paths"),
+    np.ndarray: ("an array", "arrays"),
+}
+
+
+def check_value(option: str, value: object, hint: Any) -> Any:
+    """Return a value in the form of a type: numbers as Python's, lists as tuples.
+
+    Parameters
+    ----------
+    option : str
+        What the value is called in a message.
+    value : object
+        What was given.
+    hint : type
+        A type annotation: unions, literals, mappings, sequences and classes.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    GeedError
+        If it is not of the type, or none of its choices.
+    """
+    found = fitted(hint, value)
+    if found is not UNFIT:
+        return found
+    choices = next((get_args(h) for h in parts_of(hint) if get_origin(h) is Literal), None)
+    if choices:
+        check_choice(option, value, choices)
+    raise GeedError(f"{option} is {_words(hint)}, found {_kind(value)}")
+
+
+def parts_of(hint: Any) -> tuple[Any, ...]:
+    """Types that a hint is made of, those within mappings and sequences too."""
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType, Mapping, Sequence):
+        return tuple(part for arg in get_args(hint) for part in parts_of(arg))
+    return (hint,)
+
+
+def fitted(hint: Any, value: Any) -> Any:
+    """Return a value in the form of a type, or ``_UNFIT``."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        fits = (fitted(arg, value) for arg in args)
+        return next((found for found in fits if found is not UNFIT), UNFIT)
+    if origin is Literal:
+        return str(value) if isinstance(value, str) and value in args else UNFIT
+    if origin is Mapping:
+        return _mapping(args, value)
+    if origin is Sequence:
+        return _sequence(args[0], value)
+    if hint is Any:
+        return value
+    if hint is types.NoneType:
+        return None if value is None else UNFIT
+    if hint is bool:
+        return bool(value) if isinstance(value, bool | np.bool_) else UNFIT
+    if hint is int:
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return int(value) if whole else UNFIT
+    if hint is float:
+        real = isinstance(value, int | float | np.integer | np.floating)
+        return _float(value) if real and not isinstance(value, bool) else UNFIT
+    if hint is str:
+        return str(value) if isinstance(value, str) else UNFIT
+    return value if isinstance(value, origin or hint) else UNFIT
+
+
+def _float(value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond the range of floats
+        return -math.inf if value < 0 else math.inf
+
+
+def _mapping(args: tuple[Any, ...], value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        return UNFIT
+    found = {fitted(args[0], k): fitted(args[1], v) for k, v in value.items()}
+    return UNFIT if any(part is UNFIT for pair in found.items() for part in pair) else found
+
+
+def _sequence(hint: Any, value: Any) -> Any:
+    """A text stands for itself, not for its letters; an array for its entries."""
+    if isinstance(value, str):
+        value = (value,)
+    if not isinstance(value, Iterable) or isinstance(value, Mapping | bytes | bytearray):
+        return UNFIT
+    if isinstance(value, np.ndarray) and value.ndim != 1:
+        return UNFIT
+    found = tuple(fitted(hint, part) for part in value)
+    return UNFIT if any(part is UNFIT for part in found) else found
+
+
+def _words(hint: Any, several: bool = False) -> str:
+    """Say in words what a type takes."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        words = [_words(arg, several) for arg in args if arg is not types.NoneType]
+        return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
+    if origin is Mapping:
+        return f"a mapping of texts to {_words(args[1], True)}"
+    if origin is Sequence:
+        return "a list" if args[0] is Any else f"a list of {_words(args[0], True)}"
+    one, many = _WORDS.get(origin or hint, (f"a {hint.__name__}", f"{hint.__name__}s"))
+    return many if several else one
+
+
+def _kind(value: object) -> str:
+    """Say what a value is."""
+    if isinstance(value, str):
+        return f"a text, {shown(value)!r}"
+    if value is None or isinstance(value, bool):
+        return str(value)
+    if isinstance(value, Mapping | Sequence | set) and not value:
+        return f"an empty {type(value).__name__}"
+    return f"the {type(value).__name__} {shown(value)}"

@@ -1,0 +1,305 @@
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from importlib.resources import files
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from onnx_geed import GeedError, measure
+from onnx_geed.cache import (
+    info as inspection,
+    measure as offline,
+    shard_file as shards,
+    store as cache,
+    write as caching,
+)
+
+DEMO = Path(str(files("onnx_geed.demo")))
+MODEL, DIGITS = DEMO / "digits_cnn.onnx", str(DEMO / "digits.npz")
+FEW = {"samples": 20, "norm_samples": 30, "batch_size": 16}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cache") / "acts.geed"
+    caching.write_cache(MODEL, DIGITS, "C8", folder, **FEW)
+    return folder
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "acts.geed")
+    return tmp_path / "acts.geed"
+
+
+@pytest.fixture(scope="module")
+def live():
+    return measure(MODEL, DIGITS, "C8", **FEW)["measurements"]
+
+
+def inodes(folder):
+    return {p.name: p.stat().st_ino for p in folder.glob("shard-*.h5")}
+
+
+def test_a_cache_measures_bit_for_bit_what_the_live_run_does(finished, live):
+    assert offline.measure_cache(finished)["measurements"] == live
+
+
+def test_statistics_measure_bit_for_bit_too_and_are_smaller(finished, live, tmp_path):
+    folder = tmp_path / "stats.geed"
+    info = caching.write_cache(MODEL, DIGITS, "C8", folder, mode="stats", **FEW)
+    assert offline.measure_cache(folder)["measurements"] == live
+    assert info["bytes"] < inspection.cache_info(finished)["bytes"] / 20
+
+
+def test_float16_is_near_and_named(live, tmp_path):
+    folder = tmp_path / "half.geed"
+    caching.write_cache(MODEL, DIGITS, "C8", folder, dtype="float16", **FEW)
+    half = offline.measure_cache(folder)
+    assert "activations were stored as float16" in half["notes"]
+    for ours, theirs in zip(half["measurements"], live, strict=True):
+        assert ours["value"] == pytest.approx(theirs["value"], rel=2e-3, abs=1e-4)
+        assert ours["value"] != theirs["value"]
+
+
+def test_subsets_and_other_measures_are_tried_without_the_model(finished, live):
+    few = offline.measure_cache(finished, samples=7, measures=["channel-cos@block3"])
+    (record,) = few["measurements"]
+    whole = next(m for m in live if m["layer"] == "block3")
+    assert record["deviations"] == whole["deviations"][:7]
+    (pooled,) = offline.measure_cache(finished, measures=["latent-l2@block5"])["measurements"]
+    assert pooled["value"] > 0
+    assert pooled["norm_samples"] == 30
+
+
+def test_a_run_killed_at_random_moments_ends_as_an_unbroken_one(tmp_path):
+    folder = tmp_path / "killed.geed"
+    some = {"samples": 48, "norm_samples": 60, "batch_size": 8}
+    script = (
+        "from onnx_geed.cache import write as caching\n"
+        "from onnx_geed.run import orbits\n"
+        "import time\n"
+        "plain = orbits.activations\n"
+        "def slow(*a):\n"
+        "    print('a job begins', flush=True)\n"
+        "    time.sleep(0.04)\n"
+        "    return plain(*a)\n"
+        "caching.activations = slow\n"
+        f"caching.write_cache({str(MODEL)!r}, {DIGITS!r}, 'C8', {str(folder)!r}, **{some!r})\n"
+    )
+    chance = random.Random(0)
+    before: dict[str, int] = {}
+    grew = 0
+    for _ in range(30):
+        with subprocess.Popen(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as run:
+            assert run.stdout is not None
+            for _ in range(chance.randint(1, 20)):  # jobs, and not seconds: machines differ
+                run.stdout.readline()
+            time.sleep(chance.uniform(0, 0.05))
+            run.send_signal(signal.SIGKILL)
+            finished_first = run.wait() == 0
+        now = inodes(folder)
+        assert {k: now.get(k) for k in before} == before
+        grew += len(now) > len(before)
+        before = now
+        if finished_first or len(now) == 6:
+            break
+    assert grew > 1
+    caching.write_cache(MODEL, DIGITS, "C8", folder, **some)
+    assert {k: inodes(folder)[k] for k in before} == before
+    unbroken = measure(MODEL, DIGITS, "C8", **some)["measurements"]
+    assert offline.measure_cache(folder)["measurements"] == unbroken
+    assert not list(folder.glob(".unfinished-*"))
+
+
+def test_only_what_is_missing_is_computed(copy, monkeypatch):
+    lost = sorted(copy.glob("shard-*.h5"))[1]
+    lost.unlink()
+    ran = []
+    plain = caching.activations
+    monkeypatch.setattr(
+        caching,
+        "activations",
+        lambda s, e, positions, b: ran.extend(positions) or plain(s, e, positions, b),
+    )
+    said = []
+    caching.write_cache(MODEL, DIGITS, "C8", copy, notify=said.append, **FEW)
+    first = int(lost.stem.removeprefix("shard-"))
+    assert ran == list(range(first, first + 8))
+    assert "8 of 20 orbits are left" in said[0]
+
+
+@pytest.mark.parametrize("part", ["chunk", "samples", "attribute", "reference"])
+def test_a_flipped_byte_is_named_by_shard_and_layer(copy, part):
+    path = sorted(copy.glob("shard-*.h5"))[1]
+    with h5py.File(path) as file:
+        names = {"chunk": "orbits/0", "samples": "samples", "reference": "reference/5"}
+        if part == "attribute":
+            at = path.read_bytes().index(b"fingerprint.group")
+            where = "its structure"
+        else:
+            dataset = file[names[part]]
+            at = dataset.id.get_chunk_info(0).byte_offset + 5
+            where = dataset.attrs.get("tensor", "/samples")
+    content = bytearray(path.read_bytes())
+    content[at] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(GeedError, match=path.name) as caught:
+        offline.measure_cache(copy)
+    # Small chunks are covered by the seal of the file's structure.
+    named = str(caught.value)
+    assert where in named or (part in ("samples", "reference") and "its structure" in named)
+    if part == "chunk":
+        (line,) = inspection.verify_cache(copy)
+        assert path.name in line
+        assert where in line
+
+
+def test_no_flip_anywhere_changes_a_number_in_silence(copy, live):
+    chance = random.Random(1)
+    path = sorted(copy.glob("shard-*.h5"))[0]
+    good = path.read_bytes()
+    with h5py.File(path) as file:
+        head = min(file[f"orbits/{i}"].id.get_chunk_info(0).byte_offset for i in range(5))
+    named = 0
+    for k in range(60):
+        content = bytearray(good)
+        # Half of the flips go to HDF5's own structures, which no checksum of ours covers.
+        content[chance.randrange(head if k % 2 else len(good))] ^= 1 << chance.randrange(8)
+        path.write_bytes(content)
+        try:
+            assert offline.measure_cache(copy)["measurements"] == live
+        except GeedError as error:
+            named += path.name in str(error)
+    assert named == 60
+
+
+def test_a_truncated_or_missing_shard_is_an_error(copy):
+    found = sorted(copy.glob("shard-*.h5"))
+    os.truncate(found[1], found[1].stat().st_size // 2)
+    with pytest.raises(GeedError, match=found[1].name):
+        offline.measure_cache(copy)
+    found[1].unlink()
+    with pytest.raises(GeedError, match=f"not complete.*{found[1].name}"):
+        offline.measure_cache(copy)
+    assert inspection.cache_info(copy)["missing"] == [found[1].name]
+
+
+def test_what_differs_is_named(copy, tmp_path):
+    other = tmp_path / "x.npz"
+    with np.load(DIGITS) as archive:
+        images = archive["images"].copy()
+    images[:, 0, 0] ^= 1
+    np.savez(other, images=images)
+    untrained = DEMO / "digits_cnn_untrained.onnx"
+    for name, arguments in {
+        "model": (untrained, DIGITS, "C8", FEW),
+        "data": (MODEL, str(other), "C8", FEW),
+        "group": (MODEL, DIGITS, "D4", FEW),
+        "seed": (MODEL, DIGITS, "C8", {**FEW, "seed": 1}),
+        "batch size": (MODEL, DIGITS, "C8", {**FEW, "batch_size": 8}),
+        "action options": (MODEL, DIGITS, "C8", {**FEW, "interpolation": "nearest"}),
+        "layers": (MODEL, DIGITS, "C8", {**FEW, "measures": ["latent-l2"]}),
+    }.items():
+        before = inodes(copy)
+        with pytest.raises(GeedError, match=f"another .*{name}"):
+            caching.write_cache(*arguments[:3], copy, **arguments[3])
+        assert inodes(copy) == before
+
+
+def test_a_newer_format_is_refused(copy):
+    for path in copy.glob("*.h5"):
+        with h5py.File(path, "a") as file:
+            file.attrs["version"] = shards.VERSION + 1
+    with pytest.raises(GeedError, match="upgrade onnx-geed"):
+        offline.measure_cache(copy)
+    with pytest.raises(GeedError, match="upgrade onnx-geed"):
+        caching.write_cache(MODEL, DIGITS, "C8", copy, **FEW)
+
+
+def test_a_second_writer_is_refused(copy):
+    with cache.lock(copy), pytest.raises(GeedError, match="another process is writing"):
+        caching.write_cache(MODEL, DIGITS, "C8", copy, **FEW)
+
+
+def test_a_moved_cache_still_opens_as_one_array_a_layer(copy, tmp_path):
+    moved = tmp_path / "else where" / "renamed.geed"
+    moved.parent.mkdir()
+    copy.rename(moved)
+    with h5py.File(moved / "cache.h5") as file:
+        layer = file["orbits/0"]
+        assert layer.shape == (20, 8, 16, 29, 29)
+        assert layer.attrs["tensor"] == "block1"
+        assert np.isfinite(layer[()]).all()
+        np.testing.assert_array_equal(file["reference/5"][:20], file["orbits/5"][:, 0])
+        assert file["reference/5"].shape == (30, 32)
+
+
+def test_a_missing_index_is_rebuilt(copy, live):
+    (copy / "cache.h5").unlink()
+    assert offline.measure_cache(copy)["measurements"] == live
+    caching.write_cache(MODEL, DIGITS, "C8", copy, **FEW)
+    assert (copy / "cache.h5").is_file()
+
+
+def test_a_run_that_cannot_fit_says_so_before_it_starts(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+    folder = tmp_path / "acts.geed"
+    with pytest.raises(GeedError, match=r"needs .* more, the disk has 1.0 MiB free"):
+        caching.write_cache(MODEL, DIGITS, "C8", folder, **FEW)
+    assert not list(folder.glob("*.h5"))
+
+
+def test_a_full_disk_keeps_finished_shards_and_resumes(tmp_path, monkeypatch, live):
+    folder = tmp_path / "acts.geed"
+    plain, calls = os.fsync, []
+
+    def full(handle):
+        calls.append(handle)
+        if len(calls) > 3:
+            raise OSError(28, "No space left on device")
+        plain(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(GeedError, match="the disk is full; finished shards are kept"):
+        caching.write_cache(MODEL, DIGITS, "C8", folder, **FEW)
+    monkeypatch.undo()
+    kept = inodes(folder)
+    assert kept
+    assert not list(folder.glob(".unfinished-*"))
+    caching.write_cache(MODEL, DIGITS, "C8", folder, **FEW)
+    assert {k: inodes(folder)[k] for k in kept} == kept
+    assert offline.measure_cache(folder)["measurements"] == live
+
+
+def test_the_documented_ten_lines_read_a_cache(copy, monkeypatch, capsys):
+    text = (Path(__file__).parents[2] / "docs" / "cache-format.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(copy.parent)
+    exec(code, {})
+    assert "block1" in capsys.readouterr().out
+
+
+def test_the_checksum_is_hdf5s_own(tmp_path):
+    from onnx_geed.cache.checksum import fletcher32
+
+    rng = np.random.default_rng(0)
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        for k, size in enumerate((1, 7, 4096, 4097, 100_000)):
+            for values in (rng.standard_normal(size), np.zeros(size), np.full(size, -1.0)):
+                name = f"{k}{values[0]}"
+                values = values.astype(np.float32)
+                file.create_dataset(name, data=values, chunks=values.shape, fletcher32=True)
+                file.flush()
+                raw = file[name].id.read_direct_chunk((0,))[1]
+                assert fletcher32(values.view(np.uint16)) == int.from_bytes(raw[-4:], "little")

@@ -1,0 +1,298 @@
+"""The command line as a user meets it: one line for every misfit, nothing half-written."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import models
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from onnx_geed.cli import cli
+
+DEMO = Path(str(files("onnx_geed.demo")))
+ROOT = Path(__file__).parents[2]
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory):
+    """A folder with a good model, good data, and all that is wrong."""
+    folder = tmp_path_factory.mktemp("box")
+    rng = np.random.default_rng(0)
+    models.save(models.random_cnn(0, (8, 8)), folder / "ok.onnx")
+    for name in (
+        "sequence_output",
+        "unknown_operator",
+        "no_batch_axis",
+        "token_ids",
+        "noisy",
+        "two_input",
+    ):
+        models.save(getattr(models, name)(), folder / f"{name}.onnx")
+    (folder / "cut.onnx").write_bytes((folder / "ok.onnx").read_bytes()[:300])
+    (folder / "text.onnx").write_text("this is no model\n" * 20)
+    (folder / "empty.onnx").write_bytes(b"")
+    good = rng.random((9, 3, 8, 8)).astype(np.float32)
+    np.save(folder / "x.npy", good)
+    np.save(folder / "channels.npy", good[:, :1])
+    np.save(folder / "rank.npy", good[:, :, :, :, None])
+    np.save(folder / "size.npy", rng.random((9, 3, 9, 9)).astype(np.float32))
+    np.save(folder / "small.npy", good[:, :, :6, :6])
+    np.save(folder / "grey.npy", good[:, :1, :6, :6])
+    np.save(folder / "none.npy", good[:0])
+    np.save(folder / "integers.npy", np.zeros((9, 3, 8, 8), dtype=np.int64))
+    np.save(folder / "pickled.npy", np.array([{}], dtype=object), allow_pickle=True)
+    bad = good.copy()
+    bad[5, 0, 2, 2] = np.nan
+    np.save(folder / "nan.npy", bad)
+    np.savez(folder / "several.npz", a=good, b=good)
+    (folder / "nothing").mkdir()
+    (folder / "corrupt").mkdir()
+    (folder / "corrupt" / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0 and no more")
+    (folder / "photos").mkdir()
+    for k in range(4):
+        pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{k}.png")
+    return folder
+
+
+BAD = {
+    "no such model": ("ook.onnx --data x.npy --group C4", "no such file"),
+    "a cut-off model": ("cut.onnx --data x.npy --group C4", "cut off"),
+    "a text file": ("text.onnx --data x.npy --group C4", "not an ONNX model"),
+    "an empty file": ("empty.onnx --data x.npy --group C4", "not an ONNX model"),
+    "data as model": ("x.npy --data x.npy --group C4", "not an ONNX model"),
+    "a folder as model": (". --data x.npy --group C4", "folder"),
+    "wrong channels": ("ok.onnx --data channels.npy --group C4", "channels"),
+    "wrong rank": ("ok.onnx --data rank.npy --group C4", "axes"),
+    "wrong size": ("ok.onnx --data size.npy --group C4", "resize"),
+    "NaN in the data": ("ok.onnx --data nan.npy --group C4", "sample 5"),
+    "no samples": ("ok.onnx --data none.npy --group C4", "no samples"),
+    "integers": ("ok.onnx --data integers.npy --group C4", "int64"),
+    "pickles": ("ok.onnx --data pickled.npy --group C4", "pickled"),
+    "several arrays": ("ok.onnx --data several.npz --group C4", "a, b"),
+    "no such data": ("ok.onnx --data y.npy --group C4", "no such file"),
+    "an empty folder": ("ok.onnx --data nothing --group C4", "no images"),
+    "a corrupt photo": ("ok.onnx --data corrupt --group C4", "a.jpg"),
+    "no such module": ("ok.onnx --data nomodule:f --group C4", "nomodule"),
+    "zero samples": ("ok.onnx --data x.npy --group C4 --samples 0", "at least one"),
+    "an unknown group": ("ok.onnx --data x.npy --group SO3", "C<n>"),
+    "a group of the identity alone": ("ok.onnx --data x.npy --group C1", "moves nothing"),
+    "a shift that does not divide": ("ok.onnx --data x.npy --group shift3x3", "does not divide"),
+    "an unknown layer": ("ok.onnx --data x.npy --group C4 --measure latent-l2@latemt", "'latent'"),
+    "an unknown measure": ("ok.onnx --data x.npy --group C4 --measure chanel-cos", "channel-cos"),
+    "a measure that does not fit": (
+        "ok.onnx --data x.npy --group C4 --measure channel-cos@latent",
+        "feature maps",
+    ),
+    "token ids": ("token_ids.onnx --data x.npy --group C4", "no input"),
+    "an unknown operator": ("unknown_operator.onnx --data small.npy --group C4", "ONNX Runtime"),
+    "a sequence": ("sequence_output.onnx --data x.npy --group C4", "sequence"),
+    "a random model": ("noisy.onnx --data grey.npy --group C4", "random"),
+    "a missing input": ("two_input.onnx --data x.npy --group C4", "--feed"),
+    "a result that cannot be written": (
+        "ok.onnx --data x.npy --group C4 --out nowhere/r.json",
+        "no folder",
+    ),
+    "no CUDA": ("ok.onnx --data x.npy --group C4 --provider cuda", "--provider cpu"),
+    "no size": ("ok.onnx --data x.npy --group C4 --memory much", "2GiB"),
+    "an unknown option": ("ok.onnx --data x.npy --group C4 --frob", "--frob"),
+    "no data": ("ok.onnx --group C4", "--data"),
+    "an unknown preset": ("ok.onnx --data x.npy --group C4 --preprocess imagnet", "imagenet"),
+    "a limit that is none": ("ok.onnx --data x.npy --group C4 --fail-above latent-l2=x", "LIMIT"),
+    "a limit on what is not measured": (
+        "ok.onnx --data x.npy --group C4 --measure latent-l2 --fail-above softmax-kl=1",
+        "not measured; measured are latent-l2",
+    ),
+    "no such table": ("ok.onnx --data x.npy --group C4 --output-action logits=t.npz", "t.npz"),
+    "an engine that is none": ("ok.onnx --data x.npy --group C4 --engine gpu", "graph"),
+    "no graph for half an orbit": (
+        "ok.onnx --data x.npy --group C4 --engine graph --batch-size 2",
+        "--batch-size 2 holds 2 rows, fewer than the 4 of an orbit",
+    ),
+    "no graph and a cache": (
+        "ok.onnx --data x.npy --group C4 --engine graph --cache a.geed",
+        "leave --cache out",
+    ),
+    "a strange layout": ("ok.onnx --data x.npy --group C4 --layout latent=NTD:2", "NTD:14x14"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_wrong_is_told_in_one_helpful_line(box, monkeypatch, case):
+    if case == "no CUDA" and Path("/dev/nvidiactl").exists():
+        pytest.skip("a CUDA device is here")
+    monkeypatch.chdir(box)
+    arguments, told = BAD[case]
+    before = set(os.listdir(box))
+    options = arguments.split()
+    if "--out" not in options:
+        options += ["--out", "result.json"]
+    got = invoke("measure", *options)
+    assert got.exit_code == 2, got.output
+    assert got.stdout == ""
+    # Where these are the first tests after an installation, compiling is told too.
+    lines = [x for x in got.stderr.splitlines() if "compiling kernels" not in x]
+    assert len(lines) == 1, got.stderr
+    assert lines[0].startswith("onnx-geed: ")
+    assert told in lines[0]
+    assert set(os.listdir(box)) == before
+
+
+def test_the_engine_is_chosen_and_recorded(box, monkeypatch):
+    monkeypatch.chdir(box)
+    common = ("measure", "ok.onnx", "--data", "x.npy", "--group", "C8", "--format", "json")
+    made = {}
+    for engine in ("kernels", "graph"):
+        got = invoke(*common, "--provider", "cpu", "--engine", engine)
+        assert got.exit_code == 0, got.stderr
+        made[engine] = json.loads(got.stdout)
+        assert made[engine]["runtime"]["engine"] == engine
+    pairs = zip(*(m["measurements"] for m in made.values()), strict=True)
+    assert all(a["value"] == pytest.approx(b["value"], abs=1e-5) for a, b in pairs)
+
+
+def test_a_cache_has_no_engine_to_choose(box, monkeypatch, tmp_path):
+    monkeypatch.chdir(box)
+    cache = tmp_path / "acts.geed"
+    done = invoke("cache", "ok.onnx", "--data", "x.npy", "--group", "C4", "-o", cache)
+    assert done.exit_code == 0, done.stderr
+    got = invoke("measure", cache, "--engine", "graph")
+    assert got.exit_code == 2
+    assert "no engine to choose" in got.stderr
+    assert len(got.stderr.splitlines()) == 1
+
+
+def test_a_measurement_is_compiled_and_listed(box, monkeypatch):
+    monkeypatch.chdir(box)
+    got = invoke("compile", "ok.onnx", "--group", "C4", "-o", "measured.onnx")
+    assert got.exit_code == 0, got.stderr
+    assert "samples  (N, 3, 8, 8)" in got.stdout
+    assert "deviation/softmax-kl/logits  (N, 4)" in got.stdout
+    onnx.checker.check_model("measured.onnx", full_check=True)
+    Path("measured.onnx").unlink()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ("ook.onnx --group C4", "no such file"),
+        ("ok.onnx --group SO3", "C<n>"),
+        ("ok.onnx", "--group"),
+        ("ok.onnx --group shift3x3", "does not divide"),
+        ("ok.onnx --group C4 --measure channel-cos@latent", "feature maps"),
+        ("ok.onnx --group C4 -o nowhere/m.onnx", "no folder"),
+        ("ok.onnx --group C4 --output-action logits=t.npz", "t.npz"),
+        ("ok.onnx --group C4 --data size.npy", "resize"),
+        ("two_input.onnx --group C4", "--feed"),
+        ("noisy.onnx --group C4", "random"),
+    ],
+)
+def test_what_cannot_be_compiled_is_told_in_one_line(box, monkeypatch, arguments, told):
+    monkeypatch.chdir(box)
+    before = set(os.listdir(box))
+    options = arguments.split()
+    if "-o" not in options:
+        options += ["-o", "measured.onnx"]
+    got = invoke("compile", *options)
+    assert got.exit_code == 2, got.output
+    assert got.stdout == ""
+    # Once after installation, kernels are compiled, and that is said.
+    lines = [line for line in got.stderr.splitlines() if "compiling kernels" not in line]
+    assert len(lines) == 1, got.stderr
+    assert lines[0].startswith("onnx-geed: ")
+    assert told in lines[0]
+    assert set(os.listdir(box)) == before
+
+
+def test_a_good_run_prints_the_table_and_writes_the_result(box, monkeypatch):
+    monkeypatch.chdir(box)
+    got = invoke("measure", "ok.onnx", "--data", "photos", "--group", "D4", "--out", "r.json")
+    assert got.exit_code == 0, got.stderr
+    made = json.loads((box / "r.json").read_text())
+    assert made["data"]["names"][0].endswith(".png")
+    assert max(map(len, got.stdout.splitlines())) <= 100
+    for record in made["measurements"]:
+        assert record["layer"][:8] in got.stdout
+    (box / "r.json").unlink()
+
+
+def test_stdout_carries_json_alone(box, monkeypatch):
+    monkeypatch.chdir(box)
+    got = invoke("measure", "ok.onnx", "--data", "x.npy", "--group", "C4", "--format", "json")
+    assert json.loads(got.stdout)["schema"] == "onnx-geed/result/1"
+
+
+def test_a_limit_that_is_exceeded_exits_with_one(box, monkeypatch):
+    monkeypatch.chdir(box)
+    common = ("measure", "ok.onnx", "--data", "x.npy", "--group", "C4", "--fail-above")
+    over = invoke(*common, "latent-l2=0.0001")
+    assert over.exit_code == 1
+    assert "latent-l2@latent" in over.stderr
+    assert invoke(*common, "latent-l2=1000").exit_code == 0
+
+
+def test_annotations_are_read_back(box, monkeypatch):
+    monkeypatch.chdir(box)
+    done = invoke(
+        *("annotate", "ok.onnx", "-o", "known.onnx", "--latent", "pooled"),
+        *("--preprocess", "minus1to1", "--output-kind", "embedding"),
+    )
+    assert done.exit_code == 0, done.stderr
+    onnx.checker.check_model("known.onnx")
+    listed = json.loads(invoke("layers", "known.onnx", "--format", "json").stdout)
+    latent = [t["name"] for t in listed["tensors"] if "latent" in t["roles"]]
+    assert latent == ["pooled"]
+    assert listed["output"]["kind"] == "embedding"
+    plain = invoke(
+        *("measure", "ok.onnx", "--data", "x.npy", "--group", "C4", "--format", "json"),
+        *("--preprocess", "minus1to1", "--latent", "pooled", "--output-kind", "embedding"),
+    )
+    known = invoke("measure", "known.onnx", "--data", "x.npy", "--group", "C4", "--format", "json")
+    ours, theirs = (json.loads(r.stdout)["measurements"] for r in (known, plain))
+    assert ours == theirs
+    Path("known.onnx").unlink()
+
+
+def test_the_demo_says_what_it_means():
+    got = invoke("demo")
+    assert got.exit_code == 0
+    assert "untrained" in got.stdout
+    assert re.search(r"softmax-kl\s+logits", got.stdout)
+
+
+def test_the_folder_of_the_converters_is_printed():
+    got = invoke("converters")
+    assert (Path(got.stdout.strip()) / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_explains_itself_with_an_example(name):
+    got = invoke(name, "--help")
+    assert got.exit_code == 0
+    assert "Example" in got.stdout
+    readme = (ROOT / "README.md").read_text()
+    assert f"onnx-geed {name}" in readme, f"the README does not mention {name}"
+
+
+def test_a_broken_run_as_a_process_leaves_no_traceback(box):
+    run = subprocess.run(
+        [sys.executable, "-m", "onnx_geed", "measure", "cut.onnx", "--data", "x.npy", "--group=C4"],
+        cwd=box,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert run.returncode == 2
+    assert "Traceback" not in run.stderr

@@ -1,0 +1,282 @@
+"""A PyTorch checkpoint becomes a file whose measures are those of hooks inside PyTorch."""
+
+import argparse
+import json
+
+import naive
+import numpy as np
+import onnx
+import pytest
+from converting import assert_equal_to_hooks, converted, imported, refused
+
+from onnx_geed.model import list_layers
+
+torch = pytest.importorskip("torch", reason="needs PyTorch")
+pytest.importorskip("onnxscript", reason="needs PyTorch's exporters")
+
+NETS = """
+import dataclasses
+
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, classes=5):
+        super().__init__()
+        self.layer1 = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())
+        self.layer2 = nn.Sequential(nn.Conv2d(6, 8, 3, stride=2, padding=1), nn.ReLU())
+        self.head = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.head(self.layer2(self.layer1(x)).mean((2, 3)))
+
+
+class Singular(Net):
+    def forward(self, x):
+        return self.head(torch.linalg.svdvals(self.layer2(self.layer1(x))).mean(2))
+
+
+class Several(Net):
+    def forward(self, x):
+        maps = self.layer2(self.layer1(x))
+        return {"maps": maps, "logits": self.head(maps.mean((2, 3)))}
+
+
+class Clipped(nn.Module):
+    # The noise of the parity check does not reach the clip.
+    def __init__(self):
+        super().__init__()
+        self.layer1, self.layer2 = nn.Conv2d(3, 6, 3, padding=1), nn.Hardtanh(-6, 6)
+        self.floor = nn.Hardtanh(-9, 1e6)
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x):
+        x.sub_(0.5).mul_(2)
+        return self.head(self.layer2(self.layer1(self.floor(x))).mean((2, 3)))
+
+
+class Called(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.input, self.latent = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3)
+        self.output, self.head = nn.Conv2d(6, 7, 3), nn.Linear(7, 5)
+
+    def forward(self, x):
+        return self.head(self.output(self.latent(self.input(x)).relu()).mean((2, 3)))
+
+
+class Lazy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.maps, self.head = nn.LazyConv2d(6, 3), nn.LazyLinear(5)
+
+    def forward(self, x):
+        return self.head(self.maps(x).mean((2, 3)))
+
+
+class Frozen(Net):
+    def forward(self, x):
+        maps = self.layer2(self.layer1(x))
+        return self.head(maps.mean((2, 3))) + torch.zeros(len(x), 5)
+
+
+@dataclasses.dataclass
+class Outputs:
+    logits: torch.Tensor
+    maps: torch.Tensor
+
+
+class Dataclass(Net):
+    def forward(self, x):
+        maps = self.layer2(self.layer1(x))
+        return Outputs(self.head(maps.mean((2, 3))), maps)
+
+
+def stops():
+    raise SystemExit("usage: train.py")
+"""
+
+SHAPE = ("--input-shape", "3,9,9")
+
+
+@pytest.fixture
+def net(tmp_path):
+    (tmp_path / "nets.py").write_text(NETS)
+    torch.manual_seed(3)
+    made = imported(tmp_path / "nets.py").Net()
+    with torch.no_grad():  # statistics as after training
+        made.layer1[1].running_mean.normal_()
+        made.layer1[1].running_var.uniform_(0.5, 2)
+    return made.eval()
+
+
+@pytest.fixture
+def box(tmp_path, net):
+    wrapped = {"epoch": 3, "state_dict": {f"module.{k}": v for k, v in net.state_dict().items()}}
+    torch.save(wrapped, tmp_path / "net.pt")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).random((6, 3, 9, 9)).astype(np.float32)
+
+
+def hooks(net, mean=0.0, std=1.0):
+    seen = {}
+    for name in ("layer1", "layer2"):
+        getattr(net, name).register_forward_hook(
+            lambda _, __, y, name=name: seen.__setitem__(name, y.numpy())
+        )
+
+    def run(x):
+        with torch.no_grad():
+            output = net(torch.from_numpy((x - np.float32(mean)) / np.float32(std))).numpy()
+        return {**seen, "latent": seen["layer2"].mean((2, 3)), "output": output}
+
+    return run
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_what_is_measured_is_what_hooks_see(box, net, images, exporter):
+    file = converted(
+        *("torch", box, "nets.py:Net", "--checkpoint", "net.pt", *SHAPE),
+        *("--preprocess", "minus1to1", "--output-kind", "logits", "--exporter", exporter),
+    )
+    listed = list_layers(file)
+    assert listed["output"]["kind"] == "logits"
+    assert_equal_to_hooks(file, "C8", images, hooks(net, 0.5, 0.5), ("layer1", "layer2"))
+
+
+@pytest.mark.parametrize("form", ["safetensors", "module", "dino", "simclr", "lightning", "plain"])
+def test_checkpoints_as_their_authors_ship_them(box, net, images, form):
+    own = net.state_dict()
+    prefixed = lambda prefix: {prefix + k: v for k, v in own.items()}  # noqa: E731
+    name = "other.pt"
+    if form == "safetensors":
+        name = "other.safetensors"
+        pytest.importorskip("safetensors.torch").save_file(own, box / name)
+    else:
+        content = {
+            "plain": own,
+            "module": {"model": prefixed("module.")},
+            "lightning": {"state_dict": prefixed("model."), "hyper_parameters": {"lr": 0.1}},
+            "dino": {
+                "student": {k: v + 1 for k, v in prefixed("module.backbone.").items()},
+                "teacher": prefixed("backbone.") | {"head.mlp.0.weight": torch.ones(2, 2)},
+                "args": argparse.Namespace(lr=1),
+            },
+            "simclr": prefixed("encoder.") | {"projector.0.weight": torch.ones(2, 2)},
+        }[form]
+        torch.save(content, box / name)
+    file = converted(
+        *("torch", box, "nets.py:Net", "--checkpoint", name, *SHAPE, "--output-kind", "logits")
+    )
+    assert_equal_to_hooks(file, "flip-h", images, hooks(net), ("layer1", "layer2"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_programs_of_torchscript_and_of_torch_export(box, net, images):
+    example = torch.zeros(2, 3, 9, 9)
+    torch.jit.script(net).save(box / "script.pt")
+    torch.jit.trace(net, example).save(box / "trace.pt")
+    batch = ({0: torch.export.Dim("batch")},)
+    torch.export.save(torch.export.export(net, (example,), dynamic_shapes=batch), box / "net.pt2")
+    for name in ("script.pt", "trace.pt", "net.pt2"):
+        file = converted("torch", box, name, *SHAPE, "--output-kind", "logits")
+        assert_equal_to_hooks(file, "C4", images, hooks(net))
+
+
+def test_one_of_several_outputs_is_chosen(box, net, images):
+    arguments = ("torch", box, "nets.py:Several", "--checkpoint", "net.pt", *SHAPE)
+    assert "logits" in refused(*arguments)
+    file = converted(*arguments, "--take", "logits", "--output-kind", "logits")
+    assert_equal_to_hooks(file, "C4", images, hooks(net), ("layer1",))
+
+
+def test_the_same_model_gives_the_same_file(box):
+    arguments = ("torch", box, "nets.py:Net", "--checkpoint", "net.pt", *SHAPE)
+    first = converted(*arguments).read_bytes()
+    assert converted(*arguments).read_bytes() == first
+
+
+def test_both_batch_axis_and_names_are_free(box):
+    model = onnx.load(converted("torch", box, "nets.py:Net", *SHAPE))
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+    metadata = {p.key: p.value for p in model.metadata_props}
+    assert metadata["onnx_geed.latent"] == "latent"
+    assert json.loads(metadata["onnx_geed.modules"])["layer1"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_what_does_not_fit_is_told_and_leaves_no_file(box):
+    assert "Net" in refused("torch", box, "nets.py:Nett", *SHAPE).partition("it has")[2]
+    assert "2, 1, 9, 9" in refused("torch", box, "nets.py:Net", "--input-shape", "1,9,9")
+    assert "no.pt" in refused("torch", box, "nets.py:Net", *SHAPE, "--checkpoint", "no.pt")
+    seven = ("--kwargs", json.dumps({"classes": 7}))
+    told = refused("torch", box, "nets.py:Net", *SHAPE, "--checkpoint", "net.pt", *seven)
+    assert "head.weight" in told
+    torch.save({"stem.weight": torch.ones(3)}, box / "wrong.pt")
+    told = refused("torch", box, "nets.py:Net", *SHAPE, "--checkpoint", "wrong.pt")
+    assert "stem.weight" in told
+    assert "svd" in refused("torch", box, "nets.py:Singular", *SHAPE)
+
+
+def test_a_clip_that_noise_does_not_reach_is_told_from_what_it_reads(box, images):
+    torch.manual_seed(0)
+    net = imported(box / "nets.py").Clipped().eval()
+    torch.save(net.state_dict(), box / "c.pt")
+    file = converted("torch", box, "nets.py:Clipped", "--checkpoint", "c.pt", *SHAPE)
+    seen = hooks(net)
+
+    def run(x):
+        return {**seen(x.copy()), "latent": None}
+
+    modules = json.loads(list_layers(file)["metadata"]["onnx_geed.modules"])
+    assert modules["layer1"] != modules["layer2"]
+    assert modules["floor"] == "floor"
+    loud = 40 * images
+    found = run(loud)
+    assert not np.allclose(found["layer1"], found["layer2"])
+    from onnx_geed import measure
+
+    for name in ("layer1", "layer2"):
+        made = measure(file, loud, "C4", measures=[f"channel-cos@{name}"])
+        orbits = naive.orbit("C4", loud[made["data"]["indices"]].astype(float))
+        maps = run(orbits.reshape(-1, 3, 9, 9).astype(np.float32))[name].reshape(6, 4, 6, 9, 9)
+        expected = naive.channel_cos(maps, "C4").mean()
+        assert made["measurements"][0]["value"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_modules_called_as_the_files_own_tensors_keep_their_names(box):
+    file = converted("torch", box, "nets.py:Called", *SHAPE, "--output-kind", "logits")
+    listed = list_layers(file)
+    modules = json.loads(listed["metadata"]["onnx_geed.modules"])
+    assert {name: modules[name] for name in ("input", "latent", "output")} == {
+        name: name for name in ("input", "latent", "output")
+    }
+    shapes = {t["name"]: t["shape"] for t in listed["tensors"]}
+    assert shapes["latent"][1] == 6
+    assert shapes["output"][1] == 7
+    assert listed["output"]["name"] == "the_output"
+    assert shapes["the_latent"][1:] == [7]
+
+
+def test_lazy_layers_are_filled_and_dataclasses_taken_apart(box):
+    converted("torch", box, "nets.py:Lazy", *SHAPE)
+    converted("torch", box, "nets.py:Dataclass", *SHAPE, "--take", "logits")
+    assert "--input-shape" in refused("torch", box, "nets.py:Lazy")
+    assert "logits" in refused("torch", box, "nets.py:Dataclass", *SHAPE, "--take", "scores")
+
+
+@pytest.mark.filterwarnings("ignore")  # PyTorch: quantised tensors will go
+def test_what_stops_or_freezes_is_one_line(box, net):
+    assert "usage: train.py" in refused("torch", box, "nets.py:stops", *SHAPE)
+    assert "len(x)" in refused(
+        *("torch", box, "nets.py:Frozen", *SHAPE, "--exporter", "torchscript")
+    )
+    quantised = torch.quantize_per_tensor(net.head.weight, 0.1, 0, torch.qint8)
+    torch.save(net.state_dict() | {"head.weight": quantised}, box / "q.pt")
+    assert "quantised" in refused("torch", box, "nets.py:Net", "--checkpoint", "q.pt", *SHAPE)
+    assert "--output-kind" in refused("torch", box, "nets.py:Net", "--output-kind", "scores")

@@ -1,0 +1,240 @@
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from onnx_geed import GeedError, Preprocess
+from onnx_geed.data.images import decode, image_paths, resize_and_crop
+
+PLAIN = Preprocess()
+RNG = np.random.default_rng(0)
+
+
+def read(path, preprocess=PLAIN, grey=False):
+    return decode(path, preprocess, grey=grey, what="it")
+
+
+def colours(height=4, width=6):
+    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def test_a_png_is_decoded_to_its_bytes_by_255(tmp_path):
+    pixels = colours()
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    x = read(tmp_path / "a.png")
+    np.testing.assert_array_equal(x, pixels.transpose(2, 0, 1) / np.float32(255))
+    assert x.dtype == np.float32
+    assert x.flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(tmp_path, orientation):
+    upright = np.zeros((16, 32, 3), dtype=np.uint8)
+    upright[:8, :8] = (255, 0, 0)
+    upright[8:, 16:] = (0, 0, 255)
+    # How the camera stored it: the inverse of what the tag asks the reader to do.
+    stored = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation](upright)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = Image.fromarray(np.ascontiguousarray(stored))
+    image.save(tmp_path / "a.jpg", exif=exif, quality=100, subsampling=0)
+    x = read(tmp_path / "a.jpg")
+    np.testing.assert_allclose(x, upright.transpose(2, 0, 1) / 255, atol=0.05)
+
+
+def test_alpha_is_shown_on_black(tmp_path):
+    pixels = np.dstack([colours(), np.full((4, 6), 255, np.uint8)])
+    pixels[0, :, 3] = 0
+    pixels[1, :, 3] = 51
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    x = read(tmp_path / "a.png")
+    assert (x[:, 0] == 0).all()
+    rgb = pixels[..., :3].transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(x[:, 1], rgb[:, 1] / 5, atol=0.003)
+    np.testing.assert_allclose(x[:, 2:], rgb[:, 2:], atol=1e-6)
+
+
+def test_grey_with_alpha_is_shown_on_black(tmp_path):
+    pixels = np.full((2, 2, 2), 200, dtype=np.uint8)
+    pixels[0, :, 1] = 0
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    x = read(tmp_path / "a.png", grey=True)
+    assert (x[0, 0] == 0).all()
+    np.testing.assert_allclose(x[0, 1], 200 / 255 * 200 / 255, atol=0.003)
+
+
+@pytest.mark.parametrize("grey", [False, True])
+def test_16_bit_grey_keeps_all_its_bits(tmp_path, grey):
+    values = np.array([[0, 1, 257], [32768, 65534, 65535]], dtype=np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    x = read(tmp_path / "a.png", grey=grey)
+    assert x.shape == (1 if grey else 3, 2, 3)
+    np.testing.assert_array_equal(x, np.broadcast_to(values / np.float32(65535), x.shape))
+
+
+def test_16_bit_grey_is_resized_and_cropped_too(tmp_path):
+    values = np.repeat(np.arange(8, dtype=np.uint16)[None] * 8000, 8, axis=0)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    x = read(tmp_path / "a.tif", Preprocess(crop=4), grey=True)
+    np.testing.assert_allclose(x[0], values[2:6, 2:6] / 65535, rtol=1e-6)
+
+
+def test_grey_images_of_more_than_16_bits_are_refused(tmp_path):
+    Image.fromarray(np.array([[0, 70000]], dtype=np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(GeedError, match="outside 0 to 65535"):
+        read(tmp_path / "a.tif")
+
+
+def test_floating_point_images_are_taken_as_they_are(tmp_path):
+    values = np.array([[0.0, -0.25], [0.5, 1.5]], dtype=np.float32)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read(tmp_path / "a.tif", grey=True)[0], values)
+
+
+def test_a_palette_is_looked_up(tmp_path):
+    image = Image.new("P", (3, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    image.putdata([2, 0, 1])
+    image.save(tmp_path / "a.png")
+    x = read(tmp_path / "a.png")
+    np.testing.assert_allclose(x[:, 0] * 255, [[70, 10, 40], [80, 20, 50], [90, 30, 60]], rtol=1e-6)
+
+
+def test_a_transparent_palette_entry_is_black(tmp_path):
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putdata([0, 1])
+    image.save(tmp_path / "a.gif", transparency=0)
+    image.save(tmp_path / "b.png", transparency=b"\0\xff")
+    for name in ("a.gif", "b.png"):
+        x = read(tmp_path / name)
+        np.testing.assert_allclose(x[:, 0] * 255, [[0, 40], [0, 50], [0, 60]], rtol=1e-6)
+
+
+def test_grey_becomes_colour_and_colour_grey(tmp_path):
+    Image.fromarray(np.full((2, 2), 100, np.uint8)).save(tmp_path / "grey.png")
+    Image.new("RGB", (2, 2), (255, 0, 0)).save(tmp_path / "red.png")
+    np.testing.assert_allclose(
+        read(tmp_path / "grey.png"), np.full((3, 2, 2), 100 / 255), rtol=1e-6
+    )
+    red = read(tmp_path / "red.png", grey=True)
+    np.testing.assert_allclose(red, np.full((1, 2, 2), 0.299), atol=0.003)
+
+
+def test_bilevel_and_cmyk_images_are_read(tmp_path):
+    Image.new("1", (2, 2), 1).save(tmp_path / "a.png")
+    Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "b.jpg")
+    assert (read(tmp_path / "a.png") == 1).all()
+    np.testing.assert_allclose(read(tmp_path / "b.jpg")[:, 0, 0], [1, 0, 0], atol=0.02)
+
+
+@pytest.mark.parametrize(
+    ("resize", "size"), [(8, (8, 13)), ((5, 7), (5, 7)), (30, (30, 51)), (None, (10, 17))]
+)
+def test_resizing_sets_the_shorter_side_or_both(tmp_path, resize, size):
+    Image.fromarray(colours(10, 17)).save(tmp_path / "a.png")
+    preprocess = Preprocess(resize=resize)
+    assert read(tmp_path / "a.png", preprocess).shape == (3, *size)
+    assert resize_and_crop(np.zeros((2, 10, 17), np.float32), preprocess, what="").shape == (
+        2,
+        *size,
+    )
+    tall = np.zeros((17, 10), np.float32)
+    expected = size if isinstance(resize, tuple) else size[::-1]
+    assert resize_and_crop(tall, preprocess, what="").shape == expected
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_shrinking_is_antialiased(interpolation):
+    stripes = np.tile(np.float32([0, 1]), (64, 32))
+    small = resize_and_crop(stripes, Preprocess(resize=8, interpolation=interpolation), what="")
+    np.testing.assert_allclose(small[2:-2, 2:-2], 0.5, atol=0.02)
+
+
+def test_nearest_takes_values_that_are_there():
+    x = RNG.random((9, 9), dtype=np.float32)
+    assert np.isin(
+        resize_and_crop(x, Preprocess(resize=5, interpolation="nearest"), what=""), x
+    ).all()
+
+
+def test_the_crop_is_central():
+    x = np.arange(49, dtype=np.float32).reshape(1, 7, 7)
+    np.testing.assert_array_equal(resize_and_crop(x, Preprocess(crop=3), what=""), x[:, 2:5, 2:5])
+    np.testing.assert_array_equal(resize_and_crop(x, Preprocess(crop=(1, 7)), what=""), x[:, 3:4])
+
+
+def test_files_and_planes_are_resized_alike(tmp_path):
+    pixels = colours(40, 60)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    preprocess = Preprocess(resize=20, crop=(16, 18))
+    planes = resize_and_crop(pixels.transpose(2, 0, 1) / np.float32(255), preprocess, what="")
+    np.testing.assert_allclose(read(tmp_path / "a.png", preprocess), planes, atol=1.01 / 255)
+
+
+def test_a_crop_larger_than_the_image_is_refused(tmp_path):
+    Image.fromarray(colours()).save(tmp_path / "a.png")
+    with pytest.raises(GeedError, match="it: 4×6 is smaller than crop=5x5"):
+        read(tmp_path / "a.png", Preprocess(crop=5))
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "gone"])
+def test_a_damaged_file_is_named(tmp_path, kind):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(colours(64, 64)).save(path)
+    content = {"empty": b"", "text": b"hello", "cut": path.read_bytes()[:400], "gone": None}[kind]
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(GeedError, match=r"^it: cannot be decoded as an image") as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+
+
+def test_paths_are_in_bytewise_order_through_all_folders(tmp_path):
+    names = ["b.png", "a/z.png", "a.png", "a-b/c.JPG", "B.webp", "é.png", "a/é/x.tif", "a/10.png"]
+    for name in [*names, "a/9.png", "notes.txt", ".hidden.png", ".cache/x.png", "a/._z.png"]:
+        touch(tmp_path / name)
+    expected = sorted([*names, "a/9.png"], key=lambda n: n.encode())
+    assert list(image_paths(tmp_path)) == expected
+    assert expected.index("a-b/c.JPG") < expected.index("a.png") < expected.index("a/10.png")
+
+
+def test_linked_class_folders_are_followed_and_circles_are_not(tmp_path):
+    touch(tmp_path / "elsewhere" / "x.png")
+    (tmp_path / "data").mkdir()
+    for name, target in (("one", "elsewhere"), ("two", "elsewhere"), ("up", "data")):
+        (tmp_path / "data" / name).symlink_to(tmp_path / target, target_is_directory=True)
+    (tmp_path / "elsewhere" / "back").symlink_to(tmp_path / "data", target_is_directory=True)
+    assert image_paths(tmp_path / "data") == ("one/x.png", "two/x.png")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_names_that_are_not_utf8_are_listed(tmp_path):
+    try:
+        touch(tmp_path / os.fsdecode(b"\xff.png"))
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    touch(tmp_path / "z.png")
+    assert [os.fsencode(p) for p in image_paths(tmp_path)] == [b"z.png", b"\xff.png"]
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path):
+    with pytest.raises(GeedError, match=r"no images in the folder .* it is empty"):
+        image_paths(tmp_path)
+    touch(tmp_path / "x.npy")
+    with pytest.raises(GeedError, match=r"it holds \.npy"):
+        image_paths(tmp_path)

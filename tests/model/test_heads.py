@@ -1,0 +1,581 @@
+"""What is measured where: before heads of all kinds, on embeddings, and where a head is unclear."""
+
+import models
+import naive
+import numpy as np
+import pytest
+import running
+from onnx import TensorProto, helper
+from running import images, orbits
+
+from onnx_geed import measure
+from onnx_geed.errors import GeedError
+from onnx_geed.model import (
+    annotate_model as annotate,
+    find_output,
+    list_layers,
+    list_tensors as tensors,
+    load_model,
+)
+from onnx_geed.report import layer_table
+
+FLOAT = TensorProto.FLOAT
+node, weights, integers = models.node, models.weights, models.integers
+FEW = {"samples": 3, "norm_samples": 3}
+
+
+def random(name, *shape):
+    seed = sum(map(ord, name))
+    return weights(name, np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+
+
+TRUNK = [
+    node("Conv", "x w0", "pre", pads=[1, 1, 1, 1]),
+    node("Relu", "pre", "stem"),
+    node("Conv", "stem w1", "last", pads=[1, 1, 1, 1]),
+    node("Relu", "last", "map"),
+]
+POOL = [node("GlobalAveragePool", "map", "gap"), node("Flatten", "gap", "feat", axis=1)]
+DENSE = [node("Gemm", "feat h b", "scores")]
+HELD = [random("w0", 4, 3, 3, 3), random("w1", 6, 4, 3, 3), random("h", 6, 5), random("b", 5)]
+HELD += [random("t", 5, 6), weights("one", np.ones(5)), weights("six", np.ones(6))]
+HELD += [integers(f"a{n}", [n]) for n in (0, 1, 2, 3, 6)] + [integers("end", [-1])]
+
+
+def net(nodes, constants=(), pool=True, batch="N"):
+    every = TRUNK + (POOL if pool else []) + nodes
+    held = [*HELD, *constants]
+    read = {name for n in every for name in n.input} | {"h", "b"}
+    used = [tensor for tensor in held if tensor.name in read]
+    inputs, outputs = [("x", FLOAT, [batch, 3, 6, 6])], [(nodes[-1].output[0], FLOAT, None)]
+    return models.build(every, used, inputs, outputs)
+
+
+def branches(body, then):
+    """Make an If whose bodies compute the same."""
+    graphs = [
+        helper.make_graph(
+            [node(body, then, name)], name, [], [helper.make_tensor_value_info(name, FLOAT, None)]
+        )
+        for name in ("yes", "no")
+    ]
+    made = helper.make_node("If", ["true"], ["y"], then_branch=graphs[0], else_branch=graphs[1])
+    return [made], [weights("true", True, bool)]
+
+
+def spelt_norm(name, result):
+    """Divide by the root of the sum of squares."""
+    return [
+        node("Mul", f"{name} {name}", "squares"),
+        node("ReduceSum", "squares a1", "sum", keepdims=1),
+        node("Sqrt", "sum", "root"),
+        node("Div", f"{name} root", result),
+    ]
+
+
+# Name → nodes, constants, and the latent.
+HEADS = {
+    "slice": ([*DENSE, node("Slice", "scores a0 a3 a1", "y")], [], "feat"),
+    "gather": (
+        [*DENSE, node("Gather", "scores some", "y", axis=1)],
+        [integers("some", [2, 0, 1])],
+        "feat",
+    ),
+    "where": (
+        [*DENSE, node("Where", "mask scores low", "y")],
+        [weights("mask", [True, False, True, True, True], bool), weights("low", [-9.0])],
+        "feat",
+    ),
+    "where by value": (
+        [*DENSE, node("Greater", "scores low", "m"), node("Where", "m scores low", "y")],
+        [weights("low", [-9.0])],
+        "feat",
+    ),
+    "pad": ([*DENSE, node("Pad", "scores wide", "y")], [integers("wide", [0, 0, 0, 2])], "feat"),
+    "split": (
+        [*DENSE, node("Split", "scores parts", "y other", axis=1)],
+        [integers("parts", [3, 2])],
+        "feat",
+    ),
+    "layer norm": (
+        [*DENSE, node("LayerNormalization", "scores one b", "y", axis=-1)],
+        [],
+        "feat",
+    ),
+    "einsum": ([node("Einsum", "feat h", "y", equation="nk,kc->nc")], [], "feat"),
+    "einsum, weights first": (
+        [node("Einsum", "t feat", "s", equation="ck, nk -> nc"), node("Add", "s b", "y")],
+        [],
+        "feat",
+    ),
+    "einsum with dots": ([node("Einsum", "feat t", "y", equation="...k,ck->...c")], [], "feat"),
+    "einsum without arrow": ([node("Einsum", "feat h", "y", equation="ak,kc")], [], "feat"),
+    "product and sum": (
+        [
+            node("Unsqueeze", "feat a1", "apart"),
+            node("Mul", "apart t", "products"),
+            node("ReduceSum", "products end", "sums", keepdims=0),
+            node("Add", "sums b", "y"),
+        ],
+        [],
+        "feat",
+    ),
+    "expanded product and mean": (
+        [
+            node("Unsqueeze", "feat a2", "apart"),
+            node("Expand", "apart wide", "copies"),
+            node("Mul", "h copies", "products"),
+            node("ReduceMean", "products", "y", axes=[1], keepdims=0),
+        ],
+        [integers("wide", [1, 6, 5])],
+        "feat",
+    ),
+    "parts of the features": (
+        [
+            node("Slice", "feat a0 a3 a1", "left"),
+            node("Slice", "feat a3 a6 a1", "right"),
+            node("Gemm", "left g", "one_half"),
+            node("Gemm", "right g", "other_half"),
+            node("Add", "one_half other_half", "y"),
+        ],
+        [random("g", 3, 5)],
+        "feat",
+    ),
+    "an if around a softmax": (
+        DENSE + branches("Softmax", "scores")[0],
+        branches("Softmax", "scores")[1],
+        "feat",
+    ),
+}
+
+
+@pytest.fixture
+def listed(tmp_path):
+    def read(source, **options):
+        model = load_model(models.save(source, tmp_path / "model.onnx"))
+        return tensors(model, "x", find_output(model), **options)
+
+    return read
+
+
+def latents(found):
+    return [t.name for t in found if "latent" in t.roles]
+
+
+def doubt(found):
+    (output,) = [t for t in found if "output" in t.roles]
+    return output.doubt
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_latent_lies_before_the_head_and_its_scores_are_measured(tmp_path, name):
+    nodes, constants, latent = HEADS[name]
+    source = net(nodes, constants)
+    made = measure(models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3), "C4", **FEW)
+    found = {m["measure"]: m for m in made["measurements"]}
+    assert found["latent-l2"]["layer"] == found["latent-cos"]["layer"] == latent
+    assert found["softmax-kl"]["layer"] == "y"
+    order = np.random.default_rng(0).permutation(3)
+    here, out = orbits(source, "C4", images((3, 6, 6), 3)[order], [latent, "y"], 12)
+    kind = "probabilities" if "softmax" in name else "logits"
+    expected = naive.softmax_kl(out, "C4", kind=kind).mean()
+    np.testing.assert_allclose(found["softmax-kl"]["value"], expected, rtol=1e-4)
+    expected = naive.latent_l2(here, "C4").mean()
+    np.testing.assert_allclose(found["latent-l2"]["unnormalised"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("kind", ["logits", None])
+def test_a_fixed_batch_and_a_stated_kind_change_nothing(listed, name, kind):
+    nodes, constants, latent = HEADS[name]
+    assert latents(listed(net(nodes, constants, batch=1), kind=kind)) == [latent]
+
+
+def test_a_convolution_of_the_whole_map_is_a_dense_layer(listed):
+    nodes = [node("Conv", "map whole b", "m"), node("Flatten", "m", "y", axis=1)]
+    source = net(nodes, [random("whole", 5, 6, 6, 6)], pool=False)
+    assert latents(listed(source)) == ["map"]
+
+
+EMBEDDINGS = {
+    "pooled": ([node("Identity", "feat", "y")], [], True),
+    "layer norm of a trunk": (
+        [node("LayerNormalization", "feat six", "y", axis=-1)],
+        [],
+        True,
+    ),
+    "residual, then layer norm": (
+        [
+            node("Gemm", "feat square", "branch"),
+            node("Add", "feat branch", "joined"),
+            node("LayerNormalization", "joined six", "y", axis=-1),
+        ],
+        [random("square", 6, 6)],
+        True,
+    ),
+    "of length 1": ([*DENSE, node("LpNormalization", "scores", "y", axis=1, p=2)], [], True),
+    "of length 1, as PyTorch writes it": (
+        [
+            *DENSE,
+            node("ReduceL2", "scores", "length", axes=[1], keepdims=1),
+            node("Clip", "length tiny", "clipped"),
+            node("Expand", "clipped wide", "copies"),
+            node("Div", "scores copies", "y"),
+        ],
+        [weights("tiny", 1e-12), integers("wide", [1, 5])],
+        True,
+    ),
+    "of length 1, spelt out": (DENSE + spelt_norm("scores", "y"), [], True),
+    "a weighted pooling": (
+        [node("Mul", "map mask", "masked"), node("ReduceSum", "masked grid", "y", keepdims=0)],
+        [random("mask", 6, 6), integers("grid", [2, 3])],
+        False,
+    ),
+    "a pooling by depthwise convolution": (
+        [node("Conv", "map deep", "m", group=6), node("Flatten", "m", "y", axis=1)],
+        [random("deep", 6, 1, 6, 6)],
+        False,
+    ),
+    "a hidden layer over the whole map": (
+        [node("Conv", "map whole b", "m"), node("Relu", "m", "r"), node("Flatten", "r", "y")],
+        [random("whole", 5, 6, 6, 6)],
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_an_embedding_is_its_own_latent_without_being_asked(tmp_path, listed, name):
+    nodes, constants, pool = EMBEDDINGS[name]
+    source = net(nodes, constants, pool=pool)
+    assert latents(listed(source)) == ["y"]
+    made = measure(models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3), "C4", **FEW)
+    assert {m["measure"] for m in made["measurements"]} >= {"latent-l2", "latent-cos"}
+    assert "softmax-kl" not in {m["measure"] for m in made["measurements"]}
+    assert any("taken to be embedding" in note for note in made["notes"])
+
+
+def test_the_expected_value_of_bins_is_read_from_the_class_scores(listed):
+    nodes = [
+        *DENSE,
+        node("Softmax", "scores", "bins"),
+        node("Mul", "bins one", "products"),
+        node("ReduceSum", "products a1", "y", keepdims=1),
+    ]
+    assert latents(listed(net(nodes))) == ["feat"]
+
+
+# ------------------------------------------------------------------------------------------------
+# Heads that are not understood
+# ------------------------------------------------------------------------------------------------
+
+
+def distilled():
+    """As DeiT: two heads on different tokens, averaged."""
+    nodes = [
+        node("Reshape", "map flat", "cols"),
+        node("Transpose", "cols", "tokens", perm=[0, 2, 1]),
+        node("LayerNormalization", "tokens six", "normed", axis=-1),
+        node("Gather", "normed first", "class_token", axis=1),
+        node("Gather", "normed second", "other_token", axis=1),
+        node("Gemm", "class_token h b", "one_head"),
+        node("Gemm", "other_token h", "other_head"),
+        node("Add", "one_head other_head", "both"),
+        node("Div", "both two", "y"),
+    ]
+    held = [integers("flat", [0, 6, 36]), weights("two", 2.0)]
+    held += [weights(n, np.array(k), np.int64) for k, n in enumerate(("first", "second"))]
+    return net(nodes, held, pool=False)
+
+
+UNCLEAR = {
+    "different tokens": (distilled(), "'other_token' and 'class_token'"),
+    "early exits": (
+        net(
+            [
+                node("GlobalAveragePool", "stem", "early"),
+                node("Flatten", "early", "early_feat", axis=1),
+                node("Gemm", "early_feat g", "exit"),
+                *DENSE,
+                node("Add", "scores exit", "y"),
+            ],
+            [random("g", 4, 5)],
+        ),
+        "'early_feat' and 'feat'|'feat' and 'early_feat'",
+    ),
+    "behind a running sum": (net([*DENSE, node("CumSum", "scores a1", "y")]), "CumSum"),
+}
+
+
+def hidden_in_an_if():
+    graphs = []
+    for name in ("yes", "no"):
+        info = helper.make_tensor_value_info(name, FLOAT, None)
+        graphs.append(helper.make_graph([node("Gemm", "feat h b", name)], name, [], [info]))
+    made = helper.make_node("If", ["true"], ["y"], then_branch=graphs[0], else_branch=graphs[1])
+    return net([made], [weights("true", True, bool)])
+
+
+UNCLEAR["inside an if"] = (hidden_in_an_if(), r"\(If\)")
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_a_head_that_is_not_understood_is_asked_for_and_its_scores_are_measured(tmp_path, name):
+    source, reason = UNCLEAR[name]
+    path = models.save(source, tmp_path / "m.onnx")
+    x = images((3, 6, 6), 3)
+    made = measure(path, x, "C4", **FEW)
+    assert not [m for m in made["measurements"] if m["measure"].startswith("latent")]
+    (note,) = [n for n in made["notes"] if "latent-l2" in n]
+    assert "--latent NAME" in note
+    values = [m["value"] for m in made["measurements"] if m["measure"] == "softmax-kl"]
+    order = np.random.default_rng(0).permutation(3)
+    (out,) = orbits(source, "C4", x[order], ["y"], 12)
+    np.testing.assert_allclose(values, [naive.softmax_kl(out, "C4").mean()], rtol=1e-4)
+    with pytest.raises(GeedError, match=f"({reason}).*--latent NAME"):
+        measure(path, x, "C4", measures=["latent-l2"], **FEW)
+    shown = list_layers(path)
+    assert shown["no_latent"] in note
+    assert shown["no_latent"] in layer_table(shown)
+    named = measure(path, x, "C4", latent="stem", **FEW)
+    found = {m["measure"]: m["layer"] for m in named["measurements"]}
+    assert found["latent-l2"] == "stem"
+    assert found["softmax-kl"] == "y"
+    assert list_layers(path, latent="stem")["no_latent"] is None
+
+
+def test_a_stated_kind_finds_the_classifier_behind_what_holds_no_weights(listed):
+    source = net([*DENSE, node("CumSum", "scores a1", "y")])
+    assert latents(listed(source)) == []
+    assert latents(listed(source, kind="logits")) == ["feat"]
+    assert latents(listed(source, kind="embedding")) == ["y"]
+
+
+@pytest.mark.parametrize("kind", [None, "probabilities"])
+def test_a_forest_on_features_is_asked_about(listed, kind):
+    entry = node("TreeEnsembleClassifier", "feat", "label y", domain="ai.onnx.ml")
+    found = listed(
+        models.build(
+            [*TRUNK, *POOL, entry],
+            HELD[:2],
+            [("x", FLOAT, ["N", 3, 6, 6])],
+            [("y", FLOAT, ["N", 2])],
+            domains=["ai.onnx.ml"],
+        ),
+        kind=kind,
+    )
+    assert latents(found) == []
+    assert "TreeEnsembleClassifier" in doubt(found)
+
+
+def test_what_may_hold_the_classifier_is_not_looked_through(listed):
+    assert latents(listed(hidden_in_an_if(), kind="logits")) == []
+
+
+@pytest.mark.parametrize("stated", ["option", "metadata"])
+def test_a_stated_kind_settles_what_the_latent_is(tmp_path, stated):
+    path, x = models.save(net(DENSE), tmp_path / "m.onnx"), images((3, 6, 6), 3)
+    options = {"output_kind": "embedding"}
+    if stated == "metadata":
+        annotate(path, tmp_path / "known.onnx", **options)
+        path, options = tmp_path / "known.onnx", {}
+    made = measure(path, x, "C4", **options, **FEW)
+    assert {m["layer"] for m in made["measurements"] if "latent" in m["measure"]} == {"scores"}
+    trunk = models.save(net([node("Identity", "feat", "y")]), tmp_path / "trunk.onnx")
+    options = {"output_kind": "logits"}
+    if stated == "metadata":
+        annotate(trunk, tmp_path / "known.onnx", **options)
+        trunk, options = tmp_path / "known.onnx", {}
+    made = measure(trunk, x, "C4", **options, **FEW)
+    assert not [m for m in made["measurements"] if "latent" in m["measure"]]
+    assert [m["layer"] for m in made["measurements"] if m["measure"] == "softmax-kl"] == ["y"]
+
+
+def test_a_classifier_of_the_input_itself_keeps_its_scores(tmp_path):
+    nodes = [
+        node("Conv", "x whole b", "m"),
+        node("Flatten", "m", "y", axis=1),
+    ]
+    held = [random("whole", 5, 3, 6, 6), random("b", 5)]
+    source = models.build(nodes, held, [("x", FLOAT, ["N", 3, 6, 6])], [("y", FLOAT, None)])
+    made = measure(models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3), "C4", **FEW)
+    assert [m["measure"] for m in made["measurements"]] == ["softmax-kl"]
+    assert any("reads the input itself" in note for note in made["notes"])
+
+
+# ------------------------------------------------------------------------------------------------
+# What an output holds
+# ------------------------------------------------------------------------------------------------
+
+SINGLE = [node("Gemm", "feat column", "logit")]
+COLUMN = [random("column", 6, 1)]
+HUNDRED = [weights("hundred", 100.0)]
+UNITS = [weights("unit", 1.0)]
+SIGMOID = [
+    node("Neg", "scores", "minus"),
+    node("Exp", "minus", "power"),
+    node("Add", "power unit", "more"),
+    node("Div", "unit more", "y"),
+]
+
+
+def single_sigmoid():
+    graphs = []
+    for name in ("yes", "no"):
+        info = helper.make_tensor_value_info(name, FLOAT, None)
+        graphs.append(helper.make_graph([node("Sigmoid", "logit", name)], name, [], [info]))
+    made = helper.make_node("If", ["true"], ["y"], then_branch=graphs[0], else_branch=graphs[1])
+    return net([*SINGLE, made], [*COLUMN, weights("true", True, bool)])
+
+
+ODD = {
+    "a sigmoid in an if": (single_sigmoid(), "a single column in [0, 1]"),
+    "a target": (
+        net(
+            [*SINGLE, node("Clip", "logit nought unit", "y")],
+            [*COLUMN, *UNITS, weights("nought", 0.0)],
+        ),
+        "a single column in [0, 1]",
+    ),
+    "percentages": (
+        net([*DENSE, node("Softmax", "scores", "p"), node("Mul", "p hundred", "y")], HUNDRED),
+        "percentages",
+    ),
+    "shares": (
+        net(
+            [*DENSE, node("Softmax", "scores", "p"), node("Mul", "eight p", "y")],
+            [weights("eight", 8.0)],
+        ),
+        "shares of 8",
+    ),
+    "negative logarithms": (
+        net([*DENSE, node("LogSoftmax", "scores", "p"), node("Neg", "p", "y")]),
+        "negative log-probabilities",
+    ),
+    "logarithms to base 10": (
+        net(
+            [*DENSE, node("LogSoftmax", "scores", "p"), node("Div", "p ten", "y")],
+            [weights("ten", np.log(10.0))],
+        ),
+        "log-probabilities to base 10",
+    ),
+    "many labels, spelt out": (net([*DENSE, *SIGMOID], UNITS), "numbers in [0, 1] whose rows"),
+    "many labels, in per cent": (
+        net([*DENSE, node("Sigmoid", "scores", "p"), node("Mul", "p hundred", "y")], HUNDRED),
+        "a Sigmoid's result, scaled",
+    ),
+    "squared probabilities": (
+        net([*DENSE, node("Softmax", "scores", "p"), node("Mul", "p p", "y")]),
+        "numbers in [0, 1] whose rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_numbers_that_are_no_logits_are_not_taken_for_such(tmp_path, name):
+    source, what = ODD[name]
+    path, x = models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3)
+    made = measure(path, x, "C4", **FEW)
+    assert "softmax-kl" not in {m["measure"] for m in made["measurements"]}
+    assert {m["layer"] for m in made["measurements"] if "latent" in m["measure"]} == {"feat"}
+    (note,) = [n for n in made["notes"] if "softmax-kl" in n]
+    assert what in note
+    assert "--output-kind" in note
+    with pytest.raises(GeedError, match="--output-kind"):
+        measure(path, x, "C4", measures=["softmax-kl"], **FEW)
+    stated = measure(path, x, "C4", output_kind="logits", **FEW)
+    assert "softmax-kl" in {m["measure"] for m in stated["measurements"]}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants"),
+    [
+        ([*DENSE, node("Log", "p", "y")], "p"),
+        ([*DENSE, node("Relu", "scores", "y")], ""),
+        ([*DENSE, node("Mul", "scores tiny", "y")], ""),
+        ([*SINGLE, node("Mul", "logit unit", "y")], ""),
+    ],
+)
+def test_plain_scores_and_log_probabilities_stay_logits(tmp_path, nodes, constants):
+    if constants:
+        nodes = [*nodes[:-1], node("Softmax", "scores", "p"), nodes[-1]]
+    held = [*COLUMN, *UNITS, weights("tiny", 1e-3)]
+    source = net(nodes, held)
+    x = images((3, 6, 6), 3)
+    (raw,) = running.run(source, x, ["y"])
+    assert raw.shape[1] > 1 or raw.min() < 0 or raw.max() > 1, "the test's own model is odd"
+    made = measure(models.save(source, tmp_path / "m.onnx"), x, "C4", **FEW)
+    (value,) = [m["value"] for m in made["measurements"] if m["measure"] == "softmax-kl"]
+    (out,) = orbits(source, "C4", x, ["y"], 12)
+    np.testing.assert_allclose(value, naive.softmax_kl(out, "C4").mean(), rtol=1e-3, atol=1e-9)
+
+
+def test_one_logit_that_leaves_0_to_1_on_a_later_sample_is_a_logit(tmp_path):
+    nodes = [node("ReduceMean", "x", "m", axes=[1, 2, 3], keepdims=0), node("Mul", "m five", "s")]
+    nodes += [node("Unsqueeze", "s a1", "u"), node("MatMul", "u unit", "y")]
+    held = [weights("five", 5.0), integers("a1", [1]), weights("unit", np.ones((1, 1)))]
+    source = models.build(nodes, held, [("x", FLOAT, ["N", 3, 6, 6])], [("y", FLOAT, None)])
+    path = models.save(source, tmp_path / "m.onnx")
+    x = np.full((12, 3, 6, 6), 0.1, np.float32)
+    x[:, 0, 0, 0] = np.arange(12) / 12
+    few = {"samples": 12, "norm_samples": 12, "measures": ["softmax-kl"]}
+    with pytest.raises(GeedError, match="a single column"):
+        measure(path, x, "C4", **few)
+    order = np.random.default_rng(0).permutation(12)
+    x[order[5]] = 0.9
+    assert measure(path, x, "C4", **few)["measurements"][0]["measure"] == "softmax-kl"
+
+
+def test_a_hidden_tensor_is_asked_about_too(tmp_path):
+    source = ODD["percentages"][0]
+    path, x = models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3)
+    made = measure(path, x, "C4", measures=["softmax-kl@scores", "softmax-kl@p"], **FEW)
+    values = {m["layer"]: m["value"] for m in made["measurements"]}
+    np.testing.assert_allclose(values["scores"], values["p"], rtol=1e-5)
+    squared = net(
+        [*DENSE, node("Softmax", "scores", "p"), node("Mul", "p p", "s"), node("Neg", "s", "y")]
+    )
+    path = models.save(squared, tmp_path / "other.onnx")
+    with pytest.raises(GeedError, match=r"softmax-kl@s.*--output s and --output-kind"):
+        measure(path, x, "C4", measures=["softmax-kl@s"], **FEW)
+
+
+def test_metadata_state_the_kind_of_the_models_own_output(tmp_path):
+    source = ODD["percentages"][0]
+    path, x = models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3)
+    annotate(path, tmp_path / "known.onnx", output_kind="embedding")
+    known = tmp_path / "known.onnx"
+    assert latents_of(measure(known, x, "C4", **FEW)) == {"y"}
+    made = measure(known, x, "C4", output="scores", **FEW)
+    assert latents_of(made) == {"feat"}
+    assert [m["layer"] for m in made["measurements"] if m["measure"] == "softmax-kl"] == ["scores"]
+
+
+def latents_of(made):
+    return {m["layer"] for m in made["measurements"] if m["measure"].startswith("latent")}
+
+
+def test_a_wrong_kind_in_the_metadata_can_be_written_over(tmp_path):
+    wrong = models.with_metadata(net(DENSE), {"onnx_geed.output_kind": "scores"})
+    path = models.save(wrong, tmp_path / "m.onnx")
+    with pytest.raises(GeedError, match="stated as 'scores'"):
+        measure(path, images((3, 6, 6), 3), "C4", **FEW)
+    annotate(path, tmp_path / "mended.onnx", output_kind="logits")
+    assert latents_of(measure(tmp_path / "mended.onnx", images((3, 6, 6), 3), "C4", **FEW)) == {
+        "feat"
+    }
+
+
+def test_branches_that_part_at_the_input_are_several_layers(listed):
+    nodes = []
+    for one, kernel in (("left", "w0"), ("right", "other")):
+        nodes.append(node("Conv", f"x {kernel}", f"{one}_map", pads=[1, 1, 1, 1]))
+        nodes.append(node("GlobalAveragePool", f"{one}_map", f"{one}_gap"))
+        nodes.append(node("Flatten", f"{one}_gap", f"{one}_feat"))
+        nodes.append(node("Gemm", f"{one}_feat g", f"{one}_scores"))
+    nodes.append(node("Add", "left_scores right_scores", "y"))
+    held = [HELD[0], random("other", 4, 3, 3, 3), random("g", 4, 5)]
+    found = listed(models.build(nodes, held, [("x", FLOAT, ["N", 3, 6, 6])], [("y", FLOAT, None)]))
+    assert latents(found) == []
+    assert "'left_feat'" in doubt(found)
+    assert "'right_feat'" in doubt(found)

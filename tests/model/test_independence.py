@@ -1,0 +1,431 @@
+"""Whether rows of a batch mix: the proof from the graph, the check on real jobs, fixed batches."""
+
+from __future__ import annotations
+
+import json
+
+import models
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, parser
+
+import onnx_geed as geed
+from onnx_geed import GeedError
+from onnx_geed.model import Lost, Mixed, Rows, rows_apart
+from onnx_geed.run import row_check as rowcheck
+
+SIZE = (3, 6, 6)
+HEAD = '<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1, "tests" : 1]>\n'
+
+
+def graph(body, *, opset=17, batch="N", outputs="float[M, K] y"):
+    """A graph of x (N, 3, 6, 6), with some weights under short names."""
+    text = HEAD.format(opset=opset) + f"g (float[{batch}, 3, 6, 6] x) => ({outputs}) {{\n{body}\n}}"
+    model = parser.parse_model(text)
+    rng = np.random.default_rng(5)
+    stored = {
+        "w": rng.normal(size=(4, 3, 3, 3)),
+        "fc": rng.normal(size=(108, 4)),
+        "square": rng.normal(size=(108, 108)),
+        "c": rng.normal(size=(4, 4)),
+        "one": 1.0,
+        "three": 3.0,
+        "limit": 1.5,
+        "ones4": np.ones(4),
+        "ones3": np.ones(3),
+    }
+    used = {name for node in model.graph.node for name in node.input}
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                used |= {name for inner in attribute.g.node for name in inner.input}
+    model.graph.initializer.extend(
+        models.weights(name, values) for name, values in stored.items() if name in used
+    )
+    return model
+
+
+def verdict(body, names=("y",), **options):
+    rows = options.pop("rows", None)
+    return rows_apart(graph(body, **options), list(names), {"x": (None, *SIZE)}, rows=rows)
+
+
+FLAT = "f = Flatten (x)\n"
+I64 = "<value = int64[{n}] {{{v}}}> ()\n"
+
+
+def ints(name, *values):
+    return (
+        f"{name} = Constant <value = int64[{len(values)}] {{{', '.join(map(str, values))}}}> ()\n"
+    )
+
+
+MIXING = {
+    "largest of all": FLAT + "m = ReduceMax <keepdims = 0> (x)\ny = Div (f, m)",
+    "largest, clipped": FLAT + "m = ReduceMax <keepdims = 0> (x)\nk = Max (m, one)\ny = Div (f, k)",
+    "a scalar condition": FLAT
+    + "m = ReduceMax <keepdims = 0> (x)\nb = Greater (m, limit)\nt = Div (f, three)\n"
+    "y = Where (b, t, f)",
+    "mean over rows": FLAT + "m = ReduceMean <axes = [0], keepdims = 1> (f)\ny = Sub (f, m)",
+    "mean over rows, counted from the end": FLAT
+    + "m = ReduceMean <axes = [-2], keepdims = 1> (f)\ny = Sub (f, m)",
+    "largest of the flattened": FLAT
+    + ints("s", -1)
+    + "v = Reshape (x, s)\nm = ReduceMax <axes = [0], keepdims = 0> (v)\ny = Div (f, m)",
+    "pooled over the flattened": FLAT
+    + ints("s", 1, 1, -1)
+    + "v = Reshape (x, s)\nm = GlobalMaxPool (v)\n"
+    + ints("t", 1, 1)
+    + "k = Reshape (m, t)\ny = Div (f, k)",
+    "softmax over rows": FLAT + "y = Softmax <axis = 0> (f)",
+    "rows turned round": FLAT
+    + ints("a", -1)
+    + ints("e", -10000)
+    + ints("z", 0)
+    + "y = Slice (f, a, e, z, a)",
+    "rows rolled": FLAT
+    + ints("a", -1)
+    + ints("e", 10000)
+    + ints("z", 0)
+    + "p = Slice (f, a, e, z)\nq = Slice (f, z, a, z)\ny = Concat <axis = 0> (p, q)",
+    "rows sorted": FLAT + ints("k", 1) + "y, i = TopK <axis = 0> (f, k)",
+    "rows added up": FLAT + "z = Constant <value = int64 {0}> ()\ny = CumSum (f, z)",
+    "distances": FLAT
+    + ints("z", 0)
+    + ints("o", 1)
+    + "p = Unsqueeze (f, z)\nq = Unsqueeze (f, o)\nd = Sub (p, q)\nr = Abs (d)\n"
+    "y = ReduceSum <keepdims = 0> (r, o)",
+    "products of rows": FLAT + "t = Transpose <perm = [1, 0]> (f)\ny = MatMul (f, t)",
+    "products of rows, by Gemm": FLAT + "y = Gemm <transB = 1> (f, f)",
+    "products of rows, by Einsum": FLAT + 'y = Einsum <equation = "ik,jk->ij"> (f, f)',
+    "a sum over rows, by Einsum": FLAT + 's = Einsum <equation = "ik->k"> (f)\ny = Sub (f, s)',
+    "dynamic quantisation": FLAT
+    + "q, s, z = DynamicQuantizeLinear (f)\ny = DequantizeLinear (q, s, z)",
+    "training": FLAT + "h = Conv <pads = [1, 1, 1, 1]> (x, w)\n"
+    "b, p, q = BatchNormalization <training_mode = 1> (h, ones4, ones4, ones4, ones4)\n"
+    "y = Flatten (b)",
+    "attention over rows": ints("s", 0, 3, 36)
+    + "t = Reshape (x, s)\nq = Transpose <perm = [1, 0, 2]> (t)\n"
+    "k = Transpose <perm = [1, 2, 0]> (t)\nw0 = MatMul (q, k)\na = Softmax <axis = -1> (w0)\n"
+    "v = MatMul (a, q)\nb = Transpose <perm = [1, 0, 2]> (v)\ny = Flatten (b)",
+    "the first row": FLAT + ints("z", 0) + "r = Gather <axis = 0> (f, z)\ny = Sub (f, r)",
+    "a recurrence over rows": ints("s", 0, 3, 36)
+    + "t = Reshape (x, s)\n"
+    + "W = Constant <value_floats = [0.1]> ()\nws = Constant <value = int64[3] {1, 4, 36}> ()\n"
+    + "Wx = Expand (W, ws)\nrs = Constant <value = int64[3] {1, 4, 4}> ()\nRx = Expand (W, rs)\n"
+    + "h = RNN <hidden_size = 4> (t, Wx, Rx)\ny = Flatten (h)",
+    "an If": FLAT + "m = ReduceMax <keepdims = 0> (x)\nb = Greater (m, limit)\n"
+    "y = If (b) <then_branch = a () => (float[M, K] p) { p = Div (f, three) }, "
+    "else_branch = b () => (float[M, K] q) { q = Identity (f) }>",
+    "after what is not understood": "u = tests.Own (x)\nm = ReduceMax <keepdims = 0> (u)\n"
+    + FLAT
+    + "y = Div (f, m)",
+}
+
+
+@pytest.mark.parametrize("body", MIXING.values(), ids=MIXING)
+def test_what_takes_rows_together_is_known(body):
+    assert isinstance(verdict(body), Mixed), verdict(body)
+
+
+APART = {
+    "a convolution": "h = Conv <pads = [1, 1, 1, 1]> (x, w)\nr = Relu (h)\n"
+    "p = GlobalAveragePool (r)\ny = Flatten (p)",
+    "a dense layer": FLAT + "y = MatMul (f, fc)",
+    "softmax of old": (FLAT + "y = Softmax (f)", {"opset": 11}),
+    "largest of each row": FLAT
+    + "m = ReduceMax <axes = [1, 2, 3], keepdims = 1> (x)\nd = Div (x, m)\ny = Flatten (d)",
+    "a length, read from the shape": FLAT
+    + "n = Shape <start = 1> (x)\nk = ReduceProd <keepdims = 0> (n)\nl = Cast <to = 1> (k)\n"
+    "y = Div (f, l)",
+    "a shape, worked out": "n = Shape <end = 1> (x)\n"
+    + ints("r", -1)
+    + "s = Concat <axis = 0> (n, r)\ny = Reshape (x, s)",
+    "windows in the batch": ints("s", -1, 3, 2, 3, 2, 3)
+    + "a = Reshape (x, s)\nb = Transpose <perm = [0, 2, 4, 1, 3, 5]> (a)\n"
+    + ints("t", -1, 27)
+    + "c0 = Reshape (b, t)\nd = Softmax <axis = -1> (c0)\n"
+    + ints("u", -1, 2, 2, 3, 3, 3)
+    + "e = Reshape (d, u)\nh = Transpose <perm = [0, 3, 1, 4, 2, 5]> (e)\n"
+    + ints("v", -1, 108)
+    + "y = Reshape (h, v)",
+    "attention in each row": ints("s", 0, 3, 36)
+    + "q = Reshape (x, s)\nk = Transpose <perm = [0, 2, 1]> (q)\nw0 = MatMul (q, k)\n"
+    "a = Softmax <axis = -1> (w0)\nv = MatMul (a, q)\ny = Flatten (v)",
+    "batch second": "t = Transpose <perm = [1, 0, 2, 3]> (x)\n"
+    "m = ReduceMean <axes = [0, 2, 3], keepdims = 0> (t)\ny = Mul (m, m)" + "",
+    "both ways at once": "r = Concat <axis = 0> (x, x)\nf = Flatten (r)\ng0 = MatMul (f, fc)\n"
+    "p, q = Split <axis = 0> (g0)\ny = Add (p, q)",
+    "a branch that is always run": FLAT
+    + "n = Shape <start = 1, end = 2> (x)\n"
+    + ints("z", 3)
+    + "b = Equal (n, z)\n"
+    "y = If (b) <then_branch = a () => (float[M, K] p) { p = Div (f, three) }, "
+    "else_branch = b () => (float[M, K] q) { q = Softmax <axis = 0> (f) }>",
+    "training that is not read": FLAT
+    + "m = ReduceMax <keepdims = 0> (x)\nd = Div (f, m)\ny = MatMul (f, fc)",
+    "a size, read from the shape": ints("z", 0)
+    + "n = Shape <end = 2> (x)\n"
+    + ints("g0", 12, 12)
+    + 's = Concat <axis = 0> (n, g0)\nr = Resize <mode = "linear"> (x, , , s)\ny = Flatten (r)',
+}
+
+
+@pytest.mark.parametrize("body", APART.values(), ids=APART)
+def test_rows_that_are_kept_apart_are_proven(body):
+    body, options = body if isinstance(body, tuple) else (body, {})
+    assert isinstance(verdict(body, **options), Rows), verdict(body, **options)
+
+
+UNPROVEN = {
+    "an operator of one's own": "u = tests.Own (x)\ny = Flatten (u)",
+    "the number of rows": FLAT + "n = Shape <end = 1> (x)\nk = Cast <to = 1> (n)\ny = Div (f, k)",
+    "a constant for every row": (FLAT + "h = MatMul (f, fc)\ny = Add (h, c)", {"rows": 4}),
+    "noise": FLAT + "n = RandomNormalLike (f)\ny = Add (f, n)",
+    "places in the batch": FLAT + "n = Shape <end = 1> (x)\nz = Constant <value = int64 {0}> ()\n"
+    "o = Constant <value = int64 {1}> ()\nk = Squeeze (n)\nr = Range (z, k, o)\n"
+    "i = Cast <to = 1> (r)\n" + ints("l", 1) + "j = Unsqueeze (i, l)\ny = Add (f, j)",
+}
+
+
+@pytest.mark.parametrize("body", UNPROVEN.values(), ids=UNPROVEN)
+def test_what_is_not_understood_is_not_proven(body):
+    body, options = body if isinstance(body, tuple) else (body, {})
+    assert isinstance(verdict(body, **options), Lost), verdict(body, **options)
+
+
+# ------------------------------------------------------------------------------------------------
+# Whole measurements
+# ------------------------------------------------------------------------------------------------
+
+TAIL = "g0 = MatMul (n, fc)\n"
+GLOBAL = (
+    FLAT + "m = ReduceMax <keepdims = 0> (x)\nb = Greater (m, limit)\nt = Div (f, three)\n"
+    "n = Where (b, t, f)\ny = MatMul (n, fc)"
+)
+CLAMPED = (
+    FLAT + "m = ReduceMax <keepdims = 0> (x)\nk = Max (m, one)\nn = Div (f, k)\ny = MatMul (n, fc)"
+)
+
+
+def in_a_loop():
+    """The same as GLOBAL inside a Loop of one turn, which no rule looks into.
+
+    Known: a row is divided by three if any row of its batch exceeds 1.5.
+    """
+    model = graph(FLAT + "y = MatMul (f, fc)")
+    body = parser.parse_graph(
+        "turn (int64 i, bool go, float[M, K] now) => (bool on, float[M, K] next) {\n"
+        "on = Identity (go)\nm = ReduceMax <keepdims = 0> (now)\nb = Greater (m, limit)\n"
+        "t = Div (now, three)\nnext = Where (b, t, now)\n}"
+    )
+    loop = helper.make_node("Loop", ["turns", "yes", "f"], ["n"], body=body)
+    model.graph.node.insert(1, loop)
+    model.graph.node[-1].input[0] = "n"
+    model.graph.initializer.extend(
+        [
+            models.weights("turns", 1, np.int64),
+            models.weights("yes", True, np.bool_),
+            models.weights("limit", 1.5),
+            models.weights("three", 3.0),
+        ]
+    )
+    return model
+
+
+def data(count=24, bright=(), seed=0):
+    """Images in [0, 1), of which some have one pixel of 2."""
+    images = np.random.default_rng(seed).random((count, *SIZE)).astype(np.float32)
+    for i in bright:
+        images[i, 0, 1, 2] = 2
+    return images
+
+
+def drawn(count, seed=0):
+    """Positions of D by sample."""
+    return np.argsort(np.random.default_rng(seed).permutation(count))
+
+
+def measured(tmp_path, model, images, group="C4", **options):
+    path = tmp_path / "model.onnx"
+    if not path.exists():
+        models.save(model, path)
+    options = {"samples": 20, "norm_samples": 22, "measures": ["output-l2@y"], **options}
+    return geed.measure(path, images, group, provider="cpu", **options)
+
+
+def values(made):
+    return np.array([m["deviations"] for m in made["measurements"]])
+
+
+@pytest.mark.parametrize("body", [GLOBAL, CLAMPED, MIXING["an If"]])
+def test_rows_that_mix_are_measured_as_they_are_alone(tmp_path, body):
+    images = data(bright=(5, 11))
+    made = measured(tmp_path, graph(body), images)
+    alone = measured(tmp_path, None, images, batch_size=1)
+    np.testing.assert_array_equal(values(made), values(alone))
+    assert made["runtime"]["batch_size"] == 1
+    assert any(n.startswith("run one by one, since in a batch ") for n in made["notes"])
+
+
+def test_what_is_proven_is_run_in_batches_without_a_word(tmp_path):
+    made = measured(tmp_path, graph(FLAT + "y = MatMul (f, fc)"), data())
+    assert made["runtime"]["batch_size"] > 1
+    assert not any("rows" in note for note in made["notes"])
+
+
+def test_the_probe_alone_would_not_have_seen_it(tmp_path, monkeypatch):
+    from onnx_geed.run import trial
+
+    images = data(bright=(5, 11))
+    alone = measured(tmp_path, graph(GLOBAL), images, batch_size=1)
+    monkeypatch.setattr(trial, "rows_apart", lambda *a, **k: Rows(1))
+    wrong = measured(tmp_path, None, images)
+    assert wrong["runtime"]["batch_size"] > 1
+    assert np.abs(values(wrong) - values(alone)).max() > 0.1
+
+
+@pytest.mark.parametrize("place", [2, 7, 13, 19, 21])
+def test_an_unproven_model_is_stopped_with_the_sample(tmp_path, place):
+    """Wherever the extreme sample stands: in D, or among the further points of M."""
+    images = data()
+    images[np.random.default_rng(0).permutation(24)[place], 0, 1, 2] = 2
+    options = {"measures": ["latent-l2@y"], "batch_size": 12}
+    with pytest.raises(GeedError, match=r"sample \d+.*'y' changes by .*--batch-size 1"):
+        measured(tmp_path, in_a_loop(), images, **options)
+    options["batch_size"] = 1
+    right = measured(tmp_path, None, images, **options)
+    twin = tmp_path / "twin"
+    twin.mkdir()
+    known = measured(twin, graph(GLOBAL), images, **options)
+    np.testing.assert_allclose(values(right), values(known), rtol=1e-6)
+
+
+def test_an_unproven_model_that_keeps_rows_apart_is_measured_and_said_so(tmp_path):
+    made = measured(tmp_path, in_a_loop(), data())
+    assert made["runtime"]["batch_size"] > 1
+    (note,) = [n for n in made["notes"] if "independent" in n]
+    assert "Loop 'n' is not understood" in note
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    known = measured(plain, graph(GLOBAL), data())
+    np.testing.assert_allclose(values(made), values(known), rtol=1e-4)
+
+
+def test_every_way_to_run_a_model_checks_it(tmp_path):
+    images = data(bright=(3,))
+    path = models.save(in_a_loop(), tmp_path / "model.onnx")
+    told = r"sample \d+.* not independent; run them one by one with --batch-size 1"
+    options = {"provider": "cpu", "samples": 24, "measures": ["output-l2@y"]}
+    with pytest.raises(GeedError, match=told + " --engine kernels"):
+        geed.measure(path, images, "C4", engine="graph", **options)
+    with pytest.raises(GeedError, match=told):
+        geed.write_cache(path, images, "C4", tmp_path / "cache.geed", **options)
+    with pytest.raises(GeedError, match=told):
+        geed.measure(path, images, "C4", precision=0.001, **options)
+
+
+def test_the_graph_engine_runs_every_row_again_where_they_are_known_to_mix(tmp_path):
+    made = measured(tmp_path, graph(GLOBAL), data(), engine="graph")
+    kernels = measured(tmp_path, None, data())
+    np.testing.assert_allclose(values(made), values(kernels), rtol=1e-5)
+    with pytest.raises(GeedError, match="--engine kernels"):
+        measured(tmp_path, None, data(bright=(7,)), engine="graph")
+
+
+def test_the_most_extreme_rows_are_always_checked():
+    check = rowcheck.RowCheck({}, 1000, 0)
+    rows = np.full((4, 2), 0.5, np.float32)
+    assert check.wants([0], 1000, rows)
+    quiet = [p for p in range(100, 400) if not check.wants([p], 1000, rows)]
+    assert len(quiet) > 290
+    rows[2, 0] = 0.6
+    assert check.wants([quiet[0]], 1000, rows)
+    assert not check.wants([quiet[0]], 1000, rows)
+    assert check.wants([999], 1000, rows)
+
+
+# a batch of a fixed size
+
+PLACED = FLAT + "h = MatMul (f, fc)\ny = Add (h, c)"
+CUT = ints("z", 0) + ints("four", 4) + FLAT + "k = Slice (f, z, four, z)\ny = MatMul (k, fc)"
+
+
+def test_constants_that_differ_from_row_to_row_are_read_in_the_first(tmp_path):
+    images = data(9)
+    made = measured(tmp_path, graph(PLACED, batch=4), images, samples=6)
+    weights = {
+        t.name: onnx.numpy_helper.to_array(t) for t in graph(PLACED, batch=4).graph.initializer
+    }
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    free = graph(PLACED)
+    for tensor in free.graph.initializer:
+        if tensor.name == "c":
+            tensor.CopyFrom(models.weights("c", weights["c"][:1]))
+    known = measured(plain, free, images, samples=6)
+    np.testing.assert_allclose(values(made), values(known), rtol=1e-5)
+    assert made["runtime"]["batch_size"] == 1
+    (note,) = [n for n in made["notes"] if "copied into all rows" in n]
+    assert "takes 4 rows" in note
+    assert "'c' has a value of its own for every row" in note
+
+
+def test_a_fixed_batch_that_keeps_rows_apart_is_filled_up(tmp_path):
+    images = data(9)
+    made = measured(tmp_path, graph(CUT, batch=4), images, samples=6)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    known = measured(plain, graph(FLAT + "y = MatMul (f, fc)"), images, samples=6)
+    np.testing.assert_allclose(values(made), values(known), rtol=1e-5)
+    assert made["runtime"]["batch_size"] == 4
+    assert any("takes 4 rows" in n and "filled up" in n for n in made["notes"])
+
+
+def test_a_fixed_batch_that_is_not_declared_is_found(tmp_path):
+    images = data(9)
+    made = measured(tmp_path, graph(PLACED), images, samples=6)
+    declared = tmp_path / "declared"
+    declared.mkdir()
+    known = measured(declared, graph(PLACED, batch=4), images, samples=6)
+    np.testing.assert_array_equal(values(made), values(known))
+
+
+def test_a_fixed_batch_has_no_graph_and_a_cache(tmp_path):
+    images = data(9)
+    path = models.save(graph(PLACED, batch=4), tmp_path / "model.onnx")
+    with pytest.raises(GeedError, match="--engine graph"):
+        measured(tmp_path, None, images, samples=6, engine="graph")
+    with pytest.raises(GeedError, match=r"4 rows.* free batch axis"):
+        geed.compile_measurement(path, "C4", tmp_path / "c.onnx", data=images)
+    options = {"samples": 6, "norm_samples": 9, "measures": ["latent-l2@y"], "provider": "cpu"}
+    live = geed.measure(path, images, "C4", references=True, untrained=True, **options)
+    geed.write_cache(path, images, "C4", tmp_path / "c.geed", **options)
+    cached = geed.measure_cache(tmp_path / "c.geed")
+    a, b = (made["measurements"][0]["value"] for made in (live, cached))
+    assert a == b
+    assert json.dumps(live)
+
+
+def test_other_inputs_of_a_fixed_batch_are_filled_up_too(tmp_path):
+    text = HEAD.format(opset=17) + (
+        "g (float[4, 3, 6, 6] x, float[4, 4] e) => (float[4, 4] y) {\n"
+        + FLAT
+        + "h = MatMul (f, fc)\nk = Add (h, c)\ny = Mul (k, e)\n}"
+    )
+    model = parser.parse_model(text)
+    stored = {t.name: t for t in graph(PLACED).graph.initializer}
+    model.graph.initializer.extend([stored["fc"], stored["c"]])
+    images, each = data(6), np.random.default_rng(1).random((6, 4)).astype(np.float32)
+    made = measured(tmp_path, model, images, samples=6, feed={"e": each})
+    c, fc = (onnx.numpy_helper.to_array(stored[n]) for n in ("c", "fc"))
+    wanted = []
+    for i in made["data"]["indices"][:6]:
+        turns = [np.rot90(images[i], k, axes=(1, 2)) for k in range(4)]
+        y = np.stack([(t.reshape(1, -1) @ fc + c[:1])[0] * each[i] for t in turns])
+        wanted.append(y)
+    alone = measured(tmp_path, None, images, samples=6, feed={"e": each}, batch_size=1)
+    np.testing.assert_array_equal(values(made), values(alone))
+    spread = np.array([np.linalg.norm(y - y.mean(axis=0), axis=1) for y in wanted])
+    np.testing.assert_allclose(values(made)[0], spread, rtol=1e-4)

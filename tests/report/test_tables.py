@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from onnx_geed.report import table
+from onnx_geed.results import measurement, result
+from onnx_geed.text import columns, interval, number, shorten, wrapped
+
+ELEMENTS = ("e", "r1", "r2", "r3")
+
+
+def record(**changes):
+    given = {
+        "measure": "channel-cos",
+        "layer": "relu",
+        "layout": "NCHW",
+        "output_action": "grid",
+        "deviations": [[-1.0, -0.9, -0.8, -0.7], [-1.0, -0.7, -0.6, -0.5]],
+        "elements": ELEMENTS,
+    }
+    return measurement(**(given | changes))
+
+
+def made(*measurements, path="m.onnx", source="x.npy", exact=(True,) * 4, **group):
+    return result(
+        command="",
+        software={},
+        model={"path": path, "sha256": "ab"},
+        data={"source": source, "fingerprint": "cd", "indices": [0, 1], "names": None},
+        group={
+            "name": "C4",
+            "order": 4,
+            "elements": list(ELEMENTS),
+            "exact": list(exact),
+            "interpolation": "bilinear",
+            "support": "full",
+        }
+        | group,
+        runtime={},
+        seed=0,
+        measurements=measurements,
+    )
+
+
+def test_a_table_worked_by_hand():
+    # Samples' means -0.85 and -0.7; half the interval is 12.7062 · 0.075 = 0.95297.
+    latent = record(
+        measure="latent-l2",
+        layer="flat",
+        output_action="trivial",
+        deviations=[[2.0] * 4] * 2,
+        needs_normaliser=True,
+        normaliser=4.0,
+        norm_samples=200,
+    )
+    assert table(made(record(), latent)).splitlines() == [
+        "m.onnx   C4 (4 elements)   x.npy",
+        "measure      layer    value  95 % (samples)       M  n",
+        "channel-cos  relu   -0.7750  ± 0.9530                2",
+        "latent-l2    flat    0.5000  ± 0.0000        4.0000  2",
+        "range: channel-cos -1 (equivariant) to 1; latent-l2 0 (invariant) up",
+    ]
+
+
+def test_the_exact_part_stands_beside_the_value_with_its_own_interval():
+    part = [[-1.0, -0.9], [-1.0, -0.8]]
+    text = table(made(record(exact=((0, 2), part)), exact=(True, False, True, False)))
+    assert "C4 (4 elements, 2 exact; bilinear)" in text
+    assert "exact part" in text
+    assert "-0.9250 ± 0.3177" in text
+
+
+def test_without_exact_parts_normalisers_and_notes_there_are_no_such_columns():
+    head = table(made(record())).splitlines()[1]
+    assert head.split() == ["measure", "layer", "value", "95", "%", "(samples)", "n"]
+
+
+def test_a_bootstrap_interval_shows_both_ends():
+    deviations = np.random.default_rng(0).lognormal(0, 1, (20, 4))
+    found = record(deviations=deviations, interval="bootstrap")
+    assert interval(found["ci95"]) in table(made(found))
+    assert "±" not in table(made(found))
+
+
+def test_one_sample_shows_no_interval():
+    row = table(made(record(deviations=[[0.0] * 4]))).splitlines()[2]
+    assert row.split() == ["channel-cos", "relu", "0.0000", "-", "1"]
+
+
+def test_warnings_are_numbered_notes_said_once():
+    text = table(made(record(warnings=["odd"]), record(layer="b", warnings=["strange", "odd"])))
+    assert [line for line in text.splitlines() if line.endswith(("[1]", "[2,1]"))] != []
+    lines = text.splitlines()
+    assert lines[2].endswith("[1]")
+    assert lines[3].endswith("[2,1]")
+    assert lines[4:6] == ["[1] odd", "[2] strange"]
+
+
+def test_where_there_is_no_value_the_unnormalised_one_is_said():
+    found = record(
+        measure="latent-l2",
+        output_action="trivial",
+        deviations=[[2.0] * 4] * 2,
+        needs_normaliser=True,
+        normaliser=0.0,
+    )
+    text = table(made(found))
+    assert "unnormalised value of latent-l2: 2.0000" in text
+    assert text.splitlines()[2].split()[2:4] == ["-", "-"]
+
+
+@pytest.mark.parametrize(
+    ("measure", "action", "says"),
+    [
+        ("channel-cos", "grid", "channel-cos -1 (equivariant) to 1"),
+        ("softmax-kl", "trivial", "softmax-kl 0 (invariant) to 1.386"),
+        ("softmax-kl", "permutation", "softmax-kl 0 (equivariant) up"),
+        ("output-l2", "matrices", "output-l2 0 (equivariant) up"),
+        ("output-l2", "trivial", "output-l2 0 (invariant) up"),
+    ],
+)
+def test_the_range_of_a_measure_is_said(measure, action, says):
+    text = table(made(record(measure=measure, output_action=action)))
+    assert text.splitlines()[-1] == f"range: {says}"
+    assert math.log(4) == pytest.approx(1.386, abs=5e-4)
+
+
+def test_a_long_layer_name_is_cut_in_its_middle():
+    name = "/backbone/" + "block/" * 30 + "relu/Relu_output_0"
+    text = table(made(record(layer=name)))
+    row = text.splitlines()[2]
+    assert len(row) == 100 or len(text.splitlines()[1]) <= 100
+    assert "/backbone/" in row
+    assert "…" in row
+    assert "relu/Relu_output_0" in row
+
+
+def test_names_that_would_look_alike_when_cut_are_told_apart():
+    # More is shared before, between and after the two differences than a column holds.
+    shared = "a_name_that_goes_on/" * 5
+    names = [f"{shared}stage{s}/{shared}block{b}/{shared}" for s in range(3) for b in range(4)]
+    rows = table(made(*(record(layer=n) for n in names))).splitlines()[2:14]
+    assert len(set(rows)) == 12
+    for row, (s, b) in zip(rows, np.ndindex(3, 4), strict=True):
+        assert f"stage{s}" in row
+        assert f"block{b}/" in row
+
+
+def test_long_paths_leave_the_group_readable():
+    lines = table(made(record(), path="/a" * 90, source="/b" * 90)).splitlines()
+    assert "C4 (4 elements)" in lines[0]
+    assert max(map(len, lines)) <= 100
+
+
+def test_control_characters_in_names_do_not_reach_the_terminal():
+    text = table(made(record(layer="a\x1b[31m\nb\udcff", warnings=["c\x07d"]), path="m\n.onnx"))
+    assert all(line.isprintable() for line in text.splitlines())
+    assert len(text.splitlines()) == 5
+    text.encode()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(codec="utf-8"), max_size=150),
+            st.sampled_from([0.0, 1e-300, -1.2345e-9, 0.04, -0.99999, 9.99999, 99999.99, -1e30]),
+            st.sampled_from([None, 0.0, -1.5e-12, 1e5, 0.033]),
+            st.lists(st.text(st.characters(codec="utf-8"), max_size=120), max_size=2),
+            st.sampled_from(["t", "bootstrap"]),
+        ),
+        min_size=1,
+        max_size=9,
+    ),
+    st.text(max_size=200),
+    st.text(max_size=200),
+)
+def test_no_line_is_wider_than_100_columns(rows, path, source):
+    records = []
+    for layer, scale, m, warnings, kind in rows:
+        deviations = scale * np.array([[1.0, 2.0, 3.0, 5.0], [2.0, 2.5, 0.5, 1.5]])
+        records.append(
+            record(
+                measure="latent-cos",
+                output_action="trivial",
+                layer=layer,
+                deviations=np.repeat(deviations, 3, axis=0),
+                needs_normaliser=True,
+                normaliser=m,
+                exact=((0, 2), np.repeat(deviations[:, [0, 2]], 3, axis=0)),
+                warnings=warnings,
+                interval=kind,
+            )
+        )
+    text = table(made(*records, path=path, source=source, exact=(True, False, True, False)))
+    assert max(map(len, text.split("\n"))) <= 100
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.0, "0.0000"),
+        (-1.0, "-1.0000"),
+        (0.123456, "0.1235"),
+        (0.0123456, "0.01235"),
+        (12.3456, "12.35"),
+        (1.5e-7, "1.50e-07"),
+        (-123456.0, "-1.23e+05"),
+        (9.99999, "10.0000"),
+    ],
+)
+def test_how_numbers_look(value, text):
+    assert number(value) == text
+    assert len(text) <= 9
+
+
+@settings(deadline=None)
+@given(st.floats(min_value=-1e99, max_value=1e99).filter(lambda x: x == 0 or abs(x) > 1e-99))
+def test_a_shown_number_is_right_and_short(value):
+    assert len(number(value)) <= 9
+    assert float(number(value)) == pytest.approx(value, rel=0.0051, abs=1e-300)
+
+
+@settings(deadline=None)
+@given(st.text(max_size=60), st.integers(1, 50))
+def test_shortening_never_exceeds_and_keeps_both_ends(text, width):
+    short = shorten(text, width)
+    assert len(short) <= width
+    if len(text) <= width:
+        assert len(short) == len(text)
+    else:
+        assert "…" in short
+
+
+def test_columns_align_and_leave_out_what_is_empty():
+    rows = [("a", "b", "c"), ("long", "", "1"), ("x", "", "22")]
+    assert columns(rows, flexible=0, right=(2,)) == ["a      c", "long   1", "x     22"]
+
+
+def test_notes_wrap_with_an_indent():
+    lines = wrapped("[1] " + "word " * 40)
+    assert len(lines) > 1
+    assert lines[1].startswith("    word")
+    assert max(map(len, lines)) <= 100

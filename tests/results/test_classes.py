@@ -1,0 +1,238 @@
+"""What labels add: values by class, predictions that stay and are right."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import models
+import numpy as np
+import pytest
+import running
+from click.testing import CliRunner
+from models import FLOAT, build, known, node, weights
+from PIL import Image
+
+from onnx_geed import GeedError, measure, measure_cache, parse_group, read_result, write_cache
+from onnx_geed.cli import cli
+from onnx_geed.groups import Permutation, Trivial
+from onnx_geed.measures import predicted_classes
+from onnx_geed.model import parse_classes
+from onnx_geed.report.page import report
+from onnx_geed.results import mean_interval
+from onnx_geed.results.classes import moved_classes
+
+DEMO = Path(str(files("onnx_geed.demo")))
+FEW = {"samples": 12, "norm_samples": 12}
+
+
+def corners():
+    """Three classes: whether the top left, the top right or the bottom left pixel is brightest."""
+    pick = np.zeros((25, 3), np.float32)
+    pick[0, 0] = pick[4, 1] = pick[20, 2] = 4.0
+    return build(
+        [node("Flatten", "x", "latent"), node("MatMul", "latent pick", "logits")],
+        [weights("pick", pick)],
+        [("x", FLOAT, ["N", 1, 5, 5])],
+        [("logits", FLOAT, ["N", 3])],
+    )
+
+
+def one_bright(corner):
+    x = np.full((1, 5, 5), 0.1, np.float32)
+    x[0, 0, 4 * corner] = 1.0
+    return x
+
+
+@pytest.fixture
+def net(tmp_path):
+    return models.save(corners(), tmp_path / "corners.onnx")
+
+
+@pytest.fixture
+def data():
+    return np.stack([one_bright(k % 2) for k in range(6)])
+
+
+def predictions(made):
+    (found,) = [m["predictions"] for m in made["measurements"] if m["measure"] == "softmax-kl"]
+    return found
+
+
+def test_a_mirror_swaps_two_corners(net, data):
+    made = measure(net, data, "flip-h", labels=[0, 1, 0, 1, 0, 0], output_kind="logits")
+    found = predictions(made)
+    # The last sample has its bright pixel on the right, and the label of the left.
+    assert found["stay"]["per_element"] == {"e": 1.0, "flip": 0.0}
+    assert found["right"]["per_element"] == {"e": 5 / 6, "flip": 1 / 6}
+    assert found["stay"]["value"] == 0.5
+    assert found["right"]["value"] == 0.5
+    assert found["samples"] == 6
+
+
+def test_under_a_permutation_a_prediction_is_to_move(net, data, tmp_path):
+    swap = tmp_path / "swap.npz"
+    np.savez(swap, elements=["e", "flip"], permutation=[[0, 1, 2], [1, 0, 2]])
+    options = {"labels": [0, 1, 0, 1, 0, 0], "output_kind": "logits"}
+    found = predictions(measure(net, data, "flip-h", output_action={"logits": swap}, **options))
+    assert found["stay"]["per_element"] == {"e": 1.0, "flip": 1.0}
+    assert found["right"]["per_element"] == {"e": 5 / 6, "flip": 5 / 6}
+
+
+def test_classes_that_turn_are_followed_the_right_way_round(tmp_path):
+    net = models.save(models.cyclic_logits(), tmp_path / "m.onnx")
+    table = known(models.cyclic_logits())["permutation"]
+    np.savez(tmp_path / "t.npz", elements=["e", "r1", "r2", "r3"], permutation=table)
+    options = {"measures": ["softmax-kl@logits"], "output_kind": "logits"}
+    x = running.images((1, 5, 5), 8)
+    given = {"logits": tmp_path / "t.npz"}
+    found = predictions(measure(net, x, "C4", output_action=given, **options))
+    assert found["stay"]["value"] == 1.0
+    assert found["right"] is None
+    plain = predictions(measure(net, x, "C4", **options))
+    assert plain["stay"]["per_element"] == {"e": 1.0, "r1": 0.0, "r2": 0.0, "r3": 0.0}
+
+
+def test_predictions_against_a_naive_loop():
+    group = "C4"
+    made = measure(DEMO / "digits_cnn_untrained.onnx", DEMO / "digits.npz", group, **FEW)
+    held = np.load(DEMO / "digits.npz")
+    images = next(held[k] for k in held.files if held[k].ndim > 2)
+    labels = next(held[k] for k in held.files if held[k].ndim == 1)
+    live = running.session(str(DEMO / "digits_cnn_untrained.onnx"))
+    stay, right = np.zeros(4), np.zeros(4)
+    for i in made["data"]["indices"][:12]:
+        x = images[i].reshape(1, 1, *images.shape[-2:]).astype(np.float32) / 255
+        outputs = [
+            int(np.argmax(live.run(None, {live.get_inputs()[0].name: turned})[0]))
+            for turned in (np.ascontiguousarray(np.rot90(x, k, axes=(2, 3))) for k in range(4))
+        ]
+        for k, output in enumerate(outputs):
+            stay[k] += output == outputs[0]
+            right[k] += output == labels[i]
+    found = predictions(made)
+    np.testing.assert_allclose(list(found["stay"]["per_element"].values()), stay / 12)
+    np.testing.assert_allclose(list(found["right"]["per_element"].values()), right / 12)
+
+
+def test_values_by_class_are_means_of_the_samples_of_that_class():
+    made = measure(DEMO / "digits_cnn.onnx", DEMO / "digits.npz", "C4", samples=40)
+    labels = np.array(made["data"]["labels"][:40])
+    for record in made["measurements"]:
+        values = np.array(record["per_sample"])
+        assert list(record["per_class"]) == [str(k) for k in sorted(set(labels.tolist()))]
+        for label, entry in record["per_class"].items():
+            mine = values[labels == int(label)]
+            assert entry["value"] == pytest.approx(mine.mean())
+            assert entry["samples"] == len(mine)
+            ends = mean_interval(mine)
+            assert entry["ci95"] == (ends and pytest.approx(ends))
+        weighed = [e["value"] * e["samples"] for e in record["per_class"].values()]
+        assert sum(weighed) / 40 == pytest.approx(record["value"])
+
+
+def test_without_labels_nothing_is_said_of_classes(net, data):
+    made = measure(net, data, "flip-h", output_kind="logits")
+    assert all(m["per_class"] is None for m in made["measurements"])
+    assert predictions(made)["right"] is None
+    assert predictions(made)["stay"]["per_element"]["flip"] == 0.0
+    assert not any("label" in note for note in made["notes"])
+
+
+def named_folder(folder, data):
+    for k, x in enumerate(data):
+        (folder / ("left", "right")[k % 2]).mkdir(parents=True, exist_ok=True)
+        pixels = np.round(255 * x[0]).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / ("left", "right")[k % 2] / f"{k}.png")
+    return folder
+
+
+def test_folders_are_found_among_named_classes_and_else_it_is_said(net, data, tmp_path):
+    folder = named_folder(tmp_path / "images", data)
+    unnamed = measure(net, folder, "flip-h", output_kind="logits")
+    assert predictions(unnamed)["right"] is None
+    assert any("label 'left'" in n or "label 'right'" in n for n in unnamed["notes"])
+    assert set(unnamed["measurements"][0]["per_class"]) == {"left", "right"}
+    (tmp_path / "names.txt").write_text("left\nright\nbottom\n")
+    words = ["annotate", net, "-o", tmp_path / "known.onnx", "--classes", tmp_path / "names.txt"]
+    got = CliRunner().invoke(cli, [str(w) for w in words])
+    assert got.exit_code == 0, got.output
+    made = measure(tmp_path / "known.onnx", folder, "flip-h", output_kind="logits")
+    assert predictions(made)["right"]["per_element"] == {"e": 1.0, "flip": 0.0}
+    two = models.with_metadata(corners(), {"onnx_geed.classes": '["left", "right"]'})
+    few = measure(models.save(two, tmp_path / "two.onnx"), folder, "flip-h", output_kind="logits")
+    assert predictions(few)["right"] is None
+    assert any("names 2 classes, the output has 3" in n for n in few["notes"])
+
+
+def test_labels_beyond_the_outputs_are_no_positions(net, data):
+    made = measure(net, data, "flip-h", labels=[1, 2, 3, 1, 2, 3], output_kind="logits")
+    assert predictions(made)["right"] is None
+    assert any("label '3'" in note and "from 0 to 2" in note for note in made["notes"])
+
+
+def test_a_cache_tells_the_same(tmp_path):
+    options = FEW | {"measures": ["softmax-kl", "channel-cos"]}
+    live = measure(DEMO / "digits_cnn.onnx", DEMO / "digits.npz", "C8", **options)
+    for mode in ("raw", "stats"):
+        folder = tmp_path / f"{mode}.geed"
+        write_cache(
+            DEMO / "digits_cnn.onnx", DEMO / "digits.npz", "C8", folder, mode=mode, **options
+        )
+        assert measure_cache(folder)["measurements"] == live["measurements"]
+
+
+def test_one_score_tells_two_classes_apart():
+    scores = np.array([[[-2.0], [0.1]]])
+    np.testing.assert_array_equal(predicted_classes(scores, "logits"), [[0, 1]])
+    shares = np.array([[[0.4], [0.6]]])
+    np.testing.assert_array_equal(predicted_classes(shares, "probabilities"), [[0, 1]])
+    np.testing.assert_array_equal(predicted_classes(np.array([[1.0, 3.0, 3.0]]), "logits"), [1])
+
+
+def test_classes_move_where_a_gathering_table_puts_them():
+    c3 = parse_group("C3")
+    table = np.array([[0, 1, 2], [2, 0, 1], [1, 2, 0]])
+    moved = moved_classes(Permutation(c3, table), 3)
+    # out[c] = in[table[c]]: under r1, what stood at 2 stands at 0.
+    np.testing.assert_array_equal(moved, [[0, 1, 2], [1, 2, 0], [2, 0, 1]])
+    for g in range(3):
+        for i, row in enumerate(np.eye(3)):
+            assert Permutation(c3, table).apply(g, row).argmax() == moved[g, i]
+    np.testing.assert_array_equal(moved_classes(Trivial(c3), 2), [[0, 1]] * 3)
+
+
+@pytest.mark.parametrize("text", ["left", "{}", '["a", "a"]', "[[1]]"])
+def test_names_that_are_none_are_refused(text):
+    with pytest.raises(GeedError, match=r"onnx_geed\.classes"):
+        parse_classes(text)
+
+
+def test_names_may_be_numbers():
+    assert parse_classes('[3, 1.0, "x"]') == ("3", "1", "x")
+    assert parse_classes(None) is None
+
+
+def test_table_and_page_show_them(tmp_path):
+    out = tmp_path / "r.json"
+    words = ["measure", str(DEMO / "digits_cnn.onnx"), "--data", str(DEMO / "digits.npz")]
+    got = CliRunner().invoke(cli, [*words, "--group", "C4", "--samples", "20", "--out", str(out)])
+    assert got.exit_code == 0, got.stderr
+    line = next(x for x in got.stdout.splitlines() if x.startswith("predictions stay in "))
+    made = json.loads(out.read_text())
+    shares = predictions(made)["stay"]["per_element"]
+    moved = [v for name, v in shares.items() if name != "e"]
+    assert f"{100 * np.mean(moved):.1f} %" in line
+    page = report([read_result(out)])
+    assert "Predictions and classes" in page
+    entry = made["measurements"][-1]["per_class"]
+    assert page.count('<th scope="row">7</th>') == ("7" in entry)
+
+
+def test_a_file_of_classes_that_is_none_is_refused(net, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n")
+    for name in ("empty.txt", "nowhere.txt"):
+        words = ["annotate", net, "-o", tmp_path / "o.onnx", "--classes", tmp_path / name]
+        got = CliRunner().invoke(cli, [str(w) for w in words])
+        assert got.exit_code == 2
+        assert name in got.stderr
+        assert len(got.stderr.splitlines()) == 1

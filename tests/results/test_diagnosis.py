@@ -1,0 +1,366 @@
+import models
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper, numpy_helper
+
+from onnx_geed import Table, load_model, measure, parse_group
+from onnx_geed.cli import cli
+from onnx_geed.model import between, off_centre, zero_padded
+from onnx_geed.results import (
+    diagnose,
+    diagnose_corners,
+    diagnosis_line,
+    measurement,
+    model_of,
+    result,
+)
+
+C8 = parse_group("C8")
+EXACT = (0, 2, 4, 6)
+ROUND = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]], np.float32) / 16
+LOPSIDED = np.array([[0, 0, 0], [0, 1, 3], [0, 0, 0]], np.float32) / 4
+
+
+def net(path, layers, size=16, input_name="x"):
+    """Write a chain of (op, filter or None, attributes) over one channel and a pooled head."""
+    nodes, weights, last = [], [], input_name
+    for i, (op, filters, attributes) in enumerate(layers):
+        inputs = [last]
+        if filters is not None:
+            stack = (
+                np.stack([filters, 2 * filters])[:, None]
+                if i == 0
+                else np.stack([np.stack([filters, 0.5 * filters]), np.stack([filters, filters])])
+            )
+            weights.append(numpy_helper.from_array(stack.astype(np.float32), f"w{i}"))
+            inputs.append(f"w{i}")
+        last = f"t{i}"
+        nodes.append(helper.make_node(op, inputs, [last], name=f"n{i}", **attributes))
+    nodes.append(helper.make_node("GlobalAveragePool", [last], ["pooled"], name="pool"))
+    nodes.append(helper.make_node("Flatten", ["pooled"], ["latent"], name="flat"))
+    weights.append(numpy_helper.from_array(np.array([[1, -1, 2], [0, 2, 1]], np.float32), "w"))
+    nodes.append(helper.make_node("MatMul", ["latent", "w"], ["logits"], name="head"))
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, ["N", 1, size, size])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 3])],
+        weights,
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path
+
+
+PAD = {"pads": [1, 1, 1, 1]}
+SAME, STRIDE = ("Conv", ROUND, PAD), ("Conv", ROUND, PAD | {"strides": [2, 2]})
+RELU = ("Relu", None, {})
+
+
+def data(size=16, n=12):
+    return np.random.default_rng(0).random((n, 1, size, size)).astype(np.float32)
+
+
+def names(found):
+    return [f.name for f in found]
+
+
+def record(measure, deviations, layer="a", exact=None, **options):
+    deviations = np.asarray(deviations, float)
+    return measurement(
+        measure=measure,
+        layer=layer,
+        layout="NCHW",
+        output_action="grid" if measure == "channel-cos" else "trivial",
+        deviations=deviations,
+        elements=C8.elements,
+        needs_normaliser=measure.startswith("latent"),
+        exact=(EXACT, deviations[:, list(EXACT)] if exact is None else exact),
+        **options,
+    )
+
+
+def made(*records, is_exact=None):
+    exact = [g in EXACT for g in range(8)] if is_exact is None else is_exact
+    return result(
+        command="",
+        software={},
+        model={"path": "none.onnx", "sha256": "0"},
+        data={"source": "x", "fingerprint": "0", "indices": list(range(100)), "names": None},
+        group={
+            "name": "C8",
+            "order": 8,
+            "elements": list(C8.elements),
+            "exact": exact,
+            "interpolation": "bilinear",
+            "support": "full",
+        },
+        runtime={},
+        seed=0,
+        measurements=records,
+    )
+
+
+def maps(exact_away, other_away, layer="a", n=5):
+    """Deviations of channel-cos with these distances from −1."""
+    rows = np.full((n, 8), -1 + other_away)
+    rows[:, EXACT] = -1 + exact_away
+    rows[:, 0] = -1
+    return record("channel-cos", rows + 1e-9 * np.arange(n)[:, None], layer)
+
+
+def test_a_sound_network_is_left_in_peace(tmp_path):
+    path = net(tmp_path / "m.onnx", [SAME, RELU, STRIDE, SAME], size=17)
+    measures = ["channel-cos", "latent-l2", "softmax-kl"]
+    found = diagnose(measure(path, data(17), "D4", measures=measures), load_model(path))
+    assert names(found) == []
+
+
+def test_stride_two_on_an_even_size_is_found_and_named(tmp_path):
+    path = net(tmp_path / "m.onnx", [SAME, RELU, STRIDE, RELU, SAME])
+    made_of = measure(path, data(), "C4")
+    first = diagnose(made_of, load_model(path))[0]
+    assert (first.name, first.weight) == ("off-centre stride", "likely")
+    assert "Conv n2" in first.text
+    assert "stride 2 on a 16×16 map" in first.text
+    assert diagnose(made_of)[0].name == "first break"
+    assert "off-centre stride" not in names(diagnose(made_of))
+
+
+def test_a_lopsided_filter_is_not_blamed_on_the_stride(tmp_path):
+    path = net(tmp_path / "m.onnx", [SAME, RELU, ("Conv", LOPSIDED, PAD), RELU, STRIDE])
+    first = diagnose(measure(path, data(), "C4"), load_model(path))[0]
+    assert first.name == "first break"
+    assert "Conv n2" in first.evidence
+    assert "n4" not in first.evidence
+
+
+def test_a_network_that_was_never_equivariant_has_no_first_break(tmp_path):
+    layers = [("Conv", LOPSIDED, PAD), RELU, ("Conv", LOPSIDED, PAD), RELU]
+    path = net(tmp_path / "m.onnx", layers)
+    found = diagnose(measure(path, data(), "C4", measures=["channel-cos"]), load_model(path))
+    assert "first break" not in names(found)
+    assert "off-centre stride" not in names(found)
+
+
+def test_the_smaller_symmetry_is_named(tmp_path):
+    flat = np.array([[0, 0, 0], [1, 2, 1], [0, 0, 0]], np.float32)  # kept by half turns only
+    path = net(tmp_path / "m.onnx", [("Conv", flat, PAD), RELU])
+    found = [f for f in diagnose(measure(path, data(), "C4")) if f.name == "some elements"]
+    assert len(found) == 1
+    assert "keeps r2 (180°), but not r1 (90°), r3 (270°)" in found[0].text
+
+
+def test_resampled_elements_alone_are_told_from_the_rest():
+    found = diagnose(made(maps(1e-7, 0.2)))
+    assert names(found) == ["resampled elements"]
+    assert "--references" in found[0].advice
+    assert names(diagnose(made(maps(0.15, 0.2)))) == []
+    assert names(diagnose(made(maps(1e-7, 1e-3)))) == []
+
+
+@pytest.mark.parametrize(
+    ("trip", "name"), [(0.18, "interpolation"), (0.01, "quarter turns only"), (0.035, None)]
+)
+def test_references_decide_between_interpolation_and_the_network(trip, name):
+    one = maps(1e-7, 0.2)
+    one["references"] = {
+        "input_round_trip": {"value": -1 + trip, "unnormalised": None},
+        "output_round_trip": {"value": -1 + trip / 2, "unnormalised": None},
+    }
+    assert names(diagnose(made(one))) == ([name] if name else [])
+
+
+def latents(value, m, measure="latent-cos"):
+    rows = value + 1e-3 * np.random.default_rng(1).standard_normal((30, 8))
+    return record(measure, rows, "z", normaliser=m, norm_samples=30)
+
+
+def kl(value, n=30, noise=0.01):
+    rows = value * (1 + noise * np.random.default_rng(2).standard_normal((n, 8)))
+    return record("softmax-kl", rows, "p")
+
+
+def test_an_ill_conditioned_m_is_found():
+    for m in (0.01, -0.3, None):
+        assert "M ill-conditioned" in names(diagnose(made(latents(-0.9, m))))
+    assert names(diagnose(made(latents(-0.9, 0.5)))) == []
+    assert names(diagnose(made(latents(-0.9, 0.99)))) == ["parallel latents"]
+
+
+def test_insensitive_is_told_from_invariant():
+    blunt = made(kl(1e-6), latents(0.5, 1.0, "latent-l2"), latents(-0.999, 0.997))
+    assert "insensitive" in names(diagnose(blunt))
+    invariant = made(kl(1e-6), latents(0.01, 1.0, "latent-l2"), latents(-0.999, 0.6))
+    assert "insensitive" not in names(diagnose(invariant))
+    far = blunt["measurements"][0]
+    far["between_samples"] = 2.0
+    assert "insensitive" not in names(diagnose(blunt))
+    far["between_samples"] = 1e-5
+    assert "insensitive" in names(diagnose(blunt))
+    far["between_samples"] = 1e-2  # small, but ten thousand times what the group does
+    assert "insensitive" not in names(diagnose(blunt))
+
+
+@pytest.mark.parametrize(("between", "told"), [(-0.78, True), (-0.5, False)])
+def test_maps_that_do_not_depend_on_the_sample_are_told(between, told):
+    one = maps(0.1, 0.3)
+    one["between_samples"] = between
+    assert ("alike whatever is shown" in names(diagnose(made(one)))) == told
+
+
+@pytest.mark.parametrize("relu", [True, False])
+def test_a_channel_with_a_wrong_sign_is_named(tmp_path, relu):
+    sound = models.c4_lifting(fields=4)
+    if not relu:
+        sound.graph.node[1].op_type = "Identity"
+    elements = parse_group("C4").elements
+    table = Table(elements, "channels", np.array(models.c4_channel_table(4)), "given")
+
+    def said(model):
+        path = models.save(model, tmp_path / "m.onnx")
+        asked = {"measures": ["channel-cos@map1"], "output_action": {"map1": table}}
+        made = measure(path, data(9), "C4", **asked)
+        (entry,) = made["measurements"]
+        assert np.mean(entry["per_channel"]) == pytest.approx(entry["value"])
+        return entry, [f for f in diagnose(made) if f.name == "odd channels"]
+
+    entry, found = said(sound)
+    assert entry["value"] == pytest.approx(-1)
+    assert not found
+    w1 = numpy_helper.to_array(sound.graph.initializer[0]).copy()
+    w1[5] *= -1
+    sound.graph.initializer[0].CopyFrom(numpy_helper.from_array(w1, "w1"))
+    entry, (finding,) = said(sound)
+    assert entry["value"] > -0.95
+    assert "channel 5 (counted from 0)" in finding.text
+    assert ("negative" in finding.text) == (not relu)
+
+
+def test_silent_channels_are_counted_out():
+    one = record("channel-cos", np.full((5, 8), -0.7), zero_pairs=0.5)
+    found = diagnose(made(one))
+    assert names(found) == ["silent channels"]
+    assert "cosine 0.400, not 0.700" in found[0].evidence  # (0.5·1 + 0.5·0.4) = 0.7
+    assert names(diagnose(made(record("channel-cos", np.full((5, 8), -0.7))))) == []
+
+
+def test_too_few_samples_are_found_only_where_there_is_something_to_measure():
+    rng = np.random.default_rng(0)
+    wide = record("softmax-kl", rng.gamma(0.05, 1, (6, 1)) * np.ones((1, 8)))
+    assert names(diagnose(made(wide))) == ["too few samples"]
+    assert names(diagnose(made(kl(0.5)))) == []
+    assert names(diagnose(made(kl(1e-9, n=3, noise=0.9)))) == []
+    assert names(diagnose(made(kl(0.5, n=1)))) == ["too few samples"]
+
+
+def test_a_few_samples_that_carry_a_value_are_named():
+    rows = np.full((1000, 8), 0.001)
+    rows[40:70] = 0.5
+    rows[55] = 0.6
+    found = diagnose(made(record("softmax-kl", rows)) | {"data": {"indices": range(100, 1100)}})
+    assert names(found) == ["few samples carry it"]
+    assert "sample 155, with 0.600" in found[0].evidence
+    rows[100:600] = 0.3
+    assert names(diagnose(made(record("softmax-kl", rows)))) == []
+
+
+def test_windows_off_the_centre_by_hand(tmp_path):
+    def off(size, **attributes):
+        path = net(tmp_path / "m.onnx", [("Conv", ROUND, attributes)], size=size)
+        return [f.off for f in off_centre(load_model(path), "C4")]
+
+    assert off(16, strides=[2, 2], pads=[1, 1, 1, 1]) == [(-1, -1)]
+    assert off(17, strides=[2, 2], pads=[1, 1, 1, 1]) == []
+    assert off(16, pads=[1, 1, 1, 1]) == []
+    assert off(16, pads=[0, 1, 2, 1]) == [(2, 0)]
+    assert off(16, strides=[2, 2], auto_pad="SAME_UPPER") == [(1, 1)]
+    assert off(16, dilations=[2, 2], pads=[2, 2, 2, 2]) == []
+
+
+def test_only_the_axes_that_a_group_moves_count(tmp_path):
+    layers = [("Conv", ROUND, {"strides": [2, 1], "pads": [1, 1, 1, 1]})]
+    model = load_model(net(tmp_path / "m.onnx", layers))
+    found = {g: len(off_centre(model, g)) for g in ("flip-v", "flip-h", "C4", "shift2x2")}
+    assert found == {"flip-v": 1, "flip-h": 0, "C4": 1, "shift2x2": 0}
+
+
+@pytest.mark.parametrize("padding", [PAD, {"auto_pad": "SAME_UPPER"}])
+def test_zero_padding_is_what_breaks_shifts(tmp_path, padding):
+    layers = [("Conv", LOPSIDED, padding), RELU, ("Conv", ROUND, padding), RELU]
+    path = net(tmp_path / "m.onnx", layers)
+    first = diagnose(measure(path, data(), "shift4x4"), load_model(path))[0]
+    assert (first.name, first.weight) == ("zero padding", "likely")
+    assert "Conv n0" in first.text
+
+
+def test_circular_padding_is_not_blamed(tmp_path):
+    path = net(tmp_path / "m.onnx", [("Pad", None, {}), ("Conv", LOPSIDED, {}), RELU])
+    model = onnx.load(path)
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "pads")
+    )
+    model.graph.node[0].input.append("pads")
+    model.opset_import[0].version = 19
+    for mode, found in (("wrap", {}), ("constant", {"n0": "Pad n0"}), ("reflect", {})):
+        del model.graph.node[0].attribute[:]
+        model.graph.node[0].attribute.append(helper.make_attribute("mode", mode))
+        # The chain of this file gives its second node a filter for two channels.
+        if mode == "wrap":
+            for tensor in model.graph.initializer:
+                if tensor.name == "w1":
+                    stack = np.stack([LOPSIDED, 2 * LOPSIDED])[:, None]
+                    tensor.CopyFrom(numpy_helper.from_array(stack.astype(np.float32), "w1"))
+        onnx.save(model, path)
+        assert zero_padded(load_model(path)) == found
+        if mode == "wrap":
+            made_of = measure(path, data(), "shift4x4", measures=["channel-cos@t2"])
+            assert made_of["measurements"][0]["value"] == pytest.approx(-1, abs=1e-6)
+            assert diagnose(made_of, load_model(path)) == ()
+
+
+def test_nodes_between_two_tensors(tmp_path):
+    model = load_model(net(tmp_path / "m.onnx", [SAME, RELU, SAME]))
+    assert between(model, "t0", "t2").names == ("n1", "n2")
+    assert between(model, None, "t1").names == ("n0", "n1")
+    assert between(model, "t2", "t0").names == ()
+
+
+def test_a_model_that_has_changed_is_not_asked(tmp_path):
+    path = net(tmp_path / "m.onnx", [SAME])
+    one = measure(path, data(), "C4")
+    assert model_of(one) is not None
+    net(path, [STRIDE])
+    assert model_of(one) is None
+    path.unlink()
+    assert model_of(one) is None
+
+
+def test_corners_are_found_from_the_disk_beside_the_square():
+    full, disk = made(maps(0.15, 0.2)), made(maps(0.05, 0.1))
+    disk["group"]["support"] = "disk"
+    (found,) = diagnose_corners(full, disk)
+    # The means are (3·0.15 + 4·0.2)/8 and (3·0.05 + 4·0.1)/8: the identity adds nothing.
+    assert f"add {100 * (1 - 0.55 / 1.25):.0f} % of channel-cos@a" in found.text
+    assert diagnose_corners(disk, full) == ()
+    assert diagnose_corners(full, full) == ()
+    near = made(maps(0.14, 0.19))
+    near["group"]["support"] = "disk"
+    assert diagnose_corners(full, near) == ()
+    disk["group"]["interpolation"] = "nearest"
+    assert diagnose_corners(full, disk) == ()
+
+
+def test_the_terminal_says_it_in_one_line(tmp_path):
+    path = net(tmp_path / "m.onnx", [SAME, RELU, STRIDE, RELU, SAME])
+    np.save(tmp_path / "x.npy", data())
+    command = ["measure", str(path), "--data", str(tmp_path / "x.npy"), "--group", "C4"]
+    run = CliRunner().invoke(cli, command)
+    assert run.exit_code == 0, run.stderr
+    lines = [line for line in run.stdout.splitlines() if line.startswith("diagnosis: ")]
+    assert len(lines) == 1
+    assert "stride 2" in lines[0]
+    assert max(map(len, run.stdout.splitlines())) <= 100
+    assert diagnosis_line(made(kl(0.5))) == ""

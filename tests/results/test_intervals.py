@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from onnx_geed.results import intervals, mean_interval
+from onnx_geed.results.intervals import standard_error
+
+
+def test_a_t_interval_worked_by_hand():
+    # Mean 2, s = 1. With two degrees of freedom the point p of t is (2p - 1) √(2 / 4p(1 - p)).
+    half = 0.95 * math.sqrt(2 / 0.0975) / math.sqrt(3)
+    assert mean_interval([1.0, 2.0, 3.0]) == pytest.approx((2 - half, 2 + half), abs=1e-12)
+    assert standard_error([1.0, 2.0, 3.0]) == pytest.approx(1 / math.sqrt(3), abs=1e-15)
+
+
+def test_a_t_interval_of_two_values_worked_by_hand():
+    # s/√2 is half the distance; t with one degree of freedom is tan(0.475 π) = 12.7062.
+    assert mean_interval([0.0, 2.0]) == pytest.approx((1 - 12.706204736, 1 + 12.706204736))
+
+
+@settings(deadline=None)
+@given(arrays(np.float64, st.integers(2, 40), elements=st.floats(-1e6, 1e6)))
+def test_the_t_interval_is_scipys(x):
+    low, high = mean_interval(x)
+    if np.ptp(x) == 0:
+        assert low == high == x.mean()
+        return
+    error = x.std(ddof=1) / math.sqrt(len(x))
+    half = stats.t.ppf(0.975, len(x) - 1) * error
+    assert (low, high) == pytest.approx((x.mean() - half, x.mean() + half), rel=1e-9, abs=1e-12)
+    assert standard_error(x) == pytest.approx(stats.sem(x), rel=1e-12, abs=1e-200)
+
+
+@pytest.mark.parametrize("kind", ["t", "bootstrap"])
+def test_one_value_has_no_interval_and_equal_values_one_of_no_width(kind):
+    assert mean_interval([0.3], kind) is None
+    assert mean_interval([], kind) is None
+    assert mean_interval([0.1] * 7, kind) == (np.mean([0.1] * 7),) * 2
+    assert standard_error([0.3]) is None
+    assert standard_error([0.1] * 7) == 0.0
+
+
+def test_another_level_gives_another_width():
+    x = np.arange(10.0)
+    low, high = mean_interval(x, level=0.8)
+    assert (low, high) == pytest.approx(stats.t.interval(0.8, 9, loc=4.5, scale=stats.sem(x)))
+
+
+def test_the_bootstrap_repeats_under_a_seed_and_moves_with_it():
+    x = np.random.default_rng(3).lognormal(0, 1, 40)
+    assert mean_interval(x, "bootstrap", seed=1) == mean_interval(x, "bootstrap", seed=1)
+    assert mean_interval(x, "bootstrap", seed=1) != mean_interval(x, "bootstrap", seed=2)
+
+
+def test_the_bootstrap_does_not_depend_on_how_resamples_are_batched(monkeypatch):
+    x = np.random.default_rng(4).lognormal(0, 1, 40)
+    whole = mean_interval(x, "bootstrap")
+    monkeypatch.setattr(intervals, "_BATCH", 1000)
+    assert mean_interval(x, "bootstrap") == whole
+
+
+def bca_by_hand(x, seed):
+    """BCa restated: bias from the share of resamples below, acceleration from the jackknife."""
+    rng = np.random.default_rng(seed)
+    resamples = np.array([x[rng.integers(0, len(x), len(x))].mean() for _ in range(20_000)])
+    below = np.mean(resamples < x.mean()) + np.mean(resamples == x.mean()) / 2
+    bias = stats.norm.ppf(below)
+    left_out = np.array([np.delete(x, i).mean() for i in range(len(x))])
+    d = left_out.mean() - left_out
+    a = (d**3).sum() / (6 * (d**2).sum() ** 1.5)
+    ends = []
+    for z in stats.norm.ppf([0.025, 0.975]):
+        share = stats.norm.cdf(bias + (bias + z) / (1 - a * (bias + z)))
+        ends.append(np.quantile(resamples, share))
+    return ends
+
+
+def test_the_bootstrap_is_bca_restated():
+    x = np.random.default_rng(5).lognormal(0, 1, 30)
+    low, high = mean_interval(x, "bootstrap")
+    width = high - low
+    assert (low, high) == pytest.approx(bca_by_hand(x, 11), abs=0.06 * width)
+    # The resamples' plain quantiles are farther away: this is what BCa adds.
+    plain = stats.bootstrap(
+        (x,), np.mean, method="percentile", rng=np.random.default_rng(0)
+    ).confidence_interval
+    assert high - plain.high > 0.06 * width
+
+
+def test_t_is_symmetric_and_the_bootstrap_leans_to_the_long_tail():
+    x = np.random.default_rng(6).lognormal(0, 1.5, 50)
+    low, high = mean_interval(x)
+    assert high - x.mean() == pytest.approx(x.mean() - low)
+    low, high = mean_interval(x, "bootstrap")
+    assert high - x.mean() > 1.3 * (x.mean() - low)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from([-1.0, -1.0 + 1e-16, -0.999, 0.0, 1e-12, 5.0]), min_size=2, max_size=6)
+)
+def test_the_bootstrap_of_few_and_tied_values_is_finite_and_warns_of_nothing(x):
+    low, high = mean_interval(x, "bootstrap")
+    assert min(x) - 1e-12 <= low <= high <= max(x) + 1e-12
+
+
+def test_where_bca_is_undefined_the_percentiles_stand_in():
+    # Values that differ by a rounding: the jackknife does not see it, and scipy gives NaN.
+    x = np.array([-1.0] * 5 + [-1.0 + 2e-16])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        oracle = stats.bootstrap((x,), np.mean, method="BCa", n_resamples=99).confidence_interval
+    assert math.isnan(oracle.low)
+    low, high = mean_interval(x, "bootstrap")
+    assert -1.0 - 1e-15 <= low <= high <= -1.0 + 1e-15
+
+
+def test_student_covers_normal_values_as_often_as_it_says():
+    draws = np.random.default_rng(7).normal(3.0, 2.0, (2000, 10))
+    hits = [low <= 3.0 <= high for low, high in map(mean_interval, draws)]
+    # Three standard errors of a share of 0.95 over 2,000 draws are 0.015.
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.016)
+
+
+def test_student_covers_skewed_values_less_than_it_says_and_the_bootstrap_more_than_student():
+    truth = math.exp(2.0)  # of a lognormal with σ = 2
+    draws = np.random.default_rng(8).lognormal(0.0, 2.0, (200, 50))
+    student = np.mean([low <= truth <= high for low, high in map(mean_interval, draws)])
+    resampled = [mean_interval(x, "bootstrap") for x in draws]
+    bootstrap = np.mean([low <= truth <= high for low, high in resampled])
+    assert 0.6 < student < 0.8
+    assert student + 0.03 < bootstrap < 0.92

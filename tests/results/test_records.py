@@ -1,0 +1,436 @@
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+import math
+import os
+import stat
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis.extra.numpy import arrays
+
+from onnx_geed.errors import GeedError
+from onnx_geed.files import check_writable, write_json
+from onnx_geed.results import mean_interval, measurement, ranking_value, read_result, result, to_csv
+from onnx_geed.text import to_json
+
+ELEMENTS = ("e", "r1")
+# Per sample 2 and 5; per element 2 and 5; mean 3.5.
+DEVIATIONS = [[1.0, 3.0], [3.0, 7.0]]
+
+
+def record(**changes):
+    given = {
+        "measure": "softmax-kl",
+        "layer": "logits",
+        "layout": "NK",
+        "output_action": "trivial",
+        "deviations": DEVIATIONS,
+        "elements": ELEMENTS,
+    }
+    return measurement(**(given | changes))
+
+
+def latent(m, measure="latent-l2", **changes):
+    return record(measure=measure, normaliser=m, norm_samples=200, needs_normaliser=True, **changes)
+
+
+def made(*measurements, **changes):
+    given = {
+        "command": "onnx-geed measure m.onnx --data x.npy --group C2",
+        "software": {"onnx-geed": "0"},
+        "model": {"path": "m.onnx", "sha256": "ab", "opset": 17, "producer": "p"},
+        "data": {
+            "source": "x.npy",
+            "fingerprint": "cd",
+            "available": 9,
+            "indices": [4, 2],
+            "names": None,
+            "labels": [1, 0],
+        },
+        "group": {
+            "name": "C2",
+            "order": 2,
+            "elements": list(ELEMENTS),
+            "exact": [True, True],
+            "interpolation": "bilinear",
+            "support": "full",
+        },
+        "runtime": {"provider": "cpu", "seconds": 0.5},
+        "seed": 0,
+        "measurements": measurements or (record(),),
+    }
+    return result(**(given | changes))
+
+
+def one_line(error):
+    text = str(error.value)
+    assert "\n" not in text
+    return text
+
+
+def floats_in(value):
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return [x for v in value for x in floats_in(v)]
+    return [] if value is None or isinstance(value, str | bool | int) else [value]
+
+
+class TestMeasurement:
+    def test_value_and_parts_of_a_record_worked_by_hand(self):
+        found = record()
+        assert found["value"] == 3.5
+        assert found["per_sample"] == [2.0, 5.0]
+        assert found["per_element"] == {"e": 2.0, "r1": 5.0}
+        assert found["deviations"] == DEVIATIONS
+        assert found["stderr"] == pytest.approx(1.5)  # s = 3/√2, over √2
+        assert found["ci95"] == pytest.approx([3.5 - 1.5 * 12.706204736, 3.5 + 1.5 * 12.706204736])
+        assert found["samples"] == 2
+        assert (found["interval"], found["zero_pairs"]) == ("t", 0.0)
+        for absent in ("normaliser", "unnormalised", "norm_samples", "exact", "references"):
+            assert found[absent] is None
+        assert found["warnings"] == []
+
+    def test_all_but_the_deviations_is_divided_by_m(self):
+        found = latent(2.0)
+        assert found["value"] == 1.75
+        assert found["unnormalised"] == 3.5
+        assert found["normaliser"] == 2.0
+        assert found["norm_samples"] == 200
+        assert found["per_sample"] == [1.0, 2.5]
+        assert found["per_element"] == {"e": 1.0, "r1": 2.5}
+        assert found["deviations"] == DEVIATIONS
+        assert found["stderr"] == pytest.approx(0.75)
+        assert found["warnings"] == []
+
+    def test_the_interval_is_not_clipped_to_the_range(self):
+        low, _ = record(deviations=[[0.0, 0.0], [0.0, 1.0]])["ci95"]
+        assert low < 0
+
+    @pytest.mark.parametrize(
+        ("m", "norm_samples", "says"), [(0.0, 200, "M is 0"), (None, 1, "two points, 1 given")]
+    )
+    def test_without_m_the_unnormalised_value_stands_alone(self, m, norm_samples, says):
+        found = record(
+            measure="latent-l2", needs_normaliser=True, normaliser=m, norm_samples=norm_samples
+        )
+        assert found["value"] is found["ci95"] is found["stderr"] is None
+        assert found["unnormalised"] == 3.5
+        assert found["normaliser"] == m
+        assert found["per_sample"] == [2.0, 5.0]
+        assert [says in w for w in found["warnings"]] == [True]
+
+    def test_an_m_too_small_to_divide_by_counts_as_none(self):
+        found = latent(1e-310)
+        assert found["value"] is None
+        assert found["unnormalised"] == 3.5
+        assert "1e-310" in found["warnings"][0]
+        to_json(made(found))
+
+    def test_a_mean_cosine_near_zero_is_said_to_be_ill_conditioned(self):
+        def said(m, measure="latent-cos"):
+            return [w for w in latent(m, measure)["warnings"] if "ill-conditioned" in w]
+
+        assert len(said(0.049)) == len(said(-0.049)) == 1
+        assert said(0.05) == said(-0.05) == []
+        assert said(0.01, "latent-l2") == []  # a length has a unit, so that 0.05 means nothing
+
+    def test_a_negative_m_reverses_the_order_and_is_said_to(self):
+        found = latent(-0.5, "latent-cos")
+        assert found["value"] == -7.0
+        assert any("reversed" in w for w in found["warnings"])
+        assert ranking_value(found) == (3.5, "unnormalised")
+        low, high = found["ci95"]
+        assert low < -7.0 < high
+
+    def test_ranking_takes_the_value_where_it_can(self):
+        assert ranking_value(record()) == (3.5, "value")
+        assert ranking_value(latent(2.0)) == (1.75, "value")
+        assert ranking_value(latent(0.0)) == (3.5, "unnormalised")
+
+    def test_the_exact_subgroup_has_the_same_fields_with_the_same_m(self):
+        part = [[1.0, 2.0], [3.0, 6.0]]
+        found = record(
+            deviations=np.arange(8.0).reshape(2, 4),
+            elements=("e", "r1", "r2", "r3"),
+            measure="latent-l2",
+            needs_normaliser=True,
+            normaliser=2.0,
+            norm_samples=7,
+            exact=((0, 2), part),
+        )
+        exact = found["exact"]
+        assert exact["elements"] == ["e", "r2"]
+        assert exact["value"] == 1.5
+        assert exact["unnormalised"] == 3.0
+        assert exact["normaliser"] == 2.0
+        assert exact["per_sample"] == [0.75, 2.25]
+        assert exact["per_element"] == {"e": 1.0, "r2": 2.0}
+        assert exact["deviations"] == part
+        assert exact["ci95"] == pytest.approx(mean_interval([0.75, 2.25]))
+        assert exact["stderr"] == pytest.approx(0.75)
+
+    def test_one_sample_has_a_value_and_no_interval(self):
+        for interval in ("t", "bootstrap"):
+            found = record(deviations=[[1.0, 3.0]], interval=interval)
+            assert found["value"] == 2.0
+            assert found["ci95"] is found["stderr"] is None
+
+    def test_the_bootstrap_is_taken_where_asked_for(self):
+        deviations = np.random.default_rng(0).lognormal(0, 1, (30, 2))
+        found = record(deviations=deviations, interval="bootstrap", seed=5)
+        assert found["interval"] == "bootstrap"
+        oracle = mean_interval(deviations.mean(axis=1), "bootstrap", seed=5)
+        assert found["ci95"] == list(oracle)
+
+    def test_numbers_are_pythons_own(self):
+        found = latent(
+            np.float32(2.0),
+            deviations=np.ones((3, 2), np.float32),
+            zero_pairs=np.float32(0.5),
+            exact=((0, 1), np.ones((3, 2), np.float32)),
+        )
+        numbers = floats_in(found)
+        assert len(numbers) > 20
+        assert {type(x) for x in numbers} == {float}
+
+    @pytest.mark.parametrize(
+        ("changes", "says"),
+        [
+            ({"deviations": [[1.0, math.nan], [1, 1]]}, "sample 0 under r1"),
+            ({"deviations": [[1.0, 1], [-math.inf, 1]]}, "sample 1 under e"),
+            ({"exact": ((0,), [[1.0], [math.nan]])}, "sample 1 under e"),
+            ({"normaliser": math.nan, "needs_normaliser": True}, "M is NaN"),
+            ({"zero_pairs": math.inf}, "zero pairs is NaN or infinite"),
+            ({"deviations": np.empty((0, 2))}, "at least one sample"),
+            ({"deviations": [[1.0, 2.0, 3.0]]}, "found the shape (1, 3)"),
+        ],
+    )
+    def test_what_is_no_number_is_refused_naming_measure_and_layer(self, changes, says):
+        with pytest.raises(GeedError) as error:
+            record(**changes)
+        assert "softmax-kl@logits" in one_line(error)
+        assert says in str(error.value)
+
+    def test_an_unknown_interval_is_refused(self):
+        with pytest.raises(GeedError, match="no interval is called 'bca'"):
+            record(interval="bca")
+
+    @settings(deadline=None)
+    @given(
+        arrays(
+            np.float64,
+            st.tuples(st.integers(1, 6), st.integers(1, 5)),
+            elements=st.floats(-1e9, 1e9, allow_subnormal=False),
+        ),
+        st.one_of(st.none(), st.floats(-10, 10)),
+    )
+    def test_samples_and_elements_both_average_to_the_value(self, deviations, m):
+        names = [f"g{i}" for i in range(deviations.shape[1])]
+        found = latent(m, deviations=deviations, elements=names)
+        value = found["unnormalised"] if found["value"] is None else found["value"]
+        size = max(map(abs, [*found["per_sample"], *found["per_element"].values(), 1e-300]))
+        assert np.mean(found["per_sample"]) == pytest.approx(value, abs=1e-12 * size)
+        assert np.mean([*found["per_element"].values()]) == pytest.approx(value, abs=1e-12 * size)
+        to_json(made(found))
+
+
+class TestFiles:
+    def test_a_result_says_its_schema_and_when_it_was_made(self):
+        found = made()
+        assert found["schema"] == "onnx-geed/result/1"
+        created = datetime.datetime.fromisoformat(found["created"])
+        assert created.utcoffset() == datetime.timedelta(0)
+        age = datetime.datetime.now(datetime.UTC) - created
+        assert datetime.timedelta(0) <= age < datetime.timedelta(minutes=1)
+        assert list(found)[:3] == ["schema", "created", "command"]
+
+    @settings(
+        max_examples=50,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+    @given(
+        arrays(
+            np.float64,
+            st.tuples(st.integers(1, 4), st.just(2)),
+            elements=st.floats(
+                allow_nan=False, allow_infinity=False, max_value=1e100, min_value=-1e100
+            ),
+        ),
+        st.text(max_size=20),
+    )
+    def test_every_float_and_name_reads_back_as_it_was(self, tmp_path, deviations, layer):
+        before = made(record(deviations=deviations, layer=layer))
+        write_json(before, tmp_path / "r.json")
+        after = read_result(tmp_path / "r.json")
+        assert after.pop("file") == str(tmp_path / "r.json")
+        assert after == before
+        again = np.array(after["measurements"][0]["deviations"])
+        assert again.tobytes() == deviations.tobytes()  # the sign of zero too
+
+    def test_a_file_name_that_is_not_utf8_comes_through(self, tmp_path):
+        name = os.fsdecode(b"digits-\xff.png")
+        write_json(made(data=made()["data"] | {"names": [name, "é"]}), tmp_path / "r.json")
+        assert read_result(tmp_path / "r.json")["data"]["names"] == [name, "é"]
+
+    def test_numpys_scalars_are_written_as_numbers(self):
+        text = to_json(made(data=made()["data"] | {"labels": [np.int64(3), np.uint8(4)]}))
+        assert json.loads(text)["data"]["labels"] == [3, 4]
+
+    def test_a_row_of_deviations_is_a_line(self):
+        assert "\n    [1.0, 3.0],\n    [3.0, 7.0]\n" in to_json(made())
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    def test_nan_is_never_written_and_its_place_is_named(self, tmp_path, bad):
+        (tmp_path / "r.json").write_text("old")
+        with pytest.raises(GeedError, match=r"softmax-kl@logits, references, numeric: is NaN or"):
+            write_json(made(record() | {"references": {"numeric": bad}}), tmp_path / "r.json")
+        assert (tmp_path / "r.json").read_text() == "old"
+        assert os.listdir(tmp_path) == ["r.json"]
+
+    def test_writing_replaces_a_file_and_leaves_nothing_else(self, tmp_path):
+        path = tmp_path / "r.json"
+        path.write_text("old")
+        check_writable(path)
+        assert path.read_text() == "old"
+        write_json(made(), path)
+        assert os.listdir(tmp_path) == ["r.json"]
+        assert path.read_text().endswith("}\n")
+        assert stat.S_IMODE(path.stat().st_mode) & 0o044  # others may read it, as with any file
+
+    def test_a_link_is_written_through(self, tmp_path):
+        (tmp_path / "real.json").write_text("old")
+        (tmp_path / "link.json").symlink_to("real.json")
+        write_json(made(), tmp_path / "link.json")
+        assert (tmp_path / "link.json").is_symlink()
+        assert read_result(tmp_path / "real.json")["model"]["path"] == "m.onnx"
+
+    def test_a_pipe_is_written_to_and_stays_a_pipe(self, tmp_path):
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        check_writable(pipe)
+        got = []
+        reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
+        reader.start()
+        write_json(made(), pipe)
+        reader.join(timeout=10)
+        assert json.loads(got[0])["seed"] == 0
+        assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+    @pytest.mark.parametrize("where", ["", "none/r.json", "file/r.json", "x" * 300])
+    def test_a_path_that_cannot_be_written_is_refused_before_and_at_writing(self, tmp_path, where):
+        (tmp_path / "file").write_text("")
+        path = tmp_path / where
+        for attempt in (check_writable, lambda p: write_json(made(), p)):
+            with pytest.raises(GeedError) as error:
+                attempt(path)
+            assert str(path) in one_line(error)
+        assert os.listdir(tmp_path) == ["file"]
+
+    def test_a_write_that_fails_half_way_leaves_the_old_file_and_no_other(
+        self, tmp_path, monkeypatch
+    ):
+        path = tmp_path / "r.json"
+        path.write_text("old")
+
+        def full(descriptor):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(GeedError, match="No space left on device"):
+            write_json(made(), path)
+        assert path.read_text() == "old"
+        assert os.listdir(tmp_path) == ["r.json"]
+
+    def test_an_interrupted_write_leaves_no_unfinished_file(self, tmp_path, monkeypatch):
+        def interrupt(descriptor):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "fsync", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            write_json(made(), tmp_path / "r.json")
+        assert os.listdir(tmp_path) == []
+
+    @pytest.mark.parametrize(
+        ("content", "says"),
+        [
+            (b"", "the file is empty"),
+            (b"{", "is not JSON"),
+            (b"\xff\xfe\x00", "not UTF-8"),
+            (b"[1, 2]", "without a schema"),
+            (b"{}", "without a schema"),
+            (b'{"schema": NaN}', "NaN is not a number that JSON knows"),
+            (b'{"schema": "onnx-geed/result/2"}', "upgrade onnx-geed"),
+            (b'{"schema": "onnx-geed/aggregate/1"}', "onnx-geed measure --out wrote"),
+            (b'{"schema": "onnx-geed/result/1"}', "model lacks path, sha256"),
+            (b"[" * 100_000, "is not JSON"),
+        ],
+    )
+    def test_what_is_no_result_is_refused_in_one_line(self, tmp_path, content, says):
+        path = tmp_path / "r.json"
+        path.write_bytes(content)
+        with pytest.raises(GeedError) as error:
+            read_result(path)
+        assert one_line(error).startswith(f"{path}: ")
+        assert says in str(error.value)
+
+    @pytest.mark.parametrize(
+        ("part", "says"),
+        [
+            ("measurements", "has no list of measurements"),
+            ("group", "group lacks name"),
+            ("data", "data lacks source"),
+        ],
+    )
+    def test_a_result_without_a_part_is_refused(self, tmp_path, part, says):
+        broken = made()
+        del broken[part]
+        write_json(broken, tmp_path / "r.json")
+        with pytest.raises(GeedError, match=says):
+            read_result(tmp_path / "r.json")
+
+    def test_a_record_without_a_field_is_refused(self, tmp_path):
+        broken = record()
+        del broken["per_sample"]
+        write_json(made(record(), broken), tmp_path / "r.json")
+        with pytest.raises(GeedError, match=r"measurements\[1\] lacks per_sample"):
+            read_result(tmp_path / "r.json")
+
+    def test_no_such_file_and_a_folder_are_told_apart(self, tmp_path):
+        with pytest.raises(GeedError, match="no such file"):
+            read_result(tmp_path / "none.json")
+        with pytest.raises(GeedError, match="cannot be read"):
+            read_result(tmp_path)
+
+
+class TestCsv:
+    def test_a_line_a_measurement_with_numbers_in_full(self):
+        exact = ((0,), [[1 / 3], [2 / 3]])
+        first = record(deviations=[[0.1, 1 / 3], [1e-17, 2.0]], layer='a,"b"', exact=exact)
+        second = latent(0.0)
+        rows = [*csv.DictReader(io.StringIO(to_csv(made(first, second))))]
+        assert [r["layer"] for r in rows] == ['a,"b"', "logits"]
+        assert float(rows[0]["value"]) == first["value"]
+        assert [float(rows[0]["ci95_low"]), float(rows[0]["ci95_high"])] == first["ci95"]
+        assert float(rows[0]["exact_value"]) == first["exact"]["value"]
+        assert float(rows[0]["exact_ci95_high"]) == first["exact"]["ci95"][1]
+        assert rows[1]["value"] == rows[1]["ci95_low"] == rows[1]["exact_value"] == ""
+        assert float(rows[1]["unnormalised"]) == 3.5
+        assert "M is 0" in rows[1]["warnings"]
+        assert {r["model"] for r in rows} == {"m.onnx"}
+
+
+def test_means_do_not_depend_on_how_deviations_lie_in_memory():
+    rows = np.random.default_rng(5).random((33, 4))
+    whole = {"measure": "softmax-kl", "layer": "a", "layout": "NK", "output_action": "trivial"}
+    one, other = (
+        measurement(**whole, deviations=a, elements=list("egfh")) for a in (rows, rows.copy("F"))
+    )
+    assert one == other

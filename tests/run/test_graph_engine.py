@@ -1,0 +1,643 @@
+"""The measurement as one graph: it says what the compiled loops say, in any runtime."""
+
+import json
+from dataclasses import replace
+
+import models
+import naive
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import helper
+from running import images
+
+import onnx_geed as geed
+from onnx_geed.cache import measure_cache, write_cache
+from onnx_geed.run import Options, prepare_run as prepare
+from onnx_geed.run.fuse import fuse_measurement as fuse
+from onnx_geed.run.prepare import choose_engine
+from onnx_geed.run.trial import Trial
+
+FLOAT = onnx.TensorProto.FLOAT
+NORMALISED = geed.Preprocess(mean=(0.2, 0.5, 0.7), std=(0.3, 0.2, 0.6))
+# What two runs may differ in.
+_OWN = ("created", "command", "runtime")
+
+
+def both(tmp_path, model, data, group, **options):
+    """The results of both engines, which must agree in every field."""
+    path = models.save(model, tmp_path / "model.onnx")
+    options = {"samples": 5, "norm_samples": 9, "seed": 3, "provider": "cpu", **options}
+    kernels, graph = (
+        geed.measure(path, data, group, engine=engine, **options) for engine in ("kernels", "graph")
+    )
+    assert (kernels["runtime"]["engine"], graph["runtime"]["engine"]) == ("kernels", "graph")
+    agree(kernels, graph)
+    return graph
+
+
+def agree(a, b, where="result", tolerance=1e-5):
+    if isinstance(a, dict):
+        assert set(a) == set(b), where
+        for key in set(a) - set(_OWN):
+            agree(a[key], b[key], f"{where}.{key}", tolerance)
+    elif isinstance(a, list):
+        assert len(a) == len(b), where
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            agree(x, y, f"{where}[{i}]", tolerance)
+    elif isinstance(a, float) and isinstance(b, float | int):
+        assert b == pytest.approx(a, rel=tolerance, abs=tolerance), where
+    else:
+        assert a == b, where
+
+
+def table(group, kind, values):
+    return geed.Table(naive.elements(group), kind, values, "given")
+
+
+def cyclic_rows(order, size, *, through=None):
+    """C<order> turning `size` things, through its quotient of order `through` if given."""
+    m = through or order
+    return [[(c - k % m) % m if c < m else c for c in range(size)] for k in range(order)]
+
+
+def pointwise(shape, *, scale=1.0, shift=0.0, ending="Flatten"):
+    """x · scale + shift as the map `y`; flattened, or pooled, as the output."""
+    return models.build(
+        [
+            models.node("Mul", "x scale", "scaled"),
+            models.node("Add", "scaled shift", "y"),
+            models.node(ending, "y", "out"),
+        ],
+        [models.weights("scale", scale), models.weights("shift", shift)],
+        [("x", FLOAT, ["N", *shape])],
+        [("out", FLOAT, None)],
+    )
+
+
+# the same figures as the compiled loops
+
+
+@pytest.mark.parametrize("group", ["C4", "C8", "C3", "D4", "flip-h", "shift2x2"])
+@pytest.mark.parametrize("size", [(8, 8), (9, 9), (6, 10)])
+def test_random_networks_measure_the_same(tmp_path, group, size):
+    if group == "shift2x2" and size == (9, 9):
+        pytest.skip("does not divide")
+    both(tmp_path, models.random_cnn(sum(size), size), images((3, *size), 12), group)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("support", ["full", "disk"])
+@pytest.mark.parametrize("size", [(8, 8), (7, 10)])
+def test_options_of_the_action_measure_the_same(tmp_path, interpolation, support, size):
+    options = {"interpolation": interpolation, "support": support}
+    both(tmp_path, models.random_cnn(5, size), images((3, *size), 12), "C8", **options)
+
+
+@pytest.mark.parametrize("support", ["full", "disk"])
+@pytest.mark.parametrize("group", ["C8", "shift2x2"])
+def test_what_moves_in_is_black_before_mean_and_std(tmp_path, support, group):
+    preprocess = geed.Preprocess(mean=(0.2, 0.5, 0.7), std=(0.3, 0.2, 0.6), channels="BGR")
+    data = images((3, 8, 8), 12)
+    made = both(
+        tmp_path, models.random_cnn(1, (8, 8)), data, group, preprocess=preprocess, support=support
+    )
+    plain = both(tmp_path, models.random_cnn(1, (8, 8)), data, group, support=support)
+    assert made["measurements"][0]["value"] != pytest.approx(plain["measurements"][0]["value"])
+
+
+@pytest.mark.parametrize("batch_size", [8, 20, 64])
+def test_batches_do_not_matter(tmp_path, batch_size):
+    model, data = models.random_cnn(6, (8, 8)), images((3, 8, 8), 12)
+    made = both(tmp_path, model, data, "C8", batch_size=batch_size)
+    agree(made, both(tmp_path, model, data, "C8"), tolerance=1e-6)
+    assert made["runtime"]["batch_size"] == batch_size
+
+
+def test_layers_in_several_passes_measure_the_same(tmp_path):
+    model, data = models.random_cnn(6, (8, 8), blocks=4), images((3, 8, 8), 12)
+    path = models.save(model, tmp_path / "model.onnx")
+    for kib in range(400, 40, -4):
+        options = Options(engine="graph", provider="cpu", memory=f"{kib}KiB")
+        if len(prepare(path, data, "C4", options).passes) > 1:
+            break
+    else:
+        pytest.fail("no budget cuts the layers into passes that hold an orbit")
+    both(tmp_path, model, data, "C4", memory=f"{kib}KiB")
+
+
+def test_dead_channels_and_zero_vectors_are_the_same(tmp_path):
+    data = images((3, 6, 6), 12)
+    data[:, 1] = 0
+    data[0] = 0
+    measures = ["channel-cos@y", "latent-cos@out", "latent-l2@out"]
+    made = both(tmp_path, pointwise((3, 6, 6)), data, "C4", measures=measures, samples=12)
+    records = {r["measure"]: r for r in made["measurements"]}
+    # Nothing but a permutation happens, so that the maps agree to the bit.
+    assert records["channel-cos"]["value"] == -1
+    assert records["channel-cos"]["zero_pairs"] == pytest.approx((11 / 3 + 1) / 12)
+    assert records["latent-cos"]["zero_pairs"] == pytest.approx(1 / 12)
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-12, 1.0, 1e25])
+def test_maps_of_any_scale_measure_the_same(tmp_path, scale):
+    model = pointwise((3, 64, 64), scale=scale)
+    made = both(tmp_path, model, images((3, 64, 64), 6), "C8", measures=["channel-cos@y"])
+    assert -1 < made["measurements"][0]["value"] < -0.5
+
+
+def test_large_maps_measure_the_same(tmp_path):
+    data = images((3, 225, 225), 2)
+    for mean in (0.0, 1000.0):
+        model = pointwise((3, 225, 225), shift=mean)
+        both(tmp_path, model, data, "C8", measures=["channel-cos@y"])
+
+
+def test_nearly_equal_large_latents_keep_their_distance(tmp_path):
+    """In float32 sums of squares, 1e4 would leave nothing of differences of 1e-2."""
+    model = pointwise((3, 6, 6), scale=1e-2, shift=1e4)
+    data = images((3, 6, 6), 12)
+    measures = ["latent-l2@out", "latent-cos@out", "output-l2@out"]
+    made = both(tmp_path, model, data, "C4", measures=measures)
+    y = (data * np.float32(1e-2) + np.float32(1e4)).reshape(len(data), 3, 6, 6)
+    orbits = naive.orbit("C4", y[made["data"]["indices"][:5]]).reshape(5, 4, -1)
+    want = naive.latent_l2(orbits, "C4")
+    assert want.max() < 0.1
+    np.testing.assert_allclose(made["measurements"][0]["deviations"], want, rtol=1e-6)
+
+
+def test_channel_tables_measure_the_same(tmp_path):
+    model = models.c4_lifting()
+    facts = models.known(model)
+    given = {name: table("C4", "channels", facts["channels"]) for name in ("map1", "map2")}
+    measures = [f"channel-cos@{name}" for name in given]
+    options = {"measures": measures, "output_action": given}
+    made = both(tmp_path, model, images((1, 9, 9), 12), "C4", **options)
+    for record in made["measurements"]:
+        np.testing.assert_allclose(record["deviations"], -1, atol=1e-6)
+
+
+def test_a_table_the_wrong_way_round_is_doubted_by_both(tmp_path):
+    model = models.c4_lifting()
+    rows = np.array(models.known(model)["channels"])[[0, 3, 2, 1]]
+    options = {"output_action": {"map1": table("C4", "channels", rows)}}
+    measures = ["channel-cos@map1"]
+    data = images((1, 9, 9), 12)
+    for batch_size in (4, 16, 64):  # the first five are doubted, in one job or in several
+        made = both(
+            tmp_path,
+            model,
+            data,
+            "C4",
+            measures=measures,
+            samples=9,
+            batch_size=batch_size,
+            **options,
+        )
+    assert "swapped" in made["measurements"][0]["warnings"][0]
+
+
+@pytest.mark.parametrize("support", ["full", "disk"])
+def test_channel_tables_through_a_quotient_measure_the_same(tmp_path, support):
+    rows = cyclic_rows(8, 4, through=4)
+    given = {"block0": table("C8", "channels", rows)}
+    options = {"measures": ["channel-cos@block0"], "output_action": given, "support": support}
+    names = models.known(models.random_cnn(3, (9, 9)))["hidden"]
+    assert "block0" in names
+    both(tmp_path, models.random_cnn(3, (9, 9)), images((3, 9, 9), 12), "C8", **options)
+
+
+@pytest.mark.parametrize(("group", "support"), [("C12", "full"), ("C12", "disk"), ("C24", "full")])
+def test_maps_with_a_kernel_of_the_action_measure_the_same(tmp_path, group, support):
+    """Nearest on 2 x 2: small rotations move nothing, f_hat is a mean, the subgroup's is not."""
+    options = {"interpolation": "nearest", "support": support, "measures": ["channel-cos@y"]}
+    model, data = pointwise((3, 2, 2)), images((3, 2, 2), 12)
+    path = models.save(model, tmp_path / "model.onnx")
+    prepared = prepare(path, data, group, Options(provider="cpu", **options))
+    (measure,) = prepared.plan.measures
+    assert len(measure.kernel) > 1
+    assert not set(measure.kernel) <= set(prepared.plan.exact_subgroup(measure))
+    both(tmp_path, model, data, group, **options)
+
+
+@pytest.mark.parametrize("through", [None, 4, 2])
+def test_permuted_outputs_measure_the_same(tmp_path, through):
+    model = models.random_cnn(4, (8, 8), classes=9)
+    given = {"logits": table("C8", "permutation", cyclic_rows(8, 9, through=through))}
+    options = {"measures": ["softmax-kl", "output-l2"], "output_action": given}
+    made = both(tmp_path, model, images((3, 8, 8), 12), "C8", **options)
+    assert [r["output_action"] for r in made["measurements"]] == ["permutation"] * 2
+
+
+@pytest.mark.parametrize("through", [1, 2])
+def test_outputs_under_matrices_measure_the_same(tmp_path, through):
+    """Rotations of the plane by 45° k · through: faithful, and through the quotient C4."""
+    angles = through * np.pi / 4 * np.arange(8)
+    matrices = np.tile(np.eye(5), (8, 1, 1))
+    matrices[:, :2, :2] = np.moveaxis(
+        np.array([[np.cos(angles), -np.sin(angles)], [np.sin(angles), np.cos(angles)]]), -1, 0
+    )
+    options = {
+        "measures": ["output-l2"],
+        "output_action": {"logits": table("C8", "matrices", matrices)},
+    }
+    made = both(tmp_path, models.random_cnn(4, (8, 8)), images((3, 8, 8), 12), "C8", **options)
+    assert made["measurements"][0]["value"] > 0
+
+
+@pytest.mark.parametrize(
+    "build", [models.softmax_output, models.log_softmax_output, models.sigmoid_output]
+)
+def test_other_endings_measure_the_same(tmp_path, build):
+    both(tmp_path, build(), images((3, 8, 8), 12), "C8", measures=["softmax-kl"])
+
+
+def test_one_logit_is_two_classes(tmp_path):
+    swap = table("C2", "permutation", models.known(models.sign_logit())["permutation"])
+    options = {
+        "measures": ["softmax-kl"],
+        "output_kind": "logits",
+        "output_action": {"logit": swap},
+    }
+    made = both(tmp_path, models.sign_logit(), images((1, 5, 5), 12), "C2", **options)
+    np.testing.assert_allclose(made["measurements"][0]["deviations"], 0, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4, 1e30])
+def test_logits_of_any_size_measure_the_same(tmp_path, scale):
+    model = pointwise((3, 5, 5), scale=scale)
+    options = {"measures": ["softmax-kl@out"], "output_kind": "logits"}
+    made = both(tmp_path, model, images((3, 5, 5), 12), "C4", **options)
+    assert np.min(made["measurements"][0]["deviations"]) >= 0
+
+
+@pytest.mark.parametrize("build", [models.pooled_output, models.conv_classifier])
+def test_pooled_latents_measure_the_same(tmp_path, build):
+    measures = ["latent-l2", "latent-cos"]
+    both(tmp_path, build(2), images((3, 8, 8), 12), "C8", measures=measures)
+
+
+def test_a_map_as_latent_is_pooled_the_same(tmp_path):
+    model, data = models.random_cnn(2, (9, 9)), images((3, 9, 9), 12)
+    measures = ["latent-l2@block0", "latent-cos@block0", "channel-cos@block0"]
+    made = both(tmp_path, model, data, "C8", measures=measures)
+    assert "average-pooled" in made["measurements"][1]["notes"][0]
+
+
+def test_channels_last_measure_the_same(tmp_path):
+    data = images((3, 8, 8), 12)
+    last = np.ascontiguousarray(np.moveaxis(data, 1, -1))
+    both(tmp_path, models.nhwc_input(2), last, "C8", preprocess=NORMALISED)
+    measures = ["channel-cos@last", "channel-cos@map", "latent-l2@last"]
+    options = {"measures": measures, "layout": {"last": "NHWC"}}
+    both(tmp_path, models.nhwc_hidden(8), data, "C8", **options)
+
+
+@pytest.mark.parametrize("support", ["full", "disk"])
+def test_tokens_measure_the_same(tmp_path, support):
+    model = models.tokens()
+    layouts = models.known(model)["hidden_tokens"]
+    assert any("+" in text for text in layouts.values())
+    measures = [f"channel-cos@{name}" for name in layouts]
+    options = {"measures": measures, "layout": layouts, "support": support}
+    both(tmp_path, model, images((3, 8, 8), 12), "C8", **options)
+
+
+@pytest.mark.parametrize("rows", [12, 1])
+def test_other_inputs_are_repeated_for_every_element(tmp_path, rows):
+    extra = np.random.default_rng(0).normal(size=(rows, 2)).astype(np.float32)
+    options = {"measures": ["softmax-kl"], "feed": {"extra": extra}}
+    both(tmp_path, models.two_input(2), images((3, 8, 8), 12), "C4", **options)
+
+
+def test_a_fixed_batch_is_freed_for_the_graph_too(tmp_path):
+    both(tmp_path, models.static_batch(2), images((3, 8, 8), 12), "C8")
+
+
+def test_weights_as_inputs_and_unsorted_nodes_are_the_same(tmp_path):
+    for build in (models.initializer_as_input, models.unsorted, models.local_function):
+        both(tmp_path, build(), images((3, 8, 8), 12), "C4")
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (models.uneven_stride, (3, 8, 8)),
+        (models.cyclic_logits, (1, 5, 5)),
+        (models.constant, (1, 5, 5)),
+        (models.merging_batch, (1, 6, 6)),
+        (models.flip_equivariant, (3, 6, 7)),
+        (models.qdq_int8, (3, 8, 8)),
+        (models.shape_bypass, None),
+        (models.if_body, None),
+    ],
+)
+def test_models_with_known_answers_measure_the_same(tmp_path, build, shape):
+    model = build()
+    if shape is None:
+        shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
+    both(tmp_path, model, images(shape, 12), "C8")
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (2, 3, 6, 6)])
+def test_images_without_channels_and_volumes_measure_the_same(tmp_path, shape):
+    measures = ["output-l2@out"]
+    options = {"preprocess": geed.Preprocess(mean=(0.3,), std=(0.2,)) if len(shape) == 2 else None}
+    options["input_layout"] = None if len(shape) == 2 else "NCDHW"
+    both(tmp_path, pointwise(shape), images(shape, 12), "C8", measures=measures, **options)
+
+
+@pytest.mark.parametrize("memory", ["2GiB", "300KiB"])
+def test_stopping_at_a_precision_does_not_depend_on_the_engine(tmp_path, memory):
+    model, data = models.random_cnn(2, (8, 8), blocks=4), images((3, 8, 8), 40)
+    options = {"samples": 40, "norm_samples": 15, "precision": 0.01, "memory": memory}
+    made = both(tmp_path, model, data, "C4", **options)
+    assert made["precision"]["samples"] > 10
+    assert {r["samples"] for r in made["measurements"]} == {made["precision"]["samples"]}
+
+
+def test_the_untrained_twin_does_not_depend_on_the_engine(tmp_path):
+    model, data = models.random_cnn(2, (8, 8)), images((3, 8, 8), 12)
+    made = both(tmp_path, model, data, "C4", untrained=True)
+    record = made["measurements"][0]
+    twin = record["references"]["untrained"]
+    assert twin["value"] != pytest.approx(record["value"], rel=1e-3)
+
+
+def test_references_do_not_depend_on_the_engine(tmp_path):
+    model, data = models.random_cnn(2, (8, 8)), images((3, 8, 8), 12)
+    made = both(tmp_path, model, data, "C8", references=True)
+    assert made["measurements"][0]["references"]["input_round_trip"]["value"] > -1
+
+
+@pytest.mark.parametrize("opset", [8, 9, 11, 12, 13, 18, 20, 21])
+def test_models_of_any_opset_measure_the_same(tmp_path, opset):
+    model = models.random_cnn(2, (8, 8))
+    model.ir_version = 10 if opset > 12 else 4
+    model.opset_import[0].version = opset  # its operators have not changed since 7
+    both(tmp_path, model, images((3, 8, 8), 12), "C8")
+
+
+def test_half_precision_is_measured_as_far_as_it_goes(tmp_path):
+    path = models.save(models.fp16(2), tmp_path / "half.onnx")
+    options = {"samples": 5, "norm_samples": 9, "provider": "cpu", "measures": ["latent-l2"]}
+    data = images((3, 8, 8), 12)
+    kernels, graph = (
+        geed.measure(path, data, "C4", engine=engine, **options) for engine in ("kernels", "graph")
+    )
+    a, b = (made["measurements"][0]["deviations"] for made in (kernels, graph))
+    np.testing.assert_allclose(a, b, rtol=0.05, atol=2e-3)
+    assert any("half precision" in note for note in graph["notes"])
+
+
+# what goes wrong is named
+
+
+def test_a_sample_that_is_not_a_number_is_named_alike(tmp_path):
+    model = models.nan_for_dark()
+    path = models.save(model, tmp_path / "model.onnx")
+    data = images((1, 6, 6), 12) * 0.5 + 0.5
+    data[7] *= 0.01
+    said = []
+    for engine in ("kernels", "graph"):
+        with pytest.raises(geed.GeedError, match="NaN or infinity") as caught:
+            geed.measure(path, data, "C4", samples=12, batch_size=4, provider="cpu", engine=engine)
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert "sample 7, element e" in said[0]
+
+
+def test_an_infinite_divergence_is_named_alike(tmp_path):
+    """Pixels that sum to one as probabilities, with a zero in one place."""
+    data = np.full((12, 1, 2, 2), 0.25, np.float32)
+    data[:, 0] = [[0.5, 0.25], [0.25, 0.0]]
+    model = pointwise((1, 2, 2))
+    path = models.save(model, tmp_path / "model.onnx")
+    given = {"out": table("C2", "permutation", [[0, 1, 2, 3], [1, 0, 3, 2]])}
+    said = []
+    for engine in ("kernels", "graph"):
+        with pytest.raises(geed.GeedError, match="infinite") as caught:
+            geed.measure(
+                path,
+                data,
+                "C2",
+                measures=["softmax-kl"],
+                output_kind="probabilities",
+                output_action=given,
+                provider="cpu",
+                engine=engine,
+            )
+        said.append(str(caught.value))
+    assert said[0] == said[1]
+    assert "element r1" in said[0]
+
+
+def test_values_that_are_no_probabilities_are_named_alike(tmp_path):
+    data = np.full((12, 1, 1, 3), 0.2, np.float32)
+    data[9] = 1.5
+    model = models.sigmoid_output()
+    # One Sigmoid is taken at its word; here it is a plain scale.
+    for node in model.graph.node:
+        if node.op_type == "Sigmoid":
+            node.CopyFrom(helper.make_node("Identity", node.input, node.output))
+    path = models.save(model, tmp_path / "model.onnx")
+    said = []
+    for engine in ("kernels", "graph"):
+        with pytest.raises(geed.GeedError, match="no probabilities") as caught:
+            geed.measure(
+                path,
+                images((3, 8, 8), 12) * 50,
+                "C4",
+                measures=["softmax-kl"],
+                output_kind="probabilities",
+                provider="cpu",
+                engine=engine,
+            )
+        said.append(str(caught.value))
+    assert said[0].split("values")[0] == said[1].split("values")[0]
+
+
+def test_a_model_run_one_by_one_has_no_graph(tmp_path):
+    path = models.save(models.batch_coupled(), tmp_path / "model.onnx")
+    data = images((1, 6, 6), 12)
+    with pytest.raises(geed.GeedError, match="--engine graph: the model runs one sample at a time"):
+        geed.measure(path, data, "C4", provider="cpu", engine="graph")
+    with pytest.raises(geed.GeedError, match="free batch axis"):
+        geed.compile_measurement(path, "C4", tmp_path / "measured.onnx", data=data)
+    assert not (tmp_path / "measured.onnx").exists()
+
+
+def test_a_batch_smaller_than_an_orbit_has_no_graph(tmp_path):
+    path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "model.onnx")
+    for limit, told in (
+        ({"batch_size": 3}, "--batch-size 3"),
+        ({"memory": "30KB"}, "--memory 30KB"),
+    ):
+        with pytest.raises(
+            geed.GeedError, match=f"{told} holds . rows, fewer than the 4 of an orb"
+        ):
+            geed.measure(path, images((3, 8, 8), 4), "C4", provider="cpu", engine="graph", **limit)
+
+
+def test_the_processor_takes_the_kernels_by_itself(tmp_path):
+    path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "model.onnx")
+    made = geed.measure(path, images((3, 8, 8), 4), "C4", provider="cpu")
+    assert made["runtime"]["engine"] == "kernels"
+
+
+def test_a_cache_is_filled_the_same_whatever_the_engine(tmp_path):
+    path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "model.onnx")
+    options = {"samples": 4, "norm_samples": 6, "provider": "cpu"}
+    write_cache(path, images((3, 8, 8), 6), "C4", tmp_path / "a.geed", engine="graph", **options)
+    offline = measure_cache(tmp_path / "a.geed")
+    live = geed.measure(path, images((3, 8, 8), 6), "C4", engine="kernels", **options)
+    assert offline["measurements"] == live["measurements"]
+    assert offline["runtime"]["engine"] == "kernels"
+
+
+# the compiled file, in a bare runtime
+
+
+def compiled(tmp_path, model, group, **options):
+    """A compiled measurement: what it says of itself, and a plain session on it."""
+    path = models.save(model, tmp_path / "model.onnx")
+    out = tmp_path / "measured.onnx"
+    made = geed.compile_measurement(path, group, out, **options)
+    onnx.checker.check_model(str(out), full_check=True)
+    stored = {p.key: p.value for p in onnx.load(out).metadata_props}
+    assert json.loads(stored["onnx_geed.measurement"]) == made
+    session = ort.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    assert [o.name for o in session.get_outputs()] == [o["name"] for o in made["outputs"]]
+    return made, session
+
+
+def run(session, x, **feeds):
+    names = [o.name for o in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"samples": x, **feeds}), strict=True))
+
+
+def test_an_equivariant_model_scores_minus_one_and_a_disturbed_one_more(tmp_path):
+    x = images((1, 9, 9), 7)
+    _, session = compiled(tmp_path, models.c4_equivariant(9), "C4")
+    got = run(session, x)
+    for layer in ("map1", "map2"):
+        np.testing.assert_allclose(got[f"deviation/channel-cos/{layer}"], -1, atol=1e-6)
+    np.testing.assert_allclose(got["deviation/latent-l2/latent"], 0, atol=1e-5)
+    np.testing.assert_allclose(got["deviation/softmax-kl/logits"], 0, atol=1e-6)
+    _, session = compiled(tmp_path, models.c4_disturbed(9), "C4")
+    worse = run(session, x)
+    assert worse["deviation/channel-cos/map1"].mean() > -0.999
+    assert worse["deviation/channel-cos/map2"].mean() > -0.999
+    assert worse["deviation/latent-l2/latent"].mean() > 1e-2
+    assert worse["deviation/softmax-kl/logits"].mean() > 1e-5
+
+
+@pytest.mark.parametrize("support", ["full", "disk"])
+@pytest.mark.parametrize("group", ["C8", "shift2x2"])
+def test_a_compiled_file_says_what_measure_says(tmp_path, group, support):
+    model, data = models.random_cnn(3, (8, 8)), images((3, 8, 8), 12)
+    made, session = compiled(tmp_path, model, group, preprocess=NORMALISED, support=support)
+    options = {"preprocess": NORMALISED, "support": support, "samples": 12, "provider": "cpu"}
+    whole = geed.measure(tmp_path / "model.onnx", data, group, **options)
+    chosen = data[whole["data"]["indices"]]
+    mean, std = (np.array(v)[:, None, None] for v in (NORMALISED.mean, NORMALISED.std))
+    taken = ((chosen - mean) / std).astype(np.float32)
+    got = run(session, taken)
+    deviations = [o for o in made["outputs"] if o["part"] == "deviation"]
+    assert len(deviations) == len(whole["measurements"])
+    for entry, record in zip(deviations, whole["measurements"], strict=True):
+        assert entry["name"] == f"deviation/{record['measure']}/{record['layer']}"
+        assert entry["elements"] == whole["group"]["elements"]
+        np.testing.assert_allclose(got[entry["name"]], record["deviations"], rtol=1e-5, atol=1e-5)
+    m = naive.normaliser(got["latent/latent"], "latent-l2")
+    record = next(r for r in whole["measurements"] if r["measure"] == "latent-l2")
+    value = got["deviation/latent-l2/latent"].mean() / m
+    assert value == pytest.approx(record["value"], rel=1e-5)
+    alone = [run(session, taken[i : i + 1]) for i in range(12)]
+    for name, array in got.items():
+        parts = np.concatenate([a[name] for a in alone])
+        np.testing.assert_allclose(parts, array, rtol=1e-5, atol=1e-6)
+
+
+def test_a_compiled_file_names_axes_units_and_elements(tmp_path):
+    made, session = compiled(tmp_path, models.random_cnn(3, (8, 8)), "C4")
+    (entry,) = [o for o in made["outputs"] if o["name"] == "deviation/softmax-kl/logits"]
+    assert entry["unit"] == "nats"
+    assert entry["elements"] == ["e", "r1", "r2", "r3"]
+    assert entry["shape"] == ["N", 4]
+    stored = onnx.load(tmp_path / "measured.onnx")
+    docs = {o.name: o.doc_string for o in stored.graph.output}
+    assert "nats" in docs["deviation/softmax-kl/logits"]
+    assert "e, r1, r2, r3" in docs["deviation/channel-cos/block0"]
+    assert "not yet moved" in stored.doc_string
+    assert session.get_inputs()[0].shape == ["N", 3, 8, 8]
+    scopes = {n.name.split("/")[1] for n in stored.graph.node if n.name.startswith("geed/")}
+    assert {"input", "maps", "points", "channel-cos", "latent-l2", "softmax-kl"} <= scopes
+
+
+def test_not_a_number_goes_through_a_compiled_file(tmp_path):
+    _, session = compiled(tmp_path, models.random_cnn(3, (8, 8)), "C4")
+    x = images((3, 8, 8), 3)
+    x[1, 0, 0, 0] = np.nan
+    for name, array in run(session, x).items():
+        if name.startswith(("deviation/", "energy/")):
+            bad = ~np.isfinite(array).all(axis=1)
+            assert bad.tolist() == [False, True, False], name
+
+
+def test_a_compiled_model_with_other_inputs_takes_them_by_sample(tmp_path):
+    extra = np.random.default_rng(0).normal(size=(2, 2)).astype(np.float32)
+    made, session = compiled(tmp_path, models.two_input(2), "C4", feed={"extra": extra})
+    got = run(session, images((3, 8, 8), 2), **{"samples/extra": extra})
+    assert got["deviation/softmax-kl/logits"].shape == (2, 4)
+    assert made["input"]["name"] == "samples"
+
+
+def test_external_weights_go_beside_the_compiled_file(tmp_path):
+    (tmp_path / "in").mkdir()
+    path = models.save_external(tmp_path / "in")
+    (tmp_path / "out").mkdir()
+    out = tmp_path / "out" / "measured.onnx"
+    geed.compile_measurement(path, "C4", out)
+    onnx.checker.check_model(str(out))
+    session = ort.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    shape = session.get_inputs()[0].shape[1:]
+    assert np.isfinite(run(session, images(shape, 2))["deviation/softmax-kl/logits"]).all()
+
+
+def test_a_measurement_is_not_measured_again(tmp_path):
+    compiled(tmp_path, models.random_cnn(3, (8, 8)), "C4")
+    path = tmp_path / "measured.onnx"
+    with pytest.raises(geed.GeedError, match="is a measurement"):
+        geed.compile_measurement(path, "C4", tmp_path / "twice.onnx", output="latent/latent")
+    with pytest.raises(geed.GeedError, match="is a measurement"):
+        geed.measure(path, images((3, 8, 8), 4), "C4", output="latent/latent")
+
+
+def test_only_the_layers_of_a_pass_are_in_its_graph(tmp_path):
+    path = models.save(models.random_cnn(3, (8, 8)), tmp_path / "model.onnx")
+    prepared = prepare(path, images((3, 8, 8), 4), "C4", Options(provider="cpu"))
+    fused = fuse(prepared.graph, prepared.source, prepared.plan, ("block0",), "x")
+    assert {o.measure.layer for o in fused.outputs} == {"block0"}
+    assert all(node.op_type != "Gemm" for node in fused.proto.graph.node)
+
+
+def test_auto_takes_the_kernels_where_there_is_no_graph_and_says_why(tmp_path):
+    """As on CUDA, which this machine need not have."""
+    path = models.save(models.batch_coupled(), tmp_path / "model.onnx")
+    data = images((1, 6, 6), 4)
+    prepared = prepare(path, data, "C4", Options(provider="cpu"))
+    trial = Trial(
+        replace(prepared.session, provider="cuda"), prepared.graph, {}, prepared.one_by_one, []
+    )
+    engine, notes = choose_engine(trial, Options())
+    assert engine == "kernels"
+    assert notes == ["--engine auto took kernels: the model runs one sample at a time"]
+    assert choose_engine(replace(trial, one_by_one=False), Options()) == ("graph", [])
+    named = models.random_cnn(0, (8, 8))
+    named.graph.node[-1].input[0] = named.graph.node[-2].output[0] = "geed/latent"
+    graph = geed.load_model(models.save(named, tmp_path / "named.onnx"))
+    engine, (note,) = choose_engine(replace(trial, graph=graph, one_by_one=False), Options())
+    assert engine == "kernels"
+    assert "geed/latent" in note

@@ -1,0 +1,75 @@
+import importlib.metadata
+
+import models
+import numpy as np
+import pytest
+
+from onnx_geed import GeedError, measure
+from onnx_geed.model import expose_tensors as expose, load_model
+from onnx_geed.run import probe, session
+
+
+@pytest.fixture
+def opened(tmp_path):
+    path = models.save(models.batch_coupled(), tmp_path / "m.onnx")
+    model = load_model(path)
+    name = model.proto.graph.output[0].name
+    return session.open_session(
+        expose(model, [name]), tmp_path, input="x", outputs=[name], provider="cpu"
+    )
+
+
+def test_rows_that_depend_on_their_batch_are_found(opened):
+    shape = opened.runtime.get_inputs()[0].shape[1:]
+    rows = np.random.default_rng(0).random((3, *shape)).astype(np.float32)
+    assert "with the batch it is in" in probe.probe_batch(opened, rows, 4, lambda _: {})
+
+
+def test_a_batch_that_the_runtime_refuses_is_an_error_in_one_line(opened):
+    with pytest.raises(GeedError, match=r"failed on a batch of shape \(1, 2\)"):
+        opened.run(np.zeros((1, 2), np.float32))
+
+
+def test_both_builds_of_the_runtime_are_named_with_the_cure(monkeypatch, tmp_path):
+    any_package = importlib.metadata.distribution("numpy")
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda _: any_package)
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu" in session.runtime_conflict()
+    path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
+    data = np.random.default_rng(0).random((3, 3, 8, 8)).astype(np.float32)
+    notes = measure(path, data, "C4")["notes"]
+    assert any("overwrite each other" in note for note in notes)
+
+
+def test_the_provider_that_auto_took_is_said(tmp_path):
+    path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
+    data = np.random.default_rng(0).random((3, 3, 8, 8)).astype(np.float32)
+    made = measure(path, data, "C4")
+    assert f"--provider auto took {made['runtime']['provider']}" in made["notes"]
+    assert not any("auto" in n for n in measure(path, data, "C4", provider="cpu")["notes"])
+
+
+def test_results_do_not_depend_on_the_number_of_workers_or_the_batch(tmp_path, monkeypatch):
+    from onnx_geed.run import memory
+
+    path = models.save(models.random_cnn(3, (9, 9)), tmp_path / "m.onnx")
+    data = np.random.default_rng(0).random((11, 3, 9, 9)).astype(np.float32)
+    values = []
+    for cores in (1, 3):
+        monkeypatch.setattr(memory, "cores", lambda cores=cores: cores)
+        values.append(measure(path, data, "C8", batch_size=8)["measurements"])
+    assert values[0] == values[1]
+    for batch in (1, 3, 24):
+        other = measure(path, data, "C8", batch_size=batch)["measurements"]
+        for a, b in zip(values[0], other, strict=True):
+            np.testing.assert_allclose(a["deviations"], b["deviations"], rtol=1e-5, atol=1e-6)
+
+
+def test_layers_beyond_the_memory_budget_are_measured_in_passes(tmp_path):
+    path = models.save(models.random_cnn(3, (16, 16)), tmp_path / "m.onnx")
+    data = np.random.default_rng(0).random((4, 3, 16, 16)).astype(np.float32)
+    whole = measure(path, data, "C4", batch_size=4)
+    split = measure(path, data, "C4", batch_size=4, memory="60kB")
+    assert split["runtime"]["inferences"] > whole["runtime"]["inferences"]
+    for a, b in zip(whole["measurements"], split["measurements"], strict=True):
+        assert (a["measure"], a["layer"]) == (b["measure"], b["layer"])
+        np.testing.assert_allclose(a["deviations"], b["deviations"], rtol=1e-5, atol=1e-6)

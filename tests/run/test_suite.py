@@ -1,0 +1,323 @@
+"""A TOML list of models × data × groups × measures is run, resumed, added up and drawn."""
+
+import json
+import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
+
+import models
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import onnx_geed
+from onnx_geed.cli import cli
+from onnx_geed.errors import GeedError
+from onnx_geed.report.suite_figures import suite_picture
+from onnx_geed.results import mean_interval
+from onnx_geed.run import benchmark
+from onnx_geed.run.suite_file import read_suite
+
+SUITE = """
+title = "two trainings"
+groups = ["C4"]
+measures = ["latent-l2", "softmax-kl"]
+[options]
+samples = 6
+norm-samples = 9
+[[models]]
+name = "{kind}"
+path = "runs/{kind}{seed}/step{step}.onnx"
+[[data]]
+name = "noise"
+path = "noise.npy"
+"""
+
+
+@pytest.fixture
+def box(tmp_path):
+    """A folder of checkpoints: two kinds, two seeds, two steps."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "noise.npy", rng.random((9, 3, 8, 8)).astype(np.float32))
+    for kind in "ab":
+        for seed in range(2):
+            folder = tmp_path / "runs" / f"{kind}{seed}"
+            folder.mkdir(parents=True)
+            for step in (0, 100):
+                number = (kind == "b") * 100 + 10 * seed + step
+                models.save(models.random_cnn(number, (8, 8)), folder / f"step{step}.onnx")
+    (tmp_path / "suite.toml").write_text(SUITE)
+    said = []
+
+    def run(suite=tmp_path / "suite.toml"):
+        said.clear()
+        return benchmark(suite, tmp_path / "out", notify=said.append)
+
+    def write(text):
+        (tmp_path / "suite.toml").write_text(text)
+
+    return SimpleNamespace(folder=tmp_path, run=run, write=write, said=said)
+
+
+def of(made, **wanted):
+    (row,) = [r for r in made["rows"] if all(r[k] == v for k, v in wanted.items())]
+    return row
+
+
+def test_a_row_is_the_mean_over_seeds_of_what_measure_finds(box):
+    row = of(box.run(), model="a", step=100, measure="latent-l2")
+    alone = [
+        onnx_geed.measure(
+            box.folder / f"runs/a{seed}/step100.onnx",
+            box.folder / "noise.npy",
+            "C4",
+            measures=["latent-l2"],
+            samples=6,
+            norm_samples=9,
+        )["measurements"][0]
+        for seed in range(2)
+    ]
+    assert row["values"] == [m["value"] for m in alone]
+    assert row["values"][0] != row["values"][1]
+    assert row["mean"] == pytest.approx(np.mean(row["values"]), rel=1e-12)
+    assert row["ci95_over_models"] == list(mean_interval(row["values"]))
+    assert row["ci95_over_samples"] is None
+    assert row["normalisers"] == [m["normaliser"] for m in alone]
+    assert row["seeds"] == [0, 1]
+
+
+def test_every_model_step_and_measure_has_a_row(box):
+    made = box.run()
+    found = {(r["model"], r["step"], r["measure"]) for r in made["rows"]}
+    assert found == {(m, s, w) for m in "ab" for s in (0, 100) for w in ("latent-l2", "softmax-kl")}
+    assert len(list((box.folder / "out/cells").iterdir())) == 8
+    assert json.loads((box.folder / "out/summary.json").read_text()) == made
+
+
+def test_one_model_has_the_interval_over_samples(box):
+    box.write(SUITE.replace("{kind}{seed}/step{step}", "{kind}0/step0"))
+    row = of(box.run(), model="b", measure="softmax-kl")
+    assert row["ci95_over_models"] is None
+    assert row["ci95_over_samples"][0] < row["mean"] < row["ci95_over_samples"][1]
+    assert (row["step"], row["seeds"]) == (None, [None])
+
+
+def test_a_second_run_keeps_what_is_there(box):
+    made = box.run()
+    files = {p: p.stat().st_mtime_ns for p in (box.folder / "out/cells").iterdir()}
+    assert box.run() == made
+    assert all(line.endswith("kept") for line in box.said)
+    assert {p: p.stat().st_mtime_ns for p in files} == files
+
+
+def test_only_what_is_missing_is_run(box):
+    made = box.run()
+    (box.folder / "out/cells/a.seed1.step100.noise.C4.json").unlink()
+    assert box.run() == made
+    assert [line for line in box.said if "measuring" in line] == [
+        "[4/8] a seed 1 step 100, noise, C4: measuring"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "count"),
+    [
+        ("model", "the model has changed", 1),
+        ("data", "the data have changed", 8),
+        ("options", "measures or options have changed", 8),
+        ("measures", "measures or options have changed", 8),
+        ("cut", "its file is no result", 1),
+    ],
+)
+def test_what_has_changed_is_measured_again(box, change, reason, count):
+    before = box.run()
+    if change == "model":
+        models.save(models.random_cnn(7, (8, 8)), box.folder / "runs/a0/step0.onnx")
+    elif change == "data":
+        array = np.load(box.folder / "noise.npy")
+        array[4, 0, 0, 0] = 0.5
+        np.save(box.folder / "noise.npy", array)
+    elif change == "options":
+        box.write(SUITE.replace("samples = 6", "samples = 5", 1))
+    elif change == "measures":
+        box.write(SUITE.replace('"latent-l2", ', ""))
+    else:
+        (box.folder / "out/cells/a.seed0.step0.noise.C4.json").write_text("{")
+    after = box.run()
+    assert sum(reason in line for line in box.said) == count
+    assert sum(line.endswith("kept") for line in box.said) == 8 - count
+    assert (after == before) == (change == "cut")
+
+
+def test_one_failure_leaves_the_others_done(box):
+    (box.folder / "runs/b1/step0.onnx").write_bytes(b"no model")
+    made = box.run()
+    assert [f["cell"] for f in made["failed"]] == ["b seed 1 step 0, noise, C4"]
+    assert of(made, model="b", step=0, measure="latent-l2")["seeds"] == [0]
+    assert of(made, model="b", step=100, measure="latent-l2")["seeds"] == [0, 1]
+
+
+def test_the_command_ends_with_2_after_a_failure_and_0_without(box):
+    command = ["benchmark", str(box.folder / "suite.toml"), "-o", str(box.folder / "out")]
+    fine = CliRunner().invoke(cli, command)
+    assert fine.exit_code == 0, fine.output
+    assert "two trainings" in fine.stdout
+    assert "models" in fine.stdout
+    assert len(fine.stdout.splitlines()) > 8
+    assert max(map(len, fine.stdout.splitlines())) <= 100
+    (box.folder / "runs/b1/step0.onnx").write_bytes(b"no model")
+    broken = CliRunner().invoke(cli, command)
+    assert broken.exit_code == 2
+    assert "1 of the suite's runs failed" in broken.stderr
+    assert (box.folder / "out/summary.csv").read_text().count("\n") == 9
+
+
+def test_pictures_have_a_curve_a_model(box):
+    command = ["benchmark", str(box.folder / "suite.toml"), "-o", str(box.folder / "out")]
+    assert CliRunner().invoke(cli, command).exit_code == 0
+    pictures = sorted(p.name for p in (box.folder / "out").glob("*.svg"))
+    assert pictures == [
+        "noise.C4.latent-l2.svg",
+        "noise.C4.latent-l2.unnormalised.svg",
+        "noise.C4.softmax-kl.svg",
+    ]
+    for name in pictures:
+        root = ElementTree.parse(box.folder / "out" / name).getroot()
+        texts = ["".join(e.itertext()) for e in root.iter() if e.tag.endswith("text")]
+        assert {"a", "b", "iteration", "100"} <= set(texts)
+
+
+@pytest.mark.parametrize(
+    ("fields", "texts"),
+    [
+        ({"step": [None], "data": ["x", "y"]}, {"x", "y", "m"}),
+        ({"step": [None], "data": ["x"], "layer": ["p", "q"]}, {"p", "q", "m"}),
+        ({"step": [None], "data": ["x"], "model": ["m", "n"]}, {"m", "n"}),
+        ({"step": [0, 5], "data": ["x"], "layer": ["p", "q"]}, {"p", "q", "iteration"}),
+    ],
+)
+def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts):
+    base = {"model": ["m", "n"], "step": [None], "data": ["x"], "layer": ["p"]} | fields
+    rows = [
+        {"model": m, "step": s, "data": d, "layer": y, "group": "C4", "measure": "channel-cos"}
+        | {"mean": -0.5, "ci95_over_models": [-0.6, -0.4], "ci95_over_samples": None}
+        | {"unnormalised_mean": None, "unnormalised_ci95_over_models": None}
+        for m in base["model"]
+        for s in base["step"]
+        for d in base["data"]
+        for y in base["layer"]
+    ]
+    root = ElementTree.fromstring(suite_picture(rows))
+    drawn = {"".join(e.itertext()) for e in root.iter() if e.tag.endswith("text")}
+    assert texts <= drawn
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("groups", "group", "unknown key group; there are .* Did you mean 'groups'"),
+        ("samples = 6", "sample = 6", r"unknown key options.sample; .* Did you mean 'samples'"),
+        ("samples = 6", 'samples = "6"', "options.samples is a whole number, found a text"),
+        ("samples = 6", "samples = 0", "options: --samples 0"),
+        ("samples = 6", "references = 1", "options.references is true or false, found the int 1"),
+        ("samples = 6", "samples = true", "options.samples is a whole number, found True"),
+        ("samples = 6", "seed = 1.5", "options.seed is a whole number, found the float 1.5"),
+        ("samples = 6", 'precision = "0.1"', "options.precision is a number, found a text, '0.1'"),
+        ("samples = 6", "precision = nan", "options: --precision nan"),
+        ("samples = 6", "precision = 1979-05-27", "options.precision is a number, found the date"),
+        ("samples = 6", 'untrained = "yes"', "options.untrained is true or false, found a text"),
+        ("samples = 6", 'support = "disc"', "options.support disc: there .* Did you mean 'disk'"),
+        ("samples = 6", 'interpolation = "cubic"', "options.interpolation cubic: .*'bicubic'"),
+        ("samples = 6", "engine = 1", "options.engine 1: there are auto, kernels and graph"),
+        ("samples = 6", 'layout = ["a"]', "options.layout is a mapping of texts to texts, found"),
+        ("samples = 6", "feed = {a = 1}", "options.feed is a mapping of texts to texts"),
+        ("samples = 6", "input = 3", "options.input is a text, found the int 3"),
+        ("samples = 6", 'layers = ["a"]', "unknown key options.layers"),
+        ("norm-samples = 9", "norm_samples = 1\nnorm-samples = 9", "there twice"),
+        ('["C4"]', '"C4"', "groups is a list of texts"),
+        ('["C4"]', '["C4", "C4"]', "groups holds 'C4' twice"),
+        ('["C4"]', "[]", "has no groups"),
+        ("[[data]]", "[data]", r"data is a list of tables, each headed \[\[data\]\]"),
+        ('path = "noise.npy"', "", r"data\[0\].path is missing"),
+        ("noise.npy", "noize.npy", r"data\[0\].path: there is nothing at .*'noise.npy'"),
+        ('name = "noise"', "name = 3", r"data\[0\].name is a text in quotes, found the int 3"),
+        ("runs/", "run/", r"models\[0\].path: no file fits run/"),
+        ('"{kind}"', '"{sort}"', r"models\[0\].name has {sort}, .*there are kind"),
+        ('"{kind}"', '"net"', "are both 'net'; give them names of their own, or tell them apart"),
+        ("step{step}", "*", "are both 'a'"),
+        ("title =", "title ==", "is not TOML"),
+    ],
+)
+def test_a_mistake_is_named_by_its_key(box, old, new, said):
+    box.write(SUITE.replace(old, new, 1))
+    with pytest.raises(GeedError, match=said) as caught:
+        box.run()
+    assert "suite.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_places_may_return_and_globs_are_allowed(box):
+    box.write(SUITE.replace("runs/{kind}{seed}", "r?ns/**/[a]{seed}").replace('"{kind}"', '"x"'))
+    cells = read_suite(box.folder / "suite.toml").cells
+    assert [(c.model, c.seed, c.step) for c in cells] == [
+        ("x", seed, step) for seed in (0, 1) for step in (0, 100)
+    ]
+    (box.folder / "runs/a1/1.onnx").write_bytes(b"")
+    (box.folder / "runs/a1/2.onnx").write_bytes(b"")
+    box.write(
+        SUITE.replace("runs/{kind}{seed}/step{step}", "runs/a{seed}/{seed}").replace(
+            '"{kind}"', '"x"'
+        )
+    )
+    (cell,) = read_suite(box.folder / "suite.toml").cells
+    assert cell.path.endswith("a1/1.onnx")
+
+
+def test_the_narrower_option_wins(box):
+    text = SUITE + '[data.options]\nseed = 4\nsamples = 7\n[[models]]\nname = "one"\n'
+    text += 'path = "runs/a0/step0.onnx"\nmeasures = ["output-l2"]\n[models.options]\nsamples = 8\n'
+    box.write(text)
+    cells = {c.model: c for c in read_suite(box.folder / "suite.toml").cells}
+    assert cells["a"].options == {"samples": 7, "norm_samples": 9, "seed": 4}
+    assert cells["one"].options == {"samples": 8, "norm_samples": 9, "seed": 4}
+    assert cells["one"].measures == ("output-l2",)
+
+
+def test_a_suite_takes_every_option_that_measure_takes(box):
+    text = SUITE.replace("{kind}{seed}/step{step}", "{kind}0/step0")
+    labels = "labels = [0, 1, 2, 0, 1, 2, 0, 1, 2]"
+    box.write(
+        text.replace("samples = 6", f"samples = 6\nuntrained = true\nmemory = 1000000\n{labels}")
+    )
+    box.run()
+    cell = json.loads((box.folder / "out/cells/a.noise.C4.json").read_text())
+    alone = onnx_geed.measure(
+        box.folder / "runs/a0/step0.onnx",
+        box.folder / "noise.npy",
+        "C4",
+        measures=["latent-l2", "softmax-kl"],
+        samples=6,
+        norm_samples=9,
+        untrained=True,
+        labels=[0, 1, 2] * 3,
+    )
+    assert cell["measurements"] == json.loads(json.dumps(alone["measurements"]))
+    assert cell["measurements"][0]["references"]["untrained"]["value"] is not None
+    box.run()
+    assert all(line.endswith("kept") for line in box.said)
+
+
+def test_a_suite_with_a_precision_keeps_what_is_there(box):
+    rng = np.random.default_rng(0)
+    np.save(box.folder / "noise.npy", rng.random((40, 3, 8, 8)).astype(np.float32))
+    text = SUITE.replace("{kind}{seed}/step{step}", "{kind}0/step0")
+    box.write(text.replace("samples = 6", "precision = 1"))
+    made = box.run()
+    cell = json.loads((box.folder / "out/cells/a.noise.C4.json").read_text())
+    assert cell["precision"]["samples"] == 20
+    assert box.run() == made
+    assert all(line.endswith("kept") for line in box.said)
+    changed = np.load(box.folder / "noise.npy")
+    changed[cell["data"]["indices"][15]] = 0.5
+    np.save(box.folder / "noise.npy", changed)
+    box.run()
+    assert all("the data have changed" in line for line in box.said)

@@ -1,0 +1,241 @@
+"""A group that does not move the input is refused, and samples that it does not move are named."""
+
+import itertools
+
+import models
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from onnx_geed import GeedError, disk_mask, grid_action, measure, parse_group, write_cache
+from onnx_geed.cache import measure_cache
+from onnx_geed.run import benchmark, compile_measurement
+
+RUN = {"measures": ["latent-l2"], "samples": 4, "norm_samples": 4, "provider": "cpu"}
+GROUPS = ["C2", "C3", "C4", "C64", "D1", "D2", "D4", "flip-h", "flip-v", "shift2x1", "shift1x2"]
+
+
+def net(path, *shape):
+    """Write a model of a sample's values and their squares, weighted one by one."""
+    size = int(np.prod(shape))
+    weights = np.random.default_rng(0).standard_normal((size, 3)).astype(np.float32)
+    head = np.random.default_rng(1).standard_normal((3, 2)).astype(np.float32)
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "w"], ["hidden"]),
+        helper.make_node("Relu", ["hidden"], ["latent"]),
+        helper.make_node("MatMul", ["latent", "h"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *shape])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 2])],
+        [onnx.numpy_helper.from_array(weights, "w"), onnx.numpy_helper.from_array(head, "h")],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path
+
+
+def noise(*shape, samples=6):
+    return np.random.default_rng(2).random((samples, *shape)).astype(np.float32)
+
+
+REFUSED = [
+    ("flip-v", (1, 800), "flip leaves every sample as it is.*flip-h or shift1x<b>"),
+    ("flip-h", (800, 1), "flip leaves every sample as it is.*flip-v or shift<a>x1"),
+    ("flip-v", (1, 1, 40), "grid of 1×40"),
+    ("C4", (1, 40), "no room for a rotation such as r1"),
+    ("C3", (40, 1), "no room for a rotation such as r1"),
+    ("C8", (3, 1, 41), "no room for a rotation such as r1"),
+    ("D2", (1, 40), "sr1 leaves every sample as it is"),
+    ("C2", (1, 1), "r1 leaves every sample as it is.*samples of one pixel cannot be moved"),
+    ("D4", (1, 1), "r1, r2, r3 and 4 more leave every sample as it is"),
+    ("C1", (8, 8), "holds the identity alone"),
+    ("shift1x1", (8, 8), "holds the identity alone"),
+]
+
+
+@pytest.mark.parametrize(("group", "shape", "said"), REFUSED)
+def test_a_group_that_does_not_move_the_input_is_refused(tmp_path, group, shape, said):
+    path = net(tmp_path / "net.onnx", *shape)
+    for name in (group, parse_group(group)):
+        with pytest.raises(GeedError, match=f"group {group} .*{said}") as caught:
+            measure(path, noise(*shape), name, **RUN)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(GeedError, match=said):
+        write_cache(path, noise(*shape), group, tmp_path / "a.geed", **RUN)
+    with pytest.raises(GeedError, match=said):
+        compile_measurement(path, group, tmp_path / "c.onnx", measures=["latent-l2"])
+    assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("group", "shape"),
+    [
+        ("flip-h", (1, 40)),
+        ("flip-v", (40, 1)),
+        ("C2", (1, 40)),
+        ("D1", (1, 40)),
+        ("C4", (2, 40)),
+        ("shift1x2", (1, 40)),
+        ("shift2x1", (2, 3)),
+        ("D4", (2, 2)),
+        ("C8", (2, 2)),
+    ],
+)
+def test_a_group_that_moves_a_small_grid_is_measured(tmp_path, group, shape):
+    made = measure(net(tmp_path / "net.onnx", *shape), noise(*shape), group, **RUN)
+    assert made["measurements"][0]["value"] > 0.01
+    assert not any("of D as it is" in note for note in made["notes"])
+
+
+def idle(action, mask):
+    """Elements that keep every image with one lit pixel, found pixel by pixel."""
+    height, width = action.shape
+    found = set(range(action.group.order))
+    for i, j in itertools.product(range(height), range(width)):
+        if mask[i, j]:
+            one = np.zeros((height, width))
+            one[i, j] = 1
+            found = {g for g in found if np.abs(action.apply(g, one) - one).max() <= 1e-6}
+    return tuple(sorted(found))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "bicubic"])
+@pytest.mark.parametrize("group", GROUPS)
+def test_elements_that_move_nothing_are_those_that_move_no_pixel(group, interpolation):
+    for height, width in itertools.product(range(1, 7), repeat=2):
+        try:
+            action = grid_action(parse_group(group), height, width, interpolation)
+        except GeedError:
+            continue  # a shift that does not divide
+        full, disk = np.ones((height, width), bool), disk_mask(height, width)
+        assert action.kernel() == action.kernel_inside(full) == idle(action, full)
+        assert action.kernel_inside(disk) == idle(action, disk), (height, width)
+
+
+def test_a_turn_that_nearest_pixels_round_away_is_measured_and_named(tmp_path):
+    path = net(tmp_path / "net.onnx", 4, 4)
+    made = measure(path, noise(4, 4), "C24", interpolation="nearest", **RUN)
+    (said,) = [n for n in made["notes"] if "of D as it is" in n]
+    kernel = grid_action(parse_group("C24"), 4, 4, "nearest").kernel()
+    assert len(kernel) > 1
+    named = [f"r{g}" for g in kernel[1:]]
+    assert said.startswith(f"{', '.join(named)} of C24 leave each of the 4 samples")
+    smooth = measure(path, noise(4, 4), "C24", **RUN)
+    assert not any("of D as it is" in n for n in smooth["notes"])
+
+
+def test_a_disk_may_leave_nothing_to_move(tmp_path):
+    path = net(tmp_path / "net.onnx", 1, 41)
+    assert measure(path, noise(1, 41), "flip-h", **RUN)["measurements"][0]["value"] > 0.01
+    with pytest.raises(GeedError, match=r"inside its disk .*flip leaves.*take --support full"):
+        measure(path, noise(1, 41), "flip-h", support="disk", **RUN)
+
+
+def symmetric(*shape):
+    x = noise(*shape)
+    return (x + x[..., ::-1]) / 2
+
+
+CASES = {
+    "mirrored": ("flip-h", symmetric(8, 8), True),
+    "turned once": ("C4", np.full((6, 8, 8), 0.5, np.float32), True),
+    "all black": ("C8", np.zeros((6, 8, 8), np.float32), True),
+    "shifted": ("shift2x2", np.full((6, 8, 8), -2.0, np.float32), True),
+    "by rounding alone": ("flip-h", symmetric(8, 8) + 1e-8 * noise(8, 8), True),
+    "noise": ("flip-h", noise(8, 8), False),
+    "slightly": ("flip-h", symmetric(8, 8) + 1e-3 * noise(8, 8), False),
+}
+
+
+@pytest.mark.parametrize("engine", ["kernels", "graph"])
+@pytest.mark.parametrize(("group", "data", "noted"), CASES.values(), ids=CASES)
+def test_samples_that_the_group_leaves_as_they_are_are_noted(tmp_path, group, data, noted, engine):
+    path = net(tmp_path / "net.onnx", 8, 8)
+    made = measure(path, data.astype(np.float32), group, engine=engine, **RUN)
+    said = f"group {group} leaves each of the 4 samples of D as it is"
+    assert any(said in note for note in made["notes"]) == noted
+    made = write_cache(path, data.astype(np.float32), group, tmp_path / "a.geed", **RUN)
+    again = measure_cache(tmp_path / "a.geed")
+    assert any(said in note for note in again["notes"]) == noted
+
+
+def test_elements_are_named_where_others_move_the_samples(tmp_path):
+    half_turn = noise(8, 8)
+    half_turn = (half_turn + half_turn[:, ::-1, ::-1]) / 2
+    made = measure(net(tmp_path / "net.onnx", 8, 8), half_turn, "C8", **RUN)
+    assert [n for n in made["notes"] if "of D as it is" in n] == [
+        "r4 of C8 leaves each of the 4 samples of D as it is: any model is perfect under such an "
+        "element, and the values are so much closer to perfect"
+    ]
+
+
+def test_one_sample_that_moves_is_enough(tmp_path):
+    path, data = net(tmp_path / "net.onnx", 8, 8), symmetric(8, 8)
+    drawn = np.random.default_rng(0).permutation(6)
+    data[drawn[3]] = noise(8, 8)[0]
+    assert not any("as it is" in n for n in measure(path, data, "flip-h", **RUN)["notes"])
+    fewer = measure(path, data, "flip-h", **{**RUN, "samples": 3})
+    assert any("each of the 3 samples" in n for n in fewer["notes"])
+
+
+def test_a_disk_is_what_is_left_as_it_is(tmp_path):
+    path, data = net(tmp_path / "net.onnx", 9, 9), symmetric(9, 9)
+    data[:, 0, 0] = 3  # outside the disk
+    assert not any("as it is" in n for n in measure(path, data, "flip-h", **RUN)["notes"])
+    inside = measure(path, data, "flip-h", support="disk", **RUN)
+    assert any("each of the 4 samples" in n for n in inside["notes"])
+
+
+@pytest.mark.parametrize("moves_at", [None, 25])
+def test_with_a_precision_only_the_samples_that_were_taken_count(tmp_path, moves_at):
+    path = net(tmp_path / "net.onnx", 8, 8)
+    x = noise(8, 8, samples=60)
+    data = (x + x[..., ::-1]) / 2
+    if moves_at is not None:
+        data[np.random.default_rng(0).permutation(60)[moves_at]] = x[0]
+    made = measure(path, data, "flip-h", measures=["latent-l2"], precision=0.1, norm_samples=4)
+    # The values of the first 20 are all 0, so that the run ends there.
+    assert made["precision"]["samples"] == 20
+    assert any("each of the 20 samples" in n for n in made["notes"])
+
+
+def test_a_suite_says_so_of_its_cell_and_goes_on(tmp_path):
+    net(tmp_path / "thin.onnx", 1, 40)
+    np.save(tmp_path / "x.npy", noise(1, 40))
+    (tmp_path / "suite.toml").write_text(
+        'groups = ["flip-v", "flip-h"]\nmeasures = ["latent-l2"]\n[[models]]\nname = "thin"\n'
+        'path = "thin.onnx"\n[[data]]\nname = "x"\npath = "x.npy"\n'
+    )
+    made = benchmark(tmp_path / "suite.toml", tmp_path / "out")
+    (failed,) = made["failed"]
+    assert "flip-v does not move this input" in failed["message"]
+    assert [row["group"] for row in made["rows"]] == ["flip-h"]
+
+
+def test_photographs_are_read_no_more_than_once_more(tmp_path, monkeypatch):
+    models.save(models.random_cnn(0, (8, 8)), tmp_path / "net.onnx")
+    from onnx_geed.run import unmoved
+    from onnx_geed.run.source import Source
+
+    read = []
+    sample = Source.sample
+    monkeypatch.setattr(Source, "sample", lambda s, k: read.append(k) or sample(s, k))
+    source = unmoved.Source
+    assert source is Source
+    before = unmoved.unmoving
+    counts = []
+
+    def counted(*args, **options):
+        read.clear()
+        found = before(*args, **options)
+        counts.append(len(read))
+        return found
+
+    monkeypatch.setattr("onnx_geed.run.pipeline.unmoving", counted)
+    measure(tmp_path / "net.onnx", noise(3, 8, 8), "C8", **RUN)
+    assert counts == [1]
