@@ -17,11 +17,11 @@ from onnx_geed.cache.manifest import Manifest
 from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.groups import parse_group, parse_table
 from onnx_geed.measures import (
-    DEFAULT_MEASURES,
-    ROLES,
+    CATALOGUE,
     Layer,
     Plan,
     Request,
+    descriptor_of,
     make_plan,
     parse_request,
 )
@@ -245,12 +245,13 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
         if request.layer is not None:
             found = [layers[t.name] for t in resolve(tensors, request.layer)]
         else:
-            found = [x for x in layers.values() if ROLES[request.measure] in x.roles]
-        if not found:
-            raise GeedError(
-                f"{request.measure}: the cache holds no {ROLES[request.measure]}; name one of its "
-                f"layers with --measure {request.measure}@LAYER: {', '.join(list(layers)[:5])}"
-            )
+            role = descriptor_of(request.measure).role
+            found = [x for x in layers.values() if role in x.roles]
+            if not found:
+                raise GeedError(
+                    f"{request.measure}: the cache holds no {role}; name one of its "
+                    f"layers with --measure {request.measure}@LAYER: {', '.join(list(layers)[:5])}"
+                )
         selected += [(request, layer) for layer in found]
     if not measures:
         selected = [
@@ -258,10 +259,10 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
         ]
     if not selected:
         selected = [
-            (Request(name), layer)
-            for name in DEFAULT_MEASURES
+            (Request(descriptor.name), layer)
+            for descriptor in CATALOGUE.values()
             for layer in layers.values()
-            if ROLES[name] in layer.roles
+            if descriptor.default and descriptor.role in layer.roles
         ]
     group = description["group"]
     plan = make_plan(

@@ -6,16 +6,12 @@ from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
     from onnx_geed.measures.catalogue import (
-        DEFAULT_MEASURES as DEFAULT_MEASURES,
-        FLOOR as FLOOR,
-        FORMULAS as FORMULAS,
-        LABELS as LABELS,
-        ROLES as ROLES,
-        TITLES as TITLES,
+        CATALOGUE as CATALOGUE,
+        Descriptor as Descriptor,
         Request as Request,
         Support as Support,
+        descriptor_of as descriptor_of,
         parse_request as parse_request,
-        unit_of as unit_of,
     )
     from onnx_geed.measures.channel_cosines import (
         channel_deviations as channel_deviations,

@@ -1,4 +1,4 @@
-"""The measures there are: names, roles, units, titles, and how one is asked for."""
+"""The measures there are: what each is, and how one is asked for."""
 
 from __future__ import annotations
 
@@ -8,90 +8,182 @@ from typing import Literal
 from onnx_geed.errors import GeedError, nearest
 
 __all__ = [
-    "DEFAULT_MEASURES",
-    "FLOOR",
-    "FORMULAS",
-    "LABELS",
-    "MEASURES",
-    "ROLES",
-    "TITLES",
+    "CATALOGUE",
+    "Descriptor",
     "Request",
+    "Role",
+    "Support",
+    "descriptor_of",
     "parse_request",
-    "unit_of",
 ]
 
-FORMULAS = {
-    "channel-cos": (
-        "m = -(mean over channels of the cosine between the channel of f(gx) and that of the moved "
-        "map of x): -1 where the tensor is equivariant, at most 1",
-        "cosine",
-    ),
-    "latent-l2": (
-        "m = distance between f(gx) and the mean over the orbit: 0 where the tensor is invariant; "
-        "not yet divided by M, the mean distance between the latents of different samples",
-        "units of the tensor",
-    ),
-    "latent-cos": (
-        "m = -cosine between f(gx) and the mean over the orbit: -1 where the tensor is invariant, "
-        "at most 1; not yet divided by M, the mean cosine between the latents of different samples",
-        "cosine",
-    ),
-    "softmax-kl": (
-        "m = Kullback-Leibler divergence of the probabilities of gx from what those of x lead one "
-        "to expect: 0 where they agree",
-        "nats",
-    ),
-    "output-l2": (
-        "m = distance between f(gx) and what f(x) leads one to expect: 0 where they agree",
-        "units of the tensor",
-    ),
-}
-
-
-LABELS = {
-    "channel-cos": "channelwise EED",
-    "latent-l2": "latent EED, distance",
-    "latent-cos": "latent EED, cosine",
-    "softmax-kl": "softmax EED (nats)",
-    "output-l2": "output EED, distance",
-}
-
-
+Role = Literal["channel", "latent", "output"]
 Support = Literal["full", "disk"]
 
 
-#: Names of the measures, in the order of the report.
-MEASURES = ("channel-cos", "latent-l2", "latent-cos", "softmax-kl", "output-l2")
+@dataclass(frozen=True)
+class Descriptor:
+    """What a measure is. All that differs from measure to measure stands here.
+
+    Parameters
+    ----------
+    name : str
+        As it is asked for, and as records carry it.
+    role : {"channel", "latent", "output"}
+        The tensors it takes where none is named: feature maps, the latent, the output.
+    view : {"maps", "points", "scores"}
+        As what it sees a tensor: maps (C, H, W), a vector, or class scores, which are brought to
+        log-probabilities.
+    actions : {"grid", "trivial", "permutations", "vectors"}
+        The output actions φ_Y it takes: on a grid; trivial alone; trivial or permutation; any of a
+        vector.
+    perfect : float
+        The value of a tensor that is perfectly equivariant or invariant; larger is worse.
+    worst : float
+        The largest value, ``inf`` where there is none. Both before normalising.
+    unit : str
+        Of deviations, and of values that are not normalised.
+    title, label : str
+        A heading; a few words for an axis or a legend.
+    formula : str
+        m in words, ending with what perfect is, for files that carry the measurement itself.
+    default : bool
+        Whether it is taken where no measure is asked for.
+    normalised : bool
+        Whether values are divided by M, eq. (6).
+    similarity : bool
+        Whether it is minus a cosine, from −1 to 1.
+    floor : float, optional
+        Below this distance from the perfect value there is nothing to explain; in the unit of
+        values.
+    """
+
+    name: str
+    role: Role
+    view: Literal["maps", "points", "scores"]
+    actions: Literal["grid", "trivial", "permutations", "vectors"]
+    perfect: float
+    worst: float
+    unit: str
+    title: str
+    label: str
+    formula: str
+    default: bool = True
+    normalised: bool = False
+    similarity: bool = False
+    floor: float | None = None
+
+    def value_unit(self, *, normalised: bool) -> str:
+        """Return the unit of values, which of a distance changes with M."""
+        by_m = normalised and self.normalised and not self.similarity
+        return f"{self.unit} / M" if by_m else self.unit
 
 
-# Below these distances from the perfect value there is nothing to explain.
-FLOOR = {"channel-cos": 0.01, "latent-l2": 0.02, "latent-cos": 0.002, "softmax-kl": 1e-3}
-
-
-Role = Literal["channel", "latent", "output"]
-
-
-ROLES: dict[str, Role] = {
-    "channel-cos": "channel",
-    "latent-l2": "latent",
-    "latent-cos": "latent",
-    "softmax-kl": "output",
-    "output-l2": "output",
+#: The measures by name, in the order of the report.
+CATALOGUE: dict[str, Descriptor] = {
+    descriptor.name: descriptor
+    for descriptor in (
+        Descriptor(
+            name="channel-cos",
+            role="channel",
+            view="maps",
+            actions="grid",
+            perfect=-1.0,
+            worst=1.0,
+            unit="−cosine",
+            title="Feature maps",
+            label="channelwise EED",
+            formula=(
+                "m = -(mean over channels of the cosine between the channel of f(gx) and that of "
+                "the moved map of x): -1 where the tensor is equivariant, at most 1"
+            ),
+            similarity=True,
+            floor=0.01,
+        ),
+        Descriptor(
+            name="latent-l2",
+            role="latent",
+            view="points",
+            actions="trivial",
+            perfect=0.0,
+            worst=float("inf"),
+            unit="distance",
+            title="Latent vector, distance",
+            label="latent EED, distance",
+            formula=(
+                "m = distance between f(gx) and the mean over the orbit: 0 where the tensor is "
+                "invariant; not yet divided by M, the mean distance between the latents of "
+                "different samples"
+            ),
+            normalised=True,
+            floor=0.02,
+        ),
+        Descriptor(
+            name="latent-cos",
+            role="latent",
+            view="points",
+            actions="trivial",
+            perfect=-1.0,
+            worst=1.0,
+            unit="−cosine",
+            title="Latent vector, cosine",
+            label="latent EED, cosine",
+            formula=(
+                "m = -cosine between f(gx) and the mean over the orbit: -1 where the tensor is "
+                "invariant, at most 1; not yet divided by M, the mean cosine between the latents "
+                "of different samples"
+            ),
+            normalised=True,
+            similarity=True,
+            floor=0.002,
+        ),
+        Descriptor(
+            name="softmax-kl",
+            role="output",
+            view="scores",
+            actions="permutations",
+            perfect=0.0,
+            worst=float("inf"),
+            unit="nats",
+            title="Predictions",
+            label="softmax EED (nats)",
+            formula=(
+                "m = Kullback-Leibler divergence of the probabilities of gx from what those of x "
+                "lead one to expect: 0 where they agree"
+            ),
+            floor=1e-3,
+        ),
+        Descriptor(
+            name="output-l2",
+            role="output",
+            view="points",
+            actions="vectors",
+            perfect=0.0,
+            worst=float("inf"),
+            unit="distance",
+            title="Output vector",
+            label="output EED, distance",
+            formula=(
+                "m = distance between f(gx) and what f(x) leads one to expect: 0 where they agree"
+            ),
+            default=False,
+        ),
+    )
 }
 
 
-#: Measures taken where none is asked for.
-DEFAULT_MEASURES = ("channel-cos", "latent-l2", "latent-cos", "softmax-kl")
+def descriptor_of(name: object) -> Descriptor:
+    """Return the descriptor of a measure.
 
-
-#: Titles of the measures.
-TITLES = {
-    "channel-cos": "Feature maps",
-    "latent-l2": "Latent vector, distance",
-    "latent-cos": "Latent vector, cosine",
-    "softmax-kl": "Predictions",
-    "output-l2": "Output vector",
-}
+    Raises
+    ------
+    GeedError
+        If no measure has that name.
+    """
+    if isinstance(name, str) and name in CATALOGUE:
+        return CATALOGUE[name]
+    near = nearest(name, CATALOGUE) if isinstance(name, str) else ""
+    raise GeedError(f"no measure is called {name!r}: there are {', '.join(CATALOGUE)}.{near}")
 
 
 @dataclass(frozen=True)
@@ -122,23 +214,7 @@ def parse_request(text: str) -> Request:
         If no measure has that name.
     """
     name, at, layer = text.partition("@")
-    if name not in MEASURES:
-        raise GeedError(
-            f"no measure is called {name!r}: there are {', '.join(MEASURES)}."
-            f"{nearest(name, MEASURES)}"
-        )
+    descriptor_of(name)
     if at and not layer:
         raise GeedError(f"measure {text!r}: write the layer after the @, or leave the @ out")
     return Request(name, layer or None, asked=True)
-
-
-def unit_of(measure: str, normalised: bool) -> str:
-    """Return the unit of a measure's values."""
-    units = {
-        "channel-cos": "−cosine",
-        "latent-l2": "distance / M" if normalised else "distance",
-        "latent-cos": "−cosine",
-        "softmax-kl": "nats",
-        "output-l2": "distance",
-    }
-    return units.get(measure, "deviation")

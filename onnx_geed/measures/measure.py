@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import get_args
 
-from onnx_geed.errors import GeedError, check_choice, nearest, shown
+from onnx_geed.errors import GeedError, check_choice, shown
 from onnx_geed.groups import Action, GridAction, Matrices, Trivial
-from onnx_geed.measures.catalogue import MEASURES, Support
+from onnx_geed.measures.catalogue import Descriptor, Support, descriptor_of
 from onnx_geed.measures.scores import OutputKind
 
 __all__ = ["Measure"]
@@ -49,11 +49,7 @@ class Measure:
     kernel: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        if self.name not in MEASURES:
-            near = nearest(self.name, MEASURES) if isinstance(self.name, str) else ""
-            raise GeedError(
-                f"no measure is called {self.name!r}: there are {', '.join(MEASURES)}.{near}"
-            )
+        actions = descriptor_of(self.name).actions
         check_choice("support", self.support, get_args(Support))
         if self.kind is not None:
             check_choice("kind", self.kind, get_args(OutputKind))
@@ -63,9 +59,9 @@ class Measure:
                 "onnx_geed.grid_action makes, a Trivial, Permutation or Matrices"
             )
         grid = isinstance(self.action, GridAction)
-        wrong = (self.name == "channel-cos") != grid
-        wrong |= self.name.startswith("latent") and not isinstance(self.action, Trivial)
-        wrong |= self.name == "softmax-kl" and isinstance(self.action, Matrices)
+        wrong = (actions == "grid") != grid
+        wrong |= actions == "trivial" and not isinstance(self.action, Trivial)
+        wrong |= actions == "permutations" and isinstance(self.action, Matrices)
         if wrong:
             raise GeedError(
                 f"{self.name} on {self.layer}: does not go with the output action "
@@ -74,6 +70,11 @@ class Measure:
                 "vector"
             )
         object.__setattr__(self, "kernel", self.action.kernel())
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """What the measure is."""
+        return descriptor_of(self.name)
 
     @property
     def reads(self) -> OutputKind:

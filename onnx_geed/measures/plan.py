@@ -24,7 +24,7 @@ from onnx_geed.groups import (
     vector_action,
     with_channels,
 )
-from onnx_geed.measures.catalogue import MEASURES, ROLES, Request, Support
+from onnx_geed.measures.catalogue import CATALOGUE, Request, Support, descriptor_of
 from onnx_geed.measures.measure import Measure
 
 __all__ = ["Layer", "Plan", "inverse_of", "make_plan", "unknown_layout", "view"]
@@ -177,7 +177,8 @@ def make_plan(
             f"nothing to measure: {why}; name a tensor with --measure NAME@LAYER "
             "(onnx-geed layers lists them)"
         )
-    measures.sort(key=lambda m: MEASURES.index(m.name))
+    order = list(CATALOGUE)
+    measures.sort(key=lambda m: order.index(m.name))
     needed = {layer.name: layer for _, layer in selected}
     layers = {m.layer: needed[m.layer] for m in measures} | {x.name: x for x in kept}
     return Plan(group, tuple(measures), layers, tuple(input_exact), tuple(said))
@@ -197,7 +198,8 @@ def _bind(
         raise GeedError(f"{what}: {unknown_layout(layer)}")
     blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
     table = tables.get(layer.name)
-    if ROLES[name] == "channel":
+    descriptor = descriptor_of(name)
+    if descriptor.view == "maps":
         if len(layer.shape) != (2 if layer.layout.startswith("NTD:") else 3):
             raise GeedError(
                 f"{what}: channelwise cosine takes feature maps, found {_shape(layer)}; tokens "
@@ -222,9 +224,9 @@ def _bind(
         size = view(layer, name, blank).shape[-1]
     except GeedError as error:
         raise GeedError(f"{what}: {error}; its shape is {_shape(layer)}") from None
-    if ROLES[name] == "latent":
+    if descriptor.actions == "trivial":
         return Measure(name, layer.name, Trivial(group))
-    if name == "softmax-kl":
+    if descriptor.view == "scores":
         if len(layer.shape) == 3 and max(layer.shape[:2]) > 1 and layer.shape[-2:] != (1, 1):
             raise GeedError(f"{what}: class scores are (N, n), found {_shape(layer)}")
         if output_kind not in ("logits", "probabilities", "embedding", None):

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import angle
-from onnx_geed.measures import TITLES
+from onnx_geed.measures import descriptor_of
 from onnx_geed.report.figures import heat_picture, polar_picture, profile_picture, samples_picture
 from onnx_geed.results import WHAT_IS_RELATIVE, Reading, compare, compared, on_one_scale
 from onnx_geed.text import interval, number, span
@@ -62,7 +62,7 @@ def sections(
         for picture in pictures:
             picture["caption"] += scale
         found.append(
-            {"title": TITLES.get(measure, measure), "measure": measure, "pictures": pictures}
+            {"title": descriptor_of(measure).title, "measure": measure, "pictures": pictures}
         )
     return found
 

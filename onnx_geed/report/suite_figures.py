@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.files import write_text
-from onnx_geed.measures import LABELS
+from onnx_geed.measures import descriptor_of
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, themed
 from onnx_geed.text import shorten
 
@@ -120,7 +120,7 @@ def suite_picture(rows: Sequence[Row], field: str = "mean") -> str:
                 axes.set_title(shorten(layer, 30), fontsize="medium", loc="left")
             if i % wide == 0:
                 name = str(rows[0]["measure"])
-                what = LABELS.get(name, name)
+                what = descriptor_of(name).label
                 own = name == "latent-cos" and field == "mean"
                 axes.set_ylabel(what + (_OWN_PERFECT if own else _FIELDS[field]))
         if len(models) > 1 and axis != "model":

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnx_geed.groups import angle
+from onnx_geed.measures import descriptor_of
 from onnx_geed.results import HARDLY, Reading, mean_interval, read_record
 from onnx_geed.text import span
 
@@ -37,7 +38,6 @@ _GRADES = (
 def summary(made: Mapping[str, Any], read: Sequence[Reading]) -> list[str]:
     """Sentences, every number and direction of which is read from the result."""
     group, order = made["group"]["name"], made["group"]["order"]
-    from onnx_geed.measures import TITLES
 
     said = []
     maps = [r for r in read if r.measure == "channel-cos"]
@@ -45,7 +45,7 @@ def summary(made: Mapping[str, Any], read: Sequence[Reading]) -> list[str]:
         said.append(_depth(maps))
     for record, r in zip(made["measurements"], read, strict=True):
         if r.measure != "channel-cos" or len(maps) == 1:
-            title = TITLES.get(r.measure, r.measure)
+            title = descriptor_of(r.measure).title
             said.append(f"{title} ({r.layer}): {meaning(record, order)}")
     tripped = [r for r in (maps or read) if r.trips]
     if tripped and not all(made["group"]["exact"]):

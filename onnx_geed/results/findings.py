@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from onnx_geed.measures import FLOOR
+from onnx_geed.measures import descriptor_of
 from onnx_geed.results.reading import Reading
 from onnx_geed.text import span
 
@@ -97,7 +97,8 @@ def noticeable(read: Reading) -> bool:
     bool
         False for tensors that hardly react, from which nothing can be told.
     """
-    if read.hardly_reacts or read.away < FLOOR.get(read.measure, math.inf):
+    floor = descriptor_of(read.measure).floor
+    if read.hardly_reacts or floor is None or read.away < floor:
         return False
     return read.relative is None or read.relative >= _SHARE_FLOOR
 

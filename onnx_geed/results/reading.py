@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import unit_of
+from onnx_geed.measures import descriptor_of
 
 __all__ = ["HARDLY", "RELATIVE", "Reading", "on_one_scale", "read_record"]
 
@@ -164,7 +164,7 @@ class Reading:
         """Return it without M."""
         if not self.normalised or self.normaliser is None:
             return self
-        return self._moved(0.0, self.normaliser, unit_of(self.measure, False))
+        return self._moved(0.0, self.normaliser, descriptor_of(self.measure).unit)
 
     def as_normalised(self) -> Reading:
         """Return it divided by M, which is positive: the scale of a record's ``value``."""
@@ -248,7 +248,8 @@ def read_record(record: Mapping[str, Any]) -> Reading:
     part, what = record["exact"], "unnormalised" if plain else "value"
     deviations = np.asarray(record["deviations"], dtype=np.float64)
     array = deviations if plain or not m else deviations / float(m)
-    perfect = -1.0 if measure in ("channel-cos", "latent-cos") else 0.0
+    descriptor = descriptor_of(measure)
+    perfect = descriptor.perfect
     value = float(record[what])
     references = record.get("references") or {}
     between, relative = _between(record, value, perfect)
@@ -257,7 +258,7 @@ def read_record(record: Mapping[str, Any]) -> Reading:
         layer=record["layer"],
         output_action=record["output_action"],
         value=value,
-        unit=unit_of(measure, not plain),
+        unit=descriptor.value_unit(normalised=not plain),
         perfect=perfect,
         ci95=_ends(record, plain),
         per_sample=array.mean(axis=1) if plain else np.asarray(record["per_sample"], np.float64),

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
-from onnx_geed.measures import FORMULAS
 from onnx_geed.model import MEASUREMENT, Model, check_weights, find_input, load_model, write_model
 from onnx_geed.run.fuse import Fused, Output
 from onnx_geed.run.graph_engine import check_job, open_fused
@@ -27,6 +26,10 @@ from onnx_geed.run.source import chosen_preprocess
 __all__ = ["SCHEMA", "compile_measurement"]
 
 SCHEMA = "onnx-geed/measurement/1"
+
+
+# What deviations are in, by the unit of the measure.
+_UNITS = {"−cosine": "cosine", "distance": "units of the tensor", "nats": "nats"}
 
 
 _MEAN = "larger is less equivariant; the G-EED of eq. (4) is the mean over samples and elements"
@@ -138,7 +141,10 @@ def _describe(prepared: Prepared, fused: Fused, preprocess: Preprocess) -> dict[
 
 def _output(prepared: Prepared, output: Output) -> dict[str, Any]:
     measure = output.measure
-    formula, unit = FORMULAS[measure.name]
+    formula, unit = (
+        measure.descriptor.formula,
+        _UNITS.get(measure.descriptor.unit, measure.descriptor.unit),
+    )
     meanings = {
         "deviation": (f"{formula}; {_MEAN}", unit),
         "exact": (f"{formula}; over the exact subgroup alone, with its own mean; {_MEAN}", unit),

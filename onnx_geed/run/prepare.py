@@ -22,10 +22,10 @@ from onnx_geed.groups import (
     subgroup_table,
 )
 from onnx_geed.measures import (
-    DEFAULT_MEASURES,
-    ROLES,
+    CATALOGUE,
     Layer,
     Request,
+    descriptor_of,
     make_plan,
     parse_request,
     unknown_layout,
@@ -218,15 +218,15 @@ def _select(
     """Tensors of every request; the defaults of spec section 4 where none was made."""
     chosen: list[tuple[Request, Tensor]] = []
     missing: dict[str, list[str]] = {}
-    for request in requests or [Request(name) for name in DEFAULT_MEASURES]:
+    for request in requests or [Request(d.name) for d in CATALOGUE.values() if d.default]:
         if request.layer is not None:
             found = list(resolve(listed, request.layer))
         else:
-            found = [t for t in listed if ROLES[request.measure] in t.roles]
+            found = [t for t in listed if descriptor_of(request.measure).role in t.roles]
             if not found and requests:
                 raise GeedError(_no_default(request.measure, listed))
             if not found:
-                missing.setdefault(ROLES[request.measure], []).append(request.measure)
+                missing.setdefault(descriptor_of(request.measure).role, []).append(request.measure)
         chosen += [(request, tensor) for tensor in found]
     reasons = [_no_default(", ".join(left), listed) for left in missing.values()]
     if not chosen:
@@ -236,7 +236,7 @@ def _select(
 
 def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
     """Say of a measure, or several of one role, that no tensor has the role."""
-    role = ROLES[measure.partition(",")[0]]
+    role = descriptor_of(measure.partition(",")[0]).role
     if role == "channel":
         return (
             f"{measure}: no factorisation point holds feature maps; name a tensor with "
