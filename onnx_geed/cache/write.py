@@ -240,7 +240,7 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
 def _sums_entry(plan: Plan, measure: Measure, channels: int) -> Entry | None:
     """The sums of eq. (5), unless the exact subgroup has an f̂ of its own and needs the maps."""
     members = plan.exact_subgroup(measure)
-    if members is not None and not set(measure.kernel) <= set(members):
+    if members is not None and not set(measure.kernel_of_action) <= set(members):
         return None
     return Entry(measure.layer, (channels, 3), "float64", "sums")
 

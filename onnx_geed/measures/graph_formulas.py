@@ -154,7 +154,7 @@ def deviation_nodes(
     """
     order = measure.action.group.order
     chosen = list(range(order)) if members is None else list(members)
-    kernel = [g for g in measure.kernel if g in set(chosen)]
+    kernel = [g for g in measure.kernel_of_action if g in set(chosen)]
     picked = y
     if len(chosen) < order:
         table = nodes.constant("members", np.array(chosen, dtype=np.int32))

@@ -164,7 +164,7 @@ class Tally:
         total, count = self._channels[measure.layer]
         whole, exact = total / count
         # With an f̂ of its own, eq. (2), the subgroup has other cosines.
-        return whole, exact if members and set(measure.kernel) <= set(members) else None
+        return whole, exact if members and set(measure.kernel_of_action) <= set(members) else None
 
 
 def _outputs(plan: Plan, measure: Measure) -> int:

@@ -299,7 +299,7 @@ def _measures(
         if measure.name == "softmax-kl" and doubt:
             size = point_size(layer)
             give(predicted(own.within("class"), y, measure.reads, size), "class", measure, n)
-        if members and not set(measure.kernel) <= set(members):
+        if members and not set(measure.kernel_of_action) <= set(members):
             part = deviation_nodes(own.within("exact"), measure, y, layer, members)
             picked = [names[g] for g in members]
             give(part.values, "exact", measure, len(members), of=picked)

@@ -170,7 +170,7 @@ def _take(
 
 def _subset(measure: Measure, y: F32, whole: F64, members: tuple[int, ...]) -> F64:
     """Deviations under a subgroup, which has an f̂ of its own."""
-    if set(measure.kernel) <= set(members):
+    if set(measure.kernel_of_action) <= set(members):
         # The same elements are averaged, eq. (2), so nothing needs to be computed again.
         return np.take(whole, members, axis=1)
     return deviations_of_orbits(measure, y, members)[0]
