@@ -143,63 +143,25 @@ def _of_model(
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Measure a model, and keep its activations where a cache is named."""
-    from onnx_geed.run import measure as measure_model
-
     for name in ("data", "group"):
         if options[name] is None:
             raise click.UsageError(f"Missing option '--{name}'.")
-    if options["cache"] is not None:
-        return _and_keep(model, progress, limits, options)
-    if options["mode"] != "raw" or options["dtype"] != "float32":
+    shared: dict[str, Any] = {
+        "progress": progress,
+        "command": command_line(),
+        "limits": limits,
+    }
+    rest = dict(options)
+    data, group, cache = (rest.pop(name) for name in ("data", "group", "cache"))
+    if cache is not None:
+        from onnx_geed.cache import measure_through_cache
+
+        return measure_through_cache(model, data, group, cache, notify=tell, **shared, **rest)
+    if (rest.pop("mode"), rest.pop("dtype")) != ("raw", "float32"):
         raise click.UsageError("--cache-mode and --cache-dtype go with --cache ACTS.geed.")
-    return measure_model(
-        model,
-        options["data"],
-        options["group"],
-        progress=progress,
-        command=command_line(),
-        limits=limits,
-        **_without(options, "data", "group", "cache", "mode", "dtype"),
-    )
+    from onnx_geed.run import measure as measure_model
 
-
-def _and_keep(
-    model: Path, progress: Progress, limits: Sequence[str], options: Mapping[str, Any]
-) -> dict[str, Any]:
-    from onnx_geed.cache import measure_cache, write_cache
-
-    if options["engine"] == "graph":
-        raise click.UsageError(
-            "--engine graph: keeps no activations; leave --cache out, or the engine."
-        )
-    if options["precision"] is not None:
-        raise click.UsageError(
-            "--precision: a cache keeps as many orbits as it was asked to; write it with --samples "
-            "N, then measure the cache with --precision."
-        )
-    for name in ("references", "untrained"):
-        if options[name]:
-            raise click.UsageError(f"--{name}: runs the model again; leave --cache out.")
-    write_cache(
-        model,
-        options["data"],
-        options["group"],
-        options["cache"],
-        progress=progress,
-        notify=tell,
-        limits=limits,
-        **_without(
-            options,
-            *("data", "group", "cache", "engine", "interval"),
-            *("precision", "references", "untrained"),
-        ),
-    )
-    return measure_cache(
-        options["cache"],
-        measures=options["measures"],
-        interval=options["interval"],
-        command=command_line(),
-    )
+    return measure_model(model, data, group, **shared, **rest)
 
 
 def _of_cache(
@@ -229,10 +191,6 @@ def _of_cache(
             "written; leave it out, or measure the model"
         )
     return measure_cache(cache, limits=limits, progress=progress, command=command_line(), **typed)
-
-
-def _without(options: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in options.items() if name not in names}
 
 
 def _write(result: dict[str, Any], out: Path) -> int:
