@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -195,6 +194,7 @@ def _of_cache(
 
 def _write(result: dict[str, Any], out: Path) -> int:
     """Write a result, or else to the folder for temporary files; return the status."""
+    import secrets
     import tempfile
 
     from onnx_geed.files import write_json
