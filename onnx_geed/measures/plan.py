@@ -40,7 +40,7 @@ class Layer:
     shape : tuple of int
         Shape of one sample's activation, without the batch axis.
     layout : str
-        As :func:`onnx_geed.layouts.check_layout` takes it, ``NK``, or ``?`` for rank 4 where it is
+        As :func:`onnx_geed.groups.check_layout` takes it, ``NK``, or ``?`` for rank 4 where it is
         unknown.
     roles : tuple of str
         Those of ``channel``, ``latent``, ``output`` that it has by default.

@@ -57,7 +57,7 @@ class Reduced:
         −cos of each channel, mean over the elements and over the exact ones, by tensor of a
         ``channel-cos``.
     between : mapping of (str, str) to dict of (int, int) to Pair
-        What :class:`onnx_geed.between.Between` found, by measure and layer.
+        What :class:`onnx_geed.run.Between` found, by measure and layer.
     """
 
     deviations: list[F64]
