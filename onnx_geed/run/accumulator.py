@@ -164,14 +164,14 @@ class Tally:
         total, count = self._channels[measure.layer]
         whole, exact = total / count
         # With an f̂ of its own, eq. (2), the subgroup has other cosines.
-        return whole, exact if members and set(measure.kernel) <= set(members) else None
+        return whole, exact if members and set(measure.kernel_of_action) <= set(members) else None
 
 
 def _outputs(plan: Plan, measure: Measure) -> int:
     """Number of classes of a tensor; a single score tells two apart."""
     layer = plan.layers[measure.layer]
     blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
-    return max(2, int(view(layer, measure.name, blank).shape[-1]))
+    return max(2, int(view(layer, measure.descriptor, blank).shape[-1]))
 
 
 def _joined(parts: list[F64 | None]) -> F64 | None:
