@@ -107,7 +107,7 @@ def _later(module: str, name: str) -> Callable[..., Any]:
     """Return a function that is loaded on its first call: reading this file loads no compiler."""
 
     def call(*arguments: Any) -> Any:
-        home = importlib.import_module(f"onnx_geed.measures.{module}")
+        home = importlib.import_module(f".{module}", __package__)
         return getattr(home, name)(*arguments)
 
     return call
