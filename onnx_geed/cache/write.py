@@ -17,7 +17,7 @@ from onnx_geed.cache.info import cache_info
 from onnx_geed.cache.manifest import Entry, Manifest
 from onnx_geed.cache.shard_file import VERSION
 from onnx_geed.errors import GeedError, check_choice
-from onnx_geed.groups import table_to_json, to_points
+from onnx_geed.groups import parse_layout, table_to_json
 from onnx_geed.measures import Layer, Measure, Plan, channel_sums_of_orbits, view
 from onnx_geed.results import check_measured
 from onnx_geed.run import (
@@ -436,7 +436,7 @@ def _stored(plan: Plan, manifest: Manifest, named: dict[str, NDArray[np.float32]
             arrays.append(channel_sums_of_orbits(measure, maps))
             continue
         if entry.content == "points":
-            y = to_points(y, layer.layout, axes=2)[0]
+            y = parse_layout(layer.layout).to_points(y, axes=2)[0]
         y = _rounded(y, entry)
         arrays.append(y)
         if (latents := _points(y[:, 0], layer)) is not None:
@@ -457,7 +457,8 @@ def _rounded(y: NDArray[Any], entry: Entry) -> NDArray[Any]:
 
 def _points(identity: NDArray[Any], layer: Layer) -> NDArray[np.float32] | None:
     try:
-        rows = to_points(identity.astype(np.float32, copy=False), layer.layout, axes=1)[0]
+        identity = identity.astype(np.float32, copy=False)
+        rows = parse_layout(layer.layout).to_points(identity, axes=1)[0]
     except GeedError:
         return None  # tokens have no single point
     return np.ascontiguousarray(rows, dtype=np.float32)

@@ -5,7 +5,6 @@ float32 in, float64 from there on, as in the compiled loops.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -14,14 +13,13 @@ from onnx import TensorProto
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
-    MAP_LAYOUTS,
     Action,
     GridAction,
     Matrices,
     Permutation,
     Trivial,
     disk_mask,
-    planes_last,
+    parse_layout,
 )
 from onnx_geed.measures.graph_actions import moved_maps
 from onnx_geed.measures.measure import Measure
@@ -116,15 +114,16 @@ def activation_nodes(nodes: Nodes, tensor: str, layer: Layer, order: int, *, map
     """
     shape = layer.shape
     x = nodes.cast(tensor, _FLOAT, "float32")
-    if layer.layout.startswith("NTD:"):
-        height, width, extra = map(int, re.findall(r"\d+", layer.layout + "+0")[:3])
-        if extra:
-            kept = nodes.constant("patches", np.arange(extra, shape[0], dtype=np.int32))
+    layout = parse_layout(layer.layout)
+    if layout.grid:
+        height, width = layout.grid
+        if layout.extra:
+            kept = nodes.constant("patches", np.arange(layout.extra, shape[0], dtype=np.int32))
             x = nodes.gather(x, kept, 1, "tokens")
         x = nodes.add("Transpose", [x], "channels_first", perm=[0, 2, 1])
         shape = (shape[1], height, width)
-    elif len(shape) == 3 and layer.layout in MAP_LAYOUTS and layer.layout != "NCHW":
-        axes = planes_last(layer.layout)
+    elif len(shape) == 3 and layout.is_map and layer.layout != "NCHW":
+        axes = layout.planes_last
         x = nodes.add("Transpose", [x], "channels_first", perm=[0, *(a + 1 for a in axes)])
         shape = (shape[axes[0]], shape[axes[1]], shape[axes[2]])
     if len(shape) < 3:
@@ -144,7 +143,8 @@ def point_length(layer: Layer) -> int:
     """Return k of the points (N, k) that a tensor is brought to."""
     if len(layer.shape) < 2:
         return (*layer.shape, 1)[0]
-    return layer.shape[layer.layout.index("C") - 1 if layer.layout in MAP_LAYOUTS else 0]
+    layout = parse_layout(layer.layout)
+    return layer.shape[layout.planes_last[0] if layout.is_map else 0]
 
 
 def identity_nodes(nodes: Nodes, points: str) -> str:
@@ -220,7 +220,7 @@ def _of_maps(
     action = measure.action
     assert isinstance(action, GridAction)
     area = action.shape[0] * action.shape[1]
-    tokens = layer.layout.startswith("NTD:")
+    tokens = parse_layout(layer.layout).grid is not None
     channels = layer.shape[1] if tokens else int(np.prod(layer.shape)) // area
     pixels = None
     if measure.support == "disk":

@@ -62,7 +62,9 @@ class Measure:
         check_choice("support", self.support, get_args(Support))
         if self.kind is not None:
             check_choice("kind", self.kind, get_args(OutputKind))
-        if not all(hasattr(self.action, part) for part in ("group", "kernel", "apply", "exact")):
+        if not all(
+            hasattr(self.action, part) for part in ("group", "kernel_of_action", "apply", "exact")
+        ):
             raise GeedError(
                 f"{self.name} on {self.layer}: {shown(self.action)} is no action: give one that "
                 "onnx_geed.grid_action makes, a Trivial, Permutation or Matrices"
@@ -76,7 +78,7 @@ class Measure:
                 f"{self.name} on {self.layer}: does not go with the output action "
                 f"{self.action.name!r}: {self.name} takes {_TAKEN[actions]}"
             )
-        object.__setattr__(self, "kernel_of_action", self.action.kernel())
+        object.__setattr__(self, "kernel_of_action", self.action.kernel_of_action())
 
     @property
     def descriptor(self) -> Descriptor:

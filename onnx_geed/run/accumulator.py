@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.groups import Action, to_points
+from onnx_geed.groups import Action, parse_layout
 from onnx_geed.measures import Measure, Plan, normaliser, view
 from onnx_geed.results import measurement
 from onnx_geed.run.between_samples import Pairs, neighbours
@@ -190,7 +190,7 @@ def _described(measure: Measure, layout: str, shape: tuple[int, ...]) -> tuple[s
     if measure.name == "channel-cos":
         return layout, []
     notes = []
-    if len(shape) == 3 and to_points(np.zeros((1, *shape), np.float32), layout, 1)[1]:
+    if len(shape) == 3 and parse_layout(layout).to_points(np.zeros((1, *shape), np.float32), 1)[1]:
         notes.append("average-pooled over its grid by onnx-geed")
     if measure.name == "softmax-kl":
         logits = measure.reads == "logits"
