@@ -96,7 +96,7 @@ class GridAction:
         if layout != self.layout:
             return None
         try:
-            return grid_action(self.group, *shape[-2:], self.interpolation)
+            return grid_action(self.group, shape[-2], shape[-1], self.interpolation)
         except GeedError:
             return None
 
