@@ -18,5 +18,8 @@ if TYPE_CHECKING:
     from onnx_geed.cache.write import (
         write_cache as write_cache,
     )
+    from onnx_geed.cache.write_and_measure import (
+        measure_through_cache as measure_through_cache,
+    )
 
 lazy(globals())

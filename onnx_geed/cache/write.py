@@ -17,7 +17,7 @@ from onnx_geed.cache.info import cache_info
 from onnx_geed.cache.manifest import Entry, Manifest
 from onnx_geed.cache.shard_file import VERSION
 from onnx_geed.errors import GeedError, check_choice
-from onnx_geed.groups import table_to_json, to_points
+from onnx_geed.groups import parse_layout, table_to_json
 from onnx_geed.measures import Layer, Measure, Plan, channel_sums_of_orbits, view
 from onnx_geed.results import check_measured
 from onnx_geed.run import (
@@ -240,7 +240,7 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
 def _sums_entry(plan: Plan, measure: Measure, channels: int) -> Entry | None:
     """The sums of eq. (5), unless the exact subgroup has an f̂ of its own and needs the maps."""
     members = plan.exact_subgroup(measure)
-    if members is not None and not set(measure.kernel) <= set(members):
+    if members is not None and not set(measure.kernel_of_action) <= set(members):
         return None
     return Entry(measure.layer, (channels, 3), "float64", "sums")
 
@@ -436,7 +436,7 @@ def _stored(plan: Plan, manifest: Manifest, named: dict[str, NDArray[np.float32]
             arrays.append(channel_sums_of_orbits(measure, maps))
             continue
         if entry.content == "points":
-            y = to_points(y, layer.layout, axes=2)[0]
+            y = parse_layout(layer.layout).to_points(y, axes=2)[0]
         y = _rounded(y, entry)
         arrays.append(y)
         if (latents := _points(y[:, 0], layer)) is not None:
@@ -457,7 +457,8 @@ def _rounded(y: NDArray[Any], entry: Entry) -> NDArray[Any]:
 
 def _points(identity: NDArray[Any], layer: Layer) -> NDArray[np.float32] | None:
     try:
-        rows = to_points(identity.astype(np.float32, copy=False), layer.layout, axes=1)[0]
+        identity = identity.astype(np.float32, copy=False)
+        rows = parse_layout(layer.layout).to_points(identity, axes=1)[0]
     except GeedError:
         return None  # tokens have no single point
     return np.ascontiguousarray(rows, dtype=np.float32)

@@ -227,22 +227,9 @@ def _measure_model(
             limits=limits,
             **options,
         )
-    from onnx_geed.cache import measure_cache, write_cache
+    from onnx_geed.cache import measure_through_cache
 
-    if options.pop("engine") == "graph":
-        raise click.UsageError(
-            "--engine graph: keeps no activations; leave --cache out, or the engine."
-        )
-    interval = options.pop("interval")
-    if options.pop("precision") is not None:
-        raise click.UsageError(
-            "--precision: a cache keeps as many orbits as it was asked to; write it with --samples "
-            "N, then measure the cache with --precision."
-        )
-    for name in ("references", "untrained"):
-        if options.pop(name):
-            raise click.UsageError(f"--{name}: runs the model again; leave --cache out.")
-    write_cache(
+    return measure_through_cache(
         model,
         data,
         group,
@@ -251,10 +238,10 @@ def _measure_model(
         dtype=dtype,
         progress=progress,
         notify=_say,
+        command=_command(),
         limits=limits,
         **options,
     )
-    return measure_cache(cache, measures=options["measures"], interval=interval, command=_command())
 
 
 def _measure_cache(

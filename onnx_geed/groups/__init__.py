@@ -39,14 +39,11 @@ if TYPE_CHECKING:
     )
     from onnx_geed.groups.layout import (
         MAP_LAYOUTS as MAP_LAYOUTS,
+        Layout as Layout,
         check_input_layout as check_input_layout,
         check_layout as check_layout,
         input_layouts as input_layouts,
-        layout_rank as layout_rank,
-        moved_last as moved_last,
-        planes_last as planes_last,
-        to_maps as to_maps,
-        to_points as to_points,
+        parse_layout as parse_layout,
     )
     from onnx_geed.groups.named import (
         angle as angle,

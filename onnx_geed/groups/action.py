@@ -32,7 +32,7 @@ class Action(Protocol):
     def exact(self) -> tuple[bool, ...]:
         """Per element, whether it acts without resampling."""
 
-    def kernel(self) -> tuple[int, ...]:
+    def kernel_of_action(self) -> tuple[int, ...]:
         """Indices of ker(φ_Y), the elements that act as the identity."""
 
     def apply(self, g: int, y: F64) -> F64:

@@ -128,11 +128,11 @@ class GridAction:
         """Per element, whether it maps the grid onto itself."""
         return tuple(bool(base == 0) for base in self.base_of)
 
-    def kernel(self) -> tuple[int, ...]:
+    def kernel_of_action(self) -> tuple[int, ...]:
         """Elements that move neither pixel nor channel, within 1e-6."""
         return tuple(g for g in range(self.group.order) if self._is_identity(g))
 
-    def kernel_inside(self, mask: NDArray[np.bool_]) -> tuple[int, ...]:
+    def kernel_of_action_inside(self, mask: NDArray[np.bool_]) -> tuple[int, ...]:
         """Elements that leave every array as it is that is zero outside a mask (H, W)."""
         inside = mask.ravel()
         return tuple(g for g in range(self.group.order) if self._is_identity(g, inside))
@@ -386,12 +386,20 @@ def check_moves(action: GridAction, *, disk: bool = False) -> None:
             f"group {group.name} holds the identity alone, which moves nothing: take one with more "
             "elements, such as C4 or flip-h"
         )
-    fixed = action.kernel_inside(disk_mask(height, width)) if disk else action.kernel()
+    fixed = (
+        action.kernel_of_action_inside(disk_mask(height, width))
+        if disk
+        else action.kernel_of_action()
+    )
     exact = action.exact()
     idle = [group.elements[g] for g in fixed if g and exact[g]]
     grid = f"a grid of {height}×{width} (height × width)"
     if idle:
-        inside = " inside its disk (--support disk)" if disk and len(action.kernel()) == 1 else ""
+        inside = (
+            " inside its disk (--support disk)"
+            if disk and len(action.kernel_of_action()) == 1
+            else ""
+        )
         more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
         one = len(idle) == 1 and group.order == 2
         raise GeedError(

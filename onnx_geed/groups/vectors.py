@@ -38,7 +38,7 @@ class Trivial:
         """All elements."""
         return (True,) * self.group.order
 
-    def kernel(self) -> tuple[int, ...]:
+    def kernel_of_action(self) -> tuple[int, ...]:
         """All elements."""
         return tuple(range(self.group.order))
 
@@ -87,7 +87,7 @@ class Permutation:
         """All elements."""
         return (True,) * self.group.order
 
-    def kernel(self) -> tuple[int, ...]:
+    def kernel_of_action(self) -> tuple[int, ...]:
         """Elements whose row leaves every entry in place."""
         here = np.arange(self.table.shape[1])
         return tuple(int(g) for g in np.flatnonzero((self.table == here).all(axis=1)))
@@ -133,7 +133,7 @@ class Matrices:
         """All elements."""
         return (True,) * self.group.order
 
-    def kernel(self) -> tuple[int, ...]:
+    def kernel_of_action(self) -> tuple[int, ...]:
         """Elements whose matrix is the identity within 1e-6."""
         away = np.abs(self.matrices - np.eye(self.matrices.shape[1])).max(axis=(1, 2))
         return tuple(int(g) for g in np.flatnonzero(away <= IDENTITY_TOLERANCE))

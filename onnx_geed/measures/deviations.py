@@ -104,7 +104,7 @@ def deviations_of_orbits(
         If a probability is positive where the reference's is zero.
     """
     chosen = list(range(y.shape[1]) if members is None else members)
-    kernel = [g for g in measure.kernel if g in set(chosen)]
+    kernel = [g for g in measure.kernel_of_action if g in set(chosen)]
     orbits = ready(measure, y)
     return deviations_from(measure, orbits, centres(measure, orbits, kernel), members)
 
@@ -149,7 +149,7 @@ def centres(
     ndarray
         Maps (N, C, H·W) in float32; points (N, k) in float64; log f̂ of log-probabilities.
     """
-    inner = list(measure.kernel if kernel is None else kernel)
+    inner = list(measure.kernel_of_action if kernel is None else kernel)
     if measure.name == "channel-cos":
         if len(inner) == 1:
             return np.ascontiguousarray(orbits[:, inner[0]])

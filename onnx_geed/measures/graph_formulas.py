@@ -5,7 +5,6 @@ float32 in, float64 from there on, as in the compiled loops.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,14 +12,13 @@ import numpy as np
 from onnx import TensorProto
 
 from onnx_geed.groups import (
-    MAP_LAYOUTS,
     Action,
     GridAction,
     Matrices,
     Permutation,
     Trivial,
     disk_mask,
-    planes_last,
+    parse_layout,
 )
 from onnx_geed.measures.graph_actions import moved_maps
 from onnx_geed.measures.measure import Measure
@@ -90,15 +88,16 @@ def activations(nodes: Nodes, tensor: str, layer: Layer, order: int, *, maps: bo
     """
     shape = layer.shape
     x = nodes.cast(tensor, _FLOAT, "float32")
-    if layer.layout.startswith("NTD:"):
-        height, width, extra = map(int, re.findall(r"\d+", layer.layout + "+0")[:3])
-        if extra:
-            kept = nodes.constant("patches", np.arange(extra, shape[0], dtype=np.int32))
+    layout = parse_layout(layer.layout)
+    if layout.grid:
+        height, width = layout.grid
+        if layout.extra:
+            kept = nodes.constant("patches", np.arange(layout.extra, shape[0], dtype=np.int32))
             x = nodes.gather(x, kept, 1, "tokens")
         x = nodes.add("Transpose", [x], "channels_first", perm=[0, 2, 1])
         shape = (shape[1], height, width)
-    elif len(shape) == 3 and layer.layout in MAP_LAYOUTS and layer.layout != "NCHW":
-        axes = planes_last(layer.layout)
+    elif len(shape) == 3 and layout.is_map and layer.layout != "NCHW":
+        axes = layout.planes_last
         x = nodes.add("Transpose", [x], "channels_first", perm=[0, *(a + 1 for a in axes)])
         shape = (shape[axes[0]], shape[axes[1]], shape[axes[2]])
     if len(shape) < 3:
@@ -118,7 +117,8 @@ def point_size(layer: Layer) -> int:
     """Return k of the points (N, k) that a tensor is brought to."""
     if len(layer.shape) < 2:
         return (*layer.shape, 1)[0]
-    return layer.shape[layer.layout.index("C") - 1 if layer.layout in MAP_LAYOUTS else 0]
+    layout = parse_layout(layer.layout)
+    return layer.shape[layout.planes_last[0] if layout.is_map else 0]
 
 
 def identity_points(nodes: Nodes, points: str) -> str:
@@ -154,7 +154,7 @@ def deviation_nodes(
     """
     order = measure.action.group.order
     chosen = list(range(order)) if members is None else list(members)
-    kernel = [g for g in measure.kernel if g in set(chosen)]
+    kernel = [g for g in measure.kernel_of_action if g in set(chosen)]
     picked = y
     if len(chosen) < order:
         table = nodes.constant("members", np.array(chosen, dtype=np.int32))
@@ -180,7 +180,7 @@ def _maps(
     action = measure.action
     assert isinstance(action, GridAction)
     area = action.shape[0] * action.shape[1]
-    tokens = layer.layout.startswith("NTD:")
+    tokens = parse_layout(layer.layout).grid is not None
     channels = layer.shape[1] if tokens else int(np.prod(layer.shape)) // area
     pixels = None
     if measure.support == "disk":

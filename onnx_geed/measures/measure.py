@@ -46,14 +46,16 @@ class Measure:
     action: Action
     support: Support = "full"
     kind: OutputKind | None = None
-    kernel: tuple[int, ...] = field(init=False)
+    kernel_of_action: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         actions = descriptor_of(self.name).actions
         check_choice("support", self.support, get_args(Support))
         if self.kind is not None:
             check_choice("kind", self.kind, get_args(OutputKind))
-        if not all(hasattr(self.action, part) for part in ("group", "kernel", "apply", "exact")):
+        if not all(
+            hasattr(self.action, part) for part in ("group", "kernel_of_action", "apply", "exact")
+        ):
             raise GeedError(
                 f"{self.name} on {self.layer}: {shown(self.action)} is no action: give one that "
                 "onnx_geed.grid_action makes, a Trivial, Permutation or Matrices"
@@ -69,7 +71,7 @@ class Measure:
                 "measures the trivial one, softmax-kl trivial or permutation, output-l2 any of a "
                 "vector"
             )
-        object.__setattr__(self, "kernel", self.action.kernel())
+        object.__setattr__(self, "kernel_of_action", self.action.kernel_of_action())
 
     @property
     def descriptor(self) -> Descriptor:

@@ -18,9 +18,8 @@ from onnx_geed.groups import (
     Table,
     Trivial,
     grid_action,
+    parse_layout,
     rows_for,
-    to_maps,
-    to_points,
     vector_action,
     with_channels,
 )
@@ -99,9 +98,10 @@ class Plan:
 
 def view(layer: Layer, measure: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
     """Bring a tensor's activations (N, n, ...) to what a measure takes."""
+    layout = parse_layout(layer.layout)
     if measure == "channel-cos":
-        return to_maps(array, layer.layout, layer.name)
-    return to_points(array, layer.layout, axes=2)[0]
+        return layout.to_maps(array, layer.name)
+    return layout.to_points(array, axes=2)[0]
 
 
 def make_plan(
@@ -200,7 +200,7 @@ def _bind(
     table = tables.get(layer.name)
     descriptor = descriptor_of(name)
     if descriptor.view == "maps":
-        if len(layer.shape) != (2 if layer.layout.startswith("NTD:") else 3):
+        if len(layer.shape) != (2 if parse_layout(layer.layout).grid else 3):
             raise GeedError(
                 f"{what}: channelwise cosine takes feature maps, found {_shape(layer)}; tokens "
                 "need --layout LAYER=NTD:<H>x<W>"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.groups import Action, to_points
+from onnx_geed.groups import Action, parse_layout
 from onnx_geed.measures import Measure, Plan, normaliser, view
 from onnx_geed.results import measurement
 from onnx_geed.run.between_samples import Pairs, neighbours
@@ -164,7 +164,7 @@ class Tally:
         total, count = self._channels[measure.layer]
         whole, exact = total / count
         # With an f̂ of its own, eq. (2), the subgroup has other cosines.
-        return whole, exact if members and set(measure.kernel) <= set(members) else None
+        return whole, exact if members and set(measure.kernel_of_action) <= set(members) else None
 
 
 def _outputs(plan: Plan, measure: Measure) -> int:
@@ -190,7 +190,7 @@ def _described(measure: Measure, layout: str, shape: tuple[int, ...]) -> tuple[s
     if measure.name == "channel-cos":
         return layout, []
     notes = []
-    if len(shape) == 3 and to_points(np.zeros((1, *shape), np.float32), layout, 1)[1]:
+    if len(shape) == 3 and parse_layout(layout).to_points(np.zeros((1, *shape), np.float32), 1)[1]:
         notes.append("average-pooled over its grid by onnx-geed")
     if measure.name == "softmax-kl":
         logits = measure.reads == "logits"

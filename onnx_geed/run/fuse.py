@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import planes_last
+from onnx_geed.groups import parse_layout
 from onnx_geed.measures import (
     Measure,
     Plan,
@@ -203,7 +203,7 @@ def _inputs(
     shape = source.samples.shape
     height, width = shape[-2:]
     lead = int(np.prod(shape[:-2], dtype=np.int64))
-    order_in = [0, *(axis + 1 for axis in planes_last(source.layout))]
+    order_in = [0, *(axis + 1 for axis in parse_layout(source.layout).planes_last)]
     as_kept = [order_in.index(axis) for axis in range(len(order_in))]
     moved = as_kept != sorted(as_kept)
     order = source.action.group.order
@@ -299,7 +299,7 @@ def _measures(
         if measure.name == "softmax-kl" and doubt:
             size = point_size(layer)
             give(predicted(own.within("class"), y, measure.reads, size), "class", measure, n)
-        if members and not set(measure.kernel) <= set(members):
+        if members and not set(measure.kernel_of_action) <= set(members):
             part = deviation_nodes(own.within("exact"), measure, y, layer, members)
             picked = [names[g] for g in members]
             give(part.values, "exact", measure, len(members), of=picked)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import to_points
+from onnx_geed.groups import parse_layout
 from onnx_geed.measures import (
     Measure,
     Plan,
@@ -170,7 +170,7 @@ def _take(
 
 def _subset(measure: Measure, y: F32, whole: F64, members: tuple[int, ...]) -> F64:
     """Deviations under a subgroup, which has an f̂ of its own."""
-    if set(measure.kernel) <= set(members):
+    if set(measure.kernel_of_action) <= set(members):
         # The same elements are averaged, eq. (2), so nothing needs to be computed again.
         return np.take(whole, members, axis=1)
     return deviations_of_orbits(measure, y, members)[0]
@@ -189,7 +189,7 @@ def points_of(
     wanted = {m.layer for m in plan.measures if m.name.startswith("latent")}
     points = {}
     for name in wanted & set(identities):
-        rows = to_points(identities[name], plan.layers[name].layout, axes=1)[0]
+        rows = parse_layout(plan.layers[name].layout).to_points(identities[name], axes=1)[0]
         points[name] = np.asarray(rows, dtype=np.float64)
         check_orbits(plan, name, points[name][:, None], label, first)
     return points

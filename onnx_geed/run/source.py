@@ -30,7 +30,7 @@ from onnx_geed.groups import (
     grid_action,
     orbit,
     parse_group,
-    planes_last,
+    parse_layout,
 )
 from onnx_geed.model import Input, Model, find_input, input_layout, inputs
 from onnx_geed.run.options import Options
@@ -186,7 +186,7 @@ class Source:
     def fed(self, rows: F32) -> F32:
         """Bring samples (rows, ...), already moved, to what the model is fed."""
         finished = self.samples.finish(rows)
-        order = planes_last(self.layout)
+        order = parse_layout(self.layout).planes_last
         back = (order.index(axis) + 1 for axis in range(len(order)))
         return np.ascontiguousarray(finished.transpose(0, *back))
 

@@ -1,0 +1,103 @@
+"""Measure a model and keep its activations: a cache is written, and then measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnx_geed.cache.measure import measure_cache
+from onnx_geed.cache.write import Dtype, Mode, write_cache
+from onnx_geed.errors import GeedError
+
+__all__ = ["measure_through_cache"]
+
+# Options that a cache cannot serve, by what they would do.
+_AGAIN = ("references", "untrained")
+
+
+def measure_through_cache(
+    model: Any,
+    data: Any,
+    group: Any,
+    folder: str | Path,
+    *,
+    mode: Mode = "raw",
+    dtype: Dtype = "float32",
+    progress: Callable[[int, int], None] | None = None,
+    notify: Callable[[str], None] | None = None,
+    command: str | None = None,
+    limits: Sequence[str] = (),
+    interval: str = "t",
+    **options: Any,
+) -> dict[str, Any]:
+    """Write a cache of a model's activations, or finish one, and measure it.
+
+    Parameters
+    ----------
+    model, data, group
+        As :func:`onnx_geed.measure` takes them.
+    folder : str or Path
+        The cache, a folder ``NAME.geed``.
+    mode, dtype, notify
+        As :func:`onnx_geed.write_cache` takes them.
+    progress : callable, optional
+        Told of orbits that are written and measured, of all.
+    command : str, optional
+        What the result file says was run.
+    limits : sequence of str
+        As :func:`onnx_geed.measure` takes them.
+    interval : {"t", "bootstrap"}
+        Interval over samples.
+    **options
+        Further fields of :class:`onnx_geed.Options`.
+
+    Returns
+    -------
+    dict
+        The result of schema ``onnx-geed/result/1``, as :func:`onnx_geed.measure_cache` returns it.
+
+    Raises
+    ------
+    GeedError
+        If an option asks for what a cache cannot keep, and whatever :func:`onnx_geed.write_cache`
+        and :func:`onnx_geed.measure_cache` refuse.
+    """
+    if options.pop("engine", "auto") == "graph":
+        raise GeedError("--engine graph: keeps no activations; leave --cache out, or the engine.")
+    if options.pop("precision", None) is not None:
+        raise GeedError(
+            "--precision: a cache keeps as many orbits as it was asked to; write it with --samples "
+            "N, then measure the cache with --precision."
+        )
+    for name in _AGAIN:
+        if options.pop(name, False):
+            raise GeedError(f"--{name}: runs the model again; leave --cache out.")
+    write_cache(
+        model,
+        data,
+        group,
+        folder,
+        mode=mode,
+        dtype=dtype,
+        progress=_part(progress, 0),
+        notify=notify,
+        limits=limits,
+        **options,
+    )
+    return measure_cache(
+        folder,
+        measures=options.get("measures", ()),
+        interval=interval,
+        progress=_part(progress, 1),
+        command=command,
+    )
+
+
+def _part(
+    progress: Callable[[int, int], None] | None, part: int
+) -> Callable[[int, int], None] | None:
+    """Return what tells of the first or second half of a run of two."""
+    if progress is None:
+        return None
+    return lambda done, total: progress(part * total + done, 2 * total)
