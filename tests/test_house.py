@@ -176,6 +176,22 @@ def test_a_face_lists_only_what_others_take():
     assert set(unused(sources(ROOT), [p.read_text() for p in scripts])) <= ahead
 
 
+def test_scripts_take_from_faces_what_is_there():
+    for folder in ("benchmarks", "docs"):
+        for path in (ROOT.parent / folder).rglob("*.py"):
+            text = path.read_text()
+            behind = [module for module, _ in imports(text) if module.count(".") > 1]
+            assert not behind, f"{path.name} imports {behind}"
+            for package, name in used_names(text):
+                face = importlib.import_module(f"onnx_geed.{package}")
+                assert name in face.__all__, f"{path.name}: {package} has no {name}"
+
+
+def test_converters_import_nothing_of_the_package():
+    for path in (ROOT.parent / "converters").rglob("*.py"):
+        assert list(imports(path.read_text())) == [], path.name
+
+
 def test_a_name_that_nobody_takes_is_found():
     face = CHECKING + "    from onnx_geed.run.a import x as x, y as y, z as z"
     files = {
