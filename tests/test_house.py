@@ -1,4 +1,4 @@
-"""What holds for the package as a whole: which package imports which, and what loading it loads."""
+"""The plan of the house: which package imports which, by its face, and what loading it loads."""
 
 import ast
 import compileall
@@ -69,7 +69,7 @@ def used_names(text):
         if isinstance(node, ast.ImportFrom) and node.level == 0:
             package = (node.module or "").removeprefix("onnx_geed.")
             if node.module == "onnx_geed":
-                modules |= {a.asname or a.name: a.name for a in node.names}
+                modules |= {a.asname or a.name: a.name for a in node.names if a.name in ORDER}
             elif package in ORDER:
                 yield from ((package, alias.name) for alias in node.names)
     for node in ast.walk(tree):
@@ -99,30 +99,30 @@ def unused(files, others=()):
 
 
 def breaches(files):
-    """What in some files, by path in the package, goes against the plan of the house."""
-    found = []
+    """Imports in some files, by path in the package, that go against the plan of the house."""
+    faults = []
     for path, text in files.items():
         here = path.parts[0] if len(path.parts) > 1 else path.stem
         for module, line in imports(text):
-            there, *behind = module.removeprefix("onnx_geed.").split(".")
+            package, *behind = module.removeprefix("onnx_geed.").split(".")
             where = f"{path}:{line} imports {module}"
-            if path.name == "__init__.py" and here in ORDER and there not in (here, *GROUND):
-                found.append(f"{where}: a face lists names of its own package")
+            if path.name == "__init__.py" and here in ORDER and package not in (here, *GROUND):
+                faults.append(f"{where}: a face lists names of its own package")
                 continue
-            if there in GROUND or here == there:
+            if package in GROUND or here == package:
                 continue
             if here in GROUND:
-                found.append(f"{where}: a ground stone imports no package")
+                faults.append(f"{where}: a ground stone imports no package")
             elif behind:
-                found.append(f"{where}: from outside, import from the package's face")
-            elif there in DOORS or there not in ORDER:
+                faults.append(f"{where}: from outside, import from the package's face")
+            elif package in DOORS or package not in ORDER:
                 if here not in DOORS and here != "cli":
-                    found.append(f"{where}: is no package below")
+                    faults.append(f"{where}: is no package below")
             elif here not in DOORS and (
-                ORDER.index(there) > ORDER.index(here) or (here, there) in SIBLINGS
+                ORDER.index(package) > ORDER.index(here) or (here, package) in SIBLINGS
             ):
-                found.append(f"{where}: is not below {here}")
-    return found
+                faults.append(f"{where}: is not below {here}")
+    return faults
 
 
 def circles(files):
@@ -165,9 +165,9 @@ def test_packages_import_downwards_and_by_faces():
     ],
 )
 def test_a_planted_breach_is_found(path, text, why):
-    found = breaches({Path(path): text})
-    assert len(found) == 1
-    assert why in found[0]
+    faults = breaches({Path(path): text})
+    assert len(faults) == 1
+    assert why in faults[0]
 
 
 def test_a_face_lists_only_what_others_take():

@@ -320,11 +320,11 @@ def test_a_result_that_cannot_be_written_is_kept_and_printed(tmp_path, monkeypat
 
     plain, calls = files.write_json, []
 
-    def full_at_first(made, path):
+    def full_at_first(result, path):
         calls.append(path)
         if len(calls) == 1:
             raise GeedError(f"--out {path}: cannot be written (No space left on device)")
-        plain(made, path)
+        plain(result, path)
 
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
