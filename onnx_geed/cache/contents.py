@@ -15,7 +15,7 @@ from onnx_geed.cache import store
 from onnx_geed.cache.manifest import Entry, Manifest
 from onnx_geed.cache.shard_file import VERSION
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import table_to_json, to_points
+from onnx_geed.groups import parse_layout, table_to_json
 from onnx_geed.measures import Layer, Measure, Plan, channel_sums_of_orbits, view
 from onnx_geed.run import (
     Prepared,
@@ -89,7 +89,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     else:
         for m in plan.measures:
             layer = plan.layers[m.layer]
-            shape = view(layer, m.name, np.zeros((1, 1, *layer.shape), np.float32)).shape[2:]
+            shape = view(layer, m.descriptor, np.zeros((1, 1, *layer.shape), np.float32)).shape[2:]
             entry = Entry(m.layer, shape, "float32", "points")
             if m.descriptor.view == "maps":
                 entry = _sums_entry(plan, m, shape[0]) or Entry(
@@ -159,7 +159,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
 def _sums_entry(plan: Plan, measure: Measure, channels: int) -> Entry | None:
     """The sums of eq. (5), unless the exact subgroup has an f̂ of its own and needs the maps."""
     members = plan.exact_subgroup(measure)
-    if members is not None and not set(measure.kernel) <= set(members):
+    if members is not None and not set(measure.kernel_of_action) <= set(members):
         return None
     return Entry(measure.layer, (channels, 3), "float64", "sums")
 
@@ -221,11 +221,11 @@ def kept_of(
         y, layer = activations[entry.tensor], plan.layers[entry.tensor]
         if entry.content == "sums":
             measure = next(m for m in plan.measures if is_summed(m) and m.layer == entry.tensor)
-            maps = view(layer, measure.name, y)
+            maps = view(layer, measure.descriptor, y)
             arrays.append(channel_sums_of_orbits(measure, maps))
             continue
         if entry.content == "points":
-            y = to_points(y, layer.layout, axes=2)[0]
+            y = parse_layout(layer.layout).to_points(y, axes=2)[0]
         y = rounded(y, entry)
         arrays.append(y)
         if (latents := kept_latents(y[:, 0], layer)) is not None:
@@ -253,7 +253,8 @@ def rounded(y: NDArray[Any], entry: Entry) -> NDArray[Any]:
 def kept_latents(identity: NDArray[Any], layer: Layer) -> NDArray[np.float32] | None:
     """Return identity latents (N, k) of activations (N, ...); None where a tensor has no vector."""
     try:
-        rows = to_points(identity.astype(np.float32, copy=False), layer.layout, axes=1)[0]
+        identity = identity.astype(np.float32, copy=False)
+        rows = parse_layout(layer.layout).to_points(identity, axes=1)[0]
     except GeedError:
         return None  # tokens have no single point
     return np.ascontiguousarray(rows, dtype=np.float32)

@@ -17,7 +17,7 @@ from onnx_geed.data.preprocess import Preprocess, preprocess_to_json
 from onnx_geed.data.sources import Rows, open_rows, rows_of, shape_text
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp, stamp
-from onnx_geed.groups import moved_last, planes_last
+from onnx_geed.groups import parse_layout
 
 __all__ = ["Samples", "fingerprint_of", "mark_of", "open_samples"]
 
@@ -224,7 +224,7 @@ def open_samples(
         If preprocessing does not fit the model's channels.
         If there is not one label for each sample.
     """
-    wanted = tuple(input_shape[axis] for axis in planes_last(input_layout))
+    wanted = tuple(input_shape[axis] for axis in parse_layout(input_layout).planes_last)
     chosen = preprocess or Preprocess()
     text = str(source) if isinstance(source, (str, Path)) else "array"
     if not text:
@@ -265,7 +265,7 @@ def open_samples(
 
 
 def _model_order(shape: Sequence[int | None], layout: str) -> tuple[int | None, ...]:
-    order = planes_last(layout)
+    order = parse_layout(layout).planes_last
     return tuple(shape[order.index(axis)] for axis in range(len(order)))
 
 
@@ -321,7 +321,7 @@ def _array(
             x = raw.astype(np.float32)
         if raw.dtype == np.uint8:
             x /= np.float32(255)
-        x = moved_last(x, inner)
+        x = parse_layout(inner).moved_last(x)
         if plain:
             x = x[None]
         if channels:

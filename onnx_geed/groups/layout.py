@@ -1,9 +1,11 @@
-"""Storage layouts of tensors, brought to (N, C, H, W) or (N, k)."""
+"""Layouts: one letter an axis, which says what the axis is and so how a group moves it."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,11 @@ from onnx_geed.errors import GeedError, nearest
 
 __all__ = [
     "MAP_LAYOUTS",
+    "Layout",
     "check_input_layout",
     "check_layout",
     "input_layouts",
-    "layout_rank",
-    "moved_last",
-    "planes_last",
-    "to_maps",
-    "to_points",
+    "parse_layout",
 ]
 
 #: Every order in which a map can be stored, the samples first: ``NCHW``, ``NCWH``, ``NHCW``, ..
@@ -33,8 +32,186 @@ MAP_LAYOUTS: tuple[str, ...] = tuple(
 _FIXED = "CDT"
 
 
+# The letters that an axis can have: samples, channels or features, the plane, depth, time.
+_LETTERS = "NCKHWDT"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What each axis of a tensor is; made by :func:`parse_layout` from a text such as ``NCHW``.
+
+    Parameters
+    ----------
+    letters : str
+        One an axis: N samples, C channels (K of a vector), H and W the plane, D depth or the
+        features of tokens, T time or tokens.
+    grid : tuple of int, optional
+        Height and width of the grid that tokens (N, T, D) lie on, row by row.
+    extra : int
+        Tokens in front of them that lie on no grid, such as a class token.
+    """
+
+    letters: str
+    grid: tuple[int, int] | None = None
+    extra: int = 0
+
+    def __str__(self) -> str:
+        """As users write it and files hold it."""
+        if self.grid is None:
+            return self.letters
+        text = f"{self.letters}:{self.grid[0]}x{self.grid[1]}"
+        return f"{text}+{self.extra}" if self.extra else text
+
+    @property
+    def rank(self) -> int:
+        """Number of axes, the samples' among them."""
+        return len(self.letters)
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it is that of a map: N, C, H and W in some order."""
+        return self.letters in MAP_LAYOUTS
+
+    @property
+    def plane(self) -> tuple[int, ...]:
+        """Axes that the plane lies on: those of H and W, that of tokens on a grid, or none."""
+        if self.grid is not None:
+            return (self.letters.index("T"),)
+        return tuple(self.letters.index(x) for x in "HW") if {"H", "W"} <= {*self.letters} else ()
+
+    @property
+    def planes_last(self) -> tuple[int, ...]:
+        """Axes of one sample in the order in which a group acts on it.
+
+        Of the axes without N: C, then other axes that stay in place, then H and W.
+        """
+        letters = self.letters[1:]
+        fixed = [letter for letter in letters if letter not in "CHW"]
+        order = [*fixed, *(letter for letter in "HW" if letter in letters)]
+        order = ["C", *order] if "C" in letters else order
+        return tuple(letters.index(letter) for letter in order)
+
+    def moved_last(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Bring arrays (..., axes without N) to (..., C, H, W): a view.
+
+        Parameters
+        ----------
+        array : ndarray
+            Any number of axes before those of the layout.
+
+        Returns
+        -------
+        ndarray
+        """
+        order = self.planes_last
+        ahead = array.ndim - len(order)
+        if order == tuple(range(len(order))):
+            return array
+        return array.transpose(*range(ahead), *(ahead + axis for axis in order))
+
+    def to_maps(self, array: NDArray[Any], tensor: str) -> NDArray[Any]:
+        """Bring feature maps to (..., C, H, W).
+
+        Parameters
+        ----------
+        array : ndarray, shape (..., C, H, W), (..., H, W, C) and so on, or (..., T, D)
+            Activations, any number of axes before.
+        tensor : str
+            Name of the tensor, for messages.
+
+        Returns
+        -------
+        ndarray, shape (..., C, H, W)
+            A view where that is possible.
+
+        Raises
+        ------
+        GeedError
+            If the number of tokens is not H·W plus the class tokens.
+        """
+        if self.is_map:
+            return self.moved_last(array)
+        if self.grid is None:
+            return array
+        (height, width), extra = self.grid, self.extra
+        tokens = array.shape[-2]
+        if tokens != height * width + extra:
+            raise GeedError(
+                f"--layout {tensor}={self}: {height}x{width}+{extra} are "
+                f"{height * width + extra} tokens, the tensor has {tokens}"
+            )
+        maps = np.moveaxis(array[..., extra:, :], -1, -2)
+        return maps.reshape(*maps.shape[:-1], height, width)
+
+    def to_points(self, array: NDArray[Any], axes: int) -> tuple[NDArray[Any], bool]:
+        """Bring latents or outputs to (..., k).
+
+        Parameters
+        ----------
+        array : ndarray, shape (..., k), (..., k, 1, 1) or (..., C, H, W)
+            Activations.
+        axes : int
+            Number of axes before those of one activation.
+
+        Returns
+        -------
+        points : ndarray, shape (..., k)
+            Maps are averaged over their grid.
+        derived : bool
+            Whether such an average was taken.
+
+        Raises
+        ------
+        GeedError
+            If one activation is neither a vector nor a map.
+        """
+        rank = array.ndim - axes
+        if rank == 0:
+            return array[..., None], False
+        if rank == 1:
+            return array, False
+        if rank == 3:
+            maps = self.moved_last(array) if self.is_map else array
+            if maps.shape[-2:] == (1, 1):
+                return maps[..., 0, 0], False
+            return maps.mean(axis=(-2, -1), dtype=np.float64).astype(np.float32), True
+        raise GeedError(
+            f"a latent or output must be (N, k) or (N, C, H, W), found {rank} axes after the batch"
+        )
+
+
+@functools.cache
+def parse_layout(text: str) -> Layout:
+    """Return the layout that a text stands for.
+
+    Parameters
+    ----------
+    text : str
+        One letter an axis, N first, each letter once, such as ``NCHW``, ``NDHWC`` or ``NK``; or
+        tokens ``NTD:<H>x<W>`` with ``+<extra>`` class tokens in front.
+
+    Returns
+    -------
+    Layout
+
+    Raises
+    ------
+    GeedError
+        If it is neither.
+    """
+    if tokens := re.fullmatch(r"NTD:([1-9]\d*)x([1-9]\d*)(?:\+(\d+))?", text):
+        height, width, extra = (int(number or 0) for number in tokens.groups())
+        return Layout("NTD", (height, width), extra)
+    if text[:1] != "N" or not {*text} <= {*_LETTERS} or len({*text}) != len(text):
+        raise GeedError(
+            f"no layout is called {text!r}: write one letter an axis, N (samples) first, such as "
+            "NCHW or NK"
+        )
+    return Layout(text)
+
+
 def check_layout(text: str) -> str:
-    """Return a layout name if it is one.
+    """Return the layout of a hidden tensor, as a user writes it, if it is one.
 
     Parameters
     ----------
@@ -47,17 +224,16 @@ def check_layout(text: str) -> str:
     GeedError
         If it is none of these.
     """
-    if text in MAP_LAYOUTS or re.fullmatch(r"NTD:[1-9]\d*x[1-9]\d*(\+\d+)?", text):
+    try:
+        layout = parse_layout(text)
+    except GeedError:
+        layout = None
+    if layout is not None and (layout.is_map or layout.grid):
         return text
     raise GeedError(
         f"no layout is called {text!r}: write NCHW, NHWC (or N, C, H, W in another order, N first),"
         " or for tokens NTD:<H>x<W>+<class tokens>, such as NTD:14x14+1"
     )
-
-
-def layout_rank(layout: str) -> int:
-    """Return how many axes a tensor of a layout has."""
-    return len(layout.partition(":")[0])
 
 
 def check_input_layout(text: str, rank: int, said: str, input: str) -> str:
@@ -108,119 +284,3 @@ def input_layouts(rank: int) -> tuple[str, ...]:
         for axes in itertools.permutations((*fixed, "H", "W"))
     ]
     return tuple(dict.fromkeys((*usual[rank], *chosen)))
-
-
-def planes_last(layout: str) -> tuple[int, ...]:
-    """Return the axes of one sample in the order in which a group acts on it.
-
-    Parameters
-    ----------
-    layout : str
-        Of the letters N, C, D, T, H and W, N first.
-
-    Returns
-    -------
-    tuple of int
-        Of the axes without N: C, then other axes that stay in place, then H and W.
-    """
-    letters = layout[1:]
-    fixed = [letter for letter in letters if letter not in "CHW"]
-    order = [*(["C"] if "C" in letters else []), *fixed, "H", "W"]
-    return tuple(letters.index(letter) for letter in order)
-
-
-def moved_last(array: NDArray[Any], layout: str) -> NDArray[Any]:
-    """Bring arrays (..., axes of a layout without its N) to (..., C, H, W): a view.
-
-    Parameters
-    ----------
-    array : ndarray
-        Any number of axes before those of the layout.
-    layout : str
-        As :func:`planes_last` takes it.
-
-    Returns
-    -------
-    ndarray
-    """
-    order = planes_last(layout)
-    ahead = array.ndim - len(order)
-    if order == tuple(range(len(order))):
-        return array
-    return array.transpose(*range(ahead), *(ahead + axis for axis in order))
-
-
-def to_maps(array: NDArray[Any], layout: str, tensor: str) -> NDArray[Any]:
-    """Bring feature maps to (..., C, H, W).
-
-    Parameters
-    ----------
-    array : ndarray, shape (..., C, H, W), (..., H, W, C) and so on, or (..., T, D)
-        Activations of the stated layout, any number of axes before.
-    layout : str
-        As :func:`check_layout` takes it.
-    tensor : str
-        Name of the tensor, for messages.
-
-    Returns
-    -------
-    ndarray, shape (..., C, H, W)
-        A view where that is possible.
-
-    Raises
-    ------
-    GeedError
-        If the number of tokens is not H·W plus the class tokens.
-    """
-    if layout in MAP_LAYOUTS:
-        return moved_last(array, layout)
-    if layout.startswith("NTD:"):
-        height, width, extra = map(int, re.findall(r"\d+", layout + "+0")[:3])
-        tokens = array.shape[-2]
-        if tokens != height * width + extra:
-            raise GeedError(
-                f"--layout {tensor}={layout}: {height}x{width}+{extra} are "
-                f"{height * width + extra} tokens, the tensor has {tokens}"
-            )
-        maps = np.moveaxis(array[..., extra:, :], -1, -2)
-        return maps.reshape(*maps.shape[:-1], height, width)
-    return array
-
-
-def to_points(array: NDArray[Any], layout: str, axes: int) -> tuple[NDArray[Any], bool]:
-    """Bring latents or outputs to (..., k).
-
-    Parameters
-    ----------
-    array : ndarray, shape (..., k), (..., k, 1, 1) or (..., C, H, W)
-        Activations.
-    layout : str
-        Where a map's channels are.
-    axes : int
-        Number of axes before those of one activation.
-
-    Returns
-    -------
-    points : ndarray, shape (..., k)
-        Maps are averaged over their grid.
-    derived : bool
-        Whether such an average was taken.
-
-    Raises
-    ------
-    GeedError
-        If one activation is neither a vector nor a map.
-    """
-    rank = array.ndim - axes
-    if rank == 0:
-        return array[..., None], False
-    if rank == 1:
-        return array, False
-    if rank == 3:
-        maps = moved_last(array, layout) if layout in MAP_LAYOUTS else array
-        if maps.shape[-2:] == (1, 1):
-            return maps[..., 0, 0], False
-        return maps.mean(axis=(-2, -1), dtype=np.float64).astype(np.float32), True
-    raise GeedError(
-        f"a latent or output must be (N, k) or (N, C, H, W), found {rank} axes after the batch"
-    )

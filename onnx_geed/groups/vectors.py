@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups.action import IDENTITY_TOLERANCE
+from onnx_geed.groups.action import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.group import Group, check_group
+from onnx_geed.groups.layout import Layout, parse_layout
 
 __all__ = ["Matrices", "Permutation", "Trivial"]
 
@@ -34,11 +35,16 @@ class Trivial:
     def __post_init__(self) -> None:
         check_group(self.group)
 
-    def exact(self) -> tuple[bool, ...]:
-        """All elements."""
-        return (True,) * self.group.order
+    @property
+    def layout(self) -> Layout:
+        """Vectors."""
+        return parse_layout("NK")
 
-    def kernel(self) -> tuple[int, ...]:
+    def exact(self) -> tuple[Exactness, ...]:
+        """Every element leaves all in place."""
+        return (Exactness.INDEX,) * self.group.order
+
+    def kernel_of_action(self) -> tuple[int, ...]:
         """All elements."""
         return tuple(range(self.group.order))
 
@@ -83,11 +89,16 @@ class Permutation:
             )
         object.__setattr__(self, "table", table)
 
-    def exact(self) -> tuple[bool, ...]:
-        """All elements."""
-        return (True,) * self.group.order
+    @property
+    def layout(self) -> Layout:
+        """Vectors."""
+        return parse_layout("NK")
 
-    def kernel(self) -> tuple[int, ...]:
+    def exact(self) -> tuple[Exactness, ...]:
+        """Every element is an index."""
+        return (Exactness.INDEX,) * self.group.order
+
+    def kernel_of_action(self) -> tuple[int, ...]:
         """Elements whose row leaves every entry in place."""
         here = np.arange(self.table.shape[1])
         return tuple(int(g) for g in np.flatnonzero((self.table == here).all(axis=1)))
@@ -129,11 +140,16 @@ class Matrices:
             )
         object.__setattr__(self, "matrices", given)
 
-    def exact(self) -> tuple[bool, ...]:
-        """All elements."""
-        return (True,) * self.group.order
+    @property
+    def layout(self) -> Layout:
+        """Vectors."""
+        return parse_layout("NK")
 
-    def kernel(self) -> tuple[int, ...]:
+    def exact(self) -> tuple[Exactness, ...]:
+        """Every element is a matrix."""
+        return (Exactness.MATRIX,) * self.group.order
+
+    def kernel_of_action(self) -> tuple[int, ...]:
         """Elements whose matrix is the identity within 1e-6."""
         away = np.abs(self.matrices - np.eye(self.matrices.shape[1])).max(axis=(1, 2))
         return tuple(int(g) for g in np.flatnonzero(away <= IDENTITY_TOLERANCE))

@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from onnx_geed.errors import GeedError, nearest, refuse_unknown
-from onnx_geed.groups import check_layout, layout_rank
+from onnx_geed.groups import check_layout, parse_layout
 from onnx_geed.model.batch_axis import Place, batch_axes
 from onnx_geed.model.dataflow import Flow, drop_pointwise
 from onnx_geed.model.heads import find_head
@@ -336,7 +336,7 @@ def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[
     """
     layouts: dict[str, str] = {}
     for key, text in stated.items():
-        rank = layout_rank(check_layout(text))
+        rank = parse_layout(check_layout(text)).rank
         found = resolve(listed, key)
         fits = [t for t in found if t.shape is None or len(t.shape) == rank]
         if not fits:

@@ -14,7 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import Layer, Measure, centres, deviations_from, ready, view
+from onnx_geed.measures import (
+    Layer,
+    Measure,
+    deviations_from_references,
+    f_hat,
+    operands_of_orbits,
+    view,
+)
 
 __all__ = [
     "MOST_PAIRS",
@@ -64,9 +71,9 @@ class Side:
     Parameters
     ----------
     centre : ndarray, shape (1, ...), optional
-        f̂(x), as :func:`onnx_geed.measures.centres` returns it.
+        f̂(x), as :func:`onnx_geed.measures.f_hat` returns it.
     orbit : ndarray, shape (1, n, ...), optional
-        f(gx'), as :func:`onnx_geed.measures.ready` returns it.
+        f(gx'), as :func:`onnx_geed.measures.operands_of_orbits` returns it.
     """
 
     centre: NDArray[Any] | None = None
@@ -138,16 +145,17 @@ def pairs_within(
     if not touched:
         return Pairs()
     last = max(p for pair in touched for p in pair if p in here)
-    orbits = ready(measure, view(layer, measure.name, y[: last + 1 - first]))
-    means = centres(measure, orbits)
+    few = view(layer, measure.descriptor, y[: last + 1 - first])
+    orbits = operands_of_orbits(measure, few)
+    means = f_hat(measure, orbits)
     complete: dict[_Where, Pair] = {}
     sides: dict[_Where, Side] = {}
     row = [p for p, q in touched if p in here and q in here and q == p + 1]
     if row:
         # Those that follow each other are taken at once.
-        few = slice(row[0] - first, row[-1] + 1 - first)
-        later = orbits[few.start + 1 : few.stop + 1]
-        for p, pair in zip(row, _deviations(measure, later, means[few]), strict=True):
+        some = slice(row[0] - first, row[-1] + 1 - first)
+        later = orbits[some.start + 1 : some.stop + 1]
+        for p, pair in zip(row, _deviations(measure, later, means[some]), strict=True):
             complete[p, p + 1] = pair
     for p, q in touched:
         if (p, q) in complete:
@@ -201,8 +209,8 @@ def _own(array: NDArray[Any] | None) -> NDArray[Any] | None:
 
 
 def _deviations(measure: Measure, orbits: NDArray[Any], means: NDArray[Any]) -> list[Pair]:
-    deviations, _ = deviations_from(measure, orbits, means, check=False)
+    deviations, _ = deviations_from_references(measure, orbits, means, check=False)
     squares = np.zeros(len(means))
-    if measure.descriptor.unit == "distance":
+    if measure.descriptor.in_tensor_units:
         squares = np.square(means).sum(axis=1)
     return [Pair(row, float(s)) for row, s in zip(deviations, squares, strict=True)]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 
 from onnx_geed.errors import GeedError
+from onnx_geed.measures import Measure, check_nodes
 from onnx_geed.run.fuse import to_measure_inside
 from onnx_geed.run.job import EngineName, Job
 from onnx_geed.run.options import Options
@@ -30,13 +32,15 @@ class Engine(Protocol):
         """
 
 
-def choose_engine(trial: Trial, options: Options) -> tuple[EngineName, list[str]]:
+def choose_engine(
+    trial: Trial, options: Options, measures: Sequence[Measure] = ()
+) -> tuple[EngineName, list[str]]:
     """Return the engine, and notes on why.
 
     Raises
     ------
     GeedError
-        If the graph was asked for, and the model cannot be measured inside one.
+        If the graph was asked for, and the model or a measure cannot be measured inside one.
     """
     cuda = trial.session.provider == "cuda"
     if options.engine == "kernels" or (options.engine == "auto" and not cuda):
@@ -50,6 +54,7 @@ def choose_engine(trial: Trial, options: Options) -> tuple[EngineName, list[str]
             options, f"the graph does not prove that rows are independent ({trial.unproven})"
         )
     try:
+        check_nodes(measures)
         to_measure_inside(trial.graph)
     except GeedError as error:
         return without_graph(options, str(error))

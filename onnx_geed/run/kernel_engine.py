@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import to_points
+from onnx_geed.groups import parse_layout
 from onnx_geed.measures import (
     Measure,
     Plan,
     ProbabilityError,
-    channel_deviations,
     channel_sums_of_orbits,
     deviations_of_orbits,
+    deviations_of_sums,
     inverse_of,
     orbit_deviations,
     predicted_classes,
@@ -142,7 +142,7 @@ def reduce_orbits(
             measures[key] = _of_sums(plan, measure, sums[measure.layer])
         elif measure.layer in arrays:
             layer = plan.layers[measure.layer]
-            y = view(layer, measure.name, arrays[measure.layer])
+            y = view(layer, measure.descriptor, arrays[measure.layer])
             statistics = _of_orbits(plan, measure, y, label, first)
             between = pairs_within(measure, layer, arrays[measure.layer], first, pairs)
             measures[key] = replace(statistics, pairs=between)
@@ -155,7 +155,7 @@ def reduce_orbits(
 def _of_sums(plan: Plan, measure: Measure, sums: F64) -> MeasureStatistics:
     """Reduce sums of eq. (5), which are kept only where the subgroup has the same f̂, eq. (2)."""
     members = plan.exact_subgroup(measure)
-    deviations, zeros, by_channel = channel_deviations(sums, members or ())
+    deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
     exact = None if members is None else np.take(deviations, members, axis=1)
     return MeasureStatistics(deviations, zeros, exact, channels=ChannelValues(by_channel))
 
@@ -176,7 +176,7 @@ def _of_orbits(
     try:
         if maps:
             sums = channel_sums_of_orbits(measure, y)
-            deviations, zeros, by_channel = channel_deviations(sums, members or ())
+            deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
             channels = ChannelValues(by_channel)
         else:
             deviations, zeros = deviations_of_orbits(measure, y)
@@ -197,7 +197,7 @@ def _of_orbits(
 
 def _subset(measure: Measure, y: F32, deviations: F64, members: tuple[int, ...]) -> F64:
     """Return deviations under a subgroup, which has an f̂ of its own."""
-    if set(measure.kernel) <= set(members):
+    if set(measure.kernel_of_action) <= set(members):
         # The same elements are averaged, eq. (2), so nothing needs to be computed again.
         return np.take(deviations, members, axis=1)
     return deviations_of_orbits(measure, y, members)[0]
@@ -216,7 +216,7 @@ def latents_of(
     wanted = {m.layer for m in plan.measures if m.descriptor.normalised}
     latents = {}
     for name in wanted & set(identities):
-        rows = to_points(identities[name], plan.layers[name].layout, axes=1)[0]
+        rows = parse_layout(plan.layers[name].layout).to_points(identities[name], axes=1)[0]
         latents[name] = np.asarray(rows, dtype=np.float64)
         check_orbits(plan, name, latents[name][:, None], label, first)
     return latents

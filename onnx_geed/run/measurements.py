@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.groups import Action, to_points
+from onnx_geed.groups import Action, parse_layout
 from onnx_geed.measures import Measure, Plan, normaliser, view
 from onnx_geed.results import measurement
 from onnx_geed.run.between_samples import neighbours
@@ -78,7 +78,7 @@ def _classes(plan: Plan, measure: Measure) -> int:
     """Return the number of classes of a tensor; a single score tells two apart."""
     layer = plan.layers[measure.layer]
     blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
-    return max(2, int(view(layer, measure.name, blank).shape[-1]))
+    return max(2, int(view(layer, measure.descriptor, blank).shape[-1]))
 
 
 def _record(
@@ -146,7 +146,9 @@ def _per_channel(
         return None
     over_all, over_exact = statistics.channels.mean()
     # With an f̂ of its own, eq. (2), the subgroup has other cosines.
-    return over_all, over_exact if members and set(measure.kernel) <= set(members) else None
+    return over_all, over_exact if members and set(measure.kernel_of_action) <= set(
+        members
+    ) else None
 
 
 def _better(inverse: F64, deviations: F64, measure: Measure) -> bool:
@@ -160,7 +162,7 @@ def _described(measure: Measure, layout: str, shape: tuple[int, ...]) -> tuple[s
     if measure.descriptor.view == "maps":
         return layout, []
     notes = []
-    if len(shape) == 3 and to_points(np.zeros((1, *shape), np.float32), layout, 1)[1]:
+    if len(shape) == 3 and parse_layout(layout).to_points(np.zeros((1, *shape), np.float32), 1)[1]:
         notes.append("average-pooled over its grid by onnx-geed")
     if measure.descriptor.view == "scores":
         logits = measure.reads == "logits"

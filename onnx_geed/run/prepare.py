@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
-    MAP_LAYOUTS,
     Group,
     Table,
-    layout_rank,
     parse_group,
+    parse_layout,
     parse_table,
     read_table,
     subgroup_table,
@@ -180,7 +179,7 @@ def prepare_run(
     plan = make_plan(
         acting,
         [(request, layers[t.name]) for request, t in wanted],
-        input_exact=source.action.exact(),
+        input_exact=[bool(kind) for kind in source.action.exact()],
         interpolation=options.interpolation,
         support=options.support,
         kinds=kinds,
@@ -188,7 +187,7 @@ def prepare_run(
         notes=notes,
         kept=[layers[t.name] for t in kept],
     )
-    engine, said = choose_engine(trial, options)
+    engine, said = choose_engine(trial, options, plan.measures)
     share = fit(plan, source, trial, options, graph=engine == "graph")
     if engine == "graph" and share.batch < acting.order:
         limit = f"--batch-size {options.batch_size}"
@@ -308,13 +307,13 @@ def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
 def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
     """Layout of a tensor as it came; ``?`` where the graph does not tell that of a map."""
     shape = rows[tensor.name].shape
-    stated = tensor.layout in MAP_LAYOUTS or tensor.layout.startswith("NTD:")
+    layout = None if tensor.layout == "?" else parse_layout(tensor.layout)
     if len(shape) == 4:
+        if layout is not None and layout.is_map:
+            return tensor.layout
         # Whatever the layout, one place is one place.
-        if tensor.layout not in MAP_LAYOUTS and shape[2:] == (1, 1):
-            return "NCHW"
-        return tensor.layout if tensor.layout in MAP_LAYOUTS else "?"
-    if stated and layout_rank(tensor.layout) == len(shape):
+        return "NCHW" if shape[2:] == (1, 1) else "?"
+    if layout is not None and layout.grid and layout.rank == len(shape):
         return tensor.layout
     return "NK"
 

@@ -30,7 +30,7 @@ from onnx_geed.groups import (
     grid_action,
     orbit,
     parse_group,
-    planes_last,
+    parse_layout,
 )
 from onnx_geed.model import Input, Model, find_input, input_layout, inputs
 from onnx_geed.run.options import Options
@@ -216,7 +216,7 @@ class Source:
     @property
     def row_shape(self) -> tuple[int, ...]:
         """Shape of one model input, in the model's own layout."""
-        shape, order = self.samples.shape, planes_last(self.layout)
+        shape, order = self.samples.shape, parse_layout(self.layout).planes_last
         return tuple(shape[order.index(axis)] for axis in range(len(order)))
 
     def sample(self, position: int) -> F32:
@@ -253,7 +253,7 @@ class Source:
     def fed(self, rows: F32) -> F32:
         """Bring samples (rows, ...), already moved, to what the model is fed."""
         finished = self.samples.finish(rows)
-        order = planes_last(self.layout)
+        order = parse_layout(self.layout).planes_last
         back = (order.index(axis) + 1 for axis in range(len(order)))
         return np.ascontiguousarray(finished.transpose(0, *back))
 

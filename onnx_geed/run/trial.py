@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import to_points
+from onnx_geed.groups import parse_layout
 from onnx_geed.model import (
     Input,
     Lost,
@@ -319,14 +319,14 @@ def output_kinds(
     kinds, notes = {}, []
     for name, array in rows.items():
         try:
-            points = to_points(array, "NCHW", axes=1)[0]
+            points = parse_layout("NCHW").to_points(array, axes=1)[0]
         except GeedError:
             continue
         kinds[name] = _seen_kind(model, name, points)
         declared = output_kind(model, output, options.output_kind) if name == output else None
         matters = declared is None if name == output else name in asked
         if kinds[name] not in _KINDS and matters and further is not None:
-            more = to_points(further(name), "NCHW", axes=1)[0]
+            more = parse_layout("NCHW").to_points(further(name), axes=1)[0]
             kinds[name] = _seen_kind(model, name, np.concatenate([points, more]))
         if name != output:
             continue

@@ -96,4 +96,4 @@ def test_channels_move_with_the_grid():
     x = np.random.default_rng(1).standard_normal((4, 5, 5))
     action = with_channels(grid_action(C4, 5, 5), Table(C4.elements, "channels", CYCLE, "t"))
     np.testing.assert_array_equal(action.apply(1, x), np.rot90(x[CYCLE[1]], 1, axes=(1, 2)))
-    assert action.kernel() == (0,)
+    assert action.kernel_of_action() == (0,)

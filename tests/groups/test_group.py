@@ -117,7 +117,7 @@ def test_a_group_of_ones_own_is_refused_by_what_is_not_known_of_it(group, tmp_pa
 
 
 def test_one_group_of_a_name_does_not_stand_for_another():
-    assert grid_action(C4, 6, 6).kernel() == (0,)
+    assert grid_action(C4, 6, 6).kernel_of_action() == (0,)
     for other in OWN.values():
         assert other != C4
         with pytest.raises(GeedError):

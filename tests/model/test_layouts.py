@@ -14,7 +14,7 @@ from models import FLOAT, conv, integers, node, weights
 
 import onnx_geed
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import MAP_LAYOUTS, check_layout, to_maps, to_points
+from onnx_geed.groups import MAP_LAYOUTS, check_layout, parse_layout
 from onnx_geed.model import (
     find_input,
     find_output,
@@ -62,8 +62,8 @@ def test_a_map_in_any_order_is_brought_to_channels_rows_columns(layout):
     maps = RNG.normal(size=(2, 3, 4, 5, 6)).astype(np.float32)
     stored = maps.transpose(0, 1, *(2 + "CHW".index(x) for x in layout[1:]))
     assert check_layout(layout) == layout
-    np.testing.assert_array_equal(to_maps(stored, layout, "t"), maps)
-    points, derived = to_points(stored, layout, 2)
+    np.testing.assert_array_equal(parse_layout(layout).to_maps(stored, "t"), maps)
+    points, derived = parse_layout(layout).to_points(stored, 2)
     assert derived
     np.testing.assert_allclose(points, maps.mean(axis=(-2, -1)), rtol=1e-5)
 

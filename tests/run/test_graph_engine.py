@@ -216,8 +216,8 @@ def test_maps_with_a_kernel_of_the_action_measure_the_same(tmp_path, group, supp
     path = models.save(model, tmp_path / "model.onnx")
     prepared = prepare(path, data, group, Options(provider="cpu", **options))
     (measure,) = prepared.task.plan.measures
-    assert len(measure.kernel) > 1
-    assert not set(measure.kernel) <= set(prepared.task.plan.exact_subgroup(measure))
+    assert len(measure.kernel_of_action) > 1
+    assert not set(measure.kernel_of_action) <= set(prepared.task.plan.exact_subgroup(measure))
     both(tmp_path, model, data, group, **options)
 
 

@@ -180,7 +180,7 @@ def test_a_permutation_comes_back_to_where_it_was():
 def test_the_still_action_moves_nothing():
     c8 = parse_group("C8")
     still = module._still(Measure("channel-cos", "a", grid_action(c8, 5, 5)))
-    assert still.kernel == tuple(range(8))
+    assert still.kernel_of_action == tuple(range(8))
     assert isinstance(still.action, GridAction)
     y = RNG.random((5, 5))
     np.testing.assert_array_equal(still.action.apply(3, y), y)

@@ -113,15 +113,17 @@ def test_elements_that_move_nothing_are_those_that_move_no_pixel(group, interpol
         except GeedError:
             continue  # a shift that does not divide
         full, disk = np.ones((height, width), bool), disk_mask(height, width)
-        assert action.kernel() == action.kernel_inside(full) == idle(action, full)
-        assert action.kernel_inside(disk) == idle(action, disk), (height, width)
+        assert (
+            action.kernel_of_action() == action.kernel_of_action_inside(full) == idle(action, full)
+        )
+        assert action.kernel_of_action_inside(disk) == idle(action, disk), (height, width)
 
 
 def test_a_turn_that_nearest_pixels_round_away_is_measured_and_named(tmp_path):
     path = net(tmp_path / "net.onnx", 4, 4)
     made = measure(path, noise(4, 4), "C24", interpolation="nearest", **RUN)
     (said,) = [n for n in made["notes"] if "of D as it is" in n]
-    kernel = grid_action(parse_group("C24"), 4, 4, "nearest").kernel()
+    kernel = grid_action(parse_group("C24"), 4, 4, "nearest").kernel_of_action()
     assert len(kernel) > 1
     named = [f"r{g}" for g in kernel[1:]]
     assert said.startswith(f"{', '.join(named)} of C24 leave each of the 4 samples")
