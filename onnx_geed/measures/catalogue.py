@@ -62,8 +62,8 @@ class Descriptor:
         ``pairs(sums, out)`` with Σ u·v, Σ u² and Σ v² in (rows, 3), and values are averaged over
         channels.
     nodes : callable, optional
-        The same as ONNX nodes, as :func:`onnx_geed.measures.graph_formulas.deviation_nodes` calls
-        it; a measure without is taken by the kernels alone.
+        The same as ONNX nodes, ``nodes(nodes, u, v, axis)`` of tensors whose vectors lie along an
+        axis, as in ``measures/graph_formulas.py``. A measure without is taken by the kernels alone.
     normaliser : callable, optional
         Computes M of eq. (6) from points (n, k) in float64, by which values are divided.
     default : bool
