@@ -6,6 +6,7 @@ A new measure is one entry of :data:`CATALOGUE` and one function of pairs.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -50,7 +51,8 @@ class Descriptor:
     worst : float
         The largest value, ``inf`` where there is none. Both before normalising.
     unit : str
-        Of deviations, and of values that are not normalised.
+        Of deviations, and of values that are not normalised; ``distance`` is in the units of the
+        tensor itself, any other means the same for every tensor.
     title, label : str
         A heading; a few words for an axis or a legend.
     formula : str
@@ -70,9 +72,17 @@ class Descriptor:
         Whether it is taken where no measure is asked for.
     similarity : bool
         Whether it is minus a similarity from −1 to 1, a cosine; pairs of zero vectors are counted.
+    worst_invariance : callable of int to float, optional
+        The largest value under the trivial action by the order of the group, where that is less
+        than ``worst``.
     floor : float, optional
         Below this distance from the perfect value there is nothing to explain; in the unit of
-        values.
+        values. None where that depends on the tensor, or is not known.
+    sentence, sentence_moved : str
+        What a value means, under the trivial action and under another one, with ``{value}`` (a
+        cosine for a similarity), ``{target}`` (what f(gx) is held against), ``{share}`` (of the
+        largest value) and ``{order}``. Without them the sentence is made of the unit; without
+        the second, the first serves both.
     """
 
     name: str
@@ -90,7 +100,40 @@ class Descriptor:
     normaliser: Callable[[Any], float] | None = None
     default: bool = True
     similarity: bool = False
+    worst_invariance: Callable[[int], float] | None = None
     floor: float | None = None
+    sentence: str = ""
+    sentence_moved: str = ""
+
+    @property
+    def in_tensor_units(self) -> bool:
+        """Whether deviations grow with the tensor, so that those of two models do not compare."""
+        return self.unit == "distance"
+
+    @property
+    def perfect_over_m(self) -> bool:
+        """Whether normalising moves the perfect value, to another number for each model."""
+        return self.normalised and self.perfect != 0
+
+    @property
+    def own_scale(self) -> bool:
+        """Whether values mean something for one model only."""
+        return self.perfect_over_m or (self.in_tensor_units and not self.normalised)
+
+    @property
+    def cosine_of_maps(self) -> bool:
+        """Whether values are cosines between maps, which move along with the input."""
+        return self.view == "maps" and self.similarity
+
+    def perfect_value(self, normaliser: float | None) -> float:
+        """Return the perfect value of a record's ``value``, which M may have divided."""
+        return self.perfect / normaliser if self.perfect_over_m and normaliser else self.perfect
+
+    def worst_value(self, order: int, *, trivial: bool) -> float:
+        """Return the largest value under a group of so many elements, before normalising."""
+        if trivial and self.worst_invariance is not None:
+            return self.worst_invariance(order)
+        return self.worst
 
     @property
     def normalised(self) -> bool:
@@ -135,6 +178,7 @@ CATALOGUE: dict[str, Descriptor] = {
             nodes=_later("graph_formulas", "cosine_nodes"),
             similarity=True,
             floor=0.01,
+            sentence="A map of the moved input has cosine {value} with the moved map",
         ),
         Descriptor(
             name="latent-l2",
@@ -155,6 +199,9 @@ CATALOGUE: dict[str, Descriptor] = {
             nodes=_later("graph_formulas", "distance_nodes"),
             normaliser=_later("normalisation", "mean_distance"),
             floor=0.02,
+            sentence=(
+                "A sample's orbit spreads {value} times as far as different samples are apart"
+            ),
         ),
         Descriptor(
             name="latent-cos",
@@ -176,6 +223,7 @@ CATALOGUE: dict[str, Descriptor] = {
             normaliser=_later("kernels", "mean_cosine"),
             similarity=True,
             floor=0.002,
+            sentence="A latent f(gx) has cosine {value} with {target}",
         ),
         Descriptor(
             name="softmax-kl",
@@ -193,7 +241,12 @@ CATALOGUE: dict[str, Descriptor] = {
             ),
             pairs=_later("kernels", "divergences"),
             nodes=_later("graph_formulas", "divergence_nodes"),
+            worst_invariance=math.log,
             floor=1e-3,
+            sentence=(
+                "Predictions move by {value} nats, {share} of the most there can be, ln {order}"
+            ),
+            sentence_moved="Predictions are {value} nats from the permuted ones",
         ),
         Descriptor(
             name="output-l2",

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import angle
+from onnx_geed.groups import angle, turns_of
 from onnx_geed.measures import descriptor_of
 from onnx_geed.report.figures import heat_picture, polar_picture, profile_picture, samples_picture
 from onnx_geed.results import WHAT_IS_RELATIVE, Reading, compare, compared, on_one_scale
@@ -55,7 +55,7 @@ def sections(
         pictures = []
         if max(map(len, mine)) > 1:
             pictures += _profiles(mine, names)
-            if measure == "channel-cos":
+            if descriptor_of(measure).view == "maps":
                 pictures += _heats(results, mine, names)
         pictures += _polars(results, mine, names)
         pictures += _spread(mine, names)
@@ -77,7 +77,7 @@ def _together(mine: list[list[Reading]]) -> tuple[list[list[Reading]], str]:
     found = [[next(left) for _ in readings] for readings in mine]
     if scale == "relative":
         return found, f" Relative to different samples: {WHAT_IS_RELATIVE}."
-    if flat[0].measure == "output-l2" or (scale == "unnormalised" and not flat[0].similarity):
+    if moved[0].in_tensor_units:
         return found, " Each model is drawn in the units of its own vectors, which do not compare."
     return found, ""
 
@@ -126,7 +126,9 @@ def _heats(
         if len(readings) < 2:
             continue
         group = made["group"]
-        svg = heat_picture(readings, _degrees(group))
+        svg = heat_picture(
+            readings, [angle(group["name"], e, short=True) for e in group["elements"]]
+        )
         worst = max(readings, key=lambda r: r.per_element.max())
         element = group["elements"][int(worst.per_element.argmax())]
         pictures.append(
@@ -140,17 +142,6 @@ def _heats(
             )
         )
     return pictures
-
-
-def _degrees(group: Mapping[str, Any]) -> list[str]:
-    short = []
-    for element in group["elements"]:
-        text = angle(group["name"], element)
-        inside = text.partition("(")[2].rstrip(")")
-        mirrored = "mirror" in inside
-        plain = inside.removesuffix(", then mirror").removesuffix("mirror")
-        short.append(("s " if mirrored else "") + plain if inside else element)
-    return short
 
 
 def _polars(
@@ -175,7 +166,7 @@ def _polars(
         else:
             name = group
             lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
-        round_ = group[0] in "CD" and group[1:].isdigit()
+        round_ = turns_of(group) is not None
         caption = f"{name}: deviation by element"
         if round_ and made["group"]["order"] > 2:
             caption = f"{name}: deviation by angle; the centre is perfect, the identity at 0°"

@@ -132,7 +132,7 @@ def prepare_run(
     plan = make_plan(
         acting,
         [(request, layers[t.name]) for request, t in wanted],
-        input_exact=source.action.exact(),
+        input_exact=[bool(kind) for kind in source.action.exact()],
         interpolation=options.interpolation,
         support=options.support,
         kinds=kinds,

@@ -178,12 +178,11 @@ def round_trips(source: Source, x: F32) -> F32:
         ``x`` itself where g is exact.
     """
     group, action = source.action.group, source.action
-    there = orbit(action, x)
+    there, exact = orbit(action, x), action.exact()
     out = np.empty_like(there)
     for g, moved in enumerate(there):
         back = group.inverse(g)
-        exact = action.base_of[g] == action.base_of[back] == 0
-        out[g] = x if exact else action.apply(back, moved.astype(np.float64))
+        out[g] = x if exact[g] and exact[back] else action.apply(back, moved.astype(np.float64))
     return out
 
 
