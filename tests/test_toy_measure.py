@@ -109,6 +109,23 @@ def test_the_terminal_has_its_row_and_the_gate_its_exit_code(case, toy):
     assert toy in failed.stderr
 
 
+def test_the_page_compare_and_aggregate_know_it(case, toy, tmp_path):
+    for name, seed in (("a", 4), ("b", 5)):
+        models.save(models.random_cnn(seed, (6, 6)), tmp_path / f"{name}.onnx")
+        run(
+            *("measure", tmp_path / f"{name}.onnx", "--data", case[1], *LINE),
+            *("--measure", toy, "--out", tmp_path / name),
+        )
+    a, b = tmp_path / "a", tmp_path / "b"
+    run("report", a, b, "-o", tmp_path / "page.html")
+    assert TOY.title in (tmp_path / "page.html").read_text()
+    assert toy in run("compare", a, b).stdout
+    run("compare", a, b, "--out", tmp_path / "both.json")
+    (entry,) = json.loads((tmp_path / "both.json").read_text())["measurements"]
+    assert entry["measure"] == toy
+    assert toy in run("aggregate", a, b).stdout
+
+
 @pytest.mark.parametrize("mode", ["raw", "stats"])
 def test_a_cache_gives_the_same_bits(case, toy, tmp_path, mode):
     live = geed.measure(*case, GROUP, measures=[toy], **OPTIONS)
