@@ -33,7 +33,7 @@ TOY = Descriptor(
     actions="vectors",
     perfect=0.0,
     worst=float("inf"),
-    unit="toy units",
+    unit="distance",
     title="Largest difference of an entry",
     label="toy EED",
     formula="m = largest difference of an entry: 0 where they agree",

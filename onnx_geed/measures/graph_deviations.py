@@ -55,7 +55,7 @@ class DeviationNodes:
     zero_pairs : str or None
         Share of pairs of zero vectors, for a similarity.
     channels : str or None
-        What is averaged over channels, shape (N, n', C), for a measure of feature maps.
+        The values of each channel, shape (N, n', C), for a measure of feature maps.
     """
 
     values: str
@@ -261,7 +261,7 @@ def _signed(nodes: Nodes, measure: Measure, values: str) -> str:
 
 
 def channel_mean_nodes(nodes: Nodes, channels: str, members: Sequence[int]) -> str:
-    """Return the mean over some elements (N, C) of what each channel counts for (N, n, C)."""
+    """Return the mean over some elements (N, C) of the values of each channel (N, n, C)."""
     table = nodes.constant("members", np.array(members, dtype=np.int32))
     picked = nodes.gather(channels, table, 1, "of_members")
     return nodes.add("Div", [nodes.total(picked, 1, "summed"), nodes.number(len(members))], "mean")
