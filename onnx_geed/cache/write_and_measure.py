@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from onnx_geed.cache.contents import Dtype, Mode
 from onnx_geed.cache.measure import measure_cache
-from onnx_geed.cache.write import Dtype, Mode, write_cache
+from onnx_geed.cache.write import write_cache
 from onnx_geed.errors import GeedError
 
 __all__ = ["measure_through_cache"]
