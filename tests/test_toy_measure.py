@@ -216,6 +216,24 @@ def test_a_cache_gives_the_same_bits(case, toy, tmp_path, mode):
     assert kept["measurements"] == live["measurements"]
 
 
+def test_two_measures_of_maps_share_the_sums_of_a_cache_but_not_the_pairs_of_samples(
+    case, toy, tmp_path
+):
+    both = ["channel-cos", "toy-map"]
+    live = geed.measure(*case, GROUP, measures=both, **OPTIONS)["measurements"]
+    write_cache(*case, GROUP, tmp_path / "a.geed", mode="stats", measures=both, **OPTIONS)
+    kept = measure_cache(tmp_path / "a.geed", measures=both)["measurements"]
+    assert len(kept) == len(live) > 2
+    for a, b in zip(kept, live, strict=True):
+        assert a["deviations"] == b["deviations"]
+        if a["measure"] == both[0]:
+            assert a == b
+        else:
+            assert a["between_samples"] is None
+            assert b["between_samples"] > 0
+            assert any("no between_samples" in note for note in a["notes"])
+
+
 def test_a_measure_without_nodes_is_taken_by_the_kernels_alone(case, toy, tmp_path):
     line = ("measure", case[0], "--data", case[1], *LINE, "--measure", toy)
     refused = run(*line, "--engine", "graph", code=2)
