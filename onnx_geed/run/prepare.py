@@ -159,7 +159,11 @@ def prepare_run(
         trial.rows,
         options,
         lambda name: further_rows(trial, name, source),
-        {tensor.name for request, tensor in wanted if request.measure == "softmax-kl"},
+        {
+            tensor.name
+            for request, tensor in wanted
+            if descriptor_of(request.measure).view == "scores"
+        },
     )
     notes += said
     tables, said = _tables(read, listed, acting, options)
