@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.groups import GridAction, disk_mask
+from onnx_geed.groups import Action, GridAction, PlacedAction, disk_mask, still_grid
 from onnx_geed.measures import kernels
 from onnx_geed.measures.catalogue import Support
 
@@ -19,8 +20,12 @@ F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 
 
-def orbit_sums(orbits: F32, references: F32, action: GridAction, support: Support) -> F64:
+def orbit_sums(orbits: F32, references: F32, action: Action, support: Support) -> F64:
     """The sums of eq. (5) of some orbits (N, n, C, H·W) and references (N, C, H·W)."""
+    if isinstance(action, PlacedAction):
+        return _sums_of_own(orbits, references, action, support)
+    if not isinstance(action, GridAction):
+        raise TypeError(f"channelwise cosines of {action!r}, which acts on no grid")
     n, channels = orbits.shape[1:3]
     here = np.tile(np.arange(channels, dtype=np.int32), (n, 1))
     # The table says where a channel comes from; the loop over sources asks where it goes.
@@ -39,6 +44,18 @@ def orbit_sums(orbits: F32, references: F32, action: GridAction, support: Suppor
         pixels,
         out,
     )
+    return out
+
+
+def _sums_of_own(orbits: F32, references: F32, action: PlacedAction, support: Support) -> F64:
+    """The same under an action of one's own: references are moved before the compiled loop."""
+    still = still_grid(action.group, *action.shape[-2:])
+    out = np.empty((*orbits.shape[:3], 3))
+    alone = replace(still, base_of=still.base_of[:1], permutation=still.permutation[:1])
+    for g in range(orbits.shape[1]):
+        moved = action.apply(g, references.reshape(-1, *action.shape)).reshape(references.shape)
+        one = np.ascontiguousarray(orbits[:, g : g + 1])
+        out[:, g : g + 1] = orbit_sums(one, moved, alone, support)
     return out
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, GridAction, Matrices, disk_mask
+from onnx_geed.groups import Action, Matrices, disk_mask
 from onnx_geed.measures import kernels
 from onnx_geed.measures.channel_cosines import cosines_of_sums, mean_map, orbit_sums
 from onnx_geed.measures.measure import Measure
@@ -201,7 +201,6 @@ def deviations_from(
     """
     chosen = list(range(orbits.shape[1]) if members is None else members)
     if measure.name == "channel-cos":
-        assert isinstance(measure.action, GridAction)
         sums = orbit_sums(orbits, references, measure.action, measure.support)
         return cosines_of_sums(sums if members is None else np.take(sums, chosen, axis=1))
     points = np.take(orbits, chosen, axis=1)
@@ -246,7 +245,6 @@ def channel_sums_of_orbits(measure: Measure, y: NDArray[Any]) -> F64:
     ndarray of float64, shape (N, n, C, 3)
         Σ u·v, Σ u², Σ v² of each channel.
     """
-    assert isinstance(measure.action, GridAction)
     orbits = ready(measure, y)
     return orbit_sums(orbits, centres(measure, orbits), measure.action, measure.support)
 

@@ -15,6 +15,7 @@ from onnx_geed.groups import (
     Group,
     Interpolation,
     Permutation,
+    PlacedAction,
     Table,
     Trivial,
     grid_action,
@@ -113,6 +114,7 @@ def make_plan(
     support: Support,
     kinds: Mapping[str, str],
     tables: Mapping[str, Table],
+    own: PlacedAction | None = None,
     notes: Sequence[str] = (),
     kept: Sequence[Layer] = (),
 ) -> Plan:
@@ -136,6 +138,8 @@ def make_plan(
         is instead.
     tables : mapping of str to Table
         Given output actions by tensor.
+    own : PlacedAction, optional
+        The input's action, where it is one of the user's own: hidden maps move as it says.
     notes : sequence of str
         What is already to be said.
     kept : sequence of Layer
@@ -158,7 +162,7 @@ def make_plan(
     for request, layer in selected:
         try:
             measure = _bind(
-                request, layer, group, interpolation, support, kinds.get(layer.name), tables
+                request, layer, group, interpolation, support, kinds.get(layer.name), tables, own
             )
         except GeedError as error:
             if request.layer is not None or layer.name in tables:
@@ -192,6 +196,7 @@ def _bind(
     support: Support,
     output_kind: str | None,
     tables: Mapping[str, Table],
+    own: PlacedAction | None,
 ) -> Measure:
     name, what = request.measure, f"{request.measure}@{layer.name}"
     if layer.layout == "?":
@@ -209,7 +214,11 @@ def _bind(
         if height < 2 or width < 2:
             raise GeedError(f"{what}: a grid of {height}×{width} is no map; take a latent measure")
         try:
-            action: GridAction = grid_action(group, height, width, interpolation)
+            action: GridAction | PlacedAction = (
+                grid_action(group, height, width, interpolation)
+                if own is None
+                else _own_on_maps(own, (channels, height, width))
+            )
         except GeedError as error:
             raise GeedError(f"{what}: {error}") from None
         if table is not None and table.kind == "channels":
@@ -217,6 +226,11 @@ def _bind(
                 raise GeedError(
                     f"{table.source}: a table for {table.values.shape[1]} channels, {layer.name} "
                     f"has {channels}"
+                )
+            if not isinstance(action, GridAction):
+                raise GeedError(
+                    f"{table.source}: a table of channels goes with a named group; the action "
+                    f"{action.name!r} says itself how channels move"
                 )
             action = with_channels(action, table)
         return Measure(name, layer.name, action, support)
@@ -250,6 +264,18 @@ def _bind(
             f"{table.source}: a table for {table.values.shape[1]} entries, {layer.name} has {size}"
         )
     return Measure(name, layer.name, given, kind=_kind(output_kind))
+
+
+def _own_on_maps(own: PlacedAction, shape: tuple[int, int, int]) -> GridAction | PlacedAction:
+    """Return a user's own action on hidden maps, where it says how it acts on them."""
+    action = own.at(parse_layout("NCHW"), shape)
+    if isinstance(action, GridAction | PlacedAction):
+        return action
+    raise GeedError(
+        f"the action {own.name!r} does not say how maps of {' × '.join(map(str, shape))} move: "
+        "give it a method at(layout, shape) that returns an action for them, or leave channel-cos "
+        "out"
+    )
 
 
 def _kind(output_kind: str | None) -> Literal["logits", "probabilities"]:

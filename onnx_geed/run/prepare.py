@@ -10,15 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import (
+    Action,
+    GridAction,
     Group,
+    PlacedAction,
     Table,
     parse_group,
     parse_layout,
     parse_table,
     read_table,
     subgroup_table,
+    tables_of,
 )
 from onnx_geed.measures import (
     CATALOGUE,
@@ -55,7 +59,11 @@ __all__ = ["check_inputs", "choose_engine", "prepare_run", "without_graph"]
 
 
 def prepare_run(
-    model: str | Path | Model, data: Any, group: str | Group, options: Options
+    model: str | Path | Model,
+    data: Any,
+    group: str | Group | None,
+    options: Options,
+    action: Action | None = None,
 ) -> Prepared:
     """Work out what will run.
 
@@ -69,6 +77,8 @@ def prepare_run(
         The acting group.
     options : Options
         How to measure.
+    action : Action, optional
+        How the group acts on the input, where that is not a named group's own way.
 
     Returns
     -------
@@ -80,7 +90,7 @@ def prepare_run(
         If the model, the data or the options cannot be used, saying what to do.
         If the group does not move the input.
     """
-    acting = group if isinstance(group, Group) else parse_group(group)
+    acting = _acting_group(group, action)
     requests = [parse_request(text) for text in options.measures]
     read = model if isinstance(model, Model) else load_model(model)
     if MEASUREMENT in read.metadata:
@@ -90,7 +100,7 @@ def prepare_run(
         )
     acted = find_input(read, options.input)
     output = find_output(read, options.output)
-    source, count, notes = make_source(read, acted, data, acting, options)
+    source, count, notes = make_source(read, acted, data, acting, options, action)
     listed = _tensors(read, acted, output, source, options)
     kept = [tensor for key in options.layers for tensor in resolve(listed, key)]
     wanted, said = ([], []) if kept and not requests else _select(requests, listed)
@@ -135,10 +145,11 @@ def prepare_run(
         support=options.support,
         kinds=kinds,
         tables=tables,
+        own=source.action if isinstance(source.action, PlacedAction) else None,
         notes=notes,
         kept=[layers[t.name] for t in kept],
     )
-    engine, said = choose_engine(trial, options)
+    engine, said = choose_engine(trial, options, source.action)
     passes, batch, workers = fit(plan, source, trial, options, graph=engine == "graph")
     if engine == "graph" and batch < acting.order:
         limit = f"--batch-size {options.batch_size}"
@@ -173,6 +184,23 @@ def prepare_run(
         engine=engine,
         one_by_one=trial.one_by_one,
     )
+
+
+def _acting_group(group: str | Group | None, action: Action | None) -> Group:
+    """Return the group that acts: the one that is named, or that of an action of one's own."""
+    if action is None:
+        if group is None:
+            raise GeedError("no group acts: name one such as C8, or give an action")
+        return group if isinstance(group, Group) else parse_group(group)
+    own = getattr(action, "group", None)
+    if not isinstance(own, Group):
+        raise GeedError(f"an action has the group that acts as its group, found {shown(own)}")
+    if group is not None and own != (group if isinstance(group, Group) else parse_group(group)):
+        raise GeedError(
+            f"group {group if isinstance(group, str) else group.name} is not the action's, "
+            f"{own.name}: leave the group out, or give one action of it"
+        )
+    return own
 
 
 def _row_check(trial: Trial, count: int, options: Options, engine: Chosen) -> RowCheck:
@@ -279,7 +307,9 @@ def _tables(
     return tables, notes
 
 
-def choose_engine(trial: Trial, options: Options) -> tuple[Chosen, list[str]]:
+def choose_engine(
+    trial: Trial, options: Options, action: GridAction | PlacedAction
+) -> tuple[Chosen, list[str]]:
     """Return the engine, and what is to be said of it.
 
     Raises
@@ -290,6 +320,10 @@ def choose_engine(trial: Trial, options: Options) -> tuple[Chosen, list[str]]:
     cuda = trial.session.provider == "cuda"
     if options.engine == "kernels" or (options.engine == "auto" and not cuda):
         return "kernels", []
+    try:
+        tables_of(action)
+    except GeedError as error:
+        return without_graph(options, str(error))
     if trial.one_by_one:
         return without_graph(options, "the model runs one sample at a time")
     if trial.session.fixed:

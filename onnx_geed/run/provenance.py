@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.data import Intake, preprocess_to_json
+from onnx_geed.groups import PlacedAction
 from onnx_geed.model import Model
 from onnx_geed.run.executor import cores
 from onnx_geed.run.job import Prepared
@@ -66,13 +67,14 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
 
 def describe_group(prepared: Prepared) -> dict[str, Any]:
     """The ``group`` part of a result."""
-    group = prepared.plan.group
+    group, own = prepared.plan.group, isinstance(prepared.source.action, PlacedAction)
     return {
         "name": group.name,
         "order": group.order,
         "elements": list(group.elements),
         "exact": list(prepared.plan.exact),
-        "interpolation": prepared.options.interpolation,
+        # Of an action of one's own nobody else knows how it resamples.
+        "interpolation": "own" if own else prepared.options.interpolation,
         "support": prepared.options.support,
     }
 

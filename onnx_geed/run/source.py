@@ -23,14 +23,17 @@ from onnx_geed.data import (
 )
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.groups import (
+    Action,
     GridAction,
     Group,
+    PlacedAction,
     check_moves,
     disk_mask,
     grid_action,
     orbit,
     parse_group,
     parse_layout,
+    place,
 )
 from onnx_geed.model import Input, Model, find_input, input_layout, inputs
 from onnx_geed.run.options import Options
@@ -129,7 +132,7 @@ class Source:
         The data, before the action.
     indices : tuple of int
         D, in order.
-    action : GridAction
+    action : GridAction or PlacedAction
         The input's action.
     layout : str
         The model's input layout.
@@ -145,7 +148,7 @@ class Source:
 
     samples: Samples = field(repr=False)
     indices: tuple[int, ...]
-    action: GridAction
+    action: GridAction | PlacedAction
     layout: str
     disk: bool = False
     feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
@@ -157,7 +160,7 @@ class Source:
         x = self.samples[self.indices[position]]
         if self.intake is not None:
             self.intake.take(position, x)
-        return np.where(disk_mask(*self.action.shape), x, np.float32(0)) if self.disk else x
+        return np.where(disk_mask(*self.samples.shape[-2:]), x, np.float32(0)) if self.disk else x
 
     def label(self, position: int) -> str:
         """Name of the sample at a position of D, for messages."""
@@ -237,7 +240,12 @@ def data_fingerprint(
 
 
 def make_source(
-    model: Model, acted: Input, data: Any, group: Group, options: Options
+    model: Model,
+    acted: Input,
+    data: Any,
+    group: Group,
+    options: Options,
+    own: Action | None = None,
 ) -> tuple[Source, int, list[str]]:
     """Samples of D, drawn as spec section 2 says, with the input's action."""
     try:
@@ -261,7 +269,11 @@ def make_source(
     if available < options.norm_samples:
         notes.append(f"of the {options.norm_samples} points for M, {available} are available")
     height, width = samples.shape[-2:]
-    action = grid_action(group, height, width, options.interpolation)
+    action: GridAction | PlacedAction = (
+        grid_action(group, height, width, options.interpolation)
+        if own is None
+        else place(own, parse_layout(layout), samples.shape)
+    )
     disk = options.support == "disk"
     check_moves(action, disk=disk)
     feeds = other_inputs(model, acted, available, options)
