@@ -12,14 +12,15 @@ import numpy as np
 from onnx_geed.errors import GeedError
 from onnx_geed.files import make_folder, write_text
 from onnx_geed.groups import angle
+from onnx_geed.measures import CATALOGUE
 from onnx_geed.report.words import meaning, summary
 from onnx_geed.results import Reading, diagnose, diagnose_corners, model_of, read_record
 from onnx_geed.text import interval, number
 
 __all__ = ["report", "write_report"]
 
-# What of a page is looked at first: the samples are ranked by the first of these that there is.
-_HEADLINE = ("softmax-kl", "latent-l2", "latent-cos", "output-l2", "channel-cos")
+# The samples of a page are ranked by a measure of the first of these that there is.
+_HEADLINE = ("output", "latent", "channel")
 
 
 _REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
@@ -278,7 +279,7 @@ def _samples(
     GeedError
         If the data are not those that were measured.
     """
-    chosen = next(r for measure in _HEADLINE for r in reversed(read) if r.measure == measure)
+    chosen = _headline(read)
     values = chosen.per_sample
     order = np.argsort(-values, kind="stable")
     ends = min(_ENDS, len(order) // 2)
@@ -305,6 +306,18 @@ def _samples(
         if rows
         else [],
     }
+
+
+def _headline(read: Sequence[Reading]) -> Reading:
+    """Choose what is looked at first: nearest to the output, on a scale that is known."""
+
+    def rank(reading: Reading) -> tuple[float, int]:
+        measure = reading.descriptor
+        # A distance that nothing divides says least, but more of the output than maps do.
+        unscaled = measure.in_tensor_units and not measure.normalised
+        return _HEADLINE.index(measure.role) + 1.5 * unscaled, list(CATALOGUE).index(measure.name)
+
+    return min(reversed(read), key=rank)
 
 
 def _sample(made: Mapping[str, Any], read: Reading, position: int, pictures: Any) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def sections(
         pictures = []
         if max(map(len, mine)) > 1:
             pictures += _profiles(mine, names)
-            if measure == "channel-cos":
+            if descriptor_of(measure).view == "maps":
                 pictures += _heats(results, mine, names)
         pictures += _polars(results, mine, names)
         pictures += _spread(mine, names)
@@ -77,7 +77,7 @@ def _together(mine: list[list[Reading]]) -> tuple[list[list[Reading]], str]:
     found = [[next(left) for _ in readings] for readings in mine]
     if scale == "relative":
         return found, f" Relative to different samples: {WHAT_IS_RELATIVE}."
-    if flat[0].measure == "output-l2" or (scale == "unnormalised" and not flat[0].similarity):
+    if moved[0].in_tensor_units:
         return found, " Each model is drawn in the units of its own vectors, which do not compare."
     return found, ""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.files import write_text
-from onnx_geed.measures import descriptor_of
+from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, themed
 from onnx_geed.text import shorten
 
@@ -22,10 +22,6 @@ _FIELDS = {
     "unnormalised_mean": ", without M",
     "relative_mean": ", relative to samples",
 }
-
-
-# What is perfect is said where it differs by model.
-_OWN_PERFECT = " / M\n(dotted: perfect, −1/M)"
 
 
 def draw_suite(made: Mapping[str, Any], folder: str | Path) -> list[Path]:
@@ -42,9 +38,9 @@ def draw_suite(made: Mapping[str, Any], folder: str | Path) -> list[Path]:
     -------
     list of Path
         ``<group>.<measure>.svg``, and ``<group>.<measure>.unnormalised.svg`` of what is divided by
-        M. Over training, there is one a data set, with its name. The normalised value of
-        ``latent-cos`` is perfect at −1/M, another number for each model: its picture is relative to
-        different samples, where the summary holds that, and ``<group>.latent-cos.normalised.svg``
+        M. Over training, there is one a data set, with its name. Where M moves the perfect value
+        (``latent-cos``, perfect at −1/M, another number for each model), the picture is relative
+        to different samples, if the summary holds that, and ``<group>.<measure>.normalised.svg``
         has a perfect line a model.
 
     Raises
@@ -72,7 +68,7 @@ def _pictures(rows: Sequence[Row]) -> list[tuple[str, list[Row], str]]:
     for key, part in found.items():
         name = ".".join(re.sub(r"[^\w+=-]+", "-", text).strip("-") for text in key)
         kinds = [(name, "mean")]
-        if part[0]["measure"] == "latent-cos":
+        if descriptor_of(part[0]["measure"]).perfect_over_m:
             kinds = [(name, "relative_mean"), (f"{name}.normalised", "mean")]
         made += [
             (kind, part, field)
@@ -119,14 +115,19 @@ def suite_picture(rows: Sequence[Row], field: str = "mean") -> str:
             if layer is not None:
                 axes.set_title(shorten(layer, 30), fontsize="medium", loc="left")
             if i % wide == 0:
-                name = str(rows[0]["measure"])
-                what = descriptor_of(name).label
-                own = name == "latent-cos" and field == "mean"
-                axes.set_ylabel(what + (_OWN_PERFECT if own else _FIELDS[field]))
+                axes.set_ylabel(_label(descriptor_of(rows[0]["measure"]), field))
         if len(models) > 1 and axis != "model":
             handles, labels = figure.axes[0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside upper left", ncols=3)
     return made[0]
+
+
+def _label(measure: Descriptor, field: str) -> str:
+    """Return what is drawn; what is perfect is said where it differs by model."""
+    if measure.perfect_over_m and field == "mean":
+        perfect = f"{measure.perfect:g}".replace("-", "−")
+        return f"{measure.label} / M\n(dotted: perfect, {perfect}/M)"
+    return measure.label + _FIELDS[field]
 
 
 def _layers(rows: Sequence[Row]) -> list[str]:
@@ -185,10 +186,11 @@ def _panel(axes: Any, rows: Sequence[Row], models: Sequence[str], axis: str, fie
 
 def _perfect(row: Row, field: str) -> float | None:
     """Return the value that is perfect for this model, where that differs by model."""
-    if row["measure"] != "latent-cos" or field != "mean":
+    measure = descriptor_of(row["measure"])
+    if not measure.perfect_over_m or field != "mean":
         return None
-    found = [-1.0 / m for m in row["normalisers"] if m]
-    return sum(found) / len(found) if found else None
+    values = [measure.perfect_value(m) for m in row["normalisers"] if m]
+    return sum(values) / len(values) if values else None
 
 
 def _perfects(

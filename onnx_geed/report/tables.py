@@ -8,11 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.results import (
-    LATENT_COS,
     WHAT_IS_RELATIVE,
     Record,
     compared,
+    perfect_notes,
     ranking_value,
     read_record,
 )
@@ -202,15 +203,23 @@ def _ranges(made: Mapping[str, Any]) -> list[str]:
     found = []
     for measure in dict.fromkeys(m["measure"] for m in made["measurements"]):
         actions = {m["output_action"] for m in made["measurements"] if m["measure"] == measure}
-        if measure == "channel-cos":
-            found.append("channel-cos -1 (equivariant) to 1")
-        elif measure == "latent-cos":
-            found.append("latent-cos -1/M (invariant) up, its unnormalised value -1 (invariant) up")
-        elif measure == "softmax-kl" and actions == {"trivial"}:
-            found.append(f"softmax-kl 0 (invariant) to {math.log(made['group']['order']):.3f}")
-        else:
-            found.append(f"{measure} 0 ({'in' if actions == {'trivial'} else 'equi'}variant) up")
+        found.append(_range(descriptor_of(measure), made["group"]["order"], actions == {"trivial"}))
     return wrapped(f"range: {'; '.join(found)}") if found else []
+
+
+def _range(measure: Descriptor, order: int, trivial: bool) -> str:
+    kind = "invariant" if trivial else "equivariant"
+    worst = measure.worst_value(order, trivial=trivial)
+    text = f"{measure.name} {measure.perfect:g}"
+    if measure.perfect_over_m:
+        return f"{text}/M ({kind}) up, its unnormalised value {measure.perfect:g} ({kind}) up"
+    if measure.normalised or not math.isfinite(worst):
+        return f"{text} ({kind}) up"
+    return (
+        f"{text} ({kind}) to {worst:g}"
+        if worst == int(worst)
+        else f"{text} ({kind}) to {worst:.3f}"
+    )
 
 
 def aggregate_table(made: Record) -> str:
@@ -245,8 +254,7 @@ def aggregate_table(made: Record) -> str:
     said = [line for i, note in enumerate(notes, 1) for line in wrapped(f"[{i}] {note}")]
     if any(m["relative_mean"] is not None for m in made["measurements"]):
         said += wrapped(f"relative: {WHAT_IS_RELATIVE}")
-    if any(m["measure"] == "latent-cos" for m in made["measurements"]):
-        said += wrapped(LATENT_COS)
+    said += [line for note in perfect_notes(made["measurements"]) for line in wrapped(note)]
     return "\n".join((head, *columns(rows, flexible=1, right=(2, 4, 5, 7)), *said))
 
 
@@ -397,8 +405,8 @@ def suite_table(made: Mapping[str, Any]) -> str:
         lines += columns(_cells(rows, notes), flexible=0, right=(1, 3, 5, 6, 8))
     if any(row["relative_mean"] is not None for row in made["rows"]):
         lines += ["", *wrapped(f"relative: {WHAT_IS_RELATIVE}")]
-    if "latent-cos" in {row["measure"] for row in made["rows"]}:
-        lines += ["", *wrapped(LATENT_COS)]
+    for note in perfect_notes(made["rows"]):
+        lines += ["", *wrapped(note)]
     lines += [""] if notes else []
     lines += [line for text, i in notes.items() for line in wrapped(f"[{i}] {text}")]
     for failure in made["failed"]:

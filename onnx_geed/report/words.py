@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from onnx_geed.groups import angle
-from onnx_geed.measures import descriptor_of
 from onnx_geed.results import HARDLY, Reading, mean_interval, read_record
 from onnx_geed.text import span
 
@@ -40,13 +39,12 @@ def summary(made: Mapping[str, Any], read: Sequence[Reading]) -> list[str]:
     group, order = made["group"]["name"], made["group"]["order"]
 
     said = []
-    maps = [r for r in read if r.measure == "channel-cos"]
+    maps = [r for r in read if r.descriptor.cosine_of_maps]
     if len(maps) > 1:
         said.append(_depth(maps))
     for record, r in zip(made["measurements"], read, strict=True):
-        if r.measure != "channel-cos" or len(maps) == 1:
-            title = descriptor_of(r.measure).title
-            said.append(f"{title} ({r.layer}): {meaning(record, order)}")
+        if not r.descriptor.cosine_of_maps or len(maps) == 1:
+            said.append(f"{r.descriptor.title} ({r.layer}): {meaning(record, order)}")
     tripped = [r for r in (maps or read) if r.trips]
     if tripped and not all(made["group"]["exact"]):
         said.append(_resampling(tripped[-1]))
@@ -136,17 +134,17 @@ def grade(read: Reading) -> str:
     -------
     str
         By ``relative``; where that is not known by the cosine of maps, else empty. Divergence from
-        an orbit's mean is bounded, by ln abs(G), that of another sample is not: predictions are
-        graded by the larger of both shares.
+        an orbit's mean is bounded, by ln abs(G), that of another sample is not: what has such a
+        bound is graded by the larger of both shares.
     """
     if read.hardly_reacts:
         return "hardly reacting to the input, so that nothing can be told"
-    if read.relative is None and read.measure != "channel-cos":
+    if read.relative is None and not read.descriptor.cosine_of_maps:
         return ""
     share = read.share(read.value)
-    trivial = read.output_action == "trivial"
-    if read.measure == "softmax-kl" and trivial and read.deviations.shape[1] > 1:
-        share = max(share, read.value / math.log(read.deviations.shape[1]))
+    order, trivial = read.deviations.shape[1], read.output_action == "trivial"
+    if read.descriptor.worst_invariance is not None and trivial and order > 1:
+        share = max(share, read.value / read.descriptor.worst_invariance(order))
     return next(words[trivial] for most, *words in _GRADES if share <= most)
 
 
@@ -171,28 +169,23 @@ def meaning(record: Mapping[str, Any], order: int) -> str:
 
 
 def _says(read: Reading, order: int) -> str:
-    own, mean = span(read.told(read.value)), "the mean of its orbit"
     scale = [] if read.between is None else [f"another sample in its place {_told(read)}"]
     beside = f"({', '.join([*scale, f'perfect {read.told(read.perfect):g}'])})"
-    if read.output_action != "trivial":
-        mean = "the moved f(x)"
-    if read.measure == "channel-cos":
-        return f"A map of the moved input has cosine {own} with the moved map {beside}"
-    if read.measure == "latent-cos":
-        return f"A latent f(gx) has cosine {own} with {mean} {beside}"
-    if read.measure == "latent-l2" and read.normalised:
-        return (
-            f"A sample's orbit spreads {own} times as far as different samples are apart {beside}"
-        )
-    if read.measure == "softmax-kl" and read.output_action != "trivial":
-        return f"Predictions are {own} nats from the permuted ones {beside}"
-    if read.measure == "softmax-kl":
-        most = math.log(order)
+    trivial = read.output_action == "trivial"
+    target = "the mean of its orbit" if trivial else "the moved f(x)"
+    value, measure = span(read.told(read.value)), read.descriptor
+    if measure.normalised and not measure.perfect_over_m and not read.normalised:
+        template = ""  # tells of what M divides
+    else:
+        template = measure.sentence if trivial else measure.sentence_moved or measure.sentence
+    if template:
+        most = measure.worst_value(order, trivial=trivial)
         share = _percent(read.value / most if most else 0.0)
-        return (
-            f"Predictions move by {own} nats, {share} of the most there can be, ln {order} {beside}"
-        )
-    return f"f(gx) lies {own} from {mean}, in units of the tensor {beside}"
+        text = template.format(value=value, target=target, share=share, order=order)
+        return f"{text} {beside}"
+    if read.in_tensor_units:
+        return f"f(gx) lies {value} from {target}, in units of the tensor {beside}"
+    return f"f(gx) deviates by {value} {read.unit} from {target} {beside}"
 
 
 def _told(read: Reading) -> str:

@@ -9,12 +9,12 @@ if TYPE_CHECKING:
         add_classes as add_classes,
     )
     from onnx_geed.results.comparison import (
-        LATENT_COS as LATENT_COS,
         WHAT_IS_RELATIVE as WHAT_IS_RELATIVE,
         Record as Record,
         aggregate as aggregate,
         compare as compare,
         compared as compared,
+        perfect_notes as perfect_notes,
     )
     from onnx_geed.results.diagnosis import (
         diagnose as diagnose,

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups import Action
+from onnx_geed.measures import descriptor_of
 from onnx_geed.results.intervals import Interval, mean_interval
 
 __all__ = ["add_classes", "moved_classes"]
@@ -54,7 +55,7 @@ def add_classes(
     labels : sequence of int or str, optional
         One a sample.
     predicted : mapping of str to (ndarray of int64, shape (N, n), Action, int)
-        By layer of a ``softmax-kl``: predicted classes, φ_Y, and the number of classes.
+        By layer of class scores: predicted classes, φ_Y, and the number of classes.
     names : sequence of str, optional
         The model's classes, in the order of its outputs.
     seed : int
@@ -77,7 +78,8 @@ def add_classes(
         if labels is not None:
             record["per_class"] = _by_class(record, labels[: record["samples"]], seed)
         record["predictions"] = None
-        if record["measure"] == "softmax-kl" and record["layer"] in predicted:
+        scores = descriptor_of(record["measure"]).view == "scores"
+        if scores and record["layer"] in predicted:
             found, action, count = predicted[record["layer"]]
             places, why = _places(labels, names, count, len(found))
             if why and why not in notes:

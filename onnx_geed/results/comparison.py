@@ -9,18 +9,19 @@ from typing import Any
 import numpy as np
 
 from onnx_geed.errors import GeedError
+from onnx_geed.measures import descriptor_of
 from onnx_geed.results.intervals import mean_interval, standard_error
 from onnx_geed.results.paired_differences import paired
 from onnx_geed.results.reading import read_record
 
 __all__ = [
-    "LATENT_COS",
     "WHAT_IS_RELATIVE",
     "aggregate",
     "compare",
     "compared",
     "differences",
     "name_of",
+    "perfect_notes",
     "records_of",
     "same_samples",
 ]
@@ -33,13 +34,6 @@ COMPARE_SCHEMA = "onnx-geed/compare/1"
 
 #: What stands in tables and pages where relative values do.
 WHAT_IS_RELATIVE = "0 is perfect, 1 no closer than different samples are"
-
-
-#: What stands under tables that show the normalised value of latent-cos for several models.
-LATENT_COS = (
-    "latent-cos: its mean is perfect at -1/M, another number for each model; judge models by "
-    "relative or unnormalised values"
-)
 
 
 Key = tuple[str, str]
@@ -216,7 +210,7 @@ def compare(a: Record, b: Record, *, force: bool = False) -> dict[str, Any]:
     for letter, made in (("A", a), ("B", b)):
         said = _insensitive(made)
         for entry in entries:
-            if said and entry["measure"] == "softmax-kl":
+            if said and descriptor_of(entry["measure"]).view == "scores":
                 entry["warnings"].append(f"{letter}: {said}")
     return {
         "schema": COMPARE_SCHEMA,
@@ -261,6 +255,28 @@ def compared(entry: Record) -> str:
     """
     what = entry["compared"]
     return str(entry["measure"]) + ("" if what == "value" else f", {what}")
+
+
+def perfect_notes(entries: Sequence[Record]) -> list[str]:
+    """Say of which measures the normalised value is perfect at another number for each model.
+
+    Parameters
+    ----------
+    entries : sequence of mapping
+        Whatever has a ``measure``: records, rows of an aggregate or of a suite.
+
+    Returns
+    -------
+    list of str
+        A note a measure, to stand under a table of several models.
+    """
+    measures = (descriptor_of(name) for name in dict.fromkeys(e["measure"] for e in entries))
+    return [
+        f"{d.name}: its mean is perfect at {d.perfect:g}/M, another number for each model; judge "
+        "models by relative or unnormalised values"
+        for d in measures
+        if d.perfect_over_m
+    ]
 
 
 def differences(a: Made, b: Made) -> list[str]:

@@ -205,7 +205,7 @@ def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterat
     maps = [
         (read, lacks)
         for _, read in pairs
-        if read.measure == "channel-cos" and (lacks := _exactly(made, read)) is not None
+        if read.descriptor.cosine_of_maps and (lacks := _exactly(made, read)) is not None
     ]
     if not maps or max(lacks for _, lacks in maps) < _LOST:
         return
@@ -286,12 +286,12 @@ def _without_input(made: Mapping[str, Any], model: Model | None) -> Pairs:
     pairs = [(record, read_record(record)) for record in made["measurements"]]
     if model is None:
         return pairs
-    maps = (read.layer for _, read in pairs if read.measure == "channel-cos")
+    maps = (read.layer for _, read in pairs if read.descriptor.view == "maps")
     itself = set(itertools.takewhile(lambda layer: _is_input(model, layer), maps))
     return [
         (record, read)
         for record, read in pairs
-        if read.measure != "channel-cos" or read.layer not in itself
+        if read.descriptor.view != "maps" or read.layer not in itself
     ]
 
 
@@ -314,9 +314,7 @@ def _some_elements(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
     exact = [g for g, is_exact in enumerate(made["group"]["exact"]) if is_exact and g]
     found = []
     for _, read in pairs:
-        if read.measure != "channel-cos":
-            continue
-        if read.hardly_reacts:
+        if not read.descriptor.cosine_of_maps or read.hardly_reacts:
             continue
         lacks = [read.share(float(value)) for value in read.per_element]
         kept = [g for g in exact if lacks[g] <= _KEPT]

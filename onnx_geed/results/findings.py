@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from onnx_geed.measures import descriptor_of
 from onnx_geed.results.reading import Reading
+from onnx_geed.results.records import ILL_CONDITIONED
 from onnx_geed.text import span
 
 __all__ = [
@@ -97,7 +97,7 @@ def noticeable(read: Reading) -> bool:
     bool
         False for tensors that hardly react, from which nothing can be told.
     """
-    floor = descriptor_of(read.measure).floor
+    floor = read.descriptor.floor
     if read.hardly_reacts or floor is None or read.away < floor:
         return False
     return read.relative is None or read.relative >= _SHARE_FLOOR
@@ -165,7 +165,7 @@ def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
     found = None
     for record, read in pairs:
         part = record if all(is_exact) else record["exact"]
-        if read.measure != "channel-cos" or part is None or not part.get("per_channel"):
+        if not read.descriptor.cosine_of_maps or part is None or not part.get("per_channel"):
             continue
         order = len(part["per_element"])
         # The identity compares a channel with itself.
@@ -204,7 +204,7 @@ def silent(pairs: Pairs) -> Iterator[Finding]:
     found = []
     for record, read in pairs:
         share = record["zero_pairs"]
-        if read.measure == "channel-cos" and 0.05 <= share < 1:
+        if read.descriptor.cosine_of_maps and 0.05 <= share < 1:
             live = (read.value + share) / (1 - share)
             if live - read.value >= 0.02:
                 found.append((read, share, live))
@@ -227,9 +227,10 @@ def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
     """Find an M that is no good to divide by."""
     for record, read in pairs:
         m = record["normaliser"]
-        if not read.measure.startswith("latent"):
+        if not read.descriptor.normalised:
             continue
-        if record["value"] is None or (read.measure == "latent-cos" and m < 0.05):
+        cosine = read.descriptor.similarity
+        if record["value"] is None or (cosine and m < ILL_CONDITIONED):
             what = "missing" if m is None else f"{m:.3g}"
             yield Finding(
                 "M ill-conditioned",
@@ -241,7 +242,7 @@ def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
                 "Read relative, or the unnormalised value.",
                 (read.layer,),
             )
-        elif read.measure == "latent-cos" and m >= _PARALLEL:
+        elif cosine and m >= _PARALLEL:
             yield Finding(
                 "parallel latents",
                 "caution",
@@ -273,7 +274,7 @@ def few(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
                 (read.layer,),
             )
             return
-        if read.ci95 is None or not (noticeable(read) or read.measure == "output-l2"):
+        if read.ci95 is None or not (noticeable(read) or read.descriptor.floor is None):
             continue
         half = (read.ci95[1] - read.ci95[0]) / 2
         if half > 0.5 * read.away:

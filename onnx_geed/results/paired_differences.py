@@ -88,7 +88,7 @@ def paired(a: Record, b: Record, seed: int, same: bool) -> dict[str, Any]:
 
 def _size(x: Reading, y: Reading) -> float:
     """Return the scale of what is compared, of which rounding is a share."""
-    if "distance" not in (x.unit, y.unit):
+    if not (x.in_tensor_units or y.in_tensor_units):
         return 1.0  # cosines, nats, shares of M or of what samples differ by
     sizes = [float(np.abs(r.per_sample).max()) for r in (x, y)]
     sizes += [abs(s) for r in (x, y) for s in (r.between, r.normaliser) if s is not None]
@@ -98,17 +98,16 @@ def _size(x: Reading, y: Reading) -> float:
 def _doubts(
     own: tuple[Reading, Reading], scale: str, difference: float, ends: Ends, rounding: float
 ) -> list[str]:
-    measure = own[0].measure
+    descriptor = own[0].descriptor
     if scale == "unnormalised":
-        if measure == "latent-cos":
-            said = (
-                f"{_unrelated(own)}, so unnormalised values are compared, which are perfect at -1"
-            )
+        if descriptor.perfect_over_m:
+            said = f"{_unrelated(own)}, so unnormalised values are compared, which are perfect at "
+            said += f"{descriptor.perfect:g}"
         else:
             said = "M is negative, 0 or missing, so unnormalised values are compared"
             said += ", each in the units of its own latent space"
         return [said]
-    if scale == "value" and measure == "output-l2":
+    if scale == "value" and descriptor.own_scale:
         return [
             f"{_unrelated(own)}, so values are compared in the units of each model's own outputs"
         ]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from onnx_geed.results.findings import ROUNDED, Finding, Pairs
-from onnx_geed.results.reading import HARDLY
+from onnx_geed.results.reading import HARDLY, Reading
 from onnx_geed.text import span
 
 __all__ = ["alike", "blunt", "insensitive", "unlearned"]
@@ -39,15 +39,16 @@ _ALIKE = 0.95
 
 def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
     """Find predictions that stay because nothing moves them."""
-    by_measure = {read.measure: (record, read) for record, read in pairs}
-    if "softmax-kl" not in by_measure or made["group"]["order"] < 2:
+    order = made["group"]["order"]
+    read = next((read for _, read in reversed(pairs) if _is_divergence(read)), None)
+    if read is None or order < 2:
         return
-    read = by_measure["softmax-kl"][1]
+    least = _STAYS * read.descriptor.worst_value(order, trivial=True)
     text = "Predictions look invariant because they hardly react to the input at all."
     advice = "Check the preprocessing; compare with a model known to tell the samples apart."
     other = read.between
     if other is not None:
-        stays = read.value <= _STAYS * math.log(made["group"]["order"])
+        stays = read.value <= least
         ratio = math.inf if read.relative is None else read.relative
         dead = other < _DEAD and ratio >= _DEAD_RATIO
         if stays and (dead or (other < _CONSTANT and ratio >= _RATIO)):
@@ -61,11 +62,12 @@ def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
                 (read.layer,),
             )
         return
-    if "latent-l2" not in by_measure or "latent-cos" not in by_measure:
-        return
-    latent, cosine = by_measure["latent-l2"][1], by_measure["latent-cos"][0]["normaliser"]
+    latents = [(record, read) for record, read in reversed(pairs) if read.descriptor.normalised]
+    latent = next((read for _, read in latents if not read.descriptor.similarity), None)
+    cosine = next((r["normaliser"] for r, read in latents if read.descriptor.similarity), None)
     if (
-        read.value <= _STAYS * math.log(made["group"]["order"])
+        latent is not None
+        and read.value <= least
         and latent.normalised
         and latent.value >= _MOVES
         and cosine is not None
@@ -83,11 +85,16 @@ def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
         )
 
 
+def _is_divergence(read: Reading) -> bool:
+    """Whether a reading tells how far predictions are apart, in nats, as the thresholds are."""
+    return read.descriptor.view == "scores" and read.descriptor.unit == "nats"
+
+
 def alike(pairs: Pairs) -> Iterator[Finding]:
     """Find maps that different samples share as much as the members of an orbit do."""
     found = []
     for _, read in pairs:
-        if read.measure != "channel-cos" or read.relative is None or -read.value < _HIGH:
+        if not read.descriptor.cosine_of_maps or read.relative is None or -read.value < _HIGH:
             continue
         ends, other = read.relative_ci95, read.told(read.between or 0.0)
         # Both have to say so: 0.2 against 0 is far from perfect, and yet not the same.
@@ -149,8 +156,10 @@ def unlearned(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
             how = "of what different samples differ by from perfect"
         if own >= _ALIKE * other:
             found.append((read, own, other, how))
-        stays = _STAYS * math.log(max(made["group"]["order"], 2))
-        if read.measure == "softmax-kl" and read.value <= stays and read.away >= _ALIKE * bare:
+        if not _is_divergence(read) or read.away < _ALIKE * bare:
+            continue
+        order = max(made["group"]["order"], 2)
+        if read.value <= _STAYS * read.descriptor.worst_value(order, trivial=True):
             yield Finding(
                 "invariant untrained",
                 "likely",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import descriptor_of
+from onnx_geed.measures import Descriptor, descriptor_of
 
 __all__ = ["HARDLY", "RELATIVE", "Reading", "on_one_scale", "read_record"]
 
@@ -22,14 +22,6 @@ RELATIVE = "relative to different samples"
 
 #: From this share of the way to another sample on, nothing is kept worth the name.
 HARDLY = 0.8
-
-
-# Measures whose values mean something for one model only: −1/M is perfect, or each has its unit.
-_OWN_SCALE = ("latent-cos", "output-l2")
-
-
-# Measures whose scale is 1, whatever the network.
-_KNOWN_SCALE = ("channel-cos", "latent-cos", "softmax-kl")
 
 
 # Below this share of a measure's scale there is only rounding, spec section 2.
@@ -47,8 +39,8 @@ class Reading:
     output_action : str
         How the group moves the tensor; ``trivial`` asks for invariance.
     value : float
-        Eq. (4): the record's ``value``, but unnormalised where there is none, and for
-        ``latent-cos``, whose normalised value is perfect at −1/M, another number for each model.
+        Eq. (4): the record's ``value``, but unnormalised where there is none, and where the
+        normalised value is perfect at another number for each model (−1/M of ``latent-cos``).
     unit : str
         What the numbers are.
     perfect : float
@@ -97,6 +89,11 @@ class Reading:
     relative: float | None = None
 
     @property
+    def descriptor(self) -> Descriptor:
+        """What the measure is."""
+        return descriptor_of(self.measure)
+
+    @property
     def away(self) -> float:
         """Distance of the value from the perfect one; never negative but for rounding."""
         return self.value - self.perfect
@@ -122,7 +119,12 @@ class Reading:
     @property
     def similarity(self) -> bool:
         """Whether the numbers are negative cosines, which sentences tell as cosines."""
-        return self.unit == "−cosine"
+        return self.descriptor.similarity and self.unit == self.descriptor.unit
+
+    @property
+    def in_tensor_units(self) -> bool:
+        """Whether the numbers are in the units of this model's own tensor."""
+        return self.descriptor.in_tensor_units and self.unit == self.descriptor.unit
 
     def share(self, value: float) -> float:
         """Return how far a value is from perfect, as a share of what different samples are.
@@ -157,21 +159,22 @@ class Reading:
         if self.relative is None or self.between is None:
             raise ValueError(f"{self.measure}@{self.layer} has no relative value")
         factor = 1 / (self.between - self.perfect)
-        made = self._moved(self.perfect, factor, RELATIVE)
-        return replace(made, value=self.relative, between=1.0, perfect=0.0)
+        moved = self._moved(self.perfect, factor, RELATIVE)
+        return replace(moved, value=self.relative, between=1.0, perfect=0.0)
 
     def as_unnormalised(self) -> Reading:
         """Return it without M."""
         if not self.normalised or self.normaliser is None:
             return self
-        return self._moved(0.0, self.normaliser, descriptor_of(self.measure).unit)
+        return self._moved(0.0, self.normaliser, self.descriptor.unit)
 
     def as_normalised(self) -> Reading:
         """Return it divided by M, which is positive: the scale of a record's ``value``."""
         if self.normalised or self.normaliser is None:
             return self
-        made = self._moved(0.0, 1 / self.normaliser, f"{self.unit} / M")
-        return replace(made, normalised=True, perfect=self.perfect / self.normaliser)
+        divided = self._moved(0.0, 1 / self.normaliser, f"{self.unit} / M")
+        perfect = self.descriptor.perfect_value(self.normaliser)
+        return replace(divided, normalised=True, perfect=perfect)
 
     def _moved(self, origin: float, factor: float, unit: str) -> Reading:
         """Return it with (x − origin) · factor for every x; the factor is positive."""
@@ -213,12 +216,12 @@ def on_one_scale(readings: Sequence[Reading]) -> tuple[list[Reading], str]:
     readings : list of Reading
         The same where their values compare as they are.
     scale : {"value", "relative", "unnormalised"}
-        ``relative`` for ``latent-cos`` and ``output-l2``, and where an M is missing or 0; where
-        not all readings have it, ``unnormalised``, and ``value`` for ``output-l2``.
+        ``relative`` of measures whose values mean something for one model only, ``latent-cos``
+        and ``output-l2``, and where an M is missing or 0; where not all readings have it,
+        ``unnormalised``, and ``value`` for ``output-l2``.
     """
-    measure = readings[0].measure
     usable = all(r.normalised for r in readings)
-    if usable and measure not in _OWN_SCALE:
+    if usable and not readings[0].descriptor.own_scale:
         return list(readings), "value"
     if all(r.relative is not None for r in readings):
         return [r.as_relative() for r in readings], "relative"
@@ -238,23 +241,22 @@ def read_record(record: Mapping[str, Any]) -> Reading:
     Returns
     -------
     Reading
-        Of the unnormalised value where M is missing, zero or negative, as gates take it, and for
-        ``latent-cos``.
+        Of the unnormalised value where M is missing, zero or negative, as gates take it, and
+        where M moves the perfect value.
     """
     from onnx_geed.results.records import ranking_value
 
-    measure, m = record["measure"], record["normaliser"]
-    plain = ranking_value(record)[1] == "unnormalised" or measure == "latent-cos"
+    descriptor, m = descriptor_of(record["measure"]), record["normaliser"]
+    plain = ranking_value(record)[1] == "unnormalised" or descriptor.perfect_over_m
     part, what = record["exact"], "unnormalised" if plain else "value"
     deviations = np.asarray(record["deviations"], dtype=np.float64)
     array = deviations if plain or not m else deviations / float(m)
-    descriptor = descriptor_of(measure)
     perfect = descriptor.perfect
     value = float(record[what])
     references = record.get("references") or {}
-    between, relative = _between(record, value, perfect)
+    between, relative = _between(record, value, descriptor)
     return Reading(
-        measure=measure,
+        measure=descriptor.name,
         layer=record["layer"],
         output_action=record["output_action"],
         value=value,
@@ -279,7 +281,7 @@ def read_record(record: Mapping[str, Any]) -> Reading:
 
 
 def _between(
-    record: Mapping[str, Any], value: float, perfect: float
+    record: Mapping[str, Any], value: float, descriptor: Descriptor
 ) -> tuple[float | None, float | None]:
     """Return ``between_samples`` and ``relative``; older results know them by references only."""
     other, relative = record.get("between_samples"), record.get("relative")
@@ -287,10 +289,10 @@ def _between(
         other = ((record.get("references") or {}).get("between_samples") or {}).get("value")
     if other is None:
         return None, None
-    apart = float(other) - perfect
+    apart = float(other) - descriptor.perfect
     # Whether a distance is rounding depends on the size of the vectors, which the record knew.
-    if relative is None and apart > _ROUNDING and record["measure"] in _KNOWN_SCALE:
-        relative = (value - perfect) / apart
+    if relative is None and apart > _ROUNDING and not descriptor.in_tensor_units:
+        relative = (value - descriptor.perfect) / apart
     return float(other), None if relative is None else float(relative)
 
 

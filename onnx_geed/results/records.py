@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from onnx_geed.errors import GeedError, known_names, nearest, shown
 from onnx_geed.files import read_json
+from onnx_geed.measures import CATALOGUE, Descriptor, descriptor_of
 from onnx_geed.results.intervals import INTERVALS, Interval, mean_interval, standard_error
 
 __all__ = [
@@ -136,11 +137,12 @@ def measurement(
     is missing or 0, ``value``, ``ci95`` and ``stderr`` are ``None``, and ``per_sample`` and
     ``per_element`` belong to ``unnormalised``.
 
-    ``between_samples`` is the mean of ``between``, in the scale of ``value`` (``latent-cos``: of
-    ``unnormalised``), and ``relative`` = (value − perfect) / (between_samples − perfect). Choice:
-    ``relative`` is ``None`` where the divisor is below 1e-6: of 1 for cosines, nats and what was
-    divided by M, and of ``reference_norm`` for distances.
+    ``between_samples`` is the mean of ``between``, in the scale of ``value`` (of ``unnormalised``
+    where M moves the perfect value), and ``relative`` = (value − perfect) / (between_samples −
+    perfect). Choice: ``relative`` is ``None`` where the divisor is below 1e-6: of
+    ``reference_norm`` for distances, of 1 for cosines, nats and what was divided by M.
     """
+    descriptor = descriptor_of(measure)
     what = f"{measure}@{layer}"
     if interval not in INTERVALS:
         near = nearest(interval, INTERVALS) if isinstance(interval, str) else ""
@@ -156,7 +158,7 @@ def measurement(
     usable = not needs_normaliser or _divides(array, m)
     said = list(warnings)
     if needs_normaliser:
-        said += _doubts(measure, m, norm_samples, usable, latent_norm)
+        said += _doubts(descriptor, m, norm_samples, usable, latent_norm)
     divisor = (m if usable else 1.0) if m is not None else 1.0
     record: dict[str, Any] = {
         "measure": measure,
@@ -167,7 +169,7 @@ def measurement(
     options = (divisor, usable, interval, seed)
     record |= _statistics(array, elements, m, needs_normaliser, *options)
     record["between_samples"], record["relative"], doubts = _beside(
-        what, record, between, 1.0 if measure == "latent-cos" else divisor, reference_norm
+        what, record, between, 1.0 if descriptor.perfect_over_m else divisor, reference_norm
     )
     said += doubts
     record["norm_samples"] = norm_samples if needs_normaliser else None
@@ -223,9 +225,11 @@ def _beside(
     """``between_samples``, ``relative``, and what is to be said of them."""
     if between is None:
         return None, None, []
+    descriptor = descriptor_of(record["measure"])
     pairs = np.ascontiguousarray(between, dtype=np.float64)
     infinite = np.isinf(pairs).any()
-    if np.isnan(pairs).any() or (infinite and record["measure"] != "softmax-kl"):
+    # A class that one sample rules out and another does not is infinitely unlikely.
+    if np.isnan(pairs).any() or (infinite and descriptor.view != "scores"):
         raise GeedError(
             f"{what}: a pair of samples gives NaN or infinity; look at the model's outputs"
         )
@@ -235,12 +239,11 @@ def _beside(
     # The mean over g first, as value has it, so that equal orbits and pairs give equal numbers.
     unnormalised = float(pairs.mean(axis=1).mean())
     beside = unnormalised / divisor
-    cosine = record["measure"] in ("channel-cos", "latent-cos")
-    perfect = -1.0 if cosine else 0.0
+    perfect = descriptor.perfect
     value = record["value"]
-    if value is None or record["measure"] == "latent-cos":
+    if value is None or descriptor.perfect_over_m:
         value = record["unnormalised"]
-    unit = 1.0 if cosine or record["measure"] == "softmax-kl" else reference_norm
+    unit = reference_norm if descriptor.in_tensor_units else 1.0
     apart = beside - perfect
     if unnormalised - perfect <= _NOTHING * unit or (divisor != 1.0 and apart <= _NOTHING):
         said = (
@@ -253,7 +256,11 @@ def _beside(
 
 
 def _doubts(
-    measure: str, m: float | None, points: int | None, usable: bool, norm: float | None
+    descriptor: Descriptor,
+    m: float | None,
+    points: int | None,
+    usable: bool,
+    norm: float | None,
 ) -> list[str]:
     if m is None:
         return [
@@ -268,15 +275,15 @@ def _doubts(
             f"M = {m:.3g} is negative: the order of normalised values is reversed; gates and "
             "comparisons use the unnormalised value"
         )
-    if measure == "latent-cos" and abs(m) < ILL_CONDITIONED:
+    if descriptor.similarity and abs(m) < ILL_CONDITIONED:
         said.append(f"M = {m:.3g} is near zero: the normalised value is ill-conditioned")
-    if measure == "latent-l2" and norm is not None and m < _SAME * norm:
+    if descriptor.in_tensor_units and norm is not None and m < _SAME * norm:
         said.append(
             f"M = {m:.3g} is near rounding beside latents of norm {norm:.3g}: different samples "
             "have all but the same latent, and the normalised value is ill-conditioned"
         )
     # Unit vectors that are δ apart have a cosine of 1 − δ²/2.
-    if measure == "latent-cos" and 1 - m < _SAME**2 / 2:
+    if descriptor.similarity and 1 - m < _SAME**2 / 2:
         said.append(
             f"M is within {1 - m:.1g} of 1: different samples have all but the same latent, so "
             "how far the value is from perfect is near rounding"
@@ -383,6 +390,7 @@ def read_result(path: str | Path) -> dict[str, Any]:
         If there is no such file, or it is not JSON.
         If it is not a result, or one of a schema that this version does not know.
         If a part is missing.
+        If it holds a measure that this version does not know.
     """
     content = read_json(path)
     schema = content.get("schema") if isinstance(content, dict) else None
@@ -398,6 +406,12 @@ def read_result(path: str | Path) -> dict[str, Any]:
         raise GeedError(f"{path}: has no list of measurements; measure again")
     for i, record in enumerate(records):
         _require(path, {f"measurements[{i}]": record}, f"measurements[{i}]", _RECORD)
+        if record["measure"] not in CATALOGUE:
+            raise GeedError(
+                f"{path}: measurements[{i}] is of a measure that this version does not know, "
+                f"{shown(record['measure'])!r} (it knows {known_names(tuple(CATALOGUE))}); upgrade "
+                "onnx-geed"
+            )
     content["file"] = str(path)
     return cast(dict[str, Any], content)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from onnx_geed.errors import GeedError
+from onnx_geed.measures import descriptor_of
 
 __all__ = ["FEWEST", "check_precision", "ended", "looks", "precision_notes", "reaches", "verdict"]
 
@@ -95,18 +96,14 @@ def reaches(record: Mapping[str, Any], precision: float) -> bool | None:
     Notes
     -----
     Half the width of ``ci95`` is at most max(p·|value − v0|, 1e-6), where v0 is the value of
-    perfect equivariance: −1 for ``channel-cos``, −1/M for ``latent-cos``, else 0.
+    perfect equivariance, such as −1 for ``channel-cos`` and −1/M for ``latent-cos``.
     """
     value, ends = record["value"], record["ci95"]
     if value is None:
         return None
     if ends is None:
         return False
-    perfect = 0.0
-    if record["measure"] == "channel-cos":
-        perfect = -1.0
-    elif record["measure"] == "latent-cos":
-        perfect = -1.0 / record["normaliser"]
+    perfect = descriptor_of(record["measure"]).perfect_value(record["normaliser"])
     allowed = max(precision * abs(value - perfect), _ROUNDING)
     return bool((ends[1] - ends[0]) / 2 <= allowed)
 

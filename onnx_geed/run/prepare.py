@@ -27,7 +27,9 @@ from onnx_geed.groups import (
 from onnx_geed.measures import (
     CATALOGUE,
     Layer,
+    Measure,
     Request,
+    check_nodes,
     descriptor_of,
     make_plan,
     parse_request,
@@ -149,7 +151,7 @@ def prepare_run(
         notes=notes,
         kept=[layers[t.name] for t in kept],
     )
-    engine, said = choose_engine(trial, options, source.action)
+    engine, said = choose_engine(trial, options, source.action, plan.measures)
     passes, batch, workers = fit(plan, source, trial, options, graph=engine == "graph")
     if engine == "graph" and batch < acting.order:
         limit = f"--batch-size {options.batch_size}"
@@ -308,14 +310,17 @@ def _tables(
 
 
 def choose_engine(
-    trial: Trial, options: Options, action: GridAction | PlacedAction
+    trial: Trial,
+    options: Options,
+    action: GridAction | PlacedAction,
+    measures: Sequence[Measure] = (),
 ) -> tuple[Chosen, list[str]]:
     """Return the engine, and what is to be said of it.
 
     Raises
     ------
     GeedError
-        If the graph was asked for, and the model cannot be measured inside one.
+        If the graph was asked for, and the model or a measure cannot be measured inside one.
     """
     cuda = trial.session.provider == "cuda"
     if options.engine == "kernels" or (options.engine == "auto" and not cuda):
@@ -333,6 +338,7 @@ def choose_engine(
             options, f"the graph does not prove that rows are independent ({trial.unproven})"
         )
     try:
+        check_nodes(measures)
         to_measure_inside(trial.graph)
     except GeedError as error:
         return without_graph(options, str(error))

@@ -155,7 +155,7 @@ def _of_sample(
                 f"the model gave NaN or infinity: {source.label(position)}, a round trip of the "
                 f"references, tensor {measure.layer!r}; check the preprocessing"
             )
-        y = view(layer, measure.name, named[measure.layer][None])[0]
+        y = view(layer, measure.descriptor, named[measure.layer][None])[0]
         there = orbit_deviations(_still(measure), np.ascontiguousarray(y[::-1][:n]))[0].mean()
         again = pair_deviations(measure, y[n:], y[:1])[0]
         found.append((float(there), _output_trip(measure, y[0]), float(again)))

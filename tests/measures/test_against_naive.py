@@ -12,8 +12,7 @@ from running import images, orbits, run
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.groups import vector_action
-from onnx_geed.measures import Measure, orbit_deviations
-from onnx_geed.measures.channel_cosines import cosines_of_sums
+from onnx_geed.measures import Measure, deviations_of_sums, orbit_deviations
 from onnx_geed.results import measurement
 
 ROTATIONS = ["C1", "C2", "C3", "C4", "C8", "C12", "D1", "D3", "D4", "D8", "flip-h", "flip-v"]
@@ -151,7 +150,8 @@ def test_channel_cos_is_the_same(case):
     exact = np.array(action.exact(), dtype=bool) & (len(action.kernel_of_action()) == 1)
     np.testing.assert_allclose(got[:, exact], want[:, exact], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
-    zeros = cosines_of_sums(geed.channel_sums(values, action, support=support))[1].mean()
+    sums = geed.channel_sums(values, action, support=support)
+    zeros = deviations_of_sums(Measure("channel-cos", "t", action), sums)[1].mean()
     share = naive.channel_zero_pairs(values, group, interpolation=interpolation, disk=disk)
     assert zeros == pytest.approx(share)
 
