@@ -8,7 +8,7 @@ from itertools import zip_longest
 import onnx
 
 from onnx_geed.model.dataflow import Flow
-from onnx_geed.model.nodes import ops, stated_axes
+from onnx_geed.model.nodes import attribute, integer_of, integers_of, ops, stated_axes
 from onnx_geed.model.shapes import Shape, Types
 
 __all__ = ["CONV", "DENSE", "RESHAPES", "Spellings", "is_l2", "main_output"]
@@ -73,7 +73,7 @@ class Spellings:
         data = [name for name in operands if name in self.flow.tainted]
         if len(data) != 1 or node.op_type in DENSE:
             return len(data) == 1
-        kernel = _ints(node, "kernel_shape")
+        kernel = integers_of(node, "kernel_shape")
         if kernel is None:
             shape = self._shape(operands[-1])
             kernel = [length or 0 for length in shape[2:]] if shape else [0]
@@ -82,20 +82,21 @@ class Spellings:
     def _covers_the_map(self, node: onnx.NodeProto, kernel: Sequence[int]) -> bool:
         """Whether a convolution is a dense layer of the whole map, and not a hidden one."""
         places = self._shape(node.input[0])
-        if places is None or len(places) != 2 + len(kernel) or (_ints(node, "group") or [1]) != [1]:
+        if places is None or len(places) != 2 + len(kernel) or integer_of(node, "group", 1) != 1:
             return False
-        pads, wide = _ints(node, "pads") or [0], _ints(node, "dilations") or [1] * len(kernel)
+        pads = integers_of(node, "pads") or [0]
+        wide = integers_of(node, "dilations") or [1] * len(kernel)
         lengths = [(k - 1) * d + 1 for k, d in zip(kernel, wide, strict=True)]
-        same = any(a.name == "auto_pad" and a.s.startswith(b"SAME") for a in node.attribute)
+        same = attribute(node, "auto_pad", "").startswith("SAME")
         if any(pads) or same or lengths != list(places[2:]):
             return False
         behind = self.flow.between(node.output[0])
-        fused = any(a.name == "activation" for a in node.attribute)
+        fused = attribute(node, "activation") is not None
         return not fused and not any(n.op_type in _ACTIVATIONS for n in behind)
 
     def _is_affine_einsum(self, node: onnx.NodeProto) -> bool:
         """Whether one operand is data, and an axis of it is summed over with a constant's."""
-        equation = next((a.s.decode() for a in node.attribute if a.name == "equation"), "")
+        equation = attribute(node, "equation", "")
         left, arrow, right = equation.replace(" ", "").replace("...", "").partition("->")
         terms = left.split(",")
         data = [i for i, name in enumerate(node.input) if name in self.flow.tainted]
@@ -210,15 +211,8 @@ def main_output(node: onnx.NodeProto) -> str:
     return next(str(name) for name in node.output if name)
 
 
-def _ints(node: onnx.NodeProto, name: str) -> list[int] | None:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return list(attribute.ints) or [attribute.i]
-    return None
-
-
 def is_l2(node: onnx.NodeProto) -> bool:
     """Whether a node that normalises vectors does so by their L2 norm."""
     if node.op_type == "LpNormalization":
-        return (_ints(node, "p") or [2]) == [2]
-    return any(a.name == "norm" and a.s == b"L2" for a in node.attribute)
+        return (integers_of(node, "p") or [2]) == [2]
+    return bool(attribute(node, "norm") == "L2")
