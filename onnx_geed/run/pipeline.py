@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups import Action, Group
-from onnx_geed.model import Model, parse_classes
+from onnx_geed.model import CLASSES, Model, parse_classes
 from onnx_geed.results import (
     add_classes,
     check_measured,
@@ -122,7 +122,7 @@ def measure(
         inferences += add_references(prepared, records, progress)
     notes = unmoved_notes(prepared.plan.group, idle, prepared.count)
     notes += [] if found is None else precision_notes(found)
-    names = parse_classes(prepared.model.metadata.get("onnx_geed.classes"))
+    names = parse_classes(prepared.model.metadata.get(CLASSES))
     notes += add_classes(records, described["labels"], tally.predicted(), names, seed=chosen.seed)
     if chosen.untrained:
         from onnx_geed.run.references import add_untrained, untrained

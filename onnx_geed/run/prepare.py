@@ -40,13 +40,14 @@ from onnx_geed.model import (
     Input,
     Model,
     Tensor,
+    action_key,
+    actions_in_metadata,
     check_weights,
     find_input,
     find_output,
-    list_tensors,
+    list_as_stated,
     load_model,
     resolve,
-    stated_layouts,
 )
 from onnx_geed.run.fuse import to_measure_inside
 from onnx_geed.run.job import Chosen, Prepared
@@ -228,16 +229,15 @@ def check_inputs(prepared: Prepared) -> None:
 def _tensors(
     model: Model, acted: Input, output: str, source: Source, options: Options
 ) -> tuple[Tensor, ...]:
-    shape = source.rows([0], orbits=False).shape
-    stated, kind = {acted.name: source.layout}, options.output_kind
-    listed = list_tensors(model, acted.name, output, input_shape=shape, layouts=stated, kind=kind)
-    latent = resolve(listed, options.latent)[0].name if options.latent else None
-    layouts = stated_layouts(listed, options.layout)
-    if not latent and not layouts:
-        return listed
-    layouts = stated | layouts
-    return list_tensors(
-        model, acted.name, output, input_shape=shape, latent=latent, layouts=layouts, kind=kind
+    return list_as_stated(
+        model,
+        acted.name,
+        output,
+        input_shape=source.rows([0], orbits=False).shape,
+        input_layout=source.layout,
+        latent=options.latent,
+        layout=options.layout,
+        kind=options.output_kind,
     )
 
 
@@ -294,14 +294,13 @@ def _tables(
 ) -> tuple[dict[str, Table], list[str]]:
     """Given output actions by tensor: from the model's metadata, overridden by the user's."""
     tables, notes = {}, []
-    prefix = "onnx_geed.action."
-    for key, text in model.metadata.items():
-        if key.startswith(prefix):
-            table = subgroup_table(parse_table(text, f"metadata {key}"), group)
-            if table is None:
-                notes.append(f"metadata {key} is for another group than {group.name}: not used")
-            else:
-                tables[key.removeprefix(prefix)] = table
+    for name, text in actions_in_metadata(model).items():
+        said = f"metadata {action_key(name)}"
+        table = subgroup_table(parse_table(text, said), group)
+        if table is None:
+            notes.append(f"{said} is for another group than {group.name}: not used")
+        else:
+            tables[name] = table
     for layer, given in options.output_action.items():
         table = given if isinstance(given, Table) else read_table(given)
         for tensor in resolve(listed, layer):

@@ -35,7 +35,7 @@ from onnx_geed.groups import (
     parse_layout,
     place,
 )
-from onnx_geed.model import Input, Model, find_input, input_layout, inputs
+from onnx_geed.model import PREPROCESS, Input, Model, find_input, input_layout, inputs
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
 
@@ -298,6 +298,6 @@ def _with_lengths(acted: Input, data: Any) -> Input:
 def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:
     """Preprocessing as the user gave it, or else as the model's metadata state it."""
     given = options.preprocess
-    if given is None and "onnx_geed.preprocess" in model.metadata:
-        return preprocess_from_json(model.metadata["onnx_geed.preprocess"])
+    if given is None and PREPROCESS in model.metadata:
+        return preprocess_from_json(model.metadata[PREPROCESS])
     return parse_preprocess(str(given)) if isinstance(given, str | Path) else given
