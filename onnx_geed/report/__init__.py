@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.report.suite_figures import (
         draw_suite as draw_suite,
+        write_summary as write_summary,
     )
     from onnx_geed.report.tables import (
         aggregate_table as aggregate_table,
