@@ -27,7 +27,7 @@ IDENTITY_TOLERANCE = 1e-6
 
 
 class Kind(NamedTuple):
-    """A group by its name: its family and its one or two sizes."""
+    """A group's name, read: its family and its one or two sizes."""
 
     family: str
     sizes: tuple[int, ...]
@@ -659,11 +659,11 @@ def between_samples(
         return None
     names = elements(group)
     kernel = kernel_of_action(group, values.shape[2:], **action)
-    distances = []
+    deviations = []
     for p in range(min(16, n)):
         centre = f_hat(group, values[p], kernel)
         other = values[p + 1] if p + 1 < n else values[0]
         for g, element in enumerate(names):
             moved = act_on_output(group, element, centre, **action)  # type: ignore[arg-type]
-            distances.append(distance(other[g], moved))  # type: ignore[operator]
-    return math.fsum(distances) / len(distances)
+            deviations.append(distance(other[g], moved))  # type: ignore[operator]
+    return math.fsum(deviations) / len(deviations)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import onnx_geed
+from onnx_geed.measures import CATALOGUE
 
 ROOT = Path(onnx_geed.__file__).parent
 
@@ -125,6 +126,31 @@ def breaches(files):
     return faults
 
 
+def decisions_by_name(files):
+    """Places outside `measures/` that spell a measure's name for the program, not for people."""
+    # The demo measures one network in one way, and writes a page about it.
+    ours = {p: text for p, text in files.items() if p.parts[0] not in ("measures", "demo")}
+    return [f"{path}:{line} {word!r}" for path, text in ours.items() for line, word in names(text)]
+
+
+def names(text):
+    """Texts that are a measure's name, or that a name is asked to begin or end with."""
+    parts = {part for name in CATALOGUE for part in name.split("-")}
+    asked, docstrings = set(), set()
+    nodes = list(ast.walk(ast.parse(text)))
+    for node in nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in ("startswith", "endswith"):
+                asked |= {id(n) for argument in node.args for n in ast.walk(argument)}
+        elif isinstance(node, ast.Expr):
+            docstrings.add(id(node.value))
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            part = id(node) in asked and node.value.strip("-") in parts
+            if part or (node.value in CATALOGUE and id(node) not in docstrings):
+                yield node.lineno, node.value
+
+
 def circles(files):
     """Modules that import each other in a circle when they are loaded."""
     needs = {}
@@ -171,9 +197,11 @@ def test_a_planted_breach_is_found(path, text, why):
 
 
 def test_a_face_lists_only_what_others_take():
-    scripts = [p for folder in ("benchmarks", "docs") for p in (ROOT.parent / folder).rglob("*.py")]
-    ahead = {"groups: action_at", "groups: motions", "groups: still_grid"}
-    assert set(unused(sources(ROOT), [p.read_text() for p in scripts])) <= ahead
+    folders = [ROOT.parent / name for name in ("benchmarks", "docs", "tests")]
+    texts = [path.read_text() for folder in folders for path in folder.rglob("*.py")]
+    for page in [ROOT.parent / "README.md", *(ROOT.parent / "docs").rglob("*.md")]:
+        texts += re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+    assert unused(sources(ROOT), texts) == []
 
 
 def test_scripts_take_from_faces_what_is_there():
@@ -262,6 +290,38 @@ def test_what_is_gone_is_found():
         *("onnx_geed.orbits", "onnx_geed.suite.benchmark", "onnx_geed/table.py", "tests/x.sh")
     ]
     assert gone("onnx_geed.measure, onnx_geed.groups.Group, onnx_geed/faces.py") == []
+
+
+def test_nothing_outside_measures_decides_by_the_name_of_a_measure():
+    assert decisions_by_name(sources(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if measure.name == 'channel-cos':\n    pass",
+        "SCALES = {'latent-cos': 1}",
+        "wanted = [m for m in plan if m.name.startswith('latent')]",
+        "square = measure.name.endswith(('-l2', '-cos'))",
+        "def f():\n    'Docstring.'\n    return 'softmax-kl'",
+    ],
+)
+def test_a_planted_decision_by_name_is_found(text):
+    assert decisions_by_name({Path("run/job.py"): text})
+    assert not decisions_by_name({Path("measures/plan.py"): text})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f():\n    'softmax-kl'",
+        "HELP = 'such as softmax-kl=0.05'",
+        "if role == 'latent':\n    pass",
+        "text.startswith('run one by one')",
+    ],
+)
+def test_what_people_read_is_no_decision_by_name(text):
+    assert not decisions_by_name({Path("run/job.py"): text})
 
 
 def test_no_modules_import_each_other_in_a_circle():

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
         IDENTITY_TOLERANCE as IDENTITY_TOLERANCE,
         Action as Action,
         Exactness as Exactness,
-        action_at as action_at,
     )
     from onnx_geed.groups.action_tables import (
         Table as Table,
@@ -50,13 +49,19 @@ if TYPE_CHECKING:
         angle as angle,
         cyclic as cyclic,
         dihedral as dihedral,
-        motions as motions,
         motions_named as motions_named,
         parse_group as parse_group,
         turns_of as turns_of,
     )
     from onnx_geed.groups.orbits import (
         orbit as orbit,
+    )
+    from onnx_geed.groups.own_action import (
+        FunctionAction as FunctionAction,
+        IndexAction as IndexAction,
+        PlacedAction as PlacedAction,
+        place as place,
+        tables_of as tables_of,
     )
     from onnx_geed.groups.support import (
         disk_mask as disk_mask,

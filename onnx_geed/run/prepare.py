@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import (
+    Action,
     Group,
+    PlacedAction,
     Table,
     parse_group,
     parse_layout,
@@ -23,9 +25,7 @@ from onnx_geed.groups import (
 from onnx_geed.measures import (
     CATALOGUE,
     Layer,
-    Measure,
     Request,
-    check_nodes,
     descriptor_of,
     make_plan,
     parse_request,
@@ -36,28 +36,82 @@ from onnx_geed.model import (
     Input,
     Model,
     Tensor,
+    action_key,
+    actions_in_metadata,
     check_weights,
     find_input,
     find_output,
-    list_tensors,
+    list_as_stated,
     load_model,
     resolve,
-    stated_layouts,
 )
-from onnx_geed.run.fuse import to_measure_inside
-from onnx_geed.run.job import Chosen, Prepared
-from onnx_geed.run.memory import fit
+from onnx_geed.run.engine import choose_engine, without_graph
+from onnx_geed.run.job import EngineName, Network, Task
+from onnx_geed.run.memory import Share, fit
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck, spreads
 from onnx_geed.run.session import runtime_conflict
 from onnx_geed.run.source import Source, make_source
 from onnx_geed.run.trial import Trial, further_rows, output_kinds, try_out
+from onnx_geed.run.worker import Worker
 
-__all__ = ["check_inputs", "choose_engine", "prepare_run", "without_graph"]
+__all__ = ["Prepared", "check_inputs", "prepare_run"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that was worked out, and the worker that holds the session it was tried out in.
+
+    Parameters
+    ----------
+    model : Model
+        The model as it was read.
+    task : Task
+        What all jobs share: the network as it is run, samples, plan, batch and engine.
+    count : int
+        Size of D: the first so many of the source's samples.
+    passes : tuple of tuple of str
+        Tensors exposed together.
+    workers : int
+        Jobs side by side.
+    worker : Worker
+        Runs jobs in this process.
+    options : Options
+        As the user chose them.
+    tensors : tuple of Tensor
+        The model's tensors.
+    kinds : mapping of str to str
+        As what outputs they are read.
+    tables : mapping of str to Table
+        Output actions that were given.
+    """
+
+    model: Model
+    task: Task
+    count: int
+    passes: tuple[tuple[str, ...], ...]
+    workers: int
+    worker: Worker
+    options: Options
+    tensors: tuple[Tensor, ...]
+    kinds: Mapping[str, str]
+    tables: Mapping[str, Table]
+
+    def first(self, count: int) -> Prepared:
+        """Return the same with only the first so many orbits, and the points that M needs."""
+        source = self.task.source
+        indices = source.indices[: max(count, self.options.norm_samples)]
+        check = source.check and replace(source.check, count=count)
+        source = replace(source, indices=indices, check=check)
+        return replace(self, task=replace(self.task, source=source), count=count)
 
 
 def prepare_run(
-    model: str | Path | Model, data: Any, group: str | Group, options: Options
+    model: str | Path | Model,
+    data: Any,
+    group: str | Group | None,
+    options: Options,
+    action: Action | None = None,
 ) -> Prepared:
     """Work out what will run.
 
@@ -71,6 +125,8 @@ def prepare_run(
         The acting group.
     options : Options
         How to measure.
+    action : Action, optional
+        How the group acts on the input, where that is not a named group's own way.
 
     Returns
     -------
@@ -82,7 +138,7 @@ def prepare_run(
         If the model, the data or the options cannot be used, saying what to do.
         If the group does not move the input.
     """
-    acting = group if isinstance(group, Group) else parse_group(group)
+    acting = _acting_group(group, action)
     requests = [parse_request(text) for text in options.measures]
     read = model if isinstance(model, Model) else load_model(model)
     if MEASUREMENT in read.metadata:
@@ -92,7 +148,7 @@ def prepare_run(
         )
     acted = find_input(read, options.input)
     output = find_output(read, options.output)
-    source, count, notes = make_source(read, acted, data, acting, options)
+    source, count, notes = make_source(read, acted, data, acting, options, action)
     listed = _tensors(read, acted, output, source, options)
     kept = [tensor for key in options.layers for tensor in resolve(listed, key)]
     wanted, said = ([], []) if kept and not requests else _select(requests, listed)
@@ -112,7 +168,11 @@ def prepare_run(
         trial.rows,
         options,
         lambda name: further_rows(trial, name, source),
-        {tensor.name for request, tensor in wanted if request.measure == "softmax-kl"},
+        {
+            tensor.name
+            for request, tensor in wanted
+            if descriptor_of(request.measure).view == "scores"
+        },
     )
     notes += said
     tables, said = _tables(read, listed, acting, options)
@@ -137,19 +197,20 @@ def prepare_run(
         support=options.support,
         kinds=kinds,
         tables=tables,
+        own=source.action if isinstance(source.action, PlacedAction) else None,
         notes=notes,
         kept=[layers[t.name] for t in kept],
     )
-    engine, said = choose_engine(trial, options, plan.measures)
-    passes, batch, workers = fit(plan, source, trial, options, graph=engine == "graph")
-    if engine == "graph" and batch < acting.order:
+    engine, said = choose_engine(trial, options, source.action, plan.measures)
+    share = fit(plan, source, trial, options, graph=engine == "graph")
+    if engine == "graph" and share.batch < acting.order:
         limit = f"--batch-size {options.batch_size}"
         if options.batch_size is None:
             limit = f"--memory {options.memory}"
-        reason = f"{limit} holds {batch} rows, fewer than the {acting.order} of an orbit"
+        reason = f"{limit} holds {share.batch} rows, fewer than the {acting.order} of an orbit"
         engine, said = without_graph(options, reason)
-        passes, batch, workers = fit(plan, source, trial, options, graph=False)
-    if trial.unproven and batch > 1:
+        share = fit(plan, source, trial, options, graph=False)
+    if trial.unproven and share.batch > 1:
         source = replace(source, check=_row_check(trial, count, options, engine))
         if not trial.mixes:
             said = [
@@ -158,26 +219,53 @@ def prepare_run(
                 f"({trial.unproven}): some are run again alone to see",
             ]
     plan = replace(plan, notes=(*plan.notes, *said))
+    network = _network(trial, share)
     return Prepared(
         model=read,
-        source=source,
+        task=Task(network, source, plan, share.batch, engine),
         count=count,
-        plan=plan,
-        passes=passes,
-        batch=batch,
-        workers=workers,
-        session=trial.session,
-        graph=trial.graph,
+        passes=share.passes,
+        workers=share.workers,
+        worker=Worker({network.token: trial.session}),
         options=options,
         tensors=listed,
         kinds=kinds,
         tables=tables,
-        engine=engine,
+    )
+
+
+def _network(trial: Trial, share: Share) -> Network:
+    """Return the network as it was tried out, to be run in so many passes."""
+    session = trial.session
+    return Network(
+        graph=trial.graph,
+        input=session.input,
+        exposed=session.outputs if len(share.passes) == 1 else (),
+        provider=session.provider,
+        dtype=session.dtype,
+        fixed=session.fixed,
         one_by_one=trial.one_by_one,
     )
 
 
-def _row_check(trial: Trial, count: int, options: Options, engine: Chosen) -> RowCheck:
+def _acting_group(group: str | Group | None, action: Action | None) -> Group:
+    """Return the group that acts: the one that is named, or that of an action of one's own."""
+    if action is None:
+        if group is None:
+            raise GeedError("no group acts: name one such as C8, or give an action")
+        return group if isinstance(group, Group) else parse_group(group)
+    own = getattr(action, "group", None)
+    if not isinstance(own, Group):
+        raise GeedError(f"an action has the group that acts as its group, found {shown(own)}")
+    if group is not None and own != (group if isinstance(group, Group) else parse_group(group)):
+        raise GeedError(
+            f"group {group if isinstance(group, str) else group.name} is not the action's, "
+            f"{own.name}: leave the group out, or give one action of it"
+        )
+    return own
+
+
+def _row_check(trial: Trial, count: int, options: Options, engine: EngineName) -> RowCheck:
     cure = "run them one by one with --batch-size 1"
     if engine == "graph":
         cure += " --engine kernels"
@@ -192,24 +280,23 @@ def check_inputs(prepared: Prepared) -> None:
     GeedError
         If a sample is another one now, or the weights are.
     """
-    if prepared.source.intake is not None:
-        prepared.source.intake.check()
+    if prepared.task.source.intake is not None:
+        prepared.task.source.intake.check()
     check_weights(prepared.model)
 
 
 def _tensors(
     model: Model, acted: Input, output: str, source: Source, options: Options
 ) -> tuple[Tensor, ...]:
-    shape = source.rows([0], orbits=False).shape
-    stated, kind = {acted.name: source.layout}, options.output_kind
-    listed = list_tensors(model, acted.name, output, input_shape=shape, layouts=stated, kind=kind)
-    latent = resolve(listed, options.latent)[0].name if options.latent else None
-    layouts = stated_layouts(listed, options.layout)
-    if not latent and not layouts:
-        return listed
-    layouts = stated | layouts
-    return list_tensors(
-        model, acted.name, output, input_shape=shape, latent=latent, layouts=layouts, kind=kind
+    return list_as_stated(
+        model,
+        acted.name,
+        output,
+        input_shape=source.rows([0], orbits=False).shape,
+        input_layout=source.layout,
+        latent=options.latent,
+        layout=options.layout,
+        kind=options.output_kind,
     )
 
 
@@ -266,63 +353,15 @@ def _tables(
 ) -> tuple[dict[str, Table], list[str]]:
     """Given output actions by tensor: from the model's metadata, overridden by the user's."""
     tables, notes = {}, []
-    prefix = "onnx_geed.action."
-    for key, text in model.metadata.items():
-        if key.startswith(prefix):
-            table = subgroup_table(parse_table(text, f"metadata {key}"), group)
-            if table is None:
-                notes.append(f"metadata {key} is for another group than {group.name}: not used")
-            else:
-                tables[key.removeprefix(prefix)] = table
+    for name, text in actions_in_metadata(model).items():
+        said = f"metadata {action_key(name)}"
+        table = subgroup_table(parse_table(text, said), group)
+        if table is None:
+            notes.append(f"{said} is for another group than {group.name}: not used")
+        else:
+            tables[name] = table
     for layer, given in options.output_action.items():
         table = given if isinstance(given, Table) else read_table(given)
         for tensor in resolve(listed, layer):
             tables[tensor.name] = table
     return tables, notes
-
-
-def choose_engine(
-    trial: Trial, options: Options, measures: Sequence[Measure] = ()
-) -> tuple[Chosen, list[str]]:
-    """Return the engine, and what is to be said of it.
-
-    Raises
-    ------
-    GeedError
-        If the graph was asked for, and the model or a measure cannot be measured inside one.
-    """
-    cuda = trial.session.provider == "cuda"
-    if options.engine == "kernels" or (options.engine == "auto" and not cuda):
-        return "kernels", []
-    if trial.one_by_one:
-        return without_graph(options, "the model runs one sample at a time")
-    if trial.session.fixed:
-        return without_graph(options, f"the model takes {trial.session.fixed} rows, no others")
-    if trial.unproven and options.engine == "auto":
-        return without_graph(
-            options, f"the graph does not prove that rows are independent ({trial.unproven})"
-        )
-    try:
-        check_nodes(measures)
-        to_measure_inside(trial.graph)
-    except GeedError as error:
-        return without_graph(options, str(error))
-    if trial.session.dtype == np.float16 and not cuda:
-        return "graph", [
-            "half precision is not rounded to between the nodes of a graph on the processor: "
-            "figures differ from those of --engine kernels by that rounding"
-        ]
-    return "graph", []
-
-
-def without_graph(options: Options, reason: str) -> tuple[Chosen, list[str]]:
-    """Return the kernels and the reason, or refuse where the graph was asked for.
-
-    Raises
-    ------
-    GeedError
-        If it was.
-    """
-    if options.engine == "graph":
-        raise GeedError(f"--engine graph: {reason}; use --engine kernels, or leave it out")
-    return "kernels", [f"--engine auto took kernels: {reason}"]
