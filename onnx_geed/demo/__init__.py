@@ -75,8 +75,8 @@ def _meaning(trained: dict[str, Any], untrained: dict[str, Any]) -> str:
     """Three sentences, every number and direction of which is read from the results."""
 
     def value(result: dict[str, Any], measure: str, position: int = 0) -> float:
-        found = [m for m in result["measurements"] if m["measure"] == measure]
-        return float(found[position]["value"])
+        records = [m for m in result["measurements"] if m["measure"] == measure]
+        return float(records[position]["value"])
 
     first, last = value(trained, "channel-cos"), value(trained, "channel-cos", -1)
     latent, latent0 = value(trained, "latent-l2"), value(untrained, "latent-l2")

@@ -59,7 +59,7 @@ def draw_suite(made: Mapping[str, Any], folder: str | Path) -> list[Path]:
     Parameters
     ----------
     made : mapping
-        What :func:`onnx_geed.suite.benchmark` returns.
+        What :func:`onnx_geed.benchmark` returns.
     folder : str or Path
         Where to. Pictures of the same names are overwritten.
 

@@ -387,7 +387,7 @@ def suite_table(made: Mapping[str, Any]) -> str:
     Parameters
     ----------
     made : mapping
-        What :func:`onnx_geed.suite.benchmark` returns.
+        What :func:`onnx_geed.benchmark` returns.
 
     Returns
     -------
@@ -456,7 +456,7 @@ def suite_csv(made: Mapping[str, Any]) -> str:
     Parameters
     ----------
     made : mapping
-        What :func:`onnx_geed.suite.benchmark` returns.
+        What :func:`onnx_geed.benchmark` returns.
 
     Returns
     -------
