@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,8 @@ from onnx_geed.cache.manifest import Entry, Manifest
 from onnx_geed.cache.shard_file import VERSION
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_layout, table_to_json
-from onnx_geed.measures import Layer, Measure, Plan, channel_sums_of_orbits, view
+from onnx_geed.measures import Layer, Measure, Plan, channel_sums_of_orbits, descriptor_of, view
+from onnx_geed.model import CLASSES
 from onnx_geed.run import (
     Prepared,
     Source,
@@ -30,7 +31,7 @@ from onnx_geed.run import (
     unmoving,
 )
 
-__all__ = ["Dtype", "Mode", "contents_of", "is_summed", "kept_latents", "kept_of", "rounded"]
+__all__ = ["Dtype", "Mode", "contents_of", "kept_latents", "kept_of", "paired_measures", "rounded"]
 
 Mode = Literal["raw", "stats"]
 
@@ -138,7 +139,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "measures": [[m.name, m.layer] for m in plan.measures],
         "layers": [dataclasses.asdict(layer) for layer in plan.layers.values()],
         "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
-        "classes": prepared.model.metadata.get("onnx_geed.classes"),
+        "classes": prepared.model.metadata.get(CLASSES),
         "notes": [*plan.notes, *unmoved_notes(plan.group, idle, prepared.count)],
         "norm_samples": options.norm_samples,
         "samples": options.wanted,
@@ -184,9 +185,24 @@ def _data_hash(source: Source) -> str:
     return digest.hexdigest()
 
 
-def is_summed(measure: Measure) -> bool:
-    """Say whether the sums of eq. (5) stand for the activations of a measure."""
-    return measure.descriptor.view == "maps"
+def paired_measures(listed: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the measure whose deviations between samples stand beside a tensor's sums, by tensor.
+
+    Parameters
+    ----------
+    listed : iterable of (str, str)
+        Measures and tensors in the order in which a cache was asked for them.
+
+    Returns
+    -------
+    dict of str to str
+        The first measure of maps; for another one the activations would be needed.
+    """
+    paired: dict[str, str] = {}
+    for name, layer in listed:
+        if descriptor_of(name).view == "maps":
+            paired.setdefault(layer, name)
+    return paired
 
 
 def kept_of(
@@ -220,7 +236,9 @@ def kept_of(
     for i, entry in enumerate(manifest.entries):
         y, layer = activations[entry.tensor], plan.layers[entry.tensor]
         if entry.content == "sums":
-            measure = next(m for m in plan.measures if is_summed(m) and m.layer == entry.tensor)
+            measure = next(
+                m for m in plan.measures if m.descriptor.view == "maps" and m.layer == entry.tensor
+            )
             maps = view(layer, measure.descriptor, y)
             arrays.append(channel_sums_of_orbits(measure, maps))
             continue

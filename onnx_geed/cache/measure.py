@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.cache import store
+from onnx_geed.cache.contents import paired_measures
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.groups import parse_group, parse_table
@@ -200,9 +201,9 @@ class _Reader:
             named, sums = _named(self.manifest, self.wanted, arrays)
             one = reduce_orbits(self.plan, named, label, first=position, sums=sums, pairs=pairs)
             if position == first:
-                one = _with_pairs(
-                    one, _stored_pairs(self.folder, self.manifest, first, self.wanted)
-                )
+                stored = _stored_pairs(self.folder, self.manifest, first, self.wanted)
+                paired = paired_measures(self.manifest.description["measures"])
+                one = _with_pairs(one, stored, paired)
             # One by one, since an orbit is as large as it is until its pairs are taken.
             whole = join(self.plan, [whole, one])
             if position + 1 in self.stops:
@@ -230,12 +231,14 @@ def _until(stop: int, parts: Iterator[OrbitStatistics]) -> Iterator[OrbitStatist
 
 
 def _with_pairs(
-    statistics: OrbitStatistics, stored: Mapping[str, Mapping[tuple[int, int], Pair]]
+    statistics: OrbitStatistics,
+    stored: Mapping[str, Mapping[tuple[int, int], Pair]],
+    paired: Mapping[str, str],
 ) -> OrbitStatistics:
-    """Return the same with pairs that were stored beside sums, by layer."""
+    """Return the same with pairs that were stored beside sums, for the measure of each layer."""
     measures = dict(statistics.measures)
     for (name, layer), entry in statistics.measures.items():
-        if descriptor_of(name).view == "maps" and layer in stored:
+        if paired.get(layer) == name and layer in stored:
             measures[name, layer] = replace(entry, pairs=Pairs(stored[layer]))
     return replace(statistics, measures=measures)
 

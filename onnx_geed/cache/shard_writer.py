@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.cache import store
-from onnx_geed.cache.contents import is_summed, kept_of
+from onnx_geed.cache.contents import kept_of, paired_measures
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.run import (
     Job,
@@ -51,7 +51,10 @@ class ShardWriter:
         self._task, self._manifest, self._folder = task, manifest, folder
         self._engine, self._missing = engine, missing
         kept = {e.tensor for e in manifest.entries if e.content == "sums"}
-        self._summed = [m for m in task.plan.measures if is_summed(m) and m.layer in kept]
+        paired = paired_measures((m.name, m.layer) for m in task.plan.measures)
+        self._summed = [
+            m for m in task.plan.measures if m.layer in kept and paired.get(m.layer) == m.name
+        ]
         # Pairs beyond those of D close the circle of any D that is cut to fewer samples.
         pairs = {*neighbours(manifest.count), *around(manifest.count)} if self._summed else set()
         self._wanted = sorted(pairs)

@@ -212,5 +212,5 @@ def _deviations(measure: Measure, orbits: NDArray[Any], means: NDArray[Any]) -> 
     deviations, _ = deviations_from_references(measure, orbits, means, check=False)
     squares = np.zeros(len(means))
     if measure.descriptor.in_tensor_units:
-        squares = np.square(means).sum(axis=1)
+        squares = np.square(means, dtype=np.float64).reshape(len(means), -1).sum(axis=1)
     return [Pair(row, float(s)) for row, s in zip(deviations, squares, strict=True)]

@@ -38,6 +38,7 @@ SHARE = Descriptor(
     title="Angles of maps",
     label="angle between maps",
     formula="m = angle between f(gx) and the moved map of x: 0 where they agree",
+    pairs=lambda *_: None,
 )
 
 SQUARE = Descriptor(
@@ -51,7 +52,8 @@ SQUARE = Descriptor(
     title="Latent vector, squared",
     label="latent EED, squared",
     formula="m = 2 + squared distance: 2 where the tensor is invariant",
-    normalised=True,
+    pairs=lambda *_: None,
+    normaliser=lambda _: 1.0,
 )
 
 
