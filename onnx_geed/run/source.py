@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,9 +45,9 @@ __all__ = [
     "Opening",
     "Source",
     "chosen_preprocess",
-    "data_fingerprint",
     "make_source",
     "other_inputs",
+    "source_of",
 ]
 
 F32 = NDArray[np.float32]
@@ -208,6 +209,8 @@ class Source:
     intake: Intake | None = field(default=None, repr=False)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        if isinstance(self.action, PlacedAction):
+            _check_pickles(self.action)
         if not isinstance(self.opening.data, str | Path | np.ndarray):
             raise GeedError(
                 f"--data: {shown(type(self.opening.data).__name__)} cannot be sent to another "
@@ -273,6 +276,17 @@ class Source:
         }
 
 
+def _check_pickles(action: PlacedAction) -> None:
+    """Refuse an action of one's own that no other process can be sent."""
+    try:
+        pickle.dumps(action)
+    except Exception as error:  # whatever a class of one's own raises
+        raise GeedError(
+            f"action: cannot be sent to another process ({error}); make it of tables, or of a "
+            "function that stands in a module"
+        ) from None
+
+
 def _reopened(
     opening: Opening,
     indices: tuple[int, ...],
@@ -288,10 +302,8 @@ def _reopened(
     return Source(opening, samples, indices, action, layout, disk, feeds, check, intake)
 
 
-def data_fingerprint(
-    model: Model, data: Any, group: str | Group, options: Options
-) -> tuple[str, list[int]]:
-    """Name what a model would be fed, without running it.
+def source_of(model: Model, data: Any, group: str | Group, options: Options) -> Source:
+    """Return what a model would be fed, without running it.
 
     Parameters
     ----------
@@ -306,10 +318,7 @@ def data_fingerprint(
 
     Returns
     -------
-    fingerprint : str
-        As a result's ``data.fingerprint``.
-    indices : list of int
-        As its ``data.indices``.
+    Source
 
     Raises
     ------
@@ -317,8 +326,7 @@ def data_fingerprint(
         If the data cannot be used.
     """
     acting = group if isinstance(group, Group) else parse_group(group)
-    source, _, _ = make_source(model, find_input(model, options.input), data, acting, options)
-    return source.samples.fingerprint(source.indices), list(source.indices)
+    return make_source(model, find_input(model, options.input), data, acting, options)[0]
 
 
 def make_source(
