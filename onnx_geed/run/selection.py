@@ -193,14 +193,14 @@ def given_tables(
     """
     tables, notes = {}, []
     for name, text in actions_in_metadata(model).items():
-        said = f"metadata {action_key(name)}"
-        table = subgroup_table(parse_table(text, said), group)
+        origin = f"metadata {action_key(name)}"
+        table = subgroup_table(parse_table(text, origin), group)
         if table is None:
-            notes.append(f"{said} is for another group than {group.name}: not used")
+            notes.append(f"{origin} is for another group than {group.name}: not used")
         else:
             tables[name] = table
-    for layer, given in options.output_action.items():
-        table = given if isinstance(given, Table) else read_table(given)
+    for layer, value in options.output_action.items():
+        table = value if isinstance(value, Table) else read_table(value)
         for tensor in resolve(listed, layer):
             tables[tensor.name] = table
     return tables, notes

@@ -41,7 +41,7 @@ def benchmark(
     Parameters
     ----------
     suite : str, Path or Suite
-        The TOML file, or what ``onnx_geed.suitefile.read_suite`` made of it.
+        The TOML file, or what ``onnx_geed.run.suite_file.read_suite`` returned.
     folder : str or Path
         Where results go: ``cells/<name>.json``, of schema ``onnx-geed/result/1``, one a cell, and
         ``summary.json``.
