@@ -17,7 +17,7 @@ from onnx_geed.results import aggregate, mean_interval, read_record, read_result
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
 from onnx_geed.run.progress import Progress
-from onnx_geed.run.source import data_fingerprint
+from onnx_geed.run.source import source_of
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 
 __all__ = ["SCHEMA", "benchmark"]
@@ -41,7 +41,7 @@ def benchmark(
     Parameters
     ----------
     suite : str, Path or Suite
-        The TOML file, or what ``onnx_geed.run.suite_file.read_suite`` made of it.
+        The TOML file, or what ``onnx_geed.run.suite_file.read_suite`` returned.
     folder : str or Path
         Where results go: ``cells/<name>.json``, of schema ``onnx-geed/result/1``, one a cell, and
         ``summary.json``.
@@ -82,11 +82,12 @@ def benchmark(
     say = notify or (lambda _: None)
     failed: list[dict[str, str]] = []
     groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, Path]]] = {}
+    fingerprints: dict[tuple[Any, ...], str] = {}
     for i, cell in enumerate(read.cells, 1):
         path = cells / f"{cell.name}.json"
         head = f"[{i}/{len(read.cells)}] {cell}"
         try:
-            reason = _stale(cell, path)
+            reason = _stale(cell, path, fingerprints)
             if reason is not None:
                 say(f"{head}: {reason}")
                 write_json(_measured(cell, progress), path)
@@ -102,20 +103,23 @@ def benchmark(
     rows: list[dict[str, Any]] = []
     for (model, step, data, group), members in groups.items():
         try:
-            found = _rows([c for c, _ in members], [read_result(p) for _, p in members])
+            totals = _rows([c for c, _ in members], [read_result(p) for _, p in members])
         except GeedError as error:
             failed.append({"cell": f"{model}, {data}, {group}", "message": str(error)})
             say(f"{model}, {data}, {group}: {error}")
             continue
         named = {"model": model, "step": step, "data": data, "group": group}
-        rows += [{**named, **row} for row in found]
-    made = {"schema": SCHEMA, "title": read.title, "failed": failed, "rows": rows}
-    write_json(made, Path(folder) / "summary.json")
-    return made
+        rows += [{**named, **row} for row in totals]
+    summary = {"schema": SCHEMA, "title": read.title, "failed": failed, "rows": rows}
+    write_json(summary, Path(folder) / "summary.json")
+    return summary
 
 
-def _stale(cell: Cell, path: Path) -> str | None:
-    """Say why a cell has to be run; None where its file can be kept."""
+def _stale(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], str]) -> str | None:
+    """Say why a cell has to be run; None where its file can be kept.
+
+    ``fingerprints`` is filled with those of the data, which many cells share.
+    """
     if not path.exists():
         return "measuring"
     try:
@@ -132,8 +136,15 @@ def _stale(cell: Cell, path: Path) -> str | None:
         # As many samples as that run took; the rest of the data were not fed.
         taken = (kept.get("precision") or {}).get("samples")
         options = replace(options, precision=None, samples=taken)
-    fingerprint, indices = data_fingerprint(model, cell.source, cell.group, options)
-    if (kept["data"]["fingerprint"], kept["data"]["indices"]) != (fingerprint, indices):
+    source = source_of(model, cell.source, cell.group, options)
+    samples = source.samples
+    key = (samples.source, source.layout, samples.shape, samples.preprocess, source.indices)
+    if key not in fingerprints:
+        fingerprints[key] = samples.fingerprint(source.indices)
+    if (kept["data"]["fingerprint"], kept["data"]["indices"]) != (
+        fingerprints[key],
+        list(source.indices),
+    ):
         return "measuring again, the data have changed"
     return None
 
@@ -157,7 +168,7 @@ def _content(value: Any) -> Any:
 
 def _measured(cell: Cell, progress: Progress | None) -> dict[str, Any]:
     settings = _settings(cell)  # before the run, during which files of options may change
-    made = measure(
+    outcome = measure(
         cell.path,
         cell.source,
         cell.group,
@@ -166,8 +177,8 @@ def _measured(cell: Cell, progress: Progress | None) -> dict[str, Any]:
         measures=cell.measures,
         **cell.options,
     )
-    made["suite"] = json.loads(json.dumps(settings))
-    return made
+    outcome["suite"] = json.loads(json.dumps(settings))
+    return outcome
 
 
 def _rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -178,7 +189,7 @@ def _rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict
         own = [r[total["measure"], total["layer"]] for r in records]
         exact = [r["exact"]["value"] for r in own if r["exact"] and r["exact"]["value"] is not None]
         ends = mean_interval(exact)
-        said = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
+        warnings = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
         rows.append(
             {
                 "measure": total["measure"],
@@ -201,7 +212,7 @@ def _rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict
                 "relative_ci95_over_samples": _related_ends(own),
                 "exact_mean": sum(exact) / len(exact) if exact else None,
                 "exact_ci95_over_models": list(ends) if ends else None,
-                "warnings": list(said),
+                "warnings": list(warnings),
             }
         )
     return rows
