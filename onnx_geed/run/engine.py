@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from onnx_geed.errors import GeedError
-from onnx_geed.measures import Measure, check_nodes
+from onnx_geed.measures import Measure, check_written_as_nodes
 from onnx_geed.run.fuse import to_measure_inside
 from onnx_geed.run.job import EngineName, Job
 from onnx_geed.run.options import Options
@@ -54,7 +54,7 @@ def choose_engine(
             options, f"the graph does not prove that rows are independent ({trial.unproven})"
         )
     try:
-        check_nodes(measures)
+        check_written_as_nodes(measures)
         to_measure_inside(trial.graph)
     except GeedError as error:
         return without_graph(options, str(error))

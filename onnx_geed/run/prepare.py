@@ -27,7 +27,6 @@ from onnx_geed.measures import (
     descriptor_of,
     make_plan,
     parse_request,
-    unknown_layout,
 )
 from onnx_geed.model import (
     MEASUREMENT,
@@ -179,7 +178,7 @@ def prepare_run(
     }
     for name in by_name & set(layers):
         if layers[name].layout == "?":
-            raise GeedError(unknown_layout(layers[name]))
+            raise GeedError(layers[name].layout_advice)
     plan = make_plan(
         acting,
         [(request, layers[t.name]) for request, t in wanted],
