@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +40,7 @@ from onnx_geed.run import (
     OrbitStatistics,
     Pair,
     Pairs,
+    Progress,
     around,
     check_option,
     cores,
@@ -66,7 +67,7 @@ def measure_cache(
     interval: str = "t",
     precision: float | None = None,
     limits: Sequence[str] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     command: str | None = None,
     **unknown: Any,
 ) -> dict[str, Any]:
@@ -217,8 +218,8 @@ def _metered(
     """Yield the parts of shards, and count their orbits."""
     for shard in shards:
         for part in shard:
-            yield part
             meter.add(len(part.orbits))
+            yield part
 
 
 def _until(stop: int, parts: Iterator[OrbitStatistics]) -> Iterator[OrbitStatistics]:

@@ -13,6 +13,7 @@ from onnx_geed.groups import (
     GridAction,
     Matrices,
     Permutation,
+    PlacedAction,
     Table,
     Trivial,
     grid_action,
@@ -74,15 +75,14 @@ class Measure:
         check_choice("support", self.support, get_args(Support))
         if self.kind is not None:
             check_choice("kind", self.kind, get_args(OutputKind))
-        if not all(
-            hasattr(self.action, part) for part in ("group", "kernel_of_action", "apply", "exact")
-        ):
+        parts = ("group", "layout", "kernel_of_action", "apply", "exact")
+        if not all(hasattr(self.action, part) for part in parts):
             raise GeedError(
                 f"{self.name} on {self.layer}: {shown(self.action)} is no action: give one that "
                 "onnx_geed.grid_action makes, a Trivial, Permutation or Matrices"
             )
-        grid = isinstance(self.action, GridAction)
-        wrong = (actions == "grid") != grid
+        grid = isinstance(self.action, GridAction | PlacedAction)
+        wrong = (actions == "grid") != grid or (not grid and bool(self.action.layout.plane))
         wrong |= actions == "trivial" and not isinstance(self.action, Trivial)
         wrong |= actions == "permutations" and isinstance(self.action, Matrices)
         if wrong:

@@ -66,7 +66,9 @@ class KernelEngine:
     def activations(self, job: Job) -> dict[str, F32]:
         """Run a job's orbits; return the activations (orbits, n, ...) by tensor."""
         task = job.task
-        return activations(task.source, self.runner, job.positions, task.batch)
+        arrays = activations(task.source, self.runner, job.positions, task.batch)
+        _check_shapes(task.plan, arrays, axes=2)
+        return arrays
 
 
 def run_points(job: Job, runner: Runner) -> OrbitStatistics:
@@ -91,8 +93,20 @@ def run_points(job: Job, runner: Runner) -> OrbitStatistics:
     """
     task, first = job.task, job.positions.start
     arrays = identities(task.source, runner, job.positions, task.batch)
+    _check_shapes(task.plan, arrays, axes=1)
     latents = latents_of(task.plan, arrays, task.source.label, first)
     return OrbitStatistics(pointed=job.positions, points=latents)
+
+
+def _check_shapes(plan: Plan, arrays: Mapping[str, F32], *, axes: int) -> None:
+    """Refuse arrays of another shape than when the model was tried out: kernels trust in it."""
+    for name, array in arrays.items():
+        expected = plan.layers[name].shape
+        if array.shape[axes:] != expected:
+            raise GeedError(
+                f"tensor {name!r} has the shape {array.shape[axes:]} for one sample, and had "
+                f"{expected} before: its shape depends on the sample, so name another tensor"
+            )
 
 
 def reduce_orbits(
