@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -34,6 +34,10 @@ from onnx_geed.measures.catalogue import (
 from onnx_geed.measures.measure import Measure
 
 __all__ = ["Layer", "Plan", "make_plan", "view"]
+
+
+# The input's action on maps of a shape (C, H, W).
+_OnMaps = Callable[[tuple[int, int, int]], GridAction | PlacedAction]
 
 
 @dataclass(frozen=True)
@@ -213,13 +217,20 @@ def make_plan(
         If an output action does not fit its tensor or the group.
         If nothing is left to measure.
     """
+
+    def on_maps(shape: tuple[int, int, int]) -> GridAction | PlacedAction:
+        """Return how maps (C, H, W) move along with the input."""
+        if own is None:
+            return grid_action(group, *shape[1:], interpolation)
+        return _own_on_maps(own, shape)
+
     measures: list[Measure] = []
     told = list(notes)
     misfits: dict[str, GeedError] = {}
     for request, layer in selected:
         try:
             table, kind = tables.get(layer.name), kinds.get(layer.name)
-            measure = _bind(request.measure, layer, group, interpolation, support, kind, table, own)
+            measure = _bind(request.measure, layer, group, on_maps, support, kind, table)
         except GeedError as error:
             if request.layer is not None or layer.name in tables:
                 raise
@@ -248,18 +259,17 @@ def _bind(
     name: str,
     layer: Layer,
     group: Group,
-    interpolation: Interpolation,
+    on_maps: _OnMaps,
     support: Support,
     kind: str | None,
     table: Table | None,
-    own: PlacedAction | None,
 ) -> Measure:
     """Bind a measure to a tensor, or refuse a tensor that does not fit it."""
     descriptor, bound = descriptor_of(name), f"{name}@{layer.name}"
     if layer.layout == "?":
         raise GeedError(f"{bound}: {layer.layout_advice}")
     if descriptor.view == "maps":
-        grid = _on_maps(bound, layer, descriptor, group, interpolation, table, own)
+        grid = _grid_of(bound, layer, descriptor, on_maps, table)
         return Measure(name, layer.name, grid, support)
     blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
     try:
@@ -287,14 +297,8 @@ def _bind(
     )
 
 
-def _on_maps(
-    bound: str,
-    layer: Layer,
-    descriptor: Descriptor,
-    group: Group,
-    interpolation: Interpolation,
-    table: Table | None,
-    own: PlacedAction | None,
+def _grid_of(
+    bound: str, layer: Layer, descriptor: Descriptor, on_maps: _OnMaps, table: Table | None
 ) -> GridAction | PlacedAction:
     """Return the input's action on the grid of a tensor, with a channel table if one was given."""
     if len(layer.shape) != (2 if parse_layout(layer.layout).grid else 3):
@@ -307,11 +311,7 @@ def _on_maps(
     if height < 2 or width < 2:
         raise GeedError(f"{bound}: a grid of {height}×{width} is no map; take a latent measure")
     try:
-        action: GridAction | PlacedAction = (
-            grid_action(group, height, width, interpolation)
-            if own is None
-            else _own_on_maps(own, (channels, height, width))
-        )
+        action = on_maps((channels, height, width))
     except GeedError as error:
         raise GeedError(f"{bound}: {error}") from None
     if table is None or table.kind != "channels":
