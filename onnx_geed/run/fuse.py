@@ -23,9 +23,7 @@ from onnx_geed.measures import (
     channel_mean_nodes,
     deviation_nodes,
     identity_nodes,
-    inverse_of,
     orbit_nodes,
-    point_length,
     predicted_class_nodes,
     value_range_nodes,
 )
@@ -281,7 +279,7 @@ def _measures(
         if measure.descriptor.normalised and measure.layer not in points:
             points.add(measure.layer)
             identity = identity_nodes(nodes.within(f"points/{measure.layer}"), seen[key])
-            give(identity, "latent", measure, point_length(layer))
+            give(identity, "latent", measure, layer.point_length)
         y = seen[key]
         own = nodes.within(f"{measure.name}/{measure.layer}")
         parts = deviation_nodes(own, measure, y, layer)
@@ -298,14 +296,14 @@ def _measures(
         if scores and measure.reads == "probabilities":
             give(value_range_nodes(own.within("range"), y), "range", measure, 2)
         if scores and doubt:
-            length = point_length(layer)
+            length = layer.point_length
             number = predicted_class_nodes(own.within("class"), y, measure.reads, length)
             give(number, "class", measure, n)
         if members and not set(measure.kernel_of_action) <= set(members):
             of_subgroup = deviation_nodes(own.within("exact"), measure, y, layer, members)
             picked = [names[g] for g in members]
             give(of_subgroup.values, "exact", measure, len(members), of=picked)
-        other = inverse_of(measure) if doubt else None
+        other = measure.with_inverse_table() if doubt else None
         if other:
             turned = deviation_nodes(own.within("inverse"), other, y, layer)
             give(turned.values, "inverse", measure, n, of=names)
