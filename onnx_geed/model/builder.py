@@ -48,16 +48,16 @@ class Nodes:
 
     def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Add a node; return the tensor that it makes, which bears the node's name."""
-        made = f"{self.scope}/{name}"
-        self.made.append(helper.make_node(op, list(inputs), [made], name=made, **attributes))
-        return made
+        output = f"{self.scope}/{name}"
+        self.made.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
 
     def constant(self, name: str, values: ArrayLike) -> str:
         """Store a constant under this scope, once; return its name."""
-        made = f"{self.scope}/{name}"
-        if made not in self.constants:
-            self.constants[made] = numpy_helper.from_array(np.asarray(values), made)
-        return made
+        key = f"{self.scope}/{name}"
+        if key not in self.constants:
+            self.constants[key] = numpy_helper.from_array(np.asarray(values), key)
+        return key
 
     def number(self, value: float) -> str:
         """Store a float64 scalar that any scope may share; return its name."""

@@ -124,12 +124,12 @@ class _Repair:
     def _reshape(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
         if node.input[0] not in self.places:
             return []
-        made = self._inferred_shape(node) or self._stated_shape(node)
-        if made is None:
+        lengths = self._inferred_shape(node) or self._stated_shape(node)
+        if lengths is None:
             return []
         # Under allowzero a 0 would be a length; here none is meant.
         _drop(node, "allowzero")
-        return _set_vector(node, 1, "shape", made, tag, as_input=self.opset >= 5)
+        return _set_vector(node, 1, "shape", lengths, tag, as_input=self.opset >= 5)
 
     def _inferred_shape(self, node: onnx.NodeProto) -> list[int] | None:
         """−1 for the batch, the others as they are."""

@@ -110,11 +110,11 @@ class Redrawn:
         proto, names = _with_spreads(self.model.proto, self._roles)
         if not names:
             return self
-        found = spreads(self.model.with_proto(proto), list(names.values()))
+        sigmas = spreads(self.model.with_proto(proto), list(names.values()))
         scaled = onnx.ModelProto()
         scaled.CopyFrom(self.model.proto)
         tensors = _tensors(scaled.graph)
-        for name, spread in zip(names, found, strict=True):
+        for name, spread in zip(names, sigmas, strict=True):
             sigma = float(np.asarray(spread).ravel()[0])
             if math.isfinite(sigma) and sigma > 0:
                 values = numpy_helper.to_array(tensors[name])
@@ -202,12 +202,12 @@ def _refuse_quantised(model: Model) -> None:
 
 def _tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     """Float constants of the main graph by name, whether initializers or Constant nodes."""
-    found = {i.name: i for i in graph.initializer}
+    tensors = {i.name: i for i in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
             tensor = attribute(node, "value")
-            found |= {} if tensor is None else {node.output[0]: tensor}
-    return {name: tensor for name, tensor in found.items() if tensor.data_type in FLOATS}
+            tensors |= {} if tensor is None else {node.output[0]: tensor}
+    return {name: tensor for name, tensor in tensors.items() if tensor.data_type in FLOATS}
 
 
 def _set(tensor: onnx.TensorProto, values: NDArray[np.float64]) -> None:
@@ -276,7 +276,7 @@ def _seen(
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Tensors that are a constant, or one seen another way: which, and in which shape."""
     seen = {name: (name, tuple(tensor.dims)) for name, tensor in tensors.items()}
-    whole = constants(graph)
+    integers = constants(graph)
     for node in graph.node:
         if not node.input or node.input[0] not in seen or len(node.output) != 1:
             continue
@@ -287,7 +287,7 @@ def _seen(
         elif node.op_type == "Identity":
             seen[node.output[0]] = (name, shape)
         elif node.op_type in ("Reshape", "Unsqueeze", "Squeeze"):
-            stated = whole.get(node.input[1]) if node.op_type == "Reshape" else None
+            stated = integers.get(node.input[1]) if node.op_type == "Reshape" else None
             seen[node.output[0]] = (name, _reshaped(shape, stated))
     return seen
 
@@ -340,8 +340,8 @@ def _weight(
     """The drawn weight that a node's output is proportional to."""
     if node.op_type not in _LINEAR or (len(node.input) > 2 and node.input[2] not in seen):
         return None
-    found = [seen[x][0] for x in node.input[:2] if x in seen]
-    return next((x for x in found if x in roles and roles[x].kind == "draw"), None)
+    constants_read = [seen[x][0] for x in node.input[:2] if x in seen]
+    return next((x for x in constants_read if x in roles and roles[x].kind == "draw"), None)
 
 
 def _spread(raw: str, spread: str, k: int) -> list[onnx.NodeProto]:
