@@ -1,4 +1,4 @@
-"""What a result says of its making: software, model, data, group, runtime."""
+"""The provenance of a result: software, model, data, group, runtime."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.data import Intake, preprocess_to_json
-from onnx_geed.groups import PlacedAction
+from onnx_geed.groups import GridAction
 from onnx_geed.model import Model
 from onnx_geed.run.executor import cores
-from onnx_geed.run.job import Prepared
+from onnx_geed.run.job import Task
+from onnx_geed.run.session import OPTIMISATION
+from onnx_geed.run.source import Source
 
 __all__ = [
     "describe_data",
@@ -45,9 +47,8 @@ def describe_model(model: Model) -> dict[str, Any]:
     }
 
 
-def describe_data(prepared: Prepared) -> dict[str, Any]:
-    """The ``data`` part of a result."""
-    source = prepared.source
+def describe_data(source: Source) -> dict[str, Any]:
+    """The ``data`` part of a result; samples that no run has read are read for the fingerprint."""
     samples, indices = source.samples, source.indices
     names, labels = samples.names, samples.labels
     intake = source.intake or Intake(samples, indices)
@@ -61,36 +62,34 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
         "marks": intake.marks(len(indices)),
         "preprocess": json.loads(preprocess_to_json(samples.preprocess)),
         "layout": source.layout,
-        "shape": list(source.rows([0], orbits=False).shape[1:]),
+        "shape": list(source.row_shape),
     }
 
 
-def describe_group(prepared: Prepared) -> dict[str, Any]:
+def describe_group(task: Task) -> dict[str, Any]:
     """The ``group`` part of a result."""
-    group, own = prepared.plan.group, isinstance(prepared.source.action, PlacedAction)
+    group, action = task.plan.group, task.source.action
     return {
         "name": group.name,
         "order": group.order,
         "elements": list(group.elements),
-        "exact": list(prepared.plan.exact),
+        "exact": list(task.plan.exact),
         # Of an action of one's own nobody else knows how it resamples.
-        "interpolation": "own" if own else prepared.options.interpolation,
-        "support": prepared.options.support,
+        "interpolation": action.interpolation if isinstance(action, GridAction) else "own",
+        "support": "disk" if task.source.disk else "full",
     }
 
 
-def describe_runtime(
-    prepared: Prepared, seconds: float = 0.0, inferences: int = 0
-) -> dict[str, Any]:
+def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> dict[str, Any]:
     """The ``runtime`` part of a result."""
-    cuda = prepared.session.provider == "cuda"
+    network = task.network
     return {
-        "provider": prepared.session.provider,
-        "device": "CUDA device 0, TF32 off" if cuda else _processor(),
-        "precision": str(prepared.session.dtype),
-        "engine": prepared.engine,
-        "optimisation": "all",
-        "batch_size": prepared.batch,
+        "provider": network.provider,
+        "device": "CUDA device 0, TF32 off" if network.provider == "cuda" else _processor(),
+        "precision": str(network.dtype),
+        "engine": task.engine,
+        "optimisation": OPTIMISATION,
+        "batch_size": task.batch,
         "seconds": round(seconds, 3),
         "inferences": inferences,
     }

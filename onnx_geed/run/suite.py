@@ -15,7 +15,8 @@ from onnx_geed.files import check_writable, make_folder, write_json
 from onnx_geed.model import load_model
 from onnx_geed.results import aggregate, mean_interval, read_record, read_result
 from onnx_geed.run.options import Options
-from onnx_geed.run.pipeline import Progress, measure
+from onnx_geed.run.pipeline import measure
+from onnx_geed.run.progress import Progress
 from onnx_geed.run.source import data_fingerprint
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 
