@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from onnx_geed.errors import GeedError
+from onnx_geed.model.builder import LEAST_OPSET, Nodes
 from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import FLOATS, attribute, constants, integers_of, reads
 
@@ -310,24 +311,22 @@ def _with_spreads(
     tensors = _tensors(graph)
     seen = _seen(graph, tensors)
     names: dict[str, str] = {}
-    nodes: list[onnx.NodeProto] = []
+    nodes = Nodes(LEAST_OPSET, "onnx_geed_levelled")
     for k, node in enumerate(graph.node):
         copy = onnx.NodeProto.FromString(node.SerializeToString())
-        nodes.append(copy)
+        nodes.written.append(copy)
         weight = _weight(copy, seen, roles)
         if weight is None:
             continue
-        y = copy.output[0]
-        raw = copy.output[0] = f"onnx_geed_raw_{k}"
+        own, y = nodes.within(str(k)), copy.output[0]
+        raw = copy.output[0] = own.named("raw")
         if weight not in names:
-            names[weight] = f"onnx_geed_spread_{k}"
-            nodes += _spread(raw, names[weight], k)
+            names[weight] = _spread(own, raw)
         # What is zero stays zero: the spread is tiny then, and not 0.
-        dtype = tensors[weight].data_type
-        nodes.append(helper.make_node("Cast", [names[weight]], [f"onnx_geed_cast_{k}"], to=dtype))
-        nodes.append(helper.make_node("Div", [raw, f"onnx_geed_cast_{k}"], [y]))
+        spread = own.cast(names[weight], tensors[weight].data_type, "spread_as_stored")
+        nodes.written.append(helper.make_node("Div", [raw, spread], [y]))
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend(nodes.written)
     del graph.value_info[:]
     return proto, names
 
@@ -344,17 +343,13 @@ def _weight(
     return next((x for x in constants_read if x in roles and roles[x].kind == "draw"), None)
 
 
-def _spread(raw: str, spread: str, k: int) -> list[onnx.NodeProto]:
-    """Nodes for the standard deviation over all of a tensor, in float32, at least 1e-20."""
-    a, b, c, d, e, f, g = (f"onnx_geed_{part}_{k}" for part in "abcdefg")
-    least = numpy_helper.from_array(np.array(1e-20, dtype=np.float32))
-    return [
-        helper.make_node("Cast", [raw], [a], to=onnx.TensorProto.FLOAT),
-        helper.make_node("ReduceMean", [a], [b], keepdims=0),
-        helper.make_node("Sub", [a, b], [c]),
-        helper.make_node("Mul", [c, c], [d]),
-        helper.make_node("ReduceMean", [d], [e], keepdims=0),
-        helper.make_node("Sqrt", [e], [f]),
-        helper.make_node("Constant", [], [g], value=least),
-        helper.make_node("Max", [f, g], [spread]),
-    ]
+def _spread(nodes: Nodes, raw: str) -> str:
+    """Add the standard deviation over all of a tensor, in float32, at least 1e-20."""
+    values = nodes.cast(raw, onnx.TensorProto.FLOAT, "float32")
+    mean = nodes.add("ReduceMean", [values], "mean", keepdims=0)
+    away = nodes.add("Sub", [values, mean], "away")
+    squares = nodes.add("Mul", [away, away], "squares")
+    variance = nodes.add("ReduceMean", [squares], "variance", keepdims=0)
+    deviation = nodes.add("Sqrt", [variance], "deviation")
+    least = nodes.inline("least", np.float32(1e-20))
+    return nodes.add("Max", [deviation, least], "spread")
