@@ -142,12 +142,12 @@ def fuse_measurement(
     nodes = Nodes(model.opset)
     samples = "samples" if "samples" not in names else f"{_PREFIX}samples"
     inputs, feeds = _inputs(proto, nodes, source, samples, input)
-    before, nodes.made[:] = list(nodes.made), []
+    before, nodes.written[:] = list(nodes.written), []
     outputs = _measures(nodes, source, plan, layers, doubt=doubt)
     graph = proto.graph
     body = [onnx.NodeProto.FromString(n.SerializeToString()) for n in graph.node]
     del graph.node[:], graph.input[:], graph.output[:]
-    graph.node.extend([*before, *body, *nodes.made])
+    graph.node.extend([*before, *body, *nodes.written])
     graph.initializer.extend(nodes.constants.values())
     graph.input.extend(inputs)
     for output in outputs:
@@ -216,7 +216,7 @@ def _inputs(
     x = own.reshape(x, [-1, *shape], "rows")
     if moved:
         x = own.add("Transpose", [x], "as_stored", perm=as_kept)
-    nodes.made.append(
+    nodes.written.append(
         helper.make_node(
             "Cast", [x], [input], name="geed/input/cast", to=infos[input].type.tensor_type.elem_type
         )
@@ -239,7 +239,7 @@ def _inputs(
         wide = inner.reshape(feeds[name], [-1, 1, *rest], "one_each")
         times = inner.constant("times", np.array([1, order, *(1 for _ in rest)], np.int64))
         tiled = inner.add("Tile", [wide, times], "repeated")
-        nodes.made.append(
+        nodes.written.append(
             helper.make_node(
                 "Reshape",
                 [tiled, inner.constant("shape", np.array([-1, *rest], np.int64))],
@@ -264,7 +264,7 @@ def _measures(
         name = f"{part}/{measure.layer}"
         if part not in ("latent", "range"):
             name = f"{part}/{measure.name}/{measure.layer}"
-        nodes.made.append(helper.make_node("Identity", [tensor], [name], name=f"geed/{name}"))
+        nodes.written.append(helper.make_node("Identity", [tensor], [name], name=f"geed/{name}"))
         outputs.append(Output(name, part, measure, ("N", *shape), tuple(of)))
 
     for measure in plan.measures:
