@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,12 @@ from onnx_geed.measures import (
 )
 from onnx_geed.model import Tensor, parse_classes, resolve
 from onnx_geed.results import (
-    add_classes,
+    DataPart,
+    PrecisionPart,
+    Record,
+    Result,
+    add_class_values,
+    add_predictions,
     check_measured,
     check_precision,
     ended,
@@ -66,7 +71,7 @@ def measure_cache(
     progress: Callable[[int, int], None] | None = None,
     command: str | None = None,
     **unknown: Any,
-) -> dict[str, Any]:
+) -> Result:
     """Measure from a cache, with neither model nor ONNX Runtime.
 
     Parameters
@@ -160,14 +165,14 @@ def measure_cache(
         read = store.read_points(folder, manifest).items()
         points = {k: rows[:norm].astype(np.float64) for k, rows in read if k in plan.layers}
 
-    def records() -> list[dict[str, Any]]:
+    def records() -> list[Record]:
         for name, rows in points.items():
             tally.replace_points(name, rows)
         return tally.records(norm_samples=norm, interval=interval, seed=description["seed"])
 
     stops = [count] if precision is None else looks(count)
-    made_of: list[dict[str, Any]] = []
-    found = None
+    made_of: list[Record] = []
+    found: PrecisionPart | None = None
     done = 0
     for reduced in _flat(in_order([f for f in store.shards(manifest) if f < count], work, cores())):
         tally.add(reduced, names)
@@ -183,20 +188,16 @@ def measure_cache(
                 break
     data = _data_part(description["data"], max(done, norm))
     classes = parse_classes(description.get("classes"))
-    said = add_classes(
-        made_of, data["labels"], tally.predicted(), classes, seed=description["seed"]
-    )
+    add_class_values(made_of, data["labels"], seed=description["seed"])
+    said = add_predictions(made_of, data["labels"], tally.predicted(), classes)
     made = result(
         command=command or f"onnx_geed.measure_cache({str(folder)!r})",
         software={**description["software"], **software_versions()},
         model=description["model"],
         data=data,
         group=description["group"],
-        runtime={
-            **description["runtime"],
-            "seconds": round(time.perf_counter() - started, 3),
-            "inferences": 0,
-        },
+        runtime=description["runtime"]
+        | {"seconds": round(time.perf_counter() - started, 3), "inferences": 0},
         seed=description["seed"],
         measurements=made_of,
     )
@@ -225,11 +226,11 @@ def _at_most(option: str, given: int | None, there: int) -> int:
     return given
 
 
-def _data_part(data: dict[str, Any], count: int) -> dict[str, Any]:
+def _data_part(data: dict[str, Any], count: int) -> DataPart:
     cut = {key: data[key][:count] if data[key] else None for key in ("names", "labels")}
     if "marks" in data:  # of caches since results can be held against their data
         cut["marks"] = data["marks"][:count]
-    return {**data, **cut, "indices": data["indices"][:count]}
+    return cast(DataPart, {**data, **cut, "indices": data["indices"][:count]})
 
 
 def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]:

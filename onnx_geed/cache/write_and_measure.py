@@ -9,6 +9,7 @@ from typing import Any
 from onnx_geed.cache.measure import measure_cache
 from onnx_geed.cache.write import Dtype, Mode, write_cache
 from onnx_geed.errors import GeedError
+from onnx_geed.results import Result
 
 __all__ = ["measure_through_cache"]
 
@@ -30,7 +31,7 @@ def measure_through_cache(
     limits: Sequence[str] = (),
     interval: str = "t",
     **options: Any,
-) -> dict[str, Any]:
+) -> Result:
     """Write a cache of a model's activations, or finish one, and measure it.
 
     Parameters

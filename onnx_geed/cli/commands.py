@@ -7,9 +7,9 @@ import json
 import secrets
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,9 @@ from onnx_geed.cli.options import (
 )
 from onnx_geed.cli.terminal import OneLine, OutputError, fail, progress_bar, show, tell
 from onnx_geed.errors import GeedError
+
+if TYPE_CHECKING:
+    from onnx_geed.results import Result
 
 __all__ = ["cli"]
 
@@ -152,9 +155,9 @@ def measure(
     """
     from onnx_geed.cache import is_cache
     from onnx_geed.files import check_writable, write_json
-    from onnx_geed.results import check_limits, over_limits
+    from onnx_geed.results import over_limits, parse_limits
 
-    check_limits(fail_above)
+    parse_limits(fail_above)
     if junit and not fail_above:
         raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
     if out:
@@ -194,7 +197,7 @@ def measure(
     sys.exit(_gate(violations) or lost)
 
 
-def _rescued(made: dict[str, Any]) -> str:
+def _rescued(made: Result) -> str:
     """Keep a result that has no other place in the folder for temporary files; say where."""
     import tempfile
 
@@ -210,7 +213,7 @@ def _rescued(made: dict[str, Any]) -> str:
 
 def _measure_model(
     model: Path, progress: Any, limits: Sequence[str], options: dict[str, Any]
-) -> dict[str, Any]:
+) -> Result:
     from onnx_geed.run import measure as measure_model
 
     data, group, cache = options.pop("data"), options.pop("group"), options.pop("cache")
@@ -250,7 +253,7 @@ def _measure_cache(
     progress: Any,
     limits: Sequence[str],
     options: dict[str, Any],
-) -> dict[str, Any]:
+) -> Result:
     from onnx_geed.cache import measure_cache
 
     usable = (
@@ -636,12 +639,12 @@ def _command() -> str:
     return shlex.join(["onnx-geed", *sys.argv[1:]])
 
 
-def _notes(made: dict[str, Any]) -> None:
+def _notes(made: Mapping[str, Any]) -> None:
     for note in made.get("notes", ()):
         tell(f"note: {note}")
 
 
-def _print(made: dict[str, Any], form: str, *, kept: bool) -> None:
+def _print(made: Result, form: str, *, kept: bool) -> None:
     from onnx_geed.report import table
     from onnx_geed.results import to_csv
     from onnx_geed.text import to_json, wrapped

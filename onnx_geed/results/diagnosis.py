@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from onnx_geed.groups import angle
 from onnx_geed.model import Between, Model, between, off_centre, zero_padded
@@ -20,6 +19,7 @@ from onnx_geed.results.findings import (
 )
 from onnx_geed.results.reactions import alike, blunt, insensitive, unlearned
 from onnx_geed.results.reading import Reading, read_record
+from onnx_geed.results.schema import Result
 from onnx_geed.text import span
 
 __all__ = ["diagnose", "diagnose_corners", "diagnosis_line", "model_of"]
@@ -55,12 +55,12 @@ _PLUMBING = frozenset(
 _LARGE = 256 << 20
 
 
-def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Finding, ...]:
+def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
     """Say what a result shows.
 
     Parameters
     ----------
-    made : mapping
+    result : dict
         A result.
     model : Model, optional
         Its model, for evidence from the graph.
@@ -70,21 +70,21 @@ def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Findi
     tuple of Finding
         The likely ones first; empty where nothing is to be said.
     """
-    pairs = _without_input(made, model)
-    broken = list(_break(made, pairs, model))
+    pairs = _without_input(result, model)
+    broken = list(_break(result, pairs, model))
     found = [
         # What a stride off the centre does to a channel depends on the channel.
-        *(odd_channels(pairs, made["group"]["exact"]) if not _strided(broken) else ()),
+        *(odd_channels(pairs, result["group"]["exact"]) if not _strided(broken) else ()),
         *broken,
-        *_some_elements(made, pairs),
+        *_some_elements(result, pairs),
         *resampled(pairs),
-        *insensitive(made, pairs),
+        *insensitive(result, pairs),
         *blunt(pairs),
         *alike(pairs),
-        *unlearned(made, pairs),
+        *unlearned(result, pairs),
         *silent(pairs),
         *ill_normalised(pairs),
-        *few(made, pairs),
+        *few(result, pairs),
     ]
     order = ("likely", "caution", "possible")
     return tuple(sorted(found, key=lambda f: order.index(f.weight)))
@@ -94,14 +94,14 @@ def _strided(found: Sequence[Finding]) -> bool:
     return any(finding.name == "off-centre stride" for finding in found)
 
 
-def diagnose_corners(made: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Finding, ...]:
+def diagnose_corners(result: Result, other: Result) -> tuple[Finding, ...]:
     """Say what the corners of the square add, from one result with them and one without.
 
     Parameters
     ----------
-    made : mapping
+    result : dict
         A result with ``support`` full.
-    other : mapping
+    other : dict
         Another, with ``support`` disk.
 
     Returns
@@ -110,16 +110,16 @@ def diagnose_corners(made: Mapping[str, Any], other: Mapping[str, Any]) -> tuple
         Empty where the results differ in anything else, or the corners add little.
     """
     alike = (
-        made["model"]["sha256"] == other["model"]["sha256"]
-        and made["data"]["fingerprint"] == other["data"]["fingerprint"]
-        and made["group"] | {"support": ""} == other["group"] | {"support": ""}
-        and (made["group"]["support"], other["group"]["support"]) == ("full", "disk")
+        result["model"]["sha256"] == other["model"]["sha256"]
+        and result["data"]["fingerprint"] == other["data"]["fingerprint"]
+        and result["group"] | {"support": ""} == other["group"] | {"support": ""}
+        and (result["group"]["support"], other["group"]["support"]) == ("full", "disk")
     )
     if not alike:
         return ()
     inside = {(m["measure"], m["layer"]): read_record(m) for m in other["measurements"]}
     found = []
-    for record in made["measurements"]:
+    for record in result["measurements"]:
         read, within = read_record(record), inside.get((record["measure"], record["layer"]))
         if within is None or read.normalised != within.normalised:
             continue
@@ -134,19 +134,19 @@ def diagnose_corners(made: Mapping[str, Any], other: Mapping[str, Any]) -> tuple
             "likely",
             f"The corners of the square add {100 * share:.0f} % of {read.measure}@{read.layer}.",
             f"It is {span(read.away)} from perfect on the full square, {span(within.away)} inside "
-            f"the disk ({len(found)} of {len(made['measurements'])} values differ as much).",
+            f"the disk ({len(found)} of {len(result['measurements'])} values differ as much).",
             "Rotation moves black corners in; --support disk leaves them out.",
             tuple(r.layer for _, r, _ in found),
         ),
     )
 
 
-def diagnosis_line(made: Mapping[str, Any], model: Model | None = None) -> str:
+def diagnosis_line(result: Result, model: Model | None = None) -> str:
     """Return the weightiest finding on one line, for a terminal.
 
     Parameters
     ----------
-    made : mapping
+    result : dict
         A result.
     model : Model, optional
         Its model.
@@ -156,19 +156,19 @@ def diagnosis_line(made: Mapping[str, Any], model: Model | None = None) -> str:
     str
         Empty where nothing is likely, and nothing warns.
     """
-    found = [f for f in diagnose(made, model) if f.weight != "possible"]
+    found = [f for f in diagnose(result, model) if f.weight != "possible"]
     if not found:
         return ""
     more = f" ({len(found) - 1} more: onnx-geed report)" if len(found) > 1 else ""
     return f"diagnosis: {found[0].text}{more}"
 
 
-def model_of(made: Mapping[str, Any]) -> Model | None:
+def model_of(result: Result) -> Model | None:
     """Return the model of a result where it still lies where it was, and is the same.
 
     Parameters
     ----------
-    made : mapping
+    result : dict
         A result.
 
     Returns
@@ -181,35 +181,35 @@ def model_of(made: Mapping[str, Any]) -> Model | None:
     from onnx_geed.errors import GeedError
     from onnx_geed.model import load_model
 
-    path = Path(made["model"]["path"])
+    path = Path(result["model"]["path"])
     try:
         if not path.is_file() or path.stat().st_size > _LARGE:
             return None
         model = load_model(path)
     except (GeedError, OSError):
         return None
-    return model if model.sha256 == made["model"]["sha256"] else None
+    return model if model.sha256 == result["model"]["sha256"] else None
 
 
-def _exactly(made: Mapping[str, Any], read: Reading) -> float | None:
+def _exactly(result: Result, read: Reading) -> float | None:
     """Return the share of perfect that the exact elements alone lack; none where there are none."""
     if read.hardly_reacts:
         return None
     if read.exact is not None:
         return read.share(read.exact)
-    return read.share(read.value) if all(made["group"]["exact"]) else None
+    return read.share(read.value) if all(result["group"]["exact"]) else None
 
 
-def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterator[Finding]:
+def _break(result: Result, pairs: Pairs, model: Model | None) -> Iterator[Finding]:
     """Find the first layer where exact elements stop moving the maps along."""
     maps = [
         (read, lacks)
         for _, read in pairs
-        if read.descriptor.cosine_of_maps and (lacks := _exactly(made, read)) is not None
+        if read.descriptor.cosine_of_maps and (lacks := _exactly(result, read)) is not None
     ]
     if not maps or max(lacks for _, lacks in maps) < _LOST:
         return
-    group = made["group"]["name"]
+    group = result["group"]["name"]
     first = next(i for i, (_, lacks) in enumerate(maps) if lacks > _KEPT)
     before, (read, lacks) = maps[:first], maps[first]
     path: Between | None = None
@@ -281,9 +281,9 @@ def _cosine(read: Reading) -> str:
     return span(-(read.value if read.exact is None else read.exact))
 
 
-def _without_input(made: Mapping[str, Any], model: Model | None) -> Pairs:
+def _without_input(result: Result, model: Model | None) -> Pairs:
     """Read the records, but for the input in another order or scale: it moves with any network."""
-    pairs = [(record, read_record(record)) for record in made["measurements"]]
+    pairs = [(record, read_record(record)) for record in result["measurements"]]
     if model is None:
         return pairs
     maps = (read.layer for _, read in pairs if read.descriptor.view == "maps")
@@ -308,10 +308,10 @@ def _padded(model: Model | None, path: Between | None) -> list[str]:
     return [text for name, text in zero_padded(model).items() if name in path.names]
 
 
-def _some_elements(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+def _some_elements(result: Result, pairs: Pairs) -> Iterator[Finding]:
     """Find exact elements that are kept while others are lost, under a faithful action."""
-    group, elements = made["group"]["name"], made["group"]["elements"]
-    exact = [g for g, is_exact in enumerate(made["group"]["exact"]) if is_exact and g]
+    group, elements = result["group"]["name"], result["group"]["elements"]
+    exact = [g for g, is_exact in enumerate(result["group"]["exact"]) if is_exact and g]
     found = []
     for _, read in pairs:
         if not read.descriptor.cosine_of_maps or read.hardly_reacts:

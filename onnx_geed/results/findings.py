@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from onnx_geed.results.reading import Reading
 from onnx_geed.results.records import ILL_CONDITIONED
+from onnx_geed.results.schema import ExactPart, Record, Result
 from onnx_geed.text import span
 
 __all__ = [
@@ -81,7 +82,8 @@ class Finding:
     layers: tuple[str, ...] = ()
 
 
-Pairs = Sequence[tuple[Mapping[str, Any], Reading]]
+#: Records, each with how it reads.
+Pairs = Sequence[tuple[Record, Reading]]
 
 
 def noticeable(read: Reading) -> bool:
@@ -164,7 +166,7 @@ def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
     """Find a few channels that do not move with the others, where these do as they should."""
     found = None
     for record, read in pairs:
-        part = record if all(is_exact) else record["exact"]
+        part: Record | ExactPart | None = record if all(is_exact) else record["exact"]
         if not read.descriptor.cosine_of_maps or part is None or not part.get("per_channel"):
             continue
         order = len(part["per_element"])
@@ -230,13 +232,13 @@ def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
         if not read.descriptor.normalised:
             continue
         cosine = read.descriptor.similarity
-        if record["value"] is None or (cosine and m < ILL_CONDITIONED):
+        if m is None or record["value"] is None or (cosine and m < ILL_CONDITIONED):
             what = "missing" if m is None else f"{m:.3g}"
             yield Finding(
                 "M ill-conditioned",
                 "caution",
                 f"{read.measure} cannot be normalised well: M is {what}.",
-                f"Unnormalised, the value is {span(float(record['unnormalised']))}"
+                f"Unnormalised, the value is {span(read.value)}"
                 + (f", over {record['norm_samples']} points" if record["norm_samples"] else "")
                 + ".",
                 "Read relative, or the unnormalised value.",
@@ -259,7 +261,7 @@ def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
             )
 
 
-def few(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+def few(result: Result, pairs: Pairs) -> Iterator[Finding]:
     """Find intervals that are wide against what they are about."""
     wide, carried = [], []
     for _, read in pairs:
@@ -303,7 +305,7 @@ def few(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
             "caution",
             f"{top} of {len(read.per_sample)} samples carry more than half of "
             f"{read.measure}@{read.layer}.",
-            f"The worst is sample {made['data']['indices'][worst]}, with "
+            f"The worst is sample {result['data']['indices'][worst]}, with "
             f"{span(float(read.per_sample[worst]))} against a median of "
             f"{span(float(np.median(read.per_sample)))}.",
             "Look at those samples.",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from onnx_geed.results.findings import ROUNDED, Finding, Pairs
 from onnx_geed.results.reading import HARDLY, Reading
+from onnx_geed.results.schema import Result
 from onnx_geed.text import span
 
 __all__ = ["alike", "blunt", "insensitive", "unlearned"]
@@ -37,9 +37,9 @@ _RATIO, _DEAD_RATIO = 0.2, 0.01
 _ALIKE = 0.95
 
 
-def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+def insensitive(result: Result, pairs: Pairs) -> Iterator[Finding]:
     """Find predictions that stay because nothing moves them."""
-    order = made["group"]["order"]
+    order = result["group"]["order"]
     read = next((read for _, read in reversed(pairs) if _is_divergence(read)), None)
     if read is None or order < 2:
         return
@@ -140,7 +140,7 @@ def _more(count: int) -> str:
     return "" if count < 2 else f", nor do{'es' * (count == 2)} {count - 1} more"
 
 
-def unlearned(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+def unlearned(result: Result, pairs: Pairs) -> Iterator[Finding]:
     """Find values that the same network untrained has too."""
     found, asked = [], 0
     for record, read in pairs:
@@ -151,14 +151,15 @@ def unlearned(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
         # An untrained network reacts to little: what counts is relative to that, where known.
         bare = read.untrained - read.perfect
         own, other, how = read.away, bare, "from perfect"
-        if read.relative is not None and entry.get("relative") is not None:
-            own, other = read.relative, float(entry["relative"])
+        relative = entry.get("relative")
+        if read.relative is not None and relative is not None:
+            own, other = read.relative, float(relative)
             how = "of what different samples differ by from perfect"
         if own >= _ALIKE * other:
             found.append((read, own, other, how))
         if not _is_divergence(read) or read.away < _ALIKE * bare:
             continue
-        order = max(made["group"]["order"], 2)
+        order = max(result["group"]["order"], 2)
         if read.value <= _STAYS * read.descriptor.worst_value(order, trivial=True):
             yield Finding(
                 "invariant untrained",

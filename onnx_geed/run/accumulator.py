@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups import Action, parse_layout
 from onnx_geed.measures import Measure, Plan, normaliser, view
-from onnx_geed.results import measurement
+from onnx_geed.results import (
+    BetweenSamples,
+    Normaliser,
+    OrbitDeviations,
+    Record,
+    measurement,
+)
 from onnx_geed.run.between_samples import Pairs, neighbours
 from onnx_geed.run.kernel_engine import Reduced
 
@@ -78,7 +83,7 @@ class Tally:
                 found[measure.layer] = (rows, measure.action, _outputs(self.plan, measure))
         return found
 
-    def records(self, *, norm_samples: int, interval: str, seed: int) -> list[dict[str, Any]]:
+    def records(self, *, norm_samples: int, interval: str, seed: int) -> list[Record]:
         """Return the records of spec section 6, one a measure, in the plan's order."""
         columns: dict[tuple[str, str], list[list[F64 | None]]] = {}
         for key, parts in self._parts.items():
@@ -103,18 +108,16 @@ class Tally:
         norm_samples: int,
         interval: str,
         seed: int,
-    ) -> dict[str, Any]:
+    ) -> Record:
         deviations, zeros, exact, inverse = map(_joined, columns)
         assert deviations is not None
         assert zeros is not None
         layer = self.plan.layers[measure.layer]
-        needs = measure.name.startswith("latent")
-        m, used, norm = None, None, None
-        if needs:
+        divisor = None
+        if measure.name.startswith("latent"):
             points = np.concatenate(self._points[measure.layer])[:norm_samples]
-            m, used = normaliser(measure.name, points), len(points)
-            if used:
-                norm = float(np.sqrt(np.square(points).sum(axis=1)).mean())
+            norm = float(np.sqrt(np.square(points).sum(axis=1)).mean()) if len(points) else None
+            divisor = Normaliser(normaliser(measure.name, points), len(points), norm)
         members = self.plan.exact_subgroup(measure)
         warnings = []
         if inverse is not None and _better(inverse, deviations[: len(inverse)], measure):
@@ -132,24 +135,26 @@ class Tally:
         if len(pairs) < len(wanted):
             pairs = []
             notes.append("no between_samples: the cache was written without them")
+        elements = self.plan.group.elements
+        of_all, of_exact = self._per_channel(measure, members)
         record = measurement(
+            OrbitDeviations(deviations, elements, float(zeros.mean()), of_all),
             measure=measure.name,
             layer=measure.layer,
             layout=layout,
             output_action=measure.action.name,
-            deviations=deviations,
-            elements=self.plan.group.elements,
-            normaliser=m,
-            norm_samples=used,
-            needs_normaliser=needs,
-            zero_pairs=float(zeros.mean()),
-            per_channel=self._per_channel(measure, members),
+            exact=None
+            if members is None or exact is None
+            else OrbitDeviations(exact, [elements[g] for g in members], per_channel=of_exact),
+            normaliser=divisor,
+            between=BetweenSamples(
+                np.stack([p.deviations for p in pairs]),
+                float(np.sqrt(np.mean([p.square for p in pairs]))),
+            )
+            if pairs
+            else None,
             interval=interval,
             seed=seed,
-            exact=None if members is None or exact is None else (members, exact),
-            between=np.stack([p.deviations for p in pairs]) if pairs else None,
-            reference_norm=float(np.sqrt(np.mean([p.square for p in pairs]))) if pairs else 1.0,
-            latent_norm=norm,
             warnings=warnings,
         )
         record["notes"] = notes
@@ -157,10 +162,10 @@ class Tally:
 
     def _per_channel(
         self, measure: Measure, members: Sequence[int] | None
-    ) -> tuple[F64, F64 | None] | None:
+    ) -> tuple[F64 | None, F64 | None]:
         """Channel by channel, over all elements and over the exact ones."""
         if measure.name != "channel-cos":
-            return None
+            return None, None
         total, count = self._channels[measure.layer]
         whole, exact = total / count
         # With an f̂ of its own, eq. (2), the subgroup has other cosines.

@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 from onnx_geed.groups import Group
 from onnx_geed.model import Model, parse_classes
 from onnx_geed.results import (
-    add_classes,
+    PrecisionPart,
+    Record,
+    Result,
+    add_class_values,
+    add_predictions,
     check_measured,
     ended,
     looks,
@@ -55,7 +59,7 @@ def measure(
     command: str | None = None,
     limits: Sequence[str] = (),
     **options: Any,
-) -> dict[str, Any]:
+) -> Result:
     """Measure the G-empirical equivariance deviation of an ONNX model.
 
     Parameters
@@ -117,7 +121,8 @@ def measure(
     notes = unmoved_notes(prepared.plan.group, idle, prepared.count)
     notes += [] if found is None else precision_notes(found)
     names = parse_classes(prepared.model.metadata.get("onnx_geed.classes"))
-    notes += add_classes(records, described["labels"], tally.predicted(), names, seed=chosen.seed)
+    add_class_values(records, described["labels"], seed=chosen.seed)
+    notes += add_predictions(records, described["labels"], tally.predicted(), names)
     if chosen.untrained:
         from onnx_geed.run.references import add_untrained, untrained
 
@@ -146,7 +151,7 @@ def measure(
 
 def _measured(
     prepared: Prepared, progress: Progress | None
-) -> tuple[Prepared, Tally, dict[str, Any] | None, int]:
+) -> tuple[Prepared, Tally, PrecisionPart | None, int]:
     """Run D, or as much of it as the precision takes; also return the number of inferences."""
     tally, precision = Tally(prepared.plan), prepared.options.precision
     meter = _Meter(_inputs(prepared), progress)
@@ -165,7 +170,7 @@ def _measured(
     return part, tally, found, meter.done
 
 
-def _records(prepared: Prepared, tally: Tally) -> list[dict[str, Any]]:
+def _records(prepared: Prepared, tally: Tally) -> list[Record]:
     chosen = prepared.options
     return tally.records(
         norm_samples=chosen.norm_samples, interval=chosen.interval, seed=chosen.seed

@@ -6,10 +6,10 @@ import importlib.metadata
 import json
 import platform
 from pathlib import Path
-from typing import Any
 
 from onnx_geed.data import Intake, preprocess_to_json
 from onnx_geed.model import Model
+from onnx_geed.results import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.run.executor import cores
 from onnx_geed.run.job import Prepared
 
@@ -34,7 +34,7 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
-def describe_model(model: Model) -> dict[str, Any]:
+def describe_model(model: Model) -> ModelPart:
     """The ``model`` part of a result."""
     return {
         "path": str(model.path),
@@ -44,7 +44,7 @@ def describe_model(model: Model) -> dict[str, Any]:
     }
 
 
-def describe_data(prepared: Prepared) -> dict[str, Any]:
+def describe_data(prepared: Prepared) -> DataPart:
     """The ``data`` part of a result."""
     source = prepared.source
     samples, indices = source.samples, source.indices
@@ -64,7 +64,7 @@ def describe_data(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def describe_group(prepared: Prepared) -> dict[str, Any]:
+def describe_group(prepared: Prepared) -> GroupPart:
     """The ``group`` part of a result."""
     group = prepared.plan.group
     return {
@@ -77,9 +77,7 @@ def describe_group(prepared: Prepared) -> dict[str, Any]:
     }
 
 
-def describe_runtime(
-    prepared: Prepared, seconds: float = 0.0, inferences: int = 0
-) -> dict[str, Any]:
+def describe_runtime(prepared: Prepared, seconds: float = 0.0, inferences: int = 0) -> RuntimePart:
     """The ``runtime`` part of a result."""
     cuda = prepared.session.provider == "cuda"
     return {

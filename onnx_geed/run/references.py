@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import GridAction, Trivial, orbit
 from onnx_geed.measures import Measure, log_probabilities, orbit_deviations, pair_deviations, view
 from onnx_geed.model import Model, redraw
-from onnx_geed.results import mean_interval
+from onnx_geed.results import Record, Reference, mean_interval
 from onnx_geed.run.executor import in_order
 from onnx_geed.run.job import Prepared
 from onnx_geed.run.orbits import check_rows, run_rows
@@ -59,7 +59,7 @@ class References:
 
 def add_references(
     prepared: Prepared,
-    records: Sequence[dict[str, Any]],
+    records: Sequence[Record],
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Run the round trips of every sample, and fill the records' ``references``.
@@ -115,10 +115,10 @@ def add_references(
     return total
 
 
-def _entries(record: Mapping[str, Any], found: References) -> dict[str, Any]:
+def _entries(record: Record, found: References) -> dict[str, Reference]:
     """Return the references of a record, divided by its M."""
     m = record["normaliser"]
-    entries: dict[str, Any] = {}
+    entries: dict[str, Reference] = {}
     for name in ("input_round_trip", "output_round_trip", "numeric"):
         raw = np.asarray(getattr(found, name), dtype=np.float64)
         divisor = float(m) if m is not None and record["value"] is not None else 1.0
@@ -279,9 +279,7 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
     return replace(prepared, graph=found.model, session=session), notes
 
 
-def add_untrained(
-    records: Sequence[dict[str, Any]], others: Sequence[Mapping[str, Any]], seed: int
-) -> None:
+def add_untrained(records: Sequence[Record], others: Sequence[Record], seed: int) -> None:
     """Enter the untrained network's values among the records' references.
 
     Parameters
@@ -294,5 +292,5 @@ def add_untrained(
         Seed of its weights.
     """
     for record, other in zip(records, others, strict=True):
-        entry = {key: other.get(key) for key in _KEPT} | {"seed": seed}
+        entry = cast(Reference, {key: other.get(key) for key in _KEPT} | {"seed": seed})
         record["references"] = (record["references"] or {}) | {"untrained": entry}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from recording import measurement
 
 import onnx_geed
 from onnx_geed import GeedError, parse_group, read_result, write_json
@@ -17,7 +18,6 @@ from onnx_geed.results import (
     aggregate,
     compare,
     diagnose,
-    measurement,
     over_limits,
     read_record,
     result,
@@ -73,7 +73,6 @@ def record(toy, value, *, layer="a", m=None, between=None, noise=0.01):
         elements=C4.elements,
         normaliser=m,
         norm_samples=12 if toy.normalised else None,
-        needs_normaliser=toy.normalised,
         between=None if between is None else np.full((3, 4), between),
     )
 
