@@ -15,6 +15,7 @@ import onnx_geed
 from onnx_geed.cli import cli
 from onnx_geed.data import Preprocess
 from onnx_geed.groups.action_tables import KINDS
+from onnx_geed.measures import CATALOGUE
 
 ROOT = Path(__file__).parent.parent
 DEMO = Path(str(files("onnx_geed.demo")))
@@ -144,6 +145,35 @@ def section(page, title):
     part = re.split(r"^#+ ", text.split(f"# {title}\n", 1)[1], flags=re.MULTILINE)[0]
     rows = re.findall(r"^\| (`[^|]+) \|", part, re.MULTILINE)
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def measures_listed():
+    """Names of measures wherever the documentation lists them all, by place."""
+    found = {}
+    for page in ("README.md", "docs/reading.md"):
+        table = (ROOT / page).read_text().split("\n| measure |", 1)[1].split("\n\n")[0]
+        found[page] = set(re.findall(r"^\| \[?`([^`]+)`", table, re.MULTILINE))
+    questions = (ROOT / "docs/how-to/choosing.md").read_text().split("| question | measure |")[1]
+    found["choosing.md"] = set(re.findall(r"`([a-z0-9-]+)`", questions.split("\n\n")[0]))
+    fields = (ROOT / "docs/formats/results.md").read_text()
+    row = re.search(r"^\| `measure` \| (.*) \|$", fields, re.MULTILINE)
+    found["results.md"] = set(re.findall(r"`([^`]+)`", row[1]))
+    (option,) = (p for p in cli.commands["measure"].params if "--measure" in p.opts)
+    found["--help"] = set(re.findall(r"[a-z]+-[a-z0-9]+", option.help.partition(";")[0]))
+    return found
+
+
+def unlisted_measures():
+    return {place: set(CATALOGUE) ^ names for place, names in measures_listed().items()}
+
+
+def test_every_measure_is_listed_and_nothing_else():
+    assert not any(unlisted_measures().values()), unlisted_measures()
+
+
+def test_a_measure_that_the_documentation_lacks_is_found(monkeypatch):
+    monkeypatch.setitem(CATALOGUE, "toy-max", next(iter(CATALOGUE.values())))
+    assert list(unlisted_measures().values()) == [{"toy-max"}] * len(measures_listed())
 
 
 @pytest.fixture(scope="module")

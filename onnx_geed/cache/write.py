@@ -169,7 +169,7 @@ def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     else:
         for m in plan.measures:
             layer = plan.layers[m.layer]
-            shape = view(layer, m.name, np.zeros((1, 1, *layer.shape), np.float32)).shape[2:]
+            shape = view(layer, m.descriptor, np.zeros((1, 1, *layer.shape), np.float32)).shape[2:]
             entry = Entry(m.layer, shape, "float32", "points")
             if m.name == "channel-cos":
                 entry = _sums_entry(plan, m, shape[0]) or Entry(
@@ -432,7 +432,7 @@ def _stored(plan: Plan, manifest: Manifest, named: dict[str, NDArray[np.float32]
             measure = next(
                 m for m in plan.measures if m.name == "channel-cos" and m.layer == entry.tensor
             )
-            maps = view(layer, "channel-cos", y)
+            maps = view(layer, measure.descriptor, y)
             arrays.append(channel_sums_of_orbits(measure, maps))
             continue
         if entry.content == "points":

@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from onnx_geed.groups.action import (
         IDENTITY_TOLERANCE as IDENTITY_TOLERANCE,
         Action as Action,
+        Exactness as Exactness,
+        action_at as action_at,
     )
     from onnx_geed.groups.action_tables import (
         Table as Table,
@@ -21,10 +23,8 @@ if TYPE_CHECKING:
     )
     from onnx_geed.groups.grid import (
         GridAction as GridAction,
-        check_moves as check_moves,
-        disk_mask as disk_mask,
         grid_action as grid_action,
-        orbit as orbit,
+        still_grid as still_grid,
     )
     from onnx_geed.groups.grid_tables import (
         Interpolation as Interpolation,
@@ -46,10 +46,23 @@ if TYPE_CHECKING:
         parse_layout as parse_layout,
     )
     from onnx_geed.groups.named import (
+        Turns as Turns,
         angle as angle,
         cyclic as cyclic,
         dihedral as dihedral,
+        motions as motions,
+        motions_named as motions_named,
         parse_group as parse_group,
+        turns_of as turns_of,
+    )
+    from onnx_geed.groups.orbits import (
+        orbit as orbit,
+    )
+    from onnx_geed.groups.support import (
+        disk_mask as disk_mask,
+    )
+    from onnx_geed.groups.unmoved import (
+        check_moves as check_moves,
     )
     from onnx_geed.groups.vectors import (
         Matrices as Matrices,

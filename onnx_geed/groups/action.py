@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import enum
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups.group import Group
+from onnx_geed.groups.layout import Layout
 
-__all__ = ["Action"]
+__all__ = ["IDENTITY_TOLERANCE", "Action", "Exactness", "action_at"]
 
 F64 = NDArray[np.float64]
 
@@ -18,22 +20,70 @@ F64 = NDArray[np.float64]
 IDENTITY_TOLERANCE = 1e-6
 
 
+class Exactness(enum.Enum):
+    """How an element acts; true where that is an action to the last bit or to rounding."""
+
+    #: Entries change places: φ(g₂, φ(g₁, x)) = φ(g₂g₁, x) to the last bit.
+    INDEX = "index"
+    #: Entries are multiplied by a matrix: it holds to rounding, within 1e-5.
+    MATRIX = "matrix"
+    #: A grid is resampled: it does not hold.
+    RESAMPLED = "resampled"
+
+    def __bool__(self) -> bool:
+        return self is not Exactness.RESAMPLED
+
+
 class Action(Protocol):
-    """An action of a group on arrays: what φ_Y of eq. (1) needs to be."""
+    """An action of a group on arrays: a group and a layout of axis letters.
+
+    What φ_Y of eq. (1) needs to be. :func:`onnx_geed.measure` takes any, as ``action=``.
+
+    Notes
+    -----
+    One that can act on tensors of another size too has a method ``at(layout, shape)``, which
+    returns itself for tensors (N, *shape) of a :class:`Layout`, or ``None``; see
+    :func:`action_at`.
+    """
 
     @property
     def group(self) -> Group:
         """The acting group."""
 
     @property
+    def layout(self) -> Layout:
+        """What the axes are of the arrays on which it acts."""
+
+    @property
     def name(self) -> str:
         """How the report calls the action."""
 
-    def exact(self) -> tuple[bool, ...]:
-        """Per element, whether it acts without resampling."""
+    def exact(self) -> tuple[Exactness, ...]:
+        """How each element acts: by an index, a matrix, or resampling."""
 
     def kernel_of_action(self) -> tuple[int, ...]:
         """Indices of ker(φ_Y), the elements that act as the identity."""
 
     def apply(self, g: int, y: F64) -> F64:
-        """Move the last axes of ``y`` by element ``g``."""
+        """Move ``y``, whose last axes are those of the layout without N, by element ``g``."""
+
+
+def action_at(action: Action, layout: Layout, shape: tuple[int, ...]) -> Action | None:
+    """Return an action for tensors of another layout or size, if it can act on them.
+
+    Parameters
+    ----------
+    action : Action
+        The action.
+    layout : Layout
+        What the tensor's axes are.
+    shape : tuple of int
+        Lengths of the axes without N.
+
+    Returns
+    -------
+    Action or None
+        What its method ``at(layout, shape)`` returns; ``None`` where it has no such method.
+    """
+    at = getattr(action, "at", None)
+    return None if at is None else at(layout, shape)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError, check_choice, nearest
 from onnx_geed.groups.grid import GridAction
 from onnx_geed.groups.group import Group
-from onnx_geed.groups.named import motions
+from onnx_geed.groups.named import cyclic, dihedral, motions, plane_motions, turns_of
 from onnx_geed.groups.vectors import Matrices, Permutation
 
 __all__ = [
@@ -39,16 +38,17 @@ KINDS: tuple[Kind, ...] = ("channels", "permutation", "matrices")
 COMPOSITION_TOLERANCE = 1e-5
 
 
+@dataclass(frozen=True, eq=False)
 class Table:
     """A given output action, before it is matched to a group.
 
     Parameters
     ----------
-    elements : sequence of str
+    elements : tuple of str
         Element names, one a row.
     kind : {"channels", "permutation", "matrices"}
         What ``values`` holds.
-    values : ndarray, shape (n, C), (n, k) or (n, k, k)
+    values : ndarray of int64 or float64, shape (n, C), (n, k) or (n, k, k)
         One row or matrix an element. Index tables gather: ``out[c] = in[values[g, c]]``.
     source : str
         Where it came from, for messages.
@@ -56,40 +56,60 @@ class Table:
     Raises
     ------
     GeedError
+        If there is no such kind.
         If names and rows differ in number.
         If a row of an index table is not a permutation.
         If matrices are not square or not finite.
     """
 
-    def __init__(self, elements: Sequence[str], kind: Kind, values: Any, source: str) -> None:
-        self.elements, self.kind, self.source = tuple(map(str, elements)), kind, source
-        try:
-            self.values: NDArray[Any] = np.asarray(
-                values, dtype=np.float64 if kind == "matrices" else np.int64
-            )
-        except (ValueError, TypeError, OverflowError) as error:
-            raise GeedError(f"{source}: {kind} is not an array of numbers ({error})") from None
-        if len(set(self.elements)) != len(self.elements):
+    elements: tuple[str, ...]
+    kind: Kind
+    values: NDArray[Any] = field(repr=False)
+    source: str
+
+    def __post_init__(self) -> None:
+        source, kind = self.source, self.kind
+        check_choice(f"{source}: the kind of table", kind, KINDS)
+        elements, values = tuple(map(str, self.elements)), _numbers(kind, self.values, source)
+        if len({*elements}) != len(elements):
             raise GeedError(f"{source}: an element is named twice; give each one row")
         rank = 3 if kind == "matrices" else 2
-        if self.values.ndim != rank or len(self.values) != len(self.elements):
+        if values.ndim != rank or len(values) != len(elements):
             raise GeedError(
                 f"{source}: {kind} must have {rank} axes and one entry for each of the "
-                f"{len(self.elements)} elements, found shape {self.values.shape}"
+                f"{len(elements)} elements, found shape {values.shape}"
             )
         if kind == "matrices":
-            if self.values.shape[1] != self.values.shape[2]:
-                raise GeedError(f"{source}: matrices must be square, found {self.values.shape[1:]}")
-            if not np.isfinite(self.values).all():
-                raise GeedError(f"{source}: matrices hold NaN or infinity")
-            return
-        every = np.arange(self.values.shape[1])
-        for element, row in zip(self.elements, self.values, strict=True):
-            if not np.array_equal(np.sort(row), every):
-                raise GeedError(
-                    f"{source}: the row of element {element!r} is not a permutation of "
-                    f"0..{len(every) - 1}"
-                )
+            _check_matrices(values, source)
+        else:
+            _check_rows(values, elements, source)
+        object.__setattr__(self, "elements", elements)
+        object.__setattr__(self, "values", values)
+
+
+def _numbers(kind: Kind, values: Any, source: str) -> NDArray[Any]:
+    dtype = np.float64 if kind == "matrices" else np.int64
+    try:
+        return np.asarray(values, dtype=dtype)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise GeedError(f"{source}: {kind} is not an array of numbers ({error})") from None
+
+
+def _check_matrices(matrices: NDArray[np.float64], source: str) -> None:
+    if matrices.shape[1] != matrices.shape[2]:
+        raise GeedError(f"{source}: matrices must be square, found {matrices.shape[1:]}")
+    if not np.isfinite(matrices).all():
+        raise GeedError(f"{source}: matrices hold NaN or infinity")
+
+
+def _check_rows(rows: NDArray[np.int64], elements: Sequence[str], source: str) -> None:
+    every = np.arange(rows.shape[1])
+    for element, row in zip(elements, rows, strict=True):
+        if not np.array_equal(np.sort(row), every):
+            raise GeedError(
+                f"{source}: the row of element {element!r} is not a permutation of "
+                f"0..{len(every) - 1}"
+            )
 
 
 def read_table(path: str | Path) -> Table:
@@ -160,7 +180,7 @@ def _table(content: Mapping[str, Any], source: str) -> Table:
     elements = np.asarray(content["elements"])
     if elements.ndim != 1:
         raise GeedError(f"{source}: 'elements' must be a list of names")
-    return Table([str(e) for e in elements], kinds[0], content[kinds[0]], source)
+    return Table(tuple(map(str, elements)), kinds[0], content[kinds[0]], source)
 
 
 def rows_for(table: Table, group: Group) -> NDArray[Any]:
@@ -223,24 +243,24 @@ def subgroup_table(table: Table, group: Group) -> Table | None:
     """
     if set(table.elements) == set(group.elements):
         return table
-    # Their elements are rotations, and mirrors after them; other groups' have no rows to find.
-    moves = motions(group) if re.fullmatch(r"[CD]\d+", group.name) else None
-    turns = [re.fullmatch(r"(s?)r(\d+)", e) for e in table.elements]
-    m = 1 + max((int(t[2]) for t in turns if t), default=0)
-    mirrored = "s" in table.elements
-    if moves is None or len(table.elements) != m * (2 if mirrored else 1):
+    if turns_of(group.name) is None:
         return None
-    rows = []
-    for move in moves:
-        turn = move.degrees * m / 360
-        if turn.denominator != 1:
-            return None
-        k, mirror = int(turn), "s" if move.mirror else ""
-        name = (f"{mirror}r{k}" if k else mirror) or "e"
-        if name not in table.elements:
-            return None
-        rows.append(table.elements.index(name))
+    larger = _group_of(table.elements)
+    moves = motions(group)
+    if larger is None or moves is None:
+        return None
+    element_of = dict(zip(plane_motions(larger), larger.elements, strict=True))
+    if not {*moves} <= {*element_of}:
+        return None
+    rows = [table.elements.index(element_of[move]) for move in moves]
     return Table(group.elements, table.kind, table.values[rows], table.source)
+
+
+def _group_of(elements: Sequence[str]) -> Group | None:
+    """Return the group of rotations, or of rotations and mirrors, that has these elements."""
+    half, odd = divmod(len(elements), 2)
+    candidates = [cyclic(len(elements))] + ([] if odd else [dihedral(half)])
+    return next((group for group in candidates if {*group.elements} == {*elements}), None)
 
 
 def with_channels(action: GridAction, table: Table) -> GridAction:

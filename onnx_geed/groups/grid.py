@@ -14,18 +14,19 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, check_choice, shown
-from onnx_geed.groups.action import IDENTITY_TOLERANCE
+from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.groups.action import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.grid_tables import (
     Interpolation,
     checked_length,
     rotation_table,
     whole_shift,
 )
-from onnx_geed.groups.group import Group, Motion, check_group
-from onnx_geed.groups.named import motions, parse_group
+from onnx_geed.groups.group import Group, check_group
+from onnx_geed.groups.layout import Layout, parse_layout
+from onnx_geed.groups.named import plane_motions
 
-__all__ = ["GridAction", "check_moves", "disk_mask", "grid_action", "motion", "orbit"]
+__all__ = ["GridAction", "grid_action", "still_grid"]
 
 F32 = NDArray[np.float32]
 
@@ -34,52 +35,6 @@ F64 = NDArray[np.float64]
 
 
 I32 = NDArray[np.int32]
-
-
-# What makes an action on a grid.
-_MAKE = "make one with onnx_geed.grid_action(group, height, width)"
-
-
-def motion(group: Group, g: int) -> Motion:
-    """Return how element ``g`` of a named group moves the plane.
-
-    Parameters
-    ----------
-    group : Group
-        A group made by :func:`onnx_geed.groups.parse_group`, or one equal to such a one.
-    g : int
-        Index of the element.
-
-    Returns
-    -------
-    Motion
-
-    Raises
-    ------
-    GeedError
-        If the group is not one of the named ones, so that no action on images is known.
-    """
-    return _motions(group)[g]
-
-
-def _motions(group: Group) -> tuple[Motion, ...]:
-    known = motions(group)
-    if known is not None:
-        return known
-    try:
-        named = parse_group(group.name)
-    except GeedError:
-        raise GeedError(
-            f"group {group.name}: how a group of your own moves an image is not known, only its "
-            "elements and table: take C<n>, D<n>, flip-h, flip-v or shift<a>x<b>, or move the "
-            "samples yourself and give the activations to onnx_geed.latent_l2, latent_cos, "
-            "softmax_kl or output_l2"
-        ) from None
-    differ = "other elements" if named.elements != group.elements else "another table"
-    raise GeedError(
-        f"group {group.name}: has {differ} than onnx-geed's group of that name, so how it moves an "
-        f"image is not known: take onnx_geed.parse_group({group.name!r})"
-    )
 
 
 @dataclass(frozen=True)
@@ -124,9 +79,26 @@ class GridAction:
         """``grid``, or ``grid+channels`` with a channel table."""
         return "grid" if self.channels is None else "grid+channels"
 
-    def exact(self) -> tuple[bool, ...]:
-        """Per element, whether it maps the grid onto itself."""
-        return tuple(bool(base == 0) for base in self.base_of)
+    @property
+    def layout(self) -> Layout:
+        """Maps, channels first."""
+        return parse_layout("NCHW")
+
+    def exact(self) -> tuple[Exactness, ...]:
+        """Per element, an index where it maps the grid onto itself, else resampled."""
+        return tuple(Exactness.RESAMPLED if base else Exactness.INDEX for base in self.base_of)
+
+    def at(self, layout: Layout, shape: tuple[int, ...]) -> GridAction | None:
+        """Return the group's action on maps of another size, without a channel table.
+
+        ``None`` for what is no map in the order of this layout, or is not divided by a shift.
+        """
+        if layout != self.layout:
+            return None
+        try:
+            return grid_action(self.group, shape[-2], shape[-1], self.interpolation)
+        except GeedError:
+            return None
 
     def kernel_of_action(self) -> tuple[int, ...]:
         """Elements that move neither pixel nor channel, within 1e-6."""
@@ -215,55 +187,6 @@ class GridAction:
         return flat[..., self.permutation[g]].reshape(y.shape)
 
 
-def orbit(action: GridAction, x: F32, out: F32 | None = None) -> F32:
-    """Return the orbit Gx of a sample, identity first.
-
-    Parameters
-    ----------
-    action : GridAction
-        The input's action.
-    x : ndarray of float32, shape (..., H, W)
-        One sample, channels before the grid.
-    out : ndarray of float32, shape (n, ..., H, W), optional
-        Where to write.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, ..., H, W)
-
-    Raises
-    ------
-    GeedError
-        If the action is none on a grid.
-        If the sample is no array of numbers, or its grid is not the action's.
-        If ``out`` has not the orbit's shape and dtype, or is not contiguous.
-    """
-    from onnx_geed.groups.kernels import orbit as fill_orbit
-
-    if not isinstance(action, GridAction):
-        raise GeedError(f"an orbit needs an action on a grid, found {shown(action)}: {_MAKE}")
-    try:
-        x = np.asarray(x)
-    except ValueError:
-        raise GeedError("a sample is one array (..., H, W), found rows of other lengths") from None
-    if x.dtype.kind not in "fiub":
-        raise GeedError(f"a sample is an array of numbers, found {x.dtype}")
-    if x.shape[-2:] != action.shape:
-        raise GeedError(f"the action is for grids of {action.shape}, the sample is {x.shape}")
-    wanted = (action.group.order, *x.shape)
-    if out is None:
-        out = np.empty(wanted, dtype=np.float32)
-    elif out.shape != wanted or out.dtype != np.float32 or not out.flags.c_contiguous:
-        raise GeedError(
-            f"out is a contiguous float32 array of {wanted}, found {out.dtype} {out.shape}"
-        )
-    area = action.shape[0] * action.shape[1]
-    flat = np.ascontiguousarray(x, dtype=np.float32).reshape(-1, area)
-    target = out.reshape(action.group.order, -1, area)
-    fill_orbit(flat, action.index, action.weight, action.base_of, action.permutation, target)
-    return out
-
-
 def grid_action(
     group: Group, height: int, width: int, interpolation: Interpolation = "bilinear"
 ) -> GridAction:
@@ -297,8 +220,8 @@ def grid_action(
     """
     check_choice("interpolation", interpolation, get_args(Interpolation))
     height, width = checked_length("height", height), checked_length("width", width)
-    made: GridAction = _grid_action(check_group(group), height, width, interpolation)
-    return made
+    action: GridAction = _grid_action(check_group(group), height, width, interpolation)
+    return action
 
 
 @functools.lru_cache(maxsize=64)
@@ -307,7 +230,7 @@ def _grid_action(group: Group, height: int, width: int, interpolation: Interpola
     numbers = np.arange(area, dtype=np.int32).reshape(height, width)
     angles: dict[Fraction, int] = {}
     base_of, permutation = [], []
-    for move in _motions(group):
+    for move in plane_motions(group):
         quarters, rest = divmod(move.degrees, 90)
         if height != width and not (rest == 0 and quarters % 2 == 0):
             quarters, rest = 0, move.degrees
@@ -333,98 +256,27 @@ def _grid_action(group: Group, height: int, width: int, interpolation: Interpola
     )
 
 
-def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
-    """Return the pixels inside the disk dx² + dy² ≤ (min(H, W)/2)².
+def still_grid(group: Group, height: int, width: int) -> GridAction:
+    """Return the trivial action of a group on an H×W grid.
 
     Parameters
     ----------
+    group : Group
+        Any group, named or one's own.
     height, width : int
         Size of the grid in pixels.
 
     Returns
     -------
-    ndarray of bool, shape (H, W)
-
-    Raises
-    ------
-    GeedError
-        If one is no whole number from 1 on.
+    GridAction
     """
-    height, width = checked_length("height", height), checked_length("width", width)
-    dy = np.arange(height)[:, None] - (height - 1) / 2
-    dx = np.arange(width)[None, :] - (width - 1) / 2
-    mask: NDArray[np.bool_] = dx * dx + dy * dy <= (min(height, width) / 2) ** 2
-    return mask
-
-
-def check_moves(action: GridAction, *, disk: bool = False) -> None:
-    """Refuse a group that does not move what it acts on, as any model would then be equivariant.
-
-    Parameters
-    ----------
-    action : GridAction
-        The input's action.
-    disk : bool
-        Whether samples are masked to the disk before it.
-
-    Raises
-    ------
-    GeedError
-        If the identity is the group's only element.
-        If another element that moves the grid onto itself leaves every sample as it is.
-        If the group rotates a grid that is one pixel high or wide.
-
-    Notes
-    -----
-    Choice: on a line of pixels, a rotation by other than 180° keeps one or two of them and turns
-    the rest out, so that it is no rotation of anything. A small rotation that ``nearest`` rounds
-    away on a small grid is measured, and named by :func:`unmoved_notes`.
-    """
-    group, (height, width) = action.group, action.shape
-    if group.order == 1:
-        raise GeedError(
-            f"group {group.name} holds the identity alone, which moves nothing: take one with more "
-            "elements, such as C4 or flip-h"
-        )
-    fixed = (
-        action.kernel_of_action_inside(disk_mask(height, width))
-        if disk
-        else action.kernel_of_action()
+    n, area = group.order, height * width
+    return GridAction(
+        group,
+        (height, width),
+        "bilinear",
+        np.empty((0, area, 4), dtype=np.int32),
+        np.empty((0, area, 4), dtype=np.float64),
+        np.zeros(n, dtype=np.int32),
+        np.tile(np.arange(area, dtype=np.int32), (n, 1)),
     )
-    exact = action.exact()
-    idle = [group.elements[g] for g in fixed if g and exact[g]]
-    grid = f"a grid of {height}×{width} (height × width)"
-    if idle:
-        inside = (
-            " inside its disk (--support disk)"
-            if disk and len(action.kernel_of_action()) == 1
-            else ""
-        )
-        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
-        one = len(idle) == 1 and group.order == 2
-        raise GeedError(
-            f"group {group.name} does not move this input: on {grid}{inside} "
-            f"{'its element ' if one else ''}{', '.join(idle[:3])}{more} "
-            f"{'leaves' if len(idle) == 1 else 'leave'} every sample as it is, which would score "
-            f"as invariance; {_instead(height, width, inside != '')}"
-        )
-    turned = [g for g, move in enumerate(motions(group) or ()) if move.degrees % 180]
-    if turned and min(height, width) == 1:
-        raise GeedError(
-            f"group {group.name} does not move this input: {grid} has no room for a rotation such "
-            f"as {group.elements[turned[0]]}, which would keep a pixel or two of it; "
-            f"{_instead(height, width, False)}"
-        )
-
-
-def _instead(height: int, width: int, disk: bool) -> str:
-    """Say which groups move every sample on a grid."""
-    if disk:
-        return "take --support full, or another group"
-    if height == width == 1:
-        return "samples of one pixel cannot be moved, so give data with a grid"
-    if height == 1:
-        return "take one that moves along the width alone: flip-h or shift1x<b>"
-    if width == 1:
-        return "take one that moves along the height alone: flip-v or shift<a>x1"
-    return "take a group that does"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -13,7 +15,20 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError, check_choice, shown
 from onnx_geed.groups.group import Group, Motion, product_table
 
-__all__ = ["MAX_ORDER", "angle", "cyclic", "dihedral", "flip", "motions", "parse_group", "shift"]
+__all__ = [
+    "MAX_ORDER",
+    "Turns",
+    "angle",
+    "cyclic",
+    "dihedral",
+    "flip",
+    "motions",
+    "motions_named",
+    "parse_group",
+    "plane_motions",
+    "shift",
+    "turns_of",
+]
 
 #: Largest order :func:`parse_group` builds: every sample is run once per element.
 MAX_ORDER = 1024
@@ -27,11 +42,51 @@ def motions(group: Group) -> tuple[Motion, ...] | None:
     """
     if group.motions is not None:
         return group.motions
+    named = _named(group.name)
+    return named.motions if named is not None and named == group else None
+
+
+def plane_motions(group: Group) -> tuple[Motion, ...]:
+    """Return what each element of a group does to the plane.
+
+    Raises
+    ------
+    GeedError
+        If the group is not one of the named ones, so that no action on images is known.
+    """
+    moves = motions(group)
+    if moves is not None:
+        return moves
+    named = _named(group.name)
+    if named is None:
+        raise GeedError(
+            f"group {group.name}: how a group of your own moves an image is not known, only its "
+            "elements and table: take C<n>, D<n>, flip-h, flip-v or shift<a>x<b>, say it with "
+            "onnx_geed.measure(action=...), or move the samples yourself and give the activations "
+            "to onnx_geed.latent_l2, latent_cos, softmax_kl or output_l2"
+        )
+    differ = "other elements" if named.elements != group.elements else "another table"
+    raise GeedError(
+        f"group {group.name}: has {differ} than onnx-geed's group of that name, so how it moves an "
+        f"image is not known: take onnx_geed.parse_group({group.name!r})"
+    )
+
+
+def motions_named(name: str) -> tuple[Motion, ...]:
+    """Return what the elements of a group do to the plane, by its name, as a result keeps it.
+
+    Empty where no named group is called so.
+    """
+    group = _named(name)
+    return () if group is None else plane_motions(group)
+
+
+@functools.lru_cache(maxsize=64)
+def _named(name: str) -> Group | None:
     try:
-        named = parse_group(group.name)
+        return parse_group(name)
     except GeedError:
         return None
-    return named.motions if named == group else None
 
 
 def _moving(
@@ -145,28 +200,78 @@ def _check_order(name: str, order: int) -> None:
         )
 
 
-def angle(group: str, element: str) -> str:
+@dataclass(frozen=True)
+class Turns:
+    """The rotations that a group consists of.
+
+    Parameters
+    ----------
+    count : int
+        n of the rotations by 360°·k/n, in order.
+    mirrored : bool
+        Whether the same follow once more, each with a mirror after it.
+    """
+
+    count: int
+    mirrored: bool
+
+
+@functools.lru_cache(maxsize=64)
+def turns_of(name: str) -> Turns | None:
+    """Return the rotations of C_n and D_n, by the group's name; ``None`` for other groups.
+
+    Parameters
+    ----------
+    name : str
+        Name of a group, as a result keeps it.
+
+    Returns
+    -------
+    Turns or None
+    """
+    group = _named(name)
+    if group is None:
+        return None
+    if group == cyclic(group.order):
+        return Turns(group.order, mirrored=False)
+    half, odd = divmod(group.order, 2)
+    if not odd and group == dihedral(half):
+        return Turns(half, mirrored=True)
+    return None
+
+
+def angle(group: str, element: str, *, short: bool = False) -> str:
     """Say what an element does: its name with degrees.
 
     Parameters
     ----------
     group : str
-        Name of the group.
+        Name of the group, as a result keeps it.
     element : str
         Name of the element.
+    short : bool
+        Whether to leave the name out, and to say ``s`` for the mirror after a rotation.
 
     Returns
     -------
     str
-        Such as ``r1 (45°)``; the bare name where nothing more is known.
+        Such as ``r1 (45°)`` or ``sr1 (45°, then mirror)``, short ``45°`` or ``s 45°``; the bare
+        name where nothing more is known.
     """
-    import re
-
-    known = re.fullmatch(r"[CD](\d+)", group)
-    turn = re.fullmatch(r"(s?)(?:r(\d+))?|e", element)
-    if not known or not turn or element == "e":
+    move = _moves_of_turns(group).get(element)
+    if move is None or move == Motion():
         return element
-    degrees = f"{360 * int(turn[2] or 0) / int(known[1]):g}°"
-    if not turn[1]:
-        return f"{element} ({degrees})"
-    return f"{element} (mirror)" if turn[2] is None else f"{element} ({degrees}, then mirror)"
+    degrees = f"{float(move.degrees):g}°" if move.degrees or not move.mirror else ""
+    if short:
+        return f"s {degrees}" if move.mirror else degrees
+    words = ", then ".join(filter(None, [degrees, "mirror" if move.mirror else ""]))
+    return f"{element} ({words})"
+
+
+@functools.lru_cache(maxsize=64)
+def _moves_of_turns(name: str) -> dict[str, Motion]:
+    """What each element of C_n or D_n does, by its name; nothing for other groups."""
+    group = _named(name)
+    if group is None or turns_of(name) is None:
+        return {}
+    return dict(zip(group.elements, plane_motions(group), strict=True))

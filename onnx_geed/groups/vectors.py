@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups.action import IDENTITY_TOLERANCE
+from onnx_geed.groups.action import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.group import Group, check_group
+from onnx_geed.groups.layout import Layout, parse_layout
 
 __all__ = ["Matrices", "Permutation", "Trivial"]
 
@@ -34,9 +35,14 @@ class Trivial:
     def __post_init__(self) -> None:
         check_group(self.group)
 
-    def exact(self) -> tuple[bool, ...]:
-        """All elements."""
-        return (True,) * self.group.order
+    @property
+    def layout(self) -> Layout:
+        """Vectors."""
+        return parse_layout("NK")
+
+    def exact(self) -> tuple[Exactness, ...]:
+        """Every element leaves all in place."""
+        return (Exactness.INDEX,) * self.group.order
 
     def kernel_of_action(self) -> tuple[int, ...]:
         """All elements."""
@@ -83,9 +89,14 @@ class Permutation:
             )
         object.__setattr__(self, "table", table)
 
-    def exact(self) -> tuple[bool, ...]:
-        """All elements."""
-        return (True,) * self.group.order
+    @property
+    def layout(self) -> Layout:
+        """Vectors."""
+        return parse_layout("NK")
+
+    def exact(self) -> tuple[Exactness, ...]:
+        """Every element is an index."""
+        return (Exactness.INDEX,) * self.group.order
 
     def kernel_of_action(self) -> tuple[int, ...]:
         """Elements whose row leaves every entry in place."""
@@ -129,9 +140,14 @@ class Matrices:
             )
         object.__setattr__(self, "matrices", given)
 
-    def exact(self) -> tuple[bool, ...]:
-        """All elements."""
-        return (True,) * self.group.order
+    @property
+    def layout(self) -> Layout:
+        """Vectors."""
+        return parse_layout("NK")
+
+    def exact(self) -> tuple[Exactness, ...]:
+        """Every element is a matrix."""
+        return (Exactness.MATRIX,) * self.group.order
 
     def kernel_of_action(self) -> tuple[int, ...]:
         """Elements whose matrix is the identity within 1e-6."""

@@ -13,21 +13,18 @@ if TYPE_CHECKING:
         descriptor_of as descriptor_of,
         parse_request as parse_request,
     )
-    from onnx_geed.measures.channel_cosines import (
-        channel_deviations as channel_deviations,
-    )
     from onnx_geed.measures.deviations import (
-        centres as centres,
         channel_sums_of_orbits as channel_sums_of_orbits,
         check_divergences as check_divergences,
-        deviations_from as deviations_from,
+        deviations_from_references as deviations_from_references,
         deviations_of_orbits as deviations_of_orbits,
+        f_hat as f_hat,
+        operands_of_orbits as operands_of_orbits,
         orbit_deviations as orbit_deviations,
         pair_deviations as pair_deviations,
-        ready as ready,
     )
-    from onnx_geed.measures.distances import (
-        normaliser as normaliser,
+    from onnx_geed.measures.feature_maps import (
+        deviations_of_sums as deviations_of_sums,
     )
     from onnx_geed.measures.functional import (
         channel_cos as channel_cos,
@@ -38,19 +35,23 @@ if TYPE_CHECKING:
         softmax_kl as softmax_kl,
     )
     from onnx_geed.measures.graph_actions import (
-        orbit_of_samples as orbit_of_samples,
+        orbit_nodes as orbit_nodes,
     )
     from onnx_geed.measures.graph_formulas import (
-        activations as activations,
-        by_channel as by_channel,
+        activation_nodes as activation_nodes,
+        channel_mean_nodes as channel_mean_nodes,
+        check_nodes as check_nodes,
         deviation_nodes as deviation_nodes,
-        identity_points as identity_points,
-        point_size as point_size,
-        predicted as predicted,
-        value_range as value_range,
+        identity_nodes as identity_nodes,
+        point_length as point_length,
+        predicted_class_nodes as predicted_class_nodes,
+        value_range_nodes as value_range_nodes,
     )
     from onnx_geed.measures.measure import (
         Measure as Measure,
+    )
+    from onnx_geed.measures.normalisation import (
+        normaliser as normaliser,
     )
     from onnx_geed.measures.plan import (
         Layer as Layer,

@@ -1,11 +1,15 @@
-"""The measures there are: what each is, and how one is asked for."""
+"""The measures there are: what each is, what computes it, and how one is asked for.
+
+A new measure is one entry of :data:`CATALOGUE` and one function of pairs.
+"""
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from onnx_geed.errors import GeedError, nearest
 
@@ -15,17 +19,19 @@ __all__ = [
     "Request",
     "Role",
     "Support",
+    "View",
     "descriptor_of",
     "parse_request",
 ]
 
 Role = Literal["channel", "latent", "output"]
 Support = Literal["full", "disk"]
+View = Literal["maps", "points", "scores"]
 
 
 @dataclass(frozen=True)
 class Descriptor:
-    """What a measure is. All that differs from measure to measure stands here.
+    """All that differs from measure to measure: what one is, and the functions that compute it.
 
     Parameters
     ----------
@@ -35,7 +41,8 @@ class Descriptor:
         The tensors it takes where none is named: feature maps, the latent, the output.
     view : {"maps", "points", "scores"}
         As what it sees a tensor: maps (C, H, W), a vector, or class scores, which are brought to
-        log-probabilities.
+        log-probabilities. The references f̂ of eq. (2) are means of maps and of vectors, and
+        logarithms of mean probabilities.
     actions : {"grid", "trivial", "permutations", "vectors"}
         The output actions φ_Y it takes: on a grid; trivial alone; trivial or permutation; any of a
         vector.
@@ -50,12 +57,21 @@ class Descriptor:
         A heading; a few words for an axis or a legend.
     formula : str
         m in words, ending with what perfect is, for files that carry the measurement itself.
+    pairs : callable
+        Computes m of many pairs in float64, or where it is a similarity, minus m.
+        ``pairs(points, references, out)`` of vectors (rows, k) or log-probabilities writes one
+        value a row. Of maps it is given the sums that stand for a pair of channels,
+        ``pairs(sums, out)`` with Σ u·v, Σ u² and Σ v² in (rows, 3), and values are averaged over
+        channels.
+    nodes : callable, optional
+        The same as ONNX nodes, as :func:`onnx_geed.measures.graph_formulas.deviation_nodes` calls
+        it; a measure without is taken by the kernels alone.
+    normaliser : callable, optional
+        Computes M of eq. (6) from points (n, k) in float64, by which values are divided.
     default : bool
         Whether it is taken where no measure is asked for.
-    normalised : bool
-        Whether values are divided by M, eq. (6).
     similarity : bool
-        Whether it is minus a cosine, from −1 to 1.
+        Whether it is minus a similarity from −1 to 1, a cosine; pairs of zero vectors are counted.
     worst_invariance : callable of int to float, optional
         The largest value under the trivial action by the order of the group, where that is less
         than ``worst``.
@@ -71,7 +87,7 @@ class Descriptor:
 
     name: str
     role: Role
-    view: Literal["maps", "points", "scores"]
+    view: View
     actions: Literal["grid", "trivial", "permutations", "vectors"]
     perfect: float
     worst: float
@@ -79,8 +95,10 @@ class Descriptor:
     title: str
     label: str
     formula: str
+    pairs: Callable[..., None]
+    nodes: Callable[..., Any] | None = None
+    normaliser: Callable[[Any], float] | None = None
     default: bool = True
-    normalised: bool = False
     similarity: bool = False
     worst_invariance: Callable[[int], float] | None = None
     floor: float | None = None
@@ -117,10 +135,25 @@ class Descriptor:
             return self.worst_invariance(order)
         return self.worst
 
+    @property
+    def normalised(self) -> bool:
+        """Whether values are divided by M, eq. (6)."""
+        return self.normaliser is not None
+
     def value_unit(self, *, normalised: bool) -> str:
         """Return the unit of values, which of a distance changes with M."""
         by_m = normalised and self.normalised and not self.similarity
         return f"{self.unit} / M" if by_m else self.unit
+
+
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that is loaded on its first call: reading this file loads no compiler."""
+
+    def call(*arguments: Any) -> Any:
+        home = importlib.import_module(f".{module}", __package__)
+        return getattr(home, name)(*arguments)
+
+    return call
 
 
 #: The measures by name, in the order of the report.
@@ -141,6 +174,8 @@ CATALOGUE: dict[str, Descriptor] = {
                 "m = -(mean over channels of the cosine between the channel of f(gx) and that of "
                 "the moved map of x): -1 where the tensor is equivariant, at most 1"
             ),
+            pairs=_later("kernels", "cosines_of_sums"),
+            nodes=_later("graph_formulas", "cosine_nodes"),
             similarity=True,
             floor=0.01,
             sentence="A map of the moved input has cosine {value} with the moved map",
@@ -160,7 +195,9 @@ CATALOGUE: dict[str, Descriptor] = {
                 "invariant; not yet divided by M, the mean distance between the latents of "
                 "different samples"
             ),
-            normalised=True,
+            pairs=_later("kernels", "distances"),
+            nodes=_later("graph_formulas", "distance_nodes"),
+            normaliser=_later("normalisation", "mean_distance"),
             floor=0.02,
             sentence=(
                 "A sample's orbit spreads {value} times as far as different samples are apart"
@@ -181,7 +218,9 @@ CATALOGUE: dict[str, Descriptor] = {
                 "invariant, at most 1; not yet divided by M, the mean cosine between the latents "
                 "of different samples"
             ),
-            normalised=True,
+            pairs=_later("kernels", "cosines"),
+            nodes=_later("graph_formulas", "cosine_nodes"),
+            normaliser=_later("kernels", "mean_cosine"),
             similarity=True,
             floor=0.002,
             sentence="A latent f(gx) has cosine {value} with {target}",
@@ -200,6 +239,8 @@ CATALOGUE: dict[str, Descriptor] = {
                 "m = Kullback-Leibler divergence of the probabilities of gx from what those of x "
                 "lead one to expect: 0 where they agree"
             ),
+            pairs=_later("kernels", "divergences"),
+            nodes=_later("graph_formulas", "divergence_nodes"),
             worst_invariance=math.log,
             floor=1e-3,
             sentence=(
@@ -220,6 +261,8 @@ CATALOGUE: dict[str, Descriptor] = {
             formula=(
                 "m = distance between f(gx) and what f(x) leads one to expect: 0 where they agree"
             ),
+            pairs=_later("kernels", "distances"),
+            nodes=_later("graph_formulas", "distance_nodes"),
             default=False,
         ),
     )

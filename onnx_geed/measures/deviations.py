@@ -9,21 +9,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, GridAction, Matrices, disk_mask
-from onnx_geed.measures import kernels
-from onnx_geed.measures.channel_cosines import cosines_of_sums, mean_map, orbit_sums
+from onnx_geed.groups import Action, GridAction, Matrices
+from onnx_geed.measures.feature_maps import (
+    deviations_of_sums,
+    mean_map,
+    sums_of_maps,
+    sums_of_pairs,
+)
 from onnx_geed.measures.measure import Measure
-from onnx_geed.measures.scores import ProbabilityError, check_logits, log_probabilities
+from onnx_geed.measures.scores import (
+    ProbabilityError,
+    check_logits,
+    log_means,
+    log_probabilities,
+)
 
 __all__ = [
-    "centres",
     "channel_sums_of_orbits",
     "check_divergences",
-    "deviations_from",
+    "deviations_from_references",
     "deviations_of_orbits",
+    "f_hat",
+    "operands_of_orbits",
     "orbit_deviations",
     "pair_deviations",
-    "ready",
 ]
 
 F32 = NDArray[np.float32]
@@ -40,16 +49,16 @@ def orbit_deviations(
     Parameters
     ----------
     measure : Measure
-        What is measured.
+        m, the tensor and φ_Y.
     y : ndarray, shape (n, C, H, W) or (n, k)
-        f(gx), finite; logits or probabilities for ``softmax-kl``.
+        f(gx), finite; logits or probabilities for a measure of class scores.
     members : sequence of int, optional
         Elements of a subgroup that takes the place of G, identity first; all by default.
 
     Returns
     -------
     deviations : ndarray of float64, shape (n,) or (len(members),)
-        One an element; nats for ``softmax-kl``.
+        One an element, in the measure's unit.
     zero_pairs : ndarray of float64, shape as ``deviations``
         Share of cosines taken between two zero vectors.
 
@@ -73,21 +82,21 @@ def orbit_deviations(
             f"activations hold NaN or infinity: element {element}, tensor {measure.layer!r}"
         )
     # A single score in [0, 1] for each of a few elements tells nothing.
-    if measure.name == "softmax-kl" and measure.kind is None and y.shape[-1] > 1:
-        check_logits(y, measure.layer)
-    found, zeros = deviations_of_orbits(measure, y[None], members)
-    return found[0], zeros[0]
+    if measure.descriptor.view == "scores" and measure.kind is None and y.shape[-1] > 1:
+        check_logits(y, measure.name, measure.layer)
+    deviations, zero_pairs = deviations_of_orbits(measure, y[None], members)
+    return deviations[0], zero_pairs[0]
 
 
 def deviations_of_orbits(
     measure: Measure, y: NDArray[Any], members: Sequence[int] | None = None
 ) -> tuple[F64, F64]:
-    """Return what :func:`orbit_deviations` returns, for several orbits at once.
+    """Return m(f(gx), φ_Y(g) f̂(x)) for the orbits of several samples, which are not checked.
 
     Parameters
     ----------
     measure : Measure
-        What is measured.
+        m, the tensor and φ_Y.
     y : ndarray, shape (N, n, C, H, W) or (N, n, k)
         f(gx), finite.
     members : sequence of int, optional
@@ -103,14 +112,22 @@ def deviations_of_orbits(
     ProbabilityError
         If a probability is positive where the reference's is zero.
     """
-    chosen = list(range(y.shape[1]) if members is None else members)
-    kernel = [g for g in measure.kernel_of_action if g in set(chosen)]
-    orbits = ready(measure, y)
-    return deviations_from(measure, orbits, centres(measure, orbits, kernel), members)
+    chosen = range(y.shape[1]) if members is None else members
+    averaged = [g for g in measure.kernel_of_action if g in set(chosen)]
+    orbits = operands_of_orbits(measure, y)
+    references = f_hat(measure, orbits, averaged)
+    return deviations_from_references(measure, orbits, references, members)
 
 
-def ready(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
-    """Bring f(gx), of shape (N, n, C, H, W) or (N, n, k), to what deviations are computed from.
+def operands_of_orbits(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
+    """Return f(gx) as m compares it.
+
+    Parameters
+    ----------
+    measure : Measure
+        m, the tensor and φ_Y.
+    y : ndarray, shape (N, n, C, H, W) or (N, n, k)
+        f(gx), finite.
 
     Returns
     -------
@@ -122,26 +139,26 @@ def ready(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
     ProbabilityError
         If a probability is outside [0, 1].
     """
-    if measure.name == "channel-cos":
-        maps: F32 = np.ascontiguousarray(y, dtype=np.float32).reshape(*y.shape[:3], -1)
-        return maps
-    if measure.name == "softmax-kl":
+    view = measure.descriptor.view
+    if view == "maps":
+        return np.ascontiguousarray(y, dtype=np.float32).reshape(*y.shape[:3], -1)
+    if view == "scores":
         return log_probabilities(y, measure.reads)
     return np.ascontiguousarray(y, dtype=np.float64)
 
 
-def centres(
-    measure: Measure, orbits: NDArray[Any], kernel: Sequence[int] | None = None
+def f_hat(
+    measure: Measure, orbits: NDArray[Any], elements: Sequence[int] | None = None
 ) -> NDArray[Any]:
-    """Return f̂(x) of some orbits, eq. (2).
+    """Return f̂(x) of some orbits, eq. (2): what φ_Y(g) moves to where f(gx) is expected.
 
     Parameters
     ----------
     measure : Measure
-        What is measured.
+        m, the tensor and φ_Y.
     orbits : ndarray
-        As :func:`ready` returns them.
-    kernel : sequence of int, optional
+        As :func:`operands_of_orbits` returns them.
+    elements : sequence of int, optional
         Elements to average over; ker(φ_Y) by default.
 
     Returns
@@ -149,25 +166,18 @@ def centres(
     ndarray
         Maps (N, C, H·W) in float32; points (N, k) in float64; log f̂ of log-probabilities.
     """
-    inner = list(measure.kernel_of_action if kernel is None else kernel)
-    if measure.name == "channel-cos":
-        if len(inner) == 1:
-            return np.ascontiguousarray(orbits[:, inner[0]])
-        return np.stack([mean_map(orbit[inner]) for orbit in orbits])
+    averaged = list(measure.kernel_of_action if elements is None else elements)
+    view = measure.descriptor.view
+    if view == "maps":
+        if len(averaged) == 1:
+            return np.ascontiguousarray(orbits[:, averaged[0]])
+        return np.stack([mean_map(orbit[averaged]) for orbit in orbits])
     # Taken, not indexed: an index may give another order in memory, and so of summation.
-    taken = np.take(orbits, inner, axis=1)
-    if measure.name != "softmax-kl":
-        mean: F64 = taken.mean(axis=1)
-        return mean
-    # By log-sum-exp; a class of probability zero on the whole kernel stays −inf.
-    top = np.maximum(taken.max(axis=1), np.finfo(np.float64).min)
-    with np.errstate(divide="ignore"):
-        sums = np.exp(taken - top[:, None]).sum(axis=1)
-        logs: F64 = np.log(sums) + top - np.log(len(inner))
-    return logs
+    rows: F64 = np.take(orbits, averaged, axis=1)
+    return log_means(rows) if view == "scores" else rows.mean(axis=1)
 
 
-def deviations_from(
+def deviations_from_references(
     measure: Measure,
     orbits: NDArray[Any],
     references: NDArray[Any],
@@ -180,11 +190,11 @@ def deviations_from(
     Parameters
     ----------
     measure : Measure
-        What is measured.
+        m, the tensor and φ_Y.
     orbits : ndarray, shape (N, n, ...)
-        As :func:`ready` returns them.
+        As :func:`operands_of_orbits` returns them.
     references : ndarray, shape (N, ...)
-        As :func:`centres` returns them: of the same samples, eq. (4), or of others.
+        As :func:`f_hat` returns them: of the same samples, eq. (4), or of others.
     members : sequence of int, optional
         Elements of a subgroup that takes the place of G.
     check : bool
@@ -200,35 +210,39 @@ def deviations_from(
         If a probability is positive where the reference's is zero.
     """
     chosen = list(range(orbits.shape[1]) if members is None else members)
-    if measure.name == "channel-cos":
+    descriptor = measure.descriptor
+    if descriptor.view == "maps":
         assert isinstance(measure.action, GridAction)
-        sums = orbit_sums(orbits, references, measure.action, measure.support)
-        return cosines_of_sums(sums if members is None else np.take(sums, chosen, axis=1))
+        sums = sums_of_maps(orbits, references, measure.action, measure.support)
+        sums = sums if members is None else np.take(sums, chosen, axis=1)
+        return deviations_of_sums(measure, sums)[:2]
     points = np.take(orbits, chosen, axis=1)
     expected = _moved(measure.action, references, chosen)
-    # These kernels go row by row: all orbits at once are so many more rows.
-    rows, size = len(points) * len(chosen), points.shape[2]
-    out, zeros = np.empty(rows), np.zeros(points.shape[:2])
-    pairs = points.reshape(rows, size), expected.reshape(rows, size)
-    if measure.name == "softmax-kl":
-        kernels.divergences(*pairs, out)
-        if check:
-            check_divergences(measure, out.reshape(zeros.shape), chosen)
-    elif measure.name == "latent-cos":
-        kernels.cosine_deviations(*pairs, out)
+    # Functions of pairs go row by row: all orbits at once are so many more rows.
+    size = points.shape[2]
+    rows = _of_rows(measure, points.reshape(-1, size), expected.reshape(-1, size))
+    deviations, zeros = rows.reshape(points.shape[:2]), np.zeros(points.shape[:2])
+    if descriptor.view == "scores" and check:
+        check_divergences(measure, deviations, chosen)
+    if descriptor.similarity:
         either = points.any(axis=2) | expected.any(axis=2)
         zeros = np.logical_not(either).astype(np.float64)
-    else:
-        kernels.euclidean_deviations(*pairs, out)
-    return out.reshape(zeros.shape), zeros
+    return deviations, zeros
 
 
-def _moved(action: Action, centres: F64, chosen: Sequence[int]) -> F64:
-    """φ_Y(g) f̂(x) of each sample for the chosen elements, (N, elements, k)."""
+def _moved(action: Action, references: F64, chosen: Sequence[int]) -> F64:
+    """Return φ_Y(g) r of each reference for the chosen elements, (N, elements, k)."""
     if isinstance(action, Matrices):
         # One vector at a time: a product over all of them might add up in another order.
-        return np.stack([np.stack([action.apply(g, c) for g in chosen]) for c in centres])
-    return np.stack([action.apply(g, centres) for g in chosen], axis=1)
+        return np.stack([np.stack([action.apply(g, r) for g in chosen]) for r in references])
+    return np.stack([action.apply(g, references) for g in chosen], axis=1)
+
+
+def _of_rows(measure: Measure, points: F64, references: F64) -> F64:
+    """Return m of rows (rows, k), in one piece of memory."""
+    out = np.empty(len(points))
+    measure.descriptor.pairs(points, references, out)
+    return np.negative(out) if measure.descriptor.similarity else out
 
 
 def channel_sums_of_orbits(measure: Measure, y: NDArray[Any]) -> F64:
@@ -237,7 +251,7 @@ def channel_sums_of_orbits(measure: Measure, y: NDArray[Any]) -> F64:
     Parameters
     ----------
     measure : Measure
-        A ``channel-cos`` measure.
+        One of feature maps.
     y : ndarray of float32, shape (N, n, C, H, W)
         f(gx).
 
@@ -247,8 +261,8 @@ def channel_sums_of_orbits(measure: Measure, y: NDArray[Any]) -> F64:
         Σ u·v, Σ u², Σ v² of each channel.
     """
     assert isinstance(measure.action, GridAction)
-    orbits = ready(measure, y)
-    return orbit_sums(orbits, centres(measure, orbits), measure.action, measure.support)
+    orbits = operands_of_orbits(measure, y)
+    return sums_of_maps(orbits, f_hat(measure, orbits), measure.action, measure.support)
 
 
 def check_divergences(measure: Measure, values: F64, chosen: Sequence[int]) -> None:
@@ -278,28 +292,17 @@ def pair_deviations(measure: Measure, a: NDArray[Any], b: NDArray[Any]) -> F64:
     measure : Measure
         Which m.
     a, b : ndarray, shape (k, C, H, W) or (k, n)
-        Pairs, in order; logits or probabilities for ``softmax-kl``.
+        Pairs, in order; logits or probabilities for a measure of class scores.
 
     Returns
     -------
     ndarray of float64, shape (k,)
         Unnormalised.
     """
-    if measure.name == "channel-cos":
-        u, v = a.astype(np.float64), b.astype(np.float64)
-        if measure.support == "disk":
-            inside = disk_mask(*u.shape[-2:])
-            u, v = u * inside, v * inside
-        sums = np.stack([(u * v).sum((-2, -1)), (u * u).sum((-2, -1)), (v * v).sum((-2, -1))], -1)
-        return cosines_of_sums(sums)[0]
-    out = np.empty(len(a))
-    if measure.name == "softmax-kl":
-        logs = [np.ascontiguousarray(log_probabilities(y, measure.reads)) for y in (a, b)]
-        kernels.divergences(*logs, out)
-        return out
-    points = [np.ascontiguousarray(y, dtype=np.float64) for y in (a, b)]
-    if measure.name == "latent-cos":
-        kernels.cosine_deviations(*points, out)
-    else:
-        kernels.euclidean_deviations(*points, out)
-    return out
+    if measure.descriptor.view == "maps":
+        sums = sums_of_pairs(a, b, measure.support)
+        deviations, _, _ = deviations_of_sums(measure, sums[None])
+        of_pairs: F64 = deviations[0]
+        return of_pairs
+    u, v = (np.ascontiguousarray(operands_of_orbits(measure, y)) for y in (a, b))
+    return _of_rows(measure, u, v)

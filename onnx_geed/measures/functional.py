@@ -1,18 +1,21 @@
-"""Measures on whole arrays of orbits at hand."""
+"""Measures on activations at hand: arrays (N, |G|, ...), without a model.
+
+One function a measure, named as the measure is. All take floating point and finite values alone.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from onnx_geed.errors import GeedError, check_choice, shown
+from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import Action, GridAction, Group, Permutation, Trivial, check_group
 from onnx_geed.measures.catalogue import Support
-from onnx_geed.measures.channel_cosines import cosines_of_sums
 from onnx_geed.measures.deviations import channel_sums_of_orbits, deviations_of_orbits
 from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.scores import OutputKind, check_logits
@@ -39,6 +42,13 @@ def channel_sums(activations: ArrayLike, action: GridAction, *, support: Support
     ndarray of float64, shape (N, n, C, 3)
         Σ u·v, Σ u², Σ v² with u a channel of f(gx) and v the same channel of φ_Y(g) f̂(x).
     """
+    measure, maps = _of_maps(activations, action, support)
+    return _by_orbit(maps, lambda y: channel_sums_of_orbits(measure, y))
+
+
+def _of_maps(
+    activations: ArrayLike, action: GridAction, support: Support
+) -> tuple[Measure, NDArray[Any]]:
     if not isinstance(action, GridAction):
         raise GeedError(
             f"channelwise cosine takes an action on a grid, found {shown(action)}: make one with "
@@ -51,8 +61,7 @@ def channel_sums(activations: ArrayLike, action: GridAction, *, support: Support
         raise GeedError(
             f"the channel table is for {action.channels.shape[1]} channels, found {maps.shape[2]}"
         )
-    measure = Measure("channel-cos", "activations", action, support)
-    return _each(maps, lambda y: channel_sums_of_orbits(measure, y[None])[0])
+    return Measure("channel-cos", "activations", action, support), maps
 
 
 def channel_cos(activations: ArrayLike, action: GridAction, *, support: Support = "full") -> F64:
@@ -78,7 +87,8 @@ def channel_cos(activations: ArrayLike, action: GridAction, *, support: Support 
     GeedError
         If the array is not of that shape, or not finite.
     """
-    return cosines_of_sums(channel_sums(activations, action, support=support))[0]
+    measure, maps = _of_maps(activations, action, support)
+    return _by_orbit(maps, lambda y: deviations_of_orbits(measure, y)[0])
 
 
 def latent_l2(activations: ArrayLike, group: Group) -> F64:
@@ -101,7 +111,7 @@ def latent_l2(activations: ArrayLike, group: Group) -> F64:
     GeedError
         If the array is not of that shape, or not finite.
     """
-    return _vector("latent-l2", activations, Trivial(check_group(group)))
+    return _of_vectors("latent-l2", activations, check_group(group))
 
 
 def latent_cos(activations: ArrayLike, group: Group) -> F64:
@@ -124,7 +134,7 @@ def latent_cos(activations: ArrayLike, group: Group) -> F64:
     GeedError
         If the array is not of that shape, or not finite.
     """
-    return _vector("latent-cos", activations, Trivial(check_group(group)))
+    return _of_vectors("latent-cos", activations, check_group(group))
 
 
 def softmax_kl(
@@ -159,10 +169,7 @@ def softmax_kl(
         If there is no such kind.
         If a probability is positive where the reference's is zero.
     """
-    bound = Trivial(action) if isinstance(action, Group) else action
-    if kind is not None:
-        check_choice("kind", kind, get_args(OutputKind))
-    return _vector("softmax-kl", activations, bound, kind)
+    return _of_vectors("softmax-kl", activations, action, kind)
 
 
 def output_l2(activations: ArrayLike, action: Group | Action) -> F64:
@@ -185,19 +192,18 @@ def output_l2(activations: ArrayLike, action: Group | Action) -> F64:
     GeedError
         If the array is not of that shape, or not finite.
     """
-    return _vector(
-        "output-l2", activations, Trivial(action) if isinstance(action, Group) else action
-    )
+    return _of_vectors("output-l2", activations, action)
 
 
-def _vector(
-    name: str, activations: ArrayLike, action: Action, kind: OutputKind | None = None
+def _of_vectors(
+    name: str, activations: ArrayLike, action: Group | Action, kind: OutputKind | None = None
 ) -> F64:
-    measure = Measure(name, "activations", action, kind=kind)
-    points = _checked(activations, action.group, rank=3)
-    if name == "softmax-kl" and kind is None:
-        check_logits(points, "the array")
-    return _each(points, lambda y: deviations_of_orbits(measure, y[None])[0][0])
+    bound = Trivial(action) if isinstance(action, Group) else action
+    measure = Measure(name, "activations", bound, kind=kind)
+    points = _checked(activations, bound.group, rank=3)
+    if measure.descriptor.view == "scores" and kind is None:
+        check_logits(points, name, "the array")
+    return _by_orbit(points, lambda y: deviations_of_orbits(measure, y)[0])
 
 
 def _checked(activations: ArrayLike, group: Group, rank: int) -> NDArray[Any]:
@@ -221,7 +227,7 @@ def _checked(activations: ArrayLike, group: Group, rank: int) -> NDArray[Any]:
     return array
 
 
-def _each(array: NDArray[Any], reduce: Callable[[NDArray[Any]], F64]) -> F64:
+def _by_orbit(array: NDArray[Any], reduce: Callable[[NDArray[Any]], F64]) -> F64:
     """Reduce every orbit, on all cores; the result does not depend on their number."""
-    with ThreadPoolExecutor() as pool:
-        return np.stack(list(pool.map(reduce, array)))
+    with ThreadPoolExecutor(min(len(array), os.cpu_count() or 1)) as pool:
+        return np.concatenate(list(pool.map(lambda i: reduce(array[i : i + 1]), range(len(array)))))

@@ -16,7 +16,7 @@ from onnx import TensorProto
 from onnx_geed.groups import GridAction, disk_mask
 from onnx_geed.model import Nodes
 
-__all__ = ["moved_maps", "orbit_of_samples"]
+__all__ = ["moved_maps", "orbit_nodes"]
 
 
 def moved_maps(
@@ -88,7 +88,7 @@ def moved_maps(
     return nodes.reshape(ordered, [-1, len(chosen), channels, table.shape[1]], "expected")
 
 
-def orbit_of_samples(
+def orbit_nodes(
     nodes: Nodes,
     samples: str,
     action: GridAction,

@@ -5,12 +5,13 @@ float32 in, float64 from there on, as in the compiled loops.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from onnx import TensorProto
 
+from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
     Action,
     GridAction,
@@ -27,12 +28,18 @@ from onnx_geed.model import Nodes
 
 __all__ = [
     "Deviations",
-    "activations",
+    "Pairs",
+    "activation_nodes",
+    "channel_mean_nodes",
+    "check_nodes",
+    "cosine_nodes",
     "deviation_nodes",
-    "identity_points",
-    "point_size",
-    "predicted",
-    "value_range",
+    "distance_nodes",
+    "divergence_nodes",
+    "identity_nodes",
+    "point_length",
+    "predicted_class_nodes",
+    "value_range_nodes",
 ]
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
@@ -54,18 +61,37 @@ class Deviations:
     energy : str
         Sum of squares of what was read: not finite where the model gave NaN or infinity.
     zero_pairs : str or None
-        Share of cosines between two zero vectors, for the cosines.
-    cosines : str or None
-        Cosine of each channel and element, shape (N, n', C), for ``channel-cos``.
+        Share of pairs of zero vectors, for a similarity.
+    channels : str or None
+        What is averaged over channels, shape (N, n', C), for a measure of feature maps.
     """
 
     values: str
     energy: str
     zero_pairs: str | None = None
-    cosines: str | None = None
+    channels: str | None = None
 
 
-def activations(nodes: Nodes, tensor: str, layer: Layer, order: int, *, maps: bool) -> str:
+@dataclass(frozen=True)
+class Pairs:
+    """Tensors that the ``nodes`` of a descriptor leave behind, without the axis they reduce.
+
+    Parameters
+    ----------
+    values : str
+        m of each pair, or where it is a similarity, minus m; float64.
+    squares : str or None
+        Σ u², where it was needed.
+    zero_pairs : str or None
+        1 where both vectors are zero, else 0, for a similarity.
+    """
+
+    values: str
+    squares: str | None = None
+    zero_pairs: str | None = None
+
+
+def activation_nodes(nodes: Nodes, tensor: str, layer: Layer, order: int, *, maps: bool) -> str:
     """Bring a tensor to what measures take.
 
     Parameters
@@ -113,7 +139,7 @@ def activations(nodes: Nodes, tensor: str, layer: Layer, order: int, *, maps: bo
     return nodes.cast(pooled, _FLOAT, "pooled")
 
 
-def point_size(layer: Layer) -> int:
+def point_length(layer: Layer) -> int:
     """Return k of the points (N, k) that a tensor is brought to."""
     if len(layer.shape) < 2:
         return (*layer.shape, 1)[0]
@@ -121,9 +147,25 @@ def point_size(layer: Layer) -> int:
     return layer.shape[layout.planes_last[0] if layout.is_map else 0]
 
 
-def identity_points(nodes: Nodes, points: str) -> str:
+def identity_nodes(nodes: Nodes, points: str) -> str:
     """Return the identity's rows (N, k) of points (N, n, k)."""
     return nodes.gather(points, nodes.constant("first", np.int64(0)), 1, "identity")
+
+
+def check_nodes(measures: Iterable[Measure]) -> None:
+    """Refuse measures that nothing writes as nodes.
+
+    Raises
+    ------
+    GeedError
+        If there is one, naming it.
+    """
+    for measure in measures:
+        if measure.descriptor.nodes is None:
+            raise GeedError(
+                f"{measure.name} on {measure.layer}: is computed by the compiled kernels alone, "
+                "not by nodes of a graph"
+            )
 
 
 def deviation_nodes(
@@ -136,9 +178,9 @@ def deviation_nodes(
     nodes : Nodes
         Where to write.
     measure : Measure
-        What is measured.
+        m, the tensor and φ_Y; its descriptor has ``nodes``.
     y : str
-        What :func:`activations` returned.
+        What :func:`activation_nodes` returned.
     layer : Layer
         Its shape and layout.
     members : sequence of int, optional
@@ -154,26 +196,24 @@ def deviation_nodes(
     """
     order = measure.action.group.order
     chosen = list(range(order)) if members is None else list(members)
-    kernel = [g for g in measure.kernel_of_action if g in set(chosen)]
+    averaged = [g for g in measure.kernel_of_action if g in set(chosen)]
     picked = y
     if len(chosen) < order:
         table = nodes.constant("members", np.array(chosen, dtype=np.int32))
         picked = nodes.gather(y, table, 1, "of_members")
-    if measure.name == "channel-cos":
-        return _maps(nodes, measure, y, picked, layer, kernel, chosen)
-    kernel = [chosen.index(g) for g in kernel]
-    if measure.name == "softmax-kl":
-        return _divergences(nodes, measure, picked, point_size(layer), kernel, chosen)
-    return _vectors(nodes, measure, picked, kernel, chosen)
+    if measure.descriptor.view == "maps":
+        return _of_maps(nodes, measure, y, picked, layer, averaged, chosen)
+    averaged = [chosen.index(g) for g in averaged]
+    return _of_vectors(nodes, measure, picked, point_length(layer), averaged, chosen)
 
 
-def _maps(
+def _of_maps(
     nodes: Nodes,
     measure: Measure,
     y: str,
     picked: str,
     layer: Layer,
-    kernel: Sequence[int],
+    averaged: Sequence[int],
     chosen: Sequence[int],
 ) -> Deviations:
     """Eq. (5)."""
@@ -186,50 +226,133 @@ def _maps(
     if measure.support == "disk":
         pixels = np.flatnonzero(disk_mask(*action.shape)).astype(np.int32)
         picked = nodes.gather(picked, nodes.constant("disk", pixels), 3, "inside_disk")
-    reference = _mean(nodes, y, kernel, action.group.order)
+    reference = _mean_map(nodes, y, averaged, action.group.order)
     expected = moved_maps(nodes, reference, action, channels, chosen, pixels)
     u = nodes.cast(picked, _DOUBLE, "f_gx/float64")
     v = nodes.cast(expected, _DOUBLE, "g_fx/float64")
-    cosines, both, squares = _cosines(nodes, u, v, 3)
-    mean = nodes.total(cosines, 2, "summed_cosines")
+    pairs = _written(nodes, measure, u, v, 3)
     divisor = nodes.number(channels)
-    mean = nodes.add("Div", [mean, divisor], "mean_cosine")
-    zeros = nodes.add("Div", [nodes.total(both, 2, "dead"), divisor], "zero_pairs")
+    total = nodes.total(pairs.values, 2, "summed_channels")
+    values = _signed(nodes, measure, nodes.add("Div", [total, divisor], "mean_of_channels"))
+    zeros = None
+    if pairs.zero_pairs:
+        dead = nodes.total(pairs.zero_pairs, 2, "dead")
+        zeros = nodes.add("Div", [dead, divisor], "zero_pairs")
+    squares = pairs.squares
     if pixels is not None:  # outside the disk nothing is compared, but NaN is refused there too
-        everywhere = nodes.cast(y, _DOUBLE, "everywhere")
-        squares = nodes.add("Mul", [everywhere, everywhere], "everywhere/squares")
-        squares = nodes.total(squares, 3, "everywhere/sum")
+        squares = _sum_of_squares(nodes, nodes.cast(y, _DOUBLE, "everywhere"), 3, "everywhere")
+    elif squares is None:
+        squares = _sum_of_squares(nodes, u, 3, "f_gx")
     energy = nodes.total(squares, 2, "energy")
-    return Deviations(nodes.add("Neg", [mean], "deviation"), energy, zeros, cosines)
+    return Deviations(values, energy, zeros, pairs.values)
 
 
-def by_channel(nodes: Nodes, cosines: str, members: Sequence[int]) -> str:
-    """Mean over some elements of cosines (N, n, C), as (N, C)."""
+def _of_vectors(
+    nodes: Nodes,
+    measure: Measure,
+    y: str,
+    length: int,
+    averaged: Sequence[int],
+    chosen: Sequence[int],
+) -> Deviations:
+    """Eq. (4) of points and class scores, so eq. (6) without M."""
+    action, energy = measure.action, None
+    points = nodes.cast(y, _DOUBLE, "float64")
+    trivial = isinstance(action, Trivial)
+    if measure.descriptor.view == "scores":
+        energy = _sum_of_squares(nodes, points, 2, "energy")
+        points = _log_probabilities(nodes, points, measure, length)
+        reference = _log_means(nodes, points, averaged, len(chosen))
+        if not trivial:
+            only = nodes.constant("only", np.int64(0))
+            reference = nodes.gather(reference, only, 1, "f_hat/flat")
+    else:
+        reference = _average(nodes, points, averaged, len(chosen), keep=trivial)
+    expected = _expected(nodes, action, reference, chosen)
+    pairs = _written(nodes, measure, points, expected, 2)
+    energy = energy or pairs.squares or _sum_of_squares(nodes, points, 2, "energy")
+    return Deviations(_signed(nodes, measure, pairs.values), energy, pairs.zero_pairs)
+
+
+def _written(nodes: Nodes, measure: Measure, u: str, v: str, axis: int) -> Pairs:
+    """Write the measure's own formula."""
+    write = measure.descriptor.nodes
+    assert write is not None
+    pairs: Pairs = write(nodes, u, v, axis)
+    return pairs
+
+
+def _signed(nodes: Nodes, measure: Measure, values: str) -> str:
+    """A similarity enters with a minus sign."""
+    return nodes.add("Neg", [values], "deviation") if measure.descriptor.similarity else values
+
+
+def _sum_of_squares(nodes: Nodes, x: str, axis: int, name: str) -> str:
+    return nodes.total(nodes.add("Mul", [x, x], f"{name}/squares"), axis, f"{name}/sum")
+
+
+def channel_mean_nodes(nodes: Nodes, channels: str, members: Sequence[int]) -> str:
+    """Return the mean over some elements (N, C) of what each channel counts for (N, n, C)."""
     table = nodes.constant("members", np.array(members, dtype=np.int32))
-    picked = nodes.gather(cosines, table, 1, "of_members")
+    picked = nodes.gather(channels, table, 1, "of_members")
     return nodes.add("Div", [nodes.total(picked, 1, "summed"), nodes.number(len(members))], "mean")
 
 
-def _mean(nodes: Nodes, y: str, kernel: Sequence[int], order: int) -> str:
+def _mean_map(nodes: Nodes, y: str, averaged: Sequence[int], order: int) -> str:
     """f̂ of eq. (2), in float32: the mean over some elements, or the one element's own."""
-    if len(kernel) == 1:
-        return nodes.gather(y, nodes.constant("kernel", np.int64(kernel[0])), 1, "f_hat")
-    averaged = _average(nodes, nodes.cast(y, _DOUBLE, "float64"), kernel, order)
-    return nodes.cast(averaged, _FLOAT, "f_hat")
+    if len(averaged) == 1:
+        return nodes.gather(y, nodes.constant("kernel", np.int64(averaged[0])), 1, "f_hat")
+    mean = _average(nodes, nodes.cast(y, _DOUBLE, "float64"), averaged, order)
+    return nodes.cast(mean, _FLOAT, "f_hat")
 
 
-def _average(nodes: Nodes, y: str, kernel: Sequence[int], order: int, *, keep: bool = False) -> str:
-    """Mean over elements of a float64 tensor (N, n, ...)."""
-    if len(kernel) < order:
-        table = nodes.constant("kernel", np.array(kernel, dtype=np.int32))
-        y = nodes.gather(y, table, 1, "of_kernel")
+def _average(
+    nodes: Nodes, y: str, averaged: Sequence[int], order: int, *, keep: bool = False
+) -> str:
+    """Mean over some elements of a float64 tensor (N, n, ...)."""
+    y = _of_kernel(nodes, y, averaged, order)
     summed = nodes.total(y, 1, "summed_kernel", keep=keep)
-    return nodes.add("Div", [summed, nodes.number(len(kernel))], "f_hat/float64")
+    return nodes.add("Div", [summed, nodes.number(len(averaged))], "f_hat/float64")
 
 
-def _cosines(nodes: Nodes, u: str, v: str, axis: int) -> tuple[str, str, str]:
-    """Cosines over an axis, where both are zero (as 0 or 1), and Σ u².
+def _of_kernel(nodes: Nodes, y: str, averaged: Sequence[int], order: int) -> str:
+    if len(averaged) == order:
+        return y
+    table = nodes.constant("kernel", np.array(averaged, dtype=np.int32))
+    return nodes.gather(y, table, 1, "of_kernel")
 
+
+def _log_means(nodes: Nodes, logs: str, averaged: Sequence[int], order: int) -> str:
+    """Log f̂ of eq. (2), by log-sum-exp; a class of probability zero throughout stays −inf."""
+    logs = _of_kernel(nodes, logs, averaged, order)
+    lowest = nodes.constant("lowest", np.float64(np.finfo(np.float64).min))
+    top = nodes.top(logs, 1, "f_hat/top", keep=True)
+    top = nodes.add("Max", [top, lowest], "f_hat/finite_top")
+    shifted = nodes.add("Sub", [logs, top], "f_hat/shifted")
+    summed = nodes.total(nodes.add("Exp", [shifted], "f_hat/exp"), 1, "f_hat/sum", keep=True)
+    total = nodes.add("Add", [nodes.add("Log", [summed], "f_hat/log"), top], "f_hat/unscaled")
+    scale = nodes.constant("log_kernel", np.log(np.float64(len(averaged))))
+    return nodes.add("Sub", [total, scale], "f_hat")
+
+
+def cosine_nodes(nodes: Nodes, u: str, v: str, axis: int) -> Pairs:
+    """Write the cosines of pairs of vectors.
+
+    Parameters
+    ----------
+    nodes : Nodes
+        Where to write.
+    u, v : str
+        Tensors of float64 that broadcast together.
+    axis : int
+        Along which the vectors lie.
+
+    Returns
+    -------
+    Pairs
+
+    Notes
+    -----
     Choice: the cosine of two zero vectors is 1, of one zero vector and another 0.
     """
     sums = {}
@@ -246,88 +369,53 @@ def _cosines(nodes: Nodes, u: str, v: str, axis: int) -> tuple[str, str, str]:
     ratio = nodes.add("Div", [sums["uv"], length], "ratio")
     least = nodes.add("Max", [ratio, nodes.number(-1)], "at_least")
     clipped = nodes.add("Min", [least, one], "clipped")
-    return nodes.add("Where", [either, both, clipped], "cosine"), both, sums["uu"]
+    return Pairs(nodes.add("Where", [either, both, clipped], "cosine"), sums["uu"], both)
 
 
-def _vectors(
-    nodes: Nodes, measure: Measure, y: str, kernel: Sequence[int], chosen: Sequence[int]
-) -> Deviations:
-    """Eq. (6) without M, and ‖·‖₂ under any action on vectors."""
-    points = nodes.cast(y, _DOUBLE, "float64")
-    trivial = isinstance(measure.action, Trivial)
-    centre = _average(nodes, points, kernel, len(chosen), keep=trivial)
-    reference = _expected(nodes, measure.action, centre, chosen)
-    if measure.name == "latent-cos":
-        cosines, both, energy = _cosines(nodes, points, reference, 2)
-        return Deviations(nodes.add("Neg", [cosines], "deviation"), energy, both)
-    squares = nodes.add("Mul", [points, points], "squares")
-    energy = nodes.total(squares, 2, "energy")
-    apart = nodes.add("Sub", [points, reference], "apart")
-    summed = nodes.total(nodes.add("Mul", [apart, apart], "apart/squares"), 2, "apart/sum")
-    return Deviations(nodes.add("Sqrt", [summed], "deviation"), energy)
+def distance_nodes(nodes: Nodes, u: str, v: str, axis: int) -> Pairs:
+    """Write the distances ‖u − v‖₂ of pairs of vectors, as :func:`cosine_nodes` does cosines."""
+    apart = nodes.add("Sub", [u, v], "apart")
+    return Pairs(nodes.add("Sqrt", [_sum_of_squares(nodes, apart, axis, "apart")], "distance"))
 
 
-def _expected(nodes: Nodes, action: Action, centre: str, chosen: Sequence[int]) -> str:
+def divergence_nodes(nodes: Nodes, u: str, v: str, axis: int) -> Pairs:
+    """Write KL(exp u ‖ exp v) of log-probabilities in nats, as :func:`cosine_nodes` does cosines.
+
+    Notes
+    -----
+    0·log 0 = 0; infinite where some p > 0 stands against q = 0.
+    """
+    p = nodes.add("Exp", [u], "probabilities")
+    terms = nodes.add("Mul", [p, nodes.add("Sub", [u, v], "log_ratio")], "terms")
+    nothing = nodes.add("Less", [p, nodes.number(_NOTHING)], "is_zero")
+    kept = nodes.add("Where", [nothing, nodes.number(0), terms], "terms/kept")
+    # Rounding alone can make the divergence of equal distributions negative.
+    return Pairs(nodes.add("Max", [nodes.total(kept, axis, "summed"), nodes.number(0)], "nats"))
+
+
+def _expected(nodes: Nodes, action: Action, reference: str, chosen: Sequence[int]) -> str:
     """φ_Y(g) f̂(x) as (N, n', k), or (N, 1, k) where it is the same for all g."""
     if isinstance(action, Permutation):
         table = nodes.constant("permutation", action.table[list(chosen)].astype(np.int32))
-        return nodes.gather(centre, table, 1, "expected")
+        return nodes.gather(reference, table, 1, "expected")
     if isinstance(action, Matrices):
         k = action.matrices.shape[1]
         # Column g·k + i holds row i of g's matrix.
         stacked = action.matrices[list(chosen)].reshape(-1, k).T
         table = nodes.constant("matrices", np.ascontiguousarray(stacked))
-        product = nodes.add("MatMul", [centre, table], "products")
+        product = nodes.add("MatMul", [reference, table], "products")
         return nodes.reshape(product, [-1, len(chosen), k], "expected")
-    return centre
+    return reference
 
 
-def _divergences(
-    nodes: Nodes,
-    measure: Measure,
-    y: str,
-    size: int,
-    kernel: Sequence[int],
-    chosen: Sequence[int],
-) -> Deviations:
-    """KL(f(gx) ‖ φ_Y(g) f̂(x)) in nats."""
-    points = nodes.cast(y, _DOUBLE, "float64")
-    energy = nodes.total(nodes.add("Mul", [points, points], "squares"), 2, "energy")
-    logs = _log_probabilities(nodes, points, measure, size)
-    # log f̂, eq. (2), by log-sum-exp; a class of probability zero on the whole kernel stays −inf.
-    of_kernel = logs
-    if len(kernel) < len(chosen):
-        table = nodes.constant("kernel", np.array(kernel, dtype=np.int32))
-        of_kernel = nodes.gather(logs, table, 1, "of_kernel")
-    lowest = nodes.constant("lowest", np.float64(np.finfo(np.float64).min))
-    top = nodes.top(of_kernel, 1, "f_hat/top", keep=True)
-    top = nodes.add("Max", [top, lowest], "f_hat/finite_top")
-    shifted = nodes.add("Sub", [of_kernel, top], "f_hat/shifted")
-    summed = nodes.total(nodes.add("Exp", [shifted], "f_hat/exp"), 1, "f_hat/sum", keep=True)
-    centre = nodes.add("Add", [nodes.add("Log", [summed], "f_hat/log"), top], "f_hat/unscaled")
-    scale = nodes.constant("log_kernel", np.log(np.float64(len(kernel))))
-    reference = nodes.add("Sub", [centre, scale], "f_hat")
-    if isinstance(measure.action, Permutation):
-        flat = nodes.gather(reference, nodes.constant("only", np.int64(0)), 1, "f_hat/flat")
-        reference = _expected(nodes, measure.action, flat, chosen)
-    p = nodes.add("Exp", [logs], "probabilities")
-    terms = nodes.add("Mul", [p, nodes.add("Sub", [logs, reference], "log_ratio")], "terms")
-    # 0·log 0 = 0
-    nothing = nodes.add("Less", [p, nodes.number(_NOTHING)], "is_zero")
-    kept = nodes.add("Where", [nothing, nodes.number(0), terms], "terms/kept")
-    # Rounding alone can make the divergence of equal distributions negative.
-    values = nodes.add("Max", [nodes.total(kept, 2, "summed"), nodes.number(0)], "deviation")
-    return Deviations(values, energy)
-
-
-def _log_probabilities(nodes: Nodes, points: str, measure: Measure, size: int) -> str:
+def _log_probabilities(nodes: Nodes, points: str, measure: Measure, length: int) -> str:
     """Log-probabilities of logits or probabilities (N, n', k) in float64."""
-    if measure.kind == "probabilities":
-        if size == 1:
+    if measure.reads == "probabilities":
+        if length == 1:
             other = nodes.add("Sub", [nodes.number(1), points], "other_class")
             points = nodes.add("Concat", [other, points], "two_classes", axis=2)
         return nodes.add("Log", [nodes.add("Max", [points, nodes.number(0)], "from_0")], "logs")
-    if size == 1:
+    if length == 1:
         other = nodes.add("Mul", [points, nodes.number(0)], "other_class")
         points = nodes.add("Concat", [other, points], "two_classes", axis=2)
     top = nodes.top(points, 2, "top", keep=True)
@@ -336,16 +424,16 @@ def _log_probabilities(nodes: Nodes, points: str, measure: Measure, size: int) -
     return nodes.add("Sub", [shifted, nodes.add("Log", [summed], "log_sum")], "logs")
 
 
-def predicted(nodes: Nodes, y: str, kind: str, size: int) -> str:
+def predicted_class_nodes(nodes: Nodes, y: str, kind: str, length: int) -> str:
     """Return the class (N, n) that each of class scores (N, n, k) is for, in float64."""
-    if size == 1:  # one score tells two classes apart, as :func:`predicted_classes` has it
+    if length == 1:  # one score tells two classes apart, as :func:`predicted_classes` has it
         one = nodes.constant("one", np.float32(1))
         other = nodes.add("Sub", [one if kind == "probabilities" else y, y], "other")
         y = nodes.add("Concat", [other, y], "both", axis=2)
     return nodes.cast(nodes.add("ArgMax", [y], "largest", axis=2, keepdims=0), _DOUBLE, "float64")
 
 
-def value_range(nodes: Nodes, y: str) -> str:
+def value_range_nodes(nodes: Nodes, y: str) -> str:
     """Return the lowest and the highest entry (N, 2) of points (N, n, k), in float64."""
     points = nodes.cast(y, _DOUBLE, "float64")
     highest = nodes.top(nodes.top(points, 2, "highest_each"), 1, "highest", keep=True)

@@ -11,13 +11,14 @@ from onnx_geed.groups import resample
 from onnx_geed.jit import compiled
 
 __all__ = [
+    "channel_means",
     "channel_sums",
-    "cosine_deviations",
+    "cosines",
+    "cosines_of_sums",
+    "distances",
     "divergences",
-    "euclidean_deviations",
-    "mean_cosines",
-    "pairwise_cosine",
-    "pairwise_euclidean",
+    "mean_cosine",
+    "mean_distance",
     "softmax_logs",
 ]
 
@@ -26,7 +27,7 @@ __all__ = [
 _summing = compiled("contract", "reassoc")
 
 
-# Squares below it have lost digits.
+# Sums of squares below it have lost digits.
 _FEWEST = 1e-280
 
 
@@ -189,62 +190,35 @@ def channel_sums(
 
 
 @compiled("contract")
-def mean_cosines(
-    sums: F64, members: NDArray[np.bool_], means: F64, zeros: F64, by_channel: F64
+def channel_means(
+    values: F64, members: NDArray[np.bool_], of_elements: F64, of_channels: F64
 ) -> None:
-    """Mean cosines (N, G) of sums (N, G, C, 3), shares of zero pairs, and means by channel.
-
-    ``by_channel`` (N, 2, C) is over G, and over its members. The cosine of two zero vectors is 1,
-    of one zero vector and another 0.
-    """
-    orbits, groups, channels = sums.shape[:3]
+    """Means of values (N, G, C): (N, G) over channels, and (N, 2, C) over G and over members."""
+    orbits, elements, channels = values.shape
     count = max(1, members.sum())
-    by_channel[:] = 0.0
+    of_channels[:] = 0.0
     for o in range(orbits):
-        for g in range(groups):
+        for g in range(elements):
             total = 0.0
-            both = 0
             for c in range(channels):
-                ab, aa, bb = sums[o, g, c, 0], sums[o, g, c, 1], sums[o, g, c, 2]
-                # First of all, or one that is not finite beside zeros would count as 0.
-                if not math.isfinite(aa + bb):
-                    cosine = math.nan
-                elif aa == 0.0 and bb == 0.0:
-                    cosine = 1.0
-                    both += 1
-                elif aa == 0.0 or bb == 0.0:
-                    cosine = 0.0
-                else:
-                    # One root of the product: for equal maps it is exact.
-                    cosine = ab / math.sqrt(aa * bb)
-                    if cosine > 1.0:
-                        cosine = 1.0
-                    elif cosine < -1.0:
-                        cosine = -1.0
-                total += cosine
-                by_channel[o, 0, c] += cosine
+                value = values[o, g, c]
+                total += value
+                of_channels[o, 0, c] += value
                 if members[g]:
-                    by_channel[o, 1, c] += cosine
-            means[o, g] = total / channels
-            zeros[o, g] = both / channels
+                    of_channels[o, 1, c] += value
+            of_elements[o, g] = total / channels
         for c in range(channels):
-            by_channel[o, 0, c] /= groups
-            by_channel[o, 1, c] /= count
+            of_channels[o, 0, c] /= elements
+            of_channels[o, 1, c] /= count
 
 
 @compiled("contract")
-def _power_of_two(a: F64) -> float:
-    """Return the power of two that brings the largest entry near 1."""
-    top = 0.0
-    for i in range(a.shape[0]):
-        top = max(top, abs(a[i]))
-    exponent = math.frexp(top)[1]
-    return math.ldexp(1.0, -max(-1000, min(1000, exponent)))
+def _cosine(ab: float, aa: float, bb: float) -> float:
+    """Cosine from Σ a·b, Σ a², Σ b², in [−1, 1]; NaN where one of the two is not finite.
 
-
-@compiled("contract")
-def _bounded(ab: float, aa: float, bb: float) -> float:
-    """Cosine of three sums, in [−1, 1]; NaN where one is not finite."""
+    Choice: of two zero vectors it is 1, of one zero vector and another 0.
+    """
+    # First of all, or one that is not finite beside zeros would count as 0.
     if not math.isfinite(aa + bb):
         return math.nan
     if aa == 0.0 and bb == 0.0:
@@ -257,61 +231,67 @@ def _bounded(ab: float, aa: float, bb: float) -> float:
 
 
 @compiled("contract")
-def _cosine(a: F64, b: F64) -> float:
-    # Powers of two change no digit, and keep the squares of any float64 in range.
-    p = _power_of_two(a)
-    q = _power_of_two(b)
-    ab = 0.0
-    aa = 0.0
-    bb = 0.0
-    for i in range(a.shape[0]):
-        u = a[i] * p
-        v = b[i] * q
-        ab += u * v
-        aa += u * u
-        bb += v * v
-    cosine: float = _bounded(ab, aa, bb)
-    return cosine
+def cosines_of_sums(sums: F64, out: F64) -> None:
+    """Set ``out[i]`` to the cosine from Σ u·v, Σ u², Σ v² of ``sums[i]``."""
+    for i in range(sums.shape[0]):
+        out[i] = _cosine(sums[i, 0], sums[i, 1], sums[i, 2])
 
 
 @compiled("contract")
-def _distance(a: F64, b: F64) -> float:
+def _power_of_two(a: F64) -> float:
+    """Return the power of two that brings the largest entry near 1.
+
+    Multiplied by it, no entry loses a digit, and the squares of any float64 are in range.
+    """
+    top = 0.0
+    for i in range(a.shape[0]):
+        top = max(top, abs(a[i]))
+    exponent = math.frexp(top)[1]
+    return math.ldexp(1.0, -max(-1000, min(1000, exponent)))
+
+
+@compiled("contract")
+def cosines(points: F64, references: F64, out: F64) -> None:
+    """Set ``out[i]`` = cos(points[i], references[i])."""
+    for i in range(points.shape[0]):
+        p = _power_of_two(points[i])
+        q = _power_of_two(references[i])
+        ab = 0.0
+        aa = 0.0
+        bb = 0.0
+        for c in range(points.shape[1]):
+            u = points[i, c] * p
+            v = references[i, c] * q
+            ab += u * v
+            aa += u * u
+            bb += v * v
+        out[i] = _cosine(ab, aa, bb)
+
+
+@compiled("contract")
+def _sum_of_squares(a: F64, factor: float) -> float:
     total = 0.0
     for i in range(a.shape[0]):
-        total += (a[i] - b[i]) * (a[i] - b[i])
-    if total < _FEWEST or total == math.inf:
-        return float(_far(a, b))
-    return math.sqrt(total)
+        u = a[i] * factor
+        total += u * u
+    return total
 
 
 @compiled("contract")
-def _far(a: F64, b: F64) -> float:
-    """Return a distance whose square is out of range."""
-    apart = a - b
-    p = _power_of_two(apart)
-    total = 0.0
-    for i in range(apart.shape[0]):
-        total += (apart[i] * p) * (apart[i] * p)
-    distance: float = math.sqrt(total) / p
-    return distance
+def distances(points: F64, references: F64, out: F64) -> None:
+    """Set ``out[i]`` = ‖points[i] − references[i]‖₂."""
+    for i in range(points.shape[0]):
+        apart = points[i] - references[i]
+        square = _sum_of_squares(apart, 1.0)
+        if square < _FEWEST or square == math.inf:
+            p = _power_of_two(apart)
+            out[i] = math.sqrt(_sum_of_squares(apart, p)) / p
+        else:
+            out[i] = math.sqrt(square)
 
 
 @compiled("contract")
-def euclidean_deviations(points: F64, references: F64, out: F64) -> None:
-    """Set ``out[g]`` = ‖points[g] − references[g]‖₂."""
-    for g in range(points.shape[0]):
-        out[g] = _distance(points[g], references[g])
-
-
-@compiled("contract")
-def cosine_deviations(points: F64, references: F64, out: F64) -> None:
-    """Set ``out[g]`` = −cos(points[g], references[g])."""
-    for g in range(points.shape[0]):
-        out[g] = -_cosine(points[g], references[g])
-
-
-@compiled("contract")
-def pairwise_euclidean(points: F64) -> float:
+def mean_distance(points: F64) -> float:
     """Mean distance over unordered pairs of rows; M of eq. (6)."""
     n, size = points.shape
     columns = points.T.copy()
@@ -330,7 +310,7 @@ def pairwise_euclidean(points: F64) -> float:
 
 
 @compiled("contract")
-def pairwise_cosine(points: F64) -> float:
+def mean_cosine(points: F64) -> float:
     """Mean cosine over unordered pairs of rows; M of eq. (6)."""
     n, size = points.shape
     columns = np.empty((size, n))
@@ -350,7 +330,7 @@ def pairwise_cosine(points: F64) -> float:
             for j in range(i):
                 products[j] += u * columns[c, j]
         for j in range(i):
-            total += _bounded(products[j], squares[i], squares[j])
+            total += _cosine(products[j], squares[i], squares[j])
     return float(total / (n * (n - 1) // 2))
 
 
@@ -369,15 +349,15 @@ def softmax_logs(logits: F64, out: F64) -> None:
 
 @compiled("contract")
 def divergences(logs: F64, references: F64, out: F64) -> None:
-    """Set ``out[g]`` = KL(p_g ‖ q_g) in nats, from log-probabilities; 0·log 0 = 0.
+    """Set ``out[i]`` = KL(p_i ‖ q_i) in nats, from log-probabilities; 0·log 0 = 0.
 
     Infinite where some p > 0 stands against q = 0.
     """
-    for g in range(logs.shape[0]):
+    for i in range(logs.shape[0]):
         total = 0.0
         for c in range(logs.shape[1]):
-            p = math.exp(logs[g, c])
+            p = math.exp(logs[i, c])
             if p != 0.0:  # NaN stays NaN
-                total += p * (logs[g, c] - references[g, c])
+                total += p * (logs[i, c] - references[i, c])
         # Rounding alone can make the divergence of equal distributions negative.
-        out[g] = 0.0 if total < 0.0 else total
+        out[i] = 0.0 if total < 0.0 else total

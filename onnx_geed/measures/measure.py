@@ -12,6 +12,14 @@ from onnx_geed.measures.scores import OutputKind
 
 __all__ = ["Measure"]
 
+# The output actions that a measure takes, in words.
+_TAKEN = {
+    "grid": "the input's own action on a grid",
+    "trivial": "the trivial one",
+    "permutations": "the trivial one or a permutation",
+    "vectors": "any of a vector",
+}
+
 
 @dataclass(frozen=True)
 class Measure:
@@ -20,25 +28,26 @@ class Measure:
     Parameters
     ----------
     name : str
-        One of ``channel-cos``, ``latent-l2``, ``latent-cos``, ``softmax-kl``, ``output-l2``.
+        Of :data:`onnx_geed.measures.CATALOGUE`, such as ``channel-cos`` or ``latent-l2``.
     layer : str
         Name of the tensor.
     action : Action
         The output action φ_Y.
     support : {"full", "disk"}
-        Pixels that ``channel-cos`` compares.
+        Pixels of feature maps that are compared.
     kind : {"logits", "probabilities"}, optional
-        What ``softmax-kl`` reads. Logits where it is not said, but values that look like something
-        else are then refused by :func:`orbit_deviations`.
+        Which class scores the tensor holds. Logits where it is not said, but values that look like
+        something else are then refused by :func:`orbit_deviations`.
+    kernel_of_action : tuple of int
+        ker(φ_Y), the elements over which f̂ is a mean; read from the action.
 
     Raises
     ------
     GeedError
         If no measure has that name, or there is no such support or kind.
         If the action is none.
-        If ``channel-cos`` is given an action that is not one on a grid, or a latent measure one
-        that is not trivial, or another measure one on a grid.
-        If ``softmax-kl`` is given matrices, which do not keep probabilities.
+        If the action is none that the measure takes: feature maps take one on a grid, latents the
+        trivial one, class scores no matrices, which do not keep probabilities.
     """
 
     name: str
@@ -67,18 +76,16 @@ class Measure:
         if wrong:
             raise GeedError(
                 f"{self.name} on {self.layer}: does not go with the output action "
-                f"{self.action.name!r}: channel-cos takes the input's own action on a grid, latent "
-                "measures the trivial one, softmax-kl trivial or permutation, output-l2 any of a "
-                "vector"
+                f"{self.action.name!r}: {self.name} takes {_TAKEN[actions]}"
             )
         object.__setattr__(self, "kernel_of_action", self.action.kernel_of_action())
 
     @property
     def descriptor(self) -> Descriptor:
-        """What the measure is."""
+        """The catalogue's entry for the measure, and with it the functions that compute it."""
         return descriptor_of(self.name)
 
     @property
     def reads(self) -> OutputKind:
-        """What ``softmax-kl`` reads: ``kind``, or logits where it was not said."""
+        """Which class scores the tensor is read as: ``kind``, or logits where it was not said."""
         return self.kind or "logits"

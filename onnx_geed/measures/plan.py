@@ -23,7 +23,13 @@ from onnx_geed.groups import (
     vector_action,
     with_channels,
 )
-from onnx_geed.measures.catalogue import CATALOGUE, Request, Support, descriptor_of
+from onnx_geed.measures.catalogue import (
+    CATALOGUE,
+    Descriptor,
+    Request,
+    Support,
+    descriptor_of,
+)
 from onnx_geed.measures.measure import Measure
 
 __all__ = ["Layer", "Plan", "inverse_of", "make_plan", "unknown_layout", "view"]
@@ -96,10 +102,30 @@ class Plan:
         return self._subgroups[key]
 
 
-def view(layer: Layer, measure: str, array: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Bring a tensor's activations (N, n, ...) to what a measure takes."""
+def view(layer: Layer, descriptor: Descriptor, array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Bring a tensor's activations to the form in which a measure sees them.
+
+    Parameters
+    ----------
+    layer : Layer
+        The tensor, with its layout.
+    descriptor : Descriptor
+        The measure's.
+    array : ndarray of float32, shape (N, n, ...)
+        Activations.
+
+    Returns
+    -------
+    ndarray of float32, shape (N, n, C, H, W) or (N, n, k)
+        Maps, or points and scores; a view where that is possible.
+
+    Raises
+    ------
+    GeedError
+        If one activation is neither a map nor a vector.
+    """
     layout = parse_layout(layer.layout)
-    if measure == "channel-cos":
+    if descriptor.view == "maps":
         return layout.to_maps(array, layer.name)
     return layout.to_points(array, axes=2)[0]
 
@@ -205,7 +231,7 @@ def _bind(
                 f"{what}: channelwise cosine takes feature maps, found {_shape(layer)}; tokens "
                 "need --layout LAYER=NTD:<H>x<W>"
             )
-        channels, height, width = view(layer, name, blank).shape[2:]
+        channels, height, width = view(layer, descriptor, blank).shape[2:]
         if height < 2 or width < 2:
             raise GeedError(f"{what}: a grid of {height}×{width} is no map; take a latent measure")
         try:
@@ -221,7 +247,7 @@ def _bind(
             action = with_channels(action, table)
         return Measure(name, layer.name, action, support)
     try:
-        size = view(layer, name, blank).shape[-1]
+        size = view(layer, descriptor, blank).shape[-1]
     except GeedError as error:
         raise GeedError(f"{what}: {error}; its shape is {_shape(layer)}") from None
     if descriptor.actions == "trivial":

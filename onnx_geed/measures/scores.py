@@ -15,6 +15,7 @@ __all__ = [
     "ProbabilityError",
     "check_logits",
     "check_probabilities",
+    "log_means",
     "log_probabilities",
     "predicted_classes",
 ]
@@ -73,15 +74,35 @@ def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
     return out.reshape(values.shape)
 
 
-def check_logits(y: ArrayLike, name: str) -> None:
+def log_means(logs: F64) -> F64:
+    """Return f̂ of eq. (2) for log-probabilities: the logarithms of mean probabilities.
+
+    Parameters
+    ----------
+    logs : ndarray of float64, shape (N, elements, n)
+        Natural logarithms; −inf where a probability is zero.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        By log-sum-exp; a class of probability zero under all elements stays −inf.
+    """
+    top = np.maximum(logs.max(axis=1), np.finfo(np.float64).min)
+    with np.errstate(divide="ignore"):
+        sums = np.exp(logs - top[:, None]).sum(axis=1)
+        means: F64 = np.log(sums) + top - np.log(logs.shape[1])
+    return means
+
+
+def check_logits(y: ArrayLike, measure: str, name: str) -> None:
     """Refuse class scores of an unstated kind where they look like something else than logits.
 
     Parameters
     ----------
     y : array_like, shape (..., n)
         Class scores, finite.
-    name : str
-        What they are called in the message.
+    measure, name : str
+        The measure and the scores, for the message.
 
     Raises
     ------
@@ -97,23 +118,23 @@ def check_logits(y: ArrayLike, name: str) -> None:
     if rows.shape[-1] == 1:
         if high > 1 + _ROUNDING:
             return
-        found = f"holds a single column in [0, 1], as a Sigmoid gives: {either}"
+        looks = f"holds a single column in [0, 1], as a Sigmoid gives: {either}"
     elif high <= 1 + _ROUNDING and _all_near(rows.sum(axis=-1), 1):
-        found = f"holds rows in [0, 1] that sum to 1, as probabilities do: {either}"
+        looks = f"holds rows in [0, 1] that sum to 1, as probabilities do: {either}"
     elif high <= 100 * (1 + _ROUNDING) and _all_near(rows.sum(axis=-1) / 100, 1):
-        found = (
+        looks = (
             "holds rows that sum to 100, as percentages do: divide them by 100 and say "
             'kind="probabilities", or say kind="logits" if they are logits after all'
         )
     # Where one class of each row has it all, zeros beside large numbers are good logits too.
     elif _all_near(np.exp(-rows).sum(axis=-1), 1) and rows.min(axis=-1).max() > _ROUNDING:
-        found = (
+        looks = (
             "holds negative logarithms of probabilities: give them with the other sign and say "
             'kind="logits"'
         )
     else:
         return
-    raise GeedError(f"softmax-kl: {name} {found}")
+    raise GeedError(f"{measure}: {name} {looks}")
 
 
 def _all_near(values: F64, target: float) -> bool:

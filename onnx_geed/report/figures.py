@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
+from onnx_geed.groups import turns_of
 from onnx_geed.report.svg import FONT, INK, MARKERS, PAPER, SERIES, SOFT, TIP, drawing
 from onnx_geed.results import Reading
 from onnx_geed.text import span
@@ -215,15 +215,14 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
     str
         SVG; by element, without angles, for other groups.
     """
-    known = re.fullmatch(r"([CD])(\d+)", group)
-    if not known or int(known[2]) < 3:
+    turns = turns_of(group)
+    if turns is None or turns.count < 3:
         return _by_element(lines, group, exact)
-    n = int(known[2])
+    n = turns.count
     angles = 2 * np.pi * np.arange(n) / n
     filled = np.asarray(exact, dtype=bool)
     perfect = min(read.perfect for _, read in lines)
-    dihedral = known[1] == "D"
-    height = 3.9 + 0.18 * (len(lines) + dihedral)
+    height = 3.9 + 0.18 * (len(lines) + turns.mirrored)
     with drawing(3.9, height, projection="polar") as (fig, axes, picture):
         top = max(float(read.per_element.max()) for _, read in lines)
         for i, (name, read) in enumerate(lines):
@@ -255,7 +254,7 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
         axes.set_xticks(ticks, [f"{np.degrees(a):g}°" for a in ticks])
         axes.grid(lw=0.6)
         handles, labels = axes.get_legend_handles_labels()
-        if dihedral:
+        if turns.mirrored:
             from matplotlib.lines import Line2D
 
             handles.append(Line2D([], [], color=SOFT, ls="--", marker="s", ms=4))

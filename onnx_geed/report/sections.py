@@ -9,12 +9,11 @@ import numpy as np
 from markupsafe import Markup
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import angle
+from onnx_geed.groups import angle, turns_of
 from onnx_geed.measures import descriptor_of
 from onnx_geed.report.figures import heat_picture, polar_picture, profile_picture, samples_picture
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
-    GroupPart,
     Reading,
     Result,
     compare,
@@ -137,7 +136,9 @@ def _heats(
         if len(readings) < 2:
             continue
         group = result["group"]
-        svg = heat_picture(readings, _degrees(group))
+        svg = heat_picture(
+            readings, [angle(group["name"], e, short=True) for e in group["elements"]]
+        )
         worst = max(readings, key=lambda r: r.per_element.max())
         element = group["elements"][int(worst.per_element.argmax())]
         pictures.append(
@@ -151,17 +152,6 @@ def _heats(
             )
         )
     return pictures
-
-
-def _degrees(group: GroupPart) -> list[str]:
-    short = []
-    for element in group["elements"]:
-        text = angle(group["name"], element)
-        inside = text.partition("(")[2].rstrip(")")
-        mirrored = "mirror" in inside
-        plain = inside.removesuffix(", then mirror").removesuffix("mirror")
-        short.append(("s " if mirrored else "") + plain if inside else element)
-    return short
 
 
 def _polars(
@@ -186,7 +176,7 @@ def _polars(
         else:
             name = group
             lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
-        round_ = group[0] in "CD" and group[1:].isdigit()
+        round_ = turns_of(group) is not None
         caption = f"{name}: deviation by element"
         if round_ and result["group"]["order"] > 2:
             caption = f"{name}: deviation by angle; the centre is perfect, the identity at 0°"

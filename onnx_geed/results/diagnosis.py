@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
-from onnx_geed.groups import angle
+from onnx_geed.groups import angle, motions_named
 from onnx_geed.model import Between, Model, between, off_centre, zero_padded
 from onnx_geed.results.findings import (
     Finding,
@@ -215,7 +215,7 @@ def _break(result: Result, pairs: Pairs, model: Model | None) -> Iterator[Findin
     path: Between | None = None
     if model is not None:
         path = between(model, before[-1][0].layer if before else None, read.layer)
-    padded = _padded(model, path) if group.startswith("shift") else []
+    padded = _padded(model, path) if any(any(move.shift) for move in motions_named(group)) else []
     if padded:
         # A border takes little at first; without it a convolution moves along with every shift.
         more = f" and {len(padded) - 1} more" if len(padded) > 1 else ""

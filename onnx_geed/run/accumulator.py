@@ -176,7 +176,7 @@ def _outputs(plan: Plan, measure: Measure) -> int:
     """Number of classes of a tensor; a single score tells two apart."""
     layer = plan.layers[measure.layer]
     blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
-    return max(2, int(view(layer, measure.name, blank).shape[-1]))
+    return max(2, int(view(layer, measure.descriptor, blank).shape[-1]))
 
 
 def _joined(parts: list[F64 | None]) -> F64 | None:

@@ -16,7 +16,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import Measure, Plan, centres, deviations_from, ready, view
+from onnx_geed.measures import (
+    Measure,
+    Plan,
+    deviations_from_references,
+    f_hat,
+    operands_of_orbits,
+    view,
+)
 
 __all__ = ["MOST_PAIRS", "Between", "Pair", "Pairs", "around", "neighbours"]
 
@@ -184,8 +191,9 @@ class Between:
         for measure in self._plan.measures:
             if measure.layer in arrays:
                 few = arrays[measure.layer][: self._most + 1 - first]
-                orbits = ready(measure, view(self._plan.layers[measure.layer], measure.name, few))
-                held[measure.name, measure.layer] = orbits, centres(measure, orbits)
+                y = view(self._plan.layers[measure.layer], measure.descriptor, few)
+                orbits = operands_of_orbits(measure, y)
+                held[measure.name, measure.layer] = orbits, f_hat(measure, orbits)
         return held
 
     def _handed(self, first: int, stop: int) -> list[tuple[str, int]]:
@@ -247,7 +255,7 @@ def _own(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _pairs(measure: Measure, orbits: NDArray[Any], means: NDArray[Any]) -> list[Pair]:
-    deviations, _ = deviations_from(measure, orbits, means, check=False)
+    deviations, _ = deviations_from_references(measure, orbits, means, check=False)
     squares = np.zeros(len(means))
     if measure.name.endswith("-l2"):
         squares = np.square(means).sum(axis=1)

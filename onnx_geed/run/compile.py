@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
+from onnx_geed.measures import check_nodes
 from onnx_geed.model import MEASUREMENT, Model, check_weights, find_input, load_model, write_model
 from onnx_geed.run.fuse import Fused, Output
 from onnx_geed.run.graph_engine import check_job, open_fused
@@ -93,6 +94,10 @@ def compile_measurement(
             f"compile {read.path}: {reason}; one graph holds whole orbits, so export the model "
             "with a free batch axis (onnx-geed measure runs it as it is)"
         )
+    try:
+        check_nodes(prepared.plan.measures)
+    except GeedError as error:
+        raise GeedError(f"compile {read.path}: {error}; name others with --measure") from None
     layers = tuple(prepared.plan.layers)
     check_job(prepared.source, prepared.open(layers), [0], prepared.batch)
     fused, session = open_fused(prepared, layers, doubt=False)

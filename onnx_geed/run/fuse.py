@@ -19,15 +19,15 @@ from onnx_geed.groups import parse_layout
 from onnx_geed.measures import (
     Measure,
     Plan,
-    activations,
-    by_channel,
+    activation_nodes,
+    channel_mean_nodes,
     deviation_nodes,
-    identity_points,
+    identity_nodes,
     inverse_of,
-    orbit_of_samples,
-    point_size,
-    predicted,
-    value_range,
+    orbit_nodes,
+    point_length,
+    predicted_class_nodes,
+    value_range_nodes,
 )
 from onnx_geed.model import LEAST_OPSET, Model, Nodes, expose_tensors
 from onnx_geed.run.source import Source
@@ -214,7 +214,7 @@ def _inputs(
     x = own.reshape(x, [-1, lead, height * width], "flat")
     black = source.samples.finish(np.zeros((1, *shape), dtype=np.float32))
     background = np.ascontiguousarray(black.reshape(lead, -1)[:, 0])
-    x = orbit_of_samples(own, x, source.action, background, disk=source.disk)
+    x = orbit_nodes(own, x, source.action, background, disk=source.disk)
     x = own.reshape(x, [-1, *shape], "rows")
     if moved:
         x = own.add("Transpose", [x], "as_stored", perm=as_kept)
@@ -276,11 +276,11 @@ def _measures(
         key = (measure.layer, measure.name == "channel-cos")
         if key not in seen:
             scope = nodes.within(f"{'maps' if key[1] else 'points'}/{measure.layer}")
-            seen[key] = activations(scope, measure.layer, layer, n, maps=key[1])
+            seen[key] = activation_nodes(scope, measure.layer, layer, n, maps=key[1])
         if measure.name.startswith("latent") and measure.layer not in points:
             points.add(measure.layer)
-            identity = identity_points(nodes.within(f"points/{measure.layer}"), seen[key])
-            give(identity, "latent", measure, point_size(layer))
+            identity = identity_nodes(nodes.within(f"points/{measure.layer}"), seen[key])
+            give(identity, "latent", measure, point_length(layer))
         y = seen[key]
         own = nodes.within(f"{measure.name}/{measure.layer}")
         found = deviation_nodes(own, measure, y, layer)
@@ -288,17 +288,18 @@ def _measures(
         if found.zero_pairs:
             give(found.zero_pairs, "zeros", measure, n, of=names)
         members = plan.exact_subgroup(measure)
-        if found.cosines and doubt:
+        if found.channels and doubt:
             for what, chosen in (("channels", range(n)), ("exact channels", members)):
                 if chosen:
-                    mean = by_channel(own.within(what), found.cosines, list(chosen))
+                    mean = channel_mean_nodes(own.within(what), found.channels, list(chosen))
                     give(mean, what, measure, f"channels of {layer.name}")
         give(found.energy, "energy", measure, n, of=names)
         if measure.name == "softmax-kl" and measure.kind == "probabilities":
-            give(value_range(own.within("range"), y), "range", measure, 2)
+            give(value_range_nodes(own.within("range"), y), "range", measure, 2)
         if measure.name == "softmax-kl" and doubt:
-            size = point_size(layer)
-            give(predicted(own.within("class"), y, measure.reads, size), "class", measure, n)
+            length = point_length(layer)
+            number = predicted_class_nodes(own.within("class"), y, measure.reads, length)
+            give(number, "class", measure, n)
         if members and not set(measure.kernel_of_action) <= set(members):
             part = deviation_nodes(own.within("exact"), measure, y, layer, members)
             picked = [names[g] for g in members]

@@ -15,9 +15,9 @@ from onnx_geed.measures import (
     Measure,
     Plan,
     ProbabilityError,
-    channel_deviations,
     channel_sums_of_orbits,
     deviations_of_orbits,
+    deviations_of_sums,
     inverse_of,
     orbit_deviations,
     predicted_classes,
@@ -109,14 +109,14 @@ def reduce_orbits(
         if measure.name == "channel-cos" and measure.layer in (sums or {}):
             # A cache keeps sums only where the subgroup has the same f̂, eq. (2).
             members = plan.exact_subgroup(measure)
-            found = channel_deviations((sums or {})[measure.layer], members or ())
+            found = deviations_of_sums(measure, (sums or {})[measure.layer], members or ())
             reduced.channels[measure.layer] = found[2]
             exact = None if members is None else np.take(found[0], members, axis=1)
             _take(reduced, found[0], found[1], exact, None)
             continue
         if measure.layer not in arrays:
             continue
-        y = view(plan.layers[measure.layer], measure.name, arrays[measure.layer])
+        y = view(plan.layers[measure.layer], measure.descriptor, arrays[measure.layer])
         if measure.name == "softmax-kl":
             reduced.predicted[measure.layer] = predicted_classes(y, measure.reads)
         _take(reduced, *_from_orbits(plan, measure, y, label, first, reduced.channels))
@@ -141,7 +141,7 @@ def _from_orbits(
     try:
         if measure.name == "channel-cos":
             sums = channel_sums_of_orbits(measure, y)
-            found, zeros, channels[measure.layer] = channel_deviations(sums, members or ())
+            found, zeros, channels[measure.layer] = deviations_of_sums(measure, sums, members or ())
         else:
             found, zeros = deviations_of_orbits(measure, y)
         if not np.isfinite(found).all():

@@ -23,7 +23,9 @@ from onnx_geed.groups import (
 from onnx_geed.measures import (
     CATALOGUE,
     Layer,
+    Measure,
     Request,
+    check_nodes,
     descriptor_of,
     make_plan,
     parse_request,
@@ -130,7 +132,7 @@ def prepare_run(
     plan = make_plan(
         acting,
         [(request, layers[t.name]) for request, t in wanted],
-        input_exact=source.action.exact(),
+        input_exact=[bool(kind) for kind in source.action.exact()],
         interpolation=options.interpolation,
         support=options.support,
         kinds=kinds,
@@ -138,7 +140,7 @@ def prepare_run(
         notes=notes,
         kept=[layers[t.name] for t in kept],
     )
-    engine, said = choose_engine(trial, options)
+    engine, said = choose_engine(trial, options, plan.measures)
     passes, batch, workers = fit(plan, source, trial, options, graph=engine == "graph")
     if engine == "graph" and batch < acting.order:
         limit = f"--batch-size {options.batch_size}"
@@ -279,13 +281,15 @@ def _tables(
     return tables, notes
 
 
-def choose_engine(trial: Trial, options: Options) -> tuple[Chosen, list[str]]:
+def choose_engine(
+    trial: Trial, options: Options, measures: Sequence[Measure] = ()
+) -> tuple[Chosen, list[str]]:
     """Return the engine, and what is to be said of it.
 
     Raises
     ------
     GeedError
-        If the graph was asked for, and the model cannot be measured inside one.
+        If the graph was asked for, and the model or a measure cannot be measured inside one.
     """
     cuda = trial.session.provider == "cuda"
     if options.engine == "kernels" or (options.engine == "auto" and not cuda):
@@ -299,6 +303,7 @@ def choose_engine(trial: Trial, options: Options) -> tuple[Chosen, list[str]]:
             options, f"the graph does not prove that rows are independent ({trial.unproven})"
         )
     try:
+        check_nodes(measures)
         to_measure_inside(trial.graph)
     except GeedError as error:
         return without_graph(options, str(error))

@@ -155,7 +155,7 @@ def _of_sample(
                 f"the model gave NaN or infinity: {source.label(position)}, a round trip of the "
                 f"references, tensor {measure.layer!r}; check the preprocessing"
             )
-        y = view(layer, measure.name, named[measure.layer][None])[0]
+        y = view(layer, measure.descriptor, named[measure.layer][None])[0]
         there = orbit_deviations(_still(measure), np.ascontiguousarray(y[::-1][:n]))[0].mean()
         again = pair_deviations(measure, y[n:], y[:1])[0]
         found.append((float(there), _output_trip(measure, y[0]), float(again)))
@@ -178,12 +178,11 @@ def round_trips(source: Source, x: F32) -> F32:
         ``x`` itself where g is exact.
     """
     group, action = source.action.group, source.action
-    there = orbit(action, x)
+    there, exact = orbit(action, x), action.exact()
     out = np.empty_like(there)
     for g, moved in enumerate(there):
         back = group.inverse(g)
-        exact = action.base_of[g] == action.base_of[back] == 0
-        out[g] = x if exact else action.apply(back, moved.astype(np.float64))
+        out[g] = x if exact[g] and exact[back] else action.apply(back, moved.astype(np.float64))
     return out
 
 

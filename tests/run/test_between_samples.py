@@ -480,19 +480,20 @@ def test_no_kernel_swallows_what_is_not_finite(bad):
     for other in (zero, some, broken):
         for pair in ((broken, other), (other, broken)):
             rows = [p[None] for p in pair]
-            kernels.cosine_deviations(*rows, out)
+            kernels.cosines(*rows, out)
             assert np.isnan(out[0])
-            kernels.euclidean_deviations(*rows, out)
+            kernels.distances(*rows, out)
             assert not np.isfinite(out[0])
-            assert np.isnan(kernels.pairwise_cosine(np.stack(pair)))
-            assert not np.isfinite(kernels.pairwise_euclidean(np.stack(pair)))
+            assert np.isnan(kernels.mean_cosine(np.stack(pair)))
+            assert not np.isfinite(kernels.mean_distance(np.stack(pair)))
         if np.isnan(bad):
             kernels.divergences(broken[None], other[None], out)
             assert np.isnan(out[0])
     for aa, bb in ((bad, 0.0), (0.0, bad), (bad, 1.0), (bad, bad)):
-        means, zeros, by_channel = np.empty((1, 1)), np.empty((1, 1)), np.empty((1, 2, 1))
-        sums = np.array([[[[math.nan, aa, bb]]]])
-        kernels.mean_cosines(sums, np.ones(1, np.bool_), means, zeros, by_channel)
+        kernels.cosines_of_sums(np.array([[math.nan, aa, bb]]), out)
+        assert np.isnan(out[0])
+        means, by_channel = np.empty((1, 1)), np.empty((1, 2, 1))
+        kernels.channel_means(out.reshape(1, 1, 1), np.ones(1, np.bool_), means, by_channel)
         assert np.isnan(means).all()
         assert np.isnan(by_channel).all()
 

@@ -1,0 +1,34 @@
+"""The part of a grid that is compared: all of it, or the disk inside it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.groups.grid_tables import checked_length
+
+__all__ = ["disk_mask"]
+
+
+def disk_mask(height: int, width: int) -> NDArray[np.bool_]:
+    """Return the pixels inside the disk dx² + dy² ≤ (min(H, W)/2)².
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the grid in pixels.
+
+    Returns
+    -------
+    ndarray of bool, shape (H, W)
+
+    Raises
+    ------
+    GeedError
+        If one is no whole number from 1 on.
+    """
+    height, width = checked_length("height", height), checked_length("width", width)
+    dy = np.arange(height)[:, None] - (height - 1) / 2
+    dx = np.arange(width)[None, :] - (width - 1) / 2
+    mask: NDArray[np.bool_] = dx * dx + dy * dy <= (min(height, width) / 2) ** 2
+    return mask

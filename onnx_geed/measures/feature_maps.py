@@ -1,0 +1,112 @@
+"""Measures of feature maps, eq. (5): three sums a channel, and deviations from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.groups import GridAction, disk_mask
+from onnx_geed.measures import kernels
+from onnx_geed.measures.catalogue import Support
+from onnx_geed.measures.measure import Measure
+
+__all__ = ["deviations_of_sums", "mean_map", "sums_of_maps", "sums_of_pairs"]
+
+F64 = NDArray[np.float64]
+
+
+F32 = NDArray[np.float32]
+
+
+def sums_of_maps(orbits: F32, references: F32, action: GridAction, support: Support) -> F64:
+    """Return the sums of eq. (5) of orbits against moved references.
+
+    Parameters
+    ----------
+    orbits : ndarray of float32, shape (N, n, C, H·W)
+        f(gx).
+    references : ndarray of float32, shape (N, C, H·W)
+        f̂(x), which the action moves.
+    action : GridAction
+        φ_Y.
+    support : {"full", "disk"}
+        Pixels compared.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n, C, 3)
+        Σ u·v, Σ u² and Σ v² of each channel.
+    """
+    n, channels = orbits.shape[1:3]
+    in_place = np.tile(np.arange(channels, dtype=np.int32), (n, 1))
+    # The table says where a channel comes from; the loop over sources asks where it goes.
+    target = in_place if action.channels is None else np.argsort(action.channels).astype(np.int32)
+    pixels = np.arange(action.shape[0] * action.shape[1], dtype=np.int32)
+    if support == "disk":
+        pixels = pixels[disk_mask(*action.shape).ravel()]
+    out = np.empty((len(orbits), n, channels, 3))
+    kernels.channel_sums(
+        orbits,
+        references,
+        target,
+        action.index,
+        action.weight,
+        *action.rows,
+        pixels,
+        out,
+    )
+    return out
+
+
+def sums_of_pairs(a: NDArray[np.floating], b: NDArray[np.floating], support: Support) -> F64:
+    """Return the sums of eq. (5) of maps (k, C, H, W) against others, unmoved: (k, C, 3)."""
+    u, v = a.astype(np.float64), b.astype(np.float64)
+    if support == "disk":
+        inside = disk_mask(*u.shape[-2:])
+        u, v = u * inside, v * inside
+    return np.stack([(u * v).sum((-2, -1)), (u * u).sum((-2, -1)), (v * v).sum((-2, -1))], -1)
+
+
+def mean_map(maps: F32) -> F32:
+    """Return f̂ of eq. (2): the mean of maps (elements, C, H·W), kept in float32."""
+    mean: F32 = maps.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def deviations_of_sums(
+    measure: Measure, sums: F64, members: Sequence[int] = ()
+) -> tuple[F64, F64, F64]:
+    """Return m of a measure of maps from the three sums of each channel, whole and by channel.
+
+    Parameters
+    ----------
+    measure : Measure
+        One of feature maps.
+    sums : ndarray of float64, shape (N, n, C, 3)
+        As :func:`channel_sums_of_orbits` returns them.
+    members : sequence of int
+        Elements of a subgroup.
+
+    Returns
+    -------
+    deviations : ndarray of float64, shape (N, n)
+        m, the mean over channels; for ``channel-cos`` −(1/C) Σ_c cos, in [−1, 1].
+    zero_pairs : ndarray of float64, shape (N, n)
+        Share of channels that are zero in both maps.
+    by_channel : ndarray of float64, shape (N, 2, C)
+        m of each channel, mean over all elements, and over the members.
+    """
+    orbits, n, channels = sums.shape[:3]
+    values, means = np.empty((orbits, n, channels)), np.empty((orbits, n))
+    by_channel = np.empty((orbits, 2, channels))
+    inside = np.zeros(n, dtype=np.bool_)
+    inside[list(members)] = True
+    measure.descriptor.pairs(np.ascontiguousarray(sums).reshape(-1, 3), values.reshape(-1))
+    kernels.channel_means(values, inside, means, by_channel)
+    zeros = np.zeros((orbits, n))
+    if measure.descriptor.similarity:
+        zeros = (sums[..., 1:] == 0).all(axis=3).mean(axis=2)
+        means, by_channel = -means, -by_channel
+    return means, zeros, by_channel

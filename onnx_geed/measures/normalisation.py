@@ -1,0 +1,71 @@
+"""M of eq. (6): what distances and cosines between different samples are on average."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from onnx_geed.errors import GeedError, known_names
+from onnx_geed.measures import kernels
+from onnx_geed.measures.catalogue import CATALOGUE, descriptor_of
+
+__all__ = ["mean_distance", "normaliser"]
+
+F64 = NDArray[np.float64]
+
+
+def normaliser(measure: str, points: ArrayLike) -> float | None:
+    """Return M of eq. (6).
+
+    Parameters
+    ----------
+    measure : {"latent-l2", "latent-cos"}
+        Which mean to take.
+    points : array_like, shape (n, k)
+        Identity-element latents of distinct samples.
+
+    Returns
+    -------
+    float or None
+        Mean distance or mean cosine over unordered pairs of distinct points; ``None`` for fewer
+        than two points.
+
+    Raises
+    ------
+    GeedError
+        If the measure has no normaliser.
+        If a point is NaN or infinite.
+    """
+    mean_over_pairs = descriptor_of(measure).normaliser
+    if mean_over_pairs is None:
+        having = known_names([d.name for d in CATALOGUE.values() if d.normalised])
+        raise GeedError(f"{measure} has no normaliser; {having} have one")
+    rows = np.ascontiguousarray(points, dtype=np.float64)
+    if len(rows) < 2:
+        return None
+    bad = np.argwhere(~np.isfinite(rows))
+    if len(bad):
+        raise GeedError(f"{measure}: point {int(bad[0][0])} holds NaN or infinity, so it has no M")
+    return float(mean_over_pairs(rows))
+
+
+def mean_distance(points: F64) -> float:
+    """Return the mean distance over unordered pairs of rows, also of rows near float64's range.
+
+    Parameters
+    ----------
+    points : ndarray of float64, shape (n, k)
+        At least two, finite.
+
+    Returns
+    -------
+    float
+    """
+    mean = float(kernels.mean_distance(points))
+    if math.isfinite(mean):
+        return mean
+    # Squares were out of range. A power of two changes no digit.
+    scale = 2.0 ** -math.frexp(np.abs(points).max())[1]
+    return float(kernels.mean_distance(points * scale)) / scale
