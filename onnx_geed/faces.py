@@ -20,9 +20,20 @@ def lazy(namespace: dict[str, Any]) -> None:
     ----------
     namespace : dict
         The package's ``globals()``, which gets ``__getattr__``, ``__dir__`` and ``__all__``.
+
+    Raises
+    ------
+    ImportError
+        If only compiled files are installed, in which the list cannot be read.
     """
     package = namespace["__name__"]
     source = namespace["__spec__"].loader.get_source(package)
+    if source is None:
+        raise ImportError(
+            f"{package}: its source is not there, from which its names are read; install "
+            "onnx-geed with its .py files",
+            name=package,
+        )
     homes = {
         alias.asname or alias.name: (statement.module, alias.name)
         for block in ast.parse(source).body
@@ -34,12 +45,22 @@ def lazy(namespace: dict[str, Any]) -> None:
 
     def attach(name: str) -> Any:
         if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        home, there = homes[name]
-        value = getattr(importlib.import_module(home), there)
+            raise AttributeError(_missing(package, name, homes), name=name)
+        home, original = homes[name]
+        value = getattr(importlib.import_module(home), original)
         namespace[name] = value
         return value
 
     namespace["__all__"] = sorted(homes)
     namespace["__getattr__"] = attach
     namespace["__dir__"] = lambda: sorted({*namespace, *homes})
+
+
+def _missing(package: str, name: str, homes: dict[str, tuple[str, str]]) -> str:
+    message = f"module {package!r} has no attribute {name!r}"
+    if name.startswith("__"):  # which Python asks of every module
+        return message
+    from onnx_geed.errors import nearest
+
+    near = nearest(name, homes)
+    return f"{message}.{near}" if near else message

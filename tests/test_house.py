@@ -1,7 +1,10 @@
 """What holds for the package as a whole: which package imports which, and what loading it loads."""
 
 import ast
+import compileall
 import importlib
+import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -150,6 +153,58 @@ def test_every_name_of_a_face_is_there(package):
         _ = face.no_such_name
 
 
+def test_a_wrong_name_is_told_with_those_that_are_close():
+    with pytest.raises(AttributeError, match="Did you mean 'measure'"):
+        _ = onnx_geed.mesure
+    with pytest.raises(AttributeError, match=r"'onnx_geed.groups' has no attribute 'xyzzy'$"):
+        _ = importlib.import_module("onnx_geed.groups").xyzzy
+
+
+def test_all_names_can_be_listed_and_imported_at_once():
+    code = (
+        "from onnx_geed import *\n"
+        "import onnx_geed, sys\n"
+        "assert set(onnx_geed.__all__) <= set(dir(onnx_geed))\n"
+        "assert set(onnx_geed.__all__) <= set(globals())\n"
+        "assert measure is onnx_geed.measure and parse_group('C4').order == 4\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def copied(folder):
+    """Copy the package, as it is installed."""
+    shutil.copytree(ROOT, folder / "onnx_geed", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder / "onnx_geed"
+
+
+def demo_from(path, folder):
+    code = "import sys, onnx_geed; print(onnx_geed.__file__, onnx_geed.parse_group('C4').order)"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(path)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_package_is_imported_from_a_zip(tmp_path):
+    copied(tmp_path / "plain")
+    archive = shutil.make_archive(str(tmp_path / "wheel"), "zip", tmp_path / "plain")
+    run = demo_from(archive, tmp_path)
+    assert (run.returncode, run.stdout) == (0, f"{archive}/onnx_geed/__init__.py 4\n"), run.stderr
+
+
+def test_without_source_the_import_says_so(tmp_path):
+    package = copied(tmp_path)
+    compileall.compile_dir(package, quiet=1, legacy=True)
+    for path in package.rglob("*.py"):
+        path.unlink()
+    run = demo_from(tmp_path, tmp_path)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("ImportError: onnx_geed: its source is not there")
+
+
 @pytest.mark.parametrize("package", ORDER)
 def test_no_name_of_a_face_is_hidden_by_a_file(package):
     # A file, once imported, becomes an attribute of its package, and would take the name's place.
@@ -159,4 +214,4 @@ def test_no_name_of_a_face_is_hidden_by_a_file(package):
 
 def test_no_module_is_longer_than_four_hundred_lines_by_much():
     long = {p: n for p, text in sources(ROOT).items() if (n := len(text.splitlines())) > 485}
-    assert set(map(str, long)) <= {"cli/commands.py"}, long
+    assert not long

@@ -1,24 +1,45 @@
-"""Options that several commands share."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from onnx_geed.measures import CATALOGUE
+
 __all__ = [
     "action_options",
     "cache_options",
+    "data_option",
     "engine_option",
+    "format_option",
+    "group_option",
     "input_options",
     "measures_option",
-    "named_options",
+    "metadata_options",
+    "model_argument",
+    "out_option",
     "output_action_option",
+    "results_argument",
     "run_options",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+Decorator = Callable[[Command], Command]
+
+
+def _in_order(*options: Decorator[Any]) -> Decorator[Any]:
+    """Make one decorator of several options, which the help lists in this order."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
 
 
 def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
@@ -32,13 +53,59 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) 
     return pairs
 
 
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+
+
+results_argument = click.argument(
+    "results", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+
+
+def data_option(purpose: str) -> Decorator[Any]:
+    """Return the option ``--data``, whose help says what a command takes the samples for."""
+    return click.option("--data", metavar="DATA", help=purpose)
+
+
+def group_option(*, required: bool = False) -> Decorator[Any]:
+    """Return the option ``--group``."""
+    return click.option(
+        "--group",
+        required=required,
+        metavar="GROUP",
+        help="C<n>, D<n>, flip-h, flip-v or shift<a>x<b>.",
+    )
+
+
+def out_option(metavar: str, purpose: str, *, short: bool = False) -> Decorator[Any]:
+    """Return the option ``--out``; with a short name, ``-o``, it is required."""
+    return click.option(
+        *(["-o"] if short else []),
+        "--out",
+        required=short,
+        type=click.Path(path_type=Path),
+        metavar=metavar,
+        help=purpose,
+    )
+
+
+def format_option(*forms: str, explained: bool = False) -> Decorator[Any]:
+    """Return the option ``--format``, of which the first form is the default."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(forms),
+        default=forms[0],
+        show_default=explained,
+        help="What stdout carries." if explained else None,
+    )
+
+
 measures_option = click.option(
     "--measure",
     "measures",
     multiple=True,
     metavar="NAME[@LAYER]",
-    help="channel-cos, latent-l2, latent-cos, softmax-kl, output-l2; repeatable. Default: all "
-    "that make sense.",
+    help=f"{', '.join(CATALOGUE)}; repeatable. Default: all that make sense.",
 )
 
 
@@ -62,148 +129,123 @@ output_action_option = click.option(
 )
 
 
-def input_options(command: Command) -> Command:
-    """Options that say what the model takes and gives, and what it is fed."""
-    for option in (
-        click.option("--labels", metavar="FILE", help="Labels of the samples (.npy, idx)."),
-        click.option(
-            "--feed",
-            metavar="NAME=FILE",
-            multiple=True,
-            callback=_pairs,
-            help="Value of another input (.npy): a row a sample, or one for all.",
-        ),
-        named_options,
-    ):
-        command = option(command)
-    return command
+# Options that name what is in the model, and that its metadata can hold.
+metadata_options = _in_order(
+    click.option("--input", metavar="NAME", help="The acted-on input."),
+    click.option(
+        "--input-layout",
+        metavar="LETTERS",
+        help="Layout of the input, one letter an axis: NCHW, NHWC, NHW; volumes NCDHW, "
+        "NDHWC; video NCTHW, NTHWC; or another order.",
+    ),
+    click.option(
+        "--preprocess",
+        metavar="PRESET|FILE|KEY=VALUE...",
+        help="Resize, crop, scale, mean/std: imagenet, minus1to1, unit, bytes, caffe; a "
+        "JSON file; or such as 'resize=256 crop=224 mean=0.5 std=0.5'. "
+        "Default: the model's metadata.",
+    ),
+    click.option("--output", metavar="NAME", help="The output to measure."),
+    click.option(
+        "--output-kind",
+        type=click.Choice(["logits", "probabilities", "embedding"]),
+        help="What the output is, where the graph does not say.",
+    ),
+    click.option("--latent", metavar="LAYER", help="The latent tensor."),
+    click.option(
+        "--layout",
+        metavar="LAYER=LAYOUT",
+        multiple=True,
+        callback=_pairs,
+        help="Layout of a hidden tensor: NCHW, NHWC, NCWH and so on, NTD:14x14+1.",
+    ),
+)
 
 
-def named_options(command: Command) -> Command:
-    """Options that name what is in the model, and that its metadata can hold."""
-    for option in reversed(
-        (
-            click.option("--input", metavar="NAME", help="The acted-on input."),
-            click.option(
-                "--input-layout",
-                metavar="LETTERS",
-                help="Layout of the input, one letter an axis: NCHW, NHWC, NHW; volumes NCDHW, "
-                "NDHWC; video NCTHW, NTHWC; or another order.",
-            ),
-            click.option(
-                "--preprocess",
-                metavar="PRESET|FILE|KEY=VALUE...",
-                help="Resize, crop, scale, mean/std: imagenet, minus1to1, unit, bytes, caffe; a "
-                "JSON file; or such as 'resize=256 crop=224 mean=0.5 std=0.5'. "
-                "Default: the model's metadata.",
-            ),
-            click.option("--output", metavar="NAME", help="The output to measure."),
-            click.option(
-                "--output-kind",
-                type=click.Choice(["logits", "probabilities", "embedding"]),
-                help="What the output is, where the graph does not say.",
-            ),
-            click.option("--latent", metavar="LAYER", help="The latent tensor."),
-            click.option(
-                "--layout",
-                metavar="LAYER=LAYOUT",
-                multiple=True,
-                callback=_pairs,
-                help="Layout of a hidden tensor: NCHW, NHWC, NCWH and so on, NTD:14x14+1.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+# Options that say what the model takes and gives, and what it is fed.
+input_options = _in_order(
+    metadata_options,
+    click.option(
+        "--feed",
+        metavar="NAME=FILE",
+        multiple=True,
+        callback=_pairs,
+        help="Value of another input (.npy): a row a sample, or one for all.",
+    ),
+    click.option("--labels", metavar="FILE", help="Labels of the samples (.npy, idx)."),
+)
 
 
-def run_options(command: Command) -> Command:
-    """Options that say how to run."""
-    for option in reversed(
-        (
-            click.option(
-                "--samples",
-                type=int,
-                metavar="N",
-                help="Size of D, eq. (4).  [default: 50; with --precision the most to take, all]",
-            ),
-            click.option(
-                "--norm-samples",
-                default=200,
-                show_default=True,
-                metavar="N",
-                help="Points for the normaliser M, eq. (6).",
-            ),
-            click.option(
-                "--seed", default=0, show_default=True, metavar="S", help="Picks the samples."
-            ),
-            click.option(
-                "--provider",
-                type=click.Choice(["auto", "cuda", "cpu"]),
-                default="auto",
-                show_default=True,
-                help="Where to run; auto takes CUDA where it works.",
-            ),
-            click.option("--batch-size", type=int, metavar="N", help="Most rows in one run."),
-            click.option(
-                "--memory",
-                default="2GiB",
-                show_default=True,
-                metavar="SIZE",
-                help="Budget for activations.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+# Options that say how to run.
+run_options = _in_order(
+    click.option(
+        "--samples",
+        type=int,
+        metavar="N",
+        help="Size of D, eq. (4).  [default: 50; with --precision the most to take, all]",
+    ),
+    click.option(
+        "--norm-samples",
+        default=200,
+        show_default=True,
+        metavar="N",
+        help="Points for the normaliser M, eq. (6).",
+    ),
+    click.option("--seed", default=0, show_default=True, metavar="S", help="Picks the samples."),
+    click.option(
+        "--provider",
+        type=click.Choice(["auto", "cuda", "cpu"]),
+        default="auto",
+        show_default=True,
+        help="Where to run; auto takes CUDA where it works.",
+    ),
+    click.option("--batch-size", type=int, metavar="N", help="Most rows in one run."),
+    click.option(
+        "--memory",
+        default="2GiB",
+        show_default=True,
+        metavar="SIZE",
+        help="Budget for activations.",
+    ),
+)
 
 
-def action_options(command: Command) -> Command:
-    """Options that say how the group acts."""
-    for option in reversed(
-        (
-            click.option(
-                "--interpolation",
-                type=click.Choice(["bilinear", "nearest", "bicubic"]),
-                default="bilinear",
-                show_default=True,
-                help="Resampling of rotations that do not map the grid onto itself.",
-            ),
-            click.option(
-                "--support",
-                type=click.Choice(["full", "disk"]),
-                default="full",
-                show_default=True,
-                help="disk: mask the samples, and compare maps, inside the inscribed disk.",
-            ),
-            output_action_option,
-        )
-    ):
-        command = option(command)
-    return command
+# Options that say how the group acts.
+action_options = _in_order(
+    click.option(
+        "--interpolation",
+        type=click.Choice(["bilinear", "nearest", "bicubic"]),
+        default="bilinear",
+        show_default=True,
+        help="Resampling of rotations that do not map the grid onto itself.",
+    ),
+    click.option(
+        "--support",
+        type=click.Choice(["full", "disk"]),
+        default="full",
+        show_default=True,
+        help="disk: mask the samples, and compare maps, inside the inscribed disk.",
+    ),
+    output_action_option,
+)
 
 
-def cache_options(command: Command) -> Command:
-    """Options that say what a cache keeps."""
-    for option in reversed(
-        (
-            click.option(
-                "--cache-mode",
-                "mode",
-                type=click.Choice(["raw", "stats"]),
-                default="raw",
-                show_default=True,
-                help="Whole activations, or only what the chosen measures need.",
-            ),
-            click.option(
-                "--cache-dtype",
-                "dtype",
-                type=click.Choice(["float32", "float16"]),
-                default="float32",
-                show_default=True,
-                help="How raw activations are stored.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+# Options that say what a cache keeps.
+cache_options = _in_order(
+    click.option(
+        "--cache-mode",
+        "mode",
+        type=click.Choice(["raw", "stats"]),
+        default="raw",
+        show_default=True,
+        help="Whole activations, or only what the chosen measures need.",
+    ),
+    click.option(
+        "--cache-dtype",
+        "dtype",
+        type=click.Choice(["float32", "float16"]),
+        default="float32",
+        show_default=True,
+        help="How raw activations are stored.",
+    ),
+)

@@ -121,7 +121,7 @@ def _end(number: int) -> NoReturn:
     with contextlib.suppress(OSError):
         os.write(2, f"{line_of(number)}\n".encode())
     # Only where it is loaded already is anything unfinished.
-    if files := sys.modules.get(f"{__package__}.files"):
+    if files := sys.modules.get("onnx_geed.files"):
         files.remove_unfinished()
     os._exit(128 + number)
 

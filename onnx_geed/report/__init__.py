@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.report.suite_figures import (
         draw_suite as draw_suite,
+        write_summary as write_summary,
     )
     from onnx_geed.report.suite_tables import (
         suite_csv as suite_csv,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any, Literal
 
 from onnx_geed.files import write_text
 from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.report.suite_tables import suite_csv
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, themed
 from onnx_geed.results import SuiteRow, SuiteSummary
 from onnx_geed.text import shorten
 
-__all__ = ["draw_suite", "suite_picture"]
+__all__ = ["draw_suite", "suite_picture", "write_summary"]
 
 #: The means of a row that can be drawn.
 Field = Literal["mean", "unnormalised_mean", "relative_mean"]
@@ -28,6 +30,33 @@ _FIELDS: dict[Field, str] = {
     "unnormalised_mean": ", without M",
     "relative_mean": ", relative to samples",
 }
+
+
+def write_summary(summary: SuiteSummary, folder: str | Path) -> list[str]:
+    """Write a suite's summary as ``summary.csv`` and, with matplotlib, as pictures.
+
+    Parameters
+    ----------
+    summary : dict
+        Of schema ``onnx-geed/suite/1``, from :func:`onnx_geed.benchmark`.
+    folder : str or Path
+        Where to. Files of the same names are overwritten.
+
+    Returns
+    -------
+    list of str
+        A note where the pictures are left out.
+
+    Raises
+    ------
+    GeedError
+        If a file cannot be written.
+    """
+    write_text(Path(folder) / "summary.csv", suite_csv(summary), option="-o")
+    if importlib.util.find_spec("matplotlib") is None:
+        return ["no pictures, for want of matplotlib: pip install 'onnx-geed[report]'"]
+    draw_suite(summary, folder)
+    return []
 
 
 def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:

@@ -165,6 +165,24 @@ def test_a_second_signal_does_not_wait(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_second_signal_leaves_nothing_unfinished_either(tmp_path):
+    code = (
+        "import contextlib, os, signal\n"
+        "from pathlib import Path\n"
+        "from onnx_geed.cli import install\n"
+        "install()\n"
+        "from onnx_geed.files import replacing\n"
+        "with replacing(Path('a'), Path('.unfinished-a')):\n"
+        "    assert os.listdir() == ['.unfinished-a']\n"
+        "    with contextlib.suppress(BaseException):\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], env=ENV, cwd=tmp_path, timeout=60)
+    assert run.returncode == 130
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_is_ignored_from_the_start_stays_ignored(tmp_path):
     run = slowed(
         *("run.pipeline", "reduce_orbits", (*MEASURE, "--out", "r.json"), tmp_path, 1),

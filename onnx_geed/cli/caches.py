@@ -1,0 +1,105 @@
+"""The command on caches: write, describe, verify."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_geed.cli.options import (
+    action_options,
+    cache_options,
+    data_option,
+    format_option,
+    group_option,
+    input_options,
+    measures_option,
+    run_options,
+)
+from onnx_geed.cli.progress import progress_bar
+from onnx_geed.cli.terminal import show_as, tell
+
+__all__ = ["cache"]
+
+
+@click.command()
+@click.argument("model", required=False, type=click.Path(path_type=Path))
+@data_option("Samples, as onnx-geed measure takes them.")
+@group_option()
+@click.option(
+    "--layer", "layers", multiple=True, metavar="LAYER", help="A layer to keep; repeatable."
+)
+@measures_option
+@click.option(
+    "-o",
+    "--output-cache",
+    "folder",
+    type=click.Path(path_type=Path),
+    metavar="ACTS.geed",
+    help="Where to write.",
+)
+@click.option(
+    "--info", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Describe a cache."
+)
+@click.option(
+    "--verify", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Read every checksum."
+)
+@format_option("table", "json")
+@cache_options
+@run_options
+@input_options
+@action_options
+def cache(
+    model: Path | None,
+    data: str | None,
+    group: str | None,
+    folder: Path | None,
+    info: Path | None,
+    verify: Path | None,
+    form: str,
+    **options: Any,
+) -> None:
+    """Write a model's activations to a cache, to be measured later without the model.
+
+    A run that was broken off goes on where it stopped when the same command is given again.
+
+    \b
+    Examples:
+      onnx-geed cache model.onnx --data images/ --group C8 -o acts.geed
+      onnx-geed cache model.onnx --data images/ --group C8 --cache-mode stats -o acts.geed
+      onnx-geed cache --info acts.geed
+      onnx-geed cache --verify acts.geed
+    """
+    from onnx_geed.cache import cache_info, write_cache
+    from onnx_geed.report import info_table
+
+    described = info or verify
+    if described:
+        if model:
+            raise click.UsageError("--info and --verify take a cache, and no model.")
+        if verify:
+            _verify(verify)
+        show_as(form, cache_info(described), lambda content: info_table(content, bool(verify)))
+        return
+    for name, value in (("MODEL", model), ("--data", data), ("--group", group), ("-o", folder)):
+        if value is None:
+            raise click.UsageError(f"Missing {name}.")
+    with progress_bar() as progress:
+        content = write_cache(
+            model, data, group, folder or Path(), progress=progress, notify=tell, **options
+        )
+    show_as(form, content, info_table, kept=True)
+
+
+def _verify(cache: Path) -> None:
+    """Tell of every damaged part, and end with status 2 where there is one."""
+    from onnx_geed.cache import verify_cache
+
+    with progress_bar() as progress:
+        damages = verify_cache(cache, progress=progress)
+    for damage in damages:
+        tell(f"onnx-geed: {damage}")
+    if damages:
+        sys.exit(2)

@@ -1,0 +1,117 @@
+"""Commands on models: list tensors, annotate, compile, convert."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_geed.cli.options import (
+    action_options,
+    data_option,
+    format_option,
+    group_option,
+    input_options,
+    measures_option,
+    metadata_options,
+    model_argument,
+    out_option,
+    output_action_option,
+)
+from onnx_geed.cli.terminal import show, show_as, tell
+from onnx_geed.errors import GeedError
+
+__all__ = ["annotate", "compile_model", "converters", "layers"]
+
+
+@click.command()
+@model_argument
+@format_option("table", "json")
+@input_options
+def layers(model: Path, form: str, **options: Any) -> None:
+    """List a model's tensors with shape, size and role.
+
+    \b
+    Example:
+      onnx-geed layers resnet50.onnx
+    """
+    from onnx_geed.model import list_layers
+    from onnx_geed.report import layer_table
+
+    listing = list_layers(
+        model,
+        **{name: options[name] for name in ("input", "output", "latent", "layout")},
+        layout_of_input=options["input_layout"],
+        kind=options["output_kind"],
+    )
+    show_as(form, listing, layer_table)
+
+
+@click.command()
+@model_argument
+@out_option("OUT.onnx", "Where the annotated model goes.", short=True)
+@metadata_options
+@output_action_option
+@click.option(
+    "--classes", metavar="FILE.txt", help="Names of the classes, one a line, in the outputs' order."
+)
+def annotate(model: Path, out: Path, **options: Any) -> None:
+    """Write preprocessing, latent, layouts and action tables into a model's metadata.
+
+    \b
+    Example:
+      onnx-geed annotate model.onnx --preprocess imagenet --latent /Flatten_output_0 -o known.onnx
+    """
+    from onnx_geed.files import check_writable
+    from onnx_geed.model import annotate_model
+
+    check_writable(out, option="-o")
+    for key, value in sorted(annotate_model(model, out, **options).items()):
+        show(f"{key} = {value if len(value) <= 90 else value[:87] + '...'}", kept=True)
+
+
+@click.command(name="compile")
+@model_argument
+@group_option(required=True)
+@measures_option
+@out_option("MEASURED.onnx", "Where the measurement goes.", short=True)
+@data_option("Samples to try the model out on, instead of noise.")
+@input_options
+@action_options
+def compile_model(model: Path, group: str, out: Path, **options: Any) -> None:
+    """Write a measurement as an ONNX file: samples in, deviations out.
+
+    The file holds the group's action, the model and the measures, and runs in any ONNX runtime. It
+    takes samples as the model takes them; its outputs deviation/MEASURE/LAYER are (samples,
+    elements), and G-EED is their mean.
+
+    \b
+    Example:
+      onnx-geed compile model.onnx --group C8 --preprocess imagenet -o measured.onnx
+    """
+    from onnx_geed.files import check_writable
+    from onnx_geed.run import compile_measurement
+
+    check_writable(out, option="-o", inputs=[model, options["data"]])
+    measurement = compile_measurement(model, group, out, **options)
+    for note in measurement["notes"]:
+        tell(f"note: {note}")
+    for entry in [{"unit": "input", **measurement["input"]}, *measurement["outputs"]]:
+        shape = ", ".join(map(str, entry["shape"]))
+        show(f"{entry['name']}  ({shape})  {entry['unit']}", kept=True)
+
+
+@click.command()
+def converters() -> None:
+    """Print the folder of the converter scripts.
+
+    \b
+    Example:
+      python "$(onnx-geed converters)/from_torch.py" --help
+    """
+    scripts = importlib.util.find_spec("onnx_geed.converters")
+    if scripts is None or not scripts.submodule_search_locations:
+        raise GeedError("the converter scripts are not installed: reinstall onnx-geed")
+    show(next(iter(scripts.submodule_search_locations)))

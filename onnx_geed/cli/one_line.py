@@ -1,0 +1,120 @@
+"""However a command ends, it ends with one line on stderr and a status that means something."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+
+from onnx_geed.cli.signals import SignalledError, caught, install, line_of
+from onnx_geed.cli.terminal import OutputError, fail, settle, show, silence, tell
+from onnx_geed.errors import GeedError
+
+__all__ = ["OneLine"]
+
+
+class OneLine(click.Group):
+    """A group whose errors are one line on stderr and exit status 2.
+
+    A reader that has gone, as in ``onnx-geed layers net.onnx | head -1``, is no error: the status
+    is that of the run. A stdout that is full, or was closed while nothing else keeps the result, is
+    one. Where stderr is full or closed, a run goes on without it. A signal ends with 128 + its
+    number.
+    """
+
+    def main(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Run a command and exit with its status."""
+        kwargs["standalone_mode"] = False
+        restore = install()
+        _show_messages()
+        try:
+            status = self._status(*args, **kwargs)
+            sys.exit(status if isinstance(status, int) else 0)
+        finally:
+            settle()
+            restore()
+
+    def _status(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().main(*args, **kwargs)
+        except click.exceptions.NoArgsIsHelpError as error:
+            show(error.format_message(), kept=True)
+            return 0
+        except click.ClickException as error:
+            message = " ".join(error.format_message().split())
+            command = getattr(getattr(error, "ctx", None), "command_path", "onnx-geed")
+            return fail(f"{message} (see {command} --help)")
+        except (GeedError, OutputError) as error:
+            return fail(str(error))
+        except (KeyboardInterrupt, click.Abort):
+            return _signalled(signal.SIGINT)
+        except SignalledError as error:
+            return _signalled(error.number)
+        except BrokenPipeError:
+            return 0  # the reader of a help text has gone
+        except OSError as error:
+            if number := caught():
+                return _signalled(number)
+            reason = f"{error.strerror or error}"
+            return fail(reason + (f": {error.filename}" if error.filename else ""))
+        except MemoryError:
+            return fail("out of memory: take a smaller --batch-size or --memory, or fewer layers")
+        except Exception as error:
+            # A library may have made another error of a signal.
+            if number := caught():
+                return _signalled(number)
+            if os.environ.get("ONNX_GEED_TRACEBACK"):
+                traceback.print_exc()
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{os.path.basename(last.filename)}, line {last.lineno}"
+            return fail(
+                f"internal error, {type(error).__name__}: {error} ({where}); this is a "
+                "fault of onnx-geed, please report it (with "
+                "ONNX_GEED_TRACEBACK=1 it tells more)"
+            )
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the command line."""
+        with _reader_gone():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was named."""
+        with _reader_gone():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _reader_gone() -> Iterator[None]:
+    """Take a broken pipe from click, which would make the status 1 of it."""
+    try:
+        yield
+    except BrokenPipeError:
+        silence(sys.stdout)
+        raise click.exceptions.Exit(0) from None
+
+
+def _signalled(number: int) -> int:
+    tell(line_of(number))
+    return 128 + number
+
+
+class _Lines(logging.Handler):
+    """What the package says while it works, a line on stderr each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(f"onnx-geed: {record.getMessage()}")
+
+
+def _show_messages() -> None:
+    logger = logging.getLogger("onnx_geed")
+    if not any(isinstance(handler, _Lines) for handler in logger.handlers):
+        logger.addHandler(_Lines())
+        logger.setLevel(logging.INFO)

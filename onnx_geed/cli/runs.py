@@ -1,0 +1,306 @@
+"""Commands that run models on data: measure, benchmark, demo."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onnx_geed.cli.options import (
+    action_options,
+    cache_options,
+    data_option,
+    engine_option,
+    format_option,
+    group_option,
+    input_options,
+    measures_option,
+    model_argument,
+    out_option,
+    run_options,
+)
+from onnx_geed.cli.progress import progress_bar
+from onnx_geed.cli.terminal import OutputError, command_line, fail, show, tell
+from onnx_geed.errors import GeedError
+
+if TYPE_CHECKING:
+    from onnx_geed.results import Result
+
+__all__ = ["benchmark", "demo", "measure"]
+
+Progress = Callable[[int, int], None]
+
+
+@click.command()
+@model_argument
+@data_option("Samples: see below.")
+@group_option()
+@measures_option
+@out_option("RESULT.json", "Result file.")
+@run_options
+@engine_option
+@click.option(
+    "--cache", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Also keep activations."
+)
+@cache_options
+@click.option(
+    "--interval",
+    type=click.Choice(["t", "bootstrap"]),
+    default="t",
+    show_default=True,
+    help="Interval over samples: Student t, or BCa bootstrap for skewed measures.",
+)
+@click.option(
+    "--precision",
+    type=float,
+    metavar="P",
+    help="Add samples until half of each interval is at most P of the value's distance from "
+    "perfect; --samples bounds them.",
+)
+@click.option(
+    "--references",
+    is_flag=True,
+    help="Also run what resampling alone does, as a scale to read values by.",
+)
+@click.option(
+    "--untrained",
+    is_flag=True,
+    help="Also measure the same network with its weights drawn anew, as a scale too.",
+)
+@format_option("table", "json", "csv", explained=True)
+@click.option(
+    "--fail-above",
+    multiple=True,
+    metavar="MEASURE[@LAYER]=LIMIT",
+    help="Exit with status 1 if a value exceeds the limit; repeatable.",
+)
+@click.option(
+    "--junit",
+    type=click.Path(path_type=Path),
+    metavar="FILE.xml",
+    help="Write the outcome of --fail-above as JUnit XML.",
+)
+@input_options
+@action_options
+@click.pass_context
+def measure(
+    context: click.Context,
+    /,
+    model: Path,
+    out: Path | None,
+    form: str,
+    fail_above: tuple[str, ...],
+    junit: Path | None,
+    **options: Any,
+) -> None:
+    """Measure a model's G-EED on some data, or from a cache.
+
+    DATA is an image folder (classes as sub-folders, or flat), .npy, .npz, file.h5:/dataset, an idx
+    file (MNIST's format), or module:function. MODEL is an ONNX file, or an activation cache that
+    onnx-geed cache wrote, which needs neither --data nor --group.
+
+    \b
+    Examples:
+      onnx-geed measure model.onnx --data images/ --group C8 --preprocess imagenet
+      onnx-geed measure model.onnx --data digits.npz --group D4 --measure channel-cos@/layer1/*
+      onnx-geed measure model.onnx --data x.npy --group flip-h --fail-above softmax-kl=0.05
+      onnx-geed measure model.onnx --data images/ --group C8 --precision 0.1
+      onnx-geed measure acts.geed --measure latent-l2
+    """
+    from onnx_geed.cache import is_cache
+    from onnx_geed.files import check_writable
+    from onnx_geed.results import over_limits, parse_limits
+
+    parse_limits(fail_above)
+    if junit and not fail_above:
+        raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
+    if out:
+        check_writable(out, inputs=[model, options["data"]])
+    if junit:
+        check_writable(junit, option="--junit", inputs=[model, options["data"], out])
+    of_model = _of_cache if is_cache(model) else _of_model
+    with progress_bar() as progress:
+        result = of_model(context, model, progress, fail_above, options)
+    # What a run has cost is kept before anything is made of it.
+    status = _write(result, out) if out else 0
+    for note in result["notes"]:
+        tell(f"note: {note}")
+    excesses = over_limits(result, fail_above)
+    if junit:
+        status = _write_junit(result, fail_above, junit) or status
+    status = _show_result(result, form, kept=bool(out or fail_above)) or status
+    for excess in excesses:
+        tell(f"over the limit: {excess}")
+    sys.exit(1 if excesses else status)
+
+
+def _of_model(
+    context: click.Context,
+    model: Path,
+    progress: Progress,
+    limits: Sequence[str],
+    options: Mapping[str, Any],
+) -> Result:
+    """Measure a model, and keep its activations where a cache is named."""
+    for name in ("data", "group"):
+        if options[name] is None:
+            raise click.UsageError(f"Missing option '--{name}'.")
+    shared: dict[str, Any] = {
+        "progress": progress,
+        "command": command_line(),
+        "limits": limits,
+    }
+    rest = dict(options)
+    data, group, cache = (rest.pop(name) for name in ("data", "group", "cache"))
+    if cache is not None:
+        from onnx_geed.cache import measure_through_cache
+
+        return measure_through_cache(model, data, group, cache, notify=tell, **shared, **rest)
+    if (rest.pop("mode"), rest.pop("dtype")) != ("raw", "float32"):
+        raise click.UsageError("--cache-mode and --cache-dtype go with --cache ACTS.geed.")
+    from onnx_geed.run import measure as measure_model
+
+    return measure_model(model, data, group, **shared, **rest)
+
+
+def _of_cache(
+    context: click.Context,
+    cache: Path,
+    progress: Progress,
+    limits: Sequence[str],
+    options: Mapping[str, Any],
+) -> Result:
+    """Measure from a cache, for which only some options are still open."""
+    from onnx_geed.cache import measure_cache
+
+    still_open = ("measures", "samples", "norm_samples", "interval", "precision")
+    typed = {
+        name: value
+        for name, value in options.items()
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    if "engine" in typed:
+        raise click.UsageError(
+            f"--engine: {cache.name} is a cache, which is measured without its model, so there is "
+            "no engine to choose; leave it out"
+        )
+    if settled := [name for name in typed if name not in still_open]:
+        raise click.UsageError(
+            f"--{settled[0].replace('_', '-')}: was settled when the cache {cache.name} was "
+            "written; leave it out, or measure the model"
+        )
+    return measure_cache(cache, limits=limits, progress=progress, command=command_line(), **typed)
+
+
+def _write(result: Result, out: Path) -> int:
+    """Write a result, or else to the folder for temporary files; return the status."""
+    import secrets
+    import tempfile
+
+    from onnx_geed.files import write_json
+
+    try:
+        write_json(result, out)
+    except GeedError as error:
+        spare = Path(tempfile.gettempdir(), f"onnx-geed-{secrets.token_hex(4)}.json")
+        try:
+            write_json(result, spare)
+        except (GeedError, OSError):
+            return fail(str(error))
+        return fail(f"{error}; the result is kept in {spare}")
+    return 0
+
+
+def _write_junit(result: Result, limits: Sequence[str], path: Path) -> int:
+    from onnx_geed.results import write_junit
+
+    try:
+        write_junit(result, limits, path)
+    except GeedError as error:
+        return fail(str(error))
+    return 0
+
+
+def _show_result(result: Result, form: str, *, kept: bool) -> int:
+    from onnx_geed.report import table
+    from onnx_geed.results import diagnosis_line, model_of, to_csv
+    from onnx_geed.text import to_json, wrapped
+
+    try:
+        if form == "json":
+            show(to_json(result), nl=False, kept=kept)
+        elif form == "csv":
+            show(to_csv(result), nl=False, kept=kept)
+        else:
+            show(table(result), kept=kept)
+            if line := diagnosis_line(result, model_of(result)):
+                show("\n".join(wrapped(line)), kept=kept)
+    except OutputError as error:
+        return fail(str(error))
+    return 0
+
+
+@click.command()
+@click.argument("suite", type=click.Path(path_type=Path), metavar="SUITE.toml")
+@out_option("FOLDER", "Where results, summary and pictures go.", short=True)
+@format_option("table", "json", "csv", explained=True)
+def benchmark(suite: Path, out: Path, form: str) -> None:
+    """Measure many models, such as the checkpoints of trainings, as a TOML file lists them.
+
+    A result file for each model file, data set and group, kept when the command is given again;
+    then mean and interval over seeds, as summary.json, summary.csv and pictures (with matplotlib).
+    Ends with status 2 if a run failed, after the others are done.
+
+    \b
+    Example of a suite; {seed} and {step} stand for numbers, {any} for any word:
+      groups = ["C8"]
+      measures = ["channel-cos@block*", "latent-l2", "softmax-kl"]
+      [options]
+      samples = 50
+      [[models]]
+      name = "CNN"
+      path = "runs/cnn{seed}/step{step}.onnx"
+      [[data]]
+      name = "digits"
+      path = "digits.npz"
+
+    \b
+    Example:
+      onnx-geed benchmark suite.toml -o results/
+    """
+    from onnx_geed.report import suite_csv, suite_table, write_summary
+    from onnx_geed.run import benchmark as run_suite
+    from onnx_geed.text import to_json
+
+    with progress_bar() as progress:
+        summary = run_suite(suite, out, notify=tell, progress=progress)
+    for note in write_summary(summary, out):
+        tell(f"note: {note}")
+    if form == "json":
+        show(to_json(summary), nl=False, kept=True)
+    else:
+        text = suite_csv(summary) if form == "csv" else suite_table(summary)
+        show(text, nl=form == "table", kept=True)
+    if failures := summary["failed"]:
+        raise GeedError(
+            f"{len(failures)} of the suite's runs failed, first: {failures[0]['cell']}: "
+            f"{failures[0]['message']}"
+        )
+
+
+@click.command()
+def demo() -> None:
+    """Measure the embedded model under C8, next to the same network untrained.
+
+    \b
+    Example:
+      onnx-geed demo
+    """
+    from onnx_geed.demo import run_demo
+
+    with progress_bar() as progress:
+        text = run_demo(progress)
+    show(text)
