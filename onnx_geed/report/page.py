@@ -7,35 +7,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onnx_geed.errors import GeedError
 from onnx_geed.files import make_folder, write_text
-from onnx_geed.groups import angle
-from onnx_geed.measures import CATALOGUE
-from onnx_geed.report.words import meaning, summary
+from onnx_geed.report.page_tables import OPEN, class_tables, comparisons, value_row
+from onnx_geed.report.samples import samples_at_both_ends
+from onnx_geed.report.words import summary
 from onnx_geed.results import (
     Reading,
-    Record,
     Result,
     diagnose,
     diagnose_corners,
     model_of,
     read_record,
 )
-from onnx_geed.text import interval, number
 
 __all__ = ["report", "write_report"]
 
-# The samples of a page are ranked by a measure of the first of these that there is.
-_HEADLINE = ("output", "latent", "channel")
-
-
 _REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
-
-
-# Samples at each end, elements of a long orbit.
-_ENDS, _THUMBNAILS = 3, 8
 
 
 def write_report(
@@ -140,7 +128,7 @@ def _content(
     results: Sequence[Result], data: str | Path | None, command: str | None
 ) -> dict[str, Any]:
     """Return the variables of the template."""
-    from onnx_geed.report.sections import comparisons, sections
+    from onnx_geed.report.sections import sections
 
     if not results or any(not r["measurements"] for r in results):
         raise GeedError("report: give result files that hold at least one measurement")
@@ -154,7 +142,7 @@ def _content(
         ],
         "sections": sections(results, names, read),
         "comparisons": comparisons(results, names),
-        "samples": _all_samples(results, names, read, data),
+        "samples": samples_at_both_ends(results, names, read, data),
         "again": _again(results, data, command),
     }
 
@@ -183,10 +171,8 @@ def _result(
     *,
     others: Sequence[Result],
 ) -> dict[str, Any]:
-    from onnx_geed.report.sections import OPEN, class_tables
-
     order = result["group"]["order"]
-    rows = [_row(m, order) for m in result["measurements"]]
+    rows = [value_row(m, order) for m in result["measurements"]]
     return {
         "name": name,
         "summary": summary(result, read),
@@ -200,33 +186,6 @@ def _result(
         "classes": class_tables(result),
         "facts": _facts(result),
         "notes": list(result.get("notes", ())),
-    }
-
-
-def _row(record: Record, order: int) -> dict[str, Any]:
-    read, part = read_record(record), record["exact"]
-    # Between samples has a column of its own, of results that are older too.
-    references = {
-        name: reference["value" if read.normalised else "unnormalised"]
-        for name, reference in (record.get("references") or {}).items()
-        if name != "between_samples"
-    }
-    return {
-        "measure": record["measure"],
-        "layer": record["layer"],
-        "value": number(record["value"]),
-        "ci": interval(record["ci95"]),
-        "unnormalised": "" if read.normalised else number(record["unnormalised"]),
-        "exact": number(read.exact) if part else "",
-        "exact_ci": interval(read.exact_ci95) if part else "",
-        "m": number(record["normaliser"]) if record["normaliser"] is not None else "",
-        "n": record["samples"],
-        "between": "" if read.between is None else number(read.between),
-        "relative": "" if read.relative is None else number(read.relative),
-        "relative_ci": interval(read.relative_ci95) if read.relative_ci95 else "",
-        "meaning": meaning(record, order),
-        "warnings": record["warnings"],
-        "references": {name: number(value) for name, value in references.items()},
     }
 
 
@@ -254,117 +213,6 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ("Command", result.get("command", "")),
     ]
     return [(k, v) for k, v in facts if v]
-
-
-def _all_samples(
-    results: Sequence[Result],
-    names: Sequence[str],
-    read: Sequence[Sequence[Reading]],
-    data: str | Path | None,
-) -> list[dict[str, Any]]:
-    """Return the samples of every result; pictures of those that the data are of."""
-    entries, refused = [], []
-    for result, name, readings in zip(results, names, read, strict=True):
-        try:
-            entries.append(_samples(result, name, readings, data))
-        except GeedError as error:
-            refused.append(error)
-            entries.append(
-                _samples(result, name, readings, None) | {"note": f"No pictures: {error}."}
-            )
-    if len(refused) == len(results):
-        raise refused[0]
-    return entries
-
-
-def _samples(
-    result: Result, name: str, read: Sequence[Reading], data: str | Path | None
-) -> dict[str, Any]:
-    """Return the samples at both ends, by the measure nearest to the output.
-
-    Raises
-    ------
-    GeedError
-        If the data are not those that were measured.
-    """
-    chosen = _headline(read)
-    values = chosen.per_sample
-    order = np.argsort(-values, kind="stable")
-    ends = min(_ENDS, len(order) // 2)
-    shown = [("largest", int(k)) for k in order[:ends]]
-    shown += [("smallest", int(k)) for k in order[::-1][:ends]]
-    pictures, note = None, ""
-    if data is not None:
-        from onnx_geed.report.thumbnails import check_shown, open_pictures
-
-        pictures = open_pictures(data, result)
-        if not check_shown(data, result, [position for _, position in shown]):
-            note = (
-                "The result keeps no marks of its samples, so that these pictures could not be "
-                "held against them."
-            )
-    rows = [{"end": end} | _sample(result, chosen, position, pictures) for end, position in shown]
-    return {
-        "name": name,
-        "measure": chosen.measure,
-        "layer": chosen.layer,
-        "unit": chosen.unit,
-        "note": note,
-        "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("largest", "smallest")]
-        if rows
-        else [],
-    }
-
-
-def _headline(read: Sequence[Reading]) -> Reading:
-    """Choose what is looked at first: nearest to the output, on a scale that is known."""
-
-    def rank(reading: Reading) -> tuple[float, int]:
-        measure = reading.descriptor
-        # A distance that nothing divides says least, but more of the output than maps do.
-        unscaled = measure.in_tensor_units and not measure.normalised
-        return _HEADLINE.index(measure.role) + 1.5 * unscaled, list(CATALOGUE).index(measure.name)
-
-    return min(reversed(read), key=rank)
-
-
-def _sample(result: Result, read: Reading, position: int, pictures: Any) -> dict[str, Any]:
-    group, data = result["group"], result["data"]
-    labels, names = data.get("labels"), data["names"]
-    index = data["indices"][position]
-    label = labels[position] if labels else None
-    row = read.deviations[position]
-    called = names[position] if names else f"sample {index}"
-    worst = int(row.argmax())
-    entry: dict[str, Any] = {
-        "name": called + (f", label {label}" if label is not None else ""),
-        "value": number(float(row.mean())),
-        # Invariance is measured from the mean of an orbit, which the sample itself may be far from.
-        "worst": angle(group["name"], group["elements"][worst])
-        if worst
-        else "e, that is, as it was given: farthest from the mean of its orbit",
-        "worst_value": number(float(row[worst])),
-        "thumbnails": [],
-    }
-    if pictures is not None:
-        from onnx_geed.report.thumbnails import orbit_pictures
-
-        count = group["order"]
-        at = np.linspace(0, count, min(count, _THUMBNAILS), endpoint=False).astype(int).tolist()
-        if count <= 2 * _THUMBNAILS:
-            at = list(range(count))
-        images = orbit_pictures(pictures, index, group, at)
-        entry["thumbnails"] = [
-            {
-                "src": image,
-                "alt": f"{called} under {angle(group['name'], group['elements'][g])}",
-                "element": group["elements"][g],
-                "value": number(float(row[g])),
-                "worst": g == worst,
-            }
-            for g, image in zip(at, images, strict=False)
-        ]
-    return entry
 
 
 def _again(results: Sequence[Result], data: str | Path | None, command: str | None) -> list[str]:

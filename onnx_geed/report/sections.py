@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from onnx_geed.errors import GeedError
 from onnx_geed.groups import angle, turns_of
 from onnx_geed.measures import descriptor_of
 from onnx_geed.report.figures import heat_picture, polar_picture, profile_picture, samples_picture
@@ -16,20 +15,11 @@ from onnx_geed.results import (
     WHAT_IS_RELATIVE,
     Reading,
     Result,
-    compare,
-    compared,
     on_one_scale,
 )
-from onnx_geed.text import interval, number, span
+from onnx_geed.text import span
 
-__all__ = ["OPEN", "class_tables", "comparisons", "sections"]
-
-#: Rows of a table that is open from the start.
-OPEN = 14
-
-
-_INTERVALS = {"t": "Student t", "bootstrap": "BCa bootstrap"}
-
+__all__ = ["sections"]
 
 # Layers, and results, in one picture of elements.
 _LINES, _RESULTS = 4, 6
@@ -217,100 +207,3 @@ def _spread(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[dic
     )
     caption = "Over samples: the tick is the median, the thick bar the middle half."
     return [_picture("samples", samples_picture(lines), caption, alt)]
-
-
-def class_tables(result: Result) -> dict[str, Any]:
-    """Return what a result says of predictions by element, and of values by class.
-
-    Parameters
-    ----------
-    result : dict
-        A result.
-
-    Returns
-    -------
-    dict
-        ``predictions``, a table by element for each layer of class scores; ``heads`` and ``rows``
-        of values by class, for the last layer of each measure. Empty where nothing is known.
-    """
-    group = result["group"]
-    predictions = []
-    for record in result["measurements"]:
-        entry = record.get("predictions")
-        if not entry:
-            continue
-        shares = [share["per_element"] for share in (entry["stay"], entry["right"]) if share]
-        predictions.append(
-            {
-                "layer": record["layer"],
-                "right": bool(entry["right"]),
-                "rows": [
-                    [angle(group["name"], e), *(f"{100 * share[e]:.1f} %" for share in shares)]
-                    for e in group["elements"]
-                ],
-            }
-        )
-    last = {r["measure"]: (r["layer"], r.get("per_class") or {}) for r in result["measurements"]}
-    last = {measure: (layer, values) for measure, (layer, values) in last.items() if values}
-    labels = list(next(iter(last.values()))[1]) if last else []
-    rows = []
-    for label in labels:
-        cells = [values.get(label) for _, values in last.values()]
-        rows.append(
-            {
-                "label": label,
-                "n": next(c["samples"] for c in cells if c),
-                "cells": [
-                    (number(c["value"]), interval(c["ci95"])) if c else ("", "") for c in cells
-                ],
-            }
-        )
-    heads = [(measure, layer) for measure, (layer, _) in last.items()]
-    return {"predictions": predictions, "heads": heads, "rows": rows, "open": len(rows) <= OPEN}
-
-
-def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the paired differences of every further result from the first.
-
-    Parameters
-    ----------
-    results : sequence of dict
-        Results.
-    names : sequence of str
-        What to call them.
-
-    Returns
-    -------
-    list of dict
-        One a further result: ``rows``, or why it was ``refused``.
-    """
-    shown = []
-    for other, name in list(zip(results, names, strict=True))[1:]:
-        entry: dict[str, Any] = {"a": names[0], "b": name, "rows": [], "refused": ""}
-        try:
-            rows = compare(results[0], other)["measurements"]
-        except GeedError as error:
-            entry["refused"] = str(error).removeprefix("compare: ")
-            rows = []
-        for m in rows:
-            entry["rows"].append(
-                {
-                    "measure": compared(m),
-                    "layer": m["layer"],
-                    "a": number(m["a"]),
-                    "b": number(m["b"]),
-                    "difference": number(m["difference"]),
-                    "ci": interval(m["verdict_ci95"]),
-                    "verdict": m["verdict"],
-                    "warnings": m["warnings"],
-                }
-            )
-        entry["intervals"] = " or ".join(
-            _INTERVALS[kind] for kind in dict.fromkeys(m["interval"] for m in rows)
-        )
-        entry["relative"] = (
-            WHAT_IS_RELATIVE if any(m["compared"] == "relative" for m in rows) else ""
-        )
-        entry["open"] = len(entry["rows"]) <= OPEN
-        shown.append(entry)
-    return shown

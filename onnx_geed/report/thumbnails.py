@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess, Samples, mark_of, open_samples, preprocess_from_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import disk_mask, grid_action, parse_group
-from onnx_geed.results import GroupPart, Result
+from onnx_geed.results import DataPart, GroupPart, Result
 
 __all__ = ["check_shown", "open_pictures", "orbit_pictures"]
 
@@ -45,7 +45,7 @@ def open_pictures(data: str | Path, result: Result) -> Samples:
     GeedError
         If they cannot be read, or are not as many, or not named, as those of the result.
     """
-    samples = _open(data)
+    samples = _open(data, result["data"])
     available, indices = result["data"]["available"], result["data"]["indices"]
     if len(samples) != available:
         raise GeedError(
@@ -106,12 +106,12 @@ def check_shown(data: str | Path, result: Result, positions: Sequence[int]) -> b
     return True
 
 
-def _open(data: str | Path) -> Samples:
-    """Open data without a model: the first layout of images that fits."""
-    first: GeedError | None = None
+def _open(data: str | Path, measured: DataPart) -> Samples:
+    """Open data in the layout of the result, at a size for thumbnails."""
     folder = Path(data).is_dir()
     preprocess = Preprocess(resize=_FOLDER, crop=_FOLDER) if folder else Preprocess()
-    for shape, layout in _guesses():
+    first: GeedError | None = None
+    for shape, layout in _layouts(measured):
         try:
             samples = open_samples(
                 data, input_shape=shape, input_layout=layout, preprocess=preprocess
@@ -125,7 +125,13 @@ def _open(data: str | Path) -> Samples:
     raise first
 
 
-def _guesses() -> Iterator[tuple[tuple[int | None, ...], str]]:
+def _layouts(measured: DataPart) -> Iterator[tuple[tuple[int | None, ...], str]]:
+    """Shape of a sample, free in its plane, and layout; older results leave it to be tried."""
+    if "layout" in measured and "shape" in measured:
+        letters = measured["layout"].removeprefix("N")
+        shape = zip(letters, measured["shape"], strict=False)
+        yield tuple(None if letter in "HW" else n for letter, n in shape), measured["layout"]
+        return
     for channels in (3, 1, 4):
         yield (channels, None, None), "NCHW"
         yield (None, None, channels), "NHWC"

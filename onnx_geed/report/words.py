@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_geed.groups import angle
-from onnx_geed.results import HARDLY, Reading, Record, Result, mean_interval, read_record
+from onnx_geed.results import HARDLY, ROUNDED, Reading, Record, Result, mean_interval, read_record
 from onnx_geed.text import span
 
 __all__ = ["grade", "meaning", "summary"]
@@ -24,7 +24,7 @@ _DIFFER = 0.02
 
 # Up to which share of the way to different samples a tensor is said to do what.
 _GRADES = (
-    (1e-4, "equivariant within rounding", "invariant within rounding"),
+    (ROUNDED, "equivariant within rounding", "invariant within rounding"),
     (0.05, "close to equivariant", "close to invariant"),
     (0.2, "mostly moving along", "mostly invariant"),
     (0.5, "moving along in part", "invariant in part"),
@@ -47,7 +47,7 @@ def summary(result: Result, read: Sequence[Reading]) -> list[str]:
     if tripped and not all(result["group"]["exact"]):
         sentences.append(_resampling(tripped[-1]))
     ranked = maps[-1] if maps else read[-1]
-    if order > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=1e-4):
+    if order > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=ROUNDED):
         sentences.append(_elements(ranked, group, result["group"]["elements"]))
     return sentences
 

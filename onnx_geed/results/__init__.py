@@ -22,6 +22,10 @@ if TYPE_CHECKING:
         diagnosis_line as diagnosis_line,
         model_of as model_of,
     )
+    from onnx_geed.results.findings import (
+        ROUNDED as ROUNDED,
+        Finding as Finding,
+    )
     from onnx_geed.results.intervals import (
         Interval as Interval,
         mean_interval as mean_interval,

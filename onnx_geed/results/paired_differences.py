@@ -93,12 +93,12 @@ def _doubts(
     descriptor = own[0].descriptor
     if scale == "unnormalised":
         if descriptor.perfect_over_m:
-            said = f"{_unrelated(own)}, so unnormalised values are compared, which are perfect at "
-            said += f"{descriptor.perfect:g}"
+            doubt = f"{_unrelated(own)}, so unnormalised values are compared, which are perfect at "
+            doubt += f"{descriptor.perfect:g}"
         else:
-            said = "M is negative, 0 or missing, so unnormalised values are compared"
-            said += ", each in the units of its own latent space"
-        return [said]
+            doubt = "M is negative, 0 or missing, so unnormalised values are compared"
+            doubt += ", each in the units of its own latent space"
+        return [doubt]
     if scale == "value" and descriptor.own_scale:
         return [
             f"{_unrelated(own)}, so values are compared in the units of each model's own outputs"

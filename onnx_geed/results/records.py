@@ -220,9 +220,9 @@ def _finite(name: str, orbits: OrbitDeviations) -> F64:
     return array
 
 
-def _check_finite(name: str, what: str, value: float) -> None:
+def _check_finite(name: str, quantity: str, value: float) -> None:
     if not math.isfinite(value):
-        raise GeedError(f"{name}: {what} is NaN or infinite; look at the model's outputs")
+        raise GeedError(f"{name}: {quantity} is NaN or infinite; look at the model's outputs")
 
 
 @dataclass(frozen=True)
