@@ -27,7 +27,7 @@ IDENTITY_TOLERANCE = 1e-6
 
 
 class Kind(NamedTuple):
-    """What a group's name says: its family and its one or two sizes."""
+    """A group's name, read: its family and its one or two sizes."""
 
     family: str
     sizes: tuple[int, ...]
@@ -615,8 +615,8 @@ def output_round_trip_channel_cos(
     for y in values:
         row = []
         for g in elements(group):
-            there = act_on_output(group, g, y, **action)  # type: ignore[arg-type]
-            back = act_on_output(group, inverse(group, g), there, **action)  # type: ignore[arg-type]
+            moved = act_on_output(group, g, y, **action)  # type: ignore[arg-type]
+            back = act_on_output(group, inverse(group, g), moved, **action)  # type: ignore[arg-type]
             cosines = [cos(b[mask], a[mask]) for a, b in zip(y, back, strict=True)]
             row.append(-sum(cosines) / len(cosines))
         out.append(row)
@@ -625,10 +625,10 @@ def output_round_trip_channel_cos(
 
 def looks(most: int) -> list[int]:
     """After how many samples --precision looks: 20, then times 3/2 rounded up, and at the end."""
-    found = [min(20, most)]
-    while found[-1] < most:
-        found.append(min(most, (3 * found[-1] + 1) // 2))
-    return found
+    counts = [min(20, most)]
+    while counts[-1] < most:
+        counts.append(min(most, (3 * counts[-1] + 1) // 2))
+    return counts
 
 
 # ------------------------------------------------------------------------------------------------
@@ -659,11 +659,11 @@ def between_samples(
         return None
     names = elements(group)
     kernel = kernel_of_action(group, values.shape[2:], **action)
-    found = []
+    deviations = []
     for p in range(min(16, n)):
         centre = f_hat(group, values[p], kernel)
         other = values[p + 1] if p + 1 < n else values[0]
         for g, element in enumerate(names):
             moved = act_on_output(group, element, centre, **action)  # type: ignore[arg-type]
-            found.append(distance(other[g], moved))  # type: ignore[operator]
-    return math.fsum(found) / len(found)
+            deviations.append(distance(other[g], moved))  # type: ignore[operator]
+    return math.fsum(deviations) / len(deviations)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import onnx_geed
+from onnx_geed.measures import CATALOGUE
 
 ROOT = Path(onnx_geed.__file__).parent
 
@@ -65,6 +66,31 @@ def breaches(files):
     return found
 
 
+def decisions_by_name(files):
+    """Places outside `measures/` that spell a measure's name for the program, not for people."""
+    # The demo measures one network in one way, and writes a page about it.
+    ours = {p: text for p, text in files.items() if p.parts[0] not in ("measures", "demo")}
+    return [f"{path}:{line} {word!r}" for path, text in ours.items() for line, word in names(text)]
+
+
+def names(text):
+    """Texts that are a measure's name, or that a name is asked to begin or end with."""
+    parts = {part for name in CATALOGUE for part in name.split("-")}
+    asked, docstrings = set(), set()
+    nodes = list(ast.walk(ast.parse(text)))
+    for node in nodes:
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            if node.func.attr in ("startswith", "endswith"):
+                asked |= {id(n) for argument in node.args for n in ast.walk(argument)}
+        elif isinstance(node, ast.Expr):
+            docstrings.add(id(node.value))
+    for node in nodes:
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            part = id(node) in asked and node.value.strip("-") in parts
+            if part or (node.value in CATALOGUE and id(node) not in docstrings):
+                yield node.lineno, node.value
+
+
 def circles(files):
     """Modules that import each other in a circle when they are loaded."""
     needs = {}
@@ -104,6 +130,38 @@ def test_a_planted_breach_is_found(path, text, why):
     found = breaches({Path(path): text})
     assert len(found) == 1
     assert why in found[0]
+
+
+def test_nothing_outside_measures_decides_by_the_name_of_a_measure():
+    assert decisions_by_name(sources(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "if measure.name == 'channel-cos':\n    pass",
+        "SCALES = {'latent-cos': 1}",
+        "wanted = [m for m in plan if m.name.startswith('latent')]",
+        "square = measure.name.endswith(('-l2', '-cos'))",
+        "def f():\n    'Docstring.'\n    return 'softmax-kl'",
+    ],
+)
+def test_a_planted_decision_by_name_is_found(text):
+    assert decisions_by_name({Path("run/job.py"): text})
+    assert not decisions_by_name({Path("measures/plan.py"): text})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "def f():\n    'softmax-kl'",
+        "HELP = 'such as softmax-kl=0.05'",
+        "if role == 'latent':\n    pass",
+        "text.startswith('run one by one')",
+    ],
+)
+def test_what_people_read_is_no_decision_by_name(text):
+    assert not decisions_by_name({Path("run/job.py"): text})
 
 
 def test_no_modules_import_each_other_in_a_circle():

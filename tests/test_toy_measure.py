@@ -1,13 +1,14 @@
 """A measure of one's own is one entry and one function: every door knows it then, by its entry."""
 
 import json
+from dataclasses import replace
 
 import models
 import naive
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from running import images, orbits
+from running import images, orbits, run as run_plainly
 
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
@@ -33,7 +34,7 @@ TOY = Descriptor(
     actions="vectors",
     perfect=0.0,
     worst=float("inf"),
-    unit="toy units",
+    unit="distance",
     title="Largest difference of an entry",
     label="toy EED",
     formula="m = largest difference of an entry: 0 where they agree",
@@ -41,9 +42,52 @@ TOY = Descriptor(
 )
 
 
+def distances_of_sums(sums, out):
+    out[:] = sums[:, 1] + sums[:, 2] - 2 * sums[:, 0]
+
+
+def total_variation(logs, references, out):
+    out[:] = np.abs(np.exp(logs) - np.exp(references)).sum(axis=1) / 2
+
+
+def mean_over_pairs(points):
+    pairs = [np.abs(a - b).max() for i, a in enumerate(points) for b in points[:i]]
+    return sum(pairs) / len(pairs)
+
+
+#: A measure of each kind: of maps that turn along, of the latent with an M, of class scores.
+TOYS = {
+    toy.name: toy
+    for toy in (
+        TOY,
+        replace(
+            TOY,
+            name="toy-map",
+            role="channel",
+            view="maps",
+            actions="grid",
+            pairs=distances_of_sums,
+        ),
+        replace(
+            TOY, name="toy-latent", role="latent", actions="trivial", normaliser=mean_over_pairs
+        ),
+        replace(
+            TOY,
+            name="toy-variation",
+            view="scores",
+            actions="permutations",
+            unit="share",
+            worst=1.0,
+            pairs=total_variation,
+        ),
+    )
+}
+
+
 @pytest.fixture
 def toy(monkeypatch):
-    monkeypatch.setitem(CATALOGUE, TOY.name, TOY)
+    for name, entry in TOYS.items():
+        monkeypatch.setitem(CATALOGUE, name, entry)
     return TOY.name
 
 
@@ -61,16 +105,38 @@ def run(*words, code=0):
     return outcome
 
 
-def by_hand(seed=4):
-    """m of every sample and element, as one would write it down."""
+def activations(tensor, seed=4):
+    """f(gx) of a tensor, and f(x) of the samples of M, by the runtime alone."""
     model, data = models.random_cnn(seed, (6, 6)), images((3, 6, 6), 8)
-    chosen, _ = naive.sample_indices(8, OPTIONS["seed"], SAMPLES, 6)
-    (values,) = orbits(model, GROUP, data[chosen], ["logits"], None)
+    chosen, for_m = naive.sample_indices(8, OPTIONS["seed"], SAMPLES, 6)
+    (values,) = orbits(model, GROUP, data[chosen], [tensor], None)
+    (points,) = run_plainly(model, data[for_m], [tensor])
+    return values.astype(float), points.astype(float)
+
+
+def by_hand(seed=4, tensor="logits"):
+    """m of every sample and element, as one would write it down."""
     deviations = []
-    for orbit in values.astype(float):
+    for orbit in activations(tensor, seed)[0]:
         mean = sum(orbit) / len(orbit)
         deviations.append([max(abs(a - b) for a, b in zip(y, mean, strict=True)) for y in orbit])
     return np.array(deviations)
+
+
+def maps_by_hand(tensor):
+    values, _ = activations(tensor)
+    return np.array(
+        [
+            [((orbit[k] - np.rot90(orbit[0], k, axes=(1, 2))) ** 2).sum((1, 2)) for k in range(4)]
+            for orbit in values
+        ]
+    )
+
+
+def scores_by_hand():
+    logits, _ = activations("logits")
+    p = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    return np.abs(p - p.mean(axis=1, keepdims=True)).sum(axis=2) / 2
 
 
 def test_it_measures_what_a_loop_by_hand_does(case, toy):
@@ -85,10 +151,25 @@ def test_it_measures_what_a_loop_by_hand_does(case, toy):
         np.testing.assert_allclose(record["deviations"], by_hand(seed=5), rtol=1e-4)
 
 
-def test_it_stands_beside_the_others_and_is_taken_by_default(case, toy):
+def test_measures_of_maps_latents_and_scores_are_taken_by_default_and_right(case, toy):
     records = geed.measure(*case, GROUP, **OPTIONS)["measurements"]
-    assert [r["measure"] for r in records][-1] == toy
-    assert len({r["measure"] for r in records}) == 5
+    by_name = {}
+    for record in records:
+        by_name.setdefault(record["measure"], []).append(record)
+    assert [name for name in by_name if name in TOYS] == list(TOYS)
+    assert len(by_name) == 4 + len(TOYS)
+    for record in by_name["toy-map"]:
+        of_channels = maps_by_hand(record["layer"])
+        np.testing.assert_allclose(record["deviations"], of_channels.mean(axis=2), rtol=1e-3)
+        np.testing.assert_allclose(record["per_channel"], of_channels.mean((0, 1)), rtol=1e-3)
+    assert len(by_name["toy-map"]) > 1
+    (record,) = by_name["toy-variation"]
+    np.testing.assert_allclose(record["deviations"], scores_by_hand(), rtol=1e-3)
+    (record,) = by_name["toy-latent"]
+    m = mean_over_pairs(activations(record["layer"])[1])
+    assert record["normaliser"] == pytest.approx(m, rel=1e-3)
+    want = by_hand(tensor=record["layer"])
+    assert record["value"] == pytest.approx(want.mean() / m, rel=1e-3)
 
 
 def test_a_permutation_moves_it(toy):
@@ -109,12 +190,48 @@ def test_the_terminal_has_its_row_and_the_gate_its_exit_code(case, toy):
     assert toy in failed.stderr
 
 
+def test_the_page_compare_and_aggregate_know_it(case, toy, tmp_path):
+    for name, seed in (("a", 4), ("b", 5)):
+        models.save(models.random_cnn(seed, (6, 6)), tmp_path / f"{name}.onnx")
+        run(
+            *("measure", tmp_path / f"{name}.onnx", "--data", case[1], *LINE),
+            *("--measure", toy, "--out", tmp_path / name),
+        )
+    a, b = tmp_path / "a", tmp_path / "b"
+    run("report", a, b, "-o", tmp_path / "page.html")
+    assert TOY.title in (tmp_path / "page.html").read_text()
+    assert toy in run("compare", a, b).stdout
+    run("compare", a, b, "--out", tmp_path / "both.json")
+    (entry,) = json.loads((tmp_path / "both.json").read_text())["measurements"]
+    assert entry["measure"] == toy
+    assert toy in run("aggregate", a, b).stdout
+
+
 @pytest.mark.parametrize("mode", ["raw", "stats"])
 def test_a_cache_gives_the_same_bits(case, toy, tmp_path, mode):
-    live = geed.measure(*case, GROUP, measures=[toy], **OPTIONS)
-    write_cache(*case, GROUP, tmp_path / "a.geed", mode=mode, measures=[toy], **OPTIONS)
-    kept = measure_cache(tmp_path / "a.geed", measures=[toy])
+    live = geed.measure(*case, GROUP, measures=list(TOYS), **OPTIONS)
+    write_cache(*case, GROUP, tmp_path / "a.geed", mode=mode, measures=list(TOYS), **OPTIONS)
+    kept = measure_cache(tmp_path / "a.geed", measures=list(TOYS))
+    assert {r["measure"] for r in live["measurements"]} == set(TOYS)
     assert kept["measurements"] == live["measurements"]
+
+
+def test_two_measures_of_maps_share_the_sums_of_a_cache_but_not_the_pairs_of_samples(
+    case, toy, tmp_path
+):
+    both = ["channel-cos", "toy-map"]
+    live = geed.measure(*case, GROUP, measures=both, **OPTIONS)["measurements"]
+    write_cache(*case, GROUP, tmp_path / "a.geed", mode="stats", measures=both, **OPTIONS)
+    kept = measure_cache(tmp_path / "a.geed", measures=both)["measurements"]
+    assert len(kept) == len(live) > 2
+    for a, b in zip(kept, live, strict=True):
+        assert a["deviations"] == b["deviations"]
+        if a["measure"] == both[0]:
+            assert a == b
+        else:
+            assert a["between_samples"] is None
+            assert b["between_samples"] > 0
+            assert any("no between_samples" in note for note in a["notes"])
 
 
 def test_a_measure_without_nodes_is_taken_by_the_kernels_alone(case, toy, tmp_path):

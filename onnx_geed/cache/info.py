@@ -1,14 +1,13 @@
-"""What a cache holds, and whether it is whole and sound."""
+"""The contents of a cache in short, and whether it is whole and sound."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from onnx_geed.cache import store
 from onnx_geed.errors import GeedError
-from onnx_geed.run import cores, in_order
+from onnx_geed.run import Meter, Progress, cores, in_order
 
 __all__ = ["cache_info", "verify_cache"]
 
@@ -61,9 +60,7 @@ def cache_info(folder: str | Path) -> dict[str, Any]:
     }
 
 
-def verify_cache(
-    folder: str | Path, *, progress: Callable[[int, int], None] | None = None
-) -> list[str]:
+def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> list[str]:
     """Read every checksum of a cache.
 
     Parameters
@@ -76,7 +73,7 @@ def verify_cache(
     Returns
     -------
     list of str
-        What is wrong, each naming shard and layer; empty for a sound and complete cache.
+        Faults, each naming shard and layer; none of a sound and complete cache.
 
     Raises
     ------
@@ -88,21 +85,22 @@ def verify_cache(
     everything = range(len(manifest.entries))
     wrong: list[str] = []
 
-    def work(first: int) -> list[str]:
-        found = []
+    def faults(first: int) -> list[str]:
+        messages = []
         # Entry by entry, so that damage in one layer does not hide that in another.
         for i in everything:
             try:
                 for _ in store.read_shard(folder, manifest, first, [i]):
                     pass
             except GeedError as error:
-                found.append(str(error))
-        return list(dict.fromkeys(found))
+                messages.append(str(error))
+        return list(dict.fromkeys(messages))
 
-    for done, found in enumerate(in_order(store.shards(manifest), work, cores()), start=1):
-        wrong += found
-        if progress:
-            progress(done, len(store.shards(manifest)))
+    shards = store.shards(manifest)
+    meter = Meter("shards", len(shards), progress)
+    for messages in in_order(shards, faults, cores()):
+        wrong += messages
+        meter.add(1)
     try:
         store.read_points(folder, manifest)
     except GeedError as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.cache import store
+from onnx_geed.cache.contents import paired_measures
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.groups import parse_group, parse_table
@@ -28,30 +29,32 @@ from onnx_geed.measures import (
 from onnx_geed.model import Tensor, parse_classes, resolve
 from onnx_geed.results import (
     DataPart,
-    PrecisionPart,
     Record,
     Result,
     add_class_values,
     add_predictions,
     check_measured,
     check_precision,
-    ended,
     looks,
     precision_notes,
     result,
-    verdict,
 )
 from onnx_geed.run import (
-    Between,
+    Meter,
+    OrbitStatistics,
     Pair,
     Pairs,
-    Reduced,
-    Tally,
+    Progress,
     around,
     check_option,
     cores,
+    gather,
     in_order,
+    join,
+    measure_until,
+    measurements_of,
     neighbours,
+    predictions_of,
     reduce_orbits,
     software_versions,
 )
@@ -68,7 +71,7 @@ def measure_cache(
     interval: str = "t",
     precision: float | None = None,
     limits: Sequence[str] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     command: str | None = None,
     **unknown: Any,
 ) -> Result:
@@ -129,68 +132,32 @@ def measure_cache(
         )
     plan, wanted = _plan(manifest, measures)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
-    tally = Tally(plan)
-    names = tuple(plan.layers)
-
-    kept = {manifest.entries[i].tensor for i in wanted if manifest.entries[i].content == "sums"}
-    others = [m for m in plan.measures if m.name != "channel-cos" or m.layer not in kept]
-    between = Between(replace(plan, measures=tuple(others)), neighbours(count))
-
-    def work(first: int) -> list[Reduced]:
-        try:
-            return orbits(first)
-        except BaseException as error:
-            between.fail(first, min(first + manifest.shard_orbits, count), error)
-            raise
-
-    def orbits(first: int) -> list[Reduced]:
-        reduced, begun = [], []
-        for k, arrays in enumerate(store.read_shard(folder, manifest, first, wanted)):
-            if first + k >= count:
-                break
-            named, sums = _named(manifest, wanted, arrays)
-            label = partial(_label, manifest)
-            reduced.append(reduce_orbits(plan, named, label, first=first + k, sums=sums))
-            finish = between.begin(named, first + k)
-            # The first waits for another shard's last orbit, and so until this one's are through.
-            begun.append(finish if k == 0 else _kept(finish()))
-        stored = _stored_pairs(folder, manifest, first, wanted)
-        return [
-            replace(one, between={**finish(), **stored} if k == 0 else finish())
-            for k, (one, finish) in enumerate(zip(reduced, begun, strict=True))
-        ]
-
     points: dict[str, NDArray[np.float64]] = {}
-    if any(m.name.startswith("latent") for m in plan.measures):
-        read = store.read_points(folder, manifest).items()
-        points = {k: rows[:norm].astype(np.float64) for k, rows in read if k in plan.layers}
-
-    def records() -> list[Record]:
-        for name, rows in points.items():
-            tally.replace_points(name, rows)
-        return tally.records(norm_samples=norm, interval=interval, seed=description["seed"])
-
+    if any(m.descriptor.normalised for m in plan.measures):
+        stored = store.read_points(folder, manifest).items()
+        points = {k: rows[:norm].astype(np.float64) for k, rows in stored if k in plan.layers}
     stops = [count] if precision is None else looks(count)
-    made_of: list[Record] = []
-    found: PrecisionPart | None = None
-    done = 0
-    for reduced in _flat(in_order([f for f in store.shards(manifest) if f < count], work, cores())):
-        tally.add(reduced, names)
-        done += 1
-        if progress:
-            progress(done, count)
-        if done not in stops:
-            continue
-        made_of = records()
-        if precision is not None:
-            found = verdict(made_of, precision)
-            if ended(found):
-                break
-    data = _data_part(description["data"], max(done, norm))
+    reader = _Reader(folder, manifest, plan, tuple(wanted), count, tuple(stops))
+    meter = Meter("orbits", count, progress)
+    shards = [first for first in store.shards(manifest) if first < count]
+    parts = _metered(in_order(shards, reader.read, cores()), meter)
+
+    def records(statistics: OrbitStatistics) -> list[Record]:
+        whole = replace(statistics, points=points)
+        return measurements_of(
+            plan, whole, norm_samples=norm, interval=interval, seed=description["seed"]
+        )
+
+    measured = measure_until(
+        plan, count, precision, lambda start, stop: gather(plan, _until(stop, parts)), records
+    )
+    parts.close()
+    data = _data_part(description["data"], max(measured.count, norm))
     classes = parse_classes(description.get("classes"))
-    add_class_values(made_of, data["labels"], seed=description["seed"])
-    said = add_predictions(made_of, data["labels"], tally.predicted(), classes)
-    made = result(
+    predicted = predictions_of(plan, measured.statistics)
+    add_class_values(measured.records, data["labels"], seed=description["seed"])
+    notes = add_predictions(measured.records, data["labels"], predicted, classes)
+    outcome = result(
         command=command or f"onnx_geed.measure_cache({str(folder)!r})",
         software={**description["software"], **software_versions()},
         model=description["model"],
@@ -199,23 +166,81 @@ def measure_cache(
         runtime=description["runtime"]
         | {"seconds": round(time.perf_counter() - started, 3), "inferences": 0},
         seed=description["seed"],
-        measurements=made_of,
+        measurements=measured.records,
     )
-    made["notes"] = [*plan.notes, *said, f"measured from the cache {folder.name}"]
-    if found is not None:
-        made["precision"] = found
-        made["notes"] += precision_notes(found)
-    half = sorted(
-        {manifest.entries[i].tensor for i in wanted if manifest.entries[i].dtype == "float16"}
-    )
-    if half:
-        made["notes"].append("activations were stored as float16")
-    return made
+    outcome["notes"] = [*plan.notes, *notes, f"measured from the cache {folder.name}"]
+    if measured.precision is not None:
+        outcome["precision"] = measured.precision
+        outcome["notes"] += precision_notes(measured.precision)
+    if any(manifest.entries[i].dtype == "float16" for i in wanted):
+        outcome["notes"].append("activations were stored as float16")
+    return outcome
 
 
-def _flat(parts: Iterable[list[Reduced]]) -> Iterator[Reduced]:
+@dataclass(frozen=True)
+class _Reader:
+    """Reads shards, and reduces their orbits as those of a run are reduced."""
+
+    folder: Path
+    manifest: Manifest
+    plan: Plan
+    wanted: tuple[int, ...]
+    count: int
+    stops: tuple[int, ...]
+
+    def read(self, first: int) -> list[OrbitStatistics]:
+        """Reduce a shard, in parts that end where a run may end."""
+        pairs = neighbours(self.count)
+        label = partial(_label, self.manifest)
+        parts: list[OrbitStatistics] = []
+        whole = OrbitStatistics()
+        shard = store.read_shard(self.folder, self.manifest, first, self.wanted)
+        for position, arrays in enumerate(shard, first):
+            if position == self.count:
+                break
+            named, sums = _named(self.manifest, self.wanted, arrays)
+            one = reduce_orbits(self.plan, named, label, first=position, sums=sums, pairs=pairs)
+            if position == first:
+                stored = _stored_pairs(self.folder, self.manifest, first, self.wanted)
+                paired = paired_measures(self.manifest.description["measures"])
+                one = _with_pairs(one, stored, paired)
+            # One by one, since an orbit is as large as it is until its pairs are taken.
+            whole = join(self.plan, [whole, one])
+            if position + 1 in self.stops:
+                parts.append(whole)
+                whole = OrbitStatistics()
+        return [*parts, whole] if whole.orbits else parts
+
+
+def _metered(
+    shards: Iterable[list[OrbitStatistics]], meter: Meter
+) -> Generator[OrbitStatistics, None, None]:
+    """Yield the parts of shards, and count their orbits."""
+    for shard in shards:
+        for part in shard:
+            meter.add(len(part.orbits))
+            yield part
+
+
+def _until(stop: int, parts: Iterator[OrbitStatistics]) -> Iterator[OrbitStatistics]:
+    """Yield parts up to the one that ends at a position."""
     for part in parts:
-        yield from part
+        yield part
+        if part.orbits.stop == stop:
+            return
+
+
+def _with_pairs(
+    statistics: OrbitStatistics,
+    stored: Mapping[str, Mapping[tuple[int, int], Pair]],
+    paired: Mapping[str, str],
+) -> OrbitStatistics:
+    """Return the same with pairs that were stored beside sums, for the measure of each layer."""
+    measures = dict(statistics.measures)
+    for (name, layer), entry in statistics.measures.items():
+        if paired.get(layer) == name and layer in stored:
+            measures[name, layer] = replace(entry, pairs=Pairs(stored[layer]))
+    return replace(statistics, measures=measures)
 
 
 def _at_most(option: str, given: int | None, there: int) -> int:
@@ -278,7 +303,7 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
     )
     wanted = []
     for measure in plan.measures:
-        contents = ("activations", "sums" if measure.name == "channel-cos" else "points")
+        contents = ("activations", "sums" if measure.descriptor.view == "maps" else "points")
         found_at = [
             i
             for i, e in enumerate(manifest.entries)
@@ -319,24 +344,21 @@ def _label(manifest: Manifest, position: int) -> str:
     return f"sample {index} ({names[position]})" if names else f"sample {index}"
 
 
-def _kept(pairs: Pairs) -> Callable[[], Pairs]:
-    return lambda: pairs
-
-
-def _stored_pairs(folder: Path, manifest: Manifest, first: int, wanted: Sequence[int]) -> Pairs:
-    """Deviations between samples that a shard keeps beside its sums."""
+def _stored_pairs(
+    folder: Path, manifest: Manifest, first: int, wanted: Sequence[int]
+) -> dict[str, dict[tuple[int, int], Pair]]:
+    """Return the deviations between samples that a shard keeps beside its sums, by layer."""
     stop = min(first + manifest.shard_orbits, manifest.count)
     here: dict[str, list[tuple[int, int]]] = {
         "between": [pair for pair in neighbours(manifest.count) if first <= pair[1] < stop],
         "around": [pair for pair in around(manifest.count) if first <= pair[0] < stop],
     }
     here["between"] = [pair for pair in here["between"] if pair[1]]
-    tensors = {i: manifest.entries[i].tensor for i in wanted}
     sums = [i for i in wanted if manifest.entries[i].content == "sums"]
     asked = {f"{k}/{i}": len(pairs) for k, pairs in here.items() for i in sums if pairs}
-    found: Pairs = {}
+    by_layer: dict[str, dict[tuple[int, int], Pair]] = {}
     for name, rows in (store.read_pairs(folder, manifest, first, asked) if asked else {}).items():
         kind, _, i = name.partition("/")
-        into = found.setdefault(("channel-cos", tensors[int(i)]), {})
-        into |= {pair: Pair(row) for pair, row in zip(here[kind], rows, strict=True)}
-    return found
+        pairs = by_layer.setdefault(manifest.entries[int(i)].tensor, {})
+        pairs |= {where: Pair(row) for where, row in zip(here[kind], rows, strict=True)}
+    return by_layer

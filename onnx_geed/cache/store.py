@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import h5py
 
 __all__ = [
+    "KeptOrbits",
     "clean",
     "has_points",
     "is_cache",
@@ -37,6 +38,7 @@ __all__ = [
     "read_pairs",
     "read_points",
     "read_shard",
+    "shard_orbits",
     "shard_path",
     "shards",
     "write_index",
@@ -51,8 +53,8 @@ _REFERENCE = "reference.h5"
 _CHUNK_BYTES = 4 << 20
 
 
-#: Orbits of a job: one array an entry, and identity-element latents by the entry's number.
-Job = tuple[Sequence[NDArray[Any]], dict[int, NDArray[np.float32]]]
+#: Kept of some orbits: one array an entry, and identity-element latents by the entry's number.
+KeptOrbits = tuple[Sequence[NDArray[Any]], dict[int, NDArray[np.float32]]]
 
 
 def is_cache(path: str | Path) -> bool:
@@ -64,6 +66,11 @@ def is_cache(path: str | Path) -> bool:
 def shards(manifest: Manifest) -> range:
     """Positions of the first orbits of all shards."""
     return range(0, manifest.count, manifest.shard_orbits)
+
+
+def shard_orbits(manifest: Manifest, first: int) -> range:
+    """Positions of the orbits of the shard that begins at a position."""
+    return range(first, min(first + manifest.shard_orbits, manifest.count))
 
 
 def shard_path(folder: Path, first: int) -> Path:
@@ -117,7 +124,7 @@ def write_shard(
     folder: Path,
     manifest: Manifest,
     first: int,
-    jobs: Iterable[Job],
+    jobs: Iterable[KeptOrbits],
     pairs: Callable[[], Mapping[str, NDArray[np.float64]]] = dict,
 ) -> None:
     """Write one shard.
@@ -142,7 +149,7 @@ def write_shard(
     GeedError
         If the disk is full or fails.
     """
-    count = min(manifest.shard_orbits, manifest.count - first)
+    count = len(shard_orbits(manifest, first))
     with _file(folder, shard_path(folder, first), manifest) as (file, image):
         write_samples(file, manifest.indices[first : first + count])
         datasets = []
@@ -328,7 +335,7 @@ def read_shard(
             f"cache {folder}: {path.name} is missing; run the same onnx-geed cache command again "
             "to make it"
         )
-    count = min(manifest.shard_orbits, manifest.count - first)
+    count = len(shard_orbits(manifest, first))
     with reading(path) as file:
         _read_samples(file, path, manifest)
         datasets = []

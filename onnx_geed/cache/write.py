@@ -3,59 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.cache import store
+from onnx_geed.cache.contents import Dtype, Mode, contents_of, kept_latents, rounded
 from onnx_geed.cache.info import cache_info
-from onnx_geed.cache.manifest import Entry, Manifest
-from onnx_geed.cache.shard_file import VERSION
+from onnx_geed.cache.manifest import Manifest
+from onnx_geed.cache.shard_writer import ShardWriter
 from onnx_geed.errors import GeedError, check_choice
-from onnx_geed.groups import parse_layout, table_to_json
-from onnx_geed.measures import Layer, Measure, Plan, channel_sums_of_orbits, view
 from onnx_geed.results import check_measured
 from onnx_geed.run import (
-    Between,
-    Pairs,
+    KernelEngine,
+    Meter,
     Prepared,
-    activations,
-    around,
+    Progress,
+    Runner,
     check_inputs,
-    describe_data,
-    describe_group,
-    describe_model,
-    describe_runtime,
+    check_orbits,
     identities,
     in_order,
-    job_orbits,
     make_options,
-    neighbours,
     prepare_run,
-    software_versions,
-    unmoved_notes,
-    unmoving,
 )
 from onnx_geed.text import format_bytes
 
 __all__ = ["write_cache"]
-
-Mode = Literal["raw", "stats"]
-
-
-Dtype = Literal["float32", "float16"]
-
-
-# A shard holds up to this much and so many orbits: what a killed run loses.
-_SHARD_BYTES = 16 << 20
-
-
-_SHARD_ORBITS = 8
 
 
 def write_cache(
@@ -66,7 +44,7 @@ def write_cache(
     *,
     mode: Mode = "raw",
     dtype: Dtype = "float32",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
     limits: Sequence[str] = (),
     **options: Any,
@@ -116,8 +94,9 @@ def write_cache(
                 f"--{name}: runs the model again, and a cache keeps nothing of that; leave it out"
             )
     prepared = prepare_run(model, data, group, dataclasses.replace(chosen, engine="kernels"))
-    check_measured(limits, [(m.name, m.layer) for m in prepared.plan.measures])
-    manifest = _manifest(prepared, mode, dtype)
+    plan = prepared.task.plan
+    check_measured(limits, [(m.name, m.layer) for m in plan.measures])
+    manifest = contents_of(prepared, mode, dtype)
     if folder.exists() and not folder.is_dir():
         raise GeedError(f"cache {folder}: is a file; name a folder, such as {folder.stem}.geed")
     with store.lock(folder):
@@ -126,9 +105,12 @@ def write_cache(
         missing = store.missing_shards(folder, manifest)
         _announce(folder, manifest, missing, say)
         _check_room(folder, manifest, missing)
-        _fill(prepared, manifest, folder, mode, missing, progress)
+        runner = prepared.worker.session(prepared.task.network, prepared.passes[0])
+        _fill(
+            prepared, manifest, folder, runner, missing, Meter("orbits", manifest.count, progress)
+        )
         if not store.has_points(folder, manifest):
-            store.write_points(folder, manifest, _extra_points(prepared, manifest))
+            store.write_points(folder, manifest, _extra_points(prepared, manifest, runner))
         check_inputs(prepared)
         store.write_index(folder, manifest)
         _check_complete(folder, manifest)
@@ -144,127 +126,6 @@ def _check_complete(folder: Path, manifest: Manifest) -> None:
             f"cache {folder}: {what} disappeared while it was written; run the same command again "
             "to make what is missing"
         )
-
-
-def _manifest(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
-    """What the cache will hold, with every fingerprint of spec section 7."""
-    plan, options = prepared.plan, prepared.options
-    if options.precision is not None:
-        raise GeedError(
-            "--precision: a cache keeps as many orbits as it was asked to; write it with --samples "
-            "N, then measure the cache with --precision"
-        )
-    if len(prepared.passes) > 1:
-        raise GeedError(
-            "the layers' activations exceed --memory in one pass: give a larger --memory, or fewer "
-            "layers"
-        )
-    entries: list[Entry] = []
-    if mode == "raw":
-        entries = [Entry(x.name, x.shape, dtype, "activations") for x in plan.layers.values()]
-    elif dtype != "float32":
-        raise GeedError("--cache-dtype float16 is for raw activations; statistics are kept in full")
-    elif not plan.measures:
-        raise GeedError("--cache-mode stats keeps what measures need: give --measure, not --layer")
-    else:
-        for m in plan.measures:
-            layer = plan.layers[m.layer]
-            shape = view(layer, m.descriptor, np.zeros((1, 1, *layer.shape), np.float32)).shape[2:]
-            entry = Entry(m.layer, shape, "float32", "points")
-            if m.name == "channel-cos":
-                entry = _sums_entry(plan, m, shape[0]) or Entry(
-                    m.layer, layer.shape, "float32", "activations"
-                )
-            if entry not in entries:
-                entries.append(entry)
-    n, size = plan.group.order, job_orbits(plan.group.order, prepared.batch)
-    source = prepared.source
-    per_orbit = sum(n * int(np.prod(e.shape)) * np.dtype(e.dtype).itemsize for e in entries)
-    orbits = max(size, min(_SHARD_ORBITS, _SHARD_BYTES // max(per_orbit, 1)) // size * size)
-    versions = software_versions()
-    runtime = versions.get("onnxruntime-gpu") or versions.get("onnxruntime", "")
-    acted = {
-        "interpolation": options.interpolation,
-        "support": options.support,
-        "input": prepared.session.input,
-        "layout": source.layout,
-        "tables": {name: table_to_json(t) for name, t in sorted(prepared.tables.items())},
-    }
-    fingerprints = {
-        "format": str(VERSION),
-        "model": prepared.model.sha256,
-        "data": _data_hash(prepared),
-        "samples": json.dumps([prepared.count, len(source.indices)]),
-        "seed": str(options.seed),
-        "group": plan.group.name,
-        "action options": json.dumps(acted, sort_keys=True),
-        "layers": json.dumps([[e.tensor, e.content, list(e.shape)] for e in entries]),
-        "measures": json.dumps([[m.name, m.layer] for m in plan.measures]),
-        "dtype": dtype,
-        "provider": describe_runtime(prepared)["provider"],
-        "batch size": str(prepared.batch),
-        "onnxruntime": runtime,
-        "onnx-geed": versions.get("onnx-geed", ""),
-    }
-    idle = unmoving(source, prepared.count)
-    description = {
-        "mode": mode,
-        "model": describe_model(prepared.model),
-        "data": describe_data(prepared),
-        "group": describe_group(prepared),
-        "runtime": describe_runtime(prepared),
-        "software": versions,
-        "kinds": prepared.kinds,
-        "tables": acted["tables"],
-        "measures": [[m.name, m.layer] for m in plan.measures],
-        "layers": [dataclasses.asdict(layer) for layer in plan.layers.values()],
-        "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
-        "classes": prepared.model.metadata.get("onnx_geed.classes"),
-        "notes": [*plan.notes, *unmoved_notes(plan.group, idle, prepared.count)],
-        "norm_samples": options.norm_samples,
-        "samples": options.wanted,
-        "seed": options.seed,
-    }
-    return Manifest(
-        fingerprints,
-        tuple(entries),
-        n,
-        source.indices,
-        prepared.count,
-        orbits,
-        _point_sizes(plan, entries),
-        description,
-    )
-
-
-def _sums_entry(plan: Plan, measure: Measure, channels: int) -> Entry | None:
-    """The sums of eq. (5), unless the exact subgroup has an f̂ of its own and needs the maps."""
-    members = plan.exact_subgroup(measure)
-    if members is not None and not set(measure.kernel_of_action) <= set(members):
-        return None
-    return Entry(measure.layer, (channels, 3), "float64", "sums")
-
-
-def _point_sizes(plan: Plan, entries: Sequence[Entry]) -> dict[int, int]:
-    """Length of the identity latents of every entry that has some."""
-    sizes = {}
-    for i, entry in enumerate(entries):
-        if entry.content != "sums":
-            blank = np.zeros((1, *entry.shape), dtype=np.float32)
-            if (rows := _points(blank, plan.layers[entry.tensor])) is not None:
-                sizes[i] = rows.shape[1]
-    return sizes
-
-
-def _data_hash(prepared: Prepared) -> str:
-    """Fingerprint of everything that was fed, the other inputs too."""
-    import hashlib
-
-    digest = hashlib.sha256(describe_data(prepared)["fingerprint"].encode())
-    for name, feed in sorted(prepared.source.feeds.items()):
-        digest.update(f"{name} {feed.rows} {feed.values.dtype} {feed.values.shape}".encode())
-        digest.update(np.ascontiguousarray(feed.values).tobytes())
-    return digest.hexdigest()
 
 
 def _resumed(folder: Path, manifest: Manifest) -> Manifest:
@@ -324,161 +185,40 @@ def _fill(
     prepared: Prepared,
     manifest: Manifest,
     folder: Path,
-    mode: Mode,
+    runner: Runner,
     missing: Sequence[int],
-    progress: Callable[[int, int], None] | None,
+    meter: Meter,
 ) -> None:
-    session = prepared.open(prepared.passes[0])
-    size = job_orbits(manifest.order, prepared.batch)
-    sums = _sums_plan(prepared.plan, manifest)
-    there = set(store.shards(manifest)) - set(missing)
-
-    def run(start: int) -> dict[str, NDArray[np.float32]]:
-        first = start // manifest.shard_orbits * manifest.shard_orbits
-        stop = min(start + size, first + manifest.shard_orbits, manifest.count)
-        positions = range(start, stop)
-        arrays = activations(prepared.source, session, positions, prepared.batch)
-        named = dict(zip(session.outputs, arrays, strict=True))
-        _check_finite(prepared, named, start)
-        return named
-
-    def rerun(position: int) -> tuple[dict[str, NDArray[np.float32]], int] | None:
-        first = position // manifest.shard_orbits * manifest.shard_orbits
-        if first not in there:
-            return None
-        # The very job that was run, so that its activations are the same to the last bit.
-        start = first + (position - first) // size * size
-        named = run(start)
-        return {name: named[name] for name in sums.layers}, start
-
-    # Pairs beyond those of D close the circle of any D that is cut to fewer samples.
-    pairs = sorted({*neighbours(manifest.count), *around(manifest.count)} if sums.measures else {})
-    between = Between(sums, pairs, rerun)
-    done = manifest.count - sum(
-        min(manifest.shard_orbits, manifest.count - first) for first in missing
-    )
-
-    def jobs(first: int, found: list[Callable[[], Pairs]]) -> Iterator[store.Job]:
-        stop = min(first + manifest.shard_orbits, manifest.count)
-        for start in range(first, stop, size):
-            named = run(start)
-            finish = between.begin({name: named[name] for name in sums.layers}, start)
-            # The first waits for another shard's last orbit, and so until this one's are through.
-            found.append(finish if start == first else _kept(finish()))
-            yield _stored(prepared.plan, manifest, named)
-
-    def work(first: int) -> int:
-        found: list[Callable[[], Pairs]] = []
-        try:
-            store.write_shard(
-                folder, manifest, first, jobs(first, found), lambda: _pairs(manifest, found)
-            )
-        except BaseException as error:
-            between.fail(first, min(first + manifest.shard_orbits, manifest.count), error)
-            raise
-        return min(manifest.shard_orbits, manifest.count - first)
-
-    for orbits in in_order(missing, work, prepared.workers):
-        done += orbits
-        if progress:
-            progress(done, manifest.count)
+    """Run the orbits of the shards that are missing, and write them."""
+    writer = ShardWriter(prepared.task, manifest, folder, KernelEngine(runner), frozenset(missing))
+    orbits = {first: len(store.shard_orbits(manifest, first)) for first in missing}
+    meter.done = manifest.count - sum(orbits.values())
+    for first in in_order(missing, writer.write, prepared.workers):
+        meter.add(orbits[first])
 
 
-def _sums_plan(plan: Plan, manifest: Manifest) -> Plan:
-    """The measures of which only sums are kept."""
-    kept = {e.tensor for e in manifest.entries if e.content == "sums"}
-    measures = [m for m in plan.measures if m.name == "channel-cos" and m.layer in kept]
-    layers = {name: plan.layers[name] for name in kept}
-    return dataclasses.replace(plan, measures=tuple(measures), layers=layers)
+def _extra_points(
+    prepared: Prepared, manifest: Manifest, runner: Runner
+) -> dict[int, NDArray[np.float32]]:
+    """Return the identity latents of the samples that M needs beyond D, by the entry's number."""
+    task = prepared.task
+    starts = range(manifest.count, len(manifest.indices), task.batch)
 
-
-def _kept(pairs: Pairs) -> Callable[[], Pairs]:
-    return lambda: pairs
-
-
-def _pairs(
-    manifest: Manifest, found: Sequence[Callable[[], Pairs]]
-) -> dict[str, NDArray[np.float64]]:
-    """A shard's deviations between samples, in the order of the pairs."""
-    rows: dict[str, dict[tuple[int, int], NDArray[np.float64]]] = {}
-    numbers = {e.tensor: i for i, e in enumerate(manifest.entries) if e.content == "sums"}
-    for part in found:
-        for (_, layer), pairs in part().items():
-            for (p, q), pair in pairs.items():
-                name = f"{'around' if q == 0 else 'between'}/{numbers[layer]}"
-                rows.setdefault(name, {})[p, q] = pair.deviations
-    return {name: np.stack([rows[name][k] for k in sorted(rows[name])]) for name in sorted(rows)}
-
-
-def _check_finite(prepared: Prepared, named: dict[str, NDArray[np.float32]], first: int) -> None:
-    for name, array in named.items():
-        finite = np.isfinite(array)
-        if not finite.all():
-            k, g = np.argwhere(~finite)[0][:2]
-            raise GeedError(
-                f"the model gave NaN or infinity: {prepared.source.label(first + int(k))}, element "
-                f"{prepared.plan.group.elements[g]}, tensor {name!r}; check the preprocessing, or "
-                "leave that sample or tensor out"
-            )
-
-
-def _stored(plan: Plan, manifest: Manifest, named: dict[str, NDArray[np.float32]]) -> store.Job:
-    """What the entries keep of some orbits, and the identity latents beside them."""
-    arrays: list[NDArray[Any]] = []
-    points: dict[int, NDArray[np.float32]] = {}
-    for i, entry in enumerate(manifest.entries):
-        y, layer = named[entry.tensor], plan.layers[entry.tensor]
-        if entry.content == "sums":
-            measure = next(
-                m for m in plan.measures if m.name == "channel-cos" and m.layer == entry.tensor
-            )
-            maps = view(layer, measure.descriptor, y)
-            arrays.append(channel_sums_of_orbits(measure, maps))
-            continue
-        if entry.content == "points":
-            y = parse_layout(layer.layout).to_points(y, axes=2)[0]
-        y = _rounded(y, entry)
-        arrays.append(y)
-        if (latents := _points(y[:, 0], layer)) is not None:
-            points[i] = latents
-    return arrays, points
-
-
-def _rounded(y: NDArray[Any], entry: Entry) -> NDArray[Any]:
-    """Activations as they are stored."""
-    if entry.dtype != "float16":
-        return y
-    with np.errstate(over="ignore"):
-        half = y.astype(np.float16)
-    if not np.isfinite(half).all():
-        raise GeedError(f"tensor {entry.tensor!r} exceeds float16's range of 65504: store float32")
-    return half
-
-
-def _points(identity: NDArray[Any], layer: Layer) -> NDArray[np.float32] | None:
-    try:
-        identity = identity.astype(np.float32, copy=False)
-        rows = parse_layout(layer.layout).to_points(identity, axes=1)[0]
-    except GeedError:
-        return None  # tokens have no single point
-    return np.ascontiguousarray(rows, dtype=np.float32)
-
-
-def _extra_points(prepared: Prepared, manifest: Manifest) -> dict[int, NDArray[np.float32]]:
-    """Identity latents of the samples that M needs beyond D."""
-    session = prepared.open(prepared.passes[0])
-    first = manifest.count
-    parts: dict[int, list[NDArray[np.float32]]] = {}
-    for arrays in identities(
-        prepared.source, session, manifest.count, batch=prepared.batch, workers=prepared.workers
-    ):
-        named = dict(zip(session.outputs, arrays, strict=True))
-        _check_finite(prepared, {name: a[:, None] for name, a in named.items()}, first)
-        first += len(arrays[0])
+    def run(first: int) -> dict[int, NDArray[np.float32]]:
+        positions = range(first, min(first + task.batch, len(manifest.indices)))
+        arrays = identities(task.source, runner, positions, task.batch)
+        latents = {}
+        for name, array in arrays.items():
+            check_orbits(task.plan, name, array[:, None], task.source.label, first)
         for i, entry in enumerate(manifest.entries):
-            if entry.content == "sums":
-                continue
-            y = _rounded(named[entry.tensor], entry)
-            if (rows := _points(y, prepared.plan.layers[entry.tensor])) is not None:
-                parts.setdefault(i, []).append(rows)
+            if entry.content != "sums":
+                y = rounded(arrays[entry.tensor], entry)
+                if (rows := kept_latents(y, task.plan.layers[entry.tensor])) is not None:
+                    latents[i] = rows
+        return latents
+
+    parts: dict[int, list[NDArray[np.float32]]] = {}
+    for latents in in_order(starts, run, prepared.workers):
+        for i, rows in latents.items():
+            parts.setdefault(i, []).append(rows)
     return {i: np.concatenate(rows) for i, rows in parts.items()}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from onnx_geed.cache.contents import Dtype, Mode
 from onnx_geed.cache.measure import measure_cache
-from onnx_geed.cache.write import Dtype, Mode, write_cache
+from onnx_geed.cache.write import write_cache
 from onnx_geed.errors import GeedError
 from onnx_geed.results import Result
+from onnx_geed.run import Progress
 
 __all__ = ["measure_through_cache"]
 
@@ -25,7 +28,7 @@ def measure_through_cache(
     *,
     mode: Mode = "raw",
     dtype: Dtype = "float32",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
@@ -81,7 +84,7 @@ def measure_through_cache(
         folder,
         mode=mode,
         dtype=dtype,
-        progress=_part(progress, 0),
+        progress=None if progress is None else _Half(progress, 0),
         notify=notify,
         limits=limits,
         **options,
@@ -90,15 +93,22 @@ def measure_through_cache(
         folder,
         measures=options.get("measures", ()),
         interval=interval,
-        progress=_part(progress, 1),
+        progress=None if progress is None else _Half(progress, 1),
         command=command,
     )
 
 
-def _part(
-    progress: Callable[[int, int], None] | None, part: int
-) -> Callable[[int, int], None] | None:
-    """Return what tells of the first or second half of a run of two."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(part * total + done, 2 * total)
+@dataclass(frozen=True)
+class _Half:
+    """Tells of one half of a run: orbits are written, and then measured."""
+
+    progress: Progress
+    before: int
+
+    def begin(self, unit: str) -> None:
+        """Say what is counted."""
+        if (begin := getattr(self.progress, "begin", None)) is not None:
+            begin(unit)
+
+    def __call__(self, done: int, total: int) -> None:
+        self.progress(self.before * total + done, 2 * total)

@@ -38,6 +38,23 @@ class _Listener:
         return getattr(self._stream, name)
 
 
+class _Bar:
+    """A bar on a terminal, told what is counted and how far a run is."""
+
+    def __init__(self, bar: Any, task: Any) -> None:
+        self._bar, self._task = bar, task
+
+    def begin(self, unit: str) -> None:
+        """Name what is counted, in the plural."""
+        self._bar.update(self._task, description=unit)
+
+    def __call__(self, done: int, total: int) -> None:
+        _heed(done, total)
+        speed = self._bar.tasks[0].speed
+        rate = f"{speed:.1f}/s" if speed else ""
+        self._bar.update(self._task, completed=done, total=total, rate=rate)
+
+
 def _heed(done: int, total: int) -> None:
     """End a run whose signal was swallowed by a library."""
     if number := caught():
@@ -69,14 +86,7 @@ def progress_bar() -> Iterator[Callable[[int, int], None]]:
     with Progress(
         *columns, console=Console(file=cast(IO[str], _Listener(sys.stderr))), transient=True
     ) as bar:
-        task = bar.add_task("inferences", total=None, rate="")
-
-        def update(done: int, total: int) -> None:
-            _heed(done, total)
-            speed = bar.tasks[0].speed
-            bar.update(task, completed=done, total=total, rate=f"{speed:.1f}/s" if speed else "")
-
-        yield update
+        yield _Bar(bar, bar.add_task("", total=None, rate=""))
 
 
 def _is_terminal(stream: Any) -> bool:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from onnx_geed.measures.graph_actions import (
         orbit_nodes as orbit_nodes,
     )
-    from onnx_geed.measures.graph_formulas import (
+    from onnx_geed.measures.graph_deviations import (
         activation_nodes as activation_nodes,
         channel_mean_nodes as channel_mean_nodes,
         check_nodes as check_nodes,

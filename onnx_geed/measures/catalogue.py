@@ -40,9 +40,9 @@ class Descriptor:
     role : {"channel", "latent", "output"}
         The tensors it takes where none is named: feature maps, the latent, the output.
     view : {"maps", "points", "scores"}
-        As what it sees a tensor: maps (C, H, W), a vector, or class scores, which are brought to
-        log-probabilities. The references f̂ of eq. (2) are means of maps and of vectors, and
-        logarithms of mean probabilities.
+        The form in which it sees a tensor: maps (C, H, W), vectors, or class scores, which are
+        brought to log-probabilities. So f̂ of eq. (2) is a mean of maps or vectors, or the
+        logarithm of mean probabilities.
     actions : {"grid", "trivial", "permutations", "vectors"}
         The output actions φ_Y it takes: on a grid; trivial alone; trivial or permutation; any of a
         vector.
@@ -58,20 +58,20 @@ class Descriptor:
     formula : str
         m in words, ending with what perfect is, for files that carry the measurement itself.
     pairs : callable
-        Computes m of many pairs in float64, or where it is a similarity, minus m.
-        ``pairs(points, references, out)`` of vectors (rows, k) or log-probabilities writes one
-        value a row. Of maps it is given the sums that stand for a pair of channels,
-        ``pairs(sums, out)`` with Σ u·v, Σ u² and Σ v² in (rows, 3), and values are averaged over
-        channels.
+        Computes m of many pairs, or the similarity that m is minus, in float64.
+        Of points, and of scores as log-probabilities, ``pairs(points, references, out)`` writes
+        one value for each of the rows (rows, k). Of maps ``pairs(sums, out)`` writes one for each
+        pair of channels, which Σ u·v, Σ u² and Σ v² stand for in (rows, 3); the mean over channels
+        is taken of these.
     nodes : callable, optional
-        The same as ONNX nodes, as :func:`onnx_geed.measures.graph_formulas.deviation_nodes` calls
-        it; a measure without is taken by the kernels alone.
+        The same as ONNX nodes, ``nodes(nodes, u, v, axis)`` of tensors whose vectors lie along an
+        axis, as in ``measures/graph_formulas.py``. A measure without is taken by the kernels alone.
     normaliser : callable, optional
         Computes M of eq. (6) from points (n, k) in float64, by which values are divided.
     default : bool
         Whether it is taken where no measure is asked for.
     similarity : bool
-        Whether it is minus a similarity from −1 to 1, a cosine; pairs of zero vectors are counted.
+        Whether it is minus a similarity from −1 to 1, a cosine; pairs of zeros are counted.
     worst_invariance : callable of int to float, optional
         The largest value under the trivial action by the order of the group, where that is less
         than ``worst``.
@@ -79,10 +79,10 @@ class Descriptor:
         Below this distance from the perfect value there is nothing to explain; in the unit of
         values. None where that depends on the tensor, or is not known.
     sentence, sentence_moved : str
-        What a value means, under the trivial action and under another one, with ``{value}`` (a
-        cosine for a similarity), ``{target}`` (what f(gx) is held against), ``{share}`` (of the
-        largest value) and ``{order}``. Without them the sentence is made of the unit; without
-        the second, the first serves both.
+        The meaning of a value in words, under the trivial action and under another one, with
+        ``{value}`` (a cosine for a similarity), ``{target}`` (the operand that f(gx) is held
+        against), ``{share}`` (of the largest value) and ``{order}``. Without them the sentence is
+        made of the unit; without the second, the first serves both.
     """
 
     name: str

@@ -266,7 +266,16 @@ def channel_sums_of_orbits(measure: Measure, y: NDArray[Any]) -> F64:
 
 
 def check_divergences(measure: Measure, values: F64, chosen: Sequence[int]) -> None:
-    """Refuse infinite divergences (..., n'), naming the first such element.
+    """Refuse infinite divergences, naming the first element that has one.
+
+    Parameters
+    ----------
+    measure : Measure
+        One of class scores.
+    values : ndarray of float64, shape (..., elements)
+        Its deviations.
+    chosen : sequence of int
+        The elements that they are of.
 
     Raises
     ------

@@ -41,6 +41,12 @@ def channel_sums(activations: ArrayLike, action: GridAction, *, support: Support
     -------
     ndarray of float64, shape (N, n, C, 3)
         Σ u·v, Σ u², Σ v² with u a channel of f(gx) and v the same channel of φ_Y(g) f̂(x).
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+        If the action is none on that grid, or its table is for another number of channels.
     """
     measure, maps = _of_maps(activations, action, support)
     return _by_orbit(maps, lambda y: channel_sums_of_orbits(measure, y))
@@ -85,7 +91,7 @@ def channel_cos(activations: ArrayLike, action: GridAction, *, support: Support 
     Raises
     ------
     GeedError
-        If the array is not of that shape, or not finite.
+        As :func:`channel_sums` does.
     """
     measure, maps = _of_maps(activations, action, support)
     return _by_orbit(maps, lambda y: deviations_of_orbits(measure, y)[0])
@@ -152,7 +158,7 @@ def softmax_kl(
     action : Group, Trivial or Permutation
         A group stands for its trivial action.
     kind : {"logits", "probabilities"}, optional
-        What the array holds; a softmax is applied to logits. Logits where it is not said, unless
+        Kind of the scores; a softmax is applied to logits. Logits where it is not said, unless
         the values look like something else.
 
     Returns

@@ -107,7 +107,7 @@ def orbit_nodes(
     action : GridAction
         The input's action.
     background : ndarray of float32, shape (C,)
-        What preprocessing makes of black, which is what lies outside a sample.
+        Black as preprocessing makes it, which lies outside a sample.
     disk : bool
         Whether to mask the samples to the disk first.
 

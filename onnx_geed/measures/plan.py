@@ -1,10 +1,10 @@
-"""What is measured where: requests and a model's tensors → measures bound to tensors."""
+"""Requests and a model's tensors become measures bound to tensors, and that is the plan."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from onnx_geed.groups import (
     GridAction,
     Group,
     Interpolation,
+    Matrices,
     Permutation,
     Table,
     Trivial,
@@ -46,8 +47,8 @@ class Layer:
     shape : tuple of int
         Shape of one sample's activation, without the batch axis.
     layout : str
-        As :func:`onnx_geed.layouts.check_layout` takes it, ``NK``, or ``?`` for rank 4 where it is
-        unknown.
+        As :func:`onnx_geed.groups.parse_layout` reads it, such as ``NCHW`` or ``NK``; ``?`` for
+        rank 4 where it is unknown.
     roles : tuple of str
         Those of ``channel``, ``latent``, ``output`` that it has by default.
     """
@@ -65,41 +66,52 @@ class Layer:
 
 @dataclass(frozen=True)
 class Plan:
-    """Measures to take, with what the report says of them.
+    """Measures to take, and notes for the report.
 
     Parameters
     ----------
     group : Group
         The acting group.
     measures : tuple of Measure
-        What is measured, in the order of the report.
+        The measures, in the order of the report.
     layers : mapping of str to Layer
         The tensors that are needed.
     exact : tuple of bool
         Per element, whether it moves the input exactly.
     notes : tuple of str
-        What was left out, and why.
+        Measures that were left out and why, and other things to be told.
     """
 
     group: Group
     measures: tuple[Measure, ...]
     layers: Mapping[str, Layer]
     exact: tuple[bool, ...]
-    notes: tuple[str, ...] = field(default=())
-    _subgroups: dict[tuple[str, str], tuple[int, ...] | None] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    notes: tuple[str, ...] = ()
 
-    def exact_subgroup(self, measure: Measure) -> tuple[int, ...] | None:
-        """Elements exact on input and tensor, if they are a proper subgroup of order ≥ 2."""
-        key = measure.name, measure.layer
-        if key not in self._subgroups:  # asked for with every job
+    @cached_property
+    def _exact_subgroups(self) -> dict[tuple[str, str], tuple[int, ...] | None]:
+        subgroups = {}
+        for measure in self.measures:
             both = zip(self.exact, measure.action.exact(), strict=True)
             members = tuple(g for g, exact in enumerate(both) if all(exact))
-            proper = 2 <= len(members) < self.group.order
-            subgroup = members if proper and self.group.is_subgroup(members) else None
-            self._subgroups[key] = subgroup
-        return self._subgroups[key]
+            proper = 2 <= len(members) < self.group.order and self.group.is_subgroup(members)
+            subgroups[measure.name, measure.layer] = members if proper else None
+        return subgroups
+
+    def exact_subgroup(self, measure: Measure) -> tuple[int, ...] | None:
+        """Return the elements exact on input and tensor, if a proper subgroup of order ≥ 2.
+
+        Parameters
+        ----------
+        measure : Measure
+            One of the plan's.
+
+        Returns
+        -------
+        tuple of int, or None
+            Identity first.
+        """
+        return self._exact_subgroups[measure.name, measure.layer]
 
 
 def view(layer: Layer, descriptor: Descriptor, array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -149,21 +161,20 @@ def make_plan(
     group : Group
         The acting group.
     selected : sequence of (Request, Layer)
-        Measures and tensors; a request without a layer was not made by name, so that what does not
-        fit is left out with a note instead of refused.
+        Measures and tensors; a request without a layer was not made by name, so that a tensor that
+        does not fit is left out with a note instead of refused.
     input_exact : sequence of bool
         Per element, whether it moves the input exactly.
     interpolation : {"bilinear", "nearest", "bicubic"}
         Resampling of hidden maps.
     support : {"full", "disk"}
-        Pixels that ``channel-cos`` compares.
+        Pixels of feature maps that are compared.
     kinds : mapping of str to str
-        By tensor, ``logits`` or ``probabilities`` where ``softmax-kl`` makes sense, else what it
-        is instead.
+        By tensor, ``logits`` or ``probabilities`` of class scores, else another word for its kind.
     tables : mapping of str to Table
         Given output actions by tensor.
     notes : sequence of str
-        What is already to be said.
+        Notes to begin with.
     kept : sequence of Layer
         Layers that a cache is to keep besides those that are measured.
 
@@ -179,26 +190,25 @@ def make_plan(
         If nothing is left to measure.
     """
     measures: list[Measure] = []
-    said = list(notes)
-    failed: dict[str, GeedError] = {}
+    told = list(notes)
+    misfits: dict[str, GeedError] = {}
     for request, layer in selected:
         try:
-            measure = _bind(
-                request, layer, group, interpolation, support, kinds.get(layer.name), tables
-            )
+            table, kind = tables.get(layer.name), kinds.get(layer.name)
+            measure = _bind(request.measure, layer, group, interpolation, support, kind, table)
         except GeedError as error:
             if request.layer is not None or layer.name in tables:
                 raise
-            said.append(f"left out: {error}")
-            failed.setdefault(request.measure, error)
+            told.append(f"left out: {error}")
+            misfits.setdefault(request.measure, error)
             continue
         if all((m.name, m.layer) != (measure.name, measure.layer) for m in measures):
             measures.append(measure)
     for request, _ in selected:
         if request.asked and all(m.name != request.measure for m in measures):
-            raise failed[request.measure]
+            raise misfits[request.measure]
     if not measures and not kept:
-        why = "; ".join(said) or "no tensor fits"
+        why = "; ".join(told) or "no tensor fits"
         raise GeedError(
             f"nothing to measure: {why}; name a tensor with --measure NAME@LAYER "
             "(onnx-geed layers lists them)"
@@ -207,83 +217,103 @@ def make_plan(
     measures.sort(key=lambda m: order.index(m.name))
     needed = {layer.name: layer for _, layer in selected}
     layers = {m.layer: needed[m.layer] for m in measures} | {x.name: x for x in kept}
-    return Plan(group, tuple(measures), layers, tuple(input_exact), tuple(said))
+    return Plan(group, tuple(measures), layers, tuple(input_exact), tuple(told))
 
 
 def _bind(
-    request: Request,
+    name: str,
     layer: Layer,
     group: Group,
     interpolation: Interpolation,
     support: Support,
-    output_kind: str | None,
-    tables: Mapping[str, Table],
+    kind: str | None,
+    table: Table | None,
 ) -> Measure:
-    name, what = request.measure, f"{request.measure}@{layer.name}"
+    """Bind a measure to a tensor, or refuse a tensor that does not fit it."""
+    descriptor, bound = descriptor_of(name), f"{name}@{layer.name}"
     if layer.layout == "?":
-        raise GeedError(f"{what}: {unknown_layout(layer)}")
-    blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
-    table = tables.get(layer.name)
-    descriptor = descriptor_of(name)
+        raise GeedError(f"{bound}: {unknown_layout(layer)}")
     if descriptor.view == "maps":
-        if len(layer.shape) != (2 if parse_layout(layer.layout).grid else 3):
-            raise GeedError(
-                f"{what}: channelwise cosine takes feature maps, found {_shape(layer)}; tokens "
-                "need --layout LAYER=NTD:<H>x<W>"
-            )
-        channels, height, width = view(layer, descriptor, blank).shape[2:]
-        if height < 2 or width < 2:
-            raise GeedError(f"{what}: a grid of {height}×{width} is no map; take a latent measure")
-        try:
-            action: GridAction = grid_action(group, height, width, interpolation)
-        except GeedError as error:
-            raise GeedError(f"{what}: {error}") from None
-        if table is not None and table.kind == "channels":
-            if table.values.shape[1] != channels:
-                raise GeedError(
-                    f"{table.source}: a table for {table.values.shape[1]} channels, {layer.name} "
-                    f"has {channels}"
-                )
-            action = with_channels(action, table)
-        return Measure(name, layer.name, action, support)
+        grid = _on_maps(bound, layer, descriptor, group, interpolation, table)
+        return Measure(name, layer.name, grid, support)
+    blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
     try:
-        size = view(layer, descriptor, blank).shape[-1]
+        length = view(layer, descriptor, blank).shape[-1]
     except GeedError as error:
-        raise GeedError(f"{what}: {error}; its shape is {_shape(layer)}") from None
+        raise GeedError(f"{bound}: {error}; its shape is {_shape(layer)}") from None
     if descriptor.actions == "trivial":
         return Measure(name, layer.name, Trivial(group))
-    if descriptor.view == "scores":
-        if len(layer.shape) == 3 and max(layer.shape[:2]) > 1 and layer.shape[-2:] != (1, 1):
-            raise GeedError(f"{what}: class scores are (N, n), found {_shape(layer)}")
-        if output_kind not in ("logits", "probabilities", "embedding", None):
-            chosen = "" if "output" in layer.roles else f"--output {layer.name} and "
+    scores = descriptor.view == "scores"
+    if scores:
+        _check_scores(bound, layer, kind)
+        length = max(length, 2)
+    action: Trivial | Permutation | Matrices = Trivial(group)
+    if table is not None and table.kind != "channels":
+        action = vector_action(table, group)
+        if table.values.shape[1] != length:
             raise GeedError(
-                f"{what}: holds {output_kind}, which are not plainly class scores; name those "
-                f"with --output NAME, or say what this is with {chosen}"
-                "--output-kind logits, probabilities or embedding"
+                f"{table.source}: a table for {table.values.shape[1]} entries, {layer.name} has "
+                f"{length}"
             )
-        if output_kind not in ("logits", "probabilities"):
-            raise GeedError(
-                f"{what}: the output is {output_kind or 'of an unknown kind'}, not class scores; "
-                "--output-kind logits or probabilities says otherwise"
-            )
-        size = max(size, 2)
-    if table is None or table.kind == "channels":
-        return Measure(name, layer.name, Trivial(group), kind=_kind(output_kind))
-    given = vector_action(table, group)
-    if table.values.shape[1] != size:
+    if not scores:
+        return Measure(name, layer.name, action)
+    return Measure(
+        name, layer.name, action, kind="probabilities" if kind == "probabilities" else "logits"
+    )
+
+
+def _on_maps(
+    bound: str,
+    layer: Layer,
+    descriptor: Descriptor,
+    group: Group,
+    interpolation: Interpolation,
+    table: Table | None,
+) -> GridAction:
+    """Return the input's action on the grid of a tensor, with a channel table if one was given."""
+    if len(layer.shape) != (2 if parse_layout(layer.layout).grid else 3):
         raise GeedError(
-            f"{table.source}: a table for {table.values.shape[1]} entries, {layer.name} has {size}"
+            f"{bound}: channelwise cosine takes feature maps, found {_shape(layer)}; tokens "
+            "need --layout LAYER=NTD:<H>x<W>"
         )
-    return Measure(name, layer.name, given, kind=_kind(output_kind))
+    blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
+    channels, height, width = view(layer, descriptor, blank).shape[2:]
+    if height < 2 or width < 2:
+        raise GeedError(f"{bound}: a grid of {height}×{width} is no map; take a latent measure")
+    try:
+        action: GridAction = grid_action(group, height, width, interpolation)
+    except GeedError as error:
+        raise GeedError(f"{bound}: {error}") from None
+    if table is None or table.kind != "channels":
+        return action
+    if table.values.shape[1] != channels:
+        raise GeedError(
+            f"{table.source}: a table for {table.values.shape[1]} channels, {layer.name} has "
+            f"{channels}"
+        )
+    return with_channels(action, table)
 
 
-def _kind(output_kind: str | None) -> Literal["logits", "probabilities"]:
-    return "probabilities" if output_kind == "probabilities" else "logits"
+def _check_scores(bound: str, layer: Layer, kind: str | None) -> None:
+    """Refuse a tensor that holds no class scores."""
+    if len(layer.shape) == 3 and max(layer.shape[:2]) > 1 and layer.shape[-2:] != (1, 1):
+        raise GeedError(f"{bound}: class scores are (N, n), found {_shape(layer)}")
+    if kind not in ("logits", "probabilities", "embedding", None):
+        chosen = "" if "output" in layer.roles else f"--output {layer.name} and "
+        raise GeedError(
+            f"{bound}: holds {kind}, which are not plainly class scores; name those "
+            f"with --output NAME, or say what this is with {chosen}"
+            "--output-kind logits, probabilities or embedding"
+        )
+    if kind not in ("logits", "probabilities"):
+        raise GeedError(
+            f"{bound}: the output is {kind or 'of an unknown kind'}, not class scores; "
+            "--output-kind logits or probabilities says otherwise"
+        )
 
 
 def unknown_layout(layer: Layer) -> str:
-    """Say what to do about a tensor of which the layout is not known."""
+    """Return the advice for a tensor whose layout is not known."""
     return (
         f"{layer.name}, {_shape(layer)}: the graph does not tell where its channels are; say so "
         f"with --layout {layer.name}=NCHW or {layer.name}=NHWC"
@@ -297,6 +327,18 @@ def _shape(layer: Layer) -> str:
 def inverse_of(measure: Measure) -> Measure | None:
     """Return the measure with the inverse of a given index table, where that differs.
 
+    Parameters
+    ----------
+    measure : Measure
+        With an action by a table, or another one.
+
+    Returns
+    -------
+    Measure or None
+        ``None`` without a table, where it is its own inverse, and where the inverse is no action.
+
+    Notes
+    -----
     Rows for g and g⁻¹ swapped are an action too where the group is abelian, so only the value can
     tell that a table was written the wrong way round.
     """

@@ -1,50 +1,71 @@
-"""From options to records: prepare, run orbits, reduce, collect."""
+"""From options to records: prepare, run orbits, reduce, join."""
 
 from typing import TYPE_CHECKING
 
 from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
-    from onnx_geed.run.accumulator import (
-        Tally as Tally,
-    )
     from onnx_geed.run.between_samples import (
-        Between as Between,
         Pair as Pair,
         Pairs as Pairs,
+        Side as Side,
         around as around,
+        join_pairs as join_pairs,
         neighbours as neighbours,
+        pairs_within as pairs_within,
     )
     from onnx_geed.run.compile import (
         compile_measurement as compile_measurement,
+    )
+    from onnx_geed.run.engine import (
+        Engine as Engine,
     )
     from onnx_geed.run.executor import (
         cores as cores,
         in_order as in_order,
     )
     from onnx_geed.run.job import (
-        Prepared as Prepared,
+        Job as Job,
+        Network as Network,
+        Task as Task,
+        job_orbits as job_orbits,
+        orbit_jobs as orbit_jobs,
+        point_jobs as point_jobs,
     )
     from onnx_geed.run.kernel_engine import (
-        Reduced as Reduced,
+        KernelEngine as KernelEngine,
+        check_orbits as check_orbits,
         reduce_orbits as reduce_orbits,
+    )
+    from onnx_geed.run.measurements import (
+        measurements_of as measurements_of,
+        predictions_of as predictions_of,
     )
     from onnx_geed.run.options import (
         Options as Options,
         check_option as check_option,
         make_options as make_options,
     )
+    from onnx_geed.run.orbit_statistics import (
+        MeasureStatistics as MeasureStatistics,
+        OrbitStatistics as OrbitStatistics,
+        gather as gather,
+        join as join,
+    )
     from onnx_geed.run.orbits import (
-        activations as activations,
         identities as identities,
-        job_orbits as job_orbits,
     )
     from onnx_geed.run.pipeline import (
         measure as measure,
     )
     from onnx_geed.run.prepare import (
+        Prepared as Prepared,
         check_inputs as check_inputs,
         prepare_run as prepare_run,
+    )
+    from onnx_geed.run.progress import (
+        Meter as Meter,
+        Progress as Progress,
     )
     from onnx_geed.run.provenance import (
         describe_data as describe_data,
@@ -53,12 +74,24 @@ if TYPE_CHECKING:
         describe_runtime as describe_runtime,
         software_versions as software_versions,
     )
+    from onnx_geed.run.sequential import (
+        measure_until as measure_until,
+    )
+    from onnx_geed.run.session import (
+        Runner as Runner,
+    )
+    from onnx_geed.run.source import (
+        Source as Source,
+    )
     from onnx_geed.run.suite import (
         benchmark as benchmark,
     )
     from onnx_geed.run.unmoved import (
         unmoved_notes as unmoved_notes,
         unmoving as unmoving,
+    )
+    from onnx_geed.run.worker import (
+        Worker as Worker,
     )
 
 lazy(globals())

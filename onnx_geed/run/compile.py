@@ -18,7 +18,7 @@ from onnx_geed.measures import check_nodes
 from onnx_geed.model import MEASUREMENT, Model, check_weights, find_input, load_model, write_model
 from onnx_geed.run.fuse import Fused, Output
 from onnx_geed.run.graph_engine import check_job, open_fused
-from onnx_geed.run.job import Prepared
+from onnx_geed.run.job import Task
 from onnx_geed.run.options import Options, make_options
 from onnx_geed.run.prepare import prepare_run
 from onnx_geed.run.provenance import describe_group, describe_model, software_versions
@@ -87,24 +87,25 @@ def compile_measurement(
         prepared = prepare_run(read, _noise(read, chosen), group, sized)
     else:
         prepared = prepare_run(read, data, group, chosen)
-    if prepared.one_by_one or prepared.session.fixed:
+    task = prepared.task
+    if task.network.one_by_one or task.network.fixed:
         starts = ("run one by one", "the model takes")
-        reason = next((n for n in prepared.plan.notes if n.startswith(starts)), starts[0])
+        reason = next((n for n in task.plan.notes if n.startswith(starts)), starts[0])
         raise GeedError(
             f"compile {read.path}: {reason}; one graph holds whole orbits, so export the model "
             "with a free batch axis (onnx-geed measure runs it as it is)"
         )
     try:
-        check_nodes(prepared.plan.measures)
+        check_nodes(task.plan.measures)
     except GeedError as error:
         raise GeedError(f"compile {read.path}: {error}; name others with --measure") from None
-    layers = tuple(prepared.plan.layers)
-    check_job(prepared.source, prepared.open(layers), [0], prepared.batch)
-    fused, session = open_fused(prepared, layers, doubt=False)
-    rows = prepared.source.rows([0], orbits=False)
-    others = prepared.source.other_inputs([0], 1)
+    layers = tuple(task.plan.layers)
+    check_job(task.source, prepared.worker.session(task.network, layers), [0], task.batch)
+    fused, session = open_fused(task, layers, doubt=False)
+    rows = task.source.rows([0], orbits=False)
+    others = task.source.other_inputs([0], 1)
     session.run_as_given(rows, {fused.feeds[k]: v for k, v in others.items() if k in fused.feeds})
-    described = _describe(prepared, fused, preprocess)
+    described = _describe(read, task, fused, preprocess)
     _write_descriptions(fused.proto, fused, described)
     check_weights(read)
     write_model(fused.proto, read.path, Path(out), check=True)
@@ -123,28 +124,27 @@ def _noise(model: Model, options: Options) -> NDArray[np.float32]:
     return np.random.default_rng(options.seed).random((2, *lengths), dtype=np.float32)
 
 
-def _describe(prepared: Prepared, fused: Fused, preprocess: Preprocess) -> dict[str, Any]:
-    """What the file says of itself."""
-    sample = prepared.source.rows([0], orbits=False).shape[1:]
+def _describe(model: Model, task: Task, fused: Fused, preprocess: Preprocess) -> dict[str, Any]:
+    """Return the file's description of itself."""
     return {
         "schema": SCHEMA,
         "software": {"onnx-geed": software_versions().get("onnx-geed")},
-        "model": describe_model(prepared.model),
-        "group": describe_group(prepared),
+        "model": describe_model(model),
+        "group": describe_group(task),
         "input": {
             "name": fused.input,
-            "shape": ["N", *sample],
+            "shape": ["N", *task.source.row_shape],
             "meaning": "samples as the model takes them (scaled, mean and std applied), not yet "
             "moved by the group; N is free. What moves in from outside is what preprocessing makes "
             "of black",
             "preprocess": json.loads(preprocess_to_json(preprocess)),
         },
-        "outputs": [_output(prepared, output) for output in fused.outputs],
-        "notes": list(prepared.plan.notes),
+        "outputs": [_output(output) for output in fused.outputs],
+        "notes": list(task.plan.notes),
     }
 
 
-def _output(prepared: Prepared, output: Output) -> dict[str, Any]:
+def _output(output: Output) -> dict[str, Any]:
     measure = output.measure
     formula, unit = (
         measure.descriptor.formula,

@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 __all__ = ["cores", "in_order"]
 
+Work = TypeVar("Work")
+
+
 Result = TypeVar("Result")
 
 
-def in_order(jobs: Sequence[int], work: Callable[[int], Result], workers: int) -> Iterator[Result]:
-    """Map on threads, in order, holding no more than a few results.
+def in_order(jobs: Iterable[Work], run: Callable[[Work], Result], workers: int) -> Iterator[Result]:
+    """Run jobs on threads; yield their results in order, holding no more than a few.
 
     Parameters
     ----------
-    jobs : sequence of int
-        What to map.
-    work : callable
-        Called on a worker's thread.
+    jobs : iterable
+        The jobs, in order.
+    run : callable
+        Runs one, on a worker's thread.
     workers : int
         Number of threads.
 
     Yields
     ------
     result
-        What ``work`` returned.
+        Of one job.
     """
     pool = ThreadPoolExecutor(workers)
     flying: deque[Future[Result]] = deque()
     try:
         for job in jobs:
-            flying.append(pool.submit(work, job))
+            flying.append(pool.submit(run, job))
             if len(flying) > workers:
                 yield flying.popleft().result()
         while flying:

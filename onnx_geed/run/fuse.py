@@ -273,11 +273,12 @@ def _measures(
         if measure.layer not in layers:
             continue
         layer = plan.layers[measure.layer]
-        key = (measure.layer, measure.name == "channel-cos")
+        maps, scores = (measure.descriptor.view == form for form in ("maps", "scores"))
+        key = (measure.layer, maps)
         if key not in seen:
-            scope = nodes.within(f"{'maps' if key[1] else 'points'}/{measure.layer}")
-            seen[key] = activation_nodes(scope, measure.layer, layer, n, maps=key[1])
-        if measure.name.startswith("latent") and measure.layer not in points:
+            scope = nodes.within(f"{'maps' if maps else 'points'}/{measure.layer}")
+            seen[key] = activation_nodes(scope, measure.layer, layer, n, maps=maps)
+        if measure.descriptor.normalised and measure.layer not in points:
             points.add(measure.layer)
             identity = identity_nodes(nodes.within(f"points/{measure.layer}"), seen[key])
             give(identity, "latent", measure, point_length(layer))
@@ -294,9 +295,9 @@ def _measures(
                     mean = channel_mean_nodes(own.within(what), found.channels, list(chosen))
                     give(mean, what, measure, f"channels of {layer.name}")
         give(found.energy, "energy", measure, n, of=names)
-        if measure.name == "softmax-kl" and measure.kind == "probabilities":
+        if scores and measure.reads == "probabilities":
             give(value_range_nodes(own.within("range"), y), "range", measure, 2)
-        if measure.name == "softmax-kl" and doubt:
+        if scores and doubt:
             length = point_length(layer)
             number = predicted_class_nodes(own.within("class"), y, measure.reads, length)
             give(number, "class", measure, n)

@@ -2,41 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.measures import ProbabilityError, check_divergences, check_probabilities
-from onnx_geed.run.between_samples import Between, neighbours
-from onnx_geed.run.executor import in_order
+from onnx_geed.measures import (
+    Measure,
+    Plan,
+    ProbabilityError,
+    check_divergences,
+    check_probabilities,
+)
+from onnx_geed.run.between_samples import pairs_within
 from onnx_geed.run.fuse import Fused, fuse_measurement
-from onnx_geed.run.job import Prepared
-from onnx_geed.run.kernel_engine import DOUBTED, Reduced, check_orbits
-from onnx_geed.run.orbits import compare_rows, job_orbits, run_rows
-from onnx_geed.run.session import Session, open_session
+from onnx_geed.run.job import Job, Task
+from onnx_geed.run.kernel_engine import DOUBTED, check_orbits
+from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
+from onnx_geed.run.orbits import compare_rows, run_rows
+from onnx_geed.run.session import Runner, Session, open_session
 from onnx_geed.run.source import Source
 
-__all__ = ["Opened", "check_job", "open_fused", "reduce_outputs", "stream_fused"]
-
-F64 = NDArray[np.float64]
+__all__ = ["GraphEngine", "check_job", "open_fused", "open_graph_engine", "reduce_outputs"]
 
 
-#: A measurement, and the session that runs it.
-Opened = tuple[Fused, Session]
+@dataclass(frozen=True)
+class GraphEngine:
+    """The measurement as nodes behind the model, in one graph.
+
+    Parameters
+    ----------
+    fused : Fused
+        The measurement.
+    session : Session
+        Runs it.
+    checked : Runner, optional
+        Returns the model's own tensors, where rows are run again alone.
+    """
+
+    fused: Fused
+    session: Session
+    checked: Runner | None = None
+
+    def run(self, job: Job) -> OrbitStatistics:
+        """Run a job and reduce it, as :class:`onnx_geed.run.engine.Engine` says."""
+        task, fused, positions = job.task, self.fused, job.positions
+        source, n = task.source, task.plan.group.order
+        if self.checked is not None:
+            # The measurement yields no activations that could be compared.
+            check_job(source, self.checked, positions, task.batch)
+        rows = source.rows(positions, orbits=False)
+        others = source.other_inputs(positions, 1)
+        feeds = {fused.feeds[name]: value for name, value in others.items() if name in fused.feeds}
+        session = self.session
+        if job.pairs:
+            # Only for the pairs between samples do activations leave the device.
+            session = session.only((*session.outputs, *fused.activations))
+        arrays = session.run_as_given(rows, feeds)
+        exposed = {
+            name: np.asarray(arrays.pop(name), np.float32)
+            for name in fused.activations
+            if name in arrays
+        }
+        exposed = {k: a.reshape(len(positions), n, *a.shape[1:]) for k, a in exposed.items()}
+        # Copied: what the runtime returns lies in its arena, and would keep all of that alive.
+        copies = {name: array.copy() for name, array in arrays.items()}
+        statistics = reduce_outputs(
+            task.plan, fused, job.layers, copies, source.label, positions, exposed, job.pairs
+        )
+        return statistics if job.points else replace(statistics, pointed=range(0), points={})
+
+
+def open_graph_engine(
+    task: Task, layers: Sequence[str], checked: Runner | None = None
+) -> GraphEngine:
+    """Open the engine for the layers of a pass.
+
+    Parameters
+    ----------
+    task : Task
+        What is run.
+    layers : sequence of str
+        Tensors of the pass.
+    checked : Runner, optional
+        Returns the model's own tensors, where rows are run again alone.
+
+    Returns
+    -------
+    GraphEngine
+
+    Raises
+    ------
+    GeedError
+        If the measurement cannot be built, or the runtime cannot load it.
+    """
+    fused, session = open_fused(task, layers, doubt=True, exposed=True)
+    return GraphEngine(fused, session, checked)
 
 
 def open_fused(
-    prepared: Prepared, layers: Sequence[str], *, doubt: bool, exposed: bool = False
-) -> Opened:
+    task: Task, layers: Sequence[str], *, doubt: bool, exposed: bool = False
+) -> tuple[Fused, Session]:
     """Build the measurement on some layers, and open it on the provider that was tried out.
 
     Parameters
     ----------
-    prepared : Prepared
+    task : Task
         What is measured.
     layers : sequence of str
         On which tensors.
@@ -55,103 +129,34 @@ def open_fused(
     GeedError
         If it cannot be built, or the runtime cannot load it.
     """
+    network = task.network
     fused = fuse_measurement(
-        prepared.graph,
-        prepared.source,
-        prepared.plan,
+        network.graph,
+        task.source,
+        task.plan,
         layers,
-        prepared.session.input,
+        network.input,
         doubt=doubt,
         exposed=exposed,
     )
     session = open_session(
         fused.proto,
-        prepared.graph.path.parent,
+        network.graph.path.parent,
         input=fused.input,
         outputs=[output.name for output in fused.outputs],
-        provider=prepared.session.provider,
+        provider=network.provider,
     )
     return fused, session
 
 
-def stream_fused(
-    prepared: Prepared, layers: Sequence[str], opened: Opened, *, start: int = 0
-) -> Iterator[tuple[int, Reduced]]:
-    """Run the orbits through the measurement, several jobs at a time.
-
-    Parameters
-    ----------
-    prepared : Prepared
-        What will run.
-    layers : sequence of str
-        The tensors of this pass.
-    opened : tuple of (Fused, Session)
-        Their measurement.
-    start : int
-        Position of the first orbit; those before it were run already.
-
-    Yields
-    ------
-    first : int
-        Position of the job's first orbit.
-    reduced : Reduced
-        What the job left behind.
-
-    Raises
-    ------
-    GeedError
-        If a sample cannot be read, or the model fails on it or gives NaN or infinity.
-        If rows of a batch depend on each other, where nothing proves that they do not.
-    """
-    fused, session = opened
-    # The measurement yields no activations that could be compared.
-    plain = prepared.open(layers) if prepared.source.check else None
-    source, total = prepared.source, prepared.count
-    n = source.action.group.order
-    size = job_orbits(n, prepared.batch)
-    # In a later part of D there are no pairs left to take.
-    between = Between(prepared.plan, [] if start else neighbours(total))
-    exposing = replace(session, outputs=(*session.outputs, *fused.activations))
-
-    def run(positions: range) -> Reduced:
-        if plain:
-            check_job(source, plain, positions, prepared.batch)
-        rows = source.rows(positions, orbits=False)
-        others = source.other_inputs(positions, 1)
-        feeds = {fused.feeds[name]: value for name, value in others.items() if name in fused.feeds}
-        # Only for the pairs between samples do activations leave the device.
-        chosen = exposing if between.awaits(positions.start) else session
-        arrays = chosen.run_as_given(rows, feeds)
-        # Copied: what the runtime returns lies in its arena, and would keep all of that alive.
-        count = len(session.outputs)
-        copies = [array.copy() for array in arrays[:count]]
-        named = dict(zip(session.outputs, copies, strict=True))
-        reduced = reduce_outputs(prepared, fused, layers, named, positions.start)
-        given = {
-            name: np.asarray(array, np.float32).reshape(len(positions), n, *array.shape[1:])
-            for name, array in zip(fused.activations, arrays[count:], strict=False)
-        }
-        return replace(reduced, between=between.begin(given, positions.start)())
-
-    def work(first: int) -> tuple[int, Reduced]:
-        positions = range(first, min(first + size, total))
-        try:
-            return first, run(positions)
-        except BaseException as error:
-            between.fail(first, positions.stop, error)
-            raise
-
-    yield from in_order(range(start, total, size), work, prepared.workers)
-
-
-def check_job(source: Source, session: Session, positions: Sequence[int], batch: int) -> None:
+def check_job(source: Source, runner: Runner, positions: Sequence[int], batch: int) -> None:
     """Run the orbits at some positions only to check them, if they are to be checked.
 
     Parameters
     ----------
     source : Source
         What to run.
-    session : Session
+    runner : Runner
         On what.
     positions : sequence of int
         Positions of the orbits.
@@ -168,35 +173,44 @@ def check_job(source: Source, session: Session, positions: Sequence[int], batch:
     rows = source.rows(positions)
     if source.check.wants(positions, len(source.indices), rows):
         feeds = source.other_inputs(positions, source.action.group.order)
-        arrays = run_rows(source, session, rows, feeds, batch)
-        compare_rows(source, session, rows, feeds, arrays, positions)
+        arrays = run_rows(source, runner, rows, feeds, batch)
+        compare_rows(source, runner, rows, feeds, arrays, positions)
 
 
 def reduce_outputs(
-    prepared: Prepared,
+    plan: Plan,
     fused: Fused,
     layers: Sequence[str],
-    arrays: dict[str, NDArray[Any]],
-    first: int,
-) -> Reduced:
+    arrays: Mapping[str, NDArray[Any]],
+    label: Callable[[int], str],
+    positions: range,
+    exposed: Mapping[str, NDArray[np.float32]],
+    pairs: Sequence[tuple[int, int]],
+) -> OrbitStatistics:
     """Turn what a measurement yields into what the compiled loops leave behind.
 
     Parameters
     ----------
-    prepared : Prepared
-        What runs.
+    plan : Plan
+        What is measured.
     fused : Fused
         The measurement.
     layers : sequence of str
         The tensors of this pass.
-    arrays : dict of str to ndarray
+    arrays : mapping of str to ndarray
         Its outputs by name, for some orbits.
-    first : int
-        Position of the first of them.
+    label : callable
+        Names the sample at a position of D, for messages.
+    positions : range
+        Positions of the orbits.
+    exposed : mapping of str to ndarray of float32, shape (orbits, n, ...)
+        Activations by tensor, where there are pairs.
+    pairs : sequence of (int, int)
+        Pairs of samples that are compared.
 
     Returns
     -------
-    Reduced
+    OrbitStatistics
 
     Raises
     ------
@@ -204,39 +218,58 @@ def reduce_outputs(
         If an activation was NaN or infinite, naming sample, element and tensor.
         If a probability is positive where the reference's is zero, naming the sample.
     """
-    plan, label = prepared.plan, prepared.source.label
+    first = positions.start
     parts = {(o.measure.name, o.measure.layer, o.part): arrays[o.name] for o in fused.outputs}
-    points = {o.measure.layer: arrays[o.name] for o in fused.outputs if o.part == "latent"}
-    reduced = Reduced([], [], [], [], {})
+    measures: dict[tuple[str, str], MeasureStatistics] = {}
     for measure in plan.measures:
         if measure.layer not in layers:
             continue
-        key = (measure.name, measure.layer)
-        values: F64 = parts[*key, "deviation"]
-        check_orbits(plan, measure.layer, parts[*key, "energy"], label, first)
-        if measure.name == "softmax-kl":
-            for k, row in enumerate(values):
-                try:
-                    if (*key, "range") in parts:
-                        check_probabilities(*parts[*key, "range"][k])
-                    check_divergences(measure, row, range(len(row)))
-                except ProbabilityError as error:
-                    raise GeedError(f"{label(first + k)}: {error}") from None
-        members = plan.exact_subgroup(measure)
-        exact = None
-        if members:
-            exact = parts.get((*key, "exact"), values[:, list(members)])
-        inverse = parts.get((*key, "inverse"))
-        if (*key, "class") in parts:
-            reduced.predicted[measure.layer] = parts[*key, "class"].astype(np.int64)
-        if (*key, "channels") in parts:
-            whole = parts[*key, "channels"]
-            exact_part = parts.get((*key, "exact channels"), whole)
-            reduced.channels[measure.layer] = -np.stack([whole, exact_part], axis=1)
-        left = max(0, DOUBTED - first)
-        reduced.deviations.append(values)
-        reduced.zero_pairs.append(parts.get((*key, "zeros"), np.zeros_like(values)))
-        reduced.exact.append(exact)
-        reduced.inverse.append(None if inverse is None or not left else inverse[:left])
-    reduced.points.update({name: rows.astype(np.float64) for name, rows in points.items()})
-    return reduced
+        key = measure.name, measure.layer
+        own = {part: array for (*of, part), array in parts.items() if tuple(of) == key}
+        check_orbits(plan, measure.layer, own["energy"], label, first)
+        statistics = _of_outputs(plan, measure, own, label, first)
+        if measure.layer in exposed:
+            layer = plan.layers[measure.layer]
+            between = pairs_within(measure, layer, exposed[measure.layer], first, pairs)
+            statistics = replace(statistics, pairs=between)
+        measures[key] = statistics
+    points = {
+        o.measure.layer: arrays[o.name].astype(np.float64)
+        for o in fused.outputs
+        if o.part == "latent"
+    }
+    return OrbitStatistics(positions, measures, positions if points else range(0), points)
+
+
+def _of_outputs(
+    plan: Plan,
+    measure: Measure,
+    parts: Mapping[str, NDArray[Any]],
+    label: Callable[[int], str],
+    first: int,
+) -> MeasureStatistics:
+    """Read what a measurement yields for one measure, by the part that it is."""
+    values = parts["deviation"]
+    if measure.descriptor.view == "scores":
+        for k, row in enumerate(values):
+            try:
+                if "range" in parts:
+                    check_probabilities(*parts["range"][k])
+                check_divergences(measure, row, range(len(row)))
+            except ProbabilityError as error:
+                raise GeedError(f"{label(first + k)}: {error}") from None
+    members = plan.exact_subgroup(measure)
+    exact = parts.get("exact", values[:, list(members)]) if members else None
+    left = max(0, DOUBTED - first)
+    channels = None
+    if "channels" in parts:
+        both = parts["channels"], parts.get("exact channels", parts["channels"])
+        channels = ChannelValues(-np.stack(both, axis=1))
+    return MeasureStatistics(
+        values,
+        parts.get("zeros", np.zeros_like(values)),
+        exact,
+        parts["inverse"][:left] if left and "inverse" in parts else None,
+        parts["class"].astype(np.int64) if "class" in parts else None,
+        channels,
+    )

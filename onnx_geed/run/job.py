@@ -1,86 +1,178 @@
-"""What will run, with all that a worker needs to know."""
+"""A job: some orbits of D with all that a worker needs to run them, and no open session.
+
+A job can be pickled: threads of this process, the writer of a cache and processes elsewhere take
+the same one. Jobs are numbered by the absolute position of their first orbit and hold whole batches
+of whole orbits, so that a run that is taken up again computes what an unbroken one does.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
 
-from onnx_geed.groups import Table
+import numpy as np
+
 from onnx_geed.measures import Plan
-from onnx_geed.model import Model, Tensor
-from onnx_geed.run.options import Options
-from onnx_geed.run.session import Session
+from onnx_geed.model import Model
+from onnx_geed.run.between_samples import neighbours
+from onnx_geed.run.session import Session, open_exposed
 from onnx_geed.run.source import Source
-from onnx_geed.run.trial import reopen
 
-__all__ = ["Chosen", "Prepared"]
+__all__ = ["EngineName", "Job", "Network", "Task", "job_orbits", "orbit_jobs", "point_jobs"]
 
-Chosen = Literal["kernels", "graph"]
+EngineName = Literal["kernels", "graph"]
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What will run.
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A network as it is run.
 
     Parameters
     ----------
-    model : Model
-        The model as it was read.
-    source : Source
-        Samples of D and the points for M, in order, and the input's action.
-    count : int
-        Orbits: the first so many of the source's samples.
-    plan : Plan
-        What is measured.
-    passes : tuple of tuple of str
-        Tensors exposed together; several passes where all at once exceed the budget.
-    batch : int
-        Rows in one run.
-    workers : int
-        Runs side by side.
-    session : Session
-        The session in which the model was tried out, for a single pass.
     graph : Model
-        The model as it is run, for further passes.
-    options : Options
-        As given.
-    tensors : tuple of Tensor
-        The model's tensors.
-    kinds : mapping of str to str
-        What the tensors are as outputs.
-    tables : mapping of str to Table
-        Given output actions.
-    engine : {"kernels", "graph"}
-        Where deviations are computed.
+        The model, its batch axis free where it can be: its content, and the fingerprint and the
+        folder of the file that it was read from.
+    input : str
+        The acted-on input.
+    exposed : tuple of str
+        Tensors that its session returns, whatever is asked of it, where all are run in one pass:
+        which ones are exposed decides what the runtime fuses, and so the last bits.
+    provider : {"cuda", "cpu"}
+        What it runs on.
+    dtype : numpy.dtype
+        The precision that it computes in.
+    fixed : int
+        Rows of every run, where it takes no other number of them; else 0.
     one_by_one : bool
         Whether a row's activations depend on the others of its batch, so that it is run alone.
     """
 
-    model: Model
-    source: Source
-    count: int
-    plan: Plan
-    passes: tuple[tuple[str, ...], ...]
-    batch: int
-    workers: int
-    session: Session
-    graph: Model
-    options: Options
-    tensors: tuple[Tensor, ...]
-    kinds: Mapping[str, str]
-    tables: Mapping[str, Table]
-    engine: Chosen
-    one_by_one: bool
-
-    def first(self, count: int) -> Prepared:
-        """Return the same with only the first so many orbits, and the points that M needs."""
-        indices = self.source.indices[: max(count, self.options.norm_samples)]
-        check = self.source.check and replace(self.source.check, count=count)
-        return replace(self, source=replace(self.source, indices=indices, check=check), count=count)
+    graph: Model = field(repr=False)
+    input: str
+    exposed: tuple[str, ...]
+    provider: Literal["cuda", "cpu"]
+    dtype: np.dtype[Any]
+    fixed: int = 0
+    one_by_one: bool = False
+    #: Tells this network from all others, in this process and where it was pickled to.
+    token: str = field(default_factory=lambda: uuid.uuid4().hex, init=False, repr=False)
 
     def open(self, layers: Sequence[str]) -> Session:
-        """Return a session that yields these tensors."""
-        if len(self.passes) == 1:
-            return replace(self.session, outputs=tuple(layers))
-        return reopen(self.session, self.graph, layers)
+        """Open a session that returns these tensors."""
+        session = open_exposed(self.graph, self.input, self.exposed or layers, self.provider)
+        return replace(session, fixed=self.fixed, outputs=tuple(layers))
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What all jobs of a run share.
+
+    Parameters
+    ----------
+    network : Network
+        What is run.
+    source : Source
+        On what: the samples of D and the points for M, in order, and the input's action.
+    plan : Plan
+        What is measured.
+    batch : int
+        Most rows in one run.
+    engine : {"kernels", "graph"}
+        Where deviations are computed.
+    """
+
+    network: Network
+    source: Source
+    plan: Plan
+    batch: int
+    engine: EngineName
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Some successive orbits of D, or some points for M, to be run on some layers.
+
+    Parameters
+    ----------
+    task : Task
+        What it shares with the others.
+    layers : tuple of str
+        Tensors of one pass; the measures of others are another pass's.
+    positions : range
+        Positions in D.
+    orbits : bool
+        Whether orbits are run; else the samples alone, which are points for M.
+    points : bool
+        Whether the identity elements are points for M.
+    pairs : tuple of (int, int)
+        Pairs of samples that are compared, here or with another job.
+    """
+
+    task: Task
+    layers: tuple[str, ...]
+    positions: range
+    orbits: bool = True
+    points: bool = True
+    pairs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def inferences(self) -> int:
+        """Model inputs that it runs."""
+        return len(self.positions) * (self.task.plan.group.order if self.orbits else 1)
+
+    @cached_property
+    def pooled(self) -> tuple[str, ...]:
+        """Those of its layers whose points M is taken over."""
+        measures = [m for m in self.task.plan.measures if m.descriptor.normalised]
+        return tuple(dict.fromkeys(m.layer for m in measures if m.layer in self.layers))
+
+
+def job_orbits(order: int, batch: int) -> int:
+    """Return the orbits in one job: as many as fill a batch, at least one."""
+    return max(1, batch // order)
+
+
+def orbit_jobs(
+    task: Task, layers: Sequence[str], stop: int, start: int = 0, *, points: bool = True
+) -> list[Job]:
+    """Divide the orbits of D into jobs.
+
+    Parameters
+    ----------
+    task : Task
+        What is run.
+    layers : sequence of str
+        Tensors of a pass.
+    stop : int
+        Size of D.
+    start : int
+        Position of the first orbit; those before it were run already, with all pairs.
+    points : bool
+        Whether identity elements are points for M.
+
+    Returns
+    -------
+    list of Job
+    """
+    size = job_orbits(task.plan.group.order, task.batch)
+    pairs = [] if start else neighbours(stop)
+    jobs = []
+    for first in range(start, stop, size):
+        positions = range(first, min(first + size, stop))
+        touched = tuple(pair for pair in pairs if pair[0] in positions or pair[1] in positions)
+        jobs.append(Job(task, tuple(layers), positions, points=points, pairs=touched))
+    return jobs
+
+
+def point_jobs(task: Task, layers: Sequence[str], start: int) -> list[Job]:
+    """Divide the points for M beyond D into jobs; there are none where no layer needs M."""
+    total, size = len(task.source.indices), task.batch
+    starts = range(start, total, size)
+    jobs = [
+        Job(task, tuple(layers), range(first, min(first + size, total)), orbits=False)
+        for first in starts
+    ]
+    return [job for job in jobs if job.pooled]

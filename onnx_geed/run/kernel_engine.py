@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,9 +23,13 @@ from onnx_geed.measures import (
     predicted_classes,
     view,
 )
-from onnx_geed.run.between_samples import Pairs
+from onnx_geed.run.between_samples import pairs_within
+from onnx_geed.run.job import Job
+from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
+from onnx_geed.run.orbits import activations, identities
+from onnx_geed.run.session import Runner
 
-__all__ = ["DOUBTED", "Reduced", "check_orbits", "points_of", "reduce_orbits"]
+__all__ = ["DOUBTED", "KernelEngine", "check_orbits", "latents_of", "reduce_orbits", "run_points"]
 
 F32 = NDArray[np.float32]
 
@@ -38,36 +42,72 @@ DOUBTED = 5
 
 
 @dataclass(frozen=True)
-class Reduced:
-    """What a job of orbits leaves behind.
+class KernelEngine:
+    """Activations on the host, reduced by compiled loops.
 
     Parameters
     ----------
-    deviations, zero_pairs : list of ndarray, shape (orbits, n)
-        One a measure.
-    exact : list of ndarray, shape (orbits, subgroup), or None
-        The same under the exact subgroup.
-    inverse : list of ndarray, shape (orbits, n), or None
-        Deviations under the inverse table, where one was tried.
-    points : mapping of str to ndarray, shape (orbits, k)
-        Identity-element latents of the tensors that need M.
-    predicted : mapping of str to ndarray of int64, shape (orbits, n)
-        Predicted classes, by tensor of a ``softmax-kl``.
-    channels : mapping of str to ndarray, shape (orbits, 2, C)
-        −cos of each channel, mean over the elements and over the exact ones, by tensor of a
-        ``channel-cos``.
-    between : mapping of (str, str) to dict of (int, int) to Pair
-        What :class:`onnx_geed.between.Between` found, by measure and layer.
+    runner : Runner
+        Returns the tensors of a pass.
     """
 
-    deviations: list[F64]
-    zero_pairs: list[F64]
-    exact: list[F64 | None]
-    inverse: list[F64 | None]
-    points: dict[str, F64]
-    predicted: dict[str, NDArray[np.int64]] = field(default_factory=dict)
-    channels: dict[str, F64] = field(default_factory=dict)
-    between: Pairs = field(default_factory=dict)
+    runner: Runner
+
+    def run(self, job: Job) -> OrbitStatistics:
+        """Run a job and reduce it, as :class:`onnx_geed.run.engine.Engine` says."""
+        if not job.orbits:
+            return run_points(job, self.runner.only(job.pooled))
+        arrays = self.activations(job)
+        task = job.task
+        statistics = reduce_orbits(
+            task.plan, arrays, task.source.label, first=job.positions.start, pairs=job.pairs
+        )
+        return statistics if job.points else replace(statistics, pointed=range(0), points={})
+
+    def activations(self, job: Job) -> dict[str, F32]:
+        """Run a job's orbits; return the activations (orbits, n, ...) by tensor."""
+        task = job.task
+        arrays = activations(task.source, self.runner, job.positions, task.batch)
+        _check_shapes(task.plan, arrays, axes=2)
+        return arrays
+
+
+def run_points(job: Job, runner: Runner) -> OrbitStatistics:
+    """Run a job that holds points for M alone.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    runner : Runner
+        Returns the tensors that need M.
+
+    Returns
+    -------
+    OrbitStatistics
+        Without orbits.
+
+    Raises
+    ------
+    GeedError
+        If a sample cannot be read, or the model fails on it or gives NaN or infinity.
+    """
+    task, first = job.task, job.positions.start
+    arrays = identities(task.source, runner, job.positions, task.batch)
+    _check_shapes(task.plan, arrays, axes=1)
+    latents = latents_of(task.plan, arrays, task.source.label, first)
+    return OrbitStatistics(pointed=job.positions, points=latents)
+
+
+def _check_shapes(plan: Plan, arrays: Mapping[str, F32], *, axes: int) -> None:
+    """Refuse arrays of another shape than when the model was tried out: kernels trust in it."""
+    for name, array in arrays.items():
+        expected = plan.layers[name].shape
+        if array.shape[axes:] != expected:
+            raise GeedError(
+                f"tensor {name!r} has the shape {array.shape[axes:]} for one sample, and had "
+                f"{expected} before: its shape depends on the sample, so name another tensor"
+            )
 
 
 def reduce_orbits(
@@ -77,7 +117,8 @@ def reduce_orbits(
     *,
     first: int,
     sums: Mapping[str, F64] | None = None,
-) -> Reduced:
+    pairs: Sequence[tuple[int, int]] = (),
+) -> OrbitStatistics:
     """Reduce the activations of some orbits.
 
     Parameters
@@ -92,11 +133,14 @@ def reduce_orbits(
         Position of the first orbit.
     sums : mapping of str to ndarray of float64, shape (orbits, n, C, 3), optional
         The sums of eq. (5) by tensor, where they take the place of activations.
+    pairs : sequence of (int, int)
+        Pairs of samples that are compared; of sums there are none.
 
     Returns
     -------
-    Reduced
-        One entry for every measure whose tensor is present, in the plan's order.
+    OrbitStatistics
+        An entry for every measure whose tensor is present, and the identity latents of those that
+        need M.
 
     Raises
     ------
@@ -104,51 +148,57 @@ def reduce_orbits(
         If an activation is NaN or infinite, naming sample, element and tensor.
         If a probability is positive where the reference's is zero, naming the sample.
     """
-    reduced = Reduced([], [], [], [], {})
+    sums = sums or {}
+    measures: dict[tuple[str, str], MeasureStatistics] = {}
     for measure in plan.measures:
-        if measure.name == "channel-cos" and measure.layer in (sums or {}):
-            # A cache keeps sums only where the subgroup has the same f̂, eq. (2).
-            members = plan.exact_subgroup(measure)
-            found = deviations_of_sums(measure, (sums or {})[measure.layer], members or ())
-            reduced.channels[measure.layer] = found[2]
-            exact = None if members is None else np.take(found[0], members, axis=1)
-            _take(reduced, found[0], found[1], exact, None)
-            continue
-        if measure.layer not in arrays:
-            continue
-        y = view(plan.layers[measure.layer], measure.descriptor, arrays[measure.layer])
-        if measure.name == "softmax-kl":
-            reduced.predicted[measure.layer] = predicted_classes(y, measure.reads)
-        _take(reduced, *_from_orbits(plan, measure, y, label, first, reduced.channels))
-    reduced.points.update(points_of(plan, {k: a[:, 0] for k, a in arrays.items()}, label, first))
-    return reduced
+        key = measure.name, measure.layer
+        if measure.descriptor.view == "maps" and measure.layer in sums:
+            measures[key] = _of_sums(plan, measure, sums[measure.layer])
+        elif measure.layer in arrays:
+            layer = plan.layers[measure.layer]
+            y = view(layer, measure.descriptor, arrays[measure.layer])
+            statistics = _of_orbits(plan, measure, y, label, first)
+            between = pairs_within(measure, layer, arrays[measure.layer], first, pairs)
+            measures[key] = replace(statistics, pairs=between)
+    present: list[NDArray[Any]] = [*sums.values(), *arrays.values()]
+    positions = range(first, first + len(present[0]))
+    latents = latents_of(plan, {k: a[:, 0] for k, a in arrays.items()}, label, first)
+    return OrbitStatistics(positions, measures, positions if latents else range(0), latents)
 
 
-def _from_orbits(
-    plan: Plan,
-    measure: Measure,
-    y: F32,
-    label: Callable[[int], str],
-    first: int,
-    channels: dict[str, F64],
-) -> tuple[F64, F64, F64 | None, F64 | None]:
-    """Deviations of some orbits, shares of zero pairs, and both under subgroup and inverse."""
-    if measure.name != "channel-cos" or measure.support == "disk":
+def _of_sums(plan: Plan, measure: Measure, sums: F64) -> MeasureStatistics:
+    """Reduce sums of eq. (5), which are kept only where the subgroup has the same f̂, eq. (2)."""
+    members = plan.exact_subgroup(measure)
+    deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
+    exact = None if members is None else np.take(deviations, members, axis=1)
+    return MeasureStatistics(deviations, zeros, exact, channels=ChannelValues(by_channel))
+
+
+def _of_orbits(
+    plan: Plan, measure: Measure, y: F32, label: Callable[[int], str], first: int
+) -> MeasureStatistics:
+    """Reduce what a measure sees of some orbits."""
+    maps = measure.descriptor.view == "maps"
+    if not maps or measure.support == "disk":
         # Outside the disk nothing is compared, and so NaN would not show in the sums.
         check_orbits(plan, measure.layer, y, label, first)
+    scores = measure.descriptor.view == "scores"
+    predicted = predicted_classes(y, measure.reads) if scores else None
     members = plan.exact_subgroup(measure)
     other = inverse_of(measure) if first < DOUBTED else None
+    channels = None
     try:
-        if measure.name == "channel-cos":
+        if maps:
             sums = channel_sums_of_orbits(measure, y)
-            found, zeros, channels[measure.layer] = deviations_of_sums(measure, sums, members or ())
+            deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
+            channels = ChannelValues(by_channel)
         else:
-            found, zeros = deviations_of_orbits(measure, y)
-        if not np.isfinite(found).all():
+            deviations, zeros = deviations_of_orbits(measure, y)
+        if not np.isfinite(deviations).all():
             # Whole maps are read only once, so that theirs shows in the sums alone.
             check_orbits(plan, measure.layer, y, label, first)
-        exact = None if members is None else _subset(measure, y, found, members)
-        turned = deviations_of_orbits(other, y[: DOUBTED - first])[0] if other else None
+        exact = None if members is None else _subset(measure, y, deviations, members)
+        inverse = deviations_of_orbits(other, y[: DOUBTED - first])[0] if other else None
     except ProbabilityError:
         for k, orbit in enumerate(y):
             try:
@@ -156,49 +206,46 @@ def _from_orbits(
             except ProbabilityError as error:
                 raise GeedError(f"{label(first + k)}: {error}") from None
         raise
-    return found, zeros, exact, turned
+    return MeasureStatistics(deviations, zeros, exact, inverse, predicted, channels)
 
 
-def _take(
-    reduced: Reduced, deviations: F64, zeros: F64, exact: F64 | None, inverse: F64 | None
-) -> None:
-    reduced.deviations.append(deviations)
-    reduced.zero_pairs.append(zeros)
-    reduced.exact.append(exact)
-    reduced.inverse.append(inverse)
-
-
-def _subset(measure: Measure, y: F32, whole: F64, members: tuple[int, ...]) -> F64:
-    """Deviations under a subgroup, which has an f̂ of its own."""
+def _subset(measure: Measure, y: F32, deviations: F64, members: tuple[int, ...]) -> F64:
+    """Return deviations under a subgroup, which has an f̂ of its own."""
     if set(measure.kernel_of_action) <= set(members):
         # The same elements are averaged, eq. (2), so nothing needs to be computed again.
-        return np.take(whole, members, axis=1)
+        return np.take(deviations, members, axis=1)
     return deviations_of_orbits(measure, y, members)[0]
 
 
-def points_of(
+def latents_of(
     plan: Plan, identities: Mapping[str, F32], label: Callable[[int], str], first: int
 ) -> dict[str, F64]:
-    """Latents (N, k) of identity elements, for the tensors that need M.
+    """Return the latents (N, k) of identity elements, for the tensors that need M.
 
     Raises
     ------
     GeedError
         If a latent is NaN or infinite, naming sample and tensor.
     """
-    wanted = {m.layer for m in plan.measures if m.name.startswith("latent")}
-    points = {}
+    wanted = {m.layer for m in plan.measures if m.descriptor.normalised}
+    latents = {}
     for name in wanted & set(identities):
         rows = parse_layout(plan.layers[name].layout).to_points(identities[name], axes=1)[0]
-        points[name] = np.asarray(rows, dtype=np.float64)
-        check_orbits(plan, name, points[name][:, None], label, first)
-    return points
+        latents[name] = np.asarray(rows, dtype=np.float64)
+        check_orbits(plan, name, latents[name][:, None], label, first)
+    return latents
 
 
 def check_orbits(
     plan: Plan, name: str, y: NDArray[Any], label: Callable[[int], str], first: int
 ) -> None:
-    """Name the first activation (N, elements, ...) that is not finite."""
+    """Name the first activation (N, elements, ...) that is not finite.
+
+    Raises
+    ------
+    GeedError
+        If there is one, naming sample, element and tensor.
+    """
     finite = np.isfinite(y)
     if finite.all():
         return

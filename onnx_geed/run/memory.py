@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from onnx_geed.measures import Plan
@@ -11,7 +13,7 @@ from onnx_geed.run.source import Source
 from onnx_geed.run.trial import Trial
 from onnx_geed.text import parse_bytes
 
-__all__ = ["fit", "graph_bytes"]
+__all__ = ["Share", "fit", "graph_bytes"]
 
 # Rows of a run: more do not make a processor faster; a card wants more.
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
@@ -20,8 +22,27 @@ _MOST_ROWS = {"cpu": 64, "cuda": 256}
 _JOB_BYTES = 16 << 20
 
 
+@dataclass(frozen=True)
+class Share:
+    """How a run is divided so that it keeps to its memory.
+
+    Parameters
+    ----------
+    passes : tuple of tuple of str
+        Tensors exposed together; several passes where all at once exceed the budget.
+    batch : int
+        Most rows in one run.
+    workers : int
+        Runs side by side.
+    """
+
+    passes: tuple[tuple[str, ...], ...]
+    batch: int
+    workers: int
+
+
 def graph_bytes(plan: Plan, source: Source) -> int:
-    """What the nodes of the largest layer hold beside its activations, for one row.
+    """Return the bytes that the nodes of the largest layer hold beside its activations, for a row.
 
     Both maps and their products in float64, and what one resampling reads.
     """
@@ -30,10 +51,26 @@ def graph_bytes(plan: Plan, source: Source) -> int:
     return largest * (8 + -(-2 * bases * taps // plan.group.order))
 
 
-def fit(
-    plan: Plan, source: Source, trial: Trial, options: Options, *, graph: bool
-) -> tuple[tuple[tuple[str, ...], ...], int, int]:
-    """Passes, rows of a batch and workers that keep to the memory budget."""
+def fit(plan: Plan, source: Source, trial: Trial, options: Options, *, graph: bool) -> Share:
+    """Divide a run so that it keeps to the memory budget.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is measured.
+    source : Source
+        The samples and the input's action.
+    trial : Trial
+        How the model can be run.
+    options : Options
+        The budget, and the batch where it was given.
+    graph : bool
+        Whether deviations are computed inside the graph.
+
+    Returns
+    -------
+    Share
+    """
     budget = parse_bytes(options.memory)
     n = plan.group.order
     own = 4 * int(np.prod(source.samples.shape))
@@ -61,4 +98,4 @@ def fit(
         batch -= batch % n
     if trial.session.fixed:
         batch = min(batch, trial.session.fixed)
-    return tuple(map(tuple, passes)), 1 if trial.one_by_one else batch, workers
+    return Share(tuple(map(tuple, passes)), 1 if trial.one_by_one else batch, workers)

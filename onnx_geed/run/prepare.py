@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,7 @@ from onnx_geed.groups import (
 from onnx_geed.measures import (
     CATALOGUE,
     Layer,
-    Measure,
     Request,
-    check_nodes,
     descriptor_of,
     make_plan,
     parse_request,
@@ -44,16 +42,65 @@ from onnx_geed.model import (
     resolve,
     stated_layouts,
 )
-from onnx_geed.run.fuse import to_measure_inside
-from onnx_geed.run.job import Chosen, Prepared
-from onnx_geed.run.memory import fit
+from onnx_geed.run.engine import choose_engine, without_graph
+from onnx_geed.run.job import EngineName, Network, Task
+from onnx_geed.run.memory import Share, fit
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck, spreads
 from onnx_geed.run.session import runtime_conflict
 from onnx_geed.run.source import Source, make_source
 from onnx_geed.run.trial import Trial, further_rows, output_kinds, try_out
+from onnx_geed.run.worker import Worker
 
-__all__ = ["check_inputs", "choose_engine", "prepare_run", "without_graph"]
+__all__ = ["Prepared", "check_inputs", "prepare_run"]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that was worked out, and the worker that holds the session it was tried out in.
+
+    Parameters
+    ----------
+    model : Model
+        The model as it was read.
+    task : Task
+        What all jobs share: the network as it is run, samples, plan, batch and engine.
+    count : int
+        Size of D: the first so many of the source's samples.
+    passes : tuple of tuple of str
+        Tensors exposed together.
+    workers : int
+        Jobs side by side.
+    worker : Worker
+        Runs jobs in this process.
+    options : Options
+        As the user chose them.
+    tensors : tuple of Tensor
+        The model's tensors.
+    kinds : mapping of str to str
+        As what outputs they are read.
+    tables : mapping of str to Table
+        Output actions that were given.
+    """
+
+    model: Model
+    task: Task
+    count: int
+    passes: tuple[tuple[str, ...], ...]
+    workers: int
+    worker: Worker
+    options: Options
+    tensors: tuple[Tensor, ...]
+    kinds: Mapping[str, str]
+    tables: Mapping[str, Table]
+
+    def first(self, count: int) -> Prepared:
+        """Return the same with only the first so many orbits, and the points that M needs."""
+        source = self.task.source
+        indices = source.indices[: max(count, self.options.norm_samples)]
+        check = source.check and replace(source.check, count=count)
+        source = replace(source, indices=indices, check=check)
+        return replace(self, task=replace(self.task, source=source), count=count)
 
 
 def prepare_run(
@@ -112,7 +159,11 @@ def prepare_run(
         trial.rows,
         options,
         lambda name: further_rows(trial, name, source),
-        {tensor.name for request, tensor in wanted if request.measure == "softmax-kl"},
+        {
+            tensor.name
+            for request, tensor in wanted
+            if descriptor_of(request.measure).view == "scores"
+        },
     )
     notes += said
     tables, said = _tables(read, listed, acting, options)
@@ -141,15 +192,15 @@ def prepare_run(
         kept=[layers[t.name] for t in kept],
     )
     engine, said = choose_engine(trial, options, plan.measures)
-    passes, batch, workers = fit(plan, source, trial, options, graph=engine == "graph")
-    if engine == "graph" and batch < acting.order:
+    share = fit(plan, source, trial, options, graph=engine == "graph")
+    if engine == "graph" and share.batch < acting.order:
         limit = f"--batch-size {options.batch_size}"
         if options.batch_size is None:
             limit = f"--memory {options.memory}"
-        reason = f"{limit} holds {batch} rows, fewer than the {acting.order} of an orbit"
+        reason = f"{limit} holds {share.batch} rows, fewer than the {acting.order} of an orbit"
         engine, said = without_graph(options, reason)
-        passes, batch, workers = fit(plan, source, trial, options, graph=False)
-    if trial.unproven and batch > 1:
+        share = fit(plan, source, trial, options, graph=False)
+    if trial.unproven and share.batch > 1:
         source = replace(source, check=_row_check(trial, count, options, engine))
         if not trial.mixes:
             said = [
@@ -158,26 +209,36 @@ def prepare_run(
                 f"({trial.unproven}): some are run again alone to see",
             ]
     plan = replace(plan, notes=(*plan.notes, *said))
+    network = _network(trial, share)
     return Prepared(
         model=read,
-        source=source,
+        task=Task(network, source, plan, share.batch, engine),
         count=count,
-        plan=plan,
-        passes=passes,
-        batch=batch,
-        workers=workers,
-        session=trial.session,
-        graph=trial.graph,
+        passes=share.passes,
+        workers=share.workers,
+        worker=Worker({network.token: trial.session}),
         options=options,
         tensors=listed,
         kinds=kinds,
         tables=tables,
-        engine=engine,
+    )
+
+
+def _network(trial: Trial, share: Share) -> Network:
+    """Return the network as it was tried out, to be run in so many passes."""
+    session = trial.session
+    return Network(
+        graph=trial.graph,
+        input=session.input,
+        exposed=session.outputs if len(share.passes) == 1 else (),
+        provider=session.provider,
+        dtype=session.dtype,
+        fixed=session.fixed,
         one_by_one=trial.one_by_one,
     )
 
 
-def _row_check(trial: Trial, count: int, options: Options, engine: Chosen) -> RowCheck:
+def _row_check(trial: Trial, count: int, options: Options, engine: EngineName) -> RowCheck:
     cure = "run them one by one with --batch-size 1"
     if engine == "graph":
         cure += " --engine kernels"
@@ -192,8 +253,8 @@ def check_inputs(prepared: Prepared) -> None:
     GeedError
         If a sample is another one now, or the weights are.
     """
-    if prepared.source.intake is not None:
-        prepared.source.intake.check()
+    if prepared.task.source.intake is not None:
+        prepared.task.source.intake.check()
     check_weights(prepared.model)
 
 
@@ -279,50 +340,3 @@ def _tables(
         for tensor in resolve(listed, layer):
             tables[tensor.name] = table
     return tables, notes
-
-
-def choose_engine(
-    trial: Trial, options: Options, measures: Sequence[Measure] = ()
-) -> tuple[Chosen, list[str]]:
-    """Return the engine, and what is to be said of it.
-
-    Raises
-    ------
-    GeedError
-        If the graph was asked for, and the model or a measure cannot be measured inside one.
-    """
-    cuda = trial.session.provider == "cuda"
-    if options.engine == "kernels" or (options.engine == "auto" and not cuda):
-        return "kernels", []
-    if trial.one_by_one:
-        return without_graph(options, "the model runs one sample at a time")
-    if trial.session.fixed:
-        return without_graph(options, f"the model takes {trial.session.fixed} rows, no others")
-    if trial.unproven and options.engine == "auto":
-        return without_graph(
-            options, f"the graph does not prove that rows are independent ({trial.unproven})"
-        )
-    try:
-        check_nodes(measures)
-        to_measure_inside(trial.graph)
-    except GeedError as error:
-        return without_graph(options, str(error))
-    if trial.session.dtype == np.float16 and not cuda:
-        return "graph", [
-            "half precision is not rounded to between the nodes of a graph on the processor: "
-            "figures differ from those of --engine kernels by that rounding"
-        ]
-    return "graph", []
-
-
-def without_graph(options: Options, reason: str) -> tuple[Chosen, list[str]]:
-    """Return the kernels and the reason, or refuse where the graph was asked for.
-
-    Raises
-    ------
-    GeedError
-        If it was.
-    """
-    if options.engine == "graph":
-        raise GeedError(f"--engine graph: {reason}; use --engine kernels, or leave it out")
-    return "kernels", [f"--engine auto took kernels: {reason}"]

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.run.executor import cores
-from onnx_geed.run.session import Session
+from onnx_geed.run.session import Runner, Session
 
 __all__ = ["changes", "probe_batch", "probe_places", "relative_change", "run_alone"]
 
 
 def probe_batch(
-    session: Session,
+    runner: Runner,
     rows: NDArray[np.float32],
     batch: int,
     feeds: Callable[[int], Mapping[str, NDArray[Any]]],
@@ -26,7 +26,7 @@ def probe_batch(
 
     Parameters
     ----------
-    session : Session
+    runner : Runner
         The opened model.
     rows : ndarray of float32, shape (R, ...)
         Some different inputs, R ≥ 2.
@@ -48,9 +48,9 @@ def probe_batch(
     picks = [np.arange(size) % len(rows) for size in sorted({2, batch} - {1}, reverse=True)]
     with ThreadPoolExecutor(cores()) as pool:
         # The longest first: all are single-threaded runs.
-        runs = [pool.submit(session.run, rows[pick], feeds(len(pick))) for pick in picks]
-        alone = run_alone(session, rows, feeds, pool)
-    for name, array in zip(session.outputs, alone[0], strict=True):
+        runs = [pool.submit(runner.run, rows[pick], feeds(len(pick))) for pick in picks]
+        alone = run_alone(runner, rows, feeds, pool)
+    for name, array in alone[0].items():
         if array.shape[:1] != (1,):
             return f"axis 0 of {name!r} is not the batch: {array.shape} for one row"
     for pick, run in reversed(list(zip(picks, runs, strict=True))):
@@ -59,10 +59,10 @@ def probe_batch(
             together = run.result()
         except GeedError as error:
             return str(error)
-        for k, (name, array) in enumerate(zip(session.outputs, together, strict=True)):
-            if array.shape != (size, *alone[0][k].shape[1:]):
+        for name, array in together.items():
+            if array.shape != (size, *alone[0][name].shape[1:]):
                 return f"{name!r} has shape {array.shape} for a batch of {size}"
-            expected = np.concatenate([alone[i][k] for i in pick])
+            expected = np.concatenate([alone[i][name] for i in pick])
             change = relative_change(array, expected)
             if change > 1e-3:
                 return f"{name!r} {changes(change)}"
@@ -100,21 +100,21 @@ def probe_places(
     for shift in range(len(rows)):
         pick = (np.arange(session.fixed) + shift) % len(rows)
         together = session.run(rows[pick], feeds(session.fixed))
-        for k, (name, array) in enumerate(zip(session.outputs, together, strict=True)):
-            change = relative_change(array, np.concatenate([alone[i][k] for i in pick]))
+        for name, array in together.items():
+            change = relative_change(array, np.concatenate([alone[i][name] for i in pick]))
             if change > 1e-3:
                 return f"{name!r} {changes(change)}"
     return ""
 
 
 def run_alone(
-    session: Session,
+    runner: Runner,
     rows: NDArray[np.float32],
     feeds: Callable[[int], Mapping[str, NDArray[Any]]],
     pool: Executor,
-) -> list[list[NDArray[np.float32]]]:
-    """Run rows one by one, side by side; return one array a tensor for each."""
-    return list(pool.map(lambda i: session.run(rows[i : i + 1], feeds(1)), range(len(rows))))
+) -> list[dict[str, NDArray[np.float32]]]:
+    """Run rows one by one, side by side; return the arrays of each."""
+    return list(pool.map(lambda i: runner.run(rows[i : i + 1], feeds(1)), range(len(rows))))
 
 
 def relative_change(

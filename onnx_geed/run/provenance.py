@@ -1,4 +1,4 @@
-"""What a result says of its making: software, model, data, group, runtime."""
+"""The provenance of a result: software, model, data, group, runtime."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from onnx_geed.data import Intake, preprocess_to_json
 from onnx_geed.model import Model
 from onnx_geed.results import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.run.executor import cores
-from onnx_geed.run.job import Prepared
+from onnx_geed.run.job import Task
+from onnx_geed.run.session import OPTIMISATION
+from onnx_geed.run.source import Source
 
 __all__ = [
     "describe_data",
@@ -44,9 +46,8 @@ def describe_model(model: Model) -> ModelPart:
     }
 
 
-def describe_data(prepared: Prepared) -> DataPart:
-    """The ``data`` part of a result."""
-    source = prepared.source
+def describe_data(source: Source) -> DataPart:
+    """The ``data`` part of a result; samples that no run has read are read for the fingerprint."""
     samples, indices = source.samples, source.indices
     names, labels = samples.names, samples.labels
     intake = source.intake or Intake(samples, indices)
@@ -60,33 +61,33 @@ def describe_data(prepared: Prepared) -> DataPart:
         "marks": intake.marks(len(indices)),
         "preprocess": json.loads(preprocess_to_json(samples.preprocess)),
         "layout": source.layout,
-        "shape": list(source.rows([0], orbits=False).shape[1:]),
+        "shape": list(source.row_shape),
     }
 
 
-def describe_group(prepared: Prepared) -> GroupPart:
+def describe_group(task: Task) -> GroupPart:
     """The ``group`` part of a result."""
-    group = prepared.plan.group
+    group = task.plan.group
     return {
         "name": group.name,
         "order": group.order,
         "elements": list(group.elements),
-        "exact": list(prepared.plan.exact),
-        "interpolation": prepared.options.interpolation,
-        "support": prepared.options.support,
+        "exact": list(task.plan.exact),
+        "interpolation": task.source.action.interpolation,
+        "support": "disk" if task.source.disk else "full",
     }
 
 
-def describe_runtime(prepared: Prepared, seconds: float = 0.0, inferences: int = 0) -> RuntimePart:
+def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> RuntimePart:
     """The ``runtime`` part of a result."""
-    cuda = prepared.session.provider == "cuda"
+    network = task.network
     return {
-        "provider": prepared.session.provider,
-        "device": "CUDA device 0, TF32 off" if cuda else _processor(),
-        "precision": str(prepared.session.dtype),
-        "engine": prepared.engine,
-        "optimisation": "all",
-        "batch_size": prepared.batch,
+        "provider": network.provider,
+        "device": "CUDA device 0, TF32 off" if network.provider == "cuda" else _processor(),
+        "precision": str(network.dtype),
+        "engine": task.engine,
+        "optimisation": OPTIMISATION,
+        "batch_size": task.batch,
         "seconds": round(seconds, 3),
         "inferences": inferences,
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -15,13 +16,21 @@ from onnx_geed.measures import Measure, log_probabilities, orbit_deviations, pai
 from onnx_geed.model import Model, redraw
 from onnx_geed.results import Record, Reference, mean_interval
 from onnx_geed.run.executor import in_order
-from onnx_geed.run.job import Prepared
+from onnx_geed.run.job import Task
 from onnx_geed.run.orbits import check_rows, run_rows
-from onnx_geed.run.session import Session
+from onnx_geed.run.prepare import Prepared
+from onnx_geed.run.progress import Meter
+from onnx_geed.run.session import Runner
 from onnx_geed.run.source import Source
-from onnx_geed.run.trial import reopen
 
-__all__ = ["References", "add_references", "add_untrained", "round_trips", "untrained"]
+__all__ = [
+    "Trips",
+    "add_references",
+    "add_untrained",
+    "round_trips",
+    "trip_inferences",
+    "untrained",
+]
 
 F32 = NDArray[np.float32]
 
@@ -29,7 +38,10 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
-# What of a record stays.
+_TRIPS = ("input_round_trip", "output_round_trip", "numeric")
+
+
+# Fields of the untrained network's record that stay.
 _KEPT = (
     *("value", "ci95", "unnormalised", "samples", "normaliser"),
     *("between_samples", "relative"),
@@ -40,28 +52,29 @@ _KEPT = (
 _LEVELLED_OVER = 8
 
 
-@dataclass
-class References:
-    """Deviations of one measure, sample by sample.
+@dataclass(frozen=True)
+class Trips:
+    """Deviations of one measure after round trips.
 
     Parameters
     ----------
-    input_round_trip, output_round_trip : list of float
-        Means over elements.
-    numeric : list of float
-        One a sample.
+    input_round_trip, output_round_trip : float or ndarray of float64, shape (samples,)
+        Of one sample the mean over elements, or one value a sample.
+    numeric : float or ndarray of float64, shape (samples,)
+        Of the sample at another place of its batch.
     """
 
-    input_round_trip: list[float] = field(default_factory=list)
-    output_round_trip: list[float] = field(default_factory=list)
-    numeric: list[float] = field(default_factory=list)
+    input_round_trip: float | F64
+    output_round_trip: float | F64
+    numeric: float | F64
 
 
-def add_references(
-    prepared: Prepared,
-    records: Sequence[Record],
-    progress: Callable[[int, int], None] | None = None,
-) -> int:
+def trip_inferences(prepared: Prepared) -> int:
+    """Return the model inputs that the references take: two more than |G| a sample and pass."""
+    return len(prepared.passes) * prepared.count * (prepared.task.plan.group.order + 2)
+
+
+def add_references(prepared: Prepared, records: Sequence[Record], meter: Meter) -> None:
     """Run the round trips of every sample, and fill the records' ``references``.
 
     Parameters
@@ -70,13 +83,8 @@ def add_references(
         What was measured.
     records : sequence of dict
         Its records, in the plan's order; changed in place.
-    progress : callable, optional
-        Told how far the run is.
-
-    Returns
-    -------
-    int
-        Model inputs that were run: two more than the group's order a sample and pass at the most.
+    meter : Meter
+        Counts model inputs.
 
     Raises
     ------
@@ -89,41 +97,37 @@ def add_references(
     with its own f̂. ``output_round_trip``: m(φ_Y(g⁻¹)φ_Y(g)f(x), f(x)). ``numeric``: m of f(x) at
     the last place of a batch against f(x) at the first. Each is divided by the value's own M.
     """
-    measures, n = prepared.plan.measures, prepared.plan.group.order
-    gathered = [References() for _ in measures]
-    passes = len(prepared.passes)
-    done, total = 0, passes * prepared.count * (n + 2)
-    for names in prepared.passes:
-        session = prepared.open(names)
-        mine = [(m, into) for m, into in zip(measures, gathered, strict=True) if m.layer in names]
-
-        def work(
-            position: int, session: Session = session, mine: Any = mine
-        ) -> list[tuple[float, float, float]]:
-            return _of_sample(prepared, session, [m for m, _ in mine], position)
-
-        for found in in_order(range(prepared.count), work, prepared.workers):
-            for (_, into), (there, back, again) in zip(mine, found, strict=True):
-                into.input_round_trip.append(there)
-                into.output_round_trip.append(back)
-                into.numeric.append(again)
-            done += n + 2
-            if progress:
-                progress(done, total)
-    for record, into in zip(records, gathered, strict=True):
-        record["references"] = _entries(record, into)
-    return total
+    task = prepared.task
+    by_measure: dict[tuple[str, str], list[Trips]] = {}
+    for layers in prepared.passes:
+        runner = prepared.worker.session(task.network, layers)
+        measures = [m for m in task.plan.measures if m.layer in layers]
+        trips = partial(_of_sample, task, runner, measures)
+        samples = in_order(range(prepared.count), trips, prepared.workers)
+        each = [task.plan.group.order + 2] * prepared.count
+        for sample in meter.counting(samples, each):
+            for measure, one in zip(measures, sample, strict=True):
+                by_measure.setdefault((measure.name, measure.layer), []).append(one)
+    for record in records:
+        parts = by_measure[record["measure"], record["layer"]]
+        gathered = Trips(
+            *(
+                np.array([getattr(part, name) for part in parts], dtype=np.float64)
+                for name in _TRIPS
+            )
+        )
+        record["references"] = _entries(record, gathered)
 
 
-def _entries(record: Record, found: References) -> dict[str, Reference]:
+def _entries(record: Record, trips: Trips) -> dict[str, Reference]:
     """Return the references of a record, divided by its M."""
     m = record["normaliser"]
+    usable = record["value"] is not None
+    divisor = float(m) if m is not None and usable else 1.0
     entries: dict[str, Reference] = {}
-    for name in ("input_round_trip", "output_round_trip", "numeric"):
-        raw = np.asarray(getattr(found, name), dtype=np.float64)
-        divisor = float(m) if m is not None and record["value"] is not None else 1.0
+    for name in _TRIPS:
+        raw = np.asarray(getattr(trips, name), dtype=np.float64)
         ends = mean_interval(raw / divisor)
-        usable = record["value"] is not None
         entries[name] = {
             "value": float((raw / divisor).mean()) if usable else None,
             "ci95": list(ends) if ends and usable else None,
@@ -134,32 +138,31 @@ def _entries(record: Record, found: References) -> dict[str, Reference]:
 
 
 def _of_sample(
-    prepared: Prepared, session: Session, measures: Sequence[Measure], position: int
-) -> list[tuple[float, float, float]]:
+    task: Task, runner: Runner, measures: Sequence[Measure], position: int
+) -> list[Trips]:
     """Run one sample's round trips and reduce them under every measure."""
-    source = prepared.source
+    source = task.source
     n = source.action.group.order
     x = source.sample(position)
     trips = round_trips(source, x)
     # The identity stands at both ends, so that one run tells what its place does.
     rows = source.fed(np.concatenate([x[None], trips[:0:-1], x[None]]))
     feeds = source.other_inputs([position], n + 1)
-    arrays = run_rows(source, session, rows, feeds, prepared.batch)
-    check_rows(source, session, rows, feeds, arrays, prepared.batch, [position])
-    named = dict(zip(session.outputs, arrays, strict=True))
-    found = []
+    arrays = run_rows(source, runner, rows, feeds, task.batch)
+    check_rows(source, runner, rows, feeds, arrays, task.batch, [position])
+    reduced = []
     for measure in measures:
-        layer = prepared.plan.layers[measure.layer]
-        if not np.isfinite(named[measure.layer]).all():
+        layer = task.plan.layers[measure.layer]
+        if not np.isfinite(arrays[measure.layer]).all():
             raise GeedError(
                 f"the model gave NaN or infinity: {source.label(position)}, a round trip of the "
                 f"references, tensor {measure.layer!r}; check the preprocessing"
             )
-        y = view(layer, measure.descriptor, named[measure.layer][None])[0]
-        there = orbit_deviations(_still(measure), np.ascontiguousarray(y[::-1][:n]))[0].mean()
+        y = view(layer, measure.descriptor, arrays[measure.layer][None])[0]
+        back = orbit_deviations(_still(measure), np.ascontiguousarray(y[::-1][:n]))[0].mean()
         again = pair_deviations(measure, y[n:], y[:1])[0]
-        found.append((float(there), _output_trip(measure, y[0]), float(again)))
-    return found
+        reduced.append(Trips(float(back), _output_trip(measure, y[0]), float(again)))
+    return reduced
 
 
 def round_trips(source: Source, x: F32) -> F32:
@@ -178,9 +181,9 @@ def round_trips(source: Source, x: F32) -> F32:
         ``x`` itself where g is exact.
     """
     group, action = source.action.group, source.action
-    there, exact = orbit(action, x), action.exact()
-    out = np.empty_like(there)
-    for g, moved in enumerate(there):
+    orbit_of_x, exact = orbit(action, x), action.exact()
+    out = np.empty_like(orbit_of_x)
+    for g, moved in enumerate(orbit_of_x):
         back = group.inverse(g)
         out[g] = x if exact[g] and exact[back] else action.apply(back, moved.astype(np.float64))
     return out
@@ -206,7 +209,7 @@ def _still(measure: Measure) -> Measure:
 def _output_trip(measure: Measure, y: NDArray[Any]) -> float:
     """Return the mean of m(φ_Y(g⁻¹)φ_Y(g)y, y) over g."""
     action, group = measure.action, measure.action.group
-    if measure.name == "softmax-kl":
+    if measure.descriptor.view == "scores":
         y = np.exp(log_probabilities(y, measure.reads))
         measure = replace(measure, kind="probabilities")
     values, still = np.empty(group.order), None
@@ -248,14 +251,15 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
     Choice: weights as :func:`onnx_geed.redraw.redraw` says, from the seed of the run; then every
     linear layer is levelled over the identity of the first 8 samples of D, the classifier too.
     """
-    source = prepared.source
+    source, network = prepared.task.source, prepared.task.network
 
     def spreads(model: Model, names: Sequence[str]) -> list[NDArray[np.float32]]:
-        session = reopen(prepared.session, model, names)
+        session = replace(network, graph=model, exposed=()).open(names)
 
         def run(count: int) -> list[NDArray[np.float32]]:
             rows = source.rows(range(count), orbits=False)
-            return session.run(rows, source.other_inputs(range(count), 1))
+            arrays = session.run(rows, source.other_inputs(range(count), 1))
+            return [arrays[name] for name in names]
 
         try:
             most = session.fixed or _LEVELLED_OVER
@@ -263,19 +267,17 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
         except GeedError:
             return run(1)  # a model may take no more than one row
 
-    found = redraw(prepared.graph, prepared.options.seed).levelled(spreads)
+    redrawn = redraw(network.graph, prepared.options.seed).levelled(spreads)
     notes = []
-    if found.kept:
-        more = f" and {len(found.kept) - 3} more" if len(found.kept) > 3 else ""
+    if redrawn.kept:
+        more = f" and {len(redrawn.kept) - 3} more" if len(redrawn.kept) > 3 else ""
         notes.append(
-            f"--untrained kept {', '.join(found.kept[:3])}{more}: constants that belong to no "
+            f"--untrained kept {', '.join(redrawn.kept[:3])}{more}: constants that belong to no "
             "layer that is known as one with weights"
         )
-    layers = list(prepared.plan.layers)
-    session = prepared.session
-    if len(prepared.passes) == 1:
-        session = reopen(session, found.model, layers)
-    return replace(prepared, graph=found.model, session=session), notes
+    exposed = tuple(prepared.task.plan.layers) if len(prepared.passes) == 1 else ()
+    other = replace(network, graph=redrawn.model, exposed=exposed)
+    return replace(prepared, task=replace(prepared.task, network=other)), notes
 
 
 def add_untrained(records: Sequence[Record], others: Sequence[Record], seed: int) -> None:

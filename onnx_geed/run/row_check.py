@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.run.probe import changes, relative_change
-from onnx_geed.run.session import Session
+from onnx_geed.run.session import Runner
 
 __all__ = ["RowCheck", "spreads"]
 
@@ -72,7 +72,11 @@ class RowCheck:
     seed: int
     every: bool = False
     cure: str = "run them one by one with --batch-size 1"
-    _records: _Records = field(default_factory=lambda: _Records(), repr=False, compare=False)
+    _records: _Records = field(default_factory=_Records, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[type[RowCheck], tuple[object, ...]]:
+        # The most extreme rows so far are those of one process.
+        return RowCheck, (self.spreads, self.count, self.seed, self.every, self.cure)
 
     def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
         """Whether a job is to be checked.
@@ -94,22 +98,22 @@ class RowCheck:
 
     def compare(
         self,
-        session: Session,
+        runner: Runner,
         rows: F32,
-        arrays: Sequence[F32],
-        run: Callable[[int], Sequence[F32]],
+        arrays: Mapping[str, F32],
+        run: Callable[[int], Mapping[str, F32]],
         label: Callable[[int], str],
     ) -> None:
         """Run some rows of a job again alone.
 
         Parameters
         ----------
-        session : Session
+        runner : Runner
             Whose tensors they are.
         rows : ndarray of float32, shape (R, ...)
             Model inputs that were run together.
-        arrays : sequence of ndarray of float32, shape (R, ...)
-            What came out, one array a tensor.
+        arrays : mapping of str to ndarray of float32, shape (R, ...)
+            Their activations, by tensor.
         run : callable
             Runs one of the rows alone.
         label : callable
@@ -128,13 +132,13 @@ class RowCheck:
         if self.every:
             picks = list(range(len(rows)))
         alone = [run(i) for i in picks]
-        limit = 2e-2 if session.dtype == np.float16 else 1e-3
-        for k, name in enumerate(session.outputs):
-            expected = np.concatenate([found[k] for found in alone])
+        limit = 2e-2 if runner.dtype == np.float16 else 1e-3
+        for name, together in arrays.items():
+            expected = np.concatenate([row[name] for row in alone])
             for j, i in enumerate(picks):
                 # The row that differs is named, by the scale of all of them.
                 swapped = expected.copy()
-                swapped[j] = arrays[k][i]
+                swapped[j] = together[i]
                 change = relative_change(swapped, expected, self.spreads.get(name, 0.0))
                 if change > limit:
                     raise GeedError(
@@ -162,8 +166,8 @@ def spreads(rows: Mapping[str, F32]) -> dict[str, float]:
     dict of str to float
         The largest distance of an entry from that of the first row, in units of the tensor.
     """
-    found = {}
+    distances = {}
     for name, array in rows.items():
         finite = np.where(np.isfinite(array), array, np.float32(0))
-        found[name] = float(np.abs(finite - finite[:1]).max(initial=0.0))
-    return found
+        distances[name] = float(np.abs(finite - finite[:1]).max(initial=0.0))
+    return distances

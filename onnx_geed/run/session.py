@@ -1,13 +1,13 @@
-"""ONNX Runtime: the provider as asked or an error, one batch in, activations out."""
+"""A batch in, named arrays out: what runs a network, and ONNX Runtime as that."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,51 @@ if TYPE_CHECKING:
     import onnx
     import onnxruntime as ort
 
-__all__ = ["Provider", "Session", "open_exposed", "open_session", "runtime_conflict"]
+__all__ = [
+    "OPTIMISATION",
+    "Provider",
+    "Runner",
+    "Session",
+    "open_exposed",
+    "open_session",
+    "runtime_conflict",
+]
 
 Provider = Literal["auto", "cuda", "cpu"]
+
+#: The level to which the runtime optimises a graph, as results state it.
+OPTIMISATION = "all"
 
 
 # TF32 rounds inputs of products to 10 bits; an exhaustive search of convolutions picks other
 # algorithms, and so other last bits, from run to run.
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+class Runner(Protocol):
+    """What runs a network: a batch in, named arrays out.
+
+    An ONNX Runtime session is one, and so is any object of one's own with these members.
+    """
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the tensors that a run returns, in order."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The precision that the network computes in."""
+
+    def run(
+        self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[np.float32]]:
+        """Run a batch (B, ...) in the model's layout, with the other inputs; return (B, ...) each.
+
+        It is called from several threads at once.
+        """
+
+    def only(self, names: Sequence[str]) -> Runner:
+        """Return the same runner, whose runs return no more than these tensors."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +96,7 @@ class Session:
 
     def run(
         self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
-    ) -> list[NDArray[np.float32]]:
+    ) -> dict[str, NDArray[np.float32]]:
         """Run one batch.
 
         Parameters
@@ -71,8 +108,8 @@ class Session:
 
         Returns
         -------
-        list of ndarray, each shape (B, ...)
-            One array a tensor; float32, whatever the model's precision.
+        dict of str to ndarray, each shape (B, ...)
+            By tensor; float32, whatever the model's precision.
 
         Raises
         ------
@@ -80,11 +117,16 @@ class Session:
             If the runtime refuses the batch, or leaves out a tensor.
         """
         # Brought to float32 here and not by a Cast in the graph, which fusions would see through.
-        return [np.asarray(a, dtype=np.float32) for a in self.run_as_given(batch, feeds)]
+        arrays = self.run_as_given(batch, feeds)
+        return {name: np.asarray(array, dtype=np.float32) for name, array in arrays.items()}
+
+    def only(self, names: Sequence[str]) -> Session:
+        """Return the same session, whose runs return no more than these tensors."""
+        return replace(self, outputs=tuple(names))
 
     def run_as_given(
         self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
-    ) -> list[NDArray[Any]]:
+    ) -> dict[str, NDArray[Any]]:
         """Run one batch as :meth:`run` does; return arrays of the dtypes that the model gives."""
         feed = {self.input: batch.astype(self.dtype, copy=False), **(feeds or {})}
         if self.fixed:
@@ -109,7 +151,9 @@ class Session:
                     "layers lists them)"
                 )
         # A number for all rows has no axis to cut.
-        return [a[: len(batch)] if self.fixed and a.ndim else a for a in arrays]
+        if self.fixed:
+            arrays = [array[: len(batch)] if array.ndim else array for array in arrays]
+        return dict(zip(self.outputs, arrays, strict=True))
 
     def _filled_up(self, feed: Mapping[str, NDArray[Any]], rows: int) -> dict[str, NDArray[Any]]:
         """Repeat the last row of what has one row a sample."""
@@ -134,7 +178,6 @@ def open_session(
     input: str,
     outputs: Sequence[str],
     provider: Provider = "auto",
-    threads: int = 1,
 ) -> Session:
     """Open a model in ONNX Runtime.
 
@@ -150,8 +193,6 @@ def open_session(
         Outputs to return.
     provider : {"auto", "cuda", "cpu"}
         What to run on; ``auto`` takes CUDA where it works.
-    threads : int
-        Threads inside one run; 1 where several runs go side by side.
 
     Returns
     -------
@@ -169,14 +210,14 @@ def open_session(
     data = proto.SerializeToString()
     tried = ""
     if provider != "cpu":
-        runtime, tried = _try_cuda(ort, data, folder, threads)
+        runtime, tried = _try_cuda(ort, data, folder)
         if runtime is not None:
             return _session(runtime, input, outputs, "cuda")
         if provider == "cuda":
             raise GeedError(f"--provider cuda: {tried}; use --provider cpu to run on the processor")
     try:
         runtime = ort.InferenceSession(
-            data, _options(ort, folder, threads), providers=["CPUExecutionProvider"]
+            data, _options(ort, folder), providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # onnxruntime's exceptions share no public parent
         raise GeedError(
@@ -199,10 +240,12 @@ def _session(
     return Session(runtime, input, dtype, tuple(outputs), provider)
 
 
-def _options(ort: Any, folder: Path, threads: int) -> ort.SessionOptions:
+def _options(ort: Any, folder: Path) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.intra_op_num_threads = threads
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Runs go side by side, one a core.
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.add_session_config_entry(
         "session.model_external_initializers_file_folder_path", str(folder.resolve())
@@ -210,9 +253,7 @@ def _options(ort: Any, folder: Path, threads: int) -> ort.SessionOptions:
     return options
 
 
-def _try_cuda(
-    ort: Any, data: bytes, folder: Path, threads: int
-) -> tuple[ort.InferenceSession | None, str]:
+def _try_cuda(ort: Any, data: bytes, folder: Path) -> tuple[ort.InferenceSession | None, str]:
     """A CUDA session, or none and the reason."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         reason = "this onnxruntime has no CUDA provider (pip install onnxruntime-gpu)"
@@ -225,7 +266,7 @@ def _try_cuda(
     try:
         runtime = ort.InferenceSession(
             data,
-            _options(ort, folder, threads),
+            _options(ort, folder),
             providers=[("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"],
         )
     except Exception as error:  # onnxruntime's exceptions share no public parent
@@ -238,14 +279,14 @@ def _try_cuda(
 
 def runtime_conflict() -> str:
     """Say that both builds of ONNX Runtime are installed, with the cure; else nothing."""
-    found = []
+    installed = 0
     for name in ("onnxruntime", "onnxruntime-gpu"):
         try:
             importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-        found.append(name)
-    if len(found) < 2:
+        installed += 1
+    if installed < 2:
         return ""
     return (
         "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "

@@ -21,7 +21,7 @@ from onnx_geed.data import (
     preprocess_from_json,
     rows_of,
 )
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.groups import (
     GridAction,
     Group,
@@ -36,7 +36,15 @@ from onnx_geed.model import Input, Model, find_input, input_layout, inputs
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
 
-__all__ = ["Feed", "Source", "chosen_preprocess", "data_fingerprint", "make_source", "other_inputs"]
+__all__ = [
+    "Feed",
+    "Opening",
+    "Source",
+    "chosen_preprocess",
+    "data_fingerprint",
+    "make_source",
+    "other_inputs",
+]
 
 F32 = NDArray[np.float32]
 
@@ -119,12 +127,55 @@ class Feed:
         return self.values
 
 
-@dataclass(frozen=True)
-class Source:
-    """Samples and what the group does to them.
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """How data are opened, so that another process can open them too.
 
     Parameters
     ----------
+    data : str, Path or ndarray
+        DATA, in any of its spellings.
+    input_shape : tuple of int or None
+        The model's input without its batch axis.
+    layout : str
+        Its layout.
+    preprocess : Preprocess, optional
+        Preprocessing.
+    """
+
+    data: Any
+    input_shape: tuple[int | None, ...]
+    layout: str
+    preprocess: Preprocess | None
+
+    def samples(self, labels: Any = None) -> Samples:
+        """Open the data.
+
+        Raises
+        ------
+        GeedError
+            If there are none, or they do not fit the model.
+        """
+        return open_samples(
+            self.data,
+            input_shape=self.input_shape,
+            input_layout=self.layout,
+            preprocess=self.preprocess,
+            labels=labels,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Samples and what the group does to them.
+
+    It is pickled as the way to open it: a path or ``module:function``, which is opened where it is
+    unpickled, or the array itself.
+
+    Parameters
+    ----------
+    opening : Opening
+        How the samples are opened.
     samples : Samples
         The data, before the action.
     indices : tuple of int
@@ -143,6 +194,7 @@ class Source:
         Told of every sample that is read.
     """
 
+    opening: Opening = field(repr=False)
     samples: Samples = field(repr=False)
     indices: tuple[int, ...]
     action: GridAction
@@ -151,6 +203,21 @@ class Source:
     feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
     check: RowCheck | None = None
     intake: Intake | None = field(default=None, repr=False)
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        if not isinstance(self.opening.data, str | Path | np.ndarray):
+            raise GeedError(
+                f"--data: {shown(type(self.opening.data).__name__)} cannot be sent to another "
+                "process; give a path, module:function or a numpy array"
+            )
+        parts = (self.opening, self.indices, self.action, self.layout, self.disk)
+        return _reopened, (*parts, self.feeds, self.check)
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one model input, in the model's own layout."""
+        shape, order = self.samples.shape, parse_layout(self.layout).planes_last
+        return tuple(shape[order.index(axis)] for axis in range(len(order)))
 
     def sample(self, position: int) -> F32:
         """Sample at a position of D, as the group acts on it."""
@@ -203,6 +270,21 @@ class Source:
         }
 
 
+def _reopened(
+    opening: Opening,
+    indices: tuple[int, ...],
+    action: GridAction,
+    layout: str,
+    disk: bool,
+    feeds: Mapping[str, Feed],
+    check: RowCheck | None,
+) -> Source:
+    """Open a source that was pickled."""
+    samples = opening.samples()
+    intake = Intake(samples, indices)
+    return Source(opening, samples, indices, action, layout, disk, feeds, check, intake)
+
+
 def data_fingerprint(
     model: Model, data: Any, group: str | Group, options: Options
 ) -> tuple[str, list[int]]:
@@ -245,13 +327,8 @@ def make_source(
     except GeedError:
         # Lengths that the file leaves free are those of the data.
         layout = input_layout(model, _with_lengths(acted, data), options.input_layout)
-    samples = open_samples(
-        data,
-        input_shape=acted.shape[1:],
-        input_layout=layout,
-        preprocess=chosen_preprocess(model, options),
-        labels=options.labels,
-    )
+    opening = Opening(data, acted.shape[1:], layout, chosen_preprocess(model, options))
+    samples = opening.samples(options.labels)
     available, notes = len(samples), []
     drawn = np.random.default_rng(options.seed).permutation(available)
     wanted = available if options.wanted is None else options.wanted
@@ -267,7 +344,8 @@ def make_source(
     feeds = other_inputs(model, acted, available, options)
     count = min(wanted, available)
     intake = Intake(samples, indices)
-    return Source(samples, indices, action, layout, disk, feeds, intake=intake), count, notes
+    source = Source(opening, samples, indices, action, layout, disk, feeds, intake=intake)
+    return source, count, notes
 
 
 def _with_lengths(acted: Input, data: Any) -> Input:

@@ -25,7 +25,8 @@ from onnx_geed.results import (
     read_result,
 )
 from onnx_geed.run.options import Options
-from onnx_geed.run.pipeline import Progress, measure
+from onnx_geed.run.pipeline import measure
+from onnx_geed.run.progress import Progress
 from onnx_geed.run.source import data_fingerprint
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 

@@ -32,7 +32,7 @@ from onnx_geed.run.probe import probe_batch, probe_places, run_alone
 from onnx_geed.run.session import Session, open_exposed
 from onnx_geed.run.source import Source
 
-__all__ = ["Trial", "further_rows", "output_kinds", "reopen", "try_out"]
+__all__ = ["Trial", "further_rows", "output_kinds", "try_out"]
 
 # Rows of the larger of the two batches in which a model is tried out.
 _TRIAL_BATCH = 5
@@ -150,7 +150,7 @@ def try_out(
         notes.append(said)
     with ThreadPoolExecutor(cores()) as pool:
         arrays = run_alone(session, rows, feeds, pool)
-    kept = {name: np.concatenate([a[k] for a in arrays]) for k, name in enumerate(names)}
+    kept = {name: np.concatenate([row[name] for row in arrays]) for name in names}
     apart, together = found.apart, not found.reason
     unproven = apart.reason if together and isinstance(apart, Lost | Mixed) else ""
     mixes = together and isinstance(apart, Mixed)
@@ -207,8 +207,9 @@ def _alone(
             break
     if failed:
         raise GeedError(failed if "axis 0" in failed else failed + _REMEDY)
-    for name, a, b in zip(session.outputs, *alone, strict=True):
-        if not np.allclose(a, b, rtol=1e-3, atol=1e-6, equal_nan=True):
+    once, again = alone
+    for name, array in once.items():
+        if not np.allclose(array, again[name], rtol=1e-3, atol=1e-6, equal_nan=True):
             raise GeedError(
                 f"the model is random: {name!r} differs between two runs on the same input; "
                 "export it in evaluation mode, without dropout or noise"
@@ -233,16 +234,16 @@ def _alone(
 
 def _twice(
     session: Session, rows: NDArray[np.float32], feeds: Callable[[int], dict[str, Any]]
-) -> tuple[list[list[NDArray[np.float32]]], str]:
+) -> tuple[list[dict[str, NDArray[np.float32]]], str]:
     """Run one row alone, twice; also say what is wrong with that."""
     try:
         alone = [session.run(rows[:1], feeds(1)) for _ in range(2)]
     except GeedError as error:
         return [], str(error)
-    for name, a in zip(session.outputs, alone[0], strict=True):
-        if a.shape[:1] != (1,):
+    for name, array in alone[0].items():
+        if array.shape[:1] != (1,):
             return [], (
-                f"tensor {name!r} has shape {a.shape} for one sample: its axis 0 is not the "
+                f"tensor {name!r} has shape {array.shape} for one sample: its axis 0 is not the "
                 "batch; name another tensor (onnx-geed layers lists them)"
             )
     return alone, ""
@@ -273,18 +274,11 @@ def _trial_rows(source: Source) -> tuple[NDArray[np.float32], Callable[[int], di
 
 def further_rows(trial: Trial, name: str, source: Source) -> NDArray[np.float32]:
     """Run the first samples of D alone, for what three rows of a tensor cannot tell."""
-    made = []
+    rows = []
     for position in range(min(_FURTHER, len(source.indices))):
         row = source.rows([position], orbits=False)
-        arrays = trial.session.run(row, source.other_inputs([position], 1))
-        made.append(arrays[trial.session.outputs.index(name)])
-    return np.concatenate(made)
-
-
-def reopen(session: Session, graph: Model, names: Sequence[str]) -> Session:
-    """Open a session on other tensors, or another graph, to be run as this one is."""
-    opened = open_exposed(graph, session.input, names, session.provider)
-    return replace(opened, fixed=session.fixed)
+        rows.append(trial.session.run(row, source.other_inputs([position], 1))[name])
+    return np.concatenate(rows)
 
 
 def output_kinds(

@@ -20,6 +20,7 @@ from onnx_geed.cache import (
     store as cache,
     write as caching,
 )
+from onnx_geed.run import KernelEngine
 
 DEMO = Path(str(files("onnx_geed.demo")))
 MODEL, DIGITS = DEMO / "digits_cnn.onnx", str(DEMO / "digits.npz")
@@ -84,14 +85,14 @@ def test_a_run_killed_at_random_moments_ends_as_an_unbroken_one(tmp_path):
     some = {"samples": 48, "norm_samples": 60, "batch_size": 8}
     script = (
         "from onnx_geed.cache import write as caching\n"
-        "from onnx_geed.run import orbits\n"
+        "from onnx_geed.run import KernelEngine\n"
         "import time\n"
-        "plain = orbits.activations\n"
+        "plain = KernelEngine.activations\n"
         "def slow(*a):\n"
         "    print('a job begins', flush=True)\n"
         "    time.sleep(0.04)\n"
         "    return plain(*a)\n"
-        "caching.activations = slow\n"
+        "KernelEngine.activations = slow\n"
         f"caching.write_cache({str(MODEL)!r}, {DIGITS!r}, 'C8', {str(folder)!r}, **{some!r})\n"
     )
     chance = random.Random(0)
@@ -125,11 +126,11 @@ def test_only_what_is_missing_is_computed(copy, monkeypatch):
     lost = sorted(copy.glob("shard-*.h5"))[1]
     lost.unlink()
     ran = []
-    plain = caching.activations
+    plain = KernelEngine.activations
     monkeypatch.setattr(
-        caching,
+        KernelEngine,
         "activations",
-        lambda s, e, positions, b: ran.extend(positions) or plain(s, e, positions, b),
+        lambda engine, job: ran.extend(job.positions) or plain(engine, job),
     )
     said = []
     caching.write_cache(MODEL, DIGITS, "C8", copy, notify=said.append, **FEW)

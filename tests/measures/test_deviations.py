@@ -146,10 +146,10 @@ def test_an_exact_subgroup_has_a_mean_of_its_own():
 def test_neither_batch_nor_order_of_samples_matters():
     action, y = maps(C8, n=5)
     y += RNG.standard_normal(y.shape).astype(np.float32)
-    whole = geed.channel_cos(y, action)
+    together = geed.channel_cos(y, action)
     for i in range(5):
-        np.testing.assert_array_equal(geed.channel_cos(y[i : i + 1], action)[0], whole[i])
-    np.testing.assert_array_equal(geed.channel_cos(y[::-1], action), whole[::-1])
+        np.testing.assert_array_equal(geed.channel_cos(y[i : i + 1], action)[0], together[i])
+    np.testing.assert_array_equal(geed.channel_cos(y[::-1], action), together[::-1])
 
 
 @pytest.mark.parametrize(

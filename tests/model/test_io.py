@@ -95,7 +95,7 @@ def test_shapes_stored_externally_are_read_since_the_runtime_will_not(tmp_path):
     session = open_session(
         expose(model, ["latent"]), tmp_path, input="x", outputs=["latent"], provider="cpu"
     )
-    np.testing.assert_allclose(session.run(x)[0], run(source, x, ["latent"])[0], rtol=1e-5)
+    np.testing.assert_allclose(session.run(x)["latent"], run(source, x, ["latent"])[0], rtol=1e-5)
 
 
 def test_missing_external_data_are_named(tmp_path):

@@ -240,7 +240,7 @@ def test_the_reference_is_what_measuring_the_redrawn_network_gives(tmp_path, rea
     made = measure(net, x, "C4", untrained=True, **options)
     other, notes = untrained(prepare(net, x, "C4", Options(**options)))
     assert notes == []
-    onnx.save(other.graph.proto, tmp_path / "again.onnx")
+    onnx.save(other.task.network.graph.proto, tmp_path / "again.onnx")
     again = measure(tmp_path / "again.onnx", x, "C4", **options)
     plain = measure(net, x, "C4", **options)
     pairs = zip(made["measurements"], again["measurements"], plain["measurements"], strict=True)

@@ -1,8 +1,8 @@
 """What different samples are apart, beside what the members of an orbit are."""
 
 import functools
+import itertools
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import models
@@ -14,11 +14,10 @@ from recording import measurement
 from running import images, orbits
 
 import onnx_geed as geed
-from onnx_geed import GeedError
-from onnx_geed.cache import write as caching, write_cache
+from onnx_geed.cache import shard_writer, write_cache
 from onnx_geed.measures import Layer, Measure, Plan
 from onnx_geed.results import to_csv
-from onnx_geed.run import Between, neighbours
+from onnx_geed.run import OrbitStatistics, gather, join, neighbours, reduce_orbits
 
 FLOAT = TensorProto.FLOAT
 ENGINES = ["kernels", "graph"]
@@ -298,7 +297,8 @@ def test_statistics_of_a_broken_off_run_are_those_of_an_unbroken_one(tmp_path, l
 
 def test_a_cache_without_pairs_is_measured_as_before(tmp_path, monkeypatch):
     path, data = models.save(MODEL, tmp_path / "m.onnx"), images((3, 8, 8), 24)
-    monkeypatch.setattr(caching, "_pairs", lambda *_: {})  # as earlier versions wrote
+    # as earlier versions wrote
+    monkeypatch.setattr(shard_writer.ShardWriter, "_complete", lambda *_: {})
     write_cache(path, data, "C4", tmp_path / "old.geed", mode="stats", **FEW)
     old = geed.measure_cache(tmp_path / "old.geed")
     live = geed.measure(path, data, "C4", **FEW)
@@ -337,32 +337,101 @@ def test_a_job_that_fails_releases_those_that_wait_for_it(tmp_path):
             geed.measure(path, data, "C4", **FEW | {"engine": engine, "batch_size": 4})
 
 
-def test_a_job_waits_for_the_one_before_it_and_fails_with_it():
+SPLITS = [[6], [1] * 6, [4, 2], [1, 5], [2, 2, 2]]
+
+
+@pytest.fixture(scope="module")
+def stretches():
+    """Statistics of six orbits, divided in several ways."""
     c4 = geed.parse_group("C4")
-    measure = Measure("output-l2", "y", geed.Trivial(c4))
-    plan = Plan(c4, (measure,), {"y": Layer("y", (3,), "NK")}, (True,) * 4)
-    y = np.random.default_rng(0).normal(size=(6, 4, 3)).astype(np.float32)
-    want = naive.between_samples(y, "C4", naive.l2)
+    layers = {"y": Layer("y", (3,), "NK"), "a": Layer("a", (16, 4, 4), "NCHW")}
+    measures = (
+        Measure("channel-cos", "a", geed.grid_action(c4, 4, 4)),
+        Measure("latent-l2", "y", geed.Trivial(c4)),
+        Measure("output-l2", "y", geed.Trivial(c4)),
+    )
+    plan = Plan(c4, measures, layers, (True,) * 4)
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: rng.normal(size=(6, 4, *layer.shape)).astype(np.float32)
+        for name, layer in layers.items()
+    }
 
-    def found(sizes, order):
-        between = Between(plan, neighbours(6))
+    def divided(sizes):
         starts = np.cumsum([0, *sizes])
-        finish = {i: between.begin({"y": y[starts[i] : starts[i + 1]]}, starts[i]) for i in order}
-        pairs = {}
-        for end in finish.values():
-            pairs |= end()["output-l2", "y"]
-        assert sorted(pairs) == sorted(neighbours(6))
-        return np.mean([pairs[pair].deviations for pair in sorted(pairs)])
+        return [
+            reduce_orbits(
+                plan,
+                {name: a[first:stop] for name, a in arrays.items()},
+                str,
+                first=int(first),
+                pairs=neighbours(6),
+            )
+            for first, stop in itertools.pairwise(starts)
+        ]
 
-    for sizes, order in (([6], [0]), ([1] * 6, [5, 3, 0, 1, 2, 4]), ([4, 2], [1, 0])):
-        assert found(sizes, order) == pytest.approx(want, rel=1e-6)
-    between = Between(plan, neighbours(6))
-    with ThreadPoolExecutor(1) as pool:
-        waits = pool.submit(between.begin({"y": y[2:4]}, 2))
-        assert not waits.done()
-        between.fail(0, 2, GeedError("the first job failed"))
-        with pytest.raises(GeedError, match="the first job failed"):
-            waits.result(timeout=10)
+    return plan, arrays, divided
+
+
+def as_bits(statistics):
+    """All that there is in a value, to be compared to the last bit."""
+    entries = {
+        key: (
+            s.deviations.tolist(),
+            s.zero_pairs.tolist(),
+            None if s.exact is None else s.exact.tolist(),
+            None if s.channels is None else s.channels.mean().tolist(),
+            {w: (p.deviations.tolist(), p.square) for w, p in sorted(s.pairs.complete.items())},
+            sorted(s.pairs.open),
+        )
+        for key, s in statistics.measures.items()
+    }
+    points = {name: rows.tolist() for name, rows in statistics.points.items()}
+    return statistics.orbits, entries, statistics.pointed, points
+
+
+def test_joined_orbits_are_the_same_bits_however_they_were_divided(stretches):
+    plan, arrays, divided = stretches
+    (whole,) = divided([6])
+    (whole,) = [join(plan, [whole])]
+    got = whole.measures["output-l2", "y"].pairs.complete
+    assert sorted(got) == sorted(neighbours(6))
+    want = naive.between_samples(arrays["y"], "C4", naive.l2)
+    assert np.mean([pair.deviations for pair in got.values()]) == pytest.approx(want, rel=1e-6)
+    for sizes in SPLITS:
+        parts = divided(sizes)
+        assert as_bits(join(plan, parts)) == as_bits(whole)
+        assert as_bits(gather(plan, iter(parts))) == as_bits(whole)
+
+
+def test_it_does_not_matter_which_are_joined_first(stretches):
+    plan, _, divided = stretches
+    a, b, c, *rest = divided([1, 2, 1, 1, 1])
+    left = join(plan, [join(plan, [join(plan, [a, b]), c]), *rest])
+    right = join(plan, [a, join(plan, [b, join(plan, [c, join(plan, rest)])])])
+    assert as_bits(left) == as_bits(right)
+    assert as_bits(join(plan, [OrbitStatistics(), left])) == as_bits(left)
+
+
+def test_the_sum_of_sums_would_be_other_bits(stretches):
+    """The tester tested: channels that were added up in parts round otherwise."""
+    _, _, divided = stretches
+    parts = [s.measures["channel-cos", "a"].channels for s in divided([2, 2, 2])]
+    rows = np.concatenate([values.rows for values in parts])
+    in_parts = np.add.reduce([values.rows[0] + values.rows[1] for values in parts]) / 6
+    by_orbit = functools.reduce(np.add, rows, np.zeros(rows.shape[1:])) / 6
+    assert in_parts.tolist() != by_orbit.tolist()
+
+
+def test_orbits_that_are_missing_or_doubled_are_refused(stretches):
+    plan, _, divided = stretches
+    a, b, c = divided([2, 2, 2])
+    for parts in ([a, c], [a, a, b], [b, a]):
+        with pytest.raises(ValueError, match="does not follow on"):
+            join(plan, parts)
+    lacking = OrbitStatistics(c.orbits, dict(list(c.measures.items())[1:]), c.pointed, c.points)
+    with pytest.raises(ValueError, match="some orbits lack channel-cos@a"):
+        join(plan, [a, b, lacking])
 
 
 # M at rounding

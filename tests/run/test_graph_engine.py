@@ -15,8 +15,8 @@ from running import images
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.run import Options, prepare_run as prepare
+from onnx_geed.run.engine import choose_engine
 from onnx_geed.run.fuse import fuse_measurement as fuse
-from onnx_geed.run.prepare import choose_engine
 from onnx_geed.run.trial import Trial
 
 FLOAT = onnx.TensorProto.FLOAT
@@ -215,9 +215,9 @@ def test_maps_with_a_kernel_of_the_action_measure_the_same(tmp_path, group, supp
     model, data = pointwise((3, 2, 2)), images((3, 2, 2), 12)
     path = models.save(model, tmp_path / "model.onnx")
     prepared = prepare(path, data, group, Options(provider="cpu", **options))
-    (measure,) = prepared.plan.measures
+    (measure,) = prepared.task.plan.measures
     assert len(measure.kernel_of_action) > 1
-    assert not set(measure.kernel_of_action) <= set(prepared.plan.exact_subgroup(measure))
+    assert not set(measure.kernel_of_action) <= set(prepared.task.plan.exact_subgroup(measure))
     both(tmp_path, model, data, group, **options)
 
 
@@ -618,7 +618,8 @@ def test_a_measurement_is_not_measured_again(tmp_path):
 def test_only_the_layers_of_a_pass_are_in_its_graph(tmp_path):
     path = models.save(models.random_cnn(3, (8, 8)), tmp_path / "model.onnx")
     prepared = prepare(path, images((3, 8, 8), 4), "C4", Options(provider="cpu"))
-    fused = fuse(prepared.graph, prepared.source, prepared.plan, ("block0",), "x")
+    task = prepared.task
+    fused = fuse(task.network.graph, task.source, task.plan, ("block0",), "x")
     assert {o.measure.layer for o in fused.outputs} == {"block0"}
     assert all(node.op_type != "Gemm" for node in fused.proto.graph.node)
 
@@ -628,9 +629,9 @@ def test_auto_takes_the_kernels_where_there_is_no_graph_and_says_why(tmp_path):
     path = models.save(models.batch_coupled(), tmp_path / "model.onnx")
     data = images((1, 6, 6), 4)
     prepared = prepare(path, data, "C4", Options(provider="cpu"))
-    trial = Trial(
-        replace(prepared.session, provider="cuda"), prepared.graph, {}, prepared.one_by_one, []
-    )
+    network = prepared.task.network
+    session = prepared.worker.session(network, ("y",))
+    trial = Trial(replace(session, provider="cuda"), network.graph, {}, network.one_by_one, [])
     engine, notes = choose_engine(trial, Options())
     assert engine == "kernels"
     assert notes == ["--engine auto took kernels: the model runs one sample at a time"]

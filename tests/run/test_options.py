@@ -170,7 +170,7 @@ def test_a_budget_may_be_a_number_of_bytes(net):
     by_text = prepare(net, IMAGES, "C4", Options(memory="12 kB"))
     whole = prepare(net, IMAGES, "C4", Options())
     assert by_number.passes == by_text.passes != whole.passes
-    assert by_number.batch == by_text.batch
+    assert by_number.task.batch == by_text.task.batch
 
 
 def test_one_measure_as_a_text_is_that_measure(net):

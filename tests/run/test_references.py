@@ -134,10 +134,10 @@ def test_numeric_compares_two_places_in_a_batch(model, monkeypatch):
 
     def uneven(source, session, rows, feeds, batch):
         arrays = run(source, session, rows, feeds, batch)
-        return [
-            a + 0.01 * np.arange(len(a), dtype=np.float32)[:, None] if a.ndim == 2 else a
-            for a in arrays
-        ]
+        return {
+            name: a + 0.01 * np.arange(len(a), dtype=np.float32)[:, None] if a.ndim == 2 else a
+            for name, a in arrays.items()
+        }
 
     monkeypatch.setattr(module, "run_rows", uneven)
     found = measured(model, "C4")["latent-l2"]

@@ -436,7 +436,7 @@ def check_record(record, deviations, members=None, part=None, m=None, atol=2e-5)
 
 
 def check_measurement(
-    made,
+    result,
     model,
     group,
     data,
@@ -452,8 +452,8 @@ def check_measurement(
     `moved_only`: tensors that merely hold another one transposed; they may be listed or not.
     """
     facts = models.known(model)
-    chosen, for_m = naive.sample_indices(len(data), made["seed"], 5, 9)
-    assert made["data"]["indices"] == for_m
+    chosen, for_m = naive.sample_indices(len(data), result["seed"], 5, 9)
+    assert result["data"]["indices"] == for_m
     height, width = data.shape[-2:]
     x = data * naive.disk_mask(height, width) if disk else data
     names = [*facts["hidden"], facts["latent"], facts["logits"]]
@@ -463,7 +463,7 @@ def check_measurement(
         name: v.reshape(*moved.shape[:2], *v.shape[1:]) for name, v in zip(names, flat, strict=True)
     }
     (points,) = run(model, x[for_m], [facts["latent"]], batch)
-    records = {(r["measure"], r["layer"]): r for r in made["measurements"]}
+    records = {(r["measure"], r["layer"]): r for r in result["measurements"]}
     expected = {("channel-cos", name) for name in facts["hidden"]}
     expected |= {("latent-l2", facts["latent"]), ("latent-cos", facts["latent"])}
     expected |= {("softmax-kl", facts["logits"])}
@@ -505,48 +505,48 @@ def measured(tmp_path, model, data, group, **options):
 @pytest.mark.parametrize("size", [(8, 8), (9, 9), (7, 10)])
 def test_a_random_network_measures_the_same(tmp_path, size, group):
     model, data = models.random_cnn(2, size), images((3, *size), 12)
-    made = measured(tmp_path, model, data, group)
-    check_measurement(made, model, group, data)
+    result = measured(tmp_path, model, data, group)
+    check_measurement(result, model, group, data)
     exact = [naive.is_exact(group, g, *size) for g in naive.elements(group)]
-    assert made["group"]["exact"] == exact
+    assert result["group"]["exact"] == exact
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("support", ["full", "disk"])
 def test_options_of_the_action_measure_the_same(tmp_path, interpolation, support):
     model, data = models.random_cnn(5, (9, 9)), images((3, 9, 9), 12)
-    made = measured(tmp_path, model, data, "C8", interpolation=interpolation, support=support)
+    result = measured(tmp_path, model, data, "C8", interpolation=interpolation, support=support)
     disk = support == "disk"
-    check_measurement(made, model, "C8", data, interpolation=interpolation, disk=disk)
+    check_measurement(result, model, "C8", data, interpolation=interpolation, disk=disk)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, None])
 def test_batches_measure_the_same(tmp_path, batch_size):
     model, data = models.random_cnn(6, (8, 8)), DATA[3]
-    made = measured(tmp_path, model, data, "C8", batch_size=batch_size)
-    check_measurement(made, model, "C8", data)
+    result = measured(tmp_path, model, data, "C8", batch_size=batch_size)
+    check_measurement(result, model, "C8", data)
 
 
 @pytest.mark.parametrize("group", ["C4", "C8", "D4"])
 def test_a_map_of_another_shape_than_the_image_has_its_own_exact_subgroup(tmp_path, group):
     model, data = models.uneven_stride(), DATA[3]
-    made = measured(tmp_path, model, data, group)
-    check_measurement(made, model, group, data)
+    result = measured(tmp_path, model, data, group)
+    check_measurement(result, model, group, data)
     half = ["e", "r4"] if group == "C8" else ["e", "r2"]
-    exact = made["measurements"][0]["exact"]["elements"]
+    exact = result["measurements"][0]["exact"]["elements"]
     assert exact == (half if group != "D4" else [*half, "s", "sr2"])
 
 
 @pytest.mark.parametrize("build", [models.c4_lifting, models.c4_disturbed, models.c4_equivariant])
 def test_models_with_known_answers_measure_the_same(tmp_path, build):
     model = build(9)
-    made = measured(tmp_path, model, DATA[1], "C8")
-    check_measurement(made, model, "C8", DATA[1])
+    result = measured(tmp_path, model, DATA[1], "C8")
+    check_measurement(result, model, "C8", DATA[1])
 
 
 def test_a_declared_batch_of_one_measures_as_its_free_twin(tmp_path):
-    made = measured(tmp_path, models.static_batch(2), DATA[3], "C8")
-    check_measurement(made, models.random_cnn(2, (8, 8)), "C8", DATA[3])
+    result = measured(tmp_path, models.static_batch(2), DATA[3], "C8")
+    check_measurement(result, models.random_cnn(2, (8, 8)), "C8", DATA[3])
     model = models.merging_batch()
     data = images((1, 6, 6), 12)
     check_measurement(
@@ -565,18 +565,18 @@ def test_a_coupled_model_is_run_one_by_one(tmp_path):
 
 def test_nhwc_inputs_measure_as_their_nchw_twin(tmp_path):
     last = np.ascontiguousarray(np.moveaxis(DATA[3], 1, -1))
-    made = measured(tmp_path, models.nhwc_input(2), last, "C8")
+    result = measured(tmp_path, models.nhwc_input(2), last, "C8")
     plain = models.random_cnn(2, (8, 8))
-    check_measurement(made, plain, "C8", DATA[3], moved_only=["x_nchw"])
+    check_measurement(result, plain, "C8", DATA[3], moved_only=["x_nchw"])
 
 
 def test_nhwc_maps_measure_the_same(tmp_path):
     model, data = models.nhwc_hidden(8), images((3, 8, 8), 12)
     options = {"measures": ["channel-cos@last", "channel-cos@map"], "layout": {"last": "NHWC"}}
-    made = measured(tmp_path, model, data, "C8", **options)
+    result = measured(tmp_path, model, data, "C8", **options)
     chosen, _ = naive.sample_indices(12, 3, 5, 9)
     last, plain = orbits(model, "C8", data[chosen], ["last", "map"], None)
-    records = {r["layer"]: r for r in made["measurements"]}
+    records = {r["layer"]: r for r in result["measurements"]}
     members = naive.exact_subgroup("C8", (8, 8))
     for name, maps_ in [("last", np.moveaxis(last, -1, 2)), ("map", plain)]:
         part = naive.channel_cos(maps_, "C8", subgroup=members)
@@ -588,14 +588,14 @@ def test_tokens_measure_the_same(tmp_path):
     model, data = models.tokens(), DATA[3]
     layouts = models.known(model)["hidden_tokens"]
     requests = [f"channel-cos@{name}" for name in ("patches", *layouts)]
-    made = measured(tmp_path, model, data, "C8", measures=requests, layout=layouts)
+    result = measured(tmp_path, model, data, "C8", measures=requests, layout=layouts)
     chosen, _ = naive.sample_indices(12, 3, 5, 9)
     names = ["patches", "embedded", "mixed"]
     values = dict(zip(names, orbits(model, "C8", data[chosen], names, None), strict=True))
     for name in ("embedded", "mixed"):
         tokens = values[name][:, :, -16:]
         values[name] = np.moveaxis(tokens, -1, 2).reshape(5, 8, 6, 4, 4)
-    records = {r["layer"]: r for r in made["measurements"]}
+    records = {r["layer"]: r for r in result["measurements"]}
     assert set(records) == set(names)
     members = naive.exact_subgroup("C8", (8, 8))
     for name in names:
@@ -616,10 +616,10 @@ def test_tokens_measure_the_same(tmp_path):
 )
 def test_other_endings_measure_the_same(tmp_path, build, name, kind):
     model = build()
-    made = measured(tmp_path, model, DATA[3], "C8", measures=["softmax-kl"])
+    result = measured(tmp_path, model, DATA[3], "C8", measures=["softmax-kl"])
     chosen, _ = naive.sample_indices(12, 3, 5, 9)
     (values,) = orbits(model, "C8", DATA[3][chosen], [name], None)
-    (record,) = made["measurements"]
+    (record,) = result["measurements"]
     members = naive.exact_subgroup("C8", (8, 8))
     part = naive.softmax_kl(values, "C8", kind=kind, subgroup=members)
     check_record(record, naive.softmax_kl(values, "C8", kind=kind), members, part, atol=1e-6)
@@ -629,13 +629,13 @@ def test_other_endings_measure_the_same(tmp_path, build, name, kind):
 def test_pooled_latents_measure_the_same(tmp_path, build):
     model = build(2)
     latent = models.known(model)["latent"]
-    made = measured(tmp_path, model, DATA[3], "C8", measures=["latent-l2", "latent-cos"])
+    result = measured(tmp_path, model, DATA[3], "C8", measures=["latent-l2", "latent-cos"])
     chosen, for_m = naive.sample_indices(12, 3, 5, 9)
     (values,) = orbits(model, "C8", DATA[3][chosen], [latent], None)
     (points,) = run(model, DATA[3][for_m], [latent])
     values, points = naive.flat_latent(values), naive.flat_latent(points[None])[0]
     members = naive.exact_subgroup("C8", (8, 8))
-    for record in made["measurements"]:
+    for record in result["measurements"]:
         assert record["layer"] == latent
         twin = {"latent-l2": naive.latent_l2, "latent-cos": naive.latent_cos}[record["measure"]]
         part, m = twin(values, "C8", subgroup=members), naive.normaliser(points, record["measure"])
@@ -647,7 +647,7 @@ def test_given_actions_measure_the_same(tmp_path):
     facts = models.known(model)
     names = naive.elements("C4")
     table = geed.Table(names, "channels", facts["channels"], "given")
-    made = measured(
+    result = measured(
         tmp_path,
         model,
         data,
@@ -655,12 +655,12 @@ def test_given_actions_measure_the_same(tmp_path):
         measures=["channel-cos@map1", "channel-cos@map2"],
         output_action={"map1": table, "map2": table},
     )
-    for record in made["measurements"]:
+    for record in result["measurements"]:
         np.testing.assert_allclose(record["deviations"], -1, atol=1e-6)
         assert record["output_action"] == "grid+channels"
     model = models.cyclic_logits()
     permutation = geed.Table(names, "permutation", models.known(model)["permutation"], "given")
-    made = measured(
+    result = measured(
         tmp_path,
         model,
         images((1, 5, 5), 12),
@@ -668,7 +668,7 @@ def test_given_actions_measure_the_same(tmp_path):
         measures=["softmax-kl", "output-l2"],
         output_action={"logits": permutation},
     )
-    for record in made["measurements"]:
+    for record in result["measurements"]:
         np.testing.assert_allclose(record["deviations"], 0, atol=1e-5)
         assert record["output_action"] == "permutation"
 
@@ -676,7 +676,7 @@ def test_given_actions_measure_the_same(tmp_path):
 def test_one_logit_swaps_its_classes(tmp_path):
     model = models.sign_logit()
     swap = geed.Table(["e", "r1"], "permutation", models.known(model)["permutation"], "given")
-    made = measured(
+    result = measured(
         tmp_path,
         model,
         images((1, 5, 5), 12),
@@ -685,12 +685,12 @@ def test_one_logit_swaps_its_classes(tmp_path):
         output_kind="logits",
         output_action={"logit": swap},
     )
-    np.testing.assert_allclose(made["measurements"][0]["deviations"], 0, atol=1e-6)
+    np.testing.assert_allclose(result["measurements"][0]["deviations"], 0, atol=1e-6)
 
 
 def test_the_constant_model_has_no_normalised_value(tmp_path):
-    made = measured(tmp_path, models.constant(), images((1, 5, 5), 12), "C8")
-    records = {r["measure"]: r for r in made["measurements"]}
+    result = measured(tmp_path, models.constant(), images((1, 5, 5), 12), "C8")
+    records = {r["measure"]: r for r in result["measurements"]}
     assert records["latent-l2"]["value"] is records["latent-l2"]["ci95"] is None
     assert records["latent-l2"]["unnormalised"] == 0
     assert records["latent-l2"]["warnings"]
@@ -704,25 +704,25 @@ def test_a_second_input_is_fed_by_sample(tmp_path, width):
     extra = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
     if width is None:
         extra = extra[:1]
-    made = measured(tmp_path, model, data, "C4", measures=["softmax-kl"], feed={"extra": extra})
+    result = measured(tmp_path, model, data, "C4", measures=["softmax-kl"], feed={"extra": extra})
     chosen, _ = naive.sample_indices(12, 3, 5, 9)
     rows = extra[chosen] if width else np.repeat(extra, 5, axis=0)
     moved = naive.orbit("C4", data[chosen]).astype(np.float32).reshape(-1, 3, 8, 8)
     (logits,) = run(model, moved, ["logits"], extra=np.repeat(rows, 4, axis=0))
     want = naive.softmax_kl(logits.reshape(5, 4, -1), "C4")
-    check_record(made["measurements"][0], want)
+    check_record(result["measurements"][0], want)
 
 
 @pytest.mark.parametrize("build", [models.fp16, models.qdq_int8])
 def test_other_precisions_measure_the_same(tmp_path, build):
     model = build(2)
-    made = measured(tmp_path, model, DATA[3], "C4", measures=["latent-l2", "softmax-kl"])
+    result = measured(tmp_path, model, DATA[3], "C4", measures=["latent-l2", "softmax-kl"])
     chosen, for_m = naive.sample_indices(12, 3, 5, 9)
     dtype = np.float16 if build is models.fp16 else np.float32
     moved = naive.orbit("C4", DATA[3][chosen]).astype(dtype).reshape(-1, 3, 8, 8)
     latent, logits = run(model, moved, ["latent", "logits"], 4)
     (points,) = run(model, DATA[3][for_m].astype(dtype), ["latent"])
-    records = {r["measure"]: r for r in made["measurements"]}
+    records = {r["measure"]: r for r in result["measurements"]}
     # Other batches round otherwise: to a part of half precision, or by a quantisation step.
     np.testing.assert_allclose(
         records["softmax-kl"]["value"],
@@ -743,18 +743,18 @@ def test_unusual_files_measure_as_the_plain_one(tmp_path):
         models.initializer_as_input,
     ):
         model = build()
-        made = measured(tmp_path, model, DATA[3], "C4")
-        check_measurement(made, plain, "C4", DATA[3])
+        result = measured(tmp_path, model, DATA[3], "C4")
+        check_measurement(result, plain, "C4", DATA[3])
     path = models.save_external(tmp_path)
-    made = geed.measure(path, DATA[3], "C4", samples=5, norm_samples=9, seed=3, provider="cpu")
-    check_measurement(made, plain, "C4", DATA[3])
+    result = geed.measure(path, DATA[3], "C4", samples=5, norm_samples=9, seed=3, provider="cpu")
+    check_measurement(result, plain, "C4", DATA[3])
 
 
 @pytest.mark.parametrize("support", ["full", "disk"])
 def test_references_are_the_same(tmp_path, support):
     model, data = models.random_cnn(2, (8, 8)), DATA[3]
     disk = support == "disk"
-    made = measured(tmp_path, model, data, "C8", support=support, references=True)
+    result = measured(tmp_path, model, data, "C8", support=support, references=True)
     x = (data * naive.disk_mask(8, 8) if disk else data)[naive.sample_indices(12, 3, 5, 9)[0]]
     names = [*models.known(model)["hidden"], "latent", "logits"]
     rows = naive.input_round_trips("C8", x).astype(np.float32).reshape(-1, 3, 8, 8)
@@ -763,21 +763,21 @@ def test_references_are_the_same(tmp_path, support):
         for name, v in zip(names, run(model, rows, names), strict=True)
     }
     still = dict(zip(names, run(model, x, names), strict=True))
-    for record in made["measurements"]:
-        y, found = trips[record["layer"]], record["references"]
+    for record in result["measurements"]:
+        y, references = trips[record["layer"]], record["references"]
         perfect = -1.0 if record["measure"].endswith("cos") else 0.0
         if record["measure"] == "channel-cos":
-            there = naive.channel_cos(y, "C8", trivial=True, disk=disk)
+            trip = naive.channel_cos(y, "C8", trivial=True, disk=disk)
             maps_ = still[record["layer"]]
             back = naive.output_round_trip_channel_cos(maps_, "C8", disk=disk).mean()
         else:
             twin = getattr(naive, record["measure"].replace("-", "_"))
-            there, back = twin(y, "C8"), perfect
+            trip, back = twin(y, "C8"), perfect
         m = record["normaliser"] or 1.0
         close = {"rel": 1e-4, "abs": 1e-6}
-        assert found["input_round_trip"]["value"] == pytest.approx(there.mean() / m, **close)
-        assert found["output_round_trip"]["value"] == pytest.approx(back / m, **close)
-        assert found["numeric"]["value"] == pytest.approx(perfect / m, abs=1e-4)
+        assert references["input_round_trip"]["value"] == pytest.approx(trip.mean() / m, **close)
+        assert references["output_round_trip"]["value"] == pytest.approx(back / m, **close)
+        assert references["numeric"]["value"] == pytest.approx(perfect / m, abs=1e-4)
 
 
 def cached(tmp_path, model, data, group, mode, **options):
@@ -791,8 +791,8 @@ def cached(tmp_path, model, data, group, mode, **options):
 @pytest.mark.parametrize("support", ["full", "disk"])
 def test_caches_measure_the_same(tmp_path, mode, support):
     model, data = models.random_cnn(4, (9, 9)), images((3, 9, 9), 12)
-    made = cached(tmp_path, model, data, "C8", mode, support=support)
-    check_measurement(made, model, "C8", data, disk=support == "disk")
+    result = cached(tmp_path, model, data, "C8", mode, support=support)
+    check_measurement(result, model, "C8", data, disk=support == "disk")
 
 
 @pytest.mark.parametrize("mode", [None, "raw", "stats"])
@@ -800,23 +800,23 @@ def test_a_kernel_that_is_no_subgroup_measures_the_same(tmp_path, mode):
     model, data = models.random_cnn(2, (6, 6), blocks=3), images((3, 6, 6), 12)
     options = {"interpolation": "nearest"}
     if mode is None:
-        made = measured(tmp_path, model, data, "C12", **options)
+        result = measured(tmp_path, model, data, "C12", **options)
     else:
-        made = cached(tmp_path, model, data, "C12", mode, **options)
-    check_measurement(made, model, "C12", data, **options)
+        result = cached(tmp_path, model, data, "C12", mode, **options)
+    check_measurement(result, model, "C12", data, **options)
 
 
 def test_shifts_measure_the_same_and_leave_out_grids_they_do_not_divide(tmp_path):
     model, data = models.random_cnn(2, (6, 6), blocks=2), images((3, 6, 6), 12)
-    made = measured(tmp_path, model, data, "shift2x3")
+    result = measured(tmp_path, model, data, "shift2x3")
     facts = models.known(model)
-    kept = [r["layer"] for r in made["measurements"] if r["measure"] == "channel-cos"]
+    kept = [r["layer"] for r in result["measurements"] if r["measure"] == "channel-cos"]
     # block1 is 3 x 3, which 2 does not divide.
     assert kept == ["stem", "block0"]
-    assert any("left out" in note and "3×3" in note for note in made["notes"])
+    assert any("left out" in note and "3×3" in note for note in result["notes"])
     chosen, _ = naive.sample_indices(12, 3, 5, 9)
     values = orbits(model, "shift2x3", data[chosen], facts["hidden"][:2], None)
-    for record, maps_ in zip(made["measurements"], values, strict=False):
+    for record, maps_ in zip(result["measurements"], values, strict=False):
         check_record(record, naive.channel_cos(maps_, "shift2x3"))
 
 

@@ -1,0 +1,277 @@
+"""The contents of a cache: which entries it has of a run, and what each keeps of activations."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.cache import store
+from onnx_geed.cache.manifest import Entry, Manifest
+from onnx_geed.cache.shard_file import VERSION
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import parse_layout, table_to_json
+from onnx_geed.measures import Layer, Measure, Plan, channel_sums_of_orbits, descriptor_of, view
+from onnx_geed.run import (
+    Prepared,
+    Source,
+    describe_data,
+    describe_group,
+    describe_model,
+    describe_runtime,
+    job_orbits,
+    software_versions,
+    unmoved_notes,
+    unmoving,
+)
+
+__all__ = ["Dtype", "Mode", "contents_of", "kept_latents", "kept_of", "paired_measures", "rounded"]
+
+Mode = Literal["raw", "stats"]
+
+
+Dtype = Literal["float32", "float16"]
+
+
+# A shard holds up to this much and so many orbits: what a killed run loses.
+_SHARD_BYTES = 16 << 20
+
+
+_SHARD_ORBITS = 8
+
+
+def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
+    """Work out what a cache of a run holds, with every fingerprint of spec section 7.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The run.
+    mode : {"raw", "stats"}
+        Whole activations, or only what the chosen measures need.
+    dtype : {"float32", "float16"}
+        How raw activations are stored.
+
+    Returns
+    -------
+    Manifest
+
+    Raises
+    ------
+    GeedError
+        If the run takes several passes, or ends where a precision is reached.
+        If the mode does not go with the dtype, or there is no measure that it could serve.
+    """
+    task, options = prepared.task, prepared.options
+    plan, source = task.plan, task.source
+    if options.precision is not None:
+        raise GeedError(
+            "--precision: a cache keeps as many orbits as it was asked to; write it with --samples "
+            "N, then measure the cache with --precision"
+        )
+    if len(prepared.passes) > 1:
+        raise GeedError(
+            "the layers' activations exceed --memory in one pass: give a larger --memory, or fewer "
+            "layers"
+        )
+    entries: list[Entry] = []
+    if mode == "raw":
+        entries = [Entry(x.name, x.shape, dtype, "activations") for x in plan.layers.values()]
+    elif dtype != "float32":
+        raise GeedError("--cache-dtype float16 is for raw activations; statistics are kept in full")
+    elif not plan.measures:
+        raise GeedError("--cache-mode stats keeps what measures need: give --measure, not --layer")
+    else:
+        for m in plan.measures:
+            layer = plan.layers[m.layer]
+            shape = view(layer, m.descriptor, np.zeros((1, 1, *layer.shape), np.float32)).shape[2:]
+            entry = Entry(m.layer, shape, "float32", "points")
+            if m.descriptor.view == "maps":
+                entry = _sums_entry(plan, m, shape[0]) or Entry(
+                    m.layer, layer.shape, "float32", "activations"
+                )
+            if entry not in entries:
+                entries.append(entry)
+    n, size = plan.group.order, job_orbits(plan.group.order, task.batch)
+    per_orbit = sum(n * int(np.prod(e.shape)) * np.dtype(e.dtype).itemsize for e in entries)
+    orbits = max(size, min(_SHARD_ORBITS, _SHARD_BYTES // max(per_orbit, 1)) // size * size)
+    versions = software_versions()
+    runtime = versions.get("onnxruntime-gpu") or versions.get("onnxruntime", "")
+    acted = {
+        "interpolation": options.interpolation,
+        "support": options.support,
+        "input": task.network.input,
+        "layout": source.layout,
+        "tables": {name: table_to_json(t) for name, t in sorted(prepared.tables.items())},
+    }
+    fingerprints = {
+        "format": str(VERSION),
+        "model": prepared.model.sha256,
+        "data": _data_hash(source),
+        "samples": json.dumps([prepared.count, len(source.indices)]),
+        "seed": str(options.seed),
+        "group": plan.group.name,
+        "action options": json.dumps(acted, sort_keys=True),
+        "layers": json.dumps([[e.tensor, e.content, list(e.shape)] for e in entries]),
+        "measures": json.dumps([[m.name, m.layer] for m in plan.measures]),
+        "dtype": dtype,
+        "provider": task.network.provider,
+        "batch size": str(task.batch),
+        "onnxruntime": runtime,
+        "onnx-geed": versions.get("onnx-geed", ""),
+    }
+    idle = unmoving(source, prepared.count)
+    description = {
+        "mode": mode,
+        "model": describe_model(prepared.model),
+        "data": describe_data(source),
+        "group": describe_group(task),
+        "runtime": describe_runtime(task),
+        "software": versions,
+        "kinds": prepared.kinds,
+        "tables": acted["tables"],
+        "measures": [[m.name, m.layer] for m in plan.measures],
+        "layers": [dataclasses.asdict(layer) for layer in plan.layers.values()],
+        "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
+        "classes": prepared.model.metadata.get("onnx_geed.classes"),
+        "notes": [*plan.notes, *unmoved_notes(plan.group, idle, prepared.count)],
+        "norm_samples": options.norm_samples,
+        "samples": options.wanted,
+        "seed": options.seed,
+    }
+    return Manifest(
+        fingerprints,
+        tuple(entries),
+        n,
+        source.indices,
+        prepared.count,
+        orbits,
+        _point_sizes(plan, entries),
+        description,
+    )
+
+
+def _sums_entry(plan: Plan, measure: Measure, channels: int) -> Entry | None:
+    """The sums of eq. (5), unless the exact subgroup has an f̂ of its own and needs the maps."""
+    members = plan.exact_subgroup(measure)
+    if members is not None and not set(measure.kernel_of_action) <= set(members):
+        return None
+    return Entry(measure.layer, (channels, 3), "float64", "sums")
+
+
+def _point_sizes(plan: Plan, entries: Sequence[Entry]) -> dict[int, int]:
+    """Length of the identity latents of every entry that has some."""
+    sizes = {}
+    for i, entry in enumerate(entries):
+        if entry.content != "sums":
+            blank = np.zeros((1, *entry.shape), dtype=np.float32)
+            if (rows := kept_latents(blank, plan.layers[entry.tensor])) is not None:
+                sizes[i] = rows.shape[1]
+    return sizes
+
+
+def _data_hash(source: Source) -> str:
+    """Return the fingerprint of everything that is fed, the other inputs too."""
+    digest = hashlib.sha256(describe_data(source)["fingerprint"].encode())
+    for name, feed in sorted(source.feeds.items()):
+        digest.update(f"{name} {feed.rows} {feed.values.dtype} {feed.values.shape}".encode())
+        digest.update(np.ascontiguousarray(feed.values).tobytes())
+    return digest.hexdigest()
+
+
+def paired_measures(listed: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the measure whose deviations between samples stand beside a tensor's sums, by tensor.
+
+    Parameters
+    ----------
+    listed : iterable of (str, str)
+        Measures and tensors in the order in which a cache was asked for them.
+
+    Returns
+    -------
+    dict of str to str
+        The first measure of maps; for another one the activations would be needed.
+    """
+    paired: dict[str, str] = {}
+    for name, layer in listed:
+        if descriptor_of(name).view == "maps":
+            paired.setdefault(layer, name)
+    return paired
+
+
+def kept_of(
+    plan: Plan, manifest: Manifest, activations: Mapping[str, NDArray[np.float32]]
+) -> store.KeptOrbits:
+    """Return what the entries keep of some orbits, and the identity latents beside them.
+
+    Parameters
+    ----------
+    plan : Plan
+        What will be measured.
+    manifest : Manifest
+        The entries.
+    activations : mapping of str to ndarray of float32, shape (orbits, n, ...)
+        By tensor, finite.
+
+    Returns
+    -------
+    arrays : list of ndarray, shape (orbits, n, ...)
+        One an entry.
+    points : dict of int to ndarray of float32, shape (orbits, k)
+        By the entry's number.
+
+    Raises
+    ------
+    GeedError
+        If an activation is out of the range of what is stored.
+    """
+    arrays: list[NDArray[Any]] = []
+    points: dict[int, NDArray[np.float32]] = {}
+    for i, entry in enumerate(manifest.entries):
+        y, layer = activations[entry.tensor], plan.layers[entry.tensor]
+        if entry.content == "sums":
+            measure = next(
+                m for m in plan.measures if m.descriptor.view == "maps" and m.layer == entry.tensor
+            )
+            maps = view(layer, measure.descriptor, y)
+            arrays.append(channel_sums_of_orbits(measure, maps))
+            continue
+        if entry.content == "points":
+            y = parse_layout(layer.layout).to_points(y, axes=2)[0]
+        y = rounded(y, entry)
+        arrays.append(y)
+        if (latents := kept_latents(y[:, 0], layer)) is not None:
+            points[i] = latents
+    return arrays, points
+
+
+def rounded(y: NDArray[Any], entry: Entry) -> NDArray[Any]:
+    """Return activations as an entry stores them.
+
+    Raises
+    ------
+    GeedError
+        If one is out of float16's range.
+    """
+    if entry.dtype != "float16":
+        return y
+    with np.errstate(over="ignore"):
+        half = y.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise GeedError(f"tensor {entry.tensor!r} exceeds float16's range of 65504: store float32")
+    return half
+
+
+def kept_latents(identity: NDArray[Any], layer: Layer) -> NDArray[np.float32] | None:
+    """Return identity latents (N, k) of activations (N, ...); None where a tensor has no vector."""
+    try:
+        identity = identity.astype(np.float32, copy=False)
+        rows = parse_layout(layer.layout).to_points(identity, axes=1)[0]
+    except GeedError:
+        return None  # tokens have no single point
+    return np.ascontiguousarray(rows, dtype=np.float32)

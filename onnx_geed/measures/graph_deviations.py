@@ -1,0 +1,354 @@
+"""Eq. (2) to (4) as ONNX nodes: from a model's tensors to f̂, moved, and to deviations.
+
+float32 in, float64 from there on, as in the compiled loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import TensorProto
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import (
+    Action,
+    GridAction,
+    Matrices,
+    Permutation,
+    Trivial,
+    disk_mask,
+    parse_layout,
+)
+from onnx_geed.measures.graph_actions import moved_maps
+from onnx_geed.measures.graph_formulas import PairNodes, sum_of_squares
+from onnx_geed.measures.measure import Measure
+from onnx_geed.measures.plan import Layer
+from onnx_geed.model import Nodes
+
+__all__ = [
+    "DeviationNodes",
+    "activation_nodes",
+    "channel_mean_nodes",
+    "check_nodes",
+    "deviation_nodes",
+    "identity_nodes",
+    "point_length",
+    "predicted_class_nodes",
+    "value_range_nodes",
+]
+
+_FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
+
+
+@dataclass(frozen=True)
+class DeviationNodes:
+    """Tensors that a measure leaves behind, shape (N, n') each.
+
+    Parameters
+    ----------
+    values : str
+        m(f(gx), φ_Y(g) f̂(x)), float64.
+    energy : str
+        Sum of squares of what was read: not finite where the model gave NaN or infinity.
+    zero_pairs : str or None
+        Share of pairs of zero vectors, for a similarity.
+    channels : str or None
+        The values of each channel, shape (N, n', C), for a measure of feature maps.
+    """
+
+    values: str
+    energy: str
+    zero_pairs: str | None = None
+    channels: str | None = None
+
+
+def activation_nodes(nodes: Nodes, tensor: str, layer: Layer, order: int, *, maps: bool) -> str:
+    """Bring a tensor to maps or points, by orbits.
+
+    Parameters
+    ----------
+    nodes : Nodes
+        Where to write.
+    tensor : str
+        The model's tensor, shape (N·n, ...).
+    layer : Layer
+        Its shape and layout.
+    order : int
+        n.
+    maps : bool
+        Whether maps are wanted, or points.
+
+    Returns
+    -------
+    str
+        Tensor of float32, shape (N, n, C, H·W) or (N, n, k).
+    """
+    shape = layer.shape
+    x = nodes.cast(tensor, _FLOAT, "float32")
+    layout = parse_layout(layer.layout)
+    if layout.grid:
+        height, width = layout.grid
+        if layout.extra:
+            kept = nodes.constant("patches", np.arange(layout.extra, shape[0], dtype=np.int32))
+            x = nodes.gather(x, kept, 1, "tokens")
+        x = nodes.add("Transpose", [x], "channels_first", perm=[0, 2, 1])
+        shape = (shape[1], height, width)
+    elif len(shape) == 3 and layout.is_map and layer.layout != "NCHW":
+        axes = layout.planes_last
+        x = nodes.add("Transpose", [x], "channels_first", perm=[0, *(a + 1 for a in axes)])
+        shape = (shape[axes[0]], shape[axes[1]], shape[axes[2]])
+    if len(shape) < 3:
+        return nodes.reshape(x, [-1, order, *(shape or (1,))], "orbits")
+    area = shape[1] * shape[2]
+    if not maps and area == 1:
+        return nodes.reshape(x, [-1, order, shape[0]], "orbits")
+    x = nodes.reshape(x, [-1, order, shape[0], area], "orbits")
+    if maps:
+        return x
+    summed = nodes.total(nodes.cast(x, _DOUBLE, "float64"), 3, "summed")
+    pooled = nodes.add("Div", [summed, nodes.number(area)], "averaged")
+    return nodes.cast(pooled, _FLOAT, "pooled")
+
+
+def point_length(layer: Layer) -> int:
+    """Return k of the points (N, k) that a tensor is brought to."""
+    if len(layer.shape) < 2:
+        return (*layer.shape, 1)[0]
+    layout = parse_layout(layer.layout)
+    return layer.shape[layout.planes_last[0] if layout.is_map else 0]
+
+
+def identity_nodes(nodes: Nodes, points: str) -> str:
+    """Return the identity's rows (N, k) of points (N, n, k)."""
+    return nodes.gather(points, nodes.constant("first", np.int64(0)), 1, "identity")
+
+
+def check_nodes(measures: Iterable[Measure]) -> None:
+    """Refuse measures whose entry has no nodes.
+
+    Raises
+    ------
+    GeedError
+        If there is one, naming it.
+    """
+    for measure in measures:
+        if measure.descriptor.nodes is None:
+            raise GeedError(
+                f"{measure.name} on {measure.layer}: is computed by the compiled kernels alone, "
+                "not by nodes of a graph"
+            )
+
+
+def deviation_nodes(
+    nodes: Nodes, measure: Measure, y: str, layer: Layer, members: Sequence[int] | None = None
+) -> DeviationNodes:
+    """Write the deviations of some orbits from their activations.
+
+    Parameters
+    ----------
+    nodes : Nodes
+        Where to write.
+    measure : Measure
+        m, the tensor and φ_Y; its descriptor has ``nodes``.
+    y : str
+        As :func:`activation_nodes` returned it: maps, or points.
+    layer : Layer
+        Its shape and layout.
+    members : sequence of int, optional
+        Elements of a subgroup that takes the place of G; all by default.
+
+    Returns
+    -------
+    DeviationNodes
+
+    Notes
+    -----
+    Inner summand of eq. (4), with f̂ of eq. (2) over ker(φ_Y), or those of it that are members.
+    """
+    order = measure.action.group.order
+    chosen = list(range(order)) if members is None else list(members)
+    averaged = [g for g in measure.kernel_of_action if g in set(chosen)]
+    picked = y
+    if len(chosen) < order:
+        table = nodes.constant("members", np.array(chosen, dtype=np.int32))
+        picked = nodes.gather(y, table, 1, "of_members")
+    if measure.descriptor.view == "maps":
+        return _of_maps(nodes, measure, y, picked, layer, averaged, chosen)
+    averaged = [chosen.index(g) for g in averaged]
+    return _of_vectors(nodes, measure, picked, point_length(layer), averaged, chosen)
+
+
+def _of_maps(
+    nodes: Nodes,
+    measure: Measure,
+    y: str,
+    picked: str,
+    layer: Layer,
+    averaged: Sequence[int],
+    chosen: Sequence[int],
+) -> DeviationNodes:
+    """Eq. (5)."""
+    action = measure.action
+    assert isinstance(action, GridAction)
+    area = action.shape[0] * action.shape[1]
+    tokens = parse_layout(layer.layout).grid is not None
+    channels = layer.shape[1] if tokens else int(np.prod(layer.shape)) // area
+    pixels = None
+    if measure.support == "disk":
+        pixels = np.flatnonzero(disk_mask(*action.shape)).astype(np.int32)
+        picked = nodes.gather(picked, nodes.constant("disk", pixels), 3, "inside_disk")
+    reference = _mean_map(nodes, y, averaged, action.group.order)
+    expected = moved_maps(nodes, reference, action, channels, chosen, pixels)
+    u = nodes.cast(picked, _DOUBLE, "f_gx/float64")
+    v = nodes.cast(expected, _DOUBLE, "g_fx/float64")
+    pairs = _written(nodes, measure, u, v, 3)
+    divisor = nodes.number(channels)
+    total = nodes.total(pairs.values, 2, "summed_channels")
+    values = _signed(nodes, measure, nodes.add("Div", [total, divisor], "mean_of_channels"))
+    zeros = None
+    if pairs.zero_pairs:
+        dead = nodes.total(pairs.zero_pairs, 2, "dead")
+        zeros = nodes.add("Div", [dead, divisor], "zero_pairs")
+    squares = pairs.squares
+    if pixels is not None:  # outside the disk nothing is compared, but NaN is refused there too
+        squares = sum_of_squares(nodes, nodes.cast(y, _DOUBLE, "everywhere"), 3, "everywhere")
+    elif squares is None:
+        squares = sum_of_squares(nodes, u, 3, "f_gx")
+    energy = nodes.total(squares, 2, "energy")
+    return DeviationNodes(values, energy, zeros, pairs.values)
+
+
+def _of_vectors(
+    nodes: Nodes,
+    measure: Measure,
+    y: str,
+    length: int,
+    averaged: Sequence[int],
+    chosen: Sequence[int],
+) -> DeviationNodes:
+    """Eq. (4) of points and class scores, so eq. (6) without M."""
+    action, energy = measure.action, None
+    points = nodes.cast(y, _DOUBLE, "float64")
+    trivial = isinstance(action, Trivial)
+    if measure.descriptor.view == "scores":
+        energy = sum_of_squares(nodes, points, 2, "energy")
+        points = _log_probabilities(nodes, points, measure, length)
+        reference = _log_means(nodes, points, averaged, len(chosen))
+        if not trivial:
+            only = nodes.constant("only", np.int64(0))
+            reference = nodes.gather(reference, only, 1, "f_hat/flat")
+    else:
+        reference = _average(nodes, points, averaged, len(chosen), keep=trivial)
+    expected = _expected(nodes, action, reference, chosen)
+    pairs = _written(nodes, measure, points, expected, 2)
+    energy = energy or pairs.squares or sum_of_squares(nodes, points, 2, "energy")
+    return DeviationNodes(_signed(nodes, measure, pairs.values), energy, pairs.zero_pairs)
+
+
+def _written(nodes: Nodes, measure: Measure, u: str, v: str, axis: int) -> PairNodes:
+    """Write the measure's own formula."""
+    write = measure.descriptor.nodes
+    assert write is not None
+    pairs: PairNodes = write(nodes, u, v, axis)
+    return pairs
+
+
+def _signed(nodes: Nodes, measure: Measure, values: str) -> str:
+    """A similarity enters with a minus sign."""
+    return nodes.add("Neg", [values], "deviation") if measure.descriptor.similarity else values
+
+
+def channel_mean_nodes(nodes: Nodes, channels: str, members: Sequence[int]) -> str:
+    """Return the mean over some elements (N, C) of the values of each channel (N, n, C)."""
+    table = nodes.constant("members", np.array(members, dtype=np.int32))
+    picked = nodes.gather(channels, table, 1, "of_members")
+    return nodes.add("Div", [nodes.total(picked, 1, "summed"), nodes.number(len(members))], "mean")
+
+
+def _mean_map(nodes: Nodes, y: str, averaged: Sequence[int], order: int) -> str:
+    """f̂ of eq. (2), in float32: the mean over some elements, or the one element's own."""
+    if len(averaged) == 1:
+        return nodes.gather(y, nodes.constant("kernel", np.int64(averaged[0])), 1, "f_hat")
+    mean = _average(nodes, nodes.cast(y, _DOUBLE, "float64"), averaged, order)
+    return nodes.cast(mean, _FLOAT, "f_hat")
+
+
+def _average(
+    nodes: Nodes, y: str, averaged: Sequence[int], order: int, *, keep: bool = False
+) -> str:
+    """Mean over some elements of a float64 tensor (N, n, ...)."""
+    y = _of_kernel(nodes, y, averaged, order)
+    summed = nodes.total(y, 1, "summed_kernel", keep=keep)
+    return nodes.add("Div", [summed, nodes.number(len(averaged))], "f_hat/float64")
+
+
+def _of_kernel(nodes: Nodes, y: str, averaged: Sequence[int], order: int) -> str:
+    if len(averaged) == order:
+        return y
+    table = nodes.constant("kernel", np.array(averaged, dtype=np.int32))
+    return nodes.gather(y, table, 1, "of_kernel")
+
+
+def _log_means(nodes: Nodes, logs: str, averaged: Sequence[int], order: int) -> str:
+    """Log f̂ of eq. (2), by log-sum-exp; a class of probability zero throughout stays −inf."""
+    logs = _of_kernel(nodes, logs, averaged, order)
+    lowest = nodes.constant("lowest", np.float64(np.finfo(np.float64).min))
+    top = nodes.top(logs, 1, "f_hat/top", keep=True)
+    top = nodes.add("Max", [top, lowest], "f_hat/finite_top")
+    shifted = nodes.add("Sub", [logs, top], "f_hat/shifted")
+    summed = nodes.total(nodes.add("Exp", [shifted], "f_hat/exp"), 1, "f_hat/sum", keep=True)
+    total = nodes.add("Add", [nodes.add("Log", [summed], "f_hat/log"), top], "f_hat/unscaled")
+    scale = nodes.constant("log_kernel", np.log(np.float64(len(averaged))))
+    return nodes.add("Sub", [total, scale], "f_hat")
+
+
+def _expected(nodes: Nodes, action: Action, reference: str, chosen: Sequence[int]) -> str:
+    """φ_Y(g) f̂(x) as (N, n', k), or (N, 1, k) where it is the same for all g."""
+    if isinstance(action, Permutation):
+        table = nodes.constant("permutation", action.table[list(chosen)].astype(np.int32))
+        return nodes.gather(reference, table, 1, "expected")
+    if isinstance(action, Matrices):
+        k = action.matrices.shape[1]
+        # Column g·k + i holds row i of g's matrix.
+        stacked = action.matrices[list(chosen)].reshape(-1, k).T
+        table = nodes.constant("matrices", np.ascontiguousarray(stacked))
+        product = nodes.add("MatMul", [reference, table], "products")
+        return nodes.reshape(product, [-1, len(chosen), k], "expected")
+    return reference
+
+
+def _log_probabilities(nodes: Nodes, points: str, measure: Measure, length: int) -> str:
+    """Log-probabilities of logits or probabilities (N, n', k) in float64."""
+    if measure.reads == "probabilities":
+        if length == 1:
+            other = nodes.add("Sub", [nodes.number(1), points], "other_class")
+            points = nodes.add("Concat", [other, points], "two_classes", axis=2)
+        return nodes.add("Log", [nodes.add("Max", [points, nodes.number(0)], "from_0")], "logs")
+    if length == 1:
+        other = nodes.add("Mul", [points, nodes.number(0)], "other_class")
+        points = nodes.add("Concat", [other, points], "two_classes", axis=2)
+    top = nodes.top(points, 2, "top", keep=True)
+    shifted = nodes.add("Sub", [points, top], "shifted")
+    summed = nodes.total(nodes.add("Exp", [shifted], "exp"), 2, "sum", keep=True)
+    return nodes.add("Sub", [shifted, nodes.add("Log", [summed], "log_sum")], "logs")
+
+
+def predicted_class_nodes(nodes: Nodes, y: str, kind: str, length: int) -> str:
+    """Return the class (N, n) that each of class scores (N, n, k) is for, in float64."""
+    if length == 1:  # one score tells two classes apart, as :func:`predicted_classes` has it
+        one = nodes.constant("one", np.float32(1))
+        other = nodes.add("Sub", [one if kind == "probabilities" else y, y], "other")
+        y = nodes.add("Concat", [other, y], "both", axis=2)
+    return nodes.cast(nodes.add("ArgMax", [y], "largest", axis=2, keepdims=0), _DOUBLE, "float64")
+
+
+def value_range_nodes(nodes: Nodes, y: str) -> str:
+    """Return the lowest and the highest entry (N, 2) of points (N, n, k), in float64."""
+    points = nodes.cast(y, _DOUBLE, "float64")
+    highest = nodes.top(nodes.top(points, 2, "highest_each"), 1, "highest", keep=True)
+    turned = nodes.add("Neg", [points], "turned")
+    lowest = nodes.top(nodes.top(turned, 2, "lowest_each"), 1, "lowest_turned", keep=True)
+    lowest = nodes.add("Neg", [lowest], "lowest")
+    return nodes.add("Concat", [lowest, highest], "range", axis=1)

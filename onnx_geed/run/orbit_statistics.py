@@ -1,0 +1,256 @@
+"""What orbits leave behind: one value by measure and layer, joined in the order of the orbits.
+
+Every engine makes such a value of a job, a cache is read into it, and records are made of it.
+Joining is a function of values: the figures are the same to the last bit however the orbits were
+spread over jobs, threads, processes or machines.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.measures import Measure, Plan
+from onnx_geed.run.between_samples import Pairs, join_pairs
+
+__all__ = [
+    "ChannelValues",
+    "MeasureStatistics",
+    "OrbitStatistics",
+    "beside",
+    "gather",
+    "join",
+]
+
+F64 = NDArray[np.float64]
+
+
+I64 = NDArray[np.int64]
+
+
+Array = TypeVar("Array", F64, I64)
+
+
+# So many values wait to be joined: few copies are made of what is joined already, and little waits.
+_TOGETHER = 64
+
+
+@dataclass(frozen=True)
+class ChannelValues:
+    """Values channel by channel, orbit by orbit, added up where they begin with the first orbit.
+
+    Parameters
+    ----------
+    rows : ndarray of float64, shape (orbits, 2, C)
+        −cos of each channel, mean over all elements and over the exact ones, of the orbits that
+        are not yet added up.
+    total : ndarray of float64, shape (2, C), optional
+        Sum over the first orbits of D.
+    added : int
+        How many these are.
+
+    Notes
+    -----
+    Sums are taken orbit by orbit from the first, so that they do not depend on how many orbits a
+    job has; and only so, since sums of parts would round otherwise.
+    """
+
+    rows: F64
+    total: F64 | None = None
+    added: int = 0
+
+    def summed(self) -> ChannelValues:
+        """Add the rows to the total; they have to follow on what was added, or be the first."""
+        total = np.zeros(self.rows.shape[1:]) if self.total is None else self.total
+        for row in self.rows:
+            total = total + row
+        return ChannelValues(self.rows[:0], total, self.added + len(self.rows))
+
+    def mean(self) -> F64:
+        """Return the mean over orbits (2, C), of all elements and of the exact ones."""
+        summed = self.summed()
+        assert summed.total is not None
+        return summed.total / summed.added
+
+
+@dataclass(frozen=True)
+class MeasureStatistics:
+    """One measure on one layer, over some orbits.
+
+    Parameters
+    ----------
+    deviations : ndarray of float64, shape (orbits, n)
+        m(f(gx), φ_Y(g) f̂(x)), eq. (4).
+    zero_pairs : ndarray of float64, shape (orbits, n)
+        Share of cosines taken between two zero vectors.
+    exact : ndarray of float64, shape (orbits, subgroup), optional
+        Deviations under the exact subgroup, with its own f̂.
+    inverse : ndarray of float64, shape (orbits, n), optional
+        Deviations of the first orbits of D under the inverse of a given table.
+    predicted : ndarray of int64, shape (orbits, n), optional
+        Predicted classes.
+    channels : ChannelValues, optional
+        Values channel by channel.
+    pairs : Pairs
+        Deviations between samples.
+    """
+
+    deviations: F64
+    zero_pairs: F64
+    exact: F64 | None = None
+    inverse: F64 | None = None
+    predicted: I64 | None = None
+    channels: ChannelValues | None = None
+    pairs: Pairs = field(default_factory=Pairs)
+
+
+@dataclass(frozen=True)
+class OrbitStatistics:
+    """What some orbits, and some points for M, leave behind.
+
+    Parameters
+    ----------
+    orbits : range
+        Positions of the orbits in D.
+    measures : mapping of (str, str) to MeasureStatistics
+        By measure and layer.
+    pointed : range
+        Positions of the points.
+    points : mapping of str to ndarray of float64, shape (points, k)
+        Latents of identity elements, by layer.
+    """
+
+    orbits: range = range(0)
+    measures: Mapping[tuple[str, str], MeasureStatistics] = field(default_factory=dict)
+    pointed: range = range(0)
+    points: Mapping[str, F64] = field(default_factory=dict)
+
+
+def join(plan: Plan, parts: Sequence[OrbitStatistics]) -> OrbitStatistics:
+    """Join what successive stretches of orbits left behind.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is measured.
+    parts : sequence of OrbitStatistics
+        In the order of their orbits; of each, the first begins where the one before ended.
+
+    Returns
+    -------
+    OrbitStatistics
+
+    Raises
+    ------
+    ValueError
+        If orbits or points are missing between two parts, or are in both.
+
+    Notes
+    -----
+    It does not matter which are joined first: (a + b) + c is a + (b + c), to the last bit.
+    """
+    orbits = _followed([part.orbits for part in parts])
+    with_orbits = [part for part in parts if part.orbits]
+    measures = {}
+    for measure in plan.measures:
+        key = measure.name, measure.layer
+        entries = [part.measures[key] for part in with_orbits if key in part.measures]
+        if entries and len(entries) < len(with_orbits):
+            raise ValueError(f"some orbits lack {measure.name}@{measure.layer}")
+        if entries:
+            measures[key] = _joined(measure, entries, from_first=orbits.start == 0)
+    rows: dict[str, list[F64]] = {}
+    for part in parts:
+        for layer, latents in part.points.items():
+            rows.setdefault(layer, []).append(latents)
+    points = {layer: _concatenated(parts) for layer, parts in rows.items()}
+    return OrbitStatistics(orbits, measures, _followed([part.pointed for part in parts]), points)
+
+
+def gather(plan: Plan, parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
+    """Join values as they come, in the order of their orbits.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is measured.
+    parts : iterable of OrbitStatistics
+        As :func:`join` takes them.
+
+    Returns
+    -------
+    OrbitStatistics
+    """
+    joined, waiting = OrbitStatistics(), list[OrbitStatistics]()
+    for part in parts:
+        waiting.append(part)
+        # Sides of pairs are large beside all else, and go where they meet.
+        if len(waiting) == _TOGETHER or any(s.pairs.open for s in part.measures.values()):
+            joined, waiting = join(plan, [joined, *waiting]), []
+    return join(plan, [joined, *waiting])
+
+
+def beside(parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
+    """Bring together what several passes left behind: the same orbits, other layers.
+
+    Parameters
+    ----------
+    parts : iterable of OrbitStatistics
+        One a pass.
+
+    Returns
+    -------
+    OrbitStatistics
+    """
+    together = OrbitStatistics()
+    for part in parts:
+        together = replace(
+            together,
+            orbits=part.orbits or together.orbits,
+            measures={**together.measures, **part.measures},
+            pointed=part.pointed or together.pointed,
+            points={**together.points, **part.points},
+        )
+    return together
+
+
+def _followed(stretches: Sequence[range]) -> range:
+    """Return all positions of stretches that follow each other."""
+    present = [stretch for stretch in stretches if stretch]
+    for before, after in itertools.pairwise(present):
+        if before.stop != after.start:
+            raise ValueError(f"{after} does not follow on {before}")
+    return range(present[0].start, present[-1].stop) if present else range(0)
+
+
+def _joined(
+    measure: Measure, parts: Sequence[MeasureStatistics], *, from_first: bool
+) -> MeasureStatistics:
+    """Join the statistics of one measure."""
+    channels = None
+    if kept := [part.channels for part in parts if part.channels is not None]:
+        channels = replace(kept[0], rows=np.concatenate([values.rows for values in kept]))
+        channels = channels.summed() if from_first else channels
+    return MeasureStatistics(
+        _concatenated([part.deviations for part in parts]),
+        _concatenated([part.zero_pairs for part in parts]),
+        _present([part.exact for part in parts]),
+        _present([part.inverse for part in parts]),
+        _present([part.predicted for part in parts]),
+        channels,
+        join_pairs(measure, [part.pairs for part in parts]),
+    )
+
+
+def _concatenated(parts: Sequence[Array]) -> Array:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _present(parts: Sequence[Array | None]) -> Array | None:
+    present = [part for part in parts if part is not None]
+    return _concatenated(present) if present else None
