@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.results import failure_of, junit_xml, read_for_limit, write_junit
+from onnx_geed.results import Result, failure_of, junit_xml, read_for_limit, write_junit
 
 __all__ = ["assert_equivariant", "junit_xml", "write_junit"]
 
@@ -20,7 +20,7 @@ def assert_equivariant(
     measure: str,
     limit: float,
     **options: Any,
-) -> dict[str, Any]:
+) -> Result:
     """Measure a model, and fail where it is less equivariant than allowed.
 
     Parameters

@@ -16,8 +16,6 @@ from onnx_geed.cli import cli
 from onnx_geed.data import Preprocess
 from onnx_geed.groups.action_tables import KINDS
 from onnx_geed.measures import CATALOGUE
-from onnx_geed.model import metadata
-from onnx_geed.model.metadata import PREFIX
 
 ROOT = Path(__file__).parent.parent
 DEMO = Path(str(files("onnx_geed.demo")))
@@ -247,17 +245,24 @@ def test_the_formats_of_several_results_have_just_these_fields(written, name, fi
 
 
 def test_the_metadata_keys_are_those_that_are_written_and_read():
-    own = {v for v in vars(metadata).values() if isinstance(v, str) and v.startswith(PREFIX)}
+    from onnx_geed.model import metadata
+
     nodes = [
         node
         for source in (ROOT / "converters").glob("*.py")
         for node in ast.walk(ast.parse(source.read_text()))
     ]
     texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
-    theirs = {text for text in texts if re.fullmatch(r"onnx_geed\.[a-z_]+\.?", text)}
-    assert theirs <= own
-    keys = {key + "<tensor>" * key.endswith(".") for key in own - {PREFIX}}
-    assert section("formats/metadata.md", "Metadata of a model") == keys
+    texts += [value for value in vars(metadata).values() if isinstance(value, str)]
+    texts += [metadata.action_key("<tensor>"), metadata.layout_key("<tensor>")]
+    used = {
+        text + "<tensor>" * text.endswith(".")
+        for text in texts
+        if re.fullmatch(r"onnx_geed\.[a-z_]+(\.|\.<tensor>)?", text)
+    }
+    modules = {f"onnx_geed.{p.stem}" for p in (ROOT / "onnx_geed").iterdir()}
+    used -= modules | {"onnx_geed.converters"}
+    assert section("formats/metadata.md", "Metadata of a model") == used
 
 
 def test_the_fields_of_preprocessing_and_tables_are_those_of_the_code():
