@@ -4,6 +4,7 @@ import ast
 import json
 import re
 import shlex
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -269,3 +270,25 @@ def test_the_fields_of_preprocessing_and_tables_are_those_of_the_code():
     fields = set(Preprocess.__dataclass_fields__)
     assert section("formats/metadata.md", "Preprocessing") == fields
     assert section("formats/tables.md", "Action tables") == {"elements", *KINDS}
+
+
+def test_the_files_that_the_page_on_architecture_names_are_there():
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = set(re.findall(r"`([\w.]+(?:/[\w.-]+)+)`", text))
+    assert len(named) > 25
+    missing = {n for n in named if not (ROOT / "onnx_geed" / n).exists() | (ROOT / n).exists()}
+    assert missing == set()
+
+
+def test_the_picture_of_the_house_is_what_the_imports_are():
+    # Redraw it by: python docs/house.py
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        import house
+    finally:
+        sys.path.pop(0)
+    drawn = (ROOT / "docs/house.svg").read_text(encoding="utf-8")
+    assert house.wording(drawn) == house.wording(house.draw())
+    # A line or a room less is seen.
+    assert house.wording(re.sub(r"<title>.*?</title>", "", drawn, count=1)) != house.wording(drawn)
+    assert house.wording(drawn.replace("store", "stor", 1)) != house.wording(drawn)

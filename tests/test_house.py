@@ -197,9 +197,11 @@ def test_a_planted_breach_is_found(path, text, why):
 
 
 def test_a_face_lists_only_what_others_take():
-    scripts = [p for folder in ("benchmarks", "docs") for p in (ROOT.parent / folder).rglob("*.py")]
-    ahead = {"groups: action_at", "groups: motions", "groups: still_grid"}
-    assert set(unused(sources(ROOT), [p.read_text() for p in scripts])) <= ahead
+    folders = [ROOT.parent / name for name in ("benchmarks", "docs", "tests")]
+    texts = [path.read_text() for folder in folders for path in folder.rglob("*.py")]
+    for page in [ROOT.parent / "README.md", *(ROOT.parent / "docs").rglob("*.md")]:
+        texts += re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
+    assert unused(sources(ROOT), texts) == []
 
 
 def test_scripts_take_from_faces_what_is_there():

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
         IDENTITY_TOLERANCE as IDENTITY_TOLERANCE,
         Action as Action,
         Exactness as Exactness,
-        action_at as action_at,
     )
     from onnx_geed.groups.action_tables import (
         Table as Table,
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
         angle as angle,
         cyclic as cyclic,
         dihedral as dihedral,
-        motions as motions,
         motions_named as motions_named,
         parse_group as parse_group,
         turns_of as turns_of,

@@ -167,9 +167,12 @@ def orbit_pictures(
     low, high = float(x.min()), float(x.max())
     if low < 0 or high > 1:
         x = (x - low) / ((high - low) or 1)
+    interpolation = group["interpolation"]
+    if interpolation == "own":
+        return []
     try:
         height, width = x.shape[1:]
-        action = grid_action(parse_group(group["name"]), height, width, group["interpolation"])
+        action = grid_action(parse_group(group["name"]), height, width, interpolation)
     except GeedError:
         return []
     if group["support"] == "disk":
