@@ -73,7 +73,7 @@ class Options:
         Layout of the acted-on input, one letter an axis: ``NCHW``, ``NHWC``, ``NHW``, ``NCDHW``,
         ``NDHWC``, ``NTHWC`` (T for the frames of a video), or these letters in another order.
     output_kind : {"logits", "probabilities", "embedding"}, optional
-        What the output is.
+        The kind of the output.
     layout : mapping of str to str
         Layouts of hidden tensors by layer.
     feed : mapping of str to str, Path or ndarray
@@ -139,7 +139,7 @@ class Options:
 
     @property
     def wanted(self) -> int | None:
-        """Samples that D is to have, or at most; ``None`` for all there are."""
+        """The size that D is to have, or at most; ``None`` for all there are."""
         return _SAMPLES if self.samples is None and self.precision is None else self.samples
 
 

@@ -189,7 +189,7 @@ def _alone(
     one_by_one : bool
         Whether only one row of a run may be read.
     note : str
-        What is done.
+        A note on what is done.
 
     Notes
     -----
@@ -301,9 +301,9 @@ def output_kinds(
     listed : sequence of Tensor
         The model's tensors.
     rows : mapping of str to ndarray
-        What a few rows gave, by tensor.
+        A few rows of each tensor.
     options : Options
-        What the user says.
+        The kind that the user states.
     further : callable, optional
         Gives more rows of a tensor; called only where the first ones raise a doubt.
     asked : collection of str
@@ -314,7 +314,7 @@ def output_kinds(
     kinds : dict of str to str
         ``logits``, ``probabilities``, ``embedding``, or in words what else it seems to be.
     notes : list of str
-        What was decided without being told.
+        Notes on what was decided without being told.
     """
     kinds, notes = {}, []
     for name, array in rows.items():
@@ -394,7 +394,7 @@ def _seen_kind(model: Model, name: str, points: NDArray[np.float32]) -> str:
 
 
 def _sums_to_one(points: NDArray[np.float32], base: float, sign: int) -> bool:
-    """Whether rows are logarithms of probabilities, or with sign -1 the negative of such."""
+    """Say whether rows are logarithms of probabilities, or with sign -1 the negative of such."""
     logarithms = sign * points.astype(np.float64)
     if not (logarithms <= 1e-3).all():
         return False
