@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
-from onnx_geed.measures import check_nodes
+from onnx_geed.measures import check_written_as_nodes
 from onnx_geed.model import MEASUREMENT, Model, check_weights, find_input, load_model, write_model
 from onnx_geed.run.fuse import Fused, Output
 from onnx_geed.run.graph_engine import check_job, open_fused
@@ -100,7 +100,7 @@ def compile_measurement(
             "with a free batch axis (onnx-geed measure runs it as it is)"
         )
     try:
-        check_nodes(task.plan.measures)
+        check_written_as_nodes(task.plan.measures)
     except GeedError as error:
         raise GeedError(f"compile {read.path}: {error}; name others with --measure") from None
     layers = tuple(task.plan.layers)

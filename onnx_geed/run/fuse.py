@@ -23,9 +23,7 @@ from onnx_geed.measures import (
     channel_mean_nodes,
     deviation_nodes,
     identity_nodes,
-    inverse_of,
     orbit_nodes,
-    point_length,
     predicted_class_nodes,
     value_range_nodes,
 )
@@ -144,12 +142,12 @@ def fuse_measurement(
     nodes = Nodes(model.opset)
     samples = "samples" if "samples" not in names else f"{_PREFIX}samples"
     inputs, feeds = _inputs(proto, nodes, source, samples, input)
-    before, nodes.made[:] = list(nodes.made), []
+    before, nodes.written[:] = list(nodes.written), []
     outputs = _measures(nodes, source, plan, layers, doubt=doubt)
     graph = proto.graph
     body = [onnx.NodeProto.FromString(n.SerializeToString()) for n in graph.node]
     del graph.node[:], graph.input[:], graph.output[:]
-    graph.node.extend([*before, *body, *nodes.made])
+    graph.node.extend([*before, *body, *nodes.written])
     graph.initializer.extend(nodes.constants.values())
     graph.input.extend(inputs)
     for output in outputs:
@@ -218,7 +216,7 @@ def _inputs(
     x = own.reshape(x, [-1, *shape], "rows")
     if moved:
         x = own.add("Transpose", [x], "as_stored", perm=as_kept)
-    nodes.made.append(
+    nodes.written.append(
         helper.make_node(
             "Cast", [x], [input], name="geed/input/cast", to=infos[input].type.tensor_type.elem_type
         )
@@ -241,7 +239,7 @@ def _inputs(
         wide = inner.reshape(feeds[name], [-1, 1, *rest], "one_each")
         times = inner.constant("times", np.array([1, order, *(1 for _ in rest)], np.int64))
         tiled = inner.add("Tile", [wide, times], "repeated")
-        nodes.made.append(
+        nodes.written.append(
             helper.make_node(
                 "Reshape",
                 [tiled, inner.constant("shape", np.array([-1, *rest], np.int64))],
@@ -266,7 +264,7 @@ def _measures(
         name = f"{part}/{measure.layer}"
         if part not in ("latent", "range"):
             name = f"{part}/{measure.name}/{measure.layer}"
-        nodes.made.append(helper.make_node("Identity", [tensor], [name], name=f"geed/{name}"))
+        nodes.written.append(helper.make_node("Identity", [tensor], [name], name=f"geed/{name}"))
         outputs.append(Output(name, part, measure, ("N", *shape), tuple(of)))
 
     for measure in plan.measures:
@@ -281,7 +279,7 @@ def _measures(
         if measure.descriptor.normalised and measure.layer not in points:
             points.add(measure.layer)
             identity = identity_nodes(nodes.within(f"points/{measure.layer}"), seen[key])
-            give(identity, "latent", measure, point_length(layer))
+            give(identity, "latent", measure, layer.point_length)
         y = seen[key]
         own = nodes.within(f"{measure.name}/{measure.layer}")
         parts = deviation_nodes(own, measure, y, layer)
@@ -298,14 +296,14 @@ def _measures(
         if scores and measure.reads == "probabilities":
             give(value_range_nodes(own.within("range"), y), "range", measure, 2)
         if scores and doubt:
-            length = point_length(layer)
+            length = layer.point_length
             number = predicted_class_nodes(own.within("class"), y, measure.reads, length)
             give(number, "class", measure, n)
         if members and not set(measure.kernel_of_action) <= set(members):
             of_subgroup = deviation_nodes(own.within("exact"), measure, y, layer, members)
             picked = [names[g] for g in members]
             give(of_subgroup.values, "exact", measure, len(members), of=picked)
-        other = inverse_of(measure) if doubt else None
+        other = measure.with_inverse_table() if doubt else None
         if other:
             turned = deviation_nodes(own.within("inverse"), other, y, layer)
             give(turned.values, "inverse", measure, n, of=names)

@@ -17,7 +17,7 @@ from onnx_geed.groups import (
     read_table,
     subgroup_table,
 )
-from onnx_geed.measures import CATALOGUE, Layer, Request, descriptor_of, unknown_layout
+from onnx_geed.measures import CATALOGUE, Layer, Request, descriptor_of
 from onnx_geed.model import Model, Tensor, action_key, actions_in_metadata, resolve
 from onnx_geed.run.options import Options
 
@@ -145,7 +145,7 @@ def layers_of(
     named = {tensor.name for key in keys for tensor in resolve(listed, key)}
     for layer in layers.values():
         if layer.name in named and layer.layout == "?":
-            raise GeedError(unknown_layout(layer))
+            raise GeedError(layer.layout_advice)
     return layers
 
 

@@ -13,7 +13,17 @@ from typing import Any
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable, make_folder, write_json
 from onnx_geed.model import load_model
-from onnx_geed.results import aggregate, mean_interval, read_record, read_result
+from onnx_geed.results import (
+    Record,
+    Result,
+    SuiteFailure,
+    SuiteRow,
+    SuiteSummary,
+    aggregate,
+    mean_interval,
+    read_record,
+    read_result,
+)
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
 from onnx_geed.run.progress import Progress
@@ -35,7 +45,7 @@ def benchmark(
     *,
     notify: Callable[[str], None] | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> SuiteSummary:
     """Run a suite, or what of it is not yet done, and add it up.
 
     Parameters
@@ -80,7 +90,7 @@ def benchmark(
     make_folder(cells, option="-o")
     check_writable(Path(folder) / "summary.json", option="-o")
     say = notify or (lambda _: None)
-    failed: list[dict[str, str]] = []
+    failed: list[SuiteFailure] = []
     groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, Path]]] = {}
     fingerprints: dict[tuple[Any, ...], str] = {}
     for i, cell in enumerate(read.cells, 1):
@@ -100,17 +110,15 @@ def benchmark(
             continue
         key = (cell.model, cell.step, cell.data, cell.group)
         groups.setdefault(key, []).append((cell, path))
-    rows: list[dict[str, Any]] = []
-    for (model, step, data, group), members in groups.items():
+    rows: list[SuiteRow] = []
+    for (model, _, data, group), members in groups.items():
         try:
-            totals = _rows([c for c, _ in members], [read_result(p) for _, p in members])
+            rows += _rows([c for c, _ in members], [read_result(p) for _, p in members])
         except GeedError as error:
             failed.append({"cell": f"{model}, {data}, {group}", "message": str(error)})
             say(f"{model}, {data}, {group}: {error}")
             continue
-        named = {"model": model, "step": step, "data": data, "group": group}
-        rows += [{**named, **row} for row in totals]
-    summary = {"schema": SCHEMA, "title": read.title, "failed": failed, "rows": rows}
+    summary: SuiteSummary = {"schema": SCHEMA, "title": read.title, "failed": failed, "rows": rows}
     write_json(summary, Path(folder) / "summary.json")
     return summary
 
@@ -134,7 +142,7 @@ def _stale(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], str]) -> 
     options = Options(measures=cell.measures, **cell.options)
     if options.precision is not None:
         # As many samples as that run took; the rest of the data were not fed.
-        taken = (kept.get("precision") or {}).get("samples")
+        taken = kept["precision"]["samples"] if "precision" in kept else None
         options = replace(options, precision=None, samples=taken)
     source = source_of(model, cell.source, cell.group, options)
     samples = source.samples
@@ -166,7 +174,7 @@ def _content(value: Any) -> Any:
     return value
 
 
-def _measured(cell: Cell, progress: Progress | None) -> dict[str, Any]:
+def _measured(cell: Cell, progress: Progress | None) -> Result:
     settings = _settings(cell)  # before the run, during which files of options may change
     outcome = measure(
         cell.path,
@@ -181,9 +189,10 @@ def _measured(cell: Cell, progress: Progress | None) -> dict[str, Any]:
     return outcome
 
 
-def _rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteRow]:
     """Add up one model's files at one step."""
-    rows = []
+    rows: list[SuiteRow] = []
+    first = cells[0]
     records = [{(m["measure"], m["layer"]): m for m in r["measurements"]} for r in results]
     for total in aggregate(results)["measurements"]:
         own = [r[total["measure"], total["layer"]] for r in records]
@@ -192,6 +201,10 @@ def _rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict
         warnings = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
         rows.append(
             {
+                "model": first.model,
+                "step": first.step,
+                "data": first.data,
+                "group": first.group,
                 "measure": total["measure"],
                 "layer": total["layer"],
                 "output_action": total["output_action"],
@@ -218,7 +231,7 @@ def _rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict
     return rows
 
 
-def _related_ends(own: Sequence[dict[str, Any]]) -> list[float] | None:
+def _related_ends(own: Sequence[Record]) -> list[float] | None:
     """Return the interval of a relative value over samples, where there is one model only."""
     ends = read_record(own[0]).relative_ci95 if len(own) == 1 else None
     return list(ends) if ends else None
