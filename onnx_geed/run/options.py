@@ -20,9 +20,9 @@ from onnx_geed.run.session import Provider
 from onnx_geed.text import parse_bytes
 from onnx_geed.typed import check_value, parts_of
 
-__all__ = ["Engine", "Options", "check_option", "make_options", "names_files"]
+__all__ = ["EngineChoice", "Options", "check_option", "make_options", "names_files"]
 
-Engine = Literal["auto", "kernels", "graph"]
+EngineChoice = Literal["auto", "kernels", "graph"]
 
 
 # Size of D in the paper.
@@ -120,7 +120,7 @@ class Options:
     preprocess: str | Path | Preprocess | None = None
     labels: str | Path | NDArray[Any] | Sequence[Any] | None = None
     layers: Sequence[str] = ()
-    engine: Engine = "auto"
+    engine: EngineChoice = "auto"
 
     def __post_init__(self) -> None:
         for name in _hints():
