@@ -158,7 +158,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
 
 
 def _sums_entry(plan: Plan, measure: Measure, channels: int) -> Entry | None:
-    """The sums of eq. (5), unless the exact subgroup has an f̂ of its own and needs the maps."""
+    """Return an entry of sums of eq. (5), unless an exact subgroup with its own f̂ needs maps."""
     members = plan.exact_subgroup(measure)
     if members is not None and not set(measure.kernel_of_action) <= set(members):
         return None
@@ -166,7 +166,7 @@ def _sums_entry(plan: Plan, measure: Measure, channels: int) -> Entry | None:
 
 
 def _point_sizes(plan: Plan, entries: Sequence[Entry]) -> dict[int, int]:
-    """Length of the identity latents of every entry that has some."""
+    """Return the length of the identity latents of every entry that has some."""
     sizes = {}
     for i, entry in enumerate(entries):
         if entry.content != "sums":

@@ -1,4 +1,4 @@
-"""What a cache holds and what it was made from."""
+"""The manifest of a cache: its layers, and what they were made from."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a cache holds and what it was made from.
+    """The layers of a cache, and what they were made from.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Manifest:
     points : dict of int to int
         Length of the identity latents that are kept, by the entry's number.
     description : dict
-        What measuring needs besides: plan, names, labels, provenance. JSON.
+        All that measuring needs besides: plan, names, labels, provenance. JSON.
     """
 
     fingerprints: dict[str, str]
@@ -67,7 +67,7 @@ class Manifest:
     description: dict[str, Any] = field(repr=False)
 
     def to_json(self) -> str:
-        """The manifest as every file of the cache carries it."""
+        """Return the manifest as every file of the cache carries it."""
         content = {
             "fingerprints": self.fingerprints,
             "entries": [[e.tensor, list(e.shape), e.dtype, e.content] for e in self.entries],
@@ -98,10 +98,10 @@ class Manifest:
 
     @property
     def bytes(self) -> int:
-        """Size of all orbits, without HDF5's own structures."""
+        """The size of all orbits, without HDF5's own structures."""
         return sum(self.orbit_bytes(entry) for entry in self.entries) * self.count
 
     def orbit_bytes(self, entry: Entry) -> int:
-        """Size of one orbit of a layer."""
+        """Return the size of one orbit of a layer."""
         size = int(np.prod(entry.shape, dtype=np.int64)) * np.dtype(entry.dtype).itemsize
         return self.order * size

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.cache import store
-from onnx_geed.cache.contents import paired_measures
 from onnx_geed.cache.manifest import Manifest
+from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.groups import parse_group, parse_table
 from onnx_geed.measures import (
@@ -42,20 +41,14 @@ from onnx_geed.results import (
 from onnx_geed.run import (
     Meter,
     OrbitStatistics,
-    Pair,
-    Pairs,
     Progress,
-    around,
     check_option,
     cores,
     gather,
     in_order,
-    join,
     measure_until,
     measurements_of,
-    neighbours,
     predictions_of,
-    reduce_orbits,
     software_versions,
 )
 
@@ -137,15 +130,18 @@ def measure_cache(
         stored = store.read_points(folder, manifest).items()
         points = {k: rows[:norm].astype(np.float64) for k, rows in stored if k in plan.layers}
     stops = [count] if precision is None else looks(count)
-    reader = _Reader(folder, manifest, plan, tuple(wanted), count, tuple(stops))
+    reader = ShardReader(folder, manifest, plan, tuple(wanted), count, tuple(stops))
     meter = Meter("orbits", count, progress)
     shards = [first for first in store.shards(manifest) if first < count]
     parts = _metered(in_order(shards, reader.read, cores()), meter)
 
     def records(statistics: OrbitStatistics) -> list[Record]:
-        whole = replace(statistics, points=points)
         return measurements_of(
-            plan, whole, norm_samples=norm, interval=interval, seed=description["seed"]
+            plan,
+            replace(statistics, points=points),
+            norm_samples=norm,
+            interval=interval,
+            seed=description["seed"],
         )
 
     measured = measure_until(
@@ -177,41 +173,6 @@ def measure_cache(
     return outcome
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Reads shards, and reduces their orbits as those of a run are reduced."""
-
-    folder: Path
-    manifest: Manifest
-    plan: Plan
-    wanted: tuple[int, ...]
-    count: int
-    stops: tuple[int, ...]
-
-    def read(self, first: int) -> list[OrbitStatistics]:
-        """Reduce a shard, in parts that end where a run may end."""
-        pairs = neighbours(self.count)
-        label = partial(_label, self.manifest)
-        parts: list[OrbitStatistics] = []
-        whole = OrbitStatistics()
-        shard = store.read_shard(self.folder, self.manifest, first, self.wanted)
-        for position, arrays in enumerate(shard, first):
-            if position == self.count:
-                break
-            named, sums = _named(self.manifest, self.wanted, arrays)
-            one = reduce_orbits(self.plan, named, label, first=position, sums=sums, pairs=pairs)
-            if position == first:
-                stored = _stored_pairs(self.folder, self.manifest, first, self.wanted)
-                paired = paired_measures(self.manifest.description["measures"])
-                one = _with_pairs(one, stored, paired)
-            # One by one, since an orbit is as large as it is until its pairs are taken.
-            whole = join(self.plan, [whole, one])
-            if position + 1 in self.stops:
-                parts.append(whole)
-                whole = OrbitStatistics()
-        return [*parts, whole] if whole.orbits else parts
-
-
 def _metered(
     shards: Iterable[list[OrbitStatistics]], meter: Meter
 ) -> Generator[OrbitStatistics, None, None]:
@@ -230,25 +191,12 @@ def _until(stop: int, parts: Iterator[OrbitStatistics]) -> Iterator[OrbitStatist
             return
 
 
-def _with_pairs(
-    statistics: OrbitStatistics,
-    stored: Mapping[str, Mapping[tuple[int, int], Pair]],
-    paired: Mapping[str, str],
-) -> OrbitStatistics:
-    """Return the same with pairs that were stored beside sums, for the measure of each layer."""
-    measures = dict(statistics.measures)
-    for (name, layer), entry in statistics.measures.items():
-        if paired.get(layer) == name and layer in stored:
-            measures[name, layer] = replace(entry, pairs=Pairs(stored[layer]))
-    return replace(statistics, measures=measures)
-
-
-def _at_most(option: str, given: int | None, there: int) -> int:
-    if given is None:
-        return there
-    if not 1 <= given <= there:
-        raise GeedError(f"{option} {given}: the cache holds {there}; ask for 1 to {there}")
-    return given
+def _at_most(option: str, asked: int | None, held: int) -> int:
+    if asked is None:
+        return held
+    if not 1 <= asked <= held:
+        raise GeedError(f"{option} {asked}: the cache holds {held}; ask for 1 to {held}")
+    return asked
 
 
 def _data_part(data: dict[str, Any], count: int) -> DataPart:
@@ -259,7 +207,37 @@ def _data_part(data: dict[str, Any], count: int) -> DataPart:
 
 
 def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]:
-    """The plan for a cache, and the entries that it reads."""
+    """Return the plan for a cache, and the numbers of the entries that it reads."""
+    description, group = manifest.description, manifest.description["group"]
+    plan = make_plan(
+        parse_group(group["name"]),
+        _selected(manifest, measures),
+        input_exact=group["exact"],
+        interpolation=group["interpolation"],
+        support=group["support"],
+        kinds=description["kinds"],
+        tables={k: parse_table(t, f"cache, {k}") for k, t in description["tables"].items()},
+        notes=description["notes"],
+    )
+    wanted: list[int] = []
+    for measure in plan.measures:
+        contents = ("activations", "sums" if measure.descriptor.view == "maps" else "points")
+        entries = [
+            i
+            for i, e in enumerate(manifest.entries)
+            if e.tensor == measure.layer and e.content in contents
+        ]
+        if not entries:
+            raise GeedError(
+                f"{measure.name}@{measure.layer}: the cache keeps only statistics of other "
+                "measures for this layer; cache it with this --measure, or raw"
+            )
+        wanted += [i for i in entries if i not in wanted]
+    return plan, wanted
+
+
+def _selected(manifest: Manifest, measures: Sequence[str]) -> list[tuple[Request, Layer]]:
+    """Return measures and layers: those asked for, or else those that the cache was made for."""
     description = manifest.description
     layers = {
         d["name"]: Layer(d["name"], tuple(d["shape"]), d["layout"], tuple(d["roles"]))
@@ -269,16 +247,16 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
     selected: list[tuple[Request, Layer]] = []
     for request in map(parse_request, measures):
         if request.layer is not None:
-            found = [layers[t.name] for t in resolve(tensors, request.layer)]
+            chosen = [layers[t.name] for t in resolve(tensors, request.layer)]
         else:
             role = descriptor_of(request.measure).role
-            found = [x for x in layers.values() if role in x.roles]
-            if not found:
+            chosen = [layer for layer in layers.values() if role in layer.roles]
+            if not chosen:
                 raise GeedError(
                     f"{request.measure}: the cache holds no {role}; name one of its "
                     f"layers with --measure {request.measure}@LAYER: {', '.join(list(layers)[:5])}"
                 )
-        selected += [(request, layer) for layer in found]
+        selected += [(request, layer) for layer in chosen]
     if not measures:
         selected = [
             (Request(name, layer), layers[layer]) for name, layer in description["measures"]
@@ -290,75 +268,9 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
             for layer in layers.values()
             if descriptor.default and descriptor.role in layer.roles
         ]
-    group = description["group"]
-    plan = make_plan(
-        parse_group(group["name"]),
-        selected,
-        input_exact=group["exact"],
-        interpolation=group["interpolation"],
-        support=group["support"],
-        kinds=description["kinds"],
-        tables={k: parse_table(t, f"cache, {k}") for k, t in description["tables"].items()},
-        notes=description["notes"],
-    )
-    wanted = []
-    for measure in plan.measures:
-        contents = ("activations", "sums" if measure.descriptor.view == "maps" else "points")
-        found_at = [
-            i
-            for i, e in enumerate(manifest.entries)
-            if e.tensor == measure.layer and e.content in contents
-        ]
-        if not found_at:
-            raise GeedError(
-                f"{measure.name}@{measure.layer}: the cache keeps only statistics of other "
-                "measures for this layer; cache it with this --measure, or raw"
-            )
-        wanted += [i for i in found_at if i not in wanted]
-    return plan, wanted
+    return selected
 
 
 def _tensor(stored: dict[str, Any]) -> Tensor:
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
     return Tensor(**fields)
-
-
-def _named(
-    manifest: Manifest, wanted: Sequence[int], arrays: list[NDArray[Any]]
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float64]]]:
-    """Activations and sums of one orbit, by tensor."""
-    named: dict[str, NDArray[np.float32]] = {}
-    sums: dict[str, NDArray[np.float64]] = {}
-    for i, array in zip(wanted, arrays, strict=True):
-        entry = manifest.entries[i]
-        if entry.content == "sums":
-            sums[entry.tensor] = array[None]
-        else:
-            named[entry.tensor] = array[None].astype(np.float32, copy=False)
-    return named, sums
-
-
-def _label(manifest: Manifest, position: int) -> str:
-    names = manifest.description["data"]["names"]
-    index = manifest.indices[position]
-    return f"sample {index} ({names[position]})" if names else f"sample {index}"
-
-
-def _stored_pairs(
-    folder: Path, manifest: Manifest, first: int, wanted: Sequence[int]
-) -> dict[str, dict[tuple[int, int], Pair]]:
-    """Return the deviations between samples that a shard keeps beside its sums, by layer."""
-    stop = min(first + manifest.shard_orbits, manifest.count)
-    here: dict[str, list[tuple[int, int]]] = {
-        "between": [pair for pair in neighbours(manifest.count) if first <= pair[1] < stop],
-        "around": [pair for pair in around(manifest.count) if first <= pair[0] < stop],
-    }
-    here["between"] = [pair for pair in here["between"] if pair[1]]
-    sums = [i for i in wanted if manifest.entries[i].content == "sums"]
-    asked = {f"{k}/{i}": len(pairs) for k, pairs in here.items() for i in sums if pairs}
-    by_layer: dict[str, dict[tuple[int, int], Pair]] = {}
-    for name, rows in (store.read_pairs(folder, manifest, first, asked) if asked else {}).items():
-        kind, _, i = name.partition("/")
-        pairs = by_layer.setdefault(manifest.entries[int(i)].tensor, {})
-        pairs |= {where: Pair(row) for where, row in zip(here[kind], rows, strict=True)}
-    return by_layer

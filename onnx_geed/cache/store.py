@@ -58,28 +58,28 @@ KeptOrbits = tuple[Sequence[NDArray[Any]], dict[int, NDArray[np.float32]]]
 
 
 def is_cache(path: str | Path) -> bool:
-    """Whether a path is meant as an activation cache: a folder of shards, or named ``.geed``."""
+    """Say whether a path is meant as a cache: a folder of shards, or named ``.geed``."""
     path = Path(path)
     return path.suffix == ".geed" or (path.is_dir() and any(path.glob("shard-*.h5")))
 
 
 def shards(manifest: Manifest) -> range:
-    """Positions of the first orbits of all shards."""
+    """Return the positions of the first orbits of all shards."""
     return range(0, manifest.count, manifest.shard_orbits)
 
 
 def shard_orbits(manifest: Manifest, first: int) -> range:
-    """Positions of the orbits of the shard that begins at a position."""
+    """Return the positions of the orbits of the shard that begins at a position."""
     return range(first, min(first + manifest.shard_orbits, manifest.count))
 
 
 def shard_path(folder: Path, first: int) -> Path:
-    """Path of the shard whose first orbit is at a position."""
+    """Return the path of the shard whose first orbit is at a position."""
     return folder / f"shard-{first:08d}.h5"
 
 
 def missing_shards(folder: Path, manifest: Manifest) -> list[int]:
-    """Positions of the shards that are not there."""
+    """Return the positions of the shards that are not there."""
     return [first for first in shards(manifest) if not shard_path(folder, first).is_file()]
 
 
@@ -134,7 +134,7 @@ def write_shard(
     folder : Path
         The cache.
     manifest : Manifest
-        What it holds.
+        Its contents.
     first : int
         Position of the shard's first orbit.
     jobs : iterable of (arrays, points)
@@ -189,7 +189,7 @@ def write_points(folder: Path, manifest: Manifest, points: dict[int, NDArray[Any
     folder : Path
         The cache.
     manifest : Manifest
-        What it holds.
+        Its contents.
     points : dict of int to ndarray of float32, shape (points, k)
         By the entry's number; in the order of the samples.
 
@@ -313,7 +313,7 @@ def read_shard(
     folder : Path
         The cache.
     manifest : Manifest
-        What it holds.
+        Its contents.
     first : int
         Position of the shard's first orbit.
     wanted : sequence of int
@@ -395,7 +395,7 @@ def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float3
     folder : Path
         The cache.
     manifest : Manifest
-        What it holds.
+        Its contents.
 
     Returns
     -------
@@ -429,7 +429,7 @@ def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float3
 
 
 def has_points(folder: Path, manifest: Manifest) -> bool:
-    """Whether the points of M that have no orbit are there."""
+    """Say whether the points of M that have no orbit are there."""
     return len(manifest.indices) == manifest.count or (folder / _REFERENCE).is_file()
 
 
@@ -439,7 +439,7 @@ def _point_files(folder: Path, manifest: Manifest) -> list[Path]:
 
 
 def _wanted_samples(path: Path, manifest: Manifest) -> tuple[int, ...]:
-    """Samples that a file must hold, by its name."""
+    """Return the samples that a file must hold, by its name."""
     if path.name == _REFERENCE:
         return manifest.indices[manifest.count :]
     first = int(path.stem.removeprefix("shard-"))

@@ -73,7 +73,7 @@ def write_cache(
     Returns
     -------
     dict
-        What ``onnx-geed cache --info`` tells.
+        The cache as ``onnx-geed cache --info`` describes it.
 
     Raises
     ------

@@ -66,7 +66,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Side:
-    """What one of the two samples of a pair brings to it.
+    """One sample's share in a pair: its f̂ as the reference, or its orbit.
 
     Parameters
     ----------

@@ -72,7 +72,7 @@ def compile_measurement(
     Returns
     -------
     dict
-        What the file says of itself, schema ``onnx-geed/measurement/1``: its input, and every
+        The file's description of itself, schema ``onnx-geed/measurement/1``: its input, and every
         output with measure, layer, elements, unit and meaning.
 
     Raises

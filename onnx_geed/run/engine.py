@@ -1,4 +1,4 @@
-"""An engine: a job in, what its orbits leave behind out. Which one a run takes, and why."""
+"""An engine: a job in, statistics of its orbits out. Which one a run takes, and why."""
 
 from __future__ import annotations
 

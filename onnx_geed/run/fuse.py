@@ -50,7 +50,7 @@ class Output:
         ``deviation``, ``zeros``, ``energy``, ``exact``, ``inverse``, ``latent``, ``range`` or
         ``class``.
     measure : Measure
-        What it belongs to.
+        The measure that it belongs to.
     shape : tuple of str or int
         Its shape; ``N`` is the number of samples.
     elements : tuple of str
@@ -75,9 +75,9 @@ class Fused:
     input : str
         Its input: samples as the user's model takes them, not yet acted on.
     feeds : mapping of str to str
-        What the other inputs of the user's model are called here.
+        The names here of the other inputs of the user's model.
     outputs : tuple of Output
-        What it yields.
+        Its outputs.
     activations : tuple of str
         Tensors of the user's model that can be asked for besides, shape (N·n, ...).
     """
@@ -108,7 +108,7 @@ def fuse_measurement(
     source : Source
         The samples' shape, layout and action.
     plan : Plan
-        What is measured.
+        The measures and their tensors.
     layers : sequence of str
         On which tensors; the measures of others are another pass's.
     input : str
@@ -195,7 +195,7 @@ def _names(model: Model) -> set[str]:
 def _inputs(
     proto: onnx.ModelProto, nodes: Nodes, source: Source, samples: str, input: str
 ) -> tuple[list[onnx.ValueInfoProto], dict[str, str]]:
-    """Write what makes the model's inputs from the measurement's."""
+    """Write the nodes that make the model's inputs from the measurement's."""
     stored = {i.name for i in proto.graph.initializer}
     infos = {i.name: i for i in proto.graph.input if i.name not in stored}
     shape = source.samples.shape

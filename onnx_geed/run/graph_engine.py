@@ -1,4 +1,4 @@
-"""The graph engine: a measurement as a model is run, and what it yields is read."""
+"""The graph engine: a measurement as a model is run, and its outputs are read."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def open_fused(
     Parameters
     ----------
     task : Task
-        What is measured.
+        The measures and their tensors.
     layers : sequence of str
         On which tensors.
     doubt : bool
@@ -187,12 +187,12 @@ def reduce_outputs(
     exposed: Mapping[str, NDArray[np.float32]],
     pairs: Sequence[tuple[int, int]],
 ) -> OrbitStatistics:
-    """Turn what a measurement yields into what the compiled loops leave behind.
+    """Turn the outputs of a measurement into statistics, as the compiled loops make them.
 
     Parameters
     ----------
     plan : Plan
-        What is measured.
+        The measures and their tensors.
     fused : Fused
         The measurement.
     layers : sequence of str
@@ -248,7 +248,7 @@ def _of_outputs(
     label: Callable[[int], str],
     first: int,
 ) -> MeasureStatistics:
-    """Read what a measurement yields for one measure, by the part that it is."""
+    """Read the outputs that belong to one measure, by their part."""
     values = parts["deviation"]
     if measure.descriptor.view == "scores":
         for k, row in enumerate(values):

@@ -41,7 +41,7 @@ class Network:
         Tensors that its session returns, whatever is asked of it, where all are run in one pass:
         which ones are exposed decides what the runtime fuses, and so the last bits.
     provider : {"cuda", "cpu"}
-        What it runs on.
+        The device.
     dtype : numpy.dtype
         The precision that it computes in.
     fixed : int
@@ -68,7 +68,7 @@ class Network:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What all jobs of a run share.
+    """The parts that all jobs of a run share.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Task:
     source : Source
         On what: the samples of D and the points for M, in order, and the input's action.
     plan : Plan
-        What is measured.
+        The measures and their tensors.
     batch : int
         Most rows in one run.
     engine : {"kernels", "graph"}
@@ -98,7 +98,7 @@ class Job:
     Parameters
     ----------
     task : Task
-        What it shares with the others.
+        The parts that it shares with the others.
     layers : tuple of str
         Tensors of one pass; the measures of others are another pass's.
     positions : range

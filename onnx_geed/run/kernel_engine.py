@@ -123,7 +123,7 @@ def reduce_orbits(
     Parameters
     ----------
     plan : Plan
-        What is measured.
+        The measures and their tensors.
     arrays : mapping of str to ndarray of float32, shape (orbits, n, ...)
         Activations by tensor; tensors of the plan that are absent are another pass's.
     label : callable

@@ -1,4 +1,4 @@
-"""From what orbits leave behind to the measurements of a result."""
+"""From statistics of orbits to the measurements of a result."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def measurements_of(
     Parameters
     ----------
     plan : Plan
-        What was measured.
+        The measures and their tensors.
     statistics : OrbitStatistics
         Of all orbits of D and all points for M.
     norm_samples : int

@@ -58,7 +58,7 @@ def fit(plan: Plan, source: Source, trial: Trial, options: Options, *, graph: bo
     Parameters
     ----------
     plan : Plan
-        What is measured.
+        The measures and their tensors.
     source : Source
         The samples and the input's action.
     trial : Trial

@@ -20,9 +20,9 @@ from onnx_geed.run.session import Provider
 from onnx_geed.text import parse_bytes
 from onnx_geed.typed import check_value, parts_of
 
-__all__ = ["Engine", "Options", "check_option", "make_options", "names_files"]
+__all__ = ["EngineChoice", "Options", "check_option", "make_options", "names_files"]
 
-Engine = Literal["auto", "kernels", "graph"]
+EngineChoice = Literal["auto", "kernels", "graph"]
 
 
 # Size of D in the paper.
@@ -73,7 +73,7 @@ class Options:
         Layout of the acted-on input, one letter an axis: ``NCHW``, ``NHWC``, ``NHW``, ``NCDHW``,
         ``NDHWC``, ``NTHWC`` (T for the frames of a video), or these letters in another order.
     output_kind : {"logits", "probabilities", "embedding"}, optional
-        What the output is.
+        The kind of the output.
     layout : mapping of str to str
         Layouts of hidden tensors by layer.
     feed : mapping of str to str, Path or ndarray
@@ -120,7 +120,7 @@ class Options:
     preprocess: str | Path | Preprocess | None = None
     labels: str | Path | NDArray[Any] | Sequence[Any] | None = None
     layers: Sequence[str] = ()
-    engine: Engine = "auto"
+    engine: EngineChoice = "auto"
 
     def __post_init__(self) -> None:
         for name in _hints():
@@ -139,7 +139,7 @@ class Options:
 
     @property
     def wanted(self) -> int | None:
-        """Samples that D is to have, or at most; ``None`` for all there are."""
+        """The size that D is to have, or at most; ``None`` for all there are."""
         return _SAMPLES if self.samples is None and self.precision is None else self.samples
 
 

@@ -1,4 +1,4 @@
-"""What orbits leave behind: one value by measure and layer, joined in the order of the orbits.
+"""Statistics of orbits: one value by measure and layer, joined in the order of the orbits.
 
 Every engine makes such a value of a job, a cache is read into it, and records are made of it.
 Joining is a function of values: the figures are the same to the last bit however the orbits were
@@ -111,7 +111,7 @@ class MeasureStatistics:
 
 @dataclass(frozen=True)
 class OrbitStatistics:
-    """What some orbits, and some points for M, leave behind.
+    """Statistics of some orbits, and some points for M.
 
     Parameters
     ----------
@@ -132,12 +132,12 @@ class OrbitStatistics:
 
 
 def join(plan: Plan, parts: Sequence[OrbitStatistics]) -> OrbitStatistics:
-    """Join what successive stretches of orbits left behind.
+    """Join the statistics of successive stretches of orbits.
 
     Parameters
     ----------
     plan : Plan
-        What is measured.
+        The measures and their tensors.
     parts : sequence of OrbitStatistics
         In the order of their orbits; of each, the first begins where the one before ended.
 
@@ -178,7 +178,7 @@ def gather(plan: Plan, parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
     Parameters
     ----------
     plan : Plan
-        What is measured.
+        The measures and their tensors.
     parts : iterable of OrbitStatistics
         As :func:`join` takes them.
 
@@ -196,7 +196,7 @@ def gather(plan: Plan, parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
 
 
 def beside(parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
-    """Bring together what several passes left behind: the same orbits, other layers.
+    """Bring together the statistics of several passes: the same orbits, other layers.
 
     Parameters
     ----------

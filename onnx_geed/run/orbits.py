@@ -148,7 +148,7 @@ def check_rows(
     feeds : mapping of str to ndarray
         The other inputs.
     arrays : mapping of str to ndarray of float32, shape (rows, ...)
-        What came out, by tensor.
+        Their activations, by tensor.
     batch : int
         Most rows in one run.
     positions : sequence of int

@@ -24,11 +24,12 @@ from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.memory import Share, fit
 from onnx_geed.run.options import Options
+from onnx_geed.run.output_kinds import find_output_kinds
 from onnx_geed.run.row_check import RowCheck, spreads
 from onnx_geed.run.selection import given_tables, layers_of, select_tensors
 from onnx_geed.run.session import runtime_conflict
 from onnx_geed.run.source import Source, make_source
-from onnx_geed.run.trial import Trial, further_rows, output_kinds, try_out
+from onnx_geed.run.trial import Trial, further_rows, try_out
 from onnx_geed.run.worker import Worker
 
 __all__ = ["Prepared", "check_inputs", "prepare_run"]
@@ -149,7 +150,7 @@ def prepare_run(
         for request, tensor in selection.requested
         if descriptor_of(request.measure).view == "scores"
     }
-    kinds, on_kinds = output_kinds(
+    kinds, on_kinds = find_output_kinds(
         read,
         output,
         listed,

@@ -1,4 +1,4 @@
-"""Whether rows of one batch change each other: the same rows alone and together."""
+"""A probe of whether rows of a batch change each other: the same rows alone and together."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ __all__ = [
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of what computes the numbers."""
+    """Return the versions of the software that computes the numbers."""
     versions = {"python": platform.python_version()}
     names = ("onnx-geed", "numpy", "numba", "onnx", "onnxruntime", "onnxruntime-gpu", "h5py")
     for name in names:
@@ -38,7 +38,7 @@ def software_versions() -> dict[str, str]:
 
 
 def describe_model(model: Model) -> ModelPart:
-    """The ``model`` part of a result."""
+    """Return the ``model`` part of a result."""
     return {
         "path": str(model.path),
         "sha256": model.sha256,
@@ -48,7 +48,7 @@ def describe_model(model: Model) -> ModelPart:
 
 
 def describe_data(source: Source) -> DataPart:
-    """The ``data`` part of a result; samples that no run has read are read for the fingerprint."""
+    """Return the ``data`` part of a result; for its fingerprint, samples not yet fed are read."""
     samples, indices = source.samples, source.indices
     names, labels = samples.names, samples.labels
     intake = source.intake or Intake(samples, indices)
@@ -67,7 +67,7 @@ def describe_data(source: Source) -> DataPart:
 
 
 def describe_group(task: Task) -> GroupPart:
-    """The ``group`` part of a result."""
+    """Return the ``group`` part of a result."""
     group, action = task.plan.group, task.source.action
     return {
         "name": group.name,
@@ -81,7 +81,7 @@ def describe_group(task: Task) -> GroupPart:
 
 
 def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> RuntimePart:
-    """The ``runtime`` part of a result."""
+    """Return the ``runtime`` part of a result."""
     network = task.network
     return {
         "provider": network.provider,

@@ -231,7 +231,7 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
     other : Prepared
         To be run like it: same samples, plan and passes.
     notes : list of str
-        What was kept of the trained network.
+        Notes on what was kept of the trained network.
 
     Raises
     ------

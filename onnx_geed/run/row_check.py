@@ -79,7 +79,7 @@ class RowCheck:
         return RowCheck, (self.spreads, self.count, self.seed, self.every, self.cure)
 
     def wants(self, positions: Sequence[int], total: int, rows: F32) -> bool:
-        """Whether a job is to be checked.
+        """Say whether a job is to be checked.
 
         Parameters
         ----------

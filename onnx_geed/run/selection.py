@@ -35,7 +35,7 @@ class Selection:
     kept : tuple of Tensor
         Tensors that a cache keeps besides.
     notes : tuple of str
-        What was left out, and why.
+        Notes on what was left out, and why.
     """
 
     requested: tuple[tuple[Request, Tensor], ...]

@@ -21,7 +21,7 @@ class Measured:
     count : int
         How many they are.
     statistics : OrbitStatistics
-        What they left behind.
+        Their statistics.
     records : list of dict
         Entries of a result's ``measurements``.
     precision : dict, optional
@@ -46,13 +46,13 @@ def measure_until(
     Parameters
     ----------
     plan : Plan
-        What is measured.
+        The measures and their tensors.
     count : int
         Size of D, or the most orbits.
     precision : float, optional
         As :class:`onnx_geed.Options` says.
     run : callable
-        Gives what the orbits from one position to before another left behind.
+        Gives the statistics of the orbits from one position to before another.
     records : callable
         Makes records of all that was run.
 

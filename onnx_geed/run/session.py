@@ -1,4 +1,4 @@
-"""A batch in, named arrays out: what runs a network, and ONNX Runtime as that."""
+"""Runners of a network, a batch in and named arrays out; a session of ONNX Runtime is one."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 
 
 class Runner(Protocol):
-    """What runs a network: a batch in, named arrays out.
+    """A network that runs: a batch in, named arrays out.
 
     An ONNX Runtime session is one, and so is any object of one's own with these members.
     """
@@ -81,7 +81,7 @@ class Session:
     outputs : tuple of str
         Tensors returned, in order.
     provider : {"cuda", "cpu"}
-        What the model runs on.
+        The device that the model runs on.
     fixed : int
         Rows of every run, where the model takes no other number of them; a run of fewer is filled
         up with copies of its last row. 0 where the number is free.
@@ -192,7 +192,7 @@ def open_session(
     outputs : sequence of str
         Outputs to return.
     provider : {"auto", "cuda", "cpu"}
-        What to run on; ``auto`` takes CUDA where it works.
+        The device; ``auto`` takes CUDA where it works.
 
     Returns
     -------

@@ -41,7 +41,7 @@ class Cell:
     model, data, group : str
         Names, as the suite gives them.
     seed, step : int or None
-        What ``{seed}`` and ``{step}`` stood for in the model's path.
+        The numbers that ``{seed}`` and ``{step}`` stood for in the model's path.
     path, source : str
         The model's file, and DATA.
     measures : tuple of str
@@ -81,7 +81,7 @@ class Suite:
     Parameters
     ----------
     title : str
-        What it calls itself, or the file's name.
+        Its own title, or the file's name.
     cells : tuple of Cell
         Runs: by model, seed, step, data and group, in the order of the file.
     """

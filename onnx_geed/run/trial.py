@@ -1,8 +1,8 @@
-"""A few rows are run before anything is measured: shapes, a free batch axis, kinds of outputs."""
+"""A trial before anything is measured: a few rows, for shapes and how a batch can be run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,19 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_layout
 from onnx_geed.model import (
     Input,
     Lost,
     Mixed,
     Model,
     Rows,
-    Tensor,
     constants,
     free_batch_axis,
-    output_kind,
-    plain_end,
-    rescaled_end,
     rows_apart,
 )
 from onnx_geed.run.executor import cores
@@ -32,7 +27,7 @@ from onnx_geed.run.probe import probe_batch, probe_places, run_alone
 from onnx_geed.run.session import Session, open_exposed
 from onnx_geed.run.source import Source
 
-__all__ = ["Trial", "further_rows", "output_kinds", "try_out"]
+__all__ = ["Trial", "further_rows", "try_out"]
 
 # Rows of the larger of the two batches in which a model is tried out.
 _TRIAL_BATCH = 5
@@ -51,15 +46,8 @@ _OFTEN = (2, 3, 4, 5, 6, 8, 10, 16, 32)
 _REMEDY = "; export it with a free batch axis, or for a batch of 1"
 
 
-# How far over 1 a probability may be, which is a sum in float32.
-_ROUNDING = 1e-5
-
-
 # Samples on which a doubt about what an output is must hold.
 _FURTHER = 16
-
-
-_KINDS = ("logits", "probabilities", "embedding")
 
 
 @dataclass(frozen=True)
@@ -189,7 +177,7 @@ def _alone(
     one_by_one : bool
         Whether only one row of a run may be read.
     note : str
-        What is done.
+        A note on what is done.
 
     Notes
     -----
@@ -279,129 +267,3 @@ def further_rows(trial: Trial, name: str, source: Source) -> NDArray[np.float32]
         row = source.rows([position], orbits=False)
         rows.append(trial.session.run(row, source.other_inputs([position], 1))[name])
     return np.concatenate(rows)
-
-
-def output_kinds(
-    model: Model,
-    output: str,
-    listed: Sequence[Tensor],
-    rows: Mapping[str, NDArray[np.float32]],
-    options: Options,
-    further: Callable[[str], NDArray[np.float32]] | None = None,
-    asked: Collection[str] = (),
-) -> tuple[dict[str, str], list[str]]:
-    """Say what each tensor is as an output: declared, checked on data, and stated.
-
-    Parameters
-    ----------
-    model : Model
-        The model.
-    output : str
-        The chosen output.
-    listed : sequence of Tensor
-        The model's tensors.
-    rows : mapping of str to ndarray
-        What a few rows gave, by tensor.
-    options : Options
-        What the user says.
-    further : callable, optional
-        Gives more rows of a tensor; called only where the first ones raise a doubt.
-    asked : collection of str
-        Tensors besides the output whose kind matters.
-
-    Returns
-    -------
-    kinds : dict of str to str
-        ``logits``, ``probabilities``, ``embedding``, or in words what else it seems to be.
-    notes : list of str
-        What was decided without being told.
-    """
-    kinds, notes = {}, []
-    for name, array in rows.items():
-        try:
-            points = parse_layout("NCHW").to_points(array, axes=1)[0]
-        except GeedError:
-            continue
-        kinds[name] = _seen_kind(model, name, points)
-        declared = output_kind(model, output, options.output_kind) if name == output else None
-        matters = declared is None if name == output else name in asked
-        if kinds[name] not in _KINDS and matters and further is not None:
-            more = parse_layout("NCHW").to_points(further(name), axes=1)[0]
-            kinds[name] = _seen_kind(model, name, np.concatenate([points, more]))
-        if name != output:
-            continue
-        if declared is None:
-            if kinds[name] != "probabilities" and not any(t.scores for t in listed):
-                kinds[name] = "embedding"
-            if kinds[name] in _KINDS:
-                notes.append(
-                    f"output {name!r} is taken to be {kinds[name]}; --output-kind says otherwise"
-                )
-        elif declared == "probabilities" and points.shape[-1] == 1:
-            kinds[name] = declared  # one Sigmoid; that it stays in [0, 1] is checked on every row
-        elif declared == "probabilities" and kinds[name] != "probabilities":
-            if options.output_kind:
-                raise GeedError(
-                    f"--output-kind probabilities: rows of {name!r} are not in [0, 1] with sum 1; "
-                    "use logits or embedding"
-                )
-            kinds[name] = "embedding"
-            notes.append(
-                f"output {name!r} is declared as probabilities, but its rows do not sum to 1: "
-                "softmax-kl is left out"
-            )
-        else:
-            if declared == "logits" and kinds[name] == "probabilities" and not options.output_kind:
-                notes.append(
-                    f"output {name!r} is declared as logits, but its rows look like probabilities;"
-                    " --output-kind probabilities says so"
-                )
-            kinds[name] = declared
-    return kinds, notes
-
-
-def _seen_kind(model: Model, name: str, points: NDArray[np.float32]) -> str:
-    """Say what rows are: probabilities, logits, or, in words, what would be wrong as either."""
-    columns = points.shape[-1]
-    inside = bool(((points >= 0) & (points <= 1 + _ROUNDING)).all())
-    if columns == 1:
-        return "a single column in [0, 1]" if inside else "logits"
-    if _looks_like_probabilities(points):
-        return "probabilities"
-    if _sums_to_one(points, np.e, +1):  # the logarithm of probabilities: softmax gives them back
-        return "logits"
-    if plain_end(model, name):
-        return "logits"
-    for base, suffix in ((np.e, ""), (2, " to base 2"), (10, " to base 10")):
-        if _sums_to_one(points, base, -1):
-            return f"negative log-probabilities{suffix}"
-        if _sums_to_one(points, base, +1):
-            return f"log-probabilities{suffix}"
-    if inside:
-        return "numbers in [0, 1] whose rows do not sum to 1"
-    total = points.sum(axis=-1, dtype=np.float64)
-    if (points >= 0).all() and np.ptp(points, axis=0).max() > 1e-3 * total.mean() > 0:
-        if np.allclose(total, 100, rtol=1e-3):
-            return "percentages"
-        if np.ptp(total) <= 1e-3 * total.mean():
-            return f"shares of {total.mean():.4g}"
-    if origin := rescaled_end(model, name):
-        return f"a {origin}'s result, scaled"
-    length = np.linalg.norm(points.astype(np.float64), axis=-1)
-    if np.allclose(length, 1, atol=1e-3):
-        return "embedding"
-    return "logits"
-
-
-def _sums_to_one(points: NDArray[np.float32], base: float, sign: int) -> bool:
-    """Whether rows are logarithms of probabilities, or with sign -1 the negative of such."""
-    logarithms = sign * points.astype(np.float64)
-    if not (logarithms <= 1e-3).all():
-        return False
-    return bool(np.allclose(np.power(base, logarithms).sum(axis=-1), 1, atol=1e-3))
-
-
-def _looks_like_probabilities(points: NDArray[np.float32]) -> bool:
-    # Tree ensembles add up to a little over 1.
-    inside = bool(((points >= 0) & (points <= 1 + _ROUNDING)).all())
-    return inside and bool(np.allclose(points.sum(axis=-1, dtype=np.float64), 1, atol=1e-3))

@@ -1,4 +1,4 @@
-"""Whether a group moves what it acts on: where it does not, any model scores as equivariant."""
+"""Elements that leave the data as they are, under which any model scores as equivariant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["unmoved_notes", "unmoving"]
 def unmoving(
     source: Source, stop: int, *, start: int = 0, among: Sequence[int] | None = None
 ) -> tuple[int, ...]:
-    """Elements, but the identity, that leave each of some samples as it is.
+    """Return the elements, but the identity, that leave each of some samples as it is.
 
     Parameters
     ----------

@@ -1,0 +1,159 @@
+"""Kinds of outputs: logits, probabilities or an embedding, declared, checked on data and stated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import parse_layout
+from onnx_geed.model import Model, Tensor, output_kind, plain_end, rescaled_end
+from onnx_geed.run.options import Options
+
+__all__ = ["find_output_kinds"]
+
+# How far over 1 a probability may be, which is a sum in float32.
+_ROUNDING = 1e-5
+
+
+_KINDS = ("logits", "probabilities", "embedding")
+
+
+def find_output_kinds(
+    model: Model,
+    output: str,
+    listed: Sequence[Tensor],
+    rows: Mapping[str, NDArray[np.float32]],
+    options: Options,
+    further: Callable[[str], NDArray[np.float32]] | None = None,
+    asked: Collection[str] = (),
+) -> tuple[dict[str, str], list[str]]:
+    """Find what each tensor is as an output: declared, checked on data, and stated.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    output : str
+        The chosen output.
+    listed : sequence of Tensor
+        The model's tensors.
+    rows : mapping of str to ndarray
+        A few rows of each tensor.
+    options : Options
+        The kind that the user states.
+    further : callable, optional
+        Gives more rows of a tensor; called only where the first ones raise a doubt.
+    asked : collection of str
+        Tensors besides the output whose kind matters.
+
+    Returns
+    -------
+    kinds : dict of str to str
+        ``logits``, ``probabilities``, ``embedding``, or in words what else it seems to be.
+    notes : list of str
+        Notes on what was decided without being told.
+
+    Raises
+    ------
+    GeedError
+        If the output is stated to be probabilities, and is not.
+    """
+    kinds: dict[str, str] = {}
+    notes: list[str] = []
+    for name, array in rows.items():
+        try:
+            points = parse_layout("NCHW").to_points(array, axes=1)[0]
+        except GeedError:
+            continue
+        kinds[name] = _seen_kind(model, name, points)
+        declared = output_kind(model, output, options.output_kind) if name == output else None
+        matters = declared is None if name == output else name in asked
+        if kinds[name] not in _KINDS and matters and further is not None:
+            more = parse_layout("NCHW").to_points(further(name), axes=1)[0]
+            kinds[name] = _seen_kind(model, name, np.concatenate([points, more]))
+        if name == output:
+            scores = any(tensor.scores for tensor in listed)
+            column = points.shape[-1] == 1
+            stated = options.output_kind is not None
+            kinds[name], note = _settled(
+                name, kinds[name], declared, scores=scores, column=column, stated=stated
+            )
+            notes += [note] if note else []
+    return kinds, notes
+
+
+def _settled(
+    name: str, seen: str, declared: str | None, *, scores: bool, column: bool, stated: bool
+) -> tuple[str, str]:
+    """Weigh what the chosen output is declared to be against what is seen; also return a note."""
+    if declared is None:
+        kind = seen if scores or seen == "probabilities" else "embedding"
+        taken = f"output {name!r} is taken to be {kind}; --output-kind says otherwise"
+        return kind, taken if kind in _KINDS else ""
+    if declared == "probabilities" and not column and seen != "probabilities":
+        if stated:
+            raise GeedError(
+                f"--output-kind probabilities: rows of {name!r} are not in [0, 1] with sum 1; "
+                "use logits or embedding"
+            )
+        return "embedding", (
+            f"output {name!r} is declared as probabilities, but its rows do not sum to 1: "
+            "softmax-kl is left out"
+        )
+    # Of a single Sigmoid it is checked on every row that it stays in [0, 1].
+    if declared == "logits" and seen == "probabilities" and not stated:
+        return declared, (
+            f"output {name!r} is declared as logits, but its rows look like probabilities; "
+            "--output-kind probabilities says so"
+        )
+    return declared, ""
+
+
+def _seen_kind(model: Model, name: str, points: NDArray[np.float32]) -> str:
+    """Say what rows are: probabilities, logits, or, in words, what would be wrong as either."""
+    columns = points.shape[-1]
+    inside = bool(((points >= 0) & (points <= 1 + _ROUNDING)).all())
+    if columns == 1:
+        return "a single column in [0, 1]" if inside else "logits"
+    if _looks_like_probabilities(points):
+        return "probabilities"
+    if _sums_to_one(points, np.e, +1):  # the logarithm of probabilities: softmax gives them back
+        return "logits"
+    if plain_end(model, name):
+        return "logits"
+    for base, suffix in ((np.e, ""), (2, " to base 2"), (10, " to base 10")):
+        if _sums_to_one(points, base, -1):
+            return f"negative log-probabilities{suffix}"
+        if _sums_to_one(points, base, +1):
+            return f"log-probabilities{suffix}"
+    if inside:
+        return "numbers in [0, 1] whose rows do not sum to 1"
+    total = points.sum(axis=-1, dtype=np.float64)
+    if (points >= 0).all() and np.ptp(points, axis=0).max() > 1e-3 * total.mean() > 0:
+        if np.allclose(total, 100, rtol=1e-3):
+            return "percentages"
+        if np.ptp(total) <= 1e-3 * total.mean():
+            return f"shares of {total.mean():.4g}"
+    if origin := rescaled_end(model, name):
+        return f"a {origin}'s result, scaled"
+    length = np.linalg.norm(points.astype(np.float64), axis=-1)
+    if np.allclose(length, 1, atol=1e-3):
+        return "embedding"
+    return "logits"
+
+
+def _sums_to_one(points: NDArray[np.float32], base: float, sign: int) -> bool:
+    """Say whether rows are logarithms of probabilities, or with sign -1 the negative of such."""
+    logarithms = sign * points.astype(np.float64)
+    if not (logarithms <= 1e-3).all():
+        return False
+    return bool(np.allclose(np.power(base, logarithms).sum(axis=-1), 1, atol=1e-3))
+
+
+def _looks_like_probabilities(points: NDArray[np.float32]) -> bool:
+    # Tree ensembles add up to a little over 1.
+    inside = bool(((points >= 0) & (points <= 1 + _ROUNDING)).all())
+    return inside and bool(np.allclose(points.sum(axis=-1, dtype=np.float64), 1, atol=1e-3))
