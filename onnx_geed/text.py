@@ -6,7 +6,7 @@ import json
 import math
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ __all__ = [
     "columns",
     "format_bytes",
     "interval",
+    "marked",
+    "noted",
     "number",
     "parse_bytes",
     "plain",
@@ -38,12 +40,12 @@ WIDTH = 100
 LEAST_WIDTH = 8
 
 
-def to_json(made: Mapping[str, Any]) -> str:
+def to_json(result: Mapping[str, Any]) -> str:
     """Return a result, aggregate or comparison as JSON.
 
     Parameters
     ----------
-    made : mapping
+    result : mapping
         What to write.
 
     Returns
@@ -57,11 +59,11 @@ def to_json(made: Mapping[str, Any]) -> str:
     GeedError
         If it holds NaN or infinity, naming the measure and layer.
     """
-    text = _text(made, "the result", "", ascii_only=False) + "\n"
+    text = _text(result, "the result", "", ascii_only=False) + "\n"
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # a file name that is no UTF-8: escapes bring it through unchanged
-        text = _text(made, "the result", "", ascii_only=True) + "\n"
+        text = _text(result, "the result", "", ascii_only=True) + "\n"
     return text
 
 
@@ -158,7 +160,7 @@ def interval(ends: Sequence[float] | None) -> str:
 
 
 def columns(
-    rows: Sequence[Sequence[str]], *, flexible: int, right: Sequence[int] = ()
+    rows: Sequence[Sequence[str]], *, flexible: int | None, right: Sequence[int] = ()
 ) -> list[str]:
     """Align rows in columns, shortening one of them so that the whole fits 100 columns.
 
@@ -166,8 +168,8 @@ def columns(
     ----------
     rows : sequence of sequences of str
         Cells; the first row is the head. Columns empty below their head are left out.
-    flexible : int
-        The column that gives way, in the middle of its texts.
+    flexible : int or None
+        The column that gives way, in the middle of its texts; with ``None``, nothing is shortened.
     right : sequence of int
         Columns aligned to the right.
 
@@ -179,11 +181,13 @@ def columns(
     cells = [[plain(cell) for cell in row] for row in rows]
     kept = [i for i in range(len(cells[0])) if any(row[i] for row in cells[1:]) or i == flexible]
     widths = {i: max(len(row[i]) for row in cells) for i in kept}
-    others = sum(w for i, w in widths.items() if i != flexible) + 2 * (len(kept) - 1)
-    widths[flexible] = min(widths[flexible], max(LEAST_WIDTH, WIDTH - others))
-    while sum(widths.values()) + 2 * (len(kept) - 1) > WIDTH:  # intervals of 1e-300, many notes
-        widths[max(widths, key=lambda i: widths[i])] -= 1
-    short = _told_apart([row[flexible] for row in cells], widths[flexible])
+    short: dict[str, str] = {}
+    if flexible is not None:
+        others = sum(w for i, w in widths.items() if i != flexible) + 2 * (len(kept) - 1)
+        widths[flexible] = min(widths[flexible], max(LEAST_WIDTH, WIDTH - others))
+        while sum(widths.values()) + 2 * (len(kept) - 1) > WIDTH:  # intervals of 1e-300, many notes
+            widths[max(widths, key=lambda i: widths[i])] -= 1
+        short = _told_apart([row[flexible] for row in cells], widths[flexible])
     lines = []
     for row in cells:
         fitted = {i: short[row[i]] if i == flexible else shorten(row[i], widths[i]) for i in kept}
@@ -232,6 +236,30 @@ def _told_apart(texts: Sequence[str], width: int) -> dict[str, str]:
 def plain(text: str) -> str:
     """Return a text that fits one line: what a terminal would act on becomes a question mark."""
     return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def marked(notes: dict[str, int], texts: Iterable[str]) -> str:
+    """Number texts among the notes under a table, and return their marks, such as ``[1,3]``.
+
+    Parameters
+    ----------
+    notes : dict of str to int
+        The notes so far with their numbers; new ones are added.
+    texts : iterable of str
+        What is to be noted of one row.
+
+    Returns
+    -------
+    str
+        Empty where there is nothing to note.
+    """
+    numbers = [notes.setdefault(text, len(notes) + 1) for text in texts]
+    return f"[{','.join(map(str, numbers))}]" if numbers else ""
+
+
+def noted(notes: Mapping[str, int]) -> list[str]:
+    """Return the lines of the notes under a table."""
+    return [line for text, i in notes.items() for line in wrapped(f"[{i}] {text}")]
 
 
 def wrapped(text: str) -> list[str]:

@@ -7,13 +7,13 @@ import naive
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings, strategies as st
+from recording import measurement
 from running import images, orbits, run
 
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.groups import vector_action
 from onnx_geed.measures import Measure, deviations_of_sums, orbit_deviations
-from onnx_geed.results import measurement
 
 ROTATIONS = ["C1", "C2", "C3", "C4", "C8", "C12", "D1", "D3", "D4", "D8", "flip-h", "flip-v"]
 SHIFTS = ["shift1x1", "shift2x1", "shift2x3", "shift3x2", "shift1x4"]
@@ -392,7 +392,6 @@ def test_records_summarise_the_same(seed, samples, order, m):
         elements=elements,
         normaliser=m,
         norm_samples=200 if m else None,
-        needs_normaliser=m is not None,
     )
     want = naive.summarise(deviations, m or 1.0)
     close = {"rel": 1e-9, "abs": 1e-12}

@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,11 @@ from onnx_geed.measures import (
 )
 from onnx_geed.model import Tensor, parse_classes, resolve
 from onnx_geed.results import (
-    add_classes,
+    DataPart,
+    Record,
+    Result,
+    add_class_values,
+    add_predictions,
     check_measured,
     check_precision,
     looks,
@@ -70,7 +74,7 @@ def measure_cache(
     progress: Progress | None = None,
     command: str | None = None,
     **unknown: Any,
-) -> dict[str, Any]:
+) -> Result:
     """Measure from a cache, with neither model nor ONNX Runtime.
 
     Parameters
@@ -138,7 +142,7 @@ def measure_cache(
     shards = [first for first in store.shards(manifest) if first < count]
     parts = _metered(in_order(shards, reader.read, cores()), meter)
 
-    def records(statistics: OrbitStatistics) -> list[dict[str, Any]]:
+    def records(statistics: OrbitStatistics) -> list[Record]:
         whole = replace(statistics, points=points)
         return measurements_of(
             plan, whole, norm_samples=norm, interval=interval, seed=description["seed"]
@@ -151,20 +155,16 @@ def measure_cache(
     data = _data_part(description["data"], max(measured.count, norm))
     classes = parse_classes(description.get("classes"))
     predicted = predictions_of(plan, measured.statistics)
-    notes = add_classes(
-        measured.records, data["labels"], predicted, classes, seed=description["seed"]
-    )
+    add_class_values(measured.records, data["labels"], seed=description["seed"])
+    notes = add_predictions(measured.records, data["labels"], predicted, classes)
     outcome = result(
         command=command or f"onnx_geed.measure_cache({str(folder)!r})",
         software={**description["software"], **software_versions()},
         model=description["model"],
         data=data,
         group=description["group"],
-        runtime={
-            **description["runtime"],
-            "seconds": round(time.perf_counter() - started, 3),
-            "inferences": 0,
-        },
+        runtime=description["runtime"]
+        | {"seconds": round(time.perf_counter() - started, 3), "inferences": 0},
         seed=description["seed"],
         measurements=measured.records,
     )
@@ -251,11 +251,11 @@ def _at_most(option: str, given: int | None, there: int) -> int:
     return given
 
 
-def _data_part(data: dict[str, Any], count: int) -> dict[str, Any]:
+def _data_part(data: dict[str, Any], count: int) -> DataPart:
     cut = {key: data[key][:count] if data[key] else None for key in ("names", "labels")}
     if "marks" in data:  # of caches since results can be held against their data
         cut["marks"] = data["marks"][:count]
-    return {**data, **cut, "indices": data["indices"][:count]}
+    return cast(DataPart, {**data, **cut, "indices": data["indices"][:count]})
 
 
 def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]:

@@ -11,6 +11,7 @@ from onnx_geed.cache.contents import Dtype, Mode
 from onnx_geed.cache.measure import measure_cache
 from onnx_geed.cache.write import write_cache
 from onnx_geed.errors import GeedError
+from onnx_geed.results import Result
 from onnx_geed.run import Progress
 
 __all__ = ["measure_through_cache"]
@@ -33,7 +34,7 @@ def measure_through_cache(
     limits: Sequence[str] = (),
     interval: str = "t",
     **options: Any,
-) -> dict[str, Any]:
+) -> Result:
     """Write a cache of a model's activations, or finish one, and measure it.
 
     Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def compare(a: Path, b: Path, out: Path | None, form: str, force: bool) -> None:
 
 
 def _write_and_show(
-    content: dict[str, Any], out: Path | None, form: str, table: Callable[[Any], str]
+    content: Mapping[str, Any], out: Path | None, form: str, table: Callable[[Any], str]
 ) -> None:
     from onnx_geed.files import write_json
 

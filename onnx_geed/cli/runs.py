@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -25,6 +25,9 @@ from onnx_geed.cli.options import (
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import OutputError, command_line, fail, show, tell
 from onnx_geed.errors import GeedError
+
+if TYPE_CHECKING:
+    from onnx_geed.results import Result
 
 __all__ = ["benchmark", "demo", "measure"]
 
@@ -109,18 +112,18 @@ def measure(
     """
     from onnx_geed.cache import is_cache
     from onnx_geed.files import check_writable
-    from onnx_geed.results import check_limits, over_limits
+    from onnx_geed.results import over_limits, parse_limits
 
-    check_limits(fail_above)
+    parse_limits(fail_above)
     if junit and not fail_above:
         raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
     if out:
         check_writable(out, inputs=[model, options["data"]])
     if junit:
         check_writable(junit, option="--junit", inputs=[model, options["data"], out])
-    of_model = _of_cache if is_cache(model) else _of_model
+    measure_it = _measure_cache if is_cache(model) else _measure_model
     with progress_bar() as progress:
-        result = of_model(context, model, progress, fail_above, options)
+        result = measure_it(context, model, progress, fail_above, options)
     # What a run has cost is kept before anything is made of it.
     status = _write(result, out) if out else 0
     for note in result["notes"]:
@@ -134,13 +137,13 @@ def measure(
     sys.exit(1 if excesses else status)
 
 
-def _of_model(
+def _measure_model(
     context: click.Context,
     model: Path,
     progress: Progress,
     limits: Sequence[str],
     options: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Result:
     """Measure a model, and keep its activations where a cache is named."""
     for name in ("data", "group"):
         if options[name] is None:
@@ -163,13 +166,13 @@ def _of_model(
     return measure_model(model, data, group, **shared, **rest)
 
 
-def _of_cache(
+def _measure_cache(
     context: click.Context,
     cache: Path,
     progress: Progress,
     limits: Sequence[str],
     options: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Result:
     """Measure from a cache, for which only some options are still open."""
     from onnx_geed.cache import measure_cache
 
@@ -192,7 +195,7 @@ def _of_cache(
     return measure_cache(cache, limits=limits, progress=progress, command=command_line(), **typed)
 
 
-def _write(result: dict[str, Any], out: Path) -> int:
+def _write(result: Result, out: Path) -> int:
     """Write a result, or else to the folder for temporary files; return the status."""
     import secrets
     import tempfile
@@ -211,7 +214,7 @@ def _write(result: dict[str, Any], out: Path) -> int:
     return 0
 
 
-def _write_junit(result: dict[str, Any], limits: Sequence[str], path: Path) -> int:
+def _write_junit(result: Result, limits: Sequence[str], path: Path) -> int:
     from onnx_geed.results import write_junit
 
     try:
@@ -221,7 +224,7 @@ def _write_junit(result: dict[str, Any], limits: Sequence[str], path: Path) -> i
     return 0
 
 
-def _show_result(result: dict[str, Any], form: str, *, kept: bool) -> int:
+def _show_result(result: Result, form: str, *, kept: bool) -> int:
     from onnx_geed.report import table
     from onnx_geed.results import diagnosis_line, model_of, to_csv
     from onnx_geed.text import to_json, wrapped

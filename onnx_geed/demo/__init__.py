@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.resources import as_file, files
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from onnx_geed.results import Result
 
 __all__ = ["demo_results", "run_demo"]
 
 
 def demo_results(
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[Result, Result]:
     """Measure the trained and the untrained network on the embedded digits under C8.
 
     Parameters
@@ -71,12 +74,14 @@ def run_demo(progress: Callable[[int, int], None] | None = None) -> str:
     )
 
 
-def _meaning(trained: dict[str, Any], untrained: dict[str, Any]) -> str:
+def _meaning(trained: Result, untrained: Result) -> str:
     """Three sentences, every number and direction of which is read from the results."""
 
-    def value(result: dict[str, Any], measure: str, position: int = 0) -> float:
-        found = [m for m in result["measurements"] if m["measure"] == measure]
-        return float(found[position]["value"])
+    def value(result: Result, measure: str, position: int = 0) -> float:
+        records = [r for r in result["measurements"] if r["measure"] == measure]
+        number = records[position]["value"]
+        assert number is not None, "the demo's M is positive"
+        return number
 
     first, last = value(trained, "channel-cos"), value(trained, "channel-cos", -1)
     latent, latent0 = value(trained, "latent-l2"), value(untrained, "latent-l2")

@@ -41,7 +41,7 @@ class Measure:
     Parameters
     ----------
     name : str
-        Of :data:`onnx_geed.measures.CATALOGUE`, such as ``channel-cos`` or ``latent-l2``.
+        One of the catalogue, such as ``channel-cos`` or ``latent-l2``.
     layer : str
         Name of the tensor.
     action : Action

@@ -93,14 +93,14 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
     height = 0.85 + step * len(rows) + 0.34 * bool(trips)
     height += 0.17 * (1 if len(names) <= 3 else len(names))
     height += 0.1 * has_exact
-    with drawing(5.0, height) as (_, axes, made):
+    with drawing(5.0, height) as (_, axes, picture):
         several = len(names) > 1
         for i, name in enumerate(names):
             colour, marker = SERIES[i % 6], MARKERS[i % 6]
             shift = (i - (len(names) - 1) / 2) * 0.5 / max(1, len(names))
-            found = [(y + shift, s[i]) for y, (_, s) in enumerate(rows) if s[i]]
-            ys = [y for y, _ in found]
-            kept = [r for _, r in found if r]
+            placed = [(y + shift, r) for y, (_, series) in enumerate(rows) if (r := series[i])]
+            ys = [y for y, _ in placed]
+            kept = [r for _, r in placed]
             low = [max(0.0, r.value - r.ci95[0]) if r.ci95 else 0.0 for r in kept]
             high = [max(0.0, r.ci95[1] - r.value) if r.ci95 else 0.0 for r in kept]
             label = _short(name) if several else "all elements"
@@ -151,7 +151,7 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
         axes.set_axisbelow(True)
         axes.set_xlabel(f"{readings[0].unit}; dashed: perfect, {perfect:.4g}")
         _legend(axes, len(names) if several else 1 + has_exact + len(trips))
-    return made[0]
+    return picture[0]
 
 
 def _told(read: Reading) -> str:
@@ -164,19 +164,26 @@ def _told(read: Reading) -> str:
 def _trips(axes: Any, readings: Sequence[Reading | None]) -> None:
     """Mark what resampling alone does, and the same network untrained."""
     rows = [(y, r) for y, r in enumerate(readings) if r]
-    trips = ("input_round_trip", "output_round_trip")
-    there, back = ([(y, r.trips.get(name)) for y, r in rows] for name in trips)
-    again = [(y, r.untrained) for y, r in rows]
     for name, marker, colour, values in (
-        (trips[0], "x", SERIES[1], there),
-        (trips[1], "+", SERIES[1], back),
-        ("untrained", "*", SERIES[2], again),
+        (
+            "input_round_trip",
+            "x",
+            SERIES[1],
+            [(y, r.trips.get("input_round_trip")) for y, r in rows],
+        ),
+        (
+            "output_round_trip",
+            "+",
+            SERIES[1],
+            [(y, r.trips.get("output_round_trip")) for y, r in rows],
+        ),
+        ("untrained", "*", SERIES[2], [(y, r.untrained) for y, r in rows]),
     ):
-        found = [(y, v) for y, v in values if v is not None]
-        if found:
+        known = [(y, v) for y, v in values if v is not None]
+        if known:
             axes.plot(
-                [v for _, v in found],
-                [y for y, _ in found],
+                [v for _, v in known],
+                [y for y, _ in known],
                 marker,
                 ms=5,
                 color=colour,
@@ -216,7 +223,7 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
     filled = np.asarray(exact, dtype=bool)
     perfect = min(read.perfect for _, read in lines)
     height = 3.9 + 0.18 * (len(lines) + turns.mirrored)
-    with drawing(3.9, height, projection="polar") as (fig, axes, made):
+    with drawing(3.9, height, projection="polar") as (fig, axes, picture):
         top = max(float(read.per_element.max()) for _, read in lines)
         for i, (name, read) in enumerate(lines):
             colour = SERIES[i % 6]
@@ -254,7 +261,7 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
             labels.append("dashed: rotate by the angle, then mirror")
         if len(handles) > 1:
             fig.legend(handles, labels, loc="outside lower center", ncols=1, handlelength=2.0)
-    return made[0]
+    return picture[0]
 
 
 def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]) -> str:
@@ -264,7 +271,7 @@ def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequenc
 
     elements = parse_group(group).elements if _is_named(group) else ()
     labels = [elements[g] if elements else str(g) for g in shown]
-    with drawing(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (_, axes, made):
+    with drawing(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (_, axes, picture):
         for i, (name, read) in enumerate(lines):
             axes.plot(
                 read.per_element[shown],
@@ -279,7 +286,7 @@ def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequenc
         axes.grid(axis="x", lw=0.5)
         axes.set_xlabel(f"{lines[0][1].unit}; dashed: perfect")
         _legend(axes, len(lines))
-    return made[0]
+    return picture[0]
 
 
 def _is_named(group: str) -> bool:
@@ -309,7 +316,7 @@ def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
     """
     array = np.stack([read.per_element for read in readings])
     step = 0.155 if len(readings) > 24 else 0.21
-    with drawing(5.0, 0.95 + step * len(readings)) as (figure, axes, made):
+    with drawing(5.0, 0.95 + step * len(readings)) as (figure, axes, picture):
         perfect = readings[0].perfect
         image = axes.imshow(
             array,
@@ -330,7 +337,7 @@ def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
         bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
         bar.outline.set_visible(False)
         bar.set_label(readings[0].unit)
-    return made[0]
+    return picture[0]
 
 
 def samples_picture(lines: Sequence[tuple[str, Reading]]) -> str:
@@ -346,7 +353,7 @@ def samples_picture(lines: Sequence[tuple[str, Reading]]) -> str:
     str
         SVG; a bar marks the median, a thick line the middle half.
     """
-    with drawing(4.6, 0.75 + 0.55 * len(lines)) as (_, axes, made):
+    with drawing(4.6, 0.75 + 0.55 * len(lines)) as (_, axes, picture):
         perfect = min(read.perfect for _, read in lines)
         axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
         for i, (_, read) in enumerate(lines):
@@ -368,7 +375,7 @@ def samples_picture(lines: Sequence[tuple[str, Reading]]) -> str:
         axes.grid(axis="x", lw=0.5)
         axes.set_axisbelow(True)
         axes.set_xlabel(f"{lines[0][1].unit}; dashed: perfect, {perfect:.4g}")
-    return made[0]
+    return picture[0]
 
 
 def _heights(values: F64) -> F64:

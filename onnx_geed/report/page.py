@@ -7,31 +7,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onnx_geed.errors import GeedError
 from onnx_geed.files import make_folder, write_text
-from onnx_geed.groups import angle
-from onnx_geed.measures import CATALOGUE
-from onnx_geed.report.words import meaning, summary
-from onnx_geed.results import Reading, diagnose, diagnose_corners, model_of, read_record
-from onnx_geed.text import interval, number
+from onnx_geed.report.page_tables import OPEN, class_tables, comparisons, value_row
+from onnx_geed.report.samples import samples_at_both_ends
+from onnx_geed.report.words import summary
+from onnx_geed.results import (
+    Reading,
+    Result,
+    diagnose,
+    diagnose_corners,
+    model_of,
+    read_record,
+)
 
 __all__ = ["report", "write_report"]
-
-# The samples of a page are ranked by a measure of the first of these that there is.
-_HEADLINE = ("output", "latent", "channel")
-
 
 _REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
 
 
-# Samples at each end, elements of a long orbit.
-_ENDS, _THUMBNAILS = 3, 8
-
-
 def write_report(
-    results: Sequence[Mapping[str, Any]],
+    results: Sequence[Result],
     path: str | Path,
     *,
     data: str | Path | None = None,
@@ -42,7 +38,7 @@ def write_report(
 
     Parameters
     ----------
-    results : sequence of mapping
+    results : sequence of dict
         Results, such as :func:`onnx_geed.read_result` returns.
     path : str or Path
         The HTML file.
@@ -51,7 +47,7 @@ def write_report(
     pictures : str or Path, optional
         A folder that the pictures are written to as well, as SVG files.
     command : str, optional
-        What the page says it was made by.
+        The command that the page names as its own.
 
     Raises
     ------
@@ -74,16 +70,16 @@ def _keep(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
     make_folder(folder, option="--pictures")
     for section in shown:
         for i, picture in enumerate(section["pictures"], 1):
-            file = folder / f"{section['measure']}-{i}-{picture['what']}.svg"
+            file = folder / f"{section['measure']}-{i}-{picture['subject']}.svg"
             write_text(file, themed(str(picture["svg"])), option="--pictures")
 
 
-def report(results: Sequence[Mapping[str, Any]], *, data: str | Path | None = None) -> str:
+def report(results: Sequence[Result], *, data: str | Path | None = None) -> str:
     """Return one self-contained HTML page of some results.
 
     Parameters
     ----------
-    results : sequence of mapping
+    results : sequence of dict
         Results; several are drawn over one another and compared with the first.
     data : str or Path, optional
         The data that was measured, for thumbnails of the samples with the largest and smallest
@@ -129,10 +125,10 @@ def _render(content: Mapping[str, Any]) -> str:
 
 
 def _content(
-    results: Sequence[Mapping[str, Any]], data: str | Path | None, command: str | None
+    results: Sequence[Result], data: str | Path | None, command: str | None
 ) -> dict[str, Any]:
-    """Return what the template is filled with."""
-    from onnx_geed.report.sections import comparisons, sections
+    """Return the variables of the template."""
+    from onnx_geed.report.sections import sections
 
     if not results or any(not r["measurements"] for r in results):
         raise GeedError("report: give result files that hold at least one measurement")
@@ -146,12 +142,12 @@ def _content(
         ],
         "sections": sections(results, names, read),
         "comparisons": comparisons(results, names),
-        "samples": _all_samples(results, names, read, data),
+        "samples": samples_at_both_ends(results, names, read, data),
         "again": _again(results, data, command),
     }
 
 
-def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
+def _names(results: Sequence[Result]) -> list[str]:
     """Name the results, as short as tells them apart."""
     paths = [Path(r["model"]["path"]) for r in results]
     files = [Path(r.get("file") or f"result {i}") for i, r in enumerate(results, 1)]
@@ -169,68 +165,39 @@ def _names(results: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _result(
-    made: Mapping[str, Any],
+    result: Result,
     name: str,
     read: Sequence[Reading],
     *,
-    others: Sequence[Mapping[str, Any]],
+    others: Sequence[Result],
 ) -> dict[str, Any]:
-    from onnx_geed.report.sections import OPEN, class_tables
-
-    order = made["group"]["order"]
-    rows = [_row(m, order) for m in made["measurements"]]
+    order = result["group"]["order"]
+    rows = [value_row(m, order) for m in result["measurements"]]
     return {
         "name": name,
-        "summary": summary(made, read),
+        "summary": summary(result, read),
         "findings": [
-            *(f for other in others for f in diagnose_corners(made, other)),
-            *diagnose(made, model_of(made)),
+            *(f for other in others for f in diagnose_corners(result, other)),
+            *diagnose(result, model_of(result)),
         ],
         "rows": rows,
         "open": len(rows) <= OPEN,
         "references": [k for k in _REFERENCES if any(k in row["references"] for row in rows)],
-        "classes": class_tables(made),
-        "facts": _facts(made),
-        "notes": list(made.get("notes", ())),
+        "classes": class_tables(result),
+        "facts": _facts(result),
+        "notes": list(result.get("notes", ())),
     }
 
 
-def _row(record: Mapping[str, Any], order: int) -> dict[str, Any]:
-    read, part = read_record(record), record["exact"]
-    references = record["references"] or {}
-    # Between samples has a column of its own, of results that are older too.
-    references = {k: v for k, v in references.items() if k != "between_samples"}
-    what = "value" if read.normalised else "unnormalised"
-    return {
-        "measure": record["measure"],
-        "layer": record["layer"],
-        "value": number(record["value"]),
-        "ci": interval(record["ci95"]),
-        "unnormalised": "" if read.normalised else number(record["unnormalised"]),
-        "exact": number(read.exact) if part else "",
-        "exact_ci": interval(read.exact_ci95) if part else "",
-        "m": number(record["normaliser"]) if record["normaliser"] is not None else "",
-        "n": record["samples"],
-        "between": "" if read.between is None else number(read.between),
-        "relative": "" if read.relative is None else number(read.relative),
-        "relative_ci": interval(read.relative_ci95) if read.relative_ci95 else "",
-        "meaning": meaning(record, order),
-        "warnings": record["warnings"],
-        "references": {
-            k: number(v.get(what) if isinstance(v, Mapping) else v) for k, v in references.items()
-        },
-    }
-
-
-def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
-    group, data, runtime = made["group"], made["data"], made.get("runtime", {})
+def _facts(result: Result) -> list[tuple[str, str]]:
+    group, data, runtime = result["group"], result["data"], result.get("runtime", {})
     exact = sum(group["exact"])
     acts = f"{group['name']}, {group['order']} elements"
     if exact < group["order"]:
         acts += f", {exact} of them exact, the others resampled ({group['interpolation']})"
     acts += "" if group["support"] == "full" else f", inside the inscribed {group['support']}"
     facts = [
-        ("Model", f"{made['model']['path']} (SHA-256 {made['model']['sha256'][:16]}…)"),
+        ("Model", f"{result['model']['path']} (SHA-256 {result['model']['sha256'][:16]}…)"),
         ("Group", acts),
         (
             "Data",
@@ -239,128 +206,16 @@ def _facts(made: Mapping[str, Any]) -> list[tuple[str, str]]:
         ),
         (
             "Measured",
-            f"{made.get('created', '')}; {runtime.get('device', '')}, "
-            f"{runtime.get('precision', '')}; seed {made.get('seed', '?')}",
+            f"{result.get('created', '')}; {runtime.get('device', '')}, "
+            f"{runtime.get('precision', '')}; seed {result.get('seed', '?')}",
         ),
-        ("Software", ", ".join(f"{k} {v}" for k, v in made.get("software", {}).items())),
-        ("Command", made.get("command", "")),
+        ("Software", ", ".join(f"{k} {v}" for k, v in result.get("software", {}).items())),
+        ("Command", result.get("command", "")),
     ]
     return [(k, v) for k, v in facts if v]
 
 
-def _all_samples(
-    results: Sequence[Mapping[str, Any]],
-    names: Sequence[str],
-    read: Sequence[Sequence[Reading]],
-    data: str | Path | None,
-) -> list[dict[str, Any]]:
-    """Return the samples of every result; pictures of those that the data are of."""
-    entries, refused = [], []
-    for made, name, readings in zip(results, names, read, strict=True):
-        try:
-            entries.append(_samples(made, name, readings, data))
-        except GeedError as error:
-            refused.append(error)
-            entries.append(
-                _samples(made, name, readings, None) | {"note": f"No pictures: {error}."}
-            )
-    if len(refused) == len(results):
-        raise refused[0]
-    return entries
-
-
-def _samples(
-    made: Mapping[str, Any], name: str, read: Sequence[Reading], data: str | Path | None
-) -> dict[str, Any]:
-    """Return the samples at both ends, by the measure nearest to the output.
-
-    Raises
-    ------
-    GeedError
-        If the data are not those that were measured.
-    """
-    chosen = _headline(read)
-    values = chosen.per_sample
-    order = np.argsort(-values, kind="stable")
-    ends = min(_ENDS, len(order) // 2)
-    shown = [("largest", int(k)) for k in order[:ends]]
-    shown += [("smallest", int(k)) for k in order[::-1][:ends]]
-    pictures, note = None, ""
-    if data is not None:
-        from onnx_geed.report.thumbnails import check_shown, open_pictures
-
-        pictures = open_pictures(data, made)
-        if not check_shown(data, made, [position for _, position in shown]):
-            note = (
-                "The result keeps no marks of its samples, so that these pictures could not be "
-                "held against them."
-            )
-    rows = [{"end": end} | _sample(made, chosen, position, pictures) for end, position in shown]
-    return {
-        "name": name,
-        "measure": chosen.measure,
-        "layer": chosen.layer,
-        "unit": chosen.unit,
-        "note": note,
-        "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("largest", "smallest")]
-        if rows
-        else [],
-    }
-
-
-def _headline(read: Sequence[Reading]) -> Reading:
-    """Choose what is looked at first: nearest to the output, on a scale that is known."""
-
-    def rank(reading: Reading) -> tuple[float, int]:
-        measure = reading.descriptor
-        # A distance that nothing divides says least, but more of the output than maps do.
-        unscaled = measure.in_tensor_units and not measure.normalised
-        return _HEADLINE.index(measure.role) + 1.5 * unscaled, list(CATALOGUE).index(measure.name)
-
-    return min(reversed(read), key=rank)
-
-
-def _sample(made: Mapping[str, Any], read: Reading, position: int, pictures: Any) -> dict[str, Any]:
-    group, where = made["group"], made["data"]
-    index = where["indices"][position]
-    label = where["labels"][position] if where.get("labels") else None
-    row = read.deviations[position]
-    called = where["names"][position] if where["names"] else f"sample {index}"
-    worst = int(row.argmax())
-    entry: dict[str, Any] = {
-        "name": called + (f", label {label}" if label is not None else ""),
-        "value": number(float(row.mean())),
-        # Invariance is measured from the mean of an orbit, which the sample itself may be far from.
-        "worst": angle(group["name"], group["elements"][worst])
-        if worst
-        else "e, that is, as it was given: farthest from the mean of its orbit",
-        "worst_value": number(float(row[worst])),
-        "thumbnails": [],
-    }
-    if pictures is not None:
-        from onnx_geed.report.thumbnails import orbit_pictures
-
-        count = group["order"]
-        at = np.linspace(0, count, min(count, _THUMBNAILS), endpoint=False).astype(int).tolist()
-        if count <= 2 * _THUMBNAILS:
-            at = list(range(count))
-        images = orbit_pictures(pictures, index, group, at)
-        entry["thumbnails"] = [
-            {
-                "src": image,
-                "alt": f"{called} under {angle(group['name'], group['elements'][g])}",
-                "element": group["elements"][g],
-                "value": number(float(row[g])),
-                "worst": g == worst,
-            }
-            for g, image in zip(at, images, strict=False)
-        ]
-    return entry
-
-
-def _again(
-    results: Sequence[Mapping[str, Any]], data: str | Path | None, command: str | None
-) -> list[str]:
+def _again(results: Sequence[Result], data: str | Path | None, command: str | None) -> list[str]:
     """Return the commands that make this page."""
     commands = [r.get("command", "") for r in results]
     files = [r.get("file") for r in results]

@@ -2,40 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
-from onnx_geed.errors import GeedError
 from onnx_geed.groups import angle, turns_of
 from onnx_geed.measures import descriptor_of
 from onnx_geed.report.figures import heat_picture, polar_picture, profile_picture, samples_picture
-from onnx_geed.results import WHAT_IS_RELATIVE, Reading, compare, compared, on_one_scale
-from onnx_geed.text import interval, number, span
+from onnx_geed.results import (
+    WHAT_IS_RELATIVE,
+    Reading,
+    Result,
+    on_one_scale,
+)
+from onnx_geed.text import span
 
-__all__ = ["OPEN", "class_tables", "comparisons", "sections"]
-
-#: Rows of a table that is open from the start.
-OPEN = 14
-
-
-_INTERVALS = {"t": "Student t", "bootstrap": "BCa bootstrap"}
-
+__all__ = ["sections"]
 
 # Layers, and results, in one picture of elements.
 _LINES, _RESULTS = 4, 6
 
 
 def sections(
-    results: Sequence[Mapping[str, Any]], names: Sequence[str], read: Sequence[Sequence[Reading]]
+    results: Sequence[Result], names: Sequence[str], read: Sequence[Sequence[Reading]]
 ) -> list[dict[str, Any]]:
     """Return one section a measure, with its pictures.
 
     Parameters
     ----------
-    results : sequence of mapping
+    results : sequence of dict
         Results.
     names : sequence of str
         What to call them.
@@ -46,10 +43,10 @@ def sections(
     -------
     list of dict
         ``title``, ``measure`` and ``pictures``, each of which has ``svg``, ``caption``, ``alt``,
-        ``kind`` (wide or round) and ``what``.
+        ``kind`` (wide or round) and ``subject``.
     """
     measures = dict.fromkeys(r.measure for readings in read for r in readings)
-    found = []
+    shown = []
     for measure in measures:
         mine, scale = _together([[r for r in rs if r.measure == measure] for rs in read])
         pictures = []
@@ -61,10 +58,10 @@ def sections(
         pictures += _spread(mine, names)
         for picture in pictures:
             picture["caption"] += scale
-        found.append(
+        shown.append(
             {"title": descriptor_of(measure).title, "measure": measure, "pictures": pictures}
         )
-    return found
+    return shown
 
 
 def _together(mine: list[list[Reading]]) -> tuple[list[list[Reading]], str]:
@@ -74,16 +71,19 @@ def _together(mine: list[list[Reading]]) -> tuple[list[list[Reading]], str]:
     flat = [r for readings in mine for r in readings]
     moved, scale = on_one_scale(flat)
     left = iter(moved)
-    found = [[next(left) for _ in readings] for readings in mine]
+    together = [[next(left) for _ in readings] for readings in mine]
     if scale == "relative":
-        return found, f" Relative to different samples: {WHAT_IS_RELATIVE}."
+        return together, f" Relative to different samples: {WHAT_IS_RELATIVE}."
     if moved[0].in_tensor_units:
-        return found, " Each model is drawn in the units of its own vectors, which do not compare."
-    return found, ""
+        return (
+            together,
+            " Each model is drawn in the units of its own vectors, which do not compare.",
+        )
+    return together, ""
 
 
-def _picture(what: str, svg: str, caption: str, alt: str, kind: str = "wide") -> dict[str, str]:
-    return {"svg": Markup(svg), "caption": caption, "alt": alt, "kind": kind, "what": what}
+def _picture(subject: str, svg: str, caption: str, alt: str, kind: str = "wide") -> dict[str, str]:
+    return {"svg": Markup(svg), "caption": caption, "alt": alt, "kind": kind, "subject": subject}
 
 
 def _profiles(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[dict[str, str]]:
@@ -94,7 +94,7 @@ def _profiles(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[d
     )
     exact = any(r.exact is not None for rs in mine for r in rs)
     layers = [[r.layer for r in rs] for _, rs in kept]
-    same = all(found == layers[0] for found in layers)
+    same = all(names == layers[0] for names in layers)
     groups = [kept] if same else [[one] for one in kept]
     pictures = []
     for together in groups:
@@ -103,29 +103,29 @@ def _profiles(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[d
             for i, layer in enumerate(r.layer for r in together[0][1])
         ]
         mark = "Ticks" if len(together) > 1 else "Diamonds"
-        said = f" {mark}: over the exact elements alone." if exact else ""
+        legend = f" {mark}: over the exact elements alone." if exact else ""
         if len(together) == 1 and any(r.trips for r in together[0][1]):
-            said += " Crosses: what resampling alone does, a scale and no lower bound."
+            legend += " Crosses: what resampling alone does, a scale and no lower bound."
         if len(together) == 1 and any(r.untrained is not None for r in together[0][1]):
-            said += " Stars: the same network untrained."
+            legend += " Stars: the same network untrained."
         title = f"{together[0][0]}: " if len(groups) > 1 else ""
         alt = f"{title}profile of {together[0][1][0].measure} over {len(rows)} layers. " + " ".join(
             f"{n}: {span(rs[0].value)} in {rs[0].layer}, {span(rs[-1].value)} in {rs[-1].layer}."
             for n, rs in together
         )
         svg = profile_picture(rows, [n for n, _ in together])
-        pictures.append(_picture("profile", svg, title + caption + said, alt))
+        pictures.append(_picture("profile", svg, title + caption + legend, alt))
     return pictures
 
 
 def _heats(
-    results: Sequence[Mapping[str, Any]], mine: Sequence[Sequence[Reading]], names: Sequence[str]
+    results: Sequence[Result], mine: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
     pictures = []
-    for made, name, readings in zip(results, names, mine, strict=True):
+    for result, name, readings in zip(results, names, mine, strict=True):
         if len(readings) < 2:
             continue
-        group = made["group"]
+        group = result["group"]
         svg = heat_picture(
             readings, [angle(group["name"], e, short=True) for e in group["elements"]]
         )
@@ -145,7 +145,7 @@ def _heats(
 
 
 def _polars(
-    results: Sequence[Mapping[str, Any]], mine: Sequence[Sequence[Reading]], names: Sequence[str]
+    results: Sequence[Result], mine: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
     """Deviation by element, one picture for each group in the results."""
     pictures = []
@@ -157,8 +157,8 @@ def _polars(
         ]
         if not chosen:
             continue
-        made = chosen[0][0]
-        if made["group"]["order"] < 2:
+        result = chosen[0][0]
+        if result["group"]["order"] < 2:
             continue
         if len(chosen) == 1:
             name, readings = chosen[0][1:]
@@ -168,11 +168,11 @@ def _polars(
             lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
         round_ = turns_of(group) is not None
         caption = f"{name}: deviation by element"
-        if round_ and made["group"]["order"] > 2:
+        if round_ and result["group"]["order"] > 2:
             caption = f"{name}: deviation by angle; the centre is perfect, the identity at 0°"
-            if not all(made["group"]["exact"]):
+            if not all(result["group"]["exact"]):
                 caption += "; filled: exact on the pixel grid, hollow: resampled"
-        elements = made["group"]["elements"]
+        elements = result["group"]["elements"]
         alt = f"Deviation by element under {group}. " + " ".join(
             f"{label}: largest at {angle(group, elements[int(r.per_element.argmax())])}, "
             f"{span(float(r.per_element.max()))}; smallest at "
@@ -180,7 +180,7 @@ def _polars(
             f"{span(float(r.per_element.min()))}."
             for label, r in lines
         )
-        svg = polar_picture(lines, group, made["group"]["exact"])
+        svg = polar_picture(lines, group, result["group"]["exact"])
         pictures.append(_picture("angles", svg, caption + ".", alt, "round" if round_ else "wide"))
     return pictures
 
@@ -207,99 +207,3 @@ def _spread(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[dic
     )
     caption = "Over samples: the tick is the median, the thick bar the middle half."
     return [_picture("samples", samples_picture(lines), caption, alt)]
-
-
-def class_tables(made: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a result says of predictions by element, and of values by class.
-
-    Parameters
-    ----------
-    made : mapping
-        A result.
-
-    Returns
-    -------
-    dict
-        ``predictions``, a table by element for each layer of class scores; ``heads`` and ``rows``
-        of values by class, for the last layer of each measure. Empty where nothing is known.
-    """
-    group = made["group"]
-    predictions = []
-    for record in made["measurements"]:
-        found = record.get("predictions")
-        if not found:
-            continue
-        shares = [found[key]["per_element"] for key in ("stay", "right") if found[key]]
-        predictions.append(
-            {
-                "layer": record["layer"],
-                "right": bool(found["right"]),
-                "rows": [
-                    [angle(group["name"], e), *(f"{100 * share[e]:.1f} %" for share in shares)]
-                    for e in group["elements"]
-                ],
-            }
-        )
-    last = {m["measure"]: m for m in made["measurements"] if m.get("per_class")}
-    labels = list(next(iter(last.values()))["per_class"]) if last else []
-    rows = []
-    for label in labels:
-        cells = [m["per_class"].get(label) for m in last.values()]
-        rows.append(
-            {
-                "label": label,
-                "n": next(c["samples"] for c in cells if c),
-                "cells": [
-                    (number(c["value"]), interval(c["ci95"])) if c else ("", "") for c in cells
-                ],
-            }
-        )
-    heads = [(name, m["layer"]) for name, m in last.items()]
-    return {"predictions": predictions, "heads": heads, "rows": rows, "open": len(rows) <= OPEN}
-
-
-def comparisons(results: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the paired differences of every further result from the first.
-
-    Parameters
-    ----------
-    results : sequence of mapping
-        Results.
-    names : sequence of str
-        What to call them.
-
-    Returns
-    -------
-    list of dict
-        One a further result: ``rows``, or why it was ``refused``.
-    """
-    found = []
-    for other, name in list(zip(results, names, strict=True))[1:]:
-        entry: dict[str, Any] = {"a": names[0], "b": name, "rows": [], "refused": ""}
-        try:
-            rows = compare(results[0], other)["measurements"]
-        except GeedError as error:
-            entry["refused"] = str(error).removeprefix("compare: ")
-            rows = []
-        for m in rows:
-            entry["rows"].append(
-                {
-                    "measure": compared(m),
-                    "layer": m["layer"],
-                    "a": number(m["a"]),
-                    "b": number(m["b"]),
-                    "difference": number(m["difference"]),
-                    "ci": interval(m["verdict_ci95"]),
-                    "verdict": m["verdict"],
-                    "warnings": m["warnings"],
-                }
-            )
-        entry["intervals"] = " or ".join(
-            _INTERVALS[kind] for kind in dict.fromkeys(m["interval"] for m in rows)
-        )
-        entry["relative"] = (
-            WHAT_IS_RELATIVE if any(m["compared"] == "relative" for m in rows) else ""
-        )
-        entry["open"] = len(entry["rows"]) <= OPEN
-        found.append(entry)
-    return found

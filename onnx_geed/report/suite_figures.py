@@ -4,34 +4,40 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from onnx_geed.files import write_text
 from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.report.suite_tables import suite_csv
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, themed
-from onnx_geed.report.tables import suite_csv
+from onnx_geed.results import SuiteRow, SuiteSummary
 from onnx_geed.text import shorten
 
 __all__ = ["draw_suite", "suite_picture", "write_summary"]
 
-Row = Mapping[str, Any]
+#: The means of a row that can be drawn.
+Field = Literal["mean", "unnormalised_mean", "relative_mean"]
 
 
-_FIELDS = {
+#: Where a row stands across a picture.
+Axis = Literal["step", "data", "layer", "model"]
+
+
+_FIELDS: dict[Field, str] = {
     "mean": "",
     "unnormalised_mean": ", without M",
     "relative_mean": ", relative to samples",
 }
 
 
-def write_summary(summary: Mapping[str, Any], folder: str | Path) -> list[str]:
+def write_summary(summary: SuiteSummary, folder: str | Path) -> list[str]:
     """Write a suite's summary as ``summary.csv`` and, with matplotlib, as pictures.
 
     Parameters
     ----------
-    summary : mapping
+    summary : dict
         Of schema ``onnx-geed/suite/1``, from :func:`onnx_geed.benchmark`.
     folder : str or Path
         Where to. Files of the same names are overwritten.
@@ -53,13 +59,13 @@ def write_summary(summary: Mapping[str, Any], folder: str | Path) -> list[str]:
     return []
 
 
-def draw_suite(made: Mapping[str, Any], folder: str | Path) -> list[Path]:
+def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:
     """Draw a suite's summary, a picture a measure and group, as SVG files.
 
     Parameters
     ----------
-    made : mapping
-        What :func:`onnx_geed.suite.benchmark` returns.
+    summary : dict
+        From :func:`onnx_geed.benchmark`.
     folder : str or Path
         Where to. Pictures of the same names are overwritten.
 
@@ -79,37 +85,37 @@ def draw_suite(made: Mapping[str, Any], folder: str | Path) -> list[Path]:
         If a picture cannot be written.
     """
     written = []
-    for name, rows, field in _pictures(made["rows"]):
+    for name, rows, field in _pictures(summary["rows"]):
         path = Path(folder) / f"{name}.svg"
         write_text(path, themed(suite_picture(rows, field)) + "\n", option="-o")
         written.append(path)
     return written
 
 
-def _pictures(rows: Sequence[Row]) -> list[tuple[str, list[Row], str]]:
+def _pictures(rows: Sequence[SuiteRow]) -> list[tuple[str, list[SuiteRow], Field]]:
     """Return name, rows and field of every picture."""
-    found: dict[tuple[str, ...], list[Row]] = {}
+    parts: dict[tuple[str, ...], list[SuiteRow]] = {}
     trained = len({r["step"] for r in rows}) > 1
     for row in rows:
         over = (row["data"],) if trained else ()
-        found.setdefault((*over, row["group"], row["measure"]), []).append(row)
-    made = []
-    for key, part in found.items():
+        parts.setdefault((*over, row["group"], row["measure"]), []).append(row)
+    pictures: list[tuple[str, list[SuiteRow], Field]] = []
+    for key, part in parts.items():
         name = ".".join(re.sub(r"[^\w+=-]+", "-", text).strip("-") for text in key)
-        kinds = [(name, "mean")]
+        kinds: list[tuple[str, Field]] = [(name, "mean")]
         if descriptor_of(part[0]["measure"]).perfect_over_m:
             kinds = [(name, "relative_mean"), (f"{name}.normalised", "mean")]
-        made += [
+        pictures += [
             (kind, part, field)
             for kind, field in kinds
             if any(r.get(field) is not None for r in part)
         ]
         if any(r["unnormalised_mean"] is not None for r in part):
-            made.append((f"{name}.unnormalised", part, "unnormalised_mean"))
-    return made
+            pictures.append((f"{name}.unnormalised", part, "unnormalised_mean"))
+    return pictures
 
 
-def suite_picture(rows: Sequence[Row], field: str = "mean") -> str:
+def suite_picture(rows: Sequence[SuiteRow], field: Field = "mean") -> str:
     """Draw rows of one measure and group.
 
     Parameters
@@ -132,7 +138,7 @@ def suite_picture(rows: Sequence[Row], field: str = "mean") -> str:
     panels: list[str | None] = [*layers] if layers and axis != "layer" else [None]
     wide = min(3, len(panels))
     lines = -(-len(panels) // wide)
-    with drawing(max(3.6 * wide, 4.6), 2.5 * lines + 0.5) as (figure, only, made):
+    with drawing(max(3.6 * wide, 4.6), 2.5 * lines + 0.5) as (figure, only, picture):
         only.remove()
         for i, layer in enumerate(panels):
             axes = figure.add_subplot(lines, wide, i + 1)
@@ -148,10 +154,10 @@ def suite_picture(rows: Sequence[Row], field: str = "mean") -> str:
         if len(models) > 1 and axis != "model":
             handles, labels = figure.axes[0].get_legend_handles_labels()
             figure.legend(handles, labels, loc="outside upper left", ncols=3)
-    return made[0]
+    return picture[0]
 
 
-def _label(measure: Descriptor, field: str) -> str:
+def _label(measure: Descriptor, field: Field) -> str:
     """Return what is drawn; what is perfect is said where it differs by model."""
     if measure.perfect_over_m and field == "mean":
         perfect = f"{measure.perfect:g}".replace("-", "−")
@@ -159,7 +165,7 @@ def _label(measure: Descriptor, field: str) -> str:
     return measure.label + _FIELDS[field]
 
 
-def _layers(rows: Sequence[Row]) -> list[str]:
+def _layers(rows: Sequence[SuiteRow]) -> list[str]:
     """Return layers, in the order of depth; none where each model has a single one."""
     by_model = {r["model"]: {x["layer"] for x in rows if x["model"] == r["model"]} for r in rows}
     if all(len(layers) == 1 for layers in by_model.values()):
@@ -167,7 +173,7 @@ def _layers(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(r["layer"] for r in rows))
 
 
-def _axis(rows: Sequence[Row], layers: Sequence[str]) -> str:
+def _axis(rows: Sequence[SuiteRow], layers: Sequence[str]) -> Axis:
     if len({r["step"] for r in rows}) > 1:
         return "step"
     if len({r["data"] for r in rows}) > 1:
@@ -175,24 +181,28 @@ def _axis(rows: Sequence[Row], layers: Sequence[str]) -> str:
     return "layer" if layers else "model"
 
 
-def _panel(axes: Any, rows: Sequence[Row], models: Sequence[str], axis: str, field: str) -> None:
+def _panel(
+    axes: Any, rows: Sequence[SuiteRow], models: Sequence[str], axis: Axis, field: Field
+) -> None:
     places = list(dict.fromkeys(r[axis] for r in rows if r[axis] is not None))
     for i, model in enumerate(models):
         colour, marker = SERIES[i % 6], MARKERS[i % 6]
         own = [r for r in rows if r["model"] == model]
         # A model with no steps beside others that have some, such as one pretrained: a level.
         if axis == "step" and own and all(r["step"] is None for r in own):
-            axes.axhline(own[0][field], color=colour, ls="--", lw=1.2, label=shorten(model, 24))
+            axes.axhline(
+                _value(own[0], field), color=colour, ls="--", lw=1.2, label=shorten(model, 24)
+            )
             if (perfect := _perfect(own[0], field)) is not None:
                 axes.axhline(perfect, color=colour, ls=":", lw=1.0)
             continue
         if axis == "step":
-            own = sorted((r for r in own if r["step"] is not None), key=lambda r: r["step"])
-            at = [float(r["step"]) for r in own]
+            own = sorted((r for r in own if r["step"] is not None), key=_step)
+            at = [float(_step(r)) for r in own]
         else:
             shift = 0.0 if axis == "model" else (i - (len(models) - 1) / 2) * 0.6 / len(models)
             at = [places.index(r[axis]) + shift for r in own]
-        values = [r[field] for r in own]
+        values = [_value(r, field) for r in own]
         ends = [_ends(r, field) for r in own]
         low = [v - e[0] for v, e in zip(values, ends, strict=True)]
         high = [e[1] - v for v, e in zip(values, ends, strict=True)]
@@ -213,7 +223,17 @@ def _panel(axes: Any, rows: Sequence[Row], models: Sequence[str], axis: str, fie
         axes.tick_params(axis="x", rotation=30 if turn else 0)
 
 
-def _perfect(row: Row, field: str) -> float | None:
+def _value(row: SuiteRow, field: Field) -> float:
+    value = row[field]
+    assert value is not None  # of rows without, nothing is drawn
+    return value
+
+
+def _step(row: SuiteRow) -> int:
+    return row["step"] or 0
+
+
+def _perfect(row: SuiteRow, field: Field) -> float | None:
     """Return the value that is perfect for this model, where that differs by model."""
     measure = descriptor_of(row["measure"])
     if not measure.perfect_over_m or field != "mean":
@@ -223,7 +243,7 @@ def _perfect(row: Row, field: str) -> float | None:
 
 
 def _perfects(
-    axes: Any, at: Sequence[float], values: Sequence[float | None], axis: str, colour: str
+    axes: Any, at: Sequence[float], values: Sequence[float | None], axis: Axis, colour: str
 ) -> None:
     """Draw what is perfect for one model: a line over steps, else a short one at each value."""
     known = [(x, v) for x, v in zip(at, values, strict=True) if v is not None]
@@ -234,8 +254,15 @@ def _perfects(
         axes.plot([x - 0.2, x + 0.2], [value, value], color=colour, ls=":", lw=1.0)
 
 
-def _ends(row: Row, field: str) -> Sequence[float]:
+def _ends(row: SuiteRow, field: Field) -> Sequence[float]:
     """Return the interval over models, or that over samples of a single one, or none."""
-    of = field.removesuffix("mean")
-    ends = row[f"{of}ci95_over_models"] or row.get(f"{of}ci95_over_samples")
-    return ends or (row[field], row[field])
+    over_samples = None
+    if field == "mean":
+        over_models, over_samples = row["ci95_over_models"], row["ci95_over_samples"]
+    elif field == "relative_mean":
+        over_models = row["relative_ci95_over_models"]
+        over_samples = row["relative_ci95_over_samples"]
+    else:
+        over_models = row["unnormalised_ci95_over_models"]
+    value = _value(row, field)
+    return over_models or over_samples or (value, value)

@@ -75,17 +75,17 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, 
         "axes.unicode_minus": True,
         "legend.frameon": False,
     }
-    made: list[str] = []
+    picture: list[str] = []
     with mpl.rc_context(style):
         figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
         axes = figure.add_subplot(**options)
         axes.set_facecolor("none")
         for side in axes.spines:
             axes.spines[side].set_visible(side in ("left", "bottom", "polar"))
-        yield figure, axes, made
+        yield figure, axes, picture
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    made.append(_cleaned(buffer.getvalue()))
+    picture.append(_cleaned(buffer.getvalue()))
 
 
 def _cleaned(svg: str) -> str:
@@ -121,5 +121,5 @@ def themed(svg: str, colours: Mapping[str, str] = LIGHT) -> str:
         A whole SVG file.
     """
     return '<?xml version="1.0" encoding="utf-8"?>\n' + re.sub(
-        r"var\(--(\w+)\)", lambda found: colours[found[1]], svg
+        r"var\(--(\w+)\)", lambda variable: colours[variable[1]], svg
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess, Samples, mark_of, open_samples, preprocess_from_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import disk_mask, grid_action, parse_group
+from onnx_geed.results import DataPart, GroupPart, Result
 
 __all__ = ["check_shown", "open_pictures", "orbit_pictures"]
 
@@ -26,14 +26,14 @@ SIDE = 64
 _FOLDER = 144
 
 
-def open_pictures(data: str | Path, made: Mapping[str, Any]) -> Samples:
+def open_pictures(data: str | Path, result: Result) -> Samples:
     """Open the data behind a result, to be looked at.
 
     Parameters
     ----------
     data : str or Path
         DATA, as the result was measured on.
-    made : mapping
+    result : dict
         The result.
 
     Returns
@@ -45,30 +45,30 @@ def open_pictures(data: str | Path, made: Mapping[str, Any]) -> Samples:
     GeedError
         If they cannot be read, or are not as many, or not named, as those of the result.
     """
-    samples = _open(data)
-    available, indices = made["data"]["available"], made["data"]["indices"]
+    samples = _open(data, result["data"])
+    available, indices = result["data"]["available"], result["data"]["indices"]
     if len(samples) != available:
         raise GeedError(
             f"--data {data}: holds {len(samples)} samples, the result is of {available} from "
-            f"{made['data']['source']}; give the same data"
+            f"{result['data']['source']}; give the same data"
         )
-    names = made["data"]["names"]
+    names = result["data"]["names"]
     if names and samples.names and [samples.names[i] for i in indices] != list(names):
         raise GeedError(
             f"--data {data}: its files are named otherwise than those of the result; give the data "
-            f"that was measured, {made['data']['source']}"
+            f"that was measured, {result['data']['source']}"
         )
     return samples
 
 
-def check_shown(data: str | Path, made: Mapping[str, Any], positions: Sequence[int]) -> bool:
+def check_shown(data: str | Path, result: Result, positions: Sequence[int]) -> bool:
     """Hold samples against the marks that a result keeps of those that were measured.
 
     Parameters
     ----------
     data : str or Path
         DATA, as the result was measured on.
-    made : mapping
+    result : dict
         The result.
     positions : sequence of int
         Which of its samples are shown.
@@ -84,35 +84,34 @@ def check_shown(data: str | Path, made: Mapping[str, Any], positions: Sequence[i
         If the data cannot be read as they were for the model.
         If a sample is another one than that which was measured.
     """
-    where = made["data"]
-    if not where.get("marks"):
+    measured = result["data"]
+    marks, names = measured.get("marks"), measured["names"]
+    if not marks:
         return False
-    # Decoded as for the model: thumbnails are made in another size.
+    # Decoded as for the model: thumbnails have another size.
     samples = open_samples(
         data,
-        input_shape=where["shape"],
-        input_layout=where["layout"],
-        preprocess=preprocess_from_json(json.dumps(where["preprocess"]), "the result's data"),
+        input_shape=measured["shape"],
+        input_layout=measured["layout"],
+        preprocess=preprocess_from_json(json.dumps(measured["preprocess"]), "the result's data"),
     )
     for position in positions:
-        index = where["indices"][position]
-        if mark_of(samples[index]) != where["marks"][position]:
-            called = f"sample {index}" + (
-                f" ({where['names'][position]})" if where["names"] else ""
-            )
+        index = measured["indices"][position]
+        if mark_of(samples[index]) != marks[position]:
+            called = f"sample {index}" + (f" ({names[position]})" if names else "")
             raise GeedError(
                 f"--data {data}: {called} is not the one that was measured, its values differ; "
-                f"give the data that was measured, {where['source']}"
+                f"give the data that was measured, {measured['source']}"
             )
     return True
 
 
-def _open(data: str | Path) -> Samples:
-    """Open data without a model: the first layout of images that fits."""
-    first: GeedError | None = None
+def _open(data: str | Path, measured: DataPart) -> Samples:
+    """Open data in the layout of the result, at a size for thumbnails."""
     folder = Path(data).is_dir()
     preprocess = Preprocess(resize=_FOLDER, crop=_FOLDER) if folder else Preprocess()
-    for shape, layout in _guesses():
+    first: GeedError | None = None
+    for shape, layout in _layouts(measured):
         try:
             samples = open_samples(
                 data, input_shape=shape, input_layout=layout, preprocess=preprocess
@@ -126,7 +125,13 @@ def _open(data: str | Path) -> Samples:
     raise first
 
 
-def _guesses() -> Iterator[tuple[tuple[int | None, ...], str]]:
+def _layouts(measured: DataPart) -> Iterator[tuple[tuple[int | None, ...], str]]:
+    """Shape of a sample, free in its plane, and layout; older results leave it to be tried."""
+    if "layout" in measured and "shape" in measured:
+        letters = measured["layout"].removeprefix("N")
+        shape = zip(letters, measured["shape"], strict=False)
+        yield tuple(None if letter in "HW" else n for letter, n in shape), measured["layout"]
+        return
     for channels in (3, 1, 4):
         yield (channels, None, None), "NCHW"
         yield (None, None, channels), "NHWC"
@@ -134,7 +139,7 @@ def _guesses() -> Iterator[tuple[tuple[int | None, ...], str]]:
 
 
 def orbit_pictures(
-    samples: Samples, index: int, group: Mapping[str, Any], elements: Sequence[int]
+    samples: Samples, index: int, group: GroupPart, elements: Sequence[int]
 ) -> list[str]:
     """Return some of a sample's orbit.
 
@@ -144,7 +149,7 @@ def orbit_pictures(
         The data.
     index : int
         The sample.
-    group : mapping
+    group : dict
         The ``group`` of a result.
     elements : sequence of int
         Which elements.

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from onnx_geed.groups import angle
-from onnx_geed.results import HARDLY, Reading, mean_interval, read_record
+from onnx_geed.results import HARDLY, ROUNDED, Reading, Record, Result, mean_interval, read_record
 from onnx_geed.text import span
 
 __all__ = ["grade", "meaning", "summary"]
@@ -25,7 +24,7 @@ _DIFFER = 0.02
 
 # Up to which share of the way to different samples a tensor is said to do what.
 _GRADES = (
-    (1e-4, "equivariant within rounding", "invariant within rounding"),
+    (ROUNDED, "equivariant within rounding", "invariant within rounding"),
     (0.05, "close to equivariant", "close to invariant"),
     (0.2, "mostly moving along", "mostly invariant"),
     (0.5, "moving along in part", "invariant in part"),
@@ -34,24 +33,23 @@ _GRADES = (
 )
 
 
-def summary(made: Mapping[str, Any], read: Sequence[Reading]) -> list[str]:
-    """Sentences, every number and direction of which is read from the result."""
-    group, order = made["group"]["name"], made["group"]["order"]
-
-    said = []
+def summary(result: Result, read: Sequence[Reading]) -> list[str]:
+    """Return sentences, every number and direction of which is read from the result."""
+    group, order = result["group"]["name"], result["group"]["order"]
+    sentences = []
     maps = [r for r in read if r.descriptor.cosine_of_maps]
     if len(maps) > 1:
-        said.append(_depth(maps))
-    for record, r in zip(made["measurements"], read, strict=True):
+        sentences.append(_depth(maps))
+    for record, r in zip(result["measurements"], read, strict=True):
         if not r.descriptor.cosine_of_maps or len(maps) == 1:
-            said.append(f"{r.descriptor.title} ({r.layer}): {meaning(record, order)}")
+            sentences.append(f"{r.descriptor.title} ({r.layer}): {meaning(record, order)}")
     tripped = [r for r in (maps or read) if r.trips]
-    if tripped and not all(made["group"]["exact"]):
-        said.append(_resampling(tripped[-1]))
+    if tripped and not all(result["group"]["exact"]):
+        sentences.append(_resampling(tripped[-1]))
     ranked = maps[-1] if maps else read[-1]
-    if order > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=1e-4):
-        said.append(_elements(ranked, group, made["group"]["elements"]))
-    return said
+    if order > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=ROUNDED):
+        sentences.append(_elements(ranked, group, result["group"]["elements"]))
+    return sentences
 
 
 def _resampling(read: Reading) -> str:
@@ -148,12 +146,12 @@ def grade(read: Reading) -> str:
     return next(words[trivial] for most, *words in _GRADES if share <= most)
 
 
-def meaning(record: Mapping[str, Any], order: int) -> str:
+def meaning(record: Record, order: int) -> str:
     """Say in words what a record's value means.
 
     Parameters
     ----------
-    record : mapping
+    record : dict
         The record.
     order : int
         Order of the group.

@@ -6,15 +6,15 @@ from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
     from onnx_geed.results.classes import (
-        add_classes as add_classes,
+        add_class_values as add_class_values,
+    )
+    from onnx_geed.results.comparability import (
+        records_of as records_of,
     )
     from onnx_geed.results.comparison import (
         WHAT_IS_RELATIVE as WHAT_IS_RELATIVE,
-        Record as Record,
-        aggregate as aggregate,
         compare as compare,
         compared as compared,
-        perfect_notes as perfect_notes,
     )
     from onnx_geed.results.diagnosis import (
         diagnose as diagnose,
@@ -22,18 +22,29 @@ if TYPE_CHECKING:
         diagnosis_line as diagnosis_line,
         model_of as model_of,
     )
+    from onnx_geed.results.findings import (
+        ROUNDED as ROUNDED,
+        Finding as Finding,
+    )
     from onnx_geed.results.intervals import (
         Interval as Interval,
         mean_interval as mean_interval,
     )
     from onnx_geed.results.limits import (
-        check_limits as check_limits,
         check_measured as check_measured,
         failure_of as failure_of,
         junit_xml as junit_xml,
         over_limits as over_limits,
+        parse_limits as parse_limits,
         read_for_limit as read_for_limit,
         write_junit as write_junit,
+    )
+    from onnx_geed.results.over_models import (
+        aggregate as aggregate,
+        perfect_notes as perfect_notes,
+    )
+    from onnx_geed.results.predictions import (
+        add_predictions as add_predictions,
     )
     from onnx_geed.results.reading import (
         HARDLY as HARDLY,
@@ -42,11 +53,35 @@ if TYPE_CHECKING:
         read_record as read_record,
     )
     from onnx_geed.results.records import (
+        BetweenSamples as BetweenSamples,
+        Normaliser as Normaliser,
+        OrbitDeviations as OrbitDeviations,
         measurement as measurement,
         ranking_value as ranking_value,
+    )
+    from onnx_geed.results.result_file import (
         read_result as read_result,
         result as result,
         to_csv as to_csv,
+    )
+    from onnx_geed.results.schema import (
+        Aggregate as Aggregate,
+        AggregateEntry as AggregateEntry,
+        Comparison as Comparison,
+        ComparisonEntry as ComparisonEntry,
+        DataPart as DataPart,
+        GroupPart as GroupPart,
+        ModelPart as ModelPart,
+        PrecisionPart as PrecisionPart,
+        Predictions as Predictions,
+        Record as Record,
+        Reference as Reference,
+        Result as Result,
+        RuntimePart as RuntimePart,
+        Statistics as Statistics,
+        SuiteFailure as SuiteFailure,
+        SuiteRow as SuiteRow,
+        SuiteSummary as SuiteSummary,
     )
     from onnx_geed.results.stopping import (
         check_precision as check_precision,

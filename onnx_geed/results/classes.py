@@ -1,52 +1,22 @@
-"""What labels add to records: values by class, and how often predictions stay and are right."""
+"""Values class by class, where samples have labels."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnx_geed.groups import Action
-from onnx_geed.measures import descriptor_of
 from onnx_geed.results.intervals import Interval, mean_interval
+from onnx_geed.results.schema import ClassValue, Record
 
-__all__ = ["add_classes", "moved_classes"]
-
-I64 = NDArray[np.int64]
-
-
-def moved_classes(action: Action, count: int) -> I64:
-    """Return where each element moves each class.
-
-    Parameters
-    ----------
-    action : Action
-        φ_Y, trivial or a permutation.
-    count : int
-        Number of classes.
-
-    Returns
-    -------
-    ndarray of int64, shape (n, count)
-        Each class itself under the trivial action.
-    """
-    classes = np.arange(count, dtype=np.float64)
-    # Moving gathers: out[c] = in[table[c]], so that class table[c] comes to stand at c.
-    moved: I64 = np.stack([np.argsort(action.apply(g, classes)) for g in range(action.group.order)])
-    return moved
+__all__ = ["add_class_values"]
 
 
-def add_classes(
-    records: Sequence[dict[str, Any]],
-    labels: Sequence[int | str] | None,
-    predicted: Mapping[str, tuple[I64, Action, int]],
-    names: Sequence[str] | None,
-    *,
-    seed: int,
-) -> list[str]:
-    """Enter ``per_class`` and ``predictions`` into records.
+def add_class_values(
+    records: Sequence[Record], labels: Sequence[int | str] | None, *, seed: int
+) -> None:
+    """Enter ``per_class`` into records.
 
     Parameters
     ----------
@@ -54,45 +24,20 @@ def add_classes(
         Entries of ``measurements``; changed in place.
     labels : sequence of int or str, optional
         One a sample.
-    predicted : mapping of str to (ndarray of int64, shape (N, n), Action, int)
-        By layer of class scores: predicted classes, φ_Y, and the number of classes.
-    names : sequence of str, optional
-        The model's classes, in the order of its outputs.
     seed : int
         Seed of a bootstrap.
-
-    Returns
-    -------
-    list of str
-        Notes, such as that labels cannot be told from outputs.
-
-    Notes
-    -----
-    A prediction stays where f(gx) is for the class that g moves the class of f(x) to, and is right
-    where it is for the class that g moves the label to. As in eq. (4) the identity counts. Labels
-    are found in ``names``; without these, whole numbers from 0 are positions of the output.
     """
-    notes: list[str] = []
     for record in records:
         record["per_class"] = None
         if labels is not None:
             record["per_class"] = _by_class(record, labels[: record["samples"]], seed)
-        record["predictions"] = None
-        scores = descriptor_of(record["measure"]).view == "scores"
-        if scores and record["layer"] in predicted:
-            found, action, count = predicted[record["layer"]]
-            places, why = _places(labels, names, count, len(found))
-            if why and why not in notes:
-                notes.append(why)
-            record["predictions"] = _shares(found, action, count, places)
-    return notes
 
 
-def _by_class(record: Mapping[str, Any], labels: Sequence[int | str], seed: int) -> dict[str, Any]:
+def _by_class(record: Record, labels: Sequence[int | str], seed: int) -> dict[str, ClassValue]:
     values = np.array(record["per_sample"], dtype=np.float64)
     own = np.array([str(label) for label in labels])
     kind = cast(Interval, record["interval"])
-    entries = {}
+    entries: dict[str, ClassValue] = {}
     for label in sorted(set(labels), key=_order):
         mine = values[own == str(label)]
         ends = mean_interval(mine, kind, seed=seed)
@@ -108,54 +53,3 @@ def _order(label: int | str) -> tuple[int, str]:
     """Numbers by size, before names."""
     text = str(label)
     return (int(text), "") if text.isascii() and text.isdigit() else (1 << 62, text)
-
-
-def _places(
-    labels: Sequence[int | str] | None, names: Sequence[str] | None, count: int, samples: int
-) -> tuple[I64 | None, str]:
-    """Positions of the labels among the outputs, or why they are not known."""
-    if labels is None:
-        return None, ""
-    texts = [str(label) for label in labels[:samples]]
-    if names is not None:
-        if len(names) != count:
-            return None, (
-                f"the metadata onnx_geed.classes names {len(names)} classes, the output has "
-                f"{count}: how often predictions are right is left out"
-            )
-        at = {name: i for i, name in enumerate(names)}
-        if all(text in at for text in texts):
-            return np.array([at[text] for text in texts], dtype=np.int64), ""
-    numbers = [int(text) if text.isascii() and text.isdigit() else -1 for text in texts]
-    if all(0 <= number < count for number in numbers):
-        return np.array(numbers, dtype=np.int64), ""
-    known = set(names or ())
-    odd = next(
-        text
-        for text, number in zip(texts, numbers, strict=True)
-        if text not in known and not 0 <= number < count
-    )
-    return None, (
-        f"which output the label {odd!r} belongs to is not known, so how often predictions are "
-        f"right is left out: give whole numbers from 0 to {count - 1} as --labels, or name the "
-        "classes in the model's metadata with onnx-geed annotate --classes"
-    )
-
-
-def _shares(found: I64, action: Action, count: int, places: I64 | None) -> dict[str, Any]:
-    moved, elements = moved_classes(action, count), action.group.elements
-    stays = found == moved[:, found[:, 0]].T
-    right = None if places is None else found == moved[:, places].T
-    return {
-        "stay": _share(stays, elements),
-        "right": None if right is None else _share(right, elements),
-        "samples": len(found),
-    }
-
-
-def _share(hits: NDArray[np.bool_], elements: Sequence[str]) -> dict[str, Any]:
-    per_element = hits.mean(axis=0).tolist()
-    return {
-        "value": float(hits.mean()),
-        "per_element": dict(zip(elements, per_element, strict=True)),
-    }

@@ -1,14 +1,16 @@
-"""What a result shows, in words, each with its evidence and only where the evidence is there."""
+"""The diagnosis of a result: all its findings, those from its model's graph included."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from onnx_geed.errors import GeedError
 from onnx_geed.groups import angle, motions_named
-from onnx_geed.model import Between, Model, between, off_centre, zero_padded
+from onnx_geed.model import Between, Model, between, load_model, off_centre, zero_padded
 from onnx_geed.results.findings import (
+    KEPT,
     Finding,
     Pairs,
     few,
@@ -20,13 +22,14 @@ from onnx_geed.results.findings import (
 )
 from onnx_geed.results.reactions import alike, blunt, insensitive, unlearned
 from onnx_geed.results.reading import Reading, read_record
+from onnx_geed.results.schema import Result
 from onnx_geed.text import span
 
 __all__ = ["diagnose", "diagnose_corners", "diagnosis_line", "model_of"]
 
-# A cosine within this of 1 counts as kept, beyond the second as lost; rounding leaves 1e-6. Where
-# known, shares of what different samples differ by.
-_KEPT, _LOST = 0.002, 0.01
+# A cosine that is farther from 1 counts as lost; where known, a share of what different samples
+# differ by.
+_LOST = 0.01
 
 
 # Above this share of what different samples differ by, equivariance counts as lost altogether.
@@ -55,12 +58,12 @@ _PLUMBING = frozenset(
 _LARGE = 256 << 20
 
 
-def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Finding, ...]:
+def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
     """Say what a result shows.
 
     Parameters
     ----------
-    made : mapping
+    result : dict
         A result.
     model : Model, optional
         Its model, for evidence from the graph.
@@ -70,38 +73,38 @@ def diagnose(made: Mapping[str, Any], model: Model | None = None) -> tuple[Findi
     tuple of Finding
         The likely ones first; empty where nothing is to be said.
     """
-    pairs = _without_input(made, model)
-    broken = list(_break(made, pairs, model))
-    found = [
+    pairs = _without_input(result, model)
+    broken = list(_break(result, pairs, model))
+    findings = [
         # What a stride off the centre does to a channel depends on the channel.
-        *(odd_channels(pairs, made["group"]["exact"]) if not _strided(broken) else ()),
+        *(odd_channels(pairs, result["group"]["exact"]) if not _strided(broken) else ()),
         *broken,
-        *_some_elements(made, pairs),
+        *_some_elements(result, pairs),
         *resampled(pairs),
-        *insensitive(made, pairs),
+        *insensitive(result, pairs),
         *blunt(pairs),
         *alike(pairs),
-        *unlearned(made, pairs),
+        *unlearned(result, pairs),
         *silent(pairs),
         *ill_normalised(pairs),
-        *few(made, pairs),
+        *few(result, pairs),
     ]
     order = ("likely", "caution", "possible")
-    return tuple(sorted(found, key=lambda f: order.index(f.weight)))
+    return tuple(sorted(findings, key=lambda f: order.index(f.weight)))
 
 
-def _strided(found: Sequence[Finding]) -> bool:
-    return any(finding.name == "off-centre stride" for finding in found)
+def _strided(findings: Sequence[Finding]) -> bool:
+    return any(finding.name == "off-centre stride" for finding in findings)
 
 
-def diagnose_corners(made: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Finding, ...]:
+def diagnose_corners(result: Result, other: Result) -> tuple[Finding, ...]:
     """Say what the corners of the square add, from one result with them and one without.
 
     Parameters
     ----------
-    made : mapping
+    result : dict
         A result with ``support`` full.
-    other : mapping
+    other : dict
         Another, with ``support`` disk.
 
     Returns
@@ -110,43 +113,43 @@ def diagnose_corners(made: Mapping[str, Any], other: Mapping[str, Any]) -> tuple
         Empty where the results differ in anything else, or the corners add little.
     """
     alike = (
-        made["model"]["sha256"] == other["model"]["sha256"]
-        and made["data"]["fingerprint"] == other["data"]["fingerprint"]
-        and made["group"] | {"support": ""} == other["group"] | {"support": ""}
-        and (made["group"]["support"], other["group"]["support"]) == ("full", "disk")
+        result["model"]["sha256"] == other["model"]["sha256"]
+        and result["data"]["fingerprint"] == other["data"]["fingerprint"]
+        and result["group"] | {"support": ""} == other["group"] | {"support": ""}
+        and (result["group"]["support"], other["group"]["support"]) == ("full", "disk")
     )
     if not alike:
         return ()
     inside = {(m["measure"], m["layer"]): read_record(m) for m in other["measurements"]}
-    found = []
-    for record in made["measurements"]:
+    less = []
+    for record in result["measurements"]:
         read, within = read_record(record), inside.get((record["measure"], record["layer"]))
         if within is None or read.normalised != within.normalised:
             continue
         if noticeable(read) and within.away <= 0.7 * read.away:
-            found.append((1 - within.away / read.away, read, within))
-    if not found:
+            less.append((1 - within.away / read.away, read, within))
+    if not less:
         return ()
-    share, read, within = max(found, key=lambda f: f[0])
+    share, read, within = max(less, key=lambda entry: entry[0])
     return (
         Finding(
             "square corners",
             "likely",
             f"The corners of the square add {100 * share:.0f} % of {read.measure}@{read.layer}.",
             f"It is {span(read.away)} from perfect on the full square, {span(within.away)} inside "
-            f"the disk ({len(found)} of {len(made['measurements'])} values differ as much).",
+            f"the disk ({len(less)} of {len(result['measurements'])} values differ as much).",
             "Rotation moves black corners in; --support disk leaves them out.",
-            tuple(r.layer for _, r, _ in found),
+            tuple(r.layer for _, r, _ in less),
         ),
     )
 
 
-def diagnosis_line(made: Mapping[str, Any], model: Model | None = None) -> str:
+def diagnosis_line(result: Result, model: Model | None = None) -> str:
     """Return the weightiest finding on one line, for a terminal.
 
     Parameters
     ----------
-    made : mapping
+    result : dict
         A result.
     model : Model, optional
         Its model.
@@ -156,19 +159,19 @@ def diagnosis_line(made: Mapping[str, Any], model: Model | None = None) -> str:
     str
         Empty where nothing is likely, and nothing warns.
     """
-    found = [f for f in diagnose(made, model) if f.weight != "possible"]
-    if not found:
+    findings = [f for f in diagnose(result, model) if f.weight != "possible"]
+    if not findings:
         return ""
-    more = f" ({len(found) - 1} more: onnx-geed report)" if len(found) > 1 else ""
-    return f"diagnosis: {found[0].text}{more}"
+    more = f" ({len(findings) - 1} more: onnx-geed report)" if len(findings) > 1 else ""
+    return f"diagnosis: {findings[0].text}{more}"
 
 
-def model_of(made: Mapping[str, Any]) -> Model | None:
+def model_of(result: Result) -> Model | None:
     """Return the model of a result where it still lies where it was, and is the same.
 
     Parameters
     ----------
-    made : mapping
+    result : dict
         A result.
 
     Returns
@@ -176,41 +179,36 @@ def model_of(made: Mapping[str, Any]) -> Model | None:
     Model or None
         Models of more than 256 MiB are not read again.
     """
-    from pathlib import Path
-
-    from onnx_geed.errors import GeedError
-    from onnx_geed.model import load_model
-
-    path = Path(made["model"]["path"])
+    path = Path(result["model"]["path"])
     try:
         if not path.is_file() or path.stat().st_size > _LARGE:
             return None
         model = load_model(path)
     except (GeedError, OSError):
         return None
-    return model if model.sha256 == made["model"]["sha256"] else None
+    return model if model.sha256 == result["model"]["sha256"] else None
 
 
-def _exactly(made: Mapping[str, Any], read: Reading) -> float | None:
+def _exactly(result: Result, read: Reading) -> float | None:
     """Return the share of perfect that the exact elements alone lack; none where there are none."""
     if read.hardly_reacts:
         return None
     if read.exact is not None:
         return read.share(read.exact)
-    return read.share(read.value) if all(made["group"]["exact"]) else None
+    return read.share(read.value) if all(result["group"]["exact"]) else None
 
 
-def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterator[Finding]:
+def _break(result: Result, pairs: Pairs, model: Model | None) -> Iterator[Finding]:
     """Find the first layer where exact elements stop moving the maps along."""
     maps = [
         (read, lacks)
         for _, read in pairs
-        if read.descriptor.cosine_of_maps and (lacks := _exactly(made, read)) is not None
+        if read.descriptor.cosine_of_maps and (lacks := _exactly(result, read)) is not None
     ]
     if not maps or max(lacks for _, lacks in maps) < _LOST:
         return
-    group = made["group"]["name"]
-    first = next(i for i, (_, lacks) in enumerate(maps) if lacks > _KEPT)
+    group = result["group"]["name"]
+    first = next(i for i, (_, lacks) in enumerate(maps) if lacks > KEPT)
     before, (read, lacks) = maps[:first], maps[first]
     path: Between | None = None
     if model is not None:
@@ -255,12 +253,12 @@ def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterat
     if path and path.names:
         evidence += f"; between them: {path.text}"
     # Where most is kept, it is the exactness that is lost.
-    what = "Equivariance is lost" if lacks > _MUCH else "Exact equivariance ends"
+    text = "Equivariance is lost" if lacks > _MUCH else "Exact equivariance ends"
     if here:
         yield Finding(
             "off-centre stride",
             "likely",
-            f"{what} in {here[0].label}: {here[0].text}.",
+            f"{text} in {here[0].label}: {here[0].text}.",
             evidence + ".",
             here[0].advice,
             (read.layer,),
@@ -269,7 +267,7 @@ def _break(made: Mapping[str, Any], pairs: Pairs, model: Model | None) -> Iterat
     yield Finding(
         "first break",
         "likely",
-        f"{what} between {kept.layer} and {read.layer}.",
+        f"{text} between {kept.layer} and {read.layer}.",
         evidence + ".",
         "Look at the weights and the padding of what lies between them.",
         (read.layer,),
@@ -281,9 +279,9 @@ def _cosine(read: Reading) -> str:
     return span(-(read.value if read.exact is None else read.exact))
 
 
-def _without_input(made: Mapping[str, Any], model: Model | None) -> Pairs:
+def _without_input(result: Result, model: Model | None) -> Pairs:
     """Read the records, but for the input in another order or scale: it moves with any network."""
-    pairs = [(record, read_record(record)) for record in made["measurements"]]
+    pairs = [(record, read_record(record)) for record in result["measurements"]]
     if model is None:
         return pairs
     maps = (read.layer for _, read in pairs if read.descriptor.view == "maps")
@@ -308,32 +306,32 @@ def _padded(model: Model | None, path: Between | None) -> list[str]:
     return [text for name, text in zero_padded(model).items() if name in path.names]
 
 
-def _some_elements(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+def _some_elements(result: Result, pairs: Pairs) -> Iterator[Finding]:
     """Find exact elements that are kept while others are lost, under a faithful action."""
-    group, elements = made["group"]["name"], made["group"]["elements"]
-    exact = [g for g, is_exact in enumerate(made["group"]["exact"]) if is_exact and g]
-    found = []
+    group, elements = result["group"]["name"], result["group"]["elements"]
+    exact = [g for g, is_exact in enumerate(result["group"]["exact"]) if is_exact and g]
+    partial = []
     for _, read in pairs:
         if not read.descriptor.cosine_of_maps or read.hardly_reacts:
             continue
         lacks = [read.share(float(value)) for value in read.per_element]
-        kept = [g for g in exact if lacks[g] <= _KEPT]
+        kept = [g for g in exact if lacks[g] <= KEPT]
         lost = [g for g in exact if lacks[g] >= _LOST]
         if kept and lost and len(kept) + len(lost) == len(exact):
-            found.append((read, kept, lost))
-    if not found:
+            partial.append((read, kept, lost))
+    if not partial:
         return
-    read, kept, lost = found[0]
-    layers = tuple(r.layer for r, *_ in found)
+    read, kept, lost = partial[0]
+    layers = tuple(r.layer for r, *_ in partial)
 
-    def said(members: Sequence[int]) -> str:
+    def named(members: Sequence[int]) -> str:
         names = [angle(group, elements[g]) for g in members[:4]]
         return ", ".join(names) + (f" and {len(members) - 4} more" if len(members) > 4 else "")
 
     yield Finding(
         "some elements",
         "likely",
-        f"{read.layer} keeps {said(kept)}, but not {said(lost)}.",
+        f"{read.layer} keeps {named(kept)}, but not {named(lost)}.",
         f"In {read.layer} the cosine is {span(-float(read.per_element[kept].max()))} or more "
         f"against {span(-float(read.per_element[lost].mean()))} in the mean; {len(layers)} "
         f"layer{'s keep' if len(layers) > 1 else ' keeps'} some only.",

@@ -1,19 +1,21 @@
-"""What records show by themselves: findings, each with its evidence."""
+"""Findings that records show by themselves, each with its evidence."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from onnx_geed.results.reading import Reading
 from onnx_geed.results.records import ILL_CONDITIONED
+from onnx_geed.results.schema import ExactPart, Record, Result
 from onnx_geed.text import span
 
 __all__ = [
+    "KEPT",
     "ROUNDED",
     "Finding",
     "Pairs",
@@ -32,12 +34,17 @@ Weight = Literal["likely", "caution", "possible"]
 ROUNDED = 1e-4
 
 
+#: A cosine within this of 1 counts as kept; where known, a share of what different samples differ
+#: by.
+KEPT = 0.002
+
+
 # The exact elements are near perfect where they leave less than this, as a share of what different
 # samples differ by.
 _NEAR = 0.01
 
 
-# Nor is there where less than this share of what different samples differ by is left.
+# Nothing is to be explained where less than this share of what different samples differ by is left.
 _SHARE_FLOOR = 0.005
 
 
@@ -49,8 +56,8 @@ _SHARE = 0.1
 _PARALLEL = 0.95
 
 
-# Largest cosine of a channel that does not move as it should; the others are as near 1 as this.
-_ODD, _KEPT = 0.5, 0.002
+# Largest cosine of a channel that does not move as it should.
+_ODD = 0.5
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,8 @@ class Finding:
     layers: tuple[str, ...] = ()
 
 
-Pairs = Sequence[tuple[Mapping[str, Any], Reading]]
+#: Records, each with how it reads.
+Pairs = Sequence[tuple[Record, Reading]]
 
 
 def noticeable(read: Reading) -> bool:
@@ -105,7 +113,7 @@ def noticeable(read: Reading) -> bool:
 
 def resampled(pairs: Pairs) -> Iterator[Finding]:
     """Find values to which only resampled elements add; references say why."""
-    found = [
+    readings = [
         read
         for _, read in pairs
         if read.exact is not None
@@ -113,24 +121,24 @@ def resampled(pairs: Pairs) -> Iterator[Finding]:
         and read.exact - read.perfect <= _SHARE * read.away
         and read.share(read.exact) <= _NEAR
     ]
-    if not found:
+    if not readings:
         return
-    read = found[-1]
-    layers = tuple(r.layer for r in found)
+    read = readings[-1]
+    layers = tuple(r.layer for r in readings)
     exact = max(0.0, (read.exact or 0.0) - read.perfect)
     evidence = (
         f"In {read.measure}@{read.layer} the exact elements are {span(exact)} from perfect, all "
-        f"elements {span(read.away)} ({len(found)} of {len(pairs)} values)"
+        f"elements {span(read.away)} ({len(readings)} of {len(pairs)} values)"
     )
-    what = "Only resampled elements deviate"
+    text = "Only resampled elements deviate"
     if exact > ROUNDED * read.away and exact > ROUNDED:
-        what = "Resampled elements deviate far more than exact ones"
+        text = "Resampled elements deviate far more than exact ones"
     trips = {name: value - read.perfect for name, value in read.trips.items()}
     if not trips:
         yield Finding(
             "resampled elements",
             "likely",
-            f"{what}: interpolation, or a network that knows the exact ones only.",
+            f"{text}: interpolation, or a network that knows the exact ones only.",
             evidence + ".",
             "--references tells the two apart.",
             layers,
@@ -143,7 +151,7 @@ def resampled(pairs: Pairs) -> Iterator[Finding]:
         yield Finding(
             "interpolation",
             "likely",
-            f"Interpolation may explain it: {what[0].lower()}{what[1:]}, and resampling alone "
+            f"Interpolation may explain it: {text[0].lower()}{text[1:]}, and resampling alone "
             f"deviates {more}.",
             evidence + ".",
             "Judge the network by the exact part; a larger input or --support disk softens it.",
@@ -153,7 +161,7 @@ def resampled(pairs: Pairs) -> Iterator[Finding]:
         yield Finding(
             "quarter turns only",
             "likely",
-            f"{what}, and resampling alone does not explain it: the network knows the exact ones.",
+            f"{text}, and resampling alone does not explain it: the network knows the exact ones.",
             evidence + ".",
             "",
             layers,
@@ -162,36 +170,36 @@ def resampled(pairs: Pairs) -> Iterator[Finding]:
 
 def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
     """Find a few channels that do not move with the others, where these do as they should."""
-    found = None
+    first = None
     for record, read in pairs:
-        part = record if all(is_exact) else record["exact"]
+        part: Record | ExactPart | None = record if all(is_exact) else record["exact"]
         if not read.descriptor.cosine_of_maps or part is None or not part.get("per_channel"):
             continue
         order = len(part["per_element"])
         # The identity compares a channel with itself.
         cosines = (-order * np.asarray(part["per_channel"]) - 1) / (order - 1)
-        if cosines.mean() >= 1 - _KEPT:
+        if cosines.mean() >= 1 - KEPT:
             continue
         worst, middle = float(cosines.min()), float(np.median(cosines))
         # A channel that is compared with an odd one, by a channel table, is a little odd itself.
         odd = np.flatnonzero(cosines <= min(_ODD, worst + (middle - worst) / 4))
-        if 0 < len(odd) <= len(cosines) / 4 and middle >= 1 - _KEPT:
-            found = read, odd, cosines
+        if 0 < len(odd) <= len(cosines) / 4 and middle >= 1 - KEPT:
+            first = read, odd, cosines
         break  # behind the first that is not as it should be, others follow
-    if found is None:
+    if first is None:
         return
-    read, odd, cosines = found
+    read, odd, cosines = first
     one, negative = len(odd) == 1, bool((cosines[odd] <= -_ODD).all())
     names = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
-    what = f"In {read.layer}, channel{'s' * (not one)} {names} (counted from 0) "
+    text = f"In {read.layer}, channel{'s' * (not one)} {names} (counted from 0) "
     if negative:
-        what += "is the negative of what it should be" if one else "are not of the sign expected"
+        text += "is the negative of what it should be" if one else "are not of the sign expected"
     else:
-        what += f"do{'es' * one} not move with the other{'s' * (len(cosines) > 2)}"
+        text += f"do{'es' * one} not move with the other{'s' * (len(cosines) > 2)}"
     yield Finding(
         "odd channels",
         "likely",
-        what + ".",
+        text + ".",
         f"Away from the identity the cosine is {span(float(cosines[odd].mean()))} there; the "
         f"median of the {len(cosines)} channels is {span(float(np.median(cosines)))}.",
         "Look at the weights that make it, their sign first, and at its place in a channel table.",
@@ -201,25 +209,25 @@ def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
 
 def silent(pairs: Pairs) -> Iterator[Finding]:
     """Find channels that are zero in both maps, and count as perfect."""
-    found = []
+    spared = []
     for record, read in pairs:
         share = record["zero_pairs"]
         if read.descriptor.cosine_of_maps and 0.05 <= share < 1:
             live = (read.value + share) / (1 - share)
             if live - read.value >= 0.02:
-                found.append((read, share, live))
-    if not found:
+                spared.append((read, share, live))
+    if not spared:
         return
-    read, share, live = max(found, key=lambda f: f[2] - f[0].value)
+    read, share, live = max(spared, key=lambda f: f[2] - f[0].value)
     yield Finding(
         "silent channels",
         "caution",
-        f"Silent channels flatter {len(found)} layer{'s' * (len(found) > 1)}: two zero maps count "
-        "as alike.",
+        f"Silent channels flatter {len(spared)} layer{'s' * (len(spared) > 1)}: two zero maps "
+        "count as alike.",
         f"In {read.layer}, {100 * share:.0f} % of the pairs are zero on both sides; the others "
         f"alone have cosine {span(-live)}, not {span(-read.value)}.",
         "",
-        tuple(r.layer for r, *_ in found),
+        tuple(r.layer for r, *_ in spared),
     )
 
 
@@ -230,13 +238,13 @@ def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
         if not read.descriptor.normalised:
             continue
         cosine = read.descriptor.similarity
-        if record["value"] is None or (cosine and m < ILL_CONDITIONED):
-            what = "missing" if m is None else f"{m:.3g}"
+        if m is None or record["value"] is None or (cosine and m < ILL_CONDITIONED):
+            m_text = "missing" if m is None else f"{m:.3g}"
             yield Finding(
                 "M ill-conditioned",
                 "caution",
-                f"{read.measure} cannot be normalised well: M is {what}.",
-                f"Unnormalised, the value is {span(float(record['unnormalised']))}"
+                f"{read.measure} cannot be normalised well: M is {m_text}.",
+                f"Unnormalised, the value is {span(read.value)}"
                 + (f", over {record['norm_samples']} points" if record["norm_samples"] else "")
                 + ".",
                 "Read relative, or the unnormalised value.",
@@ -259,7 +267,7 @@ def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
             )
 
 
-def few(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+def few(result: Result, pairs: Pairs) -> Iterator[Finding]:
     """Find intervals that are wide against what they are about."""
     wide, carried = [], []
     for _, read in pairs:
@@ -303,7 +311,7 @@ def few(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
             "caution",
             f"{top} of {len(read.per_sample)} samples carry more than half of "
             f"{read.measure}@{read.layer}.",
-            f"The worst is sample {made['data']['indices'][worst]}, with "
+            f"The worst is sample {result['data']['indices'][worst]}, with "
             f"{span(float(read.per_sample[worst]))} against a median of "
             f"{span(float(np.median(read.per_sample)))}.",
             "Look at those samples.",

@@ -96,7 +96,7 @@ def _bootstrap(x: NDArray[np.float64], seed: int, level: float) -> tuple[float, 
         # Where BCa degenerates it warns and gives NaN, which is looked for instead.
         warnings.simplefilter("ignore")
         for method in ("BCa", "percentile"):
-            found = bootstrap(
+            ends = bootstrap(
                 (x,),
                 np.mean,
                 n_resamples=_RESAMPLES,
@@ -105,7 +105,7 @@ def _bootstrap(x: NDArray[np.float64], seed: int, level: float) -> tuple[float, 
                 rng=np.random.default_rng(seed),
                 batch=max(1, _BATCH // len(x)),
             ).confidence_interval
-            low, high = float(found.low), float(found.high)
+            low, high = float(ends.low), float(ends.high)
             if math.isfinite(low) and math.isfinite(high):
                 break
     return (low, high)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -14,22 +13,74 @@ import numpy as np
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.files import write_text
 from onnx_geed.groups import angle
+from onnx_geed.measures import parse_request
 from onnx_geed.results.reading import Reading, read_record
 from onnx_geed.results.records import ranking_value
+from onnx_geed.results.schema import Record, Result
 
 __all__ = [
-    "check_limits",
+    "Limit",
     "check_measured",
     "failure_of",
     "junit_xml",
-    "limited",
     "over_limits",
+    "parse_limits",
     "read_for_limit",
     "write_junit",
 ]
 
 
-def check_limits(limits: Sequence[str]) -> list[tuple[str, str | None, float]]:
+@dataclass(frozen=True)
+class Limit:
+    """The largest value that passes.
+
+    Parameters
+    ----------
+    text : str
+        As it was given.
+    measure : str
+        Name of the measure.
+    layer : str or None
+        Name or glob of its layers; ``None`` for all of them.
+    largest : float
+        The value.
+    """
+
+    text: str
+    measure: str
+    layer: str | None
+    largest: float
+
+    def is_for(self, measure: str, layer: str) -> bool:
+        """Tell whether a measure on a layer is held against it."""
+        if measure != self.measure:
+            return False
+        return self.layer is None or layer == self.layer or fnmatch.fnmatchcase(layer, self.layer)
+
+    def check_meets(self, measured: Sequence[tuple[str, str]]) -> None:
+        """Refuse a limit that is for none of the values.
+
+        Parameters
+        ----------
+        measured : sequence of (measure, layer)
+            The values.
+
+        Raises
+        ------
+        GeedError
+            If there is none.
+        """
+        if any(self.is_for(*value) for value in measured):
+            return
+        wanted = f"{self.measure}@{self.layer}" if self.layer else self.measure
+        names = [f"{measure}@{layer}" for measure, layer in measured]
+        raise GeedError(
+            f"--fail-above {wanted}: this is not measured; measured are {', '.join(names[:5])}."
+            f"{nearest(wanted, names)}"
+        )
+
+
+def parse_limits(limits: Sequence[str]) -> list[Limit]:
     """Read ``MEASURE[@LAYER]=LIMIT``.
 
     Parameters
@@ -39,31 +90,27 @@ def check_limits(limits: Sequence[str]) -> list[tuple[str, str | None, float]]:
 
     Returns
     -------
-    list of (measure, layer or None, limit)
+    list of Limit
 
     Raises
     ------
     GeedError
         If one is not of that form, or names no measure.
     """
-    if not limits:
-        return []
-    from onnx_geed.measures import parse_request
-
     parsed = []
     for text in limits:
-        what, equals, value = text.rpartition("=")
+        name, equals, value = text.rpartition("=")
         try:
-            limit = float(value)
+            largest = float(value)
         except ValueError:
-            limit = float("nan")
-        if not equals or not np.isfinite(limit):
+            largest = float("nan")
+        if not equals or not np.isfinite(largest):
             raise GeedError(
                 f"--fail-above {text}: write MEASURE=LIMIT or MEASURE@LAYER=LIMIT, such as "
                 "softmax-kl=0.05"
             )
-        request = parse_request(what)
-        parsed.append((request.measure, request.layer, limit))
+        request = parse_request(name)
+        parsed.append(Limit(text, request.measure, request.layer, largest))
     return parsed
 
 
@@ -73,7 +120,7 @@ def check_measured(limits: Sequence[str], measured: Sequence[tuple[str, str]]) -
     Parameters
     ----------
     limits : sequence of str
-        As :func:`check_limits` takes them.
+        As :func:`parse_limits` takes them.
     measured : sequence of (measure, layer)
         What is measured.
 
@@ -82,56 +129,27 @@ def check_measured(limits: Sequence[str], measured: Sequence[tuple[str, str]]) -
     GeedError
         If a limit is of another form, or for something that is not measured.
     """
-    entries = [{"measure": measure, "layer": layer} for measure, layer in measured]
-    for name, layer, _ in check_limits(limits):
-        limited(entries, name, layer)
+    for limit in parse_limits(limits):
+        limit.check_meets(measured)
 
 
-def limited(
-    measured: Sequence[Mapping[str, Any]], measure: str, layer: str | None
-) -> list[Mapping[str, Any]]:
-    """Return the records that a limit is for.
-
-    Parameters
-    ----------
-    measured : sequence of mapping
-        Entries with ``measure`` and ``layer``.
-    measure : str
-        The limit's measure.
-    layer : str or None
-        Its layer, a name or glob.
-
-    Returns
-    -------
-    list of mapping
-
-    Raises
-    ------
-    GeedError
-        If there are none.
-    """
-    chosen = [
-        m
-        for m in measured
-        if m["measure"] == measure
-        and (layer is None or m["layer"] == layer or fnmatch.fnmatchcase(m["layer"], layer))
+def _held(result: Result, limits: Sequence[str]) -> list[tuple[Limit, list[Record]]]:
+    """Return each limit with the records that it is for; refuse one that is for none."""
+    records = result["measurements"]
+    parsed = parse_limits(limits)
+    for limit in parsed:
+        limit.check_meets([(r["measure"], r["layer"]) for r in records])
+    return [
+        (limit, [r for r in records if limit.is_for(r["measure"], r["layer"])]) for limit in parsed
     ]
-    if not chosen:
-        wanted = f"{measure}@{layer}" if layer else measure
-        there = [f"{m['measure']}@{m['layer']}" for m in measured]
-        raise GeedError(
-            f"--fail-above {wanted}: this is not measured; measured are {', '.join(there[:5])}."
-            f"{nearest(wanted, there)}"
-        )
-    return chosen
 
 
-def over_limits(made: Mapping[str, Any], limits: Sequence[str]) -> list[str]:
+def over_limits(result: Result, limits: Sequence[str]) -> list[str]:
     """Say which limits a result exceeds.
 
     Parameters
     ----------
-    made : mapping
+    result : dict
         A result.
     limits : sequence of str
         ``MEASURE[@LAYER]=LIMIT``; layers may be globs. Where M is negative, zero or missing, the
@@ -148,41 +166,60 @@ def over_limits(made: Mapping[str, Any], limits: Sequence[str]) -> list[str]:
         If a limit is for something that was not measured.
     """
     violations = []
-    for measure, layer, limit in check_limits(limits):
-        for m in limited(made["measurements"], measure, layer):
-            value, name = ranking_value(m)
-            if value > limit:
-                of = " (unnormalised)" if name == "unnormalised" else ""
-                violations.append(f"{measure}@{m['layer']}: {value:.6g}{of} > {limit:g}")
+    for limit, records in _held(result, limits):
+        for record in records:
+            value, scale = ranking_value(record)
+            if value > limit.largest:
+                note = " (unnormalised)" if scale == "unnormalised" else ""
+                where = f"{record['measure']}@{record['layer']}"
+                violations.append(f"{where}: {value:.6g}{note} > {limit.largest:g}")
     return violations
 
 
-def read_for_limit(record: Mapping[str, Any]) -> Reading:
+def read_for_limit(record: Record) -> Reading:
     """Read a record on the scale of the value that ``--fail-above`` holds against a limit."""
     read = read_record(record)
-    value, what = ranking_value(record)
-    return replace(read.as_normalised() if what == "value" else read, value=value)
+    value, scale = ranking_value(record)
+    return replace(read.as_normalised() if scale == "value" else read, value=value)
 
 
-def failure_of(made: Mapping[str, Any], read: Reading, limit: float) -> str:
-    """Say by how much, and where most."""
-    group, data = made["group"], made["data"]
+def failure_of(result: Result, read: Reading, limit: float) -> str:
+    """Say by how much a value exceeds a limit, and where most.
+
+    Parameters
+    ----------
+    result : dict
+        The result.
+    read : Reading
+        One of its records, from :func:`read_for_limit`.
+    limit : float
+        What it exceeds.
+
+    Returns
+    -------
+    str
+        Lines: the value, its worst element and its worst sample.
+    """
+    data, group = result["data"], result["group"]
     per_element = read.per_element
     worst = int(per_element.argmax())
     sample = int(read.per_sample.argmax())
-    there = int(read.deviations[sample].argmax())
-    index = data["indices"][sample]
-    called = f"sample {index}" + (f" ({data['names'][sample]})" if data["names"] else "")
+    element = int(read.deviations[sample].argmax())
+
+    def named(g: int) -> str:
+        return angle(group["name"], group["elements"][g])
+
+    called = f"sample {data['indices'][sample]}"
+    called += f" ({data['names'][sample]})" if data["names"] else ""
     ends = ""
     if read.ci95:
         ends = f" (95 % interval {read.ci95[0]:.6g} to {read.ci95[1]:.6g})"
-    what = "" if read.normalised else ", unnormalised"
+    scale = "" if read.normalised else ", unnormalised"
     lines = [
-        f"  {read.measure}@{read.layer}{what}: {read.value:.6g} > {limit:g}{ends}",
-        f"    worst element {angle(group['name'], group['elements'][worst])}: "
-        f"{per_element[worst]:.6g}",
+        f"  {read.measure}@{read.layer}{scale}: {read.value:.6g} > {limit:g}{ends}",
+        f"    worst element {named(worst)}: {per_element[worst]:.6g}",
         f"    worst sample {called}: {read.per_sample[sample]:.6g}, most under "
-        f"{angle(group['name'], group['elements'][there])}: {read.deviations[sample, there]:.6g}",
+        f"{named(element)}: {read.deviations[sample, element]:.6g}",
     ]
     if read.exact is not None and read.exact <= limit:
         lines.append(
@@ -191,12 +228,12 @@ def failure_of(made: Mapping[str, Any], read: Reading, limit: float) -> str:
     return "\n".join(lines)
 
 
-def junit_xml(made: Mapping[str, Any], limits: Sequence[str]) -> str:
+def junit_xml(result: Result, limits: Sequence[str]) -> str:
     """Return the outcome of limits as JUnit XML.
 
     Parameters
     ----------
-    made : mapping
+    result : dict
         A result.
     limits : sequence of str
         ``MEASURE[@LAYER]=LIMIT``, as ``--fail-above`` takes them.
@@ -211,34 +248,27 @@ def junit_xml(made: Mapping[str, Any], limits: Sequence[str]) -> str:
     GeedError
         If a limit cannot be read, or is for something that was not measured.
     """
-    pass
-
-    over_limits(made, limits)  # refuses limits that nothing was measured for
-    parsed = check_limits(limits)
-    suite = ElementTree.Element("testsuite", name=f"onnx-geed {made['group']['name']}")
-    failures = 0
-    cases = 0
-    for text, (measure, layer, limit) in zip(limits, parsed, strict=True):
-        for record in made["measurements"]:
-            if not _is_for(record, measure, layer):
-                continue
+    suite = ElementTree.Element("testsuite", name=f"onnx-geed {result['group']['name']}")
+    cases = failures = 0
+    for limit, records in _held(result, limits):
+        for record in records:
             read = read_for_limit(record)
             case = ElementTree.SubElement(
                 suite,
                 "testcase",
-                classname=f"onnx-geed.{_clean(made['model']['path'])}",
-                name=_clean(f"{read.measure}@{read.layer} <= {limit:g}"),
+                classname=f"onnx-geed.{_clean(result['model']['path'])}",
+                name=_clean(f"{read.measure}@{read.layer} <= {limit.largest:g}"),
             )
             cases += 1
-            if read.value > limit:
+            if read.value > limit.largest:
                 failures += 1
                 failure = ElementTree.SubElement(
                     case,
                     "failure",
                     type="limit",
-                    message=_clean(f"{read.value:.6g} > {limit:g} ({text})"),
+                    message=_clean(f"{read.value:.6g} > {limit.largest:g} ({limit.text})"),
                 )
-                failure.text = _clean(failure_of(made, read, limit))
+                failure.text = _clean(failure_of(result, read, limit.largest))
     suite.set("tests", str(cases))
     suite.set("failures", str(failures))
     suite.set("errors", "0")
@@ -250,25 +280,17 @@ def junit_xml(made: Mapping[str, Any], limits: Sequence[str]) -> str:
     )
 
 
-def _is_for(record: Mapping[str, Any], measure: str, layer: str | None) -> bool:
-    import fnmatch
-
-    if record["measure"] != measure:
-        return False
-    return layer is None or record["layer"] == layer or fnmatch.fnmatchcase(record["layer"], layer)
-
-
 def _clean(text: str) -> str:
-    """Leave out what XML 1.0 cannot hold."""
+    """Put a question mark for what XML 1.0 cannot hold."""
     return "".join(c if c in "\t\n" or ord(c) >= 32 else "?" for c in text)
 
 
-def write_junit(made: Mapping[str, Any], limits: Sequence[str], path: str | Path) -> None:
+def write_junit(result: Result, limits: Sequence[str], path: str | Path) -> None:
     """Write the outcome of limits as a JUnit XML file.
 
     Parameters
     ----------
-    made : mapping
+    result : dict
         A result.
     limits : sequence of str
         As :func:`junit_xml` takes them.
@@ -280,4 +302,4 @@ def write_junit(made: Mapping[str, Any], limits: Sequence[str], path: str | Path
     GeedError
         If the file cannot be written, or :func:`junit_xml` fails.
     """
-    write_text(path, junit_xml(made, limits), option="--junit")
+    write_text(path, junit_xml(result, limits), option="--junit")

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.results.intervals import mean_interval
 from onnx_geed.results.reading import Reading, on_one_scale, read_record
+from onnx_geed.results.records import ROUNDING
+from onnx_geed.results.schema import ComparisonEntry, Record
 from onnx_geed.text import span
 
 __all__ = ["paired"]
 
 F64 = NDArray[np.float64]
-
-
-Record = Mapping[str, Any]
 
 
 Ends = tuple[float, float] | None
@@ -27,20 +23,16 @@ Ends = tuple[float, float] | None
 _LEAST_PAIRS = 10
 
 
-# Differences below this share of a measure's scale are rounding, spec section 2.
-_ROUNDING = 1e-6
-
-
 # Relative values apart by more than this are worth a word where they tell the other model better.
 _APART = 0.05
 
 
-def paired(a: Record, b: Record, seed: int, same: bool) -> dict[str, Any]:
+def paired(a: Record, b: Record, seed: int, same: bool) -> ComparisonEntry:
     """Return the paired difference of two records.
 
     Parameters
     ----------
-    a, b : mapping
+    a, b : dict
         Entries of ``measurements`` of the same measure.
     seed : int
         Seed of the bootstrap.
@@ -61,7 +53,7 @@ def paired(a: Record, b: Record, seed: int, same: bool) -> dict[str, Any]:
     used = "t" if gaps is None or len(gaps) < _LEAST_PAIRS else "bootstrap"
     ends = t if used == "t" else resampled
     difference = float(left.mean() - right.mean())
-    rounding = _ROUNDING * _size(x, y)
+    rounding = ROUNDING * _size(x, y)
     return {
         "measure": a["measure"],
         "layer": a["layer"] if a["layer"] == b["layer"] else f"{a['layer']} | {b['layer']}",
@@ -101,12 +93,12 @@ def _doubts(
     descriptor = own[0].descriptor
     if scale == "unnormalised":
         if descriptor.perfect_over_m:
-            said = f"{_unrelated(own)}, so unnormalised values are compared, which are perfect at "
-            said += f"{descriptor.perfect:g}"
+            doubt = f"{_unrelated(own)}, so unnormalised values are compared, which are perfect at "
+            doubt += f"{descriptor.perfect:g}"
         else:
-            said = "M is negative, 0 or missing, so unnormalised values are compared"
-            said += ", each in the units of its own latent space"
-        return [said]
+            doubt = "M is negative, 0 or missing, so unnormalised values are compared"
+            doubt += ", each in the units of its own latent space"
+        return [doubt]
     if scale == "value" and descriptor.own_scale:
         return [
             f"{_unrelated(own)}, so values are compared in the units of each model's own outputs"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from onnx_geed.results.findings import ROUNDED, Finding, Pairs
 from onnx_geed.results.reading import HARDLY, Reading
+from onnx_geed.results.schema import Result
 from onnx_geed.text import span
 
 __all__ = ["alike", "blunt", "insensitive", "unlearned"]
@@ -37,9 +37,9 @@ _RATIO, _DEAD_RATIO = 0.2, 0.01
 _ALIKE = 0.95
 
 
-def insensitive(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+def insensitive(result: Result, pairs: Pairs) -> Iterator[Finding]:
     """Find predictions that stay because nothing moves them."""
-    order = made["group"]["order"]
+    order = result["group"]["order"]
     read = next((read for _, read in reversed(pairs) if _is_divergence(read)), None)
     if read is None or order < 2:
         return
@@ -92,37 +92,37 @@ def _is_divergence(read: Reading) -> bool:
 
 def alike(pairs: Pairs) -> Iterator[Finding]:
     """Find maps that different samples share as much as the members of an orbit do."""
-    found = []
+    readings = []
     for _, read in pairs:
         if not read.descriptor.cosine_of_maps or read.relative is None or -read.value < _HIGH:
             continue
         ends, other = read.relative_ci95, read.told(read.between or 0.0)
         # Both have to say so: 0.2 against 0 is far from perfect, and yet not the same.
         if (ends[0] if ends else read.relative) >= HARDLY and other >= _LIKE * -read.value:
-            found.append(read)
-    if not found:
+            readings.append(read)
+    if not readings:
         return
-    read = max(found, key=lambda r: r.relative or 0.0)
+    read = max(readings, key=lambda r: r.relative or 0.0)
     other = read.told(read.between or 0.0)
     yield Finding(
         "alike whatever is shown",
         "caution",
-        f"Maps are hardly more alike within an orbit than between samples in {len(found)} "
-        f"layer{'s' * (len(found) > 1)}.",
+        f"Maps are hardly more alike within an orbit than between samples in {len(readings)} "
+        f"layer{'s' * (len(readings) > 1)}.",
         f"In {read.layer} the cosine is {span(-read.value)} within an orbit and {span(other)} "
         "between different samples.",
         "Such a cosine is no sign of equivariance; judge by relative values.",
-        tuple(r.layer for r in found),
+        tuple(r.layer for r in readings),
     )
 
 
 def blunt(pairs: Pairs) -> Iterator[Finding]:
     """Find tensors that are all but the same for every sample."""
-    found = [read for _, read in pairs if read.hardly_reacts]
-    if not found:
+    readings = [read for _, read in pairs if read.hardly_reacts]
+    if not readings:
         return
-    read = found[-1]
-    layers = tuple(dict.fromkeys(r.layer for r in found))
+    read = readings[-1]
+    layers = tuple(dict.fromkeys(r.layer for r in readings))
     yield Finding(
         "hardly reacts",
         "caution",
@@ -140,9 +140,9 @@ def _more(count: int) -> str:
     return "" if count < 2 else f", nor do{'es' * (count == 2)} {count - 1} more"
 
 
-def unlearned(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
+def unlearned(result: Result, pairs: Pairs) -> Iterator[Finding]:
     """Find values that the same network untrained has too."""
-    found, asked = [], 0
+    as_untrained, asked = [], 0
     for record, read in pairs:
         entry = (record.get("references") or {}).get("untrained")
         if entry is None or read.untrained is None or read.away <= ROUNDED:
@@ -151,14 +151,15 @@ def unlearned(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
         # An untrained network reacts to little: what counts is relative to that, where known.
         bare = read.untrained - read.perfect
         own, other, how = read.away, bare, "from perfect"
-        if read.relative is not None and entry.get("relative") is not None:
-            own, other = read.relative, float(entry["relative"])
+        relative = entry.get("relative")
+        if read.relative is not None and relative is not None:
+            own, other = read.relative, float(relative)
             how = "of what different samples differ by from perfect"
         if own >= _ALIKE * other:
-            found.append((read, own, other, how))
+            as_untrained.append((read, own, other, how))
         if not _is_divergence(read) or read.away < _ALIKE * bare:
             continue
-        order = max(made["group"]["order"], 2)
+        order = max(result["group"]["order"], 2)
         if read.value <= _STAYS * read.descriptor.worst_value(order, trivial=True):
             yield Finding(
                 "invariant untrained",
@@ -168,15 +169,15 @@ def unlearned(made: Mapping[str, Any], pairs: Pairs) -> Iterator[Finding]:
                 "Compare relative values, which are told in units of what samples differ by.",
                 (read.layer,),
             )
-    if not found:
+    if not as_untrained:
         return
-    read, own, other, how = max(found, key=lambda f: f[1] - f[2])
+    read, own, other, how = max(as_untrained, key=lambda entry: entry[1] - entry[2])
     yield Finding(
         "not learned",
         "caution",
-        f"{len(found)} of {asked} values are hardly nearer to perfect than in the same network "
-        "untrained.",
+        f"{len(as_untrained)} of {asked} values are hardly nearer to perfect than in the same "
+        "network untrained.",
         f"{read.measure}@{read.layer} is {span(own)} {how}, untrained {span(other)}.",
         "What is equivariant there comes from the architecture and the data, not from training.",
-        tuple(dict.fromkeys(r.layer for r, *_ in found)),
+        tuple(dict.fromkeys(r.layer for r, *_ in as_untrained)),
     )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.results.intervals import Interval, mean_interval
+from onnx_geed.results.records import ROUNDING, ranking_value
+from onnx_geed.results.schema import Record, Scale, Statistics
 
 __all__ = ["HARDLY", "RELATIVE", "Reading", "on_one_scale", "read_record"]
 
@@ -22,10 +25,6 @@ RELATIVE = "relative to different samples"
 
 #: From this share of the way to another sample on, nothing is kept worth the name.
 HARDLY = 0.8
-
-
-# Below this share of a measure's scale there is only rounding, spec section 2.
-_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +202,7 @@ class Reading:
         )
 
 
-def on_one_scale(readings: Sequence[Reading]) -> tuple[list[Reading], str]:
+def on_one_scale(readings: Sequence[Reading]) -> tuple[list[Reading], Scale]:
     """Bring readings of several models to a scale on which they may be compared.
 
     Parameters
@@ -230,12 +229,12 @@ def on_one_scale(readings: Sequence[Reading]) -> tuple[list[Reading], str]:
     return [r.as_unnormalised() for r in readings], "unnormalised"
 
 
-def read_record(record: Mapping[str, Any]) -> Reading:
+def read_record(record: Record) -> Reading:
     """Read a record of ``measurements``.
 
     Parameters
     ----------
-    record : mapping
+    record : dict
         The record.
 
     Returns
@@ -244,15 +243,14 @@ def read_record(record: Mapping[str, Any]) -> Reading:
         Of the unnormalised value where M is missing, zero or negative, as gates take it, and
         where M moves the perfect value.
     """
-    from onnx_geed.results.records import ranking_value
-
     descriptor, m = descriptor_of(record["measure"]), record["normaliser"]
     plain = ranking_value(record)[1] == "unnormalised" or descriptor.perfect_over_m
-    part, what = record["exact"], "unnormalised" if plain else "value"
+    part = record["exact"]
+    scale: Literal["unnormalised", "value"] = "unnormalised" if plain else "value"
     deviations = np.asarray(record["deviations"], dtype=np.float64)
     array = deviations if plain or not m else deviations / float(m)
     perfect = descriptor.perfect
-    value = float(record[what])
+    value = _number(record[scale])
     references = record.get("references") or {}
     between, relative = _between(record, value, descriptor)
     return Reading(
@@ -265,43 +263,45 @@ def read_record(record: Mapping[str, Any]) -> Reading:
         ci95=_ends(record, plain),
         per_sample=array.mean(axis=1) if plain else np.asarray(record["per_sample"], np.float64),
         deviations=array,
-        exact=part[what] if part else None,
+        exact=part[scale] if part else None,
         exact_ci95=_ends(part, plain) if part else None,
         normalised=not plain,
         normaliser=m,
         trips={
-            name: float(references[name][what])
+            name: _number(references[name][scale])
             for name in ("input_round_trip", "output_round_trip")
-            if name in references and references[name][what] is not None
+            if name in references and references[name][scale] is not None
         },
-        untrained=(references.get("untrained") or {}).get(what),
+        untrained=references["untrained"][scale] if "untrained" in references else None,
         between=between,
         relative=relative,
     )
 
 
+def _number(value: float | None) -> float:
+    assert value is not None  # of a scale on which there is a value
+    return float(value)
+
+
 def _between(
-    record: Mapping[str, Any], value: float, descriptor: Descriptor
+    record: Record, value: float, descriptor: Descriptor
 ) -> tuple[float | None, float | None]:
     """Return ``between_samples`` and ``relative``; older results know them by references only."""
     other, relative = record.get("between_samples"), record.get("relative")
     if other is None:
-        other = ((record.get("references") or {}).get("between_samples") or {}).get("value")
+        references = record.get("references") or {}
+        other = references["between_samples"]["value"] if "between_samples" in references else None
     if other is None:
         return None, None
     apart = float(other) - descriptor.perfect
     # Whether a distance is rounding depends on the size of the vectors, which the record knew.
-    if relative is None and apart > _ROUNDING and not descriptor.in_tensor_units:
+    if relative is None and apart > ROUNDING and not descriptor.in_tensor_units:
         relative = (value - descriptor.perfect) / apart
     return float(other), None if relative is None else float(relative)
 
 
-def _ends(part: Mapping[str, Any], plain: bool) -> tuple[float, float] | None:
+def _ends(part: Statistics, plain: bool) -> tuple[float, float] | None:
     """Return an interval on a reading's scale: M is held fixed, so that it scales with M."""
-    from typing import cast
-
-    from onnx_geed.results.intervals import Interval, mean_interval
-
     ends, m = part["ci95"], part["normaliser"]
     if plain and ends and m:
         low, high = sorted(float(x) * float(m) for x in ends)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import descriptor_of
+from onnx_geed.results.records import ROUNDING
+from onnx_geed.results.schema import PrecisionPart, Record
 
 __all__ = ["FEWEST", "check_precision", "ended", "looks", "precision_notes", "reaches", "verdict"]
 
 #: Samples below which no interval ends a run.
 FEWEST = 20
-
-
-# Half-widths below this are rounding.
-_ROUNDING = 1e-6
 
 
 # Samples grow by half between two looks.
@@ -78,12 +75,12 @@ def looks(most: int) -> list[int]:
     return [*numbers, most]
 
 
-def reaches(record: Mapping[str, Any], precision: float) -> bool | None:
+def reaches(record: Record, precision: float) -> bool | None:
     """Say whether a record's interval is narrow enough.
 
     Parameters
     ----------
-    record : mapping
+    record : dict
         An entry of ``measurements``.
     precision : float
         The share that was asked for.
@@ -104,16 +101,16 @@ def reaches(record: Mapping[str, Any], precision: float) -> bool | None:
     if ends is None:
         return False
     perfect = descriptor_of(record["measure"]).perfect_value(record["normaliser"])
-    allowed = max(precision * abs(value - perfect), _ROUNDING)
+    allowed = max(precision * abs(value - perfect), ROUNDING)
     return bool((ends[1] - ends[0]) / 2 <= allowed)
 
 
-def verdict(records: Sequence[Mapping[str, Any]], precision: float) -> dict[str, Any]:
+def verdict(records: Sequence[Record], precision: float) -> PrecisionPart:
     """Return the ``precision`` part of a result.
 
     Parameters
     ----------
-    records : sequence of mapping
+    records : sequence of dict
         Entries of ``measurements``.
     precision : float
         The share that was asked for.
@@ -139,60 +136,60 @@ def verdict(records: Sequence[Mapping[str, Any]], precision: float) -> dict[str,
     looks in a row) was tried: it takes half as many samples again or more and wins a point, as a
     smaller p does too.
     """
-    found = {f"{r['measure']}@{r['layer']}": reaches(r, precision) for r in records}
+    narrow = {f"{r['measure']}@{r['layer']}": reaches(r, precision) for r in records}
     samples = int(records[0]["samples"]) if records else 0
-    values = [ok for ok in found.values() if ok is not None]
+    values = [ok for ok in narrow.values() if ok is not None]
     return {
         "asked": precision,
         "samples": samples,
         "reached": bool(values) and all(values) and samples >= FEWEST,
-        "undecided": [name for name, ok in found.items() if ok is False],
-        "without_value": [name for name, ok in found.items() if ok is None],
+        "undecided": [name for name, ok in narrow.items() if ok is False],
+        "without_value": [name for name, ok in narrow.items() if ok is None],
     }
 
 
-def ended(found: Mapping[str, Any]) -> bool:
+def ended(part: PrecisionPart) -> bool:
     """Say whether no further sample is asked for."""
-    return not found["undecided"] and found["samples"] >= FEWEST
+    return not part["undecided"] and part["samples"] >= FEWEST
 
 
-def precision_notes(found: Mapping[str, Any]) -> list[str]:
+def precision_notes(part: PrecisionPart) -> list[str]:
     """Say in words how a run ended.
 
     Parameters
     ----------
-    found : mapping
-        What :func:`verdict` returned.
+    part : dict
+        From :func:`verdict`.
 
     Returns
     -------
     list of str
         Notes on the run as a whole.
     """
-    asked, n = found["asked"], found["samples"]
-    said = []
-    if found["reached"]:
-        said.append(
+    asked, n = part["asked"], part["samples"]
+    notes = []
+    if part["reached"]:
+        notes.append(
             f"--precision {asked:g} is reached after {n} samples; their number was chosen by "
             "looking at the intervals, which so cover a little less than their nominal 95 % "
             "(normal samples up to 1 point, skewed ones more)"
         )
-    elif found["undecided"]:
-        said.append(
+    elif part["undecided"]:
+        notes.append(
             f"--precision {asked:g} is not reached: the samples ended at {n}, where the interval "
-            f"of {_list(found['undecided'])} is still wider"
+            f"of {_list(part['undecided'])} is still wider"
         )
     elif n < FEWEST:
-        said.append(
+        notes.append(
             f"--precision {asked:g} is not reached: it takes {FEWEST} samples at least, and they "
             f"ended at {n}"
         )
-    if found["without_value"]:
-        said.append(
-            f"--precision {asked:g} took no sample for {_list(found['without_value'])}: M is "
+    if part["without_value"]:
+        notes.append(
+            f"--precision {asked:g} took no sample for {_list(part['without_value'])}: M is "
             "missing or 0, so there is no value"
         )
-    return said
+    return notes
 
 
 def _list(names: Iterable[str]) -> str:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups import Action, parse_layout
 from onnx_geed.measures import Measure, Plan, normaliser, view
-from onnx_geed.results import measurement
+from onnx_geed.results import (
+    BetweenSamples,
+    Normaliser,
+    OrbitDeviations,
+    Record,
+    measurement,
+)
 from onnx_geed.run.between_samples import neighbours
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
 
@@ -26,7 +31,7 @@ _MARKEDLY = 0.05
 
 def measurements_of(
     plan: Plan, statistics: OrbitStatistics, *, norm_samples: int, interval: str, seed: int
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Return the records of spec section 6, one a measure, in the plan's order.
 
     Parameters
@@ -88,13 +93,12 @@ def _record(
     points: F64 | None,
     interval: str,
     seed: int,
-) -> dict[str, Any]:
+) -> Record:
     deviations, zeros = statistics.deviations, statistics.zero_pairs
-    m, used, norm = None, None, None
+    divisor = None
     if points is not None:
-        m, used = normaliser(measure.name, points), len(points)
-        if used:
-            norm = float(np.sqrt(np.square(points).sum(axis=1)).mean())
+        norm = float(np.sqrt(np.square(points).sum(axis=1)).mean()) if len(points) else None
+        divisor = Normaliser(normaliser(measure.name, points), len(points), norm)
     members = plan.exact_subgroup(measure)
     warnings = []
     inverse = statistics.inverse
@@ -114,24 +118,25 @@ def _record(
     if len(pairs) < len(wanted):
         pairs = []
         notes.append("no between_samples: the cache was written without them")
+    over_all, over_exact = _per_channel(measure, statistics, members)
+    exact, between = None, None
+    if members is not None and statistics.exact is not None:
+        names = [plan.group.elements[g] for g in members]
+        exact = OrbitDeviations(statistics.exact, names, per_channel=over_exact)
+    if pairs:
+        norm = float(np.sqrt(np.mean([p.square for p in pairs])))
+        between = BetweenSamples(np.stack([p.deviations for p in pairs]), norm)
     record = measurement(
+        OrbitDeviations(deviations, plan.group.elements, float(zeros.mean()), over_all),
         measure=measure.name,
         layer=measure.layer,
         layout=layout,
         output_action=measure.action.name,
-        deviations=deviations,
-        elements=plan.group.elements,
-        normaliser=m,
-        norm_samples=used,
-        needs_normaliser=measure.descriptor.normalised,
-        zero_pairs=float(zeros.mean()),
-        per_channel=_per_channel(measure, statistics, members),
+        exact=exact,
+        normaliser=divisor,
+        between=between,
         interval=interval,
         seed=seed,
-        exact=None if members is None or statistics.exact is None else (members, statistics.exact),
-        between=np.stack([p.deviations for p in pairs]) if pairs else None,
-        reference_norm=float(np.sqrt(np.mean([p.square for p in pairs]))) if pairs else 1.0,
-        latent_norm=norm,
         warnings=warnings,
     )
     record["notes"] = notes
@@ -140,10 +145,10 @@ def _record(
 
 def _per_channel(
     measure: Measure, statistics: MeasureStatistics, members: Sequence[int] | None
-) -> tuple[F64, F64 | None] | None:
+) -> tuple[F64 | None, F64 | None]:
     """Return values channel by channel, over all elements and over the exact ones."""
     if statistics.channels is None:
-        return None
+        return None, None
     over_all, over_exact = statistics.channels.mean()
     # With an f̂ of its own, eq. (2), the subgroup has other cosines.
     return over_all, over_exact if members and set(measure.kernel_of_action) <= set(

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from onnx_geed.groups import Action, Group
 from onnx_geed.model import CLASSES, Model, parse_classes
-from onnx_geed.results import add_classes, check_measured, looks, precision_notes, result
+from onnx_geed.results import (
+    Record,
+    Result,
+    add_class_values,
+    add_predictions,
+    check_measured,
+    looks,
+    precision_notes,
+    result,
+)
 from onnx_geed.run.executor import in_order
 from onnx_geed.run.job import Job, orbit_jobs, point_jobs
 from onnx_geed.run.measurements import measurements_of, predictions_of
@@ -43,7 +52,7 @@ def measure(
     command: str | None = None,
     limits: Sequence[str] = (),
     **options: Any,
-) -> dict[str, Any]:
+) -> Result:
     """Measure the G-empirical equivariance deviation of an ONNX model.
 
     Parameters
@@ -113,7 +122,8 @@ def measure(
     notes += [] if measured.precision is None else precision_notes(measured.precision)
     names = parse_classes(prepared.model.metadata.get(CLASSES))
     predicted = predictions_of(plan, measured.statistics)
-    notes += add_classes(records, described["labels"], predicted, names, seed=chosen.seed)
+    add_class_values(records, described["labels"], seed=chosen.seed)
+    notes += add_predictions(records, described["labels"], predicted, names)
     if chosen.untrained:
         other, kept = untrained(prepared)
         notes += kept
@@ -146,7 +156,7 @@ def _measure(prepared: Prepared, meter: Meter) -> Measured:
     )
 
 
-def _records(prepared: Prepared, statistics: OrbitStatistics) -> list[dict[str, Any]]:
+def _records(prepared: Prepared, statistics: OrbitStatistics) -> list[Record]:
     chosen = prepared.options
     return measurements_of(
         prepared.task.plan,

@@ -6,11 +6,11 @@ import importlib.metadata
 import json
 import platform
 from pathlib import Path
-from typing import Any
 
 from onnx_geed.data import Intake, preprocess_to_json
 from onnx_geed.groups import GridAction
 from onnx_geed.model import Model
+from onnx_geed.results import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.run.executor import cores
 from onnx_geed.run.job import Task
 from onnx_geed.run.session import OPTIMISATION
@@ -37,7 +37,7 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
-def describe_model(model: Model) -> dict[str, Any]:
+def describe_model(model: Model) -> ModelPart:
     """The ``model`` part of a result."""
     return {
         "path": str(model.path),
@@ -47,7 +47,7 @@ def describe_model(model: Model) -> dict[str, Any]:
     }
 
 
-def describe_data(source: Source) -> dict[str, Any]:
+def describe_data(source: Source) -> DataPart:
     """The ``data`` part of a result; samples that no run has read are read for the fingerprint."""
     samples, indices = source.samples, source.indices
     names, labels = samples.names, samples.labels
@@ -66,7 +66,7 @@ def describe_data(source: Source) -> dict[str, Any]:
     }
 
 
-def describe_group(task: Task) -> dict[str, Any]:
+def describe_group(task: Task) -> GroupPart:
     """The ``group`` part of a result."""
     group, action = task.plan.group, task.source.action
     return {
@@ -80,7 +80,7 @@ def describe_group(task: Task) -> dict[str, Any]:
     }
 
 
-def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> dict[str, Any]:
+def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> RuntimePart:
     """The ``runtime`` part of a result."""
     network = task.network
     return {

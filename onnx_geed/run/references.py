@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import GridAction, PlacedAction, Trivial, orbit, still_grid
 from onnx_geed.measures import Measure, log_probabilities, orbit_deviations, pair_deviations, view
 from onnx_geed.model import Model, redraw
-from onnx_geed.results import mean_interval
+from onnx_geed.results import Record, Reference, mean_interval
 from onnx_geed.run.executor import in_order
 from onnx_geed.run.job import Task
 from onnx_geed.run.orbits import check_rows, run_rows
@@ -74,7 +74,7 @@ def trip_inferences(prepared: Prepared) -> int:
     return len(prepared.passes) * prepared.count * (prepared.task.plan.group.order + 2)
 
 
-def add_references(prepared: Prepared, records: Sequence[dict[str, Any]], meter: Meter) -> None:
+def add_references(prepared: Prepared, records: Sequence[Record], meter: Meter) -> None:
     """Run the round trips of every sample, and fill the records' ``references``.
 
     Parameters
@@ -119,12 +119,12 @@ def add_references(prepared: Prepared, records: Sequence[dict[str, Any]], meter:
         record["references"] = _entries(record, gathered)
 
 
-def _entries(record: Mapping[str, Any], trips: Trips) -> dict[str, Any]:
+def _entries(record: Record, trips: Trips) -> dict[str, Reference]:
     """Return the references of a record, divided by its M."""
     m = record["normaliser"]
     usable = record["value"] is not None
     divisor = float(m) if m is not None and usable else 1.0
-    entries: dict[str, Any] = {}
+    entries: dict[str, Reference] = {}
     for name in _TRIPS:
         raw = np.asarray(getattr(trips, name), dtype=np.float64)
         ends = mean_interval(raw / divisor)
@@ -236,11 +236,11 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
     Raises
     ------
     GeedError
-        If :func:`onnx_geed.redraw.redraw` refuses, or the network cannot be run.
+        If :func:`onnx_geed.model.redraw` refuses, or the network cannot be run.
 
     Notes
     -----
-    Choice: weights as :func:`onnx_geed.redraw.redraw` says, from the seed of the run; then every
+    Choice: weights as :func:`onnx_geed.model.redraw` says, from the seed of the run; then every
     linear layer is levelled over the identity of the first 8 samples of D, the classifier too.
     """
     source, network = prepared.task.source, prepared.task.network
@@ -272,9 +272,7 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
     return replace(prepared, task=replace(prepared.task, network=other)), notes
 
 
-def add_untrained(
-    records: Sequence[dict[str, Any]], others: Sequence[Mapping[str, Any]], seed: int
-) -> None:
+def add_untrained(records: Sequence[Record], others: Sequence[Record], seed: int) -> None:
     """Enter the untrained network's values among the records' references.
 
     Parameters
@@ -287,5 +285,5 @@ def add_untrained(
         Seed of its weights.
     """
     for record, other in zip(records, others, strict=True):
-        entry = {key: other.get(key) for key in _KEPT} | {"seed": seed}
+        entry = cast(Reference, {key: other.get(key) for key in _KEPT} | {"seed": seed})
         record["references"] = (record["references"] or {}) | {"untrained": entry}

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from onnx_geed.measures import Plan
-from onnx_geed.results import ended, looks, verdict
+from onnx_geed.results import PrecisionPart, Record, ended, looks, verdict
 from onnx_geed.run.orbit_statistics import OrbitStatistics, join
 
 __all__ = ["Measured", "measure_until"]
@@ -31,8 +30,8 @@ class Measured:
 
     count: int
     statistics: OrbitStatistics
-    records: list[dict[str, Any]]
-    precision: dict[str, Any] | None = None
+    records: list[Record]
+    precision: PrecisionPart | None = None
 
 
 def measure_until(
@@ -40,7 +39,7 @@ def measure_until(
     count: int,
     precision: float | None,
     run: Callable[[int, int], OrbitStatistics],
-    records: Callable[[OrbitStatistics], list[dict[str, Any]]],
+    records: Callable[[OrbitStatistics], list[Record]],
 ) -> Measured:
     """Measure all orbits, or only as many as a precision takes.
 

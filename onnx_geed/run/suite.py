@@ -13,11 +13,21 @@ from typing import Any
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable, make_folder, write_json
 from onnx_geed.model import load_model
-from onnx_geed.results import aggregate, mean_interval, read_record, read_result
+from onnx_geed.results import (
+    Record,
+    Result,
+    SuiteFailure,
+    SuiteRow,
+    SuiteSummary,
+    aggregate,
+    mean_interval,
+    read_record,
+    read_result,
+)
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
 from onnx_geed.run.progress import Progress
-from onnx_geed.run.source import data_fingerprint
+from onnx_geed.run.source import source_of
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 
 __all__ = ["SCHEMA", "benchmark"]
@@ -35,13 +45,13 @@ def benchmark(
     *,
     notify: Callable[[str], None] | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> SuiteSummary:
     """Run a suite, or what of it is not yet done, and add it up.
 
     Parameters
     ----------
     suite : str, Path or Suite
-        The TOML file, or what ``onnx_geed.suitefile.read_suite`` made of it.
+        The TOML file, or what ``onnx_geed.run.suite_file.read_suite`` returned.
     folder : str or Path
         Where results go: ``cells/<name>.json``, of schema ``onnx-geed/result/1``, one a cell, and
         ``summary.json``.
@@ -80,13 +90,14 @@ def benchmark(
     make_folder(cells, option="-o")
     check_writable(Path(folder) / "summary.json", option="-o")
     say = notify or (lambda _: None)
-    failed: list[dict[str, str]] = []
+    failed: list[SuiteFailure] = []
     groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, Path]]] = {}
+    fingerprints: dict[tuple[Any, ...], str] = {}
     for i, cell in enumerate(read.cells, 1):
         path = cells / f"{cell.name}.json"
         head = f"[{i}/{len(read.cells)}] {cell}"
         try:
-            reason = _stale(cell, path)
+            reason = _stale(cell, path, fingerprints)
             if reason is not None:
                 say(f"{head}: {reason}")
                 write_json(_measured(cell, progress), path)
@@ -99,23 +110,24 @@ def benchmark(
             continue
         key = (cell.model, cell.step, cell.data, cell.group)
         groups.setdefault(key, []).append((cell, path))
-    rows: list[dict[str, Any]] = []
-    for (model, step, data, group), members in groups.items():
+    rows: list[SuiteRow] = []
+    for (model, _, data, group), members in groups.items():
         try:
-            found = _rows([c for c, _ in members], [read_result(p) for _, p in members])
+            rows += _rows([c for c, _ in members], [read_result(p) for _, p in members])
         except GeedError as error:
             failed.append({"cell": f"{model}, {data}, {group}", "message": str(error)})
             say(f"{model}, {data}, {group}: {error}")
             continue
-        named = {"model": model, "step": step, "data": data, "group": group}
-        rows += [{**named, **row} for row in found]
-    made = {"schema": SCHEMA, "title": read.title, "failed": failed, "rows": rows}
-    write_json(made, Path(folder) / "summary.json")
-    return made
+    summary: SuiteSummary = {"schema": SCHEMA, "title": read.title, "failed": failed, "rows": rows}
+    write_json(summary, Path(folder) / "summary.json")
+    return summary
 
 
-def _stale(cell: Cell, path: Path) -> str | None:
-    """Say why a cell has to be run; None where its file can be kept."""
+def _stale(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], str]) -> str | None:
+    """Say why a cell has to be run; None where its file can be kept.
+
+    ``fingerprints`` is filled with those of the data, which many cells share.
+    """
     if not path.exists():
         return "measuring"
     try:
@@ -130,10 +142,17 @@ def _stale(cell: Cell, path: Path) -> str | None:
     options = Options(measures=cell.measures, **cell.options)
     if options.precision is not None:
         # As many samples as that run took; the rest of the data were not fed.
-        taken = (kept.get("precision") or {}).get("samples")
+        taken = kept["precision"]["samples"] if "precision" in kept else None
         options = replace(options, precision=None, samples=taken)
-    fingerprint, indices = data_fingerprint(model, cell.source, cell.group, options)
-    if (kept["data"]["fingerprint"], kept["data"]["indices"]) != (fingerprint, indices):
+    source = source_of(model, cell.source, cell.group, options)
+    samples = source.samples
+    key = (samples.source, source.layout, samples.shape, samples.preprocess, source.indices)
+    if key not in fingerprints:
+        fingerprints[key] = samples.fingerprint(source.indices)
+    if (kept["data"]["fingerprint"], kept["data"]["indices"]) != (
+        fingerprints[key],
+        list(source.indices),
+    ):
         return "measuring again, the data have changed"
     return None
 
@@ -155,9 +174,9 @@ def _content(value: Any) -> Any:
     return value
 
 
-def _measured(cell: Cell, progress: Progress | None) -> dict[str, Any]:
+def _measured(cell: Cell, progress: Progress | None) -> Result:
     settings = _settings(cell)  # before the run, during which files of options may change
-    made = measure(
+    outcome = measure(
         cell.path,
         cell.source,
         cell.group,
@@ -166,21 +185,26 @@ def _measured(cell: Cell, progress: Progress | None) -> dict[str, Any]:
         measures=cell.measures,
         **cell.options,
     )
-    made["suite"] = json.loads(json.dumps(settings))
-    return made
+    outcome["suite"] = json.loads(json.dumps(settings))
+    return outcome
 
 
-def _rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteRow]:
     """Add up one model's files at one step."""
-    rows = []
+    rows: list[SuiteRow] = []
+    first = cells[0]
     records = [{(m["measure"], m["layer"]): m for m in r["measurements"]} for r in results]
     for total in aggregate(results)["measurements"]:
         own = [r[total["measure"], total["layer"]] for r in records]
         exact = [r["exact"]["value"] for r in own if r["exact"] and r["exact"]["value"] is not None]
         ends = mean_interval(exact)
-        said = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
+        warnings = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
         rows.append(
             {
+                "model": first.model,
+                "step": first.step,
+                "data": first.data,
+                "group": first.group,
                 "measure": total["measure"],
                 "layer": total["layer"],
                 "output_action": total["output_action"],
@@ -201,13 +225,13 @@ def _rows(cells: Sequence[Cell], results: Sequence[dict[str, Any]]) -> list[dict
                 "relative_ci95_over_samples": _related_ends(own),
                 "exact_mean": sum(exact) / len(exact) if exact else None,
                 "exact_ci95_over_models": list(ends) if ends else None,
-                "warnings": list(said),
+                "warnings": list(warnings),
             }
         )
     return rows
 
 
-def _related_ends(own: Sequence[dict[str, Any]]) -> list[float] | None:
+def _related_ends(own: Sequence[Record]) -> list[float] | None:
     """Return the interval of a relative value over samples, where there is one model only."""
     ends = read_record(own[0]).relative_ci95 if len(own) == 1 else None
     return list(ends) if ends else None

@@ -5,6 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from recording import measurement
 
 from onnx_geed import GeedError, parse_group, write_json
 from onnx_geed.cli import cli
@@ -15,14 +16,13 @@ from onnx_geed.report.page import report
 from onnx_geed.report.svg import themed
 from onnx_geed.report.thumbnails import open_pictures, orbit_pictures
 from onnx_geed.report.words import meaning
-from onnx_geed.results import measurement, read_record, result
+from onnx_geed.results import read_record, result
 from onnx_geed.text import span
 
 C8, C4_IN_C8 = parse_group("C8"), (0, 2, 4, 6)
 
 
 def record(measure, deviations, layer="a", elements=C8.elements, **options):
-    options = {"needs_normaliser": measure.startswith("latent")} | options
     return measurement(
         measure=measure,
         layer=layer,

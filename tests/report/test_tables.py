@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from recording import measurement
 
 from onnx_geed.report import table
-from onnx_geed.results import measurement, result
+from onnx_geed.results import result
 from onnx_geed.text import columns, interval, number, shorten, wrapped
 
 ELEMENTS = ("e", "r1", "r2", "r3")
@@ -53,7 +54,6 @@ def test_a_table_worked_by_hand():
         layer="flat",
         output_action="trivial",
         deviations=[[2.0] * 4] * 2,
-        needs_normaliser=True,
         normaliser=4.0,
         norm_samples=200,
     )
@@ -105,7 +105,6 @@ def test_where_there_is_no_value_the_unnormalised_one_is_said():
         measure="latent-l2",
         output_action="trivial",
         deviations=[[2.0] * 4] * 2,
-        needs_normaliser=True,
         normaliser=0.0,
     )
     text = table(made(found))
@@ -189,7 +188,6 @@ def test_no_line_is_wider_than_100_columns(rows, path, source):
                 output_action="trivial",
                 layer=layer,
                 deviations=np.repeat(deviations, 3, axis=0),
-                needs_normaliser=True,
                 normaliser=m,
                 exact=((0, 2), np.repeat(deviations[:, [0, 2]], 3, axis=0)),
                 warnings=warnings,

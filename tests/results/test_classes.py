@@ -19,7 +19,7 @@ from onnx_geed.measures import predicted_classes
 from onnx_geed.model import parse_classes
 from onnx_geed.report.page import report
 from onnx_geed.results import mean_interval
-from onnx_geed.results.classes import moved_classes
+from onnx_geed.results.predictions import moved_classes
 
 DEMO = Path(str(files("onnx_geed.demo")))
 FEW = {"samples": 12, "norm_samples": 12}

@@ -4,18 +4,19 @@ import json
 
 import numpy as np
 import pytest
+from recording import measurement
 
 from onnx_geed.errors import GeedError
 from onnx_geed.report import aggregate_table, compare_table
 from onnx_geed.results import (
     aggregate,
-    check_limits,
     compare,
     mean_interval,
-    measurement,
     over_limits,
+    parse_limits,
     result,
 )
+from onnx_geed.results.limits import Limit
 from onnx_geed.text import to_json
 
 ELEMENTS = ("e", "r1")
@@ -40,7 +41,6 @@ def latent(per_sample, m, measure="latent-l2", **changes):
         per_sample,
         measure=measure,
         layer="flat",
-        needs_normaliser=True,
         normaliser=m,
         **({"norm_samples": 200} | changes),
     )
@@ -407,11 +407,11 @@ class TestLimits:
         assert "\n" not in str(error.value)
 
     def test_limits_are_read_before_anything_is_measured(self):
-        assert check_limits(["softmax-kl=0.5", "channel-cos@a*=-1e-3"]) == [
-            ("softmax-kl", None, 0.5),
-            ("channel-cos", "a*", -0.001),
+        assert parse_limits(["softmax-kl=0.5", "channel-cos@a*=-1e-3"]) == [
+            Limit("softmax-kl=0.5", "softmax-kl", None, 0.5),
+            Limit("channel-cos@a*=-1e-3", "channel-cos", "a*", -0.001),
         ]
-        assert check_limits([]) == []
+        assert parse_limits([]) == []
 
 
 def test_all_of_it_survives_json():

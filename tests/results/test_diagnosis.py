@@ -4,6 +4,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
+from recording import measurement
 
 from onnx_geed import Table, load_model, measure, parse_group
 from onnx_geed.cli import cli
@@ -12,7 +13,6 @@ from onnx_geed.results import (
     diagnose,
     diagnose_corners,
     diagnosis_line,
-    measurement,
     model_of,
     result,
 )
@@ -76,7 +76,6 @@ def record(measure, deviations, layer="a", exact=None, **options):
         output_action="grid" if measure == "channel-cos" else "trivial",
         deviations=deviations,
         elements=C8.elements,
-        needs_normaliser=measure.startswith("latent"),
         exact=(EXACT, deviations[:, list(EXACT)] if exact is None else exact),
         **options,
     )

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from recording import measurement
 
 from onnx_geed import load_model, measure, parse_group, write_json
 from onnx_geed.cli import cli
@@ -27,7 +28,6 @@ from onnx_geed.results import (
     aggregate,
     compare,
     diagnose,
-    measurement,
     on_one_scale,
     read_record,
     result,
@@ -51,7 +51,6 @@ def record(
         "output_action": "grid" if measure == "channel-cos" else "trivial",
         "deviations": means[:, None] + shape,
         "elements": elements,
-        "needs_normaliser": measure.startswith("latent"),
         "norm_samples": 40 if measure.startswith("latent") else None,
         "between": None if between is None else np.full((4, n), between),
     }

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from hypothesis.extra.numpy import arrays
+from recording import measurement
 
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable, write_json
-from onnx_geed.results import mean_interval, measurement, ranking_value, read_result, result, to_csv
+from onnx_geed.results import mean_interval, ranking_value, read_result, result, to_csv
 from onnx_geed.text import to_json
 
 ELEMENTS = ("e", "r1")
@@ -37,7 +38,7 @@ def record(**changes):
 
 
 def latent(m, measure="latent-l2", **changes):
-    return record(measure=measure, normaliser=m, norm_samples=200, needs_normaliser=True, **changes)
+    return record(measure=measure, normaliser=m, norm_samples=200, **changes)
 
 
 def made(*measurements, **changes):
@@ -117,9 +118,7 @@ class TestMeasurement:
         ("m", "norm_samples", "says"), [(0.0, 200, "M is 0"), (None, 1, "two points, 1 given")]
     )
     def test_without_m_the_unnormalised_value_stands_alone(self, m, norm_samples, says):
-        found = record(
-            measure="latent-l2", needs_normaliser=True, normaliser=m, norm_samples=norm_samples
-        )
+        found = record(measure="latent-l2", normaliser=m, norm_samples=norm_samples)
         assert found["value"] is found["ci95"] is found["stderr"] is None
         assert found["unnormalised"] == 3.5
         assert found["normaliser"] == m
@@ -160,7 +159,6 @@ class TestMeasurement:
             deviations=np.arange(8.0).reshape(2, 4),
             elements=("e", "r1", "r2", "r3"),
             measure="latent-l2",
-            needs_normaliser=True,
             normaliser=2.0,
             norm_samples=7,
             exact=((0, 2), part),
@@ -206,7 +204,7 @@ class TestMeasurement:
             ({"deviations": [[1.0, math.nan], [1, 1]]}, "sample 0 under r1"),
             ({"deviations": [[1.0, 1], [-math.inf, 1]]}, "sample 1 under e"),
             ({"exact": ((0,), [[1.0], [math.nan]])}, "sample 1 under e"),
-            ({"normaliser": math.nan, "needs_normaliser": True}, "M is NaN"),
+            ({"normaliser": math.nan}, "M is NaN"),
             ({"zero_pairs": math.inf}, "zero pairs is NaN or infinite"),
             ({"deviations": np.empty((0, 2))}, "at least one sample"),
             ({"deviations": [[1.0, 2.0, 3.0]]}, "found the shape (1, 3)"),

@@ -10,12 +10,13 @@ import naive
 import numpy as np
 import pytest
 from onnx import TensorProto
+from recording import measurement
 from running import images, orbits
 
 import onnx_geed as geed
 from onnx_geed.cache import shard_writer, write_cache
 from onnx_geed.measures import Layer, Measure, Plan
-from onnx_geed.results import measurement, to_csv
+from onnx_geed.results import to_csv
 from onnx_geed.run import OrbitStatistics, gather, join, neighbours, reduce_orbits
 
 FLOAT = TensorProto.FLOAT
@@ -452,7 +453,6 @@ def test_points_that_are_all_but_the_same_are_warned_of():
                 elements=("e", "r1"),
                 normaliser=geed.normaliser(measure, points),
                 norm_samples=30,
-                needs_normaliser=True,
                 latent_norm=norm,
             )
             assert any("all but the same latent" in w for w in record["warnings"]) == told

@@ -6,13 +6,13 @@ from pathlib import Path
 import models
 import numpy as np
 import pytest
+from recording import measurement
 
 import onnx_geed
 from onnx_geed import GeedError, Options, grid_action, measure, parse_group, write_cache
 from onnx_geed.cache import measure_cache
 from onnx_geed.cli import cli
 from onnx_geed.model import annotate_model as annotate, list_layers
-from onnx_geed.results import measurement
 from onnx_geed.run import check_option, compile_measurement, prepare_run as prepare
 from onnx_geed.testing import assert_equivariant
 

@@ -1,0 +1,98 @@
+"""What a model and a cache hold, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onnx_geed.text import columns, format_bytes
+
+__all__ = ["info_table", "layer_table"]
+
+
+def layer_table(listing: Mapping[str, Any]) -> str:
+    """Return what can be measured in a model as a table for a terminal.
+
+    Parameters
+    ----------
+    listing : dict
+        From :func:`onnx_geed.model.list_layers`.
+
+    Returns
+    -------
+    str
+        As wide as the names of tensors are, which are to be copied.
+    """
+    model, acted, output = listing["model"], listing["input"], listing["output"]
+    lines = [f"{model['path']}   opset {model['opset']}   {model['producer']}".rstrip()]
+    for entry in listing["inputs"]:
+        use = "   --feed"
+        if entry["name"] == acted["name"]:
+            use = f"   acted on, {acted['layout'] or 'layout unknown: --input-layout'}"
+        lines.append(f"input   {entry['name']} {_shape(entry['shape'])} {entry['dtype']}{use}")
+    lines.append(f"output  {output['name']}   {output['kind'] or 'kind: decided on data'}")
+    if listing["no_latent"]:
+        lines.append(f"latent  none: {listing['no_latent']}; name it with --latent NAME")
+    for key, value in sorted(listing["metadata"].items()):
+        lines.append(f"{key} = {value if len(value) <= 70 else value[:67] + '...'}")
+    rows = [("role", "shape", "bytes", "tensor", "module or node")]
+    for tensor in listing["tensors"]:
+        role = ",".join(tensor["roles"]) or ("point" if tensor["point"] else "")
+        size = "?" if tensor["bytes"] is None else f"{tensor['bytes']:,}"
+        where = tensor["module"] or tensor["node"]
+        rows.append((role, _shape(tensor["shape"]), size, tensor["name"], where))
+    return "\n".join(
+        (
+            *lines,
+            "",
+            *columns(rows, flexible=None, right=(2,)),
+            "",
+            "channel, latent, output: what is measured by default. point: another factorisation "
+            "point.",
+            "Any tensor listed can be named: --measure NAME@TENSOR. Bytes: one sample, float32.",
+        )
+    )
+
+
+def _shape(shape: Sequence[int | None] | None) -> str:
+    if shape is None:
+        return "(?)"
+    lengths = ["N" if i == 0 and d is None else str(d or "?") for i, d in enumerate(shape)]
+    return f"({','.join(lengths)})"
+
+
+def info_table(info: Mapping[str, Any], verified: bool = False) -> str:
+    """Return a cache's description as text.
+
+    Parameters
+    ----------
+    info : dict
+        From :func:`onnx_geed.cache.cache_info`.
+    verified : bool
+        Whether every checksum was read.
+
+    Returns
+    -------
+    str
+    """
+    state = "complete" if info["complete"] else f"not complete, {len(info['missing'])} missing"
+    checked = ", every checksum is right" if verified else ""
+    rows: list[Sequence[str]] = [("layer", "content", "dtype", "shape", "size")]
+    for layer in info["layers"]:
+        shape = "x".join(map(str, layer["shape"]))
+        rows.append(
+            (layer["tensor"], layer["content"], layer["dtype"], shape, format_bytes(layer["bytes"]))
+        )
+    prints = [("fingerprint", "", ""), *((k, v, "") for k, v in info["fingerprints"].items())]
+    return "\n".join(
+        (
+            f"{info['path']}   {info['orbits']} orbits of {info['order']}, {info['shards']} shards,"
+            f" {format_bytes(info['bytes'])}: {state}{checked}",
+            f"model {info['model']['path']}   data {info['data']['source']}   "
+            f"{info['group']['name']}",
+            "",
+            *columns(rows, flexible=0, right=(4,)),
+            "",
+            *columns(prints, flexible=1),
+        )
+    )

@@ -1,0 +1,82 @@
+"""Several models as text: their mean, and the difference of two."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnx_geed.results import (
+    WHAT_IS_RELATIVE,
+    Aggregate,
+    Comparison,
+    compared,
+    perfect_notes,
+)
+from onnx_geed.text import columns, interval, marked, noted, number, shorten, wrapped
+
+__all__ = ["aggregate_table", "compare_table"]
+
+
+def aggregate_table(aggregate: Aggregate) -> str:
+    """Return an aggregate as text of at most 100 columns."""
+    rows: list[Sequence[str]] = [
+        (
+            *("measure", "layer", "mean", "95 % (models)", "unnormalised", "relative"),
+            *("95 % (models)", "models", ""),
+        )
+    ]
+    notes: dict[str, int] = {}
+    marked(notes, aggregate["warnings"])
+    for entry in aggregate["measurements"]:
+        name = f"{entry['measure']}@{entry['layer']}"
+        plain, relative = entry["unnormalised_mean"], entry["relative_mean"]
+        rows.append(
+            (
+                entry["measure"],
+                entry["layer"],
+                number(entry["mean"]),
+                interval(entry["ci95_over_models"]),
+                "" if plain is None else number(plain),
+                "" if relative is None else number(relative),
+                "" if relative is None else interval(entry["relative_ci95_over_models"]),
+                str(entry["models"]),
+                marked(notes, [f"{name}: {text}" for text in entry["warnings"]]),
+            )
+        )
+    head = f"{len(aggregate['models'])} models   {aggregate['group']['name']}   "
+    head += shorten(aggregate["data"]["source"], 70)
+    legend = []
+    if any(entry["relative_mean"] is not None for entry in aggregate["measurements"]):
+        legend += wrapped(f"relative: {WHAT_IS_RELATIVE}")
+    for note in perfect_notes(entry["measure"] for entry in aggregate["measurements"]):
+        legend += wrapped(note)
+    return "\n".join((head, *columns(rows, flexible=1, right=(2, 4, 5, 7)), *noted(notes), *legend))
+
+
+def compare_table(comparison: Comparison) -> str:
+    """Return a comparison as text of at most 100 columns."""
+    rows: list[Sequence[str]] = [("measure", "layer", "A", "B", "A - B", "95 % paired", "A lower")]
+    verdicts = []
+    for entry in comparison["measurements"]:
+        share = entry["share_a_lower"]
+        rows.append(
+            (
+                compared(entry),
+                entry["layer"],
+                number(entry["a"]),
+                number(entry["b"]),
+                number(entry["difference"]),
+                interval(entry["verdict_ci95"]),
+                "-" if share is None else f"{100 * share:.0f} %",
+            )
+        )
+        doubts = "".join(f" ({warning})" for warning in entry["warnings"])
+        verdicts += wrapped(f"{entry['measure']}@{entry['layer']}: {entry['verdict']}{doubts}")
+    head = [
+        f"{letter}  {shorten(model['file'] or model['path'], 97)}"
+        for letter, model in (("A", comparison["a"]), ("B", comparison["b"]))
+    ]
+    for reason in comparison["differ_in"]:
+        head += wrapped(f"compared although they differ in {reason}")
+    if any(entry["compared"] == "relative" for entry in comparison["measurements"]):
+        verdicts += wrapped(f"relative: {WHAT_IS_RELATIVE}")
+    return "\n".join((*head, *columns(rows, flexible=1, right=(2, 3, 4, 6)), "", *verdicts))

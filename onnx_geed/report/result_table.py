@@ -1,0 +1,213 @@
+"""A result as text: its values, references, predictions, ranges and precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.results import (
+    Reading,
+    Record,
+    Reference,
+    Result,
+    Statistics,
+    ranking_value,
+    read_record,
+)
+from onnx_geed.text import (
+    LEAST_WIDTH,
+    WIDTH,
+    columns,
+    interval,
+    marked,
+    noted,
+    number,
+    plain,
+    shorten,
+    wrapped,
+)
+
+__all__ = ["table"]
+
+
+def table(result: Result) -> str:
+    """Return a result as text.
+
+    Parameters
+    ----------
+    result : dict
+        A result.
+
+    Returns
+    -------
+    str
+        At most 100 columns wide: one line a measurement, then warnings as numbered notes, then the
+        range of each measure.
+    """
+    rows: list[Sequence[str]] = [
+        ("measure", "layer", "value", "95 % (samples)", "exact part", "M", "n", "")
+    ]
+    notes: dict[str, int] = {}
+    for record in result["measurements"]:
+        part, bootstrap = record["exact"], record["interval"] == "bootstrap"
+        exact = number(part["value"]) if part else ""
+        if part and part["ci95"] and not bootstrap:
+            exact += f" {_spread(part, bootstrap)}"
+        rows.append(
+            (
+                record["measure"],
+                record["layer"],
+                number(record["value"]),
+                _spread(record, bootstrap),
+                exact,
+                number(record["normaliser"]) if record["normaliser"] is not None else "",
+                str(record["samples"]),
+                marked(notes, _notes(record)),
+            )
+        )
+    return "\n".join(
+        (
+            *_head(result),
+            *columns(rows, flexible=1, right=(2, 5, 6)),
+            *noted(notes),
+            *_references(result),
+            *_predictions(result),
+            *_ranges(result),
+            *_precision(result),
+        )
+    )
+
+
+def _references(result: Result) -> list[str]:
+    """Return a second table of scales, where they were asked for."""
+    kinds = {
+        "input_round_trip": "input trip",
+        "output_round_trip": "output trip",
+        "numeric": "numeric",
+        "untrained": "untrained",
+    }
+    rows: list[Sequence[str]] = [("references", "layer", "value", *kinds.values())]
+    unscaled: list[str] = []
+    for record in result["measurements"]:
+        references = record.get("references")
+        if not references:
+            continue
+        read = read_record(record)
+        values = [_on_scale(references[kind], read) if kind in references else "" for kind in kinds]
+        rows.append((read.measure, read.layer, number(read.value), *values))
+        if not read.normalised:
+            unscaled.append(read.measure)
+    if len(rows) == 1:
+        return []
+    lines = ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6))]
+    if unscaled:
+        lines += wrapped(f"references of {', '.join(dict.fromkeys(unscaled))} are unnormalised")
+    return lines
+
+
+def _on_scale(reference: Reference, read: Reading) -> str:
+    return number(reference["value" if read.normalised else "unnormalised"])
+
+
+def _predictions(result: Result) -> list[str]:
+    """Say how often predictions stay, and are right."""
+    lines = []
+    several = sum(1 for record in result["measurements"] if record.get("predictions"))
+    for record in result["measurements"]:
+        predictions = record.get("predictions")
+        if not predictions:
+            continue
+        stay, right = predictions["stay"], predictions["right"]
+        # What the identity adds is known: its own prediction stays.
+        moved = [
+            v for name, v in stay["per_element"].items() if name != result["group"]["elements"][0]
+        ]
+        if not moved:
+            continue
+        where = f" of {record['layer']}" if several > 1 else ""
+        stays = "stay" if record["output_action"] == "trivial" else "move along"
+        text = f"predictions{where} {stays} in {_percent(sum(moved) / len(moved))} of moved samples"
+        text += f" (least {_percent(min(moved))})"
+        if right:
+            upright, *turned = right["per_element"].values()
+            text += f"; right {_percent(upright)} unmoved, {_percent(sum(turned) / len(turned))} "
+            text += f"moved (least {_percent(min(turned))})"
+        lines += wrapped(text)
+    return lines
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _precision(result: Result) -> list[str]:
+    """Say how many samples the precision that was asked for took."""
+    precision = result.get("precision")
+    if not precision:
+        return []
+    text = f"precision: {precision['asked']:g}"
+    if precision["reached"]:
+        return [f"{text} reached after {precision['samples']} samples"]
+    left = precision["undecided"]
+    where = f" by {len(left)} of {len(result['measurements'])} values" if left else ""
+    return [f"{text} not reached{where} after {precision['samples']} samples"]
+
+
+def _head(result: Result) -> list[str]:
+    group = result["group"]
+    exact = sum(group["exact"])
+    acts = f"{group['name']} ({group['order']} elements"
+    acts += ")" if exact == group["order"] else f", {exact} exact; {group['interpolation']})"
+    if group["support"] != "full":
+        acts += f", support {group['support']}"
+    names = f"{result['model']['path']}   {acts}   {result['data']['source']}"
+    if len(plain(names)) <= WIDTH:
+        return [plain(names)]
+    room = max(LEAST_WIDTH, (WIDTH - len(acts) - 6) // 2)
+    model, data = shorten(result["model"]["path"], room), shorten(result["data"]["source"], room)
+    return wrapped(f"{model}   {acts}   {data}")
+
+
+def _notes(record: Record) -> list[str]:
+    notes = list(record["warnings"])
+    value, scale = ranking_value(record)
+    if scale == "unnormalised":
+        notes.append(f"unnormalised value of {record['measure']}: {number(value)}")
+    return notes
+
+
+def _spread(part: Statistics, bootstrap: bool) -> str:
+    """Half the interval where it is symmetric, else both ends."""
+    ends = part["ci95"]
+    if ends is None:
+        return "-"
+    return interval(ends) if bootstrap else f"± {number((ends[1] - ends[0]) / 2)}"
+
+
+def _ranges(result: Result) -> list[str]:
+    """Say what the best and the worst value of each measure would be."""
+    actions: dict[str, set[str]] = {}
+    for record in result["measurements"]:
+        actions.setdefault(record["measure"], set()).add(record["output_action"])
+    order = result["group"]["order"]
+    ranges = [
+        _range(descriptor_of(measure), order, taken == {"trivial"})
+        for measure, taken in actions.items()
+    ]
+    return wrapped(f"range: {'; '.join(ranges)}") if ranges else []
+
+
+def _range(measure: Descriptor, order: int, trivial: bool) -> str:
+    kind = "invariant" if trivial else "equivariant"
+    worst = measure.worst_value(order, trivial=trivial)
+    text = f"{measure.name} {measure.perfect:g}"
+    if measure.perfect_over_m:
+        return f"{text}/M ({kind}) up, its unnormalised value {measure.perfect:g} ({kind}) up"
+    if measure.normalised or not math.isfinite(worst):
+        return f"{text} ({kind}) up"
+    return (
+        f"{text} ({kind}) to {worst:g}"
+        if worst == int(worst)
+        else f"{text} ({kind}) to {worst:.3f}"
+    )

@@ -1,0 +1,158 @@
+"""The samples of a page: those at both ends of a measure, with thumbnails of their orbits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_geed.data import Samples
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import angle
+from onnx_geed.measures import CATALOGUE
+from onnx_geed.report.thumbnails import check_shown, open_pictures, orbit_pictures
+from onnx_geed.results import Reading, Result
+from onnx_geed.text import number
+
+__all__ = ["samples_at_both_ends"]
+
+# Samples are ranked by a measure of the first of these roles that there is.
+_HEADLINE = ("output", "latent", "channel")
+
+
+# Samples at each end, elements of a long orbit.
+_ENDS, _THUMBNAILS = 3, 8
+
+
+def samples_at_both_ends(
+    results: Sequence[Result],
+    names: Sequence[str],
+    read: Sequence[Sequence[Reading]],
+    data: str | Path | None,
+) -> list[dict[str, Any]]:
+    """Return the samples with the largest and the smallest deviations of every result.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Results.
+    names : sequence of str
+        What to call them.
+    read : sequence of sequences of Reading
+        Their records.
+    data : str or Path, optional
+        The data that was measured, for pictures of the samples. Of several results, those that are
+        of other data go without, with a note.
+
+    Returns
+    -------
+    list of dict
+        One a result: ``name``, ``measure``, ``layer``, ``unit``, ``note`` and ``ends``.
+
+    Raises
+    ------
+    GeedError
+        If the data are of none of the results.
+    """
+    entries, refused = [], []
+    for result, name, readings in zip(results, names, read, strict=True):
+        try:
+            entries.append(_samples(result, name, readings, data))
+        except GeedError as error:
+            refused.append(error)
+            entries.append(
+                _samples(result, name, readings, None) | {"note": f"No pictures: {error}."}
+            )
+    if len(refused) == len(results):
+        raise refused[0]
+    return entries
+
+
+def _samples(
+    result: Result, name: str, read: Sequence[Reading], data: str | Path | None
+) -> dict[str, Any]:
+    """Return the samples at both ends, by the measure nearest to the output.
+
+    Raises
+    ------
+    GeedError
+        If the data are not those that were measured.
+    """
+    chosen = _headline(read)
+    values = chosen.per_sample
+    order = np.argsort(-values, kind="stable")
+    ends = min(_ENDS, len(order) // 2)
+    shown = [("largest", int(k)) for k in order[:ends]]
+    shown += [("smallest", int(k)) for k in order[::-1][:ends]]
+    pictures, note = None, ""
+    if data is not None:
+        pictures = open_pictures(data, result)
+        if not check_shown(data, result, [position for _, position in shown]):
+            note = (
+                "The result keeps no marks of its samples, so that these pictures could not be "
+                "held against them."
+            )
+    rows = [{"end": end} | _sample(result, chosen, position, pictures) for end, position in shown]
+    return {
+        "name": name,
+        "measure": chosen.measure,
+        "layer": chosen.layer,
+        "unit": chosen.unit,
+        "note": note,
+        "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("largest", "smallest")]
+        if rows
+        else [],
+    }
+
+
+def _headline(read: Sequence[Reading]) -> Reading:
+    """Choose what is looked at first: nearest to the output, on a scale that is known."""
+
+    def rank(reading: Reading) -> tuple[float, int]:
+        measure = reading.descriptor
+        # A distance that nothing divides says least, but more of the output than maps do.
+        unscaled = measure.in_tensor_units and not measure.normalised
+        return _HEADLINE.index(measure.role) + 1.5 * unscaled, list(CATALOGUE).index(measure.name)
+
+    return min(reversed(read), key=rank)
+
+
+def _sample(
+    result: Result, read: Reading, position: int, pictures: Samples | None
+) -> dict[str, Any]:
+    group, data = result["group"], result["data"]
+    labels, names = data.get("labels"), data["names"]
+    index = data["indices"][position]
+    label = labels[position] if labels else None
+    row = read.deviations[position]
+    called = names[position] if names else f"sample {index}"
+    worst = int(row.argmax())
+    entry: dict[str, Any] = {
+        "name": called + (f", label {label}" if label is not None else ""),
+        "value": number(float(row.mean())),
+        # Invariance is measured from the mean of an orbit, which the sample itself may be far from.
+        "worst": angle(group["name"], group["elements"][worst])
+        if worst
+        else "e, that is, as it was given: farthest from the mean of its orbit",
+        "worst_value": number(float(row[worst])),
+        "thumbnails": [],
+    }
+    if pictures is not None:
+        count = group["order"]
+        at = np.linspace(0, count, min(count, _THUMBNAILS), endpoint=False).astype(int).tolist()
+        if count <= 2 * _THUMBNAILS:
+            at = list(range(count))
+        images = orbit_pictures(pictures, index, group, at)
+        entry["thumbnails"] = [
+            {
+                "src": image,
+                "alt": f"{called} under {angle(group['name'], group['elements'][g])}",
+                "element": group["elements"][g],
+                "value": number(float(row[g])),
+                "worst": g == worst,
+            }
+            for g, image in zip(at, images, strict=False)
+        ]
+    return entry

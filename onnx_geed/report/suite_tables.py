@@ -1,0 +1,129 @@
+"""A suite's summary as text and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from onnx_geed.results import WHAT_IS_RELATIVE, SuiteRow, SuiteSummary, perfect_notes
+from onnx_geed.text import columns, interval, marked, noted, number, wrapped
+
+__all__ = ["suite_csv", "suite_table"]
+
+# Fields as they stand.
+_PLAIN = ("model", "step", "data", "group", "measure", "layer", "output_action", "samples")
+
+
+# Intervals, two columns each.
+_ENDS = (
+    "ci95_over_models",
+    "ci95_over_samples",
+    "unnormalised_ci95_over_models",
+    "relative_ci95_over_models",
+    "relative_ci95_over_samples",
+    "exact_ci95_over_models",
+)
+
+
+def suite_table(summary: SuiteSummary) -> str:
+    """Return a suite's summary as text of at most 100 columns.
+
+    Parameters
+    ----------
+    summary : dict
+        From :func:`onnx_geed.benchmark`.
+
+    Returns
+    -------
+    str
+        One table a data set, group and measure: a line a model, step and layer. Then warnings, each
+        once, and what failed.
+    """
+    lines = [summary["title"]]
+    notes: dict[str, int] = {}
+    parts: dict[tuple[str, str, str], list[SuiteRow]] = {}
+    for row in summary["rows"]:
+        parts.setdefault((row["measure"], row["data"], row["group"]), []).append(row)
+    for (measure, data, group), rows in parts.items():
+        lines += ["", f"{measure}   {data}   {group}"]
+        lines += columns(_cells(rows, notes), flexible=0, right=(1, 3, 5, 6, 8))
+    if any(row["relative_mean"] is not None for row in summary["rows"]):
+        lines += ["", *wrapped(f"relative: {WHAT_IS_RELATIVE}")]
+    for note in perfect_notes(row["measure"] for row in summary["rows"]):
+        lines += ["", *wrapped(note)]
+    lines += [""] if notes else []
+    lines += noted(notes)
+    for failure in summary["failed"]:
+        lines += wrapped(f"failed: {failure['cell']}: {failure['message']}")
+    return "\n".join(lines)
+
+
+def _cells(rows: Sequence[SuiteRow], notes: dict[str, int]) -> list[Sequence[str]]:
+    several = len({r["layer"] for r in rows}) > 1
+    # Latents and outputs bear other names in other models, which tells nothing.
+    single = all(
+        len({r["layer"] for r in rows if r["model"] == model}) == 1
+        for model in {r["model"] for r in rows}
+    )
+    head = ("model", "step", "layer", "mean", "95 %", "unnormalised", "relative", "95 %", "n", "")
+    cells: list[Sequence[str]] = [head]
+    for row in rows:
+        cells.append(
+            (
+                row["model"],
+                "" if row["step"] is None else str(row["step"]),
+                row["layer"] if several and not single else "",
+                number(row["mean"]),
+                _ends(row["ci95_over_models"], row["ci95_over_samples"]),
+                "" if row["unnormalised_mean"] is None else number(row["unnormalised_mean"]),
+                "" if row["relative_mean"] is None else number(row["relative_mean"]),
+                ""
+                if row["relative_mean"] is None
+                else _ends(row["relative_ci95_over_models"], row["relative_ci95_over_samples"]),
+                str(len(row["values"])),
+                marked(notes, row["warnings"]),
+            )
+        )
+    return cells
+
+
+def _ends(over_models: list[float] | None, over_samples: list[float] | None) -> str:
+    """Name the two intervals apart."""
+    if over_models:
+        return f"{interval(over_models)} models"
+    return f"{interval(over_samples)} samples" if over_samples else "-"
+
+
+def suite_csv(summary: SuiteSummary) -> str:
+    """Return a line a row, numbers in full.
+
+    Parameters
+    ----------
+    summary : dict
+        From :func:`onnx_geed.benchmark`.
+
+    Returns
+    -------
+    str
+        With a header line; ``seeds``, ``values``, ``normalisers``, ``unnormalised``, ``relative``
+        and warnings are separated by semicolons.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    lists = ("seeds", "values", "normalisers", "unnormalised", "relative", "warnings")
+    means = ("models", "mean", "unnormalised_mean", "relative_mean", "exact_mean")
+    ends = [f"{name}_{end}" for name in _ENDS for end in ("low", "high")]
+    writer.writerow((*_PLAIN, *means, *ends, *lists))
+    for row in summary["rows"]:
+        fields: Mapping[str, Any] = row
+        pairs = [fields[name] or (None, None) for name in _ENDS]
+        writer.writerow(
+            (
+                *(fields[name] for name in (*_PLAIN, *means)),
+                *(end for pair in pairs for end in pair),
+                *(";".join("" if v is None else str(v) for v in fields[name]) for name in lists),
+            )
+        )
+    return stream.getvalue()

@@ -1,0 +1,139 @@
+"""Several models: mean and interval of each measure over them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from onnx_geed.errors import GeedError
+from onnx_geed.measures import descriptor_of
+from onnx_geed.results.comparability import Key, differences, name_of, records_of
+from onnx_geed.results.intervals import mean_interval, standard_error
+from onnx_geed.results.reading import read_record
+from onnx_geed.results.schema import Aggregate, AggregateEntry, Record, Result
+
+__all__ = ["aggregate", "perfect_notes"]
+
+SCHEMA = "onnx-geed/aggregate/1"
+
+
+def aggregate(results: Sequence[Result]) -> Aggregate:
+    """Mean and interval over models, which is the paper's interval.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Results of several models, such as seeds of one training.
+
+    Returns
+    -------
+    dict
+        Schema ``onnx-geed/aggregate/1``: ``schema``; ``models``, a list of each result's ``file``
+        and ``model``; ``group``; ``data`` (``source``, ``fingerprint``, ``available``);
+        ``measurements``; ``warnings``. Each measurement has ``measure``, ``layer``,
+        ``output_action``, ``samples``, ``models`` (how many have a value), ``values`` (one a
+        model, or null), ``mean``, ``ci95_over_models`` (Student t over the models' values; null
+        for one model), ``stderr_over_models``; the same of the unnormalised values,
+        ``unnormalised``, ``unnormalised_mean``, ``unnormalised_ci95_over_models``; and of
+        the values relative to different samples, ``relative``, ``relative_mean``,
+        ``relative_ci95_over_models``, by which ``latent-cos`` is to be judged; ``warnings``.
+
+    Raises
+    ------
+    GeedError
+        If there are no results.
+        If they are of different groups, data or measures, naming what differs.
+    """
+    if not results:
+        raise GeedError("aggregate: give at least one result file")
+    first = results[0]
+    for other in results[1:]:
+        _refuse_mixture(first, other)
+    hashes = Counter(r["model"]["sha256"] for r in results)
+    twice = [name_of(r) for r in results if hashes[r["model"]["sha256"]] > 1]
+    return {
+        "schema": SCHEMA,
+        "models": [{"file": r.get("file"), **r["model"]} for r in results],
+        "group": first["group"],
+        "data": {k: first["data"].get(k) for k in ("source", "fingerprint", "available")},
+        "measurements": [
+            _over_models(key, [records_of(r)[key] for r in results], [*map(name_of, results)])
+            for key in records_of(first)
+        ],
+        "warnings": [f"the same model more than once: {', '.join(twice)}"] if twice else [],
+    }
+
+
+def _refuse_mixture(first: Result, other: Result) -> None:
+    names = f"{name_of(first)} and {name_of(other)}"
+    if differing := differences(first, other):
+        raise GeedError(
+            f"aggregate: {names} differ in {', '.join(differing)}; measure all models in the same "
+            "way"
+        )
+    ours, theirs = set(records_of(first)), set(records_of(other))
+    if ours != theirs:
+        measure, layer = sorted(ours ^ theirs)[0]
+        where = name_of(first if (measure, layer) in ours else other)
+        raise GeedError(
+            f"aggregate: {names} hold different measurements: {measure}@{layer} is only in "
+            f"{where}; measure all models in the same way, naming layers with --measure NAME@LAYER"
+        )
+
+
+def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> AggregateEntry:
+    values = [r["value"] for r in records if r["value"] is not None]
+    plain = [r["unnormalised"] for r in records if r["unnormalised"] is not None]
+    named = list(zip(records, names, strict=True))
+    null = [name for r, name in named if r["value"] is None]
+    negative = [name for r, name in named if (r["normaliser"] or 0) < 0]
+    warnings = [f"no value, M being missing or 0: {', '.join(null)}"] if null else []
+    if negative:
+        warnings.append(
+            f"M is negative, so that the order is reversed: {', '.join(negative)}; read "
+            "unnormalised_mean"
+        )
+    relative = [read_record(r).relative for r in records]
+    related = [value for value in relative if value is not None]
+    ends, plain_ends, related_ends = map(mean_interval, (values, plain, related))
+    return {
+        "measure": key[0],
+        "layer": key[1],
+        "output_action": records[0]["output_action"],
+        "samples": records[0]["samples"],
+        "models": len(values),
+        "values": [r["value"] for r in records],
+        "mean": float(np.mean(values)) if values else None,
+        "ci95_over_models": list(ends) if ends else None,
+        "stderr_over_models": standard_error(values),
+        "unnormalised": [r["unnormalised"] for r in records],
+        "unnormalised_mean": float(np.mean(plain)) if plain else None,
+        "unnormalised_ci95_over_models": list(plain_ends) if plain_ends else None,
+        "relative": relative,
+        "relative_mean": float(np.mean(related)) if related else None,
+        "relative_ci95_over_models": list(related_ends) if related_ends else None,
+        "warnings": warnings,
+    }
+
+
+def perfect_notes(measures: Iterable[str]) -> list[str]:
+    """Say of which measures the normalised value is perfect at another number for each model.
+
+    Parameters
+    ----------
+    measures : iterable of str
+        Names of measures, such as those of the rows of a table.
+
+    Returns
+    -------
+    list of str
+        A note a measure, to stand under a table of several models.
+    """
+    return [
+        f"{d.name}: its mean is perfect at {d.perfect:g}/M, another number for each model; judge "
+        "models by relative or unnormalised values"
+        for d in map(descriptor_of, dict.fromkeys(measures))
+        if d.perfect_over_m
+    ]

@@ -1,0 +1,155 @@
+"""Files of results: put together, read and checked, and written as CSV."""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from onnx_geed.errors import GeedError, known_names, shown
+from onnx_geed.files import read_json
+from onnx_geed.measures import CATALOGUE
+from onnx_geed.results.schema import DataPart, GroupPart, ModelPart, Record, Result, RuntimePart
+
+__all__ = ["SCHEMA", "read_result", "result", "to_csv"]
+
+SCHEMA = "onnx-geed/result/1"
+
+
+# What a file must hold for everything that reads results.
+_PARTS = {
+    "model": ("path", "sha256"),
+    "data": ("source", "fingerprint", "indices", "names"),
+    "group": ("name", "order", "elements", "exact", "interpolation", "support"),
+}
+
+
+# What one of its records must hold.
+_RECORD = (
+    *("measure", "layer", "layout", "output_action", "value", "ci95", "interval", "stderr"),
+    *("samples", "normaliser", "unnormalised", "norm_samples", "zero_pairs", "per_element"),
+    *("per_sample", "deviations", "exact", "warnings"),
+)
+
+
+def result(
+    *,
+    command: str,
+    software: Mapping[str, str],
+    model: ModelPart,
+    data: DataPart,
+    group: GroupPart,
+    runtime: RuntimePart,
+    seed: int,
+    measurements: Sequence[Record],
+) -> Result:
+    """Return a result of schema ``onnx-geed/result/1`` from its parts."""
+    return {
+        "schema": SCHEMA,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "software": dict(software),
+        "model": model.copy(),
+        "data": data.copy(),
+        "group": group.copy(),
+        "runtime": runtime.copy(),
+        "seed": seed,
+        "measurements": [record.copy() for record in measurements],
+    }
+
+
+def read_result(path: str | Path) -> Result:
+    """Read a result file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    dict
+        With ``file`` added: where it was read from.
+
+    Raises
+    ------
+    GeedError
+        If there is no such file, or it is not JSON.
+        If it is not a result, or one of a schema that this version does not know.
+        If a part is missing.
+        If it holds a measure that this version does not know.
+    """
+    content = read_json(path)
+    schema = content.get("schema") if isinstance(content, dict) else None
+    if schema != SCHEMA:
+        newer = isinstance(schema, str) and schema.startswith("onnx-geed/result/")
+        kind = f"of schema {str(schema)[:60]!r}" if schema is not None else "without a schema"
+        cure = "upgrade onnx-geed" if newer else "give a file that onnx-geed measure --out wrote"
+        raise GeedError(f"{path}: is {kind}, expected {SCHEMA!r}; {cure}")
+    for part, keys in _PARTS.items():
+        _require(path, content, part, keys)
+    records = content.get("measurements")
+    if not isinstance(records, list):
+        raise GeedError(f"{path}: has no list of measurements; measure again")
+    for i, record in enumerate(records):
+        _require(path, {f"measurements[{i}]": record}, f"measurements[{i}]", _RECORD)
+        if record["measure"] not in CATALOGUE:
+            raise GeedError(
+                f"{path}: measurements[{i}] is of a measure that this version does not know, "
+                f"{shown(record['measure'])!r} (it knows {known_names(tuple(CATALOGUE))}); upgrade "
+                "onnx-geed"
+            )
+    content["file"] = str(path)
+    return cast(Result, content)
+
+
+def _require(path: str | Path, content: Mapping[str, Any], part: str, keys: Sequence[str]) -> None:
+    fields = content.get(part)
+    missing = [k for k in keys if not isinstance(fields, dict) or k not in fields]
+    if missing:
+        raise GeedError(f"{path}: {part} lacks {', '.join(missing)}; measure again")
+
+
+def to_csv(result: Result) -> str:
+    """Return one line a measurement, numbers in full.
+
+    Parameters
+    ----------
+    result : dict
+        A result.
+
+    Returns
+    -------
+    str
+        With a header line.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    head = ["measure", "layer", "layout", "output_action", "value", "ci95_low", "ci95_high"]
+    head += ["interval", "stderr", "samples", "normaliser", "unnormalised", "norm_samples"]
+    head += ["between_samples", "relative"]
+    head += ["zero_pairs", "exact_value", "exact_ci95_low", "exact_ci95_high", "warnings"]
+    writer.writerow(("model", "group", *head))
+    for record in result["measurements"]:
+        exact = record["exact"]
+        low, high = record["ci95"] or (None, None)
+        exact_low, exact_high = (exact and exact["ci95"]) or (None, None)
+        cells: dict[str, Any] = {
+            # What was measured before these were has neither.
+            "between_samples": None,
+            "relative": None,
+            **record,
+            "ci95_low": low,
+            "ci95_high": high,
+            "exact_value": exact and exact["value"],
+            "exact_ci95_low": exact_low,
+            "exact_ci95_high": exact_high,
+            "warnings": "; ".join(record["warnings"]),
+        }
+        # csv writes None as nothing, and a float so that it reads back as it was.
+        row = [cells[name] for name in head]
+        writer.writerow((result["model"]["path"], result["group"]["name"], *row))
+    return stream.getvalue()

@@ -1,0 +1,311 @@
+"""Types of the JSON files: a result with its records, an aggregate, a comparison, a suite.
+
+``docs/formats/results.md`` tells what each field means. Fields that earlier versions did not write
+are ``NotRequired``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+__all__ = [
+    "Aggregate",
+    "AggregateEntry",
+    "ClassValue",
+    "ComparedModel",
+    "Comparison",
+    "ComparisonEntry",
+    "DataPart",
+    "ExactPart",
+    "GroupPart",
+    "ModelPart",
+    "PrecisionPart",
+    "Predictions",
+    "Record",
+    "Reference",
+    "Result",
+    "RuntimePart",
+    "Scale",
+    "Share",
+    "Statistics",
+    "SuiteFailure",
+    "SuiteRow",
+    "SuiteSummary",
+]
+
+#: On which scale records of several models are compared.
+Scale = Literal["value", "relative", "unnormalised"]
+
+
+class Statistics(TypedDict):
+    """Eq. (4) over some elements, with its interval and its parts."""
+
+    value: float | None
+    ci95: list[float] | None
+    interval: str
+    stderr: float | None
+    samples: int
+    normaliser: float | None
+    unnormalised: float | None
+    per_element: dict[str, float]
+    per_sample: list[float]
+    deviations: list[list[float]]
+
+
+class ExactPart(Statistics):
+    """The same over the exact elements alone."""
+
+    elements: list[str]
+    per_channel: NotRequired[list[float] | None]
+
+
+class Reference(TypedDict):
+    """A scale to read a value by; the last four are of the untrained network only."""
+
+    value: float | None
+    ci95: list[float] | None
+    unnormalised: float | None
+    samples: int
+    normaliser: NotRequired[float | None]
+    between_samples: NotRequired[float | None]
+    relative: NotRequired[float | None]
+    seed: NotRequired[int]
+
+
+class ClassValue(TypedDict):
+    """The value over the samples of one label."""
+
+    value: float
+    ci95: list[float] | None
+    samples: int
+
+
+class Share(TypedDict):
+    """Share of samples for which something holds."""
+
+    value: float
+    per_element: dict[str, float]
+
+
+class Predictions(TypedDict):
+    """How often predictions stay as they should, and are right."""
+
+    stay: Share
+    right: Share | None
+    samples: int
+
+
+class Record(Statistics):
+    """An entry of a result's ``measurements``: one measure on one tensor."""
+
+    measure: str
+    layer: str
+    layout: str
+    output_action: str
+    between_samples: NotRequired[float | None]
+    relative: NotRequired[float | None]
+    norm_samples: int | None
+    zero_pairs: float
+    per_channel: NotRequired[list[float] | None]
+    exact: ExactPart | None
+    references: NotRequired[dict[str, Reference] | None]
+    per_class: NotRequired[dict[str, ClassValue] | None]
+    predictions: NotRequired[Predictions | None]
+    warnings: list[str]
+    notes: NotRequired[list[str]]
+
+
+class ModelPart(TypedDict):
+    """Which model was measured."""
+
+    path: str
+    sha256: str
+    opset: int
+    producer: str
+
+
+class DataPart(TypedDict):
+    """Which samples were measured."""
+
+    source: str
+    fingerprint: str
+    available: int
+    indices: list[int]
+    names: list[str] | None
+    labels: list[int | str] | None
+    marks: NotRequired[list[str]]
+    preprocess: NotRequired[dict[str, Any]]
+    layout: NotRequired[str]
+    shape: NotRequired[list[int]]
+
+
+class GroupPart(TypedDict):
+    """The group, and how it moves the input."""
+
+    name: str
+    order: int
+    elements: list[str]
+    exact: list[bool]
+    interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
+    support: Literal["full", "disk"]
+
+
+class RuntimePart(TypedDict, total=False):
+    """What it was computed with."""
+
+    provider: str
+    device: str
+    precision: str
+    engine: str
+    optimisation: str
+    batch_size: int
+    seconds: float
+    inferences: int
+
+
+class PrecisionPart(TypedDict):
+    """How many samples a precision took."""
+
+    asked: float
+    samples: int
+    reached: bool
+    undecided: list[str]
+    without_value: list[str]
+
+
+class Result(TypedDict):
+    """A measurement, ``onnx-geed/result/1``; ``file`` is where it was read from."""
+
+    schema: str
+    created: str
+    command: str
+    software: dict[str, str]
+    model: ModelPart
+    data: DataPart
+    group: GroupPart
+    runtime: RuntimePart
+    seed: int
+    measurements: list[Record]
+    notes: NotRequired[list[str]]
+    precision: NotRequired[PrecisionPart]
+    suite: NotRequired[dict[str, Any]]
+    file: NotRequired[str]
+
+
+class ComparedModel(ModelPart):
+    """A model among several, and the file of its result."""
+
+    file: str | None
+
+
+class AggregateEntry(TypedDict):
+    """One measure on one tensor over several models."""
+
+    measure: str
+    layer: str
+    output_action: str
+    samples: int
+    models: int
+    values: list[float | None]
+    mean: float | None
+    ci95_over_models: list[float] | None
+    stderr_over_models: float | None
+    unnormalised: list[float | None]
+    unnormalised_mean: float | None
+    unnormalised_ci95_over_models: list[float] | None
+    relative: list[float | None]
+    relative_mean: float | None
+    relative_ci95_over_models: list[float] | None
+    warnings: list[str]
+
+
+class Aggregate(TypedDict):
+    """Several models, ``onnx-geed/aggregate/1``."""
+
+    schema: str
+    models: list[ComparedModel]
+    group: GroupPart
+    data: dict[str, Any]
+    measurements: list[AggregateEntry]
+    warnings: list[str]
+
+
+class ComparisonEntry(TypedDict):
+    """The paired difference of two models under one measure."""
+
+    measure: str
+    layer: str
+    compared: Scale
+    a: float
+    b: float
+    value_a: float | None
+    value_b: float | None
+    relative_a: float | None
+    relative_b: float | None
+    normaliser_a: float | None
+    normaliser_b: float | None
+    difference: float
+    ci95: list[float] | None
+    ci95_bootstrap: list[float] | None
+    interval: str
+    verdict_ci95: list[float] | None
+    share_a_lower: float | None
+    samples: int | None
+    verdict: str
+    warnings: list[str]
+
+
+class Comparison(TypedDict):
+    """Two models, ``onnx-geed/compare/1``."""
+
+    schema: str
+    a: ComparedModel
+    b: ComparedModel
+    differ_in: list[str]
+    measurements: list[ComparisonEntry]
+
+
+class SuiteRow(TypedDict):
+    """One measure on one tensor of a suite's model, over its seeds."""
+
+    model: str
+    step: int | None
+    data: str
+    group: str
+    measure: str
+    layer: str
+    output_action: str
+    samples: int
+    seeds: list[int | None]
+    models: int
+    values: list[float | None]
+    mean: float | None
+    ci95_over_models: list[float] | None
+    ci95_over_samples: list[float] | None
+    normalisers: list[float | None]
+    unnormalised: list[float | None]
+    unnormalised_mean: float | None
+    unnormalised_ci95_over_models: list[float] | None
+    relative: list[float | None]
+    relative_mean: float | None
+    relative_ci95_over_models: list[float] | None
+    relative_ci95_over_samples: list[float] | None
+    exact_mean: float | None
+    exact_ci95_over_models: list[float] | None
+    warnings: list[str]
+
+
+class SuiteFailure(TypedDict):
+    """A cell of a suite that failed, and why."""
+
+    cell: str
+    message: str
+
+
+class SuiteSummary(TypedDict):
+    """A suite, ``onnx-geed/suite/1``."""
+
+    schema: str
+    title: str
+    failed: list[SuiteFailure]
+    rows: list[SuiteRow]
