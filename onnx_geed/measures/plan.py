@@ -69,7 +69,7 @@ class Layer:
 
     @property
     def point_length(self) -> int:
-        """K of the points (N, k) that the tensor is brought to."""
+        """Length k of the points (N, k) that the tensor is brought to."""
         if len(self.shape) < 2:
             return (*self.shape, 1)[0]
         layout = parse_layout(self.layout)
