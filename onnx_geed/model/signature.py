@@ -145,7 +145,7 @@ def input_layout(model: Model, input: Input, stated_by_user: str | None = None) 
     Returns
     -------
     str
-        One letter an axis, as :func:`onnx_geed.layouts.check_input_layout` takes it: ``NHW`` for
+        One letter an axis, as :func:`onnx_geed.groups.check_input_layout` takes it: ``NHW`` for
         rank 3, ``NCHW`` or ``NHWC`` for rank 4, ``NCDHW`` or ``NDHWC`` for rank 5, or what is
         stated.
 

@@ -58,7 +58,7 @@ class Spellings:
     types : dict
         Dtypes and shapes.
     values : mapping of str to list of int
-        Short integer constants, from :func:`onnx_geed.axes.constants`.
+        Short integer constants, from :func:`onnx_geed.model.nodes.constants`.
     """
 
     def __init__(self, flow: Flow, types: Types, values: Mapping[str, list[int]]) -> None:

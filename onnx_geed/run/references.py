@@ -236,11 +236,11 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
     Raises
     ------
     GeedError
-        If :func:`onnx_geed.redraw.redraw` refuses, or the network cannot be run.
+        If :func:`onnx_geed.model.redraw` refuses, or the network cannot be run.
 
     Notes
     -----
-    Choice: weights as :func:`onnx_geed.redraw.redraw` says, from the seed of the run; then every
+    Choice: weights as :func:`onnx_geed.model.redraw` says, from the seed of the run; then every
     linear layer is levelled over the identity of the first 8 samples of D, the classifier too.
     """
     source, network = prepared.task.source, prepared.task.network
