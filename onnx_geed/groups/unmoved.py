@@ -34,7 +34,7 @@ def check_moves(action: GridAction | PlacedAction, *, disk: bool = False) -> Non
     -----
     Choice: on a line of pixels, a rotation by other than 180° keeps one or two of them and turns
     the rest out, so that it is no rotation of anything. A small rotation that ``nearest`` rounds
-    away on a small grid is measured, and named by :func:`unmoved_notes`.
+    away on a small grid is measured, and named in a note of the run.
     """
     group, (height, width) = action.group, action.shape[-2:]
     if group.order == 1:

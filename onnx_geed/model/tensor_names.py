@@ -18,7 +18,7 @@ def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
     Parameters
     ----------
     listed : sequence of Tensor
-        From :func:`tensors`.
+        From :func:`list_tensors`.
     pattern : str
         What the user wrote.
 
@@ -65,7 +65,7 @@ def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[
     Parameters
     ----------
     listed : sequence of Tensor
-        From :func:`tensors`.
+        From :func:`list_tensors`.
     stated : mapping of str to str
         Layouts by what :func:`resolve` takes.
 

@@ -243,8 +243,8 @@ def test_samples_are_read_once_for_the_run_and_the_fingerprint(model, tmp_path, 
         return prepared
 
     monkeypatch.setattr(pipeline, "prepare_run", prepare)
-    made = measure(model, source, "C4", **FEW)
-    indices = made["data"]["indices"]
+    result = measure(model, source, "C4", **FEW)
+    indices = result["data"]["indices"]
     # The first sample once more, to see that the group moves it.
     assert sorted(read) == sorted([*indices, indices[0]])
 

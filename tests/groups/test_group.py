@@ -155,9 +155,9 @@ def test_a_group_under_another_name_has_no_action():
 
 
 def test_a_table_cannot_be_changed_afterwards():
-    given = cyclic(3).table.copy()
-    group = Group("X", ("e", "a", "b"), given)
-    given[0, 0] = 2
+    table = cyclic(3).table.copy()
+    group = Group("X", ("e", "a", "b"), table)
+    table[0, 0] = 2
     assert group.table[0, 0] == 0
     with pytest.raises(ValueError, match="read-only"):
         group.table[0, 0] = 2
@@ -197,8 +197,8 @@ def test_a_table_cannot_be_changed_afterwards():
         (lambda: C4.is_subgroup([0, "r2"]), "numbered 0 to 3, found r2"),
     ],
 )
-def test_a_mistake_in_a_group_is_one_line(make, said):
-    with pytest.raises(GeedError, match=said) as caught:
+def test_a_mistake_in_a_group_is_one_line(make, message):
+    with pytest.raises(GeedError, match=message) as caught:
         make()
     assert "\n" not in str(caught.value)
 

@@ -463,8 +463,8 @@ def test_pages_draw_no_turned_samples_of_an_action_that_is_not_the_named_one(tmp
     own = IndexAction(two, "C", [[0, 1, 2], [2, 1, 0]], name="colour order")
     np.save(tmp_path / "images.npy", IMAGES)
     sizes = []
-    for name, given in (("own", {"action": own}), ("named", {"group": "C2"})):
-        result = measure(path, tmp_path / "images.npy", **given, measures=["latent-l2"], **RUN)
+    for name, asked in (("own", {"action": own}), ("named", {"group": "C2"})):
+        result = measure(path, tmp_path / "images.npy", **asked, measures=["latent-l2"], **RUN)
         page = tmp_path / f"{name}.html"
         onnx_geed.write_report([result], page, data=tmp_path / "images.npy")
         sizes.append(page.read_text().count("data:image/"))

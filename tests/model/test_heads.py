@@ -59,8 +59,8 @@ def branches(body, then):
         )
         for name in ("yes", "no")
     ]
-    made = helper.make_node("If", ["true"], ["y"], then_branch=graphs[0], else_branch=graphs[1])
-    return [made], [weights("true", True, bool)]
+    result = helper.make_node("If", ["true"], ["y"], then_branch=graphs[0], else_branch=graphs[1])
+    return [result], [weights("true", True, bool)]
 
 
 def spelt_norm(name, result):
@@ -189,12 +189,12 @@ def listed(tmp_path):
     return read
 
 
-def latents(found):
-    return [t.name for t in found if "latent" in t.roles]
+def latents(listing):
+    return [t.name for t in listing if "latent" in t.roles]
 
 
-def doubt(found):
-    (output,) = [t for t in found if "output" in t.roles]
+def doubt(listing):
+    (output,) = [t for t in listing if "output" in t.roles]
     return output.doubt
 
 
@@ -202,17 +202,17 @@ def doubt(found):
 def test_the_latent_lies_before_the_head_and_its_scores_are_measured(tmp_path, name):
     nodes, constants, latent = HEADS[name]
     source = net(nodes, constants)
-    made = measure(models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3), "C4", **FEW)
-    found = {m["measure"]: m for m in made["measurements"]}
-    assert found["latent-l2"]["layer"] == found["latent-cos"]["layer"] == latent
-    assert found["softmax-kl"]["layer"] == "y"
+    result = measure(models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3), "C4", **FEW)
+    listing = {m["measure"]: m for m in result["measurements"]}
+    assert listing["latent-l2"]["layer"] == listing["latent-cos"]["layer"] == latent
+    assert listing["softmax-kl"]["layer"] == "y"
     order = np.random.default_rng(0).permutation(3)
     here, out = orbits(source, "C4", images((3, 6, 6), 3)[order], [latent, "y"], 12)
     kind = "probabilities" if "softmax" in name else "logits"
     expected = naive.softmax_kl(out, "C4", kind=kind).mean()
-    np.testing.assert_allclose(found["softmax-kl"]["value"], expected, rtol=1e-4)
+    np.testing.assert_allclose(listing["softmax-kl"]["value"], expected, rtol=1e-4)
     expected = naive.latent_l2(here, "C4").mean()
-    np.testing.assert_allclose(found["latent-l2"]["unnormalised"], expected, rtol=1e-4)
+    np.testing.assert_allclose(listing["latent-l2"]["unnormalised"], expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -280,10 +280,10 @@ def test_an_embedding_is_its_own_latent_without_being_asked(tmp_path, listed, na
     nodes, constants, pool = EMBEDDINGS[name]
     source = net(nodes, constants, pool=pool)
     assert latents(listed(source)) == ["y"]
-    made = measure(models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3), "C4", **FEW)
-    assert {m["measure"] for m in made["measurements"]} >= {"latent-l2", "latent-cos"}
-    assert "softmax-kl" not in {m["measure"] for m in made["measurements"]}
-    assert any("taken to be embedding" in note for note in made["notes"])
+    result = measure(models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3), "C4", **FEW)
+    assert {m["measure"] for m in result["measurements"]} >= {"latent-l2", "latent-cos"}
+    assert "softmax-kl" not in {m["measure"] for m in result["measurements"]}
+    assert any("taken to be embedding" in note for note in result["notes"])
 
 
 def test_the_expected_value_of_bins_is_read_from_the_class_scores(listed):
@@ -343,8 +343,8 @@ def hidden_in_an_if():
     for name in ("yes", "no"):
         info = helper.make_tensor_value_info(name, FLOAT, None)
         graphs.append(helper.make_graph([node("Gemm", "feat h b", name)], name, [], [info]))
-    made = helper.make_node("If", ["true"], ["y"], then_branch=graphs[0], else_branch=graphs[1])
-    return net([made], [weights("true", True, bool)])
+    result = helper.make_node("If", ["true"], ["y"], then_branch=graphs[0], else_branch=graphs[1])
+    return net([result], [weights("true", True, bool)])
 
 
 UNCLEAR["inside an if"] = (hidden_in_an_if(), r"\(If\)")
@@ -355,11 +355,11 @@ def test_a_head_that_is_not_understood_is_asked_for_and_its_scores_are_measured(
     source, reason = UNCLEAR[name]
     path = models.save(source, tmp_path / "m.onnx")
     x = images((3, 6, 6), 3)
-    made = measure(path, x, "C4", **FEW)
-    assert not [m for m in made["measurements"] if m["measure"].startswith("latent")]
-    (note,) = [n for n in made["notes"] if "latent-l2" in n]
+    result = measure(path, x, "C4", **FEW)
+    assert not [m for m in result["measurements"] if m["measure"].startswith("latent")]
+    (note,) = [n for n in result["notes"] if "latent-l2" in n]
     assert "--latent NAME" in note
-    values = [m["value"] for m in made["measurements"] if m["measure"] == "softmax-kl"]
+    values = [m["value"] for m in result["measurements"] if m["measure"] == "softmax-kl"]
     order = np.random.default_rng(0).permutation(3)
     (out,) = orbits(source, "C4", x[order], ["y"], 12)
     np.testing.assert_allclose(values, [naive.softmax_kl(out, "C4").mean()], rtol=1e-4)
@@ -369,9 +369,9 @@ def test_a_head_that_is_not_understood_is_asked_for_and_its_scores_are_measured(
     assert shown["no_latent"] in note
     assert shown["no_latent"] in layer_table(shown)
     named = measure(path, x, "C4", latent="stem", **FEW)
-    found = {m["measure"]: m["layer"] for m in named["measurements"]}
-    assert found["latent-l2"] == "stem"
-    assert found["softmax-kl"] == "y"
+    listing = {m["measure"]: m["layer"] for m in named["measurements"]}
+    assert listing["latent-l2"] == "stem"
+    assert listing["softmax-kl"] == "y"
     assert list_layers(path, latent="stem")["no_latent"] is None
 
 
@@ -385,7 +385,7 @@ def test_a_stated_kind_finds_the_classifier_behind_what_holds_no_weights(listed)
 @pytest.mark.parametrize("kind", [None, "probabilities"])
 def test_a_forest_on_features_is_asked_about(listed, kind):
     entry = node("TreeEnsembleClassifier", "feat", "label y", domain="ai.onnx.ml")
-    found = listed(
+    listing = listed(
         models.build(
             [*TRUNK, *POOL, entry],
             HELD[:2],
@@ -395,8 +395,8 @@ def test_a_forest_on_features_is_asked_about(listed, kind):
         ),
         kind=kind,
     )
-    assert latents(found) == []
-    assert "TreeEnsembleClassifier" in doubt(found)
+    assert latents(listing) == []
+    assert "TreeEnsembleClassifier" in doubt(listing)
 
 
 def test_what_may_hold_the_classifier_is_not_looked_through(listed):
@@ -410,16 +410,16 @@ def test_a_stated_kind_settles_what_the_latent_is(tmp_path, stated):
     if stated == "metadata":
         annotate(path, tmp_path / "known.onnx", **options)
         path, options = tmp_path / "known.onnx", {}
-    made = measure(path, x, "C4", **options, **FEW)
-    assert {m["layer"] for m in made["measurements"] if "latent" in m["measure"]} == {"scores"}
+    result = measure(path, x, "C4", **options, **FEW)
+    assert {m["layer"] for m in result["measurements"] if "latent" in m["measure"]} == {"scores"}
     trunk = models.save(net([node("Identity", "feat", "y")]), tmp_path / "trunk.onnx")
     options = {"output_kind": "logits"}
     if stated == "metadata":
         annotate(trunk, tmp_path / "known.onnx", **options)
         trunk, options = tmp_path / "known.onnx", {}
-    made = measure(trunk, x, "C4", **options, **FEW)
-    assert not [m for m in made["measurements"] if "latent" in m["measure"]]
-    assert [m["layer"] for m in made["measurements"] if m["measure"] == "softmax-kl"] == ["y"]
+    result = measure(trunk, x, "C4", **options, **FEW)
+    assert not [m for m in result["measurements"] if "latent" in m["measure"]]
+    assert [m["layer"] for m in result["measurements"] if m["measure"] == "softmax-kl"] == ["y"]
 
 
 def test_a_classifier_of_the_input_itself_keeps_its_scores(tmp_path):
@@ -429,9 +429,9 @@ def test_a_classifier_of_the_input_itself_keeps_its_scores(tmp_path):
     ]
     held = [random("whole", 5, 3, 6, 6), random("b", 5)]
     source = models.build(nodes, held, [("x", FLOAT, ["N", 3, 6, 6])], [("y", FLOAT, None)])
-    made = measure(models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3), "C4", **FEW)
-    assert [m["measure"] for m in made["measurements"]] == ["softmax-kl"]
-    assert any("reads the input itself" in note for note in made["notes"])
+    result = measure(models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3), "C4", **FEW)
+    assert [m["measure"] for m in result["measurements"]] == ["softmax-kl"]
+    assert any("reads the input itself" in note for note in result["notes"])
 
 
 # ------------------------------------------------------------------------------------------------
@@ -455,8 +455,8 @@ def single_sigmoid():
     for name in ("yes", "no"):
         info = helper.make_tensor_value_info(name, FLOAT, None)
         graphs.append(helper.make_graph([node("Sigmoid", "logit", name)], name, [], [info]))
-    made = helper.make_node("If", ["true"], ["y"], then_branch=graphs[0], else_branch=graphs[1])
-    return net([*SINGLE, made], [*COLUMN, weights("true", True, bool)])
+    result = helper.make_node("If", ["true"], ["y"], then_branch=graphs[0], else_branch=graphs[1])
+    return net([*SINGLE, result], [*COLUMN, weights("true", True, bool)])
 
 
 ODD = {
@@ -504,13 +504,13 @@ ODD = {
 
 @pytest.mark.parametrize("name", ODD)
 def test_numbers_that_are_no_logits_are_not_taken_for_such(tmp_path, name):
-    source, what = ODD[name]
+    source, kind = ODD[name]
     path, x = models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3)
-    made = measure(path, x, "C4", **FEW)
-    assert "softmax-kl" not in {m["measure"] for m in made["measurements"]}
-    assert {m["layer"] for m in made["measurements"] if "latent" in m["measure"]} == {"feat"}
-    (note,) = [n for n in made["notes"] if "softmax-kl" in n]
-    assert what in note
+    result = measure(path, x, "C4", **FEW)
+    assert "softmax-kl" not in {m["measure"] for m in result["measurements"]}
+    assert {m["layer"] for m in result["measurements"] if "latent" in m["measure"]} == {"feat"}
+    (note,) = [n for n in result["notes"] if "softmax-kl" in n]
+    assert kind in note
     assert "--output-kind" in note
     with pytest.raises(GeedError, match="--output-kind"):
         measure(path, x, "C4", measures=["softmax-kl"], **FEW)
@@ -535,8 +535,8 @@ def test_plain_scores_and_log_probabilities_stay_logits(tmp_path, nodes, constan
     x = images((3, 6, 6), 3)
     (raw,) = running.run(source, x, ["y"])
     assert raw.shape[1] > 1 or raw.min() < 0 or raw.max() > 1, "the test's own model is odd"
-    made = measure(models.save(source, tmp_path / "m.onnx"), x, "C4", **FEW)
-    (value,) = [m["value"] for m in made["measurements"] if m["measure"] == "softmax-kl"]
+    result = measure(models.save(source, tmp_path / "m.onnx"), x, "C4", **FEW)
+    (value,) = [m["value"] for m in result["measurements"] if m["measure"] == "softmax-kl"]
     (out,) = orbits(source, "C4", x, ["y"], 12)
     np.testing.assert_allclose(value, naive.softmax_kl(out, "C4").mean(), rtol=1e-3, atol=1e-9)
 
@@ -560,8 +560,8 @@ def test_one_logit_that_leaves_0_to_1_on_a_later_sample_is_a_logit(tmp_path):
 def test_a_hidden_tensor_is_asked_about_too(tmp_path):
     source = ODD["percentages"][0]
     path, x = models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3)
-    made = measure(path, x, "C4", measures=["softmax-kl@scores", "softmax-kl@p"], **FEW)
-    values = {m["layer"]: m["value"] for m in made["measurements"]}
+    result = measure(path, x, "C4", measures=["softmax-kl@scores", "softmax-kl@p"], **FEW)
+    values = {m["layer"]: m["value"] for m in result["measurements"]}
     np.testing.assert_allclose(values["scores"], values["p"], rtol=1e-5)
     squared = net(
         [*DENSE, node("Softmax", "scores", "p"), node("Mul", "p p", "s"), node("Neg", "s", "y")]
@@ -577,13 +577,15 @@ def test_metadata_state_the_kind_of_the_models_own_output(tmp_path):
     annotate(path, tmp_path / "known.onnx", output_kind="embedding")
     known = tmp_path / "known.onnx"
     assert latents_of(measure(known, x, "C4", **FEW)) == {"y"}
-    made = measure(known, x, "C4", output="scores", **FEW)
-    assert latents_of(made) == {"feat"}
-    assert [m["layer"] for m in made["measurements"] if m["measure"] == "softmax-kl"] == ["scores"]
+    result = measure(known, x, "C4", output="scores", **FEW)
+    assert latents_of(result) == {"feat"}
+    assert [m["layer"] for m in result["measurements"] if m["measure"] == "softmax-kl"] == [
+        "scores"
+    ]
 
 
-def latents_of(made):
-    return {m["layer"] for m in made["measurements"] if m["measure"].startswith("latent")}
+def latents_of(result):
+    return {m["layer"] for m in result["measurements"] if m["measure"].startswith("latent")}
 
 
 def test_a_wrong_kind_in_the_metadata_can_be_written_over(tmp_path):
@@ -606,7 +608,9 @@ def test_branches_that_part_at_the_input_are_several_layers(listed):
         nodes.append(node("Gemm", f"{one}_feat g", f"{one}_scores"))
     nodes.append(node("Add", "left_scores right_scores", "y"))
     held = [HELD[0], random("other", 4, 3, 3, 3), random("g", 4, 5)]
-    found = listed(models.build(nodes, held, [("x", FLOAT, ["N", 3, 6, 6])], [("y", FLOAT, None)]))
-    assert latents(found) == []
-    assert "'left_feat'" in doubt(found)
-    assert "'right_feat'" in doubt(found)
+    listing = listed(
+        models.build(nodes, held, [("x", FLOAT, ["N", 3, 6, 6])], [("y", FLOAT, None)])
+    )
+    assert latents(listing) == []
+    assert "'left_feat'" in doubt(listing)
+    assert "'right_feat'" in doubt(listing)

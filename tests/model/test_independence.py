@@ -255,24 +255,24 @@ def measured(tmp_path, model, images, group="C4", **options):
     return geed.measure(path, images, group, provider="cpu", **options)
 
 
-def values(made):
-    return np.array([m["deviations"] for m in made["measurements"]])
+def values(result):
+    return np.array([m["deviations"] for m in result["measurements"]])
 
 
 @pytest.mark.parametrize("body", [GLOBAL, CLAMPED, MIXING["an If"]])
 def test_rows_that_mix_are_measured_as_they_are_alone(tmp_path, body):
     images = data(bright=(5, 11))
-    made = measured(tmp_path, graph(body), images)
+    result = measured(tmp_path, graph(body), images)
     alone = measured(tmp_path, None, images, batch_size=1)
-    np.testing.assert_array_equal(values(made), values(alone))
-    assert made["runtime"]["batch_size"] == 1
-    assert any(n.startswith("run one by one, since in a batch ") for n in made["notes"])
+    np.testing.assert_array_equal(values(result), values(alone))
+    assert result["runtime"]["batch_size"] == 1
+    assert any(n.startswith("run one by one, since in a batch ") for n in result["notes"])
 
 
 def test_what_is_proven_is_run_in_batches_without_a_word(tmp_path):
-    made = measured(tmp_path, graph(FLAT + "y = MatMul (f, fc)"), data())
-    assert made["runtime"]["batch_size"] > 1
-    assert not any("rows" in note for note in made["notes"])
+    result = measured(tmp_path, graph(FLAT + "y = MatMul (f, fc)"), data())
+    assert result["runtime"]["batch_size"] > 1
+    assert not any("rows" in note for note in result["notes"])
 
 
 def test_the_probe_alone_would_not_have_seen_it(tmp_path, monkeypatch):
@@ -303,14 +303,14 @@ def test_an_unproven_model_is_stopped_with_the_sample(tmp_path, place):
 
 
 def test_an_unproven_model_that_keeps_rows_apart_is_measured_and_said_so(tmp_path):
-    made = measured(tmp_path, in_a_loop(), data())
-    assert made["runtime"]["batch_size"] > 1
-    (note,) = [n for n in made["notes"] if "independent" in n]
+    result = measured(tmp_path, in_a_loop(), data())
+    assert result["runtime"]["batch_size"] > 1
+    (note,) = [n for n in result["notes"] if "independent" in n]
     assert "Loop 'n' is not understood" in note
     plain = tmp_path / "plain"
     plain.mkdir()
     known = measured(plain, graph(GLOBAL), data())
-    np.testing.assert_allclose(values(made), values(known), rtol=1e-4)
+    np.testing.assert_allclose(values(result), values(known), rtol=1e-4)
 
 
 def test_every_way_to_run_a_model_checks_it(tmp_path):
@@ -327,9 +327,9 @@ def test_every_way_to_run_a_model_checks_it(tmp_path):
 
 
 def test_the_graph_engine_runs_every_row_again_where_they_are_known_to_mix(tmp_path):
-    made = measured(tmp_path, graph(GLOBAL), data(), engine="graph")
+    result = measured(tmp_path, graph(GLOBAL), data(), engine="graph")
     kernels = measured(tmp_path, None, data())
-    np.testing.assert_allclose(values(made), values(kernels), rtol=1e-5)
+    np.testing.assert_allclose(values(result), values(kernels), rtol=1e-5)
     with pytest.raises(GeedError, match="--engine kernels"):
         measured(tmp_path, None, data(bright=(7,)), engine="graph")
 
@@ -354,7 +354,7 @@ CUT = ints("z", 0) + ints("four", 4) + FLAT + "k = Slice (f, z, four, z)\ny = Ma
 
 def test_constants_that_differ_from_row_to_row_are_read_in_the_first(tmp_path):
     images = data(9)
-    made = measured(tmp_path, graph(PLACED, batch=4), images, samples=6)
+    result = measured(tmp_path, graph(PLACED, batch=4), images, samples=6)
     weights = {
         t.name: onnx.numpy_helper.to_array(t) for t in graph(PLACED, batch=4).graph.initializer
     }
@@ -365,31 +365,31 @@ def test_constants_that_differ_from_row_to_row_are_read_in_the_first(tmp_path):
         if tensor.name == "c":
             tensor.CopyFrom(models.weights("c", weights["c"][:1]))
     known = measured(plain, free, images, samples=6)
-    np.testing.assert_allclose(values(made), values(known), rtol=1e-5)
-    assert made["runtime"]["batch_size"] == 1
-    (note,) = [n for n in made["notes"] if "copied into all rows" in n]
+    np.testing.assert_allclose(values(result), values(known), rtol=1e-5)
+    assert result["runtime"]["batch_size"] == 1
+    (note,) = [n for n in result["notes"] if "copied into all rows" in n]
     assert "takes 4 rows" in note
     assert "'c' has a value of its own for every row" in note
 
 
 def test_a_fixed_batch_that_keeps_rows_apart_is_filled_up(tmp_path):
     images = data(9)
-    made = measured(tmp_path, graph(CUT, batch=4), images, samples=6)
+    result = measured(tmp_path, graph(CUT, batch=4), images, samples=6)
     plain = tmp_path / "plain"
     plain.mkdir()
     known = measured(plain, graph(FLAT + "y = MatMul (f, fc)"), images, samples=6)
-    np.testing.assert_allclose(values(made), values(known), rtol=1e-5)
-    assert made["runtime"]["batch_size"] == 4
-    assert any("takes 4 rows" in n and "filled up" in n for n in made["notes"])
+    np.testing.assert_allclose(values(result), values(known), rtol=1e-5)
+    assert result["runtime"]["batch_size"] == 4
+    assert any("takes 4 rows" in n and "filled up" in n for n in result["notes"])
 
 
 def test_a_fixed_batch_that_is_not_declared_is_found(tmp_path):
     images = data(9)
-    made = measured(tmp_path, graph(PLACED), images, samples=6)
+    result = measured(tmp_path, graph(PLACED), images, samples=6)
     declared = tmp_path / "declared"
     declared.mkdir()
     known = measured(declared, graph(PLACED, batch=4), images, samples=6)
-    np.testing.assert_array_equal(values(made), values(known))
+    np.testing.assert_array_equal(values(result), values(known))
 
 
 def test_a_fixed_batch_has_no_graph_and_a_cache(tmp_path):
@@ -403,7 +403,7 @@ def test_a_fixed_batch_has_no_graph_and_a_cache(tmp_path):
     live = geed.measure(path, images, "C4", references=True, untrained=True, **options)
     geed.write_cache(path, images, "C4", tmp_path / "c.geed", **options)
     cached = geed.measure_cache(tmp_path / "c.geed")
-    a, b = (made["measurements"][0]["value"] for made in (live, cached))
+    a, b = (result["measurements"][0]["value"] for result in (live, cached))
     assert a == b
     assert json.dumps(live)
 
@@ -418,14 +418,14 @@ def test_other_inputs_of_a_fixed_batch_are_filled_up_too(tmp_path):
     stored = {t.name: t for t in graph(PLACED).graph.initializer}
     model.graph.initializer.extend([stored["fc"], stored["c"]])
     images, each = data(6), np.random.default_rng(1).random((6, 4)).astype(np.float32)
-    made = measured(tmp_path, model, images, samples=6, feed={"e": each})
+    result = measured(tmp_path, model, images, samples=6, feed={"e": each})
     c, fc = (onnx.numpy_helper.to_array(stored[n]) for n in ("c", "fc"))
     wanted = []
-    for i in made["data"]["indices"][:6]:
+    for i in result["data"]["indices"][:6]:
         turns = [np.rot90(images[i], k, axes=(1, 2)) for k in range(4)]
         y = np.stack([(t.reshape(1, -1) @ fc + c[:1])[0] * each[i] for t in turns])
         wanted.append(y)
     alone = measured(tmp_path, None, images, samples=6, feed={"e": each}, batch_size=1)
-    np.testing.assert_array_equal(values(made), values(alone))
+    np.testing.assert_array_equal(values(result), values(alone))
     spread = np.array([np.linalg.norm(y - y.mean(axis=0), axis=1) for y in wanted])
-    np.testing.assert_allclose(values(made)[0], spread, rtol=1e-4)
+    np.testing.assert_allclose(values(result)[0], spread, rtol=1e-4)

@@ -102,8 +102,8 @@ def test_an_equivariant_map_scores_minus_one_in_whichever_order_it_is_stored(
 ):
     file = equivariant_then(layout, tmp_path)
     data = running.images((3, 7, 7), n=6)
-    found = measured(file, data, "C4", ["channel-cos"], engine=engine)
-    record = found["channel-cos", "stored"]
+    layouts = measured(file, data, "C4", ["channel-cos"], engine=engine)
+    record = layouts["channel-cos", "stored"]
     assert record["layout"] == layout
     assert record["value"] == pytest.approx(-1, abs=1e-6)
 
@@ -119,8 +119,8 @@ def test_a_map_that_is_not_equivariant_scores_as_the_slow_twin_says_in_any_order
         "channel-cos", "stored"
     ]
     rows = naive.orbit("C8", data)
-    made = running.run(onnx.load(file), rows.reshape(-1, 3, 7, 7).astype(np.float32), ["stored"])
-    maps = np.moveaxis(made[0], [layout.index(x) for x in "CHW"], [1, 2, 3])
+    result = running.run(onnx.load(file), rows.reshape(-1, 3, 7, 7).astype(np.float32), ["stored"])
+    maps = np.moveaxis(result[0], [layout.index(x) for x in "CHW"], [1, 2, 3])
     values = naive.channel_cos(maps.reshape(6, 8, *maps.shape[1:]), "C8").mean(axis=1)
     chosen = np.random.default_rng(0).permutation(6)[:4]
     assert record["value"] == pytest.approx(values[chosen].mean(), abs=1e-5)
@@ -220,8 +220,8 @@ GRIDS = [
 def test_an_operator_on_maps_keeps_the_order_that_the_map_has(tmp_path, way):
     between, layout = WAYS[way]
     file = saved(tmp_path, convolved(*between), [*KERNELS, *GRIDS], ("N", 3, 6, 5))
-    found = layouts_of(file)
-    assert (found["z"], found["again"], found["y"]) == (layout, layout, layout)
+    layouts = layouts_of(file)
+    assert (layouts["z"], layouts["again"], layouts["y"]) == (layout, layout, layout)
 
 
 def test_windows_whose_parts_change_places_are_no_map(tmp_path):
@@ -299,8 +299,8 @@ def test_where_a_map_that_was_turned_over_is_lost_nothing_is_guessed(tmp_path, l
         ]
     nodes += [conv("z", "w", "again"), node("Relu", "again", "y")]
     constants = [KERNELS[0], integers("once", [1, 1, 1, 1])]
-    found = layouts_of(saved(tmp_path, nodes, constants, ("N", 3, 6, 6)))
-    assert (found["z"], found["again"], found["y"]) == ("?", "?", "?")
+    layouts = layouts_of(saved(tmp_path, nodes, constants, ("N", 3, 6, 6)))
+    assert (layouts["z"], layouts["again"], layouts["y"]) == ("?", "?", "?")
 
 
 def test_a_stated_order_is_measured_and_one_of_another_rank_refused(tmp_path):
@@ -326,14 +326,14 @@ def test_a_stated_order_is_measured_and_one_of_another_rank_refused(tmp_path):
 
 @pytest.fixture
 def read(tmp_path):
-    def made(*shape, metadata=()):
+    def saved(*shape, metadata=()):
         source = models.build(
             [node("Relu", "x", "y")], [], [("x", FLOAT, list(shape))], [("y", FLOAT, None)]
         )
         source = models.with_metadata(source, dict(metadata))
         return load_model(models.save(source, tmp_path / "read.onnx"))
 
-    return made
+    return saved
 
 
 @pytest.mark.parametrize(
@@ -374,12 +374,14 @@ def test_an_ambiguous_volume_is_asked_for_and_a_stated_layout_taken(read, shape)
         (("N", 3, 8, 8), "", None),
     ],
 )
-def test_a_stated_layout_is_never_ignored(read, shape, text, said):
+def test_a_stated_layout_is_never_ignored(read, shape, text, message):
     model = read(*shape)
-    if said is None:
+    if message is None:
         assert input_layout(model, find_input(model), text) == "NCHW"
         return
-    with pytest.raises(GeedError, match=f"--input-layout {said}" if "'" in said[:2] else said):
+    with pytest.raises(
+        GeedError, match=f"--input-layout {message}" if "'" in message[:2] else message
+    ):
         input_layout(model, find_input(model), text)
     model = read(*shape, metadata={"onnx_geed.input_layout": text}.items())
     with pytest.raises(GeedError, match=r"metadata onnx_geed\.input_layout"):
@@ -430,13 +432,13 @@ def test_one_network_scores_alike_however_its_volumes_are_stored(tmp_path, layou
 def test_video_is_moved_in_its_plane_as_the_slow_twin_says(tmp_path):
     data = RNG.random((6, 5, 6, 6, 3), dtype=np.float32)
     file = volume_network(tmp_path, "NTHWC")
-    found = measured(file, data, "C4", ["latent-l2"])["latent-l2", "latent"]
+    layouts = measured(file, data, "C4", ["latent-l2"])["latent-l2", "latent"]
     planar = np.moveaxis(data, -1, 2)  # (N, T, C, H, W)
     rows = np.moveaxis(naive.orbit("C4", planar), 3, -1).astype(np.float32)
-    made = running.run(onnx.load(file), rows.reshape(-1, *data.shape[1:]), ["latent"])[0]
-    values = naive.latent_l2(made.reshape(6, 4, -1), "C4").mean(axis=1)
+    result = running.run(onnx.load(file), rows.reshape(-1, *data.shape[1:]), ["latent"])[0]
+    values = naive.latent_l2(result.reshape(6, 4, -1), "C4").mean(axis=1)
     chosen = np.random.default_rng(0).permutation(6)
-    assert found["unnormalised"] == pytest.approx(values[chosen[:4]].mean(), rel=1e-5)
+    assert layouts["unnormalised"] == pytest.approx(values[chosen[:4]].mean(), rel=1e-5)
 
 
 def test_a_mirror_leaves_the_colours_of_video_in_place(tmp_path):
@@ -444,8 +446,8 @@ def test_a_mirror_leaves_the_colours_of_video_in_place(tmp_path):
     nodes = [node("ReduceMean", "x", "y", axes=[2, 3], keepdims=0), node("Flatten", "y", "out")]
     file = saved(tmp_path, nodes, [], ("N", 5, 6, 6, 3), output="out")
     data = RNG.random((6, 5, 6, 6, 3), dtype=np.float32)
-    found = measured(file, data, "flip-h", ["latent-l2@out"])["latent-l2", "out"]
-    assert found["value"] == pytest.approx(0, abs=1e-6)
+    layouts = measured(file, data, "flip-h", ["latent-l2@out"])["latent-l2", "out"]
+    assert layouts["value"] == pytest.approx(0, abs=1e-6)
     wrong = measured(file, data, "flip-h", ["latent-l2@out"], input_layout="NCDHW")
     assert wrong["latent-l2", "out"]["value"] > 0.1
 
@@ -467,8 +469,10 @@ def test_planes_that_are_stored_columns_first_are_moved_as_planes(tmp_path, layo
     plain = RNG.random((6, 6, 8) if rank == 3 else (6, 3, 6, 8), dtype=np.float32)
     data = np.ascontiguousarray(plain.transpose(order))
     for group, moves in (("flip-v", False), ("flip-h", True)):
-        found = measured(file, data, group, ["output-l2@y"], input_layout=layout)["output-l2", "y"]
-        assert (found["value"] > 1e-3) == moves
+        layouts = measured(file, data, group, ["output-l2@y"], input_layout=layout)[
+            "output-l2", "y"
+        ]
+        assert (layouts["value"] > 1e-3) == moves
 
 
 # ------------------------------------------------------------------------------------------------
@@ -536,18 +540,18 @@ def heat_maps(folder):
 def test_a_tensor_of_unknown_layout_is_left_out_of_the_defaults_and_refused_by_name(tmp_path):
     file, data = heat_maps(tmp_path), running.images((3, 8, 8), n=6)
     options = {"samples": 4, "norm_samples": 6}
-    made = onnx_geed.measure(file, data, "C4", latent="latent", **options)
-    kept = {(r["measure"], r["layer"]) for r in made["measurements"]}
+    result = onnx_geed.measure(file, data, "C4", latent="latent", **options)
+    kept = {(r["measure"], r["layer"]) for r in result["measurements"]}
     assert ("channel-cos", "map") in kept
     assert ("latent-l2", "latent") in kept
-    assert any("softmax-kl@y" in n and "--layout y=NCHW" in n for n in made["notes"])
+    assert any("softmax-kl@y" in n and "--layout y=NCHW" in n for n in result["notes"])
     for request in ("latent-l2@y", "output-l2@y", "channel-cos@y"):
         with pytest.raises(GeedError, match="--layout y=NCHW or y=NHWC"):
             onnx_geed.measure(file, data, "C4", measures=[request], **options)
     with pytest.raises(GeedError, match="--layout y=NCHW or y=NHWC"):
         onnx_geed.measure(file, data, "C4", latent="y", **options)
-    said = onnx_geed.measure(file, data, "C4", layout={"y": "NCHW"}, **options)
-    assert said["measurements"]
+    message = onnx_geed.measure(file, data, "C4", layout={"y": "NCHW"}, **options)
+    assert message["measurements"]
 
 
 def test_every_order_of_four_letters_is_a_layout_and_nothing_else():
@@ -563,6 +567,6 @@ def test_where_all_lengths_are_free_the_data_tell_the_layout(tmp_path, shape, la
     nodes = [node("ReduceMean", "x", "y", axes=[2, 3], keepdims=0), node("Flatten", "y", "z")]
     file = saved(tmp_path, nodes, [], ("B", "d", "h", "w", "c"), "z")
     np.save(tmp_path / "x.npy", data)
-    given = data if kind == "array" else str(tmp_path / "x.npy")
-    made = onnx_geed.measure(file, given, "flip-h", samples=3, measures=["output-l2@z"])
-    assert made["data"]["layout"] == layout
+    options = data if kind == "array" else str(tmp_path / "x.npy")
+    result = onnx_geed.measure(file, options, "flip-h", samples=3, measures=["output-l2@z"])
+    assert result["data"]["layout"] == layout

@@ -32,11 +32,11 @@ def read(tmp_path):
 
 def values(model):
     """Constants by name, wherever they are stored."""
-    found = {i.name: numpy_helper.to_array(i) for i in model.proto.graph.initializer}
+    redrawn = {i.name: numpy_helper.to_array(i) for i in model.proto.graph.initializer}
     for n in model.proto.graph.node:
-        made = [numpy_helper.to_array(a.t) for a in n.attribute if a.name == "value"]
-        found |= dict(zip(n.output, made, strict=False))
-    return found
+        result = [numpy_helper.to_array(a.t) for a in n.attribute if a.name == "value"]
+        redrawn |= dict(zip(n.output, result, strict=False))
+    return redrawn
 
 
 def many(dtype=np.float32):
@@ -86,13 +86,13 @@ def many(dtype=np.float32):
 
 
 def test_every_constant_is_told_by_what_reads_it(read):
-    found = redraw(read(many()))
-    assert found.drawn == ("w1", "w2", "w3", "w4")
+    redrawn = redraw(read(many()))
+    assert redrawn.drawn == ("w1", "w2", "w3", "w4")
     zero = ("beta", "running_mean", "b2", "b3", "shift", "b4")
     one = ("gamma", "running_var", "scale", "layer_scale")
-    assert set(found.reset) == {*zero, *one, "slope"}
-    assert set(found.kept) == {"mean", "table"}
-    old, new = values(read(many())), values(found.model)
+    assert set(redrawn.reset) == {*zero, *one, "slope"}
+    assert set(redrawn.kept) == {"mean", "table"}
+    old, new = values(read(many())), values(redrawn.model)
     for name in (*zero, *one, "slope"):
         expected = 0.25 if name == "slope" else float(name in one)
         np.testing.assert_array_equal(new[name], np.full(old[name].shape, expected))
@@ -167,9 +167,9 @@ def spreads_on(x):
 
 def test_a_shared_weight_stays_shared_and_is_levelled_where_it_is_used_first(read):
     x = running.images((3, 6, 6), 8)
-    found = redraw(read(shared())).levelled(spreads_on(x))
-    assert [i.name for i in found.model.proto.graph.initializer] == ["w", "head"]
-    first, second = running.run(found.model.proto, x, ["c1", "c2"])
+    redrawn = redraw(read(shared())).levelled(spreads_on(x))
+    assert [i.name for i in redrawn.model.proto.graph.initializer] == ["w", "head"]
+    first, second = running.run(redrawn.model.proto, x, ["c1", "c2"])
     assert first.std() == pytest.approx(1, rel=1e-4)
     assert abs(second.std() - 1) > 0.01
 
@@ -177,10 +177,10 @@ def test_a_shared_weight_stays_shared_and_is_levelled_where_it_is_used_first(rea
 def test_every_layer_is_levelled_to_a_deviation_of_one(read):
     proto = models.random_cnn(0, (12, 12), blocks=3)
     x = running.images((3, 12, 12), 8)
-    found = redraw(read(proto)).levelled(spreads_on(x))
-    outputs = [n.output[0] for n in found.model.proto.graph.node if n.op_type in ("Conv", "Gemm")]
+    redrawn = redraw(read(proto)).levelled(spreads_on(x))
+    outputs = [n.output[0] for n in redrawn.model.proto.graph.node if n.op_type in ("Conv", "Gemm")]
     assert len(outputs) > 6
-    for y in running.run(found.model.proto, x, outputs):
+    for y in running.run(redrawn.model.proto, x, outputs):
         assert y.std() == pytest.approx(1, rel=1e-3)
     plain = running.run(redraw(read(proto)).model.proto, x, outputs)
     assert max(abs(y.std() - 1) for y in plain) > 0.5
@@ -209,15 +209,15 @@ def test_a_deep_network_without_normalisation_lives(read):
 
 
 def test_half_precision_and_constant_nodes_are_drawn_too(read):
-    found = redraw(read(models.fp16()))
-    assert {values(found.model)[n].dtype for n in found.drawn} == {np.dtype(np.float16)}
+    redrawn = redraw(read(models.fp16()))
+    assert {values(redrawn.model)[n].dtype for n in redrawn.drawn} == {np.dtype(np.float16)}
     proto = models.random_cnn(0)
     stored = list(proto.graph.initializer)
     del proto.graph.initializer[:]
-    made = [onnx.helper.make_node("Constant", [], [i.name], value=i) for i in stored]
+    result = [onnx.helper.make_node("Constant", [], [i.name], value=i) for i in stored]
     nodes = list(proto.graph.node)
     del proto.graph.node[:]
-    proto.graph.node.extend([*made, *nodes])
+    proto.graph.node.extend([*result, *nodes])
     inside = redraw(read(proto, "nodes"))
     assert set(inside.drawn) == set(redraw(read(models.random_cnn(0), "plain")).drawn)
 
@@ -237,13 +237,13 @@ def test_the_reference_is_what_measuring_the_redrawn_network_gives(tmp_path, rea
     net = models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
     x = running.images((3, 8, 8), 12)
     options = {"samples": 6, "norm_samples": 10, "seed": 3}
-    made = measure(net, x, "C4", untrained=True, **options)
+    result = measure(net, x, "C4", untrained=True, **options)
     other, notes = untrained(prepare(net, x, "C4", Options(**options)))
     assert notes == []
     onnx.save(other.task.network.graph.proto, tmp_path / "again.onnx")
     again = measure(tmp_path / "again.onnx", x, "C4", **options)
     plain = measure(net, x, "C4", **options)
-    pairs = zip(made["measurements"], again["measurements"], plain["measurements"], strict=True)
+    pairs = zip(result["measurements"], again["measurements"], plain["measurements"], strict=True)
     for ours, theirs, without in pairs:
         entry = ours["references"]["untrained"]
         assert entry["seed"] == 3
@@ -254,15 +254,15 @@ def test_the_reference_is_what_measuring_the_redrawn_network_gives(tmp_path, rea
         assert entry["value"] != ours["value"]
         assert ours | {"references": None} == without
     split = measure(net, x, "C4", untrained=True, memory="12kB", batch_size=4, **options)
-    for ours, theirs in zip(split["measurements"], made["measurements"], strict=True):
+    for ours, theirs in zip(split["measurements"], result["measurements"], strict=True):
         a, b = (r["references"]["untrained"]["value"] for r in (ours, theirs))
         assert a == pytest.approx(b, rel=1e-4)
 
 
 def test_trained_symmetry_is_lost(tmp_path):
     net = models.save(models.c4_equivariant(9), tmp_path / "m.onnx")
-    made = measure(net, running.images((1, 9, 9), 6), "C4", untrained=True)
-    for record in made["measurements"]:
+    result = measure(net, running.images((1, 9, 9), 6), "C4", untrained=True)
+    for record in result["measurements"]:
         m = record["normaliser"] or 1.0
         entry = record["references"]["untrained"]
         perfect = {"channel-cos": -1.0, "latent-cos": -1.0}.get(record["measure"], 0.0)
@@ -270,17 +270,17 @@ def test_trained_symmetry_is_lost(tmp_path):
         own = entry["normaliser"] if record["measure"] == "latent-cos" else 1.0
         assert record["value"] * scale == pytest.approx(perfect, abs=1e-5)
         assert entry["value"] * own > perfect + 1e-5
-    assert all(f.name != "not learned" for f in diagnose(made))
+    assert all(f.name != "not learned" for f in diagnose(result))
 
 
 def test_a_network_no_better_than_untrained_is_told(tmp_path):
     # The demo's untrained network, against another draw of it.
-    made = measure(
+    result = measure(
         DEMO / "digits_cnn_untrained.onnx", DEMO / "digits.npz", "C4", samples=10, untrained=True
     )
-    names = {f.name for f in diagnose(made)}
+    names = {f.name for f in diagnose(result)}
     assert "not learned" in names
-    assert "invariant untrained" not in names or made["measurements"][-1]["value"] < 0.02
+    assert "invariant untrained" not in names or result["measurements"][-1]["value"] < 0.02
 
 
 def test_the_command_line_shows_it(tmp_path):
@@ -292,8 +292,8 @@ def test_the_command_line_shows_it(tmp_path):
     assert got.exit_code == 0, got.stderr
     head = next(line for line in got.stdout.splitlines() if line.startswith("references"))
     assert head.split() == ["references", "layer", "value", "untrained"]
-    made = json.loads(out.read_text())
-    assert all(set(m["references"]) == {"untrained"} for m in made["measurements"])
+    result = json.loads(out.read_text())
+    assert all(set(m["references"]) == {"untrained"} for m in result["measurements"])
     refused = CliRunner().invoke(cli, [*words, "--untrained", "--cache", str(tmp_path / "a.geed")])
     assert refused.exit_code == 2
     assert "--untrained" in refused.stderr

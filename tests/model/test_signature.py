@@ -32,8 +32,8 @@ def test_weights_that_are_listed_as_inputs_are_none(read):
 
 
 def test_free_and_fixed_lengths_are_told_apart(read):
-    (found,) = inputs(read(through([image("N", 3, "H", 8)])))
-    assert (found.dtype, found.shape) == ("float32", (None, 3, None, 8))
+    (acted,) = inputs(read(through([image("N", 3, "H", 8)])))
+    assert (acted.dtype, acted.shape) == ("float32", (None, 3, None, 8))
 
 
 def test_the_only_image_among_the_inputs_is_acted_on(read):

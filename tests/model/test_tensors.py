@@ -35,12 +35,12 @@ def model_of(nodes, constants=(), shape=("N", 3, 8, 8), output=None):
     return models.build(nodes, list(constants), [("x", FLOAT, shape)], [(name, FLOAT, None)])
 
 
-def with_role(found, role):
-    return [t.name for t in found if role in t.roles]
+def with_role(listing, role):
+    return [t.name for t in listing if role in t.roles]
 
 
-def points(found):
-    return [t.name for t in found if t.point]
+def points(listing):
+    return [t.name for t in listing if t.point]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -84,9 +84,9 @@ def test_one_sweep_finds_exactly_the_tensors_without_which_the_output_is_cut_off
 def test_a_residual_network_has_its_block_outputs_for_points(listed, size):
     source = models.random_cnn(3, size, blocks=3)
     known = models.known(source)
-    found = listed(source)
-    assert with_role(found, "channel") == known["hidden"]
-    assert points(found) == [*known["hidden"], "pooled", "latent", "logits"]
+    listing = listed(source)
+    assert with_role(listing, "channel") == known["hidden"]
+    assert points(listing) == [*known["hidden"], "pooled", "latent", "logits"]
 
 
 def test_edges_that_carry_only_shapes_bypass_nothing(listed):
@@ -105,7 +105,7 @@ def test_a_tensor_that_only_lends_its_dtype_bypasses_nothing(listed):
 
 
 def test_an_activation_in_several_nodes_replaces_what_it_is_computed_from(listed):
-    found = listed(
+    listing = listed(
         model_of(
             [
                 node("Conv", "x w", "pre"),
@@ -121,7 +121,7 @@ def test_an_activation_in_several_nodes_replaces_what_it_is_computed_from(listed
             ],
         )
     )
-    assert points(found) == ["silu", "last"]
+    assert points(listing) == ["silu", "last"]
 
 
 def test_a_constant_that_varies_over_the_grid_is_no_batch_norm(listed):
@@ -150,8 +150,8 @@ def test_a_batch_moved_from_axis_0_is_noticed_where_both_lengths_are_1(listed, b
         node("Relu", "moved", "act"),
         node("Squeeze", "act front", "y"),
     ]
-    found = listed(model_of(nodes, [integers("front", [0])], (batch, 3, 8, 8)))
-    assert points(found) == ["flat", "y"]
+    listing = listed(model_of(nodes, [integers("front", [0])], (batch, 3, 8, 8)))
+    assert points(listing) == ["flat", "y"]
 
 
 def test_rows_stay_rows_where_a_reshape_drops_an_axis_of_length_1(listed):
@@ -162,16 +162,16 @@ def test_rows_stay_rows_where_a_reshape_drops_an_axis_of_length_1(listed):
 
 
 def test_a_declared_batch_of_ten_is_a_batch(listed):
-    found = listed(models.random_cnn(0, (8, 8), batch=10))
-    assert with_role(found, "channel") == ["stem", "block0", "block1"]
-    assert with_role(found, "latent") == ["latent"]
+    listing = listed(models.random_cnn(0, (8, 8), batch=10))
+    assert with_role(listing, "channel") == ["stem", "block0", "block1"]
+    assert with_role(listing, "latent") == ["latent"]
 
 
 def test_a_single_data_path_through_an_if_is_a_point_and_its_bodies_are_not_offered(listed):
-    found = listed(models.if_body())
-    assert "chosen" in with_role(found, "channel")
+    listing = listed(models.if_body())
+    assert "chosen" in with_role(listing, "channel")
     with pytest.raises(GeedError, match="'then_map' lies inside the body of a If"):
-        resolve(found, "then_map")
+        resolve(listing, "then_map")
 
 
 def test_empty_names_of_optional_outputs_are_skipped(listed):
@@ -199,11 +199,11 @@ def test_no_data_path_is_said(tmp_path):
 
 @pytest.fixture(scope="module")
 def classics():
-    made = {}
+    result = {}
     for name in light.NAMES:
         model = load_model(light.path(name))
-        made[name] = tensors(model, find_input(model).name, find_output(model))
-    return made
+        result[name] = tensors(model, find_input(model).name, find_output(model))
+    return result
 
 
 def test_resnet50_has_its_stem_max_pool_and_16_blocks(classics):
@@ -264,8 +264,8 @@ HEAD = (weights("h", np.ones((3, 5))), weights("g", np.ones((3, 5))), weights("h
 NORM = tuple(weights(name, np.ones(3)) for name in ("s", "b", "m", "v"))
 
 
-def latent_of(found):
-    (name,) = with_role(found, "latent")
+def latent_of(listing):
+    (name,) = with_role(listing, "latent")
     return name
 
 
@@ -297,16 +297,16 @@ def test_a_1x1_convolution_before_the_pooling_is_a_classifier(listed):
 
 
 def test_the_output_is_the_latent_of_a_feature_extractor(listed):
-    found = listed(models.pooled_output())
-    assert with_role(found, "latent") == with_role(found, "output") == ["features"]
+    listing = listed(models.pooled_output())
+    assert with_role(listing, "latent") == with_role(listing, "output") == ["features"]
 
 
 @pytest.mark.parametrize("end", ["Softmax", "LogSoftmax"])
 def test_class_scores_without_a_classifier_in_sight_are_no_latent(listed, end):
     nodes = [node("GlobalAveragePool", "x", "pooled"), node(end, "pooled", "scores", axis=1)]
-    found = listed(model_of(nodes))
-    assert with_role(found, "output") == ["scores"]
-    assert with_role(found, "latent") == []
+    listing = listed(model_of(nodes))
+    assert with_role(listing, "output") == ["scores"]
+    assert with_role(listing, "latent") == []
 
 
 def test_a_linear_model_of_scikit_learn_is_a_classifier(listed):
@@ -369,17 +369,17 @@ def test_the_latent_may_be_named_by_the_user_or_the_metadata(listed):
 
 
 def test_half_precision_is_offered(listed):
-    found = {t.name: t for t in listed(models.fp16())}
-    assert found["stem"].dtype == "float16"
-    assert found["stem"].roles == ("channel",)
+    listing = {t.name: t for t in listed(models.fp16())}
+    assert listing["stem"].dtype == "float16"
+    assert listing["stem"].roles == ("channel",)
 
 
 def test_of_a_quantised_model_the_dequantised_tensors_are_offered(listed):
-    found = listed(models.qdq_int8())
-    assert "block0_dq" in with_role(found, "channel")
-    assert "block0" not in points(found)
+    listing = listed(models.qdq_int8())
+    assert "block0_dq" in with_role(listing, "channel")
+    assert "block0" not in points(listing)
     with pytest.raises(GeedError, match=r"'block0_q' holds uint8.*DequantizeLinear"):
-        resolve(found, "block0_q")
+        resolve(listing, "block0_q")
 
 
 def test_a_quantisation_written_once_for_each_reader_is_still_a_point(listed):
@@ -445,8 +445,8 @@ def test_arithmetic_on_shapes_is_carried_out(listed):
     ]
     constants = [integers(name, [i]) for name, i in (("zero", 0), ("two", 2), ("four", 4))]
     source = model_of(nodes, constants, ("N", 3, "H", "W"))
-    found = {t.name: t.shape for t in listed(source, input_shape=(1, 3, 5, 6))}
-    assert found["tokens"] == (None, 30, 3)
+    listing = {t.name: t.shape for t in listed(source, input_shape=(1, 3, 5, 6))}
+    assert listing["tokens"] == (None, 30, 3)
 
 
 def test_shapes_are_inferred_through_constants_that_old_files_list_as_inputs(listed):
@@ -476,15 +476,15 @@ def test_inference_that_stops_takes_what_the_file_declares(listed, monkeypatch):
     source.graph.value_info.append(helper.make_tensor_value_info("stem", FLOAT, ["N", 4, 8, 8]))
     monkeypatch.setattr(onnx.shape_inference, "infer_shapes", stop)
     monkeypatch.setattr(onnx.shape_inference, "infer_node_outputs", stop)
-    found = {t.name: t for t in listed(source)}
-    assert found["stem"].shape == (None, 4, 8, 8)
-    assert found["stem"].roles == ("channel",)
-    assert found["block1"].shape is None
+    listing = {t.name: t for t in listed(source)}
+    assert listing["stem"].shape == (None, 4, 8, 8)
+    assert listing["stem"].roles == ("channel",)
+    assert listing["block1"].shape is None
 
 
 def test_an_operator_without_inference_stops_nothing(listed):
-    found = listed(models.unknown_operator())
-    assert next(t for t in found if t.op == "Mystery").shape is None
+    listing = listed(models.unknown_operator())
+    assert next(t for t in listing if t.op == "Mystery").shape is None
 
 
 def test_operators_of_the_runtime_itself_are_followed(listed):
@@ -501,9 +501,9 @@ def test_operators_of_the_runtime_itself_are_followed(listed):
         [("pooled", FLOAT, None)],
         domains=["com.microsoft"],
     )
-    found = {t.name: t for t in listed(source)}
-    assert found["act"].shape == (None, 4, 6, 6)
-    assert with_role(found.values(), "channel") == ["act", "pooled"]
+    listing = {t.name: t for t in listed(source)}
+    assert listing["act"].shape == (None, 4, 6, 6)
+    assert with_role(listing.values(), "channel") == ["act", "pooled"]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -520,10 +520,10 @@ def test_a_hidden_map_behind_a_transpose_is_channels_last(listed):
 
 def test_convolutions_behind_a_channels_last_input_are_channels_first(listed):
     source = models.nhwc_input()
-    found = {t.name: t for t in listed(source)}
+    listing = {t.name: t for t in listed(source)}
     for name in models.known(source)["hidden"]:
-        assert found[name].layout == "NCHW"
-        assert found[name].roles == ("channel",)
+        assert listing[name].layout == "NCHW"
+        assert listing[name].roles == ("channel",)
 
 
 def test_a_stated_layout_is_followed_downstream(listed):
@@ -548,11 +548,11 @@ def test_a_layout_is_followed_back_from_what_reads_the_map(listed):
         weights("b", np.ones(8)),
         weights("k", np.ones((5, 8, 1, 1))),
     ]
-    found = listed(model_of(nodes, constants, ("N", 16, 6)))
-    layouts = {t.name: t.layout for t in found}
+    listing = listed(model_of(nodes, constants, ("N", 16, 6)))
+    layouts = {t.name: t.layout for t in listing}
     assert {layouts[name] for name in ("folded", "mixed", "shifted")} == {"NHWC"}
     assert layouts["planar"] == "NCHW"
-    assert set(with_role(found, "channel")) >= {"folded", "shifted"}
+    assert set(with_role(listing, "channel")) >= {"folded", "shifted"}
 
 
 def test_channels_that_are_split_by_orientation_stay_maps(listed):
@@ -573,11 +573,11 @@ def test_channels_that_are_split_by_orientation_stay_maps(listed):
         integers("split", [0, 2, 4, 8, 8]),
         integers("joined", [0, 8, 8, 8]),
     ]
-    found = listed(model_of(nodes, constants))
-    layouts = {t.name: t.layout for t in found}
+    listing = listed(model_of(nodes, constants))
+    layouts = {t.name: t.layout for t in listing}
     assert {layouts[name] for name in ("pre", "joint", "act", "pooled")} == {"NCHW"}
     assert layouts["fields"] == layouts["apart"] == "?"
-    assert set(with_role(found, "channel")) >= {"act", "pooled"}
+    assert set(with_role(listing, "channel")) >= {"act", "pooled"}
 
 
 @pytest.mark.parametrize(
@@ -595,8 +595,8 @@ def test_a_reduction_over_the_grid_tells_the_layout(listed, op, axes, wanted):
         last,
     ]
     constants = [integers("grid", [0, 4, 4, 4]), integers("axes", axes)]
-    found = listed(model_of(nodes, constants, ("N", 16, 4)))
-    assert {t.name: t.layout for t in found}["act"] == wanted
+    listing = listed(model_of(nodes, constants, ("N", 16, 4)))
+    assert {t.name: t.layout for t in listing}["act"] == wanted
 
 
 def test_attention_is_no_map(listed):
@@ -609,11 +609,11 @@ def test_attention_is_no_map(listed):
         node("Softmax", "products", "attention", axis=-1),
         node("ReduceMean", "attention", "y", axes=[3], keepdims=0),
     ]
-    found = listed(model_of(nodes, [integers("split", [0, 0, 2, 8])], ("N", 9, 16)))
-    by_name = {t.name: t for t in found}
+    listing = listed(model_of(nodes, [integers("split", [0, 0, 2, 8])], ("N", 9, 16)))
+    by_name = {t.name: t for t in listing}
     assert by_name["attention"].shape == (None, 2, 9, 9)
     assert by_name["attention"].point
-    assert with_role(found, "channel") == []
+    assert with_role(listing, "channel") == []
 
 
 def test_tokens_with_a_stated_layout_are_maps(listed):
@@ -621,9 +621,9 @@ def test_tokens_with_a_stated_layout_are_maps(listed):
     layouts = models.known(source)["hidden_tokens"]
     assert with_role(listed(source), "channel") == ["patches"]
     entries = {f"onnx_geed.layout.{name}": text for name, text in layouts.items()}
-    found = listed(models.with_metadata(source, entries))
-    assert with_role(found, "channel") == ["patches", *layouts]
-    assert {t.name: t.layout for t in found}["mixed"] == layouts["mixed"]
+    listing = listed(models.with_metadata(source, entries))
+    assert with_role(listing, "channel") == ["patches", *layouts]
+    assert {t.name: t.layout for t in listing}["mixed"] == layouts["mixed"]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -634,16 +634,20 @@ def test_tokens_with_a_stated_layout_are_maps(listed):
 def test_a_layer_is_found_by_tensor_node_and_glob(listed):
     source = models.random_cnn()
     source.graph.node[0].name = "first"
-    found = listed(source)
-    assert [t.name for t in resolve(found, "block0_a")] == ["block0_a"]
-    assert [t.name for t in resolve(found, "first")] == ["stem_pre"]
-    assert [t.name for t in resolve(found, "block?")] == ["block0", "block1"]
+    listing = listed(source)
+    assert [t.name for t in resolve(listing, "block0_a")] == ["block0_a"]
+    assert [t.name for t in resolve(listing, "first")] == ["stem_pre"]
+    assert [t.name for t in resolve(listing, "block?")] == ["block0", "block1"]
 
 
 def test_a_glob_prefers_the_default_layers(listed):
-    found = listed(models.random_cnn())
-    assert [t.name for t in resolve(found, "block*")] == ["block0", "block1"]
-    assert {t.name for t in resolve(found, "*_pre")} == {"stem_pre", "block0_a_pre", "block1_a_pre"}
+    listing = listed(models.random_cnn())
+    assert [t.name for t in resolve(listing, "block*")] == ["block0", "block1"]
+    assert {t.name for t in resolve(listing, "*_pre")} == {
+        "stem_pre",
+        "block0_a_pre",
+        "block1_a_pre",
+    }
 
 
 @pytest.mark.parametrize(
@@ -662,9 +666,9 @@ def test_what_cannot_be_measured_is_refused_with_the_reason(listed, name, reason
 
 def test_what_does_not_depend_on_the_input_is_refused(listed):
     nodes = [node("Exp", "w", "fixed"), node("Mul", "x fixed", "y")]
-    found = listed(model_of(nodes, [weights("w", np.ones((3, 1, 1)))]))
+    listing = listed(model_of(nodes, [weights("w", np.ones((3, 1, 1)))]))
     with pytest.raises(GeedError, match="does not depend on the values of input 'x'"):
-        resolve(found, "fixed")
+        resolve(listing, "fixed")
 
 
 def test_module_paths_are_read_from_names_of_the_older_exporter(listed):
@@ -677,11 +681,11 @@ def test_module_paths_are_read_from_names_of_the_older_exporter(listed):
     }
     for entry in source.graph.node:
         entry.name = names.get(entry.output[0], entry.name)
-    found = listed(source)
-    assert {t.name: t.module for t in found}["block0_a"] == "layer1.0.relu"
-    assert [t.name for t in resolve(found, "layer1.0")] == ["block0"]
-    assert [t.name for t in resolve(found, "layer1")] == ["block1"]
-    assert [t.name for t in resolve(found, "layer1.*.relu")] == ["block1"]
+    listing = listed(source)
+    assert {t.name: t.module for t in listing}["block0_a"] == "layer1.0.relu"
+    assert [t.name for t in resolve(listing, "layer1.0")] == ["block0"]
+    assert [t.name for t in resolve(listing, "layer1")] == ["block1"]
+    assert [t.name for t in resolve(listing, "layer1.*.relu")] == ["block1"]
 
 
 def test_module_paths_are_read_from_scopes_of_the_newer_exporter(listed):
@@ -690,8 +694,8 @@ def test_module_paths_are_read_from_scopes_of_the_newer_exporter(listed):
         if entry.output[0] == "block0":
             scopes = "['', 'layer1', 'layer1.0', 'layer1.0.relu', 'relu_2']"
             entry.metadata_props.add(key="pkg.torch.onnx.name_scopes", value=scopes)
-    found = listed(source)
-    assert [t.name for t in resolve(found, "layer1.0.relu")] == ["block0"]
+    listing = listed(source)
+    assert [t.name for t in resolve(listing, "layer1.0.relu")] == ["block0"]
 
 
 def test_module_paths_of_the_metadata_come_before_derived_ones(listed):
@@ -700,9 +704,9 @@ def test_module_paths_of_the_metadata_come_before_derived_ones(listed):
         if entry.output[0] == "block0":
             entry.name = "/stage/relu/Relu"
     stated = {"onnx_geed.modules": json.dumps({"stage": "block0_sum"})}
-    found = listed(models.with_metadata(source, stated))
-    assert [t.name for t in resolve(found, "stage")] == ["block0_sum"]
-    assert [t.name for t in resolve(found, "stage.relu")] == ["block0"]
+    listing = listed(models.with_metadata(source, stated))
+    assert [t.name for t in resolve(listing, "stage")] == ["block0_sum"]
+    assert [t.name for t in resolve(listing, "stage.relu")] == ["block0"]
 
 
 def test_metadata_that_are_no_module_paths_are_refused(listed):
