@@ -57,10 +57,10 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for models and results")
     parser.add_argument("--provider", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="small counts, one round: a try-out")
-    given = parser.parse_args()
-    if given.provider == "cuda" and not torch.cuda.is_available():
+    options = parser.parse_args()
+    if options.provider == "cuda" and not torch.cuda.is_available():
         raise SystemExit("no CUDA device is to be had here; --provider cpu tries the script out")
-    net, some = network("resnet50", given.work), photos(given.work)
+    net, some = network("resnet50", options.work), photos(options.work)
     data = np.tile(some, (2, 1, 1, 1))[:40]
     relus = [n.output[0] for n in onnx.load(net.onnx).graph.node if n.op_type == "Relu"]
     measures = [*(f"channel-cos@{name}" for name in relus), *LATENTS]
@@ -70,16 +70,16 @@ def main() -> None:
 
     mine = Contender(
         "onnx-geed, inside the graph",
-        ours(net, data, measures, provider=given.provider, engine="graph"),
+        ours(net, data, measures, provider=options.provider, engine="graph"),
     )
     outside = Contender(
         "onnx-geed, kernels on the processor",
-        ours(net, data, measures, provider=given.provider, engine="kernels"),
+        ours(net, data, measures, provider=options.provider, engine="kernels"),
     )
     theirs = Contender(
-        "PyTorch, eager with hooks", eager(net, data, every_relu, device=given.provider)
+        "PyTorch, eager with hooks", eager(net, data, every_relu, device=options.provider)
     )
-    limit = Contender("bare, inputs and logits bound", bare(net, data, given.provider))
+    limit = Contender("bare, inputs and logits bound", bare(net, data, options.provider))
     reference = Contender("onnx-geed on the processor", ours(net, data, measures, engine="kernels"))
     notes = [
         agree(f"{c.name} and {reference.name}", {x.name: x.run(3) for x in (c, reference)})
@@ -89,18 +89,18 @@ def main() -> None:
         Claim("onnx-geed / bare", mine.name, (limit.name,), 1.3),
         Claim("PyTorch / onnx-geed", theirs.name, (mine.name,), 5.0, at_most=False),
     ]
-    counts, rounds = ((2, 4), 1) if given.quick else ((8, 40), 5)
-    made = race(
-        f"ResNet-50 (random weights), {GROUP}, all {len(relus)} ReLUs, {given.provider}",
+    counts, rounds = ((2, 4), 1) if options.quick else ((8, 40), 5)
+    times = race(
+        f"ResNet-50 (random weights), {GROUP}, all {len(relus)} ReLUs, {options.provider}",
         [limit, mine, outside, theirs],
         counts,
         rounds,
         claims,
         [*notes, f"batches of one orbit ({ORDER} images at 224²)"],
     )
-    about = machine(given.quick)
-    (given.work / "gpu.json").write_text(json.dumps({"about": about, "race": made.as_json()}))
-    print(as_markdown(about, [made], []))
+    about = machine(options.quick)
+    (options.work / "gpu.json").write_text(json.dumps({"about": about, "race": times.as_json()}))
+    print(as_markdown(about, [times], []))
 
 
 if __name__ == "__main__":

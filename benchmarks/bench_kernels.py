@@ -231,19 +231,19 @@ KERNELS = {
 
 def checked(case: Case) -> None:
     """Stop unless all but the plain sum give the same values."""
-    found = {}
+    moments = {}
     for name, job in case.jobs.items():
         if name != SUM:
-            made = job()
-            whole = (
-                made
-                if np.ndim(made) == 0
-                else np.concatenate([np.asarray(part).reshape(-1) for part in made])
+            output = job()
+            values = (
+                output
+                if np.ndim(output) == 0
+                else np.concatenate([np.asarray(part).reshape(-1) for part in output])
             )
-            flat = np.asarray(whole, dtype=np.float64)
+            flat = np.asarray(values, dtype=np.float64)
             # The mean of squares of what is compared differs if any value does.
-            found[name] = {"mean": float(flat.mean()), "squares": float((flat**2).mean())}
-    agree(f"{case.kernel}, {case.size}", found)
+            moments[name] = {"mean": float(flat.mean()), "squares": float((flat**2).mean())}
+    agree(f"{case.kernel}, {case.size}", moments)
 
 
 def timed(case: Case, rounds: int) -> Race:
@@ -254,14 +254,14 @@ def timed(case: Case, rounds: int) -> Race:
     return race(title, contenders, (1,), rounds, [claim])
 
 
-def cells(case: Case, found: Race) -> list[list[str]]:
-    ratio, _ = found.ratio(found.claims[0], whole=True)
+def cells(case: Case, race: Race) -> list[list[str]]:
+    ratio, _ = race.ratio(race.claims[0], full=True)
     rows = []
     for name in case.jobs:
-        spread = found.whole(name)
+        spread = race.full(name)
         first = [case.kernel, case.size, str(case.threads)] if name == OURS else [""] * 3
         rate = f"{case.read / spread.middle / 1e9:.2f}"
-        last = [str(ratio), found.claims[0].judged(ratio)] if name == TORCH else [""] * 2
+        last = [str(ratio), race.claims[0].judged(ratio)] if name == TORCH else [""] * 2
         rows.append([*first, name, str(spread.scaled(1000)), rate, *last])
     return rows
 
@@ -272,20 +272,20 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few sizes, one round: a try-out")
     parser.add_argument("--only", choices=list(KERNELS), action="append")
     parser.add_argument("--markdown", action="store_true", help="print tables for README.md")
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    about = machine(given.quick)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    about = machine(options.quick)
     header = ["kernel", "size", "threads", "", "ms", "GB/s", "PyTorch / onnx-geed", "target"]
     table, races = [header], []
-    for name in given.only or KERNELS:
+    for name in options.only or KERNELS:
         for threads in sorted({1, cores()}):
-            for case in KERNELS[name](threads, given.quick):
-                races.append(timed(case, 1 if given.quick else 7))
+            for case in KERNELS[name](threads, options.quick):
+                races.append(timed(case, 1 if options.quick else 7))
                 table += cells(case, races[-1])
-    made = {"about": about, "kernels": [r.as_json() for r in races]}
-    (given.work / "kernels.json").write_text(json.dumps(made, indent=1) + "\n")
+    content = {"about": about, "kernels": [r.as_json() for r in races]}
+    (options.work / "kernels.json").write_text(json.dumps(content, indent=1) + "\n")
     print(heading(about) + "\n")
-    print((piped if given.markdown else plain)(table))
+    print((piped if options.markdown else plain)(table))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a run costs against samples, elements and measured maps, with a straight line through it.
+"""Time of a run against samples, elements and measured maps, with a straight line through it.
 
     python benchmarks/bench_linear.py --work /tmp/bench [--markdown]
 
@@ -51,8 +51,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for models and results")
     parser.add_argument("--markdown", action="store_true", help="print the table for README.md")
-    given = parser.parse_args()
-    net, digits = network("digits", given.work), mnist(given.work, max(SAMPLES))
+    options = parser.parse_args()
+    net, digits = network("digits", options.work), mnist(options.work, max(SAMPLES))
 
     def run(samples: int, group: str, layers: int) -> object:
         maps = [f"channel-cos@block{i + 1}" for i in range(layers)]
@@ -70,17 +70,17 @@ def main() -> None:
             tuple(read),
         ),
     }
-    made = {name: fitted(sizes, timed(job, sizes)) for name, (job, sizes) in jobs.items()}
+    fits = {name: fitted(sizes, timed(job, sizes)) for name, (job, sizes) in jobs.items()}
     about = machine(False)
-    (given.work / "linear.json").write_text(json.dumps({"about": about, "fits": made}, indent=1))
+    (options.work / "linear.json").write_text(json.dumps({"about": about, "fits": fits}, indent=1))
     table = [["against", "sizes", "seconds", "straight line", "R²"]]
-    for name, fit in made.items():
+    for name, fit in fits.items():
         sizes = ", ".join(map(str, fit["sizes"]))
         seconds = ", ".join(f"{v:.3g}" for v in fit["seconds"])
         line = f"{fit['start']:.3f} + {fit['each']:.2g} n"
         table.append([name, sizes, seconds, line, f"{fit['r2']:.4f}"])
     print(heading(about))
-    print((piped if given.markdown else plain)(table))
+    print((piped if options.markdown else plain)(table))
 
 
 if __name__ == "__main__":

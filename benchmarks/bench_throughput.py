@@ -47,7 +47,7 @@ def ours(
     net: Network, data: F32, measures: Sequence[str], **options: Any
 ) -> Callable[[int], dict[str, float]]:
     def run(count: int) -> dict[str, float]:
-        made = measure(
+        result = measure(
             net.onnx,
             data[:count],
             GROUP,
@@ -57,7 +57,7 @@ def ours(
             **({"provider": "cpu"} | options),
         )
         values, channel = {}, 0
-        for record in made["measurements"]:
+        for record in result["measurements"]:
             key = record["measure"]
             if key == "channel-cos":
                 key, channel = f"channel-cos {channel}", channel + 1
@@ -149,16 +149,16 @@ def resnet50(work: Path, quick: bool) -> Race:
         ),
     }
     contenders, claims, notes = bare(net, data[:12], ORDER), [], []
-    for (what, (measures, maps)), limit in zip(sets.items(), (1.05, 1.10, 1.20), strict=True):
-        mine = Contender(f"onnx-geed, {what}", ours(net, data, measures))
-        claims.append(Claim(f"onnx-geed / bare: {what}", mine.name, BARE, limit))
+    for (case, (measures, maps)), limit in zip(sets.items(), (1.05, 1.10, 1.20), strict=True):
+        mine = Contender(f"onnx-geed, {case}", ours(net, data, measures))
+        claims.append(Claim(f"onnx-geed / bare: {case}", mine.name, BARE, limit))
         contenders.append(mine)
         # channels_last suits oneDNN's convolutions, and not the sums over maps.
         for label, last in (("PyTorch", False), ("PyTorch, channels_last", True)):
             if last and maps is every_relu:
                 continue
-            theirs = Contender(f"{label}, {what}", eager(net, data, maps, channels_last=last))
-            text = f"{label} / onnx-geed: {what}"
+            theirs = Contender(f"{label}, {case}", eager(net, data, maps, channels_last=last))
+            text = f"{label} / onnx-geed: {case}"
             claims.append(Claim(text, theirs.name, (mine.name,), 2.5, at_most=False))
             notes.append(check(net.name, mine, theirs, 3))
             contenders.append(theirs)
@@ -274,11 +274,11 @@ def cache(work: Path, quick: bool) -> Race:
         f"{size / 2**20:.0f} MiB raw float32; the cache measures bit for bit as the live run does",
         "where cache write / live measure is near 1, writing waits for inference, not for the disk",
     ]
-    made = race(
+    times = race(
         f"{net.name}, {GROUP}, cache of {count} orbits", contenders, (count,), rounds, claims, notes
     )
     shutil.rmtree(folder)
-    return made
+    return times
 
 
 def memory(work: Path, quick: bool) -> dict[str, Any]:
@@ -329,18 +329,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small counts, one round: a try-out")
     parser.add_argument("--only", choices=[*RACES, "memory"], action="append")
     parser.add_argument("--markdown", action="store_true", help="print tables for README.md")
-    given = parser.parse_args()
-    given.work.mkdir(parents=True, exist_ok=True)
-    about = machine(given.quick)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    about = machine(options.quick)
     torch.set_num_threads(cores())
-    chosen = given.only or [*RACES, "memory"]
-    races = [run(given.work, given.quick) for name, run in RACES.items() if name in chosen]
-    peaks = [memory(given.work, given.quick)] if "memory" in chosen else []
-    made = {"about": about, "races": [r.as_json() for r in races], "memory": peaks}
-    (given.work / "throughput.json").write_text(json.dumps(made, indent=1) + "\n")
+    chosen = options.only or [*RACES, "memory"]
+    races = [run(options.work, options.quick) for name, run in RACES.items() if name in chosen]
+    peaks = [memory(options.work, options.quick)] if "memory" in chosen else []
+    content = {"about": about, "races": [r.as_json() for r in races], "memory": peaks}
+    (options.work / "throughput.json").write_text(json.dumps(content, indent=1) + "\n")
     if races:
-        draw(races, given.work / "throughput.png")
-    print((as_markdown if given.markdown else as_text)(about, races, peaks))
+        draw(races, options.work / "throughput.png")
+    print((as_markdown if options.markdown else as_text)(about, races, peaks))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def _short(value: float) -> str:
 
 @dataclass
 class Race:
-    """What was timed: ``seconds[contender][count]`` holds one entry a round."""
+    """Times of contenders: ``seconds[contender][count]`` holds one entry a round."""
 
     title: str
     counts: tuple[int, ...]
@@ -79,7 +79,7 @@ class Race:
     claims: tuple[Claim, ...] = ()
     notes: list[str] = field(default_factory=list)
 
-    def whole(self, name: str) -> Spread:
+    def full(self, name: str) -> Spread:
         """Seconds of the whole job at the largest count."""
         return Spread.of(self.seconds[name][self.counts[-1]])
 
@@ -98,18 +98,18 @@ class Race:
     def fitted(self) -> bool:
         return len(self.counts) > 1
 
-    def ratio(self, claim: Claim, *, whole: bool) -> tuple[Spread, str]:
+    def ratio(self, claim: Claim, *, full: bool) -> tuple[Spread, str]:
         """Ratio within each round, to the best by median of those below; and who that was."""
 
         def times(name: str) -> list[float]:
-            return self.seconds[name][self.counts[-1]] if whole else self.slopes(name)
+            return self.seconds[name][self.counts[-1]] if full else self.slopes(name)
 
         best = min(claim.below, key=lambda name: statistics.median(times(name)))
         pairs = zip(times(claim.above), times(best), strict=True)
         return Spread.of([a / b for a, b in pairs]), best
 
     def as_json(self) -> dict[str, Any]:
-        made: dict[str, Any] = {
+        content: dict[str, Any] = {
             "title": self.title,
             "counts": list(self.counts),
             "seconds": {k: {str(n): t for n, t in v.items()} for k, v in self.seconds.items()},
@@ -117,12 +117,12 @@ class Race:
             "claims": [],
         }
         for claim in self.claims:
-            for whole in (False, True) if self.fitted() else (True,):
-                ratio, best = self.ratio(claim, whole=whole)
-                made["claims"].append(
+            for full in (False, True) if self.fitted() else (True,):
+                ratio, best = self.ratio(claim, full=full)
+                content["claims"].append(
                     {
                         "text": claim.text,
-                        "of": "whole job" if whole else "one orbit",
+                        "of": "whole job" if full else "one orbit",
                         "against": best,
                         "median": ratio.middle,
                         "range": [ratio.least, ratio.most],
@@ -130,7 +130,7 @@ class Race:
                         "met": claim.holds(ratio.middle),
                     }
                 )
-        return made
+        return content
 
 
 def race(

@@ -17,35 +17,43 @@ import numpy as np
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+import onnx
+import onnxruntime
 
 import onnx_geed
-from onnx_geed.run import Options, activations, prepare_run as prepare
 
 LAYER = "block1"
 SAMPLE = 2
 
 
 def main(path: str) -> None:
+    group = onnx_geed.parse_group("C8")
     with as_file(files("onnx_geed.demo")) as folder:
-        prepared = prepare(
-            folder / "digits_cnn.onnx",
-            str(folder / "digits.npz"),
-            "C8",
-            Options(measures=(f"channel-cos@{LAYER}",)),
+        network = onnx.load(folder / "digits_cnn.onnx")
+        measured = onnx_geed.measure(
+            folder / "digits_cnn.onnx", f"{folder / 'digits.npz'}", group, measures=["latent-l2"]
         )
-    (maps,) = activations(prepared.source, prepared.open([LAYER]), [SAMPLE], 8)
-    maps = maps[0]
-    action = prepared.plan.measures[0].action
-    one = onnx_geed.grid_action(action.group, *action.shape)
+        digits = np.load(folder / "digits.npz")["images"]
+    digit = digits[measured["data"]["indices"][SAMPLE]][None] / np.float32(255)
+    images = onnx_geed.orbit(onnx_geed.grid_action(group, *digit.shape[1:]), digit)
+    network.graph.output.append(onnx.ValueInfoProto(name=LAYER))
+    session = onnxruntime.InferenceSession(
+        network.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (maps,) = session.run([LAYER], {"image": images})
+    action = onnx_geed.grid_action(group, *maps.shape[2:])
     # The channel that answers most, so that there is something to see.
     channel = int(np.argmax(maps[0].std(axis=(1, 2))))
     single = maps[:, channel : channel + 1]
-    deviations = onnx_geed.channel_cos(single[None], one)[0]
-    images = onnx_geed.orbit(prepared.source.action, prepared.source.sample(SAMPLE))[:, 0]
+    deviations = onnx_geed.channel_cos(single[None], action)[0]
     moved = np.stack([action.apply(g, maps[0])[channel] for g in range(8)])
 
     figure, axes = plt.subplots(3, 8, figsize=(9.6, 4.1), layout="constrained")
-    rows = (("gx", images, "gray"), ("f(gx)", single[:, 0], "magma"), ("g f(x)", moved, "magma"))
+    rows = (
+        ("gx", images[:, 0], "gray"),
+        ("f(gx)", single[:, 0], "magma"),
+        ("g f(x)", moved, "magma"),
+    )
     for row, (label, pictures, colours) in zip(axes, rows, strict=True):
         low, high = min(p.min() for p in pictures), max(p.max() for p in pictures)
         for g, (axis, picture) in enumerate(zip(row, pictures, strict=True)):

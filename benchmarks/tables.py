@@ -1,4 +1,4 @@
-"""What was timed, as text, Markdown and a picture."""
+"""Times as text, Markdown and a picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGES = ("onnx-geed", "onnxruntime", "onnxruntime-gpu", "torch", "tmeasures"
 
 
 def machine(quick: bool) -> dict[str, Any]:
-    """What the figures are of; the load is that before the start."""
+    """Return the machine that the figures are of; the load is that before the start."""
     versions = {}
     for name in _PACKAGES:
         try:
@@ -64,14 +64,14 @@ def rows(race: Race) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the contenders' table."""
     if not race.fitted():
         header = ["", "seconds (smallest to largest)"]
-        return header, [[name, str(race.whole(name))] for name in race.seconds]
+        return header, [[name, str(race.full(name))] for name in race.seconds]
     header = ["", "ms an orbit", "s once a run", f"s for {race.counts[-1]} orbits in all"]
     return header, [
         [
             name,
             str(Spread.of(race.slopes(name)).scaled(1000)),
             str(race.fixed(name)),
-            str(race.whole(name)),
+            str(race.full(name)),
         ]
         for name in race.seconds
     ]
@@ -87,10 +87,10 @@ def judged(race: Race) -> tuple[list[str], list[list[str]]]:
 
 def _judged(race: Race, claim: Claim) -> list[str]:
     kinds = (False, True) if race.fitted() else (True,)
-    found = [race.ratio(claim, whole=whole) for whole in kinds]
-    texts = [str(ratio) for ratio, _ in found]
+    ratios = [race.ratio(claim, full=full) for full in kinds]
+    texts = [str(ratio) for ratio, _ in ratios]
     # A target is about what grows with the samples; the whole job stands beside it.
-    return [claim.text, *texts, claim.judged(found[0][0])]
+    return [claim.text, *texts, claim.judged(ratios[0][0])]
 
 
 def as_text(about: dict[str, Any], races: Sequence[Race], peaks: Sequence[dict[str, Any]]) -> str:
@@ -149,8 +149,7 @@ def draw(races: Sequence[Race], path: Path) -> None:
     for axes, race in zip(panels, races, strict=True):
         names = list(race.seconds)[::-1]
         spreads = [
-            Spread.of(race.slopes(n)).scaled(1000) if race.fitted() else race.whole(n)
-            for n in names
+            Spread.of(race.slopes(n)).scaled(1000) if race.fitted() else race.full(n) for n in names
         ]
         middle = [s.middle for s in spreads]
         reach = [

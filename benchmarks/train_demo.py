@@ -243,33 +243,33 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DEMO, help="folder (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    options = parser.parse_args()
 
     # One thread: sums in a fixed order, hence the same bytes on the same kind of processor.
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    torch.manual_seed(given.seed)
-    training, test = read_mnist(given.mnist or find_mnist())
+    torch.manual_seed(options.seed)
+    training, test = read_mnist(options.mnist or find_mnist())
     net = Net().eval()
     print(f"{sum(p.numel() for p in net.parameters())} parameters")
     untrained = to_onnx(net)
 
     upright, labels = without_nine(test)
-    held_out = rotate(upright, torch.Generator().manual_seed(given.seed + 1))
+    held_out = rotate(upright, torch.Generator().manual_seed(options.seed + 1))
     print(f"untrained, rotated test digits: {report(net, untrained, held_out, labels)}")
-    train(net, *without_nine(training), epochs=given.epochs, seed=given.seed)
+    train(net, *without_nine(training), epochs=options.epochs, seed=options.seed)
     trained = to_onnx(net)
     print(f"trained, rotated test digits: {report(net, trained, held_out, labels)}")
     print(f"trained, upright test digits: {report(net, trained, upright, labels)}")
 
-    rows = np.random.default_rng(given.seed).permutation(len(labels))[:DIGITS]
+    rows = np.random.default_rng(options.seed).permutation(len(labels))[:DIGITS]
     images = np.rint(held_out[rows, 0].numpy() * 255).astype(np.uint8)
-    given.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(
-        given.out / "digits.npz", images=images, labels=labels[rows].numpy().astype(np.uint8)
+        options.out / "digits.npz", images=images, labels=labels[rows].numpy().astype(np.uint8)
     )
     for name, model in (("digits_cnn", trained), ("digits_cnn_untrained", untrained)):
-        (given.out / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
+        (options.out / f"{name}.onnx").write_bytes(model.SerializeToString(deterministic=True))
 
 
 if __name__ == "__main__":

@@ -24,39 +24,39 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         """Called by the parser for every opening tag."""
-        given = {name: value or "" for name, value in attributes}
-        self.anchors |= {given[name] for name in ("id", "name") if name in given}
-        if tag == "a" and "href" in given:
-            self.links.append(given["href"])
-        elif tag == "link" and given.get("rel") not in ("index", "search", "next", "prev"):
-            self.fetched.append(given.get("href", ""))
-        self.fetched += [given[name] for name in ("src", "data", "poster") if name in given]
+        values = {name: value or "" for name, value in attributes}
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}
+        if tag == "a" and "href" in values:
+            self.links.append(values["href"])
+        elif tag == "link" and values.get("rel") not in ("index", "search", "next", "prev"):
+            self.fetched.append(values.get("href", ""))
+        self.fetched += [values[name] for name in ("src", "data", "poster") if name in values]
 
 
 def wrong(folder: Path) -> list[str]:
-    """What is wrong with a site, a line each."""
+    """Return the faults of a site, a line each."""
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in folder.rglob("*.html")}
-    found = [] if pages else [f"{folder}: no pages; build the site first"]
+    faults = [] if pages else [f"{folder}: no pages; build the site first"]
     for path, page in pages.items():
         where = path.relative_to(folder)
         for link in (*page.links, *page.fetched):
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 if link in page.fetched and parts.scheme != "data":
-                    found.append(f"{where}: fetches {link}")
+                    faults.append(f"{where}: fetches {link}")
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not target.exists():
-                found.append(f"{where}: there is no {link}")
+                faults.append(f"{where}: there is no {link}")
             elif target in pages and parts.fragment:
                 fragment = unquote(parts.fragment)
                 if fragment not in pages[target].anchors:
-                    found.append(f"{where}: nothing in {target.name} is called {link}")
+                    faults.append(f"{where}: nothing in {target.name} is called {link}")
     for path in folder.rglob("*.css"):
         for link in re.findall(r"""(?:url\(|@import)\s*['"]?([^'")\s]+)""", path.read_text()):
             if re.match(r"(https?:)?//", link):
-                found.append(f"{path.relative_to(folder)}: fetches {link}")
-    return sorted(set(found))
+                faults.append(f"{path.relative_to(folder)}: fetches {link}")
+    return sorted(set(faults))
 
 
 if __name__ == "__main__":

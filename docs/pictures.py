@@ -88,7 +88,7 @@ def two_layers(folder: Path) -> None:
 
 
 def interpolation(folder: Path) -> None:
-    """What resampling alone does to a layer that commutes with every rotation but for the grid."""
+    """Draw how resampling alone changes a layer that commutes with all turns but for the grid."""
     group = onnx_geed.parse_group("C72")
     angles = np.arange(72) * 5
     figure, axes = plt.subplots(1, 2, figsize=(9.6, 3.3), sharey=True, layout="constrained")

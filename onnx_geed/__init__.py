@@ -26,8 +26,11 @@ if TYPE_CHECKING:
         write_json as write_json,
     )
     from onnx_geed.groups import (
+        Action as Action,
+        FunctionAction as FunctionAction,
         GridAction as GridAction,
         Group as Group,
+        IndexAction as IndexAction,
         Matrices as Matrices,
         Permutation as Permutation,
         Table as Table,

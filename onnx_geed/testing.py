@@ -68,17 +68,19 @@ def assert_equivariant(
         raise GeedError(f"assert_equivariant: measure is one text, found {shown(measure)}")
     if "measures" in options:
         raise GeedError("assert_equivariant: name one measure with measure=, not measures=")
-    made = run(model, data, group, measures=[measure], **options)
+    result = run(model, data, group, measures=[measure], **options)
     failed = []
-    for record in made["measurements"]:
+    for record in result["measurements"]:
         read = read_for_limit(record)
         if read.value > limit:
-            failed.append(failure_of(made, read, limit))
+            failed.append(failure_of(result, read, limit))
     if failed:
-        count = len(made["measurements"])
-        head = f"{made['model']['path']} is not equivariant enough under {made['group']['name']}: "
+        count = len(result["measurements"])
+        head = (
+            f"{result['model']['path']} is not equivariant enough under {result['group']['name']}: "
+        )
         head += f"{len(failed)} of {count} value{'s' * (count > 1)} over the limit"
         failure = AssertionError("\n".join([head, *failed]))
-        failure.result = made  # type: ignore[attr-defined]
+        failure.result = result  # type: ignore[attr-defined]
         raise failure
-    return made
+    return result

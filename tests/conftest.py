@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Set-up of every test."""
 
 import signal
 

@@ -61,10 +61,10 @@ def assert_equal_to_hooks(file, group, data, hooks, layers=(), *, layout="NCHW",
         ``latent`` and ``output`` among them.
     """
     names = [f"channel-cos@{layer}" for layer in layers]
-    made = measure(file, data, group, measures=[*names, "latent-l2", "softmax-kl"])
+    result = measure(file, data, group, measures=[*names, "latent-l2", "softmax-kl"])
     values = np.asarray(data, np.float64)
     planar = values.transpose(0, 3, 1, 2) if layout == "NHWC" else values
-    orbits = naive.orbit(group, planar[made["data"]["indices"]])
+    orbits = naive.orbit(group, planar[result["data"]["indices"]])
     batch = orbits.reshape(-1, *planar.shape[1:])
     batch = batch.transpose(0, 2, 3, 1) if layout == "NHWC" else batch
     seen = {
@@ -76,4 +76,4 @@ def assert_equal_to_hooks(file, group, data, hooks, layers=(), *, layout="NCHW",
     normaliser = naive.normaliser(naive.flat_latent(latent)[:, 0], "latent-l2")
     expected.append(naive.latent_l2(latent, group).mean() / normaliser)
     expected.append(naive.softmax_kl(seen["output"], group, kind=kind).mean())
-    np.testing.assert_allclose([m["value"] for m in made["measurements"]], expected, rtol=1e-4)
+    np.testing.assert_allclose([m["value"] for m in result["measurements"]], expected, rtol=1e-4)

@@ -1,4 +1,4 @@
-"""What the documentation says of commands, fields, keys, names and files is so."""
+"""The documentation is right about commands, fields, keys, names and files."""
 
 import ast
 import json
@@ -123,20 +123,20 @@ def test_relative_links_and_pictures_are_there(page):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")
-        there = (page.parent / path).resolve() if path else page
-        assert there.exists(), f"{page.name} links to {target}"
+        destination = (page.parent / path).resolve() if path else page
+        assert destination.exists(), f"{page.name} links to {target}"
         if anchor:
-            assert anchor in anchors(there), f"{page.name} links to {target}"
+            assert anchor in anchors(destination), f"{page.name} links to {target}"
 
 
 def test_every_page_of_the_site_is_in_its_table_of_contents():
     index = (ROOT / "docs/index.md").read_text()
     listed = {line for text in re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL)
               for line in text.split() if not line.startswith(":")}  # fmt: skip
-    there = {
+    pages = {
         str(p.relative_to(ROOT / "docs").with_suffix("")) for p in (ROOT / "docs").rglob("*.md")
     }
-    assert listed >= there - {"index"}, there - listed
+    assert listed >= pages - {"index"}, pages - listed
 
 
 def section(page, title):
@@ -149,18 +149,18 @@ def section(page, title):
 
 def measures_listed():
     """Names of measures wherever the documentation lists them all, by place."""
-    found = {}
+    places = {}
     for page in ("README.md", "docs/reading.md"):
         table = (ROOT / page).read_text().split("\n| measure |", 1)[1].split("\n\n")[0]
-        found[page] = set(re.findall(r"^\| \[?`([^`]+)`", table, re.MULTILINE))
+        places[page] = set(re.findall(r"^\| \[?`([^`]+)`", table, re.MULTILINE))
     questions = (ROOT / "docs/how-to/choosing.md").read_text().split("| question | measure |")[1]
-    found["choosing.md"] = set(re.findall(r"`([a-z0-9-]+)`", questions.split("\n\n")[0]))
+    places["choosing.md"] = set(re.findall(r"`([a-z0-9-]+)`", questions.split("\n\n")[0]))
     fields = (ROOT / "docs/formats/results.md").read_text()
     row = re.search(r"^\| `measure` \| (.*) \|$", fields, re.MULTILINE)
-    found["results.md"] = set(re.findall(r"`([^`]+)`", row[1]))
+    places["results.md"] = set(re.findall(r"`([^`]+)`", row[1]))
     (option,) = (p for p in cli.commands["measure"].params if "--measure" in p.opts)
-    found["--help"] = set(re.findall(r"[a-z]+-[a-z0-9]+", option.help.partition(";")[0]))
-    return found
+    places["--help"] = set(re.findall(r"[a-z]+-[a-z0-9]+", option.help.partition(";")[0]))
+    return places
 
 
 def unlisted_measures():
@@ -178,7 +178,7 @@ def test_a_measure_that_the_documentation_lacks_is_found(monkeypatch):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """What the commands write, small but with everything in it."""
+    """Files that the commands write, small but with everything in it."""
     folder = tmp_path_factory.mktemp("written")
 
     def run(*words):
@@ -207,13 +207,13 @@ def written(tmp_path_factory):
 
 
 def test_the_result_format_has_just_these_fields(written):
-    made, page = written["digits_cnn"], "formats/results.md"
-    assert section(page, "The file") == set(made) | {"precision"}
+    result, page = written["digits_cnn"], "formats/results.md"
+    assert section(page, "The file") == set(result) | {"precision"}
     assert section(page, "precision") == set(written["precise"]["precision"])
     for part in ("data", "group", "runtime"):
-        assert section(page, part) == set(made[part])
+        assert section(page, part) == set(result[part])
     kinds = set()
-    for entry in made["measurements"]:
+    for entry in result["measurements"]:
         optional = {"notes"} - set(entry)
         assert section(page, "An entry of measurements") == set(entry) | optional
         kinds |= set(entry["references"])
@@ -238,9 +238,9 @@ def test_the_result_format_has_just_these_fields(written):
     ],
 )
 def test_the_formats_of_several_results_have_just_these_fields(written, name, file, entry):
-    made = written[name]
-    assert section("formats/results.md", file) == set(made)
-    for measurement in made["measurements"]:
+    result = written[name]
+    assert section("formats/results.md", file) == set(result)
+    for measurement in result["measurements"]:
         assert section("formats/results.md", entry) == set(measurement)
 
 

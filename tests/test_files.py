@@ -36,7 +36,7 @@ LIMIT = "latent-l2=1"
 
 
 @pytest.fixture(scope="module")
-def made():
+def result():
     few = {"samples": 4, "norm_samples": 5, "measures": ["latent-l2"]}
     return measure(DEMO / "digits_cnn.onnx", str(DEMO / "digits.npz"), "C4", **few)
 
@@ -48,32 +48,32 @@ def suite():
     return {"rows": [{**row, "unnormalised_mean": None, "unnormalised_ci95_over_models": None}]}
 
 
-def writers(made, suite):
+def writers(result, suite):
     """Each kind of file: its name, and what writes it into a folder."""
     model = DEMO / "digits_cnn.onnx"
     return {
-        "r.json": lambda at: write_json(made, at / "r.json"),
-        "r.html": lambda at: write_report([made], at / "r.html"),
-        "latent-l2-1-layers.svg": lambda at: _pictures(made, at),
-        "j.xml": lambda at: write_junit(made, [LIMIT], at / "j.xml"),
+        "r.json": lambda at: write_json(result, at / "r.json"),
+        "r.html": lambda at: write_report([result], at / "r.html"),
+        "latent-l2-1-layers.svg": lambda at: _pictures(result, at),
+        "j.xml": lambda at: write_junit(result, [LIMIT], at / "j.xml"),
         "C4.latent-l2.svg": lambda at: draw_suite(suite, at),
         "a.onnx": lambda at: annotate(model, at / "a.onnx", preprocess="unit"),
         "c.onnx": lambda at: compile_measurement(model, "C4", at / "c.onnx"),
     }
 
 
-def _pictures(made, at):
-    write_report([made], os.devnull, pictures=at)
+def _pictures(result, at):
+    write_report([result], os.devnull, pictures=at)
 
 
 NAMES = [n for n in writers(None, None) if "-1-" not in n]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_full_disk_leaves_the_old_file_and_names_it(made, suite, tmp_path, name):
+def test_a_full_disk_leaves_the_old_file_and_names_it(result, suite, tmp_path, name):
     (tmp_path / name).write_text("old")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    write = writers(made, suite)[name]
+    write = writers(result, suite)[name]
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
     try:
         with pytest.raises(GeedError) as error:
@@ -87,7 +87,7 @@ def test_a_full_disk_leaves_the_old_file_and_names_it(made, suite, tmp_path, nam
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_write_that_is_interrupted_leaves_the_old_file(made, suite, tmp_path, monkeypatch, name):
+def test_an_interrupted_write_leaves_the_old_file(result, suite, tmp_path, monkeypatch, name):
     (tmp_path / name).write_text("old")
 
     def interrupt(descriptor):
@@ -95,19 +95,19 @@ def test_a_write_that_is_interrupted_leaves_the_old_file(made, suite, tmp_path, 
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        writers(made, suite)[name](tmp_path)
+        writers(result, suite)[name](tmp_path)
     assert (tmp_path / name).read_text() == "old"
     assert os.listdir(tmp_path) == [name]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_links_are_followed_and_modes_kept(made, suite, tmp_path, name):
+def test_links_are_followed_and_modes_kept(result, suite, tmp_path, name):
     real = tmp_path / "real"
     real.write_text("old")
     real.chmod(0o640)
     (tmp_path / "at").mkdir()
     (tmp_path / "at" / name).symlink_to(real)
-    writers(made, suite)[name](tmp_path / "at")
+    writers(result, suite)[name](tmp_path / "at")
     assert (tmp_path / "at" / name).is_symlink()
     assert real.stat().st_size > 100
     assert stat.S_IMODE(real.stat().st_mode) == 0o640
@@ -115,30 +115,30 @@ def test_links_are_followed_and_modes_kept(made, suite, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_new_file_may_be_read_as_open_would_have_it(made, suite, tmp_path, name):
+def test_a_new_file_may_be_read_as_open_would_have_it(result, suite, tmp_path, name):
     old = os.umask(0o027)
     try:
-        writers(made, suite)[name](tmp_path)
+        writers(result, suite)[name](tmp_path)
     finally:
         os.umask(old)
     assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o640
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "C4.latent-l2.svg"])
-def test_a_pipe_and_a_device_are_written_to_as_they_are(made, suite, tmp_path, name):
+def test_a_pipe_and_a_device_are_written_to_as_they_are(result, suite, tmp_path, name):
     os.mkfifo(tmp_path / name)
     got = []
     reader = threading.Thread(
         target=lambda: got.append((tmp_path / name).read_bytes()), daemon=True
     )
     reader.start()
-    writers(made, suite)[name](tmp_path)
+    writers(result, suite)[name](tmp_path)
     reader.join(timeout=20)
     assert len(got[0]) > 100
     assert stat.S_ISFIFO((tmp_path / name).stat().st_mode)
 
 
-def test_the_null_device_stays_one(made):
+def test_the_null_device_stays_one(result):
     write_bytes("/dev/null", b"x")
     annotate(DEMO / "digits_cnn.onnx", "/dev/null", preprocess="unit")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)

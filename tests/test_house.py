@@ -1,9 +1,11 @@
-"""What holds for the package as a whole: which package imports which, and what loading it loads."""
+"""The plan of the house: which package imports which, by its face, and what loading it loads."""
 
 import ast
 import compileall
 import importlib
+import inspect
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +28,9 @@ GROUND = {"errors", "faces", "files", "jit", "text", "typed"}
 DOORS = {"__init__", "__main__", "testing", "demo"}
 
 
+CHECKING = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n"
+
+
 def sources(root):
     return {path.relative_to(root): path.read_text() for path in sorted(root.rglob("*.py"))}
 
@@ -42,28 +47,83 @@ def imports(text):
             yield from ((a.name, node.lineno) for a in node.names if a.name.startswith("onnx_geed"))
 
 
+def is_type_checking(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def face_of(text):
+    """Names that a package's face lists, and the module of each."""
+    return {
+        alias.asname or alias.name: statement.module
+        for block in ast.parse(text).body
+        if is_type_checking(block)
+        for statement in block.body
+        for alias in statement.names
+    }
+
+
+def used_names(text):
+    """Names that a source takes from faces, as (package, name)."""
+    tree = ast.parse(text)
+    modules = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            package = (node.module or "").removeprefix("onnx_geed.")
+            if node.module == "onnx_geed":
+                modules |= {a.asname or a.name: a.name for a in node.names if a.name in ORDER}
+            elif package in ORDER:
+                yield from ((package, alias.name) for alias in node.names)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            owner = modules.get(node.value.id)
+            yield from [(owner, node.attr)] if owner else []
+
+
+def unused(files, others=()):
+    """Functions and constants of faces that nobody takes who is not of the package.
+
+    A class may be listed for the type checker and readers where others only hold its values.
+    """
+    used = set()
+    for path, text in files.items():
+        here = path.parts[0] if len(path.parts) > 1 else ""
+        used |= {(package, name) for package, name in used_names(text) if package != here}
+    for text in others:
+        used |= set(used_names(text))
+    faces = {package: files.get(Path(package, "__init__.py"), "") for package in ORDER}
+    listed = {(package, name) for package in ORDER for name in face_of(faces[package])}
+    return sorted(
+        f"{package}: {name}"
+        for package, name in listed - used
+        if name.lower() == name or name.isupper()
+    )
+
+
 def breaches(files):
-    """What in some files, by path in the package, goes against the plan of the house."""
-    found = []
+    """Imports in some files, by path in the package, that go against the plan of the house."""
+    faults = []
     for path, text in files.items():
         here = path.parts[0] if len(path.parts) > 1 else path.stem
         for module, line in imports(text):
-            there, *behind = module.removeprefix("onnx_geed.").split(".")
+            package, *behind = module.removeprefix("onnx_geed.").split(".")
             where = f"{path}:{line} imports {module}"
-            if there in GROUND or here == there:
+            if path.name == "__init__.py" and here in ORDER and package not in (here, *GROUND):
+                faults.append(f"{where}: a face lists names of its own package")
+                continue
+            if package in GROUND or here == package:
                 continue
             if here in GROUND:
-                found.append(f"{where}: a ground stone imports no package")
+                faults.append(f"{where}: a ground stone imports no package")
             elif behind:
-                found.append(f"{where}: from outside, import from the package's face")
-            elif there in DOORS or there not in ORDER:
+                faults.append(f"{where}: from outside, import from the package's face")
+            elif package in DOORS or package not in ORDER:
                 if here not in DOORS and here != "cli":
-                    found.append(f"{where}: is no package below")
+                    faults.append(f"{where}: is no package below")
             elif here not in DOORS and (
-                ORDER.index(there) > ORDER.index(here) or (here, there) in SIBLINGS
+                ORDER.index(package) > ORDER.index(here) or (here, package) in SIBLINGS
             ):
-                found.append(f"{where}: is not below {here}")
-    return found
+                faults.append(f"{where}: is not below {here}")
+    return faults
 
 
 def decisions_by_name(files):
@@ -117,6 +177,10 @@ def test_packages_import_downwards_and_by_faces():
     [
         ("groups/grid.py", "from onnx_geed.measures import Measure", "not below groups"),
         ("groups/grid.py", "def f():\n    from onnx_geed.run import measure", "not below groups"),
+        ("groups/grid.py", "class A:\n    import onnx_geed.run", "not below groups"),
+        ("groups/grid.py", f"{CHECKING}    from onnx_geed.run import measure", "not below groups"),
+        ("groups/grid.py", "from onnx_geed import run", "not below groups"),
+        ("run/__init__.py", f"{CHECKING}    from onnx_geed.groups import Group as Group", "own"),
         ("run/job.py", "from onnx_geed.report import table", "not below run"),
         ("report/page.py", "from onnx_geed.run import Options", "not below report"),
         ("run/job.py", "from onnx_geed.groups.grid import GridAction", "face"),
@@ -127,9 +191,103 @@ def test_packages_import_downwards_and_by_faces():
     ],
 )
 def test_a_planted_breach_is_found(path, text, why):
-    found = breaches({Path(path): text})
-    assert len(found) == 1
-    assert why in found[0]
+    faults = breaches({Path(path): text})
+    assert len(faults) == 1
+    assert why in faults[0]
+
+
+def test_a_face_lists_only_what_others_take():
+    scripts = [p for folder in ("benchmarks", "docs") for p in (ROOT.parent / folder).rglob("*.py")]
+    ahead = {"groups: action_at", "groups: motions", "groups: still_grid"}
+    assert set(unused(sources(ROOT), [p.read_text() for p in scripts])) <= ahead
+
+
+def test_scripts_take_from_faces_what_is_there():
+    for folder in ("benchmarks", "docs"):
+        for path in (ROOT.parent / folder).rglob("*.py"):
+            text = path.read_text()
+            behind = [module for module, _ in imports(text) if module.count(".") > 1]
+            assert not behind, f"{path.name} imports {behind}"
+            for package, name in used_names(text):
+                face = importlib.import_module(f"onnx_geed.{package}")
+                assert name in face.__all__, f"{path.name}: {package} has no {name}"
+
+
+def test_converters_import_nothing_of_the_package():
+    for path in (ROOT.parent / "converters").rglob("*.py"):
+        assert list(imports(path.read_text())) == [], path.name
+
+
+def test_a_name_that_nobody_takes_is_found():
+    face = CHECKING + "    from onnx_geed.run.a import x as x, y as y, z as z"
+    files = {
+        Path("run/__init__.py"): face,
+        Path("run/b.py"): "from onnx_geed.run import x",
+        Path("cli/c.py"): "def f():\n    from onnx_geed.run import y",
+    }
+    assert unused(files) == ["run: x", "run: z"]
+    files[Path("run/__init__.py")] += ", Job as Job, LIMIT as LIMIT"
+    assert unused(files) == ["run: LIMIT", "run: x", "run: z"]
+    files[Path("run/__init__.py")] = face
+    assert unused(files, ["from onnx_geed import run\nrun.z()"]) == ["run: x"]
+
+
+@pytest.mark.parametrize("package", ["onnx_geed", *(f"onnx_geed.{name}" for name in ORDER)])
+def test_a_public_function_says_its_room(package):
+    face = importlib.import_module(package)
+    homes = {
+        f"onnx_geed.{p}": set(face_of((ROOT / p / "__init__.py").read_text()).values())
+        for p in ORDER
+    }
+    for name, listed in face_of(Path(face.__file__).read_text()).items():
+        value = getattr(face, name)
+        if inspect.isfunction(value) or inspect.isclass(value):
+            assert value.__module__ in (listed, *homes.get(listed, ())), name
+
+
+def resolves(name):
+    """Whether a dotted name leads somewhere."""
+    parts = name.split(".")
+    for k in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(parts[:k]))
+        except ImportError:
+            continue
+        return all((value := getattr(value, part, None)) is not None for part in parts[k:])
+    return False
+
+
+def gone(text, keys=()):
+    """Modules, names and files of the package that a text names and that are not there."""
+    names = set(re.findall(r"(?<![\w/.-])onnx_geed(?:\.\w+)+(?![\w/]*[<{*])", text))
+    paths = set(re.findall(r"(?<![\w.-])(?:onnx_geed|tests|docs|benchmarks)/[\w/.-]+\.\w+", text))
+    return sorted(
+        {name for name in names if name not in keys and not resolves(name)}
+        | {path for path in paths if not (ROOT.parent / path).exists()}
+    )
+
+
+def test_what_is_gone_is_named_nowhere():
+    project = ROOT.parent
+    pages = [project / "README.md", project / "pyproject.toml", project / ".ci/run"]
+    for folder in ("onnx_geed", "docs", "benchmarks", "tests", "converters"):
+        pages += [p for p in (project / folder).rglob("*") if p.suffix in (".py", ".md", ".sh")]
+    keys = set(re.findall(r"onnx_geed\.\w+", (project / "docs/formats/metadata.md").read_text()))
+    named = {
+        f"{page.relative_to(project)} names {name}"
+        for page in pages
+        if page != Path(__file__)
+        for name in gone(page.read_text(), keys)
+    }
+    assert named == set()
+
+
+def test_what_is_gone_is_found():
+    text = "`onnx_geed.orbits`, :func:`onnx_geed.suite.benchmark`, onnx_geed/table.py, tests/x.sh"
+    assert gone(text) == [
+        *("onnx_geed.orbits", "onnx_geed.suite.benchmark", "onnx_geed/table.py", "tests/x.sh")
+    ]
+    assert gone("onnx_geed.measure, onnx_geed.groups.Group, onnx_geed/faces.py") == []
 
 
 def test_nothing_outside_measures_decides_by_the_name_of_a_measure():

@@ -34,19 +34,19 @@ def command(tmp_path):
     return f"{line} {more}".split()
 
 
-def said(run):
+def notes(run):
     return [line for line in run.stderr.splitlines() if "kernels" in line]
 
 
 def test_the_first_run_says_once_that_it_compiles_and_the_second_does_not(tmp_path):
     where = tmp_path / "numba"
     first = start(*command(tmp_path), NUMBA_CACHE_DIR=where)
-    (line,) = said(first)
+    (line,) = notes(first)
     assert line.startswith("onnx-geed: compiling kernels, once")
     assert str(where) in line
     assert list(where.rglob("kernels.orbit-*.nbi"))
     second = start(*command(tmp_path), NUMBA_CACHE_DIR=where)
-    assert said(second) == []
+    assert notes(second) == []
     assert second.stdout == first.stdout
 
 
@@ -66,7 +66,7 @@ def test_without_a_writable_folder_it_compiles_every_time_and_warns(tmp_path):
     for _ in range(2):
         run = start("-c", PYTHON, **place)
         assert run.stdout == "5.0\n"
-        (line,) = said(run)
+        (line,) = notes(run)
         assert "compiled again in every run" in line
         assert "set NUMBA_CACHE_DIR" in line
 
@@ -82,7 +82,7 @@ def test_an_unwritable_folder_that_was_asked_for_is_named(tmp_path):
         XDG_CACHE_HOME=home,
         HOME=home,
     )
-    (line,) = said(run)
+    (line,) = notes(run)
     assert f"NUMBA_CACHE_DIR={tmp_path / 'file'} cannot be written" in line
     assert str(home) in line
     assert list(home.rglob("*.nbi"))

@@ -90,10 +90,14 @@ def xview(tmp_path):
 def test_maritime_boxes_become_chips_of_their_classes(xview, capsys):
     import chips
 
-    found = list(chips.xview(*xview, 32))
-    assert [(name, kind) for name, _, kind in found] == [("104.tif", 4), ("5.tif", 6), ("5.tif", 0)]
-    assert all(chip.shape == (32, 32, 3) and chip.dtype == np.uint8 for _, chip, _ in found)
-    yacht, motorboat = found[1][1], found[2][1]
+    objects = list(chips.xview(*xview, 32))
+    assert [(name, kind) for name, _, kind in objects] == [
+        ("104.tif", 4),
+        ("5.tif", 6),
+        ("5.tif", 0),
+    ]
+    assert all(chip.shape == (32, 32, 3) and chip.dtype == np.uint8 for _, chip, _ in objects)
+    yacht, motorboat = objects[1][1], objects[2][1]
     # 50 pixels around the centre (70, 50): the yacht is 40 of 50 wide and 20 of 50 high.
     red = (yacht[..., 0] > 150).mean(axis=1)
     assert red.max() == pytest.approx(40 / 50, abs=0.05)
@@ -133,11 +137,11 @@ def test_crowns_and_ground_are_told_apart(tmp_path):
         for box in boxes
     )
     (tmp_path / "scene.xml").write_text(f"<annotation>{text}</annotation>")
-    found = list(chips.trees(tmp_path / "scene.png", 32, rng))
-    assert sorted(kind for _, _, kind in found) == [0] * 4 + [1] * 6 + [2] * 3
-    places = [place for place, _, kind in found if kind]
+    windows = list(chips.trees(tmp_path / "scene.png", 32, rng))
+    assert sorted(kind for _, _, kind in windows) == [0] * 4 + [1] * 6 + [2] * 3
+    places = [place for place, _, kind in windows if kind]
     assert places == [x / 400 for x, _ in centres]
-    for _, chip, kind in found:
+    for _, chip, kind in windows:
         assert (chip[16, 16, 0] > 200) == (kind > 0)
         if kind:
             share = (chip[..., 0] > 150).mean()
@@ -193,8 +197,8 @@ def test_intervals_decide_who_lies_below(low, high, verdict):
     import findings
 
     r = findings.Results([row("a", low, step=200), row("b", high, step=200)])
-    text, found = findings.final("latent-l2", "a", "b")(r)
-    assert found == [verdict]
+    text, verdicts = findings.final("latent-l2", "a", "b")(r)
+    assert verdicts == [verdict]
     assert text == f"a {sum(low) / 2:.3g} ± 0.1, b {sum(high) / 2:.3g} ± 0.1"
 
 
@@ -223,8 +227,8 @@ def test_change_over_training_is_each_seeds_own(last, verdict):
     import findings
 
     rows = [row("a", [0.2, 0.5], step=200), row("a", [9, 9], step=0), row("a", last, step=400)]
-    _, found = findings.falls("latent-l2", ("a",))(findings.Results(rows))
-    assert found == [verdict]
+    _, verdicts = findings.falls("latent-l2", ("a",))(findings.Results(rows))
+    assert verdicts == [verdict]
 
 
 def test_a_block_that_becomes_more_equivariant_is_told():
@@ -238,8 +242,8 @@ def test_a_block_that_becomes_more_equivariant_is_told():
         *(block("conventional", 400, -0.505, -0.62), block("steerable", 200, -0.9, -0.9)),
         *(block("steerable", 0, -0.9, -0.9), block("steerable", 400, -0.95, -0.92)),
     ]
-    text, found = findings.flat(findings.Results(rows))
-    assert found == ["reproduced", "reversed"]
+    text, verdicts = findings.flat(findings.Results(rows))
+    assert verdicts == ["reproduced", "reversed"]
     assert "-0.035 (steerable block1)" in text
 
 
@@ -279,15 +283,15 @@ def test_accuracies_are_read_from_the_logs(tmp_path):
         path = tmp_path / "4.3" / name / "log.json"
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps({"200": {"accuracy": last}, "90": {"accuracy": 0.99}}))
-    made = run.training(tmp_path, "4.3")
-    assert made["lite0/scratch/run0"] == {"step": 200, "accuracy": 0.5}
-    text, found = findings.more_accurate(findings.Results([], made))
+    ends = run.training(tmp_path, "4.3")
+    assert ends["lite0/scratch/run0"] == {"step": 200, "accuracy": 0.5}
+    text, verdicts = findings.more_accurate(findings.Results([], ends))
     # One seed decides nothing.
-    assert found == ["not separated"]
+    assert verdicts == ["not separated"]
     assert "50.00% to 50.00% / 81.25% to 81.25%" in text
-    again = {k.replace("run0", "run1"): v for k, v in made.items()}
-    assert findings.more_accurate(findings.Results([], made | again))[1] == ["reproduced"]
-    assert findings.accurate(0.6)(findings.Results([], made))[1] == ["reproduced", "reversed"]
+    again = {k.replace("run0", "run1"): v for k, v in ends.items()}
+    assert findings.more_accurate(findings.Results([], ends | again))[1] == ["reproduced"]
+    assert findings.accurate(0.6)(findings.Results([], ends))[1] == ["reproduced", "reversed"]
 
 
 @pytest.mark.parametrize("scale", [p.name for p in sorted(PAPER.glob("results/*"))])

@@ -63,9 +63,9 @@ def data():
 
 
 def test_what_is_equivariant_passes_and_is_handed_back(invariant):
-    made = assert_equivariant(invariant, data(), "D4", measure="softmax-kl", limit=1e-6)
-    assert made["measurements"][0]["value"] <= 1e-6
-    assert made["group"]["name"] == "D4"
+    result = assert_equivariant(invariant, data(), "D4", measure="softmax-kl", limit=1e-6)
+    assert result["measurements"][0]["value"] <= 1e-6
+    assert result["group"]["name"] == "D4"
 
 
 def test_the_message_names_layer_element_and_sample(lopsided):
@@ -123,8 +123,8 @@ def test_wrong_use_is_no_failed_assertion(invariant):
 
 
 def test_junit_counts_cases_and_failures(lopsided):
-    made = measure(lopsided, data(), "flip-h")
-    suite = ET.fromstring(junit_xml(made, ["softmax-kl=0", "channel-cos=0"]).encode())
+    result = measure(lopsided, data(), "flip-h")
+    suite = ET.fromstring(junit_xml(result, ["softmax-kl=0", "channel-cos=0"]).encode())
     assert suite.tag == "testsuite"
     assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
     failures = suite.findall("testcase/failure")
@@ -132,13 +132,13 @@ def test_junit_counts_cases_and_failures(lopsided):
     assert "softmax-kl@logits" in failures[0].text
     assert "sample 3" in failures[0].text
     with pytest.raises(GeedError, match="is not measured"):
-        junit_xml(made, ["output-l2=0"])
+        junit_xml(result, ["output-l2=0"])
 
 
 def test_names_that_xml_cannot_hold_are_cleaned(lopsided):
-    made = measure(lopsided, data(), "flip-h")
-    made["model"]["path"] = "a\x01<b>&.onnx"
-    case = ET.fromstring(junit_xml(made, ["softmax-kl=0"]).encode()).find("testcase")
+    result = measure(lopsided, data(), "flip-h")
+    result["model"]["path"] = "a\x01<b>&.onnx"
+    case = ET.fromstring(junit_xml(result, ["softmax-kl=0"]).encode()).find("testcase")
     assert case.get("classname") == "onnx-geed.a?<b>&.onnx"
 
 
@@ -160,16 +160,16 @@ def test_the_command_writes_junit(lopsided, tmp_path):
 def test_every_gate_holds_the_same_value_against_a_limit():
     # latent-cos is told unnormalised elsewhere; a limit is for the value that a result holds.
     model, digits = DEMO / "digits_cnn.onnx", str(DEMO / "digits.npz")
-    made = measure(model, digits, "C4", samples=4, measures=["latent-cos"])
-    (record,) = made["measurements"]
+    result = measure(model, digits, "C4", samples=4, measures=["latent-cos"])
+    (record,) = result["measurements"]
     assert record["normaliser"] > 0
     assert abs(record["value"] - record["unnormalised"]) > 1e-3
     for limit in sorted((record["value"], record["unnormalised"])):
         for step in (-1e-4, 1e-4):
             text = f"latent-cos={limit + step}"
             over = record["value"] > limit + step
-            assert bool(over_limits(made, [text])) == over
-            assert ('failures="1"' in junit_xml(made, [text])) == over
+            assert bool(over_limits(result, [text])) == over
+            assert ('failures="1"' in junit_xml(result, [text])) == over
             chosen = {"measure": "latent-cos", "samples": 4, "limit": limit + step}
             if not over:
                 assert_equivariant(model, digits, "C4", **chosen)

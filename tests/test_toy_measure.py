@@ -247,8 +247,8 @@ def test_a_measure_without_nodes_is_taken_by_the_kernels_alone(case, toy, tmp_pa
 
 
 def test_references_and_the_untrained_network_know_it(case, toy):
-    made = geed.measure(*case, GROUP, measures=[toy], references=True, untrained=True, **OPTIONS)
-    (record,) = made["measurements"]
+    result = geed.measure(*case, GROUP, measures=[toy], references=True, untrained=True, **OPTIONS)
+    (record,) = result["measurements"]
     assert record["references"]["numeric"]["value"] < 1e-4
     assert record["references"]["output_round_trip"]["value"] == 0
     assert record["references"]["untrained"]["value"] > 0

@@ -49,7 +49,7 @@ def export(net: nn.Module, out: Path, shape: tuple[int, ...], *options: str) -> 
     import from_torch
 
     steerable = any(type(m).__module__.startswith("escnn.") for m in net.modules())
-    made = from_escnn if steerable else from_torch
+    converter = from_escnn if steerable else from_torch
     # MODULE:CALLABLE, which is how a converter is told of a network.
     Made.net = net
     arguments = [
@@ -61,17 +61,17 @@ def export(net: nn.Module, out: Path, shape: tuple[int, ...], *options: str) -> 
         *(() if steerable else ("--exporter", "torchscript")),
         *options,
     ]
-    said, notes = io.StringIO(), io.StringIO()
+    stdout, notes = io.StringIO(), io.StringIO()
     mode = net.training
     # A converter seeds torch's generator, of which a training's dropout must not know.
     with (
         warnings.catch_warnings(),
-        contextlib.redirect_stdout(said),
+        contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(notes),
         torch.random.fork_rng(devices=()),
     ):
         warnings.simplefilter("ignore")
-        made.convert(made.arguments().parse_args(arguments))
+        converter.convert(converter.arguments().parse_args(arguments))
     # That no checkpoint was given is so by intention: the network is trained already.
     told = [n for n in notes.getvalue().splitlines() if not n.startswith("note: no --checkpoint")]
     if told:
@@ -137,13 +137,13 @@ def train(
         # Written anew too where a run was killed between its checkpoint and its state: what counts
         # is the state, and a state always has its checkpoint.
         if i % every == 0 and i != resumed:
-            export(exported or net, made(place / f"step{i}.onnx"), shape, *options)
+            export(exported or net, with_folder(place / f"step{i}.onnx"), shape, *options)
             kept[str(i)] = {
                 "loss": total / seen if seen else None,
                 **(note(net, i) if note else {}),
             }
             write_whole(log, lambda p: p.write_text(json.dumps(kept, indent=1) + "\n"))
-            whole = {
+            content = {
                 "net": net.state_dict(),
                 "optimiser": optimiser.state_dict(),
                 "schedule": schedule.state_dict(),
@@ -151,7 +151,7 @@ def train(
                 "global": torch.get_rng_state(),
                 "step": i,
             }
-            write_whole(state, lambda p, whole=whole: torch.save(whole, p))
+            write_whole(state, lambda p, content=content: torch.save(content, p))
             seconds = time.perf_counter() - start
             print(f"{place}: {i}: {kept[str(i)]}, {seconds:.0f} s", flush=True)
             total, seen = 0.0, 0
@@ -167,7 +167,7 @@ def train(
     state.unlink(missing_ok=True)
 
 
-def made(path: Path) -> Path:
+def with_folder(path: Path) -> Path:
     """Return the path, its folder made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

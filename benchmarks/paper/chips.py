@@ -50,15 +50,15 @@ def xview_boxes(geojson: Path) -> dict[str, list[tuple[Box, int]]]:
     Published features carry ``bounds_imcoords`` ("xmin,ymin,xmax,ymax", pixels), ``type_id`` and
     ``image_id``; boxes without area are left out.
     """
-    found: dict[str, list[tuple[Box, int]]] = {}
+    boxes: dict[str, list[tuple[Box, int]]] = {}
     for feature in json.loads(geojson.read_text())["features"]:
         about = feature["properties"]
         if int(about["type_id"]) not in MARITIME:
             continue
         box = tuple(float(v) for v in about["bounds_imcoords"].split(","))
         if len(box) == 4 and box[2] > box[0] and box[3] > box[1]:
-            found.setdefault(about["image_id"], []).append((box, int(about["type_id"])))
-    return found
+            boxes.setdefault(about["image_id"], []).append((box, int(about["type_id"])))
+    return boxes
 
 
 def xview(geojson: Path, images: Path, size: int) -> Iterator[tuple[str, U8, int]]:
@@ -86,7 +86,7 @@ def tree_boxes(xml: Path) -> list[Box]:
     """Boxes of a Pascal-VOC file."""
     text = xml.read_text()
     numbers = r"<xmin>(\d+)</xmin>\s*<ymin>(\d+)</ymin>\s*<xmax>(\d+)</xmax>\s*<ymax>(\d+)</ymax>"
-    return [tuple(float(v) for v in found) for found in re.findall(numbers, text)]
+    return [tuple(float(v) for v in corners) for corners in re.findall(numbers, text)]
 
 
 def trees(scene: Path, size: int, rng: np.random.Generator) -> Iterator[tuple[float, U8, int]]:

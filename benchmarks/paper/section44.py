@@ -79,7 +79,7 @@ def run(work: Path, photos: Path | None, weights: dict[str, Path]) -> None:
             raise SystemExit(f"4.4: --weights {name}=...: there are {names}")
     text = HEAD
     for name, path in weights.items():
-        out = checkpoints.made(work / "4.4-photos" / f"{name}.onnx")
+        out = checkpoints.with_folder(work / "4.4-photos" / f"{name}.onnx")
         if name in PUBLISHED:
             title, words = PUBLISHED[name]
             if not out.is_file():

@@ -17,6 +17,7 @@ from onnx_geed.cache.shard_file import VERSION
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_layout, table_to_json
 from onnx_geed.measures import Layer, Measure, Plan, channel_sums_of_orbits, descriptor_of, view
+from onnx_geed.model import CLASSES
 from onnx_geed.run import (
     Prepared,
     Source,
@@ -138,7 +139,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "measures": [[m.name, m.layer] for m in plan.measures],
         "layers": [dataclasses.asdict(layer) for layer in plan.layers.values()],
         "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
-        "classes": prepared.model.metadata.get("onnx_geed.classes"),
+        "classes": prepared.model.metadata.get(CLASSES),
         "notes": [*plan.notes, *unmoved_notes(plan.group, idle, prepared.count)],
         "norm_samples": options.norm_samples,
         "samples": options.wanted,

@@ -107,7 +107,7 @@ def _signalled(number: int) -> int:
 
 
 class _Lines(logging.Handler):
-    """What the package says while it works, a line on stderr each."""
+    """The package's messages while it works, a line on stderr each."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tell(f"onnx-geed: {record.getMessage()}")

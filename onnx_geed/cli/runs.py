@@ -121,9 +121,9 @@ def measure(
         check_writable(out, inputs=[model, options["data"]])
     if junit:
         check_writable(junit, option="--junit", inputs=[model, options["data"], out])
-    of_model = _of_cache if is_cache(model) else _of_model
+    measure_it = _measure_cache if is_cache(model) else _measure_model
     with progress_bar() as progress:
-        result = of_model(context, model, progress, fail_above, options)
+        result = measure_it(context, model, progress, fail_above, options)
     # What a run has cost is kept before anything is made of it.
     status = _write(result, out) if out else 0
     for note in result["notes"]:
@@ -137,7 +137,7 @@ def measure(
     sys.exit(1 if excesses else status)
 
 
-def _of_model(
+def _measure_model(
     context: click.Context,
     model: Path,
     progress: Progress,
@@ -166,7 +166,7 @@ def _of_model(
     return measure_model(model, data, group, **shared, **rest)
 
 
-def _of_cache(
+def _measure_cache(
     context: click.Context,
     cache: Path,
     progress: Progress,

@@ -15,7 +15,7 @@ __all__ = ["OutputError", "command_line", "fail", "settle", "show", "show_as", "
 
 
 class OutputError(Exception):
-    """What was to be printed on stdout is lost; the message is one line."""
+    """Text for stdout is lost; the message is one line."""
 
 
 def show(text: str, *, nl: bool = True, kept: bool = False) -> None:

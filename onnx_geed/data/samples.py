@@ -203,7 +203,7 @@ def open_samples(
     input_shape : sequence of int or None
         The model's input without its batch axis, in its own layout; None where it is free.
     input_layout : str
-        Its layout, as ``onnx_geed.graph.input_layout`` returns it.
+        Its layout, as ``onnx_geed.model.signature.input_layout`` returns it.
     preprocess : Preprocess, optional
         Preprocessing. Arrays are resized and cropped too where it says so.
     labels : str, Path or sequence, optional
@@ -403,13 +403,21 @@ def _misfit(
     return f"resize them, as with --preprocess 'resize={height}x{width}'"
 
 
-def _labels(given: Any, found: Any, count: int, source: str) -> tuple[int | str, ...] | None:
-    """Labels as asked for, or as found with the data if they are labels at all."""
-    if given is None and found is None:
-        return None
-    where, values = f"labels of --data {source}", found if given is None else given
+def _labels(given: Any, beside: Any, count: int, source: str) -> tuple[int | str, ...] | None:
+    """Return labels as asked for, or what lies beside the data if those are labels at all."""
+    if given is None:
+        return None if beside is None else _classes(beside, count)[0]
+    where, values = f"labels of --data {source}", given
     if isinstance(given, (str, Path)):
         where, values = f"--labels {given}", _label_file(str(given))
+    labels, fault = _classes(values, count)
+    if labels is None:
+        raise GeedError(f"{where}: {fault}")
+    return labels
+
+
+def _classes(values: Any, count: int) -> tuple[tuple[int | str, ...] | None, str]:
+    """Return values as classes, one a sample, or why they are none."""
     try:
         array = np.asarray(values)
     except (ValueError, TypeError):
@@ -417,19 +425,15 @@ def _labels(given: Any, found: Any, count: int, source: str) -> tuple[int | str,
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.shape != (count,):
-        fault = f"{shape_text(array.shape)} labels for {count} samples: give one each"
-    else:
-        items = [
-            v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array.tolist()
-        ]
-        if all(
-            isinstance(v, (int, str)) or (isinstance(v, float) and v.is_integer()) for v in items
-        ):
-            return tuple(v if isinstance(v, str) else int(v) for v in items)
-        fault = f"{array.dtype} values that are no classes: give whole numbers or names"
-    if given is None:
-        return None  # something else that happens to lie beside the data
-    raise GeedError(f"{where}: {fault}")
+        return None, f"{shape_text(array.shape)} labels for {count} samples: give one each"
+    labels = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array.tolist()]
+    if all(isinstance(v, str) or _is_whole(v) for v in labels):
+        return tuple(v if isinstance(v, str) else int(v) for v in labels), ""
+    return None, f"{array.dtype} values that are no classes: give whole numbers or names"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
 def _label_file(text: str) -> Any:

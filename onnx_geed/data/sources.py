@@ -398,18 +398,10 @@ def _idx(path: Path, packed: bool, where: str) -> Rows:
 
 def _called(module: str, function: str, where: str) -> Rows:
     """Call a function that makes samples, or samples and labels."""
-    here = os.getcwd()
-    sys.path.insert(0, here)  # modules in the folder where the command is given
     try:
-        found: Any = importlib.import_module(module)
-        for name in function.split("."):
-            if not hasattr(found, name):
-                raise GeedError(f"{where}: no {name!r} in {module}.{nearest(name, dir(found))}")
-            found = getattr(found, name)
-        if not callable(found):
-            raise GeedError(f"{where}: {function} is no function; write one that returns the array")
-        made = found()
-        array, labels = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+        with _importable(os.getcwd()):
+            result = _imported(module, function, where)()
+        array, labels = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
         rows = rows_of(array, labels)
     except GeedError:
         raise
@@ -423,10 +415,34 @@ def _called(module: str, function: str, where: str) -> Rows:
             f"{where}: it raised {type(error).__name__}: {reason}; it takes no arguments and "
             "returns an array, or an array and labels"
         ) from None
-    finally:
-        if here in sys.path:
-            sys.path.remove(here)
     if rows.dtype.kind == "O":
         kind = type(array).__name__
         raise GeedError(f"{where}: returned {kind}, not an array of numbers")
     return replace(rows, labels=labels)
+
+
+def _imported(module: str, function: str, where: str) -> Callable[[], Any]:
+    """Return a user's function."""
+    part: Any = importlib.import_module(module)
+    for name in function.split("."):
+        if not hasattr(part, name):
+            raise GeedError(f"{where}: no {name!r} in {module}.{nearest(name, dir(part))}")
+        part = getattr(part, name)
+    if not callable(part):
+        raise GeedError(f"{where}: {function} is no function; write one that returns the array")
+    call: Callable[[], Any] = part
+    return call
+
+
+@contextmanager
+def _importable(folder: str) -> Iterator[None]:
+    """Find modules in a folder first, as Python does where it is started there.
+
+    Not only while the user's module is imported: its function may import others beside it.
+    """
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        if folder in sys.path:  # which the user's function may have changed
+            sys.path.remove(folder)

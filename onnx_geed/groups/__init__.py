@@ -58,6 +58,13 @@ if TYPE_CHECKING:
     from onnx_geed.groups.orbits import (
         orbit as orbit,
     )
+    from onnx_geed.groups.own_action import (
+        FunctionAction as FunctionAction,
+        IndexAction as IndexAction,
+        PlacedAction as PlacedAction,
+        place as place,
+        tables_of as tables_of,
+    )
     from onnx_geed.groups.support import (
         disk_mask as disk_mask,
     )

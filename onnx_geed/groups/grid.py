@@ -100,14 +100,16 @@ class GridAction:
         except GeedError:
             return None
 
-    def kernel_of_action(self) -> tuple[int, ...]:
-        """Elements that move neither pixel nor channel, within 1e-6."""
-        return tuple(g for g in range(self.group.order) if self._is_identity(g))
+    def kernel_of_action(self, inside: NDArray[np.bool_] | None = None) -> tuple[int, ...]:
+        """Elements that move neither pixel nor channel, within 1e-6.
 
-    def kernel_of_action_inside(self, mask: NDArray[np.bool_]) -> tuple[int, ...]:
-        """Elements that leave every array as it is that is zero outside a mask (H, W)."""
-        inside = mask.ravel()
-        return tuple(g for g in range(self.group.order) if self._is_identity(g, inside))
+        Parameters
+        ----------
+        inside : ndarray of bool, shape (H, W), optional
+            Where arrays are other than zero; everywhere by default.
+        """
+        mask = None if inside is None else inside.ravel()
+        return tuple(g for g in range(self.group.order) if self._is_identity(g, mask))
 
     def _is_identity(self, g: int, inside: NDArray[np.bool_] | None = None) -> bool:
         if self.channels is not None and np.any(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, nearest, shown
 
-__all__ = ["Group", "Motion", "check_group", "product", "product_table"]
+__all__ = ["Group", "Motion", "check_group", "generators", "product", "product_table"]
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def _checked_table(name: str, elements: tuple[str, ...], given: Any) -> NDArray[
     if not neutral[0]:
         there = f"; that is {elements[int(neutral.argmax())]}: put it first" if any(neutral) else ""
         raise GeedError(f"{wrong}{there}")
-    for a in _generators(table):
+    for a in generators(table):
         # (ab)c = a(bc) for all b, c at once. Where two a's have that, so has their product.
         row = table[a]
         differ = table[row] != row[table]
@@ -205,7 +205,7 @@ def _checked_table(name: str, elements: tuple[str, ...], given: Any) -> NDArray[
     return table
 
 
-def _generators(table: NDArray[np.int64]) -> list[int]:
+def generators(table: NDArray[np.int64]) -> list[int]:
     """Elements whose products are all elements."""
     inside = np.zeros(len(table), dtype=bool)
     found: list[int] = []

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups.grid import GridAction
+from onnx_geed.groups.own_action import PlacedAction
 
 __all__ = ["orbit"]
 
@@ -17,7 +18,7 @@ F32 = NDArray[np.float32]
 _MAKE = "make one with onnx_geed.grid_action(group, height, width)"
 
 
-def orbit(action: GridAction, x: F32, out: F32 | None = None) -> F32:
+def orbit(action: GridAction | PlacedAction, x: F32, out: F32 | None = None) -> F32:
     """Return the orbit Gx of a sample, identity first.
 
     Parameters
@@ -42,7 +43,7 @@ def orbit(action: GridAction, x: F32, out: F32 | None = None) -> F32:
     """
     from onnx_geed.groups.kernels import orbit as fill_orbit
 
-    if not isinstance(action, GridAction):
+    if not isinstance(action, GridAction | PlacedAction):
         raise GeedError(f"an orbit needs an action on a grid, found {shown(action)}: {_MAKE}")
     try:
         x = np.asarray(x)
@@ -50,7 +51,7 @@ def orbit(action: GridAction, x: F32, out: F32 | None = None) -> F32:
         raise GeedError("a sample is one array (..., H, W), found rows of other lengths") from None
     if x.dtype.kind not in "fiub":
         raise GeedError(f"a sample is an array of numbers, found {x.dtype}")
-    if x.shape[-2:] != action.shape:
+    if x.shape[-len(action.shape) :] != action.shape:
         raise GeedError(f"the action is for grids of {action.shape}, the sample is {x.shape}")
     wanted = (action.group.order, *x.shape)
     if out is None:
@@ -59,6 +60,11 @@ def orbit(action: GridAction, x: F32, out: F32 | None = None) -> F32:
         raise GeedError(
             f"out is a contiguous float32 array of {wanted}, found {out.dtype} {out.shape}"
         )
+    if isinstance(action, PlacedAction):
+        sample = np.asarray(x, dtype=np.float32)
+        for g in range(action.group.order):
+            out[g] = action.apply(g, sample)
+        return out
     area = action.shape[0] * action.shape[1]
     flat = np.ascontiguousarray(x, dtype=np.float32).reshape(-1, area)
     target = out.reshape(action.group.order, -1, area)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, GridAction, Matrices
+from onnx_geed.groups import Action, Matrices
 from onnx_geed.measures.feature_maps import (
     deviations_of_sums,
     mean_map,
@@ -212,7 +212,6 @@ def deviations_from_references(
     chosen = list(range(orbits.shape[1]) if members is None else members)
     descriptor = measure.descriptor
     if descriptor.view == "maps":
-        assert isinstance(measure.action, GridAction)
         sums = sums_of_maps(orbits, references, measure.action, measure.support)
         sums = sums if members is None else np.take(sums, chosen, axis=1)
         return deviations_of_sums(measure, sums)[:2]
@@ -260,7 +259,6 @@ def channel_sums_of_orbits(measure: Measure, y: NDArray[Any]) -> F64:
     ndarray of float64, shape (N, n, C, 3)
         Σ u·v, Σ u², Σ v² of each channel.
     """
-    assert isinstance(measure.action, GridAction)
     orbits = operands_of_orbits(measure, y)
     return sums_of_maps(orbits, f_hat(measure, orbits), measure.action, measure.support)
 

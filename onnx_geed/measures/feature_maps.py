@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.groups import GridAction, disk_mask
+from onnx_geed.groups import Action, GridAction, PlacedAction, disk_mask, still_grid
 from onnx_geed.measures import kernels
 from onnx_geed.measures.catalogue import Support
 from onnx_geed.measures.measure import Measure
@@ -20,7 +21,7 @@ F64 = NDArray[np.float64]
 F32 = NDArray[np.float32]
 
 
-def sums_of_maps(orbits: F32, references: F32, action: GridAction, support: Support) -> F64:
+def sums_of_maps(orbits: F32, references: F32, action: Action, support: Support) -> F64:
     """Return the sums of eq. (5) of orbits against moved references.
 
     Parameters
@@ -29,7 +30,7 @@ def sums_of_maps(orbits: F32, references: F32, action: GridAction, support: Supp
         f(gx).
     references : ndarray of float32, shape (N, C, H·W)
         f̂(x), which the action moves.
-    action : GridAction
+    action : GridAction or PlacedAction
         φ_Y.
     support : {"full", "disk"}
         Pixels compared.
@@ -39,6 +40,10 @@ def sums_of_maps(orbits: F32, references: F32, action: GridAction, support: Supp
     ndarray of float64, shape (N, n, C, 3)
         Σ u·v, Σ u² and Σ v² of each channel.
     """
+    if isinstance(action, PlacedAction):
+        return _sums_of_own(orbits, references, action, support)
+    if not isinstance(action, GridAction):
+        raise TypeError(f"maps are moved by an action on a grid, not by {action!r}")
     n, channels = orbits.shape[1:3]
     in_place = np.tile(np.arange(channels, dtype=np.int32), (n, 1))
     # The table says where a channel comes from; the loop over sources asks where it goes.
@@ -57,6 +62,18 @@ def sums_of_maps(orbits: F32, references: F32, action: GridAction, support: Supp
         pixels,
         out,
     )
+    return out
+
+
+def _sums_of_own(orbits: F32, references: F32, action: PlacedAction, support: Support) -> F64:
+    """Return the same under an action of one's own: what it moves is then compared in place."""
+    still = still_grid(action.group, *action.shape[-2:])
+    alone = replace(still, base_of=still.base_of[:1], permutation=still.permutation[:1])
+    out = np.empty((*orbits.shape[:3], 3))
+    for g in range(orbits.shape[1]):
+        moved = action.apply(g, references.reshape(-1, *action.shape)).reshape(references.shape)
+        one = np.ascontiguousarray(orbits[:, g : g + 1])
+        out[:, g : g + 1] = sums_of_maps(one, moved, alone, support)
     return out
 
 

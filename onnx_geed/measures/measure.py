@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from onnx_geed.errors import GeedError, check_choice, shown
-from onnx_geed.groups import Action, GridAction, Matrices, Trivial
+from onnx_geed.groups import Action, GridAction, Matrices, PlacedAction, Trivial
 from onnx_geed.measures.catalogue import Descriptor, Support, descriptor_of
 from onnx_geed.measures.scores import OutputKind
 
@@ -28,7 +28,7 @@ class Measure:
     Parameters
     ----------
     name : str
-        Of :data:`onnx_geed.measures.CATALOGUE`, such as ``channel-cos`` or ``latent-l2``.
+        One of the catalogue, such as ``channel-cos`` or ``latent-l2``.
     layer : str
         Name of the tensor.
     action : Action
@@ -62,15 +62,14 @@ class Measure:
         check_choice("support", self.support, get_args(Support))
         if self.kind is not None:
             check_choice("kind", self.kind, get_args(OutputKind))
-        if not all(
-            hasattr(self.action, part) for part in ("group", "kernel_of_action", "apply", "exact")
-        ):
+        parts = ("group", "layout", "kernel_of_action", "apply", "exact")
+        if not all(hasattr(self.action, part) for part in parts):
             raise GeedError(
                 f"{self.name} on {self.layer}: {shown(self.action)} is no action: give one that "
                 "onnx_geed.grid_action makes, a Trivial, Permutation or Matrices"
             )
-        grid = isinstance(self.action, GridAction)
-        wrong = (actions == "grid") != grid
+        grid = isinstance(self.action, GridAction | PlacedAction)
+        wrong = (actions == "grid") != grid or (not grid and bool(self.action.layout.plane))
         wrong |= actions == "trivial" and not isinstance(self.action, Trivial)
         wrong |= actions == "permutations" and isinstance(self.action, Matrices)
         if wrong:

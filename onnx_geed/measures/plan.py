@@ -16,6 +16,7 @@ from onnx_geed.groups import (
     Interpolation,
     Matrices,
     Permutation,
+    PlacedAction,
     Table,
     Trivial,
     grid_action,
@@ -151,6 +152,7 @@ def make_plan(
     support: Support,
     kinds: Mapping[str, str],
     tables: Mapping[str, Table],
+    own: PlacedAction | None = None,
     notes: Sequence[str] = (),
     kept: Sequence[Layer] = (),
 ) -> Plan:
@@ -173,6 +175,8 @@ def make_plan(
         By tensor, ``logits`` or ``probabilities`` of class scores, else another word for its kind.
     tables : mapping of str to Table
         Given output actions by tensor.
+    own : PlacedAction, optional
+        The input's action, where it is one of the user's own: hidden maps move as it says.
     notes : sequence of str
         Notes to begin with.
     kept : sequence of Layer
@@ -195,7 +199,7 @@ def make_plan(
     for request, layer in selected:
         try:
             table, kind = tables.get(layer.name), kinds.get(layer.name)
-            measure = _bind(request.measure, layer, group, interpolation, support, kind, table)
+            measure = _bind(request.measure, layer, group, interpolation, support, kind, table, own)
         except GeedError as error:
             if request.layer is not None or layer.name in tables:
                 raise
@@ -228,13 +232,14 @@ def _bind(
     support: Support,
     kind: str | None,
     table: Table | None,
+    own: PlacedAction | None,
 ) -> Measure:
     """Bind a measure to a tensor, or refuse a tensor that does not fit it."""
     descriptor, bound = descriptor_of(name), f"{name}@{layer.name}"
     if layer.layout == "?":
         raise GeedError(f"{bound}: {unknown_layout(layer)}")
     if descriptor.view == "maps":
-        grid = _on_maps(bound, layer, descriptor, group, interpolation, table)
+        grid = _on_maps(bound, layer, descriptor, group, interpolation, table, own)
         return Measure(name, layer.name, grid, support)
     blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
     try:
@@ -269,7 +274,8 @@ def _on_maps(
     group: Group,
     interpolation: Interpolation,
     table: Table | None,
-) -> GridAction:
+    own: PlacedAction | None,
+) -> GridAction | PlacedAction:
     """Return the input's action on the grid of a tensor, with a channel table if one was given."""
     if len(layer.shape) != (2 if parse_layout(layer.layout).grid else 3):
         raise GeedError(
@@ -281,7 +287,11 @@ def _on_maps(
     if height < 2 or width < 2:
         raise GeedError(f"{bound}: a grid of {height}×{width} is no map; take a latent measure")
     try:
-        action: GridAction = grid_action(group, height, width, interpolation)
+        action: GridAction | PlacedAction = (
+            grid_action(group, height, width, interpolation)
+            if own is None
+            else _own_on_maps(own, (channels, height, width))
+        )
     except GeedError as error:
         raise GeedError(f"{bound}: {error}") from None
     if table is None or table.kind != "channels":
@@ -291,7 +301,24 @@ def _on_maps(
             f"{table.source}: a table for {table.values.shape[1]} channels, {layer.name} has "
             f"{channels}"
         )
+    if not isinstance(action, GridAction):
+        raise GeedError(
+            f"{table.source}: a table of channels goes with a named group; the action "
+            f"{action.name!r} says itself how channels move"
+        )
     return with_channels(action, table)
+
+
+def _own_on_maps(own: PlacedAction, shape: tuple[int, int, int]) -> GridAction | PlacedAction:
+    """Return a user's own action on hidden maps, where it says how it acts on them."""
+    action = own.at(parse_layout("NCHW"), shape)
+    if isinstance(action, GridAction | PlacedAction):
+        return action
+    raise GeedError(
+        f"the action {own.name!r} does not say how maps of {' × '.join(map(str, shape))} move: "
+        "give it a method at(layout, shape) that returns an action for them, or leave channel-cos "
+        "out"
+    )
 
 
 def _check_scores(bound: str, layer: Layer, kind: str | None) -> None:

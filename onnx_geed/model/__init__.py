@@ -31,8 +31,16 @@ if TYPE_CHECKING:
         load_model as load_model,
         write_model as write_model,
     )
+    from onnx_geed.model.listing import (
+        list_as_stated as list_as_stated,
+        list_layers as list_layers,
+    )
     from onnx_geed.model.metadata import (
+        CLASSES as CLASSES,
         MEASUREMENT as MEASUREMENT,
+        PREPROCESS as PREPROCESS,
+        action_key as action_key,
+        actions_in_metadata as actions_in_metadata,
         parse_classes as parse_classes,
     )
     from onnx_geed.model.nodes import (
@@ -63,12 +71,13 @@ if TYPE_CHECKING:
         off_centre as off_centre,
         zero_padded as zero_padded,
     )
-    from onnx_geed.model.tensors import (
-        Tensor as Tensor,
-        list_layers as list_layers,
-        list_tensors as list_tensors,
+    from onnx_geed.model.tensor_names import (
         resolve as resolve,
         stated_layouts as stated_layouts,
+    )
+    from onnx_geed.model.tensors import (
+        Tensor as Tensor,
+        list_tensors as list_tensors,
     )
 
 lazy(globals())

@@ -12,9 +12,21 @@ from onnx_geed.data import Preprocess, parse_preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Table, read_table, table_to_json
 from onnx_geed.model.io import Model, load_model, write_model
-from onnx_geed.model.metadata import parse_classes
+from onnx_geed.model.metadata import (
+    CLASSES,
+    INPUT,
+    INPUT_LAYOUT,
+    LATENT,
+    OUTPUT,
+    OUTPUT_KIND,
+    PREPROCESS,
+    action_key,
+    layout_key,
+    parse_classes,
+)
 from onnx_geed.model.signature import StatedKind, find_input, find_output, input_layout as layout_of
-from onnx_geed.model.tensors import list_tensors, resolve, stated_layouts
+from onnx_geed.model.tensor_names import resolve, stated_layouts
+from onnx_geed.model.tensors import list_tensors
 from onnx_geed.typed import check_value
 
 __all__ = ["annotate_model"]
@@ -77,27 +89,27 @@ def annotate_model(
     listed = list_tensors(model, acted.name, named, kind=output_kind)
     entries: dict[str, str] = {}
     if input:
-        entries["onnx_geed.input"] = acted.name
+        entries[INPUT] = acted.name
     if output:
-        entries["onnx_geed.output"] = named
+        entries[OUTPUT] = named
     if input_layout:
-        entries["onnx_geed.input_layout"] = layout_of(model, acted, input_layout)
+        entries[INPUT_LAYOUT] = layout_of(model, acted, input_layout)
     if output_kind:
-        entries["onnx_geed.output_kind"] = output_kind
+        entries[OUTPUT_KIND] = output_kind
     if latent:
-        entries["onnx_geed.latent"] = resolve(listed, latent)[0].name
+        entries[LATENT] = resolve(listed, latent)[0].name
     if preprocess:
         if not isinstance(preprocess, Preprocess):
             preprocess = parse_preprocess(str(preprocess))
-        entries["onnx_geed.preprocess"] = preprocess_to_json(preprocess)
+        entries[PREPROCESS] = preprocess_to_json(preprocess)
     for name, text in stated_layouts(listed, layout).items():
-        entries[f"onnx_geed.layout.{name}"] = text
+        entries[layout_key(name)] = text
     for key, given in output_action.items():
         table = table_to_json(given if isinstance(given, Table) else read_table(given))
         for tensor in resolve(listed, key):
-            entries[f"onnx_geed.action.{tensor.name}"] = table
+            entries[action_key(tensor.name)] = table
     if classes:
-        entries["onnx_geed.classes"] = _classes(Path(classes))
+        entries[CLASSES] = _classes(Path(classes))
     if not entries:
         raise GeedError("annotate: nothing to write; give such as --preprocess or --latent")
     _write(model, out, entries)

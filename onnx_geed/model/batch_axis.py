@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from onnx_geed.model.nodes import attribute_of, axis_of, constants, data_reads, ops, stated_axes
+from onnx_geed.model.nodes import axis_of, constants, data_reads, integers_of, ops, stated_axes
 from onnx_geed.model.shapes import Shape
 
 __all__ = ["Place", "batch_axes"]
@@ -82,12 +82,12 @@ def _axis_after(
     values: Mapping[str, list[int]],
 ) -> int:
     if node.op_type == "Transpose":
-        perm = attribute_of(node, "perm") or (list(range(len(old)))[::-1] if old else [0])
+        perm = integers_of(node, "perm") or (list(range(len(old)))[::-1] if old else [0])
         return perm.index(axis) if axis in perm else 0
     if node.op_type == "Gather" and axis_of(node, 0, len(old or ())) < axis:
         index = shapes.get(node.input[1])
         return axis - 1 + (1 if index is None else len(index))
-    reduces = node.op_type in _REDUCE and attribute_of(node, "keepdims") == [0]
+    reduces = node.op_type in _REDUCE and integers_of(node, "keepdims") == [0]
     if node.op_type == "Squeeze" or reduces:
         named = stated_axes(node, values)
         if named is None:  # every axis of length 1 that is not the batch

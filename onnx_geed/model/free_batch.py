@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from onnx_geed.model.batch_axis import Place, batch_axes
 from onnx_geed.model.io import Model
-from onnx_geed.model.nodes import axis_of, constants
+from onnx_geed.model.nodes import axis_of, constants, integers_of
 from onnx_geed.model.shapes import Shape, infer_shapes
 
 __all__ = ["free_batch_axis"]
@@ -140,8 +140,8 @@ class _Repair:
 
     def _stated_shape(self, node: onnx.NodeProto) -> list[int] | None:
         """Where inference is lost: the stated shape, if it begins with the fixed batch."""
-        attribute = next((list(a.ints) for a in node.attribute if a.name == "shape"), None)
-        stated = self.values.get(node.input[1]) if len(node.input) > 1 else attribute
+        in_attribute = integers_of(node, "shape")
+        stated = self.values.get(node.input[1]) if len(node.input) > 1 else in_attribute
         if not stated or stated[0] != self.batch or 0 in stated:
             return None
         rest = stated[1:]
@@ -149,7 +149,7 @@ class _Repair:
 
     def _squeeze(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
         before = self.shapes.get(node.input[0])
-        stated = len(node.input) > 1 or any(a.name == "axes" for a in node.attribute)
+        stated = len(node.input) > 1 or integers_of(node, "axes") is not None
         if before is None or stated:
             return []
         batch = self.places[node.input[0]].axis
@@ -187,7 +187,7 @@ class _Repair:
     def _resize(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
         grid = [length for length in self.shapes.get(node.output[0], ())[1:] if length is not None]
         sized = len(node.input) > 3 and node.input[3] and len(grid) > 1
-        if not sized or any(a.name == "axes" for a in node.attribute):
+        if not sized or integers_of(node, "axes") is not None:
             return []
         if len(grid) != len(self.shapes[node.output[0]]) - 1:
             return []

@@ -113,7 +113,7 @@ def find_head(
     types : dict
         Dtypes and shapes.
     values : mapping of str to list of int
-        Short integer constants, from :func:`onnx_geed.axes.constants`.
+        Short integer constants, from :func:`onnx_geed.model.nodes.constants`.
     kind : {"logits", "probabilities", "embedding"}, optional
         What the output is, where that is stated or plain.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 
 from onnx_geed.model import row_parts, row_rules
-from onnx_geed.model.nodes import SHAPE_ONLY, ops, reads, subgraphs
+from onnx_geed.model.nodes import SHAPE_ONLY, integer_of, ops, reads, subgraphs
 from onnx_geed.model.row_rules import REDUCE, reduced_axes
 from onnx_geed.model.row_state import (
     Counted,
@@ -22,7 +22,6 @@ from onnx_geed.model.row_state import (
     State,
     Still,
     Tracker,
-    integer,
 )
 
 __all__ = ["rows_apart"]
@@ -142,7 +141,7 @@ def _taken_together(tracker: Tracker, node: onnx.NodeProto) -> str:
 
 
 def _trains(node: onnx.NodeProto) -> bool:
-    return bool(integer(node, "training_mode", 0)) or len([n for n in node.output if n]) > 1
+    return bool(integer_of(node, "training_mode", 0)) or len([n for n in node.output if n]) > 1
 
 
 def _endless(tracker: Tracker, node: onnx.NodeProto) -> bool:

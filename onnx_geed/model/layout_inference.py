@@ -23,9 +23,11 @@ from onnx_geed.model.dataflow import Flow
 from onnx_geed.model.nodes import (
     ARITHMETIC,
     POINTWISE,
+    attribute,
     axis_of,
     constants,
     data_reads,
+    integers_of,
     ops,
     stated_axes,
 )
@@ -361,7 +363,7 @@ class _Layouts:
             if over is None:
                 over = [i for i, axis in enumerate(axes) if length(axis) == 1]
             return reduced(axes, over, keep=False) if over else None
-        keep = all(a.i != 0 for a in node.attribute if a.name == "keepdims")
+        keep = attribute(node, "keepdims", 1) != 0
         if over:
             return reduced(axes, over, keep=keep)
         # Over which axes is not known, but there are as many.
@@ -379,7 +381,7 @@ class _Layouts:
         self, node: onnx.NodeProto, operands: list[str], shape: Shape | None
     ) -> Axes | None:
         """Axes of a product with one tensor of data: its own where they are kept."""
-        equation = next((a.s.decode() for a in node.attribute if a.name == "equation"), "")
+        equation = attribute(node, "equation", "")
         terms, arrow, result = equation.replace(" ", "").partition("->")
         if not arrow or "." in equation or len(operands) != 1:
             return None
@@ -447,7 +449,7 @@ def _rank(name: str, types: Types) -> int | None:
 
 def _perm(node: onnx.NodeProto, rank: int | None) -> tuple[int, ...]:
     """Return the order of a Transpose, which is the reverse one where it states none."""
-    stated = next((tuple(a.ints) for a in node.attribute if a.name == "perm"), ())
+    stated = tuple(integers_of(node, "perm") or ())
     return stated or tuple(reversed(range(rank or 0)))
 
 

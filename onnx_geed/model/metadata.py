@@ -13,10 +13,78 @@ import onnx
 from onnx_geed.errors import GeedError
 from onnx_geed.model.io import Model
 
-__all__ = ["MEASUREMENT", "derived_modules", "metadata_json", "parse_classes", "stated_modules"]
+__all__ = [
+    "CLASSES",
+    "INPUT",
+    "INPUT_LAYOUT",
+    "LATENT",
+    "MEASUREMENT",
+    "MODULES",
+    "OUTPUT",
+    "OUTPUT_KIND",
+    "PREFIX",
+    "PREPROCESS",
+    "action_key",
+    "actions_in_metadata",
+    "derived_modules",
+    "layout_key",
+    "layouts_in_metadata",
+    "metadata_json",
+    "own_metadata",
+    "parse_classes",
+    "stated_modules",
+]
 
-#: The metadata key under which a compiled measurement describes itself.
-MEASUREMENT = "onnx_geed.measurement"
+#: What the keys of our own metadata begin with.
+PREFIX = "onnx_geed."
+
+#: The acted-on input, and its layout.
+INPUT, INPUT_LAYOUT = f"{PREFIX}input", f"{PREFIX}input_layout"
+
+#: The output, and what it is.
+OUTPUT, OUTPUT_KIND = f"{PREFIX}output", f"{PREFIX}output_kind"
+
+#: The tensor in front of the classifier.
+LATENT = f"{PREFIX}latent"
+
+#: Preprocessing, names of classes, tensors by module path: JSON.
+PREPROCESS, CLASSES, MODULES = f"{PREFIX}preprocess", f"{PREFIX}classes", f"{PREFIX}modules"
+
+#: The key under which a compiled measurement describes itself.
+MEASUREMENT = f"{PREFIX}measurement"
+
+# These are followed by the name of a tensor.
+_LAYOUT, _ACTION = f"{PREFIX}layout.", f"{PREFIX}action."
+
+
+def layout_key(tensor: str) -> str:
+    """Return the key under which the layout of a tensor is kept."""
+    return _LAYOUT + tensor
+
+
+def action_key(tensor: str) -> str:
+    """Return the key under which the output action of a tensor is kept."""
+    return _ACTION + tensor
+
+
+def own_metadata(model: Model) -> dict[str, str]:
+    """Return the metadata that are for onnx-geed."""
+    return {key: text for key, text in model.metadata.items() if key.startswith(PREFIX)}
+
+
+def layouts_in_metadata(model: Model) -> dict[str, str]:
+    """Return layouts by tensor, as the metadata state them."""
+    return _by_tensor(model, _LAYOUT)
+
+
+def actions_in_metadata(model: Model) -> dict[str, str]:
+    """Return output actions by tensor, as the JSON that the metadata keep."""
+    return _by_tensor(model, _ACTION)
+
+
+def _by_tensor(model: Model, prefix: str) -> dict[str, str]:
+    metadata = model.metadata.items()
+    return {key.removeprefix(prefix): text for key, text in metadata if key.startswith(prefix)}
 
 
 def parse_classes(text: str | None) -> tuple[str, ...] | None:
@@ -79,7 +147,7 @@ def stated_modules(model: Model) -> dict[str, tuple[str, ...]]:
     GeedError
         If they are not a JSON object of module paths and tensors.
     """
-    stated = metadata_json(model, "onnx_geed.modules")
+    stated = metadata_json(model, MODULES)
     if stated is None:
         return {}
     if not isinstance(stated, Mapping) or not all(isinstance(v, str) for v in stated.values()):

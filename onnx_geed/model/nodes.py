@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import onnx
 from onnx import numpy_helper
@@ -11,10 +12,11 @@ from onnx import numpy_helper
 __all__ = [
     "ARITHMETIC",
     "POINTWISE",
-    "attribute_of",
+    "attribute",
     "axis_of",
     "constants",
     "data_reads",
+    "integer_of",
     "integers_of",
     "ops",
     "reads",
@@ -56,30 +58,24 @@ FLOATS: dict[int, str] = {
 def constants(graph: onnx.GraphProto) -> dict[str, list[int]]:
     """Return the short integer constants of a graph, flattened: shapes, axes, indices."""
     found = {}
-    made = [
-        (node.output[0], attribute.t)
-        for node in graph.node
-        if node.op_type == "Constant"
-        for attribute in node.attribute
-        if attribute.name == "value"
-    ]
-    for name, tensor in [*((i.name, i) for i in graph.initializer), *made]:
+    nodes = [node for node in graph.node if node.op_type == "Constant"]
+    stored = [(node.output[0], attribute(node, "value")) for node in nodes]
+    stored = [(name, tensor) for name, tensor in stored if tensor is not None]
+    for name, tensor in [*((i.name, i) for i in graph.initializer), *stored]:
         integer = tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-        stored = tensor.data_location != onnx.TensorProto.EXTERNAL
-        if integer and stored and math.prod(tensor.dims) <= _LONGEST:
+        inside = tensor.data_location != onnx.TensorProto.EXTERNAL
+        if integer and inside and math.prod(tensor.dims) <= _LONGEST:
             found[name] = [int(v) for v in numpy_helper.to_array(tensor).flat]
-    for node in graph.node:
-        if node.op_type == "Constant":
-            for attribute in node.attribute:
-                if attribute.name in ("value_int", "value_ints"):
-                    ints = list(attribute.ints) if attribute.ints else [attribute.i]
-                    found[node.output[0]] = ints
+    for node in nodes:
+        for key in ("value_int", "value_ints"):
+            if (values := integers_of(node, key)) is not None:
+                found[node.output[0]] = values
     return found
 
 
 def axis_of(node: onnx.NodeProto, default: int, rank: int) -> int:
     """Return a node's ``axis``, counted from the front."""
-    axis = (attribute_of(node, "axis") or [default])[0]
+    axis = (integers_of(node, "axis") or [default])[0]
     return axis + rank if axis < 0 else axis
 
 
@@ -87,16 +83,29 @@ def stated_axes(node: onnx.NodeProto, values: Mapping[str, list[int]]) -> list[i
     """Return a node's axes, from its attribute or, in newer opsets, its second input."""
     if len(node.input) > 1 and node.input[1]:
         return values.get(node.input[1], [])
-    return attribute_of(node, "axes")
+    return integers_of(node, "axes")
 
 
-def attribute_of(node: onnx.NodeProto, name: str) -> list[int] | None:
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """Return the value of an attribute: a number, a list, a tensor, a graph, or text as str."""
+    for stated in node.attribute:
+        if stated.name == name:
+            value = onnx.helper.get_attribute_value(stated)
+            return value.decode() if isinstance(value, bytes) else value
+    return default
+
+
+def integers_of(node: onnx.NodeProto, name: str) -> list[int] | None:
     """Return an integer attribute as a list, or ``None`` where a node has none of the name."""
-    for attribute in node.attribute:
-        if attribute.name == name:
-            is_list = attribute.type == onnx.AttributeProto.INTS
-            return list(attribute.ints) if is_list else [attribute.i]
-    return None
+    value = attribute(node, name)
+    if value is None:
+        return None
+    return [int(value)] if isinstance(value, int) else [int(i) for i in value]
+
+
+def integer_of(node: onnx.NodeProto, name: str, default: int) -> int:
+    """Return the value of an attribute that is one integer."""
+    return int(attribute(node, name, default))
 
 
 def data_reads(node: onnx.NodeProto) -> list[str]:
@@ -128,8 +137,3 @@ def reads(node: onnx.NodeProto) -> list[str]:
             names += [name for name in reads(n) if name not in own]
         names += [o.name for o in inner.output if o.name not in own]
     return names
-
-
-def integers_of(node: onnx.NodeProto, name: str) -> list[int]:
-    """Return a list attribute of a node, empty where it has none of the name."""
-    return next((list(a.ints) for a in node.attribute if a.name == name), [])

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from onnx_geed.errors import GeedError
 from onnx_geed.model.io import Model
-from onnx_geed.model.nodes import FLOATS, constants, reads
+from onnx_geed.model.nodes import FLOATS, attribute, constants, integers_of, reads
 
 __all__ = ["Redrawn", "redraw"]
 
@@ -205,7 +205,8 @@ def _tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     found = {i.name: i for i in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
-            found.update((node.output[0], a.t) for a in node.attribute if a.name == "value")
+            tensor = attribute(node, "value")
+            found |= {} if tensor is None else {node.output[0]: tensor}
     return {name: tensor for name, tensor in found.items() if tensor.data_type in FLOATS}
 
 
@@ -254,7 +255,7 @@ def _role(
     if kind == "Gemm":
         if place == 2:
             return _Role("zero")
-        turned = any(a.i for a in node.attribute if a.name == ("transA", "transB")[place])
+        turned = bool(attribute(node, ("transA", "transB")[place], 0))
         return _Role("draw", shape[turned != (place == 0)])
     if all(x in seen for x in others):
         return None
@@ -281,8 +282,7 @@ def _seen(
             continue
         name, shape = seen[node.input[0]]
         if node.op_type == "Transpose":
-            given = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
-            turned = given or list(reversed(range(len(shape))))
+            turned = integers_of(node, "perm") or list(reversed(range(len(shape))))
             seen[node.output[0]] = (name, tuple(shape[i] for i in turned))
         elif node.op_type == "Identity":
             seen[node.output[0]] = (name, shape)

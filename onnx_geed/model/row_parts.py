@@ -6,6 +6,7 @@ import math
 
 import onnx
 
+from onnx_geed.model.nodes import attribute, integer_of
 from onnx_geed.model.row_rules import broadcast, combined, leading, same
 from onnx_geed.model.row_state import (
     Located,
@@ -14,10 +15,8 @@ from onnx_geed.model.row_state import (
     State,
     Still,
     Tracker,
-    attribute,
     each,
     given,
-    integer,
     integers,
     lost,
     mixed,
@@ -34,7 +33,7 @@ def _concat(tracker: Tracker, node: onnx.NodeProto) -> State:
     shape = tracker.shape(node.output[0])
     if shape is None:
         return lost(node, "its shape is not known")
-    axis = integer(node, "axis", 1) % len(shape)
+    axis = integer_of(node, "axis", 1) % len(shape)
     places = []
     for name in names:
         place = tracker.place(name)
@@ -56,7 +55,7 @@ def _split(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
     shape, place = tracker.shape(node.input[0]), tracker.place(node.input[0])
     if shape is None or place is None or not others_still(tracker, node):
         return lost(node, "the batch is not one axis, or its lengths are not known")
-    if integer(node, "axis", 0) % len(shape) != place.axis:
+    if integer_of(node, "axis", 0) % len(shape) != place.axis:
         return each(tracker, node, place)
     # Whole batches that were put behind each other come apart again.
     made: list[State] = []
@@ -78,7 +77,7 @@ def _gather(tracker: Tracker, node: onnx.NodeProto) -> State:
     shape, picked = tracker.shape(data), tracker.shape(index)
     if shape is None or picked is None:
         return lost(node, "a shape is not known")
-    axis = integer(node, "axis", 0) % len(shape)
+    axis = integer_of(node, "axis", 0) % len(shape)
     if tracker.still(data):
         place = tracker.place(index)
         if place is None:
@@ -101,7 +100,7 @@ def _gather_elements(tracker: Tracker, node: onnx.NodeProto) -> State | list[Sta
     place = places.pop()
     if shape is None or place is None or places:
         return lost(node, "the batch is not the same axis of its inputs")
-    if integer(node, "axis", 0) % len(shape) == place.axis:
+    if integer_of(node, "axis", 0) % len(shape) == place.axis:
         return lost(node, "takes rows by what is in them")
     return each(tracker, node, place)
 
@@ -109,7 +108,7 @@ def _gather_elements(tracker: Tracker, node: onnx.NodeProto) -> State | list[Sta
 def _gather_nd(tracker: Tracker, node: onnx.NodeProto) -> State:
     places = {tracker.place(name) for name in node.input}
     place = places.pop()
-    if place is None or places or place.axis >= integer(node, "batch_dims", 0):
+    if place is None or places or place.axis >= integer_of(node, "batch_dims", 0):
         return lost(node, "which rows it takes is not known")
     return tracker.at(node.output[0], place, node)
 
@@ -180,7 +179,7 @@ def _resize(tracker: Tracker, node: onnx.NodeProto) -> State:
         return lost(node, "the batch is not one axis, or its size depends on the data")
     if isinstance(tracker.state(node.input[-1]), Rows) and len(node.input) > 1:
         return lost(node, "its size depends on the data")
-    if attribute(node, "coordinate_transformation_mode") == b"tf_crop_and_resize":
+    if attribute(node, "coordinate_transformation_mode") == "tf_crop_and_resize":
         return lost(node, "it cuts out")
     return tracker.at(node.output[0], place, node)
 
@@ -189,7 +188,7 @@ def _one_hot(tracker: Tracker, node: onnx.NodeProto) -> State:
     place, out = tracker.place(node.input[0]), tracker.shape(node.output[0])
     if place is None or out is None or not others_still(tracker, node):
         return lost(node, "the batch is not one axis")
-    axis = integer(node, "axis", -1) % len(out)
+    axis = integer_of(node, "axis", -1) % len(out)
     moved = place.axis + (1 if axis <= place.axis else 0)
     return tracker.at(node.output[0], Located(moved, place.outer, place.inner), node)
 
@@ -209,7 +208,7 @@ def _all_leading(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
 
 
 def _recurrent(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
-    if integer(node, "layout", 0):
+    if integer_of(node, "layout", 0):
         return lost(node, "the batch leads")
     expected = {0: 1, 4: 0, 5: 1, 6: 1}
     first = tracker.place(node.input[0])
@@ -259,7 +258,7 @@ def _quantise(tracker: Tracker, node: onnx.NodeProto) -> State:
     place = tracker.place(node.input[0])
     if scale is None or shape is None or place is None or len(scale) != 1:
         return lost(node, "its scales are not understood")
-    if integer(node, "axis", 1) % len(shape) == place.axis:
+    if integer_of(node, "axis", 1) % len(shape) == place.axis:
         return lost(node, "it has a scale for every row")
     return same(tracker, node)
 

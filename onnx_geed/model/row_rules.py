@@ -7,17 +7,15 @@ from collections.abc import Sequence
 
 import onnx
 
-from onnx_geed.model.nodes import ops
+from onnx_geed.model.nodes import attribute, integer_of, ops
 from onnx_geed.model.row_state import (
     Located,
     Rows,
     Rule,
     State,
     Tracker,
-    attribute,
     each,
     given,
-    integer,
     integers,
     lost,
     mixed,
@@ -96,11 +94,11 @@ def _transpose(tracker: Tracker, node: onnx.NodeProto) -> State:
 def reduced_axes(tracker: Tracker, node: onnx.NodeProto) -> list[int] | str | None:
     """Return the axes that are reduced: ``"all"``, or none where they are not known."""
     if node.op_type in ("ArgMax", "ArgMin"):
-        return [integer(node, "axis", 0)]
+        return [integer_of(node, "axis", 0)]
     axes = integers(tracker, node, "axes", 1)
     if axes is None and given(node, 1):
         return None
-    return axes or ([] if integer(node, "noop_with_empty_axes", 0) else "all")
+    return axes or ([] if integer_of(node, "noop_with_empty_axes", 0) else "all")
 
 
 def _reduce(tracker: Tracker, node: onnx.NodeProto) -> State:
@@ -111,7 +109,7 @@ def _reduce(tracker: Tracker, node: onnx.NodeProto) -> State:
     gone = {axis % len(shape) for axis in axes}
     if place.axis in gone:
         return mixed(node, "is taken over the rows")
-    kept = integer(node, "keepdims", 1)
+    kept = integer_of(node, "keepdims", 1)
     axis = place.axis - (0 if kept else sum(i < place.axis for i in gone))
     return tracker.at(node.output[0], Located(axis, place.outer, place.inner), node)
 
@@ -123,7 +121,7 @@ def _along(default: int, what: str) -> Rule:
         shape, place = tracker.shape(node.input[0]), tracker.place(node.input[0])
         if shape is None or place is None:
             return lost(node, "the batch is not one axis")
-        if integer(node, "axis", default) % len(shape) == place.axis:
+        if integer_of(node, "axis", default) % len(shape) == place.axis:
             return mixed(node, what)
         if not others_still(tracker, node):
             return lost(node, "more than one input depends on the data")
@@ -145,7 +143,7 @@ def _from_axis(default: int, what: str) -> Rule:
         shape, place = tracker.shape(node.input[0]), tracker.place(node.input[0])
         if shape is None or place is None:
             return lost(node, "the batch is not one axis")
-        if place.axis >= integer(node, "axis", default) % len(shape):
+        if place.axis >= integer_of(node, "axis", default) % len(shape):
             return mixed(node, what)
         if not others_still(tracker, node):
             return lost(node, "more than one input depends on the data")
@@ -207,7 +205,7 @@ def _trilu(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
 
 def _gemm(tracker: Tracker, node: onnx.NodeProto) -> State:
     a, b = node.input[:2]
-    turned = (integer(node, "transA", 0), integer(node, "transB", 0))
+    turned = (integer_of(node, "transA", 0), integer_of(node, "transB", 0))
     found: list[Located] = []
     for k, name in enumerate((a, b)):
         if tracker.still(name):
@@ -240,7 +238,9 @@ def _gemm(tracker: Tracker, node: onnx.NodeProto) -> State:
 
 def _product(tracker: Tracker, node: onnx.NodeProto) -> State:
     """Multiply matrices, the leading axes broadcast."""
-    if any(integer(node, name, 0) for name in ("transA", "transB", "transBatchA", "transBatchB")):
+    if any(
+        integer_of(node, name, 0) for name in ("transA", "transB", "transBatchA", "transBatchB")
+    ):
         return lost(node, "its operands are transposed")
     a, b = _operands(node)
     others = [n for n in node.input if n and n not in (a, b)]
@@ -290,7 +290,7 @@ def _operands(node: onnx.NodeProto) -> tuple[str, str]:
 
 
 def _einsum(tracker: Tracker, node: onnx.NodeProto) -> State:
-    equation = bytes(attribute(node, "equation")).decode().replace(" ", "")
+    equation = attribute(node, "equation", "").replace(" ", "")
     if "." in equation:
         return lost(node, "its equation has an ellipsis")
     left, _, right = equation.partition("->")

@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_geed.model.nodes import integers_of
 from onnx_geed.model.shapes import Fed, infer_fed
 
 __all__ = [
@@ -29,10 +30,8 @@ __all__ = [
     "State",
     "Still",
     "Tracker",
-    "attribute",
     "each",
     "given",
-    "integer",
     "integers",
     "lost",
     "mixed",
@@ -226,23 +225,11 @@ class Tracker:
 Rule = Callable[[Tracker, onnx.NodeProto], State | list[State]]
 
 
-def attribute(node: onnx.NodeProto, name: str) -> Any:
-    """Return the value of an attribute, or none."""
-    found = next((a for a in node.attribute if a.name == name), None)
-    return None if found is None else onnx.helper.get_attribute_value(found)
-
-
-def integer(node: onnx.NodeProto, name: str, default: int) -> int:
-    """Return the value of an attribute that is one integer."""
-    found = attribute(node, name)
-    return default if found is None else int(found)
-
-
 def integers(tracker: Tracker, node: onnx.NodeProto, name: str, position: int) -> list[int] | None:
     """Return integers that are an attribute or, in newer opsets, an input; none where unknown."""
-    stated = attribute(node, name)
+    stated = integers_of(node, name)
     if stated is not None:
-        return [int(i) for i in stated]
+        return stated
     if len(node.input) > position and node.input[position]:
         value = tracker.value(node.input[position])
         return None if value is None else [int(i) for i in value.flat]

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_geed.model.nodes import FLOATS
+from onnx_geed.model.nodes import FLOATS, attribute
 from onnx_geed.model.shape_folding import complete
 
 __all__ = ["Fed", "Shape", "Types", "infer", "infer_fed", "infer_shapes"]
@@ -214,7 +214,7 @@ def _take_branches(
         found, truth = True, bool(np.asarray(condition).item())
         taken[node.output[0]] = truth
         wanted = "then_branch" if truth else "else_branch"
-        body = next(a.g for a in node.attribute if a.name == wanted)
+        body = attribute(node, wanted)
         for tensor in body.initializer:
             _add_weights(graph, tensor.name, tensor)
         nodes += body.node
@@ -235,7 +235,7 @@ def _lift_constants(graph: onnx.GraphProto) -> None:
     """Make stored values of a branch's Constant nodes."""
     kept = []
     for node in graph.node:
-        value = next((a.t for a in node.attribute if a.name == "value" and a.HasField("t")), None)
+        value = attribute(node, "value")
         if node.op_type == "Constant" and value is not None:
             _add_weights(graph, node.output[0], value)
         else:
@@ -304,7 +304,7 @@ def _without_weights(proto: onnx.ModelProto, sizes: _Sizes) -> onnx.ModelProto:
         _add_weights(graph, tensor.name, tensor)
     strange: set[str] = set()
     for node in proto.graph.node:
-        value = next((a.t for a in node.attribute if a.name == "value" and a.HasField("t")), None)
+        value = attribute(node, "value")
         if node.op_type == "Constant" and value is not None:
             _add_weights(graph, node.output[0], value)
             continue

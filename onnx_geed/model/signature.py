@@ -10,6 +10,7 @@ import onnx
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.groups import check_input_layout, input_layouts
 from onnx_geed.model.io import Model
+from onnx_geed.model.metadata import INPUT, INPUT_LAYOUT, OUTPUT, OUTPUT_KIND
 from onnx_geed.model.nodes import FLOATS
 
 __all__ = ["Input", "find_input", "find_output", "input_layout", "inputs", "output_kind"]
@@ -82,7 +83,7 @@ def find_input(model: Model, name: str | None = None) -> Input:
         If several would do.
     """
     every = {i.name: i for i in inputs(model)}
-    wanted = name or model.metadata.get("onnx_geed.input")
+    wanted = name or model.metadata.get(INPUT)
     if wanted is not None:
         if wanted not in every:
             raise GeedError(
@@ -144,7 +145,7 @@ def input_layout(model: Model, input: Input, given: str | None = None) -> str:
     Returns
     -------
     str
-        One letter an axis, as :func:`onnx_geed.layouts.check_input_layout` takes it: ``NHW`` for
+        One letter an axis, as :func:`onnx_geed.groups.check_input_layout` takes it: ``NHW`` for
         rank 3, ``NCHW`` or ``NHWC`` for rank 4, ``NCDHW`` or ``NDHWC`` for rank 5, or what is
         stated.
 
@@ -160,11 +161,11 @@ def input_layout(model: Model, input: Input, given: str | None = None) -> str:
     """
     rank = len(input.shape)
     what = f"{input.name!r} {_text(input.shape)}"
-    stated = model.metadata.get("onnx_geed.input_layout")
+    stated = model.metadata.get(INPUT_LAYOUT)
     if given:
         return check_input_layout(given, rank, "--input-layout", what)
     if stated:
-        return check_input_layout(stated, rank, "metadata onnx_geed.input_layout", what)
+        return check_input_layout(stated, rank, f"metadata {INPUT_LAYOUT}", what)
     if rank == 3:
         return "NHW"
     channels_first, channels_last = input_layouts(rank)[:2]
@@ -200,7 +201,7 @@ def find_output(model: Model, name: str | None = None) -> str:
         If it is a sequence, a map or integers.
     """
     every = {o.name: o for o in model.proto.graph.output}
-    wanted = name or model.metadata.get("onnx_geed.output")
+    wanted = name or model.metadata.get(OUTPUT)
     if wanted is None:
         floats = [o.name for o in every.values() if not _not_measurable(o)]
         if len(floats) > 1:
@@ -257,8 +258,8 @@ def output_kind(model: Model, output: str, given: str | None = None) -> str | No
         If what is stated is none of these.
     """
     # The metadata speak of the model's own output, not of a hidden tensor chosen in its place.
-    named = {o.name for o in model.proto.graph.output} | {model.metadata.get("onnx_geed.output")}
-    stated = given or (output in named and model.metadata.get("onnx_geed.output_kind"))
+    named = {o.name for o in model.proto.graph.output} | {model.metadata.get(OUTPUT)}
+    stated = given or (output in named and model.metadata.get(OUTPUT_KIND))
     if stated:
         if stated not in ("logits", "probabilities", "embedding"):
             raise GeedError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 
 import onnx
 
 from onnx_geed.model.dataflow import Flow
-from onnx_geed.model.nodes import ops, stated_axes
+from onnx_geed.model.nodes import attribute, integer_of, integers_of, ops, stated_axes
 from onnx_geed.model.shapes import Shape, Types
 
 __all__ = ["CONV", "DENSE", "RESHAPES", "Spellings", "is_l2", "main_output"]
@@ -22,6 +23,13 @@ DENSE = ops(
 
 #: Convolutions, which are one at every place where their kernel has length 1.
 CONV = ops("Conv ConvInteger QLinearConv FusedConv")
+
+
+# What turns differences into distances, entry by entry.
+_MAGNITUDES = ops("Abs Mul Pow Sqrt")
+
+
+_SUMS = ops("ReduceSum ReduceMean ReduceL1 ReduceL2 ReduceSumSquare")
 
 
 #: The same values in another shape or dtype.
@@ -50,7 +58,7 @@ class Spellings:
     types : dict
         Dtypes and shapes.
     values : mapping of str to list of int
-        Short integer constants, from :func:`onnx_geed.axes.constants`.
+        Short integer constants, from :func:`onnx_geed.model.nodes.constants`.
     """
 
     def __init__(self, flow: Flow, types: Types, values: Mapping[str, list[int]]) -> None:
@@ -66,6 +74,12 @@ class Spellings:
             return self._is_affine_einsum(node) and not self._reads_softmax(node)
         if node.op_type in ("Mul", "QLinearMul"):
             return self._is_summed_product(node) and not self._reads_softmax(node)
+        if node.op_type == "Sub":
+            return self._is_distance(node) and not self._reads_softmax(node)
+        if node.op_type == "ConvTranspose":
+            shape = self._shape(node.input[1])
+            places = shape is not None and all(length == 1 for length in shape[2:])
+            return places and set(integers_of(node, "strides") or [1]) == {1}
         if node.op_type not in DENSE | CONV:
             return False
         second = 3 if node.op_type.startswith("QLinear") or node.op_type == "QGemm" else 1
@@ -73,7 +87,7 @@ class Spellings:
         data = [name for name in operands if name in self.flow.tainted]
         if len(data) != 1 or node.op_type in DENSE:
             return len(data) == 1
-        kernel = _ints(node, "kernel_shape")
+        kernel = integers_of(node, "kernel_shape")
         if kernel is None:
             shape = self._shape(operands[-1])
             kernel = [length or 0 for length in shape[2:]] if shape else [0]
@@ -82,20 +96,21 @@ class Spellings:
     def _covers_the_map(self, node: onnx.NodeProto, kernel: Sequence[int]) -> bool:
         """Whether a convolution is a dense layer of the whole map, and not a hidden one."""
         places = self._shape(node.input[0])
-        if places is None or len(places) != 2 + len(kernel) or (_ints(node, "group") or [1]) != [1]:
+        if places is None or len(places) != 2 + len(kernel) or integer_of(node, "group", 1) != 1:
             return False
-        pads, wide = _ints(node, "pads") or [0], _ints(node, "dilations") or [1] * len(kernel)
+        pads = integers_of(node, "pads") or [0]
+        wide = integers_of(node, "dilations") or [1] * len(kernel)
         lengths = [(k - 1) * d + 1 for k, d in zip(kernel, wide, strict=True)]
-        same = any(a.name == "auto_pad" and a.s.startswith(b"SAME") for a in node.attribute)
+        same = attribute(node, "auto_pad", "").startswith("SAME")
         if any(pads) or same or lengths != list(places[2:]):
             return False
         behind = self.flow.between(node.output[0])
-        fused = any(a.name == "activation" for a in node.attribute)
+        fused = attribute(node, "activation") is not None
         return not fused and not any(n.op_type in _ACTIVATIONS for n in behind)
 
     def _is_affine_einsum(self, node: onnx.NodeProto) -> bool:
         """Whether one operand is data, and an axis of it is summed over with a constant's."""
-        equation = next((a.s.decode() for a in node.attribute if a.name == "equation"), "")
+        equation = attribute(node, "equation", "")
         left, arrow, right = equation.replace(" ", "").replace("...", "").partition("->")
         terms = left.split(",")
         data = [i for i, name in enumerate(node.input) if name in self.flow.tainted]
@@ -116,29 +131,48 @@ class Spellings:
         A constant that varies only along what is summed over weighs places, layers or bins.
         """
         operands = [node.input[0], node.input[1 if node.op_type == "Mul" else 3]]
+        axes = self._axes_of(
+            operands, self._reader_behind(node, _SAME, ("ReduceSum", "ReduceMean"))
+        )
+        if axes is None or not axes.both & axes.summed:
+            return False
+        return bool(axes.fresh - axes.summed) or (axes.vector and len(axes.both) == 1)
+
+    def _is_distance(self, node: onnx.NodeProto) -> bool:
+        """Whether distances to constant vectors are taken: the nearest prototype's classifier."""
+        operands = list(node.input[:2])
+        axes = self._axes_of(operands, self._reader_behind(node, _SAME | _MAGNITUDES, _SUMS))
+        return axes is not None and bool(axes.both & axes.summed and axes.fresh - axes.summed)
+
+    def _reader_behind(
+        self, node: onnx.NodeProto, through: Collection[str], wanted: Collection[str]
+    ) -> onnx.NodeProto | None:
+        """Return the only node that reads what one makes, behind some, if it is of some kind."""
+        while True:
+            readers = self.readers.get(main_output(node), [])
+            if len(readers) != 1 or readers[0].op_type not in {*through, *wanted}:
+                return None
+            node = readers[0]
+            if node.op_type in wanted:
+                return node
+
+    def _axes_of(self, operands: Sequence[str], reduction: onnx.NodeProto | None) -> _Axes | None:
+        """Return the axes of data and a constant that are worked out together, then reduced."""
         data = [name for name in operands if name in self.flow.tainted]
-        if len(data) != 1:
-            return False
+        if len(data) != 1 or reduction is None:
+            return None
         constant = next(name for name in operands if name not in self.flow.tainted)
-        name = main_output(node)
-        readers = self.readers.get(name, [])
-        while len(readers) == 1 and readers[0].op_type in _SAME:
-            name = main_output(readers[0])
-            readers = self.readers.get(name, [])
-        if len(readers) != 1 or readers[0].op_type not in ("ReduceSum", "ReduceMean"):
-            return False
         own, weights = self._shape(self._unexpanded(data[0])), self._shape(constant)
-        axes = stated_axes(readers[0], self.values)
+        axes = stated_axes(reduction, self.values)
         if own is None or weights is None or not axes:
-            return False
+            return None
         lengths = list(zip_longest(reversed(own), reversed(weights), fillvalue=1))[::-1]
-        summed = {axis % len(lengths) for axis in axes}
-        both = {i for i, (a, b) in enumerate(lengths) if b not in (1, None) and a == b}
-        fresh = {i for i, (a, b) in enumerate(lengths) if b not in (1, None) and a == 1}
-        if not both & summed:
-            return False
-        vector = sum(length != 1 for length in own[1:]) == 1
-        return bool(fresh - summed) or (vector and len(both) == 1)
+        return _Axes(
+            summed={axis % len(lengths) for axis in axes},
+            both={i for i, (a, b) in enumerate(lengths) if b not in (1, None) and a == b},
+            fresh={i for i, (a, b) in enumerate(lengths) if b not in (1, None) and a == 1},
+            vector=sum(length != 1 for length in own[1:]) == 1,
+        )
 
     def _unexpanded(self, name: str) -> str:
         node = self.flow.made_by.get(name)
@@ -205,20 +239,33 @@ class Spellings:
         return False
 
 
+@dataclass(frozen=True)
+class _Axes:
+    """Axes of data and a constant that are worked out together.
+
+    Parameters
+    ----------
+    summed : set of int
+        Those that are summed over afterwards.
+    both, fresh : set of int
+        Those that both have, and those that the constant alone has: the classes.
+    vector : bool
+        Whether a sample's data are a vector.
+    """
+
+    summed: set[int]
+    both: set[int]
+    fresh: set[int]
+    vector: bool
+
+
 def main_output(node: onnx.NodeProto) -> str:
     """Return the first output that a node has."""
     return next(str(name) for name in node.output if name)
 
 
-def _ints(node: onnx.NodeProto, name: str) -> list[int] | None:
-    for attribute in node.attribute:
-        if attribute.name == name:
-            return list(attribute.ints) or [attribute.i]
-    return None
-
-
 def is_l2(node: onnx.NodeProto) -> bool:
     """Whether a node that normalises vectors does so by their L2 norm."""
     if node.op_type == "LpNormalization":
-        return (_ints(node, "p") or [2]) == [2]
-    return any(a.name == "norm" and a.s == b"L2" for a in node.attribute)
+        return (integers_of(node, "p") or [2]) == [2]
+    return bool(attribute(node, "norm") == "L2")

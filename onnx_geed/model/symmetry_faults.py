@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from onnx_geed.errors import GeedError
 from onnx_geed.model.io import Model
-from onnx_geed.model.nodes import integers_of
+from onnx_geed.model.nodes import attribute, integers_of
 from onnx_geed.model.shapes import infer_shapes
 from onnx_geed.model.signature import find_input
 
@@ -148,7 +148,7 @@ def _along(
     """Return length, stride and padding in front, along one axis."""
     stride = (integers_of(node, "strides") or [1, 1])[axis]
     length = (window[axis] - 1) * (integers_of(node, "dilations") or [1, 1])[axis] + 1
-    auto = next((a.s.decode() for a in node.attribute if a.name == "auto_pad"), "NOTSET")
+    auto = attribute(node, "auto_pad", "NOTSET")
     if auto.startswith("SAME"):
         total = max(0, (count - 1) * stride + length - size)
         return length, stride, total // 2 if auto == "SAME_UPPER" else total - total // 2

@@ -146,7 +146,7 @@ class GroupPart(TypedDict):
     order: int
     elements: list[str]
     exact: list[bool]
-    interpolation: Literal["bilinear", "nearest", "bicubic"]
+    interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
     support: Literal["full", "disk"]
 
 

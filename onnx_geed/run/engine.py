@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from onnx_geed.errors import GeedError
+from onnx_geed.groups import GridAction, PlacedAction, tables_of
 from onnx_geed.measures import Measure, check_nodes
 from onnx_geed.run.fuse import to_measure_inside
 from onnx_geed.run.job import EngineName, Job
@@ -33,7 +34,10 @@ class Engine(Protocol):
 
 
 def choose_engine(
-    trial: Trial, options: Options, measures: Sequence[Measure] = ()
+    trial: Trial,
+    options: Options,
+    action: GridAction | PlacedAction,
+    measures: Sequence[Measure] = (),
 ) -> tuple[EngineName, list[str]]:
     """Return the engine, and notes on why.
 
@@ -45,6 +49,10 @@ def choose_engine(
     cuda = trial.session.provider == "cuda"
     if options.engine == "kernels" or (options.engine == "auto" and not cuda):
         return "kernels", []
+    try:
+        tables_of(action)
+    except GeedError as error:
+        return without_graph(options, str(error))
     if trial.one_by_one:
         return without_graph(options, "the model runs one sample at a time")
     if trial.session.fixed:

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_layout
+from onnx_geed.groups import parse_layout, tables_of
 from onnx_geed.measures import (
     Measure,
     Plan,
@@ -214,7 +214,7 @@ def _inputs(
     x = own.reshape(x, [-1, lead, height * width], "flat")
     black = source.samples.finish(np.zeros((1, *shape), dtype=np.float32))
     background = np.ascontiguousarray(black.reshape(lead, -1)[:, 0])
-    x = orbit_nodes(own, x, source.action, background, disk=source.disk)
+    x = orbit_nodes(own, x, tables_of(source.action), background, disk=source.disk)
     x = own.reshape(x, [-1, *shape], "rows")
     if moved:
         x = own.add("Transpose", [x], "as_stored", perm=as_kept)

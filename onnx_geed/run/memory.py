@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from onnx_geed.groups import tables_of
 from onnx_geed.measures import Plan
 from onnx_geed.run.executor import cores
 from onnx_geed.run.options import Options
@@ -46,7 +47,7 @@ def graph_bytes(plan: Plan, source: Source) -> int:
 
     Both maps and their products in float64, and what one resampling reads.
     """
-    bases, _, taps = map(int, source.action.index.shape)
+    bases, _, taps = map(int, tables_of(source.action).index.shape)
     largest = max((layer.bytes for layer in plan.layers.values()), default=0)
     return largest * (8 + -(-2 * bases * taps // plan.group.order))
 

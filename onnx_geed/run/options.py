@@ -172,6 +172,11 @@ def make_options(given: Mapping[str, Any]) -> Options:
         If there is no such field, with the nearest.
         If :class:`Options` refuses a value.
     """
+    if "action" in given:
+        raise GeedError(
+            "an action of your own goes to onnx_geed.measure alone: a cache and a compiled "
+            "measurement name a group, and cannot keep a function"
+        )
     names = [f.name for f in fields(Options)]
     refuse_unknown({key: value for key, value in given.items() if key not in names}, names)
     return Options(**given)

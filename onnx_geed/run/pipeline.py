@@ -9,8 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from onnx_geed.groups import Group
-from onnx_geed.model import Model, parse_classes
+from onnx_geed.groups import Action, Group
+from onnx_geed.model import CLASSES, Model, parse_classes
 from onnx_geed.results import (
     Record,
     Result,
@@ -45,8 +45,9 @@ __all__ = ["measure"]
 def measure(
     model: str | Path | Model,
     data: str | Path | NDArray[Any],
-    group: str | Group,
+    group: str | Group | None = None,
     *,
+    action: Action | None = None,
     progress: Progress | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
@@ -61,9 +62,13 @@ def measure(
     data : str, Path or ndarray
         An image folder, ``.npy``, ``.npz``, ``file.h5:/dataset``, idx file, ``module:function``,
         or an array in the model's own layout.
-    group : str or Group
+    group : str or Group, optional
         ``C<n>``, ``D<n>``, ``flip-h``, ``flip-v``, ``shift<a>x<b>``, or one that
-        :func:`onnx_geed.parse_group` made.
+        :func:`onnx_geed.parse_group` made; by default that of ``action``.
+    action : Action, optional
+        How a group of one's own, or a named one in another way, acts on the input: an
+        :class:`onnx_geed.IndexAction`, an :class:`onnx_geed.FunctionAction`, or any object with
+        the parts of :class:`onnx_geed.Action`. Hidden maps move as its method ``at`` says.
     progress : callable, optional
         Told how far the run is.
     command : str, optional
@@ -84,7 +89,8 @@ def measure(
     ------
     GeedError
         If model, data or options cannot be used, or the model gives NaN or infinity.
-        If the group does not move the input, or is one of your own.
+        If the group does not move the input, or is one of your own without an action.
+        If the action is none of its group, or of another one than ``group``.
 
     Notes
     -----
@@ -97,7 +103,7 @@ def measure(
     """
     started = time.perf_counter()
     limits = (limits,) if isinstance(limits, str) else limits
-    prepared = prepare_run(model, data, group, make_options(options))
+    prepared = prepare_run(model, data, group, make_options(options), action)
     plan, chosen = prepared.task.plan, prepared.options
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     looked = looks(prepared.count)[0] if chosen.precision is not None else prepared.count
@@ -114,7 +120,7 @@ def measure(
         add_references(prepared, records, meter)
     notes = unmoved_notes(plan.group, idle, prepared.count)
     notes += [] if measured.precision is None else precision_notes(measured.precision)
-    names = parse_classes(prepared.model.metadata.get("onnx_geed.classes"))
+    names = parse_classes(prepared.model.metadata.get(CLASSES))
     predicted = predictions_of(plan, measured.statistics)
     add_class_values(records, described["labels"], seed=chosen.seed)
     notes += add_predictions(records, described["labels"], predicted, names)

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import (
+    Action,
     Group,
+    PlacedAction,
     Table,
     parse_group,
     parse_layout,
@@ -34,13 +36,14 @@ from onnx_geed.model import (
     Input,
     Model,
     Tensor,
+    action_key,
+    actions_in_metadata,
     check_weights,
     find_input,
     find_output,
-    list_tensors,
+    list_as_stated,
     load_model,
     resolve,
-    stated_layouts,
 )
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.job import EngineName, Network, Task
@@ -104,7 +107,11 @@ class Prepared:
 
 
 def prepare_run(
-    model: str | Path | Model, data: Any, group: str | Group, options: Options
+    model: str | Path | Model,
+    data: Any,
+    group: str | Group | None,
+    options: Options,
+    action: Action | None = None,
 ) -> Prepared:
     """Work out what will run.
 
@@ -118,6 +125,8 @@ def prepare_run(
         The acting group.
     options : Options
         How to measure.
+    action : Action, optional
+        How the group acts on the input, where that is not a named group's own way.
 
     Returns
     -------
@@ -129,7 +138,7 @@ def prepare_run(
         If the model, the data or the options cannot be used, saying what to do.
         If the group does not move the input.
     """
-    acting = group if isinstance(group, Group) else parse_group(group)
+    acting = _acting_group(group, action)
     requests = [parse_request(text) for text in options.measures]
     read = model if isinstance(model, Model) else load_model(model)
     if MEASUREMENT in read.metadata:
@@ -139,7 +148,7 @@ def prepare_run(
         )
     acted = find_input(read, options.input)
     output = find_output(read, options.output)
-    source, count, notes = make_source(read, acted, data, acting, options)
+    source, count, notes = make_source(read, acted, data, acting, options, action)
     listed = _tensors(read, acted, output, source, options)
     kept = [tensor for key in options.layers for tensor in resolve(listed, key)]
     wanted, said = ([], []) if kept and not requests else _select(requests, listed)
@@ -188,10 +197,11 @@ def prepare_run(
         support=options.support,
         kinds=kinds,
         tables=tables,
+        own=source.action if isinstance(source.action, PlacedAction) else None,
         notes=notes,
         kept=[layers[t.name] for t in kept],
     )
-    engine, said = choose_engine(trial, options, plan.measures)
+    engine, said = choose_engine(trial, options, source.action, plan.measures)
     share = fit(plan, source, trial, options, graph=engine == "graph")
     if engine == "graph" and share.batch < acting.order:
         limit = f"--batch-size {options.batch_size}"
@@ -238,6 +248,23 @@ def _network(trial: Trial, share: Share) -> Network:
     )
 
 
+def _acting_group(group: str | Group | None, action: Action | None) -> Group:
+    """Return the group that acts: the one that is named, or that of an action of one's own."""
+    if action is None:
+        if group is None:
+            raise GeedError("no group acts: name one such as C8, or give an action")
+        return group if isinstance(group, Group) else parse_group(group)
+    own = getattr(action, "group", None)
+    if not isinstance(own, Group):
+        raise GeedError(f"an action has the group that acts as its group, found {shown(own)}")
+    if group is not None and own != (group if isinstance(group, Group) else parse_group(group)):
+        raise GeedError(
+            f"group {group if isinstance(group, str) else group.name} is not the action's, "
+            f"{own.name}: leave the group out, or give one action of it"
+        )
+    return own
+
+
 def _row_check(trial: Trial, count: int, options: Options, engine: EngineName) -> RowCheck:
     cure = "run them one by one with --batch-size 1"
     if engine == "graph":
@@ -261,16 +288,15 @@ def check_inputs(prepared: Prepared) -> None:
 def _tensors(
     model: Model, acted: Input, output: str, source: Source, options: Options
 ) -> tuple[Tensor, ...]:
-    shape = source.rows([0], orbits=False).shape
-    stated, kind = {acted.name: source.layout}, options.output_kind
-    listed = list_tensors(model, acted.name, output, input_shape=shape, layouts=stated, kind=kind)
-    latent = resolve(listed, options.latent)[0].name if options.latent else None
-    layouts = stated_layouts(listed, options.layout)
-    if not latent and not layouts:
-        return listed
-    layouts = stated | layouts
-    return list_tensors(
-        model, acted.name, output, input_shape=shape, latent=latent, layouts=layouts, kind=kind
+    return list_as_stated(
+        model,
+        acted.name,
+        output,
+        input_shape=source.rows([0], orbits=False).shape,
+        input_layout=source.layout,
+        latent=options.latent,
+        layout=options.layout,
+        kind=options.output_kind,
     )
 
 
@@ -327,14 +353,13 @@ def _tables(
 ) -> tuple[dict[str, Table], list[str]]:
     """Given output actions by tensor: from the model's metadata, overridden by the user's."""
     tables, notes = {}, []
-    prefix = "onnx_geed.action."
-    for key, text in model.metadata.items():
-        if key.startswith(prefix):
-            table = subgroup_table(parse_table(text, f"metadata {key}"), group)
-            if table is None:
-                notes.append(f"metadata {key} is for another group than {group.name}: not used")
-            else:
-                tables[key.removeprefix(prefix)] = table
+    for name, text in actions_in_metadata(model).items():
+        said = f"metadata {action_key(name)}"
+        table = subgroup_table(parse_table(text, said), group)
+        if table is None:
+            notes.append(f"{said} is for another group than {group.name}: not used")
+        else:
+            tables[name] = table
     for layer, given in options.output_action.items():
         table = given if isinstance(given, Table) else read_table(given)
         for tensor in resolve(listed, layer):

@@ -8,6 +8,7 @@ import platform
 from pathlib import Path
 
 from onnx_geed.data import Intake, preprocess_to_json
+from onnx_geed.groups import GridAction
 from onnx_geed.model import Model
 from onnx_geed.results import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.run.executor import cores
@@ -67,13 +68,14 @@ def describe_data(source: Source) -> DataPart:
 
 def describe_group(task: Task) -> GroupPart:
     """The ``group`` part of a result."""
-    group = task.plan.group
+    group, action = task.plan.group, task.source.action
     return {
         "name": group.name,
         "order": group.order,
         "elements": list(group.elements),
         "exact": list(task.plan.exact),
-        "interpolation": task.source.action.interpolation,
+        # Of an action of one's own nobody else knows how it resamples.
+        "interpolation": action.interpolation if isinstance(action, GridAction) else "own",
         "support": "disk" if task.source.disk else "full",
     }
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import GridAction, Trivial, orbit
+from onnx_geed.groups import GridAction, PlacedAction, Trivial, orbit, still_grid
 from onnx_geed.measures import Measure, log_probabilities, orbit_deviations, pair_deviations, view
 from onnx_geed.model import Model, redraw
 from onnx_geed.results import Record, Reference, mean_interval
@@ -192,18 +192,10 @@ def round_trips(source: Source, x: F32) -> F32:
 def _still(measure: Measure) -> Measure:
     """Return the measure under the trivial action."""
     action = measure.action
-    if not isinstance(action, GridAction):
-        return replace(measure, action=Trivial(action.group))
-    order, area = action.permutation.shape
-    return replace(
-        measure,
-        action=replace(
-            action,
-            base_of=np.zeros(order, dtype=np.int32),
-            permutation=np.tile(np.arange(area, dtype=np.int32), (order, 1)),
-            channels=None,
-        ),
-    )
+    if isinstance(action, GridAction | PlacedAction):
+        height, width = action.shape[-2:]
+        return replace(measure, action=still_grid(action.group, height, width))
+    return replace(measure, action=Trivial(action.group))
 
 
 def _output_trip(measure: Measure, y: NDArray[Any]) -> float:
@@ -244,11 +236,11 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
     Raises
     ------
     GeedError
-        If :func:`onnx_geed.redraw.redraw` refuses, or the network cannot be run.
+        If :func:`onnx_geed.model.redraw` refuses, or the network cannot be run.
 
     Notes
     -----
-    Choice: weights as :func:`onnx_geed.redraw.redraw` says, from the seed of the run; then every
+    Choice: weights as :func:`onnx_geed.model.redraw` says, from the seed of the run; then every
     linear layer is levelled over the identity of the first 8 samples of D, the classifier too.
     """
     source, network = prepared.task.source, prepared.task.network

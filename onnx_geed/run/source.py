@@ -23,16 +23,19 @@ from onnx_geed.data import (
 )
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.groups import (
+    Action,
     GridAction,
     Group,
+    PlacedAction,
     check_moves,
     disk_mask,
     grid_action,
     orbit,
     parse_group,
     parse_layout,
+    place,
 )
-from onnx_geed.model import Input, Model, find_input, input_layout, inputs
+from onnx_geed.model import PREPROCESS, Input, Model, find_input, input_layout, inputs
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
 
@@ -180,7 +183,7 @@ class Source:
         The data, before the action.
     indices : tuple of int
         D, in order.
-    action : GridAction
+    action : GridAction or PlacedAction
         The input's action.
     layout : str
         The model's input layout.
@@ -197,7 +200,7 @@ class Source:
     opening: Opening = field(repr=False)
     samples: Samples = field(repr=False)
     indices: tuple[int, ...]
-    action: GridAction
+    action: GridAction | PlacedAction
     layout: str
     disk: bool = False
     feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
@@ -224,7 +227,7 @@ class Source:
         x = self.samples[self.indices[position]]
         if self.intake is not None:
             self.intake.take(position, x)
-        return np.where(disk_mask(*self.action.shape), x, np.float32(0)) if self.disk else x
+        return np.where(disk_mask(*self.samples.shape[-2:]), x, np.float32(0)) if self.disk else x
 
     def label(self, position: int) -> str:
         """Name of the sample at a position of D, for messages."""
@@ -319,7 +322,12 @@ def data_fingerprint(
 
 
 def make_source(
-    model: Model, acted: Input, data: Any, group: Group, options: Options
+    model: Model,
+    acted: Input,
+    data: Any,
+    group: Group,
+    options: Options,
+    own: Action | None = None,
 ) -> tuple[Source, int, list[str]]:
     """Samples of D, drawn as spec section 2 says, with the input's action."""
     try:
@@ -338,7 +346,11 @@ def make_source(
     if available < options.norm_samples:
         notes.append(f"of the {options.norm_samples} points for M, {available} are available")
     height, width = samples.shape[-2:]
-    action = grid_action(group, height, width, options.interpolation)
+    action: GridAction | PlacedAction = (
+        grid_action(group, height, width, options.interpolation)
+        if own is None
+        else place(own, parse_layout(layout), samples.shape)
+    )
     disk = options.support == "disk"
     check_moves(action, disk=disk)
     feeds = other_inputs(model, acted, available, options)
@@ -364,6 +376,6 @@ def _with_lengths(acted: Input, data: Any) -> Input:
 def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:
     """Preprocessing as the user gave it, or else as the model's metadata state it."""
     given = options.preprocess
-    if given is None and "onnx_geed.preprocess" in model.metadata:
-        return preprocess_from_json(model.metadata["onnx_geed.preprocess"])
+    if given is None and PREPROCESS in model.metadata:
+        return preprocess_from_json(model.metadata[PREPROCESS])
     return parse_preprocess(str(given)) if isinstance(given, str | Path) else given

@@ -153,13 +153,13 @@ def test_what_is_wrong_is_told_in_one_helpful_line(box, monkeypatch, case):
 def test_the_engine_is_chosen_and_recorded(box, monkeypatch):
     monkeypatch.chdir(box)
     common = ("measure", "ok.onnx", "--data", "x.npy", "--group", "C8", "--format", "json")
-    made = {}
+    results = {}
     for engine in ("kernels", "graph"):
         got = invoke(*common, "--provider", "cpu", "--engine", engine)
         assert got.exit_code == 0, got.stderr
-        made[engine] = json.loads(got.stdout)
-        assert made[engine]["runtime"]["engine"] == engine
-    pairs = zip(*(m["measurements"] for m in made.values()), strict=True)
+        results[engine] = json.loads(got.stdout)
+        assert results[engine]["runtime"]["engine"] == engine
+    pairs = zip(*(m["measurements"] for m in results.values()), strict=True)
     assert all(a["value"] == pytest.approx(b["value"], abs=1e-5) for a, b in pairs)
 
 
@@ -220,10 +220,10 @@ def test_a_good_run_prints_the_table_and_writes_the_result(box, monkeypatch):
     monkeypatch.chdir(box)
     got = invoke("measure", "ok.onnx", "--data", "photos", "--group", "D4", "--out", "r.json")
     assert got.exit_code == 0, got.stderr
-    made = json.loads((box / "r.json").read_text())
-    assert made["data"]["names"][0].endswith(".png")
+    result = json.loads((box / "r.json").read_text())
+    assert result["data"]["names"][0].endswith(".png")
     assert max(map(len, got.stdout.splitlines())) <= 100
-    for record in made["measurements"]:
+    for record in result["measurements"]:
         assert record["layer"][:8] in got.stdout
     (box / "r.json").unlink()
 

@@ -114,8 +114,8 @@ def without_tables(file):
 
 
 def channelwise(file, data, group, *layers):
-    made = measure(file, data, group, measures=[f"channel-cos@{layer}" for layer in layers])
-    return made["measurements"]
+    result = measure(file, data, group, measures=[f"channel-cos@{layer}" for layer in layers])
+    return result["measurements"]
 
 
 def test_a_c8_steerable_network_scores_near_minus_one_with_its_table_only(box, blobs):
@@ -161,8 +161,8 @@ def test_a_checkpoint_is_measured_as_escnn_computes(box, blobs):
         *("escnn", box, "nets.py:Net", "--checkpoint", "net.pt", "--input-shape", "1,17,17")
     )
     # Eq. (5) by hand at a quarter turn: regular fields of C8 are shifted by two places.
-    made = measure(file, blobs, "C4", measures=["channel-cos@block1", "softmax-kl"])
-    sample = blobs[made["data"]["indices"][0]]
+    result = measure(file, blobs, "C4", measures=["channel-cos@block1", "softmax-kl"])
+    sample = blobs[result["data"]["indices"][0]]
     turned = np.rot90(sample, axes=(-2, -1)).copy()
     kept = []
     net.eval()
@@ -174,7 +174,7 @@ def test_a_checkpoint_is_measured_as_escnn_computes(box, blobs):
     shifted = np.concatenate([np.roll(field, 2, axis=0) for field in f.reshape(3, 8, 17, 17)])
     expected = np.rot90(shifted, axes=(-2, -1))
     cosines = (fg * expected).sum((1, 2)) / np.sqrt((fg**2).sum((1, 2)) * (expected**2).sum((1, 2)))
-    value = made["measurements"][0]["deviations"][0][1]
+    value = result["measurements"][0]["deviations"][0][1]
     assert value == pytest.approx(-cosines.mean(), abs=1e-4)
     assert value == pytest.approx(-1, abs=1e-5)
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::U
 def net():
     keras.utils.set_random_seed(2)
     layers = keras.layers
-    made = keras.Sequential(
+    net = keras.Sequential(
         [
             keras.Input((10, 10, 3)),
             layers.Conv2D(6, 3, padding="same", activation="relu", name="first"),
@@ -36,8 +36,8 @@ def net():
     )
     rng = np.random.default_rng(0)
     scale, shift = 1 + rng.random(6) / 2, rng.standard_normal(6) / 5
-    made.get_layer("norm").set_weights([scale, shift, shift[::-1], scale[::-1]])
-    return made
+    net.get_layer("norm").set_weights([scale, shift, shift[::-1], scale[::-1]])
+    return net
 
 
 @pytest.fixture
@@ -117,12 +117,12 @@ def test_the_layout_of_the_input_is_its_own_not_that_of_a_layer_behind_a_permuta
     y = layers.Permute((3, 1, 2))(x)
     y = layers.Conv2D(6, 3, data_format="channels_first", name="maps")(y)
     y = layers.GlobalAveragePooling2D(data_format="channels_first", name="latent")(y)
-    made = keras.Model(x, layers.Dense(4, name="head")(y))
-    made.save(tmp_path / "net.keras")
+    net = keras.Model(x, layers.Dense(4, name="head")(y))
+    net.save(tmp_path / "net.keras")
     file = converted("keras", tmp_path, "net.keras", "--output-kind", "logits")
     assert metadata_of(file)["onnx_geed.input_layout"] == "NHWC"
     images = np.random.default_rng(0).random((4, 10, 10, 3)).astype(np.float32)
-    seen = hooks(made, (), "latent")
+    seen = hooks(net, (), "latent")
     assert_equal_to_hooks(file, "C4", images, seen, layout="NHWC")
 
 
@@ -144,8 +144,8 @@ def test_a_saved_model_is_what_tensorflow_serves(tmp_path):
     file = converted("keras", tmp_path, "saved", "--output-kind", "logits")
     assert metadata_of(file)["onnx_geed.input_layout"] == "NHWC"
     seen = np.load(tmp_path / "seen.npz")
-    (found,) = onnxruntime.InferenceSession(str(file)).run(None, {"input": seen["x"]})
-    np.testing.assert_allclose(found, seen["y"], rtol=1e-4, atol=1e-6)
+    (output,) = onnxruntime.InferenceSession(str(file)).run(None, {"input": seen["x"]})
+    np.testing.assert_allclose(output, seen["y"], rtol=1e-4, atol=1e-6)
 
 
 def metadata_of(file):

@@ -51,7 +51,7 @@ def raw():
 
 
 @pytest.fixture(scope="module")
-def made():
+def trained():
     space = {}
     exec(NETS, space)
     return space
@@ -64,14 +64,14 @@ def box(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def digits(made):
-    return made["X"][:8].reshape(8, 1, 8, 8).astype(np.float32)
+def digits(trained):
+    return trained["X"][:8].reshape(8, 1, 8, 8).astype(np.float32)
 
 
-def test_what_is_measured_is_what_the_pipeline_computes(box, made, digits):
+def test_what_is_measured_is_what_the_pipeline_computes(box, trained, digits):
     import joblib
 
-    net = made["net"]()
+    net = trained["net"]()
     joblib.dump(net, box / "net.joblib")
     assert "--trust" in refused("sklearn", box, "net.joblib", "--input-shape", "1,8,8")
     file = converted("sklearn", box, "net.joblib", "--trust", "--input-shape", "1,8,8")
@@ -88,8 +88,8 @@ def test_what_is_measured_is_what_the_pipeline_computes(box, made, digits):
         assert_equal_to_hooks(file, group, digits, hooks, kind="probabilities")
 
 
-def test_a_step_is_a_layer_and_classes_are_named(box, made, digits):
-    net = made["linear"]()
+def test_a_step_is_a_layer_and_classes_are_named(box, trained, digits):
+    net = trained["linear"]()
     file = converted(
         *("sklearn", box, "nets.py:linear", "--input-shape", "1,8,8", "--latent", "pca")
     )
@@ -110,8 +110,8 @@ def test_a_forest_has_probabilities_and_no_latent(box, digits):
     assert 0 < result["measurements"][0]["value"] <= np.log(4)
 
 
-def test_decision_values_are_logits(box, made, digits):
-    svm = made["scores"]()
+def test_decision_values_are_logits(box, trained, digits):
+    svm = trained["scores"]()
     file = converted("sklearn", box, "nets.py:scores", "--input-shape", "1,8,8")
 
     def hooks(x):
@@ -154,8 +154,8 @@ def test_estimators_that_skl2onnx_has_whims_about(tmp_path, digits, name):
     method = "predict_proba" if hasattr(net, "predict_proba") else "decision_function"
     expected = getattr(net, method)(digits.reshape(len(digits), -1)).reshape(len(digits), -1)
     session = onnxruntime.InferenceSession(str(file))
-    (found,) = session.run(None, {"input": digits})
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    (output,) = session.run(None, {"input": digits})
+    np.testing.assert_allclose(output, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_labels_alone_are_refused(box):

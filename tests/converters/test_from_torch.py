@@ -104,11 +104,11 @@ SHAPE = ("--input-shape", "3,9,9")
 def net(tmp_path):
     (tmp_path / "nets.py").write_text(NETS)
     torch.manual_seed(3)
-    made = imported(tmp_path / "nets.py").Net()
+    network = imported(tmp_path / "nets.py").Net()
     with torch.no_grad():  # statistics as after training
-        made.layer1[1].running_mean.normal_()
-        made.layer1[1].running_var.uniform_(0.5, 2)
-    return made.eval()
+        network.layer1[1].running_mean.normal_()
+        network.layer1[1].running_var.uniform_(0.5, 2)
+    return network.eval()
 
 
 @pytest.fixture
@@ -237,16 +237,16 @@ def test_a_clip_that_noise_does_not_reach_is_told_from_what_it_reads(box, images
     assert modules["layer1"] != modules["layer2"]
     assert modules["floor"] == "floor"
     loud = 40 * images
-    found = run(loud)
-    assert not np.allclose(found["layer1"], found["layer2"])
+    values = run(loud)
+    assert not np.allclose(values["layer1"], values["layer2"])
     from onnx_geed import measure
 
     for name in ("layer1", "layer2"):
-        made = measure(file, loud, "C4", measures=[f"channel-cos@{name}"])
-        orbits = naive.orbit("C4", loud[made["data"]["indices"]].astype(float))
+        result = measure(file, loud, "C4", measures=[f"channel-cos@{name}"])
+        orbits = naive.orbit("C4", loud[result["data"]["indices"]].astype(float))
         maps = run(orbits.reshape(-1, 3, 9, 9).astype(np.float32))[name].reshape(6, 4, 6, 9, 9)
         expected = naive.channel_cos(maps, "C4").mean()
-        assert made["measurements"][0]["value"] == pytest.approx(expected, rel=1e-4)
+        assert result["measurements"][0]["value"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_modules_called_as_the_files_own_tensors_keep_their_names(box):

@@ -141,6 +141,37 @@ HEADS = {
         [random("g", 3, 5)],
         "feat",
     ),
+    "distances to prototypes": (
+        [
+            node("Unsqueeze", "feat a1", "wide"),
+            node("Sub", "wide t", "apart"),
+            node("Mul", "apart apart", "squares"),
+            node("ReduceSum", "squares a2", "far", keepdims=0),
+            node("Neg", "far", "y"),
+        ],
+        [],
+        "feat",
+    ),
+    "prototypes less the features, by their mean magnitude": (
+        [
+            node("Unsqueeze", "feat a1", "wide"),
+            node("Expand", "wide shape", "all"),
+            node("Sub", "t all", "apart"),
+            node("Abs", "apart", "sizes"),
+            node("ReduceMean", "sizes", "far", axes=[2], keepdims=0),
+            node("Neg", "far", "y"),
+        ],
+        [integers("shape", [1, 5, 6])],
+        "feat",
+    ),
+    "a transposed convolution at every place": (
+        [
+            node("ConvTranspose", "gap places b", "m"),
+            node("Flatten", "m", "y", axis=1),
+        ],
+        [random("places", 6, 5, 1, 1)],
+        "gap",
+    ),
     "an if around a softmax": (
         DENSE + branches("Softmax", "scores")[0],
         branches("Softmax", "scores")[1],

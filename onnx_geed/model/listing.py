@@ -1,0 +1,171 @@
+"""A model's tensors as a user asks for them, with what is stated of the latent and of layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from onnx_geed.errors import GeedError, refuse_unknown
+from onnx_geed.model.io import Model, load_model
+from onnx_geed.model.metadata import own_metadata
+from onnx_geed.model.signature import (
+    StatedKind,
+    find_input,
+    find_output,
+    input_layout,
+    inputs,
+    output_kind,
+)
+from onnx_geed.model.tensor_names import resolve, stated_layouts
+from onnx_geed.model.tensors import Tensor, infer_tensors, tensors_from
+from onnx_geed.typed import check_value
+
+__all__ = ["list_as_stated", "list_layers"]
+
+
+def list_as_stated(
+    model: Model,
+    input: str,
+    output: str,
+    *,
+    input_shape: Sequence[int] | None = None,
+    input_layout: str | None = None,
+    latent: str | None = None,
+    layout: Mapping[str, str] | None = None,
+    kind: str | None = None,
+) -> tuple[Tensor, ...]:
+    """List a model's tensors, the latent and layouts being stated as a user writes them.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    input, output : str
+        The acted-on input and the chosen output.
+    input_shape : sequence of int, optional
+        Shape of the input with batch 1, where the file leaves lengths free.
+    input_layout : str, optional
+        Layout of the input, over that of the metadata.
+    latent : str, optional
+        The latent, by what :func:`resolve` takes.
+    layout : mapping of str to str, optional
+        Layouts by what :func:`resolve` takes.
+    kind : str, optional
+        What the user says that the output is.
+
+    Returns
+    -------
+    tuple of Tensor
+
+    Raises
+    ------
+    GeedError
+        As :func:`list_tensors`, :func:`resolve` and :func:`stated_layouts` do.
+    """
+    inferred = infer_tensors(model, input, output, input_shape)
+    of_input = {input: input_layout} if input_layout else {}
+    listed = tensors_from(model, inferred, latent=None, layouts=of_input, kind=kind)
+    name = resolve(listed, latent)[0].name if latent else None
+    layouts = stated_layouts(listed, layout or {})
+    if name or layouts:
+        listed = tensors_from(model, inferred, latent=name, layouts=of_input | layouts, kind=kind)
+    return listed
+
+
+def list_layers(
+    path: str | Path,
+    *,
+    input: str | None = None,
+    layout_of_input: str | None = None,
+    output: str | None = None,
+    kind: StatedKind | None = None,
+    latent: str | None = None,
+    layout: Mapping[str, str] | None = None,
+    **unknown: Any,
+) -> dict[str, Any]:
+    """List what can be measured in a model.
+
+    Parameters
+    ----------
+    path : str or Path
+        The ONNX file.
+    input, layout_of_input, output, kind, latent, layout
+        As the options of ``onnx-geed layers``.
+
+    Returns
+    -------
+    dict
+        ``model``, ``inputs``, ``input``, ``output``, ``no_latent`` (why none was found, else
+        ``None``), ``metadata`` and ``tensors``; a tensor has
+        ``name``, ``shape`` (``None`` where it is free or unknown), ``bytes`` per sample in
+        float32, ``roles``, ``point`` (whether it is a factorisation point), ``layout``, ``node``,
+        ``module``.
+
+    Raises
+    ------
+    GeedError
+        If the file is not a model, or a name is not in it.
+        If there is no such option, or its value is not of its type or none of its choices.
+    """
+    refuse_unknown(unknown, ("input", "layout_of_input", "output", "kind", "latent", "layout"))
+    input, output = (
+        check_value("--input", input, str | None),
+        check_value("--output", output, str | None),
+    )
+    latent, kind = (
+        check_value("--latent", latent, str | None),
+        check_value("--output-kind", kind, StatedKind | None),
+    )
+    layout_of_input = check_value("--input-layout", layout_of_input, str | None)
+    layout = check_value("--layout", layout or {}, Mapping[str, str])
+    model = load_model(path)
+    acted = find_input(model, input)
+    named = find_output(model, output)
+    try:
+        stored: str | None = input_layout(model, acted, layout_of_input)
+    except GeedError:
+        if layout_of_input:
+            raise
+        stored = None  # listing needs no layout; measuring asks for it
+    listed = list_as_stated(
+        model,
+        acted.name,
+        named,
+        input_layout=stored if layout_of_input or len(acted.shape) > 3 else None,
+        latent=latent,
+        layout=layout,
+        kind=kind,
+    )
+    doubt = next((t.doubt for t in listed if t.doubt), None)
+    return {
+        "model": {"path": str(path), "opset": model.opset, "producer": model.producer},
+        "inputs": [{"name": i.name, "shape": i.shape, "dtype": i.dtype} for i in inputs(model)],
+        "input": {"name": acted.name, "layout": stored},
+        "output": {"name": named, "kind": output_kind(model, named, kind)},
+        "no_latent": doubt,
+        "metadata": own_metadata(model),
+        "tensors": [
+            {
+                "name": t.name,
+                "shape": list(t.shape) if t.shape is not None else None,
+                "bytes": _bytes(t.shape),
+                "roles": list(t.roles),
+                "point": t.point,
+                "layout": t.layout,
+                "node": t.node,
+                "module": t.module,
+            }
+            for t in listed
+            if not t.refused
+        ],
+    }
+
+
+def _bytes(shape: tuple[int | None, ...] | None) -> int | None:
+    if shape is None or None in shape[1:]:
+        return None
+    size = 4
+    for length in shape[1:]:
+        size *= length or 0
+    return size

@@ -1,0 +1,106 @@
+"""Tensors by what a user calls them: tensor, node, module path or glob."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+
+from onnx_geed.errors import GeedError, nearest
+from onnx_geed.groups import check_layout, parse_layout
+from onnx_geed.model.tensors import Tensor
+
+__all__ = ["resolve", "stated_layouts"]
+
+
+def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
+    """Find tensors by tensor name, node name, module path or glob.
+
+    Parameters
+    ----------
+    listed : sequence of Tensor
+        From :func:`tensors`.
+    pattern : str
+        What the user wrote.
+
+    Returns
+    -------
+    tuple of Tensor
+        One tensor for a name; for a module path the tensor that the metadata give it, else its
+        last; for a glob all that match, or of these the default layers where there are any.
+
+    Raises
+    ------
+    GeedError
+        If nothing matches, with near names.
+        If what is named cannot be measured, with the reason.
+    """
+    fine = [t for t in listed if not t.refused]
+    if found := [t for t in fine if t.name == pattern] or [t for t in fine if t.node == pattern]:
+        return (found[0],)
+    if found := [t for t in fine if pattern in t.stated]:
+        return (found[-1],)
+    inside = [t for t in fine if any(_within(m, pattern) for m in t.module.split(","))]
+    if inside:
+        return (inside[-1],)
+    if set(pattern) & set("*?["):
+        tests: list[Callable[[Tensor], bool]] = [
+            lambda t: fnmatch.fnmatchcase(t.name, pattern),
+            lambda t: any(fnmatch.fnmatchcase(m, pattern) for m in (t.node, *t.module.split(","))),
+        ]
+        for test in tests:
+            if matched := [t for t in fine if test(t)]:
+                return _preferred(matched)
+    for tensor in listed:
+        if pattern in (tensor.name, tensor.node or None):
+            raise GeedError(f"layer {pattern!r} {tensor.refused}; name another tensor")
+    names = [t.name for t in fine] + [m for t in fine for m in t.module.split(",") if m]
+    raise GeedError(
+        f"no layer is called {pattern!r}.{nearest(pattern, names)} onnx-geed layers lists them all"
+    )
+
+
+def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[str, str]:
+    """Return the layouts that a user states, by tensor.
+
+    Parameters
+    ----------
+    listed : sequence of Tensor
+        From :func:`tensors`.
+    stated : mapping of str to str
+        Layouts by what :func:`resolve` takes.
+
+    Returns
+    -------
+    dict of str to str
+        Of several tensors that a glob names, those with as many axes as the layout has.
+
+    Raises
+    ------
+    GeedError
+        If something is no layout.
+        If nothing matches, or what is named cannot be measured.
+        If no tensor that is named has as many axes.
+    """
+    layouts: dict[str, str] = {}
+    for key, text in stated.items():
+        rank = parse_layout(check_layout(text)).rank
+        found = resolve(listed, key)
+        fits = [t for t in found if t.shape is None or len(t.shape) == rank]
+        if not fits:
+            axes = len(found[0].shape or ())
+            raise GeedError(
+                f"--layout {key}={text}: is for {rank} axes, tensor {found[0].name!r} has {axes}"
+                + ("; tokens are stated as NTD:<H>x<W>" if axes == 3 else "")
+            )
+        layouts |= {t.name: text for t in fits}
+    return layouts
+
+
+def _within(module: str, path: str) -> bool:
+    return module == path or module.startswith(path + ".")
+
+
+def _preferred(matched: list[Tensor]) -> tuple[Tensor, ...]:
+    measured = [t for t in matched if t.roles]
+    points = [t for t in matched if t.point]
+    return tuple(measured or points or matched)
