@@ -20,11 +20,11 @@ from typing import Any
 
 if __package__:
     from . import _graph
-    from ._options import Problem, missing, note, read_classes, read_preprocess, said
+    from ._options import Problem, missing, note, read_classes, read_preprocess, reason_of
     from ._samples import random_batches, real_batches
 else:
     import _graph
-    from _options import Problem, missing, note, read_classes, read_preprocess, said
+    from _options import Problem, missing, note, read_classes, read_preprocess, reason_of
     from _samples import random_batches, real_batches
 
 # A clip that noise does not reach leaves what it reads as it is, and a ReLU behind positive values
@@ -73,20 +73,20 @@ class Source:
     actions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def finish(source: Source, given: Any) -> None:
+def finish(source: Source, settings: Any) -> None:
     """Export, annotate, check against the framework, and only then put the file in its place."""
     with missing("onnx, onnxruntime or numpy", "pip install numpy onnx onnxruntime"):
         import numpy as np
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
 
-    preprocess = read_preprocess(given.preprocess)
+    preprocess = read_preprocess(settings.preprocess)
     preprocess = source.preprocess if preprocess is None else preprocess
-    classes = read_classes(given.classes) or source.classes
-    batches = random_batches(source.shape, source.layout, preprocess, given.seed)
+    classes = read_classes(settings.classes) or source.classes
+    batches = random_batches(source.shape, source.layout, preprocess, settings.seed)
     random = len(batches)
-    if given.data:
-        batches += real_batches(given.data, source.shape, source.layout, preprocess)
+    if settings.data:
+        batches += real_batches(settings.data, source.shape, source.layout, preprocess)
     expected = [_expected(source, batch) for batch in batches]
     if classes is not None and expected[0].shape[1:2] != (len(classes),):
         raise Problem(
@@ -98,7 +98,7 @@ def finish(source: Source, given: Any) -> None:
         seen_on = batches[0]
         prints = _watched(source, seen_on)
     failures: list[str] = []
-    out = Path(given.out)
+    out = Path(settings.out)
     for name, export in source.exports:
         last = name == source.exports[-1][0]
         # Beside the file, so that the rename cannot fail halfway between two disks.
@@ -113,10 +113,12 @@ def finish(source: Source, given: Any) -> None:
             except Problem:
                 raise
             except Exception as error:
-                raise Problem(f"{name}: {said(error)}") from None
-            lines = _named(proto, source, given, preprocess, classes, seen_on, expected[0], prints)
+                raise Problem(f"{name}: {reason_of(error)}") from None
+            lines = _named(
+                proto, source, settings, preprocess, classes, seen_on, expected[0], prints
+            )
             _save(proto, work, out.name)
-            worst = _compare(work / out.name, batches, expected, given.tolerance, name)
+            worst = _compare(work / out.name, batches, expected, settings.tolerance, name)
             _put_all(work, out)
         except Usage:
             raise
@@ -149,7 +151,7 @@ def _expected(source: Source, batch: Any) -> Any:
         raise
     except Exception as error:
         raise Problem(
-            f"the model does not take a batch of shape {batch.shape}: {said(error)}; "
+            f"the model does not take a batch of shape {batch.shape}: {reason_of(error)}; "
             "--input-shape gives that of one sample"
         ) from None
     if value.shape[:1] != batch.shape[:1]:
@@ -173,7 +175,7 @@ def _watched(source: Source, batch: Any) -> dict[str, _graph.Print]:
 def _named(
     proto: Any,
     source: Source,
-    given: Any,
+    settings: Any,
     preprocess: dict[str, Any] | None,
     classes: list[str] | None,
     batch: Any,
@@ -183,8 +185,8 @@ def _named(
     """Name tensors and write metadata, in place; return what to tell the user."""
     graph = proto.graph
     input, output = _interface(proto, batch)
-    found = _modules(proto, input, batch, prints)
-    modules = {path: match.tensors[0] for path, match in found.items()}
+    matches = _modules(proto, input, batch, prints)
+    modules = {path: match.tensors[0] for path, match in matches.items()}
     if source.watch is not None and prints and not modules:
         note("no module's output was found in the file; layers have tensor names only")
 
@@ -199,8 +201,8 @@ def _named(
         hint = f"; near: {', '.join(near)}" if near else ""
         raise Usage(f"{option} {layer}: no module or tensor of the file is called that{hint}")
 
-    kind = given.output_kind or source.kind or _kind(graph, output) or ""
-    asked = given.latent or source.latent
+    kind = settings.output_kind or source.kind or _kind(graph, output) or ""
+    asked = settings.latent or source.latent
     latent: str | None
     if asked:
         latent = tensor(asked, "--latent")
@@ -221,9 +223,9 @@ def _named(
             new[name] = role if modules.get(role, name) == name else f"the_{role}"
     new |= _graph.rename(graph, new, reserved=prints)
     input, output = new.get(input, input), new.get(output, output)
-    for match in found.values():
+    for match in matches.values():
         match.tensors[:] = [new.get(t, t) for t in match.tensors]
-    modules = {path: match.tensors[0] for path, match in found.items()}
+    modules = {path: match.tensors[0] for path, match in matches.items()}
     latent = new.get(latent, latent) if latent is not None else None
     if latent == output and kind in ("logits", "probabilities") and not asked:
         latent = None  # class scores are no latent
@@ -243,7 +245,7 @@ def _named(
     kept = {p: t for p, t in modules.items() if not p.endswith(":in")}
     if kept:
         metadata["onnx_geed.modules"] = json.dumps(kept)
-    for text in given.layout:
+    for text in settings.layout:
         layer, _, layout = text.partition("=")
         map_like = layout[:1] == "N" and sorted(layout[1:]) == ["C", "H", "W"]
         if not map_like and not re.fullmatch(r"NTD:\d+x\d+(\+\d+)?", layout):
@@ -253,7 +255,7 @@ def _named(
     for path, table in source.actions.items():
         if path in modules:
             tables += 1
-            metadata |= {f"onnx_geed.action.{t}": json.dumps(table) for t in found[path].tensors}
+            metadata |= {f"onnx_geed.action.{t}": json.dumps(table) for t in matches[path].tensors}
     written = {p.key: p.value for p in proto.metadata_props} | {
         k: v for k, v in metadata.items() if v
     }
@@ -346,14 +348,14 @@ def _modules(
         return _graph.match(open_session, proto.graph, {input: batch}, prints)
     except Exception as error:
         raise Problem(
-            f"ONNX Runtime does not run the graph on {len(batch)} samples ({said(error, 120)}); does "
+            f"ONNX Runtime does not run the graph on {len(batch)} samples ({reason_of(error, 120)}); does "
             "the model's code fix the batch, with len(x) or int(...) where x.shape[0] would do?"
         ) from None
 
 
 def _kind(graph: Any, output: str) -> str | None:
-    made = {name: node for node in graph.node for name in node.output}
-    node = made.get(output)
+    makers = {name: node for node in graph.node for name in node.output}
+    node = makers.get(output)
     while node is not None and node.op_type in (
         "Identity",
         "Cast",
@@ -361,7 +363,7 @@ def _kind(graph: Any, output: str) -> str | None:
         "Flatten",
         "Squeeze",
     ):
-        node = made.get(node.input[0])
+        node = makers.get(node.input[0])
     ends = {"Softmax": "probabilities", "Sigmoid": "probabilities", "LogSoftmax": "logits"}
     return ends.get(node.op_type) if node is not None else None
 
@@ -454,11 +456,13 @@ def _compare(
     try:
         session = _session(path)
         (input,) = session.get_inputs()
-        found = [session.run(None, {input.name: batch})[0] for batch in batches]
+        results = [session.run(None, {input.name: batch})[0] for batch in batches]
     except Exception as error:
-        raise Problem(f"{exporter}: ONNX Runtime does not run the graph ({said(error)})") from None
+        raise Problem(
+            f"{exporter}: ONNX Runtime does not run the graph ({reason_of(error)})"
+        ) from None
     worst = 0.0
-    for a, b in zip(found, expected, strict=True):
+    for a, b in zip(results, expected, strict=True):
         if np.shape(a) != b.shape:
             raise Problem(
                 f"{exporter}: ONNX Runtime puts out {np.shape(a)}, the framework {b.shape}"

@@ -1,4 +1,4 @@
-"""What a converter has to know of an ONNX graph: its latent, its names, which tensor is which."""
+"""An ONNX graph as a converter has to know it: its latent, its names, which tensor is which."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SAMPLED = 4096
 
 @dataclass(frozen=True)
 class Print:
-    """What is kept of an array in order to recognise it: its shape, and values at fixed places.
+    """A print of an array, to recognise it by: its shape, and values at fixed places.
 
     `moved` is the same array with its channels moved from the end to the front, for an exporter
     may leave out a transposition.
@@ -68,10 +68,10 @@ def every_node(graph: Any) -> Iterator[Any]:
 
 def names(graph: Any) -> set[str]:
     """Return all names of tensors."""
-    found = {i.name for i in (*graph.input, *graph.output, *graph.initializer)}
+    names = {i.name for i in (*graph.input, *graph.output, *graph.initializer)}
     for node in every_node(graph):
-        found.update((*node.input, *node.output))
-    return found
+        names.update((*node.input, *node.output))
+    return names
 
 
 def rename(graph: Any, mapping: dict[str, str], reserved: Iterable[str] = ()) -> dict[str, str]:
@@ -131,21 +131,21 @@ def find_latent(graph: Any, input: str, output: str) -> str | None:
 
     Without a classifier it is the output; None where the model is nothing but a classifier.
     """
-    made = {name: node for node in graph.node for name in node.output}
+    makers = {name: node for node in graph.node for name in node.output}
     order = {name: i for i, node in enumerate(graph.node) for name in node.output}
     data = _reached(graph, input)
     passed = {output: False}
     while True:
         if len(passed) == 1 and all(passed.values()):
             (name,) = passed
-            node = made.get(name)
+            node = makers.get(name)
             if node is None:
                 return None
             return node.input[0] if node.op_type == "BatchNormalization" else name
         # The latest that still has to be gone through; then those that may meet further up.
         open_ = [n for n in passed if not passed[n]] or list(passed)
         name = max(open_, key=lambda n: order.get(n, -1))
-        node = made.get(name)
+        node = makers.get(name)
         if node is None:
             return output
         read = list(dict.fromkeys(i for i in node.input if i in data))
@@ -214,8 +214,8 @@ def match(
         for name, array in zip(
             chunk, open_session(list(chunk)).run(list(chunk), feeds), strict=True
         ):
-            if np.shape(array) in shapes and (found := fingerprint(array)):
-                by_shape.setdefault(found.shape, []).append((name, found))
+            if np.shape(array) in shapes and (value_print := fingerprint(array)):
+                by_shape.setdefault(value_print.shape, []).append((name, value_print))
     matched: dict[str, Match] = {}
     for path, each in forms.items():
         for form in each:

@@ -1,4 +1,4 @@
-"""What every converter takes from the command line, and how it says that something is wrong."""
+"""Options that every converter takes from the command line, and how it says that something is wrong."""
 
 from __future__ import annotations
 
@@ -52,12 +52,14 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(doc: str, model: str) -> argparse.ArgumentParser:
     """Return a parser with the options that all converters share."""
-    made = _Parser(
+    command_parser = _Parser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    made.add_argument("model", metavar="MODEL", help=model)
-    made.add_argument("-o", "--out", metavar="OUT.onnx", required=True, help="the file to write")
-    group = made.add_argument_group("what the file says about the model")
+    command_parser.add_argument("model", metavar="MODEL", help=model)
+    command_parser.add_argument(
+        "-o", "--out", metavar="OUT.onnx", required=True, help="the file to write"
+    )
+    group = command_parser.add_argument_group("what the file says about the model")
     group.add_argument(
         "--preprocess",
         metavar="PRESET|FILE|KEY=VALUE...",
@@ -75,7 +77,7 @@ def parser(doc: str, model: str) -> argparse.ArgumentParser:
         default=[],
         help="layout of a hidden tensor: NCHW, NHWC, NTD:14x14+1; repeatable",
     )
-    group = made.add_argument_group("parity check after the export")
+    group = command_parser.add_argument_group("parity check after the export")
     group.add_argument(
         "--data", metavar="FILE", help="real samples too: .npy, .npz, or a folder of images"
     )
@@ -86,7 +88,7 @@ def parser(doc: str, model: str) -> argparse.ArgumentParser:
         help="worst difference allowed, as a share of the largest value (default: %(default)s)",
     )
     group.add_argument("--seed", type=int, default=0, help="of random weights and inputs")
-    return made
+    return command_parser
 
 
 def _positive(text: str) -> float:
@@ -96,9 +98,9 @@ def _positive(text: str) -> float:
     return value
 
 
-def command(made: argparse.ArgumentParser, convert: Callable[[Any], None]) -> None:
+def command(command_parser: argparse.ArgumentParser, convert: Callable[[Any], None]) -> None:
     """Run a converter as a command: errors for people are one line and exit status 2."""
-    given = made.parse_args()
+    settings = command_parser.parse_args()
     # So that a `kill` or a closed terminal cleans up as Ctrl-C does.
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
@@ -106,12 +108,12 @@ def command(made: argparse.ArgumentParser, convert: Callable[[Any], None]) -> No
             signal.signal(number, _stop)
     sys.path.insert(0, os.getcwd())  # MODULE:CALLABLE is looked for here, as `python -m` does
     try:
-        out = Path(given.out)
+        out = Path(settings.out)
         if out.is_dir():
             raise Problem(f"-o {out}: is a folder; give a file name, such as {out / 'model.onnx'}")
         if not out.parent.is_dir():
             raise Problem(f"-o {out}: there is no folder {out.parent}; make it first")
-        convert(given)
+        convert(settings)
         if sys.stdout is not None:
             sys.stdout.flush()
     except Problem as problem:
@@ -148,7 +150,7 @@ def _tell(text: str) -> None:
         sys.stderr.flush()
 
 
-def said(error: BaseException, longest: int = 240) -> str:
+def reason_of(error: BaseException, longest: int = 240) -> str:
     """Return an error of a library as one line."""
     while error.__cause__ is not None:  # what was wrong, not what it led to
         error = error.__cause__
@@ -174,7 +176,7 @@ def missing(package: str, install: str) -> Iterator[None]:
             f"that has it: /path/to/python {sys.argv[0]}"
         ) from None
     except (ImportError, RuntimeError, OSError) as error:
-        raise Problem(f"{package} cannot be imported ({said(error)})") from None
+        raise Problem(f"{package} cannot be imported ({reason_of(error)})") from None
 
 
 def read_classes(path: str | None) -> list[str] | None:
@@ -184,7 +186,7 @@ def read_classes(path: str | None) -> list[str] | None:
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise Problem(f"--classes {path}: cannot be read as text ({said(error)})") from None
+        raise Problem(f"--classes {path}: cannot be read as text ({reason_of(error)})") from None
     if text.lstrip()[:1] in "[{":
         try:
             content = json.loads(text)
@@ -209,12 +211,12 @@ def read_preprocess(text: str | None) -> dict[str, Any] | None:
         try:
             content = json.loads(Path(text).read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
-            raise Problem(f"{source}: not a JSON file ({said(error)})") from None
+            raise Problem(f"{source}: not a JSON file ({reason_of(error)})") from None
         if not isinstance(content, dict):
             raise Problem(f"{source}: not a JSON object of {', '.join(_KEYS)}")
         return checked_preprocess(content, source)
     words = text.split()
-    made = dict(PRESETS.get(words[0], {})) if words else {}
+    fields = dict(PRESETS.get(words[0], {})) if words else {}
     for word in words[1:] if words and words[0] in PRESETS else words or [""]:
         key, equals, value = word.partition("=")
         if not equals:
@@ -222,10 +224,10 @@ def read_preprocess(text: str | None) -> dict[str, Any] | None:
                 f"{source}: neither a preset ({', '.join(PRESETS)}) nor a file nor key=value"
             )
         try:
-            made[key] = _value(key, value)
+            fields[key] = _value(key, value)
         except ValueError:
             raise Problem(f"{source}: {key}={value} cannot be read") from None
-    return checked_preprocess(made, source)
+    return checked_preprocess(fields, source)
 
 
 def _value(key: str, text: str) -> Any:
@@ -241,7 +243,7 @@ def _value(key: str, text: str) -> Any:
 
 def checked_preprocess(content: dict[str, Any], source: str) -> dict[str, Any]:
     """Return preprocessing with sorted keys, without defaults, numbers as floats."""
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for key in sorted(content):
         value = content[key]
         if key not in _KEYS:
@@ -259,8 +261,8 @@ def checked_preprocess(content: dict[str, Any], source: str) -> dict[str, Any]:
             value = [float(v) for v in several] if key != "scale" else float(several[0])
         if not fits:
             raise Problem(f"{source}: {key}={content[key]!r} cannot be used")
-        found[key] = list(value) if isinstance(value, tuple) else value
+        fields[key] = list(value) if isinstance(value, tuple) else value
     for key, default in (("scale", 1.0), ("interpolation", "bilinear")):
-        if found.get(key) == default:
-            del found[key]
-    return found
+        if fields.get(key) == default:
+            del fields[key]
+    return fields

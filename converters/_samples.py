@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 if __package__:
-    from ._options import Problem, said
+    from ._options import Problem, reason_of
 else:
-    from _options import Problem, said
+    from _options import Problem, reason_of
 
 BATCHES = (2, 5)
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -91,7 +91,7 @@ def _array(path: Path, most: int) -> Any:
     except FileNotFoundError:
         raise Problem(f"--data {path}: no such file or folder") from None
     except (OSError, ValueError, EOFError) as error:
-        raise Problem(f"--data {path}: not a .npy, .npz or folder ({said(error)})") from None
+        raise Problem(f"--data {path}: not a .npy, .npz or folder ({reason_of(error)})") from None
     if not isinstance(content, np.ndarray):
         keys = content.files
         key = (
@@ -130,7 +130,7 @@ def _images(
         try:
             image = ImageOps.exif_transpose(Image.open(path))
         except OSError as error:
-            raise Problem(f"--data {path}: cannot be read ({said(error)})") from None
+            raise Problem(f"--data {path}: cannot be read ({reason_of(error)})") from None
         # How exactly images are resized does not matter here: both sides are fed the same.
         image = image.convert("L" if channels == 1 else "RGB")
         crop = ImageOps.fit(image, (width, height))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 if __package__:
-    from ._options import Problem, note, said
+    from ._options import Problem, note, reason_of
 else:
-    from _options import Problem, note, said
+    from _options import Problem, note, reason_of
 
 # As torchvision's, Lightning's, timm's, DINO's, MoCo's and SimCLR's training scripts save them.
 _KEYS = (
@@ -26,43 +26,43 @@ _PREFIXES = (
 ).split()
 
 
-def load_weights(net: Any, given: argparse.Namespace) -> None:
+def load_weights(net: Any, settings: argparse.Namespace) -> None:
     """Load `--checkpoint` into a module; a key too few or too many is an error unless allowed."""
     import torch
 
-    path = Path(given.checkpoint)
+    path = Path(settings.checkpoint)
     if not path.is_file():
         raise Problem(f"--checkpoint {path}: no such file")
     own = net.state_dict()
     if path.suffix == ".npz" and hasattr(net, "load_pretrained") and not _plain(path, own):
-        _load_by_timm(net, own, path, given)
+        _load_by_timm(net, own, path, settings)
         return
     content = _read(path)
-    found = _unpack(content, own, given)
-    found = _translated(net, found, own)
-    if quantised := [k for k, v in found.items() if getattr(v, "is_quantized", False)]:
+    state = _unpack(content, own, settings)
+    state = _translated(net, state, own)
+    if quantised := [k for k, v in state.items() if getattr(v, "is_quantized", False)]:
         raise Problem(
             f"--checkpoint {path}: holds quantised weights ({quantised[0]}, ...), the model takes "
             "floating point; give the checkpoint from before it was quantised"
         )
     wrong = [
         f"{k} is {tuple(v.shape)}, the model's {tuple(own[k].shape)}"
-        for k, v in found.items()
+        for k, v in state.items()
         if k in own and v.shape != own[k].shape
     ]
     beside = ("num_batches_tracked", "_extra_state")  # nothing that a run in eval mode reads
-    lacking = [k for k in own if k not in found and not k.endswith(beside)]
-    extra = [k for k in found if k not in own]
-    lacking = _not_allowed(lacking, given.allow_missing)
-    extra = _not_allowed(extra, given.allow_unexpected)
+    lacking = [k for k in own if k not in state and not k.endswith(beside)]
+    extra = [k for k in state if k not in own]
+    lacking = _not_allowed(lacking, settings.allow_missing)
+    extra = _not_allowed(extra, settings.allow_unexpected)
     if wrong:
         raise Problem(
             f"--checkpoint {path}: {len(wrong)} tensors of other shapes: {'; '.join(wrong[:2])}; "
             "is it another model's, or does it need --kwargs?"
         )
     complaints = [
-        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for what, keys in (("missing from it", lacking), ("unexpected", extra))
+        f"{len(keys)} {fault} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        for fault, keys in (("missing from it", lacking), ("unexpected", extra))
         if keys
     ]
     if complaints:
@@ -73,7 +73,7 @@ def load_weights(net: Any, given: argparse.Namespace) -> None:
             f"--checkpoint {path}: keys do not fit the model: {' and '.join(complaints)}; is it "
             f"another model's? {options} accepts them, --prefix or --checkpoint-key picks others"
         )
-    fitting = {k: v for k, v in found.items() if k in own}
+    fitting = {k: v for k, v in state.items() if k in own}
     if not fitting:
         raise Problem(f"--checkpoint {path}: none of its keys is the model's")
     net.load_state_dict({k: torch.as_tensor(v) for k, v in fitting.items()}, strict=False)
@@ -91,10 +91,12 @@ def _arrays(path: Path) -> Iterator[tuple[str, Any]]:
             for key in archive.files:
                 yield key, archive[key]
     except Exception as error:
-        raise Problem(f"--checkpoint {path}: not a readable .npz ({said(error)})") from None
+        raise Problem(f"--checkpoint {path}: not a readable .npz ({reason_of(error)})") from None
 
 
-def _load_by_timm(net: Any, own: Mapping[str, Any], path: Path, given: argparse.Namespace) -> None:
+def _load_by_timm(
+    net: Any, own: Mapping[str, Any], path: Path, settings: argparse.Namespace
+) -> None:
     """Load the format of BiT's and ViT's authors; timm passes over a head of another size."""
     import torch
 
@@ -107,11 +109,11 @@ def _load_by_timm(net: Any, own: Mapping[str, Any], path: Path, given: argparse.
         net.load_pretrained(str(path))
     except Exception as error:
         raise Problem(
-            f"--checkpoint {path}: does not fit the model ({said(error)}); is it another model's?"
+            f"--checkpoint {path}: does not fit the model ({reason_of(error)}); is it another model's?"
         ) from None
     after = net.state_dict()
     lacking = [k for k, v in after.items() if v.is_floating_point() and bool(torch.isnan(v).all())]
-    if left := _not_allowed(lacking, given.allow_missing):
+    if left := _not_allowed(lacking, settings.allow_missing):
         raise Problem(
             f"--checkpoint {path}: {len(left)} tensors of the model are not in it, or have another "
             f"shape ({', '.join(left[:3])}); --allow-missing accepts that, --kwargs sets num_classes"
@@ -135,7 +137,9 @@ def _read(path: Path) -> Any:
         try:
             return load_file(path)
         except Exception as error:
-            raise Problem(f"--checkpoint {path}: not a safetensors file ({said(error)})") from None
+            raise Problem(
+                f"--checkpoint {path}: not a safetensors file ({reason_of(error)})"
+            ) from None
     # What training scripts put beside the weights, none of which runs code.
     harmless: list[Any] = [argparse.Namespace]
     with torch.serialization.safe_globals(harmless + _numpy_scalars()):
@@ -144,12 +148,14 @@ def _read(path: Path) -> Any:
         except Exception as error:
             named = re.search(r"(?:GLOBAL|Unsupported \w+:?) ([\w.]+\.[\w.]+)", str(error))
             if "weights_only" in str(error).lower() or "unsupported" in str(error).lower():
-                what = f" ({named[1]})" if named else ""
+                which = f" ({named[1]})" if named else ""
                 raise Problem(
-                    f"--checkpoint {path}: holds pickled objects{what}, which could run code; save "
+                    f"--checkpoint {path}: holds pickled objects{which}, which could run code; save "
                     "net.state_dict() alone: torch.save(net.state_dict(), 'net.pt')"
                 ) from None
-            raise Problem(f"--checkpoint {path}: not a checkpoint ({said(error, 160)})") from None
+            raise Problem(
+                f"--checkpoint {path}: not a checkpoint ({reason_of(error, 160)})"
+            ) from None
 
 
 def _numpy_scalars() -> list[Any]:
@@ -161,23 +167,23 @@ def _numpy_scalars() -> list[Any]:
     return [np.dtype, Float32DType, Float64DType, Int64DType, *((scalar, name) for name in names)]
 
 
-def _unpack(content: Any, own: Mapping[str, Any], given: argparse.Namespace) -> dict[str, Any]:
+def _unpack(content: Any, own: Mapping[str, Any], settings: argparse.Namespace) -> dict[str, Any]:
     """Choose the entry and the prefix under which most of the model's keys are found."""
-    path = given.checkpoint
+    path = settings.checkpoint
     if not isinstance(content, Mapping):
         raise Problem(f"--checkpoint {path}: holds a {type(content).__name__}, not a state dict")
-    if given.checkpoint_key:
-        for part in given.checkpoint_key.split("."):
+    if settings.checkpoint_key:
+        for part in settings.checkpoint_key.split("."):
             if not isinstance(content, Mapping) or part not in content:
                 keys = ", ".join(map(str, content)) if isinstance(content, Mapping) else "nothing"
                 raise Problem(
-                    f"--checkpoint-key {given.checkpoint_key}: the checkpoint has {keys[:200]}"
+                    f"--checkpoint-key {settings.checkpoint_key}: the checkpoint has {keys[:200]}"
                 )
             content = content[part]
     choices = []
     for key, weights in _state_dicts(content, ""):
-        if given.prefix is not None:
-            prefixes = [given.prefix]
+        if settings.prefix is not None:
+            prefixes = [settings.prefix]
         else:
             prefixes = _prefixes(weights)
         for prefix in prefixes:
@@ -216,45 +222,45 @@ def _state_dicts(content: Any, at: str, depth: int = 0) -> Iterator[tuple[str, d
 
 
 def _prefixes(weights: Mapping[str, Any]) -> list[str]:
-    found = [""]
-    for first in found:  # grows while it is walked through: module.backbone.
+    prefixes = [""]
+    for first in prefixes:  # grows while it is walked through: module.backbone.
         here = {k[len(first) :] for k in weights if k.startswith(first)}
         for prefix in _PREFIXES:
-            if len(found) < 64 and first + prefix not in found:
+            if len(prefixes) < 64 and first + prefix not in prefixes:
                 if any(k.startswith(prefix) for k in here):
-                    found.append(first + prefix)
-    return found
+                    prefixes.append(first + prefix)
+    return prefixes
 
 
-def _translated(net: Any, found: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _translated(net: Any, state: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Bring names of older or original code to the model's, as torchvision and timm do."""
-    if not [k for k in own if k not in found and not k.endswith("num_batches_tracked")]:
-        return found
+    if not [k for k in own if k not in state and not k.endswith("num_batches_tracked")]:
+        return state
     pattern = re.compile(
         r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.(?:weight|bias|running_mean|running_var))$"
     )
-    renamed = {(f"{m[1]}{m[2]}" if (m := pattern.match(k)) else k): v for k, v in found.items()}
-    if renamed.keys() != found.keys():
+    renamed = {(f"{m[1]}{m[2]}" if (m := pattern.match(k)) else k): v for k, v in state.items()}
+    if renamed.keys() != state.keys():
         return renamed
     home = type(net).__module__
-    if home == "timm.models.levit" and (renamed := _in_order(found, own)):
+    if home == "timm.models.levit" and (renamed := _in_order(state, own)):
         note("names are those of LeViT's authors; tensors are taken in their order")
         return renamed
     filters = getattr(sys.modules.get(home), "checkpoint_filter_fn", None)
     if filters is None:
-        return found
+        return state
     try:
-        translated = filters(dict(found), net)
+        translated = filters(dict(state), net)
     except Exception as error:
-        note(f"timm does not recognise the checkpoint's names ({said(error, 100)})")
-        return found
-    better = sum(k in own for k in translated) > sum(k in own for k in found)
-    return dict(translated) if better else found
+        note(f"timm does not recognise the checkpoint's names ({reason_of(error, 100)})")
+        return state
+    better = sum(k in own for k in translated) > sum(k in own for k in state)
+    return dict(translated) if better else state
 
 
-def _in_order(found: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any] | None:
+def _in_order(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any] | None:
     """Pair tensors by their place, where last names and shapes are the same all along."""
-    values = [(k, v) for k, v in found.items() if not k.endswith("attention_bias_idxs")]
+    values = [(k, v) for k, v in state.items() if not k.endswith("attention_bias_idxs")]
     if len(values) != len(own) or any(k in own for k, _ in values[:1]):
         return None
     for (theirs, value), ours in zip(values, own, strict=True):

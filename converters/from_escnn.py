@@ -25,11 +25,11 @@ from typing import Any
 
 if __package__:
     from ._finish import Source, finish
-    from ._options import Problem, command, missing, note, parser, said
+    from ._options import Problem, command, missing, note, parser, reason_of
     from .from_torch import add_weights, build, older, read_shape, run, watch
 else:
     from _finish import Source, finish
-    from _options import Problem, command, missing, note, parser, said
+    from _options import Problem, command, missing, note, parser, reason_of
     from from_torch import add_weights, build, older, read_shape, run, watch
 
 INSTALL = "pip install torch scipy joblib, then pip install --no-deps escnn==1.0.11"
@@ -38,29 +38,29 @@ _CLOSE = 1e-4
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = parser(
+    command_parser = parser(
         __doc__ or "", "MODULE:CALLABLE or FILE.py:CALLABLE that makes the network (or is it)"
     )
-    add_weights(made.add_argument_group("the model"))
-    made.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's)")
-    return made
+    add_weights(command_parser.add_argument_group("the model"))
+    command_parser.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's)")
+    return command_parser
 
 
-def convert(given: argparse.Namespace) -> None:
+def convert(settings: argparse.Namespace) -> None:
     with missing("torch", INSTALL):
         import torch
     stand_in()
     warnings.simplefilter("ignore")
     with missing("escnn", INSTALL):
         import escnn.nn
-    torch.manual_seed(given.seed)
-    given.pretrained = False
-    shape = read_shape(given.input_shape)
+    torch.manual_seed(settings.seed)
+    settings.pretrained = False
+    shape = read_shape(settings.input_shape)
     if shape is None:
         raise Problem("--input-shape is needed: that of one sample, such as 1,29,29")
-    net, _ = build(given)
+    net, _ = build(settings)
     if not any(isinstance(m, escnn.nn.EquivariantModule) for m in net.modules()):
-        raise Problem(f"{given.model}: has no escnn module in it; from_torch.py converts it")
+        raise Problem(f"{settings.model}: has no escnn module in it; from_torch.py converts it")
     plain_tensors(net)
     finish(
         Source(
@@ -68,13 +68,13 @@ def convert(given: argparse.Namespace) -> None:
             shape=shape,
             # The newer exporter does not trace what escnn does with its field types.
             exports=[
-                ("torchscript exporter", lambda: older(net, torch.zeros(2, *shape), given.opset))
+                ("torchscript exporter", lambda: older(net, torch.zeros(2, *shape), settings.opset))
             ],
             layout="NCHW",
-            watch=lambda x: watch(net, x, given.latent),
+            watch=lambda x: watch(net, x, settings.latent),
             actions=actions(net, shape),
         ),
-        given,
+        settings,
     )
 
 
@@ -134,26 +134,26 @@ def actions(net: Any, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
             net(torch.zeros(2, *shape))
     except Exception as error:
         raise Problem(
-            f"the model does not take a batch of shape {(2, *shape)}: {said(error)}; "
+            f"the model does not take a batch of shape {(2, *shape)}: {reason_of(error)}; "
             "--input-shape gives that of one sample"
         ) from None
     finally:
         for handle in handles:
             handle.remove()
-    found: dict[str, dict[str, Any]] = {}
+    tables: dict[str, dict[str, Any]] = {}
     left: dict[str, list[str]] = {}
     for path, kind in types_.items():
         table = channel_table(kind)
         if isinstance(table, str):
             left.setdefault(table, []).append(path)
         elif any(row != sorted(row) for row in table["channels"]):
-            found[path] = table
+            tables[path] = table
     for reason, paths in left.items():
         more = ", ..." if len(paths) > 3 else ""
         note(f"no channel table for {', '.join(paths[:3])}{more}: {reason}")
-    if not found:
+    if not tables:
         note("no module has channels that the group permutes; the file carries no action")
-    return found
+    return tables
 
 
 def channel_table(kind: Any) -> dict[str, Any] | str:

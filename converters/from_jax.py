@@ -33,12 +33,12 @@ from typing import Any
 if __package__:
     from ._finish import Source, finish
     from ._graph import fingerprint
-    from ._options import Problem, command, missing, note, parser, said
+    from ._options import Problem, command, missing, note, parser, reason_of
     from .from_torch import inlined, look_up, quiet, read_shape
 else:
     from _finish import Source, finish
     from _graph import fingerprint
-    from _options import Problem, command, missing, note, parser, said
+    from _options import Problem, command, missing, note, parser, reason_of
     from from_torch import inlined, look_up, quiet, read_shape
 
 INSTALL = "pip install jax jax2onnx flax equinox onnxruntime"
@@ -64,8 +64,8 @@ class Net:
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = parser(__doc__ or "", "MODULE:CALLABLE or FILE.py:CALLABLE: see above")
-    group = made.add_argument_group("the model")
+    command_parser = parser(__doc__ or "", "MODULE:CALLABLE or FILE.py:CALLABLE: see above")
+    group = command_parser.add_argument_group("the model")
     group.add_argument("--input-shape", metavar="H,W,C", required=True, help="of one sample")
     group.add_argument("--input-layout", choices=("NCHW", "NHWC"), help="of three axes")
     group.add_argument(
@@ -83,10 +83,10 @@ def arguments() -> argparse.ArgumentParser:
         help='arguments of each call, such as {"train": false}',
     )
     group.add_argument("--opset", type=int, help="ONNX opset (default: jax2onnx's)")
-    return made
+    return command_parser
 
 
-def convert(given: argparse.Namespace) -> None:
+def convert(settings: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     # Elsewhere matrix products may be rounded to TF32 or bfloat16, and parity is in float32.
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -94,12 +94,12 @@ def convert(given: argparse.Namespace) -> None:
         import jax  # noqa: F401
     with missing("jax2onnx", INSTALL), quiet():
         import jax2onnx
-    shape = read_shape(given.input_shape)
+    shape = read_shape(settings.input_shape)
     assert shape is not None
-    net = load(given, shape)
+    net = load(settings, shape)
     layout = ""
     if len(shape) == 3:
-        layout = given.input_layout or net.layout
+        layout = settings.input_layout or net.layout
         if not layout:
             raise Problem("--input-layout is needed: NCHW or NHWC")
 
@@ -114,7 +114,7 @@ def convert(given: argparse.Namespace) -> None:
     accept_positions()
 
     def export() -> Any:
-        options: dict[str, Any] = {"opset": given.opset} if given.opset else {}
+        options: dict[str, Any] = {"opset": settings.opset} if settings.opset else {}
         with quiet():
             proto = jax2onnx.to_onnx(
                 net.forward,
@@ -134,7 +134,7 @@ def convert(given: argparse.Namespace) -> None:
             layout=layout,
             watch=net.watch,
         ),
-        given,
+        settings,
     )
 
 
@@ -146,12 +146,12 @@ def accept_positions() -> None:
     try:
         patching = importlib.import_module("jax2onnx.plugins._patching")
         spec = patching.MonkeyPatchSpec
-        made = spec.__init__
+        plain = spec.__init__
     except (ImportError, AttributeError):  # another version: then keywords are needed
         return
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        made(self, *args, **kwargs)
+        plain(self, *args, **kwargs)
         if self.attr.endswith("pool"):
             self.make_value = by_name(self.make_value)
 
@@ -171,32 +171,34 @@ def by_name(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return make_patch
 
 
-def load(given: argparse.Namespace, shape: tuple[int, ...]) -> Net:
+def load(settings: argparse.Namespace, shape: tuple[int, ...]) -> Net:
     """Make the model and give it its weights."""
-    where, colon, name = given.model.rpartition(":")
+    where, colon, name = settings.model.rpartition(":")
     if not colon or not where or not name:
-        raise Problem(f"{given.model}: not of the form MODULE:CALLABLE or FILE.py:CALLABLE")
-    kwargs, call = (json_object(getattr(given, o), f"--{o}") for o in ("kwargs", "call"))
-    found = look_up(where, name, given.model)
-    made: Any = found
-    if not is_module(found) and not takes_a_batch(found, kwargs):
+        raise Problem(f"{settings.model}: not of the form MODULE:CALLABLE or FILE.py:CALLABLE")
+    kwargs, call = (json_object(getattr(settings, o), f"--{o}") for o in ("kwargs", "call"))
+    maker = look_up(where, name, settings.model)
+    module: Any = maker
+    if not is_module(maker) and not takes_a_batch(maker, kwargs):
         try:
-            made = found(**kwargs, **randomness(found, kwargs, given.seed))
+            module = maker(**kwargs, **randomness(maker, kwargs, settings.seed))
         except Exception as error:
-            raise Problem(f"{given.model} cannot be made: {said(error)}; see --kwargs") from None
-    first, second = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    if given.checkpoint and not Path(given.checkpoint).exists():
-        raise Problem(f"--checkpoint {given.checkpoint}: no such file")
+            raise Problem(
+                f"{settings.model} cannot be made: {reason_of(error)}; see --kwargs"
+            ) from None
+    first, second = module if isinstance(module, tuple) and len(module) == 2 else (module, None)
+    if settings.checkpoint and not Path(settings.checkpoint).exists():
+        raise Problem(f"--checkpoint {settings.checkpoint}: no such file")
     for kind, describe in (("linen", from_linen), ("nnx", from_nnx), ("equinox", from_equinox)):
         if is_module(first, kind):
-            if not given.checkpoint and second is None:
+            if not settings.checkpoint and second is None:
                 note("no --checkpoint: the weights are what the callable makes")
-            return describe(first, second, call, shape, given)
+            return describe(first, second, call, shape, settings)
     if not callable(first):
         raise Problem(
-            f"{given.model}: gives {type(first).__name__}, neither a module nor a function"
+            f"{settings.model}: gives {type(first).__name__}, neither a module nor a function"
         )
-    if given.checkpoint:
+    if settings.checkpoint:
         raise Problem("--checkpoint: is for modules; let the function load its own parameters")
     layout = "NHWC" if len(shape) == 3 and shape[-1] in (1, 3, 4) else ""
     if len(shape) == 3 and shape[0] in (1, 3, 4):
@@ -227,12 +229,12 @@ def is_module(thing: Any, kind: str | None = None) -> bool:
     return False
 
 
-def takes_a_batch(found: Any, kwargs: dict[str, Any]) -> bool:
+def takes_a_batch(maker: Any, kwargs: dict[str, Any]) -> bool:
     """Whether a callable is the model itself: it needs an argument that only a batch can be."""
-    if isinstance(found, type):
+    if isinstance(maker, type):
         return False
     try:
-        parameters = inspect.signature(found).parameters.values()
+        parameters = inspect.signature(maker).parameters.values()
     except (TypeError, ValueError):
         return False
     plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -242,21 +244,21 @@ def takes_a_batch(found: Any, kwargs: dict[str, Any]) -> bool:
     )
 
 
-def randomness(found: Any, kwargs: dict[str, Any], seed: int) -> dict[str, Any]:
+def randomness(maker: Any, kwargs: dict[str, Any], seed: int) -> dict[str, Any]:
     """Return the source of random weights that a callable asks for."""
     import jax
 
     try:
-        maker = found.__init__ if isinstance(found, type) else found
+        maker = maker.__init__ if isinstance(maker, type) else maker
         parameters = inspect.signature(maker).parameters
     except (TypeError, ValueError):
         return {}
-    made: dict[str, Any] = {}
+    keys: dict[str, Any] = {}
     if "rngs" in parameters and "rngs" not in kwargs:
-        made["rngs"] = importlib.import_module("flax.nnx").Rngs(seed)
+        keys["rngs"] = importlib.import_module("flax.nnx").Rngs(seed)
     if "key" in parameters and "key" not in kwargs:
-        made["key"] = jax.random.PRNGKey(seed)
-    return made
+        keys["key"] = jax.random.PRNGKey(seed)
+    return keys
 
 
 def evaluation(function: Any, call: dict[str, Any]) -> dict[str, Any]:
@@ -272,7 +274,7 @@ def evaluation(function: Any, call: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_linen(
-    module: Any, variables: Any, call: dict[str, Any], shape: tuple[int, ...], given: Any
+    module: Any, variables: Any, call: dict[str, Any], shape: tuple[int, ...], settings: Any
 ) -> Net:
     import jax
     import jax.numpy as jnp
@@ -280,15 +282,15 @@ def from_linen(
     call = evaluation(type(module).__call__, call)
     if variables is None:
         try:
-            key = jax.random.PRNGKey(given.seed)
+            key = jax.random.PRNGKey(settings.seed)
             variables = module.init(key, jnp.zeros((1, *shape), jnp.float32), **call)
         except Exception as error:
             raise Problem(
-                f"the model does not take a batch of shape {(1, *shape)}: {said(error)}; "
+                f"the model does not take a batch of shape {(1, *shape)}: {reason_of(error)}; "
                 "--input-shape gives that of one sample, --call other arguments"
             ) from None
-    if given.checkpoint:
-        variables = filled(variables, read(given.checkpoint), given.checkpoint)
+    if settings.checkpoint:
+        variables = filled(variables, read(settings.checkpoint), settings.checkpoint)
 
     def watch(x: Any) -> dict[str, Any]:
         _, state = module.apply(
@@ -306,15 +308,19 @@ def from_linen(
     return Net(lambda x: module.apply(variables, x, **call), watch, "NHWC")
 
 
-def from_nnx(module: Any, _: Any, call: dict[str, Any], shape: tuple[int, ...], given: Any) -> Net:
+def from_nnx(
+    module: Any, _: Any, call: dict[str, Any], shape: tuple[int, ...], settings: Any
+) -> Net:
     from flax import nnx
 
     module.eval()
     call = evaluation(type(module).__call__, call)
-    if given.checkpoint:
+    if settings.checkpoint:
         graph, state = nnx.split(module)
         pure = nnx.to_pure_dict(state)
-        nnx.replace_by_pure_dict(state, filled(pure, read(given.checkpoint), given.checkpoint))
+        nnx.replace_by_pure_dict(
+            state, filled(pure, read(settings.checkpoint), settings.checkpoint)
+        )
         module = nnx.merge(graph, state)
         module.eval()
     paths = {id(m): ".".join(map(str, path)) for path, m in nnx.iter_modules(module) if path}
@@ -332,19 +338,19 @@ def from_nnx(module: Any, _: Any, call: dict[str, Any], shape: tuple[int, ...], 
 
 
 def from_equinox(
-    module: Any, state: Any, call: dict[str, Any], shape: tuple[int, ...], given: Any
+    module: Any, state: Any, call: dict[str, Any], shape: tuple[int, ...], settings: Any
 ) -> Net:
     import equinox as eqx
     import jax
     import numpy as np
 
-    if given.checkpoint:
+    if settings.checkpoint:
         try:
             like = module if state is None else (module, state)
-            loaded = eqx.tree_deserialise_leaves(given.checkpoint, like)
+            loaded = eqx.tree_deserialise_leaves(settings.checkpoint, like)
         except Exception as error:
             raise Problem(
-                f"--checkpoint {given.checkpoint}: does not fit the model ({said(error)}); save "
+                f"--checkpoint {settings.checkpoint}: does not fit the model ({reason_of(error)}); save "
                 "it with equinox.tree_serialise_leaves, or see --kwargs"
             ) from None
         module, state = loaded if state is not None else (loaded, None)
@@ -431,10 +437,10 @@ def flat(tree: Any, at: str = "") -> dict[str, Any]:
         pairs = [(str(i), v) for i, v in enumerate(tree)]
     else:
         return {at: tree}
-    found: dict[str, Any] = {}
+    leaves: dict[str, Any] = {}
     for key, value in pairs:
-        found |= flat(value, f"{at}\t{key}" if at else key)
-    return found
+        leaves |= flat(value, f"{at}\t{key}" if at else key)
+    return leaves
 
 
 def read(path: str) -> dict[str, Any]:
@@ -461,7 +467,7 @@ def read(path: str) -> dict[str, Any]:
     except Problem:
         raise
     except Exception as error:
-        raise Problem(f"--checkpoint {path}: cannot be read ({said(error)})") from None
+        raise Problem(f"--checkpoint {path}: cannot be read ({reason_of(error)})") from None
     return {k.replace("/", "\t").replace(".", "\t"): v for k, v in arrays.items()}
 
 
@@ -486,8 +492,8 @@ def filled(template: Any, content: dict[str, Any], path: str) -> Any:
     extra = [k for k in best if k not in wanted and k.split("\t")[0] in known]
     if lacking or extra:
         parts = [
-            f"{len(keys)} {what} ({', '.join(k.replace(chr(9), '.') for k in keys[:3])})"
-            for what, keys in (("missing from it", lacking), ("unexpected", extra))
+            f"{len(keys)} {fault} ({', '.join(k.replace(chr(9), '.') for k in keys[:3])})"
+            for fault, keys in (("missing from it", lacking), ("unexpected", extra))
             if keys
         ]
         raise Problem(

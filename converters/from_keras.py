@@ -29,12 +29,12 @@ from typing import Any
 if __package__:
     from ._finish import Source, finish
     from ._graph import fingerprint
-    from ._options import Problem, command, missing, note, parser, said
+    from ._options import Problem, command, missing, note, parser, reason_of
     from .from_torch import look_up, newer, older, quiet, read_shape
 else:
     from _finish import Source, finish
     from _graph import fingerprint
-    from _options import Problem, command, missing, note, parser, said
+    from _options import Problem, command, missing, note, parser, reason_of
     from from_torch import look_up, newer, older, quiet, read_shape
 
 MODEL = "a .keras or .h5 file, a SavedModel folder, or MODULE:CALLABLE / FILE.py:CALLABLE"
@@ -42,8 +42,8 @@ INSTALL = "pip install keras torch onnx onnxscript onnxruntime"
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = parser(__doc__ or "", MODEL)
-    group = made.add_argument_group("the model")
+    command_parser = parser(__doc__ or "", MODEL)
+    group = command_parser.add_argument_group("the model")
     group.add_argument("--weights", metavar="FILE", help=".weights.h5 of a model that is built")
     group.add_argument(
         "--kwargs", metavar="JSON", default="{}", help="arguments of the callable, as JSON object"
@@ -63,15 +63,15 @@ def arguments() -> argparse.ArgumentParser:
         "--input-shape", metavar="H,W,C", help="of one sample, where it is not fixed"
     )
     group.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's)")
-    return made
+    return command_parser
 
 
-def convert(given: argparse.Namespace) -> None:
+def convert(settings: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    saved = (Path(given.model) / "saved_model.pb").is_file()
+    saved = (Path(settings.model) / "saved_model.pb").is_file()
     if saved:
-        finish(from_saved_model(given), given)
+        finish(from_saved_model(settings), settings)
         return
     backend = os.environ.setdefault("KERAS_BACKEND", "torch")
     with missing(backend, INSTALL):
@@ -80,36 +80,39 @@ def convert(given: argparse.Namespace) -> None:
         import keras
     if backend not in ("torch", "tensorflow"):
         raise Problem(f"KERAS_BACKEND={backend}: give torch, or tensorflow with tf2onnx")
-    keras.utils.set_random_seed(given.seed)
-    model = load(given)
-    shape = read_shape(given.input_shape) or sample_shape(model)
+    keras.utils.set_random_seed(settings.seed)
+    model = load(settings)
+    shape = read_shape(settings.input_shape) or sample_shape(model)
     layers = dict(named_layers(model))
     layout = layout_of(layers.values(), shape)
     exports: list[tuple[str, Callable[[], Any]]]
     if backend == "torch":
-        exports = torch_exports(model, shape, given)
+        exports = torch_exports(model, shape, settings)
     else:
         exports = [
-            ("tf2onnx", lambda: by_tf2onnx(lambda x: call(model, x, given.take), shape, given))
+            (
+                "tf2onnx",
+                lambda: by_tf2onnx(lambda x: call(model, x, settings.take), shape, settings),
+            )
         ]
     finish(
         Source(
-            forward=lambda x: run(model, x, given.take),
+            forward=lambda x: run(model, x, settings.take),
             shape=shape,
             exports=exports,
             layout=layout,
-            watch=lambda x: watch(model, layers, x, given),
+            watch=lambda x: watch(model, layers, x, settings),
             kind=kind_of(model),
         ),
-        given,
+        settings,
     )
 
 
-def load(given: argparse.Namespace) -> Any:
+def load(settings: argparse.Namespace) -> Any:
     import keras
 
-    path = Path(given.model)
-    custom = {text.rpartition(":")[2]: pair(text) for text in given.custom}
+    path = Path(settings.model)
+    custom = {text.rpartition(":")[2]: pair(text) for text in settings.custom}
     if path.is_dir():
         raise Problem(f"{path}: is a folder without saved_model.pb; give a .keras or .h5 file")
     if path.is_file():
@@ -118,79 +121,81 @@ def load(given: argparse.Namespace) -> Any:
         try:
             with quiet():
                 model = keras.saving.load_model(
-                    path, custom_objects=custom, compile=False, safe_mode=not given.unsafe
+                    path, custom_objects=custom, compile=False, safe_mode=not settings.unsafe
                 )
         except Exception as error:
-            text = said(error)
+            text = reason_of(error)
             if path.name.endswith(".weights.h5") or "No model config" in text:
                 raise Problem(
                     f"{path}: holds weights alone; give MODULE:CALLABLE --weights {path}"
                 ) from None
-            if "Lambda" in text and not given.unsafe:
+            if "Lambda" in text and not settings.unsafe:
                 raise Problem(
                     f"{path}: holds Python code in a Lambda layer; --unsafe runs it, if you trust it"
                 ) from None
             hint = "; --custom MODULE:NAME tells where it is" if "custom" in text.lower() else ""
             raise Problem(f"{path}: Keras cannot load it ({text}){hint}") from None
-        if given.weights:
+        if settings.weights:
             raise Problem("--weights: is for MODULE:CALLABLE; the file has its own")
     else:
-        model = built(given)
+        model = built(settings)
     model.trainable = False
     return model
 
 
-def built(given: argparse.Namespace) -> Any:
+def built(settings: argparse.Namespace) -> Any:
     import keras
 
     try:
-        kwargs = json.loads(given.kwargs)
+        kwargs = json.loads(settings.kwargs)
     except ValueError as error:
-        raise Problem(f"--kwargs {given.kwargs}: not JSON ({error})") from None
-    made = pair(given.model)
-    if not isinstance(made, keras.Model):
+        raise Problem(f"--kwargs {settings.kwargs}: not JSON ({error})") from None
+    model = pair(settings.model)
+    if not isinstance(model, keras.Model):
         try:
-            made = made(**kwargs)
-        except Exception as error:
-            raise Problem(f"{given.model} cannot be made: {said(error)}; see --kwargs") from None
-    if not isinstance(made, keras.Model):
-        raise Problem(f"{given.model}: gives {type(made).__name__}, not a keras.Model")
-    if given.input_shape:  # a subclassed model has no weights before its first call
-        run(made, _zeros((1, *read_shape(given.input_shape))), None)
-    if given.weights:
-        if not Path(given.weights).is_file():
-            raise Problem(f"--weights {given.weights}: no such file")
-        try:
-            made.load_weights(given.weights)
+            model = model(**kwargs)
         except Exception as error:
             raise Problem(
-                f"--weights {given.weights}: do not fit the model ({said(error)}); "
+                f"{settings.model} cannot be made: {reason_of(error)}; see --kwargs"
+            ) from None
+    if not isinstance(model, keras.Model):
+        raise Problem(f"{settings.model}: gives {type(model).__name__}, not a keras.Model")
+    if settings.input_shape:  # a subclassed model has no weights before its first call
+        run(model, _zeros((1, *read_shape(settings.input_shape))), None)
+    if settings.weights:
+        if not Path(settings.weights).is_file():
+            raise Problem(f"--weights {settings.weights}: no such file")
+        try:
+            model.load_weights(settings.weights)
+        except Exception as error:
+            raise Problem(
+                f"--weights {settings.weights}: do not fit the model ({reason_of(error)}); "
                 "is it another model's?"
             ) from None
-        if (more := stored(given.weights) - len(made.weights)) > 0:
+        if (more := stored(settings.weights) - len(model.weights)) > 0:
             raise Problem(
-                f"--weights {given.weights}: holds {more} arrays more than the model has; is it "
+                f"--weights {settings.weights}: holds {more} arrays more than the model has; is it "
                 "another model's, or does it need --kwargs?"
             )
     else:
         note("no --weights: the weights are what the callable makes, random ones as a rule")
-    return made
+    return model
 
 
 def stored(path: str) -> int:
     """Count the arrays of layers in a .weights.h5 file; Keras passes over those it has no use for."""
     import h5py
 
-    found: list[str] = []
+    names: list[str] = []
 
     def visit(name: str, item: Any) -> None:
         parts = name.split("/")
         if isinstance(item, h5py.Dataset) and "vars" in parts:
-            found.extend([name] if not {"optimizer", "seed_generator"} & set(parts) else [])
+            names.extend([name] if not {"optimizer", "seed_generator"} & set(parts) else [])
 
     with h5py.File(path) as file:
         file.visititems(visit)
-    return len(found)
+    return len(names)
 
 
 def pair(text: str) -> Any:
@@ -293,7 +298,9 @@ def no_gradients() -> Iterator[None]:
         yield
 
 
-def watch(model: Any, layers: dict[str, Any], x: Any, given: argparse.Namespace) -> dict[str, Any]:
+def watch(
+    model: Any, layers: dict[str, Any], x: Any, settings: argparse.Namespace
+) -> dict[str, Any]:
     """Return fingerprints of what each layer puts out last, by its name."""
     import keras
 
@@ -302,8 +309,8 @@ def watch(model: Any, layers: dict[str, Any], x: Any, given: argparse.Namespace)
 
     def spy(path: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*args: Any, **kwargs: Any) -> Any:
-            if given.latent == f"{path}:in" and args and hasattr(args[0], "shape"):
-                seen[given.latent] = fingerprint(keras.ops.convert_to_numpy(args[0]))
+            if settings.latent == f"{path}:in" and args and hasattr(args[0], "shape"):
+                seen[settings.latent] = fingerprint(keras.ops.convert_to_numpy(args[0]))
             value = original(*args, **kwargs)
             if hasattr(value, "shape"):
                 seen[path] = fingerprint(keras.ops.convert_to_numpy(value), moved=channels_last)
@@ -315,7 +322,7 @@ def watch(model: Any, layers: dict[str, Any], x: Any, given: argparse.Namespace)
         object.__setattr__(layer, "call", spy(path, layer.call))
     try:
         with no_gradients():
-            call(model, x, given.take)
+            call(model, x, settings.take)
     finally:
         for layer in layers.values():
             with contextlib.suppress(AttributeError):
@@ -324,7 +331,7 @@ def watch(model: Any, layers: dict[str, Any], x: Any, given: argparse.Namespace)
 
 
 def torch_exports(
-    model: Any, shape: tuple[int, ...], given: argparse.Namespace
+    model: Any, shape: tuple[int, ...], settings: argparse.Namespace
 ) -> list[tuple[str, Callable[[], Any]]]:
     import torch
 
@@ -334,13 +341,13 @@ def torch_exports(
             self.model = model
 
         def forward(self, x: Any) -> Any:
-            return call(self.model, x, given.take)
+            return call(self.model, x, settings.take)
 
     net, example = Net().eval(), torch.zeros(2, *shape)
     batch = torch.export.Dim("batch", min=1)
     return [
-        ("dynamo exporter", lambda: plain(newer(net, example, [{0: batch}], given.opset))),
-        ("torchscript exporter", lambda: plain(older(net, example, given.opset))),
+        ("dynamo exporter", lambda: plain(newer(net, example, [{0: batch}], settings.opset))),
+        ("torchscript exporter", lambda: plain(older(net, example, settings.opset))),
     ]
 
 
@@ -352,7 +359,7 @@ def plain(proto: Any) -> Any:
     return proto
 
 
-def by_tf2onnx(function: Callable[[Any], Any], shape: tuple[int, ...], given: Any) -> Any:
+def by_tf2onnx(function: Callable[[Any], Any], shape: tuple[int, ...], settings: Any) -> Any:
     with missing("tf2onnx", "pip install tf2onnx"):
         import tf2onnx
     import tensorflow as tf
@@ -362,12 +369,12 @@ def by_tf2onnx(function: Callable[[Any], Any], shape: tuple[int, ...], given: An
         proto, _ = tf2onnx.convert.from_function(
             tf.function(function, input_signature=signature),
             input_signature=signature,
-            opset=given.opset or 18,
+            opset=settings.opset or 18,
         )
     return proto
 
 
-def from_saved_model(given: argparse.Namespace) -> Source:
+def from_saved_model(settings: argparse.Namespace) -> Source:
     """Describe a SavedModel: its serving signature, which only TensorFlow runs."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     with missing(
@@ -375,18 +382,18 @@ def from_saved_model(given: argparse.Namespace) -> Source:
     ):
         import tensorflow as tf
     try:
-        loaded = tf.saved_model.load(given.model)
+        loaded = tf.saved_model.load(settings.model)
         signature = loaded.signatures["serving_default"]
     except Exception as error:
-        raise Problem(f"{given.model}: cannot be served ({said(error)})") from None
+        raise Problem(f"{settings.model}: cannot be served ({reason_of(error)})") from None
     inputs = signature.structured_input_signature[1]
     if len(inputs) != 1:
-        raise Problem(f"{given.model}: takes {len(inputs)} inputs; one is needed")
+        raise Problem(f"{settings.model}: takes {len(inputs)} inputs; one is needed")
     (name, spec), outputs = next(iter(inputs.items())), list(signature.structured_outputs)
-    take = given.take or (outputs[0] if len(outputs) == 1 else None)
+    take = settings.take or (outputs[0] if len(outputs) == 1 else None)
     if take not in outputs:
-        raise Problem(f"{given.model}: choose an output with --take from {', '.join(outputs)}")
-    shape = read_shape(given.input_shape) or tuple(spec.shape[1:])
+        raise Problem(f"{settings.model}: choose an output with --take from {', '.join(outputs)}")
+    shape = read_shape(settings.input_shape) or tuple(spec.shape[1:])
     if any(d is None for d in shape):
         raise Problem("--input-shape is needed: that of one sample, such as 224,224,3")
 
@@ -397,7 +404,7 @@ def from_saved_model(given: argparse.Namespace) -> Source:
     return Source(
         forward=lambda x: function(tf.constant(x)).numpy(),
         shape=shape,
-        exports=[("tf2onnx", lambda: by_tf2onnx(function, shape, given))],
+        exports=[("tf2onnx", lambda: by_tf2onnx(function, shape, settings))],
         layout="NHWC" if len(shape) == 3 else "",
     )
 

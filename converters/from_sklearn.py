@@ -27,12 +27,12 @@ from typing import Any
 if __package__:
     from ._finish import Source, finish
     from ._graph import fingerprint, keep_outputs
-    from ._options import Problem, command, missing, parser, said
+    from ._options import Problem, command, missing, parser, reason_of
     from .from_torch import look_up, quiet, read_shape
 else:
     from _finish import Source, finish
     from _graph import fingerprint, keep_outputs
-    from _options import Problem, command, missing, parser, said
+    from _options import Problem, command, missing, parser, reason_of
     from from_torch import look_up, quiet, read_shape
 
 MODEL = "a .skops, .joblib or .pkl file, or MODULE:CALLABLE / FILE.py:CALLABLE (or an estimator)"
@@ -42,8 +42,8 @@ INSTALL = "pip install scikit-learn skl2onnx onnxruntime"
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = parser(__doc__ or "", MODEL)
-    group = made.add_argument_group("the model")
+    command_parser = parser(__doc__ or "", MODEL)
+    group = command_parser.add_argument_group("the model")
     group.add_argument(
         "--trust", action="store_true", help="read a pickle, which runs what it says"
     )
@@ -52,31 +52,31 @@ def arguments() -> argparse.ArgumentParser:
         "--input-layout", choices=("NCHW", "NHWC"), default="NCHW", help="of three axes"
     )
     group.add_argument("--opset", type=int, help=f"ONNX opset (default: {_OPSET})")
-    return made
+    return command_parser
 
 
-def convert(given: argparse.Namespace) -> None:
+def convert(settings: argparse.Namespace) -> None:
     warnings.simplefilter("ignore")
     with missing("scikit-learn or skl2onnx", INSTALL):
         import skl2onnx
         import sklearn.base
-    model = load(given)
+    model = load(settings)
     fitted = [m for m in (model, *steps_of(model)) if hasattr(m, "n_features_in_")]
     features = getattr(fitted[0], "n_features_in_", None) if fitted else None
     if features is None:
-        raise Problem(f"{given.model}: is not fitted; call fit before it is saved")
-    shape = read_shape(given.input_shape) or (features,)
+        raise Problem(f"{settings.model}: is not fitted; call fit before it is saved")
+    shape = read_shape(settings.input_shape) or (features,)
     if math.prod(shape) != features:
-        raise Problem(f"--input-shape {given.input_shape}: the model takes {features} features")
+        raise Problem(f"--input-shape {settings.input_shape}: the model takes {features} features")
     if len(shape) not in (1, 2, 3):
-        raise Problem(f"--input-shape {given.input_shape}: write H,W or C,H,W or H,W,C")
+        raise Problem(f"--input-shape {settings.input_shape}: write H,W or C,H,W or H,W,C")
     probabilities = hasattr(model, "predict_proba")
     last = "predict" if sklearn.base.is_regressor(model) else "transform"
     methods = ("predict_proba", "decision_function", last)
     method = next((m for m in methods if hasattr(model, m)), None)
     if method is None or getattr(model, "voting", None) == "hard":
         raise Problem(
-            f"{given.model}: a {type(model).__name__} that puts out labels alone, which are no "
+            f"{settings.model}: a {type(model).__name__} that puts out labels alone, which are no "
             "numbers to compare; one with predict_proba, decision_function or transform is needed"
         )
 
@@ -84,7 +84,7 @@ def convert(given: argparse.Namespace) -> None:
         value = getattr(model, method)(x.reshape(len(x), -1))
         if isinstance(value, list):
             raise Problem(
-                f"{given.model}: predicts {len(value)} labels at once; convert one of its "
+                f"{settings.model}: predicts {len(value)} labels at once; convert one of its "
                 "estimators"
             )
         return value.reshape(len(x), -1)
@@ -95,13 +95,13 @@ def convert(given: argparse.Namespace) -> None:
         Source(
             forward=forward,
             shape=shape,
-            exports=[("skl2onnx", lambda: export(skl2onnx, model, shape, features, given))],
-            layout=given.input_layout if len(shape) == 3 else "",
+            exports=[("skl2onnx", lambda: export(skl2onnx, model, shape, features, settings))],
+            layout=settings.input_layout if len(shape) == 3 else "",
             watch=lambda x: watch(model, x),
             classes=None if classes is None or not probabilities else [str(c) for c in classes],
             kind=kinds.get(method, "embedding"),
         ),
-        given,
+        settings,
     )
 
 
@@ -110,19 +110,19 @@ def steps_of(model: Any) -> list[Any]:
     return [s for _, s in getattr(model, "steps", []) if s is not None and s != "passthrough"]
 
 
-def load(given: argparse.Namespace) -> Any:
-    path = Path(given.model)
+def load(settings: argparse.Namespace) -> Any:
+    path = Path(settings.model)
     if not path.is_file():
-        where, colon, name = given.model.rpartition(":")
+        where, colon, name = settings.model.rpartition(":")
         if not colon or not where:
-            raise Problem(f"{given.model}: no such file, and not of the form MODULE:CALLABLE")
-        return made(where, name, given.model)
+            raise Problem(f"{settings.model}: no such file, and not of the form MODULE:CALLABLE")
+        return estimator(where, name, settings.model)
     if path.suffix == ".skops":
         with missing("skops", "pip install skops"):
             import skops.io
         try:
             unknown = skops.io.get_untrusted_types(file=path)
-            if unknown and not given.trust:
+            if unknown and not settings.trust:
                 raise Problem(
                     f"{path}: holds types that skops does not know: {', '.join(unknown[:4])}; "
                     "--trust accepts them"
@@ -131,8 +131,8 @@ def load(given: argparse.Namespace) -> Any:
         except Problem:
             raise
         except Exception as error:
-            raise Problem(f"{path}: cannot be read ({said(error)})") from None
-    if not given.trust:
+            raise Problem(f"{path}: cannot be read ({reason_of(error)})") from None
+    if not settings.trust:
         raise Problem(
             f"{path}: a pickle runs what is in it when it is read: --trust, if it is yours; or save "
             "it with skops"
@@ -143,22 +143,22 @@ def load(given: argparse.Namespace) -> Any:
         return joblib.load(path)
     except Exception as error:
         raise Problem(
-            f"{path}: cannot be read ({said(error)}); was it saved by another scikit-learn?"
+            f"{path}: cannot be read ({reason_of(error)}); was it saved by another scikit-learn?"
         ) from None
 
 
-def made(where: str, name: str, text: str) -> Any:
-    found = look_up(where, name, text)
-    if hasattr(found, "get_params") and not isinstance(found, type):
-        return found
+def estimator(where: str, name: str, text: str) -> Any:
+    target = look_up(where, name, text)
+    if hasattr(target, "get_params") and not isinstance(target, type):
+        return target
     try:
-        return found()
+        return target()
     except Exception as error:
-        raise Problem(f"{text} cannot be made: {said(error)}") from None
+        raise Problem(f"{text} cannot be made: {reason_of(error)}") from None
 
 
 def export(
-    skl2onnx: Any, model: Any, shape: tuple[int, ...], features: int, given: argparse.Namespace
+    skl2onnx: Any, model: Any, shape: tuple[int, ...], features: int, settings: argparse.Namespace
 ) -> Any:
     from onnx import TensorProto, helper
     from skl2onnx.common.data_types import FloatTensorType
@@ -181,7 +181,7 @@ def export(
                     model,
                     "model",
                     initial_types=[("input", FloatTensorType([None, features]))],
-                    target_opset={"": given.opset or _OPSET, "ai.onnx.ml": 3},
+                    target_opset={"": settings.opset or _OPSET, "ai.onnx.ml": 3},
                     # Of the pipeline, some options would mean something else.
                     options={id(final): options} if options else None,
                 )

@@ -32,12 +32,12 @@ from typing import Any
 if __package__:
     from ._finish import Source, finish
     from ._graph import fingerprint
-    from ._options import Problem, checked_preprocess, command, missing, note, parser, said
+    from ._options import Problem, checked_preprocess, command, missing, note, parser, reason_of
     from ._weights import load_weights
 else:
     from _finish import Source, finish
     from _graph import fingerprint
-    from _options import Problem, checked_preprocess, command, missing, note, parser, said
+    from _options import Problem, checked_preprocess, command, missing, note, parser, reason_of
     from _weights import load_weights
 
 MODEL = (
@@ -48,8 +48,8 @@ INSTALL = "pip install torch onnx onnxscript onnxruntime"
 
 
 def arguments() -> argparse.ArgumentParser:
-    made = parser(__doc__ or "", MODEL)
-    group = made.add_argument_group("the model")
+    command_parser = parser(__doc__ or "", MODEL)
+    group = command_parser.add_argument_group("the model")
     add_weights(group)
     group.add_argument(
         "--pretrained", action="store_true", help="torchvision, timm: download trained weights"
@@ -57,7 +57,7 @@ def arguments() -> argparse.ArgumentParser:
     group.add_argument(
         "--take", metavar="KEY", help="which output, where the model puts out a dict or tuple"
     )
-    group = made.add_argument_group("the export")
+    group = command_parser.add_argument_group("the export")
     group.add_argument(
         "--exporter",
         choices=("auto", "dynamo", "torchscript"),
@@ -65,7 +65,7 @@ def arguments() -> argparse.ArgumentParser:
         help="dynamo is the newer one; auto: it first, the older where it fails",
     )
     group.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's)")
-    return made
+    return command_parser
 
 
 def add_weights(group: Any) -> None:
@@ -89,35 +89,35 @@ def add_weights(group: Any) -> None:
         default=[],
         help="replace a module by the identity first: a head, for a feature extractor",
     )
-    for what in ("missing", "unexpected"):
+    for keys in ("missing", "unexpected"):
         group.add_argument(
-            f"--allow-{what}",
+            f"--allow-{keys}",
             metavar="GLOB",
             action="append",
             nargs="?",
             const="*",
             default=[],
-            help=f"accept {what} keys (all, or those that match)",
+            help=f"accept {keys} keys (all, or those that match)",
         )
 
 
-def convert(given: argparse.Namespace) -> None:
+def convert(settings: argparse.Namespace) -> None:
     with missing("torch", INSTALL):
         import torch
-    torch.manual_seed(given.seed)
+    torch.manual_seed(settings.seed)
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that no exporter knows
     warnings.simplefilter("ignore")
-    shape = read_shape(given.input_shape)
-    if Path(given.model).is_file():
-        source = from_program(given, shape)
+    shape = read_shape(settings.input_shape)
+    if Path(settings.model).is_file():
+        source = from_program(settings, shape)
     else:
-        net, known = build(given)
+        net, known = build(settings)
         shape = shape or known.get("shape")
         if shape is None:
             raise Problem("--input-shape is needed: that of one sample, such as 3,224,224")
         known["preprocess"] = fitted(known.get("preprocess"), shape)
-        source = from_module(net, shape, given, known)
-    finish(source, given)
+        source = from_module(net, shape, settings, known)
+    finish(source, settings)
 
 
 def fitted(preprocess: dict[str, Any] | None, shape: tuple[int, ...]) -> dict[str, Any] | None:
@@ -142,26 +142,26 @@ def read_shape(text: str | None) -> tuple[int, ...] | None:
     return shape
 
 
-def build(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
+def build(settings: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     """Make the module, load its weights, and return what its library knows of it."""
     from torch import nn
 
     try:
-        kwargs = json.loads(given.kwargs)
+        kwargs = json.loads(settings.kwargs)
     except ValueError as error:
-        raise Problem(f"--kwargs {given.kwargs}: not JSON ({error})") from None
+        raise Problem(f"--kwargs {settings.kwargs}: not JSON ({error})") from None
     if not isinstance(kwargs, dict):
-        raise Problem(f"--kwargs {given.kwargs}: not a JSON object")
-    where, colon, name = given.model.rpartition(":")
+        raise Problem(f"--kwargs {settings.kwargs}: not a JSON object")
+    where, colon, name = settings.model.rpartition(":")
     if not colon or not where or not name:
-        raise Problem(f"{given.model}: no such file, and not of the form MODULE:CALLABLE")
+        raise Problem(f"{settings.model}: no such file, and not of the form MODULE:CALLABLE")
     known: dict[str, Any] = {}
     if where == "torchvision":
-        make, known = torchvision_model(name, given.pretrained)
+        make, known = torchvision_model(name, settings.pretrained)
     elif where == "timm":
-        make = timm_model(name, given.pretrained)
+        make = timm_model(name, settings.pretrained)
     else:
-        make = look_up(where, name, given.model)
+        make = look_up(where, name, settings.model)
     if isinstance(make, nn.Module):
         net = make
     else:
@@ -170,19 +170,21 @@ def build(given: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
         except Problem:
             raise
         except (Exception, SystemExit) as error:
-            raise Problem(f"{given.model} cannot be made: {said(error)}; see --kwargs") from None
+            raise Problem(
+                f"{settings.model} cannot be made: {reason_of(error)}; see --kwargs"
+            ) from None
     if not isinstance(net, nn.Module):
-        raise Problem(f"{given.model}: gives {type(net).__name__}, not a torch.nn.Module")
+        raise Problem(f"{settings.model}: gives {type(net).__name__}, not a torch.nn.Module")
     if where == "timm":
         known = timm_knows(net)
     if any(nn.parameter.is_lazy(p) for p in (*net.parameters(), *net.buffers())):
-        fill_lazy(net, read_shape(given.input_shape) or known.get("shape"))
-    for path in given.identity:
+        fill_lazy(net, read_shape(settings.input_shape) or known.get("shape"))
+    for path in settings.identity:
         replace_by_identity(net, path)
-        given.allow_unexpected.append(f"{path}.*")  # the head's own weights, which go with it
-    if given.checkpoint:
-        load_weights(net, given)
-    elif not given.pretrained and not isinstance(make, nn.Module):
+        settings.allow_unexpected.append(f"{path}.*")  # the head's own weights, which go with it
+    if settings.checkpoint:
+        load_weights(net, settings)
+    elif not settings.pretrained and not isinstance(make, nn.Module):
         note("no --checkpoint: the weights are what the callable makes, random ones as a rule")
     return net.float().eval().requires_grad_(False), known
 
@@ -197,7 +199,9 @@ def fill_lazy(net: Any, shape: tuple[int, ...] | None) -> None:
         with torch.no_grad():
             net.eval()(torch.zeros(2, *shape))
     except Exception as error:
-        raise Problem(f"--input-shape {shape}: the model does not take it: {said(error)}") from None
+        raise Problem(
+            f"--input-shape {shape}: the model does not take it: {reason_of(error)}"
+        ) from None
 
 
 def look_up(where: str, name: str, model: str) -> Any:
@@ -222,16 +226,18 @@ def look_up(where: str, name: str, model: str) -> Any:
             "`if __name__ == '__main__':`"
         ) from None
     except Exception as error:
-        raise Problem(f"{model}: {where} cannot be imported ({said(error)})") from None
-    found: Any = module
+        raise Problem(f"{model}: {where} cannot be imported ({reason_of(error)})") from None
+    target: Any = module
     for part in name.split("."):
-        if not hasattr(found, part):
-            here = [n for n in dir(found) if not n.startswith("_") and callable(getattr(found, n))]
+        if not hasattr(target, part):
+            here = [
+                n for n in dir(target) if not n.startswith("_") and callable(getattr(target, n))
+            ]
             raise Problem(f"{model}: {where} has no {name}; it has {', '.join(here[:12])}")
-        found = getattr(found, part)
-    if not callable(found):
-        raise Problem(f"{model}: is a {type(found).__name__}, not a callable")
-    return found
+        target = getattr(target, part)
+    if not callable(target):
+        raise Problem(f"{model}: is a {type(target).__name__}, not a callable")
+    return target
 
 
 def import_torchvision() -> Any:
@@ -354,28 +360,28 @@ def replace_by_identity(net: Any, path: str) -> None:
 
 
 def from_module(
-    net: Any, shape: tuple[int, ...], given: argparse.Namespace, known: dict[str, Any]
+    net: Any, shape: tuple[int, ...], settings: argparse.Namespace, known: dict[str, Any]
 ) -> Source:
     """Describe a module; its class is changed where one of several outputs is to be taken."""
     import torch
 
-    if given.take is not None:
-        take_output(net, given.take)
+    if settings.take is not None:
+        take_output(net, settings.take)
     example = torch.zeros(2, *shape)
     batch = torch.export.Dim("batch", min=1)
     exporters: dict[str, Callable[[], Any]] = {
-        "dynamo": lambda: newer(net, example, [{0: batch}], given.opset),
-        "torchscript": lambda: older(net, example, given.opset),
+        "dynamo": lambda: newer(net, example, [{0: batch}], settings.opset),
+        "torchscript": lambda: older(net, example, settings.opset),
     }
-    names = ["dynamo", "torchscript"] if given.exporter == "auto" else [given.exporter]
+    names = ["dynamo", "torchscript"] if settings.exporter == "auto" else [settings.exporter]
     # A user who has taken the head off does not have logits any more.
-    kind = "embedding" if given.identity else known.get("kind")
+    kind = "embedding" if settings.identity else known.get("kind")
     return Source(
         forward=lambda x: run(net, x),
         shape=shape,
         exports=[(f"{name} exporter", exporters[name]) for name in names],
         layout="NCHW" if len(shape) == 3 else "",
-        watch=lambda x: watch(net, x, given.latent),
+        watch=lambda x: watch(net, x, settings.latent),
         preprocess=known.get("preprocess"),
         classes=known.get("classes"),
         kind=kind,
@@ -541,15 +547,15 @@ def inlined(proto: Any) -> Any:
     return onnx.inliner.inline_local_functions(proto)
 
 
-def from_program(given: argparse.Namespace, shape: tuple[int, ...] | None) -> Source:
+def from_program(settings: argparse.Namespace, shape: tuple[int, ...] | None) -> Source:
     """Describe a saved program: torch.export's, or TorchScript's."""
     import torch
 
-    if given.checkpoint or given.identity or given.take or given.kwargs != "{}":
+    if settings.checkpoint or settings.identity or settings.take or settings.kwargs != "{}":
         raise Problem(
-            f"{given.model}: is a program; --checkpoint, --identity, --take, --kwargs are for modules"
+            f"{settings.model}: is a program; --checkpoint, --identity, --take, --kwargs are for modules"
         )
-    path = given.model
+    path = settings.model
     inside = archive_names(path)
     script: Any = None
     try:
@@ -566,7 +572,7 @@ def from_program(given: argparse.Namespace, shape: tuple[int, ...] | None) -> So
     except Problem:
         raise
     except Exception as error:
-        raise Problem(f"{path}: cannot be read ({said(error)})") from None
+        raise Problem(f"{path}: cannot be read ({reason_of(error)})") from None
     if script is not None:
         if shape is None:
             raise Problem("--input-shape is needed: that of one sample, such as 3,224,224")
@@ -575,7 +581,7 @@ def from_program(given: argparse.Namespace, shape: tuple[int, ...] | None) -> So
         return Source(
             forward=lambda x: run(script, x),
             shape=shape,
-            exports=[("torchscript exporter", lambda: older(script, example, given.opset))],
+            exports=[("torchscript exporter", lambda: older(script, example, settings.opset))],
             layout="NCHW" if len(shape) == 3 else "",
         )
     (args, kwargs) = program.example_inputs or ((), {})
@@ -591,8 +597,8 @@ def from_program(given: argparse.Namespace, shape: tuple[int, ...] | None) -> So
         )
     module = program.module()
     exporters = [
-        ("dynamo exporter", lambda: newer(program, tensors[0], None, given.opset)),
-        ("torchscript exporter", lambda: older(module, tensors[0], given.opset)),
+        ("dynamo exporter", lambda: newer(program, tensors[0], None, settings.opset)),
+        ("torchscript exporter", lambda: older(module, tensors[0], settings.opset)),
     ]
     return Source(
         forward=lambda x: run(module, x),

@@ -58,12 +58,12 @@ def known_names(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def check_choice(what: str, value: object, choices: Sequence[str]) -> str:
+def check_choice(option: str, value: object, choices: Sequence[str]) -> str:
     """Return a value if it is one of a few texts.
 
     Parameters
     ----------
-    what : str
+    option : str
         The option, as the user writes it, such as ``--support``.
     value : object
         What was given.
@@ -82,7 +82,7 @@ def check_choice(what: str, value: object, choices: Sequence[str]) -> str:
     if isinstance(value, str) and value in choices:
         return str(value)
     near = nearest(value, choices) if isinstance(value, str) else ""
-    raise GeedError(f"{what} {shown(value)}: there are {known_names(choices)}.{near}")
+    raise GeedError(f"{option} {shown(value)}: there are {known_names(choices)}.{near}")
 
 
 def refuse_unknown(unknown: Iterable[str], names: Sequence[str]) -> None:

@@ -82,10 +82,10 @@ def check_writable(
             raise GeedError(f"{option} {path}: there is no folder {parent}; make it first")
         if path.exists() and not os.access(path, os.W_OK):
             raise GeedError(f"{option} {path}: cannot be overwritten (permission denied)")
-        for given in inputs:
-            if given is not None and path.is_file() and _same(path, str(given)):
+        for source in inputs:
+            if source is not None and path.is_file() and _same(path, str(source)):
                 raise GeedError(
-                    f"{option} {path}: is what is read, {given}, and would be replaced; name "
+                    f"{option} {path}: is what is read, {source}, and would be replaced; name "
                     "another file"
                 )
         if not path.exists() or path.is_file():
@@ -96,9 +96,9 @@ def check_writable(
         raise _unwritable(path, error, option) from None
 
 
-def _same(path: Path, given: str) -> bool:
-    whole = [given] if os.path.exists(given) else [given.rpartition(":")[0]]
-    return any(os.path.isfile(name) and os.path.samefile(path, name) for name in whole)
+def _same(path: Path, source: str) -> bool:
+    names = [source] if os.path.exists(source) else [source.rpartition(":")[0]]
+    return any(os.path.isfile(name) and os.path.samefile(path, name) for name in names)
 
 
 def write_text(path: str | Path, text: str, *, option: str = "--out") -> None:
@@ -334,12 +334,12 @@ def _unwritable(path: Path, error: Exception, option: str) -> GeedError:
     return GeedError(f"{option} {path}: cannot be written ({why}); name another file")
 
 
-def write_json(made: Mapping[str, Any], path: str | Path) -> None:
+def write_json(result: Mapping[str, Any], path: str | Path) -> None:
     """Write a result, aggregate or comparison; the file appears whole or not at all.
 
     Parameters
     ----------
-    made : mapping
+    result : mapping
         What to write.
     path : str or Path
         Where. A device or pipe, such as ``/dev/stdout``, is written to as it is.
@@ -350,7 +350,7 @@ def write_json(made: Mapping[str, Any], path: str | Path) -> None:
         If it cannot be written.
         If it holds NaN or infinity.
     """
-    write_text(path, to_json(made))
+    write_text(path, to_json(result))
 
 
 def read_json(path: str | Path) -> Any:
@@ -383,8 +383,8 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
-        what = "the file is empty" if not text.strip() else str(error)[:120]
-        raise GeedError(f"{path}: is not JSON ({what})") from None
+        reason = "the file is empty" if not text.strip() else str(error)[:120]
+        raise GeedError(f"{path}: is not JSON ({reason})") from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -46,10 +46,10 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any
             "error_model": "numpy",
         }
         try:
-            made: Callable[..., Any] = numba.njit(cache=True, **options)(function)
+            kernel: Callable[..., Any] = numba.njit(cache=True, **options)(function)
         except RuntimeError:  # no folder is writable
-            made = numba.njit(**options)(function)
-        return made
+            kernel = numba.njit(**options)(function)
+        return kernel
 
     return decorate
 

@@ -40,12 +40,12 @@ WIDTH = 100
 LEAST_WIDTH = 8
 
 
-def to_json(made: Mapping[str, Any]) -> str:
+def to_json(result: Mapping[str, Any]) -> str:
     """Return a result, aggregate or comparison as JSON.
 
     Parameters
     ----------
-    made : mapping
+    result : mapping
         What to write.
 
     Returns
@@ -59,11 +59,11 @@ def to_json(made: Mapping[str, Any]) -> str:
     GeedError
         If it holds NaN or infinity, naming the measure and layer.
     """
-    text = _text(made, "the result", "", ascii_only=False) + "\n"
+    text = _text(result, "the result", "", ascii_only=False) + "\n"
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # a file name that is no UTF-8: escapes bring it through unchanged
-        text = _text(made, "the result", "", ascii_only=True) + "\n"
+        text = _text(result, "the result", "", ascii_only=True) + "\n"
     return text
 
 

@@ -49,9 +49,9 @@ def check_value(option: str, value: object, hint: Any) -> Any:
     GeedError
         If it is not of the type, or none of its choices.
     """
-    found = fitted(hint, value)
-    if found is not UNFIT:
-        return found
+    fit = fitted(hint, value)
+    if fit is not UNFIT:
+        return fit
     choices = next((get_args(h) for h in parts_of(hint) if get_origin(h) is Literal), None)
     if choices:
         check_choice(option, value, choices)
@@ -71,7 +71,7 @@ def fitted(hint: Any, value: Any) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         fits = (fitted(arg, value) for arg in args)
-        return next((found for found in fits if found is not UNFIT), UNFIT)
+        return next((value_of_form for value_of_form in fits if value_of_form is not UNFIT), UNFIT)
     if origin is Literal:
         return str(value) if isinstance(value, str) and value in args else UNFIT
     if origin is Mapping:
@@ -85,8 +85,8 @@ def fitted(hint: Any, value: Any) -> Any:
     if hint is bool:
         return bool(value) if isinstance(value, bool | np.bool_) else UNFIT
     if hint is int:
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return int(value) if whole else UNFIT
+        is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        return int(value) if is_whole else UNFIT
     if hint is float:
         real = isinstance(value, int | float | np.integer | np.floating)
         return _float(value) if real and not isinstance(value, bool) else UNFIT
@@ -105,8 +105,8 @@ def _float(value: Any) -> float:
 def _mapping(args: tuple[Any, ...], value: Any) -> Any:
     if not isinstance(value, Mapping):
         return UNFIT
-    found = {fitted(args[0], k): fitted(args[1], v) for k, v in value.items()}
-    return UNFIT if any(part is UNFIT for pair in found.items() for part in pair) else found
+    pairs = {fitted(args[0], k): fitted(args[1], v) for k, v in value.items()}
+    return UNFIT if any(part is UNFIT for pair in pairs.items() for part in pair) else pairs
 
 
 def _sequence(hint: Any, value: Any) -> Any:
@@ -117,8 +117,8 @@ def _sequence(hint: Any, value: Any) -> Any:
         return UNFIT
     if isinstance(value, np.ndarray) and value.ndim != 1:
         return UNFIT
-    found = tuple(fitted(hint, part) for part in value)
-    return UNFIT if any(part is UNFIT for part in found) else found
+    parts = tuple(fitted(hint, part) for part in value)
+    return UNFIT if any(part is UNFIT for part in parts) else parts
 
 
 def _words(hint: Any, several: bool = False) -> str:

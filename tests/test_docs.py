@@ -245,13 +245,20 @@ def test_the_formats_of_several_results_have_just_these_fields(written, name, fi
 
 
 def test_the_metadata_keys_are_those_that_are_written_and_read():
-    sources = [*(ROOT / "onnx_geed").rglob("*.py"), *(ROOT / "converters").glob("*.py")]
-    nodes = [node for source in sources for node in ast.walk(ast.parse(source.read_text()))]
+    from onnx_geed.model import metadata
+
+    nodes = [
+        node
+        for source in (ROOT / "converters").glob("*.py")
+        for node in ast.walk(ast.parse(source.read_text()))
+    ]
     texts = [n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+    texts += [value for value in vars(metadata).values() if isinstance(value, str)]
+    texts += [metadata.action_key("<tensor>"), metadata.layout_key("<tensor>")]
     used = {
         text + "<tensor>" * text.endswith(".")
         for text in texts
-        if re.fullmatch(r"onnx_geed\.[a-z_]+\.?", text)
+        if re.fullmatch(r"onnx_geed\.[a-z_]+(\.|\.<tensor>)?", text)
     }
     modules = {f"onnx_geed.{p.stem}" for p in (ROOT / "onnx_geed").iterdir()}
     used -= modules | {"onnx_geed.converters"}

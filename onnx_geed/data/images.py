@@ -49,7 +49,7 @@ def image_paths(folder: Path) -> tuple[str, ...]:
 
     # Links may lead back up: no folder is entered again below itself.
     above = {str(folder): frozenset([os.path.realpath(folder)])}
-    found: list[str] = []
+    names: list[str] = []
     others: set[str] = set()
     for root, folders, files in os.walk(folder, onerror=fail, followlinks=True):
         for name in folders.copy():
@@ -62,15 +62,15 @@ def image_paths(folder: Path) -> tuple[str, ...]:
         for name in files:
             suffix = os.path.splitext(name)[1].lower()
             if suffix in SUFFIXES and not name.startswith("."):
-                found.append(Path(root, name).relative_to(folder).as_posix())
+                names.append(Path(root, name).relative_to(folder).as_posix())
             else:
                 others.add(suffix or name)
-    if not found:
+    if not names:
         holds = f"it holds {', '.join(sorted(others)[:5])}" if others else "it is empty"
         raise GeedError(
             f"--data {folder}: no images in the folder ({', '.join(SUFFIXES)}); {holds}"
         )
-    return tuple(sorted(found, key=os.fsencode))
+    return tuple(sorted(names, key=os.fsencode))
 
 
 def decode(path: Path, preprocess: Preprocess, *, grey: bool, what: str) -> F32:

@@ -41,12 +41,12 @@ def _sizes(name: str, value: Any) -> int | tuple[int, int] | None:
         return None
     pair = isinstance(value, (tuple, list))
     parts = list(value) if pair else [value]
-    whole = [int(v) for v in parts if isinstance(v, Integral) and not isinstance(v, bool)]
-    if len(whole) != (2 if pair else 1) or len(parts) != len(whole) or min(whole) < 1:
+    numbers = [int(v) for v in parts if isinstance(v, Integral) and not isinstance(v, bool)]
+    if len(numbers) != (2 if pair else 1) or len(parts) != len(numbers) or min(numbers) < 1:
         raise GeedError(
             f"preprocess {name}={value!r}: give one positive whole number, or two: height, width"
         )
-    return (whole[0], whole[1]) if pair else whole[0]
+    return (numbers[0], numbers[1]) if pair else numbers[0]
 
 
 def _number(name: str, value: Any) -> float:
@@ -217,7 +217,7 @@ def parse_preprocess(text: str) -> Preprocess:
     if os.path.isfile(text) and text not in PRESETS:
         return preprocess_from_json(_text_of(Path(text)), f"--preprocess {text}")
     first = PRESETS.get(words[0])
-    given: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for word in words[1:] if first else words:
         key, equals, value = word.partition("=")
         if word in PRESETS:
@@ -227,11 +227,11 @@ def parse_preprocess(text: str) -> Preprocess:
                 f"--preprocess {word}: neither a preset ({presets}) nor a file nor key=value."
                 f"{nearest(word, PRESETS)}"
             )
-        if key in given:
+        if key in values:
             raise GeedError(f"--preprocess {text!r}: {key} is given twice; leave one out")
-        given[key] = _value(key, value)
+        values[key] = _value(key, value)
     base = dataclasses.asdict(first) if first else {}
-    return _made({**base, **given}, f"--preprocess {text!r}")
+    return _made({**base, **values}, f"--preprocess {text!r}")
 
 
 def preprocess_from_json(text: str, source: str = "metadata onnx_geed.preprocess") -> Preprocess:

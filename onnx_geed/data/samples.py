@@ -233,14 +233,14 @@ def open_samples(
     _check_channels(chosen, wanted[0] if channels else None, input_layout)
     close: Callable[[], None] | None = None
     if isinstance(source, (str, Path)) and os.path.isdir(text):
-        kind, names, read, found, files = _images(text, wanted, input_layout, chosen)
+        kind, names, read, classes, files = _images(text, wanted, input_layout, chosen)
         count = len(names)
     else:
         rows = open_rows(text) if isinstance(source, (str, Path)) else rows_of(source)
         _check_array(rows, text, wanted, input_layout)
-        kind, names, found, count = "array", None, rows.labels, rows.shape[0]
+        kind, names, classes, count = "array", None, rows.labels, rows.shape[0]
         read, files, close = _array(rows, wanted, input_layout, chosen), rows.files, rows.close
-    known = _labels(labels, found, count, text)
+    known = _labels(labels, classes, count, text)
     first = read(0)
     cure = _misfit(first.shape, wanted, input_layout, chosen, rows.shape if names is None else ())
     if cure:

@@ -212,8 +212,8 @@ def _plain(
     def read(index: Any) -> NDArray[Any]:
         with _reading(f"--data {path}", "the file has changed since it was opened"):
             if not shape or index is ...:
-                whole = file.values(dtype, start, math.prod(shape))
-                return whole.reshape(shape) if order == "C" else whole.reshape(shape, order="F")
+                values = file.values(dtype, start, math.prod(shape))
+                return values.reshape(shape) if order == "C" else values.reshape(shape, order="F")
             if order == "C":
                 at = start + index * inner * dtype.itemsize
                 return file.values(dtype, at, inner).reshape(shape[1:])

@@ -207,9 +207,9 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
     missing = [e for e in group.elements if e not in table.elements]
     extra = [e for e in table.elements if e not in group.elements]
     if missing or extra:
-        what = f"lacks {', '.join(missing[:4])}" if missing else f"also has {', '.join(extra[:4])}"
+        fault = f"lacks {', '.join(missing[:4])}" if missing else f"also has {', '.join(extra[:4])}"
         raise GeedError(
-            f"{table.source}: its elements are not those of {group.name}: it {what}; give one row "
+            f"{table.source}: its elements are not those of {group.name}: it {fault}; give one row "
             f"for each of {', '.join(group.elements[:4])}{', ...' if group.order > 4 else ''}"
         )
     values = table.values[[table.elements.index(e) for e in group.elements]]

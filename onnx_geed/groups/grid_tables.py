@@ -74,8 +74,8 @@ def _cos_sin(degrees: float) -> tuple[float, float]:
 
 
 def _at_zero(t: F64) -> F64:
-    there: F64 = (t == 0).astype(np.float64)
-    return there
+    weight: F64 = (t == 0).astype(np.float64)
+    return weight
 
 
 def _hat(t: F64) -> F64:

@@ -83,8 +83,8 @@ class Group:
         names = tuple(self.elements)
         odd = next((e for e in names if not isinstance(e, str) or not e), None)
         if odd is not None or not names:
-            what = "found none" if not names else f"found {shown(odd)}"
-            raise GeedError(f"group {self.name}: element names are texts, one at least; {what}")
+            fault = "found none" if not names else f"found {shown(odd)}"
+            raise GeedError(f"group {self.name}: element names are texts, one at least; {fault}")
         if len(set(names)) != len(names):
             raise GeedError(f"group {self.name}: element names repeat; give each its own name")
         object.__setattr__(self, "elements", tuple(map(str, names)))
@@ -164,21 +164,21 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
-def _checked_table(name: str, elements: tuple[str, ...], given: Any) -> NDArray[np.int64]:
+def _checked_table(name: str, elements: tuple[str, ...], entries: Any) -> NDArray[np.int64]:
     """Return a group's table as an array of its own, if it is one."""
     n = len(elements)
     try:
-        found = np.asarray(given)
+        array = np.asarray(entries)
     except ValueError:
         raise GeedError(f"group {name}: the table's rows differ in length") from None
-    if found.shape != (n, n):
-        raise GeedError(f"group {name}: {n} elements need a ({n}, {n}) table, found {found.shape}")
-    if found.dtype.kind not in "iu":
+    if array.shape != (n, n):
+        raise GeedError(f"group {name}: {n} elements need a ({n}, {n}) table, found {array.shape}")
+    if array.dtype.kind not in "iu":
         raise GeedError(
             f"group {name}: the table holds whole numbers, the indices of the products; found "
-            f"{found.dtype}"
+            f"{array.dtype}"
         )
-    table = found.astype(np.int64)
+    table = array.astype(np.int64)
     wrong = f"group {name}: the table is not the multiplication table of a group whose element 0 "
     wrong += "is the identity"
     every = np.arange(n)
@@ -191,8 +191,8 @@ def _checked_table(name: str, elements: tuple[str, ...], given: Any) -> NDArray[
             )
     neutral = (table == every).all(1) & (every == table.T).all(1)
     if not neutral[0]:
-        there = f"; that is {elements[int(neutral.argmax())]}: put it first" if any(neutral) else ""
-        raise GeedError(f"{wrong}{there}")
+        hint = f"; that is {elements[int(neutral.argmax())]}: put it first" if any(neutral) else ""
+        raise GeedError(f"{wrong}{hint}")
     for a in generators(table):
         # (ab)c = a(bc) for all b, c at once. Where two a's have that, so has their product.
         row = table[a]
@@ -208,15 +208,15 @@ def _checked_table(name: str, elements: tuple[str, ...], given: Any) -> NDArray[
 def generators(table: NDArray[np.int64]) -> list[int]:
     """Elements whose products are all elements."""
     inside = np.zeros(len(table), dtype=bool)
-    found: list[int] = []
+    chosen: list[int] = []
     while not inside.all():
-        found.append(int(np.argmin(inside)))
-        inside[found[-1]] = True
+        chosen.append(int(np.argmin(inside)))
+        inside[chosen[-1]] = True
         count = 0
         while count < inside.sum():
             count = int(inside.sum())
             inside[table[np.ix_(inside, inside)]] = True
-    return found
+    return chosen
 
 
 def product(

@@ -236,7 +236,7 @@ def check_layout(text: str) -> str:
     )
 
 
-def check_input_layout(text: str, rank: int, said: str, input: str) -> str:
+def check_input_layout(text: str, rank: int, source: str, input: str) -> str:
     """Return the layout of an acted-on input if it is one, and fits.
 
     Parameters
@@ -245,7 +245,7 @@ def check_input_layout(text: str, rank: int, said: str, input: str) -> str:
         One letter an axis: N first, H and W once, and of C, D (depth) and T (time) any once.
     rank : int
         Axes of the input.
-    said : str
+    source : str
         Who says so, for messages: ``--input-layout`` or a key of the metadata.
     input : str
         The input and its shape, for messages.
@@ -266,11 +266,11 @@ def check_input_layout(text: str, rank: int, said: str, input: str) -> str:
     near = nearest(text.upper(), known) or f" Write such as {' or '.join(known[:2])}."
     if len(text) != rank and text in {one for axes in (3, 4, 5) for one in input_layouts(axes)}:
         raise GeedError(
-            f"{said} {text!r}: names {len(text)} axes, input {input} has {rank}; say such as "
+            f"{source} {text!r}: names {len(text)} axes, input {input} has {rank}; say such as "
             f"{' or '.join(known[:2])}"
         )
     raise GeedError(
-        f"{said} {text!r}: is no layout of input {input}: one letter an axis, N first, H and W, "
+        f"{source} {text!r}: is no layout of input {input}: one letter an axis, N first, H and W, "
         f"and C, D (depth) or T (time) for the others.{near}"
     )
 

@@ -102,9 +102,9 @@ def _turn(k: int, n: int) -> Fraction:
     return Fraction(360 * k, n)
 
 
-def _order_of(value: object, what: str) -> int:
+def _order_of(value: object, number: str) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise GeedError(f"{what}: is a whole number from 1 on, found {shown(value)}")
+        raise GeedError(f"{number}: is a whole number from 1 on, found {shown(value)}")
     return int(value)
 
 

@@ -281,8 +281,8 @@ class PlacedAction:
         if isinstance(self.action, GridAction) and isinstance(moved, np.ndarray):
             moved = moved.astype(dtype, copy=False)
         if not isinstance(moved, np.ndarray) or (moved.shape, moved.dtype) != (shape, dtype):
-            whole = isinstance(moved, np.ndarray)
-            result = f"{moved.dtype} {moved.shape}" if whole else shown(moved)
+            is_array = isinstance(moved, np.ndarray)
+            result = f"{moved.dtype} {moved.shape}" if is_array else shown(moved)
             raise GeedError(
                 f"{element} must keep shape and dtype: {dtype} {shape} came back as {result}"
             )

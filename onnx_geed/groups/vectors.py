@@ -18,11 +18,11 @@ __all__ = ["Matrices", "Permutation", "Trivial"]
 F64 = NDArray[np.float64]
 
 
-def _array(what: str, given: Any) -> NDArray[Any]:
+def _array(name: str, entries: Any) -> NDArray[Any]:
     try:
-        return np.asarray(given)
+        return np.asarray(entries)
     except ValueError:
-        raise GeedError(f"{what}: one array, found rows that differ in length") from None
+        raise GeedError(f"{name}: one array, found rows that differ in length") from None
 
 
 @dataclass(frozen=True)
@@ -131,14 +131,14 @@ class Matrices:
 
     def __post_init__(self) -> None:
         n = check_group(self.group).order
-        given = _array("matrices", self.matrices)
-        square = given.ndim == 3 and len(given) == n and given.shape[1] == given.shape[2]
-        if not square or given.dtype.kind not in "fiu" or not np.isfinite(given).all():
+        array = _array("matrices", self.matrices)
+        square = array.ndim == 3 and len(array) == n and array.shape[1] == array.shape[2]
+        if not square or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise GeedError(
                 f"matrices for {self.group.name} are finite numbers ({n}, k, k), one matrix an "
-                f"element; found {given.dtype} {given.shape}"
+                f"element; found {array.dtype} {array.shape}"
             )
-        object.__setattr__(self, "matrices", given)
+        object.__setattr__(self, "matrices", array)
 
     @property
     def layout(self) -> Layout:

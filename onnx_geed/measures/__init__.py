@@ -40,10 +40,9 @@ if TYPE_CHECKING:
     from onnx_geed.measures.graph_deviations import (
         activation_nodes as activation_nodes,
         channel_mean_nodes as channel_mean_nodes,
-        check_nodes as check_nodes,
+        check_written_as_nodes as check_written_as_nodes,
         deviation_nodes as deviation_nodes,
         identity_nodes as identity_nodes,
-        point_length as point_length,
         predicted_class_nodes as predicted_class_nodes,
         value_range_nodes as value_range_nodes,
     )
@@ -56,9 +55,7 @@ if TYPE_CHECKING:
     from onnx_geed.measures.plan import (
         Layer as Layer,
         Plan as Plan,
-        inverse_of as inverse_of,
         make_plan as make_plan,
-        unknown_layout as unknown_layout,
         view as view,
     )
     from onnx_geed.measures.scores import (

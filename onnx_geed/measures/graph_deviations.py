@@ -31,10 +31,9 @@ __all__ = [
     "DeviationNodes",
     "activation_nodes",
     "channel_mean_nodes",
-    "check_nodes",
+    "check_written_as_nodes",
     "deviation_nodes",
     "identity_nodes",
-    "point_length",
     "predicted_class_nodes",
     "value_range_nodes",
 ]
@@ -112,20 +111,12 @@ def activation_nodes(nodes: Nodes, tensor: str, layer: Layer, order: int, *, map
     return nodes.cast(pooled, _FLOAT, "pooled")
 
 
-def point_length(layer: Layer) -> int:
-    """Return k of the points (N, k) that a tensor is brought to."""
-    if len(layer.shape) < 2:
-        return (*layer.shape, 1)[0]
-    layout = parse_layout(layer.layout)
-    return layer.shape[layout.planes_last[0] if layout.is_map else 0]
-
-
 def identity_nodes(nodes: Nodes, points: str) -> str:
     """Return the identity's rows (N, k) of points (N, n, k)."""
     return nodes.gather(points, nodes.constant("first", np.int64(0)), 1, "identity")
 
 
-def check_nodes(measures: Iterable[Measure]) -> None:
+def check_written_as_nodes(measures: Iterable[Measure]) -> None:
     """Refuse measures whose entry has no nodes.
 
     Raises
@@ -177,7 +168,7 @@ def deviation_nodes(
     if measure.descriptor.view == "maps":
         return _of_maps(nodes, measure, y, picked, layer, averaged, chosen)
     averaged = [chosen.index(g) for g in averaged]
-    return _of_vectors(nodes, measure, picked, point_length(layer), averaged, chosen)
+    return _of_vectors(nodes, measure, picked, layer.point_length, averaged, chosen)
 
 
 def _of_maps(

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import get_args
 
+import numpy as np
+
 from onnx_geed.errors import GeedError, check_choice, shown
-from onnx_geed.groups import Action, GridAction, Matrices, PlacedAction, Trivial
+from onnx_geed.groups import (
+    Action,
+    GridAction,
+    Matrices,
+    Permutation,
+    PlacedAction,
+    Table,
+    Trivial,
+    grid_action,
+    rows_for,
+    with_channels,
+)
 from onnx_geed.measures.catalogue import Descriptor, Support, descriptor_of
 from onnx_geed.measures.scores import OutputKind
 
@@ -88,3 +101,38 @@ class Measure:
     def reads(self) -> OutputKind:
         """Which class scores the tensor is read as: ``kind``, or logits where it was not said."""
         return self.kind or "logits"
+
+    def with_inverse_table(self) -> Measure | None:
+        """Return the measure with the inverse of a given index table, where that differs.
+
+        Returns
+        -------
+        Measure or None
+            ``None`` without a table, where it is its own inverse, and where the inverse is no
+            action.
+
+        Notes
+        -----
+        Rows for g and g⁻¹ swapped are an action too where the group is abelian, so only the value
+        can tell that a table was written the wrong way round.
+        """
+        action, group = self.action, self.action.group
+        swapped = [group.inverse(g) for g in range(group.order)]
+        if isinstance(action, GridAction) and action.channels is not None:
+            rows = action.channels
+            table = Table(group.elements, "channels", rows[swapped], "inverse")
+        elif isinstance(action, Permutation):
+            rows = action.table
+            table = Table(group.elements, "permutation", rows[swapped], "inverse")
+        else:
+            return None
+        if np.array_equal(table.values, rows):
+            return None
+        try:
+            matched = rows_for(table, group)
+        except GeedError:  # not an action at all where the group is not abelian
+            return None
+        if isinstance(action, Permutation):
+            return replace(self, action=Permutation(group, matched))
+        bare = grid_action(group, *action.shape, action.interpolation)
+        return replace(self, action=with_channels(bare, table))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,7 +21,6 @@ from onnx_geed.groups import (
     Trivial,
     grid_action,
     parse_layout,
-    rows_for,
     vector_action,
     with_channels,
 )
@@ -34,7 +33,11 @@ from onnx_geed.measures.catalogue import (
 )
 from onnx_geed.measures.measure import Measure
 
-__all__ = ["Layer", "Plan", "inverse_of", "make_plan", "unknown_layout", "view"]
+__all__ = ["Layer", "Plan", "make_plan", "view"]
+
+
+# The input's action on maps of a shape (C, H, W).
+_OnMaps = Callable[[tuple[int, int, int]], GridAction | PlacedAction]
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,27 @@ class Layer:
     def bytes(self) -> int:
         """Size of one sample's activation in float32."""
         return 4 * int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def point_length(self) -> int:
+        """K of the points (N, k) that the tensor is brought to."""
+        if len(self.shape) < 2:
+            return (*self.shape, 1)[0]
+        layout = parse_layout(self.layout)
+        return self.shape[layout.planes_last[0] if layout.is_map else 0]
+
+    @property
+    def shape_text(self) -> str:
+        """The shape as messages show it, with the batch axis."""
+        return f"(N, {', '.join(map(str, self.shape))})"
+
+    @property
+    def layout_advice(self) -> str:
+        """How to state a layout that is not known."""
+        return (
+            f"{self.name}, {self.shape_text}: the graph does not tell where its channels are; say "
+            f"so with --layout {self.name}=NCHW or {self.name}=NHWC"
+        )
 
 
 @dataclass(frozen=True)
@@ -193,13 +217,20 @@ def make_plan(
         If an output action does not fit its tensor or the group.
         If nothing is left to measure.
     """
+
+    def on_maps(shape: tuple[int, int, int]) -> GridAction | PlacedAction:
+        """Return how maps (C, H, W) move along with the input."""
+        if own is None:
+            return grid_action(group, *shape[1:], interpolation)
+        return _own_on_maps(own, shape)
+
     measures: list[Measure] = []
     told = list(notes)
     misfits: dict[str, GeedError] = {}
     for request, layer in selected:
         try:
             table, kind = tables.get(layer.name), kinds.get(layer.name)
-            measure = _bind(request.measure, layer, group, interpolation, support, kind, table, own)
+            measure = _bind(request.measure, layer, group, on_maps, support, kind, table)
         except GeedError as error:
             if request.layer is not None or layer.name in tables:
                 raise
@@ -228,24 +259,23 @@ def _bind(
     name: str,
     layer: Layer,
     group: Group,
-    interpolation: Interpolation,
+    on_maps: _OnMaps,
     support: Support,
     kind: str | None,
     table: Table | None,
-    own: PlacedAction | None,
 ) -> Measure:
     """Bind a measure to a tensor, or refuse a tensor that does not fit it."""
     descriptor, bound = descriptor_of(name), f"{name}@{layer.name}"
     if layer.layout == "?":
-        raise GeedError(f"{bound}: {unknown_layout(layer)}")
+        raise GeedError(f"{bound}: {layer.layout_advice}")
     if descriptor.view == "maps":
-        grid = _on_maps(bound, layer, descriptor, group, interpolation, table, own)
+        grid = _grid_of(bound, layer, descriptor, on_maps, table)
         return Measure(name, layer.name, grid, support)
     blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
     try:
         length = view(layer, descriptor, blank).shape[-1]
     except GeedError as error:
-        raise GeedError(f"{bound}: {error}; its shape is {_shape(layer)}") from None
+        raise GeedError(f"{bound}: {error}; its shape is {layer.shape_text}") from None
     if descriptor.actions == "trivial":
         return Measure(name, layer.name, Trivial(group))
     scores = descriptor.view == "scores"
@@ -267,19 +297,13 @@ def _bind(
     )
 
 
-def _on_maps(
-    bound: str,
-    layer: Layer,
-    descriptor: Descriptor,
-    group: Group,
-    interpolation: Interpolation,
-    table: Table | None,
-    own: PlacedAction | None,
+def _grid_of(
+    bound: str, layer: Layer, descriptor: Descriptor, on_maps: _OnMaps, table: Table | None
 ) -> GridAction | PlacedAction:
     """Return the input's action on the grid of a tensor, with a channel table if one was given."""
     if len(layer.shape) != (2 if parse_layout(layer.layout).grid else 3):
         raise GeedError(
-            f"{bound}: channelwise cosine takes feature maps, found {_shape(layer)}; tokens "
+            f"{bound}: channelwise cosine takes feature maps, found {layer.shape_text}; tokens "
             "need --layout LAYER=NTD:<H>x<W>"
         )
     blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
@@ -287,11 +311,7 @@ def _on_maps(
     if height < 2 or width < 2:
         raise GeedError(f"{bound}: a grid of {height}×{width} is no map; take a latent measure")
     try:
-        action: GridAction | PlacedAction = (
-            grid_action(group, height, width, interpolation)
-            if own is None
-            else _own_on_maps(own, (channels, height, width))
-        )
+        action = on_maps((channels, height, width))
     except GeedError as error:
         raise GeedError(f"{bound}: {error}") from None
     if table is None or table.kind != "channels":
@@ -324,7 +344,7 @@ def _own_on_maps(own: PlacedAction, shape: tuple[int, int, int]) -> GridAction |
 def _check_scores(bound: str, layer: Layer, kind: str | None) -> None:
     """Refuse a tensor that holds no class scores."""
     if len(layer.shape) == 3 and max(layer.shape[:2]) > 1 and layer.shape[-2:] != (1, 1):
-        raise GeedError(f"{bound}: class scores are (N, n), found {_shape(layer)}")
+        raise GeedError(f"{bound}: class scores are (N, n), found {layer.shape_text}")
     if kind not in ("logits", "probabilities", "embedding", None):
         chosen = "" if "output" in layer.roles else f"--output {layer.name} and "
         raise GeedError(
@@ -337,57 +357,3 @@ def _check_scores(bound: str, layer: Layer, kind: str | None) -> None:
             f"{bound}: the output is {kind or 'of an unknown kind'}, not class scores; "
             "--output-kind logits or probabilities says otherwise"
         )
-
-
-def unknown_layout(layer: Layer) -> str:
-    """Return the advice for a tensor whose layout is not known."""
-    return (
-        f"{layer.name}, {_shape(layer)}: the graph does not tell where its channels are; say so "
-        f"with --layout {layer.name}=NCHW or {layer.name}=NHWC"
-    )
-
-
-def _shape(layer: Layer) -> str:
-    return f"(N, {', '.join(map(str, layer.shape))})"
-
-
-def inverse_of(measure: Measure) -> Measure | None:
-    """Return the measure with the inverse of a given index table, where that differs.
-
-    Parameters
-    ----------
-    measure : Measure
-        With an action by a table, or another one.
-
-    Returns
-    -------
-    Measure or None
-        ``None`` without a table, where it is its own inverse, and where the inverse is no action.
-
-    Notes
-    -----
-    Rows for g and g⁻¹ swapped are an action too where the group is abelian, so only the value can
-    tell that a table was written the wrong way round.
-    """
-    action, group = measure.action, measure.action.group
-    swapped = [group.inverse(g) for g in range(group.order)]
-    if isinstance(action, GridAction) and action.channels is not None:
-        turned = action.channels[swapped]
-        if np.array_equal(turned, action.channels):
-            return None
-        table = Table(group.elements, "channels", turned, "inverse")
-    elif isinstance(action, Permutation):
-        turned = action.table[swapped]
-        if np.array_equal(turned, action.table):
-            return None
-        table = Table(group.elements, "permutation", turned, "inverse")
-    else:
-        return None
-    try:
-        rows = rows_for(table, group)
-    except GeedError:  # not an action at all where the group is not abelian
-        return None
-    if isinstance(action, GridAction):
-        bare = grid_action(group, *action.shape, action.interpolation)
-        return Measure(measure.name, measure.layer, with_channels(bare, table), measure.support)
-    return Measure(measure.name, measure.layer, Permutation(group, rows), kind=measure.kind)

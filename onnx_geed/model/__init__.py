@@ -73,7 +73,6 @@ if TYPE_CHECKING:
     )
     from onnx_geed.model.tensor_names import (
         resolve as resolve,
-        stated_layouts as stated_layouts,
     )
     from onnx_geed.model.tensors import (
         Tensor as Tensor,

@@ -104,8 +104,8 @@ def annotate_model(
         entries[PREPROCESS] = preprocess_to_json(preprocess)
     for name, text in stated_layouts(listed, layout).items():
         entries[layout_key(name)] = text
-    for key, given in output_action.items():
-        table = table_to_json(given if isinstance(given, Table) else read_table(given))
+    for key, source in output_action.items():
+        table = table_to_json(source if isinstance(source, Table) else read_table(source))
         for tensor in resolve(listed, key):
             entries[action_key(tensor.name)] = table
     if classes:

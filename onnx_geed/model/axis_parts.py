@@ -157,14 +157,14 @@ def fitted(axes: Axes, shape: Shape | None) -> Axes | None:
         return from_letters(text, None) if text else None
     if len(shape) != len(axes):
         return None
-    found = []
+    result = []
     for i, (axis, size) in enumerate(zip(axes, shape, strict=True)):
         if size is not None and length(axis) == size:
-            found.append(axis)
+            result.append(axis)
         else:
             here = text[i] if text else "C" if letter(axis) == "C" else "?"
-            found += from_letters(here, (size,))
-    return tuple(found)
+            result += from_letters(here, (size,))
+    return tuple(result)
 
 
 def reshaped(axes: Axes, shape: Shape, batch: int | None) -> Axes | None:
@@ -188,7 +188,7 @@ def reshaped(axes: Axes, shape: Shape, batch: int | None) -> Axes | None:
     if any(part.size is None for part in parts) or None in shape:
         return None
     left = _joined(part for part in parts if part.size != 1)
-    found: list[Axis] = []
+    result: list[Axis] = []
     for size in shape:
         axis, need = [], size or 0
         while need != 1:
@@ -205,29 +205,29 @@ def reshaped(axes: Axes, shape: Shape, batch: int | None) -> Axes | None:
                 need = 1
             else:
                 return None
-        found.append(tuple(axis))
+        result.append(tuple(axis))
     if left:
         return None
-    if batch == 1 and found and not found[0]:
-        found[0] = (Part("N", 1, 1, 1),)
-    return tuple(found)
+    if batch == 1 and result and not result[0]:
+        result[0] = (Part("N", 1, 1, 1),)
+    return tuple(result)
 
 
 def _joined(parts: Iterable[Part]) -> list[Part]:
     """Join neighbours that are factors of one axis, and channels with channels."""
-    found: list[Part] = []
+    parts_left: list[Part] = []
     for part in parts:
-        last = found[-1] if found else None
+        last = parts_left[-1] if parts_left else None
         if last is not None and last.letter == part.letter and last.size and part.size:
             size = last.size * part.size
             if part.letter == "C":
-                found[-1] = Part("C", size, 1, size)
+                parts_left[-1] = Part("C", size, 1, size)
                 continue
             if last.whole == part.whole and last.step == part.size * part.step:
-                found[-1] = Part(part.letter, size, part.step, part.whole)
+                parts_left[-1] = Part(part.letter, size, part.step, part.whole)
                 continue
-        found.append(part)
-    return found
+        parts_left.append(part)
+    return parts_left
 
 
 def reduced(axes: Axes, over: Sequence[int], *, keep: bool) -> Axes:

@@ -17,9 +17,9 @@ __all__ = ["LEAST_OPSET", "Nodes"]
 LEAST_OPSET = 9
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Nodes:
-    """A growing list of nodes and the constants that they read.
+    """A growing list of nodes and the constants that they read: a builder, not a value.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ class Nodes:
         Version of the default operator set, at least :data:`LEAST_OPSET`.
     scope : str
         What the names of nodes, tensors and constants begin with.
-    made : list of onnx.NodeProto
+    written : list of onnx.NodeProto
         The nodes, in the order in which they run.
     constants : dict of str to onnx.TensorProto
         The constants, by name.
@@ -35,7 +35,7 @@ class Nodes:
 
     opset: int
     scope: str = "geed"
-    made: list[onnx.NodeProto] = field(default_factory=list, repr=False)
+    written: list[onnx.NodeProto] = field(default_factory=list, repr=False)
     constants: dict[str, onnx.TensorProto] = field(default_factory=dict, repr=False)
 
     def within(self, scope: str) -> Nodes:
@@ -48,16 +48,24 @@ class Nodes:
 
     def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Add a node; return the tensor that it makes, which bears the node's name."""
-        made = f"{self.scope}/{name}"
-        self.made.append(helper.make_node(op, list(inputs), [made], name=made, **attributes))
-        return made
+        output = self.named(name)
+        self.written.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+        return output
+
+    def named(self, name: str) -> str:
+        """Return a name under this scope."""
+        return f"{self.scope}/{name}"
+
+    def inline(self, name: str, values: ArrayLike) -> str:
+        """Add a constant as a node, which files of any age may hold; return its name."""
+        return self.add("Constant", [], name, value=numpy_helper.from_array(np.asarray(values)))
 
     def constant(self, name: str, values: ArrayLike) -> str:
         """Store a constant under this scope, once; return its name."""
-        made = f"{self.scope}/{name}"
-        if made not in self.constants:
-            self.constants[made] = numpy_helper.from_array(np.asarray(values), made)
-        return made
+        key = f"{self.scope}/{name}"
+        if key not in self.constants:
+            self.constants[key] = numpy_helper.from_array(np.asarray(values), key)
+        return key
 
     def number(self, value: float) -> str:
         """Store a float64 scalar that any scope may share; return its name."""

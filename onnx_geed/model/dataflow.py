@@ -81,10 +81,10 @@ class Flow:
                 left[name] -= 1
                 if left[name] == 0:
                     waiting.discard(name)
-            made = [n for n in node.output if n in self.live]
-            waiting.update(n for n in made if left[n])
-            if made and waiting == {made[0]}:
-                points.append(made[0])
+            outputs = [n for n in node.output if n in self.live]
+            waiting.update(n for n in outputs if left[n])
+            if outputs and waiting == {outputs[0]}:
+                points.append(outputs[0])
         return points
 
     def between(self, point: str) -> list[onnx.NodeProto]:
@@ -93,12 +93,12 @@ class Flow:
         for node in self.nodes:
             if reached.intersection(self.inputs(node)):
                 reached.update(node.output)
-        wanted, found = {self.output}, []
+        wanted, nodes = {self.output}, []
         for node in reversed(self.nodes):
             if wanted.intersection(node.output) and reached.intersection(self.inputs(node)):
-                found.append(node)
+                nodes.append(node)
                 wanted.update(n for n in self.inputs(node) if n != point)
-        return found[::-1]
+        return nodes[::-1]
 
     def passes_all(self, point: str, gates: Sequence[onnx.NodeProto]) -> bool:
         """Whether every path from the point to the output meets one of some nodes."""
@@ -228,6 +228,6 @@ def between(model: Model, start: str | None, end: str) -> Between:
         waiting += reads(nodes[index])
     chosen = [nodes[i] for i in follows if i in wanted]
     names = [node.name or node.output[0] for node in chosen]
-    said = [f"{n.op_type} {name}" for n, name in zip(chosen, names, strict=True)]
-    text = ", ".join(said[:4]) + (f" and {len(said) - 4} more" if len(said) > 4 else "")
+    labels = [f"{n.op_type} {name}" for n, name in zip(chosen, names, strict=True)]
+    text = ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "")
     return Between(tuple(names), text)

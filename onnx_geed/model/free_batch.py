@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from numpy.typing import NDArray
+from onnx import helper
 
 from onnx_geed.model.batch_axis import Place, batch_axes
+from onnx_geed.model.builder import Nodes
 from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import axis_of, constants, integers_of
 from onnx_geed.model.shapes import Shape, infer_shapes
@@ -76,7 +78,9 @@ def free_batch_axis(model: Model, input: str, *, input_shape: Sequence[int] | No
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         mended = onnx.NodeProto.FromString(node.SerializeToString())
-        nodes += [*repair.mend(mended), mended]
+        before = Nodes(model.opset, f"free_batch/{next(iter(node.output), '')}")
+        repair.mend(mended, before)
+        nodes += [*before.written, mended]
     del graph.node[:]
     graph.node.extend(nodes)
     del graph.value_info[:]
@@ -107,9 +111,9 @@ class _Repair:
     batch: int
     opset: int
 
-    def mend(self, node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        """Change a node in place; return the nodes that must come before it."""
-        mends: dict[str, Callable[[onnx.NodeProto, str], list[onnx.NodeProto]]] = {
+    def mend(self, node: onnx.NodeProto, before: Nodes) -> None:
+        """Change a node in place, and write the nodes that must come before it."""
+        mends: dict[str, Callable[[onnx.NodeProto, Nodes], None]] = {
             "Reshape": self._reshape,
             "Squeeze": self._squeeze,
             "Concat": self._concat,
@@ -117,19 +121,18 @@ class _Repair:
             "Resize": self._resize,
         }
         known = node.domain in ("", "ai.onnx") and node.op_type in mends
-        if not known or not any(name in self.places for name in node.input):
-            return []
-        return mends[node.op_type](node, f"free_batch/{node.output[0]}")
+        if known and any(name in self.places for name in node.input):
+            mends[node.op_type](node, before)
 
-    def _reshape(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+    def _reshape(self, node: onnx.NodeProto, before: Nodes) -> None:
         if node.input[0] not in self.places:
-            return []
-        made = self._inferred_shape(node) or self._stated_shape(node)
-        if made is None:
-            return []
+            return
+        lengths = self._inferred_shape(node) or self._stated_shape(node)
+        if lengths is None:
+            return
         # Under allowzero a 0 would be a length; here none is meant.
         _drop(node, "allowzero")
-        return _set_vector(node, 1, "shape", made, tag, as_input=self.opset >= 5)
+        _set_vector(node, 1, "shape", lengths, before, as_input=self.opset >= 5)
 
     def _inferred_shape(self, node: onnx.NodeProto) -> list[int] | None:
         """−1 for the batch, the others as they are."""
@@ -147,90 +150,90 @@ class _Repair:
         rest = stated[1:]
         return [0 if -1 in rest else -1, *rest]
 
-    def _squeeze(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
-        before = self.shapes.get(node.input[0])
+    def _squeeze(self, node: onnx.NodeProto, before: Nodes) -> None:
+        shape = self.shapes.get(node.input[0])
         stated = len(node.input) > 1 or integers_of(node, "axes") is not None
-        if before is None or stated:
-            return []
+        if shape is None or stated:
+            return
         batch = self.places[node.input[0]].axis
-        gone = [i for i, length in enumerate(before) if length == 1 and i != batch]
-        return _set_vector(node, 1, "axes", gone, tag, as_input=self.opset >= 13)
+        gone = [i for i, length in enumerate(shape) if length == 1 and i != batch]
+        _set_vector(node, 1, "axes", gone, before, as_input=self.opset >= 13)
 
-    def _concat(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+    def _concat(self, node: onnx.NodeProto, before: Nodes) -> None:
         data = next(name for name in node.input if name in self.places)
         axis, rank = self.places[data].axis, len(self.shapes.get(data, ()))
         if self.batch != 1 or not rank or axis_of(node, 1, rank) == axis:
-            return []
-        target = f"{tag}/repeat"
-        before = _shape_around(data, axis, [1] * axis, [1] * (rank - axis - 1), target)
-        repeated = []
-        for i, name in enumerate(node.input):
-            # Tile takes the same vector where Expand is not there yet; Expand also leaves alone
-            # what has the right length already, so that an unknown one does no harm.
-            op = "Expand" if self.opset >= 8 else "Tile"
-            length = self.shapes.get(name, (None,) * rank)[axis]
-            if name not in self.places and (length == 1 or (length is None and op == "Expand")):
-                node.input[i] = f"{tag}/repeated{i}"
-                repeated.append(helper.make_node(op, [name, target], [node.input[i]]))
-        return [*before, *repeated] if repeated else []
+            return
+        # Tile takes the same vector where Expand is not there yet; Expand also leaves alone what
+        # has the right length already, so that an unknown one does no harm.
+        op = "Expand" if self.opset >= 8 else "Tile"
+        lengths = [self.shapes.get(name, (None,) * rank)[axis] for name in node.input]
+        constant = [
+            i
+            for i, (name, length) in enumerate(zip(node.input, lengths, strict=True))
+            if name not in self.places and (length == 1 or (length is None and op == "Expand"))
+        ]
+        if not constant:
+            return
+        repeat = _shape_around(before, data, axis, [1] * axis, [1] * (rank - axis - 1), "repeat")
+        for i in constant:
+            node.input[i] = before.add(op, [node.input[i], repeat], f"repeated{i}")
 
-    def _expand(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+    def _expand(self, node: onnx.NodeProto, before: Nodes) -> None:
         stated = self.values.get(node.input[1])
         if node.input[0] not in self.places or stated is None or self.batch == 1:
-            return []
+            return
         axis = self.places[node.output[0]].axis
         if axis >= len(stated) or stated[axis] != self.batch:
-            return []
+            return
         stated = [*stated[:axis], 1, *stated[axis + 1 :]]
-        return _set_vector(node, 1, "shape", stated, tag, as_input=True)
+        _set_vector(node, 1, "shape", stated, before, as_input=True)
 
-    def _resize(self, node: onnx.NodeProto, tag: str) -> list[onnx.NodeProto]:
+    def _resize(self, node: onnx.NodeProto, before: Nodes) -> None:
         grid = [length for length in self.shapes.get(node.output[0], ())[1:] if length is not None]
         sized = len(node.input) > 3 and node.input[3] and len(grid) > 1
         if not sized or integers_of(node, "axes") is not None:
-            return []
-        if len(grid) != len(self.shapes[node.output[0]]) - 1:
-            return []
-        node.input[3] = f"{tag}/sizes"
-        return _shape_around(node.input[0], 0, [], grid, node.input[3])
+            return
+        if len(grid) == len(self.shapes[node.output[0]]) - 1:
+            node.input[3] = _shape_around(before, node.input[0], 0, [], grid, "sizes")
 
 
 def _shape_around(
-    tensor: str, axis: int, before: list[int], after: list[int], target: str
-) -> list[onnx.NodeProto]:
-    """Return nodes that make a shape with the length of a tensor's axis in it, in any opset."""
-    nodes = [
-        helper.make_node("Shape", [tensor], [f"{target}/shape"]),
-        _constant([axis], f"{target}/axis"),
-        helper.make_node("Gather", [f"{target}/shape", f"{target}/axis"], [f"{target}/batch"]),
-    ]
-    parts = [f"{target}/batch"]
+    nodes: Nodes, tensor: str, axis: int, before: list[int], after: list[int], name: str
+) -> str:
+    """Write a shape with the length of a tensor's axis in it, in any opset."""
+    own = nodes.within(name)
+    shape = own.add("Shape", [tensor], "shape")
+    batch = own.add("Gather", [shape, own.inline("axis", _vector([axis]))], "batch")
+    parts = [batch]
     if before:
-        nodes.append(_constant(before, f"{target}/before"))
-        parts.insert(0, f"{target}/before")
+        parts.insert(0, own.inline("before", _vector(before)))
     if after:
-        nodes.append(_constant(after, f"{target}/after"))
-        parts.append(f"{target}/after")
-    return [*nodes, helper.make_node("Concat", parts, [target], axis=0)]
+        parts.append(own.inline("after", _vector(after)))
+    return nodes.add("Concat", parts, name, axis=0)
 
 
-def _constant(values: list[int], name: str) -> onnx.NodeProto:
-    stored = numpy_helper.from_array(np.array(values, dtype=np.int64))
-    return helper.make_node("Constant", [], [name], value=stored)
+def _vector(values: list[int]) -> NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)
 
 
 def _set_vector(
-    node: onnx.NodeProto, position: int, name: str, values: list[int], tag: str, *, as_input: bool
-) -> list[onnx.NodeProto]:
+    node: onnx.NodeProto,
+    position: int,
+    name: str,
+    values: list[int],
+    before: Nodes,
+    *,
+    as_input: bool,
+) -> None:
     """Give a node a list of integers, as an input or, in older opsets, as an attribute."""
     if not as_input:
         _drop(node, name)
         node.attribute.append(helper.make_attribute(name, values))
-        return []
+        return
     while len(node.input) <= position:
         node.input.append("")
-    node.input[position] = f"{tag}/{name}"
-    return [_constant(values, node.input[position])]
+    node.input[position] = before.inline(name, _vector(values))
 
 
 def _drop(node: onnx.NodeProto, attribute: str) -> None:

@@ -129,9 +129,9 @@ def find_head(
     if search.affine:
         if not search.before(search.affine[-1]):
             return search.without_points()
-        found = search.walk()
-        if found is not None and (scores or not search.unit_norm):
-            return _checked(found, flow, points, types)
+        latent = search.walk()
+        if latent is not None and (scores or not search.unit_norm):
+            return _checked(latent, flow, points, types)
     return search.scores() if scores else search.guess()
 
 
@@ -145,12 +145,12 @@ def _checked(
     if held is not None and (held == name or held in points):
         return Head(held, scores)
     dtype, shape = types.get(name, ("?", None))
-    what = f"({', '.join(['N', *(str(n or '?') for n in (shape or ())[1:])])})"
+    axes = f"({', '.join(['N', *(str(n or '?') for n in (shape or ())[1:])])})"
     which = f"the output {name!r} is" if name == flow.output else f"its layer reads {name!r},"
     return Head(
         None,
         scores,
-        f"{which} {'' if dtype == '?' else dtype + ' '}{what}: neither (N, k) nor (N, C, H, W)",
+        f"{which} {'' if dtype == '?' else dtype + ' '}{axes}: neither (N, k) nor (N, C, H, W)",
     )
 
 
@@ -302,21 +302,21 @@ class _Search:
         plain = all(
             self._is_plain(n) or (passive and not _is_trunk(n) and not _may_hide(n)) for n in region
         )
-        made = dict.fromkeys(n for head in heads for n in self.flow.inputs(head))
+        read = dict.fromkeys(n for head in heads for n in self.flow.inputs(head))
         if plain and self.flow.passes_all(candidates[-1], heads):
-            found = _checked(
+            result = _checked(
                 self._before_batch_norm(candidates), self.flow, self.points, self.types
             )
-            if found.latent is not None or len(made) < 2:
-                return found
-        return _several(made)
+            if result.latent is not None or len(read) < 2:
+                return result
+        return _several(read)
 
     def without_points(self) -> Head:
         """Say what is before the first affine node, if no point is."""
         heads, _ = self._front(passive=False)
-        made = dict.fromkeys(n for head in heads for n in self.flow.inputs(head))
-        if len(made) > 1:
-            return _several(made)
+        read = dict.fromkeys(n for head in heads for n in self.flow.inputs(head))
+        if len(read) > 1:
+            return _several(read)
         return Head(None, True, "all of the model is a classifier, which reads the input itself")
 
     def _is_plain(self, node: onnx.NodeProto) -> bool:

@@ -77,8 +77,8 @@ def rows_apart(
                 alive.append(node)
                 wanted.update(reads(node))
         for node in reversed(alive):
-            made = _after(tracker, node)
-            states = made if isinstance(made, list) else [made] * len(node.output)
+            after = _after(tracker, node)
+            states = after if isinstance(after, list) else [after] * len(node.output)
             tracker.states.update(zip(node.output, states, strict=True))
             tracker.states.pop("", None)
         return _verdict(tracker, names)
@@ -87,9 +87,9 @@ def rows_apart(
 
 
 def _verdict(tracker: Tracker, names: Sequence[str]) -> Rows | Lost | Mixed:
-    found = [tracker.state(name) for name in names]
+    states = [tracker.state(name) for name in names]
     for kind in (Mixed, Lost):
-        for state in found:
+        for state in states:
             if isinstance(state, kind):
                 return state
     for name in names:

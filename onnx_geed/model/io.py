@@ -158,19 +158,19 @@ def _content(path: Path) -> bytes:
 
 def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
     """Return the files of external data, each checked to be where ONNX Runtime reads, and whole."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for tensor in _stored(proto.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         location, offset, length = _place(tensor)
-        file = found.get(location) or _checked(path, location)
-        found[location] = file
+        file = files.get(location) or _checked(path, location)
+        files[location] = file
         if offset + length > file.stat().st_size:
             raise GeedError(
                 f"{path}: its weights {location!r} end before tensor {tensor.name!r} does; copy "
                 "the file completely"
             )
-    return [found[key] for key in sorted(found)]
+    return [files[key] for key in sorted(files)]
 
 
 def _checked(path: Path, location: str) -> Path:
@@ -295,13 +295,13 @@ def write_model(proto: onnx.ModelProto, source: Path, out: Path, *, check: bool 
     with writing_beside(out, option="-o") as folder:
         extras = external_files(proto, source)
         relative = {extra: extra.relative_to(source.parent) for extra in extras}
-        there = all((out.parent / r).resolve() == e.resolve() for e, r in relative.items())
-        for extra in extras if not there else ():
+        in_place = all((out.parent / r).resolve() == e.resolve() for e, r in relative.items())
+        for extra in extras if not in_place else ():
             (folder / relative[extra]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(extra, folder / relative[extra])
         written = folder / out.name
         written.write_bytes(proto.SerializeToString())
-        if check and extras and there:
+        if check and extras and in_place:
             # The checker looks for external data beside the file.
             beside = written.rename(folder.with_suffix(".onnx"))
             try:

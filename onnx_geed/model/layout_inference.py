@@ -81,7 +81,7 @@ def is_map(shape: Shape | None, layout: str) -> bool:
 
 
 def find_layouts(
-    graph: onnx.GraphProto, flow: Flow, types: Types, given: Mapping[str, str]
+    graph: onnx.GraphProto, flow: Flow, types: Types, stated: Mapping[str, str]
 ) -> tuple[dict[str, str], set[str]]:
     """Follow the layout from the input and from operators only applied to maps, to and fro.
 
@@ -93,7 +93,7 @@ def find_layouts(
         How data flow in it.
     types : dict
         Dtypes and shapes.
-    given : mapping of str to str
+    stated : mapping of str to str
         Layouts stated by the user or in the metadata.
 
     Returns
@@ -111,15 +111,15 @@ def find_layouts(
     An operator on maps tells where the channels are, not which of the other two axes is H: that
     comes from the input. Where a map was turned over and then lost sight of, nothing is guessed.
     """
-    found = _Layouts(graph, flow, types, given)
-    found.follow()
-    folded = found.folded
+    layouts = _Layouts(graph, flow, types, stated)
+    layouts.follow()
+    folded = layouts.folded
     if folded:
-        without = _Layouts(graph, flow, types, given, fold=False)
+        without = _Layouts(graph, flow, types, stated, fold=False)
         without.follow()
         folded -= set(without.known)
     result: dict[str, str] = {}
-    for name, axes in found.known.items():
+    for name, axes in layouts.known.items():
         text = letters(axes)
         # Channels that are split in two, as by field and orientation, were only passed through.
         if text in MAP_LAYOUTS and _rank(name, types) in (4, None):
@@ -128,7 +128,7 @@ def find_layouts(
         rank = _rank(name, types)
         if rank in (2, 3):
             result[name] = "NK" if rank == 2 else "NTD"
-    return result | dict(given), folded
+    return result | dict(stated), folded
 
 
 class _Layouts:
@@ -139,7 +139,7 @@ class _Layouts:
         graph: onnx.GraphProto,
         flow: Flow,
         types: Types,
-        given: Mapping[str, str],
+        stated: Mapping[str, str],
         *,
         fold: bool = True,
     ) -> None:
@@ -159,7 +159,7 @@ class _Layouts:
         self.folded: set[str] = set()
         shape = self._shape(flow.input)
         self.batch = shape[0] if shape else None
-        for name, text in given.items():
+        for name, text in stated.items():
             own = self._shape(name)
             fits = own is None or len(own) == len(text)
             if set(text) <= _INPUT_AXES and fits and (name == flow.input or text in MAP_LAYOUTS):
@@ -189,24 +189,24 @@ class _Layouts:
             for name in filter(None, node.output):
                 if name in self.known or name not in self.flow.tainted:
                     continue
-                found = self._after(node, data, name)
-                if found is None and node.op_type in _SPATIAL and not lost:
-                    found = self._guessed(node, name)
-                if found is not None:
-                    found = self._with_tokens(node, data, name, found)
-                    self.known[name] = self._turned_back(node, data, name, found)
+                axes = self._after(node, data, name)
+                if axes is None and node.op_type in _SPATIAL and not lost:
+                    axes = self._guessed(node, name)
+                if axes is not None:
+                    axes = self._with_tokens(node, data, name, axes)
+                    self.known[name] = self._turned_back(node, data, name, axes)
                     continue
                 if lost or self._is_at_odds(node, data):
                     self.doubtful.add(name)
                 if self._is_turned(node, data):
                     self.turned.add(name)
 
-    def _guessed(self, node: onnx.NodeProto, made: str) -> Axes | None:
+    def _guessed(self, node: onnx.NodeProto, output: str) -> Axes | None:
         """Axes of what an operator on maps makes of a tensor of which nothing is known."""
         source = node.input[0]
-        if source in self.turned or source in self.known or self._rank(made) == 5:
+        if source in self.turned or source in self.known or self._rank(output) == 5:
             return None
-        return from_letters("NCHW", self._shape(made))
+        return from_letters("NCHW", self._shape(output))
 
     def _is_at_odds(self, node: onnx.NodeProto, data: list[str]) -> bool:
         """Whether what is known contradicts itself, as for a map that is added to its transpose."""
@@ -226,12 +226,12 @@ class _Layouts:
     def _rank(self, name: str) -> int | None:
         return _rank(name, self.types)
 
-    def _after(self, node: onnx.NodeProto, data: list[str], made: str) -> Axes | None:
+    def _after(self, node: onnx.NodeProto, data: list[str], output: str) -> Axes | None:
         """Axes of what a node makes, as they follow from those of what it reads."""
         operands = [name for name in data if name in self.known]
         if not operands:
             return None
-        axes, shape = self.known[operands[0]], self._shape(made)
+        axes, shape = self.known[operands[0]], self._shape(output)
         op = node.op_type
         if op == "Concat" and (tokens := self._tokens(node)):
             return fitted(self.known[tokens], shape)
@@ -260,14 +260,14 @@ class _Layouts:
     def _tokens(self, node: onnx.NodeProto) -> str | None:
         """The one operand of a Concat that holds a grid's tokens, others being put beside them."""
         axis = axis_of(node, 0, 3)
-        found = [
+        holders = [
             name
             for name in node.input
             if len(self.known.get(name, ())) == 3 and _is_grid(self.known[name][axis])
         ]
-        return found[0] if len(found) == 1 and len(node.input) > 1 else None
+        return holders[0] if len(holders) == 1 and len(node.input) > 1 else None
 
-    def _with_tokens(self, node: onnx.NodeProto, data: list[str], made: str, axes: Axes) -> Axes:
+    def _with_tokens(self, node: onnx.NodeProto, data: list[str], output: str, axes: Axes) -> Axes:
         """Axes of what a node makes, a grid's tokens known again where others are cut off."""
         if node.op_type == "Concat" and (tokens := self._tokens(node)):
             axis, at = axis_of(node, 0, 3), list(node.input).index(tokens)
@@ -277,7 +277,7 @@ class _Layouts:
             if ahead is None and behind is not None and both is not None:
                 ahead = both - behind - (length(parts) or 0)
             if ahead is not None:
-                self.beside[made] = (axis, parts, ahead)
+                self.beside[output] = (axis, parts, ahead)
             return axes
         source = next((n for n in data if n in self.beside), None)
         if source is None or len(axes) != len(self.known[source]):
@@ -285,14 +285,14 @@ class _Layouts:
         axis, parts, place = self.beside[source]
         if length(axes[axis]) == length(self.known[source][axis]):
             if node.op_type in POINTWISE | ARITHMETIC | _SAME_AXES | _DENSE:
-                self.beside[made] = self.beside[source]
+                self.beside[output] = self.beside[source]
         elif node.op_type == "Slice" and length(axes[axis]) == length(parts):
             starts = self.integers.get(node.input[1], []) if len(node.input) > 1 else []
             if starts == [place]:
                 return (*axes[:axis], parts, *axes[axis + 1 :])
         return axes
 
-    def _turned_back(self, node: onnx.NodeProto, data: list[str], made: str, axes: Axes) -> Axes:
+    def _turned_back(self, node: onnx.NodeProto, data: list[str], output: str, axes: Axes) -> Axes:
         """Axes of what a node makes: a transpose and a mirror are a rotation, which swaps nothing.
 
         Rotations of a rotated map are those of the map, so that it is compared as it is stored.
@@ -303,7 +303,7 @@ class _Layouts:
         if mirrored and text and is_swapped(axes):
             return from_letters(text.translate(str.maketrans("HW", "WH")), tuple(_lengths(axes)))
         if mirrored:
-            self.mirrored.add(made)
+            self.mirrored.add(output)
         return axes
 
     def _reverses(self, node: onnx.NodeProto, axes: Axes) -> bool:
@@ -334,12 +334,12 @@ class _Layouts:
         if shape is None:
             return None
         text = letters(axes)
-        found = reshaped(axes, shape, self.batch) if self.fold else None
+        split = reshaped(axes, shape, self.batch) if self.fold else None
         kept = text is not None and self._keeps_grid(node, text)
-        if found is not None and not kept:
+        if split is not None and not kept:
             self.folded.add(node.output[0])
-        if found is not None or text is None or not kept:
-            return found
+        if split is not None or text is None or not kept:
+            return split
         return from_letters("N" + "C" * (len(shape) - 3) + text[-2:], shape)
 
     def _keeps_grid(self, node: onnx.NodeProto, text: str) -> bool:
@@ -409,36 +409,38 @@ class _Layouts:
         if not node.input:
             return []
         first, op = node.input[0], node.op_type
-        made = letters(self.known.get(node.output[0]))
+        layout = letters(self.known.get(node.output[0]))
         no_guess = first in self.doubtful or first in self.turned
         if op in _SPATIAL or op in ("Resize", "Upsample"):
-            if self._rank(first) == 5 or (no_guess and made is None):
+            if self._rank(first) == 5 or (no_guess and layout is None):
                 return []
-            return [(first, made or "NCHW")]
+            return [(first, layout or "NCHW")]
         if op in _POOLING and self._rank(first) == 4:
             axes = sorted(axis % 4 for axis in stated_axes(node, self.integers) or ())
             over = _MAP_AXES.get(tuple(axes))
             return [(first, over)] if over is not None and not no_guess else []
-        if made is None:
+        if layout is None:
             return []
         if op == "Transpose":
-            perm = _perm(node, len(made))
-            if len(perm) != len(made):
+            perm = _perm(node, len(layout))
+            if len(perm) != len(layout):
                 return []
-            text = "".join(made[perm.index(i)] for i in range(len(perm)))
+            text = "".join(layout[perm.index(i)] for i in range(len(perm)))
             # What is known by a guess alone is not turned over by it.
-            over_turned = (text.index("H") < text.index("W")) != (made.index("H") < made.index("W"))
+            over_turned = (text.index("H") < text.index("W")) != (
+                layout.index("H") < layout.index("W")
+            )
             return [] if over_turned else [(first, text)]
         if op == "Reshape":
             shape = self._shape(first)
-            if shape is None or not self._keeps_grid(node, made):
+            if shape is None or not self._keeps_grid(node, layout):
                 return []
-            return [(first, "N" + "C" * (len(shape) - 3) + made[-2:])]
+            return [(first, "N" + "C" * (len(shape) - 3) + layout[-2:])]
         if op in POINTWISE | ARITHMETIC | _SAME_AXES:
             # A tensor of another rank, a bias say, is broadcast and has no layout of its own.
-            return [(name, made) for name in data_reads(node) if self._rank(name) in (4, 5)]
-        if op in _DENSE and made[-1] == "C" and self._rank(node.input[1]) == 2:
-            return [(first, made)]
+            return [(name, layout) for name in data_reads(node) if self._rank(name) in (4, 5)]
+        if op in _DENSE and layout[-1] == "C" and self._rank(node.input[1]) == 2:
+            return [(first, layout)]
         return []
 
 
@@ -467,10 +469,10 @@ def _convolved(axes: Axes, shape: Shape | None) -> Axes | None:
     if len(axes) < 3 or letter(axes[1]) != "C" or (shape is not None and len(shape) != len(axes)):
         return None
     sizes = shape or [None] * len(axes)
-    found = [axes[0], *from_letters("C", (sizes[1],))]
+    result = [axes[0], *from_letters("C", (sizes[1],))]
     for axis, size in zip(axes[2:], sizes[2:], strict=True):
         if size is not None and length(axis) == size:
-            found.append(axis)
+            result.append(axis)
         else:
-            found += from_letters(letter(axis), (size,))
-    return tuple(found)
+            result += from_letters(letter(axis), (size,))
+    return tuple(result)

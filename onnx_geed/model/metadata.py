@@ -115,11 +115,11 @@ def parse_classes(text: str | None) -> tuple[str, ...] | None:
             "metadata onnx_geed.classes: is not a JSON list of names; write one for each output, "
             "in order"
         )
-    whole = (int(n) if isinstance(n, float) and n.is_integer() else n for n in names)
-    found = tuple(map(str, whole))
-    if len(set(found)) < len(found):
+    plain = (int(n) if isinstance(n, float) and n.is_integer() else n for n in names)
+    classes = tuple(map(str, plain))
+    if len(set(classes)) < len(classes):
         raise GeedError("metadata onnx_geed.classes: a name stands there twice; make them distinct")
-    return found
+    return classes
 
 
 def metadata_json(model: Model, key: str) -> Any:
@@ -152,22 +152,22 @@ def stated_modules(model: Model) -> dict[str, tuple[str, ...]]:
         return {}
     if not isinstance(stated, Mapping) or not all(isinstance(v, str) for v in stated.values()):
         raise GeedError("metadata onnx_geed.modules is no JSON object {module path: tensor}")
-    found: dict[str, tuple[str, ...]] = {}
+    paths: dict[str, tuple[str, ...]] = {}
     for path, name in stated.items():
-        found[name] = (*found.get(name, ()), path)
-    return found
+        paths[name] = (*paths.get(name, ()), path)
+    return paths
 
 
 def derived_modules(graph: onnx.GraphProto) -> dict[str, str]:
     """Return a module path by tensor, in the two ways in which PyTorch's exporters keep them."""
-    found: dict[str, str] = {}
+    paths: dict[str, str] = {}
     for node in graph.node:
         key = "pkg.torch.onnx.name_scopes"
         scopes = next((p.value for p in node.metadata_props if p.key == key), None)
         path = _from_scopes(scopes) if scopes else _from_node_name(node.name)
         if path:
-            found.update((name, path) for name in node.output if name)
-    return found
+            paths.update((name, path) for name in node.output if name)
+    return paths
 
 
 def _from_scopes(text: str) -> str:

@@ -57,7 +57,7 @@ FLOATS: dict[int, str] = {
 
 def constants(graph: onnx.GraphProto) -> dict[str, list[int]]:
     """Return the short integer constants of a graph, flattened: shapes, axes, indices."""
-    found = {}
+    values_of = {}
     nodes = [node for node in graph.node if node.op_type == "Constant"]
     stored = [(node.output[0], attribute(node, "value")) for node in nodes]
     stored = [(name, tensor) for name, tensor in stored if tensor is not None]
@@ -65,12 +65,12 @@ def constants(graph: onnx.GraphProto) -> dict[str, list[int]]:
         integer = tensor.data_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
         inside = tensor.data_location != onnx.TensorProto.EXTERNAL
         if integer and inside and math.prod(tensor.dims) <= _LONGEST:
-            found[name] = [int(v) for v in numpy_helper.to_array(tensor).flat]
+            values_of[name] = [int(v) for v in numpy_helper.to_array(tensor).flat]
     for node in nodes:
         for key in ("value_int", "value_ints"):
             if (values := integers_of(node, key)) is not None:
-                found[node.output[0]] = values
-    return found
+                values_of[node.output[0]] = values
+    return values_of
 
 
 def axis_of(node: onnx.NodeProto, default: int, rank: int) -> int:
@@ -119,12 +119,12 @@ def data_reads(node: onnx.NodeProto) -> list[str]:
 
 def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
     """Return the bodies of a node such as If or Loop."""
-    found = []
+    bodies = []
     for attribute in node.attribute:
         if attribute.HasField("g"):
-            found.append(attribute.g)
-        found.extend(attribute.graphs)
-    return found
+            bodies.append(attribute.g)
+        bodies.extend(attribute.graphs)
+    return bodies
 
 
 def reads(node: onnx.NodeProto) -> list[str]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from onnx_geed.errors import GeedError
+from onnx_geed.model.builder import LEAST_OPSET, Nodes
 from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import FLOATS, attribute, constants, integers_of, reads
 
@@ -110,11 +111,11 @@ class Redrawn:
         proto, names = _with_spreads(self.model.proto, self._roles)
         if not names:
             return self
-        found = spreads(self.model.with_proto(proto), list(names.values()))
+        sigmas = spreads(self.model.with_proto(proto), list(names.values()))
         scaled = onnx.ModelProto()
         scaled.CopyFrom(self.model.proto)
         tensors = _tensors(scaled.graph)
-        for name, spread in zip(names, found, strict=True):
+        for name, spread in zip(names, sigmas, strict=True):
             sigma = float(np.asarray(spread).ravel()[0])
             if math.isfinite(sigma) and sigma > 0:
                 values = numpy_helper.to_array(tensors[name])
@@ -202,12 +203,12 @@ def _refuse_quantised(model: Model) -> None:
 
 def _tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
     """Float constants of the main graph by name, whether initializers or Constant nodes."""
-    found = {i.name: i for i in graph.initializer}
+    tensors = {i.name: i for i in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
             tensor = attribute(node, "value")
-            found |= {} if tensor is None else {node.output[0]: tensor}
-    return {name: tensor for name, tensor in found.items() if tensor.data_type in FLOATS}
+            tensors |= {} if tensor is None else {node.output[0]: tensor}
+    return {name: tensor for name, tensor in tensors.items() if tensor.data_type in FLOATS}
 
 
 def _set(tensor: onnx.TensorProto, values: NDArray[np.float64]) -> None:
@@ -276,7 +277,7 @@ def _seen(
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Tensors that are a constant, or one seen another way: which, and in which shape."""
     seen = {name: (name, tuple(tensor.dims)) for name, tensor in tensors.items()}
-    whole = constants(graph)
+    integers = constants(graph)
     for node in graph.node:
         if not node.input or node.input[0] not in seen or len(node.output) != 1:
             continue
@@ -287,7 +288,7 @@ def _seen(
         elif node.op_type == "Identity":
             seen[node.output[0]] = (name, shape)
         elif node.op_type in ("Reshape", "Unsqueeze", "Squeeze"):
-            stated = whole.get(node.input[1]) if node.op_type == "Reshape" else None
+            stated = integers.get(node.input[1]) if node.op_type == "Reshape" else None
             seen[node.output[0]] = (name, _reshaped(shape, stated))
     return seen
 
@@ -310,24 +311,22 @@ def _with_spreads(
     tensors = _tensors(graph)
     seen = _seen(graph, tensors)
     names: dict[str, str] = {}
-    nodes: list[onnx.NodeProto] = []
+    nodes = Nodes(LEAST_OPSET, "onnx_geed_levelled")
     for k, node in enumerate(graph.node):
         copy = onnx.NodeProto.FromString(node.SerializeToString())
-        nodes.append(copy)
+        nodes.written.append(copy)
         weight = _weight(copy, seen, roles)
         if weight is None:
             continue
-        y = copy.output[0]
-        raw = copy.output[0] = f"onnx_geed_raw_{k}"
+        own, y = nodes.within(str(k)), copy.output[0]
+        raw = copy.output[0] = own.named("raw")
         if weight not in names:
-            names[weight] = f"onnx_geed_spread_{k}"
-            nodes += _spread(raw, names[weight], k)
+            names[weight] = _spread(own, raw)
         # What is zero stays zero: the spread is tiny then, and not 0.
-        dtype = tensors[weight].data_type
-        nodes.append(helper.make_node("Cast", [names[weight]], [f"onnx_geed_cast_{k}"], to=dtype))
-        nodes.append(helper.make_node("Div", [raw, f"onnx_geed_cast_{k}"], [y]))
+        spread = own.cast(names[weight], tensors[weight].data_type, "spread_as_stored")
+        nodes.written.append(helper.make_node("Div", [raw, spread], [y]))
     del graph.node[:]
-    graph.node.extend(nodes)
+    graph.node.extend(nodes.written)
     del graph.value_info[:]
     return proto, names
 
@@ -340,21 +339,17 @@ def _weight(
     """The drawn weight that a node's output is proportional to."""
     if node.op_type not in _LINEAR or (len(node.input) > 2 and node.input[2] not in seen):
         return None
-    found = [seen[x][0] for x in node.input[:2] if x in seen]
-    return next((x for x in found if x in roles and roles[x].kind == "draw"), None)
+    constants_read = [seen[x][0] for x in node.input[:2] if x in seen]
+    return next((x for x in constants_read if x in roles and roles[x].kind == "draw"), None)
 
 
-def _spread(raw: str, spread: str, k: int) -> list[onnx.NodeProto]:
-    """Nodes for the standard deviation over all of a tensor, in float32, at least 1e-20."""
-    a, b, c, d, e, f, g = (f"onnx_geed_{part}_{k}" for part in "abcdefg")
-    least = numpy_helper.from_array(np.array(1e-20, dtype=np.float32))
-    return [
-        helper.make_node("Cast", [raw], [a], to=onnx.TensorProto.FLOAT),
-        helper.make_node("ReduceMean", [a], [b], keepdims=0),
-        helper.make_node("Sub", [a, b], [c]),
-        helper.make_node("Mul", [c, c], [d]),
-        helper.make_node("ReduceMean", [d], [e], keepdims=0),
-        helper.make_node("Sqrt", [e], [f]),
-        helper.make_node("Constant", [], [g], value=least),
-        helper.make_node("Max", [f, g], [spread]),
-    ]
+def _spread(nodes: Nodes, raw: str) -> str:
+    """Add the standard deviation over all of a tensor, in float32, at least 1e-20."""
+    values = nodes.cast(raw, onnx.TensorProto.FLOAT, "float32")
+    mean = nodes.add("ReduceMean", [values], "mean", keepdims=0)
+    away = nodes.add("Sub", [values, mean], "away")
+    squares = nodes.add("Mul", [away, away], "squares")
+    variance = nodes.add("ReduceMean", [squares], "variance", keepdims=0)
+    deviation = nodes.add("Sqrt", [variance], "deviation")
+    least = nodes.inline("least", np.float32(1e-20))
+    return nodes.add("Max", [deviation, least], "spread")

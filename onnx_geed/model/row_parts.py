@@ -58,12 +58,12 @@ def _split(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
     if integer_of(node, "axis", 0) % len(shape) != place.axis:
         return each(tracker, node, place)
     # Whole batches that were put behind each other come apart again.
-    made: list[State] = []
+    states: list[State] = []
     for name in node.output:
         part = (tracker.shape(name) or (0,) * len(shape))[place.axis]
         outer = part // (tracker.count * place.inner)
-        made.append(tracker.at(name, Located(place.axis, outer, place.inner), node))
-    return made
+        states.append(tracker.at(name, Located(place.axis, outer, place.inner), node))
+    return states
 
 
 def _some_taken(node: onnx.NodeProto, place: Located) -> State:

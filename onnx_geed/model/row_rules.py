@@ -114,7 +114,7 @@ def _reduce(tracker: Tracker, node: onnx.NodeProto) -> State:
     return tracker.at(node.output[0], Located(axis, place.outer, place.inner), node)
 
 
-def _along(default: int, what: str) -> Rule:
+def _along(default: int, reason: str) -> Rule:
     """Mix entries along one axis, given by ``axis``."""
 
     def rule(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
@@ -122,7 +122,7 @@ def _along(default: int, what: str) -> Rule:
         if shape is None or place is None:
             return lost(node, "the batch is not one axis")
         if integer_of(node, "axis", default) % len(shape) == place.axis:
-            return mixed(node, what)
+            return mixed(node, reason)
         if not others_still(tracker, node):
             return lost(node, "more than one input depends on the data")
         return each(tracker, node, place)
@@ -136,7 +136,7 @@ def _softmax(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
     return _from_axis(1, "is taken over the rows")(tracker, node)
 
 
-def _from_axis(default: int, what: str) -> Rule:
+def _from_axis(default: int, reason: str) -> Rule:
     """Mix entries along some axis and all behind it."""
 
     def rule(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
@@ -144,7 +144,7 @@ def _from_axis(default: int, what: str) -> Rule:
         if shape is None or place is None:
             return lost(node, "the batch is not one axis")
         if place.axis >= integer_of(node, "axis", default) % len(shape):
-            return mixed(node, what)
+            return mixed(node, reason)
         if not others_still(tracker, node):
             return lost(node, "more than one input depends on the data")
         return each(tracker, node, place)
@@ -161,10 +161,10 @@ def leading(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
         if place and place.axis > 1 and node.op_type.startswith("Global"):
             return mixed(node, "is taken over the rows")
         return lost(node, "the batch does not lead")
-    made = each(tracker, node, place)
-    if node.op_type == "MaxPool" and len(made) > 1:
-        made[1] = lost(node, "its indices count through all rows")
-    return made
+    states = each(tracker, node, place)
+    if node.op_type == "MaxPool" and len(states) > 1:
+        states[1] = lost(node, "its indices count through all rows")
+    return states
 
 
 def _batch_norm(tracker: Tracker, node: onnx.NodeProto) -> State:
@@ -206,7 +206,7 @@ def _trilu(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
 def _gemm(tracker: Tracker, node: onnx.NodeProto) -> State:
     a, b = node.input[:2]
     turned = (integer_of(node, "transA", 0), integer_of(node, "transB", 0))
-    found: list[Located] = []
+    places: list[Located] = []
     for k, name in enumerate((a, b)):
         if tracker.still(name):
             continue
@@ -216,12 +216,12 @@ def _gemm(tracker: Tracker, node: onnx.NodeProto) -> State:
         summed = 1 - k if not turned[k] else k
         if place.axis == summed:
             return mixed(node, "adds over the rows")
-        found.append(Located(k, place.outer, place.inner))
-    if len(found) > 1:
+        places.append(Located(k, place.outer, place.inner))
+    if len(places) > 1:
         return mixed(node, "holds every row against every other")
-    if not found:
+    if not places:
         return lost(node, "the batch is in what is added only")
-    (place,), out = found, tracker.shape(node.output[0])
+    (place,), out = places, tracker.shape(node.output[0])
     if given(node, 2) and out is not None:
         added, shape = tracker.state(node.input[2]), tracker.shape(node.input[2])
         if shape is None:

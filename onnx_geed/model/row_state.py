@@ -214,9 +214,9 @@ class Tracker:
         if not place.outer or not 0 <= place.axis < len(shape) or shape[place.axis] != long:
             return Lost(f"{named} changes the length of the batch")
         if self.rows is None and any(isinstance(self.state(n), Counted) for n in node.input):
-            there = list(self.others.shapes.get(name, ()))
-            there[place.axis : place.axis + 1] = [long]
-            if there != list(shape):
+            lengths = list(self.others.shapes.get(name, ()))
+            lengths[place.axis : place.axis + 1] = [long]
+            if lengths != list(shape):
                 return Lost(f"lengths of {named} depend on the number of rows")
         return Rows(place.inner * math.prod(shape[place.axis + 1 :]))
 

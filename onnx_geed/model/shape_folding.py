@@ -46,8 +46,8 @@ def complete(model: onnx.ModelProto, *, values: bool = False) -> dict[str, NDArr
     graph = model.graph
     infos = {i.name: i for i in (*graph.input, *graph.output, *graph.value_info)}
     types = {name: info.type for name, info in infos.items()}
-    whole = all(_whole(types.get(name)) for node in graph.node for name in node.output if name)
-    if whole and not values:
+    all_known = all(_whole(types.get(name)) for node in graph.node for name in node.output if name)
+    if all_known and not values:
         return {}
     known = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     for stored in graph.initializer:
@@ -56,13 +56,13 @@ def complete(model: onnx.ModelProto, *, values: bool = False) -> dict[str, NDArr
         _evaluate(model, node, types, known)
         if all(_whole(types.get(name)) for name in node.output if name):
             continue
-        for name, found in _inferred(model, node, types, known).items():
+        for name, inferred in _inferred(model, node, types, known).items():
             if not _whole(types.get(name)):
-                types[name] = found
+                types[name] = inferred
                 if name in infos:
-                    infos[name].type.CopyFrom(found)
+                    infos[name].type.CopyFrom(inferred)
                 else:
-                    infos[name] = graph.value_info.add(name=name, type=found)
+                    infos[name] = graph.value_info.add(name=name, type=inferred)
     return known
 
 

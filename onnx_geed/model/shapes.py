@@ -83,16 +83,16 @@ def infer(
     except Exception:  # inference is a help, and may stop at what it does not know
         inferred = light
     complete(inferred)
-    found: Types = {}
+    types: Types = {}
     declared = [_with_sizes(info, sizes) for info in proto.graph.value_info]
     graph = inferred.graph
     for info in [*declared, *graph.value_info, *graph.output, *graph.input]:
         dtype, shape = _type(info)
-        stated, before = found.get(info.name, ("?", None))
-        found[info.name] = (stated if dtype == "?" else dtype, _merged(shape, before))
+        stated, before = types.get(info.name, ("?", None))
+        types[info.name] = (stated if dtype == "?" else dtype, _merged(shape, before))
     for weights in (*proto.graph.initializer, *light.graph.initializer):
-        found[weights.name] = ("constant", tuple(weights.dims))
-    return found
+        types[weights.name] = ("constant", tuple(weights.dims))
+    return types
 
 
 def infer_shapes(
@@ -189,29 +189,29 @@ def infer_fed(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> Fe
         if not _take_branches(light, values, taken):
             break
     graph = inferred.graph
-    found = {
+    shapes_of = {
         info.name: shape
         for info in (*graph.value_info, *graph.output, *graph.input)
         if (shape := _type(info)[1]) is not None
     }
-    found |= {name: value.shape for name, value in values.items()}
+    shapes_of |= {name: value.shape for name, value in values.items()}
     # Inference read nodes of other domains as standard ones of the same output shape.
     strange = {n.output[0]: n for n in proto.graph.node if n.domain not in ("", "ai.onnx")}
     nodes = tuple(strange.get(node.output[0], node) for node in light.graph.node)
-    return Fed(nodes, found, values, taken)
+    return Fed(nodes, shapes_of, values, taken)
 
 
 def _take_branches(
     light: onnx.ModelProto, values: Mapping[str, NDArray[Any]], taken: dict[str, bool]
 ) -> bool:
     """Put the branch in place of every If whose condition is known; whether there was one."""
-    graph, nodes, found = light.graph, [], False
+    graph, nodes, taken_any = light.graph, [], False
     for node in graph.node:
         condition = values.get(node.input[0]) if node.op_type == "If" else None
         if condition is None:
             nodes.append(node)
             continue
-        found, truth = True, bool(np.asarray(condition).item())
+        taken_any, truth = True, bool(np.asarray(condition).item())
         taken[node.output[0]] = truth
         wanted = "then_branch" if truth else "else_branch"
         body = attribute(node, wanted)
@@ -223,12 +223,12 @@ def _take_branches(
             for inner, outer in zip(body.output, node.output, strict=True)
             if outer
         ]
-    if found:
+    if taken_any:
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
         graph.node.extend(copies)
         _lift_constants(graph)
-    return found
+    return taken_any
 
 
 def _lift_constants(graph: onnx.GraphProto) -> None:
@@ -275,10 +275,10 @@ def _is_placeholder(symbol: str) -> bool:
 
 
 def _with_sizes(info: onnx.ValueInfoProto, sizes: _Sizes) -> onnx.ValueInfoProto:
-    made = onnx.ValueInfoProto()
-    made.CopyFrom(info)
-    if made.type.HasField("tensor_type"):
-        for axis, dim in enumerate(made.type.tensor_type.shape.dim):
+    sized = onnx.ValueInfoProto()
+    sized.CopyFrom(info)
+    if sized.type.HasField("tensor_type"):
+        for axis, dim in enumerate(sized.type.tensor_type.shape.dim):
             if dim.dim_value <= 0:
                 size = sizes.of(info.name, axis, dim.dim_param)
                 if size is not None:
@@ -287,7 +287,7 @@ def _with_sizes(info: onnx.ValueInfoProto, sizes: _Sizes) -> onnx.ValueInfoProto
                     dim.Clear()  # some exporters write 0 or -1 for a free length
                 elif _is_placeholder(dim.dim_param):
                     dim.Clear()  # equal ones are not equal lengths
-    return made
+    return sized
 
 
 def _without_weights(proto: onnx.ModelProto, sizes: _Sizes) -> onnx.ModelProto:
@@ -308,11 +308,11 @@ def _without_weights(proto: onnx.ModelProto, sizes: _Sizes) -> onnx.ModelProto:
         if node.op_type == "Constant" and value is not None:
             _add_weights(graph, node.output[0], value)
             continue
-        made = graph.node.add()
-        made.CopyFrom(node)
+        copied = graph.node.add()
+        copied.CopyFrom(node)
         if node.domain not in ("", "ai.onnx"):
             strange.update(node.output)
-            _translate(made)
+            _translate(copied)
     # What no rule says may be declared in the file; what a rule says may be declared for another
     # batch, which would stop inference.
     graph.value_info.extend(

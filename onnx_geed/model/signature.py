@@ -90,13 +90,13 @@ def find_input(model: Model, name: str | None = None) -> Input:
                 f"--input {wanted}: the model has no such input; it has {', '.join(every)}."
                 f"{nearest(wanted, every)}"
             )
-        found = every[wanted]
-        if not _acted_on(found):
+        stated = every[wanted]
+        if not _acted_on(stated):
             raise GeedError(
-                f"--input {wanted}: is {found.dtype} {_text(found.shape)}; a group acts on the "
+                f"--input {wanted}: is {stated.dtype} {_text(stated.shape)}; a group acts on the "
                 "grid of a float input (N, C, H, W), (N, H, W, C) or (N, H, W): name such a one"
             )
-        return _with_batch(found)
+        return _with_batch(stated)
     fit = [i for i in every.values() if _acted_on(i)]
     if not fit:
         listed = ", ".join(f"{i.name} {i.dtype} {_text(i.shape)}" for i in every.values())
@@ -130,7 +130,7 @@ def _text(shape: tuple[int | None, ...]) -> str:
     return f"({', '.join('?' if d is None else str(d) for d in shape)})" if shape else "(?)"
 
 
-def input_layout(model: Model, input: Input, given: str | None = None) -> str:
+def input_layout(model: Model, input: Input, stated_by_user: str | None = None) -> str:
     """Return the layout of the acted-on input.
 
     Parameters
@@ -139,7 +139,7 @@ def input_layout(model: Model, input: Input, given: str | None = None) -> str:
         The model.
     input : Input
         Its acted-on input.
-    given : str, optional
+    stated_by_user : str, optional
         What the user says; else the metadata, else the shape decides.
 
     Returns
@@ -160,12 +160,12 @@ def input_layout(model: Model, input: Input, given: str | None = None) -> str:
     Choice: an axis of length 1, 3 or 4 is the channels, if it comes first or last, not both.
     """
     rank = len(input.shape)
-    what = f"{input.name!r} {_text(input.shape)}"
+    called = f"{input.name!r} {_text(input.shape)}"
     stated = model.metadata.get(INPUT_LAYOUT)
-    if given:
-        return check_input_layout(given, rank, "--input-layout", what)
+    if stated_by_user:
+        return check_input_layout(stated_by_user, rank, "--input-layout", called)
     if stated:
-        return check_input_layout(stated, rank, f"metadata {INPUT_LAYOUT}", what)
+        return check_input_layout(stated, rank, f"metadata {INPUT_LAYOUT}", called)
     if rank == 3:
         return "NHW"
     channels_first, channels_last = input_layouts(rank)[:2]
@@ -174,7 +174,7 @@ def input_layout(model: Model, input: Input, given: str | None = None) -> str:
         return channels_first if first else channels_last
     more = " (T for the frames of a video)" if rank == 5 else ""
     raise GeedError(
-        f"the layout of input {what} cannot be told from its shape: say --input-layout "
+        f"the layout of input {called} cannot be told from its shape: say --input-layout "
         f"{channels_first} or {channels_last}{more}"
     )
 
@@ -235,7 +235,7 @@ def _not_measurable(output: onnx.ValueInfoProto) -> str:
     return f"{onnx.TensorProto.DataType.Name(dtype).lower()}"
 
 
-def output_kind(model: Model, output: str, given: str | None = None) -> str | None:
+def output_kind(model: Model, output: str, stated_by_user: str | None = None) -> str | None:
     """Return what the output is, as far as it is declared.
 
     Parameters
@@ -244,7 +244,7 @@ def output_kind(model: Model, output: str, given: str | None = None) -> str | No
         The model.
     output : str
         Its chosen output.
-    given : str, optional
+    stated_by_user : str, optional
         What the user says; else the metadata, else the graph's end decides.
 
     Returns
@@ -259,7 +259,7 @@ def output_kind(model: Model, output: str, given: str | None = None) -> str | No
     """
     # The metadata speak of the model's own output, not of a hidden tensor chosen in its place.
     named = {o.name for o in model.proto.graph.output} | {model.metadata.get(OUTPUT)}
-    stated = given or (output in named and model.metadata.get(OUTPUT_KIND))
+    stated = stated_by_user or (output in named and model.metadata.get(OUTPUT_KIND))
     if stated:
         if stated not in ("logits", "probabilities", "embedding"):
             raise GeedError(

@@ -105,17 +105,17 @@ def off_centre(model: Model, group: str, shape: Sequence[int] | None = None) -> 
         shapes = infer_shapes(model.proto, find_input(model).name, shape) if axes else {}
     except GeedError:
         return []
-    found = []
+    faults = []
     for node in model.proto.graph.node:
         if node.op_type not in _WINDOWS or not node.output:
             continue
-        here, there = shapes.get(node.input[0]), shapes.get(node.output[0])
+        here, after = shapes.get(node.input[0]), shapes.get(node.output[0])
         window = _window(node, shapes)
-        if window is None or not here or not there or len(here) != 4 or len(there) != 4:
+        if window is None or not here or not after or len(here) != 4 or len(after) != 4:
             continue
         off, strides = [0, 0], [1, 1]
         for axis in range(2):
-            size, count = here[2 + axis], there[2 + axis]
+            size, count = here[2 + axis], after[2 + axis]
             if size is None or count is None:
                 break
             length, strides[axis], before = _along(node, window, axis, size, count)
@@ -125,10 +125,10 @@ def off_centre(model: Model, group: str, shape: Sequence[int] | None = None) -> 
             if any(off):
                 name = node.name or node.output[0]
                 size2 = (int(here[2] or 0), int(here[3] or 0))
-                found.append(
+                faults.append(
                     OffCentre(name, node.op_type, size2, (strides[0], strides[1]), (off[0], off[1]))
                 )
-    return found
+    return faults
 
 
 def _window(node: onnx.NodeProto, shapes: dict[str, Any]) -> list[int] | None:
@@ -171,12 +171,12 @@ def zero_padded(model: Model) -> dict[str, str]:
         ``auto_pad`` is SAME count only where they are larger than one pixel.
     """
     values = {t.name: t for t in model.proto.graph.initializer}
-    found = {}
+    padded = {}
     for node in model.proto.graph.node:
         if node.output and _pads(node, values):
             name = node.name or node.output[0]
-            found[name] = f"{node.op_type} {name}"
-    return found
+            padded[name] = f"{node.op_type} {name}"
+    return padded
 
 
 def _pads(node: onnx.NodeProto, values: dict[str, onnx.TensorProto]) -> bool:

@@ -35,10 +35,10 @@ def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
         If what is named cannot be measured, with the reason.
     """
     fine = [t for t in listed if not t.refused]
-    if found := [t for t in fine if t.name == pattern] or [t for t in fine if t.node == pattern]:
-        return (found[0],)
-    if found := [t for t in fine if pattern in t.stated]:
-        return (found[-1],)
+    if tensors := [t for t in fine if t.name == pattern] or [t for t in fine if t.node == pattern]:
+        return (tensors[0],)
+    if tensors := [t for t in fine if pattern in t.stated]:
+        return (tensors[-1],)
     inside = [t for t in fine if any(_within(m, pattern) for m in t.module.split(","))]
     if inside:
         return (inside[-1],)
@@ -84,12 +84,12 @@ def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[
     layouts: dict[str, str] = {}
     for key, text in stated.items():
         rank = parse_layout(check_layout(text)).rank
-        found = resolve(listed, key)
-        fits = [t for t in found if t.shape is None or len(t.shape) == rank]
+        tensors = resolve(listed, key)
+        fits = [t for t in tensors if t.shape is None or len(t.shape) == rank]
         if not fits:
-            axes = len(found[0].shape or ())
+            axes = len(tensors[0].shape or ())
             raise GeedError(
-                f"--layout {key}={text}: is for {rank} axes, tensor {found[0].name!r} has {axes}"
+                f"--layout {key}={text}: is for {rank} axes, tensor {tensors[0].name!r} has {axes}"
                 + ("; tokens are stated as NTD:<H>x<W>" if axes == 3 else "")
             )
         layouts |= {t.name: text for t in fits}

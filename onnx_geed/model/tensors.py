@@ -160,25 +160,25 @@ def tensors_from(
     """List a model's tensors from what was inferred, as :func:`list_tensors` does."""
     graph, flow, types, second = model.proto.graph, inferred.flow, inferred.one, inferred.three
     input, output = flow.input, flow.output
-    given = _given_layouts(model, input) | dict(layouts)
-    layout, folded = find_layouts(graph, flow, types, given)
+    stated_layouts = _given_layouts(model, input) | dict(layouts)
+    layout, folded = find_layouts(graph, flow, types, stated_layouts)
     refused = _refusals(graph, flow, types)
     if reason := refused.get(output):
         raise GeedError(f"output {output!r} {reason}; name another with --output")
     along_batch = _along_batch(graph, input, types, second)
     offered = [p for p in flow.points if p in along_batch]
     kept = drop_pointwise(offered, flow, types)
-    found = find_head(flow, offered, types, constants(graph), output_kind(model, output, kind))
-    head = latent or _stated_latent(model, refused) or found.latent
+    classifier = find_head(flow, offered, types, constants(graph), output_kind(model, output, kind))
+    head = latent or _stated_latent(model, refused) or classifier.latent
     # Who names a latent says that a classifier follows it.
-    scores = found.scores or head not in (None, output)
-    doubt = "" if head else found.doubt
+    scores = classifier.scores or head not in (None, output)
+    doubt = "" if head else classifier.doubt
 
     def roles(name: str) -> tuple[str, ...]:
-        is_point = name in kept or (name in given and name in offered)
+        is_point = name in kept or (name in stated_layouts and name in offered)
         spatial = is_map(types.get(name, ("?", None))[1], layout.get(name, "?"))
-        spatial = spatial and (name not in folded or name in given)
-        tokens = given.get(name, "").startswith("NTD:")
+        spatial = spatial and (name not in folded or name in stated_layouts)
+        tokens = stated_layouts.get(name, "").startswith("NTD:")
         return (
             *(["channel"] if is_point and not refused.get(name) and (spatial or tokens) else []),
             *(["latent"] if name == head else []),
@@ -221,29 +221,29 @@ def _given_layouts(model: Model, input: str) -> dict[str, str]:
 
 def _refusals(graph: onnx.GraphProto, flow: Flow, types: Types) -> dict[str, str]:
     """Return why tensors of the main graph cannot be measured, by name."""
-    found = {}
+    reasons = {}
     for node in graph.node:
         for name in node.output:
             dtype = types.get(name, ("?", None))[0]
             if node.op_type == "Constant":
-                found[name] = "is a constant"
+                reasons[name] = "is a constant"
             elif dtype in ("sequence", "map", "optional"):
-                found[name] = f"is a {dtype}, not a tensor"
+                reasons[name] = f"is a {dtype}, not a tensor"
             elif dtype not in (*FLOATS.values(), "?"):
                 hint = " (the DequantizeLinear output behind it is)" if "int8" in dtype else ""
-                found[name] = f"holds {dtype}, which is not measured{hint}"
+                reasons[name] = f"holds {dtype}, which is not measured{hint}"
             elif name not in flow.tainted:
-                found[name] = f"does not depend on the values of input {flow.input!r}"
-    return found
+                reasons[name] = f"does not depend on the values of input {flow.input!r}"
+    return reasons
 
 
 def _stated_latent(model: Model, refused: Mapping[str, str]) -> str | None:
     name = model.metadata.get(LATENT)
     if name is None:
         return None
-    made = {output for node in model.proto.graph.node for output in node.output}
-    if name not in made or name in refused:
-        reason = refused.get(name) or f"is not in the model.{nearest(name, made)}"
+    outputs = {output for node in model.proto.graph.node for output in node.output}
+    if name not in outputs or name in refused:
+        reason = refused.get(name) or f"is not in the model.{nearest(name, outputs)}"
         raise GeedError(f"metadata {LATENT}: {name!r} {reason}; --latent NAME overrides it")
     return name
 
@@ -255,15 +255,15 @@ def _along_batch(graph: onnx.GraphProto, input: str, one: Types, three: Types) -
     if rows[0] == more[0]:  # the file fixes the batch, so that lengths alone do not tell
         shapes = {name: shape for name, (_, shape) in one.items() if shape is not None}
         places = batch_axes(graph, input, shapes, rows[0] or 1)
-    found = set()
+    names = set()
     for node in graph.node:
         for name in node.output:
             a, b = one.get(name, ("?", None))[1], three.get(name, ("?", None))[1]
             lengths = [(a, rows[0]), (b, more[0])]
             fits = all(s is None or (s and s[0] in (n, None)) for s, n in lengths)
             if fits and places.get(name, Place()) == Place():
-                found.add(name)
-    return found
+                names.add(name)
+    return names
 
 
 def _public_shape(one: Shape | None, three: Shape | None) -> Shape | None:
@@ -273,14 +273,16 @@ def _public_shape(one: Shape | None, three: Shape | None) -> Shape | None:
 
 
 def _inside(node: onnx.NodeProto) -> list[Tensor]:
-    found = []
+    tensors = []
     for body in subgraphs(node):
         for inner in body.node:
             reason = f"lies inside the body of a {node.op_type}, where nothing can be reached"
-            made = filter(None, inner.output)
-            found += [Tensor(o, "?", None, inner.name, inner.op_type, refused=reason) for o in made]
-            found += _inside(inner)
-    return found
+            outputs = filter(None, inner.output)
+            tensors += [
+                Tensor(o, "?", None, inner.name, inner.op_type, refused=reason) for o in outputs
+            ]
+            tensors += _inside(inner)
+    return tensors
 
 
 def _outside(graph: onnx.GraphProto, types: Types) -> list[Tensor]:

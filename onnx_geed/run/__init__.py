@@ -29,8 +29,6 @@ if TYPE_CHECKING:
         Network as Network,
         Task as Task,
         job_orbits as job_orbits,
-        orbit_jobs as orbit_jobs,
-        point_jobs as point_jobs,
     )
     from onnx_geed.run.kernel_engine import (
         KernelEngine as KernelEngine,

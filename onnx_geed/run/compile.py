@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
-from onnx_geed.measures import check_nodes
+from onnx_geed.measures import check_written_as_nodes
 from onnx_geed.model import MEASUREMENT, Model, check_weights, find_input, load_model, write_model
 from onnx_geed.run.fuse import Fused, Output
 from onnx_geed.run.graph_engine import check_job, open_fused
@@ -27,6 +27,16 @@ from onnx_geed.run.source import chosen_preprocess
 __all__ = ["SCHEMA", "compile_measurement"]
 
 SCHEMA = "onnx-geed/measurement/1"
+
+
+# A model is tried out on two samples, on the processor, as measuring it does before a run.
+_TRIED_OUT: dict[str, Any] = {
+    "samples": 2,
+    "norm_samples": 0,
+    "precision": None,
+    "provider": "cpu",
+    "engine": "kernels",
+}
 
 
 # What deviations are in, by the unit of the measure.
@@ -72,14 +82,8 @@ def compile_measurement(
         If the file cannot be written, or does not pass the checker.
     """
     read = model if isinstance(model, Model) else load_model(model)
-    chosen = replace(
-        make_options(options),
-        samples=2,
-        norm_samples=0,
-        precision=None,
-        provider="cpu",
-        engine="kernels",
-    )
+    # Options that say how to run are a measurement's: the file is only tried out.
+    chosen = replace(make_options(options), **_TRIED_OUT)
     preprocess = chosen_preprocess(read, chosen) or Preprocess()
     if data is None:
         # Noise is made in the size that the model takes.
@@ -96,7 +100,7 @@ def compile_measurement(
             "with a free batch axis (onnx-geed measure runs it as it is)"
         )
     try:
-        check_nodes(task.plan.measures)
+        check_written_as_nodes(task.plan.measures)
     except GeedError as error:
         raise GeedError(f"compile {read.path}: {error}; name others with --measure") from None
     layers = tuple(task.plan.layers)
@@ -197,11 +201,11 @@ def _write_descriptions(proto: onnx.ModelProto, fused: Fused, described: dict[st
         if info.name == fused.input:
             info.doc_string = described["input"]["meaning"]
     for info, entry in zip(proto.graph.output, described["outputs"], strict=True):
-        what = f"tensor {entry['layer']!r}"
+        subject = f"tensor {entry['layer']!r}"
         if entry["part"] not in ("latent", "range"):
-            what = f"{entry['measure']} of {what}, output action {entry['output_action']}"
+            subject = f"{entry['measure']} of {subject}, output action {entry['output_action']}"
         info.doc_string = (
-            f"{what}: {entry['meaning']}. Axes: {entry['axes']}"
+            f"{subject}: {entry['meaning']}. Axes: {entry['axes']}"
             + (f" ({', '.join(entry['elements'])})" if entry["elements"] else "")
             + f". Unit: {entry['unit']}."
         )

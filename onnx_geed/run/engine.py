@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import GridAction, PlacedAction, tables_of
-from onnx_geed.measures import Measure, check_nodes
+from onnx_geed.measures import Measure, check_written_as_nodes
 from onnx_geed.run.fuse import to_measure_inside
 from onnx_geed.run.job import EngineName, Job
 from onnx_geed.run.options import Options
@@ -62,7 +62,7 @@ def choose_engine(
             options, f"the graph does not prove that rows are independent ({trial.unproven})"
         )
     try:
-        check_nodes(measures)
+        check_written_as_nodes(measures)
         to_measure_inside(trial.graph)
     except GeedError as error:
         return without_graph(options, str(error))

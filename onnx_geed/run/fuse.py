@@ -23,9 +23,7 @@ from onnx_geed.measures import (
     channel_mean_nodes,
     deviation_nodes,
     identity_nodes,
-    inverse_of,
     orbit_nodes,
-    point_length,
     predicted_class_nodes,
     value_range_nodes,
 )
@@ -144,21 +142,21 @@ def fuse_measurement(
     nodes = Nodes(model.opset)
     samples = "samples" if "samples" not in names else f"{_PREFIX}samples"
     inputs, feeds = _inputs(proto, nodes, source, samples, input)
-    before, nodes.made[:] = list(nodes.made), []
+    before, nodes.written[:] = list(nodes.written), []
     outputs = _measures(nodes, source, plan, layers, doubt=doubt)
     graph = proto.graph
     body = [onnx.NodeProto.FromString(n.SerializeToString()) for n in graph.node]
     del graph.node[:], graph.input[:], graph.output[:]
-    graph.node.extend([*before, *body, *nodes.made])
+    graph.node.extend([*before, *body, *nodes.written])
     graph.initializer.extend(nodes.constants.values())
     graph.input.extend(inputs)
     for output in outputs:
         kind = TensorProto.FLOAT if output.part == "latent" else TensorProto.DOUBLE
         graph.output.append(helper.make_tensor_value_info(output.name, kind, output.shape))
-    given = tuple(dict.fromkeys(layers)) if exposed else ()
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in given)
+    own = tuple(dict.fromkeys(layers)) if exposed else ()
+    graph.output.extend(onnx.ValueInfoProto(name=name) for name in own)
     proto.ir_version = max(proto.ir_version, _FEWEST_IR)
-    return Fused(proto, samples, feeds, tuple(outputs), given)
+    return Fused(proto, samples, feeds, tuple(outputs), own)
 
 
 def to_measure_inside(model: Model) -> Model:
@@ -218,30 +216,30 @@ def _inputs(
     x = own.reshape(x, [-1, *shape], "rows")
     if moved:
         x = own.add("Transpose", [x], "as_stored", perm=as_kept)
-    nodes.made.append(
+    nodes.written.append(
         helper.make_node(
             "Cast", [x], [input], name="geed/input/cast", to=infos[input].type.tensor_type.elem_type
         )
     )
     taken = [shape[axis - 1] for axis in as_kept[1:]]
-    made = [helper.make_tensor_value_info(samples, TensorProto.FLOAT, ["N", *taken])]
+    declared = [helper.make_tensor_value_info(samples, TensorProto.FLOAT, ["N", *taken])]
     feeds = {}
     for name, feed in source.feeds.items():
         if name not in infos:
             continue
         if feed.rows == "whole":
-            made.append(infos[name])
+            declared.append(infos[name])
             feeds[name] = name
             continue
         feeds[name] = f"samples/{name}"
         kind = infos[name].type.tensor_type.elem_type
         rest = [int(n) for n in feed.values.shape[1:]]
-        made.append(helper.make_tensor_value_info(feeds[name], kind, ["N", *rest]))
+        declared.append(helper.make_tensor_value_info(feeds[name], kind, ["N", *rest]))
         inner = nodes.within(f"input/{name}")
         wide = inner.reshape(feeds[name], [-1, 1, *rest], "one_each")
         times = inner.constant("times", np.array([1, order, *(1 for _ in rest)], np.int64))
         tiled = inner.add("Tile", [wide, times], "repeated")
-        nodes.made.append(
+        nodes.written.append(
             helper.make_node(
                 "Reshape",
                 [tiled, inner.constant("shape", np.array([-1, *rest], np.int64))],
@@ -249,7 +247,7 @@ def _inputs(
                 name=f"geed/input/{name}",
             )
         )
-    return made, feeds
+    return declared, feeds
 
 
 def _measures(
@@ -266,7 +264,7 @@ def _measures(
         name = f"{part}/{measure.layer}"
         if part not in ("latent", "range"):
             name = f"{part}/{measure.name}/{measure.layer}"
-        nodes.made.append(helper.make_node("Identity", [tensor], [name], name=f"geed/{name}"))
+        nodes.written.append(helper.make_node("Identity", [tensor], [name], name=f"geed/{name}"))
         outputs.append(Output(name, part, measure, ("N", *shape), tuple(of)))
 
     for measure in plan.measures:
@@ -281,31 +279,31 @@ def _measures(
         if measure.descriptor.normalised and measure.layer not in points:
             points.add(measure.layer)
             identity = identity_nodes(nodes.within(f"points/{measure.layer}"), seen[key])
-            give(identity, "latent", measure, point_length(layer))
+            give(identity, "latent", measure, layer.point_length)
         y = seen[key]
         own = nodes.within(f"{measure.name}/{measure.layer}")
-        found = deviation_nodes(own, measure, y, layer)
-        give(found.values, "deviation", measure, n, of=names)
-        if found.zero_pairs:
-            give(found.zero_pairs, "zeros", measure, n, of=names)
+        parts = deviation_nodes(own, measure, y, layer)
+        give(parts.values, "deviation", measure, n, of=names)
+        if parts.zero_pairs:
+            give(parts.zero_pairs, "zeros", measure, n, of=names)
         members = plan.exact_subgroup(measure)
-        if found.channels and doubt:
-            for what, chosen in (("channels", range(n)), ("exact channels", members)):
+        if parts.channels and doubt:
+            for part, chosen in (("channels", range(n)), ("exact channels", members)):
                 if chosen:
-                    mean = channel_mean_nodes(own.within(what), found.channels, list(chosen))
-                    give(mean, what, measure, f"channels of {layer.name}")
-        give(found.energy, "energy", measure, n, of=names)
+                    mean = channel_mean_nodes(own.within(part), parts.channels, list(chosen))
+                    give(mean, part, measure, f"channels of {layer.name}")
+        give(parts.energy, "energy", measure, n, of=names)
         if scores and measure.reads == "probabilities":
             give(value_range_nodes(own.within("range"), y), "range", measure, 2)
         if scores and doubt:
-            length = point_length(layer)
+            length = layer.point_length
             number = predicted_class_nodes(own.within("class"), y, measure.reads, length)
             give(number, "class", measure, n)
         if members and not set(measure.kernel_of_action) <= set(members):
-            part = deviation_nodes(own.within("exact"), measure, y, layer, members)
+            of_subgroup = deviation_nodes(own.within("exact"), measure, y, layer, members)
             picked = [names[g] for g in members]
-            give(part.values, "exact", measure, len(members), of=picked)
-        other = inverse_of(measure) if doubt else None
+            give(of_subgroup.values, "exact", measure, len(members), of=picked)
+        other = measure.with_inverse_table() if doubt else None
         if other:
             turned = deviation_nodes(own.within("inverse"), other, y, layer)
             give(turned.values, "inverse", measure, n, of=names)

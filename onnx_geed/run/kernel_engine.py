@@ -18,7 +18,6 @@ from onnx_geed.measures import (
     channel_sums_of_orbits,
     deviations_of_orbits,
     deviations_of_sums,
-    inverse_of,
     orbit_deviations,
     predicted_classes,
     view,
@@ -185,7 +184,7 @@ def _of_orbits(
     scores = measure.descriptor.view == "scores"
     predicted = predicted_classes(y, measure.reads) if scores else None
     members = plan.exact_subgroup(measure)
-    other = inverse_of(measure) if first < DOUBTED else None
+    other = measure.with_inverse_table() if first < DOUBTED else None
     channels = None
     try:
         if maps:

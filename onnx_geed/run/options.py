@@ -154,12 +154,12 @@ def names_files(name: str) -> bool:
     return Path in parts_of(_hints()[name])
 
 
-def make_options(given: Mapping[str, Any]) -> Options:
+def make_options(values: Mapping[str, Any]) -> Options:
     """Return options from keyword arguments.
 
     Parameters
     ----------
-    given : mapping of str to object
+    values : mapping of str to object
         Fields of :class:`Options`.
 
     Returns
@@ -172,14 +172,14 @@ def make_options(given: Mapping[str, Any]) -> Options:
         If there is no such field, with the nearest.
         If :class:`Options` refuses a value.
     """
-    if "action" in given:
+    if "action" in values:
         raise GeedError(
             "an action of your own goes to onnx_geed.measure alone: a cache and a compiled "
             "measurement name a group, and cannot keep a function"
         )
     names = [f.name for f in fields(Options)]
-    refuse_unknown({key: value for key, value in given.items() if key not in names}, names)
-    return Options(**given)
+    refuse_unknown({name: values[name] for name in values if name not in names}, names)
+    return Options(**values)
 
 
 def check_option(name: str, value: object) -> Any:
@@ -190,7 +190,7 @@ def check_option(name: str, value: object) -> Any:
     name : str
         A field of :class:`Options`.
     value : object
-        What was given.
+        As the user gave it.
 
     Returns
     -------

@@ -2,54 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups import (
-    Action,
-    Group,
-    PlacedAction,
-    Table,
-    parse_group,
-    parse_layout,
-    parse_table,
-    read_table,
-    subgroup_table,
-)
-from onnx_geed.measures import (
-    CATALOGUE,
-    Layer,
-    Request,
-    descriptor_of,
-    make_plan,
-    parse_request,
-    unknown_layout,
-)
+from onnx_geed.groups import Action, Group, PlacedAction, Table, parse_group
+from onnx_geed.measures import Plan, descriptor_of, make_plan, parse_request
 from onnx_geed.model import (
     MEASUREMENT,
-    Input,
     Model,
     Tensor,
-    action_key,
-    actions_in_metadata,
     check_weights,
     find_input,
     find_output,
     list_as_stated,
     load_model,
-    resolve,
 )
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.memory import Share, fit
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck, spreads
+from onnx_geed.run.selection import given_tables, layers_of, select_tensors
 from onnx_geed.run.session import runtime_conflict
 from onnx_geed.run.source import Source, make_source
 from onnx_geed.run.trial import Trial, further_rows, output_kinds, try_out
@@ -149,76 +125,62 @@ def prepare_run(
     acted = find_input(read, options.input)
     output = find_output(read, options.output)
     source, count, notes = make_source(read, acted, data, acting, options, action)
-    listed = _tensors(read, acted, output, source, options)
-    kept = [tensor for key in options.layers for tensor in resolve(listed, key)]
-    wanted, said = ([], []) if kept and not requests else _select(requests, listed)
-    notes += said
-    chosen = [tensor for _, tensor in wanted] + kept
-    names = list(dict.fromkeys([tensor.name for tensor in chosen] + [output]))
+    listed = list_as_stated(
+        read,
+        acted.name,
+        output,
+        input_shape=(1, *source.row_shape),
+        input_layout=source.layout,
+        latent=options.latent,
+        layout=options.layout,
+        kind=options.output_kind,
+    )
+    selection = select_tensors(requests, listed, options)
+    notes += selection.notes
+    names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
     trial = try_out(read, acted, names, source, options)
     notes += trial.notes
     if options.provider == "auto":
         notes.append(f"--provider auto took {trial.session.provider}")
     if conflict := runtime_conflict():
         notes.append(conflict)
-    kinds, said = output_kinds(
+    scores = {
+        tensor.name
+        for request, tensor in selection.requested
+        if descriptor_of(request.measure).view == "scores"
+    }
+    kinds, on_kinds = output_kinds(
         read,
         output,
         listed,
         trial.rows,
         options,
         lambda name: further_rows(trial, name, source),
-        {
-            tensor.name
-            for request, tensor in wanted
-            if descriptor_of(request.measure).view == "scores"
-        },
+        scores,
     )
-    notes += said
-    tables, said = _tables(read, listed, acting, options)
-    notes += said
-    layers = {
-        t.name: Layer(t.name, trial.rows[t.name].shape[1:], _layout(t, trial.rows), t.roles)
-        for t in chosen
-    }
-    by_name = {
-        t.name
-        for key in (*options.layers, *filter(None, [options.latent]))
-        for t in resolve(listed, key)
-    }
-    for name in by_name & set(layers):
-        if layers[name].layout == "?":
-            raise GeedError(unknown_layout(layers[name]))
+    tables, on_tables = given_tables(read, listed, acting, options)
+    layers = layers_of(selection, listed, trial.rows, options)
     plan = make_plan(
         acting,
-        [(request, layers[t.name]) for request, t in wanted],
+        [(request, layers[tensor.name]) for request, tensor in selection.requested],
         input_exact=[bool(kind) for kind in source.action.exact()],
         interpolation=options.interpolation,
         support=options.support,
         kinds=kinds,
         tables=tables,
         own=source.action if isinstance(source.action, PlacedAction) else None,
-        notes=notes,
-        kept=[layers[t.name] for t in kept],
+        notes=[*notes, *on_kinds, *on_tables],
+        kept=[layers[tensor.name] for tensor in selection.kept],
     )
-    engine, said = choose_engine(trial, options, source.action, plan.measures)
-    share = fit(plan, source, trial, options, graph=engine == "graph")
-    if engine == "graph" and share.batch < acting.order:
-        limit = f"--batch-size {options.batch_size}"
-        if options.batch_size is None:
-            limit = f"--memory {options.memory}"
-        reason = f"{limit} holds {share.batch} rows, fewer than the {acting.order} of an orbit"
-        engine, said = without_graph(options, reason)
-        share = fit(plan, source, trial, options, graph=False)
+    engine, share, on_engine = _share(plan, source, trial, options)
     if trial.unproven and share.batch > 1:
         source = replace(source, check=_row_check(trial, count, options, engine))
         if not trial.mixes:
-            said = [
-                *said,
+            on_engine.append(
                 "the graph does not prove that rows of a batch are independent "
-                f"({trial.unproven}): some are run again alone to see",
-            ]
-    plan = replace(plan, notes=(*plan.notes, *said))
+                f"({trial.unproven}): some are run again alone to see"
+            )
+    plan = replace(plan, notes=(*plan.notes, *on_engine))
     network = _network(trial, share)
     return Prepared(
         model=read,
@@ -232,6 +194,23 @@ def prepare_run(
         kinds=kinds,
         tables=tables,
     )
+
+
+def _share(
+    plan: Plan, source: Source, trial: Trial, options: Options
+) -> tuple[EngineName, Share, list[str]]:
+    """Choose the engine and divide the run: a graph holds no less than one orbit."""
+    n = plan.group.order
+    engine, notes = choose_engine(trial, options, source.action, plan.measures)
+    share = fit(plan, source, trial, options, graph=engine == "graph")
+    if engine == "graph" and share.batch < n:
+        limit = f"--batch-size {options.batch_size}"
+        if options.batch_size is None:
+            limit = f"--memory {options.memory}"
+        reason = f"{limit} holds {share.batch} rows, fewer than the {n} of an orbit"
+        engine, notes = without_graph(options, reason)
+        share = fit(plan, source, trial, options, graph=False)
+    return engine, share, notes
 
 
 def _network(trial: Trial, share: Share) -> Network:
@@ -283,85 +262,3 @@ def check_inputs(prepared: Prepared) -> None:
     if prepared.task.source.intake is not None:
         prepared.task.source.intake.check()
     check_weights(prepared.model)
-
-
-def _tensors(
-    model: Model, acted: Input, output: str, source: Source, options: Options
-) -> tuple[Tensor, ...]:
-    return list_as_stated(
-        model,
-        acted.name,
-        output,
-        input_shape=source.rows([0], orbits=False).shape,
-        input_layout=source.layout,
-        latent=options.latent,
-        layout=options.layout,
-        kind=options.output_kind,
-    )
-
-
-def _select(
-    requests: Sequence[Request], listed: Sequence[Tensor]
-) -> tuple[list[tuple[Request, Tensor]], list[str]]:
-    """Tensors of every request; the defaults of spec section 4 where none was made."""
-    chosen: list[tuple[Request, Tensor]] = []
-    missing: dict[str, list[str]] = {}
-    for request in requests or [Request(d.name) for d in CATALOGUE.values() if d.default]:
-        if request.layer is not None:
-            found = list(resolve(listed, request.layer))
-        else:
-            found = [t for t in listed if descriptor_of(request.measure).role in t.roles]
-            if not found and requests:
-                raise GeedError(_no_default(request.measure, listed))
-            if not found:
-                missing.setdefault(descriptor_of(request.measure).role, []).append(request.measure)
-        chosen += [(request, tensor) for tensor in found]
-    reasons = [_no_default(", ".join(left), listed) for left in missing.values()]
-    if not chosen:
-        raise GeedError(f"nothing to measure: {'; '.join(reasons)}")
-    return chosen, [f"left out: {reason}" for reason in reasons]
-
-
-def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
-    """Say of a measure, or several of one role, that no tensor has the role."""
-    role = descriptor_of(measure.partition(",")[0]).role
-    if role == "channel":
-        return (
-            f"{measure}: no factorisation point holds feature maps; name a tensor with "
-            f"--measure {measure}@LAYER, with --layout LAYER=NTD:<H>x<W> if it holds tokens"
-        )
-    doubt = next((f": {t.doubt}" for t in listed if t.doubt and role == "latent"), "")
-    return f"{measure}: no {role} was found{doubt}; name it with --{role} NAME"
-
-
-def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
-    """Layout of a tensor as it came; ``?`` where the graph does not tell that of a map."""
-    shape = rows[tensor.name].shape
-    layout = None if tensor.layout == "?" else parse_layout(tensor.layout)
-    if len(shape) == 4:
-        if layout is not None and layout.is_map:
-            return tensor.layout
-        # Whatever the layout, one place is one place.
-        return "NCHW" if shape[2:] == (1, 1) else "?"
-    if layout is not None and layout.grid and layout.rank == len(shape):
-        return tensor.layout
-    return "NK"
-
-
-def _tables(
-    model: Model, listed: Sequence[Tensor], group: Group, options: Options
-) -> tuple[dict[str, Table], list[str]]:
-    """Given output actions by tensor: from the model's metadata, overridden by the user's."""
-    tables, notes = {}, []
-    for name, text in actions_in_metadata(model).items():
-        said = f"metadata {action_key(name)}"
-        table = subgroup_table(parse_table(text, said), group)
-        if table is None:
-            notes.append(f"{said} is for another group than {group.name}: not used")
-        else:
-            tables[name] = table
-    for layer, given in options.output_action.items():
-        table = given if isinstance(given, Table) else read_table(given)
-        for tensor in resolve(listed, layer):
-            tables[tensor.name] = table
-    return tables, notes

@@ -1,8 +1,9 @@
-"""What is run: samples, the other inputs, and what the group does to them."""
+"""The source of model inputs: samples, the group's action on them, and the other inputs."""
 
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,16 +45,37 @@ __all__ = [
     "Opening",
     "Source",
     "chosen_preprocess",
-    "data_fingerprint",
     "make_source",
     "other_inputs",
+    "source_of",
 ]
 
 F32 = NDArray[np.float32]
 
 
 def other_inputs(model: Model, acted: Input, available: int, options: Options) -> dict[str, Feed]:
-    """Values of the inputs that the group does not act on."""
+    """Return the values of the inputs that the group does not act on, by name.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    acted : Input
+        The input that the group acts on.
+    available : int
+        Number of samples.
+    options : Options
+        The values, or files of them.
+
+    Returns
+    -------
+    dict of str to Feed
+
+    Raises
+    ------
+    GeedError
+        If there is no such input, one has no value, or a value does not fit.
+    """
     others = {i.name: i for i in inputs(model) if i.name != acted.name}
     for name in options.feed:
         if name not in others:
@@ -68,8 +90,8 @@ def other_inputs(model: Model, acted: Input, available: int, options: Options) -
             "(.npy: one row a sample, or one value for all)"
         )
     feeds = {}
-    for name, given in options.feed.items():
-        other, values = others[name], _array(name, given)
+    for name, value in options.feed.items():
+        other, values = others[name], _array(name, value)
         values = values.astype(np.dtype(other.dtype), copy=False)
         rank = len(other.shape)
         free = rank > 0 and (
@@ -94,15 +116,15 @@ def other_inputs(model: Model, acted: Input, available: int, options: Options) -
     return feeds
 
 
-def _array(name: str, given: str | Path | NDArray[Any]) -> NDArray[Any]:
-    if isinstance(given, np.ndarray):
-        return given
+def _array(name: str, value: str | Path | NDArray[Any]) -> NDArray[Any]:
+    if isinstance(value, np.ndarray):
+        return value
     try:
-        loaded = np.load(given, allow_pickle=False)
+        loaded = np.load(value, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise GeedError(f"--feed {name}={given}: not a readable .npy file ({error})") from None
+        raise GeedError(f"--feed {name}={value}: not a readable .npy file ({error})") from None
     if not isinstance(loaded, np.ndarray):
-        raise GeedError(f"--feed {name}={given}: holds several arrays; give an .npy file")
+        raise GeedError(f"--feed {name}={value}: holds several arrays; give an .npy file")
     return loaded
 
 
@@ -122,7 +144,7 @@ class Feed:
     rows: str
 
     def batch(self, samples: NDArray[np.int64]) -> NDArray[Any]:
-        """Rows for a batch made of these samples."""
+        """Return rows for a batch that is made of these samples."""
         if self.rows == "samples":
             return self.values[samples]
         if self.rows == "one":
@@ -208,6 +230,8 @@ class Source:
     intake: Intake | None = field(default=None, repr=False)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        if isinstance(self.action, PlacedAction):
+            _check_pickles(self.action)
         if not isinstance(self.opening.data, str | Path | np.ndarray):
             raise GeedError(
                 f"--data: {shown(type(self.opening.data).__name__)} cannot be sent to another "
@@ -223,19 +247,19 @@ class Source:
         return tuple(shape[order.index(axis)] for axis in range(len(order)))
 
     def sample(self, position: int) -> F32:
-        """Sample at a position of D, as the group acts on it."""
+        """Return the sample at a position of D, as the group acts on it."""
         x = self.samples[self.indices[position]]
         if self.intake is not None:
             self.intake.take(position, x)
         return np.where(disk_mask(*self.samples.shape[-2:]), x, np.float32(0)) if self.disk else x
 
     def label(self, position: int) -> str:
-        """Name of the sample at a position of D, for messages."""
+        """Name the sample at a position of D, for messages."""
         index, names = self.indices[position], self.samples.names
         return f"sample {index} ({names[index]})" if names else f"sample {index}"
 
     def rows(self, positions: Sequence[int], *, orbits: bool = True) -> F32:
-        """Model inputs of the orbits (or the identities alone) at some positions of D.
+        """Return the model inputs of the orbits (or the identities alone) at some positions of D.
 
         Returns
         -------
@@ -261,16 +285,27 @@ class Source:
         return np.ascontiguousarray(finished.transpose(0, *back))
 
     def other_inputs(self, positions: Sequence[int], n: int) -> dict[str, NDArray[Any]]:
-        """Values of the other inputs for ``n`` rows of each sample."""
+        """Return the values of the other inputs for ``n`` rows of each sample."""
         samples = np.repeat(np.array([self.indices[p] for p in positions], dtype=np.int64), n)
         return {name: feed.batch(samples) for name, feed in self.feeds.items()}
 
     def part_of(self, feeds: Mapping[str, NDArray[Any]], part: slice) -> dict[str, NDArray[Any]]:
-        """Values of the other inputs for some of the rows that they are for."""
+        """Return the values of the other inputs for some of the rows that they are for."""
         return {
             name: value if self.feeds[name].rows == "whole" else value[part]
             for name, value in feeds.items()
         }
+
+
+def _check_pickles(action: PlacedAction) -> None:
+    """Refuse an action of one's own that no other process can be sent."""
+    try:
+        pickle.dumps(action)
+    except Exception as error:  # whatever a class of one's own raises
+        raise GeedError(
+            f"action: cannot be sent to another process ({error}); make it of tables, or of a "
+            "function that stands in a module"
+        ) from None
 
 
 def _reopened(
@@ -288,10 +323,8 @@ def _reopened(
     return Source(opening, samples, indices, action, layout, disk, feeds, check, intake)
 
 
-def data_fingerprint(
-    model: Model, data: Any, group: str | Group, options: Options
-) -> tuple[str, list[int]]:
-    """Name what a model would be fed, without running it.
+def source_of(model: Model, data: Any, group: str | Group, options: Options) -> Source:
+    """Return what a model would be fed, without running it.
 
     Parameters
     ----------
@@ -306,10 +339,7 @@ def data_fingerprint(
 
     Returns
     -------
-    fingerprint : str
-        As a result's ``data.fingerprint``.
-    indices : list of int
-        As its ``data.indices``.
+    Source
 
     Raises
     ------
@@ -317,8 +347,7 @@ def data_fingerprint(
         If the data cannot be used.
     """
     acting = group if isinstance(group, Group) else parse_group(group)
-    source, _, _ = make_source(model, find_input(model, options.input), data, acting, options)
-    return source.samples.fingerprint(source.indices), list(source.indices)
+    return make_source(model, find_input(model, options.input), data, acting, options)[0]
 
 
 def make_source(
@@ -329,7 +358,37 @@ def make_source(
     options: Options,
     own: Action | None = None,
 ) -> tuple[Source, int, list[str]]:
-    """Samples of D, drawn as spec section 2 says, with the input's action."""
+    """Draw the samples of D as spec section 2 says, and place the action on them.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    acted : Input
+        The input that the group acts on.
+    data : str, Path or ndarray
+        DATA, in any of its spellings.
+    group : Group
+        The acting group.
+    options : Options
+        How to measure.
+    own : Action, optional
+        An action of one's own in place of the group's.
+
+    Returns
+    -------
+    source : Source
+        Samples of D and the points for M.
+    count : int
+        Size of D.
+    notes : list of str
+        Where fewer are available than were asked for.
+
+    Raises
+    ------
+    GeedError
+        If the data cannot be used, or the group does not move them.
+    """
     try:
         layout = input_layout(model, acted, options.input_layout)
     except GeedError:
@@ -374,8 +433,8 @@ def _with_lengths(acted: Input, data: Any) -> Input:
 
 
 def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:
-    """Preprocessing as the user gave it, or else as the model's metadata state it."""
-    given = options.preprocess
-    if given is None and PREPROCESS in model.metadata:
+    """Return the preprocessing that the user gave, or else the model's metadata."""
+    chosen = options.preprocess
+    if chosen is None and PREPROCESS in model.metadata:
         return preprocess_from_json(model.metadata[PREPROCESS])
-    return parse_preprocess(str(given)) if isinstance(given, str | Path) else given
+    return parse_preprocess(str(chosen)) if isinstance(chosen, str | Path) else chosen

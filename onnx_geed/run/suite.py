@@ -28,7 +28,7 @@ from onnx_geed.results import (
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
 from onnx_geed.run.progress import Progress
-from onnx_geed.run.source import data_fingerprint
+from onnx_geed.run.source import source_of
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 
 __all__ = ["SCHEMA", "benchmark"]
@@ -52,7 +52,7 @@ def benchmark(
     Parameters
     ----------
     suite : str, Path or Suite
-        The TOML file, or what ``onnx_geed.run.suite_file.read_suite`` made of it.
+        The TOML file, or what ``onnx_geed.run.suite_file.read_suite`` returned.
     folder : str or Path
         Where results go: ``cells/<name>.json``, of schema ``onnx-geed/result/1``, one a cell, and
         ``summary.json``.
@@ -93,11 +93,12 @@ def benchmark(
     say = notify or (lambda _: None)
     failed: list[SuiteFailure] = []
     groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, Path]]] = {}
+    fingerprints: dict[tuple[Any, ...], str] = {}
     for i, cell in enumerate(read.cells, 1):
         path = cells / f"{cell.name}.json"
         head = f"[{i}/{len(read.cells)}] {cell}"
         try:
-            reason = _stale(cell, path)
+            reason = _stale(cell, path, fingerprints)
             if reason is not None:
                 say(f"{head}: {reason}")
                 write_json(_measured(cell, progress), path)
@@ -118,13 +119,16 @@ def benchmark(
             failed.append({"cell": f"{model}, {data}, {group}", "message": str(error)})
             say(f"{model}, {data}, {group}: {error}")
             continue
-    made: SuiteSummary = {"schema": SCHEMA, "title": read.title, "failed": failed, "rows": rows}
-    write_json(made, Path(folder) / "summary.json")
-    return made
+    summary: SuiteSummary = {"schema": SCHEMA, "title": read.title, "failed": failed, "rows": rows}
+    write_json(summary, Path(folder) / "summary.json")
+    return summary
 
 
-def _stale(cell: Cell, path: Path) -> str | None:
-    """Say why a cell has to be run; None where its file can be kept."""
+def _stale(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], str]) -> str | None:
+    """Say why a cell has to be run; None where its file can be kept.
+
+    ``fingerprints`` is filled with those of the data, which many cells share.
+    """
     if not path.exists():
         return "measuring"
     try:
@@ -141,8 +145,15 @@ def _stale(cell: Cell, path: Path) -> str | None:
         # As many samples as that run took; the rest of the data were not fed.
         taken = kept["precision"]["samples"] if "precision" in kept else None
         options = replace(options, precision=None, samples=taken)
-    fingerprint, indices = data_fingerprint(model, cell.source, cell.group, options)
-    if (kept["data"]["fingerprint"], kept["data"]["indices"]) != (fingerprint, indices):
+    source = source_of(model, cell.source, cell.group, options)
+    samples = source.samples
+    key = (samples.source, source.layout, samples.shape, samples.preprocess, source.indices)
+    if key not in fingerprints:
+        fingerprints[key] = samples.fingerprint(source.indices)
+    if (kept["data"]["fingerprint"], kept["data"]["indices"]) != (
+        fingerprints[key],
+        list(source.indices),
+    ):
         return "measuring again, the data have changed"
     return None
 
@@ -166,7 +177,7 @@ def _content(value: Any) -> Any:
 
 def _measured(cell: Cell, progress: Progress | None) -> Result:
     settings = _settings(cell)  # before the run, during which files of options may change
-    made = measure(
+    outcome = measure(
         cell.path,
         cell.source,
         cell.group,
@@ -175,8 +186,8 @@ def _measured(cell: Cell, progress: Progress | None) -> Result:
         measures=cell.measures,
         **cell.options,
     )
-    made["suite"] = json.loads(json.dumps(settings))
-    return made
+    outcome["suite"] = json.loads(json.dumps(settings))
+    return outcome
 
 
 def _rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteRow]:
@@ -188,7 +199,7 @@ def _rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteRow]:
         own = [r[total["measure"], total["layer"]] for r in records]
         exact = [r["exact"]["value"] for r in own if r["exact"] and r["exact"]["value"] is not None]
         ends = mean_interval(exact)
-        said = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
+        warnings = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
         rows.append(
             {
                 "model": first.model,
@@ -215,7 +226,7 @@ def _rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteRow]:
                 "relative_ci95_over_samples": _related_ends(own),
                 "exact_mean": sum(exact) / len(exact) if exact else None,
                 "exact_ci95_over_models": list(ends) if ends else None,
-                "warnings": list(said),
+                "warnings": list(warnings),
             }
         )
     return rows

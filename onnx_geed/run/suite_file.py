@@ -211,7 +211,7 @@ def _options(path: Path, table: Any, where: str) -> dict[str, Any]:
     """Check options; they are spelled as on the command line, with - or _."""
     spelled = {name.replace("_", "-"): name for name in _OPTIONS}
     _known(path, table, [*spelled, *(n for n in _OPTIONS if "_" in n)], where)
-    made: dict[str, Any] = {}
+    checked: dict[str, Any] = {}
     for key, value in table.items():
         name, full = key.replace("-", "_"), f"{where}.{key}"
         try:
@@ -219,19 +219,19 @@ def _options(path: Path, table: Any, where: str) -> dict[str, Any]:
         except GeedError as error:
             message = str(error).removeprefix(f"--{name.replace('_', '-')}").lstrip()
             raise GeedError(f"{path}: {full} {message}") from None
-        if name in made:
+        if name in checked:
             raise GeedError(f"{path}: {full} is there twice, with - and with _")
         if names_files(name):  # which are looked for beside the suite
             if isinstance(value, dict):
                 value = {k: _near(path, v) for k, v in value.items()}
             elif isinstance(value, str):
                 value = _near(path, value)
-        made[name] = value
+        checked[name] = value
     try:
-        Options(**made)
+        Options(**checked)
     except GeedError as error:
         raise GeedError(f"{path}: {where}: {error}") from None
-    return made
+    return checked
 
 
 def _near(path: Path, text: str) -> str:
@@ -262,14 +262,14 @@ def _files(
 ) -> list[tuple[str, int | None, int | None, str]]:
     """Return name, seed, step and file of whatever fits a model's path."""
     pattern, name = entry["path"], entry["name"]
-    there = set(_PLACE.findall(pattern))
+    places = set(_PLACE.findall(pattern))
     for place in _PLACE.findall(name):
-        if place not in there or place in ("seed", "step"):
+        if place not in places or place in ("seed", "step"):
             raise GeedError(
                 f"{path}: {key}.name has {{{place}}}, but {key}.path gives it no such name; there "
-                f"are {', '.join(sorted(there - {'seed', 'step'})) or 'none'}"
+                f"are {', '.join(sorted(places - {'seed', 'step'})) or 'none'}"
             )
-    found = []
+    files = []
     expression = re.compile(_expression(pattern))
     for file in glob.glob(_PLACE.sub("*", pattern), root_dir=path.parent, recursive=True):
         match = expression.fullmatch(Path(file).as_posix())
@@ -277,14 +277,14 @@ def _files(
             continue
         parts = match.groupdict()
         seed, step = (int(parts[k]) if k in parts else None for k in ("seed", "step"))
-        found.append((_filled(name, parts), seed, step, str(path.parent / file)))
-    if not found:
+        files.append((_filled(name, parts), seed, step, str(path.parent / file)))
+    if not files:
         raise GeedError(
             f"{path}: {key}.path: no file fits {pattern} in {path.parent.resolve()}; {{seed}} and "
             "{step} stand for whole numbers"
         )
-    order = {called: i for i, called in enumerate(sorted({f[0] for f in found}))}
-    return sorted(found, key=lambda f: (order[f[0]], f[1] or 0, f[2] or 0, f[3]))
+    order = {called: i for i, called in enumerate(sorted({f[0] for f in files}))}
+    return sorted(files, key=lambda f: (order[f[0]], f[1] or 0, f[2] or 0, f[3]))
 
 
 def _filled(name: str, parts: Mapping[str, str]) -> str:
@@ -293,21 +293,21 @@ def _filled(name: str, parts: Mapping[str, str]) -> str:
 
 def _expression(pattern: str) -> str:
     """Return the regular expression of a path with places and globs in it."""
-    made, seen = "", set()
+    expression, seen = "", set()
     for token in re.split(r"(\{\w+\}|\*\*/|\*|\?|\[[^]]*\])", Path(pattern).as_posix()):
         place = _PLACE.fullmatch(token)
         if place and place[1] in seen:
-            made += f"(?P={place[1]})"
+            expression += f"(?P={place[1]})"
         elif place:
             seen.add(place[1])
             digits = place[1] in ("seed", "step")
-            made += f"(?P<{place[1]}>{r'[0-9]+' if digits else '[^/]+'})"
+            expression += f"(?P<{place[1]}>{r'[0-9]+' if digits else '[^/]+'})"
         elif token.startswith("["):
-            made += token.replace("[!", "[^")
+            expression += token.replace("[!", "[^")
         else:
             globs = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
-            made += globs.get(token, re.escape(token))
-    return made
+            expression += globs.get(token, re.escape(token))
+    return expression
 
 
 def _safe(text: str) -> str:
@@ -321,12 +321,12 @@ def _refuse_twins(path: Path, cells: Sequence[Cell]) -> None:
         # As file systems see it that do not tell capitals apart.
         twin = seen.setdefault(cell.name.lower(), cell)
         if twin is not cell:
-            what = (
+            twins = (
                 f"{twin.path} and {cell.path} are both '{twin.model}'"
                 if (twin.data, twin.group) == (cell.data, cell.group)
                 else f"'{twin}' and '{cell}' have one name"
             )
             raise GeedError(
-                f"{path}: {what}; give them names of their own, or tell them apart by {{seed}}, "
+                f"{path}: {twins}; give them names of their own, or tell them apart by {{seed}}, "
                 "{step} or another {word} in path and name"
             )

@@ -64,7 +64,7 @@ _KINDS = ("logits", "probabilities", "embedding")
 
 @dataclass(frozen=True)
 class Trial:
-    """What came out of running a few rows.
+    """A model that was tried out on a few rows.
 
     Parameters
     ----------
@@ -73,11 +73,11 @@ class Trial:
     graph : Model
         The model in it.
     rows : dict of str to ndarray
-        What each tensor gave for them.
+        Their activations, by tensor.
     one_by_one : bool
         Whether a row depends on the others of its batch, so that it must be run alone.
     notes : list of str
-        What is to be said of it.
+        Notes for the result.
     unproven : str
         Where rows are run together and the graph does not prove that they are independent: why.
     mixes : bool
@@ -130,28 +130,28 @@ def try_out(
         except GeedError as error:
             return _Attempt(None, str(error), apart)
 
-    graph, found = model, _Attempt(None, "the batch is fixed", Lost(""))
+    graph, best = model, _Attempt(None, "the batch is fixed", Lost(""))
     if not isinstance(acted.shape[0], int):
-        found = attempt(model)
-    if found.reason:
+        best = attempt(model)
+    if best.reason:
         # Even a batch that is declared free may be pinned further on.
         freed = free_batch_axis(model, acted.name, input_shape=rows[:1].shape)
         other = attempt(freed)
         if other.session is not None and not other.reason:
-            graph, found = freed, other
-        elif found.session is None:
-            found = replace(found, reason=other.reason)
+            graph, best = freed, other
+        elif best.session is None:
+            best = replace(best, reason=other.reason)
     notes: list[str] = []
-    if not found.reason and found.session is not None:
-        session, one_by_one = found.session, False
+    if not best.reason and best.session is not None:
+        session, one_by_one = best.session, False
     else:
-        session = found.session or open_exposed(model, acted.name, names, options.provider)
-        session, one_by_one, said = _alone(session, model, acted, found.reason, rows, feeds, fed)
-        notes.append(said)
+        session = best.session or open_exposed(model, acted.name, names, options.provider)
+        session, one_by_one, note = _alone(session, model, acted, best.reason, rows, feeds, fed)
+        notes.append(note)
     with ThreadPoolExecutor(cores()) as pool:
         arrays = run_alone(session, rows, feeds, pool)
     kept = {name: np.concatenate([row[name] for row in arrays]) for name in names}
-    apart, together = found.apart, not found.reason
+    apart, together = best.apart, not best.reason
     unproven = apart.reason if together and isinstance(apart, Lost | Mixed) else ""
     mixes = together and isinstance(apart, Mixed)
     if mixes:
@@ -166,8 +166,8 @@ def _fed(
     """Return the shapes of all inputs, the batch being free."""
     fed: dict[str, tuple[int | None, ...]] = {acted.name: (None, *rows.shape[1:])}
     for name, feed in source.feeds.items():
-        whole = feed.rows == "whole"
-        fed[name] = feed.values.shape if whole else (None, *feed.values.shape[1:])
+        for_all = feed.rows == "whole"
+        fed[name] = feed.values.shape if for_all else (None, *feed.values.shape[1:])
     return fed
 
 
@@ -372,11 +372,11 @@ def _seen_kind(model: Model, name: str, points: NDArray[np.float32]) -> str:
         return "logits"
     if plain_end(model, name):
         return "logits"
-    for base, what in ((np.e, ""), (2, " to base 2"), (10, " to base 10")):
+    for base, suffix in ((np.e, ""), (2, " to base 2"), (10, " to base 10")):
         if _sums_to_one(points, base, -1):
-            return f"negative log-probabilities{what}"
+            return f"negative log-probabilities{suffix}"
         if _sums_to_one(points, base, +1):
-            return f"log-probabilities{what}"
+            return f"log-probabilities{suffix}"
     if inside:
         return "numbers in [0, 1] whose rows do not sum to 1"
     total = points.sum(axis=-1, dtype=np.float64)

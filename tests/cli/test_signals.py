@@ -143,7 +143,7 @@ WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGH
 def test_a_signal_ends_a_cache_in_one_line_and_leaves_nothing_unfinished(tmp_path, number):
     some = ("--samples=60", "--norm-samples=60", "--batch-size=8", "-o", "a.geed")
     arguments = ("cache", *MEASURE[1:5], "--group=C8", *some)
-    run = slowed("cache.write", "activations", arguments, tmp_path, 0.05)
+    run = slowed("run.kernel_engine", "activations", arguments, tmp_path, 0.05)
     time.sleep(0.3)
     run.send_signal(number)
     _, err = run.communicate(timeout=60)
@@ -154,7 +154,7 @@ def test_a_signal_ends_a_cache_in_one_line_and_leaves_nothing_unfinished(tmp_pat
 
 
 def test_a_second_signal_does_not_wait(tmp_path):
-    run = slowed("run.pipeline", "reduce_orbits", (*MEASURE, "--out", "r.json"), tmp_path, 90)
+    run = slowed("run.kernel_engine", "reduce_orbits", (*MEASURE, "--out", "r.json"), tmp_path, 90)
     start = time.monotonic()
     run.send_signal(signal.SIGINT)
     time.sleep(1)
@@ -185,7 +185,7 @@ def test_a_second_signal_leaves_nothing_unfinished_either(tmp_path):
 
 def test_what_is_ignored_from_the_start_stays_ignored(tmp_path):
     run = slowed(
-        *("run.pipeline", "reduce_orbits", (*MEASURE, "--out", "r.json"), tmp_path, 1),
+        *("run.kernel_engine", "reduce_orbits", (*MEASURE, "--out", "r.json"), tmp_path, 1),
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     )
     run.send_signal(signal.SIGHUP)

@@ -62,7 +62,7 @@ def test_the_nodes_of_an_entry_compute_what_its_function_does(entry):
     info = {n: helper.make_tensor_value_info(n, TensorProto.DOUBLE, None) for n in ("u", "v")}
     wanted = [pairs.values, *filter(None, [pairs.squares, pairs.zero_pairs])]
     graph = helper.make_graph(
-        nodes.made,
+        nodes.written,
         "pairs",
         list(info.values()),
         [onnx.ValueInfoProto(name=name) for name in wanted],

@@ -117,6 +117,23 @@ def test_data_that_no_other_process_can_open_are_said_to_be_such(tmp_path):
         pickle.dumps(task)
 
 
+def test_an_action_of_ones_own_goes_along_unless_it_is_a_function_within(tmp_path):
+    path = models.save(models.random_cnn(3, (8, 8)), tmp_path / "m.onnx")
+    table = np.arange(64).reshape(8, 8)
+    flip = geed.parse_group("flip-h")
+    tables = geed.IndexAction(flip, "HW", np.stack([table.ravel(), table[:, ::-1].ravel()]))
+    options = make_options({**FEW, "measures": ["latent-l2"]})
+    prepared = prepare(path, images((3, 8, 8), 9), None, options, tables)
+    jobs = all_jobs(prepared)
+    assert records(prepared, elsewhere(jobs, tmp_path)) == records(
+        prepared, map(prepared.worker.run, jobs)
+    )
+    within = geed.FunctionAction(flip, lambda g, x: x[..., ::-1] if g else x)
+    prepared = prepare(path, images((3, 8, 8), 9), None, options, within)
+    with pytest.raises(geed.GeedError, match="action: cannot be sent to another process"):
+        pickle.dumps(all_jobs(prepared)[0])
+
+
 def test_a_worker_tells_networks_apart(tmp_path):
     """Of two networks on the same layers, each job gets its own."""
     worker, values = Worker(), []

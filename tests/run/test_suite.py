@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import onnx_geed
 from onnx_geed.cli import cli
+from onnx_geed.data import Samples
 from onnx_geed.errors import GeedError
 from onnx_geed.report.suite_figures import suite_picture
 from onnx_geed.results import mean_interval
@@ -107,6 +108,17 @@ def test_a_second_run_keeps_what_is_there(box):
     assert box.run() == made
     assert all(line.endswith("kept") for line in box.said)
     assert {p: p.stat().st_mtime_ns for p in files} == files
+
+
+def test_data_that_cells_share_are_read_once_to_see_that_they_are_the_same(box, monkeypatch):
+    box.run()
+    read, plain = [], Samples.fingerprint
+    monkeypatch.setattr(
+        Samples, "fingerprint", lambda s, indices: read.append(s.source) or plain(s, indices)
+    )
+    box.run()
+    assert len(read) == 1
+    assert all(line.endswith("kept") for line in box.said)
 
 
 def test_only_what_is_missing_is_run(box):

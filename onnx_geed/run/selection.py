@@ -1,0 +1,206 @@
+"""The selection of what is measured: tensors for every request, their layouts and given actions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import (
+    Group,
+    Table,
+    parse_layout,
+    parse_table,
+    read_table,
+    subgroup_table,
+)
+from onnx_geed.measures import CATALOGUE, Layer, Request, descriptor_of
+from onnx_geed.model import Model, Tensor, action_key, actions_in_metadata, resolve
+from onnx_geed.run.options import Options
+
+__all__ = ["Selection", "given_tables", "layers_of", "select_tensors"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Tensors that are measured or kept.
+
+    Parameters
+    ----------
+    requested : tuple of (Request, Tensor)
+        Measures, each with a tensor.
+    kept : tuple of Tensor
+        Tensors that a cache keeps besides.
+    notes : tuple of str
+        What was left out, and why.
+    """
+
+    requested: tuple[tuple[Request, Tensor], ...]
+    kept: tuple[Tensor, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All tensors of the selection, each once."""
+        both = (*(tensor for _, tensor in self.requested), *self.kept)
+        return tuple({tensor.name: tensor for tensor in both}.values())
+
+
+def select_tensors(
+    requests: Sequence[Request], listed: Sequence[Tensor], options: Options
+) -> Selection:
+    """Find the tensors of every request; of the defaults of spec section 4 where there is none.
+
+    Parameters
+    ----------
+    requests : sequence of Request
+        Measures that were asked for.
+    listed : sequence of Tensor
+        The model's tensors.
+    options : Options
+        Layers that a cache keeps.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    GeedError
+        If no tensor has a name that was given.
+        If a measure was asked for whose role no tensor has, or nothing is left to measure.
+    """
+    kept = tuple(tensor for key in options.layers for tensor in resolve(listed, key))
+    if kept and not requests:
+        return Selection((), kept)
+    requested: list[tuple[Request, Tensor]] = []
+    missing: dict[str, list[str]] = {}
+    for request in requests or [Request(d.name) for d in CATALOGUE.values() if d.default]:
+        role = descriptor_of(request.measure).role
+        if request.layer is not None:
+            tensors = list(resolve(listed, request.layer))
+        else:
+            tensors = [tensor for tensor in listed if role in tensor.roles]
+            if not tensors and requests:
+                raise GeedError(_no_default(request.measure, listed))
+            if not tensors:
+                missing.setdefault(role, []).append(request.measure)
+        requested += [(request, tensor) for tensor in tensors]
+    reasons = [_no_default(", ".join(measures), listed) for measures in missing.values()]
+    if not requested:
+        raise GeedError(f"nothing to measure: {'; '.join(reasons)}")
+    notes = tuple(f"left out: {reason}" for reason in reasons)
+    return Selection(tuple(requested), kept, notes)
+
+
+def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
+    """Say of a measure, or several of one role, that no tensor has the role."""
+    role = descriptor_of(measure.partition(",")[0]).role
+    if role == "channel":
+        return (
+            f"{measure}: no factorisation point holds feature maps; name a tensor with "
+            f"--measure {measure}@LAYER, with --layout LAYER=NTD:<H>x<W> if it holds tokens"
+        )
+    doubt = next((f": {t.doubt}" for t in listed if t.doubt and role == "latent"), "")
+    return f"{measure}: no {role} was found{doubt}; name it with --{role} NAME"
+
+
+def layers_of(
+    selection: Selection,
+    listed: Sequence[Tensor],
+    rows: Mapping[str, NDArray[np.float32]],
+    options: Options,
+) -> dict[str, Layer]:
+    """Return the tensors of a selection as the model really returns them.
+
+    Parameters
+    ----------
+    selection : Selection
+        Which tensors.
+    listed : sequence of Tensor
+        The model's tensors.
+    rows : mapping of str to ndarray of float32, shape (rows, ...)
+        A few rows of each.
+    options : Options
+        Which of them were named by the user.
+
+    Returns
+    -------
+    dict of str to Layer
+        By name.
+
+    Raises
+    ------
+    GeedError
+        If the layout of one that was named is not known.
+    """
+    layers = {
+        t.name: Layer(t.name, rows[t.name].shape[1:], _layout(t, rows), t.roles)
+        for t in selection.tensors
+    }
+    keys = (*options.layers, *filter(None, [options.latent]))
+    named = {tensor.name for key in keys for tensor in resolve(listed, key)}
+    for layer in layers.values():
+        if layer.name in named and layer.layout == "?":
+            raise GeedError(layer.layout_advice)
+    return layers
+
+
+def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
+    """Layout of a tensor as it came; ``?`` where the graph does not tell that of a map."""
+    shape = rows[tensor.name].shape
+    layout = None if tensor.layout == "?" else parse_layout(tensor.layout)
+    if len(shape) == 4:
+        if layout is not None and layout.is_map:
+            return tensor.layout
+        # Whatever the layout, one place is one place.
+        return "NCHW" if shape[2:] == (1, 1) else "?"
+    if layout is not None and layout.grid and layout.rank == len(shape):
+        return tensor.layout
+    return "NK"
+
+
+def given_tables(
+    model: Model, listed: Sequence[Tensor], group: Group, options: Options
+) -> tuple[dict[str, Table], list[str]]:
+    """Return given output actions by tensor: from the model's metadata, overridden by the user's.
+
+    Parameters
+    ----------
+    model : Model
+        Whose metadata are read.
+    listed : sequence of Tensor
+        Its tensors.
+    group : Group
+        The acting group.
+    options : Options
+        The actions that the user gives.
+
+    Returns
+    -------
+    tables : dict of str to Table
+        By tensor.
+    notes : list of str
+        On actions that are for another group.
+
+    Raises
+    ------
+    GeedError
+        If a table cannot be read, or no tensor has the name that it is given for.
+    """
+    tables, notes = {}, []
+    for name, text in actions_in_metadata(model).items():
+        origin = f"metadata {action_key(name)}"
+        table = subgroup_table(parse_table(text, origin), group)
+        if table is None:
+            notes.append(f"{origin} is for another group than {group.name}: not used")
+        else:
+            tables[name] = table
+    for layer, value in options.output_action.items():
+        table = value if isinstance(value, Table) else read_table(value)
+        for tensor in resolve(listed, layer):
+            tables[tensor.name] = table
+    return tables, notes
