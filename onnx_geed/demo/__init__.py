@@ -79,7 +79,9 @@ def _meaning(trained: Result, untrained: Result) -> str:
 
     def value(result: Result, measure: str, position: int = 0) -> float:
         records = [r for r in result["measurements"] if r["measure"] == measure]
-        return float(records[position]["value"] or 0.0)
+        number = records[position]["value"]
+        assert number is not None, "the demo's M is positive"
+        return number
 
     first, last = value(trained, "channel-cos"), value(trained, "channel-cos", -1)
     latent, latent0 = value(trained, "latent-l2"), value(untrained, "latent-l2")
