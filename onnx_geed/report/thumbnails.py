@@ -157,9 +157,12 @@ def orbit_pictures(
     Returns
     -------
     list of str
-        A data URI an element; empty where the sample is no image of 1, 3 or 4 channels, or the
-        group does not act on its grid.
+        A data URI an element; empty where the sample is no image of 1, 3 or 4 channels, the group
+        does not act on its grid, or an action of the user's own moved it.
     """
+    interpolation = group["interpolation"]
+    if interpolation == "own":
+        return []
     x = samples[index]
     x = x[None] if x.ndim == 2 else x
     if x.ndim != 3 or x.shape[0] not in (1, 3, 4):

@@ -1,4 +1,4 @@
-"""What was found: records, intervals, comparisons, findings."""
+"""Results of runs: records, intervals, comparisons, findings, and their files."""
 
 from typing import TYPE_CHECKING
 
@@ -83,9 +83,9 @@ if TYPE_CHECKING:
     from onnx_geed.results.stopping import (
         check_precision as check_precision,
         ended as ended,
+        judge_precision as judge_precision,
         looks as looks,
         precision_notes as precision_notes,
-        verdict as verdict,
     )
 
 lazy(globals())

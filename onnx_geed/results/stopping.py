@@ -10,7 +10,15 @@ from onnx_geed.measures import descriptor_of
 from onnx_geed.results.records import ROUNDING
 from onnx_geed.results.schema import PrecisionPart, Record
 
-__all__ = ["FEWEST", "check_precision", "ended", "looks", "precision_notes", "reaches", "verdict"]
+__all__ = [
+    "FEWEST",
+    "check_precision",
+    "ended",
+    "judge_precision",
+    "looks",
+    "precision_notes",
+    "reaches",
+]
 
 #: Samples below which no interval ends a run.
 FEWEST = 20
@@ -105,7 +113,7 @@ def reaches(record: Record, precision: float) -> bool | None:
     return bool((ends[1] - ends[0]) / 2 <= allowed)
 
 
-def verdict(records: Sequence[Record], precision: float) -> PrecisionPart:
+def judge_precision(records: Sequence[Record], precision: float) -> PrecisionPart:
     """Return the ``precision`` part of a result.
 
     Parameters
@@ -159,7 +167,7 @@ def precision_notes(part: PrecisionPart) -> list[str]:
     Parameters
     ----------
     part : dict
-        From :func:`verdict`.
+        From :func:`judge_precision`.
 
     Returns
     -------

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from onnx_geed.measures import Plan
-from onnx_geed.results import PrecisionPart, Record, ended, looks, verdict
+from onnx_geed.results import PrecisionPart, Record, ended, judge_precision, looks
 from onnx_geed.run.orbit_statistics import OrbitStatistics, join
 
 __all__ = ["Measured", "measure_until"]
@@ -65,7 +65,7 @@ def measure_until(
         statistics = join(plan, [statistics, run(start, stop)])
         measured = Measured(stop, statistics, records(statistics))
         if precision is not None:
-            judged = verdict(measured.records, precision)
+            judged = judge_precision(measured.records, precision)
             measured = Measured(stop, statistics, measured.records, judged)
             if ended(judged):
                 break

@@ -23,6 +23,7 @@ from onnx_geed.results import (
     mean_interval,
     read_record,
     read_result,
+    records_of,
 )
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
@@ -193,7 +194,7 @@ def _rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteRow]:
     """Add up one model's files at one step."""
     rows: list[SuiteRow] = []
     first = cells[0]
-    records = [{(m["measure"], m["layer"]): m for m in r["measurements"]} for r in results]
+    records = [records_of(r) for r in results]
     for total in aggregate(results)["measurements"]:
         own = [r[total["measure"], total["layer"]] for r in records]
         exact = [r["exact"]["value"] for r in own if r["exact"] and r["exact"]["value"] is not None]

@@ -6,7 +6,7 @@ from recording import measurement
 from test_docs import section
 
 from onnx_geed import results
-from onnx_geed.results import aggregate, compare, verdict
+from onnx_geed.results import aggregate, compare, judge_precision
 
 
 def record(value):
@@ -83,7 +83,7 @@ def test_a_type_has_the_fields_that_are_documented(kind, title, unsaid):
         ("AggregateEntry", aggregate([result(1.0)])["measurements"][0], set()),
         ("Comparison", compare(result(1.0), result(2.0)), set()),
         ("ComparisonEntry", compare(result(1.0), result(2.0))["measurements"][0], set()),
-        ("PrecisionPart", verdict([record(1.0)], 0.1), set()),
+        ("PrecisionPart", judge_precision([record(1.0)], 0.1), set()),
     ],
 )
 def test_what_is_written_has_the_fields_of_its_type(kind, content, later):

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from onnx_geed import GeedError, Options, measure, measure_cache, write_cache
 from onnx_geed.cli import cli
-from onnx_geed.results import looks, mean_interval, precision_notes, verdict
+from onnx_geed.results import judge_precision, looks, mean_interval, precision_notes
 from onnx_geed.results.stopping import reaches
 from onnx_geed.run import prepare_run as prepare
 
@@ -67,7 +67,7 @@ def test_a_half_width_is_held_against_the_distance_from_perfect(made, narrow):
 def test_a_value_that_is_missing_is_named_and_not_waited_for():
     none = record("latent-cos", None, m=0.0)
     assert reaches(none, 0.1) is None
-    found = verdict([record(), none], 0.2)
+    found = judge_precision([record(), none], 0.2)
     assert found == {
         "asked": 0.2,
         "samples": 30,
@@ -76,7 +76,7 @@ def test_a_value_that_is_missing_is_named_and_not_waited_for():
         "without_value": ["latent-cos@a"],
     }
     assert "M is missing or 0" in precision_notes(found)[1]
-    assert verdict([none], 0.2)["reached"] is False
+    assert judge_precision([none], 0.2)["reached"] is False
 
 
 def by_hand(net, precision, interval="t"):
