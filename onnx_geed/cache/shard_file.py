@@ -100,10 +100,10 @@ def new_file(
             written.write(trailer)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        what = "the disk is full" if full else f"writing failed ({error.strerror or error})"
+        reason = "the disk is full" if full else f"writing failed ({error.strerror or error})"
         raise GeedError(
-            f"cache {folder}: {what}; finished shards are kept: make room and run the same command "
-            "again"
+            f"cache {folder}: {reason}; finished shards are kept: make room and run the same "
+            "command again"
         ) from None
 
 
@@ -298,15 +298,15 @@ def damaged(path: Path, layer: str) -> GeedError:
 
 def large_chunks(file: h5py.File) -> list[tuple[int, int]]:
     """Return offset and size of the chunks that are left to their own checksums."""
-    found = []
+    chunks = []
     for dataset in file.get("orbits", {}).values():
         if dataset.is_virtual:
             continue
         for k in range(dataset.id.get_num_chunks()):
             chunk = dataset.id.get_chunk_info(k)
             if chunk.size >= SEALED_BYTES:
-                found.append((int(chunk.byte_offset), int(chunk.size)))
-    return sorted(found)
+                chunks.append((int(chunk.byte_offset), int(chunk.size)))
+    return sorted(chunks)
 
 
 def seal(content: memoryview, chunks: Sequence[tuple[int, int]]) -> bytes:

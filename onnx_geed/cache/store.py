@@ -175,10 +175,11 @@ def write_shard(
             if buffer:
                 write_chunk(dataset, 0, np.concatenate(buffer))
         _write_latents(file, manifest, {i: np.concatenate(rows) for i, rows in latents.items()})
-        for name, found in pairs().items():
+        for name, deviations in pairs().items():
             tensor = manifest.entries[int(name.partition("/")[2])].tensor
-            entry = Entry(tensor, found.shape[1:], "float64", "deviations")
-            write_chunk(_entry_dataset(file, name, found.shape, found.shape, entry), 0, found)
+            entry = Entry(tensor, deviations.shape[1:], "float64", "deviations")
+            dataset = _entry_dataset(file, name, deviations.shape, deviations.shape, entry)
+            write_chunk(dataset, 0, deviations)
 
 
 def write_points(folder: Path, manifest: Manifest, points: dict[int, NDArray[Any]]) -> None:
@@ -243,9 +244,9 @@ def write_index(folder: Path, manifest: Manifest) -> None:
                 layout[first:stop] = h5py.VirtualSource(
                     shard_path(folder, first).name, f"orbits/{i}", (stop - first, *shape[1:])
                 )
-            made = file.create_virtual_dataset(f"orbits/{i}", layout, fillvalue=np.nan)
-            made.attrs["tensor"] = entry.tensor
-            made.attrs["content"] = entry.content
+            dataset = file.create_virtual_dataset(f"orbits/{i}", layout, fillvalue=np.nan)
+            dataset.attrs["tensor"] = entry.tensor
+            dataset.attrs["content"] = entry.content
         for i, size in manifest.points.items():
             layout = h5py.VirtualLayout((len(manifest.indices), size), dtype=np.float32)
             start = 0
@@ -255,8 +256,8 @@ def write_index(folder: Path, manifest: Manifest) -> None:
                     path.name, f"reference/{i}", (stop - start, size)
                 )
                 start = stop
-            made = file.create_virtual_dataset(f"reference/{i}", layout, fillvalue=np.nan)
-            made.attrs["tensor"] = manifest.entries[i].tensor
+            dataset = file.create_virtual_dataset(f"reference/{i}", layout, fillvalue=np.nan)
+            dataset.attrs["tensor"] = manifest.entries[i].tensor
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -281,13 +282,13 @@ def read_manifest(folder: str | Path) -> Manifest:
     folder = Path(folder)
     if not folder.is_dir():
         raise GeedError(f"cache {folder}: no such folder; onnx-geed cache MODEL ... -o {folder}")
-    found = sorted(folder.glob("shard-*.h5"))
-    if not found:
+    paths = sorted(folder.glob("shard-*.h5"))
+    if not paths:
         raise GeedError(
             f"cache {folder}: holds no finished shard; run the same onnx-geed cache command again"
         )
     manifest, text = None, ""
-    for path in [*found, *folder.glob(_REFERENCE)]:
+    for path in [*paths, *folder.glob(_REFERENCE)]:
         with reading(path) as file:
             here = manifest_text(file, path)
         if manifest is None:
@@ -296,7 +297,7 @@ def read_manifest(folder: str | Path) -> Manifest:
             theirs = Manifest.from_json(here).fingerprints
             differ = [k for k, v in manifest.fingerprints.items() if theirs.get(k) != v]
             raise GeedError(
-                f"cache {folder}: {path.name} does not belong to {found[0].name}: they differ in "
+                f"cache {folder}: {path.name} does not belong to {paths[0].name}: they differ in "
                 f"{', '.join(differ) or 'their description'}; remove the one that is wrong"
             )
     assert manifest is not None
@@ -350,7 +351,7 @@ def read_shard(
             if not right:
                 raise damaged(path, entry.tensor)
             datasets.append(dataset)
-        whole: dict[int, NDArray[Any]] = {}
+        chunks: dict[int, NDArray[Any]] = {}
         for k in range(count):
             row = []
             for i, dataset in zip(wanted, datasets, strict=True):
@@ -358,9 +359,9 @@ def read_shard(
                 if dataset.chunks[0] == 1:
                     row.append(read_chunk(dataset, k, path, tensor)[0])
                 else:
-                    if i not in whole:
-                        whole[i] = read_chunk(dataset, 0, path, tensor)
-                    row.append(whole[i][k])
+                    if i not in chunks:
+                        chunks[i] = read_chunk(dataset, 0, path, tensor)
+                    row.append(chunks[i][k])
             yield row
 
 
@@ -373,7 +374,7 @@ def read_pairs(
     them; earlier versions wrote none.
     """
     path = shard_path(folder, first)
-    found = {}
+    stored = {}
     with reading(path) as file:
         for name, pairs in wanted.items():
             if name not in file:
@@ -383,8 +384,8 @@ def read_pairs(
             right = dataset.shape == dataset.chunks == shape and dataset.dtype == np.float64
             if not right or dataset.attrs["tensor"] != tensor:
                 raise damaged(path, tensor)
-            found[name] = read_chunk(dataset, 0, path, tensor)
-    return found
+            stored[name] = read_chunk(dataset, 0, path, tensor)
+    return stored
 
 
 def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float32]]:

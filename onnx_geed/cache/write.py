@@ -121,9 +121,9 @@ def _check_complete(folder: Path, manifest: Manifest) -> None:
     """Make sure that what was written is there, before it is said to be."""
     gone = [store.shard_path(folder, f).name for f in store.missing_shards(folder, manifest)]
     if gone or not store.has_points(folder, manifest):
-        what = f"{len(gone)} shards" if len(gone) > 1 else (gone or ["the points of M"])[0]
+        lost = f"{len(gone)} shards" if len(gone) > 1 else (gone or ["the points of M"])[0]
         raise GeedError(
-            f"cache {folder}: {what} disappeared while it was written; run the same command again "
+            f"cache {folder}: {lost} disappeared while it was written; run the same command again "
             "to make what is missing"
         )
 
@@ -132,21 +132,21 @@ def _resumed(folder: Path, manifest: Manifest) -> Manifest:
     """Return the manifest that the cache goes on with: the one that is there, if any."""
     if not any(folder.glob("shard-*.h5")):
         return manifest
-    there = store.read_manifest(folder)
+    begun = store.read_manifest(folder)
     differ = [
         name
-        for name in {**there.fingerprints, **manifest.fingerprints}
-        if there.fingerprints.get(name) != manifest.fingerprints.get(name)
+        for name in {**begun.fingerprints, **manifest.fingerprints}
+        if begun.fingerprints.get(name) != manifest.fingerprints.get(name)
     ]
     if differ:
         first = differ[0]
-        a, b = (str(m.fingerprints.get(first, "nothing")) for m in (there, manifest))
+        a, b = (str(m.fingerprints.get(first, "nothing")) for m in (begun, manifest))
         shown = f" ({first}: {a[:60]} there, {b[:60]} now)"
         raise GeedError(
             f"cache {folder}: was made with another {', '.join(differ)}{shown}: repeat the command "
             "that made it, write to another folder, or remove this one"
         )
-    return there
+    return begun
 
 
 def _announce(

@@ -132,11 +132,11 @@ def test_only_what_is_missing_is_computed(copy, monkeypatch):
         "activations",
         lambda engine, job: ran.extend(job.positions) or plain(engine, job),
     )
-    said = []
-    caching.write_cache(MODEL, DIGITS, "C8", copy, notify=said.append, **FEW)
+    lines = []
+    caching.write_cache(MODEL, DIGITS, "C8", copy, notify=lines.append, **FEW)
     first = int(lost.stem.removeprefix("shard-"))
     assert ran == list(range(first, first + 8))
-    assert "8 of 20 orbits are left" in said[0]
+    assert "8 of 20 orbits are left" in lines[0]
 
 
 @pytest.mark.parametrize("part", ["chunk", "samples", "attribute", "reference"])
@@ -185,14 +185,14 @@ def test_no_flip_anywhere_changes_a_number_in_silence(copy, live):
 
 
 def test_a_truncated_or_missing_shard_is_an_error(copy):
-    found = sorted(copy.glob("shard-*.h5"))
-    os.truncate(found[1], found[1].stat().st_size // 2)
-    with pytest.raises(GeedError, match=found[1].name):
+    seen = sorted(copy.glob("shard-*.h5"))
+    os.truncate(seen[1], seen[1].stat().st_size // 2)
+    with pytest.raises(GeedError, match=seen[1].name):
         offline.measure_cache(copy)
-    found[1].unlink()
-    with pytest.raises(GeedError, match=f"not complete.*{found[1].name}"):
+    seen[1].unlink()
+    with pytest.raises(GeedError, match=f"not complete.*{seen[1].name}"):
         offline.measure_cache(copy)
-    assert inspection.cache_info(copy)["missing"] == [found[1].name]
+    assert inspection.cache_info(copy)["missing"] == [seen[1].name]
 
 
 def test_what_differs_is_named(copy, tmp_path):

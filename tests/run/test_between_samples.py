@@ -23,13 +23,13 @@ FLOAT = TensorProto.FLOAT
 ENGINES = ["kernels", "graph"]
 
 
-def given(group, kind, values):
+def action_table(group, kind, values):
     return geed.Table(naive.elements(group), kind, np.asarray(values), "given")
 
 
-def expected(model, group, data, made, layer, measure, **action):
+def expected(model, group, data, result, layer, measure, **action):
     """The naive twin's number for a record, unnormalised, from bare runs of the model."""
-    order = made["data"]["indices"][: made["measurements"][0]["samples"]]
+    order = result["data"]["indices"][: result["measurements"][0]["samples"]]
     (values,) = orbits(model, group, data[order], [layer], None)
     disk = action.pop("disk", False)
     if measure == "softmax-kl":
@@ -69,15 +69,15 @@ def test_every_measure_against_a_naive_loop(tmp_path, engine, group, samples):
     path = models.save(model, tmp_path / "m.onnx")
     data = images((3, 8, 8), 24)
     asked = ["channel-cos", "latent-l2", "latent-cos", "softmax-kl", "output-l2"]
-    made = geed.measure(
+    result = geed.measure(
         path, data, group, samples=samples, measures=asked, provider="cpu", engine=engine
     )
-    measures = {m["measure"] for m in made["measurements"]}
+    measures = {m["measure"] for m in result["measurements"]}
     assert measures == set(asked)
-    for record in made["measurements"]:
-        want = expected(model, group, data, made, record["layer"], record["measure"])
+    for record in result["measurements"]:
+        want = expected(model, group, data, result, record["layer"], record["measure"])
         check(record, want)
-    assert facts["latent"] in {m["layer"] for m in made["measurements"]}
+    assert facts["latent"] in {m["layer"] for m in result["measurements"]}
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -89,19 +89,19 @@ def test_inside_a_disk_and_under_a_channel_table(tmp_path, engine):
     table = models.c4_channel_table(2)
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
     data = images(tuple(shape), 7)
-    made = geed.measure(
+    result = geed.measure(
         path,
         data,
         "C4",
         measures=[f"channel-cos@{name}"],
-        output_action={name: given("C4", "channels", table)},
+        output_action={name: action_table("C4", "channels", table)},
         support="disk",
         provider="cpu",
         engine=engine,
     )
-    (record,) = made["measurements"]
+    (record,) = result["measurements"]
     masked = np.where(naive.disk_mask(*shape[-2:]), data, 0).astype(np.float32)
-    want = expected(model, "C4", masked, made, name, "channel-cos", disk=True, channels=table)
+    want = expected(model, "C4", masked, result, name, "channel-cos", disk=True, channels=table)
     check(record, want)
 
 
@@ -114,18 +114,18 @@ def test_under_actions_on_vectors(tmp_path, engine, kind):
     rows = np.asarray(models.known(model)["permutation"])
     values = rows if kind == "permutation" else naive.table_to_matrices(rows)
     names = ["output-l2@logits"] + ["softmax-kl@logits"] * (kind == "permutation")
-    made = geed.measure(
+    result = geed.measure(
         path,
         data,
         "C4",
         measures=names,
-        output_action={"logits": given("C4", kind, values)},
+        output_action={"logits": action_table("C4", kind, values)},
         provider="cpu",
         engine=engine,
     )
-    for record in made["measurements"]:
+    for record in result["measurements"]:
         measure = record["measure"]
-        want = expected(model, "C4", data, made, "logits", measure, **{kind: values})
+        want = expected(model, "C4", data, result, "logits", measure, **{kind: values})
         check(record, want)
         assert record["relative"] == pytest.approx(0, abs=1e-4)  # exactly equivariant
 
@@ -144,8 +144,8 @@ def test_orbits_over_jobs_workers_passes_and_engines_give_one_number(tmp_path, m
             {"engine": "graph", "batch_size": 20},
         ):
             options = {"engine": "kernels"} | options
-            made = geed.measure(path, data, "C4", samples=samples, provider="cpu", **options)
-            numbers = [(m["between_samples"], m["relative"]) for m in made["measurements"]]
+            result = geed.measure(path, data, "C4", samples=samples, provider="cpu", **options)
+            numbers = [(m["between_samples"], m["relative"]) for m in result["measurements"]]
             plain = plain or numbers
             np.testing.assert_allclose(numbers, plain, rtol=1e-5, atol=1e-6)
 
@@ -153,10 +153,10 @@ def test_orbits_over_jobs_workers_passes_and_engines_give_one_number(tmp_path, m
 def test_a_precision_run_has_the_pairs_of_its_samples(tmp_path):
     path = models.save(models.random_cnn(3, (8, 8)), tmp_path / "m.onnx")
     data = images((3, 8, 8), 60)
-    found = geed.measure(path, data, "C4", precision=0.05, provider="cpu")
-    count = found["precision"]["samples"]
+    relatives = geed.measure(path, data, "C4", precision=0.05, provider="cpu")
+    count = relatives["precision"]["samples"]
     whole = geed.measure(path, data, "C4", samples=count, provider="cpu")
-    for one, other in zip(found["measurements"], whole["measurements"], strict=True):
+    for one, other in zip(relatives["measurements"], whole["measurements"], strict=True):
         assert one["between_samples"] == pytest.approx(other["between_samples"], rel=1e-6)
         assert one["relative"] is not None
 
@@ -164,8 +164,8 @@ def test_a_precision_run_has_the_pairs_of_its_samples(tmp_path):
 def test_known_answers(tmp_path):
     """0 for an invariant network; about 1 where an orbit is no closer than samples are."""
     path = models.save(models.c4_invariant(), tmp_path / "m.onnx")
-    made = geed.measure(path, images((1, 6, 6), 20), "C4", provider="cpu")
-    for record in made["measurements"]:
+    result = geed.measure(path, images((1, 6, 6), 20), "C4", provider="cpu")
+    for record in result["measurements"]:
         assert record["relative"] == pytest.approx(0, abs=1e-5)
         assert record["between_samples"] > perfect(record) + 1e-4
     # Pixels of noise: a turned sample is as good as another one.
@@ -176,19 +176,21 @@ def test_known_answers(tmp_path):
     )
     path = models.save(model, tmp_path / "noise.onnx")
     noise = np.random.default_rng(0).normal(size=(40, 1, 8, 8)).astype(np.float32)
-    made = geed.measure(
+    result = geed.measure(
         path, noise, "flip-h", measures=["latent-cos@y", "output-l2@y"], provider="cpu"
     )
-    for record in made["measurements"]:
+    for record in result["measurements"]:
         # Half of f̂ is f(gx) itself, so that an orbit of two noises lies at 1/√2 of the way.
         want = (1 - math.sqrt(0.5)) if record["measure"] == "latent-cos" else math.sqrt(1 / 3)
         assert record["relative"] == pytest.approx(want, rel=0.1)
     path = models.save(models.cyclic_logits(8), tmp_path / "moved.onnx")
-    swapped = given("C4", "permutation", [[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1], [3, 0, 1, 2]])
-    right = given("C4", "permutation", models.c4_channel_table(1))
-    found = []
+    swapped = action_table(
+        "C4", "permutation", [[0, 1, 2, 3], [1, 2, 3, 0], [2, 3, 0, 1], [3, 0, 1, 2]]
+    )
+    right = action_table("C4", "permutation", models.c4_channel_table(1))
+    relatives = []
     for table in (right, swapped):
-        made = geed.measure(
+        result = geed.measure(
             path,
             noise,
             "C4",
@@ -196,18 +198,18 @@ def test_known_answers(tmp_path):
             output_action={"logits": table},
             provider="cpu",
         )
-        found.append(made["measurements"][0]["relative"])
-    assert found[0] == pytest.approx(0, abs=1e-5)
-    assert found[1] > 0.3  # the tester is tested: a wrong table is seen
+        relatives.append(result["measurements"][0]["relative"])
+    assert relatives[0] == pytest.approx(0, abs=1e-5)
+    assert relatives[1] > 0.3  # the tester is tested: a wrong table is seen
 
 
 def test_one_sample_has_neither(tmp_path):
     path = models.save(models.random_cnn(3, (8, 8)), tmp_path / "m.onnx")
     for engine in ENGINES:
-        made = geed.measure(
+        result = geed.measure(
             path, images((3, 8, 8), 3), "C4", samples=1, provider="cpu", engine=engine
         )
-        for record in made["measurements"]:
+        for record in result["measurements"]:
             assert record["between_samples"] is record["relative"] is None
             assert not any("react" in w for w in record["warnings"])
 
@@ -215,7 +217,7 @@ def test_one_sample_has_neither(tmp_path):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_tensor_that_does_not_react_has_no_relative_value_and_says_so(tmp_path, engine):
     path = models.save(models.constant(), tmp_path / "m.onnx")
-    made = geed.measure(
+    result = geed.measure(
         path,
         images((1, 5, 5), 5),
         "C4",
@@ -224,7 +226,7 @@ def test_a_tensor_that_does_not_react_has_no_relative_value_and_says_so(tmp_path
         provider="cpu",
         engine=engine,
     )
-    for record in made["measurements"]:
+    for record in result["measurements"]:
         assert record["between_samples"] == pytest.approx(perfect(record), abs=1e-12)
         assert record["relative"] is None
         assert any("hardly reacts" in w for w in record["warnings"])
@@ -242,19 +244,19 @@ def test_a_class_that_is_ruled_out_leaves_no_number_and_no_error(tmp_path):
     data[0] = 500
     data[1, 0, 0, 0] = data[2, 0, 0, 1] = 500  # e^-500 is no float32
     for engine in ENGINES:
-        made = geed.measure(
+        result = geed.measure(
             path, data, "flip-v", measures=["softmax-kl"], provider="cpu", engine=engine
         )
-        (record,) = made["measurements"]
+        (record,) = result["measurements"]
         assert record["between_samples"] is record["relative"] is None
         assert any("ruled out" in w for w in record["warnings"])
 
 
 def test_csv_has_both(tmp_path):
     path = models.save(models.random_cnn(3, (8, 8)), tmp_path / "m.onnx")
-    made = geed.measure(path, images((3, 8, 8), 5), "C4", provider="cpu")
-    head, *lines = (line.split(",") for line in to_csv(made).splitlines())
-    for line, record in zip(lines, made["measurements"], strict=True):
+    result = geed.measure(path, images((3, 8, 8), 5), "C4", provider="cpu")
+    head, *lines = (line.split(",") for line in to_csv(result).splitlines())
+    for line, record in zip(lines, result["measurements"], strict=True):
         assert float(line[head.index("between_samples")]) == record["between_samples"]
         assert float(line[head.index("relative")]) == record["relative"]
 
@@ -265,8 +267,8 @@ MODEL = models.random_cnn(3, (8, 8))
 FEW = {"samples": 20, "norm_samples": 22, "batch_size": 8, "provider": "cpu"}
 
 
-def fields(made):
-    return [(m["layer"], m["between_samples"], m["relative"]) for m in made["measurements"]]
+def fields(result):
+    return [(m["layer"], m["between_samples"], m["relative"]) for m in result["measurements"]]
 
 
 @pytest.mark.parametrize("mode", ["raw", "stats"])
@@ -476,7 +478,7 @@ def test_a_run_with_m_at_rounding_is_warned_of(tmp_path, engine):
         [("logits", FLOAT, ["N", 3])],
     )
     path = models.save(model, tmp_path / "m.onnx")
-    made = geed.measure(
+    result = geed.measure(
         path,
         images((1, 5, 5), 6),
         "C4",
@@ -484,7 +486,7 @@ def test_a_run_with_m_at_rounding_is_warned_of(tmp_path, engine):
         provider="cpu",
         engine=engine,
     )
-    for record in made["measurements"]:
+    for record in result["measurements"]:
         assert any("all but the same latent" in w for w in record["warnings"])
         assert record["relative"] is None
 

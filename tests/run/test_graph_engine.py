@@ -100,19 +100,19 @@ def test_options_of_the_action_measure_the_same(tmp_path, interpolation, support
 def test_what_moves_in_is_black_before_mean_and_std(tmp_path, support, group):
     preprocess = geed.Preprocess(mean=(0.2, 0.5, 0.7), std=(0.3, 0.2, 0.6), channels="BGR")
     data = images((3, 8, 8), 12)
-    made = both(
+    result = both(
         tmp_path, models.random_cnn(1, (8, 8)), data, group, preprocess=preprocess, support=support
     )
     plain = both(tmp_path, models.random_cnn(1, (8, 8)), data, group, support=support)
-    assert made["measurements"][0]["value"] != pytest.approx(plain["measurements"][0]["value"])
+    assert result["measurements"][0]["value"] != pytest.approx(plain["measurements"][0]["value"])
 
 
 @pytest.mark.parametrize("batch_size", [8, 20, 64])
 def test_batches_do_not_matter(tmp_path, batch_size):
     model, data = models.random_cnn(6, (8, 8)), images((3, 8, 8), 12)
-    made = both(tmp_path, model, data, "C8", batch_size=batch_size)
-    agree(made, both(tmp_path, model, data, "C8"), tolerance=1e-6)
-    assert made["runtime"]["batch_size"] == batch_size
+    result = both(tmp_path, model, data, "C8", batch_size=batch_size)
+    agree(result, both(tmp_path, model, data, "C8"), tolerance=1e-6)
+    assert result["runtime"]["batch_size"] == batch_size
 
 
 def test_layers_in_several_passes_measure_the_same(tmp_path):
@@ -132,8 +132,8 @@ def test_dead_channels_and_zero_vectors_are_the_same(tmp_path):
     data[:, 1] = 0
     data[0] = 0
     measures = ["channel-cos@y", "latent-cos@out", "latent-l2@out"]
-    made = both(tmp_path, pointwise((3, 6, 6)), data, "C4", measures=measures, samples=12)
-    records = {r["measure"]: r for r in made["measurements"]}
+    result = both(tmp_path, pointwise((3, 6, 6)), data, "C4", measures=measures, samples=12)
+    records = {r["measure"]: r for r in result["measurements"]}
     # Nothing but a permutation happens, so that the maps agree to the bit.
     assert records["channel-cos"]["value"] == -1
     assert records["channel-cos"]["zero_pairs"] == pytest.approx((11 / 3 + 1) / 12)
@@ -143,8 +143,8 @@ def test_dead_channels_and_zero_vectors_are_the_same(tmp_path):
 @pytest.mark.parametrize("scale", [1e-25, 1e-12, 1.0, 1e25])
 def test_maps_of_any_scale_measure_the_same(tmp_path, scale):
     model = pointwise((3, 64, 64), scale=scale)
-    made = both(tmp_path, model, images((3, 64, 64), 6), "C8", measures=["channel-cos@y"])
-    assert -1 < made["measurements"][0]["value"] < -0.5
+    result = both(tmp_path, model, images((3, 64, 64), 6), "C8", measures=["channel-cos@y"])
+    assert -1 < result["measurements"][0]["value"] < -0.5
 
 
 def test_large_maps_measure_the_same(tmp_path):
@@ -159,22 +159,22 @@ def test_nearly_equal_large_latents_keep_their_distance(tmp_path):
     model = pointwise((3, 6, 6), scale=1e-2, shift=1e4)
     data = images((3, 6, 6), 12)
     measures = ["latent-l2@out", "latent-cos@out", "output-l2@out"]
-    made = both(tmp_path, model, data, "C4", measures=measures)
+    result = both(tmp_path, model, data, "C4", measures=measures)
     y = (data * np.float32(1e-2) + np.float32(1e4)).reshape(len(data), 3, 6, 6)
-    orbits = naive.orbit("C4", y[made["data"]["indices"][:5]]).reshape(5, 4, -1)
+    orbits = naive.orbit("C4", y[result["data"]["indices"][:5]]).reshape(5, 4, -1)
     want = naive.latent_l2(orbits, "C4")
     assert want.max() < 0.1
-    np.testing.assert_allclose(made["measurements"][0]["deviations"], want, rtol=1e-6)
+    np.testing.assert_allclose(result["measurements"][0]["deviations"], want, rtol=1e-6)
 
 
 def test_channel_tables_measure_the_same(tmp_path):
     model = models.c4_lifting()
     facts = models.known(model)
-    given = {name: table("C4", "channels", facts["channels"]) for name in ("map1", "map2")}
-    measures = [f"channel-cos@{name}" for name in given]
-    options = {"measures": measures, "output_action": given}
-    made = both(tmp_path, model, images((1, 9, 9), 12), "C4", **options)
-    for record in made["measurements"]:
+    actions = {name: table("C4", "channels", facts["channels"]) for name in ("map1", "map2")}
+    measures = [f"channel-cos@{name}" for name in actions]
+    options = {"measures": measures, "output_action": actions}
+    result = both(tmp_path, model, images((1, 9, 9), 12), "C4", **options)
+    for record in result["measurements"]:
         np.testing.assert_allclose(record["deviations"], -1, atol=1e-6)
 
 
@@ -185,7 +185,7 @@ def test_a_table_the_wrong_way_round_is_doubted_by_both(tmp_path):
     measures = ["channel-cos@map1"]
     data = images((1, 9, 9), 12)
     for batch_size in (4, 16, 64):  # the first five are doubted, in one job or in several
-        made = both(
+        result = both(
             tmp_path,
             model,
             data,
@@ -195,14 +195,14 @@ def test_a_table_the_wrong_way_round_is_doubted_by_both(tmp_path):
             batch_size=batch_size,
             **options,
         )
-    assert "swapped" in made["measurements"][0]["warnings"][0]
+    assert "swapped" in result["measurements"][0]["warnings"][0]
 
 
 @pytest.mark.parametrize("support", ["full", "disk"])
 def test_channel_tables_through_a_quotient_measure_the_same(tmp_path, support):
     rows = cyclic_rows(8, 4, through=4)
-    given = {"block0": table("C8", "channels", rows)}
-    options = {"measures": ["channel-cos@block0"], "output_action": given, "support": support}
+    actions = {"block0": table("C8", "channels", rows)}
+    options = {"measures": ["channel-cos@block0"], "output_action": actions, "support": support}
     names = models.known(models.random_cnn(3, (9, 9)))["hidden"]
     assert "block0" in names
     both(tmp_path, models.random_cnn(3, (9, 9)), images((3, 9, 9), 12), "C8", **options)
@@ -224,10 +224,10 @@ def test_maps_with_a_kernel_of_the_action_measure_the_same(tmp_path, group, supp
 @pytest.mark.parametrize("through", [None, 4, 2])
 def test_permuted_outputs_measure_the_same(tmp_path, through):
     model = models.random_cnn(4, (8, 8), classes=9)
-    given = {"logits": table("C8", "permutation", cyclic_rows(8, 9, through=through))}
-    options = {"measures": ["softmax-kl", "output-l2"], "output_action": given}
-    made = both(tmp_path, model, images((3, 8, 8), 12), "C8", **options)
-    assert [r["output_action"] for r in made["measurements"]] == ["permutation"] * 2
+    actions = {"logits": table("C8", "permutation", cyclic_rows(8, 9, through=through))}
+    options = {"measures": ["softmax-kl", "output-l2"], "output_action": actions}
+    result = both(tmp_path, model, images((3, 8, 8), 12), "C8", **options)
+    assert [r["output_action"] for r in result["measurements"]] == ["permutation"] * 2
 
 
 @pytest.mark.parametrize("through", [1, 2])
@@ -242,8 +242,8 @@ def test_outputs_under_matrices_measure_the_same(tmp_path, through):
         "measures": ["output-l2"],
         "output_action": {"logits": table("C8", "matrices", matrices)},
     }
-    made = both(tmp_path, models.random_cnn(4, (8, 8)), images((3, 8, 8), 12), "C8", **options)
-    assert made["measurements"][0]["value"] > 0
+    result = both(tmp_path, models.random_cnn(4, (8, 8)), images((3, 8, 8), 12), "C8", **options)
+    assert result["measurements"][0]["value"] > 0
 
 
 @pytest.mark.parametrize(
@@ -260,16 +260,16 @@ def test_one_logit_is_two_classes(tmp_path):
         "output_kind": "logits",
         "output_action": {"logit": swap},
     }
-    made = both(tmp_path, models.sign_logit(), images((1, 5, 5), 12), "C2", **options)
-    np.testing.assert_allclose(made["measurements"][0]["deviations"], 0, atol=1e-6)
+    result = both(tmp_path, models.sign_logit(), images((1, 5, 5), 12), "C2", **options)
+    np.testing.assert_allclose(result["measurements"][0]["deviations"], 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4, 1e30])
 def test_logits_of_any_size_measure_the_same(tmp_path, scale):
     model = pointwise((3, 5, 5), scale=scale)
     options = {"measures": ["softmax-kl@out"], "output_kind": "logits"}
-    made = both(tmp_path, model, images((3, 5, 5), 12), "C4", **options)
-    assert np.min(made["measurements"][0]["deviations"]) >= 0
+    result = both(tmp_path, model, images((3, 5, 5), 12), "C4", **options)
+    assert np.min(result["measurements"][0]["deviations"]) >= 0
 
 
 @pytest.mark.parametrize("build", [models.pooled_output, models.conv_classifier])
@@ -281,8 +281,8 @@ def test_pooled_latents_measure_the_same(tmp_path, build):
 def test_a_map_as_latent_is_pooled_the_same(tmp_path):
     model, data = models.random_cnn(2, (9, 9)), images((3, 9, 9), 12)
     measures = ["latent-l2@block0", "latent-cos@block0", "channel-cos@block0"]
-    made = both(tmp_path, model, data, "C8", measures=measures)
-    assert "average-pooled" in made["measurements"][1]["notes"][0]
+    result = both(tmp_path, model, data, "C8", measures=measures)
+    assert "average-pooled" in result["measurements"][1]["notes"][0]
 
 
 def test_channels_last_measure_the_same(tmp_path):
@@ -352,23 +352,23 @@ def test_images_without_channels_and_volumes_measure_the_same(tmp_path, shape):
 def test_stopping_at_a_precision_does_not_depend_on_the_engine(tmp_path, memory):
     model, data = models.random_cnn(2, (8, 8), blocks=4), images((3, 8, 8), 40)
     options = {"samples": 40, "norm_samples": 15, "precision": 0.01, "memory": memory}
-    made = both(tmp_path, model, data, "C4", **options)
-    assert made["precision"]["samples"] > 10
-    assert {r["samples"] for r in made["measurements"]} == {made["precision"]["samples"]}
+    result = both(tmp_path, model, data, "C4", **options)
+    assert result["precision"]["samples"] > 10
+    assert {r["samples"] for r in result["measurements"]} == {result["precision"]["samples"]}
 
 
 def test_the_untrained_twin_does_not_depend_on_the_engine(tmp_path):
     model, data = models.random_cnn(2, (8, 8)), images((3, 8, 8), 12)
-    made = both(tmp_path, model, data, "C4", untrained=True)
-    record = made["measurements"][0]
+    result = both(tmp_path, model, data, "C4", untrained=True)
+    record = result["measurements"][0]
     twin = record["references"]["untrained"]
     assert twin["value"] != pytest.approx(record["value"], rel=1e-3)
 
 
 def test_references_do_not_depend_on_the_engine(tmp_path):
     model, data = models.random_cnn(2, (8, 8)), images((3, 8, 8), 12)
-    made = both(tmp_path, model, data, "C8", references=True)
-    assert made["measurements"][0]["references"]["input_round_trip"]["value"] > -1
+    result = both(tmp_path, model, data, "C8", references=True)
+    assert result["measurements"][0]["references"]["input_round_trip"]["value"] > -1
 
 
 @pytest.mark.parametrize("opset", [8, 9, 11, 12, 13, 18, 20, 21])
@@ -386,7 +386,7 @@ def test_half_precision_is_measured_as_far_as_it_goes(tmp_path):
     kernels, graph = (
         geed.measure(path, data, "C4", engine=engine, **options) for engine in ("kernels", "graph")
     )
-    a, b = (made["measurements"][0]["deviations"] for made in (kernels, graph))
+    a, b = (result["measurements"][0]["deviations"] for result in (kernels, graph))
     np.testing.assert_allclose(a, b, rtol=0.05, atol=2e-3)
     assert any("half precision" in note for note in graph["notes"])
 
@@ -399,13 +399,13 @@ def test_a_sample_that_is_not_a_number_is_named_alike(tmp_path):
     path = models.save(model, tmp_path / "model.onnx")
     data = images((1, 6, 6), 12) * 0.5 + 0.5
     data[7] *= 0.01
-    said = []
+    messages = []
     for engine in ("kernels", "graph"):
         with pytest.raises(geed.GeedError, match="NaN or infinity") as caught:
             geed.measure(path, data, "C4", samples=12, batch_size=4, provider="cpu", engine=engine)
-        said.append(str(caught.value))
-    assert said[0] == said[1]
-    assert "sample 7, element e" in said[0]
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert "sample 7, element e" in messages[0]
 
 
 def test_an_infinite_divergence_is_named_alike(tmp_path):
@@ -414,8 +414,8 @@ def test_an_infinite_divergence_is_named_alike(tmp_path):
     data[:, 0] = [[0.5, 0.25], [0.25, 0.0]]
     model = pointwise((1, 2, 2))
     path = models.save(model, tmp_path / "model.onnx")
-    given = {"out": table("C2", "permutation", [[0, 1, 2, 3], [1, 0, 3, 2]])}
-    said = []
+    actions = {"out": table("C2", "permutation", [[0, 1, 2, 3], [1, 0, 3, 2]])}
+    messages = []
     for engine in ("kernels", "graph"):
         with pytest.raises(geed.GeedError, match="infinite") as caught:
             geed.measure(
@@ -424,13 +424,13 @@ def test_an_infinite_divergence_is_named_alike(tmp_path):
                 "C2",
                 measures=["softmax-kl"],
                 output_kind="probabilities",
-                output_action=given,
+                output_action=actions,
                 provider="cpu",
                 engine=engine,
             )
-        said.append(str(caught.value))
-    assert said[0] == said[1]
-    assert "element r1" in said[0]
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert "element r1" in messages[0]
 
 
 def test_values_that_are_no_probabilities_are_named_alike(tmp_path):
@@ -442,7 +442,7 @@ def test_values_that_are_no_probabilities_are_named_alike(tmp_path):
         if node.op_type == "Sigmoid":
             node.CopyFrom(helper.make_node("Identity", node.input, node.output))
     path = models.save(model, tmp_path / "model.onnx")
-    said = []
+    messages = []
     for engine in ("kernels", "graph"):
         with pytest.raises(geed.GeedError, match="no probabilities") as caught:
             geed.measure(
@@ -454,8 +454,8 @@ def test_values_that_are_no_probabilities_are_named_alike(tmp_path):
                 provider="cpu",
                 engine=engine,
             )
-        said.append(str(caught.value))
-    assert said[0].split("values")[0] == said[1].split("values")[0]
+        messages.append(str(caught.value))
+    assert messages[0].split("values")[0] == messages[1].split("values")[0]
 
 
 def test_a_model_run_one_by_one_has_no_graph(tmp_path):
@@ -482,8 +482,8 @@ def test_a_batch_smaller_than_an_orbit_has_no_graph(tmp_path):
 
 def test_the_processor_takes_the_kernels_by_itself(tmp_path):
     path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "model.onnx")
-    made = geed.measure(path, images((3, 8, 8), 4), "C4", provider="cpu")
-    assert made["runtime"]["engine"] == "kernels"
+    result = geed.measure(path, images((3, 8, 8), 4), "C4", provider="cpu")
+    assert result["runtime"]["engine"] == "kernels"
 
 
 def test_a_cache_is_filled_the_same_whatever_the_engine(tmp_path):
@@ -503,13 +503,13 @@ def compiled(tmp_path, model, group, **options):
     """A compiled measurement: what it says of itself, and a plain session on it."""
     path = models.save(model, tmp_path / "model.onnx")
     out = tmp_path / "measured.onnx"
-    made = geed.compile_measurement(path, group, out, **options)
+    result = geed.compile_measurement(path, group, out, **options)
     onnx.checker.check_model(str(out), full_check=True)
     stored = {p.key: p.value for p in onnx.load(out).metadata_props}
-    assert json.loads(stored["onnx_geed.measurement"]) == made
+    assert json.loads(stored["onnx_geed.measurement"]) == result
     session = ort.InferenceSession(str(out), providers=["CPUExecutionProvider"])
-    assert [o.name for o in session.get_outputs()] == [o["name"] for o in made["outputs"]]
-    return made, session
+    assert [o.name for o in session.get_outputs()] == [o["name"] for o in result["outputs"]]
+    return result, session
 
 
 def run(session, x, **feeds):
@@ -537,21 +537,21 @@ def test_an_equivariant_model_scores_minus_one_and_a_disturbed_one_more(tmp_path
 @pytest.mark.parametrize("group", ["C8", "shift2x2"])
 def test_a_compiled_file_says_what_measure_says(tmp_path, group, support):
     model, data = models.random_cnn(3, (8, 8)), images((3, 8, 8), 12)
-    made, session = compiled(tmp_path, model, group, preprocess=NORMALISED, support=support)
+    result, session = compiled(tmp_path, model, group, preprocess=NORMALISED, support=support)
     options = {"preprocess": NORMALISED, "support": support, "samples": 12, "provider": "cpu"}
-    whole = geed.measure(tmp_path / "model.onnx", data, group, **options)
-    chosen = data[whole["data"]["indices"]]
+    of_all = geed.measure(tmp_path / "model.onnx", data, group, **options)
+    chosen = data[of_all["data"]["indices"]]
     mean, std = (np.array(v)[:, None, None] for v in (NORMALISED.mean, NORMALISED.std))
     taken = ((chosen - mean) / std).astype(np.float32)
     got = run(session, taken)
-    deviations = [o for o in made["outputs"] if o["part"] == "deviation"]
-    assert len(deviations) == len(whole["measurements"])
-    for entry, record in zip(deviations, whole["measurements"], strict=True):
+    deviations = [o for o in result["outputs"] if o["part"] == "deviation"]
+    assert len(deviations) == len(of_all["measurements"])
+    for entry, record in zip(deviations, of_all["measurements"], strict=True):
         assert entry["name"] == f"deviation/{record['measure']}/{record['layer']}"
-        assert entry["elements"] == whole["group"]["elements"]
+        assert entry["elements"] == of_all["group"]["elements"]
         np.testing.assert_allclose(got[entry["name"]], record["deviations"], rtol=1e-5, atol=1e-5)
     m = naive.normaliser(got["latent/latent"], "latent-l2")
-    record = next(r for r in whole["measurements"] if r["measure"] == "latent-l2")
+    record = next(r for r in of_all["measurements"] if r["measure"] == "latent-l2")
     value = got["deviation/latent-l2/latent"].mean() / m
     assert value == pytest.approx(record["value"], rel=1e-5)
     alone = [run(session, taken[i : i + 1]) for i in range(12)]
@@ -561,8 +561,8 @@ def test_a_compiled_file_says_what_measure_says(tmp_path, group, support):
 
 
 def test_a_compiled_file_names_axes_units_and_elements(tmp_path):
-    made, session = compiled(tmp_path, models.random_cnn(3, (8, 8)), "C4")
-    (entry,) = [o for o in made["outputs"] if o["name"] == "deviation/softmax-kl/logits"]
+    result, session = compiled(tmp_path, models.random_cnn(3, (8, 8)), "C4")
+    (entry,) = [o for o in result["outputs"] if o["name"] == "deviation/softmax-kl/logits"]
     assert entry["unit"] == "nats"
     assert entry["elements"] == ["e", "r1", "r2", "r3"]
     assert entry["shape"] == ["N", 4]
@@ -588,10 +588,10 @@ def test_not_a_number_goes_through_a_compiled_file(tmp_path):
 
 def test_a_compiled_model_with_other_inputs_takes_them_by_sample(tmp_path):
     extra = np.random.default_rng(0).normal(size=(2, 2)).astype(np.float32)
-    made, session = compiled(tmp_path, models.two_input(2), "C4", feed={"extra": extra})
+    result, session = compiled(tmp_path, models.two_input(2), "C4", feed={"extra": extra})
     got = run(session, images((3, 8, 8), 2), **{"samples/extra": extra})
     assert got["deviation/softmax-kl/logits"].shape == (2, 4)
-    assert made["input"]["name"] == "samples"
+    assert result["input"]["name"] == "samples"
 
 
 def test_external_weights_go_beside_the_compiled_file(tmp_path):

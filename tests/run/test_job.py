@@ -17,10 +17,9 @@ from onnx_geed.run import (
     Worker,
     join,
     measurements_of,
-    orbit_jobs,
-    point_jobs,
     prepare_run as prepare,
 )
+from onnx_geed.run.job import orbit_jobs, point_jobs
 from onnx_geed.run.options import make_options
 
 FEW = {"samples": 5, "norm_samples": 8, "provider": "cpu", "batch_size": 8}

@@ -192,8 +192,8 @@ def test_a_file_as_a_path_is_that_file(net, tmp_path):
 @pytest.mark.parametrize("name", ["seed", "samples", "norm_samples", "batch_size"])
 def test_a_huge_number_is_as_good_as_any(net, name):
     run = {"measures": "latent-l2", "interval": "bootstrap", "samples": 4}
-    made = measure(net, IMAGES, "C4", **run | {name: 2**70})
-    assert np.isfinite(made["measurements"][0]["value"])
+    result = measure(net, IMAGES, "C4", **run | {name: 2**70})
+    assert np.isfinite(result["measurements"][0]["value"])
 
 
 def calls(net, folder, kept):
@@ -264,14 +264,14 @@ def test_a_wrong_value_is_refused_before_anything_runs(
 
 
 def test_a_cache_takes_one_measure_as_a_text(kept):
-    made = measure_cache(kept, measures="latent-l2", samples=np.int64(2))
-    assert [m["measure"] for m in made["measurements"]] == ["latent-l2"]
-    assert made["measurements"][0]["samples"] == 2
+    result = measure_cache(kept, measures="latent-l2", samples=np.int64(2))
+    assert [m["measure"] for m in result["measurements"]] == ["latent-l2"]
+    assert result["measurements"][0]["samples"] == 2
 
 
 def test_compile_leaves_out_what_says_how_to_run(net, tmp_path):
-    made = compile_measurement(net, "C4", tmp_path / "c.onnx", precision=0.1, samples=30)
-    assert made["group"]["name"] == "C4"
+    result = compile_measurement(net, "C4", tmp_path / "c.onnx", precision=0.1, samples=30)
+    assert result["group"]["name"] == "C4"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def ends_at_its_total(told):
 @pytest.mark.parametrize("engine", ["kernels", "graph"])
 def test_scales_and_points_are_counted_in(net, engine):
     told = Told()
-    made = geed.measure(
+    result = geed.measure(
         net,
         images((3, 8, 8), 12),
         "C4",
@@ -52,16 +52,16 @@ def test_scales_and_points_are_counted_in(net, engine):
     assert ends_at_its_total(told)
     # Orbits and points, the same of the untrained network, and six rows a sample of round trips.
     assert told.steps[-1][0] == 2 * (5 * 4 + 4) + 5 * 6
-    assert made["runtime"]["inferences"] == told.steps[-1][0]
+    assert result["runtime"]["inferences"] == told.steps[-1][0]
     assert {total for _, total in told.steps} == {told.steps[-1][1]}
 
 
 def test_what_ends_early_ends_at_its_total_too(net):
     told, data = Told(), np.repeat(images((3, 8, 8), 60), 1, axis=0)
-    made = geed.measure(
+    result = geed.measure(
         net, data, "C4", precision=0.5, references=True, progress=told, provider="cpu"
     )
-    n = made["precision"]["samples"]
+    n = result["precision"]["samples"]
     assert n < 60
     assert told.steps[0][1] > 60 * 4
     assert told.steps[-1] == (4 * n + (60 - 20) + 6 * n,) * 2
@@ -69,11 +69,11 @@ def test_what_ends_early_ends_at_its_total_too(net):
 
 def test_several_passes_are_counted(net):
     told = Told()
-    made = geed.measure(
+    result = geed.measure(
         net, images((3, 8, 8), 12), "C4", memory="12kB", progress=told, samples=5, norm_samples=9
     )
     assert ends_at_its_total(told)
-    assert made["runtime"]["inferences"] == told.steps[-1][0] > 5 * 4 + 4
+    assert result["runtime"]["inferences"] == told.steps[-1][0] > 5 * 4 + 4
 
 
 def test_a_cache_counts_orbits_and_its_shards(net, tmp_path):

@@ -51,8 +51,8 @@ def model(tmp_path):
 
 def measured(model, group, **options):
     options = {"latent": "latent", "references": True} | options
-    made = measure(model, X, group, **options)
-    return {m["measure"]: m for m in made["measurements"] if m["layer"] != "one"}
+    result = measure(model, X, group, **options)
+    return {m["measure"]: m for m in result["measurements"] if m["layer"] != "one"}
 
 
 def trips(x, group, **options):

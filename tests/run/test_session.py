@@ -43,8 +43,8 @@ def test_both_builds_of_the_runtime_are_named_with_the_cure(monkeypatch, tmp_pat
 def test_the_provider_that_auto_took_is_said(tmp_path):
     path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
     data = np.random.default_rng(0).random((3, 3, 8, 8)).astype(np.float32)
-    made = measure(path, data, "C4")
-    assert f"--provider auto took {made['runtime']['provider']}" in made["notes"]
+    result = measure(path, data, "C4")
+    assert f"--provider auto took {result['runtime']['provider']}" in result["notes"]
     assert not any("auto" in n for n in measure(path, data, "C4", provider="cpu")["notes"])
 
 

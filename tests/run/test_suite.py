@@ -47,20 +47,20 @@ def box(tmp_path):
                 number = (kind == "b") * 100 + 10 * seed + step
                 models.save(models.random_cnn(number, (8, 8)), folder / f"step{step}.onnx")
     (tmp_path / "suite.toml").write_text(SUITE)
-    said = []
+    lines = []
 
     def run(suite=tmp_path / "suite.toml"):
-        said.clear()
-        return benchmark(suite, tmp_path / "out", notify=said.append)
+        lines.clear()
+        return benchmark(suite, tmp_path / "out", notify=lines.append)
 
     def write(text):
         (tmp_path / "suite.toml").write_text(text)
 
-    return SimpleNamespace(folder=tmp_path, run=run, write=write, said=said)
+    return SimpleNamespace(folder=tmp_path, run=run, write=write, lines=lines)
 
 
-def of(made, **wanted):
-    (row,) = [r for r in made["rows"] if all(r[k] == v for k, v in wanted.items())]
+def of(result, **wanted):
+    (row,) = [r for r in result["rows"] if all(r[k] == v for k, v in wanted.items())]
     return row
 
 
@@ -87,11 +87,11 @@ def test_a_row_is_the_mean_over_seeds_of_what_measure_finds(box):
 
 
 def test_every_model_step_and_measure_has_a_row(box):
-    made = box.run()
-    found = {(r["model"], r["step"], r["measure"]) for r in made["rows"]}
-    assert found == {(m, s, w) for m in "ab" for s in (0, 100) for w in ("latent-l2", "softmax-kl")}
+    result = box.run()
+    seen = {(r["model"], r["step"], r["measure"]) for r in result["rows"]}
+    assert seen == {(m, s, w) for m in "ab" for s in (0, 100) for w in ("latent-l2", "softmax-kl")}
     assert len(list((box.folder / "out/cells").iterdir())) == 8
-    assert json.loads((box.folder / "out/summary.json").read_text()) == made
+    assert json.loads((box.folder / "out/summary.json").read_text()) == result
 
 
 def test_one_model_has_the_interval_over_samples(box):
@@ -103,10 +103,10 @@ def test_one_model_has_the_interval_over_samples(box):
 
 
 def test_a_second_run_keeps_what_is_there(box):
-    made = box.run()
+    result = box.run()
     files = {p: p.stat().st_mtime_ns for p in (box.folder / "out/cells").iterdir()}
-    assert box.run() == made
-    assert all(line.endswith("kept") for line in box.said)
+    assert box.run() == result
+    assert all(line.endswith("kept") for line in box.lines)
     assert {p: p.stat().st_mtime_ns for p in files} == files
 
 
@@ -118,14 +118,14 @@ def test_data_that_cells_share_are_read_once_to_see_that_they_are_the_same(box, 
     )
     box.run()
     assert len(read) == 1
-    assert all(line.endswith("kept") for line in box.said)
+    assert all(line.endswith("kept") for line in box.lines)
 
 
 def test_only_what_is_missing_is_run(box):
-    made = box.run()
+    result = box.run()
     (box.folder / "out/cells/a.seed1.step100.noise.C4.json").unlink()
-    assert box.run() == made
-    assert [line for line in box.said if "measuring" in line] == [
+    assert box.run() == result
+    assert [line for line in box.lines if "measuring" in line] == [
         "[4/8] a seed 1 step 100, noise, C4: measuring"
     ]
 
@@ -155,17 +155,17 @@ def test_what_has_changed_is_measured_again(box, change, reason, count):
     else:
         (box.folder / "out/cells/a.seed0.step0.noise.C4.json").write_text("{")
     after = box.run()
-    assert sum(reason in line for line in box.said) == count
-    assert sum(line.endswith("kept") for line in box.said) == 8 - count
+    assert sum(reason in line for line in box.lines) == count
+    assert sum(line.endswith("kept") for line in box.lines) == 8 - count
     assert (after == before) == (change == "cut")
 
 
 def test_one_failure_leaves_the_others_done(box):
     (box.folder / "runs/b1/step0.onnx").write_bytes(b"no model")
-    made = box.run()
-    assert [f["cell"] for f in made["failed"]] == ["b seed 1 step 0, noise, C4"]
-    assert of(made, model="b", step=0, measure="latent-l2")["seeds"] == [0]
-    assert of(made, model="b", step=100, measure="latent-l2")["seeds"] == [0, 1]
+    result = box.run()
+    assert [f["cell"] for f in result["failed"]] == ["b seed 1 step 0, noise, C4"]
+    assert of(result, model="b", step=0, measure="latent-l2")["seeds"] == [0]
+    assert of(result, model="b", step=100, measure="latent-l2")["seeds"] == [0, 1]
 
 
 def test_the_command_ends_with_2_after_a_failure_and_0_without(box):
@@ -224,7 +224,7 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "lines"),
     [
         ("groups", "group", "unknown key group; there are .* Did you mean 'groups'"),
         ("samples = 6", "sample = 6", r"unknown key options.sample; .* Did you mean 'samples'"),
@@ -259,9 +259,9 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
         ("title =", "title ==", "is not TOML"),
     ],
 )
-def test_a_mistake_is_named_by_its_key(box, old, new, said):
+def test_a_mistake_is_named_by_its_key(box, old, new, lines):
     box.write(SUITE.replace(old, new, 1))
-    with pytest.raises(GeedError, match=said) as caught:
+    with pytest.raises(GeedError, match=lines) as caught:
         box.run()
     assert "suite.toml" in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -315,7 +315,7 @@ def test_a_suite_takes_every_option_that_measure_takes(box):
     assert cell["measurements"] == json.loads(json.dumps(alone["measurements"]))
     assert cell["measurements"][0]["references"]["untrained"]["value"] is not None
     box.run()
-    assert all(line.endswith("kept") for line in box.said)
+    assert all(line.endswith("kept") for line in box.lines)
 
 
 def test_a_suite_with_a_precision_keeps_what_is_there(box):
@@ -323,13 +323,13 @@ def test_a_suite_with_a_precision_keeps_what_is_there(box):
     np.save(box.folder / "noise.npy", rng.random((40, 3, 8, 8)).astype(np.float32))
     text = SUITE.replace("{kind}{seed}/step{step}", "{kind}0/step0")
     box.write(text.replace("samples = 6", "precision = 1"))
-    made = box.run()
+    result = box.run()
     cell = json.loads((box.folder / "out/cells/a.noise.C4.json").read_text())
     assert cell["precision"]["samples"] == 20
-    assert box.run() == made
-    assert all(line.endswith("kept") for line in box.said)
+    assert box.run() == result
+    assert all(line.endswith("kept") for line in box.lines)
     changed = np.load(box.folder / "noise.npy")
     changed[cell["data"]["indices"][15]] = 0.5
     np.save(box.folder / "noise.npy", changed)
     box.run()
-    assert all("the data have changed" in line for line in box.said)
+    assert all("the data have changed" in line for line in box.lines)

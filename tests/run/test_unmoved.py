@@ -87,9 +87,9 @@ def test_a_group_that_does_not_move_the_input_is_refused(tmp_path, group, shape,
     ],
 )
 def test_a_group_that_moves_a_small_grid_is_measured(tmp_path, group, shape):
-    made = measure(net(tmp_path / "net.onnx", *shape), noise(*shape), group, **RUN)
-    assert made["measurements"][0]["value"] > 0.01
-    assert not any("of D as it is" in note for note in made["notes"])
+    result = measure(net(tmp_path / "net.onnx", *shape), noise(*shape), group, **RUN)
+    assert result["measurements"][0]["value"] > 0.01
+    assert not any("of D as it is" in note for note in result["notes"])
 
 
 def idle(action, mask):
@@ -119,8 +119,8 @@ def test_elements_that_move_nothing_are_those_that_move_no_pixel(group, interpol
 
 def test_a_turn_that_nearest_pixels_round_away_is_measured_and_named(tmp_path):
     path = net(tmp_path / "net.onnx", 4, 4)
-    made = measure(path, noise(4, 4), "C24", interpolation="nearest", **RUN)
-    (said,) = [n for n in made["notes"] if "of D as it is" in n]
+    result = measure(path, noise(4, 4), "C24", interpolation="nearest", **RUN)
+    (said,) = [n for n in result["notes"] if "of D as it is" in n]
     kernel = grid_action(parse_group("C24"), 4, 4, "nearest").kernel_of_action()
     assert len(kernel) > 1
     named = [f"r{g}" for g in kernel[1:]]
@@ -156,10 +156,10 @@ CASES = {
 @pytest.mark.parametrize(("group", "data", "noted"), CASES.values(), ids=CASES)
 def test_samples_that_the_group_leaves_as_they_are_are_noted(tmp_path, group, data, noted, engine):
     path = net(tmp_path / "net.onnx", 8, 8)
-    made = measure(path, data.astype(np.float32), group, engine=engine, **RUN)
+    result = measure(path, data.astype(np.float32), group, engine=engine, **RUN)
     said = f"group {group} leaves each of the 4 samples of D as it is"
-    assert any(said in note for note in made["notes"]) == noted
-    made = write_cache(path, data.astype(np.float32), group, tmp_path / "a.geed", **RUN)
+    assert any(said in note for note in result["notes"]) == noted
+    result = write_cache(path, data.astype(np.float32), group, tmp_path / "a.geed", **RUN)
     again = measure_cache(tmp_path / "a.geed")
     assert any(said in note for note in again["notes"]) == noted
 
@@ -167,8 +167,8 @@ def test_samples_that_the_group_leaves_as_they_are_are_noted(tmp_path, group, da
 def test_elements_are_named_where_others_move_the_samples(tmp_path):
     half_turn = noise(8, 8)
     half_turn = (half_turn + half_turn[:, ::-1, ::-1]) / 2
-    made = measure(net(tmp_path / "net.onnx", 8, 8), half_turn, "C8", **RUN)
-    assert [n for n in made["notes"] if "of D as it is" in n] == [
+    result = measure(net(tmp_path / "net.onnx", 8, 8), half_turn, "C8", **RUN)
+    assert [n for n in result["notes"] if "of D as it is" in n] == [
         "r4 of C8 leaves each of the 4 samples of D as it is: any model is perfect under such an "
         "element, and the values are so much closer to perfect"
     ]
@@ -198,10 +198,10 @@ def test_with_a_precision_only_the_samples_that_were_taken_count(tmp_path, moves
     data = (x + x[..., ::-1]) / 2
     if moves_at is not None:
         data[np.random.default_rng(0).permutation(60)[moves_at]] = x[0]
-    made = measure(path, data, "flip-h", measures=["latent-l2"], precision=0.1, norm_samples=4)
+    result = measure(path, data, "flip-h", measures=["latent-l2"], precision=0.1, norm_samples=4)
     # The values of the first 20 are all 0, so that the run ends there.
-    assert made["precision"]["samples"] == 20
-    assert any("each of the 20 samples" in n for n in made["notes"])
+    assert result["precision"]["samples"] == 20
+    assert any("each of the 20 samples" in n for n in result["notes"])
 
 
 def test_a_suite_says_so_of_its_cell_and_goes_on(tmp_path):
@@ -211,10 +211,10 @@ def test_a_suite_says_so_of_its_cell_and_goes_on(tmp_path):
         'groups = ["flip-v", "flip-h"]\nmeasures = ["latent-l2"]\n[[models]]\nname = "thin"\n'
         'path = "thin.onnx"\n[[data]]\nname = "x"\npath = "x.npy"\n'
     )
-    made = benchmark(tmp_path / "suite.toml", tmp_path / "out")
-    (failed,) = made["failed"]
+    result = benchmark(tmp_path / "suite.toml", tmp_path / "out")
+    (failed,) = result["failed"]
     assert "flip-v does not move this input" in failed["message"]
-    assert [row["group"] for row in made["rows"]] == ["flip-h"]
+    assert [row["group"] for row in result["rows"]] == ["flip-h"]
 
 
 def test_photographs_are_read_no_more_than_once_more(tmp_path, monkeypatch):
