@@ -164,7 +164,7 @@ def test_a_table_cannot_be_changed_afterwards():
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Group("X", ("e", "a"), [[1, 0], [0, 1]]), "that is a: put it first"),
         (lambda: Group("X", ("e", "a"), [[0, 1], [1, 1]]), "the row of a does not hold each"),

@@ -363,7 +363,7 @@ def test_an_ambiguous_volume_is_asked_for_and_a_stated_layout_taken(read, shape)
 
 
 @pytest.mark.parametrize(
-    ("shape", "text", "said"),
+    ("shape", "text", "message"),
     [
         (("N", 8, 8), "NCHW", r"'NCHW': names 4 axes, input 'x' \(\?, 8, 8\) has 3; say .* NHW"),
         (("N", 3, 8, 8), "NHW", "names 3 axes"),
