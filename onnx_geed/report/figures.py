@@ -138,10 +138,10 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
                     label=None if several else "exact elements",
                 )
             for y, (layer, series) in enumerate(rows):
-                if read := series[i]:
-                    tip = f"{TIP}{layer}{f', {name}' if several else ''}: {_told(read)}"
+                if reading := series[i]:
+                    tip = f"{TIP}{layer}{f', {name}' if several else ''}: {_told(reading)}"
                     # Larger than what is seen, so that a pointer finds it.
-                    axes.plot([read.value], [y + shift], "s", ms=9, alpha=0, gid=tip)
+                    axes.plot([reading.value], [y + shift], "s", ms=9, alpha=0, gid=tip)
         if not several:
             _trips(axes, [series[0] for _, series in rows])
         _layers(axes, [layer for layer, _ in rows])
@@ -154,11 +154,11 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
     return picture[0]
 
 
-def _told(read: Reading) -> str:
-    told = span(read.value)
-    if read.ci95:
-        told += f" ({span(read.ci95[0])} to {span(read.ci95[1])})"
-    return told + (f", exact elements {span(read.exact)}" if read.exact is not None else "")
+def _told(reading: Reading) -> str:
+    told = span(reading.value)
+    if reading.ci95:
+        told += f" ({span(reading.ci95[0])} to {span(reading.ci95[1])})"
+    return told + (f", exact elements {span(reading.exact)}" if reading.exact is not None else "")
 
 
 def _trips(axes: Any, readings: Sequence[Reading | None]) -> None:
@@ -221,14 +221,14 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
     n = turns.count
     angles = 2 * np.pi * np.arange(n) / n
     filled = np.asarray(exact, dtype=bool)
-    perfect = min(read.perfect for _, read in lines)
+    perfect = min(reading.perfect for _, reading in lines)
     height = 3.9 + 0.18 * (len(lines) + turns.mirrored)
     with drawing(3.9, height, projection="polar") as (fig, axes, picture):
-        top = max(float(read.per_element.max()) for _, read in lines)
-        for i, (name, read) in enumerate(lines):
+        top = max(float(reading.per_element.max()) for _, reading in lines)
+        for i, (name, reading) in enumerate(lines):
             colour = SERIES[i % 6]
-            for start in range(0, len(read.per_element), n):
-                values = read.per_element[start : start + n]
+            for start in range(0, len(reading.per_element), n):
+                values = reading.per_element[start : start + n]
                 solid = filled[start : start + n]
                 style, marker = ("-", "o") if start == 0 else ("--", "s")
                 around = np.append(angles, 2 * np.pi)
@@ -272,9 +272,9 @@ def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequenc
     elements = parse_group(group).elements if _is_named(group) else ()
     labels = [elements[g] if elements else str(g) for g in shown]
     with drawing(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (_, axes, picture):
-        for i, (name, read) in enumerate(lines):
+        for i, (name, reading) in enumerate(lines):
             axes.plot(
-                read.per_element[shown],
+                reading.per_element[shown],
                 np.arange(len(shown)),
                 MARKERS[i % 6],
                 ms=5,
@@ -314,7 +314,7 @@ def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
     str
         SVG with the cells as one small raster.
     """
-    array = np.stack([read.per_element for read in readings])
+    array = np.stack([reading.per_element for reading in readings])
     step = 0.155 if len(readings) > 24 else 0.21
     with drawing(5.0, 0.95 + step * len(readings)) as (figure, axes, picture):
         perfect = readings[0].perfect
@@ -326,7 +326,7 @@ def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
             vmin=perfect,
             vmax=max(float(array.max()), perfect + 1e-6),
         )
-        _layers(axes, [read.layer for read in readings])
+        _layers(axes, [reading.layer for reading in readings])
         axes.set_ylim(len(readings) - 0.5, -0.5)
         n = len(elements)
         at = np.arange(n) if n <= 16 else np.linspace(0, n - 1, 9).astype(int)
@@ -354,10 +354,10 @@ def samples_picture(lines: Sequence[tuple[str, Reading]]) -> str:
         SVG; a bar marks the median, a thick line the middle half.
     """
     with drawing(4.6, 0.75 + 0.55 * len(lines)) as (_, axes, picture):
-        perfect = min(read.perfect for _, read in lines)
+        perfect = min(reading.perfect for _, reading in lines)
         axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
-        for i, (_, read) in enumerate(lines):
-            values, colour = read.per_sample, SERIES[i % 6]
+        for i, (_, reading) in enumerate(lines):
+            values, colour = reading.per_sample, SERIES[i % 6]
             height = _heights(values)
             if len(values) <= _MOST_DOTS:
                 axes.plot(values, i - height, "o", ms=3, color=colour, alpha=0.55, mew=0)

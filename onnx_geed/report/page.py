@@ -133,16 +133,16 @@ def _content(
     if not results or any(not r["measurements"] for r in results):
         raise GeedError("report: give result files that hold at least one measurement")
     names = _names(results)
-    read = [[read_record(m) for m in r["measurements"]] for r in results]
+    readings = [[read_record(m) for m in r["measurements"]] for r in results]
     return {
         "title": " · ".join(names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3)),
         "group": " · ".join(dict.fromkeys(r["group"]["name"] for r in results)),
         "results": [
-            _result(*args, others=results) for args in zip(results, names, read, strict=True)
+            _result(*args, others=results) for args in zip(results, names, readings, strict=True)
         ],
-        "sections": sections(results, names, read),
+        "sections": sections(results, names, readings),
         "comparisons": comparisons(results, names),
-        "samples": samples_at_both_ends(results, names, read, data),
+        "samples": samples_at_both_ends(results, names, readings, data),
         "again": _again(results, data, command),
     }
 
@@ -167,7 +167,7 @@ def _names(results: Sequence[Result]) -> list[str]:
 def _result(
     result: Result,
     name: str,
-    read: Sequence[Reading],
+    readings: Sequence[Reading],
     *,
     others: Sequence[Result],
 ) -> dict[str, Any]:
@@ -175,7 +175,7 @@ def _result(
     rows = [value_row(m, order) for m in result["measurements"]]
     return {
         "name": name,
-        "summary": summary(result, read),
+        "summary": summary(result, readings),
         "findings": [
             *(f for other in others for f in diagnose_corners(result, other)),
             *diagnose(result, model_of(result)),

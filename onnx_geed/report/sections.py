@@ -26,7 +26,7 @@ _LINES, _RESULTS = 4, 6
 
 
 def sections(
-    results: Sequence[Result], names: Sequence[str], read: Sequence[Sequence[Reading]]
+    results: Sequence[Result], names: Sequence[str], readings: Sequence[Sequence[Reading]]
 ) -> list[dict[str, Any]]:
     """Return one section a measure, with its pictures.
 
@@ -36,7 +36,7 @@ def sections(
         Results.
     names : sequence of str
         What to call them.
-    read : sequence of sequences of Reading
+    readings : sequence of sequences of Reading
         Their records.
 
     Returns
@@ -45,10 +45,10 @@ def sections(
         ``title``, ``measure`` and ``pictures``, each of which has ``svg``, ``caption``, ``alt``,
         ``kind`` (wide or round) and ``subject``.
     """
-    measures = dict.fromkeys(r.measure for readings in read for r in readings)
+    measures = dict.fromkeys(r.measure for own in readings for r in own)
     shown = []
     for measure in measures:
-        mine, scale = _together([[r for r in rs if r.measure == measure] for rs in read])
+        mine, scale = _together([[r for r in rs if r.measure == measure] for rs in readings])
         pictures = []
         if max(map(len, mine)) > 1:
             pictures += _profiles(mine, names)
