@@ -100,7 +100,7 @@ def write_cache(
     if folder.exists() and not folder.is_dir():
         raise GeedError(f"cache {folder}: is a file; name a folder, such as {folder.stem}.geed")
     with store.lock(folder):
-        manifest = _resumed(folder, manifest)
+        manifest = _manifest_to_resume(folder, manifest)
         store.clean(folder)
         missing = store.missing_shards(folder, manifest)
         _announce(folder, manifest, missing, say)
@@ -128,7 +128,7 @@ def _check_complete(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def _resumed(folder: Path, manifest: Manifest) -> Manifest:
+def _manifest_to_resume(folder: Path, manifest: Manifest) -> Manifest:
     """Return the manifest that the cache goes on with: the one that is there, if any."""
     if not any(folder.glob("shard-*.h5")):
         return manifest

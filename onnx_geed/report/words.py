@@ -94,10 +94,10 @@ def _depth(maps: Sequence[Reading]) -> str:
         text += (
             f"{span(rise)} of what different samples differ by)" if related else f"{span(rise)})"
         )
-    return f"{text}. {_graded(maps)}."
+    return f"{text}. {_grades_at_both_ends(maps)}."
 
 
-def _graded(maps: Sequence[Reading]) -> str:
+def _grades_at_both_ends(maps: Sequence[Reading]) -> str:
     """Say in the words of grades how the first and the last map move along."""
     first, last = grade(maps[0]), grade(maps[-1])
     if first == last:
@@ -165,11 +165,11 @@ def meaning(record: Record, order: int) -> str:
     """
     reading = read_record(record)
     word = grade(reading)
-    return f"{_says(reading, order)}{f': {word}' if word else ''}."
+    return f"{_sentence(reading, order)}{f': {word}' if word else ''}."
 
 
-def _says(reading: Reading, order: int) -> str:
-    scale = [] if reading.between is None else [f"another sample in its place {_told(reading)}"]
+def _sentence(reading: Reading, order: int) -> str:
+    scale = [] if reading.between is None else [f"another sample in its place {_between(reading)}"]
     beside = f"({', '.join([*scale, f'perfect {reading.told(reading.perfect):g}'])})"
     trivial = reading.output_action == "trivial"
     target = "the mean of its orbit" if trivial else "the moved f(x)"
@@ -188,7 +188,7 @@ def _says(reading: Reading, order: int) -> str:
     return f"f(gx) deviates by {value} {reading.unit} from {target} {beside}"
 
 
-def _told(reading: Reading) -> str:
+def _between(reading: Reading) -> str:
     return span(reading.told(reading.between or 0.0))
 
 

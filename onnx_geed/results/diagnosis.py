@@ -74,12 +74,12 @@ def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
         The likely ones first; empty where nothing is to be said.
     """
     pairs = _without_input(result, model)
-    broken = list(_break(result, pairs, model))
+    broken = list(_first_break(result, pairs, model))
     findings = [
         # What a stride off the centre does to a channel depends on the channel.
         *(odd_channels(pairs, result["group"]["exact"]) if not _strided(broken) else ()),
         *broken,
-        *_some_elements(result, pairs),
+        *_kept_elements(result, pairs),
         *resampled(pairs),
         *insensitive(result, pairs),
         *blunt(pairs),
@@ -191,7 +191,7 @@ def model_of(result: Result) -> Model | None:
     return model if model.sha256 == result["model"]["sha256"] else None
 
 
-def _exactly(result: Result, reading: Reading) -> float | None:
+def _exact_share(result: Result, reading: Reading) -> float | None:
     """Return the share of perfect that the exact elements alone lack; none where there are none."""
     if reading.hardly_reacts:
         return None
@@ -200,12 +200,13 @@ def _exactly(result: Result, reading: Reading) -> float | None:
     return reading.share(reading.value) if all(result["group"]["exact"]) else None
 
 
-def _break(result: Result, pairs: Pairs, model: Model | None) -> Iterator[Finding]:
+def _first_break(result: Result, pairs: Pairs, model: Model | None) -> Iterator[Finding]:
     """Find the first layer where exact elements stop moving the maps along."""
     maps = [
         (reading, lacks)
         for _, reading in pairs
-        if reading.descriptor.cosine_of_maps and (lacks := _exactly(result, reading)) is not None
+        if reading.descriptor.cosine_of_maps
+        and (lacks := _exact_share(result, reading)) is not None
     ]
     if not maps or max(lacks for _, lacks in maps) < _LOST:
         return
@@ -215,7 +216,9 @@ def _break(result: Result, pairs: Pairs, model: Model | None) -> Iterator[Findin
     path: Between | None = None
     if model is not None:
         path = between(model, before[-1][0].layer if before else None, reading.layer)
-    padded = _padded(model, path) if any(any(move.shift) for move in motions_named(group)) else []
+    padded = (
+        _padded_nodes(model, path) if any(any(move.shift) for move in motions_named(group)) else []
+    )
     if padded:
         # A border takes little at first; without it a convolution moves along with every shift.
         more = f" and {len(padded) - 1} more" if len(padded) > 1 else ""
@@ -302,13 +305,13 @@ def _is_input(model: Model, layer: str) -> bool:
     return all(n.op_type in _PLUMBING for n in nodes)
 
 
-def _padded(model: Model | None, path: Between | None) -> list[str]:
+def _padded_nodes(model: Model | None, path: Between | None) -> list[str]:
     if model is None or path is None:
         return []
     return [text for name, text in zero_padded(model).items() if name in path.names]
 
 
-def _some_elements(result: Result, pairs: Pairs) -> Iterator[Finding]:
+def _kept_elements(result: Result, pairs: Pairs) -> Iterator[Finding]:
     """Find exact elements that are kept while others are lost, under a faithful action."""
     group, elements = result["group"]["name"], result["group"]["elements"]
     exact = [g for g, is_exact in enumerate(result["group"]["exact"]) if is_exact and g]

@@ -133,7 +133,7 @@ def check_measured(limits: Sequence[str], measured: Sequence[tuple[str, str]]) -
         limit.check_meets(measured)
 
 
-def _held(result: Result, limits: Sequence[str]) -> list[tuple[Limit, list[Record]]]:
+def _records_by_limit(result: Result, limits: Sequence[str]) -> list[tuple[Limit, list[Record]]]:
     """Return each limit with the records that it is for; refuse one that is for none."""
     records = result["measurements"]
     parsed = parse_limits(limits)
@@ -166,7 +166,7 @@ def over_limits(result: Result, limits: Sequence[str]) -> list[str]:
         If a limit is for something that was not measured.
     """
     violations = []
-    for limit, records in _held(result, limits):
+    for limit, records in _records_by_limit(result, limits):
         for record in records:
             value, scale = ranking_value(record)
             if value > limit.largest:
@@ -250,14 +250,14 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
     """
     suite = ElementTree.Element("testsuite", name=f"onnx-geed {result['group']['name']}")
     cases = failures = 0
-    for limit, records in _held(result, limits):
+    for limit, records in _records_by_limit(result, limits):
         for record in records:
             reading = read_for_limit(record)
             case = ElementTree.SubElement(
                 suite,
                 "testcase",
-                classname=f"onnx-geed.{_clean(result['model']['path'])}",
-                name=_clean(f"{reading.measure}@{reading.layer} <= {limit.largest:g}"),
+                classname=f"onnx-geed.{_xml_text(result['model']['path'])}",
+                name=_xml_text(f"{reading.measure}@{reading.layer} <= {limit.largest:g}"),
             )
             cases += 1
             if reading.value > limit.largest:
@@ -266,9 +266,9 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
                     case,
                     "failure",
                     type="limit",
-                    message=_clean(f"{reading.value:.6g} > {limit.largest:g} ({limit.text})"),
+                    message=_xml_text(f"{reading.value:.6g} > {limit.largest:g} ({limit.text})"),
                 )
-                failure.text = _clean(failure_of(result, reading, limit.largest))
+                failure.text = _xml_text(failure_of(result, reading, limit.largest))
     suite.set("tests", str(cases))
     suite.set("failures", str(failures))
     suite.set("errors", "0")
@@ -280,7 +280,7 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
     )
 
 
-def _clean(text: str) -> str:
+def _xml_text(text: str) -> str:
     """Put a question mark for what XML 1.0 cannot hold."""
     return "".join(c if c in "\t\n" or ord(c) >= 32 else "?" for c in text)
 

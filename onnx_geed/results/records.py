@@ -187,13 +187,13 @@ def measurement(
         "relative": relative,
         "norm_samples": by_m.points if by_m else None,
         "zero_pairs": float(orbits.zero_pairs),
-        "per_channel": _listed(orbits.per_channel),
+        "per_channel": _floats(orbits.per_channel),
         "exact": None
         if exact is None
         else {
             "elements": list(exact.elements),
             **_statistics(_finite(name, exact), exact.elements, divisor, kind, seed),
-            "per_channel": _listed(exact.per_channel),
+            "per_channel": _floats(exact.per_channel),
         },
         "references": None,
         "warnings": [*warnings, *doubts, *hardly],
@@ -329,7 +329,7 @@ def _doubts(descriptor: Descriptor, normaliser: Normaliser, usable: bool) -> lis
     return doubts
 
 
-def _listed(values: ArrayLike | None) -> list[float] | None:
+def _floats(values: ArrayLike | None) -> list[float] | None:
     return None if values is None else [float(v) for v in np.asarray(values)]
 
 

@@ -81,38 +81,38 @@ def compile_measurement(
         If model or options cannot be used, or the measurement cannot be one graph.
         If the file cannot be written, or does not pass the checker.
     """
-    read = model if isinstance(model, Model) else load_model(model)
+    loaded = model if isinstance(model, Model) else load_model(model)
     # Options that say how to run are a measurement's: the file is only tried out.
     chosen = replace(make_options(options), **_TRIED_OUT)
-    preprocess = chosen_preprocess(read, chosen) or Preprocess()
+    preprocess = chosen_preprocess(loaded, chosen) or Preprocess()
     if data is None:
         # Noise is made in the size that the model takes.
         sized = replace(chosen, preprocess=replace(preprocess, resize=None, crop=None))
-        prepared = prepare_run(read, _noise(read, chosen), group, sized)
+        prepared = prepare_run(loaded, _noise(loaded, chosen), group, sized)
     else:
-        prepared = prepare_run(read, data, group, chosen)
+        prepared = prepare_run(loaded, data, group, chosen)
     task = prepared.task
     if task.network.one_by_one or task.network.fixed:
         starts = ("run one by one", "the model takes")
         reason = next((n for n in task.plan.notes if n.startswith(starts)), starts[0])
         raise GeedError(
-            f"compile {read.path}: {reason}; one graph holds whole orbits, so export the model "
+            f"compile {loaded.path}: {reason}; one graph holds whole orbits, so export the model "
             "with a free batch axis (onnx-geed measure runs it as it is)"
         )
     try:
         check_written_as_nodes(task.plan.measures)
     except GeedError as error:
-        raise GeedError(f"compile {read.path}: {error}; name others with --measure") from None
+        raise GeedError(f"compile {loaded.path}: {error}; name others with --measure") from None
     layers = tuple(task.plan.layers)
     check_job(task.source, prepared.worker.session(task.network, layers), [0], task.batch)
     fused, session = open_fused(task, layers, doubt=False)
     rows = task.source.rows([0], orbits=False)
     others = task.source.other_inputs([0], 1)
     session.run_as_given(rows, {fused.feeds[k]: v for k, v in others.items() if k in fused.feeds})
-    described = _describe(read, task, fused, preprocess)
+    described = _describe(loaded, task, fused, preprocess)
     _write_descriptions(fused.proto, fused, described)
-    check_weights(read)
-    write_model(fused.proto, read.path, Path(out), check=True)
+    check_weights(loaded)
+    write_model(fused.proto, loaded.path, Path(out), check=True)
     return described
 
 

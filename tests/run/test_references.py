@@ -174,12 +174,12 @@ def test_a_permutation_comes_back_to_where_it_was():
     table = np.array([np.roll(np.arange(4), -k) for k in range(4)])
     moved = Measure("softmax-kl", "a", Permutation(c4, table))
     assert module._output_trip(moved, np.array([0.0, 1.0, 2.0, 3.0])) == pytest.approx(0, abs=1e-12)
-    assert isinstance(module._still(moved).action, Trivial)
+    assert isinstance(module._under_trivial(moved).action, Trivial)
 
 
 def test_the_still_action_moves_nothing():
     c8 = parse_group("C8")
-    still = module._still(Measure("channel-cos", "a", grid_action(c8, 5, 5)))
+    still = module._under_trivial(Measure("channel-cos", "a", grid_action(c8, 5, 5)))
     assert still.kernel_of_action == tuple(range(8))
     assert isinstance(still.action, GridAction)
     y = RNG.random((5, 5))
