@@ -15,7 +15,7 @@ from onnx_geed.cache import store
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.errors import GeedError, refuse_unknown
-from onnx_geed.groups import parse_group, parse_table
+from onnx_geed.groups import Interpolation, parse_group, parse_table
 from onnx_geed.measures import (
     CATALOGUE,
     Layer,
@@ -199,11 +199,14 @@ def _checked_count(option: str, asked: int | None, held: int) -> int:
     return asked
 
 
-def _data_part(data: dict[str, Any], count: int) -> DataPart:
-    cut = {key: data[key][:count] if data[key] else None for key in ("names", "labels")}
+def _data_part(data: DataPart, count: int) -> DataPart:
+    """Return the ``data`` part of a result over the first samples."""
+    part: DataPart = {**data, "indices": data["indices"][:count]}
+    part["names"] = data["names"][:count] if data["names"] else None
+    part["labels"] = data["labels"][:count] if data["labels"] else None
     if "marks" in data:  # of caches since results can be held against their data
-        cut["marks"] = data["marks"][:count]
-    return cast(DataPart, {**data, **cut, "indices": data["indices"][:count]})
+        part["marks"] = data["marks"][:count]
+    return part
 
 
 def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]:
@@ -213,7 +216,8 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
         parse_group(group["name"]),
         _selected_layers(manifest, measures),
         input_exact=group["exact"],
-        interpolation=group["interpolation"],
+        # A cache is never of an action of one's own.
+        interpolation=cast(Interpolation, group["interpolation"]),
         support=group["support"],
         kinds=description["kinds"],
         tables={k: parse_table(t, f"cache, {k}") for k, t in description["tables"].items()},

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.cache import store
 from onnx_geed.cache.contents import Dtype, Mode, contents_of, kept_latents, rounded
-from onnx_geed.cache.info import cache_info
+from onnx_geed.cache.info import CacheInfo, cache_info
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.shard_writer import ShardWriter
 from onnx_geed.errors import GeedError, check_choice
@@ -48,7 +48,7 @@ def write_cache(
     notify: Callable[[str], None] | None = None,
     limits: Sequence[str] = (),
     **options: Any,
-) -> dict[str, Any]:
+) -> CacheInfo:
     """Write the activations of orbits to a cache, or finish one that was broken off.
 
     Parameters

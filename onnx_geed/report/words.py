@@ -1,4 +1,4 @@
-"""What a record means, in a sentence."""
+"""The meaning of records in words: sentences and grades."""
 
 from __future__ import annotations
 

@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         Statistics as Statistics,
         SuiteFailure as SuiteFailure,
         SuiteRow as SuiteRow,
+        SuiteSettings as SuiteSettings,
         SuiteSummary as SuiteSummary,
     )
     from onnx_geed.results.stopping import (

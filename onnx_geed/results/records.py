@@ -227,7 +227,7 @@ def _check_finite(name: str, quantity: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class _Divisor:
-    """What values are divided by: M where it can be, else 1.
+    """The divisor of values: M where it can be, else 1.
 
     Parameters
     ----------

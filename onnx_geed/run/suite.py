@@ -18,6 +18,7 @@ from onnx_geed.results import (
     Result,
     SuiteFailure,
     SuiteRow,
+    SuiteSettings,
     SuiteSummary,
     aggregate,
     mean_interval,
@@ -36,7 +37,7 @@ __all__ = ["SCHEMA", "benchmark"]
 SCHEMA = "onnx-geed/suite/1"
 
 
-#: What of one cell may go wrong without ending the others.
+#: Errors of one cell that do not end the others.
 _FAILURES = (GeedError, OSError, MemoryError)
 
 
@@ -163,7 +164,7 @@ def _reason_to_run(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], s
     return None
 
 
-def _cell_settings(cell: Cell) -> dict[str, Any]:
+def _cell_settings(cell: Cell) -> SuiteSettings:
     """Return how a cell is measured, as its file says it."""
     return {
         "measures": list(cell.measures),
