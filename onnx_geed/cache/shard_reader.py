@@ -103,7 +103,7 @@ def _with_pairs(
 def _by_tensor(
     manifest: Manifest, wanted: Sequence[int], arrays: list[NDArray[Any]]
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float64]]]:
-    """Activations and sums of one orbit, by tensor."""
+    """Return the activations and the sums of one orbit, by tensor."""
     named: dict[str, NDArray[np.float32]] = {}
     sums: dict[str, NDArray[np.float64]] = {}
     for i, array in zip(wanted, arrays, strict=True):

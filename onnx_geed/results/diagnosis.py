@@ -12,15 +12,15 @@ from onnx_geed.model import Between, Model, between, load_model, off_centre, zer
 from onnx_geed.results.findings import (
     KEPT,
     Finding,
-    Pairs,
-    few,
+    RecordReadings,
+    few_samples,
     ill_normalised,
     noticeable,
     odd_channels,
-    resampled,
-    silent,
+    resampled_elements,
+    silent_channels,
 )
-from onnx_geed.results.reactions import alike, blunt, insensitive, unlearned
+from onnx_geed.results.reactions import alike_maps, hardly_reacting, insensitive_model, not_learned
 from onnx_geed.results.reading import Reading, read_record
 from onnx_geed.results.schema import Result
 from onnx_geed.text import span
@@ -80,14 +80,14 @@ def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
         *(odd_channels(pairs, result["group"]["exact"]) if not _strided(broken) else ()),
         *broken,
         *_kept_elements(result, pairs),
-        *resampled(pairs),
-        *insensitive(result, pairs),
-        *blunt(pairs),
-        *alike(pairs),
-        *unlearned(result, pairs),
-        *silent(pairs),
+        *resampled_elements(pairs),
+        *insensitive_model(result, pairs),
+        *hardly_reacting(pairs),
+        *alike_maps(pairs),
+        *not_learned(result, pairs),
+        *silent_channels(pairs),
         *ill_normalised(pairs),
-        *few(result, pairs),
+        *few_samples(result, pairs),
     ]
     order = ("likely", "caution", "possible")
     return tuple(sorted(findings, key=lambda f: order.index(f.weight)))
@@ -112,13 +112,13 @@ def diagnose_corners(result: Result, other: Result) -> tuple[Finding, ...]:
     tuple of Finding
         Empty where the results differ in anything else, or the corners add little.
     """
-    alike = (
+    same_but_for_corners = (
         result["model"]["sha256"] == other["model"]["sha256"]
         and result["data"]["fingerprint"] == other["data"]["fingerprint"]
         and result["group"] | {"support": ""} == other["group"] | {"support": ""}
         and (result["group"]["support"], other["group"]["support"]) == ("full", "disk")
     )
-    if not alike:
+    if not same_but_for_corners:
         return ()
     inside = {(m["measure"], m["layer"]): read_record(m) for m in other["measurements"]}
     less = []
@@ -200,7 +200,7 @@ def _exact_share(result: Result, reading: Reading) -> float | None:
     return reading.share(reading.value) if all(result["group"]["exact"]) else None
 
 
-def _first_break(result: Result, pairs: Pairs, model: Model | None) -> Iterator[Finding]:
+def _first_break(result: Result, pairs: RecordReadings, model: Model | None) -> Iterator[Finding]:
     """Find the first layer where exact elements stop moving the maps along."""
     maps = [
         (reading, lacks)
@@ -284,7 +284,7 @@ def _cosine(reading: Reading) -> str:
     return span(-(reading.value if reading.exact is None else reading.exact))
 
 
-def _without_input(result: Result, model: Model | None) -> Pairs:
+def _without_input(result: Result, model: Model | None) -> RecordReadings:
     """Read the records, but for the input in another order or scale: it moves with any network."""
     pairs = [(record, read_record(record)) for record in result["measurements"]]
     if model is None:
@@ -299,7 +299,7 @@ def _without_input(result: Result, model: Model | None) -> Pairs:
 
 
 def _is_input(model: Model, layer: str) -> bool:
-    """Whether a tensor is the input itself: transposed, reshaped, scaled."""
+    """Say whether a tensor is the input itself: transposed, reshaped, scaled."""
     names = set(between(model, None, layer).names)
     nodes = [n for n in model.proto.graph.node if (n.name or n.output[0]) in names]
     return all(n.op_type in _PLUMBING for n in nodes)
@@ -311,7 +311,7 @@ def _padded_nodes(model: Model | None, path: Between | None) -> list[str]:
     return [text for name, text in zero_padded(model).items() if name in path.names]
 
 
-def _kept_elements(result: Result, pairs: Pairs) -> Iterator[Finding]:
+def _kept_elements(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
     """Find exact elements that are kept while others are lost, under a faithful action."""
     group, elements = result["group"]["name"], result["group"]["elements"]
     exact = [g for g, is_exact in enumerate(result["group"]["exact"]) if is_exact and g]

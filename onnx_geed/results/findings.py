@@ -18,13 +18,13 @@ __all__ = [
     "KEPT",
     "ROUNDED",
     "Finding",
-    "Pairs",
-    "few",
+    "RecordReadings",
+    "few_samples",
     "ill_normalised",
     "noticeable",
     "odd_channels",
-    "resampled",
-    "silent",
+    "resampled_elements",
+    "silent_channels",
 ]
 
 Weight = Literal["likely", "caution", "possible"]
@@ -89,7 +89,7 @@ class Finding:
 
 
 #: Records, each with how it reads.
-Pairs = Sequence[tuple[Record, Reading]]
+RecordReadings = Sequence[tuple[Record, Reading]]
 
 
 def noticeable(reading: Reading) -> bool:
@@ -111,7 +111,7 @@ def noticeable(reading: Reading) -> bool:
     return reading.relative is None or reading.relative >= _SHARE_FLOOR
 
 
-def resampled(pairs: Pairs) -> Iterator[Finding]:
+def resampled_elements(pairs: RecordReadings) -> Iterator[Finding]:
     """Find values to which only resampled elements add; references say why."""
     readings = [
         reading
@@ -168,7 +168,7 @@ def resampled(pairs: Pairs) -> Iterator[Finding]:
         )
 
 
-def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
+def odd_channels(pairs: RecordReadings, is_exact: Sequence[bool]) -> Iterator[Finding]:
     """Find a few channels that do not move with the others, where these do as they should."""
     first = None
     for record, reading in pairs:
@@ -207,7 +207,7 @@ def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
     )
 
 
-def silent(pairs: Pairs) -> Iterator[Finding]:
+def silent_channels(pairs: RecordReadings) -> Iterator[Finding]:
     """Find channels that are zero in both maps, and count as perfect."""
     spared = []
     for record, reading in pairs:
@@ -231,7 +231,7 @@ def silent(pairs: Pairs) -> Iterator[Finding]:
     )
 
 
-def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
+def ill_normalised(pairs: RecordReadings) -> Iterator[Finding]:
     """Find an M that is no good to divide by."""
     for record, reading in pairs:
         m = record["normaliser"]
@@ -267,7 +267,7 @@ def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
             )
 
 
-def few(result: Result, pairs: Pairs) -> Iterator[Finding]:
+def few_samples(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
     """Find intervals that are wide against what they are about."""
     wide, carried = [], []
     for _, reading in pairs:

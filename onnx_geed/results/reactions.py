@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from onnx_geed.results.findings import ROUNDED, Finding, Pairs
+from onnx_geed.results.findings import ROUNDED, Finding, RecordReadings
 from onnx_geed.results.reading import HARDLY, Reading
 from onnx_geed.results.schema import Result
 from onnx_geed.text import span
 
-__all__ = ["alike", "blunt", "insensitive", "unlearned"]
+__all__ = ["alike_maps", "hardly_reacting", "insensitive_model", "not_learned"]
 
 # What insensitive outputs look like: predictions that stay, latents that do not.
 _STAYS, _MOVES, _SAME = 0.01, 0.1, 0.99
@@ -37,7 +37,7 @@ _RATIO, _DEAD_RATIO = 0.2, 0.01
 _ALIKE = 0.95
 
 
-def insensitive(result: Result, pairs: Pairs) -> Iterator[Finding]:
+def insensitive_model(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
     """Find predictions that stay because nothing moves them."""
     order = result["group"]["order"]
     reading = next((reading for _, reading in reversed(pairs) if _is_divergence(reading)), None)
@@ -90,11 +90,11 @@ def insensitive(result: Result, pairs: Pairs) -> Iterator[Finding]:
 
 
 def _is_divergence(reading: Reading) -> bool:
-    """Whether a reading tells how far predictions are apart, in nats, as the thresholds are."""
+    """Say whether a reading tells how far predictions are apart, in nats, as the thresholds are."""
     return reading.descriptor.view == "scores" and reading.descriptor.unit == "nats"
 
 
-def alike(pairs: Pairs) -> Iterator[Finding]:
+def alike_maps(pairs: RecordReadings) -> Iterator[Finding]:
     """Find maps that different samples share as much as the members of an orbit do."""
     readings = []
     for _, reading in pairs:
@@ -124,7 +124,7 @@ def alike(pairs: Pairs) -> Iterator[Finding]:
     )
 
 
-def blunt(pairs: Pairs) -> Iterator[Finding]:
+def hardly_reacting(pairs: RecordReadings) -> Iterator[Finding]:
     """Find tensors that are all but the same for every sample."""
     readings = [reading for _, reading in pairs if reading.hardly_reacts]
     if not readings:
@@ -148,7 +148,7 @@ def _more(count: int) -> str:
     return "" if count < 2 else f", nor do{'es' * (count == 2)} {count - 1} more"
 
 
-def unlearned(result: Result, pairs: Pairs) -> Iterator[Finding]:
+def not_learned(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
     """Find values that the same network untrained has too."""
     as_untrained, asked = [], 0
     for record, reading in pairs:

@@ -266,7 +266,7 @@ def _relative(
     between: BetweenSamples | None,
     divisor: _Divisor,
 ) -> tuple[float | None, float | None, list[str]]:
-    """``between_samples``, ``relative``, and a doubt where the tensor hardly reacts."""
+    """Return ``between_samples``, ``relative``, and a doubt where the tensor hardly reacts."""
     if between is None:
         return None, None, []
     pairs = np.ascontiguousarray(between.deviations, dtype=np.float64)
@@ -336,7 +336,7 @@ def _floats(values: ArrayLike | None) -> list[float] | None:
 def _statistics(
     deviations: F64, elements: Sequence[str], divisor: _Divisor, interval: Interval, seed: int
 ) -> Statistics:
-    """Eq. (4), its interval and its parts, divided by M where there is one."""
+    """Return eq. (4), its interval and its parts, divided by M where there is one."""
     means = deviations.mean(axis=1)
     per_sample = means / divisor.value
     ends = mean_interval(per_sample, interval, seed=seed) if divisor.usable else None

@@ -251,7 +251,7 @@ def _likely_row_counts(model: Model, acted: Input) -> list[int]:
 
 
 def _trial_rows(source: Source) -> tuple[NDArray[np.float32], Callable[[int], dict[str, Any]]]:
-    """Three different inputs, made from two samples at the most."""
+    """Return three different inputs, of two samples at the most, and their feeds by count."""
     rows = source.rows([0])[: 2 if len(source.indices) > 1 else 3]
     if len(source.indices) > 1:
         rows = np.concatenate([rows, source.rows([1], orbits=False)])
