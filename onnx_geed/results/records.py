@@ -21,7 +21,7 @@ __all__ = [
     "BetweenSamples",
     "Normaliser",
     "OrbitDeviations",
-    "measurement",
+    "make_record",
     "ranking_value",
 ]
 
@@ -101,7 +101,7 @@ class BetweenSamples:
     norm: float = 1.0
 
 
-def measurement(
+def make_record(
     orbits: OrbitDeviations,
     *,
     measure: str,

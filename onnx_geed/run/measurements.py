@@ -14,7 +14,7 @@ from onnx_geed.results import (
     Normaliser,
     OrbitDeviations,
     Record,
-    measurement,
+    make_record,
 )
 from onnx_geed.run.between_samples import neighbours
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
@@ -126,7 +126,7 @@ def _record(
     if pairs:
         norm = float(np.sqrt(np.mean([p.square for p in pairs])))
         between = BetweenSamples(np.stack([p.deviations for p in pairs]), norm)
-    record = measurement(
+    record = make_record(
         OrbitDeviations(deviations, plan.group.elements, float(zeros.mean()), over_all),
         measure=measure.name,
         layer=measure.layer,
