@@ -1,4 +1,4 @@
-"""Shards are read and reduced, several at a time."""
+"""The reader of shards: it reads and reduces them, several at a time."""
 
 from __future__ import annotations
 

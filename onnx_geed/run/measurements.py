@@ -1,4 +1,4 @@
-"""From statistics of orbits to the measurements of a result."""
+"""The measurements of a result, one record a measure, from statistics of orbits."""
 
 from __future__ import annotations
 
@@ -157,6 +157,7 @@ def _channel_values(
 
 
 def _inverse_fits_better(inverse: F64, deviations: F64, measure: Measure) -> bool:
+    """Say whether the inverse table leaves markedly smaller deviations, both (orbits, n)."""
     perfect = measure.descriptor.perfect
     away, turned = deviations.mean() - perfect, inverse.mean() - perfect
     return bool(turned < 0.5 * away and away - turned > _MARKEDLY)

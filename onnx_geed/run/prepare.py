@@ -22,7 +22,7 @@ from onnx_geed.model import (
 )
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.job import EngineName, Network, Task
-from onnx_geed.run.memory import Share, fit
+from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
 from onnx_geed.run.row_check import RowCheck, spreads
@@ -203,14 +203,14 @@ def _share(
     """Choose the engine and divide the run: a graph holds no less than one orbit."""
     n = plan.group.order
     engine, notes = choose_engine(trial, options, source.action, plan.measures)
-    share = fit(plan, source, trial, options, graph=engine == "graph")
+    share = fit_memory(plan, source, trial, options, graph=engine == "graph")
     if engine == "graph" and share.batch < n:
         limit = f"--batch-size {options.batch_size}"
         if options.batch_size is None:
             limit = f"--memory {options.memory}"
         reason = f"{limit} holds {share.batch} rows, fewer than the {n} of an orbit"
         engine, notes = without_graph(options, reason)
-        share = fit(plan, source, trial, options, graph=False)
+        share = fit_memory(plan, source, trial, options, graph=False)
     return engine, share, notes
 
 

@@ -1,4 +1,4 @@
-"""A suite is run cell by cell, each into a file of its own, and added up over seeds."""
+"""The run of a suite: cell by cell, each into a file of its own, and added up over seeds."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite that was read.
+    """A suite: its title and its runs.
 
     Parameters
     ----------
@@ -119,18 +119,18 @@ def read_suite(path: str | Path) -> Suite:
     shared = _options(path, content.get("options", {}), "options")
     common = _texts(path, content.get("measures", []), "measures")
     data = [
-        (entry["name"], _data_path(path, entry["path"], f"{key}.path"), own)
-        for key, entry, own in _entries(path, content, "data")
+        (entry["name"], _data_path(path, entry["path"], f"{key}.path"), data_options)
+        for key, entry, data_options in _entries(path, content, "data")
     ]
     cells = []
-    for key, entry, own in _entries(path, content, "models"):
+    for key, entry, model_options in _entries(path, content, "models"):
         measures = _texts(path, entry.get("measures", common), f"{key}.measures")
         for name, seed, step, file in _files(path, entry, key):
-            for called, source, about in data:
+            for data_name, source, data_options in data:
                 cells += [
                     Cell(
                         model=name,
-                        data=called,
+                        data=data_name,
                         group=group,
                         seed=seed,
                         step=step,
@@ -138,7 +138,7 @@ def read_suite(path: str | Path) -> Suite:
                         source=source,
                         measures=tuple(measures),
                         # The narrower one wins; a model knows best how it is to be read.
-                        options={**shared, **about, **own},
+                        options={**shared, **data_options, **model_options},
                     )
                     for group in groups
                 ]
@@ -285,7 +285,7 @@ def _files(
             f"{path}: {key}.path: no file fits {pattern} in {path.parent.resolve()}; {{seed}} and "
             "{step} stand for whole numbers"
         )
-    order = {called: i for i, called in enumerate(sorted({f[0] for f in files}))}
+    order = {model: i for i, model in enumerate(sorted({f[0] for f in files}))}
     return sorted(files, key=lambda f: (order[f[0]], f[1] or 0, f[2] or 0, f[3]))
 
 
