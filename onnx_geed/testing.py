@@ -71,9 +71,9 @@ def assert_equivariant(
     result = run(model, data, group, measures=[measure], **options)
     failed = []
     for record in result["measurements"]:
-        read = read_for_limit(record)
-        if read.value > limit:
-            failed.append(failure_of(result, read, limit))
+        reading = read_for_limit(record)
+        if reading.value > limit:
+            failed.append(failure_of(result, reading, limit))
     if failed:
         count = len(result["measurements"])
         head = (

@@ -19,7 +19,7 @@ def measurement(
 ):
     """A record; ``exact`` is (members, their deviations), ``per_channel`` (all, exact ones)."""
     own, of_exact = per_channel or (None, None)
-    return results.measurement(
+    return results.make_record(
         results.OrbitDeviations(deviations, elements, zero_pairs, own),
         exact=None
         if exact is None

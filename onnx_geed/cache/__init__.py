@@ -6,6 +6,7 @@ from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
     from onnx_geed.cache.info import (
+        CacheInfo as CacheInfo,
         cache_info as cache_info,
         verify_cache as verify_cache,
     )

@@ -12,7 +12,7 @@ __all__ = ["fletcher32"]
 
 @compiled("contract")
 def fletcher32(words: NDArray[np.uint16]) -> int:
-    """Fletcher-32 of big-endian 16-bit words as HDF5 computes it; ``words`` as they lie in memory.
+    """Return the Fletcher-32 of big-endian 16-bit words, as HDF5 has it, of words in memory order.
 
     HDF5 folds its two sums into 16 bits as it goes, which is arithmetic modulo 65535 in which a sum
     other than nothing at all never becomes zero. Exact sums reduced once give the same.

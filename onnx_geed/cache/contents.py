@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.cache import store
-from onnx_geed.cache.manifest import Entry, Manifest
+from onnx_geed.cache.manifest import Description, Entry, Manifest
 from onnx_geed.cache.shard_file import VERSION
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_layout, table_to_json
@@ -103,12 +103,13 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     orbits = max(size, min(_SHARD_ORBITS, _SHARD_BYTES // max(per_orbit, 1)) // size * size)
     versions = software_versions()
     runtime = versions.get("onnxruntime-gpu") or versions.get("onnxruntime", "")
+    tables = {name: table_to_json(t) for name, t in sorted(prepared.tables.items())}
     acted = {
         "interpolation": options.interpolation,
         "support": options.support,
         "input": task.network.input,
         "layout": source.layout,
-        "tables": {name: table_to_json(t) for name, t in sorted(prepared.tables.items())},
+        "tables": tables,
     }
     fingerprints = {
         "format": str(VERSION),
@@ -127,16 +128,16 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "onnx-geed": versions.get("onnx-geed", ""),
     }
     idle = unmoving(source, prepared.count)
-    description = {
+    description: Description = {
         "mode": mode,
         "model": describe_model(prepared.model),
         "data": describe_data(source),
         "group": describe_group(task),
         "runtime": describe_runtime(task),
         "software": versions,
-        "kinds": prepared.kinds,
-        "tables": acted["tables"],
-        "measures": [[m.name, m.layer] for m in plan.measures],
+        "kinds": dict(prepared.kinds),
+        "tables": tables,
+        "measures": [(m.name, m.layer) for m in plan.measures],
         "layers": [dataclasses.asdict(layer) for layer in plan.layers.values()],
         "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
         "classes": prepared.model.metadata.get(CLASSES),

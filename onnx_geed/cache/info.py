@@ -1,18 +1,54 @@
-"""The contents of a cache in short, and whether it is whole and sound."""
+"""A cache described in short, and verified checksum by checksum."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from onnx_geed.cache import store
 from onnx_geed.errors import GeedError
+from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run import Meter, Progress, cores, in_order
 
-__all__ = ["cache_info", "verify_cache"]
+__all__ = ["CacheInfo", "CachedData", "CachedLayer", "cache_info", "verify_cache"]
 
 
-def cache_info(folder: str | Path) -> dict[str, Any]:
+class CachedLayer(TypedDict):
+    """An entry of a cache; its shape is (orbits, elements, ...), its size in bytes."""
+
+    tensor: str
+    content: str
+    dtype: str
+    shape: list[int]
+    bytes: int
+
+
+class CachedData(TypedDict):
+    """The data that a cache is of."""
+
+    source: str
+    fingerprint: str
+
+
+class CacheInfo(TypedDict):
+    """A cache in short, as ``onnx-geed cache --info --format json`` prints it."""
+
+    path: str
+    complete: bool
+    orbits: int
+    order: int
+    points: int
+    shards: int
+    missing: list[str]
+    bytes: int
+    layers: list[CachedLayer]
+    fingerprints: dict[str, str]
+    model: ModelPart
+    data: CachedData
+    group: GroupPart
+
+
+def cache_info(folder: str | Path) -> CacheInfo:
     """Describe a cache.
 
     Parameters
@@ -33,6 +69,7 @@ def cache_info(folder: str | Path) -> dict[str, Any]:
     """
     folder = Path(folder)
     manifest = store.read_manifest(folder)
+    data = manifest.description["data"]
     missing = [store.shard_path(folder, f).name for f in store.missing_shards(folder, manifest)]
     return {
         "path": str(folder),
@@ -55,7 +92,7 @@ def cache_info(folder: str | Path) -> dict[str, Any]:
         ],
         "fingerprints": manifest.fingerprints,
         "model": manifest.description["model"],
-        "data": {k: manifest.description["data"][k] for k in ("source", "fingerprint")},
+        "data": {"source": data["source"], "fingerprint": data["fingerprint"]},
         "group": manifest.description["group"],
     }
 

@@ -4,11 +4,38 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 
-__all__ = ["Entry", "Manifest"]
+from onnx_geed.results import DataPart, GroupPart, ModelPart, RuntimePart
+
+__all__ = ["Content", "Description", "Entry", "Manifest"]
+
+#: Activations as the model gave them; vectors that a measure reads of them; sums of eq. (5); and,
+#: of a dataset beside the entries, deviations between samples.
+Content = Literal["activations", "points", "sums", "deviations"]
+
+
+class Description(TypedDict):
+    """All that measuring needs besides the arrays: plan, names, labels and provenance."""
+
+    mode: str
+    model: ModelPart
+    data: DataPart
+    group: GroupPart
+    runtime: RuntimePart
+    software: dict[str, str]
+    kinds: dict[str, str]
+    tables: dict[str, str]
+    measures: list[tuple[str, str]]
+    layers: list[dict[str, Any]]
+    tensors: list[dict[str, Any]]
+    classes: NotRequired[str | None]
+    notes: list[str]
+    norm_samples: int
+    samples: int | None
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -23,14 +50,15 @@ class Entry:
         Shape of one element's values.
     dtype : str
         ``float32``, ``float16``, or ``float64`` for sums.
-    content : {"activations", "sums"}
-        Activations as the model gave them, or the three sums of eq. (5) a channel.
+    content : {"activations", "points", "sums"}
+        Activations as the model gave them, the vectors that a measure reads of them, or the three
+        sums of eq. (5) a channel.
     """
 
     tensor: str
     shape: tuple[int, ...]
     dtype: str
-    content: str
+    content: Content
 
 
 @dataclass(frozen=True)
@@ -53,8 +81,8 @@ class Manifest:
         Orbits in a shard.
     points : dict of int to int
         Length of the identity latents that are kept, by the entry's number.
-    description : dict
-        All that measuring needs besides: plan, names, labels, provenance. JSON.
+    description : Description
+        All that measuring needs besides. JSON.
     """
 
     fingerprints: dict[str, str]
@@ -64,7 +92,7 @@ class Manifest:
     count: int
     shard_orbits: int
     points: dict[int, int]
-    description: dict[str, Any] = field(repr=False)
+    description: Description = field(repr=False)
 
     def to_json(self) -> str:
         """Return the manifest as every file of the cache carries it."""
@@ -93,7 +121,7 @@ class Manifest:
             content["count"],
             content["shard_orbits"],
             dict(content["points"]),
-            content["description"],
+            cast(Description, content["description"]),
         )
 
     @property

@@ -15,7 +15,7 @@ from onnx_geed.cache import store
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.errors import GeedError, refuse_unknown
-from onnx_geed.groups import parse_group, parse_table
+from onnx_geed.groups import Interpolation, parse_group, parse_table
 from onnx_geed.measures import (
     CATALOGUE,
     Layer,
@@ -115,8 +115,8 @@ def measure_cache(
     manifest = store.read_manifest(folder)
     description = manifest.description
     check_precision(precision, samples)
-    count = _at_most("--samples", samples, manifest.count)
-    norm = _at_most("--norm-samples", norm_samples, description["norm_samples"])
+    count = _checked_count("--samples", samples, manifest.count)
+    norm = _checked_count("--norm-samples", norm_samples, description["norm_samples"])
     if missing := store.missing_shards(folder, manifest):
         raise GeedError(
             f"cache {folder}: is not complete, {len(missing)} of {len(store.shards(manifest))} "
@@ -145,7 +145,7 @@ def measure_cache(
         )
 
     measured = measure_until(
-        plan, count, precision, lambda start, stop: gather(plan, _until(stop, parts)), records
+        plan, count, precision, lambda start, stop: gather(plan, _parts_until(stop, parts)), records
     )
     parts.close()
     data = _data_part(description["data"], max(measured.count, norm))
@@ -183,7 +183,7 @@ def _metered(
             yield part
 
 
-def _until(stop: int, parts: Iterator[OrbitStatistics]) -> Iterator[OrbitStatistics]:
+def _parts_until(stop: int, parts: Iterator[OrbitStatistics]) -> Iterator[OrbitStatistics]:
     """Yield parts up to the one that ends at a position."""
     for part in parts:
         yield part
@@ -191,7 +191,7 @@ def _until(stop: int, parts: Iterator[OrbitStatistics]) -> Iterator[OrbitStatist
             return
 
 
-def _at_most(option: str, asked: int | None, held: int) -> int:
+def _checked_count(option: str, asked: int | None, held: int) -> int:
     if asked is None:
         return held
     if not 1 <= asked <= held:
@@ -199,11 +199,14 @@ def _at_most(option: str, asked: int | None, held: int) -> int:
     return asked
 
 
-def _data_part(data: dict[str, Any], count: int) -> DataPart:
-    cut = {key: data[key][:count] if data[key] else None for key in ("names", "labels")}
+def _data_part(data: DataPart, count: int) -> DataPart:
+    """Return the ``data`` part of a result over the first samples."""
+    part: DataPart = {**data, "indices": data["indices"][:count]}
+    part["names"] = data["names"][:count] if data["names"] else None
+    part["labels"] = data["labels"][:count] if data["labels"] else None
     if "marks" in data:  # of caches since results can be held against their data
-        cut["marks"] = data["marks"][:count]
-    return cast(DataPart, {**data, **cut, "indices": data["indices"][:count]})
+        part["marks"] = data["marks"][:count]
+    return part
 
 
 def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]:
@@ -211,9 +214,10 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
     description, group = manifest.description, manifest.description["group"]
     plan = make_plan(
         parse_group(group["name"]),
-        _selected(manifest, measures),
+        _selected_layers(manifest, measures),
         input_exact=group["exact"],
-        interpolation=group["interpolation"],
+        # A cache is never of an action of one's own.
+        interpolation=cast(Interpolation, group["interpolation"]),
         support=group["support"],
         kinds=description["kinds"],
         tables={k: parse_table(t, f"cache, {k}") for k, t in description["tables"].items()},
@@ -236,14 +240,14 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
     return plan, wanted
 
 
-def _selected(manifest: Manifest, measures: Sequence[str]) -> list[tuple[Request, Layer]]:
+def _selected_layers(manifest: Manifest, measures: Sequence[str]) -> list[tuple[Request, Layer]]:
     """Return measures and layers: those asked for, or else those that the cache was made for."""
     description = manifest.description
     layers = {
         d["name"]: Layer(d["name"], tuple(d["shape"]), d["layout"], tuple(d["roles"]))
         for d in description["layers"]
     }
-    tensors = [_tensor(stored) for stored in description["tensors"]]
+    tensors = [_stored_tensor(stored) for stored in description["tensors"]]
     selected: list[tuple[Request, Layer]] = []
     for request in map(parse_request, measures):
         if request.layer is not None:
@@ -271,6 +275,6 @@ def _selected(manifest: Manifest, measures: Sequence[str]) -> list[tuple[Request
     return selected
 
 
-def _tensor(stored: dict[str, Any]) -> Tensor:
+def _stored_tensor(stored: dict[str, Any]) -> Tensor:
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
     return Tensor(**fields)

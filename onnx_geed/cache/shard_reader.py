@@ -1,4 +1,4 @@
-"""Shards are read and reduced, several at a time."""
+"""The reader of shards: it reads and reduces them, several at a time."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ class ShardReader:
             If the shard is missing or damaged, or holds what is not finite.
         """
         pairs = neighbours(self.count)
-        label = partial(_label, self.manifest)
+        label = partial(_sample_label, self.manifest)
         parts: list[OrbitStatistics] = []
         part = OrbitStatistics()
         shard = store.read_shard(self.folder, self.manifest, first, self.wanted)
         for position, arrays in enumerate(shard, first):
             if position == self.count:
                 break
-            named, sums = _named(self.manifest, self.wanted, arrays)
+            named, sums = _by_tensor(self.manifest, self.wanted, arrays)
             orbit = reduce_orbits(self.plan, named, label, first=position, sums=sums, pairs=pairs)
             if position == first:
                 stored = _stored_pairs(self.folder, self.manifest, first, self.wanted)
@@ -100,10 +100,10 @@ def _with_pairs(
     return replace(statistics, measures=measures)
 
 
-def _named(
+def _by_tensor(
     manifest: Manifest, wanted: Sequence[int], arrays: list[NDArray[Any]]
 ) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float64]]]:
-    """Activations and sums of one orbit, by tensor."""
+    """Return the activations and the sums of one orbit, by tensor."""
     named: dict[str, NDArray[np.float32]] = {}
     sums: dict[str, NDArray[np.float64]] = {}
     for i, array in zip(wanted, arrays, strict=True):
@@ -115,7 +115,7 @@ def _named(
     return named, sums
 
 
-def _label(manifest: Manifest, position: int) -> str:
+def _sample_label(manifest: Manifest, position: int) -> str:
     names = manifest.description["data"]["names"]
     index = manifest.indices[position]
     return f"sample {index} ({names[position]})" if names else f"sample {index}"

@@ -1,4 +1,4 @@
-"""Shards are run and written, several at a time."""
+"""The writer of shards: it runs and writes them, several at a time."""
 
 from __future__ import annotations
 

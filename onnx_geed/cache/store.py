@@ -150,7 +150,7 @@ def write_shard(
         If the disk is full or fails.
     """
     count = len(shard_orbits(manifest, first))
-    with _file(folder, shard_path(folder, first), manifest) as (file, image):
+    with _new_cache_file(folder, shard_path(folder, first), manifest) as (file, image):
         write_samples(file, manifest.indices[first : first + count])
         datasets = []
         for i, entry in enumerate(manifest.entries):
@@ -199,7 +199,7 @@ def write_points(folder: Path, manifest: Manifest, points: dict[int, NDArray[Any
     GeedError
         If the disk is full or fails.
     """
-    with _file(folder, folder / _REFERENCE, manifest) as (file, _):
+    with _new_cache_file(folder, folder / _REFERENCE, manifest) as (file, _):
         write_samples(file, manifest.indices[manifest.count :])
         _write_latents(file, manifest, points)
 
@@ -220,7 +220,9 @@ def _entry_dataset(
     )
 
 
-def _file(folder: Path, path: Path, manifest: Manifest) -> contextlib.AbstractContextManager[Any]:
+def _new_cache_file(
+    folder: Path, path: Path, manifest: Manifest
+) -> contextlib.AbstractContextManager[Any]:
     return new_file(folder, path, manifest.to_json(), manifest.fingerprints)
 
 
@@ -234,7 +236,7 @@ def write_index(folder: Path, manifest: Manifest) -> None:
     """
     import h5py
 
-    with _file(folder, folder / "cache.h5", manifest) as (file, _):
+    with _new_cache_file(folder, folder / "cache.h5", manifest) as (file, _):
         write_samples(file, manifest.indices[: manifest.count])
         for i, entry in enumerate(manifest.entries):
             shape = (manifest.count, manifest.order, *entry.shape)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.cache import store
 from onnx_geed.cache.contents import Dtype, Mode, contents_of, kept_latents, rounded
-from onnx_geed.cache.info import cache_info
+from onnx_geed.cache.info import CacheInfo, cache_info
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.shard_writer import ShardWriter
 from onnx_geed.errors import GeedError, check_choice
@@ -48,7 +48,7 @@ def write_cache(
     notify: Callable[[str], None] | None = None,
     limits: Sequence[str] = (),
     **options: Any,
-) -> dict[str, Any]:
+) -> CacheInfo:
     """Write the activations of orbits to a cache, or finish one that was broken off.
 
     Parameters
@@ -100,7 +100,7 @@ def write_cache(
     if folder.exists() and not folder.is_dir():
         raise GeedError(f"cache {folder}: is a file; name a folder, such as {folder.stem}.geed")
     with store.lock(folder):
-        manifest = _resumed(folder, manifest)
+        manifest = _manifest_to_resume(folder, manifest)
         store.clean(folder)
         missing = store.missing_shards(folder, manifest)
         _announce(folder, manifest, missing, say)
@@ -128,7 +128,7 @@ def _check_complete(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def _resumed(folder: Path, manifest: Manifest) -> Manifest:
+def _manifest_to_resume(folder: Path, manifest: Manifest) -> Manifest:
     """Return the manifest that the cache goes on with: the one that is there, if any."""
     if not any(folder.glob("shard-*.h5")):
         return manifest

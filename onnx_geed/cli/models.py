@@ -98,9 +98,11 @@ def compile_model(model: Path, group: str, out: Path, **options: Any) -> None:
     measurement = compile_measurement(model, group, out, **options)
     for note in measurement["notes"]:
         tell(f"note: {note}")
-    for entry in [{"unit": "input", **measurement["input"]}, *measurement["outputs"]]:
-        shape = ", ".join(map(str, entry["shape"]))
-        show(f"{entry['name']}  ({shape})  {entry['unit']}", kept=True)
+    fed = measurement["input"]
+    rows = [(fed["name"], fed["shape"], "input")]
+    rows += [(output["name"], output["shape"], output["unit"]) for output in measurement["outputs"]]
+    for name, shape, unit in rows:
+        show(f"{name}  ({', '.join(map(str, shape))})  {unit}", kept=True)
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""How far a run is, as a bar on stderr."""
+"""The progress of a run, as a bar on stderr."""
 
 from __future__ import annotations
 

@@ -121,9 +121,11 @@ def measure(
         check_writable(out, inputs=[model, options["data"]])
     if junit:
         check_writable(junit, option="--junit", inputs=[model, options["data"], out])
-    measure_it = _measure_cache if is_cache(model) else _measure_model
     with progress_bar() as progress:
-        result = measure_it(context, model, progress, fail_above, options)
+        if is_cache(model):
+            result = _measure_cache(context, model, progress, fail_above, options)
+        else:
+            result = _measure_model(model, progress, fail_above, options)
     # What a run has cost is kept before anything is made of it.
     status = _write(result, out) if out else 0
     for note in result["notes"]:
@@ -138,7 +140,6 @@ def measure(
 
 
 def _measure_model(
-    context: click.Context,
     model: Path,
     progress: Progress,
     limits: Sequence[str],

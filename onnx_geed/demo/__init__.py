@@ -75,7 +75,7 @@ def run_demo(progress: Callable[[int, int], None] | None = None) -> str:
 
 
 def _meaning(trained: Result, untrained: Result) -> str:
-    """Three sentences, every number and direction of which is read from the results."""
+    """Return three sentences, every number and direction of which is read from the results."""
 
     def value(result: Result, measure: str, position: int = 0) -> float:
         records = [r for r in result["measurements"] if r["measure"] == measure]

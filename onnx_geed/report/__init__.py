@@ -1,4 +1,4 @@
-"""What people read: tables, words, pictures, the page."""
+"""Tables, words, pictures and the page that people read."""
 
 from typing import TYPE_CHECKING
 

@@ -32,11 +32,11 @@ def _short(name: str, width: int = 26) -> str:
     return _plain(shorten(name, width))
 
 
-def _told_apart(names: Sequence[str], width: int = 24) -> list[str]:
+def _distinct_names(names: Sequence[str], width: int = 24) -> list[str]:
     """Shorten names, without what they all begin and end with where they are long."""
     if len(set(names)) > 1 and max(map(len, names)) > width:
-        start = _shared(names)
-        end = _shared([name[len(start) :][::-1] for name in names])[::-1]
+        start = _common_start(names)
+        end = _common_start([name[len(start) :][::-1] for name in names])[::-1]
         # Whole words only: cut behind a separator, and in front of one.
         start = start[: 1 + max(start.rfind(c) for c in "/._:")]
         end = end[min((i for i in map(end.find, "/._:") if i >= 0), default=len(end)) :]
@@ -44,7 +44,7 @@ def _told_apart(names: Sequence[str], width: int = 24) -> list[str]:
     return [_short(name, width) for name in names]
 
 
-def _shared(names: Sequence[str]) -> str:
+def _common_start(names: Sequence[str]) -> str:
     """Return what all names begin with: the first and the last in order differ first."""
     first, last = min(names), max(names)
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
@@ -138,13 +138,13 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
                     label=None if several else "exact elements",
                 )
             for y, (layer, series) in enumerate(rows):
-                if read := series[i]:
-                    tip = f"{TIP}{layer}{f', {name}' if several else ''}: {_told(read)}"
+                if reading := series[i]:
+                    tip = f"{TIP}{layer}{f', {name}' if several else ''}: {_tip_text(reading)}"
                     # Larger than what is seen, so that a pointer finds it.
-                    axes.plot([read.value], [y + shift], "s", ms=9, alpha=0, gid=tip)
+                    axes.plot([reading.value], [y + shift], "s", ms=9, alpha=0, gid=tip)
         if not several:
-            _trips(axes, [series[0] for _, series in rows])
-        _layers(axes, [layer for layer, _ in rows])
+            _mark_scales(axes, [series[0] for _, series in rows])
+        _label_layers(axes, [layer for layer, _ in rows])
         perfect = min(r.perfect for r in readings)
         axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
         axes.grid(axis="x", lw=0.5)
@@ -154,14 +154,14 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
     return picture[0]
 
 
-def _told(read: Reading) -> str:
-    told = span(read.value)
-    if read.ci95:
-        told += f" ({span(read.ci95[0])} to {span(read.ci95[1])})"
-    return told + (f", exact elements {span(read.exact)}" if read.exact is not None else "")
+def _tip_text(reading: Reading) -> str:
+    text = span(reading.value)
+    if reading.ci95:
+        text += f" ({span(reading.ci95[0])} to {span(reading.ci95[1])})"
+    return text + (f", exact elements {span(reading.exact)}" if reading.exact is not None else "")
 
 
-def _trips(axes: Any, readings: Sequence[Reading | None]) -> None:
+def _mark_scales(axes: Any, readings: Sequence[Reading | None]) -> None:
     """Mark what resampling alone does, and the same network untrained."""
     rows = [(y, r) for y, r in enumerate(readings) if r]
     for name, marker, colour, values in (
@@ -192,8 +192,8 @@ def _trips(axes: Any, readings: Sequence[Reading | None]) -> None:
             )
 
 
-def _layers(axes: Any, layers: Sequence[str]) -> None:
-    axes.set_yticks(range(len(layers)), _told_apart(layers))
+def _label_layers(axes: Any, layers: Sequence[str]) -> None:
+    axes.set_yticks(range(len(layers)), _distinct_names(layers))
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelsize=7 if len(layers) > 24 else FONT)
 
@@ -221,14 +221,14 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
     n = turns.count
     angles = 2 * np.pi * np.arange(n) / n
     filled = np.asarray(exact, dtype=bool)
-    perfect = min(read.perfect for _, read in lines)
+    perfect = min(reading.perfect for _, reading in lines)
     height = 3.9 + 0.18 * (len(lines) + turns.mirrored)
     with drawing(3.9, height, projection="polar") as (fig, axes, picture):
-        top = max(float(read.per_element.max()) for _, read in lines)
-        for i, (name, read) in enumerate(lines):
+        top = max(float(reading.per_element.max()) for _, reading in lines)
+        for i, (name, reading) in enumerate(lines):
             colour = SERIES[i % 6]
-            for start in range(0, len(read.per_element), n):
-                values = read.per_element[start : start + n]
+            for start in range(0, len(reading.per_element), n):
+                values = reading.per_element[start : start + n]
                 solid = filled[start : start + n]
                 style, marker = ("-", "o") if start == 0 else ("--", "s")
                 around = np.append(angles, 2 * np.pi)
@@ -272,9 +272,9 @@ def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequenc
     elements = parse_group(group).elements if _is_named(group) else ()
     labels = [elements[g] if elements else str(g) for g in shown]
     with drawing(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (_, axes, picture):
-        for i, (name, read) in enumerate(lines):
+        for i, (name, reading) in enumerate(lines):
             axes.plot(
-                read.per_element[shown],
+                reading.per_element[shown],
                 np.arange(len(shown)),
                 MARKERS[i % 6],
                 ms=5,
@@ -282,7 +282,7 @@ def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequenc
                 label=_short(name, 40),
             )
         axes.axvline(min(r.perfect for _, r in lines), color=SOFT, lw=1, ls=(0, (4, 3)))
-        _layers(axes, labels)
+        _label_layers(axes, labels)
         axes.grid(axis="x", lw=0.5)
         axes.set_xlabel(f"{lines[0][1].unit}; dashed: perfect")
         _legend(axes, len(lines))
@@ -314,7 +314,7 @@ def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
     str
         SVG with the cells as one small raster.
     """
-    array = np.stack([read.per_element for read in readings])
+    array = np.stack([reading.per_element for reading in readings])
     step = 0.155 if len(readings) > 24 else 0.21
     with drawing(5.0, 0.95 + step * len(readings)) as (figure, axes, picture):
         perfect = readings[0].perfect
@@ -326,7 +326,7 @@ def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
             vmin=perfect,
             vmax=max(float(array.max()), perfect + 1e-6),
         )
-        _layers(axes, [read.layer for read in readings])
+        _label_layers(axes, [reading.layer for reading in readings])
         axes.set_ylim(len(readings) - 0.5, -0.5)
         n = len(elements)
         at = np.arange(n) if n <= 16 else np.linspace(0, n - 1, 9).astype(int)
@@ -354,10 +354,10 @@ def samples_picture(lines: Sequence[tuple[str, Reading]]) -> str:
         SVG; a bar marks the median, a thick line the middle half.
     """
     with drawing(4.6, 0.75 + 0.55 * len(lines)) as (_, axes, picture):
-        perfect = min(read.perfect for _, read in lines)
+        perfect = min(reading.perfect for _, reading in lines)
         axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
-        for i, (_, read) in enumerate(lines):
-            values, colour = read.per_sample, SERIES[i % 6]
+        for i, (_, reading) in enumerate(lines):
+            values, colour = reading.per_sample, SERIES[i % 6]
             height = _heights(values)
             if len(values) <= _MOST_DOTS:
                 axes.plot(values, i - height, "o", ms=3, color=colour, alpha=0.55, mew=0)
@@ -369,7 +369,7 @@ def samples_picture(lines: Sequence[tuple[str, Reading]]) -> str:
             low, middle, high = np.percentile(values, [25, 50, 75])
             axes.plot([low, high], [i + 0.17] * 2, color=colour, lw=3.5, solid_capstyle="butt")
             axes.plot([middle], [i + 0.17], "|", ms=10, mew=2, color=INK)
-        axes.set_yticks(range(len(lines)), _told_apart([name for name, _ in lines], 22))
+        axes.set_yticks(range(len(lines)), _distinct_names([name for name, _ in lines], 22))
         axes.set_ylim(len(lines) - 0.5, -0.85)
         axes.tick_params(axis="y", length=0)
         axes.grid(axis="x", lw=0.5)

@@ -1,4 +1,4 @@
-"""What a model and a cache hold, as text."""
+"""The layers of a model and the contents of a cache, as text."""
 
 from __future__ import annotations
 

@@ -61,10 +61,10 @@ def write_report(
     content = _content(results, data, command)
     write_text(path, _render(content), option="-o")
     if pictures is not None:
-        _keep(content["sections"], Path(pictures))
+        _write_pictures(content["sections"], Path(pictures))
 
 
-def _keep(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
     from onnx_geed.report.svg import themed
 
     make_folder(folder, option="--pictures")
@@ -132,22 +132,23 @@ def _content(
 
     if not results or any(not r["measurements"] for r in results):
         raise GeedError("report: give result files that hold at least one measurement")
-    names = _names(results)
-    read = [[read_record(m) for m in r["measurements"]] for r in results]
+    names = _result_names(results)
+    readings = [[read_record(m) for m in r["measurements"]] for r in results]
     return {
         "title": " · ".join(names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3)),
         "group": " · ".join(dict.fromkeys(r["group"]["name"] for r in results)),
         "results": [
-            _result(*args, others=results) for args in zip(results, names, read, strict=True)
+            _result_section(*args, others=results)
+            for args in zip(results, names, readings, strict=True)
         ],
-        "sections": sections(results, names, read),
+        "sections": sections(results, names, readings),
         "comparisons": comparisons(results, names),
-        "samples": samples_at_both_ends(results, names, read, data),
-        "again": _again(results, data, command),
+        "samples": samples_at_both_ends(results, names, readings, data),
+        "again": _commands(results, data, command),
     }
 
 
-def _names(results: Sequence[Result]) -> list[str]:
+def _result_names(results: Sequence[Result]) -> list[str]:
     """Name the results, as short as tells them apart."""
     paths = [Path(r["model"]["path"]) for r in results]
     files = [Path(r.get("file") or f"result {i}") for i, r in enumerate(results, 1)]
@@ -164,10 +165,10 @@ def _names(results: Sequence[Result]) -> list[str]:
     return [f"{f} ({i})" for i, f in enumerate(files, 1)]
 
 
-def _result(
+def _result_section(
     result: Result,
     name: str,
-    read: Sequence[Reading],
+    readings: Sequence[Reading],
     *,
     others: Sequence[Result],
 ) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def _result(
     rows = [value_row(m, order) for m in result["measurements"]]
     return {
         "name": name,
-        "summary": summary(result, read),
+        "summary": summary(result, readings),
         "findings": [
             *(f for other in others for f in diagnose_corners(result, other)),
             *diagnose(result, model_of(result)),
@@ -184,12 +185,12 @@ def _result(
         "open": len(rows) <= OPEN,
         "references": [k for k in _REFERENCES if any(k in row["references"] for row in rows)],
         "classes": class_tables(result),
-        "facts": _facts(result),
+        "facts": _result_facts(result),
         "notes": list(result.get("notes", ())),
     }
 
 
-def _facts(result: Result) -> list[tuple[str, str]]:
+def _result_facts(result: Result) -> list[tuple[str, str]]:
     group, data, runtime = result["group"], result["data"], result.get("runtime", {})
     exact = sum(group["exact"])
     acts = f"{group['name']}, {group['order']} elements"
@@ -215,7 +216,7 @@ def _facts(result: Result) -> list[tuple[str, str]]:
     return [(k, v) for k, v in facts if v]
 
 
-def _again(results: Sequence[Result], data: str | Path | None, command: str | None) -> list[str]:
+def _commands(results: Sequence[Result], data: str | Path | None, command: str | None) -> list[str]:
     """Return the commands that make this page."""
     commands = [r.get("command", "") for r in results]
     files = [r.get("file") for r in results]

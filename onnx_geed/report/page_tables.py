@@ -34,10 +34,10 @@ def value_row(record: Record, order: int) -> dict[str, Any]:
     -------
     dict
     """
-    read, part = read_record(record), record["exact"]
+    reading, part = read_record(record), record["exact"]
     # Between samples has a column of its own, of results that are older too.
     references = {
-        name: reference["value" if read.normalised else "unnormalised"]
+        name: reference["value" if reading.normalised else "unnormalised"]
         for name, reference in (record.get("references") or {}).items()
         if name != "between_samples"
     }
@@ -46,14 +46,14 @@ def value_row(record: Record, order: int) -> dict[str, Any]:
         "layer": record["layer"],
         "value": number(record["value"]),
         "ci": interval(record["ci95"]),
-        "unnormalised": "" if read.normalised else number(record["unnormalised"]),
-        "exact": number(read.exact) if part else "",
-        "exact_ci": interval(read.exact_ci95) if part else "",
+        "unnormalised": "" if reading.normalised else number(record["unnormalised"]),
+        "exact": number(reading.exact) if part else "",
+        "exact_ci": interval(reading.exact_ci95) if part else "",
         "m": number(record["normaliser"]) if record["normaliser"] is not None else "",
         "n": record["samples"],
-        "between": "" if read.between is None else number(read.between),
-        "relative": "" if read.relative is None else number(read.relative),
-        "relative_ci": interval(read.relative_ci95) if read.relative_ci95 else "",
+        "between": "" if reading.between is None else number(reading.between),
+        "relative": "" if reading.relative is None else number(reading.relative),
+        "relative_ci": interval(reading.relative_ci95) if reading.relative_ci95 else "",
         "meaning": meaning(record, order),
         "warnings": record["warnings"],
         "references": {name: number(value) for name, value in references.items()},

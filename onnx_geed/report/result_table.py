@@ -93,11 +93,13 @@ def _references(result: Result) -> list[str]:
         references = record.get("references")
         if not references:
             continue
-        read = read_record(record)
-        values = [_on_scale(references[kind], read) if kind in references else "" for kind in kinds]
-        rows.append((read.measure, read.layer, number(read.value), *values))
-        if not read.normalised:
-            unscaled.append(read.measure)
+        reading = read_record(record)
+        values = [
+            _on_scale(references[kind], reading) if kind in references else "" for kind in kinds
+        ]
+        rows.append((reading.measure, reading.layer, number(reading.value), *values))
+        if not reading.normalised:
+            unscaled.append(reading.measure)
     if len(rows) == 1:
         return []
     lines = ["", *columns(rows, flexible=1, right=(2, 3, 4, 5, 6))]
@@ -106,8 +108,8 @@ def _references(result: Result) -> list[str]:
     return lines
 
 
-def _on_scale(reference: Reference, read: Reading) -> str:
-    return number(reference["value" if read.normalised else "unnormalised"])
+def _on_scale(reference: Reference, reading: Reading) -> str:
+    return number(reference["value" if reading.normalised else "unnormalised"])
 
 
 def _predictions(result: Result) -> list[str]:

@@ -29,7 +29,7 @@ _ENDS, _THUMBNAILS = 3, 8
 def samples_at_both_ends(
     results: Sequence[Result],
     names: Sequence[str],
-    read: Sequence[Sequence[Reading]],
+    readings: Sequence[Sequence[Reading]],
     data: str | Path | None,
 ) -> list[dict[str, Any]]:
     """Return the samples with the largest and the smallest deviations of every result.
@@ -40,7 +40,7 @@ def samples_at_both_ends(
         Results.
     names : sequence of str
         What to call them.
-    read : sequence of sequences of Reading
+    readings : sequence of sequences of Reading
         Their records.
     data : str or Path, optional
         The data that was measured, for pictures of the samples. Of several results, those that are
@@ -57,21 +57,19 @@ def samples_at_both_ends(
         If the data are of none of the results.
     """
     entries, refused = [], []
-    for result, name, readings in zip(results, names, read, strict=True):
+    for result, name, own in zip(results, names, readings, strict=True):
         try:
-            entries.append(_samples(result, name, readings, data))
+            entries.append(_samples(result, name, own, data))
         except GeedError as error:
             refused.append(error)
-            entries.append(
-                _samples(result, name, readings, None) | {"note": f"No pictures: {error}."}
-            )
+            entries.append(_samples(result, name, own, None) | {"note": f"No pictures: {error}."})
     if len(refused) == len(results):
         raise refused[0]
     return entries
 
 
 def _samples(
-    result: Result, name: str, read: Sequence[Reading], data: str | Path | None
+    result: Result, name: str, readings: Sequence[Reading], data: str | Path | None
 ) -> dict[str, Any]:
     """Return the samples at both ends, by the measure nearest to the output.
 
@@ -80,7 +78,7 @@ def _samples(
     GeedError
         If the data are not those that were measured.
     """
-    chosen = _headline(read)
+    chosen = _headline(readings)
     values = chosen.per_sample
     order = np.argsort(-values, kind="stable")
     ends = min(_ENDS, len(order) // 2)
@@ -107,7 +105,7 @@ def _samples(
     }
 
 
-def _headline(read: Sequence[Reading]) -> Reading:
+def _headline(readings: Sequence[Reading]) -> Reading:
     """Choose what is looked at first: nearest to the output, on a scale that is known."""
 
     def rank(reading: Reading) -> tuple[float, int]:
@@ -116,17 +114,17 @@ def _headline(read: Sequence[Reading]) -> Reading:
         unscaled = measure.in_tensor_units and not measure.normalised
         return _HEADLINE.index(measure.role) + 1.5 * unscaled, list(CATALOGUE).index(measure.name)
 
-    return min(reversed(read), key=rank)
+    return min(reversed(readings), key=rank)
 
 
 def _sample(
-    result: Result, read: Reading, position: int, pictures: Samples | None
+    result: Result, reading: Reading, position: int, pictures: Samples | None
 ) -> dict[str, Any]:
     group, data = result["group"], result["data"]
     labels, names = data.get("labels"), data["names"]
     index = data["indices"][position]
     label = labels[position] if labels else None
-    row = read.deviations[position]
+    row = reading.deviations[position]
     called = names[position] if names else f"sample {index}"
     worst = int(row.argmax())
     entry: dict[str, Any] = {

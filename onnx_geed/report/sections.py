@@ -26,7 +26,7 @@ _LINES, _RESULTS = 4, 6
 
 
 def sections(
-    results: Sequence[Result], names: Sequence[str], read: Sequence[Sequence[Reading]]
+    results: Sequence[Result], names: Sequence[str], readings: Sequence[Sequence[Reading]]
 ) -> list[dict[str, Any]]:
     """Return one section a measure, with its pictures.
 
@@ -36,7 +36,7 @@ def sections(
         Results.
     names : sequence of str
         What to call them.
-    read : sequence of sequences of Reading
+    readings : sequence of sequences of Reading
         Their records.
 
     Returns
@@ -45,17 +45,19 @@ def sections(
         ``title``, ``measure`` and ``pictures``, each of which has ``svg``, ``caption``, ``alt``,
         ``kind`` (wide or round) and ``subject``.
     """
-    measures = dict.fromkeys(r.measure for readings in read for r in readings)
+    measures = dict.fromkeys(r.measure for own in readings for r in own)
     shown = []
     for measure in measures:
-        mine, scale = _together([[r for r in rs if r.measure == measure] for rs in read])
+        by_result, scale = _at_one_scale(
+            [[r for r in rs if r.measure == measure] for rs in readings]
+        )
         pictures = []
-        if max(map(len, mine)) > 1:
-            pictures += _profiles(mine, names)
+        if max(map(len, by_result)) > 1:
+            pictures += _profile_pictures(by_result, names)
             if descriptor_of(measure).view == "maps":
-                pictures += _heats(results, mine, names)
-        pictures += _polars(results, mine, names)
-        pictures += _spread(mine, names)
+                pictures += _heat_pictures(results, by_result, names)
+        pictures += _polar_pictures(results, by_result, names)
+        pictures += _sample_pictures(by_result, names)
         for picture in pictures:
             picture["caption"] += scale
         shown.append(
@@ -64,14 +66,14 @@ def sections(
     return shown
 
 
-def _together(mine: list[list[Reading]]) -> tuple[list[list[Reading]], str]:
+def _at_one_scale(by_result: list[list[Reading]]) -> tuple[list[list[Reading]], str]:
     """Bring the readings of several results to one scale, and say which where it is another."""
-    if sum(map(bool, mine)) < 2:
-        return mine, ""
-    flat = [r for readings in mine for r in readings]
+    if sum(map(bool, by_result)) < 2:
+        return by_result, ""
+    flat = [r for readings in by_result for r in readings]
     moved, scale = on_one_scale(flat)
     left = iter(moved)
-    together = [[next(left) for _ in readings] for readings in mine]
+    together = [[next(left) for _ in readings] for readings in by_result]
     if scale == "relative":
         return together, f" Relative to different samples: {WHAT_IS_RELATIVE}."
     if moved[0].in_tensor_units:
@@ -86,13 +88,15 @@ def _picture(subject: str, svg: str, caption: str, alt: str, kind: str = "wide")
     return {"svg": Markup(svg), "caption": caption, "alt": alt, "kind": kind, "subject": subject}
 
 
-def _profiles(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[dict[str, str]]:
-    kept = [(n, rs) for n, rs in zip(names, mine, strict=True) if rs]
+def _profile_pictures(
+    by_result: Sequence[Sequence[Reading]], names: Sequence[str]
+) -> list[dict[str, str]]:
+    kept = [(n, rs) for n, rs in zip(names, by_result, strict=True) if rs]
     caption = (
         "Value by layer, the input's end on top; bars are 95\u00a0% intervals over samples. To the "
         "left is better."
     )
-    exact = any(r.exact is not None for rs in mine for r in rs)
+    exact = any(r.exact is not None for rs in by_result for r in rs)
     layers = [[r.layer for r in rs] for _, rs in kept]
     same = all(names == layers[0] for names in layers)
     groups = [kept] if same else [[one] for one in kept]
@@ -118,11 +122,11 @@ def _profiles(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[d
     return pictures
 
 
-def _heats(
-    results: Sequence[Result], mine: Sequence[Sequence[Reading]], names: Sequence[str]
+def _heat_pictures(
+    results: Sequence[Result], by_result: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
     pictures = []
-    for result, name, readings in zip(results, names, mine, strict=True):
+    for result, name, readings in zip(results, names, by_result, strict=True):
         if len(readings) < 2:
             continue
         group = result["group"]
@@ -144,15 +148,15 @@ def _heats(
     return pictures
 
 
-def _polars(
-    results: Sequence[Result], mine: Sequence[Sequence[Reading]], names: Sequence[str]
+def _polar_pictures(
+    results: Sequence[Result], by_result: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
     """Deviation by element, one picture for each group in the results."""
     pictures = []
     for group in dict.fromkeys(r["group"]["name"] for r in results):
         chosen = [
             (r, n, rs)
-            for r, n, rs in zip(results, names, mine, strict=True)
+            for r, n, rs in zip(results, names, by_result, strict=True)
             if r["group"]["name"] == group and rs
         ]
         if not chosen:
@@ -162,7 +166,7 @@ def _polars(
             continue
         if len(chosen) == 1:
             name, readings = chosen[0][1:]
-            lines = [(r.layer, r) for r in _spaced(readings)]
+            lines = [(r.layer, r) for r in _over_depth(readings)]
         else:
             name = group
             lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
@@ -185,16 +189,18 @@ def _polars(
     return pictures
 
 
-def _spaced(readings: Sequence[Reading]) -> list[Reading]:
+def _over_depth(readings: Sequence[Reading]) -> list[Reading]:
     """Take a few layers spread over the depth."""
     at = np.linspace(0, len(readings) - 1, min(_LINES, len(readings))).round().astype(int)
     return [readings[i] for i in dict.fromkeys(at.tolist())]
 
 
-def _spread(mine: Sequence[Sequence[Reading]], names: Sequence[str]) -> list[dict[str, str]]:
-    kept = [(n, rs) for n, rs in zip(names, mine, strict=True) if rs]
+def _sample_pictures(
+    by_result: Sequence[Sequence[Reading]], names: Sequence[str]
+) -> list[dict[str, str]]:
+    kept = [(n, rs) for n, rs in zip(names, by_result, strict=True) if rs]
     if len(kept) == 1:
-        lines = [(r.layer, r) for r in _spaced(kept[0][1])]
+        lines = [(r.layer, r) for r in _over_depth(kept[0][1])]
     else:
         lines = [(n if len(rs) == 1 else f"{n}: {rs[-1].layer}", rs[-1]) for n, rs in kept]
     if len(lines[0][1].per_sample) < 2:

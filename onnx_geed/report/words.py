@@ -1,4 +1,4 @@
-"""What a record means, in a sentence."""
+"""The meaning of records in words: sentences and grades."""
 
 from __future__ import annotations
 
@@ -33,42 +33,44 @@ _GRADES = (
 )
 
 
-def summary(result: Result, read: Sequence[Reading]) -> list[str]:
+def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
     """Return sentences, every number and direction of which is read from the result."""
     group, order = result["group"]["name"], result["group"]["order"]
     sentences = []
-    maps = [r for r in read if r.descriptor.cosine_of_maps]
+    maps = [r for r in readings if r.descriptor.cosine_of_maps]
     if len(maps) > 1:
         sentences.append(_depth(maps))
-    for record, r in zip(result["measurements"], read, strict=True):
+    for record, r in zip(result["measurements"], readings, strict=True):
         if not r.descriptor.cosine_of_maps or len(maps) == 1:
             sentences.append(f"{r.descriptor.title} ({r.layer}): {meaning(record, order)}")
-    tripped = [r for r in (maps or read) if r.trips]
+    tripped = [r for r in (maps or readings) if r.trips]
     if tripped and not all(result["group"]["exact"]):
         sentences.append(_resampling(tripped[-1]))
-    ranked = maps[-1] if maps else read[-1]
+    ranked = maps[-1] if maps else readings[-1]
     if order > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=ROUNDED):
         sentences.append(_elements(ranked, group, result["group"]["elements"]))
     return sentences
 
 
-def _resampling(read: Reading) -> str:
+def _resampling(reading: Reading) -> str:
     """Say how much of a value resampling alone could bring about."""
-    name, value = max(read.trips.items(), key=lambda item: item[1])
-    away, unit = value - read.perfect, read.unit
-    text = f"Resampling alone ({name.replace('_', ' ')}) gives {span(value)} {unit} in {read.layer}"
-    if read.similarity:
+    name, value = max(reading.trips.items(), key=lambda item: item[1])
+    away, unit = value - reading.perfect, reading.unit
+    text = (
+        f"Resampling alone ({name.replace('_', ' ')}) gives {span(value)} {unit} in {reading.layer}"
+    )
+    if reading.similarity:
         text = f"Resampling alone ({name.replace('_', ' ')}) leaves cosine {span(-value)} in "
-        text += read.layer
-    if read.away < 1e-6:
+        text += reading.layer
+    if reading.away < 1e-6:
         return text + "."
-    if read.exact is not None and read.exact - read.perfect >= _OWN * read.away:
-        own = span(read.told(read.exact))
+    if reading.exact is not None and reading.exact - reading.perfect >= _OWN * reading.away:
+        own = span(reading.told(reading.exact))
         return (
             f"{text}; but the exact elements, which are not resampled, have {own}: most of the "
             "deviation is the network's own."
         )
-    if away < 0.3 * read.away:
+    if away < 0.3 * reading.away:
         return text + ", so interpolation explains little of the deviation."
     return text + ", so interpolation may explain much of the deviation."
 
@@ -92,10 +94,10 @@ def _depth(maps: Sequence[Reading]) -> str:
         text += (
             f"{span(rise)} of what different samples differ by)" if related else f"{span(rise)})"
         )
-    return f"{text}. {_graded(maps)}."
+    return f"{text}. {_grades_at_both_ends(maps)}."
 
 
-def _graded(maps: Sequence[Reading]) -> str:
+def _grades_at_both_ends(maps: Sequence[Reading]) -> str:
     """Say in the words of grades how the first and the last map move along."""
     first, last = grade(maps[0]), grade(maps[-1])
     if first == last:
@@ -103,29 +105,29 @@ def _graded(maps: Sequence[Reading]) -> str:
     return f"The first is {first}, the last {last}"
 
 
-def _elements(read: Reading, group: str, elements: Sequence[str]) -> str:
-    values = read.per_element[1:]
+def _elements(reading: Reading, group: str, elements: Sequence[str]) -> str:
+    values = reading.per_element[1:]
     worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
-    ends = [span(read.told(float(v))) for v in (values.max(), values.min())]
-    unit = "cosine" if read.similarity else read.unit
-    gaps = read.deviations[:, worst] - read.deviations[:, best]
+    ends = [span(reading.told(float(v))) for v in (values.max(), values.min())]
+    unit = "cosine" if reading.similarity else reading.unit
+    gaps = reading.deviations[:, worst] - reading.deviations[:, best]
     sure = mean_interval(gaps)
-    spread = read.share(float(values.max())) - read.share(float(values.min()))
+    spread = reading.share(float(values.max())) - reading.share(float(values.min()))
     if spread < _DIFFER or sure is None or sure[0] <= 0:
         between = f"({unit} {ends[0]} to {ends[1]})"
-        return f"In {read.layer}, no element but the identity stands out {between}."
+        return f"In {reading.layer}, no element but the identity stands out {between}."
     return (
-        f"In {read.layer}, {angle(group, elements[worst])} is the hardest element and "
+        f"In {reading.layer}, {angle(group, elements[worst])} is the hardest element and "
         f"{angle(group, elements[best])} the easiest ({unit} {ends[0]} and {ends[1]})."
     )
 
 
-def grade(read: Reading) -> str:
+def grade(reading: Reading) -> str:
     """Return the word for how equivariant a tensor is; the only place that has such words.
 
     Parameters
     ----------
-    read : Reading
+    reading : Reading
         The reading.
 
     Returns
@@ -135,14 +137,14 @@ def grade(read: Reading) -> str:
         an orbit's mean is bounded, by ln abs(G), that of another sample is not: what has such a
         bound is graded by the larger of both shares.
     """
-    if read.hardly_reacts:
+    if reading.hardly_reacts:
         return "hardly reacting to the input, so that nothing can be told"
-    if read.relative is None and not read.descriptor.cosine_of_maps:
+    if reading.relative is None and not reading.descriptor.cosine_of_maps:
         return ""
-    share = read.share(read.value)
-    order, trivial = read.deviations.shape[1], read.output_action == "trivial"
-    if read.descriptor.worst_invariance is not None and trivial and order > 1:
-        share = max(share, read.value / read.descriptor.worst_invariance(order))
+    share = reading.share(reading.value)
+    order, trivial = reading.deviations.shape[1], reading.output_action == "trivial"
+    if reading.descriptor.worst_invariance is not None and trivial and order > 1:
+        share = max(share, reading.value / reading.descriptor.worst_invariance(order))
     return next(words[trivial] for most, *words in _GRADES if share <= most)
 
 
@@ -161,33 +163,33 @@ def meaning(record: Record, order: int) -> str:
     str
         One sentence.
     """
-    read = read_record(record)
-    word = grade(read)
-    return f"{_says(read, order)}{f': {word}' if word else ''}."
+    reading = read_record(record)
+    word = grade(reading)
+    return f"{_sentence(reading, order)}{f': {word}' if word else ''}."
 
 
-def _says(read: Reading, order: int) -> str:
-    scale = [] if read.between is None else [f"another sample in its place {_told(read)}"]
-    beside = f"({', '.join([*scale, f'perfect {read.told(read.perfect):g}'])})"
-    trivial = read.output_action == "trivial"
+def _sentence(reading: Reading, order: int) -> str:
+    scale = [] if reading.between is None else [f"another sample in its place {_between(reading)}"]
+    beside = f"({', '.join([*scale, f'perfect {reading.told(reading.perfect):g}'])})"
+    trivial = reading.output_action == "trivial"
     target = "the mean of its orbit" if trivial else "the moved f(x)"
-    value, measure = span(read.told(read.value)), read.descriptor
-    if measure.normalised and not measure.perfect_over_m and not read.normalised:
+    value, measure = span(reading.told(reading.value)), reading.descriptor
+    if measure.normalised and not measure.perfect_over_m and not reading.normalised:
         template = ""  # tells of what M divides
     else:
         template = measure.sentence if trivial else measure.sentence_moved or measure.sentence
     if template:
         most = measure.worst_value(order, trivial=trivial)
-        share = _percent(read.value / most if most else 0.0)
+        share = _percent(reading.value / most if most else 0.0)
         text = template.format(value=value, target=target, share=share, order=order)
         return f"{text} {beside}"
-    if read.in_tensor_units:
+    if reading.in_tensor_units:
         return f"f(gx) lies {value} from {target}, in units of the tensor {beside}"
-    return f"f(gx) deviates by {value} {read.unit} from {target} {beside}"
+    return f"f(gx) deviates by {value} {reading.unit} from {target} {beside}"
 
 
-def _told(read: Reading) -> str:
-    return span(read.told(read.between or 0.0))
+def _between(reading: Reading) -> str:
+    return span(reading.told(reading.between or 0.0))
 
 
 def _percent(share: float) -> str:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
         BetweenSamples as BetweenSamples,
         Normaliser as Normaliser,
         OrbitDeviations as OrbitDeviations,
-        measurement as measurement,
+        make_record as make_record,
         ranking_value as ranking_value,
     )
     from onnx_geed.results.result_file import (
@@ -79,6 +79,7 @@ if TYPE_CHECKING:
         Statistics as Statistics,
         SuiteFailure as SuiteFailure,
         SuiteRow as SuiteRow,
+        SuiteSettings as SuiteSettings,
         SuiteSummary as SuiteSummary,
     )
     from onnx_geed.results.stopping import (

@@ -1,4 +1,4 @@
-"""Whether two results may be compared, and which of their records and samples belong together."""
+"""The comparability of two results: in what they differ, and which records belong together."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results.comparability import Key, differences, name_of, records_of, same_samples
 from onnx_geed.results.paired_differences import paired
-from onnx_geed.results.reactions import insensitive
+from onnx_geed.results.reactions import insensitive_model
 from onnx_geed.results.reading import read_record
 from onnx_geed.results.schema import Comparison, ComparisonEntry, Record, Result
 
@@ -101,7 +101,7 @@ def compare(a: Result, b: Result, *, force: bool = False) -> Comparison:
 def _insensitive(result: Result) -> str:
     """Say that predictions stay because nothing moves them; nothing where they do not."""
     readings = [(record, read_record(record)) for record in result["measurements"]]
-    return next((f"{f.text} {f.evidence}" for f in insensitive(result, readings)), "")
+    return next((f"{f.text} {f.evidence}" for f in insensitive_model(result, readings)), "")
 
 
 def _matched(first: Mapping[Key, Record], second: Mapping[Key, Record]) -> list[tuple[Key, Key]]:

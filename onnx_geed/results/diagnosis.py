@@ -12,15 +12,15 @@ from onnx_geed.model import Between, Model, between, load_model, off_centre, zer
 from onnx_geed.results.findings import (
     KEPT,
     Finding,
-    Pairs,
-    few,
+    RecordReadings,
+    few_samples,
     ill_normalised,
     noticeable,
     odd_channels,
-    resampled,
-    silent,
+    resampled_elements,
+    silent_channels,
 )
-from onnx_geed.results.reactions import alike, blunt, insensitive, unlearned
+from onnx_geed.results.reactions import alike_maps, hardly_reacting, insensitive_model, not_learned
 from onnx_geed.results.reading import Reading, read_record
 from onnx_geed.results.schema import Result
 from onnx_geed.text import span
@@ -74,20 +74,20 @@ def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
         The likely ones first; empty where nothing is to be said.
     """
     pairs = _without_input(result, model)
-    broken = list(_break(result, pairs, model))
+    broken = list(_first_break(result, pairs, model))
     findings = [
         # What a stride off the centre does to a channel depends on the channel.
         *(odd_channels(pairs, result["group"]["exact"]) if not _strided(broken) else ()),
         *broken,
-        *_some_elements(result, pairs),
-        *resampled(pairs),
-        *insensitive(result, pairs),
-        *blunt(pairs),
-        *alike(pairs),
-        *unlearned(result, pairs),
-        *silent(pairs),
+        *_kept_elements(result, pairs),
+        *resampled_elements(pairs),
+        *insensitive_model(result, pairs),
+        *hardly_reacting(pairs),
+        *alike_maps(pairs),
+        *not_learned(result, pairs),
+        *silent_channels(pairs),
         *ill_normalised(pairs),
-        *few(result, pairs),
+        *few_samples(result, pairs),
     ]
     order = ("likely", "caution", "possible")
     return tuple(sorted(findings, key=lambda f: order.index(f.weight)))
@@ -112,32 +112,34 @@ def diagnose_corners(result: Result, other: Result) -> tuple[Finding, ...]:
     tuple of Finding
         Empty where the results differ in anything else, or the corners add little.
     """
-    alike = (
+    same_but_for_corners = (
         result["model"]["sha256"] == other["model"]["sha256"]
         and result["data"]["fingerprint"] == other["data"]["fingerprint"]
         and result["group"] | {"support": ""} == other["group"] | {"support": ""}
         and (result["group"]["support"], other["group"]["support"]) == ("full", "disk")
     )
-    if not alike:
+    if not same_but_for_corners:
         return ()
     inside = {(m["measure"], m["layer"]): read_record(m) for m in other["measurements"]}
     less = []
     for record in result["measurements"]:
-        read, within = read_record(record), inside.get((record["measure"], record["layer"]))
-        if within is None or read.normalised != within.normalised:
+        reading, within = read_record(record), inside.get((record["measure"], record["layer"]))
+        if within is None or reading.normalised != within.normalised:
             continue
-        if noticeable(read) and within.away <= 0.7 * read.away:
-            less.append((1 - within.away / read.away, read, within))
+        if noticeable(reading) and within.away <= 0.7 * reading.away:
+            less.append((1 - within.away / reading.away, reading, within))
     if not less:
         return ()
-    share, read, within = max(less, key=lambda entry: entry[0])
+    share, reading, within = max(less, key=lambda entry: entry[0])
     return (
         Finding(
             "square corners",
             "likely",
-            f"The corners of the square add {100 * share:.0f} % of {read.measure}@{read.layer}.",
-            f"It is {span(read.away)} from perfect on the full square, {span(within.away)} inside "
-            f"the disk ({len(less)} of {len(result['measurements'])} values differ as much).",
+            f"The corners of the square add {100 * share:.0f} % of "
+            f"{reading.measure}@{reading.layer}.",
+            f"It is {span(reading.away)} from perfect on the full square, {span(within.away)} "
+            f"inside the disk ({len(less)} of {len(result['measurements'])} values differ as "
+            "much).",
             "Rotation moves black corners in; --support disk leaves them out.",
             tuple(r.layer for _, r, _ in less),
         ),
@@ -189,31 +191,34 @@ def model_of(result: Result) -> Model | None:
     return model if model.sha256 == result["model"]["sha256"] else None
 
 
-def _exactly(result: Result, read: Reading) -> float | None:
+def _exact_share(result: Result, reading: Reading) -> float | None:
     """Return the share of perfect that the exact elements alone lack; none where there are none."""
-    if read.hardly_reacts:
+    if reading.hardly_reacts:
         return None
-    if read.exact is not None:
-        return read.share(read.exact)
-    return read.share(read.value) if all(result["group"]["exact"]) else None
+    if reading.exact is not None:
+        return reading.share(reading.exact)
+    return reading.share(reading.value) if all(result["group"]["exact"]) else None
 
 
-def _break(result: Result, pairs: Pairs, model: Model | None) -> Iterator[Finding]:
+def _first_break(result: Result, pairs: RecordReadings, model: Model | None) -> Iterator[Finding]:
     """Find the first layer where exact elements stop moving the maps along."""
     maps = [
-        (read, lacks)
-        for _, read in pairs
-        if read.descriptor.cosine_of_maps and (lacks := _exactly(result, read)) is not None
+        (reading, lacks)
+        for _, reading in pairs
+        if reading.descriptor.cosine_of_maps
+        and (lacks := _exact_share(result, reading)) is not None
     ]
     if not maps or max(lacks for _, lacks in maps) < _LOST:
         return
     group = result["group"]["name"]
     first = next(i for i, (_, lacks) in enumerate(maps) if lacks > KEPT)
-    before, (read, lacks) = maps[:first], maps[first]
+    before, (reading, lacks) = maps[:first], maps[first]
     path: Between | None = None
     if model is not None:
-        path = between(model, before[-1][0].layer if before else None, read.layer)
-    padded = _padded(model, path) if any(any(move.shift) for move in motions_named(group)) else []
+        path = between(model, before[-1][0].layer if before else None, reading.layer)
+    padded = (
+        _padded_nodes(model, path) if any(any(move.shift) for move in motions_named(group)) else []
+    )
     if padded:
         # A border takes little at first; without it a convolution moves along with every shift.
         more = f" and {len(padded) - 1} more" if len(padded) > 1 else ""
@@ -222,11 +227,11 @@ def _break(result: Result, pairs: Pairs, model: Model | None) -> Iterator[Findin
             "zero padding",
             "likely",
             f"Padding breaks exact shifts from {padded[0]} on: maps wrap around, its border not.",
-            f"{padded[0]}{more} before {read.layer} pad{'s' * (not more)} with a constant; the "
-            f"cosine is {_cosine(read)} there"
-            + (f" and {_cosine(worst)} in {worst.layer}." if worst is not read else "."),
+            f"{padded[0]}{more} before {reading.layer} pad{'s' * (not more)} with a constant; the "
+            f"cosine is {_cosine(reading)} there"
+            + (f" and {_cosine(worst)} in {worst.layer}." if worst is not reading else "."),
             "Circular padding keeps shifts; objects far from the border lose less.",
-            (read.layer,),
+            (reading.layer,),
         )
         return
     if lacks < _LOST:
@@ -238,17 +243,17 @@ def _break(result: Result, pairs: Pairs, model: Model | None) -> Iterator[Findin
             yield Finding(
                 "off-centre stride",
                 "possible",
-                f"{here[0].text[0].upper()}{here[0].text[1:]} before {read.layer}, the first layer "
-                "measured.",
-                f"There the exact elements reach cosine {_cosine(read)}.",
+                f"{here[0].text[0].upper()}{here[0].text[1:]} before {reading.layer}, the first "
+                "layer measured.",
+                f"There the exact elements reach cosine {_cosine(reading)}.",
                 here[0].advice,
-                (read.layer,),
+                (reading.layer,),
             )
         return
     kept = before[-1][0]
     evidence = (
         f"Over the exact elements the cosine is {_cosine(kept)} in {kept.layer} and "
-        f"{_cosine(read)} in {read.layer}"
+        f"{_cosine(reading)} in {reading.layer}"
     )
     if path and path.names:
         evidence += f"; between them: {path.text}"
@@ -261,67 +266,67 @@ def _break(result: Result, pairs: Pairs, model: Model | None) -> Iterator[Findin
             f"{text} in {here[0].label}: {here[0].text}.",
             evidence + ".",
             here[0].advice,
-            (read.layer,),
+            (reading.layer,),
         )
         return
     yield Finding(
         "first break",
         "likely",
-        f"{text} between {kept.layer} and {read.layer}.",
+        f"{text} between {kept.layer} and {reading.layer}.",
         evidence + ".",
         "Look at the weights and the padding of what lies between them.",
-        (read.layer,),
+        (reading.layer,),
     )
 
 
-def _cosine(read: Reading) -> str:
+def _cosine(reading: Reading) -> str:
     """Return the cosine over the exact elements alone."""
-    return span(-(read.value if read.exact is None else read.exact))
+    return span(-(reading.value if reading.exact is None else reading.exact))
 
 
-def _without_input(result: Result, model: Model | None) -> Pairs:
+def _without_input(result: Result, model: Model | None) -> RecordReadings:
     """Read the records, but for the input in another order or scale: it moves with any network."""
     pairs = [(record, read_record(record)) for record in result["measurements"]]
     if model is None:
         return pairs
-    maps = (read.layer for _, read in pairs if read.descriptor.view == "maps")
+    maps = (reading.layer for _, reading in pairs if reading.descriptor.view == "maps")
     itself = set(itertools.takewhile(lambda layer: _is_input(model, layer), maps))
     return [
-        (record, read)
-        for record, read in pairs
-        if read.descriptor.view != "maps" or read.layer not in itself
+        (record, reading)
+        for record, reading in pairs
+        if reading.descriptor.view != "maps" or reading.layer not in itself
     ]
 
 
 def _is_input(model: Model, layer: str) -> bool:
-    """Whether a tensor is the input itself: transposed, reshaped, scaled."""
+    """Say whether a tensor is the input itself: transposed, reshaped, scaled."""
     names = set(between(model, None, layer).names)
     nodes = [n for n in model.proto.graph.node if (n.name or n.output[0]) in names]
     return all(n.op_type in _PLUMBING for n in nodes)
 
 
-def _padded(model: Model | None, path: Between | None) -> list[str]:
+def _padded_nodes(model: Model | None, path: Between | None) -> list[str]:
     if model is None or path is None:
         return []
     return [text for name, text in zero_padded(model).items() if name in path.names]
 
 
-def _some_elements(result: Result, pairs: Pairs) -> Iterator[Finding]:
+def _kept_elements(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
     """Find exact elements that are kept while others are lost, under a faithful action."""
     group, elements = result["group"]["name"], result["group"]["elements"]
     exact = [g for g, is_exact in enumerate(result["group"]["exact"]) if is_exact and g]
     partial = []
-    for _, read in pairs:
-        if not read.descriptor.cosine_of_maps or read.hardly_reacts:
+    for _, reading in pairs:
+        if not reading.descriptor.cosine_of_maps or reading.hardly_reacts:
             continue
-        lacks = [read.share(float(value)) for value in read.per_element]
+        lacks = [reading.share(float(value)) for value in reading.per_element]
         kept = [g for g in exact if lacks[g] <= KEPT]
         lost = [g for g in exact if lacks[g] >= _LOST]
         if kept and lost and len(kept) + len(lost) == len(exact):
-            partial.append((read, kept, lost))
+            partial.append((reading, kept, lost))
     if not partial:
         return
-    read, kept, lost = partial[0]
+    reading, kept, lost = partial[0]
     layers = tuple(r.layer for r, *_ in partial)
 
     def named(members: Sequence[int]) -> str:
@@ -331,9 +336,9 @@ def _some_elements(result: Result, pairs: Pairs) -> Iterator[Finding]:
     yield Finding(
         "some elements",
         "likely",
-        f"{read.layer} keeps {named(kept)}, but not {named(lost)}.",
-        f"In {read.layer} the cosine is {span(-float(read.per_element[kept].max()))} or more "
-        f"against {span(-float(read.per_element[lost].mean()))} in the mean; {len(layers)} "
+        f"{reading.layer} keeps {named(kept)}, but not {named(lost)}.",
+        f"In {reading.layer} the cosine is {span(-float(reading.per_element[kept].max()))} or more "
+        f"against {span(-float(reading.per_element[lost].mean()))} in the mean; {len(layers)} "
         f"layer{'s keep' if len(layers) > 1 else ' keeps'} some only.",
         "The network has the smaller symmetry; measure it under that group.",
         layers,

@@ -18,13 +18,13 @@ __all__ = [
     "KEPT",
     "ROUNDED",
     "Finding",
-    "Pairs",
-    "few",
+    "RecordReadings",
+    "few_samples",
     "ill_normalised",
     "noticeable",
     "odd_channels",
-    "resampled",
-    "silent",
+    "resampled_elements",
+    "silent_channels",
 ]
 
 Weight = Literal["likely", "caution", "possible"]
@@ -89,15 +89,15 @@ class Finding:
 
 
 #: Records, each with how it reads.
-Pairs = Sequence[tuple[Record, Reading]]
+RecordReadings = Sequence[tuple[Record, Reading]]
 
 
-def noticeable(read: Reading) -> bool:
+def noticeable(reading: Reading) -> bool:
     """Tell whether a value is far enough from perfect to be explained.
 
     Parameters
     ----------
-    read : Reading
+    reading : Reading
         The reading.
 
     Returns
@@ -105,35 +105,35 @@ def noticeable(read: Reading) -> bool:
     bool
         False for tensors that hardly react, from which nothing can be told.
     """
-    floor = read.descriptor.floor
-    if read.hardly_reacts or floor is None or read.away < floor:
+    floor = reading.descriptor.floor
+    if reading.hardly_reacts or floor is None or reading.away < floor:
         return False
-    return read.relative is None or read.relative >= _SHARE_FLOOR
+    return reading.relative is None or reading.relative >= _SHARE_FLOOR
 
 
-def resampled(pairs: Pairs) -> Iterator[Finding]:
+def resampled_elements(pairs: RecordReadings) -> Iterator[Finding]:
     """Find values to which only resampled elements add; references say why."""
     readings = [
-        read
-        for _, read in pairs
-        if read.exact is not None
-        and noticeable(read)
-        and read.exact - read.perfect <= _SHARE * read.away
-        and read.share(read.exact) <= _NEAR
+        reading
+        for _, reading in pairs
+        if reading.exact is not None
+        and noticeable(reading)
+        and reading.exact - reading.perfect <= _SHARE * reading.away
+        and reading.share(reading.exact) <= _NEAR
     ]
     if not readings:
         return
-    read = readings[-1]
+    reading = readings[-1]
     layers = tuple(r.layer for r in readings)
-    exact = max(0.0, (read.exact or 0.0) - read.perfect)
+    exact = max(0.0, (reading.exact or 0.0) - reading.perfect)
     evidence = (
-        f"In {read.measure}@{read.layer} the exact elements are {span(exact)} from perfect, all "
-        f"elements {span(read.away)} ({len(readings)} of {len(pairs)} values)"
+        f"In {reading.measure}@{reading.layer} the exact elements are {span(exact)} from perfect, "
+        f"all elements {span(reading.away)} ({len(readings)} of {len(pairs)} values)"
     )
     text = "Only resampled elements deviate"
-    if exact > ROUNDED * read.away and exact > ROUNDED:
+    if exact > ROUNDED * reading.away and exact > ROUNDED:
         text = "Resampled elements deviate far more than exact ones"
-    trips = {name: value - read.perfect for name, value in read.trips.items()}
+    trips = {name: value - reading.perfect for name, value in reading.trips.items()}
     if not trips:
         yield Finding(
             "resampled elements",
@@ -146,8 +146,8 @@ def resampled(pairs: Pairs) -> Iterator[Finding]:
         return
     name, away = max(trips.items(), key=lambda item: item[1])
     evidence += f"; the {name.replace('_', ' ')} alone {span(away)}"
-    if away >= 0.5 * read.away:
-        more = "as much" if away >= 0.9 * read.away else "at least half as much"
+    if away >= 0.5 * reading.away:
+        more = "as much" if away >= 0.9 * reading.away else "at least half as much"
         yield Finding(
             "interpolation",
             "likely",
@@ -157,7 +157,7 @@ def resampled(pairs: Pairs) -> Iterator[Finding]:
             "Judge the network by the exact part; a larger input or --support disk softens it.",
             layers,
         )
-    elif away <= 0.2 * read.away:
+    elif away <= 0.2 * reading.away:
         yield Finding(
             "quarter turns only",
             "likely",
@@ -168,12 +168,12 @@ def resampled(pairs: Pairs) -> Iterator[Finding]:
         )
 
 
-def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
+def odd_channels(pairs: RecordReadings, is_exact: Sequence[bool]) -> Iterator[Finding]:
     """Find a few channels that do not move with the others, where these do as they should."""
     first = None
-    for record, read in pairs:
+    for record, reading in pairs:
         part: Record | ExactPart | None = record if all(is_exact) else record["exact"]
-        if not read.descriptor.cosine_of_maps or part is None or not part.get("per_channel"):
+        if not reading.descriptor.cosine_of_maps or part is None or not part.get("per_channel"):
             continue
         order = len(part["per_element"])
         # The identity compares a channel with itself.
@@ -184,14 +184,14 @@ def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
         # A channel that is compared with an odd one, by a channel table, is a little odd itself.
         odd = np.flatnonzero(cosines <= min(_ODD, worst + (middle - worst) / 4))
         if 0 < len(odd) <= len(cosines) / 4 and middle >= 1 - KEPT:
-            first = read, odd, cosines
+            first = reading, odd, cosines
         break  # behind the first that is not as it should be, others follow
     if first is None:
         return
-    read, odd, cosines = first
+    reading, odd, cosines = first
     one, negative = len(odd) == 1, bool((cosines[odd] <= -_ODD).all())
     names = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
-    text = f"In {read.layer}, channel{'s' * (not one)} {names} (counted from 0) "
+    text = f"In {reading.layer}, channel{'s' * (not one)} {names} (counted from 0) "
     if negative:
         text += "is the negative of what it should be" if one else "are not of the sign expected"
     else:
@@ -203,52 +203,52 @@ def odd_channels(pairs: Pairs, is_exact: Sequence[bool]) -> Iterator[Finding]:
         f"Away from the identity the cosine is {span(float(cosines[odd].mean()))} there; the "
         f"median of the {len(cosines)} channels is {span(float(np.median(cosines)))}.",
         "Look at the weights that make it, their sign first, and at its place in a channel table.",
-        (read.layer,),
+        (reading.layer,),
     )
 
 
-def silent(pairs: Pairs) -> Iterator[Finding]:
+def silent_channels(pairs: RecordReadings) -> Iterator[Finding]:
     """Find channels that are zero in both maps, and count as perfect."""
     spared = []
-    for record, read in pairs:
+    for record, reading in pairs:
         share = record["zero_pairs"]
-        if read.descriptor.cosine_of_maps and 0.05 <= share < 1:
-            live = (read.value + share) / (1 - share)
-            if live - read.value >= 0.02:
-                spared.append((read, share, live))
+        if reading.descriptor.cosine_of_maps and 0.05 <= share < 1:
+            live = (reading.value + share) / (1 - share)
+            if live - reading.value >= 0.02:
+                spared.append((reading, share, live))
     if not spared:
         return
-    read, share, live = max(spared, key=lambda f: f[2] - f[0].value)
+    reading, share, live = max(spared, key=lambda f: f[2] - f[0].value)
     yield Finding(
         "silent channels",
         "caution",
         f"Silent channels flatter {len(spared)} layer{'s' * (len(spared) > 1)}: two zero maps "
         "count as alike.",
-        f"In {read.layer}, {100 * share:.0f} % of the pairs are zero on both sides; the others "
-        f"alone have cosine {span(-live)}, not {span(-read.value)}.",
+        f"In {reading.layer}, {100 * share:.0f} % of the pairs are zero on both sides; the others "
+        f"alone have cosine {span(-live)}, not {span(-reading.value)}.",
         "",
         tuple(r.layer for r, *_ in spared),
     )
 
 
-def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
+def ill_normalised(pairs: RecordReadings) -> Iterator[Finding]:
     """Find an M that is no good to divide by."""
-    for record, read in pairs:
+    for record, reading in pairs:
         m = record["normaliser"]
-        if not read.descriptor.normalised:
+        if not reading.descriptor.normalised:
             continue
-        cosine = read.descriptor.similarity
+        cosine = reading.descriptor.similarity
         if m is None or record["value"] is None or (cosine and m < ILL_CONDITIONED):
             m_text = "missing" if m is None else f"{m:.3g}"
             yield Finding(
                 "M ill-conditioned",
                 "caution",
-                f"{read.measure} cannot be normalised well: M is {m_text}.",
-                f"Unnormalised, the value is {span(read.value)}"
+                f"{reading.measure} cannot be normalised well: M is {m_text}.",
+                f"Unnormalised, the value is {span(reading.value)}"
                 + (f", over {record['norm_samples']} points" if record["norm_samples"] else "")
                 + ".",
                 "Read relative, or the unnormalised value.",
-                (read.layer,),
+                (reading.layer,),
             )
         elif cosine and m >= _PARALLEL:
             yield Finding(
@@ -258,62 +258,62 @@ def ill_normalised(pairs: Pairs) -> Iterator[Finding]:
                 f"Their mean cosine is M = {span(m)}"
                 + (
                     ""
-                    if read.relative is None
-                    else f"; told relative to that, the value is {span(read.relative)}"
+                    if reading.relative is None
+                    else f"; told relative to that, the value is {span(reading.relative)}"
                 )
                 + ".",
                 "Read latent-l2, or relative.",
-                (read.layer,),
+                (reading.layer,),
             )
 
 
-def few(result: Result, pairs: Pairs) -> Iterator[Finding]:
+def few_samples(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
     """Find intervals that are wide against what they are about."""
     wide, carried = [], []
-    for _, read in pairs:
-        n = len(read.per_sample)
+    for _, reading in pairs:
+        n = len(reading.per_sample)
         if n < 2:
             yield Finding(
                 "too few samples",
                 "caution",
                 "One sample gives no interval.",
-                f"{read.measure}@{read.layer} was measured on it alone.",
+                f"{reading.measure}@{reading.layer} was measured on it alone.",
                 "Raise --samples.",
-                (read.layer,),
+                (reading.layer,),
             )
             return
-        if read.ci95 is None or not (noticeable(read) or read.descriptor.floor is None):
+        if reading.ci95 is None or not (noticeable(reading) or reading.descriptor.floor is None):
             continue
-        half = (read.ci95[1] - read.ci95[0]) / 2
-        if half > 0.5 * read.away:
-            wide.append((half / read.away, half, read))
-        away = np.sort(read.per_sample - read.perfect)[::-1]
+        half = (reading.ci95[1] - reading.ci95[0]) / 2
+        if half > 0.5 * reading.away:
+            wide.append((half / reading.away, half, reading))
+        away = np.sort(reading.per_sample - reading.perfect)[::-1]
         top = max(1, n // 20)
         if n >= 20 and away[:top].sum() > 0.5 * away.sum():
-            carried.append((top, int(np.argmax(read.per_sample)), read))
+            carried.append((top, int(np.argmax(reading.per_sample)), reading))
     if wide:
-        ratio, half, read = max(wide, key=lambda w: w[0])
-        n = len(read.per_sample)
+        ratio, half, reading = max(wide, key=lambda w: w[0])
+        n = len(reading.per_sample)
         yield Finding(
             "too few samples",
             "caution",
-            f"{n} samples are few for {read.measure}@{read.layer}: ±{span(half)} on "
-            f"{span(read.away)}.",
+            f"{n} samples are few for {reading.measure}@{reading.layer}: ±{span(half)} on "
+            f"{span(reading.away)}.",
             f"That is {100 * ratio:.0f} % of the distance from perfect; about "
             f"{math.ceil(n * (ratio / 0.2) ** 2 / 10) * 10} samples would bring it to 20 %.",
             "Raise --samples; --interval bootstrap suits skewed values.",
             tuple(dict.fromkeys(r.layer for *_, r in wide)),
         )
     elif carried:
-        top, worst, read = carried[0]
+        top, worst, reading = carried[0]
         yield Finding(
             "few samples carry it",
             "caution",
-            f"{top} of {len(read.per_sample)} samples carry more than half of "
-            f"{read.measure}@{read.layer}.",
+            f"{top} of {len(reading.per_sample)} samples carry more than half of "
+            f"{reading.measure}@{reading.layer}.",
             f"The worst is sample {result['data']['indices'][worst]}, with "
-            f"{span(float(read.per_sample[worst]))} against a median of "
-            f"{span(float(np.median(read.per_sample)))}.",
+            f"{span(float(reading.per_sample[worst]))} against a median of "
+            f"{span(float(np.median(reading.per_sample)))}.",
             "Look at those samples.",
-            (read.layer,),
+            (reading.layer,),
         )

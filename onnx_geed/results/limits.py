@@ -133,7 +133,7 @@ def check_measured(limits: Sequence[str], measured: Sequence[tuple[str, str]]) -
         limit.check_meets(measured)
 
 
-def _held(result: Result, limits: Sequence[str]) -> list[tuple[Limit, list[Record]]]:
+def _records_by_limit(result: Result, limits: Sequence[str]) -> list[tuple[Limit, list[Record]]]:
     """Return each limit with the records that it is for; refuse one that is for none."""
     records = result["measurements"]
     parsed = parse_limits(limits)
@@ -166,7 +166,7 @@ def over_limits(result: Result, limits: Sequence[str]) -> list[str]:
         If a limit is for something that was not measured.
     """
     violations = []
-    for limit, records in _held(result, limits):
+    for limit, records in _records_by_limit(result, limits):
         for record in records:
             value, scale = ranking_value(record)
             if value > limit.largest:
@@ -178,19 +178,19 @@ def over_limits(result: Result, limits: Sequence[str]) -> list[str]:
 
 def read_for_limit(record: Record) -> Reading:
     """Read a record on the scale of the value that ``--fail-above`` holds against a limit."""
-    read = read_record(record)
+    reading = read_record(record)
     value, scale = ranking_value(record)
-    return replace(read.as_normalised() if scale == "value" else read, value=value)
+    return replace(reading.as_normalised() if scale == "value" else reading, value=value)
 
 
-def failure_of(result: Result, read: Reading, limit: float) -> str:
+def failure_of(result: Result, reading: Reading, limit: float) -> str:
     """Say by how much a value exceeds a limit, and where most.
 
     Parameters
     ----------
     result : dict
         The result.
-    read : Reading
+    reading : Reading
         One of its records, from :func:`read_for_limit`.
     limit : float
         What it exceeds.
@@ -201,10 +201,10 @@ def failure_of(result: Result, read: Reading, limit: float) -> str:
         Lines: the value, its worst element and its worst sample.
     """
     data, group = result["data"], result["group"]
-    per_element = read.per_element
+    per_element = reading.per_element
     worst = int(per_element.argmax())
-    sample = int(read.per_sample.argmax())
-    element = int(read.deviations[sample].argmax())
+    sample = int(reading.per_sample.argmax())
+    element = int(reading.deviations[sample].argmax())
 
     def named(g: int) -> str:
         return angle(group["name"], group["elements"][g])
@@ -212,18 +212,18 @@ def failure_of(result: Result, read: Reading, limit: float) -> str:
     called = f"sample {data['indices'][sample]}"
     called += f" ({data['names'][sample]})" if data["names"] else ""
     ends = ""
-    if read.ci95:
-        ends = f" (95 % interval {read.ci95[0]:.6g} to {read.ci95[1]:.6g})"
-    scale = "" if read.normalised else ", unnormalised"
+    if reading.ci95:
+        ends = f" (95 % interval {reading.ci95[0]:.6g} to {reading.ci95[1]:.6g})"
+    scale = "" if reading.normalised else ", unnormalised"
     lines = [
-        f"  {read.measure}@{read.layer}{scale}: {read.value:.6g} > {limit:g}{ends}",
+        f"  {reading.measure}@{reading.layer}{scale}: {reading.value:.6g} > {limit:g}{ends}",
         f"    worst element {named(worst)}: {per_element[worst]:.6g}",
-        f"    worst sample {called}: {read.per_sample[sample]:.6g}, most under "
-        f"{named(element)}: {read.deviations[sample, element]:.6g}",
+        f"    worst sample {called}: {reading.per_sample[sample]:.6g}, most under "
+        f"{named(element)}: {reading.deviations[sample, element]:.6g}",
     ]
-    if read.exact is not None and read.exact <= limit:
+    if reading.exact is not None and reading.exact <= limit:
         lines.append(
-            f"    the exact elements alone pass ({read.exact:.6g}): look at the interpolation"
+            f"    the exact elements alone pass ({reading.exact:.6g}): look at the interpolation"
         )
     return "\n".join(lines)
 
@@ -250,25 +250,25 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
     """
     suite = ElementTree.Element("testsuite", name=f"onnx-geed {result['group']['name']}")
     cases = failures = 0
-    for limit, records in _held(result, limits):
+    for limit, records in _records_by_limit(result, limits):
         for record in records:
-            read = read_for_limit(record)
+            reading = read_for_limit(record)
             case = ElementTree.SubElement(
                 suite,
                 "testcase",
-                classname=f"onnx-geed.{_clean(result['model']['path'])}",
-                name=_clean(f"{read.measure}@{read.layer} <= {limit.largest:g}"),
+                classname=f"onnx-geed.{_xml_text(result['model']['path'])}",
+                name=_xml_text(f"{reading.measure}@{reading.layer} <= {limit.largest:g}"),
             )
             cases += 1
-            if read.value > limit.largest:
+            if reading.value > limit.largest:
                 failures += 1
                 failure = ElementTree.SubElement(
                     case,
                     "failure",
                     type="limit",
-                    message=_clean(f"{read.value:.6g} > {limit.largest:g} ({limit.text})"),
+                    message=_xml_text(f"{reading.value:.6g} > {limit.largest:g} ({limit.text})"),
                 )
-                failure.text = _clean(failure_of(result, read, limit.largest))
+                failure.text = _xml_text(failure_of(result, reading, limit.largest))
     suite.set("tests", str(cases))
     suite.set("failures", str(failures))
     suite.set("errors", "0")
@@ -280,7 +280,7 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
     )
 
 
-def _clean(text: str) -> str:
+def _xml_text(text: str) -> str:
     """Put a question mark for what XML 1.0 cannot hold."""
     return "".join(c if c in "\t\n" or ord(c) >= 32 else "?" for c in text)
 

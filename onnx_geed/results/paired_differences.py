@@ -103,7 +103,7 @@ def _doubts(
         return [
             f"{_unrelated(own)}, so values are compared in the units of each model's own outputs"
         ]
-    first, second = (read.relative for read in own)
+    first, second = (reading.relative for reading in own)
     if scale != "value" or first is None or second is None:
         return []
     seen = ends is not None and not ends[0] <= 0 <= ends[1] and abs(difference) > rounding
@@ -118,11 +118,11 @@ def _doubts(
 def _unrelated(own: tuple[Reading, Reading]) -> str:
     """Say why there is no value relative to different samples."""
     named = list(zip("AB", own, strict=True))
-    still = [letter for letter, read in named if read.hardly_reacts]
+    still = [letter for letter, reading in named if reading.hardly_reacts]
     if still:
         one = len(still) == 1
         return f"{' and '.join(still)} hardly react{'s' * one} to {'its' if one else 'their'} input"
-    lacking = [letter for letter, read in named if read.relative is None]
+    lacking = [letter for letter, reading in named if reading.relative is None]
     return f"{' and '.join(lacking)} cannot be told relative to different samples"
 
 

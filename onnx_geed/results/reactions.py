@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from onnx_geed.results.findings import ROUNDED, Finding, Pairs
+from onnx_geed.results.findings import ROUNDED, Finding, RecordReadings
 from onnx_geed.results.reading import HARDLY, Reading
 from onnx_geed.results.schema import Result
 from onnx_geed.text import span
 
-__all__ = ["alike", "blunt", "insensitive", "unlearned"]
+__all__ = ["alike_maps", "hardly_reacting", "insensitive_model", "not_learned"]
 
 # What insensitive outputs look like: predictions that stay, latents that do not.
 _STAYS, _MOVES, _SAME = 0.01, 0.1, 0.99
@@ -37,37 +37,41 @@ _RATIO, _DEAD_RATIO = 0.2, 0.01
 _ALIKE = 0.95
 
 
-def insensitive(result: Result, pairs: Pairs) -> Iterator[Finding]:
+def insensitive_model(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
     """Find predictions that stay because nothing moves them."""
     order = result["group"]["order"]
-    read = next((read for _, read in reversed(pairs) if _is_divergence(read)), None)
-    if read is None or order < 2:
+    reading = next((reading for _, reading in reversed(pairs) if _is_divergence(reading)), None)
+    if reading is None or order < 2:
         return
-    least = _STAYS * read.descriptor.worst_value(order, trivial=True)
+    least = _STAYS * reading.descriptor.worst_value(order, trivial=True)
     text = "Predictions look invariant because they hardly react to the input at all."
     advice = "Check the preprocessing; compare with a model known to tell the samples apart."
-    other = read.between
+    other = reading.between
     if other is not None:
-        stays = read.value <= least
-        ratio = math.inf if read.relative is None else read.relative
+        stays = reading.value <= least
+        ratio = math.inf if reading.relative is None else reading.relative
         dead = other < _DEAD and ratio >= _DEAD_RATIO
         if stays and (dead or (other < _CONSTANT and ratio >= _RATIO)):
             yield Finding(
                 "insensitive",
                 "likely",
                 text if dead else text.replace(" at all", ""),
-                f"Under the group they move by {span(read.value)} nats, and from sample to sample "
-                f"by only {span(other)}.",
+                f"Under the group they move by {span(reading.value)} nats, and from sample to "
+                f"sample by only {span(other)}.",
                 advice,
-                (read.layer,),
+                (reading.layer,),
             )
         return
-    latents = [(record, read) for record, read in reversed(pairs) if read.descriptor.normalised]
-    latent = next((read for _, read in latents if not read.descriptor.similarity), None)
-    cosine = next((r["normaliser"] for r, read in latents if read.descriptor.similarity), None)
+    latents = [
+        (record, reading) for record, reading in reversed(pairs) if reading.descriptor.normalised
+    ]
+    latent = next((reading for _, reading in latents if not reading.descriptor.similarity), None)
+    cosine = next(
+        (r["normaliser"] for r, reading in latents if reading.descriptor.similarity), None
+    )
     if (
         latent is not None
-        and read.value <= least
+        and reading.value <= least
         and latent.normalised
         and latent.value >= _MOVES
         and cosine is not None
@@ -77,60 +81,64 @@ def insensitive(result: Result, pairs: Pairs) -> Iterator[Finding]:
             "insensitive",
             "possible",
             "Predictions may look invariant because they hardly react to the input.",
-            f"They move by {span(read.value)} nats while an orbit's latents spread "
+            f"They move by {span(reading.value)} nats while an orbit's latents spread "
             f"{span(latent.value)} times as far as different samples are apart; latents of "
             f"different samples have a mean cosine of {span(cosine)}.",
             advice,
-            (read.layer, latent.layer),
+            (reading.layer, latent.layer),
         )
 
 
-def _is_divergence(read: Reading) -> bool:
-    """Whether a reading tells how far predictions are apart, in nats, as the thresholds are."""
-    return read.descriptor.view == "scores" and read.descriptor.unit == "nats"
+def _is_divergence(reading: Reading) -> bool:
+    """Say whether a reading tells how far predictions are apart, in nats, as the thresholds are."""
+    return reading.descriptor.view == "scores" and reading.descriptor.unit == "nats"
 
 
-def alike(pairs: Pairs) -> Iterator[Finding]:
+def alike_maps(pairs: RecordReadings) -> Iterator[Finding]:
     """Find maps that different samples share as much as the members of an orbit do."""
     readings = []
-    for _, read in pairs:
-        if not read.descriptor.cosine_of_maps or read.relative is None or -read.value < _HIGH:
+    for _, reading in pairs:
+        if (
+            not reading.descriptor.cosine_of_maps
+            or reading.relative is None
+            or -reading.value < _HIGH
+        ):
             continue
-        ends, other = read.relative_ci95, read.told(read.between or 0.0)
+        ends, other = reading.relative_ci95, reading.told(reading.between or 0.0)
         # Both have to say so: 0.2 against 0 is far from perfect, and yet not the same.
-        if (ends[0] if ends else read.relative) >= HARDLY and other >= _LIKE * -read.value:
-            readings.append(read)
+        if (ends[0] if ends else reading.relative) >= HARDLY and other >= _LIKE * -reading.value:
+            readings.append(reading)
     if not readings:
         return
-    read = max(readings, key=lambda r: r.relative or 0.0)
-    other = read.told(read.between or 0.0)
+    reading = max(readings, key=lambda r: r.relative or 0.0)
+    other = reading.told(reading.between or 0.0)
     yield Finding(
         "alike whatever is shown",
         "caution",
         f"Maps are hardly more alike within an orbit than between samples in {len(readings)} "
         f"layer{'s' * (len(readings) > 1)}.",
-        f"In {read.layer} the cosine is {span(-read.value)} within an orbit and {span(other)} "
-        "between different samples.",
+        f"In {reading.layer} the cosine is {span(-reading.value)} within an orbit and "
+        f"{span(other)} between different samples.",
         "Such a cosine is no sign of equivariance; judge by relative values.",
         tuple(r.layer for r in readings),
     )
 
 
-def blunt(pairs: Pairs) -> Iterator[Finding]:
+def hardly_reacting(pairs: RecordReadings) -> Iterator[Finding]:
     """Find tensors that are all but the same for every sample."""
-    readings = [read for _, read in pairs if read.hardly_reacts]
+    readings = [reading for _, reading in pairs if reading.hardly_reacts]
     if not readings:
         return
-    read = readings[-1]
+    reading = readings[-1]
     layers = tuple(dict.fromkeys(r.layer for r in readings))
     yield Finding(
         "hardly reacts",
         "caution",
-        f"{read.layer} hardly reacts to the input{_more(len(layers))}: nothing can be told of its "
-        "equivariance.",
-        f"With another sample in place of the moved one, {read.measure} is only "
-        f"{span(max(0.0, (read.between or 0.0) - read.perfect))} from perfect; the value is "
-        f"{span(max(0.0, read.away))} from it.",
+        f"{reading.layer} hardly reacts to the input{_more(len(layers))}: nothing can be told of "
+        "its equivariance.",
+        f"With another sample in place of the moved one, {reading.measure} is only "
+        f"{span(max(0.0, (reading.between or 0.0) - reading.perfect))} from perfect; the value is "
+        f"{span(max(0.0, reading.away))} from it.",
         "Check the preprocessing and the weights.",
         layers,
     )
@@ -140,44 +148,44 @@ def _more(count: int) -> str:
     return "" if count < 2 else f", nor do{'es' * (count == 2)} {count - 1} more"
 
 
-def unlearned(result: Result, pairs: Pairs) -> Iterator[Finding]:
+def not_learned(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
     """Find values that the same network untrained has too."""
     as_untrained, asked = [], 0
-    for record, read in pairs:
+    for record, reading in pairs:
         entry = (record.get("references") or {}).get("untrained")
-        if entry is None or read.untrained is None or read.away <= ROUNDED:
+        if entry is None or reading.untrained is None or reading.away <= ROUNDED:
             continue  # what is perfect cannot come nearer to it
         asked += 1
         # An untrained network reacts to little: what counts is relative to that, where known.
-        bare = read.untrained - read.perfect
-        own, other, how = read.away, bare, "from perfect"
+        bare = reading.untrained - reading.perfect
+        own, other, how = reading.away, bare, "from perfect"
         relative = entry.get("relative")
-        if read.relative is not None and relative is not None:
-            own, other = read.relative, float(relative)
+        if reading.relative is not None and relative is not None:
+            own, other = reading.relative, float(relative)
             how = "of what different samples differ by from perfect"
         if own >= _ALIKE * other:
-            as_untrained.append((read, own, other, how))
-        if not _is_divergence(read) or read.away < _ALIKE * bare:
+            as_untrained.append((reading, own, other, how))
+        if not _is_divergence(reading) or reading.away < _ALIKE * bare:
             continue
         order = max(result["group"]["order"], 2)
-        if read.value <= _STAYS * read.descriptor.worst_value(order, trivial=True):
+        if reading.value <= _STAYS * reading.descriptor.worst_value(order, trivial=True):
             yield Finding(
                 "invariant untrained",
                 "likely",
                 "Predictions look invariant, but those of the same network untrained do as well.",
-                f"They are {span(read.away)} nats from perfect, untrained {span(bare)}.",
+                f"They are {span(reading.away)} nats from perfect, untrained {span(bare)}.",
                 "Compare relative values, which are told in units of what samples differ by.",
-                (read.layer,),
+                (reading.layer,),
             )
     if not as_untrained:
         return
-    read, own, other, how = max(as_untrained, key=lambda entry: entry[1] - entry[2])
+    reading, own, other, how = max(as_untrained, key=lambda entry: entry[1] - entry[2])
     yield Finding(
         "not learned",
         "caution",
         f"{len(as_untrained)} of {asked} values are hardly nearer to perfect than in the same "
         "network untrained.",
-        f"{read.measure}@{read.layer} is {span(own)} {how}, untrained {span(other)}.",
+        f"{reading.measure}@{reading.layer} is {span(own)} {how}, untrained {span(other)}.",
         "What is equivariant there comes from the architecture and the data, not from training.",
         tuple(dict.fromkeys(r.layer for r, *_ in as_untrained)),
     )

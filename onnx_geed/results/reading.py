@@ -1,4 +1,4 @@
-"""How a record reads: its perfect value, and what stands in it."""
+"""The reading of a record: its numbers on one scale, and its perfect value."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Reading:
 
     @property
     def descriptor(self) -> Descriptor:
-        """What the measure is."""
+        """The measure's descriptor."""
         return descriptor_of(self.measure)
 
     @property

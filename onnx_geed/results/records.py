@@ -21,7 +21,7 @@ __all__ = [
     "BetweenSamples",
     "Normaliser",
     "OrbitDeviations",
-    "measurement",
+    "make_record",
     "ranking_value",
 ]
 
@@ -101,7 +101,7 @@ class BetweenSamples:
     norm: float = 1.0
 
 
-def measurement(
+def make_record(
     orbits: OrbitDeviations,
     *,
     measure: str,
@@ -187,13 +187,13 @@ def measurement(
         "relative": relative,
         "norm_samples": by_m.points if by_m else None,
         "zero_pairs": float(orbits.zero_pairs),
-        "per_channel": _listed(orbits.per_channel),
+        "per_channel": _floats(orbits.per_channel),
         "exact": None
         if exact is None
         else {
             "elements": list(exact.elements),
             **_statistics(_finite(name, exact), exact.elements, divisor, kind, seed),
-            "per_channel": _listed(exact.per_channel),
+            "per_channel": _floats(exact.per_channel),
         },
         "references": None,
         "warnings": [*warnings, *doubts, *hardly],
@@ -227,7 +227,7 @@ def _check_finite(name: str, quantity: str, value: float) -> None:
 
 @dataclass(frozen=True)
 class _Divisor:
-    """What values are divided by: M where it can be, else 1.
+    """The divisor of values: M where it can be, else 1.
 
     Parameters
     ----------
@@ -266,7 +266,7 @@ def _relative(
     between: BetweenSamples | None,
     divisor: _Divisor,
 ) -> tuple[float | None, float | None, list[str]]:
-    """``between_samples``, ``relative``, and a doubt where the tensor hardly reacts."""
+    """Return ``between_samples``, ``relative``, and a doubt where the tensor hardly reacts."""
     if between is None:
         return None, None, []
     pairs = np.ascontiguousarray(between.deviations, dtype=np.float64)
@@ -329,14 +329,14 @@ def _doubts(descriptor: Descriptor, normaliser: Normaliser, usable: bool) -> lis
     return doubts
 
 
-def _listed(values: ArrayLike | None) -> list[float] | None:
+def _floats(values: ArrayLike | None) -> list[float] | None:
     return None if values is None else [float(v) for v in np.asarray(values)]
 
 
 def _statistics(
     deviations: F64, elements: Sequence[str], divisor: _Divisor, interval: Interval, seed: int
 ) -> Statistics:
-    """Eq. (4), its interval and its parts, divided by M where there is one."""
+    """Return eq. (4), its interval and its parts, divided by M where there is one."""
     means = deviations.mean(axis=1)
     per_sample = means / divisor.value
     ends = mean_interval(per_sample, interval, seed=seed) if divisor.usable else None

@@ -30,6 +30,7 @@ __all__ = [
     "Statistics",
     "SuiteFailure",
     "SuiteRow",
+    "SuiteSettings",
     "SuiteSummary",
 ]
 
@@ -88,7 +89,7 @@ class Share(TypedDict):
 
 
 class Predictions(TypedDict):
-    """How often predictions stay as they should, and are right."""
+    """Shares of predictions that stay as they should, and that are right."""
 
     stay: Share
     right: Share | None
@@ -116,7 +117,7 @@ class Record(Statistics):
 
 
 class ModelPart(TypedDict):
-    """Which model was measured."""
+    """The model that was measured."""
 
     path: str
     sha256: str
@@ -125,7 +126,7 @@ class ModelPart(TypedDict):
 
 
 class DataPart(TypedDict):
-    """Which samples were measured."""
+    """The samples that were measured."""
 
     source: str
     fingerprint: str
@@ -151,7 +152,7 @@ class GroupPart(TypedDict):
 
 
 class RuntimePart(TypedDict, total=False):
-    """What it was computed with."""
+    """The device, the engine and the batches of a run, its seconds and its inferences."""
 
     provider: str
     device: str
@@ -164,13 +165,20 @@ class RuntimePart(TypedDict, total=False):
 
 
 class PrecisionPart(TypedDict):
-    """How many samples a precision took."""
+    """The precision that was asked for, and the samples that it took."""
 
     asked: float
     samples: int
     reached: bool
     undecided: list[str]
     without_value: list[str]
+
+
+class SuiteSettings(TypedDict):
+    """The measures and options by which a suite ran a cell; a file is named by its SHA-256."""
+
+    measures: list[str]
+    options: dict[str, Any]
 
 
 class Result(TypedDict):
@@ -188,7 +196,7 @@ class Result(TypedDict):
     measurements: list[Record]
     notes: NotRequired[list[str]]
     precision: NotRequired[PrecisionPart]
-    suite: NotRequired[dict[str, Any]]
+    suite: NotRequired[SuiteSettings]
     file: NotRequired[str]
 
 

@@ -185,7 +185,7 @@ def precision_notes(part: PrecisionPart) -> list[str]:
     elif part["undecided"]:
         notes.append(
             f"--precision {asked:g} is not reached: the samples ended at {n}, where the interval "
-            f"of {_list(part['undecided'])} is still wider"
+            f"of {_names_text(part['undecided'])} is still wider"
         )
     elif n < FEWEST:
         notes.append(
@@ -194,13 +194,13 @@ def precision_notes(part: PrecisionPart) -> list[str]:
         )
     if part["without_value"]:
         notes.append(
-            f"--precision {asked:g} took no sample for {_list(part['without_value'])}: M is "
+            f"--precision {asked:g} took no sample for {_names_text(part['without_value'])}: M is "
             "missing or 0, so there is no value"
         )
     return notes
 
 
-def _list(names: Iterable[str]) -> str:
+def _names_text(names: Iterable[str]) -> str:
     first, *rest = names
     if len(rest) > 2:
         return f"{first}, {rest[0]} and {len(rest) - 1} more"

@@ -155,7 +155,7 @@ def pairs_within(
         # Those that follow each other are taken at once.
         some = slice(row[0] - first, row[-1] + 1 - first)
         later = orbits[some.start + 1 : some.stop + 1]
-        for p, pair in zip(row, _deviations(measure, later, means[some]), strict=True):
+        for p, pair in zip(row, _pair_deviations(measure, later, means[some]), strict=True):
             complete[p, p + 1] = pair
     for p, q in touched:
         if (p, q) in complete:
@@ -163,9 +163,9 @@ def pairs_within(
         centre = means[p - first : p - first + 1] if p in here else None
         orbit = orbits[q - first : q - first + 1] if q in here else None
         if centre is not None and orbit is not None:
-            (complete[p, q],) = _deviations(measure, orbit, centre)
+            (complete[p, q],) = _pair_deviations(measure, orbit, centre)
         else:
-            sides[p, q] = Side(_own(centre), _own(orbit))
+            sides[p, q] = Side(_without_base(centre), _without_base(orbit))
     return Pairs(complete, sides)
 
 
@@ -196,11 +196,11 @@ def join_pairs(measure: Measure, parts: Sequence[Pairs]) -> Pairs:
             orbit = side.orbit if other.orbit is None else other.orbit
             if centre is None or orbit is None:
                 raise ValueError(f"two parts bring the same side of the pair {where}")
-            (complete[where],) = _deviations(measure, orbit, centre)
+            (complete[where],) = _pair_deviations(measure, orbit, centre)
     return Pairs(complete, sides)
 
 
-def _own(array: NDArray[Any] | None) -> NDArray[Any] | None:
+def _without_base(array: NDArray[Any] | None) -> NDArray[Any] | None:
     """Return an array that keeps no larger one in memory."""
     if array is None:
         return None
@@ -208,7 +208,7 @@ def _own(array: NDArray[Any] | None) -> NDArray[Any] | None:
     return array.copy() if isinstance(base, np.ndarray) and base.nbytes > array.nbytes else array
 
 
-def _deviations(measure: Measure, orbits: NDArray[Any], means: NDArray[Any]) -> list[Pair]:
+def _pair_deviations(measure: Measure, orbits: NDArray[Any], means: NDArray[Any]) -> list[Pair]:
     deviations, _ = deviations_from_references(measure, orbits, means, check=False)
     squares = np.zeros(len(means))
     if measure.descriptor.in_tensor_units:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
 from onnx_geed.measures import check_written_as_nodes
 from onnx_geed.model import MEASUREMENT, Model, check_weights, find_input, load_model, write_model
+from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run.fuse import Fused, Output
 from onnx_geed.run.graph_engine import check_job, open_fused
 from onnx_geed.run.job import Task
@@ -24,7 +25,13 @@ from onnx_geed.run.prepare import prepare_run
 from onnx_geed.run.provenance import describe_group, describe_model, software_versions
 from onnx_geed.run.source import chosen_preprocess
 
-__all__ = ["SCHEMA", "compile_measurement"]
+__all__ = [
+    "SCHEMA",
+    "CompiledInput",
+    "CompiledMeasurement",
+    "CompiledOutput",
+    "compile_measurement",
+]
 
 SCHEMA = "onnx-geed/measurement/1"
 
@@ -46,6 +53,43 @@ _UNITS = {"−cosine": "cosine", "distance": "units of the tensor", "nats": "nat
 _MEAN = "larger is less equivariant; the G-EED of eq. (4) is the mean over samples and elements"
 
 
+class CompiledInput(TypedDict):
+    """The input of a compiled measurement: samples (N, ...), not yet moved by the group."""
+
+    name: str
+    shape: list[str | int]
+    meaning: str
+    preprocess: dict[str, Any]
+
+
+class CompiledOutput(TypedDict):
+    """An output of a compiled measurement: one part of one measure on one tensor."""
+
+    name: str
+    part: str
+    measure: str
+    layer: str
+    output_action: str
+    shape: list[str | int]
+    dtype: str
+    axes: str
+    elements: list[str]
+    unit: str
+    meaning: str
+
+
+class CompiledMeasurement(TypedDict):
+    """The description that a compiled measurement carries, ``onnx-geed/measurement/1``."""
+
+    schema: str
+    software: dict[str, str | None]
+    model: ModelPart
+    group: GroupPart
+    input: CompiledInput
+    outputs: list[CompiledOutput]
+    notes: list[str]
+
+
 def compile_measurement(
     model: str | Path | Model,
     group: str | Group,
@@ -53,7 +97,7 @@ def compile_measurement(
     *,
     data: Any = None,
     **options: Any,
-) -> dict[str, Any]:
+) -> CompiledMeasurement:
     """Write a measurement as an ONNX file: samples in, deviations out.
 
     Parameters
@@ -81,38 +125,38 @@ def compile_measurement(
         If model or options cannot be used, or the measurement cannot be one graph.
         If the file cannot be written, or does not pass the checker.
     """
-    read = model if isinstance(model, Model) else load_model(model)
+    loaded = model if isinstance(model, Model) else load_model(model)
     # Options that say how to run are a measurement's: the file is only tried out.
     chosen = replace(make_options(options), **_TRIED_OUT)
-    preprocess = chosen_preprocess(read, chosen) or Preprocess()
+    preprocess = chosen_preprocess(loaded, chosen) or Preprocess()
     if data is None:
         # Noise is made in the size that the model takes.
         sized = replace(chosen, preprocess=replace(preprocess, resize=None, crop=None))
-        prepared = prepare_run(read, _noise(read, chosen), group, sized)
+        prepared = prepare_run(loaded, _noise(loaded, chosen), group, sized)
     else:
-        prepared = prepare_run(read, data, group, chosen)
+        prepared = prepare_run(loaded, data, group, chosen)
     task = prepared.task
     if task.network.one_by_one or task.network.fixed:
         starts = ("run one by one", "the model takes")
         reason = next((n for n in task.plan.notes if n.startswith(starts)), starts[0])
         raise GeedError(
-            f"compile {read.path}: {reason}; one graph holds whole orbits, so export the model "
+            f"compile {loaded.path}: {reason}; one graph holds whole orbits, so export the model "
             "with a free batch axis (onnx-geed measure runs it as it is)"
         )
     try:
         check_written_as_nodes(task.plan.measures)
     except GeedError as error:
-        raise GeedError(f"compile {read.path}: {error}; name others with --measure") from None
+        raise GeedError(f"compile {loaded.path}: {error}; name others with --measure") from None
     layers = tuple(task.plan.layers)
     check_job(task.source, prepared.worker.session(task.network, layers), [0], task.batch)
     fused, session = open_fused(task, layers, doubt=False)
     rows = task.source.rows([0], orbits=False)
     others = task.source.other_inputs([0], 1)
     session.run_as_given(rows, {fused.feeds[k]: v for k, v in others.items() if k in fused.feeds})
-    described = _describe(read, task, fused, preprocess)
+    described = _describe(loaded, task, fused, preprocess)
     _write_descriptions(fused.proto, fused, described)
-    check_weights(read)
-    write_model(fused.proto, read.path, Path(out), check=True)
+    check_weights(loaded)
+    write_model(fused.proto, loaded.path, Path(out), check=True)
     return described
 
 
@@ -128,7 +172,9 @@ def _noise(model: Model, options: Options) -> NDArray[np.float32]:
     return np.random.default_rng(options.seed).random((2, *lengths), dtype=np.float32)
 
 
-def _describe(model: Model, task: Task, fused: Fused, preprocess: Preprocess) -> dict[str, Any]:
+def _describe(
+    model: Model, task: Task, fused: Fused, preprocess: Preprocess
+) -> CompiledMeasurement:
     """Return the file's description of itself."""
     return {
         "schema": SCHEMA,
@@ -148,7 +194,8 @@ def _describe(model: Model, task: Task, fused: Fused, preprocess: Preprocess) ->
     }
 
 
-def _output(output: Output) -> dict[str, Any]:
+def _output(output: Output) -> CompiledOutput:
+    """Return the description of one output."""
     measure = output.measure
     formula, unit = (
         measure.descriptor.formula,
@@ -187,7 +234,9 @@ def _output(output: Output) -> dict[str, Any]:
     }
 
 
-def _write_descriptions(proto: onnx.ModelProto, fused: Fused, described: dict[str, Any]) -> None:
+def _write_descriptions(
+    proto: onnx.ModelProto, fused: Fused, described: CompiledMeasurement
+) -> None:
     group, model = described["group"], described["model"]
     proto.producer_name = "onnx-geed"
     proto.producer_version = described["software"]["onnx-geed"] or ""

@@ -48,7 +48,7 @@ def in_order(jobs: Iterable[Work], run: Callable[[Work], Result], workers: int) 
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """Return the number of processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -227,7 +227,7 @@ def reduce_outputs(
         key = measure.name, measure.layer
         own = {part: array for (*of, part), array in parts.items() if tuple(of) == key}
         check_orbits(plan, measure.layer, own["energy"], label, first)
-        statistics = _of_outputs(plan, measure, own, label, first)
+        statistics = _statistics_from_outputs(plan, measure, own, label, first)
         if measure.layer in exposed:
             layer = plan.layers[measure.layer]
             between = pairs_within(measure, layer, exposed[measure.layer], first, pairs)
@@ -241,7 +241,7 @@ def reduce_outputs(
     return OrbitStatistics(positions, measures, positions if points else range(0), points)
 
 
-def _of_outputs(
+def _statistics_from_outputs(
     plan: Plan,
     measure: Measure,
     parts: Mapping[str, NDArray[Any]],

@@ -152,11 +152,11 @@ def reduce_orbits(
     for measure in plan.measures:
         key = measure.name, measure.layer
         if measure.descriptor.view == "maps" and measure.layer in sums:
-            measures[key] = _of_sums(plan, measure, sums[measure.layer])
+            measures[key] = _sums_statistics(plan, measure, sums[measure.layer])
         elif measure.layer in arrays:
             layer = plan.layers[measure.layer]
             y = view(layer, measure.descriptor, arrays[measure.layer])
-            statistics = _of_orbits(plan, measure, y, label, first)
+            statistics = _orbits_statistics(plan, measure, y, label, first)
             between = pairs_within(measure, layer, arrays[measure.layer], first, pairs)
             measures[key] = replace(statistics, pairs=between)
     present: list[NDArray[Any]] = [*sums.values(), *arrays.values()]
@@ -165,7 +165,7 @@ def reduce_orbits(
     return OrbitStatistics(positions, measures, positions if latents else range(0), latents)
 
 
-def _of_sums(plan: Plan, measure: Measure, sums: F64) -> MeasureStatistics:
+def _sums_statistics(plan: Plan, measure: Measure, sums: F64) -> MeasureStatistics:
     """Reduce sums of eq. (5), which are kept only where the subgroup has the same f̂, eq. (2)."""
     members = plan.exact_subgroup(measure)
     deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
@@ -173,7 +173,7 @@ def _of_sums(plan: Plan, measure: Measure, sums: F64) -> MeasureStatistics:
     return MeasureStatistics(deviations, zeros, exact, channels=ChannelValues(by_channel))
 
 
-def _of_orbits(
+def _orbits_statistics(
     plan: Plan, measure: Measure, y: F32, label: Callable[[int], str], first: int
 ) -> MeasureStatistics:
     """Reduce what a measure sees of some orbits."""
@@ -196,7 +196,7 @@ def _of_orbits(
         if not np.isfinite(deviations).all():
             # Whole maps are read only once, so that theirs shows in the sums alone.
             check_orbits(plan, measure.layer, y, label, first)
-        exact = None if members is None else _subset(measure, y, deviations, members)
+        exact = None if members is None else _subgroup_deviations(measure, y, deviations, members)
         inverse = deviations_of_orbits(other, y[: DOUBTED - first])[0] if other else None
     except ProbabilityError:
         for k, orbit in enumerate(y):
@@ -208,7 +208,9 @@ def _of_orbits(
     return MeasureStatistics(deviations, zeros, exact, inverse, predicted, channels)
 
 
-def _subset(measure: Measure, y: F32, deviations: F64, members: tuple[int, ...]) -> F64:
+def _subgroup_deviations(
+    measure: Measure, y: F32, deviations: F64, members: tuple[int, ...]
+) -> F64:
     """Return deviations under a subgroup, which has an f̂ of its own."""
     if set(measure.kernel_of_action) <= set(members):
         # The same elements are averaged, eq. (2), so nothing needs to be computed again.

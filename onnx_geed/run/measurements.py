@@ -1,4 +1,4 @@
-"""From statistics of orbits to the measurements of a result."""
+"""The measurements of a result, one record a measure, from statistics of orbits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from onnx_geed.results import (
     Normaliser,
     OrbitDeviations,
     Record,
-    measurement,
+    make_record,
 )
 from onnx_geed.run.between_samples import neighbours
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
@@ -75,11 +75,11 @@ def predictions_of(
     for measure in plan.measures:
         entry = statistics.measures.get((measure.name, measure.layer))
         if entry is not None and entry.predicted is not None:
-            by_layer[measure.layer] = (entry.predicted, measure.action, _classes(plan, measure))
+            by_layer[measure.layer] = (entry.predicted, measure.action, _class_count(plan, measure))
     return by_layer
 
 
-def _classes(plan: Plan, measure: Measure) -> int:
+def _class_count(plan: Plan, measure: Measure) -> int:
     """Return the number of classes of a tensor; a single score tells two apart."""
     layer = plan.layers[measure.layer]
     blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
@@ -102,7 +102,7 @@ def _record(
     members = plan.exact_subgroup(measure)
     warnings = []
     inverse = statistics.inverse
-    if inverse is not None and _better(inverse, deviations[: len(inverse)], measure):
+    if inverse is not None and _inverse_fits_better(inverse, deviations[: len(inverse)], measure):
         warnings.append(
             f"the inverse of the given table scores markedly better "
             f"({inverse.mean():.4g} against {deviations[: len(inverse)].mean():.4g} on "
@@ -111,14 +111,14 @@ def _record(
     if zeros.mean() == 1:
         warnings.append("every vector that was compared is zero: the value says nothing")
     layer = plan.layers[measure.layer]
-    layout, notes = _described(measure, layer.layout, layer.shape)
+    layout, notes = _layout_and_notes(measure, layer.layout, layer.shape)
     wanted = neighbours(len(deviations))
     complete = statistics.pairs.complete
     pairs = [complete[where] for where in wanted if where in complete]
     if len(pairs) < len(wanted):
         pairs = []
         notes.append("no between_samples: the cache was written without them")
-    over_all, over_exact = _per_channel(measure, statistics, members)
+    over_all, over_exact = _channel_values(measure, statistics, members)
     exact, between = None, None
     if members is not None and statistics.exact is not None:
         names = [plan.group.elements[g] for g in members]
@@ -126,7 +126,7 @@ def _record(
     if pairs:
         norm = float(np.sqrt(np.mean([p.square for p in pairs])))
         between = BetweenSamples(np.stack([p.deviations for p in pairs]), norm)
-    record = measurement(
+    record = make_record(
         OrbitDeviations(deviations, plan.group.elements, float(zeros.mean()), over_all),
         measure=measure.name,
         layer=measure.layer,
@@ -143,7 +143,7 @@ def _record(
     return record
 
 
-def _per_channel(
+def _channel_values(
     measure: Measure, statistics: MeasureStatistics, members: Sequence[int] | None
 ) -> tuple[F64 | None, F64 | None]:
     """Return values channel by channel, over all elements and over the exact ones."""
@@ -156,13 +156,16 @@ def _per_channel(
     ) else None
 
 
-def _better(inverse: F64, deviations: F64, measure: Measure) -> bool:
+def _inverse_fits_better(inverse: F64, deviations: F64, measure: Measure) -> bool:
+    """Say whether the inverse table leaves markedly smaller deviations, both (orbits, n)."""
     perfect = measure.descriptor.perfect
     away, turned = deviations.mean() - perfect, inverse.mean() - perfect
     return bool(turned < 0.5 * away and away - turned > _MARKEDLY)
 
 
-def _described(measure: Measure, layout: str, shape: tuple[int, ...]) -> tuple[str, list[str]]:
+def _layout_and_notes(
+    measure: Measure, layout: str, shape: tuple[int, ...]
+) -> tuple[str, list[str]]:
     """Return the layout of a record, and notes on what was done to its tensor beforehand."""
     if measure.descriptor.view == "maps":
         return layout, []

@@ -14,7 +14,7 @@ from onnx_geed.run.source import Source
 from onnx_geed.run.trial import Trial
 from onnx_geed.text import parse_bytes
 
-__all__ = ["Share", "fit", "graph_bytes"]
+__all__ = ["Share", "fit_memory", "graph_bytes"]
 
 # Rows of a run: more do not make a processor faster; a card wants more.
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
@@ -52,7 +52,7 @@ def graph_bytes(plan: Plan, source: Source) -> int:
     return largest * (8 + -(-2 * bases * taps // plan.group.order))
 
 
-def fit(plan: Plan, source: Source, trial: Trial, options: Options, *, graph: bool) -> Share:
+def fit_memory(plan: Plan, source: Source, trial: Trial, options: Options, *, graph: bool) -> Share:
     """Divide a run so that it keeps to the memory budget.
 
     Parameters

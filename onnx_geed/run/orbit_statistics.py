@@ -154,7 +154,7 @@ def join(plan: Plan, parts: Sequence[OrbitStatistics]) -> OrbitStatistics:
     -----
     It does not matter which are joined first: (a + b) + c is a + (b + c), to the last bit.
     """
-    orbits = _followed([part.orbits for part in parts])
+    orbits = _joined_stretches([part.orbits for part in parts])
     with_orbits = [part for part in parts if part.orbits]
     measures = {}
     for measure in plan.measures:
@@ -163,13 +163,15 @@ def join(plan: Plan, parts: Sequence[OrbitStatistics]) -> OrbitStatistics:
         if entries and len(entries) < len(with_orbits):
             raise ValueError(f"some orbits lack {measure.name}@{measure.layer}")
         if entries:
-            measures[key] = _joined(measure, entries, from_first=orbits.start == 0)
+            measures[key] = _joined_measure(measure, entries, from_first=orbits.start == 0)
     rows: dict[str, list[F64]] = {}
     for part in parts:
         for layer, latents in part.points.items():
             rows.setdefault(layer, []).append(latents)
     points = {layer: _concatenated(parts) for layer, parts in rows.items()}
-    return OrbitStatistics(orbits, measures, _followed([part.pointed for part in parts]), points)
+    return OrbitStatistics(
+        orbits, measures, _joined_stretches([part.pointed for part in parts]), points
+    )
 
 
 def gather(plan: Plan, parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
@@ -219,7 +221,7 @@ def beside(parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
     return together
 
 
-def _followed(stretches: Sequence[range]) -> range:
+def _joined_stretches(stretches: Sequence[range]) -> range:
     """Return all positions of stretches that follow each other."""
     present = [stretch for stretch in stretches if stretch]
     for before, after in itertools.pairwise(present):
@@ -228,7 +230,7 @@ def _followed(stretches: Sequence[range]) -> range:
     return range(present[0].start, present[-1].stop) if present else range(0)
 
 
-def _joined(
+def _joined_measure(
     measure: Measure, parts: Sequence[MeasureStatistics], *, from_first: bool
 ) -> MeasureStatistics:
     """Join the statistics of one measure."""
@@ -239,9 +241,9 @@ def _joined(
     return MeasureStatistics(
         _concatenated([part.deviations for part in parts]),
         _concatenated([part.zero_pairs for part in parts]),
-        _present([part.exact for part in parts]),
-        _present([part.inverse for part in parts]),
-        _present([part.predicted for part in parts]),
+        _concatenated_present([part.exact for part in parts]),
+        _concatenated_present([part.inverse for part in parts]),
+        _concatenated_present([part.predicted for part in parts]),
         channels,
         join_pairs(measure, [part.pairs for part in parts]),
     )
@@ -251,6 +253,6 @@ def _concatenated(parts: Sequence[Array]) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def _present(parts: Sequence[Array | None]) -> Array | None:
+def _concatenated_present(parts: Sequence[Array | None]) -> Array | None:
     present = [part for part in parts if part is not None]
     return _concatenated(present) if present else None

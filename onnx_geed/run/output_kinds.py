@@ -65,27 +65,27 @@ def find_output_kinds(
     notes: list[str] = []
     for name, array in rows.items():
         try:
-            points = parse_layout("NCHW").to_points(array, axes=1)[0]
+            vectors = parse_layout("NCHW").to_points(array, axes=1)[0]
         except GeedError:
             continue
-        kinds[name] = _seen_kind(model, name, points)
+        kinds[name] = _seen_kind(model, name, vectors)
         declared = output_kind(model, output, options.output_kind) if name == output else None
         matters = declared is None if name == output else name in asked
         if kinds[name] not in _KINDS and matters and further is not None:
             more = parse_layout("NCHW").to_points(further(name), axes=1)[0]
-            kinds[name] = _seen_kind(model, name, np.concatenate([points, more]))
+            kinds[name] = _seen_kind(model, name, np.concatenate([vectors, more]))
         if name == output:
             scores = any(tensor.scores for tensor in listed)
-            column = points.shape[-1] == 1
+            column = vectors.shape[-1] == 1
             stated = options.output_kind is not None
-            kinds[name], note = _settled(
+            kinds[name], note = _weighed_kind(
                 name, kinds[name], declared, scores=scores, column=column, stated=stated
             )
             notes += [note] if note else []
     return kinds, notes
 
 
-def _settled(
+def _weighed_kind(
     name: str, seen: str, declared: str | None, *, scores: bool, column: bool, stated: bool
 ) -> tuple[str, str]:
     """Weigh what the chosen output is declared to be against what is seen; also return a note."""
@@ -112,48 +112,48 @@ def _settled(
     return declared, ""
 
 
-def _seen_kind(model: Model, name: str, points: NDArray[np.float32]) -> str:
+def _seen_kind(model: Model, name: str, vectors: NDArray[np.float32]) -> str:
     """Say what rows are: probabilities, logits, or, in words, what would be wrong as either."""
-    columns = points.shape[-1]
-    inside = bool(((points >= 0) & (points <= 1 + _ROUNDING)).all())
+    columns = vectors.shape[-1]
+    inside = bool(((vectors >= 0) & (vectors <= 1 + _ROUNDING)).all())
     if columns == 1:
         return "a single column in [0, 1]" if inside else "logits"
-    if _looks_like_probabilities(points):
+    if _looks_like_probabilities(vectors):
         return "probabilities"
-    if _sums_to_one(points, np.e, +1):  # the logarithm of probabilities: softmax gives them back
+    if _sums_to_one(vectors, np.e, +1):  # the logarithm of probabilities: softmax gives them back
         return "logits"
     if plain_end(model, name):
         return "logits"
     for base, suffix in ((np.e, ""), (2, " to base 2"), (10, " to base 10")):
-        if _sums_to_one(points, base, -1):
+        if _sums_to_one(vectors, base, -1):
             return f"negative log-probabilities{suffix}"
-        if _sums_to_one(points, base, +1):
+        if _sums_to_one(vectors, base, +1):
             return f"log-probabilities{suffix}"
     if inside:
         return "numbers in [0, 1] whose rows do not sum to 1"
-    total = points.sum(axis=-1, dtype=np.float64)
-    if (points >= 0).all() and np.ptp(points, axis=0).max() > 1e-3 * total.mean() > 0:
+    total = vectors.sum(axis=-1, dtype=np.float64)
+    if (vectors >= 0).all() and np.ptp(vectors, axis=0).max() > 1e-3 * total.mean() > 0:
         if np.allclose(total, 100, rtol=1e-3):
             return "percentages"
         if np.ptp(total) <= 1e-3 * total.mean():
             return f"shares of {total.mean():.4g}"
     if origin := rescaled_end(model, name):
         return f"a {origin}'s result, scaled"
-    length = np.linalg.norm(points.astype(np.float64), axis=-1)
+    length = np.linalg.norm(vectors.astype(np.float64), axis=-1)
     if np.allclose(length, 1, atol=1e-3):
         return "embedding"
     return "logits"
 
 
-def _sums_to_one(points: NDArray[np.float32], base: float, sign: int) -> bool:
+def _sums_to_one(vectors: NDArray[np.float32], base: float, sign: int) -> bool:
     """Say whether rows are logarithms of probabilities, or with sign -1 the negative of such."""
-    logarithms = sign * points.astype(np.float64)
+    logarithms = sign * vectors.astype(np.float64)
     if not (logarithms <= 1e-3).all():
         return False
     return bool(np.allclose(np.power(base, logarithms).sum(axis=-1), 1, atol=1e-3))
 
 
-def _looks_like_probabilities(points: NDArray[np.float32]) -> bool:
+def _looks_like_probabilities(vectors: NDArray[np.float32]) -> bool:
     # Tree ensembles add up to a little over 1.
-    inside = bool(((points >= 0) & (points <= 1 + _ROUNDING)).all())
-    return inside and bool(np.allclose(points.sum(axis=-1, dtype=np.float64), 1, atol=1e-3))
+    inside = bool(((vectors >= 0) & (vectors <= 1 + _ROUNDING)).all())
+    return inside and bool(np.allclose(vectors.sum(axis=-1, dtype=np.float64), 1, atol=1e-3))

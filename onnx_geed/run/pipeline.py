@@ -108,11 +108,11 @@ def measure(
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     looked = looks(prepared.count)[0] if chosen.precision is not None else prepared.count
     idle = unmoving(prepared.task.source, looked)
-    planned = _planned(prepared, looked) + _scales(prepared)
+    planned = _planned_inferences(prepared, looked) + _scale_inferences(prepared)
     meter = Meter("inferences", planned, progress)
     measured = _measure(prepared, meter)
     prepared = prepared.first(measured.count)
-    meter.expect(_scales(prepared))
+    meter.expect(_scale_inferences(prepared))
     if idle:
         idle = unmoving(prepared.task.source, prepared.count, start=looked, among=idle)
     records, described = measured.records, describe_data(prepared.task.source)
@@ -171,20 +171,20 @@ def _run(prepared: Prepared, meter: Meter, start: int = 0) -> OrbitStatistics:
     """Run all passes over the orbits from some position on."""
     passes = []
     for layers in prepared.passes:
-        jobs = _jobs(prepared, layers, start)
+        jobs = _pass_jobs(prepared, layers, start)
         parts = in_order(jobs, prepared.worker.run, prepared.workers)
         counted = meter.counting(parts, [job.inferences for job in jobs])
         passes.append(gather(prepared.task.plan, counted))
     return beside(passes)
 
 
-def _jobs(prepared: Prepared, layers: Sequence[str], start: int = 0) -> list[Job]:
+def _pass_jobs(prepared: Prepared, layers: Sequence[str], start: int = 0) -> list[Job]:
     """Return the jobs of a pass. M is taken once, over the points that the first orbits need."""
     jobs = orbit_jobs(prepared.task, layers, prepared.count, start, points=not start)
     return jobs if start else jobs + point_jobs(prepared.task, layers, prepared.count)
 
 
-def _planned(prepared: Prepared, first: int) -> int:
+def _planned_inferences(prepared: Prepared, first: int) -> int:
     """Return the model inputs that a run of D takes, whose points for M go with so many orbits."""
     orbits = prepared.count * prepared.task.plan.group.order
     task = prepared.first(first).task
@@ -192,8 +192,8 @@ def _planned(prepared: Prepared, first: int) -> int:
     return sum(orbits + sum(job.inferences for job in jobs) for jobs in points)
 
 
-def _scales(prepared: Prepared) -> int:
+def _scale_inferences(prepared: Prepared) -> int:
     """Return the model inputs that the scales take, by which values are read."""
     chosen = prepared.options
     references = trip_inferences(prepared) if chosen.references else 0
-    return references + (_planned(prepared, prepared.count) if chosen.untrained else 0)
+    return references + (_planned_inferences(prepared, prepared.count) if chosen.untrained else 0)

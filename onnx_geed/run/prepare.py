@@ -22,7 +22,7 @@ from onnx_geed.model import (
 )
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.job import EngineName, Network, Task
-from onnx_geed.run.memory import Share, fit
+from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
 from onnx_geed.run.row_check import RowCheck, spreads
@@ -117,17 +117,17 @@ def prepare_run(
     """
     acting = _acting_group(group, action)
     requests = [parse_request(text) for text in options.measures]
-    read = model if isinstance(model, Model) else load_model(model)
-    if MEASUREMENT in read.metadata:
+    loaded = model if isinstance(model, Model) else load_model(model)
+    if MEASUREMENT in loaded.metadata:
         raise GeedError(
-            f"{read.path}: is a measurement, made by onnx-geed compile: run it in any ONNX "
+            f"{loaded.path}: is a measurement, made by onnx-geed compile: run it in any ONNX "
             "runtime, or give the model that it measures"
         )
-    acted = find_input(read, options.input)
-    output = find_output(read, options.output)
-    source, count, notes = make_source(read, acted, data, acting, options, action)
+    acted = find_input(loaded, options.input)
+    output = find_output(loaded, options.output)
+    source, count, notes = make_source(loaded, acted, data, acting, options, action)
     listed = list_as_stated(
-        read,
+        loaded,
         acted.name,
         output,
         input_shape=(1, *source.row_shape),
@@ -139,7 +139,7 @@ def prepare_run(
     selection = select_tensors(requests, listed, options)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
-    trial = try_out(read, acted, names, source, options)
+    trial = try_out(loaded, acted, names, source, options)
     notes += trial.notes
     if options.provider == "auto":
         notes.append(f"--provider auto took {trial.session.provider}")
@@ -151,7 +151,7 @@ def prepare_run(
         if descriptor_of(request.measure).view == "scores"
     }
     kinds, on_kinds = find_output_kinds(
-        read,
+        loaded,
         output,
         listed,
         trial.rows,
@@ -159,7 +159,7 @@ def prepare_run(
         lambda name: further_rows(trial, name, source),
         scores,
     )
-    tables, on_tables = given_tables(read, listed, acting, options)
+    tables, on_tables = given_tables(loaded, listed, acting, options)
     layers = layers_of(selection, listed, trial.rows, options)
     plan = make_plan(
         acting,
@@ -184,7 +184,7 @@ def prepare_run(
     plan = replace(plan, notes=(*plan.notes, *on_engine))
     network = _network(trial, share)
     return Prepared(
-        model=read,
+        model=loaded,
         task=Task(network, source, plan, share.batch, engine),
         count=count,
         passes=share.passes,
@@ -203,14 +203,14 @@ def _share(
     """Choose the engine and divide the run: a graph holds no less than one orbit."""
     n = plan.group.order
     engine, notes = choose_engine(trial, options, source.action, plan.measures)
-    share = fit(plan, source, trial, options, graph=engine == "graph")
+    share = fit_memory(plan, source, trial, options, graph=engine == "graph")
     if engine == "graph" and share.batch < n:
         limit = f"--batch-size {options.batch_size}"
         if options.batch_size is None:
             limit = f"--memory {options.memory}"
         reason = f"{limit} holds {share.batch} rows, fewer than the {n} of an orbit"
         engine, notes = without_graph(options, reason)
-        share = fit(plan, source, trial, options, graph=False)
+        share = fit_memory(plan, source, trial, options, graph=False)
     return engine, share, notes
 
 

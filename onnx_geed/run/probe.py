@@ -13,7 +13,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.run.executor import cores
 from onnx_geed.run.session import Runner, Session
 
-__all__ = ["changes", "probe_batch", "probe_places", "relative_change", "run_alone"]
+__all__ = ["change_text", "probe_batch", "probe_places", "relative_change", "run_alone"]
 
 
 def probe_batch(
@@ -65,11 +65,11 @@ def probe_batch(
             expected = np.concatenate([alone[i][name] for i in pick])
             change = relative_change(array, expected)
             if change > 1e-3:
-                return f"{name!r} {changes(change)}"
+                return f"{name!r} {change_text(change)}"
     return ""
 
 
-def changes(change: float) -> str:
+def change_text(change: float) -> str:
     """Say by how much a tensor changes with its batch."""
     much = f"{change:.1e} of" if change < 10 else "far more than"
     return f"changes by {much} its spread with the batch it is in"
@@ -103,7 +103,7 @@ def probe_places(
         for name, array in together.items():
             change = relative_change(array, np.concatenate([alone[i][name] for i in pick]))
             if change > 1e-3:
-                return f"{name!r} {changes(change)}"
+                return f"{name!r} {change_text(change)}"
     return ""
 
 

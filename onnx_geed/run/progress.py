@@ -1,4 +1,4 @@
-"""How far a whole run is: one meter that knows its unit and its total."""
+"""The progress of a whole run: one meter that knows its unit and its total."""
 
 from __future__ import annotations
 

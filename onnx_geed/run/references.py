@@ -102,7 +102,7 @@ def add_references(prepared: Prepared, records: Sequence[Record], meter: Meter) 
     for layers in prepared.passes:
         runner = prepared.worker.session(task.network, layers)
         measures = [m for m in task.plan.measures if m.layer in layers]
-        trips = partial(_of_sample, task, runner, measures)
+        trips = partial(_sample_trips, task, runner, measures)
         samples = in_order(range(prepared.count), trips, prepared.workers)
         each = [task.plan.group.order + 2] * prepared.count
         for sample in meter.counting(samples, each):
@@ -116,10 +116,10 @@ def add_references(prepared: Prepared, records: Sequence[Record], meter: Meter) 
                 for name in _TRIPS
             )
         )
-        record["references"] = _entries(record, gathered)
+        record["references"] = _reference_entries(record, gathered)
 
 
-def _entries(record: Record, trips: Trips) -> dict[str, Reference]:
+def _reference_entries(record: Record, trips: Trips) -> dict[str, Reference]:
     """Return the references of a record, divided by its M."""
     m = record["normaliser"]
     usable = record["value"] is not None
@@ -137,7 +137,7 @@ def _entries(record: Record, trips: Trips) -> dict[str, Reference]:
     return entries
 
 
-def _of_sample(
+def _sample_trips(
     task: Task, runner: Runner, measures: Sequence[Measure], position: int
 ) -> list[Trips]:
     """Run one sample's round trips and reduce them under every measure."""
@@ -159,7 +159,9 @@ def _of_sample(
                 f"references, tensor {measure.layer!r}; check the preprocessing"
             )
         y = view(layer, measure.descriptor, arrays[measure.layer][None])[0]
-        back = orbit_deviations(_still(measure), np.ascontiguousarray(y[::-1][:n]))[0].mean()
+        back = orbit_deviations(_under_trivial(measure), np.ascontiguousarray(y[::-1][:n]))[
+            0
+        ].mean()
         again = pair_deviations(measure, y[n:], y[:1])[0]
         reduced.append(Trips(float(back), _output_trip(measure, y[0]), float(again)))
     return reduced
@@ -189,7 +191,7 @@ def round_trips(source: Source, x: F32) -> F32:
     return out
 
 
-def _still(measure: Measure) -> Measure:
+def _under_trivial(measure: Measure) -> Measure:
     """Return the measure under the trivial action."""
     action = measure.action
     if isinstance(action, GridAction | PlacedAction):

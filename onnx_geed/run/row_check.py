@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.run.probe import changes, relative_change
+from onnx_geed.run.probe import change_text, relative_change
 from onnx_geed.run.session import Runner
 
 __all__ = ["RowCheck", "spreads"]
@@ -23,15 +23,15 @@ _DRAWN = 4
 
 
 @dataclass(eq=False)
-class _Records:
+class _Extremes:
     """The largest and smallest rows so far."""
 
     high: NDArray[np.float64] | None = None
     low: NDArray[np.float64] | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def broken(self, sizes: NDArray[np.float64]) -> bool:
-        """Take in a job's rows; whether one is more extreme than all before."""
+    def exceeded(self, sizes: NDArray[np.float64]) -> bool:
+        """Take in a job's rows; say whether one is more extreme than all before."""
         high, low = sizes.max(axis=1), sizes.min(axis=1)
         with self.lock:
             if self.high is None or self.low is None:
@@ -42,9 +42,9 @@ class _Records:
         return extreme
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class RowCheck:
-    """Which jobs are checked, and how.
+    """Chooses jobs whose rows are run again alone; it remembers the most extreme rows so far.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class RowCheck:
     seed: int
     every: bool = False
     cure: str = "run them one by one with --batch-size 1"
-    _records: _Records = field(default_factory=_Records, repr=False, compare=False)
+    _extremes: _Extremes = field(default_factory=_Extremes, init=False, repr=False)
 
     def __reduce__(self) -> tuple[type[RowCheck], tuple[object, ...]]:
         # The most extreme rows so far are those of one process.
@@ -94,7 +94,11 @@ class RowCheck:
         chosen |= {self.count - 1, self.count, total - 1}
         rng = np.random.default_rng([self.seed, total])
         chosen |= {int(i) for i in rng.integers(0, total, size=_DRAWN)}
-        return self.every or self._records.broken(_sizes(rows)) or not chosen.isdisjoint(positions)
+        return (
+            self.every
+            or self._extremes.exceeded(_row_sizes(rows))
+            or not chosen.isdisjoint(positions)
+        )
 
     def compare(
         self,
@@ -125,7 +129,7 @@ class RowCheck:
             If a row differs by more than a thousandth of the spread between rows (a fiftieth in
             half precision), naming its sample.
         """
-        sizes = _sizes(rows)
+        sizes = _row_sizes(rows)
         drawn = np.random.default_rng([self.seed, len(rows)]).integers(len(rows))
         extreme = (*sizes.argmax(axis=1), *sizes.argmin(axis=1))
         picks = sorted({int(i) for i in (*extreme, drawn)})
@@ -142,12 +146,12 @@ class RowCheck:
                 change = relative_change(swapped, expected, self.spreads.get(name, 0.0))
                 if change > limit:
                     raise GeedError(
-                        f"{label(i)}: tensor {name!r} {changes(change)}, so rows of a batch are "
-                        f"not independent; {self.cure}"
+                        f"{label(i)}: tensor {name!r} {change_text(change)}, so rows of a batch "
+                        f"are not independent; {self.cure}"
                     )
 
 
-def _sizes(rows: F32) -> NDArray[np.float64]:
+def _row_sizes(rows: F32) -> NDArray[np.float64]:
     """Return the largest magnitude and the mean of every row, (2, R)."""
     flat = rows.reshape(len(rows), -1)
     return np.stack([np.abs(flat).max(axis=1), flat.mean(axis=1, dtype=np.float64)])

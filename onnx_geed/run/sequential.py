@@ -1,4 +1,4 @@
-"""Orbits are measured in steps, until the intervals are narrow enough."""
+"""Sequential measuring: orbits in steps, until the intervals are narrow enough."""
 
 from __future__ import annotations
 

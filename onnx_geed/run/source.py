@@ -1,4 +1,4 @@
-"""The source of model inputs: samples, the group's action on them, and the other inputs."""
+"""The source of model inputs: the samples of D, the group's action on them, and their feeds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from onnx_geed.data import (
     preprocess_from_json,
     rows_of,
 )
-from onnx_geed.errors import GeedError, nearest, shown
+from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import (
     Action,
     GridAction,
@@ -36,125 +36,19 @@ from onnx_geed.groups import (
     parse_layout,
     place,
 )
-from onnx_geed.model import PREPROCESS, Input, Model, find_input, input_layout, inputs
+from onnx_geed.model import PREPROCESS, Input, Model, find_input, input_layout
+from onnx_geed.run.feeds import Feed, feeds_of
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
 
-__all__ = [
-    "Feed",
-    "Opening",
-    "Source",
-    "chosen_preprocess",
-    "make_source",
-    "other_inputs",
-    "source_of",
-]
+__all__ = ["Opening", "Source", "chosen_preprocess", "make_source", "source_of"]
 
 F32 = NDArray[np.float32]
 
 
-def other_inputs(model: Model, acted: Input, available: int, options: Options) -> dict[str, Feed]:
-    """Return the values of the inputs that the group does not act on, by name.
-
-    Parameters
-    ----------
-    model : Model
-        The model.
-    acted : Input
-        The input that the group acts on.
-    available : int
-        Number of samples.
-    options : Options
-        The values, or files of them.
-
-    Returns
-    -------
-    dict of str to Feed
-
-    Raises
-    ------
-    GeedError
-        If there is no such input, one has no value, or a value does not fit.
-    """
-    others = {i.name: i for i in inputs(model) if i.name != acted.name}
-    for name in options.feed:
-        if name not in others:
-            raise GeedError(
-                f"--feed {name}: the model has no other input of that name; it has "
-                f"{', '.join(others) or 'none'}.{nearest(name, others)}"
-            )
-    missing = [name for name in others if name not in options.feed]
-    if missing:
-        raise GeedError(
-            f"the model also takes {', '.join(missing)}: give each a value with --feed NAME=FILE "
-            "(.npy: one row a sample, or one value for all)"
-        )
-    feeds = {}
-    for name, value in options.feed.items():
-        other, values = others[name], _array(name, value)
-        values = values.astype(np.dtype(other.dtype), copy=False)
-        rank = len(other.shape)
-        free = rank > 0 and (
-            not isinstance(other.shape[0], int)
-            or acted.shape[0] == 1
-            or acted.shape[0] == other.shape[0]
-        )
-        if free and values.ndim == rank and len(values) == available and available > 1:
-            rows = "samples"
-        elif free and values.ndim == rank - 1:
-            values, rows = values[None], "one"
-        elif free and values.ndim == rank and len(values) == 1:
-            rows = "one"
-        elif values.ndim == rank:
-            rows = "whole"
-        else:
-            raise GeedError(
-                f"--feed {name}: the input is {other.shape}, the file holds {values.shape} for "
-                f"{available} samples; give one row a sample, or one value for all"
-            )
-        feeds[name] = Feed(values, rows)
-    return feeds
-
-
-def _array(name: str, value: str | Path | NDArray[Any]) -> NDArray[Any]:
-    if isinstance(value, np.ndarray):
-        return value
-    try:
-        loaded = np.load(value, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise GeedError(f"--feed {name}={value}: not a readable .npy file ({error})") from None
-    if not isinstance(loaded, np.ndarray):
-        raise GeedError(f"--feed {name}={value}: holds several arrays; give an .npy file")
-    return loaded
-
-
-@dataclass(frozen=True)
-class Feed:
-    """The value of an input that the group does not act on.
-
-    Parameters
-    ----------
-    values : ndarray
-        One row a sample, one row for all, or the whole value.
-    rows : {"samples", "one", "whole"}
-        Which of these.
-    """
-
-    values: NDArray[Any] = field(repr=False)
-    rows: str
-
-    def batch(self, samples: NDArray[np.int64]) -> NDArray[Any]:
-        """Return rows for a batch that is made of these samples."""
-        if self.rows == "samples":
-            return self.values[samples]
-        if self.rows == "one":
-            return np.repeat(self.values, len(samples), axis=0)
-        return self.values
-
-
 @dataclass(frozen=True, eq=False)
 class Opening:
-    """How data are opened, so that another process can open them too.
+    """DATA and how they are opened, so that another process can open them too.
 
     Parameters
     ----------
@@ -412,7 +306,7 @@ def make_source(
     )
     disk = options.support == "disk"
     check_moves(action, disk=disk)
-    feeds = other_inputs(model, acted, available, options)
+    feeds = feeds_of(model, acted, available, options)
     count = min(wanted, available)
     intake = Intake(samples, indices)
     source = Source(opening, samples, indices, action, layout, disk, feeds, intake=intake)

@@ -1,4 +1,4 @@
-"""A suite is run cell by cell, each into a file of its own, and added up over seeds."""
+"""The run of a suite: cell by cell, each into a file of its own, and added up over seeds."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from onnx_geed.results import (
     Result,
     SuiteFailure,
     SuiteRow,
+    SuiteSettings,
     SuiteSummary,
     aggregate,
     mean_interval,
@@ -36,7 +37,7 @@ __all__ = ["SCHEMA", "benchmark"]
 SCHEMA = "onnx-geed/suite/1"
 
 
-#: What of one cell may go wrong without ending the others.
+#: Errors of one cell that do not end the others.
 _FAILURES = (GeedError, OSError, MemoryError)
 
 
@@ -86,7 +87,7 @@ def benchmark(
     samples drawn), measures and options, and done again otherwise. Choice: an interval over models
     where there are several seeds, which is the paper's; one over samples where there is one.
     """
-    read = suite if isinstance(suite, Suite) else read_suite(suite)
+    loaded = suite if isinstance(suite, Suite) else read_suite(suite)
     cells = Path(folder) / "cells"
     make_folder(cells, option="-o")
     check_writable(Path(folder) / "summary.json", option="-o")
@@ -94,14 +95,14 @@ def benchmark(
     failed: list[SuiteFailure] = []
     groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, Path]]] = {}
     fingerprints: dict[tuple[Any, ...], str] = {}
-    for i, cell in enumerate(read.cells, 1):
+    for i, cell in enumerate(loaded.cells, 1):
         path = cells / f"{cell.name}.json"
-        head = f"[{i}/{len(read.cells)}] {cell}"
+        head = f"[{i}/{len(loaded.cells)}] {cell}"
         try:
-            reason = _stale(cell, path, fingerprints)
+            reason = _reason_to_run(cell, path, fingerprints)
             if reason is not None:
                 say(f"{head}: {reason}")
-                write_json(_measured(cell, progress), path)
+                write_json(_measure_cell(cell, progress), path)
             else:
                 say(f"{head}: kept")
         except _FAILURES as error:
@@ -114,17 +115,22 @@ def benchmark(
     rows: list[SuiteRow] = []
     for (model, _, data, group), members in groups.items():
         try:
-            rows += _rows([c for c, _ in members], [read_result(p) for _, p in members])
+            rows += _suite_rows([c for c, _ in members], [read_result(p) for _, p in members])
         except GeedError as error:
             failed.append({"cell": f"{model}, {data}, {group}", "message": str(error)})
             say(f"{model}, {data}, {group}: {error}")
             continue
-    summary: SuiteSummary = {"schema": SCHEMA, "title": read.title, "failed": failed, "rows": rows}
+    summary: SuiteSummary = {
+        "schema": SCHEMA,
+        "title": loaded.title,
+        "failed": failed,
+        "rows": rows,
+    }
     write_json(summary, Path(folder) / "summary.json")
     return summary
 
 
-def _stale(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], str]) -> str | None:
+def _reason_to_run(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], str]) -> str | None:
     """Say why a cell has to be run; None where its file can be kept.
 
     ``fingerprints`` is filled with those of the data, which many cells share.
@@ -138,7 +144,7 @@ def _stale(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], str]) -> 
     model = load_model(cell.path)
     if kept["model"]["sha256"] != model.sha256:
         return "measuring again, the model has changed"
-    if kept.get("suite") != _settings(cell):
+    if kept.get("suite") != _cell_settings(cell):
         return "measuring again, measures or options have changed"
     options = Options(measures=cell.measures, **cell.options)
     if options.precision is not None:
@@ -158,25 +164,25 @@ def _stale(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], str]) -> 
     return None
 
 
-def _settings(cell: Cell) -> dict[str, Any]:
+def _cell_settings(cell: Cell) -> SuiteSettings:
     """Return how a cell is measured, as its file says it."""
     return {
         "measures": list(cell.measures),
-        "options": {key: _content(cell.options[key]) for key in sorted(cell.options)},
+        "options": {key: _option_content(cell.options[key]) for key in sorted(cell.options)},
     }
 
 
-def _content(value: Any) -> Any:
+def _option_content(value: Any) -> Any:
     """Return an option's value; a file stands for what is in it."""
     if isinstance(value, Mapping):
-        return {key: _content(value[key]) for key in sorted(value)}
+        return {key: _option_content(value[key]) for key in sorted(value)}
     if isinstance(value, str) and os.path.isfile(value):
         return f"sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
     return value
 
 
-def _measured(cell: Cell, progress: Progress | None) -> Result:
-    settings = _settings(cell)  # before the run, during which files of options may change
+def _measure_cell(cell: Cell, progress: Progress | None) -> Result:
+    settings = _cell_settings(cell)  # before the run, during which files of options may change
     outcome = measure(
         cell.path,
         cell.source,
@@ -190,7 +196,7 @@ def _measured(cell: Cell, progress: Progress | None) -> Result:
     return outcome
 
 
-def _rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteRow]:
+def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteRow]:
     """Add up one model's files at one step."""
     rows: list[SuiteRow] = []
     first = cells[0]
@@ -223,7 +229,7 @@ def _rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteRow]:
                 "relative": total["relative"],
                 "relative_mean": total["relative_mean"],
                 "relative_ci95_over_models": total["relative_ci95_over_models"],
-                "relative_ci95_over_samples": _related_ends(own),
+                "relative_ci95_over_samples": _relative_ends(own),
                 "exact_mean": sum(exact) / len(exact) if exact else None,
                 "exact_ci95_over_models": list(ends) if ends else None,
                 "warnings": list(warnings),
@@ -232,7 +238,7 @@ def _rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteRow]:
     return rows
 
 
-def _related_ends(own: Sequence[Record]) -> list[float] | None:
+def _relative_ends(own: Sequence[Record]) -> list[float] | None:
     """Return the interval of a relative value over samples, where there is one model only."""
     ends = read_record(own[0]).relative_ci95 if len(own) == 1 else None
     return list(ends) if ends else None

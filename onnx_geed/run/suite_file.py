@@ -66,7 +66,7 @@ class Cell:
         parts = [self.model]
         parts += [f"seed{self.seed}"] if self.seed is not None else []
         parts += [f"step{self.step}"] if self.step is not None else []
-        return ".".join(_safe(part) for part in (*parts, self.data, self.group))
+        return ".".join(_safe_name(part) for part in (*parts, self.data, self.group))
 
     def __str__(self) -> str:
         seed = "" if self.seed is None else f" seed {self.seed}"
@@ -76,7 +76,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Suite:
-    """A suite that was read.
+    """A suite: its title and its runs.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def read_suite(path: str | Path) -> Suite:
         If a path fits no file, or two files are told apart by nothing.
     """
     path = Path(path)
-    content = _read(path)
-    _known(path, content, _KEYS, "")
+    content = _read_toml(path)
+    _check_keys(path, content, _KEYS, "")
     for key in ("groups", "models", "data"):
         if not content.get(key):
             raise GeedError(f"{path}: has no {key}; a suite lists models, data and groups")
@@ -119,18 +119,18 @@ def read_suite(path: str | Path) -> Suite:
     shared = _options(path, content.get("options", {}), "options")
     common = _texts(path, content.get("measures", []), "measures")
     data = [
-        (entry["name"], _data_path(path, entry["path"], f"{key}.path"), own)
-        for key, entry, own in _entries(path, content, "data")
+        (entry["name"], _data_path(path, entry["path"], f"{key}.path"), data_options)
+        for key, entry, data_options in _entries(path, content, "data")
     ]
     cells = []
-    for key, entry, own in _entries(path, content, "models"):
+    for key, entry, model_options in _entries(path, content, "models"):
         measures = _texts(path, entry.get("measures", common), f"{key}.measures")
         for name, seed, step, file in _files(path, entry, key):
-            for called, source, about in data:
+            for data_name, source, data_options in data:
                 cells += [
                     Cell(
                         model=name,
-                        data=called,
+                        data=data_name,
                         group=group,
                         seed=seed,
                         step=step,
@@ -138,15 +138,15 @@ def read_suite(path: str | Path) -> Suite:
                         source=source,
                         measures=tuple(measures),
                         # The narrower one wins; a model knows best how it is to be read.
-                        options={**shared, **about, **own},
+                        options={**shared, **data_options, **model_options},
                     )
                     for group in groups
                 ]
-    _refuse_twins(path, cells)
+    _check_names_differ(path, cells)
     return Suite(str(content.get("title", path.stem)), tuple(cells))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
             return tomllib.load(stream)
@@ -158,9 +158,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise GeedError(f"{path}: is not TOML ({error})") from None
 
 
-def _known(path: Path, table: Any, allowed: Sequence[str], where: str) -> None:
+def _check_keys(path: Path, table: Any, allowed: Sequence[str], where: str) -> None:
     if not isinstance(table, dict):
-        raise GeedError(f"{path}: {where} is a table of keys and values, found {_kind(table)}")
+        raise GeedError(
+            f"{path}: {where} is a table of keys and values, found {_found_kind(table)}"
+        )
     for key in table:
         if key not in allowed:
             full = f"{where}.{key}" if where else key
@@ -170,14 +172,14 @@ def _known(path: Path, table: Any, allowed: Sequence[str], where: str) -> None:
             )
 
 
-def _kind(value: Any) -> str:
+def _found_kind(value: Any) -> str:
     names = {dict: "a table", list: "a list", bool: "true or false", str: "a text"}
     return names.get(type(value), f"the {type(value).__name__} {value}")
 
 
 def _text(path: Path, value: Any, where: str) -> str:
     if not isinstance(value, str) or not value:
-        raise GeedError(f"{path}: {where} is a text in quotes, found {_kind(value)}")
+        raise GeedError(f"{path}: {where} is a text in quotes, found {_found_kind(value)}")
     return value
 
 
@@ -199,7 +201,7 @@ def _entries(
         raise GeedError(f"{path}: {key} is a list of tables, each headed [[{key}]]")
     for i, entry in enumerate(listed):
         where = f"{key}[{i}]"
-        _known(path, entry, _ENTRIES[key], where)
+        _check_keys(path, entry, _ENTRIES[key], where)
         for needed in ("name", "path"):
             if needed not in entry:
                 raise GeedError(f"{path}: {where}.{needed} is missing")
@@ -210,7 +212,7 @@ def _entries(
 def _options(path: Path, table: Any, where: str) -> dict[str, Any]:
     """Check options; they are spelled as on the command line, with - or _."""
     spelled = {name.replace("_", "-"): name for name in _OPTIONS}
-    _known(path, table, [*spelled, *(n for n in _OPTIONS if "_" in n)], where)
+    _check_keys(path, table, [*spelled, *(n for n in _OPTIONS if "_" in n)], where)
     checked: dict[str, Any] = {}
     for key, value in table.items():
         name, full = key.replace("-", "_"), f"{where}.{key}"
@@ -223,9 +225,9 @@ def _options(path: Path, table: Any, where: str) -> dict[str, Any]:
             raise GeedError(f"{path}: {full} is there twice, with - and with _")
         if names_files(name):  # which are looked for beside the suite
             if isinstance(value, dict):
-                value = {k: _near(path, v) for k, v in value.items()}
+                value = {k: _beside_suite(path, v) for k, v in value.items()}
             elif isinstance(value, str):
-                value = _near(path, value)
+                value = _beside_suite(path, value)
         checked[name] = value
     try:
         Options(**checked)
@@ -234,7 +236,7 @@ def _options(path: Path, table: Any, where: str) -> dict[str, Any]:
     return checked
 
 
-def _near(path: Path, text: str) -> str:
+def _beside_suite(path: Path, text: str) -> str:
     """Return a file's path from where the suite is, where there is such a file."""
     beside = path.parent / text
     return str(beside) if beside.exists() else text
@@ -270,28 +272,28 @@ def _files(
                 f"are {', '.join(sorted(places - {'seed', 'step'})) or 'none'}"
             )
     files = []
-    expression = re.compile(_expression(pattern))
+    expression = re.compile(_path_expression(pattern))
     for file in glob.glob(_PLACE.sub("*", pattern), root_dir=path.parent, recursive=True):
         match = expression.fullmatch(Path(file).as_posix())
         if not match:
             continue
         parts = match.groupdict()
         seed, step = (int(parts[k]) if k in parts else None for k in ("seed", "step"))
-        files.append((_filled(name, parts), seed, step, str(path.parent / file)))
+        files.append((_fill_places(name, parts), seed, step, str(path.parent / file)))
     if not files:
         raise GeedError(
             f"{path}: {key}.path: no file fits {pattern} in {path.parent.resolve()}; {{seed}} and "
             "{step} stand for whole numbers"
         )
-    order = {called: i for i, called in enumerate(sorted({f[0] for f in files}))}
+    order = {model: i for i, model in enumerate(sorted({f[0] for f in files}))}
     return sorted(files, key=lambda f: (order[f[0]], f[1] or 0, f[2] or 0, f[3]))
 
 
-def _filled(name: str, parts: Mapping[str, str]) -> str:
+def _fill_places(name: str, parts: Mapping[str, str]) -> str:
     return _PLACE.sub(lambda place: parts[place[1]], name)
 
 
-def _expression(pattern: str) -> str:
+def _path_expression(pattern: str) -> str:
     """Return the regular expression of a path with places and globs in it."""
     expression, seen = "", set()
     for token in re.split(r"(\{\w+\}|\*\*/|\*|\?|\[[^]]*\])", Path(pattern).as_posix()):
@@ -310,11 +312,11 @@ def _expression(pattern: str) -> str:
     return expression
 
 
-def _safe(text: str) -> str:
+def _safe_name(text: str) -> str:
     return re.sub(r"[^\w+=-]+", "-", text).strip("-") or "-"
 
 
-def _refuse_twins(path: Path, cells: Sequence[Cell]) -> None:
+def _check_names_differ(path: Path, cells: Sequence[Cell]) -> None:
     """Two runs of one name would overwrite each other, and count as one model."""
     seen: dict[str, Cell] = {}
     for cell in cells:

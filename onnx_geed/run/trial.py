@@ -102,7 +102,7 @@ def try_out(
         If the model fails, is random, or a tensor's axis 0 is not the batch.
     """
     rows, feeds = _trial_rows(source)
-    fed = _fed(acted, rows, source)
+    fed = _fed_shapes(acted, rows, source)
     # No run has more rows than there are, however many one may have.
     most = source.action.group.order * len(source.indices)
     batch = min(options.batch_size, most) if options.batch_size else _TRIAL_BATCH
@@ -134,7 +134,9 @@ def try_out(
         session, one_by_one = best.session, False
     else:
         session = best.session or open_exposed(model, acted.name, names, options.provider)
-        session, one_by_one, note = _alone(session, model, acted, best.reason, rows, feeds, fed)
+        session, one_by_one, note = _single_rows(
+            session, model, acted, best.reason, rows, feeds, fed
+        )
         notes.append(note)
     with ThreadPoolExecutor(cores()) as pool:
         arrays = run_alone(session, rows, feeds, pool)
@@ -148,7 +150,7 @@ def try_out(
     return Trial(session, graph, kept, one_by_one, notes, unproven, mixes)
 
 
-def _fed(
+def _fed_shapes(
     acted: Input, rows: NDArray[np.float32], source: Source
 ) -> dict[str, tuple[int | None, ...]]:
     """Return the shapes of all inputs, the batch being free."""
@@ -159,7 +161,7 @@ def _fed(
     return fed
 
 
-def _alone(
+def _single_rows(
     session: Session,
     model: Model,
     acted: Input,
@@ -186,10 +188,10 @@ def _alone(
     a value depends neither on its neighbours nor on its place. B samples share a run only where
     the graph proves that they do not mix and a probe agrees.
     """
-    alone, failed = _twice(session, rows, feeds)
-    for count in _counts(model, acted) if failed else ():
+    alone, failed = _same_row_twice(session, rows, feeds)
+    for count in _likely_row_counts(model, acted) if failed else ():
         fixed = replace(session, fixed=count)
-        alone, still = _twice(fixed, rows, feeds)
+        alone, still = _same_row_twice(fixed, rows, feeds)
         if not still:
             session, failed = fixed, ""
             break
@@ -220,7 +222,7 @@ def _alone(
     return session, True, note
 
 
-def _twice(
+def _same_row_twice(
     session: Session, rows: NDArray[np.float32], feeds: Callable[[int], dict[str, Any]]
 ) -> tuple[list[dict[str, NDArray[np.float32]]], str]:
     """Run one row alone, twice; also say what is wrong with that."""
@@ -237,7 +239,7 @@ def _twice(
     return alone, ""
 
 
-def _counts(model: Model, acted: Input) -> list[int]:
+def _likely_row_counts(model: Model, acted: Input) -> list[int]:
     """Return numbers of rows that the model may take: as declared, or as its constants tell."""
     declared = acted.shape[0]
     if isinstance(declared, int):
@@ -249,7 +251,7 @@ def _counts(model: Model, acted: Input) -> list[int]:
 
 
 def _trial_rows(source: Source) -> tuple[NDArray[np.float32], Callable[[int], dict[str, Any]]]:
-    """Three different inputs, made from two samples at the most."""
+    """Return three different inputs, of two samples at the most, and their feeds by count."""
     rows = source.rows([0])[: 2 if len(source.indices) > 1 else 3]
     if len(source.indices) > 1:
         rows = np.concatenate([rows, source.rows([1], orbits=False)])

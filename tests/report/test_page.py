@@ -34,7 +34,7 @@ def record(measure, deviations, layer="a", elements=C8.elements, **options):
     )
 
 
-def made(records, *, group="C8", path="net.onnx", names=None, indices=None, exact=None):
+def result_of(records, *, group="C8", path="net.onnx", names=None, indices=None, exact=None):
     acting = parse_group(group)
     count = max(len(r["per_sample"]) for r in records)
     return result(
@@ -99,7 +99,7 @@ def simple():
     layers = [record("channel-cos", spread(v), f"conv{i}") for i, v in enumerate((-0.9, -0.4), 1)]
     latent = record("latent-l2", spread(0.5), "z", normaliser=2.0, norm_samples=9)
     kl = record("softmax-kl", spread(0.2), "logits", exact=(C4_IN_C8, spread(0.1)[:, ::2]))
-    return made([*layers, latent, kl])
+    return result_of([*layers, latent, kl])
 
 
 def test_the_page_says_in_words_what_the_result_says(simple):
@@ -149,7 +149,7 @@ def test_colours_are_the_pages_own_in_light_and_dark(simple):
 
 
 def test_names_are_text_and_not_markup():
-    hostile = made([record("softmax-kl", spread(0.1), "<script>alert('$x^2$')</script>")])
+    hostile = result_of([record("softmax-kl", spread(0.1), "<script>alert('$x^2$')</script>")])
     seen = page(hostile)
     assert len(seen.all("script")) == 1  # its own
     assert "<script>alert('$x^2$')</script>" in seen.text
@@ -163,7 +163,7 @@ def test_the_samples_with_the_largest_and_smallest_deviation_are_named():
     values = np.repeat(np.arange(8.0)[:, None] / 10, 8, axis=1)
     values[7, 3] += 0.08
     names = [f"img{i}.png" for i in range(8)]
-    text = page(made([record("softmax-kl", values)], names=names)).text
+    text = page(result_of([record("softmax-kl", values)], names=names)).text
     assert "0.7100 img7.png : most under r3 (135°), 0.7800" in text
     largest, smallest = text.split("Smallest deviation")
     assert "img5.png" in largest
@@ -173,8 +173,8 @@ def test_the_samples_with_the_largest_and_smallest_deviation_are_named():
 
 def test_several_results_are_compared_in_pairs():
     base = spread(0.2)
-    a = made([record("softmax-kl", base)], path="a.onnx")
-    b = made([record("softmax-kl", base + 0.1 + spread(0, noise=1e-3))], path="b.onnx")
+    a = result_of([record("softmax-kl", base)], path="a.onnx")
+    b = result_of([record("softmax-kl", base + 0.1 + spread(0, noise=1e-3))], path="b.onnx")
     text = page(a, b).text
     assert "a or b?" in text
     assert "A is more invariant than B" in text
@@ -182,10 +182,10 @@ def test_several_results_are_compared_in_pairs():
 
 
 def test_what_cannot_be_compared_is_drawn_and_not_compared():
-    a = made([record("softmax-kl", spread(0.2))], path="a.onnx")
+    a = result_of([record("softmax-kl", spread(0.2))], path="a.onnx")
     d = parse_group("D4")
     other = record("softmax-kl", spread(0.1), elements=d.elements)
-    b = made([other], path="b.onnx", group="D4", exact=[True] * 8)
+    b = result_of([other], path="b.onnx", group="D4", exact=[True] * 8)
     text = page(a, b).text
     assert "Not compared: " in text
     assert "group" in text.split("Not compared: ")[1][:80]
@@ -199,13 +199,13 @@ def test_a_large_result_stays_small():
             record("channel-cos", rng.uniform(-1, 0, (1000, 8)), f"/features/{i}/relu/Relu_out")
             for i in range(60)
         ]
-        results.append(made(layers[: 60 if k == 0 else 20], path=f"{k}.onnx"))
+        results.append(result_of(layers[: 60 if k == 0 else 20], path=f"{k}.onnx"))
     assert len(report(results).encode()) < 3_000_000
 
 
 def test_long_names_that_share_their_ends_stay_apart():
     names = [f"/a/long/common/prefix/stage{i}/relu/Relu_output_0" for i in range(3)]
-    text = page(made([record("channel-cos", spread(-0.5), name) for name in names])).words
+    text = page(result_of([record("channel-cos", spread(-0.5), name) for name in names])).words
     assert {"stage0", "stage1", "stage2"} <= {w.strip() for w in text}
 
 
@@ -223,7 +223,7 @@ def test_every_kind_of_group_has_a_picture_of_its_elements(group):
 
 
 def test_one_sample_and_a_single_measure_make_a_page():
-    text = page(made([record("softmax-kl", spread(0.1, n=1))])).text
+    text = page(result_of([record("softmax-kl", spread(0.1, n=1))])).text
     assert "There is only one sample" in text
 
 
@@ -260,7 +260,7 @@ def test_thumbnails_are_the_orbit(tmp_path):
     x = np.zeros((30, 1, 8, 8), np.uint8)
     x[:, 0, 0, :] = 255
     np.save(tmp_path / "x.npy", x)
-    one = made([record("softmax-kl", spread(0.1))])
+    one = result_of([record("softmax-kl", spread(0.1))])
     samples = open_pictures(tmp_path / "x.npy", one)
     images = orbit_pictures(samples, 0, one["group"], range(8))
     assert len(set(images)) == 8
@@ -285,11 +285,11 @@ def test_references_stand_beside_the_values():
             "input_round_trip": {"value": -0.987, "ci95": None, "unnormalised": None},
             "numeric": {"value": -1.0, "ci95": None, "unnormalised": None},
         }
-    text = page(made(layers)).text
+    text = page(result_of(layers)).text
     assert "input round trip" in text
     assert "-0.9870" in text
     assert "a scale and no lower bound" in text
-    assert "a scale and no lower bound" not in page(made([layers[0]])).text
+    assert "a scale and no lower bound" not in page(result_of([layers[0]])).text
 
 
 def test_the_untrained_network_is_a_star_where_it_is_on_the_same_scale():
@@ -300,16 +300,16 @@ def test_the_untrained_network_is_a_star_where_it_is_on_the_same_scale():
         one["references"] = {"untrained": entry}
     assert read_record(layers[0]).untrained == -0.611
     assert read_record(cosine).untrained == -0.3055  # unnormalised, as the value is read
-    text = page(made(layers)).text
+    text = page(result_of(layers)).text
     assert "-0.6110" in text
     assert "Stars: the same network untrained." in text
-    assert "Stars" not in page(made([layers[0]])).text
+    assert "Stars" not in page(result_of([layers[0]])).text
 
 
 def test_other_data_are_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((7, 1, 8, 8), np.float32))
     with pytest.raises(GeedError, match=r"holds 7 samples, the result is of 30"):
-        report([made([record("softmax-kl", spread(0.1))])], data=tmp_path / "x.npy")
+        report([result_of([record("softmax-kl", spread(0.1))])], data=tmp_path / "x.npy")
 
 
 def test_pictures_are_kept_as_files_that_stand_alone(simple, tmp_path):
@@ -358,15 +358,17 @@ def test_a_pointer_is_told_layer_and_value(simple):
 def test_what_resampling_explains_is_weighed_against_the_exact_elements(trip, exact, told):
     one = record("channel-cos", spread(-0.5), exact=(C4_IN_C8, spread(exact)[:, ::2]))
     one["references"] = {"input_round_trip": {"value": trip, "ci95": None, "unnormalised": None}}
-    assert told in page(made([one])).text
+    assert told in page(result_of([one])).text
 
 
 def test_maps_that_are_alike_whatever_they_show_are_told():
     one = record("channel-cos", spread(-0.86))
     one["between_samples"] = -0.76
-    said = meaning(one, 8)
-    assert "cosine 0.859 with the moved map (another sample in its place 0.760, perfect 1)" in said
-    assert said.endswith(
+    sentence = meaning(one, 8)
+    assert (
+        "cosine 0.859 with the moved map (another sample in its place 0.760, perfect 1)" in sentence
+    )
+    assert sentence.endswith(
         ": moving along a little."
     )  # 0.141 of 0.24 is left, although 0.859 is high
     one["between_samples"] = -0.1

@@ -15,7 +15,7 @@ ELEMENTS = ("e", "r1", "r2", "r3")
 
 
 def record(**changes):
-    given = {
+    fields = {
         "measure": "channel-cos",
         "layer": "relu",
         "layout": "NCHW",
@@ -23,10 +23,10 @@ def record(**changes):
         "deviations": [[-1.0, -0.9, -0.8, -0.7], [-1.0, -0.7, -0.6, -0.5]],
         "elements": ELEMENTS,
     }
-    return measurement(**(given | changes))
+    return measurement(**(fields | changes))
 
 
-def made(*measurements, path="m.onnx", source="x.npy", exact=(True,) * 4, **group):
+def result_of(*measurements, path="m.onnx", source="x.npy", exact=(True,) * 4, **group):
     return result(
         command="",
         software={},
@@ -57,7 +57,7 @@ def test_a_table_worked_by_hand():
         normaliser=4.0,
         norm_samples=200,
     )
-    assert table(made(record(), latent)).splitlines() == [
+    assert table(result_of(record(), latent)).splitlines() == [
         "m.onnx   C4 (4 elements)   x.npy",
         "measure      layer    value  95 % (samples)       M  n",
         "channel-cos  relu   -0.7750  ± 0.9530                2",
@@ -68,31 +68,33 @@ def test_a_table_worked_by_hand():
 
 def test_the_exact_part_stands_beside_the_value_with_its_own_interval():
     part = [[-1.0, -0.9], [-1.0, -0.8]]
-    text = table(made(record(exact=((0, 2), part)), exact=(True, False, True, False)))
+    text = table(result_of(record(exact=((0, 2), part)), exact=(True, False, True, False)))
     assert "C4 (4 elements, 2 exact; bilinear)" in text
     assert "exact part" in text
     assert "-0.9250 ± 0.3177" in text
 
 
 def test_without_exact_parts_normalisers_and_notes_there_are_no_such_columns():
-    head = table(made(record())).splitlines()[1]
+    head = table(result_of(record())).splitlines()[1]
     assert head.split() == ["measure", "layer", "value", "95", "%", "(samples)", "n"]
 
 
 def test_a_bootstrap_interval_shows_both_ends():
     deviations = np.random.default_rng(0).lognormal(0, 1, (20, 4))
-    found = record(deviations=deviations, interval="bootstrap")
-    assert interval(found["ci95"]) in table(made(found))
-    assert "±" not in table(made(found))
+    entry = record(deviations=deviations, interval="bootstrap")
+    assert interval(entry["ci95"]) in table(result_of(entry))
+    assert "±" not in table(result_of(entry))
 
 
 def test_one_sample_shows_no_interval():
-    row = table(made(record(deviations=[[0.0] * 4]))).splitlines()[2]
+    row = table(result_of(record(deviations=[[0.0] * 4]))).splitlines()[2]
     assert row.split() == ["channel-cos", "relu", "0.0000", "-", "1"]
 
 
 def test_warnings_are_numbered_notes_said_once():
-    text = table(made(record(warnings=["odd"]), record(layer="b", warnings=["strange", "odd"])))
+    text = table(
+        result_of(record(warnings=["odd"]), record(layer="b", warnings=["strange", "odd"]))
+    )
     assert [line for line in text.splitlines() if line.endswith(("[1]", "[2,1]"))] != []
     lines = text.splitlines()
     assert lines[2].endswith("[1]")
@@ -101,13 +103,13 @@ def test_warnings_are_numbered_notes_said_once():
 
 
 def test_where_there_is_no_value_the_unnormalised_one_is_said():
-    found = record(
+    entry = record(
         measure="latent-l2",
         output_action="trivial",
         deviations=[[2.0] * 4] * 2,
         normaliser=0.0,
     )
-    text = table(made(found))
+    text = table(result_of(entry))
     assert "unnormalised value of latent-l2: 2.0000" in text
     assert text.splitlines()[2].split()[2:4] == ["-", "-"]
 
@@ -123,14 +125,14 @@ def test_where_there_is_no_value_the_unnormalised_one_is_said():
     ],
 )
 def test_the_range_of_a_measure_is_said(measure, action, says):
-    text = table(made(record(measure=measure, output_action=action)))
+    text = table(result_of(record(measure=measure, output_action=action)))
     assert text.splitlines()[-1] == f"range: {says}"
     assert math.log(4) == pytest.approx(1.386, abs=5e-4)
 
 
 def test_a_long_layer_name_is_cut_in_its_middle():
     name = "/backbone/" + "block/" * 30 + "relu/Relu_output_0"
-    text = table(made(record(layer=name)))
+    text = table(result_of(record(layer=name)))
     row = text.splitlines()[2]
     assert len(row) == 100 or len(text.splitlines()[1]) <= 100
     assert "/backbone/" in row
@@ -142,7 +144,7 @@ def test_names_that_would_look_alike_when_cut_are_told_apart():
     # More is shared before, between and after the two differences than a column holds.
     shared = "a_name_that_goes_on/" * 5
     names = [f"{shared}stage{s}/{shared}block{b}/{shared}" for s in range(3) for b in range(4)]
-    rows = table(made(*(record(layer=n) for n in names))).splitlines()[2:14]
+    rows = table(result_of(*(record(layer=n) for n in names))).splitlines()[2:14]
     assert len(set(rows)) == 12
     for row, (s, b) in zip(rows, np.ndindex(3, 4), strict=True):
         assert f"stage{s}" in row
@@ -150,13 +152,15 @@ def test_names_that_would_look_alike_when_cut_are_told_apart():
 
 
 def test_long_paths_leave_the_group_readable():
-    lines = table(made(record(), path="/a" * 90, source="/b" * 90)).splitlines()
+    lines = table(result_of(record(), path="/a" * 90, source="/b" * 90)).splitlines()
     assert "C4 (4 elements)" in lines[0]
     assert max(map(len, lines)) <= 100
 
 
 def test_control_characters_in_names_do_not_reach_the_terminal():
-    text = table(made(record(layer="a\x1b[31m\nb\udcff", warnings=["c\x07d"]), path="m\n.onnx"))
+    text = table(
+        result_of(record(layer="a\x1b[31m\nb\udcff", warnings=["c\x07d"]), path="m\n.onnx")
+    )
     assert all(line.isprintable() for line in text.splitlines())
     assert len(text.splitlines()) == 5
     text.encode()
@@ -194,7 +198,7 @@ def test_no_line_is_wider_than_100_columns(rows, path, source):
                 interval=kind,
             )
         )
-    text = table(made(*records, path=path, source=source, exact=(True, False, True, False)))
+    text = table(result_of(*records, path=path, source=source, exact=(True, False, True, False)))
     assert max(map(len, text.split("\n"))) <= 100
 
 

@@ -84,7 +84,7 @@ def record(toy, value, *, layer="a", m=None, between=None, noise=0.01):
     )
 
 
-def made(*records, name="net"):
+def result_of(*records, name="net"):
     return result(
         command="c",
         software={},
@@ -116,7 +116,7 @@ def text_of(page):
 
 
 def test_the_table_states_its_range():
-    text = table(made(record(SHARE, 30.0), record(SQUARE, 2.5, m=0.5)))
+    text = table(result_of(record(SHARE, 30.0), record(SQUARE, 2.5, m=0.5)))
     assert "angle-of-maps 0 (equivariant) to 180" in text
     wide = " ".join(text.split())
     assert "latent-square 2/M (invariant) up, its unnormalised value 2 (invariant) up" in wide
@@ -131,8 +131,8 @@ def test_its_reading_goes_by_its_own_perfect_value():
 
 
 def test_its_sentence_tells_its_unit_and_grade():
-    said = meaning(record(SHARE, 30.0, between=90.0, noise=0.0), 4)
-    assert said == (
+    sentence = meaning(record(SHARE, 30.0, between=90.0, noise=0.0), 4)
+    assert sentence == (
         "f(gx) deviates by 30.0 degrees from the moved f(x) (another sample in its place 90.0, "
         "perfect 0): moving along in part."
     )
@@ -141,7 +141,7 @@ def test_its_sentence_tells_its_unit_and_grade():
 
 
 def test_a_page_has_its_section_and_pictures():
-    page = report([made(record(SHARE, 30.0), record(SHARE, 60.0, layer="b"))])
+    page = report([result_of(record(SHARE, 30.0), record(SHARE, 60.0, layer="b"))])
     text = text_of(page)
     assert "Angles of maps angle-of-maps" in text
     assert "layers against elements" in text  # maps by layer and element, as all maps have
@@ -149,8 +149,8 @@ def test_a_page_has_its_section_and_pictures():
 
 
 def test_models_are_compared_on_the_scale_that_its_m_leaves():
-    a = made(record(SQUARE, 2.2, m=0.5, between=4.0, noise=0.0), name="a")
-    b = made(record(SQUARE, 2.6, m=0.9, between=4.0, noise=0.0), name="b")
+    a = result_of(record(SQUARE, 2.2, m=0.5, between=4.0, noise=0.0), name="a")
+    b = result_of(record(SQUARE, 2.6, m=0.9, between=4.0, noise=0.0), name="b")
     (entry,) = compare(a, b)["measurements"]
     assert entry["compared"] == "relative"
     assert entry["difference"] == pytest.approx(-0.2)
@@ -159,16 +159,16 @@ def test_models_are_compared_on_the_scale_that_its_m_leaves():
 
 
 def test_a_gate_holds_it_against_its_limit():
-    net = made(record(SHARE, 30.0, noise=0.0))
+    net = result_of(record(SHARE, 30.0, noise=0.0))
     assert over_limits(net, ["angle-of-maps=29"]) == ["angle-of-maps@a: 30 > 29"]
     assert over_limits(net, ["angle-of-maps@a=31"]) == []
 
 
 def test_findings_take_it_for_no_other_measure():
     # A cosine of maps that falls from 1 to 0.2 breaks; an angle that grows is none of it.
-    falling = made(record(SHARE, 0.0, noise=0.0), record(SHARE, 60.0, layer="b", noise=0.0))
+    falling = result_of(record(SHARE, 0.0, noise=0.0), record(SHARE, 60.0, layer="b", noise=0.0))
     assert [f.name for f in diagnose(falling)] == []
-    wide = made(record(SHARE, 0.1, noise=0.0))
+    wide = result_of(record(SHARE, 0.1, noise=0.0))
     wide["measurements"][0]["ci95"] = [-3.0, 3.0]
     assert [f.name for f in diagnose(wide)] == ["too few samples"]
 
@@ -190,7 +190,7 @@ def test_a_suite_draws_and_tells_it(tmp_path):
 
 
 def test_a_file_of_it_is_read_where_it_is_known_and_refused_where_not(tmp_path, monkeypatch):
-    net = made(record(SHARE, 30.0))
+    net = result_of(record(SHARE, 30.0))
     write_json(net, tmp_path / "r.json")
     assert to_csv(read_result(tmp_path / "r.json")) == to_csv(net)
     monkeypatch.delitem(CATALOGUE, SHARE.name)

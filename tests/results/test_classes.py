@@ -53,29 +53,29 @@ def data():
     return np.stack([one_bright(k % 2) for k in range(6)])
 
 
-def predictions(made):
-    (found,) = [m["predictions"] for m in made["measurements"] if m["measure"] == "softmax-kl"]
-    return found
+def predictions(result):
+    (shares,) = [m["predictions"] for m in result["measurements"] if m["measure"] == "softmax-kl"]
+    return shares
 
 
 def test_a_mirror_swaps_two_corners(net, data):
-    made = measure(net, data, "flip-h", labels=[0, 1, 0, 1, 0, 0], output_kind="logits")
-    found = predictions(made)
+    result = measure(net, data, "flip-h", labels=[0, 1, 0, 1, 0, 0], output_kind="logits")
+    shares = predictions(result)
     # The last sample has its bright pixel on the right, and the label of the left.
-    assert found["stay"]["per_element"] == {"e": 1.0, "flip": 0.0}
-    assert found["right"]["per_element"] == {"e": 5 / 6, "flip": 1 / 6}
-    assert found["stay"]["value"] == 0.5
-    assert found["right"]["value"] == 0.5
-    assert found["samples"] == 6
+    assert shares["stay"]["per_element"] == {"e": 1.0, "flip": 0.0}
+    assert shares["right"]["per_element"] == {"e": 5 / 6, "flip": 1 / 6}
+    assert shares["stay"]["value"] == 0.5
+    assert shares["right"]["value"] == 0.5
+    assert shares["samples"] == 6
 
 
 def test_under_a_permutation_a_prediction_is_to_move(net, data, tmp_path):
     swap = tmp_path / "swap.npz"
     np.savez(swap, elements=["e", "flip"], permutation=[[0, 1, 2], [1, 0, 2]])
     options = {"labels": [0, 1, 0, 1, 0, 0], "output_kind": "logits"}
-    found = predictions(measure(net, data, "flip-h", output_action={"logits": swap}, **options))
-    assert found["stay"]["per_element"] == {"e": 1.0, "flip": 1.0}
-    assert found["right"]["per_element"] == {"e": 5 / 6, "flip": 5 / 6}
+    shares = predictions(measure(net, data, "flip-h", output_action={"logits": swap}, **options))
+    assert shares["stay"]["per_element"] == {"e": 1.0, "flip": 1.0}
+    assert shares["right"]["per_element"] == {"e": 5 / 6, "flip": 5 / 6}
 
 
 def test_classes_that_turn_are_followed_the_right_way_round(tmp_path):
@@ -84,23 +84,23 @@ def test_classes_that_turn_are_followed_the_right_way_round(tmp_path):
     np.savez(tmp_path / "t.npz", elements=["e", "r1", "r2", "r3"], permutation=table)
     options = {"measures": ["softmax-kl@logits"], "output_kind": "logits"}
     x = running.images((1, 5, 5), 8)
-    given = {"logits": tmp_path / "t.npz"}
-    found = predictions(measure(net, x, "C4", output_action=given, **options))
-    assert found["stay"]["value"] == 1.0
-    assert found["right"] is None
+    tables = {"logits": tmp_path / "t.npz"}
+    shares = predictions(measure(net, x, "C4", output_action=tables, **options))
+    assert shares["stay"]["value"] == 1.0
+    assert shares["right"] is None
     plain = predictions(measure(net, x, "C4", **options))
     assert plain["stay"]["per_element"] == {"e": 1.0, "r1": 0.0, "r2": 0.0, "r3": 0.0}
 
 
 def test_predictions_against_a_naive_loop():
     group = "C4"
-    made = measure(DEMO / "digits_cnn_untrained.onnx", DEMO / "digits.npz", group, **FEW)
+    result = measure(DEMO / "digits_cnn_untrained.onnx", DEMO / "digits.npz", group, **FEW)
     held = np.load(DEMO / "digits.npz")
     images = next(held[k] for k in held.files if held[k].ndim > 2)
     labels = next(held[k] for k in held.files if held[k].ndim == 1)
     live = running.session(str(DEMO / "digits_cnn_untrained.onnx"))
     stay, right = np.zeros(4), np.zeros(4)
-    for i in made["data"]["indices"][:12]:
+    for i in result["data"]["indices"][:12]:
         x = images[i].reshape(1, 1, *images.shape[-2:]).astype(np.float32) / 255
         outputs = [
             int(np.argmax(live.run(None, {live.get_inputs()[0].name: turned})[0]))
@@ -109,15 +109,15 @@ def test_predictions_against_a_naive_loop():
         for k, output in enumerate(outputs):
             stay[k] += output == outputs[0]
             right[k] += output == labels[i]
-    found = predictions(made)
-    np.testing.assert_allclose(list(found["stay"]["per_element"].values()), stay / 12)
-    np.testing.assert_allclose(list(found["right"]["per_element"].values()), right / 12)
+    shares = predictions(result)
+    np.testing.assert_allclose(list(shares["stay"]["per_element"].values()), stay / 12)
+    np.testing.assert_allclose(list(shares["right"]["per_element"].values()), right / 12)
 
 
 def test_values_by_class_are_means_of_the_samples_of_that_class():
-    made = measure(DEMO / "digits_cnn.onnx", DEMO / "digits.npz", "C4", samples=40)
-    labels = np.array(made["data"]["labels"][:40])
-    for record in made["measurements"]:
+    result = measure(DEMO / "digits_cnn.onnx", DEMO / "digits.npz", "C4", samples=40)
+    labels = np.array(result["data"]["labels"][:40])
+    for record in result["measurements"]:
         values = np.array(record["per_sample"])
         assert list(record["per_class"]) == [str(k) for k in sorted(set(labels.tolist()))]
         for label, entry in record["per_class"].items():
@@ -131,11 +131,11 @@ def test_values_by_class_are_means_of_the_samples_of_that_class():
 
 
 def test_without_labels_nothing_is_said_of_classes(net, data):
-    made = measure(net, data, "flip-h", output_kind="logits")
-    assert all(m["per_class"] is None for m in made["measurements"])
-    assert predictions(made)["right"] is None
-    assert predictions(made)["stay"]["per_element"]["flip"] == 0.0
-    assert not any("label" in note for note in made["notes"])
+    result = measure(net, data, "flip-h", output_kind="logits")
+    assert all(m["per_class"] is None for m in result["measurements"])
+    assert predictions(result)["right"] is None
+    assert predictions(result)["stay"]["per_element"]["flip"] == 0.0
+    assert not any("label" in note for note in result["notes"])
 
 
 def named_folder(folder, data):
@@ -156,8 +156,8 @@ def test_folders_are_found_among_named_classes_and_else_it_is_said(net, data, tm
     words = ["annotate", net, "-o", tmp_path / "known.onnx", "--classes", tmp_path / "names.txt"]
     got = CliRunner().invoke(cli, [str(w) for w in words])
     assert got.exit_code == 0, got.output
-    made = measure(tmp_path / "known.onnx", folder, "flip-h", output_kind="logits")
-    assert predictions(made)["right"]["per_element"] == {"e": 1.0, "flip": 0.0}
+    result = measure(tmp_path / "known.onnx", folder, "flip-h", output_kind="logits")
+    assert predictions(result)["right"]["per_element"] == {"e": 1.0, "flip": 0.0}
     two = models.with_metadata(corners(), {"onnx_geed.classes": '["left", "right"]'})
     few = measure(models.save(two, tmp_path / "two.onnx"), folder, "flip-h", output_kind="logits")
     assert predictions(few)["right"] is None
@@ -165,9 +165,9 @@ def test_folders_are_found_among_named_classes_and_else_it_is_said(net, data, tm
 
 
 def test_labels_beyond_the_outputs_are_no_positions(net, data):
-    made = measure(net, data, "flip-h", labels=[1, 2, 3, 1, 2, 3], output_kind="logits")
-    assert predictions(made)["right"] is None
-    assert any("label '3'" in note and "from 0 to 2" in note for note in made["notes"])
+    result = measure(net, data, "flip-h", labels=[1, 2, 3, 1, 2, 3], output_kind="logits")
+    assert predictions(result)["right"] is None
+    assert any("label '3'" in note and "from 0 to 2" in note for note in result["notes"])
 
 
 def test_a_cache_tells_the_same(tmp_path):
@@ -218,13 +218,13 @@ def test_table_and_page_show_them(tmp_path):
     got = CliRunner().invoke(cli, [*words, "--group", "C4", "--samples", "20", "--out", str(out)])
     assert got.exit_code == 0, got.stderr
     line = next(x for x in got.stdout.splitlines() if x.startswith("predictions stay in "))
-    made = json.loads(out.read_text())
-    shares = predictions(made)["stay"]["per_element"]
+    result = json.loads(out.read_text())
+    shares = predictions(result)["stay"]["per_element"]
     moved = [v for name, v in shares.items() if name != "e"]
     assert f"{100 * np.mean(moved):.1f} %" in line
     page = report([read_result(out)])
     assert "Predictions and classes" in page
-    entry = made["measurements"][-1]["per_class"]
+    entry = result["measurements"][-1]["per_class"]
     assert page.count('<th scope="row">7</th>') == ("7" in entry)
 
 

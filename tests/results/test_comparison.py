@@ -25,7 +25,7 @@ ELEMENTS = ("e", "r1")
 def record(per_sample, **changes):
     """A record whose samples' means are as given."""
     means = np.asarray(per_sample, dtype=float)
-    given = {
+    fields = {
         "measure": "softmax-kl",
         "layer": "logits",
         "layout": "NK",
@@ -33,7 +33,7 @@ def record(per_sample, **changes):
         "deviations": np.stack([means - 0.25, means + 0.25], axis=1),
         "elements": ELEMENTS,
     }
-    return measurement(**(given | changes))
+    return measurement(**(fields | changes))
 
 
 def latent(per_sample, m, measure="latent-l2", **changes):
@@ -46,7 +46,7 @@ def latent(per_sample, m, measure="latent-l2", **changes):
     )
 
 
-def made(*measurements, name="m", data=None, group=None, seed=0):
+def result_of(*measurements, name="m", data=None, group=None, seed=0):
     return result(
         command="",
         software={},
@@ -89,10 +89,10 @@ DIFFERENT = [
 class TestAggregate:
     def test_mean_and_interval_over_models_worked_by_hand(self):
         # Values 1, 2, 3: mean 2, half the interval 4.302653/√3.
-        results = [made(record([v, v]), name=str(v)) for v in (1.0, 2.0, 3.0)]
-        found = aggregate(results)
-        assert found["schema"] == "onnx-geed/aggregate/1"
-        (one,) = found["measurements"]
+        results = [result_of(record([v, v]), name=str(v)) for v in (1.0, 2.0, 3.0)]
+        total = aggregate(results)
+        assert total["schema"] == "onnx-geed/aggregate/1"
+        (one,) = total["measurements"]
         assert (one["measure"], one["layer"], one["models"]) == ("softmax-kl", "logits", 3)
         assert one["values"] == [1.0, 2.0, 3.0]
         assert one["mean"] == 2.0
@@ -100,28 +100,28 @@ class TestAggregate:
         assert one["ci95_over_models"] == pytest.approx([2 - half, 2 + half])
         assert one["stderr_over_models"] == pytest.approx(1 / np.sqrt(3))
         assert one["unnormalised_mean"] is one["unnormalised_ci95_over_models"] is None
-        assert [m["path"] for m in found["models"]] == ["1.0.onnx", "2.0.onnx", "3.0.onnx"]
-        assert found["warnings"] == one["warnings"] == []
+        assert [m["path"] for m in total["models"]] == ["1.0.onnx", "2.0.onnx", "3.0.onnx"]
+        assert total["warnings"] == one["warnings"] == []
 
     def test_the_interval_over_models_is_not_the_one_over_samples(self):
-        results = [made(record([v, v + 5]), name=str(v)) for v in (1.0, 1.0, 1.0)]
+        results = [result_of(record([v, v + 5]), name=str(v)) for v in (1.0, 1.0, 1.0)]
         (one,) = aggregate(results)["measurements"]
         assert one["ci95_over_models"] == [3.5, 3.5]
         assert "ci95" not in one
 
     def test_one_model_has_no_interval(self):
-        (one,) = aggregate([made(record([1.0, 2.0]))])["measurements"]
+        (one,) = aggregate([result_of(record([1.0, 2.0]))])["measurements"]
         assert one["mean"] == 1.5
         assert one["ci95_over_models"] is one["stderr_over_models"] is None
 
     def test_layers_are_matched_by_name_in_whatever_order(self):
-        a = made(record([1.0]), record([2.0], layer="other"), name="a")
-        b = made(record([4.0], layer="other"), record([3.0]), name="b")
-        found = {m["layer"]: m["values"] for m in aggregate([a, b])["measurements"]}
-        assert found == {"logits": [1.0, 3.0], "other": [2.0, 4.0]}
+        a = result_of(record([1.0]), record([2.0], layer="other"), name="a")
+        b = result_of(record([4.0], layer="other"), record([3.0]), name="b")
+        values = {m["layer"]: m["values"] for m in aggregate([a, b])["measurements"]}
+        assert values == {"logits": [1.0, 3.0], "other": [2.0, 4.0]}
 
     def test_normalised_and_unnormalised_values_are_both_averaged(self):
-        results = [made(latent([2.0], 2.0), name="a"), made(latent([6.0], 3.0), name="b")]
+        results = [result_of(latent([2.0], 2.0), name="a"), result_of(latent([6.0], 3.0), name="b")]
         (one,) = aggregate(results)["measurements"]
         assert one["values"] == [1.0, 2.0]
         assert one["unnormalised"] == [2.0, 6.0]
@@ -130,7 +130,7 @@ class TestAggregate:
 
     def test_a_model_without_a_value_and_one_of_negative_m_are_named(self):
         results = [
-            made(latent([2.0], m, "latent-cos"), name=name)
+            result_of(latent([2.0], m, "latent-cos"), name=name)
             for name, m in (("good", 1.0), ("zero", 0.0), ("negative", -1.0))
         ]
         (one,) = aggregate(results)["measurements"]
@@ -142,31 +142,33 @@ class TestAggregate:
         to_json(aggregate(results))
 
     def test_the_same_model_twice_is_said(self):
-        found = aggregate([made(record([1.0])), made(record([1.0]))])
-        assert found["warnings"] == ["the same model more than once: m.onnx, m.onnx"]
-        assert "[1] the same model more than once" in aggregate_table(found)
+        total = aggregate([result_of(record([1.0])), result_of(record([1.0]))])
+        assert total["warnings"] == ["the same model more than once: m.onnx, m.onnx"]
+        assert "[1] the same model more than once" in aggregate_table(total)
 
     @pytest.mark.parametrize(("changes", "says"), DIFFERENT)
     def test_a_mixture_is_refused_naming_what_differs(self, changes, says):
         with pytest.raises(GeedError, match=rf"a\.onnx and b\.onnx differ in {says}.*measure all"):
-            aggregate([made(record([1.0]), name="a"), made(record([1.0]), name="b", **changes)])
+            aggregate(
+                [result_of(record([1.0]), name="a"), result_of(record([1.0]), name="b", **changes)]
+            )
 
     def test_other_measures_are_refused_naming_one(self):
-        a, b = made(record([1.0]), name="a"), made(record([1.0], layer="probs"), name="b")
+        a, b = result_of(record([1.0]), name="a"), result_of(record([1.0], layer="probs"), name="b")
         with pytest.raises(GeedError, match=r"softmax-kl@logits is only in a\.onnx"):
             aggregate([a, b])
         with pytest.raises(GeedError, match="at least one"):
             aggregate([])
 
     def test_other_points_of_m_are_refused(self):
-        a = made(latent([1.0], 2.0), name="a")
-        b = made(latent([1.0], 2.0, norm_samples=50), name="b")
+        a = result_of(latent([1.0], 2.0), name="a")
+        b = result_of(latent([1.0], 2.0, norm_samples=50), name="b")
         with pytest.raises(GeedError, match=r"points of M \(200, 50\)"):
             aggregate([a, b])
 
     def test_the_table_names_the_interval_apart_and_fits(self):
         long = {"source": "x.npy" + "y" * 200}
-        results = [made(latent([v], 2.0), name=str(v), data=long) for v in (1.0, 2.0)]
+        results = [result_of(latent([v], 2.0), name=str(v), data=long) for v in (1.0, 2.0)]
         text = aggregate_table(aggregate(results))
         assert max(map(len, text.splitlines())) <= 100
         assert "95 % (models)" in text
@@ -178,13 +180,13 @@ class TestCompare:
     def test_a_paired_difference_worked_by_hand(self):
         # Differences -1, -2, -3 although the values of each spread by 100.
         base = np.array([0.0, 100.0, 50.0, 20.0])
-        a = made(record(base + 10 + np.array([-1.0, -2.0, -3.0, -2.0])), name="a")
-        b = made(record(base + 10), name="b")
-        found = compare(a, b)
-        assert found["schema"] == "onnx-geed/compare/1"
-        assert (found["a"]["path"], found["b"]["path"]) == ("a.onnx", "b.onnx")
-        assert found["differ_in"] == []
-        (one,) = found["measurements"]
+        a = result_of(record(base + 10 + np.array([-1.0, -2.0, -3.0, -2.0])), name="a")
+        b = result_of(record(base + 10), name="b")
+        comparison = compare(a, b)
+        assert comparison["schema"] == "onnx-geed/compare/1"
+        assert (comparison["a"]["path"], comparison["b"]["path"]) == ("a.onnx", "b.onnx")
+        assert comparison["differ_in"] == []
+        (one,) = comparison["measurements"]
         assert one["difference"] == pytest.approx(-2.0)
         # s = √(2/3), over √4; t with three degrees of freedom is 3.182446.
         half = 3.182446305284263 * np.sqrt(2 / 3) / 2
@@ -196,37 +198,37 @@ class TestCompare:
         assert one["compared"] == "value"
         assert one["verdict"].startswith("A is more invariant than B by 2 (95 % interval ")
         assert one["warnings"] == []
-        to_json(found)
+        to_json(comparison)
 
     def test_the_bootstrap_interval_is_that_of_the_differences(self):
         rng = np.random.default_rng(0)
         x, y = rng.lognormal(0, 1, 40), rng.lognormal(0.5, 1, 40)
         data = {"indices": list(range(40))}
-        a, b = made(record(x), data=data, seed=3), made(record(y), data=data)
+        a, b = result_of(record(x), data=data, seed=3), result_of(record(y), data=data)
         (one,) = compare(a, b)["measurements"]
         gaps = x - y
         assert one["ci95_bootstrap"] == pytest.approx(mean_interval(gaps, "bootstrap", seed=3))
         assert one["share_a_lower"] == np.mean(x < y)
 
     def test_b_is_named_where_b_is_lower_and_the_interval_reads_from_low_to_high(self):
-        a, b = made(record([3.0, 4.0, 5.0, 6.5])), made(record([1.0, 2.0, 3.0, 4.0]))
+        a, b = result_of(record([3.0, 4.0, 5.0, 6.5])), result_of(record([1.0, 2.0, 3.0, 4.0]))
         verdict = compare(a, b)["measurements"][0]["verdict"]
         assert verdict.startswith("B is more invariant than A by 2.12 (95 % interval ")
         low, high = verdict.rsplit("interval ", 1)[1].rstrip(")").split(" to ")
         assert 0 < float(low) < 2.12 < float(high)
 
     def test_an_action_on_the_output_makes_it_equivariance(self):
-        a = made(record([1.0, 1.1, 1.0, 1.2], output_action="permutation"))
-        b = made(record([2.0, 2.1, 2.2, 2.0], output_action="permutation"))
+        a = result_of(record([1.0, 1.1, 1.0, 1.2], output_action="permutation"))
+        b = result_of(record([2.0, 2.1, 2.2, 2.0], output_action="permutation"))
         assert "A is more equivariant than B" in compare(a, b)["measurements"][0]["verdict"]
 
     def test_no_difference_is_no_verdict(self):
-        a, b = made(record([1.0, 2.0, 3.0, 4.0])), made(record([2.0, 1.0, 4.0, 3.2]))
+        a, b = result_of(record([1.0, 2.0, 3.0, 4.0])), result_of(record([2.0, 1.0, 4.0, 3.2]))
         (one,) = compare(a, b)["measurements"]
         assert one["verdict"].startswith("no difference can be seen (A - B = -0.05, 95 %")
 
     def test_few_pairs_do_not_make_a_verdict_by_a_narrow_bootstrap(self):
-        a, b = made(record([1.0, 1.0])), made(record([2.0, 3.0]))
+        a, b = result_of(record([1.0, 1.0])), result_of(record([2.0, 3.0]))
         (one,) = compare(a, b)["measurements"]
         assert one["ci95_bootstrap"][1] < 0 < one["ci95"][1]
         assert one["interval"] == "t"
@@ -235,27 +237,27 @@ class TestCompare:
     def test_skewed_differences_of_one_sign_are_a_difference_from_ten_pairs_on(self):
         gaps = np.array([0.01] * 9 + [5.0])
         data = {"indices": list(range(10))}
-        (one,) = compare(made(record(gaps), data=data), made(record(0 * gaps), data=data))[
-            "measurements"
-        ]
+        (one,) = compare(
+            result_of(record(gaps), data=data), result_of(record(0 * gaps), data=data)
+        )["measurements"]
         assert one["ci95"][0] < 0 < one["ci95_bootstrap"][0]
         assert one["interval"] == "bootstrap"
         assert one["verdict"].startswith("B is more invariant than A by 0.509")
 
     def test_a_result_is_the_same_as_itself(self):
-        a = made(record([1.0, 2.0, 3.0, 4.0]))
+        a = result_of(record([1.0, 2.0, 3.0, 4.0]))
         (one,) = compare(a, a)["measurements"]
         assert one["verdict"] == "A and B are the same on every sample"
         assert one["ci95"] == one["ci95_bootstrap"] == [0.0, 0.0]
         assert one["share_a_lower"] == 0.0
 
     def test_one_sample_gives_no_interval(self):
-        (one,) = compare(made(record([1.0])), made(record([2.0])))["measurements"]
+        (one,) = compare(result_of(record([1.0])), result_of(record([2.0])))["measurements"]
         assert one["ci95"] is one["ci95_bootstrap"] is None
         assert "one sample is too few" in one["verdict"]
 
     def test_different_m_are_compared_by_normalised_values(self):
-        a, b = made(latent([2.0, 4.0], 2.0)), made(latent([3.0, 9.0], 1.0))
+        a, b = result_of(latent([2.0, 4.0], 2.0)), result_of(latent([3.0, 9.0], 1.0))
         (one,) = compare(a, b)["measurements"]
         assert one["compared"] == "value"
         assert (one["a"], one["b"]) == (1.5, 6.0)
@@ -263,7 +265,7 @@ class TestCompare:
 
     @pytest.mark.parametrize("m", [-0.5, 0.0, None])
     def test_an_unusable_m_on_either_side_means_unnormalised_values_and_is_said(self, m):
-        good, bad = made(latent([2.0, 4.0], 2.0)), made(latent([3.0, 9.0], m))
+        good, bad = result_of(latent([2.0, 4.0], 2.0)), result_of(latent([3.0, 9.0], m))
         for a, b in ((good, bad), (bad, good)):
             (one,) = compare(a, b)["measurements"]
             assert one["compared"] == "unnormalised"
@@ -272,8 +274,8 @@ class TestCompare:
 
     def test_an_ill_conditioned_m_decides_nothing(self):
         a, b = (
-            made(latent([-0.8, -0.7], 0.01, "latent-cos")),
-            made(latent([-0.9, -0.6], 0.5, "latent-cos")),
+            result_of(latent([-0.8, -0.7], 0.01, "latent-cos")),
+            result_of(latent([-0.9, -0.6], 0.5, "latent-cos")),
         )
         (one,) = compare(a, b)["measurements"]
         assert one["compared"] == "unnormalised"
@@ -285,21 +287,26 @@ class TestCompare:
 
     @pytest.mark.parametrize(("changes", "says"), DIFFERENT)
     def test_the_incomparable_is_refused_with_the_cure_and_compared_by_force(self, changes, says):
-        a, b = made(record([1.0, 2.0]), name="a"), made(record([3.0, 4.0]), name="b", **changes)
+        a, b = (
+            result_of(record([1.0, 2.0]), name="a"),
+            result_of(record([3.0, 4.0]), name="b", **changes),
+        )
         with pytest.raises(GeedError, match=rf"differ in {says}.*--force"):
             compare(a, b)
-        found = compare(a, b, force=True)
-        assert len(found["differ_in"]) == 1
-        assert "compared although they differ in" in compare_table(found)
-        assert found["measurements"][0]["difference"] == -2.0
+        comparison = compare(a, b, force=True)
+        assert len(comparison["differ_in"]) == 1
+        assert "compared although they differ in" in compare_table(comparison)
+        assert comparison["measurements"][0]["difference"] == -2.0
 
     def test_by_force_only_the_same_samples_are_paired(self):
-        a = made(record([1.0, 2.0]))
+        a = result_of(record([1.0, 2.0]))
         fed = {"fingerprint": "ee"}  # other preprocessing of the same samples
-        (one,) = compare(a, made(record([3.0, 5.0]), data=fed), force=True)["measurements"]
+        (one,) = compare(a, result_of(record([3.0, 5.0]), data=fed), force=True)["measurements"]
         assert one["samples"] == 2
         elsewhere = fed | {"source": "y.npy"}
-        (one,) = compare(a, made(record([3.0, 5.0]), data=elsewhere), force=True)["measurements"]
+        (one,) = compare(a, result_of(record([3.0, 5.0]), data=elsewhere), force=True)[
+            "measurements"
+        ]
         assert one["difference"] == -2.5
         assert one["samples"] is one["ci95"] is one["ci95_bootstrap"] is None
         assert one["share_a_lower"] is None
@@ -307,18 +314,18 @@ class TestCompare:
 
     def test_named_pictures_are_the_same_samples_in_another_folder(self):
         names = {"names": ["p", "q", "r", "s"], "fingerprint": "1"}
-        a = made(record([1.0, 2.0]), data=names)
-        b = made(record([3.0, 5.0]), data=names | {"source": "copy", "fingerprint": "2"})
+        a = result_of(record([1.0, 2.0]), data=names)
+        b = result_of(record([3.0, 5.0]), data=names | {"source": "copy", "fingerprint": "2"})
         assert compare(a, b, force=True)["measurements"][0]["samples"] == 2
 
     def test_a_copy_of_the_data_elsewhere_is_the_same_data(self):
-        a = made(record([1.0, 2.0]))
-        b = made(record([3.0, 5.0]), data={"source": "/elsewhere/x.npy"})
+        a = result_of(record([1.0, 2.0]))
+        b = result_of(record([3.0, 5.0]), data={"source": "/elsewhere/x.npy"})
         assert compare(a, b)["measurements"][0]["samples"] == 2
 
     def test_predictions_that_nothing_moves_are_said_to_be_so(self):
         def of(between):
-            one = made(record([1e-6, 2e-6, 3e-6]))
+            one = result_of(record([1e-6, 2e-6, 3e-6]))
             one["measurements"][0]["between_samples"] = between
             return one
 
@@ -329,20 +336,20 @@ class TestCompare:
 
     def test_another_number_of_samples_is_refused(self):
         with pytest.raises(GeedError, match=r"number of samples \(2, 3\)"):
-            compare(made(record([1.0, 2.0])), made(record([1.0, 2.0, 3.0])))
+            compare(result_of(record([1.0, 2.0])), result_of(record([1.0, 2.0, 3.0])))
 
     def test_only_what_both_hold_is_compared_and_one_layer_of_another_name_matches(self):
-        a = made(record([1.0, 2.0]), latent([1.0, 2.0], 2.0))
-        b = made(record([1.0, 2.0], layer="probs"))
+        a = result_of(record([1.0, 2.0]), latent([1.0, 2.0], 2.0))
+        b = result_of(record([1.0, 2.0], layer="probs"))
         (one,) = compare(a, b)["measurements"]
         assert one["layer"] == "logits | probs"
         with pytest.raises(GeedError, match="no measure and layer in common"):
-            compare(made(latent([1.0], 2.0)), made(record([1.0])))
+            compare(result_of(latent([1.0], 2.0)), result_of(record([1.0])))
 
     def test_the_table_says_it_in_words_and_fits(self):
         layer = "/backbone/" + "block/" * 40
-        a = made(record([1.0, 1.1, 1.2, 1.0], layer=layer), name="a" * 150)
-        b = made(record([2.0, 2.2, 2.1, 2.4], layer=layer), name="b")
+        a = result_of(record([1.0, 1.1, 1.2, 1.0], layer=layer), name="a" * 150)
+        b = result_of(record([2.0, 2.2, 2.1, 2.4], layer=layer), name="b")
         text = compare_table(compare(a, b))
         assert "A is more invariant than B by 1.1 (" in " ".join(text.split())
         assert "100 %" in text
@@ -350,7 +357,7 @@ class TestCompare:
 
 
 class TestLimits:
-    RESULT = made(
+    RESULT = result_of(
         record([0.1, 0.3]),
         record([-0.9, -0.7], measure="channel-cos", layer="/b/relu", output_action="grid"),
         record([-0.5, -0.3], measure="channel-cos", layer="/a/relu", output_action="grid"),
@@ -385,8 +392,8 @@ class TestLimits:
         assert line == "latent-cos@flat: 4 (unnormalised) > 1"
 
     def test_a_layer_name_with_an_equals_sign_can_be_named(self):
-        found = made(record([1.0], layer="a=b[0]"))
-        assert len(over_limits(found, ["softmax-kl@a=b[0]=0.5"])) == 1
+        one = result_of(record([1.0], layer="a=b[0]"))
+        assert len(over_limits(one, ["softmax-kl@a=b[0]=0.5"])) == 1
 
     @pytest.mark.parametrize(
         ("limit", "says"),
@@ -415,6 +422,6 @@ class TestLimits:
 
 
 def test_all_of_it_survives_json():
-    results = [made(record([1.0, v]), latent([1.0, v], v), name=str(v)) for v in (1.0, 2.0)]
-    for found in (aggregate(results), compare(*results)):
-        assert json.loads(to_json(found)) == found
+    results = [result_of(record([1.0, v]), latent([1.0, v], v), name=str(v)) for v in (1.0, 2.0)]
+    for content in (aggregate(results), compare(*results)):
+        assert json.loads(to_json(content)) == content

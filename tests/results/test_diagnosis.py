@@ -63,8 +63,8 @@ def data(size=16, n=12):
     return np.random.default_rng(0).random((n, 1, size, size)).astype(np.float32)
 
 
-def names(found):
-    return [f.name for f in found]
+def names(findings):
+    return [f.name for f in findings]
 
 
 def record(measure, deviations, layer="a", exact=None, **options):
@@ -81,7 +81,7 @@ def record(measure, deviations, layer="a", exact=None, **options):
     )
 
 
-def made(*records, is_exact=None):
+def result_of(*records, is_exact=None):
     exact = [g in EXACT for g in range(8)] if is_exact is None else is_exact
     return result(
         command="",
@@ -113,8 +113,8 @@ def maps(exact_away, other_away, layer="a", n=5):
 def test_a_sound_network_is_left_in_peace(tmp_path):
     path = net(tmp_path / "m.onnx", [SAME, RELU, STRIDE, SAME], size=17)
     measures = ["channel-cos", "latent-l2", "softmax-kl"]
-    found = diagnose(measure(path, data(17), "D4", measures=measures), load_model(path))
-    assert names(found) == []
+    findings = diagnose(measure(path, data(17), "D4", measures=measures), load_model(path))
+    assert names(findings) == []
 
 
 def test_stride_two_on_an_even_size_is_found_and_named(tmp_path):
@@ -139,25 +139,25 @@ def test_a_lopsided_filter_is_not_blamed_on_the_stride(tmp_path):
 def test_a_network_that_was_never_equivariant_has_no_first_break(tmp_path):
     layers = [("Conv", LOPSIDED, PAD), RELU, ("Conv", LOPSIDED, PAD), RELU]
     path = net(tmp_path / "m.onnx", layers)
-    found = diagnose(measure(path, data(), "C4", measures=["channel-cos"]), load_model(path))
-    assert "first break" not in names(found)
-    assert "off-centre stride" not in names(found)
+    findings = diagnose(measure(path, data(), "C4", measures=["channel-cos"]), load_model(path))
+    assert "first break" not in names(findings)
+    assert "off-centre stride" not in names(findings)
 
 
 def test_the_smaller_symmetry_is_named(tmp_path):
     flat = np.array([[0, 0, 0], [1, 2, 1], [0, 0, 0]], np.float32)  # kept by half turns only
     path = net(tmp_path / "m.onnx", [("Conv", flat, PAD), RELU])
-    found = [f for f in diagnose(measure(path, data(), "C4")) if f.name == "some elements"]
-    assert len(found) == 1
-    assert "keeps r2 (180°), but not r1 (90°), r3 (270°)" in found[0].text
+    findings = [f for f in diagnose(measure(path, data(), "C4")) if f.name == "some elements"]
+    assert len(findings) == 1
+    assert "keeps r2 (180°), but not r1 (90°), r3 (270°)" in findings[0].text
 
 
 def test_resampled_elements_alone_are_told_from_the_rest():
-    found = diagnose(made(maps(1e-7, 0.2)))
-    assert names(found) == ["resampled elements"]
-    assert "--references" in found[0].advice
-    assert names(diagnose(made(maps(0.15, 0.2)))) == []
-    assert names(diagnose(made(maps(1e-7, 1e-3)))) == []
+    findings = diagnose(result_of(maps(1e-7, 0.2)))
+    assert names(findings) == ["resampled elements"]
+    assert "--references" in findings[0].advice
+    assert names(diagnose(result_of(maps(0.15, 0.2)))) == []
+    assert names(diagnose(result_of(maps(1e-7, 1e-3)))) == []
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_references_decide_between_interpolation_and_the_network(trip, name):
         "input_round_trip": {"value": -1 + trip, "unnormalised": None},
         "output_round_trip": {"value": -1 + trip / 2, "unnormalised": None},
     }
-    assert names(diagnose(made(one))) == ([name] if name else [])
+    assert names(diagnose(result_of(one))) == ([name] if name else [])
 
 
 def latents(value, m, measure="latent-cos"):
@@ -184,15 +184,15 @@ def kl(value, n=30, noise=0.01):
 
 def test_an_ill_conditioned_m_is_found():
     for m in (0.01, -0.3, None):
-        assert "M ill-conditioned" in names(diagnose(made(latents(-0.9, m))))
-    assert names(diagnose(made(latents(-0.9, 0.5)))) == []
-    assert names(diagnose(made(latents(-0.9, 0.99)))) == ["parallel latents"]
+        assert "M ill-conditioned" in names(diagnose(result_of(latents(-0.9, m))))
+    assert names(diagnose(result_of(latents(-0.9, 0.5)))) == []
+    assert names(diagnose(result_of(latents(-0.9, 0.99)))) == ["parallel latents"]
 
 
 def test_insensitive_is_told_from_invariant():
-    blunt = made(kl(1e-6), latents(0.5, 1.0, "latent-l2"), latents(-0.999, 0.997))
+    blunt = result_of(kl(1e-6), latents(0.5, 1.0, "latent-l2"), latents(-0.999, 0.997))
     assert "insensitive" in names(diagnose(blunt))
-    invariant = made(kl(1e-6), latents(0.01, 1.0, "latent-l2"), latents(-0.999, 0.6))
+    invariant = result_of(kl(1e-6), latents(0.01, 1.0, "latent-l2"), latents(-0.999, 0.6))
     assert "insensitive" not in names(diagnose(invariant))
     far = blunt["measurements"][0]
     far["between_samples"] = 2.0
@@ -207,7 +207,7 @@ def test_insensitive_is_told_from_invariant():
 def test_maps_that_do_not_depend_on_the_sample_are_told(between, told):
     one = maps(0.1, 0.3)
     one["between_samples"] = between
-    assert ("alike whatever is shown" in names(diagnose(made(one)))) == told
+    assert ("alike whatever is shown" in names(diagnose(result_of(one)))) == told
 
 
 @pytest.mark.parametrize("relu", [True, False])
@@ -218,21 +218,21 @@ def test_a_channel_with_a_wrong_sign_is_named(tmp_path, relu):
     elements = parse_group("C4").elements
     table = Table(elements, "channels", np.array(models.c4_channel_table(4)), "given")
 
-    def said(model):
+    def odd_channels_of(model):
         path = models.save(model, tmp_path / "m.onnx")
         asked = {"measures": ["channel-cos@map1"], "output_action": {"map1": table}}
-        made = measure(path, data(9), "C4", **asked)
-        (entry,) = made["measurements"]
+        result = measure(path, data(9), "C4", **asked)
+        (entry,) = result["measurements"]
         assert np.mean(entry["per_channel"]) == pytest.approx(entry["value"])
-        return entry, [f for f in diagnose(made) if f.name == "odd channels"]
+        return entry, [f for f in diagnose(result) if f.name == "odd channels"]
 
-    entry, found = said(sound)
+    entry, findings = odd_channels_of(sound)
     assert entry["value"] == pytest.approx(-1)
-    assert not found
+    assert not findings
     w1 = numpy_helper.to_array(sound.graph.initializer[0]).copy()
     w1[5] *= -1
     sound.graph.initializer[0].CopyFrom(numpy_helper.from_array(w1, "w1"))
-    entry, (finding,) = said(sound)
+    entry, (finding,) = odd_channels_of(sound)
     assert entry["value"] > -0.95
     assert "channel 5 (counted from 0)" in finding.text
     assert ("negative" in finding.text) == (not relu)
@@ -240,30 +240,32 @@ def test_a_channel_with_a_wrong_sign_is_named(tmp_path, relu):
 
 def test_silent_channels_are_counted_out():
     one = record("channel-cos", np.full((5, 8), -0.7), zero_pairs=0.5)
-    found = diagnose(made(one))
-    assert names(found) == ["silent channels"]
-    assert "cosine 0.400, not 0.700" in found[0].evidence  # (0.5·1 + 0.5·0.4) = 0.7
-    assert names(diagnose(made(record("channel-cos", np.full((5, 8), -0.7))))) == []
+    findings = diagnose(result_of(one))
+    assert names(findings) == ["silent channels"]
+    assert "cosine 0.400, not 0.700" in findings[0].evidence  # (0.5·1 + 0.5·0.4) = 0.7
+    assert names(diagnose(result_of(record("channel-cos", np.full((5, 8), -0.7))))) == []
 
 
 def test_too_few_samples_are_found_only_where_there_is_something_to_measure():
     rng = np.random.default_rng(0)
     wide = record("softmax-kl", rng.gamma(0.05, 1, (6, 1)) * np.ones((1, 8)))
-    assert names(diagnose(made(wide))) == ["too few samples"]
-    assert names(diagnose(made(kl(0.5)))) == []
-    assert names(diagnose(made(kl(1e-9, n=3, noise=0.9)))) == []
-    assert names(diagnose(made(kl(0.5, n=1)))) == ["too few samples"]
+    assert names(diagnose(result_of(wide))) == ["too few samples"]
+    assert names(diagnose(result_of(kl(0.5)))) == []
+    assert names(diagnose(result_of(kl(1e-9, n=3, noise=0.9)))) == []
+    assert names(diagnose(result_of(kl(0.5, n=1)))) == ["too few samples"]
 
 
 def test_a_few_samples_that_carry_a_value_are_named():
     rows = np.full((1000, 8), 0.001)
     rows[40:70] = 0.5
     rows[55] = 0.6
-    found = diagnose(made(record("softmax-kl", rows)) | {"data": {"indices": range(100, 1100)}})
-    assert names(found) == ["few samples carry it"]
-    assert "sample 155, with 0.600" in found[0].evidence
+    findings = diagnose(
+        result_of(record("softmax-kl", rows)) | {"data": {"indices": range(100, 1100)}}
+    )
+    assert names(findings) == ["few samples carry it"]
+    assert "sample 155, with 0.600" in findings[0].evidence
     rows[100:600] = 0.3
-    assert names(diagnose(made(record("softmax-kl", rows)))) == []
+    assert names(diagnose(result_of(record("softmax-kl", rows)))) == []
 
 
 def test_windows_off_the_centre_by_hand(tmp_path):
@@ -282,8 +284,8 @@ def test_windows_off_the_centre_by_hand(tmp_path):
 def test_only_the_axes_that_a_group_moves_count(tmp_path):
     layers = [("Conv", ROUND, {"strides": [2, 1], "pads": [1, 1, 1, 1]})]
     model = load_model(net(tmp_path / "m.onnx", layers))
-    found = {g: len(off_centre(model, g)) for g in ("flip-v", "flip-h", "C4", "shift2x2")}
-    assert found == {"flip-v": 1, "flip-h": 0, "C4": 1, "shift2x2": 0}
+    counts = {g: len(off_centre(model, g)) for g in ("flip-v", "flip-h", "C4", "shift2x2")}
+    assert counts == {"flip-v": 1, "flip-h": 0, "C4": 1, "shift2x2": 0}
 
 
 @pytest.mark.parametrize("padding", [PAD, {"auto_pad": "SAME_UPPER"}])
@@ -303,7 +305,7 @@ def test_circular_padding_is_not_blamed(tmp_path):
     )
     model.graph.node[0].input.append("pads")
     model.opset_import[0].version = 19
-    for mode, found in (("wrap", {}), ("constant", {"n0": "Pad n0"}), ("reflect", {})):
+    for mode, padded in (("wrap", {}), ("constant", {"n0": "Pad n0"}), ("reflect", {})):
         del model.graph.node[0].attribute[:]
         model.graph.node[0].attribute.append(helper.make_attribute("mode", mode))
         # The chain of this file gives its second node a filter for two channels.
@@ -313,7 +315,7 @@ def test_circular_padding_is_not_blamed(tmp_path):
                     stack = np.stack([LOPSIDED, 2 * LOPSIDED])[:, None]
                     tensor.CopyFrom(numpy_helper.from_array(stack.astype(np.float32), "w1"))
         onnx.save(model, path)
-        assert zero_padded(load_model(path)) == found
+        assert zero_padded(load_model(path)) == padded
         if mode == "wrap":
             made_of = measure(path, data(), "shift4x4", measures=["channel-cos@t2"])
             assert made_of["measurements"][0]["value"] == pytest.approx(-1, abs=1e-6)
@@ -338,14 +340,14 @@ def test_a_model_that_has_changed_is_not_asked(tmp_path):
 
 
 def test_corners_are_found_from_the_disk_beside_the_square():
-    full, disk = made(maps(0.15, 0.2)), made(maps(0.05, 0.1))
+    full, disk = result_of(maps(0.15, 0.2)), result_of(maps(0.05, 0.1))
     disk["group"]["support"] = "disk"
-    (found,) = diagnose_corners(full, disk)
+    (finding,) = diagnose_corners(full, disk)
     # The means are (3·0.15 + 4·0.2)/8 and (3·0.05 + 4·0.1)/8: the identity adds nothing.
-    assert f"add {100 * (1 - 0.55 / 1.25):.0f} % of channel-cos@a" in found.text
+    assert f"add {100 * (1 - 0.55 / 1.25):.0f} % of channel-cos@a" in finding.text
     assert diagnose_corners(disk, full) == ()
     assert diagnose_corners(full, full) == ()
-    near = made(maps(0.14, 0.19))
+    near = result_of(maps(0.14, 0.19))
     near["group"]["support"] = "disk"
     assert diagnose_corners(full, near) == ()
     disk["group"]["interpolation"] = "nearest"
@@ -362,4 +364,4 @@ def test_the_terminal_says_it_in_one_line(tmp_path):
     assert len(lines) == 1
     assert "stride 2" in lines[0]
     assert max(map(len, run.stdout.splitlines())) <= 100
-    assert diagnosis_line(made(kl(0.5))) == ""
+    assert diagnosis_line(result_of(kl(0.5))) == ""

@@ -44,7 +44,7 @@ def record(
     means = np.asarray(per_sample, float)
     n = len(elements)
     shape = np.linspace(-noise, noise, n)
-    given = {
+    fields = {
         "measure": measure,
         "layer": layer,
         "layout": "NK",
@@ -54,10 +54,10 @@ def record(
         "norm_samples": 40 if measure.startswith("latent") else None,
         "between": None if between is None else np.full((4, n), between),
     }
-    return measurement(**(given | more))
+    return measurement(**(fields | more))
 
 
-def made(*records, name="m", group="C8"):
+def result_of(*records, name="m", group="C8"):
     acting = parse_group(group)
     return result(
         command="",
@@ -85,8 +85,8 @@ def made(*records, name="m", group="C8"):
     )
 
 
-def only(found):
-    (entry,) = found["measurements"]
+def only(part):
+    (entry,) = part["measurements"]
     return entry
 
 
@@ -98,8 +98,8 @@ class TestLatentCosine:
     PERFECT = np.full(12, -1.0)
 
     def test_two_exactly_invariant_networks_are_the_same_whatever_their_m(self):
-        a = made(record("latent-cos", self.PERFECT, normaliser=0.8, between=-0.8), name="a")
-        b = made(record("latent-cos", self.PERFECT, normaliser=0.3, between=-0.3), name="b")
+        a = result_of(record("latent-cos", self.PERFECT, normaliser=0.8, between=-0.8), name="a")
+        b = result_of(record("latent-cos", self.PERFECT, normaliser=0.3, between=-0.3), name="b")
         assert [m["measurements"][0]["value"] for m in (a, b)] == [-1.25, pytest.approx(-10 / 3)]
         entry = only(compare(a, b))
         assert entry["compared"] == "relative"
@@ -114,8 +114,8 @@ class TestLatentCosine:
         near = {"between": -0.9} if related else {}
         far = {"between": -0.2} if related else {}
         # 0.01 of 0.1 is a tenth of the way to another sample; 0.2 of 0.8 a quarter.
-        good = made(record("latent-cos", -0.99 + noise, normaliser=0.9, **near), name="good")
-        bad = made(record("latent-cos", -0.80 + noise, normaliser=0.2, **far), name="bad")
+        good = result_of(record("latent-cos", -0.99 + noise, normaliser=0.9, **near), name="good")
+        bad = result_of(record("latent-cos", -0.80 + noise, normaliser=0.2, **far), name="bad")
         values = [m["measurements"][0]["value"] for m in (good, bad)]
         assert values[1] < values[0]  # so that whoever goes by them is wrong
         assert "A is more invariant than B" in only(compare(good, bad))["verdict"]
@@ -124,18 +124,18 @@ class TestLatentCosine:
     def test_each_sample_is_told_relative_to_its_own_model(self):
         rng = np.random.default_rng(1)
         x, y = -0.9 + 0.02 * rng.random(15), -0.7 + 0.02 * rng.random(15)
-        a = made(record("latent-cos", x, normaliser=0.5, between=-0.6), name="a")
-        b = made(record("latent-cos", y, normaliser=-0.1, between=0.2), name="b")
+        a = result_of(record("latent-cos", x, normaliser=0.5, between=-0.6), name="a")
+        b = result_of(record("latent-cos", y, normaliser=-0.1, between=0.2), name="b")
         entry = only(compare(a, b))
         assert entry["difference"] == pytest.approx(np.mean((x + 1) / 0.4 - (y + 1) / 1.2))
         assert entry["relative_a"] == pytest.approx(np.mean((x + 1) / 0.4))
         assert entry["value_b"] == pytest.approx(np.mean(y) / -0.1)
 
     def test_a_result_without_relative_values_is_compared_unnormalised_and_said(self):
-        old = made(record("latent-cos", [-0.9, -0.8, -0.85], normaliser=0.5), name="a")
+        old = result_of(record("latent-cos", [-0.9, -0.8, -0.85], normaliser=0.5), name="a")
         for key in ("between_samples", "relative"):
             del old["measurements"][0][key]
-        new = made(record("latent-cos", [-0.7, -0.6, -0.6], normaliser=0.9, between=-0.5))
+        new = result_of(record("latent-cos", [-0.7, -0.6, -0.6], normaliser=0.9, between=-0.5))
         entry = only(compare(old, new))
         assert (entry["compared"], entry["relative_a"]) == ("unnormalised", None)
         assert entry["a"] == pytest.approx(-0.85)
@@ -144,8 +144,10 @@ class TestLatentCosine:
     def test_a_network_that_hardly_reacts_is_named(self):
         rng = np.random.default_rng(0)
         dead = -1 + 1e-8 * rng.random(12)
-        a = made(record("latent-cos", dead, normaliser=1.0, between=-1 + 1e-7), name="a")
-        b = made(record("latent-cos", -0.9 + 0.01 * rng.random(12), normaliser=0.5, between=-0.5))
+        a = result_of(record("latent-cos", dead, normaliser=1.0, between=-1 + 1e-7), name="a")
+        b = result_of(
+            record("latent-cos", -0.9 + 0.01 * rng.random(12), normaliser=0.5, between=-0.5)
+        )
         assert read_record(a["measurements"][0]).hardly_reacts
         assert "A hardly reacts to its input" in only(compare(a, b))["warnings"][0]
         assert [f.name for f in diagnose(a)] == ["hardly reacts", "parallel latents"]
@@ -166,8 +168,8 @@ class TestLatentCosine:
                 assert read.relative == pytest.approx((means.mean() + 1) / 0.6)
 
     def test_pictures_of_two_models_share_one_perfect_value(self):
-        a = made(record("latent-cos", self.PERFECT, normaliser=0.8, between=-0.8), name="a")
-        b = made(record("latent-cos", self.PERFECT, normaliser=0.3, between=-0.3), name="b")
+        a = result_of(record("latent-cos", self.PERFECT, normaliser=0.8, between=-0.8), name="a")
+        b = result_of(record("latent-cos", self.PERFECT, normaliser=0.3, between=-0.3), name="b")
         page = report([a, b])
         text = text_of(page)
         assert "A and B are the same on every sample" in text
@@ -178,7 +180,7 @@ class TestLatentCosine:
 
     def test_aggregates_and_suites_carry_what_judges(self, tmp_path):
         results = [
-            made(record("latent-cos", self.PERFECT, normaliser=m, between=-m), name=str(m))
+            result_of(record("latent-cos", self.PERFECT, normaliser=m, between=-m), name=str(m))
             for m in (0.8, 0.3)
         ]
         total = aggregate(results)
@@ -212,16 +214,16 @@ class TestOneVerdict:
     def test_table_and_page_print_the_stored_verdict_and_interval(self, count):
         rng = np.random.default_rng(3)
         gaps = rng.lognormal(0, 1.5, count) / 50
-        a = made(record("softmax-kl", 0.2 + 0 * gaps, layer="p"), name="a")
-        b = made(record("softmax-kl", 0.2 + gaps, layer="p"), name="b")
-        found = compare(a, b)
-        entry = only(found)
+        a = result_of(record("softmax-kl", 0.2 + 0 * gaps, layer="p"), name="a")
+        b = result_of(record("softmax-kl", 0.2 + gaps, layer="p"), name="b")
+        comparison = compare(a, b)
+        entry = only(comparison)
         kind = "t" if count < 10 else "bootstrap"
         assert entry["interval"] == kind
         assert entry["verdict_ci95"] == entry["ci95" if kind == "t" else "ci95_bootstrap"]
         from onnx_geed.text import interval
 
-        table, page = " ".join(compare_table(found).split()), text_of(report([a, b]))
+        table, page = " ".join(compare_table(comparison).split()), text_of(report([a, b]))
         for shown in (entry["verdict"], interval(entry["verdict_ci95"])):
             assert shown in table
             assert shown in page
@@ -233,19 +235,21 @@ class TestOneVerdict:
         rng = np.random.default_rng(0)
         base = rng.random(20)
         for measure_, scale in (("softmax-kl", 1.0), ("channel-cos", 1.0), ("output-l2", 1e4)):
-            a = made(record(measure_, base * scale), name="a")
-            b = made(record(measure_, (base + 1e-7 + 1e-9 * rng.random(20)) * scale), name="b")
+            a = result_of(record(measure_, base * scale), name="a")
+            b = result_of(record(measure_, (base + 1e-7 + 1e-9 * rng.random(20)) * scale), name="b")
             entry = only(compare(a, b))
             assert entry["verdict"] == "A and B are the same on every sample, within rounding"
             assert entry["share_a_lower"] == 0.0
-            c = made(record(measure_, (base + 1e-4 + 1e-6 * rng.random(20)) * scale), name="c")
+            c = result_of(record(measure_, (base + 1e-4 + 1e-6 * rng.random(20)) * scale), name="c")
             assert " is more " in only(compare(a, c))["verdict"]
 
     def test_outputs_in_other_units_do_not_decide(self):
         rng = np.random.default_rng(0)
         base = 1 + 0.1 * rng.random(20)
-        a = made(record("output-l2", base, between=5.0), name="a")
-        b = made(record("output-l2", 100 * base, between=500.0, reference_norm=100.0), name="b")
+        a = result_of(record("output-l2", base, between=5.0), name="a")
+        b = result_of(
+            record("output-l2", 100 * base, between=500.0, reference_norm=100.0), name="b"
+        )
         entry = only(compare(a, b))
         assert (entry["compared"], entry["value_b"]) == (
             "relative",
@@ -259,10 +263,12 @@ class TestOneVerdict:
         assert "in the units of each model's own outputs" in entry["warnings"][0]
 
     def test_latents_without_an_m_are_compared_relative_where_they_can(self):
-        a = made(
+        a = result_of(
             record("latent-l2", [1.0, 1.01, 0.99, 1.0], normaliser=None, between=4.0), name="a"
         )
-        b = made(record("latent-l2", [0.4, 0.5, 0.45, 0.45], normaliser=2.0, between=0.5), name="b")
+        b = result_of(
+            record("latent-l2", [0.4, 0.5, 0.45, 0.45], normaliser=2.0, between=0.5), name="b"
+        )
         entry = only(compare(a, b))
         assert entry["compared"] == "relative"
         assert (entry["a"], entry["b"]) == (pytest.approx(0.25), pytest.approx(0.45 / 0.5))
@@ -271,8 +277,8 @@ class TestOneVerdict:
     def test_a_value_that_tells_the_other_model_than_relative_is_doubted(self):
         rng = np.random.default_rng(0)
         noise = 0.01 * rng.random(20)
-        flat = made(record("channel-cos", -0.95 + noise, between=-0.9), name="flat")
-        sharp = made(record("channel-cos", -0.90 + noise, between=-0.1), name="sharp")
+        flat = result_of(record("channel-cos", -0.95 + noise, between=-0.9), name="flat")
+        sharp = result_of(record("channel-cos", -0.90 + noise, between=-0.1), name="sharp")
         entry = only(compare(flat, sharp))
         assert "A is more equivariant" in entry["verdict"]
         assert "the other way round" in entry["warnings"][0]
@@ -312,23 +318,23 @@ class TestWords:
         if what == "EfficientNet-Lite0, C8, mul_557":
             assert relative > HARDLY
             word = "hardly moving along"
-        said = meaning(one, 8)
-        assert said.endswith(f": {word}.")
-        assert span(own) in said
-        assert span(other) in said
+        sentence = meaning(one, 8)
+        assert sentence.endswith(f": {word}.")
+        assert span(own) in sentence
+        assert span(other) in sentence
 
     @pytest.mark.parametrize(("what", "own", "other", "word"), REAL_MAPS)
     def test_hardly_more_alike_is_said_only_where_both_cosines_are_alike(
         self, what, own, other, word
     ):
-        found = diagnose(made(record("channel-cos", np.full(40, -own), between=-other)))
-        told = "alike whatever is shown" in [f.name for f in found]
+        findings = diagnose(result_of(record("channel-cos", np.full(40, -own), between=-other)))
+        told = "alike whatever is shown" in [f.name for f in findings]
         assert told == (what == "an untrained CNN")
 
     @given(st.floats(0, 1), st.floats(-1, 0.999))
     def test_no_headline_contradicts_the_grade_or_the_cosines(self, own, other):
         one = record("channel-cos", np.full(20, -own), between=-other)
-        for finding in diagnose(made(one)):
+        for finding in diagnose(result_of(one)):
             if finding.name == "alike whatever is shown":
                 assert grade(read_record(one)) == "hardly moving along"
                 assert other >= 0.9 * own
@@ -339,7 +345,7 @@ class TestWords:
         sure = record("channel-cos", -0.8 + 0.01 * rng.standard_normal(20), between=-0.79)
         vague = record("channel-cos", -0.8 + 0.2 * rng.standard_normal(6), between=-0.79)
         for one, told in ((sure, True), (vague, False)):
-            assert ("alike whatever is shown" in [f.name for f in diagnose(made(one))]) == told
+            assert ("alike whatever is shown" in [f.name for f in diagnose(result_of(one))]) == told
 
     @pytest.mark.parametrize(
         ("value", "between", "word"),
@@ -367,7 +373,7 @@ class TestWords:
     def test_predictions_that_differ_are_not_called_insensitive(self):
         def names(value, between):
             one = record("softmax-kl", np.full(20, value), between=between)
-            return [f.name for f in diagnose(made(one))]
+            return [f.name for f in diagnose(result_of(one))]
 
         assert "insensitive" not in names(0.01, 0.09)  # a ninth of it: mostly invariant
         assert "insensitive" in names(0.019, 0.03)
@@ -378,31 +384,31 @@ class TestWords:
         one = record("channel-cos", np.full(20, -0.7), between=0.0)
         untrained = {"value": -0.9, "unnormalised": None, "normaliser": None, "seed": 0}
         one["references"] = {"untrained": untrained | {"between_samples": -0.88, "relative": 0.83}}
-        assert "not learned" not in [f.name for f in diagnose(made(one))]
+        assert "not learned" not in [f.name for f in diagnose(result_of(one))]
         one["references"]["untrained"] |= {"between_samples": -0.5, "relative": 0.2}
-        (found,) = [f for f in diagnose(made(one)) if f.name == "not learned"]
+        (finding,) = [f for f in diagnose(result_of(one)) if f.name == "not learned"]
         assert "0.300 of what different samples differ by from perfect, untrained 0.200" in (
-            found.evidence
+            finding.evidence
         )
 
     def test_exact_groups_have_nothing_to_say_of_resampling(self):
         one = record("channel-cos", np.full(4, -0.6), elements=parse_group("C4").elements)
         trip = {"value": -1.0, "unnormalised": None, "ci95": None}
         one["references"] = {"input_round_trip": trip, "output_round_trip": trip}
-        assert "interpolation" not in text_of(report([made(one, group="C4")]))
+        assert "interpolation" not in text_of(report([result_of(one, group="C4")]))
 
     def test_elements_that_fare_alike_have_no_hardest_one(self):
         rng = np.random.default_rng(0)
 
-        def said(gap):
+        def page_text(gap):
             rows = -0.1 + 0.02 * rng.standard_normal((12, 4))
             rows[:, 0] = -1
             rows[:, 2] -= gap
             one = record("channel-cos", [0.0], elements=parse_group("C4").elements, deviations=rows)
-            return text_of(report([made(one, group="C4")]))
+            return text_of(report([result_of(one, group="C4")]))
 
-        assert "no element but the identity stands out" in said(0.0)
-        assert "r2 (180°) the easiest" in said(0.3)
+        assert "no element but the identity stands out" in page_text(0.0)
+        assert "r2 (180°) the easiest" in page_text(0.3)
 
 
 def invariant_net(path, bias):
@@ -439,10 +445,10 @@ def test_two_invariant_networks_of_another_m_are_the_same_on_the_command_line(tm
     files = []
     for name, bias in (("near", 0.2), ("far", 2.0)):
         path = invariant_net(tmp_path / f"{name}.onnx", bias)
-        found = measure(path, tmp_path / "x.npy", "C4", measures=["latent-cos", "latent-l2"])
+        live = measure(path, tmp_path / "x.npy", "C4", measures=["latent-cos", "latent-l2"])
         files.append(str(tmp_path / f"{name}.json"))
-        write_json(found, files[-1])
-        (cosine,) = [m for m in found["measurements"] if m["measure"] == "latent-cos"]
+        write_json(live, files[-1])
+        (cosine,) = [m for m in live["measurements"] if m["measure"] == "latent-cos"]
         assert cosine["unnormalised"] == pytest.approx(-1, abs=1e-6)
     run = CliRunner().invoke(cli, ["compare", *files])
     assert run.exit_code == 0, run.stderr
@@ -462,9 +468,9 @@ def test_two_invariant_networks_of_another_m_are_the_same_on_the_command_line(tm
     h2 = np.random.default_rng(1).standard_normal((192, 3)).astype(np.float32)
     bad.graph.initializer.append(numpy_helper.from_array(h2, "h2"))
     onnx.save(bad, tmp_path / "bad.onnx")
-    found = measure(tmp_path / "bad.onnx", tmp_path / "x.npy", "C4", measures=["latent-cos@latent"])
+    bad = measure(tmp_path / "bad.onnx", tmp_path / "x.npy", "C4", measures=["latent-cos@latent"])
     good = measure(tmp_path / "near.onnx", tmp_path / "x.npy", "C4", measures=["latent-cos@latent"])
-    assert "B is more invariant than A" in only(compare(found, good))["verdict"]
+    assert "B is more invariant than A" in only(compare(bad, good))["verdict"]
 
 
 def test_the_transposed_input_is_no_layer_that_equivariance_is_lost_behind(tmp_path):
@@ -489,11 +495,11 @@ def test_the_transposed_input_is_no_layer_that_equivariance_is_lost_behind(tmp_p
     onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
     x = np.random.default_rng(1).random((12, 8, 8, 3)).astype(np.float32)
     asked = ["channel-cos@nchw", "channel-cos@relu"]
-    found = measure(path, x, "C4", measures=asked, layout={"nchw": "NCHW"})
-    values = [r["value"] for r in found["measurements"]]
+    live = measure(path, x, "C4", measures=asked, layout={"nchw": "NCHW"})
+    values = [r["value"] for r in live["measurements"]]
     assert values[0] == pytest.approx(-1)
     assert values[1] > -0.99
-    assert "first break" not in [f.name for f in diagnose(found, load_model(path))]
+    assert "first break" not in [f.name for f in diagnose(live, load_model(path))]
 
 
 def test_every_finding_has_a_grade_word_nowhere_but_from_one_function():

@@ -26,7 +26,7 @@ DEVIATIONS = [[1.0, 3.0], [3.0, 7.0]]
 
 
 def record(**changes):
-    given = {
+    fields = {
         "measure": "softmax-kl",
         "layer": "logits",
         "layout": "NK",
@@ -34,15 +34,15 @@ def record(**changes):
         "deviations": DEVIATIONS,
         "elements": ELEMENTS,
     }
-    return measurement(**(given | changes))
+    return measurement(**(fields | changes))
 
 
 def latent(m, measure="latent-l2", **changes):
     return record(measure=measure, normaliser=m, norm_samples=200, **changes)
 
 
-def made(*measurements, **changes):
-    given = {
+def result_of(*measurements, **changes):
+    fields = {
         "command": "onnx-geed measure m.onnx --data x.npy --group C2",
         "software": {"onnx-geed": "0"},
         "model": {"path": "m.onnx", "sha256": "ab", "opset": 17, "producer": "p"},
@@ -66,7 +66,7 @@ def made(*measurements, **changes):
         "seed": 0,
         "measurements": measurements or (record(),),
     }
-    return result(**(given | changes))
+    return result(**(fields | changes))
 
 
 def one_line(error):
@@ -85,30 +85,30 @@ def floats_in(value):
 
 class TestMeasurement:
     def test_value_and_parts_of_a_record_worked_by_hand(self):
-        found = record()
-        assert found["value"] == 3.5
-        assert found["per_sample"] == [2.0, 5.0]
-        assert found["per_element"] == {"e": 2.0, "r1": 5.0}
-        assert found["deviations"] == DEVIATIONS
-        assert found["stderr"] == pytest.approx(1.5)  # s = 3/√2, over √2
-        assert found["ci95"] == pytest.approx([3.5 - 1.5 * 12.706204736, 3.5 + 1.5 * 12.706204736])
-        assert found["samples"] == 2
-        assert (found["interval"], found["zero_pairs"]) == ("t", 0.0)
+        entry = record()
+        assert entry["value"] == 3.5
+        assert entry["per_sample"] == [2.0, 5.0]
+        assert entry["per_element"] == {"e": 2.0, "r1": 5.0}
+        assert entry["deviations"] == DEVIATIONS
+        assert entry["stderr"] == pytest.approx(1.5)  # s = 3/√2, over √2
+        assert entry["ci95"] == pytest.approx([3.5 - 1.5 * 12.706204736, 3.5 + 1.5 * 12.706204736])
+        assert entry["samples"] == 2
+        assert (entry["interval"], entry["zero_pairs"]) == ("t", 0.0)
         for absent in ("normaliser", "unnormalised", "norm_samples", "exact", "references"):
-            assert found[absent] is None
-        assert found["warnings"] == []
+            assert entry[absent] is None
+        assert entry["warnings"] == []
 
     def test_all_but_the_deviations_is_divided_by_m(self):
-        found = latent(2.0)
-        assert found["value"] == 1.75
-        assert found["unnormalised"] == 3.5
-        assert found["normaliser"] == 2.0
-        assert found["norm_samples"] == 200
-        assert found["per_sample"] == [1.0, 2.5]
-        assert found["per_element"] == {"e": 1.0, "r1": 2.5}
-        assert found["deviations"] == DEVIATIONS
-        assert found["stderr"] == pytest.approx(0.75)
-        assert found["warnings"] == []
+        entry = latent(2.0)
+        assert entry["value"] == 1.75
+        assert entry["unnormalised"] == 3.5
+        assert entry["normaliser"] == 2.0
+        assert entry["norm_samples"] == 200
+        assert entry["per_sample"] == [1.0, 2.5]
+        assert entry["per_element"] == {"e": 1.0, "r1": 2.5}
+        assert entry["deviations"] == DEVIATIONS
+        assert entry["stderr"] == pytest.approx(0.75)
+        assert entry["warnings"] == []
 
     def test_the_interval_is_not_clipped_to_the_range(self):
         low, _ = record(deviations=[[0.0, 0.0], [0.0, 1.0]])["ci95"]
@@ -118,34 +118,36 @@ class TestMeasurement:
         ("m", "norm_samples", "says"), [(0.0, 200, "M is 0"), (None, 1, "two points, 1 given")]
     )
     def test_without_m_the_unnormalised_value_stands_alone(self, m, norm_samples, says):
-        found = record(measure="latent-l2", normaliser=m, norm_samples=norm_samples)
-        assert found["value"] is found["ci95"] is found["stderr"] is None
-        assert found["unnormalised"] == 3.5
-        assert found["normaliser"] == m
-        assert found["per_sample"] == [2.0, 5.0]
-        assert [says in w for w in found["warnings"]] == [True]
+        entry = record(measure="latent-l2", normaliser=m, norm_samples=norm_samples)
+        assert entry["value"] is entry["ci95"] is entry["stderr"] is None
+        assert entry["unnormalised"] == 3.5
+        assert entry["normaliser"] == m
+        assert entry["per_sample"] == [2.0, 5.0]
+        assert [says in w for w in entry["warnings"]] == [True]
 
     def test_an_m_too_small_to_divide_by_counts_as_none(self):
-        found = latent(1e-310)
-        assert found["value"] is None
-        assert found["unnormalised"] == 3.5
-        assert "1e-310" in found["warnings"][0]
-        to_json(made(found))
+        entry = latent(1e-310)
+        assert entry["value"] is None
+        assert entry["unnormalised"] == 3.5
+        assert "1e-310" in entry["warnings"][0]
+        to_json(result_of(entry))
 
     def test_a_mean_cosine_near_zero_is_said_to_be_ill_conditioned(self):
-        def said(m, measure="latent-cos"):
+        def ill_conditioned(m, measure="latent-cos"):
             return [w for w in latent(m, measure)["warnings"] if "ill-conditioned" in w]
 
-        assert len(said(0.049)) == len(said(-0.049)) == 1
-        assert said(0.05) == said(-0.05) == []
-        assert said(0.01, "latent-l2") == []  # a length has a unit, so that 0.05 means nothing
+        assert len(ill_conditioned(0.049)) == len(ill_conditioned(-0.049)) == 1
+        assert ill_conditioned(0.05) == ill_conditioned(-0.05) == []
+        assert (
+            ill_conditioned(0.01, "latent-l2") == []
+        )  # a length has a unit, so that 0.05 means nothing
 
     def test_a_negative_m_reverses_the_order_and_is_said_to(self):
-        found = latent(-0.5, "latent-cos")
-        assert found["value"] == -7.0
-        assert any("reversed" in w for w in found["warnings"])
-        assert ranking_value(found) == (3.5, "unnormalised")
-        low, high = found["ci95"]
+        entry = latent(-0.5, "latent-cos")
+        assert entry["value"] == -7.0
+        assert any("reversed" in w for w in entry["warnings"])
+        assert ranking_value(entry) == (3.5, "unnormalised")
+        low, high = entry["ci95"]
         assert low < -7.0 < high
 
     def test_ranking_takes_the_value_where_it_can(self):
@@ -155,7 +157,7 @@ class TestMeasurement:
 
     def test_the_exact_subgroup_has_the_same_fields_with_the_same_m(self):
         part = [[1.0, 2.0], [3.0, 6.0]]
-        found = record(
+        entry = record(
             deviations=np.arange(8.0).reshape(2, 4),
             elements=("e", "r1", "r2", "r3"),
             measure="latent-l2",
@@ -163,7 +165,7 @@ class TestMeasurement:
             norm_samples=7,
             exact=((0, 2), part),
         )
-        exact = found["exact"]
+        exact = entry["exact"]
         assert exact["elements"] == ["e", "r2"]
         assert exact["value"] == 1.5
         assert exact["unnormalised"] == 3.0
@@ -176,25 +178,25 @@ class TestMeasurement:
 
     def test_one_sample_has_a_value_and_no_interval(self):
         for interval in ("t", "bootstrap"):
-            found = record(deviations=[[1.0, 3.0]], interval=interval)
-            assert found["value"] == 2.0
-            assert found["ci95"] is found["stderr"] is None
+            entry = record(deviations=[[1.0, 3.0]], interval=interval)
+            assert entry["value"] == 2.0
+            assert entry["ci95"] is entry["stderr"] is None
 
     def test_the_bootstrap_is_taken_where_asked_for(self):
         deviations = np.random.default_rng(0).lognormal(0, 1, (30, 2))
-        found = record(deviations=deviations, interval="bootstrap", seed=5)
-        assert found["interval"] == "bootstrap"
+        entry = record(deviations=deviations, interval="bootstrap", seed=5)
+        assert entry["interval"] == "bootstrap"
         oracle = mean_interval(deviations.mean(axis=1), "bootstrap", seed=5)
-        assert found["ci95"] == list(oracle)
+        assert entry["ci95"] == list(oracle)
 
     def test_numbers_are_pythons_own(self):
-        found = latent(
+        entry = latent(
             np.float32(2.0),
             deviations=np.ones((3, 2), np.float32),
             zero_pairs=np.float32(0.5),
             exact=((0, 1), np.ones((3, 2), np.float32)),
         )
-        numbers = floats_in(found)
+        numbers = floats_in(entry)
         assert len(numbers) > 20
         assert {type(x) for x in numbers} == {float}
 
@@ -231,23 +233,23 @@ class TestMeasurement:
     )
     def test_samples_and_elements_both_average_to_the_value(self, deviations, m):
         names = [f"g{i}" for i in range(deviations.shape[1])]
-        found = latent(m, deviations=deviations, elements=names)
-        value = found["unnormalised"] if found["value"] is None else found["value"]
-        size = max(map(abs, [*found["per_sample"], *found["per_element"].values(), 1e-300]))
-        assert np.mean(found["per_sample"]) == pytest.approx(value, abs=1e-12 * size)
-        assert np.mean([*found["per_element"].values()]) == pytest.approx(value, abs=1e-12 * size)
-        to_json(made(found))
+        entry = latent(m, deviations=deviations, elements=names)
+        value = entry["unnormalised"] if entry["value"] is None else entry["value"]
+        size = max(map(abs, [*entry["per_sample"], *entry["per_element"].values(), 1e-300]))
+        assert np.mean(entry["per_sample"]) == pytest.approx(value, abs=1e-12 * size)
+        assert np.mean([*entry["per_element"].values()]) == pytest.approx(value, abs=1e-12 * size)
+        to_json(result_of(entry))
 
 
 class TestFiles:
     def test_a_result_says_its_schema_and_when_it_was_made(self):
-        found = made()
-        assert found["schema"] == "onnx-geed/result/1"
-        created = datetime.datetime.fromisoformat(found["created"])
+        content = result_of()
+        assert content["schema"] == "onnx-geed/result/1"
+        created = datetime.datetime.fromisoformat(content["created"])
         assert created.utcoffset() == datetime.timedelta(0)
         age = datetime.datetime.now(datetime.UTC) - created
         assert datetime.timedelta(0) <= age < datetime.timedelta(minutes=1)
-        assert list(found)[:3] == ["schema", "created", "command"]
+        assert list(content)[:3] == ["schema", "created", "command"]
 
     @settings(
         max_examples=50,
@@ -265,7 +267,7 @@ class TestFiles:
         st.text(max_size=20),
     )
     def test_every_float_and_name_reads_back_as_it_was(self, tmp_path, deviations, layer):
-        before = made(record(deviations=deviations, layer=layer))
+        before = result_of(record(deviations=deviations, layer=layer))
         write_json(before, tmp_path / "r.json")
         after = read_result(tmp_path / "r.json")
         assert after.pop("file") == str(tmp_path / "r.json")
@@ -275,21 +277,23 @@ class TestFiles:
 
     def test_a_file_name_that_is_not_utf8_comes_through(self, tmp_path):
         name = os.fsdecode(b"digits-\xff.png")
-        write_json(made(data=made()["data"] | {"names": [name, "é"]}), tmp_path / "r.json")
+        write_json(
+            result_of(data=result_of()["data"] | {"names": [name, "é"]}), tmp_path / "r.json"
+        )
         assert read_result(tmp_path / "r.json")["data"]["names"] == [name, "é"]
 
     def test_numpys_scalars_are_written_as_numbers(self):
-        text = to_json(made(data=made()["data"] | {"labels": [np.int64(3), np.uint8(4)]}))
+        text = to_json(result_of(data=result_of()["data"] | {"labels": [np.int64(3), np.uint8(4)]}))
         assert json.loads(text)["data"]["labels"] == [3, 4]
 
     def test_a_row_of_deviations_is_a_line(self):
-        assert "\n    [1.0, 3.0],\n    [3.0, 7.0]\n" in to_json(made())
+        assert "\n    [1.0, 3.0],\n    [3.0, 7.0]\n" in to_json(result_of())
 
     @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
     def test_nan_is_never_written_and_its_place_is_named(self, tmp_path, bad):
         (tmp_path / "r.json").write_text("old")
         with pytest.raises(GeedError, match=r"softmax-kl@logits, references, numeric: is NaN or"):
-            write_json(made(record() | {"references": {"numeric": bad}}), tmp_path / "r.json")
+            write_json(result_of(record() | {"references": {"numeric": bad}}), tmp_path / "r.json")
         assert (tmp_path / "r.json").read_text() == "old"
         assert os.listdir(tmp_path) == ["r.json"]
 
@@ -298,7 +302,7 @@ class TestFiles:
         path.write_text("old")
         check_writable(path)
         assert path.read_text() == "old"
-        write_json(made(), path)
+        write_json(result_of(), path)
         assert os.listdir(tmp_path) == ["r.json"]
         assert path.read_text().endswith("}\n")
         assert stat.S_IMODE(path.stat().st_mode) & 0o044  # others may read it, as with any file
@@ -306,7 +310,7 @@ class TestFiles:
     def test_a_link_is_written_through(self, tmp_path):
         (tmp_path / "real.json").write_text("old")
         (tmp_path / "link.json").symlink_to("real.json")
-        write_json(made(), tmp_path / "link.json")
+        write_json(result_of(), tmp_path / "link.json")
         assert (tmp_path / "link.json").is_symlink()
         assert read_result(tmp_path / "real.json")["model"]["path"] == "m.onnx"
 
@@ -317,7 +321,7 @@ class TestFiles:
         got = []
         reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
         reader.start()
-        write_json(made(), pipe)
+        write_json(result_of(), pipe)
         reader.join(timeout=10)
         assert json.loads(got[0])["seed"] == 0
         assert stat.S_ISFIFO(pipe.stat().st_mode)
@@ -326,7 +330,7 @@ class TestFiles:
     def test_a_path_that_cannot_be_written_is_refused_before_and_at_writing(self, tmp_path, where):
         (tmp_path / "file").write_text("")
         path = tmp_path / where
-        for attempt in (check_writable, lambda p: write_json(made(), p)):
+        for attempt in (check_writable, lambda p: write_json(result_of(), p)):
             with pytest.raises(GeedError) as error:
                 attempt(path)
             assert str(path) in one_line(error)
@@ -343,7 +347,7 @@ class TestFiles:
 
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(GeedError, match="No space left on device"):
-            write_json(made(), path)
+            write_json(result_of(), path)
         assert path.read_text() == "old"
         assert os.listdir(tmp_path) == ["r.json"]
 
@@ -353,7 +357,7 @@ class TestFiles:
 
         monkeypatch.setattr(os, "fsync", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            write_json(made(), tmp_path / "r.json")
+            write_json(result_of(), tmp_path / "r.json")
         assert os.listdir(tmp_path) == []
 
     @pytest.mark.parametrize(
@@ -388,7 +392,7 @@ class TestFiles:
         ],
     )
     def test_a_result_without_a_part_is_refused(self, tmp_path, part, says):
-        broken = made()
+        broken = result_of()
         del broken[part]
         write_json(broken, tmp_path / "r.json")
         with pytest.raises(GeedError, match=says):
@@ -397,7 +401,7 @@ class TestFiles:
     def test_a_record_without_a_field_is_refused(self, tmp_path):
         broken = record()
         del broken["per_sample"]
-        write_json(made(record(), broken), tmp_path / "r.json")
+        write_json(result_of(record(), broken), tmp_path / "r.json")
         with pytest.raises(GeedError, match=r"measurements\[1\] lacks per_sample"):
             read_result(tmp_path / "r.json")
 
@@ -413,7 +417,7 @@ class TestCsv:
         exact = ((0,), [[1 / 3], [2 / 3]])
         first = record(deviations=[[0.1, 1 / 3], [1e-17, 2.0]], layer='a,"b"', exact=exact)
         second = latent(0.0)
-        rows = [*csv.DictReader(io.StringIO(to_csv(made(first, second))))]
+        rows = [*csv.DictReader(io.StringIO(to_csv(result_of(first, second))))]
         assert [r["layer"] for r in rows] == ['a,"b"', "logits"]
         assert float(rows[0]["value"]) == first["value"]
         assert [float(rows[0]["ci95_low"]), float(rows[0]["ci95_high"])] == first["ci95"]

@@ -44,7 +44,7 @@ def test_samples_grow_by_half_from_twenty():
 
 
 @pytest.mark.parametrize(
-    ("made", "narrow"),
+    ("entry", "narrow"),
     [
         (record(value=1.0, half=0.1), True),
         (record(value=1.0, half=0.11), False),
@@ -60,22 +60,22 @@ def test_samples_grow_by_half_from_twenty():
         (record(half=None, samples=1), False),
     ],
 )
-def test_a_half_width_is_held_against_the_distance_from_perfect(made, narrow):
-    assert reaches(made, 0.1000001) is narrow
+def test_a_half_width_is_held_against_the_distance_from_perfect(entry, narrow):
+    assert reaches(entry, 0.1000001) is narrow
 
 
 def test_a_value_that_is_missing_is_named_and_not_waited_for():
     none = record("latent-cos", None, m=0.0)
     assert reaches(none, 0.1) is None
-    found = judge_precision([record(), none], 0.2)
-    assert found == {
+    part = judge_precision([record(), none], 0.2)
+    assert part == {
         "asked": 0.2,
         "samples": 30,
         "reached": True,
         "undecided": [],
         "without_value": ["latent-cos@a"],
     }
-    assert "M is missing or 0" in precision_notes(found)[1]
+    assert "M is missing or 0" in precision_notes(part)[1]
     assert judge_precision([none], 0.2)["reached"] is False
 
 
@@ -99,12 +99,12 @@ def by_hand(net, precision, interval="t"):
 @pytest.mark.parametrize("precision", [0.5, 0.2, 0.15])
 def test_a_run_ends_where_all_intervals_first_are_narrow_enough(net, precision, interval):
     n, whole = by_hand(net, precision, interval)
-    made = measure(net, IMAGES, "C4", precision=precision, interval=interval)
-    assert made["precision"]["samples"] == n
-    assert made["precision"]["reached"]
-    assert {r["samples"] for r in made["measurements"]} == {n}
-    assert {r["norm_samples"] for r in made["measurements"]} == {None, 120}
-    for ours, theirs in zip(made["measurements"], whole, strict=True):
+    result = measure(net, IMAGES, "C4", precision=precision, interval=interval)
+    assert result["precision"]["samples"] == n
+    assert result["precision"]["reached"]
+    assert {r["samples"] for r in result["measurements"]} == {n}
+    assert {r["norm_samples"] for r in result["measurements"]} == {None, 120}
+    for ours, theirs in zip(result["measurements"], whole, strict=True):
         m = theirs["normaliser"]
         assert ours["normaliser"] == (m and pytest.approx(m, rel=1e-5))
         expected = np.array(theirs["per_sample"])[:n]
@@ -112,19 +112,19 @@ def test_a_run_ends_where_all_intervals_first_are_narrow_enough(net, precision, 
 
 
 def test_the_three_precisions_end_at_three_different_samples(net):
-    found = [by_hand(net, p)[0] for p in (0.5, 0.2, 0.15)]
-    assert found == sorted(set(found))
-    assert found[0] == 20
-    assert found[-1] < len(IMAGES)
+    counts = [by_hand(net, p)[0] for p in (0.5, 0.2, 0.15)]
+    assert counts == sorted(set(counts))
+    assert counts[0] == 20
+    assert counts[-1] < len(IMAGES)
 
 
 def test_it_measures_what_so_many_samples_measure(net):
-    made = measure(net, IMAGES, "C4", precision=0.2, norm_samples=60)
-    n = made["precision"]["samples"]
+    result = measure(net, IMAGES, "C4", precision=0.2, norm_samples=60)
+    n = result["precision"]["samples"]
     plain = measure(net, IMAGES, "C4", samples=n, norm_samples=60)
-    assert made["data"] == plain["data"]
-    assert len(made["data"]["indices"]) == max(n, 60)
-    for ours, theirs in zip(made["measurements"], plain["measurements"], strict=True):
+    assert result["data"] == plain["data"]
+    assert len(result["data"]["indices"]) == max(n, 60)
+    for ours, theirs in zip(result["measurements"], plain["measurements"], strict=True):
         for key in ("value", "normaliser", "stderr", "ci95"):
             if theirs[key] is not None:
                 np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-4, atol=1e-7)
@@ -153,29 +153,29 @@ def test_neither_batch_size_nor_workers_nor_passes_change_how_many(net, monkeypa
 
 
 def test_every_orbit_is_run_once(net):
-    made = measure(net, IMAGES, "C4", precision=0.2, norm_samples=70)
-    n = made["precision"]["samples"]
+    result = measure(net, IMAGES, "C4", precision=0.2, norm_samples=70)
+    n = result["precision"]["samples"]
     # Four elements of each, and the points beyond the first look once more.
-    assert made["runtime"]["inferences"] == 4 * n + (70 - 20)
+    assert result["runtime"]["inferences"] == 4 * n + (70 - 20)
 
 
 def test_what_is_perfectly_equivariant_takes_twenty(tmp_path):
     path = models.save(models.c4_equivariant(9), tmp_path / "m.onnx")
     x = np.random.default_rng(1).random((60, 1, 9, 9)).astype(np.float32)
-    made = measure(path, x, "C4", precision=0.001)
-    assert made["precision"]["samples"] == 20
-    assert made["precision"]["reached"]
+    result = measure(path, x, "C4", precision=0.001)
+    assert result["precision"]["samples"] == 20
+    assert result["precision"]["reached"]
     path = models.save(models.c4_disturbed(9), tmp_path / "d.onnx")
     assert measure(path, x, "C4", precision=0.001)["precision"]["samples"] == 60
 
 
 def test_where_the_samples_end_first_it_is_said(net):
-    made = measure(net, IMAGES, "C4", precision=0.001)
-    found = made["precision"]
-    assert found["samples"] == len(IMAGES)
-    assert not found["reached"]
-    assert "softmax-kl@logits" in found["undecided"]
-    assert any("the samples ended at 120" in note for note in made["notes"])
+    result = measure(net, IMAGES, "C4", precision=0.001)
+    part = result["precision"]
+    assert part["samples"] == len(IMAGES)
+    assert not part["reached"]
+    assert "softmax-kl@logits" in part["undecided"]
+    assert any("the samples ended at 120" in note for note in result["notes"])
     few = measure(net, IMAGES[:9], "C4", precision=1.0)
     assert few["precision"]["samples"] == 9
     assert not few["precision"]["reached"]
@@ -190,20 +190,20 @@ def test_samples_are_an_upper_bound(net):
 def test_a_missing_m_does_not_keep_a_run_going(tmp_path):
     path = models.save(models.constant(), tmp_path / "m.onnx")
     x = np.random.default_rng(2).random((40, 1, 5, 5)).astype(np.float32)
-    made = measure(path, x, "C4", precision=0.1)
-    assert made["precision"]["samples"] == 20
-    assert made["precision"]["without_value"] == ["latent-l2@latent"]
-    assert any("took no sample for latent-l2@latent" in note for note in made["notes"])
+    result = measure(path, x, "C4", precision=0.1)
+    assert result["precision"]["samples"] == 20
+    assert result["precision"]["without_value"] == ["latent-l2@latent"]
+    assert any("took no sample for latent-l2@latent" in note for note in result["notes"])
 
 
 def test_a_cache_is_taken_from_in_the_same_order(net, tmp_path):
     live = measure(net, IMAGES, "C4", precision=0.2)
     folder = tmp_path / "acts.geed"
     write_cache(net, IMAGES, "C4", folder, samples=len(IMAGES))
-    made = measure_cache(folder, precision=0.2)
-    assert made["precision"] == live["precision"]
-    assert made["data"]["indices"] == live["data"]["indices"]
-    for ours, theirs in zip(made["measurements"], live["measurements"], strict=True):
+    result = measure_cache(folder, precision=0.2)
+    assert result["precision"] == live["precision"]
+    assert result["data"]["indices"] == live["data"]["indices"]
+    for ours, theirs in zip(result["measurements"], live["measurements"], strict=True):
         assert ours["samples"] == theirs["samples"]
         np.testing.assert_allclose(ours["value"], theirs["value"], rtol=1e-5)
     end = measure_cache(folder, precision=0.001, samples=50)
@@ -263,11 +263,11 @@ def coverage(draw, truth, precision, runs=3000, most=400):
     for _ in range(runs):
         x = draw(rng, most)
         for n in looks(most):
-            made = record(value=float(x[:n].mean()), half=0.0, samples=n)
-            made["ci95"] = mean_interval(x[:n])
-            if reaches(made, precision):
+            entry = record(value=float(x[:n].mean()), half=0.0, samples=n)
+            entry["ci95"] = mean_interval(x[:n])
+            if reaches(entry, precision):
                 break
-        stopped += made["ci95"][0] <= truth <= made["ci95"][1]
+        stopped += entry["ci95"][0] <= truth <= entry["ci95"][1]
         low, high = mean_interval(draw(rng, n))
         fresh += low <= truth <= high
     return stopped / runs, fresh / runs

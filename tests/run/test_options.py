@@ -77,8 +77,8 @@ def test_every_choice_is_taken_and_no_other(name):
 def test_the_message_is_as_one_would_say_it():
     with pytest.raises(GeedError) as caught:
         Options(support="disc")
-    said = "--support disc: there are full and disk. Did you mean 'disk'?"
-    assert str(caught.value) == said
+    message = "--support disc: there are full and disk. Did you mean 'disk'?"
+    assert str(caught.value) == message
 
 
 def test_the_command_line_offers_the_same_choices():
@@ -90,19 +90,21 @@ def test_the_command_line_offers_the_same_choices():
 
 @pytest.mark.parametrize("name", HINTS)
 def test_no_field_takes_anything(name):
-    said = []
+    messages = []
     for wrong in (object(), 1j, b"x", 3.5, {"a": object()}):
         try:
             Options(**{name: wrong})
         except GeedError as error:
-            said.append(str(error))
+            messages.append(str(error))
     option = f"--{name.replace('_', '-')} "
-    assert all(text.startswith(option) and "\n" not in text for text in said)
-    assert len(said) >= 4, "a number with a fraction may be a precision, and nothing else is taken"
+    assert all(text.startswith(option) and "\n" not in text for text in messages)
+    assert len(messages) >= 4, (
+        "a number with a fraction may be a precision, and nothing else is taken"
+    )
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "message"),
     [
         ({"samples": "50"}, "--samples is a whole number, found a text, '50'"),
         ({"samples": True}, "--samples is a whole number, found True"),
@@ -136,14 +138,14 @@ def test_no_field_takes_anything(name):
         ({"labels": {1: 2}}, "--labels is a text, a path, an array or a list"),
     ],
 )
-def test_a_wrong_type_is_named_with_what_was_found(given, said):
-    with pytest.raises(GeedError, match=said) as caught:
-        Options(**given)
+def test_a_wrong_type_is_named_with_what_was_found(options, message):
+    with pytest.raises(GeedError, match=message) as caught:
+        Options(**options)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("given", "same"),
+    ("options", "same"),
     [
         ({"samples": np.int64(3)}, {"samples": 3}),
         ({"seed": np.uint8(3)}, {"seed": 3}),
@@ -159,10 +161,10 @@ def test_a_wrong_type_is_named_with_what_was_found(given, said):
         ({"layers": "a"}, {"layers": ("a",)}),
     ],
 )
-def test_what_means_the_same_is_the_same(given, same):
-    assert Options(**given) == Options(**same)
-    (name,) = given
-    assert type(getattr(Options(**given), name)) is type(getattr(Options(**same), name))
+def test_what_means_the_same_is_the_same(options, same):
+    assert Options(**options) == Options(**same)
+    (name,) = options
+    assert type(getattr(Options(**options), name)) is type(getattr(Options(**same), name))
 
 
 def test_a_budget_may_be_a_number_of_bytes(net):
@@ -224,14 +226,14 @@ def calls(net, folder, kept):
 )
 def test_an_unknown_option_is_refused_with_the_nearest(net, kept, tmp_path, function, wrong, near):
     (name,) = wrong
-    said = f"no option is called '{name}': there are .*Did you mean '{near}'"
-    with pytest.raises(GeedError, match=said):
+    message = f"no option is called '{name}': there are .*Did you mean '{near}'"
+    with pytest.raises(GeedError, match=message):
         calls(net, tmp_path, kept)[function](**wrong)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("function", "wrong", "said"),
+    ("function", "wrong", "message"),
     [
         ("measure", {"support": "disc"}, "--support disc: there are full and disk"),
         ("measure", {"interval": "x"}, "--interval x: there are t and bootstrap"),
@@ -255,10 +257,10 @@ def test_an_unknown_option_is_refused_with_the_nearest(net, kept, tmp_path, func
     ],
 )
 def test_a_wrong_value_is_refused_before_anything_runs(
-    net, kept, tmp_path, function, wrong, said, monkeypatch
+    net, kept, tmp_path, function, wrong, message, monkeypatch
 ):
     monkeypatch.setattr("onnx_geed.run.session.Session.run", None)
-    with pytest.raises(GeedError, match=said):
+    with pytest.raises(GeedError, match=message):
         calls(net, tmp_path, kept)[function](**wrong)
     assert list(tmp_path.iterdir()) == []
 
@@ -275,7 +277,7 @@ def test_compile_leaves_out_what_says_how_to_run(net, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("options", "message"),
     [
         ({"output_kind": "logit"}, "Did you mean 'logits'"),
         ({"input_layout": "nchw"}, "--input-layout 'nchw': is no layout"),
@@ -283,9 +285,9 @@ def test_compile_leaves_out_what_says_how_to_run(net, tmp_path):
         ({"latent": 3}, "--latent is a text"),
     ],
 )
-def test_metadata_hold_no_wrong_choice(net, tmp_path, given, said):
-    with pytest.raises(GeedError, match=said):
-        annotate(net, tmp_path / "out.onnx", **given)
+def test_metadata_hold_no_wrong_choice(net, tmp_path, options, message):
+    with pytest.raises(GeedError, match=message):
+        annotate(net, tmp_path / "out.onnx", **options)
     assert not (tmp_path / "out.onnx").exists()
 
 
@@ -295,7 +297,7 @@ C4 = parse_group("C4")
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         (lambda: grid_action(C4, 5, 5, "cubic"), "interpolation cubic: .*Did you mean 'bicubic'"),
         (lambda: grid_action(C4, 5, 5, ["nearest"]), "interpolation .*there are bilinear"),
@@ -348,8 +350,8 @@ C4 = parse_group("C4")
         ),
     ],
 )
-def test_functions_on_arrays_refuse_in_one_line_too(call, said):
-    with pytest.raises(GeedError, match=said) as caught:
+def test_functions_on_arrays_refuse_in_one_line_too(call, message):
+    with pytest.raises(GeedError, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
 

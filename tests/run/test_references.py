@@ -94,23 +94,23 @@ def test_input_round_trips_against_a_naive_loop(model):
         "softmax-kl": np.mean(kl),
     }
     for name, value in expected.items():
-        found = records[name]["references"]["input_round_trip"]["value"]
-        assert found == pytest.approx(value, rel=1e-4), name
-        assert found > {"channel-cos": -1}.get(name, 0) + 1e-4
+        trip = records[name]["references"]["input_round_trip"]["value"]
+        assert trip == pytest.approx(value, rel=1e-4), name
+        assert trip > {"channel-cos": -1}.get(name, 0) + 1e-4
     raw = records["latent-l2"]["references"]["input_round_trip"]["unnormalised"]
     assert raw == pytest.approx(np.mean(latent), rel=1e-4)
 
 
 @pytest.mark.parametrize("support", ["full", "disk"])
 def test_output_round_trips_against_a_naive_loop(model, support):
-    found = measured(model, "C8", support=support)["channel-cos"]["references"]
+    references = measured(model, "C8", support=support)["channel-cos"]["references"]
     centre = np.arange(SIZE) - (SIZE - 1) / 2
     inside = centre[:, None] ** 2 + centre**2 <= (SIZE / 2) ** 2
     mask = inside if support == "disk" else np.ones((SIZE, SIZE))
     expected = [
         -np.mean([cosine(y * mask, x[0] * mask) for y in trips(x[0] * mask, "C8")]) for x in X
     ]
-    assert found["output_round_trip"]["value"] == pytest.approx(np.mean(expected), rel=1e-5)
+    assert references["output_round_trip"]["value"] == pytest.approx(np.mean(expected), rel=1e-5)
 
 
 def test_exact_elements_leave_nothing_but_rounding(model):
@@ -140,9 +140,9 @@ def test_numeric_compares_two_places_in_a_batch(model, monkeypatch):
         }
 
     monkeypatch.setattr(module, "run_rows", uneven)
-    found = measured(model, "C4")["latent-l2"]
+    record = measured(model, "C4")["latent-l2"]
     # The repeat stands four rows below, in each of three entries.
-    assert found["references"]["numeric"]["unnormalised"] == pytest.approx(
+    assert record["references"]["numeric"]["unnormalised"] == pytest.approx(
         0.04 * np.sqrt(3), rel=1e-4
     )
 
@@ -165,8 +165,8 @@ def test_pairs_of_known_deviation():
     l2 = Measure("latent-l2", "a", Trivial(c4))
     assert pair_deviations(l2, np.array([[3.0, 0]]), np.array([[0.0, 4]]))[0] == 5.0
     kl = Measure("softmax-kl", "a", Trivial(c4), kind="probabilities")
-    found = pair_deviations(kl, np.array([[1.0, 0]]), np.array([[0.5, 0.5]]))[0]
-    assert found == pytest.approx(np.log(2))
+    deviation = pair_deviations(kl, np.array([[1.0, 0]]), np.array([[0.5, 0.5]]))[0]
+    assert deviation == pytest.approx(np.log(2))
 
 
 def test_a_permutation_comes_back_to_where_it_was():
@@ -174,12 +174,12 @@ def test_a_permutation_comes_back_to_where_it_was():
     table = np.array([np.roll(np.arange(4), -k) for k in range(4)])
     moved = Measure("softmax-kl", "a", Permutation(c4, table))
     assert module._output_trip(moved, np.array([0.0, 1.0, 2.0, 3.0])) == pytest.approx(0, abs=1e-12)
-    assert isinstance(module._still(moved).action, Trivial)
+    assert isinstance(module._under_trivial(moved).action, Trivial)
 
 
 def test_the_still_action_moves_nothing():
     c8 = parse_group("C8")
-    still = module._still(Measure("channel-cos", "a", grid_action(c8, 5, 5)))
+    still = module._under_trivial(Measure("channel-cos", "a", grid_action(c8, 5, 5)))
     assert still.kernel_of_action == tuple(range(8))
     assert isinstance(still.action, GridAction)
     y = RNG.random((5, 5))

@@ -58,16 +58,16 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("group", "shape", "said"), REFUSED)
-def test_a_group_that_does_not_move_the_input_is_refused(tmp_path, group, shape, said):
+@pytest.mark.parametrize(("group", "shape", "message"), REFUSED)
+def test_a_group_that_does_not_move_the_input_is_refused(tmp_path, group, shape, message):
     path = net(tmp_path / "net.onnx", *shape)
     for name in (group, parse_group(group)):
-        with pytest.raises(GeedError, match=f"group {group} .*{said}") as caught:
+        with pytest.raises(GeedError, match=f"group {group} .*{message}") as caught:
             measure(path, noise(*shape), name, **RUN)
         assert "\n" not in str(caught.value)
-    with pytest.raises(GeedError, match=said):
+    with pytest.raises(GeedError, match=message):
         write_cache(path, noise(*shape), group, tmp_path / "a.geed", **RUN)
-    with pytest.raises(GeedError, match=said):
+    with pytest.raises(GeedError, match=message):
         compile_measurement(path, group, tmp_path / "c.onnx", measures=["latent-l2"])
     assert [p.name for p in tmp_path.iterdir()] == ["net.onnx"]
 
@@ -93,15 +93,15 @@ def test_a_group_that_moves_a_small_grid_is_measured(tmp_path, group, shape):
 
 
 def idle(action, mask):
-    """Elements that keep every image with one lit pixel, found pixel by pixel."""
+    """Elements that keep every image with one lit pixel, idle pixel by pixel."""
     height, width = action.shape
-    found = set(range(action.group.order))
+    idle = set(range(action.group.order))
     for i, j in itertools.product(range(height), range(width)):
         if mask[i, j]:
             one = np.zeros((height, width))
             one[i, j] = 1
-            found = {g for g in found if np.abs(action.apply(g, one) - one).max() <= 1e-6}
-    return tuple(sorted(found))
+            idle = {g for g in idle if np.abs(action.apply(g, one) - one).max() <= 1e-6}
+    return tuple(sorted(idle))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "nearest", "bicubic"])
@@ -120,11 +120,11 @@ def test_elements_that_move_nothing_are_those_that_move_no_pixel(group, interpol
 def test_a_turn_that_nearest_pixels_round_away_is_measured_and_named(tmp_path):
     path = net(tmp_path / "net.onnx", 4, 4)
     result = measure(path, noise(4, 4), "C24", interpolation="nearest", **RUN)
-    (said,) = [n for n in result["notes"] if "of D as it is" in n]
+    (note,) = [n for n in result["notes"] if "of D as it is" in n]
     kernel = grid_action(parse_group("C24"), 4, 4, "nearest").kernel_of_action()
     assert len(kernel) > 1
     named = [f"r{g}" for g in kernel[1:]]
-    assert said.startswith(f"{', '.join(named)} of C24 leave each of the 4 samples")
+    assert note.startswith(f"{', '.join(named)} of C24 leave each of the 4 samples")
     smooth = measure(path, noise(4, 4), "C24", **RUN)
     assert not any("of D as it is" in n for n in smooth["notes"])
 
@@ -157,11 +157,11 @@ CASES = {
 def test_samples_that_the_group_leaves_as_they_are_are_noted(tmp_path, group, data, noted, engine):
     path = net(tmp_path / "net.onnx", 8, 8)
     result = measure(path, data.astype(np.float32), group, engine=engine, **RUN)
-    said = f"group {group} leaves each of the 4 samples of D as it is"
-    assert any(said in note for note in result["notes"]) == noted
+    message = f"group {group} leaves each of the 4 samples of D as it is"
+    assert any(message in note for note in result["notes"]) == noted
     result = write_cache(path, data.astype(np.float32), group, tmp_path / "a.geed", **RUN)
     again = measure_cache(tmp_path / "a.geed")
-    assert any(said in note for note in again["notes"]) == noted
+    assert any(message in note for note in again["notes"]) == noted
 
 
 def test_elements_are_named_where_others_move_the_samples(tmp_path):
@@ -232,9 +232,9 @@ def test_photographs_are_read_no_more_than_once_more(tmp_path, monkeypatch):
 
     def counted(*args, **options):
         read.clear()
-        found = before(*args, **options)
+        idle = before(*args, **options)
         counts.append(len(read))
-        return found
+        return idle
 
     monkeypatch.setattr("onnx_geed.run.pipeline.unmoving", counted)
     measure(tmp_path / "net.onnx", noise(3, 8, 8), "C8", **RUN)

@@ -1,0 +1,118 @@
+"""The feeds: values of the inputs that the group does not act on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, nearest
+from onnx_geed.model import Input, Model, inputs
+from onnx_geed.run.options import Options
+
+__all__ = ["Feed", "feeds_of"]
+
+Rows = Literal["samples", "one", "whole"]
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The value of an input that the group does not act on.
+
+    Parameters
+    ----------
+    values : ndarray
+        One row a sample, one row for all, or the whole value.
+    rows : {"samples", "one", "whole"}
+        Which of these.
+    """
+
+    values: NDArray[Any] = field(repr=False)
+    rows: Rows
+
+    def batch(self, samples: NDArray[np.int64]) -> NDArray[Any]:
+        """Return rows for a batch that is made of these samples, int64 of shape (R,)."""
+        if self.rows == "samples":
+            return self.values[samples]
+        if self.rows == "one":
+            return np.repeat(self.values, len(samples), axis=0)
+        return self.values
+
+
+def feeds_of(model: Model, acted: Input, available: int, options: Options) -> dict[str, Feed]:
+    """Return the values of the inputs that the group does not act on, by name.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    acted : Input
+        The input that the group acts on.
+    available : int
+        Number of samples.
+    options : Options
+        The values, or files of them.
+
+    Returns
+    -------
+    dict of str to Feed
+
+    Raises
+    ------
+    GeedError
+        If there is no such input, one has no value, or a value does not fit.
+    """
+    others = {i.name: i for i in inputs(model) if i.name != acted.name}
+    for name in options.feed:
+        if name not in others:
+            raise GeedError(
+                f"--feed {name}: the model has no other input of that name; it has "
+                f"{', '.join(others) or 'none'}.{nearest(name, others)}"
+            )
+    missing = [name for name in others if name not in options.feed]
+    if missing:
+        raise GeedError(
+            f"the model also takes {', '.join(missing)}: give each a value with --feed NAME=FILE "
+            "(.npy: one row a sample, or one value for all)"
+        )
+    feeds = {}
+    rows: Rows
+    for name, value in options.feed.items():
+        other, values = others[name], _loaded_array(name, value)
+        values = values.astype(np.dtype(other.dtype), copy=False)
+        rank = len(other.shape)
+        free = rank > 0 and (
+            not isinstance(other.shape[0], int)
+            or acted.shape[0] == 1
+            or acted.shape[0] == other.shape[0]
+        )
+        if free and values.ndim == rank and len(values) == available and available > 1:
+            rows = "samples"
+        elif free and values.ndim == rank - 1:
+            values, rows = values[None], "one"
+        elif free and values.ndim == rank and len(values) == 1:
+            rows = "one"
+        elif values.ndim == rank:
+            rows = "whole"
+        else:
+            raise GeedError(
+                f"--feed {name}: the input is {other.shape}, the file holds {values.shape} for "
+                f"{available} samples; give one row a sample, or one value for all"
+            )
+        feeds[name] = Feed(values, rows)
+    return feeds
+
+
+def _loaded_array(name: str, value: str | Path | NDArray[Any]) -> NDArray[Any]:
+    if isinstance(value, np.ndarray):
+        return value
+    try:
+        loaded = np.load(value, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise GeedError(f"--feed {name}={value}: not a readable .npy file ({error})") from None
+    if not isinstance(loaded, np.ndarray):
+        raise GeedError(f"--feed {name}={value}: holds several arrays; give an .npy file")
+    return loaded
