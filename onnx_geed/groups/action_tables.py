@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice, nearest
+from onnx_geed.groups.action import COMPOSITION_TOLERANCE
 from onnx_geed.groups.grid import GridAction
 from onnx_geed.groups.group import Group
 from onnx_geed.groups.named import cyclic, dihedral, motions, plane_motions, turns_of
@@ -32,10 +33,6 @@ Kind = Literal["channels", "permutation", "matrices"]
 
 
 KINDS: tuple[Kind, ...] = ("channels", "permutation", "matrices")
-
-
-#: ρ(g₂)ρ(g₁) = ρ(g₂g₁) must hold within this.
-COMPOSITION_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +186,7 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
     Parameters
     ----------
     table : Table
-        What was given.
+        Its rows in any order.
     group : Group
         The acting group.
 

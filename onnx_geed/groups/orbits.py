@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups.grid import GridAction
-from onnx_geed.groups.own_action import PlacedAction
+from onnx_geed.groups.placed_action import PlacedAction
 
 __all__ = ["orbit"]
 

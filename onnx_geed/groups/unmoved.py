@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from onnx_geed.errors import GeedError
 from onnx_geed.groups.grid import GridAction
 from onnx_geed.groups.named import motions
-from onnx_geed.groups.own_action import PlacedAction
+from onnx_geed.groups.placed_action import PlacedAction
 from onnx_geed.groups.support import disk_mask
 
 __all__ = ["check_moves"]
