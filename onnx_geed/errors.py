@@ -22,9 +22,9 @@ def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:
     Parameters
     ----------
     name : str
-        What the user wrote.
+        The name that the user wrote.
     candidates : iterable of str
-        What would have been understood.
+        Names that would have been understood.
     n : int
         The most names to suggest.
 
@@ -66,9 +66,9 @@ def check_choice(option: str, value: object, choices: Sequence[str]) -> str:
     option : str
         The option, as the user writes it, such as ``--support``.
     value : object
-        What was given.
+        The value that the user gave.
     choices : sequence of str
-        What is allowed.
+        The texts that are allowed.
 
     Returns
     -------

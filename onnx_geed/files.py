@@ -1,7 +1,7 @@
 """Files that appear whole or not at all: one writer for results, pages, models and shards.
 
-What is written gets its name only when all of it is on the disk, so that neither a full disk nor a
-killed process leaves half a file, or destroys the one that was there.
+A file gets its name only when all of it is on the disk, so that neither a full disk nor a killed
+process leaves half a file, or destroys the one before it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
     "writing_beside",
 ]
 
-#: What is being written at the moment, for a process that ends without unwinding.
+#: Files that are being written at the moment, for a process that ends without unwinding.
 _UNFINISHED: set[Path] = set()
 
 
@@ -47,7 +47,7 @@ _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
-# What file systems answer that cannot flush a folder, or do not let it be opened.
+# Answers of file systems that cannot flush a folder, or do not let it be opened.
 _NO_FOLDER_SYNC = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF))
 
 
@@ -59,9 +59,9 @@ def check_writable(
     Parameters
     ----------
     path : str or Path
-        Where the file is to go.
+        Path of the file.
     option : str
-        What the message calls it.
+        The option that named it, for the message.
     inputs : sequence of str, Path or None
         Files that are read for it, which it must not replace; ``FILE:KEY`` stands for FILE.
 
@@ -104,7 +104,8 @@ def _same(path: Path, source: str) -> bool:
 def write_text(path: str | Path, text: str, *, option: str = "--out") -> None:
     """Write a text file in UTF-8, whole or not at all, as :func:`write_bytes` does.
 
-    What UTF-8 cannot hold, such as an odd byte of a file's name, becomes a question mark.
+    A character that UTF-8 cannot hold, such as an odd byte of a file's name, becomes a question
+    mark.
     """
     write_bytes(path, text.encode("utf-8", "replace"), option=option)
 
@@ -115,12 +116,12 @@ def write_bytes(path: str | Path, data: bytes, *, option: str = "--out") -> None
     Parameters
     ----------
     path : str or Path
-        Where. A link is followed; a file that is there keeps its mode. A device or pipe, such as
-        ``/dev/stdout``, is written to as it is.
+        Path of the file. A link is followed; a file that is replaced keeps its mode. A device or
+        pipe, such as ``/dev/stdout``, is written to as it is.
     data : bytes
         All of it.
     option : str
-        What a message calls the path.
+        The option that named the path, for the message.
 
     Raises
     ------
@@ -159,7 +160,7 @@ def replacing(target: Path, temporary: Path) -> Iterator[BinaryIO]:
     Raises
     ------
     OSError
-        If it cannot be written; what was there is left as it was.
+        If it cannot be written; a file of that name is left as it was.
     """
     _UNFINISHED.add(temporary)
     try:
@@ -167,7 +168,7 @@ def replacing(target: Path, temporary: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        _put(temporary, target)
+        _rename(temporary, target)
     finally:  # Ctrl-C too leaves nothing behind
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -182,7 +183,7 @@ def writing_beside(path: str | Path, *, option: str = "--out") -> Iterator[Path]
     Parameters
     ----------
     path : str or Path
-        Where the file is to go.
+        Path of the file.
     option : str
         What a message calls it.
 
@@ -224,7 +225,7 @@ def writing_beside(path: str | Path, *, option: str = "--out") -> Iterator[Path]
             for file in sorted(files, key=lambda p: p == folder / path.name):
                 target = _target(path.parent / file.relative_to(folder))
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _put(file, target)
+                _rename(file, target)
                 _sync_folder(target.parent)
     except (OSError, ValueError) as error:
         raise _unwritable(path, error, option) from None
@@ -246,7 +247,7 @@ def make_folder(folder: str | Path, *, option: str = "--out") -> None:
     Raises
     ------
     GeedError
-        If it cannot be made, or a file of that name is there.
+        If it cannot be made, or is a file.
     """
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
@@ -258,7 +259,7 @@ def make_folder(folder: str | Path, *, option: str = "--out") -> None:
 
 
 def remove_unfinished() -> None:
-    """Remove what is not yet whole, in a process that is about to end at once."""
+    """Remove files that are not yet whole, in a process that is about to end at once."""
     for path in list(_UNFINISHED):
         with contextlib.suppress(OSError):
             if path.is_dir():
@@ -267,7 +268,7 @@ def remove_unfinished() -> None:
                 path.unlink(missing_ok=True)
 
 
-def _put(file: Path, target: Path) -> None:
+def _rename(file: Path, target: Path) -> None:
     """Give a finished file its name, and the mode of the file that it replaces."""
     with contextlib.suppress(FileNotFoundError):
         old = target.stat()
@@ -305,7 +306,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _in_place(path: Path) -> BinaryIO | None:
-    """Open what is no file but a descriptor, a device or a pipe; None for all others."""
+    """Open a descriptor, a device or a pipe, which is no file; ``None`` for all others."""
     if (descriptor := _descriptor(path)) is not None:
         return os.fdopen(os.dup(descriptor), "wb")
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -339,10 +340,10 @@ def write_json(result: Mapping[str, Any], path: str | Path) -> None:
 
     Parameters
     ----------
-    result : mapping
-        What to write.
+    result : mapping of str to object
+        Numbers, texts, arrays, paths, and lists and mappings of them.
     path : str or Path
-        Where. A device or pipe, such as ``/dev/stdout``, is written to as it is.
+        Path of the file. A device or pipe, such as ``/dev/stdout``, is written to as it is.
 
     Raises
     ------

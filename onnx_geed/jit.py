@@ -1,4 +1,4 @@
-"""How loops are compiled, kept on disk, and what is said of it.
+"""How loops are compiled and kept on disk, and what the user is told of it.
 
 Compiling takes seconds, once: numba keeps the machine code in ``NUMBA_CACHE_DIR``, else beside the
 source, else in the user's own cache folder. Where none of these can be written it would refuse to
@@ -22,6 +22,7 @@ __all__ = ["LOGGER", "compiled"]
 LOGGER = logging.getLogger("onnx_geed")
 
 
+# The modules whose compiling is announced.
 _HOME = __name__.rpartition(".")[0] + "."
 
 
@@ -55,7 +56,7 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 
 def _message(cache: str | None) -> tuple[int, str]:
-    """What is said when something has to be compiled, and how loudly."""
+    """Return the level and text of the message when something has to be compiled."""
     asked = str(getattr(numba.config, "CACHE_DIR", ""))
     if cache is None:
         where = f"NUMBA_CACHE_DIR={asked}" if asked else "the package's folder and your own cache"
@@ -76,16 +77,18 @@ class _Announcer(event.Listener):
     """Say it once, when the first of the package's functions is really compiled."""
 
     def __init__(self) -> None:
-        self._said = threading.Lock()
+        self._announced = threading.Lock()
 
     def on_start(self, event: Any) -> None:
-        """Called where nothing on disk fits."""
+        """Tell the user: numba calls this where no machine code on disk fits."""
         dispatcher = event.data["dispatcher"]
-        if dispatcher.py_func.__module__.startswith(_HOME) and self._said.acquire(blocking=False):
+        if dispatcher.py_func.__module__.startswith(_HOME) and self._announced.acquire(
+            blocking=False
+        ):
             LOGGER.log(*_message(dispatcher.stats.cache_path))
 
     def on_end(self, event: Any) -> None:
-        """Nothing."""
+        """Do nothing, which numba asks a listener for."""
 
 
 event.register("numba:compile", _Announcer())  # type: ignore[no-untyped-call]

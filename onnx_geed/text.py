@@ -45,8 +45,8 @@ def to_json(result: Mapping[str, Any]) -> str:
 
     Parameters
     ----------
-    result : mapping
-        What to write.
+    result : mapping of str to object
+        Numbers, texts, arrays, paths, and lists and mappings of them.
 
     Returns
     -------
@@ -59,33 +59,33 @@ def to_json(result: Mapping[str, Any]) -> str:
     GeedError
         If it holds NaN or infinity, naming the measure and layer.
     """
-    text = _text(result, "the result", "", ascii_only=False) + "\n"
+    text = _json_text(result, "the result", "", ascii_only=False) + "\n"
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # a file name that is no UTF-8: escapes bring it through unchanged
-        text = _text(result, "the result", "", ascii_only=True) + "\n"
+        text = _json_text(result, "the result", "", ascii_only=True) + "\n"
     return text
 
 
-def _text(value: Any, where: str, pad: str, *, ascii_only: bool) -> str:
+def _json_text(value: Any, where: str, pad: str, *, ascii_only: bool) -> str:
     if isinstance(value, Mapping) and value:
         if "measure" in value and "layer" in value:
             where = f"{value['measure']}@{value['layer']}"
         items = [
             f"{pad} {json.dumps(str(k), ensure_ascii=ascii_only)}: "
-            + _text(v, f"{where}, {k}", pad + " ", ascii_only=ascii_only)
+            + _json_text(v, f"{where}, {k}", pad + " ", ascii_only=ascii_only)
             for k, v in value.items()
         ]
         return "{\n" + ",\n".join(items) + f"\n{pad}}}"
     nested = (list, tuple, Mapping)
     if isinstance(value, list | tuple) and any(isinstance(v, nested) for v in value):
         rows = [
-            f"{pad} " + _text(v, f"{where}, {i}", pad + " ", ascii_only=ascii_only)
+            f"{pad} " + _json_text(v, f"{where}, {i}", pad + " ", ascii_only=ascii_only)
             for i, v in enumerate(value)
         ]
         return "[\n" + ",\n".join(rows) + f"\n{pad}]"
     try:
-        return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, default=_plain)
+        return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, default=_as_plain_value)
     except ValueError:
         raise GeedError(
             f"{where}: is NaN or infinite, which no result file may hold; look for NaN or very "
@@ -93,7 +93,7 @@ def _text(value: Any, where: str, pad: str, *, ascii_only: bool) -> str:
         ) from None
 
 
-def _plain(value: object) -> Any:
+def _as_plain_value(value: object) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Path):
@@ -102,7 +102,7 @@ def _plain(value: object) -> Any:
 
 
 def span(value: float) -> str:
-    """Write a number for a sentence: three significant figures."""
+    """Return a number for a sentence: three significant figures, such as ``0.123``."""
     if value == 0:
         return "0"
     if 1e-3 <= abs(value) < 1e4:
@@ -155,14 +155,14 @@ def number(value: float | None) -> str:
 
 
 def interval(ends: Sequence[float] | None) -> str:
-    """Return an interval in brackets."""
+    """Return the two ends of an interval in brackets, or a dash where there is none."""
     return f"[{number(ends[0])}, {number(ends[1])}]" if ends else "-"
 
 
 def columns(
     rows: Sequence[Sequence[str]], *, flexible: int | None, right: Sequence[int] = ()
 ) -> list[str]:
-    """Align rows in columns, shortening one of them so that the whole fits 100 columns.
+    """Align rows in columns, shortening one of them so that all fit 100 columns.
 
     Parameters
     ----------
@@ -222,7 +222,7 @@ def _told_apart(texts: Sequence[str], width: int) -> dict[str, str]:
                 continue
             letters = zip(*alike, strict=False)
             shared = next((i for i, c in enumerate(letters) if len(set(c)) > 1), len(min(alike)))
-            # What told it apart so far, a few characters that are shared, the first difference.
+            # The letters that told it apart so far, a few shared ones, the first difference.
             start = max(0, shared - width // 8)
             for text in alike:
                 head = lead[text] + "…" * (start > 0)
@@ -246,7 +246,7 @@ def marked(notes: dict[str, int], texts: Iterable[str]) -> str:
     notes : dict of str to int
         The notes so far with their numbers; new ones are added.
     texts : iterable of str
-        What is to be noted of one row.
+        The notes on one row.
 
     Returns
     -------

@@ -12,10 +12,10 @@ import numpy as np
 
 from onnx_geed.errors import GeedError, check_choice, shown
 
-__all__ = ["UNFIT", "fitted", "parts_of"]
+__all__ = ["check_value", "parts_of"]
 
-# What no value is.
-UNFIT: Any = object()
+# Stands for a value that is not of a type.
+_UNFIT: Any = object()
 
 
 _WORDS: dict[Any, tuple[str, str]] = {
@@ -36,7 +36,7 @@ def check_value(option: str, value: object, hint: Any) -> Any:
     option : str
         What the value is called in a message.
     value : object
-        What was given.
+        The value that the user gave.
     hint : type
         A type annotation: unions, literals, mappings, sequences and classes.
 
@@ -49,31 +49,31 @@ def check_value(option: str, value: object, hint: Any) -> Any:
     GeedError
         If it is not of the type, or none of its choices.
     """
-    fit = fitted(hint, value)
-    if fit is not UNFIT:
+    fit = _fitted(hint, value)
+    if fit is not _UNFIT:
         return fit
     choices = next((get_args(h) for h in parts_of(hint) if get_origin(h) is Literal), None)
     if choices:
         check_choice(option, value, choices)
-    raise GeedError(f"{option} is {_words(hint)}, found {_kind(value)}")
+    raise GeedError(f"{option} is {_type_in_words(hint)}, found {_value_in_words(value)}")
 
 
 def parts_of(hint: Any) -> tuple[Any, ...]:
-    """Types that a hint is made of, those within mappings and sequences too."""
+    """Return the types that a hint is made of, those within mappings and sequences too."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType, Mapping, Sequence):
         return tuple(part for arg in get_args(hint) for part in parts_of(arg))
     return (hint,)
 
 
-def fitted(hint: Any, value: Any) -> Any:
+def _fitted(hint: Any, value: Any) -> Any:
     """Return a value in the form of a type, or ``_UNFIT``."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        fits = (fitted(arg, value) for arg in args)
-        return next((value_of_form for value_of_form in fits if value_of_form is not UNFIT), UNFIT)
+        fits = (_fitted(arg, value) for arg in args)
+        return next((fit for fit in fits if fit is not _UNFIT), _UNFIT)
     if origin is Literal:
-        return str(value) if isinstance(value, str) and value in args else UNFIT
+        return str(value) if isinstance(value, str) and value in args else _UNFIT
     if origin is Mapping:
         return _mapping(args, value)
     if origin is Sequence:
@@ -81,18 +81,18 @@ def fitted(hint: Any, value: Any) -> Any:
     if hint is Any:
         return value
     if hint is types.NoneType:
-        return None if value is None else UNFIT
+        return None if value is None else _UNFIT
     if hint is bool:
-        return bool(value) if isinstance(value, bool | np.bool_) else UNFIT
+        return bool(value) if isinstance(value, bool | np.bool_) else _UNFIT
     if hint is int:
         is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        return int(value) if is_whole else UNFIT
+        return int(value) if is_whole else _UNFIT
     if hint is float:
         real = isinstance(value, int | float | np.integer | np.floating)
-        return _float(value) if real and not isinstance(value, bool) else UNFIT
+        return _float(value) if real and not isinstance(value, bool) else _UNFIT
     if hint is str:
-        return str(value) if isinstance(value, str) else UNFIT
-    return value if isinstance(value, origin or hint) else UNFIT
+        return str(value) if isinstance(value, str) else _UNFIT
+    return value if isinstance(value, origin or hint) else _UNFIT
 
 
 def _float(value: Any) -> float:
@@ -104,9 +104,9 @@ def _float(value: Any) -> float:
 
 def _mapping(args: tuple[Any, ...], value: Any) -> Any:
     if not isinstance(value, Mapping):
-        return UNFIT
-    pairs = {fitted(args[0], k): fitted(args[1], v) for k, v in value.items()}
-    return UNFIT if any(part is UNFIT for pair in pairs.items() for part in pair) else pairs
+        return _UNFIT
+    pairs = {_fitted(args[0], k): _fitted(args[1], v) for k, v in value.items()}
+    return _UNFIT if any(part is _UNFIT for pair in pairs.items() for part in pair) else pairs
 
 
 def _sequence(hint: Any, value: Any) -> Any:
@@ -114,29 +114,29 @@ def _sequence(hint: Any, value: Any) -> Any:
     if isinstance(value, str):
         value = (value,)
     if not isinstance(value, Iterable) or isinstance(value, Mapping | bytes | bytearray):
-        return UNFIT
+        return _UNFIT
     if isinstance(value, np.ndarray) and value.ndim != 1:
-        return UNFIT
-    parts = tuple(fitted(hint, part) for part in value)
-    return UNFIT if any(part is UNFIT for part in parts) else parts
+        return _UNFIT
+    parts = tuple(_fitted(hint, part) for part in value)
+    return _UNFIT if any(part is _UNFIT for part in parts) else parts
 
 
-def _words(hint: Any, several: bool = False) -> str:
-    """Say in words what a type takes."""
+def _type_in_words(hint: Any, several: bool = False) -> str:
+    """Return the values of a type in words."""
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        words = [_words(arg, several) for arg in args if arg is not types.NoneType]
+        words = [_type_in_words(arg, several) for arg in args if arg is not types.NoneType]
         return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)
     if origin is Mapping:
-        return f"a mapping of texts to {_words(args[1], True)}"
+        return f"a mapping of texts to {_type_in_words(args[1], True)}"
     if origin is Sequence:
-        return "a list" if args[0] is Any else f"a list of {_words(args[0], True)}"
+        return "a list" if args[0] is Any else f"a list of {_type_in_words(args[0], True)}"
     one, many = _WORDS.get(origin or hint, (f"a {hint.__name__}", f"{hint.__name__}s"))
     return many if several else one
 
 
-def _kind(value: object) -> str:
-    """Say what a value is."""
+def _value_in_words(value: object) -> str:
+    """Return a value with the name of its type, for a message."""
     if isinstance(value, str):
         return f"a text, {shown(value)!r}"
     if value is None or isinstance(value, bool):

@@ -73,7 +73,7 @@ def image_paths(folder: Path) -> tuple[str, ...]:
     return tuple(sorted(names, key=os.fsencode))
 
 
-def decode(path: Path, preprocess: Preprocess, *, grey: bool, what: str) -> F32:
+def decode(path: Path, preprocess: Preprocess, *, grey: bool, name: str) -> F32:
     """Read an image as the group will act on it.
 
     Parameters
@@ -84,7 +84,7 @@ def decode(path: Path, preprocess: Preprocess, *, grey: bool, what: str) -> F32:
         Its resize, crop and interpolation are applied.
     grey : bool
         Whether one channel is wanted, or three.
-    what : str
+    name : str
         Its name in messages.
 
     Returns
@@ -112,27 +112,27 @@ def decode(path: Path, preprocess: Preprocess, *, grey: bool, what: str) -> F32:
     except Exception as error:  # decoders raise whatever they like on damaged files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise GeedError(
-            f"{what}: cannot be decoded as an image ({reason[:160]}); mend or remove it"
+            f"{name}: cannot be decoded as an image ({reason[:160]}); mend or remove it"
         ) from None
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float32)
         if image.mode != "F":
             if values.min() < 0 or values.max() > 65535:
-                raise GeedError(f"{what}: values outside 0 to 65535; save it with 8 or 16 bits")
+                raise GeedError(f"{name}: values outside 0 to 65535; save it with 8 or 16 bits")
             values = values / np.float32(65535)
-        x = resize_and_crop(values[None], preprocess, what=what)
+        x = resize_and_crop(values[None], preprocess, name=name)
         return x if grey else np.repeat(x, 3, axis=0)
     if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
         if image.mode == "La":
             image = image.convert("LA")
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    image = _fit(image.convert("L" if grey else "RGB"), preprocess, what)
+    image = _resized_and_cropped(image.convert("L" if grey else "RGB"), preprocess, name)
     x = np.asarray(image, dtype=np.float32) / np.float32(255)
     return np.ascontiguousarray(x[None] if grey else np.moveaxis(x, -1, 0))
 
 
-def resize_and_crop(x: F32, preprocess: Preprocess, *, what: str) -> F32:
+def resize_and_crop(x: F32, preprocess: Preprocess, *, name: str) -> F32:
     """Resize and crop the last two axes, plane by plane.
 
     Parameters
@@ -141,7 +141,7 @@ def resize_and_crop(x: F32, preprocess: Preprocess, *, what: str) -> F32:
         Values.
     preprocess : Preprocess
         Its resize, crop and interpolation are applied.
-    what : str
+    name : str
         Its name in messages.
 
     Returns
@@ -158,11 +158,13 @@ def resize_and_crop(x: F32, preprocess: Preprocess, *, what: str) -> F32:
     from PIL import Image
 
     planes = np.ascontiguousarray(x).reshape(-1, *x.shape[-2:])
-    fitted = [np.asarray(_fit(Image.fromarray(p), preprocess, what)) for p in planes]
+    fitted = [
+        np.asarray(_resized_and_cropped(Image.fromarray(p), preprocess, name)) for p in planes
+    ]
     return np.stack(fitted).reshape(*x.shape[:-2], *fitted[0].shape)
 
 
-def _fit(image: Any, preprocess: Preprocess, what: str) -> Any:
+def _resized_and_cropped(image: Any, preprocess: Preprocess, name: str) -> Any:
     """Resize and crop a Pillow image."""
     from PIL import Image
 
@@ -180,7 +182,7 @@ def _fit(image: Any, preprocess: Preprocess, what: str) -> Any:
     down, across = crop if isinstance(crop, tuple) else (crop, crop)
     if across > width or down > height:
         raise GeedError(
-            f"{what}: {height}×{width} is smaller than crop={down}x{across}; resize to more, or "
+            f"{name}: {height}×{width} is smaller than crop={down}x{across}; resize to more, or "
             "crop less"
         )
     left, top = round((width - across) / 2), round((height - down) / 2)

@@ -1,4 +1,4 @@
-"""What a run was fed: its fingerprint as the samples come, and whether they stayed the same."""
+"""The samples that a run was fed: their fingerprint, and whether they stayed the same."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Intake:
         Parameters
         ----------
         position : int
-            Its position.
+            Its position, from 0, in the order of ``indices``.
         sample : ndarray of float32
             The sample, before anything is done to it.
 
@@ -59,17 +59,17 @@ class Intake:
         mark = mark_of(sample)
         with self._lock:
             if self._marks.setdefault(position, mark) != mark:
-                raise self._other(position, "it was read twice and differed")
+                raise self._changed(position, "it was read twice and differed")
             if position == self._next:
                 self._add(sample)
                 while (waiting := self._held.pop(self._next, None)) is not None:
                     self._held_bytes -= waiting.nbytes
                     self._add(waiting)
-            elif self._next < position and position not in self._held and self._room(sample):
+            elif self._next < position and position not in self._held and self._has_room(sample):
                 self._held[position] = sample
                 self._held_bytes += sample.nbytes
 
-    def _room(self, sample: NDArray[np.float32]) -> bool:
+    def _has_room(self, sample: NDArray[np.float32]) -> bool:
         return self._held_bytes + sample.nbytes <= _HELD_BYTES
 
     def _add(self, sample: NDArray[np.float32]) -> None:
@@ -142,9 +142,9 @@ class Intake:
             except (GeedError, IndexError):
                 same = False
             if not same:
-                raise self._other(position, changes[0])
+                raise self._changed(position, changes[0])
 
-    def _other(self, position: int, why: str) -> GeedError:
+    def _changed(self, position: int, why: str) -> GeedError:
         index, names = self._indices[position], self._samples.names
         called = f"sample {index}" + (f" ({names[index]})" if names else "")
         return GeedError(

@@ -1,4 +1,4 @@
-"""What happens to an image on its way into a model: resize, crop, channels, scale, mean and std."""
+"""The way of an image into a model: resize, crop, channels, scale, mean and std."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Preprocess:
     crop : int or (int, int), optional
         Height and width of a crop from the centre.
     channels : {"RGB", "BGR", "grey"}, optional
-        What the model is fed; by default RGB or grey, as its input has 3 channels or 1.
+        Channels that the model is fed; by default RGB or grey, as its input has 3 channels or 1.
     scale : float
         Multiplies values in [0, 1]; 255 for models that take 0 to 255.
     mean, std : tuple of float
@@ -122,7 +122,7 @@ class Preprocess:
                 raise GeedError(f"preprocess {name}={value!r}: there are {', '.join(names)}.{near}")
 
     def finish(self, x: NDArray[np.float32], channel_axis: int | None) -> NDArray[np.float32]:
-        """Apply what comes after the action.
+        """Apply the part after the action: channel order, scale, mean and std.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ class Preprocess:
         Returns
         -------
         ndarray of float32
-            What the model is fed, but for its layout.
+            The model's input, but for its layout.
 
         Raises
         ------
@@ -190,7 +190,7 @@ _KEYS_TEXT = ", ".join(_KEYS)
 
 
 def parse_preprocess(text: str) -> Preprocess:
-    """Read what the command line says of preprocessing.
+    """Read preprocessing as the command line states it.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ def parse_preprocess(text: str) -> Preprocess:
             raise GeedError(f"--preprocess {text!r}: {key} is given twice; leave one out")
         values[key] = _value(key, value)
     base = dataclasses.asdict(first) if first else {}
-    return _made({**base, **values}, f"--preprocess {text!r}")
+    return _from_keys({**base, **values}, f"--preprocess {text!r}")
 
 
 def preprocess_from_json(text: str, source: str = "metadata onnx_geed.preprocess") -> Preprocess:
@@ -240,9 +240,9 @@ def preprocess_from_json(text: str, source: str = "metadata onnx_geed.preprocess
     Parameters
     ----------
     text : str
-        A JSON object whose keys are the fields of :class:`Preprocess`; absent or null: the default.
+        A JSON object whose keys are fields of :class:`Preprocess`; absent or null: the default.
     source : str
-        Where it stands, for error messages.
+        Where the text stands, for messages.
 
     Returns
     -------
@@ -261,11 +261,11 @@ def preprocess_from_json(text: str, source: str = "metadata onnx_geed.preprocess
         raise GeedError(f"{source}: not JSON ({error}); the keys are {_KEYS_TEXT}") from None
     if not isinstance(content, dict):
         raise GeedError(f"{source}: not a JSON object; the keys are {_KEYS_TEXT}")
-    return _made(content, source)
+    return _from_keys(content, source)
 
 
 def preprocess_to_json(preprocess: Preprocess) -> str:
-    """Write what differs from the defaults as a JSON object, keys in alphabetical order."""
+    """Return the keys that differ from the defaults as a JSON object, in alphabetical order."""
     plain = Preprocess()
     content = dataclasses.asdict(preprocess)
     return json.dumps({k: v for k, v in content.items() if v != getattr(plain, k)}, sort_keys=True)
@@ -296,7 +296,7 @@ def _value(key: str, text: str) -> Any:
     return text
 
 
-def _made(values: Mapping[str, Any], source: str) -> Preprocess:
+def _from_keys(values: Mapping[str, Any], source: str) -> Preprocess:
     for key in values:
         if key not in _KEYS:
             raise GeedError(

@@ -33,7 +33,7 @@ class Samples:
     source : str
         Where they come from.
     kind : {"array", "images"}
-        What they come from.
+        Whether they come from an array or from image files.
     shape : tuple of int
         Of one sample as a group acts on it, channels first and the plane last: (C, H, W), (H, W),
         (C, D, H, W) or (C, T, H, W).
@@ -42,7 +42,7 @@ class Samples:
     labels : tuple of int or str, or None
         Their labels.
     preprocess : Preprocess
-        Preprocessing; what comes after the action is applied by :meth:`finish`.
+        Preprocessing; the part after the action is applied by :meth:`finish`.
     """
 
     source: str
@@ -101,7 +101,7 @@ class Samples:
         return sample
 
     def finish(self, x: F32) -> F32:
-        """Apply what comes after the action: channel order, scale, mean and std.
+        """Apply the preprocessing after the action: channel order, scale, mean and std.
 
         Parameters
         ----------
@@ -117,7 +117,7 @@ class Samples:
         return self.preprocess.finish(x, ahead if self._channels else None)
 
     def fingerprint(self, indices: Sequence[int]) -> str:
-        """Name what a model is fed.
+        """Return a fingerprint of the samples that a model is fed.
 
         Parameters
         ----------
@@ -156,7 +156,7 @@ def fingerprint_of(part: Preprocess | F32, digest: hashlib._Hash | None = None) 
     Parameters
     ----------
     part : Preprocess or ndarray of float32
-        What is added.
+        The part to add.
     digest : hash, optional
         To which; to a new one by default.
 
@@ -208,8 +208,8 @@ def open_samples(
         Preprocessing. Arrays are resized and cropped too where it says so.
     labels : str, Path or sequence, optional
         One label for each sample, or a file of them: any array as above, or ``.txt``, one a line.
-        By default the classes that an image folder's sub-folders name, or what lies beside the
-        array as ``y`` or ``labels``.
+        By default the classes that an image folder's sub-folders name, or the array beside it
+        that is called ``y`` or ``labels``.
 
     Returns
     -------
@@ -239,7 +239,11 @@ def open_samples(
         rows = open_rows(text) if isinstance(source, (str, Path)) else rows_of(source)
         _check_array(rows, text, wanted, input_layout)
         kind, names, classes, count = "array", None, rows.labels, rows.shape[0]
-        read, files, close = _array(rows, wanted, input_layout, chosen), rows.files, rows.close
+        read, files, close = (
+            _reader_of_array(rows, wanted, input_layout, chosen),
+            rows.files,
+            rows.close,
+        )
     known = _labels(labels, classes, count, text)
     first = read(0)
     cure = _misfit(first.shape, wanted, input_layout, chosen, rows.shape if names is None else ())
@@ -305,10 +309,10 @@ def _check_array(rows: Rows, source: str, wanted: tuple[int | None, ...], layout
         raise GeedError(f"{where}: an array of {shape_text(rows.shape)} holds no samples")
 
 
-def _array(
+def _reader_of_array(
     rows: Rows, wanted: tuple[int | None, ...], layout: str, preprocess: Preprocess
 ) -> Callable[[int], F32]:
-    """Make the function that reads a sample of an array."""
+    """Return a function that reads a sample of an array."""
     # (N, H, W) for one channel; the two stand in the order that the model has them.
     plain = len(rows.shape) == len(wanted)
     inner = layout.replace("C", "") if plain else layout
@@ -329,7 +333,7 @@ def _array(
                 x = np.tensordot(grey, x, axes=1)[None]
             elif preprocess.channels in ("RGB", "BGR") and x.shape[0] == 1:
                 x = np.repeat(x, 3, axis=0)
-        return resize_and_crop(x, preprocess, what=f"sample {index}")
+        return resize_and_crop(x, preprocess, name=f"sample {index}")
 
     return read
 
@@ -361,9 +365,9 @@ def _images(
     stamps: dict[int, Stamp] = {}
 
     def read(index: int) -> F32:
-        what = f"--data {folder}: {names[index]}"
+        name = f"--data {folder}: {names[index]}"
         stamps.setdefault(index, stamp(Path(folder, names[index])))
-        x = decode(Path(folder, names[index]), preprocess, grey=grey, what=what)
+        x = decode(Path(folder, names[index]), preprocess, grey=grey, name=name)
         return x if "C" in layout else x[0]
 
     classes = tuple(name.split("/")[0] for name in names)
@@ -403,13 +407,13 @@ def _misfit(
     return f"resize them, as with --preprocess 'resize={height}x{width}'"
 
 
-def _labels(given: Any, beside: Any, count: int, source: str) -> tuple[int | str, ...] | None:
-    """Return labels as asked for, or what lies beside the data if those are labels at all."""
-    if given is None:
+def _labels(stated: Any, beside: Any, count: int, source: str) -> tuple[int | str, ...] | None:
+    """Return labels as the user states them, else those beside the data, if they are any."""
+    if stated is None:
         return None if beside is None else _classes(beside, count)[0]
-    where, values = f"labels of --data {source}", given
-    if isinstance(given, (str, Path)):
-        where, values = f"--labels {given}", _label_file(str(given))
+    where, values = f"labels of --data {source}", stated
+    if isinstance(stated, (str, Path)):
+        where, values = f"--labels {stated}", _label_file(str(stated))
     labels, fault = _classes(values, count)
     if labels is None:
         raise GeedError(f"{where}: {fault}")

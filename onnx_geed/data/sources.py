@@ -66,7 +66,7 @@ class Rows:
     read : callable
         Takes an index, or ``...`` for all.
     labels : array_like, optional
-        What lies beside it under a name for labels, one for each sample.
+        The array beside it that has a name for labels, one for each sample.
     files : callable
         Returns the files that samples are read from, as they were when they were opened.
     close : callable
@@ -82,13 +82,25 @@ class Rows:
 
 
 def rows_of(array: Any, labels: Any = None) -> Rows:
-    """Rows of an array in memory."""
+    """Return the rows of an array in memory.
+
+    Parameters
+    ----------
+    array : array_like, shape (N, ...)
+        Samples first.
+    labels : array_like, shape (N,), optional
+        One for each sample.
+
+    Returns
+    -------
+    Rows
+    """
     values = np.asarray(array)
     return Rows(values.shape, values.dtype, values.__getitem__, labels)
 
 
 def shape_text(shape: Sequence[int | None]) -> str:
-    """Shape for messages, as in ``3×224×224``."""
+    """Return a shape as messages show it, such as ``3×224×224``."""
     return "×".join("?" if d is None else str(d) for d in shape) or "a single number"
 
 
@@ -122,13 +134,13 @@ def open_rows(text: str, *, option: str = "--data", labels: bool = False) -> Row
     """
     where = f"{option} {text}"
     if os.path.isfile(text):
-        return _of_file(Path(text), None, where, labels)
+        return _open_file(Path(text), None, where, labels)
     for colon in reversed([m.start() for m in re.finditer(":", text)]):
         if os.path.isfile(text[:colon]):
-            return _of_file(Path(text[:colon]), text[colon + 1 :], where, labels)
-    called = re.fullmatch(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*(?:\.[^\W\d]\w*)*)", text)
-    if called and not any(part.lower().endswith(_FILES) for part in called.groups()):
-        return _called(called[1], called[2], where)
+            return _open_file(Path(text[:colon]), text[colon + 1 :], where, labels)
+    call = re.fullmatch(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*(?:\.[^\W\d]\w*)*)", text)
+    if call and not any(part.lower().endswith(_FILES) for part in call.groups()):
+        return _rows_of_function(call[1], call[2], where)
     # What stands before a colon is the file, unless that is a Windows drive.
     file = Path(re.sub(r"(?<=..):[^:]*$", "", text))
     if os.path.isdir(file):
@@ -143,7 +155,7 @@ def open_rows(text: str, *, option: str = "--data", labels: bool = False) -> Row
     raise GeedError(f"{where}: no such file or folder; give {_KINDS}.{near}")
 
 
-def _of_file(path: Path, key: str | None, where: str, labels: bool) -> Rows:
+def _open_file(path: Path, key: str | None, where: str, labels: bool) -> Rows:
     """Open a file by its first bytes, since names lie; by its name where they say nothing."""
     suffix = path.suffix.lower()
     with _reading(where):
@@ -175,7 +187,7 @@ def _of_file(path: Path, key: str | None, where: str, labels: bool) -> Rows:
 
 @contextmanager
 def _reading(where: str, cure: str = "") -> Iterator[None]:
-    """Whatever goes wrong while reading becomes one line."""
+    """Turn every error of reading into one line."""
     try:
         yield
     except _BROKEN as error:
@@ -191,10 +203,10 @@ def _npy(path: Path) -> Rows:
     opened = stamp(path)
     mapped: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     order = "C" if mapped.flags.c_contiguous else "F"
-    return _plain(path, mapped.dtype, mapped.offset, mapped.shape, opened, order)
+    return _rows_of_file(path, mapped.dtype, mapped.offset, mapped.shape, opened, order)
 
 
-def _plain(
+def _rows_of_file(
     path: Path,
     dtype: np.dtype[Any],
     start: int,
@@ -202,11 +214,11 @@ def _plain(
     opened: Stamp,
     order: str = "C",
 ) -> Rows:
-    """Rows of an array that lies in a file as it is.
+    """Return the rows of an array that lies in a file as it is.
 
     They are read and not mapped: where a mapped file is cut short, the process is killed.
     """
-    file = _Open(path)
+    file = _SharedFile(path)
     inner = math.prod(shape[1:])
 
     def read(index: Any) -> NDArray[Any]:
@@ -230,7 +242,7 @@ def _plain(
     return Rows(shape, dtype, read, files=lambda: [opened])
 
 
-class _Open:
+class _SharedFile:
     """A file that is opened once, and read from several threads."""
 
     def __init__(self, path: Path) -> None:
@@ -334,7 +346,7 @@ def _length(file: Any) -> int:
 
 
 def _choose(names: Sequence[str], key: str | None, where: str, path: Path, labels: bool) -> str:
-    """Find the array that is meant: by its key, or as the only one that it can be."""
+    """Return the name of the array that is meant: its key, or the only one that it can be."""
     if key in names:
         return str(key)
     held = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
@@ -360,7 +372,7 @@ def _leaf(name: str) -> str:
 
 
 def _beside(chosen: str, names: Sequence[str]) -> list[str]:
-    """Names under which the labels of an array may lie: y beside x, y_test beside x_test."""
+    """Return names under which an array's labels lie: y beside x, y_test beside x_test."""
     folder, slash, leaf = chosen.rpartition("/")
     start = next((a for a in _ARRAYS if leaf.lower().startswith(a)), leaf)
     places = [f"{folder}{slash}{label}{leaf[len(start) :]}" for label in _LABELS]
@@ -393,10 +405,10 @@ def _idx(path: Path, packed: bool, where: str) -> Rows:
         )
     if packed:
         return rows_of(np.frombuffer(content, dtype, offset=start).reshape(shape))
-    return _plain(path, dtype, start, shape, opened)
+    return _rows_of_file(path, dtype, start, shape, opened)
 
 
-def _called(module: str, function: str, where: str) -> Rows:
+def _rows_of_function(module: str, function: str, where: str) -> Rows:
     """Call a function that makes samples, or samples and labels."""
     try:
         with _importable(os.getcwd()):

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
     from onnx_geed.groups.own_action import (
         FunctionAction as FunctionAction,
         IndexAction as IndexAction,
+    )
+    from onnx_geed.groups.placed_action import (
         PlacedAction as PlacedAction,
         place as place,
         tables_of as tables_of,

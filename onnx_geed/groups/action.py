@@ -1,4 +1,4 @@
-"""What an action of a group on arrays is: φ of eq. (1)."""
+"""The action of a group on arrays, φ of eq. (1): what it must have, and how exact it is."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 from onnx_geed.groups.group import Group
 from onnx_geed.groups.layout import Layout
 
-__all__ = ["IDENTITY_TOLERANCE", "Action", "Exactness", "action_at"]
+__all__ = ["COMPOSITION_TOLERANCE", "IDENTITY_TOLERANCE", "Action", "Exactness", "action_at"]
 
 F64 = NDArray[np.float64]
 
 
 #: Two actions of an element count as equal within this (spec: the kernel of the action).
 IDENTITY_TOLERANCE = 1e-6
+
+
+#: Matrices compose within this: φ(g₂)φ(g₁) = φ(g₂g₁), entries being of the size of 1.
+COMPOSITION_TOLERANCE = 1e-5
 
 
 class Exactness(enum.Enum):
@@ -37,7 +41,7 @@ class Exactness(enum.Enum):
 class Action(Protocol):
     """An action of a group on arrays: a group and a layout of axis letters.
 
-    What φ_Y of eq. (1) needs to be. :func:`onnx_geed.measure` takes any, as ``action=``.
+    :func:`onnx_geed.measure` takes any, as ``action=``.
 
     Notes
     -----
@@ -52,11 +56,11 @@ class Action(Protocol):
 
     @property
     def layout(self) -> Layout:
-        """What the axes are of the arrays on which it acts."""
+        """One letter for each axis of the arrays on which it acts."""
 
     @property
     def name(self) -> str:
-        """How the report calls the action."""
+        """Its name in reports."""
 
     def exact(self) -> tuple[Exactness, ...]:
         """How each element acts: by an index, a matrix, or resampling."""

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice, nearest
+from onnx_geed.groups.action import COMPOSITION_TOLERANCE
 from onnx_geed.groups.grid import GridAction
 from onnx_geed.groups.group import Group
 from onnx_geed.groups.named import cyclic, dihedral, motions, plane_motions, turns_of
@@ -32,10 +33,6 @@ Kind = Literal["channels", "permutation", "matrices"]
 
 
 KINDS: tuple[Kind, ...] = ("channels", "permutation", "matrices")
-
-
-#: ρ(g₂)ρ(g₁) = ρ(g₂g₁) must hold within this.
-COMPOSITION_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +140,7 @@ def read_table(path: str | Path) -> Table:
         ) from None
     except Exception as error:  # zipfile and zlib have errors of their own
         raise GeedError(f"output action {path}: not a readable .npz ({error})") from None
-    return _table(content, str(path))
+    return _table_of(content, str(path))
 
 
 def parse_table(text: str, source: str) -> Table:
@@ -160,7 +157,7 @@ def parse_table(text: str, source: str) -> Table:
         raise GeedError(f"{source}: not JSON ({error})") from None
     if not isinstance(content, dict):
         raise GeedError(f"{source}: expected a JSON object with 'elements' and a table")
-    return _table(content, source)
+    return _table_of(content, source)
 
 
 def table_to_json(table: Table) -> str:
@@ -168,7 +165,7 @@ def table_to_json(table: Table) -> str:
     return json.dumps({"elements": list(table.elements), table.kind: table.values.tolist()})
 
 
-def _table(content: Mapping[str, Any], source: str) -> Table:
+def _table_of(content: Mapping[str, Any], source: str) -> Table:
     kinds: list[Kind] = [kind for kind in KINDS if kind in content]
     if "elements" not in content or len(kinds) != 1:
         known = ("elements", *KINDS)
@@ -189,7 +186,7 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
     Parameters
     ----------
     table : Table
-        What was given.
+        Its rows in any order.
     group : Group
         The acting group.
 

@@ -144,7 +144,7 @@ class GridAction:
 
     @functools.cached_property
     def rows(self) -> tuple[I32, I32, I32, NDArray[np.bool_]]:
-        """What compiled loops read: few maps, forwards or backwards, instead of one an element.
+        """Rows for the compiled loops: few maps, forwards or backwards, instead of one an element.
 
         Returns
         -------
@@ -179,7 +179,7 @@ class GridAction:
         return source, gathered, np.array(row_of, dtype=np.int32), np.array(backwards)
 
     def apply(self, g: int, y: F64) -> F64:
-        """Move ``y`` (..., [C,] H, W) by element ``g``, in float64."""
+        """Move ``y`` (..., [C,] H, W) by element ``g``; returned in float64."""
         flat = np.asarray(y, dtype=np.float64).reshape(*y.shape[:-2], -1)
         if self.channels is not None:
             flat = flat[..., self.channels[g], :]
@@ -210,9 +210,9 @@ def grid_action(
     Raises
     ------
     GeedError
-        If the group is none, or has no known action on images.
+        If it is no group, or one whose action on images is not known.
         If height or width is no whole number from 1 on.
-        If there is no such interpolation.
+        If the interpolation is none of the three.
         If a shift does not divide the grid.
 
     Notes

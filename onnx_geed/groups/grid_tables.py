@@ -20,14 +20,26 @@ Interpolation = Literal["bilinear", "nearest", "bicubic"]
 
 
 def checked_length(name: str, value: object) -> int:
-    """Return the height or width of a grid, which is a whole number from 1 on."""
+    """Return the height or width of a grid in pixels.
+
+    Raises
+    ------
+    GeedError
+        If it is no whole number from 1 on.
+    """
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1:
         return int(value)
     raise GeedError(f"{name} {shown(value)}: a grid's is a whole number of pixels, from 1 on")
 
 
 def whole_shift(group: Group, move: Motion, height: int, width: int) -> tuple[int, int]:
-    """Return by how many pixels down and right an element shifts a grid."""
+    """Return by how many pixels down and right an element shifts a grid.
+
+    Raises
+    ------
+    GeedError
+        If the shift is no whole number of pixels.
+    """
     down, right = move.shift[0] * height, move.shift[1] * width
     if down.denominator != 1 or right.denominator != 1:
         raise GeedError(
@@ -40,7 +52,24 @@ def whole_shift(group: Group, move: Motion, height: int, width: int) -> tuple[in
 def rotation_table(
     height: int, width: int, degrees: float, interpolation: Interpolation
 ) -> tuple[I32, F64]:
-    """Pixels and weights with which each output pixel of a rotation reads its source."""
+    """Return the pixels, and their weights, from which each output pixel of a rotation is read.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the grid in pixels.
+    degrees : float
+        Angle, counter-clockwise as displayed.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        How many pixels are read: 4, 1 or 16.
+
+    Returns
+    -------
+    index : ndarray of int32, shape (H·W, T)
+        Pixels, numbered row by row; 0 where one lies outside.
+    weight : ndarray of float64, shape (H·W, T)
+        Their weights; 0 outside the grid.
+    """
     cos, sin = _cos_sin(degrees)
     cy, cx = (height - 1) / 2, (width - 1) / 2
     dy, dx = np.mgrid[:height, :width].astype(np.float64)

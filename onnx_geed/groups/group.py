@@ -17,7 +17,7 @@ __all__ = ["Group", "Motion", "check_group", "generators", "product", "product_t
 
 @dataclass(frozen=True)
 class Motion:
-    """What an element does to the plane: rotate, then mirror, then shift.
+    """How an element moves the plane: it rotates, then mirrors, then shifts it.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ class Group:
     Attributes
     ----------
     motions : tuple of Motion or None
-        What each element does to the plane, for a group that :func:`cyclic`, :func:`dihedral`,
-        ``flip`` or ``shift`` made. Nothing is concluded from an element's name.
+        How each element moves the plane, for a group from :func:`cyclic`, :func:`dihedral`,
+        ``flip`` or ``shift``; ``None`` for one's own. Nothing is concluded from a name.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Compiled loops that make the orbit of a sample."""
+"""Compiled loops that move a sample by every element of a group."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.jit import compiled
 
-__all__ = ["orbit", "resample"]
+__all__ = ["fill_orbit", "resample"]
 
 F64 = NDArray[np.float64]
 
@@ -41,7 +41,7 @@ def resample(planes: F32, c: int, index: I32, weight: F64, b: int, rows: F32, r:
 
 
 @compiled("contract")
-def orbit(x: F32, index: I32, weight: F64, base_of: I32, permutation: I32, out: F32) -> None:
+def fill_orbit(x: F32, index: I32, weight: F64, base_of: I32, permutation: I32, out: F32) -> None:
     """Fill ``out`` (G, C, P) with the orbit of ``x`` (C, P)."""
     bases = np.empty((index.shape[0] + 1, x.shape[1]), dtype=np.float32)
     for c in range(x.shape[0]):

@@ -28,7 +28,7 @@ MAP_LAYOUTS: tuple[str, ...] = tuple(
 )
 
 
-# What no group of the plane moves: channels, the depth of a volume, the frames of a video.
+# Axes that no group of the plane moves: channels, depth of a volume, frames of a video.
 _FIXED = "CDT"
 
 
@@ -38,13 +38,13 @@ _LETTERS = "NCKHWDT"
 
 @dataclass(frozen=True)
 class Layout:
-    """What each axis of a tensor is; made by :func:`parse_layout` from a text such as ``NCHW``.
+    """One letter for each axis of a tensor; :func:`parse_layout` reads it from a text.
 
     Parameters
     ----------
     letters : str
-        One an axis: N samples, C channels (K of a vector), H and W the plane, D depth or the
-        features of tokens, T time or tokens.
+        One an axis, such as ``NCHW``: N samples, C channels (K of a vector), H and W the plane, D
+        depth or the features of tokens, T time or tokens.
     grid : tuple of int, optional
         Height and width of the grid that tokens (N, T, D) lie on, row by row.
     extra : int
@@ -211,7 +211,7 @@ def parse_layout(text: str) -> Layout:
 
 
 def check_layout(text: str) -> str:
-    """Return the layout of a hidden tensor, as a user writes it, if it is one.
+    """Return the layout of a hidden tensor as a user writes it, if it is that of a map.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def check_input_layout(text: str, rank: int, source: str, input: str) -> str:
     rank : int
         Axes of the input.
     source : str
-        Who says so, for messages: ``--input-layout`` or a key of the metadata.
+        Where the layout is stated, for messages: ``--input-layout`` or a key of the metadata.
     input : str
         The input and its shape, for messages.
 

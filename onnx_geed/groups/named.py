@@ -1,4 +1,4 @@
-"""The named groups, and what each of their elements does to the plane."""
+"""The named groups, and how each of their elements moves the plane."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ MAX_ORDER = 1024
 
 
 def motions(group: Group) -> tuple[Motion, ...] | None:
-    """Return what each element of a group does to the plane, or ``None`` if that is not known.
+    """Return how each element of a group moves the plane, or ``None`` where that is not known.
 
-    It is known of the named groups, also where one was written out with the very elements and
-    table; a group of another table is another one, whatever its name.
+    It is known for the named groups, also where one was written out with the same elements and
+    table. A group with another table is another group, whatever its name.
     """
     if group.motions is not None:
         return group.motions
-    named = _named(group.name)
+    named = _group_named(group.name)
     return named.motions if named is not None and named == group else None
 
 
 def plane_motions(group: Group) -> tuple[Motion, ...]:
-    """Return what each element of a group does to the plane.
+    """Return how each element of a group moves the plane.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def plane_motions(group: Group) -> tuple[Motion, ...]:
     moves = motions(group)
     if moves is not None:
         return moves
-    named = _named(group.name)
+    named = _group_named(group.name)
     if named is None:
         raise GeedError(
             f"group {group.name}: how a group of your own moves an image is not known, only its "
@@ -73,26 +73,26 @@ def plane_motions(group: Group) -> tuple[Motion, ...]:
 
 
 def motions_named(name: str) -> tuple[Motion, ...]:
-    """Return what the elements of a group do to the plane, by its name, as a result keeps it.
+    """Return how the elements of a group move the plane, by the name that a result keeps.
 
-    Empty where no named group is called so.
+    Empty where no named group has that name.
     """
-    group = _named(name)
+    group = _group_named(name)
     return () if group is None else plane_motions(group)
 
 
 @functools.lru_cache(maxsize=64)
-def _named(name: str) -> Group | None:
+def _group_named(name: str) -> Group | None:
     try:
         return parse_group(name)
     except GeedError:
         return None
 
 
-def _moving(
+def _group_of_motions(
     name: str, elements: Sequence[str], table: NDArray[Any], moves: Sequence[Motion]
 ) -> Group:
-    """Make a group whose elements are motions of the plane."""
+    """Return a group whose elements are motions of the plane."""
     group = Group(name, tuple(elements), table)
     object.__setattr__(group, "motions", tuple(moves))
     return group
@@ -113,7 +113,7 @@ def cyclic(n: int) -> Group:
     n = _order_of(n, "the order of a cyclic group")
     k = np.arange(n)
     moves = [Motion(_turn(i, n)) for i in range(n)]
-    return _moving(f"C{n}", _rotations(n), (k[:, None] + k) % n, moves)
+    return _group_of_motions(f"C{n}", _rotations(n), (k[:, None] + k) % n, moves)
 
 
 def dihedral(n: int) -> Group:
@@ -131,7 +131,7 @@ def dihedral(n: int) -> Group:
     turns = (sign[None, :] * k[:, None] + k) % n
     names = (*_rotations(n), "s", *(f"sr{i}" for i in range(1, n)))
     moves = [Motion(_turn(i, n), mirror) for mirror in ("", "h") for i in range(n)]
-    return _moving(f"D{n}", names, flips * n + turns, moves)
+    return _group_of_motions(f"D{n}", names, flips * n + turns, moves)
 
 
 def _rotations(n: int) -> tuple[str, ...]:
@@ -142,7 +142,7 @@ def flip(axis: str) -> Group:
     """Return the group of order 2 of a mirror: ``h`` left-right, ``v`` up-down."""
     axis = check_choice("the axis of a mirror", axis, ("h", "v"))
     moves = [Motion(), Motion(mirror=axis)]
-    return _moving(f"flip-{axis}", ("e", "flip"), np.array([[0, 1], [1, 0]]), moves)
+    return _group_of_motions(f"flip-{axis}", ("e", "flip"), np.array([[0, 1], [1, 0]]), moves)
 
 
 def shift(a: int, b: int) -> Group:
@@ -150,7 +150,7 @@ def shift(a: int, b: int) -> Group:
     a, b = _order_of(a, "the shifts down"), _order_of(b, "the shifts right")
     names = ("e", *(f"t{i},{j}" for i in range(a) for j in range(b) if i or j))
     moves = [Motion(shift=(Fraction(i, a), Fraction(j, b))) for i in range(a) for j in range(b)]
-    return _moving(f"shift{a}x{b}", names, product_table(cyclic(a), cyclic(b)), moves)
+    return _group_of_motions(f"shift{a}x{b}", names, product_table(cyclic(a), cyclic(b)), moves)
 
 
 def parse_group(name: str) -> Group:
@@ -229,7 +229,7 @@ def turns_of(name: str) -> Turns | None:
     -------
     Turns or None
     """
-    group = _named(name)
+    group = _group_named(name)
     if group is None:
         return None
     if group == cyclic(group.order):
@@ -270,8 +270,8 @@ def angle(group: str, element: str, *, short: bool = False) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _moves_of_turns(name: str) -> dict[str, Motion]:
-    """What each element of C_n or D_n does, by its name; nothing for other groups."""
-    group = _named(name)
+    """Return how each element of C_n or D_n moves the plane, by name; empty for other groups."""
+    group = _group_named(name)
     if group is None or turns_of(name) is None:
         return {}
     return dict(zip(group.elements, plane_motions(group), strict=True))

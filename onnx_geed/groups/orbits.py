@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups.grid import GridAction
-from onnx_geed.groups.own_action import PlacedAction
+from onnx_geed.groups.placed_action import PlacedAction
 
 __all__ = ["orbit"]
 
 F32 = NDArray[np.float32]
 
 
-# What makes an action on a grid.
+# The end of messages about an action that is none on a grid.
 _MAKE = "make one with onnx_geed.grid_action(group, height, width)"
 
 
@@ -23,12 +23,12 @@ def orbit(action: GridAction | PlacedAction, x: F32, out: F32 | None = None) -> 
 
     Parameters
     ----------
-    action : GridAction
+    action : GridAction or PlacedAction
         The input's action.
     x : ndarray of float32, shape (..., H, W)
         One sample, channels before the grid.
     out : ndarray of float32, shape (n, ..., H, W), optional
-        Where to write.
+        Array to write into; a new one by default.
 
     Returns
     -------
@@ -37,11 +37,11 @@ def orbit(action: GridAction | PlacedAction, x: F32, out: F32 | None = None) -> 
     Raises
     ------
     GeedError
-        If the action is none on a grid.
+        If ``action`` is no action on a grid.
         If the sample is no array of numbers, or its grid is not the action's.
         If ``out`` has not the orbit's shape and dtype, or is not contiguous.
     """
-    from onnx_geed.groups.kernels import orbit as fill_orbit
+    from onnx_geed.groups.kernels import fill_orbit
 
     if not isinstance(action, GridAction | PlacedAction):
         raise GeedError(f"an orbit needs an action on a grid, found {shown(action)}: {_MAKE}")

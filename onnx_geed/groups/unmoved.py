@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from onnx_geed.errors import GeedError
 from onnx_geed.groups.grid import GridAction
 from onnx_geed.groups.named import motions
-from onnx_geed.groups.own_action import PlacedAction
+from onnx_geed.groups.placed_action import PlacedAction
 from onnx_geed.groups.support import disk_mask
 
 __all__ = ["check_moves"]
@@ -43,10 +43,10 @@ def check_moves(action: GridAction | PlacedAction, *, disk: bool = False) -> Non
             "elements, such as C4 or flip-h"
         )
     if isinstance(action, PlacedAction):
-        _check_own(action)
+        _check_own_moves(action)
         return
     fixed = action.kernel_of_action(disk_mask(height, width) if disk else None)
-    idle = _moving_nothing(action, fixed)
+    idle = _exact_at_rest(action, fixed)
     grid = f"a grid of {height}×{width} (height × width)"
     if idle:
         hidden = disk and len(action.kernel_of_action()) == 1
@@ -68,14 +68,14 @@ def check_moves(action: GridAction | PlacedAction, *, disk: bool = False) -> Non
         )
 
 
-def _moving_nothing(action: GridAction | PlacedAction, fixed: Sequence[int]) -> list[str]:
+def _exact_at_rest(action: GridAction | PlacedAction, fixed: Sequence[int]) -> list[str]:
     """Name the elements of a kernel of the action, but the identity, that act exactly."""
     exact = action.exact()
     return [action.group.elements[g] for g in fixed if g and exact[g]]
 
 
-def _check_own(action: PlacedAction) -> None:
-    idle = _moving_nothing(action, action.kernel_of_action())
+def _check_own_moves(action: PlacedAction) -> None:
+    idle = _exact_at_rest(action, action.kernel_of_action())
     if idle:
         more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
         raise GeedError(

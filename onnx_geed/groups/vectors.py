@@ -18,7 +18,7 @@ __all__ = ["Matrices", "Permutation", "Trivial"]
 F64 = NDArray[np.float64]
 
 
-def _array(name: str, entries: Any) -> NDArray[Any]:
+def _as_array(name: str, entries: Any) -> NDArray[Any]:
     try:
         return np.asarray(entries)
     except ValueError:
@@ -27,7 +27,18 @@ def _array(name: str, entries: Any) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class Trivial:
-    """The trivial action, gy = y: equivariance under it is invariance."""
+    """The trivial action, gy = y: equivariance under it is invariance.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+
+    Raises
+    ------
+    GeedError
+        If it is no group.
+    """
 
     group: Group
     name: str = "trivial"
@@ -76,7 +87,7 @@ class Permutation:
 
     def __post_init__(self) -> None:
         n = check_group(self.group).order
-        table = _array("permutation", self.table)
+        table = _as_array("permutation", self.table)
         if table.ndim != 2 or len(table) != n or table.dtype.kind not in "iu":
             raise GeedError(
                 f"a permutation for {self.group.name} is a table of whole numbers ({n}, k), one "
@@ -131,7 +142,7 @@ class Matrices:
 
     def __post_init__(self) -> None:
         n = check_group(self.group).order
-        array = _array("matrices", self.matrices)
+        array = _as_array("matrices", self.matrices)
         square = array.ndim == 3 and len(array) == n and array.shape[1] == array.shape[2]
         if not square or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise GeedError(

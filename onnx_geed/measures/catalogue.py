@@ -1,4 +1,4 @@
-"""The measures there are: what each is, what computes it, and how one is asked for.
+"""The catalogue of measures: a descriptor for each, and how a measure is asked for.
 
 A new measure is one entry of :data:`CATALOGUE` and one function of pairs.
 """
@@ -31,7 +31,7 @@ View = Literal["maps", "points", "scores"]
 
 @dataclass(frozen=True)
 class Descriptor:
-    """All that differs from measure to measure: what one is, and the functions that compute it.
+    """All that differs from measure to measure: its meaning, and the functions that compute it.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Descriptor:
     title, label : str
         A heading; a few words for an axis or a legend.
     formula : str
-        m in words, ending with what perfect is, for files that carry the measurement itself.
+        m in words, the perfect value at the end, for files that carry the measurement itself.
     pairs : callable
         Computes m of many pairs, or the similarity that m is minus, in float64.
         Of points, and of scores as log-probabilities, ``pairs(points, references, out)`` writes

@@ -66,7 +66,7 @@ def orbit_deviations(
     ------
     GeedError
         If an activation is NaN or infinite, naming element and tensor.
-        If the measure's kind was not said and the values look unlike logits.
+        If the measure states no kind and the values look unlike logits.
     ProbabilityError
         If a probability is positive where the reference's is zero.
 
@@ -150,7 +150,7 @@ def operands_of_orbits(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
 def f_hat(
     measure: Measure, orbits: NDArray[Any], elements: Sequence[int] | None = None
 ) -> NDArray[Any]:
-    """Return f̂(x) of some orbits, eq. (2): what φ_Y(g) moves to where f(gx) is expected.
+    """Return f̂(x) of some orbits, eq. (2), which φ_Y(g) moves to where f(gx) is expected.
 
     Parameters
     ----------
@@ -219,7 +219,7 @@ def deviations_from_references(
     expected = _moved(measure.action, references, chosen)
     # Functions of pairs go row by row: all orbits at once are so many more rows.
     size = points.shape[2]
-    rows = _of_rows(measure, points.reshape(-1, size), expected.reshape(-1, size))
+    rows = _deviations_of_rows(measure, points.reshape(-1, size), expected.reshape(-1, size))
     deviations, zeros = rows.reshape(points.shape[:2]), np.zeros(points.shape[:2])
     if descriptor.view == "scores" and check:
         check_divergences(measure, deviations, chosen)
@@ -237,7 +237,7 @@ def _moved(action: Action, references: F64, chosen: Sequence[int]) -> F64:
     return np.stack([action.apply(g, references) for g in chosen], axis=1)
 
 
-def _of_rows(measure: Measure, points: F64, references: F64) -> F64:
+def _deviations_of_rows(measure: Measure, points: F64, references: F64) -> F64:
     """Return m of rows (rows, k), in one piece of memory."""
     out = np.empty(len(points))
     measure.descriptor.pairs(points, references, out)
@@ -297,7 +297,7 @@ def pair_deviations(measure: Measure, a: NDArray[Any], b: NDArray[Any]) -> F64:
     Parameters
     ----------
     measure : Measure
-        Which m.
+        The measure whose m is taken.
     a, b : ndarray, shape (k, C, H, W) or (k, n)
         Pairs, in order; logits or probabilities for a measure of class scores.
 
@@ -312,4 +312,4 @@ def pair_deviations(measure: Measure, a: NDArray[Any], b: NDArray[Any]) -> F64:
         of_pairs: F64 = deviations[0]
         return of_pairs
     u, v = (np.ascontiguousarray(operands_of_orbits(measure, y)) for y in (a, b))
-    return _of_rows(measure, u, v)
+    return _deviations_of_rows(measure, u, v)

@@ -66,7 +66,7 @@ def sums_of_maps(orbits: F32, references: F32, action: Action, support: Support)
 
 
 def _sums_of_own(orbits: F32, references: F32, action: PlacedAction, support: Support) -> F64:
-    """Return the same under an action of one's own: what it moves is then compared in place."""
+    """Return the sums under an action of one's own: it moves maps, which are then compared."""
     still = still_grid(action.group, *action.shape[-2:])
     alone = replace(still, base_of=still.base_of[:1], permutation=still.permutation[:1])
     out = np.empty((*orbits.shape[:3], 3))

@@ -46,7 +46,7 @@ def channel_sums(activations: ArrayLike, action: GridAction, *, support: Support
     ------
     GeedError
         If the array is not of that shape, or not finite.
-        If the action is none on that grid, or its table is for another number of channels.
+        If the action is not for that grid, or its table is for another number of channels.
     """
     measure, maps = _of_maps(activations, action, support)
     return _by_orbit(maps, lambda y: channel_sums_of_orbits(measure, y))
@@ -158,8 +158,8 @@ def softmax_kl(
     action : Group, Trivial or Permutation
         A group stands for its trivial action.
     kind : {"logits", "probabilities"}, optional
-        Kind of the scores; a softmax is applied to logits. Logits where it is not said, unless
-        the values look like something else.
+        Kind of the scores; a softmax is applied to logits. Logits by default, unless the values
+        look like something else.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def softmax_kl(
     ------
     GeedError
         If the array is not of that shape, or not finite.
-        If ``kind`` is not said, and every row is in [0, 1] and sums to 1 (or to 100), a single
+        If ``kind`` is left out, and every row is in [0, 1] and sums to 1 (or to 100), a single
         column is in [0, 1], or every row holds negative logarithms of probabilities.
         If there is no such kind.
         If a probability is positive where the reference's is zero.

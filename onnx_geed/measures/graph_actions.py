@@ -70,7 +70,7 @@ def moved_maps(
         weighed = nodes.add("Mul", [taken, weights], "weighed")
         resampled = nodes.total(weighed, 1, "resampled")
         stack = nodes.add("Concat", [stack, resampled], "bases", axis=1)
-    table = _table(action, bases, chosen)
+    table = _sources(action, bases, chosen)
     names, tag = "_".join(map(str, chosen)), "full" if pixels is None else "disk"
     if len(chosen) == action.group.order:
         names = "all"
@@ -144,7 +144,7 @@ def orbit_nodes(
             resampled = nodes.add("Add", [resampled, nodes.constant("missing", missing)], "filled")
         rounded = nodes.cast(resampled, TensorProto.FLOAT, "float32")
         stack = nodes.add("Concat", [stack, rounded], "bases", axis=1)
-    table = nodes.constant("pixels", _table(action, bases, elements))
+    table = nodes.constant("pixels", _sources(action, bases, elements))
     moved = nodes.gather(stack, table, 1, "moved")
     return nodes.add("Transpose", [moved], "orbit", perm=[0, 1, 3, 2])
 
@@ -165,7 +165,7 @@ def _taps(action: GridAction, bases: Sequence[int]) -> tuple[NDArray[np.int32], 
     )
 
 
-def _table(action: GridAction, bases: Sequence[int], chosen: Sequence[int]) -> NDArray[np.int32]:
+def _sources(action: GridAction, bases: Sequence[int], chosen: Sequence[int]) -> NDArray[np.int32]:
     """Return where each pixel of an element comes from in the bases laid end to end."""
     area = action.shape[0] * action.shape[1]
     place = {0: 0} | {base: k + 1 for k, base in enumerate(bases)}

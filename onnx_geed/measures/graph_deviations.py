@@ -5,7 +5,7 @@ float32 in, float64 from there on, as in the compiled loops.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,12 +14,12 @@ from onnx import TensorProto
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
     Action,
-    GridAction,
     Matrices,
     Permutation,
     Trivial,
     disk_mask,
     parse_layout,
+    tables_of,
 )
 from onnx_geed.measures.graph_actions import moved_maps
 from onnx_geed.measures.graph_formulas import PairNodes, sum_of_squares
@@ -50,7 +50,7 @@ class DeviationNodes:
     values : str
         m(f(gx), φ_Y(g) f̂(x)), float64.
     energy : str
-        Sum of squares of what was read: not finite where the model gave NaN or infinity.
+        Sum of squares of the activations: not finite where the model gave NaN or infinity.
     zero_pairs : str or None
         Share of pairs of zero vectors, for a similarity.
     channels : str or None
@@ -117,7 +117,12 @@ def identity_nodes(nodes: Nodes, points: str) -> str:
 
 
 def check_written_as_nodes(measures: Iterable[Measure]) -> None:
-    """Refuse measures whose entry has no nodes.
+    """Refuse measures whose descriptor has no formula in nodes.
+
+    Parameters
+    ----------
+    measures : iterable of Measure
+        Those that a graph is to compute.
 
     Raises
     ------
@@ -125,11 +130,17 @@ def check_written_as_nodes(measures: Iterable[Measure]) -> None:
         If there is one, naming it.
     """
     for measure in measures:
-        if measure.descriptor.nodes is None:
-            raise GeedError(
-                f"{measure.name} on {measure.layer}: is computed by the compiled kernels alone, "
-                "not by nodes of a graph"
-            )
+        _formula_of(measure)
+
+
+def _formula_of(measure: Measure) -> Callable[..., PairNodes]:
+    """Return the function that writes m of pairs as nodes, if the measure has one."""
+    if measure.descriptor.nodes is None:
+        raise GeedError(
+            f"{measure.name} on {measure.layer}: is computed by the compiled kernels alone, "
+            "not by nodes of a graph"
+        )
+    return measure.descriptor.nodes
 
 
 def deviation_nodes(
@@ -166,12 +177,12 @@ def deviation_nodes(
         table = nodes.constant("members", np.array(chosen, dtype=np.int32))
         picked = nodes.gather(y, table, 1, "of_members")
     if measure.descriptor.view == "maps":
-        return _of_maps(nodes, measure, y, picked, layer, averaged, chosen)
+        return _deviations_of_maps(nodes, measure, y, picked, layer, averaged, chosen)
     averaged = [chosen.index(g) for g in averaged]
-    return _of_vectors(nodes, measure, picked, layer.point_length, averaged, chosen)
+    return _deviations_of_vectors(nodes, measure, picked, layer.point_length, averaged, chosen)
 
 
-def _of_maps(
+def _deviations_of_maps(
     nodes: Nodes,
     measure: Measure,
     y: str,
@@ -180,9 +191,8 @@ def _of_maps(
     averaged: Sequence[int],
     chosen: Sequence[int],
 ) -> DeviationNodes:
-    """Eq. (5)."""
-    action = measure.action
-    assert isinstance(action, GridAction)
+    """Write eq. (5) of maps."""
+    action = tables_of(measure.action)
     area = action.shape[0] * action.shape[1]
     tokens = parse_layout(layer.layout).grid is not None
     channels = layer.shape[1] if tokens else int(np.prod(layer.shape)) // area
@@ -194,7 +204,7 @@ def _of_maps(
     expected = moved_maps(nodes, reference, action, channels, chosen, pixels)
     u = nodes.cast(picked, _DOUBLE, "f_gx/float64")
     v = nodes.cast(expected, _DOUBLE, "g_fx/float64")
-    pairs = _written(nodes, measure, u, v, 3)
+    pairs = _formula_of(measure)(nodes, u, v, 3)
     divisor = nodes.number(channels)
     total = nodes.total(pairs.values, 2, "summed_channels")
     values = _signed(nodes, measure, nodes.add("Div", [total, divisor], "mean_of_channels"))
@@ -211,7 +221,7 @@ def _of_maps(
     return DeviationNodes(values, energy, zeros, pairs.values)
 
 
-def _of_vectors(
+def _deviations_of_vectors(
     nodes: Nodes,
     measure: Measure,
     y: str,
@@ -219,7 +229,7 @@ def _of_vectors(
     averaged: Sequence[int],
     chosen: Sequence[int],
 ) -> DeviationNodes:
-    """Eq. (4) of points and class scores, so eq. (6) without M."""
+    """Write eq. (4) of points and class scores, so eq. (6) without M."""
     action, energy = measure.action, None
     points = nodes.cast(y, _DOUBLE, "float64")
     trivial = isinstance(action, Trivial)
@@ -233,21 +243,13 @@ def _of_vectors(
     else:
         reference = _average(nodes, points, averaged, len(chosen), keep=trivial)
     expected = _expected(nodes, action, reference, chosen)
-    pairs = _written(nodes, measure, points, expected, 2)
+    pairs = _formula_of(measure)(nodes, points, expected, 2)
     energy = energy or pairs.squares or sum_of_squares(nodes, points, 2, "energy")
     return DeviationNodes(_signed(nodes, measure, pairs.values), energy, pairs.zero_pairs)
 
 
-def _written(nodes: Nodes, measure: Measure, u: str, v: str, axis: int) -> PairNodes:
-    """Write the measure's own formula."""
-    write = measure.descriptor.nodes
-    assert write is not None
-    pairs: PairNodes = write(nodes, u, v, axis)
-    return pairs
-
-
 def _signed(nodes: Nodes, measure: Measure, values: str) -> str:
-    """A similarity enters with a minus sign."""
+    """Write deviations from a formula's values: a similarity enters with a minus sign."""
     return nodes.add("Neg", [values], "deviation") if measure.descriptor.similarity else values
 
 
@@ -259,7 +261,7 @@ def channel_mean_nodes(nodes: Nodes, channels: str, members: Sequence[int]) -> s
 
 
 def _mean_map(nodes: Nodes, y: str, averaged: Sequence[int], order: int) -> str:
-    """f̂ of eq. (2), in float32: the mean over some elements, or the one element's own."""
+    """Write f̂ of eq. (2), in float32: the mean over some elements, or the one element's own."""
     if len(averaged) == 1:
         return nodes.gather(y, nodes.constant("kernel", np.int64(averaged[0])), 1, "f_hat")
     mean = _average(nodes, nodes.cast(y, _DOUBLE, "float64"), averaged, order)
@@ -269,7 +271,7 @@ def _mean_map(nodes: Nodes, y: str, averaged: Sequence[int], order: int) -> str:
 def _average(
     nodes: Nodes, y: str, averaged: Sequence[int], order: int, *, keep: bool = False
 ) -> str:
-    """Mean over some elements of a float64 tensor (N, n, ...)."""
+    """Write the mean over some elements of a float64 tensor (N, n, ...)."""
     y = _of_kernel(nodes, y, averaged, order)
     summed = nodes.total(y, 1, "summed_kernel", keep=keep)
     return nodes.add("Div", [summed, nodes.number(len(averaged))], "f_hat/float64")
@@ -283,7 +285,7 @@ def _of_kernel(nodes: Nodes, y: str, averaged: Sequence[int], order: int) -> str
 
 
 def _log_means(nodes: Nodes, logs: str, averaged: Sequence[int], order: int) -> str:
-    """Log f̂ of eq. (2), by log-sum-exp; a class of probability zero throughout stays −inf."""
+    """Write log f̂ of eq. (2), by log-sum-exp; a class of probability zero throughout stays −inf."""
     logs = _of_kernel(nodes, logs, averaged, order)
     lowest = nodes.constant("lowest", np.float64(np.finfo(np.float64).min))
     top = nodes.top(logs, 1, "f_hat/top", keep=True)
@@ -296,7 +298,7 @@ def _log_means(nodes: Nodes, logs: str, averaged: Sequence[int], order: int) -> 
 
 
 def _expected(nodes: Nodes, action: Action, reference: str, chosen: Sequence[int]) -> str:
-    """φ_Y(g) f̂(x) as (N, n', k), or (N, 1, k) where it is the same for all g."""
+    """Write φ_Y(g) f̂(x) as (N, n', k), or (N, 1, k) where it is the same for all g."""
     if isinstance(action, Permutation):
         table = nodes.constant("permutation", action.table[list(chosen)].astype(np.int32))
         return nodes.gather(reference, table, 1, "expected")
@@ -311,7 +313,7 @@ def _expected(nodes: Nodes, action: Action, reference: str, chosen: Sequence[int
 
 
 def _log_probabilities(nodes: Nodes, points: str, measure: Measure, length: int) -> str:
-    """Log-probabilities of logits or probabilities (N, n', k) in float64."""
+    """Write log-probabilities of logits or probabilities (N, n', k) in float64."""
     if measure.reads == "probabilities":
         if length == 1:
             other = nodes.add("Sub", [nodes.number(1), points], "other_class")

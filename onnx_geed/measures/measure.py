@@ -49,7 +49,7 @@ class Measure:
     support : {"full", "disk"}
         Pixels of feature maps that are compared.
     kind : {"logits", "probabilities"}, optional
-        Which class scores the tensor holds. Logits where it is not said, but values that look like
+        Kind of the class scores that the tensor holds. Logits by default, but values that look like
         something else are then refused by :func:`orbit_deviations`.
     kernel_of_action : tuple of int
         ker(φ_Y), the elements over which f̂ is a mean; read from the action.
@@ -58,8 +58,8 @@ class Measure:
     ------
     GeedError
         If no measure has that name, or there is no such support or kind.
-        If the action is none.
-        If the action is none that the measure takes: feature maps take one on a grid, latents the
+        If ``action`` lacks a part of an action.
+        If the measure does not take such an action: feature maps take one on a grid, latents the
         trivial one, class scores no matrices, which do not keep probabilities.
     """
 
@@ -99,7 +99,7 @@ class Measure:
 
     @property
     def reads(self) -> OutputKind:
-        """Which class scores the tensor is read as: ``kind``, or logits where it was not said."""
+        """Kind of class scores that the tensor is read as: ``kind``, else logits."""
         return self.kind or "logits"
 
     def with_inverse_table(self) -> Measure | None:

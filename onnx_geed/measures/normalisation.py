@@ -1,4 +1,4 @@
-"""M of eq. (6): what distances and cosines between different samples are on average."""
+"""M of eq. (6): the mean distance or cosine between different samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def normaliser(measure: str, points: ArrayLike) -> float | None:
     Parameters
     ----------
     measure : {"latent-l2", "latent-cos"}
-        Which mean to take.
+        The measure whose mean is taken.
     points : array_like, shape (n, k)
         Identity-element latents of distinct samples.
 

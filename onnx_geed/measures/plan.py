@@ -269,7 +269,7 @@ def _bind(
     if layer.layout == "?":
         raise GeedError(f"{bound}: {layer.layout_advice}")
     if descriptor.view == "maps":
-        grid = _grid_of(bound, layer, descriptor, on_maps, table)
+        grid = _grid_action_of(bound, layer, descriptor, on_maps, table)
         return Measure(name, layer.name, grid, support)
     blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
     try:
@@ -297,7 +297,7 @@ def _bind(
     )
 
 
-def _grid_of(
+def _grid_action_of(
     bound: str, layer: Layer, descriptor: Descriptor, on_maps: _OnMaps, table: Table | None
 ) -> GridAction | PlacedAction:
     """Return the input's action on the grid of a tensor, with a channel table if one was given."""

@@ -45,7 +45,7 @@ def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
     y : array_like, shape (..., n)
         Logits or probabilities; n = 1 is the two-class case of a single logit or Sigmoid.
     kind : {"logits", "probabilities"}
-        Which of the two.
+        Kind of the scores.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def predicted_classes(y: NDArray[Any], kind: str) -> I64:
     y : ndarray, shape (..., n)
         Logits or probabilities; n = 1 is the two-class case.
     kind : {"logits", "probabilities"}
-        Which of the two.
+        Kind of the scores.
 
     Returns
     -------

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         write_model as write_model,
     )
     from onnx_geed.model.listing import (
+        Listing as Listing,
         list_as_stated as list_as_stated,
         list_layers as list_layers,
     )
@@ -54,9 +55,9 @@ if TYPE_CHECKING:
         redraw as redraw,
     )
     from onnx_geed.model.row_state import (
+        Apart as Apart,
         Lost as Lost,
         Mixed as Mixed,
-        Rows as Rows,
     )
     from onnx_geed.model.signature import (
         Input as Input,

@@ -1,4 +1,4 @@
-"""Write what ``measure`` needs to know into a model's metadata."""
+"""Write layouts, kinds, actions and classes into a model's metadata, for ``measure`` to read."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def annotate_model(
     output_action: Mapping[str, str | Path | Table] | None = None,
     classes: str | Path | None = None,
 ) -> dict[str, str]:
-    """Copy a model with metadata added; what is not given stays as it was.
+    """Copy a model with metadata added; keys that are not named stay as they are.
 
     Parameters
     ----------
     path : str or Path
         The ONNX file.
     out : str or Path
-        Where the annotated model goes; its external data are copied beside it.
+        Path of the annotated model; its external data are copied beside it.
     input, input_layout, output, output_kind, latent, preprocess, layout, output_action
         As the options of ``onnx-geed measure``.
     classes : str or Path, optional
@@ -67,20 +67,18 @@ def annotate_model(
     Raises
     ------
     GeedError
-        If a name is not in the model, a value is not of its kind, or nothing was given.
+        If a name is not in the model.
+        If a value is not of its kind.
+        If there is nothing to write.
         If the file cannot be written.
     """
     model, out = load_model(path), Path(out)
-    input, output = (
-        check_value("--input", input, str | None),
-        check_value("--output", output, str | None),
-    )
+    input = check_value("--input", input, str | None)
+    output = check_value("--output", output, str | None)
     input_layout = check_value("--input-layout", input_layout, str | None)
     output_kind = check_value("--output-kind", output_kind, StatedKind | None)
-    latent, preprocess = (
-        check_value("--latent", latent, str | None),
-        check_value("--preprocess", preprocess, str | Path | Preprocess | None),
-    )
+    latent = check_value("--latent", latent, str | None)
+    preprocess = check_value("--preprocess", preprocess, str | Path | Preprocess | None)
     layout = check_value("--layout", layout or {}, Mapping[str, str])
     output_action = check_value(
         "--output-action", output_action or {}, Mapping[str, str | Path | Table]

@@ -1,8 +1,8 @@
-"""What the axes of a tensor are made of: letters, and the parts into which a Reshape cuts them.
+"""The parts of a tensor's axes: letters, and the factors into which a Reshape cuts them.
 
 A Reshape joins axes and cuts them again, as (N, C, H, W) → (N, C, H·W) → (N, C, H, W) does, or the
-windows of a transformer. Lengths alone do not tell a grid from its transpose; what each axis is
-made of does.
+windows of a transformer. Lengths alone do not tell a grid from its transpose; the parts of each
+axis do.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ __all__ = [
     "Axes",
     "Axis",
     "Part",
-    "fitted",
     "from_letters",
     "is_swapped",
     "length",
@@ -25,6 +24,7 @@ __all__ = [
     "letters",
     "reduced",
     "reshaped",
+    "with_lengths",
 ]
 
 
@@ -39,15 +39,15 @@ class Part:
     size : int or None
         Its length.
     step : int
-        How far apart, along the whole axis, two neighbours of this part are.
-    whole : int or None
-        Length of the whole axis.
+        How far apart, along that axis, two neighbours of this part are.
+    axis_length : int or None
+        Length of the axis of which it is a factor.
     """
 
     letter: str
     size: int | None
     step: int = 1
-    whole: int | None = None
+    axis_length: int | None = None
 
 
 Axis = tuple[Part, ...]
@@ -57,7 +57,7 @@ Axes = tuple[Axis, ...]
 
 
 def from_letters(text: str, shape: Shape | None) -> Axes:
-    """Return axes of which each is whole.
+    """Return axes of which each is one part.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def letters(axes: Axes | None) -> str | None:
     Parameters
     ----------
     axes : tuple of tuple of Part or None
-        What the axes are made of.
+        The parts of each axis.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def letter(axis: Axis) -> str:
         return "C"
     first = axis[0]
     if made_of == {"N"}:
-        return "N" if len(axis) == 1 and first.size == first.whole else "?"
+        return "N" if len(axis) == 1 and first.size == first.axis_length else "?"
     if _is_outermost(first) and made_of <= {first.letter, "C"}:
         return first.letter
     return "C" if made_of <= {"C", "H", "W"} and not any(map(_is_outermost, axis)) else "?"
@@ -122,7 +122,9 @@ def letter(axis: Axis) -> str:
 def _is_outermost(part: Part) -> bool:
     if part.letter not in "HW":
         return False
-    return part.size is None or part.whole is None or part.size * part.step == part.whole
+    return (
+        part.size is None or part.axis_length is None or part.size * part.step == part.axis_length
+    )
 
 
 def is_swapped(axes: Axes | None) -> bool:
@@ -137,13 +139,13 @@ def length(axis: Axis) -> int | None:
     return math.prod(size or 0 for size in sizes) if None not in sizes else None
 
 
-def fitted(axes: Axes, shape: Shape | None) -> Axes | None:
+def with_lengths(axes: Axes, shape: Shape | None) -> Axes | None:
     """Return the axes of a tensor whose axes are the same, but for some lengths.
 
     Parameters
     ----------
     axes : tuple of tuple of Part
-        What the axes were made of.
+        The parts of each axis before.
     shape : tuple of int or None, or None
         The lengths that they have now.
 
@@ -200,8 +202,8 @@ def reshaped(axes: Axes, shape: Shape, batch: int | None) -> Axes | None:
                 need //= part.size
             elif part.size % need == 0:
                 inner = part.size // need
-                axis.append(Part(part.letter, need, part.step * inner, part.whole))
-                left.insert(0, Part(part.letter, inner, part.step, part.whole))
+                axis.append(Part(part.letter, need, part.step * inner, part.axis_length))
+                left.insert(0, Part(part.letter, inner, part.step, part.axis_length))
                 need = 1
             else:
                 return None
@@ -223,8 +225,8 @@ def _joined(parts: Iterable[Part]) -> list[Part]:
             if part.letter == "C":
                 parts_left[-1] = Part("C", size, 1, size)
                 continue
-            if last.whole == part.whole and last.step == part.size * part.step:
-                parts_left[-1] = Part(part.letter, size, part.step, part.whole)
+            if last.axis_length == part.axis_length and last.step == part.size * part.step:
+                parts_left[-1] = Part(part.letter, size, part.step, part.axis_length)
                 continue
         parts_left.append(part)
     return parts_left

@@ -52,18 +52,19 @@ class Flow:
         for node in reversed(graph.node):
             if wanted.intersection(node.output) and self.tainted.intersection(node.output):
                 self.nodes.append(node)
-                wanted.update(n for n in self._named(data_reads(node)) if n in self.tainted)
+                wanted.update(n for n in self._distinct(data_reads(node)) if n in self.tainted)
         self.nodes.reverse()
         self.live = wanted & self.tainted
-        self.made_by = {name: node for node in self.nodes for name in node.output if name}
+        self.makers = {name: node for node in self.nodes for name in node.output if name}
         self.input, self.output = input, output
         self.points = self._points()
 
     def inputs(self, node: onnx.NodeProto) -> list[str]:
         """Return the data that a node reads, once each."""
-        return [n for n in self._named(data_reads(node)) if n in self.live]
+        return [n for n in self._distinct(data_reads(node)) if n in self.live]
 
-    def _named(self, names: Iterable[str]) -> list[str]:
+    def _distinct(self, names: Iterable[str]) -> list[str]:
+        """Return names once each, those of equal quantisations as one."""
         return list(dict.fromkeys(self._same.get(name, name) for name in names))
 
     def _points(self) -> list[str]:
@@ -157,7 +158,7 @@ def drop_pointwise(points: Sequence[str], flow: Flow, types: Types) -> set[str]:
             if name in seen:
                 continue
             seen.add(name)
-            node = flow.made_by.get(name)
+            node = flow.makers.get(name)
             pointwise = node is not None and _is_pointwise(node, flow, types)
             stack += flow.inputs(node) if node is not None else []
         if pointwise:

@@ -1,7 +1,7 @@
 """Make hidden tensors outputs.
 
-Before:  x → Conv → Relu → Gemm → y            outputs: y
-After:    x → Conv → Relu → Gemm → y            outputs: y, relu_out
+Before: x → Conv → a → Relu → b → Gemm → y        outputs y
+After:  x → Conv → a → Relu → b                    outputs b
 """
 
 from __future__ import annotations
@@ -31,13 +31,6 @@ def expose_tensors(model: Model, names: Sequence[str]) -> onnx.ModelProto:
     onnx.ModelProto
         Not valid for :func:`onnx.checker.check_model`, which wants types that the runtime infers.
         Nodes and weights that no output needs are left out; inputs stay.
-
-    Notes
-    -----
-    ::
-
-        Before: x → Conv → a → Relu → b → Gemm → y        outputs y
-        After:  x → Conv → a → Relu → b                    outputs b
     """
     source = model.proto.graph
     wanted = set(names)

@@ -1,7 +1,9 @@
 """Free a batch axis that the file fixes.
 
-Before:  x (1, 3, 8, 8) → Reshape [1, −1] → y (1, 192)
-After:    x (N, 3, 8, 8) → Reshape [−1, 192] → y (N, 192)
+Before: x (1,3,8,8) → .. → Reshape [1,-1] → ..       cls (1,1,64) ─┐
+                                                     t  (1,64,64) ─ Concat axis 1
+After:  x (N,3,8,8) → .. → Reshape [-1,192] → ..     cls → Expand [N,1,1] ─┐
+                                                     t  (N,64,64) ──────── Concat axis 1
 """
 
 from __future__ import annotations
@@ -44,13 +46,6 @@ def free_batch_axis(model: Model, input: str, *, input_shape: Sequence[int] | No
 
     Notes
     -----
-    ::
-
-        Before: x (1,3,8,8) → .. → Reshape [1,-1] → ..       cls (1,1,64) ─┐
-                                                              t  (1,64,64) ─ Concat axis 1
-        After:  x (N,3,8,8) → .. → Reshape [-1,192] → ..     cls → Expand [N,1,1] ─┐
-                                                              t  (N,64,64) ──────── Concat axis 1
-
     Every Reshape of data gets −1 where the batch axis is, and the other lengths as shape inference
     finds them; a Squeeze gets explicit axes; constants concatenated to data are repeated along the
     batch; a Resize to a given size takes the batch from its input. Bodies of If and Loop stay.
@@ -103,7 +98,7 @@ def _free_output(output: onnx.ValueInfoProto, place: Place | None, batch: int) -
 
 @dataclass(frozen=True, eq=False)
 class _Repair:
-    """What is known of a graph while its nodes are mended; shapes are those of the fixed batch."""
+    """The facts on a graph by which its nodes are mended; shapes are those of the fixed batch."""
 
     shapes: Mapping[str, Shape]
     places: Mapping[str, Place]
@@ -132,7 +127,7 @@ class _Repair:
             return
         # Under allowzero a 0 would be a length; here none is meant.
         _drop(node, "allowzero")
-        _set_vector(node, 1, "shape", lengths, before, as_input=self.opset >= 5)
+        _set_integers(node, 1, "shape", lengths, before, as_input=self.opset >= 5)
 
     def _inferred_shape(self, node: onnx.NodeProto) -> list[int] | None:
         """−1 for the batch, the others as they are."""
@@ -157,7 +152,7 @@ class _Repair:
             return
         batch = self.places[node.input[0]].axis
         gone = [i for i, length in enumerate(shape) if length == 1 and i != batch]
-        _set_vector(node, 1, "axes", gone, before, as_input=self.opset >= 13)
+        _set_integers(node, 1, "axes", gone, before, as_input=self.opset >= 13)
 
     def _concat(self, node: onnx.NodeProto, before: Nodes) -> None:
         data = next(name for name in node.input if name in self.places)
@@ -187,7 +182,7 @@ class _Repair:
         if axis >= len(stated) or stated[axis] != self.batch:
             return
         stated = [*stated[:axis], 1, *stated[axis + 1 :]]
-        _set_vector(node, 1, "shape", stated, before, as_input=True)
+        _set_integers(node, 1, "shape", stated, before, as_input=True)
 
     def _resize(self, node: onnx.NodeProto, before: Nodes) -> None:
         grid = [length for length in self.shapes.get(node.output[0], ())[1:] if length is not None]
@@ -204,20 +199,20 @@ def _shape_around(
     """Write a shape with the length of a tensor's axis in it, in any opset."""
     own = nodes.within(name)
     shape = own.add("Shape", [tensor], "shape")
-    batch = own.add("Gather", [shape, own.inline("axis", _vector([axis]))], "batch")
+    batch = own.add("Gather", [shape, own.inline("axis", _int64([axis]))], "batch")
     parts = [batch]
     if before:
-        parts.insert(0, own.inline("before", _vector(before)))
+        parts.insert(0, own.inline("before", _int64(before)))
     if after:
-        parts.append(own.inline("after", _vector(after)))
+        parts.append(own.inline("after", _int64(after)))
     return nodes.add("Concat", parts, name, axis=0)
 
 
-def _vector(values: list[int]) -> NDArray[np.int64]:
+def _int64(values: list[int]) -> NDArray[np.int64]:
     return np.array(values, dtype=np.int64)
 
 
-def _set_vector(
+def _set_integers(
     node: onnx.NodeProto,
     position: int,
     name: str,
@@ -233,7 +228,7 @@ def _set_vector(
         return
     while len(node.input) <= position:
         node.input.append("")
-    node.input[position] = before.inline(name, _vector(values))
+    node.input[position] = before.inline(name, _int64(values))
 
 
 def _drop(node: onnx.NodeProto, attribute: str) -> None:

@@ -19,7 +19,7 @@ from onnx_geed.model.spellings import CONV, DENSE, RESHAPES, Spellings, is_l2, m
 
 __all__ = ["Head", "find_head"]
 
-# What may stand between the classifier's affine nodes and the output.
+# Operators that may stand between the classifier's affine nodes and the output.
 _HEAD = (
     POINTWISE
     | ARITHMETIC
@@ -31,7 +31,7 @@ _HEAD = (
 )
 
 
-# And what may stand there too, where all paths end in affine nodes side by side.
+# Operators that may stand there too, where all paths end in affine nodes side by side.
 _LATE = ops(
     "Slice Split Gather GatherElements GatherND Pad Where Expand Tile Scatter ScatterElements "
     "ScatterND Equal Greater Less GreaterOrEqual LessOrEqual Not And Or Xor Reciprocal Sign Floor "
@@ -78,7 +78,7 @@ _RUNTIME = ("com.microsoft", "com.ms.internal.nhwc", "com.microsoft.nchwc")
 
 @dataclass(frozen=True)
 class Head:
-    """What was found out about a model's end.
+    """The end of a model: its latent, and whether class scores follow.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def find_head(
     values : mapping of str to list of int
         Short integer constants, from :func:`onnx_geed.model.nodes.constants`.
     kind : {"logits", "probabilities", "embedding"}, optional
-        What the output is, where that is stated or plain.
+        Kind of the output, where that is stated or plain.
 
     Returns
     -------
@@ -156,14 +156,14 @@ def _checked(
 
 def _reshaped_from(name: str, flow: Flow, types: Types) -> str | None:
     """Return the tensor that holds the same values, unless it is a map, which would be pooled."""
-    node = flow.made_by.get(name)
+    node = flow.makers.get(name)
     if node is None or node.op_type not in RESHAPES | _QUANTISED | {"Expand"}:
         return None
     before = node.input[0]
     shape = types.get(before, ("?", None))[1]
     moved = node.op_type not in _QUANTISED
     grid = moved and (shape is None or (len(shape) == 4 and shape[2:] != (1, 1)))
-    return None if grid or before not in flow.made_by else before
+    return None if grid or before not in flow.makers else before
 
 
 def _vector_or_map(name: str, types: Types) -> bool:
@@ -213,7 +213,7 @@ class _Search:
     def _before_batch_norm(self, candidates: list[str]) -> str:
         """Batch norm directly in front counts with the classifier."""
         while len(candidates) > 1:
-            maker = self.flow.made_by.get(candidates[-1])
+            maker = self.flow.makers.get(candidates[-1])
             norm = maker is not None and maker.op_type == "BatchNormalization"
             if maker is None or not norm or candidates[-2] not in self.flow.inputs(maker):
                 break
@@ -225,7 +225,7 @@ class _Search:
     # --------------------------------------------------------------------------------------------
 
     def scores(self) -> Head:
-        """Find what the classifier reads where the output is known to be class scores."""
+        """Find the tensor that the classifier reads, the output being class scores."""
         for passive in (False, True):  # what holds no weights cannot be the classifier
             heads, stops = self._front(passive)
             if heads and not stops and self._side_by_side(heads):
@@ -268,7 +268,7 @@ class _Search:
             if name in seen:
                 continue
             seen.add(name)
-            node = self.flow.made_by.get(name)
+            node = self.flow.makers.get(name)
             if node is None:
                 stops.append(None)
             elif node.op_type == "DynamicQuantizeLinear" and name != node.output[0]:
@@ -312,7 +312,7 @@ class _Search:
         return _several(read)
 
     def without_points(self) -> Head:
-        """Say what is before the first affine node, if no point is."""
+        """Say why no point lies before the first affine node."""
         heads, _ = self._front(passive=False)
         read = dict.fromkeys(n for head in heads for n in self.flow.inputs(head))
         if len(read) > 1:

@@ -13,11 +13,11 @@ from onnx_geed.model import row_parts, row_rules
 from onnx_geed.model.nodes import SHAPE_ONLY, integer_of, ops, reads, subgraphs
 from onnx_geed.model.row_rules import REDUCE, reduced_axes
 from onnx_geed.model.row_state import (
+    Apart,
     Counted,
     Located,
     Lost,
     Mixed,
-    Rows,
     Rule,
     State,
     Still,
@@ -45,7 +45,7 @@ def rows_apart(
     fed: Mapping[str, tuple[int | None, ...]],
     *,
     rows: int | None = None,
-) -> Rows | Lost | Mixed:
+) -> Apart | Lost | Mixed:
     """Tell from the graph whether a row of some tensors depends on its own input alone.
 
     Parameters
@@ -61,8 +61,8 @@ def rows_apart(
 
     Returns
     -------
-    Rows, Lost or Mixed
-        ``Rows`` is a proof; ``Mixed`` is known to mix; ``Lost`` says what was not understood.
+    Apart, Lost or Mixed
+        ``Apart`` is a proof; ``Mixed`` is known to mix; ``Lost`` says what was not understood.
 
     Notes
     -----
@@ -86,7 +86,7 @@ def rows_apart(
         return Lost(f"the graph is not understood ({error or type(error).__name__})")
 
 
-def _verdict(tracker: Tracker, names: Sequence[str]) -> Rows | Lost | Mixed:
+def _verdict(tracker: Tracker, names: Sequence[str]) -> Apart | Lost | Mixed:
     states = [tracker.state(name) for name in names]
     for kind in (Mixed, Lost):
         for state in states:
@@ -95,7 +95,7 @@ def _verdict(tracker: Tracker, names: Sequence[str]) -> Rows | Lost | Mixed:
     for name in names:
         if tracker.place(name) != Located(0, 1, 1):
             return Lost(f"axis 0 of {name!r} is not known to be the batch")
-    return Rows(1)
+    return Apart(1)
 
 
 def _after(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
@@ -146,7 +146,7 @@ def _trains(node: onnx.NodeProto) -> bool:
 
 def _endless(tracker: Tracker, node: onnx.NodeProto) -> bool:
     """Whether how often a Loop is run depends on data."""
-    depends = [n for n in reads(node) if isinstance(tracker.state(n), Rows | Lost)]
+    depends = [n for n in reads(node) if isinstance(tracker.state(n), Apart | Lost)]
     if any(name in depends for name in node.input[:2]):
         return True
     (body,) = subgraphs(node)

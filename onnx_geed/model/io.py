@@ -39,7 +39,7 @@ class Model:
     opset : int
         Version of the default operator set.
     producer : str
-        What wrote it.
+        The program that wrote it.
     metadata : dict of str to str
         Its ``metadata_props``.
     weights : tuple of Stamp
@@ -279,7 +279,7 @@ def write_model(proto: onnx.ModelProto, source: Path, out: Path, *, check: bool 
     Parameters
     ----------
     proto : onnx.ModelProto
-        What is written.
+        The model to write.
     source : Path
         The file that it was made from.
     out : Path

@@ -10,7 +10,6 @@ from onnx_geed.groups import MAP_LAYOUTS
 from onnx_geed.model.axis_parts import (
     Axes,
     Axis,
-    fitted,
     from_letters,
     is_swapped,
     length,
@@ -18,6 +17,7 @@ from onnx_geed.model.axis_parts import (
     letters,
     reduced,
     reshaped,
+    with_lengths,
 )
 from onnx_geed.model.dataflow import Flow
 from onnx_geed.model.nodes import (
@@ -132,7 +132,7 @@ def find_layouts(
 
 
 class _Layouts:
-    """What is known of the axes of tensors so far."""
+    """The axes of tensors, as far as they are known by now."""
 
     def __init__(
         self,
@@ -234,7 +234,7 @@ class _Layouts:
         axes, shape = self.known[operands[0]], self._shape(output)
         op = node.op_type
         if op == "Concat" and (tokens := self._tokens(node)):
-            return fitted(self.known[tokens], shape)
+            return with_lengths(self.known[tokens], shape)
         if op in _SPATIAL:
             return _convolved(axes, shape) if operands[0] == node.input[0] else None
         if op == "Transpose":
@@ -328,7 +328,7 @@ class _Layouts:
         # Gates (N, C, 1, 1) and the like are spread out over the others.
         full = [n for n in alike if shape is not None and _lengths(self.known[n]) == list(shape)]
         views = {letters(self.known[n]) or self.known[n] for n in full or alike}
-        return fitted(self.known[(full or alike)[0]], shape) if len(views) == 1 else None
+        return with_lengths(self.known[(full or alike)[0]], shape) if len(views) == 1 else None
 
     def _reshaped(self, node: onnx.NodeProto, axes: Axes, shape: Shape | None) -> Axes | None:
         if shape is None:
@@ -367,7 +367,7 @@ class _Layouts:
         if over:
             return reduced(axes, over, keep=keep)
         # Over which axes is not known, but there are as many.
-        return fitted(axes, shape) if keep and shape is not None else None
+        return with_lengths(axes, shape) if keep and shape is not None else None
 
     def _picked(self, node: onnx.NodeProto, axes: Axes, shape: Shape | None) -> Axes | None:
         """Axes after one place, or some channels, are picked along an axis."""
@@ -375,7 +375,7 @@ class _Layouts:
         if index is None or axis >= len(axes) or (index and letter(axes[axis]) != "C"):
             return None
         fresh = from_letters("C" * len(index), index)
-        return fitted((*axes[:axis], *fresh, *axes[axis + 1 :]), shape)
+        return with_lengths((*axes[:axis], *fresh, *axes[axis + 1 :]), shape)
 
     def _summed(
         self, node: onnx.NodeProto, operands: list[str], shape: Shape | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.model.io import Model, load_model
@@ -21,7 +21,66 @@ from onnx_geed.model.tensor_names import resolve, stated_layouts
 from onnx_geed.model.tensors import Tensor, infer_tensors, tensors_from
 from onnx_geed.typed import check_value
 
-__all__ = ["list_as_stated", "list_layers"]
+__all__ = ["ListedTensor", "Listing", "list_as_stated", "list_layers"]
+
+
+class ListedModel(TypedDict):
+    """The file of a listing: path, version of the default operators, and who wrote it."""
+
+    path: str
+    opset: int
+    producer: str
+
+
+class ListedInput(TypedDict):
+    """An input of the model; lengths are ``None`` where they are free."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str
+
+
+class ActedOnInput(TypedDict):
+    """The input that the group acts on; no layout where it is neither stated nor plain."""
+
+    name: str
+    layout: str | None
+
+
+class ChosenOutput(TypedDict):
+    """The output; no kind where only data can tell."""
+
+    name: str
+    kind: str | None
+
+
+class ListedTensor(TypedDict):
+    """A tensor that can be measured.
+
+    ``shape`` has ``None`` where a length is free, and is ``None`` where it is unknown; ``bytes``
+    are those of one sample in float32; ``point`` says whether it is a factorisation point.
+    """
+
+    name: str
+    shape: list[int | None] | None
+    bytes: int | None
+    roles: list[str]
+    point: bool
+    layout: str
+    node: str
+    module: str
+
+
+class Listing(TypedDict):
+    """A model as ``onnx-geed layers`` shows it; ``no_latent`` says why none was found, if so."""
+
+    model: ListedModel
+    inputs: list[ListedInput]
+    input: ActedOnInput
+    output: ChosenOutput
+    no_latent: str | None
+    metadata: dict[str, str]
+    tensors: list[ListedTensor]
 
 
 def list_as_stated(
@@ -48,11 +107,11 @@ def list_as_stated(
     input_layout : str, optional
         Layout of the input, over that of the metadata.
     latent : str, optional
-        The latent, by what :func:`resolve` takes.
+        The latent, by a name as :func:`resolve` takes it.
     layout : mapping of str to str, optional
-        Layouts by what :func:`resolve` takes.
+        Layouts by names or patterns as :func:`resolve` takes them.
     kind : str, optional
-        What the user says that the output is.
+        Kind of the output as the user states it.
 
     Returns
     -------
@@ -83,8 +142,8 @@ def list_layers(
     latent: str | None = None,
     layout: Mapping[str, str] | None = None,
     **unknown: Any,
-) -> dict[str, Any]:
-    """List what can be measured in a model.
+) -> Listing:
+    """List the tensors of a model that can be measured.
 
     Parameters
     ----------
@@ -95,28 +154,20 @@ def list_layers(
 
     Returns
     -------
-    dict
-        ``model``, ``inputs``, ``input``, ``output``, ``no_latent`` (why none was found, else
-        ``None``), ``metadata`` and ``tensors``; a tensor has
-        ``name``, ``shape`` (``None`` where it is free or unknown), ``bytes`` per sample in
-        float32, ``roles``, ``point`` (whether it is a factorisation point), ``layout``, ``node``,
-        ``module``.
+    Listing
+        A dictionary as JSON takes it.
 
     Raises
     ------
     GeedError
         If the file is not a model, or a name is not in it.
-        If there is no such option, or its value is not of its type or none of its choices.
+        If an option is unknown, or its value is not of its type or none of its choices.
     """
     refuse_unknown(unknown, ("input", "layout_of_input", "output", "kind", "latent", "layout"))
-    input, output = (
-        check_value("--input", input, str | None),
-        check_value("--output", output, str | None),
-    )
-    latent, kind = (
-        check_value("--latent", latent, str | None),
-        check_value("--output-kind", kind, StatedKind | None),
-    )
+    input = check_value("--input", input, str | None)
+    output = check_value("--output", output, str | None)
+    latent = check_value("--latent", latent, str | None)
+    kind = check_value("--output-kind", kind, StatedKind | None)
     layout_of_input = check_value("--input-layout", layout_of_input, str | None)
     layout = check_value("--layout", layout or {}, Mapping[str, str])
     model = load_model(path)

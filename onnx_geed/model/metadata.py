@@ -1,4 +1,4 @@
-"""What a model's metadata say: layouts, classes, module paths."""
+"""A model's metadata: our keys and their values, classes, module paths."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What nodes read, what they hold, and which operators are of one kind."""
+"""Nodes: the tensors they read, their attributes and axes, and operators of one kind."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def integer_of(node: onnx.NodeProto, name: str, default: int) -> int:
 
 
 def data_reads(node: onnx.NodeProto) -> list[str]:
-    """Return what a node reads values from; of some it only takes the shape or dtype."""
+    """Return the tensors whose values a node reads; of others it takes the shape or dtype alone."""
     if node.op_type in SHAPE_ONLY:
         return []
     if node.op_type == "CastLike":
@@ -128,7 +128,7 @@ def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
 
 
 def reads(node: onnx.NodeProto) -> list[str]:
-    """Return what a node reads, captures of its bodies included."""
+    """Return the tensors that a node reads, captures of its bodies included."""
     names = [name for name in node.input if name]
     for inner in subgraphs(node):
         own = {i.name for i in inner.input} | {i.name for i in inner.initializer}

@@ -1,4 +1,4 @@
-"""What the last nodes say of an output's numbers: plain, or something made of probabilities."""
+"""The last nodes in front of an output: whether its numbers are made of probabilities."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _AFFINE = (
 )
 
 
-# What numbers in [0, 1] or their logarithms may have become on the way to the output.
+# Operators that rescale numbers in [0, 1] or their logarithms on the way to the output.
 _RESCALED = _THROUGH | ops("Mul Div Add Sub Neg Pow Sqrt Log Exp Clip Abs")
 
 

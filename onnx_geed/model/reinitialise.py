@@ -18,7 +18,7 @@ from onnx_geed.model.nodes import FLOATS, attribute, constants, integers_of, rea
 
 __all__ = ["Redrawn", "redraw"]
 
-# What an operator's inputs are, by position, where they are constants.
+# Roles of an operator's inputs, by position, where they are constants.
 _NORMS: dict[str, dict[int, str]] = {
     "BatchNormalization": {1: "one", 2: "zero", 3: "zero", 4: "one"},
     "LayerNormalization": {1: "one", 2: "zero"},
@@ -54,7 +54,7 @@ _MOST = (1 << 31) - (64 << 20)
 
 @dataclass(frozen=True)
 class _Role:
-    """What a constant is: ``draw`` with its fan-in, ``one``, ``zero`` or ``slope``."""
+    """The role of a constant: ``draw`` with its fan-in, ``one``, ``zero`` or ``slope``."""
 
     kind: str
     fan_in: int = 0
@@ -202,7 +202,7 @@ def _refuse_quantised(model: Model) -> None:
 
 
 def _tensors(graph: onnx.GraphProto) -> dict[str, onnx.TensorProto]:
-    """Float constants of the main graph by name, whether initializers or Constant nodes."""
+    """Return float constants of the main graph by name, initializers and Constant nodes."""
     tensors = {i.name: i for i in graph.initializer}
     for node in graph.node:
         if node.op_type == "Constant":
@@ -217,8 +217,8 @@ def _set(tensor: onnx.TensorProto, values: NDArray[np.float64]) -> None:
 
 
 def _roles(graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]) -> dict[str, _Role]:
-    """What constants are, by the first node that says so."""
-    seen = _seen(graph, tensors)
+    """Return the roles of constants, by the first node that tells one."""
+    seen = _views(graph, tensors)
     roles: dict[str, _Role] = {}
     behind: set[str] = set()
     for node in graph.node:
@@ -244,7 +244,7 @@ def _role(
     seen: Mapping[str, object],
     behind: set[str],
 ) -> _Role | None:
-    """What a constant of this shape is to a node."""
+    """Return the role that a constant of this shape has in a node."""
     kind = _FUSED.get(node.op_type, node.op_type)
     if kind in _NORMS:
         role = _NORMS[kind].get(place)
@@ -272,10 +272,10 @@ def _role(
     return None
 
 
-def _seen(
+def _views(
     graph: onnx.GraphProto, tensors: Mapping[str, onnx.TensorProto]
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Tensors that are a constant, or one seen another way: which, and in which shape."""
+    """Return tensors that hold a constant in some order or shape: its name, and that shape."""
     seen = {name: (name, tuple(tensor.dims)) for name, tensor in tensors.items()}
     integers = constants(graph)
     for node in graph.node:
@@ -309,7 +309,7 @@ def _with_spreads(
     proto.CopyFrom(source)
     graph = proto.graph
     tensors = _tensors(graph)
-    seen = _seen(graph, tensors)
+    seen = _views(graph, tensors)
     names: dict[str, str] = {}
     nodes = Nodes(LEAST_OPSET, "onnx_geed_levelled")
     for k, node in enumerate(graph.node):
@@ -336,7 +336,7 @@ def _weight(
     seen: Mapping[str, tuple[str, tuple[int, ...]]],
     roles: Mapping[str, _Role],
 ) -> str | None:
-    """The drawn weight that a node's output is proportional to."""
+    """Return the drawn weight that a node's output is proportional to."""
     if node.op_type not in _LINEAR or (len(node.input) > 2 and node.input[2] not in seen):
         return None
     constants_read = [seen[x][0] for x in node.input[:2] if x in seen]

@@ -9,18 +9,18 @@ import onnx
 from onnx_geed.model.nodes import attribute, integer_of
 from onnx_geed.model.row_rules import broadcast, combined, leading, same
 from onnx_geed.model.row_state import (
+    Apart,
     Located,
-    Rows,
     Rule,
     State,
     Still,
     Tracker,
-    each,
-    given,
+    has_input,
     integers,
     lost,
     mixed,
     others_still,
+    states_of_outputs,
 )
 
 __all__ = ["RULES"]
@@ -56,7 +56,7 @@ def _split(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
     if shape is None or place is None or not others_still(tracker, node):
         return lost(node, "the batch is not one axis, or its lengths are not known")
     if integer_of(node, "axis", 0) % len(shape) != place.axis:
-        return each(tracker, node, place)
+        return states_of_outputs(tracker, node, place)
     # Whole batches that were put behind each other come apart again.
     states: list[State] = []
     for name in node.output:
@@ -102,7 +102,7 @@ def _gather_elements(tracker: Tracker, node: onnx.NodeProto) -> State | list[Sta
         return lost(node, "the batch is not the same axis of its inputs")
     if integer_of(node, "axis", 0) % len(shape) == place.axis:
         return lost(node, "takes rows by what is in them")
-    return each(tracker, node, place)
+    return states_of_outputs(tracker, node, place)
 
 
 def _gather_nd(tracker: Tracker, node: onnx.NodeProto) -> State:
@@ -120,10 +120,14 @@ def _slice(tracker: Tracker, node: onnx.NodeProto) -> State:
         return lost(node, "the batch is not one axis, or its shape is not known")
     starts, steps = integers(tracker, node, "starts", 1), integers(tracker, node, "steps", 4)
     axes = integers(tracker, node, "axes", 3)
-    if starts is None or (given(node, 4) and steps is None) or (given(node, 3) and axes is None):
+    if (
+        starts is None
+        or (has_input(node, 4) and steps is None)
+        or (has_input(node, 3) and axes is None)
+    ):
         return lost(node, "where it starts depends on the number of rows")
     axes = [axis % len(shape) for axis in axes or range(len(starts))]
-    if given(node, 2) and not tracker.still(node.input[2]) and axes != [place.axis]:
+    if has_input(node, 2) and not tracker.still(node.input[2]) and axes != [place.axis]:
         return lost(node, "where it ends depends on the number of rows")
     if place.axis in axes:
         if out[place.axis] != shape[place.axis]:
@@ -142,10 +146,10 @@ def _pad(tracker: Tracker, node: onnx.NodeProto) -> State:
         return lost(node, "the batch is not one axis, or its widths are not known")
     axes = integers(tracker, node, "axes", 3)
     if axes is None:
-        if given(node, 3):
+        if has_input(node, 3):
             return lost(node, "its axes are not known")
         axes = list(range(len(shape)))
-    if given(node, 2) and not tracker.still(node.input[2]):
+    if has_input(node, 2) and not tracker.still(node.input[2]):
         return lost(node, "its value depends on the data")
     half = len(pads) // 2
     for k, axis in enumerate(axes):
@@ -177,7 +181,7 @@ def _resize(tracker: Tracker, node: onnx.NodeProto) -> State:
     # The last input says how large the output is, in which the batch may be counted.
     if place is None or not all(tracker.still(n) for n in node.input[1:-1] if n):
         return lost(node, "the batch is not one axis, or its size depends on the data")
-    if isinstance(tracker.state(node.input[-1]), Rows) and len(node.input) > 1:
+    if isinstance(tracker.state(node.input[-1]), Apart) and len(node.input) > 1:
         return lost(node, "its size depends on the data")
     if attribute(node, "coordinate_transformation_mode") == "tf_crop_and_resize":
         return lost(node, "it cuts out")
@@ -197,14 +201,14 @@ def _all_leading(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
     """Work on each entry of axis 0 of several inputs apart, as GridSample and attention do."""
     for name in filter(None, node.input):
         shape = tracker.shape(name)
-        if isinstance(tracker.state(name), Rows):
+        if isinstance(tracker.state(name), Apart):
             if tracker.place(name) != Located(0, 1, 1):
                 return lost(node, f"axis 0 of {name!r} is not the batch")
         elif not tracker.still(name) or shape is None:
             return lost(node, f"{name!r} is not understood")
         elif tracker.count in shape[:1]:
             return lost(node, f"{name!r} has a value of its own for every row")
-    return each(tracker, node, Located(0, 1, 1))
+    return states_of_outputs(tracker, node, Located(0, 1, 1))
 
 
 def _recurrent(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
@@ -225,7 +229,7 @@ def _recurrent(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
         if axis is None or place != Located(axis, first.outer, first.inner):
             return lost(node, f"axis {axis} of {name!r} is not the batch")
     for position in (4, 5, 6):
-        if given(node, position) and tracker.still(node.input[position]):
+        if has_input(node, position) and tracker.still(node.input[position]):
             return lost(node, f"{node.input[position]!r} is the same for all rows")
     return [
         tracker.at(name, Located(2 if k == 0 else 1, first.outer, first.inner), node)

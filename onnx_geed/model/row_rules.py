@@ -9,17 +9,17 @@ import onnx
 
 from onnx_geed.model.nodes import attribute, integer_of, ops
 from onnx_geed.model.row_state import (
+    Apart,
     Located,
-    Rows,
     Rule,
     State,
     Tracker,
-    each,
-    given,
+    has_input,
     integers,
     lost,
     mixed,
     others_still,
+    states_of_outputs,
 )
 
 __all__ = ["REDUCE", "RULES", "broadcast", "combined", "leading", "reduced_axes", "same"]
@@ -28,14 +28,14 @@ __all__ = ["REDUCE", "RULES", "broadcast", "combined", "leading", "reduced_axes"
 def same(tracker: Tracker, node: onnx.NodeProto) -> State:
     """Keep flat positions: reshapes, and functions of one entry."""
     first, *others = (tracker.state(name) for name in node.input)
-    if any(isinstance(state, Rows) for state in others) and node.op_type != "CastLike":
+    if any(isinstance(state, Apart) for state in others) and node.op_type != "CastLike":
         return lost(node, "more than one input depends on the data")
     return first
 
 
 def _dropout(tracker: Tracker, node: onnx.NodeProto) -> State:
-    value = tracker.value(node.input[2]) if given(node, 2) else None
-    if given(node, 2) and (value is None or bool(value.any())):
+    value = tracker.value(node.input[2]) if has_input(node, 2) else None
+    if has_input(node, 2) and (value is None or bool(value.any())):
         return lost(node, "drops at random")
     return same(tracker, node)
 
@@ -47,7 +47,7 @@ def broadcast(tracker: Tracker, node: onnx.NodeProto) -> State:
 
 def combined(tracker: Tracker, node: onnx.NodeProto, names: Sequence[str]) -> State:
     """Combine entries by numpy's broadcasting."""
-    rows = [n for n in names if isinstance(tracker.state(n), Rows)]
+    rows = [n for n in names if isinstance(tracker.state(n), Apart)]
     others = [n for n in names if n not in rows]
     shapes = {n: tracker.shape(n) for n in dict.fromkeys(names)}
     for name in others:
@@ -96,7 +96,7 @@ def reduced_axes(tracker: Tracker, node: onnx.NodeProto) -> list[int] | str | No
     if node.op_type in ("ArgMax", "ArgMin"):
         return [integer_of(node, "axis", 0)]
     axes = integers(tracker, node, "axes", 1)
-    if axes is None and given(node, 1):
+    if axes is None and has_input(node, 1):
         return None
     return axes or ([] if integer_of(node, "noop_with_empty_axes", 0) else "all")
 
@@ -115,7 +115,7 @@ def _reduce(tracker: Tracker, node: onnx.NodeProto) -> State:
 
 
 def _along(default: int, reason: str) -> Rule:
-    """Mix entries along one axis, given by ``axis``."""
+    """Mix entries along one axis, has_input by ``axis``."""
 
     def rule(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
         shape, place = tracker.shape(node.input[0]), tracker.place(node.input[0])
@@ -125,7 +125,7 @@ def _along(default: int, reason: str) -> Rule:
             return mixed(node, reason)
         if not others_still(tracker, node):
             return lost(node, "more than one input depends on the data")
-        return each(tracker, node, place)
+        return states_of_outputs(tracker, node, place)
 
     return rule
 
@@ -147,7 +147,7 @@ def _from_axis(default: int, reason: str) -> Rule:
             return mixed(node, reason)
         if not others_still(tracker, node):
             return lost(node, "more than one input depends on the data")
-        return each(tracker, node, place)
+        return states_of_outputs(tracker, node, place)
 
     return rule
 
@@ -161,7 +161,7 @@ def leading(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
         if place and place.axis > 1 and node.op_type.startswith("Global"):
             return mixed(node, "is taken over the rows")
         return lost(node, "the batch does not lead")
-    states = each(tracker, node, place)
+    states = states_of_outputs(tracker, node, place)
     if node.op_type == "MaxPool" and len(states) > 1:
         states[1] = lost(node, "its indices count through all rows")
     return states
@@ -183,7 +183,7 @@ def _mean_variance(tracker: Tracker, node: onnx.NodeProto) -> State | list[State
         return lost(node, "the batch is not one axis")
     if place.axis in {axis % len(shape) for axis in axes}:
         return mixed(node, "normalises over the rows")
-    return each(tracker, node, place)
+    return states_of_outputs(tracker, node, place)
 
 
 def _cum_sum(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
@@ -193,14 +193,14 @@ def _cum_sum(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
         return lost(node, "the batch is not one axis, or the axis is not known")
     if int(axis.item()) % len(shape) == place.axis:
         return mixed(node, "adds the rows up")
-    return each(tracker, node, place)
+    return states_of_outputs(tracker, node, place)
 
 
 def _trilu(tracker: Tracker, node: onnx.NodeProto) -> State | list[State]:
     place, shape = tracker.place(node.input[0]), tracker.shape(node.input[0])
     if place is None or shape is None or place.axis >= len(shape) - 2:
         return lost(node, "what it keeps depends on a row's place")
-    return each(tracker, node, place)
+    return states_of_outputs(tracker, node, place)
 
 
 def _gemm(tracker: Tracker, node: onnx.NodeProto) -> State:
@@ -222,12 +222,12 @@ def _gemm(tracker: Tracker, node: onnx.NodeProto) -> State:
     if not places:
         return lost(node, "the batch is in what is added only")
     (place,), out = places, tracker.shape(node.output[0])
-    if given(node, 2) and out is not None:
+    if has_input(node, 2) and out is not None:
         added, shape = tracker.state(node.input[2]), tracker.shape(node.input[2])
         if shape is None:
             return lost(node, "a shape is not known")
         axis = place.axis + len(shape) - 2
-        if isinstance(added, Rows):
+        if isinstance(added, Apart):
             other = tracker.place(node.input[2])
             if other != Located(axis, place.outer, place.inner):
                 return lost(node, "what is added has the batch elsewhere")

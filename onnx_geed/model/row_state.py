@@ -21,21 +21,21 @@ from onnx_geed.model.nodes import integers_of
 from onnx_geed.model.shapes import Fed, infer_fed
 
 __all__ = [
+    "Apart",
     "Counted",
     "Located",
     "Lost",
     "Mixed",
-    "Rows",
     "Rule",
     "State",
     "Still",
     "Tracker",
-    "each",
-    "given",
+    "has_input",
     "integers",
     "lost",
     "mixed",
     "others_still",
+    "states_of_outputs",
 ]
 
 # Numbers of rows that no length of a model is a multiple of.
@@ -53,7 +53,7 @@ class Counted:
 
 
 @dataclass(frozen=True)
-class Rows:
+class Apart:
     """Every row depends on its own input alone, in the same way wherever it stands.
 
     Parameters
@@ -91,7 +91,7 @@ class Mixed:
     reason: str
 
 
-State = Still | Counted | Rows | Lost | Mixed
+State = Still | Counted | Apart | Lost | Mixed
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Tracker:
         for name, fed in self.fed.items():
             shape = self.shape(name) or ()
             each = fed[:1] == (None,)
-            self.states[name] = Rows(math.prod(shape[1:])) if each else Still()
+            self.states[name] = Apart(math.prod(shape[1:])) if each else Still()
 
     @property
     def opset(self) -> int:
@@ -150,7 +150,7 @@ class Tracker:
 
     @property
     def others(self) -> Fed:
-        """What is known for another number of rows."""
+        """The facts for another number of rows."""
         if self._others is None:
             self._others = self._infer(_ROWS[1])
         return self._others
@@ -187,7 +187,7 @@ class Tracker:
         """Return a small tensor that is the same in every run."""
         return self._facts.values.get(name) if self.still(name) else None
 
-    def locate(self, state: Rows, shape: Sequence[int]) -> Located | None:
+    def locate(self, state: Apart, shape: Sequence[int]) -> Located | None:
         """Return the axis that holds the batch, if it is one."""
         step = 1
         for axis in range(len(shape) - 1, -1, -1):
@@ -202,7 +202,7 @@ class Tracker:
     def place(self, name: str) -> Located | None:
         """Return where the batch is in a tensor of rows."""
         state, shape = self.state(name), self.shape(name)
-        return self.locate(state, shape) if isinstance(state, Rows) and shape else None
+        return self.locate(state, shape) if isinstance(state, Apart) and shape else None
 
     def at(self, name: str, place: Located, node: onnx.NodeProto) -> State:
         """Return the state of an output, the batch being there."""
@@ -218,7 +218,7 @@ class Tracker:
             lengths[place.axis : place.axis + 1] = [long]
             if lengths != list(shape):
                 return Lost(f"lengths of {named} depend on the number of rows")
-        return Rows(place.inner * math.prod(shape[place.axis + 1 :]))
+        return Apart(place.inner * math.prod(shape[place.axis + 1 :]))
 
 
 #: What an operator makes of its inputs: one state for all outputs, or one each.
@@ -236,7 +236,7 @@ def integers(tracker: Tracker, node: onnx.NodeProto, name: str, position: int) -
     return None
 
 
-def given(node: onnx.NodeProto, position: int) -> bool:
+def has_input(node: onnx.NodeProto, position: int) -> bool:
     """Whether an optional input is there."""
     return len(node.input) > position and bool(node.input[position])
 
@@ -251,7 +251,7 @@ def mixed(node: onnx.NodeProto, why: str) -> Mixed:
     return Mixed(f"{node.op_type} {node.output[0]!r} {why}")
 
 
-def each(tracker: Tracker, node: onnx.NodeProto, place: Located) -> list[State]:
+def states_of_outputs(tracker: Tracker, node: onnx.NodeProto, place: Located) -> list[State]:
     """Return the states of all outputs, the batch being there in each."""
     return [tracker.at(n, place, node) if n else Still() for n in node.output]
 

@@ -46,7 +46,9 @@ def complete(model: onnx.ModelProto, *, values: bool = False) -> dict[str, NDArr
     graph = model.graph
     infos = {i.name: i for i in (*graph.input, *graph.output, *graph.value_info)}
     types = {name: info.type for name, info in infos.items()}
-    all_known = all(_whole(types.get(name)) for node in graph.node for name in node.output if name)
+    all_known = all(
+        _is_complete(types.get(name)) for node in graph.node for name in node.output if name
+    )
     if all_known and not values:
         return {}
     known = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
@@ -54,10 +56,10 @@ def complete(model: onnx.ModelProto, *, values: bool = False) -> dict[str, NDArr
         types[stored.name] = onnx.helper.make_tensor_type_proto(stored.data_type, stored.dims)
     for node in graph.node:
         _evaluate(model, node, types, known)
-        if all(_whole(types.get(name)) for name in node.output if name):
+        if all(_is_complete(types.get(name)) for name in node.output if name):
             continue
         for name, inferred in _inferred(model, node, types, known).items():
-            if not _whole(types.get(name)):
+            if not _is_complete(types.get(name)):
                 types[name] = inferred
                 if name in infos:
                     infos[name].type.CopyFrom(inferred)
@@ -66,7 +68,7 @@ def complete(model: onnx.ModelProto, *, values: bool = False) -> dict[str, NDArr
     return known
 
 
-def _whole(kind: onnx.TypeProto | None) -> bool:
+def _is_complete(kind: onnx.TypeProto | None) -> bool:
     return kind is not None and _lengths(kind) is not None
 
 

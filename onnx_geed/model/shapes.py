@@ -135,7 +135,7 @@ class _Sizes:
 
 @dataclass(frozen=True)
 class Fed:
-    """What is known of a graph that is fed inputs of known shapes.
+    """The facts on a graph that is fed inputs of known shapes.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What goes into a model and what comes out: the acted-on input, the output, layout and kind."""
+"""A model's signature: the acted-on input and its layout, the output and its kind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from onnx_geed.model.nodes import FLOATS
 
 __all__ = ["Input", "find_input", "find_output", "input_layout", "inputs", "output_kind"]
 
-# What the last nodes may do to class scores without making other numbers of them.
+# Operators at the end of a graph that leave class scores the numbers that they are.
 _THROUGH = frozenset(
     ("Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout")
 ) | {"QuantizeLinear", "DequantizeLinear"}
@@ -140,7 +140,7 @@ def input_layout(model: Model, input: Input, stated_by_user: str | None = None) 
     input : Input
         Its acted-on input.
     stated_by_user : str, optional
-        What the user says; else the metadata, else the shape decides.
+        The layout as the user states it; else the metadata, else the shape decides.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def input_layout(model: Model, input: Input, stated_by_user: str | None = None) 
     ------
     GeedError
         If neither or both layouts fit the shape.
-        If what is stated is no layout, or has not one letter for each axis.
+        If a stated layout is none, or has not one letter for each axis.
 
     Notes
     -----
@@ -225,7 +225,7 @@ def find_output(model: Model, name: str | None = None) -> str:
 
 
 def _not_measurable(output: onnx.ValueInfoProto) -> str:
-    """Say what an output is where its declaration shows that it is not a float tensor."""
+    """Return the type of an output that is no float tensor, by its declaration; else nothing."""
     kind = output.type.WhichOneof("value")
     if kind not in ("tensor_type", None):
         return f"a {kind.removesuffix('_type')}"
@@ -236,7 +236,7 @@ def _not_measurable(output: onnx.ValueInfoProto) -> str:
 
 
 def output_kind(model: Model, output: str, stated_by_user: str | None = None) -> str | None:
-    """Return what the output is, as far as it is declared.
+    """Return the kind of numbers that the output holds, as far as it is declared.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def output_kind(model: Model, output: str, stated_by_user: str | None = None) ->
     output : str
         Its chosen output.
     stated_by_user : str, optional
-        What the user says; else the metadata, else the graph's end decides.
+        The kind as the user states it; else the metadata, else the graph's end decides.
 
     Returns
     -------
@@ -255,7 +255,7 @@ def output_kind(model: Model, output: str, stated_by_user: str | None = None) ->
     Raises
     ------
     GeedError
-        If what is stated is none of these.
+        If a stated kind is none of these.
     """
     # The metadata speak of the model's own output, not of a hidden tensor chosen in its place.
     named = {o.name for o in model.proto.graph.output} | {model.metadata.get(OUTPUT)}

@@ -49,7 +49,7 @@ _ACTIVATIONS = ops(
 
 
 class Spellings:
-    """What nodes do, seen in how data flow.
+    """The spellings of dense layers, norms and expected values, seen in how data flow.
 
     Parameters
     ----------
@@ -175,17 +175,17 @@ class Spellings:
         )
 
     def _unexpanded(self, name: str) -> str:
-        node = self.flow.made_by.get(name)
+        node = self.flow.makers.get(name)
         while node is not None and node.op_type in _SAME | {"Expand"}:
             name = node.input[0]
-            node = self.flow.made_by.get(name)
+            node = self.flow.makers.get(name)
         return name
 
     def _reads_softmax(self, node: onnx.NodeProto) -> bool:
         """Whether a node takes an expected value, and so stands behind the classifier."""
-        maker = self.flow.made_by.get(self.flow.inputs(node)[0])
+        maker = self.flow.makers.get(self.flow.inputs(node)[0])
         while maker is not None and maker.op_type in RESHAPES | _SAME | {"Transpose", "Expand"}:
-            maker = self.flow.made_by.get(maker.input[0])
+            maker = self.flow.makers.get(maker.input[0])
         return maker is not None and maker.op_type in _SOFT
 
     def _shape(self, name: str) -> Shape | None:
@@ -193,9 +193,9 @@ class Spellings:
 
     def unit_norm(self) -> bool:
         """Whether the output is something divided by its own L2 norm."""
-        node = self.flow.made_by.get(self.flow.output)
+        node = self.flow.makers.get(self.flow.output)
         while node is not None and node.op_type in RESHAPES:
-            node = self.flow.made_by.get(node.input[0])
+            node = self.flow.makers.get(node.input[0])
         if node is None:
             return False
         if node.op_type in ("LpNormalization", "Normalizer"):
@@ -212,14 +212,14 @@ class Spellings:
         """Whether a tensor is the L2 norm of another, or one over it."""
         rooted, inverted = False, False
         through = ops("Expand Clip Identity Cast Unsqueeze Squeeze Reshape Add Max Tile")
-        while (node := self.flow.made_by.get(name)) is not None:
+        while (node := self.flow.makers.get(name)) is not None:
             data = self.flow.inputs(node)
             if node.op_type == "ReduceL2":
                 return data == [vector] and inverted == inverse
             if node.op_type == "ReduceSumSquare":
                 return data == [vector] and rooted and inverted == inverse
             if node.op_type == "ReduceSum":
-                square = self.flow.made_by.get(data[0]) if len(data) == 1 else None
+                square = self.flow.makers.get(data[0]) if len(data) == 1 else None
                 squared = square is not None and square.op_type in ("Mul", "Pow")
                 if not squared or square is None or self.flow.inputs(square) != [vector]:
                     return False

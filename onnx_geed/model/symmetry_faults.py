@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
 from onnx import numpy_helper
 
 from onnx_geed.errors import GeedError
+from onnx_geed.groups import motions_named, turns_of
 from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import attribute, integers_of
-from onnx_geed.model.shapes import infer_shapes
+from onnx_geed.model.shapes import Shape, infer_shapes
 from onnx_geed.model.signature import find_input
 
 __all__ = ["OffCentre", "off_centre", "zero_padded"]
@@ -22,6 +21,10 @@ _WINDOWS = {"Conv", "FusedConv", "QLinearConv", "MaxPool", "AveragePool", "LpPoo
 
 
 _PADDED_OPS = {"Conv", "FusedConv", "QLinearConv", "AveragePool", "MaxPool", "LpPool"}
+
+
+# The axis, of height and width, along which a mirror moves pixels.
+_MIRRORED = {"h": 1, "v": 0}
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class OffCentre:
     node : str
         Its name, or that of its output.
     op : str
-        What it is.
+        Its operator.
     size : tuple of int
         Height and width of its input.
     stride : tuple of int
@@ -55,7 +58,7 @@ class OffCentre:
 
     @property
     def text(self) -> str:
-        """What is wrong, without a full stop."""
+        """The fault in words, without a full stop."""
         size = "×".join(map(str, self.size))
         off = max(map(abs, self.off)) / 2
         if max(self.stride) > 1:
@@ -67,7 +70,7 @@ class OffCentre:
 
     @property
     def advice(self) -> str:
-        """What to do."""
+        """A sentence on how to mend it."""
         if max(self.stride) > 1:
             return (
                 "Choose sizes for which (size + 2·padding − window) is divisible by the stride, "
@@ -77,7 +80,7 @@ class OffCentre:
 
 
 def off_centre(model: Model, group: str, shape: Sequence[int] | None = None) -> list[OffCentre]:
-    """Find nodes that no equivariant filter could save.
+    """Find nodes whose windows lie off the centre, which no equivariant filter could save.
 
     Parameters
     ----------
@@ -98,9 +101,9 @@ def off_centre(model: Model, group: str, shape: Sequence[int] | None = None) -> 
     Of n windows of length K = d(k − 1) + 1 at stride s, the first begins p pixels in front of an
     input of length H and the last ends (n − 1)s + K − p − H behind it: the two must be equal.
     """
-    axes = {"flip-h": [1], "flip-v": [0]}.get(group, [])
-    if re.fullmatch(r"[CD]\d+", group):
-        axes = [0, 1]
+    axes = {_MIRRORED[move.mirror] for move in motions_named(group) if move.mirror}
+    if turns_of(group) is not None:
+        axes = {0, 1}
     try:
         shapes = infer_shapes(model.proto, find_input(model).name, shape) if axes else {}
     except GeedError:
@@ -131,7 +134,7 @@ def off_centre(model: Model, group: str, shape: Sequence[int] | None = None) -> 
     return faults
 
 
-def _window(node: onnx.NodeProto, shapes: dict[str, Any]) -> list[int] | None:
+def _window(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> list[int] | None:
     """Return the kernel's height and width."""
     stated = integers_of(node, "kernel_shape")
     if stated:
@@ -139,7 +142,7 @@ def _window(node: onnx.NodeProto, shapes: dict[str, Any]) -> list[int] | None:
     weights = shapes.get(node.input[3 if node.op_type == "QLinearConv" else 1])
     if weights is None or len(weights) != 4 or None in weights[2:]:
         return None
-    return [int(n) for n in weights[2:]]
+    return [int(n or 0) for n in weights[2:]]
 
 
 def _along(

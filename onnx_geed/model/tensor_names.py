@@ -20,7 +20,7 @@ def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
     listed : sequence of Tensor
         From :func:`list_tensors`.
     pattern : str
-        What the user wrote.
+        The name that the user wrote.
 
     Returns
     -------
@@ -31,8 +31,8 @@ def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
     Raises
     ------
     GeedError
-        If nothing matches, with near names.
-        If what is named cannot be measured, with the reason.
+        If no tensor matches, with near names.
+        If a tensor that is named cannot be measured, with the reason.
     """
     fine = [t for t in listed if not t.refused]
     if tensors := [t for t in fine if t.name == pattern] or [t for t in fine if t.node == pattern]:
@@ -67,7 +67,7 @@ def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[
     listed : sequence of Tensor
         From :func:`list_tensors`.
     stated : mapping of str to str
-        Layouts by what :func:`resolve` takes.
+        Layouts by names or patterns as :func:`resolve` takes them.
 
     Returns
     -------
@@ -77,8 +77,8 @@ def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[
     Raises
     ------
     GeedError
-        If something is no layout.
-        If nothing matches, or what is named cannot be measured.
+        If a text is no layout.
+        If no tensor matches, or one that is named cannot be measured.
         If no tensor that is named has as many axes.
     """
     layouts: dict[str, str] = {}

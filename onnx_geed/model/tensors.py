@@ -22,13 +22,9 @@ from onnx_geed.model.metadata import (
 )
 from onnx_geed.model.nodes import FLOATS, constants, subgraphs
 from onnx_geed.model.shapes import Shape, Types, infer
-from onnx_geed.model.signature import (
-    output_kind,
-)
+from onnx_geed.model.signature import output_kind
 
 __all__ = ["Inferred", "Tensor", "infer_tensors", "list_tensors", "tensors_from"]
-
-_BYTES = {"float16": 2, "float64": 8}
 
 
 @dataclass(frozen=True)
@@ -105,7 +101,7 @@ def list_tensors(
     layouts : mapping of str to str, optional
         Layouts of tensors by name, over those of the metadata; the input's may be among them.
     kind : str, optional
-        What the user says that the output is: ``logits``, ``probabilities`` or ``embedding``.
+        Kind of the output as the user states it: ``logits``, ``probabilities`` or ``embedding``.
 
     Returns
     -------
@@ -125,7 +121,7 @@ def list_tensors(
 
 @dataclass(frozen=True)
 class Inferred:
-    """What a graph tells whatever is stated of it: data flow, and types at batches of 1 and 3.
+    """Facts of a graph that no option changes: data flow, and types at batches of 1 and 3.
 
     The second batch tells a batch axis from one that happens to have length 1.
     """
@@ -138,7 +134,7 @@ class Inferred:
 def infer_tensors(
     model: Model, input: str, output: str, input_shape: Sequence[int] | None
 ) -> Inferred:
-    """Infer what :func:`tensors_from` works from.
+    """Infer the facts that :func:`tensors_from` works from.
 
     Raises
     ------
@@ -160,7 +156,7 @@ def tensors_from(
     """List a model's tensors from what was inferred, as :func:`list_tensors` does."""
     graph, flow, types, second = model.proto.graph, inferred.flow, inferred.one, inferred.three
     input, output = flow.input, flow.output
-    stated_layouts = _given_layouts(model, input) | dict(layouts)
+    stated_layouts = _layouts_in_file(model, input) | dict(layouts)
     layout, folded = find_layouts(graph, flow, types, stated_layouts)
     refused = _refusals(graph, flow, types)
     if reason := refused.get(output):
@@ -208,11 +204,11 @@ def tensors_from(
                     doubt if name == output else "",
                 )
             )
-        listed += _inside(node)
-    return (*listed, *_outside(graph, types))
+        listed += _tensors_in_bodies(node)
+    return (*listed, *_inputs_and_constants(graph, types))
 
 
-def _given_layouts(model: Model, input: str) -> dict[str, str]:
+def _layouts_in_file(model: Model, input: str) -> dict[str, str]:
     layouts = layouts_in_metadata(model)
     if text := model.metadata.get(INPUT_LAYOUT):
         layouts[input] = text
@@ -272,7 +268,7 @@ def _public_shape(one: Shape | None, three: Shape | None) -> Shape | None:
     return tuple(a if a == b else None for a, b in zip(one, three, strict=True))
 
 
-def _inside(node: onnx.NodeProto) -> list[Tensor]:
+def _tensors_in_bodies(node: onnx.NodeProto) -> list[Tensor]:
     tensors = []
     for body in subgraphs(node):
         for inner in body.node:
@@ -281,11 +277,11 @@ def _inside(node: onnx.NodeProto) -> list[Tensor]:
             tensors += [
                 Tensor(o, "?", None, inner.name, inner.op_type, refused=reason) for o in outputs
             ]
-            tensors += _inside(inner)
+            tensors += _tensors_in_bodies(inner)
     return tensors
 
 
-def _outside(graph: onnx.GraphProto, types: Types) -> list[Tensor]:
+def _inputs_and_constants(graph: onnx.GraphProto, types: Types) -> list[Tensor]:
     fixed = [i.name for i in graph.initializer]
     fed = [i.name for i in graph.input if i.name not in set(fixed)]
     pairs = [(name, "is a constant") for name in fixed]

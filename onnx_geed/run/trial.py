@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.model import (
+    Apart,
     Input,
     Lost,
     Mixed,
     Model,
-    Rows,
     constants,
     free_batch_axis,
     rows_apart,
@@ -88,7 +88,7 @@ class _Attempt:
 
     session: Session | None
     reason: str
-    apart: Rows | Lost | Mixed
+    apart: Apart | Lost | Mixed
 
 
 def try_out(
@@ -208,7 +208,7 @@ def _single_rows(
         return session, True, f"run one by one, since in a batch {reason}"
     takes = f"the model takes {session.fixed} rows, no more and no fewer"
     apart = rows_apart(model.proto, session.outputs, fed, rows=session.fixed)
-    if isinstance(apart, Rows):
+    if isinstance(apart, Apart):
         reason = probe_places(session, rows, feeds)
         if not reason:
             note = f"{takes}: a run of fewer is filled up with copies of one of them"

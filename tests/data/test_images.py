@@ -12,7 +12,7 @@ RNG = np.random.default_rng(0)
 
 
 def read(path, preprocess=PLAIN, grey=False):
-    return decode(path, preprocess, grey=grey, what="it")
+    return decode(path, preprocess, grey=grey, name="it")
 
 
 def colours(height=4, width=6):
@@ -145,40 +145,40 @@ def test_resizing_sets_the_shorter_side_or_both(tmp_path, resize, size):
     Image.fromarray(colours(10, 17)).save(tmp_path / "a.png")
     preprocess = Preprocess(resize=resize)
     assert read(tmp_path / "a.png", preprocess).shape == (3, *size)
-    assert resize_and_crop(np.zeros((2, 10, 17), np.float32), preprocess, what="").shape == (
+    assert resize_and_crop(np.zeros((2, 10, 17), np.float32), preprocess, name="").shape == (
         2,
         *size,
     )
     tall = np.zeros((17, 10), np.float32)
     expected = size if isinstance(resize, tuple) else size[::-1]
-    assert resize_and_crop(tall, preprocess, what="").shape == expected
+    assert resize_and_crop(tall, preprocess, name="").shape == expected
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_shrinking_is_antialiased(interpolation):
     stripes = np.tile(np.float32([0, 1]), (64, 32))
-    small = resize_and_crop(stripes, Preprocess(resize=8, interpolation=interpolation), what="")
+    small = resize_and_crop(stripes, Preprocess(resize=8, interpolation=interpolation), name="")
     np.testing.assert_allclose(small[2:-2, 2:-2], 0.5, atol=0.02)
 
 
 def test_nearest_takes_values_that_are_there():
     x = RNG.random((9, 9), dtype=np.float32)
     assert np.isin(
-        resize_and_crop(x, Preprocess(resize=5, interpolation="nearest"), what=""), x
+        resize_and_crop(x, Preprocess(resize=5, interpolation="nearest"), name=""), x
     ).all()
 
 
 def test_the_crop_is_central():
     x = np.arange(49, dtype=np.float32).reshape(1, 7, 7)
-    np.testing.assert_array_equal(resize_and_crop(x, Preprocess(crop=3), what=""), x[:, 2:5, 2:5])
-    np.testing.assert_array_equal(resize_and_crop(x, Preprocess(crop=(1, 7)), what=""), x[:, 3:4])
+    np.testing.assert_array_equal(resize_and_crop(x, Preprocess(crop=3), name=""), x[:, 2:5, 2:5])
+    np.testing.assert_array_equal(resize_and_crop(x, Preprocess(crop=(1, 7)), name=""), x[:, 3:4])
 
 
 def test_files_and_planes_are_resized_alike(tmp_path):
     pixels = colours(40, 60)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     preprocess = Preprocess(resize=20, crop=(16, 18))
-    planes = resize_and_crop(pixels.transpose(2, 0, 1) / np.float32(255), preprocess, what="")
+    planes = resize_and_crop(pixels.transpose(2, 0, 1) / np.float32(255), preprocess, name="")
     np.testing.assert_allclose(read(tmp_path / "a.png", preprocess), planes, atol=1.01 / 255)
 
 

@@ -12,7 +12,7 @@ from onnx import helper, parser
 
 import onnx_geed as geed
 from onnx_geed import GeedError
-from onnx_geed.model import Lost, Mixed, Rows, rows_apart
+from onnx_geed.model import Apart, Lost, Mixed, rows_apart
 from onnx_geed.run import row_check as rowcheck
 
 SIZE = (3, 6, 6)
@@ -175,7 +175,7 @@ APART = {
 @pytest.mark.parametrize("body", APART.values(), ids=APART)
 def test_rows_that_are_kept_apart_are_proven(body):
     body, options = body if isinstance(body, tuple) else (body, {})
-    assert isinstance(verdict(body, **options), Rows), verdict(body, **options)
+    assert isinstance(verdict(body, **options), Apart), verdict(body, **options)
 
 
 UNPROVEN = {
@@ -280,7 +280,7 @@ def test_the_probe_alone_would_not_have_seen_it(tmp_path, monkeypatch):
 
     images = data(bright=(5, 11))
     alone = measured(tmp_path, graph(GLOBAL), images, batch_size=1)
-    monkeypatch.setattr(trial, "rows_apart", lambda *a, **k: Rows(1))
+    monkeypatch.setattr(trial, "rows_apart", lambda *a, **k: Apart(1))
     wrong = measured(tmp_path, None, images)
     assert wrong["runtime"]["batch_size"] > 1
     assert np.abs(values(wrong) - values(alone)).max() > 0.1
