@@ -203,7 +203,7 @@ def open_samples(
     input_shape : sequence of int or None
         The model's input without its batch axis, in its own layout; None where it is free.
     input_layout : str
-        Its layout, as :func:`onnx_geed.model.input_layout` returns it.
+        Its layout, as ``onnx_geed.model.input_layout`` returns it.
     preprocess : Preprocess, optional
         Preprocessing. Arrays are resized and cropped too where it says so.
     labels : str, Path or sequence, optional

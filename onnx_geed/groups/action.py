@@ -46,8 +46,8 @@ class Action(Protocol):
     Notes
     -----
     One that can act on tensors of another size too has a method ``at(layout, shape)``, which
-    returns itself for tensors (N, *shape) of a :class:`Layout`, or ``None``; see
-    :func:`action_at`.
+    returns the action on tensors of a layout and of ``(N, *shape)``, or ``None`` where it does not
+    act on such.
     """
 
     @property
