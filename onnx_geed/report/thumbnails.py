@@ -170,9 +170,6 @@ def orbit_pictures(
     low, high = float(x.min()), float(x.max())
     if low < 0 or high > 1:
         x = (x - low) / ((high - low) or 1)
-    interpolation = group["interpolation"]
-    if interpolation == "own":
-        return []
     try:
         height, width = x.shape[1:]
         action = grid_action(parse_group(group["name"]), height, width, interpolation)

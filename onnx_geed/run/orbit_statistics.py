@@ -168,7 +168,7 @@ def join(plan: Plan, parts: Sequence[OrbitStatistics]) -> OrbitStatistics:
     for part in parts:
         for layer, latents in part.points.items():
             rows.setdefault(layer, []).append(latents)
-    points = {layer: _concatenated(parts) for layer, parts in rows.items()}
+    points = {layer: _concatenated(latents) for layer, latents in rows.items()}
     return OrbitStatistics(
         orbits, measures, _joined_stretches([part.pointed for part in parts]), points
     )
