@@ -8,14 +8,12 @@ compile at all; here it compiles in every process, and says so. Messages go to t
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numba
-from numba.core import event
 
 __all__ = ["LOGGER", "compiled"]
 
@@ -24,6 +22,37 @@ LOGGER = logging.getLogger("onnx_geed")
 
 # The modules whose compiling is announced.
 _HOME = __name__.rpartition(".")[0] + "."
+
+
+# Kernels are made by one thread at a time; one that calls another makes it first.
+_MAKING = threading.RLock()
+
+
+class _Kernel:
+    """A loop that is compiled, or taken from the disk, when it is first called.
+
+    Importing numba takes longer than reading a model, and is done while a session opens.
+    """
+
+    def __init__(self, function: Callable[..., Any], fastmath: set[str]) -> None:
+        functools.update_wrapper(self, function)
+        self._function, self._fastmath = function, fastmath
+        self._dispatcher: Callable[..., Any] | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run the loop; the interpreter's lock is released meanwhile."""
+        return (self._dispatcher or self._made())(*arguments)
+
+    def _made(self) -> Callable[..., Any]:
+        with _MAKING:
+            if self._dispatcher is None:
+                names = self._function.__globals__
+                # Compiled code calls compiled code, and knows it by the names of its module.
+                for name in self._function.__code__.co_names:
+                    if isinstance(inner := names.get(name), _Kernel):
+                        names[name] = inner._made()
+                self._dispatcher = _dispatcher_of(self._function, self._fastmath)
+        return self._dispatcher
 
 
 def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -39,24 +68,26 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any
     callable
         The decorator; what it returns releases the interpreter's lock.
     """
+    return lambda function: _Kernel(function, set(fastmath))
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        options: dict[str, Any] = {
-            "nogil": True,
-            "fastmath": set(fastmath),
-            "error_model": "numpy",
-        }
-        try:
-            kernel: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # no folder is writable
-            kernel = numba.njit(**options)(function)
-        return kernel
 
-    return decorate
+def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable[..., Any]:
+    """Return numba's dispatcher of a loop."""
+    import numba
+
+    _announce_compiling()
+    options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+    try:
+        kernel: Callable[..., Any] = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder is writable
+        kernel = numba.njit(**options)(function)
+    return kernel
 
 
 def _message(cache: str | None) -> tuple[int, str]:
     """Return the level and text of the message when something has to be compiled."""
+    import numba
+
     asked = str(getattr(numba.config, "CACHE_DIR", ""))
     if cache is None:
         where = f"NUMBA_CACHE_DIR={asked}" if asked else "the package's folder and your own cache"
@@ -73,22 +104,26 @@ def _message(cache: str | None) -> tuple[int, str]:
     )
 
 
-class _Announcer(event.Listener):
+@functools.cache
+def _announce_compiling() -> None:
     """Say it once, when the first of the package's functions is really compiled."""
+    from numba.core import event
 
-    def __init__(self) -> None:
-        self._announced = threading.Lock()
+    class Announcer(event.Listener):
+        """Hears of what numba compiles."""
 
-    def on_start(self, event: Any) -> None:
-        """Tell the user: numba calls this where no machine code on disk fits."""
-        dispatcher = event.data["dispatcher"]
-        if dispatcher.py_func.__module__.startswith(_HOME) and self._announced.acquire(
-            blocking=False
-        ):
-            LOGGER.log(*_message(dispatcher.stats.cache_path))
+        def __init__(self) -> None:
+            self._announced = threading.Lock()
 
-    def on_end(self, event: Any) -> None:
-        """Do nothing, which numba asks a listener for."""
+        def on_start(self, event: Any) -> None:
+            """Tell the user: numba calls this where no machine code on disk fits."""
+            dispatcher = event.data["dispatcher"]
+            if dispatcher.py_func.__module__.startswith(_HOME) and self._announced.acquire(
+                blocking=False
+            ):
+                LOGGER.log(*_message(dispatcher.stats.cache_path))
 
+        def on_end(self, event: Any) -> None:
+            """Do nothing, which numba asks a listener for."""
 
-event.register("numba:compile", _Announcer())  # type: ignore[no-untyped-call]
+    event.register("numba:compile", Announcer())  # type: ignore[no-untyped-call]
