@@ -140,7 +140,7 @@ def open_fused(
         exposed=exposed,
     )
     session = open_session(
-        fused.proto,
+        fused.proto.SerializeToString(),
         network.graph.path.parent,
         input=fused.input,
         outputs=[output.name for output in fused.outputs],

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.run.probe import change_text, relative_change
+from onnx_geed.run.row_change import change_text, relative_change, spread
 from onnx_geed.run.session import Runner
 
 __all__ = ["RowCheck", "spreads"]
@@ -170,8 +170,4 @@ def spreads(rows: Mapping[str, F32]) -> dict[str, float]:
     dict of str to float
         The largest distance of an entry from that of the first row, in units of the tensor.
     """
-    distances = {}
-    for name, array in rows.items():
-        finite = np.where(np.isfinite(array), array, np.float32(0))
-        distances[name] = float(np.abs(finite - finite[:1]).max(initial=0.0))
-    return distances
+    return {name: spread(array) for name, array in rows.items()}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +22,7 @@ from onnx_geed.model import (
 )
 from onnx_geed.run.executor import cores
 from onnx_geed.run.options import Options
-from onnx_geed.run.probe import probe_batch, probe_places, run_alone
+from onnx_geed.run.probe import TrialRows, probe_batch, probe_pair, probe_places, run_alone
 from onnx_geed.run.session import Session, open_exposed
 from onnx_geed.run.source import Source
 
@@ -84,11 +83,15 @@ class Trial:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A model run in batches: its session, what spoke against it, and what the graph tells."""
+    """A model run in batches: its session, what spoke against it, what the graph tells, its rows.
+
+    The rows are those that were run, where nothing spoke against it.
+    """
 
     session: Session | None
     reason: str
     apart: Apart | Lost | Mixed
+    rows: dict[str, NDArray[np.float32]]
 
 
 def try_out(
@@ -101,29 +104,36 @@ def try_out(
     GeedError
         If the model fails, is random, or a tensor's axis 0 is not the batch.
     """
-    rows, feeds = _trial_rows(source)
-    fed = _fed_shapes(acted, rows, source)
+    rows = TrialRows.of(source)
+    fed = _fed_shapes(acted, source)
     # No run has more rows than there are, however many one may have.
     most = source.action.group.order * len(source.indices)
     batch = min(options.batch_size, most) if options.batch_size else _TRIAL_BATCH
 
     def attempt(candidate: Model) -> _Attempt:
-        apart = rows_apart(candidate.proto, names, fed)
-        # What the graph engine measures cannot be run one by one: every row is then checked.
-        if isinstance(apart, Mixed) and options.engine != "graph":
-            return _Attempt(None, apart.reason, apart)
-        try:
-            opened = open_exposed(candidate, acted.name, names, options.provider)
-            return _Attempt(opened, probe_batch(opened, rows, batch, feeds), apart)
-        except GeedError as error:
-            return _Attempt(None, str(error), apart)
+        with ThreadPoolExecutor(1) as pool:
+            # Opening takes longest, and needs the interpreter least.
+            opening = pool.submit(open_exposed, candidate, acted.name, names, options.provider)
+            apart = rows_apart(candidate.proto, names, fed)
+            try:
+                session = opening.result()
+                # What the graph engine measures cannot be run one by one: every row is checked.
+                if isinstance(apart, Mixed) and options.engine != "graph":
+                    return _Attempt(session, apart.reason, apart, {})
+                if isinstance(apart, Apart):
+                    reason, arrays = probe_pair(session, rows)
+                else:
+                    reason, arrays = probe_batch(session, rows, batch)
+                return _Attempt(session, reason, apart, arrays)
+            except GeedError as error:
+                return _Attempt(None, str(error), apart, {})
 
-    graph, best = model, _Attempt(None, "the batch is fixed", Lost(""))
+    graph, best = model, _Attempt(None, "the batch is fixed", Lost(""), {})
     if not isinstance(acted.shape[0], int):
         best = attempt(model)
     if best.reason:
         # Even a batch that is declared free may be pinned further on.
-        freed = free_batch_axis(model, acted.name, input_shape=rows[:1].shape)
+        freed = free_batch_axis(model, acted.name, input_shape=(1, *source.row_shape))
         other = attempt(freed)
         if other.session is not None and not other.reason:
             graph, best = freed, other
@@ -131,16 +141,16 @@ def try_out(
             best = replace(best, reason=other.reason)
     notes: list[str] = []
     if not best.reason and best.session is not None:
-        session, one_by_one = best.session, False
+        session, one_by_one, kept = best.session, False, best.rows
     else:
         session = best.session or open_exposed(model, acted.name, names, options.provider)
-        session, one_by_one, note = _single_rows(
-            session, model, acted, best.reason, rows, feeds, fed
+        session, one_by_one, note, first = _single_rows(
+            session, model, acted, best.reason, rows, fed
         )
         notes.append(note)
-    with ThreadPoolExecutor(cores()) as pool:
-        arrays = run_alone(session, rows, feeds, pool)
-    kept = {name: np.concatenate([row[name] for row in arrays]) for name in names}
+        with ThreadPoolExecutor(cores()) as pool:
+            others = run_alone(session, rows.all[1:], rows.feeds, pool)
+        kept = {name: np.concatenate([row[name] for row in (first, *others)]) for name in names}
     apart, together = best.apart, not best.reason
     unproven = apart.reason if together and isinstance(apart, Lost | Mixed) else ""
     mixes = together and isinstance(apart, Mixed)
@@ -150,11 +160,9 @@ def try_out(
     return Trial(session, graph, kept, one_by_one, notes, unproven, mixes)
 
 
-def _fed_shapes(
-    acted: Input, rows: NDArray[np.float32], source: Source
-) -> dict[str, tuple[int | None, ...]]:
+def _fed_shapes(acted: Input, source: Source) -> dict[str, tuple[int | None, ...]]:
     """Return the shapes of all inputs, the batch being free."""
-    fed: dict[str, tuple[int | None, ...]] = {acted.name: (None, *rows.shape[1:])}
+    fed: dict[str, tuple[int | None, ...]] = {acted.name: (None, *source.row_shape)}
     for name, feed in source.feeds.items():
         for_all = feed.rows == "whole"
         fed[name] = feed.values.shape if for_all else (None, *feed.values.shape[1:])
@@ -166,10 +174,9 @@ def _single_rows(
     model: Model,
     acted: Input,
     reason: str,
-    rows: NDArray[np.float32],
-    feeds: Callable[[int], dict[str, Any]],
+    rows: TrialRows,
     fed: dict[str, tuple[int | None, ...]],
-) -> tuple[Session, bool, str]:
+) -> tuple[Session, bool, str, dict[str, NDArray[np.float32]]]:
     """Find out how to run a model whose rows cannot be run together in any number.
 
     Returns
@@ -180,6 +187,8 @@ def _single_rows(
         Whether only one row of a run may be read.
     note : str
         A note on what is done.
+    first : dict of str to ndarray
+        The first row's activations.
 
     Notes
     -----
@@ -188,10 +197,10 @@ def _single_rows(
     a value depends neither on its neighbours nor on its place. B samples share a run only where
     the graph proves that they do not mix and a probe agrees.
     """
-    alone, failed = _same_row_twice(session, rows, feeds)
+    alone, failed = _same_row_twice(session, rows)
     for count in _likely_row_counts(model, acted) if failed else ():
         fixed = replace(session, fixed=count)
-        alone, still = _same_row_twice(fixed, rows, feeds)
+        alone, still = _same_row_twice(fixed, rows)
         if not still:
             session, failed = fixed, ""
             break
@@ -205,29 +214,29 @@ def _single_rows(
                 "export it in evaluation mode, without dropout or noise"
             )
     if not session.fixed:
-        return session, True, f"run one by one, since in a batch {reason}"
+        return session, True, f"run one by one, since in a batch {reason}", once
     takes = f"the model takes {session.fixed} rows, no more and no fewer"
     apart = rows_apart(model.proto, session.outputs, fed, rows=session.fixed)
     if isinstance(apart, Apart):
-        reason = probe_places(session, rows, feeds)
+        reason = probe_places(session, rows)
         if not reason:
             note = f"{takes}: a run of fewer is filled up with copies of one of them"
-            return session, False, note
+            return session, False, note, once
     else:
         reason = apart.reason
     note = (
         f"run one by one, since {takes}, and they may not be independent ({reason}): every sample "
         "is copied into all rows, and the first is read"
     )
-    return session, True, note
+    return session, True, note, once
 
 
 def _same_row_twice(
-    session: Session, rows: NDArray[np.float32], feeds: Callable[[int], dict[str, Any]]
+    session: Session, rows: TrialRows
 ) -> tuple[list[dict[str, NDArray[np.float32]]], str]:
     """Run one row alone, twice; also say what is wrong with that."""
     try:
-        alone = [session.run(rows[:1], feeds(1)) for _ in range(2)]
+        alone = [session.run(rows.together[:1], rows.feeds(1)) for _ in range(2)]
     except GeedError as error:
         return [], str(error)
     for name, array in alone[0].items():
@@ -248,18 +257,6 @@ def _likely_row_counts(model: Model, acted: Input) -> list[int]:
     leads |= {values[0] for values in constants(model.proto.graph).values() if len(values) > 1}
     likely = sorted(n for n in leads if 1 < n <= _MOST_FIXED)[:_MOST_TRIED]
     return list(dict.fromkeys([*likely, *_OFTEN]))
-
-
-def _trial_rows(source: Source) -> tuple[NDArray[np.float32], Callable[[int], dict[str, Any]]]:
-    """Return three different inputs, of two samples at the most, and their feeds by count."""
-    rows = source.rows([0])[: 2 if len(source.indices) > 1 else 3]
-    if len(source.indices) > 1:
-        rows = np.concatenate([rows, source.rows([1], orbits=False)])
-
-    def feeds(count: int) -> dict[str, Any]:
-        return source.other_inputs([0], count)
-
-    return rows, feeds
 
 
 def further_rows(trial: Trial, name: str, source: Source) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from onnx_geed import GeedError, measure
-from onnx_geed.model import expose_tensors as expose, load_model
+from onnx_geed.model import exposed_bytes, load_model
 from onnx_geed.run import probe, session
 
 
@@ -15,14 +15,16 @@ def opened(tmp_path):
     model = load_model(path)
     name = model.proto.graph.output[0].name
     return session.open_session(
-        expose(model, [name]), tmp_path, input="x", outputs=[name], provider="cpu"
+        exposed_bytes(model, [name]), tmp_path, input="x", outputs=[name], provider="cpu"
     )
 
 
 def test_rows_that_depend_on_their_batch_are_found(opened):
     shape = opened.runtime.get_inputs()[0].shape[1:]
     rows = np.random.default_rng(0).random((3, *shape)).astype(np.float32)
-    assert "with the batch it is in" in probe.probe_batch(opened, rows, 4, lambda _: {})
+    tried = probe.TrialRows(rows[:2], lambda: rows[2:], lambda _: {})
+    assert "with the batch it is in" in probe.probe_batch(opened, tried, 4)[0]
+    assert "with the batch it is in" in probe.probe_pair(opened, tried)[0]
 
 
 def test_a_batch_that_the_runtime_refuses_is_an_error_in_one_line(opened):

@@ -1,0 +1,47 @@
+"""How far a row changes with the batch that it is in, beside how far rows are apart."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["change_text", "relative_change", "spread"]
+
+
+def change_text(change: float) -> str:
+    """Say by how much a tensor changes with its batch."""
+    much = f"{change:.1e} of" if change < 10 else "far more than"
+    return f"changes by {much} its spread with the batch it is in"
+
+
+def relative_change(
+    array: NDArray[np.float32], expected: NDArray[np.float32], known_spread: float = 0.0
+) -> float:
+    """Return by how much rows differ from what is expected, measured by the rows' spread.
+
+    Parameters
+    ----------
+    array, expected : ndarray of float32, shape (R, ...)
+        Rows of a tensor.
+    known_spread : float
+        The spread of the tensor as far as it is known from other rows.
+
+    Returns
+    -------
+    float
+        The largest difference, divided by the largest one between two expected rows.
+    """
+    known = np.isfinite(expected)  # NaN and infinity are named later, with their sample
+    with np.errstate(invalid="ignore"):  # of infinities, which are left out
+        apart = np.abs(np.where(known, array - expected, 0)).max(initial=0.0)
+    finite = np.where(known, expected, 0)
+    known_spread = max(known_spread, spread(expected))
+    # Rows that hardly differ are compared on their own scale.
+    scale = max(known_spread, 1e-3 * float(np.abs(finite).max(initial=0.0)), 1e-30)
+    return float(apart) / scale
+
+
+def spread(rows: NDArray[np.float32]) -> float:
+    """Return the largest distance of an entry from that of the first row."""
+    finite = np.where(np.isfinite(rows), rows, np.float32(0))
+    return float(np.abs(finite - finite[:1]).max(initial=0.0))
