@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,14 @@ from onnx_geed.run.row_change import change_text, relative_change, spread
 from onnx_geed.run.session import Runner, Session
 from onnx_geed.run.source import Source
 
-__all__ = ["TrialRows", "probe_batch", "probe_pair", "probe_places", "run_alone"]
+__all__ = [
+    "TrialRows",
+    "probe_batch",
+    "probe_pair",
+    "probe_places",
+    "run_alone",
+    "trial_rows",
+]
 
 F32 = NDArray[np.float32]
 
@@ -25,51 +32,27 @@ F32 = NDArray[np.float32]
 _LARGEST_VECTOR = 1 << 16
 
 
+@dataclass(frozen=True, eq=False)
 class TrialRows:
-    """Three different inputs, of two samples at the most; those that are moved are made late.
+    """Two or three different inputs.
 
     Parameters
     ----------
-    together : ndarray of float32, shape (2, ...)
-        Two that are run in a batch: two samples as they are, where there are two.
-    make_further : callable
-        Makes the others, (R, ...): moving a sample takes compiled loops, whose loading takes as
-        long as opening a session.
+    inputs : ndarray of float32, shape (R, ...)
+        Model inputs: the first two are run in a batch as well as alone.
     feeds : callable
         Gives the other inputs for a number of rows.
     """
 
-    def __init__(
-        self,
-        together: F32,
-        make_further: Callable[[], F32],
-        feeds: Callable[[int], Mapping[str, NDArray[Any]]],
-    ) -> None:
-        self.together, self.feeds, self._make_further = together, feeds, make_further
+    inputs: F32
+    feeds: Callable[[int], Mapping[str, NDArray[Any]]]
 
-    @staticmethod
-    def of(source: Source) -> TrialRows:
-        """Return those of a source."""
 
-        def feeds(count: int) -> Mapping[str, NDArray[Any]]:
-            return source.other_inputs([0], count)
-
-        if len(source.indices) > 1:
-            return TrialRows(
-                source.rows([0, 1], orbits=False), lambda: source.rows([0])[1:2], feeds
-            )
-        orbit = source.rows([0])
-        return TrialRows(orbit[:2], lambda: orbit[2:3], feeds)
-
-    @functools.cached_property
-    def further(self) -> F32:
-        """Rows that are run alone."""
-        return self._make_further()
-
-    @functools.cached_property
-    def all(self) -> F32:
-        """All rows."""
-        return np.concatenate([self.together, self.further])
+def trial_rows(source: Source) -> TrialRows:
+    """Return the inputs of a trial: the first samples as they are, or some that are moved."""
+    count = min(3, len(source.indices))
+    inputs = source.rows([0])[:3] if count == 1 else source.rows(range(count), orbits=False)
+    return TrialRows(inputs, lambda size: source.other_inputs([0], size))
 
 
 def probe_pair(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:
@@ -89,12 +72,12 @@ def probe_pair(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:
     arrays : dict of str to ndarray of float32, shape (rows, ...)
         Activations by tensor: of all rows, but of maps those of the batch alone.
     """
+    inputs, feeds = rows.inputs, rows.feeds
     with ThreadPoolExecutor(2) as pool:
-        batch = pool.submit(runner.run, rows.together, rows.feeds(len(rows.together)))
-        alone = pool.submit(runner.run, rows.together[:1], rows.feeds(1))
-        further = rows.further
-        first, together = alone.result(), batch.result()
-    if reason := _misshapen(first, together, len(rows.together)):
+        batch = pool.submit(runner.run, inputs[:2], feeds(2))
+        alone = run_alone(runner, inputs[[0, *range(2, len(inputs))]], feeds, pool)
+        first, together = alone[0], batch.result()
+    if reason := _misshapen(first, together, 2):
         return reason, {}
     for name, array in together.items():
         # Nearly always they are equal to the last bit, which is seen at once.
@@ -103,9 +86,8 @@ def probe_pair(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:
             if change > 1e-3:
                 return f"{name!r} {change_text(change)}", {}
     small = [name for name, array in together.items() if array[0].size <= _LARGEST_VECTOR]
-    for i in range(len(further) if small else 0):
-        row = runner.only(small).run(further[i : i + 1], rows.feeds(1))
-        together |= {name: np.concatenate([together[name], row[name]]) for name in small}
+    for name in small:
+        together[name] = np.concatenate([together[name], *(row[name] for row in alone[1:])])
     return "", together
 
 
@@ -133,7 +115,7 @@ def probe_batch(runner: Runner, rows: TrialRows, batch: int) -> tuple[str, dict[
     A row may change by 1e-3 of the spread between rows: kernels for other batch sizes add up in
     another order, while rows that are merged or normalised together change by about the spread.
     """
-    inputs = rows.all
+    inputs = rows.inputs
     picks = [np.arange(size) % len(inputs) for size in sorted({2, batch} - {1}, reverse=True)]
     with ThreadPoolExecutor(cores()) as pool:
         # The longest first: all are single-threaded runs.
@@ -180,7 +162,7 @@ def probe_places(session: Session, rows: TrialRows) -> str:
     str
         Empty where all is well; else what goes wrong, naming the tensor.
     """
-    inputs, feeds = rows.all, rows.feeds
+    inputs, feeds = rows.inputs, rows.feeds
     alone = [session.run(inputs[i : i + 1], feeds(1)) for i in range(len(inputs))]
     for shift in range(len(inputs)):
         pick = (np.arange(session.fixed) + shift) % len(inputs)

@@ -22,7 +22,14 @@ from onnx_geed.model import (
 )
 from onnx_geed.run.executor import cores
 from onnx_geed.run.options import Options
-from onnx_geed.run.probe import TrialRows, probe_batch, probe_pair, probe_places, run_alone
+from onnx_geed.run.probe import (
+    TrialRows,
+    probe_batch,
+    probe_pair,
+    probe_places,
+    run_alone,
+    trial_rows,
+)
 from onnx_geed.run.session import Session, open_exposed
 from onnx_geed.run.source import Source
 
@@ -83,15 +90,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A model run in batches: its session, what spoke against it, what the graph tells, its rows.
-
-    The rows are those that were run, where nothing spoke against it.
-    """
+    """A model run in batches: its session, what spoke against it, what was run, what is proven."""
 
     session: Session | None
     reason: str
-    apart: Apart | Lost | Mixed
     rows: dict[str, NDArray[np.float32]]
+    apart: Apart | Lost | Mixed
 
 
 def try_out(
@@ -104,31 +108,38 @@ def try_out(
     GeedError
         If the model fails, is random, or a tensor's axis 0 is not the batch.
     """
-    rows = TrialRows.of(source)
-    fed = _fed_shapes(acted, source)
+    with ThreadPoolExecutor(1) as pool:
+        # Loading compiled loops takes as long as opening a session, and goes on beside it.
+        loops = pool.submit(source.rows, [0])
+        trial = _try_out(model, acted, names, source, options)
+        loops.result()
+    return trial
+
+
+def _try_out(
+    model: Model, acted: Input, names: Sequence[str], source: Source, options: Options
+) -> Trial:
+    rows, fed = trial_rows(source), _fed_shapes(acted, source)
     # No run has more rows than there are, however many one may have.
     most = source.action.group.order * len(source.indices)
     batch = min(options.batch_size, most) if options.batch_size else _TRIAL_BATCH
 
     def attempt(candidate: Model) -> _Attempt:
         with ThreadPoolExecutor(1) as pool:
-            # Opening takes longest, and needs the interpreter least.
             opening = pool.submit(open_exposed, candidate, acted.name, names, options.provider)
             apart = rows_apart(candidate.proto, names, fed)
-            try:
-                session = opening.result()
-                # What the graph engine measures cannot be run one by one: every row is checked.
-                if isinstance(apart, Mixed) and options.engine != "graph":
-                    return _Attempt(session, apart.reason, apart, {})
-                if isinstance(apart, Apart):
-                    reason, arrays = probe_pair(session, rows)
-                else:
-                    reason, arrays = probe_batch(session, rows, batch)
-                return _Attempt(session, reason, apart, arrays)
-            except GeedError as error:
-                return _Attempt(None, str(error), apart, {})
+        try:
+            session = opening.result()
+            # What the graph engine measures cannot be run one by one: every row is then checked.
+            if isinstance(apart, Mixed) and options.engine != "graph":
+                return _Attempt(session, apart.reason, {}, apart)
+            if isinstance(apart, Apart):
+                return _Attempt(session, *probe_pair(session, rows), apart)
+            return _Attempt(session, *probe_batch(session, rows, batch), apart)
+        except GeedError as error:
+            return _Attempt(None, str(error), {}, apart)
 
-    graph, best = model, _Attempt(None, "the batch is fixed", Lost(""), {})
+    graph, best = model, _Attempt(None, "the batch is fixed", {}, Lost(""))
     if not isinstance(acted.shape[0], int):
         best = attempt(model)
     if best.reason:
@@ -139,25 +150,32 @@ def try_out(
             graph, best = freed, other
         elif best.session is None:
             best = replace(best, reason=other.reason)
-    notes: list[str] = []
-    if not best.reason and best.session is not None:
-        session, one_by_one, kept = best.session, False, best.rows
-    else:
+    if best.reason or best.session is None:
         session = best.session or open_exposed(model, acted.name, names, options.provider)
-        session, one_by_one, note, first = _single_rows(
-            session, model, acted, best.reason, rows, fed
-        )
-        notes.append(note)
-        with ThreadPoolExecutor(cores()) as pool:
-            others = run_alone(session, rows.all[1:], rows.feeds, pool)
-        kept = {name: np.concatenate([row[name] for row in (first, *others)]) for name in names}
-    apart, together = best.apart, not best.reason
-    unproven = apart.reason if together and isinstance(apart, Lost | Mixed) else ""
-    mixes = together and isinstance(apart, Mixed)
-    if mixes:
-        # True of the graph engine as well, which runs every row again alone.
-        notes.append(f"run one by one, since in a batch {unproven}")
-    return Trial(session, graph, kept, one_by_one, notes, unproven, mixes)
+        return _run_alone(session, model, acted, best.reason, rows, fed)
+    unproven = best.apart.reason if isinstance(best.apart, Lost | Mixed) else ""
+    mixes = isinstance(best.apart, Mixed)
+    # True of the graph engine as well, which runs every row again alone.
+    notes = [f"run one by one, since in a batch {unproven}"] if mixes else []
+    return Trial(best.session, graph, best.rows, False, notes, unproven, mixes)
+
+
+def _run_alone(
+    session: Session,
+    model: Model,
+    acted: Input,
+    reason: str,
+    rows: TrialRows,
+    fed: dict[str, tuple[int | None, ...]],
+) -> Trial:
+    """Return the trial of a model whose rows cannot be run together, or not in any number."""
+    session, one_by_one, note, first = _single_rows(session, model, acted, reason, rows, fed)
+    with ThreadPoolExecutor(cores()) as pool:
+        others = run_alone(session, rows.inputs[1:], rows.feeds, pool)
+    arrays = {
+        name: np.concatenate([row[name] for row in (first, *others)]) for name in session.outputs
+    }
+    return Trial(session, model, arrays, one_by_one, [note])
 
 
 def _fed_shapes(acted: Input, source: Source) -> dict[str, tuple[int | None, ...]]:
@@ -236,7 +254,7 @@ def _same_row_twice(
 ) -> tuple[list[dict[str, NDArray[np.float32]]], str]:
     """Run one row alone, twice; also say what is wrong with that."""
     try:
-        alone = [session.run(rows.together[:1], rows.feeds(1)) for _ in range(2)]
+        alone = [session.run(rows.inputs[:1], rows.feeds(1)) for _ in range(2)]
     except GeedError as error:
         return [], str(error)
     for name, array in alone[0].items():
