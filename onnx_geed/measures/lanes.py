@@ -1,0 +1,218 @@
+"""Eight channels side by side: what compiled loops do with one vector instead of eight numbers.
+
+Of eight planes (8, P) the interleaved form has the eight channels of a pixel next to each other,
+(P, 8). There a tap of an interpolation is one load, and so is a pixel that is moved. Each function
+here is written in plain Python, which says what it means; compiled loops get vector instructions in
+its place, on any processor, with the same rounding.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import carray, types
+from numba.core import cgutils
+from numba.extending import intrinsic, overload
+from numpy.typing import NDArray
+
+__all__ = ["LANES", "add_tap", "blend", "floats_at", "round_lanes", "transpose"]
+
+F32 = NDArray[np.float32]
+
+
+F64 = NDArray[np.float64]
+
+
+#: Channels that stand side by side.
+LANES = 8
+
+
+def floats_at(address: int, size: int) -> F32:
+    """Return the flat array of ``size`` numbers at an address, which the caller answers for."""
+    return np.ctypeslib.as_array((ctypes.c_float * size).from_address(address))
+
+
+def blend(
+    out: F32, at: int, pixels: F32, h: int, i: int, j: int, m: int, w: float, x: float, y: float, z: float
+) -> None:
+    """Set ``out[at:]`` to the sum of four pixels' lanes, those at ``h``, ``i``, ``j`` and ``m``."""
+    for k in range(LANES):
+        out[at + k] = (
+            w * pixels[h + k] + x * pixels[i + k] + y * pixels[j + k] + z * pixels[m + k]
+        )
+
+
+def add_tap(total: F64, pixels: F32, h: int, w: float) -> None:
+    """Add the lanes at ``h``, times ``w``, to ``total`` (8,)."""
+    for k in range(LANES):
+        total[k] += w * pixels[h + k]
+
+
+def round_lanes(out: F32, at: int, total: F64) -> None:
+    """Set ``out[at:]`` to ``total`` (8,), and that to zero."""
+    for k in range(LANES):
+        out[at + k] = total[k]
+        total[k] = 0.0
+
+
+def transpose(
+    out: F32, at: int, stride: int, source: F32, a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int
+) -> None:
+    """Set ``out[at + k * stride + i]`` to entry k of the i-th of eight stretches of ``source``."""
+    for i, start in enumerate((a, b, c, d, e, f, g, h)):
+        for k in range(LANES):
+            out[at + k * stride + i] = source[start + k]
+
+
+_SINGLES = ir.VectorType(ir.FloatType(), LANES)
+
+
+_DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
+
+
+# As the loops around them are compiled.
+_FLAGS = ("contract",)
+
+
+def _place(context: Any, builder: Any, of: Any, array: Any, at: Any) -> Any:
+    """Return the address of eight entries of a flat array."""
+    data = context.make_array(of)(context, builder, value=array).data
+    single = of.dtype == types.float32
+    return builder.bitcast(builder.gep(data, [at]), (_SINGLES if single else _DOUBLES).as_pointer())
+
+
+def _spread(builder: Any, number: Any) -> Any:
+    """Return a vector of one number."""
+    one = builder.insert_element(ir.Constant(_DOUBLES, ir.Undefined), number, _at(0))
+    return builder.shuffle_vector(one, ir.Constant(_DOUBLES, ir.Undefined), _order([0] * LANES))
+
+
+def _at(k: int) -> Any:
+    return ir.Constant(ir.IntType(32), k)
+
+
+def _order(entries: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(ir.IntType(32), LANES), [_at(k) for k in entries])
+
+
+@intrinsic
+def _blend(typing, out, at, pixels, h, i, j, m, w, x, y, z):
+    def build(context, builder, signature, arguments):
+        out, at, pixels, h, i, j, m, *weights = arguments
+        total = None
+        for start, weight in zip((h, i, j, m), weights, strict=True):
+            place = _place(context, builder, signature.args[2], pixels, start)
+            lanes = builder.fpext(builder.load(place, align=4), _DOUBLES)
+            part = builder.fmul(_spread(builder, weight), lanes, flags=_FLAGS)
+            total = part if total is None else builder.fadd(total, part, flags=_FLAGS)
+        place = _place(context, builder, signature.args[0], out, at)
+        builder.store(builder.fptrunc(total, _SINGLES), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, pixels, *[types.intp] * 4, *[types.float64] * 4), build
+
+
+@intrinsic
+def _add_tap(typing, total, pixels, h, w):
+    def build(context, builder, signature, arguments):
+        total, pixels, h, w = arguments
+        place = _place(context, builder, signature.args[1], pixels, h)
+        lanes = builder.fpext(builder.load(place, align=4), _DOUBLES)
+        part = builder.fmul(_spread(builder, w), lanes, flags=_FLAGS)
+        place = _place(context, builder, signature.args[0], total, context.get_constant(types.intp, 0))
+        builder.store(builder.fadd(builder.load(place, align=8), part, flags=_FLAGS), place, align=8)
+        return context.get_dummy_value()
+
+    return types.void(total, pixels, types.intp, types.float64), build
+
+
+@intrinsic
+def _round_lanes(typing, out, at, total):
+    def build(context, builder, signature, arguments):
+        out, at, total = arguments
+        sums = _place(context, builder, signature.args[2], total, context.get_constant(types.intp, 0))
+        place = _place(context, builder, signature.args[0], out, at)
+        builder.store(builder.fptrunc(builder.load(sums, align=8), _SINGLES), place, align=4)
+        builder.store(ir.Constant(_DOUBLES, [0.0] * LANES), sums, align=8)
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, total), build
+
+
+# Three steps that exchange neighbours, pairs and fours: each is one instruction a vector.
+_STEPS = (
+    (1, [0, 8, 1, 9, 4, 12, 5, 13], [2, 10, 3, 11, 6, 14, 7, 15]),
+    (2, [0, 1, 8, 9, 4, 5, 12, 13], [2, 3, 10, 11, 6, 7, 14, 15]),
+    (4, [0, 1, 2, 3, 8, 9, 10, 11], [4, 5, 6, 7, 12, 13, 14, 15]),
+)
+
+
+def _transposed(builder: Any, v: list[Any]) -> list[Any]:
+    """Return eight vectors whose k-th entries were the k-th vector."""
+
+    def both(a: Any, b: Any, step: int) -> list[Any]:
+        return [builder.shuffle_vector(a, b, _order(order)) for order in _STEPS[step][1:]]
+
+    low = [both(v[i], v[i + 1], 0) for i in (0, 2, 4, 6)]
+    pairs = [
+        [*both(low[i][0], low[i + 1][0], 1), *both(low[i][1], low[i + 1][1], 1)] for i in (0, 2)
+    ]
+    fours = [both(a, b, 2) for a, b in zip(*pairs, strict=True)]
+    return [four[0] for four in fours] + [four[1] for four in fours]
+
+
+@intrinsic
+def _transpose(typing, out, at, stride, source, a, b, c, d, e, f, g, h):
+    def build(context, builder, signature, arguments):
+        out, at, stride, source, *starts = arguments
+        loaded = [
+            builder.load(_place(context, builder, signature.args[3], source, start), align=4)
+            for start in starts
+        ]
+        for lanes in _transposed(builder, loaded):
+            place = _place(context, builder, signature.args[0], out, at)
+            builder.store(lanes, place, align=4)
+            at = builder.add(at, stride)
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, types.intp, source, *[types.intp] * 8), build
+
+
+@overload(blend)
+def _(out, at, pixels, h, i, j, m, w, x, y, z):
+    return lambda out, at, pixels, h, i, j, m, w, x, y, z: _blend(
+        out, at, pixels, h, i, j, m, w, x, y, z
+    )
+
+
+@overload(add_tap)
+def _(total, pixels, h, w):
+    return lambda total, pixels, h, w: _add_tap(total, pixels, h, w)
+
+
+@overload(round_lanes)
+def _(out, at, total):
+    return lambda out, at, total: _round_lanes(out, at, total)
+
+
+@overload(transpose)
+def _(out, at, stride, source, a, b, c, d, e, f, g, h):
+    return lambda out, at, stride, source, a, b, c, d, e, f, g, h: _transpose(
+        out, at, stride, source, a, b, c, d, e, f, g, h
+    )
+
+
+@intrinsic
+def _pointer(typing, address):
+    def build(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
+
+    return types.CPointer(types.float32)(types.intp), build
+
+
+@overload(floats_at)
+def _(address, size):
+    return lambda address, size: carray(_pointer(address), (size,))

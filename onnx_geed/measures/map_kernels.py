@@ -1,0 +1,300 @@
+"""Compiled loops over feature maps: the three sums behind eq. (5), many layers in one call.
+
+The unmoved map is read once into interleaved form, eight channels side by side; there it is
+resampled and gathered. What the elements expect lies in rows, a channel of a moved map each, and
+those of some hundred kilobytes of channels are made before any is compared: so the activations are
+read in long stretches, which takes half the time of short ones.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.jit import compiled
+from onnx_geed.measures.lanes import add_tap, blend, floats_at, round_lanes, transpose
+
+__all__ = ["BATCH", "LAYER", "ROW", "sums_of_layers"]
+
+#: Tables of a layer's maps: where they begin in the flat ones, and how many there are.
+LAYER = np.dtype(
+    [
+        # Pixels of a map; taps of an interpolated pixel.
+        *[(name, np.int64) for name in ("area", "taps")],
+        # Tables (bases, area, taps) of the pixels that a resampling reads, and of their weights.
+        *[(name, np.int64) for name in ("bases", "index", "weight")],
+        # Moved maps, of ``ROW`` integers each: base and pixels that it is gathered by.
+        *[(name, np.int64) for name in ("rows", "row")],
+        # An element's row, 0 for the unmoved map; whether it reads it from the end, (elements,).
+        *[(name, np.int64) for name in ("row_of", "backwards")],
+        # The channel to which an element carries a channel, (elements, C); −1: to the same one.
+        ("target", np.int64),
+        # First pixel and the one behind the last of each run of compared pixels, (runs, 2).
+        *[(name, np.int64) for name in ("runs", "run")],
+    ]
+)
+
+
+#: Integers of a row: its base, 0 being the unmoved map, and where its pixels begin or −1.
+ROW = 2
+
+
+#: A layer's maps of some orbits: addresses, distances in numbers, and where its sums begin.
+BATCH = np.dtype(
+    [
+        (name, np.int64)
+        for name in ("maps", "references", "channels", "of_orbit", "of_element", "out")
+    ]
+)
+
+
+F32 = NDArray[np.float32]
+
+
+F64 = NDArray[np.float64]
+
+
+I32 = NDArray[np.int32]
+
+
+# These sums the compiler may split into lanes, once and for all when it compiles; the three of them
+# alike, so that equal maps have equal sums and a cosine of exactly 1.
+_summing = compiled("contract", "reassoc")
+
+
+# Rows that are compared together, in numbers: what a core's own cache holds, about.
+_ROOM = 1 << 18
+
+
+@compiled("contract")
+def _interleave(planes: F32, at: int, count: int, area: int, pixels: F32) -> None:
+    """Set ``pixels`` (area, 8) to ``count`` planes that begin ``at``."""
+    whole = area // 8 * 8 if count == 8 else 0
+    for p in range(0, whole, 8):
+        q, r = at + p, at + p + 4 * area
+        transpose(
+            *(pixels, 8 * p, 8, planes),
+            *(q, q + area, q + 2 * area, q + 3 * area, r, r + area, r + 2 * area, r + 3 * area),
+        )
+    for p in range(whole, area):
+        for k in range(count):
+            pixels[8 * p + k] = planes[at + k * area + p]
+
+
+@compiled("contract")
+def _resample(
+    pixels: F32, area: int, taps: int, tables: I32, index: int, weights: F64, weight: int, out: F32
+) -> None:
+    """Set pixel p of ``out`` (area, 8) to Σ_t weight[p, t] pixels[index[p, t]]."""
+    if taps == 4:  # bilinear
+        for p in range(area):
+            i, w = index + 4 * p, weight + 4 * p
+            blend(
+                *(out, 8 * p, pixels),
+                *(8 * tables[i], 8 * tables[i + 1], 8 * tables[i + 2], 8 * tables[i + 3]),
+                *(weights[w], weights[w + 1], weights[w + 2], weights[w + 3]),
+            )
+        return
+    total = np.zeros(8)
+    for p in range(area):
+        for t in range(taps):
+            tap = p * taps + t
+            add_tap(total, pixels, 8 * tables[index + tap], weights[weight + tap])
+        round_lanes(out, 8 * p, total)
+
+
+@compiled("contract")
+def _rows_in_order(pixels: F32, area: int, rows: F32, at: int, stride: int) -> None:
+    """Set eight rows, which begin ``at`` and ``stride`` from each other, to ``pixels``."""
+    for p in range(0, area, 8):
+        q, r = 8 * p, 8 * p + 32
+        transpose(rows, at + p, stride, pixels, q, q + 8, q + 16, q + 24, r, r + 8, r + 16, r + 24)
+
+
+@compiled("contract")
+def _rows_gathered(
+    pixels: F32, area: int, tables: I32, by: int, rows: F32, at: int, stride: int
+) -> None:
+    """Set eight rows to ``pixels`` as ``tables[by + p]`` gathers them."""
+    whole = area // 8 * 8
+    for p in range(0, whole, 8):
+        q = by + p
+        transpose(
+            *(rows, at + p, stride, pixels),
+            *(8 * tables[q], 8 * tables[q + 1], 8 * tables[q + 2], 8 * tables[q + 3]),
+            *(8 * tables[q + 4], 8 * tables[q + 5], 8 * tables[q + 6], 8 * tables[q + 7]),
+        )
+    for p in range(whole, area):
+        for k in range(8):
+            rows[at + k * stride + p] = pixels[8 * tables[by + p] + k]
+
+
+@compiled("contract")
+def _fill_rows(
+    references: F32,
+    at: int,
+    count: int,
+    layer: NDArray[np.void],
+    tables: I32,
+    weights: F64,
+    pixels: F32,
+    moved: F32,
+    rows: F32,
+    first: int,
+) -> None:
+    """Set the rows of up to eight channels, the first of which begins ``at``."""
+    area, taps, number = layer["area"], layer["taps"], layer["rows"]
+    padded = (area + 7) // 8 * 8
+    _interleave(references, at, count, area, pixels)
+    for base in range(layer["bases"] + 1):
+        if base > 0:
+            skipped = (base - 1) * area * taps
+            index, weight = layer["index"] + skipped, layer["weight"] + skipped
+            _resample(pixels, area, taps, tables, index, weights, weight, moved)
+        for r in range(number):
+            row = layer["row"] + ROW * r
+            if tables[row] != base:
+                continue
+            by, to = tables[row + 1], first + r * padded
+            source = moved if base > 0 else pixels
+            if by < 0:
+                _rows_in_order(source, area, rows, to, number * padded)
+            else:
+                _rows_gathered(source, area, tables, by, rows, to, number * padded)
+
+
+@_summing
+def _sums_of_pair(
+    maps: F32,
+    u_at: int,
+    rows: F32,
+    v_at: int,
+    last: int,
+    backwards: bool,
+    tables: I32,
+    run: int,
+    runs: int,
+    out: F64,
+    at: int,
+) -> None:
+    """Set ``out[at:]`` to Σ u·v, Σ u², Σ v² of a map and a row, over runs of pixels.
+
+    A row read from its end is its half turn.
+    """
+    ab = 0.0
+    aa = 0.0
+    bb = 0.0
+    for i in range(runs):
+        start, stop = tables[run + 2 * i], tables[run + 2 * i + 1]
+        if backwards:
+            for p in range(start, stop):
+                # Signed, it would not be made of vectors and take five times as long.
+                u = np.float64(maps[np.uint64(u_at + p)])
+                v = np.float64(rows[np.uint64(v_at + last - p)])
+                ab += u * v
+                aa += u * u
+                bb += v * v
+        else:
+            for p in range(start, stop):
+                u = np.float64(maps[np.uint64(u_at + p)])
+                v = np.float64(rows[np.uint64(v_at + p)])
+                ab += u * v
+                aa += u * u
+                bb += v * v
+    out[at] = ab
+    out[at + 1] = aa
+    out[at + 2] = bb
+
+
+@compiled("contract")
+def _sums_of_block(
+    maps: F32,
+    maps_at: int,
+    references: F32,
+    references_at: int,
+    of_element: int,
+    elements: int,
+    channels: int,
+    first: int,
+    count: int,
+    layer: NDArray[np.void],
+    tables: I32,
+    rows: F32,
+    out: F64,
+    out_at: int,
+) -> None:
+    """Sums of one orbit over ``count`` channels from ``first``, whose rows are filled."""
+    area = layer["area"]
+    padded = (area + 7) // 8 * 8
+    for g in range(elements):
+        r = tables[layer["row_of"] + g]
+        backwards = tables[layer["backwards"] + g] != 0
+        for k in range(count):
+            s = first + k
+            c = s if layer["target"] < 0 else tables[layer["target"] + g * channels + s]
+            u, to = maps_at + (g * channels + c) * area, out_at + 3 * (g * channels + c)
+            if r == 0:
+                v = references_at + g * of_element + s * area
+                _sums_of_pair(
+                    *(maps, u, references, v, area - 1, backwards),
+                    *(tables, layer["run"], layer["runs"], out, to),
+                )
+            else:
+                v = (k * layer["rows"] + r - 1) * padded
+                _sums_of_pair(
+                    *(maps, u, rows, v, area - 1, backwards),
+                    *(tables, layer["run"], layer["runs"], out, to),
+                )
+
+
+@compiled("contract")
+def sums_of_layers(
+    layers: NDArray[np.void],
+    tables: I32,
+    weights: F64,
+    batch: NDArray[np.void],
+    orbits: int,
+    elements: int,
+    out: F64,
+) -> None:
+    """Sums behind eq. (5) of some orbits and layers, from the addresses of their maps.
+
+    Of layer l, ``out[batch[l]["out"]:]`` becomes (orbits, elements, C, 3): Σ u·v, Σ u², Σ v² over
+    the compared pixels, where u is channel c of f(gx) and v that of φ_Y(g) f̂(x).
+    """
+    widest, room = 0, 0
+    for n in range(len(layers)):
+        padded = (layers[n]["area"] + 7) // 8 * 8
+        of_eight = 8 * layers[n]["rows"] * padded
+        widest = max(widest, padded)
+        room = max(room, max(of_eight, min(_ROOM, of_eight * ((batch[n]["channels"] + 7) // 8))))
+    # Of the last pixels, up to the next eighth, nothing is used.
+    pixels = np.zeros(8 * widest, dtype=np.float32)
+    moved = np.zeros(8 * widest, dtype=np.float32)
+    rows = np.empty(room, dtype=np.float32)
+    for n in range(len(layers)):
+        layer, area, channels = layers[n], layers[n]["area"], batch[n]["channels"]
+        size = channels * area
+        padded, number = (area + 7) // 8 * 8, layer["rows"]
+        # The unmoved map is read as often as a row.
+        block = max(1, _ROOM // (8 * max(1, number) * padded)) * 8
+        of_orbit, of_element = batch[n]["of_orbit"], batch[n]["of_element"]
+        maps = floats_at(batch[n]["maps"], orbits * elements * size)
+        end = (orbits - 1) * of_orbit + (elements - 1) * of_element + size
+        references = floats_at(batch[n]["references"], end)
+        for o in range(orbits):
+            u, v = o * elements * size, o * of_orbit
+            to = batch[n]["out"] + 3 * o * elements * channels
+            for first in range(0, channels, block):
+                count = min(block, channels - first)
+                if number > 0:
+                    for s in range(0, count, 8):
+                        _fill_rows(
+                            *(references, v + (first + s) * area, min(8, count - s)),
+                            *(layer, tables, weights, pixels, moved),
+                            *(rows, s * number * padded),
+                        )
+                _sums_of_block(
+                    *(maps, u, references, v, of_element, elements, channels, first, count),
+                    *(layer, tables, rows, out, to),
+                )

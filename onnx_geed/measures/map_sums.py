@@ -1,0 +1,235 @@
+"""The sums behind eq. (5) of many layers: tables worked out once, and one call a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import Action, GridAction, PlacedAction, disk_mask, still_grid
+from onnx_geed.measures.catalogue import Support
+from onnx_geed.measures.map_kernels import BATCH, LAYER, sums_of_layers
+from onnx_geed.measures.measure import Measure
+
+__all__ = ["MapSums", "map_sums"]
+
+F32 = NDArray[np.float32]
+
+
+F64 = NDArray[np.float64]
+
+
+I32 = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class MapSums:
+    """What the sums of some measures of maps need of actions and supports, for compiled loops.
+
+    Made by :func:`map_sums`.
+
+    Parameters
+    ----------
+    actions : tuple of GridAction or PlacedAction
+        φ_Y of each layer.
+    elements : tuple of int
+        Elements of the group, in the order of the maps.
+    layers : ndarray of LAYER, shape (layers,)
+        Where each layer's tables begin.
+    tables : ndarray of int32, shape (entries,)
+        All tables of pixels, rows and elements.
+    weights : ndarray of float64, shape (entries,)
+        All weights of interpolation.
+    """
+
+    actions: tuple[GridAction | PlacedAction, ...]
+    elements: tuple[int, ...]
+    layers: NDArray[np.void] = field(repr=False, compare=False)
+    tables: I32 = field(repr=False, compare=False)
+    weights: F64 = field(repr=False, compare=False)
+
+    def of(self, maps: Sequence[F32], references: Sequence[F32]) -> list[F64]:
+        """Return the sums of each layer's maps against its moved references.
+
+        Parameters
+        ----------
+        maps : sequence of ndarray of float32, shape (N, elements, C, H, W) or (..., H·W)
+            f(gx) of each layer.
+        references : sequence of ndarray of float32, shape (N, C, H, W) or (N, C, H·W)
+            f̂(x) of each layer, which the action moves: of the same samples or of others. Those
+            of several orbits may lie apart, as the maps of the identity do.
+
+        Returns
+        -------
+        list of ndarray of float64, shape (N, elements, C, 3)
+            Σ u·v, Σ u² and Σ v² of each channel.
+
+        Raises
+        ------
+        GeedError
+            If an array's shape is another one.
+        """
+        held, batch, parts = [], [], []
+        orbits, elements, out = len(maps[0]) if maps else 0, len(self.elements), 0
+        areas = self.layers["area"].tolist()
+        for action, area, u, v in zip(self.actions, areas, maps, references, strict=True):
+            channels = u.shape[2]
+            size, begin = channels * area, out
+            if u.shape[:2] != (orbits, elements) or u.size != orbits * elements * size:
+                raise GeedError(_misfit("maps", (orbits, elements, "C", area), u.shape))
+            if v.shape[:2] != (orbits, channels) or v.size != orbits * size:
+                raise GeedError(_misfit("references", (orbits, channels, area), v.shape))
+            if u.dtype != np.float32 or not u.flags.c_contiguous:
+                u = np.ascontiguousarray(u, dtype=np.float32)
+            of_element = 0
+            if isinstance(action, PlacedAction):
+                v, of_element = self._moved(action, v), size
+            else:
+                if action.channels is not None and action.channels.shape[1] != channels:
+                    table = (orbits, elements, action.channels.shape[1], area)
+                    raise GeedError(_misfit("maps", table, u.shape))
+                apart = v.dtype == np.float32 and orbits and v[0].flags.c_contiguous
+                if not apart or v.strides[0] < 0 or v.strides[0] % 4:
+                    v = np.ascontiguousarray(v, dtype=np.float32)
+            # The arrays themselves are held until the loops are done with their memory.
+            held.append((u, v))
+            addresses = u.__array_interface__["data"][0], v.__array_interface__["data"][0]
+            batch.append((*addresses, channels, v.strides[0] // 4, of_element, begin))
+            out += 3 * orbits * elements * channels
+            parts.append((begin, out, (orbits, elements, channels, 3)))
+        sums = np.empty(out)
+        if out:
+            sums_of_layers(
+                *(self.layers, self.tables, self.weights, np.array(batch, dtype=BATCH)),
+                *(orbits, elements, sums),
+            )
+        return [sums[begin:end].reshape(shape) for begin, end, shape in parts]
+
+    def _moved(self, action: PlacedAction, references: F32) -> F32:
+        """Return references moved by an action of one's own, (N, elements, C, H·W)."""
+        flat = references.reshape(-1, *action.shape)
+        moved = [action.apply(g, flat).reshape(references.shape) for g in self.elements]
+        return np.ascontiguousarray(np.stack(moved, axis=1), dtype=np.float32)
+
+
+def _misfit(name: str, expected: tuple[object, ...], shape: tuple[int, ...]) -> str:
+    wanted = ", ".join(map(str, expected))
+    return f"{name} of another shape than the tables are for: ({wanted}) and {shape}"
+
+
+def map_sums(measures: Sequence[Measure], elements: Sequence[int] | None = None) -> MapSums:
+    """Work out what the sums of some measures of maps need.
+
+    Parameters
+    ----------
+    measures : sequence of Measure
+        One a layer, of feature maps, under one group.
+    elements : sequence of int, optional
+        Elements of the group whose maps there are, in their order; all by default.
+
+    Returns
+    -------
+    MapSums
+        It resamples no more than these elements need.
+    """
+    return of_actions([(m.action, m.support) for m in measures], elements)
+
+
+def of_actions(
+    moved: Sequence[tuple[Action, Support]], elements: Sequence[int] | None = None
+) -> MapSums:
+    """Work out what the sums under some actions, over some pixels, need, as :func:`map_sums`."""
+    actions = []
+    for action, _ in moved:
+        if not isinstance(action, GridAction | PlacedAction):
+            raise TypeError(f"maps are moved by an action on a grid, not by {action!r}")
+        actions.append(action)
+    everything = range(actions[0].group.order) if actions else ()
+    chosen = tuple(everything if elements is None else elements)
+    tables, weights = _Flat(np.int32), _Flat(np.float64)
+    layers = np.zeros(len(actions), dtype=LAYER)
+    known: dict[tuple[object, ...], int] = {}
+    for n, (action, (_, support)) in enumerate(zip(actions, moved, strict=True)):
+        # An action of one's own moves the maps itself, and they are compared as they are.
+        own = isinstance(action, PlacedAction)
+        grid = still_grid(action.group, *action.shape[-2:]) if own else action
+        arrays = (grid.index, grid.weight, grid.base_of, grid.permutation)
+        key = (support, *map(id, arrays))
+        if key in known:
+            layers[n] = layers[known[key]]
+        else:
+            _write_pixels(layers[n], grid, support, chosen, tables, weights)
+            known[key] = n
+        # The table says where a channel comes from; the loop over sources asks where it goes.
+        target = None if grid.channels is None else np.argsort(grid.channels[list(chosen)])
+        layers[n]["target"] = -1 if target is None else tables.add(target)
+    return MapSums(tuple(actions), chosen, layers, tables.array(), weights.array())
+
+
+class _Flat:
+    """Arrays that become one, one behind the other."""
+
+    def __init__(self, dtype: type) -> None:
+        self._arrays: list[NDArray[Any]] = [np.empty(0, dtype=dtype)]
+        self._size = 0
+
+    def add(self, array: NDArray[Any]) -> int:
+        """Add an array and return where it begins."""
+        begin = self._size
+        self._arrays.append(array.ravel().astype(self._arrays[0].dtype))
+        self._size += array.size
+        return begin
+
+    def array(self) -> NDArray[Any]:
+        """Return all of them."""
+        return np.concatenate(self._arrays)
+
+
+def _write_pixels(
+    layer: NDArray[np.void],
+    grid: GridAction,
+    support: Support,
+    elements: Sequence[int],
+    tables: _Flat,
+    weights: _Flat,
+) -> None:
+    """Add the tables of a grid to the flat ones, and write down where they begin."""
+    source, gathered, row_of, backwards = grid.rows
+    area, bases = grid.permutation.shape[1], len(grid.index)
+    chosen = list(elements)
+    # A row of all elements: the base it shows, and by which pixels it is gathered.
+    origin = [*((base, -1) for base in range(bases + 1)), *zip(source.tolist(), range(len(source)))]
+    rows = sorted(set(row_of[chosen].tolist()) - {0})
+    resampled = sorted({origin[r][0] for r in rows} - {0})
+    order = list(dict.fromkeys(origin[r][1] for r in rows if origin[r][1] >= 0))
+    begins = {i: tables.add(gathered[i]) for i in order}
+    of_rows = [
+        (resampled.index(base) + 1 if base else 0, begins.get(by, -1))
+        for base, by in (origin[r] for r in rows)
+    ]
+    pixels = np.arange(area)
+    if support == "disk":
+        pixels = pixels[disk_mask(*grid.shape).ravel()]
+    runs = _runs(pixels)
+    chosen_bases = [base - 1 for base in resampled]
+    layer["area"], layer["taps"] = area, grid.index.shape[2]
+    layer["bases"] = len(resampled)
+    layer["index"] = tables.add(grid.index[chosen_bases])
+    layer["weight"] = weights.add(grid.weight[chosen_bases])
+    layer["rows"], layer["row"] = len(rows), tables.add(np.array(of_rows, dtype=np.int32))
+    places = [rows.index(r) + 1 if r else 0 for r in row_of[chosen].tolist()]
+    layer["row_of"] = tables.add(np.array(places, dtype=np.int32))
+    layer["backwards"] = tables.add(backwards[chosen])
+    layer["runs"], layer["run"] = len(runs), tables.add(runs)
+
+
+def _runs(pixels: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Return the first pixel of each run of neighbours, and the one behind its last, (runs, 2)."""
+    ends = np.flatnonzero(np.diff(pixels) != 1)
+    first = np.concatenate([pixels[:1], pixels[ends + 1]])
+    last = np.concatenate([pixels[ends], pixels[-1:]])
+    return np.stack([first, last + 1], axis=1)
