@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import carray, types
-from numba.core import cgutils
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
@@ -36,13 +35,21 @@ def floats_at(address: int, size: int) -> F32:
 
 
 def blend(
-    out: F32, at: int, pixels: F32, h: int, i: int, j: int, m: int, w: float, x: float, y: float, z: float
+    out: F32,
+    at: int,
+    pixels: F32,
+    h: int,
+    i: int,
+    j: int,
+    m: int,
+    w: float,
+    x: float,
+    y: float,
+    z: float,
 ) -> None:
     """Set ``out[at:]`` to the sum of four pixels' lanes, those at ``h``, ``i``, ``j`` and ``m``."""
     for k in range(LANES):
-        out[at + k] = (
-            w * pixels[h + k] + x * pixels[i + k] + y * pixels[j + k] + z * pixels[m + k]
-        )
+        out[at + k] = w * pixels[h + k] + x * pixels[i + k] + y * pixels[j + k] + z * pixels[m + k]
 
 
 def add_tap(total: F64, pixels: F32, h: int, w: float) -> None:
@@ -59,7 +66,18 @@ def round_lanes(out: F32, at: int, total: F64) -> None:
 
 
 def transpose(
-    out: F32, at: int, stride: int, source: F32, a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int
+    out: F32,
+    at: int,
+    stride: int,
+    source: F32,
+    a: int,
+    b: int,
+    c: int,
+    d: int,
+    e: int,
+    f: int,
+    g: int,
+    h: int,
 ) -> None:
     """Set ``out[at + k * stride + i]`` to entry k of the i-th of eight stretches of ``source``."""
     for i, start in enumerate((a, b, c, d, e, f, g, h)):
@@ -122,8 +140,12 @@ def _add_tap(typing, total, pixels, h, w):
         place = _place(context, builder, signature.args[1], pixels, h)
         lanes = builder.fpext(builder.load(place, align=4), _DOUBLES)
         part = builder.fmul(_spread(builder, w), lanes, flags=_FLAGS)
-        place = _place(context, builder, signature.args[0], total, context.get_constant(types.intp, 0))
-        builder.store(builder.fadd(builder.load(place, align=8), part, flags=_FLAGS), place, align=8)
+        place = _place(
+            context, builder, signature.args[0], total, context.get_constant(types.intp, 0)
+        )
+        builder.store(
+            builder.fadd(builder.load(place, align=8), part, flags=_FLAGS), place, align=8
+        )
         return context.get_dummy_value()
 
     return types.void(total, pixels, types.intp, types.float64), build
@@ -133,7 +155,9 @@ def _add_tap(typing, total, pixels, h, w):
 def _round_lanes(typing, out, at, total):
     def build(context, builder, signature, arguments):
         out, at, total = arguments
-        sums = _place(context, builder, signature.args[2], total, context.get_constant(types.intp, 0))
+        sums = _place(
+            context, builder, signature.args[2], total, context.get_constant(types.intp, 0)
+        )
         place = _place(context, builder, signature.args[0], out, at)
         builder.store(builder.fptrunc(builder.load(sums, align=8), _SINGLES), place, align=4)
         builder.store(ir.Constant(_DOUBLES, [0.0] * LANES), sums, align=8)

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     )
     from onnx_geed.run.kernel_engine import (
         KernelEngine as KernelEngine,
-        check_orbits as check_orbits,
-        reduce_orbits as reduce_orbits,
     )
     from onnx_geed.run.measurements import (
         measurements_of as measurements_of,
@@ -43,6 +41,10 @@ if TYPE_CHECKING:
         Options as Options,
         check_option as check_option,
         make_options as make_options,
+    )
+    from onnx_geed.run.orbit_reduction import (
+        check_orbits as check_orbits,
+        reduce_orbits as reduce_orbits,
     )
     from onnx_geed.run.orbit_statistics import (
         MeasureStatistics as MeasureStatistics,

@@ -2,12 +2,14 @@
 
 A pair of neighbouring samples may lie in two jobs. So a job's value carries, of each such pair, the
 side that it has: f̂ of the earlier sample, or the orbit of the later one. Where two values are
-joined, their sides meet.
+joined, their sides meet; jobs of one process hand f̂ on before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,7 @@ from onnx_geed.measures import (
     Layer,
     Measure,
     deviations_from_references,
+    deviations_of_sums,
     f_hat,
     operands_of_orbits,
     view,
@@ -25,12 +28,14 @@ from onnx_geed.measures import (
 
 __all__ = [
     "MOST_PAIRS",
+    "Centres",
     "Pair",
     "Pairs",
     "Side",
     "around",
     "join_pairs",
     "neighbours",
+    "pair_of_sums",
     "pairs_within",
 ]
 
@@ -42,6 +47,10 @@ F64 = NDArray[np.float64]
 
 #: So many samples of D are compared with the next one.
 MOST_PAIRS = 16
+
+
+# Measure and layer.
+Key = tuple[str, str]
 
 
 # Positions in D of x, whose f̂ is the reference, and of x', whose orbit is held against it.
@@ -197,7 +206,61 @@ def join_pairs(measure: Measure, parts: Sequence[Pairs]) -> Pairs:
             if centre is None or orbit is None:
                 raise ValueError(f"two parts bring the same side of the pair {where}")
             (complete[where],) = _pair_deviations(measure, orbit, centre)
-    return Pairs(complete, sides)
+    # What one process could complete by itself, it did: the other side is of no use then.
+    return Pairs(complete, {where: s for where, s in sides.items() if where not in complete})
+
+
+def pair_of_sums(measure: Measure, sums: F64, centre: F32) -> Pair:
+    """Return a pair of a measure of maps from sums (1, n, C, 3) against f̂(x) (1, C, H, W)."""
+    deviations, _, _ = deviations_of_sums(measure, sums)
+    return _pair(measure, deviations[0], centre)
+
+
+class Centres:
+    """f̂ of samples, left by the job of one for that of the next, in one process.
+
+    A job waits for what another has begun to compute, and for nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._coming: dict[tuple[int, Key], Future[NDArray[Any]]] = {}
+
+    @contextmanager
+    def promised(self, position: int, keys: Iterable[Key]) -> Iterator[None]:
+        """Let others wait for a sample's f̂ while it is computed; they fail if that fails."""
+        futures: dict[tuple[int, Key], Future[NDArray[Any]]]
+        futures = {(position, key): Future() for key in keys}
+        self._coming.update(futures)
+        try:
+            yield
+        except BaseException as error:
+            for future in futures.values():
+                if not future.done():
+                    future.set_exception(error)
+            raise
+
+    def give(self, position: int, centres: Mapping[Key, NDArray[Any]]) -> None:
+        """Leave a sample's f̂, by measure and layer, for whoever takes it; nothing if none will."""
+        for key, centre in centres.items():
+            future = self._coming.get((position, key))
+            if future is not None and not future.done():
+                future.set_result(centre)
+
+    def has(self, position: int, keys: Sequence[Key]) -> bool:
+        """Say whether a sample's f̂ can be taken at once."""
+        coming = [self._coming.get((position, key)) for key in keys]
+        return all(future is not None and future.done() for future in coming)
+
+    def take(self, position: int, keys: Sequence[Key]) -> list[NDArray[Any]] | None:
+        """Take a sample's f̂, which is left here once; ``None`` where no job here computes it."""
+        coming = [self._coming.get((position, key)) for key in keys]
+        present = [future for future in coming if future is not None]
+        if len(present) < len(coming):
+            return None
+        centres = [future.result() for future in present]
+        for key in keys:
+            del self._coming[position, key]
+        return centres
 
 
 def _without_base(array: NDArray[Any] | None) -> NDArray[Any] | None:
@@ -210,7 +273,11 @@ def _without_base(array: NDArray[Any] | None) -> NDArray[Any] | None:
 
 def _pair_deviations(measure: Measure, orbits: NDArray[Any], means: NDArray[Any]) -> list[Pair]:
     deviations, _ = deviations_from_references(measure, orbits, means, check=False)
-    squares = np.zeros(len(means))
+    return [_pair(measure, row, mean) for row, mean in zip(deviations, means, strict=True)]
+
+
+def _pair(measure: Measure, deviations: F64, mean: NDArray[Any]) -> Pair:
+    square = 0.0
     if measure.descriptor.in_tensor_units:
-        squares = np.square(means, dtype=np.float64).reshape(len(means), -1).sum(axis=1)
-    return [Pair(row, float(s)) for row, s in zip(deviations, squares, strict=True)]
+        square = float(np.square(mean, dtype=np.float64).reshape(1, -1).sum(axis=1)[0])
+    return Pair(deviations, square)

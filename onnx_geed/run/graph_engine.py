@@ -20,7 +20,7 @@ from onnx_geed.measures import (
 from onnx_geed.run.between_samples import pairs_within
 from onnx_geed.run.fuse import Fused, fuse_measurement
 from onnx_geed.run.job import Job, Task
-from onnx_geed.run.kernel_engine import DOUBTED, check_orbits
+from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits
 from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
 from onnx_geed.run.orbits import compare_rows, run_rows
 from onnx_geed.run.session import Runner, Session, open_session

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_layout
-from onnx_geed.measures import (
-    Measure,
-    Plan,
-    ProbabilityError,
-    channel_sums_of_orbits,
-    deviations_of_orbits,
-    deviations_of_sums,
-    orbit_deviations,
-    predicted_classes,
-    view,
-)
-from onnx_geed.run.between_samples import pairs_within
+from onnx_geed.measures import Measure
+from onnx_geed.run.between_samples import Centres, Pairs, Side, join_pairs
 from onnx_geed.run.job import Job
-from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
+from onnx_geed.run.orbit_pieces import Pieces, comes_in_pieces
+from onnx_geed.run.orbit_reduction import check_shapes, latents_of, reduce_orbits
+from onnx_geed.run.orbit_statistics import OrbitStatistics
 from onnx_geed.run.orbits import activations, identities
 from onnx_geed.run.session import Runner
 
-__all__ = ["DOUBTED", "KernelEngine", "check_orbits", "latents_of", "reduce_orbits", "run_points"]
+__all__ = ["KernelEngine", "run_points"]
 
 F32 = NDArray[np.float32]
 
 
-F64 = NDArray[np.float64]
-
-
-#: So many of the first orbits are also measured with the inverse of a given table.
-DOUBTED = 5
-
-
-@dataclass(frozen=True)
 class KernelEngine:
     """Activations on the host, reduced by compiled loops.
 
@@ -50,25 +31,54 @@ class KernelEngine:
         Returns the tensors of a pass.
     """
 
-    runner: Runner
+    def __init__(self, runner: Runner) -> None:
+        self._runner, self._centres = runner, Centres()
+        self._pieces = Pieces(runner, self._centres)
 
     def run(self, job: Job) -> OrbitStatistics:
         """Run a job and reduce it, as :class:`onnx_geed.run.engine.Engine` says."""
         if not job.orbits:
-            return run_points(job, self.runner.only(job.pooled))
-        arrays = self.activations(job)
-        task = job.task
-        statistics = reduce_orbits(
-            task.plan, arrays, task.source.label, first=job.positions.start, pairs=job.pairs
-        )
+            return run_points(job, self._runner.only(job.pooled))
+        plan, last = job.task.plan, job.positions[-1]
+        measures = [m for m in plan.measures if m.layer in job.layers]
+        follows = (last, last + 1) in job.pairs
+        with self._centres.promised(last, [(m.name, m.layer) for m in measures if follows]):
+            if comes_in_pieces(job):
+                statistics = self._pieces.run(job)
+            else:
+                arrays, label = self.activations(job), job.task.source.label
+                statistics = reduce_orbits(
+                    plan, arrays, label, first=job.positions.start, pairs=job.pairs
+                )
+            statistics = self._with_neighbours(job, measures, statistics)
         return statistics if job.points else replace(statistics, pointed=range(0), points={})
 
     def activations(self, job: Job) -> dict[str, F32]:
         """Run a job's orbits; return the activations (orbits, n, ...) by tensor."""
         task = job.task
-        arrays = activations(task.source, self.runner, job.positions, task.batch)
-        _check_shapes(task.plan, arrays, axes=2)
+        arrays = activations(task.source, self._runner, job.positions, task.batch)
+        check_shapes(task.plan, arrays, axes=2)
         return arrays
+
+    def _with_neighbours(
+        self, job: Job, measures: Sequence[Measure], statistics: OrbitStatistics
+    ) -> OrbitStatistics:
+        """Complete the pair with the sample before, where a job here has it, or begins to."""
+        first, last = job.positions.start, job.positions[-1]
+        entries = dict(statistics.measures)
+        for m in measures:
+            side = entries[m.name, m.layer].pairs.open.get((last, last + 1))
+            if side is not None and side.centre is not None:
+                self._centres.give(last, {(m.name, m.layer): side.centre})
+        where = first - 1, first
+        for m in measures:
+            key = m.name, m.layer
+            pairs = entries[key].pairs
+            centre = self._centres.take(first - 1, [key]) if where in pairs.open else None
+            if centre is not None:
+                other = Pairs(open={where: Side(centre=centre[0])})
+                entries[key] = replace(entries[key], pairs=join_pairs(m, [pairs, other]))
+        return replace(statistics, measures=entries)
 
 
 def run_points(job: Job, runner: Runner) -> OrbitStatistics:
@@ -93,166 +103,6 @@ def run_points(job: Job, runner: Runner) -> OrbitStatistics:
     """
     task, first = job.task, job.positions.start
     arrays = identities(task.source, runner, job.positions, task.batch)
-    _check_shapes(task.plan, arrays, axes=1)
+    check_shapes(task.plan, arrays, axes=1)
     latents = latents_of(task.plan, arrays, task.source.label, first)
     return OrbitStatistics(pointed=job.positions, points=latents)
-
-
-def _check_shapes(plan: Plan, arrays: Mapping[str, F32], *, axes: int) -> None:
-    """Refuse arrays of another shape than when the model was tried out: kernels trust in it."""
-    for name, array in arrays.items():
-        expected = plan.layers[name].shape
-        if array.shape[axes:] != expected:
-            raise GeedError(
-                f"tensor {name!r} has the shape {array.shape[axes:]} for one sample, and had "
-                f"{expected} before: its shape depends on the sample, so name another tensor"
-            )
-
-
-def reduce_orbits(
-    plan: Plan,
-    arrays: Mapping[str, F32],
-    label: Callable[[int], str],
-    *,
-    first: int,
-    sums: Mapping[str, F64] | None = None,
-    pairs: Sequence[tuple[int, int]] = (),
-) -> OrbitStatistics:
-    """Reduce the activations of some orbits.
-
-    Parameters
-    ----------
-    plan : Plan
-        The measures and their tensors.
-    arrays : mapping of str to ndarray of float32, shape (orbits, n, ...)
-        Activations by tensor; tensors of the plan that are absent are another pass's.
-    label : callable
-        Names the sample at a position of D, for messages.
-    first : int
-        Position of the first orbit.
-    sums : mapping of str to ndarray of float64, shape (orbits, n, C, 3), optional
-        The sums of eq. (5) by tensor, where they take the place of activations.
-    pairs : sequence of (int, int)
-        Pairs of samples that are compared; of sums there are none.
-
-    Returns
-    -------
-    OrbitStatistics
-        An entry for every measure whose tensor is present, and the identity latents of those that
-        need M.
-
-    Raises
-    ------
-    GeedError
-        If an activation is NaN or infinite, naming sample, element and tensor.
-        If a probability is positive where the reference's is zero, naming the sample.
-    """
-    sums = sums or {}
-    measures: dict[tuple[str, str], MeasureStatistics] = {}
-    for measure in plan.measures:
-        key = measure.name, measure.layer
-        if measure.descriptor.view == "maps" and measure.layer in sums:
-            measures[key] = _sums_statistics(plan, measure, sums[measure.layer])
-        elif measure.layer in arrays:
-            layer = plan.layers[measure.layer]
-            y = view(layer, measure.descriptor, arrays[measure.layer])
-            statistics = _orbits_statistics(plan, measure, y, label, first)
-            between = pairs_within(measure, layer, arrays[measure.layer], first, pairs)
-            measures[key] = replace(statistics, pairs=between)
-    present: list[NDArray[Any]] = [*sums.values(), *arrays.values()]
-    positions = range(first, first + len(present[0]))
-    latents = latents_of(plan, {k: a[:, 0] for k, a in arrays.items()}, label, first)
-    return OrbitStatistics(positions, measures, positions if latents else range(0), latents)
-
-
-def _sums_statistics(plan: Plan, measure: Measure, sums: F64) -> MeasureStatistics:
-    """Reduce sums of eq. (5), which are kept only where the subgroup has the same f̂, eq. (2)."""
-    members = plan.exact_subgroup(measure)
-    deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
-    exact = None if members is None else np.take(deviations, members, axis=1)
-    return MeasureStatistics(deviations, zeros, exact, channels=ChannelValues(by_channel))
-
-
-def _orbits_statistics(
-    plan: Plan, measure: Measure, y: F32, label: Callable[[int], str], first: int
-) -> MeasureStatistics:
-    """Reduce what a measure sees of some orbits."""
-    maps = measure.descriptor.view == "maps"
-    if not maps or measure.support == "disk":
-        # Outside the disk nothing is compared, and so NaN would not show in the sums.
-        check_orbits(plan, measure.layer, y, label, first)
-    scores = measure.descriptor.view == "scores"
-    predicted = predicted_classes(y, measure.reads) if scores else None
-    members = plan.exact_subgroup(measure)
-    other = measure.with_inverse_table() if first < DOUBTED else None
-    channels = None
-    try:
-        if maps:
-            sums = channel_sums_of_orbits(measure, y)
-            deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
-            channels = ChannelValues(by_channel)
-        else:
-            deviations, zeros = deviations_of_orbits(measure, y)
-        if not np.isfinite(deviations).all():
-            # Whole maps are read only once, so that theirs shows in the sums alone.
-            check_orbits(plan, measure.layer, y, label, first)
-        exact = None if members is None else _subgroup_deviations(measure, y, deviations, members)
-        inverse = deviations_of_orbits(other, y[: DOUBTED - first])[0] if other else None
-    except ProbabilityError:
-        for k, orbit in enumerate(y):
-            try:
-                orbit_deviations(measure, orbit)
-            except ProbabilityError as error:
-                raise GeedError(f"{label(first + k)}: {error}") from None
-        raise
-    return MeasureStatistics(deviations, zeros, exact, inverse, predicted, channels)
-
-
-def _subgroup_deviations(
-    measure: Measure, y: F32, deviations: F64, members: tuple[int, ...]
-) -> F64:
-    """Return deviations under a subgroup, which has an f̂ of its own."""
-    if set(measure.kernel_of_action) <= set(members):
-        # The same elements are averaged, eq. (2), so nothing needs to be computed again.
-        return np.take(deviations, members, axis=1)
-    return deviations_of_orbits(measure, y, members)[0]
-
-
-def latents_of(
-    plan: Plan, identities: Mapping[str, F32], label: Callable[[int], str], first: int
-) -> dict[str, F64]:
-    """Return the latents (N, k) of identity elements, for the tensors that need M.
-
-    Raises
-    ------
-    GeedError
-        If a latent is NaN or infinite, naming sample and tensor.
-    """
-    wanted = {m.layer for m in plan.measures if m.descriptor.normalised}
-    latents = {}
-    for name in wanted & set(identities):
-        rows = parse_layout(plan.layers[name].layout).to_points(identities[name], axes=1)[0]
-        latents[name] = np.asarray(rows, dtype=np.float64)
-        check_orbits(plan, name, latents[name][:, None], label, first)
-    return latents
-
-
-def check_orbits(
-    plan: Plan, name: str, y: NDArray[Any], label: Callable[[int], str], first: int
-) -> None:
-    """Name the first activation (N, elements, ...) that is not finite.
-
-    Raises
-    ------
-    GeedError
-        If there is one, naming sample, element and tensor.
-    """
-    finite = np.isfinite(y)
-    if finite.all():
-        return
-    k, g = np.argwhere(~finite)[0][:2]
-    raise GeedError(
-        f"the model gave NaN or infinity: {label(first + int(k))}, element "
-        f"{plan.group.elements[g]}, tensor {name!r}; check the preprocessing, or leave that sample "
-        "or tensor out"
-    )

@@ -20,6 +20,11 @@ __all__ = ["Share", "fit_memory", "graph_bytes"]
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
 
 
+# Activations of one run: of large maps it holds a piece of an orbit, of small ones as many orbits as
+# keep the calls few.
+_PIECE_BYTES = 64 << 20
+
+
 _JOB_BYTES = 16 << 20
 
 
@@ -92,8 +97,9 @@ def fit_memory(plan: Plan, source: Source, trial: Trial, options: Options, *, gr
         passes[-1].append(name)
         filled += layer.bytes
     row = own + max(sum(plan.layers[name].bytes for name in names) for names in passes)
-    # More rows than one orbit only pay while their activations are small.
     most = min(_MOST_ROWS["cuda" if cuda else "cpu"], max(n, _JOB_BYTES // row))
+    if n * row > _PIECE_BYTES and not cuda and not graph:
+        most = -(-n // -(-n * row // _PIECE_BYTES))
     batch = options.batch_size or max(1, min(most, budget // (2 * row * workers)))
     if options.batch_size is None and batch > n:
         batch -= batch % n

@@ -134,6 +134,7 @@ def check_rows(
     arrays: Mapping[str, F32],
     batch: int,
     positions: Sequence[int],
+    elements: Sequence[int] | None = None,
 ) -> None:
     """Run some rows of a job again alone, where its source wants that.
 
@@ -153,6 +154,8 @@ def check_rows(
         Most rows in one run.
     positions : sequence of int
         Positions in D of the samples that they are of, equally many rows of each.
+    elements : sequence of int, optional
+        Elements whose rows there are of each sample; by default all, or the identity alone.
 
     Raises
     ------
@@ -161,7 +164,7 @@ def check_rows(
     """
     check, together = source.check, min(batch, len(rows)) > 1
     if check and together and check.wants(positions, len(source.indices), rows):
-        compare_rows(source, runner, rows, feeds, arrays, positions)
+        compare_rows(source, runner, rows, feeds, arrays, positions, elements)
 
 
 def compare_rows(
@@ -171,16 +174,19 @@ def compare_rows(
     feeds: Mapping[str, NDArray[Any]],
     arrays: Mapping[str, F32],
     positions: Sequence[int],
+    elements: Sequence[int] | None = None,
 ) -> None:
     """Run some rows of a job again alone, as :func:`check_rows` does, whatever its source wants."""
     per, group = len(rows) // len(positions), source.action.group
+    if elements is None and per == group.order:
+        elements = range(per)
 
     def alone(i: int) -> dict[str, F32]:
         return runner.run(rows[i : i + 1], source.part_of(feeds, slice(i, i + 1)))
 
     def label(i: int) -> str:
         sample = source.label(positions[i // per])
-        return f"{sample}, element {group.elements[i % per]}" if per == group.order else sample
+        return f"{sample}, element {group.elements[elements[i % per]]}" if elements else sample
 
     if source.check:
         source.check.compare(runner, rows, arrays, alone, label)
