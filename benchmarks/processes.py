@@ -1,0 +1,212 @@
+"""Whole processes in turn: what a user pays for a run, start of the interpreter included.
+
+Contenders are command lines. Each is started by ``run_alone.py``, which tells what it took and its
+peak memory; ours is `onnx-geed measure` as typed, bare inference and PyTorch are ``run_bare.py``
+and ``run_hooked.py``. Nothing is shared between them but files that lie ready.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from clock import Claim, Contender, Process, Race, agree, race
+from jobs import GROUP, ORDER, RESNET50, resnet50_measures, values_of
+from networks import F32, jpegs, mnist, network, photos, varied
+
+import onnx_geed
+
+HERE = Path(__file__).resolve().parent
+PYTHON = sys.executable
+BARE, OURS = "bare process", "onnx-geed measure"
+# What EfficientNet-Lite0 is fed: (pixel - 127) / 128.
+_LITE_SCALE = f"mean={127 / 255} std={128 / 255}"
+
+Command = Callable[[int], list[str]]
+
+
+def process(name: str, command: Command) -> Contender:
+    """A contender whose time and memory its starter tells."""
+
+    def run(count: int) -> Process:
+        words = [PYTHON, "-S", str(HERE / "run_alone.py"), *command(count)]
+        seconds, mebibytes = map(float, output(words).split())
+        return Process(seconds, mebibytes)
+
+    return Contender(name, run)
+
+
+def output(command: Sequence[str]) -> str:
+    """What a command prints; its errors end this script."""
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stderr}")
+    return done.stdout
+
+
+def ours(model: Path, data: Path, out: Path, *options: str) -> Command:
+    def command(count: int) -> list[str]:
+        words = [PYTHON, "-m", "onnx_geed", "measure", str(model), "--data", str(data)]
+        words += ["--group", GROUP, "--samples", str(count), "--norm-samples", str(count)]
+        return [*words, "--out", str(out), *options]
+
+    return command
+
+
+def bare(model: Path, rows: Path, batch: int = ORDER) -> Command:
+    program = str(HERE / "run_bare.py")
+    return lambda count: [PYTHON, program, str(model), str(rows), str(count * ORDER), str(batch)]
+
+
+def ready(data: F32, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write samples, and the rows of their orbits."""
+    folder.mkdir(exist_ok=True)
+    samples, rows = folder / f"{name}.npy", folder / f"{name}_rows.npy"
+    action = onnx_geed.grid_action(onnx_geed.parse_group(GROUP), *data.shape[-2:])
+    np.save(samples, data)
+    np.save(rows, np.concatenate([onnx_geed.orbit(action, x) for x in data]))
+    return samples, rows
+
+
+def resnet50(work: Path, quick: bool, job: str, limit: float | None, memory: float | None) -> Race:
+    net, folder = network("resnet50", work), work / "whole"
+    count, rounds = (3, 1) if quick else (24, 5)
+    data, three = varied(photos(work), 24), folder / "three.npy"
+    samples, rows = ready(data, folder, "photos")
+    np.save(three, data[:3])
+    title, _ = RESNET50[job]
+    layouts = {"PyTorch": (), "PyTorch, channels_last": ("channels_last",)}
+    out = folder / "resnet50.json"
+    options = [w for m in resnet50_measures(job, net.onnx) for w in ("--measure", m)]
+
+    def mine(data: Path) -> Command:
+        return ours(net.onnx, data, out, *options)
+
+    def theirs(data: Path, *layout: str) -> Command:
+        words = [PYTHON, str(HERE / "run_hooked.py"), str(net.checkpoint), str(data)]
+        return lambda n: [*words, str(n), job, *layout]
+
+    # All of a file, since ours draws samples where there are more.
+    output(mine(three)(3))
+    values = {OURS: values_of(json.loads(out.read_text()))}
+    values |= {n: json.loads(output(theirs(three, *w)(3))) for n, w in layouts.items()}
+    contenders = [process(BARE, bare(net.onnx, rows)), process(OURS, mine(samples))]
+    contenders += [process(n, theirs(samples, *w)) for n, w in layouts.items()]
+    claims = [
+        Claim("onnx-geed / bare", OURS, (BARE,), limit),
+        Claim("peak memory, onnx-geed / bare", OURS, (BARE,), memory, memory=True),
+    ]
+    for name, target in zip(layouts, (None, 1.5), strict=True):
+        claims.append(Claim(f"{name} / onnx-geed", name, (OURS,), target, at_most=False))
+    notes = [agree(net.name, values), f"{count} photos at 224², {count} points for M"]
+    heading = f"whole processes, {net.name}, {GROUP}, {title}"
+    return race(heading, contenders, (count,), rounds, claims, notes, warm=2)
+
+
+def light(work: Path, quick: bool) -> Race:
+    """The light models of the onnx wheel, whose batch of one is fixed; about 5 s each, bare."""
+    folder, rounds = work / "whole", 1 if quick else 3
+    counts = {
+        "bvlc_alexnet": 28,
+        "densenet121": 10,
+        "inception_v1": 20,
+        "inception_v2": 24,
+        "resnet50": 14,
+        "shufflenet": 100,
+        "squeezenet": 100,
+        "vgg19": 4,
+        "zfnet512": 14,
+    }
+    if quick:
+        counts = dict.fromkeys(counts, 2)
+    data = varied(photos(work), max(*counts.values(), 24))
+    samples, rows = ready(data[:24], folder, "photos")
+    np.save(samples, data)
+    contenders, claims = [], []
+    for name, count in counts.items():
+        model = Path(onnx.__file__).parent / f"backend/test/data/light/light_{name}.onnx"
+        mine = ours(model, samples, folder / f"{name}.json")
+        few, many = f"bare process, {name}", f"onnx-geed measure, {name}, {count} samples"
+        contenders.append(process(few, _up_to(count, bare(model, rows))))
+        contenders.append(process(many, _up_to(count, mine)))
+        claims.append(Claim(f"onnx-geed / bare: {name}", many, (few,), 1.15))
+    notes = ["default layers; bare runs image by image, as the files say"]
+    heading = f"whole processes, light models of the onnx wheel, {GROUP}"
+    return race(heading, contenders, (max(counts.values()),), rounds, claims, notes, warm=2)
+
+
+def _up_to(most: int, command: Command) -> Command:
+    return lambda count: command(min(count, most))
+
+
+def folder_of_photos(work: Path, quick: bool) -> Race:
+    """JPEGs that are decoded, resized and cropped, against the same pixels in an array."""
+    net, folder = network("lite0", work), work / "whole"
+    count, rounds = (40, 1) if quick else (500, 5)
+    files = jpegs(work, 500)
+    steps = "resize=256 crop=224"
+    array = folder / "jpegs.npy"
+    if not array.is_file():
+        folder.mkdir(exist_ok=True)
+        samples = onnx_geed.open_samples(
+            files,
+            input_shape=(3, 224, 224),
+            input_layout="NCHW",
+            preprocess=onnx_geed.parse_preprocess(steps),
+        )
+        np.save(array, np.stack([samples[i] for i in range(len(samples))]))
+    read, lie = (
+        "onnx-geed measure, JPEGs of 500×375",
+        "onnx-geed measure, array that lies ready",
+    )
+    outs = [folder / "jpegs.json", folder / "array.json"]
+    from_files = ours(net.onnx, files, outs[0], "--preprocess", f"{steps} {_LITE_SCALE}")
+    from_array = ours(net.onnx, array, outs[1], "--preprocess", _LITE_SCALE)
+    for command in (from_files, from_array):
+        output(command(10))
+    values = [values_of(json.loads(path.read_text())) for path in outs]
+    notes = [agree(net.name, dict(zip((read, lie), values, strict=True)), 0)]
+    claims = [
+        Claim("folder of photos / array", read, (lie,), 1.10),
+        Claim("peak memory, folder of photos / array", read, (lie,), None, memory=True),
+    ]
+    contenders = [process(lie, from_array), process(read, from_files)]
+    heading = f"whole processes, {net.name}, {GROUP}, {count} photos"
+    return race(heading, contenders, (count,), rounds, claims, notes, warm=4)
+
+
+def digits(work: Path, quick: bool) -> Race:
+    net, folder = network("digits", work), work / "whole"
+    count, rounds = (100, 1) if quick else (1000, 5)
+    samples, rows = ready(mnist(work, count), folder, "digits")
+    mine = ours(net.onnx, samples, folder / "digits_result.json")
+    # The batch of the race in one process.
+    contenders = [process(BARE, bare(net.onnx, rows, 8 * ORDER)), process(OURS, mine)]
+    claims = [
+        Claim("onnx-geed / bare", OURS, (BARE,), None),
+        Claim("peak memory, onnx-geed / bare", OURS, (BARE,), None, memory=True),
+    ]
+    heading = f"whole processes, {net.name}, {GROUP}, all measures, {count} digits"
+    return race(heading, contenders, (count,), rounds, claims, warm=50)
+
+
+def peak(model: Path, data: Path, out: Path, count: int) -> float:
+    """MiB of one run of ours."""
+    spent: Any = process(OURS, ours(model, data, out)).run(count)
+    return spent.mebibytes
+
+
+WHOLE: dict[str, Callable[[Path, bool], Race]] = {
+    "whole-blocks": lambda work, quick: resnet50(work, quick, "blocks", 1.15, 1.5),
+    "whole-relus": lambda work, quick: resnet50(work, quick, "relus", 1.25, None),
+    "whole-latents": lambda work, quick: resnet50(work, quick, "latents", None, None),
+    "whole-light": light,
+    "whole-photos": folder_of_photos,
+    "whole-digits": digits,
+}
