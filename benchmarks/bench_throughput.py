@@ -263,7 +263,7 @@ def memory(work: Path, quick: bool) -> dict[str, Any]:
     }
 
 
-RACES = {
+RACES: dict[str, Callable[[Path, bool], Race]] = {
     "resnet50": resnet50,
     "cache": cache,
     "lite0": lite0,
@@ -278,17 +278,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="folder for models and results")
     parser.add_argument("--quick", action="store_true", help="small counts, one round: a try-out")
-    parser.add_argument("--only", choices=[*RACES, "whole", "memory"], action="append")
+    parser.add_argument(
+        "--only",
+        choices=["whole", "whole-resnet50", "whole-light", *RACES, "memory"],
+        action="append",
+        metavar="NAME",
+        help="one of %(choices)s; the first three are families; repeatable",
+    )
     parser.add_argument("--markdown", action="store_true", help="print tables for README.md")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     about = machine(options.quick)
     torch.set_num_threads(cores())
-    chosen = set(options.only or [*RACES, "memory"])
-    if "whole" in chosen:
-        chosen |= set(WHOLE)
-    races = [run(options.work, options.quick) for name, run in RACES.items() if name in chosen]
-    peaks = [memory(options.work, options.quick)] if "memory" in chosen else []
+    names = options.only or [*RACES, "memory"]
+    chosen = [r for r in RACES if any(r == name or r.startswith(f"{name}-") for name in names)]
+    races = [RACES[name](options.work, options.quick) for name in chosen]
+    peaks = [memory(options.work, options.quick)] if "memory" in names else []
     content = {"about": about, "races": [r.as_json() for r in races], "memory": peaks}
     (options.work / "throughput.json").write_text(json.dumps(content, indent=1) + "\n")
     if races:

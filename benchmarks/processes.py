@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,22 +65,25 @@ def bare(model: Path, rows: Path, batch: int = ORDER) -> Command:
     return lambda count: [PYTHON, program, str(model), str(rows), str(count * ORDER), str(batch)]
 
 
-def ready(data: F32, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write samples, and the rows of their orbits."""
-    folder.mkdir(exist_ok=True)
+def ready(work: Path, name: str, make: Callable[[], F32]) -> tuple[Path, Path]:
+    """Files of samples and of the rows of their orbits, made if they are not there."""
+    folder = work / "whole"
     samples, rows = folder / f"{name}.npy", folder / f"{name}_rows.npy"
-    action = onnx_geed.grid_action(onnx_geed.parse_group(GROUP), *data.shape[-2:])
-    np.save(samples, data)
-    np.save(rows, np.concatenate([onnx_geed.orbit(action, x) for x in data]))
+    if not rows.is_file():
+        folder.mkdir(exist_ok=True)
+        data = make()
+        action = onnx_geed.grid_action(onnx_geed.parse_group(GROUP), *data.shape[-2:])
+        np.save(samples, data)
+        np.save(rows, np.concatenate([onnx_geed.orbit(action, x) for x in data]))
     return samples, rows
 
 
 def resnet50(work: Path, quick: bool, job: str, limit: float | None, memory: float | None) -> Race:
     net, folder = network("resnet50", work), work / "whole"
     count, rounds = (3, 1) if quick else (24, 5)
-    data, three = varied(photos(work), 24), folder / "three.npy"
-    samples, rows = ready(data, folder, "photos")
-    np.save(three, data[:3])
+    samples, rows = ready(work, "photos24", lambda: varied(photos(work), 24))
+    three = folder / "three.npy"
+    np.save(three, np.load(samples)[:3])
     title, _ = RESNET50[job]
     layouts = {"PyTorch": (), "PyTorch, channels_last": ("channels_last",)}
     out = folder / "resnet50.json"
@@ -109,46 +113,30 @@ def resnet50(work: Path, quick: bool, job: str, limit: float | None, memory: flo
     return race(heading, contenders, (count,), rounds, claims, notes, warm=2)
 
 
-def light(work: Path, quick: bool) -> Race:
-    """The light models of the onnx wheel, whose batch of one is fixed; about 5 s each, bare."""
-    folder, rounds = work / "whole", 1 if quick else 3
-    counts = {
-        "bvlc_alexnet": 28,
-        "densenet121": 10,
-        "inception_v1": 20,
-        "inception_v2": 24,
-        "resnet50": 14,
-        "shufflenet": 100,
-        "squeezenet": 100,
-        "vgg19": 4,
-        "zfnet512": 14,
-    }
-    if quick:
-        counts = dict.fromkeys(counts, 2)
-    data = varied(photos(work), max(*counts.values(), 24))
-    samples, rows = ready(data[:24], folder, "photos")
-    np.save(samples, data)
-    contenders, claims = [], []
-    for name, count in counts.items():
-        model = Path(onnx.__file__).parent / f"backend/test/data/light/light_{name}.onnx"
-        mine = ours(model, samples, folder / f"{name}.json")
-        few, many = f"bare process, {name}", f"onnx-geed measure, {name}, {count} samples"
-        contenders.append(process(few, _up_to(count, bare(model, rows))))
-        contenders.append(process(many, _up_to(count, mine)))
-        claims.append(Claim(f"onnx-geed / bare: {name}", many, (few,), 1.15))
-    notes = ["default layers; bare runs image by image, as the files say"]
-    heading = f"whole processes, light models of the onnx wheel, {GROUP}"
-    return race(heading, contenders, (max(counts.values()),), rounds, claims, notes, warm=2)
-
-
-def _up_to(most: int, command: Command) -> Command:
-    return lambda count: command(min(count, most))
+def light(work: Path, quick: bool, name: str, count: int) -> Race:
+    """One of the light models of the onnx wheel: their files fix a batch of one."""
+    folder = work / "whole"
+    count, rounds = (2, 1) if quick else (count, 3)
+    # Bare inference takes the rows of 24 samples again where it needs more.
+    _, rows = ready(work, "photos24", lambda: varied(photos(work), 24))
+    samples = folder / "photos100.npy"
+    if not samples.is_file():
+        np.save(samples, varied(photos(work), 100))
+    model = Path(onnx.__file__).parent / f"backend/test/data/light/light_{name}.onnx"
+    mine = ours(model, samples, folder / f"{name}.json")
+    contenders = [process(BARE, bare(model, rows)), process(OURS, mine)]
+    claims = [
+        Claim("onnx-geed / bare", OURS, (BARE,), 1.15),
+        Claim("peak memory, onnx-geed / bare", OURS, (BARE,), None, memory=True),
+    ]
+    heading = f"whole processes, light {name} of the onnx wheel, {GROUP}, {count} photos"
+    return race(heading, contenders, (count,), rounds, claims, warm=2)
 
 
 def folder_of_photos(work: Path, quick: bool) -> Race:
     """JPEGs that are decoded, resized and cropped, against the same pixels in an array."""
     net, folder = network("lite0", work), work / "whole"
-    count, rounds = (40, 1) if quick else (500, 5)
+    count, rounds = (20, 1) if quick else (500, 3)
     files = jpegs(work, 500)
     steps = "resize=256 crop=224"
     array = folder / "jpegs.npy"
@@ -184,7 +172,7 @@ def folder_of_photos(work: Path, quick: bool) -> Race:
 def digits(work: Path, quick: bool) -> Race:
     net, folder = network("digits", work), work / "whole"
     count, rounds = (100, 1) if quick else (1000, 5)
-    samples, rows = ready(mnist(work, count), folder, "digits")
+    samples, rows = ready(work, f"digits{count}", lambda: mnist(work, count))
     mine = ours(net.onnx, samples, folder / "digits_result.json")
     # The batch of the race in one process.
     contenders = [process(BARE, bare(net.onnx, rows, 8 * ORDER)), process(OURS, mine)]
@@ -202,11 +190,27 @@ def peak(model: Path, data: Path, out: Path, count: int) -> float:
     return spent.mebibytes
 
 
+# Samples for which bare inference took about five seconds on two cores.
+_LIGHT = {
+    "bvlc_alexnet": 28,
+    "densenet121": 10,
+    "inception_v1": 20,
+    "inception_v2": 24,
+    "resnet50": 14,
+    "shufflenet": 100,
+    "squeezenet": 100,
+    "vgg19": 4,
+    "zfnet512": 14,
+}
+
 WHOLE: dict[str, Callable[[Path, bool], Race]] = {
-    "whole-blocks": lambda work, quick: resnet50(work, quick, "blocks", 1.15, 1.5),
-    "whole-relus": lambda work, quick: resnet50(work, quick, "relus", 1.25, None),
-    "whole-latents": lambda work, quick: resnet50(work, quick, "latents", None, None),
-    "whole-light": light,
+    "whole-resnet50-blocks": partial(resnet50, job="blocks", limit=1.15, memory=1.5),
+    "whole-resnet50-relus": partial(resnet50, job="relus", limit=1.25, memory=None),
+    "whole-resnet50-latents": partial(resnet50, job="latents", limit=None, memory=None),
+    **{
+        f"whole-light-{name}": partial(light, name=name, count=count)
+        for name, count in _LIGHT.items()
+    },
     "whole-photos": folder_of_photos,
     "whole-digits": digits,
 }
