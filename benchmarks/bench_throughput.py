@@ -28,7 +28,7 @@ from clock import Claim, Contender, Race, agree, race
 from eager import Watched, geed
 from jobs import GROUP, LATENTS, ORDER, RESNET50, Maps, modules, resnet50_measures, values_of
 from networks import F32, Network, mnist, network, photos
-from processes import WHOLE, peak
+from processes import WHOLE, alone, ours as run_of_ours
 from tables import as_markdown, as_text, draw, machine
 
 import onnx_geed
@@ -252,11 +252,11 @@ def memory(work: Path, quick: bool) -> dict[str, Any]:
     few, many = (50, 200) if quick else (50, 1000)
     net, path = network("digits", work), work / "digits.npy"
     np.save(path, mnist(work, many))
-    out = work / "digits.json"
-    peaks = {count: peak(net.onnx, path, out, count) for count in (few, many)}
+    command = run_of_ours(net.onnx, path, work / "digits.json")
+    peaks = {count: alone(command(count)).mebibytes for count in (few, many)}
     return {
         "title": f"{net.name}, {GROUP}, all measures: peak memory",
-        "mebibytes": {str(n): peak for n, peak in peaks.items()},
+        "mebibytes": {str(n): size for n, size in peaks.items()},
         "ratio": peaks[many] / peaks[few],
         "target": "≤ 1.1",
         "met": peaks[many] / peaks[few] <= 1.1,

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -32,15 +31,15 @@ _LITE_SCALE = f"mean={127 / 255} std={128 / 255}"
 Command = Callable[[int], list[str]]
 
 
+def alone(command: Sequence[str]) -> Process:
+    """Time and memory of a command, as its starter tells them."""
+    words = [PYTHON, "-S", str(HERE / "run_alone.py"), *command]
+    seconds, mebibytes = map(float, output(words).split())
+    return Process(seconds, mebibytes)
+
+
 def process(name: str, command: Command) -> Contender:
-    """A contender whose time and memory its starter tells."""
-
-    def run(count: int) -> Process:
-        words = [PYTHON, "-S", str(HERE / "run_alone.py"), *command(count)]
-        seconds, mebibytes = map(float, output(words).split())
-        return Process(seconds, mebibytes)
-
-    return Contender(name, run)
+    return Contender(name, lambda count: alone(command(count)))
 
 
 def output(command: Sequence[str]) -> str:
@@ -182,12 +181,6 @@ def digits(work: Path, quick: bool) -> Race:
     ]
     heading = f"whole processes, {net.name}, {GROUP}, all measures, {count} digits"
     return race(heading, contenders, (count,), rounds, claims, warm=50)
-
-
-def peak(model: Path, data: Path, out: Path, count: int) -> float:
-    """MiB of one run of ours."""
-    spent: Any = process(OURS, ours(model, data, out)).run(count)
-    return spent.mebibytes
 
 
 # Samples for which bare inference took about five seconds on two cores.
