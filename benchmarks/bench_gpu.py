@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 import torch
-from bench_throughput import GROUP, LATENTS, ORDER, eager, ours
+from bench_throughput import eager, ours
 from clock import Claim, Contender, agree, race
+from jobs import GROUP, ORDER, every_relu, resnet50_measures
 from networks import F32, Network, network, photos
 from tables import as_markdown, machine
 
@@ -62,12 +62,7 @@ def main() -> None:
         raise SystemExit("no CUDA device is to be had here; --provider cpu tries the script out")
     net, some = network("resnet50", options.work), photos(options.work)
     data = np.tile(some, (2, 1, 1, 1))[:40]
-    relus = [n.output[0] for n in onnx.load(net.onnx).graph.node if n.op_type == "Relu"]
-    measures = [*(f"channel-cos@{name}" for name in relus), *LATENTS]
-
-    def every_relu(module: torch.nn.Module) -> list[torch.nn.Module]:
-        return [m for m in module.modules() if isinstance(m, torch.nn.ReLU)]
-
+    measures = resnet50_measures("relus", net.onnx)
     mine = Contender(
         "onnx-geed, inside the graph",
         ours(net, data, measures, provider=options.provider, engine="graph"),
@@ -91,7 +86,7 @@ def main() -> None:
     ]
     counts, rounds = ((2, 4), 1) if options.quick else ((8, 40), 5)
     times = race(
-        f"ResNet-50 (random weights), {GROUP}, all {len(relus)} ReLUs, {options.provider}",
+        f"ResNet-50 (random weights), {GROUP}, all 49 ReLUs, {options.provider}",
         [limit, mine, outside, theirs],
         counts,
         rounds,

@@ -20,6 +20,14 @@ class Contender:
 
 
 @dataclass(frozen=True)
+class Process:
+    """What a process took by its starter's clock, and its peak resident memory."""
+
+    seconds: float
+    mebibytes: float
+
+
+@dataclass(frozen=True)
 class Spread:
     """Median, smallest and largest."""
 
@@ -40,13 +48,17 @@ class Spread:
 
 @dataclass(frozen=True)
 class Claim:
-    """A ratio of two contenders held against a target; the fastest of several is taken below."""
+    """A ratio of two contenders held against a target; the fastest of several is taken below.
+
+    It is of times, or of peaks of ``memory``.
+    """
 
     text: str
     above: str
     below: tuple[str, ...]
     target: float | None
     at_most: bool = True
+    memory: bool = False
 
     @property
     def limit(self) -> str:
@@ -65,23 +77,37 @@ class Claim:
         return ratio <= self.target if self.at_most else ratio >= self.target
 
 
+def _subject(claim: Claim, full: bool) -> str:
+    if claim.memory:
+        return "peak memory"
+    return "whole job" if full else "one orbit"
+
+
 def _short(value: float) -> str:
     return f"{value:.{max(0, 2 - len(str(int(abs(value)))) + 1)}f}"
 
 
 @dataclass
 class Race:
-    """Times of contenders: ``seconds[contender][count]`` holds one entry a round."""
+    """Times of contenders: ``seconds[contender][count]`` holds one entry a round.
+
+    ``mebibytes`` has the same for the peak memory of those that are processes.
+    """
 
     title: str
     counts: tuple[int, ...]
     seconds: dict[str, dict[int, list[float]]]
     claims: tuple[Claim, ...] = ()
     notes: list[str] = field(default_factory=list)
+    mebibytes: dict[str, dict[int, list[float]]] = field(default_factory=dict)
 
     def full(self, name: str) -> Spread:
         """Seconds of the whole job at the largest count."""
         return Spread.of(self.seconds[name][self.counts[-1]])
+
+    def peak(self, name: str) -> Spread:
+        """MiB of the whole job at the largest count."""
+        return Spread.of(self.mebibytes[name][self.counts[-1]])
 
     def slopes(self, name: str) -> list[float]:
         """Seconds an orbit, round by round: the line through both counts."""
@@ -102,6 +128,8 @@ class Race:
         """Ratio within each round, to the best by median of those below; and who that was."""
 
         def times(name: str) -> list[float]:
+            if claim.memory:
+                return self.mebibytes[name][self.counts[-1]]
             return self.seconds[name][self.counts[-1]] if full else self.slopes(name)
 
         best = min(claim.below, key=lambda name: statistics.median(times(name)))
@@ -113,6 +141,7 @@ class Race:
             "title": self.title,
             "counts": list(self.counts),
             "seconds": {k: {str(n): t for n, t in v.items()} for k, v in self.seconds.items()},
+            "mebibytes": {k: {str(n): m for n, m in v.items()} for k, v in self.mebibytes.items()},
             "notes": self.notes,
             "claims": [],
         }
@@ -122,7 +151,7 @@ class Race:
                 content["claims"].append(
                     {
                         "text": claim.text,
-                        "of": "whole job" if full else "one orbit",
+                        "of": _subject(claim, full),
                         "against": best,
                         "median": ratio.middle,
                         "range": [ratio.least, ratio.most],
@@ -140,13 +169,16 @@ def race(
     rounds: int,
     claims: Sequence[Claim] = (),
     notes: Sequence[str] = (),
+    *,
+    warm: int | None = None,
 ) -> Race:
-    """Run all contenders in turn, ``rounds`` times after a warm-up at the smallest count."""
+    """Run all contenders in turn, ``rounds`` times after a warm-up (at the smallest count)."""
     seconds: dict[str, dict[int, list[float]]] = {
         c.name: {n: [] for n in counts} for c in contenders
     }
+    peaks: dict[str, dict[int, list[float]]] = {}
     for contender in contenders:
-        contender.run(counts[0])
+        contender.run(counts[0] if warm is None else warm)
     for k in range(rounds):
         print(f"{title}: round {k + 1} of {rounds}", file=sys.stderr, flush=True)
         for count in counts:
@@ -154,11 +186,16 @@ def race(
             for contender in contenders if k % 2 == 0 else list(reversed(contenders)):
                 gc.collect()
                 started = time.perf_counter()
-                contender.run(count)
-                seconds[contender.name][count].append(time.perf_counter() - started)
+                outcome = contender.run(count)
+                took = time.perf_counter() - started
+                if isinstance(outcome, Process):
+                    took = outcome.seconds
+                    mine = peaks.setdefault(contender.name, {n: [] for n in counts})
+                    mine[count].append(outcome.mebibytes)
+                seconds[contender.name][count].append(took)
     known = {c.name for c in contenders}
     kept = tuple(c for c in claims if c.above in known and set(c.below) <= known)
-    return Race(title, tuple(counts), seconds, kept, list(notes))
+    return Race(title, tuple(counts), seconds, kept, list(notes), peaks)
 
 
 def agree(title: str, named: dict[str, dict[str, float]], tolerance: float = 1e-4) -> str:

@@ -15,10 +15,8 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,6 +69,10 @@ class Digits(nn.Module):
 
 
 def digits() -> nn.Module:
+    # Here, so that a process that only runs PyTorch does not pay for it.
+    import onnx
+    from onnx import numpy_helper
+
     net = Digits()
     weights = {i.name: i for i in onnx.load(DEMO).graph.initializer}
     with torch.no_grad():
@@ -172,20 +174,49 @@ def _member(work: Path, requirement: str, *endings: str) -> list[tuple[str, byte
         return [(name, wheel.read(name)) for name in names]
 
 
+def _photo_files(work: Path) -> list[bytes]:
+    members = _member(work, "foolbox==3.3.4", ".jpg", ".png")
+    return [raw for name, raw in members if "/data/imagenet_" in name]
+
+
 def photos(work: Path, *, lite: bool = False) -> F32:
     """Twenty photos (20, 3, 224, 224), as the network is fed."""
     from PIL import Image
 
-    pictures = []
-    for name, raw in _member(work, "foolbox==3.3.4", ".jpg", ".png"):
-        if "/data/imagenet_" in name:
-            image = Image.open(BytesIO(raw)).convert("RGB").resize((224, 224))
-            pictures.append(np.asarray(image, dtype=np.float64).transpose(2, 0, 1))
-    pixels = np.stack(pictures)
+    images = (Image.open(BytesIO(raw)).convert("RGB") for raw in _photo_files(work))
+    pixels = np.stack([np.asarray(i.resize((224, 224)), np.float64) for i in images])
+    pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
     if lite:
         return ((pixels - 127) / 128).astype(np.float32)
     mean, std = (a[:, None, None] for a in _IMAGENET)
     return ((pixels / 255 - mean) / std).astype(np.float32)
+
+
+def varied(pictures: F32, count: int) -> F32:
+    """As many pictures as asked for: shifted ones follow where there are no more."""
+    rounds = -(-count // len(pictures))
+    return np.concatenate([np.roll(pictures, 7 * k, axis=-1) for k in range(rounds)])[:count]
+
+
+def jpegs(work: Path, count: int) -> Path:
+    """A folder of JPEGs of 500×375, quality 92: crops of the twenty photos, resized."""
+    from PIL import Image
+
+    folder, draft = work / f"jpegs{count}", work / "jpegs.draft"
+    if folder.is_dir():
+        return folder
+    raw = _photo_files(work)
+    random = np.random.default_rng(0)
+    draft.mkdir(exist_ok=True)
+    for k in range(count):
+        image = Image.open(BytesIO(raw[k % len(raw)])).convert("RGB")
+        width = int(min(image.width, image.height * 4 / 3) * random.uniform(0.6, 1))
+        height = width * 3 // 4
+        left = int(random.integers(image.width - width + 1))
+        top = int(random.integers(image.height - height + 1))
+        crop = image.crop((left, top, left + width, top + height))
+        crop.resize((500, 375)).save(draft / f"{k:03}.jpg", quality=92)
+    return draft.rename(folder)
 
 
 def mnist(work: Path, count: int) -> F32:

@@ -64,7 +64,12 @@ def rows(race: Race) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the contenders' table."""
     if not race.fitted():
         header = ["", "seconds (smallest to largest)"]
-        return header, [[name, str(race.full(name))] for name in race.seconds]
+        cells = [[name, str(race.full(name))] for name in race.seconds]
+        if race.mebibytes:
+            header.append("peak MiB")
+            for row in cells:
+                row.append(f"{race.peak(row[0]).middle:.0f}")
+        return header, cells
     header = ["", "ms an orbit", "s once a run", f"s for {race.counts[-1]} orbits in all"]
     return header, [
         [
@@ -93,6 +98,24 @@ def _judged(race: Race, claim: Claim) -> list[str]:
     return [claim.text, *texts, claim.judged(ratios[0][0])]
 
 
+def claims(
+    about: dict[str, Any], races: Sequence[Race], peaks: Sequence[dict[str, Any]]
+) -> list[list[str]]:
+    """Return the table of one line a claim that has a limit; the first row is its header."""
+    where = f"{about['cores']} cores, {about['processor']}, {about['date']}"
+    if about["quick"]:
+        where += " (a try-out, not to be quoted)"
+    lines = [["claim", "limit", "seen", "machine and date"]]
+    for race in races:
+        for claim in (c for c in race.claims if c.target is not None):
+            seen = str(race.ratio(claim, full=True)[0])
+            if race.fitted():
+                seen = f"{race.ratio(claim, full=False)[0]} an orbit, {seen} the whole job"
+            lines.append([f"{race.title}: {claim.text}", claim.limit, seen, where])
+    lines += [[p["title"], p["target"], f"{p['ratio']:.2f}", where] for p in peaks]
+    return lines
+
+
 def as_text(about: dict[str, Any], races: Sequence[Race], peaks: Sequence[dict[str, Any]]) -> str:
     lines = [heading(about)]
     for race in races:
@@ -107,7 +130,8 @@ def as_text(about: dict[str, Any], races: Sequence[Race], peaks: Sequence[dict[s
 def as_markdown(
     about: dict[str, Any], races: Sequence[Race], peaks: Sequence[dict[str, Any]]
 ) -> str:
-    lines = [heading(about) + " Medians (smallest to largest), in turn within one process."]
+    lines = [piped(claims(about, races, peaks)), ""]
+    lines.append(heading(about) + " Medians (smallest to largest), contenders in turn.")
     for race in races:
         lines += ["", f"### {race.title}"]
         for header, cells in (rows(race), judged(race)):
