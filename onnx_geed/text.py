@@ -68,29 +68,36 @@ def to_json(result: Mapping[str, Any]) -> str:
 
 
 def _json_text(value: Any, where: str, pad: str, *, ascii_only: bool) -> str:
+    encoder = _ESCAPING if ascii_only else _WRITING
     if isinstance(value, Mapping) and value:
         if "measure" in value and "layer" in value:
             where = f"{value['measure']}@{value['layer']}"
         items = [
-            f"{pad} {json.dumps(str(k), ensure_ascii=ascii_only)}: "
+            f"{pad} {encoder.encode(str(k))}: "
             + _json_text(v, f"{where}, {k}", pad + " ", ascii_only=ascii_only)
             for k, v in value.items()
         ]
         return "{\n" + ",\n".join(items) + f"\n{pad}}}"
-    nested = (list, tuple, Mapping)
-    if isinstance(value, list | tuple) and any(isinstance(v, nested) for v in value):
+    if isinstance(value, list | tuple) and _nested(value):
         rows = [
             f"{pad} " + _json_text(v, f"{where}, {i}", pad + " ", ascii_only=ascii_only)
             for i, v in enumerate(value)
         ]
         return "[\n" + ",\n".join(rows) + f"\n{pad}]"
     try:
-        return json.dumps(value, ensure_ascii=ascii_only, allow_nan=False, default=_as_plain_value)
+        return encoder.encode(value)
     except ValueError:
         raise GeedError(
             f"{where}: is NaN or infinite, which no result file may hold; look for NaN or very "
             "large numbers in the model's outputs"
         ) from None
+
+
+def _nested(values: Sequence[Any]) -> bool:
+    """Say whether a list holds lists or mappings; long ones are of plain numbers nearly always."""
+    if _PLAIN.issuperset(map(type, values)):
+        return False
+    return any(isinstance(v, (list, tuple, Mapping)) for v in values)
 
 
 def _as_plain_value(value: object) -> Any:
@@ -99,6 +106,15 @@ def _as_plain_value(value: object) -> Any:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{type(value).__name__} has no place in a result")
+
+
+_PLAIN = frozenset((float, int, str, bool, type(None)))
+
+
+_WRITING = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_as_plain_value)
+
+
+_ESCAPING = json.JSONEncoder(ensure_ascii=True, allow_nan=False, default=_as_plain_value)
 
 
 def span(value: float) -> str:

@@ -27,6 +27,7 @@ from onnx_geed.cli.terminal import OutputError, command_line, fail, show, tell
 from onnx_geed.errors import GeedError
 
 if TYPE_CHECKING:
+    from onnx_geed.model import Model
     from onnx_geed.results import Result
 
 __all__ = ["benchmark", "demo", "measure"]
@@ -123,9 +124,9 @@ def measure(
         check_writable(junit, option="--junit", inputs=[model, options["data"], out])
     with progress_bar() as progress:
         if is_cache(model):
-            result = _measure_cache(context, model, progress, fail_above, options)
+            result, loaded = _measure_cache(context, model, progress, fail_above, options), None
         else:
-            result = _measure_model(model, progress, fail_above, options)
+            result, loaded = _measure_model(model, progress, fail_above, options)
     # What a run has cost is kept before anything is made of it.
     status = _write(result, out) if out else 0
     for note in result["notes"]:
@@ -133,7 +134,7 @@ def measure(
     excesses = over_limits(result, fail_above)
     if junit:
         status = _write_junit(result, fail_above, junit) or status
-    status = _show_result(result, form, kept=bool(out or fail_above)) or status
+    status = _show_result(result, form, loaded, kept=bool(out or fail_above)) or status
     for excess in excesses:
         tell(f"over the limit: {excess}")
     sys.exit(1 if excesses else status)
@@ -144,7 +145,7 @@ def _measure_model(
     progress: Progress,
     limits: Sequence[str],
     options: Mapping[str, Any],
-) -> Result:
+) -> tuple[Result, Model]:
     """Measure a model, and keep its activations where a cache is named."""
     for name in ("data", "group"):
         if options[name] is None:
@@ -156,15 +157,21 @@ def _measure_model(
     }
     rest = dict(options)
     data, group, cache = (rest.pop(name) for name in ("data", "group", "cache"))
+    plain = (rest["mode"], rest["dtype"]) == ("raw", "float32")
+    if cache is None and not plain:
+        raise click.UsageError("--cache-mode and --cache-dtype go with --cache ACTS.geed.")
+    from onnx_geed.model import load_model
+
+    loaded = load_model(model)
     if cache is not None:
         from onnx_geed.cache import measure_through_cache
 
-        return measure_through_cache(model, data, group, cache, notify=tell, **shared, **rest)
-    if (rest.pop("mode"), rest.pop("dtype")) != ("raw", "float32"):
-        raise click.UsageError("--cache-mode and --cache-dtype go with --cache ACTS.geed.")
+        through = measure_through_cache(loaded, data, group, cache, notify=tell, **shared, **rest)
+        return through, loaded
+    del rest["mode"], rest["dtype"]
     from onnx_geed.run import measure as measure_model
 
-    return measure_model(model, data, group, **shared, **rest)
+    return measure_model(loaded, data, group, **shared, **rest), loaded
 
 
 def _measure_cache(
@@ -225,7 +232,7 @@ def _write_junit(result: Result, limits: Sequence[str], path: Path) -> int:
     return 0
 
 
-def _show_result(result: Result, form: str, *, kept: bool) -> int:
+def _show_result(result: Result, form: str, model: Model | None, *, kept: bool) -> int:
     from onnx_geed.report import table
     from onnx_geed.results import diagnosis_line, model_of, to_csv
     from onnx_geed.text import to_json, wrapped
@@ -237,7 +244,7 @@ def _show_result(result: Result, form: str, *, kept: bool) -> int:
             show(to_csv(result), nl=False, kept=kept)
         else:
             show(table(result), kept=kept)
-            if line := diagnosis_line(result, model_of(result)):
+            if line := diagnosis_line(result, model or model_of(result)):
                 show("\n".join(wrapped(line)), kept=kept)
     except OutputError as error:
         return fail(str(error))

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -82,17 +83,21 @@ def load_model(path: str | Path) -> Model:
         raise GeedError(f"a model is the path of an ONNX file, found {shown(path)}")
     path = Path(path)
     content = _content(path)
-    try:
-        proto = onnx.ModelProto.FromString(content)
-    except Exception:  # protobuf's error class depends on its implementation
-        raise GeedError(
-            f"{path}: not an ONNX model, or cut off; export it again or copy it completely"
-        ) from None
+    digest = hashlib.sha256()
+    with ThreadPoolExecutor(1) as pool:
+        # Hashing takes as long as parsing.
+        pool.submit(digest.update, content)
+        try:
+            proto = onnx.ModelProto.FromString(content)
+        except Exception:  # protobuf's error class depends on its implementation
+            raise GeedError(
+                f"{path}: not an ONNX model, or cut off; export it again or copy it completely"
+            ) from None
     if not proto.ir_version or not proto.graph.node or not proto.opset_import:
         raise GeedError(f"{path}: not an ONNX model (it holds no graph); give a file that is one")
     extras = external_files(proto, path)
     weights = tuple(map(stamp, extras))
-    sha256 = _sha256(content, extras)
+    sha256 = _with_files(digest, extras)
     _read_small(proto, path.parent)
     if proto.functions:
         proto = _inlined(proto, path)
@@ -120,7 +125,8 @@ def check_weights(model: Model) -> None:
     if not changes:
         return
     try:
-        same = _sha256(_content(model.path), [Path(f.path) for f in model.weights]) == model.sha256
+        digest = hashlib.sha256(_content(model.path))
+        same = _with_files(digest, [Path(f.path) for f in model.weights]) == model.sha256
     except (GeedError, OSError):
         same = False
     if not same:
@@ -130,8 +136,8 @@ def check_weights(model: Model) -> None:
         )
 
 
-def _sha256(content: bytes, extras: Sequence[Path]) -> str:
-    digest = hashlib.sha256(content)
+def _with_files(digest: hashlib._Hash, extras: Sequence[Path]) -> str:
+    """Return a digest that goes on over some files."""
     for extra in extras:
         with extra.open("rb") as stream:
             while block := stream.read(1 << 22):

@@ -20,8 +20,7 @@ __all__ = ["Share", "fit_memory", "graph_bytes"]
 _MOST_ROWS = {"cpu": 64, "cuda": 256}
 
 
-# Activations of one run: of large maps it holds a piece of an orbit, of small ones as many orbits as
-# keep the calls few.
+# Activations of one run: of large maps it holds a piece of an orbit, of small ones many orbits.
 _PIECE_BYTES = 64 << 20
 
 

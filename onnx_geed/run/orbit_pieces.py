@@ -83,9 +83,7 @@ class Pieces:
                     check_orbits(
                         *(plan, measure.layer, y, job.task.source.label, position), elements=part
                     )
-            whole.put(
-                part, {k: a for k, a in arrays.items() if k not in {m.layer for m in measures}}
-            )
+            whole.put(part, {k: a for k, a in arrays.items() if k not in streamed})
             if not compared or not measures:
                 continue
             # The sample before is mostly further on; until it is, these maps wait.

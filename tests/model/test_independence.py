@@ -286,7 +286,17 @@ def test_the_probe_alone_would_not_have_seen_it(tmp_path, monkeypatch):
     assert np.abs(values(wrong) - values(alone)).max() > 0.1
 
 
-@pytest.mark.parametrize("place", [2, 7, 13, 19, 21])
+def test_an_unproven_model_whose_trial_shows_it_is_run_one_by_one(tmp_path):
+    images = data()
+    images[np.random.default_rng(0).permutation(24)[2], 0, 1, 2] = 2
+    options = {"measures": ["latent-l2@y"]}
+    result = measured(tmp_path, in_a_loop(), images, **options)
+    assert any(n.startswith("run one by one, since in a batch ") for n in result["notes"])
+    alone = measured(tmp_path, None, images, batch_size=1, **options)
+    np.testing.assert_array_equal(values(result), values(alone))
+
+
+@pytest.mark.parametrize("place", [3, 7, 13, 19, 21])
 def test_an_unproven_model_is_stopped_with_the_sample(tmp_path, place):
     """Wherever the extreme sample stands: in D, or among the further points of M."""
     images = data()
