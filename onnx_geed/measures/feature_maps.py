@@ -83,13 +83,10 @@ def deviations_of_sums(
     """
     orbits, n, channels = sums.shape[:3]
     values, means = np.empty((orbits, n, channels)), np.empty((orbits, n))
-    by_channel = np.empty((orbits, 2, channels))
+    zeros, by_channel = np.empty((orbits, n)), np.empty((orbits, 2, channels))
     inside = np.zeros(n, dtype=np.bool_)
     inside[list(members)] = True
-    measure.descriptor.pairs(np.ascontiguousarray(sums).reshape(-1, 3), values.reshape(-1))
-    kernels.channel_means(values, inside, means, by_channel)
-    zeros = np.zeros((orbits, n))
-    if measure.descriptor.similarity:
-        zeros = (sums[..., 1:] == 0).all(axis=3).mean(axis=2)
-        means, by_channel = -means, -by_channel
+    descriptor, sums = measure.descriptor, np.ascontiguousarray(sums)
+    descriptor.pairs(sums.reshape(-1, 3), values.reshape(-1))
+    kernels.channel_means(values, sums, inside, descriptor.similarity, means, zeros, by_channel)
     return means, zeros, by_channel

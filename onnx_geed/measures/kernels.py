@@ -29,25 +29,39 @@ F64 = NDArray[np.float64]
 
 @compiled("contract")
 def channel_means(
-    values: F64, members: NDArray[np.bool_], of_elements: F64, of_channels: F64
+    values: F64,
+    sums: F64,
+    members: NDArray[np.bool_],
+    similarity: bool,
+    of_elements: F64,
+    zero_pairs: F64,
+    of_channels: F64,
 ) -> None:
-    """Means of values (N, G, C): (N, G) over channels, and (N, 2, C) over G and over members."""
+    """Means of values (N, G, C): (N, G) over channels, and (N, 2, C) over G and over members.
+
+    Of a similarity the means are of minus the values, and ``zero_pairs`` (N, G) becomes the share
+    of channels whose Σ u² and Σ v², of ``sums`` (N, G, C, 3), are zero.
+    """
     orbits, elements, channels = values.shape
     count = max(1, members.sum())
+    sign = -1.0 if similarity else 1.0
     of_channels[:] = 0.0
     for o in range(orbits):
         for g in range(elements):
-            total = 0.0
+            total, zeros = 0.0, 0
             for c in range(channels):
-                value = values[o, g, c]
-                total += value
-                of_channels[o, 0, c] += value
-                if members[g]:
-                    of_channels[o, 1, c] += value
-            of_elements[o, g] = total / channels
+                total += values[o, g, c]
+                zeros += sums[o, g, c, 1] == 0.0 and sums[o, g, c, 2] == 0.0
+            for c in range(channels):
+                of_channels[o, 0, c] += values[o, g, c]
+            if members[g]:
+                for c in range(channels):
+                    of_channels[o, 1, c] += values[o, g, c]
+            of_elements[o, g] = sign * (total / channels)
+            zero_pairs[o, g] = zeros / channels if similarity else 0.0
         for c in range(channels):
-            of_channels[o, 0, c] /= elements
-            of_channels[o, 1, c] /= count
+            of_channels[o, 0, c] = sign * (of_channels[o, 0, c] / elements)
+            of_channels[o, 1, c] = sign * (of_channels[o, 1, c] / count)
 
 
 @compiled("contract")
@@ -70,9 +84,17 @@ def _cosine(ab: float, aa: float, bb: float) -> float:
 
 @compiled("contract")
 def cosines_of_sums(sums: F64, out: F64) -> None:
-    """Set ``out[i]`` to the cosine from Σ u·v, Σ u², Σ v² of ``sums[i]``."""
+    """Set ``out[i]`` to the cosine from Σ u·v, Σ u², Σ v² of ``sums[i]``, as :func:`_cosine`."""
     for i in range(sums.shape[0]):
-        out[i] = _cosine(sums[i, 0], sums[i, 1], sums[i, 2])
+        ab, aa, bb = sums[i, 0], sums[i, 1], sums[i, 2]
+        # Chosen between, not branched, which would keep the loop from being made of vectors.
+        neither, either = (aa == 0.0) & (bb == 0.0), (aa == 0.0) | (bb == 0.0)
+        cosine = ab / math.sqrt(1.0 if either else aa * bb)
+        cosine = cosine if cosine > -1.0 else -1.0
+        cosine = cosine if cosine < 1.0 else 1.0
+        cosine = 0.0 if either else cosine
+        cosine = 1.0 if neither else cosine
+        out[i] = cosine if abs(aa + bb) < math.inf else math.nan
 
 
 @compiled("contract")
