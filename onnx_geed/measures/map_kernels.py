@@ -62,8 +62,8 @@ I32 = NDArray[np.int32]
 _summing = compiled("contract", "reassoc")
 
 
-# Rows that are compared together, in numbers: what a core's own cache holds, about.
-_ROOM = 1 << 18
+# Rows that are compared together, in numbers: 2 MiB, from where longer stretches gain no more.
+_ROOM = 1 << 19
 
 
 @compiled("contract")
