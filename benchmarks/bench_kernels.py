@@ -30,11 +30,24 @@ from torch.nn import functional
 
 import onnx_geed
 from onnx_geed.groups import GridAction, Trivial
-from onnx_geed.measures import Measure, deviations_of_orbits, orbit_deviations
+from onnx_geed.measures import (
+    Measure,
+    deviations_of_orbits,
+    deviations_of_sums,
+    map_sums,
+    orbit_deviations,
+)
 from onnx_geed.run import cores
 
 C8 = onnx_geed.parse_group("C8")
 OURS, TORCH, SUM = "onnx-geed", "PyTorch", "numpy, plain sum"
+PIECES = ((0, 4), (2, 6), (1, 5), (3, 7))
+# Maps of a default run, channels and side, and how many orbits a batch has of them.
+RESNET50 = ((64, 112), (64, 56), *((256, 56),) * 3, *((512, 28),) * 4, *((1024, 14),) * 6)
+LAYERS = {
+    "ResNet-50's 18 maps": ((*RESNET50, *((2048, 7),) * 3), 1),
+    "the demo's 5 maps": (((16, 29), (24, 15), (32, 15), (48, 8), (16, 8)), 8),
+}
 MAPS = ((64, 112), (256, 56), (512, 28), (1024, 14), (2048, 7), (16, 29))
 
 Job = Callable[[], Any]
@@ -105,6 +118,59 @@ def channel_cos(threads: int, quick: bool) -> list[Case]:
     return cases
 
 
+def layers(threads: int, quick: bool) -> list[Case]:
+    some = list(LAYERS.items())[quick:]
+    return [all_layers(size, shapes, orbits, threads) for size, (shapes, orbits) in some]
+
+
+def all_layers(size: str, shapes: tuple[tuple[int, int], ...], orbits: int, threads: int) -> Case:
+    """All maps of a run in one call: whole orbits, and pieces of two elements."""
+    measures = [
+        Measure("channel-cos", "map", onnx_geed.grid_action(C8, side, side)) for _, side in shapes
+    ]
+    batches = [[maps(c, side, orbits) for c, side in shapes] for _ in range(threads)]
+    split = [
+        [[np.ascontiguousarray(y[:, list(g)]) for y in batch] for g in PIECES] for batch in batches
+    ]
+    whole, pieces = map_sums(measures), [map_sums(measures, g) for g in PIECES]
+    order = np.argsort([g for piece in PIECES for g in piece])
+    rotations = Rotations(8)
+
+    def deviations(sums: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        both = zip(measures, sums, strict=True)
+        return np.stack([deviations_of_sums(m, one)[0] for m, one in both])
+
+    def ours(n: int) -> NDArray[np.float64]:
+        return deviations(whole.of(batches[n], [y[:, 0] for y in batches[n]]))
+
+    def in_pieces(n: int) -> NDArray[np.float64]:
+        references = [y[:, 0] for y in batches[n]]
+        parts = [p.of(some, references) for p, some in zip(pieces, split[n], strict=True)]
+        by_layer = zip(*parts, strict=True)
+        return deviations([np.concatenate(of, axis=1)[:, order] for of in by_layer])
+
+    def theirs() -> list[torch.Tensor]:
+        tensors = [torch.from_numpy(y) for batch in batches for y in batch]
+        return [channel_deviations(t, rotations) for t in tensors]
+
+    def plain(n: int) -> float:
+        return float(sum(y.sum() for y in batches[n]))
+
+    turns = range(threads)
+    return Case(
+        "channel-cos of all layers",
+        f"{size}, {orbits} orbit{'s' * (orbits > 1)} a thread",
+        threads,
+        sum(y.nbytes for batch in batches for y in batch),
+        {
+            OURS: spread(ours, turns, threads),
+            "the same, in pieces of two elements": spread(in_pieces, turns, threads),
+            TORCH: on_torch(theirs, threads),
+            SUM: spread(plain, turns, threads),
+        },
+    )
+
+
 def one_by_one(action: GridAction) -> GridAction:
     """The same action with every rotation resampled by itself."""
     index, weight, base_of = [], [], []
@@ -157,7 +223,10 @@ def vectors(threads: int, quick: bool) -> list[Case]:
     rng = np.random.default_rng(0)
     count = 64 if quick else 512
     cases = []
-    for name, size in (("softmax-kl", 1000), ("latent-l2", 2048), ("latent-cos", 2048)):
+    for name, size in (
+        *(("softmax-kl", 1000), ("latent-l2", 2048), ("latent-cos", 2048)),
+        *(("softmax-kl", 10), ("latent-l2", 32), ("latent-cos", 32)),
+    ):
         y = rng.standard_normal((count, 8, size), dtype=np.float32)
         measure, t = Measure(name, "vector", Trivial(C8)), torch.from_numpy(y)
         parts = np.split(y, count // 8)
@@ -223,6 +292,7 @@ def pairwise(threads: int, quick: bool) -> list[Case]:
 
 KERNELS = {
     "channel-cos": channel_cos,
+    "layers": layers,
     "resampling": resampling,
     "vectors": vectors,
     "pairwise": pairwise,

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
         check_group as check_group,
         product as product,
     )
-    from onnx_geed.groups.kernels import (
-        resample as resample,
-    )
     from onnx_geed.groups.layout import (
         MAP_LAYOUTS as MAP_LAYOUTS,
         Layout as Layout,

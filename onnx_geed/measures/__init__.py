@@ -46,7 +46,7 @@ if TYPE_CHECKING:
         predicted_class_nodes as predicted_class_nodes,
         value_range_nodes as value_range_nodes,
     )
-    from onnx_geed.measures.layer_sums import (
+    from onnx_geed.measures.map_tables import (
         MapSums as MapSums,
         map_sums as map_sums,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, Matrices
+from onnx_geed.groups import Action, Matrices, Permutation, Trivial
 from onnx_geed.measures.feature_maps import (
     deviations_of_sums,
     mean_map,
@@ -172,8 +172,7 @@ def f_hat(
         if len(averaged) == 1:
             return np.ascontiguousarray(orbits[:, averaged[0]])
         return np.stack([mean_map(orbit[averaged]) for orbit in orbits])
-    # Taken, not indexed: an index may give another order in memory, and so of summation.
-    rows: F64 = np.take(orbits, averaged, axis=1)
+    rows = _taken(orbits, averaged)
     return log_means(rows) if view == "scores" else rows.mean(axis=1)
 
 
@@ -215,7 +214,7 @@ def deviations_from_references(
         sums = sums_of_maps(orbits, references, measure.action, measure.support)
         sums = sums if members is None else np.take(sums, chosen, axis=1)
         return deviations_of_sums(measure, sums)[:2]
-    points = np.take(orbits, chosen, axis=1)
+    points = _taken(orbits, chosen)
     expected = _moved(measure.action, references, chosen)
     # Functions of pairs go row by row: all orbits at once are so many more rows.
     size = points.shape[2]
@@ -229,12 +228,26 @@ def deviations_from_references(
     return deviations, zeros
 
 
+def _taken(orbits: F64, elements: Sequence[int]) -> F64:
+    """Return the vectors of some elements, (N, elements, k), in one piece of memory."""
+    if list(elements) == list(range(orbits.shape[1])):
+        return np.ascontiguousarray(orbits)
+    # Taken, not indexed: an index may give another order in memory, and so of summation.
+    taken: F64 = np.take(orbits, elements, axis=1)
+    return taken
+
+
 def _moved(action: Action, references: F64, chosen: Sequence[int]) -> F64:
     """Return φ_Y(g) r of each reference for the chosen elements, (N, elements, k)."""
-    if isinstance(action, Matrices):
-        # One vector at a time: a product over all of them might add up in another order.
-        return np.stack([np.stack([action.apply(g, r) for g in chosen]) for r in references])
-    return np.stack([action.apply(g, references) for g in chosen], axis=1)
+    if isinstance(action, Trivial):
+        return np.repeat(references[:, None], len(chosen), axis=1)
+    if isinstance(action, Permutation):
+        moved: F64 = np.take(references, action.table[list(chosen)], axis=1)
+        return moved
+    if not isinstance(action, Matrices):
+        return np.stack([action.apply(g, references) for g in chosen], axis=1)
+    # One vector at a time: a product over all of them might add up in another order.
+    return np.stack([np.stack([action.apply(g, r) for g in chosen]) for r in references])
 
 
 def _deviations_of_rows(measure: Measure, points: F64, references: F64) -> F64:

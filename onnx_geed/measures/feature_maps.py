@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.groups import Action, GridAction, PlacedAction, disk_mask, still_grid
+from onnx_geed.groups import Action, disk_mask
 from onnx_geed.measures import kernels
 from onnx_geed.measures.catalogue import Support
+from onnx_geed.measures.map_tables import of_actions
 from onnx_geed.measures.measure import Measure
 
 __all__ = ["deviations_of_sums", "mean_map", "sums_of_maps", "sums_of_pairs"]
@@ -40,41 +40,7 @@ def sums_of_maps(orbits: F32, references: F32, action: Action, support: Support)
     ndarray of float64, shape (N, n, C, 3)
         Σ u·v, Σ u² and Σ v² of each channel.
     """
-    if isinstance(action, PlacedAction):
-        return _sums_of_own(orbits, references, action, support)
-    if not isinstance(action, GridAction):
-        raise TypeError(f"maps are moved by an action on a grid, not by {action!r}")
-    n, channels = orbits.shape[1:3]
-    in_place = np.tile(np.arange(channels, dtype=np.int32), (n, 1))
-    # The table says where a channel comes from; the loop over sources asks where it goes.
-    target = in_place if action.channels is None else np.argsort(action.channels).astype(np.int32)
-    pixels = np.arange(action.shape[0] * action.shape[1], dtype=np.int32)
-    if support == "disk":
-        pixels = pixels[disk_mask(*action.shape).ravel()]
-    out = np.empty((len(orbits), n, channels, 3))
-    kernels.channel_sums(
-        orbits,
-        references,
-        target,
-        action.index,
-        action.weight,
-        *action.rows,
-        pixels,
-        out,
-    )
-    return out
-
-
-def _sums_of_own(orbits: F32, references: F32, action: PlacedAction, support: Support) -> F64:
-    """Return the sums under an action of one's own: it moves maps, which are then compared."""
-    still = still_grid(action.group, *action.shape[-2:])
-    alone = replace(still, base_of=still.base_of[:1], permutation=still.permutation[:1])
-    out = np.empty((*orbits.shape[:3], 3))
-    for g in range(orbits.shape[1]):
-        moved = action.apply(g, references.reshape(-1, *action.shape)).reshape(references.shape)
-        one = np.ascontiguousarray(orbits[:, g : g + 1])
-        out[:, g : g + 1] = sums_of_maps(one, moved, alone, support)
-    return out
+    return of_actions([(action, support)]).of([orbits], [references])[0]
 
 
 def sums_of_pairs(a: NDArray[np.floating], b: NDArray[np.floating], support: Support) -> F64:
@@ -117,13 +83,10 @@ def deviations_of_sums(
     """
     orbits, n, channels = sums.shape[:3]
     values, means = np.empty((orbits, n, channels)), np.empty((orbits, n))
-    by_channel = np.empty((orbits, 2, channels))
+    zeros, by_channel = np.empty((orbits, n)), np.empty((orbits, 2, channels))
     inside = np.zeros(n, dtype=np.bool_)
     inside[list(members)] = True
-    measure.descriptor.pairs(np.ascontiguousarray(sums).reshape(-1, 3), values.reshape(-1))
-    kernels.channel_means(values, inside, means, by_channel)
-    zeros = np.zeros((orbits, n))
-    if measure.descriptor.similarity:
-        zeros = (sums[..., 1:] == 0).all(axis=3).mean(axis=2)
-        means, by_channel = -means, -by_channel
+    descriptor, sums = measure.descriptor, np.ascontiguousarray(sums)
+    descriptor.pairs(sums.reshape(-1, 3), values.reshape(-1))
+    kernels.channel_means(values, sums, inside, descriptor.similarity, means, zeros, by_channel)
     return means, zeros, by_channel

@@ -9,11 +9,12 @@ its place, on any processor, with the same rounding.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import carray, types
+from numba import carray, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
@@ -31,7 +32,7 @@ LANES = 8
 
 def floats_at(address: int, size: int) -> F32:
     """Return the flat array of ``size`` numbers at an address, which the caller answers for."""
-    return np.ctypeslib.as_array((ctypes.c_float * size).from_address(address))
+    return np.ctypeslib.as_array((ctypes.c_float * size).from_address(int(address)))
 
 
 def blend(
@@ -91,6 +92,11 @@ _SINGLES = ir.VectorType(ir.FloatType(), LANES)
 _DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
 
 
+def _instruction(build: Callable[..., Any]) -> Any:
+    """Return what compiled loops call, from a function of the arguments' types."""
+    return intrinsic(build)
+
+
 # As the loops around them are compiled.
 _FLAGS = ("contract",)
 
@@ -108,6 +114,10 @@ def _spread(builder: Any, number: Any) -> Any:
     return builder.shuffle_vector(one, ir.Constant(_DOUBLES, ir.Undefined), _order([0] * LANES))
 
 
+def _start(context: Any) -> Any:
+    return context.get_constant(types.intp, 0)
+
+
 def _at(k: int) -> Any:
     return ir.Constant(ir.IntType(32), k)
 
@@ -116,9 +126,9 @@ def _order(entries: list[int]) -> Any:
     return ir.Constant(ir.VectorType(ir.IntType(32), LANES), [_at(k) for k in entries])
 
 
-@intrinsic
-def _blend(typing, out, at, pixels, h, i, j, m, w, x, y, z):
-    def build(context, builder, signature, arguments):
+@_instruction
+def _blend(typing, out, at, pixels, h, i, j, m, w, x, y, z):  # type: ignore[no-untyped-def]
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         out, at, pixels, h, i, j, m, *weights = arguments
         total = None
         for start, weight in zip((h, i, j, m), weights, strict=True):
@@ -133,16 +143,14 @@ def _blend(typing, out, at, pixels, h, i, j, m, w, x, y, z):
     return types.void(out, types.intp, pixels, *[types.intp] * 4, *[types.float64] * 4), build
 
 
-@intrinsic
-def _add_tap(typing, total, pixels, h, w):
-    def build(context, builder, signature, arguments):
+@_instruction
+def _add_tap(typing, total, pixels, h, w):  # type: ignore[no-untyped-def]
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         total, pixels, h, w = arguments
         place = _place(context, builder, signature.args[1], pixels, h)
         lanes = builder.fpext(builder.load(place, align=4), _DOUBLES)
         part = builder.fmul(_spread(builder, w), lanes, flags=_FLAGS)
-        place = _place(
-            context, builder, signature.args[0], total, context.get_constant(types.intp, 0)
-        )
+        place = _place(context, builder, signature.args[0], total, _start(context))
         builder.store(
             builder.fadd(builder.load(place, align=8), part, flags=_FLAGS), place, align=8
         )
@@ -151,13 +159,11 @@ def _add_tap(typing, total, pixels, h, w):
     return types.void(total, pixels, types.intp, types.float64), build
 
 
-@intrinsic
-def _round_lanes(typing, out, at, total):
-    def build(context, builder, signature, arguments):
+@_instruction
+def _round_lanes(typing, out, at, total):  # type: ignore[no-untyped-def]
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         out, at, total = arguments
-        sums = _place(
-            context, builder, signature.args[2], total, context.get_constant(types.intp, 0)
-        )
+        sums = _place(context, builder, signature.args[2], total, _start(context))
         place = _place(context, builder, signature.args[0], out, at)
         builder.store(builder.fptrunc(builder.load(sums, align=8), _SINGLES), place, align=4)
         builder.store(ir.Constant(_DOUBLES, [0.0] * LANES), sums, align=8)
@@ -188,9 +194,9 @@ def _transposed(builder: Any, v: list[Any]) -> list[Any]:
     return [four[0] for four in fours] + [four[1] for four in fours]
 
 
-@intrinsic
-def _transpose(typing, out, at, stride, source, a, b, c, d, e, f, g, h):
-    def build(context, builder, signature, arguments):
+@_instruction
+def _transpose(typing, out, at, stride, source, a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         out, at, stride, source, *starts = arguments
         loaded = [
             builder.load(_place(context, builder, signature.args[3], source, start), align=4)
@@ -205,38 +211,39 @@ def _transpose(typing, out, at, stride, source, a, b, c, d, e, f, g, h):
     return types.void(out, types.intp, types.intp, source, *[types.intp] * 8), build
 
 
+@_instruction
+def _pointer(typing, address):  # type: ignore[no-untyped-def]
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
+
+    pointer = types.CPointer(types.float32)  # type: ignore[no-untyped-call]
+    return pointer(types.intp), build
+
+
 @overload(blend)
-def _(out, at, pixels, h, i, j, m, w, x, y, z):
+def _(out, at, pixels, h, i, j, m, w, x, y, z):  # type: ignore[no-untyped-def]
     return lambda out, at, pixels, h, i, j, m, w, x, y, z: _blend(
         out, at, pixels, h, i, j, m, w, x, y, z
     )
 
 
 @overload(add_tap)
-def _(total, pixels, h, w):
+def _(total, pixels, h, w):  # type: ignore[no-untyped-def]
     return lambda total, pixels, h, w: _add_tap(total, pixels, h, w)
 
 
 @overload(round_lanes)
-def _(out, at, total):
+def _(out, at, total):  # type: ignore[no-untyped-def]
     return lambda out, at, total: _round_lanes(out, at, total)
 
 
 @overload(transpose)
-def _(out, at, stride, source, a, b, c, d, e, f, g, h):
+def _(out, at, stride, source, a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
     return lambda out, at, stride, source, a, b, c, d, e, f, g, h: _transpose(
         out, at, stride, source, a, b, c, d, e, f, g, h
     )
 
 
-@intrinsic
-def _pointer(typing, address):
-    def build(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
-
-    return types.CPointer(types.float32)(types.intp), build
-
-
 @overload(floats_at)
-def _(address, size):
+def _(address, size):  # type: ignore[no-untyped-def]
     return lambda address, size: carray(_pointer(address), (size,))

@@ -561,10 +561,12 @@ def test_no_kernel_swallows_what_is_not_finite(bad):
             kernels.divergences(broken[None], other[None], out)
             assert np.isnan(out[0])
     for aa, bb in ((bad, 0.0), (0.0, bad), (bad, 1.0), (bad, bad)):
-        kernels.cosines_of_sums(np.array([[math.nan, aa, bb]]), out)
+        sums = np.array([[math.nan, aa, bb]])
+        kernels.cosines_of_sums(sums, out)
         assert np.isnan(out[0])
-        means, by_channel = np.empty((1, 1)), np.empty((1, 2, 1))
-        kernels.channel_means(out.reshape(1, 1, 1), np.ones(1, np.bool_), means, by_channel)
+        means, zeros, by_channel = np.empty((1, 1)), np.empty((1, 1)), np.empty((1, 2, 1))
+        of_channel = out.reshape(1, 1, 1), sums.reshape(1, 1, 1, 3)
+        kernels.channel_means(*of_channel, np.ones(1, np.bool_), True, means, zeros, by_channel)
         assert np.isnan(means).all()
         assert np.isnan(by_channel).all()
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Action, GridAction, PlacedAction, disk_mask, still_grid
 from onnx_geed.measures.catalogue import Support
+from onnx_geed.measures.lanes import LANES
 from onnx_geed.measures.map_kernels import BATCH, LAYER, sums_of_layers
 from onnx_geed.measures.measure import Measure
 
@@ -77,10 +78,10 @@ class MapSums:
         orbits, elements, out = len(maps[0]) if maps else 0, len(self.elements), 0
         areas = self.layers["area"].tolist()
         for action, area, u, v in zip(self.actions, areas, maps, references, strict=True):
-            channels = u.shape[2]
+            channels = _channels_of(action) or u.shape[2]
             size, begin = channels * area, out
-            if u.shape[:2] != (orbits, elements) or u.size != orbits * elements * size:
-                raise GeedError(_misfit("maps", (orbits, elements, "C", area), u.shape))
+            if u.shape[:3] != (orbits, elements, channels) or u.size != orbits * elements * size:
+                raise GeedError(_misfit("maps", (orbits, elements, channels, area), u.shape))
             if v.shape[:2] != (orbits, channels) or v.size != orbits * size:
                 raise GeedError(_misfit("references", (orbits, channels, area), v.shape))
             if u.dtype != np.float32 or not u.flags.c_contiguous:
@@ -88,13 +89,8 @@ class MapSums:
             of_element = 0
             if isinstance(action, PlacedAction):
                 v, of_element = self._moved(action, v), size
-            else:
-                if action.channels is not None and action.channels.shape[1] != channels:
-                    table = (orbits, elements, action.channels.shape[1], area)
-                    raise GeedError(_misfit("maps", table, u.shape))
-                apart = v.dtype == np.float32 and orbits and v[0].flags.c_contiguous
-                if not apart or v.strides[0] < 0 or v.strides[0] % 4:
-                    v = np.ascontiguousarray(v, dtype=np.float32)
+            elif v.dtype != np.float32 or not v[:1].flags.c_contiguous or not _ahead(v):
+                v = np.ascontiguousarray(v, dtype=np.float32)
             # The arrays themselves are held until the loops are done with their memory.
             held.append((u, v))
             addresses = u.__array_interface__["data"][0], v.__array_interface__["data"][0]
@@ -114,6 +110,18 @@ class MapSums:
         flat = references.reshape(-1, *action.shape)
         moved = [action.apply(g, flat).reshape(references.shape) for g in self.elements]
         return np.ascontiguousarray(np.stack(moved, axis=1), dtype=np.float32)
+
+
+def _ahead(references: F32) -> bool:
+    """Whether each orbit's references lie a whole number of entries behind the one before."""
+    return references.strides[0] >= 0 and references.strides[0] % 4 == 0
+
+
+def _channels_of(action: GridAction | PlacedAction) -> int | None:
+    """Return how many channels an action is for, if that many and no others."""
+    if isinstance(action, PlacedAction):
+        return action.shape[0]
+    return None if action.channels is None else action.channels.shape[1]
 
 
 def _misfit(name: str, expected: tuple[object, ...], shape: tuple[int, ...]) -> str:
@@ -155,8 +163,11 @@ def of_actions(
     known: dict[tuple[object, ...], int] = {}
     for n, (action, (_, support)) in enumerate(zip(actions, moved, strict=True)):
         # An action of one's own moves the maps itself, and they are compared as they are.
-        own = isinstance(action, PlacedAction)
-        grid = still_grid(action.group, *action.shape[-2:]) if own else action
+        grid = (
+            still_grid(action.group, *action.shape[-2:])
+            if isinstance(action, PlacedAction)
+            else action
+        )
         arrays = (grid.index, grid.weight, grid.base_of, grid.permutation)
         key = (support, *map(id, arrays))
         if key in known:
@@ -202,11 +213,14 @@ def _write_pixels(
     area, bases = grid.permutation.shape[1], len(grid.index)
     chosen = list(elements)
     # A row of all elements: the base it shows, and by which pixels it is gathered.
-    origin = [*((base, -1) for base in range(bases + 1)), *zip(source.tolist(), range(len(source)))]
+    origin = [
+        *((base, -1) for base in range(bases + 1)),
+        *((base, i) for i, base in enumerate(source.tolist())),
+    ]
     rows = sorted(set(row_of[chosen].tolist()) - {0})
     resampled = sorted({origin[r][0] for r in rows} - {0})
     order = list(dict.fromkeys(origin[r][1] for r in rows if origin[r][1] >= 0))
-    begins = {i: tables.add(gathered[i]) for i in order}
+    begins = {i: tables.add(LANES * gathered[i]) for i in order}
     of_rows = [
         (resampled.index(base) + 1 if base else 0, begins.get(by, -1))
         for base, by in (origin[r] for r in rows)
@@ -218,7 +232,7 @@ def _write_pixels(
     chosen_bases = [base - 1 for base in resampled]
     layer["area"], layer["taps"] = area, grid.index.shape[2]
     layer["bases"] = len(resampled)
-    layer["index"] = tables.add(grid.index[chosen_bases])
+    layer["index"] = tables.add(LANES * grid.index[chosen_bases])
     layer["weight"] = weights.add(grid.weight[chosen_bases])
     layer["rows"], layer["row"] = len(rows), tables.add(np.array(of_rows, dtype=np.int32))
     places = [rows.index(r) + 1 if r else 0 for r in row_of[chosen].tolist()]

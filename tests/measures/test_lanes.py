@@ -1,0 +1,77 @@
+"""Vector instructions do what their plain functions say."""
+
+import os
+
+import numpy as np
+import pytest
+
+from onnx_geed.jit import compiled
+from onnx_geed.measures.lanes import LANES, add_tap, blend, floats_at, round_lanes, transpose
+
+RNG = np.random.default_rng(0)
+
+pytestmark = pytest.mark.skipif(
+    os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled"
+)
+
+
+def both(function, *arguments):
+    """Arguments after the compiled function, and after the plain one."""
+    compiled_arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+    plain_arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
+    function(*compiled_arguments)
+    function.py_func(*plain_arguments)
+    return compiled_arguments, plain_arguments
+
+
+@compiled("contract")
+def blended(out, pixels, weights):
+    blend(out, 3, pixels, 0, 17, 5, 9, weights[0], weights[1], weights[2], weights[3])
+
+
+@compiled("contract")
+def tapped(out, pixels, weights, total):
+    for i in range(4):
+        add_tap(total, pixels, 5 * i, weights[i])
+    round_lanes(out, 2, total)
+
+
+@compiled("contract")
+def transposed(out, pixels):
+    transpose(out, 1, 9, pixels, 0, 8, 16, 30, 22, 5, 1, 40)
+
+
+@compiled("contract")
+def summed(address, size):
+    return floats_at(address, size).sum()
+
+
+def test_an_interpolated_pixel_is_the_sum_of_its_taps():
+    pixels, weights = RNG.random(64, dtype=np.float32), RNG.random(4)
+    (out, *_), (want, *_) = both(blended, np.zeros(16, np.float32), pixels, weights)
+    np.testing.assert_allclose(out, want, rtol=1e-7)
+    by_hand = sum(w * pixels[a : a + 8] for w, a in zip(weights, (0, 17, 5, 9), strict=True))
+    np.testing.assert_allclose(out[3 : 3 + LANES], by_hand, rtol=1e-6)
+    assert not out[:3].any()
+    assert not out[11:].any()
+    sums = np.zeros(8)
+    (out, *_, left), (want, *_) = both(tapped, np.zeros(16, np.float32), pixels, weights, sums)
+    np.testing.assert_allclose(out, want, rtol=1e-7)
+    assert out[2:10].all()
+    assert not out[10:].any()
+    assert not left.any()
+
+
+def test_eight_stretches_are_transposed():
+    pixels = np.arange(64, dtype=np.float32)
+    (out, _), (want, _) = both(transposed, np.full(80, -1, np.float32), pixels)
+    np.testing.assert_array_equal(out, want)
+    rows = np.stack([pixels[a : a + 8] for a in (0, 8, 16, 30, 22, 5, 1, 40)])
+    np.testing.assert_array_equal(out[1:73].reshape(8, 9)[:, :8], rows.T)
+    assert (out == -1).sum() == 80 - 64
+
+
+def test_an_address_is_read_as_the_array_that_lies_there():
+    values = RNG.random(5, dtype=np.float32)
+    address = values.__array_interface__["data"][0]
+    assert summed(address, 5) == summed.py_func(address, 5) == values.sum()
