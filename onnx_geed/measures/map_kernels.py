@@ -164,46 +164,56 @@ def _fill_rows(
 
 
 @_summing
-def _sums_of_pair(
+def _sums_of_some(
     maps: F32,
-    u_at: int,
+    maps_at: int,
     rows: F32,
-    v_at: int,
-    last: int,
+    rows_at: int,
+    stride: int,
+    first: int,
+    count: int,
+    area: int,
     backwards: bool,
     tables: I32,
+    target: int,
     run: int,
     runs: int,
     out: F64,
-    at: int,
+    out_at: int,
 ) -> None:
-    """Set ``out[at:]`` to Σ u·v, Σ u², Σ v² of a map and a row, over runs of pixels.
+    """Sums of one element's maps and rows, over ``count`` channels from ``first``.
 
-    A row read from its end is its half turn.
+    Σ u·v, Σ u², Σ v² over runs of pixels, u in maps that begin at ``maps_at``, v in rows that begin
+    at ``rows_at`` and ``stride`` from each other. A row read from its end is its half turn.
     """
-    ab = 0.0
-    aa = 0.0
-    bb = 0.0
-    for i in range(runs):
-        start, stop = tables[run + 2 * i], tables[run + 2 * i + 1]
-        if backwards:
-            for p in range(start, stop):
-                # Signed, it would not be made of vectors and take five times as long.
-                u = np.float64(maps[np.uint64(u_at + p)])
-                v = np.float64(rows[np.uint64(v_at + last - p)])
-                ab += u * v
-                aa += u * u
-                bb += v * v
-        else:
-            for p in range(start, stop):
-                u = np.float64(maps[np.uint64(u_at + p)])
-                v = np.float64(rows[np.uint64(v_at + p)])
-                ab += u * v
-                aa += u * u
-                bb += v * v
-    out[at] = ab
-    out[at + 1] = aa
-    out[at + 2] = bb
+    for k in range(count):
+        s = first + k
+        c = s if target < 0 else np.int64(tables[target + s])
+        u_at, v_at, at = maps_at + c * area, rows_at + k * stride, out_at + 3 * c
+        last = v_at + area - 1
+        ab = 0.0
+        aa = 0.0
+        bb = 0.0
+        for i in range(runs):
+            start, stop = np.int64(tables[run + 2 * i]), np.int64(tables[run + 2 * i + 1])
+            if backwards:
+                for p in range(start, stop):
+                    # Signed, it would not be made of vectors and take five times as long.
+                    u = np.float64(maps[np.uint64(u_at + p)])
+                    v = np.float64(rows[np.uint64(last - p)])
+                    ab += u * v
+                    aa += u * u
+                    bb += v * v
+            else:
+                for p in range(start, stop):
+                    u = np.float64(maps[np.uint64(u_at + p)])
+                    v = np.float64(rows[np.uint64(v_at + p)])
+                    ab += u * v
+                    aa += u * u
+                    bb += v * v
+        out[at] = ab
+        out[at + 1] = aa
+        out[at + 2] = bb
 
 
 @compiled("contract")
@@ -224,27 +234,24 @@ def _sums_of_block(
     out_at: int,
 ) -> None:
     """Sums of one orbit over ``count`` channels from ``first``, whose rows are filled."""
-    area = layer["area"]
+    area, number = layer["area"], layer["rows"]
     padded = (area + 7) // 8 * 8
     for g in range(elements):
-        r = tables[layer["row_of"] + g]
+        r = np.int64(tables[layer["row_of"] + g])
         backwards = tables[layer["backwards"] + g] != 0
-        for k in range(count):
-            s = first + k
-            c = s if layer["target"] < 0 else tables[layer["target"] + g * channels + s]
-            u, to = maps_at + (g * channels + c) * area, out_at + 3 * (g * channels + c)
-            if r == 0:
-                v = references_at + g * of_element + s * area
-                _sums_of_pair(
-                    *(maps, u, references, v, area - 1, backwards),
-                    *(tables, layer["run"], layer["runs"], out, to),
-                )
-            else:
-                v = (k * layer["rows"] + r - 1) * padded
-                _sums_of_pair(
-                    *(maps, u, rows, v, area - 1, backwards),
-                    *(tables, layer["run"], layer["runs"], out, to),
-                )
+        target = layer["target"] if layer["target"] < 0 else layer["target"] + g * channels
+        u, to = maps_at + g * channels * area, out_at + 3 * g * channels
+        if r == 0:
+            v = references_at + g * of_element + first * area
+            _sums_of_some(
+                *(maps, u, references, v, area, first, count, area, backwards),
+                *(tables, target, layer["run"], layer["runs"], out, to),
+            )
+        else:
+            _sums_of_some(
+                *(maps, u, rows, (r - 1) * padded, number * padded, first, count, area, backwards),
+                *(tables, target, layer["run"], layer["runs"], out, to),
+            )
 
 
 @compiled("contract")
