@@ -35,7 +35,7 @@ __all__ = [
     "around",
     "join_pairs",
     "neighbours",
-    "pair_of_sums",
+    "pairs_of_sums",
     "pairs_within",
 ]
 
@@ -210,10 +210,10 @@ def join_pairs(measure: Measure, parts: Sequence[Pairs]) -> Pairs:
     return Pairs(complete, {where: s for where, s in sides.items() if where not in complete})
 
 
-def pair_of_sums(measure: Measure, sums: F64, centre: F32) -> Pair:
-    """Return a pair of a measure of maps from sums (1, n, C, 3) against f̂(x) (1, C, H, W)."""
+def pairs_of_sums(measure: Measure, sums: F64, centres: F32) -> list[Pair]:
+    """Return pairs of a measure of maps from sums (N, n, C, 3) against f̂(x), (N, C, ...)."""
     deviations, _, _ = deviations_of_sums(measure, sums)
-    return _pair(measure, deviations[0], centre)
+    return [_pair(measure, row, centre) for row, centre in zip(deviations, centres, strict=True)]
 
 
 class Centres:

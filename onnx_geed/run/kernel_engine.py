@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from onnx_geed.measures import Measure
 from onnx_geed.run.between_samples import Centres, Pairs, Side, join_pairs
 from onnx_geed.run.job import Job
-from onnx_geed.run.orbit_pieces import Pieces, comes_in_pieces
-from onnx_geed.run.orbit_reduction import check_shapes, latents_of, reduce_orbits
+from onnx_geed.run.orbit_pieces import Pieces
+from onnx_geed.run.orbit_reduction import check_shapes, latents_of
 from onnx_geed.run.orbit_statistics import OrbitStatistics
 from onnx_geed.run.orbits import activations, identities
 from onnx_geed.run.session import Runner
@@ -39,17 +39,11 @@ class KernelEngine:
         """Run a job and reduce it, as :class:`onnx_geed.run.engine.Engine` says."""
         if not job.orbits:
             return run_points(job, self._runner.only(job.pooled))
-        plan, last = job.task.plan, job.positions[-1]
-        measures = [m for m in plan.measures if m.layer in job.layers]
+        last = job.positions[-1]
+        measures = [m for m in job.task.plan.measures if m.layer in job.layers]
         follows = (last, last + 1) in job.pairs
         with self._centres.promised(last, [(m.name, m.layer) for m in measures if follows]):
-            if comes_in_pieces(job):
-                statistics = self._pieces.run(job)
-            else:
-                arrays, label = self.activations(job), job.task.source.label
-                statistics = reduce_orbits(
-                    plan, arrays, label, first=job.positions.start, pairs=job.pairs
-                )
+            statistics = self._pieces.run(job)
             statistics = self._with_neighbours(job, measures, statistics)
         return statistics if job.points else replace(statistics, pointed=range(0), points={})
 

@@ -1,7 +1,7 @@
-"""Orbits run and reduced piece by piece, where their activations together would take much memory.
+"""Orbits run and reduced piece by piece: several at once, one, or some elements of one.
 
-Of feature maps the sums of eq. (5) stay, and the identity's map until the orbit is done; tensors
-that are no maps are kept whole.
+Of feature maps the sums of eq. (5) stay, and the identity's map until the orbit is done, so that
+large ones need not lie in memory together; tensors that are no maps are kept whole.
 """
 
 from __future__ import annotations
@@ -9,19 +9,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.measures import MapSums, Measure, Plan, map_sums, view
-from onnx_geed.run.between_samples import Centres, Pairs, Side, pair_of_sums
+from onnx_geed.run.between_samples import Centres, Key, Pair, Pairs, Side, pairs_of_sums
 from onnx_geed.run.job import Job
 from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits, check_shapes, reduce_orbits
-from onnx_geed.run.orbit_statistics import OrbitStatistics
+from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
 from onnx_geed.run.orbits import check_rows, run_rows
 from onnx_geed.run.session import Runner
 
-__all__ = ["Pieces", "comes_in_pieces"]
+__all__ = ["Pieces"]
 
 F32 = NDArray[np.float32]
 
@@ -29,11 +30,8 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
-def comes_in_pieces(job: Job) -> bool:
-    """Say whether a job is one orbit of several batches, whose maps no later sample asks for."""
-    first, task = job.positions.start, job.task
-    circle = any(q == first and p > first for p, q in job.pairs)
-    return task.batch < task.plan.group.order and not circle
+# f̂ of one sample, (1, C, H·W) a measure.
+Centre = list[NDArray[Any]]
 
 
 class Pieces:
@@ -53,7 +51,7 @@ class Pieces:
         self._lock = threading.Lock()
 
     def run(self, job: Job) -> OrbitStatistics:
-        """Run and reduce a job of one orbit.
+        """Run and reduce a job's orbits.
 
         Raises
         ------
@@ -61,70 +59,64 @@ class Pieces:
             If a sample cannot be read, or the model fails on it or gives NaN or infinity.
             If rows of a batch depend on each other.
         """
-        plan, position = job.task.plan, job.positions.start
-        measures = _streamed(plan, job.layers, position)
-        keys, streamed = [(m.name, m.layer) for m in measures], {m.layer for m in measures}
-        compared = (position - 1, position) in job.pairs
-        own, between = _Sums(plan.group.order), _Sums(plan.group.order)
-        whole = _Whole(plan.group.order)
+        plan, first = job.task.plan, job.positions.start
+        measures = _streamed(plan, job.layers, first)
+        streamed = {m.layer for m in measures}
+        own, whole = _Sums(plan.group.order), _Whole(plan.group.order)
+        neighbours = _Neighbours(job, measures, self._centres)
         references: list[F32] = []
-        before: list[F32] = []
-        waiting: list[tuple[MapSums, range, list[F32]]] = []
-        for part, arrays in self._arrays(job, position):
-            maps = [_maps(plan, m, arrays) for m in measures]
+        for part, arrays in self._arrays(job):
+            maps = [
+                np.ascontiguousarray(view(plan.layers[m.layer], m.descriptor, arrays[m.layer]))
+                for m in measures
+            ]
             if not part.start:
-                references = [_centre(y) for y in maps]
-                self._centres.give(position, dict(zip(keys, references, strict=True)))
+                references = [y[:, 0] for y in maps]
+                if len(part) < plan.group.order:
+                    # What goes with the piece is let go; the identity's maps stay.
+                    references = [reference.copy() for reference in references]
+                neighbours.leave(references)
             tables = self._tables_for(plan, measures, part)
             own.put(part, tables.of(maps, references))
             for measure, y, sums in zip(measures, maps, own.latest, strict=True):
                 # Outside the disk nothing is compared, and so NaN would not show in the sums.
                 if measure.support == "disk" or not np.isfinite(sums).all():
-                    check_orbits(
-                        *(plan, measure.layer, y, job.task.source.label, position), elements=part
-                    )
+                    label = job.task.source.label
+                    check_orbits(plan, measure.layer, y, label, first, elements=part)
+            neighbours.compare(tables, part, maps, references)
             whole.put(part, {k: a for k, a in arrays.items() if k not in streamed})
-            if not compared or not measures:
-                continue
-            # The sample before is mostly further on; until it is, these maps wait.
-            waiting.append((tables, part, maps))
-            if not before and self._centres.has(position - 1, keys):
-                before = self._centres_of(job, position - 1, measures)
-            if before:
-                _put_all(between, waiting, before)
-        if waiting:
-            before = self._centres_of(job, position - 1, measures)
-            _put_all(between, waiting, before)
-        sums_of = {m.layer: s for m, s in zip(measures, own.values, strict=True)}
+        if neighbours.waiting:
+            neighbours.finish(self._centres_of(job, first - 1, measures))
         statistics = reduce_orbits(
             *(plan, whole.arrays, job.task.source.label),
-            first=position,
-            sums=sums_of,
+            first=first,
+            sums={m.layer: s for m, s in zip(measures, own.values, strict=True)},
             pairs=job.pairs,
         )
-        entries = dict(statistics.measures)
-        for i, (key, measure) in enumerate(zip(keys, measures, strict=True)):
-            pairs = Pairs(open={w: Side(references[i]) for w in job.pairs if w == (position, 0)})
-            if compared:
-                pair = pair_of_sums(measure, between.values[i], before[i])
-                pairs = replace(pairs, complete={(position - 1, position): pair})
-            entries[key] = replace(entries[key], pairs=pairs)
-        return replace(statistics, measures=entries)
+        return replace(statistics, measures=neighbours.entered(statistics.measures))
 
-    def _arrays(self, job: Job, position: int) -> Iterator[tuple[range, dict[str, F32]]]:
-        """Yield elements and their activations (elements, ...) by tensor, piece by piece."""
-        task, n = job.task, job.task.plan.group.order
-        rows, feeds = task.source.rows([position]), task.source.other_inputs([position], n)
-        for start in range(0, n, task.batch):
-            part = slice(start, min(start + task.batch, n))
+    def _arrays(self, job: Job) -> Iterator[tuple[range, dict[str, F32]]]:
+        """Yield elements and their activations (orbits, elements, ...) by tensor."""
+        task, n, positions = job.task, job.task.plan.group.order, job.positions
+        rows, feeds = task.source.rows(positions), task.source.other_inputs(positions, n)
+        step = task.batch if comes_in_pieces(job) else n
+        for start in range(0, n, step):
+            elements = range(n)[start : start + step]
+            part = slice(None) if step == n else slice(start, start + step)
             fed = task.source.part_of(feeds, part)
             arrays = run_rows(task.source, self._runner, rows[part], fed, task.batch)
             check_shapes(task.plan, arrays, axes=1)
             check_rows(
-                *(task.source, self._runner, rows[part], fed, arrays, task.batch, [position]),
-                elements=range(n)[part],
+                *(task.source, self._runner, rows[part], fed, arrays, task.batch, positions),
+                elements=elements,
             )
-            yield range(n)[part], arrays
+            yield (
+                elements,
+                {
+                    name: a.reshape(len(positions), len(elements), *a.shape[1:])
+                    for name, a in arrays.items()
+                },
+            )
 
     def _tables_for(self, plan: Plan, measures: Sequence[Measure], part: range) -> MapSums:
         key = (part.start, part.stop, *((m.name, m.layer) for m in measures))
@@ -133,64 +125,171 @@ class Pieces:
                 self._tables[key] = map_sums(measures, part)
             return self._tables[key]
 
-    def _centres_of(self, job: Job, position: int, measures: Sequence[Measure]) -> list[F32]:
-        """Return f̂ of another sample: as its own job leaves it, or run again as that would."""
-        keys = [(m.name, m.layer) for m in measures]
-        if (taken := self._centres.take(position, keys)) is not None:
+    def _centres_of(self, job: Job, position: int, measures: Sequence[Measure]) -> Centre | None:
+        """Return f̂ of another sample: as its own job leaves it, or run again as that would.
+
+        ``None`` where neither is cheap: the pair is completed where statistics are joined.
+        """
+        taken = self._centres.take(position, [(m.name, m.layer) for m in measures])
+        if taken is not None or not comes_in_pieces(job):
             return taken
-        _, arrays = next(self._arrays(job, position))
-        return [_centre(_maps(job.task.plan, m, arrays)) for m in measures]
+        _, arrays = next(self._arrays(replace(job, positions=range(position, position + 1))))
+        layers = job.task.plan.layers
+        return [_flat(view(layers[m.layer], m.descriptor, arrays[m.layer])[:, 0]) for m in measures]
+
+
+def comes_in_pieces(job: Job) -> bool:
+    """Say whether a job is one orbit of several batches, whose maps no later sample asks for."""
+    first, task = job.positions.start, job.task
+    circle = any(q == first and p > first for p, q in job.pairs)
+    return task.batch < task.plan.group.order and not circle
+
+
+class _Neighbours:
+    """The pairs of a job's samples, for measures of which sums alone are kept.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    measures : sequence of Measure
+        The measures.
+    centres : Centres
+        f̂ of other samples.
+    """
+
+    def __init__(self, job: Job, measures: Sequence[Measure], centres: Centres) -> None:
+        first, last = job.positions.start, job.positions[-1]
+        self.waiting: list[tuple[MapSums, range, list[F32]]] = []
+        self._measures, self._centres, self._first, self._last = measures, centres, first, last
+        self._keys = [(m.name, m.layer) for m in measures]
+        self._pairs = set(job.pairs) if measures else set()
+        # Those that follow each other within the job are the first ones.
+        inside = [p for p in range(first, last) if (p, p + 1) in self._pairs]
+        self._inner = inside[-1] + 1 if inside else 0
+        self._leaves = not comes_in_pieces(job)
+        self._before: Centre | None = None
+        self._between = _Sums(job.task.plan.group.order)
+        self._complete: list[dict[tuple[int, int], Pair]] = [{} for _ in measures]
+        self._open: list[dict[tuple[int, int], Side]] = [{} for _ in measures]
+
+    def leave(self, references: Sequence[F32]) -> None:
+        """Leave f̂ of the last sample for those that are compared with it elsewhere."""
+        awaiting = [w for w in self._pairs if w[0] == self._last and w[1] != self._first]
+        circle = [w for w in self._pairs if w[0] == self._last and w[1] == 0]
+        if not awaiting and not circle:
+            return
+        centre = [_flat(reference[-1:]) for reference in references]
+        self._centres.give(self._last, dict(zip(self._keys, centre, strict=True)))
+        for where in awaiting if self._leaves else circle:
+            for sides, own in zip(self._open, centre, strict=True):
+                sides[where] = Side(centre=own)
+
+    def compare(
+        self, tables: MapSums, part: range, maps: Sequence[F32], references: Sequence[F32]
+    ) -> None:
+        """Compare the maps of a piece with those of the samples before."""
+        first, last, inner = self._first, self._last, self._inner
+        if inner:
+            later, earlier = range(first + 1, inner + 1), range(first, inner)
+            self._complete_all(later, earlier, tables, maps, references)
+        if (last, first) in self._pairs and first < last:
+            closing = range(first, first + 1), range(last, last + 1)
+            self._complete_all(*closing, tables, maps, references)
+        elif circle := [w for w in self._pairs if w[1] == first < w[0]]:
+            for sides, y in zip(self._open, maps, strict=True):
+                sides[circle[0]] = Side(orbit=_flat(y[:1]))
+        if (first - 1, first) not in self._pairs:
+            return
+        # The sample before is mostly further on; until it is, these maps wait.
+        self.waiting.append((tables, part, [y[:1] for y in maps]))
+        if self._before is None and self._centres.has(first - 1, self._keys):
+            self._before = self._centres.take(first - 1, self._keys)
+        if self._before is not None:
+            self.finish(self._before)
+
+    def _complete_all(
+        self,
+        later: range,
+        earlier: range,
+        tables: MapSums,
+        maps: Sequence[F32],
+        references: Sequence[F32],
+    ) -> None:
+        """Complete pairs of samples, at some positions, that are both in the job."""
+        here, there = (slice(s.start - self._first, s.stop - self._first) for s in (later, earlier))
+        centres = [reference[there] for reference in references]
+        sums = tables.of([y[here] for y in maps], centres)
+        where = list(zip(earlier, later, strict=True))
+        for at, measure in enumerate(self._measures):
+            pairs = pairs_of_sums(measure, sums[at], centres[at])
+            self._complete[at] |= dict(zip(where, pairs, strict=True))
+
+    def finish(self, before: Centre | None) -> None:
+        """Compare all maps that wait with f̂ of the sample before; without it, leave them."""
+        where = self._first - 1, self._first
+        while self.waiting:
+            tables, part, maps = self.waiting.pop(0)
+            if before is None:
+                for sides, y in zip(self._open, maps, strict=True):
+                    sides[where] = Side(orbit=_flat(y))
+                continue
+            self._between.put(part, tables.of(maps, before))
+            if part.stop == self._between.order:
+                for i, measure in enumerate(self._measures):
+                    sums = self._between.values[i]
+                    (self._complete[i][where],) = pairs_of_sums(measure, sums, before[i])
+
+    def entered(self, entries: Mapping[Key, MeasureStatistics]) -> dict[Key, MeasureStatistics]:
+        """Return statistics with the pairs."""
+        entered = dict(entries)
+        for key, complete, sides in zip(self._keys, self._complete, self._open, strict=True):
+            entered[key] = replace(entered[key], pairs=Pairs(complete, sides))
+        return entered
 
 
 class _Sums:
-    """Sums of eq. (5) of an orbit (1, n, C, 3), filled in piece by piece, one array a measure."""
+    """Sums of eq. (5) of orbits (N, n, C, 3), filled in piece by piece, one array a measure."""
 
     def __init__(self, order: int) -> None:
+        self.order = order
         self.values: list[F64] = []
         self.latest: list[F64] = []
-        self._order = order
 
     def put(self, part: range, sums: list[F64]) -> None:
-        """Fill in the sums of some elements (1, elements, C, 3)."""
+        """Fill in the sums of some elements (N, elements, C, 3)."""
+        self.latest = sums
+        if len(part) == self.order:
+            self.values = sums
+            return
         if not self.values:
-            self.values = [np.empty((1, self._order, *s.shape[2:])) for s in sums]
+            self.values = [np.empty((len(s), self.order, *s.shape[2:])) for s in sums]
         for value, s in zip(self.values, sums, strict=True):
             value[:, part.start : part.stop] = s
-        self.latest = sums
 
 
 class _Whole:
-    """Activations of an orbit (1, n, ...) by tensor, filled in piece by piece."""
+    """Activations of orbits (N, n, ...) by tensor, filled in piece by piece."""
 
     def __init__(self, order: int) -> None:
         self.arrays: dict[str, F32] = {}
         self._order = order
 
-    def put(self, part: range, arrays: Mapping[str, F32]) -> None:
-        """Fill in the activations of some elements (elements, ...)."""
+    def put(self, part: range, arrays: dict[str, F32]) -> None:
+        """Fill in the activations of some elements (N, elements, ...)."""
+        if len(part) == self._order:
+            self.arrays = arrays
+            return
         for name, array in arrays.items():
             if name not in self.arrays:
-                self.arrays[name] = np.empty((1, self._order, *array.shape[1:]), dtype=np.float32)
-            self.arrays[name][0, part.start : part.stop] = array
+                shape = (len(array), self._order, *array.shape[2:])
+                self.arrays[name] = np.empty(shape, dtype=np.float32)
+            self.arrays[name][:, part.start : part.stop] = array
 
 
-def _put_all(
-    sums: _Sums, waiting: list[tuple[MapSums, range, list[F32]]], references: list[F32]
-) -> None:
-    """Compare all maps that wait with their references, and let them go."""
-    while waiting:
-        tables, part, maps = waiting.pop(0)
-        sums.put(part, tables.of(maps, references))
-
-
-def _maps(plan: Plan, measure: Measure, arrays: Mapping[str, F32]) -> F32:
-    """Return what a measure of maps sees of some elements: (1, elements, C, H, W)."""
-    return view(plan.layers[measure.layer], measure.descriptor, arrays[measure.layer][None])
-
-
-def _centre(maps: F32) -> F32:
-    """Return f̂ of an orbit (1, C, H·W), the identity's map, in memory of its own."""
-    return np.array(maps[:, 0]).reshape(1, maps.shape[2], -1)
+def _flat(maps: F32) -> F32:
+    """Return maps (..., C, H·W) in memory of their own."""
+    return np.array(maps).reshape(*maps.shape[:-2], -1)
 
 
 def _streamed(plan: Plan, layers: Sequence[str], position: int) -> list[Measure]:
