@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Action, GridAction, PlacedAction, disk_mask, still_grid
 from onnx_geed.measures.catalogue import Support
-from onnx_geed.measures.lanes import LANES
-from onnx_geed.measures.map_kernels import BATCH, LAYER, sums_of_layers
 from onnx_geed.measures.measure import Measure
 
 __all__ = ["MapSums", "map_sums"]
@@ -74,6 +72,9 @@ class MapSums:
         GeedError
             If an array's shape is another one.
         """
+        # Loaded late, like every loop: numba takes longer to import than all else.
+        from onnx_geed.measures.map_kernels import BATCH, sums_of_layers
+
         held, batch, parts = [], [], []
         orbits, elements, out = len(maps[0]) if maps else 0, len(self.elements), 0
         areas = self.layers["area"].tolist()
@@ -151,6 +152,8 @@ def of_actions(
     moved: Sequence[tuple[Action, Support]], elements: Sequence[int] | None = None
 ) -> MapSums:
     """Work out what the sums under some actions, over some pixels, need, as :func:`map_sums`."""
+    from onnx_geed.measures.map_kernels import LAYER
+
     actions = []
     for action, _ in moved:
         if not isinstance(action, GridAction | PlacedAction):
@@ -209,6 +212,8 @@ def _write_pixels(
     weights: _Flat,
 ) -> None:
     """Add the tables of a grid to the flat ones, and write down where they begin."""
+    from onnx_geed.measures.lanes import LANES
+
     source, gathered, row_of, backwards = grid.rows
     area, bases = grid.permutation.shape[1], len(grid.index)
     chosen = list(elements)

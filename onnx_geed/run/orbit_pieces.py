@@ -85,6 +85,8 @@ class Pieces:
                     check_orbits(plan, measure.layer, y, label, first, elements=part)
             neighbours.compare(tables, part, maps, references)
             whole.put(part, {k: a for k, a in arrays.items() if k not in streamed})
+            # The next piece is run before these names are taken anew.
+            del arrays, maps
         if neighbours.waiting:
             neighbours.finish(self._centres_of(job, first - 1, measures))
         statistics = reduce_orbits(
