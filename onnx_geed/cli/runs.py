@@ -111,7 +111,6 @@ def measure(
       onnx-geed measure model.onnx --data images/ --group C8 --precision 0.1
       onnx-geed measure acts.geed --measure latent-l2
     """
-    from onnx_geed.cache import is_cache
     from onnx_geed.files import check_writable
     from onnx_geed.results import over_limits, parse_limits
 
@@ -123,7 +122,7 @@ def measure(
     if junit:
         check_writable(junit, option="--junit", inputs=[model, options["data"], out])
     with progress_bar() as progress:
-        if is_cache(model):
+        if (model.suffix == ".geed" or model.is_dir()) and _is_cache(model):
             result, loaded = _measure_cache(context, model, progress, fail_above, options), None
         else:
             result, loaded = _measure_model(model, progress, fail_above, options)
@@ -138,6 +137,13 @@ def measure(
     for excess in excesses:
         tell(f"over the limit: {excess}")
     sys.exit(1 if excesses else status)
+
+
+def _is_cache(folder: Path) -> bool:
+    # Loads the library for its files, which takes as long as reading a large model.
+    from onnx_geed.cache import is_cache
+
+    return is_cache(folder)
 
 
 def _measure_model(

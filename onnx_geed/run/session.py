@@ -231,6 +231,11 @@ def _session(
     outputs: Sequence[str],
     provider: Literal["cuda", "cpu"],
 ) -> Session:
+    # The runtime keeps the model's bytes only to open it once more where a device fails, which is
+    # never done here: a device is not changed in silence.
+    runtime.disable_fallback()
+    if hasattr(runtime, "_model_bytes"):
+        runtime._model_bytes = None
     kinds = {i.name: i.type for i in runtime.get_inputs()}
     dtype = np.dtype(
         {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(kinds[input], np.float32)
