@@ -154,7 +154,7 @@ def test_a_signal_ends_a_cache_in_one_line_and_leaves_nothing_unfinished(tmp_pat
 
 
 def test_a_second_signal_does_not_wait(tmp_path):
-    run = slowed("run.kernel_engine", "reduce_orbits", (*MEASURE, "--out", "r.json"), tmp_path, 90)
+    run = slowed("run.orbit_pieces", "reduce_orbits", (*MEASURE, "--out", "r.json"), tmp_path, 90)
     start = time.monotonic()
     run.send_signal(signal.SIGINT)
     time.sleep(1)
@@ -185,7 +185,7 @@ def test_a_second_signal_leaves_nothing_unfinished_either(tmp_path):
 
 def test_what_is_ignored_from_the_start_stays_ignored(tmp_path):
     run = slowed(
-        *("run.kernel_engine", "reduce_orbits", (*MEASURE, "--out", "r.json"), tmp_path, 1),
+        *("run.orbit_pieces", "reduce_orbits", (*MEASURE, "--out", "r.json"), tmp_path, 1),
         preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
     )
     run.send_signal(signal.SIGHUP)

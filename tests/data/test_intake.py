@@ -17,7 +17,7 @@ from PIL import Image
 from onnx_geed import GeedError, measure
 from onnx_geed.cache import contents, measure as offline, store as cache, write as caching
 from onnx_geed.data import Intake, open_samples
-from onnx_geed.run import orbits, pipeline
+from onnx_geed.run import orbit_pieces, orbits, pipeline
 
 DEMO = Path(str(files("onnx_geed.demo")))
 FEW = {"samples": 8, "norm_samples": 12, "measures": ["latent-l2"], "batch_size": 4}
@@ -91,9 +91,9 @@ def npz(folder, x):
 KINDS = {f.__name__: f for f in (npy, fortran, hdf5, chunked, virtual, idx, images, npz)}
 
 
-def after(monkeypatch, jobs, change, module=orbits, name="run_rows"):
+def after(monkeypatch, jobs, change, modules=(orbits, orbit_pieces), name="run_rows"):
     """Let something happen once so many jobs of a run are done."""
-    plain, done, lock = getattr(module, name), [], threading.Lock()
+    plain, done, lock = getattr(modules[0], name), [], threading.Lock()
 
     def counted(*a, **k):
         result = plain(*a, **k)
@@ -103,7 +103,8 @@ def after(monkeypatch, jobs, change, module=orbits, name="run_rows"):
                 change()
         return result
 
-    monkeypatch.setattr(module, name, counted)
+    for module in modules:
+        monkeypatch.setattr(module, name, counted)
 
 
 def removed(folder):

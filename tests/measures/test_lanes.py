@@ -20,7 +20,7 @@ def both(function, *arguments):
     compiled_arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
     plain_arguments = [a.copy() if isinstance(a, np.ndarray) else a for a in arguments]
     function(*compiled_arguments)
-    function.py_func(*plain_arguments)
+    function.__wrapped__(*plain_arguments)
     return compiled_arguments, plain_arguments
 
 
@@ -74,4 +74,4 @@ def test_eight_stretches_are_transposed():
 def test_an_address_is_read_as_the_array_that_lies_there():
     values = RNG.random(5, dtype=np.float32)
     address = values.__array_interface__["data"][0]
-    assert summed(address, 5) == summed.py_func(address, 5) == values.sum()
+    assert summed(address, 5) == summed.__wrapped__(address, 5) == values.sum()
