@@ -49,7 +49,7 @@ if TYPE_CHECKING:
         constants as constants,
     )
     from onnx_geed.model.output_ends import (
-        plain_end as plain_end,
+        plain_ends as plain_ends,
         rescaled_end as rescaled_end,
     )
     from onnx_geed.model.reinitialise import (

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import ops, reads
 from onnx_geed.model.spellings import CONV, DENSE, RESHAPES
 
-__all__ = ["plain_end", "rescaled_end"]
+__all__ = ["plain_ends", "rescaled_end"]
 
 _THROUGH = RESHAPES | ops("QuantizeLinear DequantizeLinear")
 
@@ -32,37 +34,40 @@ _AFFINE = (
 _RESCALED = _THROUGH | ops("Mul Div Add Sub Neg Pow Sqrt Log Exp Clip Abs")
 
 
-def plain_end(model: Model, output: str) -> bool:
-    """Whether a tensor's values are, by the graph, neither bounded nor made of probabilities.
+def plain_ends(model: Model) -> Callable[[str], bool]:
+    """Return what tells whether values are, by the graph, neither bounded nor probabilities.
 
     Parameters
     ----------
     model : Model
-        The model.
-    output : str
-        Any tensor of its main graph.
+        The model, whose graph is looked through once.
 
     Returns
     -------
-    bool
-        True where dense layers or convolutions make it and only linear nodes and ReLU follow.
+    callable
+        For a tensor of the main graph: true where dense layers or convolutions make it and only
+        linear nodes and ReLU follow.
     """
     fixed = _fixed(model)
     makers = {name: node for node in model.proto.graph.node for name in node.output}
-    stack, seen = [output], set()
-    while stack:
-        name = stack.pop()
-        node = makers.get(name)
-        if name in seen or name in fixed or node is None or node.op_type in _AFFINE:
-            continue
-        seen.add(name)
-        read = node.input[1:] if node.op_type == "Where" else node.input
-        data = [other for other in read if other and other not in fixed]
-        product = node.op_type in ("Mul", "Div") and len(data) > 1
-        if node.op_type not in _LINEAR or product:
-            return False
-        stack += data
-    return True
+
+    def plain(output: str) -> bool:
+        stack, seen = [output], set[str]()
+        while stack:
+            name = stack.pop()
+            node = makers.get(name)
+            if name in seen or name in fixed or node is None or node.op_type in _AFFINE:
+                continue
+            seen.add(name)
+            read = node.input[1:] if node.op_type == "Where" else node.input
+            data = [other for other in read if other and other not in fixed]
+            product = node.op_type in ("Mul", "Div") and len(data) > 1
+            if node.op_type not in _LINEAR or product:
+                return False
+            stack += data
+        return True
+
+    return plain
 
 
 def rescaled_end(model: Model, output: str) -> str:

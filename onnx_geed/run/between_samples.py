@@ -37,6 +37,7 @@ __all__ = [
     "neighbours",
     "pairs_of_sums",
     "pairs_within",
+    "without_base",
 ]
 
 F32 = NDArray[np.float32]
@@ -174,7 +175,8 @@ def pairs_within(
         if centre is not None and orbit is not None:
             (complete[p, q],) = _pair_deviations(measure, orbit, centre)
         else:
-            sides[p, q] = Side(_without_base(centre), _without_base(orbit))
+            parts = (None if part is None else without_base(part) for part in (centre, orbit))
+            sides[p, q] = Side(*parts)
     return Pairs(complete, sides)
 
 
@@ -263,10 +265,8 @@ class Centres:
         return centres
 
 
-def _without_base(array: NDArray[Any] | None) -> NDArray[Any] | None:
+def without_base(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array that keeps no larger one in memory."""
-    if array is None:
-        return None
     base = array.base
     return array.copy() if isinstance(base, np.ndarray) and base.nbytes > array.nbytes else array
 

@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.measures import MapSums, Measure, Plan, map_sums, view
-from onnx_geed.run.between_samples import Centres, Key, Pair, Pairs, Side, pairs_of_sums
+from onnx_geed.run.between_samples import (
+    Centres,
+    Key,
+    Pair,
+    Pairs,
+    Side,
+    pairs_of_sums,
+    without_base,
+)
 from onnx_geed.run.job import Job
 from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits, check_shapes, reduce_orbits
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
@@ -290,8 +298,9 @@ class _Whole:
 
 
 def _flat(maps: F32) -> F32:
-    """Return maps (..., C, H·W) in memory of their own."""
-    return np.array(maps).reshape(*maps.shape[:-2], -1)
+    """Return maps (..., C, H·W) that keep no larger array in memory."""
+    flat: F32 = without_base(maps.reshape(*maps.shape[:-2], -1))
+    return flat
 
 
 def _streamed(plan: Plan, layers: Sequence[str], position: int) -> list[Measure]:

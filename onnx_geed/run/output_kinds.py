@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_layout
-from onnx_geed.model import Model, Tensor, output_kind, plain_end, rescaled_end
+from onnx_geed.model import Model, Tensor, output_kind, plain_ends, rescaled_end
 from onnx_geed.run.options import Options
 
 __all__ = ["find_output_kinds"]
@@ -63,17 +63,18 @@ def find_output_kinds(
     """
     kinds: dict[str, str] = {}
     notes: list[str] = []
+    plain = plain_ends(model)
     for name, array in rows.items():
         try:
             vectors = parse_layout("NCHW").to_points(array, axes=1)[0]
         except GeedError:
             continue
-        kinds[name] = _seen_kind(model, name, vectors)
+        kinds[name] = _seen_kind(model, name, vectors, plain)
         declared = output_kind(model, output, options.output_kind) if name == output else None
         matters = declared is None if name == output else name in asked
         if kinds[name] not in _KINDS and matters and further is not None:
             more = parse_layout("NCHW").to_points(further(name), axes=1)[0]
-            kinds[name] = _seen_kind(model, name, np.concatenate([vectors, more]))
+            kinds[name] = _seen_kind(model, name, np.concatenate([vectors, more]), plain)
         if name == output:
             scores = any(tensor.scores for tensor in listed)
             column = vectors.shape[-1] == 1
@@ -112,7 +113,9 @@ def _weighed_kind(
     return declared, ""
 
 
-def _seen_kind(model: Model, name: str, vectors: NDArray[np.float32]) -> str:
+def _seen_kind(
+    model: Model, name: str, vectors: NDArray[np.float32], plain: Callable[[str], bool]
+) -> str:
     """Say what rows are: probabilities, logits, or, in words, what would be wrong as either."""
     columns = vectors.shape[-1]
     inside = bool(((vectors >= 0) & (vectors <= 1 + _ROUNDING)).all())
@@ -122,7 +125,7 @@ def _seen_kind(model: Model, name: str, vectors: NDArray[np.float32]) -> str:
         return "probabilities"
     if _sums_to_one(vectors, np.e, +1):  # the logarithm of probabilities: softmax gives them back
         return "logits"
-    if plain_end(model, name):
+    if plain(name):
         return "logits"
     for base, suffix in ((np.e, ""), (2, " to base 2"), (10, " to base 10")):
         if _sums_to_one(vectors, base, -1):
