@@ -92,11 +92,13 @@ class Pieces:
                     label = job.task.source.label
                     check_orbits(plan, measure.layer, y, label, first, elements=part)
             neighbours.compare(tables, part, maps, references)
+            if neighbours.waiting and not self._centres.comes(neighbours.before, neighbours.keys):
+                neighbours.finish(self._centres_of(job, neighbours.before, measures))
             whole.put(part, {k: a for k, a in arrays.items() if k not in streamed})
             # The next piece is run before these names are taken anew.
             del arrays, maps
         if neighbours.waiting:
-            neighbours.finish(self._centres_of(job, first - 1, measures))
+            neighbours.finish(self._centres_of(job, neighbours.before, measures))
         statistics = reduce_orbits(
             *(plan, whole.arrays, job.task.source.label),
             first=first,
@@ -149,10 +151,8 @@ class Pieces:
 
 
 def comes_in_pieces(job: Job) -> bool:
-    """Say whether a job is one orbit of several batches, whose maps no later sample asks for."""
-    first, task = job.positions.start, job.task
-    circle = any(q == first and p > first for p, q in job.pairs)
-    return task.batch < task.plan.group.order and not circle
+    """Say whether a job is one orbit of several batches."""
+    return job.task.batch < job.task.plan.group.order
 
 
 class _Neighbours:
@@ -170,15 +170,18 @@ class _Neighbours:
 
     def __init__(self, job: Job, measures: Sequence[Measure], centres: Centres) -> None:
         first, last = job.positions.start, job.positions[-1]
+        self.keys = [(m.name, m.layer) for m in measures]
         self.waiting: list[tuple[MapSums, range, list[F32]]] = []
         self._measures, self._centres, self._first, self._last = measures, centres, first, last
-        self._keys = [(m.name, m.layer) for m in measures]
         self._pairs = set(job.pairs) if measures else set()
+        elsewhere = [p for p, q in self._pairs if q == first and p not in job.positions]
+        #: The position of a sample elsewhere, which the first one here is compared with; else −1.
+        self.before = elsewhere[0] if elsewhere else -1
         # Those that follow each other within the job are the first ones.
         inside = [p for p in range(first, last) if (p, p + 1) in self._pairs]
         self._inner = inside[-1] + 1 if inside else 0
-        self._leaves = not comes_in_pieces(job)
-        self._before: Centre | None = None
+        self._in_pieces = comes_in_pieces(job)
+        self._centre: Centre | None = None
         self._between = _Sums(job.task.plan.group.order)
         self._complete: list[dict[tuple[int, int], Pair]] = [{} for _ in measures]
         self._open: list[dict[tuple[int, int], Side]] = [{} for _ in measures]
@@ -186,12 +189,13 @@ class _Neighbours:
     def leave(self, references: Sequence[F32]) -> None:
         """Leave f̂ of the last sample for those that are compared with it elsewhere."""
         awaiting = [w for w in self._pairs if w[0] == self._last and w[1] != self._first]
-        circle = [w for w in self._pairs if w[0] == self._last and w[1] == 0]
-        if not awaiting and not circle:
+        if not awaiting:
             return
         centre = [_flat(reference[-1:]) for reference in references]
-        self._centres.give(self._last, dict(zip(self._keys, centre, strict=True)))
-        for where in awaiting if self._leaves else circle:
+        self._centres.give(self._last, dict(zip(self.keys, centre, strict=True)))
+        # A sample that comes in pieces finds f̂ of another here, or runs it again; the first ones are
+        # kept whole where a given table is in doubt.
+        for where in (w for w in awaiting if not self._in_pieces or w[1] == 0):
             for sides, own in zip(self._open, centre, strict=True):
                 sides[where] = Side(centre=own)
 
@@ -206,17 +210,14 @@ class _Neighbours:
         if (last, first) in self._pairs and first < last:
             closing = range(first, first + 1), range(last, last + 1)
             self._complete_all(*closing, tables, maps, references)
-        elif circle := [w for w in self._pairs if w[1] == first < w[0]]:
-            for sides, y in zip(self._open, maps, strict=True):
-                sides[circle[0]] = Side(orbit=_flat(y[:1]))
-        if (first - 1, first) not in self._pairs:
+        if self.before < 0:
             return
         # The sample before is mostly further on; until it is, these maps wait.
         self.waiting.append((tables, part, [y[:1] for y in maps]))
-        if self._before is None and self._centres.has(first - 1, self._keys):
-            self._before = self._centres.take(first - 1, self._keys)
-        if self._before is not None:
-            self.finish(self._before)
+        if self._centre is None and self._centres.has(self.before, self.keys):
+            self._centre = self._centres.take(self.before, self.keys)
+        if self._centre is not None:
+            self.finish(self._centre)
 
     def _complete_all(
         self,
@@ -237,7 +238,7 @@ class _Neighbours:
 
     def finish(self, before: Centre | None) -> None:
         """Compare all maps that wait with f̂ of the sample before; without it, leave them."""
-        where = self._first - 1, self._first
+        where, self._centre = (self.before, self._first), before
         while self.waiting:
             tables, part, maps = self.waiting.pop(0)
             if before is None:
@@ -253,7 +254,7 @@ class _Neighbours:
     def entered(self, entries: Mapping[Key, MeasureStatistics]) -> dict[Key, MeasureStatistics]:
         """Return statistics with the pairs."""
         entered = dict(entries)
-        for key, complete, sides in zip(self._keys, self._complete, self._open, strict=True):
+        for key, complete, sides in zip(self.keys, self._complete, self._open, strict=True):
             entered[key] = replace(entered[key], pairs=Pairs(complete, sides))
         return entered
 
