@@ -95,7 +95,6 @@ class Pieces:
             if neighbours.waiting and not self._centres.comes(neighbours.before, neighbours.keys):
                 neighbours.finish(self._centres_of(job, neighbours.before, measures))
             whole.put(part, {k: a for k, a in arrays.items() if k not in streamed})
-            # The next piece is run before these names are taken anew.
             del arrays, maps
         if neighbours.waiting:
             neighbours.finish(self._centres_of(job, neighbours.before, measures))
@@ -122,13 +121,11 @@ class Pieces:
                 *(task.source, self._runner, rows[part], fed, arrays, task.batch, positions),
                 elements=elements,
             )
-            yield (
-                elements,
-                {
-                    name: a.reshape(len(positions), len(elements), *a.shape[1:])
-                    for name, a in arrays.items()
-                },
-            )
+            shape = len(positions), len(elements)
+            arrays = {name: a.reshape(*shape, *a.shape[1:]) for name, a in arrays.items()}
+            yield elements, arrays
+            # The next piece is run before this name is taken anew, here and by who asked.
+            del arrays
 
     def _tables_for(self, plan: Plan, measures: Sequence[Measure], part: range) -> MapSums:
         key = (part.start, part.stop, *((m.name, m.layer) for m in measures))
@@ -193,8 +190,8 @@ class _Neighbours:
             return
         centre = [_flat(reference[-1:]) for reference in references]
         self._centres.give(self._last, dict(zip(self.keys, centre, strict=True)))
-        # A sample that comes in pieces finds f̂ of another here, or runs it again; the first ones are
-        # kept whole where a given table is in doubt.
+        # A sample that comes in pieces finds f̂ of another here, or runs it again; the first ones
+        # are kept whole where a given table is in doubt.
         for where in (w for w in awaiting if not self._in_pieces or w[1] == 0):
             for sides, own in zip(self._open, centre, strict=True):
                 sides[where] = Side(centre=own)
