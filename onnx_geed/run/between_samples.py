@@ -1,4 +1,4 @@
-"""How far one sample is from the next: the scale that every value is read by, without inference.
+"""How far one sample is from the next: the scale that every value is read by, from orbits at hand.
 
 A pair of neighbouring samples may lie in two jobs. So a job's value carries, of each such pair, the
 side that it has: f̂ of the earlier sample, or the orbit of the later one. Where two values are
