@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, Matrices, Permutation, Trivial
+from onnx_geed.groups import Action, Matrices
 from onnx_geed.measures.feature_maps import (
     deviations_of_sums,
     mean_map,
@@ -239,15 +239,10 @@ def _taken(orbits: F64, elements: Sequence[int]) -> F64:
 
 def _moved(action: Action, references: F64, chosen: Sequence[int]) -> F64:
     """Return φ_Y(g) r of each reference for the chosen elements, (N, elements, k)."""
-    if isinstance(action, Trivial):
-        return np.repeat(references[:, None], len(chosen), axis=1)
-    if isinstance(action, Permutation):
-        moved: F64 = np.take(references, action.table[list(chosen)], axis=1)
-        return moved
-    if not isinstance(action, Matrices):
-        return np.stack([action.apply(g, references) for g in chosen], axis=1)
-    # One vector at a time: a product over all of them might add up in another order.
-    return np.stack([np.stack([action.apply(g, r) for g in chosen]) for r in references])
+    if isinstance(action, Matrices):
+        # One vector at a time: a product over all of them might add up in another order.
+        return np.stack([np.stack([action.apply(g, r) for g in chosen]) for r in references])
+    return np.stack([action.apply(g, references) for g in chosen], axis=1)
 
 
 def _deviations_of_rows(measure: Measure, points: F64, references: F64) -> F64:

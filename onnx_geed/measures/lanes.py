@@ -127,7 +127,7 @@ def _order(entries: list[int]) -> Any:
 
 
 @_instruction
-def _blend(typing, out, at, pixels, h, i, j, m, w, x, y, z):  # type: ignore[no-untyped-def]
+def _blend(typing, out, at, pixels, h, i, j, m, w, x, y, z):
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         out, at, pixels, h, i, j, m, *weights = arguments
         total = None
@@ -144,7 +144,7 @@ def _blend(typing, out, at, pixels, h, i, j, m, w, x, y, z):  # type: ignore[no-
 
 
 @_instruction
-def _add_tap(typing, total, pixels, h, w):  # type: ignore[no-untyped-def]
+def _add_tap(typing, total, pixels, h, w):
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         total, pixels, h, w = arguments
         place = _place(context, builder, signature.args[1], pixels, h)
@@ -160,7 +160,7 @@ def _add_tap(typing, total, pixels, h, w):  # type: ignore[no-untyped-def]
 
 
 @_instruction
-def _round_lanes(typing, out, at, total):  # type: ignore[no-untyped-def]
+def _round_lanes(typing, out, at, total):
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         out, at, total = arguments
         sums = _place(context, builder, signature.args[2], total, _start(context))
@@ -195,7 +195,7 @@ def _transposed(builder: Any, v: list[Any]) -> list[Any]:
 
 
 @_instruction
-def _transpose(typing, out, at, stride, source, a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
+def _transpose(typing, out, at, stride, source, a, b, c, d, e, f, g, h):
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         out, at, stride, source, *starts = arguments
         loaded = [
@@ -212,38 +212,38 @@ def _transpose(typing, out, at, stride, source, a, b, c, d, e, f, g, h):  # type
 
 
 @_instruction
-def _pointer(typing, address):  # type: ignore[no-untyped-def]
+def _pointer(typing, address):
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], ir.FloatType().as_pointer())
 
-    pointer = types.CPointer(types.float32)  # type: ignore[no-untyped-call]
+    pointer = types.CPointer(types.float32)
     return pointer(types.intp), build
 
 
 @overload(blend)
-def _(out, at, pixels, h, i, j, m, w, x, y, z):  # type: ignore[no-untyped-def]
+def _(out, at, pixels, h, i, j, m, w, x, y, z):
     return lambda out, at, pixels, h, i, j, m, w, x, y, z: _blend(
         out, at, pixels, h, i, j, m, w, x, y, z
     )
 
 
 @overload(add_tap)
-def _(total, pixels, h, w):  # type: ignore[no-untyped-def]
+def _(total, pixels, h, w):
     return lambda total, pixels, h, w: _add_tap(total, pixels, h, w)
 
 
 @overload(round_lanes)
-def _(out, at, total):  # type: ignore[no-untyped-def]
+def _(out, at, total):
     return lambda out, at, total: _round_lanes(out, at, total)
 
 
 @overload(transpose)
-def _(out, at, stride, source, a, b, c, d, e, f, g, h):  # type: ignore[no-untyped-def]
+def _(out, at, stride, source, a, b, c, d, e, f, g, h):
     return lambda out, at, stride, source, a, b, c, d, e, f, g, h: _transpose(
         out, at, stride, source, a, b, c, d, e, f, g, h
     )
 
 
 @overload(floats_at)
-def _(address, size):  # type: ignore[no-untyped-def]
+def _(address, size):
     return lambda address, size: carray(_pointer(address), (size,))

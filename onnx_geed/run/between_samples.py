@@ -225,12 +225,12 @@ class Centres:
     """
 
     def __init__(self) -> None:
-        self._coming: dict[tuple[int, Key], Future[NDArray[Any]]] = {}
+        self._coming: dict[tuple[int, Key], Future[NDArray[Any] | None]] = {}
 
     @contextmanager
     def promised(self, position: int, keys: Iterable[Key]) -> Iterator[None]:
         """Let others wait for a sample's f̂ while it is computed; they fail if that fails."""
-        futures: dict[tuple[int, Key], Future[NDArray[Any]]]
+        futures: dict[tuple[int, Key], Future[NDArray[Any] | None]]
         futures = {(position, key): Future() for key in keys}
         self._coming.update(futures)
         try:
@@ -240,6 +240,10 @@ class Centres:
                 if not future.done():
                     future.set_exception(error)
             raise
+        for future in futures.values():
+            # What was promised and did not come is waited for by nobody.
+            if not future.done():
+                future.set_result(None)
 
     def give(self, position: int, centres: Mapping[Key, NDArray[Any]]) -> None:
         """Leave a sample's f̂, by measure and layer, for whoever takes it; nothing if none will."""
@@ -263,10 +267,11 @@ class Centres:
         present = [future for future in coming if future is not None]
         if len(present) < len(coming):
             return None
-        centres = [future.result() for future in present]
+        results = [future.result() for future in present]
         for key in keys:
             del self._coming[position, key]
-        return centres
+        centres = [centre for centre in results if centre is not None]
+        return centres if len(centres) == len(results) else None
 
 
 def without_base(array: NDArray[Any]) -> NDArray[Any]:

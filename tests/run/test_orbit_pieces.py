@@ -163,3 +163,13 @@ def test_a_centre_is_taken_once_and_nobody_waits_for_one_that_is_not_promised():
         waiting.join(timeout=10)
     np.testing.assert_array_equal(taken, [np.ones(2)])
     assert centres.take(1, [KEY]) is None
+
+
+def test_nobody_waits_for_a_centre_that_did_not_come():
+    centres = Centres()
+    with centres.promised(1, [KEY]):
+        waiting = threading.Thread(target=lambda: taken.append(centres.take(1, [KEY])))
+        taken = []
+        waiting.start()
+    waiting.join(timeout=10)
+    assert taken == [None]
