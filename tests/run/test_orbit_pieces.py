@@ -124,6 +124,7 @@ def test_a_job_whose_neighbour_is_elsewhere_has_the_same_pair(path):
         pairs, others = statistics.pairs.complete, other.measures[key].pairs.complete
         assert sorted(pairs) == sorted(others)
         assert len(pairs) == 6
+        assert not statistics.pairs.open
         for where, pair in pairs.items():
             np.testing.assert_array_equal(pair.deviations, others[where].deviations)
 
