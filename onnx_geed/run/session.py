@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.model import Model, exposed_bytes
+from onnx_geed.model import Model, expose_tensors
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -311,7 +311,7 @@ def open_exposed(
 ) -> Session:
     """Open a session that returns the named tensors."""
     return open_session(
-        exposed_bytes(graph, names),
+        expose_tensors(graph, names).SerializeToString(),
         graph.path.parent,
         input=input,
         outputs=names,
