@@ -110,15 +110,13 @@ class Pieces:
         """Yield elements and their activations (orbits, elements, ...) by tensor."""
         task, n, positions = job.task, job.task.plan.group.order, job.positions
         rows, feeds = task.source.rows(positions), task.source.other_inputs(positions, n)
-        step = task.batch if comes_in_pieces(job) else n
-        for start in range(0, n, step):
-            elements = range(n)[start : start + step]
-            part = slice(None) if step == n else slice(start, start + step)
-            fed = task.source.part_of(feeds, part)
-            arrays = run_rows(task.source, self._runner, rows[part], fed, task.batch)
+        for elements in _pieces(n, task.batch) if comes_in_pieces(job) else [range(n)]:
+            part = slice(None) if len(elements) == n else _slice(elements)
+            some, fed = np.ascontiguousarray(rows[part]), task.source.part_of(feeds, part)
+            arrays = run_rows(task.source, self._runner, some, fed, task.batch)
             check_shapes(task.plan, arrays, axes=1)
             check_rows(
-                *(task.source, self._runner, rows[part], fed, arrays, task.batch, positions),
+                *(task.source, self._runner, some, fed, arrays, task.batch, positions),
                 elements=elements,
             )
             shape = len(positions), len(elements)
@@ -128,7 +126,7 @@ class Pieces:
             del arrays
 
     def _tables_for(self, plan: Plan, measures: Sequence[Measure], part: range) -> MapSums:
-        key = (part.start, part.stop, *((m.name, m.layer) for m in measures))
+        key = (part, *((m.name, m.layer) for m in measures))
         with self._lock:
             if key not in self._tables:
                 self._tables[key] = map_sums(measures, part)
@@ -150,6 +148,22 @@ class Pieces:
 def comes_in_pieces(job: Job) -> bool:
     """Say whether a job is one orbit of several batches."""
     return job.task.batch < job.task.plan.group.order
+
+
+def _pieces(order: int, batch: int) -> list[range]:
+    """Divide an orbit into pieces of at most so many elements, the identity's first.
+
+    Elements a quarter or half turn apart show one map, resampled once and gathered in another
+    order: where pieces are equally large, those go together.
+    """
+    if order % batch:
+        return [range(order)[start : start + batch] for start in range(0, order, batch)]
+    return [range(first, order, order // batch) for first in range(order // batch)]
+
+
+def _slice(elements: range) -> slice:
+    """Return what picks some elements from an orbit."""
+    return slice(elements.start, elements.stop, elements.step)
 
 
 class _Neighbours:
@@ -243,7 +257,7 @@ class _Neighbours:
                     sides[where] = Side(orbit=_flat(y))
                 continue
             self._between.put(part, tables.of(maps, before))
-            if part.stop == self._between.order:
+            if self._between.complete:
                 for i, measure in enumerate(self._measures):
                     sums = self._between.values[i]
                     (self._complete[i][where],) = pairs_of_sums(measure, sums, before[i])
@@ -263,17 +277,24 @@ class _Sums:
         self.order = order
         self.values: list[F64] = []
         self.latest: list[F64] = []
+        self._filled = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all elements are filled in."""
+        return self._filled == self.order
 
     def put(self, part: range, sums: list[F64]) -> None:
         """Fill in the sums of some elements (N, elements, C, 3)."""
         self.latest = sums
+        self._filled += len(part)
         if len(part) == self.order:
             self.values = sums
             return
         if not self.values:
             self.values = [np.empty((len(s), self.order, *s.shape[2:])) for s in sums]
         for value, s in zip(self.values, sums, strict=True):
-            value[:, part.start : part.stop] = s
+            value[:, _slice(part)] = s
 
 
 class _Whole:
@@ -292,7 +313,7 @@ class _Whole:
             if name not in self.arrays:
                 shape = (len(array), self._order, *array.shape[2:])
                 self.arrays[name] = np.empty(shape, dtype=np.float32)
-            self.arrays[name][:, part.start : part.stop] = array
+            self.arrays[name][:, _slice(part)] = array
 
 
 def _flat(maps: F32) -> F32:

@@ -33,6 +33,9 @@ def whole(path, data, group, folder, options):
     ("group", "batch", "support"),
     [
         ("C8", 3, "full"),
+        ("C8", 2, "full"),
+        ("C8", 4, "disk"),
+        ("C12", 3, "full"),
         ("C8", 7, "disk"),
         ("D4", 2, "disk"),
         ("C12", 5, "full"),
@@ -89,7 +92,7 @@ def test_large_maps_come_in_pieces_and_small_ones_do_not(path, monkeypatch):
 
 
 @pytest.mark.parametrize("support", ["full", "disk"])
-@pytest.mark.parametrize("batch", [64, 3])
+@pytest.mark.parametrize("batch", [64, 3, 2])
 def test_nan_is_named_with_the_element_of_its_piece(tmp_path, support, batch):
     # The root is of a negative number only where a half turn brings the dark pixel.
     bias = np.ones((1, 1, 8, 8))
