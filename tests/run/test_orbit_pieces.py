@@ -159,7 +159,6 @@ def test_a_centre_is_taken_once_and_nobody_waits_for_one_that_is_not_promised():
     centres.give(0, {KEY: np.ones(2)})
     assert centres.take(0, [KEY]) is None
     with centres.promised(1, [KEY]):
-        assert not centres.has(1, [KEY])
         waiting = threading.Thread(target=lambda: taken.extend(centres.take(1, [KEY])))
         taken = []
         waiting.start()
