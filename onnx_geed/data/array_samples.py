@@ -98,7 +98,8 @@ def reader_of_array(
     Returns
     -------
     callable
-        Takes an index. It raises GeedError where values are no whole numbers, but should be.
+        Takes an index. It raises GeedError where values are of another type than those of the first
+        sample, or no whole numbers, but should be.
     """
     # (N, H, W) for one channel; the two stand in the order that the model has them.
     plain = len(rows.shape) < len(layout)
@@ -108,6 +109,11 @@ def reader_of_array(
 
     def read(index: int) -> NDArray[Any]:
         raw = rows.read(index)
+        if raw.dtype != rows.dtype:
+            raise GeedError(
+                f"{where}: {rows.called(index)} holds {raw.dtype} values, {rows.called(0)} "
+                f"{rows.dtype}; save all as one type"
+            )
         if dtype.kind != "f":
             x: NDArray[Any] = _whole(raw, dtype, f"{where}: {rows.called(index)}")
         else:

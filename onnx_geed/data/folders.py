@@ -133,7 +133,7 @@ def kind_of_folder(folder: str, layout: str) -> tuple[FileKind, tuple[str, ...]]
     if fit and fit[0].kind == "images":
         fit = fit[:1]  # whatever else lies beside images
     if len(fit) > 1:
-        counts = known_names([f"{len(held[k.kind])} {k.what}" for k in fit])
+        counts = known_names([f"{k.what} ({len(held[k.kind])})" for k in fit])
         raise GeedError(f"{where}: holds {counts}: which are samples? Give a folder of one kind")
     if fit:
         return fit[0], tuple(held[fit[0].kind])

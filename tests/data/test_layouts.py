@@ -50,7 +50,12 @@ def test_any_layout_is_read_in_kept_order(rank):
 @pytest.mark.parametrize(
     ("layout", "found", "takes", "message"),
     [
-        ("NPX", (9, 3), (8, 3), r"samples of 9×3, the model takes 8×3 \(NPX\): give .* 8 along P, p"),
+        (
+            "NPX",
+            (9, 3),
+            (8, 3),
+            r"samples of 9×3, the model takes 8×3 \(NPX\): give .* 8 along P, p",
+        ),
         ("NPX", (9, 2), (9, 3), "3 along X, components"),
         ("NTB", (20, 5), (20, 4), "4 along B, DNA bases"),
         ("NBT", (4, 20), (4, 30), "samples of length 30"),
@@ -248,7 +253,9 @@ def test_arrays_that_match_no_input_are_told_with_both_lists(tmp_path):
     message = "moves pos and adj together, .* 'pos': it holds position, adj, y; .*mean 'position'"
     with pytest.raises(GeedError, match=message):
         named_inputs(source, ["pos", "adj"])
-    with pytest.raises(GeedError, match=r"which array\? It holds position, adj, y, the model's inp"):
+    with pytest.raises(
+        GeedError, match=r"which array\? It holds position, adj, y, the model's inp"
+    ):
         opened(source, (5, 3), "NPX", name="pos")
     np.save(tmp_path / "x.npy", POS)
     for one in (str(tmp_path / "x.npy"), POS, str(tmp_path)):
