@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data.named_arrays import Asked, open_mapping
+from onnx_geed.data.rows import reading
 from onnx_geed.data.samples import Samples
 from onnx_geed.data.sources import names_in, open_rows
 from onnx_geed.errors import GeedError, known_names, nearest
@@ -79,7 +80,8 @@ def array_named(source: Any, name: str) -> NDArray[Any]:
     """
     where = f"--data {source if isinstance(source, str | Path) else 'array'}"
     if isinstance(source, Mapping):
-        rows = open_mapping(source, Asked(where, name=name), "it")
+        with reading(where, "give arrays of numbers"):
+            rows = open_mapping(source, Asked(where, name=name), "it")
     else:
         rows = open_rows(str(source), name=name)
     if rows.lengths is not None:

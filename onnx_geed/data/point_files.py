@@ -70,7 +70,12 @@ def points_of(path: Path, where: str) -> int:
     except OSError as error:
         raise _unread(where, reason_of(error)) from None
     found = re.search(rb"^element\s+vertex\s+(\d+)\s*$", head, re.M)
-    return int(found[1]) if head.startswith(b"ply") and found else len(_ply(path, where))
+    if not head.startswith(b"ply") or not found:
+        return len(_ply(path, where))
+    count, size = int(found[1]), path.stat().st_size
+    if count > size:  # less than a byte each: so many are not even to be made room for
+        raise _unread(where, f"{count} points in {size} bytes: it was cut off")
+    return count
 
 
 def _unread(where: str, reason: str) -> GeedError:

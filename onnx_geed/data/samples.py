@@ -22,7 +22,7 @@ from onnx_geed.data.named_arrays import Asked, open_mapping
 from onnx_geed.data.paths import is_kind
 from onnx_geed.data.preprocess import Preprocess, preprocess_to_json
 from onnx_geed.data.ragged import padded, split
-from onnx_geed.data.rows import Rows, rows_of, shape_text
+from onnx_geed.data.rows import Rows, reading, rows_of, shape_text
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp
@@ -339,11 +339,13 @@ def _opened(
     elif path:
         rows = open_rows(text, name=name)
         rows = rows if rows.lengths is None else split(rows, layout, where)
-    elif isinstance(source, Mapping):
-        rows = open_mapping(source, Asked(where, name=name), "it")
-        rows = rows if rows.lengths is None else split(rows, layout, where)
     else:
-        rows = rows_of(source)
+        with reading(where, "give an array of numbers"):
+            several = isinstance(source, Mapping)
+            rows = (
+                open_mapping(source, Asked(where, name=name), "it") if several else rows_of(source)
+            )
+        rows = rows if rows.lengths is None else split(rows, layout, where)
     if rows.lengths is not None:
         rows = padded(rows, layout, takes, where)
     check_array(rows, where, takes, layout, dtype)

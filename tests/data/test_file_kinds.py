@@ -269,6 +269,18 @@ BAD_POINTS = {
         b"property float z\nend_header\n1 2 3\n",
         "cannot be read as points",
     ),
+    "ply binary cut": (
+        "a.ply",
+        b"ply\nformat binary_little_endian 1.0\nelement vertex 3\nproperty float x\n"
+        b"property float y\nproperty float z\nend_header\n" + bytes(30),
+        "cannot be read as points",
+    ),
+    "ply claims": (
+        "a.ply",
+        b"ply\nformat binary_little_endian 1.0\nelement vertex 99999999999999\n"
+        b"property float x\nproperty float y\nproperty float z\nend_header\n" + bytes(30),
+        "cannot be read as points",
+    ),
     "ply flat": (
         "a.ply",
         b"ply\nformat ascii 1.0\nelement vertex 1\nproperty float x\nproperty float y\n"

@@ -150,6 +150,15 @@ def test_what_is_no_whole_number_is_refused(values, dtype, message):
     assert "\n" not in str(caught.value)
 
 
+def test_lists_that_are_no_arrays_are_told_in_one_line():
+    for source in ([[1.0], [2.0, 3.0]], {"x": [[1.0], [2.0, 3.0]]}, {"x": [{}, {}]}, {}):
+        with pytest.raises(GeedError, match=r"--data array") as caught:
+            opened(source, (2,), "NT")
+        assert "\n" not in str(caught.value)
+    with pytest.raises(GeedError, match=r"--data array"):
+        array_named({"x": [[1.0], [2.0, 3.0]]}, "x")
+
+
 def test_large_token_ids_differ_in_fingerprint_and_mark():
     a, b = (np.array([[2**24 + k, 0]]) for k in (0, 1))
     prints = [opened(x, (2,), "NT", dtype="int64") for x in (a, b)]
