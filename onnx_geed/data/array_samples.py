@@ -198,10 +198,10 @@ def misfit(
             return "arrays are in the model's own layout: move axis 1 to the end"
         if has_plane(layout) and (takes, shape[0]) in ((1, 3), (3, 1)):
             return f"--preprocess channels={'grey' if takes == 1 else 'RGB'} converts them"
-        return f"give samples of {takes} channels"
+        return f"give samples of {takes} channel{'s' * (takes != 1)}"
     if letter not in "HW":
-        if letter in "DT":
-            return f"give samples of {'depth' if letter == 'D' else 'length'} {takes}"
+        if letter == "D":
+            return f"give samples of depth {takes}"
         return f"give samples of {takes} along {letter}, {LETTERS[letter]}"
     if preprocess.resize is not None or preprocess.crop is not None:
         return "change resize or crop to fit"

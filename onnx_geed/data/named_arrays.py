@@ -204,7 +204,8 @@ def _choose(names: Sequence[str], asked: Asked, holder: str, prefix: str) -> str
     if asked.name in names and not asked.labels:
         return str(asked.name)
     # What says how long samples are is none itself.
-    arrays = [n for n in names if n.removesuffix(_LENGTHS) not in names or _LENGTHS not in n]
+    lengths = {f"{name}{_LENGTHS}" for name in names}
+    arrays = [name for name in names if name not in lengths]
     wanted, other = (_LABELS, _ARRAYS) if asked.labels else (_ARRAYS, _LABELS)
     for fit in (
         arrays,
@@ -247,5 +248,8 @@ def _beside(chosen: str, names: Sequence[str]) -> list[str]:
     """Return names under which an array's labels lie: y beside x, y_test beside x_test."""
     folder, slash, leaf = chosen.rpartition("/")
     start = next((a for a in _ARRAYS if leaf.lower().startswith(a)), leaf)
-    places = [f"{folder}{slash}{label}{leaf[len(start) :]}" for label in _LABELS]
+    rest = leaf[len(start) :]
+    places = [f"{folder}{slash}{label}{rest}" for label in _LABELS]
+    if rest[:1].isalpha():  # xtrain has ytrain, but xyz is a name of its own
+        places += [f"{folder}{slash}{label}" for label in _LABELS]
     return [p for p in places if p in names and p != chosen]

@@ -1,6 +1,7 @@
 """Recordings, volumes, points and DNA: files that other programs write."""
 
 import gzip
+import os
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 
 from onnx_geed import GeedError
-from onnx_geed.data import open_samples
+from onnx_geed.data import Intake, open_samples
 from onnx_geed.data.extras import package
 
 RNG = np.random.default_rng(0)
@@ -66,8 +67,8 @@ def test_a_recording_of_one_channel_is_a_line(tmp_path):
 def test_recordings_that_do_not_fit_are_told(tmp_path):
     x = sounds(1)[0]
     record(tmp_path / "a.wav", x)
-    refused("samples of 2×40, .* give samples of 1 channels", tmp_path, (1, 40), "NCT")
-    refused("samples of 2×40, .* give samples of length 50", tmp_path, (2, 50), "NCT")
+    refused("samples of 2×40, .* give samples of 1 channel$", tmp_path, (1, 40), "NCT")
+    refused("samples of 2×40, .* give samples of 50 along T", tmp_path, (2, 50), "NCT")
     refused("has 2 channels, the model .* takes one line; mix it down", tmp_path, (40,), "NT")
     refused("recordings .* are for inputs NCT and NT, this one is NPX", tmp_path, (40, 2), "NPX")
     refused("is one recording; give the folder", tmp_path / "a.wav", (2, 40), "NCT")
@@ -365,7 +366,7 @@ def test_what_is_no_dna_is_told(tmp_path, content, message):
 def test_dna_is_for_inputs_of_bases(tmp_path):
     (tmp_path / "a.fa").write_text(">one\nACGT\n")
     refused("for inputs NTB or NBT; this one is NCT", tmp_path / "a.fa", (4, 4), "NCT")
-    refused("samples of 4×4, .* give samples of length 5", tmp_path / "a.fa", (5, 4), "NTB")
+    refused("samples of 4×4, .* give samples of 5 along T", tmp_path / "a.fa", (5, 4), "NTB")
 
 
 # Folders and extras
@@ -413,10 +414,37 @@ def test_no_package_of_an_extra_is_loaded_before_it_is_needed(tmp_path):
     (tmp_path / "a.xyz").write_text("1 2 3\n")
     program = f"""
 import sys
-from onnx_geed.data import open_samples
+from onnx_geed.data import Intake, open_samples
 open_samples({str(tmp_path)!r}, input_shape=(1, 3), input_layout="NPX")[0]
 extras = {{"soundfile", "nibabel", "plyfile"}} & set(sys.modules)
 sys.exit(str(extras) if extras else 0)
 """
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["wav", "xyz", "npy"])
+def test_a_file_that_changes_after_it_was_read_is_told(tmp_path, kind):
+    def write(name, seed):
+        x = np.random.default_rng(seed).random((8, 3), dtype=np.float32)
+        path = tmp_path / f"{name}.{kind}"
+        if kind == "wav":
+            soundfile.write(path, x, 8000, subtype="FLOAT")
+        else:
+            np.savetxt(path, x, "%.9f") if kind == "xyz" else np.save(path, x)
+        return path
+
+    paths = [write("b", 0), write("c", 1)]
+    layout = "NTC" if kind == "wav" else "NPX"
+    samples = opened(tmp_path, (8, 3), layout)
+    intake = Intake(samples, [1, 0])
+    for position, index in enumerate((1, 0)):
+        intake.take(position, samples[index])
+    assert [os.path.basename(f.path) for f in samples.files()] == [p.name for p in paths]
+    intake.check()
+    os.utime(paths[1])
+    write("a", 2)  # comes before the others
+    intake.check()
+    write("c", 3)
+    with pytest.raises(GeedError, match=rf"sample 1 \(c\.{kind}\) is another one now"):
+        intake.check()

@@ -58,13 +58,13 @@ def test_any_layout_is_read_in_kept_order(rank):
         ),
         ("NPX", (9, 2), (9, 3), "3 along X, components"),
         ("NTB", (20, 5), (20, 4), "4 along B, DNA bases"),
-        ("NBT", (4, 20), (4, 30), "samples of length 30"),
-        ("NCT", (2, 20), (1, 20), "samples of 1 channels"),
+        ("NBT", (4, 20), (4, 30), "samples of 30 along T, a line"),
+        ("NCT", (2, 20), (1, 20), "samples of 1 channel$"),
         ("NCT", (20, 2), (2, 20), "move the last axis to place 1"),
         ("NTC", (2, 20), (20, 2), "move axis 1 to the end"),
         ("NPP", (5, 5), (6, 6), "6 along P"),
         ("NK", (5,), (6,), "6 along K, entries of a vector"),
-        ("NT", (5,), (6,), "samples of length 6"),
+        ("NT", (5,), (6,), "samples of 6 along T, a line"),
         ("NXHW", (3, 4, 4), (2, 4, 4), "2 along X"),
         ("NXHW", (2, 4, 5), (2, 4, 4), "resize=4x4"),
         ("NPPC", (5, 5, 2), (5, 5, 3), "3 channels"),
@@ -271,6 +271,13 @@ def test_arrays_that_match_no_input_are_told_with_both_lists(tmp_path):
         with pytest.raises(GeedError, match=r"this is one array: give an \.npz or HDF5"):
             named_inputs(one, ["pos", "adj"])
         assert named_inputs(one, ["pos"]) == ()
+
+
+@pytest.mark.parametrize(("name", "label"), [("xyz", "y"), ("Xtrain", "ytrain"), ("data_1", "y_1")])
+def test_labels_lie_beside_arrays_of_any_name(tmp_path, name, label):
+    np.savez(tmp_path / "a.npz", **{name: POS, label: [0, 1, 1, 0], "adj": ADJ})
+    samples = opened(str(tmp_path / "a.npz"), (5, 3), "NPX", name=name)
+    assert samples.labels == (0, 1, 1, 0)
 
 
 def test_inputs_of_different_counts_are_refused():
