@@ -68,8 +68,8 @@ def test_a_map_in_any_order_is_brought_to_channels_rows_columns(layout):
     np.testing.assert_allclose(points, maps.mean(axis=(-2, -1)), rtol=1e-5)
 
 
-@pytest.mark.parametrize("text", ["CNHW", "NCH", "NHWCD", "nchw", "NCHH", "NTD", "NCDHW"])
-def test_what_is_no_layout_of_a_map_is_refused(text):
+@pytest.mark.parametrize("text", ["CNHW", "NCQ", "NHWCC", "nchw", "NCHH", "NTT", "NPPP", "HWC"])
+def test_what_is_no_layout_is_refused(text):
     with pytest.raises(GeedError, match="no layout is called"):
         check_layout(text)
 
@@ -365,11 +365,15 @@ def test_an_ambiguous_volume_is_asked_for_and_a_stated_layout_taken(read, shape)
 @pytest.mark.parametrize(
     ("shape", "text", "message"),
     [
-        (("N", 8, 8), "NCHW", r"'NCHW': names 4 axes, input 'x' \(\?, 8, 8\) has 3; say .* NHW"),
+        (
+            ("N", 8, 8),
+            "NCHW",
+            r"'NCHW': names 4 axes, input 'x' \(\?, 8, 8\) has 3; say such as NCT or NTC",
+        ),
         (("N", 3, 8, 8), "NHW", "names 3 axes"),
         (("N", 3, 4, 8, 8), "NCHW", "names 4 axes.*NCDHW or NDHWC"),
         (("N", 3, 8, 8), "nhwc", "Did you mean 'NHWC'"),
-        (("N", 3, 8, 8), "NCTD", "is no layout"),
+        (("N", 3, 8, 8), "NCTQ", "is no layout"),
         (("N", 3, 8, 8), "HWCN", "is no layout"),
         (("N", 3, 8, 8), "", None),
     ],

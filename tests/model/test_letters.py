@@ -6,6 +6,7 @@ import models
 import numpy as np
 import onnx
 import pytest
+import running
 from models import FLOAT, integers, node, weights
 
 from onnx_geed.errors import GeedError
@@ -17,6 +18,7 @@ from onnx_geed.model import (
     list_as_stated,
     load_model,
 )
+from onnx_geed.model.metadata import layout_key
 
 RNG = np.random.default_rng(11)
 INT64 = onnx.TensorProto.INT64
@@ -38,9 +40,10 @@ def read(tmp_path):
         acted = find_input(model, options.pop("input", None), stated)
         layouts = {acted.name: input_layout(model, acted, stated)}
         layouts |= {i.name: text for i, text in further_inputs(model, acted, stated)}
-        return list_as_stated(
+        listing = list_as_stated(
             model, acted.name, find_output(model), input_layout=layouts, **options
         )
+        return listing, source, layouts
 
     return listed
 
@@ -57,10 +60,46 @@ def with_role(listing, role):
     return [t.name for t in listing if role in t.roles]
 
 
-def check(read, nodes, constants, ins, stated, expected, **options):
-    listing = read(nodes, constants, ins, stated, **options)
-    assert {k: v for k, v in letters_of(listing).items() if k in expected} == expected
+def check(read, nodes, constants, ins, stated, expected, *, along="", **options):
+    """Assert letters; of an equivariant network also that its tensors move as they say."""
+    listing, source, layouts = read(nodes, constants, ins, stated, **options)
+    letters = letters_of(listing)
+    assert {name: text for name, text in letters.items() if name in expected} == expected
+    if along:
+        known = {name: text for name, text in letters.items() if text != "?"}
+        moves_along(source, ins, layouts, known, along)
     return listing
+
+
+def moves_along(source, ins, layouts, letters, along):
+    """Move the inputs' points or vectors, and look for the move in every tensor."""
+    rng = np.random.default_rng(3)
+    feeds = {
+        name: rng.normal(size=[2 if n == "N" else n for n in shape]).astype(np.float32)
+        if dtype == FLOAT
+        else rng.integers(9, size=[2 if n == "N" else n for n in shape])
+        for name, dtype, shape in ins
+    }
+    order = rng.permutation(
+        next(dict(zip(t, feeds[n].shape, strict=True))["P"] for n, t in layouts.items() if "P" in t)
+    )
+    turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+
+    def moved(array, text):
+        for axis, letter in enumerate(text):
+            if letter == "P" and array.shape[axis] > 1:
+                array = np.take(array, order, axis)
+            if letter == "X" and "X" in along:
+                array = np.moveaxis(np.tensordot(turn, array, (1, axis)), 0, axis)
+        return array.astype(array.dtype)
+
+    names = list(letters)
+    live = running.session(running.exposed(source, names))
+    before = live.run(None, feeds)
+    after = live.run(None, {n: moved(a, layouts[n]).astype(a.dtype) for n, a in feeds.items()})
+    for name, one, two in zip(names, before, after, strict=True):
+        expected = moved(one, letters[name])
+        np.testing.assert_allclose(two, expected, rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 BATCHES = pytest.mark.parametrize("n", ["N", 1])
@@ -212,7 +251,7 @@ def test_pointnet_makes_features_of_coordinates_and_a_vector_of_features(read, n
     ]
     constants = [w("k", 8, 3, 1), w("k2", 6, 8, 1), w("h", 6, 4)]
     expected = {"t": "NXP", "pre": "NCP", "act": "NCP", "deep": "NCP", "latent": "NK", "y": "NK"}
-    listing = check(read, nodes, constants, [x(n, 16, 3)], "NPX", expected)
+    listing = check(read, nodes, constants, [x(n, 16, 3)], "NPX", expected, along="P")
     assert with_role(listing, "channel") == ["act", "deep"]
     assert with_role(listing, "latent") == ["latent"]
 
@@ -227,7 +266,9 @@ def test_scores_of_each_point_see_the_whole_set(read):
         node("MatMul", "both h", "y"),
     ]
     expected = dict.fromkeys(("local", "whole", "spread", "both", "y"), "NPC")
-    listing = check(read, nodes, [w("d", 3, 8), w("h", 16, 4)], [x("N", 16, 3)], "NPX", expected)
+    listing = check(
+        read, nodes, [w("d", 3, 8), w("h", 16, 4)], [x("N", 16, 3)], "NPX", expected, along="P"
+    )
     assert with_role(listing, "latent") == ["both"]
 
 
@@ -248,7 +289,7 @@ def test_deep_sets_whose_points_stand_in_the_batch_come_back(read, n):
     constants = [w("d", 5, 8), w("h", 8, 4), integers("rows", [-1, 5])]
     constants += [integers("points", [-1, 16, 8]), integers("one", [1])]
     expected = {"flat": "?", "act": "?", "back": "NPC", "latent": "NK", "y": "NK"}
-    listing = check(read, dense_by_rows(n), constants, [x(n, 16, 5)], "NPC", expected)
+    listing = check(read, dense_by_rows(n), constants, [x(n, 16, 5)], "NPC", expected, along="P")
     assert with_role(listing, "latent") == ["latent"]
 
 
@@ -297,7 +338,7 @@ def test_attention_scores_are_pairs_of_points_and_the_block_is_points_again(read
     scores = "NCPP" if heads else "NPP"
     expected = {"scores": scores, "a": scores, "o": "NPC", "sum": "NPC", "block": "NPC"}
     expected |= {"latent": "NK", "y": "NK"} | ({"mixed": "NKPC"} if heads else {})
-    listing = check(read, nodes, constants, [x(n, 10, 8)], "NPC", expected)
+    listing = check(read, nodes, constants, [x(n, 10, 8)], "NPC", expected, along="P")
     assert with_role(listing, "channel") == ["sum", "block"]
     assert with_role(listing, "latent") == ["latent"]
 
@@ -312,7 +353,9 @@ def test_seeds_that_ask_a_set_are_features(read):
         node("Gemm", "latent h", "y"),
     ]
     expected = {"scores": "NCP", "a": "NCP", "pooled": "NKC", "latent": "NK", "y": "NK"}
-    check(read, nodes, [w("seeds", 2, 5), w("h", 10, 3)], [x("N", 9, 5)], "NPC", expected)
+    check(
+        read, nodes, [w("seeds", 2, 5), w("h", 10, 3)], [x("N", 9, 5)], "NPC", expected, along="P"
+    )
 
 
 GCN = (
@@ -336,7 +379,13 @@ def test_a_graph_network_moves_nodes_with_their_adjacency(read, n):
     ins = [x(n, 7, 5), x(n, 7, 7, name="adj")]
     expected = dict.fromkeys(("heard", "h1", "act", "h2", "again", "act2"), "NPC")
     listing = check(
-        read, nodes, constants, ins, {"x": "NPC", "adj": "NPP"}, expected | {"latent": "NK"}
+        read,
+        nodes,
+        constants,
+        ins,
+        {"x": "NPC", "adj": "NPP"},
+        expected | {"latent": "NK"},
+        along="P",
     )
     # Before the adjacency is read for the last time, no tensor holds all that the output needs.
     assert with_role(listing, "channel") == ["act2"]
@@ -361,7 +410,7 @@ def test_degrees_and_normalised_adjacencies_are_followed(read):
     constants = [weights("eye", np.eye(7)), integers("last", [-1])]
     expected = {"loops": "NPP", "degree": "NPP", "normal": "NPP", "heard": "NPC", "y": "NP"}
     ins = [x("N", 7, 5), x("N", 7, 7, name="adj")]
-    listing = check(read, nodes, constants, ins, {"x": "NPC", "adj": "NPP"}, expected)
+    listing = check(read, nodes, constants, ins, {"x": "NPC", "adj": "NPP"}, expected, along="P")
     assert "channel" in next(t for t in listing if t.name == "y").roles
 
 
@@ -391,7 +440,7 @@ def test_differences_of_points_are_vectors_and_distances_are_not(read, n):
         **{"rows": "NPCX", "columns": "NCPX", "between": "NPPX", "squared": "?", "d2": "NPP"},
         **{"near": "NPP", "near1": "NPPC", "pull": "NPPX", "moved": "NPX", "y": "NPX"},
     }
-    listing = check(read, nodes, constants, [x(n, 6, 3)], "NPX", expected)
+    listing = check(read, nodes, constants, [x(n, 6, 3)], "NPX", expected, along="PX")
     assert with_role(listing, "channel") == ["y"]
 
 
@@ -405,7 +454,15 @@ def test_weighted_centroids_are_vectors(read):
         node("ReduceSum", "weighed one", "y", keepdims=0),
     ]
     expected = {"centre": "NPX", "c": "NPX", "r": "NPC", "weight": "NPC", "weighed": "NPX"}
-    check(read, nodes, [integers("one", [1])], [x("N", 6, 3)], "NPX", expected | {"y": "NX"})
+    check(
+        read,
+        nodes,
+        [integers("one", [1])],
+        [x("N", 6, 3)],
+        "NPX",
+        expected | {"y": "NX"},
+        along="PX",
+    )
 
 
 @pytest.mark.parametrize(
@@ -424,7 +481,7 @@ def test_a_product_with_weights_of_points_keeps_vectors(read):
         node("MatMul", "a x", "y"),
     ]
     expected = {"t": "NXP", "gram": "NPP", "a": "NPP", "y": "NPX"}
-    check(read, nodes, [], [x("N", 6, 3)], "NPX", expected)
+    check(read, nodes, [], [x("N", 6, 3)], "NPX", expected, along="PX")
 
 
 @pytest.mark.parametrize(
@@ -448,7 +505,7 @@ def test_neighbours_that_the_data_choose_move_along(read):
     ]
     constants = [integers("k", [4]), integers("last", [-1]), w("d", 5, 8)]
     expected = {"gram": "NPP", "best": "NPC", "near": "NPKC", "edges": "NPKC", "y": "NPC"}
-    check(read, nodes, constants, [x("N", 9, 5)], "NPC", expected)
+    check(read, nodes, constants, [x("N", 9, 5)], "NPC", expected, along="P")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -603,7 +660,7 @@ def test_several_inputs_move_each_with_its_layout_the_first_stated_is_the_main_o
 
 
 def test_metadata_state_the_layouts_of_several_inputs(model_of):
-    keys = {"onnx_geed.layout.a": "NPX", "onnx_geed.layout.b": "NPP"}
+    keys = {layout_key("a"): "NPX", layout_key("b"): "NPP"}
     model = model_of(two_inputs(("N", 6, 3), ("N", 6, 6), metadata=keys.items()))
     acted = find_input(model)
     assert (acted.name, input_layout(model, acted)) == ("a", "NPX")
