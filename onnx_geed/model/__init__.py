@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     )
     from onnx_geed.model.expose import (
         expose_tensors as expose_tensors,
-        exposed_bytes as exposed_bytes,
     )
     from onnx_geed.model.free_batch import (
         free_batch_axis as free_batch_axis,
