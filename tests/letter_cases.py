@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import letter_models as lm
@@ -277,12 +277,15 @@ def in_float64(model: onnx.ModelProto, outputs: list[str]) -> ReferenceEvaluator
     return ReferenceEvaluator(copy)
 
 
-def orbits_of(case: Case, data: Mapping[str, NDArray], *, seed: int = 0) -> dict[str, Floats]:
-    """Inputs (N, |G|, ...), moved together."""
+def orbits_of(
+    case: Case, data: Mapping[str, NDArray], indices: Sequence[int], seed: int
+) -> dict[str, Floats]:
+    """Inputs (N, |G|, ...) of samples by their indices, moved together."""
     found = {}
-    for name, x in data.items():
+    for name, every in data.items():
+        x = every[list(indices)]
         if letters := case.inputs[name]:
-            moved = naive_letters.orbit(case.group, letters[1:], x, seed=seed)
+            moved = naive_letters.orbit(case.group, letters[1:], x, seed=seed, indices=indices)
         else:
             moved = np.repeat(x[:, None], len(naive_letters.elements(case.group)), axis=1)
         found[name] = moved.astype(np.int64 if x.dtype == np.int64 else np.float64)
@@ -290,10 +293,11 @@ def orbits_of(case: Case, data: Mapping[str, NDArray], *, seed: int = 0) -> dict
 
 
 def activations(
-    case: Case, data: Mapping[str, NDArray], tensors: list[str], *, seed: int = 0
+    case: Case, data: Mapping[str, NDArray], indices: Sequence[int] | None = None, seed: int = 0
 ) -> dict[str, Floats]:
-    """Tensors (N, |G|, ...) of all orbits, in float64 throughout."""
-    moved = orbits_of(case, data, seed=seed)
+    """The case's tensors (N, |G|, ...) of orbits of samples, in float64 throughout."""
+    chosen = range(len(next(iter(data.values())))) if indices is None else indices
+    tensors, moved = list(case.tensors), orbits_of(case, data, chosen, seed)
     count, order = next(iter(moved.values())).shape[:2]
     flat = {name: x.reshape(count * order, *x.shape[2:]) for name, x in moved.items()}
     values = in_float64(case.model(), tensors).run(None, flat)
