@@ -135,6 +135,8 @@ CASES: dict[str, Case] = {
         "S16~20",
         {"members": "NPC", **LATENT},
         channel_cos__members=0,
+        latent_l2__members=0,
+        latent_cos__latent=0,
         latent_l2__latent=0,
         output_l2__y=0,
     ),
@@ -179,6 +181,32 @@ CASES: dict[str, Case] = {
         "O",
         VOLUME,
         channel_cos__map=0.1,
+        latent_l2__map=0.1,
+        latent_cos__latent=0.0001,
+        output_l2__y=0.1,
+    ),
+    "volume, C8-y": _case(
+        lambda: lm.volume_network(4),
+        "NCDHW",
+        "C8-y",
+        VOLUME,
+        channel_cos__map=0.01,
+        output_l2__y=0.1,
+    ),
+    "volume, SO3~24": _case(
+        lambda: lm.volume_network(4),
+        "NCDHW",
+        "SO3~24",
+        VOLUME,
+        channel_cos__map=0,
+        output_l2__y=0,
+    ),
+    "long volume, O": _case(
+        lambda: lm.volume_network((4, 3, 4)),
+        "NCDHW",
+        "O",
+        VOLUME,
+        channel_cos__map=0.01,
         output_l2__y=0.1,
     ),
     "any volume, Oh": _case(
@@ -190,6 +218,10 @@ CASES: dict[str, Case] = {
     ),
     "gradient, flip-h": _case(lm.gradient_field, "NCHW", "flip-h", "NXHW", output_l2__y=0),
     "gradient, C8": _case(lm.gradient_field, "NCHW", "C8", "NXHW", output_l2__y=0.1),
+    "gradient, SO2~8": _case(
+        lm.gradient_field, "NCHW", "SO2~8", "NXHW", output_l2__y=0.1, channel_cos__y=0.1
+    ),
+    "gradient, O2~8": _case(lm.gradient_field, "NCHW", "O2~8", "NXHW", output_l2__y=0),
     "gradient as scalars, C4": _case(lm.gradient_field, "NCHW", "C4", "NCHW", output_l2__y=0.7),
     "gradient as scalars, D4": _case(lm.gradient_field, "NCHW", "D4", "NCHW", output_l2__y=0.7),
     "dense scores, C4": _case(
@@ -278,14 +310,20 @@ def in_float64(model: onnx.ModelProto, outputs: list[str]) -> ReferenceEvaluator
 
 
 def orbits_of(
-    case: Case, data: Mapping[str, NDArray], indices: Sequence[int], seed: int
+    case: Case,
+    data: Mapping[str, NDArray],
+    indices: Sequence[int],
+    seed: int,
+    interpolation: str = "bilinear",
 ) -> dict[str, Floats]:
     """Inputs (N, |G|, ...) of samples by their indices, moved together."""
     found = {}
     for name, every in data.items():
         x = every[list(indices)]
         if letters := case.inputs[name]:
-            moved = naive_letters.orbit(case.group, letters[1:], x, seed=seed, indices=indices)
+            moved = naive_letters.orbit(
+                case.group, letters[1:], x, interpolation, seed=seed, indices=indices
+            )
         else:
             moved = np.repeat(x[:, None], len(naive_letters.elements(case.group)), axis=1)
         found[name] = moved.astype(np.int64 if x.dtype == np.int64 else np.float64)
@@ -293,11 +331,15 @@ def orbits_of(
 
 
 def activations(
-    case: Case, data: Mapping[str, NDArray], indices: Sequence[int] | None = None, seed: int = 0
+    case: Case,
+    data: Mapping[str, NDArray],
+    indices: Sequence[int] | None = None,
+    seed: int = 0,
+    interpolation: str = "bilinear",
 ) -> dict[str, Floats]:
     """The case's tensors (N, |G|, ...) of orbits of samples, in float64 throughout."""
     chosen = range(len(next(iter(data.values())))) if indices is None else indices
-    tensors, moved = list(case.tensors), orbits_of(case, data, chosen, seed)
+    tensors, moved = list(case.tensors), orbits_of(case, data, chosen, seed, interpolation)
     count, order = next(iter(moved.values())).shape[:2]
     flat = {name: x.reshape(count * order, *x.shape[2:]) for name, x in moved.items()}
     values = in_float64(case.model(), tensors).run(None, flat)
@@ -307,26 +349,35 @@ def activations(
     }
 
 
-PERFECT = {"channel-cos": -1.0, "latent-l2": 0.0, "output-l2": 0.0, "softmax-kl": 0.0}
+PERFECT = {
+    "channel-cos": -1.0,
+    "latent-cos": -1.0,
+    "latent-l2": 0.0,
+    "output-l2": 0.0,
+    "softmax-kl": 0.0,
+}
 
 
-def deviations(
-    measure: str, values: Floats, group: str, letters: str, seen: Floats | None = None
-) -> Floats:
+def deviations(measure: str, values: Floats, group: str, letters: str, **options: object) -> Floats:
     """What the twin says of a measure: (N, |G|)."""
     if measure == "channel-cos":
-        return naive_letters.channel_cos(values, group, letters, seen=seen)
+        return naive_letters.channel_cos(values, group, letters, **options)
     if measure == "softmax-kl":
-        return naive_letters.softmax_kl(values, group, letters, seen=seen)
-    if measure == "latent-l2":
-        seen = None if seen is None else naive_letters.latent(seen, letters)
-        values, letters = naive_letters.latent(values, letters), "K"
-    return naive_letters.output_l2(values, group, letters, seen=seen)
+        return naive_letters.softmax_kl(values, group, letters, **options)
+    if measure == "output-l2":
+        return naive_letters.output_l2(values, group, letters, **options)
+    points = naive_letters.latent(values, letters)
+    if options.get("seen") is not None:
+        options["seen"] = naive_letters.latent(options["seen"], letters)
+    # A vector as one channel of places that do not move has the vector's cosine.
+    twin = {"latent-l2": naive_letters.output_l2, "latent-cos": naive_letters.channel_cos}
+    return twin[measure](points, group, "K", **options)
 
 
-def relative(measure: str, values: Floats, group: str, letters: str) -> float:
+def relative(measure: str, values: Floats, group: str, letters: str, **options: object) -> float:
     """0 where perfect, 1 where f(gx) is no closer than that of the next sample."""
     others = np.roll(values, -1, axis=0)
-    away = deviations(measure, values, group, letters).mean() - PERFECT[measure]
-    between = deviations(measure, values, group, letters, others).mean() - PERFECT[measure]
+    away = deviations(measure, values, group, letters, **options).mean() - PERFECT[measure]
+    between = deviations(measure, values, group, letters, seen=others, **options).mean()
+    between -= PERFECT[measure]
     return float(away / between)

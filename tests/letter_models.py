@@ -337,7 +337,11 @@ def cube_symmetric(kernels: Floats, *, mirrored: bool) -> Floats:
 
 
 def volume_network(
-    size: int = 6, channels: int = 1, *, symmetry: str | None = "Oh", seed: int = 40
+    size: int | tuple[int, int, int] = 6,
+    channels: int = 1,
+    *,
+    symmetry: str | None = "Oh",
+    seed: int = 40,
 ) -> onnx.ModelProto:
     """Two 3x3x3 convolutions padded with zeros, NCDHW to ``map`` (N, 4, D, H, W), ``y`` (N, 3).
 
@@ -367,7 +371,7 @@ def volume_network(
             weights("second", kernels[1]),
             *_affine(rng, "head", 4, 3),
         ],
-        [("x", FLOAT, ["N", channels, size, size, size])],
+        [("x", FLOAT, ["N", channels, *np.broadcast_to(size, 3).tolist()])],
         [("y", FLOAT, ["N", 3])],
     )
 

@@ -427,6 +427,14 @@ def is_exact(group: str, element: str, letters: str, shape: Sequence[int]) -> bo
     return True
 
 
+def exact_subgroup(group: str, tensors: Sequence[tuple[str, Sequence[int]]]) -> list[str] | None:
+    """Elements exact on all tensors, where they are some, not all, and a subgroup."""
+    names = elements(group)
+    exact = [g for g in names if all(is_exact(group, g, *tensor) for tensor in tensors)]
+    closed = all(multiply(group, a, b) in exact for a in exact for b in exact)
+    return exact if 1 < len(exact) < len(names) and closed else None
+
+
 def orbit(
     group: str,
     letters: str,
@@ -476,22 +484,27 @@ def kernel_of_action(
 # Deviations m(f(gx), phi_Y(g) f_hat(x)): (N, |G|)
 # ------------------------------------------------------------------------------------------------
 # ``seen`` (N, |G|, ...) is what stands in for f(gx): that of other samples, for between-samples.
+# ``members`` are the elements of a subgroup, where not all count.
 
 
 def _pairs(
-    activations: ArrayLike, group: str, letters: str, interpolation: str, seen: ArrayLike | None
+    activations: ArrayLike,
+    group: str,
+    letters: str,
+    interpolation: str,
+    seen: ArrayLike | None,
+    members: Sequence[str] | None,
 ) -> Iterator[list[tuple[Floats, Floats]]]:
     """For each sample the pairs (f(gx), phi_Y(g) f_hat(x)), element by element."""
     values = np.asarray(activations, dtype=np.float64)
     others = values if seen is None else np.asarray(seen, dtype=np.float64)
     names = elements(group)
+    some = names if members is None else members
     kernel = kernel_of_action(group, letters, values.shape[2:], interpolation)
+    inside = [names.index(k) for k in kernel if k in some]
     for sample, other in zip(values, others, strict=True):
-        centre = sum(sample[names.index(k)] for k in kernel) / len(kernel)
-        yield [
-            (other[g], act(group, name, letters, centre, interpolation))
-            for g, name in enumerate(names)
-        ]
+        centre = sum(sample[k] for k in inside) / len(inside)
+        yield [(other[names.index(g)], act(group, g, letters, centre, interpolation)) for g in some]
 
 
 def channel_cos(
@@ -500,10 +513,11 @@ def channel_cos(
     letters: str,
     interpolation: str = "bilinear",
     seen: ArrayLike | None = None,
+    members: Sequence[str] | None = None,
 ) -> Floats:
     """Minus the cosine over all axes but the channels', mean over channels."""
     out = []
-    for row in _pairs(activations, group, letters, interpolation, seen):
+    for row in _pairs(activations, group, letters, interpolation, seen, members):
         found = []
         for u, v in row:
             if "C" in letters:
@@ -521,10 +535,11 @@ def output_l2(
     letters: str,
     interpolation: str = "bilinear",
     seen: ArrayLike | None = None,
+    members: Sequence[str] | None = None,
     mask: ArrayLike | None = None,
 ) -> Floats:
     """The distance of whole tensors; ``mask`` (N, ...) leaves out its zeros."""
-    return np.sqrt(squares(activations, group, letters, interpolation, seen, mask))
+    return np.sqrt(squares(activations, group, letters, interpolation, seen, members, mask))
 
 
 def squares(
@@ -533,13 +548,15 @@ def squares(
     letters: str,
     interpolation: str = "bilinear",
     seen: ArrayLike | None = None,
+    members: Sequence[str] | None = None,
     mask: ArrayLike | None = None,
 ) -> Floats:
     """The squared distance of whole tensors."""
     out = []
-    for number, row in enumerate(_pairs(activations, group, letters, interpolation, seen)):
+    pairs = _pairs(activations, group, letters, interpolation, seen, members)
+    for number, row in enumerate(pairs):
         found = []
-        for g, (u, v) in zip(elements(group), row, strict=True):
+        for g, (u, v) in zip(members or elements(group), row, strict=True):
             terms = (u - v) ** 2
             if mask is not None:
                 # Where something is padding is moved along with what is padded.
@@ -573,10 +590,12 @@ def unexplained(
     points: ArrayLike,
     interpolation: str = "bilinear",
     seen: ArrayLike | None = None,
+    members: Sequence[str] | None = None,
     mask: ArrayLike | None = None,
 ) -> Floats:
     """The squared distance over M2 of the norm points (N, ...)."""
-    return squares(activations, group, letters, interpolation, seen, mask) / mean_square(points)
+    found = squares(activations, group, letters, interpolation, seen, members, mask)
+    return found / mean_square(points)
 
 
 def mean_without_identity(
@@ -621,19 +640,23 @@ def softmax_kl(
     interpolation: str = "bilinear",
     kind: str = "logits",
     seen: ArrayLike | None = None,
+    members: Sequence[str] | None = None,
 ) -> Floats:
     """KL(f(gx) || phi_Y(g) f_hat(x)) along the classes, mean over the other places."""
     values = np.asarray(activations, dtype=np.float64)
     others = values if seen is None else np.asarray(seen, dtype=np.float64)
     names, axis = elements(group), letters.index("C" if "C" in letters else "K")
+    some = names if members is None else members
     kernel = kernel_of_action(group, letters, values.shape[2:], interpolation)
+    still = [names.index(k) for k in kernel if k in some]
     out = []
     for sample, other in zip(values, others, strict=True):
-        members = [np.exp(log_scores(sample[names.index(k)], kind, axis)) for k in kernel]
-        centre = np.moveaxis(sum(members) / len(members), -1, axis)
+        probabilities = [np.exp(log_scores(sample[k], kind, axis)) for k in still]
+        centre = np.moveaxis(sum(probabilities) / len(still), -1, axis)
         row = []
-        for g, name in enumerate(names):
-            u, v, inside = _moved_back(group, name, letters, other[g], centre, interpolation)
+        for name in some:
+            of_g = other[names.index(name)]
+            u, v, inside = _moved_back(group, name, letters, of_g, centre, interpolation)
             log_p, log_q = log_scores(u, kind, axis), log_scores(v, "probabilities", axis)
             used = np.moveaxis(inside, axis, -1)[..., 0] > 1 - 1e-9
             pairs = zip(log_p[used], log_q[used], strict=True)
