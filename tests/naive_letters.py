@@ -431,8 +431,9 @@ def exact_subgroup(group: str, tensors: Sequence[tuple[str, Sequence[int]]]) -> 
     """Elements exact on all tensors, where they are some, not all, and a subgroup."""
     names = elements(group)
     exact = [g for g in names if all(is_exact(group, g, *tensor) for tensor in tensors)]
-    closed = all(multiply(group, a, b) in exact for a in exact for b in exact)
-    return exact if 1 < len(exact) < len(names) and closed else None
+    if not 1 < len(exact) < len(names):
+        return None
+    return exact if all(multiply(group, a, b) in exact for a in exact for b in exact) else None
 
 
 def orbit(
