@@ -21,20 +21,31 @@ import argparse
 import sys
 import types
 import warnings
+from dataclasses import dataclass
 from typing import Any
 
 if __package__:
     from ._finish import Source, finish
+    from ._inputs import Input, read_inputs
     from ._options import Problem, command, missing, note, parser, reason_of
-    from .from_torch import add_weights, build, older, read_shape, run, watch
+    from .from_torch import add_weights, annotated, build, described, older, run, watch, zeros
 else:
     from _finish import Source, finish
+    from _inputs import Input, read_inputs
     from _options import Problem, command, missing, note, parser, reason_of
-    from from_torch import add_weights, build, older, read_shape, run, watch
+    from from_torch import add_weights, annotated, build, described, older, run, watch, zeros
 
 INSTALL = "pip install torch scipy joblib, then pip install --no-deps escnn==1.0.11"
 # How far a matrix may be from a permutation: they are computed in floating point.
 _CLOSE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """What a module puts out: escnn's type of it, and how many axes it has."""
+
+    kind: Any
+    axes: int
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -55,24 +66,25 @@ def convert(settings: argparse.Namespace) -> None:
         import escnn.nn
     torch.manual_seed(settings.seed)
     settings.pretrained = False
-    shape = read_shape(settings.input_shape)
-    if shape is None:
+    inputs = read_inputs(settings.input_shape)
+    if not inputs:
         raise Problem("--input-shape is needed: that of one sample, such as 1,29,29")
     net, _ = build(settings)
     if not any(isinstance(m, escnn.nn.EquivariantModule) for m in net.modules()):
         raise Problem(f"{settings.model}: has no escnn module in it; from_torch.py converts it")
+    inputs = described(inputs, net, None)
     plain_tensors(net)
+    types_ = fields(net, inputs)
+    inputs, stated = annotated(net, inputs)
     finish(
         Source(
-            forward=lambda x: run(net, x),
-            shape=shape,
+            forward=lambda *x: run(net, *x),
+            inputs=inputs,
             # The newer exporter does not trace what escnn does with its field types.
-            exports=[
-                ("torchscript exporter", lambda: older(net, torch.zeros(2, *shape), settings.opset))
-            ],
-            layout="NCHW",
-            watch=lambda x: watch(net, x, settings.latent),
-            actions=actions(net, shape),
+            exports=[("torchscript exporter", lambda: older(net, inputs, settings.opset))],
+            watch=lambda *x: watch(net, x, settings.latent),
+            actions=actions(types_),
+            layouts=layouts(types_) | stated,
         ),
         settings,
     )
@@ -111,16 +123,18 @@ def plain_tensors(net: Any) -> None:
     )
 
 
-def actions(net: Any, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
-    """Return channel tables of the modules that put out geometric tensors, by module path."""
+def fields(net: Any, inputs: list[Input]) -> dict[str, Field]:
+    """Return what kind of field every module puts out, by module path; empty is the network's."""
     import torch
 
-    types_: dict[str, Any] = {}
+    seen: dict[str, Field] = {}
+    last: list[Any] = []
 
     def hook(path: str) -> Any:
         def keep(_: Any, __: Any, value: Any) -> None:
             if hasattr(value, "type") and hasattr(value, "tensor"):
-                types_[path] = value.type
+                seen[path] = Field(value.type, value.tensor.ndim)
+                last[:] = [value]
 
         return keep
 
@@ -129,29 +143,99 @@ def actions(net: Any, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
         for path, module in net.named_modules(remove_duplicate=False)
         if path
     ]
+    torch.manual_seed(0)
+    batch = [torch.randn(x.shape).to(x.dtype) for x in zeros(inputs)]
     try:
         with torch.no_grad():
-            net(torch.zeros(2, *shape))
+            output = net(*batch)
     except Exception as error:
+        shapes = " and ".join(str(tuple(x.shape)) for x in batch)
         raise Problem(
-            f"the model does not take a batch of shape {(2, *shape)}: {reason_of(error)}; "
+            f"the model does not take a batch of shape {shapes}: {reason_of(error)}; "
             "--input-shape gives that of one sample"
         ) from None
     finally:
         for handle in handles:
             handle.remove()
-    tables: dict[str, dict[str, Any]] = {}
+    # What a network puts out is its last field, or the mean of that over the plane.
+    if last and isinstance(output, torch.Tensor):
+        tensor = last[0].tensor
+        for same in (tensor, tensor.mean((2, 3)) if tensor.ndim == 4 else tensor):
+            if same.shape == output.shape and torch.allclose(same, output, atol=1e-5):
+                seen[""] = Field(last[0].type, output.ndim)
+                break
+    return seen
+
+
+def layouts(types_: dict[str, Field]) -> dict[str, str]:
+    """Return the layouts of what modules put out, by module path, where fields say them."""
+    known: dict[str, str] = {}
     left: dict[str, list[str]] = {}
     for path, kind in types_.items():
-        table = channel_table(kind)
+        layout, reason = letters(kind)
+        if layout:
+            known[path] = layout
+        elif reason:
+            left.setdefault(reason, []).append(path or "the output")
+    for reason, paths in left.items():
+        note(f"no layout for {shortened(paths)}: {reason}; --layout LAYER=LETTERS states it")
+    return known
+
+
+def letters(field: Field) -> tuple[str, str]:
+    """Return the layout of a field, or why it has none; neither where a table or nothing is said.
+
+    A scalar field is NCHW. A vector field is NXHW, and NX where it has no plane any more.
+    """
+    kind, plane = field.kind, "HW" if field.axes == 4 else ""
+    if kind.gspace.dimensionality != 2 or field.axes not in (2, 4):
+        return "", ""
+    scalars = [r.is_trivial() for r in kind.representations]
+    vectors = [is_vector(r, kind.gspace) for r in kind.representations]
+    if all(scalars):
+        return ("NCHW", "") if plane else ("", "")
+    if vectors == [True]:
+        return f"NX{plane}", ""
+    if any(vectors):
+        names = sorted({r.name for r in kind.representations})
+        return "", f"{len(vectors)} fields ({', '.join(names)[:80]}), no single vector"
+    return "", ""
+
+
+def is_vector(representation: Any, space: Any) -> bool:
+    """Whether a field turns as vectors of the plane do: components right and up."""
+    import numpy as np
+
+    if representation.size != 2:
+        return False
+    return all(
+        np.abs(np.asarray(representation(g)) - space.basespace_action(g)).max() < _CLOSE
+        for g in space.fibergroup.testing_elements()
+    )
+
+
+def shortened(paths: list[str]) -> str:
+    return f"{', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''}"
+
+
+def actions(types_: dict[str, Field]) -> dict[str, dict[str, Any]]:
+    """Return channel tables of the modules that put out geometric tensors, by module path."""
+    tables: dict[str, dict[str, Any]] = {}
+    left: dict[str, list[str]] = {}
+    said = False
+    for path, field in types_.items():
+        layout, reason = letters(field)
+        said = said or layout.startswith("NX")
+        if not path or layout or reason:
+            continue
+        table = channel_table(field.kind)
         if isinstance(table, str):
             left.setdefault(table, []).append(path)
         elif any(row != sorted(row) for row in table["channels"]):
             tables[path] = table
     for reason, paths in left.items():
-        more = ", ..." if len(paths) > 3 else ""
-        note(f"no channel table for {', '.join(paths[:3])}{more}: {reason}")
-    if not tables:
+        note(f"no channel table for {shortened(paths)}: {reason}")
+    if not tables and not said:
         note("no module has channels that the group permutes; the file carries no action")
     return tables
 
