@@ -60,6 +60,11 @@ class Samples:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the samples' values."""
+        return np.dtype(np.float32)
+
     def __getitem__(self, index: int) -> F32:
         """Read a sample.
 

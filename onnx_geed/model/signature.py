@@ -8,7 +8,7 @@ from typing import Literal
 import onnx
 
 from onnx_geed.errors import GeedError, nearest
-from onnx_geed.groups import check_input_layout, input_layouts
+from onnx_geed.groups import check_input_layout, usual_layouts
 from onnx_geed.model.io import Model
 from onnx_geed.model.metadata import INPUT, INPUT_LAYOUT, OUTPUT, OUTPUT_KIND
 from onnx_geed.model.nodes import FLOATS
@@ -168,7 +168,7 @@ def input_layout(model: Model, input: Input, stated_by_user: str | None = None) 
         return check_input_layout(stated, rank, f"metadata {INPUT_LAYOUT}", called)
     if rank == 3:
         return "NHW"
-    channels_first, channels_last = input_layouts(rank)[:2]
+    channels_first, channels_last = usual_layouts(rank)[:2]
     first, last = input.shape[1] in (1, 3, 4), input.shape[-1] in (1, 3, 4)
     if first != last:
         return channels_first if first else channels_last

@@ -75,7 +75,7 @@ class Pieces:
         references: list[F32] = []
         for part, arrays in self._arrays(job):
             maps = [
-                np.ascontiguousarray(view(plan.layers[m.layer], m.descriptor, arrays[m.layer]))
+                np.ascontiguousarray(view(plan.layers[m.layer], m, arrays[m.layer]))
                 for m in measures
             ]
             if not part.start:
@@ -144,7 +144,7 @@ class Pieces:
             return taken
         _, arrays = next(self._arrays(replace(job, positions=range(position, position + 1))))
         layers = job.task.plan.layers
-        return [_flat(view(layers[m.layer], m.descriptor, arrays[m.layer])[:, 0]) for m in measures]
+        return [without_base(view(layers[m.layer], m, arrays[m.layer])[:, 0]) for m in measures]
 
 
 def comes_in_pieces(job: Job) -> bool:
@@ -188,7 +188,7 @@ class _Neighbours:
         awaiting = [w for w in self._pairs if w[0] == self._last and w[1] != self._first]
         if not awaiting:
             return
-        centre = [_flat(reference[-1:]) for reference in references]
+        centre = [without_base(reference[-1:]) for reference in references]
         self._centres.give(self._last, dict(zip(self.keys, centre, strict=True)))
         # A sample that comes in pieces finds f̂ of another here, or runs it again; the first ones
         # are kept whole where a given table is in doubt.
@@ -240,7 +240,7 @@ class _Neighbours:
             tables, part, maps = self.waiting.pop(0)
             if before is None:
                 for sides, y in zip(self._open, maps, strict=True):
-                    sides[where] = Side(orbit=_flat(y))
+                    sides[where] = Side(orbit=without_base(y))
                 continue
             self._between.put(part, tables.of(maps, before))
             if part.stop == self._between.order:
@@ -293,12 +293,6 @@ class _Whole:
                 shape = (len(array), self._order, *array.shape[2:])
                 self.arrays[name] = np.empty(shape, dtype=np.float32)
             self.arrays[name][:, part.start : part.stop] = array
-
-
-def _flat(maps: F32) -> F32:
-    """Return maps (..., C, H·W) that keep no larger array in memory."""
-    flat: F32 = without_base(maps.reshape(*maps.shape[:-2], -1))
-    return flat
 
 
 def _streamed(plan: Plan, layers: Sequence[str], position: int) -> list[Measure]:

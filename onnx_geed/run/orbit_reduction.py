@@ -109,7 +109,7 @@ def reduce_orbits(
             measures[key] = _sums_statistics(plan, measure, sums[measure.layer])
         elif measure.layer in arrays:
             layer = plan.layers[measure.layer]
-            y = view(layer, measure.descriptor, arrays[measure.layer])
+            y = view(layer, measure, arrays[measure.layer])
             statistics = _orbits_statistics(plan, measure, y, label, first)
             between = pairs_within(measure, layer, arrays[measure.layer], first, pairs)
             measures[key] = replace(statistics, pairs=between)

@@ -79,7 +79,7 @@ class Prepared:
         source = self.task.source
         indices = source.indices[: max(count, self.options.norm_samples)]
         check = source.check and replace(source.check, count=count)
-        source = replace(source, indices=indices, check=check)
+        source = source.over(indices, check)
         return replace(self, task=replace(self.task, source=source), count=count)
 
 
@@ -164,7 +164,7 @@ def prepare_run(
     plan = make_plan(
         acting,
         [(request, layers[tensor.name]) for request, tensor in selection.requested],
-        input_exact=[bool(kind) for kind in source.action.exact()],
+        input_exact=[bool(kind) for kind in source.exact()],
         interpolation=options.interpolation,
         support=options.support,
         kinds=kinds,
@@ -202,7 +202,7 @@ def _share(
 ) -> tuple[EngineName, Share, list[str]]:
     """Choose the engine and divide the run: a graph holds no less than one orbit."""
     n = plan.group.order
-    engine, notes = choose_engine(trial, options, source.action, plan.measures)
+    engine, notes = choose_engine(trial, options, source, plan.measures)
     share = fit_memory(plan, source, trial, options, graph=engine == "graph")
     if engine == "graph" and share.batch < n:
         limit = f"--batch-size {options.batch_size}"
@@ -260,6 +260,7 @@ def check_inputs(prepared: Prepared) -> None:
     GeedError
         If a sample is another one now, or the weights are.
     """
-    if prepared.task.source.intake is not None:
-        prepared.task.source.intake.check()
+    for moved in prepared.task.source.moved:
+        if moved.intake is not None:
+            moved.intake.check()
     check_weights(prepared.model)

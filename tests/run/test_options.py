@@ -128,7 +128,7 @@ def test_no_field_takes_anything(name):
         ({"layers": None}, "--layers is a list of texts, found None"),
         ({"layout": [("a", "NCHW")]}, "--layout is a mapping of texts to texts, found the list"),
         ({"layout": {"a": 3}}, "--layout is a mapping of texts to texts"),
-        ({"layout": {"a": "NCXH"}}, "no layout is called 'NCXH'"),
+        ({"layout": {"a": "NCQH"}}, "no layout is called 'NCQH'"),
         ({"output_action": ["a.npz"]}, "--output-action is a mapping of texts to texts, paths or"),
         ({"feed": {"a": [1, 2]}}, "--feed is a mapping of texts to texts, paths or arrays"),
         ({"input": Path("x")}, "--input is a text"),
