@@ -144,6 +144,8 @@ def with_layouts(inputs: Iterable[Input], stated: Iterable[tuple[str, str]]) -> 
             )
         name = name or next(iter(known))
         source = f"--input-layout {name}={layout}"
+        if ":" in layout:
+            raise Problem(f"{source}: an input has a letter an axis, such as NTC")
         if name not in known:
             raise Problem(f"{source}: the inputs are {', '.join(known)}{_near(name, known)}")
         known[name] = replace(known[name], layout=layout)

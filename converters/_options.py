@@ -197,7 +197,7 @@ def checked_layout(text: str, source: str) -> str:
     most = {"P": 2}
     twice = next((x for x in text if text.count(x) > most.get(x, 1)), None)
     if strange is not None:
-        wrong = f"no axis is called {strange!r}"
+        wrong = "letters are capitals" if strange.islower() else f"no axis is called {strange!r}"
     elif text[:1] != "N":
         wrong = "N, the batch, comes first"
     elif twice:

@@ -21,7 +21,7 @@ import argparse
 import sys
 import types
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 if __package__:
@@ -44,8 +44,8 @@ _CLOSE = 1e-4
 class Field:
     """What a module puts out: escnn's type of it, and how many axes it has."""
 
-    kind: Any
-    axes: int
+    kind: Any = None
+    axes: int = 0
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -75,6 +75,11 @@ def convert(settings: argparse.Namespace) -> None:
     inputs = described(inputs, net, None)
     plain_tensors(net)
     types_ = fields(net, inputs)
+    if (taken := types_.pop("input", None)) and letters(taken) != ("NCHW", ""):
+        note("the input is no scalar field, so that --input-layout has to say how it is moved")
+        inputs = [replace(i, layout="") for i in inputs]
+    if letters(types_.get("", Field()))[0].startswith("NX"):
+        point_right_and_down(net, vector_axes(types_[""].kind))
     inputs, stated = annotated(net, inputs)
     finish(
         Source(
@@ -123,15 +128,38 @@ def plain_tensors(net: Any) -> None:
     )
 
 
+def point_right_and_down(net: Any, axes: Any) -> None:
+    """Make a network put out vectors (right, down), as rows are counted, of escnn's (right, up)."""
+    kind = type(net)
+    places = abs(axes).argmax(1)
+    signs = [float(row[place]) for row, place in zip(axes, places, strict=True)]
+
+    def forward(self: Any, x: Any) -> Any:
+        value = kind.forward(self, x)
+        factors = value.new_tensor(signs).reshape(1, 2, *[1] * (value.ndim - 2))
+        return value[:, places.tolist()] * factors
+
+    net.__class__ = type(
+        kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__}
+    )
+    first, second = (f"{'-' if s < 0 else ''}v{p}" for s, p in zip(signs, places, strict=True))
+    note(f"the output is a vector v0, v1: the file has it right, down, which is {first}, {second}")
+
+
 def fields(net: Any, inputs: list[Input]) -> dict[str, Field]:
-    """Return what kind of field every module puts out, by module path; empty is the network's."""
+    """Return what kind of field every module puts out, by module path.
+
+    That of the network itself has an empty one, that of what it takes is called ``input``.
+    """
     import torch
 
     seen: dict[str, Field] = {}
     last: list[Any] = []
 
     def hook(path: str) -> Any:
-        def keep(_: Any, __: Any, value: Any) -> None:
+        def keep(_: Any, read: tuple[Any, ...], value: Any) -> None:
+            if read and getattr(read[0], "tensor", None) is batch[0]:
+                seen["input"] = Field(read[0].type, batch[0].ndim)
             if hasattr(value, "type") and hasattr(value, "tensor"):
                 seen[path] = Field(value.type, value.tensor.ndim)
                 last[:] = [value]
@@ -173,12 +201,14 @@ def layouts(types_: dict[str, Field]) -> dict[str, str]:
     left: dict[str, list[str]] = {}
     for path, kind in types_.items():
         layout, reason = letters(kind)
-        if layout:
+        if layout.startswith("NX") and path:
+            reason = "vectors inside the network are not turned to right and down"
+        elif layout:
             known[path] = layout
-        elif reason:
+        if reason:
             left.setdefault(reason, []).append(path or "the output")
     for reason, paths in left.items():
-        note(f"no layout for {shortened(paths)}: {reason}; --layout LAYER=LETTERS states it")
+        note(f"no layout for {shortened(paths)}: {reason}")
     return known
 
 
@@ -188,30 +218,36 @@ def letters(field: Field) -> tuple[str, str]:
     A scalar field is NCHW. A vector field is NXHW, and NX where it has no plane any more.
     """
     kind, plane = field.kind, "HW" if field.axes == 4 else ""
-    if kind.gspace.dimensionality != 2 or field.axes not in (2, 4):
+    if kind is None or kind.gspace.dimensionality != 2:
         return "", ""
-    scalars = [r.is_trivial() for r in kind.representations]
-    vectors = [is_vector(r, kind.gspace) for r in kind.representations]
-    if all(scalars):
+    if all(r.is_trivial() for r in kind.representations):
         return ("NCHW", "") if plane else ("", "")
-    if vectors == [True]:
+    if vector_axes(kind) is not None:
         return f"NX{plane}", ""
-    if any(vectors):
-        names = sorted({r.name for r in kind.representations})
-        return "", f"{len(vectors)} fields ({', '.join(names)[:80]}), no single vector"
+    if any(r.size == 2 and len(r.irreps) == 1 for r in kind.representations):
+        names = ", ".join(sorted({r.name for r in kind.representations}))
+        return "", f"{len(kind.representations)} fields ({names[:80]}), no single vector"
     return "", ""
 
 
-def is_vector(representation: Any, space: Any) -> bool:
-    """Whether a field turns as vectors of the plane do: components right and up."""
+def vector_axes(kind: Any) -> Any:
+    """Return the signed permutation that makes a field's vectors (right, down); None for others."""
     import numpy as np
 
-    if representation.size != 2:
-        return False
-    return all(
-        np.abs(np.asarray(representation(g)) - space.basespace_action(g)).max() < _CLOSE
-        for g in space.fibergroup.testing_elements()
-    )
+    space = kind.gspace
+    if kind.size != 2 or len(kind.representations) != 1:
+        return None
+    unit = np.eye(2)
+    for order in (unit, unit[::-1]):
+        for sign in (1.0, -1.0):
+            axes = np.diag([1.0, sign]) @ order  # of escnn's field to (right, up)
+            if all(
+                np.abs(axes @ kind.representation(g) - space.basespace_action(g) @ axes).max()
+                < _CLOSE
+                for g in space.fibergroup.testing_elements()
+            ):
+                return np.diag([1.0, -1.0]) @ axes
+    return None
 
 
 def shortened(paths: list[str]) -> str:

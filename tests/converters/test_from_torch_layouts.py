@@ -1,4 +1,4 @@
-"""Models of lines, points, graphs, volumes and fields: their files say so, and measure as they should."""
+"""Models of lines, points, graphs, volumes and fields: their files say so and measure right."""
 
 import re
 

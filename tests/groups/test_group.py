@@ -62,7 +62,27 @@ def test_other_subsets_are_not(members):
     assert not parse_group("C8").is_subgroup(members)
 
 
-@pytest.mark.parametrize("name", ["C0", "c", "D", "flip", "shift", "SO2", "S", "S4~", "C4-w", "hue", "SO3~7", "C4*", "oh", "", "C-3", "shift0x2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "C0",
+        "c",
+        "D",
+        "flip",
+        "shift",
+        "SO2",
+        "S",
+        "S4~",
+        "C4-w",
+        "hue",
+        "SO3~7",
+        "C4*",
+        "oh",
+        "",
+        "C-3",
+        "shift0x2",
+    ],
+)
 def test_unknown_names_say_what_is_known(name):
     with pytest.raises(GeedError, match=r"C<n>.*shift<a>x<b>"):
         parse_group(name)
