@@ -8,10 +8,13 @@ compile at all; here it compiles in every process, and says so. Messages go to t
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib.abc
 import logging
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +76,11 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable[..., Any]:
     """Return numba's dispatcher of a loop."""
-    import numba
+    with _without_linear_algebra():
+        import numba
 
+        # Looks for SciPy's when it is imported, which numba itself does for the first loop.
+        importlib.import_module("numba.np.arraymath")
     _announce_compiling()
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
@@ -82,6 +88,33 @@ def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable
     except RuntimeError:  # no folder is writable
         kernel = numba.njit(**options)(function)
     return kernel
+
+
+@contextlib.contextmanager
+def _without_linear_algebra() -> Iterator[None]:
+    """Let this thread import numba as if SciPy's linear algebra were not installed.
+
+    It takes as long as the rest of numba, and no loop here calls it. Whoever else compiles loops in
+    this process has it nevertheless, since numba looks for it again where it is called.
+    """
+    finder = _Missing(threading.get_ident())
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Missing(importlib.abc.MetaPathFinder):
+    """Finds no linear algebra for one thread."""
+
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        """Refuse the one module; leave others to other finders."""
+        if fullname == "scipy.linalg" and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError(f"{fullname} is not needed", name=fullname)
 
 
 def _message(cache: str | None) -> tuple[int, str]:

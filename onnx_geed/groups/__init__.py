@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         product as product,
     )
     from onnx_geed.groups.layout import (
+        LETTERS as LETTERS,
         MAP_LAYOUTS as MAP_LAYOUTS,
         Layout as Layout,
         check_input_layout as check_input_layout,

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     )
     from onnx_geed.model.expose import (
         expose_tensors as expose_tensors,
-        exposed_bytes as exposed_bytes,
     )
     from onnx_geed.model.free_batch import (
         free_batch_axis as free_batch_axis,
@@ -63,8 +62,10 @@ if TYPE_CHECKING:
     from onnx_geed.model.signature import (
         Input as Input,
         StatedKind as StatedKind,
+        StatedLayouts as StatedLayouts,
         find_input as find_input,
         find_output as find_output,
+        further_inputs as further_inputs,
         input_layout as input_layout,
         inputs as inputs,
         output_kind as output_kind,

@@ -13,7 +13,7 @@ import onnx
 from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import reads
 
-__all__ = ["expose_tensors", "exposed_bytes"]
+__all__ = ["expose_tensors"]
 
 
 def expose_tensors(model: Model, names: Sequence[str]) -> onnx.ModelProto:
@@ -32,53 +32,6 @@ def expose_tensors(model: Model, names: Sequence[str]) -> onnx.ModelProto:
         Not valid for :func:`onnx.checker.check_model`, which wants types that the runtime infers.
         Nodes and weights that no output needs are left out; inputs stay.
     """
-    proto, weights = _without_weights(model, names)
-    proto.graph.initializer.extend(weights)
-    return proto
-
-
-def exposed_bytes(model: Model, names: Sequence[str]) -> bytes:
-    """Return what :func:`expose_tensors` does as the content of a file.
-
-    The weights are copied once, which matters for large models.
-
-    Parameters
-    ----------
-    model : Model
-        The model.
-    names : sequence of str
-        Tensors of its main graph; repeats are dropped.
-
-    Returns
-    -------
-    bytes
-    """
-    proto, weights = _without_weights(model, names)
-    graph_field = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number
-    field = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
-    each = [tensor.SerializeToString() for tensor in weights]
-    heads = [_head(field, len(content)) for content in each]
-    size = sum(map(len, each)) + sum(map(len, heads))
-    # Where a message comes twice, its repeated fields are joined when it is read.
-    parts = [proto.SerializeToString(), _head(graph_field, size)]
-    return b"".join([*parts, *(part for pair in zip(heads, each, strict=True) for part in pair)])
-
-
-def _head(field: int, length: int) -> bytes:
-    """Return what protobuf writes before the bytes of a message or string."""
-    head = bytearray()
-    for number in (field << 3 | 2, length):
-        while number > 0x7F:
-            head.append(number & 0x7F | 0x80)
-            number >>= 7
-        head.append(number)
-    return bytes(head)
-
-
-def _without_weights(
-    model: Model, names: Sequence[str]
-) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
-    """Return the exposed model without its initializers, and those that it needs."""
     source = model.proto.graph
     wanted = set(names)
     alive = []
@@ -86,7 +39,7 @@ def _without_weights(
         if wanted.intersection(node.output):
             alive.append(node)
             wanted.update(reads(node))
-    # Piece by piece, since a copy of the whole would copy the weights that are left out.
+    # Piece by piece, since a copy of the whole would copy what is left out.
     proto = onnx.ModelProto()
     for field, value in model.proto.ListFields():
         if field.name != "graph":
@@ -94,13 +47,13 @@ def _without_weights(
     graph = proto.graph
     graph.name = source.name
     graph.node.extend(reversed(alive))
-    kept = [i for i in source.initializer if i.name in wanted]
+    graph.initializer.extend(i for i in source.initializer if i.name in wanted)
     dropped = {i.name for i in source.initializer} - wanted
     graph.sparse_initializer.extend(s for s in source.sparse_initializer if s.values.name in wanted)
     graph.input.extend(i for i in source.input if i.name not in dropped)
     # A name is enough: the runtime infers type and shape, and would hold a stale shape against us.
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
-    return proto, kept
+    return proto
 
 
 def _assign(proto: onnx.ModelProto, name: str, value: object) -> None:

@@ -17,6 +17,7 @@ import onnx
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import Stamp, stamp, writing_beside
 from onnx_geed.model.nodes import reads, subgraphs
+from onnx_geed.model.weights_in_place import bring_in, model_bytes
 
 __all__ = ["Model", "check_weights", "external_files", "load_model", "write_model"]
 
@@ -34,7 +35,8 @@ class Model:
     path : Path
         The file.
     proto : onnx.ModelProto
-        Its content: large external data not loaded, local functions inlined, nodes sorted.
+        Its content: large weights not loaded, local functions inlined, nodes sorted. Weights that
+        lie in the file itself are external data that do.
     sha256 : str
         Of the file and its external data.
     opset : int
@@ -44,7 +46,7 @@ class Model:
     metadata : dict of str to str
         Its ``metadata_props``.
     weights : tuple of Stamp
-        Its external data as they were when they were read: sessions read them again.
+        The files of its weights as they were when they were read: sessions read them again.
     """
 
     path: Path
@@ -82,11 +84,11 @@ def load_model(path: str | Path) -> Model:
     if not isinstance(path, str | os.PathLike):
         raise GeedError(f"a model is the path of an ONNX file, found {shown(path)}")
     path = Path(path)
-    content = _content(path)
-    digest = hashlib.sha256()
+    before = stamp(path)
+    content, in_place = _content(path)
     with ThreadPoolExecutor(1) as pool:
-        # Hashing takes as long as parsing.
-        pool.submit(digest.update, content)
+        # Hashing takes longer than parsing.
+        hashing = pool.submit(_digest, path if in_place else content)
         try:
             proto = onnx.ModelProto.FromString(content)
         except Exception:  # protobuf's error class depends on its implementation
@@ -97,7 +99,11 @@ def load_model(path: str | Path) -> Model:
         raise GeedError(f"{path}: not an ONNX model (it holds no graph); give a file that is one")
     extras = external_files(proto, path)
     weights = tuple(map(stamp, extras))
-    sha256 = _with_files(digest, extras)
+    sha256 = _with_files(hashing.result(), extras)
+    if in_place:
+        if why := before.change():
+            raise GeedError(f"{path}: changed while it was read ({why}); measure it again")
+        weights = (before, *weights)
     _read_small(proto, path.parent)
     if proto.functions:
         proto = _inlined(proto, path)
@@ -125,8 +131,8 @@ def check_weights(model: Model) -> None:
     if not changes:
         return
     try:
-        digest = hashlib.sha256(_content(model.path))
-        same = _with_files(digest, [Path(f.path) for f in model.weights]) == model.sha256
+        extras = [Path(f.path) for f in model.weights if f.path != os.fspath(model.path)]
+        same = _with_files(_digest(model.path), extras) == model.sha256
     except (GeedError, OSError):
         same = False
     if not same:
@@ -134,6 +140,14 @@ def check_weights(model: Model) -> None:
             f"{model.path}: its weights changed while it was measured ({changes[0]}); measure a "
             "model that stays as it is"
         )
+
+
+def _digest(content: Path | bytes) -> hashlib._Hash:
+    """Return the digest of a file, read in pieces, or of bytes."""
+    if isinstance(content, bytes):
+        return hashlib.sha256(content)
+    with content.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256")
 
 
 def _with_files(digest: hashlib._Hash, extras: Sequence[Path]) -> str:
@@ -145,7 +159,8 @@ def _with_files(digest: hashlib._Hash, extras: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _content(path: Path) -> bytes:
+def _content(path: Path) -> tuple[bytes, bool]:
+    """Return what is to be parsed, and whether large weights are left where they lie."""
     if path.is_dir():
         raise GeedError(f"{path}: is a folder; give the ONNX file in it")
     try:
@@ -154,7 +169,7 @@ def _content(path: Path) -> bytes:
                 f"{path}: is larger than 2 GiB, which no ONNX file can be; export the model again "
                 "with its weights as external data"
             )
-        return path.read_bytes()
+        return model_bytes(path)
     except FileNotFoundError:
         near = nearest(path.name, (p.name for p in path.parent.glob("*.onnx")))
         raise GeedError(f"{path}: no such file; give the path of an ONNX file.{near}") from None
@@ -163,12 +178,17 @@ def _content(path: Path) -> bytes:
 
 
 def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
-    """Return the files of external data, each checked to be where ONNX Runtime reads, and whole."""
+    """Return the files of external data, each checked to be where ONNX Runtime reads, and whole.
+
+    Weights that were left in the model's own file do not count.
+    """
     files: dict[str, Path] = {}
     for tensor in _stored(proto.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
         location, offset, length = _place(tensor)
+        if location == path.name:
+            continue
         file = files.get(location) or _checked(path, location)
         files[location] = file
         if offset + length > file.stat().st_size:
@@ -285,7 +305,7 @@ def write_model(proto: onnx.ModelProto, source: Path, out: Path, *, check: bool 
     Parameters
     ----------
     proto : onnx.ModelProto
-        The model to write.
+        The model to write; it gets the weights that were left in that file.
     source : Path
         The file that it was made from.
     out : Path
@@ -298,6 +318,7 @@ def write_model(proto: onnx.ModelProto, source: Path, out: Path, *, check: bool 
     GeedError
         If the file cannot be written, or does not pass.
     """
+    bring_in(proto, source)
     with writing_beside(out, option="-o") as folder:
         extras = external_files(proto, source)
         relative = {extra: extra.relative_to(source.parent) for extra in extras}

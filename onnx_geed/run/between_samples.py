@@ -252,15 +252,6 @@ class Centres:
             if future is not None and not future.done():
                 future.set_result(centre)
 
-    def comes(self, position: int, keys: Sequence[Key]) -> bool:
-        """Say whether a sample's f̂ is here, or is being computed, and was not taken yet."""
-        return all((position, key) in self._coming for key in keys)
-
-    def has(self, position: int, keys: Sequence[Key]) -> bool:
-        """Say whether a sample's f̂ can be taken at once."""
-        coming = [self._coming.get((position, key)) for key in keys]
-        return all(future is not None and future.done() for future in coming)
-
     def take(self, position: int, keys: Sequence[Key]) -> list[NDArray[Any]] | None:
         """Take a sample's f̂, which is left here once; ``None`` where no job here computes it."""
         coming = [self._coming.get((position, key)) for key in keys]

@@ -21,7 +21,7 @@ _MOST_ROWS = {"cpu": 64, "cuda": 256}
 
 
 # Activations of one run: of large maps it holds a piece of an orbit, of small ones many orbits.
-_PIECE_BYTES = 128 << 20
+_PIECE_BYTES = 64 << 20
 
 
 _JOB_BYTES = 16 << 20
@@ -98,7 +98,8 @@ def fit_memory(plan: Plan, source: Source, trial: Trial, options: Options, *, gr
     row = own + max(sum(plan.layers[name].bytes for name in names) for names in passes)
     most = min(_MOST_ROWS["cuda" if cuda else "cpu"], max(n, _JOB_BYTES // row))
     if n * row > _PIECE_BYTES and not cuda and not graph:
-        most = -(-n // -(-n * row // _PIECE_BYTES))
+        sizes = [size for size in range(1, n) if n % size == 0]
+        most = max(size for size in sizes if size == 1 or size * row <= _PIECE_BYTES)
     batch = options.batch_size or max(1, min(most, budget // (2 * row * workers)))
     if options.batch_size is None and batch > n:
         batch -= batch % n

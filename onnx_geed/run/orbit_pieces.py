@@ -7,7 +7,7 @@ large ones need not lie in memory together; tensors that are no maps are kept wh
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -71,7 +71,7 @@ class Pieces:
         measures = _streamed(plan, job.layers, first)
         streamed = {m.layer for m in measures}
         own, whole = _Sums(plan.group.order), _Whole(plan.group.order)
-        neighbours = _Neighbours(job, measures, self._centres)
+        neighbours = _Neighbours(job, measures, self._centres, self._centre_of)
         references: list[F32] = []
         for part, arrays in self._arrays(job):
             maps = [
@@ -92,12 +92,8 @@ class Pieces:
                     label = job.task.source.label
                     check_orbits(plan, measure.layer, y, label, first, elements=part)
             neighbours.compare(tables, part, maps, references)
-            if neighbours.waiting and not self._centres.comes(neighbours.before, neighbours.keys):
-                neighbours.finish(self._centres_of(job, neighbours.before, measures))
             whole.put(part, {k: a for k, a in arrays.items() if k not in streamed})
             del arrays, maps
-        if neighbours.waiting:
-            neighbours.finish(self._centres_of(job, neighbours.before, measures))
         statistics = reduce_orbits(
             *(plan, whole.arrays, job.task.source.label),
             first=first,
@@ -110,15 +106,13 @@ class Pieces:
         """Yield elements and their activations (orbits, elements, ...) by tensor."""
         task, n, positions = job.task, job.task.plan.group.order, job.positions
         rows, feeds = task.source.rows(positions), task.source.other_inputs(positions, n)
-        step = task.batch if comes_in_pieces(job) else n
-        for start in range(0, n, step):
-            elements = range(n)[start : start + step]
-            part = slice(None) if step == n else slice(start, start + step)
-            fed = task.source.part_of(feeds, part)
-            arrays = run_rows(task.source, self._runner, rows[part], fed, task.batch)
+        for elements in _pieces(n, task.batch) if comes_in_pieces(job) else [range(n)]:
+            part = slice(None) if len(elements) == n else _slice(elements)
+            some, fed = np.ascontiguousarray(rows[part]), task.source.part_of(feeds, part)
+            arrays = run_rows(task.source, self._runner, some, fed, task.batch)
             check_shapes(task.plan, arrays, axes=1)
             check_rows(
-                *(task.source, self._runner, rows[part], fed, arrays, task.batch, positions),
+                *(task.source, self._runner, some, fed, arrays, task.batch, positions),
                 elements=elements,
             )
             shape = len(positions), len(elements)
@@ -128,13 +122,13 @@ class Pieces:
             del arrays
 
     def _tables_for(self, plan: Plan, measures: Sequence[Measure], part: range) -> MapSums:
-        key = (part.start, part.stop, *((m.name, m.layer) for m in measures))
+        key = (part, *((m.name, m.layer) for m in measures))
         with self._lock:
             if key not in self._tables:
                 self._tables[key] = map_sums(measures, part)
             return self._tables[key]
 
-    def _centres_of(self, job: Job, position: int, measures: Sequence[Measure]) -> Centre | None:
+    def _centre_of(self, job: Job, position: int, measures: Sequence[Measure]) -> Centre | None:
         """Return f̂ of another sample: as its own job leaves it, or run again as that would.
 
         ``None`` where neither is cheap: the pair is completed where statistics are joined.
@@ -152,6 +146,22 @@ def comes_in_pieces(job: Job) -> bool:
     return job.task.batch < job.task.plan.group.order
 
 
+def _pieces(order: int, batch: int) -> list[range]:
+    """Divide an orbit into pieces of at most so many elements, the identity's first.
+
+    Elements a quarter or half turn apart show one map, resampled once and gathered in another
+    order: where pieces are equally large, those go together.
+    """
+    if order % batch:
+        return [range(order)[start : start + batch] for start in range(0, order, batch)]
+    return [range(first, order, order // batch) for first in range(order // batch)]
+
+
+def _slice(elements: range) -> slice:
+    """Return what picks some elements from an orbit."""
+    return slice(elements.start, elements.stop, elements.step)
+
+
 class _Neighbours:
     """The pairs of a job's samples, for measures of which sums alone are kept.
 
@@ -162,18 +172,26 @@ class _Neighbours:
     measures : sequence of Measure
         The measures.
     centres : Centres
-        f̂ of other samples.
+        f̂ of other samples, and where that of the last one here goes.
+    centre_of : callable
+        Gives f̂ of another sample for a job, its position and the measures, if it is to be had.
     """
 
-    def __init__(self, job: Job, measures: Sequence[Measure], centres: Centres) -> None:
+    def __init__(
+        self,
+        job: Job,
+        measures: Sequence[Measure],
+        centres: Centres,
+        centre_of: Callable[[Job, int, Sequence[Measure]], Centre | None],
+    ) -> None:
         first, last = job.positions.start, job.positions[-1]
-        self.keys = [(m.name, m.layer) for m in measures]
-        self.waiting: list[tuple[MapSums, range, list[F32]]] = []
+        self._keys = [(m.name, m.layer) for m in measures]
+        self._job, self._centre_of = job, centre_of
         self._measures, self._centres, self._first, self._last = measures, centres, first, last
         self._pairs = set(job.pairs) if measures else set()
         elsewhere = [p for p, q in self._pairs if q == first and p not in job.positions]
         #: The position of a sample elsewhere, which the first one here is compared with; else −1.
-        self.before = elsewhere[0] if elsewhere else -1
+        self._before = elsewhere[0] if elsewhere else -1
         # Those that follow each other within the job are the first ones.
         inside = [p for p in range(first, last) if (p, p + 1) in self._pairs]
         self._inner = inside[-1] + 1 if inside else 0
@@ -189,7 +207,7 @@ class _Neighbours:
         if not awaiting:
             return
         centre = [without_base(reference[-1:]) for reference in references]
-        self._centres.give(self._last, dict(zip(self.keys, centre, strict=True)))
+        self._centres.give(self._last, dict(zip(self._keys, centre, strict=True)))
         # A sample that comes in pieces finds f̂ of another here, or runs it again; the first ones
         # are kept whole where a given table is in doubt.
         for where in (w for w in awaiting if not self._in_pieces or w[1] == 0):
@@ -207,14 +225,22 @@ class _Neighbours:
         if (last, first) in self._pairs and first < last:
             closing = range(first, first + 1), range(last, last + 1)
             self._complete_all(*closing, tables, maps, references)
-        if self.before < 0:
+        if self._before < 0:
             return
-        # The sample before is mostly further on; until it is, these maps wait.
-        self.waiting.append((tables, part, [y[:1] for y in maps]))
-        if self._centre is None and self._centres.has(self.before, self.keys):
-            self._centre = self._centres.take(self.before, self.keys)
-        if self._centre is not None:
-            self.finish(self._centre)
+        if not part.start:
+            # f̂ of the sample before is mostly there, or comes with a piece that is being run; f̂ of
+            # the last one here was left before, so that nobody waits in a circle.
+            self._centre = self._centre_of(self._job, self._before, self._measures)
+        where, few = (self._before, self._first), [y[:1] for y in maps]
+        if self._centre is None:
+            for sides, y in zip(self._open, few, strict=True):
+                sides[where] = Side(orbit=without_base(y))
+            return
+        self._between.put(part, tables.of(few, self._centre))
+        if self._between.complete:
+            for i, measure in enumerate(self._measures):
+                sums = self._between.values[i]
+                (self._complete[i][where],) = pairs_of_sums(measure, sums, self._centre[i])
 
     def _complete_all(
         self,
@@ -233,25 +259,10 @@ class _Neighbours:
             pairs = pairs_of_sums(measure, sums[at], centres[at])
             self._complete[at] |= dict(zip(where, pairs, strict=True))
 
-    def finish(self, before: Centre | None) -> None:
-        """Compare all maps that wait with f̂ of the sample before; without it, leave them."""
-        where, self._centre = (self.before, self._first), before
-        while self.waiting:
-            tables, part, maps = self.waiting.pop(0)
-            if before is None:
-                for sides, y in zip(self._open, maps, strict=True):
-                    sides[where] = Side(orbit=without_base(y))
-                continue
-            self._between.put(part, tables.of(maps, before))
-            if part.stop == self._between.order:
-                for i, measure in enumerate(self._measures):
-                    sums = self._between.values[i]
-                    (self._complete[i][where],) = pairs_of_sums(measure, sums, before[i])
-
     def entered(self, entries: Mapping[Key, MeasureStatistics]) -> dict[Key, MeasureStatistics]:
         """Return statistics with the pairs."""
         entered = dict(entries)
-        for key, complete, sides in zip(self.keys, self._complete, self._open, strict=True):
+        for key, complete, sides in zip(self._keys, self._complete, self._open, strict=True):
             entered[key] = replace(entered[key], pairs=Pairs(complete, sides))
         return entered
 
@@ -263,17 +274,24 @@ class _Sums:
         self.order = order
         self.values: list[F64] = []
         self.latest: list[F64] = []
+        self._filled = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all elements are filled in."""
+        return self._filled == self.order
 
     def put(self, part: range, sums: list[F64]) -> None:
         """Fill in the sums of some elements (N, elements, C, 3)."""
         self.latest = sums
+        self._filled += len(part)
         if len(part) == self.order:
             self.values = sums
             return
         if not self.values:
             self.values = [np.empty((len(s), self.order, *s.shape[2:])) for s in sums]
         for value, s in zip(self.values, sums, strict=True):
-            value[:, part.start : part.stop] = s
+            value[:, _slice(part)] = s
 
 
 class _Whole:
@@ -292,7 +310,7 @@ class _Whole:
             if name not in self.arrays:
                 shape = (len(array), self._order, *array.shape[2:])
                 self.arrays[name] = np.empty(shape, dtype=np.float32)
-            self.arrays[name][:, part.start : part.stop] = array
+            self.arrays[name][:, _slice(part)] = array
 
 
 def _streamed(plan: Plan, layers: Sequence[str], position: int) -> list[Measure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.model import Model, exposed_bytes
+from onnx_geed.model import Model, expose_tensors
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -236,11 +237,22 @@ def _session(
     runtime.disable_fallback()
     if hasattr(runtime, "_model_bytes"):
         runtime._model_bytes = None
+    _give_back_memory()
     kinds = {i.name: i.type for i in runtime.get_inputs()}
     dtype = np.dtype(
         {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(kinds[input], np.float32)
     )
     return Session(runtime, input, dtype, tuple(outputs), provider)
+
+
+def _give_back_memory() -> None:
+    """Give the system what the runtime needed to open a model and has let go.
+
+    The C library of Linux keeps it, as much as half the weights, and puts other arrays elsewhere.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:
+        trim(0)
 
 
 def _options(ort: Any, folder: Path) -> ort.SessionOptions:
@@ -311,7 +323,7 @@ def open_exposed(
 ) -> Session:
     """Open a session that returns the named tensors."""
     return open_session(
-        exposed_bytes(graph, names),
+        expose_tensors(graph, names).SerializeToString(),
         graph.path.parent,
         input=input,
         outputs=names,

@@ -65,22 +65,8 @@ def test_other_subsets_are_not(members):
 @pytest.mark.parametrize(
     "name",
     [
-        "C0",
-        "c",
-        "D",
-        "flip",
-        "shift",
-        "SO2",
-        "S",
-        "S4~",
-        "C4-w",
-        "hue",
-        "SO3~7",
-        "C4*",
-        "oh",
-        "",
-        "C-3",
-        "shift0x2",
+        *("C0", "c", "D", "flip", "shift", "SO2", "S", "S4~", "C4-w", "hue", "SO3~7", "C4*", "oh"),
+        *("", "C-3", "shift0x2"),
     ],
 )
 def test_unknown_names_say_what_is_known(name):

@@ -21,6 +21,7 @@ from onnx_geed.model import (
     list_tensors as tensors,
     load_model,
 )
+from onnx_geed.model.weights_in_place import bring_in
 
 FLOAT = TensorProto.FLOAT
 node, weights, integers = models.node, models.weights, models.integers
@@ -130,6 +131,7 @@ def test_every_tensor_that_is_offered_can_be_exposed(read):
 @pytest.mark.parametrize("name", light.SMALL)
 def test_classic_graphs_run_in_batches(read, name):
     model = read(light.refilled(name))
+    bring_in(model.proto, model.path)  # to be run from memory
     acted = find_input(model)
     listed = tensors(model, acted.name, find_output(model))
     # Not the softmax of random logits, which is one class's alone.

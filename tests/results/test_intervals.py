@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from onnx_geed.results import intervals, mean_interval
-from onnx_geed.results.intervals import standard_error
+from onnx_geed.results.intervals import _within, standard_error
 
 
 def test_a_t_interval_worked_by_hand():
@@ -23,6 +23,13 @@ def test_a_t_interval_worked_by_hand():
 def test_a_t_interval_of_two_values_worked_by_hand():
     # s/√2 is half the distance; t with one degree of freedom is tan(0.475 π) = 12.7062.
     assert mean_interval([0.0, 2.0]) == pytest.approx((1 - 12.706204736, 1 + 12.706204736))
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99, 0.999])
+def test_students_quantile_is_scipys(level):
+    for freedom in (1, 2, 3, 4, 5, 6, 7, 10, 23, 24, 99, 100, 999, 5000, 100_001):
+        expected = stats.t.ppf(0.5 + level / 2, freedom)
+        assert _within(freedom, level) == pytest.approx(expected, rel=1e-10)
 
 
 @settings(deadline=None)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from onnx_geed import GeedError, measure
-from onnx_geed.model import exposed_bytes, load_model
+from onnx_geed.model import expose_tensors, load_model
 from onnx_geed.run import probe, session
 
 
@@ -15,7 +15,11 @@ def opened(tmp_path):
     model = load_model(path)
     name = model.proto.graph.output[0].name
     return session.open_session(
-        exposed_bytes(model, [name]), tmp_path, input="x", outputs=[name], provider="cpu"
+        expose_tensors(model, [name]).SerializeToString(),
+        tmp_path,
+        input="x",
+        outputs=[name],
+        provider="cpu",
     )
 
 
