@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         channel_sums_of_orbits as channel_sums_of_orbits,
         check_divergences as check_divergences,
         deviations_from_references as deviations_from_references,
+        class_counts as class_counts,
         deviations_of_orbits as deviations_of_orbits,
         f_hat as f_hat,
         operands_of_orbits as operands_of_orbits,
@@ -62,11 +63,17 @@ if TYPE_CHECKING:
         make_plan as make_plan,
         view as view,
     )
+    from onnx_geed.measures.places import (
+        Places as Places,
+    )
     from onnx_geed.measures.scores import (
         ProbabilityError as ProbabilityError,
         check_probabilities as check_probabilities,
         log_probabilities as log_probabilities,
         predicted_classes as predicted_classes,
+    )
+    from onnx_geed.measures.spread import (
+        Spread as Spread,
     )
 
 lazy(globals())
