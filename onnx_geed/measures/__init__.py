@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from onnx_geed.measures.functional import (
         channel_cos as channel_cos,
         channel_sums as channel_sums,
+        flip_rate as flip_rate,
         latent_cos as latent_cos,
         latent_l2 as latent_l2,
         output_l2 as output_l2,
         softmax_kl as softmax_kl,
+        unexplained as unexplained,
     )
     from onnx_geed.measures.graph_actions import (
         orbit_nodes as orbit_nodes,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from onnx_geed.measures.graph_deviations import (
         activation_nodes as activation_nodes,
         channel_mean_nodes as channel_mean_nodes,
+        class_count_nodes as class_count_nodes,
         check_written_as_nodes as check_written_as_nodes,
         deviation_nodes as deviation_nodes,
         identity_nodes as identity_nodes,
