@@ -150,7 +150,7 @@ def _orbits_statistics(
     if measure.descriptor.of_classes and measure.places is None:
         predicted = predicted_classes(y, measure.reads)
     members = plan.exact_subgroup(measure)
-    other = measure.with_inverse_table() if first < DOUBTED else None
+    other = measure.other_reading() if first < DOUBTED else None
     channels = None
     try:
         if measure.descriptor.view == "classes":
