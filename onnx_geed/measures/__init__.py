@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from onnx_geed.measures.deviations import (
         channel_sums_of_orbits as channel_sums_of_orbits,
         check_divergences as check_divergences,
+        class_counts as class_counts,
         deviations_from_references as deviations_from_references,
         deviations_of_orbits as deviations_of_orbits,
         f_hat as f_hat,
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from onnx_geed.measures.functional import (
         channel_cos as channel_cos,
         channel_sums as channel_sums,
+        flip_rate as flip_rate,
         latent_cos as latent_cos,
         latent_l2 as latent_l2,
         output_l2 as output_l2,
         softmax_kl as softmax_kl,
+        unexplained as unexplained,
     )
     from onnx_geed.measures.graph_actions import (
         orbit_nodes as orbit_nodes,
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
         activation_nodes as activation_nodes,
         channel_mean_nodes as channel_mean_nodes,
         check_written_as_nodes as check_written_as_nodes,
+        class_count_nodes as class_count_nodes,
         deviation_nodes as deviation_nodes,
         identity_nodes as identity_nodes,
         predicted_class_nodes as predicted_class_nodes,
@@ -56,6 +60,9 @@ if TYPE_CHECKING:
     from onnx_geed.measures.normalisation import (
         normaliser as normaliser,
     )
+    from onnx_geed.measures.places import (
+        Places as Places,
+    )
     from onnx_geed.measures.plan import (
         Layer as Layer,
         Plan as Plan,
@@ -67,6 +74,9 @@ if TYPE_CHECKING:
         check_probabilities as check_probabilities,
         log_probabilities as log_probabilities,
         predicted_classes as predicted_classes,
+    )
+    from onnx_geed.measures.spread import (
+        Spread as Spread,
     )
 
 lazy(globals())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,26 @@ from onnx_geed.measures import (
     Measure,
     Plan,
     ProbabilityError,
+    Spread,
     channel_sums_of_orbits,
+    class_counts,
     deviations_of_orbits,
     deviations_of_sums,
     orbit_deviations,
     predicted_classes,
     view,
 )
-from onnx_geed.run.between_samples import pairs_within
+from onnx_geed.run.between_samples import over_real, pairs_within
 from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
 
-__all__ = ["DOUBTED", "check_orbits", "check_shapes", "latents_of", "reduce_orbits"]
+__all__ = [
+    "DOUBTED",
+    "check_orbits",
+    "check_shapes",
+    "latents_of",
+    "reduce_orbits",
+    "spreads_of",
+]
 
 F32 = NDArray[np.float32]
 
@@ -71,6 +81,7 @@ def reduce_orbits(
     first: int,
     sums: Mapping[str, F64] | None = None,
     pairs: Sequence[tuple[int, int]] = (),
+    shares: Mapping[str, F64] = MappingProxyType({}),
 ) -> OrbitStatistics:
     """Reduce the activations of some orbits.
 
@@ -88,6 +99,8 @@ def reduce_orbits(
         The sums of eq. (5) by tensor, where they take the place of activations.
     pairs : sequence of (int, int)
         Pairs of samples that are compared; of sums there are none.
+    shares : mapping of str to ndarray of float64, shape (orbits,)
+        Share of places that is no padding, which is zero, by masked tensor.
 
     Returns
     -------
@@ -109,14 +122,36 @@ def reduce_orbits(
             measures[key] = _sums_statistics(plan, measure, sums[measure.layer])
         elif measure.layer in arrays:
             layer = plan.layers[measure.layer]
-            y = view(layer, measure, arrays[measure.layer])
+            share = shares.get(measure.layer)
+            y = over_real(measure, view(layer, measure, arrays[measure.layer]), share)
             statistics = _orbits_statistics(plan, measure, y, label, first)
-            between = pairs_within(measure, layer, arrays[measure.layer], first, pairs)
+            if share is not None and measure.places is not None:
+                statistics = _over_real_places(statistics, share)
+            between = pairs_within(measure, layer, arrays[measure.layer], first, pairs, share)
             measures[key] = replace(statistics, pairs=between)
     present: list[NDArray[Any]] = [*sums.values(), *arrays.values()]
     positions = range(first, first + len(present[0]))
-    latents = latents_of(plan, {k: a[:, 0] for k, a in arrays.items()}, label, first)
-    return OrbitStatistics(positions, measures, positions if latents else range(0), latents)
+    own = {k: a[:, 0] for k, a in arrays.items()}
+    latents = latents_of(plan, own, label, first, shares)
+    spreads = spreads_of(plan, own, label, first)
+    pointed = positions if latents or spreads else range(0)
+    return OrbitStatistics(positions, measures, pointed, latents, spreads)
+
+
+def _over_real_places(statistics: MeasureStatistics, share: F64) -> MeasureStatistics:
+    """Return means over real places, of those over all, padding having added nothing."""
+    exact, inverse, counts = statistics.exact, statistics.inverse, statistics.counts
+    if counts is not None:
+        # Of padding, which is zero, the first class is the largest.
+        counts = counts.copy()
+        counts[:, 0] -= np.round(counts.sum(axis=1) * (1 - share)).astype(counts.dtype)
+    return replace(
+        statistics,
+        deviations=statistics.deviations / share[:, None],
+        exact=None if exact is None else exact / share[:, None],
+        inverse=None if inverse is None else inverse / share[: len(inverse), None],
+        counts=counts,
+    )
 
 
 def _sums_statistics(plan: Plan, measure: Measure, sums: F64) -> MeasureStatistics:
@@ -135,12 +170,15 @@ def _orbits_statistics(
     if not maps or measure.support == "disk":
         # Outside the disk nothing is compared, and so NaN would not show in the sums.
         check_orbits(plan, measure.layer, y, label, first)
-    scores = measure.descriptor.view == "scores"
-    predicted = predicted_classes(y, measure.reads) if scores else None
+    predicted = counts = None
+    if measure.descriptor.of_classes and measure.places is None:
+        predicted = predicted_classes(y, measure.reads)
     members = plan.exact_subgroup(measure)
     other = measure.other_reading() if first < DOUBTED else None
     channels = None
     try:
+        if measure.descriptor.view == "classes":
+            counts = class_counts(measure, y, plan.layers[measure.layer].classes)
         if maps:
             sums = channel_sums_of_orbits(measure, y)
             deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
@@ -159,21 +197,25 @@ def _orbits_statistics(
             except ProbabilityError as error:
                 raise GeedError(f"{label(first + k)}: {error}") from None
         raise
-    return MeasureStatistics(deviations, zeros, exact, inverse, predicted, channels)
+    return MeasureStatistics(deviations, zeros, exact, inverse, predicted, channels, counts=counts)
 
 
 def _subgroup_deviations(
     measure: Measure, y: F32, deviations: F64, members: tuple[int, ...]
 ) -> F64:
     """Return deviations under a subgroup, which has an f̂ of its own."""
-    if set(measure.kernel_of_action) <= set(members):
+    if set(measure.averaged) <= set(members):
         # The same elements are averaged, eq. (2), so nothing needs to be computed again.
         return np.take(deviations, members, axis=1)
     return deviations_of_orbits(measure, y, members)[0]
 
 
 def latents_of(
-    plan: Plan, identities: Mapping[str, F32], label: Callable[[int], str], first: int
+    plan: Plan,
+    identities: Mapping[str, F32],
+    label: Callable[[int], str],
+    first: int,
+    shares: Mapping[str, F64] = MappingProxyType({}),
 ) -> dict[str, F64]:
     """Return the latents (N, k) of identity elements, for the tensors that need M.
 
@@ -182,13 +224,55 @@ def latents_of(
     GeedError
         If a latent is NaN or infinite, naming sample and tensor.
     """
-    wanted = {m.layer for m in plan.measures if m.descriptor.normalised}
+    wanted = {m.layer for m in plan.measures if m.descriptor.normaliser is not None}
     latents = {}
     for name in wanted & set(identities):
         rows = parse_layout(plan.layers[name].layout).to_points(identities[name], axes=1)[0]
+        if name in shares:
+            rows = (rows / shares[name][:, None]).astype(np.float32)
         latents[name] = np.asarray(rows, dtype=np.float64)
         check_orbits(plan, name, latents[name][:, None], label, first)
     return latents
+
+
+def spreads_of(
+    plan: Plan, identities: Mapping[str, F32], label: Callable[[int], str], first: int
+) -> dict[tuple[str, str], Spread]:
+    """Return whole tensors of identity elements, as measures that need M₂ see them.
+
+    Parameters
+    ----------
+    plan : Plan
+        The measures and their tensors, and how many points M₂ is taken over.
+    identities : mapping of str to ndarray of float32, shape (N, ...)
+        Activations by tensor.
+    label : callable
+        Names the sample at a position of D, for messages.
+    first : int
+        Position of the first sample.
+
+    Returns
+    -------
+    dict of (str, str) to Spread
+        By measure and layer; nothing beyond the points of M₂.
+
+    Raises
+    ------
+    GeedError
+        If an activation is NaN or infinite, naming sample and tensor.
+    """
+    spreads = {}
+    for measure in plan.measures:
+        if not measure.descriptor.spread or measure.layer not in identities:
+            continue
+        tensors = identities[measure.layer]
+        if plan.norm_samples is not None:
+            tensors = tensors[: max(0, plan.norm_samples - first)]
+        if len(tensors):
+            check_orbits(plan, measure.layer, tensors[:, None], label, first)
+            seen = view(plan.layers[measure.layer], measure, tensors[:, None])
+            spreads[measure.name, measure.layer] = Spread(seen.reshape(len(seen), -1).copy())
+    return spreads
 
 
 def check_orbits(
