@@ -244,6 +244,57 @@ def test_a_line_with_its_own_ends_around_it_is_a_line_if_they_are_as_long(read, 
     check(read, nodes, constants, [x("N", 2, 24)], "NCT", expected)
 
 
+@pytest.mark.parametrize(
+    ("places", "letters"),
+    [
+        ([10, 11, *range(12), 0, 1], "NCT"),
+        ([11, *range(12), 0, 1], "?"),
+        ([*range(2, 10)], "NCT"),
+        ([*range(0, 12, 2)], "?"),
+    ],
+)
+def test_a_ring_that_is_gathered_is_a_line_if_it_is_even(read, places, letters):
+    nodes = [node("Gather", "x ring", "r", axis=2), node("Conv", "r k", "y")]
+    constants = [w("k", 4, 2, 3), integers("ring", places)]
+    check(read, nodes, constants, [x("N", 2, 12)], "NCT", {"r": letters, "y": letters})
+
+
+def test_channels_are_split_and_joined_beside_a_line_of_free_length(read):
+    nodes = [
+        node("Reshape", "x split", "parts"),
+        node("Relu", "parts", "act"),
+        node("Reshape", "act join", "y"),
+    ]
+    constants = [integers("split", [0, 2, 3, -1]), integers("join", [0, 6, -1])]
+    expected = {"parts": beside("NKCT"), "y": "NCT"}
+    check(read, nodes, constants, [x("N", 6, "T")], "NCT", expected)
+
+
+@BATCHES
+def test_behind_what_nobody_knows_a_dense_layer_of_the_whole_makes_features(read, n):
+    nodes = [
+        node("Einsum", "x", "s", equation="...t->...t"),
+        node("Reshape", "s flat", "v"),
+        node("Gemm", "v d", "a"),
+        node("Relu", "a", "y"),
+    ]
+    constants = [integers("flat", [-1, 24]), w("d", 24, 3)]
+    expected = {"s": "?", "v": "?", "a": "NK", "y": "NK"}
+    check(read, nodes, constants, [x(n, 2, 12)], "NCT", expected)
+
+
+def test_products_of_whole_numbers_keep_the_letters(read):
+    nodes = [
+        onnx.helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        node("MatMulInteger", "q d zero", "i"),
+        node("Cast", "i", "f", to=FLOAT),
+        node("Mul", "f scale", "y"),
+    ]
+    constants = [weights("d", RNG.integers(-9, 9, size=(5, 4)), np.int8)]
+    nodes[1] = onnx.helper.make_node("MatMulInteger", ["q", "d", "zero"], ["i"])
+    check(read, nodes, constants, [x("N", 12, 5)], "NTC", {"f": "NTC", "y": "NTC"})
+
+
 # ------------------------------------------------------------------------------------------------
 # Points, sets, graphs
 # ------------------------------------------------------------------------------------------------
