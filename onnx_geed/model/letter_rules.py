@@ -9,14 +9,17 @@ from onnx_geed.model.axis_parts import Axes, Axis, Part, length, reshaped
 from onnx_geed.model.letter_reading import LetterRule, Made, Reading
 from onnx_geed.model.lettered_axes import (
     ALIKE,
+    FIXED,
     LOST,
     broadcast,
+    is_fixed,
     kind,
     lost,
     nonlinear,
     one_axis,
 )
 from onnx_geed.model.nodes import axis_of, integers_of, ops, stated_axes
+from onnx_geed.model.shapes import Shape
 
 __all__ = ["axes_after"]
 
@@ -138,16 +141,25 @@ def _reshaped(r: Reading) -> Axes | None:
     axes, shape = r.axes(0), r.made()
     if axes is None or shape is None:
         return None
+    after = _laid_out(axes, shape, r.batch)
+    if after is None or not all(is_fixed(axis) or kind(axis) == "N" for axis in axes):
+        return after
+    # What a decoder makes of a vector may be lines, planes or points.
+    folded = [axis for axis in after if axis and kind(axis) == FIXED]
+    return tuple(lost(length(a)) if a in folded else a for a in after) if folded[1:] else after
+
+
+def _laid_out(axes: Axes, shape: Shape, batch: int | None) -> Axes | None:
     # One free length on both sides is the same one.
     free = [part for axis in axes for part in axis if part.size is None]
     if len(free) != 1 or shape.count(None) != 1:
-        return reshaped(axes, shape, r.batch)
+        return reshaped(axes, shape, batch)
     full = tuple(tuple(_with_free(part) for part in axis) for axis in axes)
     known = math.prod(length(axis) or 0 for axis in full)
     rest = math.prod(n for n in shape if n is not None)
     if not rest or known % rest:
         return None
-    after = reshaped(full, tuple(known // rest if n is None else n for n in shape), r.batch)
+    after = reshaped(full, tuple(known // rest if n is None else n for n in shape), batch)
     return after and tuple(tuple(_without_free(part) for part in axis) for axis in after)
 
 

@@ -81,8 +81,8 @@ def _convolved(r: Reading) -> Axes | None:
     if axes is None or weights is None or r.is_data(kernel) or len(weights) != len(axes):
         return None
     windows = integers_of(r.node, "kernel_shape") or weights[2:]
-    features = mixed(axes[1], r.size(1))
-    return (axes[0], features, *_slid_over(r, axes, windows))
+    # Whatever was stacked there, frames say, a filter's number is a channel.
+    return (axes[0], fixed(r.size(1)), *_slid_over(r, axes, windows))
 
 
 def _folded(r: Reading) -> Axes | None:

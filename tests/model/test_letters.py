@@ -613,6 +613,18 @@ def test_frames_of_a_video_that_stand_in_the_batch_come_back(read):
     check(read, nodes, constants, [x("N", 3, 5, 8, 8)], "NCTHW", expected)
 
 
+def test_frames_that_are_stacked_into_channels_make_maps(read):
+    nodes = [
+        node("Reshape", "x stack", "s"),
+        node("Conv", "s k", "map"),
+        node("ReduceMean", "map", "y", axes=[2, 3], keepdims=0),
+    ]
+    constants = [integers("stack", [0, 15, 8, 8]), w("k", 4, 15, 3, 3)]
+    expected = {"s": "?", "map": "NCHW", "y": "NK"}
+    listing = check(read, nodes, constants, [x("N", 5, 3, 8, 8)], "NTCHW", expected)
+    assert with_role(listing, "channel") == ["map"]
+
+
 def test_a_field_is_a_field_through_sums_and_a_stated_one_goes_on(read):
     nodes = [
         node("AveragePool", "x", "coarse", kernel_shape=[2, 2], strides=[2, 2]),
@@ -647,6 +659,15 @@ def test_a_plane_without_channels_is_a_plane(read):
 # ------------------------------------------------------------------------------------------------
 
 UNSURE = {
+    "a vector folded by a decoder": (
+        [
+            node("ReduceMean", "x", "v", axes=[1], keepdims=0),
+            node("Gemm", "v d", "long"),
+            node("Reshape", "long fold", "seed"),
+            node("ConvTranspose", "seed k", "y", strides=[2]),
+        ],
+        [w("d", 5, 12), integers("fold", [0, 3, 4]), w("k", 3, 4, 2)],
+    ),
     "a dense layer over places": ([node("MatMul", "t d", "y")], [w("d", 12, 7)]),
     "places flattened with features in threes": (
         [node("Reshape", "x threes", "y")],
