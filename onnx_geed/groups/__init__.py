@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         layout_action as layout_action,
         still_action as still_action,
     )
+    from onnx_geed.groups.components import (
+        with_components as with_components,
+    )
     from onnx_geed.groups.exactness import (
         IDENTITY_TOLERANCE as IDENTITY_TOLERANCE,
         Exactness as Exactness,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
         Interpolation as Interpolation,
     )
     from onnx_geed.groups.group import (
+        Components as Components,
         Group as Group,
         check_group as check_group,
         product as product,
@@ -44,6 +48,9 @@ if TYPE_CHECKING:
         check_layout as check_layout,
         parse_layout as parse_layout,
         usual_layouts as usual_layouts,
+    )
+    from onnx_geed.groups.moves import (
+        Moves as Moves,
     )
     from onnx_geed.groups.named import (
         motions_named as motions_named,

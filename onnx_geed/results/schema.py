@@ -112,6 +112,7 @@ class Record(Statistics):
     references: NotRequired[dict[str, Reference] | None]
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
+    most_common: NotRequired[float]
     warnings: list[str]
     notes: NotRequired[list[str]]
 
@@ -149,6 +150,7 @@ class GroupPart(TypedDict):
     exact: list[bool]
     interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
     support: Literal["full", "disk"]
+    components: NotRequired[Literal["right-down", "right-up", "down-right"]]
 
 
 class RuntimePart(TypedDict, total=False):

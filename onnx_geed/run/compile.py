@@ -17,7 +17,7 @@ from onnx_geed.groups import Group
 from onnx_geed.measures import check_written_as_nodes
 from onnx_geed.model import MEASUREMENT, Model, check_weights, find_input, load_model, write_model
 from onnx_geed.results import GroupPart, ModelPart
-from onnx_geed.run.fuse import Fused, Output
+from onnx_geed.run.fuse import Fused, Output, check_graph_can_move
 from onnx_geed.run.graph_engine import check_job, open_fused
 from onnx_geed.run.job import Task
 from onnx_geed.run.options import Options, make_options
@@ -47,7 +47,11 @@ _TRIED_OUT: dict[str, Any] = {
 
 
 # What deviations are in, by the unit of the measure.
-_UNITS = {"−cosine": "cosine", "distance": "units of the tensor", "nats": "nats"}
+_UNITS = {
+    "−cosine": "cosine",
+    "distance": "units of the tensor",
+    "squared distance": "squared units of the tensor",
+}
 
 
 _MEAN = "larger is less equivariant; the G-EED of eq. (4) is the mean over samples and elements"
@@ -147,6 +151,10 @@ def compile_measurement(
         check_written_as_nodes(task.plan.measures)
     except GeedError as error:
         raise GeedError(f"compile {loaded.path}: {error}; name others with --measure") from None
+    try:
+        check_graph_can_move(task.source)
+    except GeedError as error:
+        raise GeedError(f"compile {loaded.path}: {error}") from None
     layers = tuple(task.plan.layers)
     check_job(task.source, prepared.worker.session(task.network, layers), [0], task.batch)
     fused, session = open_fused(task, layers, doubt=False)
@@ -162,7 +170,7 @@ def compile_measurement(
 
 def _noise(model: Model, options: Options) -> NDArray[np.float32]:
     """Two samples of noise in the model's own layout."""
-    acted = find_input(model, options.input)
+    acted = find_input(model, options.input, options.input_layout)
     lengths = [length for length in acted.shape[1:] if length is not None]
     if len(lengths) != len(acted.shape) - 1:
         raise GeedError(
@@ -215,6 +223,12 @@ def _output(output: Output) -> CompiledOutput:
             "is computed: the mean distance (or cosine) over pairs of different samples",
             "units of the tensor",
         ),
+        "identity": (
+            "the whole tensor of the sample itself, from which M of unexplained is computed: the "
+            "sum of the squared distances of the tensors of N different samples from their mean, "
+            "over N - 1",
+            "units of the tensor",
+        ),
         "range": ("lowest and highest probability that the model gave over the orbit", "share"),
     }
     meaning, unit = meanings[output.part]
@@ -226,7 +240,7 @@ def _output(output: Output) -> CompiledOutput:
         "layer": measure.layer,
         "output_action": measure.action.name,
         "shape": list(output.shape),
-        "dtype": "float32" if output.part == "latent" else "float64",
+        "dtype": "float32" if output.part in ("latent", "identity") else "float64",
         "axes": axes,
         "elements": list(output.elements),
         "unit": unit,
