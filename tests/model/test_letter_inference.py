@@ -453,6 +453,14 @@ def test_a_graph_network_moves_nodes_with_their_adjacency(read, n):
     assert with_role(listing, "latent") == ["latent"]
 
 
+def test_an_adjacency_that_is_not_moved_has_letters_and_bypasses_nothing(tmp_path):
+    model = load_model(graph_network(tmp_path))
+    layouts = {"x": "NPC", "adj": "NPP"}
+    listing = list_as_stated(model, "x", "y", input_layout=layouts, moved=["x"])
+    assert letters_of(listing)["again"] == "NPC"
+    assert with_role(listing, "channel") == ["heard", "act", "h2", "act2"]
+
+
 def test_with_the_nodes_alone_stated_the_adjacency_is_fed(read):
     nodes, constants = GCN
     ins = [x("N", 7, 5), x("N", 7, 7, name="adj")]
