@@ -29,7 +29,7 @@ from tables import heading, machine, piped, plain
 from torch.nn import functional
 
 import onnx_geed
-from onnx_geed.groups import GridAction, Trivial
+from onnx_geed.groups import LayoutAction, Trivial
 from onnx_geed.measures import (
     Measure,
     deviations_of_orbits,
@@ -171,7 +171,7 @@ def all_layers(size: str, shapes: tuple[tuple[int, int], ...], orbits: int, thre
     )
 
 
-def one_by_one(action: GridAction) -> GridAction:
+def one_by_one(action: LayoutAction) -> LayoutAction:
     """The same action with every rotation resampled by itself."""
     index, weight, base_of = [], [], []
     for base, order in zip(action.base_of, action.permutation, strict=True):
@@ -181,7 +181,7 @@ def one_by_one(action: GridAction) -> GridAction:
         base_of.append(len(index) if base else 0)
     here = np.tile(np.arange(action.permutation.shape[1], dtype=np.int32), (len(base_of), 1))
     order = [here[0] if b else p for b, p in zip(base_of, action.permutation, strict=True)]
-    return GridAction(
+    return LayoutAction(
         action.group,
         action.shape,
         action.interpolation,

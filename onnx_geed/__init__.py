@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from onnx_geed.groups import (
         Action as Action,
         FunctionAction as FunctionAction,
-        GridAction as GridAction,
         Group as Group,
         IndexAction as IndexAction,
+        LayoutAction as LayoutAction,
         Matrices as Matrices,
         Permutation as Permutation,
         Table as Table,

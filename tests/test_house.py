@@ -183,7 +183,7 @@ def test_packages_import_downwards_and_by_faces():
         ("run/__init__.py", f"{CHECKING}    from onnx_geed.groups import Group as Group", "own"),
         ("run/job.py", "from onnx_geed.report import table", "not below run"),
         ("report/page.py", "from onnx_geed.run import Options", "not below report"),
-        ("run/job.py", "from onnx_geed.groups.grid import GridAction", "face"),
+        ("run/job.py", "from onnx_geed.groups.by_letters import LayoutAction", "face"),
         ("run/job.py", "import onnx_geed.groups.grid", "face"),
         ("errors.py", "from onnx_geed.groups import Group", "ground stone"),
         ("run/job.py", "from onnx_geed.testing import assert_equivariant", "no package below"),

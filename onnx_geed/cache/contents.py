@@ -90,12 +90,13 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     else:
         for m in plan.measures:
             layer = plan.layers[m.layer]
-            shape = view(layer, m.descriptor, np.zeros((1, 1, *layer.shape), np.float32)).shape[2:]
-            entry = Entry(m.layer, shape, "float32", "points")
+            whole = Entry(m.layer, layer.shape, "float32", "activations")
             if m.descriptor.view == "maps":
-                entry = _sums_entry(plan, m, shape[0]) or Entry(
-                    m.layer, layer.shape, "float32", "activations"
-                )
+                entry = _sums_entry(plan, m, layer.channels) or whole
+            elif m.descriptor.view == "whole" and len(layer.shape) > 1:
+                entry = whole
+            else:
+                entry = Entry(m.layer, (layer.point_length,), "float32", "points")
             if entry not in entries:
                 entries.append(entry)
     n, size = plan.group.order, job_orbits(plan.group.order, task.batch)
@@ -107,6 +108,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     acted = {
         "interpolation": options.interpolation,
         "support": options.support,
+        **({} if options.components == "right-down" else {"components": options.components}),
         "input": task.network.input,
         "layout": source.layout,
         "tables": tables,
@@ -180,6 +182,9 @@ def _point_sizes(plan: Plan, entries: Sequence[Entry]) -> dict[int, int]:
 def _data_hash(source: Source) -> str:
     """Return the fingerprint of everything that is fed, the other inputs too."""
     digest = hashlib.sha256(describe_data(source)["fingerprint"].encode())
+    for name, moved in sorted(source.partners.items()):
+        own = moved.samples.fingerprint(source.indices)
+        digest.update(f"{name} {moved.layout} {own}".encode())
     for name, feed in sorted(source.feeds.items()):
         digest.update(f"{name} {feed.rows} {feed.values.dtype} {feed.values.shape}".encode())
         digest.update(np.ascontiguousarray(feed.values).tobytes())
@@ -240,7 +245,7 @@ def kept_of(
             measure = next(
                 m for m in plan.measures if m.descriptor.view == "maps" and m.layer == entry.tensor
             )
-            maps = view(layer, measure.descriptor, y)
+            maps = view(layer, measure, y)
             arrays.append(channel_sums_of_orbits(measure, maps))
             continue
         if entry.content == "points":

@@ -5,14 +5,26 @@ from typing import TYPE_CHECKING
 from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
+    from onnx_geed.data.input_arrays import (
+        array_named as array_named,
+        check_counts as check_counts,
+        named_inputs as named_inputs,
+    )
     from onnx_geed.data.intake import (
         Intake as Intake,
+    )
+    from onnx_geed.data.mask import (
+        mask_of as mask_of,
+        read_mask as read_mask,
     )
     from onnx_geed.data.preprocess import (
         Preprocess as Preprocess,
         parse_preprocess as parse_preprocess,
         preprocess_from_json as preprocess_from_json,
         preprocess_to_json as preprocess_to_json,
+    )
+    from onnx_geed.data.rows import (
+        rows_of as rows_of,
     )
     from onnx_geed.data.samples import (
         Samples as Samples,
@@ -21,7 +33,6 @@ if TYPE_CHECKING:
     )
     from onnx_geed.data.sources import (
         open_rows as open_rows,
-        rows_of as rows_of,
     )
 
 lazy(globals())

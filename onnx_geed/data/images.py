@@ -1,8 +1,7 @@
-"""Image files and planes of numbers: find, decode, resize, crop."""
+"""Image files and planes of numbers: decode, resize, crop."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from onnx_geed.data.preprocess import Preprocess
 from onnx_geed.errors import GeedError
 
-__all__ = ["SUFFIXES", "decode", "image_paths", "resize_and_crop"]
+__all__ = ["SUFFIXES", "decode", "resize_and_crop"]
 
 F32 = NDArray[np.float32]
 
@@ -22,55 +21,6 @@ SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png"),
     *(".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
-
-
-def image_paths(folder: Path) -> tuple[str, ...]:
-    """List the images in a folder and the folders in it, links to folders among them.
-
-    Parameters
-    ----------
-    folder : Path
-        Where to look. Hidden files and folders are left out: they are other programs' notes.
-
-    Returns
-    -------
-    tuple of str
-        Relative POSIX paths in bytewise order.
-
-    Raises
-    ------
-    GeedError
-        If a folder cannot be read.
-        If there is no image.
-    """
-
-    def fail(error: OSError) -> None:
-        raise GeedError(f"--data {folder}: {error.filename} cannot be read ({error.strerror})")
-
-    # Links may lead back up: no folder is entered again below itself.
-    above = {str(folder): frozenset([os.path.realpath(folder)])}
-    names: list[str] = []
-    others: set[str] = set()
-    for root, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        for name in folders.copy():
-            path = os.path.join(root, name)
-            real = os.path.realpath(path)
-            if name.startswith(".") or real in above[root]:
-                folders.remove(name)
-            else:
-                above[path] = above[root] | {real}
-        for name in files:
-            suffix = os.path.splitext(name)[1].lower()
-            if suffix in SUFFIXES and not name.startswith("."):
-                names.append(Path(root, name).relative_to(folder).as_posix())
-            else:
-                others.add(suffix or name)
-    if not names:
-        holds = f"it holds {', '.join(sorted(others)[:5])}" if others else "it is empty"
-        raise GeedError(
-            f"--data {folder}: no images in the folder ({', '.join(SUFFIXES)}); {holds}"
-        )
-    return tuple(sorted(names, key=os.fsencode))
 
 
 def decode(path: Path, preprocess: Preprocess, *, grey: bool, name: str) -> F32:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data.samples import Samples, fingerprint_of, mark_of
@@ -37,18 +37,18 @@ class Intake:
         self._marks: dict[int, str] = {}
         self._digest = fingerprint_of(samples.preprocess)
         self._next = 0
-        self._held: dict[int, NDArray[np.float32]] = {}
+        self._held: dict[int, NDArray[Any]] = {}
         self._held_bytes = 0
         self._lock = threading.RLock()
 
-    def take(self, position: int, sample: NDArray[np.float32]) -> None:
+    def take(self, position: int, sample: NDArray[Any]) -> None:
         """Note a sample that is fed.
 
         Parameters
         ----------
         position : int
             Its position, from 0, in the order of ``indices``.
-        sample : ndarray of float32
+        sample : ndarray
             The sample, before anything is done to it.
 
         Raises
@@ -69,10 +69,10 @@ class Intake:
                 self._held[position] = sample
                 self._held_bytes += sample.nbytes
 
-    def _has_room(self, sample: NDArray[np.float32]) -> bool:
+    def _has_room(self, sample: NDArray[Any]) -> bool:
         return self._held_bytes + sample.nbytes <= _HELD_BYTES
 
-    def _add(self, sample: NDArray[np.float32]) -> None:
+    def _add(self, sample: NDArray[Any]) -> None:
         fingerprint_of(sample, self._digest)
         self._next += 1
 

@@ -6,9 +6,7 @@ from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
     from onnx_geed.groups.action import (
-        IDENTITY_TOLERANCE as IDENTITY_TOLERANCE,
         Action as Action,
-        Exactness as Exactness,
     )
     from onnx_geed.groups.action_tables import (
         Table as Table,
@@ -20,35 +18,40 @@ if TYPE_CHECKING:
         vector_action as vector_action,
         with_channels as with_channels,
     )
-    from onnx_geed.groups.grid import (
-        GridAction as GridAction,
+    from onnx_geed.groups.by_letters import (
+        LayoutAction as LayoutAction,
         grid_action as grid_action,
-        still_grid as still_grid,
+        layout_action as layout_action,
+        still_action as still_action,
+    )
+    from onnx_geed.groups.components import (
+        with_components as with_components,
+    )
+    from onnx_geed.groups.exactness import (
+        IDENTITY_TOLERANCE as IDENTITY_TOLERANCE,
+        Exactness as Exactness,
     )
     from onnx_geed.groups.grid_tables import (
         Interpolation as Interpolation,
     )
     from onnx_geed.groups.group import (
+        Components as Components,
         Group as Group,
         check_group as check_group,
         product as product,
     )
     from onnx_geed.groups.layout import (
+        LETTERS as LETTERS,
         MAP_LAYOUTS as MAP_LAYOUTS,
         Layout as Layout,
         check_input_layout as check_input_layout,
         check_layout as check_layout,
-        input_layouts as input_layouts,
         parse_layout as parse_layout,
+        usual_layouts as usual_layouts,
     )
     from onnx_geed.groups.named import (
-        Turns as Turns,
-        angle as angle,
-        cyclic as cyclic,
-        dihedral as dihedral,
         motions_named as motions_named,
         parse_group as parse_group,
-        turns_of as turns_of,
     )
     from onnx_geed.groups.orbits import (
         orbit as orbit,
@@ -62,8 +65,17 @@ if TYPE_CHECKING:
         place as place,
         tables_of as tables_of,
     )
+    from onnx_geed.groups.plane_groups import (
+        cyclic as cyclic,
+        dihedral as dihedral,
+    )
     from onnx_geed.groups.support import (
         disk_mask as disk_mask,
+    )
+    from onnx_geed.groups.turns import (
+        Turns as Turns,
+        angle as angle,
+        turns_of as turns_of,
     )
     from onnx_geed.groups.unmoved import (
         check_moves as check_moves,

@@ -1,41 +1,19 @@
-"""The action of a group on arrays, φ of eq. (1): what it must have, and how exact it is."""
+"""The action of a group on arrays, φ of eq. (1): what it must have."""
 
 from __future__ import annotations
 
-import enum
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.groups.exactness import Exactness
 from onnx_geed.groups.group import Group
 from onnx_geed.groups.layout import Layout
 
-__all__ = ["COMPOSITION_TOLERANCE", "IDENTITY_TOLERANCE", "Action", "Exactness", "action_at"]
+__all__ = ["Action", "action_at"]
 
 F64 = NDArray[np.float64]
-
-
-#: Two actions of an element count as equal within this (spec: the kernel of the action).
-IDENTITY_TOLERANCE = 1e-6
-
-
-#: Matrices compose within this: φ(g₂)φ(g₁) = φ(g₂g₁), entries being of the size of 1.
-COMPOSITION_TOLERANCE = 1e-5
-
-
-class Exactness(enum.Enum):
-    """How an element acts; true where that is an action to the last bit or to rounding."""
-
-    #: Entries change places: φ(g₂, φ(g₁, x)) = φ(g₂g₁, x) to the last bit.
-    INDEX = "index"
-    #: Entries are multiplied by a matrix: it holds to rounding, within 1e-5.
-    MATRIX = "matrix"
-    #: A grid is resampled: it does not hold.
-    RESAMPLED = "resampled"
-
-    def __bool__(self) -> bool:
-        return self is not Exactness.RESAMPLED
 
 
 class Action(Protocol):

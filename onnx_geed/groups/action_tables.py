@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice, nearest
-from onnx_geed.groups.action import COMPOSITION_TOLERANCE
-from onnx_geed.groups.grid import GridAction
+from onnx_geed.groups.by_letters import LayoutAction
+from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE
 from onnx_geed.groups.group import Group
-from onnx_geed.groups.named import cyclic, dihedral, motions, plane_motions, turns_of
+from onnx_geed.groups.named import motions
+from onnx_geed.groups.plane_groups import cyclic, dihedral
+from onnx_geed.groups.turns import turns_of
 from onnx_geed.groups.vectors import Matrices, Permutation
 
 __all__ = [
@@ -246,7 +248,7 @@ def subgroup_table(table: Table, group: Group) -> Table | None:
     moves = motions(group)
     if larger is None or moves is None:
         return None
-    element_of = dict(zip(plane_motions(larger), larger.elements, strict=True))
+    element_of = dict(zip(motions(larger) or (), larger.elements, strict=True))
     if not {*moves} <= {*element_of}:
         return None
     rows = [table.elements.index(element_of[move]) for move in moves]
@@ -260,7 +262,7 @@ def _group_of(elements: Sequence[str]) -> Group | None:
     return next((group for group in candidates if {*group.elements} == {*elements}), None)
 
 
-def with_channels(action: GridAction, table: Table) -> GridAction:
+def with_channels(action: LayoutAction, table: Table) -> LayoutAction:
     """Return a grid action that also permutes the channels by a table.
 
     Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal
 
@@ -9,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups.group import Group, Motion
 
-__all__ = ["Interpolation", "checked_length", "rotation_table", "whole_shift"]
+__all__ = ["Interpolation", "checked_length", "rotation_table", "warp_table"]
 
 I32 = NDArray[np.int32]
 F64 = NDArray[np.float64]
@@ -30,23 +30,6 @@ def checked_length(name: str, value: object) -> int:
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1:
         return int(value)
     raise GeedError(f"{name} {shown(value)}: a grid's is a whole number of pixels, from 1 on")
-
-
-def whole_shift(group: Group, move: Motion, height: int, width: int) -> tuple[int, int]:
-    """Return by how many pixels down and right an element shifts a grid.
-
-    Raises
-    ------
-    GeedError
-        If the shift is no whole number of pixels.
-    """
-    down, right = move.shift[0] * height, move.shift[1] * width
-    if down.denominator != 1 or right.denominator != 1:
-        raise GeedError(
-            f"group {group.name} does not divide a grid of {height}×{width}: take a shift group "
-            "whose numbers divide height and width"
-        )
-    return int(down), int(right)
 
 
 def rotation_table(
@@ -93,6 +76,54 @@ def rotation_table(
             inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
             index.append(np.where(inside, row * width + column, 0).astype(np.int32))
             weight.append(np.where(inside, weigh(y - row) * weigh(x - column), 0.0))
+    return np.stack(index, axis=1), np.stack(weight, axis=1)
+
+
+def warp_table(
+    lengths: tuple[int, ...], matrix: F64, interpolation: Interpolation
+) -> tuple[I32, F64]:
+    """Return the entries, and their weights, from which each entry of a warped grid is read.
+
+    Parameters
+    ----------
+    lengths : tuple of int
+        Size of the grid along each of its d axes.
+    matrix : ndarray of float64, shape (d, d)
+        An orthogonal matrix on places relative to the centre: what lies at p moves to ``matrix @
+        p``.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        How many entries are read: 2, 1 or 4 along each axis.
+
+    Returns
+    -------
+    index : ndarray of int32, shape (entries, T)
+        Entries, the last axis running fastest; 0 where one lies outside.
+    weight : ndarray of float64, shape (entries, T)
+        Their weights; 0 outside the grid.
+    """
+    centre = (np.array(lengths, dtype=np.float64) - 1) / 2
+    places = np.stack([axis.ravel() for axis in np.indices(lengths)]) - centre[:, None]
+    source = matrix.T @ places + centre[:, None]
+    offsets: tuple[int, ...]
+    if interpolation == "nearest":
+        source = np.floor(np.round(source, 9) + 0.5)
+        offsets, weigh = (0,), _at_zero
+    elif interpolation == "bilinear":
+        offsets, weigh = (0, 1), _hat
+    else:
+        offsets, weigh = (-1, 0, 1, 2), _cubic
+    # A place next to a whole number is one: sums of three products leave some last bits.
+    near = np.round(source)
+    source = np.where(np.abs(source - near) < 1e-12 * max(lengths), near, source)
+    first = np.floor(source)
+    sides = np.array(lengths)[:, None]
+    index, weight = [], []
+    for steps in itertools.product(offsets, repeat=len(lengths)):
+        place = first + np.array(steps)[:, None]
+        inside = ((place >= 0) & (place < sides)).all(axis=0)
+        entry = np.ravel_multi_index(tuple(place.astype(np.int64)), lengths, mode="clip")
+        index.append(np.where(inside, entry, 0).astype(np.int32))
+        weight.append(np.where(inside, np.prod(weigh(source - place), axis=0), 0.0))
     return np.stack(index, axis=1), np.stack(weight, axis=1)
 
 

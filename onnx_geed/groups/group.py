@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, nearest, shown
+from onnx_geed.groups.factors import Factor, Motion, PlaneFactor
 
-__all__ = ["Group", "Motion", "check_group", "generators", "product", "product_table"]
+__all__ = [
+    "Behind",
+    "Components",
+    "Group",
+    "check_group",
+    "generators",
+    "product",
+    "product_table",
+    "some_of",
+    "with_factors",
+]
 
+#: The first two components of vectors; a third one is forward.
+Components = Literal["right-down", "right-up", "down-right"]
 
-@dataclass(frozen=True)
-class Motion:
-    """How an element moves the plane: it rotates, then mirrors, then shifts it.
-
-    Parameters
-    ----------
-    degrees : Fraction
-        Rotation angle in degrees, counter-clockwise as displayed, 0 ≤ degrees < 360.
-    mirror : {"", "h", "v"}
-        Left-right or up-down mirror after the rotation.
-    shift : tuple of two Fraction
-        Shift down and right, in fractions of height and width.
-    """
-
-    degrees: Fraction = Fraction(0)
-    mirror: str = ""
-    shift: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0))
+# Factors of a group whose elements are composed with one of a larger group: which one is drawn
+# from the seed of the run and the index of the sample.
+Behind = Callable[[int, int], tuple[Factor, ...]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,9 +48,14 @@ class Group:
 
     Attributes
     ----------
-    motions : tuple of Motion or None
-        How each element moves the plane, for a group from :func:`cyclic`, :func:`dihedral`,
-        ``flip`` or ``shift``; ``None`` for one's own. Nothing is concluded from a name.
+    factors : tuple of Factor or None
+        What each element does to each kind of axis, for a named group; ``None`` for one's own.
+        Nothing is concluded from a name.
+    behind : callable or None
+        Of a sampled group, the factors that a sample is moved by: its elements are those of a
+        finite group behind another element of the larger one for each sample.
+    components : {"right-down", "right-up", "down-right"}
+        In which components the factors turn vectors.
 
     Raises
     ------
@@ -71,7 +74,9 @@ class Group:
     name: str
     elements: tuple[str, ...]
     table: NDArray[np.int64] = field(repr=False)
-    motions: tuple[Motion, ...] | None = field(init=False, default=None, repr=False)
+    factors: tuple[Factor, ...] | None = field(init=False, default=None, repr=False)
+    behind: Behind | None = field(init=False, default=None, repr=False)
+    components: Components = field(init=False, default="right-down", repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -89,6 +94,17 @@ class Group:
             raise GeedError(f"group {self.name}: element names repeat; give each its own name")
         object.__setattr__(self, "elements", tuple(map(str, names)))
         object.__setattr__(self, "table", _checked_table(self.name, self.elements, self.table))
+
+    @property
+    def motions(self) -> tuple[Motion, ...] | None:
+        """How each element moves the plane; ``None`` where that is not known, or not at all."""
+        planes = (f for f in self.factors or () if isinstance(f, PlaneFactor) and f.axes == "HW")
+        return next((plane.motions for plane in planes), None)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether products of elements are elements: not so for some of a larger group's."""
+        return self.table.size > 0
 
     def __eq__(self, other: object) -> bool:
         if self is other:
@@ -124,7 +140,18 @@ class Group:
         return self.elements.index(element)
 
     def inverse(self, g: int) -> int:
-        """Index of g⁻¹."""
+        """Index of g⁻¹.
+
+        Raises
+        ------
+        GeedError
+            If the elements are some of a larger group's, without their inverses.
+        """
+        if not self.is_closed:
+            raise GeedError(
+                f"group {self.name} holds some elements of a larger group, without their inverses: "
+                "take one that is whole"
+            )
         return int(np.flatnonzero(self.table[g] == 0)[0])
 
     def is_subgroup(self, members: Sequence[int]) -> bool:
@@ -143,7 +170,9 @@ class Group:
                 )
         inside = np.zeros(self.order, dtype=bool)
         inside[list(members)] = True
-        return bool(inside[0] and inside[self.table[np.ix_(inside, inside)]].all())
+        return self.is_closed and bool(
+            inside[0] and inside[self.table[np.ix_(inside, inside)]].all()
+        )
 
 
 def check_group(group: object) -> Group:
@@ -250,6 +279,20 @@ def product(
         pairs = [f"({a},{b})" for a in left.elements for b in right.elements]
         elements = ["e", *pairs[1:]]
     return Group(f"{left.name}x{right.name}" if name is None else name, tuple(elements), table)
+
+
+def some_of(name: str, elements: Sequence[str]) -> Group:
+    """Return some elements of a larger group, the identity first, of which no product is known."""
+    k = np.arange(len(elements))
+    group = Group(name, tuple(elements), (k[:, None] + k) % len(k))
+    object.__setattr__(group, "table", np.empty((0, 0), dtype=np.int64))
+    return group
+
+
+def with_factors(group: Group, *factors: Factor) -> Group:
+    """Enter what a new group's elements do to each kind of axis, and return it."""
+    object.__setattr__(group, "factors", factors)
+    return group
 
 
 def product_table(left: Group, right: Group) -> NDArray[np.int64]:

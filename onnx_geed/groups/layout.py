@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,13 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError, nearest
 
 __all__ = [
+    "LETTERS",
     "MAP_LAYOUTS",
     "Layout",
     "check_input_layout",
     "check_layout",
-    "input_layouts",
     "parse_layout",
+    "usual_layouts",
 ]
 
 #: Every order in which a map can be stored, the samples first: ``NCHW``, ``NCWH``, ``NHCW``, ..
@@ -28,12 +30,29 @@ MAP_LAYOUTS: tuple[str, ...] = tuple(
 )
 
 
-# Axes that no group of the plane moves: channels, depth of a volume, frames of a video.
-_FIXED = "CDT"
+#: What the axis of each letter is.
+LETTERS: dict[str, str] = {
+    "N": "samples",
+    "C": "channels",
+    "K": "entries of a vector",
+    "H": "height",
+    "W": "width",
+    "D": "depth",
+    "T": "a line, such as time",
+    "P": "points, nodes or members of a set",
+    "X": "components of a vector in the plane or in space",
+    "B": "DNA bases A, C, G, T",
+}
 
 
-# The letters that an axis can have: samples, channels or features, the plane, depth, time.
-_LETTERS = "NCKHWDT"
+# The layouts that are asked for most, by rank.
+_USUAL: dict[int, tuple[str, ...]] = {
+    1: ("N",),
+    2: ("NT", "NP", "NK"),
+    3: ("NCT", "NTC", "NPX", "NPC", "NHW"),
+    4: ("NCHW", "NHWC", "NXHW", "NPPC"),
+    5: ("NCDHW", "NDHWC", "NCTHW", "NTHWC", "NTCHW"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,12 +62,17 @@ class Layout:
     Parameters
     ----------
     letters : str
-        One an axis, such as ``NCHW``: N samples, C channels (K of a vector), H and W the plane, D
-        depth or the features of tokens, T time or tokens.
+        One an axis, such as ``NCHW``: N samples, C channels (K of a vector), HW a plane, DHW a
+        volume, T a line, P points (``PP`` an adjacency), X components of a vector, B bases.
     grid : tuple of int, optional
-        Height and width of the grid that tokens (N, T, D) lie on, row by row.
+        Height and width of the grid that tokens (N, T, D) lie on, row by row; D are then features.
     extra : int
         Tokens in front of them that lie on no grid, such as a class token.
+
+    Notes
+    -----
+    A group acts on the axes of one sample in *kept order*: C or K, then the others as they stand in
+    the layout, then H and W. So (N, H, W, C) is kept as (C, H, W), and (N, P, X) as (P, X).
     """
 
     letters: str
@@ -73,26 +97,26 @@ class Layout:
         return self.letters in MAP_LAYOUTS
 
     @property
-    def plane(self) -> tuple[int, ...]:
-        """Axes that the plane lies on: those of H and W, that of tokens on a grid, or none."""
+    def kept(self) -> str:
+        """Letters of one sample's axes in kept order, such as ``CHW``."""
         if self.grid is not None:
-            return (self.letters.index("T"),)
-        return tuple(self.letters.index(x) for x in "HW") if {"H", "W"} <= {*self.letters} else ()
+            return "CHW"
+        return "".join(self.letters[1 + axis] for axis in self.planes_last)
+
+    @property
+    def channels(self) -> int:
+        """Number of axes in kept order that are channels: they come first."""
+        return sum(letter in "CK" for letter in self.kept)
 
     @property
     def planes_last(self) -> tuple[int, ...]:
-        """Axes of one sample in the order in which a group acts on it.
-
-        Of the axes without N: C, then other axes that stay in place, then H and W.
-        """
+        """Axes of one sample, as they are stored, in kept order."""
+        rank_of = {"C": 0, "K": 0, "H": 2, "W": 3}
         letters = self.letters[1:]
-        fixed = [letter for letter in letters if letter not in "CHW"]
-        order = [*fixed, *(letter for letter in "HW" if letter in letters)]
-        order = ["C", *order] if "C" in letters else order
-        return tuple(letters.index(letter) for letter in order)
+        return tuple(sorted(range(len(letters)), key=lambda axis: rank_of.get(letters[axis], 1)))
 
     def moved_last(self, array: NDArray[Any]) -> NDArray[Any]:
-        """Bring arrays (..., axes without N) to (..., C, H, W): a view.
+        """Bring arrays (..., axes without N) to kept order: a view.
 
         Parameters
         ----------
@@ -109,30 +133,33 @@ class Layout:
             return array
         return array.transpose(*range(ahead), *(ahead + axis for axis in order))
 
-    def to_maps(self, array: NDArray[Any], tensor: str) -> NDArray[Any]:
-        """Bring feature maps to (..., C, H, W).
+    def stored(self, shape: Sequence[Any]) -> tuple[Any, ...]:
+        """Return the lengths of axes in kept order as they are stored."""
+        order = self.planes_last
+        return tuple(shape[order.index(axis)] for axis in range(len(order)))
+
+    def to_kept(self, array: NDArray[Any], tensor: str) -> NDArray[Any]:
+        """Bring activations to kept order, tokens to the grid that they lie on.
 
         Parameters
         ----------
-        array : ndarray, shape (..., C, H, W), (..., H, W, C) and so on, or (..., T, D)
+        array : ndarray, shape (..., C, H, W), (..., P, X) and so on, or (..., T, D)
             Activations, any number of axes before.
         tensor : str
             Name of the tensor, for messages.
 
         Returns
         -------
-        ndarray, shape (..., C, H, W)
-            A view where that is possible.
+        ndarray
+            Axes in kept order, (..., C, H, W) of tokens; a view where that is possible.
 
         Raises
         ------
         GeedError
             If the number of tokens is not H·W plus the class tokens.
         """
-        if self.is_map:
-            return self.moved_last(array)
         if self.grid is None:
-            return array
+            return self.moved_last(array)
         (height, width), extra = self.grid, self.extra
         tokens = array.shape[-2]
         if tokens != height * width + extra:
@@ -143,12 +170,23 @@ class Layout:
         maps = np.moveaxis(array[..., extra:, :], -1, -2)
         return maps.reshape(*maps.shape[:-1], height, width)
 
+    def kept_shape(self, shape: Sequence[int], tensor: str) -> tuple[int, ...]:
+        """Return the shape in kept order of one activation, whose stored shape this is.
+
+        Raises
+        ------
+        GeedError
+            If the number of tokens is not H·W plus the class tokens.
+        """
+        # No entry is touched: the array is one number, seen many times.
+        return self.to_kept(np.broadcast_to(np.float32(0), tuple(shape)), tensor).shape
+
     def to_points(self, array: NDArray[Any], axes: int) -> tuple[NDArray[Any], bool]:
         """Bring latents or outputs to (..., k).
 
         Parameters
         ----------
-        array : ndarray, shape (..., k), (..., k, 1, 1) or (..., C, H, W)
+        array : ndarray, shape (..., k), (..., k, 1, 1), (..., C, H, W), (..., P, C) and so on
             Activations.
         axes : int
             Number of axes before those of one activation.
@@ -156,28 +194,33 @@ class Layout:
         Returns
         -------
         points : ndarray, shape (..., k)
-            Maps are averaged over their grid.
+            What has channels and other axes is averaged over these.
         derived : bool
             Whether such an average was taken.
 
         Raises
         ------
         GeedError
-            If one activation is neither a vector nor a map.
+            If one activation has several axes, and none of them is its channels.
         """
         rank = array.ndim - axes
         if rank == 0:
             return array[..., None], False
         if rank == 1:
             return array, False
-        if rank == 3:
-            maps = self.moved_last(array) if self.is_map else array
-            if maps.shape[-2:] == (1, 1):
-                return maps[..., 0, 0], False
-            return maps.mean(axis=(-2, -1), dtype=np.float64).astype(np.float32), True
-        raise GeedError(
-            f"a latent or output must be (N, k) or (N, C, H, W), found {rank} axes after the batch"
-        )
+        # One place is one place, whichever axis is the channels.
+        if rank == 3 and not self.is_map and array.shape[-2:] == (1, 1):
+            return array[..., 0, 0], False
+        if rank != self.rank - 1 or "C" not in self.letters or self.grid:
+            raise GeedError(
+                f"a latent or output must be (N, k) or (N, C, H, W), found {rank} axes after the "
+                "batch; say what they are with --layout, such as LAYER=NPC"
+            )
+        maps = self.moved_last(array)
+        places = tuple(range(1 - rank, 0))
+        if all(maps.shape[axis] == 1 for axis in places):
+            return maps.reshape(maps.shape[: axes + 1]), False
+        return maps.mean(axis=places, dtype=np.float64).astype(np.float32), True
 
 
 @functools.cache
@@ -187,8 +230,9 @@ def parse_layout(text: str) -> Layout:
     Parameters
     ----------
     text : str
-        One letter an axis, N first, each letter once, such as ``NCHW``, ``NDHWC`` or ``NK``; or
-        tokens ``NTD:<H>x<W>`` with ``+<extra>`` class tokens in front.
+        One letter an axis, N first, each letter once but P, which may stand twice; such as
+        ``NCHW``, ``NDHWC``, ``NPX``, ``NPP`` or ``NK``. Or tokens ``NTD:<H>x<W>`` with ``+<extra>``
+        class tokens in front.
 
     Returns
     -------
@@ -202,47 +246,56 @@ def parse_layout(text: str) -> Layout:
     if tokens := re.fullmatch(r"NTD:([1-9]\d*)x([1-9]\d*)(?:\+(\d+))?", text):
         height, width, extra = (int(number or 0) for number in tokens.groups())
         return Layout("NTD", (height, width), extra)
-    if text[:1] != "N" or not {*text} <= {*_LETTERS} or len({*text}) != len(text):
-        raise GeedError(
-            f"no layout is called {text!r}: write one letter an axis, N (samples) first, such as "
-            "NCHW or NK"
-        )
+    if fault := _fault(text):
+        raise GeedError(f"no layout is called {text!r}: {fault}")
     return Layout(text)
 
 
+def _fault(text: str) -> str:
+    """Say what is wrong with the letters of a layout, or nothing."""
+    example = "write one letter an axis, N (samples) first, such as NCHW, NPX or NK"
+    if ":" in text:
+        return "tokens on a grid are NTD:<H>x<W>+<class tokens>, such as NTD:14x14+1"
+    odd = next((letter for letter in text if letter not in LETTERS), None)
+    if odd is not None:
+        upper = text.upper()
+        if upper != text and not _fault(upper):
+            return f"letters are capitals, {upper!r}"
+        known = ", ".join(f"{letter} {meaning}" for letter, meaning in LETTERS.items())
+        return f"{odd!r} is no letter of one; {example}; there are {known}"
+    if text[:1] != "N":
+        return example
+    most = {"P": 2}
+    twice = next((letter for letter in text if text.count(letter) > most.get(letter, 1)), None)
+    if twice is not None:
+        return f"{twice} stands there {text.count(twice)} times; {example}"
+    return ""
+
+
 def check_layout(text: str) -> str:
-    """Return the layout of a hidden tensor as a user writes it, if it is that of a map.
+    """Return the layout of a hidden tensor as a user writes it, if it is one.
 
     Parameters
     ----------
     text : str
-        The letters N, C, H and W in the order of the axes, N first, such as ``NCHW``, ``NHWC`` or
-        ``NCWH``; or tokens ``NTD:<H>x<W>`` with ``+<extra>`` class tokens in front.
+        As :func:`parse_layout` takes it.
 
     Raises
     ------
     GeedError
-        If it is none of these.
+        If it is none.
     """
-    try:
-        layout = parse_layout(text)
-    except GeedError:
-        layout = None
-    if layout is not None and (layout.is_map or layout.grid):
-        return text
-    raise GeedError(
-        f"no layout is called {text!r}: write NCHW, NHWC (or N, C, H, W in another order, N first),"
-        " or for tokens NTD:<H>x<W>+<class tokens>, such as NTD:14x14+1"
-    )
+    parse_layout(text)
+    return text
 
 
 def check_input_layout(text: str, rank: int, source: str, input: str) -> str:
-    """Return the layout of an acted-on input if it is one, and fits.
+    """Return the layout of an input if it is one, and fits.
 
     Parameters
     ----------
     text : str
-        One letter an axis: N first, H and W once, and of C, D (depth) and T (time) any once.
+        One letter an axis, as :func:`parse_layout` takes it.
     rank : int
         Axes of the input.
     source : str
@@ -257,30 +310,21 @@ def check_input_layout(text: str, rank: int, source: str, input: str) -> str:
     Raises
     ------
     GeedError
-        If it is no layout on which a group of the plane acts.
+        If it is no layout, or one of tokens on a grid.
         If it has not one letter for each axis.
     """
-    known = input_layouts(rank)
-    if text in known:
-        return text
-    near = nearest(text.upper(), known) or f" Write such as {' or '.join(known[:2])}."
-    if len(text) != rank and text in {one for axes in (3, 4, 5) for one in input_layouts(axes)}:
+    usual = " or ".join(usual_layouts(rank)[:2])
+    if fault := _fault(text):
+        near = nearest(text.upper(), usual_layouts(rank)) or f" Write such as {usual}."
+        raise GeedError(f"{source} {text!r}: is no layout of input {input}: {fault}.{near}")
+    if len(text) != rank:
         raise GeedError(
             f"{source} {text!r}: names {len(text)} axes, input {input} has {rank}; say such as "
-            f"{' or '.join(known[:2])}"
+            f"{usual}"
         )
-    raise GeedError(
-        f"{source} {text!r}: is no layout of input {input}: one letter an axis, N first, H and W, "
-        f"and C, D (depth) or T (time) for the others.{near}"
-    )
+    return text
 
 
-def input_layouts(rank: int) -> tuple[str, ...]:
-    """Return the layouts of inputs with so many axes, the usual ones first."""
-    usual = {3: ("NHW",), 4: ("NCHW", "NHWC"), 5: ("NCDHW", "NDHWC", "NCTHW", "NTHWC", "NTCHW")}
-    chosen = [
-        "N" + "".join(axes)
-        for fixed in itertools.combinations(_FIXED, rank - 3)
-        for axes in itertools.permutations((*fixed, "H", "W"))
-    ]
-    return tuple(dict.fromkeys((*usual[rank], *chosen)))
+def usual_layouts(rank: int) -> tuple[str, ...]:
+    """Return the layouts of inputs with so many axes that are asked for most."""
+    return _USUAL.get(rank, ("NCHW", "NPX"))

@@ -1,63 +1,68 @@
-"""The named groups, and how each of their elements moves the plane."""
+"""The named groups, and what each of their elements does to each kind of axis."""
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, check_choice, shown
-from onnx_geed.groups.group import Group, Motion, product_table
+from onnx_geed.errors import GeedError, nearest, shown
+from onnx_geed.groups.axis_groups import (
+    hue,
+    line_shift,
+    reverse,
+    reverse_complement,
+    some_permutations,
+    symmetric,
+)
+from onnx_geed.groups.factors import Factor, Motion
+from onnx_geed.groups.group import Group, product_table, some_of, with_factors
+from onnx_geed.groups.plane_groups import cyclic, dihedral, flip, shift, turns_sampled
+from onnx_geed.groups.rotations import icosahedral_rotations, octahedral_rotations
+from onnx_geed.groups.space_groups import about, octahedral, space_sampled
 
 __all__ = [
     "MAX_ORDER",
-    "Turns",
-    "angle",
-    "cyclic",
-    "dihedral",
-    "flip",
+    "direct_product",
+    "factors_of",
+    "group_named",
     "motions",
     "motions_named",
     "parse_group",
-    "plane_motions",
-    "shift",
-    "turns_of",
 ]
 
 #: Largest order :func:`parse_group` builds: every sample is run once per element.
 MAX_ORDER = 1024
 
 
-def motions(group: Group) -> tuple[Motion, ...] | None:
-    """Return how each element of a group moves the plane, or ``None`` where that is not known.
+# How groups are spelled, for messages.
+_SPELLED = (
+    "C<n> (rotations, such as C8), D<n> (rotations and mirrors), flip-h, flip-v, shift<a>x<b> "
+    "(such as shift4x4); C<n>-x, C<n>-y, C<n>-z, O, Oh (volumes and vectors in space); reverse, "
+    "shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); hue<n> (colours); SO2~n, O2~n, SO3~24, "
+    "SO3~60, O3~48 (sampled); or G*H"
+)
+
+
+def factors_of(group: Group) -> tuple[Factor, ...]:
+    """Return what the elements of a group do to each kind of axis.
 
     It is known for the named groups, also where one was written out with the same elements and
     table. A group with another table is another group, whatever its name.
-    """
-    if group.motions is not None:
-        return group.motions
-    named = _group_named(group.name)
-    return named.motions if named is not None and named == group else None
-
-
-def plane_motions(group: Group) -> tuple[Motion, ...]:
-    """Return how each element of a group moves the plane.
 
     Raises
     ------
     GeedError
-        If the group is not one of the named ones, so that no action on images is known.
+        If the group is not one of the named ones, so that no action is known.
     """
-    moves = motions(group)
-    if moves is not None:
-        return moves
-    named = _group_named(group.name)
+    if group.factors is not None:
+        return group.factors
+    named = group_named(group.name)
+    if named is not None and named == group and named.factors is not None:
+        return named.factors
     if named is None:
         raise GeedError(
             f"group {group.name}: how a group of your own moves an image is not known, only its "
@@ -72,85 +77,93 @@ def plane_motions(group: Group) -> tuple[Motion, ...]:
     )
 
 
+def motions(group: Group) -> tuple[Motion, ...] | None:
+    """Return how each element of a group moves the plane, or ``None`` where it does not."""
+    if group.factors is not None:
+        return group.motions
+    named = group_named(group.name)
+    return named.motions if named is not None and named == group else None
+
+
 def motions_named(name: str) -> tuple[Motion, ...]:
     """Return how the elements of a group move the plane, by the name that a result keeps.
 
-    Empty where no named group has that name.
+    Empty where no named group has that name, or that one moves no plane.
     """
-    group = _group_named(name)
-    return () if group is None else plane_motions(group)
+    group = group_named(name)
+    return (motions(group) or ()) if group is not None else ()
 
 
 @functools.lru_cache(maxsize=64)
-def _group_named(name: str) -> Group | None:
+def group_named(name: str) -> Group | None:
+    """Return the group that a name stands for; ``None`` where it stands for none."""
     try:
         return parse_group(name)
     except GeedError:
         return None
 
 
-def _group_of_motions(
-    name: str, elements: Sequence[str], table: NDArray[Any], moves: Sequence[Motion]
-) -> Group:
-    """Return a group whose elements are motions of the plane."""
-    group = Group(name, tuple(elements), table)
-    object.__setattr__(group, "motions", tuple(moves))
+def direct_product(left: Group, right: Group) -> Group:
+    """Return the direct product of two named groups that move different kinds of axes.
+
+    Parameters
+    ----------
+    left, right : Group
+        Named groups, such as ``C4`` and ``hue3``.
+
+    Returns
+    -------
+    Group
+        Elements in row-major order, ``a*b`` by name, ``e`` for the identity.
+
+    Raises
+    ------
+    GeedError
+        If both move axes of one kind.
+        If the order would exceed ``MAX_ORDER``, 1024.
+    """
+    name = f"{left.name}*{right.name}"
+    ours, theirs = ("".join(f.axes for f in factors_of(g)) for g in (left, right))
+    if both := [letter for letter in "HWDTPXBC" if letter in ours and letter in theirs]:
+        raise GeedError(
+            f"group {name}: both move axes {', '.join(both)}; a product is of groups that move "
+            "different kinds of axes, such as C4*hue3"
+        )
+    n, m = left.order, right.order
+    check_order(name, n * m)
+    first, second = (part.tolist() for part in np.divmod(np.arange(n * m), m))
+    pairs = [f"{a}*{b}" for a in left.elements for b in right.elements]
+    elements = ("e", *pairs[1:])
+    if left.is_closed and right.is_closed:
+        group = Group(name, elements, product_table(left, right))
+    else:
+        group = some_of(name, elements)
+    with_factors(
+        group,
+        *(factor.of(first) for factor in factors_of(left)),
+        *(factor.of(second) for factor in factors_of(right)),
+    )
+    if left.behind or right.behind:
+        object.__setattr__(group, "behind", _ProductBehind(left, right))
     return group
 
 
-def _turn(k: int, n: int) -> Fraction:
-    return Fraction(360 * k, n)
+@dataclass(frozen=True)
+class _ProductBehind:
+    """What a sample is moved by under a product, of which a factor is sampled."""
 
+    left: Group
+    right: Group
 
-def _order_of(value: object, number: str) -> int:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise GeedError(f"{number}: is a whole number from 1 on, found {shown(value)}")
-    return int(value)
-
-
-def cyclic(n: int) -> Group:
-    """Return the cyclic group of order n, ``e, r1, .., r<n-1>``."""
-    n = _order_of(n, "the order of a cyclic group")
-    k = np.arange(n)
-    moves = [Motion(_turn(i, n)) for i in range(n)]
-    return _group_of_motions(f"C{n}", _rotations(n), (k[:, None] + k) % n, moves)
-
-
-def dihedral(n: int) -> Group:
-    """Return the dihedral group of order 2n: ``e, r1, ..`` then ``s, sr1, ..``.
-
-    Notes
-    -----
-    Element sr<k> is s·r^k, "rotate, then mirror"; r·s = s·r⁻¹.
-    """
-    n = _order_of(n, "the rotations of a dihedral group")
-    mirrored, k = np.divmod(np.arange(2 * n), n)
-    # (s^a r^i)(s^b r^j) = s^(a+b) r^((-1)^b i + j)
-    sign = np.where(mirrored == 1, -1, 1)
-    flips = (mirrored[:, None] + mirrored) % 2
-    turns = (sign[None, :] * k[:, None] + k) % n
-    names = (*_rotations(n), "s", *(f"sr{i}" for i in range(1, n)))
-    moves = [Motion(_turn(i, n), mirror) for mirror in ("", "h") for i in range(n)]
-    return _group_of_motions(f"D{n}", names, flips * n + turns, moves)
-
-
-def _rotations(n: int) -> tuple[str, ...]:
-    return ("e", *(f"r{k}" for k in range(1, n)))
-
-
-def flip(axis: str) -> Group:
-    """Return the group of order 2 of a mirror: ``h`` left-right, ``v`` up-down."""
-    axis = check_choice("the axis of a mirror", axis, ("h", "v"))
-    moves = [Motion(), Motion(mirror=axis)]
-    return _group_of_motions(f"flip-{axis}", ("e", "flip"), np.array([[0, 1], [1, 0]]), moves)
-
-
-def shift(a: int, b: int) -> Group:
-    """Return Z_a × Z_b with elements ``e, t0,1, .., t<a-1>,<b-1>``, row-major."""
-    a, b = _order_of(a, "the shifts down"), _order_of(b, "the shifts right")
-    names = ("e", *(f"t{i},{j}" for i in range(a) for j in range(b) if i or j))
-    moves = [Motion(shift=(Fraction(i, a), Fraction(j, b))) for i in range(a) for j in range(b)]
-    return _group_of_motions(f"shift{a}x{b}", names, product_table(cyclic(a), cyclic(b)), moves)
+    def __call__(self, seed: int, sample: int) -> tuple[Factor, ...]:
+        n, m = self.left.order, self.right.order
+        first, second = (part.tolist() for part in np.divmod(np.arange(n * m), m))
+        sides = ((self.left, first), (self.right, second))
+        return tuple(
+            factor.of(elements)
+            for group, elements in sides
+            for factor in (group.behind(seed, sample) if group.behind else factors_of(group))
+        )
 
 
 def parse_group(name: str) -> Group:
@@ -159,7 +172,11 @@ def parse_group(name: str) -> Group:
     Parameters
     ----------
     name : str
-        ``C<n>``, ``D<n>``, ``flip-h``, ``flip-v`` or ``shift<a>x<b>``.
+        ``C<n>``, ``D<n>``, ``flip-h``, ``flip-v`` or ``shift<a>x<b>`` of a plane; ``C<n>-x``,
+        ``-y``, ``-z``, ``O`` or ``Oh`` of space; ``reverse`` or ``shift<n>`` of a line;
+        ``revcomp`` of DNA; ``S<n>`` (n ≤ 6) or ``S<n>~<k>`` of points; ``hue<n>`` of colours;
+        ``SO2~<n>``, ``O2~<n>``, ``SO3~24``, ``SO3~60`` or ``O3~48``, sampled; or a product
+        ``G*H``.
 
     Returns
     -------
@@ -170,108 +187,107 @@ def parse_group(name: str) -> Group:
     GeedError
         If the name is none of these, or no text.
         If the order would exceed ``MAX_ORDER``, 1024.
+        If the two groups of a product move axes of one kind.
     """
     if not isinstance(name, str):
         raise GeedError(
-            f"a group is a name such as C8, or a Group; found {shown(name)}: write C<n>, D<n>, "
-            "flip-h, flip-v or shift<a>x<b>"
+            f"a group is a name such as C8, or a Group; found {shown(name)}: write {_SPELLED}"
         )
-    if match := re.fullmatch(r"([CDcd])([1-9]\d{0,5})", name):
-        n, twice = int(match[2]), match[1] in "Dd"
-        _check_order(name, 2 * n if twice else n)
-        return dihedral(n) if twice else cyclic(n)
-    if match := re.fullmatch(r"flip-([hv])", name):
-        return flip(match[1])
-    if match := re.fullmatch(r"shift([1-9]\d{0,5})x([1-9]\d{0,5})", name):
-        a, b = int(match[1]), int(match[2])
-        _check_order(name, a * b)
-        return shift(a, b)
-    raise GeedError(
-        f"no group is called {name!r}: write C<n> (rotations, such as C8), D<n> (rotations and "
-        "mirrors), flip-h, flip-v or shift<a>x<b> (such as shift4x4)"
-    )
+    if "*" in name:
+        left, _, right = name.rpartition("*")
+        return direct_product(parse_group(left), parse_group(right))
+    for pattern, make in _NAMED:
+        if match := re.fullmatch(pattern, name):
+            return make(name, *match.groups())
+    raise GeedError(f"no group is called {name!r}: write {_SPELLED}{nearest(name, _EXAMPLES)}")
 
 
-def _check_order(name: str, order: int) -> None:
+# Names that a mistyped one is held against.
+_EXAMPLES = (
+    *("C4", "C8", "D4", "D8", "flip-h", "flip-v", "shift4x4", "C4-z", "O", "Oh", "reverse"),
+    *("shift8", "revcomp", "S4", "S16~20", "hue3", "SO2~32", "O2~32", "SO3~24", "SO3~60", "O3~48"),
+)
+
+
+def _plane(name: str, kind: str, digits: str) -> Group:
+    n, twice = int(digits), kind in "Dd"
+    check_order(name, 2 * n if twice else n)
+    return dihedral(n) if twice else cyclic(n)
+
+
+def _grid_shift(name: str, down: str, right: str) -> Group:
+    check_order(name, int(down) * int(right))
+    return shift(int(down), int(right))
+
+
+def _sized(make: Callable[[int], Group]) -> Callable[[str, str], Group]:
+    """Return a function that makes a group of order n from n's digits."""
+
+    def checked(name: str, digits: str) -> Group:
+        check_order(name, int(digits))
+        return make(int(digits))
+
+    return checked
+
+
+def _axial(name: str, digits: str, axis: str) -> Group:
+    check_order(name, int(digits))
+    return about(int(digits), axis)
+
+
+def _permutations(name: str, digits: str) -> Group:
+    if int(digits) > 6:
+        raise GeedError(
+            f"group {name} has {digits}! elements and every sample is run once for each: take "
+            f"S{digits}~20, twenty of them, or n up to 6"
+        )
+    return symmetric(int(digits))
+
+
+def _sampled_permutations(name: str, points: str, count: str) -> Group:
+    check_order(name, int(count))
+    return some_permutations(int(points), int(count))
+
+
+def _sampled_turns(name: str, mirrored: str, digits: str) -> Group:
+    n = int(digits)
+    check_order(name, n)
+    if mirrored == "O" and n % 2:
+        raise GeedError(f"group {name}: half of its elements are mirrored, so take an even number")
+    return turns_sampled(n // 2 if mirrored == "O" else n, mirrored=mirrored == "O")
+
+
+def _sampled_space(name: str) -> Group:
+    if name == "SO3~60":
+        return space_sampled(name, icosahedral_rotations())
+    return space_sampled(name, octahedral_rotations(full=name == "O3~48"))
+
+
+_NUMBER = r"([1-9]\d{0,5})"
+
+
+# How names are spelled, and what makes the group; the first that fits.
+_NAMED: tuple[tuple[str, Callable[..., Group]], ...] = (
+    (rf"([CDcd]){_NUMBER}", _plane),
+    (r"flip-([hv])", lambda name, axis: flip(axis)),
+    (rf"shift{_NUMBER}x{_NUMBER}", _grid_shift),
+    (rf"[Cc]{_NUMBER}-([xyz])", _axial),
+    (r"O", lambda name: octahedral(full=False)),
+    (r"Oh", lambda name: octahedral(full=True)),
+    (r"reverse", lambda name: reverse()),
+    (rf"shift{_NUMBER}", _sized(line_shift)),
+    (r"revcomp", lambda name: reverse_complement()),
+    (rf"S{_NUMBER}", _permutations),
+    (rf"S{_NUMBER}~{_NUMBER}", _sampled_permutations),
+    (rf"hue{_NUMBER}", _sized(hue)),
+    (rf"(SO|O)2~{_NUMBER}", _sampled_turns),
+    (r"SO3~24|SO3~60|O3~48", _sampled_space),
+)
+
+
+def check_order(name: str, order: int) -> None:
     if order > MAX_ORDER:
         raise GeedError(
             f"group {name} has {order} elements and every sample is run once for each: take a "
             f"group of at most {MAX_ORDER} elements"
         )
-
-
-@dataclass(frozen=True)
-class Turns:
-    """The rotations that a group consists of.
-
-    Parameters
-    ----------
-    count : int
-        n of the rotations by 360°·k/n, in order.
-    mirrored : bool
-        Whether the same follow once more, each with a mirror after it.
-    """
-
-    count: int
-    mirrored: bool
-
-
-@functools.lru_cache(maxsize=64)
-def turns_of(name: str) -> Turns | None:
-    """Return the rotations of C_n and D_n, by the group's name; ``None`` for other groups.
-
-    Parameters
-    ----------
-    name : str
-        Name of a group, as a result keeps it.
-
-    Returns
-    -------
-    Turns or None
-    """
-    group = _group_named(name)
-    if group is None:
-        return None
-    if group == cyclic(group.order):
-        return Turns(group.order, mirrored=False)
-    half, odd = divmod(group.order, 2)
-    if not odd and group == dihedral(half):
-        return Turns(half, mirrored=True)
-    return None
-
-
-def angle(group: str, element: str, *, short: bool = False) -> str:
-    """Say what an element does: its name with degrees.
-
-    Parameters
-    ----------
-    group : str
-        Name of the group, as a result keeps it.
-    element : str
-        Name of the element.
-    short : bool
-        Whether to leave the name out, and to say ``s`` for the mirror after a rotation.
-
-    Returns
-    -------
-    str
-        Such as ``r1 (45°)`` or ``sr1 (45°, then mirror)``, short ``45°`` or ``s 45°``; the bare
-        name where nothing more is known.
-    """
-    move = _moves_of_turns(group).get(element)
-    if move is None or move == Motion():
-        return element
-    degrees = f"{float(move.degrees):g}°" if move.degrees or not move.mirror else ""
-    if short:
-        return f"s {degrees}" if move.mirror else degrees
-    words = ", then ".join(filter(None, [degrees, "mirror" if move.mirror else ""]))
-    return f"{element} ({words})"
-
-
-@functools.lru_cache(maxsize=64)
-def _moves_of_turns(name: str) -> dict[str, Motion]:
-    """Return how each element of C_n or D_n moves the plane, by name; empty for other groups."""
-    group = _group_named(name)
-    if group is None or turns_of(name) is None:
-        return {}
-    return dict(zip(group.elements, plane_motions(group), strict=True))

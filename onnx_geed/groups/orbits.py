@@ -2,48 +2,50 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups.grid import GridAction
+from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.placed_action import PlacedAction
 
 __all__ = ["orbit"]
-
-F32 = NDArray[np.float32]
-
 
 # The end of messages about an action that is none on a grid.
 _MAKE = "make one with onnx_geed.grid_action(group, height, width)"
 
 
-def orbit(action: GridAction | PlacedAction, x: F32, out: F32 | None = None) -> F32:
+def orbit(
+    action: LayoutAction | PlacedAction, x: NDArray[Any], out: NDArray[Any] | None = None
+) -> NDArray[Any]:
     """Return the orbit Gx of a sample, identity first.
 
     Parameters
     ----------
-    action : GridAction or PlacedAction
+    action : LayoutAction or PlacedAction
         The input's action.
     x : ndarray of float32, shape (..., H, W)
-        One sample, channels before the grid.
-    out : ndarray of float32, shape (n, ..., H, W), optional
-        Array to write into; a new one by default.
+        One sample, its axes in kept order; whole numbers where entries only change places.
+    out : ndarray, shape (n, ..., H, W), optional
+        Array to write into, of float32 or of the whole numbers' dtype; a new one by default.
 
     Returns
     -------
-    ndarray of float32, shape (n, ..., H, W)
+    ndarray, shape (n, ..., H, W)
 
     Raises
     ------
     GeedError
         If ``action`` is no action on a grid.
-        If the sample is no array of numbers, or its grid is not the action's.
+        If the sample is no array of numbers, or its lengths are not the action's.
+        If whole numbers would be weighted.
         If ``out`` has not the orbit's shape and dtype, or is not contiguous.
     """
     from onnx_geed.groups.kernels import fill_orbit
 
-    if not isinstance(action, GridAction | PlacedAction):
+    if not isinstance(action, LayoutAction | PlacedAction):
         raise GeedError(f"an orbit needs an action on a grid, found {shown(action)}: {_MAKE}")
     try:
         x = np.asarray(x)
@@ -51,12 +53,17 @@ def orbit(action: GridAction | PlacedAction, x: F32, out: F32 | None = None) -> 
         raise GeedError("a sample is one array (..., H, W), found rows of other lengths") from None
     if x.dtype.kind not in "fiub":
         raise GeedError(f"a sample is an array of numbers, found {x.dtype}")
-    if x.shape[-len(action.shape) :] != action.shape:
-        raise GeedError(f"the action is for grids of {action.shape}, the sample is {x.shape}")
+    lengths = action.shape if isinstance(action, PlacedAction) else action.lengths
+    if x.shape[x.ndim - len(lengths) :] != lengths:
+        what = "grids" if len(lengths) == 2 else "samples"
+        raise GeedError(f"the action is for {what} of {lengths}, the sample is {x.shape}")
     wanted = (action.group.order, *x.shape)
+    whole = out is not None and out.dtype.kind in "iub"
     if out is None:
         out = np.empty(wanted, dtype=np.float32)
-    elif out.shape != wanted or out.dtype != np.float32 or not out.flags.c_contiguous:
+    elif (
+        out.shape != wanted or not (whole or out.dtype == np.float32) or not out.flags.c_contiguous
+    ):
         raise GeedError(
             f"out is a contiguous float32 array of {wanted}, found {out.dtype} {out.shape}"
         )
@@ -65,8 +72,24 @@ def orbit(action: GridAction | PlacedAction, x: F32, out: F32 | None = None) -> 
         for g in range(action.group.order):
             out[g] = action.apply(g, sample)
         return out
-    area = action.shape[0] * action.shape[1]
-    flat = np.ascontiguousarray(x, dtype=np.float32).reshape(-1, area)
-    target = out.reshape(action.group.order, -1, area)
-    fill_orbit(flat, action.index, action.weight, action.base_of, action.permutation, target)
+    moves = action.moves
+    if whole:
+        if moves.base_of.any():
+            raise GeedError(
+                f"group {action.group.name} weighs entries, which whole numbers such as token ids "
+                "are not made for: take a group that only permutes them"
+            )
+        flat = action.stacked(x)
+        for g, taken in enumerate(moves.permutation):
+            out[g] = action.unstacked(flat[..., taken])
+        return out
+    stacked = np.ascontiguousarray(action.stacked(x), dtype=np.float32)
+    flat = stacked.reshape(-1, moves.size)
+    # Where the moved axes are the last ones, the loop writes into its place.
+    in_place = action.axes == tuple(range(-len(action.axes), 0))
+    target = out if in_place else np.empty((len(out), *stacked.shape), dtype=np.float32)
+    rows = target.reshape(len(out), *flat.shape)
+    fill_orbit(flat, moves.index, moves.weight, moves.base_of, moves.permutation, rows)
+    if not in_place:
+        out[:] = action.unstacked(target)
     return out

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups.action import IDENTITY_TOLERANCE, Action, Exactness
+from onnx_geed.groups.action import Action
+from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.group import Group, check_group
 from onnx_geed.groups.layout import Layout, parse_layout
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -11,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups.action import COMPOSITION_TOLERANCE, Action, Exactness, action_at
-from onnx_geed.groups.grid import GridAction, still_grid
+from onnx_geed.groups.action import Action, action_at
+from onnx_geed.groups.by_letters import LayoutAction, still_action
+from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE, Exactness
 from onnx_geed.groups.group import Group, check_group, generators
 from onnx_geed.groups.layout import Layout, parse_layout
 from onnx_geed.groups.own_action import kernel_on_noise, noise, own_exactness, own_layout
+from onnx_geed.groups.support import disk_mask
 
 __all__ = ["PlacedAction", "place", "tables_of"]
 
@@ -88,7 +91,7 @@ class PlacedAction:
         except Exception as error:  # whatever a user's function raises
             kind = type(error).__name__
             raise GeedError(f"{element} fails on an array of {shape}: {kind}: {error}") from error
-        if isinstance(self.action, GridAction) and isinstance(moved, np.ndarray):
+        if isinstance(self.action, LayoutAction) and isinstance(moved, np.ndarray):
             moved = moved.astype(dtype, copy=False)
         if not isinstance(moved, np.ndarray) or (moved.shape, moved.dtype) != (shape, dtype):
             is_array = isinstance(moved, np.ndarray)
@@ -99,6 +102,27 @@ class PlacedAction:
         if not np.isfinite(moved).all():
             raise GeedError(f"{element} gives NaN or infinity")
         return np.ascontiguousarray(moved.transpose(back)).reshape(y.shape)
+
+    @property
+    def rows(self) -> int:
+        """Channels of a sample, each of which is compared by itself."""
+        return math.prod(self.shape[: self.layout.channels])
+
+    @property
+    def fixed(self) -> int:
+        """Entries of a channel that are rows of their own: it is not known that any could be."""
+        return 1
+
+    def stacked(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Bring arrays (..., *shape) to (..., channels, entries)."""
+        return array.reshape(*array.shape[: array.ndim - len(self.shape)], self.rows, -1)
+
+    def inside(self, support: str) -> NDArray[np.bool_] | None:
+        """Return the entries that a support leaves in a comparison; ``None`` for all."""
+        kept = self.layout.kept
+        if support != "disk" or kept[self.layout.channels :] != "HW":
+            return None
+        return disk_mask(*self.shape[-2:]).ravel()
 
     def at(self, layout: Layout, shape: tuple[int, ...]) -> Action | None:
         """Return the action on tensors of another layout or size, if it says how it acts there.
@@ -119,7 +143,7 @@ class PlacedAction:
         return tuple(map(kept.index, own)), tuple(map(own.index, kept))
 
 
-def place(action: Action, layout: Layout, shape: Sequence[int]) -> GridAction | PlacedAction:
+def place(action: Action, layout: Layout, shape: Sequence[int]) -> LayoutAction | PlacedAction:
     """Bring an action to tensors of a known layout and shape, and check that it is one.
 
     Parameters
@@ -133,7 +157,7 @@ def place(action: Action, layout: Layout, shape: Sequence[int]) -> GridAction | 
 
     Returns
     -------
-    GridAction or PlacedAction
+    LayoutAction or PlacedAction
         On arrays as samples are kept.
 
     Raises
@@ -163,12 +187,12 @@ def place(action: Action, layout: Layout, shape: Sequence[int]) -> GridAction | 
             f"action {action.name!r}: acts on layout {own}, the tensor is {layout}: give the "
             "action a layout of the same letters"
         )
-    if isinstance(action, GridAction) and action.channels is None:
-        if action.shape != tuple(shape[-2:]):
-            height, width = shape[-2:]
+    if isinstance(action, LayoutAction) and action.channels is None:
+        lengths = tuple(shape[len(shape) - len(action.lengths) :])
+        if action.lengths != lengths:
+            here, there = ("×".join(map(str, sides)) for sides in (action.lengths, lengths))
             raise GeedError(
-                f"action {action.name!r}: is for grids of {action.shape[0]}×{action.shape[1]}, the "
-                f"tensor's is {height}×{width}"
+                f"action {action.name!r}: is for grids of {here}, the tensor's is {there}"
             )
         return action
     placed = PlacedAction(action, parse_layout(kept), tuple(shape))
@@ -176,7 +200,7 @@ def place(action: Action, layout: Layout, shape: Sequence[int]) -> GridAction | 
     return placed
 
 
-def _as_tables(action: PlacedAction) -> GridAction | None:
+def _as_tables(action: PlacedAction) -> LayoutAction | None:
     """Return an action as tables of pixels and channels, which compiled loops take, if it is one.
 
     Asked by moving numbered entries: all planes must be gathered by the same pixels.
@@ -191,10 +215,10 @@ def _as_tables(action: PlacedAction) -> GridAction | None:
     if (planes != planes[..., :1]).any() or (pixels != pixels[:, :1]).any():
         return None
     still = planes[..., 0] == np.arange(channels)
+    unmoved = still_action(action.group, action.layout, action.shape)
+    moves = replace(unmoved.moves, permutation=np.ascontiguousarray(pixels[:, 0], dtype=np.int32))
     tables = replace(
-        still_grid(action.group, height, width),
-        permutation=np.ascontiguousarray(pixels[:, 0], dtype=np.int32),
-        channels=None if still.all() else planes[..., 0],
+        unmoved, moved="HW", moves=moves, channels=None if still.all() else planes[..., 0]
     )
     # A function may look at the values, and then numbers tell nothing.
     x = cast("NDArray[Any]", noise(action.shape))
@@ -202,7 +226,7 @@ def _as_tables(action: PlacedAction) -> GridAction | None:
     return tables if all(same) else None
 
 
-def tables_of(action: Action) -> GridAction:
+def tables_of(action: Action) -> LayoutAction:
     """Return an action on a grid as the tables that nodes of a graph gather by.
 
     Raises
@@ -210,7 +234,7 @@ def tables_of(action: Action) -> GridAction:
     GeedError
         If it is one's own, which only its function carries out.
     """
-    if isinstance(action, GridAction):
+    if isinstance(action, LayoutAction):
         return action
     raise GeedError(f"the action {action.name!r} is a function of your own, not nodes of a graph")
 

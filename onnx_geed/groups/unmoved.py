@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups.grid import GridAction
+from onnx_geed.groups.by_letters import LayoutAction, what_moves
 from onnx_geed.groups.named import motions
 from onnx_geed.groups.placed_action import PlacedAction
 from onnx_geed.groups.support import disk_mask
@@ -13,12 +13,12 @@ from onnx_geed.groups.support import disk_mask
 __all__ = ["check_moves"]
 
 
-def check_moves(action: GridAction | PlacedAction, *, disk: bool = False) -> None:
+def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> None:
     """Refuse a group that does not move what it acts on, as any model would then be equivariant.
 
     Parameters
     ----------
-    action : GridAction or PlacedAction
+    action : LayoutAction or PlacedAction
         The input's action.
     disk : bool
         Whether samples are masked to the disk before it.
@@ -36,7 +36,7 @@ def check_moves(action: GridAction | PlacedAction, *, disk: bool = False) -> Non
     the rest out, so that it is no rotation of anything. A small rotation that ``nearest`` rounds
     away on a small grid is measured, and named in a note of the run.
     """
-    group, (height, width) = action.group, action.shape[-2:]
+    group = action.group
     if group.order == 1:
         raise GeedError(
             f"group {group.name} holds the identity alone, which moves nothing: take one with more "
@@ -45,20 +45,22 @@ def check_moves(action: GridAction | PlacedAction, *, disk: bool = False) -> Non
     if isinstance(action, PlacedAction):
         _check_own_moves(action)
         return
+    if not action.moved:
+        raise GeedError(
+            f"group {group.name} does not move this input: it moves {what_moves(group)}, and the "
+            f"input is {_lengths(action)}; take another group, or say what the axes are with "
+            "--input-layout"
+        )
+    if action.moved != "HW":
+        _check_idle(action, _exact_at_rest(action, action.kernel_of_action()), _lengths(action))
+        return
+    height, width = action.shape
     fixed = action.kernel_of_action(disk_mask(height, width) if disk else None)
     idle = _exact_at_rest(action, fixed)
     grid = f"a grid of {height}×{width} (height × width)"
-    if idle:
-        hidden = disk and len(action.kernel_of_action()) == 1
-        inside = " inside its disk (--support disk)" if hidden else ""
-        more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
-        one = len(idle) == 1 and group.order == 2
-        raise GeedError(
-            f"group {group.name} does not move this input: on {grid}{inside} "
-            f"{'its element ' if one else ''}{', '.join(idle[:3])}{more} "
-            f"{'leaves' if len(idle) == 1 else 'leave'} every sample as it is, which would score "
-            f"as invariance; {_instead(height, width, hidden)}"
-        )
+    hidden = disk and bool(idle) and len(action.kernel_of_action()) == 1
+    inside = " inside its disk (--support disk)" if hidden else ""
+    _check_idle(action, idle, f"{grid}{inside}", _instead(height, width, hidden))
     turned = [g for g, move in enumerate(motions(group) or ()) if move.degrees % 180]
     if turned and min(height, width) == 1:
         raise GeedError(
@@ -68,7 +70,32 @@ def check_moves(action: GridAction | PlacedAction, *, disk: bool = False) -> Non
         )
 
 
-def _exact_at_rest(action: GridAction | PlacedAction, fixed: Sequence[int]) -> list[str]:
+def _lengths(action: LayoutAction) -> str:
+    """Say what the axes of an input are, such as ``P 20, X 3``."""
+    pairs = zip(action.layout.kept, action.lengths, strict=True)
+    return ", ".join(f"{letter} {length}" for letter, length in pairs)
+
+
+def _check_idle(
+    action: LayoutAction,
+    idle: Sequence[str],
+    where: str,
+    cure: str = "take a group that does",
+) -> None:
+    """Refuse an action some of whose elements, by name, leave every sample as it is."""
+    if not idle:
+        return
+    more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
+    one = len(idle) == 1 and action.group.order == 2
+    raise GeedError(
+        f"group {action.group.name} does not move this input: on {where} "
+        f"{'its element ' if one else ''}{', '.join(idle[:3])}{more} "
+        f"{'leaves' if len(idle) == 1 else 'leave'} every sample as it is, which would score "
+        f"as invariance; {cure}"
+    )
+
+
+def _exact_at_rest(action: LayoutAction | PlacedAction, fixed: Sequence[int]) -> list[str]:
     """Name the elements of a kernel of the action, but the identity, that act exactly."""
     exact = action.exact()
     return [action.group.elements[g] for g in fixed if g and exact[g]]

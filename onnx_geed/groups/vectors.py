@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups.action import IDENTITY_TOLERANCE, Exactness
+from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.group import Group, check_group
 from onnx_geed.groups.layout import Layout, parse_layout
 

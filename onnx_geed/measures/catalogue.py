@@ -26,7 +26,7 @@ __all__ = [
 
 Role = Literal["channel", "latent", "output"]
 Support = Literal["full", "disk"]
-View = Literal["maps", "points", "scores"]
+View = Literal["maps", "points", "whole", "scores"]
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,14 @@ class Descriptor:
         As it is asked for, and as records carry it.
     role : {"channel", "latent", "output"}
         The tensors it takes where none is named: feature maps, the latent, the output.
-    view : {"maps", "points", "scores"}
-        The form in which it sees a tensor: maps (C, H, W), vectors, or class scores, which are
-        brought to log-probabilities. So f̂ of eq. (2) is a mean of maps or vectors, or the
+    view : {"maps", "points", "whole", "scores"}
+        The form in which it sees a tensor: maps, a vector each channel; points, vectors to which
+        what lies on a grid is averaged; whole, all entries; or class scores, which are brought to
+        log-probabilities. So f̂ of eq. (2) is a mean of maps or vectors, or the
         logarithm of mean probabilities.
-    actions : {"grid", "trivial", "permutations", "vectors"}
-        The output actions φ_Y it takes: on a grid; trivial alone; trivial or permutation; any of a
-        vector.
+    actions : {"letters", "trivial", "permutations", "any"}
+        The output actions φ_Y it takes: by the letters of a layout; trivial alone; trivial or
+        permutation; any.
     perfect : float
         The value of a tensor that is perfectly equivariant or invariant; larger is worse.
     worst : float
@@ -88,7 +89,7 @@ class Descriptor:
     name: str
     role: Role
     view: View
-    actions: Literal["grid", "trivial", "permutations", "vectors"]
+    actions: Literal["letters", "trivial", "permutations", "any"]
     perfect: float
     worst: float
     unit: str
@@ -164,7 +165,7 @@ CATALOGUE: dict[str, Descriptor] = {
             name="channel-cos",
             role="channel",
             view="maps",
-            actions="grid",
+            actions="letters",
             perfect=-1.0,
             worst=1.0,
             unit="−cosine",
@@ -251,8 +252,8 @@ CATALOGUE: dict[str, Descriptor] = {
         Descriptor(
             name="output-l2",
             role="output",
-            view="points",
-            actions="vectors",
+            view="whole",
+            actions="any",
             perfect=0.0,
             worst=float("inf"),
             unit="distance",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, Matrices
+from onnx_geed.groups import Action, LayoutAction, Matrices, PlacedAction
 from onnx_geed.measures.feature_maps import (
     deviations_of_sums,
     mean_map,
@@ -132,7 +132,8 @@ def operands_of_orbits(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
     Returns
     -------
     ndarray
-        Maps (N, n, C, H·W) in float32; points (N, n, k) or log-probabilities in float64.
+        Maps (N, n, rows, F) in float32; points (N, n, k), whole tensors laid end to end, or
+        log-probabilities in float64.
 
     Raises
     ------
@@ -142,6 +143,8 @@ def operands_of_orbits(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
     view = measure.descriptor.view
     if view == "maps":
         return np.ascontiguousarray(y, dtype=np.float32).reshape(*y.shape[:3], -1)
+    if view == "whole":
+        return np.ascontiguousarray(y, dtype=np.float64).reshape(*y.shape[:2], -1)
     if view == "scores":
         return log_probabilities(y, measure.reads)
     return np.ascontiguousarray(y, dtype=np.float64)
@@ -239,6 +242,10 @@ def _taken(orbits: F64, elements: Sequence[int]) -> F64:
 
 def _moved(action: Action, references: F64, chosen: Sequence[int]) -> F64:
     """Return φ_Y(g) r of each reference for the chosen elements, (N, elements, k)."""
+    if isinstance(action, LayoutAction):
+        rows = references.reshape(len(references), -1, action.moves.size)
+        moved = [action.apply_to_rows(g, rows).reshape(references.shape) for g in chosen]
+        return np.ascontiguousarray(np.stack(moved, axis=1))
     if isinstance(action, Matrices):
         # One vector at a time: a product over all of them might add up in another order.
         return np.stack([np.stack([action.apply(g, r) for g in chosen]) for r in references])
@@ -315,7 +322,9 @@ def pair_deviations(measure: Measure, a: NDArray[Any], b: NDArray[Any]) -> F64:
         Unnormalised.
     """
     if measure.descriptor.view == "maps":
-        sums = sums_of_pairs(a, b, measure.support)
+        action = measure.action
+        assert isinstance(action, LayoutAction | PlacedAction)
+        sums = sums_of_pairs(a, b, action, measure.support)
         deviations, _, _ = deviations_of_sums(measure, sums[None])
         of_pairs: F64 = deviations[0]
         return of_pairs

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.groups import Action, disk_mask
+from onnx_geed.groups import Action, LayoutAction, PlacedAction
 from onnx_geed.measures import kernels
 from onnx_geed.measures.catalogue import Support
 from onnx_geed.measures.map_tables import of_actions
@@ -26,11 +26,11 @@ def sums_of_maps(orbits: F32, references: F32, action: Action, support: Support)
 
     Parameters
     ----------
-    orbits : ndarray of float32, shape (N, n, C, H·W)
+    orbits : ndarray of float32, shape (N, n, rows, F)
         f(gx).
-    references : ndarray of float32, shape (N, C, H·W)
+    references : ndarray of float32, shape (N, rows, F)
         f̂(x), which the action moves.
-    action : GridAction or PlacedAction
+    action : LayoutAction or PlacedAction
         φ_Y.
     support : {"full", "disk"}
         Pixels compared.
@@ -43,13 +43,22 @@ def sums_of_maps(orbits: F32, references: F32, action: Action, support: Support)
     return of_actions([(action, support)]).of([orbits], [references])[0]
 
 
-def sums_of_pairs(a: NDArray[np.floating], b: NDArray[np.floating], support: Support) -> F64:
-    """Return the sums of eq. (5) of maps (k, C, H, W) against others, unmoved: (k, C, 3)."""
-    u, v = a.astype(np.float64), b.astype(np.float64)
-    if support == "disk":
-        inside = disk_mask(*u.shape[-2:])
+def sums_of_pairs(
+    a: NDArray[np.floating],
+    b: NDArray[np.floating],
+    action: LayoutAction | PlacedAction,
+    support: Support,
+) -> F64:
+    """Return the sums of eq. (5) of maps (k, rows, F) against others, unmoved: (k, C, 3)."""
+    u, v = (y.astype(np.float64).reshape(*y.shape[:2], -1) for y in (a, b))
+    inside = action.inside(support)
+    if inside is not None:
         u, v = u * inside, v * inside
-    return np.stack([(u * v).sum((-2, -1)), (u * u).sum((-2, -1)), (v * v).sum((-2, -1))], -1)
+    sums = np.stack([(u * v).sum(-1), (u * u).sum(-1), (v * v).sum(-1)], -1)
+    if action.fixed == 1:
+        return sums
+    of_channels: F64 = sums.reshape(len(sums), -1, action.fixed, 3).sum(axis=2)
+    return of_channels
 
 
 def mean_map(maps: F32) -> F32:

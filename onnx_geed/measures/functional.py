@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups import Action, GridAction, Group, Permutation, Trivial, check_group
+from onnx_geed.groups import Action, Group, LayoutAction, Permutation, Trivial, check_group
 from onnx_geed.measures.catalogue import Support
 from onnx_geed.measures.deviations import channel_sums_of_orbits, deviations_of_orbits
 from onnx_geed.measures.measure import Measure
@@ -25,14 +25,14 @@ __all__ = ["channel_cos", "channel_sums", "latent_cos", "latent_l2", "output_l2"
 F64 = NDArray[np.float64]
 
 
-def channel_sums(activations: ArrayLike, action: GridAction, *, support: Support = "full") -> F64:
+def channel_sums(activations: ArrayLike, action: LayoutAction, *, support: Support = "full") -> F64:
     """Return the three sums behind eq. (5), from which every channelwise value follows.
 
     Parameters
     ----------
     activations : array_like of float32, shape (N, n, C, H, W)
         f(gx).
-    action : GridAction
+    action : LayoutAction
         The input's action on the H×W grid.
     support : {"full", "disk"}
         Pixels compared.
@@ -53,15 +53,15 @@ def channel_sums(activations: ArrayLike, action: GridAction, *, support: Support
 
 
 def _of_maps(
-    activations: ArrayLike, action: GridAction, support: Support
+    activations: ArrayLike, action: LayoutAction, support: Support
 ) -> tuple[Measure, NDArray[Any]]:
-    if not isinstance(action, GridAction):
+    if not isinstance(action, LayoutAction):
         raise GeedError(
             f"channelwise cosine takes an action on a grid, found {shown(action)}: make one with "
             "onnx_geed.grid_action(group, height, width)"
         )
     maps = _checked(activations, action.group, rank=5)
-    if maps.shape[3:] != action.shape:
+    if maps.shape[3:] != action.lengths[-2:] or action.moves.size != maps[0, 0, 0].size:
         raise GeedError(f"the action is for a grid of {action.shape}, found {maps.shape[3:]}")
     if action.channels is not None and action.channels.shape[1] != maps.shape[2]:
         raise GeedError(
@@ -70,14 +70,14 @@ def _of_maps(
     return Measure("channel-cos", "activations", action, support), maps
 
 
-def channel_cos(activations: ArrayLike, action: GridAction, *, support: Support = "full") -> F64:
+def channel_cos(activations: ArrayLike, action: LayoutAction, *, support: Support = "full") -> F64:
     """Return deviations of channelwise cosine, eq. (5).
 
     Parameters
     ----------
     activations : array_like of float32, shape (N, n, C, H, W)
         f(gx).
-    action : GridAction
+    action : LayoutAction
         The input's action on the H×W grid, from :func:`onnx_geed.grid_action`; with a channel
         table, the paper's matched channels.
     support : {"full", "disk"}

@@ -1,4 +1,4 @@
-"""A group's action on the grid of a map as ONNX nodes: gathers by the tables of the action.
+"""A group's action on the axes of a tensor as ONNX nodes: gathers by the tables of the action.
 
 Gathers and not Transpose, Slice or GridSample: the tables are those of the compiled loops, so that
 both compute the same definition, whatever the opset, the interpolation and the shape of the grid.
@@ -13,60 +13,63 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from onnx_geed.groups import GridAction, disk_mask
+from onnx_geed.groups import LayoutAction
 from onnx_geed.model import Nodes
 
-__all__ = ["moved_maps", "orbit_nodes"]
+__all__ = ["moved_rows", "orbit_nodes"]
 
 
-def moved_maps(
+def moved_rows(
     nodes: Nodes,
-    maps: str,
-    action: GridAction,
-    channels: int,
+    rows: str,
+    action: LayoutAction,
+    count: int,
     chosen: Sequence[int],
     pixels: NDArray[np.int32] | None,
+    dtype: type[np.floating[Any]] = np.float32,
 ) -> str:
-    """Move maps by some elements of a group.
+    """Move rows by some elements of a group.
 
     Parameters
     ----------
     nodes : Nodes
         Where to write.
-    maps : str
-        Tensor of float32, shape (N, C, H·W).
-    action : GridAction
+    rows : str
+        Tensor of ``dtype``, shape (N, rows, F).
+    action : LayoutAction
         The action, with its channel table if it has one.
-    channels : int
-        C.
+    count : int
+        Number of rows.
     chosen : sequence of int
         The elements, n' of them.
     pixels : ndarray of int32, shape (P,), optional
-        Pixels to keep; all by default.
+        Entries to keep; all by default.
+    dtype : type
+        In which entries are weighted.
 
     Returns
     -------
     str
-        Tensor of float32, shape (N, n', C, P).
+        Tensor of ``dtype``, shape (N, n', rows, P).
 
     Notes
     -----
     ::
 
-        maps → pixels first ─┬────────────────────────────────┐
+        rows → entries first ┬────────────────────────────────┐
                              └ Gather taps → Mul → ReduceSum ─┴ Concat → Gather → channels first
 
     A pixel's channels lie side by side meanwhile, so that a gather copies them in one piece.
     """
-    height, width = action.shape
-    grid = nodes.shared(f"grid/{height}x{width}")
-    stack = nodes.add("Transpose", [maps], "pixels_first", perm=[0, 2, 1])
+    grid = nodes.shared(_called(action))
+    stack = nodes.add("Transpose", [rows], "pixels_first", perm=[0, 2, 1])
     bases = _bases(action, chosen)
     if bases:
         index, weight = _taps(action, bases)
         tag = "-".join(map(str, bases))
         taken = nodes.gather(stack, grid.constant(f"taps/{tag}", index), 1, "neighbours")
-        weights = grid.constant(f"weights/{tag}", weight.astype(np.float32)[..., None])
+        sort = np.dtype(dtype).name
+        weights = grid.constant(f"weights/{sort}/{tag}", weight.astype(dtype)[..., None])
         weighed = nodes.add("Mul", [taken, weights], "weighed")
         resampled = nodes.total(weighed, 1, "resampled")
         stack = nodes.add("Concat", [stack, resampled], "bases", axis=1)
@@ -81,17 +84,19 @@ def moved_maps(
     if action.channels is None:
         return expected
     # One gather of whole planes permutes the channels of every element.
-    planes = np.arange(len(chosen))[:, None] * channels + action.channels[list(chosen)]
+    table_of_rows = action.rows_of_channels()
+    assert table_of_rows is not None
+    planes = np.arange(len(chosen))[:, None] * count + table_of_rows[list(chosen)]
     where = nodes.constant("channels", planes.ravel().astype(np.int32))
     flat = nodes.reshape(expected, [-1, planes.size, table.shape[1]], "planes")
     ordered = nodes.gather(flat, where, 1, "permuted_channels")
-    return nodes.reshape(ordered, [-1, len(chosen), channels, table.shape[1]], "expected")
+    return nodes.reshape(ordered, [-1, len(chosen), count, table.shape[1]], "expected")
 
 
 def orbit_nodes(
     nodes: Nodes,
     samples: str,
-    action: GridAction,
+    action: LayoutAction,
     background: NDArray[np.float32],
     *,
     disk: bool,
@@ -103,10 +108,10 @@ def orbit_nodes(
     nodes : Nodes
         Where to write.
     samples : str
-        Tensor of float32, shape (N, C, H·W), as a model takes it: after mean and std.
-    action : GridAction
+        Tensor of float32, shape (N, rows, F), as a model takes it: after mean and std.
+    action : LayoutAction
         The input's action.
-    background : ndarray of float32, shape (C,)
+    background : ndarray of float32, shape (rows,)
         Black as preprocessing makes it, which lies outside a sample.
     disk : bool
         Whether to mask the samples to the disk first.
@@ -114,7 +119,7 @@ def orbit_nodes(
     Returns
     -------
     str
-        Tensor of float32, shape (N, n, C, H·W).
+        Tensor of float32, shape (N, n, rows, F).
 
     Notes
     -----
@@ -123,17 +128,17 @@ def orbit_nodes(
     w_t).
     """
     elements = range(action.group.order)
-    mask = disk_mask(*action.shape).ravel()
+    mask = action.inside("disk") if disk else None
     pixels = nodes.add("Transpose", [samples], "pixels_first", perm=[0, 2, 1])
     stack = pixels
-    if disk:
+    if mask is not None:
         inside = nodes.constant("disk", mask[:, None])
         outside = nodes.constant("background", background)
         stack = nodes.add("Where", [inside, pixels, outside], "masked")
     bases = _bases(action, elements)
     if bases:
         index, weight = _taps(action, bases)
-        if disk:
+        if mask is not None:
             weight = weight * mask[index]
         precise = nodes.cast(pixels, TensorProto.DOUBLE, "float64")
         taken = nodes.gather(precise, nodes.constant("taps", index), 1, "neighbours")
@@ -149,15 +154,24 @@ def orbit_nodes(
     return nodes.add("Transpose", [moved], "orbit", perm=[0, 1, 3, 2])
 
 
-def _bases(action: GridAction, chosen: Sequence[int]) -> list[int]:
+def _bases(action: LayoutAction, chosen: Sequence[int]) -> list[int]:
     """Resamplings that some elements start from; 0 is none."""
-    return sorted({int(action.base_of[g]) for g in chosen} - {0})
+    return sorted({int(action.moves.base_of[g]) for g in chosen} - {0})
 
 
-def _taps(action: GridAction, bases: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[Any]]:
+def _called(action: LayoutAction) -> str:
+    """Name what an action does to entries, for constants that layers share."""
+    letters = "".join(action.layout.kept[axis] for axis in action.axes)
+    sides = "x".join(map(str, action.shape))
+    plain = letters == "HW" and action.moved == "HW"
+    read = f"/{action.group.components}" if "X" in action.moved else ""
+    return f"grid/{sides}" if plain else f"{action.name}{read}/{letters}/{sides}"
+
+
+def _taps(action: LayoutAction, bases: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[Any]]:
     """Return indices and weights, shape (taps, bases · pixels)."""
     picked = [b - 1 for b in bases]
-    index, weight = action.index[picked], action.weight[picked]
+    index, weight = action.moves.index[picked], action.moves.weight[picked]
     taps = index.shape[2]
     return (
         np.ascontiguousarray(index.reshape(-1, taps).T),
@@ -165,9 +179,11 @@ def _taps(action: GridAction, bases: Sequence[int]) -> tuple[NDArray[np.int32], 
     )
 
 
-def _sources(action: GridAction, bases: Sequence[int], chosen: Sequence[int]) -> NDArray[np.int32]:
+def _sources(
+    action: LayoutAction, bases: Sequence[int], chosen: Sequence[int]
+) -> NDArray[np.int32]:
     """Return where each pixel of an element comes from in the bases laid end to end."""
-    area = action.shape[0] * action.shape[1]
+    moves = action.moves
     place = {0: 0} | {base: k + 1 for k, base in enumerate(bases)}
-    rows = [place[int(action.base_of[g])] * area + action.permutation[g] for g in chosen]
+    rows = [place[int(moves.base_of[g])] * moves.size + moves.permutation[g] for g in chosen]
     return np.array(rows, dtype=np.int32)

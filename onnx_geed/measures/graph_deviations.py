@@ -14,14 +14,14 @@ from onnx import TensorProto
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
     Action,
+    LayoutAction,
     Matrices,
     Permutation,
     Trivial,
-    disk_mask,
     parse_layout,
     tables_of,
 )
-from onnx_geed.measures.graph_actions import moved_maps
+from onnx_geed.measures.graph_actions import moved_rows
 from onnx_geed.measures.graph_formulas import PairNodes, sum_of_squares
 from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.plan import Layer
@@ -63,8 +63,8 @@ class DeviationNodes:
     channels: str | None = None
 
 
-def activation_nodes(nodes: Nodes, tensor: str, layer: Layer, order: int, *, maps: bool) -> str:
-    """Bring a tensor to maps or points, by orbits.
+def activation_nodes(nodes: Nodes, tensor: str, layer: Layer, order: int, measure: Measure) -> str:
+    """Bring a tensor to what a measure sees, by orbits.
 
     Parameters
     ----------
@@ -76,17 +76,22 @@ def activation_nodes(nodes: Nodes, tensor: str, layer: Layer, order: int, *, map
         Its shape and layout.
     order : int
         n.
-    maps : bool
-        Whether maps are wanted, or points.
+    measure : Measure
+        What is measured.
 
     Returns
     -------
     str
-        Tensor of float32, shape (N, n, C, H·W) or (N, n, k).
+        Tensor of float32, shape (N, n, rows, F), (N, n, k).
     """
     shape = layer.shape
     x = nodes.cast(tensor, _FLOAT, "float32")
-    layout = parse_layout(layer.layout)
+    layout, form = parse_layout(layer.layout), measure.descriptor.view
+    action = None
+    if form == "maps" or isinstance(measure.action, LayoutAction):
+        action = tables_of(measure.action)
+    if form == "whole" and action is None:
+        return nodes.reshape(x, [-1, order, int(np.prod(shape))], "orbits")
     if layout.grid:
         height, width = layout.grid
         if layout.extra:
@@ -94,18 +99,24 @@ def activation_nodes(nodes: Nodes, tensor: str, layer: Layer, order: int, *, map
             x = nodes.gather(x, kept, 1, "tokens")
         x = nodes.add("Transpose", [x], "channels_first", perm=[0, 2, 1])
         shape = (shape[1], height, width)
-    elif len(shape) == 3 and layout.is_map and layer.layout != "NCHW":
+    elif len(shape) > 1 and len(shape) == layout.rank - 1:
         axes = layout.planes_last
-        x = nodes.add("Transpose", [x], "channels_first", perm=[0, *(a + 1 for a in axes)])
-        shape = (shape[axes[0]], shape[axes[1]], shape[axes[2]])
-    if len(shape) < 3:
+        if action is not None and action.axes != tuple(range(-len(action.axes), 0)):
+            # Moved axes last, as loops have them.
+            moved = [len(axes) + axis for axis in action.axes]
+            axes = tuple(axes[i] for i in [*(set(range(len(axes))) - {*moved}), *moved])
+        if axes != tuple(range(len(axes))):
+            x = nodes.add("Transpose", [x], "channels_first", perm=[0, *(a + 1 for a in axes)])
+            shape = tuple(shape[axis] for axis in axes)
+    if action is not None:
+        size = action.moves.size
+        return nodes.reshape(x, [-1, order, int(np.prod(shape)) // size, size], "orbits")
+    if len(shape) < 2:
         return nodes.reshape(x, [-1, order, *(shape or (1,))], "orbits")
-    area = shape[1] * shape[2]
-    if not maps and area == 1:
+    area = int(np.prod(shape[1:]))
+    if area == 1:
         return nodes.reshape(x, [-1, order, shape[0]], "orbits")
     x = nodes.reshape(x, [-1, order, shape[0], area], "orbits")
-    if maps:
-        return x
     summed = nodes.total(nodes.cast(x, _DOUBLE, "float64"), 3, "summed")
     pooled = nodes.add("Div", [summed, nodes.number(area)], "averaged")
     return nodes.cast(pooled, _FLOAT, "pooled")
@@ -179,7 +190,7 @@ def deviation_nodes(
     if measure.descriptor.view == "maps":
         return _deviations_of_maps(nodes, measure, y, picked, layer, averaged, chosen)
     averaged = [chosen.index(g) for g in averaged]
-    return _deviations_of_vectors(nodes, measure, picked, layer.point_length, averaged, chosen)
+    return _deviations_of_vectors(nodes, measure, picked, layer, averaged, chosen)
 
 
 def _deviations_of_maps(
@@ -192,18 +203,20 @@ def _deviations_of_maps(
     chosen: Sequence[int],
 ) -> DeviationNodes:
     """Write eq. (5) of maps."""
-    action = tables_of(measure.action)
-    area = action.shape[0] * action.shape[1]
-    tokens = parse_layout(layer.layout).grid is not None
-    channels = layer.shape[1] if tokens else int(np.prod(layer.shape)) // area
-    pixels = None
-    if measure.support == "disk":
-        pixels = np.flatnonzero(disk_mask(*action.shape)).astype(np.int32)
+    action, channels = tables_of(measure.action), layer.channels
+    rows = channels * action.fixed
+    inside, pixels = action.inside(measure.support), None
+    if inside is not None:
+        pixels = np.flatnonzero(inside).astype(np.int32)
         picked = nodes.gather(picked, nodes.constant("disk", pixels), 3, "inside_disk")
     reference = _mean_map(nodes, y, averaged, action.group.order)
-    expected = moved_maps(nodes, reference, action, channels, chosen, pixels)
+    expected = moved_rows(nodes, reference, action, rows, chosen, pixels)
     u = nodes.cast(picked, _DOUBLE, "f_gx/float64")
     v = nodes.cast(expected, _DOUBLE, "g_fx/float64")
+    if action.fixed > 1:  # a channel's rows are compared together
+        size = action.fixed * (action.moves.size if pixels is None else len(pixels))
+        u = nodes.reshape(u, [-1, len(chosen), channels, size], "f_gx/channels")
+        v = nodes.reshape(v, [-1, len(chosen), channels, size], "g_fx/channels")
     pairs = _formula_of(measure)(nodes, u, v, 3)
     divisor = nodes.number(channels)
     total = nodes.total(pairs.values, 2, "summed_channels")
@@ -225,17 +238,20 @@ def _deviations_of_vectors(
     nodes: Nodes,
     measure: Measure,
     y: str,
-    length: int,
+    layer: Layer,
     averaged: Sequence[int],
     chosen: Sequence[int],
 ) -> DeviationNodes:
     """Write eq. (4) of points and class scores, so eq. (6) without M."""
     action, energy = measure.action, None
+    if measure.descriptor.view == "whole" and isinstance(action, LayoutAction):
+        size = int(np.prod(layer.kept_shape))
+        y = nodes.reshape(y, [-1, len(chosen), size], "laid_end_to_end")
     points = nodes.cast(y, _DOUBLE, "float64")
     trivial = isinstance(action, Trivial)
     if measure.descriptor.view == "scores":
         energy = sum_of_squares(nodes, points, 2, "energy")
-        points = _log_probabilities(nodes, points, measure, length)
+        points = _log_probabilities(nodes, points, measure, layer.point_length)
         reference = _log_means(nodes, points, averaged, len(chosen))
         if not trivial:
             only = nodes.constant("only", np.int64(0))
@@ -299,6 +315,11 @@ def _log_means(nodes: Nodes, logs: str, averaged: Sequence[int], order: int) -> 
 
 def _expected(nodes: Nodes, action: Action, reference: str, chosen: Sequence[int]) -> str:
     """Write φ_Y(g) f̂(x) as (N, n', k), or (N, 1, k) where it is the same for all g."""
+    if isinstance(action, LayoutAction):
+        count = action.rows
+        rows = nodes.reshape(reference, [-1, count, action.moves.size], "f_hat/rows")
+        moved = moved_rows(nodes, rows, action, count, chosen, None, np.float64)
+        return nodes.reshape(moved, [-1, len(chosen), count * action.moves.size], "expected")
     if isinstance(action, Permutation):
         table = nodes.constant("permutation", action.table[list(chosen)].astype(np.int32))
         return nodes.gather(reference, table, 1, "expected")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, GridAction, PlacedAction, disk_mask, still_grid
+from onnx_geed.groups import Action, LayoutAction, PlacedAction, still_action
 from onnx_geed.measures.catalogue import Support
 from onnx_geed.measures.measure import Measure
 
@@ -33,7 +33,7 @@ class MapSums:
 
     Parameters
     ----------
-    actions : tuple of GridAction or PlacedAction
+    actions : tuple of LayoutAction or PlacedAction
         φ_Y of each layer.
     elements : tuple of int
         Elements of the group, in the order of the maps.
@@ -45,7 +45,7 @@ class MapSums:
         All weights of interpolation.
     """
 
-    actions: tuple[GridAction | PlacedAction, ...]
+    actions: tuple[LayoutAction | PlacedAction, ...]
     elements: tuple[int, ...]
     layers: NDArray[np.void] = field(repr=False, compare=False)
     tables: I32 = field(repr=False, compare=False)
@@ -56,9 +56,9 @@ class MapSums:
 
         Parameters
         ----------
-        maps : sequence of ndarray of float32, shape (N, elements, C, H, W) or (..., H·W)
-            f(gx) of each layer.
-        references : sequence of ndarray of float32, shape (N, C, H, W) or (N, C, H·W)
+        maps : sequence of ndarray of float32, shape (N, elements, rows, F)
+            f(gx) of each layer, F entries for each channel, or for each of its fixed parts.
+        references : sequence of ndarray of float32, shape (N, rows, F)
             f̂(x) of each layer, which the action moves: of the same samples or of others. Those
             of several orbits may lie apart, as the maps of the identity do.
 
@@ -79,7 +79,7 @@ class MapSums:
         orbits, elements, out = len(maps[0]) if maps else 0, len(self.elements), 0
         areas = self.layers["area"].tolist()
         for action, area, u, v in zip(self.actions, areas, maps, references, strict=True):
-            channels = _channels_of(action) or u.shape[2]
+            channels = _rows_of(action) or u.shape[2]
             size, begin = channels * area, out
             if u.shape[:3] != (orbits, elements, channels) or u.size != orbits * elements * size:
                 raise GeedError(_misfit("maps", (orbits, elements, channels, area), u.shape))
@@ -97,14 +97,17 @@ class MapSums:
             addresses = u.__array_interface__["data"][0], v.__array_interface__["data"][0]
             batch.append((*addresses, channels, v.strides[0] // 4, of_element, begin))
             out += 3 * orbits * elements * channels
-            parts.append((begin, out, (orbits, elements, channels, 3)))
+            parts.append((begin, out, (orbits, elements, channels, 3), action.fixed))
         sums = np.empty(out)
         if out:
             sums_of_layers(
                 *(self.layers, self.tables, self.weights, np.array(batch, dtype=BATCH)),
                 *(orbits, elements, sums),
             )
-        return [sums[begin:end].reshape(shape) for begin, end, shape in parts]
+        return [
+            _of_channels(sums[begin:end].reshape(shape), fixed)
+            for begin, end, shape, fixed in parts
+        ]
 
     def _moved(self, action: PlacedAction, references: F32) -> F32:
         """Return references moved by an action of one's own, (N, elements, C, H·W)."""
@@ -118,11 +121,19 @@ def _ahead(references: F32) -> bool:
     return references.strides[0] >= 0 and references.strides[0] % 4 == 0
 
 
-def _channels_of(action: GridAction | PlacedAction) -> int | None:
-    """Return how many channels an action is for, if that many and no others."""
+def _rows_of(action: LayoutAction | PlacedAction) -> int | None:
+    """Return how many rows an action is for, if that many and no others."""
     if isinstance(action, PlacedAction):
-        return action.shape[0]
-    return None if action.channels is None else action.channels.shape[1]
+        return action.rows
+    return None if action.channels is None else action.channels.shape[1] * action.fixed
+
+
+def _of_channels(sums: F64, fixed: int) -> F64:
+    """Return the sums of channels from those of their rows, of which each has ``fixed``."""
+    if fixed == 1:
+        return sums
+    whole: F64 = sums.reshape(*sums.shape[:2], -1, fixed, 3).sum(axis=3)
+    return whole
 
 
 def _misfit(name: str, expected: tuple[object, ...], shape: tuple[int, ...]) -> str:
@@ -156,7 +167,7 @@ def of_actions(
 
     actions = []
     for action, _ in moved:
-        if not isinstance(action, GridAction | PlacedAction):
+        if not isinstance(action, LayoutAction | PlacedAction):
             raise TypeError(f"maps are moved by an action on a grid, not by {action!r}")
         actions.append(action)
     everything = range(actions[0].group.order) if actions else ()
@@ -167,19 +178,19 @@ def of_actions(
     for n, (action, (_, support)) in enumerate(zip(actions, moved, strict=True)):
         # An action of one's own moves the maps itself, and they are compared as they are.
         grid = (
-            still_grid(action.group, *action.shape[-2:])
+            still_action(action.group, action.layout, action.shape)
             if isinstance(action, PlacedAction)
             else action
         )
-        arrays = (grid.index, grid.weight, grid.base_of, grid.permutation)
-        key = (support, *map(id, arrays))
+        key = (id(grid.moves), support if grid.inside(support) is not None else "full")
         if key in known:
             layers[n] = layers[known[key]]
         else:
             _write_pixels(layers[n], grid, support, chosen, tables, weights)
             known[key] = n
         # The table says where a channel comes from; the loop over sources asks where it goes.
-        target = None if grid.channels is None else np.argsort(grid.channels[list(chosen)])
+        table = grid.rows_of_channels()
+        target = None if table is None else np.argsort(table[list(chosen)])
         layers[n]["target"] = -1 if target is None else tables.add(target)
     return MapSums(tuple(actions), chosen, layers, tables.array(), weights.array())
 
@@ -205,7 +216,7 @@ class _Flat:
 
 def _write_pixels(
     layer: NDArray[np.void],
-    grid: GridAction,
+    grid: LayoutAction,
     support: Support,
     elements: Sequence[int],
     tables: _Flat,
@@ -214,8 +225,9 @@ def _write_pixels(
     """Add the tables of a grid to the flat ones, and write down where they begin."""
     from onnx_geed.measures.lanes import LANES
 
-    source, gathered, row_of, backwards = grid.rows
-    area, bases = grid.permutation.shape[1], len(grid.index)
+    moves = grid.moves
+    source, gathered, row_of, backwards = moves.rows
+    area, bases = moves.size, len(moves.index)
     chosen = list(elements)
     # A row of all elements: the base it shows, and by which pixels it is gathered.
     origin = [
@@ -230,15 +242,15 @@ def _write_pixels(
         (resampled.index(base) + 1 if base else 0, begins.get(by, -1))
         for base, by in (origin[r] for r in rows)
     ]
-    pixels = np.arange(area)
-    if support == "disk":
-        pixels = pixels[disk_mask(*grid.shape).ravel()]
+    pixels, inside = np.arange(area), grid.inside(support)
+    if inside is not None:
+        pixels = pixels[inside]
     runs = _runs(pixels)
     chosen_bases = [base - 1 for base in resampled]
-    layer["area"], layer["taps"] = area, grid.index.shape[2]
+    layer["area"], layer["taps"] = area, moves.index.shape[2]
     layer["bases"] = len(resampled)
-    layer["index"] = tables.add(LANES * grid.index[chosen_bases])
-    layer["weight"] = weights.add(grid.weight[chosen_bases])
+    layer["index"] = tables.add(LANES * moves.index[chosen_bases])
+    layer["weight"] = weights.add(moves.weight[chosen_bases])
     layer["rows"], layer["row"] = len(rows), tables.add(np.array(of_rows, dtype=np.int32))
     places = [rows.index(r) + 1 if r else 0 for r in row_of[chosen].tolist()]
     layer["row_of"] = tables.add(np.array(places, dtype=np.int32))

@@ -10,15 +10,16 @@ import numpy as np
 from onnx_geed.errors import GeedError, check_choice, shown
 from onnx_geed.groups import (
     Action,
-    GridAction,
+    LayoutAction,
     Matrices,
     Permutation,
     PlacedAction,
     Table,
     Trivial,
-    grid_action,
+    layout_action,
     rows_for,
     with_channels,
+    with_components,
 )
 from onnx_geed.measures.catalogue import Descriptor, Support, descriptor_of
 from onnx_geed.measures.scores import OutputKind
@@ -27,10 +28,10 @@ __all__ = ["Measure"]
 
 # The output actions that a measure takes, in words.
 _TAKEN = {
-    "grid": "the input's own action on a grid",
+    "letters": "one that follows from the tensor's letters, such as the input's own on a grid",
     "trivial": "the trivial one",
     "permutations": "the trivial one or a permutation",
-    "vectors": "any of a vector",
+    "any": "any",
 }
 
 
@@ -59,7 +60,7 @@ class Measure:
     GeedError
         If no measure has that name, or there is no such support or kind.
         If ``action`` lacks a part of an action.
-        If the measure does not take such an action: feature maps take one on a grid, latents the
+        If the measure does not take such an action: feature maps take one by letters, latents the
         trivial one, class scores no matrices, which do not keep probabilities.
     """
 
@@ -81,10 +82,12 @@ class Measure:
                 f"{self.name} on {self.layer}: {shown(self.action)} is no action: give one that "
                 "onnx_geed.grid_action makes, a Trivial, Permutation or Matrices"
             )
-        grid = isinstance(self.action, GridAction | PlacedAction)
-        wrong = (actions == "grid") != grid or (not grid and bool(self.action.layout.plane))
+        lettered = isinstance(self.action, LayoutAction | PlacedAction)
+        wrong = actions == "letters" and not lettered
         wrong |= actions == "trivial" and not isinstance(self.action, Trivial)
-        wrong |= actions == "permutations" and isinstance(self.action, Matrices)
+        wrong |= actions == "permutations" and isinstance(self.action, Matrices | LayoutAction)
+        # What is no action by letters acts on vectors alone.
+        wrong |= not lettered and {"H", "W"} <= {*self.action.layout.letters}
         if wrong:
             raise GeedError(
                 f"{self.name} on {self.layer}: does not go with the output action "
@@ -102,6 +105,31 @@ class Measure:
         """Kind of class scores that the tensor is read as: ``kind``, else logits."""
         return self.kind or "logits"
 
+    def other_reading(self) -> Measure | None:
+        """Return the measure with what the output action may have been meant to be.
+
+        Returns
+        -------
+        Measure or None
+            With the inverse of a given table, or with vectors that hold their components as (right,
+            up); ``None`` where neither makes a difference.
+        """
+        return self.with_inverse_table() or self._with_other_components()
+
+    def _with_other_components(self) -> Measure | None:
+        """Return the measure with vectors (right, up), where they are taken as (right, down)."""
+        action = self.action
+        if not isinstance(action, LayoutAction) or "X" not in action.moved:
+            return None
+        if action.group.components != "right-down":
+            return None
+        group = with_components(action.group, "right-up")
+        other = layout_action(group, action.layout, action.lengths, action.interpolation)
+        same = np.array_equal(other.moves.weight, action.moves.weight) and np.array_equal(
+            other.moves.permutation, action.moves.permutation
+        )
+        return None if same else replace(self, action=other)
+
     def with_inverse_table(self) -> Measure | None:
         """Return the measure with the inverse of a given index table, where that differs.
 
@@ -117,8 +145,10 @@ class Measure:
         can tell that a table was written the wrong way round.
         """
         action, group = self.action, self.action.group
+        if not group.is_closed:
+            return None
         swapped = [group.inverse(g) for g in range(group.order)]
-        if isinstance(action, GridAction) and action.channels is not None:
+        if isinstance(action, LayoutAction) and action.channels is not None:
             rows = action.channels
             table = Table(group.elements, "channels", rows[swapped], "inverse")
         elif isinstance(action, Permutation):
@@ -134,5 +164,5 @@ class Measure:
             return None
         if isinstance(action, Permutation):
             return replace(self, action=Permutation(group, matched))
-        bare = grid_action(group, *action.shape, action.interpolation)
-        return replace(self, action=with_channels(bare, table))
+        assert isinstance(action, LayoutAction)
+        return replace(self, action=with_channels(action, table))

@@ -11,22 +11,24 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
-    GridAction,
+    Action,
     Group,
     Interpolation,
+    Layout,
+    LayoutAction,
     Matrices,
     Permutation,
     PlacedAction,
     Table,
     Trivial,
-    grid_action,
+    layout_action,
     parse_layout,
+    usual_layouts,
     vector_action,
     with_channels,
 )
 from onnx_geed.measures.catalogue import (
     CATALOGUE,
-    Descriptor,
     Request,
     Support,
     descriptor_of,
@@ -36,8 +38,8 @@ from onnx_geed.measures.measure import Measure
 __all__ = ["Layer", "Plan", "make_plan", "view"]
 
 
-# The input's action on maps of a shape (C, H, W).
-_OnMaps = Callable[[tuple[int, int, int]], GridAction | PlacedAction]
+# The group's action on tensors of a layout, whose lengths in kept order these are.
+_ByLetters = Callable[[Layout, tuple[int, ...]], LayoutAction | PlacedAction]
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,20 @@ class Layer:
         return 4 * int(np.prod(self.shape, dtype=np.int64))
 
     @property
+    def kept_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's activation in kept order."""
+        return parse_layout(self.layout).kept_shape(self.shape, self.name)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels; 1 where no axis is theirs."""
+        return int(np.prod(self.kept_shape[: parse_layout(self.layout).channels]))
+
+    @property
     def point_length(self) -> int:
         """Length k of the points (N, k) that the tensor is brought to."""
-        if len(self.shape) < 2:
-            return (*self.shape, 1)[0]
-        layout = parse_layout(self.layout)
-        return self.shape[layout.planes_last[0] if layout.is_map else 0]
+        blank = np.broadcast_to(np.float32(0), (1, *self.shape))
+        return int(parse_layout(self.layout).to_points(blank, axes=1)[0].shape[-1])
 
     @property
     def shape_text(self) -> str:
@@ -83,9 +93,10 @@ class Layer:
     @property
     def layout_advice(self) -> str:
         """How to state a layout that is not known."""
+        first, second = usual_layouts(len(self.shape) + 1)[:2]
         return (
             f"{self.name}, {self.shape_text}: the graph does not tell where its channels are; say "
-            f"so with --layout {self.name}=NCHW or {self.name}=NHWC"
+            f"so with --layout {self.name}={first} or {self.name}={second}"
         )
 
 
@@ -139,31 +150,34 @@ class Plan:
         return self._exact_subgroups[measure.name, measure.layer]
 
 
-def view(layer: Layer, descriptor: Descriptor, array: NDArray[np.float32]) -> NDArray[np.float32]:
+def view(layer: Layer, measure: Measure, array: NDArray[np.float32]) -> NDArray[np.float32]:
     """Bring a tensor's activations to the form in which a measure sees them.
 
     Parameters
     ----------
     layer : Layer
         The tensor, with its layout.
-    descriptor : Descriptor
-        The measure's.
+    measure : Measure
+        What is measured, with φ_Y.
     array : ndarray of float32, shape (N, n, ...)
         Activations.
 
     Returns
     -------
-    ndarray of float32, shape (N, n, C, H, W) or (N, n, k)
-        Maps, or points and scores; a view where that is possible.
+    ndarray of float32, shape (N, n, rows, F) or (N, n, k)
+        Rows of entries that move together, or points and scores; a view where that is possible.
 
     Raises
     ------
     GeedError
         If one activation is neither a map nor a vector.
     """
-    layout = parse_layout(layer.layout)
-    if descriptor.view == "maps":
-        return layout.to_maps(array, layer.name)
+    layout, form = parse_layout(layer.layout), measure.descriptor.view
+    action = measure.action
+    if form in ("maps", "whole") and isinstance(action, LayoutAction | PlacedAction):
+        return action.stacked(layout.to_kept(array, layer.name))
+    if form == "whole":
+        return array.reshape(*array.shape[:2], -1)
     return layout.to_points(array, axes=2)[0]
 
 
@@ -218,11 +232,11 @@ def make_plan(
         If nothing is left to measure.
     """
 
-    def on_maps(shape: tuple[int, int, int]) -> GridAction | PlacedAction:
-        """Return how maps (C, H, W) move along with the input."""
+    def by_letters(layout: Layout, lengths: tuple[int, ...]) -> LayoutAction | PlacedAction:
+        """Return how tensors move along with the input."""
         if own is None:
-            return grid_action(group, *shape[1:], interpolation)
-        return _own_on_maps(own, shape)
+            return layout_action(group, layout, lengths, interpolation)
+        return _own_on_maps(own, layout, lengths)
 
     measures: list[Measure] = []
     told = list(notes)
@@ -230,7 +244,7 @@ def make_plan(
     for request, layer in selected:
         try:
             table, kind = tables.get(layer.name), kinds.get(layer.name)
-            measure = _bind(request.measure, layer, group, on_maps, support, kind, table)
+            measure = _bind(request.measure, layer, group, by_letters, support, kind, table)
         except GeedError as error:
             if request.layer is not None or layer.name in tables:
                 raise
@@ -259,7 +273,7 @@ def _bind(
     name: str,
     layer: Layer,
     group: Group,
-    on_maps: _OnMaps,
+    by_letters: _ByLetters,
     support: Support,
     kind: str | None,
     table: Table | None,
@@ -269,59 +283,89 @@ def _bind(
     if layer.layout == "?":
         raise GeedError(f"{bound}: {layer.layout_advice}")
     if descriptor.view == "maps":
-        grid = _grid_action_of(bound, layer, descriptor, on_maps, table)
-        return Measure(name, layer.name, grid, support)
-    blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
+        moved = _map_action(bound, layer, by_letters, table)
+        return Measure(name, layer.name, moved, support)
+    if descriptor.actions == "any":
+        whole = _whole_action(bound, layer, group, by_letters, table)
+        return Measure(name, layer.name, whole)
     try:
-        length = view(layer, descriptor, blank).shape[-1]
+        length = layer.point_length
     except GeedError as error:
         raise GeedError(f"{bound}: {error}; its shape is {layer.shape_text}") from None
     if descriptor.actions == "trivial":
         return Measure(name, layer.name, Trivial(group))
-    scores = descriptor.view == "scores"
-    if scores:
-        _check_scores(bound, layer, kind)
-        length = max(length, 2)
-    action: Trivial | Permutation | Matrices = Trivial(group)
+    _check_scores(bound, layer, kind)
+    action: Action = Trivial(group)
     if table is not None and table.kind != "channels":
-        action = vector_action(table, group)
-        if table.values.shape[1] != length:
-            raise GeedError(
-                f"{table.source}: a table for {table.values.shape[1]} entries, {layer.name} has "
-                f"{length}"
-            )
-    if not scores:
-        return Measure(name, layer.name, action)
+        action = _vector_action(layer, group, table, max(length, 2))
     return Measure(
         name, layer.name, action, kind="probabilities" if kind == "probabilities" else "logits"
     )
 
 
-def _grid_action_of(
-    bound: str, layer: Layer, descriptor: Descriptor, on_maps: _OnMaps, table: Table | None
-) -> GridAction | PlacedAction:
-    """Return the input's action on the grid of a tensor, with a channel table if one was given."""
-    if len(layer.shape) != (2 if parse_layout(layer.layout).grid else 3):
+def _vector_action(layer: Layer, group: Group, table: Table, length: int) -> Permutation | Matrices:
+    """Return the action that a table gives on vectors, which have this length."""
+    action = vector_action(table, group)
+    if table.values.shape[1] != length:
+        raise GeedError(
+            f"{table.source}: a table for {table.values.shape[1]} entries, {layer.name} has "
+            f"{length}"
+        )
+    return action
+
+
+def _whole_action(
+    bound: str, layer: Layer, group: Group, by_letters: _ByLetters, table: Table | None
+) -> Action:
+    """Return the action on all entries of a tensor: by its letters, or as a table gives it."""
+    if table is not None and table.kind != "channels":
+        return _vector_action(layer, group, table, int(np.prod(layer.shape)))
+    # A vector stays in place under any group, an own one too.
+    if len(layer.shape) == 1 and layer.layout in ("NK", "NC") and table is None:
+        return Trivial(group)
+    try:
+        action = by_letters(parse_layout(layer.layout), layer.kept_shape)
+    except GeedError as error:
+        raise GeedError(f"{bound}: {error}") from None
+    if table is not None:
+        return _with_table(layer, action, table)
+    return action if not isinstance(action, LayoutAction) or action.moved else Trivial(group)
+
+
+def _map_action(
+    bound: str, layer: Layer, by_letters: _ByLetters, table: Table | None
+) -> LayoutAction | PlacedAction:
+    """Return how feature maps move along with the input, with a channel table if one was given."""
+    layout = parse_layout(layer.layout)
+    if len(layer.shape) != layout.rank - 1 or len(layer.shape) < 2:
         raise GeedError(
             f"{bound}: channelwise cosine takes feature maps, found {layer.shape_text}; tokens "
             "need --layout LAYER=NTD:<H>x<W>"
         )
-    blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
-    channels, height, width = view(layer, descriptor, blank).shape[2:]
-    if height < 2 or width < 2:
+    lengths = layer.kept_shape
+    places = lengths[layout.channels :]
+    if layout.kept.endswith("HW") and min(lengths[-2:]) < 2 and len(places) == 2:
+        height, width = lengths[-2:]
         raise GeedError(f"{bound}: a grid of {height}×{width} is no map; take a latent measure")
+    if int(np.prod(places)) < 2:
+        raise GeedError(f"{bound}: has one entry a channel, which is no map; take a latent measure")
     try:
-        action = on_maps((channels, height, width))
+        action = by_letters(layout, lengths)
     except GeedError as error:
         raise GeedError(f"{bound}: {error}") from None
     if table is None or table.kind != "channels":
         return action
-    if table.values.shape[1] != channels:
+    return _with_table(layer, action, table)
+
+
+def _with_table(layer: Layer, action: LayoutAction | PlacedAction, table: Table) -> LayoutAction:
+    """Return an action by letters that permutes channels too."""
+    if table.values.shape[1] != layer.channels:
         raise GeedError(
             f"{table.source}: a table for {table.values.shape[1]} channels, {layer.name} has "
-            f"{channels}"
+            f"{layer.channels}"
         )
-    if not isinstance(action, GridAction):
+    if not isinstance(action, LayoutAction):
         raise GeedError(
             f"{table.source}: a table of channels goes with a named group; the action "
             f"{action.name!r} says itself how channels move"
@@ -329,10 +373,12 @@ def _grid_action_of(
     return with_channels(action, table)
 
 
-def _own_on_maps(own: PlacedAction, shape: tuple[int, int, int]) -> GridAction | PlacedAction:
-    """Return a user's own action on hidden maps, where it says how it acts on them."""
-    action = own.at(parse_layout("NCHW"), shape)
-    if isinstance(action, GridAction | PlacedAction):
+def _own_on_maps(
+    own: PlacedAction, layout: Layout, shape: tuple[int, ...]
+) -> LayoutAction | PlacedAction:
+    """Return a user's own action on hidden tensors, where it says how it acts on them."""
+    action = own.at(parse_layout(f"N{layout.kept}"), shape)
+    if isinstance(action, LayoutAction | PlacedAction):
         return action
     raise GeedError(
         f"the action {own.name!r} does not say how maps of {' × '.join(map(str, shape))} move: "

@@ -62,8 +62,10 @@ if TYPE_CHECKING:
     from onnx_geed.model.signature import (
         Input as Input,
         StatedKind as StatedKind,
+        StatedLayouts as StatedLayouts,
         find_input as find_input,
         find_output as find_output,
+        further_inputs as further_inputs,
         input_layout as input_layout,
         inputs as inputs,
         output_kind as output_kind,

@@ -24,7 +24,14 @@ from onnx_geed.model.metadata import (
     layout_key,
     parse_classes,
 )
-from onnx_geed.model.signature import StatedKind, find_input, find_output, input_layout as layout_of
+from onnx_geed.model.signature import (
+    StatedKind,
+    StatedLayouts,
+    find_input,
+    find_output,
+    further_inputs,
+    input_layout as layout_of,
+)
 from onnx_geed.model.tensor_names import resolve, stated_layouts
 from onnx_geed.model.tensors import list_tensors
 from onnx_geed.typed import check_value
@@ -37,7 +44,7 @@ def annotate_model(
     out: str | Path,
     *,
     input: str | None = None,
-    input_layout: str | None = None,
+    input_layout: StatedLayouts = None,
     output: str | None = None,
     output_kind: StatedKind | None = None,
     latent: str | None = None,
@@ -75,7 +82,7 @@ def annotate_model(
     model, out = load_model(path), Path(out)
     input = check_value("--input", input, str | None)
     output = check_value("--output", output, str | None)
-    input_layout = check_value("--input-layout", input_layout, str | None)
+    input_layout = check_value("--input-layout", input_layout, str | Mapping[str, str] | None)
     output_kind = check_value("--output-kind", output_kind, StatedKind | None)
     latent = check_value("--latent", latent, str | None)
     preprocess = check_value("--preprocess", preprocess, str | Path | Preprocess | None)
@@ -83,7 +90,7 @@ def annotate_model(
     output_action = check_value(
         "--output-action", output_action or {}, Mapping[str, str | Path | Table]
     )
-    acted, named = find_input(model, input), find_output(model, output)
+    acted, named = find_input(model, input, input_layout), find_output(model, output)
     listed = list_tensors(model, acted.name, named, kind=output_kind)
     entries: dict[str, str] = {}
     if input:
@@ -92,6 +99,10 @@ def annotate_model(
         entries[OUTPUT] = named
     if input_layout:
         entries[INPUT_LAYOUT] = layout_of(model, acted, input_layout)
+        further = further_inputs(model, acted, input_layout)
+        if further:  # which of them is the main one is no matter of order any more
+            entries[INPUT] = acted.name
+        entries |= {layout_key(other.name): text for other, text in further}
     if output_kind:
         entries[OUTPUT_KIND] = output_kind
     if latent:

@@ -21,7 +21,7 @@ __all__ = ["Between", "Flow", "between", "drop_pointwise"]
 
 
 class Flow:
-    """How data flow from the acted-on input to the output.
+    """How data flow from the acted-on inputs to the output.
 
     Parameters
     ----------
@@ -29,6 +29,8 @@ class Flow:
         The main graph, sorted.
     input, output : str
         The acted-on input and the chosen output.
+    beside : sequence of str
+        Inputs that are moved together with the acted-on one: a point is behind these too.
 
     Raises
     ------
@@ -36,8 +38,11 @@ class Flow:
         If no data path leads from the input to the output.
     """
 
-    def __init__(self, graph: onnx.GraphProto, input: str, output: str) -> None:
-        self.tainted = {input}
+    def __init__(
+        self, graph: onnx.GraphProto, input: str, output: str, beside: Sequence[str] = ()
+    ) -> None:
+        self.starts = tuple(dict.fromkeys((input, *beside)))
+        self.tainted = set(self.starts)
         for node in graph.node:
             if self.tainted.intersection(data_reads(node)):
                 self.tainted.update(name for name in node.output if name)
@@ -75,7 +80,7 @@ class Flow:
             for name in self.inputs(node):
                 left[name] += 1
         left[self.output] += 1
-        waiting = {self.input}
+        waiting = {name for name in self.starts if name in self.live}
         points = []
         for node in self.nodes:
             for name in self.inputs(node):

@@ -7,7 +7,7 @@ the output decides whether that is believed: operators that leave scores what th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -101,6 +101,7 @@ def find_head(
     types: Types,
     values: Mapping[str, list[int]],
     kind: str | None = None,
+    pooled: Collection[str] = (),
 ) -> Head:
     """Find the last point before the last affine nodes.
 
@@ -116,6 +117,8 @@ def find_head(
         Short integer constants, from :func:`onnx_geed.model.nodes.constants`.
     kind : {"logits", "probabilities", "embedding"}, optional
         Kind of the output, where that is stated or plain.
+    pooled : collection of str
+        Tensors that are averaged over their places, since their layout has channels.
 
     Returns
     -------
@@ -123,24 +126,29 @@ def find_head(
         With the output as the latent where there is no classifier.
     """
     if kind == "embedding":
-        return _checked(flow.output, flow, points, types, scores=False)
+        return _checked(flow.output, flow, points, types, pooled, scores=False)
     scores = kind is not None
-    search = _Search(flow, points, types, values)
+    search = _Search(flow, points, types, values, pooled)
     if search.affine:
         if not search.before(search.affine[-1]):
             return search.without_points()
         latent = search.walk()
         if latent is not None and (scores or not search.unit_norm):
-            return _checked(latent, flow, points, types)
+            return _checked(latent, flow, points, types, pooled)
     return search.scores() if scores else search.guess()
 
 
 def _checked(
-    name: str, flow: Flow, points: Sequence[str], types: Types, scores: bool = True
+    name: str,
+    flow: Flow,
+    points: Sequence[str],
+    types: Types,
+    pooled: Collection[str],
+    scores: bool = True,
 ) -> Head:
     """Take a tensor for the latent if it is a vector or a map, or holds the values of one."""
     held: str | None = name
-    while held is not None and not _vector_or_map(held, types):
+    while held is not None and held not in pooled and not _vector_or_map(held, types):
         held = _reshaped_from(held, flow, types)
     if held is not None and (held == name or held in points):
         return Head(held, scores)
@@ -181,8 +189,9 @@ class _Search:
         points: Sequence[str],
         types: Types,
         values: Mapping[str, list[int]],
+        pooled: Collection[str],
     ) -> None:
-        self.flow, self.points, self.types = flow, points, types
+        self.flow, self.points, self.types, self.pooled = flow, points, types, pooled
         self.order = {name: i for i, node in enumerate(flow.nodes) for name in node.output}
         spelt = Spellings(flow, types, values)
         self.affine = [node for node in flow.nodes if spelt.is_affine(node)]
@@ -191,6 +200,9 @@ class _Search:
     def before(self, node: onnx.NodeProto) -> list[str]:
         """Return the points before a node."""
         return [p for p in self.points if self.order[p] < self.order[main_output(node)]]
+
+    def _checked(self, name: str, *, scores: bool = True) -> Head:
+        return _checked(name, self.flow, self.points, self.types, self.pooled, scores)
 
     # --------------------------------------------------------------------------------------------
     # The plain case
@@ -240,7 +252,7 @@ class _Search:
     def guess(self) -> Head:
         """Tell a feature extractor from a classifier where nothing is stated."""
         if self.unit_norm:
-            return _checked(self.flow.output, self.flow, self.points, self.types, scores=False)
+            return self._checked(self.flow.output, scores=False)
         heads, stops = self._front(passive=False)
         if heads and not stops and self._side_by_side(heads):
             return self._latent_of(heads, passive=False)
@@ -252,7 +264,7 @@ class _Search:
         if behind and heads and not stops and self._side_by_side(heads):
             return Head(None, True, _hidden(behind))
         # A trunk that ends in pooling, or whose data go round its affine nodes.
-        return _checked(self.flow.output, self.flow, self.points, self.types, scores=False)
+        return self._checked(self.flow.output, scores=False)
 
     def _front(self, passive: bool) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto | None]]:
         """Walk back from the output to affine nodes, and to nodes that are not walked through.
@@ -304,9 +316,7 @@ class _Search:
         )
         read = dict.fromkeys(n for head in heads for n in self.flow.inputs(head))
         if plain and self.flow.passes_all(candidates[-1], heads):
-            result = _checked(
-                self._before_batch_norm(candidates), self.flow, self.points, self.types
-            )
+            result = self._checked(self._before_batch_norm(candidates))
             if result.latent is not None or len(read) < 2:
                 return result
         return _several(read)

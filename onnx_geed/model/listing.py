@@ -11,8 +11,10 @@ from onnx_geed.model.io import Model, load_model
 from onnx_geed.model.metadata import own_metadata
 from onnx_geed.model.signature import (
     StatedKind,
+    StatedLayouts,
     find_input,
     find_output,
+    further_inputs,
     input_layout,
     inputs,
     output_kind,
@@ -33,11 +35,12 @@ class ListedModel(TypedDict):
 
 
 class ListedInput(TypedDict):
-    """An input of the model; lengths are ``None`` where they are free."""
+    """An input of the model; lengths are ``None`` where they are free, as a layout unknown is."""
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str
+    layout: str | None
 
 
 class ActedOnInput(TypedDict):
@@ -89,7 +92,7 @@ def list_as_stated(
     output: str,
     *,
     input_shape: Sequence[int] | None = None,
-    input_layout: str | None = None,
+    input_layout: str | Mapping[str, str] | None = None,
     latent: str | None = None,
     layout: Mapping[str, str] | None = None,
     kind: str | None = None,
@@ -104,8 +107,9 @@ def list_as_stated(
         The acted-on input and the chosen output.
     input_shape : sequence of int, optional
         Shape of the input with batch 1, where the file leaves lengths free.
-    input_layout : str, optional
-        Layout of the input, over that of the metadata.
+    input_layout : str or mapping of str to str, optional
+        Layout of the input, over that of the metadata; or those of all inputs that are moved, by
+        name: a factorisation point is behind all of these.
     latent : str, optional
         The latent, by a name as :func:`resolve` takes it.
     layout : mapping of str to str, optional
@@ -122,8 +126,8 @@ def list_as_stated(
     GeedError
         As :func:`list_tensors`, :func:`resolve` and :func:`stated_layouts` do.
     """
-    inferred = infer_tensors(model, input, output, input_shape)
-    of_input = {input: input_layout} if input_layout else {}
+    of_input = {input: input_layout} if isinstance(input_layout, str) else dict(input_layout or {})
+    inferred = infer_tensors(model, input, output, input_shape, [n for n in of_input if n != input])
     listed = tensors_from(model, inferred, latent=None, layouts=of_input, kind=kind)
     name = resolve(listed, latent)[0].name if latent else None
     layouts = stated_layouts(listed, layout or {})
@@ -136,7 +140,7 @@ def list_layers(
     path: str | Path,
     *,
     input: str | None = None,
-    layout_of_input: str | None = None,
+    layout_of_input: StatedLayouts = None,
     output: str | None = None,
     kind: StatedKind | None = None,
     latent: str | None = None,
@@ -168,10 +172,10 @@ def list_layers(
     output = check_value("--output", output, str | None)
     latent = check_value("--latent", latent, str | None)
     kind = check_value("--output-kind", kind, StatedKind | None)
-    layout_of_input = check_value("--input-layout", layout_of_input, str | None)
+    layout_of_input = check_value("--input-layout", layout_of_input, str | Mapping[str, str] | None)
     layout = check_value("--layout", layout or {}, Mapping[str, str])
     model = load_model(path)
-    acted = find_input(model, input)
+    acted = find_input(model, input, layout_of_input)
     named = find_output(model, output)
     try:
         stored: str | None = input_layout(model, acted, layout_of_input)
@@ -179,11 +183,13 @@ def list_layers(
         if layout_of_input:
             raise
         stored = None  # listing needs no layout; measuring asks for it
+    layouts = {acted.name: stored} if stored else {}
+    layouts |= {i.name: text for i, text in further_inputs(model, acted, layout_of_input)}
     listed = list_as_stated(
         model,
         acted.name,
         named,
-        input_layout=stored if layout_of_input or len(acted.shape) > 3 else None,
+        input_layout=layouts,
         latent=latent,
         layout=layout,
         kind=kind,
@@ -191,7 +197,10 @@ def list_layers(
     doubt = next((t.doubt for t in listed if t.doubt), None)
     return {
         "model": {"path": str(path), "opset": model.opset, "producer": model.producer},
-        "inputs": [{"name": i.name, "shape": i.shape, "dtype": i.dtype} for i in inputs(model)],
+        "inputs": [
+            {"name": i.name, "shape": i.shape, "dtype": i.dtype, "layout": layouts.get(i.name)}
+            for i in inputs(model)
+        ],
         "input": {"name": acted.name, "layout": stored},
         "output": {"name": named, "kind": output_kind(model, named, kind)},
         "no_latent": doubt,

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import onnx
 
 from onnx_geed.errors import GeedError, nearest
-from onnx_geed.groups import check_input_layout, input_layouts
+from onnx_geed.groups import check_input_layout, usual_layouts
 from onnx_geed.model.io import Model
-from onnx_geed.model.metadata import INPUT, INPUT_LAYOUT, OUTPUT, OUTPUT_KIND
+from onnx_geed.model.metadata import (
+    INPUT,
+    INPUT_LAYOUT,
+    OUTPUT,
+    OUTPUT_KIND,
+    layout_key,
+    layouts_in_metadata,
+)
 from onnx_geed.model.nodes import FLOATS
 
-__all__ = ["Input", "find_input", "find_output", "input_layout", "inputs", "output_kind"]
+__all__ = [
+    "Input",
+    "StatedLayouts",
+    "find_input",
+    "find_output",
+    "further_inputs",
+    "input_layout",
+    "inputs",
+    "output_kind",
+]
 
 # Operators at the end of a graph that leave class scores the numbers that they are.
 _THROUGH = frozenset(
@@ -62,15 +79,31 @@ def _input(info: onnx.ValueInfoProto) -> Input:
     return Input(info.name, dtype, shape)
 
 
-def find_input(model: Model, name: str | None = None) -> Input:
-    """Return the acted-on input.
+#: Layouts of inputs as a user states them: of the only or the acted-on one, or by name.
+StatedLayouts = str | Mapping[str, str] | None
+
+
+# What layouts of inputs with so many axes are for, where none can be told from lengths.
+_MEANT = {
+    2: "NT (a line, or token ids), NP (one number or id a point) or NK (a vector)",
+    3: "NCT or NTC (channels along a line), NPX (vectors of points), NPC (features of points), "
+    "NPP (an adjacency) or NHW (a plane)",
+}
+
+
+def find_input(model: Model, name: str | None = None, layouts: StatedLayouts = None) -> Input:
+    """Return the acted-on input; where several are moved, the main one of them.
 
     Parameters
     ----------
     model : Model
         The model.
     name : str, optional
-        Its name; by default from the metadata, else the only float input of rank 3 to 5.
+        Its name; by default from the metadata, else the only float input of rank 3 to 5, else the
+        first with a stated layout.
+    layouts : str or mapping of str to str, optional
+        Layouts as the user states them: of the acted-on input, or by the names of inputs, with an
+        empty name for the acted-on one.
 
     Returns
     -------
@@ -79,10 +112,12 @@ def find_input(model: Model, name: str | None = None) -> Input:
     Raises
     ------
     GeedError
-        If there is no such input, or none that a group of the plane acts on.
+        If there is no such input, or none that a group acts on.
         If several would do.
+        If a layout is stated for an input that the model has not.
     """
     every = {i.name: i for i in inputs(model)}
+    stated = _stated(model, every, layouts)
     wanted = name or model.metadata.get(INPUT)
     if wanted is not None:
         if wanted not in every:
@@ -90,35 +125,69 @@ def find_input(model: Model, name: str | None = None) -> Input:
                 f"--input {wanted}: the model has no such input; it has {', '.join(every)}."
                 f"{nearest(wanted, every)}"
             )
-        stated = every[wanted]
-        if not _acted_on(stated):
+        chosen = every[wanted]
+        if not (_acted_on(chosen) or chosen.name in stated or stated.get("")):
             raise GeedError(
-                f"--input {wanted}: is {stated.dtype} {_text(stated.shape)}; a group acts on the "
-                "grid of a float input (N, C, H, W), (N, H, W, C) or (N, H, W): name such a one"
+                f"--input {wanted}: is {chosen.dtype} {_text(chosen.shape)}; a group acts on a "
+                "float input such as (N, C, H, W), or on one whose axes --input-layout names: "
+                "name such a one"
             )
-        return _with_batch(stated)
+        return _with_batch(chosen, stated)
     fit = [i for i in every.values() if _acted_on(i)]
+    if len(fit) == 1:
+        return _with_batch(fit[0], stated)
+    named = [every[key] for key in stated if key]
+    if not named and (text := stated.get("")):
+        named = [i for i in fit or every.values() if len(i.shape) == len(text)]
+        named = named if len(named) == 1 else []
+    if named:
+        return _with_batch(named[0], stated)
     if not fit:
         listed = ", ".join(f"{i.name} {i.dtype} {_text(i.shape)}" for i in every.values())
         raise GeedError(
-            f"no input is one that a group acts on: {listed or 'the model has none'}; rotations, "
-            "mirrors and shifts need a float input (N, C, H, W), (N, H, W, C) or (N, H, W)"
+            f"no input is one that a group acts on: {listed or 'the model has none'}; a float "
+            "input such as (N, C, H, W) is, and one whose axes --input-layout NAME=LETTERS names, "
+            "such as NT or NPX"
         )
-    if len(fit) > 1:
-        raise GeedError(
-            f"several inputs could be acted on ({', '.join(i.name for i in fit)}): name one with "
-            "--input NAME, and give the others with --feed NAME=FILE"
-        )
-    return _with_batch(fit[0])
+    raise GeedError(
+        f"several inputs could be acted on ({', '.join(i.name for i in fit)}): name one with "
+        "--input NAME, and give the others with --feed NAME=FILE, or say with --input-layout "
+        "NAME=LETTERS how those lie that move together"
+    )
+
+
+def _stated(model: Model, every: Collection[str], layouts: StatedLayouts) -> dict[str, str]:
+    """Return stated layouts by input, the user's first; that of the acted-on one has no name."""
+    stated = _by_user(every, layouts)
+    in_file = layouts_in_metadata(model)
+    for key in every:
+        if key in in_file:
+            stated.setdefault(key, in_file[key])
+    if text := model.metadata.get(INPUT_LAYOUT):
+        stated.setdefault(model.metadata.get(INPUT, ""), text)
+    return stated
+
+
+def _by_user(every: Collection[str], layouts: StatedLayouts) -> dict[str, str]:
+    given = {"": layouts} if isinstance(layouts, str) else dict(layouts or {})
+    stated = {key: text for key, text in given.items() if text}
+    for key, text in stated.items():
+        if key and key not in every:
+            raise GeedError(
+                f"--input-layout {key}={text}: the model has no input {key!r}; it has "
+                f"{', '.join(every)}.{nearest(key, every)}"
+            )
+    return stated
 
 
 def _acted_on(input: Input) -> bool:
     return input.dtype.startswith("float") and 3 <= len(input.shape) <= 5
 
 
-def _with_batch(input: Input) -> Input:
+def _with_batch(input: Input, stated: Mapping[str, str]) -> Input:
     # Three or four rows of one-channel images are unheard of; one colour image is not.
-    if len(input.shape) == 3 and input.shape[0] in (3, 4):
+    known = input.name in stated or "" in stated
+    if len(input.shape) == 3 and input.shape[0] in (3, 4) and not known:
         raise GeedError(
             f"input {input.name!r} {_text(input.shape)} has no batch axis; export the model for "
             f"(N, {_text(input.shape)[1:]}"
@@ -130,7 +199,7 @@ def _text(shape: tuple[int | None, ...]) -> str:
     return f"({', '.join('?' if d is None else str(d) for d in shape)})" if shape else "(?)"
 
 
-def input_layout(model: Model, input: Input, stated_by_user: str | None = None) -> str:
+def input_layout(model: Model, input: Input, layouts: StatedLayouts = None) -> str:
     """Return the layout of the acted-on input.
 
     Parameters
@@ -139,36 +208,33 @@ def input_layout(model: Model, input: Input, stated_by_user: str | None = None) 
         The model.
     input : Input
         Its acted-on input.
-    stated_by_user : str, optional
-        The layout as the user states it; else the metadata, else the shape decides.
+    layouts : str or mapping of str to str, optional
+        Layouts as the user states them, as :func:`find_input` takes them; else the metadata, else
+        the shape decides.
 
     Returns
     -------
     str
-        One letter an axis, as :func:`onnx_geed.groups.check_input_layout` takes it: ``NHW`` for
-        rank 3, ``NCHW`` or ``NHWC`` for rank 4, ``NCDHW`` or ``NDHWC`` for rank 5, or what is
-        stated.
+        One letter an axis, as :func:`onnx_geed.groups.check_input_layout` takes it: ``NCHW`` or
+        ``NHWC`` for rank 4, ``NCDHW`` or ``NDHWC`` for rank 5, or what is stated.
 
     Raises
     ------
     GeedError
-        If neither or both layouts fit the shape.
+        If neither or both layouts fit the shape, or none is stated of fewer axes or of integers.
         If a stated layout is none, or has not one letter for each axis.
 
     Notes
     -----
     Choice: an axis of length 1, 3 or 4 is the channels, if it comes first or last, not both.
     """
-    rank = len(input.shape)
-    called = f"{input.name!r} {_text(input.shape)}"
-    stated = model.metadata.get(INPUT_LAYOUT)
-    if stated_by_user:
-        return check_input_layout(stated_by_user, rank, "--input-layout", called)
-    if stated:
-        return check_input_layout(stated, rank, f"metadata {INPUT_LAYOUT}", called)
-    if rank == 3:
-        return "NHW"
-    channels_first, channels_last = input_layouts(rank)[:2]
+    if stated := _layout_stated(model, input, layouts, main=True):
+        return stated
+    rank, called = len(input.shape), f"{input.name!r} {_text(input.shape)}"
+    if rank < 4:
+        meant = _MEANT.get(rank, "such as NK")
+        raise GeedError(f"the layout of input {called} must be stated: say --input-layout {meant}")
+    channels_first, channels_last = usual_layouts(rank)[:2]
     first, last = input.shape[1] in (1, 3, 4), input.shape[-1] in (1, 3, 4)
     if first != last:
         return channels_first if first else channels_last
@@ -177,6 +243,52 @@ def input_layout(model: Model, input: Input, stated_by_user: str | None = None) 
         f"the layout of input {called} cannot be told from its shape: say --input-layout "
         f"{channels_first} or {channels_last}{more}"
     )
+
+
+def _layout_stated(model: Model, input: Input, layouts: StatedLayouts, *, main: bool) -> str | None:
+    """Return the layout that is stated of an input, if it fits; the user's is asked first."""
+    by_user = _by_user([i.name for i in inputs(model)], layouts)
+    rank, called = len(input.shape), f"{input.name!r} {_text(input.shape)}"
+    for key in (input.name, "") if main else (input.name,):
+        if text := by_user.get(key):
+            return check_input_layout(text, rank, "--input-layout", called)
+    own = main and model.metadata.get(INPUT, input.name) == input.name
+    if own and (text := model.metadata.get(INPUT_LAYOUT)):
+        return check_input_layout(text, rank, f"metadata {INPUT_LAYOUT}", called)
+    if text := layouts_in_metadata(model).get(input.name):
+        return check_input_layout(text, rank, f"metadata {layout_key(input.name)}", called)
+    return None
+
+
+def further_inputs(
+    model: Model, acted: Input, layouts: StatedLayouts = None
+) -> tuple[tuple[Input, str], ...]:
+    """Return the other inputs whose layout is stated, which a group may move too.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    acted : Input
+        The acted-on input, from :func:`find_input`.
+    layouts : str or mapping of str to str, optional
+        Layouts as the user states them, as :func:`find_input` takes them; else those that the
+        metadata ``onnx_geed.layout.<input>`` state.
+
+    Returns
+    -------
+    tuple of (Input, str)
+        Inputs with their layouts, in the model's order.
+
+    Raises
+    ------
+    GeedError
+        If a stated layout is none, or has not one letter for each axis.
+        If a layout is stated for an input that the model has not.
+    """
+    others = [i for i in inputs(model) if i.name != acted.name]
+    pairs = [(i, _layout_stated(model, i, layouts, main=False)) for i in others]
+    return tuple((i, text) for i, text in pairs if text)
 
 
 def find_output(model: Model, name: str | None = None) -> str:

@@ -12,8 +12,9 @@ from onnx_geed.model.batch_axis import Place, batch_axes
 from onnx_geed.model.dataflow import Flow, drop_pointwise
 from onnx_geed.model.heads import find_head
 from onnx_geed.model.io import Model
-from onnx_geed.model.layout_inference import find_layouts, is_map
+from onnx_geed.model.layout_inference import find_layouts, has_places
 from onnx_geed.model.metadata import (
+    INPUT,
     INPUT_LAYOUT,
     LATENT,
     derived_modules,
@@ -48,7 +49,8 @@ class Tensor:
     point : bool
         Whether it is a factorisation point that is offered.
     layout : str
-        ``NCHW``, ``NHWC`` or these letters in another order, ``NTD:..``, ``NTD``, ``NK``, ``?``.
+        One letter an axis, such as ``NCHW``, ``NPC`` or ``NK``; ``NTD:..``, ``NTD``; ``?`` where it
+        is not sure.
     roles : tuple of str
         Those of ``channel``, ``latent``, ``output`` that it has by default.
     refused : str
@@ -132,9 +134,24 @@ class Inferred:
 
 
 def infer_tensors(
-    model: Model, input: str, output: str, input_shape: Sequence[int] | None
+    model: Model,
+    input: str,
+    output: str,
+    input_shape: Sequence[int] | None,
+    beside: Sequence[str] = (),
 ) -> Inferred:
     """Infer the facts that :func:`tensors_from` works from.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    input, output : str
+        The acted-on input and the chosen output.
+    input_shape : sequence of int or None
+        Shape of the input with batch 1, where the file leaves lengths free.
+    beside : sequence of str
+        Inputs that are moved together with it.
 
     Raises
     ------
@@ -142,7 +159,7 @@ def infer_tensors(
         If no data path leads from the input to the output.
     """
     one, three = (infer(model.proto, input, input_shape, batch) for batch in (1, 3))
-    return Inferred(Flow(model.proto.graph, input, output), one, three)
+    return Inferred(Flow(model.proto.graph, input, output, beside), one, three)
 
 
 def tensors_from(
@@ -157,14 +174,17 @@ def tensors_from(
     graph, flow, types, second = model.proto.graph, inferred.flow, inferred.one, inferred.three
     input, output = flow.input, flow.output
     stated_layouts = _layouts_in_file(model, input) | dict(layouts)
-    layout, folded = find_layouts(graph, flow, types, stated_layouts)
+    free = types.get(input, ("?", None))[1] != second.get(input, ("?", None))[1]
+    layout, folded = find_layouts(graph, flow, types, stated_layouts, second if free else None)
     refused = _refusals(graph, flow, types)
     if reason := refused.get(output):
         raise GeedError(f"output {output!r} {reason}; name another with --output")
     along_batch = _along_batch(graph, input, types, second)
     offered = [p for p in flow.points if p in along_batch]
     kept = drop_pointwise(offered, flow, types)
-    classifier = find_head(flow, offered, types, constants(graph), output_kind(model, output, kind))
+    pooled = {name for name, text in layout.items() if _has_places_and_channels(text)}
+    kind_of_output = output_kind(model, output, kind)
+    classifier = find_head(flow, offered, types, constants(graph), kind_of_output, pooled)
     head = latent or _stated_latent(model, refused) or classifier.latent
     # Who names a latent says that a classifier follows it.
     scores = classifier.scores or head not in (None, output)
@@ -172,7 +192,7 @@ def tensors_from(
 
     def roles(name: str) -> tuple[str, ...]:
         is_point = name in kept or (name in stated_layouts and name in offered)
-        spatial = is_map(types.get(name, ("?", None))[1], layout.get(name, "?"))
+        spatial = has_places(types.get(name, ("?", None))[1], layout.get(name, "?"))
         spatial = spatial and (name not in folded or name in stated_layouts)
         tokens = stated_layouts.get(name, "").startswith("NTD:")
         return (
@@ -208,9 +228,15 @@ def tensors_from(
     return (*listed, *_inputs_and_constants(graph, types))
 
 
+def _has_places_and_channels(layout: str) -> bool:
+    """Whether a tensor of this layout is averaged over its places to a vector."""
+    return len(layout) > 2 and "C" in layout
+
+
 def _layouts_in_file(model: Model, input: str) -> dict[str, str]:
     layouts = layouts_in_metadata(model)
-    if text := model.metadata.get(INPUT_LAYOUT):
+    text = model.metadata.get(INPUT_LAYOUT)
+    if text and model.metadata.get(INPUT, input) == input:
         layouts[input] = text
     return layouts
 

@@ -155,7 +155,7 @@ def pairs_within(
     if not touched:
         return Pairs()
     last = max(p for pair in touched for p in pair if p in here)
-    few = view(layer, measure.descriptor, y[: last + 1 - first])
+    few = view(layer, measure, y[: last + 1 - first])
     orbits = operands_of_orbits(measure, few)
     means = f_hat(measure, orbits)
     complete: dict[_Where, Pair] = {}

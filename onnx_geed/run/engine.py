@@ -8,12 +8,12 @@ from typing import Protocol
 import numpy as np
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import GridAction, PlacedAction, tables_of
 from onnx_geed.measures import Measure, check_written_as_nodes
-from onnx_geed.run.fuse import to_measure_inside
+from onnx_geed.run.fuse import check_graph_can_move, to_measure_inside
 from onnx_geed.run.job import EngineName, Job
 from onnx_geed.run.options import Options
 from onnx_geed.run.orbit_statistics import OrbitStatistics
+from onnx_geed.run.source import Source
 from onnx_geed.run.trial import Trial
 
 __all__ = ["Engine", "choose_engine", "without_graph"]
@@ -36,7 +36,7 @@ class Engine(Protocol):
 def choose_engine(
     trial: Trial,
     options: Options,
-    action: GridAction | PlacedAction,
+    source: Source,
     measures: Sequence[Measure] = (),
 ) -> tuple[EngineName, list[str]]:
     """Return the engine, and notes on why.
@@ -50,7 +50,7 @@ def choose_engine(
     if options.engine == "kernels" or (options.engine == "auto" and not cuda):
         return "kernels", []
     try:
-        tables_of(action)
+        check_graph_can_move(source)
     except GeedError as error:
         return without_graph(options, str(error))
     if trial.one_by_one:

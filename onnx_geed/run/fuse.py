@@ -28,9 +28,10 @@ from onnx_geed.measures import (
     value_range_nodes,
 )
 from onnx_geed.model import LEAST_OPSET, Model, Nodes, expose_tensors
+from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.source import Source
 
-__all__ = ["Fused", "Output", "fuse_measurement", "to_measure_inside"]
+__all__ = ["Fused", "Output", "check_graph_can_move", "fuse_measurement", "to_measure_inside"]
 
 _PREFIX = "geed/"
 
@@ -198,32 +199,28 @@ def _inputs(
     """Write the nodes that make the model's inputs from the measurement's."""
     stored = {i.name for i in proto.graph.initializer}
     infos = {i.name: i for i in proto.graph.input if i.name not in stored}
-    shape = source.samples.shape
-    height, width = shape[-2:]
-    lead = int(np.prod(shape[:-2], dtype=np.int64))
-    order_in = [0, *(axis + 1 for axis in parse_layout(source.layout).planes_last)]
-    as_kept = [order_in.index(axis) for axis in range(len(order_in))]
-    moved = as_kept != sorted(as_kept)
     order = source.action.group.order
-    own = nodes.within("input")
-    x = samples
-    if moved:
-        x = own.add("Transpose", [x], "channels_first", perm=order_in)
-    x = own.reshape(x, [-1, lead, height * width], "flat")
-    black = source.samples.finish(np.zeros((1, *shape), dtype=np.float32))
-    background = np.ascontiguousarray(black.reshape(lead, -1)[:, 0])
-    x = orbit_nodes(own, x, tables_of(source.action), background, disk=source.disk)
-    x = own.reshape(x, [-1, *shape], "rows")
-    if moved:
-        x = own.add("Transpose", [x], "as_stored", perm=as_kept)
+    x = _orbit_rows(nodes.within("input"), source.main, samples)
     nodes.written.append(
         helper.make_node(
             "Cast", [x], [input], name="geed/input/cast", to=infos[input].type.tensor_type.elem_type
         )
     )
-    taken = [shape[axis - 1] for axis in as_kept[1:]]
+    taken = source.row_shape
     declared = [helper.make_tensor_value_info(samples, TensorProto.FLOAT, ["N", *taken])]
     feeds = {}
+    for name, moved in source.partners.items():
+        if name not in infos:
+            continue
+        feeds[name] = f"samples/{name}"
+        kind = infos[name].type.tensor_type.elem_type
+        declared.append(helper.make_tensor_value_info(feeds[name], kind, ["N", *moved.row_shape]))
+        inner = nodes.within(f"input/{name}")
+        given = inner.cast(feeds[name], TensorProto.FLOAT, "float32")
+        rows = _orbit_rows(inner, moved, given)
+        nodes.written.append(
+            helper.make_node("Cast", [rows], [name], name=f"geed/input/{name}/cast", to=kind)
+        )
     for name, feed in source.feeds.items():
         if name not in infos:
             continue
@@ -250,12 +247,65 @@ def _inputs(
     return declared, feeds
 
 
+def _orbit_rows(nodes: Nodes, moved: MovedInput, samples: str) -> str:
+    """Write the rows (N·n, ...) of an input that the group moves, in the model's own layout."""
+    action, shape = tables_of(moved.action), moved.samples.shape
+    rank = len(shape)
+    axes = [rank + axis for axis in action.axes]
+    rest = [axis for axis in range(rank) if axis not in axes]
+    # From the model's layout to rows of entries that move together, and back.
+    kept = parse_layout(moved.layout).planes_last
+    order = [kept[axis] for axis in (*rest, *axes)]
+    turned = order != sorted(order)
+    x = samples
+    if turned:
+        x = nodes.add("Transpose", [x], "channels_first", perm=[0, *(axis + 1 for axis in order)])
+    x = nodes.reshape(x, [-1, action.rows, action.moves.size], "flat")
+    black = moved.samples.finish(np.zeros((1, *shape), dtype=np.float32))
+    background = np.ascontiguousarray(action.stacked(black)[0, :, 0])
+    x = orbit_nodes(nodes, x, action, background, disk=moved.disk)
+    x = nodes.reshape(x, [-1, *(shape[axis] for axis in (*rest, *axes))], "rows")
+    if turned:
+        back = [order.index(axis) + 1 for axis in range(rank)]
+        x = nodes.add("Transpose", [x], "as_stored", perm=[0, *back])
+    return x
+
+
+def check_graph_can_move(source: Source) -> None:
+    """Refuse actions that no tables written into a graph carry out.
+
+    Raises
+    ------
+    GeedError
+        If one is a function of the user's own.
+        If each sample is moved by elements of its own.
+        If colours are mixed before mean and std, which a graph has behind it.
+    """
+    for moved in source.moved:
+        action = tables_of(moved.action)
+        if action.group.behind is not None:
+            raise GeedError(
+                f"group {action.group.name} moves each sample by elements of its own, so no tables "
+                "serve all"
+            )
+        white = np.ones((1, *moved.samples.shape), dtype=np.float32)
+        if "C" in action.moved and not np.array_equal(moved.samples.finish(white), white):
+            raise GeedError(
+                f"group {action.group.name} mixes colours before mean, std and channel order, "
+                "which a graph has behind it"
+            )
+        if moved.samples.dtype.kind in "iub" and action.moves.base_of.any():
+            raise GeedError(
+                f"group {action.group.name} weighs entries, and these are whole numbers"
+            )
+
+
 def _measures(
     nodes: Nodes, source: Source, plan: Plan, layers: Sequence[str], *, doubt: bool
 ) -> list[Output]:
     """Write the measures on some layers; return what they yield."""
     outputs: list[Output] = []
-    seen: dict[tuple[str, bool], str] = {}
+    seen: dict[tuple[str, str], str] = {}
     points: set[str] = set()
     names = plan.group.elements
     n = len(names)
@@ -271,11 +321,12 @@ def _measures(
         if measure.layer not in layers:
             continue
         layer = plan.layers[measure.layer]
-        maps, scores = (measure.descriptor.view == form for form in ("maps", "scores"))
-        key = (measure.layer, maps)
+        scores = measure.descriptor.view == "scores"
+        form = {"maps": "maps", "whole": "whole"}.get(measure.descriptor.view, "points")
+        key = (measure.layer, form)
         if key not in seen:
-            scope = nodes.within(f"{'maps' if maps else 'points'}/{measure.layer}")
-            seen[key] = activation_nodes(scope, measure.layer, layer, n, maps=maps)
+            scope = nodes.within(f"{form}/{measure.layer}")
+            seen[key] = activation_nodes(scope, measure.layer, layer, n, measure)
         if measure.descriptor.normalised and measure.layer not in points:
             points.add(measure.layer)
             identity = identity_nodes(nodes.within(f"points/{measure.layer}"), seen[key])
@@ -303,7 +354,7 @@ def _measures(
             of_subgroup = deviation_nodes(own.within("exact"), measure, y, layer, members)
             picked = [names[g] for g in members]
             give(of_subgroup.values, "exact", measure, len(members), of=picked)
-        other = measure.with_inverse_table() if doubt else None
+        other = measure.other_reading() if doubt else None
         if other:
             turned = deviation_nodes(own.within("inverse"), other, y, layer)
             give(turned.values, "inverse", measure, n, of=names)

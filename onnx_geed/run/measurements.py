@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups import Action, parse_layout
-from onnx_geed.measures import Measure, Plan, normaliser, view
+from onnx_geed.measures import Measure, Plan, normaliser
 from onnx_geed.results import (
     BetweenSamples,
     Normaliser,
@@ -81,9 +81,7 @@ def predictions_of(
 
 def _class_count(plan: Plan, measure: Measure) -> int:
     """Return the number of classes of a tensor; a single score tells two apart."""
-    layer = plan.layers[measure.layer]
-    blank = np.zeros((1, 1, *layer.shape), dtype=np.float32)
-    return max(2, int(view(layer, measure.descriptor, blank).shape[-1]))
+    return max(2, plan.layers[measure.layer].point_length)
 
 
 def _record(
@@ -103,10 +101,16 @@ def _record(
     warnings = []
     inverse = statistics.inverse
     if inverse is not None and _inverse_fits_better(inverse, deviations[: len(inverse)], measure):
-        warnings.append(
-            f"the inverse of the given table scores markedly better "
+        both = (
             f"({inverse.mean():.4g} against {deviations[: len(inverse)].mean():.4g} on "
-            f"{len(inverse)} samples): are its rows for g and its inverse swapped?"
+            f"{len(inverse)} samples)"
+        )
+        warnings.append(
+            f"the inverse of the given table scores markedly better {both}: are its rows for g and "
+            "its inverse swapped?"
+            if measure.with_inverse_table() is not None
+            else f"vectors read as (right, up) score markedly better {both}: if that is what their "
+            "components are, say --components right-up"
         )
     if zeros.mean() == 1:
         warnings.append("every vector that was compared is zero: the value says nothing")
@@ -167,11 +171,13 @@ def _layout_and_notes(
     measure: Measure, layout: str, shape: tuple[int, ...]
 ) -> tuple[str, list[str]]:
     """Return the layout of a record, and notes on what was done to its tensor beforehand."""
-    if measure.descriptor.view == "maps":
+    if measure.descriptor.view in ("maps", "whole"):
         return layout, []
     notes = []
-    if len(shape) == 3 and parse_layout(layout).to_points(np.zeros((1, *shape), np.float32), 1)[1]:
-        notes.append("average-pooled over its grid by onnx-geed")
+    blank = np.broadcast_to(np.float32(0), (1, *shape))
+    if len(shape) > 1 and parse_layout(layout).to_points(blank, 1)[1]:
+        places = "its grid" if {"H", "W"} <= {*layout} else "its other axes"
+        notes.append(f"average-pooled over {places} by onnx-geed")
     if measure.descriptor.view == "scores":
         logits = measure.reads == "logits"
         notes.append(

@@ -51,7 +51,7 @@ def graph_bytes(plan: Plan, source: Source) -> int:
 
     Both maps and their products in float64, and what one resampling reads.
     """
-    bases, _, taps = map(int, tables_of(source.action).index.shape)
+    bases, _, taps = map(int, tables_of(source.action).moves.index.shape)
     largest = max((layer.bytes for layer in plan.layers.values()), default=0)
     return largest * (8 + -(-2 * bases * taps // plan.group.order))
 
@@ -78,7 +78,7 @@ def fit_memory(plan: Plan, source: Source, trial: Trial, options: Options, *, gr
     """
     budget = parse_bytes(options.memory)
     n = plan.group.order
-    own = 4 * int(np.prod(source.samples.shape))
+    own = 4 * sum(int(np.prod(moved.samples.shape)) for moved in source.moved)
     if graph:
         own += graph_bytes(plan, source)
     cuda = trial.session.provider == "cuda"

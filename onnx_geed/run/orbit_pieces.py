@@ -75,7 +75,7 @@ class Pieces:
         references: list[F32] = []
         for part, arrays in self._arrays(job):
             maps = [
-                np.ascontiguousarray(view(plan.layers[m.layer], m.descriptor, arrays[m.layer]))
+                np.ascontiguousarray(view(plan.layers[m.layer], m, arrays[m.layer]))
                 for m in measures
             ]
             if not part.start:
@@ -138,7 +138,7 @@ class Pieces:
             return taken
         _, arrays = next(self._arrays(replace(job, positions=range(position, position + 1))))
         layers = job.task.plan.layers
-        return [_flat(view(layers[m.layer], m.descriptor, arrays[m.layer])[:, 0]) for m in measures]
+        return [without_base(view(layers[m.layer], m, arrays[m.layer])[:, 0]) for m in measures]
 
 
 def comes_in_pieces(job: Job) -> bool:
@@ -206,7 +206,7 @@ class _Neighbours:
         awaiting = [w for w in self._pairs if w[0] == self._last and w[1] != self._first]
         if not awaiting:
             return
-        centre = [_flat(reference[-1:]) for reference in references]
+        centre = [without_base(reference[-1:]) for reference in references]
         self._centres.give(self._last, dict(zip(self._keys, centre, strict=True)))
         # A sample that comes in pieces finds f̂ of another here, or runs it again; the first ones
         # are kept whole where a given table is in doubt.
@@ -234,7 +234,7 @@ class _Neighbours:
         where, few = (self._before, self._first), [y[:1] for y in maps]
         if self._centre is None:
             for sides, y in zip(self._open, few, strict=True):
-                sides[where] = Side(orbit=_flat(y))
+                sides[where] = Side(orbit=without_base(y))
             return
         self._between.put(part, tables.of(few, self._centre))
         if self._between.complete:
@@ -313,12 +313,6 @@ class _Whole:
             self.arrays[name][:, _slice(part)] = array
 
 
-def _flat(maps: F32) -> F32:
-    """Return maps (..., C, H·W) that keep no larger array in memory."""
-    flat: F32 = without_base(maps.reshape(*maps.shape[:-2], -1))
-    return flat
-
-
 def _streamed(plan: Plan, layers: Sequence[str], position: int) -> list[Measure]:
     """Return the measures of maps that no more than their sums are needed for, one a layer."""
     by_layer: dict[str, list[Measure]] = {}
@@ -333,4 +327,4 @@ def _streamed(plan: Plan, layers: Sequence[str], position: int) -> list[Measure]
 
 def _needs_sums_alone(measure: Measure, position: int) -> bool:
     maps = measure.descriptor.view == "maps" and measure.kernel_of_action == (0,)
-    return maps and (position >= DOUBTED or measure.with_inverse_table() is None)
+    return maps and (position >= DOUBTED or measure.other_reading() is None)

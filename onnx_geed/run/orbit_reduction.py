@@ -109,7 +109,7 @@ def reduce_orbits(
             measures[key] = _sums_statistics(plan, measure, sums[measure.layer])
         elif measure.layer in arrays:
             layer = plan.layers[measure.layer]
-            y = view(layer, measure.descriptor, arrays[measure.layer])
+            y = view(layer, measure, arrays[measure.layer])
             statistics = _orbits_statistics(plan, measure, y, label, first)
             between = pairs_within(measure, layer, arrays[measure.layer], first, pairs)
             measures[key] = replace(statistics, pairs=between)
@@ -138,7 +138,7 @@ def _orbits_statistics(
     scores = measure.descriptor.view == "scores"
     predicted = predicted_classes(y, measure.reads) if scores else None
     members = plan.exact_subgroup(measure)
-    other = measure.with_inverse_table() if first < DOUBTED else None
+    other = measure.other_reading() if first < DOUBTED else None
     channels = None
     try:
         if maps:

@@ -8,7 +8,7 @@ import platform
 from pathlib import Path
 
 from onnx_geed.data import Intake, preprocess_to_json
-from onnx_geed.groups import GridAction
+from onnx_geed.groups import LayoutAction
 from onnx_geed.model import Model
 from onnx_geed.results import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.run.executor import cores
@@ -51,7 +51,7 @@ def describe_data(source: Source) -> DataPart:
     """Return the ``data`` part of a result; for its fingerprint, samples not yet fed are read."""
     samples, indices = source.samples, source.indices
     names, labels = samples.names, samples.labels
-    intake = source.intake or Intake(samples, indices)
+    intake = source.main.intake or Intake(samples, indices)
     return {
         "source": samples.source,
         "fingerprint": intake.fingerprint(len(indices)),
@@ -69,15 +69,18 @@ def describe_data(source: Source) -> DataPart:
 def describe_group(task: Task) -> GroupPart:
     """Return the ``group`` part of a result."""
     group, action = task.plan.group, task.source.action
-    return {
+    described: GroupPart = {
         "name": group.name,
         "order": group.order,
         "elements": list(group.elements),
         "exact": list(task.plan.exact),
         # Of an action of one's own nobody else knows how it resamples.
-        "interpolation": action.interpolation if isinstance(action, GridAction) else "own",
+        "interpolation": action.interpolation if isinstance(action, LayoutAction) else "own",
         "support": "disk" if task.source.disk else "full",
     }
+    if group.components != "right-down":
+        described["components"] = group.components
+    return described
 
 
 def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> RuntimePart:

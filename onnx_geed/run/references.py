@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import GridAction, PlacedAction, Trivial, orbit, still_grid
+from onnx_geed.groups import Action, LayoutAction, PlacedAction, Trivial, still_action
 from onnx_geed.measures import Measure, log_probabilities, orbit_deviations, pair_deviations, view
 from onnx_geed.model import Model, redraw
 from onnx_geed.results import Record, Reference, mean_interval
@@ -21,13 +21,11 @@ from onnx_geed.run.orbits import check_rows, run_rows
 from onnx_geed.run.prepare import Prepared
 from onnx_geed.run.progress import Meter
 from onnx_geed.run.session import Runner
-from onnx_geed.run.source import Source
 
 __all__ = [
     "Trips",
     "add_references",
     "add_untrained",
-    "round_trips",
     "trip_inferences",
     "untrained",
 ]
@@ -143,11 +141,8 @@ def _sample_trips(
     """Run one sample's round trips and reduce them under every measure."""
     source = task.source
     n = source.action.group.order
-    x = source.sample(position)
-    trips = round_trips(source, x)
     # The identity stands at both ends, so that one run tells what its place does.
-    rows = source.fed(np.concatenate([x[None], trips[:0:-1], x[None]]))
-    feeds = source.other_inputs([position], n + 1)
+    rows, feeds = source.main.trip_rows(position), source.trip_inputs(position)
     arrays = run_rows(source, runner, rows, feeds, task.batch)
     check_rows(source, runner, rows, feeds, arrays, task.batch, [position])
     reduced = []
@@ -158,7 +153,7 @@ def _sample_trips(
                 f"the model gave NaN or infinity: {source.label(position)}, a round trip of the "
                 f"references, tensor {measure.layer!r}; check the preprocessing"
             )
-        y = view(layer, measure.descriptor, arrays[measure.layer][None])[0]
+        y = view(layer, measure, arrays[measure.layer][None])[0]
         back = orbit_deviations(_under_trivial(measure), np.ascontiguousarray(y[::-1][:n]))[
             0
         ].mean()
@@ -167,36 +162,15 @@ def _sample_trips(
     return reduced
 
 
-def round_trips(source: Source, x: F32) -> F32:
-    """Return φ(g⁻¹)φ(g)x for every g.
-
-    Parameters
-    ----------
-    source : Source
-        Whose action.
-    x : ndarray of float32, shape (..., H, W)
-        A sample.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, ..., H, W)
-        ``x`` itself where g is exact.
-    """
-    group, action = source.action.group, source.action
-    orbit_of_x, exact = orbit(action, x), action.exact()
-    out = np.empty_like(orbit_of_x)
-    for g, moved in enumerate(orbit_of_x):
-        back = group.inverse(g)
-        out[g] = x if exact[g] and exact[back] else action.apply(back, moved.astype(np.float64))
-    return out
-
-
 def _under_trivial(measure: Measure) -> Measure:
     """Return the measure under the trivial action."""
     action = measure.action
-    if isinstance(action, GridAction | PlacedAction):
-        height, width = action.shape[-2:]
-        return replace(measure, action=still_grid(action.group, height, width))
+    if isinstance(action, LayoutAction):
+        # The same entries are compared, each with itself.
+        return replace(measure, action=action.kept_still())
+    if isinstance(action, PlacedAction):
+        still = still_action(action.group, action.layout, action.shape)
+        return replace(measure, action=still)
     return replace(measure, action=Trivial(action.group))
 
 
@@ -209,15 +183,25 @@ def _output_trip(measure: Measure, y: NDArray[Any]) -> float:
     values, still = np.empty(group.order), None
     exact = action.exact()
     for g in range(group.order):
-        back = group.inverse(g)
-        if exact[g] and exact[back] and still is not None:
+        if exact[g] and still is not None:
             values[g] = still
             continue
-        moved = action.apply(back, action.apply(g, y.astype(np.float64)))
+        # Some elements of a larger group may come without their inverses; e is its own.
+        back = group.inverse(g) if group.is_closed else 0
+        moved = _moved(action, back, _moved(action, g, y.astype(np.float64)))
         values[g] = pair_deviations(measure, moved[None], y[None])[0]
-        if exact[g] and exact[back]:
+        if exact[g]:
             still = values[g]
     return float(values.mean())
+
+
+def _moved(action: Action, g: int, y: F64) -> F64:
+    """Move one activation, in the form in which a measure sees it, by an element."""
+    if isinstance(action, LayoutAction):
+        rows: F64 = action.apply_to_rows(g, y)
+        return rows
+    shape = action.shape if isinstance(action, PlacedAction) else y.shape
+    return action.apply(g, y.reshape(shape)).reshape(y.shape)
 
 
 def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,205 +15,165 @@ from onnx_geed.data import (
     Intake,
     Preprocess,
     Samples,
+    array_named,
+    check_counts,
+    named_inputs,
     open_rows,
-    open_samples,
     parse_preprocess,
     preprocess_from_json,
     rows_of,
 )
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
     Action,
-    GridAction,
+    Exactness,
     Group,
+    LayoutAction,
     PlacedAction,
     check_moves,
-    disk_mask,
-    grid_action,
-    orbit,
+    layout_action,
     parse_group,
     parse_layout,
     place,
+    with_components,
 )
-from onnx_geed.model import PREPROCESS, Input, Model, find_input, input_layout
+from onnx_geed.model import (
+    PREPROCESS,
+    Input,
+    Model,
+    find_input,
+    further_inputs,
+    input_layout,
+    inputs,
+)
 from onnx_geed.run.feeds import Feed, feeds_of
+from onnx_geed.run.moved_input import MovedInput, Opening
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
 
-__all__ = ["Opening", "Source", "chosen_preprocess", "make_source", "source_of"]
-
-F32 = NDArray[np.float32]
-
-
-@dataclass(frozen=True, eq=False)
-class Opening:
-    """DATA and how they are opened, so that another process can open them too.
-
-    Parameters
-    ----------
-    data : str, Path or ndarray
-        DATA, in any of its spellings.
-    input_shape : tuple of int or None
-        The model's input without its batch axis.
-    layout : str
-        Its layout.
-    preprocess : Preprocess, optional
-        Preprocessing.
-    """
-
-    data: Any
-    input_shape: tuple[int | None, ...]
-    layout: str
-    preprocess: Preprocess | None
-
-    def samples(self, labels: Any = None) -> Samples:
-        """Open the data.
-
-        Raises
-        ------
-        GeedError
-            If there are none, or they do not fit the model.
-        """
-        return open_samples(
-            self.data,
-            input_shape=self.input_shape,
-            input_layout=self.layout,
-            preprocess=self.preprocess,
-            labels=labels,
-        )
+__all__ = ["Source", "chosen_preprocess", "layouts_of_inputs", "make_source", "source_of"]
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
     """Samples and what the group does to them.
 
-    It is pickled as the way to open it: a path or ``module:function``, which is opened where it is
-    unpickled, or the array itself.
-
     Parameters
     ----------
-    opening : Opening
-        How the samples are opened.
-    samples : Samples
-        The data, before the action.
-    indices : tuple of int
-        D, in order.
-    action : GridAction or PlacedAction
-        The input's action.
-    layout : str
-        The model's input layout.
-    disk : bool
-        Whether samples are masked to the disk before the action.
+    main : MovedInput
+        The acted-on input, whose samples are D.
+    partners : mapping of str to MovedInput
+        Other inputs that the group moves along with it.
     feeds : mapping of str to Feed
-        The other inputs.
+        The inputs that it does not move.
     check : RowCheck, optional
         Which rows are run again alone, where nothing proves that those of a batch are independent.
-    intake : Intake, optional
-        Told of every sample that is read.
     """
 
-    opening: Opening = field(repr=False)
-    samples: Samples = field(repr=False)
-    indices: tuple[int, ...]
-    action: GridAction | PlacedAction
-    layout: str
-    disk: bool = False
+    main: MovedInput
+    partners: Mapping[str, MovedInput] = field(default_factory=dict, repr=False)
     feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
     check: RowCheck | None = None
-    intake: Intake | None = field(default=None, repr=False)
 
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        if isinstance(self.action, PlacedAction):
-            _check_pickles(self.action)
-        if not isinstance(self.opening.data, str | Path | np.ndarray):
-            raise GeedError(
-                f"--data: {shown(type(self.opening.data).__name__)} cannot be sent to another "
-                "process; give a path, module:function or a numpy array"
-            )
-        parts = (self.opening, self.indices, self.action, self.layout, self.disk)
-        return _reopened, (*parts, self.feeds, self.check)
+    @property
+    def samples(self) -> Samples:
+        """The data of the acted-on input, before the action."""
+        return self.main.samples
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """D, in order."""
+        return self.main.indices
+
+    @property
+    def action(self) -> LayoutAction | PlacedAction:
+        """The action on the acted-on input."""
+        return self.main.action
+
+    @property
+    def layout(self) -> str:
+        """The model's layout of the acted-on input."""
+        return self.main.layout
+
+    @property
+    def disk(self) -> bool:
+        """Whether samples are masked to the disk before the action."""
+        return self.main.disk
 
     @property
     def row_shape(self) -> tuple[int, ...]:
-        """Shape of one model input, in the model's own layout."""
-        shape, order = self.samples.shape, parse_layout(self.layout).planes_last
-        return tuple(shape[order.index(axis)] for axis in range(len(order)))
+        """Shape of one row of the acted-on input, in the model's own layout."""
+        return self.main.row_shape
 
-    def sample(self, position: int) -> F32:
+    @property
+    def moved(self) -> tuple[MovedInput, ...]:
+        """All inputs that the group moves."""
+        return (self.main, *self.partners.values())
+
+    def exact(self) -> tuple[Exactness, ...]:
+        """How each element moves the inputs: the worst counts."""
+        kinds = list(Exactness)
+        each = zip(*(moved.action.exact() for moved in self.moved), strict=True)
+        return tuple(max(of_inputs, key=kinds.index) for of_inputs in each)
+
+    def over(self, indices: tuple[int, ...], check: RowCheck | None) -> Source:
+        """Return the same with a smaller D, and what is checked on it."""
+        partners = {k: replace(moved, indices=indices) for k, moved in self.partners.items()}
+        main = replace(self.main, indices=indices)
+        return replace(self, main=main, partners=partners, check=check)
+
+    def sample(self, position: int) -> NDArray[Any]:
         """Return the sample at a position of D, as the group acts on it."""
-        x = self.samples[self.indices[position]]
-        if self.intake is not None:
-            self.intake.take(position, x)
-        return np.where(disk_mask(*self.samples.shape[-2:]), x, np.float32(0)) if self.disk else x
+        return self.main.sample(position)
 
     def label(self, position: int) -> str:
         """Name the sample at a position of D, for messages."""
         index, names = self.indices[position], self.samples.names
         return f"sample {index} ({names[index]})" if names else f"sample {index}"
 
-    def rows(self, positions: Sequence[int], *, orbits: bool = True) -> F32:
-        """Return the model inputs of the orbits (or the identities alone) at some positions of D.
+    def rows(self, positions: Sequence[int], *, orbits: bool = True) -> NDArray[Any]:
+        """Return the rows of the acted-on input: orbits, or identities alone, at positions of D.
 
         Returns
         -------
-        ndarray of float32, shape (len(positions)·n, ...)
+        ndarray of float32 or whole numbers, shape (len(positions)·n, ...)
             In the model's layout, sample by sample, identity first.
         """
-        first = self.sample(positions[0])
-        n = self.action.group.order if orbits else 1
-        out = np.empty((len(positions), n, *first.shape), dtype=np.float32)
-        for k, position in enumerate(positions):
-            x = first if k == 0 else self.sample(position)
-            if orbits:
-                orbit(self.action, x, out[k])
-            else:
-                out[k, 0] = x
-        return self.fed(out.reshape(-1, *first.shape))
+        return self.main.rows(positions, orbits=orbits)
 
-    def fed(self, rows: F32) -> F32:
+    def fed(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Bring samples (rows, ...), already moved, to what the model is fed."""
-        finished = self.samples.finish(rows)
-        order = parse_layout(self.layout).planes_last
-        back = (order.index(axis) + 1 for axis in range(len(order)))
-        return np.ascontiguousarray(finished.transpose(0, *back))
+        return self.main.fed(rows)
 
     def other_inputs(self, positions: Sequence[int], n: int) -> dict[str, NDArray[Any]]:
-        """Return the values of the other inputs for ``n`` rows of each sample."""
+        """Return the values of the other inputs for ``n`` rows of each sample.
+
+        Those that the group moves have the rows of whole orbits, or of identities for one row.
+        """
+        moved = {k: m.given(m.rows(positions, orbits=n > 1)) for k, m in self.partners.items()}
+        return moved | self._fed_as_they_are(positions, n)
+
+    def trial_inputs(self, count: int) -> dict[str, NDArray[Any]]:
+        """Return the values of the other inputs for so many rows, all those of the first sample."""
+        first = self.other_inputs([0], 1)
+        moved = {name: np.repeat(first[name], count, axis=0) for name in self.partners}
+        return moved | self._fed_as_they_are([0], count)
+
+    def trip_inputs(self, position: int) -> dict[str, NDArray[Any]]:
+        """Return the values of the other inputs for the rows of :meth:`MovedInput.trip_rows`."""
+        moved = {k: m.given(m.trip_rows(position)) for k, m in self.partners.items()}
+        return moved | self._fed_as_they_are([position], self.action.group.order + 1)
+
+    def _fed_as_they_are(self, positions: Sequence[int], n: int) -> dict[str, NDArray[Any]]:
         samples = np.repeat(np.array([self.indices[p] for p in positions], dtype=np.int64), n)
         return {name: feed.batch(samples) for name, feed in self.feeds.items()}
 
     def part_of(self, feeds: Mapping[str, NDArray[Any]], part: slice) -> dict[str, NDArray[Any]]:
         """Return the values of the other inputs for some of the rows that they are for."""
         return {
-            name: value if self.feeds[name].rows == "whole" else value[part]
+            name: value if name in self.feeds and self.feeds[name].rows == "whole" else value[part]
             for name, value in feeds.items()
         }
-
-
-def _check_pickles(action: PlacedAction) -> None:
-    """Refuse an action of one's own that no other process can be sent."""
-    try:
-        pickle.dumps(action)
-    except Exception as error:  # whatever a class of one's own raises
-        raise GeedError(
-            f"action: cannot be sent to another process ({error}); make it of tables, or of a "
-            "function that stands in a module"
-        ) from None
-
-
-def _reopened(
-    opening: Opening,
-    indices: tuple[int, ...],
-    action: GridAction,
-    layout: str,
-    disk: bool,
-    feeds: Mapping[str, Feed],
-    check: RowCheck | None,
-) -> Source:
-    """Open a source that was pickled."""
-    samples = opening.samples()
-    intake = Intake(samples, indices)
-    return Source(opening, samples, indices, action, layout, disk, feeds, check, intake)
 
 
 def source_of(model: Model, data: Any, group: str | Group, options: Options) -> Source:
@@ -241,7 +200,10 @@ def source_of(model: Model, data: Any, group: str | Group, options: Options) -> 
         If the data cannot be used.
     """
     acting = group if isinstance(group, Group) else parse_group(group)
-    return make_source(model, find_input(model, options.input), data, acting, options)[0]
+    acting = with_components(acting, options.components)
+    return make_source(
+        model, find_input(model, options.input, options.input_layout), data, acting, options
+    )[0]
 
 
 def make_source(
@@ -283,12 +245,19 @@ def make_source(
     GeedError
         If the data cannot be used, or the group does not move them.
     """
+    stated = options.input_layout
+    further = () if own is not None else further_inputs(model, acted, stated)
+    apart = [other for other, _ in further if other.name not in options.feed]
+    names = [acted.name, *(other.name for other in apart)]
+    held = named_inputs(data, names, [i.name for i in inputs(model) if i.name not in names])
     try:
-        layout = input_layout(model, acted, options.input_layout)
+        layout = input_layout(model, acted, stated)
     except GeedError:
         # Lengths that the file leaves free are those of the data.
-        layout = input_layout(model, _with_lengths(acted, data), options.input_layout)
-    opening = Opening(data, acted.shape[1:], layout, chosen_preprocess(model, options))
+        layout = input_layout(model, _with_lengths(acted, data), stated)
+    key = acted.name if acted.name in held else None
+    preprocess = chosen_preprocess(model, options)
+    opening = Opening(data, acted.shape[1:], layout, preprocess, key, acted.dtype)
     samples = opening.samples(options.labels)
     available, notes = len(samples), []
     drawn = np.random.default_rng(options.seed).permutation(available)
@@ -298,31 +267,69 @@ def make_source(
         notes.append(f"of the {wanted} samples asked for, {available} are available")
     if available < options.norm_samples:
         notes.append(f"of the {options.norm_samples} points for M, {available} are available")
-    height, width = samples.shape[-2:]
-    action: GridAction | PlacedAction = (
-        grid_action(group, height, width, options.interpolation)
+    main = _moved_input(opening, samples, indices, group, options, own)
+    check_moves(main.action, disk=main.disk)
+    partners = {}
+    for other, letters in further:
+        of_data = other in apart
+        source = data if of_data else options.feed[other.name]
+        key = other.name if of_data else None
+        beside = Opening(source, other.shape[1:], letters, None, key, other.dtype)
+        moved = _moved_input(beside, beside.samples(), indices, group, options)
+        check_counts({acted.name: samples, other.name: moved.samples})
+        if isinstance(moved.action, LayoutAction) and moved.action.moved:
+            partners[other.name] = moved
+    fed = {name: value for name, value in options.feed.items() if name not in partners}
+    known = (acted.name, *partners, *fed)
+    fed |= {name: array_named(data, name) for name in held if name not in known}
+    feeds = feeds_of(model, (acted.name, *partners), acted, available, fed)
+    return Source(main, partners, feeds), min(wanted, available), notes
+
+
+def layouts_of_inputs(
+    model: Model, acted: Input, source: Source, options: Options
+) -> dict[str, str]:
+    """Return the layouts of all inputs that have one, by name."""
+    further = further_inputs(model, acted, options.input_layout)
+    return {acted.name: source.layout} | {other.name: letters for other, letters in further}
+
+
+def _moved_input(
+    opening: Opening,
+    samples: Samples,
+    indices: tuple[int, ...],
+    group: Group,
+    options: Options,
+    own: Action | None = None,
+) -> MovedInput:
+    """Place the group's action, or one of the user's own, on the samples of an input."""
+    layout = parse_layout(opening.layout)
+    action: LayoutAction | PlacedAction = (
+        layout_action(group, layout, samples.shape, options.interpolation, of_input=True)
         if own is None
-        else place(own, parse_layout(layout), samples.shape)
+        else place(own, layout, samples.shape)
     )
     disk = options.support == "disk"
-    check_moves(action, disk=disk)
-    feeds = feeds_of(model, acted, available, options)
-    count = min(wanted, available)
+    if disk and (not layout.kept.endswith("HW") or "D" in getattr(action, "moved", "HW")):
+        raise GeedError(
+            f"--support disk: is for groups that move a plane, the input is {layout}: leave it out"
+        )
     intake = Intake(samples, indices)
-    source = Source(opening, samples, indices, action, layout, disk, feeds, intake=intake)
-    return source, count, notes
+    return MovedInput(opening, samples, indices, action, options.seed, disk, intake)
 
 
 def _with_lengths(acted: Input, data: Any) -> Input:
     """Return the input with the lengths that arrays have where the file leaves them free."""
     if None not in acted.shape[1:] or (isinstance(data, (str, Path)) and os.path.isdir(data)):
         return acted
-    rows = open_rows(str(data)) if isinstance(data, (str, Path)) else rows_of(data)
-    if len(rows.shape) != len(acted.shape):
-        return acted
-    pairs = zip(acted.shape[1:], rows.shape[1:], strict=True)
-    lengths = [n if declared is None else declared for declared, n in pairs]
+    named = data.get(acted.name, ()) if isinstance(data, Mapping) else data
+    rows = open_rows(str(data), name=acted.name) if isinstance(data, str | Path) else rows_of(named)
+    shape, ragged = rows.shape, rows.lengths is not None
     rows.close()
+    if ragged or len(shape) != len(acted.shape):
+        return acted
+    pairs = zip(acted.shape[1:], shape[1:], strict=True)
+    lengths = [n if declared is None else declared for declared, n in pairs]
     return replace(acted, shape=(acted.shape[0], *lengths))
 
 

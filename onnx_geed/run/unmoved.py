@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_geed.groups import IDENTITY_TOLERANCE, Group, orbit
+from onnx_geed.groups import IDENTITY_TOLERANCE, Group
 from onnx_geed.run.source import Source
 
 __all__ = ["unmoved_notes", "unmoving"]
@@ -20,7 +20,7 @@ def unmoving(
     Parameters
     ----------
     source : Source
-        The samples and the input's action.
+        The samples and the inputs' actions.
     stop : int
         Position after the last sample.
     start : int
@@ -47,10 +47,10 @@ def unmoving(
     for position in range(start, stop):
         if not left:
             break
-        x = source.sample(position)
-        moved = orbit(source.action, x)
-        allowed = IDENTITY_TOLERANCE * float(np.abs(x).max())
-        left = [g for g in left if float(np.abs(moved[g] - x).max()) <= allowed]
+        for moved in source.moved:
+            orbit = moved.orbit(position).astype(np.float64)
+            allowed = IDENTITY_TOLERANCE * float(np.abs(orbit[0]).max())
+            left = [g for g in left if float(np.abs(orbit[g] - orbit[0]).max()) <= allowed]
     return tuple(left)
 
 

@@ -152,12 +152,13 @@ def test_the_disk_is_that_of_the_contract():
 )
 def test_few_rows_stand_for_all_elements(group, shape, rows):
     action = grid_action(parse_group(group), *shape)
-    source, gathered, row_of, backwards = action.rows
+    moves = action.moves
+    source, gathered, row_of, backwards = moves.rows
     assert len(source) == rows
-    bases = len(action.index) + 1
+    bases = len(moves.index) + 1
     here = np.arange(shape[0] * shape[1])
     for g in range(action.group.order):
         r = row_of[g]
         base, by = (r, here) if r < bases else (source[r - bases], gathered[r - bases])
-        assert base == action.base_of[g]
-        np.testing.assert_array_equal(by[::-1] if backwards[g] else by, action.permutation[g])
+        assert base == moves.base_of[g]
+        np.testing.assert_array_equal(by[::-1] if backwards[g] else by, moves.permutation[g])

@@ -81,7 +81,6 @@ def test_a_model_without_batch_axis_is_refused(read):
         (("N", 1, "H", "W"), "NCHW"),
         (("N", 8, 8, 4), "NHWC"),
         (("N", "H", "W", 3), "NHWC"),
-        (("N", 8, 8), "NHW"),
         (("N", 1, 4, 8, 8), "NCDHW"),
     ],
 )

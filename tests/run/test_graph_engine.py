@@ -344,7 +344,7 @@ def test_models_with_known_answers_measure_the_same(tmp_path, build, shape):
 def test_images_without_channels_and_volumes_measure_the_same(tmp_path, shape):
     measures = ["output-l2@out"]
     options = {"preprocess": geed.Preprocess(mean=(0.3,), std=(0.2,)) if len(shape) == 2 else None}
-    options["input_layout"] = None if len(shape) == 2 else "NCDHW"
+    options["input_layout"] = "NHW" if len(shape) == 2 else "NCDHW"
     both(tmp_path, pointwise(shape), images(shape, 12), "C8", measures=measures, **options)
 
 
@@ -632,16 +632,16 @@ def test_auto_takes_the_kernels_where_there_is_no_graph_and_says_why(tmp_path):
     network = prepared.task.network
     session = prepared.worker.session(network, ("y",))
     trial = Trial(replace(session, provider="cuda"), network.graph, {}, network.one_by_one, [])
-    action = prepared.task.source.action
-    engine, notes = choose_engine(trial, Options(), action)
+    source = prepared.task.source
+    engine, notes = choose_engine(trial, Options(), source)
     assert engine == "kernels"
     assert notes == ["--engine auto took kernels: the model runs one sample at a time"]
-    assert choose_engine(replace(trial, one_by_one=False), Options(), action) == ("graph", [])
+    assert choose_engine(replace(trial, one_by_one=False), Options(), source) == ("graph", [])
     named = models.random_cnn(0, (8, 8))
     named.graph.node[-1].input[0] = named.graph.node[-2].output[0] = "geed/latent"
     graph = geed.load_model(models.save(named, tmp_path / "named.onnx"))
     engine, (note,) = choose_engine(
-        replace(trial, graph=graph, one_by_one=False), Options(), action
+        replace(trial, graph=graph, one_by_one=False), Options(), source
     )
     assert engine == "kernels"
     assert "geed/latent" in note

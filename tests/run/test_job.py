@@ -109,9 +109,8 @@ def test_data_that_no_other_process_can_open_are_said_to_be_such(tmp_path):
     path = models.save(models.random_cnn(3, (8, 8)), tmp_path / "m.onnx")
     prepared = prepare(path, images((3, 8, 8), 9), "C4", make_options(FEW))
     source = prepared.task.source
-    task = replace(
-        prepared.task, source=replace(source, opening=replace(source.opening, data=Own()))
-    )
+    main = replace(source.main, opening=replace(source.main.opening, data=Own()))
+    task = replace(prepared.task, source=replace(source, main=main))
     with pytest.raises(geed.GeedError, match="Own cannot be sent to another process; give a path"):
         pickle.dumps(task)
 

@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_geed import grid_action, measure, normaliser, parse_group
 from onnx_geed.cli import cli
-from onnx_geed.groups import GridAction, Permutation, Trivial
+from onnx_geed.groups import LayoutAction, Permutation, Trivial
 from onnx_geed.measures import Measure, pair_deviations
 from onnx_geed.run import references as module
 
@@ -181,7 +181,7 @@ def test_the_still_action_moves_nothing():
     c8 = parse_group("C8")
     still = module._under_trivial(Measure("channel-cos", "a", grid_action(c8, 5, 5)))
     assert still.kernel_of_action == tuple(range(8))
-    assert isinstance(still.action, GridAction)
+    assert isinstance(still.action, LayoutAction)
     y = RNG.random((5, 5))
     np.testing.assert_array_equal(still.action.apply(3, y), y)
 

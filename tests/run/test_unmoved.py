@@ -35,7 +35,10 @@ def net(path, *shape):
         [onnx.numpy_helper.from_array(weights, "w"), onnx.numpy_helper.from_array(head, "h")],
     )
     opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    model = helper.make_model(graph, opset_imports=opset, ir_version=9)
+    if len(shape) == 2:  # which axes three are must be stated
+        model.metadata_props.add(key="onnx_geed.input_layout", value="NHW")
+    onnx.save(model, path)
     return path
 
 
@@ -220,13 +223,11 @@ def test_a_suite_says_so_of_its_cell_and_goes_on(tmp_path):
 def test_photographs_are_read_no_more_than_once_more(tmp_path, monkeypatch):
     models.save(models.random_cnn(0, (8, 8)), tmp_path / "net.onnx")
     from onnx_geed.run import unmoved
-    from onnx_geed.run.source import Source
+    from onnx_geed.run.moved_input import MovedInput
 
     read = []
-    sample = Source.sample
-    monkeypatch.setattr(Source, "sample", lambda s, k: read.append(k) or sample(s, k))
-    source = unmoved.Source
-    assert source is Source
+    sample = MovedInput.sample
+    monkeypatch.setattr(MovedInput, "sample", lambda s, k: read.append(k) or sample(s, k))
     before = unmoved.unmoving
     counts = []
 

@@ -1,0 +1,39 @@
+"""Packages that read one kind of file, each installed by an extra."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from onnx_geed.errors import GeedError
+
+__all__ = ["package"]
+
+
+def package(name: str, extra: str, where: str) -> Any:
+    """Import a package that an extra brings.
+
+    Parameters
+    ----------
+    name : str
+        The package.
+    extra : str
+        The extra of onnx-geed.
+    where : str
+        What it is wanted for, for the message.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    GeedError
+        If it is not installed, or a library that it needs is not.
+    """
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == name
+        why = f"{name} is not installed" if missing else f"{name} does not load: {error}"
+        raise GeedError(f"{where}: {why}; pip install 'onnx-geed[{extra}]'") from None

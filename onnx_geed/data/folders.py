@@ -1,0 +1,224 @@
+"""Folders of one file a sample: of which kind they are, and what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.data.audio import frames_of, recordings
+from onnx_geed.data.images import SUFFIXES
+from onnx_geed.data.paths import files_in, is_kind, kinds_held
+from onnx_geed.data.point_files import point_sets, points_of
+from onnx_geed.data.ragged import ragged_axes
+from onnx_geed.data.rows import Rows, reading
+from onnx_geed.data.volumes import volumes
+from onnx_geed.errors import GeedError, known_names
+from onnx_geed.files import Stamp, stamp
+from onnx_geed.groups import LETTERS, parse_layout
+
+__all__ = ["KINDS", "FileKind", "classes_of", "kind_of_folder", "one_file", "open_folder"]
+
+#: Takes a path and its name for messages; returns a sample, stored as the layout says.
+Read = Callable[[Path, str], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """A kind of file of which each holds one sample.
+
+    Parameters
+    ----------
+    kind : str
+        As the samples say of themselves, in ``kind``.
+    what : str
+        What such files are called, for messages.
+    suffixes : tuple of str
+        How their names end, in lower case.
+    layouts : tuple of str
+        Layouts of the inputs that they are for, any order of axes; none: all.
+    reader : callable, optional
+        Takes the layout, returns what reads one file. Images have their own: they are brought to
+        channels and size when they are decoded.
+    length : callable, optional
+        Takes path, layout and a name for messages; returns how long the sample is.
+    """
+
+    kind: str
+    what: str
+    suffixes: tuple[str, ...]
+    layouts: tuple[str, ...] = ()
+    reader: Callable[[str], Read] | None = None
+    length: Callable[[Path, str, str], int] | None = None
+
+    def fits(self, layout: str) -> bool:
+        """Whether such files are for inputs of a layout."""
+        orders = {"".join(sorted(one)) for one in self.layouts}
+        return not orders or "".join(sorted(parse_layout(layout).letters)) in orders
+
+
+def _arrays(layout: str) -> Read:
+    def read(path: Path, where: str) -> NDArray[Any]:
+        with reading(where):
+            return np.asarray(np.load(path, allow_pickle=False))
+
+    return read
+
+
+def _array_length(path: Path, layout: str, where: str) -> int:
+    with reading(where):
+        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    axis = ragged_axes(layout)[0]
+    if axis >= len(shape):
+        raise GeedError(
+            f"{where}: an array of {len(shape)} axes, one sample of {layout} has "
+            f"{len(layout) - 1}; write it in the model's own layout without N"
+        )
+    return int(shape[axis])
+
+
+KINDS: tuple[FileKind, ...] = (
+    FileKind("images", "images", SUFFIXES, ("NCHW", "NHW")),
+    FileKind(
+        "audio",
+        "recordings",
+        (".wav", ".flac"),
+        ("NCT", "NT"),
+        recordings,
+        lambda path, _, where: frames_of(path, where),
+    ),
+    FileKind("volumes", "volumes", (".nii", ".nii.gz"), ("NCDHW", "NDHW"), volumes),
+    FileKind(
+        "points",
+        "points",
+        (".xyz", ".ply"),
+        ("NPX", "NPC"),
+        point_sets,
+        lambda path, _, where: points_of(path, where),
+    ),
+    FileKind("array", "arrays", (".npy",), (), _arrays, _array_length),
+)
+
+
+def kind_of_folder(folder: str, layout: str) -> tuple[FileKind, tuple[str, ...]]:
+    """Say what a folder holds for an input, and list it.
+
+    Parameters
+    ----------
+    folder : str
+        The folder.
+    layout : str
+        Layout of the model's input.
+
+    Returns
+    -------
+    kind : FileKind
+        Its files' kind.
+    names : tuple of str
+        Their relative POSIX paths, in bytewise order.
+
+    Raises
+    ------
+    GeedError
+        If it holds no samples for such an input, or those of two kinds.
+    """
+    where, names = f"--data {folder}", files_in(Path(folder))
+    held = {k.kind: [n for n in names if is_kind(n, k.suffixes)] for k in KINDS}
+    there = [kind for kind in KINDS if held[kind.kind]]
+    fit = [kind for kind in there if kind.fits(layout)]
+    if fit and fit[0].kind == "images":
+        fit = fit[:1]  # whatever else lies beside images
+    if len(fit) > 1:
+        counts = known_names([f"{k.what} ({len(held[k.kind])})" for k in fit])
+        raise GeedError(f"{where}: holds {counts}: which are samples? Give a folder of one kind")
+    if fit:
+        return fit[0], tuple(held[fit[0].kind])
+    if there:
+        what = there[0]
+        raise GeedError(f"{where}: {_unfit(what, layout)}; give an array ({', '.join(layout)})")
+    kinds = [kind for kind in KINDS if kind.fits(layout)]
+    wanted = "; ".join(f"{kind.what}: {', '.join(kind.suffixes)}" for kind in kinds)
+    raise GeedError(f"{where}: no {kinds[0].what} in the folder ({wanted}); {kinds_held(names)}")
+
+
+def _unfit(kind: FileKind, layout: str) -> str:
+    """Say why files of a kind are not for an input."""
+    known = {"D": "depth", "T": "frames"}
+    more = [letter for letter in layout if letter not in "".join(kind.layouts)]
+    if kind.kind == "images" and more:
+        return f"images have no {known.get(more[0], LETTERS[more[0]])}"
+    takes = known_names(kind.layouts)
+    return f"{kind.what} ({', '.join(kind.suffixes)}) are for inputs {takes}, this one is {layout}"
+
+
+def one_file(path: Path) -> str:
+    """Say what a file holds that is one sample, such as ``one image``; nothing for others."""
+    for kind in KINDS:
+        if kind.reader is not _arrays and is_kind(path.name, kind.suffixes):
+            return f"one {kind.what.removesuffix('s')}" if kind.what != "points" else "one sample"
+    return ""
+
+
+def classes_of(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return the topmost folder of each path, or None where one lies in no folder."""
+    return tuple(n.split("/")[0] for n in names) if all("/" in n for n in names) else None
+
+
+def open_folder(
+    folder: str, kind: FileKind, names: tuple[str, ...], layout: str, *, masked: bool
+) -> Rows:
+    """Open a folder of files that are no images.
+
+    Parameters
+    ----------
+    folder : str
+        The folder.
+    kind : FileKind
+        Kind of its files.
+    names : tuple of str
+        Their relative POSIX paths.
+    layout : str
+        Layout of the model's input.
+    masked : bool
+        Whether recordings and other lines may differ in length; points always may.
+
+    Returns
+    -------
+    Rows
+        Samples as they are stored in the layout, with ``lengths`` where they may differ.
+
+    Raises
+    ------
+    GeedError
+        If the first file cannot be read, or for lengths, another.
+    """
+    stamps: dict[int, Stamp] = {}
+    where = [f"--data {folder}: {name}" for name in names]
+    assert kind.reader is not None
+    one = kind.reader(layout)
+
+    def read(index: int) -> NDArray[Any]:
+        path = Path(folder, names[index])
+        stamps.setdefault(index, stamp(path))
+        return one(path, where[index])
+
+    first = read(0)
+    lengths = None
+    length = kind.length
+    if length is not None and ragged_axes(layout) and ("P" in layout or masked):
+        paths = [Path(folder, name) for name in names]
+        lengths = np.array([length(p, layout, w) for p, w in zip(paths, where, strict=True)])
+    return Rows(
+        (len(names), *first.shape),
+        first.dtype,
+        read,
+        labels=classes_of(names),
+        files=lambda: list(stamps.values()),
+        lengths=lengths,
+        names=names,
+        kind=kind.kind,
+    )

@@ -1,0 +1,65 @@
+"""Labels: one for each sample, stated or found beside the data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_geed.data.rows import shape_text
+from onnx_geed.data.sources import open_rows
+from onnx_geed.errors import GeedError
+
+__all__ = ["labels_of"]
+
+
+def labels_of(stated: Any, beside: Any, count: int, source: str) -> tuple[int | str, ...] | None:
+    """Return labels as the user states them, else those beside the data, if they are any.
+
+    Raises
+    ------
+    GeedError
+        If there is not one class for each sample.
+    """
+    if stated is None:
+        return None if beside is None else _classes(beside, count)[0]
+    where, values = f"labels of --data {source}", stated
+    if isinstance(stated, (str, Path)):
+        where, values = f"--labels {stated}", _label_file(str(stated))
+    labels, fault = _classes(values, count)
+    if labels is None:
+        raise GeedError(f"{where}: {fault}")
+    return labels
+
+
+def _classes(values: Any, count: int) -> tuple[tuple[int | str, ...] | None, str]:
+    """Return values as classes, one a sample, or why they are none."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError):
+        array = np.empty(())
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.shape != (count,):
+        return None, f"{shape_text(array.shape)} labels for {count} samples: give one each"
+    labels = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array.tolist()]
+    if all(isinstance(v, str) or _is_whole(v) for v in labels):
+        return tuple(v if isinstance(v, str) else int(v) for v in labels), ""
+    return None, f"{array.dtype} values that are no classes: give whole numbers or names"
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+
+
+def _label_file(text: str) -> Any:
+    if not text.lower().endswith(".txt") or not os.path.isfile(text):
+        return open_rows(text, option="--labels", labels=True).read(...)
+    try:
+        lines = Path(text).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise GeedError(f"--labels {text}: cannot be read as text ({error})") from None
+    values = [line.strip() for line in lines if line.strip()]
+    return [int(v) for v in values] if all(v.isdecimal() for v in values) else values

@@ -1,0 +1,255 @@
+"""Several arrays by name, from ``.npz``, HDF5 or a mapping: which is meant, what lies beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.data.rows import BROKEN, Rows, reading, rows_of
+from onnx_geed.errors import GeedError, nearest
+from onnx_geed.files import stamp
+
+__all__ = [
+    "Asked",
+    "names_of_hdf5",
+    "names_of_npz",
+    "open_hdf5",
+    "open_mapping",
+    "open_npz",
+]
+
+_ARRAYS = ("x", "images", "data", "samples", "inputs")
+
+
+_LABELS = ("y", "labels", "label", "targets")
+
+
+# Beside an array of this name, how long each of its samples is.
+_LENGTHS = "_lengths"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which of several arrays is meant.
+
+    Parameters
+    ----------
+    where : str
+        The option and its value, for messages.
+    key : str, optional
+        The array that the user names, or a group of HDF5 in which it is.
+    name : str, optional
+        The model's input: an array of that name comes before others.
+    labels : bool
+        Whether labels are wanted, where both are there.
+    """
+
+    where: str
+    key: str | None = None
+    name: str | None = None
+    labels: bool = False
+
+
+def open_npz(path: Path, asked: Asked) -> Rows:
+    """Open an ``.npz`` file: its array is read as a whole.
+
+    Raises
+    ------
+    GeedError
+        If it holds no arrays, or not the one that is meant.
+    """
+    names = names_of_npz(path)
+    if not names:
+        raise GeedError(
+            f"{asked.where}: a zip file without arrays in it; numpy.savez writes such files"
+        )
+    chosen = _choose(names, asked, path.name, f"{path}:")
+    with np.load(path, allow_pickle=False) as archive:
+
+        def beside(name: str, _: int | None) -> Any:
+            with np.errstate(all="ignore"):
+                try:
+                    return archive[name]
+                except BROKEN:  # not wanted by name: the samples stand without it
+                    return None
+
+        return _with_beside(rows_of(archive[chosen]), chosen, names, beside)
+
+
+def names_of_npz(path: Path) -> list[str]:
+    """Return the names of the arrays in an ``.npz`` file."""
+    with zipfile.ZipFile(path) as file:
+        return [n.removesuffix(".npy") for n in file.namelist() if n.endswith(".npy")]
+
+
+def open_mapping(arrays: Mapping[str, Any], asked: Asked, where: str) -> Rows:
+    """Return the rows of one of several arrays in memory; ``where`` is what holds them."""
+    names = [str(name) for name in arrays]
+    chosen = _choose(names, asked, where, "")
+    return _with_beside(rows_of(arrays[chosen]), chosen, names, lambda name, _: arrays[name])
+
+
+def open_hdf5(path: Path, asked: Asked) -> Rows:
+    """Open a dataset of an HDF5 file, whose samples are read one by one.
+
+    Raises
+    ------
+    GeedError
+        If it holds no arrays, or not the one that is meant.
+        If parts of it that lie in other files are missing.
+    """
+    import h5py
+
+    where, key, opened = asked.where, asked.key, [stamp(path)]
+    file = h5py.File(path, "r")
+    names = _datasets(file)
+    # A link is no item of its own, but may be named.
+    named = file.get(key) if key else None
+    if isinstance(named, h5py.Dataset):
+        chosen, data = "/" + str(key).strip("/"), named
+    else:
+        group = isinstance(named, h5py.Group)
+        inside = f"/{key.strip('/')}/" if group and key else "/"
+        within = [n for n in names if n.startswith(inside.replace("//", "/"))]
+        wanted = None if not key or group else f"/{key.strip('/')}"
+        called = None if asked.name is None else inside.replace("//", "/") + asked.name.strip("/")
+        there = replace(asked, key=wanted, name=called)
+        chosen = _choose(within or names, there, path.name, f"{path}:")
+        data = file[chosen]
+    parts = {Path(data.file.filename), *(path.parent / name for name, _, _ in data.external or ())}
+    if data.is_virtual:
+        # HDF5 fills the place of a missing file with zeros, and zeros look perfectly equivariant.
+        for part in {source.file_name for source in data.virtual_sources()}:
+            if part == ".":
+                continue
+            if "%" in part:
+                parts |= set(path.parent.glob(re.sub(r"%\w", "*", part)))
+            elif not (path.parent / part).exists():
+                raise GeedError(f"{where}: a virtual dataset whose file {part} is missing")
+            else:
+                parts.add(path.parent / part)
+    opened += [stamp(part) for part in sorted(parts - {path})]
+    length = _length(data.file)
+
+    def read(index: Any) -> NDArray[Any]:
+        with reading(where):
+            values = np.asarray(data[index])
+        if _length(data.file) < length:
+            # HDF5 reads what lies behind the end of a file as zeros.
+            raise GeedError(
+                f"{where}: was cut short while it was read; measure data that stay as they are"
+            )
+        return values
+
+    def close() -> None:
+        # Opened anew while it is open, HDF5 would show what it has kept of it, and not the file.
+        for one in {data.file, file}:
+            one.close()
+
+    rows = Rows(data.shape or (), data.dtype, read, files=lambda: opened, close=close)
+
+    def beside(name: str, count: int | None) -> Any:
+        one = file[name]
+        fits = count is None or (one.shape and one.size == one.shape[0] == count)
+        return one[()] if fits else None
+
+    return _with_beside(rows, chosen, names, beside)
+
+
+def names_of_hdf5(path: Path, key: str | None) -> list[str]:
+    """Return the paths of the datasets in an HDF5 file, as seen from a group of it."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        named = file.get(key) if key else file
+        return [n[1:] for n in _datasets(named)] if isinstance(named, h5py.Group) else []
+
+
+def _datasets(group: Any) -> list[str]:
+    import h5py
+
+    names: list[str] = []
+    group.visititems(lambda n, o: names.append(f"/{n}") if isinstance(o, h5py.Dataset) else None)
+    return names
+
+
+def _length(file: Any) -> int:
+    """Bytes of an open HDF5 file, under whatever name it lies by now; 0 where that is not told."""
+    try:
+        return os.fstat(file.id.get_vfd_handle()).st_size
+    except (AttributeError, NotImplementedError, OSError, RuntimeError, TypeError, ValueError):
+        return 0
+
+
+def _choose(names: Sequence[str], asked: Asked, holder: str, prefix: str) -> str:
+    """Return the name of the array that is meant: its key, or the only one that it can be."""
+    where, key = asked.where, asked.key
+    if key in names:
+        return str(key)
+    held = _listed(names)
+    if key:
+        raise GeedError(
+            f"{where}: no array {key!r}; {holder} holds {held or 'none'}.{nearest(key, names)}"
+        )
+    if not names:
+        raise GeedError(f"{where}: holds no arrays")
+    if asked.name in names and not asked.labels:
+        return str(asked.name)
+    # What says how long samples are is none itself.
+    lengths = {f"{name}{_LENGTHS}" for name in names}
+    arrays = [name for name in names if name not in lengths]
+    wanted, other = (_LABELS, _ARRAYS) if asked.labels else (_ARRAYS, _LABELS)
+    for fit in (
+        arrays,
+        [n for n in arrays if _leaf(n) in wanted],
+        [n for n in arrays if _leaf(n) not in other],
+    ):
+        if len(fit) == 1:
+            return fit[0]
+    called = f", the model's input is {asked.name}" if asked.name else ""
+    near = nearest(asked.name, names) if asked.name else ""
+    raise GeedError(
+        f"{where}: which array? It holds {held}{called}: name one, as in {prefix}{names[0]}.{near}"
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition("/")[2].lower()
+
+
+def _with_beside(
+    rows: Rows, chosen: str, names: Sequence[str], read: Callable[[str, int | None], Any]
+) -> Rows:
+    """Add the labels and lengths that lie beside an array.
+
+    ``read`` takes a name and how many values are wanted, if that is known; it returns the array, or
+    None where that is not to be had.
+    """
+    if f"{chosen}{_LENGTHS}" in names:
+        rows = replace(rows, lengths=read(f"{chosen}{_LENGTHS}", None))
+    count = rows.count
+    labels = (read(name, count) for name in _beside(chosen, names))
+    return replace(rows, labels=next((found for found in labels if found is not None), None))
+
+
+def _beside(chosen: str, names: Sequence[str]) -> list[str]:
+    """Return names under which an array's labels lie: y beside x, y_test beside x_test."""
+    folder, slash, leaf = chosen.rpartition("/")
+    start = next((a for a in _ARRAYS if leaf.lower().startswith(a)), leaf)
+    rest = leaf[len(start) :]
+    places = [f"{folder}{slash}{label}{rest}" for label in _LABELS]
+    if rest[:1].isalpha():  # xtrain has ytrain, but xyz is a name of its own
+        places += [f"{folder}{slash}{label}" for label in _LABELS]
+    return [p for p in places if p in names and p != chosen]

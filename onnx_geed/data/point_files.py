@@ -1,0 +1,135 @@
+"""Points: text files of columns, and PLY files by plyfile."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.data.extras import package
+from onnx_geed.data.rows import reason_of
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import parse_layout
+
+__all__ = ["point_sets", "points_of", "read_points"]
+
+
+def point_sets(layout: str) -> Callable[[Path, str], NDArray[np.float32]]:
+    """Return what reads points for inputs of a layout, as :func:`read_points` does."""
+    return lambda path, where: read_points(path, layout, where)
+
+
+def read_points(path: Path, layout: str, where: str) -> NDArray[np.float32]:
+    """Read points.
+
+    Parameters
+    ----------
+    path : Path
+        An ``.xyz`` or ``.ply`` file.
+    layout : str
+        ``NPX`` or ``NXP``: the first three columns, x, y, z, of each point. ``NPC`` or ``NCP``: all
+        columns.
+    where : str
+        Its name in messages.
+
+    Returns
+    -------
+    ndarray of float32
+        Stored as the layout says.
+
+    Raises
+    ------
+    GeedError
+        If plyfile is not installed, for ``.ply``.
+        If it cannot be read, or holds no points.
+    """
+    table = _ply(path, where) if path.suffix.lower() == ".ply" else _xyz(path, where)
+    letters = parse_layout(layout).letters[1:]
+    if "X" in letters:
+        table = table[:, :3]
+    return np.ascontiguousarray(table if letters[0] == "P" else table.T)
+
+
+def points_of(path: Path, where: str) -> int:
+    """Return how many points a file holds.
+
+    Raises
+    ------
+    GeedError
+        If it cannot be read, or holds no points.
+    """
+    if path.suffix.lower() != ".ply":
+        return len(_xyz(path, where))
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 16).split(b"end_header")[0]
+    except OSError as error:
+        raise _unread(where, reason_of(error)) from None
+    found = re.search(rb"^element\s+vertex\s+(\d+)\s*$", head, re.M)
+    if not head.startswith(b"ply") or not found:
+        return len(_ply(path, where))
+    count, size = int(found[1]), path.stat().st_size
+    if count > size:  # less than a byte each: so many are not even to be made room for
+        raise _unread(where, f"{count} points in {size} bytes: it was cut off")
+    return count
+
+
+def _unread(where: str, reason: str) -> GeedError:
+    return GeedError(f"{where}: cannot be read as points ({reason}); mend or remove it")
+
+
+def _xyz(path: Path, where: str) -> NDArray[np.float32]:
+    """Read columns of numbers, separated by spaces or commas; what follows ``#`` is left out.
+
+    Chemistry writes the number of atoms and a remark above, and an element's symbol in front of
+    each line: these are left out too.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unread(where, reason_of(error)) from None
+    lines = text.splitlines()
+    head = lines[0].strip() if lines else ""
+    if re.fullmatch(r"\d+", head):
+        lines = _counted(int(head), lines[1:], where)
+    plain = (line.split("#")[0].replace(",", " ") for line in lines)
+    rows = [line for line in plain if line.strip()]
+    if not rows:
+        raise _unread(where, "it holds no points")
+    try:
+        table = np.loadtxt(rows, dtype=np.float64, comments=None, ndmin=2)
+    except ValueError as error:
+        raise _unread(where, reason_of(error)) from None
+    with np.errstate(over="ignore"):  # infinity is told with the sample's name
+        return table.astype(np.float32)
+
+
+def _counted(count: int, lines: list[str], where: str) -> list[str]:
+    """Return so many lines of points, with or without a remark above, without their symbols."""
+    for start in (0, 1):
+        rows = [line for line in lines[start:] if line.strip()]
+        if len(rows) == count:
+            return [re.sub(r"^\s*[A-Za-z]+\s+", "", row) for row in rows]
+    raise _unread(where, f"its first line says {count} points, and {len(rows)} follow")
+
+
+def _ply(path: Path, where: str) -> NDArray[np.float32]:
+    """Read x, y and z of a PLY file's vertices, then their other numbers in the file's order."""
+    plyfile = package("plyfile", "points", where)
+    try:
+        # Not mapped: where a mapped file is cut short, the process is killed.
+        vertex: Any = plyfile.PlyData.read(str(path), mmap=False)["vertex"].data
+    except Exception as error:  # whatever the decoder raises on damaged files
+        raise _unread(where, reason_of(error)) from None
+    names = [name for name in vertex.dtype.names or () if vertex.dtype[name].kind in "iuf"]
+    if not {"x", "y", "z"} <= set(names):
+        raise _unread(where, f"its vertices have {', '.join(names) or 'nothing'}, not x, y and z")
+    if not len(vertex):
+        raise _unread(where, "it holds no points")
+    order = ["x", "y", "z", *(name for name in names if name not in ("x", "y", "z"))]
+    with np.errstate(over="ignore"):
+        return np.stack([vertex[name].astype(np.float32) for name in order], axis=1)

@@ -1,0 +1,114 @@
+"""Rows: an array, or what files hold, whose samples are read when they are asked for."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.files import Stamp
+
+__all__ = ["BROKEN", "Rows", "reading", "reason_of", "rows_of", "shape_text"]
+
+#: What readers of arrays raise on files that are damaged.
+BROKEN = (
+    *(OSError, ValueError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError),
+    *(struct.error, zlib.error, zipfile.BadZipFile),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """An array whose samples are read when they are asked for.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the whole array.
+    dtype : numpy dtype
+        Of its values.
+    read : callable
+        Takes an index, a slice where there are ``lengths``, or ``...`` for all.
+    labels : array_like, optional
+        The array beside it that has a name for labels, one for each sample.
+    files : callable
+        Returns the files that samples are read from, as they were when they were opened.
+    close : callable
+        Lets go of them; no sample can be read after that.
+    lengths : array_like, optional
+        How long each sample is, where they are of different lengths: see ``data/ragged.py``.
+    names : tuple of str, optional
+        Names of the samples.
+    kind : str
+        What the samples are: ``array``, ``audio``, ``volumes``, ``points`` or ``sequences``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[Any], NDArray[Any]]
+    labels: Any = None
+    files: Callable[[], Sequence[Stamp]] = tuple
+    close: Callable[[], None] = lambda: None
+    lengths: Any = None
+    names: tuple[str, ...] | None = None
+    kind: str = "array"
+
+    @property
+    def count(self) -> int:
+        """Number of samples; 0 where the array is a single number."""
+        along = self.shape if self.lengths is None else np.shape(self.lengths)
+        return along[0] if along else 0
+
+    def called(self, index: int) -> str:
+        """Name a sample in messages."""
+        return self.names[index] if self.names else f"sample {index}"
+
+
+def rows_of(array: Any, labels: Any = None) -> Rows:
+    """Return the rows of an array in memory.
+
+    Parameters
+    ----------
+    array : array_like, shape (N, ...)
+        Samples first.
+    labels : array_like, shape (N,), optional
+        One for each sample.
+
+    Returns
+    -------
+    Rows
+    """
+    values = np.asarray(array)
+    return Rows(values.shape, values.dtype, values.__getitem__, labels)
+
+
+def shape_text(shape: Sequence[int | None]) -> str:
+    """Return a shape as messages show it, such as ``3×224×224``."""
+    return "×".join("?" if d is None else str(d) for d in shape) or "a single number"
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error says, in one short line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
+@contextmanager
+def reading(where: str, cure: str = "") -> Iterator[None]:
+    """Turn every error of reading into one line."""
+    try:
+        yield
+    except BROKEN as error:
+        reason = reason_of(error)
+        if "pickle" in reason.lower() or "objects in dtype" in reason:
+            cure = "it holds pickled Python objects, which are refused; save plain numbers"
+        elif "filter" in reason.lower():
+            cure = "its compression needs a plugin: the package hdf5plugin has many"
+        raise GeedError(f"{where}: cannot be read ({reason}); {cure or 'write it anew'}") from None

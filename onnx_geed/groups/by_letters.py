@@ -1,0 +1,422 @@
+"""How a group moves tensors of a layout: its letters say which factors act on which axes.
+
+Every element that maps the axes onto themselves is an exact index permutation, signs included; a
+matrix is exact to rounding; what is resampled is no exact action: φ(g₂, φ(g₁, x)) differs from
+φ(g₂g₁, x).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.groups.exactness import Exactness
+from onnx_geed.groups.factors import Factor, MixFactor, TakeFactor
+from onnx_geed.groups.grid_tables import Interpolation, checked_length
+from onnx_geed.groups.group import Group, check_group
+from onnx_geed.groups.layout import Layout, parse_layout
+from onnx_geed.groups.moves import Moves, product_of_moves, still_moves
+from onnx_geed.groups.named import factors_of
+from onnx_geed.groups.support import disk_mask
+
+__all__ = [
+    "LayoutAction",
+    "Misfit",
+    "grid_action",
+    "layout_action",
+    "still_action",
+    "what_moves",
+]
+
+F64 = NDArray[np.float64]
+
+
+# What an action is called by the axes that it moves.
+_KINDS = {
+    "C": "colours",
+    "X": "components",
+    "B": "bases",
+    "P": "points",
+    "T": "line",
+    "D": "grid",
+    "H": "grid",
+    "W": "grid",
+}
+
+
+class Misfit(GeedError):
+    """A group does not move any axis of a tensor; the caller knows what the tensor is."""
+
+
+@dataclass(frozen=True)
+class LayoutAction:
+    """A group acting on tensors of a layout, optionally permuting channels too.
+
+    Made by :func:`layout_action` or :func:`grid_action`.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    layout : Layout
+        What the axes of the tensors are.
+    lengths : tuple of int
+        Lengths of one sample's axes in kept order; of :func:`grid_action`, of the plane alone.
+    axes : tuple of int
+        Numbers of the axes that ``moves`` is of, counted from the last of ``lengths`` (−1), in the
+        order of its entries.
+    moved : str
+        Their letters; empty for the trivial action, which leaves them in place.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        Resampling of the elements that are not exact.
+    moves : Moves
+        What each element does to these axes, laid end to end.
+    channels : ndarray of int64, shape (n, C), optional
+        Channel table: channel c of the result is channel ``channels[g, c]``, moved.
+    """
+
+    group: Group
+    layout: Layout
+    lengths: tuple[int, ...]
+    axes: tuple[int, ...]
+    moved: str
+    interpolation: Interpolation
+    moves: Moves = field(repr=False, compare=False)
+    channels: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the axes that move, such as height and width."""
+        return tuple(self.lengths[axis] for axis in self.axes)
+
+    @property
+    def name(self) -> str:
+        """``grid``, ``points``, ``components+grid`` and so on, with ``channels`` for a table."""
+        kinds = list(dict.fromkeys(_KINDS[letter] for letter in self.moved)) or ["trivial"]
+        if self.channels is not None:
+            kinds = [kind for kind in kinds if kind != "trivial"] + ["channels"]
+        return "+".join(kinds)
+
+    def exact(self) -> tuple[Exactness, ...]:
+        """Per element: an index, a matrix, or resampled."""
+        return self.moves.exact
+
+    def at(self, layout: Layout, shape: tuple[int, ...]) -> LayoutAction | None:
+        """Return the group's action on tensors of another size, without a channel table.
+
+        ``None`` for a layout of other axes, and for what a shift does not divide.
+        """
+        if layout != self.layout:
+            return None
+        try:
+            return layout_action(self.group, layout, shape, self.interpolation)
+        except GeedError:
+            return None
+
+    def kernel_of_action(self, inside: NDArray[np.bool_] | None = None) -> tuple[int, ...]:
+        """Elements that move neither an entry nor a channel, within 1e-6.
+
+        Parameters
+        ----------
+        inside : ndarray of bool, shape (H, W), optional
+            Where arrays are other than zero; everywhere by default.
+        """
+        mask = None if inside is None else inside.ravel()
+        return tuple(g for g in range(self.group.order) if self._is_identity(g, mask))
+
+    def _is_identity(self, g: int, inside: NDArray[np.bool_] | None) -> bool:
+        if self.channels is not None and np.any(
+            self.channels[g] != np.arange(self.channels.shape[1])
+        ):
+            return False
+        return self.moves.is_identity(g, inside)
+
+    def stacked(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Bring arrays (..., axes in kept order) to (..., rows, F), the moved axes laid end to end.
+
+        Parameters
+        ----------
+        array : ndarray
+            Any number of axes before; a view where that is possible.
+        """
+        rank, ahead = len(self.lengths), array.ndim - len(self.lengths)
+        moved = [rank + axis for axis in self.axes]
+        rest = [axis for axis in range(rank) if axis not in moved]
+        if [*rest, *moved] != list(range(rank)):
+            order = (*range(ahead), *(ahead + axis for axis in (*rest, *moved)))
+            array = array.transpose(order)
+        if self._is_bare:  # what stands before the plane are rows
+            return array.reshape(*array.shape[:ahead], self.moves.size)
+        rows = math.prod(self.lengths[axis] for axis in rest)
+        return array.reshape(*array.shape[:ahead], rows, self.moves.size)
+
+    @property
+    def _is_bare(self) -> bool:
+        """Whether the lengths are those of a plane alone, whatever stands before it."""
+        return len(self.lengths) < len(self.layout.kept)
+
+    def unstacked(self, flat: NDArray[Any]) -> NDArray[Any]:
+        """Bring arrays (..., rows, F) back to (..., axes in kept order)."""
+        rank = len(self.lengths)
+        moved = [rank + axis for axis in self.axes]
+        rest = [axis for axis in range(rank) if axis not in moved]
+        ahead = flat.shape[: flat.ndim - (1 if self._is_bare else 2)]
+        array = flat.reshape(*ahead, *(self.lengths[axis] for axis in (*rest, *moved)))
+        if [*rest, *moved] == list(range(rank)):
+            return array
+        back = np.argsort([*rest, *moved])
+        return array.transpose(*range(len(ahead)), *(len(ahead) + int(axis) for axis in back))
+
+    @property
+    def fixed(self) -> int:
+        """Entries of a channel that are rows of their own, since their axes stay in place."""
+        rank = len(self.lengths)
+        letters = self.layout.kept[-rank:] if rank else ""
+        rest = [axis for axis in range(-rank, 0) if axis not in self.axes]
+        return math.prod(self.lengths[axis] for axis in rest if letters[axis] not in "CK")
+
+    @property
+    def rows(self) -> int:
+        """Number of rows, where the lengths of all axes are known."""
+        return math.prod(self.lengths) // self.moves.size
+
+    def rows_of_channels(self) -> NDArray[np.int64] | None:
+        """Return the channel table as one of rows, (n, rows); ``None`` without a table."""
+        if self.channels is None:
+            return None
+        rows = self.channels[:, :, None] * self.fixed + np.arange(self.fixed)
+        return rows.reshape(len(rows), -1)
+
+    def apply(self, g: int, y: F64) -> F64:
+        """Move ``y`` (..., axes in kept order) by element ``g``; returned in float64."""
+        moved: F64 = self.unstacked(self.apply_to_rows(g, self.stacked(np.asarray(y, np.float64))))
+        return moved
+
+    def apply_to_rows(self, g: int, rows: NDArray[Any]) -> NDArray[Any]:
+        """Move arrays (..., rows, F), as :meth:`stacked` returns them, by element ``g``."""
+        if self.channels is not None:
+            # A table's channels are the first of the rows, each with what else stays in place.
+            shape = rows.shape
+            of_channel = rows.reshape(*shape[:-2], self.channels.shape[1], -1, shape[-1])
+            rows = of_channel[..., self.channels[g], :, :].reshape(shape)
+        return self.moves.apply(g, rows)
+
+    def kept_still(self) -> LayoutAction:
+        """Return the trivial action on the same rows and entries."""
+        moves = _still(self.group.order, self.moves.size)
+        return replace(self, moves=moves, moved="", channels=None)
+
+    def behind(self, seed: int, sample: int) -> LayoutAction:
+        """Return how a sample is moved: of a sampled group, behind an element of its own."""
+        if self.group.behind is None or not self.moved:
+            return self
+        factors = self.group.behind(seed, sample)
+        placed = _placed(factors, self.layout.kept, self.lengths, of_input=True)
+        # Not kept in mind: another sample has another element.
+        moves = product_of_moves(
+            [f.moves(self.group.name, n, self.interpolation) for f, _, n in placed]
+        )
+        return replace(self, moves=moves)
+
+    def inside(self, support: str) -> NDArray[np.bool_] | None:
+        """Return the entries (F,) that a support leaves in a comparison; ``None`` for all."""
+        letters = [self.layout.kept[axis] for axis in self.axes]
+        if support != "disk" or not {"H", "W"} <= {*letters}:
+            return None
+        lengths = dict(zip(letters, self.shape, strict=True))
+        mask = disk_mask(lengths["H"], lengths["W"])
+        sides = [n if letter in "HW" else 1 for letter, n in zip(letters, self.shape, strict=True)]
+        return np.broadcast_to(mask.reshape(sides), self.shape).ravel()
+
+
+def grid_action(
+    group: Group, height: int, width: int, interpolation: Interpolation = "bilinear"
+) -> LayoutAction:
+    """Return a group's action on an H×W grid, the last two axes of any array.
+
+    Parameters
+    ----------
+    group : Group
+        A named group.
+    height, width : int
+        Size of the grid in pixels.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        Resampling of rotations that do not map the grid onto itself.
+
+    Returns
+    -------
+    LayoutAction
+
+    Raises
+    ------
+    GeedError
+        If it is no group, or one whose action on images is not known.
+        If height or width is no whole number from 1 on.
+        If the interpolation is none of the three.
+        If a shift does not divide the grid.
+        If the group moves no plane.
+
+    Notes
+    -----
+    Choice: the centre is ((H−1)/2, (W−1)/2); a neighbour outside the grid counts as zero; on a
+    square grid the rotation by θ ≥ 90° is the quarter turn of the rotation by θ mod 90°.
+    """
+    check_choice("interpolation", interpolation, get_args(Interpolation))
+    lengths = checked_length("height", height), checked_length("width", width)
+    placed = _placed(factors_of(check_group(group)), "HW", lengths, of_input=False)
+    if not placed:
+        raise Misfit(f"group {group.name} moves no plane: take such as C4 or flip-h")
+    moves = _moves_on(group, placed, interpolation)
+    return LayoutAction(group, parse_layout("NCHW"), lengths, (-2, -1), "HW", interpolation, moves)
+
+
+def layout_action(
+    group: Group,
+    layout: Layout,
+    lengths: Sequence[int],
+    interpolation: Interpolation = "bilinear",
+    *,
+    of_input: bool = False,
+) -> LayoutAction:
+    """Return a group's action on tensors of a layout.
+
+    Parameters
+    ----------
+    group : Group
+        A named group.
+    layout : Layout
+        What the axes are; those that the group knows move, the others stay in place.
+    lengths : sequence of int
+        Lengths of one sample's axes in kept order, as ``layout.kept`` has their letters.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        Resampling of grids that an element does not map onto themselves.
+    of_input : bool
+        Whether the tensors are a model's input, whose three channels are colours.
+
+    Returns
+    -------
+    LayoutAction
+        The trivial action where no axis moves.
+
+    Raises
+    ------
+    GeedError
+        If it is no group, or one whose action is not known.
+        If the interpolation is none of the three.
+        If a shift does not divide an axis.
+        If vectors have not as many components as the group turns, or bases are not four.
+
+    Notes
+    -----
+    The product of one factor a kind of axis; the worst factor says how exact an element is.
+    """
+    check_choice("interpolation", interpolation, get_args(Interpolation))
+    kept, shape = layout.kept, tuple(map(int, lengths))
+    group = check_group(group)
+    placed = _placed(factors_of(group), kept, shape, of_input=of_input)
+    if not placed:
+        return still_action(group, layout, shape, interpolation)
+    axes = tuple(axis - len(kept) for _, numbers, _ in placed for axis in numbers)
+    moves = _moves_on(group, placed, interpolation)
+    moved = "".join(kept[axis] for axis in axes)
+    return LayoutAction(group, layout, shape, axes, moved, interpolation, moves)
+
+
+def still_action(
+    group: Group,
+    layout: Layout,
+    lengths: Sequence[int],
+    interpolation: Interpolation = "bilinear",
+) -> LayoutAction:
+    """Return the trivial action of a group on tensors of a layout.
+
+    Parameters
+    ----------
+    group : Group
+        Any group, named or one's own.
+    layout : Layout
+        What the axes are.
+    lengths : sequence of int
+        Lengths of one sample's axes in kept order.
+    interpolation : {"bilinear", "nearest", "bicubic"}
+        As the run has it, for reports.
+
+    Returns
+    -------
+    LayoutAction
+        Its moved axes are all but the channels, which stay in place.
+    """
+    shape, first = tuple(lengths), layout.channels
+    axes = tuple(range(first - len(shape), 0))
+    moves = _still(group.order, math.prod(shape[first:]))
+    return LayoutAction(group, layout, shape, axes, "", interpolation, moves)
+
+
+@functools.lru_cache(maxsize=64)
+def _still(order: int, size: int) -> Moves:
+    return still_moves(order, size)
+
+
+# A factor with the numbers and the lengths of the axes that it moves.
+_Placed = tuple[Factor, tuple[int, ...], tuple[int, ...]]
+
+
+def _placed(
+    factors: Sequence[Factor], kept: str, lengths: tuple[int, ...], *, of_input: bool
+) -> tuple[_Placed, ...]:
+    """Return the factors that move axes of a sample, once for each axis or set of axes."""
+    placed: list[_Placed] = []
+    for factor in factors:
+        # Colour has no given action on hidden tensors.
+        if factor.axes == "C" and not of_input:
+            continue
+        for numbers in _axes_of(factor.axes, kept):
+            own = tuple(lengths[axis] for axis in numbers)
+            if not (misfit := factor.misfit(own)):
+                placed.append((factor, numbers, own))
+            elif factor.axes in "XB":  # of points and colours, there may be others in a model
+                raise GeedError(f"{misfit}: give data, a layout or a group that fits")
+    # Channels and components first, the grid last, so that a plane's pixels lie side by side.
+    order = "CXBPTDHW"
+    return tuple(sorted(placed, key=lambda entry: (order.index(entry[0].axes[0]), entry[1])))
+
+
+def _axes_of(letters: str, kept: str) -> list[tuple[int, ...]]:
+    """Return the numbers of the axes with some letters: all together, or each of a letter."""
+    if len(letters) == 1:
+        return [(axis,) for axis, letter in enumerate(kept) if letter == letters]
+    if not {*letters} <= {*kept}:
+        return []
+    return [tuple(kept.index(letter) for letter in letters)]
+
+
+def _moves_on(group: Group, placed: tuple[_Placed, ...], interpolation: Interpolation) -> Moves:
+    """Return what a group does to some axes laid end to end, worked out once for all tensors."""
+    return _known_moves(group.name, tuple((f, own) for f, _, own in placed), interpolation)
+
+
+@functools.lru_cache(maxsize=64)
+def _known_moves(
+    group: str, placed: tuple[tuple[Factor, tuple[int, ...]], ...], interpolation: Interpolation
+) -> Moves:
+    return product_of_moves([f.moves(group, own, interpolation) for f, own in placed])
+
+
+def what_moves(group: Group) -> str:
+    """Say which axes a group moves, for a message."""
+    sizes = {
+        factor.axes: f" of {len(factor.table[0])}"
+        if isinstance(factor, TakeFactor)
+        else f" of {factor.size}"
+        if isinstance(factor, MixFactor)
+        else ""
+        for factor in factors_of(group)
+    }
+    return ", ".join(f"{axes}{size}" for axes, size in sizes.items())

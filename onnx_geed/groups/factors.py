@@ -1,0 +1,476 @@
+"""Factors of an action: what the elements of a group do to axes of one kind.
+
+A tensor's action is a product of factors, one for each kind of axis that the group moves. Four
+primitives make them all: take (a table of indices), turn (a grid onto itself), mix (a matrix on an
+axis), warp (a grid resampled about its centre).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.groups.exactness import Exactness
+from onnx_geed.groups.grid_tables import Interpolation, rotation_table, warp_table
+from onnx_geed.groups.moves import Moves, still_moves
+from onnx_geed.groups.rotations import octahedral_rotations
+
+__all__ = [
+    "Factor",
+    "LineFactor",
+    "LineMove",
+    "MixFactor",
+    "Motion",
+    "PlaneFactor",
+    "SpaceFactor",
+    "TakeFactor",
+    "as_rows",
+    "signed_permutation",
+]
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How an element moves the plane: it rotates, then mirrors, then shifts it.
+
+    Parameters
+    ----------
+    degrees : Fraction
+        Rotation angle in degrees, counter-clockwise as displayed, 0 ≤ degrees < 360.
+    mirror : {"", "h", "v"}
+        Left-right or up-down mirror after the rotation.
+    shift : tuple of two Fraction
+        Shift down and right, in fractions of height and width.
+    """
+
+    degrees: Fraction = Fraction(0)
+    mirror: str = ""
+    shift: tuple[Fraction, Fraction] = (Fraction(0), Fraction(0))
+
+
+@dataclass(frozen=True)
+class LineMove:
+    """How an element moves a line: it reverses, then shifts it.
+
+    Parameters
+    ----------
+    reverse : bool
+        Whether the end comes first.
+    shift : Fraction
+        Cyclic shift towards the end, in fractions of the length.
+    """
+
+    reverse: bool = False
+    shift: Fraction = Fraction(0)
+
+
+class Factor(Protocol):
+    """What the elements of a group do to axes of one kind."""
+
+    @property
+    def axes(self) -> str:
+        """Letters of the axes, in the order in which entries are numbered."""
+
+    @property
+    def order(self) -> int:
+        """Number of elements."""
+
+    def of(self, elements: Sequence[int]) -> Factor:
+        """Return the same for a list of elements, by their numbers here."""
+
+    def misfit(self, lengths: tuple[int, ...]) -> str:
+        """Say why axes of these lengths are not moved, for a message; empty where they are."""
+
+    def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
+        """Return the tables on axes of these lengths; ``group`` is for messages."""
+
+
+@dataclass(frozen=True)
+class PlaneFactor:
+    """Motions of a plane.
+
+    Parameters
+    ----------
+    motions : tuple of Motion
+        One an element.
+    axes : str
+        The plane's two axes as entries are numbered, such as ``HW``.
+    swapped : bool
+        Whether the second one is that which runs down in the motions' eyes.
+    """
+
+    motions: tuple[Motion, ...]
+    axes: str = "HW"
+    swapped: bool = False
+
+    @property
+    def order(self) -> int:
+        """Number of elements."""
+        return len(self.motions)
+
+    def of(self, elements: Sequence[int]) -> PlaneFactor:
+        """Return the same for a list of elements, by their numbers here."""
+        return replace(self, motions=tuple(self.motions[g] for g in elements))
+
+    def misfit(self, lengths: tuple[int, ...]) -> str:
+        """Say nothing: every plane is moved."""
+        return ""
+
+    def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
+        """Return the tables on a plane.
+
+        Raises
+        ------
+        GeedError
+            If a shift is no whole number of pixels.
+
+        Notes
+        -----
+        Choice: on a square grid the rotation by θ ≥ 90° is the quarter turn of the rotation by θ
+        mod 90°.
+        """
+        height, width = lengths[::-1] if self.swapped else lengths
+        moves = _plane_moves(group, self.motions, height, width, interpolation)
+        return _transposed(moves, height, width) if self.swapped else moves
+
+
+def _plane_moves(
+    group: str,
+    motions: tuple[Motion, ...],
+    height: int,
+    width: int,
+    interpolation: Interpolation,
+) -> Moves:
+    area = height * width
+    numbers = np.arange(area, dtype=np.int32).reshape(height, width)
+    angles: dict[Fraction, int] = {}
+    base_of, permutation = [], []
+    for move in motions:
+        quarters, rest = divmod(move.degrees, 90)
+        if height != width and not (rest == 0 and quarters % 2 == 0):
+            quarters, rest = 0, move.degrees
+        turned = np.rot90(numbers, int(quarters))
+        if move.mirror:
+            turned = turned[:, ::-1] if move.mirror == "h" else turned[::-1]
+        down, right = _whole_shift(group, move, height, width)
+        turned = np.roll(turned, (down, right), axis=(0, 1))
+        base_of.append(angles.setdefault(rest, len(angles) + 1) if rest else 0)
+        permutation.append(turned.ravel())
+    tables = [rotation_table(height, width, float(a), interpolation) for a in angles]
+    taps = {"nearest": 1, "bilinear": 4, "bicubic": 16}[interpolation]
+    return Moves(
+        np.array([t[0] for t in tables], dtype=np.int32).reshape(-1, area, taps),
+        np.array([t[1] for t in tables], dtype=np.float64).reshape(-1, area, taps),
+        np.array(base_of, dtype=np.int32),
+        np.array(permutation, dtype=np.int32),
+        tuple(Exactness.RESAMPLED if base else Exactness.INDEX for base in base_of),
+    )
+
+
+def _whole_shift(group: str, move: Motion, height: int, width: int) -> tuple[int, int]:
+    down, right = move.shift[0] * height, move.shift[1] * width
+    if down.denominator != 1 or right.denominator != 1:
+        raise GeedError(
+            f"group {group} does not divide a grid of {height}×{width}: take a shift group "
+            "whose numbers divide height and width"
+        )
+    return int(down), int(right)
+
+
+def _transposed(moves: Moves, height: int, width: int) -> Moves:
+    """Return the tables of a plane whose entries are numbered column by column."""
+    order = np.arange(height * width, dtype=np.int32).reshape(height, width).T.ravel()
+    place = np.argsort(order).astype(np.int32)
+    return Moves(
+        place[moves.index[:, order]],
+        moves.weight[:, order],
+        moves.base_of,
+        place[moves.permutation[:, order]],
+        moves.exact,
+    )
+
+
+@dataclass(frozen=True)
+class SpaceFactor:
+    """Rotations and reflections of a volume about its centre.
+
+    Parameters
+    ----------
+    matrices : tuple of tuples of float
+        One orthogonal 3×3 matrix an element, row by row, on (right, down, forward).
+    """
+
+    matrices: tuple[tuple[float, ...], ...] = field(repr=False)
+    axes: str = "DHW"
+
+    @property
+    def order(self) -> int:
+        """Number of elements."""
+        return len(self.matrices)
+
+    def of(self, elements: Sequence[int]) -> SpaceFactor:
+        """Return the same for a list of elements, by their numbers here."""
+        return replace(self, matrices=tuple(self.matrices[g] for g in elements))
+
+    def misfit(self, lengths: tuple[int, ...]) -> str:
+        """Say nothing: every volume is moved."""
+        return ""
+
+    def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
+        """Return the tables on a volume.
+
+        Notes
+        -----
+        A matrix that maps the grid onto itself is a turn. Of others, those that differ by a turn
+        share what is resampled.
+        """
+        return _space_moves(self.matrices, lengths, interpolation)
+
+
+def _space_moves(
+    matrices: tuple[tuple[float, ...], ...],
+    lengths: tuple[int, ...],
+    interpolation: Interpolation,
+) -> Moves:
+    every = np.array(matrices, dtype=np.float64).reshape(-1, 3, 3)
+    turns = [t for t in octahedral_rotations(full=True) if _keeps_lengths(t, lengths)]
+    bases: list[F64] = []
+    base_of, permutation = [], []
+    for matrix in every:
+        # The first turn of which the rest is known already, or the one that leaves the least.
+        rests = [turn.T @ matrix for turn in turns]
+        known = next(
+            (
+                (t, b)
+                for t, rest in enumerate(rests)
+                for b, base in enumerate([np.eye(3), *bases])
+                if np.abs(rest - base).max() < 1e-9
+            ),
+            None,
+        )
+        if known is None:
+            least = int(np.argmax([round(float(np.trace(rest)), 9) for rest in rests]))
+            bases.append(rests[least])
+            known = least, len(bases)
+        turn, base = known
+        base_of.append(base)
+        permutation.append(_turned(turns[turn], lengths))
+    tables = [warp_table(lengths, _image_of(base), interpolation) for base in bases]
+    size = int(np.prod(lengths))
+    taps = {"nearest": 1, "bilinear": 8, "bicubic": 64}[interpolation]
+    return Moves(
+        np.array([t[0] for t in tables], dtype=np.int32).reshape(-1, size, taps),
+        np.array([t[1] for t in tables], dtype=np.float64).reshape(-1, size, taps),
+        np.array(base_of, dtype=np.int32),
+        np.array(permutation, dtype=np.int32),
+        tuple(Exactness.RESAMPLED if base else Exactness.INDEX for base in base_of),
+    )
+
+
+def _keeps_lengths(matrix: F64, lengths: tuple[int, ...]) -> bool:
+    """Whether a signed permutation of (right, down, forward) maps a grid (D, H, W) onto itself."""
+    by_component = np.array(lengths[::-1])
+    return bool((np.abs(matrix) @ by_component == by_component).all())
+
+
+def _image_of(matrix: F64) -> F64:
+    """Return a matrix on (right, down, forward) as one on the axes (D, H, W)."""
+    return matrix[::-1, ::-1]
+
+
+def _turned(matrix: F64, lengths: tuple[int, ...]) -> NDArray[np.int32]:
+    """Return the entries that a grid's are gathered from under a signed permutation, flat."""
+    # Entry p of the new grid comes from M⁻¹p: each old axis runs along one new one, or against it.
+    inverse = _image_of(matrix).T
+    numbers = np.arange(int(np.prod(lengths)), dtype=np.int32).reshape(lengths)
+    along = np.abs(inverse).argmax(axis=1)
+    moved = numbers.transpose(np.argsort(along))
+    for axis in range(3):
+        if inverse[axis, along[axis]] < 0:
+            moved = np.flip(moved, int(along[axis]))
+    return np.ascontiguousarray(moved).ravel()
+
+
+@dataclass(frozen=True)
+class LineFactor:
+    """Reversals and cyclic shifts of a line.
+
+    Parameters
+    ----------
+    line : tuple of LineMove
+        One an element.
+    """
+
+    line: tuple[LineMove, ...]
+    axes: str = "T"
+
+    @property
+    def order(self) -> int:
+        """Number of elements."""
+        return len(self.line)
+
+    def of(self, elements: Sequence[int]) -> LineFactor:
+        """Return the same for a list of elements, by their numbers here."""
+        return replace(self, line=tuple(self.line[g] for g in elements))
+
+    def misfit(self, lengths: tuple[int, ...]) -> str:
+        """Say nothing: a line that is not divided is refused by :meth:`moves`."""
+        return ""
+
+    def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
+        """Return the tables on a line.
+
+        Raises
+        ------
+        GeedError
+            If a shift is no whole number of places.
+        """
+        (length,) = lengths
+        rows = []
+        for move in self.line:
+            places = move.shift * length
+            if places.denominator != 1:
+                raise GeedError(
+                    f"group {group} does not divide a line of {length}: take a shift group whose "
+                    "number divides its length"
+                )
+            row = np.arange(length, dtype=np.int32)
+            rows.append(np.roll(row[::-1] if move.reverse else row, int(places)))
+        return _gathered(np.array(rows, dtype=np.int32))
+
+
+@dataclass(frozen=True)
+class TakeFactor:
+    """Permutations of an axis: ``out[i] = in[table[g, i]]``.
+
+    Parameters
+    ----------
+    table : tuple of tuples of int
+        One row an element.
+    axes : str
+        The axis' letter.
+    """
+
+    table: tuple[tuple[int, ...], ...] = field(repr=False)
+    axes: str = "P"
+
+    @property
+    def order(self) -> int:
+        """Number of elements."""
+        return len(self.table)
+
+    def of(self, elements: Sequence[int]) -> TakeFactor:
+        """Return the same for a list of elements, by their numbers here."""
+        return replace(self, table=tuple(self.table[g] for g in elements))
+
+    def misfit(self, lengths: tuple[int, ...]) -> str:
+        """Say so where an axis has not as many entries as are permuted."""
+        here = len(self.table[0])
+        if lengths[0] == here:
+            return ""
+        return f"{self.axes} has {lengths[0]} entries, and {here} are permuted"
+
+    def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
+        """Return the tables on an axis of the right length."""
+        return _gathered(np.array(self.table, dtype=np.int32))
+
+
+def _gathered(rows: NDArray[np.int32]) -> Moves:
+    """Return moves that only gather."""
+    still = still_moves(len(rows), rows.shape[1])
+    return Moves(still.index, still.weight, still.base_of, rows, still.exact)
+
+
+@dataclass(frozen=True)
+class MixFactor:
+    """Matrices on an axis: components of vectors that turn along, or colours.
+
+    Parameters
+    ----------
+    matrices : tuple of tuples of float
+        One k×k matrix an element, row by row: ``out = matrix @ in``.
+    size : int
+        k.
+    axes : str
+        The axis' letter.
+    """
+
+    matrices: tuple[tuple[float, ...], ...] = field(repr=False)
+    size: int
+    axes: str = "X"
+
+    @property
+    def order(self) -> int:
+        """Number of elements."""
+        return len(self.matrices)
+
+    def of(self, elements: Sequence[int]) -> MixFactor:
+        """Return the same for a list of elements, by their numbers here."""
+        return replace(self, matrices=tuple(self.matrices[g] for g in elements))
+
+    def misfit(self, lengths: tuple[int, ...]) -> str:
+        """Say so where an axis has not as many entries as the matrices."""
+        if lengths[0] == self.size:
+            return ""
+        return f"{self.axes} has {lengths[0]} entries, and vectors of {self.size} are turned"
+
+    def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
+        """Return the tables on an axis of k entries."""
+        k = self.size
+        every = np.array(self.matrices, dtype=np.float64).reshape(-1, k, k)
+        base_of, rows, bases, exact = [], [], [], []
+        for matrix in every:
+            place = signed_permutation(matrix)
+            exact.append(Exactness.MATRIX if place is None else Exactness.INDEX)
+            if place is not None and (matrix >= 0).all():
+                base_of.append(0)
+                rows.append(place)
+                continue
+            bases.append(matrix)
+            base_of.append(len(bases))
+            rows.append(np.arange(k))
+        # A signed permutation alone takes one entry each, so that nothing but signs is touched.
+        single = all(signed_permutation(m) is not None for m in bases)
+        index = np.zeros((len(bases), k, 1 if single else k), dtype=np.int32)
+        weight = np.zeros(index.shape)
+        for b, matrix in enumerate(bases):
+            place = signed_permutation(matrix)
+            if place is not None:
+                index[b, :, 0], weight[b, :, 0] = place, matrix[np.arange(k), place]
+            else:
+                index[b], weight[b] = np.arange(k), matrix
+        return Moves(
+            index,
+            weight,
+            np.array(base_of, dtype=np.int32),
+            np.array(rows, dtype=np.int32),
+            tuple(exact),
+        )
+
+
+def signed_permutation(matrix: F64) -> NDArray[np.int64] | None:
+    """Return which entry each row of a signed permutation takes; ``None`` for other matrices."""
+    size = np.abs(matrix)
+    place: NDArray[np.int64] = size.argmax(axis=1)
+    unit = np.zeros_like(size)
+    unit[np.arange(len(matrix)), place] = 1.0
+    is_one = np.array_equal(size, unit) and len(set(place.tolist())) == len(matrix)
+    return place if is_one else None
+
+
+def as_rows(matrices: Sequence[F64]) -> tuple[tuple[float, ...], ...]:
+    """Return matrices as factors keep them, entries next to −1, 0 and 1 being these."""
+    rounded = []
+    for matrix in matrices:
+        near = np.round(matrix)
+        exact = np.where(np.abs(matrix - near) < 1e-12, near, matrix) + 0.0
+        rounded.append(tuple(float(entry) for entry in exact.ravel()))
+    return tuple(rounded)

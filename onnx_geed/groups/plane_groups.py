@@ -1,0 +1,108 @@
+"""Groups of the plane: rotations, mirrors and shifts, which vectors in it turn along with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, check_choice, shown
+from onnx_geed.groups.factors import MixFactor, Motion, PlaneFactor, as_rows
+from onnx_geed.groups.group import Group, product_table, with_factors
+from onnx_geed.groups.rotations import plane_matrix
+from onnx_geed.groups.sampled import TurnsBehind
+
+__all__ = [
+    "cyclic",
+    "cyclic_table",
+    "dihedral",
+    "flip",
+    "rotation_names",
+    "shift",
+    "turn",
+    "turns_sampled",
+]
+
+
+def _group_of_motions(
+    name: str, elements: Sequence[str], table: NDArray[Any], moves: Sequence[Motion]
+) -> Group:
+    """Return a group whose elements are motions of the plane, which vectors in it turn along."""
+    turned = MixFactor(as_rows([plane_matrix(m.degrees, m.mirror) for m in moves]), 2)
+    group = Group(name, tuple(elements), table)
+    return with_factors(group, PlaneFactor(tuple(moves)), turned)
+
+
+def turn(k: int, n: int) -> Fraction:
+    """Return k n-ths of a whole turn in degrees."""
+    return Fraction(360 * k, n)
+
+
+def order_of(value: object, number: str) -> int:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise GeedError(f"{number}: is a whole number from 1 on, found {shown(value)}")
+    return int(value)
+
+
+def cyclic(n: int) -> Group:
+    """Return the cyclic group of order n, ``e, r1, .., r<n-1>``."""
+    n = order_of(n, "the order of a cyclic group")
+    moves = [Motion(turn(i, n)) for i in range(n)]
+    return _group_of_motions(f"C{n}", rotation_names(n), cyclic_table(n), moves)
+
+
+def cyclic_table(n: int) -> NDArray[np.int64]:
+    """Return the multiplication table of the cyclic group of order n."""
+    k = np.arange(n)
+    table: NDArray[np.int64] = (k[:, None] + k) % n
+    return table
+
+
+def dihedral(n: int) -> Group:
+    """Return the dihedral group of order 2n: ``e, r1, ..`` then ``s, sr1, ..``.
+
+    Notes
+    -----
+    Element sr<k> is s·r^k, "rotate, then mirror"; r·s = s·r⁻¹.
+    """
+    n = order_of(n, "the rotations of a dihedral group")
+    mirrored, k = np.divmod(np.arange(2 * n), n)
+    # (s^a r^i)(s^b r^j) = s^(a+b) r^((-1)^b i + j)
+    sign = np.where(mirrored == 1, -1, 1)
+    flips = (mirrored[:, None] + mirrored) % 2
+    turns = (sign[None, :] * k[:, None] + k) % n
+    names = (*rotation_names(n), "s", *(f"sr{i}" for i in range(1, n)))
+    moves = [Motion(turn(i, n), mirror) for mirror in ("", "h") for i in range(n)]
+    return _group_of_motions(f"D{n}", names, flips * n + turns, moves)
+
+
+def rotation_names(n: int) -> tuple[str, ...]:
+    """Return the names of n rotations: ``e, r1, ..``."""
+    return ("e", *(f"r{k}" for k in range(1, n)))
+
+
+def flip(axis: str) -> Group:
+    """Return the group of order 2 of a mirror: ``h`` left-right, ``v`` up-down."""
+    axis = check_choice("the axis of a mirror", axis, ("h", "v"))
+    moves = [Motion(), Motion(mirror=axis)]
+    return _group_of_motions(f"flip-{axis}", ("e", "flip"), np.array([[0, 1], [1, 0]]), moves)
+
+
+def shift(a: int, b: int) -> Group:
+    """Return Z_a × Z_b with elements ``e, t0,1, .., t<a-1>,<b-1>``, row-major."""
+    a, b = order_of(a, "the shifts down"), order_of(b, "the shifts right")
+    names = ("e", *(f"t{i},{j}" for i in range(a) for j in range(b) if i or j))
+    moves = [Motion(shift=(Fraction(i, a), Fraction(j, b))) for i in range(a) for j in range(b)]
+    return _group_of_motions(f"shift{a}x{b}", names, product_table(cyclic(a), cyclic(b)), moves)
+
+
+def turns_sampled(n: int, *, mirrored: bool) -> Group:
+    """Return C_n or D_n behind an angle of each sample's own."""
+    whole = dihedral(n) if mirrored else cyclic(n)
+    name = f"O2~{2 * n}" if mirrored else f"SO2~{n}"
+    group = with_factors(Group(name, whole.elements, whole.table), *(whole.factors or ()))
+    object.__setattr__(group, "behind", TurnsBehind(whole.motions or ()))
+    return group

@@ -1,0 +1,81 @@
+"""A node as the rules on letters read it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import onnx
+
+from onnx_geed.model.axis_parts import Axes
+from onnx_geed.model.lettered_axes import Operand
+from onnx_geed.model.nodes import integers_of
+from onnx_geed.model.shapes import Shape
+
+__all__ = ["LetterRule", "Made", "Reading"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A node with what is known of the tensors that it reads and makes.
+
+    Parameters
+    ----------
+    node : onnx.NodeProto
+        The node.
+    data : mapping of str to Axes or None
+        Axes of the data it reads, ``None`` where they are not known; constants are absent.
+    shapes : mapping of str to tuple of int or None
+        Shapes of known rank.
+    integers : mapping of str to list of int
+        Short integer constants.
+    batch : int or None
+        Length of N.
+    """
+
+    node: onnx.NodeProto
+    data: Mapping[str, Axes | None]
+    shapes: Mapping[str, Shape]
+    integers: Mapping[str, list[int]]
+    batch: int | None
+
+    def name(self, i: int) -> str:
+        """Return the name of an input; empty where there is none."""
+        return str(self.node.input[i]) if i < len(self.node.input) else ""
+
+    def axes(self, i: int) -> Axes | None:
+        """Return the axes of an input that is data."""
+        return self.data.get(self.name(i))
+
+    def shape(self, i: int) -> Shape | None:
+        """Return the shape of an input."""
+        return self.shapes.get(self.name(i))
+
+    def made(self, i: int = 0) -> Shape | None:
+        """Return the shape of an output."""
+        return self.shapes.get(self.node.output[i]) if i < len(self.node.output) else None
+
+    def size(self, axis: int, i: int = 0) -> int | None:
+        """Return a length of an output."""
+        shape = self.made(i)
+        return shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
+
+    def is_data(self, i: int) -> bool:
+        """Whether an input is data, known or not."""
+        return self.name(i) in self.data
+
+    def operand(self, i: int) -> Operand | None:
+        """Return the axes of data, the shape of a constant; ``None`` where not known."""
+        return self.axes(i) if self.is_data(i) else self.shape(i)
+
+    def stated(self, i: int, key: str) -> list[int] | None:
+        """Return integers that are an input in newer opsets, an attribute in older ones."""
+        return self.integers.get(self.name(i)) if self.name(i) else integers_of(self.node, key)
+
+
+#: Axes of all outputs, or of each; ``None`` where they are not known.
+Made = Axes | list[Axes | None] | None
+
+
+#: How letters pass through a node.
+LetterRule = Callable[[Reading], Made]

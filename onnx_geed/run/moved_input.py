@@ -1,0 +1,238 @@
+"""A model input that the group moves: its samples, the action on them, and the rows they become."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.data import Intake, Preprocess, Samples, open_samples
+from onnx_geed.errors import GeedError, shown
+from onnx_geed.groups import LayoutAction, PlacedAction, disk_mask, orbit, parse_layout
+
+__all__ = ["MovedInput", "Opening"]
+
+
+@dataclass(frozen=True, eq=False)
+class Opening:
+    """DATA and how they are opened, so that another process can open them too.
+
+    Parameters
+    ----------
+    data : str, Path or ndarray
+        DATA, in any of its spellings.
+    input_shape : tuple of int or None
+        The model's input without its batch axis.
+    layout : str
+        Its layout.
+    preprocess : Preprocess, optional
+        Preprocessing.
+    name : str, optional
+        The input's name, where DATA hold an array for it.
+    dtype : str
+        What the input takes, as numpy calls it.
+    """
+
+    data: Any
+    input_shape: tuple[int | None, ...]
+    layout: str
+    preprocess: Preprocess | None
+    name: str | None = None
+    dtype: str = "float32"
+
+    def samples(self, labels: Any = None) -> Samples:
+        """Open the data.
+
+        Raises
+        ------
+        GeedError
+            If there are none, or they do not fit the model.
+        """
+        return open_samples(
+            self.data,
+            input_shape=self.input_shape,
+            input_layout=self.layout,
+            preprocess=self.preprocess,
+            labels=labels,
+            name=self.name,
+            dtype=self.dtype,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class MovedInput:
+    """An input that the group moves.
+
+    It is pickled as the way to open it: a path or ``module:function``, which is opened where it is
+    unpickled, or the array itself.
+
+    Parameters
+    ----------
+    opening : Opening
+        How the samples are opened.
+    samples : Samples
+        The data, before the action.
+    indices : tuple of int
+        D, in order; positions are those in it.
+    action : LayoutAction or PlacedAction
+        The group's action on them.
+    seed : int
+        Seed of what a sampled group draws for each sample.
+    disk : bool
+        Whether samples are masked to the disk before the action.
+    intake : Intake, optional
+        Told of every sample that is read.
+    """
+
+    opening: Opening = field(repr=False)
+    samples: Samples = field(repr=False)
+    indices: tuple[int, ...]
+    action: LayoutAction | PlacedAction
+    seed: int = 0
+    disk: bool = False
+    intake: Intake | None = field(default=None, repr=False)
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        if isinstance(self.action, PlacedAction):
+            _check_pickles(self.action)
+        if not isinstance(self.opening.data, str | Path | np.ndarray):
+            raise GeedError(
+                f"--data: {shown(type(self.opening.data).__name__)} cannot be sent to another "
+                "process; give a path, module:function or a numpy array"
+            )
+        return _reopened, (self.opening, self.indices, self.action, self.seed, self.disk)
+
+    @property
+    def layout(self) -> str:
+        """The model's layout of this input."""
+        return self.opening.layout
+
+    @property
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of one model input, in the model's own layout."""
+        return parse_layout(self.layout).stored(self.samples.shape)
+
+    def sample(self, position: int) -> NDArray[Any]:
+        """Return the sample at a position of D, as the group acts on it."""
+        x = self.samples[self.indices[position]]
+        if self.intake is not None:
+            self.intake.take(position, x)
+        return np.where(disk_mask(*x.shape[-2:]), x, np.float32(0)) if self.disk else x
+
+    def orbit(self, position: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Return the orbit of the sample at a position of D; of a sampled group its own elements.
+
+        Parameters
+        ----------
+        position : int
+            Which sample.
+        out : ndarray, shape (n, ...), optional
+            Array to write into, of the sample's dtype.
+
+        Returns
+        -------
+        ndarray, shape (n, ...)
+        """
+        action, x = self.action, self.sample(position)
+        if isinstance(action, LayoutAction):
+            action = action.behind(self.seed, self.indices[position])
+        if out is None:
+            out = np.empty((action.group.order, *x.shape), dtype=x.dtype)
+        return orbit(action, x, out)
+
+    def identity(self, position: int) -> NDArray[Any]:
+        """Return the first element of an orbit: the sample itself, but of a sampled group."""
+        if self.action.group.behind is None:
+            return self.sample(position)
+        first: NDArray[Any] = self.orbit(position)[0]
+        return first
+
+    def rows(self, positions: Sequence[int], *, orbits: bool) -> NDArray[Any]:
+        """Return the model inputs of the orbits, or the identities alone, at positions of D.
+
+        Returns
+        -------
+        ndarray of float32 or whole numbers, shape (len(positions)·n, ...)
+            In the model's layout, sample by sample, identity first.
+        """
+        shape, dtype = self.samples.shape, self.samples.dtype
+        n = self.action.group.order if orbits else 1
+        out = np.empty((len(positions), n, *shape), dtype=dtype)
+        for k, position in enumerate(positions):
+            if orbits:
+                self.orbit(position, out[k])
+            else:
+                out[k, 0] = self.identity(position)
+        return self.fed(out.reshape(-1, *shape))
+
+    def trip_rows(self, position: int) -> NDArray[Any]:
+        """Return the model inputs of x, φ(g⁻¹)φ(g)x for every g but e from the last, and x."""
+        x = self.sample(position)
+        return self.fed(np.concatenate([x[None], self.round_trips(x)[:0:-1], x[None]]))
+
+    def round_trips(self, x: NDArray[Any]) -> NDArray[Any]:
+        """Return φ(g⁻¹)φ(g)x for every g.
+
+        Parameters
+        ----------
+        x : ndarray, shape (..., H, W) and so on
+            A sample.
+
+        Returns
+        -------
+        ndarray of the sample's dtype, shape (n, ..., H, W)
+            ``x`` itself where g is exact.
+
+        Raises
+        ------
+        GeedError
+            If g is resampled, and its inverse is no element.
+        """
+        action, exact = self.action, self.action.exact()
+        out = np.repeat(x[None], action.group.order, axis=0)
+        if all(exact):
+            return out
+        for g, moved in enumerate(orbit(action, x)):
+            if not exact[g]:
+                out[g] = action.apply(action.group.inverse(g), moved.astype(np.float64))
+        return out
+
+    def given(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return rows in the dtype that the model takes."""
+        return rows.astype(self.opening.dtype, copy=False)
+
+    def fed(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Bring samples (rows, ...), already moved, to what the model is fed."""
+        finished = self.samples.finish(rows)
+        order = parse_layout(self.layout).planes_last
+        back = (order.index(axis) + 1 for axis in range(len(order)))
+        return np.ascontiguousarray(finished.transpose(0, *back))
+
+
+def _check_pickles(action: PlacedAction) -> None:
+    """Refuse an action of one's own that no other process can be sent."""
+    try:
+        pickle.dumps(action)
+    except Exception as error:  # whatever a class of one's own raises
+        raise GeedError(
+            f"action: cannot be sent to another process ({error}); make it of tables, or of a "
+            "function that stands in a module"
+        ) from None
+
+
+def _reopened(
+    opening: Opening,
+    indices: tuple[int, ...],
+    action: LayoutAction | PlacedAction,
+    seed: int,
+    disk: bool,
+) -> MovedInput:
+    """Open an input that was pickled."""
+    samples = opening.samples()
+    intake = Intake(samples, indices)
+    return MovedInput(opening, samples, indices, action, seed, disk, intake)
