@@ -154,6 +154,28 @@ CASES: dict[str, Case] = {
     "nodes, S10~20": _case(per_node, GRAPH, "S10~20", "NPC", output_l2__y=0, softmax_kl__y=0),
     "graph fed, S10~20": _case(lm.graph_network, GRAPH_FED, "S10~20", output_l2__y=0.2),
     "nodes fed, S10~20": _case(per_node, GRAPH_FED, "S10~20", "NPC", output_l2__y=0.4),
+    "edges, S8~10": _case(
+        lm.edge_network,
+        "NPPC",
+        "S8~10",
+        {"edges": "NPPC", "y": "NPC"},
+        channel_cos__edges=0,
+        output_l2__y=0,
+        latent_l2__y=0,
+    ),
+    "video, D4": _case(
+        lm.video_network, "NCTHW", "D4", "NCTHW", output_l2__y=0, channel_cos__y=0, latent_l2__y=0
+    ),
+    "video, C4*reverse": _case(lm.video_network, "NCTHW", "C4*reverse", "NCTHW", output_l2__y=0),
+    "video, shift4": _case(lm.video_network, "NCTHW", "shift4", "NCTHW", output_l2__y=0.1),
+    "divergence, D4": _case(lm.divergence, "NXHW", "D4", "NCHW", output_l2__y=0, channel_cos__y=0),
+    "divergence, C8": _case(lm.divergence, "NXHW", "C8", "NCHW", output_l2__y=0.1),
+    "divergence in space, Oh": _case(
+        lambda: lm.divergence(3, 3), "NXDHW", "Oh", "NCDHW", output_l2__y=0
+    ),
+    "divergence in space, C5-z": _case(
+        lambda: lm.divergence(4, 3), "NXDHW", "C5-z", "NCDHW", output_l2__y=0.1
+    ),
     "volume, O": _case(
         lambda: lm.volume_network(4, symmetry="O"),
         "NCDHW",
