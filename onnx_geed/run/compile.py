@@ -166,7 +166,7 @@ def compile_measurement(
 
 def _noise(model: Model, options: Options) -> NDArray[np.float32]:
     """Two samples of noise in the model's own layout."""
-    acted = find_input(model, options.input)
+    acted = find_input(model, options.input, options.input_layout)
     lengths = [length for length in acted.shape[1:] if length is not None]
     if len(lengths) != len(acted.shape) - 1:
         raise GeedError(
