@@ -282,6 +282,12 @@ CASES: dict[str, Case] = {
     "tokens in place, reverse": _case(
         lambda: lm.token_network(position=True), "NT", "reverse", output_l2__y=0.4
     ),
+    "hashed tokens, S12~20": _case(
+        lambda: lm.token_network(hashed=True), "NP", "S12~20", output_l2__y=0
+    ),
+    "hashed tokens in place, reverse": _case(
+        lambda: lm.token_network(hashed=True, position=True), "NT", "reverse", output_l2__y=0.4
+    ),
     "tokens in place, S12~20": _case(
         lambda: lm.token_network(position=True), "NP", "S12~20", output_l2__y=0.4
     ),
@@ -297,7 +303,8 @@ def data_of(case: Case, count: int = 6, seed: int = 0) -> dict[str, NDArray]:
         letters = (case.inputs[value.name] or "").removeprefix("N")
         shape = (count, *dims)
         if value.type.tensor_type.elem_type == TensorProto.INT64:
-            found[value.name] = rng.integers(0, 20, size=shape)
+            hashed = any(made.op_type == "Mod" for made in graph.node)
+            found[value.name] = rng.integers(0, 2**40 if hashed else 20, size=shape)
         elif value.name == "adj":
             edges = np.triu(rng.random(shape) < 0.3, 1)
             found[value.name] = edges + edges.transpose(0, 2, 1)

@@ -521,18 +521,26 @@ def grey_network(colours: Sequence[float] = GREY, size: int = 6) -> onnx.ModelPr
 
 
 def token_network(
-    length: int = 12, vocabulary: int = 20, *, position: bool = False, seed: int = 43
+    length: int = 12,
+    vocabulary: int = 20,
+    *,
+    position: bool = False,
+    hashed: bool = False,
+    seed: int = 43,
 ) -> onnx.ModelProto:
     """Ids of tokens (N, T) to their mean embedding ``latent`` (N, 8) and ``y`` (N, 3).
 
+    ``hashed``: ids are any whole numbers, and taken modulo the vocabulary.
     Known: any order gives the same; with weights for each ``position`` it does not.
     """
     rng = np.random.default_rng(seed)
+    known = [node("Mod", "x vocabulary", "known")] if hashed else []
     weighted = [node("Mul", "embedded positions", "placed")] if position else []
     stored = [weights("positions", rng.normal(size=(length, 1)))] if position else []
     return build(
         [
-            node("Gather", "embedding x", "embedded", axis=0),
+            *known,
+            node("Gather", f"embedding {'known' if hashed else 'x'}", "embedded", axis=0),
             *weighted,
             node(
                 "ReduceMean", "placed" if position else "embedded", "latent", axes=[1], keepdims=0
@@ -540,6 +548,7 @@ def token_network(
             node("Gemm", "latent head head_bias", "y"),
         ],
         [
+            integers("vocabulary", [vocabulary]),
             weights("embedding", rng.normal(size=(vocabulary, 8))),
             *stored,
             *_affine(rng, "head", 8, 3),

@@ -40,8 +40,8 @@ SOME = [
     "dense scores, C8",
     "untied dna, revcomp",
     "luma, hue3",
-    "tokens in place, reverse",
     "tokens, S12~20",
+    "hashed tokens in place, reverse",
 ]
 
 

@@ -201,13 +201,11 @@ def _inputs(
     infos = {i.name: i for i in proto.graph.input if i.name not in stored}
     order = source.action.group.order
     x = _orbit_rows(nodes.within("input"), source.main, samples)
-    nodes.written.append(
-        helper.make_node(
-            "Cast", [x], [input], name="geed/input/cast", to=infos[input].type.tensor_type.elem_type
-        )
-    )
-    taken = source.row_shape
-    declared = [helper.make_tensor_value_info(samples, TensorProto.FLOAT, ["N", *taken])]
+    kind = infos[input].type.tensor_type.elem_type
+    nodes.written.append(helper.make_node("Cast", [x], [input], name="geed/input/cast", to=kind))
+    # Whole numbers stay what they are: float32 does not hold all of them.
+    taken = kind if _are_whole(source.main) else TensorProto.FLOAT
+    declared = [helper.make_tensor_value_info(samples, taken, ["N", *source.row_shape])]
     feeds = {}
     for name, moved in source.partners.items():
         if name not in infos:
@@ -216,7 +214,9 @@ def _inputs(
         kind = infos[name].type.tensor_type.elem_type
         declared.append(helper.make_tensor_value_info(feeds[name], kind, ["N", *moved.row_shape]))
         inner = nodes.within(f"input/{name}")
-        given = inner.cast(feeds[name], TensorProto.FLOAT, "float32")
+        given = feeds[name]
+        if not _are_whole(moved):
+            given = inner.cast(given, TensorProto.FLOAT, "float32")
         rows = _orbit_rows(inner, moved, given)
         nodes.written.append(
             helper.make_node("Cast", [rows], [name], name=f"geed/input/{name}/cast", to=kind)
@@ -247,6 +247,10 @@ def _inputs(
     return declared, feeds
 
 
+def _are_whole(moved: MovedInput) -> bool:
+    return moved.samples.dtype.kind in "iub"
+
+
 def _orbit_rows(nodes: Nodes, moved: MovedInput, samples: str) -> str:
     """Write the rows (N·n, ...) of an input that the group moves, in the model's own layout."""
     action, shape = tables_of(moved.action), moved.samples.shape
@@ -261,7 +265,8 @@ def _orbit_rows(nodes: Nodes, moved: MovedInput, samples: str) -> str:
     if turned:
         x = nodes.add("Transpose", [x], "channels_first", perm=[0, *(axis + 1 for axis in order)])
     x = nodes.reshape(x, [-1, action.rows, action.moves.size], "flat")
-    black = moved.samples.finish(np.zeros((1, *shape), dtype=np.float32))
+    held = np.dtype(np.float32 if not _are_whole(moved) else moved.samples.dtype)
+    black = moved.samples.finish(np.zeros((1, *shape), dtype=held))
     background = np.ascontiguousarray(action.stacked(black)[0, :, 0])
     x = orbit_nodes(nodes, x, action, background, disk=moved.disk)
     x = nodes.reshape(x, [-1, *(shape[axis] for axis in (*rest, *axes))], "rows")
@@ -294,7 +299,7 @@ def check_graph_can_move(source: Source) -> None:
                 f"group {action.group.name} mixes colours before mean, std and channel order, "
                 "which a graph has behind it"
             )
-        if moved.samples.dtype.kind in "iub" and action.moves.base_of.any():
+        if _are_whole(moved) and action.moves.base_of.any():
             raise GeedError(
                 f"group {action.group.name} weighs entries, and these are whole numbers"
             )
