@@ -200,9 +200,9 @@ ANSWERS = {
     "line": (LINE, noise(2, 12), "shift12", {"kwargs": {"padding": "zeros"}}),
     "points": (POINTS, noise(10, 3), "S10~12", {"group": "SO3~24"}),
     "volume": (VOLUME, noise(1, 6, 6, 6), "O", {"kwargs": {"symmetric": False}}),
-    "graph": (GRAPH, graphs(), "S10~12", {"stated": ("--input-layout", "adj=NKC")}),
+    "graph": (GRAPH, graphs(), "S10~12", {"input_layout": {"adj": "NKC"}}),
     "set": (SET, noise(10, 3), "S10~12", {"kwargs": {"places": True}}),
-    "field": (FIELD, noise(1, 9, 9), "D4", {"stated": ("--layout", "output=NCHW")}),
+    "field": (FIELD, noise(1, 9, 9), "D4", {"layout": {"output": "NCHW"}}),
     "tokens": (TOKENS, words(), "reverse", {"kwargs": {"places": True}}),
 }
 
@@ -210,16 +210,15 @@ ANSWERS = {
 @pytest.mark.parametrize("name", sorted(ANSWERS))
 def test_a_known_answer_comes_out_and_another_of_what_is_broken(box, name):
     arguments, data, group, broken = ANSWERS[name]
-
-    def measured(group, stated=()):
-        file = converted("torch", box, *arguments, *stated)
-        return measure(file, data, group, measures=["output-l2"])["measurements"][0]
-
-    exact = measured(group)
+    file = converted("torch", box, *arguments)
+    exact = measure(file, data, group, measures=["output-l2"])["measurements"][0]
     assert exact["value"] == pytest.approx(0, abs=2e-6)
     assert exact["between_samples"] > 0.05
-    kwargs = ("--kwargs", json.dumps(broken.get("kwargs", {})))
-    other = measured(broken.get("group", group), (*kwargs, *broken.get("stated", ())))
+    options = dict(broken)
+    if kwargs := options.pop("kwargs", None):
+        file = converted("torch", box, *arguments, "--kwargs", json.dumps(kwargs))
+    options = {"group": group, "measures": ["output-l2"]} | options
+    other = measure(file, data, **options)["measurements"][0]
     assert other["relative"] > 0.02
 
 
