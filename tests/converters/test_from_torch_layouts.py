@@ -10,6 +10,7 @@ import pytest
 from converting import converted, imported, refused
 
 from onnx_geed import measure
+from onnx_geed.model import list_layers
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytest.importorskip("onnxscript", reason="needs PyTorch's exporters")
@@ -180,6 +181,13 @@ def layouts_of(file):
 def test_what_modules_say_of_themselves_is_in_the_file(box, arguments, layouts):
     file = converted("torch", box, *arguments, "--exporter", "torchscript")
     assert layouts_of(file) == layouts
+    # And onnx-geed reads it so.
+    listed = list_layers(file)
+    main, *others = [i["layout"] for i in listed["inputs"]]
+    tensors = {t["name"]: t["layout"] for t in listed["tensors"]}
+    assert main == layouts.pop("input_layout")
+    assert others == [layouts.pop("adj")] if "adj" in layouts else others == []
+    assert tensors.items() >= layouts.items()
 
 
 def noise(*shape):
@@ -244,6 +252,12 @@ def test_inputs_keep_their_names_types_and_order(box):
     }
     expected = imported(box / "nets.py").Masked()(*map(torch.from_numpy, fed.values()))
     np.testing.assert_allclose(session.run(None, fed)[0], expected.numpy(), rtol=1e-5)
+
+
+def test_the_only_input_need_not_be_named(box):
+    file = converted("torch", box, "nets.py:Tokens", "--input-shape", "12:int64")
+    assert metadata_of(file)["input"] == "input"
+    assert layouts_of(file) == {"input_layout": "NT"}
 
 
 def test_options_go_before_what_modules_say(box):
