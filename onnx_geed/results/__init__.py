@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         ComparisonEntry as ComparisonEntry,
         DataPart as DataPart,
         GroupPart as GroupPart,
+        InputPart as InputPart,
         ModelPart as ModelPart,
         PrecisionPart as PrecisionPart,
         Predictions as Predictions,

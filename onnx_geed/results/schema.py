@@ -18,6 +18,7 @@ __all__ = [
     "DataPart",
     "ExactPart",
     "GroupPart",
+    "InputPart",
     "ModelPart",
     "PrecisionPart",
     "Predictions",
@@ -125,8 +126,17 @@ class ModelPart(TypedDict):
     producer: str
 
 
+class InputPart(TypedDict):
+    """An input that the group moves: its name, its layout, the shape of a sample, its type."""
+
+    name: str
+    layout: str
+    shape: list[int]
+    dtype: str
+
+
 class DataPart(TypedDict):
-    """The samples that were measured."""
+    """The samples that were measured; ``inputs`` where they are more than one float input."""
 
     source: str
     fingerprint: str
@@ -138,6 +148,7 @@ class DataPart(TypedDict):
     preprocess: NotRequired[dict[str, Any]]
     layout: NotRequired[str]
     shape: NotRequired[list[int]]
+    inputs: NotRequired[list[InputPart]]
 
 
 class GroupPart(TypedDict):
