@@ -9,27 +9,41 @@ import difflib
 import errno
 import json
 import os
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 if __package__:
     from . import _graph
-    from ._options import Problem, missing, note, read_classes, read_preprocess, reason_of
-    from ._samples import random_batches, real_batches
+    from ._inputs import Input, check_length, with_layouts
+    from ._options import (
+        Problem,
+        checked_layout,
+        missing,
+        note,
+        read_classes,
+        read_preprocess,
+        reason_of,
+    )
+    from ._samples import loud, random_batches, real_batches
 else:
     import _graph
-    from _options import Problem, missing, note, read_classes, read_preprocess, reason_of
-    from _samples import random_batches, real_batches
+    from _inputs import Input, check_length, with_layouts
+    from _options import (
+        Problem,
+        checked_layout,
+        missing,
+        note,
+        read_classes,
+        read_preprocess,
+        reason_of,
+    )
+    from _samples import loud, random_batches, real_batches
 
-# A clip that noise does not reach leaves what it reads as it is, and a ReLU behind positive values
-# too; so much louder noise of both signs tells the tensors apart.
-_LOUD = 30
 # Protobuf's limit is 2 GiB; beyond it weights lie beside the file.
 _LARGEST = 1_900_000_000
 
@@ -45,58 +59,69 @@ class Source:
     Parameters
     ----------
     forward : callable
-        Float32 array with the batch axis in front to the chosen output, an array.
-    shape : tuple of int
-        Of one sample.
+        An array for each input, the batch axis in front, to the chosen output, an array.
+    inputs : sequence of Input
+        In the order in which the model takes them; the first is the main one.
     exports : sequence of (name, callable)
         Ways to make a ModelProto of it, the preferred one first.
-    layout : str
-        ``NCHW``, ``NHWC``, or empty.
     watch : callable, optional
-        Array to fingerprints of what every module puts out, by module path; ``PATH:in`` is what it
+        The same arrays to fingerprints of what every module puts out, by module path; ``PATH:in`` is what it
         reads.
     preprocess, classes, kind, latent
         What the framework knows of itself; the user's options override it.
     actions : dict of str to dict
         Action tables by module path.
+    layouts : dict of str to str
+        Layouts of what modules put out, by module path; that of the output by an empty one.
     """
 
-    forward: Callable[[Any], Any]
-    shape: tuple[int, ...]
+    forward: Callable[..., Any]
+    inputs: Sequence[Input]
     exports: Sequence[tuple[str, Callable[[], Any]]]
-    layout: str = ""
-    watch: Callable[[Any], dict[str, _graph.Print | None]] | None = None
+    watch: Callable[..., dict[str, _graph.Print | None]] | None = None
     preprocess: dict[str, Any] | None = None
     classes: list[str] | None = None
     kind: str | None = None
     latent: str | None = None
     actions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    layouts: dict[str, str] = field(default_factory=dict)
 
 
 def finish(source: Source, settings: Any) -> None:
     """Export, annotate, check against the framework, and only then put the file in its place."""
     with missing("onnx, onnxruntime or numpy", "pip install numpy onnx onnxruntime"):
-        import numpy as np
+        import numpy  # noqa: F401
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
 
     preprocess = read_preprocess(settings.preprocess)
     preprocess = source.preprocess if preprocess is None else preprocess
     classes = read_classes(settings.classes) or source.classes
-    batches = random_batches(source.shape, source.layout, preprocess, settings.seed)
+    for path, layout in source.layouts.items():
+        checked_layout(layout, _annotated(path, layout))
+    source = replace(source, inputs=with_layouts(source.inputs, settings.input_layout))
+    batches = random_batches(source.inputs, preprocess, settings.seed)
     random = len(batches)
     if settings.data:
-        batches += real_batches(settings.data, source.shape, source.layout, preprocess)
+        batches += real_batches(settings.data, source.inputs, preprocess)
     expected = [_expected(source, batch) for batch in batches]
     if classes is not None and expected[0].shape[1:2] != (len(classes),):
         raise Problem(
             f"--classes: {len(classes)} names, the output is {expected[0].shape[1:]} a sample"
         )
-    seen_on = np.concatenate([batches[0], _LOUD * batches[0], -_LOUD * batches[0]])
+    seen_on = loud(batches[0], source.inputs)
     prints = _watched(source, seen_on)
     if any(not p.finite for p in prints.values()):
         seen_on = batches[0]
         prints = _watched(source, seen_on)
+    for path, layout in source.layouts.items():
+        if path in ("", *prints):
+            shape = prints[path].shape if path else expected[0].shape
+            check_length(layout, shape, _annotated(path, layout))
+    for layer, layout in settings.layout:
+        if layer in ("output", *prints):
+            shape = prints[layer].shape if layer in prints else expected[0].shape
+            check_length(layout, shape, f"--layout {layer}={layout}")
     failures: list[str] = []
     out = Path(settings.out)
     for name, export in source.exports:
@@ -134,7 +159,7 @@ def finish(source: Source, settings: Any) -> None:
         for line in lines:
             print(f"  {line}")
         kinds = "random and real" if len(batches) > random else "random"
-        sizes = " and ".join(str(len(b)) for b in batches[:2])
+        sizes = " and ".join(str(len(b[0])) for b in batches[:2])
         print(
             f"  parity with ONNX Runtime, {kinds} batches of {sizes}: worst difference "
             f"{worst:.1e} of the largest value"
@@ -142,21 +167,27 @@ def finish(source: Source, settings: Any) -> None:
         return
 
 
-def _expected(source: Source, batch: Any) -> Any:
+def _annotated(path: str, layout: str) -> str:
+    return f"layout {layout} of {path or 'the output'}"
+
+
+def _expected(source: Source, batch: tuple[Any, ...]) -> Any:
     import numpy as np
 
+    shapes = " and ".join(str(x.shape) for x in batch)
     try:
-        value = np.asarray(source.forward(batch))
+        value = np.asarray(source.forward(*batch))
     except Problem:
         raise
     except Exception as error:
         raise Problem(
-            f"the model does not take a batch of shape {batch.shape}: {reason_of(error)}; "
+            f"the model does not take a batch of shape {shapes}: {reason_of(error)}; "
             "--input-shape gives that of one sample"
         ) from None
-    if value.shape[:1] != batch.shape[:1]:
+    count = len(batch[0])
+    if value.shape[:1] != (count,):
         raise Problem(
-            f"the output has shape {value.shape} for a batch of {len(batch)}; axis 0 must be the batch"
+            f"the output has shape {value.shape} for a batch of {count}; axis 0 must be the batch"
         )
     if not np.isfinite(value).all():
         raise Problem(
@@ -165,11 +196,11 @@ def _expected(source: Source, batch: Any) -> Any:
     return value
 
 
-def _watched(source: Source, batch: Any) -> dict[str, _graph.Print]:
+def _watched(source: Source, batch: tuple[Any, ...]) -> dict[str, _graph.Print]:
     if source.watch is None:
         return {}
-    seen = source.watch(batch)
-    return {path: p for path, p in seen.items() if p is not None and p.shape[:1] == batch.shape[:1]}
+    count = batch[0].shape[:1]
+    return {p: v for p, v in source.watch(*batch).items() if v is not None and v.shape[:1] == count}
 
 
 def _named(
@@ -178,14 +209,15 @@ def _named(
     settings: Any,
     preprocess: dict[str, Any] | None,
     classes: list[str] | None,
-    batch: Any,
+    batch: tuple[Any, ...],
     expected: Any,
     prints: dict[str, _graph.Print],
 ) -> list[str]:
     """Name tensors and write metadata, in place; return what to tell the user."""
     graph = proto.graph
-    input, output = _interface(proto, batch)
-    matches = _modules(proto, input, batch, prints)
+    output = _interface(proto, source.inputs)
+    inputs = [i.name for i in source.inputs]
+    matches = _modules(proto, dict(zip(inputs, batch, strict=True)), prints)
     modules = {path: match.tensors[0] for path, match in matches.items()}
     if source.watch is not None and prints and not modules:
         note("no module's output was found in the file; layers have tensor names only")
@@ -209,10 +241,10 @@ def _named(
     elif kind == "embedding":
         latent = output  # of a feature extractor, even where that ends in affine nodes
     else:
-        latent = _graph.find_latent(graph, input, output)
+        latent = _graph.find_latent(graph, inputs, output)
     # A tensor bears the path of the outermost module that puts it out, and no other tensor bears
     # a module's path: the newer exporter calls things conv2d, as Keras calls its layers.
-    roles = {"latent": latent, "input": input, "output": output}
+    roles = {"latent": latent, **{name: name for name in inputs}, "output": output}
     new: dict[str, str] = {}
     for path in sorted(modules, key=lambda p: p.count(".")):
         if not path.endswith(":in"):
@@ -222,7 +254,8 @@ def _named(
             # A module of that name keeps it, where it puts out something else.
             new[name] = role if modules.get(role, name) == name else f"the_{role}"
     new |= _graph.rename(graph, new, reserved=prints)
-    input, output = new.get(input, input), new.get(output, output)
+    inputs = [new.get(i, i) for i in inputs]
+    output = new.get(output, output)
     for match in matches.values():
         match.tensors[:] = [new.get(t, t) for t in match.tensors]
     modules = {path: match.tensors[0] for path, match in matches.items()}
@@ -230,9 +263,9 @@ def _named(
     if latent == output and kind in ("logits", "probabilities") and not asked:
         latent = None  # class scores are no latent
     metadata = {
-        "onnx_geed.input": input,
+        "onnx_geed.input": inputs[0],
         "onnx_geed.output": output,
-        "onnx_geed.input_layout": source.layout,
+        "onnx_geed.input_layout": source.inputs[0].layout,
         "onnx_geed.latent": latent or "",
         "onnx_geed.output_kind": kind,
     }
@@ -245,12 +278,22 @@ def _named(
     kept = {p: t for p, t in modules.items() if not p.endswith(":in")}
     if kept:
         metadata["onnx_geed.modules"] = json.dumps(kept)
-    for text in settings.layout:
-        layer, _, layout = text.partition("=")
-        map_like = layout[:1] == "N" and sorted(layout[1:]) == ["C", "H", "W"]
-        if not map_like and not re.fullmatch(r"NTD:\d+x\d+(\+\d+)?", layout):
-            raise Usage(f"--layout {text}: write LAYER=NCHW, LAYER=NHWC or LAYER=NTD:14x14+1")
-        metadata[f"onnx_geed.layout.{tensor(layer, '--layout')}"] = layout
+    layouts = dict(zip(inputs[1:], (i.layout for i in source.inputs[1:]), strict=True))
+    for path, layout in source.layouts.items():
+        if path and path not in matches:
+            note(f"{_annotated(path, layout)}: the file has no tensor of that module")
+        for name in matches[path].tensors if path in matches else [] if path else [output]:
+            layouts[name] = layout
+    for layer, layout in settings.layout:
+        name = tensor(layer, "--layout")
+        if name in inputs:
+            raise Usage(
+                f"--layout {layer}={layout}: is an input; write --input-layout {name}={layout}"
+            )
+        if layer in matches and matches[layer].moved and layout.endswith("C"):
+            layout = f"NC{layout[1:-1]}"  # the file has its channels in front
+        layouts[name] = layout
+    metadata |= {f"onnx_geed.layout.{name}": layout for name, layout in layouts.items()}
     tables = 0
     for path, table in source.actions.items():
         if path in modules:
@@ -265,12 +308,18 @@ def _named(
     total = len([p for p in prints if not p.endswith(":in")])
     stated = kind or "not told: decided on data, --output-kind states it"
     lines = [
-        f"input {input}: {('batch', *batch.shape[1:])}{' ' + source.layout if source.layout else ''}",
+        *(
+            f"input {name}: {('batch', *one.shape)}"
+            f"{'' if one.is_float else ' ' + one.dtype}{' ' + one.layout if one.layout else ''}"
+            for name, one in zip(inputs, source.inputs, strict=True)
+        ),
         f"output {output}: {('batch', *expected.shape[1:])}, {stated}",
         f"latent: {latent or 'not found; --latent LAYER names it'}",
     ]
     if total:
         lines.append(f"module paths: {len(kept)} of {total} found in the file by their values")
+    if hidden := [f"{n} {x}" for n, x in layouts.items() if n not in inputs]:
+        lines.append(f"layouts: {', '.join(hidden)}")
     if source.actions:
         lines.append(f"action tables: {tables} of {len(source.actions)}")
     if preprocess is not None:
@@ -278,30 +327,42 @@ def _named(
     return [line.replace("'batch'", "batch") for line in lines]
 
 
-def _interface(proto: Any, batch: Any) -> tuple[str, str]:
-    """Bring the input and the output to their names, and the batch axis to its own."""
+def _interface(proto: Any, inputs: Sequence[Input]) -> str:
+    """Bring inputs and the output to their names, and the batch axis to its own."""
     import onnx
 
     graph = proto.graph
     stored = {i.name for i in graph.initializer}
-    inputs = [i for i in graph.input if i.name not in stored]
-    if len(inputs) != 1:
-        raise Problem(f"the graph has {len(inputs)} inputs ({', '.join(i.name for i in inputs)})")
+    given = {i.name: i for i in graph.input if i.name not in stored}
+    if len(given) != len(inputs):
+        raise Problem(f"the graph has {len(given)} inputs ({', '.join(given)})")
     if len(graph.output) != 1:
         raise Problem(f"the graph has {len(graph.output)} outputs; choose one with --take")
-    for info, name in ((inputs[0], "input"), (graph.output[0], "output")):
-        kind = info.type.tensor_type
-        if kind.elem_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.UNDEFINED):
-            dtype = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
-            raise Problem(f"the graph's {name} is {dtype}, not float32")
-        _graph.rename(graph, {info.name: name})
-    dims = inputs[0].type.tensor_type.shape.dim
-    if len(dims) != batch.ndim or dims[0].HasField("dim_value"):
-        lengths = [d.dim_value or d.dim_param or "?" for d in dims]
-        raise Problem(f"the batch axis of the exported input {lengths} is not free")
-    dims[0].dim_param = "batch"
-    for dim, length in zip(dims[1:], batch.shape[1:], strict=True):
-        dim.dim_value = length
+    infos = list(given.values())
+    if {i.name for i in inputs} == given.keys():
+        infos = [given[i.name] for i in inputs]
+    for info, dtype, called in (
+        *((i, one.dtype, f"input {i.name}") for i, one in zip(infos, inputs, strict=True)),
+        (graph.output[0], "float32", "output"),
+    ):
+        found = onnx.TensorProto.DataType.Name(info.type.tensor_type.elem_type).lower()
+        if found not in ("undefined", "float" if dtype == "float32" else dtype):
+            raise Problem(f"the graph's {called} is {found}, not {dtype}")
+    rest = [i for i in graph.input if i.name in stored]
+    ordered = [type(i).FromString(i.SerializeToString()) for i in (*infos, *rest)]
+    del graph.input[:]
+    graph.input.extend(ordered)
+    infos = list(graph.input)[: len(inputs)]
+    new = {info.name: one.name for info, one in zip(infos, inputs, strict=True)}
+    _graph.rename(graph, {**new, graph.output[0].name: "output"})
+    for info, one in zip(infos, inputs, strict=True):
+        dims = info.type.tensor_type.shape.dim
+        if len(dims) != 1 + len(one.shape) or dims[0].HasField("dim_value"):
+            lengths = [d.dim_value or d.dim_param or "?" for d in dims]
+            raise Problem(f"the batch axis of the exported input {lengths} is not free")
+        dims[0].dim_param = "batch"
+        for dim, length in zip(dims[1:], one.shape, strict=True):
+            dim.dim_value = length
     shape = graph.output[0].type.tensor_type.shape
     if shape.dim and not shape.dim[0].HasField("dim_value"):
         shape.dim[0].dim_param = "batch"
@@ -323,11 +384,12 @@ def _interface(proto: Any, batch: Any) -> tuple[str, str]:
         del node.metadata_props[:]
         for key, value in kept:
             node.metadata_props.add(key=key, value=value)
-    return inputs[0].name, graph.output[0].name
+    name: str = graph.output[0].name
+    return name
 
 
 def _modules(
-    proto: Any, input: str, batch: Any, prints: dict[str, _graph.Print]
+    proto: Any, feeds: dict[str, Any], prints: dict[str, _graph.Print]
 ) -> dict[str, _graph.Match]:
     import onnx
 
@@ -345,10 +407,11 @@ def _modules(
         note("module paths are not looked for in a model over 2 GB")
         return {}
     try:
-        return _graph.match(open_session, proto.graph, {input: batch}, prints)
+        return _graph.match(open_session, proto.graph, feeds, prints)
     except Exception as error:
+        count = len(next(iter(feeds.values())))
         raise Problem(
-            f"ONNX Runtime does not run the graph on {len(batch)} samples ({reason_of(error, 120)}); does "
+            f"ONNX Runtime does not run the graph on {count} samples ({reason_of(error, 120)}); does "
             "the model's code fix the batch, with len(x) or int(...) where x.shape[0] would do?"
         ) from None
 
@@ -455,8 +518,8 @@ def _compare(
 
     try:
         session = _session(path)
-        (input,) = session.get_inputs()
-        results = [session.run(None, {input.name: batch})[0] for batch in batches]
+        names = [i.name for i in session.get_inputs()]
+        results = [session.run(None, dict(zip(names, b, strict=True)))[0] for b in batches]
     except Exception as error:
         raise Problem(
             f"{exporter}: ONNX Runtime does not run the graph ({reason_of(error)})"

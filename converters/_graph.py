@@ -126,14 +126,14 @@ def every_node_within(node: Any) -> Iterator[Any]:
             yield from every_node(inner)
 
 
-def find_latent(graph: Any, input: str, output: str) -> str | None:
+def find_latent(graph: Any, inputs: Iterable[str], output: str) -> str | None:
     """Return the tensor that the last affine nodes read, batch norm in front of them included.
 
     Without a classifier it is the output; None where the model is nothing but a classifier.
     """
     makers = {name: node for node in graph.node for name in node.output}
     order = {name: i for i, node in enumerate(graph.node) for name in node.output}
-    data = _reached(graph, input)
+    data = _reached(graph, inputs)
     passed = {output: False}
     while True:
         if len(passed) == 1 and all(passed.values()):
@@ -160,9 +160,9 @@ def find_latent(graph: Any, input: str, output: str) -> str | None:
             passed[source] = passed.get(source, True) and state
 
 
-def _reached(graph: Any, input: str) -> set[str]:
-    """Return the tensors that depend on the values of the input, not just on its shape."""
-    data = {input}
+def _reached(graph: Any, inputs: Iterable[str]) -> set[str]:
+    """Return the tensors that depend on the values of inputs, not just on their shapes."""
+    data = {*inputs}
     for node in graph.node:
         if node.op_type not in ("Shape", "Size") and data.intersection(node.input):
             data.update(node.output)

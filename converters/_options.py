@@ -40,6 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 _KEYS = ("resize", "crop", "channels", "scale", "mean", "std", "interpolation")
 _WORDS = {"channels": ("RGB", "BGR", "grey"), "interpolation": ("bilinear", "bicubic", "nearest")}
 KINDS = ("logits", "probabilities", "embedding")
+_LETTERS = "NCKHWDTPXB"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -71,11 +72,20 @@ def parser(doc: str, model: str) -> argparse.ArgumentParser:
         "--latent", metavar="LAYER", help="module path (PATH:in: what the module reads) or tensor"
     )
     group.add_argument(
-        "--layout",
-        metavar="LAYER=LAYOUT",
+        "--input-layout",
+        metavar="[NAME=]LETTERS",
+        type=layout_of_input,
         action="append",
         default=[],
-        help="layout of a hidden tensor: NCHW, NHWC, NTD:14x14+1; repeatable",
+        help="a letter an axis of an input, such as NHWC, NCT, NPX; repeatable, with its name",
+    )
+    group.add_argument(
+        "--layout",
+        metavar="LAYER=LETTERS",
+        type=layout_of_layer,
+        action="append",
+        default=[],
+        help="the same of a module's output or a tensor: NCHW, NXHW, NTD:14x14+1; repeatable",
     )
     group = command_parser.add_argument_group("parity check after the export")
     group.add_argument(
@@ -177,6 +187,48 @@ def missing(package: str, install: str) -> Iterator[None]:
         ) from None
     except (ImportError, RuntimeError, OSError) as error:
         raise Problem(f"{package} cannot be imported ({reason_of(error)})") from None
+
+
+def checked_layout(text: str, source: str) -> str:
+    """Return a layout if it is one: a letter an axis, or tokens on a grid."""
+    if re.fullmatch(r"NTD:[1-9]\d*x[1-9]\d*(\+\d+)?", text):
+        return text
+    strange = next((letter for letter in text if letter not in _LETTERS), None)
+    most = {"P": 2}
+    twice = next((x for x in text if text.count(x) > most.get(x, 1)), None)
+    if strange is not None:
+        wrong = "letters are capitals" if strange.islower() else f"no axis is called {strange!r}"
+    elif text[:1] != "N":
+        wrong = "N, the batch, comes first"
+    elif twice:
+        wrong = f"{twice} stands {text.count(twice)} times"
+    else:
+        return text
+    raise Problem(
+        f"{source}: {wrong}; write a letter an axis: N batch, C or K channels, H W plane, D depth, T line, "
+        "P points, X components, B bases (NCHW, NCT, NPX, NPP), or NTD:14x14+1"
+    )
+
+
+def layout_of_input(text: str) -> tuple[str, str]:
+    """Read ``NPX`` or ``pos=NPX`` of the command line: name, empty where there is none, and layout."""
+    name, _, layout = text.rpartition("=")
+    return name, _argument(layout, text)
+
+
+def layout_of_layer(text: str) -> tuple[str, str]:
+    """Read ``LAYER=NPC`` of the command line."""
+    layer, equals, layout = text.rpartition("=")
+    if not layer or not equals:
+        raise argparse.ArgumentTypeError(f"{text}: write LAYER=LETTERS, such as output=NPX")
+    return layer, _argument(layout, text)
+
+
+def _argument(layout: str, text: str) -> str:
+    try:
+        return checked_layout(layout, text)
+    except Problem as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
 
 
 def read_classes(path: str | None) -> list[str] | None:

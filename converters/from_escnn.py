@@ -21,20 +21,31 @@ import argparse
 import sys
 import types
 import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 if __package__:
     from ._finish import Source, finish
+    from ._inputs import Input, read_inputs
     from ._options import Problem, command, missing, note, parser, reason_of
-    from .from_torch import add_weights, build, older, read_shape, run, watch
+    from .from_torch import add_weights, annotated, build, described, older, run, watch, zeros
 else:
     from _finish import Source, finish
+    from _inputs import Input, read_inputs
     from _options import Problem, command, missing, note, parser, reason_of
-    from from_torch import add_weights, build, older, read_shape, run, watch
+    from from_torch import add_weights, annotated, build, described, older, run, watch, zeros
 
 INSTALL = "pip install torch scipy joblib, then pip install --no-deps escnn==1.0.11"
 # How far a matrix may be from a permutation: they are computed in floating point.
 _CLOSE = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """What a module puts out: escnn's type of it, and how many axes it has."""
+
+    kind: Any = None
+    axes: int = 0
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -55,24 +66,30 @@ def convert(settings: argparse.Namespace) -> None:
         import escnn.nn
     torch.manual_seed(settings.seed)
     settings.pretrained = False
-    shape = read_shape(settings.input_shape)
-    if shape is None:
+    inputs = read_inputs(settings.input_shape)
+    if not inputs:
         raise Problem("--input-shape is needed: that of one sample, such as 1,29,29")
     net, _ = build(settings)
     if not any(isinstance(m, escnn.nn.EquivariantModule) for m in net.modules()):
         raise Problem(f"{settings.model}: has no escnn module in it; from_torch.py converts it")
+    inputs = described(inputs, net, None)
     plain_tensors(net)
+    types_ = fields(net, inputs)
+    if (taken := types_.pop("input", None)) and letters(taken) != ("NCHW", ""):
+        note("the input is no scalar field, so that --input-layout has to say how it is moved")
+        inputs = [replace(i, layout="") for i in inputs]
+    if letters(types_.get("", Field()))[0].startswith("NX"):
+        point_right_and_down(net, vector_axes(types_[""].kind))
+    inputs, stated = annotated(net, inputs)
     finish(
         Source(
-            forward=lambda x: run(net, x),
-            shape=shape,
+            forward=lambda *x: run(net, *x),
+            inputs=inputs,
             # The newer exporter does not trace what escnn does with its field types.
-            exports=[
-                ("torchscript exporter", lambda: older(net, torch.zeros(2, *shape), settings.opset))
-            ],
-            layout="NCHW",
-            watch=lambda x: watch(net, x, settings.latent),
-            actions=actions(net, shape),
+            exports=[("torchscript exporter", lambda: older(net, inputs, settings.opset))],
+            watch=lambda *x: watch(net, x, settings.latent),
+            actions=actions(types_),
+            layouts=layouts(types_) | stated,
         ),
         settings,
     )
@@ -111,16 +128,41 @@ def plain_tensors(net: Any) -> None:
     )
 
 
-def actions(net: Any, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
-    """Return channel tables of the modules that put out geometric tensors, by module path."""
+def point_right_and_down(net: Any, axes: Any) -> None:
+    """Make a network put out vectors (right, down), as rows are counted, of escnn's (right, up)."""
+    kind = type(net)
+    places = abs(axes).argmax(1)
+    signs = [float(row[place]) for row, place in zip(axes, places, strict=True)]
+
+    def forward(self: Any, x: Any) -> Any:
+        value = kind.forward(self, x)
+        factors = value.new_tensor(signs).reshape(1, 2, *[1] * (value.ndim - 2))
+        return value[:, places.tolist()] * factors
+
+    net.__class__ = type(
+        kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__}
+    )
+    first, second = (f"{'-' if s < 0 else ''}v{p}" for s, p in zip(signs, places, strict=True))
+    note(f"the output is a vector v0, v1: the file has it right, down, which is {first}, {second}")
+
+
+def fields(net: Any, inputs: list[Input]) -> dict[str, Field]:
+    """Return what kind of field every module puts out, by module path.
+
+    That of the network itself has an empty one, that of what it takes is called ``input``.
+    """
     import torch
 
-    types_: dict[str, Any] = {}
+    seen: dict[str, Field] = {}
+    last: list[Any] = []
 
     def hook(path: str) -> Any:
-        def keep(_: Any, __: Any, value: Any) -> None:
+        def keep(_: Any, read: tuple[Any, ...], value: Any) -> None:
+            if read and getattr(read[0], "tensor", None) is batch[0]:
+                seen["input"] = Field(read[0].type, batch[0].ndim)
             if hasattr(value, "type") and hasattr(value, "tensor"):
-                types_[path] = value.type
+                seen[path] = Field(value.type, value.tensor.ndim)
+                last[:] = [value]
 
         return keep
 
@@ -129,29 +171,107 @@ def actions(net: Any, shape: tuple[int, ...]) -> dict[str, dict[str, Any]]:
         for path, module in net.named_modules(remove_duplicate=False)
         if path
     ]
+    torch.manual_seed(0)
+    batch = [torch.randn(x.shape).to(x.dtype) for x in zeros(inputs)]
     try:
         with torch.no_grad():
-            net(torch.zeros(2, *shape))
+            output = net(*batch)
     except Exception as error:
+        shapes = " and ".join(str(tuple(x.shape)) for x in batch)
         raise Problem(
-            f"the model does not take a batch of shape {(2, *shape)}: {reason_of(error)}; "
+            f"the model does not take a batch of shape {shapes}: {reason_of(error)}; "
             "--input-shape gives that of one sample"
         ) from None
     finally:
         for handle in handles:
             handle.remove()
-    tables: dict[str, dict[str, Any]] = {}
+    # What a network puts out is its last field, or the mean of that over the plane.
+    if last and isinstance(output, torch.Tensor):
+        tensor = last[0].tensor
+        for same in (tensor, tensor.mean((2, 3)) if tensor.ndim == 4 else tensor):
+            if same.shape == output.shape and torch.allclose(same, output, atol=1e-5):
+                seen[""] = Field(last[0].type, output.ndim)
+                break
+    return seen
+
+
+def layouts(types_: dict[str, Field]) -> dict[str, str]:
+    """Return the layouts of what modules put out, by module path, where fields say them."""
+    known: dict[str, str] = {}
     left: dict[str, list[str]] = {}
     for path, kind in types_.items():
-        table = channel_table(kind)
+        layout, reason = letters(kind)
+        if layout.startswith("NX") and path:
+            reason = "vectors inside the network are not turned to right and down"
+        elif layout:
+            known[path] = layout
+        if reason:
+            left.setdefault(reason, []).append(path or "the output")
+    for reason, paths in left.items():
+        note(f"no layout for {shortened(paths)}: {reason}")
+    return known
+
+
+def letters(field: Field) -> tuple[str, str]:
+    """Return the layout of a field, or why it has none; neither where a table or nothing is said.
+
+    A scalar field is NCHW. A vector field is NXHW, and NX where it has no plane any more.
+    """
+    kind, plane = field.kind, "HW" if field.axes == 4 else ""
+    if kind is None or kind.gspace.dimensionality != 2:
+        return "", ""
+    if all(r.is_trivial() for r in kind.representations):
+        return ("NCHW", "") if plane else ("", "")
+    if vector_axes(kind) is not None:
+        return f"NX{plane}", ""
+    if any(r.size == 2 and len(r.irreps) == 1 for r in kind.representations):
+        names = ", ".join(sorted({r.name for r in kind.representations}))
+        return "", f"{len(kind.representations)} fields ({names[:80]}), no single vector"
+    return "", ""
+
+
+def vector_axes(kind: Any) -> Any:
+    """Return the signed permutation that makes a field's vectors (right, down); None for others."""
+    import numpy as np
+
+    space = kind.gspace
+    if kind.size != 2 or len(kind.representations) != 1:
+        return None
+    unit = np.eye(2)
+    for order in (unit, unit[::-1]):
+        for sign in (1.0, -1.0):
+            axes = np.diag([1.0, sign]) @ order  # of escnn's field to (right, up)
+            if all(
+                np.abs(axes @ kind.representation(g) - space.basespace_action(g) @ axes).max()
+                < _CLOSE
+                for g in space.fibergroup.testing_elements()
+            ):
+                return np.diag([1.0, -1.0]) @ axes
+    return None
+
+
+def shortened(paths: list[str]) -> str:
+    return f"{', '.join(paths[:3])}{', ...' if len(paths) > 3 else ''}"
+
+
+def actions(types_: dict[str, Field]) -> dict[str, dict[str, Any]]:
+    """Return channel tables of the modules that put out geometric tensors, by module path."""
+    tables: dict[str, dict[str, Any]] = {}
+    left: dict[str, list[str]] = {}
+    said = False
+    for path, field in types_.items():
+        layout, reason = letters(field)
+        said = said or layout.startswith("NX")
+        if not path or layout or reason:
+            continue
+        table = channel_table(field.kind)
         if isinstance(table, str):
             left.setdefault(table, []).append(path)
         elif any(row != sorted(row) for row in table["channels"]):
             tables[path] = table
     for reason, paths in left.items():
-        more = ", ..." if len(paths) > 3 else ""
-        note(f"no channel table for {', '.join(paths[:3])}{more}: {reason}")
-    if not tables:
+        note(f"no channel table for {shortened(paths)}: {reason}")
+    if not tables and not said:
         note("no module has channels that the group permutes; the file carries no action")
     return tables
 

@@ -25,21 +25,24 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 if __package__:
     from ._finish import Source, finish
     from ._graph import fingerprint
+    from ._inputs import Input, add_input_shape, in_order, read_inputs
     from ._options import Problem, command, missing, note, parser, reason_of
-    from .from_torch import inlined, look_up, quiet, read_shape
+    from .from_torch import inlined, look_up, parameters_of, quiet
 else:
     from _finish import Source, finish
     from _graph import fingerprint
+    from _inputs import Input, add_input_shape, in_order, read_inputs
     from _options import Problem, command, missing, note, parser, reason_of
-    from from_torch import inlined, look_up, quiet, read_shape
+    from from_torch import inlined, look_up, parameters_of, quiet
 
 INSTALL = "pip install jax jax2onnx flax equinox onnxruntime"
 
@@ -51,23 +54,25 @@ class Net:
     Parameters
     ----------
     forward : callable
-        A batch to the output.
+        A batch of each input to the output.
+    inputs : sequence of Input
+        In the order of its call.
     watch : callable, optional
-        A batch to what the modules put out, by path.
+        The same to what the modules put out, by path.
     layout : str
         What the framework's convolutions expect; empty where nothing tells.
     """
 
-    forward: Callable[[Any], Any]
-    watch: Callable[[Any], dict[str, Any]] | None = None
+    forward: Callable[..., Any]
+    inputs: Sequence[Input]
+    watch: Callable[..., dict[str, Any]] | None = None
     layout: str = ""
 
 
 def arguments() -> argparse.ArgumentParser:
     command_parser = parser(__doc__ or "", "MODULE:CALLABLE or FILE.py:CALLABLE: see above")
     group = command_parser.add_argument_group("the model")
-    group.add_argument("--input-shape", metavar="H,W,C", required=True, help="of one sample")
-    group.add_argument("--input-layout", choices=("NCHW", "NHWC"), help="of three axes")
+    add_input_shape(group, "H,W,C", required=True)
     group.add_argument(
         "--checkpoint",
         metavar="FILE",
@@ -94,19 +99,17 @@ def convert(settings: argparse.Namespace) -> None:
         import jax  # noqa: F401
     with missing("jax2onnx", INSTALL), quiet():
         import jax2onnx
-    shape = read_shape(settings.input_shape)
-    assert shape is not None
-    net = load(settings, shape)
-    layout = ""
-    if len(shape) == 3:
-        layout = settings.input_layout or net.layout
-        if not layout:
-            raise Problem("--input-layout is needed: NCHW or NHWC")
+    net = load(settings, read_inputs(settings.input_shape))
+    inputs = list(net.inputs)
+    if len(inputs) == 1 and len(inputs[0].shape) == 3:
+        if not net.layout and not settings.input_layout:
+            raise Problem("--input-layout is needed: NCHW or NHWC, or other letters")
+        inputs = [replace(inputs[0], layout=net.layout)]
 
-    def forward(x: Any) -> Any:
+    def forward(*x: Any) -> Any:
         import numpy as np
 
-        value = net.forward(x)
+        value = net.forward(*x)
         if not hasattr(value, "shape"):
             raise Problem(f"the model puts out a {type(value).__name__}; wrap it to give one array")
         return np.asarray(value, np.float32)
@@ -118,9 +121,9 @@ def convert(settings: argparse.Namespace) -> None:
         with quiet():
             proto = jax2onnx.to_onnx(
                 net.forward,
-                [("batch", *shape)],
+                [SimpleNamespace(shape=("batch", *i.shape), dtype=dtype_of(i)) for i in inputs],
                 model_name="model",
-                input_names=["input"],
+                input_names=[i.name for i in inputs],
                 output_names=["output"],
                 **options,
             )
@@ -129,13 +132,18 @@ def convert(settings: argparse.Namespace) -> None:
     finish(
         Source(
             forward=forward,
-            shape=shape,
+            inputs=inputs,
             exports=[("jax2onnx", export)],
-            layout=layout,
             watch=net.watch,
         ),
         settings,
     )
+
+
+def dtype_of(one: Input) -> Any:
+    import numpy as np
+
+    return np.dtype(one.dtype)
 
 
 def accept_positions() -> None:
@@ -171,7 +179,7 @@ def by_name(make: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return make_patch
 
 
-def load(settings: argparse.Namespace, shape: tuple[int, ...]) -> Net:
+def load(settings: argparse.Namespace, inputs: list[Input]) -> Net:
     """Make the model and give it its weights."""
     where, colon, name = settings.model.rpartition(":")
     if not colon or not where or not name:
@@ -193,19 +201,31 @@ def load(settings: argparse.Namespace, shape: tuple[int, ...]) -> Net:
         if is_module(first, kind):
             if not settings.checkpoint and second is None:
                 note("no --checkpoint: the weights are what the callable makes")
-            return describe(first, second, call, shape, settings)
+            inputs = in_order(inputs, taken(type(first).__call__, 1))
+            return describe(first, second, call, inputs, settings)
     if not callable(first):
         raise Problem(
             f"{settings.model}: gives {type(first).__name__}, neither a module nor a function"
         )
     if settings.checkpoint:
         raise Problem("--checkpoint: is for modules; let the function load its own parameters")
+    inputs = in_order(inputs, taken(first, int(second is not None)))
+    shape = inputs[0].shape
     layout = "NHWC" if len(shape) == 3 and shape[-1] in (1, 3, 4) else ""
     if len(shape) == 3 and shape[0] in (1, 3, 4):
         layout = "" if layout else "NCHW"
     if second is None:
-        return Net(lambda x: first(x, **call), layout=layout)
-    return Net(lambda x: first(second, x, **call), layout=layout)
+        return Net(lambda *x: first(*x, **call), inputs, layout=layout)
+    return Net(lambda *x: first(second, *x, **call), inputs, layout=layout)
+
+
+def taken(function: Any, ahead: int) -> list[str] | None:
+    """Return the parameters of a call behind those that are no inputs; None where nothing tells."""
+    try:
+        parameters = parameters_of(function)
+    except (TypeError, ValueError):
+        return None
+    return parameters and parameters[ahead:]
 
 
 def json_object(text: str, option: str) -> dict[str, Any]:
@@ -274,7 +294,7 @@ def evaluation(function: Any, call: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_linen(
-    module: Any, variables: Any, call: dict[str, Any], shape: tuple[int, ...], settings: Any
+    module: Any, variables: Any, call: dict[str, Any], inputs: list[Input], settings: Any
 ) -> Net:
     import jax
     import jax.numpy as jnp
@@ -283,18 +303,20 @@ def from_linen(
     if variables is None:
         try:
             key = jax.random.PRNGKey(settings.seed)
-            variables = module.init(key, jnp.zeros((1, *shape), jnp.float32), **call)
+            example = (jnp.zeros((1, *i.shape), i.dtype) for i in inputs)
+            variables = module.init(key, *example, **call)
         except Exception as error:
+            shapes = " and ".join(str((1, *i.shape)) for i in inputs)
             raise Problem(
-                f"the model does not take a batch of shape {(1, *shape)}: {reason_of(error)}; "
+                f"the model does not take a batch of shape {shapes}: {reason_of(error)}; "
                 "--input-shape gives that of one sample, --call other arguments"
             ) from None
     if settings.checkpoint:
         variables = filled(variables, read(settings.checkpoint), settings.checkpoint)
 
-    def watch(x: Any) -> dict[str, Any]:
+    def watch(*x: Any) -> dict[str, Any]:
         _, state = module.apply(
-            variables, x, **call, capture_intermediates=True, mutable=["intermediates"]
+            variables, *x, **call, capture_intermediates=True, mutable=["intermediates"]
         )
         seen = {}
         for path, value in flat(state["intermediates"]).items():
@@ -305,12 +327,10 @@ def from_linen(
                 seen[path] = fingerprint(value, moved=True)
         return seen
 
-    return Net(lambda x: module.apply(variables, x, **call), watch, "NHWC")
+    return Net(lambda *x: module.apply(variables, *x, **call), inputs, watch, "NHWC")
 
 
-def from_nnx(
-    module: Any, _: Any, call: dict[str, Any], shape: tuple[int, ...], settings: Any
-) -> Net:
+def from_nnx(module: Any, _: Any, call: dict[str, Any], inputs: list[Input], settings: Any) -> Net:
     from flax import nnx
 
     module.eval()
@@ -326,9 +346,10 @@ def from_nnx(
     paths = {id(m): ".".join(map(str, path)) for path, m in nnx.iter_modules(module) if path}
     parts = {id(m): m for _, m in nnx.iter_modules(module)}
     return Net(
-        lambda x: module(x, **call),
-        lambda x: spied(
-            lambda: module(x, **call),
+        lambda *x: module(*x, **call),
+        inputs,
+        lambda *x: spied(
+            lambda: module(*x, **call),
             paths,
             list(parts.values()),
             lambda value: fingerprint(value, moved=True),
@@ -338,7 +359,7 @@ def from_nnx(
 
 
 def from_equinox(
-    module: Any, state: Any, call: dict[str, Any], shape: tuple[int, ...], settings: Any
+    module: Any, state: Any, call: dict[str, Any], inputs: list[Input], settings: Any
 ) -> Net:
     import equinox as eqx
     import jax
@@ -356,8 +377,8 @@ def from_equinox(
         module, state = loaded if state is not None else (loaded, None)
     module = eqx.nn.inference_mode(module)
 
-    def one(x: Any) -> Any:
-        return module(x, **call) if state is None else module(x, state, **call)[0]
+    def one(*x: Any) -> Any:
+        return module(*x, **call) if state is None else module(*x, state, **call)[0]
 
     paths: dict[int, str] = {}
     parts: list[Any] = []
@@ -379,16 +400,17 @@ def from_equinox(
 
     walk(module, "")
 
-    def watch(x: Any) -> dict[str, Any]:
+    def watch(*x: Any) -> dict[str, Any]:
         # One by one, since under vmap modules see no values.
-        rows = [spied(lambda row=row: one(row), paths, parts, np.asarray) for row in x]
+        samples = zip(*x, strict=True)
+        rows = [spied(lambda row=row: one(*row), paths, parts, np.asarray) for row in samples]
         return {
             path: fingerprint(np.stack([r[path] for r in rows]))
             for path in rows[0]
             if all(path in r and r[path].shape == rows[0][path].shape for r in rows)
         }
 
-    return Net(jax.vmap(one), watch, "NCHW")
+    return Net(jax.vmap(one), inputs, watch, "NCHW")
 
 
 def spied(

@@ -22,20 +22,22 @@ import importlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 if __package__:
     from ._finish import Source, finish
     from ._graph import fingerprint
+    from ._inputs import DTYPES, Input, add_input_shape, in_order, read_inputs
     from ._options import Problem, command, missing, note, parser, reason_of
-    from .from_torch import look_up, newer, older, quiet, read_shape
+    from .from_torch import look_up, newer, older, quiet
 else:
     from _finish import Source, finish
     from _graph import fingerprint
+    from _inputs import DTYPES, Input, add_input_shape, in_order, read_inputs
     from _options import Problem, command, missing, note, parser, reason_of
-    from from_torch import look_up, newer, older, quiet, read_shape
+    from from_torch import look_up, newer, older, quiet
 
 MODEL = "a .keras or .h5 file, a SavedModel folder, or MODULE:CALLABLE / FILE.py:CALLABLE"
 INSTALL = "pip install keras torch onnx onnxscript onnxruntime"
@@ -59,9 +61,7 @@ def arguments() -> argparse.ArgumentParser:
         "--unsafe", action="store_true", help="run Python code that the file holds (Lambda layers)"
     )
     group.add_argument("--take", metavar="KEY", help="which of several outputs: name or number")
-    group.add_argument(
-        "--input-shape", metavar="H,W,C", help="of one sample, where it is not fixed"
-    )
+    add_input_shape(group, "H,W,C")
     group.add_argument("--opset", type=int, help="ONNX opset (default: the exporter's)")
     return command_parser
 
@@ -82,26 +82,24 @@ def convert(settings: argparse.Namespace) -> None:
         raise Problem(f"KERAS_BACKEND={backend}: give torch, or tensorflow with tf2onnx")
     keras.utils.set_random_seed(settings.seed)
     model = load(settings)
-    shape = read_shape(settings.input_shape) or sample_shape(model)
     layers = dict(named_layers(model))
-    layout = layout_of(layers.values(), shape)
+    inputs = inputs_of(model, layers.values(), read_inputs(settings.input_shape))
     exports: list[tuple[str, Callable[[], Any]]]
     if backend == "torch":
-        exports = torch_exports(model, shape, settings)
+        exports = torch_exports(model, inputs, settings)
     else:
         exports = [
             (
                 "tf2onnx",
-                lambda: by_tf2onnx(lambda x: call(model, x, settings.take), shape, settings),
+                lambda: by_tf2onnx(lambda *x: call(model, x, settings.take), inputs, settings),
             )
         ]
     finish(
         Source(
-            forward=lambda x: run(model, x, settings.take),
-            shape=shape,
+            forward=lambda *x: run(model, x, settings.take),
+            inputs=inputs,
             exports=exports,
-            layout=layout,
-            watch=lambda x: watch(model, layers, x, settings),
+            watch=lambda *x: watch(model, layers, x, settings),
             kind=kind_of(model),
         ),
         settings,
@@ -161,7 +159,9 @@ def built(settings: argparse.Namespace) -> Any:
     if not isinstance(model, keras.Model):
         raise Problem(f"{settings.model}: gives {type(model).__name__}, not a keras.Model")
     if settings.input_shape:  # a subclassed model has no weights before its first call
-        run(model, _zeros((1, *read_shape(settings.input_shape))), None)
+        run(
+            model, [_zeros((1, *i.shape), i.dtype) for i in read_inputs(settings.input_shape)], None
+        )
     if settings.weights:
         if not Path(settings.weights).is_file():
             raise Problem(f"--weights {settings.weights}: no such file")
@@ -205,23 +205,40 @@ def pair(text: str) -> Any:
     return look_up(where, name, text)
 
 
-def _zeros(shape: tuple[int, ...]) -> Any:
+def _zeros(shape: tuple[int, ...], dtype: str) -> Any:
     import numpy as np
 
-    return np.zeros(shape, np.float32)
+    return np.zeros(shape, dtype)
 
 
-def sample_shape(model: Any) -> tuple[int, ...]:
-    shape = getattr(model, "input_shape", None)
-    if isinstance(shape, (list, dict)):
-        if len(shape) != 1:
-            raise Problem(f"the model takes {len(shape)} inputs; wrap it so that it takes one")
-        shape = next(iter(shape.values() if isinstance(shape, dict) else shape))
-    if not shape or any(d is None for d in shape[1:]):
+def inputs_of(model: Any, layers: Iterable[Any], given: list[Input]) -> list[Input]:
+    """Return what a model takes: what it says itself, with the shapes that the user gave."""
+    layers = list(layers)
+    known = list(getattr(model, "inputs", None) or ())
+    if not known and not given:
+        raise Problem("the model takes any shape: --input-shape says which, such as 224,224,3")
+    if not known and len(given) > 1:
         raise Problem(
-            f"the model takes {shape or 'any shape'}: --input-shape says which, such as 224,224,3"
+            f"the model takes {len(given)} inputs without names: make it by keras.Model(inputs, outputs)"
         )
-    return tuple(shape[1:])
+    # One input is called so in every file; several have the names of the model.
+    names = [k.name for k in known] if len(known) > 1 else ["input"]
+    if len(known) <= 1 and len(given) == 1:
+        names = [given[0].name]
+    shapes = {i.name: i.shape for i in in_order(given, names if known else None)}
+    rows = [layer.input_dim for layer in layers if type(layer).__name__ == "Embedding"]
+    inputs = []
+    for name, one in zip(names, known or given, strict=True):
+        shape = shapes.get(name) or tuple(one.shape[1:])
+        if any(d is None for d in shape):
+            raise Problem(
+                f"the model takes {tuple(one.shape)} as {name}: --input-shape says which, such as "
+                "224,224,3"
+            )
+        dtype = one.dtype if one.dtype in DTYPES else "float32"
+        layout = layout_of(layers, shape) if len(names) == 1 else ""
+        inputs.append(Input(name, shape, dtype, layout, min(rows, default=2)))
+    return inputs
 
 
 def named_layers(model: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -261,8 +278,11 @@ def kind_of(model: Any) -> str | None:
     return None
 
 
-def call(model: Any, x: Any, take: str | None) -> Any:
-    value = model(x, training=False)
+def call(model: Any, x: Sequence[Any], take: str | None) -> Any:
+    fed: Any = x[0] if len(x) == 1 else list(x)
+    if isinstance(getattr(model, "input", None), dict):
+        fed = dict(zip(model.input, x, strict=True))
+    value = model(fed, training=False)
     if hasattr(value, "shape"):
         if take is not None:
             raise Problem(f"--take {take}: the model puts out one tensor; leave it out")
@@ -278,7 +298,7 @@ def call(model: Any, x: Any, take: str | None) -> Any:
     return options[take]
 
 
-def run(model: Any, x: Any, take: str | None) -> Any:
+def run(model: Any, x: Sequence[Any], take: str | None) -> Any:
     import keras
 
     with no_gradients():
@@ -299,7 +319,7 @@ def no_gradients() -> Iterator[None]:
 
 
 def watch(
-    model: Any, layers: dict[str, Any], x: Any, settings: argparse.Namespace
+    model: Any, layers: dict[str, Any], x: Sequence[Any], settings: argparse.Namespace
 ) -> dict[str, Any]:
     """Return fingerprints of what each layer puts out last, by its name."""
     import keras
@@ -331,7 +351,7 @@ def watch(
 
 
 def torch_exports(
-    model: Any, shape: tuple[int, ...], settings: argparse.Namespace
+    model: Any, inputs: list[Input], settings: argparse.Namespace
 ) -> list[tuple[str, Callable[[], Any]]]:
     import torch
 
@@ -340,14 +360,15 @@ def torch_exports(
             super().__init__()
             self.model = model
 
-        def forward(self, x: Any) -> Any:
+        def forward(self, *x: Any) -> Any:
             return call(self.model, x, settings.take)
 
-    net, example = Net().eval(), torch.zeros(2, *shape)
-    batch = torch.export.Dim("batch", min=1)
+    net = Net().eval()
+    # Under the name of a parameter that stands for any number of inputs.
+    batch = (tuple({0: torch.export.Dim("batch", min=1)} for _ in inputs),)
     return [
-        ("dynamo exporter", lambda: plain(newer(net, example, [{0: batch}], settings.opset))),
-        ("torchscript exporter", lambda: plain(older(net, example, settings.opset))),
+        ("dynamo exporter", lambda: plain(newer(net, inputs, batch, settings.opset))),
+        ("torchscript exporter", lambda: plain(older(net, inputs, settings.opset))),
     ]
 
 
@@ -359,12 +380,12 @@ def plain(proto: Any) -> Any:
     return proto
 
 
-def by_tf2onnx(function: Callable[[Any], Any], shape: tuple[int, ...], settings: Any) -> Any:
+def by_tf2onnx(function: Callable[..., Any], inputs: list[Input], settings: Any) -> Any:
     with missing("tf2onnx", "pip install tf2onnx"):
         import tf2onnx
     import tensorflow as tf
 
-    signature = [tf.TensorSpec((None, *shape), tf.float32, name="input")]
+    signature = [tf.TensorSpec((None, *i.shape), i.dtype, name=i.name) for i in inputs]
     with quiet():
         proto, _ = tf2onnx.convert.from_function(
             tf.function(function, input_signature=signature),
@@ -393,19 +414,23 @@ def from_saved_model(settings: argparse.Namespace) -> Source:
     take = settings.take or (outputs[0] if len(outputs) == 1 else None)
     if take not in outputs:
         raise Problem(f"{settings.model}: choose an output with --take from {', '.join(outputs)}")
-    shape = read_shape(settings.input_shape) or tuple(spec.shape[1:])
-    if any(d is None for d in shape):
+    given = read_inputs(settings.input_shape)
+    shape = given[0].shape if len(given) == 1 else tuple(spec.shape[1:])
+    if len(given) > 1 or any(d is None for d in shape):
         raise Problem("--input-shape is needed: that of one sample, such as 224,224,3")
 
     def function(x: Any) -> Any:
         # Through the model, which takes its variables with it when nothing holds it any more.
         return loaded.signatures["serving_default"](**{name: x})[take]
 
+    dtype = spec.dtype.name if spec.dtype.name in DTYPES else "float32"
+    main = Input(
+        given[0].name if given else "input", shape, dtype, "NHWC" if len(shape) == 3 else ""
+    )
     return Source(
         forward=lambda x: function(tf.constant(x)).numpy(),
-        shape=shape,
-        exports=[("tf2onnx", lambda: by_tf2onnx(function, shape, settings))],
-        layout="NHWC" if len(shape) == 3 else "",
+        inputs=[main],
+        exports=[("tf2onnx", lambda: by_tf2onnx(function, [main], settings))],
     )
 
 

@@ -9,8 +9,9 @@
   from_sklearn.py digits.joblib --trust --input-shape 8,8 -o digits.onnx
   from_sklearn.py nets.py:trained -o tabular.onnx
 
-Classifiers put out their probabilities as one array. --input-shape says which image the features
-are, row by row: a group acts on that. Without it the file takes the features themselves.
+Classifiers put out their probabilities as one array. --input-shape says which image (or, with
+--input-layout, which line, volume or set of points) the features are, row by row: a group acts on
+that. Without it the file takes the features themselves.
 A .pkl or .joblib file is a program that Python runs when it reads it, hence --trust.
 """
 
@@ -21,19 +22,22 @@ import contextlib
 import math
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 if __package__:
     from ._finish import Source, finish
     from ._graph import fingerprint, keep_outputs
+    from ._inputs import Input, add_input_shape, read_inputs
     from ._options import Problem, command, missing, parser, reason_of
-    from .from_torch import look_up, quiet, read_shape
+    from .from_torch import look_up, quiet
 else:
     from _finish import Source, finish
     from _graph import fingerprint, keep_outputs
+    from _inputs import Input, add_input_shape, read_inputs
     from _options import Problem, command, missing, parser, reason_of
-    from from_torch import look_up, quiet, read_shape
+    from from_torch import look_up, quiet
 
 MODEL = "a .skops, .joblib or .pkl file, or MODULE:CALLABLE / FILE.py:CALLABLE (or an estimator)"
 # skl2onnx would take different versions of ONNX for different estimators.
@@ -47,10 +51,7 @@ def arguments() -> argparse.ArgumentParser:
     group.add_argument(
         "--trust", action="store_true", help="read a pickle, which runs what it says"
     )
-    group.add_argument("--input-shape", metavar="SHAPE", help="H,W or C,H,W or H,W,C of an image")
-    group.add_argument(
-        "--input-layout", choices=("NCHW", "NHWC"), default="NCHW", help="of three axes"
-    )
+    add_input_shape(group, "H,W")
     group.add_argument("--opset", type=int, help=f"ONNX opset (default: {_OPSET})")
     return command_parser
 
@@ -65,11 +66,15 @@ def convert(settings: argparse.Namespace) -> None:
     features = getattr(fitted[0], "n_features_in_", None) if fitted else None
     if features is None:
         raise Problem(f"{settings.model}: is not fitted; call fit before it is saved")
-    shape = read_shape(settings.input_shape) or (features,)
-    if math.prod(shape) != features:
-        raise Problem(f"--input-shape {settings.input_shape}: the model takes {features} features")
-    if len(shape) not in (1, 2, 3):
-        raise Problem(f"--input-shape {settings.input_shape}: write H,W or C,H,W or H,W,C")
+    inputs = read_inputs(settings.input_shape) or [Input("input", (features,))]
+    shape = inputs[0].shape
+    if len(inputs) > 1 or not inputs[0].is_float or math.prod(shape) != features:
+        raise Problem(
+            f"--input-shape {' '.join(settings.input_shape)}: the model takes {features} features, "
+            "floats in one array"
+        )
+    images = {2: "NHW", 3: "NCHW"}
+    inputs = [replace(inputs[0], layout=images.get(len(shape), ""))]
     probabilities = hasattr(model, "predict_proba")
     last = "predict" if sklearn.base.is_regressor(model) else "transform"
     methods = ("predict_proba", "decision_function", last)
@@ -94,9 +99,8 @@ def convert(settings: argparse.Namespace) -> None:
     finish(
         Source(
             forward=forward,
-            shape=shape,
+            inputs=inputs,
             exports=[("skl2onnx", lambda: export(skl2onnx, model, shape, features, settings))],
-            layout=settings.input_layout if len(shape) == 3 else "",
             watch=lambda x: watch(model, x),
             classes=None if classes is None or not probabilities else [str(c) for c in classes],
             kind=kinds.get(method, "embedding"),

@@ -25,18 +25,20 @@ import os
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 if __package__:
     from ._finish import Source, finish
     from ._graph import fingerprint
+    from ._inputs import DTYPES, Input, add_input_shape, in_order, read_inputs
     from ._options import Problem, checked_preprocess, command, missing, note, parser, reason_of
     from ._weights import load_weights
 else:
     from _finish import Source, finish
     from _graph import fingerprint
+    from _inputs import DTYPES, Input, add_input_shape, in_order, read_inputs
     from _options import Problem, checked_preprocess, command, missing, note, parser, reason_of
     from _weights import load_weights
 
@@ -72,7 +74,7 @@ def add_weights(group: Any) -> None:
     group.add_argument(
         "--kwargs", metavar="JSON", default="{}", help="arguments of the callable, as JSON object"
     )
-    group.add_argument("--input-shape", metavar="C,H,W", help="of one sample")
+    add_input_shape(group, "C,H,W")
     group.add_argument(
         "--checkpoint",
         metavar="FILE",
@@ -107,17 +109,44 @@ def convert(settings: argparse.Namespace) -> None:
     torch.manual_seed(settings.seed)
     torch.backends.mha.set_fastpath_enabled(False)  # one fused operator that no exporter knows
     warnings.simplefilter("ignore")
-    shape = read_shape(settings.input_shape)
+    inputs = read_inputs(settings.input_shape)
     if Path(settings.model).is_file():
-        source = from_program(settings, shape)
+        source = from_program(settings, inputs)
     else:
         net, known = build(settings)
-        shape = shape or known.get("shape")
-        if shape is None:
+        if not inputs and "shape" in known:
+            inputs = [Input("input", known["shape"])]
+        if not inputs:
             raise Problem("--input-shape is needed: that of one sample, such as 3,224,224")
-        known["preprocess"] = fitted(known.get("preprocess"), shape)
-        source = from_module(net, shape, settings, known)
+        known["preprocess"] = fitted(known.get("preprocess"), inputs[0].shape)
+        source = from_module(net, inputs, settings, known)
     finish(source, settings)
+
+
+def described(inputs: list[Input], net: Any, parameters: Sequence[str] | None) -> list[Input]:
+    """Bring inputs to the order of a model's call; an image is taken to be NCHW."""
+    from torch import nn
+
+    if len(inputs) == 1 and inputs[0].is_float and len(inputs[0].shape) == 3:
+        inputs = [dataclasses.replace(inputs[0], layout="NCHW")]
+    rows = [m.num_embeddings for m in net.modules() if isinstance(m, nn.Embedding)]
+    inputs = [dataclasses.replace(i, below=min(rows, default=2)) for i in inputs]
+    return in_order(inputs, parameters)
+
+
+def parameters_of(function: Callable[..., Any]) -> list[str] | None:
+    """Return what a function can be given by position; None where that is anything."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+
+
+def zeros(inputs: Iterable[Input]) -> tuple[Any, ...]:
+    """Return a batch of two for a trace."""
+    import torch
+
+    return tuple(torch.zeros(2, *i.shape, dtype=getattr(torch, i.dtype)) for i in inputs)
 
 
 def fitted(preprocess: dict[str, Any] | None, shape: tuple[int, ...]) -> dict[str, Any] | None:
@@ -128,18 +157,6 @@ def fitted(preprocess: dict[str, Any] | None, shape: tuple[int, ...]) -> dict[st
         return {**preprocess, "resize": [shape[1], shape[2]], "crop": [shape[1], shape[2]]}
     resize = preprocess["resize"] * shape[2] // preprocess["crop"]
     return {**preprocess, "resize": max(resize, shape[2]), "crop": shape[2]}
-
-
-def read_shape(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    try:
-        shape = tuple(int(part) for part in text.lower().replace("x", ",").split(","))
-    except ValueError:
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise Problem(f"--input-shape {text}: write that of one sample, such as 3,224,224")
-    return shape
 
 
 def build(settings: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
@@ -178,7 +195,7 @@ def build(settings: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     if where == "timm":
         known = timm_knows(net)
     if any(nn.parameter.is_lazy(p) for p in (*net.parameters(), *net.buffers())):
-        fill_lazy(net, read_shape(settings.input_shape) or known.get("shape"))
+        fill_lazy(net, settings, known)
     for path in settings.identity:
         replace_by_identity(net, path)
         settings.allow_unexpected.append(f"{path}.*")  # the head's own weights, which go with it
@@ -189,18 +206,23 @@ def build(settings: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     return net.float().eval().requires_grad_(False), known
 
 
-def fill_lazy(net: Any, shape: tuple[int, ...] | None) -> None:
+def fill_lazy(net: Any, settings: argparse.Namespace, known: dict[str, Any]) -> None:
     """Let lazy layers take their shapes from a sample."""
     import torch
 
-    if shape is None:
+    inputs = read_inputs(settings.input_shape)
+    if not inputs and "shape" in known:
+        inputs = [Input("input", known["shape"])]
+    if not inputs:
         raise Problem("--input-shape is needed: lazy layers take their shapes from a sample")
+    inputs = described(inputs, net, parameters_of(net.forward))
     try:
         with torch.no_grad():
-            net.eval()(torch.zeros(2, *shape))
+            net.eval()(*zeros(inputs))
     except Exception as error:
+        shapes = " and ".join(str(i.shape) for i in inputs)
         raise Problem(
-            f"--input-shape {shape}: the model does not take it: {reason_of(error)}"
+            f"--input-shape {shapes}: the model does not take it: {reason_of(error)}"
         ) from None
 
 
@@ -360,40 +382,86 @@ def replace_by_identity(net: Any, path: str) -> None:
 
 
 def from_module(
-    net: Any, shape: tuple[int, ...], settings: argparse.Namespace, known: dict[str, Any]
+    net: Any, inputs: list[Input], settings: argparse.Namespace, known: dict[str, Any]
 ) -> Source:
     """Describe a module; its class is changed where one of several outputs is to be taken."""
     import torch
 
+    inputs = described(inputs, net, parameters_of(net.forward))
+    inputs, layouts = annotated(net, inputs)
     if settings.take is not None:
         take_output(net, settings.take)
-    example = torch.zeros(2, *shape)
     batch = torch.export.Dim("batch", min=1)
     exporters: dict[str, Callable[[], Any]] = {
-        "dynamo": lambda: newer(net, example, [{0: batch}], settings.opset),
-        "torchscript": lambda: older(net, example, settings.opset),
+        "dynamo": lambda: newer(net, inputs, [{0: batch} for _ in inputs], settings.opset),
+        "torchscript": lambda: older(net, inputs, settings.opset),
     }
     names = ["dynamo", "torchscript"] if settings.exporter == "auto" else [settings.exporter]
     # A user who has taken the head off does not have logits any more.
     kind = "embedding" if settings.identity else known.get("kind")
     return Source(
-        forward=lambda x: run(net, x),
-        shape=shape,
+        forward=lambda *x: run(net, *x),
+        inputs=inputs,
         exports=[(f"{name} exporter", exporters[name]) for name in names],
-        layout="NCHW" if len(shape) == 3 else "",
-        watch=lambda x: watch(net, x, settings.latent),
+        watch=lambda *x: watch(net, x, settings.latent),
         preprocess=known.get("preprocess"),
         classes=known.get("classes"),
         kind=kind,
+        layouts=layouts,
     )
+
+
+def annotated(net: Any, inputs: list[Input]) -> tuple[list[Input], dict[str, str]]:
+    """Read layouts that modules carry.
+
+    A module's ``onnx_geed_layout`` is that of what it puts out; the model's
+    ``onnx_geed_input_layout`` is that of what it takes, a dict by name for several inputs.
+
+    Returns
+    -------
+    inputs : list of Input
+    layouts : dict of str to str
+        By module path, empty for the model itself.
+    """
+    layouts = {}
+    for path, module in net.named_modules(remove_duplicate=False):
+        layout = getattr(module, "onnx_geed_layout", None)
+        if layout is not None:
+            layouts[path] = text_of(layout, f"onnx_geed_layout of {path or 'the model'}")
+    stated = getattr(net, "onnx_geed_input_layout", None)
+    if stated is not None:
+        called = "onnx_geed_input_layout of the model"
+        if not isinstance(stated, dict):
+            if len(inputs) > 1:
+                raise Problem(
+                    f"{called}: the model takes {len(inputs)} inputs; give a dict by name"
+                )
+            stated = {inputs[0].name: stated}
+        for name in stated:
+            if name not in {i.name for i in inputs}:
+                raise Problem(
+                    f"{called}: there is no input {name}; there are "
+                    f"{', '.join(i.name for i in inputs)}"
+                )
+        inputs = [
+            dataclasses.replace(i, layout=text_of(stated.get(i.name, i.layout), called))
+            for i in inputs
+        ]
+    return inputs, layouts
+
+
+def text_of(layout: Any, called: str) -> str:
+    if not isinstance(layout, str):
+        raise Problem(f"{called}: is {layout!r}; give text, a letter an axis, such as 'NPC'")
+    return layout
 
 
 def take_output(net: Any, key: str) -> None:
     """Make `forward` return one of several tensors; module paths stay as they are."""
     kind = type(net)
 
-    def forward(self: Any, x: Any) -> Any:
-        options = tensors_of(kind.forward(self, x))
+    def forward(self: Any, *x: Any) -> Any:
+        options = tensors_of(kind.forward(self, *x))
         if key not in options:
             raise Problem(f"--take {key}: the model puts out {listing(options)}")
         return options[key]
@@ -423,11 +491,11 @@ def listing(options: dict[str, Any]) -> str:
     return ", ".join(f"{k} {tuple(v.shape)}" for k, v in options.items()) or "no tensors"
 
 
-def run(net: Callable[[Any], Any], x: Any) -> Any:
+def run(net: Callable[..., Any], *x: Any) -> Any:
     import torch
 
     with torch.no_grad():
-        value = net(torch.from_numpy(x.copy()))  # which the model may change in place
+        value = net(*(torch.from_numpy(a.copy()) for a in x))  # which the model may change in place
     if not isinstance(value, torch.Tensor):
         raise Problem(
             f"the model puts out a {type(value).__name__}: choose with --take KEY from "
@@ -436,7 +504,7 @@ def run(net: Callable[[Any], Any], x: Any) -> Any:
     return value.float().numpy()
 
 
-def watch(net: Any, x: Any, latent: str | None) -> dict[str, Any]:
+def watch(net: Any, x: Sequence[Any], latent: str | None) -> dict[str, Any]:
     """Return what each module puts out last, copied before something changes it in place."""
     import torch
 
@@ -461,7 +529,7 @@ def watch(net: Any, x: Any, latent: str | None) -> dict[str, Any]:
     ]
     try:
         with torch.no_grad():
-            net(torch.from_numpy(x.copy()))
+            net(*(torch.from_numpy(a.copy()) for a in x))
     finally:
         for handle in hooks:
             handle.remove()
@@ -490,14 +558,14 @@ def quiet() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def newer(net: Any, example: Any, dynamic: Any, opset: int | None) -> Any:
+def newer(net: Any, inputs: Sequence[Input], dynamic: Any, opset: int | None) -> Any:
     import torch
 
-    names: dict[str, Any] = {"input_names": ["input"], "output_names": ["output"]}
+    names: dict[str, Any] = {"input_names": [i.name for i in inputs], "output_names": ["output"]}
     with quiet(), torch.no_grad():
         program = torch.onnx.export(
             net,
-            (example,),
+            zeros(inputs),
             dynamo=True,
             dynamic_shapes=dynamic,
             opset_version=opset,
@@ -509,7 +577,7 @@ def newer(net: Any, example: Any, dynamic: Any, opset: int | None) -> Any:
     return inlined(program.model_proto)
 
 
-def older(net: Any, example: Any, opset: int | None) -> Any:
+def older(net: Any, inputs: Sequence[Input], opset: int | None) -> Any:
     import onnx
     import torch
 
@@ -518,12 +586,12 @@ def older(net: Any, example: Any, opset: int | None) -> Any:
         warnings.simplefilter("always", torch.jit.TracerWarning)
         torch.onnx.export(
             net,
-            (example,),
+            zeros(inputs),
             buffer,
             dynamo=False,
-            input_names=["input"],
+            input_names=[i.name for i in inputs],
             output_names=["output"],
-            dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+            dynamic_axes={name: {0: "batch"} for name in (*(i.name for i in inputs), "output")},
             opset_version=opset,
         )
     frozen = [
@@ -547,7 +615,7 @@ def inlined(proto: Any) -> Any:
     return onnx.inliner.inline_local_functions(proto)
 
 
-def from_program(settings: argparse.Namespace, shape: tuple[int, ...] | None) -> Source:
+def from_program(settings: argparse.Namespace, inputs: list[Input]) -> Source:
     """Describe a saved program: torch.export's, or TorchScript's."""
     import torch
 
@@ -574,38 +642,45 @@ def from_program(settings: argparse.Namespace, shape: tuple[int, ...] | None) ->
     except Exception as error:
         raise Problem(f"{path}: cannot be read ({reason_of(error)})") from None
     if script is not None:
-        if shape is None:
+        if not inputs:
             raise Problem("--input-shape is needed: that of one sample, such as 3,224,224")
         script = script.float().eval()
-        example = torch.zeros(2, *shape)
+        names = [a.name for a in script.forward.schema.arguments[1:]]
+        inputs = described(inputs, script, names)
         return Source(
-            forward=lambda x: run(script, x),
-            shape=shape,
-            exports=[("torchscript exporter", lambda: older(script, example, settings.opset))],
-            layout="NCHW" if len(shape) == 3 else "",
+            forward=lambda *x: run(script, *x),
+            inputs=inputs,
+            exports=[("torchscript exporter", lambda: older(script, inputs, settings.opset))],
         )
     (args, kwargs) = program.example_inputs or ((), {})
-    tensors = [a for a in args if isinstance(a, torch.Tensor)]
-    if len(tensors) != 1 or kwargs:
-        raise Problem(f"{path}: takes {len(args) + len(kwargs)} inputs; one tensor is needed")
-    shape = tuple(tensors[0].shape[1:])
-    node = next(n for n in program.graph.nodes if n.name in program.graph_signature.user_inputs)
-    if isinstance(node.meta["val"].shape[0], int):
-        raise Problem(
-            f"{path}: was exported for batches of {node.meta['val'].shape[0]} only; export it with "
-            "dynamic_shapes=({0: torch.export.Dim('batch')},)"
-        )
+    user = set(program.graph_signature.user_inputs)
+    nodes = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in user]
+    if kwargs or not args or len(nodes) != len(args):
+        raise Problem(f"{path}: is to be called with more than tensors by position; wrap the model")
+    for node in nodes:
+        if isinstance(node.meta["val"].shape[0], int):
+            raise Problem(
+                f"{path}: was exported for batches of {node.meta['val'].shape[0]} only; export it with "
+                "dynamic_shapes=({0: torch.export.Dim('batch')},)"
+            )
     module = program.module()
-    exporters = [
-        ("dynamo exporter", lambda: newer(program, tensors[0], None, settings.opset)),
-        ("torchscript exporter", lambda: older(module, tensors[0], settings.opset)),
+    # One input is called so in every file; several have the names of the program.
+    called = ["input"] if len(nodes) == 1 else [n.name for n in nodes]
+    inputs = [
+        Input(name, tuple(a.shape[1:]), str(a.dtype).removeprefix("torch."))
+        for name, a in zip(called, args, strict=True)
     ]
+    if other := next((i.dtype for i in inputs if i.dtype not in DTYPES), None):
+        raise Problem(f"{path}: takes {other}; {' or '.join(DTYPES)} is needed")
+    inputs = described(inputs, module, None)
     return Source(
-        forward=lambda x: run(module, x),
-        shape=shape,
-        exports=exporters,
-        layout="NCHW" if len(shape) == 3 else "",
-        watch=lambda x: interpret(module, x),
+        forward=lambda *x: run(module, *x),
+        inputs=inputs,
+        exports=[
+            ("dynamo exporter", lambda: newer(program, inputs, None, settings.opset)),
+            ("torchscript exporter", lambda: older(module, inputs, settings.opset)),
+        ],
+        watch=lambda *x: interpret(module, *x),
     )
 
 
@@ -617,7 +692,7 @@ def archive_names(path: str) -> list[str]:
         return []
 
 
-def interpret(module: Any, x: Any) -> dict[str, Any]:
+def interpret(module: Any, *x: Any) -> dict[str, Any]:
     """Run a program node by node; what a module puts out is the value of its last node."""
     import torch
 
@@ -635,7 +710,7 @@ def interpret(module: Any, x: Any) -> dict[str, Any]:
             return value
 
     with torch.no_grad():
-        Watching(module).run(torch.from_numpy(x.copy()))
+        Watching(module).run(*(torch.from_numpy(a.copy()) for a in x))
     return seen
 
 

@@ -21,7 +21,7 @@ for name in "$@"; do
         *) echo "$name: one of torch, escnn, keras, jax, sklearn" >&2; exit 2 ;;
     esac
     "${pip[@]}" '.[test]'
-    tests=("tests/converters/test_from_$name.py")
+    tests=(tests/converters/test_from_"$name"*.py)
     # Two more that need its exporters, and a second oracle of resampling.
     [ "$name" != torch ] || tests+=(tests/test_naive.py tests/model/test_free_batch.py)
     echo "== $name"

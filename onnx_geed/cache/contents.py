@@ -108,6 +108,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     acted = {
         "interpolation": options.interpolation,
         "support": options.support,
+        **({} if options.components == "right-down" else {"components": options.components}),
         "input": task.network.input,
         "layout": source.layout,
         "tables": tables,
@@ -181,6 +182,9 @@ def _point_sizes(plan: Plan, entries: Sequence[Entry]) -> dict[int, int]:
 def _data_hash(source: Source) -> str:
     """Return the fingerprint of everything that is fed, the other inputs too."""
     digest = hashlib.sha256(describe_data(source)["fingerprint"].encode())
+    for name, moved in sorted(source.partners.items()):
+        own = moved.samples.fingerprint(source.indices)
+        digest.update(f"{name} {moved.layout} {own}".encode())
     for name, feed in sorted(source.feeds.items()):
         digest.update(f"{name} {feed.rows} {feed.values.dtype} {feed.values.shape}".encode())
         digest.update(np.ascontiguousarray(feed.values).tobytes())

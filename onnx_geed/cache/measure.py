@@ -15,7 +15,7 @@ from onnx_geed.cache import store
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.errors import GeedError, refuse_unknown
-from onnx_geed.groups import Interpolation, parse_group, parse_table
+from onnx_geed.groups import Interpolation, parse_group, parse_table, with_components
 from onnx_geed.measures import (
     CATALOGUE,
     Layer,
@@ -213,7 +213,7 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
     """Return the plan for a cache, and the numbers of the entries that it reads."""
     description, group = manifest.description, manifest.description["group"]
     plan = make_plan(
-        parse_group(group["name"]),
+        with_components(parse_group(group["name"]), group.get("components", "right-down")),
         _selected_layers(manifest, measures),
         input_exact=group["exact"],
         # A cache is never of an action of one's own.

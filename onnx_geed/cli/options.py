@@ -53,6 +53,20 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) 
     return pairs
 
 
+def _layouts(
+    _: click.Context, parameter: click.Parameter, values: Sequence[str]
+) -> str | dict[str, str] | None:
+    """Turn layouts of inputs into one text, or a dict by name; the acted-on one needs no name."""
+    named = {}
+    for value in values:
+        name, _equals, letters = value.rpartition("=")
+        if not letters or name in named:
+            fault = f"{name or 'the input'} is given twice" if letters else "names no letters"
+            raise click.BadParameter(f"{value!r}: {fault}; write {parameter.metavar}")
+        named[name] = letters
+    return named.get("") if {*named} <= {""} else named
+
+
 model_argument = click.argument("model", type=click.Path(path_type=Path))
 
 
@@ -72,7 +86,8 @@ def group_option(*, required: bool = False) -> Decorator[Any]:
         "--group",
         required=required,
         metavar="GROUP",
-        help="C<n>, D<n>, flip-h, flip-v or shift<a>x<b>.",
+        help="C<n>, D<n>, flip-h, flip-v, shift<a>x<b>; C<n>-x|-y|-z, O, Oh; reverse, shift<n>, "
+        "revcomp; S<n>, S<n>~k; hue<n>; SO2~n, O2~n, SO3~24, SO3~60, O3~48; G*H.",
     )
 
 
@@ -134,9 +149,12 @@ metadata_options = _in_order(
     click.option("--input", metavar="NAME", help="The acted-on input."),
     click.option(
         "--input-layout",
-        metavar="LETTERS",
-        help="Layout of the input, one letter an axis: NCHW, NHWC, NHW; volumes NCDHW, "
-        "NDHWC; video NCTHW, NTHWC; or another order.",
+        metavar="[INPUT=]LETTERS",
+        multiple=True,
+        callback=_layouts,
+        help="Layout of an input, one letter an axis: NCHW, NCDHW (volume), NCT (line), NPX "
+        "(points), NPP (adjacency), NTB (DNA); repeatable: inputs that the group knows move "
+        "together.",
     ),
     click.option(
         "--preprocess",
@@ -157,7 +175,8 @@ metadata_options = _in_order(
         metavar="LAYER=LAYOUT",
         multiple=True,
         callback=_pairs,
-        help="Layout of a hidden tensor: NCHW, NHWC, NCWH and so on, NTD:14x14+1.",
+        help="Layout of a hidden tensor or output, which says how it moves: NCHW, NHWC, NXHW (a "
+        "field), NPC, NP, NX; tokens NTD:14x14+1.",
     ),
 )
 
@@ -225,6 +244,13 @@ action_options = _in_order(
         default="full",
         show_default=True,
         help="disk: mask the samples, and compare maps, inside the inscribed disk.",
+    ),
+    click.option(
+        "--components",
+        type=click.Choice(["right-down", "right-up", "down-right"]),
+        default="right-down",
+        show_default=True,
+        help="What the components of vectors (X) are; a third one is forward.",
     ),
     output_action_option,
 )

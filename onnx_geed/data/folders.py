@@ -34,7 +34,7 @@ class FileKind:
     Parameters
     ----------
     kind : str
-        As :attr:`onnx_geed.data.Samples.kind` names it.
+        As the samples say of themselves, in ``kind``.
     what : str
         What such files are called, for messages.
     suffixes : tuple of str

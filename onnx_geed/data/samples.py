@@ -280,8 +280,9 @@ def open_samples(
     first = read(0)
     array = () if rows.kind == "images" else rows.shape
     if cure := misfit(first.shape, wanted, input_layout, chosen, array):
+        taker = "the model" if name is None else f"input {name!r}"
         raise GeedError(
-            f"{where}: samples of {shape_text(layout.stored(first.shape))}, the model takes "
+            f"{where}: samples of {shape_text(layout.stored(first.shape))}, {taker} takes "
             f"{shape_text(takes)} ({input_layout}): {cure}"
         )
     # As many means as channels: better said now than after the session has started.

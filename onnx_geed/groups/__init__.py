@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         layout_action as layout_action,
         still_action as still_action,
     )
+    from onnx_geed.groups.components import (
+        with_components as with_components,
+    )
     from onnx_geed.groups.exactness import (
         IDENTITY_TOLERANCE as IDENTITY_TOLERANCE,
         Exactness as Exactness,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
         Interpolation as Interpolation,
     )
     from onnx_geed.groups.group import (
+        Components as Components,
         Group as Group,
         check_group as check_group,
         product as product,

@@ -399,17 +399,14 @@ def _axes_of(letters: str, kept: str) -> list[tuple[int, ...]]:
 
 def _moves_on(group: Group, placed: tuple[_Placed, ...], interpolation: Interpolation) -> Moves:
     """Return what a group does to some axes laid end to end, worked out once for all tensors."""
-    return _known_moves(group, tuple((f.axes, own) for f, _, own in placed), interpolation)
+    return _known_moves(group.name, tuple((f, own) for f, _, own in placed), interpolation)
 
 
 @functools.lru_cache(maxsize=64)
 def _known_moves(
-    group: Group, lengths: tuple[tuple[str, tuple[int, ...]], ...], interpolation: Interpolation
+    group: str, placed: tuple[tuple[Factor, tuple[int, ...]], ...], interpolation: Interpolation
 ) -> Moves:
-    by_axes = {factor.axes: factor for factor in factors_of(group)}
-    return product_of_moves(
-        [by_axes[axes].moves(group.name, own, interpolation) for axes, own in lengths]
-    )
+    return product_of_moves([f.moves(group, own, interpolation) for f, own in placed])
 
 
 def what_moves(group: Group) -> str:

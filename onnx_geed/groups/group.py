@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from onnx_geed.groups.factors import Factor, Motion, PlaneFactor
 
 __all__ = [
     "Behind",
+    "Components",
     "Group",
     "check_group",
     "generators",
@@ -22,6 +23,9 @@ __all__ = [
     "some_of",
     "with_factors",
 ]
+
+#: The first two components of vectors; a third one is forward.
+Components = Literal["right-down", "right-up", "down-right"]
 
 # Factors of a group whose elements are composed with one of a larger group: which one is drawn
 # from the seed of the run and the index of the sample.
@@ -50,6 +54,8 @@ class Group:
     behind : callable or None
         Of a sampled group, the factors that a sample is moved by: its elements are those of a
         finite group behind another element of the larger one for each sample.
+    components : {"right-down", "right-up", "down-right"}
+        In which components the factors turn vectors.
 
     Raises
     ------
@@ -70,6 +76,7 @@ class Group:
     table: NDArray[np.int64] = field(repr=False)
     factors: tuple[Factor, ...] | None = field(init=False, default=None, repr=False)
     behind: Behind | None = field(init=False, default=None, repr=False)
+    components: Components = field(init=False, default="right-down", repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:

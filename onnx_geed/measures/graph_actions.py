@@ -164,7 +164,8 @@ def _called(action: LayoutAction) -> str:
     letters = "".join(action.layout.kept[axis] for axis in action.axes)
     sides = "x".join(map(str, action.shape))
     plain = letters == "HW" and action.moved == "HW"
-    return f"grid/{sides}" if plain else f"{action.name}/{letters}/{sides}"
+    read = f"/{action.group.components}" if "X" in action.moved else ""
+    return f"grid/{sides}" if plain else f"{action.name}{read}/{letters}/{sides}"
 
 
 def _taps(action: LayoutAction, bases: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[Any]]:

@@ -16,8 +16,10 @@ from onnx_geed.groups import (
     PlacedAction,
     Table,
     Trivial,
+    layout_action,
     rows_for,
     with_channels,
+    with_components,
 )
 from onnx_geed.measures.catalogue import Descriptor, Support, descriptor_of
 from onnx_geed.measures.scores import OutputKind
@@ -102,6 +104,31 @@ class Measure:
     def reads(self) -> OutputKind:
         """Kind of class scores that the tensor is read as: ``kind``, else logits."""
         return self.kind or "logits"
+
+    def other_reading(self) -> Measure | None:
+        """Return the measure with what the output action may have been meant to be.
+
+        Returns
+        -------
+        Measure or None
+            With the inverse of a given table, or with vectors that hold their components as (right,
+            up); ``None`` where neither makes a difference.
+        """
+        return self.with_inverse_table() or self._with_other_components()
+
+    def _with_other_components(self) -> Measure | None:
+        """Return the measure with vectors (right, up), where they are taken as (right, down)."""
+        action = self.action
+        if not isinstance(action, LayoutAction) or "X" not in action.moved:
+            return None
+        if action.group.components != "right-down":
+            return None
+        group = with_components(action.group, "right-up")
+        other = layout_action(group, action.layout, action.lengths, action.interpolation)
+        same = np.array_equal(other.moves.weight, action.moves.weight) and np.array_equal(
+            other.moves.permutation, action.moves.permutation
+        )
+        return None if same else replace(self, action=other)
 
     def with_inverse_table(self) -> Measure | None:
         """Return the measure with the inverse of a given index table, where that differs.

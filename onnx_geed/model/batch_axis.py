@@ -68,7 +68,8 @@ def batch_axes(
                 if node.op_type in ("Reshape", "Flatten"):
                     places[name] = _reshaped(old, before, new, batch)
                 else:
-                    axis = _axis_after(node, before.axis, old, new, shapes, values)
+                    by_index = node.op_type == "Gather" and data[0] != node.input[0]
+                    axis = _axis_after(node, before.axis, old, new, shapes, values, by_index)
                     places[name] = Place(axis, before.trailing)
     return places
 
@@ -80,10 +81,13 @@ def _axis_after(
     new: Shape | None,
     shapes: Mapping[str, Shape],
     values: Mapping[str, list[int]],
+    by_index: bool,
 ) -> int:
     if node.op_type == "Transpose":
         perm = integers_of(node, "perm") or (list(range(len(old)))[::-1] if old else [0])
         return perm.index(axis) if axis in perm else 0
+    if by_index:  # rows of a table, by number
+        return axis + axis_of(node, 0, len(shapes.get(node.input[0], ())))
     if node.op_type == "Gather" and axis_of(node, 0, len(old or ())) < axis:
         index = shapes.get(node.input[1])
         return axis - 1 + (1 if index is None else len(index))

@@ -56,14 +56,21 @@ def free_batch_axis(model: Model, input: str, *, input_shape: Sequence[int] | No
     acted = next(i for i in graph.input if i.name == input)
     batch = acted.type.tensor_type.shape.dim[0].dim_value
     shapes = infer_shapes(proto, input, input_shape)
+    stored = {i.name for i in graph.initializer}
+    places: dict[str, Place] = {}
+    # What other inputs alone make has its own batch axis; where they meet, the acted-on one counts.
+    for name in (i.name for i in graph.input if i.name not in stored):
+        shape = shapes.get(name, ())
+        if name != input and len(shape) > 1 and shape[0] == max(batch, 1):
+            places |= batch_axes(graph, name, shapes, max(batch, 1))
+    places |= batch_axes(graph, input, shapes, max(batch, 1))
     repair = _Repair(
         shapes=shapes,
-        places=batch_axes(graph, input, shapes, max(batch, 1)),
+        places=places,
         values=constants(graph),
         batch=max(batch, 1),
         opset=model.opset,
     )
-    stored = {i.name for i in graph.initializer}
     for info in graph.input:
         dims = info.type.tensor_type.shape.dim
         # What is fed beside the acted-on input comes in as many rows.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import heapq
 import math
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import onnx
 
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import Stamp, stamp, writing_beside
+from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
 from onnx_geed.model.weights_in_place import bring_in, model_bytes
 
@@ -37,7 +36,7 @@ class Model:
     proto : onnx.ModelProto
         Its content: large weights not loaded, local functions inlined, nodes sorted. Weights that
         lie in the file itself are external data that do.
-    sha256 : str
+    fingerprint : Fingerprint
         Of the file and its external data.
     opset : int
         Version of the default operator set.
@@ -51,11 +50,22 @@ class Model:
 
     path: Path
     proto: onnx.ModelProto = field(repr=False)
-    sha256: str
+    fingerprint: Fingerprint = field(repr=False)
     opset: int
     producer: str
     metadata: dict[str, str] = field(repr=False)
     weights: tuple[Stamp, ...] = field(repr=False, default=())
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file and its external data.
+
+        Raises
+        ------
+        GeedError
+            If they could not be read to the end, or changed meanwhile.
+        """
+        return self.fingerprint.text
 
     def with_proto(self, proto: onnx.ModelProto) -> Model:
         """Return the same model with a rewritten graph."""
@@ -86,24 +96,17 @@ def load_model(path: str | Path) -> Model:
     path = Path(path)
     before = stamp(path)
     content, in_place = _content(path)
-    with ThreadPoolExecutor(1) as pool:
-        # Hashing takes longer than parsing.
-        hashing = pool.submit(_digest, path if in_place else content)
-        try:
-            proto = onnx.ModelProto.FromString(content)
-        except Exception:  # protobuf's error class depends on its implementation
-            raise GeedError(
-                f"{path}: not an ONNX model, or cut off; export it again or copy it completely"
-            ) from None
+    try:
+        proto = onnx.ModelProto.FromString(content)
+    except Exception:  # protobuf's error class depends on its implementation
+        raise GeedError(
+            f"{path}: not an ONNX model, or cut off; export it again or copy it completely"
+        ) from None
     if not proto.ir_version or not proto.graph.node or not proto.opset_import:
         raise GeedError(f"{path}: not an ONNX model (it holds no graph); give a file that is one")
     extras = external_files(proto, path)
-    weights = tuple(map(stamp, extras))
-    sha256 = _with_files(hashing.result(), extras)
-    if in_place:
-        if why := before.change():
-            raise GeedError(f"{path}: changed while it was read ({why}); measure it again")
-        weights = (before, *weights)
+    weights = ((before,) if in_place else ()) + tuple(map(stamp, extras))
+    fingerprint = Fingerprint(path if in_place else content, weights)
     _read_small(proto, path.parent)
     if proto.functions:
         proto = _inlined(proto, path)
@@ -111,7 +114,7 @@ def load_model(path: str | Path) -> Model:
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
     metadata = {p.key: p.value for p in proto.metadata_props}
-    return Model(path, proto, sha256, opset, producer, metadata, weights)
+    return Model(path, proto, fingerprint, opset, producer, metadata, weights)
 
 
 def check_weights(model: Model) -> None:
@@ -132,7 +135,7 @@ def check_weights(model: Model) -> None:
         return
     try:
         extras = [Path(f.path) for f in model.weights if f.path != os.fspath(model.path)]
-        same = _with_files(_digest(model.path), extras) == model.sha256
+        same = digest(model.path, extras) == model.sha256
     except (GeedError, OSError):
         same = False
     if not same:
@@ -140,23 +143,6 @@ def check_weights(model: Model) -> None:
             f"{model.path}: its weights changed while it was measured ({changes[0]}); measure a "
             "model that stays as it is"
         )
-
-
-def _digest(content: Path | bytes) -> hashlib._Hash:
-    """Return the digest of a file, read in pieces, or of bytes."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content)
-    with content.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256")
-
-
-def _with_files(digest: hashlib._Hash, extras: Sequence[Path]) -> str:
-    """Return a digest that goes on over some files."""
-    for extra in extras:
-        with extra.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _content(path: Path) -> tuple[bytes, bool]:

@@ -84,6 +84,9 @@ def find_layouts(
     of_inputs = [stated[name] for name in flow.starts if name in stated]
     if all(set(text) <= _IMAGE and len(text) > 2 for text in of_inputs):
         layouts, folded = map_layouts(graph, flow, types, stated)
+        if any(len(text) == 3 for text in of_inputs):  # a plane without channels is no token
+            followed = _followed(graph, flow, more or types, stated)
+            layouts |= {n: t for n, t in followed.items() if layouts.get(n) == "NTD"}
     else:
         layouts = _followed(graph, flow, more or types, stated)
         folded = _moved_only(graph, flow, layouts)

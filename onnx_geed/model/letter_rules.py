@@ -184,7 +184,7 @@ def _tiled(r: Reading) -> Axes | None:
 
 
 _OWN: list[tuple[LetterRule, str]] = [
-    (_linear, "Identity Cast CastLike Dropout Neg BatchNormalization CumSum QuantizeLinear"),
+    (_linear, "Identity Cast CastLike Dropout Neg BatchNormalization QuantizeLinear"),
     (_linear, "DequantizeLinear Trilu"),
     (_pointwise, "Relu LeakyRelu Elu Selu Celu Gelu FastGelu QuickGelu BiasGelu Sigmoid Swish"),
     (_pointwise, "Mish HardSigmoid HardSwish Tanh Softplus Softsign ThresholdedRelu Clip Erf Exp"),
@@ -192,7 +192,7 @@ _OWN: list[tuple[LetterRule, str]] = [
     (_pointwise, "Atan Asinh Acosh Atanh Not IsNaN IsInf Shrink Softmax LogSoftmax Hardmax"),
     (_pointwise, "LayerNormalization RMSNormalization SimplifiedLayerNormalization LRN"),
     (_pointwise, "InstanceNormalization GroupNormalization MeanVarianceNormalization"),
-    (_pointwise, "LpNormalization QLinearSigmoid QLinearLeakyRelu QLinearSoftmax"),
+    (_pointwise, "CumSum LpNormalization QLinearSigmoid QLinearLeakyRelu QLinearSoftmax"),
     (_arithmetic, "Add Sub Mul Div Pow Min Max Sum Mean Mod Where PRelu And Or Xor Equal Greater"),
     (_arithmetic, "Less GreaterOrEqual LessOrEqual"),
     (_transposed, "Transpose"),

@@ -91,7 +91,7 @@ def _recurrent(r: Reading) -> Made:
         return None
     size = integer_of(r.node, "hidden_size", 0) or None
     directions = 2 if attribute(r.node, "direction", "forward") == "bidirectional" else 1
-    ways, features = fixed(directions), fixed(size)
+    ways, features = fixed(directions), mixed(axes[2], size)
     batch_first = integer_of(r.node, "layout", 0)
     along: Axes = (axes[0], axes[1], ways, features)
     last: Axes = (axes[0], ways, features)

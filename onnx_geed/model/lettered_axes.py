@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from onnx_geed.groups import parse_layout
 from onnx_geed.model.axis_parts import Axes, Axis, Part, length
 from onnx_geed.model.shapes import Shape
 
@@ -284,4 +285,7 @@ def spelt(axes: Axes) -> str | None:
         kinds[i] = names.pop(0)
     text = "".join(kinds)
     fits = all(text.count(x) <= (2 if x == "P" else 1) for x in text)
-    return None if set(text) & {LOST, MADE, ALIKE} or not fits else text
+    if set(text) & {LOST, MADE, ALIKE} or not fits:
+        return None
+    # What is kept first is taken for the features, and what stays in place beside them averaged.
+    return text if "K" not in text or parse_layout(text).kept.startswith("C") else None

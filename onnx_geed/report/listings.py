@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from onnx_geed.groups import LETTERS
 from onnx_geed.text import columns, format_bytes
 
 __all__ = ["info_table", "layer_table"]
@@ -26,7 +27,7 @@ def layer_table(listing: Mapping[str, Any]) -> str:
     model, acted, output = listing["model"], listing["input"], listing["output"]
     lines = [f"{model['path']}   opset {model['opset']}   {model['producer']}".rstrip()]
     for entry in listing["inputs"]:
-        use = "   --feed"
+        use = f"   {entry['layout']}" if entry["layout"] else "   --feed"
         if entry["name"] == acted["name"]:
             use = f"   acted on, {acted['layout'] or 'layout unknown: --input-layout'}"
         lines.append(f"input   {entry['name']} {_shape(entry['shape'])} {entry['dtype']}{use}")
@@ -35,23 +36,35 @@ def layer_table(listing: Mapping[str, Any]) -> str:
         lines.append(f"latent  none: {listing['no_latent']}; name it with --latent NAME")
     for key, value in sorted(listing["metadata"].items()):
         lines.append(f"{key} = {value if len(value) <= 70 else value[:67] + '...'}")
-    rows = [("role", "shape", "bytes", "tensor", "module or node")]
+    rows = [("role", "layout", "shape", "bytes", "tensor", "module or node")]
     for tensor in listing["tensors"]:
         role = ",".join(tensor["roles"]) or ("point" if tensor["point"] else "")
         size = "?" if tensor["bytes"] is None else f"{tensor['bytes']:,}"
         where = tensor["module"] or tensor["node"]
-        rows.append((role, _shape(tensor["shape"]), size, tensor["name"], where))
+        rows.append((role, tensor["layout"], _shape(tensor["shape"]), size, tensor["name"], where))
     return "\n".join(
         (
             *lines,
             "",
-            *columns(rows, flexible=None, right=(2,)),
+            *columns(rows, flexible=None, right=(3,)),
             "",
+            *_legend(listing),
             "channel, latent, output: what is measured by default. point: another factorisation "
             "point.",
             "Any tensor listed can be named: --measure NAME@TENSOR. Bytes: one sample, float32.",
         )
     )
+
+
+def _legend(listing: Mapping[str, Any]) -> list[str]:
+    """Say what letters mean of which images have none."""
+    layouts = [entry["layout"] for entry in (*listing["inputs"], *listing["tensors"])]
+    tokens = [text for text in layouts if text and text.startswith("NTD")]
+    used = {letter for text in layouts if text and text not in tokens for letter in text}
+    strange = [x for x in LETTERS if x in used and x not in "NCHWK"]
+    lines = [f"{x}: {LETTERS[x]}" for x in strange]
+    legend = [f"Letters: {'; '.join(lines)}."] if lines else []
+    return [*legend, *(["NTD: tokens with D features each."] if tokens else [])]
 
 
 def _shape(shape: Sequence[int | None] | None) -> str:

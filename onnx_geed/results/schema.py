@@ -160,6 +160,7 @@ class GroupPart(TypedDict):
     exact: list[bool]
     interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
     support: Literal["full", "disk"]
+    components: NotRequired[Literal["right-down", "right-up", "down-right"]]
 
 
 class RuntimePart(TypedDict, total=False):

@@ -17,7 +17,7 @@ from onnx_geed.groups import Group
 from onnx_geed.measures import check_written_as_nodes
 from onnx_geed.model import MEASUREMENT, Model, check_weights, find_input, load_model, write_model
 from onnx_geed.results import GroupPart, ModelPart
-from onnx_geed.run.fuse import Fused, Output
+from onnx_geed.run.fuse import Fused, Output, check_graph_can_move
 from onnx_geed.run.graph_engine import check_job, open_fused
 from onnx_geed.run.job import Task
 from onnx_geed.run.options import Options, make_options
@@ -147,6 +147,10 @@ def compile_measurement(
         check_written_as_nodes(task.plan.measures)
     except GeedError as error:
         raise GeedError(f"compile {loaded.path}: {error}; name others with --measure") from None
+    try:
+        check_graph_can_move(task.source)
+    except GeedError as error:
+        raise GeedError(f"compile {loaded.path}: {error}") from None
     layers = tuple(task.plan.layers)
     check_job(task.source, prepared.worker.session(task.network, layers), [0], task.batch)
     fused, session = open_fused(task, layers, doubt=False)
@@ -162,7 +166,7 @@ def compile_measurement(
 
 def _noise(model: Model, options: Options) -> NDArray[np.float32]:
     """Two samples of noise in the model's own layout."""
-    acted = find_input(model, options.input)
+    acted = find_input(model, options.input, options.input_layout)
     lengths = [length for length in acted.shape[1:] if length is not None]
     if len(lengths) != len(acted.shape) - 1:
         raise GeedError(

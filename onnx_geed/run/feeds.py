@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.model import Input, Model, inputs
-from onnx_geed.run.options import Options
 
 __all__ = ["Feed", "feeds_of"]
 
@@ -42,18 +42,26 @@ class Feed:
         return self.values
 
 
-def feeds_of(model: Model, acted: Input, available: int, options: Options) -> dict[str, Feed]:
+def feeds_of(
+    model: Model,
+    moved: Collection[str],
+    acted: Input,
+    available: int,
+    given: Mapping[str, str | Path | NDArray[Any]],
+) -> dict[str, Feed]:
     """Return the values of the inputs that the group does not act on, by name.
 
     Parameters
     ----------
     model : Model
         The model.
+    moved : collection of str
+        Names of the inputs that it moves.
     acted : Input
-        The input that the group acts on.
+        The main one of them.
     available : int
         Number of samples.
-    options : Options
+    given : mapping of str to str, Path or ndarray
         The values, or files of them.
 
     Returns
@@ -65,14 +73,14 @@ def feeds_of(model: Model, acted: Input, available: int, options: Options) -> di
     GeedError
         If there is no such input, one has no value, or a value does not fit.
     """
-    others = {i.name: i for i in inputs(model) if i.name != acted.name}
-    for name in options.feed:
+    others = {i.name: i for i in inputs(model) if i.name not in moved}
+    for name in given:
         if name not in others:
             raise GeedError(
                 f"--feed {name}: the model has no other input of that name; it has "
                 f"{', '.join(others) or 'none'}.{nearest(name, others)}"
             )
-    missing = [name for name in others if name not in options.feed]
+    missing = [name for name in others if name not in given]
     if missing:
         raise GeedError(
             f"the model also takes {', '.join(missing)}: give each a value with --feed NAME=FILE "
@@ -80,7 +88,7 @@ def feeds_of(model: Model, acted: Input, available: int, options: Options) -> di
         )
     feeds = {}
     rows: Rows
-    for name, value in options.feed.items():
+    for name, value in given.items():
         other, values = others[name], _loaded_array(name, value)
         values = values.astype(np.dtype(other.dtype), copy=False)
         rank = len(other.shape)

@@ -354,7 +354,7 @@ def _measures(
             of_subgroup = deviation_nodes(own.within("exact"), measure, y, layer, members)
             picked = [names[g] for g in members]
             give(of_subgroup.values, "exact", measure, len(members), of=picked)
-        other = measure.with_inverse_table() if doubt else None
+        other = measure.other_reading() if doubt else None
         if other:
             turned = deviation_nodes(own.within("inverse"), other, y, layer)
             give(turned.values, "inverse", measure, n, of=names)

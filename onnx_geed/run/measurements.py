@@ -101,10 +101,16 @@ def _record(
     warnings = []
     inverse = statistics.inverse
     if inverse is not None and _inverse_fits_better(inverse, deviations[: len(inverse)], measure):
-        warnings.append(
-            f"the inverse of the given table scores markedly better "
+        both = (
             f"({inverse.mean():.4g} against {deviations[: len(inverse)].mean():.4g} on "
-            f"{len(inverse)} samples): are its rows for g and its inverse swapped?"
+            f"{len(inverse)} samples)"
+        )
+        warnings.append(
+            f"the inverse of the given table scores markedly better {both}: are its rows for g and "
+            "its inverse swapped?"
+            if measure.with_inverse_table() is not None
+            else f"vectors read as (right, up) score markedly better {both}: if that is what their "
+            "components are, say --components right-up"
         )
     if zeros.mean() == 1:
         warnings.append("every vector that was compared is zero: the value says nothing")

@@ -32,12 +32,18 @@ class Opening:
         Its layout.
     preprocess : Preprocess, optional
         Preprocessing.
+    name : str, optional
+        The input's name, where DATA hold an array for it.
+    dtype : str
+        What the input takes, as numpy calls it.
     """
 
     data: Any
     input_shape: tuple[int | None, ...]
     layout: str
     preprocess: Preprocess | None
+    name: str | None = None
+    dtype: str = "float32"
 
     def samples(self, labels: Any = None) -> Samples:
         """Open the data.
@@ -53,6 +59,8 @@ class Opening:
             input_layout=self.layout,
             preprocess=self.preprocess,
             labels=labels,
+            name=self.name,
+            dtype=self.dtype,
         )
 
 
@@ -193,6 +201,10 @@ class MovedInput:
             if not exact[g]:
                 out[g] = action.apply(action.group.inverse(g), moved.astype(np.float64))
         return out
+
+    def given(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return rows in the dtype that the model takes."""
+        return rows.astype(self.opening.dtype, copy=False)
 
     def fed(self, rows: NDArray[Any]) -> NDArray[Any]:
         """Bring samples (rows, ...), already moved, to what the model is fed."""

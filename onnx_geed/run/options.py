@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.data import Preprocess
 from onnx_geed.errors import GeedError, refuse_unknown
-from onnx_geed.groups import Interpolation, Table, check_layout
+from onnx_geed.groups import Components, Interpolation, Table, check_layout
 from onnx_geed.measures import Support
 from onnx_geed.model import StatedKind
 from onnx_geed.results import Interval, check_precision
@@ -65,13 +65,15 @@ class Options:
         Resampling of rotations.
     support : {"full", "disk"}
         Whether samples are masked, and maps compared, inside a disk.
+    components : {"right-down", "right-up", "down-right"}
+        What the components of vectors, axis X, are; a third one is forward.
     output_action : mapping of str to str, Path or Table
         Given output actions by layer.
     input, output, latent : str, optional
         Names of the acted-on input, the output and the latent.
-    input_layout : str, optional
-        Layout of the acted-on input, one letter an axis: ``NCHW``, ``NHWC``, ``NHW``, ``NCDHW``,
-        ``NDHWC``, ``NTHWC`` (T for the frames of a video), or these letters in another order.
+    input_layout : str or mapping of str to str, optional
+        Layout of the acted-on input, one letter an axis, such as ``NCHW``, ``NCDHW``, ``NCT`` or
+        ``NPX``; or layouts of several inputs by name, which the group moves together.
     output_kind : {"logits", "probabilities", "embedding"}, optional
         The kind of the output.
     layout : mapping of str to str
@@ -109,9 +111,10 @@ class Options:
     untrained: bool = False
     interpolation: Interpolation = "bilinear"
     support: Support = "full"
+    components: Components = "right-down"
     output_action: Mapping[str, str | Path | Table] = field(default_factory=dict)
     input: str | None = None
-    input_layout: str | None = None
+    input_layout: str | Mapping[str, str] | None = None
     output: str | None = None
     output_kind: StatedKind | None = None
     latent: str | None = None

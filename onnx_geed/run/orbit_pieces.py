@@ -327,4 +327,4 @@ def _streamed(plan: Plan, layers: Sequence[str], position: int) -> list[Measure]
 
 def _needs_sums_alone(measure: Measure, position: int) -> bool:
     maps = measure.descriptor.view == "maps" and measure.kernel_of_action == (0,)
-    return maps and (position >= DOUBTED or measure.with_inverse_table() is None)
+    return maps and (position >= DOUBTED or measure.other_reading() is None)

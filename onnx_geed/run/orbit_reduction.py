@@ -138,7 +138,7 @@ def _orbits_statistics(
     scores = measure.descriptor.view == "scores"
     predicted = predicted_classes(y, measure.reads) if scores else None
     members = plan.exact_subgroup(measure)
-    other = measure.with_inverse_table() if first < DOUBTED else None
+    other = measure.other_reading() if first < DOUBTED else None
     channels = None
     try:
         if maps:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups import Action, Group, PlacedAction, Table, parse_group
+from onnx_geed.groups import Action, Group, PlacedAction, Table, parse_group, with_components
 from onnx_geed.measures import Plan, descriptor_of, make_plan, parse_request
 from onnx_geed.model import (
     MEASUREMENT,
@@ -28,7 +28,7 @@ from onnx_geed.run.output_kinds import find_output_kinds
 from onnx_geed.run.row_check import RowCheck, spreads
 from onnx_geed.run.selection import given_tables, layers_of, select_tensors
 from onnx_geed.run.session import runtime_conflict
-from onnx_geed.run.source import Source, make_source
+from onnx_geed.run.source import Source, layouts_of_inputs, make_source
 from onnx_geed.run.trial import Trial, further_rows, try_out
 from onnx_geed.run.worker import Worker
 
@@ -115,7 +115,7 @@ def prepare_run(
         If the model, the data or the options cannot be used, saying what to do.
         If the group does not move the input.
     """
-    acting = _acting_group(group, action)
+    acting = with_components(_acting_group(group, action), options.components)
     requests = [parse_request(text) for text in options.measures]
     loaded = model if isinstance(model, Model) else load_model(model)
     if MEASUREMENT in loaded.metadata:
@@ -123,7 +123,7 @@ def prepare_run(
             f"{loaded.path}: is a measurement, made by onnx-geed compile: run it in any ONNX "
             "runtime, or give the model that it measures"
         )
-    acted = find_input(loaded, options.input)
+    acted = find_input(loaded, options.input, options.input_layout)
     output = find_output(loaded, options.output)
     source, count, notes = make_source(loaded, acted, data, acting, options, action)
     listed = list_as_stated(
@@ -131,7 +131,7 @@ def prepare_run(
         acted.name,
         output,
         input_shape=(1, *source.row_shape),
-        input_layout=source.layout,
+        input_layout=layouts_of_inputs(loaded, acted, source, options),
         latent=options.latent,
         layout=options.layout,
         kind=options.output_kind,

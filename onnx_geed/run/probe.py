@@ -52,7 +52,7 @@ def trial_rows(source: Source) -> TrialRows:
     """Return the inputs of a trial: the first samples as they are, or some that are moved."""
     count = min(3, len(source.indices))
     inputs = source.rows([0])[:3] if count == 1 else source.rows(range(count), orbits=False)
-    return TrialRows(inputs, lambda size: source.other_inputs([0], size))
+    return TrialRows(inputs, source.trial_inputs)
 
 
 def probe_pair(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:

@@ -69,7 +69,7 @@ def describe_data(source: Source) -> DataPart:
 def describe_group(task: Task) -> GroupPart:
     """Return the ``group`` part of a result."""
     group, action = task.plan.group, task.source.action
-    return {
+    described: GroupPart = {
         "name": group.name,
         "order": group.order,
         "elements": list(group.elements),
@@ -78,6 +78,9 @@ def describe_group(task: Task) -> GroupPart:
         "interpolation": action.interpolation if isinstance(action, LayoutAction) else "own",
         "support": "disk" if task.source.disk else "full",
     }
+    if group.components != "right-down":
+        described["components"] = group.components
+    return described
 
 
 def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> RuntimePart:

@@ -150,16 +150,17 @@ def layers_of(
 
 
 def _layout(tensor: Tensor, rows: Mapping[str, NDArray[np.float32]]) -> str:
-    """Layout of a tensor as it came; ``?`` where the graph does not tell that of a map."""
+    """Layout of a tensor as it came; ``?`` where the graph does not tell that of a map.
+
+    Of a rank that is no map's and unknown, it is a vector's, which what is none refuses.
+    """
     shape = rows[tensor.name].shape
     layout = None if tensor.layout == "?" else parse_layout(tensor.layout)
+    if layout is not None and layout.rank == len(shape) and tensor.layout != "NTD":
+        return tensor.layout
     if len(shape) == 4:
-        if layout is not None and layout.is_map:
-            return tensor.layout
         # Whatever the layout, one place is one place.
         return "NCHW" if shape[2:] == (1, 1) else "?"
-    if layout is not None and layout.grid and layout.rank == len(shape):
-        return tensor.layout
     return "NK"
 
 

@@ -226,6 +226,15 @@ def open_session(
     return _session(runtime, input, outputs, "cpu")
 
 
+# numpy's dtypes by the names that the runtime has for those of inputs; of others, by their own.
+_DTYPES: dict[str, Any] = {
+    "float16": np.float16,
+    "double": np.float64,
+    "bool": np.bool_,
+    **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+
 def _session(
     runtime: ort.InferenceSession,
     input: str,
@@ -240,7 +249,7 @@ def _session(
     _give_back_memory()
     kinds = {i.name: i.type for i in runtime.get_inputs()}
     dtype = np.dtype(
-        {"tensor(float16)": np.float16, "tensor(double)": np.float64}.get(kinds[input], np.float32)
+        _DTYPES.get(kinds[input].removeprefix("tensor(").removesuffix(")"), np.float32)
     )
     return Session(runtime, input, dtype, tuple(outputs), provider)
 

@@ -15,6 +15,9 @@ from onnx_geed.data import (
     Intake,
     Preprocess,
     Samples,
+    array_named,
+    check_counts,
+    named_inputs,
     open_rows,
     parse_preprocess,
     preprocess_from_json,
@@ -32,14 +35,23 @@ from onnx_geed.groups import (
     parse_group,
     parse_layout,
     place,
+    with_components,
 )
-from onnx_geed.model import PREPROCESS, Input, Model, find_input, input_layout
+from onnx_geed.model import (
+    PREPROCESS,
+    Input,
+    Model,
+    find_input,
+    further_inputs,
+    input_layout,
+    inputs,
+)
 from onnx_geed.run.feeds import Feed, feeds_of
 from onnx_geed.run.moved_input import MovedInput, Opening
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
 
-__all__ = ["Source", "chosen_preprocess", "make_source", "source_of"]
+__all__ = ["Source", "chosen_preprocess", "layouts_of_inputs", "make_source", "source_of"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +150,18 @@ class Source:
 
         Those that the group moves have the rows of whole orbits, or of identities for one row.
         """
-        moved = {k: m.rows(positions, orbits=n > 1) for k, m in self.partners.items()}
+        moved = {k: m.given(m.rows(positions, orbits=n > 1)) for k, m in self.partners.items()}
         return moved | self._fed_as_they_are(positions, n)
+
+    def trial_inputs(self, count: int) -> dict[str, NDArray[Any]]:
+        """Return the values of the other inputs for so many rows, all those of the first sample."""
+        first = self.other_inputs([0], 1)
+        moved = {name: np.repeat(first[name], count, axis=0) for name in self.partners}
+        return moved | self._fed_as_they_are([0], count)
 
     def trip_inputs(self, position: int) -> dict[str, NDArray[Any]]:
         """Return the values of the other inputs for the rows of :meth:`MovedInput.trip_rows`."""
-        moved = {k: m.trip_rows(position) for k, m in self.partners.items()}
+        moved = {k: m.given(m.trip_rows(position)) for k, m in self.partners.items()}
         return moved | self._fed_as_they_are([position], self.action.group.order + 1)
 
     def _fed_as_they_are(self, positions: Sequence[int], n: int) -> dict[str, NDArray[Any]]:
@@ -182,7 +200,10 @@ def source_of(model: Model, data: Any, group: str | Group, options: Options) -> 
         If the data cannot be used.
     """
     acting = group if isinstance(group, Group) else parse_group(group)
-    return make_source(model, find_input(model, options.input), data, acting, options)[0]
+    acting = with_components(acting, options.components)
+    return make_source(
+        model, find_input(model, options.input, options.input_layout), data, acting, options
+    )[0]
 
 
 def make_source(
@@ -224,12 +245,19 @@ def make_source(
     GeedError
         If the data cannot be used, or the group does not move them.
     """
+    stated = options.input_layout
+    further = () if own is not None else further_inputs(model, acted, stated)
+    apart = [other for other, _ in further if other.name not in options.feed]
+    names = [acted.name, *(other.name for other in apart)]
+    held = named_inputs(data, names, [i.name for i in inputs(model) if i.name not in names])
     try:
-        layout = input_layout(model, acted, options.input_layout)
+        layout = input_layout(model, acted, stated)
     except GeedError:
         # Lengths that the file leaves free are those of the data.
-        layout = input_layout(model, _with_lengths(acted, data), options.input_layout)
-    opening = Opening(data, acted.shape[1:], layout, chosen_preprocess(model, options))
+        layout = input_layout(model, _with_lengths(acted, data), stated)
+    key = acted.name if acted.name in held else None
+    preprocess = chosen_preprocess(model, options)
+    opening = Opening(data, acted.shape[1:], layout, preprocess, key, acted.dtype)
     samples = opening.samples(options.labels)
     available, notes = len(samples), []
     drawn = np.random.default_rng(options.seed).permutation(available)
@@ -240,8 +268,30 @@ def make_source(
     if available < options.norm_samples:
         notes.append(f"of the {options.norm_samples} points for M, {available} are available")
     main = _moved_input(opening, samples, indices, group, options, own)
-    feeds = feeds_of(model, acted, available, options)
-    return Source(main, feeds=feeds), min(wanted, available), notes
+    check_moves(main.action, disk=main.disk)
+    partners = {}
+    for other, letters in further:
+        of_data = other in apart
+        source = data if of_data else options.feed[other.name]
+        key = other.name if of_data else None
+        beside = Opening(source, other.shape[1:], letters, None, key, other.dtype)
+        moved = _moved_input(beside, beside.samples(), indices, group, options)
+        check_counts({acted.name: samples, other.name: moved.samples})
+        if isinstance(moved.action, LayoutAction) and moved.action.moved:
+            partners[other.name] = moved
+    fed = {name: value for name, value in options.feed.items() if name not in partners}
+    known = (acted.name, *partners, *fed)
+    fed |= {name: array_named(data, name) for name in held if name not in known}
+    feeds = feeds_of(model, (acted.name, *partners), acted, available, fed)
+    return Source(main, partners, feeds), min(wanted, available), notes
+
+
+def layouts_of_inputs(
+    model: Model, acted: Input, source: Source, options: Options
+) -> dict[str, str]:
+    """Return the layouts of all inputs that have one, by name."""
+    further = further_inputs(model, acted, options.input_layout)
+    return {acted.name: source.layout} | {other.name: letters for other, letters in further}
 
 
 def _moved_input(
@@ -264,7 +314,6 @@ def _moved_input(
         raise GeedError(
             f"--support disk: is for groups that move a plane, the input is {layout}: leave it out"
         )
-    check_moves(action, disk=disk)
     intake = Intake(samples, indices)
     return MovedInput(opening, samples, indices, action, options.seed, disk, intake)
 
@@ -273,12 +322,14 @@ def _with_lengths(acted: Input, data: Any) -> Input:
     """Return the input with the lengths that arrays have where the file leaves them free."""
     if None not in acted.shape[1:] or (isinstance(data, (str, Path)) and os.path.isdir(data)):
         return acted
-    rows = open_rows(str(data)) if isinstance(data, (str, Path)) else rows_of(data)
-    if len(rows.shape) != len(acted.shape):
-        return acted
-    pairs = zip(acted.shape[1:], rows.shape[1:], strict=True)
-    lengths = [n if declared is None else declared for declared, n in pairs]
+    named = data.get(acted.name, ()) if isinstance(data, Mapping) else data
+    rows = open_rows(str(data), name=acted.name) if isinstance(data, str | Path) else rows_of(named)
+    shape, ragged = rows.shape, rows.lengths is not None
     rows.close()
+    if ragged or len(shape) != len(acted.shape):
+        return acted
+    pairs = zip(acted.shape[1:], shape[1:], strict=True)
+    lengths = [n if declared is None else declared for declared, n in pairs]
     return replace(acted, shape=(acted.shape[0], *lengths))
 
 

@@ -181,6 +181,7 @@ def _run_alone(
 def _fed_shapes(acted: Input, source: Source) -> dict[str, tuple[int | None, ...]]:
     """Return the shapes of all inputs, the batch being free."""
     fed: dict[str, tuple[int | None, ...]] = {acted.name: (None, *source.row_shape)}
+    fed |= {name: (None, *moved.row_shape) for name, moved in source.partners.items()}
     for name, feed in source.feeds.items():
         for_all = feed.rows == "whole"
         fed[name] = feed.values.shape if for_all else (None, *feed.values.shape[1:])

@@ -52,7 +52,7 @@ sys.path.insert(0, sys.argv[1])
 from types import SimpleNamespace
 import numpy as np, onnx
 from onnx import TensorProto, helper
-import _finish, _options
+import _finish, _inputs, _options
 
 def made():
     weight = helper.make_tensor("w", TensorProto.FLOAT, (4, 3), np.ones(12, np.float32))
@@ -65,7 +65,8 @@ def made():
 
 exec(sys.argv[2])
 def convert(given):
-    source = _finish.Source(lambda x: x @ np.ones((4, 3), np.float32), (4,), [("e", made)])
+    four = _inputs.Input("input", (4,))
+    source = _finish.Source(lambda x: x @ np.ones((4, 3), np.float32), [four], [("e", made)])
     _finish.finish(source, given)
 sys.argv = ["convert", "none", "-o", sys.argv[3]]
 _options.command(_options.parser("", ""), convert)

@@ -200,3 +200,72 @@ def test_what_does_not_fit_is_told_and_leaves_no_file(box):
     assert "--input-shape" in refused("escnn", box, "nets.py:Net")
     assert "2, 3, 17, 17" in refused("escnn", box, "nets.py:Net", "--input-shape", "3,17,17")
     assert "nop.pt" in refused("escnn", box, "nets.py:Net", "--checkpoint", "nop.pt", *shape)
+
+
+VECTORS = """
+import math
+
+from escnn import gspaces, nn as enn
+from torch import nn
+
+
+class Vectors(nn.Module):
+    def __init__(self, dihedral=False, pooled=False, several=1, bent=False, of_vectors=False):
+        super().__init__()
+        act = gspaces.flipRot2dOnR2(4, axis=math.pi / 2) if dihedral else gspaces.rot2dOnR2(4)
+        vector = act.irrep(1, 1) if dihedral else act.irrep(1)
+        self.inside = enn.FieldType(act, [vector if of_vectors else act.trivial_repr])
+        hidden = enn.FieldType(act, 3 * [act.regular_repr])
+        outside = enn.FieldType(act, several * [vector])
+        self.block = enn.SequentialModule(
+            enn.R2Conv(self.inside, hidden, 3, padding=1), enn.ReLU(hidden)
+        )
+        self.vectors = enn.R2Conv(hidden, outside, 3, padding=1)
+        self.pooled, self.bent = pooled, bent
+
+    def forward(self, x):
+        y = self.vectors(self.block(enn.GeometricTensor(x, self.inside))).tensor
+        y = y * y.exp() if self.bent else y
+        return y.mean((2, 3)) if self.pooled else y
+"""
+
+
+def layouts_of(file):
+    start = "onnx_geed.layout."
+    found = {p.key: p.value for p in onnx.load(file).metadata_props}
+    return {k.removeprefix(start): v for k, v in found.items() if k.startswith(start)}
+
+
+@pytest.mark.parametrize("dihedral", [False, True])
+@pytest.mark.parametrize(("pooled", "layout"), [(False, "NXHW"), (True, "NX")])
+def test_a_vector_output_says_so_and_turns_with_the_plane(box, dihedral, pooled, layout):
+    (box / "nets.py").write_text(VECTORS)
+    arguments = ("escnn", box, "nets.py:Vectors", "--input-shape", "1,9,9", "--kwargs")
+    kwargs = {"dihedral": dihedral, "pooled": pooled}
+    file = converted(*arguments, json.dumps(kwargs))
+    assert layouts_of(file) == {"output": layout}
+    noise = np.random.default_rng(1).standard_normal((4, 1, 9, 9)).astype(np.float32)
+    group = "D4" if dihedral else "C4"
+    measured = measure(file, noise, group, measures=["output-l2"])["measurements"][0]
+    assert measured["value"] == pytest.approx(0, abs=1e-5)
+    assert measured["between_samples"] > 1e-2
+    # As scalars they are not moved right, and neither is what no field describes.
+    letter = {"NXHW": "NCHW", "NX": "NK"}[layout]
+    other = measure(file, noise, group, measures=["output-l2"], layout={"output": letter})
+    assert other["measurements"][0]["relative"] > 0.3
+    file = converted(
+        *arguments, json.dumps(kwargs | {"bent": True}), "--layout", f"output={layout}"
+    )
+    bent = measure(file, noise, group, measures=["output-l2"])["measurements"][0]
+    assert bent["relative"] > 0.1
+
+
+def test_what_is_no_single_vector_is_left_to_the_user(box):
+    (box / "nets.py").write_text(VECTORS)
+    shape = ("nets.py:Vectors", "--input-shape", "1,9,9", "--kwargs")
+    assert layouts_of(converted("escnn", box, *shape, '{"several": 2}')) == {}
+    shape = ("nets.py:Vectors", "--input-shape", "2,9,9", "--kwargs", '{"of_vectors": true}')
+    file = converted("escnn", box, *shape)
+    assert not any(p.key == "onnx_geed.input_layout" for p in onnx.load(file).metadata_props)
+    file = converted("escnn", box, *shape, "--input-layout", "NXHW")
+    assert any(p.key == "onnx_geed.input_layout" for p in onnx.load(file).metadata_props)

@@ -1,6 +1,8 @@
 """A JAX model becomes an ONNX file whose measures are those of JAX's own intermediates."""
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 from converting import assert_equal_to_hooks, converted, refused
 
@@ -82,6 +84,23 @@ def plain(x):
 
 def pair():
     return lambda parameters, x: plain(x) ** parameters, 1.0
+
+
+class Graph(linen.Module):
+    @linen.compact
+    def __call__(self, nodes, adj):
+        nodes = linen.relu(adj @ linen.Dense(8, name="first")(nodes))
+        return adj @ linen.Dense(4, name="second")(nodes)
+
+
+class Words(eqx.Module):
+    words: eqx.nn.Embedding
+
+    def __init__(self, key):
+        self.words = eqx.nn.Embedding(30, 8, key=key)
+
+    def __call__(self, ids):
+        return jax.vmap(self.words)(ids).mean(0)
 
 
 def no_module():
@@ -223,3 +242,23 @@ def test_maps_behind_attention_and_a_checkpoint_without_its_keys(box, nets, imag
     np.savez(box / "part.npz", **{k: v for k, v in stored.items() if "/key/" not in k})
     told = refused("jax", box, "nets.py:Attention", "--checkpoint", "part.npz", *options)
     assert "attend.key" in told
+
+
+def test_graphs_and_words_have_layouts_names_and_types(box, nets):
+    file = converted(
+        *("jax", box, "nets.py:Graph", "--input-shape", "adj=10,10", "--input-shape", "nodes=10,3"),
+        *("--input-layout", "nodes=NPC", "--input-layout", "adj=NPP", "--layout", "first=NPC"),
+    )
+    found = {p.key.removeprefix("onnx_geed."): p.value for p in onnx.load(file).metadata_props}
+    assert [found[k] for k in ("input", "input_layout", "layout.adj")] == ["nodes", "NPC", "NPP"]
+    assert found["layout.first"] == "NPC"
+    rng = np.random.default_rng(0)
+    fed = {"nodes": rng.random((4, 10, 3), "f4"), "adj": rng.random((4, 10, 10), "f4")}
+    net = nets["Graph"]()
+    variables = net.init(jax.random.PRNGKey(0), *fed.values())
+    (output,) = onnxruntime.InferenceSession(str(file)).run(None, fed)
+    np.testing.assert_allclose(output, net.apply(variables, *fed.values()), rtol=1e-5, atol=1e-6)
+    shape = ("nets.py:Words", "--input-shape", "ids=12:int32")
+    file = converted("jax", box, *shape, "--input-layout", "NT")
+    assert onnx.load(file).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT32
+    assert "names 3 axes" in refused("jax", box, *shape, "--input-layout", "NTC")

@@ -1,5 +1,6 @@
 """A Keras file becomes an ONNX file whose measures are those of hooks inside Keras."""
 
+import json
 import os
 import subprocess
 import sys
@@ -150,3 +151,39 @@ def test_a_saved_model_is_what_tensorflow_serves(tmp_path):
 
 def metadata_of(file):
     return {p.key: p.value for p in onnx.load(file).metadata_props}
+
+
+def test_lines_graphs_and_words_have_layouts_names_and_types(tmp_path):
+    layers = keras.layers
+    keras.utils.set_random_seed(1)
+    x = keras.Input((12, 2))
+    y = layers.Conv1D(6, 3, padding="same", activation="relu", name="maps")(x)
+    net = keras.Model(x, layers.Dense(4)(layers.GlobalAveragePooling1D()(y)))
+    net.save(tmp_path / "line.keras")
+    stated = ("--input-layout", "NTC", "--layout", "maps=NTC")
+    found = metadata_of(converted("keras", tmp_path, "line.keras", *stated))
+    assert found["onnx_geed.input_layout"] == "NTC"
+    assert found[f"onnx_geed.layout.{json.loads(found['onnx_geed.modules'])['maps']}"] == "NTC"
+
+    nodes, adj = keras.Input((10, 3), name="nodes"), keras.Input((10, 10), name="adj")
+    y = layers.Dense(8, activation="relu")(layers.Dot((2, 1))([adj, nodes]))
+    net = keras.Model([nodes, adj], layers.Dense(4)(layers.Dot((2, 1))([adj, y])))
+    net.save(tmp_path / "graph.keras")
+    stated = ("--input-layout", "nodes=NPC", "--input-layout", "adj=NPP", "--layout", "output=NPC")
+    file = converted("keras", tmp_path, "graph.keras", *stated)
+    found = metadata_of(file)
+    layouts = [found[f"onnx_geed.{k}"] for k in ("input_layout", "layout.adj", "layout.output")]
+    assert layouts == ["NPC", "NPP", "NPC"]
+    rng = np.random.default_rng(0)
+    fed = {"nodes": rng.random((4, 10, 3), "f4"), "adj": rng.random((4, 10, 10), "f4")}
+    (output,) = onnxruntime.InferenceSession(str(file)).run(None, fed)
+    expected = keras.ops.convert_to_numpy(net([fed["nodes"], fed["adj"]]))
+    np.testing.assert_allclose(output, expected, rtol=1e-5, atol=1e-5)
+
+    ids = keras.Input((12,), dtype="int32")
+    y = layers.GlobalAveragePooling1D()(layers.Embedding(30, 8)(ids))
+    keras.Model(ids, layers.Dense(4)(y)).save(tmp_path / "words.keras")
+    file = converted("keras", tmp_path, "words.keras", "--input-layout", "NT")
+    assert metadata_of(file)["onnx_geed.input_layout"] == "NT"
+    assert onnx.load(file).graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT32
+    assert "names 3 axes" in refused("keras", tmp_path, "words.keras", "--input-layout", "NTC")

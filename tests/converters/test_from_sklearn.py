@@ -168,3 +168,12 @@ def test_labels_alone_are_refused(box):
         "    return VotingClassifier([('a', linear())]).fit(x[:300], y[:300])\n"
     )
     assert "labels alone" in refused("sklearn", box, "hard.py:net")
+
+
+def test_features_are_a_line_or_a_set_where_a_layout_says_so(box):
+    shape = ("sklearn", box, "nets.py:linear", "--input-shape")
+    for lengths, layout in (("64", "NT"), ("16,4", "NPC"), ("8,8", None), ("1,4,4,4", "NCDHW")):
+        file = converted(*shape, lengths, *(("--input-layout", layout) if layout else ()))
+        found = {p.key: p.value for p in onnx.load(file).metadata_props}
+        assert found["onnx_geed.input_layout"] == (layout or "NHW")
+    assert "names 2 axes" in refused(*shape, "16,4", "--input-layout", "NP")

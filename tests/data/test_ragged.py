@@ -104,7 +104,7 @@ def test_only_what_is_real_is_checked_for_nan(tmp_path):
         ({"s_lengths": np.zeros(0, int)}, (None, 2), "NPX", "lengths are whole numbers"),
         ({"s_lengths": [3, 5, 0, 5]}, (None, 2), "NPX", "sample 2 has none along P"),
         ({}, (4, 2), "NPX", "sample 1 has 5 along P, points.* the model takes 4"),
-        ({}, (None, 3), "NPX", "samples of 5×2, the model takes .×3"),
+        ({}, (None, 3), "NPX", "samples of 5×2, input 's' takes .×3"),
         ({}, (None, None), "NPP", "their squares add up to 51, the array holds 13"),
         ({}, (None, 2), "NHW", "NHW has no axis P or T"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import threading
 
 import light
@@ -17,7 +18,7 @@ from running import images
 
 import onnx_geed as geed
 from onnx_geed.errors import GeedError
-from onnx_geed.model import annotate_model, io, load_model, weights_in_place
+from onnx_geed.model import annotate_model, fingerprint, io, load_model, weights_in_place
 from onnx_geed.model.weights_in_place import bring_in, model_bytes
 from onnx_geed.run import orbit_pieces
 
@@ -68,6 +69,27 @@ def test_the_fingerprint_is_that_of_the_file(path):
     assert left(model.proto)
     assert model.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert [stamp.path for stamp in model.weights] == [str(path)]
+
+
+def test_the_fingerprint_goes_to_other_processes(path):
+    model = load_model(path)
+    other = pickle.loads(pickle.dumps(model))
+    assert other.sha256 == model.sha256
+    assert pickle.loads(pickle.dumps(other)).sha256 == model.sha256
+
+
+def test_a_file_that_changes_while_it_is_read_has_no_fingerprint(path, monkeypatch):
+    plain = fingerprint.digest
+
+    def slow(content, extras):
+        text = plain(content, extras)
+        os.utime(path, (1, 1))
+        return text
+
+    monkeypatch.setattr(fingerprint, "digest", slow)
+    model = load_model(path)
+    with pytest.raises(GeedError, match="changed while it was read"):
+        _ = model.sha256
 
 
 def test_parts_of_a_message_and_strange_fields_are_kept(path):

@@ -344,7 +344,7 @@ def test_models_with_known_answers_measure_the_same(tmp_path, build, shape):
 def test_images_without_channels_and_volumes_measure_the_same(tmp_path, shape):
     measures = ["output-l2@out"]
     options = {"preprocess": geed.Preprocess(mean=(0.3,), std=(0.2,)) if len(shape) == 2 else None}
-    options["input_layout"] = None if len(shape) == 2 else "NCDHW"
+    options["input_layout"] = "NHW" if len(shape) == 2 else "NCDHW"
     both(tmp_path, pointwise(shape), images(shape, 12), "C8", measures=measures, **options)
 
 

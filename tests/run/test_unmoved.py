@@ -35,7 +35,10 @@ def net(path, *shape):
         [onnx.numpy_helper.from_array(weights, "w"), onnx.numpy_helper.from_array(head, "h")],
     )
     opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    model = helper.make_model(graph, opset_imports=opset, ir_version=9)
+    if len(shape) == 2:  # which axes three are must be stated
+        model.metadata_props.add(key="onnx_geed.input_layout", value="NHW")
+    onnx.save(model, path)
     return path
 
 

@@ -1,0 +1,376 @@
+"""Whole measurements of every kind of data: known answers, and the slow twin's own run in float64.
+
+Every network, with its data, group and layouts, is an entry of ``letter_cases.CASES``.
+"""
+
+import json
+
+import letter_models
+import models
+import naive_letters as twin
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from click.testing import CliRunner
+from letter_cases import CASES, PERFECT, activations, data_of, deviations, relative
+
+import onnx_geed as geed
+from onnx_geed.cache import measure_cache, write_cache
+from onnx_geed.cli import cli
+
+# Every kind of axis and of action once, for what costs more than a run.
+SOME = [
+    "circular conv, shift24",
+    "circular classifier, reverse",
+    "centroid, O",
+    "centroid, SO3~24",
+    "point net, S12~20",
+    "points segmented, O",
+    "points segmented first, S12~20",
+    "masked sets, S16~20",
+    "nodes, S10~20",
+    "nodes fed, S10~20",
+    "volume with an axis, O",
+    "gradient, C8",
+    "any dense scores, C4",
+    "dense scores, C8",
+    "untied dna, revcomp",
+    "luma, hue3",
+    "tokens in place, reverse",
+    "tokens, S12~20",
+]
+
+
+def saved(case, folder, data):
+    """The model's path, DATA and the options that say what the arrays are."""
+    path = models.save(case.model(), folder / "model.onnx")
+    acted = moved(case)
+    # What a network calls y or map may be listed or not; layouts are stated for what is measured.
+    measured = {key.partition("@")[2] for key in case.known}
+    options = {
+        "input_layout": acted if len(acted) > 1 else acted["x"],
+        "layout": {name: letters for name, letters in case.tensors.items() if name in measured},
+        "feed": {name: data[name] for name in case.inputs if name not in acted},
+        "measures": list(case.known),
+        "provider": "cpu",
+    }
+    if any(key.startswith("softmax-kl") for key in case.known):
+        options["output_kind"] = "logits"
+    if len(acted) == 1:
+        return path, data["x"], options | ({"input": "x"} if len(case.inputs) > 1 else {})
+    np.savez(folder / "data.npz", **{name: data[name] for name in acted})
+    return path, folder / "data.npz", options
+
+
+def by_kernels(path, data, group, options, folder):
+    return geed.measure(path, data, group, engine="kernels", **options)
+
+
+def by_graph(path, data, group, options, folder):
+    return geed.measure(path, data, group, engine="graph", **options)
+
+
+def row_by_row(path, data, group, options, folder):
+    return geed.measure(path, data, group, engine="kernels", batch_size=1, **options)
+
+
+def from_raw_cache(path, data, group, options, folder):
+    write_cache(path, data, group, folder / "raw.geed", mode="raw", **options)
+    return measure_cache(folder / "raw.geed")
+
+
+def from_stats_cache(path, data, group, options, folder):
+    write_cache(path, data, group, folder / "stats.geed", mode="stats", **options)
+    return measure_cache(folder / "stats.geed")
+
+
+def from_metadata(path, data, group, options, folder):
+    """Layouts that the file itself states."""
+    options = dict(options)
+    inputs, tensors = options.pop("input_layout"), options.pop("layout")
+    named = inputs if isinstance(inputs, dict) else {"x": inputs}
+    entries = {f"onnx_geed.layout.{name}": text for name, text in {**named, **tensors}.items()}
+    models.save(models.with_metadata(onnx.load(path), entries), path)
+    return geed.measure(path, data, group, **options)
+
+
+WAYS = [by_kernels, by_graph, row_by_row, from_raw_cache, from_stats_cache, from_metadata]
+
+
+def check(case, data, result, **options):
+    """Hold every record against what is known, and against the twin's float64 run."""
+    indices = result["data"]["indices"]
+    assert sorted(indices) == list(range(len(indices)))
+    assert result["group"]["elements"] == twin.elements(case.group)
+    inputs = [(letters[1:], data[name].shape[1:]) for name, letters in moved(case).items()]
+    exact = [all(twin.is_exact(case.group, g, *i) for i in inputs) for g in elements_of(result)]
+    assert result["group"]["exact"] == exact
+    values = activations(case, data, indices, result["seed"], **options)
+    records = {f"{r['measure']}@{r['layer']}": r for r in result["measurements"]}
+    assert records.keys() == case.known.keys()
+    for key, least in case.known.items():
+        measure, _, tensor = key.partition("@")
+        record, orbits, letters = records[key], values[tensor], case.tensors[tensor]
+        assert record["layout"] == letters
+        twins = (measure, orbits, case.group, letters[1:])
+        scale = max(1.0, float(np.abs(orbits).max()))
+        got = np.array(record["deviations"])
+        close = {"rtol": 1e-5, "atol": 1e-5 * scale, "err_msg": key}
+        np.testing.assert_allclose(got, deviations(*twins, **options), **close)
+        between = relative(*twins, **options)
+        assert record["relative"] == pytest.approx(between, rel=1e-3, abs=1e-5)
+        # Vectors that do not move along are judged by the input alone.
+        moving = [] if measure.startswith("latent") else [(letters[1:], orbits.shape[2:])]
+        members = twin.exact_subgroup(case.group, [*inputs, *moving])
+        if members is None:
+            assert record["exact"] is None, key
+        else:
+            part = deviations(*twins, members=members, **options)
+            assert record["exact"]["elements"] == members
+            np.testing.assert_allclose(record["exact"]["deviations"], part, **close)
+        if least == 0:
+            assert abs(record["relative"]) < 1e-5, key
+            assert np.abs(got - PERFECT[measure]).max() <= 1e-5 * scale, key
+        else:
+            assert record["relative"] > least, key
+
+
+def moved(case):
+    return {name: letters for name, letters in case.inputs.items() if letters}
+
+
+def elements_of(result):
+    return result["group"]["elements"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_known_answers_and_the_twins(tmp_path, name):
+    case = CASES[name]
+    data = data_of(case)
+    path, given, options = saved(case, tmp_path, data)
+    check(case, data, by_kernels(path, given, case.group, options, tmp_path))
+
+
+@pytest.mark.parametrize("engine", ["kernels", "graph"])
+@pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
+@pytest.mark.parametrize("name", ["gradient, C8", "volume, C8-y", "long volume, O"])
+def test_every_interpolation_measures_the_same(tmp_path, name, interpolation, engine):
+    # What is resampled otherwise is otherwise far from perfect.
+    case = CASES[name]._replace(known=dict.fromkeys(CASES[name].known, 1e-6))
+    data = data_of(case)
+    path, given, options = saved(case, tmp_path, data)
+    options |= {"interpolation": interpolation, "engine": engine}
+    result = geed.measure(path, given, case.group, **options)
+    check(case, data, result, interpolation=interpolation)
+
+
+@pytest.mark.parametrize("way", WAYS[1:], ids=lambda way: way.__name__)
+@pytest.mark.parametrize("name", SOME)
+def test_every_way_measures_the_same(tmp_path, name, way):
+    if way is by_graph and twin.is_sampled(CASES[name].group):
+        way = by_kernels  # a graph refuses these, as the next test says
+    case = CASES[name]
+    data = data_of(case)
+    path, given, options = saved(case, tmp_path, data)
+    check(case, data, way(path, given, case.group, options, tmp_path))
+
+
+def test_graphs_refuse_sampled_groups_in_one_line(tmp_path):
+    """Each sample is moved by elements of its own, so that no tables of a graph serve all."""
+    case = CASES["centroid, SO3~24"]
+    path, given, options = saved(case, tmp_path, data_of(case))
+    with pytest.raises(geed.GeedError, match="elements of its own") as error:
+        geed.measure(path, given, case.group, engine="graph", **options)
+    assert "\n" not in str(error.value)
+    with pytest.raises(geed.GeedError, match="elements of its own"):
+        geed.compile_measurement(path, case.group, tmp_path / "c.onnx", data=given, **options)
+
+
+@pytest.mark.parametrize("name", [name for name in SOME if not twin.is_sampled(CASES[name].group)])
+def test_compiled_measurements_are_the_same(tmp_path, name):
+    case = CASES[name]
+    data = data_of(case)
+    path, given, options = saved(case, tmp_path, data)
+    del options["provider"]
+    out = tmp_path / "measured.onnx"
+    geed.compile_measurement(path, case.group, out, data=given, **options)
+    session = ort.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    main = "x" if len(case.inputs) == 1 or "x" in options.get("input", "") else None
+    feeds = {}
+    for stored in session.get_inputs():
+        name_of = stored.name.partition("/")[2] or main or next(iter(case.inputs))
+        feeds[stored.name] = data[name_of]
+    got = dict(zip([o.name for o in session.get_outputs()], session.run(None, feeds), strict=True))
+    values = activations(case, data)
+    for key in case.known:
+        measure, _, tensor = key.partition("@")
+        want = deviations(measure, values[tensor], case.group, case.tensors[tensor][1:])
+        scale = max(1.0, float(np.abs(values[tensor]).max()))
+        np.testing.assert_allclose(
+            got[f"deviation/{measure}/{tensor}"], want, rtol=1e-5, atol=1e-5 * scale
+        )
+
+
+# letters followed from the inputs through the graph
+
+# Two channels are not known to be a vector, nor numbers in the place of one to be scalars; and what
+# the adjacency does to nodes is not told where its letters are not.
+STATED = {"gradient", "centroid as scalars", "nodes fed"}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_layouts_follow_from_those_of_inputs(tmp_path, name):
+    case = CASES[name]
+    model = geed.load_model(models.save(case.model(), tmp_path / "model.onnx"))
+    found = {t.name: t.layout for t in geed.tensors(model, "x", "y", layouts=moved(case))}
+    of_case = {tensor: found[tensor] for tensor in case.tensors}
+    kind = name.partition(",")[0]
+    assert (of_case == case.tensors) is (kind not in STATED), of_case
+
+
+@pytest.mark.parametrize("name", [n for n in SOME if n.partition(",")[0] not in STATED])
+def test_only_inputs_need_a_layout(tmp_path, name):
+    case = CASES[name]
+    data = data_of(case)
+    path, given, options = saved(case, tmp_path, data)
+    check(case, data, geed.measure(path, given, case.group, **options | {"layout": {}}))
+
+
+# the command line
+
+LINES = {
+    "circular conv, shift24": "--input-layout NCT --layout y=NCT --measure output-l2@y",
+    "symmetric conv, reverse": "--input-layout NCT --layout y=NCT --measure output-l2@y",
+    "centroid, O": "--input-layout NPX --layout y=NX --measure output-l2@y",
+    "nodes, S10~20": (
+        "--input-layout adj=NPP --input-layout x=NPC --layout y=NPC --measure output-l2@y"
+    ),
+    "gradient, D4": "--input-layout NCHW --layout y=NXHW --measure output-l2@y",
+    "dna, revcomp": "--input-layout x=NBT --measure latent-l2@latent",
+    "tokens, S12~20": "--input-layout NP --measure output-l2@y",
+}
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli, [str(a) for a in arguments])
+
+
+def files(case, folder):
+    """The model's path and that of DATA."""
+    data = data_of(case)
+    path, given, _ = saved(case, folder, data)
+    if isinstance(given, np.ndarray):
+        np.save(folder / "x.npy", given)
+        given = folder / "x.npy"
+    return path, given
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_known_answers_on_the_command_line(tmp_path, name):
+    case = CASES[name]
+    path, given = files(case, tmp_path)
+    out = tmp_path / "result.json"
+    run = invoke(
+        "measure", path, "--data", given, "--group", case.group, *LINES[name].split(), "--out", out
+    )
+    assert run.exit_code == 0, run.output
+    (record,) = json.loads(out.read_text())["measurements"]
+    assert abs(record["relative"]) < 1e-5
+
+
+# Case, group, options, and words of the one line that is said.
+BAD = {
+    "no layout": ("circular conv, shift24", "shift24", "", "--input-layout"),
+    "no layout of points": ("centroid, O", "O", "", "--input-layout"),
+    "no layout of token ids": ("tokens, reverse", "reverse", "", "--input-layout"),
+    "a letter that there is not": ("centroid, O", "O", "--input-layout NPQ", "NPQ"),
+    "small letters": ("centroid, O", "O", "--input-layout npx", "NPX"),
+    "no samples": ("centroid, O", "O", "--input-layout PNX", "N"),
+    "too few letters": ("centroid, O", "O", "--input-layout NP", "3"),
+    "a letter twice": ("centroid, O", "O", "--input-layout NXX", "X"),
+    "components that do not fit": ("centroid, O", "C4", "--input-layout NPX", "2"),
+    "a line that is not divided": (
+        "circular conv, shift24", "shift5", "--input-layout NCT", "divide"
+    ),
+    "nothing that moves": ("circular conv, shift24", "C4", "--input-layout NCT", "C4"),
+    "points of another number": ("centroid, O", "S11~4", "--input-layout NPX", "11"),
+    "bases that are not four": ("centroid, O", "revcomp", "--input-layout NBT", "B"),
+    "an input that there is not": ("centroid, O", "O", "--input-layout z=NPX", "z"),
+    "one layout for two inputs": ("nodes, S10~20", "S10~20", "--input-layout NPC", "adj"),
+    "a layout of a tensor, misspelt": (
+        "centroid, O", "O", "--input-layout NPX --layout y=NZ", "NZ"
+    ),
+    "a layout of a tensor, too long": (
+        "centroid, O", "O", "--input-layout NPX --layout y=NPX --measure output-l2@y", "y"
+    ),
+    "a vector of other components": (
+        "distances, O", "O", "--input-layout NPX --layout y=NX --measure output-l2@y", "4"
+    ),
+    "a tensor that is not there": (
+        "centroid, O", "O", "--input-layout NPX --layout z=NX --measure output-l2@y", "z"
+    ),
+    "a group that there is not": ("centroid, O", "Ohh", "--input-layout NPX", "Ohh"),
+    "factors on one axis": ("centroid, O", "O*C4-z", "--input-layout NPX", "X"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_what_does_not_fit_is_said_in_one_line(tmp_path, what):
+    name, group, line, words = BAD[what]
+    path, given = files(CASES[name], tmp_path)
+    out = tmp_path / "result.json"
+    options = ["--data", given, "--group", group, "--samples", 6, *line.split(), "--out", out]
+    run = invoke("measure", path, *options)
+    assert run.exit_code == 2, run.output
+    told = [text for text in run.stderr.splitlines() if text]
+    assert len(told) == 1, run.stderr
+    assert words in told[0]
+    assert "Traceback" not in run.stderr
+    assert not out.exists()
+
+
+def test_arrays_that_do_not_match_are_said_in_one_line(tmp_path):
+    case = CASES["nodes, S10~20"]
+    data = data_of(case)
+    path, given, _ = saved(case, tmp_path, data)
+    wrong = {
+        "missing": {"x": data["x"]},
+        "other": {"x": data["x"], "adjacency": data["adj"]},
+        "rows": {"x": data["x"][:4], "adj": data["adj"]},
+        "nodes": {"x": data["x"], "adj": data["adj"][:, :9, :9]},
+    }
+    for what, arrays in wrong.items():
+        np.savez(given, **arrays)
+        line = LINES["nodes, S10~20"].split()
+        run = invoke("measure", path, "--data", given, "--group", case.group, *line)
+        assert run.exit_code == 2, (what, run.output)
+        told = [text for text in run.stderr.splitlines() if text]
+        assert len(told) == 1, (what, run.stderr)
+        assert "adj" in told[0], what
+
+
+# the tests above, tested
+
+
+def test_a_planted_error_is_noticed(tmp_path):
+    """A record of the wrong letters, group or network does not pass for the right one."""
+    right = CASES["gradient, D4"]
+    data = data_of(right)
+    path, given, options = saved(right, tmp_path, data)
+    options = options | {"measures": list(right.known)}
+    check(right, data, geed.measure(path, given, "D4", **options))
+    scalars = options | {"layout": {"y": "NCHW"}}
+    result = geed.measure(path, given, "D4", **scalars)
+    for record in result["measurements"]:
+        record["layout"] = "NXHW"
+    with pytest.raises(AssertionError):
+        check(right, data, result)
+    # Down and right the other way round.
+    model = letter_models.gradient_field()
+    kernels = model.graph.initializer[0]
+    values = np.frombuffer(kernels.raw_data, np.float32).reshape(2, 9)
+    kernels.raw_data = values[::-1].tobytes()
+    swapped = models.save(model, tmp_path / "swapped.onnx")
+    with pytest.raises(AssertionError):
+        check(right, data, geed.measure(swapped, given, "D4", **options))
