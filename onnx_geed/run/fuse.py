@@ -201,13 +201,16 @@ def _inputs(
     infos = {i.name: i for i in proto.graph.input if i.name not in stored}
     order = source.action.group.order
     x = _orbit_rows(nodes.within("input"), source.main, samples)
+    # Whole numbers only change places, as they are.
+    whole = source.main.samples.dtype.kind in "iub"
+    kind = infos[input].type.tensor_type.elem_type if whole else TensorProto.FLOAT
     nodes.written.append(
         helper.make_node(
             "Cast", [x], [input], name="geed/input/cast", to=infos[input].type.tensor_type.elem_type
         )
     )
     taken = source.row_shape
-    declared = [helper.make_tensor_value_info(samples, TensorProto.FLOAT, ["N", *taken])]
+    declared = [helper.make_tensor_value_info(samples, kind, ["N", *taken])]
     feeds = {}
     for name, moved in source.partners.items():
         if name not in infos:
@@ -216,7 +219,8 @@ def _inputs(
         kind = infos[name].type.tensor_type.elem_type
         declared.append(helper.make_tensor_value_info(feeds[name], kind, ["N", *moved.row_shape]))
         inner = nodes.within(f"input/{name}")
-        given = inner.cast(feeds[name], TensorProto.FLOAT, "float32")
+        whole = moved.samples.dtype.kind in "iub"
+        given = feeds[name] if whole else inner.cast(feeds[name], TensorProto.FLOAT, "float32")
         rows = _orbit_rows(inner, moved, given)
         nodes.written.append(
             helper.make_node("Cast", [rows], [name], name=f"geed/input/{name}/cast", to=kind)
