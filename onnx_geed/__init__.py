@@ -49,12 +49,14 @@ if TYPE_CHECKING:
         Measure as Measure,
         channel_cos as channel_cos,
         channel_sums as channel_sums,
+        flip_rate as flip_rate,
         latent_cos as latent_cos,
         latent_l2 as latent_l2,
         normaliser as normaliser,
         orbit_deviations as orbit_deviations,
         output_l2 as output_l2,
         softmax_kl as softmax_kl,
+        unexplained as unexplained,
     )
     from onnx_geed.model import (
         Model as Model,

@@ -207,6 +207,30 @@ def c4_lifting(
     )
 
 
+def dense_scores(
+    size: int = 8, *, classes: int = 3, symmetric: bool = True, softmax: bool = False, seed: int = 4
+) -> onnx.ModelProto:
+    """Class scores of every pixel, z (N, classes, H, W), or their Softmax y.
+
+    Known, at C4: with ``symmetric`` kernels the scores move along with the image, so that
+    softmax-kl, flip-rate and unexplained are 0; else none is. Of one class the scores are single
+    logits, or a Sigmoid of such.
+    """
+    rng = np.random.default_rng(seed)
+    kernels = [rng.normal(size=(5, 1, 3, 3)), rng.normal(size=(classes, 5, 3, 3))]
+    first, second = (quarter_symmetric(k) if symmetric else k for k in kernels)
+    nodes = [conv("x", "w1", "pre"), node("Relu", "pre", "map"), conv("map", "w2", "z")]
+    if softmax:
+        ending = {"axis": 1} if classes > 1 else {}
+        nodes.append(node("Softmax" if classes > 1 else "Sigmoid", "z", "y", **ending))
+    return build(
+        nodes,
+        [weights("w1", first), weights("w2", second)],
+        [("x", FLOAT, ["N", 1, size, size])],
+        [("y" if softmax else "z", FLOAT, ["N", classes, size, size])],
+    )
+
+
 def flip_equivariant(height: int = 6, width: int = 7, *, seed: int = 2) -> onnx.ModelProto:
     """Left-right symmetric kernels, any grid.
 

@@ -52,6 +52,9 @@ if TYPE_CHECKING:
         parse_layout as parse_layout,
         usual_layouts as usual_layouts,
     )
+    from onnx_geed.groups.moves import (
+        Moves as Moves,
+    )
     from onnx_geed.groups.named import (
         parse_group as parse_group,
     )

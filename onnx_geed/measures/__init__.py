@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         channel_sums_of_orbits as channel_sums_of_orbits,
         check_divergences as check_divergences,
         deviations_from_references as deviations_from_references,
+        class_counts as class_counts,
         deviations_of_orbits as deviations_of_orbits,
         f_hat as f_hat,
         operands_of_orbits as operands_of_orbits,
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from onnx_geed.measures.functional import (
         channel_cos as channel_cos,
         channel_sums as channel_sums,
+        flip_rate as flip_rate,
         latent_cos as latent_cos,
         latent_l2 as latent_l2,
         output_l2 as output_l2,
         softmax_kl as softmax_kl,
+        unexplained as unexplained,
     )
     from onnx_geed.measures.graph_actions import (
         orbit_nodes as orbit_nodes,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from onnx_geed.measures.graph_deviations import (
         activation_nodes as activation_nodes,
         channel_mean_nodes as channel_mean_nodes,
+        class_count_nodes as class_count_nodes,
         check_written_as_nodes as check_written_as_nodes,
         deviation_nodes as deviation_nodes,
         identity_nodes as identity_nodes,
@@ -62,11 +66,17 @@ if TYPE_CHECKING:
         make_plan as make_plan,
         view as view,
     )
+    from onnx_geed.measures.places import (
+        Places as Places,
+    )
     from onnx_geed.measures.scores import (
         ProbabilityError as ProbabilityError,
         check_probabilities as check_probabilities,
         log_probabilities as log_probabilities,
         predicted_classes as predicted_classes,
+    )
+    from onnx_geed.measures.spread import (
+        Spread as Spread,
     )
 
 lazy(globals())

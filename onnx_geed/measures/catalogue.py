@@ -26,7 +26,7 @@ __all__ = [
 
 Role = Literal["channel", "latent", "output"]
 Support = Literal["full", "disk"]
-View = Literal["maps", "points", "whole", "scores"]
+View = Literal["maps", "points", "whole", "scores", "classes"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,12 @@ class Descriptor:
         As it is asked for, and as records carry it.
     role : {"channel", "latent", "output"}
         The tensors it takes where none is named: feature maps, the latent, the output.
-    view : {"maps", "points", "whole", "scores"}
+    view : {"maps", "points", "whole", "scores", "classes"}
         The form in which it sees a tensor: maps, a vector each channel; points, vectors to which
-        what lies on a grid is averaged; whole, all entries; or class scores, which are brought to
-        log-probabilities. So f̂ of eq. (2) is a mean of maps or vectors, or the
-        logarithm of mean probabilities.
+        what lies on a grid is averaged; whole, all entries; class scores, which are brought to
+        log-probabilities at each place; or the classes that these are for. So f̂ of eq. (2) is a
+        mean of maps or vectors, or the logarithm of mean probabilities; classes have no mean, and
+        those of x itself take its place.
     actions : {"letters", "trivial", "permutations", "any"}
         The output actions φ_Y it takes: by the letters of a layout; trivial alone; trivial or
         permutation; any.
@@ -69,6 +70,12 @@ class Descriptor:
         axis, as in ``measures/graph_formulas.py``. A measure without is taken by the kernels alone.
     normaliser : callable, optional
         Computes M of eq. (6) from points (n, k) in float64, by which values are divided.
+    spread : bool
+        Whether values are divided by M₂ instead, the mean square by which whole tensors of
+        different samples are away from their mean; tensors are seen one after another.
+    skips_identity : bool
+        Whether the identity, where it is held against itself alone and so scores perfect whatever
+        the model, is left out of means.
     default : bool
         Whether it is taken where no measure is asked for.
     similarity : bool
@@ -99,6 +106,8 @@ class Descriptor:
     pairs: Callable[..., None]
     nodes: Callable[..., Any] | None = None
     normaliser: Callable[[Any], float] | None = None
+    spread: bool = False
+    skips_identity: bool = False
     default: bool = True
     similarity: bool = False
     worst_invariance: Callable[[int], float] | None = None
@@ -109,7 +118,17 @@ class Descriptor:
     @property
     def in_tensor_units(self) -> bool:
         """Whether deviations grow with the tensor, so that those of two models do not compare."""
-        return self.unit == "distance"
+        return self.power > 0
+
+    @property
+    def power(self) -> int:
+        """By which power deviations grow with the tensor: 0 where they do not."""
+        return {"distance": 1, "squared distance": 2}.get(self.unit, 0)
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether it takes class scores."""
+        return self.view in ("scores", "classes")
 
     @property
     def perfect_over_m(self) -> bool:
@@ -138,8 +157,8 @@ class Descriptor:
 
     @property
     def normalised(self) -> bool:
-        """Whether values are divided by M, eq. (6)."""
-        return self.normaliser is not None
+        """Whether values are divided by M, eq. (6), or M₂."""
+        return self.normaliser is not None or self.spread
 
     def value_unit(self, *, normalised: bool) -> str:
         """Return the unit of values, which of a distance changes with M."""
@@ -265,6 +284,53 @@ CATALOGUE: dict[str, Descriptor] = {
             pairs=_later("kernels", "distances"),
             nodes=_later("graph_formulas", "distance_nodes"),
             default=False,
+        ),
+        Descriptor(
+            name="unexplained",
+            role="output",
+            view="whole",
+            actions="any",
+            perfect=0.0,
+            worst=float("inf"),
+            unit="squared distance",
+            title="Unexplained share",
+            label="unexplained share",
+            formula=(
+                "m = squared distance between f(gx) and what f(x) leads one to expect: 0 where "
+                "they agree; not yet divided by M, the mean squared distance of the tensors of "
+                "different samples from their mean, by which 1 is predicting that mean"
+            ),
+            pairs=_later("kernels", "squared_distances"),
+            nodes=_later("graph_formulas", "square_nodes"),
+            spread=True,
+            skips_identity=True,
+            default=False,
+            floor=1e-3,
+            sentence=(
+                "Of what different samples vary by, {value} is left unexplained by {target}; the "
+                "mean tensor would leave 1"
+            ),
+        ),
+        Descriptor(
+            name="flip-rate",
+            role="output",
+            view="classes",
+            actions="permutations",
+            perfect=0.0,
+            worst=1.0,
+            unit="share",
+            title="Flipped predictions",
+            label="flipped predictions, share",
+            formula=(
+                "m = 1 where f(gx) is for another class than f(x) leads one to expect, mean over "
+                "places: 0 where none flips, 1 where all do"
+            ),
+            pairs=_later("kernels", "differences"),
+            nodes=_later("graph_formulas", "difference_nodes"),
+            skips_identity=True,
+            default=False,
+            floor=1e-3,
+            sentence="A share of {value} of the predictions flips to another class",
         ),
     )
 }

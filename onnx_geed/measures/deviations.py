@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, LayoutAction, Matrices, PlacedAction
+from onnx_geed.groups import Action, LayoutAction, Matrices, Permutation, PlacedAction
 from onnx_geed.measures.feature_maps import (
     deviations_of_sums,
     mean_map,
@@ -20,12 +20,15 @@ from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.scores import (
     ProbabilityError,
     check_logits,
+    check_scores,
     log_means,
     log_probabilities,
+    predicted_classes,
 )
 
 __all__ = [
     "channel_sums_of_orbits",
+    "class_counts",
     "check_divergences",
     "deviations_from_references",
     "deviations_of_orbits",
@@ -41,6 +44,9 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
+I64 = NDArray[np.int64]
+
+
 def orbit_deviations(
     measure: Measure, y: NDArray[Any], members: Sequence[int] | None = None
 ) -> tuple[F64, F64]:
@@ -50,8 +56,9 @@ def orbit_deviations(
     ----------
     measure : Measure
         m, the tensor and φ_Y.
-    y : ndarray, shape (n, C, H, W) or (n, k)
-        f(gx), finite; logits or probabilities for a measure of class scores.
+    y : ndarray, shape (n, rows, F) or (n, k)
+        f(gx), finite, as :func:`view` brings it; logits or probabilities for a measure of class
+        scores.
     members : sequence of int, optional
         Elements of a subgroup that takes the place of G, identity first; all by default.
 
@@ -82,8 +89,10 @@ def orbit_deviations(
             f"activations hold NaN or infinity: element {element}, tensor {measure.layer!r}"
         )
     # A single score in [0, 1] for each of a few elements tells nothing.
-    if measure.descriptor.view == "scores" and measure.kind is None and y.shape[-1] > 1:
-        check_logits(y, measure.name, measure.layer)
+    if measure.descriptor.of_classes and measure.kind is None:
+        scores = y if measure.places is None else measure.places.back(0, y)
+        if scores.shape[-1] > 1:
+            check_logits(scores, measure.name, measure.layer)
     deviations, zero_pairs = deviations_of_orbits(measure, y[None], members)
     return deviations[0], zero_pairs[0]
 
@@ -113,7 +122,7 @@ def deviations_of_orbits(
         If a probability is positive where the reference's is zero.
     """
     chosen = range(y.shape[1]) if members is None else members
-    averaged = [g for g in measure.kernel_of_action if g in set(chosen)]
+    averaged = [g for g in measure.averaged if g in set(chosen)]
     orbits = operands_of_orbits(measure, y)
     references = f_hat(measure, orbits, averaged)
     return deviations_from_references(measure, orbits, references, members)
@@ -133,7 +142,8 @@ def operands_of_orbits(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
     -------
     ndarray
         Maps (N, n, rows, F) in float32; points (N, n, k), whole tensors laid end to end, or
-        log-probabilities in float64.
+        log-probabilities in float64. Of scores at places, moved back to those of x,
+        log-probabilities (N, n, P, k); of classes (N, n, P, 1).
 
     Raises
     ------
@@ -145,9 +155,40 @@ def operands_of_orbits(measure: Measure, y: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(y, dtype=np.float32).reshape(*y.shape[:3], -1)
     if view == "whole":
         return np.ascontiguousarray(y, dtype=np.float64).reshape(*y.shape[:2], -1)
+    if view == "classes":
+        return _classes_moved_back(measure, y)
+    if measure.places is not None:
+        return _logs_moved_back(measure, y)
     if view == "scores":
         return log_probabilities(y, measure.reads)
     return np.ascontiguousarray(y, dtype=np.float64)
+
+
+def _logs_moved_back(measure: Measure, y: NDArray[Any]) -> F64:
+    """Return log-probabilities (N, n, P, k) of scores (N, n, rows, F), at the places of x."""
+    places = measure.places
+    assert places is not None
+    check_scores(y, measure.reads)
+    moved = []
+    for g in range(y.shape[1]):
+        logs = log_probabilities(places.back(g, y[:, g]), measure.reads, check=False)
+        classes = places.back_of_classes(g)
+        moved.append(logs if classes is None else logs[..., np.argsort(classes)])
+    return np.stack(moved, axis=1)
+
+
+def _classes_moved_back(measure: Measure, y: NDArray[Any]) -> F64:
+    """Return predicted classes (N, n, P, 1) of scores, as those of x that they stand for."""
+    places, action = measure.places, measure.action
+    check_scores(y, measure.reads)
+    moved = []
+    for g in range(y.shape[1]):
+        scores = y[:, g, None] if places is None else places.back(g, y[:, g])
+        classes = predicted_classes(scores, measure.reads)
+        table = action.table[g] if isinstance(action, Permutation) else None
+        table = table if places is None else places.back_of_classes(g)
+        moved.append(classes if table is None else table[classes])
+    return np.stack(moved, axis=1)[..., None].astype(np.float64)
 
 
 def f_hat(
@@ -167,9 +208,10 @@ def f_hat(
     Returns
     -------
     ndarray
-        Maps (N, C, H·W) in float32; points (N, k) in float64; log f̂ of log-probabilities.
+        Maps (N, C, H·W) in float32; points (N, k) in float64; log f̂ of log-probabilities; the
+        classes of x itself, as classes have no mean.
     """
-    averaged = list(measure.kernel_of_action if elements is None else elements)
+    averaged = list(measure.averaged if elements is None else elements)
     view = measure.descriptor.view
     if view == "maps":
         if len(averaged) == 1:
@@ -217,6 +259,11 @@ def deviations_from_references(
         sums = sums_of_maps(orbits, references, measure.action, measure.support)
         sums = sums if members is None else np.take(sums, chosen, axis=1)
         return deviations_of_sums(measure, sums)[:2]
+    if orbits.ndim == 4:
+        deviations = _deviations_at_places(measure, orbits, references, chosen)
+        if descriptor.view == "scores" and check:
+            check_divergences(measure, deviations, chosen)
+        return deviations, np.zeros(deviations.shape)
     points = _taken(orbits, chosen)
     expected = _moved(measure.action, references, chosen)
     # Functions of pairs go row by row: all orbits at once are so many more rows.
@@ -229,6 +276,18 @@ def deviations_from_references(
         either = points.any(axis=2) | expected.any(axis=2)
         zeros = np.logical_not(either).astype(np.float64)
     return deviations, zeros
+
+
+def _deviations_at_places(
+    measure: Measure, orbits: F64, references: F64, chosen: Sequence[int]
+) -> F64:
+    """Return means over places (N, elements) of what was moved back, (N, n, P, k)."""
+    values = np.empty((len(orbits), len(chosen), orbits.shape[2]))
+    for orbit, reference, out in zip(orbits, references, values, strict=True):
+        for row, g in zip(out, chosen, strict=True):
+            measure.descriptor.pairs(orbit[g], reference, row)
+    # A vector of scores is one place, which every element keeps.
+    return values[..., 0] if measure.places is None else measure.places.mean(values, chosen)
 
 
 def _taken(orbits: F64, elements: Sequence[int]) -> F64:
@@ -278,6 +337,26 @@ def channel_sums_of_orbits(measure: Measure, y: NDArray[Any]) -> F64:
     return sums_of_maps(orbits, f_hat(measure, orbits), measure.action, measure.support)
 
 
+def class_counts(measure: Measure, y: NDArray[Any], classes: int) -> I64:
+    """Return how often each class is predicted for x itself, over its places.
+
+    Parameters
+    ----------
+    measure : Measure
+        One of classes.
+    y : ndarray, shape (N, n, rows, F) or (N, n, k)
+        f(gx).
+    classes : int
+        How many there are.
+
+    Returns
+    -------
+    ndarray of int64, shape (N, classes)
+    """
+    own = _classes_moved_back(measure, y[:, :1])[:, 0, :, 0].astype(np.int64)
+    return np.stack([np.bincount(row, minlength=classes) for row in own])
+
+
 def check_divergences(measure: Measure, values: F64, chosen: Sequence[int]) -> None:
     """Refuse infinite divergences, naming the first element that has one.
 
@@ -313,7 +392,7 @@ def pair_deviations(measure: Measure, a: NDArray[Any], b: NDArray[Any]) -> F64:
     ----------
     measure : Measure
         The measure whose m is taken.
-    a, b : ndarray, shape (k, C, H, W) or (k, n)
+    a, b : ndarray, shape (k, rows, F) or (k, n)
         Pairs, in order; logits or probabilities for a measure of class scores.
 
     Returns
@@ -328,5 +407,13 @@ def pair_deviations(measure: Measure, a: NDArray[Any], b: NDArray[Any]) -> F64:
         deviations, _, _ = deviations_of_sums(measure, sums[None])
         of_pairs: F64 = deviations[0]
         return of_pairs
-    u, v = (np.ascontiguousarray(operands_of_orbits(measure, y)) for y in (a, b))
+    if measure.descriptor.of_classes:
+        return _score_pairs(measure, a, b)
+    u, v = (operands_of_orbits(measure, y[:, None])[:, 0] for y in (a, b))
     return _deviations_of_rows(measure, u, v)
+
+
+def _score_pairs(measure: Measure, a: NDArray[Any], b: NDArray[Any]) -> F64:
+    """Return m of pairs of class scores, each the orbit of the identity alone."""
+    u, v = (operands_of_orbits(measure, y[:, None]) for y in (a, b))
+    return deviations_from_references(measure, u, v[:, 0], [0], check=False)[0][:, 0]

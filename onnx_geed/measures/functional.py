@@ -20,7 +20,16 @@ from onnx_geed.measures.deviations import channel_sums_of_orbits, deviations_of_
 from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.scores import OutputKind, check_logits
 
-__all__ = ["channel_cos", "channel_sums", "latent_cos", "latent_l2", "output_l2", "softmax_kl"]
+__all__ = [
+    "channel_cos",
+    "channel_sums",
+    "flip_rate",
+    "latent_cos",
+    "latent_l2",
+    "output_l2",
+    "softmax_kl",
+    "unexplained",
+]
 
 F64 = NDArray[np.float64]
 
@@ -201,13 +210,67 @@ def output_l2(activations: ArrayLike, action: Group | Action) -> F64:
     return _of_vectors("output-l2", activations, action)
 
 
+def flip_rate(
+    activations: ArrayLike,
+    action: Group | Trivial | Permutation,
+    *,
+    kind: OutputKind | None = None,
+) -> F64:
+    """Return whether f(gx) is for another class than φ_Y(g) moves that of f(x) to.
+
+    Parameters
+    ----------
+    activations : array_like, shape (N, n, classes)
+        Logits or probabilities; one class is the two-class case.
+    action : Group, Trivial or Permutation
+        A group stands for its trivial action.
+    kind : {"logits", "probabilities"}, optional
+        As :func:`softmax_kl` takes it.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        0 or 1; always 0 under the identity, which means leave out: ``[:, 1:].mean()``.
+
+    Raises
+    ------
+    GeedError
+        As :func:`softmax_kl` does.
+    """
+    return _of_vectors("flip-rate", activations, action, kind)
+
+
+def unexplained(activations: ArrayLike, action: Group | Action) -> F64:
+    """Return unnormalised deviations ‖f(gx) − φ_Y(g) f̂(x)‖₂² of a vector output.
+
+    Parameters
+    ----------
+    activations : array_like, shape (N, n, k)
+        f(gx).
+    action : Group, Trivial, Permutation or Matrices
+        A group stands for its trivial action.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        ≥ 0; divide by :func:`normaliser` of ``"unexplained"`` for the share that is left. Where
+        ker(φ_Y) is the identity alone, means leave it out: ``[:, 1:].mean()``.
+
+    Raises
+    ------
+    GeedError
+        If the array is not of that shape, or not finite.
+    """
+    return _of_vectors("unexplained", activations, action)
+
+
 def _of_vectors(
     name: str, activations: ArrayLike, action: Group | Action, kind: OutputKind | None = None
 ) -> F64:
     bound = Trivial(action) if isinstance(action, Group) else action
     measure = Measure(name, "activations", bound, kind=kind)
     points = _checked(activations, bound.group, rank=3)
-    if measure.descriptor.view == "scores" and kind is None:
+    if measure.descriptor.of_classes and kind is None:
         check_logits(points, name, "the array")
     return _by_orbit(points, lambda y: deviations_of_orbits(measure, y)[0])
 

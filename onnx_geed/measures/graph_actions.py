@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from onnx_geed.groups import LayoutAction
+from onnx_geed.groups import LayoutAction, Moves
 from onnx_geed.model import Nodes
 
-__all__ = ["moved_rows", "orbit_nodes"]
+__all__ = ["moved_back", "moved_rows", "orbit_nodes"]
 
 
 def moved_rows(
@@ -91,6 +91,55 @@ def moved_rows(
     flat = nodes.reshape(expected, [-1, planes.size, table.shape[1]], "planes")
     ordered = nodes.gather(flat, where, 1, "permuted_channels")
     return nodes.reshape(ordered, [-1, len(chosen), count, table.shape[1]], "expected")
+
+
+def moved_back(nodes: Nodes, scores: str, moves: Moves, chosen: Sequence[int], count: int) -> str:
+    """Move each element's rows by what goes back from it.
+
+    Parameters
+    ----------
+    nodes : Nodes
+        Where to write.
+    scores : str
+        Tensor of float64, shape (N, n', rows, F).
+    moves : Moves
+        What goes back from each element.
+    chosen : sequence of int
+        The elements, n' of them.
+    count : int
+        Number of rows.
+
+    Returns
+    -------
+    str
+        Tensor of float64, shape (N, n', rows, F).
+    """
+    size = moves.size
+    stack = nodes.add("Transpose", [scores], "places_first", perm=[0, 1, 3, 2])
+    stack = nodes.reshape(stack, [-1, len(chosen) * size, count], "end_to_end")
+    exact = [j for j, g in enumerate(chosen) if not moves.base_of[g]]
+    weighed = [j for j in range(len(chosen)) if j not in exact]
+    parts = []
+    if exact:
+        table = np.stack([j * size + moves.permutation[chosen[j]] for j in exact])
+        taken = nodes.constant("back", table.astype(np.int32))
+        parts.append(nodes.gather(stack, taken, 1, "permuted_back"))
+    if weighed:
+        bases = [(moves.base_of[chosen[j]] - 1, moves.permutation[chosen[j]]) for j in weighed]
+        index = [j * size + moves.index[b][by] for j, (b, by) in zip(weighed, bases, strict=True)]
+        weight = np.stack([moves.weight[base][by] for base, by in bases])
+        # Taps come first, of which the sum is taken.
+        taps = np.ascontiguousarray(np.moveaxis(np.stack(index), -1, 0), dtype=np.int32)
+        taken = nodes.gather(stack, nodes.constant("back/taps", taps), 1, "back/neighbours")
+        weights = nodes.constant("back/weights", np.moveaxis(weight, -1, 0)[..., None])
+        products = nodes.add("Mul", [taken, weights], "back/weighed")
+        parts.append(nodes.total(products, 1, "resampled_back"))
+    moved = parts[0]
+    if len(parts) > 1:
+        moved = nodes.add("Concat", parts, "back/parts", axis=1)
+        order = np.argsort([*exact, *weighed]).astype(np.int32)
+        moved = nodes.gather(moved, nodes.constant("back/order", order), 1, "back/ordered")
+    return nodes.add("Transpose", [moved], "moved_back", perm=[0, 1, 3, 2])
 
 
 def orbit_nodes(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnx_geed.errors import GeedError
@@ -21,7 +22,7 @@ from onnx_geed.groups import (
     parse_layout,
     tables_of,
 )
-from onnx_geed.measures.graph_actions import moved_rows
+from onnx_geed.measures.graph_actions import moved_back, moved_rows
 from onnx_geed.measures.graph_formulas import PairNodes, sum_of_squares
 from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.plan import Layer
@@ -31,6 +32,7 @@ __all__ = [
     "DeviationNodes",
     "activation_nodes",
     "channel_mean_nodes",
+    "class_count_nodes",
     "check_written_as_nodes",
     "deviation_nodes",
     "identity_nodes",
@@ -182,7 +184,7 @@ def deviation_nodes(
     """
     order = measure.action.group.order
     chosen = list(range(order)) if members is None else list(members)
-    averaged = [g for g in measure.kernel_of_action if g in set(chosen)]
+    averaged = [g for g in measure.averaged if g in set(chosen)]
     picked = y
     if len(chosen) < order:
         table = nodes.constant("members", np.array(chosen, dtype=np.int32))
@@ -190,6 +192,8 @@ def deviation_nodes(
     if measure.descriptor.view == "maps":
         return _deviations_of_maps(nodes, measure, y, picked, layer, averaged, chosen)
     averaged = [chosen.index(g) for g in averaged]
+    if measure.places is not None or measure.descriptor.view == "classes":
+        return _deviations_at_places(nodes, measure, picked, layer, averaged, chosen)
     return _deviations_of_vectors(nodes, measure, picked, layer, averaged, chosen)
 
 
@@ -262,6 +266,104 @@ def _deviations_of_vectors(
     pairs = _formula_of(measure)(nodes, points, expected, 2)
     energy = energy or pairs.squares or sum_of_squares(nodes, points, 2, "energy")
     return DeviationNodes(_signed(nodes, measure, pairs.values), energy, pairs.zero_pairs)
+
+
+def _deviations_at_places(
+    nodes: Nodes,
+    measure: Measure,
+    y: str,
+    layer: Layer,
+    averaged: Sequence[int],
+    chosen: Sequence[int],
+) -> DeviationNodes:
+    """Write eq. (4) of class scores, moved back to the places of x, or of their classes."""
+    places, count = measure.places, len(chosen)
+    scores = nodes.cast(y, _DOUBLE, "float64")
+    if places is None:
+        length, compared = layer.point_length, 1
+        energy = sum_of_squares(nodes, scores, 2, "energy")
+        table = measure.action.table if isinstance(measure.action, Permutation) else None
+    else:
+        action = tables_of(measure.action)
+        length, compared, table = layer.channels, places.inside.shape[1], action.channels
+        squares = sum_of_squares(nodes, scores, 3, "energy/rows")
+        energy = nodes.total(squares, 2, "energy")
+        assert places.moves is not None
+        scores = moved_back(nodes, scores, places.moves, chosen, length * action.fixed)
+    scores = nodes.reshape(scores, [-1, count, length, compared], "by_place")
+    if measure.descriptor.view == "classes":
+        points = _class_nodes(nodes, scores, measure.reads, length)
+        if table is not None:
+            points = _classes_back(nodes, points, table[list(chosen)])
+        points = nodes.cast(points, _DOUBLE, "classes/float64")
+        only = nodes.constant("itself", np.array(averaged, dtype=np.int64))
+        reference = nodes.gather(points, only, 1, "of_itself")
+    else:
+        points = _log_probabilities(nodes, scores, measure, length)
+        if table is not None:
+            back = np.argsort(table[list(chosen)], axis=1) + np.arange(count)[:, None] * length
+            where = nodes.constant("classes_back", back.ravel().astype(np.int32))
+            rows = nodes.reshape(points, [-1, count * length, compared], "logs/rows")
+            ordered = nodes.gather(rows, where, 1, "logs/ordered")
+            points = nodes.reshape(ordered, [-1, count, length, compared], "logs/back")
+        reference = _log_means(nodes, points, averaged, count)
+    values = _formula_of(measure)(nodes, points, reference, 2).values
+    return DeviationNodes(_mean_of_places(nodes, values, measure, chosen), energy)
+
+
+def _mean_of_places(nodes: Nodes, values: str, measure: Measure, chosen: Sequence[int]) -> str:
+    """Write the mean over the places that are compared (N, n') of values (N, n', P)."""
+    if measure.places is None:
+        return nodes.total(values, 2, "of_place")
+    inside = measure.places.inside[list(chosen)]
+    if not inside.all():
+        compared = nodes.constant("inside", inside)
+        values = nodes.add("Where", [compared, values, nodes.number(0)], "compared")
+    counts = nodes.constant("places", inside.sum(axis=1).astype(np.float64))
+    return nodes.add("Div", [nodes.total(values, 2, "summed_places"), counts], "mean_of_places")
+
+
+def _class_nodes(nodes: Nodes, scores: str, kind: str, length: int) -> str:
+    """Write the class (N, n', 1, P) that scores (N, n', k, P) in float64 are for."""
+    if length == 1:
+        one = nodes.number(1)
+        other = nodes.add("Sub", [one if kind == "probabilities" else scores, scores], "other")
+        scores = nodes.add("Concat", [other, scores], "both", axis=2)
+    return nodes.add("ArgMax", [scores], "class", axis=2, keepdims=1)
+
+
+def _classes_back(nodes: Nodes, classes: str, table: NDArray[np.int64]) -> str:
+    """Write the class of x that each of classes (N, n', 1, P) stands for, by a table (n', k)."""
+    count, length = table.shape
+    starts = nodes.constant("table/starts", np.arange(count)[:, None, None] * length)
+    entries = nodes.add("Add", [classes, starts], "table/entries")
+    flat = nodes.constant("table", table.ravel().astype(np.int64))
+    return nodes.gather(flat, entries, 0, "class/back")
+
+
+def class_count_nodes(nodes: Nodes, measure: Measure, y: str, layer: Layer) -> str:
+    """Return how often each class is predicted for x itself (N, classes), in float64.
+
+    Parameters
+    ----------
+    nodes : Nodes
+        Where to write.
+    measure : Measure
+        One of classes.
+    y : str
+        As :func:`activation_nodes` returned it.
+    layer : Layer
+        Its shape and layout.
+    """
+    length = layer.point_length if measure.places is None else layer.channels
+    places = 1 if measure.places is None else measure.places.inside.shape[1]
+    own = nodes.gather(y, nodes.constant("first", np.array([0], dtype=np.int64)), 1, "own")
+    own = nodes.cast(own, _DOUBLE, "own/float64")
+    own = nodes.reshape(own, [-1, 1, length, places], "own/by_place")
+    classes = _class_nodes(nodes, own, measure.reads, length)
+    each = nodes.constant("each", np.arange(layer.classes)[:, None])
+    hits = nodes.cast(nodes.add("Equal", [classes, each], "hits"), _DOUBLE, "hits/float64")
+    return nodes.reshape(nodes.total(hits, 3, "counts"), [-1, layer.classes], "counts/flat")
 
 
 def _signed(nodes: Nodes, measure: Measure, values: str) -> str:

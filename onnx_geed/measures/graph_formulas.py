@@ -8,7 +8,15 @@ from onnx import TensorProto
 
 from onnx_geed.model import Nodes
 
-__all__ = ["PairNodes", "cosine_nodes", "distance_nodes", "divergence_nodes", "sum_of_squares"]
+__all__ = [
+    "PairNodes",
+    "cosine_nodes",
+    "difference_nodes",
+    "distance_nodes",
+    "divergence_nodes",
+    "square_nodes",
+    "sum_of_squares",
+]
 
 # Below every square of a float32 that is not zero, and every probability that counts. Comparing
 # with it, and not with zero for equality, lets NaN pass on as NaN.
@@ -77,6 +85,19 @@ def distance_nodes(nodes: Nodes, u: str, v: str, axis: int) -> PairNodes:
     """Write the distances ‖u − v‖₂ of pairs of vectors, as :func:`cosine_nodes` does cosines."""
     apart = nodes.add("Sub", [u, v], "apart")
     return PairNodes(nodes.add("Sqrt", [sum_of_squares(nodes, apart, axis, "apart")], "distance"))
+
+
+def square_nodes(nodes: Nodes, u: str, v: str, axis: int) -> PairNodes:
+    """Write the squared distances ‖u − v‖₂², as :func:`cosine_nodes` does cosines."""
+    apart = nodes.add("Sub", [u, v], "apart")
+    return PairNodes(sum_of_squares(nodes, apart, axis, "apart"))
+
+
+def difference_nodes(nodes: Nodes, u: str, v: str, axis: int) -> PairNodes:
+    """Write in how many entries classes differ, as :func:`cosine_nodes` does cosines."""
+    differ = nodes.add("Not", [nodes.add("Equal", [u, v], "same")], "differ")
+    flips = nodes.cast(differ, TensorProto.DOUBLE, "differ/float64")
+    return PairNodes(nodes.total(flips, axis, "flips"))
 
 
 def divergence_nodes(nodes: Nodes, u: str, v: str, axis: int) -> PairNodes:

@@ -10,14 +10,17 @@ from numpy.typing import NDArray
 from onnx_geed.jit import compiled
 
 __all__ = [
+    "add_to_spread",
     "channel_means",
     "cosines",
     "cosines_of_sums",
+    "differences",
     "distances",
     "divergences",
     "mean_cosine",
     "mean_distance",
     "softmax_logs",
+    "squared_distances",
 ]
 
 # Sums of squares below it have lost digits.
@@ -148,6 +151,39 @@ def distances(points: F64, references: F64, out: F64) -> None:
             out[i] = math.sqrt(_sum_of_squares(apart, p)) / p
         else:
             out[i] = math.sqrt(square)
+
+
+@compiled("contract")
+def squared_distances(points: F64, references: F64, out: F64) -> None:
+    """Set ``out[i]`` = ‖points[i] − references[i]‖₂²."""
+    for i in range(points.shape[0]):
+        out[i] = _sum_of_squares(points[i] - references[i], 1.0)
+
+
+@compiled("contract")
+def differences(classes: F64, references: F64, out: F64) -> None:
+    """Set ``out[i]`` to how many entries of ``classes[i]`` and ``references[i]`` differ."""
+    for i in range(classes.shape[0]):
+        apart = 0.0
+        for c in range(classes.shape[1]):
+            apart += classes[i, c] != references[i, c]
+        out[i] = apart
+
+
+@compiled("contract")
+def add_to_spread(points: F64, mean: F64, added: int) -> float:
+    """Bring ``mean`` of so many points up to date with further ones; Welford's sum of squares.
+
+    Returns by how much Σ ‖f − mean f‖² grows.
+    """
+    total = 0.0
+    for i in range(points.shape[0]):
+        share = 1.0 / (added + i + 1)
+        for c in range(points.shape[1]):
+            before = points[i, c] - mean[c]
+            mean[c] += before * share
+            total += before * (points[i, c] - mean[c])
+    return total
 
 
 @compiled("contract")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import get_args
 
 import numpy as np
@@ -22,6 +23,7 @@ from onnx_geed.groups import (
     with_components,
 )
 from onnx_geed.measures.catalogue import Descriptor, Support, descriptor_of
+from onnx_geed.measures.places import Places, places_of
 from onnx_geed.measures.scores import OutputKind
 
 __all__ = ["Measure"]
@@ -30,7 +32,7 @@ __all__ = ["Measure"]
 _TAKEN = {
     "letters": "one that follows from the tensor's letters, such as the input's own on a grid",
     "trivial": "the trivial one",
-    "permutations": "the trivial one or a permutation",
+    "permutations": "the trivial one, a permutation or one that moves places",
     "any": "any",
 }
 
@@ -62,6 +64,7 @@ class Measure:
         If ``action`` lacks a part of an action.
         If the measure does not take such an action: feature maps take one by letters, latents the
         trivial one, class scores no matrices, which do not keep probabilities.
+        If class scores cannot be moved back to the places of x.
     """
 
     name: str
@@ -85,7 +88,7 @@ class Measure:
         lettered = isinstance(self.action, LayoutAction | PlacedAction)
         wrong = actions == "letters" and not lettered
         wrong |= actions == "trivial" and not isinstance(self.action, Trivial)
-        wrong |= actions == "permutations" and isinstance(self.action, Matrices | LayoutAction)
+        wrong |= actions == "permutations" and isinstance(self.action, Matrices)
         # What is no action by letters acts on vectors alone.
         wrong |= not lettered and {"H", "W"} <= {*self.action.layout.letters}
         if wrong:
@@ -94,6 +97,30 @@ class Measure:
                 f"{self.action.name!r}: {self.name} takes {_TAKEN[actions]}"
             )
         object.__setattr__(self, "kernel_of_action", self.action.kernel_of_action())
+        _ = self.places  # refused at once where there are none
+
+    @cached_property
+    def places(self) -> Places | None:
+        """Places of class scores, which move; ``None`` for vectors, and for other measures."""
+        if not self.descriptor.of_classes:
+            return None
+        if not isinstance(self.action, LayoutAction | PlacedAction):
+            return None
+        return places_of(self.action, self.support)
+
+    @property
+    def averaged(self) -> tuple[int, ...]:
+        """Elements over which the reference is a mean: ker(φ_Y), of classes the identity alone."""
+        return (0,) if self.descriptor.view == "classes" else self.kernel_of_action
+
+    @property
+    def counted(self) -> slice:
+        """Elements whose deviations count: all, or all but an identity that is its own reference.
+
+        Choice: where f̂(x) is f(x), the identity scores perfect by definition, and a measure that
+        ``skips_identity`` is a mean over the others.
+        """
+        return slice(int(self.descriptor.skips_identity and self.averaged == (0,)), None)
 
     @property
     def descriptor(self) -> Descriptor:

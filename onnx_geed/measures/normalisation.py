@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from onnx_geed.errors import GeedError, known_names
 from onnx_geed.measures import kernels
 from onnx_geed.measures.catalogue import CATALOGUE, descriptor_of
+from onnx_geed.measures.spread import Spread
 
 __all__ = ["mean_distance", "normaliser"]
 
@@ -17,20 +18,20 @@ F64 = NDArray[np.float64]
 
 
 def normaliser(measure: str, points: ArrayLike) -> float | None:
-    """Return M of eq. (6).
+    """Return M of eq. (6), or M₂ of ``unexplained``.
 
     Parameters
     ----------
-    measure : {"latent-l2", "latent-cos"}
+    measure : {"latent-l2", "latent-cos", "unexplained"}
         The measure whose mean is taken.
     points : array_like, shape (n, k)
-        Identity-element latents of distinct samples.
+        Identity-element latents of distinct samples, or whole outputs.
 
     Returns
     -------
     float or None
-        Mean distance or mean cosine over unordered pairs of distinct points; ``None`` for fewer
-        than two points.
+        Mean distance, mean cosine or half the mean squared distance over unordered pairs of
+        distinct points; ``None`` for fewer than two points.
 
     Raises
     ------
@@ -38,8 +39,9 @@ def normaliser(measure: str, points: ArrayLike) -> float | None:
         If the measure has no normaliser.
         If a point is NaN or infinite.
     """
-    mean_over_pairs = descriptor_of(measure).normaliser
-    if mean_over_pairs is None:
+    descriptor = descriptor_of(measure)
+    mean_over_pairs = descriptor.normaliser
+    if not descriptor.normalised:
         having = known_names([d.name for d in CATALOGUE.values() if d.normalised])
         raise GeedError(f"{measure} has no normaliser; {having} have one")
     rows = np.ascontiguousarray(points, dtype=np.float64)
@@ -48,7 +50,7 @@ def normaliser(measure: str, points: ArrayLike) -> float | None:
     bad = np.argwhere(~np.isfinite(rows))
     if len(bad):
         raise GeedError(f"{measure}: point {int(bad[0][0])} holds NaN or infinity, so it has no M")
-    return float(mean_over_pairs(rows))
+    return Spread(rows).mean_square() if mean_over_pairs is None else float(mean_over_pairs(rows))
 
 
 def mean_distance(points: F64) -> float:

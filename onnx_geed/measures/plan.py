@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -34,6 +34,7 @@ from onnx_geed.measures.catalogue import (
     descriptor_of,
 )
 from onnx_geed.measures.measure import Measure
+from onnx_geed.measures.scores import OutputKind
 
 __all__ = ["Layer", "Plan", "make_plan", "view"]
 
@@ -81,9 +82,23 @@ class Layer:
 
     @property
     def point_length(self) -> int:
-        """Length k of the points (N, k) that the tensor is brought to."""
+        """Length k of the points (N, k) that the tensor is brought to; number of classes."""
         blank = np.broadcast_to(np.float32(0), (1, *self.shape))
         return int(parse_layout(self.layout).to_points(blank, axes=1)[0].shape[-1])
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, of class scores; a single score tells two apart."""
+        return max(2, self.point_length if self.is_one_place else self.channels)
+
+    @property
+    def is_one_place(self) -> bool:
+        """Whether all its axes but one have a single place: then it is a vector."""
+        shape, layout = self.shape, parse_layout(self.layout)
+        if len(shape) < 2 or (len(shape) == 3 and shape[1:] == (1, 1)):
+            return True
+        known = layout.channels and layout.grid is None and len(shape) == layout.rank - 1
+        return bool(known) and int(np.prod(self.kept_shape[layout.channels :])) == 1
 
     @property
     def shape_text(self) -> str:
@@ -116,6 +131,8 @@ class Plan:
         Per element, whether it moves the input exactly.
     notes : tuple of str
         Measures that were left out and why, and other things to be told.
+    norm_samples : int, optional
+        Points that M₂ is taken over, of those there are; all by default.
     """
 
     group: Group
@@ -123,6 +140,7 @@ class Plan:
     layers: Mapping[str, Layer]
     exact: tuple[bool, ...]
     notes: tuple[str, ...] = ()
+    norm_samples: int | None = None
 
     @cached_property
     def _exact_subgroups(self) -> dict[tuple[str, str], tuple[int, ...] | None]:
@@ -174,7 +192,7 @@ def view(layer: Layer, measure: Measure, array: NDArray[np.float32]) -> NDArray[
     """
     layout, form = parse_layout(layer.layout), measure.descriptor.view
     action = measure.action
-    if form in ("maps", "whole") and isinstance(action, LayoutAction | PlacedAction):
+    if form != "points" and isinstance(action, LayoutAction | PlacedAction):
         return action.stacked(layout.to_kept(array, layer.name))
     if form == "whole":
         return array.reshape(*array.shape[:2], -1)
@@ -285,6 +303,15 @@ def _bind(
     if descriptor.view == "maps":
         moved = _map_action(bound, layer, by_letters, table)
         return Measure(name, layer.name, moved, support)
+    if descriptor.of_classes:
+        _check_scores(bound, layer, kind)
+        action = _scores_action(bound, layer, group, by_letters, table)
+        reads: OutputKind = "probabilities" if kind == "probabilities" else "logits"
+        compared = support if isinstance(action, LayoutAction | PlacedAction) else "full"
+        try:
+            return Measure(name, layer.name, action, compared, reads)
+        except GeedError as error:
+            raise GeedError(f"{bound}: {error}") from None
     if descriptor.actions == "any":
         whole = _whole_action(bound, layer, group, by_letters, table)
         return Measure(name, layer.name, whole)
@@ -292,15 +319,45 @@ def _bind(
         length = layer.point_length
     except GeedError as error:
         raise GeedError(f"{bound}: {error}; its shape is {layer.shape_text}") from None
-    if descriptor.actions == "trivial":
+    if descriptor.actions == "trivial" or table is None or table.kind == "channels":
         return Measure(name, layer.name, Trivial(group))
-    _check_scores(bound, layer, kind)
-    action: Action = Trivial(group)
-    if table is not None and table.kind != "channels":
-        action = _vector_action(layer, group, table, max(length, 2))
-    return Measure(
-        name, layer.name, action, kind="probabilities" if kind == "probabilities" else "logits"
-    )
+    return Measure(name, layer.name, _vector_action(layer, group, table, length))
+
+
+def _scores_action(
+    bound: str, layer: Layer, group: Group, by_letters: _ByLetters, table: Table | None
+) -> Action:
+    """Return how class scores move: the classes by a table, their places by the letters."""
+    layout = parse_layout(layer.layout)
+    try:
+        if layer.is_one_place:
+            length = layer.point_length
+            if table is not None and table.kind != "channels":
+                return _vector_action(layer, group, table, max(length, 2))
+            if len(layer.shape) == 1 and layout.letters in ("NP", "NT"):
+                # The classes are the points themselves, which change places.
+                action = by_letters(layout, layer.kept_shape)
+                if isinstance(action, LayoutAction) and not action.moves.base_of.any():
+                    return Permutation(group, action.moves.permutation.astype(np.int64))
+            return Trivial(group)
+        if len(layer.shape) != layout.rank - 1 or layout.channels != 1:
+            raise GeedError(
+                f"class scores lie along C, at each place of the other axes: say what the axes are "
+                f"with --layout, such as {layer.name}={_scores_example(layer)}"
+            )
+        placed = by_letters(layout, layer.kept_shape)
+    except GeedError as error:
+        raise GeedError(f"{bound}: {error}; its shape is {layer.shape_text}") from None
+    if table is None:
+        return placed
+    if table.kind == "matrices":
+        raise GeedError(f"{table.source}: matrices do not keep probabilities; give a permutation")
+    return _with_table(layer, placed, replace(table, kind="channels"))
+
+
+def _scores_example(layer: Layer) -> str:
+    """Return a layout that scores of so many axes could have."""
+    return {2: "NPC", 3: "NCHW", 4: "NCDHW"}.get(len(layer.shape), "NCHW")
 
 
 def _vector_action(layer: Layer, group: Group, table: Table, length: int) -> Permutation | Matrices:
@@ -389,8 +446,6 @@ def _own_on_maps(
 
 def _check_scores(bound: str, layer: Layer, kind: str | None) -> None:
     """Refuse a tensor that holds no class scores."""
-    if len(layer.shape) == 3 and max(layer.shape[:2]) > 1 and layer.shape[-2:] != (1, 1):
-        raise GeedError(f"{bound}: class scores are (N, n), found {layer.shape_text}")
     if kind not in ("logits", "probabilities", "embedding", None):
         chosen = "" if "output" in layer.roles else f"--output {layer.name} and "
         raise GeedError(

@@ -15,6 +15,7 @@ __all__ = [
     "ProbabilityError",
     "check_logits",
     "check_probabilities",
+    "check_scores",
     "log_means",
     "log_probabilities",
     "predicted_classes",
@@ -37,7 +38,7 @@ class ProbabilityError(GeedError):
     """A positive probability stands against zero; the caller knows the sample's name."""
 
 
-def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
+def log_probabilities(y: ArrayLike, kind: OutputKind, *, check: bool = True) -> F64:
     """Return log-probabilities of a model's outputs, in float64.
 
     Parameters
@@ -46,6 +47,8 @@ def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
         Logits or probabilities; n = 1 is the two-class case of a single logit or Sigmoid.
     kind : {"logits", "probabilities"}
         Kind of the scores.
+    check : bool
+        Whether probabilities are checked, which those that were resampled were before.
 
     Returns
     -------
@@ -60,8 +63,8 @@ def log_probabilities(y: ArrayLike, kind: OutputKind) -> F64:
     """
     values = np.asarray(y, dtype=np.float64)
     if kind == "probabilities":
-        if values.size:
-            check_probabilities(values.min(), values.max())
+        if check:
+            check_scores(values, kind)
         if values.shape[-1] == 1:
             values = np.concatenate([1.0 - values, values], axis=-1)
         with np.errstate(divide="ignore"):
@@ -154,6 +157,12 @@ def check_probabilities(lowest: float, highest: float) -> None:
             f"values of {lowest:.4g} to {highest:.4g} are no probabilities; --output-kind logits "
             "or embedding says what they are"
         )
+
+
+def check_scores(y: NDArray[Any], kind: OutputKind) -> None:
+    """Refuse probabilities that are none, as :func:`check_probabilities` does; any logits pass."""
+    if kind == "probabilities" and y.size:
+        check_probabilities(y.min(), y.max())
 
 
 def predicted_classes(y: NDArray[Any], kind: str) -> I64:

@@ -17,7 +17,7 @@ __all__ = ["OPEN", "class_tables", "comparisons", "value_row"]
 OPEN = 14
 
 
-_INTERVALS = {"t": "Student t", "bootstrap": "BCa bootstrap"}
+_INTERVALS = {"t": "Student t", "bootstrap": "BCa bootstrap", "wilson": "Wilson"}
 
 
 def value_row(record: Record, order: int) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def table(result: Result) -> str:
     ]
     notes: dict[str, int] = {}
     for record in result["measurements"]:
-        part, bootstrap = record["exact"], record["interval"] == "bootstrap"
+        part, bootstrap = record["exact"], record["interval"] != "t"
         exact = number(part["value"]) if part else ""
         if part and part["ci95"] and not bootstrap:
             exact += f" {_spread(part, bootstrap)}"

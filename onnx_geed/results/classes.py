@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from onnx_geed.results.intervals import Interval, mean_interval
+from onnx_geed.results.intervals import IntervalKind, mean_interval
 from onnx_geed.results.schema import ClassValue, Record
 
 __all__ = ["add_class_values"]
@@ -36,7 +36,7 @@ def add_class_values(
 def _by_class(record: Record, labels: Sequence[int | str], seed: int) -> dict[str, ClassValue]:
     values = np.array(record["per_sample"], dtype=np.float64)
     own = np.array([str(label) for label in labels])
-    kind = cast(Interval, record["interval"])
+    kind = cast(IntervalKind, record["interval"])
     entries: dict[str, ClassValue] = {}
     for label in sorted(set(labels), key=_order):
         mine = values[own == str(label)]

@@ -87,7 +87,7 @@ def compare(a: Result, b: Result, *, force: bool = False) -> Comparison:
     for letter, result in (("A", a), ("B", b)):
         doubt = _insensitive(result)
         for entry in entries:
-            if doubt and descriptor_of(entry["measure"]).view == "scores":
+            if doubt and descriptor_of(entry["measure"]).of_classes:
                 entry["warnings"].append(f"{letter}: {doubt}")
     return {
         "schema": SCHEMA,

@@ -1,4 +1,4 @@
-"""Intervals of means: Student t and bootstrap."""
+"""Intervals of means: Student t, bootstrap, and Wilson's of a share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["INTERVALS", "Interval", "mean_interval", "standard_error"]
+__all__ = ["INTERVALS", "Interval", "IntervalKind", "mean_interval", "standard_error"]
 
 Interval = Literal["t", "bootstrap"]
 
 
-#: Names of the intervals.
+#: The intervals that records have: Wilson's is that of samples which are 0 or 1, unasked.
+IntervalKind = Literal["t", "bootstrap", "wilson"]
+
+
+#: Names of the intervals that one can ask for.
 INTERVALS: tuple[str, ...] = get_args(Interval)
 
 
@@ -53,7 +57,7 @@ def standard_error(values: ArrayLike) -> float | None:
 
 
 def mean_interval(
-    values: ArrayLike, kind: Interval = "t", *, seed: int = 0, level: float = 0.95
+    values: ArrayLike, kind: IntervalKind = "t", *, seed: int = 0, level: float = 0.95
 ) -> tuple[float, float] | None:
     """Return an interval of a mean.
 
@@ -61,8 +65,9 @@ def mean_interval(
     ----------
     values : array_like of float, shape (n,)
         The values; for two models on the same samples, the paired differences.
-    kind : {"t", "bootstrap"}
-        Student t, or BCa bootstrap with 9,999 resamples for skewed values.
+    kind : {"t", "bootstrap", "wilson"}
+        Student t, or BCa bootstrap with 9,999 resamples for skewed values; Wilson's score interval
+        of a share for values that are 0 or 1.
     seed : int
         Seed of the resampling.
     level : float
@@ -71,7 +76,7 @@ def mean_interval(
     Returns
     -------
     (float, float) or None
-        ``None`` for fewer than two values; of no width where all are the same.
+        ``None`` for fewer than two values; of no width where all are the same, but for Wilson's.
 
     Notes
     -----
@@ -83,12 +88,23 @@ def mean_interval(
     if error is None:
         return None
     mean = float(x.mean())
+    if kind == "wilson":
+        return _wilson(mean, len(x), level)
     if error == 0.0:
         return (mean, mean)
     if kind == "t":
         half = _within(len(x) - 1, level) * error
         return (mean - half, mean + half)
     return _bootstrap(x, seed, level)
+
+
+def _wilson(share: float, n: int, level: float) -> tuple[float, float]:
+    """Return Wilson's score interval, which tells none of n from a share of 0."""
+    z = statistics.NormalDist().inv_cdf(0.5 + level / 2)
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
+    # At both ends it touches the share itself, but for rounding.
+    return (min(share, middle - half), max(share, middle + half))
 
 
 @functools.cache

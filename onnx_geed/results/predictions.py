@@ -49,7 +49,7 @@ def add_predictions(
     notes: list[str] = []
     for record in records:
         record["predictions"] = None
-        scores = descriptor_of(record["measure"]).view == "scores"
+        scores = descriptor_of(record["measure"]).of_classes
         if not scores or record["layer"] not in predicted:
             continue
         classes, action, count = predicted[record["layer"]]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.measures import Descriptor, descriptor_of
-from onnx_geed.results.intervals import Interval, mean_interval
+from onnx_geed.results.intervals import IntervalKind, mean_interval
 from onnx_geed.results.records import ROUNDING, ranking_value
 from onnx_geed.results.schema import Record, Scale, Statistics
 
@@ -261,7 +261,7 @@ def read_record(record: Record) -> Reading:
         unit=descriptor.value_unit(normalised=not plain),
         perfect=perfect,
         ci95=_ends(record, plain),
-        per_sample=array.mean(axis=1) if plain else np.asarray(record["per_sample"], np.float64),
+        per_sample=_counted(record, array).mean(axis=1) if plain else np.asarray(record["per_sample"], np.float64),
         deviations=array,
         exact=part[scale] if part else None,
         exact_ci95=_ends(part, plain) if part else None,
@@ -276,6 +276,11 @@ def read_record(record: Record) -> Reading:
         between=between,
         relative=relative,
     )
+
+
+def _counted(part: Statistics, deviations: F64) -> F64:
+    """Return the deviations of the elements that values are means over, which it has by name."""
+    return deviations[:, deviations.shape[1] - len(part["per_element"]) :]
 
 
 def _number(value: float | None) -> float:
@@ -307,6 +312,7 @@ def _ends(part: Statistics, plain: bool) -> tuple[float, float] | None:
         low, high = sorted(float(x) * float(m) for x in ends)
         return (low, high)
     if plain:
-        means = np.asarray(part["deviations"], dtype=np.float64).mean(axis=1)
-        return mean_interval(means, cast(Interval, part["interval"]))
+        deviations = np.asarray(part["deviations"], dtype=np.float64)
+        means = _counted(part, deviations).mean(axis=1)
+        return mean_interval(means, cast(IntervalKind, part["interval"]))
     return (float(ends[0]), float(ends[1])) if ends else None

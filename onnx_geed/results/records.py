@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from onnx_geed.errors import GeedError, known_names, nearest, shown
 from onnx_geed.measures import Descriptor, descriptor_of
-from onnx_geed.results.intervals import INTERVALS, Interval, mean_interval, standard_error
+from onnx_geed.results.intervals import INTERVALS, IntervalKind, mean_interval, standard_error
 from onnx_geed.results.schema import Record, Statistics
 
 __all__ = [
@@ -58,12 +58,16 @@ class OrbitDeviations:
         Share of cosines between two zero vectors.
     per_channel : array_like of float64, shape (C,), optional
         −cos of each channel, mean over samples and elements.
+    skipped : int
+        How many of the first elements are left out of means: the identity, where it is held
+        against itself alone.
     """
 
     values: ArrayLike
     elements: Sequence[str]
     zero_pairs: float = 0.0
     per_channel: ArrayLike | None = None
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def make_record(
     interval: str = "t",
     seed: int = 0,
     warnings: Iterable[str] = (),
+    trials: bool = False,
 ) -> Record:
     """Return one entry of ``measurements``, spec section 6.
 
@@ -135,6 +140,9 @@ def make_record(
         Seed of the bootstrap.
     warnings : iterable of str
         Doubts that are known already.
+    trials : bool
+        Whether a deviation is 0 or 1. Where each sample has one that counts, Wilson's interval
+        takes the place of Student t.
 
     Returns
     -------
@@ -151,7 +159,8 @@ def make_record(
     Notes
     -----
     Eq. (4): ``value`` is the mean of ``per_sample``, and ``per_element`` averages to it; both are
-    divided by M where there is one. Choice: the interval holds M fixed and is not clipped. Where M
+    divided by M where there is one. An identity that is left out of means stands in ``deviations``
+    alone. Choice: the interval holds M fixed and is not clipped. Where M
     is missing or 0, ``value``, ``ci95`` and ``stderr`` are ``None``, and ``per_sample`` and
     ``per_element`` belong to ``unnormalised``.
 
@@ -173,9 +182,14 @@ def make_record(
     # M means nothing to measures that are not divided by it.
     by_m = (normaliser or Normaliser()) if descriptor.normalised else None
     divisor = _Divisor.of(by_m, deviations)
-    kind = cast(Interval, interval)
-    statistics = _statistics(deviations, orbits.elements, divisor, kind, seed)
-    between_samples, relative, hardly = _relative(name, descriptor, statistics, between, divisor)
+    kind = cast(IntervalKind, interval)
+    counted = slice(orbits.skipped, None)
+    if trials and kind == "t" and deviations[:, counted].shape[1] == 1:
+        kind = "wilson"
+    statistics = _statistics(deviations, orbits, divisor, kind, seed)
+    between_samples, relative, hardly = _relative(
+        name, descriptor, statistics, between, divisor, counted
+    )
     doubts = [] if by_m is None else _doubts(descriptor, by_m, divisor.usable)
     record = {
         "measure": measure,
@@ -192,7 +206,7 @@ def make_record(
         if exact is None
         else {
             "elements": list(exact.elements),
-            **_statistics(_finite(name, exact), exact.elements, divisor, kind, seed),
+            **_statistics(_finite(name, exact), exact, divisor, kind, seed),
             "per_channel": _floats(exact.per_channel),
         },
         "references": None,
@@ -265,6 +279,7 @@ def _relative(
     statistics: Statistics,
     between: BetweenSamples | None,
     divisor: _Divisor,
+    counted: slice,
 ) -> tuple[float | None, float | None, list[str]]:
     """Return ``between_samples``, ``relative``, and a doubt where the tensor hardly reacts."""
     if between is None:
@@ -272,7 +287,7 @@ def _relative(
     pairs = np.ascontiguousarray(between.deviations, dtype=np.float64)
     infinite = np.isinf(pairs).any()
     # A class that one sample rules out and another does not is infinitely unlikely.
-    if np.isnan(pairs).any() or (infinite and descriptor.view != "scores"):
+    if np.isnan(pairs).any() or (infinite and not descriptor.of_classes):
         raise GeedError(
             f"{name}: a pair of samples gives NaN or infinity; look at the model's outputs"
         )
@@ -281,12 +296,12 @@ def _relative(
         return None, None, [doubt]
     scale = 1.0 if descriptor.perfect_over_m else divisor.value
     # The mean over g first, as value has it, so that equal orbits and pairs give equal numbers.
-    unnormalised = float(pairs.mean(axis=1).mean())
+    unnormalised = float(pairs[:, counted].mean(axis=1).mean())
     other, perfect = unnormalised / scale, descriptor.perfect
     plain = descriptor.perfect_over_m or statistics["value"] is None
     value = statistics["unnormalised" if plain else "value"]
     assert value is not None
-    unit = between.norm if descriptor.in_tensor_units else 1.0
+    unit = between.norm**descriptor.power if descriptor.in_tensor_units else 1.0
     apart = other - perfect
     if unnormalised - perfect <= ROUNDING * unit or (scale != 1.0 and apart <= ROUNDING):
         doubt = (
@@ -315,10 +330,12 @@ def _doubts(descriptor: Descriptor, normaliser: Normaliser, usable: bool) -> lis
         )
     if descriptor.similarity and abs(m) < ILL_CONDITIONED:
         doubts.append(f"M = {m:.3g} is near zero: the normalised value is ill-conditioned")
-    if descriptor.in_tensor_units and norm is not None and m < _SAME * norm:
+    near = descriptor.in_tensor_units and norm is not None
+    if near and norm is not None and m < (_SAME * norm) ** descriptor.power:
+        what = "tensor" if descriptor.spread else "latent"
         doubts.append(
-            f"M = {m:.3g} is near rounding beside latents of norm {norm:.3g}: different samples "
-            "have all but the same latent, and the normalised value is ill-conditioned"
+            f"M = {m:.3g} is near rounding beside {what}s of norm {norm:.3g}: different samples "
+            f"have all but the same {what}, and the normalised value is ill-conditioned"
         )
     # Unit vectors that are δ apart have a cosine of 1 − δ²/2.
     if descriptor.similarity and 1 - m < _SAME**2 / 2:
@@ -334,13 +351,14 @@ def _floats(values: ArrayLike | None) -> list[float] | None:
 
 
 def _statistics(
-    deviations: F64, elements: Sequence[str], divisor: _Divisor, interval: Interval, seed: int
+    deviations: F64, orbits: OrbitDeviations, divisor: _Divisor, interval: IntervalKind, seed: int
 ) -> Statistics:
     """Return eq. (4), its interval and its parts, divided by M where there is one."""
-    means = deviations.mean(axis=1)
+    counted, elements = deviations[:, orbits.skipped :], orbits.elements[orbits.skipped :]
+    means = counted.mean(axis=1)
     per_sample = means / divisor.value
     ends = mean_interval(per_sample, interval, seed=seed) if divisor.usable else None
-    per_element = (deviations.mean(axis=0) / divisor.value).tolist()
+    per_element = (counted.mean(axis=0) / divisor.value).tolist()
     return {
         "value": float(per_sample.mean()) if divisor.usable else None,
         "ci95": list(ends) if ends else None,

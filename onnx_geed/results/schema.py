@@ -113,6 +113,7 @@ class Record(Statistics):
     references: NotRequired[dict[str, Reference] | None]
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
+    most_common: NotRequired[float]
     warnings: list[str]
     notes: NotRequired[list[str]]
 

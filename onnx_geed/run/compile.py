@@ -47,7 +47,11 @@ _TRIED_OUT: dict[str, Any] = {
 
 
 # What deviations are in, by the unit of the measure.
-_UNITS = {"−cosine": "cosine", "distance": "units of the tensor", "nats": "nats"}
+_UNITS = {
+    "−cosine": "cosine",
+    "distance": "units of the tensor",
+    "squared distance": "squared units of the tensor",
+}
 
 
 _MEAN = "larger is less equivariant; the G-EED of eq. (4) is the mean over samples and elements"
@@ -219,6 +223,12 @@ def _output(output: Output) -> CompiledOutput:
             "is computed: the mean distance (or cosine) over pairs of different samples",
             "units of the tensor",
         ),
+        "identity": (
+            "the whole tensor of the sample itself, from which M of unexplained is computed: the "
+            "sum of the squared distances of the tensors of N different samples from their mean, "
+            "over N - 1",
+            "units of the tensor",
+        ),
         "range": ("lowest and highest probability that the model gave over the orbit", "share"),
     }
     meaning, unit = meanings[output.part]
@@ -230,7 +240,7 @@ def _output(output: Output) -> CompiledOutput:
         "layer": measure.layer,
         "output_action": measure.action.name,
         "shape": list(output.shape),
-        "dtype": "float32" if output.part == "latent" else "float64",
+        "dtype": "float32" if output.part in ("latent", "identity") else "float64",
         "axes": axes,
         "elements": list(output.elements),
         "unit": unit,

@@ -15,12 +15,14 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_layout, tables_of
+from onnx_geed.groups import LayoutAction, parse_layout, tables_of
 from onnx_geed.measures import (
+    Layer,
     Measure,
     Plan,
     activation_nodes,
     channel_mean_nodes,
+    class_count_nodes,
     deviation_nodes,
     identity_nodes,
     orbit_nodes,
@@ -48,8 +50,8 @@ class Output:
     name : str
         Its name.
     part : str
-        ``deviation``, ``zeros``, ``energy``, ``exact``, ``inverse``, ``latent``, ``range`` or
-        ``class``.
+        ``deviation``, ``zeros``, ``energy``, ``exact``, ``inverse``, ``latent``, ``identity``,
+        ``range``, ``class`` or ``counts``.
     measure : Measure
         The measure that it belongs to.
     shape : tuple of str or int
@@ -152,7 +154,8 @@ def fuse_measurement(
     graph.initializer.extend(nodes.constants.values())
     graph.input.extend(inputs)
     for output in outputs:
-        kind = TensorProto.FLOAT if output.part == "latent" else TensorProto.DOUBLE
+        single = output.part in ("latent", "identity")
+        kind = TensorProto.FLOAT if single else TensorProto.DOUBLE
         graph.output.append(helper.make_tensor_value_info(output.name, kind, output.shape))
     own = tuple(dict.fromkeys(layers)) if exposed else ()
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in own)
@@ -311,6 +314,7 @@ def _measures(
     outputs: list[Output] = []
     seen: dict[tuple[str, str], str] = {}
     points: set[str] = set()
+    ranged: set[str] = set()
     names = plan.group.elements
     n = len(names)
 
@@ -325,17 +329,22 @@ def _measures(
         if measure.layer not in layers:
             continue
         layer = plan.layers[measure.layer]
-        scores = measure.descriptor.view == "scores"
+        scores = measure.descriptor.of_classes
         form = {"maps": "maps", "whole": "whole"}.get(measure.descriptor.view, "points")
+        form = form if measure.places is None else "places"
         key = (measure.layer, form)
         if key not in seen:
             scope = nodes.within(f"{form}/{measure.layer}")
             seen[key] = activation_nodes(scope, measure.layer, layer, n, measure)
-        if measure.descriptor.normalised and measure.layer not in points:
+        if measure.descriptor.normaliser is not None and measure.layer not in points:
             points.add(measure.layer)
             identity = identity_nodes(nodes.within(f"points/{measure.layer}"), seen[key])
             give(identity, "latent", measure, layer.point_length)
         y = seen[key]
+        if measure.descriptor.spread:
+            within, size = nodes.within(f"spread/{measure.layer}"), _size(measure, layer)
+            whole = within.reshape(identity_nodes(within, y), [-1, size], "end_to_end")
+            give(whole, "identity", measure, size)
         own = nodes.within(f"{measure.name}/{measure.layer}")
         parts = deviation_nodes(own, measure, y, layer)
         give(parts.values, "deviation", measure, n, of=names)
@@ -348,13 +357,19 @@ def _measures(
                     mean = channel_mean_nodes(own.within(part), parts.channels, list(chosen))
                     give(mean, part, measure, f"channels of {layer.name}")
         give(parts.energy, "energy", measure, n, of=names)
-        if scores and measure.reads == "probabilities":
-            give(value_range_nodes(own.within("range"), y), "range", measure, 2)
-        if scores and doubt:
+        if scores and measure.reads == "probabilities" and measure.layer not in ranged:
+            ranged.add(measure.layer)
+            within = own.within("range")
+            flat = within.reshape(y, [-1, n, _size(measure, layer)], "flat") if measure.places else y
+            give(value_range_nodes(within, flat), "range", measure, 2)
+        if measure.descriptor.view == "classes" and doubt:
+            counts = class_count_nodes(own.within("counts"), measure, y, layer)
+            give(counts, "counts", measure, layer.classes)
+        if scores and doubt and measure.places is None:
             length = layer.point_length
             number = predicted_class_nodes(own.within("class"), y, measure.reads, length)
             give(number, "class", measure, n)
-        if members and not set(measure.kernel_of_action) <= set(members):
+        if members and not set(measure.averaged) <= set(members):
             of_subgroup = deviation_nodes(own.within("exact"), measure, y, layer, members)
             picked = [names[g] for g in members]
             give(of_subgroup.values, "exact", measure, len(members), of=picked)
@@ -363,3 +378,10 @@ def _measures(
             turned = deviation_nodes(own.within("inverse"), other, y, layer)
             give(turned.values, "inverse", measure, n, of=names)
     return outputs
+
+
+def _size(measure: Measure, layer: Layer) -> int:
+    """Return the number of entries of a tensor that a measure sees whole."""
+    if isinstance(measure.action, LayoutAction):
+        return int(np.prod(layer.kept_shape))
+    return int(np.prod(layer.shape))

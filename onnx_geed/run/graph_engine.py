@@ -14,6 +14,7 @@ from onnx_geed.measures import (
     Measure,
     Plan,
     ProbabilityError,
+    Spread,
     check_divergences,
     check_probabilities,
 )
@@ -73,7 +74,7 @@ class GraphEngine:
         statistics = reduce_outputs(
             task.plan, fused, job.layers, copies, source.label, positions, exposed, job.pairs
         )
-        return statistics if job.points else replace(statistics, pointed=range(0), points={})
+        return statistics if job.points else statistics.without_points()
 
 
 def open_graph_engine(
@@ -238,7 +239,13 @@ def reduce_outputs(
         for o in fused.outputs
         if o.part == "latent"
     }
-    return OrbitStatistics(positions, measures, positions if points else range(0), points)
+    spreads = {}
+    limit = len(positions) if plan.norm_samples is None else max(0, plan.norm_samples - first)
+    for output in fused.outputs:
+        if output.part == "identity" and len(rows := arrays[output.name][:limit]):
+            spreads[output.measure.name, output.measure.layer] = Spread(rows)
+    pointed = positions if points or spreads else range(0)
+    return OrbitStatistics(positions, measures, pointed, points, spreads)
 
 
 def _statistics_from_outputs(
@@ -250,12 +257,13 @@ def _statistics_from_outputs(
 ) -> MeasureStatistics:
     """Read the outputs that belong to one measure, by their part."""
     values = parts["deviation"]
-    if measure.descriptor.view == "scores":
+    if measure.descriptor.of_classes:
         for k, row in enumerate(values):
             try:
                 if "range" in parts:
                     check_probabilities(*parts["range"][k])
-                check_divergences(measure, row, range(len(row)))
+                if measure.descriptor.view == "scores":
+                    check_divergences(measure, row, range(len(row)))
             except ProbabilityError as error:
                 raise GeedError(f"{label(first + k)}: {error}") from None
     members = plan.exact_subgroup(measure)
@@ -272,4 +280,5 @@ def _statistics_from_outputs(
         parts["inverse"][:left] if left and "inverse" in parts else None,
         parts["class"].astype(np.int64) if "class" in parts else None,
         channels,
+        counts=parts["counts"].astype(np.int64) if "counts" in parts else None,
     )

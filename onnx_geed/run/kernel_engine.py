@@ -12,7 +12,7 @@ from onnx_geed.measures import Measure
 from onnx_geed.run.between_samples import Centres, Pairs, Side, join_pairs
 from onnx_geed.run.job import Job
 from onnx_geed.run.orbit_pieces import Pieces
-from onnx_geed.run.orbit_reduction import check_shapes, latents_of
+from onnx_geed.run.orbit_reduction import check_shapes, latents_of, spreads_of
 from onnx_geed.run.orbit_statistics import OrbitStatistics
 from onnx_geed.run.orbits import activations, identities
 from onnx_geed.run.session import Runner
@@ -45,7 +45,7 @@ class KernelEngine:
         with self._centres.promised(last, [(m.name, m.layer) for m in measures if follows]):
             statistics = self._pieces.run(job)
             statistics = self._with_neighbours(job, measures, statistics)
-        return statistics if job.points else replace(statistics, pointed=range(0), points={})
+        return statistics if job.points else statistics.without_points()
 
     def activations(self, job: Job) -> dict[str, F32]:
         """Run a job's orbits; return the activations (orbits, n, ...) by tensor."""
@@ -98,5 +98,9 @@ def run_points(job: Job, runner: Runner) -> OrbitStatistics:
     task, first = job.task, job.positions.start
     arrays = identities(task.source, runner, job.positions, task.batch)
     check_shapes(task.plan, arrays, axes=1)
-    latents = latents_of(task.plan, arrays, task.source.label, first)
-    return OrbitStatistics(pointed=job.positions, points=latents)
+    label = task.source.label
+    return OrbitStatistics(
+        pointed=job.positions,
+        points=latents_of(task.plan, arrays, label, first),
+        spreads=spreads_of(task.plan, arrays, label, first),
+    )

@@ -59,12 +59,26 @@ def measurements_of(
     """
     records = []
     for measure in plan.measures:
-        points = None
-        if measure.descriptor.normalised:
-            points = statistics.points[measure.layer][:norm_samples]
+        divisor = _divisor(measure, statistics, norm_samples)
         entry = statistics.measures[measure.name, measure.layer]
-        records.append(_record(plan, measure, entry, points, interval, seed))
+        records.append(_record(plan, measure, entry, divisor, interval, seed))
     return records
+
+
+def _divisor(
+    measure: Measure, statistics: OrbitStatistics, norm_samples: int
+) -> Normaliser | None:
+    """Return M, or M₂, for a measure that is divided by it."""
+    if measure.descriptor.spread:
+        spread = statistics.spreads.get((measure.name, measure.layer))
+        if spread is None:
+            return Normaliser(None, 0)
+        return Normaliser(spread.mean_square(), spread.summed().added, spread.norm())
+    if not measure.descriptor.normalised:
+        return None
+    points = statistics.points[measure.layer][:norm_samples]
+    norm = float(np.sqrt(np.square(points).sum(axis=1)).mean()) if len(points) else None
+    return Normaliser(normaliser(measure.name, points), len(points), norm)
 
 
 def predictions_of(
@@ -81,22 +95,18 @@ def predictions_of(
 
 def _class_count(plan: Plan, measure: Measure) -> int:
     """Return the number of classes of a tensor; a single score tells two apart."""
-    return max(2, plan.layers[measure.layer].point_length)
+    return plan.layers[measure.layer].classes
 
 
 def _record(
     plan: Plan,
     measure: Measure,
     statistics: MeasureStatistics,
-    points: F64 | None,
+    divisor: Normaliser | None,
     interval: str,
     seed: int,
 ) -> Record:
     deviations, zeros = statistics.deviations, statistics.zero_pairs
-    divisor = None
-    if points is not None:
-        norm = float(np.sqrt(np.square(points).sum(axis=1)).mean()) if len(points) else None
-        divisor = Normaliser(normaliser(measure.name, points), len(points), norm)
     members = plan.exact_subgroup(measure)
     warnings = []
     inverse = statistics.inverse
@@ -126,12 +136,16 @@ def _record(
     exact, between = None, None
     if members is not None and statistics.exact is not None:
         names = [plan.group.elements[g] for g in members]
-        exact = OrbitDeviations(statistics.exact, names, per_channel=over_exact)
+        exact = OrbitDeviations(
+            statistics.exact, names, per_channel=over_exact, skipped=_skipped(measure)
+        )
     if pairs:
         norm = float(np.sqrt(np.mean([p.square for p in pairs])))
         between = BetweenSamples(np.stack([p.deviations for p in pairs]), norm)
     record = make_record(
-        OrbitDeviations(deviations, plan.group.elements, float(zeros.mean()), over_all),
+        OrbitDeviations(
+            deviations, plan.group.elements, float(zeros.mean()), over_all, _skipped(measure)
+        ),
         measure=measure.name,
         layer=measure.layer,
         layout=layout,
@@ -142,9 +156,23 @@ def _record(
         interval=interval,
         seed=seed,
         warnings=warnings,
+        trials=measure.descriptor.view == "classes" and measure.places is None,
     )
+    if statistics.counts is not None:
+        counts = statistics.counts.sum(axis=0)
+        record["most_common"] = float(counts.max() / counts.sum())
+        notes.append(
+            f"the most common class is {int(counts.argmax())} (counted from 0), predicted for "
+            f"{100 * record['most_common']:.3g} % of what is not moved: what predicts one class "
+            "flips nothing"
+        )
     record["notes"] = notes
     return record
+
+
+def _skipped(measure: Measure) -> int:
+    """Return how many of the first elements are left out of means."""
+    return int(measure.counted.start)
 
 
 def _channel_values(
@@ -155,9 +183,7 @@ def _channel_values(
         return None, None
     over_all, over_exact = statistics.channels.mean()
     # With an f̂ of its own, eq. (2), the subgroup has other cosines.
-    return over_all, over_exact if members and set(measure.kernel_of_action) <= set(
-        members
-    ) else None
+    return over_all, over_exact if members and set(measure.averaged) <= set(members) else None
 
 
 def _inverse_fits_better(inverse: F64, deviations: F64, measure: Measure) -> bool:
@@ -173,14 +199,26 @@ def _layout_and_notes(
     """Return the layout of a record, and notes on what was done to its tensor beforehand."""
     if measure.descriptor.view in ("maps", "whole"):
         return layout, []
+    if measure.places is not None:
+        places = measure.places.inside.shape[1]
+        notes = [f"mean over {places} places, f(gx) moved back to those of x", _read_as(measure)]
+        if left := int((~measure.places.inside).any(axis=0).sum()):
+            notes.append(f"left out where they come from outside the grid: up to {left} places")
+        return layout, notes
     notes = []
     blank = np.broadcast_to(np.float32(0), (1, *shape))
     if len(shape) > 1 and parse_layout(layout).to_points(blank, 1)[1]:
         places = "its grid" if {"H", "W"} <= {*layout} else "its other axes"
         notes.append(f"average-pooled over {places} by onnx-geed")
-    if measure.descriptor.view == "scores":
-        logits = measure.reads == "logits"
-        notes.append(
-            "softmax applied by onnx-geed to logits" if logits else "probabilities as given"
-        )
+    if measure.descriptor.of_classes:
+        notes.append(_read_as(measure))
     return ("NK" if len(shape) == 1 else layout), notes
+
+
+def _read_as(measure: Measure) -> str:
+    """Say as what class scores are read."""
+    if measure.descriptor.view == "classes":
+        return "the class of the largest score"
+    if measure.reads == "logits":
+        return "softmax applied by onnx-geed to logits"
+    return "probabilities as given"

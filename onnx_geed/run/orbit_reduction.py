@@ -15,7 +15,9 @@ from onnx_geed.measures import (
     Measure,
     Plan,
     ProbabilityError,
+    Spread,
     channel_sums_of_orbits,
+    class_counts,
     deviations_of_orbits,
     deviations_of_sums,
     orbit_deviations,
@@ -25,7 +27,14 @@ from onnx_geed.measures import (
 from onnx_geed.run.between_samples import pairs_within
 from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
 
-__all__ = ["DOUBTED", "check_orbits", "check_shapes", "latents_of", "reduce_orbits"]
+__all__ = [
+    "DOUBTED",
+    "check_orbits",
+    "check_shapes",
+    "latents_of",
+    "reduce_orbits",
+    "spreads_of",
+]
 
 F32 = NDArray[np.float32]
 
@@ -115,8 +124,10 @@ def reduce_orbits(
             measures[key] = replace(statistics, pairs=between)
     present: list[NDArray[Any]] = [*sums.values(), *arrays.values()]
     positions = range(first, first + len(present[0]))
-    latents = latents_of(plan, {k: a[:, 0] for k, a in arrays.items()}, label, first)
-    return OrbitStatistics(positions, measures, positions if latents else range(0), latents)
+    own = {k: a[:, 0] for k, a in arrays.items()}
+    latents, spreads = latents_of(plan, own, label, first), spreads_of(plan, own, label, first)
+    pointed = positions if latents or spreads else range(0)
+    return OrbitStatistics(positions, measures, pointed, latents, spreads)
 
 
 def _sums_statistics(plan: Plan, measure: Measure, sums: F64) -> MeasureStatistics:
@@ -135,12 +146,15 @@ def _orbits_statistics(
     if not maps or measure.support == "disk":
         # Outside the disk nothing is compared, and so NaN would not show in the sums.
         check_orbits(plan, measure.layer, y, label, first)
-    scores = measure.descriptor.view == "scores"
-    predicted = predicted_classes(y, measure.reads) if scores else None
+    predicted = counts = None
+    if measure.descriptor.of_classes and measure.places is None:
+        predicted = predicted_classes(y, measure.reads)
     members = plan.exact_subgroup(measure)
     other = measure.other_reading() if first < DOUBTED else None
     channels = None
     try:
+        if measure.descriptor.view == "classes":
+            counts = class_counts(measure, y, plan.layers[measure.layer].classes)
         if maps:
             sums = channel_sums_of_orbits(measure, y)
             deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
@@ -159,14 +173,16 @@ def _orbits_statistics(
             except ProbabilityError as error:
                 raise GeedError(f"{label(first + k)}: {error}") from None
         raise
-    return MeasureStatistics(deviations, zeros, exact, inverse, predicted, channels)
+    return MeasureStatistics(
+        deviations, zeros, exact, inverse, predicted, channels, counts=counts
+    )
 
 
 def _subgroup_deviations(
     measure: Measure, y: F32, deviations: F64, members: tuple[int, ...]
 ) -> F64:
     """Return deviations under a subgroup, which has an f̂ of its own."""
-    if set(measure.kernel_of_action) <= set(members):
+    if set(measure.averaged) <= set(members):
         # The same elements are averaged, eq. (2), so nothing needs to be computed again.
         return np.take(deviations, members, axis=1)
     return deviations_of_orbits(measure, y, members)[0]
@@ -182,13 +198,53 @@ def latents_of(
     GeedError
         If a latent is NaN or infinite, naming sample and tensor.
     """
-    wanted = {m.layer for m in plan.measures if m.descriptor.normalised}
+    wanted = {m.layer for m in plan.measures if m.descriptor.normaliser is not None}
     latents = {}
     for name in wanted & set(identities):
         rows = parse_layout(plan.layers[name].layout).to_points(identities[name], axes=1)[0]
         latents[name] = np.asarray(rows, dtype=np.float64)
         check_orbits(plan, name, latents[name][:, None], label, first)
     return latents
+
+
+def spreads_of(
+    plan: Plan, identities: Mapping[str, F32], label: Callable[[int], str], first: int
+) -> dict[tuple[str, str], Spread]:
+    """Return whole tensors of identity elements, as measures that need M₂ see them.
+
+    Parameters
+    ----------
+    plan : Plan
+        The measures and their tensors, and how many points M₂ is taken over.
+    identities : mapping of str to ndarray of float32, shape (N, ...)
+        Activations by tensor.
+    label : callable
+        Names the sample at a position of D, for messages.
+    first : int
+        Position of the first sample.
+
+    Returns
+    -------
+    dict of (str, str) to Spread
+        By measure and layer; nothing beyond the points of M₂.
+
+    Raises
+    ------
+    GeedError
+        If an activation is NaN or infinite, naming sample and tensor.
+    """
+    spreads = {}
+    for measure in plan.measures:
+        if not measure.descriptor.spread or measure.layer not in identities:
+            continue
+        tensors = identities[measure.layer]
+        if plan.norm_samples is not None:
+            tensors = tensors[: max(0, plan.norm_samples - first)]
+        if len(tensors):
+            check_orbits(plan, measure.layer, tensors[:, None], label, first)
+            seen = view(plan.layers[measure.layer], measure, tensors[:, None])
+            spreads[measure.name, measure.layer] = Spread(seen.reshape(len(seen), -1).copy())
+    return spreads
 
 
 def check_orbits(

@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import Measure, Plan
+from onnx_geed.measures import Measure, Plan, Spread
 from onnx_geed.run.between_samples import Pairs, join_pairs
 
 __all__ = [
@@ -33,7 +33,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 
 
-Array = TypeVar("Array", F64, I64)
+Array = TypeVar("Array", F64, I64, NDArray[Any])
 
 
 # So many values wait to be joined: few copies are made of what is joined already, and little waits.
@@ -98,6 +98,8 @@ class MeasureStatistics:
         Values channel by channel.
     pairs : Pairs
         Deviations between samples.
+    counts : ndarray of int64, shape (orbits, classes), optional
+        How often each class is predicted for x itself, over its places.
     """
 
     deviations: F64
@@ -107,6 +109,7 @@ class MeasureStatistics:
     predicted: I64 | None = None
     channels: ChannelValues | None = None
     pairs: Pairs = field(default_factory=Pairs)
+    counts: I64 | None = None
 
 
 @dataclass(frozen=True)
@@ -123,12 +126,19 @@ class OrbitStatistics:
         Positions of the points.
     points : mapping of str to ndarray of float64, shape (points, k)
         Latents of identity elements, by layer.
+    spreads : mapping of (str, str) to Spread
+        Whole tensors of identity elements, for M₂, by measure and layer.
     """
 
     orbits: range = range(0)
     measures: Mapping[tuple[str, str], MeasureStatistics] = field(default_factory=dict)
     pointed: range = range(0)
     points: Mapping[str, F64] = field(default_factory=dict)
+    spreads: Mapping[tuple[str, str], Spread] = field(default_factory=dict)
+
+    def without_points(self) -> OrbitStatistics:
+        """Return the same where M was taken before."""
+        return replace(self, pointed=range(0), points={}, spreads={})
 
 
 def join(plan: Plan, parts: Sequence[OrbitStatistics]) -> OrbitStatistics:
@@ -169,9 +179,30 @@ def join(plan: Plan, parts: Sequence[OrbitStatistics]) -> OrbitStatistics:
         for layer, latents in part.points.items():
             rows.setdefault(layer, []).append(latents)
     points = {layer: _concatenated(latents) for layer, latents in rows.items()}
-    return OrbitStatistics(
-        orbits, measures, _joined_stretches([part.pointed for part in parts]), points
-    )
+    pointed = _joined_stretches([part.pointed for part in parts])
+    spreads = _joined_spreads(parts, from_first=pointed.start == 0)
+    return OrbitStatistics(orbits, measures, pointed, points, spreads)
+
+
+def _joined_spreads(
+    parts: Sequence[OrbitStatistics], *, from_first: bool
+) -> dict[tuple[str, str], Spread]:
+    """Join tensors of successive samples, and add them up where they begin with the first."""
+    by_key: dict[tuple[str, str], list[Spread]] = {}
+    for part in parts:
+        for key, spread in part.spreads.items():
+            by_key.setdefault(key, []).append(spread)
+    joined = {}
+    for key, spreads in by_key.items():
+        begun, *others = spreads
+        if not from_first:
+            joined[key] = replace(begun, rows=_concatenated([s.rows for s in spreads]))
+            continue
+        begun = begun.summed()
+        for other in others:
+            begun = replace(begun, rows=other.rows).summed()
+        joined[key] = begun
+    return joined
 
 
 def gather(plan: Plan, parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
@@ -191,8 +222,9 @@ def gather(plan: Plan, parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
     joined, waiting = OrbitStatistics(), list[OrbitStatistics]()
     for part in parts:
         waiting.append(part)
-        # Sides of pairs are large beside all else, and go where they meet.
-        if len(waiting) == _TOGETHER or any(s.pairs.open for s in part.measures.values()):
+        # Sides of pairs, and tensors for M₂, are large beside all else, and go where they meet.
+        large = bool(part.spreads) or any(s.pairs.open for s in part.measures.values())
+        if large or len(waiting) == _TOGETHER:
             joined, waiting = join(plan, [joined, *waiting]), []
     return join(plan, [joined, *waiting])
 
@@ -217,6 +249,7 @@ def beside(parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
             measures={**together.measures, **part.measures},
             pointed=part.pointed or together.pointed,
             points={**together.points, **part.points},
+            spreads={**together.spreads, **part.spreads},
         )
     return together
 
@@ -246,6 +279,7 @@ def _joined_measure(
         _concatenated_present([part.predicted for part in parts]),
         channels,
         join_pairs(measure, [part.pairs for part in parts]),
+        _concatenated_present([part.counts for part in parts]),
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_layout
+from onnx_geed.measures import Layer
 from onnx_geed.model import Model, Tensor, output_kind, plain_ends, rescaled_end
 from onnx_geed.run.options import Options
 
@@ -29,6 +30,7 @@ def find_output_kinds(
     options: Options,
     further: Callable[[str], NDArray[np.float32]] | None = None,
     asked: Collection[str] = (),
+    layers: Mapping[str, Layer] | None = None,
 ) -> tuple[dict[str, str], list[str]]:
     """Find what each tensor is as an output: declared, checked on data, and stated.
 
@@ -48,6 +50,8 @@ def find_output_kinds(
         Gives more rows of a tensor; called only where the first ones raise a doubt.
     asked : collection of str
         Tensors besides the output whose kind matters.
+    layers : mapping of str to Layer, optional
+        Tensors with their layouts: of scores at places, rows lie along the classes.
 
     Returns
     -------
@@ -65,15 +69,16 @@ def find_output_kinds(
     notes: list[str] = []
     plain = plain_ends(model)
     for name, array in rows.items():
+        layer = (layers or {}).get(name) if name == output or name in asked else None
         try:
-            vectors = parse_layout("NCHW").to_points(array, axes=1)[0]
+            vectors = _vectors(array, layer)
         except GeedError:
             continue
         kinds[name] = _seen_kind(model, name, vectors, plain)
         declared = output_kind(model, output, options.output_kind) if name == output else None
         matters = declared is None if name == output else name in asked
         if kinds[name] not in _KINDS and matters and further is not None:
-            more = parse_layout("NCHW").to_points(further(name), axes=1)[0]
+            more = _vectors(further(name), layer)
             kinds[name] = _seen_kind(model, name, np.concatenate([vectors, more]), plain)
         if name == output:
             scores = any(tensor.scores for tensor in listed)
@@ -84,6 +89,16 @@ def find_output_kinds(
             )
             notes += [note] if note else []
     return kinds, notes
+
+
+def _vectors(array: NDArray[np.float32], layer: Layer | None) -> NDArray[np.float32]:
+    """Return rows that are class scores if the tensor is: along its channels, at every place."""
+    plain = layer is None or layer.layout == "?" or layer.is_one_place
+    layout = parse_layout("NCHW" if plain or layer is None else layer.layout)
+    if plain or layer is None or layout.channels != 1 or array.ndim != layout.rank:
+        return parse_layout("NCHW").to_points(array, axes=1)[0]
+    kept = layout.to_kept(array, layer.name)
+    return np.moveaxis(kept, 1, -1).reshape(-1, kept.shape[1])
 
 
 def _weighed_kind(

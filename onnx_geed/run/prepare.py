@@ -145,10 +145,11 @@ def prepare_run(
         notes.append(f"--provider auto took {trial.session.provider}")
     if conflict := runtime_conflict():
         notes.append(conflict)
+    layers = layers_of(selection, listed, trial.rows, options)
     scores = {
         tensor.name
         for request, tensor in selection.requested
-        if descriptor_of(request.measure).view == "scores"
+        if descriptor_of(request.measure).of_classes
     }
     kinds, on_kinds = find_output_kinds(
         loaded,
@@ -158,9 +159,9 @@ def prepare_run(
         options,
         lambda name: further_rows(trial, name, source),
         scores,
+        layers,
     )
     tables, on_tables = given_tables(loaded, listed, acting, options)
-    layers = layers_of(selection, listed, trial.rows, options)
     plan = make_plan(
         acting,
         [(request, layers[tensor.name]) for request, tensor in selection.requested],
@@ -181,7 +182,9 @@ def prepare_run(
                 "the graph does not prove that rows of a batch are independent "
                 f"({trial.unproven}): some are run again alone to see"
             )
-    plan = replace(plan, notes=(*plan.notes, *on_engine))
+    plan = replace(
+        plan, notes=(*plan.notes, *on_engine), norm_samples=options.norm_samples
+    )
     network = _network(trial, share)
     return Prepared(
         model=loaded,

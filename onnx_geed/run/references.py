@@ -154,9 +154,9 @@ def _sample_trips(
                 f"references, tensor {measure.layer!r}; check the preprocessing"
             )
         y = view(layer, measure, arrays[measure.layer][None])[0]
-        back = orbit_deviations(_under_trivial(measure), np.ascontiguousarray(y[::-1][:n]))[
-            0
-        ].mean()
+        still = _under_trivial(measure)
+        trip = orbit_deviations(still, np.ascontiguousarray(y[::-1][:n]))[0]
+        back = trip[still.counted].mean()
         again = pair_deviations(measure, y[n:], y[:1])[0]
         reduced.append(Trips(float(back), _output_trip(measure, y[0]), float(again)))
     return reduced
@@ -177,7 +177,9 @@ def _under_trivial(measure: Measure) -> Measure:
 def _output_trip(measure: Measure, y: NDArray[Any]) -> float:
     """Return the mean of m(φ_Y(g⁻¹)φ_Y(g)y, y) over g."""
     action, group = measure.action, measure.action.group
-    if measure.descriptor.view == "scores":
+    if measure.places is not None:
+        return _scores_trip(measure, y)
+    if measure.descriptor.of_classes:
         y = np.exp(log_probabilities(y, measure.reads))
         measure = replace(measure, kind="probabilities")
     values, still = np.empty(group.order), None
@@ -192,7 +194,16 @@ def _output_trip(measure: Measure, y: NDArray[Any]) -> float:
         values[g] = pair_deviations(measure, moved[None], y[None])[0]
         if exact[g]:
             still = values[g]
-    return float(values.mean())
+    return float(values[measure.counted].mean())
+
+
+def _scores_trip(measure: Measure, y: NDArray[Any]) -> float:
+    """Return the mean over g of m of scores at places, moved along and so back again."""
+    action = measure.action
+    moved = np.stack([_moved(action, g, y.astype(np.float64)) for g in range(action.group.order)])
+    if measure.reads == "probabilities":
+        moved = moved.clip(0, 1)  # bicubic weights overshoot
+    return float(orbit_deviations(measure, moved)[0][measure.counted].mean())
 
 
 def _moved(action: Action, g: int, y: F64) -> F64:

@@ -1,0 +1,66 @@
+"""M₂: by how much the tensors of different samples vary, taken as they pass by, one after another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.measures import kernels
+
+__all__ = ["Spread"]
+
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Tensors of different samples, and their mean and squares as far as they are added up.
+
+    Parameters
+    ----------
+    rows : ndarray, shape (points, entries)
+        Tensors laid end to end that are not yet added.
+    mean : ndarray of float64, shape (entries,), optional
+        Mean of those that are.
+    total : float
+        Σ ‖f − mean f‖² of these.
+    added : int
+        How many these are.
+
+    Notes
+    -----
+    They are added one by one, from the first sample on, so that M₂ does not depend on how many
+    samples a job has, and no more than the mean stays in memory.
+    """
+
+    rows: NDArray[Any]
+    mean: F64 | None = None
+    total: float = 0.0
+    added: int = 0
+
+    def summed(self) -> Spread:
+        """Add the rows; they have to follow on what was added, or be the first."""
+        if not len(self.rows):
+            return self
+        mean = np.zeros(self.rows.shape[1]) if self.mean is None else self.mean.copy()
+        grown = self.total
+        for i, row in enumerate(self.rows):
+            point = np.asarray(row, dtype=np.float64)[None]
+            grown += kernels.add_to_spread(point, mean, self.added + i)
+        return Spread(self.rows[:0].copy(), mean, grown, self.added + len(self.rows))
+
+    def mean_square(self) -> float | None:
+        """Return M₂ = Σ ‖f − mean f‖² / (N − 1); ``None`` of fewer than two tensors."""
+        summed = self.summed()
+        return summed.total / (summed.added - 1) if summed.added > 1 else None
+
+    def norm(self) -> float | None:
+        """Return the root mean square of ‖f‖, which tells M₂ from rounding."""
+        summed = self.summed()
+        if summed.mean is None:
+            return None
+        square = float(np.square(summed.mean).sum()) + summed.total / summed.added
+        return float(np.sqrt(square))
