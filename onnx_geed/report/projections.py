@@ -38,9 +38,8 @@ def dots(orbit: F64) -> list[Picture]:
     Parameters
     ----------
     orbit : ndarray, shape (n, P, X)
-        The samples; components are right, down and forward. Points that are zero throughout are
-        left out where there are others: they fill up sets of different sizes. Vectors of other
-        than 2 or 3 components are coloured cells.
+        The samples; components are right, down and forward. Vectors of other than 2 or 3
+        components are coloured cells.
     """
     points, components = orbit.shape[1:]
     if components not in _SEEN:
@@ -58,8 +57,6 @@ def dots(orbit: F64) -> list[Picture]:
     width = len(views) * (_SIDE + 4) - 4
     pictures = []
     for sample in orbit:
-        real = (sample[shown] != 0).any(axis=1)
-        real |= not real.any()
         content = ""
         for k, (right, down, sign, label) in enumerate(views):
             left = k * (_SIDE + 4)
@@ -68,7 +65,7 @@ def dots(orbit: F64) -> list[Picture]:
             place = np.round((place + np.array([left, 0])) * FINE).astype(int)
             content += _panel(left, label)
             for c in range(min(_COLOURS, points)):
-                members = place[real & (colour == c)].tolist()
+                members = place[colour == c].tolist()
                 if members:
                     steps = "".join(f"M{x} {y}h0" for x, y in members)
                     style = f'stroke="var(--s{c})" stroke-width="{size}" stroke-linecap="round"'

@@ -62,8 +62,8 @@ def _side_by_side(planes: Sequence[tuple[F64, str]], what: str) -> Picture:
     content, left, bottom = "", 0, 0
     for plane, label in planes:
         shown = plane if len(plane) == 3 else plane[:1]
-        # A page need not hold more pixels than it shows on a fine screen.
-        step = max(1, -(-max(shown.shape[1:]) // (2 * _SIDE)))
+        # A page need not hold more pixels than it shows.
+        step = max(1, -(-max(shown.shape[1:]) // 64))
         pixels = grey_or_colour(shown[:, ::step, ::step])
         scale = _SIDE / max(plane.shape[1:])
         height, width = (max(1, round(n * scale)) for n in plane.shape[1:])

@@ -13,7 +13,13 @@ from numpy.typing import NDArray
 
 from onnx_geed.data import Preprocess, Samples, mark_of, open_samples, preprocess_from_json
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import disk_mask, layout_action, parse_group, parse_layout
+from onnx_geed.groups import (
+    disk_mask,
+    layout_action,
+    parse_group,
+    parse_layout,
+    with_components,
+)
 from onnx_geed.report.drawings import drawing_of
 from onnx_geed.report.picture import Picture
 from onnx_geed.results import DataPart, InputPart, Result
@@ -56,14 +62,15 @@ def open_pictures(data: str | Path, result: Result) -> tuple[ShownInput, ...]:
     Returns
     -------
     tuple of ShownInput
-        The inputs that the group moved, the acted-on one first.
+        The inputs that the group moved, the acted-on one first; without those of other files.
 
     Raises
     ------
     GeedError
         If they cannot be read, or are not as many, or not named, as those of the result.
     """
-    inputs = _inputs_of(result["data"])
+    own = result["data"]["source"]
+    inputs = [one for one in _inputs_of(result["data"]) if one is None or one["source"] == own]
     shown = tuple(_open(data, measured) for measured in inputs)
     for one in shown:
         _check_same(data, result, one.samples)
@@ -77,7 +84,14 @@ def _inputs_of(measured: DataPart) -> tuple[InputPart | None, ...]:
     if "layout" not in measured or "shape" not in measured:
         return (None,)
     layout, shape = measured["layout"], measured["shape"]
-    return ({"name": "", "layout": layout, "shape": shape, "dtype": "float32"},)
+    one: InputPart = {
+        "name": "",
+        "source": measured["source"],
+        "layout": layout,
+        "shape": shape,
+        "dtype": "float32",
+    }
+    return (one,)
 
 
 def _check_same(data: str | Path, result: Result, samples: Samples) -> None:
@@ -179,10 +193,11 @@ def _tried(measured: InputPart | None) -> Iterator[InputPart]:
     if measured is not None:
         yield measured
         return
+    tried: list[tuple[str, list[int]]] = []
     for channels in (3, 1, 4):
-        yield {"name": "", "layout": "NCHW", "shape": [channels, 0, 0], "dtype": "float32"}
-        yield {"name": "", "layout": "NHWC", "shape": [0, 0, channels], "dtype": "float32"}
-    yield {"name": "", "layout": "NHW", "shape": [0, 0], "dtype": "float32"}
+        tried += [("NCHW", [channels, 0, 0]), ("NHWC", [0, 0, channels])]
+    for layout, shape in [*tried, ("NHW", [0, 0])]:
+        yield {"name": "", "source": "", "layout": layout, "shape": shape, "dtype": "float32"}
 
 
 def orbit_pictures(
@@ -208,7 +223,13 @@ def orbit_pictures(
     notes : list of str
         How the pictures are read, and which inputs have none, and why.
     """
-    by_input, notes = [], []
+    data = result["data"]
+    by_input = []
+    notes = [
+        f"No pictures of {other['name']}: it was read from {other['source']}."
+        for other in data.get("inputs", ())
+        if other["source"] != data["source"]
+    ]
     for one in shown:
         try:
             drawing = drawing_of(parse_layout(one.layout), one.samples.dtype)
@@ -225,7 +246,7 @@ def orbit_pictures(
 def _orbit(
     shown: ShownInput, result: Result, index: int, elements: Sequence[int], *, bright: bool
 ) -> NDArray[np.float64]:
-    """Return members of a sample's orbit, as the group moved them.
+    """Return members of a sample's orbit, as the group moved them, vectors right and down.
 
     Raises
     ------
@@ -242,9 +263,18 @@ def _orbit(
         if low < 0 or high > 1:
             x = (x - low) / ((high - low) or 1)
     layout = parse_layout(shown.layout)
-    named = parse_group(group["name"])
+    components = group.get("components", "right-down")
+    named = with_components(parse_group(group["name"]), components)
     action = layout_action(named, layout, x.shape, interpolation, of_input=True)
     if group["support"] == "disk":
         x = np.where(disk_mask(*x.shape[-2:]), x, np.float32(0))
     action = action.behind(result["seed"], index)
-    return np.stack([action.apply(g, x.astype(np.float64)) for g in elements])
+    orbit = np.stack([action.apply(g, x.astype(np.float64)) for g in elements])
+    if "X" not in layout.kept or components == "right-down":
+        return orbit
+    vectors = np.moveaxis(orbit, 1 + layout.kept.index("X"), 0)  # a view, which is drawn as it is
+    if components == "right-up":
+        vectors[1] *= -1
+    else:
+        vectors[:2] = vectors[1::-1].copy()
+    return orbit

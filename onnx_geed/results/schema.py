@@ -128,9 +128,10 @@ class ModelPart(TypedDict):
 
 
 class InputPart(TypedDict):
-    """An input that the group moves: its name, its layout, the shape of a sample, its type."""
+    """An input that the group moves; its name is empty where DATA are one array, without names."""
 
     name: str
+    source: str
     layout: str
     shape: list[int]
     dtype: str
