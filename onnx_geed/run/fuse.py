@@ -288,6 +288,8 @@ def check_graph_can_move(source: Source) -> None:
         If each sample is moved by elements of its own.
         If colours are mixed before mean and std, which a graph has behind it.
     """
+    if source.mask is not None:
+        raise GeedError("--mask is for kernels, which leave padding out")
     for moved in source.moved:
         action = tables_of(moved.action)
         if action.group.behind is not None:
@@ -360,7 +362,9 @@ def _measures(
         if scores and measure.reads == "probabilities" and measure.layer not in ranged:
             ranged.add(measure.layer)
             within = own.within("range")
-            flat = within.reshape(y, [-1, n, _size(measure, layer)], "flat") if measure.places else y
+            flat = (
+                within.reshape(y, [-1, n, _size(measure, layer)], "flat") if measure.places else y
+            )
             give(value_range_nodes(within, flat), "range", measure, 2)
         if measure.descriptor.view == "classes" and doubt:
             counts = class_count_nodes(own.within("counts"), measure, y, layer)
