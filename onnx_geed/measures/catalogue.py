@@ -198,7 +198,8 @@ CATALOGUE: dict[str, Descriptor] = {
             nodes=_later("graph_formulas", "cosine_nodes"),
             similarity=True,
             floor=0.01,
-            sentence="A {noun} of the moved input has cosine {value} with the moved {noun}",
+            sentence="A {noun} of the moved input has cosine {value} with {target}",
+            sentence_moved="A {noun} of the moved input has cosine {value} with the moved {noun}",
         ),
         Descriptor(
             name="latent-l2",

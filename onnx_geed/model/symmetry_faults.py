@@ -64,21 +64,24 @@ class OffCentre:
         size = "×".join(map(str, self.size))
         off = max(map(abs, self.off)) / 2
         grid, places = _CALLED[len(self.size)]
+        of_size = f"line of {size}" if grid == "line" else f"{size} {grid}"
         if max(self.stride) > 1:
+            leave = "a reversed line leaves" if grid == "line" else "turns and mirrors leave"
             return (
-                f"stride {max(self.stride)} on a {size} {grid} puts {self.label}'s windows {off:g} "
-                f"{places} off the centre, so that turns and mirrors leave the grid"
+                f"stride {max(self.stride)} on a {of_size} puts {self.label}'s windows {off:g} "
+                f"{places} off the centre, so that {leave} the grid"
             )
-        return f"uneven padding moves {self.label}'s {size} {grid} {off:g} {places} off the centre"
+        return f"uneven padding moves {self.label}'s {of_size} {off:g} {places} off the centre"
 
     @property
     def advice(self) -> str:
         """A sentence on how to mend it."""
+        sides = "×".join("3" * len(self.size))
+        window = f"{sides} windows" if len(self.size) > 1 else "windows of 3"
         if max(self.stride) > 1:
             return (
                 "Choose sizes for which (size + 2·padding − window) is divisible by the stride, "
-                f"such as odd sizes with {'×'.join('3' * len(self.size))} windows, or pool "
-                "symmetrically."
+                f"such as odd sizes with {window}, or pool symmetrically."
             )
         return "Pad both sides alike."
 

@@ -112,8 +112,10 @@ def title(measure: str, layouts: Sequence[str]) -> str:
 def _depth(maps: Sequence[Reading], moving: str) -> str:
     first, last = maps[0], maps[-1]
     worst = max(maps, key=lambda r: r.value)
+    stay = all(r.output_action == "trivial" for r in maps)
+    does = "leaves them as they are, with" if stay else "moves them along with"
     text = (
-        f"{moving} moves them along with cosine {span(-first.value)} in "
+        f"{moving} {does} cosine {span(-first.value)} in "
         f"{first.layer} and {span(-last.value)} in {last.layer}"
     )
     if worst is not first and worst is not last:

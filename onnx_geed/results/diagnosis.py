@@ -232,7 +232,7 @@ def _first_break(result: Result, pairs: RecordReadings, model: Model | None) -> 
             f"{padded[0]}{more} before {reading.layer} pad{'s' * (not more)} with a constant; the "
             f"cosine is {_cosine(reading)} there"
             + (f" and {_cosine(worst)} in {worst.layer}." if worst is not reading else "."),
-            "Circular padding keeps shifts; objects far from the border lose less.",
+            "Circular padding keeps shifts; what lies far from the border loses less.",
             (reading.layer,),
         )
         return
