@@ -59,7 +59,9 @@ class Ball(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.convs = nn.ModuleList([nn.Conv3d(1, 24, 3), nn.Conv3d(24, 24, 3), nn.Conv3d(24, 24, 3)])
+        self.convs = nn.ModuleList(
+            [nn.Conv3d(1, 24, 3), nn.Conv3d(24, 24, 3), nn.Conv3d(24, 24, 3)]
+        )
         self.head = nn.Linear(24, 2)
         self.rotations = cube_rotations()
 
@@ -78,12 +80,13 @@ def read(raw: bytes) -> np.ndarray:
 
 
 def cubes(scan: np.ndarray, grey: np.ndarray, white: np.ndarray, half: slice, n: int) -> tuple:
-    """Draw cubes (n, 1, 13, 13, 13) from one part of the brain, and what their middle is (1: white)."""
+    """Draw cubes (n, 1, 13, 13, 13) from some slices, and what their middle is (1: white)."""
     rng = np.random.default_rng(half.start)
     r = SIDE // 2
     found = []
     for kind, sure in enumerate([grey, white]):
-        places = np.argwhere(sure[half, r:-r, r:-r] > 0.8) + [half.start, r, r]
+        corner = np.array([half.start, r, r])
+        places = np.argwhere(sure[half, r:-r, r:-r] > 0.8) + corner
         for d, h, w in rng.permutation(places)[: n // 2]:
             cube = scan[d - r : d + r + 1, h - r : h + r + 1, w - r : w + r + 1].copy()
             middle = slice(r - HOLE // 2, r + HOLE // 2 + 1)

@@ -68,14 +68,14 @@ def main(folder: Path) -> None:
     texts = members("aeon==1.6.0", DATA.format("TRAIN"), DATA.format("TEST"))
     (x, y), (test_x, test_y) = map(read, texts)
     np.savez(folder / "leaves.npz", x=test_x, y=test_y)
-    torch.manual_seed(0)
-    nets = {
-        "untrained": Leaves(),
-        "plain": fit(Leaves, [x], y),
-        "shifted": fit(Leaves, [x], y, begin_anywhere, steps=1500),
-        "ring": fit(lambda: Leaves(ring=True), [x], y, steps=1500),
+    jobs = {
+        "untrained": (False, None, 0),
+        "plain": (False, None, 400),
+        "shifted": (False, begin_anywhere, 1000),
+        "ring": (True, None, 1000),
     }
-    for name, net in nets.items():
+    for name, (ring, change, steps) in jobs.items():
+        net = fit(lambda ring=ring: Leaves(ring), [x], y, change, steps=steps)
         export(net, folder / f"{name}.onnx", {"outline": test_x})
         print(f"{name:9} training {right(net, [x], y)}, test {right(net, [test_x], test_y)}")
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,7 @@ def fit(
     samples = [torch.from_numpy(x) for x in (*inputs, wanted)]
     loss = nn.functional.mse_loss if samples[-1].is_floating_point() else nn.CrossEntropyLoss()
     optimiser = torch.optim.Adam(net.parameters(), rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, max(steps, 1))
     for _ in range(steps):
         rows = torch.randint(len(wanted), (32,))
         batch = [x[rows] for x in samples]
@@ -99,13 +100,14 @@ def right(net: nn.Module, inputs: list[np.ndarray], classes: np.ndarray) -> str:
 def export(net: nn.Module, file: Path, inputs: dict[str, np.ndarray]) -> None:
     """Write a network as ONNX, its batch axis free and its inputs and output named."""
     example = tuple(torch.from_numpy(x[:3]) for x in inputs.values())
-    torch.onnx.export(
-        net.eval(),
-        example,
-        file,
-        input_names=list(inputs),
-        output_names=["output"],
-        dynamic_shapes=[{0: torch.export.Dim("batch")}] * len(example),
-        external_data=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings(action="ignore"):  # of the exporter's own insides
+        torch.onnx.export(
+            net.eval(),
+            example,
+            file,
+            input_names=list(inputs),
+            output_names=["output"],
+            dynamic_shapes=[{0: "batch"}] * len(example),
+            external_data=False,
+            verbose=False,
+        )

@@ -157,7 +157,9 @@ def main(folder: Path) -> None:
         net = fit(make, [x[test:] for x in inputs], energy[test:], change, steps=1500)
         miss = np.abs(outputs(net, [x[:test] for x in inputs]) - energy[:test]).mean() * SCALE
         export(net, folder / f"{name}.onnx", {k: arrays[k] for k in names})
-        print(f"{name:12} off by {miss:.1f} kcal/mol on average, on {test} molecules not trained on")
+        print(
+            f"{name:12} off by {miss:.1f} kcal/mol on average, on {test} molecules not trained on"
+        )
     np.savez(folder / "molecules.npz", **{k: v[:test] for k, v in arrays.items()})
     np.save(folder / "sizes.npy", np.array([len(m[0]) for m in molecules[:test]]))
 

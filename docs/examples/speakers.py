@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from making import export, fit, members, right
 from torch import Tensor, nn
 

@@ -52,7 +52,9 @@ class FillAllWays(Fill):
     """The mean of what the same network says to four turned fields, each turned back."""
 
     def forward(self, wind: Tensor) -> Tensor:
-        answers = [quarter(super(FillAllWays, self).forward(quarter(wind, k)), -k) for k in range(4)]
+        answers = [
+            quarter(super(FillAllWays, self).forward(quarter(wind, k)), -k) for k in range(4)
+        ]
         return sum(answers) / 4
 
 
