@@ -32,8 +32,8 @@ class Fill(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(2, 32, 5, padding=2), nn.Conv2d(32, 32, 5, padding=2)
-        self.conv3, self.conv4 = nn.Conv2d(32, 32, 5, padding=2), nn.Conv2d(32, 2, 5, padding=2)
+        self.conv1, self.conv2 = nn.Conv2d(2, 16, 5, padding=2), nn.Conv2d(16, 16, 5, padding=2)
+        self.conv3, self.conv4 = nn.Conv2d(16, 16, 5, padding=2), nn.Conv2d(16, 2, 5, padding=2)
 
     def forward(self, wind: Tensor) -> Tensor:
         maps = torch.relu(self.conv2(torch.relu(self.conv1(wind))))
