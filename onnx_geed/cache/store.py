@@ -37,6 +37,7 @@ __all__ = [
     "read_manifest",
     "read_pairs",
     "read_points",
+    "read_whole",
     "read_shard",
     "shard_orbits",
     "shard_path",
@@ -182,8 +183,12 @@ def write_shard(
             write_chunk(dataset, 0, deviations)
 
 
-def write_points(folder: Path, manifest: Manifest, points: dict[int, NDArray[Any]]) -> None:
-    """Write the identity latents of the points of M that have no orbit.
+def write_points(
+    folder: Path,
+    manifest: Manifest,
+    parts: Iterable[tuple[dict[int, NDArray[Any]], dict[int, NDArray[Any]]]],
+) -> None:
+    """Write the identity latents of the points of M that have no orbit, and some whole tensors.
 
     Parameters
     ----------
@@ -191,17 +196,33 @@ def write_points(folder: Path, manifest: Manifest, points: dict[int, NDArray[Any
         The cache.
     manifest : Manifest
         Its contents.
-    points : dict of int to ndarray of float32, shape (points, k)
-        By the entry's number; in the order of the samples.
+    parts : iterable of (dict, dict) of int to ndarray
+        Latents (points, k), and activations (points, ...) of the manifest's ``whole`` entries, by
+        the entry's number; in the order of the samples.
 
     Raises
     ------
     GeedError
         If the disk is full or fails.
     """
+    samples = manifest.indices[manifest.count :]
     with _new_cache_file(folder, folder / _REFERENCE, manifest) as (file, _):
-        write_samples(file, manifest.indices[manifest.count :])
-        _write_latents(file, manifest, points)
+        write_samples(file, samples)
+        datasets = {}
+        for i in manifest.whole:
+            entry = manifest.entries[i]
+            shape, chunk = (len(samples), *entry.shape), (1, *entry.shape)
+            datasets[i] = _entry_dataset(file, f"whole/{i}", shape, chunk, entry)
+        latents: dict[int, list[NDArray[np.float32]]] = {}
+        done = dict.fromkeys(datasets, 0)
+        for points, tensors in parts:
+            for i, rows in points.items():
+                latents.setdefault(i, []).append(rows)
+            for i, dataset in datasets.items():
+                for tensor in tensors[i]:
+                    write_chunk(dataset, done[i], tensor[None])
+                    done[i] += 1
+        _write_latents(file, manifest, {i: np.concatenate(rows) for i, rows in latents.items()})
 
 
 def _write_latents(
@@ -429,6 +450,45 @@ def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float3
                     raise damaged(path, tensor)
                 parts.setdefault(tensor, []).append(read_chunk(dataset, 0, path, tensor))
     return {tensor: np.concatenate(rows) for tensor, rows in parts.items()}
+
+
+def read_whole(folder: Path, manifest: Manifest, i: int) -> Iterator[NDArray[Any]]:
+    """Read whole tensors of the points of M that have no orbit, of a ``whole`` entry, one by one.
+
+    Parameters
+    ----------
+    folder : Path
+        The cache.
+    manifest : Manifest
+        Its contents.
+    i : int
+        The entry's number.
+
+    Yields
+    ------
+    ndarray, shape (1, ...)
+        Of the stored dtype, in the order of the samples.
+
+    Raises
+    ------
+    GeedError
+        If the file is missing or damaged.
+    """
+    path, entry = folder / _REFERENCE, manifest.entries[i]
+    if not path.is_file():
+        raise GeedError(
+            f"cache {folder}: {path.name} is missing; run the same onnx-geed cache command again "
+            "to make it"
+        )
+    samples = manifest.indices[manifest.count :]
+    with reading(path) as file:
+        _read_samples(file, path, manifest)
+        dataset = file[f"whole/{i}"]
+        right = dataset.shape == (len(samples), *entry.shape)
+        if not right or dataset.dtype != np.dtype(entry.dtype):
+            raise damaged(path, entry.tensor)
+        for row in range(len(samples)):
+            yield read_chunk(dataset, row, path, entry.tensor)
 
 
 def has_points(folder: Path, manifest: Manifest) -> bool:

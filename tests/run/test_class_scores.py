@@ -10,6 +10,7 @@ from running import images, orbits, run
 from test_graph_engine import agree, both
 
 import onnx_geed as geed
+from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.errors import GeedError
 
 ALL = ["softmax-kl", "flip-rate", "unexplained"]
@@ -151,7 +152,7 @@ def test_places_that_come_from_outside_are_left_out(tmp_path, softmax, support):
         tmp_path, model, data, "C8", output_kind=kind, support=support, measures=ALL[:2]
     )
     of_d, _ = chosen(data)
-    inside = naive.disk(8) if support == "disk" else np.ones((8, 8), bool)
+    inside = naive.disk_mask(8, 8) if support == "disk" else np.ones((8, 8), bool)
     (values,) = orbits(model, "C8", of_d * inside, ["y" if softmax else "z"], None)
     d = np.zeros((2, 5, 8))
     for n, orbit in enumerate(values.astype(float)):
@@ -366,3 +367,59 @@ def test_the_disk_and_the_references_go_along(tmp_path):
 def test_agreement_would_be_noticed():
     with pytest.raises(AssertionError):
         agree({"a": 1.0}, {"a": 1.1})
+
+
+# ------------------------------------------------------------------------------------------------
+# Caches
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["raw", "stats"])
+@pytest.mark.parametrize("vectors", [False, True])
+def test_a_cache_measures_the_same_bits(tmp_path, mode, vectors):
+    model = models.random_cnn(4, (6, 6)) if vectors else models.dense_scores(symmetric=False)
+    data = images((3, 6, 6) if vectors else (1, 8, 8), 20)
+    path, options = models.save(model, tmp_path / "m.onnx"), {**OPTIONS, "output_kind": "logits"}
+    wanted = [*ALL, *(["latent-l2", "output-l2"] if vectors else ["output-l2@z", "channel-cos@z"])]
+    live = geed.measure(path, data, "C8", measures=wanted, engine="kernels", **options)
+    write_cache(path, data, "C8", tmp_path / "a.geed", mode=mode, measures=wanted, **options)
+    cached = measure_cache(tmp_path / "a.geed")
+    for a, b in zip(live["measurements"], cached["measurements"], strict=True):
+        a.pop("references", None), b.pop("references", None)
+        assert a == b
+    few = {"samples": 3, "norm_samples": 7}
+    live = geed.measure(
+        path, data, "C8", measures=["unexplained"], engine="kernels", **{**options, **few}
+    )
+    cached = measure_cache(tmp_path / "a.geed", measures=["unexplained"], **few)
+    (a,), (b,) = live["measurements"], cached["measurements"]
+    assert (a["value"], a["normaliser"], a["norm_samples"]) == (
+        b["value"],
+        b["normaliser"],
+        b["norm_samples"],
+    )
+
+
+def test_a_cache_without_the_tensors_of_m2_says_what_to_do(tmp_path):
+    path = models.save(models.dense_scores(symmetric=False), tmp_path / "m.onnx")
+    data, options = images((1, 8, 8), 20), {**OPTIONS, "output_kind": "logits"}
+    write_cache(path, data, "C4", tmp_path / "a.geed", layers=["z"], **options)
+    with pytest.raises(GeedError, match="--norm-samples 5"):
+        measure_cache(tmp_path / "a.geed", measures=["unexplained@z"])
+    (record,) = measure_cache(tmp_path / "a.geed", measures=["unexplained@z"], norm_samples=5)[
+        "measurements"
+    ]
+    live = geed.measure(
+        path,
+        data,
+        "C4",
+        measures=["unexplained"],
+        engine="kernels",
+        **{**options, "norm_samples": 5},
+    )["measurements"][0]
+    assert record["value"] == live["value"]
+    write_cache(
+        *(path, data, "C4", tmp_path / "b.geed"), mode="stats", measures=["latent-l2@map"], **options
+    )
+    with pytest.raises(GeedError, match="statistics of other measures"):
+        measure_cache(tmp_path / "b.geed", measures=["unexplained@map"])
