@@ -84,6 +84,8 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
             "--precision: a cache keeps as many orbits as it was asked to; write it with --samples "
             "N, then measure the cache with --precision"
         )
+    if source.mask is not None:
+        raise GeedError("--mask: a cache keeps no mask; leave --cache out, and measure the model")
     if len(prepared.passes) > 1:
         raise GeedError(
             "the layers' activations exceed --memory in one pass: give a larger --memory, or fewer "

@@ -53,6 +53,12 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) 
     return pairs
 
 
+def _masks(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+    """Turn NAME=FILE or NAME options into a dict; a name alone has an empty text."""
+    pairs = (value.partition("=") for value in values)
+    return {name: file for name, _equals, file in pairs}
+
+
 def _layouts(
     _: click.Context, parameter: click.Parameter, values: Sequence[str]
 ) -> str | dict[str, str] | None:
@@ -190,6 +196,14 @@ input_options = _in_order(
         multiple=True,
         callback=_pairs,
         help="Value of another input (.npy): a row a sample, or one for all.",
+    ),
+    click.option(
+        "--mask",
+        metavar="INPUT[=FILE]",
+        multiple=True,
+        callback=_masks,
+        help="Which entries of padded sets are real (.npy: samples by entries, or lengths); of an "
+        "input, or for one that takes it. Without FILE: the lengths that the data state.",
     ),
     click.option("--labels", metavar="FILE", help="Labels of the samples (.npy, idx)."),
 )

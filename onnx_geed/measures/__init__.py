@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from onnx_geed.measures.deviations import (
         channel_sums_of_orbits as channel_sums_of_orbits,
         check_divergences as check_divergences,
-        deviations_from_references as deviations_from_references,
         class_counts as class_counts,
+        deviations_from_references as deviations_from_references,
         deviations_of_orbits as deviations_of_orbits,
         f_hat as f_hat,
         operands_of_orbits as operands_of_orbits,
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from onnx_geed.measures.graph_deviations import (
         activation_nodes as activation_nodes,
         channel_mean_nodes as channel_mean_nodes,
-        class_count_nodes as class_count_nodes,
         check_written_as_nodes as check_written_as_nodes,
+        class_count_nodes as class_count_nodes,
         deviation_nodes as deviation_nodes,
         identity_nodes as identity_nodes,
         predicted_class_nodes as predicted_class_nodes,
@@ -60,14 +60,14 @@ if TYPE_CHECKING:
     from onnx_geed.measures.normalisation import (
         normaliser as normaliser,
     )
+    from onnx_geed.measures.places import (
+        Places as Places,
+    )
     from onnx_geed.measures.plan import (
         Layer as Layer,
         Plan as Plan,
         make_plan as make_plan,
         view as view,
-    )
-    from onnx_geed.measures.places import (
-        Places as Places,
     )
     from onnx_geed.measures.scores import (
         ProbabilityError as ProbabilityError,

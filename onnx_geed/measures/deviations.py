@@ -28,8 +28,8 @@ from onnx_geed.measures.scores import (
 
 __all__ = [
     "channel_sums_of_orbits",
-    "class_counts",
     "check_divergences",
+    "class_counts",
     "deviations_from_references",
     "deviations_of_orbits",
     "f_hat",

@@ -261,7 +261,9 @@ def read_record(record: Record) -> Reading:
         unit=descriptor.value_unit(normalised=not plain),
         perfect=perfect,
         ci95=_ends(record, plain),
-        per_sample=_counted(record, array).mean(axis=1) if plain else np.asarray(record["per_sample"], np.float64),
+        per_sample=_counted(record, array).mean(axis=1)
+        if plain
+        else np.asarray(record["per_sample"], np.float64),
         deviations=array,
         exact=part[scale] if part else None,
         exact_ci95=_ends(part, plain) if part else None,

@@ -84,10 +84,13 @@ class Side:
         f̂(x), as :func:`onnx_geed.measures.f_hat` returns it.
     orbit : ndarray, shape (1, n, ...), optional
         f(gx'), as :func:`onnx_geed.measures.operands_of_orbits` returns it.
+    share : float
+        Share of the orbit's places that is no padding.
     """
 
     centre: NDArray[Any] | None = None
     orbit: NDArray[Any] | None = None
+    share: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,30 @@ def around(count: int) -> list[_Where]:
     return [(p, 0) for p in range(1, min(MOST_PAIRS, count))]
 
 
+def over_real(measure: Measure, y: F32, share: F64 | None) -> F32:
+    """Return what a measure sees of masked orbits: of points, means over what is no padding.
+
+    Parameters
+    ----------
+    measure : Measure
+        What is measured.
+    y : ndarray of float32, shape (N, n, ...)
+        As :func:`onnx_geed.measures.view` returns it, padding being zero.
+    share : ndarray of float64, shape (N,), optional
+        Share of places that is real.
+    """
+    if share is None or measure.descriptor.view != "points":
+        return y
+    return (y / share.reshape(-1, *(1 for _ in y.shape[1:]))).astype(np.float32)
+
+
 def pairs_within(
-    measure: Measure, layer: Layer, y: F32, first: int, wanted: Collection[_Where]
+    measure: Measure,
+    layer: Layer,
+    y: F32,
+    first: int,
+    wanted: Collection[_Where],
+    share: F64 | None = None,
 ) -> Pairs:
     """Take the pairs whose samples are among some orbits, and the sides of those that half are.
 
@@ -140,6 +165,8 @@ def pairs_within(
         Position of the first orbit.
     wanted : collection of (int, int)
         Pairs (p, p + 1) and (p, 0).
+    share : ndarray of float64, shape (orbits,), optional
+        Share of places that is no padding, which is zero.
 
     Returns
     -------
@@ -155,7 +182,12 @@ def pairs_within(
     if not touched:
         return Pairs()
     last = max(p for pair in touched for p in pair if p in here)
-    few = view(layer, measure, y[: last + 1 - first])
+    stop = last + 1 - first
+    few = over_real(
+        measure, view(layer, measure, y[:stop]), None if share is None else share[:stop]
+    )
+    # Padding adds nothing to what is summed over places, whose mean is over the real ones.
+    real = np.ones(stop) if share is None or measure.places is None else share[:stop]
     orbits = operands_of_orbits(measure, few)
     means = f_hat(measure, orbits)
     complete: dict[_Where, Pair] = {}
@@ -165,18 +197,20 @@ def pairs_within(
         # Those that follow each other are taken at once.
         some = slice(row[0] - first, row[-1] + 1 - first)
         later = orbits[some.start + 1 : some.stop + 1]
-        for p, pair in zip(row, _pair_deviations(measure, later, means[some]), strict=True):
+        own = real[some.start + 1 : some.stop + 1]
+        for p, pair in zip(row, _pair_deviations(measure, later, means[some], own), strict=True):
             complete[p, p + 1] = pair
     for p, q in touched:
         if (p, q) in complete:
             continue
         centre = means[p - first : p - first + 1] if p in here else None
         orbit = orbits[q - first : q - first + 1] if q in here else None
+        of_orbit = real[q - first : q - first + 1] if q in here else np.ones(1)
         if centre is not None and orbit is not None:
-            (complete[p, q],) = _pair_deviations(measure, orbit, centre)
+            (complete[p, q],) = _pair_deviations(measure, orbit, centre, of_orbit)
         else:
-            parts = (None if part is None else without_base(part) for part in (centre, orbit))
-            sides[p, q] = Side(*parts)
+            left, right = (None if y is None else without_base(y) for y in (centre, orbit))
+            sides[p, q] = Side(left, right, float(of_orbit[0]))
     return Pairs(complete, sides)
 
 
@@ -207,7 +241,8 @@ def join_pairs(measure: Measure, parts: Sequence[Pairs]) -> Pairs:
             orbit = side.orbit if other.orbit is None else other.orbit
             if centre is None or orbit is None:
                 raise ValueError(f"two parts bring the same side of the pair {where}")
-            (complete[where],) = _pair_deviations(measure, orbit, centre)
+            share = other.share if side.orbit is None else side.share
+            (complete[where],) = _pair_deviations(measure, orbit, centre, np.array([share]))
     # What one process could complete by itself, it did: the other side is of no use then.
     return Pairs(complete, {where: s for where, s in sides.items() if where not in complete})
 
@@ -271,8 +306,11 @@ def without_base(array: NDArray[Any]) -> NDArray[Any]:
     return array.copy() if isinstance(base, np.ndarray) and base.nbytes > array.nbytes else array
 
 
-def _pair_deviations(measure: Measure, orbits: NDArray[Any], means: NDArray[Any]) -> list[Pair]:
+def _pair_deviations(
+    measure: Measure, orbits: NDArray[Any], means: NDArray[Any], shares: F64
+) -> list[Pair]:
     deviations, _ = deviations_from_references(measure, orbits, means, check=False)
+    deviations = deviations / shares[:, None]
     return [_pair(measure, row, mean) for row, mean in zip(deviations, means, strict=True)]
 
 

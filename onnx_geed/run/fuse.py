@@ -204,13 +204,16 @@ def _inputs(
     infos = {i.name: i for i in proto.graph.input if i.name not in stored}
     order = source.action.group.order
     x = _orbit_rows(nodes.within("input"), source.main, samples)
+    # Whole numbers only change places, as they are.
+    whole = source.main.samples.dtype.kind in "iub"
+    kind = infos[input].type.tensor_type.elem_type if whole else TensorProto.FLOAT
     nodes.written.append(
         helper.make_node(
             "Cast", [x], [input], name="geed/input/cast", to=infos[input].type.tensor_type.elem_type
         )
     )
     taken = source.row_shape
-    declared = [helper.make_tensor_value_info(samples, TensorProto.FLOAT, ["N", *taken])]
+    declared = [helper.make_tensor_value_info(samples, kind, ["N", *taken])]
     feeds = {}
     for name, moved in source.partners.items():
         if name not in infos:
@@ -219,7 +222,8 @@ def _inputs(
         kind = infos[name].type.tensor_type.elem_type
         declared.append(helper.make_tensor_value_info(feeds[name], kind, ["N", *moved.row_shape]))
         inner = nodes.within(f"input/{name}")
-        given = inner.cast(feeds[name], TensorProto.FLOAT, "float32")
+        whole = moved.samples.dtype.kind in "iub"
+        given = feeds[name] if whole else inner.cast(feeds[name], TensorProto.FLOAT, "float32")
         rows = _orbit_rows(inner, moved, given)
         nodes.written.append(
             helper.make_node("Cast", [rows], [name], name=f"geed/input/{name}/cast", to=kind)
@@ -284,6 +288,8 @@ def check_graph_can_move(source: Source) -> None:
         If each sample is moved by elements of its own.
         If colours are mixed before mean and std, which a graph has behind it.
     """
+    if source.mask is not None:
+        raise GeedError("--mask is for kernels, which leave padding out")
     for moved in source.moved:
         action = tables_of(moved.action)
         if action.group.behind is not None:
@@ -356,7 +362,9 @@ def _measures(
         if scores and measure.reads == "probabilities" and measure.layer not in ranged:
             ranged.add(measure.layer)
             within = own.within("range")
-            flat = within.reshape(y, [-1, n, _size(measure, layer)], "flat") if measure.places else y
+            flat = (
+                within.reshape(y, [-1, n, _size(measure, layer)], "flat") if measure.places else y
+            )
             give(value_range_nodes(within, flat), "range", measure, 2)
         if measure.descriptor.view == "classes" and doubt:
             counts = class_count_nodes(own.within("counts"), measure, y, layer)

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_geed.measures import Plan
 from onnx_geed.model import Model
@@ -122,6 +123,16 @@ class Job:
     def inferences(self) -> int:
         """Model inputs that it runs."""
         return len(self.positions) * (self.task.plan.group.order if self.orbits else 1)
+
+    @cached_property
+    def shares(self) -> dict[str, NDArray[np.float64]]:
+        """Share of places that is real, of its samples, by masked tensor."""
+        source, layers = self.task.source, self.task.plan.layers
+        if source.mask is None:
+            return {}
+        indices = [source.indices[position] for position in self.positions]
+        shares = {name: source.mask.share(layers[name], indices) for name in self.layers}
+        return {name: share for name, share in shares.items() if share is not None}
 
     @cached_property
     def pooled(self) -> tuple[str, ...]:

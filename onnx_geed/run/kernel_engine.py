@@ -98,9 +98,14 @@ def run_points(job: Job, runner: Runner) -> OrbitStatistics:
     task, first = job.task, job.positions.start
     arrays = identities(task.source, runner, job.positions, task.batch)
     check_shapes(task.plan, arrays, axes=1)
+    if task.source.mask is not None:
+        indices = [task.source.indices[position] for position in job.positions]
+        orbits = {name: array[:, None] for name, array in arrays.items()}
+        cleared = task.source.mask.clear(task.plan.layers, orbits, indices, [0])
+        arrays = {name: array[:, 0] for name, array in cleared.items()}
     label = task.source.label
     return OrbitStatistics(
         pointed=job.positions,
-        points=latents_of(task.plan, arrays, label, first),
+        points=latents_of(task.plan, arrays, label, first, job.shares),
         spreads=spreads_of(task.plan, arrays, label, first),
     )

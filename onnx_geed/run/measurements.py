@@ -65,9 +65,7 @@ def measurements_of(
     return records
 
 
-def _divisor(
-    measure: Measure, statistics: OrbitStatistics, norm_samples: int
-) -> Normaliser | None:
+def _divisor(measure: Measure, statistics: OrbitStatistics, norm_samples: int) -> Normaliser | None:
     """Return M, or M₂, for a measure that is divided by it."""
     if measure.descriptor.spread:
         spread = statistics.spreads.get((measure.name, measure.layer))

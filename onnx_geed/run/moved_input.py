@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class Opening:
         The input's name, where DATA hold an array for it.
     dtype : str
         What the input takes, as numpy calls it.
+    masked : bool
+        Whether padding is told by a mask.
     """
 
     data: Any
@@ -44,6 +46,7 @@ class Opening:
     preprocess: Preprocess | None
     name: str | None = None
     dtype: str = "float32"
+    masked: bool = False
 
     def samples(self, labels: Any = None) -> Samples:
         """Open the data.
@@ -61,6 +64,7 @@ class Opening:
             labels=labels,
             name=self.name,
             dtype=self.dtype,
+            masked=self.masked,
         )
 
 
@@ -100,7 +104,7 @@ class MovedInput:
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         if isinstance(self.action, PlacedAction):
             _check_pickles(self.action)
-        if not isinstance(self.opening.data, str | Path | np.ndarray):
+        if not isinstance(self.opening.data, str | Path | np.ndarray | Mapping):
             raise GeedError(
                 f"--data: {shown(type(self.opening.data).__name__)} cannot be sent to another "
                 "process; give a path, module:function or a numpy array"

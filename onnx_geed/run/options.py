@@ -80,6 +80,9 @@ class Options:
         Layouts of hidden tensors by layer.
     feed : mapping of str to str, Path or ndarray
         Values of the other inputs.
+    mask : mapping of str to str, Path or ndarray
+        Which entries of ragged sets are real, by the input that they are of or that takes them;
+        an empty text for the lengths that the data state. Padding is left out of every measure.
     preprocess : str, Path or Preprocess, optional
         Preset, file or ``key=value`` list; by default from the model's metadata.
     labels : str, Path or sequence, optional
@@ -120,6 +123,7 @@ class Options:
     latent: str | None = None
     layout: Mapping[str, str] = field(default_factory=dict)
     feed: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
+    mask: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
     preprocess: str | Path | Preprocess | None = None
     labels: str | Path | NDArray[Any] | Sequence[Any] | None = None
     layers: Sequence[str] = ()

@@ -99,6 +99,7 @@ class Pieces:
             first=first,
             sums={m.layer: s for m, s in zip(measures, own.values, strict=True)},
             pairs=job.pairs,
+            shares=job.shares,
         )
         return replace(statistics, measures=neighbours.entered(statistics.measures))
 
@@ -117,6 +118,9 @@ class Pieces:
             )
             shape = len(positions), len(elements)
             arrays = {name: a.reshape(*shape, *a.shape[1:]) for name, a in arrays.items()}
+            if task.source.mask is not None:
+                indices = [task.source.indices[p] for p in positions]
+                arrays = task.source.mask.clear(task.plan.layers, arrays, indices, elements)
             yield elements, arrays
             # The next piece is run before this name is taken anew, here and by who asked.
             del arrays

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from onnx_geed.measures import (
     predicted_classes,
     view,
 )
-from onnx_geed.run.between_samples import pairs_within
+from onnx_geed.run.between_samples import over_real, pairs_within
 from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
 
 __all__ = [
@@ -80,6 +81,7 @@ def reduce_orbits(
     first: int,
     sums: Mapping[str, F64] | None = None,
     pairs: Sequence[tuple[int, int]] = (),
+    shares: Mapping[str, F64] = MappingProxyType({}),
 ) -> OrbitStatistics:
     """Reduce the activations of some orbits.
 
@@ -97,6 +99,8 @@ def reduce_orbits(
         The sums of eq. (5) by tensor, where they take the place of activations.
     pairs : sequence of (int, int)
         Pairs of samples that are compared; of sums there are none.
+    shares : mapping of str to ndarray of float64, shape (orbits,)
+        Share of places that is no padding, which is zero, by masked tensor.
 
     Returns
     -------
@@ -118,16 +122,36 @@ def reduce_orbits(
             measures[key] = _sums_statistics(plan, measure, sums[measure.layer])
         elif measure.layer in arrays:
             layer = plan.layers[measure.layer]
-            y = view(layer, measure, arrays[measure.layer])
+            share = shares.get(measure.layer)
+            y = over_real(measure, view(layer, measure, arrays[measure.layer]), share)
             statistics = _orbits_statistics(plan, measure, y, label, first)
-            between = pairs_within(measure, layer, arrays[measure.layer], first, pairs)
+            if share is not None and measure.places is not None:
+                statistics = _over_real_places(statistics, share)
+            between = pairs_within(measure, layer, arrays[measure.layer], first, pairs, share)
             measures[key] = replace(statistics, pairs=between)
     present: list[NDArray[Any]] = [*sums.values(), *arrays.values()]
     positions = range(first, first + len(present[0]))
     own = {k: a[:, 0] for k, a in arrays.items()}
-    latents, spreads = latents_of(plan, own, label, first), spreads_of(plan, own, label, first)
+    latents = latents_of(plan, own, label, first, shares)
+    spreads = spreads_of(plan, own, label, first)
     pointed = positions if latents or spreads else range(0)
     return OrbitStatistics(positions, measures, pointed, latents, spreads)
+
+
+def _over_real_places(statistics: MeasureStatistics, share: F64) -> MeasureStatistics:
+    """Return means over real places, of those over all, padding having added nothing."""
+    exact, inverse, counts = statistics.exact, statistics.inverse, statistics.counts
+    if counts is not None:
+        # Of padding, which is zero, the first class is the largest.
+        counts = counts.copy()
+        counts[:, 0] -= np.round(counts.sum(axis=1) * (1 - share)).astype(counts.dtype)
+    return replace(
+        statistics,
+        deviations=statistics.deviations / share[:, None],
+        exact=None if exact is None else exact / share[:, None],
+        inverse=None if inverse is None else inverse / share[: len(inverse), None],
+        counts=counts,
+    )
 
 
 def _sums_statistics(plan: Plan, measure: Measure, sums: F64) -> MeasureStatistics:
@@ -173,9 +197,7 @@ def _orbits_statistics(
             except ProbabilityError as error:
                 raise GeedError(f"{label(first + k)}: {error}") from None
         raise
-    return MeasureStatistics(
-        deviations, zeros, exact, inverse, predicted, channels, counts=counts
-    )
+    return MeasureStatistics(deviations, zeros, exact, inverse, predicted, channels, counts=counts)
 
 
 def _subgroup_deviations(
@@ -189,7 +211,11 @@ def _subgroup_deviations(
 
 
 def latents_of(
-    plan: Plan, identities: Mapping[str, F32], label: Callable[[int], str], first: int
+    plan: Plan,
+    identities: Mapping[str, F32],
+    label: Callable[[int], str],
+    first: int,
+    shares: Mapping[str, F64] = MappingProxyType({}),
 ) -> dict[str, F64]:
     """Return the latents (N, k) of identity elements, for the tensors that need M.
 
@@ -202,6 +228,8 @@ def latents_of(
     latents = {}
     for name in wanted & set(identities):
         rows = parse_layout(plan.layers[name].layout).to_points(identities[name], axes=1)[0]
+        if name in shares:
+            rows = (rows / shares[name][:, None]).astype(np.float32)
         latents[name] = np.asarray(rows, dtype=np.float64)
         check_orbits(plan, name, latents[name][:, None], label, first)
     return latents

@@ -182,9 +182,7 @@ def prepare_run(
                 "the graph does not prove that rows of a batch are independent "
                 f"({trial.unproven}): some are run again alone to see"
             )
-    plan = replace(
-        plan, notes=(*plan.notes, *on_engine), norm_samples=options.norm_samples
-    )
+    plan = replace(plan, notes=(*plan.notes, *on_engine), norm_samples=options.norm_samples)
     network = _network(trial, share)
     return Prepared(
         model=loaded,

@@ -145,6 +145,12 @@ def _sample_trips(
     rows, feeds = source.main.trip_rows(position), source.trip_inputs(position)
     arrays = run_rows(source, runner, rows, feeds, task.batch)
     check_rows(source, runner, rows, feeds, arrays, task.batch, [position])
+    if source.mask is not None:
+        # Every round trip ends where it began, and so does its padding.
+        indices, stay = [source.indices[position]], [0] * (n + 1)
+        trips = {name: array[None] for name, array in arrays.items()}
+        arrays = source.mask.clear(task.plan.layers, trips, indices, stay)
+        arrays = {name: array[0] for name, array in arrays.items()}
     reduced = []
     for measure in measures:
         layer = task.plan.layers[measure.layer]

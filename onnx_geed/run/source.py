@@ -47,6 +47,7 @@ from onnx_geed.model import (
     inputs,
 )
 from onnx_geed.run.feeds import Feed, feeds_of
+from onnx_geed.run.mask import Mask, make_mask
 from onnx_geed.run.moved_input import MovedInput, Opening
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
@@ -68,12 +69,15 @@ class Source:
         The inputs that it does not move.
     check : RowCheck, optional
         Which rows are run again alone, where nothing proves that those of a batch are independent.
+    mask : Mask, optional
+        Which entries are padding.
     """
 
     main: MovedInput
     partners: Mapping[str, MovedInput] = field(default_factory=dict, repr=False)
     feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
     check: RowCheck | None = None
+    mask: Mask | None = None
 
     @property
     def samples(self) -> Samples:
@@ -257,7 +261,8 @@ def make_source(
         layout = input_layout(model, _with_lengths(acted, data), stated)
     key = acted.name if acted.name in held else None
     preprocess = chosen_preprocess(model, options)
-    opening = Opening(data, acted.shape[1:], layout, preprocess, key, acted.dtype)
+    masked = bool(options.mask)
+    opening = Opening(data, acted.shape[1:], layout, preprocess, key, acted.dtype, masked)
     samples = opening.samples(options.labels)
     available, notes = len(samples), []
     drawn = np.random.default_rng(options.seed).permutation(available)
@@ -274,16 +279,28 @@ def make_source(
         of_data = other in apart
         source = data if of_data else options.feed[other.name]
         key = other.name if of_data else None
-        beside = Opening(source, other.shape[1:], letters, None, key, other.dtype)
+        beside = Opening(source, other.shape[1:], letters, None, key, other.dtype, masked)
         moved = _moved_input(beside, beside.samples(), indices, group, options)
         check_counts({acted.name: samples, other.name: moved.samples})
         if isinstance(moved.action, LayoutAction) and moved.action.moved:
             partners[other.name] = moved
     fed = {name: value for name, value in options.feed.items() if name not in partners}
+    moved_inputs = {acted.name: main, **partners}
+    others = {i.name: i for i in inputs(model) if i.name not in moved_inputs}
+    mask, taken = make_mask(options.mask, moved_inputs, tuple(others), group)
+    if mask is not None and taken is not None:
+        taker = others[next(iter(options.mask))]
+        marks = Opening(taken, taker.shape[1:], f"N{mask.letter}", None, None, taker.dtype)
+        partners[taker.name] = _moved_input(marks, marks.samples(), indices, group, options)
+    if mask is None and any(moved.samples.lengths is not None for moved in moved_inputs.values()):
+        notes.append(
+            "samples of different lengths are padded with zeros, which are measured too; --mask "
+            "INPUT leaves them out"
+        )
     known = (acted.name, *partners, *fed)
     fed |= {name: array_named(data, name) for name in held if name not in known}
     feeds = feeds_of(model, (acted.name, *partners), acted, available, fed)
-    return Source(main, partners, feeds), min(wanted, available), notes
+    return Source(main, partners, feeds, mask=mask), min(wanted, available), notes
 
 
 def layouts_of_inputs(

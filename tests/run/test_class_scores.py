@@ -119,7 +119,11 @@ def test_scores_that_move_along_are_perfect(tmp_path, softmax):
         assert record["relative"] < 1e-5
         assert record["between_samples"] > 1e-3
     worse = measured(
-        tmp_path, models.dense_scores(softmax=softmax, symmetric=False), data, "C4", output_kind=kind
+        tmp_path,
+        models.dense_scores(softmax=softmax, symmetric=False),
+        data,
+        "C4",
+        output_kind=kind,
     )
     assert min(record["value"] for record in worse.values()) > 0.01
 

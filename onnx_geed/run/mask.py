@@ -1,0 +1,184 @@
+"""Masks: padding of ragged sets, which moves along with them and is left out of every measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.data import mask_of, read_mask
+from onnx_geed.errors import GeedError, nearest
+from onnx_geed.groups import Group, LayoutAction, layout_action, parse_layout
+from onnx_geed.measures import Layer
+from onnx_geed.run.moved_input import MovedInput
+
+__all__ = ["Mask", "make_mask"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Which entries along an axis are real, for every sample.
+
+    Parameters
+    ----------
+    letter : str
+        The axis' letter, P or T.
+    real : ndarray of bool, shape (samples, L)
+        False for padding.
+    action : LayoutAction
+        The group's action on (N, L).
+    """
+
+    letter: str
+    real: NDArray[np.bool_] = field(repr=False)
+    action: LayoutAction
+
+    def share(self, layer: Layer, indices: Sequence[int]) -> NDArray[np.float64] | None:
+        """Return the share of a tensor's places that is real, of some samples.
+
+        Parameters
+        ----------
+        layer : Layer
+            The tensor.
+        indices : sequence of int
+            The samples.
+
+        Returns
+        -------
+        ndarray of float64, shape (samples,), or None
+            ``None`` for a tensor without such an axis.
+        """
+        axes = self._axes(layer)
+        if not axes:
+            return None
+        share: NDArray[np.float64] = self.real[list(indices)].mean(axis=1) ** len(axes)
+        return share
+
+    def clear(
+        self,
+        layers: Mapping[str, Layer],
+        arrays: Mapping[str, NDArray[np.float32]],
+        indices: Sequence[int],
+        elements: Sequence[int],
+    ) -> dict[str, NDArray[np.float32]]:
+        """Set padding to zero in activations of some samples under some elements.
+
+        Parameters
+        ----------
+        layers : mapping of str to Layer
+            The tensors.
+        arrays : mapping of str to ndarray of float32, shape (samples, elements, ...)
+            Activations by tensor.
+        indices : sequence of int
+            The samples.
+        elements : sequence of int
+            The elements.
+
+        Returns
+        -------
+        dict of str to ndarray of float32
+            Of tensors without such an axis, the arrays themselves.
+        """
+        real = self._moved(indices, elements)
+        cleared = dict(arrays)
+        for name, array in arrays.items():
+            for axis in self._axes(layers[name]):
+                sides = [1] * len(layers[name].shape)
+                sides[axis] = real.shape[-1]
+                kept = real.reshape(*real.shape[:2], *sides)
+                array = np.where(kept, array, np.float32(0))
+            cleared[name] = array
+        return cleared
+
+    def _moved(self, indices: Sequence[int], elements: Sequence[int]) -> NDArray[np.bool_]:
+        """Return which entries are real, (samples, elements, L)."""
+        length = self.real.shape[1]
+        taken: NDArray[Any] = np.tile(np.arange(length), (len(elements), 1))
+        if self.action.moved:
+            taken = self.action.moves.permutation[list(elements)]
+        moved: NDArray[np.bool_] = self.real[list(indices)][:, taken]
+        return moved
+
+    def _axes(self, layer: Layer) -> tuple[int, ...]:
+        """Return the axes of one activation of a tensor, as it is stored, that are masked."""
+        letters = parse_layout(layer.layout).letters[1:] if layer.layout != "?" else ""
+        if len(letters) != len(layer.shape):
+            return ()
+        pairs = enumerate(zip(letters, layer.shape, strict=True))
+        length = self.real.shape[1]
+        return tuple(i for i, (a, n) in pairs if a == self.letter and n == length)
+
+
+def make_mask(
+    stated: Mapping[str, str | Path | NDArray[Any]],
+    moved: Mapping[str, MovedInput],
+    others: Sequence[str],
+    group: Group,
+) -> tuple[Mask | None, NDArray[np.bool_] | None]:
+    """Return the mask that is stated, and what an input of the model is to be fed of it.
+
+    Parameters
+    ----------
+    stated : mapping of str to str, Path or ndarray
+        Masks by the input that they are of, or that takes them; an empty text for the lengths that
+        ragged samples have.
+    moved : mapping of str to MovedInput
+        The inputs that the group moves.
+    others : sequence of str
+        The other inputs.
+    group : Group
+        The acting group.
+
+    Returns
+    -------
+    mask : Mask or None
+        ``None`` where none is stated.
+    fed : ndarray of bool, shape (samples, L), or None
+        For the input of that name, where the model takes the mask itself.
+
+    Raises
+    ------
+    GeedError
+        If several are stated, or one for an input that the model has not.
+        If no input has an axis that could be padded.
+        If its values do not fit.
+    """
+    if not stated:
+        return None, None
+    if len(stated) > 1:
+        raise GeedError(f"--mask: one is given, not {len(stated)} ({', '.join(stated)})")
+    ((name, source),) = stated.items()
+    if name not in moved and name not in others:
+        known = [*moved, *others]
+        raise GeedError(
+            f"--mask {name}: the model has no input of that name; it has {', '.join(known)}."
+            f"{nearest(name, known)}"
+        )
+    lettered = {k: _padded_axis(m) for k, m in moved.items() if name in (k, *others)}
+    padded = next(((k, axis) for k, axis in lettered.items() if axis), None)
+    if padded is None:
+        raise GeedError(f"--mask {name}: no input that moves has an axis P or T that is padded")
+    key, (letter, length) = padded
+    samples = moved[key].samples
+    if isinstance(source, str) and not source:
+        if samples.lengths is None:
+            raise GeedError(
+                f"--mask {name}: the samples of {key} are all of one length; give "
+                f"--mask {name}=FILE, or leave it out"
+            )
+        real = mask_of(samples.lengths, length)
+    else:
+        real = read_mask(source, len(samples), length, option=f"--mask {name}")
+    action = layout_action(group, parse_layout(f"N{letter}"), (length,), of_input=True)
+    return Mask(letter, real, action), real if name in others else None
+
+
+def _padded_axis(moved: MovedInput) -> tuple[str, int] | None:
+    """Return the letter and the length of the axis of an input that may be padded."""
+    kept = parse_layout(moved.layout).kept
+    letter = "P" if "P" in kept else "T"
+    return (letter, moved.samples.shape[kept.index(letter)]) if letter in kept else None
