@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.cache import store
 from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.manifest import Manifest
+from onnx_geed.cache.shard_file import damaged, read_chunk, reading
 from onnx_geed.cache.shard_reader import sample_label
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import Measure, Plan, Spread
@@ -88,8 +89,46 @@ def _tensors(
             f" orbits alone, and M is taken over {count} samples: cache it with this --measure, or "
             f"measure with --norm-samples {manifest.count}"
         )
-    for position, tensor in enumerate(store.read_whole(folder, manifest, i), manifest.count):
+    for position, tensor in enumerate(_read_whole(folder, manifest, i), manifest.count):
         if position == count:
             return
         yield tensor
 
+
+def _read_whole(folder: Path, manifest: Manifest, i: int) -> Iterator[NDArray[Any]]:
+    """Read whole tensors of the points of M that have no orbit, of a ``whole`` entry, one by one.
+
+    Parameters
+    ----------
+    folder : Path
+        The cache.
+    manifest : Manifest
+        Its contents.
+    i : int
+        The entry's number.
+
+    Yields
+    ------
+    ndarray, shape (1, ...)
+        Of the stored dtype, in the order of the samples.
+
+    Raises
+    ------
+    GeedError
+        If the file is missing or damaged.
+    """
+    path, entry = folder / store.REFERENCE, manifest.entries[i]
+    if not path.is_file():
+        raise GeedError(
+            f"cache {folder}: {path.name} is missing; run the same onnx-geed cache command again "
+            "to make it"
+        )
+    samples = manifest.indices[manifest.count :]
+    with reading(path) as file:
+        store.check_samples(file, path, manifest)
+        dataset = file[f"whole/{i}"]
+        right = dataset.shape == (len(samples), *entry.shape)
+        if not right or dataset.dtype != np.dtype(entry.dtype):
+            raise damaged(path, entry.tensor)
+        for row in range(len(samples)):
+            yield read_chunk(dataset, row, path, entry.tensor)

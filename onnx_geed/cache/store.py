@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     import h5py
 
 __all__ = [
+    "REFERENCE",
     "KeptOrbits",
+    "check_samples",
     "clean",
     "has_points",
     "is_cache",
@@ -37,7 +39,6 @@ __all__ = [
     "read_manifest",
     "read_pairs",
     "read_points",
-    "read_whole",
     "read_shard",
     "shard_orbits",
     "shard_path",
@@ -47,7 +48,8 @@ __all__ = [
     "write_shard",
 ]
 
-_REFERENCE = "reference.h5"
+#: The file of the points for M that have no orbit.
+REFERENCE = "reference.h5"
 
 
 # Smaller orbits than this share a chunk, up to as much.
@@ -206,7 +208,7 @@ def write_points(
         If the disk is full or fails.
     """
     samples = manifest.indices[manifest.count :]
-    with _new_cache_file(folder, folder / _REFERENCE, manifest) as (file, _):
+    with _new_cache_file(folder, folder / REFERENCE, manifest) as (file, _):
         write_samples(file, samples)
         datasets = {}
         for i in manifest.whole:
@@ -311,7 +313,7 @@ def read_manifest(folder: str | Path) -> Manifest:
             f"cache {folder}: holds no finished shard; run the same onnx-geed cache command again"
         )
     manifest, text = None, ""
-    for path in [*paths, *folder.glob(_REFERENCE)]:
+    for path in [*paths, *folder.glob(REFERENCE)]:
         with reading(path) as file:
             here = manifest_text(file, path)
         if manifest is None:
@@ -361,7 +363,7 @@ def read_shard(
         )
     count = len(shard_orbits(manifest, first))
     with reading(path) as file:
-        _read_samples(file, path, manifest)
+        check_samples(file, path, manifest)
         datasets = []
         for i in wanted:
             entry = manifest.entries[i]
@@ -439,7 +441,7 @@ def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float3
                 "again to make it"
             )
         with reading(path) as file:
-            _read_samples(file, path, manifest)
+            check_samples(file, path, manifest)
             rows = len(_wanted_samples(path, manifest))
             for i, size in manifest.points.items():
                 tensor = manifest.entries[i].tensor
@@ -452,64 +454,32 @@ def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float3
     return {tensor: np.concatenate(rows) for tensor, rows in parts.items()}
 
 
-def read_whole(folder: Path, manifest: Manifest, i: int) -> Iterator[NDArray[Any]]:
-    """Read whole tensors of the points of M that have no orbit, of a ``whole`` entry, one by one.
-
-    Parameters
-    ----------
-    folder : Path
-        The cache.
-    manifest : Manifest
-        Its contents.
-    i : int
-        The entry's number.
-
-    Yields
-    ------
-    ndarray, shape (1, ...)
-        Of the stored dtype, in the order of the samples.
-
-    Raises
-    ------
-    GeedError
-        If the file is missing or damaged.
-    """
-    path, entry = folder / _REFERENCE, manifest.entries[i]
-    if not path.is_file():
-        raise GeedError(
-            f"cache {folder}: {path.name} is missing; run the same onnx-geed cache command again "
-            "to make it"
-        )
-    samples = manifest.indices[manifest.count :]
-    with reading(path) as file:
-        _read_samples(file, path, manifest)
-        dataset = file[f"whole/{i}"]
-        right = dataset.shape == (len(samples), *entry.shape)
-        if not right or dataset.dtype != np.dtype(entry.dtype):
-            raise damaged(path, entry.tensor)
-        for row in range(len(samples)):
-            yield read_chunk(dataset, row, path, entry.tensor)
-
-
 def has_points(folder: Path, manifest: Manifest) -> bool:
     """Say whether the points of M that have no orbit are there."""
-    return len(manifest.indices) == manifest.count or (folder / _REFERENCE).is_file()
+    return len(manifest.indices) == manifest.count or (folder / REFERENCE).is_file()
 
 
 def _point_files(folder: Path, manifest: Manifest) -> list[Path]:
     files = [shard_path(folder, first) for first in shards(manifest)]
-    return files + [folder / _REFERENCE] * (len(manifest.indices) > manifest.count)
+    return files + [folder / REFERENCE] * (len(manifest.indices) > manifest.count)
 
 
 def _wanted_samples(path: Path, manifest: Manifest) -> tuple[int, ...]:
     """Return the samples that a file must hold, by its name."""
-    if path.name == _REFERENCE:
+    if path.name == REFERENCE:
         return manifest.indices[manifest.count :]
     first = int(path.stem.removeprefix("shard-"))
     return manifest.indices[first : min(first + manifest.shard_orbits, manifest.count)]
 
 
-def _read_samples(file: h5py.File, path: Path, manifest: Manifest) -> None:
+def check_samples(file: h5py.File, path: Path, manifest: Manifest) -> None:
+    """Refuse a file that holds other samples than its name says.
+
+    Raises
+    ------
+    GeedError
+        If it does.
+    """
     stored = read_dataset(file, "samples", path, "/samples")
     if not np.array_equal(stored, _wanted_samples(path, manifest)):
         raise damaged(path, "/samples")

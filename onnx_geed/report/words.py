@@ -165,7 +165,9 @@ def meaning(record: Record, order: int) -> str:
     """
     reading = read_record(record)
     word = grade(reading)
-    return f"{_sentence(reading, order)}{f': {word}' if word else ''}."
+    common = record.get("most_common")
+    beside = "" if common is None else f"; the most common class has {_percent(common)} of them"
+    return f"{_sentence(reading, order)}{beside}{f': {word}' if word else ''}."
 
 
 def _sentence(reading: Reading, order: int) -> str:
