@@ -154,6 +154,28 @@ CASES: dict[str, Case] = {
     "nodes, S10~20": _case(per_node, GRAPH, "S10~20", "NPC", output_l2__y=0, softmax_kl__y=0),
     "graph fed, S10~20": _case(lm.graph_network, GRAPH_FED, "S10~20", output_l2__y=0.2),
     "nodes fed, S10~20": _case(per_node, GRAPH_FED, "S10~20", "NPC", output_l2__y=0.4),
+    "edges, S8~10": _case(
+        lm.edge_network,
+        "NPPC",
+        "S8~10",
+        {"edges": "NPPC", "y": "NPC"},
+        channel_cos__edges=0,
+        output_l2__y=0,
+        latent_l2__y=0,
+    ),
+    "video, D4": _case(
+        lm.video_network, "NCTHW", "D4", "NCTHW", output_l2__y=0, channel_cos__y=0, latent_l2__y=0
+    ),
+    "video, C4*reverse": _case(lm.video_network, "NCTHW", "C4*reverse", "NCTHW", output_l2__y=0),
+    "video, shift4": _case(lm.video_network, "NCTHW", "shift4", "NCTHW", output_l2__y=0.1),
+    "divergence, D4": _case(lm.divergence, "NXHW", "D4", "NCHW", output_l2__y=0, channel_cos__y=0),
+    "divergence, C8": _case(lm.divergence, "NXHW", "C8", "NCHW", output_l2__y=0.1),
+    "divergence in space, Oh": _case(
+        lambda: lm.divergence(3, 3), "NXDHW", "Oh", "NCDHW", output_l2__y=0
+    ),
+    "divergence in space, C5-z": _case(
+        lambda: lm.divergence(4, 3), "NXDHW", "C5-z", "NCDHW", output_l2__y=0.1
+    ),
     "volume, O": _case(
         lambda: lm.volume_network(4, symmetry="O"),
         "NCDHW",
@@ -260,6 +282,12 @@ CASES: dict[str, Case] = {
     "tokens in place, reverse": _case(
         lambda: lm.token_network(position=True), "NT", "reverse", output_l2__y=0.4
     ),
+    "hashed tokens, S12~20": _case(
+        lambda: lm.token_network(hashed=True), "NP", "S12~20", output_l2__y=0
+    ),
+    "hashed tokens in place, reverse": _case(
+        lambda: lm.token_network(hashed=True, position=True), "NT", "reverse", output_l2__y=0.4
+    ),
     "tokens in place, S12~20": _case(
         lambda: lm.token_network(position=True), "NP", "S12~20", output_l2__y=0.4
     ),
@@ -275,7 +303,8 @@ def data_of(case: Case, count: int = 6, seed: int = 0) -> dict[str, NDArray]:
         letters = (case.inputs[value.name] or "").removeprefix("N")
         shape = (count, *dims)
         if value.type.tensor_type.elem_type == TensorProto.INT64:
-            found[value.name] = rng.integers(0, 20, size=shape)
+            hashed = any(made.op_type == "Mod" for made in graph.node)
+            found[value.name] = rng.integers(0, 2**40 if hashed else 20, size=shape)
         elif value.name == "adj":
             edges = np.triu(rng.random(shape) < 0.3, 1)
             found[value.name] = edges + edges.transpose(0, 2, 1)

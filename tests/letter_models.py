@@ -316,6 +316,24 @@ def graph_network(
     )
 
 
+def edge_network(nodes: int = 8, features: int = 3, *, seed: int = 45) -> onnx.ModelProto:
+    """A network of each edge, averaged over those of a node, NPPC to ``y`` (N, P, 4).
+
+    Known: scores of nodes are permuted along.
+    """
+    rng = np.random.default_rng(seed)
+    return build(
+        [
+            *_layer("x", "hidden", "edges"),
+            node("ReduceMean", "edges", "of_nodes", axes=[2], keepdims=0),
+            *_layer("of_nodes", "head", "y", None),
+        ],
+        [*_affine(rng, "hidden", features, 8), *_affine(rng, "head", 8, 4)],
+        [("x", FLOAT, ["N", nodes, nodes, features])],
+        [("y", FLOAT, ["N", nodes, 4])],
+    )
+
+
 # ------------------------------------------------------------------------------------------------
 # Volumes, fields, planes
 # ------------------------------------------------------------------------------------------------
@@ -388,6 +406,40 @@ def gradient_field(size: int = 8) -> onnx.ModelProto:
         [weights("differences", kernels)],
         [("x", FLOAT, ["N", 1, size, size])],
         [("y", FLOAT, ["N", 2, size, size])],
+    )
+
+
+def divergence(size: int = 6, components: int = 2) -> onnx.ModelProto:
+    """Central differences of a field NXHW, or NXDHW of 3 components, to ``y`` (N, 1, H, W) and so.
+
+    Known: scalars that turn along with the field.
+    """
+    kernel = np.zeros((1, components, *[3] * components))
+    for component in range(components):
+        # Right is along the last axis, down along the one before it.
+        along = np.moveaxis(kernel[0, component], components - 1 - component, -1)
+        along[(*[1] * (components - 1),)] = [-0.5, 0, 0.5]
+    return build(
+        [node("Conv", "x differences", "y", pads=[1] * 2 * components)],
+        [weights("differences", kernel)],
+        [("x", FLOAT, ["N", components, *[size] * components])],
+        [("y", FLOAT, ["N", 1, *[size] * components])],
+    )
+
+
+def video_network(size: int = 5, frames: int = 4, *, seed: int = 44) -> onnx.ModelProto:
+    """A 3x3x3 convolution of frames, NCTHW to the map ``y`` (N, 4, T, H, W).
+
+    Known: its kernels being symmetric so, the map moves along under D4, ``reverse`` and both.
+    """
+    kernel = np.random.default_rng(seed).normal(size=(4, 1, 3, 3, 3))
+    kernel = sum(np.rot90(kernel, k, axes=(-2, -1)) for k in range(4)) / 4
+    kernel = (kernel + kernel[:, :, ::-1]) / 2
+    return build(
+        [node("Conv", "x filters", "pre", pads=[1] * 6), node("Relu", "pre", "y")],
+        [weights("filters", kernel)],
+        [("x", FLOAT, ["N", 1, frames, size, size])],
+        [("y", FLOAT, ["N", 4, frames, size, size])],
     )
 
 
@@ -469,18 +521,26 @@ def grey_network(colours: Sequence[float] = GREY, size: int = 6) -> onnx.ModelPr
 
 
 def token_network(
-    length: int = 12, vocabulary: int = 20, *, position: bool = False, seed: int = 43
+    length: int = 12,
+    vocabulary: int = 20,
+    *,
+    position: bool = False,
+    hashed: bool = False,
+    seed: int = 43,
 ) -> onnx.ModelProto:
     """Ids of tokens (N, T) to their mean embedding ``latent`` (N, 8) and ``y`` (N, 3).
 
+    ``hashed``: ids are any whole numbers, and taken modulo the vocabulary.
     Known: any order gives the same; with weights for each ``position`` it does not.
     """
     rng = np.random.default_rng(seed)
+    known = [node("Mod", "x vocabulary", "known")] if hashed else []
     weighted = [node("Mul", "embedded positions", "placed")] if position else []
     stored = [weights("positions", rng.normal(size=(length, 1)))] if position else []
     return build(
         [
-            node("Gather", "embedding x", "embedded", axis=0),
+            *known,
+            node("Gather", f"embedding {'known' if hashed else 'x'}", "embedded", axis=0),
             *weighted,
             node(
                 "ReduceMean", "placed" if position else "embedded", "latent", axes=[1], keepdims=0
@@ -488,6 +548,7 @@ def token_network(
             node("Gemm", "latent head head_bias", "y"),
         ],
         [
+            integers("vocabulary", [vocabulary]),
             weights("embedding", rng.normal(size=(vocabulary, 8))),
             *stored,
             *_affine(rng, "head", 8, 3),

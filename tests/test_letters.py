@@ -31,14 +31,17 @@ SOME = [
     "masked sets, S16~20",
     "nodes, S10~20",
     "nodes fed, S10~20",
+    "edges, S8~10",
     "volume with an axis, O",
+    "video, C4*reverse",
+    "divergence, C8",
     "gradient, C8",
     "any dense scores, C4",
     "dense scores, C8",
     "untied dna, revcomp",
     "luma, hue3",
-    "tokens in place, reverse",
     "tokens, S12~20",
+    "hashed tokens in place, reverse",
 ]
 
 
@@ -210,6 +213,13 @@ def test_compiled_measurements_are_the_same(tmp_path, name):
         np.testing.assert_allclose(
             got[f"deviation/{measure}/{tensor}"], want, rtol=1e-5, atol=1e-5 * scale
         )
+
+
+def test_arrays_by_name_need_no_file(tmp_path):
+    case = CASES["nodes, S10~20"]
+    data = data_of(case)
+    path, _, options = saved(case, tmp_path, data)
+    check(case, data, geed.measure(path, data, case.group, **options))
 
 
 # letters followed from the inputs through the graph
