@@ -95,12 +95,15 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
             whole = Entry(m.layer, layer.shape, "float32", "activations")
             if m.descriptor.view == "maps":
                 entry = _sums_entry(plan, m, layer.channels) or whole
-            elif m.descriptor.view == "whole" and len(layer.shape) > 1:
+            elif m.descriptor.view != "points" and len(layer.shape) > 1:
                 entry = whole
             else:
                 entry = Entry(m.layer, (layer.point_length,), "float32", "points")
             if entry not in entries:
                 entries.append(entry)
+        # Points are taken of whole activations, where these are kept anyway.
+        kept = {e.tensor for e in entries if e.content == "activations"}
+        entries = [e for e in entries if e.content != "points" or e.tensor not in kept]
     n, size = plan.group.order, job_orbits(plan.group.order, task.batch)
     per_orbit = sum(n * int(np.prod(e.shape)) * np.dtype(e.dtype).itemsize for e in entries)
     orbits = max(size, min(_SHARD_ORBITS, _SHARD_BYTES // max(per_orbit, 1)) // size * size)

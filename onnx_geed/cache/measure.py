@@ -225,7 +225,12 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
     )
     wanted: list[int] = []
     for measure in plan.measures:
-        contents = ("activations", "sums" if measure.descriptor.view == "maps" else "points")
+        seen, shape = measure.descriptor.view, plan.layers[measure.layer].shape
+        contents = {"activations"}
+        if seen == "maps":
+            contents.add("sums")
+        elif seen == "points" or len(shape) == 1:
+            contents.add("points")
         entries = [
             i
             for i, e in enumerate(manifest.entries)

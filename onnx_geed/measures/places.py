@@ -78,7 +78,9 @@ class Places:
         """Return means over places (..., elements) of values (..., elements, P)."""
         means = np.empty(values.shape[:-1])
         for j, g in enumerate(elements):
-            means[..., j] = values[..., j, self.inside[g]].mean(axis=-1)
+            # In one order of memory, and so of summation, however many samples there are.
+            compared = np.ascontiguousarray(values[..., j, self.inside[g]])
+            means[..., j] = compared.mean(axis=-1)
         return means
 
 
