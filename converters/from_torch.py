@@ -437,11 +437,14 @@ def annotated(net: Any, inputs: list[Input]) -> tuple[list[Input], dict[str, str
                     f"{called}: the model takes {len(inputs)} inputs; give a dict by name"
                 )
             stated = {inputs[0].name: stated}
+        names = [i.name for i in inputs]
+        if names == ["input"] and len(stated) == 1:  # whose name was not given
+            stated = dict(zip(names, stated.values(), strict=True))
         for name in stated:
-            if name not in {i.name for i in inputs}:
+            if name not in names:
                 raise Problem(
-                    f"{called}: there is no input {name}; there are "
-                    f"{', '.join(i.name for i in inputs)}"
+                    f"{called}: there is no input {name}; there are {', '.join(names)}, and "
+                    "--input-shape NAME=LENGTHS gives others"
                 )
         inputs = [
             dataclasses.replace(i, layout=text_of(stated.get(i.name, i.layout), called))

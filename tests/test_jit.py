@@ -86,3 +86,21 @@ def test_an_unwritable_folder_that_was_asked_for_is_named(tmp_path):
     assert f"NUMBA_CACHE_DIR={tmp_path / 'file'} cannot be written" in line
     assert str(home) in line
     assert list(home.rglob("*.nbi"))
+
+
+LINEAR_ALGEBRA = """
+import sys
+import numba
+import numpy as np
+import onnx_geed
+
+assert onnx_geed.normaliser("latent-l2", [[0.0, 3.0], [4.0, 0.0]]) == 5.0
+assert "scipy.linalg" not in sys.modules
+assert not [f for f in sys.meta_path if type(f).__module__.startswith("onnx_geed")]
+product = numba.njit(lambda a, b: a @ b)
+print(product(np.eye(2), np.full((2, 2), 3.0)).sum(), "scipy.linalg" in sys.modules)
+"""
+
+
+def test_loops_need_no_linear_algebra_and_those_of_others_still_have_it():
+    assert start("-c", LINEAR_ALGEBRA).stdout == "12.0 True\n"

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
         IDENTITY_TOLERANCE as IDENTITY_TOLERANCE,
         Exactness as Exactness,
     )
+    from onnx_geed.groups.grid_motions import (
+        moved_axes as moved_axes,
+    )
     from onnx_geed.groups.grid_tables import (
         Interpolation as Interpolation,
     )
@@ -53,7 +56,6 @@ if TYPE_CHECKING:
         Moves as Moves,
     )
     from onnx_geed.groups.named import (
-        motions_named as motions_named,
         parse_group as parse_group,
     )
     from onnx_geed.groups.orbits import (

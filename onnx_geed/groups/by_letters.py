@@ -379,6 +379,8 @@ def _placed(
             continue
         for numbers in _axes_of(factor.axes, kept):
             own = tuple(lengths[axis] for axis in numbers)
+            if len(own) == 1 and own[0] == 1 and not of_input:
+                continue  # what was pooled to one entry stays
             if not (misfit := factor.misfit(own)):
                 placed.append((factor, numbers, own))
             elif factor.axes in "XB":  # of points and colours, there may be others in a model

@@ -111,9 +111,9 @@ class Layout:
     @property
     def planes_last(self) -> tuple[int, ...]:
         """Axes of one sample, as they are stored, in kept order."""
-        rank_of = {"C": 0, "K": 0, "H": 2, "W": 3}
+        rank_of = {"C": 0, "K": 1, "H": 3, "W": 4}
         letters = self.letters[1:]
-        return tuple(sorted(range(len(letters)), key=lambda axis: rank_of.get(letters[axis], 1)))
+        return tuple(sorted(range(len(letters)), key=lambda axis: rank_of.get(letters[axis], 2)))
 
     def moved_last(self, array: NDArray[Any]) -> NDArray[Any]:
         """Bring arrays (..., axes without N) to kept order: a view.

@@ -30,7 +30,6 @@ __all__ = [
     "factors_of",
     "group_named",
     "motions",
-    "motions_named",
     "parse_group",
 ]
 
@@ -83,15 +82,6 @@ def motions(group: Group) -> tuple[Motion, ...] | None:
         return group.motions
     named = group_named(group.name)
     return named.motions if named is not None and named == group else None
-
-
-def motions_named(name: str) -> tuple[Motion, ...]:
-    """Return how the elements of a group move the plane, by the name that a result keeps.
-
-    Empty where no named group has that name, or that one moves no plane.
-    """
-    group = group_named(name)
-    return (motions(group) or ()) if group is not None else ()
 
 
 @functools.lru_cache(maxsize=64)

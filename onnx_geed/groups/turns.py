@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
-from onnx_geed.groups.factors import Motion
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.groups.factors import Factor, MixFactor, Motion, PlaneFactor
 from onnx_geed.groups.named import group_named, motions
 from onnx_geed.groups.plane_groups import cyclic, dihedral
 
@@ -67,17 +71,15 @@ def angle(group: str, element: str, *, short: bool = False) -> str:
     Returns
     -------
     str
-        Such as ``r1 (45°)`` or ``sr1 (45°, then mirror)``, short ``45°`` or ``s 45°``; the bare
-        name where nothing more is known.
+        Such as ``r1 (45°)``, ``sr1 (45°, then mirror)`` or ``r1*r2 (90°, hue 240°)``, short ``45°``
+        or ``s 45°``; the bare name where nothing more is known.
     """
-    move = _moves_of_turns(group).get(element)
-    if move is None or move == Motion():
-        return element
-    degrees = f"{float(move.degrees):g}°" if move.degrees or not move.mirror else ""
     if short:
-        return f"s {degrees}" if move.mirror else degrees
-    words = ", then ".join(filter(None, [degrees, "mirror" if move.mirror else ""]))
-    return f"{element} ({words})"
+        move = _moves_of_turns(group).get(element, Motion())
+        degrees = _degrees(move)
+        return f"s {degrees}" if move.mirror else degrees or element
+    words = _words_of_elements(group).get(element)
+    return f"{element} ({words})" if words else element
 
 
 @functools.lru_cache(maxsize=64)
@@ -87,3 +89,42 @@ def _moves_of_turns(name: str) -> dict[str, Motion]:
     if group is None or turns_of(name) is None:
         return {}
     return dict(zip(group.elements, motions(group) or (), strict=True))
+
+
+@functools.lru_cache(maxsize=64)
+def _words_of_elements(name: str) -> dict[str, str]:
+    """Return what each element does in words, by name; empty where its name says it."""
+    group = group_named(name)
+    words = [_words(factor, name) for factor in (group.factors or ())] if group is not None else []
+    each = zip(*filter(None, words), strict=True)
+    # Of no factor with words, no element has any.
+    return dict(zip(group.elements if group else (), map(_joined, each), strict=False))
+
+
+def _joined(words: tuple[str, ...]) -> str:
+    return ", ".join(filter(None, words))
+
+
+def _words(factor: Factor, group: str) -> list[str]:
+    """Return what each element does to axes of one kind; nothing where nothing is to be said."""
+    if isinstance(factor, MixFactor) and factor.axes == "C":
+        return [_hue(np.array(matrix).reshape(3, 3)) for matrix in factor.matrices]
+    if not isinstance(factor, PlaneFactor):
+        return []
+    turning = turns_of(group) is not None or any(move.degrees for move in factor.motions)
+    return [_turn(move) for move in factor.motions] if turning else []
+
+
+def _turn(move: Motion) -> str:
+    return ", then ".join(filter(None, [_degrees(move), "mirror" if move.mirror else ""]))
+
+
+def _degrees(move: Motion) -> str:
+    return f"{float(move.degrees):g}°" if move.degrees else ""
+
+
+def _hue(matrix: NDArray[np.float64]) -> str:
+    """Return by how much colours turn about grey: a third carries red to green."""
+    sine = (matrix[1, 0] - matrix[0, 1]) * math.sqrt(3) / 2
+    degrees = math.degrees(math.atan2(sine, (np.trace(matrix) - 1) / 2)) % 360
+    return f"hue {degrees:.4g}°" if round(degrees, 6) % 360 else ""

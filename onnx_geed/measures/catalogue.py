@@ -89,8 +89,8 @@ class Descriptor:
     sentence, sentence_moved : str
         The meaning of a value in words, under the trivial action and under another one, with
         ``{value}`` (a cosine for a similarity), ``{target}`` (the operand that f(gx) is held
-        against), ``{share}`` (of the largest value) and ``{order}``. Without them the sentence is
-        made of the unit; without the second, the first serves both.
+        against), ``{share}`` (of the largest value), ``{order}`` and ``{noun}`` (map or tensor).
+        Without them the sentence is made of the unit; without the second, the first serves both.
     """
 
     name: str
@@ -198,7 +198,8 @@ CATALOGUE: dict[str, Descriptor] = {
             nodes=_later("graph_formulas", "cosine_nodes"),
             similarity=True,
             floor=0.01,
-            sentence="A map of the moved input has cosine {value} with the moved map",
+            sentence="A {noun} of the moved input has cosine {value} with {target}",
+            sentence_moved="A {noun} of the moved input has cosine {value} with the moved {noun}",
         ),
         Descriptor(
             name="latent-l2",

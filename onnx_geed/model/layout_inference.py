@@ -29,7 +29,7 @@ _FEATURES = "NCK"
 _MOVES = ops("Transpose Reshape Flatten Squeeze Unsqueeze Identity Cast Dropout")
 
 # What is done to an input before a network begins: a part of it, a frame around it, a scale.
-_INTAKE = _MOVES | ops("Slice Pad Expand Neg Mul Add Sub Div")
+_INTAKE = _MOVES | ops("Slice Pad Expand Neg Mul Add Sub Div BatchNormalization")
 
 
 def has_places(shape: Shape | None, layout: str) -> bool:

@@ -9,6 +9,7 @@ from onnx_geed.model.letter_reading import LetterRule, Made, Reading
 from onnx_geed.model.lettered_axes import (
     ALIKE,
     FIXED,
+    LINES,
     LOST,
     MADE,
     Operand,
@@ -110,7 +111,7 @@ def _end_to_end(along: Sequence[Axis], size: int | None) -> Axis:
     letter = kind(along[widest])
     even = sum(n or 0 for n in lengths[:widest]) == sum(n or 0 for n in lengths[widest + 1 :])
     same = all(is_fixed(a) or {p.letter for p in a} == {letter} for a in along)
-    return one_axis(letter, size) if letter in tuple("TDHW") and even and same else lost(size)
+    return one_axis(letter, size) if letter in tuple(LINES) and even and same else lost(size)
 
 
 def _picked(r: Reading) -> Axes | None:
@@ -139,15 +140,19 @@ def _chosen(axis: Axis, index: Operand, places: list[int] | None) -> Axes:
     if len(sizes) != 1:
         return tuple(one_axis(LOST, n) for n in sizes)
     here = length(axis)
-    in_order = places is not None and here is not None
-    rows = [place % here for place in places] if places and here else []
-    if in_order and rows == list(range(here or 0)):
-        return (axis,)
-    if in_order and rows == list(range(here or 0))[::-1]:
+    if not here or not places:
+        return (lost(sizes[0]),)
+    rows = [place % here for place in places]
+    if rows == list(range(here))[::-1]:
         return (reversed_axis(axis),)
-    if rows and rows == list(range(rows[0], rows[0] + len(rows))):
+    if rows == list(range(rows[0], rows[0] + len(rows))):
         return (cut(axis, sizes[0]),)
-    return (one_axis(MADE if kind(axis) == MADE else LOST, sizes[0]),)
+    # A ring, as much of its end in front as of its beginning behind.
+    around = len(rows) - here
+    ring = [(i - around // 2) % here for i in range(len(rows))]
+    if around > 0 and around % 2 == 0 and rows == ring and kind(axis) in tuple(LINES):
+        return (cut(axis, sizes[0]),)
+    return (lost(sizes[0]),)
 
 
 def _picked_by_entry(r: Reading) -> Axes | None:

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 
 from onnx_geed.model import letter_parts, letter_sums
-from onnx_geed.model.axis_parts import Axes, Axis, length, reshaped
-from onnx_geed.model.letter_reading import LetterRule, Reading
+from onnx_geed.model.axis_parts import Axes, Axis, Part, length, reshaped
+from onnx_geed.model.letter_reading import LetterRule, Made, Reading
 from onnx_geed.model.lettered_axes import (
     ALIKE,
+    FIXED,
+    LOST,
     broadcast,
+    is_fixed,
     kind,
     lost,
     nonlinear,
     one_axis,
 )
 from onnx_geed.model.nodes import axis_of, integers_of, ops, stated_axes
+from onnx_geed.model.shapes import Shape
 
 __all__ = ["axes_after"]
 
@@ -79,6 +83,12 @@ def _keeps_vectors(r: Reading, axis: int) -> bool:
     return False
 
 
+def _quantised(r: Reading) -> Made:
+    axes = r.axes(0)
+    # The scale and the zero of all that was quantised together are single numbers.
+    return None if axes is None else [axes, (), ()]
+
+
 # ------------------------------------------------------------------------------------------------
 # The same entries in another order or shape
 # ------------------------------------------------------------------------------------------------
@@ -131,27 +141,37 @@ def _reshaped(r: Reading) -> Axes | None:
     axes, shape = r.axes(0), r.made()
     if axes is None or shape is None:
         return None
+    after = _laid_out(axes, shape, r.batch)
+    if after is None or not all(is_fixed(axis) or kind(axis) == "N" for axis in axes):
+        return after
+    # What a decoder makes of a vector may be lines, planes or points.
+    folded = [axis for axis in after if axis and kind(axis) == FIXED]
+    return tuple(lost(length(a)) if a in folded else a for a in after) if folded[1:] else after
+
+
+def _laid_out(axes: Axes, shape: Shape, batch: int | None) -> Axes | None:
     # One free length on both sides is the same one.
-    free = [p for axis in axes for p in axis if p.size is None]
-    if len(free) == shape.count(None) == 1:
-        sized = tuple(
-            one_axis(axis[0].letter, _FREE) if len(axis) == 1 and axis[0].size is None else axis
-            for axis in axes
-        )
-        known = math.prod(length(axis) or 0 for axis in sized)
-        rest = math.prod(n for n in shape if n is not None)
-        if not rest or known % rest:
-            return None
-        result = reshaped(sized, tuple(known // rest if n is None else n for n in shape), r.batch)
-        return None if result is None else tuple(map(_freed, result))
-    return reshaped(axes, shape, r.batch)
+    free = [part for axis in axes for part in axis if part.size is None]
+    if len(free) != 1 or shape.count(None) != 1:
+        return reshaped(axes, shape, batch)
+    full = tuple(tuple(_with_free(part) for part in axis) for axis in axes)
+    known = math.prod(length(axis) or 0 for axis in full)
+    rest = math.prod(n for n in shape if n is not None)
+    if not rest or known % rest:
+        return None
+    after = reshaped(full, tuple(known // rest if n is None else n for n in shape), batch)
+    return after and tuple(tuple(_without_free(part) for part in axis) for axis in after)
 
 
-def _freed(axis: Axis) -> Axis:
-    """Return an axis with the free length free again."""
-    if all((part.size or 0) % _FREE for part in axis):
-        return axis
-    return one_axis(axis[0].letter, None) if len(axis) == 1 else lost(None)
+def _with_free(part: Part) -> Part:
+    return part if part.size is not None else Part(part.letter, _FREE, 1, _FREE)
+
+
+def _without_free(part: Part) -> Part:
+    """Return a part whose free length is free again."""
+    if (part.size or 0) % _FREE:
+        return part
+    return Part(part.letter if part.size == _FREE else LOST, None)
 
 
 def _expanded(r: Reading) -> Axes | None:
@@ -195,6 +215,7 @@ _OWN: list[tuple[LetterRule, str]] = [
     (_pointwise, "CumSum LpNormalization QLinearSigmoid QLinearLeakyRelu QLinearSoftmax"),
     (_arithmetic, "Add Sub Mul Div Pow Min Max Sum Mean Mod Where PRelu And Or Xor Equal Greater"),
     (_arithmetic, "Less GreaterOrEqual LessOrEqual"),
+    (_quantised, "DynamicQuantizeLinear"),
     (_transposed, "Transpose"),
     (_unsqueezed, "Unsqueeze"),
     (_squeezed, "Squeeze"),

@@ -16,10 +16,12 @@ from onnx_geed.model.lettered_axes import (
     lost,
     mixed,
     nonlinear,
+    one_axis,
     shrunk,
     slid,
 )
 from onnx_geed.model.nodes import attribute, integer_of, integers_of, stated_axes
+from onnx_geed.model.shapes import Shape
 
 __all__ = ["RULES"]
 
@@ -63,8 +65,14 @@ def _pooled(r: Reading) -> Axes | None:
 
 
 def _slid_over(r: Reading, axes: Axes, windows: Sequence[int | None]) -> list[Axis]:
-    spatial = zip(range(2, len(axes)), windows, strict=True)
-    return [slid(axes[i], r.size(i), window) for i, window in spatial]
+    """Axes along which a window is moved; one of a single place leaves them as they are."""
+    strides = integers_of(r.node, "strides") or [1] * len(windows)
+    pads = integers_of(r.node, "pads") or [0] * 2 * len(windows)
+    result = []
+    for i, window in enumerate(windows):
+        alone = window == strides[i] == 1 and not any(pads[i :: len(windows)])
+        result.append(axes[2 + i] if alone else slid(axes[2 + i], r.size(2 + i)))
+    return result
 
 
 def _convolved(r: Reading) -> Axes | None:
@@ -73,8 +81,8 @@ def _convolved(r: Reading) -> Axes | None:
     if axes is None or weights is None or r.is_data(kernel) or len(weights) != len(axes):
         return None
     windows = integers_of(r.node, "kernel_shape") or weights[2:]
-    features = mixed(axes[1], r.size(1))
-    return (axes[0], features, *_slid_over(r, axes, windows))
+    # Whatever was stacked there, frames say, a filter's number is a channel.
+    return (axes[0], fixed(r.size(1)), *_slid_over(r, axes, windows))
 
 
 def _folded(r: Reading) -> Axes | None:
@@ -104,6 +112,10 @@ def _recurrent(r: Reading) -> Made:
 def _multiplied(r: Reading) -> Axes | None:
     second = 3 if r.node.op_type.startswith("QLinear") else 1
     one, two = r.operand(0), r.operand(second)
+    if one is None and two is not None and len(two) == 2 and _is_rows(r.shape(0), r.batch):
+        # Whatever a sample's vector is, a dense layer of all of it makes features.
+        turned = r.is_data(second) or integer_of(r.node, "transA", 0)
+        return None if turned else (one_axis("N", r.batch), fixed(r.size(1)))
     if one is None or two is None or not one or not two:
         return None
     swaps = [integer_of(r.node, key, 0) for key in ("transA", "transB")]
@@ -114,6 +126,11 @@ def _multiplied(r: Reading) -> Axes | None:
     if swaps[1]:
         two = (*two[:-2], two[-1], two[-2])
     return _product(one, two, r.is_data(0), r.is_data(second))
+
+
+def _is_rows(shape: Shape | None, batch: int | None) -> bool:
+    """Whether a shape is that of a vector a sample."""
+    return shape is not None and len(shape) == 2 and batch is not None and shape[0] == batch
 
 
 def _product(one: Operand, two: Operand, left: bool, right: bool) -> Axes | None:

@@ -15,6 +15,7 @@ from onnx_geed.model.shapes import Shape
 __all__ = [
     "ALIKE",
     "FIXED",
+    "LINES",
     "LOST",
     "MADE",
     "Operand",
@@ -51,11 +52,11 @@ LOST = "?"
 Operand = tuple[Axis | int | None, ...]
 
 
-# Axes whose entries lie side by side: a window, a crop or a stride leaves them what they are.
-_LINES = "TDHW"
+#: Axes whose entries lie side by side: a window, a crop or a stride leaves them what they are.
+LINES = "TDHW"
 
 # Axes whose entries are places; a dense layer over them mixes places.
-_PLACES = _LINES + "P"
+_PLACES = LINES + "P"
 
 
 def one_axis(letter: str, size: int | None) -> Axis:
@@ -104,7 +105,7 @@ def kind(axis: Axis) -> str:
     (part,) = axis
     if part.size is None or part.axis_length is None:
         return part.letter
-    coarse = part.letter in _LINES or part.step == 1
+    coarse = part.letter in LINES or part.step == 1
     whole = part.size * part.step == part.axis_length
     return part.letter if coarse and whole else LOST
 
@@ -219,21 +220,19 @@ def cut(axis: Axis, size: int | None) -> Axis:
         return reversed_axis(cut(reversed_axis(axis), size))
     if is_fixed(axis):
         return fixed(size)
-    if kind(axis) and kind(axis) in _LINES:
+    if kind(axis) and kind(axis) in LINES:
         return one_axis(kind(axis), size)
     return one_axis(MADE, size) if kind(axis) == MADE else lost(size)
 
 
-def slid(axis: Axis, size: int | None, window: int | None) -> Axis:
-    """Return an axis along which a window of so many entries has been moved."""
+def slid(axis: Axis, size: int | None) -> Axis:
+    """Return an axis along which a window of several entries has been moved."""
     if _is_reversed(axis):
-        return reversed_axis(slid(reversed_axis(axis), size, window))
+        return reversed_axis(slid(reversed_axis(axis), size))
     here = kind(axis)
-    if window == 1 and length(axis) == size:
-        return axis
     if here == "P" and length(axis) == size and size is not None:
         return axis  # the window that is centred on a point is that point's
-    if here and here in _LINES + FIXED + ALIKE:
+    if here and here in LINES + FIXED + ALIKE:
         return cut(axis, size)
     return fixed(size) if here == "" or (size == 1 and here != "N") else lost(size)
 
@@ -247,7 +246,7 @@ def reversed_axis(axis: Axis) -> Axis:
 
 def _is_reversed(axis: Axis) -> bool:
     """Whether an axis is a line that was turned round."""
-    return bool(axis) and axis[0].step < 0 and kind(reversed_axis(axis)) in tuple(_LINES)
+    return bool(axis) and axis[0].step < 0 and kind(reversed_axis(axis)) in tuple(LINES)
 
 
 def nonlinear(axes: Axes) -> Axes:

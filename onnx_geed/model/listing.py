@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -93,6 +93,7 @@ def list_as_stated(
     *,
     input_shape: Sequence[int] | None = None,
     input_layout: str | Mapping[str, str] | None = None,
+    moved: Collection[str] | None = None,
     latent: str | None = None,
     layout: Mapping[str, str] | None = None,
     kind: str | None = None,
@@ -108,8 +109,10 @@ def list_as_stated(
     input_shape : sequence of int, optional
         Shape of the input with batch 1, where the file leaves lengths free.
     input_layout : str or mapping of str to str, optional
-        Layout of the input, over that of the metadata; or those of all inputs that are moved, by
-        name: a factorisation point is behind all of these.
+        Layout of the input, over that of the metadata; or those of several inputs, by name.
+    moved : collection of str, optional
+        Of these inputs the ones that are moved, all by default: a factorisation point is behind
+        every one of them.
     latent : str, optional
         The latent, by a name as :func:`resolve` takes it.
     layout : mapping of str to str, optional
@@ -127,7 +130,8 @@ def list_as_stated(
         As :func:`list_tensors`, :func:`resolve` and :func:`stated_layouts` do.
     """
     of_input = {input: input_layout} if isinstance(input_layout, str) else dict(input_layout or {})
-    inferred = infer_tensors(model, input, output, input_shape, [n for n in of_input if n != input])
+    beside = [n for n in of_input if n != input and (moved is None or n in moved)]
+    inferred = infer_tensors(model, input, output, input_shape, beside)
     listed = tensors_from(model, inferred, latent=None, layouts=of_input, kind=kind)
     name = resolve(listed, latent)[0].name if latent else None
     layouts = stated_layouts(listed, layout or {})

@@ -9,7 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import motions_named, turns_of
+from onnx_geed.groups import moved_axes
 from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import attribute, integers_of
 from onnx_geed.model.shapes import Shape, infer_shapes
@@ -23,8 +23,9 @@ _WINDOWS = {"Conv", "FusedConv", "QLinearConv", "MaxPool", "AveragePool", "LpPoo
 _PADDED_OPS = {"Conv", "FusedConv", "QLinearConv", "AveragePool", "MaxPool", "LpPool"}
 
 
-# The axis, of height and width, along which a mirror moves pixels.
-_MIRRORED = {"h": 1, "v": 0}
+# By the number of a window's axes: their letters, and how a map and its places are called.
+_GRIDS = {1: "T", 2: "HW", 3: "DHW"}
+_CALLED = {1: ("line", "places"), 2: ("map", "pixels"), 3: ("volume", "voxels")}
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,19 @@ class OffCentre:
     op : str
         Its operator.
     size : tuple of int
-        Height and width of its input.
+        Lengths of its input's axes: height and width, or those of a line or a volume.
     stride : tuple of int
         Its strides.
     off : tuple of int
-        By how many half pixels the windows' centre lies behind the input's, down and right.
+        By how many half pixels the windows' centre lies behind the input's along each, such as
+        down and right.
     """
 
     node: str
     op: str
-    size: tuple[int, int]
-    stride: tuple[int, int]
-    off: tuple[int, int]
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    off: tuple[int, ...]
 
     @property
     def label(self) -> str:
@@ -61,20 +63,25 @@ class OffCentre:
         """The fault in words, without a full stop."""
         size = "×".join(map(str, self.size))
         off = max(map(abs, self.off)) / 2
+        grid, places = _CALLED[len(self.size)]
+        of_size = f"line of {size}" if grid == "line" else f"{size} {grid}"
         if max(self.stride) > 1:
+            leave = "a reversed line leaves" if grid == "line" else "turns and mirrors leave"
             return (
-                f"stride {max(self.stride)} on a {size} map puts {self.label}'s windows {off:g} "
-                "pixels off the centre, so that turns and mirrors leave the grid"
+                f"stride {max(self.stride)} on a {of_size} puts {self.label}'s windows {off:g} "
+                f"{places} off the centre, so that {leave} the grid"
             )
-        return f"uneven padding moves {self.label}'s {size} map {off:g} pixels off the centre"
+        return f"uneven padding moves {self.label}'s {of_size} {off:g} {places} off the centre"
 
     @property
     def advice(self) -> str:
         """A sentence on how to mend it."""
+        sides = "×".join("3" * len(self.size))
+        window = f"{sides} windows" if len(self.size) > 1 else "windows of 3"
         if max(self.stride) > 1:
             return (
                 "Choose sizes for which (size + 2·padding − window) is divisible by the stride, "
-                "such as odd sizes with 3×3 windows, or pool symmetrically."
+                f"such as odd sizes with {window}, or pool symmetrically."
             )
         return "Pad both sides alike."
 
@@ -87,7 +94,7 @@ def off_centre(model: Model, group: str, shape: Sequence[int] | None = None) -> 
     model : Model
         The model.
     group : str
-        Name of the group; only rotations and mirrors see the centre.
+        Name of the group; only what turns, mirrors or reverses sees the centre.
     shape : sequence of int, optional
         Shape of the acted-on input, where the file leaves it free.
 
@@ -101,11 +108,9 @@ def off_centre(model: Model, group: str, shape: Sequence[int] | None = None) -> 
     Of n windows of length K = d(k − 1) + 1 at stride s, the first begins p pixels in front of an
     input of length H and the last ends (n − 1)s + K − p − H behind it: the two must be equal.
     """
-    axes = {_MIRRORED[move.mirror] for move in motions_named(group) if move.mirror}
-    if turns_of(group) is not None:
-        axes = {0, 1}
+    turned = moved_axes(group).turned
     try:
-        shapes = infer_shapes(model.proto, find_input(model).name, shape) if axes else {}
+        shapes = infer_shapes(model.proto, find_input(model).name, shape) if turned else {}
     except GeedError:
         return []
     faults = []
@@ -114,33 +119,36 @@ def off_centre(model: Model, group: str, shape: Sequence[int] | None = None) -> 
             continue
         here, after = shapes.get(node.input[0]), shapes.get(node.output[0])
         window = _window(node, shapes)
-        if window is None or not here or not after or len(here) != 4 or len(after) != 4:
+        if window is None or not here or not after:
             continue
-        off, strides = [0, 0], [1, 1]
-        for axis in range(2):
+        if not len(here) == len(after) == len(window) + 2:
+            continue
+        off, strides, sizes = [], [], []
+        for axis, letter in enumerate(_GRIDS[len(window)]):
             size, count = here[2 + axis], after[2 + axis]
             if size is None or count is None:
                 break
-            length, strides[axis], before = _along(node, window, axis, size, count)
-            if axis in axes and count > 1:
-                off[axis] = (count - 1) * strides[axis] + length - size - 2 * before
+            length, stride, before = _along(node, window, axis, size, count)
+            seen = letter in turned and count > 1
+            off.append((count - 1) * stride + length - size - 2 * before if seen else 0)
+            strides.append(stride)
+            sizes.append(size)
         else:
             if any(off):
                 name = node.name or node.output[0]
-                size2 = (int(here[2] or 0), int(here[3] or 0))
                 faults.append(
-                    OffCentre(name, node.op_type, size2, (strides[0], strides[1]), (off[0], off[1]))
+                    OffCentre(name, node.op_type, tuple(sizes), tuple(strides), tuple(off))
                 )
     return faults
 
 
 def _window(node: onnx.NodeProto, shapes: Mapping[str, Shape]) -> list[int] | None:
-    """Return the kernel's height and width."""
+    """Return the kernel's lengths, such as height and width."""
     stated = integers_of(node, "kernel_shape")
     if stated:
-        return stated if len(stated) == 2 else None
+        return stated if len(stated) in _GRIDS else None
     weights = shapes.get(node.input[3 if node.op_type == "QLinearConv" else 1])
-    if weights is None or len(weights) != 4 or None in weights[2:]:
+    if weights is None or len(weights) - 2 not in _GRIDS or None in weights[2:]:
         return None
     return [int(n or 0) for n in weights[2:]]
 
@@ -149,13 +157,14 @@ def _along(
     node: onnx.NodeProto, window: Sequence[int], axis: int, size: int, count: int
 ) -> tuple[int, int, int]:
     """Return length, stride and padding in front, along one axis."""
-    stride = (integers_of(node, "strides") or [1, 1])[axis]
-    length = (window[axis] - 1) * (integers_of(node, "dilations") or [1, 1])[axis] + 1
+    ones = [1] * len(window)
+    stride = (integers_of(node, "strides") or ones)[axis]
+    length = (window[axis] - 1) * (integers_of(node, "dilations") or ones)[axis] + 1
     auto = attribute(node, "auto_pad", "NOTSET")
     if auto.startswith("SAME"):
         total = max(0, (count - 1) * stride + length - size)
         return length, stride, total // 2 if auto == "SAME_UPPER" else total - total // 2
-    pads = integers_of(node, "pads") or [0, 0, 0, 0]
+    pads = integers_of(node, "pads") or [0] * (2 * len(window))
     return length, stride, 0 if auto == "VALID" else pads[axis]
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from onnx_geed.data import Samples
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import angle
+from onnx_geed.groups import angle, parse_group
 from onnx_geed.measures import CATALOGUE
-from onnx_geed.report.thumbnails import check_shown, open_pictures, orbit_pictures
+from onnx_geed.report.picture import Picture
+from onnx_geed.report.thumbnails import ShownInput, check_shown, open_pictures, orbit_pictures
 from onnx_geed.results import Reading, Result
 from onnx_geed.text import number
 
@@ -84,21 +85,23 @@ def _samples(
     ends = min(_ENDS, len(order) // 2)
     shown = [("largest", int(k)) for k in order[:ends]]
     shown += [("smallest", int(k)) for k in order[::-1][:ends]]
-    pictures, note = None, ""
+    pictures: tuple[ShownInput, ...] = ()
+    notes: list[str] = []
     if data is not None:
         pictures = open_pictures(data, result)
         if not check_shown(data, result, [position for _, position in shown]):
-            note = (
+            notes.append(
                 "The result keeps no marks of its samples, so that these pictures could not be "
                 "held against them."
             )
     rows = [{"end": end} | _sample(result, chosen, position, pictures) for end, position in shown]
+    notes += [note for row in rows for note in row["notes"]]
     return {
         "name": name,
         "measure": chosen.measure,
         "layer": chosen.layer,
         "unit": chosen.unit,
-        "note": note,
+        "note": " ".join(dict.fromkeys(notes)),
         "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("largest", "smallest")]
         if rows
         else [],
@@ -118,8 +121,9 @@ def _headline(readings: Sequence[Reading]) -> Reading:
 
 
 def _sample(
-    result: Result, reading: Reading, position: int, pictures: Samples | None
+    result: Result, reading: Reading, position: int, pictures: Sequence[ShownInput]
 ) -> dict[str, Any]:
+    """Return a sample, with pictures of its orbit."""
     group, data = result["group"], result["data"]
     labels, names = data.get("labels"), data["names"]
     index = data["indices"][position]
@@ -132,25 +136,45 @@ def _sample(
         "value": number(float(row.mean())),
         # Invariance is measured from the mean of an orbit, which the sample itself may be far from.
         "worst": angle(group["name"], group["elements"][worst])
-        if worst
+        if worst or _is_sampled(group["name"])
         else "e, that is, as it was given: farthest from the mean of its orbit",
         "worst_value": number(float(row[worst])),
         "thumbnails": [],
+        "notes": [],
     }
-    if pictures is not None:
+    if pictures:
         count = group["order"]
         at = np.linspace(0, count, min(count, _THUMBNAILS), endpoint=False).astype(int).tolist()
         if count <= 2 * _THUMBNAILS:
             at = list(range(count))
-        images = orbit_pictures(pictures, index, group, at)
+        images, entry["notes"] = orbit_pictures(pictures, result, index, at)
         entry["thumbnails"] = [
             {
-                "src": image,
-                "alt": f"{called} under {angle(group['name'], group['elements'][g])}",
+                "pictures": [_shown(picture, under) for picture in drawn],
+                "width": max(picture.width for picture in drawn),
                 "element": group["elements"][g],
                 "value": number(float(row[g])),
                 "worst": g == worst,
             }
-            for g, image in zip(at, images, strict=False)
+            for g, drawn in zip(at, images, strict=False)
+            for under in [f"{called} under {angle(group['name'], group['elements'][g])}"]
         ]
     return entry
+
+
+def _shown(picture: Picture, under: str) -> dict[str, Any]:
+    """Return a picture for the template; its SVG is made of numbers and our own words alone."""
+    return {
+        "src": picture.src,
+        "svg": Markup(picture.svg),
+        "alt": under + (f": {picture.what}" if picture.what else ""),
+        "width": picture.width,
+    }
+
+
+def _is_sampled(name: str) -> bool:
+    """Say whether a group moves each sample by an element of its own first."""
+    try:
+        return parse_group(name).behind is not None
+    except GeedError:  # one's own group
+        return False

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from onnx_geed.groups import angle, turns_of
 from onnx_geed.measures import descriptor_of
 from onnx_geed.report.figures import heat_picture, polar_picture, profile_picture, samples_picture
+from onnx_geed.report.words import title
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
     Reading,
@@ -60,9 +61,9 @@ def sections(
         pictures += _sample_pictures(by_result, names)
         for picture in pictures:
             picture["caption"] += scale
-        shown.append(
-            {"title": descriptor_of(measure).title, "measure": measure, "pictures": pictures}
-        )
+        records = [m for r in results for m in r["measurements"] if m["measure"] == measure]
+        layouts = [record["layout"] for record in records]
+        shown.append({"title": title(measure, layouts), "measure": measure, "pictures": pictures})
     return shown
 
 

@@ -1,32 +1,55 @@
-"""Small pictures of samples and of their orbits, as data URIs for a page."""
+"""The data behind a result, opened to be looked at, and pictures of orbits in it."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data import Preprocess, Samples, mark_of, open_samples, preprocess_from_json
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import disk_mask, grid_action, parse_group
-from onnx_geed.results import DataPart, GroupPart, Result
+from onnx_geed.groups import (
+    disk_mask,
+    layout_action,
+    parse_group,
+    parse_layout,
+    with_components,
+)
+from onnx_geed.report.drawings import drawing_of
+from onnx_geed.report.picture import Picture
+from onnx_geed.results import DataPart, InputPart, Result
 
-__all__ = ["check_shown", "open_pictures", "orbit_pictures"]
-
-#: Side of a thumbnail in pixels.
-SIDE = 64
-
+__all__ = ["ShownInput", "check_shown", "open_pictures", "orbit_pictures"]
 
 # Folders are decoded at this size: enough for a thumbnail, and divided by most shifts.
 _FOLDER = 144
 
 
-def open_pictures(data: str | Path, result: Result) -> Samples:
+@dataclass(frozen=True)
+class ShownInput:
+    """An input that the group moved, with the data to be looked at.
+
+    Parameters
+    ----------
+    name : str
+        The input's name; empty where it is the only one.
+    layout : str
+        Its layout.
+    samples : Samples
+        Its data; images of a folder at another size than the model takes.
+    """
+
+    name: str
+    layout: str
+    samples: Samples
+
+
+def open_pictures(data: str | Path, result: Result) -> tuple[ShownInput, ...]:
     """Open the data behind a result, to be looked at.
 
     Parameters
@@ -38,14 +61,41 @@ def open_pictures(data: str | Path, result: Result) -> Samples:
 
     Returns
     -------
-    Samples
+    tuple of ShownInput
+        The inputs that the group moved, the acted-on one first; without those of other files.
 
     Raises
     ------
     GeedError
         If they cannot be read, or are not as many, or not named, as those of the result.
     """
-    samples = _open(data, result["data"])
+    own = result["data"]["source"]
+    inputs = [one for one in _inputs_of(result["data"]) if one is None or one["source"] == own]
+    shown = tuple(_open(data, measured) for measured in inputs)
+    for one in shown:
+        _check_same(data, result, one.samples)
+    return shown
+
+
+def _inputs_of(measured: DataPart) -> tuple[InputPart | None, ...]:
+    """Return the inputs that the group moved; ``None`` for one of which nothing is known."""
+    if inputs := measured.get("inputs"):
+        return tuple(inputs)
+    if "layout" not in measured or "shape" not in measured:
+        return (None,)
+    layout, shape = measured["layout"], measured["shape"]
+    one: InputPart = {
+        "name": "",
+        "source": measured["source"],
+        "layout": layout,
+        "shape": shape,
+        "dtype": "float32",
+    }
+    return (one,)
+
+
+def _check_same(data: str | Path, result: Result, samples: Samples) -> None:
+    """Refuse data that are not as many, or are named otherwise."""
     available, indices = result["data"]["available"], result["data"]["indices"]
     if len(samples) != available:
         raise GeedError(
@@ -58,7 +108,6 @@ def open_pictures(data: str | Path, result: Result) -> Samples:
             f"--data {data}: its files are named otherwise than those of the result; give the data "
             f"that was measured, {result['data']['source']}"
         )
-    return samples
 
 
 def check_shown(data: str | Path, result: Result, positions: Sequence[int]) -> bool:
@@ -88,12 +137,17 @@ def check_shown(data: str | Path, result: Result, positions: Sequence[int]) -> b
     marks, names = measured.get("marks"), measured["names"]
     if not marks:
         return False
+    own = _inputs_of(measured)[0]
+    assert own is not None  # what keeps marks keeps its layout
     # Decoded as for the model: thumbnails have another size.
     samples = open_samples(
         data,
-        input_shape=measured["shape"],
-        input_layout=measured["layout"],
+        input_shape=own["shape"],
+        input_layout=own["layout"],
         preprocess=preprocess_from_json(json.dumps(measured["preprocess"]), "the result's data"),
+        name=own["name"] or None,
+        dtype=own["dtype"],
+        masked=True,
     )
     for position in positions:
         index = measured["indices"][position]
@@ -106,92 +160,121 @@ def check_shown(data: str | Path, result: Result, positions: Sequence[int]) -> b
     return True
 
 
-def _open(data: str | Path, measured: DataPart) -> Samples:
-    """Open data in the layout of the result, at a size for thumbnails."""
-    folder = Path(data).is_dir()
-    preprocess = Preprocess(resize=_FOLDER, crop=_FOLDER) if folder else Preprocess()
+def _open(data: str | Path, measured: InputPart | None) -> ShownInput:
+    """Open data in the layout of the result, images at a size for thumbnails."""
     first: GeedError | None = None
-    for shape, layout in _layouts(measured):
+    for one in _tried(measured):
+        # Free in its plane: images are shown at a size of their own.
+        letters = zip(one["layout"].removeprefix("N"), one["shape"], strict=False)
+        shape = tuple(None if letter in "HW" else n for letter, n in letters)
+        plain = Path(data).is_dir() and set("HW") <= set(one["layout"]) <= set("NCHW")
+        preprocess = Preprocess(resize=_FOLDER, crop=_FOLDER) if plain else Preprocess()
         try:
             samples = open_samples(
-                data, input_shape=shape, input_layout=layout, preprocess=preprocess
+                data,
+                input_shape=shape,
+                input_layout=one["layout"],
+                preprocess=preprocess,
+                name=one["name"] or None,
+                dtype=one["dtype"],
+                masked=True,
             )
             samples[0]
         except GeedError as error:
             first = first or error
         else:
-            return samples
+            return ShownInput(one["name"], one["layout"], samples)
     assert first is not None
     raise first
 
 
-def _layouts(measured: DataPart) -> Iterator[tuple[tuple[int | None, ...], str]]:
-    """Shape of a sample, free in its plane, and layout; older results leave it to be tried."""
-    if "layout" in measured and "shape" in measured:
-        letters = measured["layout"].removeprefix("N")
-        shape = zip(letters, measured["shape"], strict=False)
-        yield tuple(None if letter in "HW" else n for letter, n in shape), measured["layout"]
+def _tried(measured: InputPart | None) -> Iterator[InputPart]:
+    """Yield the input as the result knows it; older results leave it to be tried."""
+    if measured is not None:
+        yield measured
         return
+    tried: list[tuple[str, list[int]]] = []
     for channels in (3, 1, 4):
-        yield (channels, None, None), "NCHW"
-        yield (None, None, channels), "NHWC"
-    yield (None, None), "NHW"
+        tried += [("NCHW", [channels, 0, 0]), ("NHWC", [0, 0, channels])]
+    for layout, shape in [*tried, ("NHW", [0, 0])]:
+        yield {"name": "", "source": "", "layout": layout, "shape": shape, "dtype": "float32"}
 
 
 def orbit_pictures(
-    samples: Samples, index: int, group: GroupPart, elements: Sequence[int]
-) -> list[str]:
-    """Return some of a sample's orbit.
+    shown: Sequence[ShownInput], result: Result, index: int, elements: Sequence[int]
+) -> tuple[list[list[Picture]], list[str]]:
+    """Return pictures of some of a sample's orbit.
 
     Parameters
     ----------
-    samples : Samples
-        The data.
+    shown : sequence of ShownInput
+        The inputs that the group moved.
+    result : dict
+        The result.
     index : int
         The sample.
-    group : dict
-        The ``group`` of a result.
     elements : sequence of int
         Which elements.
 
     Returns
     -------
-    list of str
-        A data URI an element; empty where the sample is no image of 1, 3 or 4 channels, the group
-        does not act on its grid, or an action of the user's own moved it.
+    pictures : list of lists of Picture
+        One list an element, with a picture of each input that has one.
+    notes : list of str
+        How the pictures are read, and which inputs have none, and why.
     """
+    data = result["data"]
+    by_input = []
+    notes = [
+        f"No pictures of {other['name']}: it was read from {other['source']}."
+        for other in data.get("inputs", ())
+        if other["source"] != data["source"]
+    ]
+    for one in shown:
+        try:
+            drawing = drawing_of(parse_layout(one.layout), one.samples.dtype)
+            orbit = _orbit(one, result, index, elements, bright=drawing.bright)
+            by_input.append(drawing.draw(orbit))
+        except GeedError as error:
+            of = f" of {one.name}" if one.name else ""
+            notes.append(f"No pictures{of}: {error}.")
+        else:
+            notes += [drawing.reading] if drawing.reading else []
+    return [list(pictures) for pictures in zip(*by_input, strict=True)], notes
+
+
+def _orbit(
+    shown: ShownInput, result: Result, index: int, elements: Sequence[int], *, bright: bool
+) -> NDArray[np.float64]:
+    """Return members of a sample's orbit, as the group moved them, vectors right and down.
+
+    Raises
+    ------
+    GeedError
+        If an action of the user's own moved them, or the group does not move this size.
+    """
+    group = result["group"]
     interpolation = group["interpolation"]
     if interpolation == "own":
-        return []
-    x = samples[index]
-    x = x[None] if x.ndim == 2 else x
-    if x.ndim != 3 or x.shape[0] not in (1, 3, 4):
-        return []
-    low, high = float(x.min()), float(x.max())
-    if low < 0 or high > 1:
-        x = (x - low) / ((high - low) or 1)
-    try:
-        height, width = x.shape[1:]
-        action = grid_action(parse_group(group["name"]), height, width, interpolation)
-    except GeedError:
-        return []
+        raise GeedError("an action of one's own moved them")
+    x: NDArray[Any] = shown.samples[index]
+    if bright:
+        low, high = float(x.min()), float(x.max())
+        if low < 0 or high > 1:
+            x = (x - low) / ((high - low) or 1)
+    layout = parse_layout(shown.layout)
+    components = group.get("components", "right-down")
+    named = with_components(parse_group(group["name"]), components)
+    action = layout_action(named, layout, x.shape, interpolation, of_input=True)
     if group["support"] == "disk":
-        x = np.where(disk_mask(*action.shape), x, np.float32(0))
-    return [_uri(action.apply(g, x.astype(np.float64))) for g in elements]
-
-
-def _uri(x: NDArray[np.float64]) -> str:
-    from PIL import Image
-
-    pixels = np.clip(np.round(x[:3] * 255), 0, 255).astype(np.uint8)
-    grey = len(pixels) == 1
-    image = Image.fromarray(pixels[0] if grey else np.moveaxis(pixels, 0, -1))
-    image.thumbnail((SIDE, SIDE))
-    buffer = io.BytesIO()
-    if grey:
-        image.save(buffer, "PNG", optimize=True)
-        kind = "png"
+        x = np.where(disk_mask(*x.shape[-2:]), x, np.float32(0))
+    action = action.behind(result["seed"], index)
+    orbit = np.stack([action.apply(g, x.astype(np.float64)) for g in elements])
+    if "X" not in layout.kept or components == "right-down":
+        return orbit
+    vectors = np.moveaxis(orbit, 1 + layout.kept.index("X"), 0)  # a view, which is drawn as it is
+    if components == "right-up":
+        vectors[1] *= -1
     else:
-        image.save(buffer, "JPEG", quality=82)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+        vectors[:2] = vectors[1::-1].copy()
+    return orbit

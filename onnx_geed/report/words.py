@@ -9,10 +9,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_geed.groups import angle
-from onnx_geed.results import HARDLY, ROUNDED, Reading, Record, Result, mean_interval, read_record
+from onnx_geed.measures import descriptor_of
+from onnx_geed.results import (
+    HARDLY,
+    ROUNDED,
+    Reading,
+    Record,
+    Result,
+    is_map,
+    mean_interval,
+    read_record,
+)
 from onnx_geed.text import span
 
-__all__ = ["grade", "meaning", "summary"]
+__all__ = ["grade", "meaning", "summary", "title"]
 
 # Exact elements that deviate by so much of the whole show that interpolation is not the cause.
 _OWN = 0.6
@@ -39,10 +49,14 @@ def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
     sentences = []
     maps = [r for r in readings if r.descriptor.cosine_of_maps]
     if len(maps) > 1:
-        sentences.append(_depth(maps))
+        layouts = [m["layout"] for m in result["measurements"] if m["measure"] == maps[0].measure]
+        input = result["data"].get("layout", "NCHW")
+        moved = "image" if is_map(input) and not {*"DTX"} & {*input} else "input"
+        sentences.append(_depth(maps, f"{title(maps[0].measure, layouts)}: moving the {moved}"))
     for record, r in zip(result["measurements"], readings, strict=True):
         if not r.descriptor.cosine_of_maps or len(maps) == 1:
-            sentences.append(f"{r.descriptor.title} ({r.layer}): {meaning(record, order)}")
+            name = title(r.measure, [record["layout"]])
+            sentences.append(f"{name} ({r.layer}): {meaning(record, order)}")
     tripped = [r for r in (maps or readings) if r.trips]
     if tripped and not all(result["group"]["exact"]):
         sentences.append(_resampling(tripped[-1]))
@@ -75,11 +89,33 @@ def _resampling(reading: Reading) -> str:
     return text + ", so interpolation may explain much of the deviation."
 
 
-def _depth(maps: Sequence[Reading]) -> str:
+def title(measure: str, layouts: Sequence[str]) -> str:
+    """Return what a measure is of: maps where its tensors are maps.
+
+    Parameters
+    ----------
+    measure : str
+        The measure.
+    layouts : sequence of str
+        Those of its tensors.
+
+    Returns
+    -------
+    str
+    """
+    descriptor = descriptor_of(measure)
+    if descriptor.cosine_of_maps and not all(map(is_map, layouts)):
+        return "Hidden tensors"
+    return descriptor.title
+
+
+def _depth(maps: Sequence[Reading], moving: str) -> str:
     first, last = maps[0], maps[-1]
     worst = max(maps, key=lambda r: r.value)
+    stay = all(r.output_action == "trivial" for r in maps)
+    does = "leaves them as they are, with" if stay else "moves them along with"
     text = (
-        f"Feature maps: moving the image moves them along with cosine {span(-first.value)} in "
+        f"{moving} {does} cosine {span(-first.value)} in "
         f"{first.layer} and {span(-last.value)} in {last.layer}"
     )
     if worst is not first and worst is not last:
@@ -165,10 +201,11 @@ def meaning(record: Record, order: int) -> str:
     """
     reading = read_record(record)
     word = grade(reading)
-    return f"{_sentence(reading, order)}{f': {word}' if word else ''}."
+    noun = "map" if is_map(record["layout"]) else "tensor"
+    return f"{_sentence(reading, order, noun)}{f': {word}' if word else ''}."
 
 
-def _sentence(reading: Reading, order: int) -> str:
+def _sentence(reading: Reading, order: int, noun: str) -> str:
     scale = [] if reading.between is None else [f"another sample in its place {_between(reading)}"]
     beside = f"({', '.join([*scale, f'perfect {reading.told(reading.perfect):g}'])})"
     trivial = reading.output_action == "trivial"
@@ -181,7 +218,7 @@ def _sentence(reading: Reading, order: int) -> str:
     if template:
         most = measure.worst_value(order, trivial=trivial)
         share = _percent(reading.value / most if most else 0.0)
-        text = template.format(value=value, target=target, share=share, order=order)
+        text = template.format(value=value, target=target, share=share, order=order, noun=noun)
         return f"{text} {beside}"
     if reading.in_tensor_units:
         return f"f(gx) lies {value} from {target}, in units of the tensor {beside}"

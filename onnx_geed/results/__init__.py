@@ -28,6 +28,9 @@ if TYPE_CHECKING:
         Interval as Interval,
         mean_interval as mean_interval,
     )
+    from onnx_geed.results.kinds_of_data import (
+        is_map as is_map,
+    )
     from onnx_geed.results.limits import (
         check_measured as check_measured,
         failure_of as failure_of,
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
         ComparisonEntry as ComparisonEntry,
         DataPart as DataPart,
         GroupPart as GroupPart,
+        InputPart as InputPart,
         ModelPart as ModelPart,
         PrecisionPart as PrecisionPart,
         Predictions as Predictions,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import angle, motions_named
+from onnx_geed.groups import angle, moved_axes
 from onnx_geed.model import Between, Model, between, load_model, off_centre, zero_padded
 from onnx_geed.results.findings import (
     KEPT,
@@ -20,6 +20,7 @@ from onnx_geed.results.findings import (
     resampled_elements,
     silent_channels,
 )
+from onnx_geed.results.kinds_of_data import moved_letters
 from onnx_geed.results.reactions import alike_maps, hardly_reacting, insensitive_model, not_learned
 from onnx_geed.results.reading import Reading, read_record
 from onnx_geed.results.schema import Result
@@ -80,7 +81,7 @@ def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
         *(odd_channels(pairs, result["group"]["exact"]) if not _strided(broken) else ()),
         *broken,
         *_kept_elements(result, pairs),
-        *resampled_elements(pairs),
+        *resampled_elements(result, pairs),
         *insensitive_model(result, pairs),
         *hardly_reacting(pairs),
         *alike_maps(pairs),
@@ -213,12 +214,13 @@ def _first_break(result: Result, pairs: RecordReadings, model: Model | None) -> 
     group = result["group"]["name"]
     first = next(i for i, (_, lacks) in enumerate(maps) if lacks > KEPT)
     before, (reading, lacks) = maps[:first], maps[first]
+    # Of the grids that are turned and shifted, a network of points has none.
+    grid = set(moved_letters(result)) & set("DHWT")
     path: Between | None = None
     if model is not None:
         path = between(model, before[-1][0].layer if before else None, reading.layer)
-    padded = (
-        _padded_nodes(model, path) if any(any(move.shift) for move in motions_named(group)) else []
-    )
+    shifted = grid & set(moved_axes(group).shifted)
+    padded = _padded_nodes(model, path) if shifted else []
     if padded:
         # A border takes little at first; without it a convolution moves along with every shift.
         more = f" and {len(padded) - 1} more" if len(padded) > 1 else ""
@@ -230,13 +232,13 @@ def _first_break(result: Result, pairs: RecordReadings, model: Model | None) -> 
             f"{padded[0]}{more} before {reading.layer} pad{'s' * (not more)} with a constant; the "
             f"cosine is {_cosine(reading)} there"
             + (f" and {_cosine(worst)} in {worst.layer}." if worst is not reading else "."),
-            "Circular padding keeps shifts; objects far from the border lose less.",
+            "Circular padding keeps shifts; what lies far from the border loses less.",
             (reading.layer,),
         )
         return
     if lacks < _LOST:
         return  # it fades away: no layer is to blame
-    faults = off_centre(model, group) if model is not None else []
+    faults = off_centre(model, group) if model is not None and grid else []
     here = [f for f in faults if path and f.node in path.names]
     if not before:
         if here:
@@ -274,7 +276,7 @@ def _first_break(result: Result, pairs: RecordReadings, model: Model | None) -> 
         "likely",
         f"{text} between {kept.layer} and {reading.layer}.",
         evidence + ".",
-        "Look at the weights and the padding of what lies between them.",
+        f"Look at the weights{' and the padding' * bool(grid)} of what lies between them.",
         (reading.layer,),
     )
 

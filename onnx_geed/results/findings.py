@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from onnx_geed.results.kinds_of_data import is_map, moved_letters
 from onnx_geed.results.reading import Reading
 from onnx_geed.results.records import ILL_CONDITIONED
 from onnx_geed.results.schema import ExactPart, Record, Result
@@ -111,7 +112,7 @@ def noticeable(reading: Reading) -> bool:
     return reading.relative is None or reading.relative >= _SHARE_FLOOR
 
 
-def resampled_elements(pairs: RecordReadings) -> Iterator[Finding]:
+def resampled_elements(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
     """Find values to which only resampled elements add; references say why."""
     readings = [
         reading
@@ -147,6 +148,9 @@ def resampled_elements(pairs: RecordReadings) -> Iterator[Finding]:
     name, away = max(trips.items(), key=lambda item: item[1])
     evidence += f"; the {name.replace('_', ' ')} alone {span(away)}"
     if away >= 0.5 * reading.away:
+        # A volume has corners too, and no support that leaves them out.
+        moved = moved_letters(result)
+        disk = " or --support disk" * ("H" in moved and "D" not in moved)
         more = "as much" if away >= 0.9 * reading.away else "at least half as much"
         yield Finding(
             "interpolation",
@@ -154,7 +158,7 @@ def resampled_elements(pairs: RecordReadings) -> Iterator[Finding]:
             f"Interpolation may explain it: {text[0].lower()}{text[1:]}, and resampling alone "
             f"deviates {more}.",
             evidence + ".",
-            "Judge the network by the exact part; a larger input or --support disk softens it.",
+            f"Judge the network by the exact part; a larger input{disk} softens it.",
             layers,
         )
     elif away <= 0.2 * reading.away:
@@ -215,14 +219,15 @@ def silent_channels(pairs: RecordReadings) -> Iterator[Finding]:
         if reading.descriptor.cosine_of_maps and 0.05 <= share < 1:
             live = (reading.value + share) / (1 - share)
             if live - reading.value >= 0.02:
-                spared.append((reading, share, live))
+                spared.append((reading, share, live, is_map(record["layout"])))
     if not spared:
         return
-    reading, share, live = max(spared, key=lambda f: f[2] - f[0].value)
+    reading, share, live, of_map = max(spared, key=lambda f: f[2] - f[0].value)
+    things = "maps" if of_map else "channels"
     yield Finding(
         "silent channels",
         "caution",
-        f"Silent channels flatter {len(spared)} layer{'s' * (len(spared) > 1)}: two zero maps "
+        f"Silent channels flatter {len(spared)} layer{'s' * (len(spared) > 1)}: two zero {things} "
         "count as alike.",
         f"In {reading.layer}, {100 * share:.0f} % of the pairs are zero on both sides; the others "
         f"alone have cosine {span(-live)}, not {span(-reading.value)}.",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from onnx_geed.results.findings import ROUNDED, Finding, RecordReadings
+from onnx_geed.results.kinds_of_data import is_map
 from onnx_geed.results.reading import HARDLY, Reading
 from onnx_geed.results.schema import Result
 from onnx_geed.text import span
@@ -96,8 +97,8 @@ def _is_divergence(reading: Reading) -> bool:
 
 def alike_maps(pairs: RecordReadings) -> Iterator[Finding]:
     """Find maps that different samples share as much as the members of an orbit do."""
-    readings = []
-    for _, reading in pairs:
+    readings, of_maps = [], True
+    for record, reading in pairs:
         if (
             not reading.descriptor.cosine_of_maps
             or reading.relative is None
@@ -108,6 +109,7 @@ def alike_maps(pairs: RecordReadings) -> Iterator[Finding]:
         # Both have to say so: 0.2 against 0 is far from perfect, and yet not the same.
         if (ends[0] if ends else reading.relative) >= HARDLY and other >= _LIKE * -reading.value:
             readings.append(reading)
+            of_maps = of_maps and is_map(record["layout"])
     if not readings:
         return
     reading = max(readings, key=lambda r: r.relative or 0.0)
@@ -115,8 +117,8 @@ def alike_maps(pairs: RecordReadings) -> Iterator[Finding]:
     yield Finding(
         "alike whatever is shown",
         "caution",
-        f"Maps are hardly more alike within an orbit than between samples in {len(readings)} "
-        f"layer{'s' * (len(readings) > 1)}.",
+        f"{'Maps' if of_maps else 'Tensors'} are hardly more alike within an orbit than between "
+        f"samples in {len(readings)} layer{'s' * (len(readings) > 1)}.",
         f"In {reading.layer} the cosine is {span(-reading.value)} within an orbit and "
         f"{span(other)} between different samples.",
         "Such a cosine is no sign of equivariance; judge by relative values.",

@@ -18,6 +18,7 @@ __all__ = [
     "DataPart",
     "ExactPart",
     "GroupPart",
+    "InputPart",
     "ModelPart",
     "PrecisionPart",
     "Predictions",
@@ -126,8 +127,18 @@ class ModelPart(TypedDict):
     producer: str
 
 
+class InputPart(TypedDict):
+    """An input that the group moves; its name is empty where DATA are one array, without names."""
+
+    name: str
+    source: str
+    layout: str
+    shape: list[int]
+    dtype: str
+
+
 class DataPart(TypedDict):
-    """The samples that were measured."""
+    """The samples that were measured; ``inputs`` where they are more than one float input."""
 
     source: str
     fingerprint: str
@@ -139,6 +150,7 @@ class DataPart(TypedDict):
     preprocess: NotRequired[dict[str, Any]]
     layout: NotRequired[str]
     shape: NotRequired[list[int]]
+    inputs: NotRequired[list[InputPart]]
 
 
 class GroupPart(TypedDict):

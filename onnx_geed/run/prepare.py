@@ -132,6 +132,7 @@ def prepare_run(
         output,
         input_shape=(1, *source.row_shape),
         input_layout=layouts_of_inputs(loaded, acted, source, options),
+        moved=[acted.name, *source.partners],
         latent=options.latent,
         layout=options.layout,
         kind=options.output_kind,

@@ -7,12 +7,15 @@ import json
 import platform
 from pathlib import Path
 
+import numpy as np
+
 from onnx_geed.data import Intake, preprocess_to_json
 from onnx_geed.groups import LayoutAction
 from onnx_geed.model import Model
-from onnx_geed.results import DataPart, GroupPart, ModelPart, RuntimePart
+from onnx_geed.results import DataPart, GroupPart, InputPart, ModelPart, RuntimePart
 from onnx_geed.run.executor import cores
 from onnx_geed.run.job import Task
+from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.session import OPTIMISATION
 from onnx_geed.run.source import Source
 
@@ -52,7 +55,7 @@ def describe_data(source: Source) -> DataPart:
     samples, indices = source.samples, source.indices
     names, labels = samples.names, samples.labels
     intake = source.main.intake or Intake(samples, indices)
-    return {
+    described: DataPart = {
         "source": samples.source,
         "fingerprint": intake.fingerprint(len(indices)),
         "available": len(samples),
@@ -63,6 +66,21 @@ def describe_data(source: Source) -> DataPart:
         "preprocess": json.loads(preprocess_to_json(samples.preprocess)),
         "layout": source.layout,
         "shape": list(source.row_shape),
+    }
+    if source.partners or samples.dtype != np.float32:
+        named = {source.main.opening.name or "": source.main, **source.partners}
+        described["inputs"] = [_describe_input(name, moved) for name, moved in named.items()]
+    return described
+
+
+def _describe_input(name: str, moved: MovedInput) -> InputPart:
+    """Return what an input is that the group moves."""
+    return {
+        "name": name,
+        "source": moved.samples.source,
+        "layout": moved.layout,
+        "shape": list(moved.row_shape),
+        "dtype": str(moved.samples.dtype),
     }
 
 

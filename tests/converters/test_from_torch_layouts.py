@@ -10,6 +10,7 @@ import pytest
 from converting import converted, imported, refused
 
 from onnx_geed import measure
+from onnx_geed.model import list_layers
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 pytest.importorskip("onnxscript", reason="needs PyTorch's exporters")
@@ -180,6 +181,13 @@ def layouts_of(file):
 def test_what_modules_say_of_themselves_is_in_the_file(box, arguments, layouts):
     file = converted("torch", box, *arguments, "--exporter", "torchscript")
     assert layouts_of(file) == layouts
+    # And onnx-geed reads it so.
+    listed = list_layers(file)
+    main, *others = [i["layout"] for i in listed["inputs"]]
+    tensors = {t["name"]: t["layout"] for t in listed["tensors"]}
+    assert main == layouts.pop("input_layout")
+    assert others == [layouts.pop("adj")] if "adj" in layouts else others == []
+    assert tensors.items() >= layouts.items()
 
 
 def noise(*shape):
@@ -200,9 +208,9 @@ ANSWERS = {
     "line": (LINE, noise(2, 12), "shift12", {"kwargs": {"padding": "zeros"}}),
     "points": (POINTS, noise(10, 3), "S10~12", {"group": "SO3~24"}),
     "volume": (VOLUME, noise(1, 6, 6, 6), "O", {"kwargs": {"symmetric": False}}),
-    "graph": (GRAPH, graphs(), "S10~12", {"stated": ("--input-layout", "adj=NKC")}),
+    "graph": (GRAPH, graphs(), "S10~12", {"input_layout": {"adj": "NKC"}}),
     "set": (SET, noise(10, 3), "S10~12", {"kwargs": {"places": True}}),
-    "field": (FIELD, noise(1, 9, 9), "D4", {"stated": ("--layout", "output=NCHW")}),
+    "field": (FIELD, noise(1, 9, 9), "D4", {"layout": {"output": "NCHW"}}),
     "tokens": (TOKENS, words(), "reverse", {"kwargs": {"places": True}}),
 }
 
@@ -210,16 +218,15 @@ ANSWERS = {
 @pytest.mark.parametrize("name", sorted(ANSWERS))
 def test_a_known_answer_comes_out_and_another_of_what_is_broken(box, name):
     arguments, data, group, broken = ANSWERS[name]
-
-    def measured(group, stated=()):
-        file = converted("torch", box, *arguments, *stated)
-        return measure(file, data, group, measures=["output-l2"])["measurements"][0]
-
-    exact = measured(group)
+    file = converted("torch", box, *arguments)
+    exact = measure(file, data, group, measures=["output-l2"])["measurements"][0]
     assert exact["value"] == pytest.approx(0, abs=2e-6)
     assert exact["between_samples"] > 0.05
-    kwargs = ("--kwargs", json.dumps(broken.get("kwargs", {})))
-    other = measured(broken.get("group", group), (*kwargs, *broken.get("stated", ())))
+    options = dict(broken)
+    if kwargs := options.pop("kwargs", None):
+        file = converted("torch", box, *arguments, "--kwargs", json.dumps(kwargs))
+    options = {"group": group, "measures": ["output-l2"]} | options
+    other = measure(file, data, **options)["measurements"][0]
     assert other["relative"] > 0.02
 
 
@@ -245,6 +252,12 @@ def test_inputs_keep_their_names_types_and_order(box):
     }
     expected = imported(box / "nets.py").Masked()(*map(torch.from_numpy, fed.values()))
     np.testing.assert_allclose(session.run(None, fed)[0], expected.numpy(), rtol=1e-5)
+
+
+def test_the_only_input_need_not_be_named(box):
+    file = converted("torch", box, "nets.py:Tokens", "--input-shape", "12:int64")
+    assert metadata_of(file)["input"] == "input"
+    assert layouts_of(file) == {"input_layout": "NT"}
 
 
 def test_options_go_before_what_modules_say(box):

@@ -262,8 +262,10 @@ def test_thumbnails_are_the_orbit(tmp_path):
     np.save(tmp_path / "x.npy", x)
     one = result_of([record("softmax-kl", spread(0.1))])
     samples = open_pictures(tmp_path / "x.npy", one)
-    images = orbit_pictures(samples, 0, one["group"], range(8))
+    pictures, notes = orbit_pictures(samples, one, 0, range(8))
+    images = [picture.src for (picture,) in pictures]
     assert len(set(images)) == 8
+    assert notes == []
     import base64
     import io
 

@@ -288,6 +288,80 @@ def test_only_the_axes_that_a_group_moves_count(tmp_path):
     assert counts == {"flip-v": 1, "flip-h": 0, "C4": 1, "shift2x2": 0}
 
 
+def grid_net(path, rank, **attributes):
+    """A convolution over a line, a plane or a volume, then its mean, as a network."""
+    lengths, ones = ["a", "b", "c"][:rank], (1,) * rank
+    window = np.ones((2, 1, *(3,) * rank), np.float32) * np.array([1, -0.5], np.float32).reshape(
+        -1, 1, *ones
+    )
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["t"], name="n", **attributes),
+        helper.make_node("Relu", ["t"], ["r"]),
+        helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "grid",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 1, *lengths])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 2])],
+        [numpy_helper.from_array(window, "w")],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rank", "group", "words", "advice"),
+    [
+        (1, "reverse", "a line of 16 puts Conv n's windows 0.5 places off", "windows of 3, or"),
+        (3, "Oh", "a 16×16×16 volume puts Conv n's windows 0.5 voxels off", "3×3×3 windows, or"),
+        (2, "C4", "a 16×16 map puts Conv n's windows 0.5 pixels off", "3×3 windows, or"),
+    ],
+)
+def test_windows_off_the_centre_of_lines_and_volumes(tmp_path, rank, group, words, advice):
+    shape, pads = (5, 1, *(16,) * rank), [1] * (2 * rank)
+    for strides, faulty in ((2, True), (1, False)):
+        path = grid_net(tmp_path / "m.onnx", rank, strides=[strides] * rank, pads=pads)
+        faults = off_centre(load_model(path), group, shape)
+        assert bool(faults) is faulty
+        if faulty:
+            assert words in faults[0].text
+            assert advice in faults[0].advice
+    # A shift sees no centre, and what turns points alone moves no grid.
+    assert off_centre(load_model(path), "shift8", shape) == []
+    path = grid_net(tmp_path / "m.onnx", rank, strides=[2] * rank, pads=pads)
+    for other in ("shift8", "S8~3", "hue3", "no group"):
+        assert off_centre(load_model(path), other, shape) == []
+
+
+def test_zero_padding_is_what_breaks_shifts_of_lines(tmp_path):
+    path = grid_net(tmp_path / "m.onnx", 1, pads=[1, 1])
+    x = np.random.default_rng(0).standard_normal((8, 1, 24)).astype(np.float32)
+    shifted = measure(path, x, "shift8", input_layout="NCT", measures=["channel-cos@t"])
+    first = diagnose(shifted, load_model(path))[0]
+    assert (first.name, first.weight) == ("zero padding", "likely")
+    assert "Conv n" in first.text
+    turned = measure(path, x, "reverse", input_layout="NCT", measures=["channel-cos@t"])
+    assert "zero padding" not in names(diagnose(turned, load_model(path)))
+
+
+def test_a_volume_is_not_advised_to_take_a_disk():
+    def advice(layout, group):
+        one = maps(0, 0.3)
+        trip = {"value": -0.7, "ci95": None, "unnormalised": None}
+        one["references"] = {"input_round_trip": trip}
+        made = result_of(one)
+        made["data"]["layout"] = layout
+        made["group"] = made["group"] | {"name": group}
+        return next(f.advice for f in diagnose(made) if f.name == "interpolation")
+
+    assert "--support disk" in advice("NCHW", "C8")
+    assert "--support disk" not in advice("NCDHW", "C8-x")
+
+
 @pytest.mark.parametrize("padding", [PAD, {"auto_pad": "SAME_UPPER"}])
 def test_zero_padding_is_what_breaks_shifts(tmp_path, padding):
     layers = [("Conv", LOPSIDED, padding), RELU, ("Conv", ROUND, padding), RELU]

@@ -244,6 +244,57 @@ def test_a_line_with_its_own_ends_around_it_is_a_line_if_they_are_as_long(read, 
     check(read, nodes, constants, [x("N", 2, 24)], "NCT", expected)
 
 
+@pytest.mark.parametrize(
+    ("places", "letters"),
+    [
+        ([10, 11, *range(12), 0, 1], "NCT"),
+        ([11, *range(12), 0, 1], "?"),
+        ([*range(2, 10)], "NCT"),
+        ([*range(0, 12, 2)], "?"),
+    ],
+)
+def test_a_ring_that_is_gathered_is_a_line_if_it_is_even(read, places, letters):
+    nodes = [node("Gather", "x ring", "r", axis=2), node("Conv", "r k", "y")]
+    constants = [w("k", 4, 2, 3), integers("ring", places)]
+    check(read, nodes, constants, [x("N", 2, 12)], "NCT", {"r": letters, "y": letters})
+
+
+def test_channels_are_split_and_joined_beside_a_line_of_free_length(read):
+    nodes = [
+        node("Reshape", "x split", "parts"),
+        node("Relu", "parts", "act"),
+        node("Reshape", "act join", "y"),
+    ]
+    constants = [integers("split", [0, 2, 3, -1]), integers("join", [0, 6, -1])]
+    expected = {"parts": beside("NKCT"), "y": "NCT"}
+    check(read, nodes, constants, [x("N", 6, "T")], "NCT", expected)
+
+
+@BATCHES
+def test_behind_what_nobody_knows_a_dense_layer_of_the_whole_makes_features(read, n):
+    nodes = [
+        node("Einsum", "x", "s", equation="...t->...t"),
+        node("Reshape", "s flat", "v"),
+        node("Gemm", "v d", "a"),
+        node("Relu", "a", "y"),
+    ]
+    constants = [integers("flat", [-1, 24]), w("d", 24, 3)]
+    expected = {"s": "?", "v": "?", "a": "NK", "y": "NK"}
+    check(read, nodes, constants, [x(n, 2, 12)], "NCT", expected)
+
+
+def test_products_of_whole_numbers_keep_the_letters(read):
+    nodes = [
+        onnx.helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "scale", "zero"]),
+        node("MatMulInteger", "q d zero", "i"),
+        node("Cast", "i", "f", to=FLOAT),
+        node("Mul", "f scale", "y"),
+    ]
+    constants = [weights("d", RNG.integers(-9, 9, size=(5, 4)), np.int8)]
+    nodes[1] = onnx.helper.make_node("MatMulInteger", ["q", "d", "zero"], ["i"])
+    check(read, nodes, constants, [x("N", 12, 5)], "NTC", {"f": "NTC", "y": "NTC"})
+
+
 # ------------------------------------------------------------------------------------------------
 # Points, sets, graphs
 # ------------------------------------------------------------------------------------------------
@@ -400,6 +451,14 @@ def test_a_graph_network_moves_nodes_with_their_adjacency(read, n):
     # Before the adjacency is read for the last time, no tensor holds all that the output needs.
     assert with_role(listing, "channel") == ["act2"]
     assert with_role(listing, "latent") == ["latent"]
+
+
+def test_an_adjacency_that_is_not_moved_has_letters_and_bypasses_nothing(tmp_path):
+    model = load_model(graph_network(tmp_path))
+    layouts = {"x": "NPC", "adj": "NPP"}
+    listing = list_as_stated(model, "x", "y", input_layout=layouts, moved=["x"])
+    assert letters_of(listing)["again"] == "NPC"
+    assert with_role(listing, "channel") == ["heard", "act", "h2", "act2"]
 
 
 def test_with_the_nodes_alone_stated_the_adjacency_is_fed(read):
@@ -562,6 +621,18 @@ def test_frames_of_a_video_that_stand_in_the_batch_come_back(read):
     check(read, nodes, constants, [x("N", 3, 5, 8, 8)], "NCTHW", expected)
 
 
+def test_frames_that_are_stacked_into_channels_make_maps(read):
+    nodes = [
+        node("Reshape", "x stack", "s"),
+        node("Conv", "s k", "map"),
+        node("ReduceMean", "map", "y", axes=[2, 3], keepdims=0),
+    ]
+    constants = [integers("stack", [0, 15, 8, 8]), w("k", 4, 15, 3, 3)]
+    expected = {"s": "?", "map": "NCHW", "y": "NK"}
+    listing = check(read, nodes, constants, [x("N", 5, 3, 8, 8)], "NTCHW", expected)
+    assert with_role(listing, "channel") == ["map"]
+
+
 def test_a_field_is_a_field_through_sums_and_a_stated_one_goes_on(read):
     nodes = [
         node("AveragePool", "x", "coarse", kernel_shape=[2, 2], strides=[2, 2]),
@@ -596,6 +667,15 @@ def test_a_plane_without_channels_is_a_plane(read):
 # ------------------------------------------------------------------------------------------------
 
 UNSURE = {
+    "a vector folded by a decoder": (
+        [
+            node("ReduceMean", "x", "v", axes=[1], keepdims=0),
+            node("Gemm", "v d", "long"),
+            node("Reshape", "long fold", "seed"),
+            node("ConvTranspose", "seed k", "y", strides=[2]),
+        ],
+        [w("d", 5, 12), integers("fold", [0, 3, 4]), w("k", 3, 4, 2)],
+    ),
     "a dense layer over places": ([node("MatMul", "t d", "y")], [w("d", 12, 7)]),
     "places flattened with features in threes": (
         [node("Reshape", "x threes", "y")],
