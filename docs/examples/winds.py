@@ -59,9 +59,8 @@ class FillAllWays(Fill):
 
 
 def turned(holed: Tensor, whole: Tensor) -> list[Tensor]:
-    """Turn a batch by some quarters."""
-    k = int(torch.randint(4, ()))
-    return [quarter(holed, k), quarter(whole, k)]
+    """Turn each fourth of a batch by another number of quarters."""
+    return [torch.cat([quarter(x[k::4], k) for k in range(4)]) for x in (holed, whole)]
 
 
 def squares(wind: np.ndarray, n: int, seed: int) -> np.ndarray:
