@@ -107,6 +107,9 @@ def load_model(path: str | Path) -> Model:
     extras = external_files(proto, path)
     weights = ((before,) if in_place else ()) + tuple(map(stamp, extras))
     fingerprint = Fingerprint(path if in_place else content, weights)
+    if extras:
+        # Files beside the model's own are read to the end before anyone can change them.
+        _ = fingerprint.text
     _read_small(proto, path.parent)
     if proto.functions:
         proto = _inlined(proto, path)
