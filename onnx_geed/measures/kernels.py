@@ -162,7 +162,7 @@ def squared_distances(points: F64, references: F64, out: F64) -> None:
 
 @compiled("contract")
 def differences(classes: F64, references: F64, out: F64) -> None:
-    """Set ``out[i]`` to 1 where an entry of ``classes[i]`` and ``references[i]`` differs, else 0."""
+    """Set ``out[i]`` to 1 where ``classes[i]`` differs from ``references[i]``, else to 0."""
     for i in range(classes.shape[0]):
         apart = 0.0
         for c in range(classes.shape[1]):
