@@ -140,6 +140,12 @@ def test_every_page_of_the_site_is_in_its_table_of_contents():
     assert listed >= pages - {"index"}, pages - listed
 
 
+def test_every_example_is_run_on_a_page():
+    text = "".join(page.read_text() for page in PAGES)
+    examples = {p.stem for p in (ROOT / "docs/examples").glob("*.py")} - {"making"}
+    assert set(re.findall(r"^python docs/examples/(\w+)\.py \1$", text, re.MULTILINE)) == examples
+
+
 def section(page, title):
     """Names in backticks of the first column of the table under a heading."""
     text = (ROOT / "docs" / page).read_text()

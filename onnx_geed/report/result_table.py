@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.report.words import is_sampled
 from onnx_geed.results import (
     Reading,
     Record,
@@ -141,7 +142,10 @@ def _predictions(result: Result) -> list[str]:
         text += f" (least {_percent(min(moved))})"
         if right:
             upright, *turned = right["per_element"].values()
-            text += f"; right {_percent(upright)} unmoved, {_percent(sum(turned) / len(turned))} "
+            first = (
+                "at an element of their own" if is_sampled(result["group"]["name"]) else "unmoved"
+            )
+            text += f"; right {_percent(upright)} {first}, {_percent(sum(turned) / len(turned))} "
             text += f"moved (least {_percent(min(turned))})"
         lines += wrapped(text)
     return lines

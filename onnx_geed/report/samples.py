@@ -10,10 +10,11 @@ import numpy as np
 from markupsafe import Markup
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import angle, parse_group
+from onnx_geed.groups import angle
 from onnx_geed.measures import CATALOGUE
 from onnx_geed.report.picture import Picture
 from onnx_geed.report.thumbnails import ShownInput, check_shown, open_pictures, orbit_pictures
+from onnx_geed.report.words import is_sampled
 from onnx_geed.results import Reading, Result
 from onnx_geed.text import number
 
@@ -136,7 +137,7 @@ def _sample(
         "value": number(float(row.mean())),
         # Invariance is measured from the mean of an orbit, which the sample itself may be far from.
         "worst": angle(group["name"], group["elements"][worst])
-        if worst or _is_sampled(group["name"])
+        if worst or is_sampled(group["name"])
         else "e, that is, as it was given: farthest from the mean of its orbit",
         "worst_value": number(float(row[worst])),
         "thumbnails": [],
@@ -170,11 +171,3 @@ def _shown(picture: Picture, under: str) -> dict[str, Any]:
         "alt": under + (f": {picture.what}" if picture.what else ""),
         "width": picture.width,
     }
-
-
-def _is_sampled(name: str) -> bool:
-    """Say whether a group moves each sample by an element of its own first."""
-    try:
-        return parse_group(name).behind is not None
-    except GeedError:  # one's own group
-        return False

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_geed.groups import angle
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import angle, parse_group
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results import (
     HARDLY,
@@ -22,7 +23,7 @@ from onnx_geed.results import (
 )
 from onnx_geed.text import span
 
-__all__ = ["grade", "meaning", "summary", "title"]
+__all__ = ["grade", "is_sampled", "meaning", "summary", "title"]
 
 # Exact elements that deviate by so much of the whole show that interpolation is not the cause.
 _OWN = 0.6
@@ -237,3 +238,22 @@ def _percent(share: float) -> str:
     if abs(share) < 0.001:
         return "less than 0.1 %"
     return f"{100 * share:.{1 if share < 0.1 else 0}f} %"
+
+
+def is_sampled(group: str) -> bool:
+    """Say whether a group moves each sample by an element of its own first.
+
+    Parameters
+    ----------
+    group : str
+        Its name.
+
+    Returns
+    -------
+    bool
+        False for a group of one's own.
+    """
+    try:
+        return parse_group(group).behind is not None
+    except GeedError:  # one's own group
+        return False

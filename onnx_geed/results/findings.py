@@ -289,6 +289,8 @@ def few_samples(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
             return
         if reading.ci95 is None or not (noticeable(reading) or reading.descriptor.floor is None):
             continue
+        if reading.relative is not None and reading.relative < _SHARE_FLOOR:
+            continue
         half = (reading.ci95[1] - reading.ci95[0]) / 2
         if half > 0.5 * reading.away:
             wide.append((half / reading.away, half, reading))

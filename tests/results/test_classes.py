@@ -18,6 +18,7 @@ from onnx_geed.groups import Permutation, Trivial
 from onnx_geed.measures import predicted_classes
 from onnx_geed.model import parse_classes
 from onnx_geed.report.page import report
+from onnx_geed.report.result_table import table
 from onnx_geed.results import mean_interval
 from onnx_geed.results.predictions import moved_classes
 
@@ -222,6 +223,11 @@ def test_table_and_page_show_them(tmp_path):
     shares = predictions(result)["stay"]["per_element"]
     moved = [v for name, v in shares.items() if name != "e"]
     assert f"{100 * np.mean(moved):.1f} %" in line
+    assert " unmoved, " in got.stdout
+    # The first element of a sampled group is no identity: each sample has its own.
+    result["group"]["name"] = "SO2~4"
+    assert " unmoved" not in table(result)
+    assert "at an element of their own," in " ".join(table(result).split())
     page = report([read_result(out)])
     assert "Predictions and classes" in page
     entry = result["measurements"][-1]["per_class"]

@@ -253,6 +253,11 @@ def test_too_few_samples_are_found_only_where_there_is_something_to_measure():
     assert names(diagnose(result_of(kl(0.5)))) == []
     assert names(diagnose(result_of(kl(1e-9, n=3, noise=0.9)))) == []
     assert names(diagnose(result_of(kl(0.5, n=1)))) == ["too few samples"]
+    # Rounding, of a measure that has a unit and so no floor of its own.
+    for times, found in ((1.0, ["too few samples"]), (1e-9, [])):
+        rows = times * np.array([0, 0, 0.1, 0, 0.1, 2.0])[:, None] * np.ones((1, 8))
+        rounding = record("output-l2", rows, between=np.full((5, 8), 2.0))
+        assert names(diagnose(result_of(rounding))) == found
 
 
 def test_a_few_samples_that_carry_a_value_are_named():
