@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import letter_models as lm
+import naive
 import naive_letters
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ class Case(NamedTuple):
 
     ``inputs`` has a layout for each input, none for one that is fed as it is. ``tensors`` has a
     layout for each tensor that is looked at. ``known`` says of ``MEASURE@TENSOR`` what ``relative``
-    is at least; 0 says that the tensor is perfect.
+    is at least; 0 says that the tensor is perfect, ``UNKNOWN`` nothing.
     """
 
     model: Callable[[], onnx.ModelProto]
@@ -39,6 +40,9 @@ LATENT = {"latent": "NK", "y": "NK"}
 DENSE = {"map": "NCHW", "y": "NCHW"}
 
 
+UNKNOWN = -1.0
+
+
 def _key(measure: str, tensor: str) -> str:
     return f"{measure.replace('_', '-')}@{tensor}"
 
@@ -50,7 +54,16 @@ def _case(
     tensors: str | Mapping[str, str] = LATENT,
     **known: float,
 ) -> Case:
-    """A case, from ``measure__tensor=least relative``; one layout is that of x, or of y."""
+    """A case, from ``measure__tensor=least relative``; one layout is that of x, or of y.
+
+    Whose distance is known, of that the unexplained share is too; of scores that of flips.
+    """
+    for key, least in list(known.items()):
+        measure, tensor = key.split("__")
+        if measure == "output_l2":
+            known[f"unexplained__{tensor}"] = least and 1e-3
+        if measure == "softmax_kl":
+            known[f"flip_rate__{tensor}"] = least and UNKNOWN
     return Case(
         model,
         {"x": inputs} if isinstance(inputs, str) else inputs,
@@ -383,30 +396,62 @@ PERFECT = {
     "latent-cos": -1.0,
     "latent-l2": 0.0,
     "output-l2": 0.0,
+    "unexplained": 0.0,
     "softmax-kl": 0.0,
+    "flip-rate": 0.0,
 }
 
 
 def deviations(measure: str, values: Floats, group: str, letters: str, **options: object) -> Floats:
-    """What the twin says of a measure: (N, |G|)."""
-    if measure == "channel-cos":
-        return naive_letters.channel_cos(values, group, letters, **options)
-    if measure == "softmax-kl":
-        return naive_letters.softmax_kl(values, group, letters, **options)
-    if measure == "output-l2":
-        return naive_letters.output_l2(values, group, letters, **options)
+    """What the twin says of a measure, before normalising: (N, |G|)."""
+    of_measure = {
+        "channel-cos": naive_letters.channel_cos,
+        "output-l2": naive_letters.output_l2,
+        "unexplained": naive_letters.squares,
+        "softmax-kl": naive_letters.softmax_kl,
+        "flip-rate": naive_letters.flip_rate,
+    }
+    if twin := of_measure.get(measure):
+        return twin(values, group, letters, **options)
     points = naive_letters.latent(values, letters)
     if options.get("seen") is not None:
         options["seen"] = naive_letters.latent(options["seen"], letters)
-    # A vector as one channel of places that do not move has the vector's cosine.
-    twin = {"latent-l2": naive_letters.output_l2, "latent-cos": naive_letters.channel_cos}
-    return twin[measure](points, group, "K", **options)
+    # One channel of places that do not move has a vector's cosine.
+    of_points = {"latent-l2": naive_letters.output_l2, "latent-cos": naive_letters.channel_cos}
+    return of_points[measure](points, group, "K", **options)
 
 
-def relative(measure: str, values: Floats, group: str, letters: str, **options: object) -> float:
-    """0 where perfect, 1 where f(gx) is no closer than that of the next sample."""
+def mean(measure: str, d: Floats, values: Floats, group: str, letters: str) -> float:
+    """The mean over samples and elements; where e scores 0 by definition, over the others."""
+    if measure == "flip-rate":
+        return float(d[:, 1:].mean())
+    if measure != "unexplained":
+        return float(d.mean())
+    return naive_letters.mean_without_identity(d, group, letters, values.shape[2:])
+
+
+def value(measure: str, values: Floats, group: str, letters: str, **options: object) -> float:
+    """The value of a record, the samples of D being the points of M."""
+    d = deviations(measure, values, group, letters, **options)
+    found = mean(measure, d, values, group, letters)
+    if measure == "unexplained":
+        return found / naive_letters.mean_square(values[:, 0])
+    if measure.startswith("latent"):
+        return found / naive.normaliser(naive_letters.latent(values, letters)[:, 0], measure)
+    return found
+
+
+def relative(
+    measure: str, values: Floats, group: str, letters: str, **options: object
+) -> float | None:
+    """0 where perfect, 1 where f(gx) is no closer than that of the next sample.
+
+    None where those are no further away than rounding.
+    """
     others = np.roll(values, -1, axis=0)
-    away = deviations(measure, values, group, letters, **options).mean() - PERFECT[measure]
-    between = deviations(measure, values, group, letters, seen=others, **options).mean()
-    between -= PERFECT[measure]
-    return float(away / between)
+    twins = values, group, letters
+    away, between = (
+        mean(measure, deviations(measure, *twins, **seen, **options), *twins) - PERFECT[measure]
+        for seen in ({}, {"seen": others})
+    )
+    return away / between if between > 1e-9 else None

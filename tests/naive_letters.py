@@ -673,16 +673,18 @@ def flip_rate(
     letters: str,
     interpolation: str = "bilinear",
     seen: ArrayLike | None = None,
+    members: Sequence[str] | None = None,
 ) -> Floats:
     """The share of places whose largest score is another class's than in f(x), moved."""
     values = np.asarray(activations, dtype=np.float64)
     others = values if seen is None else np.asarray(seen, dtype=np.float64)
-    axis = letters.index("C" if "C" in letters else "K")
+    names, axis = elements(group), letters.index("C" if "C" in letters else "K")
     out = []
     for sample, other in zip(values, others, strict=True):
         row = []
-        for g, name in enumerate(elements(group)):
-            u, v, inside = _moved_back(group, name, letters, other[g], sample[0], interpolation)
+        for name in names if members is None else members:
+            of_g = other[names.index(name)]
+            u, v, inside = _moved_back(group, name, letters, of_g, sample[0], interpolation)
             used = inside.take(0, axis) > 1 - 1e-9
             row.append(float((u.argmax(axis) != v.argmax(axis))[used].mean()))
         out.append(row)

@@ -3,7 +3,9 @@
 Every network, with its data, group and layouts, is an entry of ``letter_cases.CASES``.
 """
 
+import functools
 import json
+from typing import NamedTuple
 
 import letter_models
 import models
@@ -13,7 +15,16 @@ import onnx
 import onnxruntime as ort
 import pytest
 from click.testing import CliRunner
-from letter_cases import CASES, PERFECT, activations, data_of, deviations, relative
+from letter_cases import (
+    CASES,
+    PERFECT,
+    UNKNOWN,
+    activations,
+    data_of,
+    deviations,
+    relative,
+    value,
+)
 
 import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
@@ -101,41 +112,82 @@ def from_metadata(path, data, group, options, folder):
 WAYS = [by_kernels, by_graph, row_by_row, from_raw_cache, from_stats_cache, from_metadata]
 
 
-def check(case, data, result, **options):
+class Wanted(NamedTuple):
+    """What the twin's float64 run says of a measure on a tensor."""
+
+    scale: float
+    deviations: np.ndarray
+    value: float
+    relative: float | None
+    members: list[str] | None
+    part: np.ndarray | None
+
+
+@functools.cache
+def wanted(name, key, indices, seed, interpolation):
+    case, (measure, _, tensor) = CASES[name], key.partition("@")
+    orbits = orbits_of_case(name, indices, seed, interpolation)[tensor]
+    letters, options = case.tensors[tensor][1:], {"interpolation": interpolation}
+    twins = measure, orbits, case.group, letters
+    # Vectors that do not move along are judged by the input alone.
+    moving = [] if measure.startswith("latent") else [(letters, orbits.shape[2:])]
+    members = twin.exact_subgroup(case.group, [*input_grids(name), *moving])
+    return Wanted(
+        max(1.0, float(np.abs(orbits).max())),
+        deviations(*twins, **options),
+        value(*twins, **options),
+        relative(*twins, **options),
+        members,
+        members and deviations(*twins, members=members, **options),
+    )
+
+
+@functools.cache
+def orbits_of_case(name, indices, seed, interpolation):
+    case = CASES[name]
+    return activations(case, data_of(case), indices, seed, interpolation)
+
+
+def input_grids(name):
+    case, data = CASES[name], data_of(CASES[name])
+    return [(letters[1:], data[x].shape[1:]) for x, letters in moved(case).items()]
+
+
+def check(name, result, known=None, interpolation="bilinear"):
     """Hold every record against what is known, and against the twin's float64 run."""
-    indices = result["data"]["indices"]
+    case, group = CASES[name], result["group"]
+    indices = tuple(result["data"]["indices"])
     assert sorted(indices) == list(range(len(indices)))
-    assert result["group"]["elements"] == twin.elements(case.group)
-    inputs = [(letters[1:], data[name].shape[1:]) for name, letters in moved(case).items()]
-    exact = [all(twin.is_exact(case.group, g, *i) for i in inputs) for g in elements_of(result)]
-    assert result["group"]["exact"] == exact
-    values = activations(case, data, indices, result["seed"], **options)
+    assert group["elements"] == twin.elements(case.group)
+    exact = [
+        all(twin.is_exact(case.group, g, *grid) for grid in input_grids(name))
+        for g in group["elements"]
+    ]
+    assert group["exact"] == exact
+    known = case.known if known is None else known
     records = {f"{r['measure']}@{r['layer']}": r for r in result["measurements"]}
-    assert records.keys() == case.known.keys()
-    for key, least in case.known.items():
-        measure, _, tensor = key.partition("@")
-        record, orbits, letters = records[key], values[tensor], case.tensors[tensor]
-        assert record["layout"] == letters
-        twins = (measure, orbits, case.group, letters[1:])
-        scale = max(1.0, float(np.abs(orbits).max()))
+    assert records.keys() == known.keys()
+    for key, least in known.items():
+        record = records[key]
+        assert record["layout"] == case.tensors[record["layer"]]
+        want = wanted(name, key, indices, result["seed"], interpolation)
         got = np.array(record["deviations"])
-        close = {"rtol": 1e-5, "atol": 1e-5 * scale, "err_msg": key}
-        np.testing.assert_allclose(got, deviations(*twins, **options), **close)
-        between = relative(*twins, **options)
-        assert record["relative"] == pytest.approx(between, rel=1e-3, abs=1e-5)
-        # Vectors that do not move along are judged by the input alone.
-        moving = [] if measure.startswith("latent") else [(letters[1:], orbits.shape[2:])]
-        members = twin.exact_subgroup(case.group, [*inputs, *moving])
-        if members is None:
+        close = {"rtol": 1e-5, "atol": 1e-5 * want.scale, "err_msg": key}
+        np.testing.assert_allclose(got, want.deviations, **close)
+        assert record["value"] == pytest.approx(want.value, rel=1e-3, abs=1e-4), key
+        if want.relative is None:
+            assert record["relative"] is None, key
+        else:
+            assert record["relative"] == pytest.approx(want.relative, rel=1e-3, abs=1e-5), key
+        if want.members is None:
             assert record["exact"] is None, key
         else:
-            part = deviations(*twins, members=members, **options)
-            assert record["exact"]["elements"] == members
-            np.testing.assert_allclose(record["exact"]["deviations"], part, **close)
+            assert record["exact"]["elements"] == want.members
+            np.testing.assert_allclose(record["exact"]["deviations"], want.part, **close)
         if least == 0:
-            assert abs(record["relative"]) < 1e-5, key
-            assert np.abs(got - PERFECT[measure]).max() <= 1e-5 * scale, key
-        else:
+            assert abs(record["relative"] or 0) < 1e-5, key
+            assert np.abs(got - PERFECT[record["measure"]]).max() <= 1e-5 * want.scale, key
+        elif least != UNKNOWN:
             assert record["relative"] > least, key
 
 
@@ -143,29 +195,23 @@ def moved(case):
     return {name: letters for name, letters in case.inputs.items() if letters}
 
 
-def elements_of(result):
-    return result["group"]["elements"]
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_known_answers_and_the_twins(tmp_path, name):
     case = CASES[name]
     data = data_of(case)
     path, given, options = saved(case, tmp_path, data)
-    check(case, data, by_kernels(path, given, case.group, options, tmp_path))
+    check(name, by_kernels(path, given, case.group, options, tmp_path))
 
 
 @pytest.mark.parametrize("engine", ["kernels", "graph"])
 @pytest.mark.parametrize("interpolation", ["nearest", "bicubic"])
 @pytest.mark.parametrize("name", ["gradient, C8", "volume, C8-y", "long volume, O"])
 def test_every_interpolation_measures_the_same(tmp_path, name, interpolation, engine):
-    # What is resampled otherwise is otherwise far from perfect.
-    case = CASES[name]._replace(known=dict.fromkeys(CASES[name].known, 1e-6))
-    data = data_of(case)
-    path, given, options = saved(case, tmp_path, data)
+    case = CASES[name]
+    path, given, options = saved(case, tmp_path, data_of(case))
     options |= {"interpolation": interpolation, "engine": engine}
     result = geed.measure(path, given, case.group, **options)
-    check(case, data, result, interpolation=interpolation)
+    check(name, result, dict.fromkeys(case.known, UNKNOWN), interpolation)
 
 
 @pytest.mark.parametrize("way", WAYS[1:], ids=lambda way: way.__name__)
@@ -176,7 +222,7 @@ def test_every_way_measures_the_same(tmp_path, name, way):
     case = CASES[name]
     data = data_of(case)
     path, given, options = saved(case, tmp_path, data)
-    check(case, data, way(path, given, case.group, options, tmp_path))
+    check(name, way(path, given, case.group, options, tmp_path))
 
 
 def test_graphs_refuse_sampled_groups_in_one_line(tmp_path):
@@ -216,10 +262,37 @@ def test_compiled_measurements_are_the_same(tmp_path, name):
 
 
 def test_arrays_by_name_need_no_file(tmp_path):
-    case = CASES["nodes, S10~20"]
+    name = "nodes, S10~20"
+    case = CASES[name]
     data = data_of(case)
     path, _, options = saved(case, tmp_path, data)
-    check(case, data, geed.measure(path, data, case.group, **options))
+    check(name, geed.measure(path, data, case.group, **options))
+
+
+TOGETHER = ["latent-l2@y", "channel-cos@y", "output-l2@y", "unexplained@y", "softmax-kl@y"]
+
+
+@pytest.mark.parametrize("mode", ["raw", "stats"])
+@pytest.mark.parametrize("also", TOGETHER[1:])
+def test_a_cache_serves_several_measures_of_a_tensor_as_the_model_does(tmp_path, also, mode):
+    """To the last bit; whole tensors and their means over places are not taken for each other."""
+    case = CASES["any dense scores, C4"]
+    path, given, options = saved(case, tmp_path, data_of(case))
+    for i, measures in enumerate([["latent-l2@y", also], [also, "latent-l2@y"]]):
+        options["measures"] = measures
+        live = geed.measure(path, given, case.group, **options)
+        write_cache(path, given, case.group, tmp_path / f"{i}.geed", mode=mode, **options)
+        assert measure_cache(tmp_path / f"{i}.geed")["measurements"] == live["measurements"]
+
+
+@pytest.mark.parametrize("other", [*TOGETHER[1:], "flip-rate@y"])
+def test_means_over_places_do_not_serve_what_takes_whole_tensors(tmp_path, other):
+    case = CASES["any dense scores, C4"]
+    path, given, options = saved(case, tmp_path, data_of(case))
+    options["measures"] = ["latent-l2@y"]
+    write_cache(path, given, case.group, tmp_path / "a.geed", mode="stats", **options)
+    with pytest.raises(geed.GeedError, match="keeps only statistics of other measures"):
+        measure_cache(tmp_path / "a.geed", measures=[other])
 
 
 # letters followed from the inputs through the graph
@@ -244,7 +317,7 @@ def test_only_inputs_need_a_layout(tmp_path, name):
     case = CASES[name]
     data = data_of(case)
     path, given, options = saved(case, tmp_path, data)
-    check(case, data, geed.measure(path, given, case.group, **options | {"layout": {}}))
+    check(name, geed.measure(path, given, case.group, **options | {"layout": {}}))
 
 
 # the command line
@@ -365,17 +438,15 @@ def test_arrays_that_do_not_match_are_said_in_one_line(tmp_path):
 
 def test_a_planted_error_is_noticed(tmp_path):
     """A record of the wrong letters, group or network does not pass for the right one."""
-    right = CASES["gradient, D4"]
-    data = data_of(right)
-    path, given, options = saved(right, tmp_path, data)
-    options = options | {"measures": list(right.known)}
-    check(right, data, geed.measure(path, given, "D4", **options))
+    name = "gradient, D4"
+    path, given, options = saved(CASES[name], tmp_path, data_of(CASES[name]))
+    check(name, geed.measure(path, given, "D4", **options))
     scalars = options | {"layout": {"y": "NCHW"}}
     result = geed.measure(path, given, "D4", **scalars)
     for record in result["measurements"]:
         record["layout"] = "NXHW"
     with pytest.raises(AssertionError):
-        check(right, data, result)
+        check(name, result)
     # Down and right the other way round.
     model = letter_models.gradient_field()
     kernels = model.graph.initializer[0]
@@ -383,4 +454,4 @@ def test_a_planted_error_is_noticed(tmp_path):
     kernels.raw_data = values[::-1].tobytes()
     swapped = models.save(model, tmp_path / "swapped.onnx")
     with pytest.raises(AssertionError):
-        check(right, data, geed.measure(swapped, given, "D4", **options))
+        check(name, geed.measure(swapped, given, "D4", **options))

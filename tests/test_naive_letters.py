@@ -6,7 +6,7 @@ import naive
 import naive_letters as twin
 import numpy as np
 import pytest
-from letter_cases import CASES, PERFECT, activations, data_of, deviations, relative
+from letter_cases import CASES, PERFECT, UNKNOWN, activations, data_of, deviations, relative
 from scipy.spatial.transform import Rotation
 
 FINITE = ["C1-z", "C4-x", "C5-y", "C6-z", "O", "Oh", "reverse", "shift6", "revcomp", "S3", "S4"]
@@ -339,6 +339,7 @@ def test_known_answers(name):
         score = relative(measure, values[tensor], case.group, letters)
         if least == 0:
             assert np.abs(d - PERFECT[measure]).max() < 1e-9, key
-            assert abs(score) < 1e-9, key  # and so samples differ
-        else:
+            # Samples do differ; of few classes they may all be of one.
+            assert measure == "flip-rate" or abs(score) < 1e-9, key
+        elif least != UNKNOWN:
             assert score > least, key

@@ -31,7 +31,16 @@ from onnx_geed.run import (
     unmoving,
 )
 
-__all__ = ["Dtype", "Mode", "contents_of", "kept_latents", "kept_of", "paired_measures", "rounded"]
+__all__ = [
+    "Dtype",
+    "Mode",
+    "contents_of",
+    "kept_latents",
+    "kept_of",
+    "needs_activations",
+    "paired_measures",
+    "rounded",
+]
 
 Mode = Literal["raw", "stats"]
 
@@ -95,12 +104,15 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
             whole = Entry(m.layer, layer.shape, "float32", "activations")
             if m.descriptor.view == "maps":
                 entry = _sums_entry(plan, m, layer.channels) or whole
-            elif m.descriptor.view == "whole" and len(layer.shape) > 1:
+            elif needs_activations(m, layer):
                 entry = whole
             else:
                 entry = Entry(m.layer, (layer.point_length,), "float32", "points")
             if entry not in entries:
                 entries.append(entry)
+        # Points are read from activations where these are kept anyway.
+        held = {e.tensor for e in entries if e.content == "activations"}
+        entries = [e for e in entries if e.content != "points" or e.tensor not in held]
     n, size = plan.group.order, job_orbits(plan.group.order, task.batch)
     per_orbit = sum(n * int(np.prod(e.shape)) * np.dtype(e.dtype).itemsize for e in entries)
     orbits = max(size, min(_SHARD_ORBITS, _SHARD_BYTES // max(per_orbit, 1)) // size * size)
@@ -159,6 +171,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         orbits,
         _point_sizes(plan, entries),
         description,
+        _whole_entries(plan, entries),
     )
 
 
@@ -179,6 +192,24 @@ def _point_sizes(plan: Plan, entries: Sequence[Entry]) -> dict[int, int]:
             if (rows := kept_latents(blank, plan.layers[entry.tensor])) is not None:
                 sizes[i] = rows.shape[1]
     return sizes
+
+
+def needs_activations(measure: Measure, layer: Layer) -> bool:
+    """Say whether a measure needs all of a tensor, and not the points that it is brought to."""
+    whole = measure.descriptor.view == "whole" and len(layer.shape) > 1
+    return whole or measure.places is not None
+
+
+def _whole_entries(plan: Plan, entries: Sequence[Entry]) -> tuple[int, ...]:
+    """Return the entries of which M₂ needs whole tensors of the points that have no orbit."""
+    spread = {
+        m.layer
+        for m in plan.measures
+        if m.descriptor.spread and needs_activations(m, plan.layers[m.layer])
+    }
+    return tuple(
+        i for i, e in enumerate(entries) if e.content == "activations" and e.tensor in spread
+    )
 
 
 def _data_hash(source: Source) -> str:

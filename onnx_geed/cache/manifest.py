@@ -83,6 +83,8 @@ class Manifest:
         Length of the identity latents that are kept, by the entry's number.
     description : Description
         All that measuring needs besides. JSON.
+    whole : tuple of int
+        Entries of which whole tensors are kept of the points for M that have no orbit.
     """
 
     fingerprints: dict[str, str]
@@ -93,6 +95,7 @@ class Manifest:
     shard_orbits: int
     points: dict[int, int]
     description: Description = field(repr=False)
+    whole: tuple[int, ...] = ()
 
     def to_json(self) -> str:
         """Return the manifest as every file of the cache carries it."""
@@ -106,6 +109,8 @@ class Manifest:
             "points": [[i, size] for i, size in self.points.items()],
             "description": self.description,
         }
+        if self.whole:  # else the file is as it was before there were any
+            content["whole"] = list(self.whole)
         return json.dumps(content, sort_keys=True)
 
     @staticmethod
@@ -122,6 +127,7 @@ class Manifest:
             content["shard_orbits"],
             dict(content["points"]),
             cast(Description, content["description"]),
+            tuple(content.get("whole", ())),
         )
 
     @property

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.cache import store
+from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.shard_reader import ShardReader
+from onnx_geed.cache.spread import read_spreads
 from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.groups import Interpolation, parse_group, parse_table, with_components
 from onnx_geed.measures import (
@@ -126,9 +128,10 @@ def measure_cache(
     plan, wanted = _plan(manifest, measures)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     points: dict[str, NDArray[np.float64]] = {}
-    if any(m.descriptor.normalised for m in plan.measures):
+    if any(m.descriptor.normaliser is not None for m in plan.measures):
         stored = store.read_points(folder, manifest).items()
         points = {k: rows[:norm].astype(np.float64) for k, rows in stored if k in plan.layers}
+    spreads = read_spreads(folder, manifest, plan, norm)
     stops = [count] if precision is None else looks(count)
     reader = ShardReader(folder, manifest, plan, tuple(wanted), count, tuple(stops))
     meter = Meter("orbits", count, progress)
@@ -138,7 +141,7 @@ def measure_cache(
     def records(statistics: OrbitStatistics) -> list[Record]:
         return measurements_of(
             plan,
-            replace(statistics, points=points),
+            replace(statistics, points=points, spreads=spreads),
             norm_samples=norm,
             interval=interval,
             seed=description["seed"],
@@ -225,7 +228,11 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
     )
     wanted: list[int] = []
     for measure in plan.measures:
-        contents = ("activations", "sums" if measure.descriptor.view == "maps" else "points")
+        contents = ["activations"]
+        if measure.descriptor.view == "maps":
+            contents.append("sums")
+        elif not needs_activations(measure, plan.layers[measure.layer]):
+            contents.append("points")
         entries = [
             i
             for i, e in enumerate(manifest.entries)
@@ -237,7 +244,8 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
                 "measures for this layer; cache it with this --measure, or raw"
             )
         wanted += [i for i in entries if i not in wanted]
-    return plan, wanted
+    # What a shard keeps for M₂ is read apart, in the order of the samples.
+    return replace(plan, norm_samples=0), wanted
 
 
 def _selected_layers(manifest: Manifest, measures: Sequence[str]) -> list[tuple[Request, Layer]]:

@@ -17,7 +17,7 @@ from onnx_geed.cache.manifest import Manifest
 from onnx_geed.measures import Plan
 from onnx_geed.run import OrbitStatistics, Pair, Pairs, around, join, neighbours, reduce_orbits
 
-__all__ = ["ShardReader"]
+__all__ = ["ShardReader", "sample_label"]
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class ShardReader:
             If the shard is missing or damaged, or holds what is not finite.
         """
         pairs = neighbours(self.count)
-        label = partial(_sample_label, self.manifest)
+        label = partial(sample_label, self.manifest)
         parts: list[OrbitStatistics] = []
         part = OrbitStatistics()
         shard = store.read_shard(self.folder, self.manifest, first, self.wanted)
@@ -115,7 +115,8 @@ def _by_tensor(
     return named, sums
 
 
-def _sample_label(manifest: Manifest, position: int) -> str:
+def sample_label(manifest: Manifest, position: int) -> str:
+    """Name the sample at a position of D or among the points for M, for messages."""
     names = manifest.description["data"]["names"]
     index = manifest.indices[position]
     return f"sample {index} ({names[position]})" if names else f"sample {index}"

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     import h5py
 
 __all__ = [
+    "REFERENCE",
     "KeptOrbits",
+    "check_samples",
     "clean",
     "has_points",
     "is_cache",
@@ -46,7 +48,8 @@ __all__ = [
     "write_shard",
 ]
 
-_REFERENCE = "reference.h5"
+#: The file of the points for M that have no orbit.
+REFERENCE = "reference.h5"
 
 
 # Smaller orbits than this share a chunk, up to as much.
@@ -182,8 +185,12 @@ def write_shard(
             write_chunk(dataset, 0, deviations)
 
 
-def write_points(folder: Path, manifest: Manifest, points: dict[int, NDArray[Any]]) -> None:
-    """Write the identity latents of the points of M that have no orbit.
+def write_points(
+    folder: Path,
+    manifest: Manifest,
+    parts: Iterable[tuple[dict[int, NDArray[Any]], dict[int, NDArray[Any]]]],
+) -> None:
+    """Write the identity latents of the points of M that have no orbit, and some whole tensors.
 
     Parameters
     ----------
@@ -191,17 +198,33 @@ def write_points(folder: Path, manifest: Manifest, points: dict[int, NDArray[Any
         The cache.
     manifest : Manifest
         Its contents.
-    points : dict of int to ndarray of float32, shape (points, k)
-        By the entry's number; in the order of the samples.
+    parts : iterable of (dict, dict) of int to ndarray
+        Latents (points, k), and activations (points, ...) of the manifest's ``whole`` entries, by
+        the entry's number; in the order of the samples.
 
     Raises
     ------
     GeedError
         If the disk is full or fails.
     """
-    with _new_cache_file(folder, folder / _REFERENCE, manifest) as (file, _):
-        write_samples(file, manifest.indices[manifest.count :])
-        _write_latents(file, manifest, points)
+    samples = manifest.indices[manifest.count :]
+    with _new_cache_file(folder, folder / REFERENCE, manifest) as (file, _):
+        write_samples(file, samples)
+        datasets = {}
+        for i in manifest.whole:
+            entry = manifest.entries[i]
+            shape, chunk = (len(samples), *entry.shape), (1, *entry.shape)
+            datasets[i] = _entry_dataset(file, f"whole/{i}", shape, chunk, entry)
+        latents: dict[int, list[NDArray[np.float32]]] = {}
+        done = dict.fromkeys(datasets, 0)
+        for points, tensors in parts:
+            for i, rows in points.items():
+                latents.setdefault(i, []).append(rows)
+            for i, dataset in datasets.items():
+                for tensor in tensors[i]:
+                    write_chunk(dataset, done[i], tensor[None])
+                    done[i] += 1
+        _write_latents(file, manifest, {i: np.concatenate(rows) for i, rows in latents.items()})
 
 
 def _write_latents(
@@ -290,7 +313,7 @@ def read_manifest(folder: str | Path) -> Manifest:
             f"cache {folder}: holds no finished shard; run the same onnx-geed cache command again"
         )
     manifest, text = None, ""
-    for path in [*paths, *folder.glob(_REFERENCE)]:
+    for path in [*paths, *folder.glob(REFERENCE)]:
         with reading(path) as file:
             here = manifest_text(file, path)
         if manifest is None:
@@ -340,7 +363,7 @@ def read_shard(
         )
     count = len(shard_orbits(manifest, first))
     with reading(path) as file:
-        _read_samples(file, path, manifest)
+        check_samples(file, path, manifest)
         datasets = []
         for i in wanted:
             entry = manifest.entries[i]
@@ -418,7 +441,7 @@ def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float3
                 "again to make it"
             )
         with reading(path) as file:
-            _read_samples(file, path, manifest)
+            check_samples(file, path, manifest)
             rows = len(_wanted_samples(path, manifest))
             for i, size in manifest.points.items():
                 tensor = manifest.entries[i].tensor
@@ -433,23 +456,30 @@ def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float3
 
 def has_points(folder: Path, manifest: Manifest) -> bool:
     """Say whether the points of M that have no orbit are there."""
-    return len(manifest.indices) == manifest.count or (folder / _REFERENCE).is_file()
+    return len(manifest.indices) == manifest.count or (folder / REFERENCE).is_file()
 
 
 def _point_files(folder: Path, manifest: Manifest) -> list[Path]:
     files = [shard_path(folder, first) for first in shards(manifest)]
-    return files + [folder / _REFERENCE] * (len(manifest.indices) > manifest.count)
+    return files + [folder / REFERENCE] * (len(manifest.indices) > manifest.count)
 
 
 def _wanted_samples(path: Path, manifest: Manifest) -> tuple[int, ...]:
     """Return the samples that a file must hold, by its name."""
-    if path.name == _REFERENCE:
+    if path.name == REFERENCE:
         return manifest.indices[manifest.count :]
     first = int(path.stem.removeprefix("shard-"))
     return manifest.indices[first : min(first + manifest.shard_orbits, manifest.count)]
 
 
-def _read_samples(file: h5py.File, path: Path, manifest: Manifest) -> None:
+def check_samples(file: h5py.File, path: Path, manifest: Manifest) -> None:
+    """Refuse a file that holds other samples than its name says.
+
+    Raises
+    ------
+    GeedError
+        If it does.
+    """
     stored = read_dataset(file, "samples", path, "/samples")
     if not np.array_equal(stored, _wanted_samples(path, manifest)):
         raise damaged(path, "/samples")

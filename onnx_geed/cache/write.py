@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -199,12 +199,12 @@ def _fill(
 
 def _extra_points(
     prepared: Prepared, manifest: Manifest, runner: Runner
-) -> dict[int, NDArray[np.float32]]:
-    """Return the identity latents of the samples that M needs beyond D, by the entry's number."""
+) -> Iterator[tuple[dict[int, NDArray[np.float32]], dict[int, NDArray[Any]]]]:
+    """Yield identity latents of samples that M needs beyond D, and whole tensors, by the entry."""
     task = prepared.task
     starts = range(manifest.count, len(manifest.indices), task.batch)
 
-    def run(first: int) -> dict[int, NDArray[np.float32]]:
+    def run(first: int) -> tuple[dict[int, NDArray[np.float32]], dict[int, NDArray[Any]]]:
         positions = range(first, min(first + task.batch, len(manifest.indices)))
         arrays = identities(task.source, runner, positions, task.batch)
         latents = {}
@@ -215,10 +215,7 @@ def _extra_points(
                 y = rounded(arrays[entry.tensor], entry)
                 if (rows := kept_latents(y, task.plan.layers[entry.tensor])) is not None:
                     latents[i] = rows
-        return latents
+        entries = manifest.entries
+        return latents, {i: rounded(arrays[entries[i].tensor], entries[i]) for i in manifest.whole}
 
-    parts: dict[int, list[NDArray[np.float32]]] = {}
-    for latents in in_order(starts, run, prepared.workers):
-        for i, rows in latents.items():
-            parts.setdefault(i, []).append(rows)
-    return {i: np.concatenate(rows) for i, rows in parts.items()}
+    return in_order(starts, run, prepared.workers)

@@ -99,9 +99,10 @@ def measure(
 ) -> None:
     """Measure a model's G-EED on some data, or from a cache.
 
-    DATA is an image folder (classes as sub-folders, or flat), .npy, .npz, file.h5:/dataset, an idx
-    file (MNIST's format), or module:function. MODEL is an ONNX file, or an activation cache that
-    onnx-geed cache wrote, which needs neither --data nor --group.
+    DATA is a folder of images, recordings, volumes, points or .npy (classes as sub-folders, or
+    flat), .npy, .npz, file.h5:/dataset, .fasta, an idx file (MNIST's format), or module:function;
+    where the model has several inputs, .npz or HDF5 with arrays of their names. MODEL is an ONNX
+    file, or an activation cache that onnx-geed cache wrote, which needs neither --data nor --group.
 
     \b
     Examples:
@@ -109,6 +110,9 @@ def measure(
       onnx-geed measure model.onnx --data digits.npz --group D4 --measure channel-cos@/layer1/*
       onnx-geed measure model.onnx --data x.npy --group flip-h --fail-above softmax-kl=0.05
       onnx-geed measure model.onnx --data images/ --group C8 --precision 0.1
+      onnx-geed measure points.onnx --data clouds/ --group SO3~24 --input-layout NPX
+      onnx-geed measure gcn.onnx --data x_adj.npz --group S9~20 \\
+        --input-layout x=NPC --input-layout adj=NPP
       onnx-geed measure acts.geed --measure latent-l2
     """
     from onnx_geed.files import check_writable

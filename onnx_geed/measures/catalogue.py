@@ -331,7 +331,8 @@ CATALOGUE: dict[str, Descriptor] = {
             skips_identity=True,
             default=False,
             floor=1e-3,
-            sentence="A share of {value} of the predictions flips to another class",
+            sentence="{share} of predictions flip to another class",
+            sentence_moved="{share} of predictions flip to another class than the moved one",
         ),
     )
 }

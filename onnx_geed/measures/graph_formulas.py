@@ -94,10 +94,10 @@ def square_nodes(nodes: Nodes, u: str, v: str, axis: int) -> PairNodes:
 
 
 def difference_nodes(nodes: Nodes, u: str, v: str, axis: int) -> PairNodes:
-    """Write in how many entries classes differ, as :func:`cosine_nodes` does cosines."""
+    """Write 1 where classes differ in an entry, else 0, as :func:`cosine_nodes` does cosines."""
     differ = nodes.add("Not", [nodes.add("Equal", [u, v], "same")], "differ")
     flips = nodes.cast(differ, TensorProto.DOUBLE, "differ/float64")
-    return PairNodes(nodes.total(flips, axis, "flips"))
+    return PairNodes(nodes.top(flips, axis, "flips"))
 
 
 def divergence_nodes(nodes: Nodes, u: str, v: str, axis: int) -> PairNodes:

@@ -162,11 +162,12 @@ def squared_distances(points: F64, references: F64, out: F64) -> None:
 
 @compiled("contract")
 def differences(classes: F64, references: F64, out: F64) -> None:
-    """Set ``out[i]`` to how many entries of ``classes[i]`` and ``references[i]`` differ."""
+    """Set ``out[i]`` to 1 where ``classes[i]`` differs from ``references[i]``, else to 0."""
     for i in range(classes.shape[0]):
         apart = 0.0
         for c in range(classes.shape[1]):
-            apart += classes[i, c] != references[i, c]
+            if classes[i, c] != references[i, c]:
+                apart = 1.0
         out[i] = apart
 
 

@@ -78,7 +78,9 @@ class Places:
         """Return means over places (..., elements) of values (..., elements, P)."""
         means = np.empty(values.shape[:-1])
         for j, g in enumerate(elements):
-            means[..., j] = values[..., j, self.inside[g]].mean(axis=-1)
+            # Taken, not indexed: an index may give another order in memory, and so of summation.
+            compared = np.take(values[..., j, :], np.flatnonzero(self.inside[g]), axis=-1)
+            means[..., j] = compared.mean(axis=-1)
         return means
 
 

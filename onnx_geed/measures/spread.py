@@ -1,4 +1,4 @@
-"""M₂: by how much the tensors of different samples vary, taken as they pass by, one after another."""
+"""M₂: by how much tensors of different samples vary, taken as they pass by, one after another."""
 
 from __future__ import annotations
 

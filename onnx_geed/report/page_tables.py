@@ -75,11 +75,11 @@ def class_tables(result: Result) -> dict[str, Any]:
         of values by class, for the last layer of each measure. Empty where nothing is known.
     """
     group = result["group"]
-    predictions = []
+    predictions: list[dict[str, Any]] = []
     for record in result["measurements"]:
         entry = record.get("predictions")
-        if not entry:
-            continue
+        if not entry or any(table["layer"] == record["layer"] for table in predictions):
+            continue  # several measures take the same scores
         shares = [share["per_element"] for share in (entry["stay"], entry["right"]) if share]
         predictions.append(
             {

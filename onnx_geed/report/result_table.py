@@ -113,10 +113,18 @@ def _on_scale(reference: Reference, reading: Reading) -> str:
 
 
 def _predictions(result: Result) -> list[str]:
-    """Say how often predictions stay, and are right."""
+    """Say how often predictions stay, and are right, and how many are for one class."""
     lines = []
-    several = sum(1 for record in result["measurements"] if record.get("predictions"))
+    told: dict[str, Record] = {}
     for record in result["measurements"]:
+        if (common := record.get("most_common")) is not None:
+            where = f"{record['measure']}@{record['layer']}"
+            lines += wrapped(
+                f"{where}: the most common class has {_percent(common)} of them unmoved"
+            )
+        if record.get("predictions"):
+            told.setdefault(record["layer"], record)
+    for record in told.values():
         predictions = record.get("predictions")
         if not predictions:
             continue
@@ -127,7 +135,7 @@ def _predictions(result: Result) -> list[str]:
         ]
         if not moved:
             continue
-        where = f" of {record['layer']}" if several > 1 else ""
+        where = f" of {record['layer']}" if len(told) > 1 else ""
         stays = "stay" if record["output_action"] == "trivial" else "move along"
         text = f"predictions{where} {stays} in {_percent(sum(moved) / len(moved))} of moved samples"
         text += f" (least {_percent(min(moved))})"

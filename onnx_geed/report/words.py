@@ -202,7 +202,9 @@ def meaning(record: Record, order: int) -> str:
     reading = read_record(record)
     word = grade(reading)
     noun = "map" if is_map(record["layout"]) else "tensor"
-    return f"{_sentence(reading, order, noun)}{f': {word}' if word else ''}."
+    common = record.get("most_common")
+    beside = "" if common is None else f"; the most common class has {_percent(common)} of them"
+    return f"{_sentence(reading, order, noun)}{beside}{f': {word}' if word else ''}."
 
 
 def _sentence(reading: Reading, order: int, noun: str) -> str:

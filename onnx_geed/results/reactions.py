@@ -64,7 +64,9 @@ def insensitive_model(result: Result, pairs: RecordReadings) -> Iterator[Finding
             )
         return
     latents = [
-        (record, reading) for record, reading in reversed(pairs) if reading.descriptor.normalised
+        (record, reading)
+        for record, reading in reversed(pairs)
+        if reading.descriptor.view == "points" and reading.descriptor.normalised
     ]
     latent = next((reading for _, reading in latents if not reading.descriptor.similarity), None)
     cosine = next(

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from onnx_geed.run.orbit_reduction import (
         check_orbits as check_orbits,
         reduce_orbits as reduce_orbits,
+        spreads_of as spreads_of,
     )
     from onnx_geed.run.orbit_statistics import (
         MeasureStatistics as MeasureStatistics,

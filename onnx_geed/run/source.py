@@ -251,8 +251,7 @@ def make_source(
     """
     stated = options.input_layout
     further = () if own is not None else further_inputs(model, acted, stated)
-    apart = [other for other, _ in further if other.name not in options.feed]
-    names = [acted.name, *(other.name for other in apart)]
+    names = [acted.name, *(other.name for other, _ in further if other.name not in options.feed)]
     held = named_inputs(data, names, [i.name for i in inputs(model) if i.name not in names])
     try:
         layout = input_layout(model, acted, stated)
@@ -260,47 +259,62 @@ def make_source(
         # Lengths that the file leaves free are those of the data.
         layout = input_layout(model, _with_lengths(acted, data), stated)
     key = acted.name if acted.name in held else None
-    preprocess = chosen_preprocess(model, options)
-    masked = bool(options.mask)
+    preprocess, masked = chosen_preprocess(model, options), bool(options.mask)
     opening = Opening(data, acted.shape[1:], layout, preprocess, key, acted.dtype, masked)
     samples = opening.samples(options.labels)
-    available, notes = len(samples), []
-    drawn = np.random.default_rng(options.seed).permutation(available)
+    indices, count, notes = _drawn(len(samples), options)
+    main = _moved_input(opening, samples, indices, group, options, own)
+    check_moves(main.action, disk=main.disk)
+    moved = {acted.name: main} | _partners(further, data, main, acted, options)
+    others = {i.name: i for i in inputs(model) if i.name not in moved}
+    mask, taken = make_mask(options.mask, moved, tuple(others), group)
+    if mask is None and any(own_input.samples.lengths is not None for own_input in moved.values()):
+        notes.append(
+            "samples of different lengths are padded with zeros, which are measured too; --mask "
+            "INPUT leaves them out"
+        )
+    if mask is not None and taken is not None:
+        taker = others[next(iter(options.mask))]
+        marks = Opening(taken, taker.shape[1:], f"N{mask.letter}", None, None, taker.dtype)
+        moved[taker.name] = _moved_input(marks, marks.samples(), indices, group, options)
+    fed = {name: value for name, value in options.feed.items() if name not in moved}
+    fed |= {name: array_named(data, name) for name in held if name not in moved | fed}
+    feeds = feeds_of(model, tuple(moved), acted, len(samples), fed)
+    partners = {name: other for name, other in moved.items() if name != acted.name}
+    return Source(main, partners, feeds, mask=mask), count, notes
+
+
+def _drawn(available: int, options: Options) -> tuple[tuple[int, ...], int, list[str]]:
+    """Draw D and the points for M; return the size of D, and notes where there are fewer."""
+    drawn, notes = np.random.default_rng(options.seed).permutation(available), []
     wanted = available if options.wanted is None else options.wanted
     indices = tuple(int(i) for i in drawn[: max(wanted, options.norm_samples)])
     if available < wanted:
         notes.append(f"of the {wanted} samples asked for, {available} are available")
     if available < options.norm_samples:
         notes.append(f"of the {options.norm_samples} points for M, {available} are available")
-    main = _moved_input(opening, samples, indices, group, options, own)
-    check_moves(main.action, disk=main.disk)
+    return indices, min(wanted, available), notes
+
+
+def _partners(
+    further: Sequence[tuple[Input, str]],
+    data: Any,
+    main: MovedInput,
+    acted: Input,
+    options: Options,
+) -> dict[str, MovedInput]:
+    """Return the other inputs, of those whose layout is known, that the group moves too."""
     partners = {}
     for other, letters in further:
-        of_data = other in apart
-        source = data if of_data else options.feed[other.name]
-        key = other.name if of_data else None
-        beside = Opening(source, other.shape[1:], letters, None, key, other.dtype, masked)
-        moved = _moved_input(beside, beside.samples(), indices, group, options)
-        check_counts({acted.name: samples, other.name: moved.samples})
+        name = other.name
+        own, key = (options.feed[name], None) if name in options.feed else (data, name)
+        masked = bool(options.mask)
+        opening = Opening(own, other.shape[1:], letters, None, key, other.dtype, masked)
+        moved = _moved_input(opening, opening.samples(), main.indices, main.action.group, options)
+        check_counts({acted.name: main.samples, name: moved.samples})
         if isinstance(moved.action, LayoutAction) and moved.action.moved:
-            partners[other.name] = moved
-    fed = {name: value for name, value in options.feed.items() if name not in partners}
-    moved_inputs = {acted.name: main, **partners}
-    others = {i.name: i for i in inputs(model) if i.name not in moved_inputs}
-    mask, taken = make_mask(options.mask, moved_inputs, tuple(others), group)
-    if mask is not None and taken is not None:
-        taker = others[next(iter(options.mask))]
-        marks = Opening(taken, taker.shape[1:], f"N{mask.letter}", None, None, taker.dtype)
-        partners[taker.name] = _moved_input(marks, marks.samples(), indices, group, options)
-    if mask is None and any(moved.samples.lengths is not None for moved in moved_inputs.values()):
-        notes.append(
-            "samples of different lengths are padded with zeros, which are measured too; --mask "
-            "INPUT leaves them out"
-        )
-    known = (acted.name, *partners, *fed)
-    fed |= {name: array_named(data, name) for name in held if name not in known}
-    feeds = feeds_of(model, (acted.name, *partners), acted, available, fed)
-    return Source(main, partners, feeds, mask=mask), min(wanted, available), notes
+            partners[name] = moved
+    return partners
 
 
 def layouts_of_inputs(

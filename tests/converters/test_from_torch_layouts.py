@@ -277,6 +277,7 @@ def test_real_samples_of_several_inputs_are_matched_by_name(box):
     assert "adj" in refused("torch", box, *GRAPH, "--data", "x.npy")
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of TorchScript
 def test_programs_have_several_inputs_too(box):
     net = imported(box / "nets.py").Graph().eval()
     example = torch.zeros(2, 10, 3), torch.zeros(2, 10, 10)

@@ -78,7 +78,7 @@ def test_a_type_has_the_fields_that_are_documented(kind, title, unsaid):
     ("kind", "content", "later"),
     [
         ("Result", result(1.0), {"notes", "precision", "suite", "file"}),
-        ("Record", record(1.0), {"per_class", "predictions", "notes"}),
+        ("Record", record(1.0), {"per_class", "predictions", "notes", "most_common"}),
         ("Aggregate", aggregate([result(1.0)]), set()),
         ("AggregateEntry", aggregate([result(1.0)])["measurements"][0], set()),
         ("Comparison", compare(result(1.0), result(2.0)), set()),

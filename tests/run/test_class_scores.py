@@ -1,15 +1,19 @@
-"""Class scores at places, flips and unexplained shares: known answers, loops by hand, both engines."""
+"""Class scores at places, flips, unexplained shares: known answers, loops by hand, both engines."""
 
 import math
 
 import models
 import naive
 import numpy as np
+import onnxruntime as ort
 import pytest
+from click.testing import CliRunner
 from running import images, orbits, run
 from test_graph_engine import agree, both
 
 import onnx_geed as geed
+from onnx_geed.cache import measure_cache, write_cache
+from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
 
 ALL = ["softmax-kl", "flip-rate", "unexplained"]
@@ -155,7 +159,7 @@ def test_places_that_come_from_outside_are_left_out(tmp_path, softmax, support):
         tmp_path, model, data, "C8", output_kind=kind, support=support, measures=ALL[:2]
     )
     of_d, _ = chosen(data)
-    inside = naive.disk(8) if support == "disk" else np.ones((8, 8), bool)
+    inside = naive.disk_mask(8, 8) if support == "disk" else np.ones((8, 8), bool)
     (values,) = orbits(model, "C8", of_d * inside, ["y" if softmax else "z"], None)
     d = np.zeros((2, 5, 8))
     for n, orbit in enumerate(values.astype(float)):
@@ -370,3 +374,189 @@ def test_the_disk_and_the_references_go_along(tmp_path):
 def test_agreement_would_be_noticed():
     with pytest.raises(AssertionError):
         agree({"a": 1.0}, {"a": 1.1})
+
+
+# ------------------------------------------------------------------------------------------------
+# Caches
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["raw", "stats"])
+@pytest.mark.parametrize("vectors", [False, True])
+def test_a_cache_measures_the_same_bits(tmp_path, mode, vectors):
+    model = models.random_cnn(4, (6, 6)) if vectors else models.dense_scores(symmetric=False)
+    data = images((3, 6, 6) if vectors else (1, 8, 8), 20)
+    path, options = models.save(model, tmp_path / "m.onnx"), {**OPTIONS, "output_kind": "logits"}
+    wanted = [*ALL, *(["latent-l2", "output-l2"] if vectors else ["output-l2@z", "channel-cos@z"])]
+    live = geed.measure(path, data, "C8", measures=wanted, engine="kernels", **options)
+    write_cache(path, data, "C8", tmp_path / "a.geed", mode=mode, measures=wanted, **options)
+    cached = measure_cache(tmp_path / "a.geed")
+    for a, b in zip(live["measurements"], cached["measurements"], strict=True):
+        a.pop("references", None), b.pop("references", None)
+        assert a == b
+    few = {"samples": 3, "norm_samples": 7}
+    live = geed.measure(
+        path, data, "C8", measures=["unexplained"], engine="kernels", **{**options, **few}
+    )
+    cached = measure_cache(tmp_path / "a.geed", measures=["unexplained"], **few)
+    (a,), (b,) = live["measurements"], cached["measurements"]
+    assert (a["value"], a["normaliser"], a["norm_samples"]) == (
+        b["value"],
+        b["normaliser"],
+        b["norm_samples"],
+    )
+
+
+def test_a_cache_without_the_tensors_of_m2_says_what_to_do(tmp_path):
+    path = models.save(models.dense_scores(symmetric=False), tmp_path / "m.onnx")
+    data, options = images((1, 8, 8), 20), {**OPTIONS, "output_kind": "logits"}
+    write_cache(path, data, "C4", tmp_path / "a.geed", layers=["z"], **options)
+    with pytest.raises(GeedError, match="--norm-samples 5"):
+        measure_cache(tmp_path / "a.geed", measures=["unexplained@z"])
+    (record,) = measure_cache(tmp_path / "a.geed", measures=["unexplained@z"], norm_samples=5)[
+        "measurements"
+    ]
+    live = geed.measure(
+        path,
+        data,
+        "C4",
+        measures=["unexplained"],
+        engine="kernels",
+        **{**options, "norm_samples": 5},
+    )["measurements"][0]
+    assert record["value"] == live["value"]
+    write_cache(
+        *(path, data, "C4", tmp_path / "b.geed"),
+        mode="stats",
+        measures=["latent-l2@map"],
+        **options,
+    )
+    with pytest.raises(GeedError, match="statistics of other measures"):
+        measure_cache(tmp_path / "b.geed", measures=["unexplained@map"])
+
+
+# ------------------------------------------------------------------------------------------------
+# All that reads results
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Results of two dense networks, one of which is not equivariant, as files."""
+    data = images((1, 8, 8), 12)
+    np.save(tmp_path / "data.npy", data)
+    for name, symmetric in (("good", True), ("bad", False)):
+        path = models.save(models.dense_scores(symmetric=symmetric), tmp_path / f"{name}.onnx")
+        result = geed.measure(
+            path, tmp_path / "data.npy", "C4", measures=ALL, output_kind="logits", **OPTIONS
+        )
+        geed.write_json(result, tmp_path / f"{name}.json")
+    return tmp_path
+
+
+def command(*words, code=0):
+    outcome = CliRunner().invoke(cli, [str(word) for word in words])
+    assert outcome.exit_code == code, outcome.output
+    return outcome
+
+
+def test_models_are_compared_by_them(results):
+    entries = geed.compare(*(geed.read_result(results / f"{k}.json") for k in ("bad", "good")))
+    for entry in entries["measurements"]:
+        assert entry["compared"] == "value"
+        assert entry["verdict"].startswith("B is more equivariant")
+        bad = geed.read_result(results / "bad.json")
+        (own,) = (m for m in bad["measurements"] if m["measure"] == entry["measure"])
+        assert entry["a"] == pytest.approx(own["value"])
+    both_models = [geed.read_result(results / f"{k}.json") for k in ("bad", "good")]
+    summary = geed.aggregate(both_models)
+    for entry in summary["measurements"]:
+        assert entry["mean"] == pytest.approx(np.mean(entry["values"]))
+
+
+def test_gates_hold_them(results):
+    line = ("--data", results / "data.npy", "--group", "C4", "--output-kind", "logits")
+    for name in ("flip-rate", "unexplained"):
+        gate = ("--measure", name, "--samples", 5, "--fail-above", f"{name}=0.05")
+        command("measure", results / "good.onnx", *line, *gate)
+        outcome = command("measure", results / "bad.onnx", *line, *gate, code=1)
+        assert f"over the limit: {name}@z" in outcome.output
+
+
+def test_the_page_and_the_table_tell_of_the_most_common_class(results):
+    line = ("--data", results / "data.npy", "--group", "C4", "--output-kind", "logits")
+    text = command("measure", results / "bad.onnx", *line, "--measure", "flip-rate").output
+    assert "flip-rate@z: the most common class has" in text
+    page = results / "page.html"
+    command("report", results / "bad.json", results / "good.json", "-o", page)
+    command("report", results / "bad.json", "-o", results / "one.html", "--data", line[1])
+    html = (results / "one.html").read_text()
+    assert "of predictions flip to another class" in html
+    assert "the most common class has" in html
+    assert "is left unexplained by the moved f(x)" in html
+    assert ">NaN" not in html
+
+
+def test_a_compiled_measurement_has_what_m2_is_made_of(results):
+    out = results / "compiled.onnx"
+    described = geed.compile_measurement(
+        results / "bad.onnx", "C4", out, measures=ALL, output_kind="logits"
+    )
+    (entry,) = (o for o in described["outputs"] if o["part"] == "identity")
+    assert entry["shape"] == ["N", 192]
+    live = geed.read_result(results / "bad.json")
+    indices = live["data"]["indices"]
+    x = np.load(results / "data.npy")[indices]
+    session = ort.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    got = dict(zip(names, session.run(None, {"samples": x}), strict=True))
+    whole = got[entry["name"]]
+    for record in live["measurements"]:
+        if record["measure"] == "unexplained":
+            assert by_hand_m2(whole) == pytest.approx(record["normaliser"], rel=1e-5)
+        np.testing.assert_allclose(
+            got[f"deviation/{record['measure']}/z"][:5], record["deviations"], rtol=1e-5, atol=1e-8
+        )
+
+
+# ------------------------------------------------------------------------------------------------
+# Actions of one's own, and what does not fit
+# ------------------------------------------------------------------------------------------------
+
+
+def test_an_action_of_ones_own_moves_scores_and_whole_tensors(tmp_path):
+    path = models.save(models.dense_scores(symmetric=False), tmp_path / "model.onnx")
+    data, options = images((1, 8, 8), 12), {**OPTIONS, "output_kind": "logits"}
+    own = geed.FunctionAction(
+        geed.parse_group("C4"), lambda g, x: np.rot90(x, g, axes=(-2, -1)).copy(), any_size=True
+    )
+    wanted = [*ALL, "output-l2"]
+    named = geed.measure(path, data, "C4", measures=wanted, **options)["measurements"]
+    mine = geed.measure(path, data, action=own, measures=wanted, **options)["measurements"]
+    for a, b in zip(named, mine, strict=True):
+        np.testing.assert_allclose(a["deviations"], b["deviations"], rtol=1e-9, atol=1e-12)
+        assert a["value"] == pytest.approx(b["value"], rel=1e-9)
+    resampled = geed.FunctionAction(
+        *(own.group, own.move), exactness=("index", *["resampled"] * 3), any_size=True
+    )
+    with pytest.raises(GeedError, match="it is not known which places"):
+        geed.measure(path, data, action=resampled, measures=["flip-rate"], **options)
+
+
+@pytest.mark.parametrize(
+    ("layout", "message"),
+    [("NXHW", "class scores lie along C"), ("NCXH", "mixes the axis X"), ("NTPP", "lie along C")],
+)
+def test_axes_that_hold_no_classes_are_refused_in_one_line(tmp_path, layout, message):
+    model = models.dense_scores(classes=2, size=2, symmetric=False)
+    with pytest.raises(GeedError, match=message) as caught:
+        measured(
+            tmp_path,
+            model,
+            images((1, 2, 2), 12),
+            "flip-h",
+            ["softmax-kl@z"],
+            output_kind="logits",
+            layout={"z": layout},
+        )
+    assert "\n" not in str(caught.value)
