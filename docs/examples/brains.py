@@ -60,9 +60,9 @@ class Ball(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
-            [nn.Conv3d(1, 24, 3), nn.Conv3d(24, 24, 3), nn.Conv3d(24, 24, 3)]
+            [nn.Conv3d(1, 12, 3), nn.Conv3d(12, 12, 3), nn.Conv3d(12, 12, 3)]
         )
-        self.head = nn.Linear(24, 2)
+        self.head = nn.Linear(12, 2)
         self.rotations = cube_rotations()
 
     def forward(self, scan: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def main(folder: Path) -> None:
     test, test_y = cubes(scan, grey, white, slice(110, 150), 200)
     jobs = {"plain": (Volume, None), "rolled": (Volume, rolled), "ball": (Ball, None)}
     for name, (make, change) in jobs.items():
-        net = fit(make, [x], y, change, steps=400)
+        net = fit(make, [x], y, change, steps=300)
         export(net, folder / f"{name}.onnx", {"scan": test})
         print(f"{name:7} {right(net, [test], test_y)} on cubes from another part of the brain")
     for i, (cube, kind) in enumerate(zip(test, test_y, strict=True)):

@@ -32,8 +32,8 @@ class Fill(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1, self.conv2 = nn.Conv2d(2, 32, 5, padding=2), nn.Conv2d(32, 32, 5, padding=2)
-        self.conv3, self.conv4 = nn.Conv2d(32, 32, 5, padding=2), nn.Conv2d(32, 2, 5, padding=2)
+        self.conv1, self.conv2 = nn.Conv2d(2, 16, 5, padding=2), nn.Conv2d(16, 16, 5, padding=2)
+        self.conv3, self.conv4 = nn.Conv2d(16, 16, 5, padding=2), nn.Conv2d(16, 2, 5, padding=2)
 
     def forward(self, wind: Tensor) -> Tensor:
         maps = torch.relu(self.conv2(torch.relu(self.conv1(wind))))
@@ -59,9 +59,8 @@ class FillAllWays(Fill):
 
 
 def turned(holed: Tensor, whole: Tensor) -> list[Tensor]:
-    """Turn a batch by some quarters."""
-    k = int(torch.randint(4, ()))
-    return [quarter(holed, k), quarter(whole, k)]
+    """Turn each fourth of a batch by another number of quarters."""
+    return [torch.cat([quarter(x[k::4], k) for k in range(4)]) for x in (holed, whole)]
 
 
 def squares(wind: np.ndarray, n: int, seed: int) -> np.ndarray:

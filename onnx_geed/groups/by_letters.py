@@ -59,7 +59,7 @@ class Misfit(GeedError):
 class LayoutAction:
     """A group acting on tensors of a layout, optionally permuting channels too.
 
-    Made by :func:`layout_action` or :func:`grid_action`.
+    Made by ``layout_action`` or :func:`grid_action`.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ def orbit_deviations(
     measure : Measure
         m, the tensor and φ_Y.
     y : ndarray, shape (n, rows, F) or (n, k)
-        f(gx), finite, as :func:`view` brings it; logits or probabilities for a measure of class
+        f(gx), finite, as ``view`` brings it; logits or probabilities for a measure of class
         scores.
     members : sequence of int, optional
         Elements of a subgroup that takes the place of G, identity first; all by default.
