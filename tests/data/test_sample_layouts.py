@@ -27,7 +27,7 @@ def one_of_each(rank):
 
 def kept(letters, x):
     """One sample in kept order, axis by axis."""
-    first = [k for k, c in enumerate(letters) if c in "CK"]
+    first = [letters.index(c) for c in "CK" if c in letters]
     last = [letters.index(c) for c in "HW" if c in letters]
     middle = [k for k in range(len(letters)) if k not in first + last]
     return x.transpose(first + middle + last)
