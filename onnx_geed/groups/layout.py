@@ -211,6 +211,11 @@ class Layout:
         # One place is one place, whichever axis is the channels.
         if rank == 3 and not self.is_map and array.shape[-2:] == (1, 1):
             return array[..., 0, 0], False
+        if rank == self.rank - 1 and rank > 1 and "C" not in self.letters:
+            raise GeedError(
+                f"a latent or output is a vector or has channels, and {self} has none to average "
+                "its other axes for; take output-l2 or unexplained, or name another tensor"
+            )
         if rank != self.rank - 1 or "C" not in self.letters or self.grid:
             raise GeedError(
                 f"a latent or output must be (N, k) or (N, C, H, W), found {rank} axes after the "

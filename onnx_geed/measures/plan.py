@@ -43,6 +43,10 @@ __all__ = ["Layer", "Plan", "make_plan", "view"]
 _ByLetters = Callable[[Layout, tuple[int, ...]], LayoutAction | PlacedAction]
 
 
+# Tensors that do not fit a measure are named in notes up to this number, and then counted.
+_MISFITS_TOLD = 3
+
+
 @dataclass(frozen=True)
 class Layer:
     """A tensor as the model really returns it.
@@ -258,7 +262,7 @@ def make_plan(
 
     measures: list[Measure] = []
     told = list(notes)
-    misfits: dict[str, GeedError] = {}
+    misfits: dict[str, list[GeedError]] = {}
     for request, layer in selected:
         try:
             table, kind = tables.get(layer.name), kinds.get(layer.name)
@@ -266,14 +270,17 @@ def make_plan(
         except GeedError as error:
             if request.layer is not None or layer.name in tables:
                 raise
-            told.append(f"left out: {error}")
-            misfits.setdefault(request.measure, error)
+            misfits.setdefault(request.measure, []).append(error)
             continue
         if all((m.name, m.layer) != (measure.name, measure.layer) for m in measures):
             measures.append(measure)
     for request, _ in selected:
         if request.asked and all(m.name != request.measure for m in measures):
-            raise misfits[request.measure]
+            raise misfits[request.measure][0]
+    for errors in misfits.values():
+        told += [f"left out: {error}" for error in errors[:_MISFITS_TOLD]]
+        if (further := len(errors) - _MISFITS_TOLD) > 0:
+            told.append(f"left out: {further} more layers for reasons like this")
     if not measures and not kept:
         why = "; ".join(told) or "no tensor fits"
         raise GeedError(

@@ -102,7 +102,8 @@ def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
     if role == "channel":
         return (
             f"{measure}: no factorisation point holds feature maps; name a tensor with "
-            f"--measure {measure}@LAYER, with --layout LAYER=NTD:<H>x<W> if it holds tokens"
+            f"--measure {measure}@LAYER, and say what its axes are, as with --layout LAYER=NCT, "
+            "LAYER=NPC or, for tokens on a grid, LAYER=NTD:<H>x<W>"
         )
     doubt = next((f": {t.doubt}" for t in listed if t.doubt and role == "latent"), "")
     return f"{measure}: no {role} was found{doubt}; name it with --{role} NAME"
