@@ -394,8 +394,37 @@ BAD = {
         "centroid, O", "O", "--input-layout NPX --layout z=NX --measure output-l2@y", "z"
     ),
     "a group that there is not": ("centroid, O", "Ohh", "--input-layout NPX", "Ohh"),
+    "bases called channels": (
+        "dna, revcomp", "revcomp", "--input-layout NCT", "NBT"
+    ),
+    "token ids with no bases": ("tokens, reverse", "revcomp", "--input-layout NT", "reverse"),
+    "a layout given twice": (
+        "centroid, O", "O", "--input-layout NPX --layout y=NX --layout y=NK", "twice"
+    ),
+    "a mask given twice": ("centroid, O", "O", "--input-layout NPX --mask x --mask x", "twice"),
+    "a mask of no file": ("centroid, O", "O", "--input-layout NPX --mask x=", "x="),
     "factors on one axis": ("centroid, O", "O*C4-z", "--input-layout NPX", "X"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", ["kernels", "graph"])
+def test_vectors_without_channels_have_a_cosine_of_one_channel(tmp_path, engine):
+    case = CASES["centroid, O"]
+    path, given = files(case, tmp_path)
+    line = "--input-layout NPX --layout y=NX --measure channel-cos@y --format json --seed 0"
+    run = invoke(
+        "measure", path, "--data", given, "--group", "O", *line.split(), "--engine", engine
+    )
+    assert run.exit_code == 0, run.output
+    (record,) = json.loads(run.stdout)["measurements"]
+    np.testing.assert_allclose(record["deviations"], -1, atol=1e-6)
+    wrong = invoke(
+        "measure", path, "--data", given, "--group", "O",
+        *line.replace("y=NX", "y=NP").split(), "--engine", engine,
+    )  # fmt: skip
+    assert wrong.exit_code == 0, wrong.output
+    (record,) = json.loads(wrong.stdout)["measurements"]
+    assert record["value"] > -0.9  # components that stay in place
 
 
 @pytest.mark.parametrize("what", BAD)

@@ -49,14 +49,23 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) 
         name, equals, rest = value.rpartition("=")
         if not equals or not name or not rest:
             raise click.BadParameter(f"{value!r} is not of the form {parameter.metavar}")
+        if name in pairs:
+            raise click.BadParameter(f"{value!r}: {name} is given twice; give it once")
         pairs[name] = rest
     return pairs
 
 
 def _masks(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
     """Turn NAME=FILE or NAME options into a dict; a name alone has an empty text."""
-    pairs = (value.partition("=") for value in values)
-    return {name: file for name, _equals, file in pairs}
+    masks = {}
+    for value in values:
+        name, equals, file = value.partition("=")
+        if not name or (equals and not file):
+            raise click.BadParameter(f"{value!r} is not of the form {parameter.metavar}")
+        if name in masks:
+            raise click.BadParameter(f"{value!r}: {name} is given twice; give it once")
+        masks[name] = file
+    return masks
 
 
 def _layouts(
