@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         turns_of as turns_of,
     )
     from onnx_geed.groups.unmoved import (
+        check_bases as check_bases,
         check_moves as check_moves,
     )
     from onnx_geed.groups.vectors import (

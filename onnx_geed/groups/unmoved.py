@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups.by_letters import LayoutAction, what_moves
-from onnx_geed.groups.named import motions
+from onnx_geed.groups.group import Group
+from onnx_geed.groups.named import factors_of, motions
 from onnx_geed.groups.placed_action import PlacedAction
 from onnx_geed.groups.support import disk_mask
 
-__all__ = ["check_moves"]
+__all__ = ["check_bases", "check_moves"]
 
 
 def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> None:
@@ -67,6 +68,32 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
             f"group {group.name} does not move this input: {grid} has no room for a rotation such "
             f"as {group.elements[turned[0]]}, which would keep a pixel or two of it; "
             f"{_instead(height, width, False)}"
+        )
+
+
+def check_bases(group: Group, actions: Sequence[LayoutAction | PlacedAction]) -> None:
+    """Refuse to reverse a strand whose bases no layout names, as they would not be complemented.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    actions : sequence of LayoutAction or PlacedAction
+        Those of all inputs that it moves.
+
+    Raises
+    ------
+    GeedError
+        If the group complements bases, and no input has an axis of them.
+    """
+    by_letters = [action for action in actions if isinstance(action, LayoutAction)]
+    if len(by_letters) < len(actions) or any("B" in action.moved for action in by_letters):
+        return
+    if any(factor.axes == "B" for factor in factors_of(group)):
+        raise GeedError(
+            f"group {group.name} reverses T and complements B (A, C, G, T) together, and the input "
+            f"is {_lengths(by_letters[0])}: name the axis of bases with --input-layout, such as "
+            "NTB or NBT (token ids have none), or take a group of T alone, such as reverse"
         )
 
 

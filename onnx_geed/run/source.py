@@ -30,6 +30,7 @@ from onnx_geed.groups import (
     Group,
     LayoutAction,
     PlacedAction,
+    check_bases,
     check_moves,
     layout_action,
     parse_group,
@@ -266,6 +267,7 @@ def make_source(
     main = _moved_input(opening, samples, indices, group, options, own)
     check_moves(main.action, disk=main.disk)
     moved = {acted.name: main} | _partners(further, data, main, acted, options)
+    check_bases(group, [own_input.action for own_input in moved.values()])
     others = {i.name: i for i in inputs(model) if i.name not in moved}
     mask, taken = make_mask(options.mask, moved, tuple(others), group)
     if mask is None and any(own_input.samples.lengths is not None for own_input in moved.values()):
