@@ -401,10 +401,11 @@ def _map_action(
 ) -> LayoutAction | PlacedAction:
     """Return how feature maps move along with the input, with a channel table if one was given."""
     layout = parse_layout(layer.layout)
-    if len(layer.shape) != layout.rank - 1 or len(layer.shape) < 2:
+    if len(layer.shape) != layout.rank - 1:
         raise GeedError(
-            f"{bound}: channelwise cosine takes feature maps, found {layer.shape_text}; tokens "
-            "need --layout LAYER=NTD:<H>x<W>"
+            f"{bound}: channelwise cosine takes feature maps, and what the axes of "
+            f"{layer.shape_text} are is not known: say it with --layout, such as "
+            f"{layer.name}={_scores_example(layer)}, or NTD:<H>x<W> for tokens on a grid"
         )
     lengths = layer.kept_shape
     places = lengths[layout.channels :]
