@@ -15,7 +15,15 @@ from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
 from onnx_geed.measures import check_written_as_nodes
-from onnx_geed.model import MEASUREMENT, Model, check_weights, find_input, load_model, write_model
+from onnx_geed.model import (
+    MEASUREMENT,
+    Model,
+    check_weights,
+    find_input,
+    further_inputs,
+    load_model,
+    write_model,
+)
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run.fuse import Fused, Output, check_graph_can_move
 from onnx_geed.run.graph_engine import check_job, open_fused
@@ -171,6 +179,13 @@ def compile_measurement(
 def _noise(model: Model, options: Options) -> NDArray[np.float32]:
     """Two samples of noise in the model's own layout."""
     acted = find_input(model, options.input, options.input_layout)
+    partners = [other.name for other, _ in further_inputs(model, acted, options.input_layout)]
+    if partners or not acted.dtype.startswith("float"):
+        what = "takes whole numbers" if not partners else f"is moved with {', '.join(partners)}"
+        raise GeedError(
+            f"the input {acted.name!r} {what}, so noise does not do to try the model out: give "
+            "some --data of the kind that will be measured"
+        )
     lengths = [length for length in acted.shape[1:] if length is not None]
     if len(lengths) != len(acted.shape) - 1:
         raise GeedError(
