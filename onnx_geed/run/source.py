@@ -277,6 +277,11 @@ def make_source(
         )
     if mask is not None and taken is not None:
         taker = others[next(iter(options.mask))]
+        if taker.name in options.feed:
+            raise GeedError(
+                f"--feed {taker.name}: --mask {taker.name} says already what it takes; give one of "
+                "the two"
+            )
         marks = Opening(taken, taker.shape[1:], f"N{mask.letter}", None, None, taker.dtype)
         moved[taker.name] = _moved_input(marks, marks.samples(), indices, group, options)
     fed = {name: value for name, value in options.feed.items() if name not in moved}

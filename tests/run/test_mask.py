@@ -149,6 +149,7 @@ def test_sets_of_different_lengths_without_a_mask_are_told(tmp_path):
         ({"m": np.full((6, P), 0.5)}, {}, "--mask m: holds 0.5"),
         ({"m": np.zeros((6, P))}, {}, "--mask m: sample 0 has no real entry"),
         ({"m": REAL}, {"engine": "graph"}, "--engine graph: --mask"),
+        ({"m": REAL}, {"feed": {"m": np.zeros((6, P))}}, "--feed m: --mask m says already"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(tmp_path, mask, options, message):
