@@ -321,6 +321,14 @@ def layout_action(
     kept, shape = layout.kept, tuple(map(int, lengths))
     group = check_group(group)
     placed = _placed(factors_of(group), kept, shape, of_input=of_input)
+    points = [shape[axis] for (axis,) in _axes_of("P", kept)]
+    moved_points = sum(factor.axes == "P" for factor, _, _ in placed)
+    if of_input and 0 < moved_points < len(points):
+        raise GeedError(
+            f"layout {layout}: P stands twice, with {points[0]} and {points[1]} entries, and "
+            f"{group.name} permutes one of them alone: if the other holds no points, give it "
+            "another letter, such as X or C"
+        )
     if not placed:
         return still_action(group, layout, shape, interpolation)
     axes = tuple(axis - len(kept) for _, numbers, _ in placed for axis in numbers)

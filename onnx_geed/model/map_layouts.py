@@ -120,9 +120,11 @@ def map_layouts(
         # Channels that are split in two, as by field and orientation, were only passed through.
         if text in MAP_LAYOUTS and _rank(name, types) in (4, None):
             result[name] = text
+    # Of an image, three axes are tokens; of an input of three axes nobody knows what they are.
+    of_image = flow.input in stated or _rank(flow.input, types) not in (2, 3)
     for name in flow.tainted - set(result):
         rank = _rank(name, types)
-        if rank in (2, 3):
+        if rank == 2 or (rank == 3 and of_image):
             result[name] = "NK" if rank == 2 else "NTD"
     return result, folded
 

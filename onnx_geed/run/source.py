@@ -266,7 +266,8 @@ def make_source(
     indices, count, notes = _drawn(len(samples), options)
     main = _moved_input(opening, samples, indices, group, options, own)
     check_moves(main.action, disk=main.disk)
-    moved = {acted.name: main} | _partners(further, data, main, acted, options)
+    partners, still = _partners(further, data, main, acted, options)
+    moved, notes = {acted.name: main} | partners, [*notes, *still]
     check_bases(group, [own_input.action for own_input in moved.values()])
     others = {i.name: i for i in inputs(model) if i.name not in moved}
     mask, taken = make_mask(options.mask, moved, tuple(others), group)
@@ -309,9 +310,12 @@ def _partners(
     main: MovedInput,
     acted: Input,
     options: Options,
-) -> dict[str, MovedInput]:
-    """Return the other inputs, of those whose layout is known, that the group moves too."""
-    partners = {}
+) -> tuple[dict[str, MovedInput], list[str]]:
+    """Return the other inputs, of those whose layout is known, that the group moves too.
+
+    Also notes on those that it does not move, which are fed as they are.
+    """
+    partners, notes = {}, []
     for other, letters in further:
         name = other.name
         own, key = (options.feed[name], None) if name in options.feed else (data, name)
@@ -321,7 +325,12 @@ def _partners(
         check_counts({acted.name: main.samples, name: moved.samples})
         if isinstance(moved.action, LayoutAction) and moved.action.moved:
             partners[name] = moved
-    return partners
+        else:
+            notes.append(
+                f"input {name} ({letters}, {' × '.join(map(str, moved.row_shape))}) is fed as it "
+                f"is: {main.action.group.name} moves none of its axes"
+            )
+    return partners, notes
 
 
 def layouts_of_inputs(

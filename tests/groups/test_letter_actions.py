@@ -329,3 +329,12 @@ def test_what_is_no_group_is_refused_in_one_line(name, says):
     with pytest.raises(geed.GeedError, match=says) as error:
         parse_group(name)
     assert "\n" not in str(error.value)
+
+
+def test_points_of_two_lengths_are_not_moved_on_one_side_alone():
+    group, layout = parse_group("S10~3"), parse_layout("NPP")
+    with pytest.raises(geed.GeedError, match="P stands twice, with 10 and 3 entries"):
+        layout_action(group, layout, (10, 3), of_input=True)
+    # Hidden tensors may well hold points against something else.
+    assert layout_action(group, layout, (10, 3)).moved == "P"
+    assert layout_action(group, layout, (10, 10), of_input=True).moved == "PP"

@@ -884,3 +884,20 @@ def test_a_fixed_batch_is_freed_on_the_paths_of_all_inputs(tmp_path, side):
     feeds = {name: rows.astype(np.float32) for name, rows in feeds.items()}
     (rows,) = running.session(freed.proto).run(None, feeds)
     np.testing.assert_allclose(rows, (feeds["adj"] @ feeds["x"]).mean(axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_three_axes_are_not_guessed_where_nobody_states_the_input(tmp_path):
+    x, y = (
+        onnx.helper.make_tensor_value_info(name, FLOAT, ["N", *shape])
+        for name, shape in (("x", (2, 24)), ("y", (6, 22)))
+    )
+    kernel = onnx.numpy_helper.from_array(np.ones((6, 2, 3), np.float32), "w")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["x", "w"], ["y"])], "line", [x], [y], [kernel]
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=9)
+    onnx.save(model, tmp_path / "m.onnx")
+    (plain,) = list_layers(tmp_path / "m.onnx")["tensors"]
+    (stated,) = list_layers(tmp_path / "m.onnx", layout_of_input="NCT")["tensors"]
+    assert (plain["layout"], stated["layout"]) == ("?", "NCT")
