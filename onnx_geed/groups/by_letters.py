@@ -28,7 +28,6 @@ from onnx_geed.groups.support import disk_mask
 
 __all__ = [
     "LayoutAction",
-    "Misfit",
     "grid_action",
     "layout_action",
     "still_action",
@@ -49,10 +48,6 @@ _KINDS = {
     "H": "grid",
     "W": "grid",
 }
-
-
-class Misfit(GeedError):
-    """A group does not move any axis of a tensor; the caller knows what the tensor is."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +267,7 @@ def grid_action(
     lengths = checked_length("height", height), checked_length("width", width)
     placed = _placed(factors_of(check_group(group)), "HW", lengths, of_input=False)
     if not placed:
-        raise Misfit(f"group {group.name} moves no plane: take such as C4 or flip-h")
+        raise GeedError(f"group {group.name} moves no plane: take such as C4 or flip-h")
     moves = _moves_on(group, placed, interpolation)
     return LayoutAction(group, parse_layout("NCHW"), lengths, (-2, -1), "HW", interpolation, moves)
 

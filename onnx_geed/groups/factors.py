@@ -8,9 +8,9 @@ axis), warp (a grid resampled about its centre).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
-from typing import Protocol
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,29 +72,45 @@ class LineMove:
     shift: Fraction = Fraction(0)
 
 
-class Factor(Protocol):
-    """What the elements of a group do to axes of one kind."""
+class Factor:
+    """What the elements of a group do to axes of one kind; the first field has one entry each.
 
-    @property
-    def axes(self) -> str:
-        """Letters of the axes, in the order in which entries are numbered."""
+    Attributes
+    ----------
+    axes : str
+        Letters of the axes, in the order in which entries are numbered.
+    """
+
+    axes: str
 
     @property
     def order(self) -> int:
         """Number of elements."""
+        return len(getattr(self, _each(self)))
 
-    def of(self, elements: Sequence[int]) -> Factor:
+    def of(self, elements: Sequence[int]) -> Self:
         """Return the same for a list of elements, by their numbers here."""
+        each = getattr(self, _each(self))
+        chosen = {_each(self): tuple(each[g] for g in elements)}
+        taken: Self = replace(cast("Any", self), **chosen)
+        return taken
 
     def misfit(self, lengths: tuple[int, ...]) -> str:
         """Say why axes of these lengths are not moved, for a message; empty where they are."""
+        return ""
 
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on axes of these lengths; ``group`` is for messages."""
+        raise NotImplementedError
+
+
+def _each(factor: Factor) -> str:
+    """Return the name of the field that has an entry for each element."""
+    return fields(cast("Any", factor))[0].name
 
 
 @dataclass(frozen=True)
-class PlaneFactor:
+class PlaneFactor(Factor):
     """Motions of a plane.
 
     Parameters
@@ -110,19 +126,6 @@ class PlaneFactor:
     motions: tuple[Motion, ...]
     axes: str = "HW"
     swapped: bool = False
-
-    @property
-    def order(self) -> int:
-        """Number of elements."""
-        return len(self.motions)
-
-    def of(self, elements: Sequence[int]) -> PlaneFactor:
-        """Return the same for a list of elements, by their numbers here."""
-        return replace(self, motions=tuple(self.motions[g] for g in elements))
-
-    def misfit(self, lengths: tuple[int, ...]) -> str:
-        """Say nothing: every plane is moved."""
-        return ""
 
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on a plane.
@@ -199,7 +202,7 @@ def _transposed(moves: Moves, height: int, width: int) -> Moves:
 
 
 @dataclass(frozen=True)
-class SpaceFactor:
+class SpaceFactor(Factor):
     """Rotations and reflections of a volume about its centre.
 
     Parameters
@@ -210,19 +213,6 @@ class SpaceFactor:
 
     matrices: tuple[tuple[float, ...], ...] = field(repr=False)
     axes: str = "DHW"
-
-    @property
-    def order(self) -> int:
-        """Number of elements."""
-        return len(self.matrices)
-
-    def of(self, elements: Sequence[int]) -> SpaceFactor:
-        """Return the same for a list of elements, by their numbers here."""
-        return replace(self, matrices=tuple(self.matrices[g] for g in elements))
-
-    def misfit(self, lengths: tuple[int, ...]) -> str:
-        """Say nothing: every volume is moved."""
-        return ""
 
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on a volume.
@@ -300,7 +290,7 @@ def _turned(matrix: F64, lengths: tuple[int, ...]) -> NDArray[np.int32]:
 
 
 @dataclass(frozen=True)
-class LineFactor:
+class LineFactor(Factor):
     """Reversals and cyclic shifts of a line.
 
     Parameters
@@ -311,19 +301,6 @@ class LineFactor:
 
     line: tuple[LineMove, ...]
     axes: str = "T"
-
-    @property
-    def order(self) -> int:
-        """Number of elements."""
-        return len(self.line)
-
-    def of(self, elements: Sequence[int]) -> LineFactor:
-        """Return the same for a list of elements, by their numbers here."""
-        return replace(self, line=tuple(self.line[g] for g in elements))
-
-    def misfit(self, lengths: tuple[int, ...]) -> str:
-        """Say nothing: a line that is not divided is refused by :meth:`moves`."""
-        return ""
 
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on a line.
@@ -348,7 +325,7 @@ class LineFactor:
 
 
 @dataclass(frozen=True)
-class TakeFactor:
+class TakeFactor(Factor):
     """Permutations of an axis: ``out[i] = in[table[g, i]]``.
 
     Parameters
@@ -361,15 +338,6 @@ class TakeFactor:
 
     table: tuple[tuple[int, ...], ...] = field(repr=False)
     axes: str = "P"
-
-    @property
-    def order(self) -> int:
-        """Number of elements."""
-        return len(self.table)
-
-    def of(self, elements: Sequence[int]) -> TakeFactor:
-        """Return the same for a list of elements, by their numbers here."""
-        return replace(self, table=tuple(self.table[g] for g in elements))
 
     def misfit(self, lengths: tuple[int, ...]) -> str:
         """Say so where an axis has not as many entries as are permuted."""
@@ -390,7 +358,7 @@ def _gathered(rows: NDArray[np.int32]) -> Moves:
 
 
 @dataclass(frozen=True)
-class MixFactor:
+class MixFactor(Factor):
     """Matrices on an axis: components of vectors that turn along, or colours.
 
     Parameters
@@ -406,15 +374,6 @@ class MixFactor:
     matrices: tuple[tuple[float, ...], ...] = field(repr=False)
     size: int
     axes: str = "X"
-
-    @property
-    def order(self) -> int:
-        """Number of elements."""
-        return len(self.matrices)
-
-    def of(self, elements: Sequence[int]) -> MixFactor:
-        """Return the same for a list of elements, by their numbers here."""
-        return replace(self, matrices=tuple(self.matrices[g] for g in elements))
 
     def misfit(self, lengths: tuple[int, ...]) -> str:
         """Say so where an axis has not as many entries as the matrices."""

@@ -645,3 +645,67 @@ def test_auto_takes_the_kernels_where_there_is_no_graph_and_says_why(tmp_path):
     )
     assert engine == "kernels"
     assert "geed/latent" in note
+
+
+def test_vectors_in_other_components_are_noticed_by_both_engines(tmp_path):
+    # A gradient (right, up), measured as (right, down): what would fit stands beside what is said.
+    kernel = np.zeros((2, 1, 3, 3), np.float32)
+    kernel[0, 0, 1, 0], kernel[0, 0, 1, 2] = -0.5, 0.5
+    kernel[1, 0, 0, 1], kernel[1, 0, 2, 1] = 0.5, -0.5
+    node = onnx.helper.make_node("Conv", ["x", "k"], ["y"], pads=[1, 1, 1, 1])
+    x, y = (
+        onnx.helper.make_tensor_value_info(name, FLOAT, ["N", channels, 6, 6])
+        for name, channels in (("x", 1), ("y", 2))
+    )
+    graph = onnx.helper.make_graph(
+        [node], "up", [x], [y], [onnx.numpy_helper.from_array(kernel, "k")]
+    )
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "m.onnx")
+    options = {"layout": {"y": "NXHW"}, "output_kind": "embedding", "measures": ["output-l2"]}
+    for engine in ("kernels", "graph"):
+        given, told = (
+            geed.measure(tmp_path / "m.onnx", images((1, 6, 6), 6), "C4", engine=engine, **o)
+            for o in (options, options | {"components": "right-up"})
+        )
+        (record,), (right,) = given["measurements"], told["measurements"]
+        assert any("say --components right-up" in w for w in record["warnings"]), engine
+        assert record["value"] > 1
+        assert right["value"] == 0
+        assert not right["warnings"]
+
+
+def test_whole_numbers_beside_the_input_change_places_as_they_are(tmp_path):
+    # No float holds ids above 2^24 that lie next to each other.
+    far, points = 1 << 40, 5
+    nodes = [
+        onnx.helper.make_node("Sub", ["ids", "far"], ["near"]),
+        onnx.helper.make_node("Cast", ["near"], ["number"], to=FLOAT),
+        onnx.helper.make_node("Unsqueeze", ["number", "last"], ["column"]),
+        onnx.helper.make_node("Add", ["x", "column"], ["y"]),
+    ]
+    inputs = [
+        onnx.helper.make_tensor_value_info("x", FLOAT, ["N", points, 2]),
+        onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["N", points]),
+    ]
+    constants = [
+        onnx.numpy_helper.from_array(np.array(far), "far"),
+        onnx.numpy_helper.from_array(np.array([2]), "last"),
+    ]
+    output = onnx.helper.make_tensor_value_info("y", FLOAT, ["N", points, 2])
+    graph = onnx.helper.make_graph(nodes, "ids", inputs, [output], constants)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "m.onnx")
+    draw = np.random.default_rng(0)
+    x = draw.random((6, points, 2), dtype=np.float32)
+    data = {"x": x, "ids": far + draw.integers(0, 9, (6, points))}
+    options = {"layout": {"y": "NPC"}, "output_kind": "embedding", "measures": ["output-l2"]}
+    for engine in ("kernels", "graph"):
+        for letters, perfect in (({"x": "NPC", "ids": "NP"}, True), ({"x": "NPC"}, False)):
+            result = geed.measure(
+                tmp_path / "m.onnx", data, "S5~8", engine=engine, input_layout=letters, **options
+            )
+            (record,) = result["measurements"]
+            assert (record["value"] < 1e-6) == perfect, (engine, letters)
+            # Were the ids rounded, those of a set would all be alike, and so in any order.
+            assert record["between_samples"] > 5
