@@ -31,6 +31,10 @@ if TYPE_CHECKING:
         IDENTITY_TOLERANCE as IDENTITY_TOLERANCE,
         Exactness as Exactness,
     )
+    from onnx_geed.groups.fit import (
+        Fit as Fit,
+        FitKind as FitKind,
+    )
     from onnx_geed.groups.grid_motions import (
         moved_axes as moved_axes,
     )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError, check_choice, nearest
 from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE
+from onnx_geed.groups.fit import Fit
 from onnx_geed.groups.group import Group
 from onnx_geed.groups.named import motions
 from onnx_geed.groups.plane_groups import cyclic, dihedral
@@ -51,6 +52,8 @@ class Table:
         One row or matrix an element. Index tables gather: ``out[c] = in[values[g, c]]``.
     source : str
         Where it came from, for messages.
+    fit : Fit, optional
+        How it was estimated, where it is no action that somebody gave: then it need not compose.
 
     Raises
     ------
@@ -65,6 +68,7 @@ class Table:
     kind: Kind
     values: NDArray[Any] = field(repr=False)
     source: str
+    fit: Fit | None = None
 
     def __post_init__(self) -> None:
         source, kind = self.source, self.kind
