@@ -24,9 +24,11 @@ from onnx_geed.groups.vectors import Matrices, Permutation
 __all__ = [
     "Table",
     "parse_table",
+    "read_arrays",
     "read_table",
     "rows_for",
     "subgroup_table",
+    "table_of",
     "table_to_json",
     "vector_action",
     "with_channels",
@@ -134,19 +136,30 @@ def read_table(path: str | Path) -> Table:
         If it is not an ``.npz`` archive, or holds pickled objects.
         If it lacks ``elements``, or holds none or several of the three arrays.
     """
+    return table_of(read_arrays(path), str(path))
+
+
+def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an ``.npz`` file.
+
+    Raises
+    ------
+    GeedError
+        If there is no such file.
+        If it is not an ``.npz`` archive, or holds pickled objects.
+    """
     path = Path(path)
     if not path.is_file():
         raise GeedError(f"output action {path}: no such file")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, AttributeError, EOFError) as error:
         raise GeedError(
             f"output action {path}: not a readable .npz without pickled objects ({error})"
         ) from None
     except Exception as error:  # zipfile and zlib have errors of their own
         raise GeedError(f"output action {path}: not a readable .npz ({error})") from None
-    return _table_of(content, str(path))
 
 
 def parse_table(text: str, source: str) -> Table:
@@ -163,7 +176,7 @@ def parse_table(text: str, source: str) -> Table:
         raise GeedError(f"{source}: not JSON ({error})") from None
     if not isinstance(content, dict):
         raise GeedError(f"{source}: expected a JSON object with 'elements' and a table")
-    return _table_of(content, source)
+    return table_of(content, source)
 
 
 def table_to_json(table: Table) -> str:
@@ -171,7 +184,14 @@ def table_to_json(table: Table) -> str:
     return json.dumps({"elements": list(table.elements), table.kind: table.values.tolist()})
 
 
-def _table_of(content: Mapping[str, Any], source: str) -> Table:
+def table_of(content: Mapping[str, Any], source: str) -> Table:
+    """Return the table that some named arrays hold.
+
+    Raises
+    ------
+    GeedError
+        If they lack ``elements``, or are none or several of the kinds of tables.
+    """
     kinds: list[Kind] = [kind for kind in KINDS if kind in content]
     if "elements" not in content or len(kinds) != 1:
         known = ("elements", *KINDS)
