@@ -7,6 +7,7 @@ from onnx_geed.faces import lazy
 if TYPE_CHECKING:
     from onnx_geed.groups.action import (
         Action as Action,
+        composes as composes,
     )
     from onnx_geed.groups.action_tables import (
         Table as Table,
