@@ -23,6 +23,7 @@ from onnx_geed.groups.vectors import Matrices, Permutation
 
 __all__ = [
     "Table",
+    "TableKind",
     "parse_table",
     "read_arrays",
     "read_table",
@@ -34,10 +35,10 @@ __all__ = [
     "with_channels",
 ]
 
-Kind = Literal["channels", "permutation", "matrices", "channel_matrices"]
+TableKind = Literal["channels", "permutation", "matrices", "channel_matrices"]
 
 
-KINDS: tuple[Kind, ...] = ("channels", "permutation", "matrices", "channel_matrices")
+KINDS: tuple[TableKind, ...] = ("channels", "permutation", "matrices", "channel_matrices")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ class Table:
     """
 
     elements: tuple[str, ...]
-    kind: Kind
+    kind: TableKind
     values: NDArray[Any] = field(repr=False)
     source: str
     fit: Fit | None = None
@@ -97,7 +98,7 @@ class Table:
         return self.kind in ("matrices", "channel_matrices")
 
 
-def _numbers(kind: Kind, values: Any, source: str) -> NDArray[Any]:
+def _numbers(kind: TableKind, values: Any, source: str) -> NDArray[Any]:
     dtype = np.float64 if kind in ("matrices", "channel_matrices") else np.int64
     try:
         return np.asarray(values, dtype=dtype)
@@ -198,7 +199,7 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
     GeedError
         If they lack ``elements``, or are none or several of the kinds of tables.
     """
-    kinds: list[Kind] = [kind for kind in KINDS if kind in content]
+    kinds: list[TableKind] = [kind for kind in KINDS if kind in content]
     if "elements" not in content or len(kinds) != 1:
         known = ("elements", *KINDS)
         hint = next((nearest(name, known) for name in content if name not in known), "")
