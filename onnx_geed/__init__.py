@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         product as product,
         read_table as read_table,
         with_channels as with_channels,
+        write_fits as write_fits,
     )
     from onnx_geed.measures import (
         Measure as Measure,
@@ -77,6 +78,7 @@ if TYPE_CHECKING:
         Options as Options,
         benchmark as benchmark,
         compile_measurement as compile_measurement,
+        fit_actions as fit_actions,
         measure as measure,
     )
 

@@ -14,6 +14,7 @@ from onnx_geed.cli.options import (
     cache_options,
     data_option,
     engine_option,
+    fit_options,
     format_option,
     group_option,
     input_options,
@@ -86,6 +87,7 @@ Progress = Callable[[int, int], None]
 )
 @input_options
 @action_options
+@fit_options
 @click.pass_context
 def measure(
     context: click.Context,
@@ -113,6 +115,8 @@ def measure(
       onnx-geed measure points.onnx --data clouds/ --group SO3~24 --input-layout NPX
       onnx-geed measure gcn.onnx --data x_adj.npz --group S9~20 \\
         --input-layout x=NPC --input-layout adj=NPP
+      onnx-geed measure model.onnx --data images/ --group C4 \\
+        --output-action "/layer1/*=fit:orthogonal"
       onnx-geed measure acts.geed --measure latent-l2
     """
     from onnx_geed.files import check_writable
@@ -181,7 +185,7 @@ def _measure_model(
     del rest["mode"], rest["dtype"]
     from onnx_geed.run import measure as measure_model
 
-    return measure_model(loaded, data, group, **shared, **rest), loaded
+    return measure_model(loaded, data, group, notify=tell, **shared, **rest), loaded
 
 
 def _measure_cache(

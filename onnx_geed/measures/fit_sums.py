@@ -176,7 +176,7 @@ class FitSums:
         return np.ascontiguousarray(maps.reshape(*maps.shape[:2], -1), dtype=np.float64)
 
     def solve(
-        self, progress: Callable[[int, int], None] | None = None
+        self, progress: Callable[[int, int], None] | None = None, *, representation: bool = False
     ) -> tuple[NDArray[Any], float | None, tuple[float, float] | None]:
         """Return the fitted action; the sums are used up.
 
@@ -184,6 +184,8 @@ class FitSums:
         ----------
         progress : callable, optional
             Told how many of how many steps are done.
+        representation : bool
+            Whether orthogonal matrices are made to compose as the group's elements do.
 
         Returns
         -------

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
         cores as cores,
         in_order as in_order,
     )
+    from onnx_geed.run.fit import (
+        fit_actions as fit_actions,
+    )
     from onnx_geed.run.job import (
         Job as Job,
         Network as Network,

@@ -13,14 +13,16 @@ from onnx_geed.groups import (
     FitKind,
     Group,
     LayoutAction,
+    PlacedAction,
     Table,
     Trivial,
     layout_action,
     parse_layout,
 )
-from onnx_geed.measures import Layer, Plan, Request
+from onnx_geed.measures import Layer, Plan
 from onnx_geed.model import Tensor, resolve
 from onnx_geed.run.options import Options
+from onnx_geed.run.source import Source
 
 __all__ = [
     "FitRequest",
@@ -28,8 +30,8 @@ __all__ = [
     "fit_action",
     "fit_positions",
     "fit_requests",
+    "fits_to_make",
     "fittable",
-    "measured_fits",
     "parse_fit",
     "takes_table",
 ]
@@ -106,9 +108,55 @@ def fit_requests(listed: Sequence[Tensor], options: Options) -> dict[str, FitReq
     return requests
 
 
-def measured_fits(requests: Sequence[Request], fits: Mapping[str, FitRequest]) -> list[Request]:
-    """Return the measures that fits add where none was asked for: ``unexplained`` of each."""
-    return [] if requests else [Request("unexplained", name) for name in fits]
+def fits_to_make(
+    requests: Mapping[str, FitRequest],
+    layers: Mapping[str, Layer],
+    source: Source,
+    count: int,
+    options: Options,
+) -> tuple[dict[str, FitRequest], tuple[int, ...], list[str]]:
+    """Return the fits that are made, the samples that they are made of, and notes.
+
+    Parameters
+    ----------
+    requests : mapping of str to FitRequest
+        The fits that were asked for, by tensor.
+    layers : mapping of str to Layer
+        The tensors that are measured.
+    source : Source
+        The data.
+    count : int
+        Size of D.
+    options : Options
+        How many samples to fit to, and how.
+
+    Raises
+    ------
+    GeedError
+        If fewer than two samples are left beside D.
+        If a layer that was asked for by its name cannot be fitted, or is not measured.
+        If the group acts in a way of one's own, or padding is masked.
+    """
+    if not requests:
+        return {}, (), []
+    asked = next(iter(requests.values())).asked
+    if isinstance(source.action, PlacedAction):
+        raise GeedError(f"{asked}: a fit is for a group that has a name, such as C4")
+    if source.mask is not None:
+        raise GeedError(f"{asked}: padding that is masked cannot be left out of a fit; leave one")
+    for name, request in requests.items():
+        if name not in layers and not request.is_pattern:
+            raise GeedError(
+                f"{request.asked}: {name} is not measured: add --measure unexplained@{name}"
+            )
+    indices = fit_positions(len(source.samples), count, options, asked)
+    group = source.action.group
+    made, notes = fittable(layers, requests, group, len(indices), options)
+    if len(indices) < options.fit_samples:
+        notes.append(
+            f"of the {options.fit_samples} samples to fit to, {len(indices)} are available"
+        )
+    return made, indices, notes
 
 
 def fit_positions(available: int, count: int, options: Options, asked: str) -> tuple[int, ...]:
