@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         read_table as read_table,
         rows_for as rows_for,
         subgroup_table as subgroup_table,
+        table_content as table_content,
+        table_of as table_of,
         table_to_json as table_to_json,
         vector_action as vector_action,
         with_channels as with_channels,

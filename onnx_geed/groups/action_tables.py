@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError, check_choice, nearest
 from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE
-from onnx_geed.groups.fit import Fit
+from onnx_geed.groups.fit import Fit, fit_content, fit_of
 from onnx_geed.groups.group import Group
 from onnx_geed.groups.named import motions
 from onnx_geed.groups.plane_groups import cyclic, dihedral
@@ -27,6 +27,8 @@ __all__ = [
     "read_table",
     "rows_for",
     "subgroup_table",
+    "table_content",
+    "table_of",
     "table_to_json",
     "vector_action",
     "with_channels",
@@ -152,7 +154,7 @@ def read_table(path: str | Path) -> Table:
         ) from None
     except Exception as error:  # zipfile and zlib have errors of their own
         raise GeedError(f"output action {path}: not a readable .npz ({error})") from None
-    return _table_of(content, str(path))
+    return table_of(content, str(path))
 
 
 def parse_table(text: str, source: str) -> Table:
@@ -169,18 +171,41 @@ def parse_table(text: str, source: str) -> Table:
         raise GeedError(f"{source}: not JSON ({error})") from None
     if not isinstance(content, dict):
         raise GeedError(f"{source}: expected a JSON object with 'elements' and a table")
-    return _table_of(content, source)
+    return table_of(content, source)
 
 
 def table_to_json(table: Table) -> str:
     """Write a table as the JSON that :func:`parse_table` reads."""
-    return json.dumps({"elements": list(table.elements), table.kind: table.values.tolist()})
+    return json.dumps(table_content(table) | {table.kind: table.values.tolist()})
 
 
-def _table_of(content: Mapping[str, Any], source: str) -> Table:
+def table_content(table: Table) -> dict[str, Any]:
+    """Return what :func:`table_of` reads; all but the array itself is JSON."""
+    content: dict[str, Any] = {"elements": list(table.elements), table.kind: table.values}
+    if table.fit is not None:
+        content["fit"] = fit_content(table.fit)
+    return content
+
+
+def table_of(content: Mapping[str, Any], source: str) -> Table:
+    """Return the table that some entries by name describe.
+
+    Parameters
+    ----------
+    content : mapping of str
+        ``elements``, one of the four tables as an array or as lists, and perhaps ``fit``.
+    source : str
+        Where it came from, for messages.
+
+    Raises
+    ------
+    GeedError
+        If it lacks ``elements``, or holds none or several of the four tables.
+        If ``fit`` does not say how a table was fitted.
+    """
     kinds: list[Kind] = [kind for kind in KINDS if kind in content]
     if "elements" not in content or len(kinds) != 1:
-        known = ("elements", *KINDS)
+        known = ("elements", *KINDS, "fit")
         hint = next((nearest(name, known) for name in content if name not in known), "")
         raise GeedError(
             f"{source}: needs 'elements' and one of {', '.join(KINDS)}; found "
@@ -189,7 +214,8 @@ def _table_of(content: Mapping[str, Any], source: str) -> Table:
     elements = np.asarray(content["elements"])
     if elements.ndim != 1:
         raise GeedError(f"{source}: 'elements' must be a list of names")
-    return Table(tuple(map(str, elements)), kinds[0], content[kinds[0]], source)
+    fit = None if content.get("fit") is None else fit_of(content["fit"], source)
+    return Table(tuple(map(str, elements)), kinds[0], content[kinds[0]], source, fit)
 
 
 def rows_for(table: Table, group: Group) -> NDArray[Any]:
