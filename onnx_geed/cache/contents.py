@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from onnx_geed.cache import store
 from onnx_geed.cache.manifest import Description, Entry, Manifest
+from onnx_geed.cache.matrices import texts_of
 from onnx_geed.cache.shard_file import VERSION
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_layout, table_to_json
+from onnx_geed.groups import parse_layout
 from onnx_geed.measures import Layer, Measure, Plan, channel_sums_of_orbits, descriptor_of, view
 from onnx_geed.model import CLASSES
 from onnx_geed.run import (
@@ -118,7 +119,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     orbits = max(size, min(_SHARD_ORBITS, _SHARD_BYTES // max(per_orbit, 1)) // size * size)
     versions = software_versions()
     runtime = versions.get("onnxruntime-gpu") or versions.get("onnxruntime", "")
-    tables = {name: table_to_json(t) for name, t in sorted(prepared.tables.items())}
+    tables = texts_of(prepared.tables)
     acted = {
         "interpolation": options.interpolation,
         "support": options.support,

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from onnx_geed.cache import store
 from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.manifest import Manifest
+from onnx_geed.cache.matrices import read_tables
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
 from onnx_geed.errors import GeedError, refuse_unknown
-from onnx_geed.groups import Interpolation, parse_group, parse_table, with_components
+from onnx_geed.groups import Interpolation, parse_group, with_components
 from onnx_geed.measures import (
     CATALOGUE,
     Layer,
@@ -125,7 +126,7 @@ def measure_cache(
             f"shards are missing, the first {store.shard_path(folder, missing[0]).name}; run the "
             "same onnx-geed cache command again"
         )
-    plan, wanted = _plan(manifest, measures)
+    plan, wanted = _plan(folder, manifest, measures)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     points: dict[str, NDArray[np.float64]] = {}
     if any(m.descriptor.normaliser is not None for m in plan.measures):
@@ -212,7 +213,7 @@ def _data_part(data: DataPart, count: int) -> DataPart:
     return part
 
 
-def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]:
+def _plan(folder: Path, manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]:
     """Return the plan for a cache, and the numbers of the entries that it reads."""
     description, group = manifest.description, manifest.description["group"]
     plan = make_plan(
@@ -223,7 +224,7 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
         interpolation=cast(Interpolation, group["interpolation"]),
         support=group["support"],
         kinds=description["kinds"],
-        tables={k: parse_table(t, f"cache, {k}") for k, t in description["tables"].items()},
+        tables=read_tables(folder, description["tables"]),
         notes=description["notes"],
     )
     wanted: list[int] = []

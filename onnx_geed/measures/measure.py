@@ -163,6 +163,8 @@ class Measure:
             return None
         group = with_components(action.group, "right-up")
         other = layout_action(group, action.layout, action.lengths, action.interpolation)
+        # What a table does to channels stays.
+        other = replace(action, group=group, moves=other.moves)
         same = np.array_equal(other.moves.weight, action.moves.weight) and np.array_equal(
             other.moves.permutation, action.moves.permutation
         )
