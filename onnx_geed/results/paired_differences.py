@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.results.intervals import mean_interval
+from onnx_geed.results.intervals import decisive_kind, mean_interval
 from onnx_geed.results.reading import Reading, on_one_scale, read_record
 from onnx_geed.results.records import ROUNDING
 from onnx_geed.results.schema import ComparisonEntry, Record
@@ -17,10 +17,6 @@ F64 = NDArray[np.float64]
 
 
 Ends = tuple[float, float] | None
-
-
-# A bootstrap interval never reaches beyond the values it is made of: too narrow for fewer pairs.
-_LEAST_PAIRS = 10
 
 
 # Relative values apart by more than this are worth a word where they tell the other model better.
@@ -50,7 +46,7 @@ def paired(a: Record, b: Record, seed: int, same: bool) -> ComparisonEntry:
     gaps = left - right if same and len(left) == len(right) else None
     t = None if gaps is None else mean_interval(gaps)
     resampled = None if gaps is None else mean_interval(gaps, "bootstrap", seed=seed)
-    used = "t" if gaps is None or len(gaps) < _LEAST_PAIRS else "bootstrap"
+    used = decisive_kind(0 if gaps is None else len(gaps))
     ends = t if used == "t" else resampled
     difference = float(left.mean() - right.mean())
     rounding = ROUNDING * _size(x, y)
