@@ -198,7 +198,10 @@ def _measure_cache(
     """Measure from a cache, for which only some options are still open."""
     from onnx_geed.cache import measure_cache
 
-    still_open = ("measures", "samples", "norm_samples", "interval", "precision")
+    still_open = (
+        *("measures", "samples", "norm_samples", "interval", "precision"),
+        *("output_action", "fit_samples", "fit_anyway"),
+    )
     typed = {
         name: value
         for name, value in options.items()
@@ -214,7 +217,8 @@ def _measure_cache(
             f"--{settled[0].replace('_', '-')}: was settled when the cache {cache.name} was "
             "written; leave it out, or measure the model"
         )
-    return measure_cache(cache, limits=limits, progress=progress, command=command_line(), **typed)
+    shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
+    return measure_cache(cache, command=command_line(), **shared, **typed)
 
 
 def _write(result: Result, out: Path) -> int:

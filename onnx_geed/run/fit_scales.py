@@ -34,7 +34,7 @@ from onnx_geed.run.fit_requests import takes_table
 from onnx_geed.run.prepare import Prepared
 from onnx_geed.run.progress import Meter
 
-__all__ = ["add_fits", "enter_fits", "fit_inferences", "fit_scales", "fitted_measures"]
+__all__ = ["add_fits", "enter_fits", "fit_inferences", "fitted_measures", "scales_of_fits"]
 
 F32 = NDArray[np.float32]
 
@@ -56,7 +56,7 @@ def fitted_measures(plan: Plan, tables: Mapping[str, Table]) -> list[Measure]:
     ]
 
 
-def fit_scales(
+def scales_of_fits(
     plan: Plan, measures: Sequence[Measure], orbits: Iterable[Mapping[str, F32]]
 ) -> dict[Key, dict[str, F64]]:
     """Return the deviations of D that fitted values are read beside.
@@ -171,7 +171,7 @@ def enter_fits(
     records : sequence of dict
         All records; changed in place.
     scales : mapping of (str, str) to mapping of str to ndarray of float64, shape (N, n)
-        From :func:`fit_scales`.
+        From :func:`scales_of_fits`.
     interval : {"t", "bootstrap"}
         Interval over samples.
     seed : int
@@ -226,7 +226,7 @@ def add_fits(prepared: Prepared, records: Sequence[Record], meter: Meter) -> Non
     scales: dict[Key, dict[str, F64]] = {}
     for layers in _passes(prepared, measures):
         here = [m for m in measures if m.layer in layers]
-        scales |= fit_scales(task.plan, here, orbits(layers))
+        scales |= scales_of_fits(task.plan, here, orbits(layers))
     enter_fits(
         *(measures, prepared.tables, records, scales), interval=options.interval, seed=options.seed
     )

@@ -22,7 +22,7 @@ from onnx_geed.model import (
 )
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.fit_overlap import check_overlap
-from onnx_geed.run.fit_requests import fit_requests, fits_to_make
+from onnx_geed.run.fit_requests import fit_samples, fits_to_make, refuse_fits, requested_fits
 from onnx_geed.run.fitting import Fitting
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.memory import Share, fit_memory
@@ -149,7 +149,7 @@ def prepare_run(
         layout=options.layout,
         kind=options.output_kind,
     )
-    fits = fit_requests(listed, options)
+    fits = requested_fits(listed, options)
     selection = select_tensors(requests, listed, options, fits)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
@@ -192,7 +192,12 @@ def prepare_run(
         )
 
     check_overlap(tables, source, count)
-    fits, fit_samples, on_fits = fits_to_make(fits, layers, source, count, options)
+    if isinstance(source.action, PlacedAction):
+        refuse_fits(fits, "a fit is for a group that has a name, such as C4")
+    if source.mask is not None:
+        refuse_fits(fits, "what is masked cannot be left out of a fit; leave --mask out")
+    fitted_to = fit_samples(len(source.samples), count, options)
+    fits, on_fits = fits_to_make(fits, layers, acting, len(fitted_to), options)
     plan = planned(tables)
     plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *plan.notes))
     engine, share, on_engine = _share(plan, source, trial, options)
@@ -217,7 +222,7 @@ def prepare_run(
         kinds=kinds,
         tables=tables,
         planned=planned,
-        fitting=Fitting(plan, fits, fit_samples, options) if fits else None,
+        fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
     )
 
 

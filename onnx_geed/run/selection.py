@@ -22,7 +22,7 @@ from onnx_geed.model import Model, Tensor, action_key, actions_in_metadata, reso
 from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.options import Options
 
-__all__ = ["Selection", "given_tables", "layers_of", "select_tensors"]
+__all__ = ["Selection", "given_tables", "layers_of", "select_tensors", "stated_tables"]
 
 
 @dataclass(frozen=True)
@@ -209,13 +209,25 @@ def given_tables(
             notes.append(f"{origin} is for another group than {group.name}: not used")
         else:
             tables[name] = table
+    return tables | stated_tables(listed, options), notes
+
+
+def stated_tables(listed: Sequence[Tensor], options: Options) -> dict[str, Table]:
+    """Return the output actions that the user gives, by tensor; those to be fitted are others.
+
+    Raises
+    ------
+    GeedError
+        If a table cannot be read, or no tensor has the name that it is given for.
+    """
+    tables = {}
     for layer, value in options.output_action.items():
         if parse_fit(layer, value) is not None:
             continue
         given = (value,) if isinstance(value, Table) else read_tables(value)
         for tensor in resolve(listed, layer):
             tables[tensor.name] = _table_for(tensor.name, given, str(value))
-    return tables, notes
+    return tables
 
 
 def _table_for(layer: str, given: Sequence[Table], source: str) -> Table:
