@@ -46,7 +46,6 @@ if TYPE_CHECKING:
         write_junit as write_junit,
     )
     from onnx_geed.results.motions import (
-        HONEST as HONEST,
         LayerMotion as LayerMotion,
         layer_motions as layer_motions,
         motion_sentence as motion_sentence,
