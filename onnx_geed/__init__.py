@@ -10,6 +10,7 @@ from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
     from onnx_geed.cache import (
+        fit_cached_actions as fit_cached_actions,
         measure_cache as measure_cache,
         write_cache as write_cache,
     )

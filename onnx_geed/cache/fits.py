@@ -30,7 +30,7 @@ from onnx_geed.run import (
     with_samples,
 )
 
-__all__ = ["add_fits_of_cache", "check_unseen", "fit_from_cache"]
+__all__ = ["add_fits_of_cache", "check_unseen", "fit_from_cache", "marks_of"]
 
 F32 = NDArray[np.float32]
 
@@ -45,6 +45,7 @@ def fit_from_cache(
     *,
     progress: Progress | None,
     notify: Notify | None,
+    representation: bool = False,
 ) -> dict[str, Table]:
     """Fit output actions to orbits of a cache.
 
@@ -66,6 +67,8 @@ def fit_from_cache(
         Told of maps that are solved.
     notify : callable, optional
         Told what the sums will take.
+    representation : bool
+        Whether orthogonal fits are made to compose.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def fit_from_cache(
         If the cache holds no activations of a tensor, or is damaged.
     """
     indices = tuple(manifest.indices[p] for p in positions)
-    fitting = Fitting(plan, requests, indices, options)
+    fitting = Fitting(plan, requests, indices, options, representation)
 
     def orbits(names: Sequence[str]) -> Iterator[dict[str, F32]]:
         return _orbits(folder, manifest, names, positions)
@@ -87,7 +90,7 @@ def fit_from_cache(
 
     tables = fit_tables(fitting, orbits, label, progress, notify)
     return with_samples(
-        tables, _marks(manifest, positions), manifest.description["data"]["fingerprint"]
+        tables, marks_of(manifest, positions), manifest.description["data"]["fingerprint"]
     )
 
 
@@ -101,7 +104,7 @@ def check_unseen(tables: Mapping[str, Table], manifest: Manifest, count: int) ->
     """
     if any(table.fit for table in tables.values()):
         label = partial(sample_label, manifest)
-        refuse_overlap(tables, _marks(manifest, range(count)), label)
+        refuse_overlap(tables, marks_of(manifest, range(count)), label)
 
 
 def add_fits_of_cache(
@@ -147,7 +150,7 @@ def add_fits_of_cache(
     enter_fits(measures, tables, records, scales, interval=interval, seed=seed)
 
 
-def _marks(manifest: Manifest, positions: range) -> list[str]:
+def marks_of(manifest: Manifest, positions: range) -> list[str]:
     """Return the digests of some samples."""
     data = manifest.description["data"]
     if "marks" not in data:

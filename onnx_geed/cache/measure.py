@@ -62,7 +62,7 @@ from onnx_geed.run import (
     stated_tables,
 )
 
-__all__ = ["measure_cache"]
+__all__ = ["complete_manifest", "measure_cache", "options_of", "plan_of", "stored_tensors"]
 
 
 def measure_cache(
@@ -140,38 +140,24 @@ def measure_cache(
     interval = check_option("interval", interval)
     precision = check_option("precision", precision)
     folder = Path(folder)
-    manifest = store.read_manifest(folder)
+    manifest = complete_manifest(folder)
     description = manifest.description
     check_precision(precision, samples)
     count = _checked_count("--samples", samples, manifest.count)
     norm = _checked_count("--norm-samples", norm_samples, description["norm_samples"])
-    if missing := store.missing_shards(folder, manifest):
-        raise GeedError(
-            f"cache {folder}: is not complete, {len(missing)} of {len(store.shards(manifest))} "
-            f"shards are missing, the first {store.shard_path(folder, missing[0]).name}; run the "
-            "same onnx-geed cache command again"
-        )
-    options = Options(
-        samples=count,
-        seed=description["seed"],
-        interpolation=cast(Interpolation, description["group"]["interpolation"]),
-        support=description["group"]["support"],
-        output_action=output_action or {},
-        fit_samples=fit_samples,
-        fit_anyway=fit_anyway,
-    )
-    listed = [_stored_tensor(stored) for stored in description["tensors"]]
+    options = options_of(manifest, count, output_action or {}, fit_samples, fit_anyway=fit_anyway)
+    listed = stored_tensors(manifest)
     fits = requested_fits(listed, options)
     tables = read_tables(folder, description["tables"]) | stated_tables(listed, options)
     check_unseen(tables, manifest, count)
-    plan, wanted = _plan(manifest, _with_fits(measures, manifest, fits), tables)
+    plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables)
     fitted_to = range(count, min(count + fit_samples, manifest.count))
     fits, on_fits = fits_to_make(fits, plan.layers, plan.group, len(fitted_to), options)
     if fits:
         tables |= fit_from_cache(
             *(folder, manifest, plan, fits, fitted_to, options), progress=progress, notify=notify
         )
-        plan, wanted = _plan(manifest, _with_fits(measures, manifest, fits), tables)
+        plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables)
         check_fits_measured(plan, tables)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     points: dict[str, NDArray[np.float64]] = {}
@@ -271,10 +257,68 @@ def _with_fits(measures: Sequence[str], manifest: Manifest, fits: Iterable[str])
     return tuple(dict.fromkeys([*own, *unexplained]))
 
 
-def _plan(
+def complete_manifest(folder: Path) -> Manifest:
+    """Read what a cache holds, every shard being there.
+
+    Raises
+    ------
+    GeedError
+        If there is no cache, or it is incomplete, damaged or of a newer format.
+    """
+    manifest = store.read_manifest(folder)
+    if missing := store.missing_shards(folder, manifest):
+        raise GeedError(
+            f"cache {folder}: is not complete, {len(missing)} of {len(store.shards(manifest))} "
+            f"shards are missing, the first {store.shard_path(folder, missing[0]).name}; run the "
+            "same onnx-geed cache command again"
+        )
+    return manifest
+
+
+def options_of(
+    manifest: Manifest,
+    count: int,
+    output_action: Mapping[str, Any],
+    fit_samples: int,
+    *,
+    fit_anyway: bool = False,
+    memory: str | int = "2GiB",
+) -> Options:
+    """Return the options that a cache was written with, as far as fits need them.
+
+    Raises
+    ------
+    GeedError
+        If a value is not of its type or out of its range.
+    """
+    description = manifest.description
+    return Options(
+        samples=count,
+        seed=description["seed"],
+        interpolation=cast(Interpolation, description["group"]["interpolation"]),
+        support=description["group"]["support"],
+        output_action=output_action,
+        fit_samples=fit_samples,
+        fit_anyway=fit_anyway,
+        memory=memory,
+    )
+
+
+def stored_tensors(manifest: Manifest) -> list[Tensor]:
+    """Return the tensors of a cache, as the model listed them."""
+    return [_stored_tensor(stored) for stored in manifest.description["tensors"]]
+
+
+def plan_of(
     manifest: Manifest, measures: Sequence[str], tables: Mapping[str, Table]
 ) -> tuple[Plan, list[int]]:
-    """Return the plan for a cache, and the numbers of the entries that it reads."""
+    """Return the plan for a cache, and the numbers of the entries that it reads.
+
+    Raises
+    ------
+    GeedError
+        If the cache does not hold what a measure needs.
+    """
     description, group = manifest.description, manifest.description["group"]
     plan = make_plan(
         with_components(parse_group(group["name"]), group.get("components", "right-down")),
@@ -316,7 +360,7 @@ def _selected_layers(manifest: Manifest, measures: Sequence[str]) -> list[tuple[
         d["name"]: Layer(d["name"], tuple(d["shape"]), d["layout"], tuple(d["roles"]))
         for d in description["layers"]
     }
-    tensors = [_stored_tensor(stored) for stored in description["tensors"]]
+    tensors = stored_tensors(manifest)
     selected: list[tuple[Request, Layer]] = []
     for request in map(parse_request, measures):
         if request.layer is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from onnx_geed.cli.options import (
 )
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import show, tell
+from onnx_geed.cli.typed_options import refuse_settled, typed_options
 
 if TYPE_CHECKING:
     from onnx_geed.groups import Table
@@ -52,7 +53,16 @@ __all__ = ["fit"]
 @run_options
 @input_options
 @moving_options
-def fit(model: Path, data: str | None, group: str | None, out: Path, **options: Any) -> None:
+@click.pass_context
+def fit(
+    context: click.Context,
+    /,
+    model: Path,
+    data: str | None,
+    group: str | None,
+    out: Path,
+    **options: Any,
+) -> None:
     """Fit how a group acts on the channels of hidden layers to data, where nobody knows.
 
     Fitted to the samples after D (--samples), so that onnx-geed measure with the same --samples and
@@ -67,20 +77,39 @@ def fit(model: Path, data: str | None, group: str | None, out: Path, **options: 
         --measure unexplained@/layer1/Relu_output_0 \\
         --output-action /layer1/Relu_output_0=a.npz
     """
+    from onnx_geed.cache import is_cache
     from onnx_geed.files import check_writable
     from onnx_geed.groups import write_fits
     from onnx_geed.run import fit_actions
 
-    for name, value in (("--data", data), ("--group", group)):
-        if value is None:
-            raise click.UsageError(f"Missing option '{name}'.")
     check_writable(out, option="-o", inputs=[model, data])
     with progress_bar() as progress:
-        tables = fit_actions(
-            model, data or "", group or "", progress=progress, notify=tell, **options
-        )
+        if (model.suffix == ".geed" or model.is_dir()) and is_cache(model):
+            tables = _fit_cache(context, model, progress)
+        else:
+            for name, value in (("--data", data), ("--group", group)):
+                if value is None:
+                    raise click.UsageError(f"Missing option '{name}'.")
+            shared: dict[str, Any] = {"progress": progress, "notify": tell}
+            tables = fit_actions(model, data or "", group or "", **shared, **options)
     write_fits(out, tables)
     show("\n".join(_lines(tables)), kept=True)
+
+
+def _fit_cache(
+    context: click.Context, cache: Path, progress: Callable[[int, int], None]
+) -> tuple[Table, ...]:
+    """Fit to a cache, for which only some options are still open."""
+    from onnx_geed.cache import fit_cached_actions
+
+    typed = typed_options(context, without=("model", "out"))
+    still_open = (
+        *("layers", "kind", "representation"),
+        *("samples", "fit_samples", "fit_anyway", "memory"),
+    )
+    refuse_settled(typed, still_open, cache)
+    layers = typed.pop("layers", ())
+    return fit_cached_actions(cache, layers, progress=progress, notify=tell, **typed)
 
 
 def _lines(tables: Sequence[Table]) -> list[str]:

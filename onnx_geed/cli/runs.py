@@ -25,6 +25,7 @@ from onnx_geed.cli.options import (
 )
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import OutputError, command_line, fail, show, tell
+from onnx_geed.cli.typed_options import refuse_settled, typed_options
 from onnx_geed.errors import GeedError
 
 if TYPE_CHECKING:
@@ -202,21 +203,13 @@ def _measure_cache(
         *("measures", "samples", "norm_samples", "interval", "precision"),
         *("output_action", "fit_samples", "fit_anyway"),
     )
-    typed = {
-        name: value
-        for name, value in options.items()
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    }
+    typed = {name: v for name, v in typed_options(context).items() if name in options}
     if "engine" in typed:
         raise click.UsageError(
             f"--engine: {cache.name} is a cache, which is measured without its model, so there is "
             "no engine to choose; leave it out"
         )
-    if settled := [name for name in typed if name not in still_open]:
-        raise click.UsageError(
-            f"--{settled[0].replace('_', '-')}: was settled when the cache {cache.name} was "
-            "written; leave it out, or measure the model"
-        )
+    refuse_settled(typed, still_open, cache)
     shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
     return measure_cache(cache, command=command_line(), **shared, **typed)
 

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
         in_order as in_order,
     )
     from onnx_geed.run.fit import (
+        check_representation as check_representation,
         fit_actions as fit_actions,
+        fits_asked as fits_asked,
     )
     from onnx_geed.run.fit_orbits import (
         Notify as Notify,
