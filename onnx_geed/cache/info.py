@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from onnx_geed.cache import store
+from onnx_geed.cache.place_labels import has_place_labels, read_place_labels
 from onnx_geed.errors import GeedError
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run import Meter, Progress, cores, in_order
@@ -73,7 +74,9 @@ def cache_info(folder: str | Path) -> CacheInfo:
     missing = [store.shard_path(folder, f).name for f in store.missing_shards(folder, manifest)]
     return {
         "path": str(folder),
-        "complete": not missing and store.has_points(folder, manifest),
+        "complete": not missing
+        and store.has_points(folder, manifest)
+        and has_place_labels(folder, manifest),
         "orbits": manifest.count,
         "order": manifest.order,
         "points": len(manifest.indices),
@@ -143,4 +146,8 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
     except GeedError as error:
         if str(error) not in wrong:
             wrong.append(str(error))
+    try:
+        read_place_labels(folder, manifest, manifest.count)
+    except GeedError as error:
+        wrong.append(str(error))
     return wrong

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.cache import store
 from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.manifest import Manifest
+from onnx_geed.cache.place_labels import read_place_labels
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
 from onnx_geed.errors import GeedError, refuse_unknown
@@ -44,6 +45,7 @@ from onnx_geed.run import (
     Meter,
     OrbitStatistics,
     Progress,
+    bind_background,
     check_option,
     cores,
     gather,
@@ -54,7 +56,10 @@ from onnx_geed.run import (
     software_versions,
 )
 
-__all__ = ["measure_cache"]
+__all__ = ["STILL_OPEN", "measure_cache"]
+
+#: Options that are still open when a cache is measured.
+STILL_OPEN = ("measures", "samples", "norm_samples", "interval", "precision", "background")
 
 
 def measure_cache(
@@ -65,6 +70,7 @@ def measure_cache(
     norm_samples: int | None = None,
     interval: str = "t",
     precision: float | None = None,
+    background: int | str | None = None,
     limits: Sequence[str] = (),
     progress: Progress | None = None,
     command: str | None = None,
@@ -84,6 +90,8 @@ def measure_cache(
         Interval over samples.
     precision : float, optional
         Take only as many of the orbits as :class:`onnx_geed.Options` says.
+    background : int or str, optional
+        Class of scores at places that is background, as :class:`onnx_geed.Options` says.
     limits : sequence of str
         Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
         name nothing that is measured are refused before anything is read.
@@ -106,13 +114,14 @@ def measure_cache(
         If there is no such option, or its value is not of its type or none of its choices.
     """
     started = time.perf_counter()
-    refuse_unknown(unknown, ("measures", "samples", "norm_samples", "interval", "precision"))
+    refuse_unknown(unknown, STILL_OPEN)
     measures = check_option("measures", measures)
     samples = check_option("samples", samples)
     if norm_samples is not None:
         norm_samples = check_option("norm_samples", norm_samples)
     interval = check_option("interval", interval)
     precision = check_option("precision", precision)
+    background = check_option("background", background)
     folder = Path(folder)
     manifest = store.read_manifest(folder)
     description = manifest.description
@@ -127,13 +136,17 @@ def measure_cache(
         )
     plan, wanted = _plan(manifest, measures)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
+    dense = any(m.places is not None for m in plan.measures)
+    labels = read_place_labels(folder, manifest, count) if dense else None
+    classes = parse_classes(description.get("classes"))
+    plan = bind_background(plan, labels, background, classes)
     points: dict[str, NDArray[np.float64]] = {}
     if any(m.descriptor.normaliser is not None for m in plan.measures):
         stored = store.read_points(folder, manifest).items()
         points = {k: rows[:norm].astype(np.float64) for k, rows in stored if k in plan.layers}
     spreads = read_spreads(folder, manifest, plan, norm)
     stops = [count] if precision is None else looks(count)
-    reader = ShardReader(folder, manifest, plan, tuple(wanted), count, tuple(stops))
+    reader = ShardReader(folder, manifest, plan, tuple(wanted), count, tuple(stops), labels)
     meter = Meter("orbits", count, progress)
     shards = [first for first in store.shards(manifest) if first < count]
     parts = _metered(in_order(shards, reader.read, cores()), meter)
@@ -152,7 +165,6 @@ def measure_cache(
     )
     parts.close()
     data = _data_part(description["data"], max(measured.count, norm))
-    classes = parse_classes(description.get("classes"))
     predicted = predictions_of(plan, measured.statistics)
     add_class_values(measured.records, data["labels"], seed=description["seed"])
     notes = add_predictions(measured.records, data["labels"], predicted, classes)

@@ -71,6 +71,11 @@ Progress = Callable[[int, int], None]
     is_flag=True,
     help="Also measure the same network with its weights drawn anew, as a scale too.",
 )
+@click.option(
+    "--background",
+    metavar="CLASS",
+    help="Class of dense scores, by number or name: measure the other places by themselves too.",
+)
 @format_option("table", "json", "csv", explained=True)
 @click.option(
     "--fail-above",
@@ -192,9 +197,8 @@ def _measure_cache(
     options: Mapping[str, Any],
 ) -> Result:
     """Measure from a cache, for which only some options are still open."""
-    from onnx_geed.cache import measure_cache
+    from onnx_geed.cache import STILL_OPEN, measure_cache
 
-    still_open = ("measures", "samples", "norm_samples", "interval", "precision")
     typed = {
         name: value
         for name, value in options.items()
@@ -205,7 +209,7 @@ def _measure_cache(
             f"--engine: {cache.name} is a cache, which is measured without its model, so there is "
             "no engine to choose; leave it out"
         )
-    if settled := [name for name in typed if name not in still_open]:
+    if settled := [name for name in typed if name not in STILL_OPEN]:
         raise click.UsageError(
             f"--{settled[0].replace('_', '-')}: was settled when the cache {cache.name} was "
             "written; leave it out, or measure the model"

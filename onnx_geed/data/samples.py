@@ -55,6 +55,8 @@ class Samples:
     lengths : tuple of int or None
         Where samples are padded with zeros: how many entries of each along P (or T, where there is
         no P) are real. These come first.
+    place_labels : ndarray of int32, shape (N, ...), or None
+        The class of each place of a sample.
     """
 
     source: str
@@ -67,6 +69,7 @@ class Samples:
     _read: Callable[[int], NDArray[Any]] = field(repr=False)
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
     lengths: tuple[int, ...] | None = field(repr=False, default=None)
+    place_labels: NDArray[np.int32] | None = field(repr=False, default=None)
     _channels: bool = field(repr=False, default=True)
     _cure: str = field(repr=False, default="")
     _files: Callable[[], Sequence[Stamp]] = field(repr=False, default=tuple)
@@ -238,7 +241,8 @@ def open_samples(
     preprocess : Preprocess, optional
         Preprocessing. Arrays are resized and cropped too where it says so.
     labels : str, Path or sequence, optional
-        One label for each sample, or a file of them: any array as above, or ``.txt``, one a line.
+        One label for each sample, or a file of them: any array as above, or ``.txt``, one a line;
+        or whole numbers (N, H, W), (N, P), ..: the class of each place of a sample.
         By default the classes that a folder's sub-folders name, or the array beside it that is
         called ``y`` or ``labels``.
     name : str, optional
@@ -305,10 +309,11 @@ def open_samples(
         kind=rows.kind,
         shape=first.shape,
         names=rows.names,
-        labels=known,
+        labels=known if isinstance(known, tuple) else None,
         preprocess=chosen,
         dtype=held,
         lengths=None if rows.lengths is None else tuple(rows.lengths.tolist()),
+        place_labels=known if isinstance(known, np.ndarray) else None,
         _count=rows.shape[0],
         _read=read,
         _channels=channels,

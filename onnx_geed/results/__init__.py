@@ -44,6 +44,10 @@ if TYPE_CHECKING:
         aggregate as aggregate,
         perfect_notes as perfect_notes,
     )
+    from onnx_geed.results.place_parts import (
+        foreground_part as foreground_part,
+        overlap_part as overlap_part,
+    )
     from onnx_geed.results.predictions import (
         add_predictions as add_predictions,
     )

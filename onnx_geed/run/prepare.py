@@ -11,6 +11,7 @@ from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import Action, Group, PlacedAction, Table, parse_group, with_components
 from onnx_geed.measures import Plan, descriptor_of, make_plan, parse_request
 from onnx_geed.model import (
+    CLASSES,
     MEASUREMENT,
     Model,
     Tensor,
@@ -19,12 +20,14 @@ from onnx_geed.model import (
     find_output,
     list_as_stated,
     load_model,
+    parse_classes,
 )
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
+from onnx_geed.run.place_labels import bind_background
 from onnx_geed.run.row_check import RowCheck, spreads
 from onnx_geed.run.selection import given_tables, layers_of, select_tensors
 from onnx_geed.run.session import runtime_conflict
@@ -175,6 +178,9 @@ def prepare_run(
         notes=[*notes, *on_kinds, *on_tables],
         kept=[layers[tensor.name] for tensor in selection.kept],
     )
+    labels, classes = source.samples.place_labels, parse_classes(loaded.metadata.get(CLASSES))
+    of_d = None if labels is None else labels[list(source.indices[:count])]
+    plan = bind_background(plan, of_d, options.background, classes)
     engine, share, on_engine = _share(plan, source, trial, options)
     if trial.unproven and share.batch > 1:
         source = replace(source, check=_row_check(trial, count, options, engine))
