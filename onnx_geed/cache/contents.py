@@ -183,7 +183,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
 def labels_of_d(prepared: Prepared) -> NDArray[np.int32] | None:
     """Return the labels (N, ...) of the places of D, if there are any."""
     source = prepared.task.source
-    labels = source.samples.place_labels
+    labels = source.place_labels
     return None if labels is None else labels[list(source.indices[: prepared.count])]
 
 

@@ -44,12 +44,12 @@ def write_place_labels(folder: Path, manifest: Manifest, labels: NDArray[np.int3
         If the disk is full or fails.
     """
     path = folder / _FILE
-    with new_file(folder, path, manifest.to_json(), manifest.fingerprints) as (file, image):
+    with new_file(folder, path, manifest.to_json(), manifest.fingerprints) as (file, _):
         write_samples(file, manifest.indices[: manifest.count])
         chunk = (1, *labels.shape[1:])
         dataset = make_dataset(file, _NAME, labels.shape, chunk, "int32", tensor="", content=_NAME)
         for row, own in enumerate(labels):
-            write_chunk(dataset, row, own, image)
+            write_chunk(dataset, row, own)
 
 
 def read_place_labels(folder: Path, manifest: Manifest, count: int) -> NDArray[np.int32] | None:

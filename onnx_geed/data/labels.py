@@ -1,4 +1,4 @@
-"""Labels: one for each sample, or for each of its places; stated or found beside the data."""
+"""Labels: one for each sample, stated or found beside the data; or one for each of its places."""
 
 from __future__ import annotations
 
@@ -13,28 +13,22 @@ from onnx_geed.data.rows import shape_text
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError
 
-__all__ = ["labels_of"]
+__all__ = ["labels_of", "place_labels_of"]
 
 
-def labels_of(
-    stated: Any, beside: Any, count: int, source: str
-) -> tuple[int | str, ...] | NDArray[np.int32] | None:
+def labels_of(stated: Any, beside: Any, count: int, source: str) -> tuple[int | str, ...] | None:
     """Return labels as the user states them, else those beside the data, if they are any.
-
-    An array (count, ...) of whole numbers that is stated has the class of each place of a sample.
 
     Raises
     ------
     GeedError
-        If there is not one class for each sample, or one for each of its places.
+        If there is not one class for each sample.
     """
     if stated is None:
         return None if beside is None else _classes(beside, count)[0]
     where, values = f"labels of --data {source}", stated
     if isinstance(stated, (str, Path)):
         where, values = f"--labels {stated}", _label_file(str(stated))
-    if (dense := _at_places(values, count)) is not None:
-        return dense
     labels, fault = _classes(values, count)
     if labels is None:
         raise GeedError(f"{where}: {fault}")
@@ -57,16 +51,33 @@ def _classes(values: Any, count: int) -> tuple[tuple[int | str, ...] | None, str
     return None, f"{array.dtype} values that are no classes: give whole numbers or names"
 
 
-def _at_places(values: Any, count: int) -> NDArray[np.int32] | None:
-    """Return the classes of places (count, ...), where values are such."""
+def place_labels_of(stated: Any) -> NDArray[np.int32] | None:
+    """Return labels of places, such as (N, H, W) or (N, P), where the user states such.
+
+    Parameters
+    ----------
+    stated : object
+        Labels, or the file that holds them.
+
+    Returns
+    -------
+    ndarray of int32, shape (N, ...), or None
+        ``None`` for what is no array of whole numbers with several axes.
+
+    Raises
+    ------
+    GeedError
+        If there is no such file, or it cannot be read.
+    """
+    values = stated
+    if isinstance(stated, (str, Path)):
+        values = [] if str(stated).lower().endswith(".txt") else _label_file(str(stated))
     try:
         array = np.asarray(values)
     except (ValueError, TypeError):
         return None
     # Of one value a sample there is no second reading.
-    if array.ndim < 2 or len(array) != count or array.size <= count:
-        return None
-    if array.dtype.kind not in "iuf":
+    if array.ndim < 2 or array.size <= len(array) or array.dtype.kind not in "iuf":
         return None
     with np.errstate(invalid="ignore"):
         whole = array.astype(np.int32)

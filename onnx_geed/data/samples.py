@@ -55,8 +55,6 @@ class Samples:
     lengths : tuple of int or None
         Where samples are padded with zeros: how many entries of each along P (or T, where there is
         no P) are real. These come first.
-    place_labels : ndarray of int32, shape (N, ...), or None
-        The class of each place of a sample.
     """
 
     source: str
@@ -69,7 +67,6 @@ class Samples:
     _read: Callable[[int], NDArray[Any]] = field(repr=False)
     dtype: np.dtype[Any] = field(default_factory=lambda: np.dtype(np.float32))
     lengths: tuple[int, ...] | None = field(repr=False, default=None)
-    place_labels: NDArray[np.int32] | None = field(repr=False, default=None)
     _channels: bool = field(repr=False, default=True)
     _cure: str = field(repr=False, default="")
     _files: Callable[[], Sequence[Stamp]] = field(repr=False, default=tuple)
@@ -241,8 +238,7 @@ def open_samples(
     preprocess : Preprocess, optional
         Preprocessing. Arrays are resized and cropped too where it says so.
     labels : str, Path or sequence, optional
-        One label for each sample, or a file of them: any array as above, or ``.txt``, one a line;
-        or whole numbers (N, H, W), (N, P), ..: the class of each place of a sample.
+        One label for each sample, or a file of them: any array as above, or ``.txt``, one a line.
         By default the classes that a folder's sub-folders name, or the array beside it that is
         called ``y`` or ``labels``.
     name : str, optional
@@ -309,11 +305,10 @@ def open_samples(
         kind=rows.kind,
         shape=first.shape,
         names=rows.names,
-        labels=known if isinstance(known, tuple) else None,
+        labels=known,
         preprocess=chosen,
         dtype=held,
         lengths=None if rows.lengths is None else tuple(rows.lengths.tolist()),
-        place_labels=known if isinstance(known, np.ndarray) else None,
         _count=rows.shape[0],
         _read=read,
         _channels=channels,

@@ -140,7 +140,7 @@ class Job:
         """What is known of the places of class scores, of its samples, by tensor."""
         source = self.task.source
         indices = [source.indices[position] for position in self.positions]
-        labels = source.samples.place_labels
+        labels = source.place_labels
         own = None if labels is None else labels[indices]
         return known_places(self.task.plan, self.layers, own, source.mask, indices)
 

@@ -178,7 +178,7 @@ def prepare_run(
         notes=[*notes, *on_kinds, *on_tables],
         kept=[layers[tensor.name] for tensor in selection.kept],
     )
-    labels, classes = source.samples.place_labels, parse_classes(loaded.metadata.get(CLASSES))
+    labels, classes = source.place_labels, parse_classes(loaded.metadata.get(CLASSES))
     of_d = None if labels is None else labels[list(source.indices[:count])]
     plan = bind_background(plan, of_d, options.background, classes)
     engine, share, on_engine = _share(plan, source, trial, options)
