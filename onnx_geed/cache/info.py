@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
 from onnx_geed.cache import store
+from onnx_geed.cache.matrices import has_matrices, read_tables
 from onnx_geed.cache.place_labels import has_place_labels, read_place_labels
 from onnx_geed.errors import GeedError
 from onnx_geed.results import GroupPart, ModelPart
@@ -76,6 +78,7 @@ def cache_info(folder: str | Path) -> CacheInfo:
         "path": str(folder),
         "complete": not missing
         and store.has_points(folder, manifest)
+        and has_matrices(folder, manifest.description["tables"])
         and has_place_labels(folder, manifest),
         "orbits": manifest.count,
         "order": manifest.order,
@@ -141,13 +144,15 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
     for messages in in_order(shards, faults, cores()):
         wrong += messages
         meter.add(1)
-    try:
-        store.read_points(folder, manifest)
-    except GeedError as error:
-        if str(error) not in wrong:
-            wrong.append(str(error))
-    try:
-        read_place_labels(folder, manifest, manifest.count)
-    except GeedError as error:
-        wrong.append(str(error))
+    beside: tuple[Callable[[], object], ...] = (
+        lambda: store.read_points(folder, manifest),
+        lambda: read_tables(folder, manifest.description["tables"]),
+        lambda: read_place_labels(folder, manifest, manifest.count),
+    )
+    for read in beside:
+        try:
+            read()
+        except GeedError as error:
+            if str(error) not in wrong:
+                wrong.append(str(error))
     return wrong

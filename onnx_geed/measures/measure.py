@@ -17,6 +17,7 @@ from onnx_geed.groups import (
     PlacedAction,
     Table,
     Trivial,
+    composes,
     layout_action,
     rows_for,
     with_channels,
@@ -35,6 +36,12 @@ _TAKEN = {
     "permutations": "the trivial one, a permutation or one that moves places",
     "any": "any",
 }
+
+
+def _mixes(action: Action) -> bool:
+    """Whether a table of matrices mixes channels, or entries of a vector."""
+    by_letters = isinstance(action, LayoutAction) and action.channel_matrices is not None
+    return by_letters or isinstance(action, Matrices)
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,8 @@ class Measure:
         If no measure has that name, or there is no such support or kind.
         If ``action`` lacks a part of an action.
         If the measure does not take such an action: feature maps take one by letters, latents the
-        trivial one, class scores no matrices, which do not keep probabilities.
+        trivial one; class scores no matrices, which do not keep probabilities, and feature maps
+        none, since a cosine by channel does not see how channels mix.
         If class scores cannot be moved back to the places of x.
     """
 
@@ -91,7 +99,7 @@ class Measure:
         lettered = isinstance(self.action, LayoutAction | PlacedAction)
         wrong = actions == "letters" and not lettered
         wrong |= actions == "trivial" and not isinstance(self.action, Trivial)
-        wrong |= actions == "permutations" and isinstance(self.action, Matrices)
+        wrong |= actions in ("letters", "permutations") and _mixes(self.action)
         # What is no action by letters acts on vectors alone.
         wrong |= not lettered and {"H", "W"} <= {*self.action.layout.letters}
         if wrong:
@@ -99,7 +107,10 @@ class Measure:
                 f"{self.name} on {self.layer}: does not go with the output action "
                 f"{self.action.name!r}: {self.name} takes {_TAKEN[actions]}"
             )
-        object.__setattr__(self, "kernel_of_action", self.action.kernel_of_action())
+        # A fit predicts f(gx) from f(x). What it leaves in place by chance is no kernel of an
+        # action, and an f̂ over that would let two kinds of fit differ by more than the fit.
+        kernel = self.action.kernel_of_action() if composes(self.action) else (0,)
+        object.__setattr__(self, "kernel_of_action", kernel)
         _ = self.places  # refused at once where there are none
 
     @cached_property
@@ -155,6 +166,8 @@ class Measure:
             return None
         group = with_components(action.group, "right-up")
         other = layout_action(group, action.layout, action.lengths, action.interpolation)
+        # What a table does to channels stays.
+        other = replace(action, group=group, moves=other.moves)
         same = np.array_equal(other.moves.weight, action.moves.weight) and np.array_equal(
             other.moves.permutation, action.moves.permutation
         )
@@ -166,8 +179,8 @@ class Measure:
         Returns
         -------
         Measure or None
-            ``None`` without a table, where it is its own inverse, and where the inverse is no
-            action.
+            ``None`` without a table, of one that was fitted, where it is its own inverse, and where
+            the inverse is no action.
 
         Notes
         -----
@@ -175,7 +188,7 @@ class Measure:
         can tell that a table was written the wrong way round.
         """
         action, group = self.action, self.action.group
-        if not group.is_closed:
+        if not group.is_closed or not composes(action):
             return None
         swapped = [group.inverse(g) for g in range(group.order)]
         if isinstance(action, LayoutAction) and action.channels is not None:

@@ -266,9 +266,16 @@ def make_plan(
     for request, layer in selected:
         try:
             table, kind = tables.get(layer.name), kinds.get(layer.name)
+            if table is not None and _passes_by(request.measure, table):
+                told.append(
+                    f"{request.measure}@{layer.name} takes no matrices: measured without the "
+                    "fitted ones, by which unexplained is judged"
+                )
+                table = None
             measure = _bind(request.measure, layer, group, by_letters, support, kind, table)
         except GeedError as error:
-            if request.layer is not None or layer.name in tables:
+            tabled = layer.name in tables and not isinstance(error, _UnseenError)
+            if request.layer is not None or tabled:
                 raise
             misfits.setdefault(request.measure, []).append(error)
             continue
@@ -292,6 +299,12 @@ def make_plan(
     needed = {layer.name: layer for _, layer in selected}
     layers = {m.layer: needed[m.layer] for m in measures} | {x.name: x for x in kept}
     return Plan(group, tuple(measures), layers, tuple(input_exact), tuple(told))
+
+
+def _passes_by(measure: str, table: Table) -> bool:
+    """Whether an action that was fitted is none for a measure, which has its own without it."""
+    fitted = table.fit is not None and table.holds_matrices
+    return fitted and descriptor_of(measure).actions in ("letters", "permutations")
 
 
 def _bind(
@@ -357,7 +370,7 @@ def _scores_action(
         raise GeedError(f"{bound}: {error}; its shape is {layer.shape_text}") from None
     if table is None:
         return placed
-    if table.kind == "matrices":
+    if table.holds_matrices:
         raise GeedError(f"{table.source}: matrices do not keep probabilities; give a permutation")
     return _with_table(layer, placed, replace(table, kind="channels"))
 
@@ -382,7 +395,7 @@ def _whole_action(
     bound: str, layer: Layer, group: Group, by_letters: _ByLetters, table: Table | None
 ) -> Action:
     """Return the action on all entries of a tensor: by its letters, or as a table gives it."""
-    if table is not None and table.kind != "channels":
+    if table is not None and table.kind in ("permutation", "matrices"):
         return _vector_action(layer, group, table, int(np.prod(layer.shape)))
     # A vector stays in place under any group, an own one too.
     if len(layer.shape) == 1 and layer.layout in ("NK", "NC") and table is None:
@@ -418,13 +431,22 @@ def _map_action(
         action = by_letters(layout, lengths)
     except GeedError as error:
         raise GeedError(f"{bound}: {error}") from None
-    if table is None or table.kind != "channels":
+    if table is None or table.kind not in ("channels", "channel_matrices"):
         return action
+    if table.kind == "channel_matrices":
+        raise _UnseenError(
+            f"{bound}: matrices mix channels, which a cosine by channel does not see: measure "
+            f"unexplained@{layer.name}"
+        )
     return _with_table(layer, action, table)
 
 
+class _UnseenError(GeedError):
+    """A given action that a measure does not see, on a tensor that it was not asked for by name."""
+
+
 def _with_table(layer: Layer, action: LayoutAction | PlacedAction, table: Table) -> LayoutAction:
-    """Return an action by letters that permutes channels too."""
+    """Return an action by letters that permutes or mixes channels too."""
     if table.values.shape[1] != layer.channels:
         raise GeedError(
             f"{table.source}: a table for {table.values.shape[1]} channels, {layer.name} has "

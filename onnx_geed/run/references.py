@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Action, LayoutAction, PlacedAction, Trivial, still_action
+from onnx_geed.groups import Action, LayoutAction, PlacedAction, Trivial, composes, still_action
 from onnx_geed.measures import Measure, log_probabilities, orbit_deviations, pair_deviations, view
 from onnx_geed.model import Model, redraw
 from onnx_geed.results import Record, Reference, mean_interval
@@ -191,7 +191,8 @@ def _output_trip(measure: Measure, y: NDArray[Any]) -> float:
     values, still = np.empty(group.order), None
     exact = action.exact()
     for g in range(group.order):
-        if exact[g] and still is not None:
+        # What a fit does, its inverse need not undo.
+        if exact[g] and still is not None and composes(action):
             values[g] = still
             continue
         # Some elements of a larger group may come without their inverses; e is its own.

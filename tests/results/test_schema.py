@@ -64,6 +64,7 @@ def fields(kind):
         ("RuntimePart", "runtime", set()),
         ("PrecisionPart", "precision", set()),
         ("Record", "An entry of measurements", set()),
+        ("FitPart", "fit", set()),
         ("Aggregate", "The file of an aggregate", set()),
         ("AggregateEntry", "An entry of an aggregate", set()),
         ("Comparison", "The file of a comparison", set()),
@@ -81,7 +82,7 @@ def test_a_type_has_the_fields_that_are_documented(kind, title, unsaid):
         (
             "Record",
             record(1.0),
-            {"per_class", "predictions", "notes", "most_common", "miou", "foreground"},
+            {"per_class", "predictions", "notes", "most_common", "miou", "foreground", "fit"},
         ),
         ("Aggregate", aggregate([result(1.0)]), set()),
         ("AggregateEntry", aggregate([result(1.0)])["measurements"][0], set()),
