@@ -16,6 +16,7 @@ from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.fits import add_fits_of_cache, check_unseen, fit_from_cache
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import read_tables
+from onnx_geed.cache.place_labels import read_place_labels
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
 from onnx_geed.errors import GeedError, refuse_unknown
@@ -49,6 +50,7 @@ from onnx_geed.run import (
     Options,
     OrbitStatistics,
     Progress,
+    bind_background,
     check_fits_measured,
     check_option,
     cores,
@@ -63,7 +65,20 @@ from onnx_geed.run import (
     stated_tables,
 )
 
-__all__ = ["complete_manifest", "measure_cache", "options_of", "plan_of", "stored_tensors"]
+__all__ = [
+    "STILL_OPEN",
+    "complete_manifest",
+    "measure_cache",
+    "options_of",
+    "plan_of",
+    "stored_tensors",
+]
+
+#: Options that are still open when a cache is measured.
+STILL_OPEN = (
+    *("measures", "samples", "norm_samples", "interval", "precision", "background"),
+    *("output_action", "fit_samples", "fit_anyway"),
+)
 
 
 def measure_cache(
@@ -74,6 +89,7 @@ def measure_cache(
     norm_samples: int | None = None,
     interval: str = "t",
     precision: float | None = None,
+    background: int | str | None = None,
     output_action: Mapping[str, Any] | None = None,
     fit_samples: int = 50,
     fit_anyway: bool = False,
@@ -97,6 +113,8 @@ def measure_cache(
         Interval over samples.
     precision : float, optional
         Take only as many of the orbits as :class:`onnx_geed.Options` says.
+    background : int or str, optional
+        Class of scores at places that is background, as :class:`onnx_geed.Options` says.
     output_action : mapping of str to str, Path or Table, optional
         As :class:`onnx_geed.Options` has it, in place of those that the cache was written with.
     fit_samples : int
@@ -127,19 +145,14 @@ def measure_cache(
         If there is no such option, or its value is not of its type or none of its choices.
     """
     started = time.perf_counter()
-    refuse_unknown(
-        unknown,
-        (
-            *("measures", "samples", "norm_samples", "interval", "precision"),
-            *("output_action", "fit_samples", "fit_anyway"),
-        ),
-    )
+    refuse_unknown(unknown, STILL_OPEN)
     measures = check_option("measures", measures)
     samples = check_option("samples", samples)
     if norm_samples is not None:
         norm_samples = check_option("norm_samples", norm_samples)
     interval = check_option("interval", interval)
     precision = check_option("precision", precision)
+    background = check_option("background", background)
     folder = Path(folder)
     manifest = complete_manifest(folder)
     description = manifest.description
@@ -161,13 +174,17 @@ def measure_cache(
         plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables)
         check_fits_measured(plan, tables)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
+    dense = any(m.places is not None for m in plan.measures)
+    labels = read_place_labels(folder, manifest, count) if dense else None
+    classes = parse_classes(description.get("classes"))
+    plan = bind_background(plan, labels, background, classes)
     points: dict[str, NDArray[np.float64]] = {}
     if any(m.descriptor.normaliser is not None for m in plan.measures):
         stored = store.read_points(folder, manifest).items()
         points = {k: rows[:norm].astype(np.float64) for k, rows in stored if k in plan.layers}
     spreads = read_spreads(folder, manifest, plan, norm)
     stops = [count] if precision is None else looks(count)
-    reader = ShardReader(folder, manifest, plan, tuple(wanted), count, tuple(stops))
+    reader = ShardReader(folder, manifest, plan, tuple(wanted), count, tuple(stops), labels)
     meter = Meter("orbits", count, progress)
     shards = [first for first in store.shards(manifest) if first < count]
     parts = _metered(in_order(shards, reader.read, cores()), meter)
@@ -186,7 +203,6 @@ def measure_cache(
     )
     parts.close()
     data = _data_part(description["data"], max(measured.count, norm))
-    classes = parse_classes(description.get("classes"))
     add_fits_of_cache(
         *(folder, manifest, plan, tables, measured.records, measured.count), interval=interval
     )

@@ -93,6 +93,7 @@ def measure_through_cache(
         folder,
         measures=options.get("measures", ()),
         interval=interval,
+        background=options.get("background"),
         progress=None if progress is None else _Half(progress, 1),
         command=command,
     )

@@ -61,6 +61,8 @@ class Measure:
     kind : {"logits", "probabilities"}, optional
         Kind of the class scores that the tensor holds. Logits by default, but values that look like
         something else are then refused by :func:`orbit_deviations`.
+    background : int, optional
+        The class, of class scores at places, whose places are left out of a second mean.
     kernel_of_action : tuple of int
         ker(φ_Y), the elements over which f̂ is a mean; read from the action.
 
@@ -80,6 +82,7 @@ class Measure:
     action: Action
     support: Support = "full"
     kind: OutputKind | None = None
+    background: int | None = None
     kernel_of_action: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -55,6 +55,10 @@ if TYPE_CHECKING:
         aggregate as aggregate,
         perfect_notes as perfect_notes,
     )
+    from onnx_geed.results.place_parts import (
+        foreground_part as foreground_part,
+        overlap_part as overlap_part,
+    )
     from onnx_geed.results.predictions import (
         add_predictions as add_predictions,
     )
@@ -83,9 +87,11 @@ if TYPE_CHECKING:
         ComparisonEntry as ComparisonEntry,
         DataPart as DataPart,
         FitPart as FitPart,
+        Foreground as Foreground,
         GroupPart as GroupPart,
         InputPart as InputPart,
         ModelPart as ModelPart,
+        Overlap as Overlap,
         PrecisionPart as PrecisionPart,
         Predictions as Predictions,
         Record as Record,

@@ -11,6 +11,7 @@ from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import Action, Group, PlacedAction, Table, parse_group, with_components
 from onnx_geed.measures import Plan, descriptor_of, make_plan, parse_request
 from onnx_geed.model import (
+    CLASSES,
     MEASUREMENT,
     Model,
     Tensor,
@@ -19,6 +20,7 @@ from onnx_geed.model import (
     find_output,
     list_as_stated,
     load_model,
+    parse_classes,
 )
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.fit_overlap import check_overlap
@@ -28,6 +30,7 @@ from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
+from onnx_geed.run.place_labels import bind_background
 from onnx_geed.run.row_check import RowCheck, spreads
 from onnx_geed.run.selection import given_tables, layers_of, select_tensors
 from onnx_geed.run.session import runtime_conflict
@@ -176,10 +179,12 @@ def prepare_run(
         layers,
     )
     tables, on_tables = given_tables(loaded, listed, acting, options)
+    labels, classes = source.place_labels, parse_classes(loaded.metadata.get(CLASSES))
+    of_d = None if labels is None else labels[list(source.indices[:count])]
 
     def planned(tables: Mapping[str, Table]) -> Plan:
         """Bind the measures, under the output actions that are known by now."""
-        return make_plan(
+        plan = make_plan(
             acting,
             [(request, layers[tensor.name]) for request, tensor in selection.requested],
             input_exact=[bool(kind) for kind in source.exact()],
@@ -190,6 +195,7 @@ def prepare_run(
             own=source.action if isinstance(source.action, PlacedAction) else None,
             kept=[layers[tensor.name] for tensor in selection.kept],
         )
+        return bind_background(plan, of_d, options.background, classes)
 
     check_overlap(tables, source, count)
     if isinstance(source.action, PlacedAction):
