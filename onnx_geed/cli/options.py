@@ -155,7 +155,7 @@ output_action_option = click.option(
     multiple=True,
     callback=_pairs,
     help="How the group acts on a tensor (.npz: elements and one of channels, permutation, "
-    "matrices).",
+    "matrices, channel_matrices).",
 )
 
 
