@@ -27,6 +27,7 @@ from onnx_geed.run import (
     describe_model,
     describe_runtime,
     job_orbits,
+    refuse_fits,
     software_versions,
     unmoved_notes,
     unmoving,
@@ -87,6 +88,12 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         )
     if source.mask is not None:
         raise GeedError("--mask: a cache keeps no mask; leave --cache out, and measure the model")
+    if prepared.fitting is not None:
+        refuse_fits(
+            prepared.fitting.requests,
+            "a fit is made when a cache is measured: write it with --samples for D and the fit, "
+            "then give this to onnx-geed measure ACTS.geed --samples",
+        )
     if len(prepared.passes) > 1:
         raise GeedError(
             "the layers' activations exceed --memory in one pass: give a larger --memory, or fewer "
@@ -103,7 +110,10 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         for m in plan.measures:
             layer = plan.layers[m.layer]
             whole = Entry(m.layer, layer.shape, "float32", "activations")
-            if m.descriptor.view == "maps":
+            if (given := prepared.tables.get(m.layer)) is not None and given.fit is not None:
+                # What a fitted value is read beside takes activations.
+                entry = whole
+            elif m.descriptor.view == "maps":
                 entry = _sums_entry(plan, m, layer.channels) or whole
             elif needs_activations(m, layer):
                 entry = whole

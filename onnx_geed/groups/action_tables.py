@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -23,8 +22,8 @@ from onnx_geed.groups.vectors import Matrices, Permutation
 
 __all__ = [
     "Table",
+    "TableKind",
     "parse_table",
-    "read_table",
     "rows_for",
     "subgroup_table",
     "table_content",
@@ -34,10 +33,10 @@ __all__ = [
     "with_channels",
 ]
 
-Kind = Literal["channels", "permutation", "matrices", "channel_matrices"]
+TableKind = Literal["channels", "permutation", "matrices", "channel_matrices"]
 
 
-KINDS: tuple[Kind, ...] = ("channels", "permutation", "matrices", "channel_matrices")
+KINDS: tuple[TableKind, ...] = ("channels", "permutation", "matrices", "channel_matrices")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +66,7 @@ class Table:
     """
 
     elements: tuple[str, ...]
-    kind: Kind
+    kind: TableKind
     values: NDArray[Any] = field(repr=False)
     source: str
     fit: Fit | None = None
@@ -97,7 +96,7 @@ class Table:
         return self.kind in ("matrices", "channel_matrices")
 
 
-def _numbers(kind: Kind, values: Any, source: str) -> NDArray[Any]:
+def _numbers(kind: TableKind, values: Any, source: str) -> NDArray[Any]:
     dtype = np.float64 if kind in ("matrices", "channel_matrices") else np.int64
     try:
         return np.asarray(values, dtype=dtype)
@@ -120,41 +119,6 @@ def _check_rows(rows: NDArray[np.int64], elements: Sequence[str], source: str) -
                 f"{source}: the row of element {element!r} is not a permutation of "
                 f"0..{len(every) - 1}"
             )
-
-
-def read_table(path: str | Path) -> Table:
-    """Read an output action from an ``.npz`` file.
-
-    Parameters
-    ----------
-    path : str or Path
-        File with ``elements`` and one of ``channels``, ``permutation``, ``matrices``,
-        ``channel_matrices``.
-
-    Returns
-    -------
-    Table
-
-    Raises
-    ------
-    GeedError
-        If there is no such file.
-        If it is not an ``.npz`` archive, or holds pickled objects.
-        If it lacks ``elements``, or holds none or several of the four arrays.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise GeedError(f"output action {path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError, EOFError) as error:
-        raise GeedError(
-            f"output action {path}: not a readable .npz without pickled objects ({error})"
-        ) from None
-    except Exception as error:  # zipfile and zlib have errors of their own
-        raise GeedError(f"output action {path}: not a readable .npz ({error})") from None
-    return table_of(content, str(path))
 
 
 def parse_table(text: str, source: str) -> Table:
@@ -203,7 +167,7 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
         If it lacks ``elements``, or holds none or several of the four tables.
         If ``fit`` does not say how a table was fitted.
     """
-    kinds: list[Kind] = [kind for kind in KINDS if kind in content]
+    kinds: list[TableKind] = [kind for kind in KINDS if kind in content]
     if "elements" not in content or len(kinds) != 1:
         known = ("elements", *KINDS, "fit")
         hint = next((nearest(name, known) for name in content if name not in known), "")

@@ -35,6 +35,8 @@ class Fit:
         Which samples of the data these are.
     marks : tuple of str
         A digest of each of them, by which they are known in other data.
+    fingerprint : str
+        SHA-256 of all of them and their preprocessing.
     """
 
     kind: FitKind
@@ -44,6 +46,7 @@ class Fit:
     defect: tuple[float, float] | None = None
     indices: tuple[int, ...] = ()
     marks: tuple[str, ...] = ()
+    fingerprint: str = ""
 
 
 def fit_content(fit: Fit) -> dict[str, Any]:
@@ -56,6 +59,7 @@ def fit_content(fit: Fit) -> dict[str, Any]:
         "defect": None if fit.defect is None else list(fit.defect),
         "indices": list(fit.indices),
         "marks": list(fit.marks),
+        "fingerprint": fit.fingerprint,
     }
 
 
@@ -77,8 +81,9 @@ def fit_of(content: Any, source: str) -> Fit:
             None if defect is None else (float(defect[0]), float(defect[1])),
             tuple(map(int, content["indices"])),
             tuple(map(str, content["marks"])),
+            str(content.get("fingerprint", "")),
         )
-    except (TypeError, KeyError, ValueError, IndexError) as error:
+    except (TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
         raise GeedError(
             f"{source}: 'fit' does not say how the table was fitted ({error!r}); write it with "
             "onnx-geed fit"

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
         ROUNDED as ROUNDED,
         Finding as Finding,
     )
+    from onnx_geed.results.fits import (
+        FIT_REFERENCES as FIT_REFERENCES,
+        fit_notes as fit_notes,
+        fit_part as fit_part,
+    )
     from onnx_geed.results.intervals import (
         Interval as Interval,
         mean_interval as mean_interval,
@@ -39,6 +44,12 @@ if TYPE_CHECKING:
         parse_limits as parse_limits,
         read_for_limit as read_for_limit,
         write_junit as write_junit,
+    )
+    from onnx_geed.results.motions import (
+        LayerMotion as LayerMotion,
+        layer_motions as layer_motions,
+        motion_sentence as motion_sentence,
+        same_orbits as same_orbits,
     )
     from onnx_geed.results.over_models import (
         aggregate as aggregate,
@@ -71,6 +82,7 @@ if TYPE_CHECKING:
         Comparison as Comparison,
         ComparisonEntry as ComparisonEntry,
         DataPart as DataPart,
+        FitPart as FitPart,
         GroupPart as GroupPart,
         InputPart as InputPart,
         ModelPart as ModelPart,

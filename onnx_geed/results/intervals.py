@@ -11,7 +11,14 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["INTERVALS", "Interval", "IntervalKind", "mean_interval", "standard_error"]
+__all__ = [
+    "INTERVALS",
+    "Interval",
+    "IntervalKind",
+    "decisive_kind",
+    "mean_interval",
+    "standard_error",
+]
 
 Interval = Literal["t", "bootstrap"]
 
@@ -29,6 +36,10 @@ _RESAMPLES = 9999
 
 # More than Newton's method takes for any quantile that is asked for.
 _STEPS = 50
+
+
+# A bootstrap interval never reaches beyond the values it is made of: too narrow for fewer pairs.
+_LEAST_PAIRS = 10
 
 
 # The most numbers that one batch of resamples holds at a time (8 bytes each).
@@ -54,6 +65,22 @@ def standard_error(values: ArrayLike) -> float | None:
     if np.ptp(x) == 0.0:  # a rounded mean would leave a spread of 1e-17
         return 0.0
     return float(x.std(ddof=1) / math.sqrt(len(x)))
+
+
+def decisive_kind(pairs: int) -> Literal["t", "bootstrap"]:
+    """Return the kind of interval that decides whether paired differences are apart from 0.
+
+    Parameters
+    ----------
+    pairs : int
+        How many there are.
+
+    Returns
+    -------
+    {"t", "bootstrap"}
+        The bootstrap, which bears skewed differences, where there are enough of them.
+    """
+    return "t" if pairs < _LEAST_PAIRS else "bootstrap"
 
 
 def mean_interval(

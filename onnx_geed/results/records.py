@@ -22,6 +22,7 @@ __all__ = [
     "Normaliser",
     "OrbitDeviations",
     "make_record",
+    "mean_of",
     "ranking_value",
 ]
 
@@ -357,11 +358,11 @@ def _statistics(
     counted, elements = deviations[:, orbits.skipped :], orbits.elements[orbits.skipped :]
     means = counted.mean(axis=1)
     per_sample = means / divisor.value
-    ends = mean_interval(per_sample, interval, seed=seed) if divisor.usable else None
+    value, ends = mean_of(per_sample, interval, seed) if divisor.usable else (None, None)
     per_element = (counted.mean(axis=0) / divisor.value).tolist()
     return {
-        "value": float(per_sample.mean()) if divisor.usable else None,
-        "ci95": list(ends) if ends else None,
+        "value": value,
+        "ci95": ends,
         "interval": interval,
         "stderr": standard_error(per_sample) if divisor.usable else None,
         "samples": len(deviations),
@@ -371,6 +372,12 @@ def _statistics(
         "per_sample": per_sample.tolist(),
         "deviations": deviations.tolist(),
     }
+
+
+def mean_of(per_sample: F64, interval: IntervalKind, seed: int) -> tuple[float, list[float] | None]:
+    """Return the mean of one value a sample, and its interval."""
+    ends = mean_interval(per_sample, interval, seed=seed)
+    return float(per_sample.mean()), list(ends) if ends else None
 
 
 def ranking_value(record: Record) -> tuple[float, Literal["value", "unnormalised"]]:

@@ -8,18 +8,26 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from onnx_geed.groups import FitKind
+
 __all__ = [
     "Aggregate",
     "AggregateEntry",
+    "AggregateFit",
     "ClassValue",
     "ComparedModel",
     "Comparison",
     "ComparisonEntry",
     "DataPart",
     "ExactPart",
+    "FitDefect",
+    "FitIntervals",
+    "FitPart",
+    "FitSamples",
     "GroupPart",
     "InputPart",
     "ModelPart",
+    "OverModels",
     "PrecisionPart",
     "Predictions",
     "Record",
@@ -97,6 +105,47 @@ class Predictions(TypedDict):
     samples: int
 
 
+class FitIntervals(TypedDict):
+    """The intervals of what stands beside a fitted value."""
+
+    shuffled: list[float] | None
+    identity: list[float] | None
+    other_element: list[float] | None
+
+
+class FitSamples(TypedDict):
+    """The same, one value a sample of D."""
+
+    shuffled: list[float] | None
+    identity: list[float] | None
+    other_element: list[float] | None
+
+
+class FitDefect(TypedDict):
+    """How far a fit is from a representation, over pairs of elements."""
+
+    median: float
+    worst: float
+
+
+#: How an output action was fitted, and what its value is to be read beside. ``lambda`` is a word of
+#: Python's own, so that a class cannot say it.
+FitPart = TypedDict(
+    "FitPart",
+    {
+        "kind": FitKind,
+        "lambda": float | None,
+        "samples": int,
+        "shuffled": float | None,
+        "identity": float | None,
+        "other_element": float | None,
+        "ci95": FitIntervals,
+        "per_sample": FitSamples,
+        "defect": FitDefect | None,
+    },
+)
+
+
 class Record(Statistics):
     """An entry of a result's ``measurements``: one measure on one tensor."""
 
@@ -114,6 +163,7 @@ class Record(Statistics):
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
     most_common: NotRequired[float]
+    fit: NotRequired[FitPart | None]
     warnings: list[str]
     notes: NotRequired[list[str]]
 
@@ -220,6 +270,24 @@ class ComparedModel(ModelPart):
     file: str | None
 
 
+class OverModels(TypedDict):
+    """Several models' values of one thing."""
+
+    values: list[float | None]
+    mean: float | None
+    ci95_over_models: list[float] | None
+
+
+class AggregateFit(TypedDict):
+    """What fitted values of several models are to be read beside."""
+
+    kind: FitKind
+    shuffled: OverModels
+    identity: OverModels
+    other_element: OverModels
+    defect: OverModels
+
+
 class AggregateEntry(TypedDict):
     """One measure on one tensor over several models."""
 
@@ -238,6 +306,7 @@ class AggregateEntry(TypedDict):
     relative: list[float | None]
     relative_mean: float | None
     relative_ci95_over_models: list[float] | None
+    fit: AggregateFit | None
     warnings: list[str]
 
 
@@ -257,6 +326,8 @@ class ComparisonEntry(TypedDict):
 
     measure: str
     layer: str
+    output_action_a: str
+    output_action_b: str
     compared: Scale
     a: float
     b: float
@@ -314,6 +385,7 @@ class SuiteRow(TypedDict):
     relative_ci95_over_samples: list[float] | None
     exact_mean: float | None
     exact_ci95_over_models: list[float] | None
+    fit: AggregateFit | None
     warnings: list[str]
 
 
