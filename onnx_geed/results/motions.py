@@ -21,10 +21,12 @@ from onnx_geed.text import span
 
 __all__ = [
     "HONEST",
+    "MOTION",
     "LayerMotion",
     "Motion",
     "Prediction",
     "fitted_motion",
+    "has_fits",
     "layer_motions",
     "motion_sentence",
     "same_orbits",
@@ -40,6 +42,10 @@ Motion = Literal[
     "does not move along",
     "cannot be told",
 ]
+
+
+#: The name of the finding.
+MOTION = "motion of channels"
 
 
 #: What has to stand beside any fitted value.
@@ -146,6 +152,11 @@ class LayerMotion:
     def freest(self) -> Prediction:
         """The prediction that could do most."""
         return self.predictions[-1]
+
+
+def has_fits(result: Result) -> bool:
+    """Tell whether any output action was fitted."""
+    return any(record.get("fit") for record in result["measurements"])
 
 
 def same_orbits(a: Result, b: Result) -> bool:
@@ -330,7 +341,7 @@ def fitted_motion(result: Result) -> Iterator[Finding]:
     told = [m for m in motions if m.measure == motions[0].measure]
     unsure = all(m.motion == "cannot be told" for m in told)
     yield Finding(
-        "motion of channels",
+        MOTION,
         "caution" if unsure else "likely",
         motion_sentence(told),
         f"By {told[0].measure}: " + "; ".join(map(_evidence, told[:4])) + ".",
