@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from onnx_geed.cache import store
 from onnx_geed.cache.contents import needs_activations
+from onnx_geed.cache.fits import add_fits_of_cache, check_unseen, fit_from_cache
 from onnx_geed.cache.manifest import Manifest
+from onnx_geed.cache.matrices import read_tables
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
 from onnx_geed.errors import GeedError, refuse_unknown
-from onnx_geed.groups import Interpolation, parse_group, parse_table, with_components
+from onnx_geed.groups import Interpolation, Table, parse_group, with_components
 from onnx_geed.measures import (
     CATALOGUE,
     Layer,
@@ -42,19 +44,25 @@ from onnx_geed.results import (
 )
 from onnx_geed.run import (
     Meter,
+    Notify,
+    Options,
     OrbitStatistics,
     Progress,
+    check_fits_measured,
     check_option,
     cores,
+    fits_to_make,
     gather,
     in_order,
     measure_until,
     measurements_of,
     predictions_of,
+    requested_fits,
     software_versions,
+    stated_tables,
 )
 
-__all__ = ["measure_cache"]
+__all__ = ["complete_manifest", "measure_cache", "options_of", "plan_of", "stored_tensors"]
 
 
 def measure_cache(
@@ -65,8 +73,12 @@ def measure_cache(
     norm_samples: int | None = None,
     interval: str = "t",
     precision: float | None = None,
+    output_action: Mapping[str, Any] | None = None,
+    fit_samples: int = 50,
+    fit_anyway: bool = False,
     limits: Sequence[str] = (),
     progress: Progress | None = None,
+    notify: Notify | None = None,
     command: str | None = None,
     **unknown: Any,
 ) -> Result:
@@ -84,11 +96,19 @@ def measure_cache(
         Interval over samples.
     precision : float, optional
         Take only as many of the orbits as :class:`onnx_geed.Options` says.
+    output_action : mapping of str to str, Path or Table, optional
+        As :class:`onnx_geed.Options` has it, in place of those that the cache was written with.
+    fit_samples : int
+        Orbits that actions are fitted to: the next ones of the cache after D.
+    fit_anyway : bool
+        As :class:`onnx_geed.Options` has it.
     limits : sequence of str
         Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
         name nothing that is measured are refused before anything is read.
     progress : callable, optional
         Told of orbits done, of all.
+    notify : callable, optional
+        Told in words what fitting an output action will take.
     command : str, optional
         What the result file says was run.
 
@@ -106,7 +126,13 @@ def measure_cache(
         If there is no such option, or its value is not of its type or none of its choices.
     """
     started = time.perf_counter()
-    refuse_unknown(unknown, ("measures", "samples", "norm_samples", "interval", "precision"))
+    refuse_unknown(
+        unknown,
+        (
+            *("measures", "samples", "norm_samples", "interval", "precision"),
+            *("output_action", "fit_samples", "fit_anyway"),
+        ),
+    )
     measures = check_option("measures", measures)
     samples = check_option("samples", samples)
     if norm_samples is not None:
@@ -114,18 +140,25 @@ def measure_cache(
     interval = check_option("interval", interval)
     precision = check_option("precision", precision)
     folder = Path(folder)
-    manifest = store.read_manifest(folder)
+    manifest = complete_manifest(folder)
     description = manifest.description
     check_precision(precision, samples)
     count = _checked_count("--samples", samples, manifest.count)
     norm = _checked_count("--norm-samples", norm_samples, description["norm_samples"])
-    if missing := store.missing_shards(folder, manifest):
-        raise GeedError(
-            f"cache {folder}: is not complete, {len(missing)} of {len(store.shards(manifest))} "
-            f"shards are missing, the first {store.shard_path(folder, missing[0]).name}; run the "
-            "same onnx-geed cache command again"
+    options = options_of(manifest, count, output_action or {}, fit_samples, fit_anyway=fit_anyway)
+    listed = stored_tensors(manifest)
+    fits = requested_fits(listed, options)
+    tables = read_tables(folder, description["tables"]) | stated_tables(listed, options)
+    check_unseen(tables, manifest, count)
+    plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables)
+    fitted_to = range(count, min(count + fit_samples, manifest.count))
+    fits, on_fits = fits_to_make(fits, plan.layers, plan.group, len(fitted_to), options)
+    if fits:
+        tables |= fit_from_cache(
+            *(folder, manifest, plan, fits, fitted_to, options), progress=progress, notify=notify
         )
-    plan, wanted = _plan(manifest, measures)
+        plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables)
+        check_fits_measured(plan, tables)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     points: dict[str, NDArray[np.float64]] = {}
     if any(m.descriptor.normaliser is not None for m in plan.measures):
@@ -153,6 +186,9 @@ def measure_cache(
     parts.close()
     data = _data_part(description["data"], max(measured.count, norm))
     classes = parse_classes(description.get("classes"))
+    add_fits_of_cache(
+        *(folder, manifest, plan, tables, measured.records, measured.count), interval=interval
+    )
     predicted = predictions_of(plan, measured.statistics)
     add_class_values(measured.records, data["labels"], seed=description["seed"])
     notes = add_predictions(measured.records, data["labels"], predicted, classes)
@@ -167,7 +203,7 @@ def measure_cache(
         seed=description["seed"],
         measurements=measured.records,
     )
-    outcome["notes"] = [*plan.notes, *notes, f"measured from the cache {folder.name}"]
+    outcome["notes"] = [*plan.notes, *on_fits, *notes, f"measured from the cache {folder.name}"]
     if measured.precision is not None:
         outcome["precision"] = measured.precision
         outcome["notes"] += precision_notes(measured.precision)
@@ -212,8 +248,77 @@ def _data_part(data: DataPart, count: int) -> DataPart:
     return part
 
 
-def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]:
-    """Return the plan for a cache, and the numbers of the entries that it reads."""
+def _with_fits(measures: Sequence[str], manifest: Manifest, fits: Iterable[str]) -> Sequence[str]:
+    """Return the measures; where none is asked for, also what fits leave unexplained."""
+    unexplained = [f"unexplained@{name}" for name in fits]
+    if measures or not unexplained:
+        return measures
+    own = [f"{name}@{layer}" for name, layer in manifest.description["measures"]]
+    return tuple(dict.fromkeys([*own, *unexplained]))
+
+
+def complete_manifest(folder: Path) -> Manifest:
+    """Read what a cache holds, every shard being there.
+
+    Raises
+    ------
+    GeedError
+        If there is no cache, or it is incomplete, damaged or of a newer format.
+    """
+    manifest = store.read_manifest(folder)
+    if missing := store.missing_shards(folder, manifest):
+        raise GeedError(
+            f"cache {folder}: is not complete, {len(missing)} of {len(store.shards(manifest))} "
+            f"shards are missing, the first {store.shard_path(folder, missing[0]).name}; run the "
+            "same onnx-geed cache command again"
+        )
+    return manifest
+
+
+def options_of(
+    manifest: Manifest,
+    count: int,
+    output_action: Mapping[str, Any],
+    fit_samples: int,
+    *,
+    fit_anyway: bool = False,
+    memory: str | int = "2GiB",
+) -> Options:
+    """Return the options that a cache was written with, as far as fits need them.
+
+    Raises
+    ------
+    GeedError
+        If a value is not of its type or out of its range.
+    """
+    description = manifest.description
+    return Options(
+        samples=count,
+        seed=description["seed"],
+        interpolation=cast(Interpolation, description["group"]["interpolation"]),
+        support=description["group"]["support"],
+        output_action=output_action,
+        fit_samples=fit_samples,
+        fit_anyway=fit_anyway,
+        memory=memory,
+    )
+
+
+def stored_tensors(manifest: Manifest) -> list[Tensor]:
+    """Return the tensors of a cache, as the model listed them."""
+    return [_stored_tensor(stored) for stored in manifest.description["tensors"]]
+
+
+def plan_of(
+    manifest: Manifest, measures: Sequence[str], tables: Mapping[str, Table]
+) -> tuple[Plan, list[int]]:
+    """Return the plan for a cache, and the numbers of the entries that it reads.
+
+    Raises
+    ------
+    GeedError
+        If the cache does not hold what a measure needs.
+    """
     description, group = manifest.description, manifest.description["group"]
     plan = make_plan(
         with_components(parse_group(group["name"]), group.get("components", "right-down")),
@@ -223,7 +328,7 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
         interpolation=cast(Interpolation, group["interpolation"]),
         support=group["support"],
         kinds=description["kinds"],
-        tables={k: parse_table(t, f"cache, {k}") for k, t in description["tables"].items()},
+        tables=tables,
         notes=description["notes"],
     )
     wanted: list[int] = []
@@ -255,7 +360,7 @@ def _selected_layers(manifest: Manifest, measures: Sequence[str]) -> list[tuple[
         d["name"]: Layer(d["name"], tuple(d["shape"]), d["layout"], tuple(d["roles"]))
         for d in description["layers"]
     }
-    tensors = [_stored_tensor(stored) for stored in description["tensors"]]
+    tensors = stored_tensors(manifest)
     selected: list[tuple[Request, Layer]] = []
     for request in map(parse_request, measures):
         if request.layer is not None:

@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from onnx_geed.measures.feature_maps import (
         deviations_of_sums as deviations_of_sums,
     )
+    from onnx_geed.measures.fit_defect import (
+        as_representation as as_representation,
+    )
+    from onnx_geed.measures.fit_solving import (
+        LAMBDAS as LAMBDAS,
+    )
+    from onnx_geed.measures.fit_sums import (
+        FOLDS as FOLDS,
+        LARGEST as LARGEST,
+        FitSums as FitSums,
+        fit_bytes as fit_bytes,
+    )
     from onnx_geed.measures.functional import (
         channel_cos as channel_cos,
         channel_sums as channel_sums,

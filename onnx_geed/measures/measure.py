@@ -104,11 +104,9 @@ class Measure:
                 f"{self.name} on {self.layer}: does not go with the output action "
                 f"{self.action.name!r}: {self.name} takes {_TAKEN[actions]}"
             )
-        kernel, group = self.action.kernel_of_action(), self.action.group
-        if not composes(self.action) and group.is_closed and not group.is_subgroup(kernel):
-            # A fit need not be an action. What it leaves in place may then say nothing of what
-            # their products do, so that f̂ over them would mix what belongs to different places.
-            kernel = (0,)
+        # A fit predicts f(gx) from f(x). What it leaves in place by chance is no kernel of an
+        # action, and an f̂ over that would let two kinds of fit differ by more than the fit.
+        kernel = self.action.kernel_of_action() if composes(self.action) else (0,)
         object.__setattr__(self, "kernel_of_action", kernel)
         _ = self.places  # refused at once where there are none
 
@@ -165,6 +163,8 @@ class Measure:
             return None
         group = with_components(action.group, "right-up")
         other = layout_action(group, action.layout, action.lengths, action.interpolation)
+        # What a table does to channels stays.
+        other = replace(action, group=group, moves=other.moves)
         same = np.array_equal(other.moves.weight, action.moves.weight) and np.array_equal(
             other.moves.permutation, action.moves.permutation
         )

@@ -266,6 +266,12 @@ def make_plan(
     for request, layer in selected:
         try:
             table, kind = tables.get(layer.name), kinds.get(layer.name)
+            if table is not None and _passes_by(request.measure, table):
+                told.append(
+                    f"{request.measure}@{layer.name} takes no matrices: measured without the "
+                    "fitted ones, by which unexplained is judged"
+                )
+                table = None
             measure = _bind(request.measure, layer, group, by_letters, support, kind, table)
         except GeedError as error:
             tabled = layer.name in tables and not isinstance(error, _UnseenError)
@@ -293,6 +299,12 @@ def make_plan(
     needed = {layer.name: layer for _, layer in selected}
     layers = {m.layer: needed[m.layer] for m in measures} | {x.name: x for x in kept}
     return Plan(group, tuple(measures), layers, tuple(input_exact), tuple(told))
+
+
+def _passes_by(measure: str, table: Table) -> bool:
+    """Whether an action that was fitted is none for a measure, which has its own without it."""
+    fitted = table.fit is not None and table.holds_matrices
+    return fitted and descriptor_of(measure).actions in ("letters", "permutations")
 
 
 def _bind(
