@@ -26,6 +26,7 @@ from onnx_geed.measures import (
     Plan,
     Request,
     descriptor_of,
+    judge_of_fits,
     make_plan,
     parse_request,
 )
@@ -250,11 +251,11 @@ def _data_part(data: DataPart, count: int) -> DataPart:
 
 def _with_fits(measures: Sequence[str], manifest: Manifest, fits: Iterable[str]) -> Sequence[str]:
     """Return the measures; where none is asked for, also what fits leave unexplained."""
-    unexplained = [f"unexplained@{name}" for name in fits]
-    if measures or not unexplained:
+    judged = [f"{judge_of_fits()}@{name}" for name in fits]
+    if measures or not judged:
         return measures
     own = [f"{name}@{layer}" for name, layer in manifest.description["measures"]]
-    return tuple(dict.fromkeys([*own, *unexplained]))
+    return tuple(dict.fromkeys([*own, *judged]))
 
 
 def complete_manifest(folder: Path) -> Manifest:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         Request as Request,
         Support as Support,
         descriptor_of as descriptor_of,
+        judge_of_fits as judge_of_fits,
         parse_request as parse_request,
     )
     from onnx_geed.measures.deviations import (
