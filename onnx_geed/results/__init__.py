@@ -46,7 +46,10 @@ if TYPE_CHECKING:
         write_junit as write_junit,
     )
     from onnx_geed.results.motions import (
+        HONEST as HONEST,
+        MOTION as MOTION,
         LayerMotion as LayerMotion,
+        has_fits as has_fits,
         layer_motions as layer_motions,
         motion_sentence as motion_sentence,
         same_orbits as same_orbits,
