@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.measures.fit_sums import (
         FOLDS as FOLDS,
-        LARGEST as LARGEST,
+        MOST_PERMUTED as MOST_PERMUTED,
         FitSums as FitSums,
         fit_bytes as fit_bytes,
     )

@@ -21,7 +21,7 @@ from onnx_geed.measures.fit_solving import (
     fitted_permutations,
 )
 
-__all__ = ["FOLDS", "LARGEST", "FitSums", "fit_bytes"]
+__all__ = ["FOLDS", "MOST_PERMUTED", "FitSums", "fit_bytes"]
 
 F64 = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ FOLDS = 5
 
 
 #: Channels up to which permutations are fitted.
-LARGEST = 2048
+MOST_PERMUTED = 2048
 
 
 # Samples are multiplied together until products are this long: shorter ones spend their time on
@@ -89,9 +89,9 @@ class FitSums:
         samples: int,
         support: Support = "full",
     ) -> None:
-        if kind == "permutation" and channels > LARGEST:
+        if kind == "permutation" and channels > MOST_PERMUTED:
             raise GeedError(
-                f"a permutation is fitted of {LARGEST} channels at most, found {channels}: fit "
+                f"a permutation is fitted of {MOST_PERMUTED} channels at most, found {channels}: fit "
                 "orthogonal or linear, or take another layer"
             )
         if kind != "permutation" and samples < 2:

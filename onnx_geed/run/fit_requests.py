@@ -18,7 +18,7 @@ from onnx_geed.groups import (
     layout_action,
     parse_layout,
 )
-from onnx_geed.measures import Layer, Plan, judge_of_fits
+from onnx_geed.measures import MOST_PERMUTED, Layer, Plan, judge_of_fits
 from onnx_geed.model import Tensor, resolve
 from onnx_geed.run.options import Options
 
@@ -39,10 +39,6 @@ _LONGEST_VECTOR = 256
 
 
 _SAMPLES_AN_ENTRY = 3
-
-
-# An assignment of more channels takes minutes.
-_MOST_PERMUTED = 2048
 
 
 _PREFIX = "fit:"
@@ -148,9 +144,8 @@ def fits_to_make(
     for name, request in requests.items():
         try:
             if name not in layers:
-                raise GeedError(
-                    f"{request.asked}: {name} is not measured: add --measure {judge_of_fits()}@{name}"
-                )
+                judged = f"{judge_of_fits()}@{name}"
+                raise GeedError(f"{request.asked}: {name} is not measured: add --measure {judged}")
             fault = _doubt(layers[name], request, group, samples, options)
             if fault and not options.fit_anyway:
                 raise GeedError(f"{fault}; --fit-anyway fits it all the same")
@@ -213,9 +208,9 @@ def _doubt(
     """
     action, channels = fit_action(layer, group, options, request.asked)
     bound = f"{request.asked}: {layer.name}"
-    if request.kind == "permutation" and channels > _MOST_PERMUTED:
+    if request.kind == "permutation" and channels > MOST_PERMUTED:
         raise GeedError(
-            f"{bound} has {channels} channels, and an assignment of more than {_MOST_PERMUTED} "
+            f"{bound} has {channels} channels, and an assignment of more than {MOST_PERMUTED} "
             "takes too long; fit:orthogonal and fit:linear take them"
         )
     if not isinstance(action, Trivial):
