@@ -114,8 +114,6 @@ def add_fits_of_cache(
     tables: Mapping[str, Table],
     records: Sequence[Record],
     count: int,
-    *,
-    interval: str,
 ) -> None:
     """Read D once more for what fitted values are read beside, and enter it in the records.
 
@@ -133,8 +131,6 @@ def add_fits_of_cache(
         Changed in place.
     count : int
         Size of D.
-    interval : {"t", "bootstrap"}
-        Interval over samples.
 
     Raises
     ------
@@ -147,7 +143,7 @@ def add_fits_of_cache(
     names = list(dict.fromkeys(measure.layer for measure in measures))
     scales = scales_of_fits(plan, measures, _orbits(folder, manifest, names, range(count)))
     seed = manifest.description["seed"]
-    enter_fits(measures, tables, records, scales, interval=interval, seed=seed)
+    enter_fits(measures, tables, records, scales, seed=seed)
 
 
 def marks_of(manifest: Manifest, positions: range) -> list[str]:

@@ -203,9 +203,7 @@ def measure_cache(
     )
     parts.close()
     data = _data_part(description["data"], max(measured.count, norm))
-    add_fits_of_cache(
-        *(folder, manifest, plan, tables, measured.records, measured.count), interval=interval
-    )
+    add_fits_of_cache(folder, manifest, plan, tables, measured.records, measured.count)
     predicted = predictions_of(plan, measured.statistics)
     add_class_values(measured.records, data["labels"], seed=description["seed"])
     notes = add_predictions(measured.records, data["labels"], predicted, classes)

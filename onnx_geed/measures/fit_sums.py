@@ -91,8 +91,8 @@ class FitSums:
     ) -> None:
         if kind == "permutation" and channels > MOST_PERMUTED:
             raise GeedError(
-                f"a permutation is fitted of {MOST_PERMUTED} channels at most, found {channels}: fit "
-                "orthogonal or linear, or take another layer"
+                f"a permutation is fitted of {MOST_PERMUTED} channels at most, found {channels}: "
+                "fit orthogonal or linear, or take another layer"
             )
         if kind != "permutation" and samples < 2:
             raise GeedError(

@@ -180,8 +180,7 @@ def layer_motions(results: Sequence[Result]) -> tuple[LayerMotion, ...]:
     Returns
     -------
     tuple of LayerMotion
-        By measure, those that are told in shares of the mean tensor first, which is what fits of
-        matrices minimise; layers in the order of the results.
+        By measure, the one that fits are judged by first; layers in the order of the results.
 
     Notes
     -----
@@ -197,7 +196,7 @@ def layer_motions(results: Sequence[Result]) -> tuple[LayerMotion, ...]:
                 kinds = fitted.setdefault((record["measure"], record["layer"]), {})
                 kinds.setdefault(fit["kind"], (record, result.get("seed", 0)))
     motions = [_motion(key, kinds) for key, kinds in fitted.items()]
-    return tuple(sorted(motions, key=lambda m: not m.descriptor.spread))
+    return tuple(sorted(motions, key=lambda m: not m.descriptor.judges_fits))
 
 
 def _motion(key: Key, kinds: dict[str, tuple[Record, int]]) -> LayerMotion:

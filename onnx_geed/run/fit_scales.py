@@ -157,7 +157,6 @@ def enter_fits(
     records: Sequence[Record],
     scales: Mapping[Key, Mapping[str, F64]],
     *,
-    interval: str,
     seed: int,
 ) -> None:
     """Enter in records how their output actions were fitted, and the scales to read them by.
@@ -172,8 +171,6 @@ def enter_fits(
         All records; changed in place.
     scales : mapping of (str, str) to mapping of str to ndarray of float64, shape (N, n)
         From :func:`scales_of_fits`.
-    interval : {"t", "bootstrap"}
-        Interval over samples.
     seed : int
         Seed of the bootstrap.
     """
@@ -190,7 +187,7 @@ def enter_fits(
             divisor=record["normaliser"],
             skipped=int(measure.counted.start),
             usable=record["value"] is not None,
-            interval=interval,
+            interval=record["interval"],
             seed=seed,
         )
         record["notes"] += fit_notes(record)
@@ -213,7 +210,7 @@ def add_fits(prepared: Prepared, records: Sequence[Record], meter: Meter) -> Non
     GeedError
         If the model fails.
     """
-    task, options = prepared.task, prepared.options
+    task = prepared.task
     measures = fitted_measures(task.plan, prepared.tables)
     source = task.source.over(task.source.indices[: prepared.count], None)
 
@@ -227,9 +224,7 @@ def add_fits(prepared: Prepared, records: Sequence[Record], meter: Meter) -> Non
     for layers in _passes(prepared, measures):
         here = [m for m in measures if m.layer in layers]
         scales |= scales_of_fits(task.plan, here, orbits(layers))
-    enter_fits(
-        *(measures, prepared.tables, records, scales), interval=options.interval, seed=options.seed
-    )
+    enter_fits(measures, prepared.tables, records, scales, seed=prepared.options.seed)
 
 
 def fit_inferences(prepared: Prepared) -> int:
