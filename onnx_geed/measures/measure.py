@@ -23,6 +23,7 @@ from onnx_geed.groups import (
     with_components,
 )
 from onnx_geed.measures.catalogue import Descriptor, Support, descriptor_of
+from onnx_geed.measures.inverses import check_inverses
 from onnx_geed.measures.places import Places, places_of
 from onnx_geed.measures.scores import OutputKind
 
@@ -54,6 +55,8 @@ class Measure:
     kind : {"logits", "probabilities"}, optional
         Kind of the class scores that the tensor holds. Logits by default, but values that look like
         something else are then refused by :func:`orbit_deviations`.
+    target : bool
+        Whether a share of the error is of a tensor that has a target, and not of labels.
     kernel_of_action : tuple of int
         ker(φ_Y), the elements over which f̂ is a mean; read from the action.
 
@@ -64,7 +67,8 @@ class Measure:
         If ``action`` lacks a part of an action.
         If the measure does not take such an action: feature maps take one by letters, latents the
         trivial one, class scores no matrices, which do not keep probabilities.
-        If class scores cannot be moved back to the places of x.
+        If class scores cannot be moved back to the places of x, or a tensor that has a target.
+        If labels are to be held against scores at many places.
     """
 
     name: str
@@ -72,10 +76,11 @@ class Measure:
     action: Action
     support: Support = "full"
     kind: OutputKind | None = None
+    target: bool = False
     kernel_of_action: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        actions = descriptor_of(self.name).actions
+        actions = self.descriptor.actions
         check_choice("support", self.support, get_args(Support))
         if self.kind is not None:
             check_choice("kind", self.kind, get_args(OutputKind))
@@ -97,7 +102,14 @@ class Measure:
                 f"{self.action.name!r}: {self.name} takes {_TAKEN[actions]}"
             )
         object.__setattr__(self, "kernel_of_action", self.action.kernel_of_action())
-        _ = self.places  # refused at once where there are none
+        places = self.places  # refused at once where there are none
+        if self.target:
+            check_inverses(self.action, self.layer)
+        elif places is not None and self.descriptor.of_error:
+            raise GeedError(
+                f"labels are one a sample, and {self.layer} has scores at every place: give what "
+                f"they should be with --target {self.layer}=FILE.npy"
+            )
 
     @cached_property
     def places(self) -> Places | None:
@@ -110,7 +122,12 @@ class Measure:
 
     @property
     def averaged(self) -> tuple[int, ...]:
-        """Elements over which the reference is a mean: ker(φ_Y), of classes the identity alone."""
+        """Elements over which the reference is a mean: ker(φ_Y), of classes the identity alone.
+
+        All of them where f(gx) is moved back first.
+        """
+        if self.descriptor.of_error:
+            return tuple(range(self.action.group.order))
         return (0,) if self.descriptor.view == "classes" else self.kernel_of_action
 
     @property
@@ -125,7 +142,8 @@ class Measure:
     @property
     def descriptor(self) -> Descriptor:
         """The catalogue's entry for the measure, and with it the functions that compute it."""
-        return descriptor_of(self.name)
+        descriptor = descriptor_of(self.name)
+        return descriptor.against_target() if self.target else descriptor
 
     @property
     def reads(self) -> OutputKind:

@@ -17,6 +17,7 @@ __all__ = [
     "check_probabilities",
     "check_scores",
     "log_means",
+    "log_ratios",
     "log_probabilities",
     "predicted_classes",
 ]
@@ -95,6 +96,14 @@ def log_means(logs: F64) -> F64:
         sums = np.exp(logs - top[:, None]).sum(axis=1)
         means: F64 = np.log(sums) + top - np.log(logs.shape[1])
     return means
+
+
+def log_ratios(logs: F64, references: F64, out: F64) -> None:
+    """Set ``out[i]`` = ln(q_i / p_i) from the logarithms of single probabilities, (rows, 1).
+
+    Of p for the true class that is by how much its cross-entropy is above that of q.
+    """
+    np.subtract(references[:, 0], logs[:, 0], out=out)
 
 
 def check_logits(y: ArrayLike, measure: str, name: str) -> None:
