@@ -15,12 +15,13 @@ def measurement(
     latent_norm=None,
     between=None,
     reference_norm=1.0,
+    skipped=0,
     **options,
 ):
     """A record; ``exact`` is (members, their deviations), ``per_channel`` (all, exact ones)."""
     own, of_exact = per_channel or (None, None)
     return results.make_record(
-        results.OrbitDeviations(deviations, elements, zero_pairs, own),
+        results.OrbitDeviations(deviations, elements, zero_pairs, own, skipped),
         exact=None
         if exact is None
         else results.OrbitDeviations(

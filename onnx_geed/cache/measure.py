@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -44,6 +45,7 @@ from onnx_geed.run import (
     Meter,
     OrbitStatistics,
     Progress,
+    Targets,
     check_option,
     cores,
     gather,
@@ -52,6 +54,8 @@ from onnx_geed.run import (
     measurements_of,
     predictions_of,
     software_versions,
+    targeted,
+    with_truths,
 )
 
 __all__ = ["measure_cache"]
@@ -65,6 +69,7 @@ def measure_cache(
     norm_samples: int | None = None,
     interval: str = "t",
     precision: float | None = None,
+    target: Targets = MappingProxyType({}),
     limits: Sequence[str] = (),
     progress: Progress | None = None,
     command: str | None = None,
@@ -84,6 +89,8 @@ def measure_cache(
         Interval over samples.
     precision : float, optional
         Take only as many of the orbits as :class:`onnx_geed.Options` says.
+    target : mapping of str to str, Path or ndarray
+        As :class:`onnx_geed.Options` takes it; a cache keeps labels, but no targets.
     limits : sequence of str
         Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
         name nothing that is measured are refused before anything is read.
@@ -106,13 +113,16 @@ def measure_cache(
         If there is no such option, or its value is not of its type or none of its choices.
     """
     started = time.perf_counter()
-    refuse_unknown(unknown, ("measures", "samples", "norm_samples", "interval", "precision"))
+    refuse_unknown(
+        unknown, ("measures", "samples", "norm_samples", "interval", "precision", "target")
+    )
     measures = check_option("measures", measures)
     samples = check_option("samples", samples)
     if norm_samples is not None:
         norm_samples = check_option("norm_samples", norm_samples)
     interval = check_option("interval", interval)
     precision = check_option("precision", precision)
+    target = check_option("target", target)
     folder = Path(folder)
     manifest = store.read_manifest(folder)
     description = manifest.description
@@ -125,7 +135,7 @@ def measure_cache(
             f"shards are missing, the first {store.shard_path(folder, missing[0]).name}; run the "
             "same onnx-geed cache command again"
         )
-    plan, wanted = _plan(manifest, measures)
+    plan, wanted = _plan(manifest, measures, target)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     points: dict[str, NDArray[np.float64]] = {}
     if any(m.descriptor.normaliser is not None for m in plan.measures):
@@ -212,12 +222,21 @@ def _data_part(data: DataPart, count: int) -> DataPart:
     return part
 
 
-def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]:
+def _plan(manifest: Manifest, measures: Sequence[str], given: Targets) -> tuple[Plan, list[int]]:
     """Return the plan for a cache, and the numbers of the entries that it reads."""
     description, group = manifest.description, manifest.description["group"]
+    targets = targeted([_stored_tensor(stored) for stored in description["tensors"]], given)
+    selected = _selected_layers(manifest, measures, targets)
+    for request, layer in selected:
+        lacks = layer.name in description.get("targets", ())
+        if lacks and descriptor_of(request.measure).of_error and layer.name not in targets:
+            raise GeedError(
+                f"{request.measure}@{layer.name}: the cache was written for a target, which it "
+                f"does not keep: give it again with --target {layer.name}=FILE.npy"
+            )
     plan = make_plan(
         with_components(parse_group(group["name"]), group.get("components", "right-down")),
-        _selected_layers(manifest, measures),
+        selected,
         input_exact=group["exact"],
         # A cache is never of an action of one's own.
         interpolation=cast(Interpolation, group["interpolation"]),
@@ -225,6 +244,16 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
         kinds=description["kinds"],
         tables={k: parse_table(t, f"cache, {k}") for k, t in description["tables"].items()},
         notes=description["notes"],
+        targets=targets,
+    )
+    data = description["data"]
+    plan = with_truths(
+        plan,
+        indices=manifest.indices[: manifest.count],
+        available=data["available"],
+        labels=data["labels"] and data["labels"][: manifest.count],
+        names=parse_classes(description.get("classes")),
+        targets=targets,
     )
     wanted: list[int] = []
     for measure in plan.measures:
@@ -248,7 +277,9 @@ def _plan(manifest: Manifest, measures: Sequence[str]) -> tuple[Plan, list[int]]
     return replace(plan, norm_samples=0), wanted
 
 
-def _selected_layers(manifest: Manifest, measures: Sequence[str]) -> list[tuple[Request, Layer]]:
+def _selected_layers(
+    manifest: Manifest, measures: Sequence[str], targets: Collection[str]
+) -> list[tuple[Request, Layer]]:
     """Return measures and layers: those asked for, or else those that the cache was made for."""
     description = manifest.description
     layers = {
@@ -263,6 +294,8 @@ def _selected_layers(manifest: Manifest, measures: Sequence[str]) -> list[tuple[
         else:
             role = descriptor_of(request.measure).role
             chosen = [layer for layer in layers.values() if role in layer.roles]
+            if targets and descriptor_of(request.measure).of_error:
+                chosen = [layers[name] for name in targets]
             if not chosen:
                 raise GeedError(
                     f"{request.measure}: the cache holds no {role}; name one of its "

@@ -215,6 +215,13 @@ input_options = _in_order(
         "input, or for one that takes it. Without FILE: the lengths that the data state.",
     ),
     click.option("--labels", metavar="FILE", help="Labels of the samples (.npy, idx)."),
+    click.option(
+        "--target",
+        metavar="LAYER=FILE",
+        multiple=True,
+        callback=_pairs,
+        help="What a tensor should be (.npy: a row a sample), for symmetry-share.",
+    ),
 )
 
 

@@ -194,7 +194,7 @@ def _measure_cache(
     """Measure from a cache, for which only some options are still open."""
     from onnx_geed.cache import measure_cache
 
-    still_open = ("measures", "samples", "norm_samples", "interval", "precision")
+    still_open = ("measures", "samples", "norm_samples", "interval", "precision", "target")
     typed = {
         name: value
         for name, value in options.items()

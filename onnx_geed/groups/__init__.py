@@ -7,9 +7,11 @@ from onnx_geed.faces import lazy
 if TYPE_CHECKING:
     from onnx_geed.groups.action import (
         Action as Action,
+        composes as composes,
     )
     from onnx_geed.groups.action_tables import (
         Table as Table,
+        TableKind as TableKind,
         parse_table as parse_table,
         read_table as read_table,
         rows_for as rows_for,
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from onnx_geed.groups.fit import (
         Fit as Fit,
         FitKind as FitKind,
+    )
+    from onnx_geed.groups.fit_file import (
+        read_tables as read_tables,
+        write_fits as write_fits,
     )
     from onnx_geed.groups.grid_motions import (
         moved_axes as moved_axes,

@@ -11,7 +11,7 @@ from onnx_geed.groups.exactness import Exactness
 from onnx_geed.groups.group import Group
 from onnx_geed.groups.layout import Layout
 
-__all__ = ["Action", "action_at"]
+__all__ = ["Action", "action_at", "composes"]
 
 F64 = NDArray[np.float64]
 
@@ -48,6 +48,11 @@ class Action(Protocol):
 
     def apply(self, g: int, y: F64) -> F64:
         """Move ``y``, whose last axes are those of the layout without N, by element ``g``."""
+
+
+def composes(action: Action) -> bool:
+    """Whether the elements act as the group's table says; what was fitted to data need not."""
+    return bool(getattr(action, "composes", True))
 
 
 def action_at(action: Action, layout: Layout, shape: tuple[int, ...]) -> Action | None:

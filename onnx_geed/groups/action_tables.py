@@ -23,19 +23,22 @@ from onnx_geed.groups.vectors import Matrices, Permutation
 
 __all__ = [
     "Table",
+    "TableKind",
     "parse_table",
+    "read_arrays",
     "read_table",
     "rows_for",
     "subgroup_table",
+    "table_of",
     "table_to_json",
     "vector_action",
     "with_channels",
 ]
 
-Kind = Literal["channels", "permutation", "matrices"]
+TableKind = Literal["channels", "permutation", "matrices", "channel_matrices"]
 
 
-KINDS: tuple[Kind, ...] = ("channels", "permutation", "matrices")
+KINDS: tuple[TableKind, ...] = ("channels", "permutation", "matrices", "channel_matrices")
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +49,9 @@ class Table:
     ----------
     elements : tuple of str
         Element names, one a row.
-    kind : {"channels", "permutation", "matrices"}
-        What ``values`` holds.
-    values : ndarray of int64 or float64, shape (n, C), (n, k) or (n, k, k)
+    kind : {"channels", "permutation", "matrices", "channel_matrices"}
+        What ``values`` holds; with those of channels, the other axes move along with the input.
+    values : ndarray of int64 or float64, shape (n, C), (n, k), (n, k, k) or (n, C, C)
         One row or matrix an element. Index tables gather: ``out[c] = in[values[g, c]]``.
     source : str
         Where it came from, for messages.
@@ -65,7 +68,7 @@ class Table:
     """
 
     elements: tuple[str, ...]
-    kind: Kind
+    kind: TableKind
     values: NDArray[Any] = field(repr=False)
     source: str
     fit: Fit | None = None
@@ -76,22 +79,27 @@ class Table:
         elements, values = tuple(map(str, self.elements)), _numbers(kind, self.values, source)
         if len({*elements}) != len(elements):
             raise GeedError(f"{source}: an element is named twice; give each one row")
-        rank = 3 if kind == "matrices" else 2
+        rank = 3 if self.holds_matrices else 2
         if values.ndim != rank or len(values) != len(elements):
             raise GeedError(
                 f"{source}: {kind} must have {rank} axes and one entry for each of the "
                 f"{len(elements)} elements, found shape {values.shape}"
             )
-        if kind == "matrices":
+        if self.holds_matrices:
             _check_matrices(values, source)
         else:
             _check_rows(values, elements, source)
         object.__setattr__(self, "elements", elements)
         object.__setattr__(self, "values", values)
 
+    @property
+    def holds_matrices(self) -> bool:
+        """Whether each element has a matrix, and not a row of indices."""
+        return self.kind in ("matrices", "channel_matrices")
 
-def _numbers(kind: Kind, values: Any, source: str) -> NDArray[Any]:
-    dtype = np.float64 if kind == "matrices" else np.int64
+
+def _numbers(kind: TableKind, values: Any, source: str) -> NDArray[Any]:
+    dtype = np.float64 if kind in ("matrices", "channel_matrices") else np.int64
     try:
         return np.asarray(values, dtype=dtype)
     except (ValueError, TypeError, OverflowError) as error:
@@ -121,7 +129,8 @@ def read_table(path: str | Path) -> Table:
     Parameters
     ----------
     path : str or Path
-        File with ``elements`` and one of ``channels``, ``permutation``, ``matrices``.
+        File with ``elements`` and one of ``channels``, ``permutation``, ``matrices``,
+        ``channel_matrices``.
 
     Returns
     -------
@@ -132,21 +141,32 @@ def read_table(path: str | Path) -> Table:
     GeedError
         If there is no such file.
         If it is not an ``.npz`` archive, or holds pickled objects.
-        If it lacks ``elements``, or holds none or several of the three arrays.
+        If it lacks ``elements``, or holds none or several of the four arrays.
+    """
+    return table_of(read_arrays(path), str(path))
+
+
+def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an ``.npz`` file.
+
+    Raises
+    ------
+    GeedError
+        If there is no such file.
+        If it is not an ``.npz`` archive, or holds pickled objects.
     """
     path = Path(path)
     if not path.is_file():
         raise GeedError(f"output action {path}: no such file")
     try:
         with np.load(path, allow_pickle=False) as archive:
-            content = {name: archive[name] for name in archive.files}
+            return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, AttributeError, EOFError) as error:
         raise GeedError(
             f"output action {path}: not a readable .npz without pickled objects ({error})"
         ) from None
     except Exception as error:  # zipfile and zlib have errors of their own
         raise GeedError(f"output action {path}: not a readable .npz ({error})") from None
-    return _table_of(content, str(path))
 
 
 def parse_table(text: str, source: str) -> Table:
@@ -155,7 +175,7 @@ def parse_table(text: str, source: str) -> Table:
     Raises
     ------
     GeedError
-        If the text is not a JSON object with ``elements`` and one of the three tables.
+        If the text is not a JSON object with ``elements`` and one of the four tables.
     """
     try:
         content = json.loads(text)
@@ -163,7 +183,7 @@ def parse_table(text: str, source: str) -> Table:
         raise GeedError(f"{source}: not JSON ({error})") from None
     if not isinstance(content, dict):
         raise GeedError(f"{source}: expected a JSON object with 'elements' and a table")
-    return _table_of(content, source)
+    return table_of(content, source)
 
 
 def table_to_json(table: Table) -> str:
@@ -171,8 +191,15 @@ def table_to_json(table: Table) -> str:
     return json.dumps({"elements": list(table.elements), table.kind: table.values.tolist()})
 
 
-def _table_of(content: Mapping[str, Any], source: str) -> Table:
-    kinds: list[Kind] = [kind for kind in KINDS if kind in content]
+def table_of(content: Mapping[str, Any], source: str) -> Table:
+    """Return the table that some named arrays hold.
+
+    Raises
+    ------
+    GeedError
+        If they lack ``elements``, or are none or several of the kinds of tables.
+    """
+    kinds: list[TableKind] = [kind for kind in KINDS if kind in content]
     if "elements" not in content or len(kinds) != 1:
         known = ("elements", *KINDS)
         hint = next((nearest(name, known) for name in content if name not in known), "")
@@ -199,13 +226,14 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
     Returns
     -------
     ndarray, shape (n, ...)
+        The table's own array, where it has this order.
 
     Raises
     ------
     GeedError
         If an element of the group has no row, or a row names no element of the group.
         If the identity's matrix is not the identity matrix.
-        If ρ(g₂)ρ(g₁) = ρ(g₂g₁) does not hold within 1e-5.
+        If ρ(g₂)ρ(g₁) = ρ(g₂g₁) does not hold within 1e-5, and the table is none of a fit.
     """
     missing = [e for e in group.elements if e not in table.elements]
     extra = [e for e in table.elements if e not in group.elements]
@@ -215,17 +243,23 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
             f"{table.source}: its elements are not those of {group.name}: it {fault}; give one row "
             f"for each of {', '.join(group.elements[:4])}{', ...' if group.order > 4 else ''}"
         )
-    values = table.values[[table.elements.index(e) for e in group.elements]]
-    if table.kind == "matrices":
+    # Matrices of many channels are large: they lie in memory once.
+    in_order = table.elements == group.elements
+    order = [table.elements.index(e) for e in group.elements]
+    values = table.values if in_order else table.values[order]
+    if table.holds_matrices:
         # A projection would pass the test of composition below.
-        away = np.abs(values[0] - np.eye(values.shape[1])).max()
+        away = np.abs(values[0] - np.eye(values.shape[1])).max(initial=0.0)
         if away > COMPOSITION_TOLERANCE:
             raise GeedError(f"{table.source}: the matrix of 'e' is not the identity")
+    if table.fit is not None:
+        return values
     for g2 in range(group.order):
         for g1 in range(group.order):
             product = values[group.table[g2, g1]]
-            if table.kind == "matrices":
-                fits = np.abs(values[g2] @ values[g1] - product).max() <= COMPOSITION_TOLERANCE
+            if table.holds_matrices:
+                away = np.abs(values[g2] @ values[g1] - product).max(initial=0.0)
+                fits = away <= COMPOSITION_TOLERANCE
             else:  # gathering by g1 first, then by g2
                 fits = np.array_equal(values[g1][values[g2]], product)
             if not fits:
@@ -256,7 +290,7 @@ def subgroup_table(table: Table, group: Group) -> Table | None:
     if not {*moves} <= {*element_of}:
         return None
     rows = [table.elements.index(element_of[move]) for move in moves]
-    return Table(group.elements, table.kind, table.values[rows], table.source)
+    return replace(table, elements=group.elements, values=table.values[rows])
 
 
 def _group_of(elements: Sequence[str]) -> Group | None:
@@ -267,18 +301,22 @@ def _group_of(elements: Sequence[str]) -> Group | None:
 
 
 def with_channels(action: LayoutAction, table: Table) -> LayoutAction:
-    """Return a grid action that also permutes the channels by a table.
+    """Return a grid action that also permutes or mixes the channels by a table.
 
     Raises
     ------
     GeedError
-        If the table is not a channel table, or not an action of the group.
+        If the table is not one of channels, or not an action of the group.
     """
-    if table.kind != "channels":
+    if table.kind not in ("channels", "channel_matrices"):
         raise GeedError(
-            f"{table.source}: channel-cos takes a 'channels' table, found {table.kind!r}"
+            f"{table.source}: what has channels takes 'channels' or 'channel_matrices', found "
+            f"{table.kind!r}"
         )
-    return replace(action, channels=rows_for(table, action.group))
+    values, composes = rows_for(table, action.group), table.fit is None
+    if table.kind == "channels":
+        return replace(action, channels=values, channel_matrices=None, composes=composes)
+    return replace(action, channels=None, channel_matrices=values, composes=composes)
 
 
 def vector_action(table: Table, group: Group) -> Permutation | Matrices:
@@ -289,11 +327,11 @@ def vector_action(table: Table, group: Group) -> Permutation | Matrices:
     GeedError
         If the table is a channel table, or not an action of the group.
     """
-    values = rows_for(table, group)
-    if table.kind == "matrices":
-        return Matrices(group, values)
+    values, composes = rows_for(table, group), table.fit is None
+    if table.kind in ("matrices", "channel_matrices"):
+        return Matrices(group, values, composes=composes)
     if table.kind == "permutation":
-        return Permutation(group, values)
+        return Permutation(group, values, composes=composes)
     raise GeedError(
         f"{table.source}: a vector output takes 'permutation' or 'matrices', found 'channels'"
     )

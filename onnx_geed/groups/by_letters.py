@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice
-from onnx_geed.groups.exactness import Exactness
+from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.factors import Factor, MixFactor, TakeFactor
 from onnx_geed.groups.grid_tables import Interpolation, checked_length
 from onnx_geed.groups.group import Group, check_group
@@ -75,6 +75,11 @@ class LayoutAction:
         What each element does to these axes, laid end to end.
     channels : ndarray of int64, shape (n, C), optional
         Channel table: channel c of the result is channel ``channels[g, c]``, moved.
+    channel_matrices : ndarray of float64, shape (n, C, C), optional
+        In place of a channel table: channel c of the result is the sum over c' of
+        ``channel_matrices[g, c, c']`` times channel c', moved.
+    composes : bool
+        Whether the elements act as the group's table says; those of a fit need not.
     """
 
     group: Group
@@ -85,6 +90,8 @@ class LayoutAction:
     interpolation: Interpolation
     moves: Moves = field(repr=False, compare=False)
     channels: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+    channel_matrices: F64 | None = field(default=None, repr=False, compare=False)
+    composes: bool = True
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,15 +100,34 @@ class LayoutAction:
 
     @property
     def name(self) -> str:
-        """``grid``, ``points``, ``components+grid`` and so on, with ``channels`` for a table."""
-        kinds = list(dict.fromkeys(_KINDS[letter] for letter in self.moved)) or ["trivial"]
+        """``grid``, ``points``, ``components+grid`` and so on, and what channels do by a table.
+
+        ``channels`` where they change places, ``mixed channels`` where matrices mix them.
+        """
+        kinds = list(dict.fromkeys(_KINDS[letter] for letter in self.moved))
         if self.channels is not None:
-            kinds = [kind for kind in kinds if kind != "trivial"] + ["channels"]
-        return "+".join(kinds)
+            kinds.append("channels")
+        if self.channel_matrices is not None:
+            kinds.append("mixed channels")
+        return "+".join(kinds or ["trivial"])
+
+    @property
+    def moves_channels(self) -> bool:
+        """Whether a table or matrices move channels too."""
+        return self.channels is not None or self.channel_matrices is not None
 
     def exact(self) -> tuple[Exactness, ...]:
         """Per element: an index, a matrix, or resampled."""
-        return self.moves.exact
+        return self._exact
+
+    @functools.cached_property
+    def _exact(self) -> tuple[Exactness, ...]:
+        if self.channel_matrices is None:
+            return self.moves.exact
+        return tuple(
+            Exactness.MATRIX if kind is Exactness.INDEX and not _permutes(matrix) else kind
+            for kind, matrix in zip(self.moves.exact, self.channel_matrices, strict=True)
+        )
 
     def at(self, layout: Layout, shape: tuple[int, ...]) -> LayoutAction | None:
         """Return the group's action on tensors of another size, without a channel table.
@@ -131,7 +157,12 @@ class LayoutAction:
             self.channels[g] != np.arange(self.channels.shape[1])
         ):
             return False
-        return self.moves.is_identity(g, inside)
+        if not self.moves.is_identity(g, inside):
+            return False
+        if self.channel_matrices is None:
+            return True
+        away = self.channel_matrices[g] - np.eye(self.channel_matrices.shape[1])
+        return bool(np.abs(away, out=away).max(initial=0.0) <= IDENTITY_TOLERANCE)
 
     def stacked(self, array: NDArray[Any]) -> NDArray[Any]:
         """Bring arrays (..., axes in kept order) to (..., rows, F), the moved axes laid end to end.
@@ -201,12 +232,16 @@ class LayoutAction:
             shape = rows.shape
             of_channel = rows.reshape(*shape[:-2], self.channels.shape[1], -1, shape[-1])
             rows = of_channel[..., self.channels[g], :, :].reshape(shape)
+        if self.channel_matrices is not None:
+            rows = _mixed(self.channel_matrices[g], rows)
         return self.moves.apply(g, rows)
 
     def kept_still(self) -> LayoutAction:
         """Return the trivial action on the same rows and entries."""
         moves = _still(self.group.order, self.moves.size)
-        return replace(self, moves=moves, moved="", channels=None)
+        return replace(
+            self, moves=moves, moved="", channels=None, channel_matrices=None, composes=True
+        )
 
     def behind(self, seed: int, sample: int) -> LayoutAction:
         """Return how a sample is moved: of a sampled group, behind an element of its own."""
@@ -229,6 +264,24 @@ class LayoutAction:
         mask = disk_mask(lengths["H"], lengths["W"])
         sides = [n if letter in "HW" else 1 for letter, n in zip(letters, self.shape, strict=True)]
         return np.broadcast_to(mask.reshape(sides), self.shape).ravel()
+
+
+def _permutes(matrix: F64) -> bool:
+    """Whether a matrix only changes the places and the signs of channels, to the last bit."""
+    entries = np.argwhere(matrix)
+    once = all(np.array_equal(np.sort(side), np.arange(len(matrix))) for side in entries.T)
+    return once and bool((np.abs(matrix[tuple(entries.T)]) == 1).all())
+
+
+def _mixed(matrix: F64, rows: NDArray[Any]) -> F64:
+    """Mix the channels of arrays (..., rows, F), of which each has the same number of rows."""
+    length = len(matrix)
+    of_channel = rows.reshape(-1, length, rows.shape[-2] // length * rows.shape[-1])
+    mixed = np.empty(of_channel.shape)
+    # One product an array: over all of them, sums might be taken in another order.
+    for channels, out in zip(of_channel, mixed, strict=True):
+        np.matmul(matrix, np.ascontiguousarray(channels, dtype=np.float64), out=out)
+    return mixed.reshape(rows.shape)
 
 
 def grid_action(

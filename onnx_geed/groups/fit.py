@@ -33,6 +33,8 @@ class Fit:
         Which samples of the data these are.
     marks : tuple of str
         A digest of each of them, by which they are known in other data.
+    fingerprint : str
+        SHA-256 of all of them and their preprocessing.
     """
 
     kind: FitKind
@@ -42,3 +44,4 @@ class Fit:
     defect: tuple[float, float] | None = None
     indices: tuple[int, ...] = ()
     marks: tuple[str, ...] = ()
+    fingerprint: str = ""

@@ -187,7 +187,7 @@ def place(action: Action, layout: Layout, shape: Sequence[int]) -> LayoutAction 
             f"action {action.name!r}: acts on layout {own}, the tensor is {layout}: give the "
             "action a layout of the same letters"
         )
-    if isinstance(action, LayoutAction) and action.channels is None:
+    if isinstance(action, LayoutAction) and not action.moves_channels:
         lengths = tuple(shape[len(shape) - len(action.lengths) :])
         if action.lengths != lengths:
             here, there = ("×".join(map(str, sides)) for sides in (action.lengths, lengths))

@@ -74,6 +74,8 @@ class Permutation:
         The acting group.
     table : ndarray of int64, shape (n, k)
         One row an element.
+    composes : bool
+        Whether the elements act as the group's table says; those of a fit need not.
 
     Raises
     ------
@@ -84,6 +86,7 @@ class Permutation:
     group: Group
     table: NDArray[np.int64] = field(repr=False, compare=False)
     name: str = "permutation"
+    composes: bool = True
 
     def __post_init__(self) -> None:
         n = check_group(self.group).order
@@ -129,6 +132,8 @@ class Matrices:
         The acting group.
     matrices : ndarray of float64, shape (n, k, k)
         One matrix an element.
+    composes : bool
+        Whether the elements act as the group's table says; those of a fit need not.
 
     Raises
     ------
@@ -139,6 +144,7 @@ class Matrices:
     group: Group
     matrices: F64 = field(repr=False, compare=False)
     name: str = "matrices"
+    composes: bool = True
 
     def __post_init__(self) -> None:
         n = check_group(self.group).order

@@ -24,8 +24,24 @@ if TYPE_CHECKING:
         orbit_deviations as orbit_deviations,
         pair_deviations as pair_deviations,
     )
+    from onnx_geed.measures.error_shares import (
+        error_gaps as error_gaps,
+        errors_of_orbits as errors_of_orbits,
+    )
     from onnx_geed.measures.feature_maps import (
         deviations_of_sums as deviations_of_sums,
+    )
+    from onnx_geed.measures.fit_defect import (
+        as_representation as as_representation,
+    )
+    from onnx_geed.measures.fit_solving import (
+        LAMBDAS as LAMBDAS,
+    )
+    from onnx_geed.measures.fit_sums import (
+        FOLDS as FOLDS,
+        LARGEST as LARGEST,
+        FitSums as FitSums,
+        fit_bytes as fit_bytes,
     )
     from onnx_geed.measures.functional import (
         channel_cos as channel_cos,
@@ -50,6 +66,9 @@ if TYPE_CHECKING:
         predicted_class_nodes as predicted_class_nodes,
         value_range_nodes as value_range_nodes,
     )
+    from onnx_geed.measures.layer import (
+        Layer as Layer,
+    )
     from onnx_geed.measures.map_tables import (
         MapSums as MapSums,
         map_sums as map_sums,
@@ -64,7 +83,6 @@ if TYPE_CHECKING:
         Places as Places,
     )
     from onnx_geed.measures.plan import (
-        Layer as Layer,
         Plan as Plan,
         make_plan as make_plan,
         view as view,
@@ -73,6 +91,7 @@ if TYPE_CHECKING:
         ProbabilityError as ProbabilityError,
         check_probabilities as check_probabilities,
         log_probabilities as log_probabilities,
+        moved_classes as moved_classes,
         predicted_classes as predicted_classes,
     )
     from onnx_geed.measures.spread import (

@@ -18,7 +18,7 @@ from onnx_geed.measures.inverses import move_back
 from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.scores import ProbabilityError, log_probabilities, moved_classes
 
-__all__ = ["errors_of_orbits", "pair_errors"]
+__all__ = ["error_gaps", "errors_of_orbits"]
 
 F64 = NDArray[np.float64]
 
@@ -66,27 +66,26 @@ def errors_of_orbits(
     return deviations_from_references(measure, orbits, means, members, check=False)[0], errors
 
 
-def pair_errors(
-    measure: Measure, a: NDArray[Any], b: NDArray[Any], truth: NDArray[Any]
-) -> tuple[F64, F64]:
-    """Return m of pairs of tensors of the same samples, without an action, and the errors of ``a``.
+def error_gaps(measure: Measure, a: NDArray[Any], b: NDArray[Any], truth: NDArray[Any]) -> F64:
+    """Return by how much the errors of pairs of tensors of the same samples differ.
 
     Parameters
     ----------
     measure : Measure
         A share of the error.
     a, b : ndarray, shape (N, k) or (N, rows, F)
-        Pairs, in order.
+        Pairs, in order, not moved.
     truth : ndarray
         As :func:`errors_of_orbits` takes it.
 
     Returns
     -------
-    deviations, errors : ndarray of float64, shape (N,)
+    ndarray of float64, shape (N,)
+        |CE(a, y) − CE(b, y)|, or ‖a − b‖².
     """
     u, v = (_moved_back(measure, y[:, None], truth) for y in (a, b))
-    deviations = deviations_from_references(measure, u, v[:, 0], [0], check=False)[0]
-    return deviations[:, 0], _errors(measure, u, truth, [0])[:, 0]
+    gaps = deviations_from_references(measure, u, v[:, 0], [0], check=False)[0]
+    return np.abs(gaps[:, 0])
 
 
 def _moved_back(measure: Measure, y: NDArray[Any], truth: NDArray[Any]) -> F64:

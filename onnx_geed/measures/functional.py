@@ -72,6 +72,10 @@ def _of_maps(
     maps = _checked(activations, action.group, rank=5)
     if maps.shape[3:] != action.lengths[-2:] or action.moves.size != maps[0, 0, 0].size:
         raise GeedError(f"the action is for a grid of {action.shape}, found {maps.shape[3:]}")
+    if action.channel_matrices is not None:
+        raise GeedError(
+            "matrices mix channels, which a cosine by channel does not see: take unexplained"
+        )
     if action.channels is not None and action.channels.shape[1] != maps.shape[2]:
         raise GeedError(
             f"the channel table is for {action.channels.shape[1]} channels, found {maps.shape[2]}"

@@ -76,7 +76,9 @@ def _gathers_back(action: Action, g: int) -> NDArray[np.int64] | None:
     """Return which entry each one comes back from, of what only permutes them."""
     if isinstance(action, Permutation):
         return np.argsort(action.table[g])
-    if isinstance(action, LayoutAction) and not action.moves.base_of[g]:
+    if isinstance(action, LayoutAction) and not (
+        action.moves.base_of[g] or action.channel_matrices is not None
+    ):
         here = np.arange(action.rows * action.moves.size).reshape(action.rows, -1)
         return np.argsort(action.apply_to_rows(g, here).ravel())
     return None

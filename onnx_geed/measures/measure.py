@@ -17,6 +17,7 @@ from onnx_geed.groups import (
     PlacedAction,
     Table,
     Trivial,
+    composes,
     layout_action,
     rows_for,
     with_channels,
@@ -36,6 +37,12 @@ _TAKEN = {
     "permutations": "the trivial one, a permutation or one that moves places",
     "any": "any",
 }
+
+
+def _mixes(action: Action) -> bool:
+    """Whether a table of matrices mixes channels, or entries of a vector."""
+    by_letters = isinstance(action, LayoutAction) and action.channel_matrices is not None
+    return by_letters or isinstance(action, Matrices)
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,8 @@ class Measure:
         If no measure has that name, or there is no such support or kind.
         If ``action`` lacks a part of an action.
         If the measure does not take such an action: feature maps take one by letters, latents the
-        trivial one, class scores no matrices, which do not keep probabilities.
+        trivial one; class scores no matrices, which do not keep probabilities, and feature maps
+        none, since a cosine by channel does not see how channels mix.
         If class scores cannot be moved back to the places of x, or a tensor that has a target.
         If labels are to be held against scores at many places.
     """
@@ -93,7 +101,7 @@ class Measure:
         lettered = isinstance(self.action, LayoutAction | PlacedAction)
         wrong = actions == "letters" and not lettered
         wrong |= actions == "trivial" and not isinstance(self.action, Trivial)
-        wrong |= actions == "permutations" and isinstance(self.action, Matrices)
+        wrong |= actions in ("letters", "permutations") and _mixes(self.action)
         # What is no action by letters acts on vectors alone.
         wrong |= not lettered and {"H", "W"} <= {*self.action.layout.letters}
         if wrong:
@@ -101,7 +109,12 @@ class Measure:
                 f"{self.name} on {self.layer}: does not go with the output action "
                 f"{self.action.name!r}: {self.name} takes {_TAKEN[actions]}"
             )
-        object.__setattr__(self, "kernel_of_action", self.action.kernel_of_action())
+        kernel, group = self.action.kernel_of_action(), self.action.group
+        if not composes(self.action) and group.is_closed and not group.is_subgroup(kernel):
+            # A fit need not be an action. What it leaves in place may then say nothing of what
+            # their products do, so that f̂ over them would mix what belongs to different places.
+            kernel = (0,)
+        object.__setattr__(self, "kernel_of_action", kernel)
         places = self.places  # refused at once where there are none
         if self.target:
             check_inverses(self.action, self.layer)
@@ -181,8 +194,8 @@ class Measure:
         Returns
         -------
         Measure or None
-            ``None`` without a table, where it is its own inverse, and where the inverse is no
-            action.
+            ``None`` without a table, of one that was fitted, where it is its own inverse, and where
+            the inverse is no action.
 
         Notes
         -----
@@ -190,7 +203,7 @@ class Measure:
         can tell that a table was written the wrong way round.
         """
         action, group = self.action, self.action.group
-        if not group.is_closed:
+        if not group.is_closed or not composes(action):
             return None
         swapped = [group.inverse(g) for g in range(group.order)]
         if isinstance(action, LayoutAction) and action.channels is not None:

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
         ROUNDED as ROUNDED,
         Finding as Finding,
     )
+    from onnx_geed.results.fits import (
+        FIT_REFERENCES as FIT_REFERENCES,
+        fit_notes as fit_notes,
+        fit_part as fit_part,
+    )
     from onnx_geed.results.intervals import (
         Interval as Interval,
         mean_interval as mean_interval,
@@ -46,6 +51,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.results.predictions import (
         add_predictions as add_predictions,
+        places_of_labels as places_of_labels,
     )
     from onnx_geed.results.reading import (
         HARDLY as HARDLY,
@@ -71,6 +77,7 @@ if TYPE_CHECKING:
         Comparison as Comparison,
         ComparisonEntry as ComparisonEntry,
         DataPart as DataPart,
+        FitPart as FitPart,
         GroupPart as GroupPart,
         InputPart as InputPart,
         ModelPart as ModelPart,

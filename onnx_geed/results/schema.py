@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from onnx_geed.groups import FitKind
+
 __all__ = [
     "Aggregate",
     "AggregateEntry",
@@ -17,6 +19,10 @@ __all__ = [
     "ComparisonEntry",
     "DataPart",
     "ExactPart",
+    "FitDefect",
+    "FitIntervals",
+    "FitPart",
+    "FitSamples",
     "GroupPart",
     "InputPart",
     "ModelPart",
@@ -52,6 +58,7 @@ class Statistics(TypedDict):
     per_element: dict[str, float]
     per_sample: list[float]
     deviations: list[list[float]]
+    errors: NotRequired[list[float]]
 
 
 class ExactPart(Statistics):
@@ -97,6 +104,47 @@ class Predictions(TypedDict):
     samples: int
 
 
+class FitIntervals(TypedDict):
+    """The intervals of what stands beside a fitted value."""
+
+    shuffled: list[float] | None
+    identity: list[float] | None
+    other_element: list[float] | None
+
+
+class FitSamples(TypedDict):
+    """The same, one value a sample of D."""
+
+    shuffled: list[float] | None
+    identity: list[float] | None
+    other_element: list[float] | None
+
+
+class FitDefect(TypedDict):
+    """How far a fit is from a representation, over pairs of elements."""
+
+    median: float
+    worst: float
+
+
+#: How an output action was fitted, and what its value is to be read beside. ``lambda`` is a word of
+#: Python's own, so that a class cannot say it.
+FitPart = TypedDict(
+    "FitPart",
+    {
+        "kind": FitKind,
+        "lambda": float | None,
+        "samples": int,
+        "shuffled": float | None,
+        "identity": float | None,
+        "other_element": float | None,
+        "ci95": FitIntervals,
+        "per_sample": FitSamples,
+        "defect": FitDefect | None,
+    },
+)
+
+
 class Record(Statistics):
     """An entry of a result's ``measurements``: one measure on one tensor."""
 
@@ -114,6 +162,7 @@ class Record(Statistics):
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
     most_common: NotRequired[float]
+    fit: NotRequired[FitPart | None]
     warnings: list[str]
     notes: NotRequired[list[str]]
 

@@ -68,7 +68,12 @@ class Options:
     components : {"right-down", "right-up", "down-right"}
         What the components of vectors, axis X, are; a third one is forward.
     output_action : mapping of str to str, Path or Table
-        Given output actions by layer.
+        Output actions by layer: given ones, or ``fit:permutation``, ``fit:orthogonal`` and
+        ``fit:linear`` for one that is estimated from data.
+    fit_samples : int
+        Samples that actions are fitted to: the next of the permutation after D.
+    fit_anyway : bool
+        Whether vectors are fitted that are too long, or have too few samples, to trust it.
     input, output, latent : str, optional
         Names of the acted-on input, the output and the latent.
     input_layout : str or mapping of str to str, optional
@@ -87,6 +92,8 @@ class Options:
         Preset, file or ``key=value`` list; by default from the model's metadata.
     labels : str, Path or sequence, optional
         Labels of the samples.
+    target : mapping of str to str, Path or ndarray
+        What tensors should be, by layer: a row a sample of the data, of the tensor's shape.
     layers : sequence of str
         Layers that a cache is to keep; without ``measures``, only these.
     engine : {"auto", "kernels", "graph"}
@@ -116,6 +123,8 @@ class Options:
     support: Support = "full"
     components: Components = "right-down"
     output_action: Mapping[str, str | Path | Table] = field(default_factory=dict)
+    fit_samples: int = 50
+    fit_anyway: bool = False
     input: str | None = None
     input_layout: str | Mapping[str, str] | None = None
     output: str | None = None
@@ -126,6 +135,7 @@ class Options:
     mask: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
     preprocess: str | Path | Preprocess | None = None
     labels: str | Path | NDArray[Any] | Sequence[Any] | None = None
+    target: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
     layers: Sequence[str] = ()
     engine: EngineChoice = "auto"
 
@@ -137,6 +147,8 @@ class Options:
         for name, value in (("norm-samples", self.norm_samples), ("seed", self.seed)):
             if value < 0:
                 raise GeedError(f"--{name} {value}: must not be negative")
+        if self.fit_samples < 2:
+            raise GeedError(f"--fit-samples {self.fit_samples}: fit to at least two samples")
         if self.batch_size is not None and self.batch_size < 1:
             raise GeedError(f"--batch-size {self.batch_size}: a batch has at least one row")
         for layout in self.layout.values():

@@ -100,6 +100,8 @@ class MeasureStatistics:
         Deviations between samples.
     counts : ndarray of int64, shape (orbits, classes), optional
         How often each class is predicted for x itself, over its places.
+    errors : ndarray of float64, shape (orbits, 2), optional
+        Mean error over all elements and over the exact ones, which shares of it are of.
     """
 
     deviations: F64
@@ -110,6 +112,7 @@ class MeasureStatistics:
     channels: ChannelValues | None = None
     pairs: Pairs = field(default_factory=Pairs)
     counts: I64 | None = None
+    errors: F64 | None = None
 
 
 @dataclass(frozen=True)
@@ -280,6 +283,7 @@ def _joined_measure(
         channels,
         join_pairs(measure, [part.pairs for part in parts]),
         _concatenated_present([part.counts for part in parts]),
+        _concatenated_present([part.errors for part in parts]),
     )
 
 

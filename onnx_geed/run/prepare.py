@@ -11,6 +11,7 @@ from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import Action, Group, PlacedAction, Table, parse_group, with_components
 from onnx_geed.measures import Plan, descriptor_of, make_plan, parse_request
 from onnx_geed.model import (
+    CLASSES,
     MEASUREMENT,
     Model,
     Tensor,
@@ -19,6 +20,7 @@ from onnx_geed.model import (
     find_output,
     list_as_stated,
     load_model,
+    parse_classes,
 )
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.job import EngineName, Network, Task
@@ -30,6 +32,7 @@ from onnx_geed.run.selection import given_tables, layers_of, select_tensors
 from onnx_geed.run.session import runtime_conflict
 from onnx_geed.run.source import Source, layouts_of_inputs, make_source
 from onnx_geed.run.trial import Trial, further_rows, try_out
+from onnx_geed.run.truths import targeted, with_truths
 from onnx_geed.run.worker import Worker
 
 __all__ = ["Prepared", "check_inputs", "prepare_run"]
@@ -137,7 +140,8 @@ def prepare_run(
         layout=options.layout,
         kind=options.output_kind,
     )
-    selection = select_tensors(requests, listed, options)
+    targets = targeted(listed, options.target)
+    selection = select_tensors(requests, listed, options, targets)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
     trial = try_out(loaded, acted, names, source, options)
@@ -151,6 +155,7 @@ def prepare_run(
         tensor.name
         for request, tensor in selection.requested
         if descriptor_of(request.measure).of_classes
+        and not (descriptor_of(request.measure).of_error and tensor.name in targets)
     }
     kinds, on_kinds = find_output_kinds(
         loaded,
@@ -174,6 +179,17 @@ def prepare_run(
         own=source.action if isinstance(source.action, PlacedAction) else None,
         notes=[*notes, *on_kinds, *on_tables],
         kept=[layers[tensor.name] for tensor in selection.kept],
+        targets=targets,
+    )
+    labels = source.samples.labels
+    plan = with_truths(
+        plan,
+        indices=source.indices[:count],
+        available=len(source.samples),
+        labels=None if labels is None else [labels[i] for i in source.indices[:count]],
+        names=parse_classes(loaded.metadata.get(CLASSES)),
+        targets=targets,
+        mask=source.mask,
     )
     engine, share, on_engine = _share(plan, source, trial, options)
     if trial.unproven and share.batch > 1:

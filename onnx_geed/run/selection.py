@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +50,10 @@ class Selection:
 
 
 def select_tensors(
-    requests: Sequence[Request], listed: Sequence[Tensor], options: Options
+    requests: Sequence[Request],
+    listed: Sequence[Tensor],
+    options: Options,
+    targets: Collection[str] = (),
 ) -> Selection:
     """Find the tensors of every request; of the defaults of spec section 4 where there is none.
 
@@ -62,6 +65,8 @@ def select_tensors(
         The model's tensors.
     options : Options
         Layers that a cache keeps.
+    targets : collection of str
+        Tensors that have a target: a share of the error is of these, where no layer is named.
 
     Returns
     -------
@@ -84,6 +89,8 @@ def select_tensors(
             tensors = list(resolve(listed, request.layer))
         else:
             tensors = [tensor for tensor in listed if role in tensor.roles]
+            if targets and descriptor_of(request.measure).of_error:
+                tensors = [tensor for tensor in listed if tensor.name in targets]
             if not tensors and requests:
                 raise GeedError(_no_default(request.measure, listed))
             if not tensors:

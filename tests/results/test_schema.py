@@ -64,6 +64,7 @@ def fields(kind):
         ("RuntimePart", "runtime", set()),
         ("PrecisionPart", "precision", set()),
         ("Record", "An entry of measurements", set()),
+        ("FitPart", "fit", set()),
         ("Aggregate", "The file of an aggregate", set()),
         ("AggregateEntry", "An entry of an aggregate", set()),
         ("Comparison", "The file of a comparison", set()),
@@ -78,7 +79,7 @@ def test_a_type_has_the_fields_that_are_documented(kind, title, unsaid):
     ("kind", "content", "later"),
     [
         ("Result", result(1.0), {"notes", "precision", "suite", "file"}),
-        ("Record", record(1.0), {"per_class", "predictions", "notes", "most_common"}),
+        ("Record", record(1.0), {"per_class", "predictions", "notes", "most_common", "fit"}),
         ("Aggregate", aggregate([result(1.0)]), set()),
         ("AggregateEntry", aggregate([result(1.0)])["measurements"][0], set()),
         ("Comparison", compare(result(1.0), result(2.0)), set()),

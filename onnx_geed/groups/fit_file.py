@@ -1,0 +1,129 @@
+"""Files of fitted actions: a table a layer, and what it was fitted to (docs/formats)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.files import write_bytes
+from onnx_geed.groups.action_tables import Table, read_arrays, table_of
+from onnx_geed.groups.fit import Fit, FitKind
+
+__all__ = ["FIT_FORMAT", "read_tables", "write_fits"]
+
+#: What a file of fitted actions says it is.
+FIT_FORMAT = "onnx-geed/fit/1"
+
+
+def write_fits(path: str | Path, tables: Sequence[Table]) -> None:
+    """Write fitted actions as an ``.npz``, which ``--output-action LAYER=FILE`` takes.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    tables : sequence of Table
+        One a layer, each with its fit.
+
+    Raises
+    ------
+    GeedError
+        If the file cannot be written.
+
+    Notes
+    -----
+    Of one layer the arrays stand as they do in any file of an output action; of several, those of
+    the i-th begin with ``<i>/``.
+    """
+    arrays: dict[str, Any] = {"format": np.array(FIT_FORMAT)}
+    for i, table in enumerate(tables):
+        ahead = f"{i}/" if len(tables) > 1 else ""
+        arrays |= {f"{ahead}{name}": array for name, array in _arrays_of(table).items()}
+    buffer = BytesIO()
+    np.savez(buffer, **arrays)
+    write_bytes(path, buffer.getvalue(), option="-o")
+
+
+def _arrays_of(table: Table) -> dict[str, NDArray[Any]]:
+    fit = table.fit
+    assert fit is not None
+    return {
+        "elements": np.array(table.elements),
+        table.kind: table.values,
+        "layer": np.array(fit.layer),
+        "fit_kind": np.array(fit.kind),
+        "fit_samples": np.array(fit.samples),
+        "fit_indices": np.array(fit.indices, dtype=np.int64),
+        "fit_marks": np.array(fit.marks, dtype=str),
+        "data_fingerprint": np.array(fit.fingerprint),
+        "lambda": np.array(math.nan if fit.lambda_ is None else fit.lambda_),
+        "defect": np.array((math.nan, math.nan) if fit.defect is None else fit.defect),
+    }
+
+
+def read_tables(path: str | Path) -> tuple[Table, ...]:
+    """Read the output actions of an ``.npz`` file: given ones, or fitted ones.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file as :func:`onnx_geed.read_table` takes it, or as :func:`write_fits` writes it.
+
+    Returns
+    -------
+    tuple of Table
+        At least one; those that were fitted say so.
+
+    Raises
+    ------
+    GeedError
+        If there is no such file, or it is no such archive.
+        If it is of a newer format.
+        If what it says of its fit cannot be read.
+    """
+    source, content = f"output action {path}", read_arrays(path)
+    form = str(content.pop("format", FIT_FORMAT))
+    if form != FIT_FORMAT:
+        raise GeedError(
+            f"{source}: is of the format {form!r}, which this version does not know; it reads "
+            f"{FIT_FORMAT}"
+        )
+    parts: dict[str, dict[str, Any]] = {}
+    for name, array in content.items():
+        ahead, _, rest = name.rpartition("/")
+        parts.setdefault(ahead, {})[rest] = array
+    return tuple(
+        _with_fit(table_of(part, f"{path}{f', {ahead}' if ahead else ''}"), part)
+        for ahead, part in sorted(parts.items())
+    )
+
+
+def _with_fit(table: Table, content: Mapping[str, Any]) -> Table:
+    if "fit_kind" not in content:
+        return table
+    kind: FitKind = str(content["fit_kind"])  # type: ignore[assignment]
+    try:
+        if kind not in get_args(FitKind):
+            raise ValueError(f"no kind of fit is called {kind!r}")
+        strength, defect = float(content["lambda"]), [float(d) for d in content["defect"]]
+        fit = Fit(
+            kind=kind,
+            layer=str(content["layer"]),
+            samples=int(content["fit_samples"]),
+            lambda_=None if math.isnan(strength) else strength,
+            defect=None if math.isnan(defect[0]) else (defect[0], defect[1]),
+            indices=tuple(int(i) for i in content["fit_indices"]),
+            marks=tuple(str(mark) for mark in content["fit_marks"]),
+            fingerprint=str(content["data_fingerprint"]),
+        )
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise GeedError(f"{table.source}: what it was fitted to cannot be read ({error})") from None
+    return replace(table, fit=fit)

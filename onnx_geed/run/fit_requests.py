@@ -1,0 +1,277 @@
+"""Requests for fits: which layers' actions are to be estimated, as what, and from which samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast, get_args
+
+import numpy as np
+
+from onnx_geed.errors import GeedError, nearest
+from onnx_geed.groups import (
+    FitKind,
+    Group,
+    LayoutAction,
+    Table,
+    Trivial,
+    layout_action,
+    parse_layout,
+)
+from onnx_geed.measures import Layer, Plan, Request
+from onnx_geed.model import Tensor, resolve
+from onnx_geed.run.options import Options
+
+__all__ = [
+    "FitRequest",
+    "check_fits_measured",
+    "fit_action",
+    "fit_positions",
+    "fit_requests",
+    "fittable",
+    "measured_fits",
+    "parse_fit",
+    "takes_table",
+]
+
+# Longer vectors, and those with fewer samples an entry, are fitted to noise (measured).
+_LONGEST_VECTOR = 256
+
+
+_SAMPLES_AN_ENTRY = 3
+
+
+# An assignment of more channels takes minutes.
+_MOST_PERMUTED = 2048
+
+
+_PREFIX = "fit:"
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """A fit that was asked for.
+
+    Parameters
+    ----------
+    kind : {"permutation", "orthogonal", "linear"}
+        What ρ(g) may be.
+    asked : str
+        How it was asked for, for messages.
+    is_pattern : bool
+        Whether many layers were asked for at once, of which some may be left out.
+    """
+
+    kind: FitKind
+    asked: str
+    is_pattern: bool = False
+
+
+def parse_fit(layer: str, value: object) -> FitRequest | None:
+    """Read ``fit:KIND``; ``None`` for an action that is given.
+
+    Raises
+    ------
+    GeedError
+        If there is no such kind, with the nearest.
+    """
+    if not isinstance(value, str) or not value.startswith(_PREFIX):
+        return None
+    kind, kinds = value.removeprefix(_PREFIX), get_args(FitKind)
+    if kind not in kinds:
+        raise GeedError(
+            f"--output-action {layer}={value}: no fit is called {kind!r}.{nearest(kind, kinds)} "
+            f"There are {', '.join(_PREFIX + k for k in kinds)}"
+        )
+    asked = f"--output-action {layer}={value}"
+    return FitRequest(cast(FitKind, kind), asked, bool(set(layer) & set("*?[")))
+
+
+def fit_requests(listed: Sequence[Tensor], options: Options) -> dict[str, FitRequest]:
+    """Return the fits that were asked for, by tensor; the last of several counts.
+
+    Raises
+    ------
+    GeedError
+        If no tensor has a name that was given, or no fit is called so.
+    """
+    requests: dict[str, FitRequest] = {}
+    for layer, value in options.output_action.items():
+        request = parse_fit(layer, value)
+        for tensor in resolve(listed, layer):
+            if request is None:
+                requests.pop(tensor.name, None)
+            else:
+                requests[tensor.name] = request
+    return requests
+
+
+def measured_fits(requests: Sequence[Request], fits: Mapping[str, FitRequest]) -> list[Request]:
+    """Return the measures that fits add where none was asked for: ``unexplained`` of each."""
+    return [] if requests else [Request("unexplained", name) for name in fits]
+
+
+def fit_positions(available: int, count: int, options: Options, asked: str) -> tuple[int, ...]:
+    """Return the samples that actions are fitted to: the next of the permutation after D.
+
+    Parameters
+    ----------
+    available : int
+        Samples of the data.
+    count : int
+        Size of D.
+    options : Options
+        Seed, and how many.
+    asked : str
+        How the fit was asked for.
+
+    Raises
+    ------
+    GeedError
+        If fewer than two are left.
+    """
+    drawn = np.random.default_rng(options.seed).permutation(available)
+    chosen = drawn[count : count + options.fit_samples]
+    if len(chosen) < 2:
+        raise GeedError(
+            f"{asked}: is fitted to samples that D does not hold, and D takes {count} of the "
+            f"{available} that there are: give fewer --samples, or more data"
+        )
+    return tuple(int(i) for i in chosen)
+
+
+def fittable(
+    layers: Mapping[str, Layer],
+    requests: Mapping[str, FitRequest],
+    group: Group,
+    samples: int,
+    options: Options,
+) -> tuple[dict[str, FitRequest], list[str]]:
+    """Return the fits that can be made, by tensor, and notes on the others.
+
+    Parameters
+    ----------
+    layers : mapping of str to Layer
+        The tensors that are measured.
+    requests : mapping of str to FitRequest
+        The fits that were asked for, by tensor.
+    group : Group
+        The acting group.
+    samples : int
+        How many there are to fit to.
+    options : Options
+        How hidden tensors are moved, and whether to fit anyway.
+
+    Raises
+    ------
+    GeedError
+        If a layer that was asked for by its name cannot be fitted.
+    """
+    made, notes, misfits = {}, [], []
+    for name, request in requests.items():
+        if name not in layers:
+            continue
+        try:
+            fault = _doubt(layers[name], request, group, samples, options)
+        except GeedError as error:
+            if not request.is_pattern:
+                raise
+            misfits.append(str(error))
+            continue
+        if fault and not options.fit_anyway:
+            advice = f"{fault}; --fit-anyway fits it all the same"
+            if not request.is_pattern:
+                raise GeedError(advice)
+            misfits.append(advice)
+            continue
+        notes += [f"{fault}: fitted anyway, so read it beside its shuffled null"] if fault else []
+        made[name] = request
+    if misfits and not made:
+        raise GeedError(misfits[0])
+    return made, [*notes, *(f"not fitted: {misfit}" for misfit in misfits)]
+
+
+def _doubt(
+    layer: Layer, request: FitRequest, group: Group, samples: int, options: Options
+) -> str | None:
+    """Say why a fit is not to be trusted, if so.
+
+    Raises
+    ------
+    GeedError
+        If it cannot be made at all.
+    """
+    action, channels = fit_action(layer, group, options, request.asked)
+    bound = f"{request.asked}: {layer.name}"
+    if request.kind == "permutation" and channels > _MOST_PERMUTED:
+        raise GeedError(
+            f"{bound} has {channels} channels, and an assignment of more than {_MOST_PERMUTED} "
+            "takes too long; fit:orthogonal and fit:linear take them"
+        )
+    if not isinstance(action, Trivial):
+        return None
+    if channels > _LONGEST_VECTOR:
+        return f"{bound} is a vector of {channels} entries, more than {_LONGEST_VECTOR}"
+    if samples < (needed := _SAMPLES_AN_ENTRY * channels):
+        return (
+            f"{bound} is a vector of {channels} entries, for which {samples} samples are too few "
+            f"to fit to: --fit-samples {needed}"
+        )
+    return None
+
+
+def fit_action(
+    layer: Layer, group: Group, options: Options, asked: str
+) -> tuple[LayoutAction | Trivial, int]:
+    """Return how the group moves a tensor's places, and how many channels are to be mixed.
+
+    Raises
+    ------
+    GeedError
+        If the tensor has no channels, or the group's elements differ from sample to sample.
+    """
+    bound = f"{asked}: {layer.name}"
+    if group.behind is not None:
+        raise GeedError(
+            f"{bound}: the elements of {group.name} differ from sample to sample, so that there is "
+            "nothing to fit; take a group such as C8"
+        )
+    if len(layer.shape) == 1 and layer.layout in ("NK", "NC"):
+        return Trivial(group), layer.point_length
+    if layer.is_one_place and layer.layout != "?" and parse_layout(layer.layout).channels:
+        return Trivial(group), layer.point_length
+    if layer.layout == "?":
+        raise GeedError(f"{bound}: {layer.layout_advice}")
+    layout = parse_layout(layer.layout)
+    if not layout.channels:
+        raise GeedError(f"{bound} has the layout {layout}, with no channels (C or K) to fit")
+    try:
+        action = layout_action(group, layout, layer.kept_shape, options.interpolation)
+    except GeedError as error:
+        raise GeedError(f"{bound}: {error}") from None
+    return action, layer.channels
+
+
+def check_fits_measured(plan: Plan, tables: Mapping[str, Table]) -> None:
+    """Refuse fits that no measure takes.
+
+    Raises
+    ------
+    GeedError
+        If there is one, with what to measure.
+    """
+    for name, table in tables.items():
+        measures = [m for m in plan.measures if m.layer == name]
+        if table.fit is None or any(takes_table(m.action) for m in measures):
+            continue
+        taken = f"{', '.join(m.name for m in measures)} of it take no such action" * bool(measures)
+        raise GeedError(
+            f"{table.source}: {name} is fitted, but {taken or 'nothing of it is measured'}: add "
+            f"--measure unexplained@{name}"
+        )
+
+
+def takes_table(action: object) -> bool:
+    """Say whether an action holds a table: of channels, of matrices, of a vector's entries."""
+    parts = ("channels", "channel_matrices", "table", "matrices")
+    return any(getattr(action, part, None) is not None for part in parts)
