@@ -51,7 +51,8 @@ class Descriptor:
     perfect : float
         The value of a tensor that is perfectly equivariant or invariant; larger is worse.
     worst : float
-        The largest value, ``inf`` where there is none. Both before normalising.
+        The largest value, ``inf`` where there is none. Both before normalising, but of a share of
+        the error, which is what it is after.
     unit : str
         Of deviations, and of values that are not normalised; ``distance`` is in the units of the
         tensor itself, any other means the same for every tensor.

@@ -385,8 +385,11 @@ def _statistics(
     value, ends = mean_of(per_sample, interval, seed) if divisor.usable else (None, None)
     spread = per_sample
     if errors is not None and divisor.usable:
+        spread = linearised(means, errors)
         pair = ratio_interval(means, errors, interval, seed=seed)
-        spread, ends = linearised(means, errors), list(pair) if pair else None
+        ends = list(pair) if pair else None
+        if not standard_error(spread) and ends:
+            ends = [float(per_sample.mean())] * 2
     per_element = (counted.mean(axis=0) / divisor.value).tolist()
     statistics: Statistics = {
         "value": value,
