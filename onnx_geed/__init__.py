@@ -10,6 +10,7 @@ from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
     from onnx_geed.cache import (
+        fit_cached_actions as fit_cached_actions,
         measure_cache as measure_cache,
         write_cache as write_cache,
     )
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
         product as product,
         read_table as read_table,
         with_channels as with_channels,
+        write_fits as write_fits,
     )
     from onnx_geed.measures import (
         Measure as Measure,
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
         Options as Options,
         benchmark as benchmark,
         compile_measurement as compile_measurement,
+        fit_actions as fit_actions,
         measure as measure,
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from models import FLOAT, build, integers, node, weights
+from models import FLOAT, build, integers, node, turning_basis, weights
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
@@ -109,6 +109,21 @@ def circular_classifier(length: int = 24, channels: int = 2, *, seed: int = 31) 
 # ------------------------------------------------------------------------------------------------
 # Points
 # ------------------------------------------------------------------------------------------------
+
+
+def turned_features(pairs: int = 2) -> onnx.ModelProto:
+    """Points NPX in the plane to features ``y`` (N, P, 2 * pairs): each a copy of the point.
+
+    Known: under C<n> the channels turn by ``models.turning_pairs`` of the group's own matrices.
+    """
+    basis = turning_basis(pairs)
+    copies = np.tile(np.eye(2), pairs) @ basis.T
+    return build(
+        [node("MatMul", "x copies", "y")],
+        [weights("copies", copies)],
+        [("x", FLOAT, ["N", 6, 2])],
+        [("y", FLOAT, ["N", 6, 2 * pairs])],
+    )
 
 
 def _squared_distances() -> list[onnx.NodeProto]:

@@ -105,6 +105,50 @@ def c4_channel_table(fields: int) -> list[list[int]]:
 # ------------------------------------------------------------------------------------------------
 
 
+def turning_basis(pairs: int) -> NDArray[np.float64]:
+    """Another basis for channels in pairs, so that each of them holds something of all."""
+    channels = 2 * pairs
+    return np.eye(channels) + np.random.default_rng(3).normal(size=(channels, channels)) / 4
+
+
+def turning_pairs(turns: Sequence[object], pairs: int) -> NDArray[np.float64]:
+    """A representation: channels in pairs, turned by 2 x 2 matrices and seen in another basis."""
+    basis = turning_basis(pairs)
+    back = np.linalg.inv(basis)
+    return np.array([basis @ np.kron(np.eye(pairs), np.asarray(turn)) @ back for turn in turns])
+
+
+def c4_vector_fields(pairs: int = 3, channels: int = 3, seed: int = 5) -> onnx.ModelProto:
+    """A steerable layer by hand: ``fields`` (N, 2 * pairs, H, W), whose channels turn in pairs.
+
+    Known: under C4 they move along and turn by ``turning_pairs`` of the powers of a quarter turn.
+    The same as ``last`` (N, H, W, C), ``tokens`` (N, H * W, C), ``pooled`` (N, C, 1, 1) and the
+    output ``vector`` (N, C).
+    """
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    matrices = turning_pairs([np.linalg.matrix_power(turn, k) for k in range(4)], pairs)
+    kernels = np.random.default_rng(seed).normal(size=(2 * pairs, channels, 3, 3))
+    # The mean over what keeps: turning the kernels and their output channels at once.
+    turned = [np.rot90(kernels, k, axes=(-2, -1)) for k in range(4)]
+    steered = sum(np.tensordot(m, w, 1) for m, w in zip(matrices, turned, strict=True)) / 4
+    return build(
+        [
+            conv("x", "steered", "fields"),
+            node("Transpose", "fields", "last", perm=[0, 2, 3, 1]),
+            node("Reshape", "last token_shape", "tokens"),
+            node("GlobalAveragePool", "fields", "pooled"),
+            node("Flatten", "pooled", "vector", axis=1),
+        ],
+        [
+            weights("steered", steered),
+            integers("token_shape", [0, -1, 2 * pairs]),
+        ],
+        [("x", FLOAT, ["N", channels, 7, 7])],
+        [("vector", FLOAT, ["N", 2 * pairs])],
+        facts={"matrices": matrices.tolist()},
+    )
+
+
 def _pooled_cnn(
     first: Array, second: Array, head: Array, bias: Array, size: int, stride: int
 ) -> onnx.ModelProto:

@@ -464,8 +464,25 @@ def orbit(
     return np.array(rows)
 
 
+def act_and_mix(
+    group: str,
+    element: str,
+    letters: str,
+    x: Floats,
+    matrix: ArrayLike,
+    interpolation: str = "bilinear",
+) -> Floats:
+    """The element's own way on the letters, and a matrix on the channels of what comes out."""
+    moved = act(group, element, letters, x, interpolation)
+    return mixed(moved, letters.index("C" if "C" in letters else "K"), np.asarray(matrix))
+
+
 def kernel_of_action(
-    group: str, letters: str, shape: Sequence[int], interpolation: str = "bilinear"
+    group: str,
+    letters: str,
+    shape: Sequence[int],
+    interpolation: str = "bilinear",
+    matrices: ArrayLike | None = None,
 ) -> list[str]:
     """The elements that leave every basis vector where it is, within 1e-6."""
     # Channels stay in place, so one is like another; the basis vectors stand where they were.
@@ -476,7 +493,11 @@ def kernel_of_action(
     found = []
     for g in elements(group):
         moved = act(group, g, "C" + kept, basis, interpolation)
-        if np.abs(moved - basis).max() <= naive.IDENTITY_TOLERANCE:
+        away = np.abs(moved - basis).max()
+        if matrices is not None:
+            matrix = np.asarray(matrices)[elements(group).index(g)]
+            away = max(away, np.abs(matrix - np.eye(len(matrix))).max())
+        if away <= naive.IDENTITY_TOLERANCE:
             found.append(g)
     return found
 
@@ -495,17 +516,27 @@ def _pairs(
     interpolation: str,
     seen: ArrayLike | None,
     members: Sequence[str] | None,
+    matrices: ArrayLike | None = None,
 ) -> Iterator[list[tuple[Floats, Floats]]]:
     """For each sample the pairs (f(gx), phi_Y(g) f_hat(x)), element by element."""
     values = np.asarray(activations, dtype=np.float64)
     others = values if seen is None else np.asarray(seen, dtype=np.float64)
     names = elements(group)
     some = names if members is None else members
-    kernel = kernel_of_action(group, letters, values.shape[2:], interpolation)
+    kernel = kernel_of_action(group, letters, values.shape[2:], interpolation, matrices)
     inside = [names.index(k) for k in kernel if k in some]
     for sample, other in zip(values, others, strict=True):
         centre = sum(sample[k] for k in inside) / len(inside)
-        yield [(other[names.index(g)], act(group, g, letters, centre, interpolation)) for g in some]
+        row = []
+        for g in some:
+            n = names.index(g)
+            if matrices is None:
+                moved = act(group, g, letters, centre, interpolation)
+            else:
+                matrix = np.asarray(matrices)[n]
+                moved = act_and_mix(group, g, letters, centre, matrix, interpolation)
+            row.append((other[n], moved))
+        yield row
 
 
 def channel_cos(
@@ -551,10 +582,11 @@ def squares(
     seen: ArrayLike | None = None,
     members: Sequence[str] | None = None,
     mask: ArrayLike | None = None,
+    matrices: ArrayLike | None = None,
 ) -> Floats:
-    """The squared distance of whole tensors."""
+    """The squared distance of whole tensors; ``matrices`` (|G|, C, C) mix the channels."""
     out = []
-    pairs = _pairs(activations, group, letters, interpolation, seen, members)
+    pairs = _pairs(activations, group, letters, interpolation, seen, members, matrices)
     for number, row in enumerate(pairs):
         found = []
         for g, (u, v) in zip(members or elements(group), row, strict=True):

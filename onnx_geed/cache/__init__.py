@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
+    from onnx_geed.cache.fit import (
+        fit_cached_actions as fit_cached_actions,
+    )
     from onnx_geed.cache.info import (
         CacheInfo as CacheInfo,
         cache_info as cache_info,

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from onnx_geed.cache import store
 from onnx_geed.cache.manifest import Description, Entry, Manifest
+from onnx_geed.cache.matrices import texts_of
 from onnx_geed.cache.shard_file import VERSION
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_layout, table_to_json
+from onnx_geed.groups import parse_layout
 from onnx_geed.measures import Layer, Measure, Plan, channel_sums_of_orbits, descriptor_of, view
 from onnx_geed.model import CLASSES
 from onnx_geed.run import (
@@ -26,6 +27,7 @@ from onnx_geed.run import (
     describe_model,
     describe_runtime,
     job_orbits,
+    refuse_fits,
     software_versions,
     unmoved_notes,
     unmoving,
@@ -86,6 +88,12 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         )
     if source.mask is not None:
         raise GeedError("--mask: a cache keeps no mask; leave --cache out, and measure the model")
+    if prepared.fitting is not None:
+        refuse_fits(
+            prepared.fitting.requests,
+            "a fit is made when a cache is measured: write it with --samples for D and the fit, "
+            "then give this to onnx-geed measure ACTS.geed --samples",
+        )
     if len(prepared.passes) > 1:
         raise GeedError(
             "the layers' activations exceed --memory in one pass: give a larger --memory, or fewer "
@@ -102,7 +110,10 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         for m in plan.measures:
             layer = plan.layers[m.layer]
             whole = Entry(m.layer, layer.shape, "float32", "activations")
-            if m.descriptor.view == "maps":
+            if (given := prepared.tables.get(m.layer)) is not None and given.fit is not None:
+                # What a fitted value is read beside takes activations.
+                entry = whole
+            elif m.descriptor.view == "maps":
                 entry = _sums_entry(plan, m, layer.channels) or whole
             elif needs_activations(m, layer):
                 entry = whole
@@ -118,7 +129,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     orbits = max(size, min(_SHARD_ORBITS, _SHARD_BYTES // max(per_orbit, 1)) // size * size)
     versions = software_versions()
     runtime = versions.get("onnxruntime-gpu") or versions.get("onnxruntime", "")
-    tables = {name: table_to_json(t) for name, t in sorted(prepared.tables.items())}
+    tables = texts_of(prepared.tables)
     acted = {
         "interpolation": options.interpolation,
         "support": options.support,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
 from onnx_geed.cache import store
+from onnx_geed.cache.matrices import has_matrices, read_tables
 from onnx_geed.errors import GeedError
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run import Meter, Progress, cores, in_order
@@ -73,7 +75,9 @@ def cache_info(folder: str | Path) -> CacheInfo:
     missing = [store.shard_path(folder, f).name for f in store.missing_shards(folder, manifest)]
     return {
         "path": str(folder),
-        "complete": not missing and store.has_points(folder, manifest),
+        "complete": not missing
+        and store.has_points(folder, manifest)
+        and has_matrices(folder, manifest.description["tables"]),
         "orbits": manifest.count,
         "order": manifest.order,
         "points": len(manifest.indices),
@@ -138,9 +142,14 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
     for messages in in_order(shards, faults, cores()):
         wrong += messages
         meter.add(1)
-    try:
-        store.read_points(folder, manifest)
-    except GeedError as error:
-        if str(error) not in wrong:
-            wrong.append(str(error))
+    beside: tuple[Callable[[], object], ...] = (
+        lambda: store.read_points(folder, manifest),
+        lambda: read_tables(folder, manifest.description["tables"]),
+    )
+    for read in beside:
+        try:
+            read()
+        except GeedError as error:
+            if str(error) not in wrong:
+                wrong.append(str(error))
     return wrong

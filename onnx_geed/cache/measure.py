@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from onnx_geed.cache import store
 from onnx_geed.cache.contents import needs_activations
+from onnx_geed.cache.fits import add_fits_of_cache, check_unseen, fit_from_cache
 from onnx_geed.cache.manifest import Manifest
+from onnx_geed.cache.matrices import read_tables
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
 from onnx_geed.errors import GeedError, refuse_unknown
-from onnx_geed.groups import Interpolation, parse_group, parse_table, with_components
+from onnx_geed.groups import Interpolation, Table, parse_group, with_components
 from onnx_geed.measures import (
     CATALOGUE,
     Layer,
@@ -43,22 +45,28 @@ from onnx_geed.results import (
 )
 from onnx_geed.run import (
     Meter,
+    Notify,
+    Options,
     OrbitStatistics,
     Progress,
     Targets,
+    check_fits_measured,
     check_option,
     cores,
+    fits_to_make,
     gather,
     in_order,
     measure_until,
     measurements_of,
     predictions_of,
+    requested_fits,
     software_versions,
+    stated_tables,
     targeted,
     with_truths,
 )
 
-__all__ = ["measure_cache"]
+__all__ = ["complete_manifest", "measure_cache", "options_of", "plan_of", "stored_tensors"]
 
 
 def measure_cache(
@@ -69,9 +77,13 @@ def measure_cache(
     norm_samples: int | None = None,
     interval: str = "t",
     precision: float | None = None,
+    output_action: Mapping[str, Any] | None = None,
+    fit_samples: int = 50,
+    fit_anyway: bool = False,
     target: Targets = MappingProxyType({}),
     limits: Sequence[str] = (),
     progress: Progress | None = None,
+    notify: Notify | None = None,
     command: str | None = None,
     **unknown: Any,
 ) -> Result:
@@ -89,6 +101,12 @@ def measure_cache(
         Interval over samples.
     precision : float, optional
         Take only as many of the orbits as :class:`onnx_geed.Options` says.
+    output_action : mapping of str to str, Path or Table, optional
+        As :class:`onnx_geed.Options` has it, in place of those that the cache was written with.
+    fit_samples : int
+        Orbits that actions are fitted to: the next ones of the cache after D.
+    fit_anyway : bool
+        As :class:`onnx_geed.Options` has it.
     target : mapping of str to str, Path or ndarray
         As :class:`onnx_geed.Options` takes it; a cache keeps labels, but no targets.
     limits : sequence of str
@@ -96,6 +114,8 @@ def measure_cache(
         name nothing that is measured are refused before anything is read.
     progress : callable, optional
         Told of orbits done, of all.
+    notify : callable, optional
+        Told in words what fitting an output action will take.
     command : str, optional
         What the result file says was run.
 
@@ -114,7 +134,11 @@ def measure_cache(
     """
     started = time.perf_counter()
     refuse_unknown(
-        unknown, ("measures", "samples", "norm_samples", "interval", "precision", "target")
+        unknown,
+        (
+            *("measures", "samples", "norm_samples", "interval", "precision", "target"),
+            *("output_action", "fit_samples", "fit_anyway"),
+        ),
     )
     measures = check_option("measures", measures)
     samples = check_option("samples", samples)
@@ -124,18 +148,25 @@ def measure_cache(
     precision = check_option("precision", precision)
     target = check_option("target", target)
     folder = Path(folder)
-    manifest = store.read_manifest(folder)
+    manifest = complete_manifest(folder)
     description = manifest.description
     check_precision(precision, samples)
     count = _checked_count("--samples", samples, manifest.count)
     norm = _checked_count("--norm-samples", norm_samples, description["norm_samples"])
-    if missing := store.missing_shards(folder, manifest):
-        raise GeedError(
-            f"cache {folder}: is not complete, {len(missing)} of {len(store.shards(manifest))} "
-            f"shards are missing, the first {store.shard_path(folder, missing[0]).name}; run the "
-            "same onnx-geed cache command again"
+    options = options_of(manifest, count, output_action or {}, fit_samples, fit_anyway=fit_anyway)
+    listed = stored_tensors(manifest)
+    fits = requested_fits(listed, options)
+    tables = read_tables(folder, description["tables"]) | stated_tables(listed, options)
+    check_unseen(tables, manifest, count)
+    plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables, target)
+    fitted_to = range(count, min(count + fit_samples, manifest.count))
+    fits, on_fits = fits_to_make(fits, plan.layers, plan.group, len(fitted_to), options)
+    if fits:
+        tables |= fit_from_cache(
+            *(folder, manifest, plan, fits, fitted_to, options), progress=progress, notify=notify
         )
-    plan, wanted = _plan(manifest, measures, target)
+        plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables, target)
+        check_fits_measured(plan, tables)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     points: dict[str, NDArray[np.float64]] = {}
     if any(m.descriptor.normaliser is not None for m in plan.measures):
@@ -163,6 +194,9 @@ def measure_cache(
     parts.close()
     data = _data_part(description["data"], max(measured.count, norm))
     classes = parse_classes(description.get("classes"))
+    add_fits_of_cache(
+        *(folder, manifest, plan, tables, measured.records, measured.count), interval=interval
+    )
     predicted = predictions_of(plan, measured.statistics)
     add_class_values(measured.records, data["labels"], seed=description["seed"])
     notes = add_predictions(measured.records, data["labels"], predicted, classes)
@@ -177,7 +211,7 @@ def measure_cache(
         seed=description["seed"],
         measurements=measured.records,
     )
-    outcome["notes"] = [*plan.notes, *notes, f"measured from the cache {folder.name}"]
+    outcome["notes"] = [*plan.notes, *on_fits, *notes, f"measured from the cache {folder.name}"]
     if measured.precision is not None:
         outcome["precision"] = measured.precision
         outcome["notes"] += precision_notes(measured.precision)
@@ -222,10 +256,82 @@ def _data_part(data: DataPart, count: int) -> DataPart:
     return part
 
 
-def _plan(manifest: Manifest, measures: Sequence[str], given: Targets) -> tuple[Plan, list[int]]:
-    """Return the plan for a cache, and the numbers of the entries that it reads."""
+def _with_fits(measures: Sequence[str], manifest: Manifest, fits: Iterable[str]) -> Sequence[str]:
+    """Return the measures; where none is asked for, also what fits leave unexplained."""
+    unexplained = [f"unexplained@{name}" for name in fits]
+    if measures or not unexplained:
+        return measures
+    own = [f"{name}@{layer}" for name, layer in manifest.description["measures"]]
+    return tuple(dict.fromkeys([*own, *unexplained]))
+
+
+def complete_manifest(folder: Path) -> Manifest:
+    """Read what a cache holds, every shard being there.
+
+    Raises
+    ------
+    GeedError
+        If there is no cache, or it is incomplete, damaged or of a newer format.
+    """
+    manifest = store.read_manifest(folder)
+    if missing := store.missing_shards(folder, manifest):
+        raise GeedError(
+            f"cache {folder}: is not complete, {len(missing)} of {len(store.shards(manifest))} "
+            f"shards are missing, the first {store.shard_path(folder, missing[0]).name}; run the "
+            "same onnx-geed cache command again"
+        )
+    return manifest
+
+
+def options_of(
+    manifest: Manifest,
+    count: int,
+    output_action: Mapping[str, Any],
+    fit_samples: int,
+    *,
+    fit_anyway: bool = False,
+    memory: str | int = "2GiB",
+) -> Options:
+    """Return the options that a cache was written with, as far as fits need them.
+
+    Raises
+    ------
+    GeedError
+        If a value is not of its type or out of its range.
+    """
+    description = manifest.description
+    return Options(
+        samples=count,
+        seed=description["seed"],
+        interpolation=cast(Interpolation, description["group"]["interpolation"]),
+        support=description["group"]["support"],
+        output_action=output_action,
+        fit_samples=fit_samples,
+        fit_anyway=fit_anyway,
+        memory=memory,
+    )
+
+
+def stored_tensors(manifest: Manifest) -> list[Tensor]:
+    """Return the tensors of a cache, as the model listed them."""
+    return [_stored_tensor(stored) for stored in manifest.description["tensors"]]
+
+
+def plan_of(
+    manifest: Manifest,
+    measures: Sequence[str],
+    tables: Mapping[str, Table],
+    given: Targets = MappingProxyType({}),
+) -> tuple[Plan, list[int]]:
+    """Return the plan for a cache, and the numbers of the entries that it reads.
+
+    Raises
+    ------
+    GeedError
+        If the cache does not hold what a measure needs, or a target is not given again.
+    """
     description, group = manifest.description, manifest.description["group"]
-    targets = targeted([_stored_tensor(stored) for stored in description["tensors"]], given)
+    targets = targeted(stored_tensors(manifest), given)
     selected = _selected_layers(manifest, measures, targets)
     for request, layer in selected:
         lacks = layer.name in description.get("targets", ())
@@ -242,7 +348,7 @@ def _plan(manifest: Manifest, measures: Sequence[str], given: Targets) -> tuple[
         interpolation=cast(Interpolation, group["interpolation"]),
         support=group["support"],
         kinds=description["kinds"],
-        tables={k: parse_table(t, f"cache, {k}") for k, t in description["tables"].items()},
+        tables=tables,
         notes=description["notes"],
         targets=targets,
     )
@@ -286,7 +392,7 @@ def _selected_layers(
         d["name"]: Layer(d["name"], tuple(d["shape"]), d["layout"], tuple(d["roles"]))
         for d in description["layers"]
     }
-    tensors = [_stored_tensor(stored) for stored in description["tensors"]]
+    tensors = stored_tensors(manifest)
     selected: list[tuple[Request, Layer]] = []
     for request in map(parse_request, measures):
         if request.layer is not None:

@@ -15,6 +15,7 @@ from onnx_geed.cache import store
 from onnx_geed.cache.contents import Dtype, Mode, contents_of, kept_latents, rounded
 from onnx_geed.cache.info import CacheInfo, cache_info
 from onnx_geed.cache.manifest import Manifest
+from onnx_geed.cache.matrices import MATRICES, has_matrices, matrices_bytes, write_matrices
 from onnx_geed.cache.shard_writer import ShardWriter
 from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.results import check_measured
@@ -105,6 +106,7 @@ def write_cache(
         missing = store.missing_shards(folder, manifest)
         _announce(folder, manifest, missing, say)
         _check_room(folder, manifest, missing)
+        write_matrices(folder, prepared.tables, manifest.description["tables"])
         runner = prepared.worker.session(prepared.task.network, prepared.passes[0])
         _fill(
             prepared, manifest, folder, runner, missing, Meter("orbits", manifest.count, progress)
@@ -120,6 +122,8 @@ def write_cache(
 def _check_complete(folder: Path, manifest: Manifest) -> None:
     """Make sure that what was written is there, before it is said to be."""
     gone = [store.shard_path(folder, f).name for f in store.missing_shards(folder, manifest)]
+    if not has_matrices(folder, manifest.description["tables"]):
+        gone.append(MATRICES)
     if gone or not store.has_points(folder, manifest):
         lost = f"{len(gone)} shards" if len(gone) > 1 else (gone or ["the points of M"])[0]
         raise GeedError(
@@ -172,6 +176,8 @@ def _check_room(folder: Path, manifest: Manifest, missing: Sequence[int]) -> Non
     left = sum(min(manifest.shard_orbits, manifest.count - first) for first in missing)
     per_file = 64 << 10  # HDF5's own structures and the manifest, generously
     need = orbit * left + (len(missing) + 2) * per_file
+    if not (folder / MATRICES).is_file():
+        need += matrices_bytes(manifest.description["tables"])
     free = shutil.disk_usage(folder).free
     if missing and need > free:
         raise GeedError(

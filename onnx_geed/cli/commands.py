@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from onnx_geed.cli.caches import cache
+from onnx_geed.cli.fits import fit
 from onnx_geed.cli.models import annotate, compile_model, converters, layers
 from onnx_geed.cli.one_line import OneLine
 from onnx_geed.cli.results import aggregate, compare, report
@@ -30,7 +31,7 @@ def cli() -> None:
 
 for command in (
     *(layers, annotate, compile_model, converters),
-    *(measure, benchmark, demo),
+    *(measure, fit, benchmark, demo),
     cache,
     *(aggregate, compare, report),
 ):

@@ -15,12 +15,14 @@ __all__ = [
     "cache_options",
     "data_option",
     "engine_option",
+    "fit_options",
     "format_option",
     "group_option",
     "input_options",
     "measures_option",
     "metadata_options",
     "model_argument",
+    "moving_options",
     "out_option",
     "output_action_option",
     "results_argument",
@@ -155,7 +157,25 @@ output_action_option = click.option(
     multiple=True,
     callback=_pairs,
     help="How the group acts on a tensor (.npz: elements and one of channels, permutation, "
-    "matrices).",
+    "matrices, channel_matrices), such as onnx-geed fit writes.",
+)
+
+
+# Options that say what output actions are fitted to.
+fit_options = _in_order(
+    click.option(
+        "--fit-samples",
+        type=int,
+        default=50,
+        show_default=True,
+        metavar="N",
+        help="Samples that output actions are fitted to: the next ones after D.",
+    ),
+    click.option(
+        "--fit-anyway",
+        is_flag=True,
+        help="Fit vectors that are too long, or have too few samples, to trust the fit.",
+    ),
 )
 
 
@@ -259,8 +279,8 @@ run_options = _in_order(
 )
 
 
-# Options that say how the group acts.
-action_options = _in_order(
+# Options that say how the group moves inputs, and hidden tensors by their letters.
+moving_options = _in_order(
     click.option(
         "--interpolation",
         type=click.Choice(["bilinear", "nearest", "bicubic"]),
@@ -282,8 +302,11 @@ action_options = _in_order(
         show_default=True,
         help="What the components of vectors (X) are; a third one is forward.",
     ),
-    output_action_option,
 )
+
+
+# Options that say how the group acts.
+action_options = _in_order(moving_options, output_action_option)
 
 
 # Options that say what a cache keeps.

@@ -14,6 +14,7 @@ from onnx_geed.cli.options import (
     cache_options,
     data_option,
     engine_option,
+    fit_options,
     format_option,
     group_option,
     input_options,
@@ -24,6 +25,7 @@ from onnx_geed.cli.options import (
 )
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import OutputError, command_line, fail, show, tell
+from onnx_geed.cli.typed_options import refuse_settled, typed_options
 from onnx_geed.errors import GeedError
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ Progress = Callable[[int, int], None]
 )
 @input_options
 @action_options
+@fit_options
 @click.pass_context
 def measure(
     context: click.Context,
@@ -113,6 +116,8 @@ def measure(
       onnx-geed measure points.onnx --data clouds/ --group SO3~24 --input-layout NPX
       onnx-geed measure gcn.onnx --data x_adj.npz --group S9~20 \\
         --input-layout x=NPC --input-layout adj=NPP
+      onnx-geed measure model.onnx --data images/ --group C4 \\
+        --output-action "/layer1/*=fit:orthogonal"
       onnx-geed measure acts.geed --measure latent-l2
     """
     from onnx_geed.files import check_writable
@@ -181,7 +186,7 @@ def _measure_model(
     del rest["mode"], rest["dtype"]
     from onnx_geed.run import measure as measure_model
 
-    return measure_model(loaded, data, group, **shared, **rest), loaded
+    return measure_model(loaded, data, group, notify=tell, **shared, **rest), loaded
 
 
 def _measure_cache(
@@ -194,23 +199,19 @@ def _measure_cache(
     """Measure from a cache, for which only some options are still open."""
     from onnx_geed.cache import measure_cache
 
-    still_open = ("measures", "samples", "norm_samples", "interval", "precision", "target")
-    typed = {
-        name: value
-        for name, value in options.items()
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    }
+    still_open = (
+        *("measures", "samples", "norm_samples", "interval", "precision", "target"),
+        *("output_action", "fit_samples", "fit_anyway"),
+    )
+    typed = {name: v for name, v in typed_options(context).items() if name in options}
     if "engine" in typed:
         raise click.UsageError(
             f"--engine: {cache.name} is a cache, which is measured without its model, so there is "
             "no engine to choose; leave it out"
         )
-    if settled := [name for name in typed if name not in still_open]:
-        raise click.UsageError(
-            f"--{settled[0].replace('_', '-')}: was settled when the cache {cache.name} was "
-            "written; leave it out, or measure the model"
-        )
-    return measure_cache(cache, limits=limits, progress=progress, command=command_line(), **typed)
+    refuse_settled(typed, still_open, cache)
+    shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
+    return measure_cache(cache, command=command_line(), **shared, **typed)
 
 
 def _write(result: Result, out: Path) -> int:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
         Table as Table,
         TableKind as TableKind,
         parse_table as parse_table,
-        read_table as read_table,
         rows_for as rows_for,
         subgroup_table as subgroup_table,
+        table_content as table_content,
+        table_of as table_of,
         table_to_json as table_to_json,
         vector_action as vector_action,
         with_channels as with_channels,
@@ -36,10 +37,6 @@ if TYPE_CHECKING:
     from onnx_geed.groups.fit import (
         Fit as Fit,
         FitKind as FitKind,
-    )
-    from onnx_geed.groups.fit_file import (
-        read_tables as read_tables,
-        write_fits as write_fits,
     )
     from onnx_geed.groups.grid_motions import (
         moved_axes as moved_axes,
@@ -86,6 +83,11 @@ if TYPE_CHECKING:
     )
     from onnx_geed.groups.support import (
         disk_mask as disk_mask,
+    )
+    from onnx_geed.groups.table_files import (
+        read_table as read_table,
+        read_tables as read_tables,
+        write_fits as write_fits,
     )
     from onnx_geed.groups.turns import (
         Turns as Turns,

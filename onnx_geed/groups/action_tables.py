@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError, check_choice, nearest
 from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE
-from onnx_geed.groups.fit import Fit
+from onnx_geed.groups.fit import Fit, fit_content, fit_of
 from onnx_geed.groups.group import Group
 from onnx_geed.groups.named import motions
 from onnx_geed.groups.plane_groups import cyclic, dihedral
@@ -25,10 +24,9 @@ __all__ = [
     "Table",
     "TableKind",
     "parse_table",
-    "read_arrays",
-    "read_table",
     "rows_for",
     "subgroup_table",
+    "table_content",
     "table_of",
     "table_to_json",
     "vector_action",
@@ -123,52 +121,6 @@ def _check_rows(rows: NDArray[np.int64], elements: Sequence[str], source: str) -
             )
 
 
-def read_table(path: str | Path) -> Table:
-    """Read an output action from an ``.npz`` file.
-
-    Parameters
-    ----------
-    path : str or Path
-        File with ``elements`` and one of ``channels``, ``permutation``, ``matrices``,
-        ``channel_matrices``.
-
-    Returns
-    -------
-    Table
-
-    Raises
-    ------
-    GeedError
-        If there is no such file.
-        If it is not an ``.npz`` archive, or holds pickled objects.
-        If it lacks ``elements``, or holds none or several of the four arrays.
-    """
-    return table_of(read_arrays(path), str(path))
-
-
-def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an ``.npz`` file.
-
-    Raises
-    ------
-    GeedError
-        If there is no such file.
-        If it is not an ``.npz`` archive, or holds pickled objects.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise GeedError(f"output action {path}: no such file")
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError, EOFError) as error:
-        raise GeedError(
-            f"output action {path}: not a readable .npz without pickled objects ({error})"
-        ) from None
-    except Exception as error:  # zipfile and zlib have errors of their own
-        raise GeedError(f"output action {path}: not a readable .npz ({error})") from None
-
-
 def parse_table(text: str, source: str) -> Table:
     """Read an output action from JSON, as a model's metadata holds it.
 
@@ -188,20 +140,36 @@ def parse_table(text: str, source: str) -> Table:
 
 def table_to_json(table: Table) -> str:
     """Write a table as the JSON that :func:`parse_table` reads."""
-    return json.dumps({"elements": list(table.elements), table.kind: table.values.tolist()})
+    return json.dumps(table_content(table) | {table.kind: table.values.tolist()})
+
+
+def table_content(table: Table) -> dict[str, Any]:
+    """Return what :func:`table_of` reads; all but the array itself is JSON."""
+    content: dict[str, Any] = {"elements": list(table.elements), table.kind: table.values}
+    if table.fit is not None:
+        content["fit"] = fit_content(table.fit)
+    return content
 
 
 def table_of(content: Mapping[str, Any], source: str) -> Table:
-    """Return the table that some named arrays hold.
+    """Return the table that some entries by name describe.
+
+    Parameters
+    ----------
+    content : mapping of str
+        ``elements``, one of the four tables as an array or as lists, and perhaps ``fit``.
+    source : str
+        Where it came from, for messages.
 
     Raises
     ------
     GeedError
-        If they lack ``elements``, or are none or several of the kinds of tables.
+        If it lacks ``elements``, or holds none or several of the four tables.
+        If ``fit`` does not say how a table was fitted.
     """
     kinds: list[TableKind] = [kind for kind in KINDS if kind in content]
     if "elements" not in content or len(kinds) != 1:
-        known = ("elements", *KINDS)
+        known = ("elements", *KINDS, "fit")
         hint = next((nearest(name, known) for name in content if name not in known), "")
         raise GeedError(
             f"{source}: needs 'elements' and one of {', '.join(KINDS)}; found "
@@ -210,7 +178,8 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
     elements = np.asarray(content["elements"])
     if elements.ndim != 1:
         raise GeedError(f"{source}: 'elements' must be a list of names")
-    return Table(tuple(map(str, elements)), kinds[0], content[kinds[0]], source)
+    fit = None if content.get("fit") is None else fit_of(content["fit"], source)
+    return Table(tuple(map(str, elements)), kinds[0], content[kinds[0]], source, fit)
 
 
 def rows_for(table: Table, group: Group) -> NDArray[Any]:

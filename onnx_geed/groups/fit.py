@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["Fit", "FitKind"]
+from onnx_geed.errors import GeedError
+
+__all__ = ["Fit", "FitKind", "fit_content", "fit_of"]
 
 FitKind = Literal["permutation", "orthogonal", "linear"]
 
@@ -45,3 +47,44 @@ class Fit:
     indices: tuple[int, ...] = ()
     marks: tuple[str, ...] = ()
     fingerprint: str = ""
+
+
+def fit_content(fit: Fit) -> dict[str, Any]:
+    """Return a fit as JSON has it."""
+    return {
+        "kind": fit.kind,
+        "layer": fit.layer,
+        "samples": fit.samples,
+        "lambda": fit.lambda_,
+        "defect": None if fit.defect is None else list(fit.defect),
+        "indices": list(fit.indices),
+        "marks": list(fit.marks),
+        "fingerprint": fit.fingerprint,
+    }
+
+
+def fit_of(content: Any, source: str) -> Fit:
+    """Return the fit that :func:`fit_content` wrote.
+
+    Raises
+    ------
+    GeedError
+        If it does not say how a table was fitted.
+    """
+    try:
+        defect = content["defect"]
+        return Fit(
+            content["kind"],
+            str(content["layer"]),
+            int(content["samples"]),
+            None if content["lambda"] is None else float(content["lambda"]),
+            None if defect is None else (float(defect[0]), float(defect[1])),
+            tuple(map(int, content["indices"])),
+            tuple(map(str, content["marks"])),
+            str(content.get("fingerprint", "")),
+        )
+    except (TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
+        raise GeedError(
+            f"{source}: 'fit' does not say how the table was fitted ({error!r}); write it with "
+            "onnx-geed fit"
+        ) from None

@@ -1,53 +1,216 @@
-"""How far fitted maps are from a representation, and the representation nearest to them."""
+"""How far fitted maps are from a representation, and a representation near them."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
+from onnx_geed.measures.fit_solving import polar
 
 __all__ = ["as_representation", "defect_of_matrices", "defect_of_permutations"]
 
 F64 = NDArray[np.float64]
 
 
+# Numbers of one array of products at most: 32 MiB.
+_NUMBERS = 1 << 22
+
+
+# The mean over a group is taken again this often at most: near a representation it doubles the
+# number of digits each time.
+_ROUNDS = 50
+
+
 def defect_of_matrices(matrices: F64, gram: F64, table: NDArray[np.int64]) -> tuple[float, float]:
-    """Return ‖(ρ(g)ρ(h) − ρ(gh)) A^½‖ / ‖ρ(gh) A^½‖, median and largest over g, h ≠ e."""
-    n = len(matrices)
-    shares = []
-    for g in range(1, n):
-        for h in range(1, n):
-            product = matrices[table[g, h]]
-            away = matrices[g] @ matrices[h] - product
-            shares.append(_share(((away @ gram) * away).sum(), ((product @ gram) * product).sum()))
-    return _summary(shares)
+    """Return how far matrices are from a representation, as the data see it.
+
+    Parameters
+    ----------
+    matrices : ndarray of float64, shape (n, C, C)
+        ρ(g).
+    gram : ndarray of float64, shape (C, C)
+        A = Σ Z_e Z_eᵀ.
+    table : ndarray of int64, shape (n, n)
+        The group's multiplication table.
+
+    Returns
+    -------
+    median, largest : float
+        Of ‖(ρ(g)ρ(h) − ρ(gh)) A^½‖ / ‖ρ(gh) A^½‖ over g, h ≠ e; 0 / 0 is 0.
+    """
+    n, channels = matrices.shape[:2]
+    root = _root(gram)
+    away, whole = np.zeros((n, n)), np.zeros(n)
+    step = max(1, _NUMBERS // (n * channels))
+    for start in range(0, root.shape[1], step):
+        part = root[:, start : start + step]
+        # ρ(h) A^½ of all elements side by side.
+        moved = np.concatenate([rho @ part for rho in matrices], axis=1)
+        by_element = moved.reshape(channels, n, -1)
+        whole += np.einsum("ihj,ihj->h", by_element, by_element)
+        for g in range(1, n):
+            product = (matrices[g] @ moved).reshape(by_element.shape)
+            for h in range(1, n):
+                away[g, h] += np.square(product[:, h] - by_element[:, table[g, h]]).sum()
+    return _summary(away, whole[table])
+
+
+def _root(gram: F64) -> F64:
+    """Return a matrix (C, r) of the rank of A, whose product with its transpose is A."""
+    from scipy.linalg.lapack import dpstrf
+
+    factor, order, rank, _ = dpstrf(gram, lower=1)
+    root = np.zeros((len(gram), rank))
+    root[order - 1] = np.tril(factor)[:, :rank]
+    return root
 
 
 def defect_of_permutations(
     rows: NDArray[np.int64], gram: F64, table: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """Return the defect of permutations, as :func:`defect_of_matrices` of their matrices."""
+    """Return how far permutations are from an action.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (n, C)
+        Channels to gather: ``out[c] = in[rows[g, c]]``.
+    gram, table : ndarray
+        As :func:`defect_of_matrices` takes them.
+
+    Returns
+    -------
+    median, largest : float
+        As :func:`defect_of_matrices` of their matrices; exactly 0 where each of them composes.
+    """
     n, square = len(rows), np.diag(gram)
-    shares = []
+    away = np.zeros((n, n))
     for g in range(1, n):
         for h in range(1, n):
+            # Gathered by h first, then by g.
             a, b = rows[h][rows[g]], rows[table[g, h]]
-            away = (square[a] + square[b] - 2 * gram[a, b])[a != b].sum()
-            shares.append(_share(away, square.sum()))
-    return _summary(shares)
+            a, b = a[a != b], b[a != b]
+            away[g, h] = max(0.0, (square[a] + square[b] - 2 * gram[a, b]).sum())
+    return _summary(away, np.full((n, n), square.sum()))
 
 
-def _share(away: float, whole: float) -> float:
-    if away <= 0:
-        return 0.0
-    return float(np.sqrt(away / whole)) if whole > 0 else float("inf")
+def _summary(away: F64, whole: F64) -> tuple[float, float]:
+    """Return the median and the largest root of a ratio of squares over pairs without e."""
+    away, whole = away[1:, 1:].ravel(), whole[1:, 1:].ravel()
+    if not len(away):
+        return 0.0, 0.0
+    shares = np.sqrt(np.divide(away, whole, out=np.zeros_like(away), where=away > 0))
+    return float(np.median(shares)), float(shares.max())
 
 
-def _summary(shares: list[float]) -> tuple[float, float]:
-    return (float(np.median(shares)), max(shares)) if shares else (0.0, 0.0)
+def as_representation(group: Group, matrices: F64, gram: F64) -> tuple[F64, tuple[float, float]]:
+    """Return a representation near fitted orthogonal matrices.
+
+    Parameters
+    ----------
+    group : Group
+        The acting group.
+    matrices : ndarray of float64, shape (n, C, C)
+        ρ(g), orthogonal.
+    gram : ndarray of float64, shape (C, C)
+        A, in which the defect is measured.
+
+    Returns
+    -------
+    matrices : ndarray of float64, shape (n, C, C)
+        Of a cyclic group a true representation: the eigenangles of a generator snapped to the n-th
+        roots of unity, and its powers. Of others, means over the group repeated for as long as the
+        defect falls.
+    defect : tuple of (float, float)
+        What is left of it, median and largest.
+
+    Raises
+    ------
+    GeedError
+        If products of the group's elements are no elements.
+    """
+    if not group.is_closed:
+        raise GeedError(
+            f"group {group.name} holds some elements of a larger group, so that no representation "
+            "is made of a fit: leave --fit-representation out, or take a group that is whole"
+        )
+    powers = _powers(group)
+    if powers is not None:
+        matrices = _of_roots(matrices[powers[1 % group.order]], powers)
+        return matrices, defect_of_matrices(matrices, gram, group.table)
+    defect = defect_of_matrices(matrices, gram, group.table)
+    for _ in range(_ROUNDS):
+        nearer = _mean_over_group(matrices, group.table)
+        left = defect_of_matrices(nearer, gram, group.table)
+        if not left[1] < defect[1]:
+            break
+        matrices, defect = nearer, left
+    return matrices, defect
 
 
-def as_representation(group: Group, matrices: F64, gram: F64) -> tuple[F64, float]:
-    """Return a representation near fitted orthogonal matrices, and the defect that is left."""
-    return matrices, defect_of_matrices(matrices, gram, group.table)[1]
+def _powers(group: Group) -> list[int] | None:
+    """Return the powers of the first element that generates a group, from e on."""
+    for g in range(min(1, group.order - 1), group.order):
+        powers = [0]
+        while (further := int(group.table[powers[-1], g])) != 0:
+            powers.append(further)
+        if len(powers) == group.order:
+            return powers
+    return None
+
+
+def _of_roots(generator: F64, powers: list[int]) -> F64:
+    """Return the powers of the matrix near an orthogonal one whose n-th power is the identity."""
+    from scipy.linalg import schur
+
+    n = len(powers)
+    blocks, basis = schur(generator, output="real")
+    turns = _turns(blocks, n)
+    matrices = np.empty((n, *generator.shape))
+    for power, g in enumerate(powers):
+        turned = basis.copy()
+        for columns, k in turns:
+            angle = 2 * np.pi * (k * power % n) / n
+            cos, sin = np.cos(angle), np.sin(angle)
+            if len(columns) == 1:
+                turned[:, columns] *= np.round(cos)
+            else:
+                turned[:, columns] = basis[:, columns] @ np.array([[cos, -sin], [sin, cos]])
+        np.matmul(turned, basis.T, out=matrices[g])
+    matrices[0] = np.eye(len(generator))
+    return matrices
+
+
+def _turns(blocks: F64, n: int) -> list[tuple[list[int], int]]:
+    """Return columns of a Schur form, one or two together, with by how many n-th they turn."""
+    turns: list[tuple[list[int], int]] = []
+    odd: list[int] = []
+    i = 0
+    while i < len(blocks):
+        if i + 1 < len(blocks) and blocks[i + 1, i] != 0:
+            a, b, c, d = blocks[i : i + 2, i : i + 2].ravel()
+            turns.append(([i, i + 1], round(np.arctan2(c - b, a + d) / (2 * np.pi) * n)))
+            i += 2
+            continue
+        if blocks[i, i] > 0:
+            turns.append(([i], 0))
+        elif n % 2 == 0:
+            turns.append(([i], n // 2))
+        else:
+            odd.append(i)
+        i += 1
+    # −1 is no root of an odd order: two of them turn by the nearest angle, one alone stays.
+    while len(odd) > 1:
+        turns.append(([odd.pop(0), odd.pop(0)], n // 2))
+    return turns + [([i], 0) for i in odd]
+
+
+def _mean_over_group(matrices: F64, table: NDArray[np.int64]) -> F64:
+    """Return the polar factors of the means over h of ρ(gh) ρ(h)ᵀ."""
+    nearer = np.empty_like(matrices)
+    for g, row in enumerate(table):
+        total = sum(matrices[gh] @ rho.T for gh, rho in zip(row, matrices, strict=True))
+        nearer[g] = polar(total / len(table))
+    nearer[0] = np.eye(matrices.shape[1])
+    return nearer

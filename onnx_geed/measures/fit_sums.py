@@ -13,11 +13,12 @@ from onnx_geed.groups import Exactness, FitKind, LayoutAction, Trivial
 from onnx_geed.measures.catalogue import Support
 from onnx_geed.measures.fit_defect import defect_of_matrices, defect_of_permutations
 from onnx_geed.measures.fit_solving import (
+    WHOLE,
     Sums,
-    best_lambda,
-    linear_maps,
-    orthogonal_maps,
-    permutations_of,
+    fitted_lambda,
+    fitted_linear,
+    fitted_orthogonal,
+    fitted_permutations,
 )
 
 __all__ = ["FOLDS", "LARGEST", "FitSums", "fit_bytes"]
@@ -33,16 +34,12 @@ FOLDS = 5
 LARGEST = 2048
 
 
-# Channels up to which λ is chosen over all folds and elements; above, 2 folds and one element.
-_WHOLE = 512
-
-
-# Products of matrices are this long at least, where the samples suffice: shorter ones spend their
-# time on reading and writing the sums.
+# Samples are multiplied together until products are this long: shorter ones spend their time on
+# reading and writing the sums.
 _LENGTH = 256
 
 
-# Samples that are kept back for one product at most.
+# Samples that wait for one product at most.
 _MOST = 64
 
 
@@ -62,16 +59,26 @@ class FitSums:
     support : {"full", "disk"}
         Places of a plane that count.
 
+    Attributes
+    ----------
+    gram : ndarray of float64, shape (C, C)
+        A, once the action is solved for.
+
     Raises
     ------
     GeedError
         If a permutation of more than 2,048 channels is asked for.
+        If there are fewer than two samples, and λ is to be chosen.
 
     Notes
     -----
-    With Z_g = π(g)⁻¹ f(gx) as C × places: A = Σ Z_e Z_eᵀ and E(g) = Σ Z_g Z_eᵀ, of permutations of
-    maps Σ cos(Z_g[c], Z_e[p]). An element that is resampled has no inverse on a grid: there
-    Z_g = f(gx), and Z_e = π(g) f(x) with an A of its own.
+    With Z_g = π(g)⁻¹ f(gx) as C × places: A = Σ Z_e Z_eᵀ and E(g) = Σ Z_g Z_eᵀ; for permutations of
+    maps Σ cos(Z_g[c], Z_e[p]). Where a fit of g⁻¹ is one of g, S(g) = ½ (E(g) + E(g⁻¹)ᵀ) is kept of
+    both. What an element resamples cannot be moved back: there Z_g = f(gx) and Z_e = π(g) f(x),
+    with an A of its own.
+
+    Samples enter in blocks of which the first is always that of sample 0, so that the bits of the
+    sums do not depend on how many are added at a time.
     """
 
     def __init__(
@@ -84,33 +91,42 @@ class FitSums:
     ) -> None:
         if kind == "permutation" and channels > LARGEST:
             raise GeedError(
-                f"a permutation of {channels} channels takes too long to fit: at most {LARGEST}; "
-                "fit 'orthogonal' or 'linear', or another layer"
+                f"a permutation is fitted of {LARGEST} channels at most, found {channels}: fit "
+                "orthogonal or linear, or take another layer"
             )
-        self.action, self.channels, self.kind, self.samples = action, channels, kind, samples
+        if kind != "permutation" and samples < 2:
+            raise GeedError(
+                "a fit of matrices takes two samples at least, since each is predicted from "
+                f"others; found {samples}"
+            )
+        self._group, self._channels, self._kind = action.group, channels, kind
         self._places = _Places(action, support)
         self._by_cosine = kind == "permutation" and self._places.size > 1
         order = action.group.order
-        bins = [1 if kind == "permutation" else _bins(g, channels, samples) for g in range(order)]
-        self._values: F64 = np.zeros((order, channels, channels))
-        # E(g), and A for e, by fold; the first fold's lie where the fitted matrices will.
-        self._sums = [
-            [self._values[g], *(np.zeros_like(self._values[g]) for _ in range(b - 1))]
-            for g, b in enumerate(bins)
-        ]
-        # A of elements that are resampled, by what they make of f(x), and their traces.
-        self._own: dict[Any, list[F64]] = {}
-        self._traces = [np.zeros(b) for b in bins]
-        if kind == "linear":
-            for g, b in enumerate(bins):
-                key = self._places.key(g)
-                have = self._own.setdefault(key, []) if key is not None else []
-                if key is not None and len(have) < b:
-                    have += [np.zeros((channels, channels)) for _ in range(b - len(have))]
-        self._waiting: list[NDArray[Any]] = []
+        keys = tuple(self._places.key(g) for g in range(order))
+        joined = kind != "linear" and not self._by_cosine and action.group.is_closed
+        inverse = tuple(
+            action.group.inverse(g) if joined and key is None else None
+            for g, key in enumerate(keys)
+        )
+        # Not touched, an element's matrix takes no memory.
+        values: F64 = np.zeros((order, channels, channels))
+        folds: list[list[F64]] = []
+        own: dict[Any, list[F64]] = {}
+        for g, key in enumerate(keys):
+            bins = _folds(g, channels, kind, samples)
+            other = inverse[g]
+            here = [] if other is not None and other < g else [values[g]]
+            folds.append(here + [np.zeros_like(values[g]) for _ in range(bins * len(here) - 1)])
+            if kind == "linear" and key is not None:
+                have = own.setdefault(key, [])
+                have += [np.zeros_like(values[g]) for _ in range(bins - len(have))]
+        traces = [np.zeros(_folds(g, channels, kind, samples)) for g in range(order)]
+        self._sums = Sums(values, folds, inverse, keys, own, traces)
+        self.gram: F64 = values[0]
+        self._waiting: list[NDArray[np.float32]] = []
         self._seen = 0
-        size = max(1, self._places.size)
-        self._block = min(_MOST, -(-_LENGTH // size))
+        self._block = max(1, min(_MOST, -(-_LENGTH // max(1, self._places.size))))
 
     def add(self, first: int, y: NDArray[np.float32]) -> None:
         """Add samples, which follow on those that were added.
@@ -130,60 +146,59 @@ class FitSums:
         """
         if first != self._seen:
             raise ValueError(f"sample {self._seen} of a fit is next, found {first}")
-        y = y.reshape(*y.shape[:2], self.channels, self._places.fixed, -1)
-        for sample in y:
-            self._waiting.append(sample)
-            self._seen += 1
+        y = y.reshape(*y.shape[:2], self._channels, self._places.fixed, -1)
+        start = 0
+        while start < len(y):
+            taken = y[start : start + self._block - self._seen % self._block]
+            self._waiting.append(taken)
+            start += len(taken)
+            self._seen += len(taken)
             if self._seen % self._block == 0:
-                self._flush()
-        # What is kept back must not hang on an array that the caller may write to.
-        self._waiting = [np.array(sample) for sample in self._waiting]
+                self._add_waiting()
+        # The caller may write to its array again.
+        self._waiting[-1:] = [part.copy() for part in self._waiting[-1:]]
 
-    def _flush(self) -> None:
+    def _add_waiting(self) -> None:
+        """Add a block, or what there is of the last one."""
         if not self._waiting:
             return
-        y, start = np.stack(self._waiting), self._seen - len(self._waiting)
+        y = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
         self._waiting = []
-        position = np.arange(start, self._seen)
-        unmoved = self._flat(y[:, 0])
-        done: set[Any] = set()
-        for g in range(self.action.group.order):
-            key = self._places.key(g)
-            z = self._flat(self._places.target(g, y[:, g]))
-            x = unmoved if key is None else self._flat(self._places.source(g, y[:, 0]))
-            bins = len(self._sums[g])
-            for b in range(bins):
-                here = position % bins == b
-                if not here.any():
-                    continue
-                left, right = (a if bins == 1 else a[here] for a in (z, x))
-                self._traces[g][b] += np.square(right).sum()
-                if g and self._by_cosine:
-                    left, right = _unit(left), _unit(right)
-                _add_product(self._sums[g][b], left, right)
-            if key in self._own and key not in done:
-                done.add(key)
-                own = self._own[key]
-                for b, total in enumerate(own):
-                    here = position % len(own) == b
-                    if here.any():
-                        _add_product(total, x[here], x[here])
+        position = np.arange(self._seen - len(y), self._seen)
+        unmoved = self._places.flat(y[:, 0])
+        known: set[Any] = set()
+        for g, key in enumerate(self._sums.keys):
+            x = unmoved if key is None else self._places.flat(self._places.source(g, y[:, 0]))
+            z = unmoved if g == 0 else self._places.flat(self._places.target(g, y[:, g]))
+            self._add_element(g, z, x, position)
+            if key in self._sums.own and key not in known:
+                known.add(key)
+                _add_products(self._sums.own[key], x, x, position)
 
-    def _flat(self, maps: NDArray[Any]) -> F64:
-        """Return maps (N, C, fixed, F) as (N, C, places), those that count."""
-        if self._places.inside is not None:
-            maps = maps[..., self._places.inside]
-        return np.ascontiguousarray(maps.reshape(*maps.shape[:2], -1), dtype=np.float64)
+    def _add_element(self, g: int, z: F64, x: F64, position: NDArray[np.intp]) -> None:
+        """Add what an element gives, z and x (N, C, places)."""
+        sums, inverse = self._sums, self._sums.inverse[g]
+        np.add.at(sums.traces[g], position % len(sums.traces[g]), np.square(x).sum(axis=(1, 2)))
+        if g == 0 or inverse is None:
+            if g and self._by_cosine:
+                z, x = _unit(z), _unit(x)
+            _add_products(sums.folds[g], z, x, position)
+        elif inverse >= g:
+            _add_products(sums.folds[g], z, x, position, 0.5)
+        else:
+            _add_products(sums.folds[inverse], x, z, position, 0.5)
 
     def solve(
-        self, progress: Callable[[int, int], None] | None = None
+        self, progress: Callable[[int, int], None] | None = None, *, representation: bool = False
     ) -> tuple[NDArray[Any], float | None, tuple[float, float] | None]:
-        """Return the fitted action; the sums are used up.
+        """Return the fitted action; the sums are used up, A apart.
 
         Parameters
         ----------
         progress : callable, optional
             Told how many of how many steps are done.
+        representation : bool
+            Whether orthogonal matrices are made to compose as the group's elements do.
 
         Returns
         -------
@@ -194,37 +209,63 @@ class FitSums:
         defect : tuple of (float, float) or None
             How far they are from a representation, median and largest; ``None`` where products of
             elements are no elements.
+
+        Raises
+        ------
+        GeedError
+            If activations were NaN or infinite.
         """
-        self._flush()
-        group = self.action.group
-        inverse = [
-            group.inverse(g) if group.is_closed and self._places.key(g) is None else None
-            for g in range(group.order)
-        ]
-        keys = [self._places.key(g) for g in range(group.order)]
-        sums = Sums(self._values, self._sums, self._own, keys, self._traces, inverse)
-        if self.kind == "permutation":
-            values: NDArray[Any] = permutations_of(sums, self._by_cosine)
-            table = group.table if group.is_closed else None
-            defect = None if table is None else defect_of_permutations(values, sums.gram, table)
-            return values, None, defect
-        lambda_ = best_lambda(sums, self.kind, progress)
-        (orthogonal_maps if self.kind == "orthogonal" else linear_maps)(sums, lambda_)
-        gram = self._values[0].copy()
-        self._values[0] = np.eye(self.channels)
-        defect = defect_of_matrices(self._values, gram, group.table) if group.is_closed else None
-        return self._values, lambda_, defect
+        self._add_waiting()
+        sums = self._sums
+        if not all(np.isfinite(fold.sum()) for folds in sums.folds for fold in folds):
+            raise GeedError("activations of fit samples hold NaN or infinity")
+        # Of an element that is its own inverse, half of E was added: S is that and its transpose.
+        for g, inverse in enumerate(sums.inverse):
+            for fold in sums.folds[g] if g and inverse == g else []:
+                fold += fold.T
+        table = self._group.table if self._group.is_closed else None
+        step = self._steps(progress)
+        if self._kind == "permutation":
+            self.gram = sums.values[0]
+            unit = 1.0 if self._by_cosine else float(sums.unit[0])
+            rows = fitted_permutations(sums, unit, step)
+            defect = None if table is None else defect_of_permutations(rows, self.gram, table)
+            return rows, None, defect
+        lambda_ = fitted_lambda(sums, self._kind, step)
+        sums.add_up()
+        (fitted_orthogonal if self._kind == "orthogonal" else fitted_linear)(sums, lambda_, step)
+        sums.own.clear()
+        self.gram = sums.values[0].copy()
+        sums.values[0] = np.eye(self._channels)
+        defect = None if table is None else defect_of_matrices(sums.values, self.gram, table)
+        return sums.values, lambda_, defect
+
+    def _steps(self, progress: Callable[[int, int], None] | None) -> Callable[[], None]:
+        """Return what counts the steps of solving: each fold of λ, and each element."""
+        folds = [len(self._sums.folds[g]) for g in self._sums.fitted]
+        tried = len(self._sums.folds[0]) if self._kind != "permutation" else 0
+        total, done = sum(f for f in folds if f == tried) + len(folds), 0
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress(done, total)
+
+        return step
 
 
-def _bins(g: int, channels: int, samples: int) -> int:
-    """Return in how many folds the sums of an element are kept."""
-    if channels <= _WHOLE:
-        return max(1, min(FOLDS, samples))
-    return max(1, min(2, samples)) if g < 2 else 1
+def _folds(g: int, channels: int, kind: FitKind, samples: int) -> int:
+    """Return in how many folds an element's sums are kept."""
+    if kind == "permutation":
+        return 1
+    if channels <= WHOLE:
+        return min(FOLDS, samples)
+    return 2 if g < 2 else 1
 
 
 def fit_bytes(order: int, channels: int, kind: FitKind, samples: int) -> int:
-    """Return how many bytes the sums of a fit and its solving hold at most.
+    """Return how many bytes the sums of a fit, and solving for it, hold at most.
 
     Parameters
     ----------
@@ -236,15 +277,16 @@ def fit_bytes(order: int, channels: int, kind: FitKind, samples: int) -> int:
         What is fitted.
     samples : int
         Number of fit samples.
+
+    Returns
+    -------
+    int
     """
-    if kind == "permutation":
-        matrices = order + 2
-    else:
-        bins = [_bins(g, channels, samples) for g in range(order)]
-        # Elements that are resampled share what they are held against, by quarter turns.
-        own = sum(bins[1:2]) * -(-order // 4) if kind == "linear" else 0
-        matrices = sum(bins) + own + 4
-    return 8 * channels * channels * matrices
+    folds = [_folds(g, channels, kind, samples) for g in range(order)]
+    # Of a grid, elements that differ by a quarter turn are held against the same.
+    own = max(folds) + -(-order // 4) - 1 if kind == "linear" else 0
+    work = {"permutation": 3, "orthogonal": 6, "linear": 3}[kind]
+    return 8 * channels * channels * (sum(folds) + own + work)
 
 
 class _Places:
@@ -252,54 +294,59 @@ class _Places:
 
     def __init__(self, action: LayoutAction | Trivial, support: Support) -> None:
         self._moves = None if isinstance(action, Trivial) else action.moves
+        self._inside = None if isinstance(action, Trivial) else action.inside(support)
         self._group, self._exact = action.group, action.exact()
+        #: Rows of a channel.
         self.fixed = 1 if isinstance(action, Trivial) else action.fixed
-        self.inside = None if isinstance(action, Trivial) else action.inside(support)
         entries = 1 if self._moves is None else self._moves.size
-        if self.inside is not None:
-            entries = int(self.inside.sum())
         #: Places of a channel that count.
-        self.size = self.fixed * entries
+        self.size = self.fixed * (entries if self._inside is None else int(self._inside.sum()))
 
     def key(self, g: int) -> Any:
-        """Return what tells what an element makes of f(x); ``None`` where f(gx) is moved back."""
-        if self._moves is None or not int(self._moves.base_of[g]):
-            return None
-        if self._exact[g] is not Exactness.RESAMPLED and self._group.is_closed:
+        """Return what tells which entries of f(x) an element resamples; ``None`` where exact."""
+        base = 0 if self._moves is None else int(self._moves.base_of[g])
+        exact = self._exact[g] is not Exactness.RESAMPLED and self._group.is_closed
+        if self._moves is None or not base or exact:
             return None
         read = self._moves.permutation[g]
-        if self.inside is not None:
-            read = read[self.inside]
-        return int(self._moves.base_of[g]), np.sort(read).tobytes()
+        return base, np.sort(read if self._inside is None else read[self._inside]).tobytes()
 
     def target(self, g: int, maps: NDArray[Any]) -> NDArray[Any]:
-        """Return Z_g of maps f(gx) (N, C, fixed, F): moved back, or as they are."""
+        """Return Z_g of maps f(gx) (N, C, fixed, F): moved back where that is exact."""
         if self._moves is None or self.key(g) is not None:
             return maps
-        if int(self._moves.base_of[g]):
+        if self._moves.base_of[g]:
             return self._moves.apply(self._group.inverse(g), maps.astype(np.float64))
-        back = np.argsort(self._moves.permutation[g])
-        if np.array_equal(back, np.arange(len(back))):
-            return maps
-        return maps[..., back]
+        return maps[..., np.argsort(self._moves.permutation[g])]
 
     def source(self, g: int, maps: NDArray[Any]) -> NDArray[Any]:
-        """Return what ρ(g) takes in place of f(x), where the element is resampled."""
+        """Return Z_e of maps f(x) for an element that is resampled."""
         assert self._moves is not None
         return self._moves.apply(g, maps.astype(np.float64))
 
+    def flat(self, maps: NDArray[Any]) -> F64:
+        """Return maps (N, C, fixed, F) as (N, C, places), those that count."""
+        if self._inside is not None:
+            maps = maps[..., self._inside]
+        return maps.reshape(*maps.shape[:2], -1).astype(np.float64)
+
 
 def _unit(maps: F64) -> F64:
-    """Return channels (N, C, places) of norm 1, with a place more where they are zero."""
+    """Return channels (N, C, places) of norm 1; zero ones in a place that others do not have."""
     norm = np.sqrt(np.square(maps).sum(axis=-1, keepdims=True))
     zero = norm == 0
     return np.concatenate([maps / np.where(zero, 1, norm), zero], axis=-1)
 
 
-def _add_product(total: F64, left: F64, right: F64) -> None:
-    """Add Σ left rightᵀ of (N, C, places) to a matrix (C, C)."""
+def _add_products(
+    folds: list[F64], left: F64, right: F64, position: NDArray[np.intp], weight: float = 1.0
+) -> None:
+    """Add weight · Σ left rightᵀ of (N, C, places) to the matrix (C, C) of each sample's fold."""
     from scipy.linalg.blas import dgemm
 
-    # As (C, N · places); the transpose is in the order that the routine adds to in place.
-    flat = [a.transpose(1, 0, 2).reshape(a.shape[1], -1).T for a in (right, left)]
-    dgemm(1.0, flat[0], flat[1], beta=1.0, c=total.T, trans_a=1, overwrite_c=1)
+    for k, total in enumerate(folds):
+        here = slice(None) if len(folds) == 1 else position % len(folds) == k
+        # The routine adds in place to arrays with columns first: to the transpose.
+        a, b = (y[here].transpose(1, 0, 2).reshape(y.shape[1], -1).T for y in (right, left))
+        if a.size:
+            dgemm(weight, a, b, beta=1.0, c=total.T, trans_a=1, overwrite_c=1)

@@ -37,7 +37,7 @@ def moved_rows(
     rows : str
         Tensor of ``dtype``, shape (N, rows, F).
     action : LayoutAction
-        The action, with its channel table if it has one.
+        The action, with its channel table or matrices if it has some.
     count : int
         Number of rows.
     chosen : sequence of int
@@ -81,6 +81,13 @@ def moved_rows(
         table = table[:, pixels]
     moved = nodes.gather(stack, grid.constant(f"pixels/{names}/{tag}", table), 1, "moved")
     expected = nodes.add("Transpose", [moved], "channels_first", perm=[0, 1, 3, 2])
+    if action.channel_matrices is not None:
+        matrices = action.channel_matrices[list(chosen)]
+        size = action.fixed * table.shape[1]
+        apart = nodes.reshape(expected, [-1, len(chosen), matrices.shape[1], size], "channels")
+        constant = nodes.constant("channel_matrices", matrices.astype(dtype, copy=False))
+        mixed = nodes.add("MatMul", [constant, apart], "mixed_channels")
+        return nodes.reshape(mixed, [-1, len(chosen), count, table.shape[1]], "expected")
     if action.channels is None:
         return expected
     # One gather of whole planes permutes the channels of every element.

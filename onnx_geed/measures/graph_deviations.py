@@ -421,7 +421,7 @@ def _expected(nodes: Nodes, action: Action, reference: str, chosen: Sequence[int
         count = action.rows
         rows = nodes.reshape(reference, [-1, count, action.moves.size], "f_hat/rows")
         moved = moved_rows(nodes, rows, action, count, chosen, None, np.float64)
-        return nodes.reshape(moved, [-1, len(chosen), count * action.moves.size], "expected")
+        return nodes.reshape(moved, [-1, len(chosen), count * action.moves.size], "expected/flat")
     if isinstance(action, Permutation):
         table = nodes.constant("permutation", action.table[list(chosen)].astype(np.int32))
         return nodes.gather(reference, table, 1, "expected")

@@ -77,6 +77,7 @@ class Measure:
         none, since a cosine by channel does not see how channels mix.
         If class scores cannot be moved back to the places of x, or a tensor that has a target.
         If labels are to be held against scores at many places.
+        If a share of the error is to be of a fitted action.
     """
 
     name: str
@@ -109,13 +110,16 @@ class Measure:
                 f"{self.name} on {self.layer}: does not go with the output action "
                 f"{self.action.name!r}: {self.name} takes {_TAKEN[actions]}"
             )
-        kernel, group = self.action.kernel_of_action(), self.action.group
-        if not composes(self.action) and group.is_closed and not group.is_subgroup(kernel):
-            # A fit need not be an action. What it leaves in place may then say nothing of what
-            # their products do, so that f̂ over them would mix what belongs to different places.
-            kernel = (0,)
+        # A fit predicts f(gx) from f(x). What it leaves in place by chance is no kernel of an
+        # action, and an f̂ over that would let two kinds of fit differ by more than the fit.
+        kernel = self.action.kernel_of_action() if composes(self.action) else (0,)
         object.__setattr__(self, "kernel_of_action", kernel)
         places = self.places  # refused at once where there are none
+        if self.descriptor.of_error and not composes(self.action):
+            raise GeedError(
+                f"{self.name} on {self.layer}: takes no fitted action, which need not undo itself: "
+                "give one, or take unexplained"
+            )
         if self.target:
             check_inverses(self.action, self.layer)
         elif places is not None and self.descriptor.of_error:
@@ -183,6 +187,8 @@ class Measure:
             return None
         group = with_components(action.group, "right-up")
         other = layout_action(group, action.layout, action.lengths, action.interpolation)
+        # What a table does to channels stays.
+        other = replace(action, group=group, moves=other.moves)
         same = np.array_equal(other.moves.weight, action.moves.weight) and np.array_equal(
             other.moves.permutation, action.moves.permutation
         )

@@ -205,6 +205,12 @@ def make_plan(
             named = descriptor_of(request.measure)
             if targeted := named.of_error and layer.name in targets:
                 named = named.against_target()
+            if table is not None and _passes_by(named, table):
+                told.append(
+                    f"{request.measure}@{layer.name} takes no matrices: measured without the "
+                    "fitted ones, by which unexplained is judged"
+                )
+                table = None
             measure = _bind(named, layer, group, by_letters, support, kind, table, targeted)
         except GeedError as error:
             tabled = layer.name in tables and not isinstance(error, _UnseenError)
@@ -232,6 +238,12 @@ def make_plan(
     needed = {layer.name: layer for _, layer in selected}
     layers = {m.layer: needed[m.layer] for m in measures} | {x.name: x for x in kept}
     return Plan(group, tuple(measures), layers, tuple(input_exact), tuple(told))
+
+
+def _passes_by(measure: Descriptor, table: Table) -> bool:
+    """Whether an action that was fitted is none for a measure, which has its own without it."""
+    fitted = table.fit is not None and table.holds_matrices
+    return fitted and measure.actions in ("letters", "permutations")
 
 
 def _bind(

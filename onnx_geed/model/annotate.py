@@ -38,6 +38,9 @@ from onnx_geed.typed import check_value
 
 __all__ = ["annotate_model"]
 
+# Of a table: with ten or twenty digits each, a model's file is no place for more.
+_MOST_NUMBERS = 1 << 20
+
 
 def annotate_model(
     path: str | Path,
@@ -76,6 +79,7 @@ def annotate_model(
     GeedError
         If a name is not in the model.
         If a value is not of its kind.
+        If a table holds more than 2²⁰ numbers.
         If there is nothing to write.
         If the file cannot be written.
     """
@@ -114,7 +118,13 @@ def annotate_model(
     for name, text in stated_layouts(listed, layout).items():
         entries[layout_key(name)] = text
     for key, source in output_action.items():
-        table = table_to_json(source if isinstance(source, Table) else read_table(source))
+        given = source if isinstance(source, Table) else read_table(source)
+        if given.values.size > _MOST_NUMBERS:
+            raise GeedError(
+                f"{given.source}: {given.values.size:,} are too many numbers for a model's "
+                "metadata; give the file to measure, with --output-action"
+            )
+        table = table_to_json(given)
         for tensor in resolve(listed, key):
             entries[action_key(tensor.name)] = table
     if classes:

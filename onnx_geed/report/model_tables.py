@@ -49,7 +49,28 @@ def aggregate_table(aggregate: Aggregate) -> str:
         legend += wrapped(f"relative: {WHAT_IS_RELATIVE}")
     for note in perfect_notes(entry["measure"] for entry in aggregate["measurements"]):
         legend += wrapped(note)
-    return "\n".join((head, *columns(rows, flexible=1, right=(2, 4, 5, 7)), *noted(notes), *legend))
+    return "\n".join(
+        (
+            *(head, *columns(rows, flexible=1, right=(2, 4, 5, 7))),
+            *(*noted(notes), *legend, *_fits(aggregate)),
+        )
+    )
+
+
+def _fits(aggregate: Aggregate) -> list[str]:
+    """Return a second table of what fitted values are to be read beside."""
+    rows: list[Sequence[str]] = [
+        ("fits, means", "layer", "kind", "value", "shuffled", "identity", "other g", "defect")
+    ]
+    for entry in aggregate["measurements"]:
+        if fit := entry["fit"]:
+            scales = (fit["shuffled"], fit["identity"], fit["other_element"], fit["defect"])
+            cells = ["" if x["mean"] is None else number(x["mean"]) for x in scales]
+            head = (entry["measure"], entry["layer"], fit["kind"], number(entry["mean"]))
+            rows.append((*head, *cells))
+    if len(rows) == 1:
+        return []
+    return ["", *columns(rows, flexible=1, right=(3, 4, 5, 6, 7))]
 
 
 def compare_table(comparison: Comparison) -> str:

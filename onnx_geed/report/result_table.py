@@ -73,6 +73,7 @@ def table(result: Result) -> str:
             *columns(rows, flexible=1, right=(2, 5, 6)),
             *noted(notes),
             *_references(result),
+            *_fits(result),
             *_predictions(result),
             *_ranges(result),
             *_precision(result),
@@ -107,6 +108,48 @@ def _references(result: Result) -> list[str]:
     if unscaled:
         lines += wrapped(f"references of {', '.join(dict.fromkeys(unscaled))} are unnormalised")
     return lines
+
+
+def _fits(result: Result) -> list[str]:
+    """Return a table of what fitted values are to be read beside."""
+    rows: list[Sequence[str]] = [
+        (
+            *("fits", "layer", "kind", "value", "shuffled", "identity", "other g"),
+            *("defect", "worst", "lambda", "n fit"),
+        )
+    ]
+    for record in result["measurements"]:
+        fit = record.get("fit")
+        if not fit:
+            continue
+        defect = fit["defect"]
+        rows.append(
+            (
+                record["measure"],
+                record["layer"],
+                fit["kind"],
+                number(record["value"]),
+                number(fit["shuffled"]),
+                number(fit["identity"]),
+                "" if fit["other_element"] is None else number(fit["other_element"]),
+                number(defect["median"]) if defect else "",
+                number(defect["worst"]) if defect else "",
+                "" if fit["lambda"] is None else f"{fit['lambda']:g}",
+                str(fit["samples"]),
+            )
+        )
+    if len(rows) == 1:
+        return []
+    return [
+        "",
+        *columns(rows, flexible=1, right=(3, 4, 5, 6, 7, 8, 9, 10)),
+        *wrapped(
+            "shuffled: with the next sample's prediction, and a fit no better than that is none; "
+            "identity: no channel moved; other g: another element's map; defect: how far from a "
+            "representation, median and worst over pairs of elements; lambda: how far shrunk to "
+            "the identity"
+        ),
+    ]
 
 
 def _on_scale(reference: Reference, reading: Reading) -> str:

@@ -45,6 +45,12 @@ if TYPE_CHECKING:
         read_for_limit as read_for_limit,
         write_junit as write_junit,
     )
+    from onnx_geed.results.motions import (
+        LayerMotion as LayerMotion,
+        layer_motions as layer_motions,
+        motion_sentence as motion_sentence,
+        same_orbits as same_orbits,
+    )
     from onnx_geed.results.over_models import (
         aggregate as aggregate,
         perfect_notes as perfect_notes,

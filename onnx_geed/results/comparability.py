@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from onnx_geed.results.schema import Record, Result
 
-__all__ = ["Key", "differences", "name_of", "records_of", "same_samples"]
+__all__ = [
+    "Key",
+    "action_differences",
+    "action_name",
+    "differences",
+    "name_of",
+    "records_of",
+    "same_samples",
+    "two_maps",
+]
 
 #: Measure and layer.
 Key = tuple[str, str]
@@ -21,7 +32,8 @@ def differences(a: Result, b: Result) -> list[str]:
     Returns
     -------
     list of str
-        Such as ``"group (C8, C4)"``; empty where they are comparable.
+        Such as ``"group (C8, C4)"``; empty where they are comparable. Output actions are apart,
+        in :func:`action_differences`.
     """
     x, y = a["group"], b["group"]
     reasons = [
@@ -36,15 +48,52 @@ def differences(a: Result, b: Result) -> list[str]:
     if not reasons and x["elements"] != y["elements"]:
         reasons.append("group elements")
     reasons += _of_data(a, b)
+    points = [(r["norm_samples"], s["norm_samples"]) for r, s in _both(a, b)]
+    return reasons + _first_unlike("points of M", points)
+
+
+def action_differences(a: Result, b: Result) -> list[str]:
+    """Say where two results have other output actions.
+
+    Parameters
+    ----------
+    a, b : dict
+        Results.
+
+    Returns
+    -------
+    list of str
+        Such as ``"output action (fit:linear, grid)"``. Values of one model under two actions tell
+        which predicts better; those of two models tell nothing, and none are to be averaged.
+    """
+    actions = [(action_name(r), action_name(s)) for r, s in _both(a, b)]
+    return _first_unlike("output action", actions)
+
+
+def _both(a: Result, b: Result) -> list[tuple[Record, Record]]:
     ours, theirs = records_of(a), records_of(b)
-    both = [(ours[key], theirs[key]) for key in ours if key in theirs]
-    actions = [(r["output_action"], s["output_action"]) for r, s in both]
-    points = [(r["norm_samples"], s["norm_samples"]) for r, s in both]
-    for name, pairs in (("output action", actions), ("points of M", points)):
-        unlike = next(((own, other) for own, other in pairs if own != other), None)
-        if unlike:
-            reasons.append(_unlike(name, *unlike))
-    return reasons
+    return [(ours[key], theirs[key]) for key in ours if key in theirs]
+
+
+def _first_unlike(name: str, pairs: Iterable[tuple[object, object]]) -> list[str]:
+    return [_unlike(name, own, other) for own, other in pairs if own != other][:1]
+
+
+def action_name(record: Record) -> str:
+    """Return what to call a record's output action: ``fit:linear`` and such where it was fitted."""
+    fit = record.get("fit")
+    return f"fit:{fit['kind']}" if fit else record["output_action"]
+
+
+def two_maps(a: Result, b: Result, first: Record, second: Record) -> bool:
+    """Tell whether two records are of one model's tensor, and of two maps that predict it.
+
+    They tell then which map predicts better, and nothing of which model is.
+    """
+    if a["model"]["sha256"] != b["model"]["sha256"] or first["layer"] != second["layer"]:
+        return False
+    fitted = bool(first.get("fit") or second.get("fit"))
+    return fitted or first["output_action"] != second["output_action"]
 
 
 def _unlike(name: str, own: object, other: object) -> str:

@@ -1,4 +1,4 @@
-"""Two models side by side: their paired differences, matched by measure and layer."""
+"""Two results side by side: their paired differences, matched by measure and layer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,15 @@ from collections.abc import Mapping
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import descriptor_of
-from onnx_geed.results.comparability import Key, differences, name_of, records_of, same_samples
+from onnx_geed.results.comparability import (
+    Key,
+    action_differences,
+    differences,
+    name_of,
+    records_of,
+    same_samples,
+    two_maps,
+)
 from onnx_geed.results.paired_differences import paired
 from onnx_geed.results.reactions import insensitive_model
 from onnx_geed.results.reading import read_record
@@ -36,9 +44,10 @@ def compare(a: Result, b: Result, *, force: bool = False) -> Comparison:
     dict
         Schema ``onnx-geed/compare/1``: ``schema``; ``a`` and ``b``, each result's ``file`` and
         ``model``; ``differ_in``, what was overlooked by ``force``; ``measurements``. Each of these
-        has ``measure``, ``layer``, ``compared`` (``value``; ``relative``; or ``unnormalised``, see
-        Notes), the means ``a`` and ``b`` of what is compared, ``value_a``, ``value_b``,
-        ``relative_a``, ``relative_b``, ``normaliser_a`` and ``normaliser_b``, ``difference``
+        has ``measure``, ``layer``, ``output_action_a`` and ``output_action_b`` (such as
+        ``fit:linear``), ``compared`` (``value``; ``relative``; or ``unnormalised``, see Notes), the
+        means ``a`` and ``b`` of what is compared, ``value_a``, ``value_b``, ``relative_a``,
+        ``relative_b``, ``normaliser_a`` and ``normaliser_b``, ``difference``
         (A - B, so negative where A is less far from equivariant), ``ci95`` (Student t over the
         paired differences), ``ci95_bootstrap`` (BCa over the same), ``interval`` (which of the two
         the verdict goes by) and ``verdict_ci95`` (that one), ``share_a_lower`` (of the samples),
@@ -50,6 +59,7 @@ def compare(a: Result, b: Result, *, force: bool = False) -> Comparison:
     ------
     GeedError
         If group, data, samples, interpolation or support differ, unless ``force``.
+        If output actions differ, and so do the models, unless ``force``.
         If no measure is in both.
 
     Notes
@@ -64,8 +74,14 @@ def compare(a: Result, b: Result, *, force: bool = False) -> Comparison:
     being perfect and 1 no closer than different samples are; so is ``latent-l2`` where an M is 0 or
     missing. Where one of the two has no ``relative``, the unnormalised values are compared, which
     is said.
+
+    Where both are of one model, and of two output actions or of fits, they hold the same f(gx)
+    against two predictions of it. Then values are compared as they are, and the verdict says which
+    map predicts better.
     """
     differing = differences(a, b)
+    if a["model"]["sha256"] != b["model"]["sha256"]:
+        differing += action_differences(a, b)
     if differing and not force:
         raise GeedError(
             f"compare: {name_of(a)} and {name_of(b)} differ in {', '.join(differing)}, so that "
@@ -81,7 +97,13 @@ def compare(a: Result, b: Result, *, force: bool = False) -> Comparison:
             f"hold {held[0]}; {held[1]}); measure the same with --measure NAME@LAYER"
         )
     entries = [
-        paired(first[x], second[y], a.get("seed", 0), same_samples(a, b, first[x]["samples"]))
+        paired(
+            first[x],
+            second[y],
+            a.get("seed", 0),
+            same=same_samples(a, b, first[x]["samples"]),
+            maps=two_maps(a, b, first[x], second[y]),
+        )
         for x, y in pairs
     ]
     for letter, result in (("A", a), ("B", b)):

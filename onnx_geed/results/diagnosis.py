@@ -21,6 +21,7 @@ from onnx_geed.results.findings import (
     silent_channels,
 )
 from onnx_geed.results.kinds_of_data import moved_letters
+from onnx_geed.results.motions import fitted_motion
 from onnx_geed.results.reactions import alike_maps, hardly_reacting, insensitive_model, not_learned
 from onnx_geed.results.reading import Reading, read_record
 from onnx_geed.results.schema import Result
@@ -77,6 +78,7 @@ def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
     pairs = _without_input(result, model)
     broken = list(_first_break(result, pairs, model))
     findings = [
+        *fitted_motion(result),
         # What a stride off the centre does to a channel depends on the channel.
         *(odd_channels(pairs, result["group"]["exact"]) if not _strided(broken) else ()),
         *broken,

@@ -16,6 +16,7 @@ __all__ = [
     "INTERVALS",
     "Interval",
     "IntervalKind",
+    "decisive_kind",
     "linearised",
     "mean_interval",
     "ratio_interval",
@@ -43,6 +44,10 @@ _RESAMPLES = 9999
 _STEPS = 50
 
 
+# A bootstrap interval never reaches beyond the values it is made of: too narrow for fewer pairs.
+_LEAST_PAIRS = 10
+
+
 # The most numbers that one batch of resamples holds at a time (8 bytes each).
 _BATCH = 2_000_000
 
@@ -66,6 +71,22 @@ def standard_error(values: ArrayLike) -> float | None:
     if np.ptp(x) == 0.0:  # a rounded mean would leave a spread of 1e-17
         return 0.0
     return float(x.std(ddof=1) / math.sqrt(len(x)))
+
+
+def decisive_kind(pairs: int) -> Literal["t", "bootstrap"]:
+    """Return the kind of interval that decides whether paired differences are apart from 0.
+
+    Parameters
+    ----------
+    pairs : int
+        How many there are.
+
+    Returns
+    -------
+    {"t", "bootstrap"}
+        The bootstrap, which bears skewed differences, where there are enough of them.
+    """
+    return "t" if pairs < _LEAST_PAIRS else "bootstrap"
 
 
 def mean_interval(

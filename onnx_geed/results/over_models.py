@@ -9,10 +9,24 @@ import numpy as np
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import descriptor_of
-from onnx_geed.results.comparability import Key, differences, name_of, records_of
+from onnx_geed.results.comparability import (
+    Key,
+    action_differences,
+    differences,
+    name_of,
+    records_of,
+)
 from onnx_geed.results.intervals import mean_interval, standard_error
 from onnx_geed.results.reading import read_record
-from onnx_geed.results.schema import Aggregate, AggregateEntry, Record, Result
+from onnx_geed.results.schema import (
+    Aggregate,
+    AggregateEntry,
+    AggregateFit,
+    FitPart,
+    OverModels,
+    Record,
+    Result,
+)
 
 __all__ = ["aggregate", "perfect_notes"]
 
@@ -38,7 +52,8 @@ def aggregate(results: Sequence[Result]) -> Aggregate:
         for one model), ``stderr_over_models``; the same of the unnormalised values,
         ``unnormalised``, ``unnormalised_mean``, ``unnormalised_ci95_over_models``; and of
         the values relative to different samples, ``relative``, ``relative_mean``,
-        ``relative_ci95_over_models``, by which ``latent-cos`` is to be judged; ``warnings``.
+        ``relative_ci95_over_models``, by which ``latent-cos`` is to be judged; ``fit``, the same of
+        what a fitted value is to be read beside, or null; ``warnings``.
 
     Raises
     ------
@@ -68,7 +83,7 @@ def aggregate(results: Sequence[Result]) -> Aggregate:
 
 def _refuse_mixture(first: Result, other: Result) -> None:
     names = f"{name_of(first)} and {name_of(other)}"
-    if differing := differences(first, other):
+    if differing := differences(first, other) + action_differences(first, other):
         raise GeedError(
             f"aggregate: {names} differ in {', '.join(differing)}; measure all models in the same "
             "way"
@@ -84,8 +99,6 @@ def _refuse_mixture(first: Result, other: Result) -> None:
 
 
 def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> AggregateEntry:
-    values = [r["value"] for r in records if r["value"] is not None]
-    plain = [r["unnormalised"] for r in records if r["unnormalised"] is not None]
     named = list(zip(records, names, strict=True))
     null = [name for r, name in named if r["value"] is None]
     negative = [name for r, name in named if (r["normaliser"] or 0) < 0]
@@ -95,26 +108,52 @@ def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> A
             f"M is negative, so that the order is reversed: {', '.join(negative)}; read "
             "unnormalised_mean"
         )
-    relative = [read_record(r).relative for r in records]
-    related = [value for value in relative if value is not None]
-    ends, plain_ends, related_ends = map(mean_interval, (values, plain, related))
+    values = [r["value"] for r in records]
+    whole, plain = _of_models(values), _of_models([r["unnormalised"] for r in records])
+    relative = _of_models([read_record(r).relative for r in records])
     return {
         "measure": key[0],
         "layer": key[1],
         "output_action": records[0]["output_action"],
         "samples": records[0]["samples"],
-        "models": len(values),
-        "values": [r["value"] for r in records],
-        "mean": float(np.mean(values)) if values else None,
-        "ci95_over_models": list(ends) if ends else None,
-        "stderr_over_models": standard_error(values),
-        "unnormalised": [r["unnormalised"] for r in records],
-        "unnormalised_mean": float(np.mean(plain)) if plain else None,
-        "unnormalised_ci95_over_models": list(plain_ends) if plain_ends else None,
-        "relative": relative,
-        "relative_mean": float(np.mean(related)) if related else None,
-        "relative_ci95_over_models": list(related_ends) if related_ends else None,
+        "models": len(records) - len(null),
+        "values": whole["values"],
+        "mean": whole["mean"],
+        "ci95_over_models": whole["ci95_over_models"],
+        "stderr_over_models": standard_error([v for v in values if v is not None]),
+        "unnormalised": plain["values"],
+        "unnormalised_mean": plain["mean"],
+        "unnormalised_ci95_over_models": plain["ci95_over_models"],
+        "relative": relative["values"],
+        "relative_mean": relative["mean"],
+        "relative_ci95_over_models": relative["ci95_over_models"],
+        "fit": _fit_over_models([r.get("fit") for r in records]),
         "warnings": warnings,
+    }
+
+
+def _of_models(values: Sequence[float | None]) -> OverModels:
+    kept = [v for v in values if v is not None]
+    ends = mean_interval(kept)
+    return {
+        "values": list(values),
+        "mean": float(np.mean(kept)) if kept else None,
+        "ci95_over_models": list(ends) if ends else None,
+    }
+
+
+def _fit_over_models(parts: Sequence[FitPart | None]) -> AggregateFit | None:
+    """Return what stands beside fitted values over the models, all of one kind; None without."""
+    fits = [fit for fit in parts if fit]
+    if not fits:
+        return None
+    defects = [fit["defect"] for fit in fits]
+    return {
+        "kind": fits[0]["kind"],
+        "shuffled": _of_models([fit["shuffled"] for fit in fits]),
+        "identity": _of_models([fit["identity"] for fit in fits]),
+        "other_element": _of_models([fit["other_element"] for fit in fits]),
+        "defect": _of_models([d["median"] if d else None for d in defects]),
     }
 
 

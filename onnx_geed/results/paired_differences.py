@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.results.intervals import mean_interval
+from onnx_geed.measures import descriptor_of
+from onnx_geed.results.comparability import action_name
+from onnx_geed.results.intervals import decisive_kind, mean_interval
 from onnx_geed.results.reading import Reading, on_one_scale, read_record
 from onnx_geed.results.records import ROUNDING
-from onnx_geed.results.schema import ComparisonEntry, Record
+from onnx_geed.results.schema import ComparisonEntry, Record, Scale
 from onnx_geed.text import span
 
 __all__ = ["paired"]
@@ -19,15 +21,11 @@ F64 = NDArray[np.float64]
 Ends = tuple[float, float] | None
 
 
-# A bootstrap interval never reaches beyond the values it is made of: too narrow for fewer pairs.
-_LEAST_PAIRS = 10
-
-
 # Relative values apart by more than this are worth a word where they tell the other model better.
 _APART = 0.05
 
 
-def paired(a: Record, b: Record, seed: int, same: bool) -> ComparisonEntry:
+def paired(a: Record, b: Record, seed: int, *, same: bool, maps: bool = False) -> ComparisonEntry:
     """Return the paired difference of two records.
 
     Parameters
@@ -38,6 +36,8 @@ def paired(a: Record, b: Record, seed: int, same: bool) -> ComparisonEntry:
         Seed of the bootstrap.
     same : bool
         Whether their samples are the same.
+    maps : bool
+        Whether they are two maps that predict the same tensor of the same model.
 
     Returns
     -------
@@ -45,18 +45,20 @@ def paired(a: Record, b: Record, seed: int, same: bool) -> ComparisonEntry:
         An entry of ``measurements`` of :func:`onnx_geed.compare`.
     """
     own = read_record(a), read_record(b)
-    (x, y), scale = on_one_scale(own)
+    (x, y), scale = _own_units(own) if maps else on_one_scale(own)
     left, right = x.influence, y.influence
     gaps = left - right if same and len(left) == len(right) else None
     t = None if gaps is None else mean_interval(gaps)
     resampled = None if gaps is None else mean_interval(gaps, "bootstrap", seed=seed)
-    used = "t" if gaps is None or len(gaps) < _LEAST_PAIRS else "bootstrap"
+    used = decisive_kind(0 if gaps is None else len(gaps))
     ends = t if used == "t" else resampled
     difference = float(left.mean() - right.mean())
     rounding = ROUNDING * _size(x, y)
     return {
         "measure": a["measure"],
         "layer": a["layer"] if a["layer"] == b["layer"] else f"{a['layer']} | {b['layer']}",
+        "output_action_a": action_name(a),
+        "output_action_b": action_name(b),
         "compared": scale,
         "a": float(left.mean()),
         "b": float(right.mean()),
@@ -73,9 +75,37 @@ def paired(a: Record, b: Record, seed: int, same: bool) -> ComparisonEntry:
         "verdict_ci95": list(ends) if ends else None,
         "share_a_lower": None if gaps is None else float((gaps < -rounding).mean()),
         "samples": None if gaps is None else len(gaps),
-        "verdict": _verdict(a, b, scale, difference, gaps, ends, rounding),
-        "warnings": _doubts(own, scale, difference, ends, rounding),
+        "verdict": _verdict(a, b, scale, difference, gaps, ends, rounding, maps),
+        "warnings": _doubts_of_maps(a, b)
+        if maps
+        else _doubts(own, scale, difference, ends, rounding),
     }
+
+
+def _own_units(own: tuple[Reading, Reading]) -> tuple[list[Reading], Scale]:
+    """Leave values of one tensor as they are: they share its units, and M."""
+    if all(r.normalised for r in own):
+        return list(own), "value"
+    return [r.as_unnormalised() for r in own], "unnormalised"
+
+
+def _doubts_of_maps(a: Record, b: Record) -> list[str]:
+    """Say where two predictions of one tensor are not held against it in the same way."""
+    doubts = []
+    actions = [(letter, r, r["output_action"] == "trivial") for letter, r in (("A", a), ("B", b))]
+    still = [letter for letter, _, trivial in actions if trivial]
+    # Classes have no mean: f(x) itself is the reference, as under any other action.
+    if len(still) == 1 and not descriptor_of(a["measure"]).of_classes:
+        fitted = next((letter for letter, r, _ in actions if r.get("fit")), None)
+        cure = f"; {fitted}'s identity is the prediction that no channel moves" if fitted else ""
+        doubts.append(
+            f"{still[0]} is held against the mean over its orbit, which has seen f(gx) itself, and "
+            f"the other against what f(x) alone tells of it{cure}"
+        )
+    counts = [len(r["per_element"]) for r in (a, b)]
+    if counts[0] != counts[1]:
+        doubts.append(f"A is a mean over {counts[0]} elements, B over {counts[1]}")
+    return doubts
 
 
 def _size(x: Reading, y: Reading) -> float:
@@ -134,6 +164,7 @@ def _verdict(
     gaps: F64 | None,
     ends: Ends,
     rounding: float,
+    maps: bool,
 ) -> str:
     """Return the only words that are said of a comparison, wherever it is shown."""
     unit = " of what different samples differ by" if scale == "relative" else ""
@@ -152,10 +183,12 @@ def _verdict(
         return "A and B are the same within rounding"
     if low <= 0 <= high:
         return f"no difference can be seen ({size}, 95 % interval {low:.3g} to {high:.3g})"
-    trivial = a["output_action"] == b["output_action"] == "trivial"
-    better, other = ("A", "B") if difference < 0 else ("B", "A")
     low, high = sorted((abs(low), abs(high)))
-    return (
-        f"{better} is more {'in' if trivial else 'equi'}variant than {other} by "
-        f"{abs(difference):.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
-    )
+    by = f"by {abs(difference):.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
+    named = [("A", a), ("B", b)] if difference < 0 else [("B", b), ("A", a)]
+    if maps:
+        first, second = (f"{letter}'s map ({action_name(r)})" for letter, r in named)
+        return f"{first} predicts better than {second} {by}"
+    trivial = a["output_action"] == b["output_action"] == "trivial"
+    better, other = (letter for letter, _ in named)
+    return f"{better} is more {'in' if trivial else 'equi'}variant than {other} {by}"

@@ -12,11 +12,24 @@ from typing import Any, cast
 from onnx_geed.errors import GeedError, known_names, shown
 from onnx_geed.files import read_json
 from onnx_geed.measures import CATALOGUE
-from onnx_geed.results.schema import DataPart, GroupPart, ModelPart, Record, Result, RuntimePart
+from onnx_geed.results.fits import FIT_REFERENCES
+from onnx_geed.results.schema import (
+    DataPart,
+    FitPart,
+    GroupPart,
+    ModelPart,
+    Record,
+    Result,
+    RuntimePart,
+)
 
 __all__ = ["SCHEMA", "read_result", "result", "to_csv"]
 
 SCHEMA = "onnx-geed/result/1"
+
+
+# The columns of a record's fit, the defect apart.
+_FIT = ("kind", "lambda", "samples", *FIT_REFERENCES)
 
 
 # What a file must hold for everything that reads results.
@@ -102,6 +115,9 @@ def read_result(path: str | Path) -> Result:
                 f"{shown(record['measure'])!r} (it knows {known_names(tuple(CATALOGUE))}); upgrade "
                 "onnx-geed"
             )
+        if record.get("fit") is not None:
+            fit = f"measurements[{i}].fit"
+            _require(path, {fit: record["fit"]}, fit, tuple(FitPart.__annotations__))
     content["file"] = str(path)
     return cast(Result, content)
 
@@ -132,9 +148,11 @@ def to_csv(result: Result) -> str:
     head += ["interval", "stderr", "samples", "normaliser", "unnormalised", "norm_samples"]
     head += ["between_samples", "relative"]
     head += ["zero_pairs", "exact_value", "exact_ci95_low", "exact_ci95_high", "warnings"]
+    head += [f"fit_{name}" for name in (*_FIT, "defect_median", "defect_worst")]
     writer.writerow(("model", "group", *head))
     for record in result["measurements"]:
-        exact = record["exact"]
+        exact, fit = record["exact"], cast(Mapping[str, Any], record.get("fit") or {})
+        defect: Mapping[str, float] = fit.get("defect") or {}
         low, high = record["ci95"] or (None, None)
         exact_low, exact_high = (exact and exact["ci95"]) or (None, None)
         cells: dict[str, Any] = {
@@ -148,6 +166,8 @@ def to_csv(result: Result) -> str:
             "exact_ci95_low": exact_low,
             "exact_ci95_high": exact_high,
             "warnings": "; ".join(record["warnings"]),
+            **{f"fit_{name}": fit.get(name) for name in _FIT},
+            **{f"fit_defect_{name}": defect.get(name) for name in ("median", "worst")},
         }
         # csv writes None as nothing, and a float so that it reads back as it was.
         row = [cells[name] for name in head]

@@ -13,6 +13,7 @@ from onnx_geed.groups import FitKind
 __all__ = [
     "Aggregate",
     "AggregateEntry",
+    "AggregateFit",
     "ClassValue",
     "ComparedModel",
     "Comparison",
@@ -26,6 +27,7 @@ __all__ = [
     "GroupPart",
     "InputPart",
     "ModelPart",
+    "OverModels",
     "PrecisionPart",
     "Predictions",
     "Record",
@@ -269,6 +271,24 @@ class ComparedModel(ModelPart):
     file: str | None
 
 
+class OverModels(TypedDict):
+    """Several models' values of one thing."""
+
+    values: list[float | None]
+    mean: float | None
+    ci95_over_models: list[float] | None
+
+
+class AggregateFit(TypedDict):
+    """What fitted values of several models are to be read beside."""
+
+    kind: FitKind
+    shuffled: OverModels
+    identity: OverModels
+    other_element: OverModels
+    defect: OverModels
+
+
 class AggregateEntry(TypedDict):
     """One measure on one tensor over several models."""
 
@@ -287,6 +307,7 @@ class AggregateEntry(TypedDict):
     relative: list[float | None]
     relative_mean: float | None
     relative_ci95_over_models: list[float] | None
+    fit: AggregateFit | None
     warnings: list[str]
 
 
@@ -306,6 +327,8 @@ class ComparisonEntry(TypedDict):
 
     measure: str
     layer: str
+    output_action_a: str
+    output_action_b: str
     compared: Scale
     a: float
     b: float
@@ -363,6 +386,7 @@ class SuiteRow(TypedDict):
     relative_ci95_over_samples: list[float] | None
     exact_mean: float | None
     exact_ci95_over_models: list[float] | None
+    fit: AggregateFit | None
     warnings: list[str]
 
 

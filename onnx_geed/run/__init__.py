@@ -24,6 +24,34 @@ if TYPE_CHECKING:
         cores as cores,
         in_order as in_order,
     )
+    from onnx_geed.run.fit import (
+        check_representation as check_representation,
+        fit_actions as fit_actions,
+        fits_asked as fits_asked,
+    )
+    from onnx_geed.run.fit_orbits import (
+        Notify as Notify,
+        fit_tables as fit_tables,
+        with_samples as with_samples,
+    )
+    from onnx_geed.run.fit_overlap import (
+        refuse_overlap as refuse_overlap,
+    )
+    from onnx_geed.run.fit_requests import (
+        FitRequest as FitRequest,
+        check_fits_measured as check_fits_measured,
+        fits_to_make as fits_to_make,
+        refuse_fits as refuse_fits,
+        requested_fits as requested_fits,
+    )
+    from onnx_geed.run.fit_scales import (
+        enter_fits as enter_fits,
+        fitted_measures as fitted_measures,
+        scales_of_fits as scales_of_fits,
+    )
+    from onnx_geed.run.fitting import (
+        Fitting as Fitting,
+    )
     from onnx_geed.run.job import (
         Job as Job,
         Network as Network,
@@ -74,6 +102,9 @@ if TYPE_CHECKING:
         describe_model as describe_model,
         describe_runtime as describe_runtime,
         software_versions as software_versions,
+    )
+    from onnx_geed.run.selection import (
+        stated_tables as stated_tables,
     )
     from onnx_geed.run.sequential import (
         measure_until as measure_until,

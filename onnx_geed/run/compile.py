@@ -25,6 +25,7 @@ from onnx_geed.model import (
     write_model,
 )
 from onnx_geed.results import GroupPart, ModelPart
+from onnx_geed.run.fit_requests import parse_fit, refuse_fits
 from onnx_geed.run.fuse import Fused, Output, check_graph_can_move
 from onnx_geed.run.graph_engine import check_job, open_fused
 from onnx_geed.run.job import Task
@@ -146,6 +147,11 @@ def compile_measurement(
                 f"compile {loaded.path}: {request.measure} takes labels or a target, which the "
                 "samples that a graph is fed do not come with; take it with onnx-geed measure"
             )
+    asked = {layer: parse_fit(layer, value) for layer, value in chosen.output_action.items()}
+    refuse_fits(
+        {layer: request for layer, request in asked.items() if request is not None},
+        "fit it first with onnx-geed fit, and give the file",
+    )
     preprocess = chosen_preprocess(loaded, chosen) or Preprocess()
     if data is None:
         # Noise is made in the size that the model takes.

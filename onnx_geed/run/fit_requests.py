@@ -18,7 +18,7 @@ from onnx_geed.groups import (
     layout_action,
     parse_layout,
 )
-from onnx_geed.measures import Layer, Plan, Request
+from onnx_geed.measures import Layer, Plan
 from onnx_geed.model import Tensor, resolve
 from onnx_geed.run.options import Options
 
@@ -26,11 +26,11 @@ __all__ = [
     "FitRequest",
     "check_fits_measured",
     "fit_action",
-    "fit_positions",
-    "fit_requests",
-    "fittable",
-    "measured_fits",
+    "fit_samples",
+    "fits_to_make",
     "parse_fit",
+    "refuse_fits",
+    "requested_fits",
     "takes_table",
 ]
 
@@ -87,7 +87,7 @@ def parse_fit(layer: str, value: object) -> FitRequest | None:
     return FitRequest(cast(FitKind, kind), asked, bool(set(layer) & set("*?[")))
 
 
-def fit_requests(listed: Sequence[Tensor], options: Options) -> dict[str, FitRequest]:
+def requested_fits(listed: Sequence[Tensor], options: Options) -> dict[str, FitRequest]:
     """Return the fits that were asked for, by tensor; the last of several counts.
 
     Raises
@@ -106,12 +106,69 @@ def fit_requests(listed: Sequence[Tensor], options: Options) -> dict[str, FitReq
     return requests
 
 
-def measured_fits(requests: Sequence[Request], fits: Mapping[str, FitRequest]) -> list[Request]:
-    """Return the measures that fits add where none was asked for: ``unexplained`` of each."""
-    return [] if requests else [Request("unexplained", name) for name in fits]
+def fits_to_make(
+    requests: Mapping[str, FitRequest],
+    layers: Mapping[str, Layer],
+    group: Group,
+    samples: int,
+    options: Options,
+) -> tuple[dict[str, FitRequest], list[str]]:
+    """Return the fits that can be made, by tensor, and notes.
+
+    Parameters
+    ----------
+    requests : mapping of str to FitRequest
+        The fits that were asked for, by tensor.
+    layers : mapping of str to Layer
+        The tensors that are measured.
+    group : Group
+        The acting group.
+    samples : int
+        How many there are to fit to.
+    options : Options
+        How many were asked for, how hidden tensors are moved, and whether to fit anyway.
+
+    Raises
+    ------
+    GeedError
+        If fewer than two samples are left beside D.
+        If a layer that was asked for by its name cannot be fitted, or is not measured.
+    """
+    if not requests:
+        return {}, []
+    if samples < 2:
+        raise GeedError(
+            f"{next(iter(requests.values())).asked}: is fitted to samples that D does not hold, "
+            "and D leaves fewer than two: give fewer --samples, or more data"
+        )
+    made: dict[str, FitRequest] = {}
+    notes, misfits = [], []
+    if samples < options.fit_samples:
+        notes.append(f"of the {options.fit_samples} samples to fit to, {samples} are available")
+    for name, request in requests.items():
+        try:
+            if name not in layers:
+                raise GeedError(
+                    f"{request.asked}: {name} is not measured: add --measure unexplained@{name}"
+                )
+            fault = _doubt(layers[name], request, group, samples, options)
+            if fault and not options.fit_anyway:
+                raise GeedError(f"{fault}; --fit-anyway fits it all the same")
+        except GeedError as error:
+            if not request.is_pattern:
+                raise
+            if name in layers:
+                misfits.append(str(error))
+            continue
+        if fault:
+            notes.append(f"{fault}: fitted anyway, so read it beside its shuffled null")
+        made[name] = request
+    if misfits and not made:
+        raise GeedError(misfits[0])
+    return made, [*notes, *(f"not fitted: {misfit}" for misfit in misfits)]
 
 
-def fit_positions(available: int, count: int, options: Options, asked: str) -> tuple[int, ...]:
+def fit_samples(available: int, count: int, options: Options) -> tuple[int, ...]:
     """Return the samples that actions are fitted to: the next of the permutation after D.
 
     Parameters
@@ -122,73 +179,26 @@ def fit_positions(available: int, count: int, options: Options, asked: str) -> t
         Size of D.
     options : Options
         Seed, and how many.
-    asked : str
-        How the fit was asked for.
 
-    Raises
-    ------
-    GeedError
-        If fewer than two are left.
+    Returns
+    -------
+    tuple of int
+        As many as there are.
     """
     drawn = np.random.default_rng(options.seed).permutation(available)
-    chosen = drawn[count : count + options.fit_samples]
-    if len(chosen) < 2:
-        raise GeedError(
-            f"{asked}: is fitted to samples that D does not hold, and D takes {count} of the "
-            f"{available} that there are: give fewer --samples, or more data"
-        )
-    return tuple(int(i) for i in chosen)
+    return tuple(int(i) for i in drawn[count : count + options.fit_samples])
 
 
-def fittable(
-    layers: Mapping[str, Layer],
-    requests: Mapping[str, FitRequest],
-    group: Group,
-    samples: int,
-    options: Options,
-) -> tuple[dict[str, FitRequest], list[str]]:
-    """Return the fits that can be made, by tensor, and notes on the others.
-
-    Parameters
-    ----------
-    layers : mapping of str to Layer
-        The tensors that are measured.
-    requests : mapping of str to FitRequest
-        The fits that were asked for, by tensor.
-    group : Group
-        The acting group.
-    samples : int
-        How many there are to fit to.
-    options : Options
-        How hidden tensors are moved, and whether to fit anyway.
+def refuse_fits(requests: Mapping[str, FitRequest], why: str) -> None:
+    """Refuse fits, where there are any, for a reason.
 
     Raises
     ------
     GeedError
-        If a layer that was asked for by its name cannot be fitted.
+        If there is one.
     """
-    made, notes, misfits = {}, [], []
-    for name, request in requests.items():
-        if name not in layers:
-            continue
-        try:
-            fault = _doubt(layers[name], request, group, samples, options)
-        except GeedError as error:
-            if not request.is_pattern:
-                raise
-            misfits.append(str(error))
-            continue
-        if fault and not options.fit_anyway:
-            advice = f"{fault}; --fit-anyway fits it all the same"
-            if not request.is_pattern:
-                raise GeedError(advice)
-            misfits.append(advice)
-            continue
-        notes += [f"{fault}: fitted anyway, so read it beside its shuffled null"] if fault else []
-        made[name] = request
-    if misfits and not made:
-        raise GeedError(misfits[0])
-    return made, [*notes, *(f"not fitted: {misfit}" for misfit in misfits)]
+    for request in requests.values():
+        raise GeedError(f"{request.asked}: {why}")
 
 
 def _doubt(

@@ -5,7 +5,7 @@ A fit can predict anything in the samples that it saw; on others it is honest on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 
 from onnx_geed.groups import (
     Action,
-    Group,
     LayoutAction,
     Matrices,
     Permutation,
     Table,
     Trivial,
-    layout_action,
 )
 from onnx_geed.measures import (
     Measure,
@@ -30,10 +28,13 @@ from onnx_geed.measures import (
     operands_of_orbits,
     view,
 )
-from onnx_geed.results import Record, fit_part
+from onnx_geed.results import Record, fit_notes, fit_part
+from onnx_geed.run.fit_orbits import orbits_of
 from onnx_geed.run.fit_requests import takes_table
+from onnx_geed.run.prepare import Prepared
+from onnx_geed.run.progress import Meter
 
-__all__ = ["add_fits", "fit_scales", "fitted_measures"]
+__all__ = ["add_fits", "enter_fits", "fit_inferences", "fitted_measures", "scales_of_fits"]
 
 F32 = NDArray[np.float32]
 
@@ -55,7 +56,7 @@ def fitted_measures(plan: Plan, tables: Mapping[str, Table]) -> list[Measure]:
     ]
 
 
-def fit_scales(
+def scales_of_fits(
     plan: Plan, measures: Sequence[Measure], orbits: Iterable[Mapping[str, F32]]
 ) -> dict[Key, dict[str, F64]]:
     """Return the deviations of D that fitted values are read beside.
@@ -150,7 +151,7 @@ def _with_next_element(action: Action) -> Action | None:
     return Matrices(action.group, action.matrices[rows])
 
 
-def add_fits(
+def enter_fits(
     measures: Sequence[Measure],
     tables: Mapping[str, Table],
     records: Sequence[Record],
@@ -170,7 +171,7 @@ def add_fits(
     records : sequence of dict
         All records; changed in place.
     scales : mapping of (str, str) to mapping of str to ndarray of float64, shape (N, n)
-        From :func:`fit_scales`.
+        From :func:`scales_of_fits`.
     interval : {"t", "bootstrap"}
         Interval over samples.
     seed : int
@@ -192,3 +193,54 @@ def add_fits(
             interval=interval,
             seed=seed,
         )
+        record["notes"] += fit_notes(record)
+
+
+def add_fits(prepared: Prepared, records: Sequence[Record], meter: Meter) -> None:
+    """Run D once more for what fitted values are read beside, and enter it in the records.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        What was measured.
+    records : sequence of dict
+        Its records; changed in place.
+    meter : Meter
+        Counts model inputs.
+
+    Raises
+    ------
+    GeedError
+        If the model fails.
+    """
+    task, options = prepared.task, prepared.options
+    measures = fitted_measures(task.plan, prepared.tables)
+    source = task.source.over(task.source.indices[: prepared.count], None)
+
+    def orbits(layers: Sequence[str]) -> Iterator[Mapping[str, F32]]:
+        runner = prepared.worker.session(task.network, layers)
+        for arrays in orbits_of(task, source, runner, prepared.workers):
+            yield arrays
+            meter.add(task.plan.group.order * len(next(iter(arrays.values()))))
+
+    scales: dict[Key, dict[str, F64]] = {}
+    for layers in _passes(prepared, measures):
+        here = [m for m in measures if m.layer in layers]
+        scales |= scales_of_fits(task.plan, here, orbits(layers))
+    enter_fits(
+        *(measures, prepared.tables, records, scales), interval=options.interval, seed=options.seed
+    )
+
+
+def fit_inferences(prepared: Prepared) -> int:
+    """Return the model inputs that :func:`add_fits` runs."""
+    plan = prepared.task.plan
+    passes = _passes(prepared, fitted_measures(plan, prepared.tables))
+    return len(passes) * prepared.count * plan.group.order
+
+
+def _passes(prepared: Prepared, measures: Sequence[Measure]) -> list[tuple[str, ...]]:
+    """Return the passes of a run, as far as output actions were fitted in them."""
+    fitted = {m.layer for m in measures}
+    passes = [tuple(name for name in layers if name in fitted) for layers in prepared.passes]
+    return [names for names in passes if names]

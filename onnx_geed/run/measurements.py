@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.groups import Action, Exactness, composes, parse_layout
+from onnx_geed.groups import Action, Exactness, parse_layout
 from onnx_geed.measures import Measure, Plan, normaliser
 from onnx_geed.results import (
     BetweenSamples,
@@ -224,10 +224,11 @@ def _layout_and_notes(
 def _error_notes(measure: Measure) -> list[str]:
     """Say how a tensor that has a target was moved back, where that is not plain."""
     notes = ["squared error of f(gx), moved back, against its target"]
-    resampled = sum(kind is Exactness.RESAMPLED for kind in measure.action.exact())
-    if resampled or not composes(measure.action):
-        of = f" of {resampled} elements that resample" if resampled else " of a fit"
-        notes.append(f"moved back by the inverse elements{of}, which do not undo them exactly")
+    if resampled := sum(kind is Exactness.RESAMPLED for kind in measure.action.exact()):
+        notes.append(
+            f"moved back by the inverse elements of {resampled} elements that resample, which do "
+            "not undo them exactly"
+        )
     return notes
 
 

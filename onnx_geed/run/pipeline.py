@@ -22,6 +22,8 @@ from onnx_geed.results import (
     result,
 )
 from onnx_geed.run.executor import in_order
+from onnx_geed.run.fit_orbits import Notify, with_fits
+from onnx_geed.run.fit_scales import add_fits, fit_inferences
 from onnx_geed.run.job import Job, orbit_jobs, point_jobs
 from onnx_geed.run.measurements import measurements_of, predictions_of
 from onnx_geed.run.options import make_options
@@ -49,6 +51,7 @@ def measure(
     *,
     action: Action | None = None,
     progress: Progress | None = None,
+    notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
     **options: Any,
@@ -71,6 +74,8 @@ def measure(
         the parts of :class:`onnx_geed.Action`. Hidden maps move as its method ``at`` says.
     progress : callable, optional
         Told how far the run is.
+    notify : callable, optional
+        Told in words what fitting an output action will take.
     command : str, optional
         What the result file says was run.
     limits : sequence of str
@@ -104,6 +109,7 @@ def measure(
     started = time.perf_counter()
     limits = (limits,) if isinstance(limits, str) else limits
     prepared = prepare_run(model, data, group, make_options(options), action)
+    prepared = with_fits(prepared, progress, notify)
     plan, chosen = prepared.task.plan, prepared.options
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     looked = looks(prepared.count)[0] if chosen.precision is not None else prepared.count
@@ -118,6 +124,7 @@ def measure(
     records, described = measured.records, describe_data(prepared.task.source)
     if chosen.references:
         add_references(prepared, records, meter)
+    add_fits(prepared, records, meter)
     notes = unmoved_notes(plan.group, idle, prepared.count)
     notes += [] if measured.precision is None else precision_notes(measured.precision)
     names = parse_classes(prepared.model.metadata.get(CLASSES))
@@ -129,13 +136,14 @@ def measure(
         notes += kept
         add_untrained(records, _records(other, _run(other, meter)), chosen.seed)
     check_inputs(prepared)
+    inferences = prepared.fitted + meter.done
     outcome = result(
         command=command or f"onnx_geed.measure(group={plan.group.name!r})",
         software=software_versions(),
         model=describe_model(prepared.model),
         data=described,
         group=describe_group(prepared.task),
-        runtime=describe_runtime(prepared.task, time.perf_counter() - started, meter.done),
+        runtime=describe_runtime(prepared.task, time.perf_counter() - started, inferences),
         seed=chosen.seed,
         measurements=records,
     )
@@ -196,4 +204,8 @@ def _scale_inferences(prepared: Prepared) -> int:
     """Return the model inputs that the scales take, by which values are read."""
     chosen = prepared.options
     references = trip_inferences(prepared) if chosen.references else 0
-    return references + (_planned_inferences(prepared, prepared.count) if chosen.untrained else 0)
+    return (
+        references
+        + fit_inferences(prepared)
+        + (_planned_inferences(prepared, prepared.count) if chosen.untrained else 0)
+    )

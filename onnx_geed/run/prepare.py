@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from onnx_geed.model import (
     parse_classes,
 )
 from onnx_geed.run.engine import choose_engine, without_graph
+from onnx_geed.run.fit_overlap import check_overlap
+from onnx_geed.run.fit_requests import fit_samples, fits_to_make, refuse_fits, requested_fits
+from onnx_geed.run.fitting import Fitting
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.options import Options
@@ -63,7 +66,13 @@ class Prepared:
     kinds : mapping of str to str
         As what outputs they are read.
     tables : mapping of str to Table
-        Output actions that were given.
+        Output actions that were given, or fitted.
+    planned : callable
+        Binds the measures anew, under such actions.
+    fitting : Fitting, optional
+        What is to be fitted before anything is measured.
+    fitted : int
+        Model inputs that were run for it.
     """
 
     model: Model
@@ -76,6 +85,9 @@ class Prepared:
     tensors: tuple[Tensor, ...]
     kinds: Mapping[str, str]
     tables: Mapping[str, Table]
+    planned: Callable[[Mapping[str, Table]], Plan]
+    fitting: Fitting | None = None
+    fitted: int = 0
 
     def first(self, count: int) -> Prepared:
         """Return the same with only the first so many orbits, and the points that M needs."""
@@ -140,8 +152,8 @@ def prepare_run(
         layout=options.layout,
         kind=options.output_kind,
     )
-    targets = targeted(listed, options.target)
-    selection = select_tensors(requests, listed, options, targets)
+    targets, fits = targeted(listed, options.target), requested_fits(listed, options)
+    selection = select_tensors(requests, listed, options, fits, targets)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
     trial = try_out(loaded, acted, names, source, options)
@@ -168,29 +180,47 @@ def prepare_run(
         layers,
     )
     tables, on_tables = given_tables(loaded, listed, acting, options)
-    plan = make_plan(
-        acting,
-        [(request, layers[tensor.name]) for request, tensor in selection.requested],
-        input_exact=[bool(kind) for kind in source.exact()],
-        interpolation=options.interpolation,
-        support=options.support,
-        kinds=kinds,
-        tables=tables,
-        own=source.action if isinstance(source.action, PlacedAction) else None,
-        notes=[*notes, *on_kinds, *on_tables],
-        kept=[layers[tensor.name] for tensor in selection.kept],
-        targets=targets,
+
+    def planned(tables: Mapping[str, Table]) -> Plan:
+        """Bind the measures, under the output actions that are known by now."""
+        plan = make_plan(
+            acting,
+            [(request, layers[tensor.name]) for request, tensor in selection.requested],
+            input_exact=[bool(kind) for kind in source.exact()],
+            interpolation=options.interpolation,
+            support=options.support,
+            kinds=kinds,
+            tables=tables,
+            own=source.action if isinstance(source.action, PlacedAction) else None,
+            kept=[layers[tensor.name] for tensor in selection.kept],
+            targets=targets,
+        )
+        labels, drawn = source.samples.labels, source.indices[:count]
+        return with_truths(
+            plan,
+            indices=drawn,
+            available=len(source.samples),
+            labels=None if labels is None else [labels[i] for i in drawn],
+            names=parse_classes(loaded.metadata.get(CLASSES)),
+            targets=targets,
+            mask=source.mask,
+        )
+
+    check_overlap(tables, source, count)
+    if isinstance(source.action, PlacedAction):
+        refuse_fits(fits, "a fit is for a group that has a name, such as C4")
+    if source.mask is not None:
+        refuse_fits(fits, "what is masked cannot be left out of a fit; leave --mask out")
+    errors = {t.name for r, t in selection.requested if descriptor_of(r.measure).of_error}
+    refuse_fits(
+        {name: fit for name, fit in fits.items() if name in errors},
+        "a share of the error takes no fitted action, which need not undo itself: give one, or "
+        "leave symmetry-share out",
     )
-    labels = source.samples.labels
-    plan = with_truths(
-        plan,
-        indices=source.indices[:count],
-        available=len(source.samples),
-        labels=None if labels is None else [labels[i] for i in source.indices[:count]],
-        names=parse_classes(loaded.metadata.get(CLASSES)),
-        targets=targets,
-        mask=source.mask,
-    )
+    fitted_to = fit_samples(len(source.samples), count, options)
+    fits, on_fits = fits_to_make(fits, layers, acting, len(fitted_to), options)
+    plan = planned(tables)
+    plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *plan.notes))
     engine, share, on_engine = _share(plan, source, trial, options)
     if trial.unproven and share.batch > 1:
         source = replace(source, check=_row_check(trial, count, options, engine))
@@ -212,6 +242,8 @@ def prepare_run(
         tensors=listed,
         kinds=kinds,
         tables=tables,
+        planned=planned,
+        fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,14 +14,15 @@ from onnx_geed.groups import (
     Table,
     parse_layout,
     parse_table,
-    read_table,
+    read_tables,
     subgroup_table,
 )
 from onnx_geed.measures import CATALOGUE, Layer, Request, descriptor_of
 from onnx_geed.model import Model, Tensor, action_key, actions_in_metadata, resolve
+from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.options import Options
 
-__all__ = ["Selection", "given_tables", "layers_of", "select_tensors"]
+__all__ = ["Selection", "given_tables", "layers_of", "select_tensors", "stated_tables"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ def select_tensors(
     requests: Sequence[Request],
     listed: Sequence[Tensor],
     options: Options,
+    fits: Iterable[str] = (),
     targets: Collection[str] = (),
 ) -> Selection:
     """Find the tensors of every request; of the defaults of spec section 4 where there is none.
@@ -65,6 +67,8 @@ def select_tensors(
         The model's tensors.
     options : Options
         Layers that a cache keeps.
+    fits : iterable of str
+        Tensors whose action is fitted; without requests, what that leaves unexplained is measured.
     targets : collection of str
         Tensors that have a target: a share of the error is of these, where no layer is named.
 
@@ -83,7 +87,9 @@ def select_tensors(
         return Selection((), kept)
     requested: list[tuple[Request, Tensor]] = []
     missing: dict[str, list[str]] = {}
-    for request in requests or [Request(d.name) for d in CATALOGUE.values() if d.default]:
+    defaults = [Request(d.name) for d in CATALOGUE.values() if d.default]
+    defaults += [Request("unexplained", name) for name in fits]
+    for request in requests or defaults:
         role = descriptor_of(request.measure).role
         if request.layer is not None:
             tensors = list(resolve(listed, request.layer))
@@ -208,8 +214,35 @@ def given_tables(
             notes.append(f"{origin} is for another group than {group.name}: not used")
         else:
             tables[name] = table
+    return tables | stated_tables(listed, options), notes
+
+
+def stated_tables(listed: Sequence[Tensor], options: Options) -> dict[str, Table]:
+    """Return the output actions that the user gives, by tensor; those to be fitted are others.
+
+    Raises
+    ------
+    GeedError
+        If a table cannot be read, or no tensor has the name that it is given for.
+    """
+    tables = {}
     for layer, value in options.output_action.items():
-        table = value if isinstance(value, Table) else read_table(value)
+        if parse_fit(layer, value) is not None:
+            continue
+        given = (value,) if isinstance(value, Table) else read_tables(value)
         for tensor in resolve(listed, layer):
-            tables[tensor.name] = table
-    return tables, notes
+            tables[tensor.name] = _table_for(tensor.name, given, str(value))
+    return tables
+
+
+def _table_for(layer: str, given: Sequence[Table], source: str) -> Table:
+    """Return the one table of a file, or of several fitted ones that of a layer."""
+    if len(given) == 1:
+        return given[0]
+    of_layer = {table.fit.layer: table for table in given if table.fit is not None}
+    if layer not in of_layer:
+        raise GeedError(
+            f"--output-action: {source} holds no action of {layer}; it has those of "
+            f"{', '.join(of_layer)}"
+        )
+    return of_layer[layer]

@@ -74,7 +74,7 @@ def benchmark(
         ``unnormalised_ci95_over_models``; ``relative``, ``relative_mean`` and its two intervals,
         by which ``latent-cos`` is to be judged, whose normalised value is perfect at another
         number for each model; ``exact_mean`` (over the exact subgroup, where there is one),
-        ``exact_ci95_over_models`` and ``warnings``.
+        ``exact_ci95_over_models``; ``fit``, as in an aggregate, and ``warnings``.
 
     Raises
     ------
@@ -232,6 +232,7 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
                 "relative_ci95_over_samples": _relative_ends(own),
                 "exact_mean": sum(exact) / len(exact) if exact else None,
                 "exact_ci95_over_models": list(ends) if ends else None,
+                "fit": total["fit"],
                 "warnings": list(warnings),
             }
         )

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from fitted import DEPTH, fitted_result
 from hypothesis import given, settings, strategies as st
 from recording import measurement
 
@@ -249,3 +250,35 @@ def test_notes_wrap_with_an_indent():
     assert len(lines) > 1
     assert lines[1].startswith("    word")
     assert max(map(len, lines)) <= 100
+
+
+class TestFits:
+    def test_a_fitted_value_stands_beside_what_it_is_to_be_read_by(self):
+        lines = table(fitted_result("orthogonal")).splitlines()
+        head = next(i for i, line in enumerate(lines) if line.startswith("fits"))
+        assert lines[head].split() == [
+            *("fits", "layer", "kind", "value", "shuffled", "identity", "other", "g"),
+            *("defect", "worst", "lambda", "n", "fit"),
+        ]
+        assert lines[head + 2].split() == [
+            *("unexplained", "conv2", "orthogonal", "0.3100", "2.0000", "0.9000", "2.0000"),
+            *("0.1000", "0.3000", "0.1", "50"),
+        ]
+        assert "a fit no better than that is none" in " ".join(lines)
+
+    def test_what_a_fit_has_not_is_left_out(self):
+        made = fitted_result("permutation")
+        for record in made["measurements"]:
+            record["fit"] |= {"other_element": None, "defect": None, "shuffled": None}
+        lines = table(made).splitlines()
+        (head,) = (line for line in lines if line.startswith("fits"))
+        assert not {"other", "defect", "worst", "lambda"} & set(head.split())
+
+    def test_without_fits_there_is_no_such_table(self):
+        assert "fits" not in table(result_of(record()))
+
+    def test_it_fits_100_columns_with_long_names_and_numbers(self):
+        layers = {f"/features/stage.{i}/block/conv/Conv_output_0": DEPTH["conv3"] for i in range(3)}
+        made = fitted_result("permutation", layers, m=1e-7)
+        made["measurements"][0]["fit"]["shuffled"] = 123456.789
+        assert all(len(line) <= 100 for line in table(made).splitlines())

@@ -1,4 +1,4 @@
-"""Files of fitted actions: a table a layer, and what it was fitted to (docs/formats)."""
+"""Files of output actions: one that is given, or fitted ones with what they were fitted to."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.files import write_bytes
-from onnx_geed.groups.action_tables import Table, read_arrays, table_of
+from onnx_geed.groups.action_tables import Table, table_of
 from onnx_geed.groups.fit import Fit, FitKind
 
-__all__ = ["FIT_FORMAT", "read_tables", "write_fits"]
+__all__ = ["FIT_FORMAT", "read_table", "read_tables", "write_fits"]
 
 #: What a file of fitted actions says it is.
 FIT_FORMAT = "onnx-geed/fit/1"
@@ -69,6 +69,34 @@ def _arrays_of(table: Table) -> dict[str, NDArray[Any]]:
     }
 
 
+def read_table(path: str | Path) -> Table:
+    """Read an output action from an ``.npz`` file.
+
+    Parameters
+    ----------
+    path : str or Path
+        File with ``elements`` and one of ``channels``, ``permutation``, ``matrices``,
+        ``channel_matrices``; such as ``onnx-geed fit`` writes for one layer.
+
+    Returns
+    -------
+    Table
+
+    Raises
+    ------
+    GeedError
+        If there is no such file.
+        If it is not an ``.npz`` archive, or holds pickled objects.
+        If it lacks ``elements``, or holds none or several of the four arrays.
+        If it holds the actions of several layers.
+    """
+    tables = read_tables(path)
+    if len(tables) > 1:
+        layers = ", ".join(table.fit.layer for table in tables if table.fit is not None)
+        raise GeedError(f"output action {path}: holds those of several layers: {layers}")
+    return tables[0]
+
+
 def read_tables(path: str | Path) -> tuple[Table, ...]:
     """Read the output actions of an ``.npz`` file: given ones, or fitted ones.
 
@@ -89,7 +117,7 @@ def read_tables(path: str | Path) -> tuple[Table, ...]:
         If it is of a newer format.
         If what it says of its fit cannot be read.
     """
-    source, content = f"output action {path}", read_arrays(path)
+    source, content = f"output action {path}", _arrays_in(path)
     form = str(content.pop("format", FIT_FORMAT))
     if form != FIT_FORMAT:
         raise GeedError(
@@ -127,3 +155,18 @@ def _with_fit(table: Table, content: Mapping[str, Any]) -> Table:
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise GeedError(f"{table.source}: what it was fitted to cannot be read ({error})") from None
     return replace(table, fit=fit)
+
+
+def _arrays_in(path: str | Path) -> dict[str, NDArray[Any]]:
+    path = Path(path)
+    if not path.is_file():
+        raise GeedError(f"output action {path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError, EOFError) as error:
+        raise GeedError(
+            f"output action {path}: not a readable .npz without pickled objects ({error})"
+        ) from None
+    except Exception as error:  # zipfile and zlib have errors of their own
+        raise GeedError(f"output action {path}: not a readable .npz ({error})") from None

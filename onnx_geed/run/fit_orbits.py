@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data import Intake
 from onnx_geed.groups import Fit, LayoutAction, Table, TableKind, parse_layout
-from onnx_geed.measures import FitSums, Plan, fit_bytes
+from onnx_geed.measures import FitSums
 from onnx_geed.run.executor import in_order
-from onnx_geed.run.fit_requests import FitRequest, fit_action
+from onnx_geed.run.fit_requests import check_fits_measured
+from onnx_geed.run.fitting import Fitting
 from onnx_geed.run.job import Task, job_orbits
 from onnx_geed.run.moved_input import MovedInput
-from onnx_geed.run.options import Options
 from onnx_geed.run.orbit_reduction import check_orbits, check_shapes
 from onnx_geed.run.orbits import activations
+from onnx_geed.run.prepare import Prepared
 from onnx_geed.run.progress import Meter, Progress
 from onnx_geed.run.session import Runner
 from onnx_geed.run.source import Source
-from onnx_geed.run.worker import Worker
-from onnx_geed.text import format_bytes, parse_bytes
 
-__all__ = ["Fitting", "Notify", "fit_from_model", "fit_tables", "orbits_of", "with_samples"]
+__all__ = ["Notify", "fit_from_model", "fit_tables", "orbits_of", "with_fits", "with_samples"]
 
 F32 = NDArray[np.float32]
 
@@ -39,75 +36,50 @@ Notify = Callable[[str], None]
 Orbits = Mapping[str, F32]
 
 
-@dataclass(frozen=True)
-class Fitting:
-    """Output actions that are to be fitted, and to what.
+def with_fits(
+    prepared: Prepared, progress: Progress | None = None, notify: Notify | None = None
+) -> Prepared:
+    """Fit the output actions that a run asks for, so that it measures under them.
 
     Parameters
     ----------
-    plan : Plan
-        The tensors and the group.
-    requests : mapping of str to FitRequest
-        What is fitted, by tensor.
-    indices : tuple of int
-        The fit samples.
-    options : Options
-        Memory, support, and how hidden tensors are moved.
+    prepared : Prepared
+        What was worked out.
+    progress : callable, optional
+        Told of inferences, and then of maps that are solved.
+    notify : callable, optional
+        Told what the sums will take.
+
+    Returns
+    -------
+    Prepared
+        The same where nothing is to be fitted.
+
+    Raises
+    ------
+    GeedError
+        If the model fails, or gives NaN or infinity.
+        If no measure takes what was fitted.
     """
-
-    plan: Plan
-    requests: Mapping[str, FitRequest]
-    indices: tuple[int, ...]
-    options: Options
-
-    @property
-    def inferences(self) -> int:
-        """Model inputs of all passes over the fit samples."""
-        return len(self.passes) * len(self.indices) * self.plan.group.order
-
-    def bytes_of(self, name: str) -> int:
-        """Bytes that sums of one layer, and solving it, take."""
-        _, channels = self.action(name)
-        kind, order = self.requests[name].kind, self.plan.group.order
-        return fit_bytes(order, channels, kind, len(self.indices))
-
-    def action(self, name: str) -> tuple[Any, int]:
-        """How the places of a layer move, and how many channels it has."""
-        layer, request = self.plan.layers[name], self.requests[name]
-        return fit_action(layer, self.plan.group, self.options, request.asked)
-
-    @cached_property
-    def passes(self) -> tuple[tuple[str, ...], ...]:
-        """Layers whose sums, and whose orbits, fit into memory together."""
-        budget, order = parse_bytes(self.options.memory), self.plan.group.order
-        passes: list[list[str]] = [[]]
-        filled = 0
-        for name in self.requests:
-            needed = self.bytes_of(name) + 2 * order * self.plan.layers[name].bytes
-            if passes[-1] and filled + needed > budget:
-                passes.append([])
-                filled = 0
-            passes[-1].append(name)
-            filled += needed
-        return tuple(map(tuple, passes))
-
-    def memory_line(self) -> str:
-        """Say what is fitted, and what that takes."""
-        held = max(sum(map(self.bytes_of, names)) for names in self.passes)
-        layers = f"{len(self.requests)} layer{'s' * (len(self.requests) > 1)}"
-        passes = f" in {len(self.passes)} passes" if len(self.passes) > 1 else ""
-        return (
-            f"fitting {layers} to {len(self.indices)} samples{passes}: the sums take "
-            f"{format_bytes(held)}"
-        )
+    if prepared.fitting is None:
+        return prepared
+    fitted = fit_from_model(prepared, prepared.fitting, progress, notify)
+    tables = {**prepared.tables, **fitted}
+    again = prepared.planned(tables)
+    check_fits_measured(again, tables)
+    plan = replace(
+        prepared.task.plan,
+        measures=again.measures,
+        notes=tuple(dict.fromkeys([*prepared.task.plan.notes, *again.notes])),
+    )
+    task = replace(prepared.task, plan=plan)
+    inferences = prepared.fitting.inferences
+    return replace(prepared, task=task, tables=tables, fitting=None, fitted=inferences)
 
 
 def fit_from_model(
+    prepared: Prepared,
     fitting: Fitting,
-    task: Task,
-    *,
-    worker: Worker,
-    workers: int,
     progress: Progress | None = None,
     notify: Notify | None = None,
 ) -> dict[str, Table]:
@@ -115,16 +87,12 @@ def fit_from_model(
 
     Parameters
     ----------
+    prepared : Prepared
+        The network and the data.
     fitting : Fitting
         What is fitted, and to what.
-    task : Task
-        The network and the data.
-    worker : Worker
-        Has the sessions.
-    workers : int
-        Runs side by side.
     progress : callable, optional
-        Told of inferences, and then of layers that are solved.
+        Told of inferences, and then of maps that are solved.
     notify : callable, optional
         Told what the sums will take.
 
@@ -139,12 +107,13 @@ def fit_from_model(
         If the model fails, or gives NaN or infinity.
         If a sample is another one at the end.
     """
+    task = prepared.task
     source, order = _over(task.source, fitting.indices), task.plan.group.order
     meter = Meter("inferences to fit", fitting.inferences, progress)
 
     def orbits(names: Sequence[str]) -> Iterator[Orbits]:
-        runner = worker.session(task.network, names)
-        for arrays in orbits_of(task, source, runner, workers):
+        runner = prepared.worker.session(task.network, names)
+        for arrays in orbits_of(task, source, runner, prepared.workers):
             yield arrays
             meter.add(order * len(next(iter(arrays.values()))))
 
@@ -267,7 +236,7 @@ def _solved(fitting: Fitting, name: str, sums: FitSums, progress: Progress | Non
     """Solve the sums of one layer."""
     group, request = fitting.plan.group, fitting.requests[name]
     Meter("maps solved", group.order - 1, progress)
-    values, strength, defect = sums.solve(progress)
+    values, strength, defect = sums.solve(progress, representation=fitting.representation)
     on_places = isinstance(fitting.action(name)[0], LayoutAction)
     if request.kind == "permutation":
         kind: TableKind = "channels" if on_places else "permutation"

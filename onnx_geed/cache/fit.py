@@ -1,0 +1,105 @@
+"""Output actions fitted to a cache and handed back, without a model: :func:`fit_cached_actions`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from onnx_geed.cache.fits import fit_from_cache
+from onnx_geed.cache.manifest import Manifest
+from onnx_geed.cache.measure import complete_manifest, options_of, plan_of, stored_tensors
+from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.groups import FitKind, Table
+from onnx_geed.run import (
+    Notify,
+    Progress,
+    check_representation,
+    fits_asked,
+    fits_to_make,
+    requested_fits,
+)
+
+__all__ = ["fit_cached_actions"]
+
+
+def fit_cached_actions(
+    folder: str | Path,
+    layers: Sequence[str],
+    *,
+    kind: FitKind = "orthogonal",
+    representation: bool = False,
+    samples: int | None = None,
+    fit_samples: int = 50,
+    fit_anyway: bool = False,
+    memory: str | int = "2GiB",
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+) -> tuple[Table, ...]:
+    """Estimate how a group acts on the channels of layers from a raw cache, without the model.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The cache, written with more samples than D.
+    layers : sequence of str
+        Tensors, nodes, globs or module paths.
+    kind, representation
+        As :func:`onnx_geed.fit_actions` takes them.
+    samples : int, optional
+        Size of the D that the fit leaves out: the first orbits; 50 by default.
+    fit_samples, fit_anyway, memory
+        As :class:`onnx_geed.Options` has them.
+    progress : callable, optional
+        Told of maps that are solved.
+    notify : callable, optional
+        Told in words what the sums take, and of layers that cannot be fitted.
+
+    Returns
+    -------
+    tuple of Table
+        One a layer.
+
+    Raises
+    ------
+    GeedError
+        If the cache is incomplete, damaged, or holds no activations of a layer.
+        If it holds fewer than two samples beside D.
+        If a layer has no channels, or is a vector that is too long for the samples.
+    """
+    check_choice("kind", kind, get_args(FitKind))
+    check_representation(kind, representation=representation)
+    folder = Path(folder)
+    manifest = complete_manifest(folder)
+    asked = fits_asked(layers, kind)
+    count = _size_of_d(manifest, samples)
+    options = options_of(
+        *(manifest, count, asked["output_action"], fit_samples),
+        fit_anyway=fit_anyway,
+        memory=memory,
+    )
+    requests = requested_fits(stored_tensors(manifest), options)
+    plan, _ = plan_of(manifest, asked["measures"], {})
+    positions = range(count, min(count + fit_samples, manifest.count))
+    made, notes = fits_to_make(requests, plan.layers, plan.group, len(positions), options)
+    for note in notes:
+        if notify is not None:
+            notify(f"note: {note}")
+    tables = fit_from_cache(
+        *(folder, manifest, plan, made, positions, options),
+        progress=progress,
+        notify=notify,
+        representation=representation,
+    )
+    return tuple(tables.values())
+
+
+def _size_of_d(manifest: Manifest, samples: int | None) -> int:
+    """Return the size of D, for which a cache has to hold more than that."""
+    count = 50 if samples is None else samples
+    if not 1 <= count <= manifest.count - 2:
+        raise GeedError(
+            f"--samples {count}: a fit leaves D out, and the cache holds {manifest.count} orbits: "
+            f"ask for 1 to {manifest.count - 2}, or write it with more --samples"
+        )
+    return count

@@ -1,0 +1,148 @@
+"""Given output actions of a cache: index tables in its manifest, matrices in a file beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.files import replacing
+from onnx_geed.groups import Table, table_content, table_of
+
+__all__ = [
+    "MATRICES",
+    "has_matrices",
+    "matrices_bytes",
+    "read_tables",
+    "texts_of",
+    "write_matrices",
+]
+
+#: The file of the matrices, an archive with an array a digest: a manifest stands in every shard.
+MATRICES = "matrices.npz"
+
+
+F64 = NDArray[np.float64]
+
+
+def texts_of(tables: Mapping[str, Table]) -> dict[str, str]:
+    """Return tables as a manifest keeps them, by tensor: as JSON, of matrices shape and digest."""
+    texts = {}
+    for name, table in sorted(tables.items()):
+        content = table_content(table)
+        kept = _kept(table.values) if table.holds_matrices else table.values.tolist()
+        texts[name] = json.dumps(content | {table.kind: kept})
+    return texts
+
+
+def write_matrices(folder: Path, tables: Mapping[str, Table], texts: Mapping[str, str]) -> None:
+    """Write the matrices of some tables, unless they stand there whole.
+
+    Parameters
+    ----------
+    folder : Path
+        The cache.
+    tables : mapping of str to Table
+        By tensor.
+    texts : mapping of str to str
+        As :func:`texts_of` returns them.
+
+    Raises
+    ------
+    GeedError
+        If the disk is full or fails.
+    """
+    if has_matrices(folder, texts):
+        return
+    arrays = {kept["sha256"]: tables[name].values for name, kept in _named(texts).items()}
+    try:
+        with replacing(folder / MATRICES, folder / f".unfinished-{MATRICES}") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+    except OSError as error:
+        raise GeedError(
+            f"cache {folder}: writing {MATRICES} failed ({error.strerror or error}); make room and "
+            "run the same command again"
+        ) from None
+
+
+def has_matrices(folder: Path, texts: Mapping[str, str]) -> bool:
+    """Say whether the matrices that a manifest names are all there and whole."""
+    try:
+        read_tables(folder, texts)
+    except GeedError:
+        return False
+    return True
+
+
+def matrices_bytes(texts: Mapping[str, str]) -> int:
+    """Return the size of the matrices that a manifest names."""
+    return sum(8 * int(np.prod(kept["shape"])) for kept in _named(texts).values())
+
+
+def read_tables(folder: Path, texts: Mapping[str, str]) -> dict[str, Table]:
+    """Read the tables of a cache.
+
+    Parameters
+    ----------
+    folder : Path
+        The cache.
+    texts : mapping of str to str
+        As its manifest keeps them, by tensor; earlier versions kept matrices there too.
+
+    Returns
+    -------
+    dict of str to Table
+
+    Raises
+    ------
+    GeedError
+        If matrices are missing or damaged.
+    """
+    named = _named(texts)
+    arrays = _read(folder, {kept["sha256"]: kept["shape"] for kept in named.values()})
+    tables = {}
+    for name, text in texts.items():
+        content = json.loads(text)
+        if name in named:
+            content[_kind(content)] = arrays[named[name]["sha256"]]
+        tables[name] = table_of(content, f"cache, {name}")
+    return tables
+
+
+def _kind(content: Mapping[str, Any]) -> str:
+    return "channel_matrices" if "channel_matrices" in content else "matrices"
+
+
+def _named(texts: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Return shape and digest of each tensor's matrices that are kept in the file."""
+    kept = {name: (content := json.loads(t)).get(_kind(content)) for name, t in texts.items()}
+    return {name: entry for name, entry in kept.items() if isinstance(entry, dict)}
+
+
+def _kept(values: F64) -> dict[str, Any]:
+    array = np.ascontiguousarray(values, dtype="<f8")
+    return {"shape": list(array.shape), "sha256": hashlib.sha256(array.data).hexdigest()}
+
+
+def _read(folder: Path, shapes: Mapping[str, list[int]]) -> dict[str, F64]:
+    """Return arrays by their digest, each of them verified."""
+    path, again = folder / MATRICES, "run the same onnx-geed cache command again to make it"
+    if not shapes:
+        return {}
+    if not path.is_file():
+        raise GeedError(f"cache {folder}: {MATRICES} is missing; {again}")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {digest: archive[digest] for digest in shapes}
+        whole = all(_kept(a) == {"shape": shapes[d], "sha256": d} for d, a in arrays.items())
+    except Exception:  # zipfile and zlib have errors of their own
+        whole = False
+    if not whole:
+        raise GeedError(f"cache {folder}: {MATRICES} is damaged; {again} anew")
+    return arrays

@@ -1,0 +1,127 @@
+"""The command that fits output actions to data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onnx_geed.cli.options import (
+    data_option,
+    fit_options,
+    group_option,
+    input_options,
+    model_argument,
+    moving_options,
+    out_option,
+    run_options,
+)
+from onnx_geed.cli.progress import progress_bar
+from onnx_geed.cli.terminal import show, tell
+from onnx_geed.cli.typed_options import refuse_settled, typed_options
+
+if TYPE_CHECKING:
+    from onnx_geed.groups import Table
+
+__all__ = ["fit"]
+
+
+@click.command()
+@model_argument
+@data_option("Samples, as onnx-geed measure takes them.")
+@group_option()
+@click.option(
+    "--layer", "layers", multiple=True, metavar="LAYER", help="A layer to fit; repeatable."
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["permutation", "orthogonal", "linear"]),
+    default="orthogonal",
+    show_default=True,
+    help="What may happen to channels: they change places, turn into each other, or any mixture.",
+)
+@out_option("ACTIONS.npz", "Where the fitted actions go.", short=True)
+@fit_options
+@click.option(
+    "--fit-representation",
+    "representation",
+    is_flag=True,
+    help="Make orthogonal fits compose as the group's elements do.",
+)
+@run_options
+@input_options
+@moving_options
+@click.pass_context
+def fit(
+    context: click.Context,
+    /,
+    model: Path,
+    data: str | None,
+    group: str | None,
+    out: Path,
+    **options: Any,
+) -> None:
+    """Fit how a group acts on the channels of hidden layers to data, where nobody knows.
+
+    Fitted to the samples after D (--samples), so that onnx-geed measure with the same --samples and
+    --seed takes the file: --output-action LAYER=ACTIONS.npz. MODEL may be an activation cache too.
+
+    \b
+    Examples:
+      onnx-geed fit model.onnx --data images/ --group C4 --layer /layer1/Relu_output_0 -o a.npz
+      onnx-geed fit model.onnx --data images/ --group flip-h --layer "/layer?/*" --kind linear \\
+        --fit-samples 200 -o actions.npz
+      onnx-geed measure model.onnx --data images/ --group C4 \\
+        --measure unexplained@/layer1/Relu_output_0 \\
+        --output-action /layer1/Relu_output_0=a.npz
+    """
+    from onnx_geed.cache import is_cache
+    from onnx_geed.files import check_writable
+    from onnx_geed.groups import write_fits
+    from onnx_geed.run import fit_actions
+
+    check_writable(out, option="-o", inputs=[model, data])
+    with progress_bar() as progress:
+        if (model.suffix == ".geed" or model.is_dir()) and is_cache(model):
+            tables = _fit_cache(context, model, progress)
+        else:
+            for name, value in (("--data", data), ("--group", group)):
+                if value is None:
+                    raise click.UsageError(f"Missing option '{name}'.")
+            shared: dict[str, Any] = {"progress": progress, "notify": tell}
+            tables = fit_actions(model, data or "", group or "", **shared, **options)
+    write_fits(out, tables)
+    show("\n".join(_lines(tables)), kept=True)
+
+
+def _fit_cache(
+    context: click.Context, cache: Path, progress: Callable[[int, int], None]
+) -> tuple[Table, ...]:
+    """Fit to a cache, for which only some options are still open."""
+    from onnx_geed.cache import fit_cached_actions
+
+    typed = typed_options(context, without=("model", "out"))
+    still_open = (
+        *("layers", "kind", "representation"),
+        *("samples", "fit_samples", "fit_anyway", "memory"),
+    )
+    refuse_settled(typed, still_open, cache)
+    layers = typed.pop("layers", ())
+    return fit_cached_actions(cache, layers, progress=progress, notify=tell, **typed)
+
+
+def _lines(tables: Sequence[Table]) -> list[str]:
+    """Say of each layer what was fitted, and how far it is from a representation."""
+    from onnx_geed.text import columns
+
+    rows = [("layer", "kind", "channels", "samples", "lambda", "defect (median, worst)")]
+    for table in tables:
+        fitted = table.fit
+        assert fitted is not None
+        strength = "-" if fitted.lambda_ is None else f"{fitted.lambda_:g}"
+        defect = "-" if fitted.defect is None else ", ".join(f"{d:.3g}" for d in fitted.defect)
+        sizes = str(table.values.shape[1]), str(fitted.samples)
+        rows.append((fitted.layer, fitted.kind, *sizes, strength, defect))
+    return columns(rows, flexible=0, right=(2, 3, 4))

@@ -1,0 +1,36 @@
+"""Options as they were typed, which for a cache are settled but for some."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import click
+
+__all__ = ["refuse_settled", "typed_options"]
+
+
+def typed_options(context: click.Context, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return the options that stand on the command line."""
+    return {
+        name: value
+        for name, value in context.params.items()
+        if name not in without
+        and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+
+
+def refuse_settled(typed: Collection[str], still_open: Collection[str], cache: Path) -> None:
+    """Refuse options that were settled when a cache was written.
+
+    Raises
+    ------
+    click.UsageError
+        If there is one.
+    """
+    if settled := [name for name in typed if name not in still_open]:
+        raise click.UsageError(
+            f"--{settled[0].replace('_', '-')}: was settled when the cache {cache.name} was "
+            "written; leave it out, or measure the model"
+        )

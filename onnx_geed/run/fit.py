@@ -1,0 +1,122 @@
+"""Output actions estimated from data and handed back, to be kept in a file: :func:`fit_actions`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.groups import FitKind, Group, Table
+from onnx_geed.model import Model
+from onnx_geed.run.fit_orbits import Notify, fit_from_model
+from onnx_geed.run.options import make_options
+from onnx_geed.run.prepare import check_inputs, prepare_run
+from onnx_geed.run.progress import Progress
+
+__all__ = ["check_representation", "fit_actions", "fits_asked"]
+
+
+def fit_actions(
+    model: str | Path | Model,
+    data: str | Path | NDArray[Any],
+    group: str | Group,
+    layers: Sequence[str],
+    *,
+    kind: FitKind = "orthogonal",
+    representation: bool = False,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+    **options: Any,
+) -> tuple[Table, ...]:
+    """Estimate how a group acts on the channels of hidden layers, where nobody knows.
+
+    Parameters
+    ----------
+    model : str, Path or Model
+        The ONNX file.
+    data : str, Path or ndarray
+        Samples, as :func:`onnx_geed.measure` takes them.
+    group : str or Group
+        The acting group.
+    layers : sequence of str
+        Tensors, nodes, globs or module paths.
+    kind : {"permutation", "orthogonal", "linear"}
+        What ρ(g) may be.
+    representation : bool
+        Whether orthogonal matrices are made to compose as the group's elements do: for C<n>,
+        angles are brought to n-th parts of a turn; for others, elements are averaged, and the
+        defect says what is left.
+    progress : callable, optional
+        Told of inferences, and then of maps that are solved.
+    notify : callable, optional
+        Told in words what the sums take, and of layers that cannot be fitted.
+    **options
+        Fields of :class:`onnx_geed.Options`; ``samples`` is the size of the D that the fit leaves
+        out, ``fit_samples`` how many after it are fitted to.
+
+    Returns
+    -------
+    tuple of Table
+        One a layer. Each can stand in ``output_action`` of :func:`onnx_geed.measure`.
+
+    Raises
+    ------
+    GeedError
+        If model, data or options cannot be used, or the model gives NaN or infinity.
+        If a layer has no channels, or is a vector that is too long for the samples.
+
+    Notes
+    -----
+    Spec section 10. With Z_g = π(g)⁻¹ f(gx), the grid moved back, ``permutation`` is the assignment
+    of channels with the largest sum of cosines of samples, ``orthogonal`` the polar factor of
+    S(g) + λ tr(A)/C, ``linear`` (E(g) + λI')(A + λI')⁻¹; λ by five folds.
+    """
+    check_choice("kind", kind, get_args(FitKind))
+    check_representation(kind, representation=representation)
+    options = options | fits_asked(layers, kind)
+    prepared = prepare_run(model, data, group, make_options(options))
+    if prepared.fitting is None:
+        raise GeedError("--layer: names nothing to fit")
+    for note in prepared.task.plan.notes:
+        if notify is not None:
+            notify(f"note: {note}")
+    fitting = replace(prepared.fitting, representation=representation)
+    tables = fit_from_model(prepared, fitting, progress, notify)
+    check_inputs(prepared)
+    return tuple(tables.values())
+
+
+def fits_asked(layers: Sequence[str], kind: str) -> dict[str, Any]:
+    """Return the options that ask for fits of some layers alone.
+
+    Raises
+    ------
+    GeedError
+        If there are none.
+    """
+    layers = (layers,) if isinstance(layers, str) else tuple(layers)
+    if not layers:
+        raise GeedError("--layer: name at least one layer to fit; onnx-geed layers lists them")
+    return {
+        "measures": tuple(f"unexplained@{layer}" for layer in layers),
+        "output_action": dict.fromkeys(layers, f"fit:{kind}"),
+    }
+
+
+def check_representation(kind: str, *, representation: bool) -> None:
+    """Refuse to make a representation of what is none of rotations.
+
+    Raises
+    ------
+    GeedError
+        If it is asked of permutations or linear maps.
+    """
+    if representation and kind != "orthogonal":
+        raise GeedError(
+            f"--fit-representation: makes orthogonal matrices compose, and the kind is {kind}: "
+            "take --kind orthogonal, or leave it out"
+        )

@@ -1,0 +1,81 @@
+"""What is to be fitted, to which samples, and in how many passes over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from onnx_geed.groups import LayoutAction, Trivial
+from onnx_geed.measures import Plan, fit_bytes
+from onnx_geed.run.fit_requests import FitRequest, fit_action
+from onnx_geed.run.options import Options
+from onnx_geed.text import format_bytes, parse_bytes
+
+__all__ = ["Fitting"]
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Output actions that are to be fitted, and to what.
+
+    Parameters
+    ----------
+    plan : Plan
+        The tensors and the group.
+    requests : mapping of str to FitRequest
+        What is fitted, by tensor.
+    indices : tuple of int
+        The fit samples.
+    options : Options
+        Memory, support, and how hidden tensors are moved.
+    representation : bool
+        Whether an orthogonal fit is made one whose elements compose.
+    """
+
+    plan: Plan
+    requests: Mapping[str, FitRequest]
+    indices: tuple[int, ...]
+    options: Options
+    representation: bool = False
+
+    @property
+    def inferences(self) -> int:
+        """Model inputs of all passes over the fit samples."""
+        return len(self.passes) * len(self.indices) * self.plan.group.order
+
+    def bytes_of(self, name: str) -> int:
+        """Bytes that sums of one layer, and solving it, take."""
+        _, channels = self.action(name)
+        kind, order = self.requests[name].kind, self.plan.group.order
+        return fit_bytes(order, channels, kind, len(self.indices))
+
+    def action(self, name: str) -> tuple[LayoutAction | Trivial, int]:
+        """How the places of a layer move, and how many channels it has."""
+        layer, request = self.plan.layers[name], self.requests[name]
+        return fit_action(layer, self.plan.group, self.options, request.asked)
+
+    @cached_property
+    def passes(self) -> tuple[tuple[str, ...], ...]:
+        """Layers whose sums, and whose orbits, fit into memory together."""
+        budget, order = parse_bytes(self.options.memory), self.plan.group.order
+        passes: list[list[str]] = [[]]
+        filled = 0
+        for name in self.requests:
+            needed = self.bytes_of(name) + 2 * order * self.plan.layers[name].bytes
+            if passes[-1] and filled + needed > budget:
+                passes.append([])
+                filled = 0
+            passes[-1].append(name)
+            filled += needed
+        return tuple(map(tuple, passes))
+
+    def memory_line(self) -> str:
+        """Say what is fitted, and what that takes."""
+        held = max(sum(map(self.bytes_of, names)) for names in self.passes)
+        layers = f"{len(self.requests)} layer{'s' * (len(self.requests) > 1)}"
+        passes = f" in {len(self.passes)} passes" if len(self.passes) > 1 else ""
+        return (
+            f"fitting {layers} to {len(self.indices)} samples{passes}: the sums take "
+            f"{format_bytes(held)}"
+        )
