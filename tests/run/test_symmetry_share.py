@@ -620,3 +620,90 @@ def test_values_by_class_are_shares_of_the_error_of_that_class(case):
         own = labels == int(label)
         assert entry["value"] == pytest.approx(tops[own].sum() / bottoms[own].sum(), rel=1e-9)
         assert entry["samples"] == own.sum()
+
+
+# ------------------------------------------------------------------------------------------------
+# Other actions, masks, fits and suites
+# ------------------------------------------------------------------------------------------------
+
+
+def test_an_action_of_ones_own_is_undone_by_its_inverses(tmp_path):
+    path = models.save(models.dense_scores(symmetric=False), tmp_path / "model.onnx")
+    data, targets = images((1, 8, 8), 12), np.random.default_rng(8).normal(size=(12, 3, 8, 8))
+    asked = {"measures": [f"{NAME}@z"], "target": {"z": targets}, **OPTIONS}
+    own = geed.FunctionAction(
+        geed.parse_group("C4"), lambda g, x: np.rot90(x, g, axes=(-2, -1)).copy(), any_size=True
+    )
+    (named,) = geed.measure(path, data, "C4", **asked)["measurements"]
+    (mine,) = geed.measure(path, data, action=own, **asked)["measurements"]
+    np.testing.assert_allclose(mine["deviations"], named["deviations"], rtol=1e-9, atol=1e-12)
+    assert mine["value"] == pytest.approx(named["value"], rel=1e-9)
+    assert named["value"] > 0.01
+
+
+def test_padding_is_left_out_of_sets_and_of_their_targets(tmp_path):
+    data, targets = images((3, 2), 12), np.random.default_rng(8).normal(size=(12, 3, 2))
+    real = np.arange(3) < np.array([2, 3] * 6)[:, None]
+    path = models.save(set_model(), tmp_path / "set.onnx")
+    asked = {
+        **{"measures": [f"{NAME}@y"], "input_layout": {"x": "NPC"}, "layout": {"y": "NPC"}},
+        **{"mask": {"x": real}, **OPTIONS},
+    }
+    spoilt = np.where(real[..., None], targets, 99.0)
+    one, other = (
+        geed.measure(path, {"x": data}, "S3", target={"y": t}, **asked)["measurements"][0]
+        for t in (targets, spoilt)
+    )
+    assert one["value"] == other["value"]
+    everything = {k: v for k, v in asked.items() if k != "mask"}
+    unmasked = geed.measure(path, {"x": data}, "S3", target={"y": spoilt}, **everything)
+    assert unmasked["measurements"][0]["value"] != one["value"]
+
+
+def test_a_fitted_action_is_refused(tmp_path):
+    path = models.save(models.dense_scores(symmetric=False), tmp_path / "model.onnx")
+    with pytest.raises(GeedError, match="takes no fitted action") as caught:
+        geed.measure(
+            *(path, images((1, 8, 8), 60), "C4"),
+            measures=[f"{NAME}@z"],
+            target={"z": np.zeros((60, 3, 8, 8))},
+            output_action={"z": "fit:orthogonal"},
+            **OPTIONS,
+        )
+    assert "\n" not in str(caught.value)
+
+
+def test_a_suite_takes_it_with_a_target(case):
+    (case / "suite.toml").write_text(
+        f"""
+groups = ["C4"]
+measures = ["{NAME}"]
+[options]
+samples = 5
+provider = "cpu"
+target = {{ logits = "target.npy" }}
+[[models]]
+name = "net"
+path = "model.onnx"
+[[data]]
+name = "pictures"
+path = "bare.npy"
+"""
+    )
+    command("benchmark", case / "suite.toml", "-o", case / "out", "--format", "json")
+    (row,) = json.loads((case / "out" / "summary.json").read_text())["rows"]
+    (record,) = geed.measure(
+        *(case / "model.onnx", case / "bare.npy", "C4"),
+        measures=[NAME], target={"logits": case / "target.npy"}, samples=5, provider="cpu",
+    )["measurements"]  # fmt: skip
+    assert row["mean"] == record["value"]
+
+
+def test_what_only_a_missing_inverse_could_undo_is_refused():
+    from onnx_geed.measures import Measure
+
+    group = geed.parse_group("C5*S4~3")
+    action = layout_action(group, parse_layout("NPX"), (4, 2))
+    with pytest.raises(GeedError, match=r"^y is moved back by the inverse of .* no element of"):
+        Measure(NAME, "y", action, target=True)
+    assert Measure(NAME, "y", geed.Trivial(group), target=True).target
