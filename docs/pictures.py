@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["onnx-geed", "matplotlib"]
+# dependencies = ["onnx-geed[report]", "matplotlib"]
 # ///
 """Draw the pictures of "How to read G-EED", every number in them through the package itself.
 
@@ -9,7 +9,9 @@ python docs/pictures.py docs/pictures
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import matplotlib.pyplot as plt
 from scipy.ndimage import convolve
 
 import onnx_geed
+from onnx_geed.report import write_report
 
 BLUE, ORANGE, GREEN, GREY = "#0b63a8", "#c2500a", "#0f7b5f", "#5b6673"
 plt.rcParams.update(
@@ -192,10 +195,96 @@ def predictions(folder: Path) -> None:
     plt.close(figure)
 
 
+def unexplained(folder: Path) -> None:
+    """Draw what is expected and what comes, of two entries that a mirror swaps."""
+    group = onnx_geed.parse_group("flip-h")
+    swap = onnx_geed.Permutation(group, np.array([[0, 1], [1, 0]]))
+    random = np.random.default_rng(5)
+    upright = random.normal(size=(30, 2))
+    cases = (
+        ("moves along", upright[:, ::-1] + 0.2 * random.normal(size=(30, 2))),
+        ("the same for all that is mirrored", np.tile(upright.mean(axis=0)[::-1], (30, 1))),
+        ("as another sample's", np.roll(upright[:, ::-1], 1, axis=0)),
+    )
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.6), layout="constrained")
+    for axis, (name, mirrored) in zip(axes, cases, strict=True):
+        m = onnx_geed.unexplained(np.stack([upright, mirrored], axis=1), swap)[:, 1:].mean()
+        value = m / onnx_geed.normaliser("unexplained", upright)
+        told = upright[:, ::-1]
+        for ends in zip(told, mirrored, strict=True):
+            axis.plot(*np.transpose(ends), color=GREY, lw=0.8, alpha=0.6)
+        axis.plot(*told.T, "o", ms=5, mfc="white", color=BLUE, label="told from f(x)")
+        axis.plot(*mirrored.T, "o", ms=4, color=ORANGE, label="f(gx)")
+        axis.set(xlim=(-2.9, 2.9), ylim=(-2.9, 2.9), aspect="equal", xticks=[], yticks=[])
+        axis.spines[:].set_visible(True)
+        axis.set_title(name, fontsize=10, fontweight="bold")
+        axis.set_xlabel(f"unexplained {value:.2f}")
+    axes[0].legend(frameon=False, fontsize=8.5, loc="lower left")
+    figure.savefig(folder / "unexplained.png")
+    plt.close(figure)
+
+
+def flips(folder: Path) -> None:
+    """Draw probabilities of two classes, of samples unmoved and mirrored."""
+    group = onnx_geed.parse_group("flip-h")
+    random = np.random.default_rng(2)
+    near = 0.5 + 0.04 * random.standard_normal((12, 2))
+    sure = np.stack([0.97 - 0.02 * random.random(12), 0.56 + 0.1 * random.random(12)], axis=1)
+    sure[::2] = 1 - sure[::2]
+    still = np.tile(0.7 + 0.01 * random.standard_normal((12, 1)), (1, 2))
+    cases = (
+        ("undecided", near),
+        ("less sure when mirrored", sure),
+        ("one class, whatever it is shown", still),
+    )
+    figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.1), sharey=True, layout="constrained")
+    for axis, (name, first) in zip(axes, cases, strict=True):
+        scores = np.stack([first, 1 - first], axis=2)
+        flipped = onnx_geed.flip_rate(scores, group, kind="probabilities")[:, 1]
+        kl = onnx_geed.softmax_kl(scores, group, kind="probabilities").mean()
+        common = max((first[:, 0] > 0.5).mean(), (first[:, 0] < 0.5).mean())
+        axis.axhline(0.5, color=GREY, lw=1, ls=(0, (4, 3)))
+        for pair, flips in zip(first, flipped, strict=True):
+            axis.plot([0, 1], pair, "o-", ms=4, lw=1, color=ORANGE if flips else BLUE)
+        axis.set(xlim=(-0.3, 1.3), ylim=(0, 1))
+        axis.set_xticks([0, 1], ["unmoved", "mirrored"])
+        axis.set_title(name, fontsize=10, fontweight="bold")
+        axis.set_xlabel(
+            f"flip-rate {flipped.mean():.2f}   softmax-kl {kl:.3f}\n"
+            f"most common class {100 * common:.0f} %"
+        )
+    axes[0].set_ylabel("probability of a class")
+    figure.savefig(folder / "flips.png")
+    plt.close(figure)
+
+
+def fits(folder: Path) -> None:
+    """Draw the demo's feature maps under quarter turns as the page does, told by three fits."""
+    with as_file(files("onnx_geed.demo")) as demo, tempfile.TemporaryDirectory() as made:
+        results = [
+            onnx_geed.measure(
+                demo / "digits_cnn.onnx",
+                data=demo / "digits.npz",
+                group="C4",
+                samples=40,
+                measures=["unexplained@block?"],
+                output_action={"block?": f"fit:{kind}"},
+                fit_samples=40,
+            )
+            for kind in ("permutation", "orthogonal", "linear")
+        ]
+        page = Path(made) / "page.html"
+        write_report(results, page, pictures=made)
+        shutil.copy(page.with_name("unexplained-1-fits.svg"), folder / "fits.svg")
+
+
 def main(path: str) -> None:
     folder = Path(path)
     folder.mkdir(exist_ok=True)
-    for draw in (two_layers, interpolation, clouds, conditioning, predictions):
+    for draw in (
+        *(two_layers, interpolation, clouds, conditioning, predictions),
+        *(unexplained, flips, fits),
+    ):
         draw(folder)
 
 

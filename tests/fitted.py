@@ -13,7 +13,7 @@ DEPTH = {
     "conv1": {"identity": 0.20, "permutation": 0.21, "orthogonal": 0.22, "linear": 0.21},
     "conv2": {"identity": 0.90, "permutation": 0.30, "orthogonal": 0.31, "linear": 0.30},
     "conv3": {"identity": 1.20, "permutation": 1.10, "orthogonal": 0.40, "linear": 0.25},
-    "conv4": {"identity": 1.90, "permutation": 1.90, "orthogonal": 1.85, "linear": 1.90},
+    "conv4": {"identity": 2.00, "permutation": 2.01, "orthogonal": 2.00, "linear": 2.01},
 }
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         verify_cache as verify_cache,
     )
     from onnx_geed.cache.measure import (
+        STILL_OPEN as STILL_OPEN,
         measure_cache as measure_cache,
     )
     from onnx_geed.cache.store import (

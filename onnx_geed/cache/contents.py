@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.cache import store
 from onnx_geed.cache.manifest import Description, Entry, Manifest
 from onnx_geed.cache.matrices import texts_of
+from onnx_geed.cache.place_labels import LABELLED
 from onnx_geed.cache.shard_file import VERSION
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_layout
@@ -39,6 +40,7 @@ __all__ = [
     "contents_of",
     "kept_latents",
     "kept_of",
+    "labels_of_d",
     "needs_activations",
     "paired_measures",
     "rounded",
@@ -154,6 +156,9 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "onnxruntime": runtime,
         "onnx-geed": versions.get("onnx-geed", ""),
     }
+    if (labels := labels_of_d(prepared)) is not None:
+        content = f"{labels.shape}".encode() + labels.astype("<i4").tobytes()
+        fingerprints[LABELLED] = hashlib.sha256(content).hexdigest()
     idle = unmoving(source, prepared.count)
     description: Description = {
         "mode": mode,
@@ -185,6 +190,13 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         description,
         _whole_entries(plan, entries),
     )
+
+
+def labels_of_d(prepared: Prepared) -> NDArray[np.int32] | None:
+    """Return the labels (N, ...) of the places of D, if there are any."""
+    source = prepared.task.source
+    labels = source.place_labels
+    return None if labels is None else labels[list(source.indices[: prepared.count])]
 
 
 def _sums_entry(plan: Plan, measure: Measure, channels: int) -> Entry | None:

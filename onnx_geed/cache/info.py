@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from onnx_geed.cache import store
 from onnx_geed.cache.matrices import has_matrices, read_tables
+from onnx_geed.cache.place_labels import has_place_labels, read_place_labels
 from onnx_geed.errors import GeedError
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run import Meter, Progress, cores, in_order
@@ -77,7 +78,8 @@ def cache_info(folder: str | Path) -> CacheInfo:
         "path": str(folder),
         "complete": not missing
         and store.has_points(folder, manifest)
-        and has_matrices(folder, manifest.description["tables"]),
+        and has_matrices(folder, manifest.description["tables"])
+        and has_place_labels(folder, manifest),
         "orbits": manifest.count,
         "order": manifest.order,
         "points": len(manifest.indices),
@@ -145,6 +147,7 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
     beside: tuple[Callable[[], object], ...] = (
         lambda: store.read_points(folder, manifest),
         lambda: read_tables(folder, manifest.description["tables"]),
+        lambda: read_place_labels(folder, manifest, manifest.count),
     )
     for read in beside:
         try:

@@ -17,6 +17,7 @@ from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.fits import add_fits_of_cache, check_unseen, fit_from_cache
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import read_tables
+from onnx_geed.cache.place_labels import read_place_labels
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
 from onnx_geed.errors import GeedError, refuse_unknown
@@ -27,6 +28,7 @@ from onnx_geed.measures import (
     Plan,
     Request,
     descriptor_of,
+    judge_of_fits,
     make_plan,
     parse_request,
 )
@@ -50,6 +52,7 @@ from onnx_geed.run import (
     OrbitStatistics,
     Progress,
     Targets,
+    bind_background,
     check_fits_measured,
     check_option,
     cores,
@@ -66,7 +69,20 @@ from onnx_geed.run import (
     with_truths,
 )
 
-__all__ = ["complete_manifest", "measure_cache", "options_of", "plan_of", "stored_tensors"]
+__all__ = [
+    "STILL_OPEN",
+    "complete_manifest",
+    "measure_cache",
+    "options_of",
+    "plan_of",
+    "stored_tensors",
+]
+
+#: Options that are still open when a cache is measured.
+STILL_OPEN = (
+    *("measures", "samples", "norm_samples", "interval", "precision", "background"),
+    *("target", "output_action", "fit_samples", "fit_anyway"),
+)
 
 
 def measure_cache(
@@ -77,6 +93,7 @@ def measure_cache(
     norm_samples: int | None = None,
     interval: str = "t",
     precision: float | None = None,
+    background: int | str | None = None,
     output_action: Mapping[str, Any] | None = None,
     fit_samples: int = 50,
     fit_anyway: bool = False,
@@ -101,6 +118,8 @@ def measure_cache(
         Interval over samples.
     precision : float, optional
         Take only as many of the orbits as :class:`onnx_geed.Options` says.
+    background : int or str, optional
+        Class of scores at places that is background, as :class:`onnx_geed.Options` says.
     output_action : mapping of str to str, Path or Table, optional
         As :class:`onnx_geed.Options` has it, in place of those that the cache was written with.
     fit_samples : int
@@ -133,13 +152,7 @@ def measure_cache(
         If there is no such option, or its value is not of its type or none of its choices.
     """
     started = time.perf_counter()
-    refuse_unknown(
-        unknown,
-        (
-            *("measures", "samples", "norm_samples", "interval", "precision", "target"),
-            *("output_action", "fit_samples", "fit_anyway"),
-        ),
-    )
+    refuse_unknown(unknown, STILL_OPEN)
     measures = check_option("measures", measures)
     samples = check_option("samples", samples)
     if norm_samples is not None:
@@ -147,6 +160,7 @@ def measure_cache(
     interval = check_option("interval", interval)
     precision = check_option("precision", precision)
     target = check_option("target", target)
+    background = check_option("background", background)
     folder = Path(folder)
     manifest = complete_manifest(folder)
     description = manifest.description
@@ -168,13 +182,17 @@ def measure_cache(
         plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables, target)
         check_fits_measured(plan, tables)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
+    dense = any(m.places is not None for m in plan.measures)
+    labels = read_place_labels(folder, manifest, count) if dense else None
+    classes = parse_classes(description.get("classes"))
+    plan = bind_background(plan, labels, background, classes)
     points: dict[str, NDArray[np.float64]] = {}
     if any(m.descriptor.normaliser is not None for m in plan.measures):
         stored = store.read_points(folder, manifest).items()
         points = {k: rows[:norm].astype(np.float64) for k, rows in stored if k in plan.layers}
     spreads = read_spreads(folder, manifest, plan, norm)
     stops = [count] if precision is None else looks(count)
-    reader = ShardReader(folder, manifest, plan, tuple(wanted), count, tuple(stops))
+    reader = ShardReader(folder, manifest, plan, tuple(wanted), count, tuple(stops), labels)
     meter = Meter("orbits", count, progress)
     shards = [first for first in store.shards(manifest) if first < count]
     parts = _metered(in_order(shards, reader.read, cores()), meter)
@@ -193,7 +211,6 @@ def measure_cache(
     )
     parts.close()
     data = _data_part(description["data"], max(measured.count, norm))
-    classes = parse_classes(description.get("classes"))
     add_fits_of_cache(
         *(folder, manifest, plan, tables, measured.records, measured.count), interval=interval
     )
@@ -258,11 +275,11 @@ def _data_part(data: DataPart, count: int) -> DataPart:
 
 def _with_fits(measures: Sequence[str], manifest: Manifest, fits: Iterable[str]) -> Sequence[str]:
     """Return the measures; where none is asked for, also what fits leave unexplained."""
-    unexplained = [f"unexplained@{name}" for name in fits]
-    if measures or not unexplained:
+    judged = [f"{judge_of_fits()}@{name}" for name in fits]
+    if measures or not judged:
         return measures
     own = [f"{name}@{layer}" for name, layer in manifest.description["measures"]]
-    return tuple(dict.fromkeys([*own, *unexplained]))
+    return tuple(dict.fromkeys([*own, *judged]))
 
 
 def complete_manifest(folder: Path) -> Manifest:

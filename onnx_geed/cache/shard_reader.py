@@ -15,7 +15,16 @@ from onnx_geed.cache import store
 from onnx_geed.cache.contents import paired_measures
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.measures import Plan
-from onnx_geed.run import OrbitStatistics, Pair, Pairs, around, join, neighbours, reduce_orbits
+from onnx_geed.run import (
+    OrbitStatistics,
+    Pair,
+    Pairs,
+    around,
+    join,
+    known_places,
+    neighbours,
+    reduce_orbits,
+)
 
 __all__ = ["ShardReader", "sample_label"]
 
@@ -38,6 +47,8 @@ class ShardReader:
         Size of D: the first so many orbits.
     stops : tuple of int
         After how many orbits measuring may end.
+    labels : ndarray of int32, shape (count, ...), optional
+        Labels of the places of D.
     """
 
     folder: Path
@@ -46,6 +57,7 @@ class ShardReader:
     wanted: tuple[int, ...]
     count: int
     stops: tuple[int, ...]
+    labels: NDArray[np.int32] | None = None
 
     def read(self, first: int) -> list[OrbitStatistics]:
         """Reduce a shard, in parts that end where measuring may end.
@@ -74,7 +86,10 @@ class ShardReader:
             if position == self.count:
                 break
             named, sums = _by_tensor(self.manifest, self.wanted, arrays)
-            orbit = reduce_orbits(self.plan, named, label, first=position, sums=sums, pairs=pairs)
+            known = known_places(self.plan, [*named], self._labels_of(position), None, [])
+            orbit = reduce_orbits(
+                *(self.plan, named, label), first=position, sums=sums, pairs=pairs, known=known
+            )
             if position == first:
                 stored = _stored_pairs(self.folder, self.manifest, first, self.wanted)
                 paired = paired_measures(self.manifest.description["measures"])
@@ -85,6 +100,9 @@ class ShardReader:
                 parts.append(part)
                 part = OrbitStatistics()
         return [*parts, part] if part.orbits else parts
+
+    def _labels_of(self, position: int) -> NDArray[np.int32] | None:
+        return None if self.labels is None else self.labels[position : position + 1]
 
 
 def _with_pairs(

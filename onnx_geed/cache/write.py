@@ -12,10 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.cache import store
-from onnx_geed.cache.contents import Dtype, Mode, contents_of, kept_latents, rounded
+from onnx_geed.cache.contents import (
+    Dtype,
+    Mode,
+    contents_of,
+    kept_latents,
+    labels_of_d,
+    rounded,
+)
 from onnx_geed.cache.info import CacheInfo, cache_info
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import MATRICES, has_matrices, matrices_bytes, write_matrices
+from onnx_geed.cache.place_labels import has_place_labels, write_place_labels
 from onnx_geed.cache.shard_writer import ShardWriter
 from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.results import check_measured
@@ -113,6 +121,9 @@ def write_cache(
         )
         if not store.has_points(folder, manifest):
             store.write_points(folder, manifest, _extra_points(prepared, manifest, runner))
+        labels = labels_of_d(prepared)
+        if labels is not None and not has_place_labels(folder, manifest):
+            write_place_labels(folder, manifest, labels)
         check_inputs(prepared)
         store.write_index(folder, manifest)
         _check_complete(folder, manifest)

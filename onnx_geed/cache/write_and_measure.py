@@ -94,6 +94,7 @@ def measure_through_cache(
         measures=options.get("measures", ()),
         target=options.get("target", {}),
         interval=interval,
+        background=options.get("background"),
         progress=None if progress is None else _Half(progress, 1),
         command=command,
     )

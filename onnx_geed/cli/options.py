@@ -234,7 +234,11 @@ input_options = _in_order(
         help="Which entries of padded sets are real (.npy: samples by entries, or lengths); of an "
         "input, or for one that takes it. Without FILE: the lengths that the data state.",
     ),
-    click.option("--labels", metavar="FILE", help="Labels of the samples (.npy, idx)."),
+    click.option(
+        "--labels",
+        metavar="FILE",
+        help="Labels of the samples (.npy, idx): one each, or one for each place of dense scores.",
+    ),
     click.option(
         "--target",
         metavar="LAYER=FILE",

@@ -73,6 +73,11 @@ Progress = Callable[[int, int], None]
     is_flag=True,
     help="Also measure the same network with its weights drawn anew, as a scale too.",
 )
+@click.option(
+    "--background",
+    metavar="CLASS",
+    help="Class of dense scores, by number or name: measure the other places by themselves too.",
+)
 @format_option("table", "json", "csv", explained=True)
 @click.option(
     "--fail-above",
@@ -197,19 +202,15 @@ def _measure_cache(
     options: Mapping[str, Any],
 ) -> Result:
     """Measure from a cache, for which only some options are still open."""
-    from onnx_geed.cache import measure_cache
+    from onnx_geed.cache import STILL_OPEN, measure_cache
 
-    still_open = (
-        *("measures", "samples", "norm_samples", "interval", "precision", "target"),
-        *("output_action", "fit_samples", "fit_anyway"),
-    )
     typed = {name: v for name, v in typed_options(context).items() if name in options}
     if "engine" in typed:
         raise click.UsageError(
             f"--engine: {cache.name} is a cache, which is measured without its model, so there is "
             "no engine to choose; leave it out"
         )
-    refuse_settled(typed, still_open, cache)
+    refuse_settled(typed, STILL_OPEN, cache)
     shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
     return measure_cache(cache, command=command_line(), **shared, **typed)
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from onnx_geed.data.intake import (
         Intake as Intake,
     )
+    from onnx_geed.data.labels import (
+        place_labels_of as place_labels_of,
+    )
     from onnx_geed.data.mask import (
         mask_of as mask_of,
         read_mask as read_mask,

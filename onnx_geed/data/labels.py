@@ -1,4 +1,4 @@
-"""Labels: one for each sample, stated or found beside the data."""
+"""Labels: one for each sample, stated or found beside the data; or one for each of its places."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_geed.data.rows import shape_text
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError
 
-__all__ = ["labels_of"]
+__all__ = ["labels_of", "place_labels_of"]
 
 
 def labels_of(stated: Any, beside: Any, count: int, source: str) -> tuple[int | str, ...] | None:
@@ -48,6 +49,39 @@ def _classes(values: Any, count: int) -> tuple[tuple[int | str, ...] | None, str
     if all(isinstance(v, str) or _is_whole(v) for v in labels):
         return tuple(v if isinstance(v, str) else int(v) for v in labels), ""
     return None, f"{array.dtype} values that are no classes: give whole numbers or names"
+
+
+def place_labels_of(stated: Any) -> NDArray[np.int32] | None:
+    """Return labels of places, such as (N, H, W) or (N, P), where the user states such.
+
+    Parameters
+    ----------
+    stated : object
+        Labels, or the file that holds them.
+
+    Returns
+    -------
+    ndarray of int32, shape (N, ...), or None
+        ``None`` for what is no array of whole numbers with several axes.
+
+    Raises
+    ------
+    GeedError
+        If there is no such file, or it cannot be read.
+    """
+    values = stated
+    if isinstance(stated, (str, Path)):
+        values = [] if str(stated).lower().endswith(".txt") else _label_file(str(stated))
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError):
+        return None
+    # Of one value a sample there is no second reading.
+    if array.ndim < 2 or array.size <= len(array) or array.dtype.kind not in "iuf":
+        return None
+    with np.errstate(invalid="ignore"):
+        whole = array.astype(np.int32)
+    return whole if np.array_equal(whole, array) else None
 
 
 def _is_whole(value: Any) -> bool:

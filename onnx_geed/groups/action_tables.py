@@ -202,7 +202,8 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
     GeedError
         If an element of the group has no row, or a row names no element of the group.
         If the identity's matrix is not the identity matrix.
-        If ρ(g₂)ρ(g₁) = ρ(g₂g₁) does not hold within 1e-5, and the table is none of a fit.
+        If ρ(g₂)ρ(g₁) = ρ(g₂g₁) does not hold within 1e-5, the table is none of a fit, and products
+        of elements are elements.
     """
     missing = [e for e in group.elements if e not in table.elements]
     extra = [e for e in table.elements if e not in group.elements]
@@ -221,7 +222,7 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
         away = np.abs(values[0] - np.eye(values.shape[1])).max(initial=0.0)
         if away > COMPOSITION_TOLERANCE:
             raise GeedError(f"{table.source}: the matrix of 'e' is not the identity")
-    if table.fit is not None:
+    if table.fit is not None or not group.is_closed:
         return values
     for g2 in range(group.order):
         for g1 in range(group.order):

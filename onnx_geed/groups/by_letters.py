@@ -268,9 +268,9 @@ class LayoutAction:
 
 def _permutes(matrix: F64) -> bool:
     """Whether a matrix only changes the places and the signs of channels, to the last bit."""
-    entries = np.argwhere(matrix)
-    once = all(np.array_equal(np.sort(side), np.arange(len(matrix))) for side in entries.T)
-    return once and bool((np.abs(matrix[tuple(entries.T)]) == 1).all())
+    entries = matrix != 0
+    once = all((np.count_nonzero(entries, axis=axis) == 1).all() for axis in (0, 1))
+    return once and bool((np.abs(matrix[entries]) == 1).all())
 
 
 def _mixed(matrix: F64, rows: NDArray[Any]) -> F64:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         Request as Request,
         Support as Support,
         descriptor_of as descriptor_of,
+        judge_of_fits as judge_of_fits,
         parse_request as parse_request,
     )
     from onnx_geed.measures.deviations import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
         deviations_from_references as deviations_from_references,
         deviations_of_orbits as deviations_of_orbits,
         f_hat as f_hat,
+        measured_at_places as measured_at_places,
         operands_of_orbits as operands_of_orbits,
         orbit_deviations as orbit_deviations,
         pair_deviations as pair_deviations,
@@ -56,14 +58,17 @@ if TYPE_CHECKING:
     from onnx_geed.measures.graph_actions import (
         orbit_nodes as orbit_nodes,
     )
+    from onnx_geed.measures.graph_classes import (
+        class_count_nodes as class_count_nodes,
+        place_class_nodes as place_class_nodes,
+        predicted_class_nodes as predicted_class_nodes,
+    )
     from onnx_geed.measures.graph_deviations import (
         activation_nodes as activation_nodes,
         channel_mean_nodes as channel_mean_nodes,
         check_written_as_nodes as check_written_as_nodes,
-        class_count_nodes as class_count_nodes,
         deviation_nodes as deviation_nodes,
         identity_nodes as identity_nodes,
-        predicted_class_nodes as predicted_class_nodes,
         value_range_nodes as value_range_nodes,
     )
     from onnx_geed.measures.layer import (
@@ -78,6 +83,13 @@ if TYPE_CHECKING:
     )
     from onnx_geed.measures.normalisation import (
         normaliser as normaliser,
+    )
+    from onnx_geed.measures.place_counts import (
+        Known as Known,
+        PlaceCounts as PlaceCounts,
+        at_places as at_places,
+        count_places as count_places,
+        join_place_counts as join_place_counts,
     )
     from onnx_geed.measures.places import (
         Places as Places,

@@ -21,6 +21,7 @@ __all__ = [
     "Support",
     "View",
     "descriptor_of",
+    "judge_of_fits",
     "parse_request",
 ]
 
@@ -81,6 +82,8 @@ class Descriptor:
     skips_identity : bool
         Whether the identity, where it is held against itself alone and so scores perfect whatever
         the model, is left out of means.
+    judges_fits : bool
+        Whether fitted actions are judged by it, and so it is taken where one is asked for.
     default : bool
         Whether it is taken where no measure is asked for.
     similarity : bool
@@ -114,6 +117,7 @@ class Descriptor:
     spread: bool = False
     of_error: bool = False
     skips_identity: bool = False
+    judges_fits: bool = False
     default: bool = True
     similarity: bool = False
     worst_invariance: Callable[[int], float] | None = None
@@ -323,6 +327,7 @@ CATALOGUE: dict[str, Descriptor] = {
             nodes=_later("graph_formulas", "square_nodes"),
             spread=True,
             skips_identity=True,
+            judges_fits=True,
             default=False,
             floor=1e-3,
             sentence=(
@@ -376,6 +381,11 @@ CATALOGUE: dict[str, Descriptor] = {
         ),
     )
 }
+
+
+def judge_of_fits() -> str:
+    """Return the name of the measure by which fitted actions are judged."""
+    return next(d.name for d in CATALOGUE.values() if d.judges_fits)
 
 
 def descriptor_of(name: object) -> Descriptor:

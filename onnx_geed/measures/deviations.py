@@ -33,6 +33,7 @@ __all__ = [
     "deviations_from_references",
     "deviations_of_orbits",
     "f_hat",
+    "measured_at_places",
     "operands_of_orbits",
     "orbit_deviations",
     "pair_deviations",
@@ -282,12 +283,53 @@ def _deviations_at_places(
     measure: Measure, orbits: F64, references: F64, chosen: Sequence[int]
 ) -> F64:
     """Return means over places (N, elements) of what was moved back, (N, n, P, k)."""
+    values = _values_at_places(measure, orbits, references, chosen)
+    # A vector of scores is one place, which every element keeps.
+    return values[..., 0] if measure.places is None else measure.places.mean(values, chosen)
+
+
+def _values_at_places(measure: Measure, orbits: F64, references: F64, chosen: Sequence[int]) -> F64:
+    """Return m place by place (N, elements, P) of what was moved back, (N, n, P, k)."""
     values = np.empty((len(orbits), len(chosen), orbits.shape[2]))
     for orbit, reference, out in zip(orbits, references, values, strict=True):
         for row, g in zip(out, chosen, strict=True):
             measure.descriptor.pairs(orbit[g], reference, row)
-    # A vector of scores is one place, which every element keeps.
-    return values[..., 0] if measure.places is None else measure.places.mean(values, chosen)
+    return values
+
+
+def measured_at_places(measure: Measure, y: NDArray[Any]) -> tuple[F64, F64, I64]:
+    """Return what a measure of class scores sees at each place of some orbits.
+
+    Parameters
+    ----------
+    measure : Measure
+        One of class scores at places.
+    y : ndarray, shape (N, n, rows, F)
+        f(gx), finite.
+
+    Returns
+    -------
+    deviations : ndarray of float64, shape (N, n)
+        Bit for bit as :func:`deviations_of_orbits` returns them.
+    values : ndarray of float64, shape (N, n, P)
+        m place by place, of which these are means over the places that are compared.
+    classes : ndarray of int64, shape (N, n, P)
+        Predicted classes, moved back to x.
+
+    Raises
+    ------
+    ProbabilityError
+        If a probability is positive where the reference's is zero.
+    """
+    assert measure.places is not None
+    chosen = range(y.shape[1])
+    orbits = operands_of_orbits(measure, y)
+    values = _values_at_places(measure, orbits, f_hat(measure, orbits), chosen)
+    deviations = measure.places.mean(values, chosen)
+    if measure.descriptor.view == "scores":
+        check_divergences(measure, deviations, chosen)
+        orbits = _classes_moved_back(measure, y)
+    return deviations, values, orbits[..., 0].astype(np.int64)
 
 
 def _taken(orbits: F64, elements: Sequence[int]) -> F64:

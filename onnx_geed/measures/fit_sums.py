@@ -146,7 +146,8 @@ class FitSums:
         """
         if first != self._seen:
             raise ValueError(f"sample {self._seen} of a fit is next, found {first}")
-        y = y.reshape(*y.shape[:2], self._channels, self._places.fixed, -1)
+        places = self._places.fixed, self._places.entries
+        y = y.reshape(*y.shape[:2], self._channels, *places)
         start = 0
         while start < len(y):
             taken = y[start : start + self._block - self._seen % self._block]
@@ -296,11 +297,12 @@ class _Places:
         self._moves = None if isinstance(action, Trivial) else action.moves
         self._inside = None if isinstance(action, Trivial) else action.inside(support)
         self._group, self._exact = action.group, action.exact()
-        #: Rows of a channel.
+        #: Rows of a channel, and their entries.
         self.fixed = 1 if isinstance(action, Trivial) else action.fixed
-        entries = 1 if self._moves is None else self._moves.size
+        self.entries = 1 if self._moves is None else self._moves.size
         #: Places of a channel that count.
-        self.size = self.fixed * (entries if self._inside is None else int(self._inside.sum()))
+        counted = self.entries if self._inside is None else int(self._inside.sum())
+        self.size = self.fixed * counted
 
     def key(self, g: int) -> Any:
         """Return what tells which entries of f(x) an element resamples; ``None`` where exact."""

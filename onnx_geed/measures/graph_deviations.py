@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnx_geed.errors import GeedError
@@ -23,6 +22,7 @@ from onnx_geed.groups import (
     tables_of,
 )
 from onnx_geed.measures.graph_actions import moved_back, moved_rows
+from onnx_geed.measures.graph_classes import class_nodes, moved_back_class_nodes
 from onnx_geed.measures.graph_formulas import PairNodes, sum_of_squares
 from onnx_geed.measures.layer import Layer
 from onnx_geed.measures.measure import Measure
@@ -33,10 +33,8 @@ __all__ = [
     "activation_nodes",
     "channel_mean_nodes",
     "check_written_as_nodes",
-    "class_count_nodes",
     "deviation_nodes",
     "identity_nodes",
-    "predicted_class_nodes",
     "value_range_nodes",
 ]
 
@@ -57,12 +55,17 @@ class DeviationNodes:
         Share of pairs of zero vectors, for a similarity.
     channels : str or None
         The values of each channel, shape (N, n', C), for a measure of feature maps.
+    at_places, scores : str or None
+        m place by place, shape (N, n', P), and the scores that it is of, moved back, shape
+        (N, n', classes, P), for a measure of class scores.
     """
 
     values: str
     energy: str
     zero_pairs: str | None = None
     channels: str | None = None
+    at_places: str | None = None
+    scores: str | None = None
 
 
 def activation_nodes(nodes: Nodes, tensor: str, layer: Layer, order: int, measure: Measure) -> str:
@@ -292,9 +295,9 @@ def _deviations_at_places(
         scores = moved_back(nodes, scores, places.moves, chosen, length * action.fixed)
     scores = nodes.reshape(scores, [-1, count, length, compared], "by_place")
     if measure.descriptor.view == "classes":
-        points = _class_nodes(nodes, scores, measure.reads, length)
+        points = class_nodes(nodes, scores, measure.reads, length)
         if table is not None:
-            points = _classes_back(nodes, points, table[list(chosen)])
+            points = moved_back_class_nodes(nodes, points, table[list(chosen)])
         points = nodes.cast(points, _DOUBLE, "classes/float64")
         only = nodes.constant("itself", np.array(averaged, dtype=np.int64))
         reference = nodes.gather(points, only, 1, "of_itself")
@@ -308,7 +311,8 @@ def _deviations_at_places(
             points = nodes.reshape(ordered, [-1, count, length, compared], "logs/back")
         reference = _log_means(nodes, points, averaged, count)
     values = _formula_of(measure)(nodes, points, reference, 2).values
-    return DeviationNodes(_mean_of_places(nodes, values, measure, chosen), energy)
+    mean = _mean_of_places(nodes, values, measure, chosen)
+    return DeviationNodes(mean, energy, at_places=values, scores=scores)
 
 
 def _mean_of_places(nodes: Nodes, values: str, measure: Measure, chosen: Sequence[int]) -> str:
@@ -321,49 +325,6 @@ def _mean_of_places(nodes: Nodes, values: str, measure: Measure, chosen: Sequenc
         values = nodes.add("Where", [compared, values, nodes.number(0)], "compared")
     counts = nodes.constant("places", inside.sum(axis=1).astype(np.float64))
     return nodes.add("Div", [nodes.total(values, 2, "summed_places"), counts], "mean_of_places")
-
-
-def _class_nodes(nodes: Nodes, scores: str, kind: str, length: int) -> str:
-    """Write the class (N, n', 1, P) that scores (N, n', k, P) in float64 are for."""
-    if length == 1:
-        one = nodes.number(1)
-        other = nodes.add("Sub", [one if kind == "probabilities" else scores, scores], "other")
-        scores = nodes.add("Concat", [other, scores], "both", axis=2)
-    return nodes.add("ArgMax", [scores], "class", axis=2, keepdims=1)
-
-
-def _classes_back(nodes: Nodes, classes: str, table: NDArray[np.int64]) -> str:
-    """Write the class of x that each of classes (N, n', 1, P) stands for, by a table (n', k)."""
-    count, length = table.shape
-    starts = nodes.constant("table/starts", np.arange(count)[:, None, None] * length)
-    entries = nodes.add("Add", [classes, starts], "table/entries")
-    flat = nodes.constant("table", table.ravel().astype(np.int64))
-    return nodes.gather(flat, entries, 0, "class/back")
-
-
-def class_count_nodes(nodes: Nodes, measure: Measure, y: str, layer: Layer) -> str:
-    """Return how often each class is predicted for x itself (N, classes), in float64.
-
-    Parameters
-    ----------
-    nodes : Nodes
-        Where to write.
-    measure : Measure
-        One of classes.
-    y : str
-        As :func:`activation_nodes` returned it.
-    layer : Layer
-        Its shape and layout.
-    """
-    length = layer.point_length if measure.places is None else layer.channels
-    places = 1 if measure.places is None else measure.places.inside.shape[1]
-    own = nodes.gather(y, nodes.constant("first", np.array([0], dtype=np.int64)), 1, "own")
-    own = nodes.cast(own, _DOUBLE, "own/float64")
-    own = nodes.reshape(own, [-1, 1, length, places], "own/by_place")
-    classes = _class_nodes(nodes, own, measure.reads, length)
-    each = nodes.constant("each", np.arange(layer.classes)[:, None])
-    hits = nodes.cast(nodes.add("Equal", [classes, each], "hits"), _DOUBLE, "hits/float64")
-    return nodes.reshape(nodes.total(hits, 3, "counts"), [-1, layer.classes], "counts/flat")
 
 
 def _signed(nodes: Nodes, measure: Measure, values: str) -> str:
@@ -449,15 +410,6 @@ def _log_probabilities(nodes: Nodes, points: str, measure: Measure, length: int)
     shifted = nodes.add("Sub", [points, top], "shifted")
     summed = nodes.total(nodes.add("Exp", [shifted], "exp"), 2, "sum", keep=True)
     return nodes.add("Sub", [shifted, nodes.add("Log", [summed], "log_sum")], "logs")
-
-
-def predicted_class_nodes(nodes: Nodes, y: str, kind: str, length: int) -> str:
-    """Return the class (N, n) that each of class scores (N, n, k) is for, in float64."""
-    if length == 1:  # one score tells two classes apart, as :func:`predicted_classes` has it
-        one = nodes.constant("one", np.float32(1))
-        other = nodes.add("Sub", [one if kind == "probabilities" else y, y], "other")
-        y = nodes.add("Concat", [other, y], "both", axis=2)
-    return nodes.cast(nodes.add("ArgMax", [y], "largest", axis=2, keepdims=0), _DOUBLE, "float64")
 
 
 def value_range_nodes(nodes: Nodes, y: str) -> str:

@@ -62,6 +62,8 @@ class Measure:
     kind : {"logits", "probabilities"}, optional
         Kind of the class scores that the tensor holds. Logits by default, but values that look like
         something else are then refused by :func:`orbit_deviations`.
+    background : int, optional
+        The class, of class scores at places, whose places are left out of a second mean.
     target : bool
         Whether a share of the error is of a tensor that has a target, and not of labels.
     kernel_of_action : tuple of int
@@ -85,6 +87,7 @@ class Measure:
     action: Action
     support: Support = "full"
     kind: OutputKind | None = None
+    background: int | None = None
     target: bool = False
     kernel_of_action: tuple[int, ...] = field(init=False)
 
@@ -124,8 +127,8 @@ class Measure:
             check_inverses(self.action, self.layer)
         elif places is not None and self.descriptor.of_error:
             raise GeedError(
-                f"labels are one a sample, and {self.layer} has scores at every place: give what "
-                f"they should be with --target {self.layer}=FILE.npy"
+                f"{self.name} takes one label a sample, and {self.layer} has scores at every "
+                f"place: give what they should be with --target {self.layer}=FILE.npy"
             )
 
     @cached_property

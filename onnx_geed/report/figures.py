@@ -14,7 +14,14 @@ from onnx_geed.report.svg import FONT, INK, MARKERS, PAPER, SERIES, SOFT, TIP, d
 from onnx_geed.results import Reading
 from onnx_geed.text import span
 
-__all__ = ["heat_picture", "polar_picture", "profile_picture", "samples_picture"]
+__all__ = [
+    "heat_picture",
+    "label_layers",
+    "legend",
+    "polar_picture",
+    "profile_picture",
+    "samples_picture",
+]
 
 F64 = NDArray[np.float64]
 
@@ -56,7 +63,8 @@ def _plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def _legend(axes: Any, count: int, **options: Any) -> None:
+def legend(axes: Any, count: int, **options: Any) -> None:
+    """Put a legend over the axes where there is more than one entry."""
     if count > 1:
         axes.legend(
             loc="lower left",
@@ -144,13 +152,13 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
                     axes.plot([reading.value], [y + shift], "s", ms=9, alpha=0, gid=tip)
         if not several:
             _mark_scales(axes, [series[0] for _, series in rows])
-        _label_layers(axes, [layer for layer, _ in rows])
+        label_layers(axes, [layer for layer, _ in rows])
         perfect = min(r.perfect for r in readings)
         axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
         axes.grid(axis="x", lw=0.5)
         axes.set_axisbelow(True)
         axes.set_xlabel(f"{readings[0].unit}; dashed: perfect, {perfect:.4g}")
-        _legend(axes, len(names) if several else 1 + has_exact + len(trips))
+        legend(axes, len(names) if several else 1 + has_exact + len(trips))
     return picture[0]
 
 
@@ -192,7 +200,8 @@ def _mark_scales(axes: Any, readings: Sequence[Reading | None]) -> None:
             )
 
 
-def _label_layers(axes: Any, layers: Sequence[str]) -> None:
+def label_layers(axes: Any, layers: Sequence[str]) -> None:
+    """Name layers down the left side, the first on top."""
     axes.set_yticks(range(len(layers)), _distinct_names(layers))
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelsize=7 if len(layers) > 24 else FONT)
@@ -282,10 +291,10 @@ def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequenc
                 label=_short(name, 40),
             )
         axes.axvline(min(r.perfect for _, r in lines), color=SOFT, lw=1, ls=(0, (4, 3)))
-        _label_layers(axes, labels)
+        label_layers(axes, labels)
         axes.grid(axis="x", lw=0.5)
         axes.set_xlabel(f"{lines[0][1].unit}; dashed: perfect")
-        _legend(axes, len(lines))
+        legend(axes, len(lines))
     return picture[0]
 
 
@@ -326,7 +335,7 @@ def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
             vmin=perfect,
             vmax=max(float(array.max()), perfect + 1e-6),
         )
-        _label_layers(axes, [reading.layer for reading in readings])
+        label_layers(axes, [reading.layer for reading in readings])
         axes.set_ylim(len(readings) - 0.5, -0.5)
         n = len(elements)
         at = np.arange(n) if n <= 16 else np.linspace(0, n - 1, 9).astype(int)

@@ -13,12 +13,16 @@ from onnx_geed.report.page_tables import OPEN, class_tables, comparisons, value_
 from onnx_geed.report.samples import samples_at_both_ends
 from onnx_geed.report.words import summary
 from onnx_geed.results import (
+    MOTION,
+    Finding,
     Reading,
     Result,
     diagnose,
     diagnose_corners,
+    has_fits,
     model_of,
     read_record,
+    same_orbits,
 )
 
 __all__ = ["report", "write_report"]
@@ -61,7 +65,7 @@ def write_report(
     content = _content(results, data, command)
     write_text(path, _render(content), option="-o")
     if pictures is not None:
-        _write_pictures(content["sections"], Path(pictures))
+        _write_pictures([*content["fits"], *content["sections"]], Path(pictures))
 
 
 def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -128,6 +132,7 @@ def _content(
     results: Sequence[Result], data: str | Path | None, command: str | None
 ) -> dict[str, Any]:
     """Return the variables of the template."""
+    from onnx_geed.report.fit_sections import fit_sections
     from onnx_geed.report.sections import sections
 
     if not results or any(not r["measurements"] for r in results):
@@ -141,6 +146,7 @@ def _content(
             _result_section(*args, others=results)
             for args in zip(results, names, readings, strict=True)
         ],
+        "fits": fit_sections(results, names),
         "sections": sections(results, names, readings),
         "comparisons": comparisons(results, names),
         "samples": samples_at_both_ends(results, names, readings, data),
@@ -179,7 +185,7 @@ def _result_section(
         "summary": summary(result, readings),
         "findings": [
             *(f for other in others for f in diagnose_corners(result, other)),
-            *diagnose(result, model_of(result)),
+            *_own_findings(result, others),
         ],
         "rows": rows,
         "open": len(rows) <= OPEN,
@@ -188,6 +194,13 @@ def _result_section(
         "facts": _result_facts(result),
         "notes": list(result.get("notes", ())),
     }
+
+
+def _own_findings(result: Result, others: Sequence[Result]) -> list[Finding]:
+    """Return a result's findings, but for what several fits of the same layers say together."""
+    beside = [o for o in others if o is not result and has_fits(o) and same_orbits(o, result)]
+    found = diagnose(result, model_of(result))
+    return [f for f in found if not (beside and f.name == MOTION)]
 
 
 def _result_facts(result: Result) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from onnx_geed.measures import Descriptor, descriptor_of
-from onnx_geed.report.words import is_sampled
+from onnx_geed.report.words import foreground_words, is_sampled, overlap_words
 from onnx_geed.results import (
     Reading,
     Record,
@@ -75,6 +75,7 @@ def table(result: Result) -> str:
             *_references(result),
             *_fits(result),
             *_predictions(result),
+            *_places(result),
             *_ranges(result),
             *_precision(result),
         )
@@ -191,6 +192,19 @@ def _predictions(result: Result) -> list[str]:
             text += f"; right {_percent(upright)} {first}, {_percent(sum(turned) / len(turned))} "
             text += f"moved (least {_percent(min(turned))})"
         lines += wrapped(text)
+    return lines
+
+
+def _places(result: Result) -> list[str]:
+    """Say what is known of class scores at places: the foreground, and overlaps of classes."""
+    lines, overlaps = [], dict[str, str]()
+    for record in result["measurements"]:
+        if text := foreground_words(record):
+            lines += wrapped(f"{record['measure']}@{record['layer']}: {text}")
+        if text := overlap_words(record):
+            overlaps.setdefault(record["layer"], text)
+    for layer, text in overlaps.items():
+        lines += wrapped(f"{layer}: {text}")
     return lines
 
 

@@ -21,9 +21,17 @@ from onnx_geed.results import (
     mean_interval,
     read_record,
 )
-from onnx_geed.text import span
+from onnx_geed.text import interval, number, span
 
-__all__ = ["grade", "is_sampled", "meaning", "summary", "title"]
+__all__ = [
+    "foreground_words",
+    "grade",
+    "is_sampled",
+    "meaning",
+    "overlap_words",
+    "summary",
+    "title",
+]
 
 # Exact elements that deviate by so much of the whole show that interpolation is not the cause.
 _OWN = 0.6
@@ -205,7 +213,39 @@ def meaning(record: Record, order: int) -> str:
     noun = "map" if is_map(record["layout"]) else "tensor"
     common = record.get("most_common")
     beside = "" if common is None else f"; the most common class has {_percent(common)} of them"
-    return f"{_sentence(reading, order, noun)}{beside}{f': {word}' if word else ''}."
+    of_places = "".join(
+        f"; {text}" for text in (foreground_words(record), overlap_words(record)) if text
+    )
+    return f"{_sentence(reading, order, noun)}{beside}{f': {word}' if word else ''}{of_places}."
+
+
+def foreground_words(record: Record) -> str:
+    """Say what a measure is over the places that are no background, where that is known."""
+    part = record.get("foreground")
+    if part is None:
+        return ""
+    whose = "by labels, " if part["by"] == "labels" else ""
+    others = (
+        f"without class {part['background']} ({whose}{_percent(part['share'])} of places are left)"
+    )
+    if part["value"] is None:
+        return f"{others} no sample has any"
+    few = f" in the {part['samples']} samples that have any" * (part["samples"] < record["samples"])
+    half = "" if part["ci95"] is None else f" ({interval(part['ci95'])})"
+    return f"{others} {number(part['value'])}{half}{few}"
+
+
+def overlap_words(record: Record) -> str:
+    """Say how much the classes of moved samples overlap with those of unmoved ones, and labels."""
+    part = record.get("miou")
+    if part is None or part["value"] is None:
+        return ""
+    text = f"mIoU of moved with unmoved {number(part['value'])}"
+    labels = part["labels"]
+    if labels is None or labels["value"] is None or labels["unmoved"] is None:
+        return text
+    unmoved, moved = number(labels["unmoved"]), number(labels["value"])
+    return f"{text}, with labels {unmoved} unmoved and {moved} moved"
 
 
 def _sentence(reading: Reading, order: int, noun: str) -> str:

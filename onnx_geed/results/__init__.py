@@ -46,7 +46,10 @@ if TYPE_CHECKING:
         write_junit as write_junit,
     )
     from onnx_geed.results.motions import (
+        HONEST as HONEST,
+        MOTION as MOTION,
         LayerMotion as LayerMotion,
+        has_fits as has_fits,
         layer_motions as layer_motions,
         motion_sentence as motion_sentence,
         same_orbits as same_orbits,
@@ -54,6 +57,10 @@ if TYPE_CHECKING:
     from onnx_geed.results.over_models import (
         aggregate as aggregate,
         perfect_notes as perfect_notes,
+    )
+    from onnx_geed.results.place_parts import (
+        foreground_part as foreground_part,
+        overlap_part as overlap_part,
     )
     from onnx_geed.results.predictions import (
         add_predictions as add_predictions,
@@ -84,9 +91,11 @@ if TYPE_CHECKING:
         ComparisonEntry as ComparisonEntry,
         DataPart as DataPart,
         FitPart as FitPart,
+        Foreground as Foreground,
         GroupPart as GroupPart,
         InputPart as InputPart,
         ModelPart as ModelPart,
+        Overlap as Overlap,
         PrecisionPart as PrecisionPart,
         Predictions as Predictions,
         Record as Record,

@@ -21,10 +21,12 @@ from onnx_geed.text import span
 
 __all__ = [
     "HONEST",
+    "MOTION",
     "LayerMotion",
     "Motion",
     "Prediction",
     "fitted_motion",
+    "has_fits",
     "layer_motions",
     "motion_sentence",
     "same_orbits",
@@ -40,6 +42,10 @@ Motion = Literal[
     "does not move along",
     "cannot be told",
 ]
+
+
+#: The name of the finding.
+MOTION = "motion of channels"
 
 
 #: What has to stand beside any fitted value.
@@ -148,6 +154,11 @@ class LayerMotion:
         return self.predictions[-1]
 
 
+def has_fits(result: Result) -> bool:
+    """Tell whether any output action was fitted."""
+    return any(record.get("fit") for record in result["measurements"])
+
+
 def same_orbits(a: Result, b: Result) -> bool:
     """Tell whether two results are of one model, one group, and the same samples."""
     count = min(r["samples"] for result in (a, b) for r in result["measurements"])
@@ -174,9 +185,10 @@ def layer_motions(results: Sequence[Result]) -> tuple[LayerMotion, ...]:
 
     Notes
     -----
-    Choice: a prediction is taken for better than a stiffer one, or than one that knows nothing of
-    the sample, where the 95 % interval of the paired differences says so. Of unexplained shares
-    what knows nothing of the sample is also the mean tensor, which leaves 1.
+    Choice: a prediction is taken for better than a stiffer one, or than its own shuffled one, where
+    the 95 % interval of the paired differences says so. A layer hardly moves along whose best
+    prediction leaves more than 0.8 of what one leaves that knows nothing of the sample: the
+    shuffled one, or the mean tensor, which leaves 1 of unexplained shares.
     """
     fitted: dict[Key, dict[str, tuple[Record, int]]] = {}
     for result in results:
@@ -201,7 +213,7 @@ def _motion(key: Key, kinds: dict[str, tuple[Record, int]]) -> LayerMotion:
     mean = 1.0 if descriptor.spread and usable else None
     best = predictions[0]
     for fit in fits:
-        if _sees(fit, mean, seed) and _below(fit.per_sample - best.per_sample, seed):
+        if _sees(fit, seed) and _below(fit.per_sample - best.per_sample, seed):
             best = fit
     nulls = [x for x in (best.null, mean) if x is not None]
     blind = min(nulls) if best.null is not None else None
@@ -209,7 +221,7 @@ def _motion(key: Key, kinds: dict[str, tuple[Record, int]]) -> LayerMotion:
         measure=key[0],
         layer=key[1],
         predictions=predictions,
-        motion=_word(best, predictions, descriptor, blind, mean, seed),
+        motion=_word(best, predictions, descriptor, blind, seed),
         best=best,
         blind=blind,
         mean_tensor=mean,
@@ -251,11 +263,9 @@ def _below(gaps: F64, seed: int) -> bool:
     return ends is not None and ends[1] < 0
 
 
-def _sees(prediction: Prediction, mean: float | None, seed: int) -> bool:
+def _sees(prediction: Prediction, seed: int) -> bool:
     """Say whether a prediction knows something of the sample it is for."""
     if prediction.shuffled is None:
-        return False
-    if mean is not None and not _below(prediction.per_sample - mean, seed):
         return False
     return _below(prediction.per_sample - prediction.shuffled, seed)
 
@@ -265,14 +275,13 @@ def _word(
     predictions: Sequence[Prediction],
     descriptor: Descriptor,
     blind: float | None,
-    mean: float | None,
     seed: int,
 ) -> Motion:
     if blind is None or len(best.per_sample) < 2:
         return "cannot be told"
-    if not _sees(best, mean, seed):
+    if not _sees(best, seed):
         # Another one sees something, and yet is not better than this one by the interval.
-        others = any(_sees(p, mean, seed) for p in predictions)
+        others = any(_sees(p, seed) for p in predictions)
         return "cannot be told" if others else "does not move along"
     if best.value - descriptor.perfect > HARDLY * (blind - descriptor.perfect):
         return "hardly moves along"
@@ -330,7 +339,7 @@ def fitted_motion(result: Result) -> Iterator[Finding]:
     told = [m for m in motions if m.measure == motions[0].measure]
     unsure = all(m.motion == "cannot be told" for m in told)
     yield Finding(
-        "motion of channels",
+        MOTION,
         "caution" if unsure else "likely",
         motion_sentence(told),
         f"By {told[0].measure}: " + "; ".join(map(_evidence, told[:4])) + ".",

@@ -24,10 +24,13 @@ __all__ = [
     "FitIntervals",
     "FitPart",
     "FitSamples",
+    "Foreground",
     "GroupPart",
     "InputPart",
+    "LabelOverlap",
     "ModelPart",
     "OverModels",
+    "Overlap",
     "PrecisionPart",
     "Predictions",
     "Record",
@@ -106,6 +109,38 @@ class Predictions(TypedDict):
     samples: int
 
 
+class LabelOverlap(TypedDict):
+    """Intersection over union of predicted classes with labels, over the places that have one."""
+
+    value: float | None
+    unmoved: float | None
+    per_element: dict[str, float | None]
+    per_class: dict[str, float]
+    per_class_unmoved: dict[str, float]
+    labelled: float
+
+
+class Overlap(TypedDict):
+    """Mean intersection over union of the classes of f(gx), moved back, with those of f(x)."""
+
+    value: float | None
+    per_element: dict[str, float | None]
+    per_class: dict[str, float]
+    labels: LabelOverlap | None
+
+
+class Foreground(TypedDict):
+    """The measure over the places that are no background; of samples that have some."""
+
+    value: float | None
+    ci95: list[float] | None
+    per_element: dict[str, float | None]
+    samples: int
+    share: float
+    background: int
+    by: Literal["labels", "prediction"]
+
+
 class FitIntervals(TypedDict):
     """The intervals of what stands beside a fitted value."""
 
@@ -164,6 +199,8 @@ class Record(Statistics):
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
     most_common: NotRequired[float]
+    miou: NotRequired[Overlap]
+    foreground: NotRequired[Foreground]
     fit: NotRequired[FitPart | None]
     warnings: list[str]
     notes: NotRequired[list[str]]

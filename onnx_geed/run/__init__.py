@@ -87,6 +87,10 @@ if TYPE_CHECKING:
     from onnx_geed.run.pipeline import (
         measure as measure,
     )
+    from onnx_geed.run.place_labels import (
+        bind_background as bind_background,
+        known_places as known_places,
+    )
     from onnx_geed.run.prepare import (
         Prepared as Prepared,
         check_inputs as check_inputs,

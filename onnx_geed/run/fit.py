@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.groups import FitKind, Group, Table
+from onnx_geed.measures import judge_of_fits
 from onnx_geed.model import Model
 from onnx_geed.run.fit_orbits import Notify, fit_from_model
 from onnx_geed.run.options import make_options
@@ -102,7 +103,7 @@ def fits_asked(layers: Sequence[str], kind: str) -> dict[str, Any]:
     if not layers:
         raise GeedError("--layer: name at least one layer to fit; onnx-geed layers lists them")
     return {
-        "measures": tuple(f"unexplained@{layer}" for layer in layers),
+        "measures": tuple(f"{judge_of_fits()}@{layer}" for layer in layers),
         "output_action": dict.fromkeys(layers, f"fit:{kind}"),
     }
 

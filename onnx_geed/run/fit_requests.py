@@ -18,7 +18,7 @@ from onnx_geed.groups import (
     layout_action,
     parse_layout,
 )
-from onnx_geed.measures import Layer, Plan
+from onnx_geed.measures import Layer, Plan, judge_of_fits
 from onnx_geed.model import Tensor, resolve
 from onnx_geed.run.options import Options
 
@@ -149,7 +149,7 @@ def fits_to_make(
         try:
             if name not in layers:
                 raise GeedError(
-                    f"{request.asked}: {name} is not measured: add --measure unexplained@{name}"
+                    f"{request.asked}: {name} is not measured: add --measure {judge_of_fits()}@{name}"
                 )
             fault = _doubt(layers[name], request, group, samples, options)
             if fault and not options.fit_anyway:
@@ -277,7 +277,7 @@ def check_fits_measured(plan: Plan, tables: Mapping[str, Table]) -> None:
         taken = f"{', '.join(m.name for m in measures)} of it take no such action" * bool(measures)
         raise GeedError(
             f"{table.source}: {name} is fitted, but {taken or 'nothing of it is measured'}: add "
-            f"--measure unexplained@{name}"
+            f"--measure {judge_of_fits()}@{name}"
         )
 
 

@@ -26,6 +26,7 @@ from onnx_geed.measures import (
     deviation_nodes,
     identity_nodes,
     orbit_nodes,
+    place_class_nodes,
     predicted_class_nodes,
     value_range_nodes,
 )
@@ -51,7 +52,7 @@ class Output:
         Its name.
     part : str
         ``deviation``, ``zeros``, ``energy``, ``exact``, ``inverse``, ``latent``, ``identity``,
-        ``range``, ``class`` or ``counts``.
+        ``range``, ``class``, ``counts``, ``classes`` or ``at places``.
     measure : Measure
         The measure that it belongs to.
     shape : tuple of str or int
@@ -154,7 +155,7 @@ def fuse_measurement(
     graph.initializer.extend(nodes.constants.values())
     graph.input.extend(inputs)
     for output in outputs:
-        single = output.part in ("latent", "identity")
+        single = output.part in ("latent", "identity", "classes")
         kind = TensorProto.FLOAT if single else TensorProto.DOUBLE
         graph.output.append(helper.make_tensor_value_info(output.name, kind, output.shape))
     own = tuple(dict.fromkeys(layers)) if exposed else ()
@@ -369,6 +370,12 @@ def _measures(
         if measure.descriptor.view == "classes" and doubt:
             counts = class_count_nodes(own.within("counts"), measure, y, layer)
             give(counts, "counts", measure, layer.classes)
+        if doubt and measure.places is not None and parts.scores:
+            places = f"places of {layer.name}"
+            own_classes = place_class_nodes(own.within("classes"), measure, parts.scores, layer)
+            give(own_classes, "classes", measure, n, places)
+            if measure.background is not None and parts.at_places:
+                give(parts.at_places, "at places", measure, n, places)
         if scores and doubt and measure.places is None:
             length = layer.point_length
             number = predicted_class_nodes(own.within("class"), y, measure.reads, length)

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import (
+    Known,
     Measure,
     Plan,
     ProbabilityError,
     Spread,
     check_divergences,
     check_probabilities,
+    count_places,
 )
 from onnx_geed.run.between_samples import pairs_within
 from onnx_geed.run.fuse import Fused, fuse_measurement
@@ -72,7 +74,8 @@ class GraphEngine:
         # Copied: what the runtime returns lies in its arena, and would keep all of that alive.
         copies = {name: array.copy() for name, array in arrays.items()}
         statistics = reduce_outputs(
-            task.plan, fused, job.layers, copies, source.label, positions, exposed, job.pairs
+            *(task.plan, fused, job.layers, copies, source.label, positions, exposed, job.pairs),
+            known=job.known,
         )
         return statistics if job.points else statistics.without_points()
 
@@ -187,6 +190,7 @@ def reduce_outputs(
     positions: range,
     exposed: Mapping[str, NDArray[np.float32]],
     pairs: Sequence[tuple[int, int]],
+    known: Mapping[str, Known],
 ) -> OrbitStatistics:
     """Turn the outputs of a measurement into statistics, as the compiled loops make them.
 
@@ -208,6 +212,8 @@ def reduce_outputs(
         Activations by tensor, where there are pairs.
     pairs : sequence of (int, int)
         Pairs of samples that are compared.
+    known : mapping of str to Known
+        What is known of the places of class scores, by tensor.
 
     Returns
     -------
@@ -229,6 +235,11 @@ def reduce_outputs(
         own = {part: array for (*of, part), array in parts.items() if tuple(of) == key}
         check_orbits(plan, measure.layer, own["energy"], label, first)
         statistics = _statistics_from_outputs(plan, measure, own, label, first)
+        if "classes" in own:
+            classes = own["classes"].astype(np.int64)
+            count, of_places = plan.layers[measure.layer].classes, known.get(measure.layer)
+            counted = count_places(measure, own.get("at places"), classes, count, of_places)
+            statistics = replace(statistics, places=counted)
         if measure.layer in exposed:
             layer = plan.layers[measure.layer]
             between = pairs_within(measure, layer, exposed[measure.layer], first, pairs)

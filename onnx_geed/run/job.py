@@ -16,9 +16,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import Plan
+from onnx_geed.measures import Known, Plan
 from onnx_geed.model import Model
 from onnx_geed.run.between_samples import neighbours
+from onnx_geed.run.place_labels import known_places
 from onnx_geed.run.session import Session, open_exposed
 from onnx_geed.run.source import Source
 
@@ -133,6 +134,15 @@ class Job:
         indices = [source.indices[position] for position in self.positions]
         shares = {name: source.mask.share(layers[name], indices) for name in self.layers}
         return {name: share for name, share in shares.items() if share is not None}
+
+    @cached_property
+    def known(self) -> dict[str, Known]:
+        """What is known of the places of class scores, of its samples, by tensor."""
+        source = self.task.source
+        indices = [source.indices[position] for position in self.positions]
+        labels = source.place_labels
+        own = None if labels is None else labels[indices]
+        return known_places(self.task.plan, self.layers, own, source.mask, indices)
 
     @cached_property
     def pooled(self) -> tuple[str, ...]:

@@ -94,6 +94,28 @@ class Mask:
             cleared[name] = array
         return cleared
 
+    def real_places(self, layer: Layer, indices: Sequence[int]) -> NDArray[np.float32] | None:
+        """Return 1 for what is real of a tensor and 0 for padding, in kept order.
+
+        Parameters
+        ----------
+        layer : Layer
+            The tensor.
+        indices : sequence of int
+            The samples.
+
+        Returns
+        -------
+        ndarray of float32, shape (samples, ...), or None
+            ``None`` for a tensor without such an axis.
+        """
+        if not self._axes(layer):
+            return None
+        ones = np.ones((len(indices), 1, *layer.shape), dtype=np.float32)
+        cleared = self.clear({layer.name: layer}, {layer.name: ones}, indices, [0])[layer.name]
+        kept: NDArray[np.float32] = parse_layout(layer.layout).to_kept(cleared, layer.name)[:, 0]
+        return kept
+
     def _moved(self, indices: Sequence[int], elements: Sequence[int]) -> NDArray[np.bool_]:
         """Return which entries are real, (samples, elements, L)."""
         length = self.real.shape[1]

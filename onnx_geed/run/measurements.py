@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups import Action, Exactness, parse_layout
-from onnx_geed.measures import Measure, Plan, normaliser
+from onnx_geed.measures import Measure, PlaceCounts, Plan, normaliser
 from onnx_geed.results import (
     BetweenSamples,
     Normaliser,
     OrbitDeviations,
     Record,
+    foreground_part,
     make_record,
+    overlap_part,
 )
 from onnx_geed.run.between_samples import neighbours
 from onnx_geed.run.orbit_statistics import MeasureStatistics, OrbitStatistics
@@ -168,8 +170,38 @@ def _record(
             f"{100 * record['most_common']:.3g} % of what is not moved: what predicts one class "
             "flips nothing"
         )
+    if statistics.places is not None:
+        notes += _add_place_parts(record, statistics.places, measure, interval, seed)
     record["notes"] = notes
     return record
+
+
+def _add_place_parts(
+    record: Record, counts: PlaceCounts, measure: Measure, interval: str, seed: int
+) -> list[str]:
+    """Enter what was counted at places into a record; return notes on it."""
+    elements, notes = measure.action.group.elements, list[str]()
+    record["miou"] = overlap_part(counts.overlaps, counts.right, elements)
+    labels = record["miou"]["labels"]
+    if labels is not None and labels["labelled"] < 1:
+        left = 100 * (1 - labels["labelled"])
+        notes.append(f"{left:.3g} % of places have no label (negative or 255), and are left out")
+    if counts.foreground is None or counts.shares is None or measure.background is None:
+        return notes
+    record["foreground"] = part = foreground_part(
+        *(counts.foreground, counts.shares, elements),
+        skipped=_skipped(measure),
+        background=measure.background,
+        labelled=counts.right is not None,
+        interval=interval,
+        seed=seed,
+    )
+    if without := len(counts.foreground) - part["samples"]:
+        notes.append(
+            f"foreground: {without} of {len(counts.foreground)} samples have no places but those "
+            f"of class {measure.background} (under some element), and are left out of its mean"
+        )
+    return notes
 
 
 def _skipped(measure: Measure) -> int:

@@ -91,7 +91,10 @@ class Options:
     preprocess : str, Path or Preprocess, optional
         Preset, file or ``key=value`` list; by default from the model's metadata.
     labels : str, Path or sequence, optional
-        Labels of the samples.
+        Labels of the samples, one each, or one for each place of class scores, such as (N, H, W).
+    background : int or str, optional
+        A class of scores at places, by its number or the name that the model's metadata give it: a
+        second mean leaves out where it is.
     target : mapping of str to str, Path or ndarray
         What tensors should be, by layer: a row a sample of the data, of the tensor's shape.
     layers : sequence of str
@@ -135,6 +138,7 @@ class Options:
     mask: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
     preprocess: str | Path | Preprocess | None = None
     labels: str | Path | NDArray[Any] | Sequence[Any] | None = None
+    background: int | str | None = None
     target: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
     layers: Sequence[str] = ()
     engine: EngineChoice = "auto"

@@ -100,6 +100,7 @@ class Pieces:
             sums={m.layer: s for m, s in zip(measures, own.values, strict=True)},
             pairs=job.pairs,
             shares=job.shares,
+            known=job.known,
         )
         return replace(statistics, measures=neighbours.entered(statistics.measures))
 

@@ -13,15 +13,18 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_layout
 from onnx_geed.measures import (
+    Known,
     Measure,
     Plan,
     ProbabilityError,
     Spread,
     channel_sums_of_orbits,
     class_counts,
+    count_places,
     deviations_of_orbits,
     deviations_of_sums,
     errors_of_orbits,
+    measured_at_places,
     orbit_deviations,
     predicted_classes,
     view,
@@ -83,6 +86,7 @@ def reduce_orbits(
     sums: Mapping[str, F64] | None = None,
     pairs: Sequence[tuple[int, int]] = (),
     shares: Mapping[str, F64] = MappingProxyType({}),
+    known: Mapping[str, Known] = MappingProxyType({}),
 ) -> OrbitStatistics:
     """Reduce the activations of some orbits.
 
@@ -102,6 +106,8 @@ def reduce_orbits(
         Pairs of samples that are compared; of sums there are none.
     shares : mapping of str to ndarray of float64, shape (orbits,)
         Share of places that is no padding, which is zero, by masked tensor.
+    known : mapping of str to Known
+        What is known of the places of class scores, by tensor.
 
     Returns
     -------
@@ -128,7 +134,8 @@ def reduce_orbits(
             if measure.descriptor.of_error:
                 measures[key] = _error_statistics(plan, measure, y, label, first)
                 continue
-            statistics = _orbits_statistics(plan, measure, y, label, first)
+            of_places = known.get(measure.layer)
+            statistics = _orbits_statistics(plan, measure, y, label, first, of_places)
             if share is not None and measure.places is not None:
                 statistics = _over_real_places(statistics, share)
             between = pairs_within(measure, layer, arrays[measure.layer], first, pairs, share)
@@ -167,14 +174,20 @@ def _sums_statistics(plan: Plan, measure: Measure, sums: F64) -> MeasureStatisti
 
 
 def _orbits_statistics(
-    plan: Plan, measure: Measure, y: F32, label: Callable[[int], str], first: int
+    plan: Plan,
+    measure: Measure,
+    y: F32,
+    label: Callable[[int], str],
+    first: int,
+    known: Known | None,
 ) -> MeasureStatistics:
     """Reduce what a measure sees of some orbits."""
     maps = measure.descriptor.view == "maps"
     if not maps or measure.support == "disk":
         # Outside the disk nothing is compared, and so NaN would not show in the sums.
         check_orbits(plan, measure.layer, y, label, first)
-    predicted = counts = None
+    predicted = counts = places = None
+    classes = plan.layers[measure.layer].classes if measure.descriptor.of_classes else 0
     if measure.descriptor.of_classes and measure.places is None:
         predicted = predicted_classes(y, measure.reads)
     members = plan.exact_subgroup(measure)
@@ -182,11 +195,15 @@ def _orbits_statistics(
     channels = None
     try:
         if measure.descriptor.view == "classes":
-            counts = class_counts(measure, y, plan.layers[measure.layer].classes)
+            counts = class_counts(measure, y, classes)
         if maps:
             sums = channel_sums_of_orbits(measure, y)
             deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
             channels = ChannelValues(by_channel)
+        elif measure.places is not None:
+            deviations, values, moved_back = measured_at_places(measure, y)
+            zeros = np.zeros(deviations.shape)
+            places = count_places(measure, values, moved_back, classes, known)
         else:
             deviations, zeros = deviations_of_orbits(measure, y)
         if not np.isfinite(deviations).all():
@@ -201,7 +218,9 @@ def _orbits_statistics(
             except ProbabilityError as error:
                 raise GeedError(f"{label(first + k)}: {error}") from None
         raise
-    return MeasureStatistics(deviations, zeros, exact, inverse, predicted, channels, counts=counts)
+    return MeasureStatistics(
+        *(deviations, zeros, exact, inverse, predicted, channels), counts=counts, places=places
+    )
 
 
 def _error_statistics(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import Measure, Plan, Spread
+from onnx_geed.measures import Measure, PlaceCounts, Plan, Spread, join_place_counts
 from onnx_geed.run.between_samples import Pairs, join_pairs
 
 __all__ = [
@@ -100,6 +100,8 @@ class MeasureStatistics:
         Deviations between samples.
     counts : ndarray of int64, shape (orbits, classes), optional
         How often each class is predicted for x itself, over its places.
+    places : PlaceCounts, optional
+        What is counted at the places of class scores.
     errors : ndarray of float64, shape (orbits, 2), optional
         Mean error over all elements and over the exact ones, which shares of it are of.
     """
@@ -112,6 +114,7 @@ class MeasureStatistics:
     channels: ChannelValues | None = None
     pairs: Pairs = field(default_factory=Pairs)
     counts: I64 | None = None
+    places: PlaceCounts | None = None
     errors: F64 | None = None
 
 
@@ -283,6 +286,7 @@ def _joined_measure(
         channels,
         join_pairs(measure, [part.pairs for part in parts]),
         _concatenated_present([part.counts for part in parts]),
+        join_place_counts([part.places for part in parts if part.places is not None]),
         _concatenated_present([part.errors for part in parts]),
     )
 

@@ -30,6 +30,7 @@ from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
+from onnx_geed.run.place_labels import bind_background
 from onnx_geed.run.row_check import RowCheck, spreads
 from onnx_geed.run.selection import given_tables, layers_of, select_tensors
 from onnx_geed.run.session import runtime_conflict
@@ -180,6 +181,8 @@ def prepare_run(
         layers,
     )
     tables, on_tables = given_tables(loaded, listed, acting, options)
+    labels, classes = source.place_labels, parse_classes(loaded.metadata.get(CLASSES))
+    of_d = None if labels is None else labels[list(source.indices[:count])]
 
     def planned(tables: Mapping[str, Table]) -> Plan:
         """Bind the measures, under the output actions that are known by now."""
@@ -195,16 +198,17 @@ def prepare_run(
             kept=[layers[tensor.name] for tensor in selection.kept],
             targets=targets,
         )
-        labels, drawn = source.samples.labels, source.indices[:count]
-        return with_truths(
+        own, drawn = source.samples.labels, source.indices[:count]
+        plan = with_truths(
             plan,
             indices=drawn,
             available=len(source.samples),
-            labels=None if labels is None else [labels[i] for i in drawn],
-            names=parse_classes(loaded.metadata.get(CLASSES)),
+            labels=None if own is None else [own[i] for i in drawn],
+            names=classes,
             targets=targets,
             mask=source.mask,
         )
+        return bind_background(plan, of_d, options.background, classes)
 
     check_overlap(tables, source, count)
     if isinstance(source.action, PlacedAction):

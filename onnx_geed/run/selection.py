@@ -17,7 +17,7 @@ from onnx_geed.groups import (
     read_tables,
     subgroup_table,
 )
-from onnx_geed.measures import CATALOGUE, Layer, Request, descriptor_of
+from onnx_geed.measures import CATALOGUE, Layer, Request, descriptor_of, judge_of_fits
 from onnx_geed.model import Model, Tensor, action_key, actions_in_metadata, resolve
 from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.options import Options
@@ -88,7 +88,7 @@ def select_tensors(
     requested: list[tuple[Request, Tensor]] = []
     missing: dict[str, list[str]] = {}
     defaults = [Request(d.name) for d in CATALOGUE.values() if d.default]
-    defaults += [Request("unexplained", name) for name in fits]
+    defaults += [Request(judge_of_fits(), name) for name in fits]
     for request in requests or defaults:
         role = descriptor_of(request.measure).role
         if request.layer is not None:

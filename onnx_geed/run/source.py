@@ -20,6 +20,7 @@ from onnx_geed.data import (
     named_inputs,
     open_rows,
     parse_preprocess,
+    place_labels_of,
     preprocess_from_json,
     rows_of,
 )
@@ -72,6 +73,8 @@ class Source:
         Which rows are run again alone, where nothing proves that those of a batch are independent.
     mask : Mask, optional
         Which entries are padding.
+    place_labels : ndarray of int32, shape (available, ...), optional
+        The class of each place of the samples.
     """
 
     main: MovedInput
@@ -79,6 +82,7 @@ class Source:
     feeds: Mapping[str, Feed] = field(default_factory=dict, repr=False)
     check: RowCheck | None = None
     mask: Mask | None = None
+    place_labels: NDArray[np.int32] | None = field(default=None, repr=False)
 
     @property
     def samples(self) -> Samples:
@@ -262,7 +266,13 @@ def make_source(
     key = acted.name if acted.name in held else None
     preprocess, masked = chosen_preprocess(model, options), bool(options.mask)
     opening = Opening(data, acted.shape[1:], layout, preprocess, key, acted.dtype, masked)
-    samples = opening.samples(options.labels)
+    labels = place_labels_of(options.labels)
+    samples = opening.samples(options.labels if labels is None else None)
+    if labels is not None and len(labels) != len(samples):
+        raise GeedError(
+            f"--labels: has {' × '.join(map(str, labels.shape))} labels for {len(samples)} "
+            "samples: give one a sample, or one for each place of each"
+        )
     indices, count, notes = _drawn(len(samples), options)
     main = _moved_input(opening, samples, indices, group, options, own)
     check_moves(main.action, disk=main.disk)
@@ -289,7 +299,7 @@ def make_source(
     fed |= {name: array_named(data, name) for name in held if name not in moved | fed}
     feeds = feeds_of(model, tuple(moved), acted, len(samples), fed)
     partners = {name: other for name, other in moved.items() if name != acted.name}
-    return Source(main, partners, feeds, mask=mask), count, notes
+    return Source(main, partners, feeds, mask=mask, place_labels=labels), count, notes
 
 
 def _drawn(available: int, options: Options) -> tuple[tuple[int, ...], int, list[str]]:

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from onnx_geed import GeedError, Table, grid_action, parse_group, read_table, with_channels
-from onnx_geed.groups import parse_table, rows_for, subgroup_table, table_to_json, vector_action
+from onnx_geed.groups import (
+    Exactness,
+    Fit,
+    layout_action,
+    parse_layout,
+    parse_table,
+    rows_for,
+    subgroup_table,
+    table_to_json,
+    vector_action,
+)
 
 C4 = parse_group("C4")
 CYCLE = np.array([np.roll(np.arange(4), k) for k in range(4)])
@@ -97,3 +107,125 @@ def test_channels_move_with_the_grid():
     action = with_channels(grid_action(C4, 5, 5), Table(C4.elements, "channels", CYCLE, "t"))
     np.testing.assert_array_equal(action.apply(1, x), np.rot90(x[CYCLE[1]], 1, axes=(1, 2)))
     assert action.kernel_of_action() == (0,)
+
+
+# matrices on channels
+
+TURN = np.array([[0.0, -1.0], [1.0, 0.0]])
+TURNS = np.array([np.linalg.matrix_power(TURN, k) for k in range(4)])
+SKEWED = np.array([[1.0, 0.5], [0.0, 1.0]]) @ TURNS @ np.array([[1.0, -0.5], [0.0, 1.0]])
+FIT = Fit("linear", "y", 9)
+
+
+def mixing(matrices, group=C4, **more):
+    return Table(group.elements, "channel_matrices", np.array(matrices), "t", **more)
+
+
+def test_matrices_mix_channels_while_the_grid_moves():
+    x = np.random.default_rng(1).standard_normal((3, 2, 5, 5))
+    action = with_channels(grid_action(C4, 5, 5), mixing(SKEWED))
+    for k in range(4):
+        want = np.zeros_like(x)
+        for c in range(2):
+            for d in range(2):
+                want[:, c] += SKEWED[k, c, d] * np.rot90(x[:, d], k, axes=(1, 2))
+        np.testing.assert_allclose(action.apply(k, x), want, rtol=1e-12)
+    np.testing.assert_array_equal(action.kept_still().apply(1, x), x)
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NPCX", "NTPC", "NC", "NK", "NXHWC"])
+def test_matrices_mix_what_the_layout_calls_channels(layout):
+    layout = parse_layout(layout)
+    lengths = tuple({"C": 2, "K": 2, "X": 2}.get(letter, 3) for letter in layout.kept)
+    bare = layout_action(C4, layout, lengths)
+    action = with_channels(bare, mixing(SKEWED))
+    x = np.random.default_rng(1).standard_normal((4, *lengths))
+    for k in range(4):
+        want = np.einsum("ij,nj...->ni...", SKEWED[k], bare.apply(k, x))
+        np.testing.assert_allclose(action.apply(k, x), want, rtol=1e-12)
+    # An array's moved channels do not depend on what is moved with it, to the last bit.
+    alone = [action.apply(1, array) for array in x]
+    np.testing.assert_array_equal(action.apply(1, x), alone)
+
+
+def test_what_matrices_only_permute_and_sign_is_exact():
+    grid = grid_action(parse_group("C8"), 5, 5)
+    eighth = np.array([[1.0, -1.0], [1.0, 1.0]]) / np.sqrt(2)
+    powers = [np.linalg.matrix_power(TURN, k // 2) @ [np.eye(2), eighth][k % 2] for k in range(8)]
+    turned = with_channels(grid, mixing(powers, grid.group))
+    index, resampled = Exactness.INDEX, Exactness.RESAMPLED
+    assert turned.exact() == (index, resampled) * 4
+    points = layout_action(grid.group, parse_layout("NPC"), (3, 2))
+    assert with_channels(points, mixing(powers, grid.group)).exact() == (
+        (index, Exactness.MATRIX) * 4
+    )
+    twice = np.array([TURNS[0], TURNS[0] + TURNS[1], TURNS[2], TURNS[3]])
+    skewed = with_channels(points, mixing(powers, grid.group, fit=FIT))
+    assert skewed.exact()[1] is Exactness.MATRIX
+    rows = layout_action(C4, parse_layout("NPC"), (3, 2))
+    assert with_channels(rows, mixing(twice, fit=FIT)).exact()[1] is Exactness.MATRIX
+
+
+def test_matrices_are_part_of_the_kernel_of_the_action():
+    points = layout_action(C4, parse_layout("NPC"), (3, 2))
+    assert with_channels(points, mixing(TURNS)).kernel_of_action() == (0,)
+    signs = np.array([np.eye(2), -np.eye(2)] * 2)
+    assert with_channels(points, mixing(signs)).kernel_of_action() == (0, 2)
+    near = with_channels(points, mixing(signs + 4e-7 * np.arange(4)[:, None, None]))
+    assert near.kernel_of_action() == (0, 2)
+    far = with_channels(points, mixing(signs + 1e-6 * np.arange(4)[:, None, None]))
+    assert far.kernel_of_action() == (0,)
+    grid = with_channels(grid_action(C4, 5, 5), mixing(signs))
+    assert grid.kernel_of_action() == (0,)
+
+
+def test_a_fit_need_not_compose_but_names_the_elements():
+    loose = np.random.default_rng(0).normal(size=(4, 3, 3))
+    loose[0] = np.eye(3)
+    with pytest.raises(GeedError, match="not an action of C4"):
+        rows_for(mixing(loose), C4)
+    order = [2, 0, 3, 1]
+    shuffled = Table(
+        tuple(C4.elements[i] for i in order), "channel_matrices", loose[order], "t", FIT
+    )
+    np.testing.assert_array_equal(rows_for(shuffled, C4), loose)
+    with pytest.raises(GeedError, match="also has r3"):
+        rows_for(shuffled, parse_group("C3"))
+    with pytest.raises(GeedError, match="'e' is not the identity"):
+        rows_for(mixing(loose * 1.1, fit=FIT), C4)
+
+
+def test_large_matrices_lie_in_memory_once():
+    table = mixing(TURNS)
+    action = with_channels(grid_action(C4, 5, 5), table)
+    assert action.channel_matrices is table.values
+
+
+def test_elements_without_products_need_not_compose():
+    some = parse_group("S4~5")
+    assert not some.is_closed
+    loose = np.random.default_rng(0).normal(size=(5, 3, 3))
+    loose[0] = np.eye(3)
+    np.testing.assert_array_equal(rows_for(mixing(loose, some), some), loose)
+
+
+def test_a_subgroups_matrices_keep_how_they_were_fitted():
+    c2 = parse_group("C2")
+    small = subgroup_table(mixing(TURNS, fit=FIT), c2)
+    assert small is not None
+    assert small.fit == FIT
+    np.testing.assert_array_equal(small.values, TURNS[[0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.ones((4, 2, 3)), "must be square"),
+        (np.full((4, 2, 2), np.nan), "NaN or infinity"),
+        (np.ones((4, 2)), "must have 3 axes"),
+        (np.ones((3, 2, 2)), "one entry for each"),
+    ],
+)
+def test_bad_matrices_are_named(values, message):
+    with pytest.raises(GeedError, match=message):
+        mixing(values)

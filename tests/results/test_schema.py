@@ -82,7 +82,10 @@ def test_a_type_has_the_fields_that_are_documented(kind, title, unsaid):
         (
             "Record",
             record(1.0),
-            {"per_class", "predictions", "notes", "most_common", "fit", "errors"},
+            {
+                *("per_class", "predictions", "notes", "most_common", "miou", "foreground"),
+                *("fit", "errors"),
+            },
         ),
         ("Aggregate", aggregate([result(1.0)]), set()),
         ("AggregateEntry", aggregate([result(1.0)])["measurements"][0], set()),
@@ -93,6 +96,11 @@ def test_a_type_has_the_fields_that_are_documented(kind, title, unsaid):
 )
 def test_what_is_written_has_the_fields_of_its_type(kind, content, later):
     assert set(content) == fields(getattr(results, kind)) - later
+
+
+@pytest.mark.parametrize(("kind", "title"), [("Overlap", "miou"), ("Foreground", "foreground")])
+def test_parts_of_places_have_the_fields_that_are_documented(kind, title):
+    assert fields(getattr(results, kind)) == section("formats/results.md", title)
 
 
 def test_the_exact_part_has_the_statistics_of_the_whole_record():

@@ -1,0 +1,140 @@
+"""Does a layer move along, mix along, or not at all? The part of a page on fitted actions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from onnx_geed.report.fit_figure import motions_picture
+from onnx_geed.report.page_tables import OPEN
+from onnx_geed.results import (
+    HONEST,
+    LayerMotion,
+    Result,
+    has_fits,
+    layer_motions,
+    motion_sentence,
+    same_orbits,
+)
+from onnx_geed.text import interval, number, span
+
+__all__ = ["fit_sections"]
+
+TITLE = "Does the layer move along, mix along, or not at all?"
+
+
+_CAPTION = (
+    "How far each prediction of f(gx) from f(x) is off, as a share of the layer's shuffled null: 0 "
+    "is perfect, and at the right end a prediction made from another sample does as well. Bars are "
+    "95\u00a0% intervals over samples. Ticks: each fit's own null, which it has to stay left of."
+)
+
+
+def fit_sections(results: Sequence[Result], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return one section a measure on layers whose output action was fitted.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Results; those of one model, group and the same samples are drawn together.
+    names : sequence of str
+        What to call them.
+
+    Returns
+    -------
+    list of dict
+        As of :func:`onnx_geed.report.sections.sections`, with ``words``, ``honest`` and ``tables``.
+        Empty where nothing was fitted.
+    """
+    told = [(name, layer_motions(own)) for name, own in _together(results, names)]
+    measures = dict.fromkeys(m.measure for _, motions in told for m in motions)
+    shown = []
+    for measure in measures:
+        parts = [
+            (name if len(told) > 1 else "", [m for m in motions if m.measure == measure])
+            for name, motions in told
+        ]
+        parts = [(name, motions) for name, motions in parts if motions]
+        shown.append(
+            {
+                "title": TITLE,
+                "measure": measure,
+                "words": [
+                    f"{name}: {motion_sentence(motions)}" if name else motion_sentence(motions)
+                    for name, motions in parts
+                ],
+                "honest": HONEST,
+                "pictures": [p for name, motions in parts for p in _pictures(name, motions)],
+                "tables": [_table(name, motions) for name, motions in parts],
+            }
+        )
+    return shown
+
+
+def _together(results: Sequence[Result], names: Sequence[str]) -> list[tuple[str, list[Result]]]:
+    """Put results with fits together that hold the same f(gx)."""
+    parts: list[tuple[str, list[Result]]] = []
+    for result, name in zip(results, names, strict=True):
+        if not has_fits(result):
+            continue
+        for _, own in parts:
+            if same_orbits(own[0], result):
+                own.append(result)
+                break
+        else:
+            parts.append((name, [result]))
+    models = [Path(own[0]["model"]["path"]).stem for _, own in parts]
+    if len(set(models)) == len(parts):  # of several fits of one model none is its name
+        return [(model, own) for model, (_, own) in zip(models, parts, strict=True)]
+    return parts
+
+
+def _pictures(name: str, motions: Sequence[LayerMotion]) -> list[dict[str, str]]:
+    drawn = [m for m in motions if m.null is not None]
+    if not drawn:
+        return []
+    caption = f"{name}: {_CAPTION}" if name else _CAPTION
+    if any(m.mean_tensor is not None for m in drawn):
+        caption += " Dotted: what the mean tensor, the same for every sample, leaves."
+    alt = f"Predictions by layer, {len(drawn)} layers. " + " ".join(
+        f"{m.layer} {m.motion}: "
+        + ", ".join(f"{p.kind} {span(p.value)}" for p in m.predictions)
+        + f", shuffled {span(m.null or 0.0)}."
+        for m in drawn
+    )
+    return [
+        {
+            "svg": Markup(motions_picture(drawn)),
+            "caption": caption,
+            "alt": alt,
+            "kind": "wide",
+            "subject": "fits",
+        }
+    ]
+
+
+def _table(name: str, motions: Sequence[LayerMotion]) -> dict[str, Any]:
+    rows = []
+    for m in motions:
+        for p in m.predictions:
+            defect = p.fit["defect"] if p.fit else None
+            other = p.fit["other_element"] if p.fit else None
+            rows.append(
+                {
+                    "layer": m.layer,
+                    "motion": m.motion,
+                    "kind": p.kind,
+                    "value": number(p.value),
+                    "ci": interval(p.ci95),
+                    "shuffled": number(p.null) if p.fit else "",
+                    "other": "" if other is None else number(other),
+                    "defect": number(defect["median"]) if defect else "",
+                    "worst": number(defect["worst"]) if defect else "",
+                    "lam": f"{p.fit['lambda']:g}" if p.fit and p.fit["lambda"] is not None else "",
+                    "samples": p.fit["samples"] if p.fit else "",
+                }
+            )
+    return {"name": name, "rows": rows, "open": len(rows) <= OPEN}

@@ -1,0 +1,326 @@
+"""Output actions that are fitted: recovered where they are planted, by every way of measuring."""
+
+import json
+
+import models
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from running import images, orbits
+
+import onnx_geed as geed
+from onnx_geed.cache import measure_cache, write_cache
+from onnx_geed.cli.commands import cli
+from onnx_geed.files import write_json
+from onnx_geed.groups import parse_group, read_tables, write_fits
+
+FEW = {"samples": 6, "norm_samples": 16, "seed": 3, "provider": "cpu", "fit_samples": 10}
+KINDS = ("permutation", "orthogonal", "linear")
+
+
+def lifting(folder, disturb=0.0):
+    """A network whose channels are planted to change places under C4, its data and its table."""
+    model = models.c4_lifting()
+    known = np.array(models.known(model)["channels"])
+    for tensor in model.graph.initializer:
+        if tensor.name == "w1" and disturb:
+            kernels = np.frombuffer(tensor.raw_data, np.float32).reshape(tensor.dims).copy()
+            rng = np.random.default_rng(1)
+            kernels = rng.normal(size=kernels.shape).astype(np.float32) * disturb
+            tensor.raw_data = kernels.tobytes()
+    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
+    return models.save(model, folder / "lifting.onnx"), images(tuple(shape), 30), known
+
+
+def fitted(result, measure="unexplained"):
+    (record,) = [r for r in result["measurements"] if r["measure"] == measure]
+    return record
+
+
+@pytest.fixture
+def steered(tmp_path):
+    """A network whose channels turn by matrices under C4, and its data."""
+    model = models.c4_vector_fields()
+    matrices = np.array(models.known(model)["matrices"])
+    return models.save(model, tmp_path / "steered.onnx"), images((3, 7, 7), 40), matrices
+
+
+def measured(path, data, kind, layer="fields", group="C4", **options):
+    asked = {"output_action": {layer: f"fit:{kind}"}, "measures": [f"unexplained@{layer}"]}
+    return geed.measure(path, data, group, **{**asked, **FEW, **options})
+
+
+def test_planted_permutations_are_found_from_two_samples(tmp_path):
+    path, data, known = lifting(tmp_path)
+    (table,) = geed.fit_actions(
+        path, data, "C4", ["map1"], kind="permutation", **{**FEW, "fit_samples": 2}
+    )
+    assert (table.kind, table.fit.defect, table.fit.lambda_) == ("channels", (0.0, 0.0), None)
+    np.testing.assert_array_equal(table.values, known)
+    action = {"map1": "fit:permutation"}
+    asked = ["channel-cos@map1", "unexplained@map1"]
+    result = geed.measure(path, data, "C4", output_action=action, measures=asked, **FEW)
+    cos, left = result["measurements"]
+    assert cos["value"] == pytest.approx(-1, abs=1e-6)
+    assert left["value"] < 1e-9
+    for record, worse in ((cos, -0.95), (left, 0.3)):
+        fit = record["fit"]
+        assert (fit["kind"], fit["samples"], fit["lambda"]) == ("permutation", 10, None)
+        assert min(fit[name] for name in ("shuffled", "identity", "other_element")) > worse
+        assert fit["defect"] == {"median": 0.0, "worst": 0.0}
+        assert any("like any other" in note for note in record["notes"])
+
+
+def test_planted_matrices_are_found_and_nothing_less_takes_their_place(steered):
+    path, data, matrices = steered
+    record = fitted(measured(path, data, "linear"))
+    assert record["value"] < 1e-3
+    assert record["output_action"] == "grid+mixed channels"
+    # The matrices that are planted are no rotations.
+    rotated, permuted = (
+        fitted(measured(path, data, kind))["value"] for kind in ("orthogonal", "permutation")
+    )
+    assert permuted > rotated > 50 * record["value"]
+    (table,) = geed.fit_actions(path, data, "C4", ["fields"], kind="linear", **FEW)
+    np.testing.assert_allclose(table.values, matrices, atol=0.05)
+    fit = record["fit"]
+    assert min(fit[name] for name in ("shuffled", "identity", "other_element")) > 0.3
+    assert fit["defect"]["worst"] < 0.05
+
+
+def test_what_is_not_equivariant_is_fitted_worse(tmp_path):
+    good, data, _ = lifting(tmp_path)
+    values = {kind: fitted(measured(good, data, kind, "map1"))["value"] for kind in KINDS}
+    bad, data, _ = lifting(tmp_path, disturb=1.0)
+    for kind in KINDS:
+        record = fitted(measured(bad, data, kind, "map1"))
+        assert record["value"] > 100 * values[kind] + 0.05
+
+
+def test_the_scales_are_those_of_the_equations(steered):
+    path, data, _ = steered
+    result = measured(path, data, "linear")
+    record, fit = fitted(result), fitted(result)["fit"]
+    (table,) = geed.fit_actions(path, data, "C4", ["fields"], kind="linear", **FEW)
+    rho, order = table.values, 4
+    drawn = np.random.default_rng(3).permutation(40)
+    assert table.fit.indices == tuple(drawn[6:16])
+    import onnx
+
+    (y,) = orbits(onnx.load(path), "C4", data[drawn[:6]], ["fields"], 64)
+    y = y.astype(np.float64)
+
+    def left(of, reference, element):
+        """Mean squared distance over e left out, f(gx) of some samples from a prediction."""
+        errors = []
+        for at, ref in zip(of, reference, strict=True):
+            for g in range(1, order):
+                matrix = np.eye(y.shape[2]) if element is None else rho[element(g)]
+                moved = np.einsum("cd,dhw->chw", matrix, np.rot90(y[ref, 0], g, (1, 2)))
+                errors.append(np.square(y[at, g] - moved).sum())
+        return float(np.mean(errors))
+
+    own = range(6)
+    m2 = record["normaliser"]
+    assert record["unnormalised"] == pytest.approx(left(own, own, lambda g: g), rel=1e-5)
+    assert fit["identity"] == pytest.approx(left(own, own, None) / m2, rel=1e-5)
+    shuffled = left(own, [1, 2, 3, 4, 5, 0], lambda g: g) / m2
+    assert fit["shuffled"] == pytest.approx(shuffled, rel=1e-5)
+    other = left(own, own, lambda g: {1: 2, 2: 3, 3: 1}[g]) / m2
+    assert fit["other_element"] == pytest.approx(other, rel=1e-5)
+    assert np.mean(fit["per_sample"]["identity"]) == pytest.approx(fit["identity"])
+    low, high = fit["ci95"]["identity"]
+    assert low < fit["identity"] < high
+
+
+def test_a_group_of_two_has_no_other_element(steered):
+    path, data, _ = steered
+    fit = fitted(measured(path, data, "orthogonal", group="flip-h"))["fit"]
+    assert fit["other_element"] is None
+    assert fit["ci95"]["other_element"] is None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_graph_cache_file_and_run_agree(steered, tmp_path, kind):
+    path, data, _ = steered
+    live = fitted(measured(path, data, kind))
+    by_graph = fitted(measured(path, data, kind, engine="graph"))
+    assert by_graph["value"] == pytest.approx(live["value"], rel=1e-4, abs=1e-7)
+    assert by_graph["fit"] == live["fit"]
+    tables = geed.fit_actions(path, data, "C4", ["fields"], kind=kind, **FEW)
+    write_fits(tmp_path / "actions.npz", tables)
+    given = {"fields": str(tmp_path / "actions.npz")}
+    from_file = fitted(measured(path, data, kind, output_action=given))
+    assert from_file == live | {"notes": from_file["notes"]}
+    folder = tmp_path / "acts.geed"
+    kept = {**FEW, "samples": 16}
+    del kept["fit_samples"]
+    write_cache(path, data, "C4", folder, measures=["unexplained@fields"], **kept)
+    asked = {"samples": 6, "norm_samples": 16, "measures": ["unexplained@fields"]}
+    cached = measure_cache(folder, output_action={"fields": f"fit:{kind}"}, fit_samples=10, **asked)
+    record = fitted(cached)
+    assert (record["value"], record["deviations"]) == (live["value"], live["deviations"])
+    assert record["fit"] == live["fit"]
+    assert fitted(measure_cache(folder, output_action=given, **asked))["fit"] == live["fit"]
+    (again,) = geed.fit_cached_actions(folder, ["fields"], kind=kind, samples=6, fit_samples=10)
+    np.testing.assert_array_equal(again.values, tables[0].values)
+    assert again.fit.marks == tables[0].fit.marks
+
+
+def test_figures_do_not_depend_on_batches_and_passes(steered):
+    path, data, _ = steered
+    asked = {
+        "output_action": {"fields": "fit:linear", "last": "fit:linear"},
+        "measures": ["unexplained@fields", "unexplained@last"],
+        "layout": {"last": "NHWC"},
+    }
+    whole = geed.measure(path, data, "C4", **asked, **FEW)
+    for options in ({"batch_size": 4}, {"memory": "1KiB", "batch_size": 4}):
+        other = geed.measure(path, data, "C4", **asked, **{**FEW, **options})
+        for one, two in zip(whole["measurements"], other["measurements"], strict=True):
+            assert one["value"] == pytest.approx(two["value"], rel=1e-5)
+            assert one["fit"]["lambda"] == two["fit"]["lambda"]
+    assert other["runtime"]["inferences"] > whole["runtime"]["inferences"]
+
+
+def test_inferences_are_counted(steered):
+    path, data, _ = steered
+    plain = geed.measure(path, data, "C4", measures=["unexplained@fields"], **FEW)
+    result = measured(path, data, "linear")
+    # Ten samples to fit to, and D again for the scales.
+    more = 4 * (10 + 6)
+    assert result["runtime"]["inferences"] == plain["runtime"]["inferences"] + more
+
+
+def test_vectors_are_fitted_where_there_are_samples_enough(steered):
+    path, data, _ = steered
+    with pytest.raises(geed.GeedError, match=r"vector of 6 entries.*--fit-samples 18"):
+        measured(path, data, "linear", "vector")
+    result = measured(path, data, "linear", "vector", fit_samples=18)
+    assert fitted(result)["output_action"] == "matrices"
+    assert fitted(result)["value"] < 0.05
+    anyway = measured(path, data, "linear", "vector", fit_anyway=True)
+    assert any("fitted anyway" in note for note in anyway["notes"])
+    both = ["unexplained@vector", "unexplained@fields"]
+    mixed = measured(path, data, "linear", "[vf]*", measures=both)
+    assert [r["measure"] for r in mixed["measurements"] if "fit" not in r] == ["unexplained"]
+    assert any("not fitted: --output-action [vf]*" in note for note in mixed["notes"])
+
+
+def test_too_few_samples_say_how_many_there_are(steered):
+    path, data, _ = steered
+    with pytest.raises(geed.GeedError, match="D leaves fewer than two"):
+        measured(path, data[:7], "linear")
+    few = measured(path, data[:11], "linear")
+    assert "of the 10 samples to fit to, 5 are available" in few["notes"]
+    assert fitted(few)["fit"]["samples"] == 5
+
+
+def test_a_fit_that_has_seen_d_is_refused(steered, tmp_path):
+    path, data, _ = steered
+    tables = geed.fit_actions(path, data, "C4", ["fields"], kind="linear", **FEW)
+    write_fits(tmp_path / "a.npz", tables)
+    given = {"fields": str(tmp_path / "a.npz")}
+    with pytest.raises(geed.GeedError, match=r"was fitted to 4 of the 10 samples of D"):
+        measured(path, data, "linear", output_action=given, samples=10)
+    # A copy in another order is found as well.
+    with pytest.raises(geed.GeedError, match=r"was fitted to"):
+        measured(path, data[::-1].copy(), "linear", output_action=given, seed=0)
+    other = images((3, 7, 7), 40, seed=9)
+    assert fitted(measured(path, other, "linear", output_action=given))["value"] < 0.05
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"output_action": {"fields": "fit:linar"}}, "no fit is called 'linar'.*linear"),
+        ({"output_action": {"feilds": "fit:linear"}}, "no layer is called 'feilds'.*fields"),
+        ({"measures": ["latent-l2@pooled"]}, "fields is not measured"),
+        (
+            {"output_action": {"fields": "fit:linear"}, "measures": ["channel-cos@fields"]},
+            "add --measure unexplained@fields",
+        ),
+        ({"fit_samples": 1}, "at least two"),
+    ],
+)
+def test_what_cannot_be_fitted_is_refused_in_one_line(steered, options, told):
+    path, data, _ = steered
+    with pytest.raises(geed.GeedError, match=told) as error:
+        measured(path, data, "linear", **options)
+    assert "\n" not in str(error.value)
+
+
+def test_sampled_groups_compile_and_caches_refuse_fits(steered, tmp_path):
+    path, data, _ = steered
+    with pytest.raises(geed.GeedError, match="differ from sample to sample"):
+        measured(path, data, "linear", group="SO2~8")
+    action = {"fields": "fit:linear"}
+    with pytest.raises(geed.GeedError, match="fit it first with onnx-geed fit"):
+        geed.compile_measurement(path, "C4", tmp_path / "m.onnx", output_action=action)
+    with pytest.raises(geed.GeedError, match="when a cache is measured"):
+        write_cache(path, data, "C4", tmp_path / "a.geed", output_action=action, **FEW)
+
+
+def test_what_takes_no_matrices_is_measured_without_them(steered):
+    path, data, _ = steered
+    asked = ["unexplained@fields", "channel-cos@fields"]
+    result = measured(path, data, "linear", measures=asked)
+    cos = fitted(result, "channel-cos")
+    assert (cos["output_action"], cos.get("fit")) == ("grid", None)
+    assert any("channel-cos@fields takes no matrices" in note for note in result["notes"])
+
+
+def test_no_measure_asked_for_means_unexplained_of_what_is_fitted(steered):
+    path, data, _ = steered
+    result = measured(path, data, "orthogonal", measures=[])
+    assert fitted(result)["fit"]["kind"] == "orthogonal"
+    assert {r["measure"] for r in result["measurements"]} > {"unexplained"}
+
+
+def test_a_representation_composes(steered):
+    path, data, _ = steered
+    rough, true = (
+        geed.fit_actions(path, data, "C4", ["fields"], representation=wanted, **FEW)[0]
+        for wanted in (False, True)
+    )
+    assert true.fit.defect[1] < 1e-9 < rough.fit.defect[1]
+    table = parse_group("C4").table
+    for g in range(4):
+        for h in range(4):
+            product = true.values[g] @ true.values[h]
+            np.testing.assert_allclose(product, true.values[table[g, h]], atol=1e-9)
+    with pytest.raises(geed.GeedError, match="--kind orthogonal"):
+        geed.fit_actions(path, data, "C4", ["fields"], kind="linear", representation=True, **FEW)
+
+
+def test_files_hold_several_layers_and_say_which(steered, tmp_path):
+    path, data, _ = steered
+    out = tmp_path / "actions.npz"
+    layers = ("fields", "last")
+    arguments = ["fit", str(path), "--data", str(tmp_path / "x.npy"), "--group", "C4", "-o", out]
+    np.save(tmp_path / "x.npy", data)
+    arguments += [part for layer in layers for part in ("--layer", layer)]
+    arguments += ["--layout", "last=NHWC", "--samples", 6, "--seed", 3, "--fit-samples", 10]
+    ran = CliRunner().invoke(cli, list(map(str, arguments)))
+    assert ran.exit_code == 0, ran.output
+    assert "fitting 2 layers to 10 samples" in ran.stderr
+    assert [table.fit.layer for table in read_tables(out)] == list(layers)
+    with pytest.raises(geed.GeedError, match="several layers: fields, last"):
+        geed.read_table(out)
+    given = {"fields": str(out), "last": str(out)}
+    asked = ["unexplained@fields", "unexplained@last"]
+    result = measured(path, data, "", output_action=given, measures=asked, layout={"last": "NHWC"})
+    assert [r["fit"]["kind"] for r in result["measurements"]] == ["orthogonal"] * 2
+    with pytest.raises(geed.GeedError, match="holds no action of pooled; it has those of fields"):
+        measured(path, data, "", output_action={"pooled": str(out)}, measures=asked)
+    write_json(result, tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())["measurements"][0]["fit"]["samples"] == 10
+
+
+def test_a_file_of_a_newer_format_is_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", format="onnx-geed/fit/9", elements=["e"], channels=[[0]])
+    with pytest.raises(geed.GeedError, match="onnx-geed/fit/9"):
+        read_tables(tmp_path / "a.npz")
+    np.savez(tmp_path / "b.npz", elements=["e"], channels=[[0]], fit_kind="bent")
+    with pytest.raises(geed.GeedError, match="cannot be read"):
+        read_tables(tmp_path / "b.npz")
