@@ -173,6 +173,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "layers": [dataclasses.asdict(layer) for layer in plan.layers.values()],
         "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
         "classes": prepared.model.metadata.get(CLASSES),
+        "targets": [m.layer for m in plan.measures if m.target],
         "notes": [*plan.notes, *unmoved_notes(plan.group, idle, prepared.count)],
         "norm_samples": options.norm_samples,
         "samples": options.wanted,

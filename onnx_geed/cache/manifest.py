@@ -32,6 +32,7 @@ class Description(TypedDict):
     layers: list[dict[str, Any]]
     tensors: list[dict[str, Any]]
     classes: NotRequired[str | None]
+    targets: NotRequired[list[str]]
     notes: list[str]
     norm_samples: int
     samples: int | None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, cast
 
 import numpy as np
@@ -50,6 +51,7 @@ from onnx_geed.run import (
     Options,
     OrbitStatistics,
     Progress,
+    Targets,
     bind_background,
     check_fits_measured,
     check_option,
@@ -63,6 +65,8 @@ from onnx_geed.run import (
     requested_fits,
     software_versions,
     stated_tables,
+    targeted,
+    with_truths,
 )
 
 __all__ = [
@@ -77,7 +81,7 @@ __all__ = [
 #: Options that are still open when a cache is measured.
 STILL_OPEN = (
     *("measures", "samples", "norm_samples", "interval", "precision", "background"),
-    *("output_action", "fit_samples", "fit_anyway"),
+    *("target", "output_action", "fit_samples", "fit_anyway"),
 )
 
 
@@ -93,6 +97,7 @@ def measure_cache(
     output_action: Mapping[str, Any] | None = None,
     fit_samples: int = 50,
     fit_anyway: bool = False,
+    target: Targets = MappingProxyType({}),
     limits: Sequence[str] = (),
     progress: Progress | None = None,
     notify: Notify | None = None,
@@ -121,6 +126,8 @@ def measure_cache(
         Orbits that actions are fitted to: the next ones of the cache after D.
     fit_anyway : bool
         As :class:`onnx_geed.Options` has it.
+    target : mapping of str to str, Path or ndarray
+        As :class:`onnx_geed.Options` takes it; a cache keeps labels, but no targets.
     limits : sequence of str
         Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
         name nothing that is measured are refused before anything is read.
@@ -152,6 +159,7 @@ def measure_cache(
         norm_samples = check_option("norm_samples", norm_samples)
     interval = check_option("interval", interval)
     precision = check_option("precision", precision)
+    target = check_option("target", target)
     background = check_option("background", background)
     folder = Path(folder)
     manifest = complete_manifest(folder)
@@ -164,14 +172,14 @@ def measure_cache(
     fits = requested_fits(listed, options)
     tables = read_tables(folder, description["tables"]) | stated_tables(listed, options)
     check_unseen(tables, manifest, count)
-    plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables)
+    plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables, target)
     fitted_to = range(count, min(count + fit_samples, manifest.count))
     fits, on_fits = fits_to_make(fits, plan.layers, plan.group, len(fitted_to), options)
     if fits:
         tables |= fit_from_cache(
             *(folder, manifest, plan, fits, fitted_to, options), progress=progress, notify=notify
         )
-        plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables)
+        plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables, target)
         check_fits_measured(plan, tables)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     dense = any(m.places is not None for m in plan.measures)
@@ -325,19 +333,31 @@ def stored_tensors(manifest: Manifest) -> list[Tensor]:
 
 
 def plan_of(
-    manifest: Manifest, measures: Sequence[str], tables: Mapping[str, Table]
+    manifest: Manifest,
+    measures: Sequence[str],
+    tables: Mapping[str, Table],
+    given: Targets = MappingProxyType({}),
 ) -> tuple[Plan, list[int]]:
     """Return the plan for a cache, and the numbers of the entries that it reads.
 
     Raises
     ------
     GeedError
-        If the cache does not hold what a measure needs.
+        If the cache does not hold what a measure needs, or a target is not given again.
     """
     description, group = manifest.description, manifest.description["group"]
+    targets = targeted(stored_tensors(manifest), given)
+    selected = _selected_layers(manifest, measures, targets)
+    for request, layer in selected:
+        lacks = layer.name in description.get("targets", ())
+        if lacks and descriptor_of(request.measure).of_error and layer.name not in targets:
+            raise GeedError(
+                f"{request.measure}@{layer.name}: the cache was written for a target, which it "
+                f"does not keep: give it again with --target {layer.name}=FILE.npy"
+            )
     plan = make_plan(
         with_components(parse_group(group["name"]), group.get("components", "right-down")),
-        _selected_layers(manifest, measures),
+        selected,
         input_exact=group["exact"],
         # A cache is never of an action of one's own.
         interpolation=cast(Interpolation, group["interpolation"]),
@@ -345,6 +365,16 @@ def plan_of(
         kinds=description["kinds"],
         tables=tables,
         notes=description["notes"],
+        targets=targets,
+    )
+    data = description["data"]
+    plan = with_truths(
+        plan,
+        indices=manifest.indices[: manifest.count],
+        available=data["available"],
+        labels=data["labels"] and data["labels"][: manifest.count],
+        names=parse_classes(description.get("classes")),
+        targets=targets,
     )
     wanted: list[int] = []
     for measure in plan.measures:
@@ -368,7 +398,9 @@ def plan_of(
     return replace(plan, norm_samples=0), wanted
 
 
-def _selected_layers(manifest: Manifest, measures: Sequence[str]) -> list[tuple[Request, Layer]]:
+def _selected_layers(
+    manifest: Manifest, measures: Sequence[str], targets: Collection[str]
+) -> list[tuple[Request, Layer]]:
     """Return measures and layers: those asked for, or else those that the cache was made for."""
     description = manifest.description
     layers = {
@@ -383,6 +415,8 @@ def _selected_layers(manifest: Manifest, measures: Sequence[str]) -> list[tuple[
         else:
             role = descriptor_of(request.measure).role
             chosen = [layer for layer in layers.values() if role in layer.roles]
+            if targets and descriptor_of(request.measure).of_error:
+                chosen = [layers[name] for name in targets]
             if not chosen:
                 raise GeedError(
                     f"{request.measure}: the cache holds no {role}; name one of its "

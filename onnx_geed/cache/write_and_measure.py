@@ -92,6 +92,7 @@ def measure_through_cache(
     return measure_cache(
         folder,
         measures=options.get("measures", ()),
+        target=options.get("target", {}),
         interval=interval,
         background=options.get("background"),
         progress=None if progress is None else _Half(progress, 1),

@@ -239,6 +239,13 @@ input_options = _in_order(
         metavar="FILE",
         help="Labels of the samples (.npy, idx): one each, or one for each place of dense scores.",
     ),
+    click.option(
+        "--target",
+        metavar="LAYER=FILE",
+        multiple=True,
+        callback=_pairs,
+        help="What a tensor should be (.npy: a row a sample), for symmetry-share.",
+    ),
 )
 
 

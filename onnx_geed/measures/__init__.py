@@ -26,6 +26,10 @@ if TYPE_CHECKING:
         orbit_deviations as orbit_deviations,
         pair_deviations as pair_deviations,
     )
+    from onnx_geed.measures.error_shares import (
+        error_gaps as error_gaps,
+        errors_of_orbits as errors_of_orbits,
+    )
     from onnx_geed.measures.feature_maps import (
         deviations_of_sums as deviations_of_sums,
     )
@@ -67,6 +71,9 @@ if TYPE_CHECKING:
         identity_nodes as identity_nodes,
         value_range_nodes as value_range_nodes,
     )
+    from onnx_geed.measures.layer import (
+        Layer as Layer,
+    )
     from onnx_geed.measures.map_tables import (
         MapSums as MapSums,
         map_sums as map_sums,
@@ -88,7 +95,6 @@ if TYPE_CHECKING:
         Places as Places,
     )
     from onnx_geed.measures.plan import (
-        Layer as Layer,
         Plan as Plan,
         make_plan as make_plan,
         view as view,
@@ -97,6 +103,7 @@ if TYPE_CHECKING:
         ProbabilityError as ProbabilityError,
         check_probabilities as check_probabilities,
         log_probabilities as log_probabilities,
+        moved_classes as moved_classes,
         predicted_classes as predicted_classes,
     )
     from onnx_geed.measures.spread import (

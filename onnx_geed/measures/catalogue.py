@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from onnx_geed.errors import GeedError, nearest
@@ -52,7 +52,8 @@ class Descriptor:
     perfect : float
         The value of a tensor that is perfectly equivariant or invariant; larger is worse.
     worst : float
-        The largest value, ``inf`` where there is none. Both before normalising.
+        The largest value, ``inf`` where there is none. Both before normalising, but of a share of
+        the error, which is what it is after.
     unit : str
         Of deviations, and of values that are not normalised; ``distance`` is in the units of the
         tensor itself, any other means the same for every tensor.
@@ -74,6 +75,10 @@ class Descriptor:
     spread : bool
         Whether values are divided by M₂ instead, the mean square by which whole tensors of
         different samples are away from their mean; tensors are seen one after another.
+    of_error : bool
+        Whether it is a share of the error: f(gx) is moved back, held against its mean over all of
+        G, and values are divided by the mean error, of labels or of a target. ``view``, ``actions``
+        and ``pairs`` are those of class scores and labels.
     skips_identity : bool
         Whether the identity, where it is held against itself alone and so scores perfect whatever
         the model, is left out of means.
@@ -110,6 +115,7 @@ class Descriptor:
     nodes: Callable[..., Any] | None = None
     normaliser: Callable[[Any], float] | None = None
     spread: bool = False
+    of_error: bool = False
     skips_identity: bool = False
     judges_fits: bool = False
     default: bool = True
@@ -161,13 +167,25 @@ class Descriptor:
 
     @property
     def normalised(self) -> bool:
-        """Whether values are divided by M, eq. (6), or M₂."""
+        """Whether values are divided by M, eq. (6), by M₂, or by the mean error."""
+        return self.pooled or self.of_error
+
+    @property
+    def pooled(self) -> bool:
+        """Whether points of many samples are needed for M or M₂."""
         return self.normaliser is not None or self.spread
 
     def value_unit(self, *, normalised: bool) -> str:
         """Return the unit of values, which of a distance changes with M."""
+        if normalised and self.of_error:
+            return "share of the error"
         by_m = normalised and self.normalised and not self.similarity
         return f"{self.unit} / M" if by_m else self.unit
+
+    def against_target(self) -> Descriptor:
+        """Return the same share of a squared error, of any tensor that has a target."""
+        pairs = _later("kernels", "squared_distances")
+        return replace(self, view="whole", actions="any", pairs=pairs)
 
 
 def _later(module: str, name: str) -> Callable[..., Any]:
@@ -338,6 +356,28 @@ CATALOGUE: dict[str, Descriptor] = {
             floor=1e-3,
             sentence="{share} of predictions flip to another class",
             sentence_moved="{share} of predictions flip to another class than the moved one",
+        ),
+        Descriptor(
+            name="symmetry-share",
+            role="output",
+            view="scores",
+            actions="permutations",
+            perfect=0.0,
+            worst=1.0,
+            unit="error",
+            title="Share of the error",
+            label="share of the error",
+            formula=(
+                "m = error of f(gx), moved back, less the error of its mean over the group; not "
+                "yet divided by the mean error: 0 where nothing of it comes from the group, 1 "
+                "where all does"
+            ),
+            pairs=_later("scores", "log_ratios"),
+            of_error=True,
+            default=False,
+            floor=0.01,
+            sentence="Of the error, {share} would go if f(gx) were the same under every element",
+            sentence_moved="Of the error, {share} would go if f(gx) moved along exactly",
         ),
     )
 }

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from onnx_geed.groups import tables_of
+from onnx_geed.measures.layer import Layer
 from onnx_geed.measures.measure import Measure
-from onnx_geed.measures.plan import Layer
 from onnx_geed.model import Nodes
 
 __all__ = [

@@ -24,8 +24,8 @@ from onnx_geed.groups import (
 from onnx_geed.measures.graph_actions import moved_back, moved_rows
 from onnx_geed.measures.graph_classes import class_nodes, moved_back_class_nodes
 from onnx_geed.measures.graph_formulas import PairNodes, sum_of_squares
+from onnx_geed.measures.layer import Layer
 from onnx_geed.measures.measure import Measure
-from onnx_geed.measures.plan import Layer
 from onnx_geed.model import Nodes
 
 __all__ = [

@@ -24,6 +24,7 @@ from onnx_geed.groups import (
     with_components,
 )
 from onnx_geed.measures.catalogue import Descriptor, Support, descriptor_of
+from onnx_geed.measures.inverses import check_inverses
 from onnx_geed.measures.places import Places, places_of
 from onnx_geed.measures.scores import OutputKind
 
@@ -63,6 +64,8 @@ class Measure:
         something else are then refused by :func:`orbit_deviations`.
     background : int, optional
         The class, of class scores at places, whose places are left out of a second mean.
+    target : bool
+        Whether a share of the error is of a tensor that has a target, and not of labels.
     kernel_of_action : tuple of int
         ker(φ_Y), the elements over which f̂ is a mean; read from the action.
 
@@ -74,7 +77,9 @@ class Measure:
         If the measure does not take such an action: feature maps take one by letters, latents the
         trivial one; class scores no matrices, which do not keep probabilities, and feature maps
         none, since a cosine by channel does not see how channels mix.
-        If class scores cannot be moved back to the places of x.
+        If class scores cannot be moved back to the places of x, or a tensor that has a target.
+        If labels are to be held against scores at many places.
+        If a share of the error is to be of a fitted action.
     """
 
     name: str
@@ -83,10 +88,11 @@ class Measure:
     support: Support = "full"
     kind: OutputKind | None = None
     background: int | None = None
+    target: bool = False
     kernel_of_action: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        actions = descriptor_of(self.name).actions
+        actions = self.descriptor.actions
         check_choice("support", self.support, get_args(Support))
         if self.kind is not None:
             check_choice("kind", self.kind, get_args(OutputKind))
@@ -111,7 +117,19 @@ class Measure:
         # action, and an f̂ over that would let two kinds of fit differ by more than the fit.
         kernel = self.action.kernel_of_action() if composes(self.action) else (0,)
         object.__setattr__(self, "kernel_of_action", kernel)
-        _ = self.places  # refused at once where there are none
+        places = self.places  # refused at once where there are none
+        if self.descriptor.of_error and not composes(self.action):
+            raise GeedError(
+                f"{self.name} on {self.layer}: takes no fitted action, which need not undo itself: "
+                "give one, or take unexplained"
+            )
+        if self.target:
+            check_inverses(self.action, self.layer)
+        elif places is not None and self.descriptor.of_error:
+            raise GeedError(
+                f"{self.name} takes one label a sample, and {self.layer} has scores at every "
+                f"place: give what they should be with --target {self.layer}=FILE.npy"
+            )
 
     @cached_property
     def places(self) -> Places | None:
@@ -124,7 +142,12 @@ class Measure:
 
     @property
     def averaged(self) -> tuple[int, ...]:
-        """Elements over which the reference is a mean: ker(φ_Y), of classes the identity alone."""
+        """Elements over which the reference is a mean: ker(φ_Y), of classes the identity alone.
+
+        All of them where f(gx) is moved back first.
+        """
+        if self.descriptor.of_error:
+            return tuple(range(self.action.group.order))
         return (0,) if self.descriptor.view == "classes" else self.kernel_of_action
 
     @property
@@ -139,7 +162,8 @@ class Measure:
     @property
     def descriptor(self) -> Descriptor:
         """The catalogue's entry for the measure, and with it the functions that compute it."""
-        return descriptor_of(self.name)
+        descriptor = descriptor_of(self.name)
+        return descriptor.against_target() if self.target else descriptor
 
     @property
     def reads(self) -> OutputKind:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,20 +24,21 @@ from onnx_geed.groups import (
     Trivial,
     layout_action,
     parse_layout,
-    usual_layouts,
     vector_action,
     with_channels,
 )
 from onnx_geed.measures.catalogue import (
     CATALOGUE,
+    Descriptor,
     Request,
     Support,
     descriptor_of,
 )
+from onnx_geed.measures.layer import Layer
 from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.scores import OutputKind
 
-__all__ = ["Layer", "Plan", "make_plan", "view"]
+__all__ = ["Plan", "make_plan", "view"]
 
 
 # The group's action on tensors of a layout, whose lengths in kept order these are.
@@ -45,78 +47,6 @@ _ByLetters = Callable[[Layout, tuple[int, ...]], LayoutAction | PlacedAction]
 
 # Tensors that do not fit a measure are named in notes up to this number, and then counted.
 _MISFITS_TOLD = 3
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A tensor as the model really returns it.
-
-    Parameters
-    ----------
-    name : str
-        Name of the tensor.
-    shape : tuple of int
-        Shape of one sample's activation, without the batch axis.
-    layout : str
-        As :func:`onnx_geed.groups.parse_layout` reads it, such as ``NCHW`` or ``NK``; ``?`` for
-        rank 4 where it is unknown.
-    roles : tuple of str
-        Those of ``channel``, ``latent``, ``output`` that it has by default.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    layout: str
-    roles: tuple[str, ...] = ()
-
-    @property
-    def bytes(self) -> int:
-        """Size of one sample's activation in float32."""
-        return 4 * int(np.prod(self.shape, dtype=np.int64))
-
-    @property
-    def kept_shape(self) -> tuple[int, ...]:
-        """Shape of one sample's activation in kept order."""
-        return parse_layout(self.layout).kept_shape(self.shape, self.name)
-
-    @property
-    def channels(self) -> int:
-        """Number of channels; 1 where no axis is theirs."""
-        return int(np.prod(self.kept_shape[: parse_layout(self.layout).channels]))
-
-    @property
-    def point_length(self) -> int:
-        """Length k of the points (N, k) that the tensor is brought to; number of classes."""
-        blank = np.broadcast_to(np.float32(0), (1, *self.shape))
-        return int(parse_layout(self.layout).to_points(blank, axes=1)[0].shape[-1])
-
-    @property
-    def classes(self) -> int:
-        """Number of classes, of class scores; a single score tells two apart."""
-        return max(2, self.point_length if self.is_one_place else self.channels)
-
-    @property
-    def is_one_place(self) -> bool:
-        """Whether all its axes but one have a single place: then it is a vector."""
-        shape, layout = self.shape, parse_layout(self.layout)
-        if len(shape) < 2 or (len(shape) == 3 and shape[1:] == (1, 1)):
-            return True
-        known = layout.channels and layout.grid is None and len(shape) == layout.rank - 1
-        return bool(known) and int(np.prod(self.kept_shape[layout.channels :])) == 1
-
-    @property
-    def shape_text(self) -> str:
-        """The shape as messages show it, with the batch axis."""
-        return f"(N, {', '.join(map(str, self.shape))})"
-
-    @property
-    def layout_advice(self) -> str:
-        """How to state a layout that is not known."""
-        first, second = usual_layouts(len(self.shape) + 1)[:2]
-        return (
-            f"{self.name}, {self.shape_text}: the graph does not tell where its channels are; say "
-            f"so with --layout {self.name}={first} or {self.name}={second}"
-        )
 
 
 @dataclass(frozen=True)
@@ -137,6 +67,8 @@ class Plan:
         Measures that were left out and why, and other things to be told.
     norm_samples : int, optional
         Points that M₂ is taken over, of those there are; all by default.
+    truths : mapping of str to ndarray, shape (samples, ...)
+        What is right for the samples of D, in order, by layer: the numbers of classes, or targets.
     """
 
     group: Group
@@ -145,6 +77,7 @@ class Plan:
     exact: tuple[bool, ...]
     notes: tuple[str, ...] = ()
     norm_samples: int | None = None
+    truths: Mapping[str, NDArray[Any]] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def _exact_subgroups(self) -> dict[tuple[str, str], tuple[int, ...] | None]:
@@ -215,6 +148,7 @@ def make_plan(
     own: PlacedAction | None = None,
     notes: Sequence[str] = (),
     kept: Sequence[Layer] = (),
+    targets: Collection[str] = (),
 ) -> Plan:
     """Bind measures to tensors.
 
@@ -241,6 +175,8 @@ def make_plan(
         Notes to begin with.
     kept : sequence of Layer
         Layers that a cache is to keep besides those that are measured.
+    targets : collection of str
+        Tensors that have a target, for shares of the error.
 
     Returns
     -------
@@ -266,13 +202,16 @@ def make_plan(
     for request, layer in selected:
         try:
             table, kind = tables.get(layer.name), kinds.get(layer.name)
-            if table is not None and _passes_by(request.measure, table):
+            named = descriptor_of(request.measure)
+            if targeted := named.of_error and layer.name in targets:
+                named = named.against_target()
+            if table is not None and _passes_by(named, table):
                 told.append(
                     f"{request.measure}@{layer.name} takes no matrices: measured without the "
                     "fitted ones, by which unexplained is judged"
                 )
                 table = None
-            measure = _bind(request.measure, layer, group, by_letters, support, kind, table)
+            measure = _bind(named, layer, group, by_letters, support, kind, table, targeted)
         except GeedError as error:
             tabled = layer.name in tables and not isinstance(error, _UnseenError)
             if request.layer is not None or tabled:
@@ -301,30 +240,31 @@ def make_plan(
     return Plan(group, tuple(measures), layers, tuple(input_exact), tuple(told))
 
 
-def _passes_by(measure: str, table: Table) -> bool:
+def _passes_by(measure: Descriptor, table: Table) -> bool:
     """Whether an action that was fitted is none for a measure, which has its own without it."""
     fitted = table.fit is not None and table.holds_matrices
-    return fitted and descriptor_of(measure).actions in ("letters", "permutations")
+    return fitted and measure.actions in ("letters", "permutations")
 
 
 def _bind(
-    name: str,
+    descriptor: Descriptor,
     layer: Layer,
     group: Group,
     by_letters: _ByLetters,
     support: Support,
     kind: str | None,
     table: Table | None,
+    target: bool,
 ) -> Measure:
     """Bind a measure to a tensor, or refuse a tensor that does not fit it."""
-    descriptor, bound = descriptor_of(name), f"{name}@{layer.name}"
+    name, bound = descriptor.name, f"{descriptor.name}@{layer.name}"
     if layer.layout == "?":
         raise GeedError(f"{bound}: {layer.layout_advice}")
     if descriptor.view == "maps":
         moved = _map_action(bound, layer, by_letters, table)
         return Measure(name, layer.name, moved, support)
     if descriptor.of_classes:
-        _check_scores(bound, layer, kind)
+        _check_scores(bound, layer, kind, targets=descriptor.of_error)
         action = _scores_action(bound, layer, group, by_letters, table)
         reads: OutputKind = "probabilities" if kind == "probabilities" else "logits"
         compared = support if isinstance(action, LayoutAction | PlacedAction) else "full"
@@ -334,7 +274,7 @@ def _bind(
             raise GeedError(f"{bound}: {error}") from None
     if descriptor.actions == "any":
         whole = _whole_action(bound, layer, group, by_letters, table)
-        return Measure(name, layer.name, whole)
+        return Measure(name, layer.name, whole, target=target)
     try:
         length = layer.point_length
     except GeedError as error:
@@ -474,7 +414,7 @@ def _own_on_maps(
     )
 
 
-def _check_scores(bound: str, layer: Layer, kind: str | None) -> None:
+def _check_scores(bound: str, layer: Layer, kind: str | None, *, targets: bool) -> None:
     """Refuse a tensor that holds no class scores."""
     if kind not in ("logits", "probabilities", "embedding", None):
         chosen = "" if "output" in layer.roles else f"--output {layer.name} and "
@@ -487,4 +427,6 @@ def _check_scores(bound: str, layer: Layer, kind: str | None) -> None:
         raise GeedError(
             f"{bound}: the output is {kind or 'of an unknown kind'}, not class scores; "
             "--output-kind logits or probabilities says otherwise"
+            + f", and --target {layer.name}=FILE.npy what it should be"
+            * targets
         )

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from onnx_geed.errors import GeedError
+from onnx_geed.groups import Action
 from onnx_geed.measures import kernels
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "check_scores",
     "log_means",
     "log_probabilities",
+    "log_ratios",
+    "moved_classes",
     "predicted_classes",
 ]
 
@@ -95,6 +98,14 @@ def log_means(logs: F64) -> F64:
         sums = np.exp(logs - top[:, None]).sum(axis=1)
         means: F64 = np.log(sums) + top - np.log(logs.shape[1])
     return means
+
+
+def log_ratios(logs: F64, references: F64, out: F64) -> None:
+    """Set ``out[i]`` = ln(q_i / p_i) from the logarithms of single probabilities, (rows, 1).
+
+    Of p for the true class that is by how much its cross-entropy is above that of q.
+    """
+    np.subtract(references[:, 0], logs[:, 0], out=out)
 
 
 def check_logits(y: ArrayLike, measure: str, name: str) -> None:
@@ -184,3 +195,24 @@ def predicted_classes(y: NDArray[Any], kind: str) -> I64:
         second = np.asarray(y[..., 0] > (0.5 if kind == "probabilities" else 0.0))
         return second.astype(np.int64)
     return np.asarray(np.argmax(y, axis=-1), dtype=np.int64)
+
+
+def moved_classes(action: Action, count: int) -> I64:
+    """Return where each element moves each class.
+
+    Parameters
+    ----------
+    action : Action
+        φ_Y, trivial or a permutation.
+    count : int
+        Number of classes.
+
+    Returns
+    -------
+    ndarray of int64, shape (n, count)
+        Each class itself under the trivial action.
+    """
+    classes = np.arange(count, dtype=np.float64)
+    # Moving gathers: out[c] = in[table[c]], so that class table[c] comes to stand at c.
+    moved: I64 = np.stack([np.argsort(action.apply(g, classes)) for g in range(action.group.order)])
+    return moved

@@ -275,7 +275,7 @@ def _range(measure: Descriptor, order: int, trivial: bool) -> str:
     text = f"{measure.name} {measure.perfect:g}"
     if measure.perfect_over_m:
         return f"{text}/M ({kind}) up, its unnormalised value {measure.perfect:g} ({kind}) up"
-    if measure.normalised or not math.isfinite(worst):
+    if measure.pooled or not math.isfinite(worst):
         return f"{text} ({kind}) up"
     return (
         f"{text} ({kind}) to {worst:g}"

@@ -250,6 +250,8 @@ def overlap_words(record: Record) -> str:
 
 def _sentence(reading: Reading, order: int, noun: str) -> str:
     scale = [] if reading.between is None else [f"another sample in its place {_between(reading)}"]
+    if reading.descriptor.of_error and reading.normaliser:
+        scale.append(f"mean error {span(reading.normaliser)}")
     beside = f"({', '.join([*scale, f'perfect {reading.told(reading.perfect):g}'])})"
     trivial = reading.output_action == "trivial"
     target = "the mean of its orbit" if trivial else "the moved f(x)"

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.results.predictions import (
         add_predictions as add_predictions,
+        places_of_labels as places_of_labels,
     )
     from onnx_geed.results.reading import (
         HARDLY as HARDLY,

@@ -7,7 +7,7 @@ from typing import cast
 
 import numpy as np
 
-from onnx_geed.results.intervals import IntervalKind, mean_interval
+from onnx_geed.results.intervals import IntervalKind, mean_interval, ratio_interval
 from onnx_geed.results.schema import ClassValue, Record
 
 __all__ = ["add_class_values"]
@@ -35,14 +35,22 @@ def add_class_values(
 
 def _by_class(record: Record, labels: Sequence[int | str], seed: int) -> dict[str, ClassValue]:
     values = np.array(record["per_sample"], dtype=np.float64)
+    errors = record.get("errors")
     own = np.array([str(label) for label in labels])
     kind = cast(IntervalKind, record["interval"])
     entries: dict[str, ClassValue] = {}
     for label in sorted(set(labels), key=_order):
         mine = values[own == str(label)]
-        ends = mean_interval(mine, kind, seed=seed)
+        value, ends = float(mine.mean()), mean_interval(mine, kind, seed=seed)
+        if errors is not None:
+            # Of the error of these samples, of which a class that is never wrong has none.
+            part = np.array(errors)[own == str(label)] / (record["normaliser"] or 1.0)
+            if not part.any():
+                continue
+            value = float(mine.mean() / part.mean())
+            ends = ratio_interval(mine, part, kind, seed=seed)
         entries[str(label)] = {
-            "value": float(mine.mean()),
+            "value": value,
             "ci95": list(ends) if ends else None,
             "samples": len(mine),
         }

@@ -6,7 +6,8 @@ import functools
 import math
 import statistics
 import warnings
-from typing import Literal, get_args
+from collections.abc import Callable
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,7 +17,9 @@ __all__ = [
     "Interval",
     "IntervalKind",
     "decisive_kind",
+    "linearised",
     "mean_interval",
+    "ratio_interval",
     "standard_error",
 ]
 
@@ -29,6 +32,9 @@ IntervalKind = Literal["t", "bootstrap", "wilson"]
 
 #: Names of the intervals that one can ask for.
 INTERVALS: tuple[str, ...] = get_args(Interval)
+
+
+_LEVEL = 0.95
 
 
 _RESAMPLES = 9999
@@ -84,7 +90,7 @@ def decisive_kind(pairs: int) -> Literal["t", "bootstrap"]:
 
 
 def mean_interval(
-    values: ArrayLike, kind: IntervalKind = "t", *, seed: int = 0, level: float = 0.95
+    values: ArrayLike, kind: IntervalKind = "t", *, seed: int = 0, level: float = _LEVEL
 ) -> tuple[float, float] | None:
     """Return an interval of a mean.
 
@@ -122,7 +128,59 @@ def mean_interval(
     if kind == "t":
         half = _within(len(x) - 1, level) * error
         return (mean - half, mean + half)
-    return _bootstrap(x, seed, level)
+    return _bootstrap((x,), np.mean, seed, level)
+
+
+def linearised(tops: ArrayLike, bottoms: ArrayLike) -> NDArray[np.float64]:
+    """Return values that average to a ratio of sums, and vary over samples as it does.
+
+    Parameters
+    ----------
+    tops, bottoms : array_like of float, shape (n,)
+        Numerators and denominators, of which these are not all 0.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        R + (top − R · bottom) / mean bottom, R = Σ top / Σ bottom: the delta method.
+    """
+    above, below = np.asarray(tops, dtype=np.float64), np.asarray(bottoms, dtype=np.float64)
+    mean = below.mean()
+    ratio = above.mean() / mean
+    values: NDArray[np.float64] = ratio + (above - ratio * below) / mean
+    return values
+
+
+def ratio_interval(
+    tops: ArrayLike, bottoms: ArrayLike, kind: IntervalKind = "t", *, seed: int = 0
+) -> tuple[float, float] | None:
+    """Return an interval of a ratio of sums, whose denominator is of the same samples.
+
+    Parameters
+    ----------
+    tops, bottoms : array_like of float, shape (n,)
+        As :func:`linearised` takes them.
+    kind : {"t", "bootstrap"}
+        Student t of the linearised values, or BCa with samples drawn with both.
+    seed : int
+        Seed of the resampling.
+
+    Returns
+    -------
+    (float, float) or None
+        As :func:`mean_interval` returns it.
+    """
+    values = linearised(tops, bottoms)
+    if kind != "bootstrap" or not standard_error(values):
+        return mean_interval(values, kind)
+    both = tuple(np.asarray(part, dtype=np.float64) for part in (tops, bottoms))
+    return _bootstrap(both, _ratio, seed, _LEVEL)
+
+
+def _ratio(tops: Any, bottoms: Any, axis: int = -1) -> Any:
+    """Return a ratio of sums; 0 where there is no error at all."""
+    above, below = (np.asarray(part.sum(axis=axis)) for part in (tops, bottoms))
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
 def _wilson(share: float, n: int, level: float) -> tuple[float, float]:
@@ -165,7 +223,9 @@ def _within(freedom: int, level: float) -> float:
     return float(t)
 
 
-def _bootstrap(x: NDArray[np.float64], seed: int, level: float) -> tuple[float, float]:
+def _bootstrap(
+    data: tuple[NDArray[np.float64], ...], statistic: Callable[..., Any], seed: int, level: float
+) -> tuple[float, float]:
     from scipy.stats import bootstrap
 
     low = high = math.nan
@@ -174,13 +234,14 @@ def _bootstrap(x: NDArray[np.float64], seed: int, level: float) -> tuple[float, 
         warnings.simplefilter("ignore")
         for method in ("BCa", "percentile"):
             ends = bootstrap(
-                (x,),
-                np.mean,
+                data,
+                statistic,
                 n_resamples=_RESAMPLES,
                 confidence_level=level,
                 method=method,
                 rng=np.random.default_rng(seed),
-                batch=max(1, _BATCH // len(x)),
+                batch=max(1, _BATCH // len(data[0])),
+                paired=len(data) > 1,
             ).confidence_interval
             low, high = float(ends.low), float(ends.high)
             if math.isfinite(low) and math.isfinite(high):

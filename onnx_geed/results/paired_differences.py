@@ -46,7 +46,7 @@ def paired(a: Record, b: Record, seed: int, *, same: bool, maps: bool = False) -
     """
     own = read_record(a), read_record(b)
     (x, y), scale = _own_units(own) if maps else on_one_scale(own)
-    left, right = x.per_sample, y.per_sample
+    left, right = x.influence, y.influence
     gaps = left - right if same and len(left) == len(right) else None
     t = None if gaps is None else mean_interval(gaps)
     resampled = None if gaps is None else mean_interval(gaps, "bootstrap", seed=seed)

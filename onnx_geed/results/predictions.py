@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups import Action
-from onnx_geed.measures import descriptor_of
+from onnx_geed.measures import descriptor_of, moved_classes
 from onnx_geed.results.schema import Predictions, Record, Share
 
-__all__ = ["add_predictions", "moved_classes"]
+__all__ = ["add_predictions", "places_of_labels"]
 
 I64 = NDArray[np.int64]
 
@@ -53,63 +53,63 @@ def add_predictions(
         if not scores or record["layer"] not in predicted:
             continue
         classes, action, count = predicted[record["layer"]]
-        places, note = _places(labels, names, count, len(classes))
-        if note and note not in notes:
-            notes.append(note)
+        places = None
+        if labels is not None:
+            places, fault, cure = places_of_labels(labels[: len(classes)], names, count)
+            note = f"{fault}, so how often predictions are right is left out: {cure}"
+            if fault and note not in notes:
+                notes.append(note)
         record["predictions"] = _shares(classes, action, count, places)
     return notes
 
 
-def moved_classes(action: Action, count: int) -> I64:
-    """Return where each element moves each class.
+def places_of_labels(
+    labels: Sequence[int | str], names: Sequence[str] | None, count: int
+) -> tuple[I64 | None, str, str]:
+    """Find the positions of labels among a model's outputs.
 
     Parameters
     ----------
-    action : Action
-        φ_Y, trivial or a permutation.
+    labels : sequence of int or str
+        One a sample.
+    names : sequence of str, optional
+        The model's classes, in the order of its outputs.
     count : int
-        Number of classes.
+        How many outputs there are.
 
     Returns
     -------
-    ndarray of int64, shape (n, count)
-        Each class itself under the trivial action.
+    positions : ndarray of int64, shape (N,), or None
+        Labels are found in ``names``; without these, whole numbers from 0 are positions.
+    fault, cure : str
+        Why they are not known, and what to do.
     """
-    classes = np.arange(count, dtype=np.float64)
-    # Moving gathers: out[c] = in[table[c]], so that class table[c] comes to stand at c.
-    moved: I64 = np.stack([np.argsort(action.apply(g, classes)) for g in range(action.group.order)])
-    return moved
-
-
-def _places(
-    labels: Sequence[int | str] | None, names: Sequence[str] | None, count: int, samples: int
-) -> tuple[I64 | None, str]:
-    """Positions of the labels among the outputs, or why they are not known."""
-    if labels is None:
-        return None, ""
-    texts = [str(label) for label in labels[:samples]]
+    texts = [str(label) for label in labels]
     if names is not None:
         if len(names) != count:
-            return None, (
+            return (
+                None,
                 f"the metadata onnx_geed.classes names {len(names)} classes, the output has "
-                f"{count}: how often predictions are right is left out"
+                f"{count}",
+                "name as many with onnx-geed annotate --classes",
             )
         at = {name: i for i, name in enumerate(names)}
         if all(text in at for text in texts):
-            return np.array([at[text] for text in texts], dtype=np.int64), ""
+            return np.array([at[text] for text in texts], dtype=np.int64), "", ""
     numbers = [int(text) if text.isascii() and text.isdigit() else -1 for text in texts]
     if all(0 <= number < count for number in numbers):
-        return np.array(numbers, dtype=np.int64), ""
+        return np.array(numbers, dtype=np.int64), "", ""
     known = set(names or ())
     odd = next(
         text
         for text, number in zip(texts, numbers, strict=True)
         if text not in known and not 0 <= number < count
     )
-    return None, (
-        f"which output the label {odd!r} belongs to is not known, so how often predictions are "
-        f"right is left out: give whole numbers from 0 to {count - 1} as --labels, or name the "
-        "classes in the model's metadata with onnx-geed annotate --classes"
+    return (
+        None,
+        f"which output the label {odd!r} belongs to is not known",
+        f"give whole numbers from 0 to {count - 1} as --labels, or name the classes in the model's "
+        "metadata with onnx-geed annotate --classes",
     )
 
 

@@ -67,6 +67,8 @@ class Reading:
     relative : float or None
         (value − perfect) / (between − perfect): 0 is perfect, 1 no closer than different samples
         are. None where ``between`` is not known, or the tensor hardly reacts.
+    errors : ndarray of float64, shape (N,), optional
+        Of a share of the error, each sample's error as a multiple of the mean.
     """
 
     measure: str
@@ -86,6 +88,7 @@ class Reading:
     untrained: float | None = None
     between: float | None = None
     relative: float | None = None
+    errors: F64 | None = None
 
     @property
     def descriptor(self) -> Descriptor:
@@ -102,6 +105,17 @@ class Reading:
         """One value an element."""
         mean: F64 = self.deviations.mean(axis=0)
         return mean
+
+    @property
+    def influence(self) -> F64:
+        """Values (N,) that average to ``value`` and vary over samples as it does.
+
+        Of a share of the error ``per_sample`` does not: what it is divided by is of the same
+        samples. The delta method's values do.
+        """
+        if self.errors is None:
+            return self.per_sample
+        return self.per_sample + self.value * (1 - self.errors)
 
     @property
     def relative_ci95(self) -> tuple[float, float] | None:
@@ -199,6 +213,7 @@ class Reading:
             trips={name: (x - origin) * factor for name, x in self.trips.items()},
             untrained=at(self.untrained),
             between=at(self.between),
+            errors=None,
         )
 
 
@@ -253,6 +268,7 @@ def read_record(record: Record) -> Reading:
     value = _number(record[scale])
     references = record.get("references") or {}
     between, relative = _between(record, value, descriptor)
+    errors = record.get("errors")
     return Reading(
         measure=descriptor.name,
         layer=record["layer"],
@@ -277,6 +293,7 @@ def read_record(record: Record) -> Reading:
         untrained=references["untrained"][scale] if "untrained" in references else None,
         between=between,
         relative=relative,
+        errors=None if plain or errors is None else np.asarray(errors, np.float64) / float(m or 1),
     )
 
 

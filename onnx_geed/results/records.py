@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from onnx_geed.errors import GeedError, known_names, nearest, shown
 from onnx_geed.measures import Descriptor, descriptor_of
-from onnx_geed.results.intervals import INTERVALS, IntervalKind, mean_interval, standard_error
+from onnx_geed.results.intervals import (
+    INTERVALS,
+    IntervalKind,
+    linearised,
+    mean_interval,
+    ratio_interval,
+    standard_error,
+)
 from onnx_geed.results.schema import Record, Statistics
 
 __all__ = [
@@ -62,6 +69,8 @@ class OrbitDeviations:
     skipped : int
         How many of the first elements are left out of means: the identity, where it is held
         against itself alone.
+    errors : array_like of float64, shape (N,), optional
+        Each sample's mean error over the elements, for a share of it.
     """
 
     values: ArrayLike
@@ -69,6 +78,7 @@ class OrbitDeviations:
     zero_pairs: float = 0.0
     per_channel: ArrayLike | None = None
     skipped: int = 0
+    errors: ArrayLike | None = None
 
 
 @dataclass(frozen=True)
@@ -169,6 +179,10 @@ def make_record(
     where M moves the perfect value), and ``relative`` = (value − perfect) / (between_samples −
     perfect). Choice: ``relative`` is ``None`` where the divisor is below 1e-6: of the vectors' norm
     for distances, of 1 for cosines, nats and what was divided by M.
+
+    A share of the error is divided by the mean of ``errors`` in place of M. These are of the same
+    samples, so that the interval is of a ratio of sums, as :func:`ratio_interval` returns it; over
+    the exact subgroup they are others. Choice: there is no ``between_samples``.
     """
     descriptor, name = descriptor_of(measure), f"{measure}@{layer}"
     if interval not in INTERVALS:
@@ -182,6 +196,9 @@ def make_record(
     _check_finite(name, "the share of zero pairs", orbits.zero_pairs)
     # M means nothing to measures that are not divided by it.
     by_m = (normaliser or Normaliser()) if descriptor.normalised else None
+    if orbits.errors is not None:
+        by_m = Normaliser(float(np.asarray(orbits.errors, dtype=np.float64).mean()))
+        _check_finite(name, "the mean error", by_m.value or 0.0)
     divisor = _Divisor.of(by_m, deviations)
     kind = cast(IntervalKind, interval)
     counted = slice(orbits.skipped, None)
@@ -316,6 +333,9 @@ def _relative(
 
 def _doubts(descriptor: Descriptor, normaliser: Normaliser, usable: bool) -> list[str]:
     m, norm = normaliser.value, normaliser.norm
+    if descriptor.of_error:
+        none = f"the mean error is {m or 0:.3g}: there is nothing of which a share could be told"
+        return [] if usable else [none]
     if m is None:
         return [
             f"M needs two points, {normaliser.points or 0} given: only the unnormalised value "
@@ -356,15 +376,26 @@ def _statistics(
 ) -> Statistics:
     """Return eq. (4), its interval and its parts, divided by M where there is one."""
     counted, elements = deviations[:, orbits.skipped :], orbits.elements[orbits.skipped :]
-    means = counted.mean(axis=1)
+    means, errors = counted.mean(axis=1), None
+    if orbits.errors is not None:
+        # Over another set of elements the mean error is another.
+        errors = np.ascontiguousarray(orbits.errors, dtype=np.float64)
+        divisor = _Divisor.of(Normaliser(float(errors.mean())), deviations)
     per_sample = means / divisor.value
     value, ends = mean_of(per_sample, interval, seed) if divisor.usable else (None, None)
+    spread = per_sample
+    if errors is not None and divisor.usable:
+        spread = linearised(means, errors)
+        pair = ratio_interval(means, errors, interval, seed=seed)
+        ends = list(pair) if pair else None
+        if not standard_error(spread) and ends:
+            ends = [float(per_sample.mean())] * 2
     per_element = (counted.mean(axis=0) / divisor.value).tolist()
-    return {
+    statistics: Statistics = {
         "value": value,
         "ci95": ends,
         "interval": interval,
-        "stderr": standard_error(per_sample) if divisor.usable else None,
+        "stderr": standard_error(spread) if divisor.usable else None,
         "samples": len(deviations),
         "normaliser": divisor.m,
         "unnormalised": float(means.mean()) if divisor.by_m else None,
@@ -372,6 +403,7 @@ def _statistics(
         "per_sample": per_sample.tolist(),
         "deviations": deviations.tolist(),
     }
+    return statistics if errors is None else {**statistics, "errors": errors.tolist()}
 
 
 def mean_of(per_sample: F64, interval: IntervalKind, seed: int) -> tuple[float, list[float] | None]:

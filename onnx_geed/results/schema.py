@@ -63,6 +63,7 @@ class Statistics(TypedDict):
     per_element: dict[str, float]
     per_sample: list[float]
     deviations: list[list[float]]
+    errors: NotRequired[list[float]]
 
 
 class ExactPart(Statistics):

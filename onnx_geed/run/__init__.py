@@ -122,6 +122,11 @@ if TYPE_CHECKING:
     from onnx_geed.run.suite import (
         benchmark as benchmark,
     )
+    from onnx_geed.run.truths import (
+        Targets as Targets,
+        targeted as targeted,
+        with_truths as with_truths,
+    )
     from onnx_geed.run.unmoved import (
         unmoved_notes as unmoved_notes,
         unmoving as unmoving,

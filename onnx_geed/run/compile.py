@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
-from onnx_geed.measures import check_written_as_nodes
+from onnx_geed.measures import check_written_as_nodes, descriptor_of, parse_request
 from onnx_geed.model import (
     MEASUREMENT,
     Model,
@@ -141,6 +141,12 @@ def compile_measurement(
     loaded = model if isinstance(model, Model) else load_model(model)
     # Options that say how to run are a measurement's: the file is only tried out.
     chosen = replace(make_options(options), **_TRIED_OUT)
+    for request in map(parse_request, chosen.measures):
+        if descriptor_of(request.measure).of_error:
+            raise GeedError(
+                f"compile {loaded.path}: {request.measure} takes labels or a target, which the "
+                "samples that a graph is fed do not come with; take it with onnx-geed measure"
+            )
     asked = {layer: parse_fit(layer, value) for layer, value in chosen.output_action.items()}
     refuse_fits(
         {layer: request for layer, request in asked.items() if request is not None},

@@ -147,7 +147,7 @@ class Job:
     @cached_property
     def pooled(self) -> tuple[str, ...]:
         """Those of its layers whose points M is taken over."""
-        measures = [m for m in self.task.plan.measures if m.descriptor.normalised]
+        measures = [m for m in self.task.plan.measures if m.descriptor.pooled]
         return tuple(dict.fromkeys(m.layer for m in measures if m.layer in self.layers))
 
 

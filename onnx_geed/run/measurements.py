@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.groups import Action, parse_layout
+from onnx_geed.groups import Action, Exactness, parse_layout
 from onnx_geed.measures import Measure, PlaceCounts, Plan, normaliser
 from onnx_geed.results import (
     BetweenSamples,
@@ -74,7 +74,7 @@ def _divisor(measure: Measure, statistics: OrbitStatistics, norm_samples: int) -
         if spread is None:
             return Normaliser(None, 0)
         return Normaliser(spread.mean_square(), spread.summed().added, spread.norm())
-    if not measure.descriptor.normalised:
+    if not measure.descriptor.pooled:
         return None
     points = statistics.points[measure.layer][:norm_samples]
     norm = float(np.sqrt(np.square(points).sum(axis=1)).mean()) if len(points) else None
@@ -126,25 +126,29 @@ def _record(
         warnings.append("every vector that was compared is zero: the value says nothing")
     layer = plan.layers[measure.layer]
     layout, notes = _layout_and_notes(measure, layer.layout, layer.shape)
-    wanted = neighbours(len(deviations))
+    wanted = [] if measure.descriptor.of_error else neighbours(len(deviations))
     complete = statistics.pairs.complete
     pairs = [complete[where] for where in wanted if where in complete]
     if len(pairs) < len(wanted):
         pairs = []
         notes.append("no between_samples: the cache was written without them")
     over_all, over_exact = _channel_values(measure, statistics, members)
-    exact, between = None, None
+    exact, between, errors = None, None, statistics.errors
     if members is not None and statistics.exact is not None:
         names = [plan.group.elements[g] for g in members]
         exact = OrbitDeviations(
-            statistics.exact, names, per_channel=over_exact, skipped=_skipped(measure)
+            *(statistics.exact, names),
+            per_channel=over_exact,
+            skipped=_skipped(measure),
+            errors=None if errors is None else errors[:, 1],
         )
     if pairs:
         norm = float(np.sqrt(np.mean([p.square for p in pairs])))
         between = BetweenSamples(np.stack([p.deviations for p in pairs]), norm)
     record = make_record(
         OrbitDeviations(
-            deviations, plan.group.elements, float(zeros.mean()), over_all, _skipped(measure)
+            *(deviations, plan.group.elements, float(zeros.mean()), over_all, _skipped(measure)),
+            errors=None if errors is None else errors[:, 0],
         ),
         measure=measure.name,
         layer=measure.layer,
@@ -227,6 +231,8 @@ def _layout_and_notes(
     measure: Measure, layout: str, shape: tuple[int, ...]
 ) -> tuple[str, list[str]]:
     """Return the layout of a record, and notes on what was done to its tensor beforehand."""
+    if measure.target:
+        return layout, _error_notes(measure)
     if measure.descriptor.view in ("maps", "whole"):
         return layout, []
     if measure.places is not None:
@@ -242,7 +248,20 @@ def _layout_and_notes(
         notes.append(f"average-pooled over {places} by onnx-geed")
     if measure.descriptor.of_classes:
         notes.append(_read_as(measure))
+    if measure.descriptor.of_error:
+        notes.append("cross-entropy of the labels")
     return ("NK" if len(shape) == 1 else layout), notes
+
+
+def _error_notes(measure: Measure) -> list[str]:
+    """Say how a tensor that has a target was moved back, where that is not plain."""
+    notes = ["squared error of f(gx), moved back, against its target"]
+    if resampled := sum(kind is Exactness.RESAMPLED for kind in measure.action.exact()):
+        notes.append(
+            f"moved back by the inverse elements of {resampled} elements that resample, which do "
+            "not undo them exactly"
+        )
+    return notes
 
 
 def _read_as(measure: Measure) -> str:

@@ -95,6 +95,8 @@ class Options:
     background : int or str, optional
         A class of scores at places, by its number or the name that the model's metadata give it: a
         second mean leaves out where it is.
+    target : mapping of str to str, Path or ndarray
+        What tensors should be, by layer: a row a sample of the data, of the tensor's shape.
     layers : sequence of str
         Layers that a cache is to keep; without ``measures``, only these.
     engine : {"auto", "kernels", "graph"}
@@ -137,6 +139,7 @@ class Options:
     preprocess: str | Path | Preprocess | None = None
     labels: str | Path | NDArray[Any] | Sequence[Any] | None = None
     background: int | str | None = None
+    target: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
     layers: Sequence[str] = ()
     engine: EngineChoice = "auto"
 

@@ -23,6 +23,7 @@ from onnx_geed.measures import (
     count_places,
     deviations_of_orbits,
     deviations_of_sums,
+    errors_of_orbits,
     measured_at_places,
     orbit_deviations,
     predicted_classes,
@@ -130,6 +131,9 @@ def reduce_orbits(
             layer = plan.layers[measure.layer]
             share = shares.get(measure.layer)
             y = over_real(measure, view(layer, measure, arrays[measure.layer]), share)
+            if measure.descriptor.of_error:
+                measures[key] = _error_statistics(plan, measure, y, label, first)
+                continue
             of_places = known.get(measure.layer)
             statistics = _orbits_statistics(plan, measure, y, label, first, of_places)
             if share is not None and measure.places is not None:
@@ -216,6 +220,37 @@ def _orbits_statistics(
         raise
     return MeasureStatistics(
         *(deviations, zeros, exact, inverse, predicted, channels), counts=counts, places=places
+    )
+
+
+def _error_statistics(
+    plan: Plan, measure: Measure, y: F32, label: Callable[[int], str], first: int
+) -> MeasureStatistics:
+    """Reduce what a share of the error sees of some orbits; it has no pairs of samples."""
+    check_orbits(plan, measure.layer, y, label, first)
+    truth = plan.truths[measure.layer][first : first + len(y)]
+    members = plan.exact_subgroup(measure)
+    other = measure.other_reading() if first < DOUBTED else None
+    few = slice(max(0, DOUBTED - first))
+    try:
+        deviations, errors = errors_of_orbits(measure, y, truth)
+    except ProbabilityError:
+        for k in range(len(y)):
+            try:
+                errors_of_orbits(measure, y[k : k + 1], truth[k : k + 1])
+            except ProbabilityError as error:
+                raise GeedError(f"{label(first + k)}: {error}") from None
+        raise
+    exact, of_exact = (None, errors)
+    if members is not None:
+        exact, of_exact = errors_of_orbits(measure, y, truth, members)
+    return MeasureStatistics(
+        deviations,
+        np.zeros(deviations.shape),
+        exact,
+        errors_of_orbits(other, y[few], truth[few])[0] if other else None,
+        None if measure.target else predicted_classes(y, measure.reads),
+        errors=np.stack([errors.mean(axis=1), of_exact.mean(axis=1)], axis=1),
     )
 
 

@@ -102,6 +102,8 @@ class MeasureStatistics:
         How often each class is predicted for x itself, over its places.
     places : PlaceCounts, optional
         What is counted at the places of class scores.
+    errors : ndarray of float64, shape (orbits, 2), optional
+        Mean error over all elements and over the exact ones, which shares of it are of.
     """
 
     deviations: F64
@@ -113,6 +115,7 @@ class MeasureStatistics:
     pairs: Pairs = field(default_factory=Pairs)
     counts: I64 | None = None
     places: PlaceCounts | None = None
+    errors: F64 | None = None
 
 
 @dataclass(frozen=True)
@@ -284,6 +287,7 @@ def _joined_measure(
         join_pairs(measure, [part.pairs for part in parts]),
         _concatenated_present([part.counts for part in parts]),
         join_place_counts([part.places for part in parts if part.places is not None]),
+        _concatenated_present([part.errors for part in parts]),
     )
 
 

@@ -36,6 +36,7 @@ from onnx_geed.run.selection import given_tables, layers_of, select_tensors
 from onnx_geed.run.session import runtime_conflict
 from onnx_geed.run.source import Source, layouts_of_inputs, make_source
 from onnx_geed.run.trial import Trial, further_rows, try_out
+from onnx_geed.run.truths import targeted, with_truths
 from onnx_geed.run.worker import Worker
 
 __all__ = ["Prepared", "check_inputs", "prepare_run"]
@@ -152,8 +153,8 @@ def prepare_run(
         layout=options.layout,
         kind=options.output_kind,
     )
-    fits = requested_fits(listed, options)
-    selection = select_tensors(requests, listed, options, fits)
+    targets, fits = targeted(listed, options.target), requested_fits(listed, options)
+    selection = select_tensors(requests, listed, options, fits, targets)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
     trial = try_out(loaded, acted, names, source, options)
@@ -167,6 +168,7 @@ def prepare_run(
         tensor.name
         for request, tensor in selection.requested
         if descriptor_of(request.measure).of_classes
+        and not (descriptor_of(request.measure).of_error and tensor.name in targets)
     }
     kinds, on_kinds = find_output_kinds(
         loaded,
@@ -194,6 +196,17 @@ def prepare_run(
             tables=tables,
             own=source.action if isinstance(source.action, PlacedAction) else None,
             kept=[layers[tensor.name] for tensor in selection.kept],
+            targets=targets,
+        )
+        own, drawn = source.samples.labels, source.indices[:count]
+        plan = with_truths(
+            plan,
+            indices=drawn,
+            available=len(source.samples),
+            labels=None if own is None else [own[i] for i in drawn],
+            names=classes,
+            targets=targets,
+            mask=source.mask,
         )
         return bind_background(plan, of_d, options.background, classes)
 
@@ -202,6 +215,12 @@ def prepare_run(
         refuse_fits(fits, "a fit is for a group that has a name, such as C4")
     if source.mask is not None:
         refuse_fits(fits, "what is masked cannot be left out of a fit; leave --mask out")
+    errors = {t.name for r, t in selection.requested if descriptor_of(r.measure).of_error}
+    refuse_fits(
+        {name: fit for name, fit in fits.items() if name in errors},
+        "a share of the error takes no fitted action, which need not undo itself: give one, or "
+        "leave symmetry-share out",
+    )
     fitted_to = fit_samples(len(source.samples), count, options)
     fits, on_fits = fits_to_make(fits, layers, acting, len(fitted_to), options)
     plan = planned(tables)

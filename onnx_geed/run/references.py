@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Action, LayoutAction, PlacedAction, Trivial, composes, still_action
-from onnx_geed.measures import Measure, log_probabilities, orbit_deviations, pair_deviations, view
+from onnx_geed.measures import (
+    Measure,
+    error_gaps,
+    errors_of_orbits,
+    log_probabilities,
+    orbit_deviations,
+    pair_deviations,
+    view,
+)
 from onnx_geed.model import Model, redraw
 from onnx_geed.results import Record, Reference, mean_interval
 from onnx_geed.run.executor import in_order
@@ -161,11 +169,24 @@ def _sample_trips(
             )
         y = view(layer, measure, arrays[measure.layer][None])[0]
         still = _under_trivial(measure)
+        if measure.descriptor.of_error:
+            truth = task.plan.truths[measure.layer][position : position + 1]
+            reduced.append(_error_trips(measure, still, y, truth))
+            continue
         trip = orbit_deviations(still, np.ascontiguousarray(y[::-1][:n]))[0]
         back = trip[still.counted].mean()
         again = pair_deviations(measure, y[n:], y[:1])[0]
         reduced.append(Trips(float(back), _output_trip(measure, y[0]), float(again)))
     return reduced
+
+
+def _error_trips(measure: Measure, still: Measure, y: NDArray[Any], truth: NDArray[Any]) -> Trips:
+    """Reduce one sample's round trips under a share of the error."""
+    back, _ = errors_of_orbits(still, np.ascontiguousarray(y[::-1][:-1])[None], truth)
+    again = error_gaps(measure, y[-1:], y[:1], truth)
+    # What permutes classes is undone to the last bit.
+    output = _output_trip(measure, y[0]) if measure.target else 0.0
+    return Trips(float(back.mean()), output, float(again[0]))
 
 
 def _under_trivial(measure: Measure) -> Measure:

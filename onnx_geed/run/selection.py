@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,6 +55,7 @@ def select_tensors(
     listed: Sequence[Tensor],
     options: Options,
     fits: Iterable[str] = (),
+    targets: Collection[str] = (),
 ) -> Selection:
     """Find the tensors of every request; of the defaults of spec section 4 where there is none.
 
@@ -68,6 +69,8 @@ def select_tensors(
         Layers that a cache keeps.
     fits : iterable of str
         Tensors whose action is fitted; without requests, what that leaves unexplained is measured.
+    targets : collection of str
+        Tensors that have a target: a share of the error is of these, where no layer is named.
 
     Returns
     -------
@@ -92,6 +95,8 @@ def select_tensors(
             tensors = list(resolve(listed, request.layer))
         else:
             tensors = [tensor for tensor in listed if role in tensor.roles]
+            if targets and descriptor_of(request.measure).of_error:
+                tensors = [tensor for tensor in listed if tensor.name in targets]
             if not tensors and requests:
                 raise GeedError(_no_default(request.measure, listed))
             if not tensors:

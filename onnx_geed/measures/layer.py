@@ -1,0 +1,83 @@
+"""A tensor as the model really returns it: its shape, and what its axes are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_geed.groups import parse_layout, usual_layouts
+
+__all__ = ["Layer"]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A tensor as the model really returns it.
+
+    Parameters
+    ----------
+    name : str
+        Name of the tensor.
+    shape : tuple of int
+        Shape of one sample's activation, without the batch axis.
+    layout : str
+        As :func:`onnx_geed.groups.parse_layout` reads it, such as ``NCHW`` or ``NK``; ``?`` for
+        rank 4 where it is unknown.
+    roles : tuple of str
+        Those of ``channel``, ``latent``, ``output`` that it has by default.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layout: str
+    roles: tuple[str, ...] = ()
+
+    @property
+    def bytes(self) -> int:
+        """Size of one sample's activation in float32."""
+        return 4 * int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def kept_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's activation in kept order."""
+        return parse_layout(self.layout).kept_shape(self.shape, self.name)
+
+    @property
+    def channels(self) -> int:
+        """Number of channels; 1 where no axis is theirs."""
+        return int(np.prod(self.kept_shape[: parse_layout(self.layout).channels]))
+
+    @property
+    def point_length(self) -> int:
+        """Length k of the points (N, k) that the tensor is brought to; number of classes."""
+        blank = np.broadcast_to(np.float32(0), (1, *self.shape))
+        return int(parse_layout(self.layout).to_points(blank, axes=1)[0].shape[-1])
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, of class scores; a single score tells two apart."""
+        return max(2, self.point_length if self.is_one_place else self.channels)
+
+    @property
+    def is_one_place(self) -> bool:
+        """Whether all its axes but one have a single place: then it is a vector."""
+        shape, layout = self.shape, parse_layout(self.layout)
+        if len(shape) < 2 or (len(shape) == 3 and shape[1:] == (1, 1)):
+            return True
+        known = layout.channels and layout.grid is None and len(shape) == layout.rank - 1
+        return bool(known) and int(np.prod(self.kept_shape[layout.channels :])) == 1
+
+    @property
+    def shape_text(self) -> str:
+        """The shape as messages show it, with the batch axis."""
+        return f"(N, {', '.join(map(str, self.shape))})"
+
+    @property
+    def layout_advice(self) -> str:
+        """How to state a layout that is not known."""
+        first, second = usual_layouts(len(self.shape) + 1)[:2]
+        return (
+            f"{self.name}, {self.shape_text}: the graph does not tell where its channels are; say "
+            f"so with --layout {self.name}={first} or {self.name}={second}"
+        )

@@ -1,0 +1,146 @@
+"""What is right for the samples: labels as classes of the output, and targets of tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.data import open_rows, rows_of
+from onnx_geed.errors import GeedError
+from onnx_geed.measures import Layer, Measure, Plan, view
+from onnx_geed.model import Tensor, resolve
+from onnx_geed.results import places_of_labels
+from onnx_geed.run.mask import Mask
+
+__all__ = ["Targets", "targeted", "with_truths"]
+
+#: Targets, or files of them, by tensor.
+Targets = Mapping[str, str | Path | NDArray[Any]]
+
+
+def targeted(listed: Sequence[Tensor], given: Targets) -> dict[str, str | Path | NDArray[Any]]:
+    """Return the targets that were given, by the names of the tensors that they are for.
+
+    Raises
+    ------
+    GeedError
+        If no tensor has the name that one is given for.
+    """
+    return {t.name: value for key, value in given.items() for t in resolve(listed, key)}
+
+
+def with_truths(
+    plan: Plan,
+    *,
+    indices: Sequence[int],
+    available: int,
+    labels: Sequence[int | str] | None,
+    names: Sequence[str] | None,
+    targets: Targets,
+    mask: Mask | None = None,
+) -> Plan:
+    """Return a plan that knows what is right, for its shares of the error.
+
+    Parameters
+    ----------
+    plan : Plan
+        The measures and their tensors.
+    indices : sequence of int
+        The samples of D.
+    available : int
+        How many samples there are.
+    labels : sequence of int or str, optional
+        Labels of D, in order.
+    names : sequence of str, optional
+        The model's classes, in the order of its outputs.
+    targets : mapping of str to str, Path or ndarray
+        By tensor.
+    mask : Mask, optional
+        Which entries are padding, which targets say nothing of.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    GeedError
+        If there are no labels for class scores, or they are none of their classes.
+        If a target cannot be read, is not a row a sample of the tensor's shape, or not finite.
+        If a target is for a tensor of which no share of the error is measured.
+    """
+    shares = [m for m in plan.measures if m.descriptor.of_error]
+    _refuse_idle(targets, {m.layer for m in shares if m.target})
+    truths: dict[str, NDArray[Any]] = {}
+    for measure in shares:
+        layer = plan.layers[measure.layer]
+        if measure.target:
+            rows = _rows(layer.name, targets[layer.name], layer, indices, available)
+            orbits = rows[:, None]
+            if mask is not None:
+                orbits = mask.clear(plan.layers, {layer.name: orbits}, indices, [0])[layer.name]
+            seen = view(layer, measure, orbits)
+            truths[layer.name] = np.ascontiguousarray(seen).reshape(len(orbits), -1)
+        else:
+            truths[layer.name] = _classes(measure, layer, labels, names)
+    return replace(plan, truths=truths)
+
+
+def _refuse_idle(targets: Targets, used: Collection[str]) -> None:
+    if idle := [name for name in targets if name not in used]:
+        raise GeedError(
+            f"--target {idle[0]}: nothing is held against it; add --measure "
+            f"symmetry-share@{idle[0]}, or leave it out"
+        )
+
+
+def _classes(
+    measure: Measure,
+    layer: Layer,
+    labels: Sequence[int | str] | None,
+    names: Sequence[str] | None,
+) -> NDArray[np.int64]:
+    """Return the classes that labels are for."""
+    bound = f"{measure.name}@{layer.name}"
+    if labels is None:
+        raise GeedError(
+            f"{bound}: takes what is right: labels (--labels FILE, classes as sub-folders, or an "
+            f"array y or labels beside the data), or --target {layer.name}=FILE.npy"
+        )
+    places, fault, cure = places_of_labels(labels, names, layer.classes)
+    if places is None:
+        raise GeedError(f"{bound}: {fault}: {cure}")
+    return places
+
+
+def _rows(
+    name: str,
+    given: str | Path | NDArray[Any],
+    layer: Layer,
+    indices: Sequence[int],
+    available: int,
+) -> NDArray[Any]:
+    """Return the targets of D, (samples, ...)."""
+    path = isinstance(given, str | Path)
+    where = f"--target {name}={given}" if path else f"--target {name}"
+    rows = open_rows(str(given), option=f"--target {name}") if path else rows_of(given)
+    shape = rows.shape
+    # A column of single numbers may come without its axis.
+    plain = shape[1:] == layer.shape or (shape[1:], layer.shape) == ((), (1,))
+    if not plain or rows.count != available or rows.lengths is not None:
+        raise GeedError(
+            f"{where}: holds {shape}; give a row a sample, of the tensor's shape: "
+            f"{(available, *layer.shape)}"
+        )
+    if rows.dtype.kind not in "fiub":
+        raise GeedError(f"{where}: holds {rows.dtype}; give numbers")
+    values = np.stack([np.asarray(rows.read(i), dtype=np.float64) for i in indices])
+    rows.close()
+    if (bad := np.argwhere(~np.isfinite(values))).size:
+        raise GeedError(f"{where}: sample {indices[int(bad[0][0])]} holds NaN or infinity")
+    return values.reshape(len(indices), *layer.shape)
