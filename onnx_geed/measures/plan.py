@@ -213,8 +213,9 @@ def make_plan(
                 table = None
             measure = _bind(named, layer, group, by_letters, support, kind, table, targeted)
         except GeedError as error:
-            tabled = layer.name in tables and not isinstance(error, _UnseenError)
-            if request.layer is not None or tabled:
+            given, maps = tables.get(layer.name), descriptor_of(request.measure).view == "maps"
+            unseen = maps and given is not None and given.kind == "channel_matrices"
+            if request.layer is not None or (given is not None and not unseen):
                 raise
             misfits.setdefault(request.measure, []).append(error)
             continue
@@ -371,18 +372,14 @@ def _map_action(
         action = by_letters(layout, lengths)
     except GeedError as error:
         raise GeedError(f"{bound}: {error}") from None
-    if table is None or table.kind not in ("channels", "channel_matrices"):
-        return action
-    if table.kind == "channel_matrices":
-        raise _UnseenError(
+    if table is not None and table.kind == "channel_matrices":
+        raise GeedError(
             f"{bound}: matrices mix channels, which a cosine by channel does not see: measure "
             f"unexplained@{layer.name}"
         )
+    if table is None or table.kind != "channels":
+        return action
     return _with_table(layer, action, table)
-
-
-class _UnseenError(GeedError):
-    """A given action that a measure does not see, on a tensor that it was not asked for by name."""
 
 
 def _with_table(layer: Layer, action: LayoutAction | PlacedAction, table: Table) -> LayoutAction:
@@ -409,8 +406,7 @@ def _own_on_maps(
         return action
     raise GeedError(
         f"the action {own.name!r} does not say how maps of {' × '.join(map(str, shape))} move: "
-        "give it a method at(layout, shape) that returns an action for them, or leave channel-cos "
-        "out"
+        "give it a method at(layout, shape) that returns one for them, or leave channel-cos out"
     )
 
 
