@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Exactness, FitKind, LayoutAction, Trivial
 from onnx_geed.measures.catalogue import Support
-from onnx_geed.measures.fit_defect import defect_of_matrices, defect_of_permutations
+from onnx_geed.measures.fit_defect import (
+    defect_bytes,
+    defect_of_matrices,
+    defect_of_permutations,
+)
 from onnx_geed.measures.fit_solving import (
     WHOLE,
     Sums,
@@ -268,6 +272,8 @@ def _folds(g: int, channels: int, kind: FitKind, samples: int) -> int:
 def fit_bytes(order: int, channels: int, kind: FitKind, samples: int) -> int:
     """Return how many bytes the sums of a fit, and solving for it, hold at most.
 
+    Samples on their way into the sums are not counted.
+
     Parameters
     ----------
     order : int
@@ -287,7 +293,11 @@ def fit_bytes(order: int, channels: int, kind: FitKind, samples: int) -> int:
     # Of a grid, elements that differ by a quarter turn are held against the same.
     own = max(folds) + -(-order // 4) - 1 if kind == "linear" else 0
     work = {"permutation": 3, "orthogonal": 6, "linear": 3}[kind]
-    return 8 * channels * channels * (sum(folds) + own + work)
+    matrix = 8 * channels * channels
+    solving = matrix * (sum(folds) + own + work)
+    if kind == "permutation":
+        return solving
+    return max(solving, matrix * (order + 4) + defect_bytes(order, channels))
 
 
 class _Places:
