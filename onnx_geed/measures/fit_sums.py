@@ -12,6 +12,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import Exactness, FitKind, LayoutAction, Trivial
 from onnx_geed.measures.catalogue import Support
 from onnx_geed.measures.fit_defect import (
+    as_representation,
     defect_bytes,
     defect_of_matrices,
     defect_of_permutations,
@@ -219,6 +220,7 @@ class FitSums:
         ------
         GeedError
             If activations were NaN or infinite.
+            If a representation is asked for, and the group is a part of a larger one.
         """
         self._add_waiting()
         sums = self._sums
@@ -242,6 +244,9 @@ class FitSums:
         sums.own.clear()
         self.gram = sums.values[0].copy()
         sums.values[0] = np.eye(self._channels)
+        if representation:
+            matrices, left = as_representation(self._group, sums.values, self.gram)
+            return matrices, lambda_, left
         defect = None if table is None else defect_of_matrices(sums.values, self.gram, table)
         return sums.values, lambda_, defect
 
