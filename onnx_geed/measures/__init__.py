@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         latent_cos as latent_cos,
         latent_l2 as latent_l2,
         output_l2 as output_l2,
+        sensitivity as sensitivity,
         softmax_kl as softmax_kl,
         unexplained as unexplained,
     )
@@ -83,6 +84,10 @@ if TYPE_CHECKING:
     )
     from onnx_geed.measures.normalisation import (
         normaliser as normaliser,
+    )
+    from onnx_geed.measures.opposites import (
+        check_goes_with_group as check_goes_with_group,
+        taken_unasked as taken_unasked,
     )
     from onnx_geed.measures.place_counts import (
         Known as Known,

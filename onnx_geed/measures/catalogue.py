@@ -9,7 +9,7 @@ import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from onnx_geed.errors import GeedError, nearest
 
@@ -74,11 +74,15 @@ class Descriptor:
         Computes M of eq. (6) from points (n, k) in float64, by which values are divided.
     spread : bool
         Whether values are divided by M₂ instead, the mean square by which whole tensors of
-        different samples are away from their mean; tensors are seen one after another.
+        different samples are away from their mean; tensors are seen one after another. A distance
+        is divided by √(2 M₂), the root mean square distance between two of them.
     of_error : bool
         Whether it is a share of the error: f(gx) is moved back, held against its mean over all of
         G, and values are divided by the mean error, of labels or of a target. ``view``, ``actions``
         and ``pairs`` are those of class scores and labels.
+    opposed : bool
+        Whether f(gx) is held against that of the opposite small motion, and not against f̂(x): such
+        a measure is taken under small motions, and no other is.
     skips_identity : bool
         Whether the identity, where it is held against itself alone and so scores perfect whatever
         the model, is left out of means.
@@ -116,6 +120,7 @@ class Descriptor:
     normaliser: Callable[[Any], float] | None = None
     spread: bool = False
     of_error: bool = False
+    opposed: bool = False
     skips_identity: bool = False
     judges_fits: bool = False
     default: bool = True
@@ -133,12 +138,18 @@ class Descriptor:
     @property
     def power(self) -> int:
         """By which power deviations grow with the tensor: 0 where they do not."""
-        return {"distance": 1, "squared distance": 2}.get(self.unit, 0)
+        powers = {"distance": 1, "distance per pixel": 1, "squared distance": 2}
+        return powers.get(self.unit, 0)
 
     @property
     def of_classes(self) -> bool:
         """Whether it takes class scores."""
         return self.view in ("scores", "classes")
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Roles of the tensors that it takes where none is named: one, or each of them."""
+        return get_args(Role) if self.opposed else (self.role,)
 
     @property
     def perfect_over_m(self) -> bool:
@@ -174,6 +185,14 @@ class Descriptor:
     def pooled(self) -> bool:
         """Whether points of many samples are needed for M or M₂."""
         return self.normaliser is not None or self.spread
+
+    def divisor_of(self, mean_square: float) -> float:
+        """Return what values are divided by, of M₂, where ``spread``.
+
+        Choice: √(2 M₂) for distances is a little more than their mean, M of ``latent-l2``, which
+        tensors that are seen one after another do not tell.
+        """
+        return mean_square if self.power == 2 else math.sqrt(2 * mean_square)
 
     def value_unit(self, *, normalised: bool) -> str:
         """Return the unit of values, which of a distance changes with M."""
@@ -356,6 +375,34 @@ CATALOGUE: dict[str, Descriptor] = {
             floor=1e-3,
             sentence="{share} of predictions flip to another class",
             sentence_moved="{share} of predictions flip to another class than the moved one",
+        ),
+        Descriptor(
+            name="sensitivity",
+            role="output",
+            view="whole",
+            actions="any",
+            perfect=0.0,
+            worst=float("inf"),
+            unit="distance per pixel",
+            title="Sensitivity to small motions",
+            label="sensitivity, by pixel",
+            formula=(
+                "m = distance between the tensor of a sample moved one way and that of the sample "
+                "moved the other way, moved along by as much, over the pixels between them, twice "
+                "the step: 0 where the tensor stays or moves along; not yet divided by M, the root "
+                "mean square distance between the tensors of different samples"
+            ),
+            pairs=_later("kernels", "distances"),
+            nodes=_later("graph_formulas", "distance_nodes"),
+            spread=True,
+            opposed=True,
+            skips_identity=True,
+            default=False,
+            floor=1e-3,
+            sentence=(
+                "By pixel that the corner moves it strays {value} times as far as different "
+                "samples are apart"
+            ),
         ),
         Descriptor(
             name="symmetry-share",

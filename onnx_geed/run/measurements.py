@@ -68,12 +68,14 @@ def measurements_of(
 
 
 def _divisor(measure: Measure, statistics: OrbitStatistics, norm_samples: int) -> Normaliser | None:
-    """Return M, or M₂, for a measure that is divided by it."""
+    """Return M, or what M₂ comes to, for a measure that is divided by it."""
     if measure.descriptor.spread:
         spread = statistics.spreads.get((measure.name, measure.layer))
         if spread is None:
             return Normaliser(None, 0)
-        return Normaliser(spread.mean_square(), spread.summed().added, spread.norm())
+        square = spread.mean_square()
+        m = None if square is None else measure.descriptor.divisor_of(square)
+        return Normaliser(m, spread.summed().added, spread.norm())
     if not measure.descriptor.pooled:
         return None
     points = statistics.points[measure.layer][:norm_samples]
