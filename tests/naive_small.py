@@ -70,9 +70,8 @@ def deviations(
             there = network(moved(forwards, x, order).astype(np.float32))
             here = network(moved(backwards, x, order).astype(np.float32))
             told = moved(across, here, order) if here.ndim > 1 else here
-            squares = [
-                (float(a) - float(b)) ** 2 for a, b in zip(there.flat, told.flat, strict=True)
-            ]
+            both = zip(there.ravel().tolist(), told.ravel().tolist(), strict=True)
+            squares = [(a - b) ** 2 for a, b in both]
             row.append(math.sqrt(math.fsum(squares)) / (2 * step))
         yield row
 

@@ -176,14 +176,14 @@ def test_pooled_points_do_not_see_a_shift_inside_the_image(tmp_path):
     # So is one pixel, and much more.
     pixel = value_of(tmp_path, one_pixel(12), images((1, 12, 12), 9), "small-shift", "y")
     assert pixel["value"] > 0.2
-    assert pixel["value"] > 5 * record["value"]
+    assert pixel["value"] > 2 * record["value"]
 
 
 @pytest.mark.parametrize("kind", ["rotation", "zoom"])
 def test_what_is_moved_twice_by_a_network_that_does_nothing_is_resampled_alone(tmp_path, kind):
     smooth = value_of(tmp_path, identity(25), blobs(9, 25, 3.0), f"small-{kind}", "y")
     rough = value_of(tmp_path, identity(25), images((1, 25, 25), 9), f"small-{kind}", "y")
-    assert smooth["value"] < 0.02 < 0.2 < rough["value"]
+    assert 4 * smooth["value"] < 0.08 < rough["value"]
     exact = value_of(tmp_path, identity(25), blobs(9, 25, 2.0), "small-shift", "y")
     assert exact["value"] < 1e-6
 
