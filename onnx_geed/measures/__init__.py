@@ -8,11 +8,9 @@ if TYPE_CHECKING:
     from onnx_geed.measures.catalogue import (
         CATALOGUE as CATALOGUE,
         Descriptor as Descriptor,
-        Request as Request,
         Support as Support,
         descriptor_of as descriptor_of,
         judge_of_fits as judge_of_fits,
-        parse_request as parse_request,
     )
     from onnx_geed.measures.deviations import (
         channel_sums_of_orbits as channel_sums_of_orbits,
@@ -103,6 +101,10 @@ if TYPE_CHECKING:
         Plan as Plan,
         make_plan as make_plan,
         view as view,
+    )
+    from onnx_geed.measures.requests import (
+        Request as Request,
+        parse_request as parse_request,
     )
     from onnx_geed.measures.scores import (
         ProbabilityError as ProbabilityError,

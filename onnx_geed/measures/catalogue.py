@@ -1,4 +1,4 @@
-"""The catalogue of measures: a descriptor for each, and how a measure is asked for.
+"""The catalogue of measures: a descriptor for each.
 
 A new measure is one entry of :data:`CATALOGUE` and one function of pairs.
 """
@@ -16,13 +16,11 @@ from onnx_geed.errors import GeedError, nearest
 __all__ = [
     "CATALOGUE",
     "Descriptor",
-    "Request",
     "Role",
     "Support",
     "View",
     "descriptor_of",
     "judge_of_fits",
-    "parse_request",
 ]
 
 Role = Literal["channel", "latent", "output"]
@@ -185,6 +183,14 @@ class Descriptor:
     def pooled(self) -> bool:
         """Whether points of many samples are needed for M or M₂."""
         return self.normaliser is not None or self.spread
+
+    @property
+    def beside_others(self) -> bool:
+        """Whether a sample is also held against the next one: not where M or the error is that.
+
+        Choice: of small motions such a number would depend on the step, and M does not.
+        """
+        return not (self.of_error or self.opposed)
 
     def divisor_of(self, mean_square: float) -> float:
         """Return what values are divided by, of M₂, where ``spread``.
@@ -399,10 +405,7 @@ CATALOGUE: dict[str, Descriptor] = {
             skips_identity=True,
             default=False,
             floor=1e-3,
-            sentence=(
-                "By pixel that the corner moves it strays {value} times as far as different "
-                "samples are apart"
-            ),
+            sentence="By pixel of the corner it strays {value} of what different samples are apart",
         ),
         Descriptor(
             name="symmetry-share",
@@ -447,37 +450,3 @@ def descriptor_of(name: object) -> Descriptor:
         return CATALOGUE[name]
     near = nearest(name, CATALOGUE) if isinstance(name, str) else ""
     raise GeedError(f"no measure is called {name!r}: there are {', '.join(CATALOGUE)}.{near}")
-
-
-@dataclass(frozen=True)
-class Request:
-    """A measure that was asked for, ``NAME`` or ``NAME@LAYER``.
-
-    Parameters
-    ----------
-    measure : str
-        Name of the measure.
-    layer : str or None
-        Tensor, node, glob or module path; ``None`` for the measure's default layers.
-    asked : bool
-        Whether the user named the measure, which then is not left out without an error.
-    """
-
-    measure: str
-    layer: str | None = None
-    asked: bool = False
-
-
-def parse_request(text: str) -> Request:
-    """Read ``NAME`` or ``NAME@LAYER``.
-
-    Raises
-    ------
-    GeedError
-        If no measure has that name.
-    """
-    name, at, layer = text.partition("@")
-    descriptor_of(name)
-    if at and not layer:
-        raise GeedError(f"measure {text!r}: write the layer after the @, or leave the @ out")
-    return Request(name, layer or None, asked=True)

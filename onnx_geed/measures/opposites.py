@@ -86,17 +86,15 @@ def opposite_deviations(measure: Measure, orbits: F64, references: F64) -> F64:
     orbits : ndarray of float64, shape (N, n, k)
         f(gx), tensors laid end to end.
     references : ndarray of float64, shape (N, n, k)
-        As :func:`opposites` returns them, of the same samples or of others.
+        As :func:`opposites` returns them.
 
     Returns
     -------
     ndarray of float64, shape (N, n)
-        By pixel. Both elements of a pair have the pair's; the identity has the distance from
-        itself, which is 0 of the same sample.
+        By pixel. Both elements of a pair have the pair's; the identity has 0.
     """
     small = _small(measure)
-    values = np.empty(orbits.shape[:2])
-    values[:, 0] = _distances(measure, orbits, references, 0)
+    values = np.zeros(orbits.shape[:2])
     for forwards, backwards in small.pairs:
         values[:, forwards] = _distances(measure, orbits, references, forwards)
         values[:, backwards] = values[:, forwards]

@@ -30,13 +30,13 @@ from onnx_geed.groups import (
 from onnx_geed.measures.catalogue import (
     CATALOGUE,
     Descriptor,
-    Request,
     Support,
     descriptor_of,
 )
 from onnx_geed.measures.layer import Layer
 from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.opposites import check_goes_with_group
+from onnx_geed.measures.requests import Request
 from onnx_geed.measures.scores import OutputKind
 
 __all__ = ["Plan", "make_plan", "view"]

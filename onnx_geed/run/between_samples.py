@@ -317,7 +317,5 @@ def _pair_deviations(
 def _pair(measure: Measure, deviations: F64, mean: NDArray[Any]) -> Pair:
     square = 0.0
     if measure.descriptor.in_tensor_units:
-        # Of small motions there is one reference an element, of which the first is f(x).
-        own = mean[:1] if measure.descriptor.opposed else mean
-        square = float(np.square(own, dtype=np.float64).reshape(1, -1).sum(axis=1)[0])
+        square = float(np.square(mean, dtype=np.float64).reshape(1, -1).sum(axis=1)[0])
     return Pair(deviations, square)

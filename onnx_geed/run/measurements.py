@@ -128,7 +128,7 @@ def _record(
         warnings.append("every vector that was compared is zero: the value says nothing")
     layer = plan.layers[measure.layer]
     layout, notes = _layout_and_notes(measure, layer.layout, layer.shape)
-    wanted = [] if measure.descriptor.of_error else neighbours(len(deviations))
+    wanted = neighbours(len(deviations)) if measure.descriptor.beside_others else []
     complete = statistics.pairs.complete
     pairs = [complete[where] for where in wanted if where in complete]
     if len(pairs) < len(wanted):
