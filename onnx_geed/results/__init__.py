@@ -72,6 +72,10 @@ if TYPE_CHECKING:
         on_one_scale as on_one_scale,
         read_record as read_record,
     )
+    from onnx_geed.results.gain import (
+        InputDistances as InputDistances,
+        add_gain as add_gain,
+    )
     from onnx_geed.results.records import (
         BetweenSamples as BetweenSamples,
         Normaliser as Normaliser,

@@ -53,6 +53,10 @@ if TYPE_CHECKING:
     from onnx_geed.run.fitting import (
         Fitting as Fitting,
     )
+    from onnx_geed.run.input_distances import (
+        gain_is_taken as gain_is_taken,
+        input_distances as input_distances,
+    )
     from onnx_geed.run.job import (
         Job as Job,
         Network as Network,

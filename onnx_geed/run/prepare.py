@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups import Action, Group, PlacedAction, Table, parse_group, with_components
+from onnx_geed.groups import (
+    Action,
+    Group,
+    PlacedAction,
+    Table,
+    clipping,
+    parse_group,
+    with_components,
+)
 from onnx_geed.measures import (
     Plan,
     check_goes_with_group,
@@ -30,7 +38,13 @@ from onnx_geed.model import (
 )
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.fit_overlap import check_overlap
-from onnx_geed.run.fit_requests import fit_samples, fits_to_make, refuse_fits, requested_fits
+from onnx_geed.run.fit_requests import (
+    fit_samples,
+    fits_to_make,
+    parse_fit,
+    refuse_fits,
+    requested_fits,
+)
 from onnx_geed.run.fitting import Fitting
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.memory import Share, fit_memory
@@ -140,6 +154,9 @@ def prepare_run(
     acting = with_components(_acting_group(group, action), options.components)
     if acting.small is not None:
         _check_small(acting, action, options)
+    if acting.family is not None:
+        _check_family(acting, action, options)
+    acting = clipping(acting) if options.clip else acting
     requests = [parse_request(text) for text in options.measures]
     check_goes_with_group((request.measure for request in requests), acting)
     loaded = model if isinstance(model, Model) else load_model(model)
@@ -327,6 +344,27 @@ def _check_small(group: Group, action: Action | None, options: Options) -> None:
             f"--output-action: says how a group's elements act, and nothing of motions between "
             f"those of {group.name}, under which tensors move by their letters; leave it out"
         )
+
+
+def _check_family(group: Group, action: Action | None, options: Options) -> None:
+    """Refuse what families do not go with."""
+    if action is not None:
+        raise GeedError(
+            f"group {group.name}: says itself what it does to the input; leave the action out, or "
+            "give one of a group"
+        )
+    if options.references:
+        raise GeedError(
+            f"--references: are round trips by a group's elements and their inverses, and "
+            f"{group.name} is a family, which has none; leave it out"
+        )
+    for layer, value in options.output_action.items():
+        if parse_fit(layer, value) is None:
+            raise GeedError(
+                f"--output-action {layer}: says how a group's elements act, and {group.name} is a "
+                f"family, which has no composition that it could be held against: fit one, as with "
+                f"--output-action {layer}=fit:linear"
+            )
 
 
 def _row_check(trial: Trial, count: int, options: Options, engine: EngineName) -> RowCheck:

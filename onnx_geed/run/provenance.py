@@ -98,6 +98,8 @@ def describe_group(task: Task) -> GroupPart:
     }
     if group.components != "right-down":
         described["components"] = group.components
+    if group.family is not None:
+        described |= group.family.described()
     if group.small is not None:
         described["step"] = float(group.small.step)
         described["grid"] = list(group.small.grid or ())
