@@ -25,8 +25,11 @@ _FILE = "inputs.h5"
 
 def has_inputs(folder: Path, manifest: Manifest) -> bool:
     """Say whether how far inputs move is there, if it is to be."""
-    of_family = manifest.description["group"].get("kind") == "family"
-    return not of_family or (folder / _FILE).is_file()
+    return not _kept(manifest) or (folder / _FILE).is_file()
+
+
+def _kept(manifest: Manifest) -> bool:
+    return manifest.description["group"].get("kind") == "family"
 
 
 def write_inputs(folder: Path, manifest: Manifest, inputs: InputDistances) -> None:
@@ -45,14 +48,16 @@ def write_inputs(folder: Path, manifest: Manifest, inputs: InputDistances) -> No
             file.create_dataset(name, data=array, chunks=chunks, fletcher32=chunks is not None)
 
 
-def read_inputs(folder: Path, manifest: Manifest) -> InputDistances:
-    """Read what :func:`write_inputs` wrote.
+def read_inputs(folder: Path, manifest: Manifest) -> InputDistances | None:
+    """Read what :func:`write_inputs` wrote; ``None`` of a cache that is of no family.
 
     Raises
     ------
     GeedError
         If it is missing or damaged, or that of another cache.
     """
+    if not _kept(manifest):
+        return None
     path = folder / _FILE
     if not path.is_file():
         raise GeedError(

@@ -226,9 +226,8 @@ def measure_cache(
     data = _data_part(description["data"], max(measured.count, norm))
     add_fits_of_cache(folder, manifest, plan, tables, measured.records, measured.count)
     predicted = predictions_of(plan, measured.statistics)
-    if gain_is_taken(plan):
-        of_inputs = read_inputs(folder, manifest).first(measured.count, norm)
-        add_gain(measured.records, of_inputs, plan.group.elements)
+    if gain_is_taken(plan) and (of_inputs := read_inputs(folder, manifest)) is not None:
+        add_gain(measured.records, of_inputs.first(measured.count, norm), plan.group.elements)
     add_class_values(measured.records, data["labels"], seed=description["seed"])
     notes = add_predictions(measured.records, data["labels"], predicted, classes)
     outcome = result(

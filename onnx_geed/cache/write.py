@@ -20,8 +20,8 @@ from onnx_geed.cache.contents import (
     labels_of_d,
     rounded,
 )
-from onnx_geed.cache.inputs import has_inputs, write_inputs
 from onnx_geed.cache.info import CacheInfo, cache_info
+from onnx_geed.cache.inputs import has_inputs, write_inputs
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import MATRICES, has_matrices, matrices_bytes, write_matrices
 from onnx_geed.cache.place_labels import has_place_labels, write_place_labels

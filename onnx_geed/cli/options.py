@@ -105,7 +105,8 @@ def group_option(*, required: bool = False) -> Decorator[Any]:
         metavar="GROUP",
         help="C<n>, D<n>, flip-h, flip-v, shift<a>x<b>; C<n>-x|-y|-z, O, Oh; reverse, shift<n>, "
         "revcomp; S<n>, S<n>~k; hue<n>; SO2~n, O2~n, SO3~24, SO3~60, O3~48; G*H; "
-        "for sensitivity: small-rotation, small-shift, small-zoom, ~PIXELS.",
+        "for sensitivity: small-rotation, small-shift, small-zoom, ~PIXELS; families: rotate, "
+        "zoom, shift-px, brightness, contrast, blur, noise, jpeg:LO..HI/N, or module:function.",
     )
 
 
@@ -299,6 +300,11 @@ moving_options = _in_order(
         default="full",
         show_default=True,
         help="disk: mask the samples, and compare maps, inside the inscribed disk.",
+    ),
+    click.option(
+        "--clip",
+        is_flag=True,
+        help="Clip images that a family such as brightness changes, and round them to 8 bits.",
     ),
     click.option(
         "--components",

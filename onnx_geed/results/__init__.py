@@ -29,6 +29,10 @@ if TYPE_CHECKING:
         fit_notes as fit_notes,
         fit_part as fit_part,
     )
+    from onnx_geed.results.gain import (
+        InputDistances as InputDistances,
+        add_gain as add_gain,
+    )
     from onnx_geed.results.intervals import (
         Interval as Interval,
         mean_interval as mean_interval,
@@ -71,10 +75,6 @@ if TYPE_CHECKING:
         Reading as Reading,
         on_one_scale as on_one_scale,
         read_record as read_record,
-    )
-    from onnx_geed.results.gain import (
-        InputDistances as InputDistances,
-        add_gain as add_gain,
     )
     from onnx_geed.results.records import (
         BetweenSamples as BetweenSamples,

@@ -42,6 +42,7 @@ def differences(a: Result, b: Result) -> list[str]:
             ("group", x["name"], y["name"]),
             ("interpolation", x["interpolation"], y["interpolation"]),
             ("support", x["support"], y["support"]),
+            ("clip", x.get("clip", False), y.get("clip", False)),
         )
         if own != other
     ]

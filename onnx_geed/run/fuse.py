@@ -362,7 +362,10 @@ def _measures(
             give(parts.zero_pairs, "zeros", measure, n, of=names)
         members = plan.exact_subgroup(measure)
         if parts.channels and doubt:
-            for part, chosen in (("channels", range(n)[measure.counted]), ("exact channels", members)):
+            for part, chosen in (
+                ("channels", range(n)[measure.counted]),
+                ("exact channels", members),
+            ):
                 if chosen:
                     mean = channel_mean_nodes(own.within(part), parts.channels, list(chosen))
                     give(mean, part, measure, f"channels of {layer.name}")
