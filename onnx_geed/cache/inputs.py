@@ -1,4 +1,4 @@
-"""How far a family moves the inputs, in a file of their own: what a gain takes beside activations."""
+"""How far a family moves the inputs, in a file of its own: what a gain takes beside activations."""
 
 from __future__ import annotations
 

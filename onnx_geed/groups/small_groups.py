@@ -1,4 +1,4 @@
-"""What moves by pixels of an input: small motions and families, as named and on the input's grid."""
+"""Groups of small motions, and families: as they are named, and on the grid of an input."""
 
 from __future__ import annotations
 
