@@ -258,7 +258,8 @@ class LayoutAction:
     def moves_of(self, group: Group) -> Moves:
         """Return what the elements of another group do to the same axes."""
         if self._is_bare:
-            return grid_action(group, *self.lengths, self.interpolation).moves
+            height, width = self.lengths
+            return grid_action(group, height, width, self.interpolation).moves
         return layout_action(group, self.layout, self.lengths, self.interpolation).moves
 
     def inside(self, support: str) -> NDArray[np.bool_] | None:

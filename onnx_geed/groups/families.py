@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -194,18 +193,6 @@ class Family:
             for changed in out[1:]:
                 changed[...] = clipped(changed)
         return out
-
-    def described(self) -> dict[str, Any]:
-        """Return what a result says of it."""
-        part: dict[str, Any] = {
-            "kind": "family",
-            "parameters": list(self.values),
-            "parameter": self.parameter,
-            "unit": self.unit,
-        }
-        if self.grid is not None:
-            part["grid"] = list(self.grid)
-        return part | ({"clip": True} if self.clip else {})
 
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
