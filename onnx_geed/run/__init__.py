@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from onnx_geed.run.fitting import (
         Fitting as Fitting,
     )
-    from onnx_geed.run.input_distances import (
+    from onnx_geed.run.how_far import (
         gain_is_taken as gain_is_taken,
         input_distances as input_distances,
     )

@@ -25,7 +25,7 @@ from onnx_geed.results import (
 from onnx_geed.run.executor import in_order
 from onnx_geed.run.fit_orbits import Notify, with_fits
 from onnx_geed.run.fit_scales import add_fits, fit_inferences
-from onnx_geed.run.input_distances import gain_is_taken, input_distances
+from onnx_geed.run.how_far import gain_is_taken, input_distances
 from onnx_geed.run.job import Job, orbit_jobs, point_jobs
 from onnx_geed.run.measurements import measurements_of, predictions_of
 from onnx_geed.run.options import make_options
