@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError, check_choice
 
 __all__ = ["PhotometricKind", "check_value", "clipped", "luma", "member"]
-__all__ += ["blur", "brightness", "contrast", "jpeg", "noise"]
+__all__ += ["blur", "brightness", "contrast", "from_bytes", "jpeg", "noise", "swap", "to_bytes"]
 
 F32 = NDArray[np.float32]
 
@@ -228,14 +228,13 @@ def jpeg(image: F32, quality: int) -> F32:
     """
     from PIL import Image
 
-    values = _bytes(image)
+    pixels = np.moveaxis(to_bytes(image), 0, -1)
+    grey = pixels.shape[-1] == 1
     file = io.BytesIO()
-    Image.fromarray(values[0] if len(values) == 1 else np.moveaxis(values, 0, -1)).save(
-        file, "JPEG", quality=quality
-    )
+    Image.fromarray(pixels[..., 0] if grey else pixels).save(file, "JPEG", quality=quality)
     with Image.open(file) as opened:
-        read = np.asarray(opened)
-    return _floats(read[None] if read.ndim == 2 else np.ascontiguousarray(np.moveaxis(read, -1, 0)))
+        read = np.asarray(opened).reshape(pixels.shape)
+    return from_bytes(np.ascontiguousarray(np.moveaxis(read, -1, 0)))
 
 
 def clipped(image: F32) -> F32:
@@ -250,13 +249,31 @@ def clipped(image: F32) -> F32:
     -------
     ndarray of float32
     """
-    return _floats(_bytes(image))
+    return from_bytes(to_bytes(image))
 
 
-def _bytes(image: F32) -> NDArray[np.uint8]:
+def swap(image: F32, background: F32, mask: NDArray[np.bool_]) -> F32:
+    """Put what is in the foreground of an image before another background.
+
+    Parameters
+    ----------
+    image, background : ndarray of float32, shape (C, H, W)
+        What stands in front, and what behind.
+    mask : ndarray of bool, shape (H, W)
+        Where the image stays: its foreground.
+
+    Returns
+    -------
+    ndarray of float32, shape (C, H, W)
+    """
+    return np.where(mask, image, background)
+
+
+def to_bytes(image: F32) -> NDArray[np.uint8]:
+    """Return values clipped to [0, 1] as 8 bits, rounded to the nearest."""
     return np.asarray(np.rint(np.clip(image, 0, 1) * np.float32(255)), dtype=np.uint8)
 
 
-def _floats(values: NDArray[np.uint8]) -> F32:
-    """The same division as where image files are read, so that such images come back bit by bit."""
+def from_bytes(values: NDArray[np.uint8]) -> F32:
+    """Return values of 8 bits in [0, 1], by the division of where image files are read."""
     return values.astype(np.float32) / np.float32(255)
