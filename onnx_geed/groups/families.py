@@ -15,13 +15,13 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.groups.factors import Factor, MixFactor, as_rows
 from onnx_geed.groups.own_family import OwnMembers, members_of
 from onnx_geed.groups.rotations import plane_matrix
 from onnx_geed.groups.warps import Warp, WarpFactor
 
-__all__ = ["KINDS", "Family", "Kind", "own_members", "values_of"]
+__all__ = ["KINDS", "Family", "Kind", "corruption", "own_members", "values_of"]
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,8 @@ class Family:
         Whether each element is what undoes it.
     own : OwnMembers, optional
         The functions of one's own.
+    corruption : str
+        Which of ImageNet-C's corruptions it is, of which the numbers are the severities.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Family:
     clip: bool = False
     undone: bool = field(default=False, repr=False)
     own: OwnMembers | None = field(default=None, repr=False)
+    corruption: str = ""
 
     @property
     def elements(self) -> tuple[str, ...]:
@@ -104,7 +107,7 @@ class Family:
         if self.own is not None:
             return ("e", *self.own.names)
         numbers = [v for v in self.values[1:] if v is not None]
-        named = tuple(f"{self.name}{v:.4g}" for v in numbers)
+        named = tuple(f"{self.corruption or self.name}{v:.4g}" for v in numbers)
         if len(set(named)) < len(named):  # a range so narrow that four digits do not tell them
             named = tuple(f"{self.name}{v!r}" for v in numbers)
         return ("e", *named)
@@ -176,6 +179,7 @@ class Family:
         GeedError
             If a function of one's own fails, changes the shape, or gives NaN or infinity.
         """
+        from onnx_geed.groups.corruptions import corrupted
         from onnx_geed.groups.photometric import clipped, member
 
         out = np.empty((len(self.values), *x.shape), dtype=np.float32)
@@ -187,7 +191,12 @@ class Family:
             image = x[None] if x.ndim == 2 else x
             for g, value in enumerate(self.values[1:], 1):
                 assert value is not None
-                changed = member(self.name, image, value, seed=(seed, sample, g))
+                own = (seed, sample, g)
+                changed = (
+                    corrupted(image, self.corruption, int(value), seed=own)
+                    if self.corruption
+                    else member(self.name, image, value, seed=own)
+                )
                 out[g] = changed.reshape(x.shape)
         if self.clip:
             for changed in out[1:]:
@@ -257,6 +266,21 @@ def _between(low: Fraction, high: Fraction, count: int, spacing: str, group: str
     inner = [math.exp(first + ratio * float(step)) for step in steps[1:-1]]
     # Rounded, so that what is 1 by the rule is the identity.
     return [float(low), *(float(f"{v:.12g}") for v in inner), float(high)]
+
+
+def corruption(name: str) -> Family:
+    """Return one of ImageNet-C's corruptions, at its five severities.
+
+    Raises
+    ------
+    GeedError
+        If it has none of that name.
+    """
+    from onnx_geed.groups.corruptions import CORRUPTIONS, SEVERITIES
+
+    check_choice("group imagenet-c", name, CORRUPTIONS)
+    values = (None, *map(float, SEVERITIES))
+    return Family("imagenet-c", "severity", "", values, geometric=False, corruption=name)
 
 
 def own_members(name: str, names: Sequence[str] | None = None) -> Family:
