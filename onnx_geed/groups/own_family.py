@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -97,6 +98,7 @@ def members_of(source: str) -> tuple[str, ...]:
     return names
 
 
+@functools.lru_cache(maxsize=8)
 def _mapping(source: str) -> Mapping[str, Callable[[F32], Any]]:
     """Import the functions of a family."""
     where, (module, _, function) = f"group {source}", source.partition(":")

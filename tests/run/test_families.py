@@ -232,15 +232,17 @@ def test_a_standardised_input_does_not_see_brightness_and_contrast(tmp_path):
     assert clipped["measurements"][0]["value"] > 1e-3
 
 
-def test_the_luma_does_not_see_what_is_not_in_it_and_a_channel_does(tmp_path):
-    # hue is a group: it leaves the mean of the channels as it is.
+def test_the_grey_value_does_not_see_hue_and_one_colour_does(tmp_path):
     mean = [node("ReduceMean", "x", "grey", axes=[1], keepdims=1), node("Flatten", "grey", "y")]
-    data = images((3, 6, 6), 9)
-    record = measured(
-        tmp_path, of_image(mean, [], 6, "y", channels=3), data, "hue12", ["latent-l2@y"]
-    )
-    assert record["measurements"][0]["value"] < 1e-5
-    assert "kind" not in record["group"] or record["group"]["kind"] != "family"
+    red = [node("Gather", "x at", "red", axis=1), node("Flatten", "red", "y")]
+    data, values = images((3, 6, 6), 9), []
+    for nodes, parts in ((mean, []), (red, [models.integers("at", [0])])):
+        model = of_image(nodes, parts, 6, "y", channels=3)
+        result = measured(tmp_path, model, data, "hue12", ["latent-l2@y"])
+        assert result["group"].get("kind") != "family"
+        values.append(result["measurements"][0]["value"])
+    assert values[0] < 1e-5
+    assert values[1] > 0.1
 
 
 def test_a_network_that_knows_nothing_moves_as_its_input_does(tmp_path):
