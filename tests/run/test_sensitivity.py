@@ -366,7 +366,11 @@ def test_all_that_reads_results_reads_it(tmp_path):
         ("small-zoom", {"measures": ["channel-cos"]}, "channel-cos: goes with a group such as C4"),
         ("small-zoom", {"measures": ["latent-l2@latent"]}, "go with sensitivity alone"),
         ("small-zoom", {"references": True}, "--references: are round trips"),
-        ("small-zoom", {"output_action": {"stem": "fit:linear"}}, "an output action, given or fitted"),
+        (
+            "small-zoom",
+            {"output_action": {"stem": "fit:linear"}},
+            "an output action, given or fitted",
+        ),
         ("small-zoom~7", {}, "not small on a grid of 12×12"),
         (
             None,
