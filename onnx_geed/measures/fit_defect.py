@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
-from onnx_geed.measures.blas_threads import in_one_thread
 from onnx_geed.measures.fit_solving import polar
+from onnx_geed.measures.one_thread import in_one_thread
 
 __all__ = ["as_representation", "defect_bytes", "defect_of_matrices", "defect_of_permutations"]
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Exactness, FitKind, LayoutAction, Trivial
-from onnx_geed.measures.blas_threads import in_one_thread
 from onnx_geed.measures.catalogue import Support
 from onnx_geed.measures.fit_defect import (
     as_representation,
@@ -27,6 +26,7 @@ from onnx_geed.measures.fit_solving import (
     fitted_orthogonal,
     fitted_permutations,
 )
+from onnx_geed.measures.one_thread import in_one_thread
 
 __all__ = ["FOLDS", "MOST_PERMUTED", "FitSums", "fit_bytes"]
 
