@@ -19,7 +19,9 @@ from onnx_geed.results import (
     Result,
     diagnose,
     diagnose_corners,
+    family_range,
     has_fits,
+    is_family,
     model_of,
     read_record,
     same_orbits,
@@ -178,10 +180,10 @@ def _result_section(
     *,
     others: Sequence[Result],
 ) -> dict[str, Any]:
-    order = result["group"]["order"]
-    rows = [value_row(m, order) for m in result["measurements"]]
+    rows = [value_row(m, result["group"]) for m in result["measurements"]]
     return {
         "name": name,
+        "noun": "member" if is_family(result["group"]) else "element",
         "summary": summary(result, readings),
         "findings": [
             *(f for other in others for f in diagnose_corners(result, other)),
@@ -205,14 +207,17 @@ def _own_findings(result: Result, others: Sequence[Result]) -> list[Finding]:
 
 def _result_facts(result: Result) -> list[tuple[str, str]]:
     group, data, runtime = result["group"], result["data"], result.get("runtime", {})
-    exact = sum(group["exact"])
+    exact, family = sum(group["exact"]), is_family(group)
     acts = f"{group['name']}, {group['order']} elements"
-    if exact < group["order"]:
+    if family:
+        acts = f"{group['name']}, {group['order'] - 1} members and the identity"
+        acts += f", {told}" if (told := family_range(group)) else ""
+    elif exact < group["order"]:
         acts += f", {exact} of them exact, the others resampled ({group['interpolation']})"
     acts += "" if group["support"] == "full" else f", inside the inscribed {group['support']}"
     facts = [
         ("Model", f"{result['model']['path']} (SHA-256 {result['model']['sha256'][:16]}…)"),
-        ("Group", acts),
+        ("Family" if family else "Group", acts),
         (
             "Data",
             f"{data['source']}, {data.get('available', '?')} samples, fingerprint "

@@ -20,6 +20,14 @@ if TYPE_CHECKING:
         diagnosis_line as diagnosis_line,
         model_of as model_of,
     )
+    from onnx_geed.results.families import (
+        along as along,
+        element_words as element_words,
+        family_range as family_range,
+        is_family as is_family,
+        parameter_words as parameter_words,
+        parameters_of as parameters_of,
+    )
     from onnx_geed.results.findings import (
         ROUNDED as ROUNDED,
         Finding as Finding,
@@ -92,6 +100,7 @@ if TYPE_CHECKING:
         DataPart as DataPart,
         FitPart as FitPart,
         Foreground as Foreground,
+        Gain as Gain,
         GroupPart as GroupPart,
         InputPart as InputPart,
         ModelPart as ModelPart,
