@@ -5,10 +5,13 @@ from recording import measurement
 
 from onnx_geed.results import result
 
+#: By equal ratios.
+ZOOMS = tuple(0.8 * 1.25 ** (k / 4) for k in (0, 1, 2, 3, 5, 6, 7, 8))
+
 #: Name, parameter, unit and values of members, the identity's own among them or None.
 FAMILIES = {
     "rotate:-15..15/7": ("rotate", "angle", "°", 0.0, (-15, -10, -5, 5, 10, 15)),
-    "zoom:0.8..1.25/9": ("zoom", "factor", "", 1.0, tuple(0.8 * 1.25 ** (k / 4) for k in (0, 1, 2, 3, 5, 6, 7, 8))),
+    "zoom:0.8..1.25/9": ("zoom", "factor", "", 1.0, ZOOMS),
     "jpeg:90..10/6": ("jpeg", "quality", "", None, (90, 74, 58, 42, 26, 10)),
     "noise:4..32/6": ("noise", "σ", "/255", None, (4, 9.6, 15.2, 20.8, 26.4, 32)),
 }  # fmt: skip

@@ -21,7 +21,7 @@ from onnx_geed.results import (
 )
 from onnx_geed.text import span
 
-__all__ = ["Curve", "curve_of", "curve_picture"]
+__all__ = ["Curve", "curve_of", "curve_picture", "difference_curve"]
 
 F64 = NDArray[np.float64]
 
@@ -77,6 +77,27 @@ def curve_of(name: str, reading: Reading) -> Curve:
     return Curve(name, reading.per_element, np.array(known))
 
 
+def difference_curve(name: str, a: Reading, b: Reading) -> Curve:
+    """Return the paired difference of two models by element, with Student t's intervals.
+
+    Parameters
+    ----------
+    name : str
+        What to call it.
+    a, b : Reading
+        Of the same samples, on one scale.
+
+    Returns
+    -------
+    Curve
+    """
+    gaps = a.deviations - b.deviations
+    ends = [mean_interval(column) for column in gaps.T]
+    mean = gaps.mean(axis=0)
+    known = [pair or (value, value) for pair, value in zip(ends, mean, strict=True)]
+    return Curve(name, mean, np.array(known))
+
+
 def curve_picture(
     curves: Sequence[Curve], group: GroupPart, label: str, level: tuple[float, str] | None = None
 ) -> str:
@@ -122,7 +143,7 @@ def curve_picture(
 
 def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -> None:
     colour, marker = SERIES[series % 6], MARKERS[series % 6]
-    there = np.flatnonzero(np.isfinite(places) & np.isfinite(curve.values))
+    there = np.flatnonzero(np.isfinite(places))
     order = there[np.argsort(places[there], kind="stable")]
     x, y = places[order], curve.values[order]
     if curve.ends is not None:
@@ -140,7 +161,7 @@ def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -
         mew=0.4,
         label=short_name(curve.name, 40),
     )
-    for k in order:
+    for k in order[np.isfinite(y)]:
         tip = f"{curve.name}, {element_words(group, group['elements'][k], short=True)}: "
         tip += span(float(curve.values[k]))
         if curve.ends is not None:

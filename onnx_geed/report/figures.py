@@ -310,7 +310,9 @@ def _is_named(group: str) -> bool:
     return True
 
 
-def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
+def heat_picture(
+    readings: Sequence[Reading], elements: Sequence[str], order: Sequence[int] | NDArray[np.int64]
+) -> str:
     """Draw layers against elements, darker where less equivariant.
 
     Parameters
@@ -319,13 +321,16 @@ def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
         One a layer, of one measure, in depth order.
     elements : sequence of str
         What to call the elements.
+    order : sequence of int
+        In which order they stand from left to right.
 
     Returns
     -------
     str
         SVG with the cells as one small raster.
     """
-    array = np.stack([reading.per_element for reading in readings])
+    array = np.stack([reading.per_element[order] for reading in readings])
+    elements = [elements[g] for g in order]
     step = 0.155 if len(readings) > 24 else 0.21
     with drawing(5.0, 0.95 + step * len(readings)) as (figure, axes, picture):
         perfect = readings[0].perfect

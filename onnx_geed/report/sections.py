@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.groups import turns_of
 from onnx_geed.measures import descriptor_of
-from onnx_geed.report.curves import Curve, curve_of, curve_picture
+from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
 from onnx_geed.report.figures import heat_picture, polar_picture, profile_picture, samples_picture
 from onnx_geed.report.words import title
 from onnx_geed.results import (
@@ -20,11 +20,13 @@ from onnx_geed.results import (
     Reading,
     Record,
     Result,
+    along,
     element_words,
     is_family,
     mean_interval,
     on_one_scale,
     records_of,
+    same_samples,
 )
 from onnx_geed.text import span
 
@@ -142,7 +144,7 @@ def _heat_pictures(
             continue
         group = result["group"]
         svg = heat_picture(
-            readings, [element_words(group, e, short=True) for e in group["elements"]]
+            readings, [element_words(group, e, short=True) for e in group["elements"]], along(group)
         )
         worst = max(readings, key=lambda r: r.per_element.max())
         element = group["elements"][int(worst.per_element.argmax())]
@@ -240,6 +242,7 @@ def _curve_pictures(
             + " ".join(f"{label}: {_ends(group, r.per_element)}." for label, r in lines),
         )
     ]
+    pictures += _differences(group, over, lines, measured)
     last = [
         ([record for key, record in records_of(result).items() if key[0] == measure.name][-1], n)
         for result, n in measured
@@ -261,18 +264,43 @@ def _curve_pictures(
     return pictures
 
 
+def _differences(
+    group: GroupPart,
+    over: str,
+    lines: Sequence[tuple[str, Reading]],
+    measured: Sequence[tuple[Result, str]],
+) -> list[dict[str, str]]:
+    """The first result against each further one, where they are of the same samples."""
+    (first, name), *others = measured[: len(lines)]
+    own = lines[0][1]
+    curves = [
+        difference_curve(f"{name} − {other}", own, reading)
+        for (result, other), (_, reading) in zip(others, lines[1:], strict=False)
+        if len(own.deviations) == len(reading.deviations)
+        and same_samples(first, result, len(own.deviations))
+    ]
+    if not curves:
+        return []
+    svg = curve_picture(curves, group, f"difference, {own.unit}", (0.0, "the same"))
+    caption = f"{over}, paired over the same samples, with 95\u00a0% intervals; below 0, {name} is "
+    caption += "nearer to perfect."
+    alt = "Paired differences. " + " ".join(f"{c.name}: {_ends(group, c.values)}." for c in curves)
+    return [_picture("differences", svg, caption, alt)]
+
+
 def _prediction_curves(
     group: GroupPart, over: str, records: Sequence[tuple[Record, str]]
 ) -> list[dict[str, str]]:
     """Shares of predictions that stay and that are right, over a family's parameter."""
-    curves = []
+    curves: list[Curve] = []
     for i, (record, name) in enumerate(records):
         part = record.get("predictions")
         if not part:
             continue
         of = f"{name}: " if len(records) > 1 else ""
         for what, share in (("right", part["right"]), ("stay", part["stay"])):
-            if share is None:
+            # Of several results one share each: more lines cannot be told apart.
+            if share is None or (of and curves and curves[-1].series == i):
                 continue
             values = np.array([_or_nan(share["per_element"].get(e)) for e in group["elements"]])
             ends = [_share_ends(v, part["samples"]) for v in values]
@@ -283,8 +311,7 @@ def _prediction_curves(
     alt = f"Shares of predictions over the members of {group['name']}. " + " ".join(
         f"{c.name}: {_ends(group, c.values)}." for c in curves
     )
-    caption = f"{over}: share of samples whose class stays as it was unmoved"
-    caption += ", and that are right" * (len(curves) > len(records))
+    caption = f"{over}: share of samples whose class is right, or stays as it was unmoved (dashed)"
     svg = curve_picture(curves, group, "share of samples")
     return [_picture("predictions", svg, caption + "; higher is better.", alt)]
 

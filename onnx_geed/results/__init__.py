@@ -8,7 +8,10 @@ if TYPE_CHECKING:
     from onnx_geed.results.classes import (
         add_class_values as add_class_values,
     )
-    from onnx_geed.results.comparability import records_of as records_of
+    from onnx_geed.results.comparability import (
+        records_of as records_of,
+        same_samples as same_samples,
+    )
     from onnx_geed.results.comparison import (
         WHAT_IS_RELATIVE as WHAT_IS_RELATIVE,
         compare as compare,
