@@ -20,6 +20,7 @@ from onnx_geed.results import (
     diagnose,
     diagnose_corners,
     family_range,
+    family_values,
     has_fits,
     is_family,
     model_of,
@@ -67,7 +68,9 @@ def write_report(
     content = _content(results, data, command)
     write_text(path, _render(content), option="-o")
     if pictures is not None:
-        _write_pictures([*content["fits"], *content["sections"]], Path(pictures))
+        _write_pictures(
+            [*content["families"], *content["fits"], *content["sections"]], Path(pictures)
+        )
 
 
 def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -134,6 +137,7 @@ def _content(
     results: Sequence[Result], data: str | Path | None, command: str | None
 ) -> dict[str, Any]:
     """Return the variables of the template."""
+    from onnx_geed.report.family_overview import overview_sections
     from onnx_geed.report.fit_sections import fit_sections
     from onnx_geed.report.sections import sections
 
@@ -148,6 +152,7 @@ def _content(
             _result_section(*args, others=results)
             for args in zip(results, names, readings, strict=True)
         ],
+        "families": overview_sections(family_values(results)),
         "fits": fit_sections(results, names),
         "sections": sections(results, names, readings),
         "comparisons": comparisons(results, names),

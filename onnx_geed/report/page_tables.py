@@ -63,7 +63,7 @@ def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
         "between": "" if reading.between is None else number(reading.between),
         "relative": "" if reading.relative is None else number(reading.relative),
         "relative_ci": interval(reading.relative_ci95) if reading.relative_ci95 else "",
-        "meaning": meaning(record, group),
+        "meaning": meaning(record, group["order"], of_family=is_family(group)),
         "warnings": record["warnings"],
         "references": {name: number(value) for name, value in references.items()},
     }

@@ -70,7 +70,9 @@ def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
     for record, r in zip(result["measurements"], readings, strict=True):
         if not r.descriptor.cosine_of_maps or len(maps) == 1:
             name = title(r.measure, [record["layout"]])
-            sentences.append(f"{name} ({r.layer}): {meaning(record, group)}")
+            sentences.append(
+                f"{name} ({r.layer}): {meaning(record, group['order'], of_family=family)}"
+            )
     tripped = [r for r in (maps or readings) if r.trips]
     if tripped and not all(result["group"]["exact"]):
         sentences.append(_resampling(tripped[-1]))
@@ -202,15 +204,17 @@ def grade(reading: Reading, *, of_family: bool = False) -> str:
     return next(words[trivial] for most, *words in _GRADES if share <= most)
 
 
-def meaning(record: Record, group: GroupPart) -> str:
+def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
     """Say in words what a record's value means.
 
     Parameters
     ----------
     record : dict
         The record.
-    group : dict
-        The ``group`` part of its result.
+    order : int
+        Order of the group.
+    of_family : bool
+        Whether it is none, but a family.
 
     Returns
     -------
@@ -218,14 +222,14 @@ def meaning(record: Record, group: GroupPart) -> str:
         One sentence.
     """
     reading = read_record(record)
-    word = grade(reading, of_family=is_family(group))
+    word = grade(reading, of_family=of_family)
     noun = "map" if is_map(record["layout"]) else "tensor"
     common = record.get("most_common")
     beside = "" if common is None else f"; the most common class has {_percent(common)} of them"
     of_places = "".join(
         f"; {text}" for text in (foreground_words(record), overlap_words(record)) if text
     )
-    value = f"{_sentence(reading, group, noun)}{_gain(record)}{beside}"
+    value = f"{_sentence(reading, order, noun, of_family=of_family)}{_gain(record)}{beside}"
     return f"{value}{f': {word}' if word else ''}{of_places}."
 
 
@@ -266,23 +270,22 @@ def _gain(record: Record) -> str:
     return f"; it moves {span(part['value'])} times as far as the pixels did, by the same scale"
 
 
-def _sentence(reading: Reading, group: GroupPart, noun: str) -> str:
+def _sentence(reading: Reading, order: int, noun: str, *, of_family: bool) -> str:
     scale = [] if reading.between is None else [f"another sample in its place {_between(reading)}"]
     if reading.descriptor.of_error and reading.normaliser:
         scale.append(f"mean error {span(reading.normaliser)}")
     beside = f"({', '.join([*scale, f'perfect {reading.told(reading.perfect):g}'])})"
     trivial = reading.output_action == "trivial"
-    family, order = is_family(group), group["order"]
-    target = "f(x) itself" if family else "the mean of its orbit"
+    target = "f(x) itself" if of_family else "the mean of its orbit"
     target = target if trivial else "the moved f(x)"
     value, measure = span(reading.told(reading.value)), reading.descriptor
     if measure.normalised and not measure.perfect_over_m and not reading.normalised:
         template = ""  # tells of what M divides
     else:
         template = measure.sentence if trivial else measure.sentence_moved or measure.sentence
-        template = (trivial and family and measure.sentence_of_family) or template
+        template = (trivial and of_family and measure.sentence_of_family) or template
     if template:
-        most = measure.worst_value(order, trivial=trivial and not family)
+        most = measure.worst_value(order, trivial=trivial and not of_family)
         share = _percent(reading.value / most if most else 0.0)
         text = template.format(value=value, target=target, share=share, order=order, noun=noun)
         return f"{text} {beside}"

@@ -65,6 +65,12 @@ if TYPE_CHECKING:
         motion_sentence as motion_sentence,
         same_orbits as same_orbits,
     )
+    from onnx_geed.results.over_families import (
+        FamilyValue as FamilyValue,
+        family_values as family_values,
+        moved_accuracy as moved_accuracy,
+        suite_family_values as suite_family_values,
+    )
     from onnx_geed.results.over_models import (
         aggregate as aggregate,
         perfect_notes as perfect_notes,
