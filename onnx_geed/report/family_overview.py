@@ -128,9 +128,9 @@ def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
                 {"model": model, "quantity": quantity, "cells": [_cell(v, largest) for v in own]}
             )
     for model in models:
-        own = [v for v in values if v.model == model and v.quantity == quantities[0]]
-        if len(own) > 1:
-            most, least = max(own, key=lambda v: v.value), min(own, key=lambda v: v.value)
+        first = [v for v in values if v.model == model and v.quantity == quantities[0]]
+        if len(first) > 1:
+            most, least = max(first, key=lambda v: v.value), min(first, key=lambda v: v.value)
             words.append(
                 f"{model} changes most under {most.family} and least under {least.family} "
                 f"({quantities[0]}: {span(most.value)} and {span(least.value)})."

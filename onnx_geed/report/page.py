@@ -145,14 +145,17 @@ def _content(
         raise GeedError("report: give result files that hold at least one measurement")
     names = _result_names(results)
     readings = [[read_record(m) for m in r["measurements"]] for r in results]
+    families = overview_sections(family_values(results))
+    # Of several families, their names stand over the title.
+    titles = list(dict.fromkeys(r["model"] for s in families for r in s["rows"])) or names
     return {
-        "title": " · ".join(names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3)),
+        "title": " · ".join(titles[:3]) + (f" and {len(titles) - 3} more" * (len(titles) > 3)),
         "group": " · ".join(dict.fromkeys(r["group"]["name"] for r in results)),
         "results": [
             _result_section(*args, others=results)
             for args in zip(results, names, readings, strict=True)
         ],
-        "families": overview_sections(family_values(results)),
+        "families": families,
         "fits": fit_sections(results, names),
         "sections": sections(results, names, readings),
         "comparisons": comparisons(results, names),

@@ -66,7 +66,8 @@ def family_values(results: Sequence[Result]) -> list[FamilyValue]:
     found: list[FamilyValue] = []
     for result, model in zip(results, _models(results), strict=True):
         family, accuracy = result["group"]["name"], None
-        for record in {r["measure"]: r for r in result["measurements"]}.values():
+        last = {r["measure"]: r for r in result["measurements"]}
+        for record in sorted(last.values(), key=lambda r: _is_hidden(r["measure"])):
             reading = read_record(record)
             accuracy = accuracy or moved_accuracy(record.get("predictions"))
             if reading.descriptor.view == "classes":
@@ -81,6 +82,11 @@ def family_values(results: Sequence[Result]) -> list[FamilyValue]:
             moved, unmoved = accuracy
             found.append(FamilyValue(model, family, ACCURACY, moved, unmoved=unmoved))
     return found
+
+
+def _is_hidden(measure: str) -> bool:
+    """Tell whether a measure is of hidden maps, which come after what they lead to."""
+    return descriptor_of(measure).role == "channel"
 
 
 def _models(results: Sequence[Result]) -> list[str]:
@@ -136,7 +142,8 @@ def suite_family_values(rows: Sequence[SuiteRow]) -> list[FamilyValue]:
             last[key] = row
     found: list[FamilyValue] = []
     told: set[tuple[str, str]] = set()
-    for (model, family, measure), row in last.items():
+    for model, family, measure in sorted(last, key=lambda key: _is_hidden(key[2])):
+        row = last[model, family, measure]
         if descriptor_of(measure).view == "classes":
             quantity, value = measure, row["mean"]
             ends = row["ci95_over_models"] or row["ci95_over_samples"]
