@@ -324,8 +324,9 @@ def _check_small(group: Group, action: Action | None, options: Options) -> None:
         )
     if options.output_action:
         raise GeedError(
-            f"--output-action: says how a group's elements act, and nothing of motions between "
-            f"those of {group.name}, under which tensors move by their letters; leave it out"
+            f"an output action, given or fitted, says how a group's elements act, and nothing of "
+            f"what is between those of {group.name}: there tensors move by their letters; leave it "
+            "out, or take another group"
         )
 
 
