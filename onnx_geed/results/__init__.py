@@ -8,7 +8,10 @@ if TYPE_CHECKING:
     from onnx_geed.results.classes import (
         add_class_values as add_class_values,
     )
-    from onnx_geed.results.comparability import records_of as records_of
+    from onnx_geed.results.comparability import (
+        records_of as records_of,
+        same_samples as same_samples,
+    )
     from onnx_geed.results.comparison import (
         WHAT_IS_RELATIVE as WHAT_IS_RELATIVE,
         compare as compare,
@@ -19,6 +22,14 @@ if TYPE_CHECKING:
         diagnose_corners as diagnose_corners,
         diagnosis_line as diagnosis_line,
         model_of as model_of,
+    )
+    from onnx_geed.results.families import (
+        along as along,
+        element_words as element_words,
+        family_range as family_range,
+        is_family as is_family,
+        parameter_words as parameter_words,
+        parameters_of as parameters_of,
     )
     from onnx_geed.results.findings import (
         ROUNDED as ROUNDED,
@@ -58,6 +69,12 @@ if TYPE_CHECKING:
         motion_sentence as motion_sentence,
         same_orbits as same_orbits,
     )
+    from onnx_geed.results.over_families import (
+        FamilyValue as FamilyValue,
+        family_values as family_values,
+        moved_accuracy as moved_accuracy,
+        suite_family_values as suite_family_values,
+    )
     from onnx_geed.results.over_models import (
         aggregate as aggregate,
         perfect_notes as perfect_notes,
@@ -96,6 +113,7 @@ if TYPE_CHECKING:
         DataPart as DataPart,
         FitPart as FitPart,
         Foreground as Foreground,
+        Gain as Gain,
         GroupPart as GroupPart,
         InputPart as InputPart,
         ModelPart as ModelPart,

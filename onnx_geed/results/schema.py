@@ -440,6 +440,9 @@ class SuiteRow(TypedDict):
     exact_mean: float | None
     exact_ci95_over_models: list[float] | None
     fit: AggregateFit | None
+    kind: NotRequired[str]
+    right_mean: NotRequired[float | None]
+    right_unmoved_mean: NotRequired[float | None]
     warnings: list[str]
 
 
