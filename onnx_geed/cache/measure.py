@@ -66,7 +66,9 @@ from onnx_geed.run import (
     Targets,
     bind_background,
     check_fits_measured,
+    check_given_measured,
     check_option,
+    copies_notes,
     cores,
     fits_to_make,
     gain_is_taken,
@@ -185,15 +187,18 @@ def measure_cache(
     fits = requested_fits(listed, options)
     tables = read_tables(folder, description["tables"]) | stated_tables(listed, options)
     check_unseen(tables, manifest, count)
-    plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables, target)
+    judged = [*fits, *(name for name, table in tables.items() if table.fit is not None)]
+    measures = _with_fits(measures, manifest, judged)
+    plan, wanted = plan_of(manifest, measures, tables, target)
+    check_given_measured(listed, options, plan)
     fitted_to = range(count, min(count + fit_samples, manifest.count))
     fits, on_fits = fits_to_make(fits, plan.layers, plan.group, len(fitted_to), options)
     if fits:
+        check_fits_measured(plan, fits)
         tables |= fit_from_cache(
             *(folder, manifest, plan, fits, fitted_to, options), progress=progress, notify=notify
         )
-        plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables, target)
-        check_fits_measured(plan, tables)
+        plan, wanted = plan_of(manifest, measures, tables, target)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     dense = any(m.places is not None for m in plan.measures)
     labels = read_place_labels(folder, manifest, count) if dense else None
@@ -229,6 +234,8 @@ def measure_cache(
     if gain_is_taken(plan) and (of_inputs := read_inputs(folder, manifest)) is not None:
         add_gain(measured.records, of_inputs.first(measured.count, norm), plan.group.elements)
     add_class_values(measured.records, data["labels"], seed=description["seed"])
+    marks = data.get("marks", [])[: measured.count]
+    on_fits += copies_notes(tables, marks)
     notes = add_predictions(measured.records, data["labels"], predicted, classes)
     outcome = result(
         command=command or f"onnx_geed.measure_cache({str(folder)!r})",

@@ -156,11 +156,12 @@ engine_option = click.option(
 
 output_action_option = click.option(
     "--output-action",
-    metavar="LAYER=FILE",
+    metavar="LAYER=FILE|fit:KIND",
     multiple=True,
     callback=_pairs,
     help="How the group acts on a tensor (.npz: elements and one of channels, permutation, "
-    "matrices, channel_matrices), such as onnx-geed fit writes.",
+    "matrices, channel_matrices; onnx-geed fit writes such). measure fits it by itself with "
+    "fit:permutation, fit:orthogonal or fit:linear.",
 )
 
 

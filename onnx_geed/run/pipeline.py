@@ -24,6 +24,7 @@ from onnx_geed.results import (
 )
 from onnx_geed.run.executor import in_order
 from onnx_geed.run.fit_orbits import Notify, with_fits
+from onnx_geed.run.fit_overlap import copies_notes
 from onnx_geed.run.fit_scales import add_fits, fit_inferences
 from onnx_geed.run.how_far import gain_is_taken, input_distances
 from onnx_geed.run.job import Job, orbit_jobs, point_jobs
@@ -131,17 +132,21 @@ def measure(
         of_inputs = input_distances(prepared.task.source, prepared.count, chosen.norm_samples)
         add_gain(records, of_inputs, plan.group.elements)
     notes = unmoved_notes(plan.group, idle, prepared.count)
+    notes += copies_notes(prepared.tables, described["marks"][: prepared.count])
     notes += [] if measured.precision is None else precision_notes(measured.precision)
     names = parse_classes(prepared.model.metadata.get(CLASSES))
     predicted = predictions_of(plan, measured.statistics)
     add_class_values(records, described["labels"], seed=chosen.seed)
     notes += add_predictions(records, described["labels"], predicted, names)
+    inferences = prepared.fitted
     if chosen.untrained:
         other, kept = untrained(prepared)
+        other = with_fits(other, progress, notify)
         notes += kept
         add_untrained(records, _records(other, _run(other, meter)), chosen.seed)
+        inferences += other.fitted
     check_inputs(prepared)
-    inferences = prepared.fitted + meter.done
+    inferences += meter.done
     outcome = result(
         command=command or f"onnx_geed.measure(group={plan.group.name!r})",
         software=software_versions(),
