@@ -204,6 +204,13 @@ def grade(reading: Reading, *, of_family: bool = False) -> str:
     return next(words[trivial] for most, *words in _GRADES if share <= most)
 
 
+_FITTED = {
+    "permutation": "permutation of channels",
+    "orthogonal": "rotation of channels",
+    "linear": "linear map of channels",
+}
+
+
 def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
     """Say in words what a record's value means.
 
@@ -222,14 +229,18 @@ def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
         One sentence.
     """
     reading = read_record(record)
-    word = grade(reading, of_family=of_family)
+    fit = record.get("fit")
+    # What a fitted value is worth, its own section says, beside its shuffled null.
+    word = "" if fit else grade(reading, of_family=of_family)
     noun = "map" if is_map(record["layout"]) else "tensor"
     common = record.get("most_common")
     beside = "" if common is None else f"; the most common class has {_percent(common)} of them"
     of_places = "".join(
         f"; {text}" for text in (foreground_words(record), overlap_words(record)) if text
     )
-    value = f"{_sentence(reading, order, noun, of_family=of_family)}{_gain(record)}{beside}"
+    how = f"f(x) moved by a fitted {_FITTED[fit['kind']]}" if fit else ""
+    sentence = _sentence(reading, order, noun, how, of_family=of_family)
+    value = f"{sentence}{_gain(record)}{beside}"
     return f"{value}{f': {word}' if word else ''}{of_places}."
 
 
@@ -270,14 +281,14 @@ def _gain(record: Record) -> str:
     return f"; it moves {span(part['value'])} times as far as the pixels did, by the same scale"
 
 
-def _sentence(reading: Reading, order: int, noun: str, *, of_family: bool) -> str:
+def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: bool) -> str:
     scale = [] if reading.between is None else [f"another sample in its place {_between(reading)}"]
     if reading.descriptor.of_error and reading.normaliser:
         scale.append(f"mean error {span(reading.normaliser)}")
     beside = f"({', '.join([*scale, f'perfect {reading.told(reading.perfect):g}'])})"
     trivial = reading.output_action == "trivial"
     target = "f(x) itself" if of_family else "the mean of its orbit"
-    target = target if trivial else "the moved f(x)"
+    target = how or (target if trivial else "the moved f(x)")
     value, measure = span(reading.told(reading.value)), reading.descriptor
     if measure.normalised and not measure.perfect_over_m and not reading.normalised:
         template = ""  # tells of what M divides

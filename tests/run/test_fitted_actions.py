@@ -226,9 +226,7 @@ def test_a_fit_that_has_seen_d_is_refused(steered, tmp_path):
     tables = geed.fit_actions(path, data, "C4", ["fields"], kind="linear", **FEW)
     write_fits(tmp_path / "a.npz", tables)
     given = {"fields": str(tmp_path / "a.npz")}
-    with pytest.raises(
-        geed.GeedError, match="4 of the 10 samples of D are among"
-    ):
+    with pytest.raises(geed.GeedError, match="4 of the 10 samples of D are among"):
         measured(path, data, "linear", output_action=given, samples=10)
     # A copy in another order is found as well.
     with pytest.raises(geed.GeedError, match=r"are among those that it was fitted to"):
@@ -318,9 +316,7 @@ def test_files_hold_several_layers_and_say_which(steered, tmp_path):
     asked = ["unexplained@fields", "unexplained@last"]
     result = measured(path, data, "", output_action=given, measures=asked, layout={"last": "NHWC"})
     assert [r["fit"]["kind"] for r in result["measurements"]] == ["orthogonal"] * 2
-    with pytest.raises(
-        geed.GeedError, match="fitted to fields, last, which says"
-    ):
+    with pytest.raises(geed.GeedError, match="fitted to fields, last, which says"):
         measured(path, data, "", output_action={"pooled": str(out)}, measures=asked)
     write_json(result, tmp_path / "r.json")
     assert json.loads((tmp_path / "r.json").read_text())["measurements"][0]["fit"]["samples"] == 10
