@@ -217,8 +217,8 @@ def test_the_result_format_has_just_these_fields(written):
     result, page = written["digits_cnn"], "formats/results.md"
     assert section(page, "The file") == set(result) | {"precision"}
     assert section(page, "precision") == set(written["precise"]["precision"])
-    # Of several inputs, and of vectors in other components than usual.
-    of_group = {"components", "step", "grid", "kind", "parameters", "parameter", "unit"}
+    # Of several inputs, of other components than usual, and of small motions and families.
+    of_group = {"components", "step", "grid", "kind", "parameters", "parameter", "unit", "clip"}
     optional = {"data": {"inputs"}, "group": of_group, "runtime": set()}
     for part, further in optional.items():
         assert section(page, part) == set(result[part]) | further

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
         fit_notes as fit_notes,
         fit_part as fit_part,
     )
+    from onnx_geed.results.gain import (
+        InputDistances as InputDistances,
+        add_gain as add_gain,
+    )
     from onnx_geed.results.intervals import (
         Interval as Interval,
         mean_interval as mean_interval,

@@ -43,6 +43,7 @@ def differences(a: Result, b: Result) -> list[str]:
             (_noun(a, b), x["name"], y["name"]),
             ("interpolation", x["interpolation"], y["interpolation"]),
             ("support", x["support"], y["support"]),
+            ("clip", x.get("clip", False), y.get("clip", False)),
         )
         if own != other
     ]

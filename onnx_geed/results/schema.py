@@ -261,6 +261,7 @@ class GroupPart(TypedDict):
     parameters: NotRequired[list[float | None]]
     parameter: NotRequired[str]
     unit: NotRequired[str]
+    clip: NotRequired[bool]
     interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
     support: Literal["full", "disk"]
     components: NotRequired[Literal["right-down", "right-up", "down-right"]]
