@@ -78,6 +78,7 @@ def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
     """
     pairs = _without_input(result, model)
     findings = [
+        *fitted_motion(result),
         # A family has no products, so that no element says what another has to do.
         *(() if is_family(result["group"]) else _of_group(result, pairs, model)),
         *insensitive_model(result, pairs),
@@ -95,7 +96,6 @@ def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
 def _of_group(result: Result, pairs: RecordReadings, model: Model | None) -> Iterator[Finding]:
     """Find what only elements of a group show, which exact ones and their products are among."""
     broken = list(_first_break(result, pairs, model))
-    yield from fitted_motion(result)
     # What a stride off the centre does to a channel depends on the channel.
     if not _strided(broken):
         yield from odd_channels(pairs, result["group"]["exact"])
