@@ -1,0 +1,222 @@
+"""Appendix A.4's question: do channels of hidden layers move along where nobody said how?
+
+At each block, f(gx) is predicted from f(x): with channels left where they are (identity), permuted,
+turned into each other by an orthogonal map, or mixed by any linear one. The maps are fitted to some
+samples and judged on others by `unexplained`, beside what another sample's prediction leaves
+(shuffled). Digits are rotated once, as in section 4.1; the same networks without augmentation and
+without training are the controls.
+
+Choices: 800 iterations at `--scale small`, for there are three networks a seed; of 26 photos, 12
+are measured and 14 fitted to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from onnx_geed import measure, read_result, write_json
+from onnx_geed.results import LayerMotion, Result, layer_motions, mean_interval
+
+ITERATIONS = {"paper": 2000, "small": 800}
+SEEDS_OF_LITE0 = 1
+FITS = ("permutation", "orthogonal", "linear")
+
+# What is measured of a kind of network: layers, groups, data, options.
+_OF_DIGITS = (
+    ("block[1-6]",),
+    ("C4", "flip-h"),
+    "data/digits.npz",
+    {"samples": 50, "fit_samples": 50},
+)
+_OF_PHOTOS = (
+    ("_swish", "_blocks.?", "_blocks.1?"),
+    ("flip-h", "C4", "hue3"),
+    "data/photos",
+    {"samples": 12, "fit_samples": 14},
+)
+NETWORKS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "conventional": ("rotated/conventional/run{seed}/step{step}.onnx", _OF_DIGITS),
+    "upright": ("upright/conventional/run{seed}/step{step}.onnx", _OF_DIGITS),
+    "untrained": ("rotated/conventional/run{seed}/step0.onnx", _OF_DIGITS),
+    "steerable": ("rotated/steerable/run{seed}/step{step}.onnx", _OF_DIGITS),
+    "lite0": ("lite0/pretrained.onnx", _OF_PHOTOS),
+    "lite0 untrained": ("lite0/untrained{seed}.onnx", _OF_PHOTOS),
+}
+#: Networks whose layers' actions are known, and the groups that these are known for.
+GIVEN = {"steerable": ("C4",)}
+
+
+def run(
+    work: Path,
+    scale: str,
+    mnist: str | None,
+    photos: Path | None,
+    weights: Mapping[str, Path],
+    *,
+    seeds: list[int] | None = None,
+) -> None:
+    """Train what is not yet trained, and convert what is given."""
+    import section41
+
+    if others := [n for n in weights if n != "lite0"]:
+        raise SystemExit(f"A.4: --weights {others[0]}=...: there is lite0")
+    if "lite0" in weights:
+        lite0(work, photos, weights["lite0"])
+    for seed in range(section41.SEEDS[scale]) if seeds is None else seeds:
+        common: dict[str, Any] = {"seeds": [seed], "iterations": ITERATIONS[scale]}
+        section41.run(work, scale, mnist, folder="A.4/rotated", **common)
+        section41.run(
+            *(work, scale, mnist),
+            **{"folder": "A.4/upright", "kinds": ("conventional",), "rotated": False, **common},
+        )
+
+
+def lite0(work: Path, photos: Path | None, weights: Path) -> None:
+    """Convert EfficientNet-Lite0, and the same network with random weights."""
+    import checkpoints
+    import section43
+    import section44
+    import torch
+
+    section44.data(work, photos, "A.4")
+    _, (model, *words) = section44.PUBLISHED["lite0"]
+    out = checkpoints.with_folder(work / "A.4" / "lite0" / "pretrained.onnx")
+    if not out.is_file():
+        section44.convert([model, *words, "--checkpoint", str(weights), "-o", str(out)])
+    at = words.index("--input-shape")
+    options = [*words[:at], *words[at + 2 :]]
+    for seed in range(SEEDS_OF_LITE0):
+        out = work / "A.4" / "lite0" / f"untrained{seed}.onnx"
+        if not out.is_file():
+            torch.manual_seed(seed)
+            checkpoints.export(section43.lite0().eval(), out, (3, 224, 224), *options)
+
+
+def measured(work: Path, scale: str) -> list[dict[str, Any]]:
+    """Measure every network that there is, and return a row a layer and kind of map."""
+    rows = []
+    for network, (pattern, (layers, groups, data, options)) in NETWORKS.items():
+        seeds = {}
+        for seed in range(100):
+            path = work / "A.4" / pattern.format(seed=seed, step=ITERATIONS[scale])
+            if path.is_file() and ("{seed}" in pattern or not seed):
+                seeds[seed] = path
+        for group in groups if seeds else ():
+            found = {}
+            for seed, path in seeds.items():
+                keep = work / "results" / "A.4" / f"{network}.{seed}.{group}"
+                what = {"measures": [f"unexplained@{layer}" for layer in layers], **options}
+                fits = [
+                    result(
+                        *(path, work / data, group, keep.with_name(f"{keep.name}.{kind}.json")),
+                        **what,
+                        output_action=dict.fromkeys(layers, f"fit:{kind}"),
+                    )
+                    for kind in FITS
+                ]
+                given = None
+                if group in GIVEN.get(network, ()):
+                    place = keep.with_name(f"{keep.name}.given.json")
+                    given = result(path, work / data, group, place, **what)
+                found[seed] = predictions(layer_motions(fits), given)
+                print(f"A.4: {network} {seed}, {group}", flush=True)
+            rows += rows_of(network, Path(data).stem, group, found)
+    if not rows:
+        raise SystemExit("A.4: there is no network to measure yet")
+    return rows
+
+
+def result(model: Path, data: Path, group: str, place: Path, **options: Any) -> Result:
+    """Return the result of a file, measured anew where it is of other weights or not there."""
+    if place.is_file():
+        kept = read_result(place)
+        if kept["model"]["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest():
+            return kept
+    new = measure(model, data, group, **options)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_json(new, place)
+    return new
+
+
+def predictions(
+    motions: Sequence[LayerMotion], given: Result | None = None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Return what each map leaves of each sample, by layer and kind of map."""
+    layers: dict[str, dict[str, dict[str, Any]]] = {}
+    for motion in motions:
+        kinds: dict[str, dict[str, Any]] = {
+            p.kind: {
+                "per_sample": p.per_sample,
+                "shuffled": p.null if p.fit else None,
+                "defect": p.fit["defect"]["median"] if p.fit and p.fit["defect"] else None,
+            }
+            for p in motion.predictions
+        }
+        kinds[motion.freest.kind]["motion"] = motion.motion
+        # The least of the nulls: a map has to stay below it to know anything of the sample.
+        nulls = [p.shuffled for p in motion.predictions if p.fit and p.shuffled is not None]
+        kinds["shuffled"] = {"per_sample": min(nulls, key=lambda null: null.mean())}
+        layers[motion.layer] = kinds
+    for record in given["measurements"] if given else ():
+        layers[record["layer"]]["given"] = {"per_sample": np.array(record["per_sample"])}
+    return layers
+
+
+def rows_of(
+    network: str,
+    data: str,
+    group: str,
+    found: Mapping[int, Mapping[str, Mapping[str, Mapping[str, Any]]]],
+) -> list[dict[str, Any]]:
+    """Return rows of one network and group, from `predictions` by seed.
+
+    ``values`` are by seed; ``less_than`` are the paired intervals over samples, by seed, of how
+    much more a kind of map leaves than another.
+    """
+    rows = []
+    seeds = [*found]
+    first = found[seeds[0]]
+    for layer, kinds in first.items():
+        for kind in kinds:
+            own = [found[seed][layer][kind] for seed in seeds]
+            values = [float(x["per_sample"].mean()) for x in own]
+            one = len(seeds) == 1
+            rows.append(
+                {
+                    **{"network": network, "group": group, "data": data, "layer": layer},
+                    **{"kind": kind, "measure": "unexplained", "seeds": seeds},
+                    **{"samples": len(own[0]["per_sample"]), "values": values},
+                    "mean": float(np.mean(values)),
+                    "ci95_over_models": None if one else mean_interval(values),
+                    "ci95_over_samples": mean_interval(own[0]["per_sample"]) if one else None,
+                    **{key: [x.get(key) for x in own] for key in ("shuffled", "defect", "motion")},
+                    "gaps": {
+                        other: [
+                            mean_interval(x["per_sample"] - found[seed][layer][other]["per_sample"])
+                            for seed, x in zip(seeds, own, strict=True)
+                        ]
+                        for other in kinds
+                        if other != kind
+                    },
+                }
+            )
+    return rows
+
+
+def pictured(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows as those of a suite: a picture a network and group, in it the kinds of map."""
+    kinds = ("identity", *FITS, "shuffled", "given")
+    return [
+        {
+            **{key: row[key] for key in ("layer", "measure", "data", "mean")},
+            **{key: row[key] for key in ("ci95_over_models", "ci95_over_samples")},
+            **{"step": None, "unnormalised_mean": None, "normalisers": []},
+            **{"model": row["kind"], "group": f"{row['network']} {row['group']}"},
+        }
+        for row in sorted(rows, key=lambda row: kinds.index(row["kind"]))
+    ]
