@@ -14,6 +14,7 @@ from onnx_geed.groups import FitKind, Table
 from onnx_geed.run import (
     Notify,
     Progress,
+    check_closed,
     check_representation,
     fits_asked,
     fits_to_make,
@@ -82,6 +83,8 @@ def fit_cached_actions(
     plan, _ = plan_of(manifest, asked["measures"], {})
     positions = range(count, min(count + fit_samples, manifest.count))
     made, notes = fits_to_make(requests, plan.layers, plan.group, len(positions), options)
+    if representation:
+        check_closed(plan.group)
     for note in notes:
         if notify is not None:
             notify(f"note: {note}")

@@ -9,13 +9,13 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
 from onnx_geed.measures.fit_solving import polar
 
-__all__ = ["as_representation", "defect_of_matrices", "defect_of_permutations"]
+__all__ = ["as_representation", "defect_bytes", "defect_of_matrices", "defect_of_permutations"]
 
 F64 = NDArray[np.float64]
 
 
-# Numbers of one array of products at most: 32 MiB.
-_NUMBERS = 1 << 22
+# Numbers of one array of products at most: 16 MiB.
+_NUMBERS = 1 << 21
 
 
 # The mean over a group is taken again this often at most: near a representation it doubles the
@@ -55,6 +55,11 @@ def defect_of_matrices(matrices: F64, gram: F64, table: NDArray[np.int64]) -> tu
             for h in range(1, n):
                 away[g, h] += np.square(product[:, h] - by_element[:, table[g, h]]).sum()
     return _summary(away, whole[table])
+
+
+def defect_bytes(order: int, channels: int) -> int:
+    """Return how many bytes the products of :func:`defect_of_matrices` hold at most."""
+    return 3 * 8 * min(max(_NUMBERS, order * channels), order * channels * channels)
 
 
 def _root(gram: F64) -> F64:

@@ -11,7 +11,12 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Exactness, FitKind, LayoutAction, Trivial
 from onnx_geed.measures.catalogue import Support
-from onnx_geed.measures.fit_defect import defect_of_matrices, defect_of_permutations
+from onnx_geed.measures.fit_defect import (
+    as_representation,
+    defect_bytes,
+    defect_of_matrices,
+    defect_of_permutations,
+)
 from onnx_geed.measures.fit_solving import (
     WHOLE,
     Sums,
@@ -215,6 +220,7 @@ class FitSums:
         ------
         GeedError
             If activations were NaN or infinite.
+            If a representation is asked for, and the group is a part of a larger one.
         """
         self._add_waiting()
         sums = self._sums
@@ -238,6 +244,9 @@ class FitSums:
         sums.own.clear()
         self.gram = sums.values[0].copy()
         sums.values[0] = np.eye(self._channels)
+        if representation:
+            matrices, left = as_representation(self._group, sums.values, self.gram)
+            return matrices, lambda_, left
         defect = None if table is None else defect_of_matrices(sums.values, self.gram, table)
         return sums.values, lambda_, defect
 
@@ -268,6 +277,8 @@ def _folds(g: int, channels: int, kind: FitKind, samples: int) -> int:
 def fit_bytes(order: int, channels: int, kind: FitKind, samples: int) -> int:
     """Return how many bytes the sums of a fit, and solving for it, hold at most.
 
+    Samples on their way into the sums are not counted.
+
     Parameters
     ----------
     order : int
@@ -287,7 +298,11 @@ def fit_bytes(order: int, channels: int, kind: FitKind, samples: int) -> int:
     # Of a grid, elements that differ by a quarter turn are held against the same.
     own = max(folds) + -(-order // 4) - 1 if kind == "linear" else 0
     work = {"permutation": 3, "orthogonal": 6, "linear": 3}[kind]
-    return 8 * channels * channels * (sum(folds) + own + work)
+    matrix = 8 * channels * channels
+    solving = matrix * (sum(folds) + own + work)
+    if kind == "permutation":
+        return solving
+    return max(solving, matrix * (order + 4) + defect_bytes(order, channels))
 
 
 class _Places:

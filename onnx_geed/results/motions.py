@@ -74,6 +74,10 @@ _ANY = {
 }
 
 
+# A freer map is news where it takes off at least this share of what a blind prediction leaves.
+_NEWS = 0.05
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """One way to tell f(gx) from f(x), and how far off it is on the samples that were measured.
@@ -185,7 +189,8 @@ def layer_motions(results: Sequence[Result]) -> tuple[LayerMotion, ...]:
     Notes
     -----
     Choice: a prediction is taken for better than a stiffer one, or than its own shuffled one, where
-    the 95 % interval of the paired differences says so. A layer hardly moves along whose best
+    the 95 % interval of the paired differences says so; and for news beside the stiffer one where
+    it takes off 0.05 of what a blind prediction leaves. A layer hardly moves along whose best
     prediction leaves more than 0.8 of what one leaves that knows nothing of the sample: the
     shuffled one, or the mean tensor, which leaves 1 of unexplained shares.
     """
@@ -212,10 +217,12 @@ def _motion(key: Key, kinds: dict[str, tuple[Record, int]]) -> LayerMotion:
     mean = 1.0 if descriptor.spread and usable else None
     best = predictions[0]
     for fit in fits:
-        if _sees(fit, seed) and _below(fit.per_sample - best.per_sample, seed):
-            best = fit
-    nulls = [x for x in (best.null, mean) if x is not None]
-    blind = min(nulls) if best.null is not None else None
+        better = _sees(fit, seed) and _below(fit.per_sample - best.per_sample, seed)
+        scale = _blind(fit, mean)
+        if better and scale is not None:
+            gain = (best.value - fit.value) / (scale - descriptor.perfect)
+            best = fit if gain >= _NEWS else best
+    blind = _blind(best, mean)
     return LayerMotion(
         measure=key[0],
         layer=key[1],
@@ -225,6 +232,13 @@ def _motion(key: Key, kinds: dict[str, tuple[Record, int]]) -> LayerMotion:
         blind=blind,
         mean_tensor=mean,
     )
+
+
+def _blind(prediction: Prediction, mean: float | None) -> float | None:
+    """Return what is left by the shuffled prediction, or by the mean tensor where that is less."""
+    if prediction.null is None:
+        return None
+    return prediction.null if mean is None else min(prediction.null, mean)
 
 
 def _of_fit(record: Record, count: int) -> Prediction:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         in_order as in_order,
     )
     from onnx_geed.run.fit import (
+        check_closed as check_closed,
         check_representation as check_representation,
         fit_actions as fit_actions,
         fits_asked as fits_asked,

@@ -18,7 +18,7 @@ from onnx_geed.run.options import make_options
 from onnx_geed.run.prepare import check_inputs, prepare_run
 from onnx_geed.run.progress import Progress
 
-__all__ = ["check_representation", "fit_actions", "fits_asked"]
+__all__ = ["check_closed", "check_representation", "fit_actions", "fits_asked"]
 
 
 def fit_actions(
@@ -85,6 +85,8 @@ def fit_actions(
     for note in prepared.task.plan.notes:
         if notify is not None:
             notify(f"note: {note}")
+    if representation:
+        check_closed(prepared.task.plan.group)
     fitting = replace(prepared.fitting, representation=representation)
     tables = fit_from_model(prepared, fitting, progress, notify)
     check_inputs(prepared)
@@ -106,6 +108,21 @@ def fits_asked(layers: Sequence[str], kind: str) -> dict[str, Any]:
         "measures": tuple(f"{judge_of_fits()}@{layer}" for layer in layers),
         "output_action": dict.fromkeys(layers, f"fit:{kind}"),
     }
+
+
+def check_closed(group: Group) -> None:
+    """Refuse to make a representation of a group of which some elements are missing.
+
+    Raises
+    ------
+    GeedError
+        If products of its elements are none of it.
+    """
+    if not group.is_closed:
+        raise GeedError(
+            f"--fit-representation: {group.name} holds some elements of a larger group, and their "
+            "products are not in it: leave the option out, or take a group that is whole"
+        )
 
 
 def check_representation(kind: str, *, representation: bool) -> None:

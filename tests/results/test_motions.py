@@ -58,7 +58,11 @@ def test_a_better_fit_names_what_channels_do(kind, word):
 
 def test_a_fit_that_is_better_by_less_than_its_interval_does_not_count():
     assert motion(identity=0.300, linear=0.299).motion == "moves along"
-    assert motion(identity=0.300, linear=0.270).motion == "mixes along"
+    assert motion(identity=0.300, linear=0.240).motion == "mixes along"
+
+
+def test_a_fit_that_is_surely_better_by_next_to_nothing_is_no_news():
+    assert motion(identity=0.300, linear=0.270).motion == "moves along"
 
 
 def test_what_is_no_better_than_the_next_samples_prediction_is_no_fit():
