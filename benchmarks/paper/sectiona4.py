@@ -34,7 +34,7 @@ _OF_DIGITS = (
     {"samples": 50, "fit_samples": 50},
 )
 _OF_PHOTOS = (
-    ("_swish", "_blocks.?", "_blocks.1?"),
+    ("_bn0", "_blocks.?", "_blocks.1?"),
     ("flip-h", "C4", "hue3"),
     "data/photos",
     {"samples": 12, "fit_samples": 14},
