@@ -297,13 +297,23 @@ def test_accuracies_are_read_from_the_logs(tmp_path):
     assert findings.accurate(0.6)(findings.Results([], ends))[1] == ["reproduced", "reversed"]
 
 
-def rows_of_fits(network="conventional", seeds=(0, 1), given=None):
-    """Rows of section A.4 from four layers that are known to stay, permute, mix and forget."""
+def seen_of_fits(more=0.0):
+    """What section A.4 reads of four layers, known to stay, permute, mix and forget; or more."""
     import sectiona4
 
     fits = [fitted_result(kind) for kind in ("permutation", "orthogonal", "linear")]
-    found = sectiona4.predictions(layer_motions(fits), given)
-    return sectiona4.rows_of(network, "digits", "C4", dict.fromkeys(seeds, found))
+    seen = sectiona4.predictions(layer_motions(fits))
+    return {
+        layer: {k: {**x, "per_sample": x["per_sample"] + more} for k, x in kinds.items()}
+        for layer, kinds in seen.items()
+    }
+
+
+def rows_of_fits(network="conventional", seeds=(0, 1)):
+    import sectiona4
+
+    found = dict.fromkeys(seeds, seen_of_fits())
+    return sectiona4.rows_of(network, "digits", "C4", found, {})
 
 
 def test_maps_are_held_against_each_other_on_the_same_samples():
@@ -329,6 +339,25 @@ def test_maps_are_held_against_each_other_on_the_same_samples():
     text, words = findings.motions("conventional", "C4", "mixes along")(r)
     assert words.count("reproduced") == 2
     assert "mixes along 2 of 8" in text
+
+
+@pytest.mark.parametrize(("worse", "verdict"), [(0.1, "reproduced"), (-0.1, "reversed")])
+def test_networks_are_held_against_their_controls(worse, verdict):
+    import findings
+    import sectiona4
+
+    own, noise = seen_of_fits(), np.tile([0.0, 1e-3], 10)
+    control = {0: seen_of_fits(worse + noise)}
+    rows = sectiona4.rows_of(
+        *("conventional", "digits", "C4", {0: own, 1: own}, {"untrained": control})
+    )
+    # A seed that the control has not is left out.
+    assert all(len(r["gaps"]["untrained"]) == 1 for r in rows)
+    rows += sectiona4.rows_of("untrained", "digits", "C4", control, {})
+    find = findings.less("linear", "untrained", "conventional", "C4")
+    text, verdicts = find(findings.Results(rows))
+    assert verdicts == [verdict] * 4
+    assert text.startswith(f"linear, conventional / untrained: 0.21 / {0.21 + worse:.2g}; ")
 
 
 def test_a_gap_has_to_show_in_every_seed():

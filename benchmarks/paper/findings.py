@@ -326,43 +326,41 @@ def points(r: Results) -> Found:
 
 
 def less(kind: str, than: str, network: str, group: str) -> Callable[[Results], Found]:
-    """One kind of map leaves less than another, by each seed's paired samples, block by block."""
+    """One kind of map leaves less than another, or than the same in a control, block by block.
+
+    By each seed's paired samples.
+    """
 
     def find(r: Results) -> Found:
         where = {"network": network, "group": group}
+        control = than in r.values("network")
         texts, verdicts = [], []
         for layer in r.values("layer", **where):
-            a, b = (r.row(**where, layer=layer, kind=k) for k in (kind, than))
-            gaps = a["gaps"][than] if a else []
+            a = r.row(**where, layer=layer, kind=kind)
+            other = {"network": than} if control else {"kind": than}
+            b = r.row(**{**where, "layer": layer, "kind": kind, **other})
+            gaps = a["gaps"].get(than, ()) if a else ()
             verdicts.append("not separated" if gaps else "not run")
             if gaps and all(gap and gap[1] < 0 for gap in gaps):
                 verdicts[-1] = "reproduced"
             if gaps and all(gap and gap[0] > 0 for gap in gaps):
                 verdicts[-1] = "reversed"
-            texts.append(f"{told(a)} / {told(b)}")
+            texts.append(f"{of_seeds(a)} / {of_seeds(b)}")
         if not texts:
             return "", ["not run"]
         shown = dict.fromkeys([texts[0], texts[len(texts) // 4], texts[-1]])
-        return f"{kind} / {than}: {'; '.join(shown)}", verdicts
+        held = f"{kind}, {network} / {than}" if control else f"{kind} / {than}"
+        return f"{held}: {'; '.join(shown)}", verdicts
 
     return find
 
 
-def trained_below(kind: str, low: str, high: str, group: str) -> Callable[[Results], Found]:
-    """One kind of map leaves less in one network than in another, block by block."""
-
-    def find(r: Results) -> Found:
-        texts, verdicts = [], []
-        for layer in r.values("layer", network=low, group=group):
-            a, b = (r.row(network=n, group=group, layer=layer, kind=kind) for n in (low, high))
-            verdicts.append(below(a, b))
-            texts.append(f"{told(a)} / {told(b)}")
-        if not texts:
-            return "", ["not run"]
-        shown = dict.fromkeys([texts[0], texts[len(texts) // 4], texts[-1]])
-        return f"{kind}, {low} / {high}: {'; '.join(shown)}", verdicts
-
-    return find
+def of_seeds(row: Row | None) -> str:
+    """Return the least and the largest of seeds' values."""
+    if row is None:
+        return "-"
+    ends = dict.fromkeys(f"{value:.2g}" for value in (min(row["values"]), max(row["values"])))
+    return " to ".join(ends)
 
 
 def table_found(network: str, group: str) -> Callable[[Results], Found]:
@@ -684,21 +682,21 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "A.4, control",
         "Mixing is learnt: linear maps leave less of trained CNNs than of untrained ones (C4)",
         "A.4",
-        trained_below("linear", "conventional", "untrained", "C4"),
+        less("linear", "untrained", "conventional", "C4"),
         "untrained-C4.unexplained",
     ),
     (
         "A.4, control",
         "It is augmentation's: linear maps leave less with it than without (C4)",
         "A.4",
-        trained_below("linear", "conventional", "upright", "C4"),
+        less("linear", "upright", "conventional", "C4"),
         "upright-C4.unexplained",
     ),
     (
         "A.4, control",
         "So also under a mirror, of which the augmentation has none (flip-h)",
         "A.4",
-        trained_below("linear", "conventional", "upright", "flip-h"),
+        less("linear", "upright", "conventional", "flip-h"),
         "conventional-flip-h.unexplained",
     ),
     (
@@ -719,7 +717,7 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "A.4, control",
         "Lite0 has learnt it: orthogonal maps leave less than of random weights (flip-h)",
         "A.4",
-        trained_below("orthogonal", "lite0", "lite0 untrained", "flip-h"),
+        less("orthogonal", "lite0 untrained", "lite0", "flip-h"),
         "lite0-untrained-flip-h.unexplained",
     ),
     (
@@ -740,7 +738,7 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "A.4, control",
         "Lite0 has learnt it: orthogonal maps leave less than of random weights (hue3)",
         "A.4",
-        trained_below("orthogonal", "lite0", "lite0 untrained", "hue3"),
+        less("orthogonal", "lite0 untrained", "lite0", "hue3"),
         "lite0-untrained-hue3.unexplained",
     ),
 )

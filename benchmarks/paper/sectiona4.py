@@ -47,8 +47,14 @@ NETWORKS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "lite0": ("lite0/pretrained.onnx", _OF_PHOTOS),
     "lite0 untrained": ("lite0/untrained{seed}.onnx", _OF_PHOTOS),
 }
+#: What each network is held against, seed by seed: the same weights before training or without
+#: augmentation.
+CONTROLS = {"conventional": ("untrained", "upright"), "lite0": ("lite0 untrained",)}
 #: Networks whose layers' actions are known, and the groups that these are known for.
 GIVEN = {"steerable": ("C4",)}
+
+#: By seed, layer and kind of map, what was seen.
+Found = dict[int, dict[str, dict[str, dict[str, Any]]]]
 
 
 def run(
@@ -99,7 +105,7 @@ def lite0(work: Path, photos: Path | None, weights: Path) -> None:
 
 def measured(work: Path, scale: str) -> list[dict[str, Any]]:
     """Measure every network that there is, and return a row a layer and kind of map."""
-    rows = []
+    found: dict[tuple[str, str], Found] = {}
     for network, (pattern, (layers, groups, data, options)) in NETWORKS.items():
         seeds = {}
         for seed in range(100):
@@ -107,7 +113,6 @@ def measured(work: Path, scale: str) -> list[dict[str, Any]]:
             if path.is_file() and ("{seed}" in pattern or not seed):
                 seeds[seed] = path
         for group in groups if seeds else ():
-            found = {}
             for seed, path in seeds.items():
                 keep = work / "results" / "A.4" / f"{network}.{seed}.{group}"
                 what = {"measures": [f"unexplained@{layer}" for layer in layers], **options}
@@ -123,11 +128,18 @@ def measured(work: Path, scale: str) -> list[dict[str, Any]]:
                 if group in GIVEN.get(network, ()):
                     place = keep.with_name(f"{keep.name}.given.json")
                     given = result(path, work / data, group, place, **what)
-                found[seed] = predictions(layer_motions(fits), given)
+                own = predictions(layer_motions(fits), given)
+                found.setdefault((network, group), {})[seed] = own
                 print(f"A.4: {network} {seed}, {group}", flush=True)
-            rows += rows_of(network, Path(data).stem, group, found)
-    if not rows:
+    if not found:
         raise SystemExit("A.4: there is no network to measure yet")
+    rows = []
+    for (network, group), own in found.items():
+        data = Path(NETWORKS[network][1][2]).stem
+        controls = {
+            name: found[name, group] for name in CONTROLS.get(network, ()) if (name, group) in found
+        }
+        rows += rows_of(network, data, group, own, controls)
     return rows
 
 
@@ -168,44 +180,56 @@ def predictions(
 
 
 def rows_of(
-    network: str,
-    data: str,
-    group: str,
-    found: Mapping[int, Mapping[str, Mapping[str, Mapping[str, Any]]]],
+    network: str, data: str, group: str, found: Found, controls: Mapping[str, Found]
 ) -> list[dict[str, Any]]:
     """Return rows of one network and group, from `predictions` by seed.
 
-    ``values`` are by seed; ``less_than`` are the paired intervals over samples, by seed, of how
-    much more a kind of map leaves than another.
+    ``values`` are by seed. ``gaps`` are paired intervals over samples, by seed, of how much more
+    one kind of map leaves than another, or than the same kind in a control.
     """
     rows = []
     seeds = [*found]
-    first = found[seeds[0]]
-    for layer, kinds in first.items():
+    for layer, kinds in found[seeds[0]].items():
         for kind in kinds:
             own = [found[seed][layer][kind] for seed in seeds]
             values = [float(x["per_sample"].mean()) for x in own]
-            one = len(seeds) == 1
+            # Of two seeds an interval over seeds says nothing: over samples, of the seeds' mean.
+            few = len(seeds) < 3
+            of_seeds = np.mean([x["per_sample"] for x in own], axis=0)
             rows.append(
                 {
                     **{"network": network, "group": group, "data": data, "layer": layer},
                     **{"kind": kind, "measure": "unexplained", "seeds": seeds},
                     **{"samples": len(own[0]["per_sample"]), "values": values},
                     "mean": float(np.mean(values)),
-                    "ci95_over_models": None if one else mean_interval(values),
-                    "ci95_over_samples": mean_interval(own[0]["per_sample"]) if one else None,
+                    "ci95_over_models": None if few else mean_interval(values),
+                    "ci95_over_samples": mean_interval(of_seeds) if few else None,
                     **{key: [x.get(key) for x in own] for key in ("shuffled", "defect", "motion")},
                     "gaps": {
-                        other: [
-                            mean_interval(x["per_sample"] - found[seed][layer][other]["per_sample"])
-                            for seed, x in zip(seeds, own, strict=True)
-                        ]
-                        for other in kinds
-                        if other != kind
+                        **{
+                            than: gaps(found, found, layer, kind, than)
+                            for than in kinds
+                            if than != kind
+                        },
+                        **{
+                            name: gaps(found, other, layer, kind, kind)
+                            for name, other in controls.items()
+                        },
                     },
                 }
             )
     return rows
+
+
+def gaps(
+    found: Found, other: Found, layer: str, kind: str, than: str
+) -> list[tuple[float, float] | None]:
+    """Return the paired intervals of how much more one map leaves than another, by seed of both."""
+    return [
+        mean_interval(own[layer][kind]["per_sample"] - other[seed][layer][than]["per_sample"])
+        for seed, own in found.items()
+        if seed in other
+    ]
 
 
 def pictured(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
