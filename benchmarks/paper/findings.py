@@ -728,6 +728,13 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "lite0-C4.unexplained",
     ),
     (
+        "A.4, control",
+        "It is learnt too, without turns in its training: less than of random weights (C4)",
+        "A.4",
+        less("orthogonal", "lite0 untrained", "lite0", "C4"),
+        "lite0-untrained-C4.unexplained",
+    ),
+    (
         "A.4",
         "Colours have a hidden action: orthogonal maps tell more than channels that stay (hue3)",
         "A.4",

@@ -25,6 +25,8 @@ from onnx_geed.results import LayerMotion, Result, layer_motions, mean_interval
 ITERATIONS = {"paper": 2000, "small": 800}
 SEEDS_OF_LITE0 = 1
 FITS = ("permutation", "orthogonal", "linear")
+SHOWN = {"shuffled": "linear, shuffled"}
+KINDS = ("shuffled", "identity", *FITS, "given")
 
 # What is measured of a kind of network: layers, groups, data, options.
 _OF_DIGITS = (
@@ -170,9 +172,8 @@ def predictions(
             for p in motion.predictions
         }
         kinds[motion.freest.kind]["motion"] = motion.motion
-        # The least of the nulls: a map has to stay below it to know anything of the sample.
-        nulls = [p.shuffled for p in motion.predictions if p.fit and p.shuffled is not None]
-        kinds["shuffled"] = {"per_sample": min(nulls, key=lambda null: null.mean())}
+        # The freest map's null: that of a stiffer one, which cannot retreat to the mean, is larger.
+        kinds["shuffled"] = {"per_sample": motion.freest.shuffled}
         layers[motion.layer] = kinds
     for record in given["measurements"] if given else ():
         layers[record["layer"]]["given"] = {"per_sample": np.array(record["per_sample"])}
@@ -185,7 +186,7 @@ def rows_of(
     """Return rows of one network and group, from `predictions` by seed.
 
     ``values`` are by seed. ``gaps`` are paired intervals over samples, by seed, of how much more
-    one kind of map leaves than another, or than the same kind in a control.
+    one kind of map leaves than a stiffer one, or than the same kind in a control.
     """
     rows = []
     seeds = [*found]
@@ -204,12 +205,16 @@ def rows_of(
                     "mean": float(np.mean(values)),
                     "ci95_over_models": None if few else mean_interval(values),
                     "ci95_over_samples": mean_interval(of_seeds) if few else None,
-                    **{key: [x.get(key) for x in own] for key in ("shuffled", "defect", "motion")},
+                    **{
+                        key: [x[key] for x in own]
+                        for key in ("shuffled", "defect", "motion")
+                        if kinds[kind].get(key) is not None
+                    },
                     "gaps": {
                         **{
                             than: gaps(found, found, layer, kind, than)
-                            for than in kinds
-                            if than != kind
+                            for than in KINDS[: KINDS.index(kind)]
+                            if than in kinds
                         },
                         **{
                             name: gaps(found, other, layer, kind, kind)
@@ -234,13 +239,15 @@ def gaps(
 
 def pictured(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return rows as those of a suite: a picture a network and group, in it the kinds of map."""
-    kinds = ("identity", *FITS, "shuffled", "given")
     return [
         {
             **{key: row[key] for key in ("layer", "measure", "data", "mean")},
             **{key: row[key] for key in ("ci95_over_models", "ci95_over_samples")},
             **{"step": None, "unnormalised_mean": None, "normalisers": []},
-            **{"model": row["kind"], "group": f"{row['network']} {row['group']}"},
+            **{
+                "model": SHOWN.get(row["kind"], row["kind"]),
+                "group": f"{row['network']} {row['group']}",
+            },
         }
-        for row in sorted(rows, key=lambda row: kinds.index(row["kind"]))
+        for row in sorted(rows, key=lambda row: KINDS.index(row["kind"]))
     ]
