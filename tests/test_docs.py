@@ -225,13 +225,15 @@ def test_the_result_format_has_just_these_fields(written):
     result, page = written["digits_cnn"], "formats/results.md"
     assert section(page, "The file") == set(result) | {"precision"}
     assert section(page, "precision") == set(written["precise"]["precision"])
-    # Of several inputs, and of vectors in other components than usual.
-    optional = {"data": {"inputs"}, "group": {"components", "step", "grid"}, "runtime": set()}
+    # Of several inputs, of other components than usual, and of small motions and families.
+    of_group = {"components", "step", "grid", "kind", "parameters", "parameter", "unit", "clip"}
+    optional = {"data": {"inputs"}, "group": of_group, "runtime": set()}
     for part, further in optional.items():
         assert section(page, part) == set(result[part]) | further
     kinds = set()
     for entry in result["measurements"]:
-        optional = {"notes", "most_common", "miou", "foreground", "fit", "errors"} - set(entry)
+        optional = {"notes", "most_common", "miou", "foreground", "fit", "errors", "gain"}
+        optional -= set(entry)
         assert section(page, "An entry of measurements") == set(entry) | optional
         kinds |= set(entry["references"])
         assert set(entry["exact"]) - {"elements"} <= set(entry)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.groups.factors import Factor, Motion, PlaneFactor
+from onnx_geed.groups.families import Family
 from onnx_geed.groups.small_motions import SmallMotions
 
 __all__ = [
@@ -59,6 +60,8 @@ class Group:
         In which components the factors turn vectors.
     small : SmallMotions or None
         The small motions that the elements are, forwards and backwards, if they are any.
+    family : Family or None
+        The family whose members the elements are, which form no group.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class Group:
     behind: Behind | None = field(init=False, default=None, repr=False)
     components: Components = field(init=False, default="right-down", repr=False)
     small: SmallMotions | None = field(init=False, default=None, repr=False)
+    family: Family | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
