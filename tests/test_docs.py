@@ -130,6 +130,14 @@ def test_relative_links_and_pictures_are_there(page):
             assert anchor in anchors(destination), f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_formulas_are_in_characters_that_the_site_can_draw(page):
+    tex2mathml = pytest.importorskip("docutils.utils.math.latex2mathml").tex2mathml
+    text = re.sub(r"`[^`\n]+`", "", BLOCK.sub("", page.read_text()))
+    for formula in re.findall(r"(?<![$\\])\$(?![\s$])([^$]+?)(?<!\s)\$(?![\d$])", text):
+        assert tex2mathml(formula), formula
+
+
 def test_every_page_of_the_site_is_in_its_table_of_contents():
     index = (ROOT / "docs/index.md").read_text()
     listed = {line for text in re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL)
