@@ -7,6 +7,7 @@
     python benchmarks/paper/run.py 4.4 --photos FOLDER --weights NAME=FILE ...
     python benchmarks/paper/run.py 4.4-fashion --fashion FOLDER
     python benchmarks/paper/run.py A.4 --mnist ... --photos FOLDER --weights lite0=FILE
+    python benchmarks/paper/run.py discussion --photos FOLDER --weights lite0=FILE
     python benchmarks/paper/run.py points --mnist ...
     python benchmarks/paper/run.py figures          redraws pictures and table from the results here
 
@@ -21,6 +22,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ SUITES = {
     "4.4": ("4.4",),
     "4.4-fashion": ("4.4-fashion",),
     "points": ("points",),
+    "discussion": ("discussion",),
 }
 #: Suites of networks that are trained here, and the folder of their logs.
 TRAINED = {"4.1": "4.1", "4.3": "4.3", "4.4-fashion": "4.4"}
@@ -116,6 +119,10 @@ def prepare(options: argparse.Namespace, work: Path) -> None:
         import section44
 
         section44.run(work, options.photos, weights)
+    if name == "discussion":
+        import discussion
+
+        discussion.run(work, options.photos, weights)
     if name == "A.4":
         import section41
         import sectiona4
@@ -152,7 +159,15 @@ def measure(work: Path, suite: str, scale: str) -> None:
         # It has said why; the results here stay as they are.
         raise SystemExit(code)
     summary = json.loads((out / "summary.json").read_text())
-    summary["rows"] = [{key: rounded(row[key]) for key in KEPT} for row in summary["rows"]]
+    kept = KEPT
+    if suite == "discussion":
+        import discussion
+
+        summary["rows"] = discussion.with_cells(summary["rows"], out / "cells")
+        kept = (*KEPT, *discussion.KEPT)
+    summary["rows"] = [
+        {key: rounded(row[key]) for key in kept if key in row} for row in summary["rows"]
+    ]
     summary["training"] = training(work, TRAINED[suite]) if suite in TRAINED else {}
     keep(suite, scale, summary)
 
@@ -213,11 +228,17 @@ def pictures(path: Path, folder: Path) -> list[Path]:
         import sectiona4
 
         content["rows"] = sectiona4.pictured(content["rows"])
+    if path.stem == "discussion":
+        # Of one network, a picture a family has nothing to compare.
+        with tempfile.TemporaryDirectory() as every:
+            draw_suite(content, every)
+            return [Path(shutil.copy(Path(every) / "families.svg", folder))]
     return draw_suite(content, folder)
 
 
 def draw_all() -> None:
-    """Redraw every picture, and write the README's table of findings anew."""
+    """Redraw every picture, and write the README's tables anew."""
+    import discussion
     import findings
 
     for path in sorted(HERE.glob("results/*/*.json")):
@@ -225,12 +246,23 @@ def draw_all() -> None:
     readme = HERE / "README.md"
     text = readme.read_text(encoding="utf-8")
     for scale in ("small", "paper"):
-        start, end = f"<!-- findings {scale} -->\n", f"<!-- end {scale} -->"
-        if start in text and (HERE / "results" / scale).is_dir():
-            head, rest = text.split(start)
-            table = findings.table(HERE / "results" / scale, f"figures/{scale}")
-            text = head + start + table + "\n" + end + rest.split(end)[1]
+        results = HERE / "results" / scale
+        if results.is_dir():
+            table = findings.table(results, f"figures/{scale}")
+            text = between(text, f"findings {scale}", f"end {scale}", table)
+        if (own := results / "discussion.json").is_file():
+            table = discussion.table(json.loads(own.read_text("utf-8"))["rows"])
+            text = between(text, f"discussion {scale}", f"end discussion {scale}", table)
     readme.write_text(text, encoding="utf-8")
+
+
+def between(text: str, start: str, end: str, new: str) -> str:
+    """Return a text with what stands between two comments anew, where it has them."""
+    start, end = f"<!-- {start} -->\n", f"<!-- {end} -->"
+    if start not in text:
+        return text
+    head, rest = text.split(start)
+    return head + start + new + "\n" + end + rest.split(end)[1]
 
 
 if __name__ == "__main__":
