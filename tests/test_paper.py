@@ -456,6 +456,51 @@ def test_the_readme_tells_the_committed_results(scale):
         assert (PAPER / link).is_file(), link
 
 
+@pytest.mark.parametrize("page", ["benchmarks/paper/README.md", "docs/how-to/families.md"])
+def test_pages_tell_the_committed_families(page):
+    import discussion
+
+    rows = json.loads((PAPER / "results/small/discussion.json").read_text("utf-8"))["rows"]
+    assert discussion.table(rows) in (PAPER.parent.parent / page).read_text("utf-8")
+
+
+def test_photos_are_labelled_by_their_names(tmp_path):
+    import discussion
+
+    photos, work = tmp_path / "photos", tmp_path / "work"
+    photos.mkdir()
+    names = {"b_03.png": 3, "a_243.png": 243, "chelsea.png": None, "c_7_x.png": None}
+    for i, name in enumerate(names):
+        Image.new("RGB", (200, 200), (i, 0, 0)).save(photos / name)
+    Image.new("RGB", (20, 200)).save(photos / "small_5.png")
+    discussion.data(work, photos)
+    assert sorted(p.name for p in (work / "data/labelled").iterdir()) == ["a_243.png", "b_03.png"]
+    assert (work / "data/labelled.txt").read_text() == "243\n3\n"
+    discussion.data(work, None)
+    for name in ("a_243.png", "b_03.png", "small_5.png"):
+        (photos / name).unlink()
+    with pytest.raises(SystemExit, match="no name ends in a class"):
+        discussion.data(tmp_path / "other", photos)
+
+
+def test_a_family_has_its_gain_and_curve(tmp_path):
+    import discussion
+
+    records = [
+        {"measure": "latent-l2", "per_element": {"jpeg90": 0.2}, "gain": {"value": 3.0}},
+        {"measure": "flip-rate", "per_element": {"jpeg90": 0.1}},
+    ]
+    for group in ("jpeg:90", "hue12"):
+        content = {"group": {"name": group}, "measurements": records}
+        (tmp_path / f"{group.partition(':')[0]}.json").write_text(json.dumps(content))
+        records = [{**record, "gain": None} for record in records]
+    rows = [{"group": g, "measure": m} for g in ("jpeg:90", "hue12") for m in ("latent-l2",)]
+    moved, hue = discussion.with_cells(rows, tmp_path)
+    assert moved["gain"] == 3.0
+    assert moved["per_element"] == {"jpeg90": 0.2}
+    assert hue["gain"] is None
+
+
 def test_a_checkpoint_leaves_the_training_alone(tmp_path):
     torch = pytest.importorskip("torch")
     from checkpoints import export

@@ -13,7 +13,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import checkpoints
 from PIL import Image
 
 #: Arguments of from_torch.py, and how the network was trained.
@@ -68,6 +67,8 @@ path = "data/photos"
 
 def run(work: Path, photos: Path | None, weights: dict[str, Path]) -> None:
     """Convert what is given, and write the suite."""
+    import checkpoints
+
     data(work, photos, "4.4")
     for name in weights:
         if name not in PUBLISHED and name not in READY:
@@ -123,6 +124,8 @@ def copy_photos(photos: Path, folder: Path, section: str) -> None:
 
 
 def convert(options: list[str]) -> None:
+    import checkpoints
+
     sys.path.insert(0, str(checkpoints.CONVERTERS))
     import from_torch
 
