@@ -226,7 +226,7 @@ def parse_group(name: str) -> Group:
     near = nearest(name, _EXAMPLES)
     if colon and (meant := nearest(kind, KINDS)):
         near = meant
-    raise GeedError(f"no group is called {name!r}: write {_SPELLED}{near}")
+    raise GeedError(f"no group is called {name!r}: write {_SPELLED}.{near}")
 
 
 # Names that a mistyped one is held against.
