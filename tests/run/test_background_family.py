@@ -236,7 +236,7 @@ def test_a_mask_that_changes_during_a_run_is_found(tmp_path, scenes):
 
 def test_what_changes_values_is_not_for_the_graph(tmp_path, scenes):
     data, group = images((3, *SIZE), 9), f"background:{scenes}/3"
-    with pytest.raises(GeedError, match="--engine graph: group background:.* changes pixels"):
+    with pytest.raises(GeedError, match=r"--engine graph: group background:.* changes pixels"):
         measured(tmp_path, data, group, engine="graph", masks=discs(9))
     with pytest.raises(GeedError, match=r"compile .*: group background:.* changes pixels before"):
         geed.compile_measurement(tmp_path / "model.onnx", group, tmp_path / "out.onnx")
