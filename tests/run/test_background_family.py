@@ -281,6 +281,67 @@ def test_a_suite_measures_again_where_backgrounds_or_masks_have_changed(tmp_path
     ]
 
 
+def test_images_and_masks_of_folders_are_resized_and_cropped_alike(tmp_path, scenes):
+    # Each mask is white where its image is black, so that black stays and nothing else does.
+    black = discs(9, (9, 15)).repeat(2, axis=1).repeat(2, axis=2)
+    large = tmp_path / "images", tmp_path / "masks"
+    for folder, values in zip(large, (~black, black), strict=True):
+        folder.mkdir()
+        for i, value in enumerate(values.astype(np.uint8) * 255):
+            Image.fromarray(value).save(folder / f"{i:02}.png")
+    loaded = geed.load_model(models.save(models.random_cnn(1, SIZE), tmp_path / "model.onnx"))
+    options = {"masks": large[1], "preprocess": "resize=9x15 crop=9x12 interpolation=nearest"}
+    options = make_options({**OPTIONS, **options})
+    source = source_of(loaded, large[0], f"background:{scenes}/3", options)
+    _, behind = twin.drawn(scenes, NAMES, 3, 3)
+    for position in range(4):
+        x, *members = source.rows([position])
+        assert 0 < (x == 0).mean() < 1
+        wanted = twin.orbit(x, behind, (x == 0)[0])
+        np.testing.assert_allclose(members, wanted[1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NHW"])
+def test_other_layouts_are_put_before_the_same_backgrounds(tmp_path, scenes, layout):
+    data, shape = images((*SIZE, 3), 9), [*SIZE, 3]
+    if layout == "NHW":
+        data, shape = data[..., 0], [*SIZE]
+        for name in NAMES:
+            Image.open(scenes / name).convert("L").save(scenes / name)
+    path = models.save(
+        build(
+            [node("Flatten", "x", "y")],
+            [],
+            [("x", TensorProto.FLOAT, ["N", *shape])],
+            [("y", TensorProto.FLOAT, None)],
+        ),
+        tmp_path / "model.onnx",
+    )
+    masks, asked = discs(9), {"measures": ["latent-l2@y"], "input_layout": layout, **OPTIONS}
+    result = geed.measure(path, data, f"background:{scenes}/3", masks=masks, **asked)
+    of_d, _ = naive.sample_indices(9, 3, 4, 7)
+    _, behind = twin.drawn(scenes, NAMES, 3, 3)
+    wanted = []
+    for i in of_d:
+        x = data[i].transpose(2, 0, 1) if layout == "NHWC" else data[i][None]
+        orbit = twin.orbit(x, behind, masks[i])
+        wanted.append(np.linalg.norm((orbit[1:] - orbit[0]).reshape(3, -1), axis=1))
+    got = np.array(result["measurements"][0]["deviations"])[:, 1:]
+    np.testing.assert_allclose(got, wanted, rtol=1e-4)
+
+
+def test_precision_and_fits_go_with_backgrounds(tmp_path, scenes):
+    data, group = images((3, *SIZE), 30), f"background:{scenes}/3"
+    looked = measured(tmp_path, data, group, masks=discs(30), precision=0.3, samples=20)
+    assert looked["precision"]["samples"] <= 20
+    asked = {"measures": ["unexplained@stem"], "fit_samples": 20, "masks": discs(30)}
+    plain = measured(tmp_path, data, group, **asked)["measurements"][0]
+    fitted = measured(tmp_path, data, group, output_action={"stem": "fit:linear"}, **asked)
+    record = fitted["measurements"][0]
+    assert record["value"] < plain["value"]
+    assert record["fit"]["identity"] == pytest.approx(plain["value"], rel=1e-5)
+
+
 # ------------------------------------------------------------------------------------------------
 # What is refused
 # ------------------------------------------------------------------------------------------------
