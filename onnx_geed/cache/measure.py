@@ -26,6 +26,7 @@ from onnx_geed.groups import (
     Group,
     Interpolation,
     Table,
+    before_backgrounds,
     family_group,
     on_grid,
     own_members,
@@ -72,6 +73,7 @@ from onnx_geed.run import (
     cores,
     fits_to_make,
     gain_is_taken,
+    gain_notes,
     gather,
     in_order,
     judged_tables,
@@ -233,7 +235,9 @@ def measure_cache(
     add_fits_of_cache(folder, manifest, plan, tables, measured.records, measured.count)
     predicted = predictions_of(plan, measured.statistics)
     if gain_is_taken(plan) and (of_inputs := read_inputs(folder, manifest)) is not None:
-        add_gain(measured.records, of_inputs.first(measured.count, norm), plan.group.elements)
+        of_inputs = of_inputs.first(measured.count, norm)
+        add_gain(measured.records, of_inputs, plan.group.elements)
+        on_fits += gain_notes(of_inputs, min(norm, len(manifest.indices)))
     add_class_values(measured.records, data["labels"], seed=description["seed"])
     marks = data.get("marks", [])[: measured.count]
     on_fits += copies_notes(tables, marks)
@@ -427,6 +431,8 @@ def _acting_group(part: GroupPart) -> Group:
         # No program of the user's is run for the names of its members.
         return family_group(part["name"], own_members(part["name"], part["elements"][1:]))
     group = with_components(parse_group(part["name"]), part.get("components", "right-down"))
+    if "backgrounds" in part:  # nor are their images read
+        group = before_backgrounds(group, part["elements"][1:])
     return on_grid(group, "HW", tuple(part["grid"])) if "grid" in part else group
 
 

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.run.how_far import (
         gain_is_taken as gain_is_taken,
+        gain_notes as gain_notes,
         input_distances as input_distances,
     )
     from onnx_geed.run.job import (
