@@ -357,7 +357,8 @@ def _show_results(results: Sequence[Result], form: str, model: Model, *, kept: b
         else:
             status = 0
             for i, result in enumerate(results):
-                show(f"{chr(10) if i else ''}{result['group']['name']}", kept=kept)
+                if i:
+                    show("", kept=kept)
                 status = _show_result(result, form, model, kept=kept) or status
             return status
     except OutputError as error:

@@ -227,7 +227,7 @@ def _outcome(
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     looked = looks(prepared.count)[0] if chosen.precision is not None else prepared.count
     idle = unmoving(prepared.task.source, looked)
-    planned = _planned_inferences(prepared, looked) + _scale_inferences(prepared)
+    planned = _planned_inferences(prepared, looked, points) + _scale_inferences(prepared)
     meter = Meter("inferences", planned, progress)
     measured = _measure(prepared, meter, points)
     prepared = prepared.first(measured.count)
@@ -315,11 +315,13 @@ def _run(
     return beside(passes)
 
 
-def _planned_inferences(prepared: Prepared, first: int) -> int:
+def _planned_inferences(prepared: Prepared, first: int, kept: KeptPoints | None = None) -> int:
     """Return the model inputs that a run of D takes, whose points for M go with so many orbits."""
+    run = prepared.first(first)
+    points = [point_jobs(run.task, layers, first) for layers in prepared.passes]
+    if kept is not None:
+        points = [jobs if kept.of(run, jobs) is None else [] for jobs in points]
     orbits = prepared.count * prepared.task.plan.group.order
-    task = prepared.first(first).task
-    points = [point_jobs(task, layers, first) for layers in prepared.passes]
     return sum(orbits + sum(job.inferences for job in jobs) for jobs in points)
 
 
