@@ -1,6 +1,7 @@
 """Several groups in one run: the results of separate runs, and what is run only once."""
 
 import json
+from dataclasses import replace
 
 import models
 import numpy as np
@@ -10,7 +11,9 @@ from running import images
 
 import onnx_geed as geed
 from onnx_geed.cli import cli
-from onnx_geed.run import session
+from onnx_geed.run import make_options, prepare_run, session
+from onnx_geed.run.job import point_jobs
+from onnx_geed.run.kept_points import KeptPoints
 
 GROUPS = ["C8", "rotate:-15..15/7", "noise:4..32/6", "zoom:0.8..1.25/9", "jpeg:90..10/6"]
 FEW = {"samples": 5, "norm_samples": 13, "seed": 3, "provider": "cpu", "batch_size": 27}
@@ -73,6 +76,23 @@ def test_results_are_those_of_separate_runs_to_the_last_bit(net, options, saved)
 def test_points_of_other_batches_are_run_again(net):
     # Batches of 64 = 8·8 rows, and of 63 = 9·7 and 7·9; what has 63 shares.
     assert [s for _, s in both(net, GROUPS, batch_size=None)] == [0, 0, POINTS, POINTS, POINTS]
+
+
+@pytest.mark.parametrize("measure", ["unexplained@stem", "latent-l2"])
+def test_points_that_measures_see_otherwise_are_run_again(net, measure):
+    prepared = prepare_run(net, data(), "C4", make_options({**FEW, "measures": [measure]}))
+    task = prepared.task
+    (seen,) = task.plan.measures
+    jobs, kept = point_jobs(task, prepared.passes[0], 5), KeptPoints()
+    assert kept.of(prepared, jobs) is None
+    parts = list(kept.keeping(prepared, jobs, [prepared.worker.run(job) for job in jobs]))
+    assert kept.of(prepared, jobs) == parts
+    other = replace(
+        task.plan.layers[seen.layer], layout="NPX" if measure == "latent-l2" else "NHWC"
+    )
+    plan = replace(task.plan, layers={**task.plan.layers, seen.layer: other})
+    otherwise = replace(prepared, task=replace(task, plan=plan))
+    assert kept.of(otherwise, jobs) is None
 
 
 def test_a_sampled_group_has_points_of_its_own(net):
