@@ -74,6 +74,7 @@ from onnx_geed.run import (
     gain_is_taken,
     gather,
     in_order,
+    judged_tables,
     measure_until,
     measurements_of,
     predictions_of,
@@ -187,7 +188,7 @@ def measure_cache(
     fits = requested_fits(listed, options)
     tables = read_tables(folder, description["tables"]) | stated_tables(listed, options)
     check_unseen(tables, manifest, count)
-    judged = [*fits, *(name for name, table in tables.items() if table.fit is not None)]
+    judged = [*fits, *judged_tables(listed, options, tables)]
     measures = _with_fits(measures, manifest, judged)
     plan, wanted = plan_of(manifest, measures, tables, target)
     check_given_measured(listed, options, plan)

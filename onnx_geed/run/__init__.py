@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         check_fits_measured as check_fits_measured,
         check_given_measured as check_given_measured,
         fits_to_make as fits_to_make,
+        judged_tables as judged_tables,
         refuse_fits as refuse_fits,
         requested_fits as requested_fits,
     )
