@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         compile_measurement as compile_measurement,
         fit_actions as fit_actions,
         measure as measure,
+        measure_groups as measure_groups,
     )
 
 lazy(globals())

@@ -97,17 +97,19 @@ def data_option(purpose: str) -> Decorator[Any]:
     return click.option("--data", metavar="DATA", help=purpose)
 
 
-def group_option(*, required: bool = False) -> Decorator[Any]:
-    """Return the option ``--group``."""
+def group_option(*, required: bool = False, several: bool = False) -> Decorator[Any]:
+    """Return the option ``--group``; with several of them, ``groups``."""
     return click.option(
         "--group",
+        "groups" if several else "group",
         required=required,
+        multiple=several,
         metavar="GROUP",
         help="C<n>, D<n>, flip-h, flip-v, shift<a>x<b>; C<n>-x|-y|-z, O, Oh; reverse, shift<n>, "
         "revcomp; S<n>, S<n>~k; hue<n>; SO2~n, O2~n, SO3~24, SO3~60, O3~48; G*H; "
         "for sensitivity: small-rotation, small-shift, small-zoom, ~PIXELS; families: rotate, "
         "zoom, shift-px, brightness, contrast, blur, noise, jpeg:LO..HI/N, background:FOLDER/N, "
-        "imagenet-c:NAME, or module:function.",
+        "imagenet-c:NAME, or module:function." + (" Repeatable: a result each." if several else ""),
     )
 
 

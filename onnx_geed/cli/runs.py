@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 @click.command()
 @model_argument
 @data_option("Samples: see below.")
-@group_option()
+@group_option(several=True)
 @measures_option
 @out_option("RESULT.json", "Result file.")
 @run_options
@@ -99,6 +99,7 @@ def measure(
     context: click.Context,
     /,
     model: Path,
+    groups: tuple[str, ...],
     out: Path | None,
     form: str,
     fail_above: tuple[str, ...],
@@ -123,12 +124,19 @@ def measure(
         --input-layout x=NPC --input-layout adj=NPP
       onnx-geed measure model.onnx --data images/ --group C4 \\
         --output-action "/layer1/*=fit:orthogonal"
+      onnx-geed measure model.onnx --data images/ --group C8 --group jpeg:90..10/6 \\
+        --out results.json
       onnx-geed measure acts.geed --measure latent-l2
     """
     from onnx_geed.files import check_writable
     from onnx_geed.results import over_limits, parse_limits
 
     parse_limits(fail_above)
+    if len(groups) > 1:
+        if junit:
+            raise click.UsageError("--junit: tells of one group, and there are several --group.")
+        sys.exit(_measure_several(model, groups, out, form, fail_above, options))
+    options["group"] = groups[0] if groups else None
     if junit and not fail_above:
         raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
     if out:
@@ -205,6 +213,8 @@ def _measure_cache(
     from onnx_geed.cache import STILL_OPEN, measure_cache
 
     typed = {name: v for name, v in typed_options(context).items() if name in options}
+    if options["group"] is not None:
+        typed["group"] = options["group"]
     if "engine" in typed:
         raise click.UsageError(
             f"--engine: {cache.name} is a cache, which is measured without its model, so there is "
@@ -213,6 +223,77 @@ def _measure_cache(
     refuse_settled(typed, STILL_OPEN, cache)
     shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
     return measure_cache(cache, command=command_line(), **shared, **typed)
+
+
+def _measure_several(
+    model: Path,
+    groups: Sequence[str],
+    out: Path | None,
+    form: str,
+    limits: Sequence[str],
+    options: dict[str, Any],
+) -> int:
+    """Measure a model under several groups; return the status."""
+    from onnx_geed.files import check_writable
+    from onnx_geed.model import load_model
+    from onnx_geed.results import over_limits
+    from onnx_geed.run import measure_each
+
+    plain = (options.pop("mode"), options.pop("dtype")) == ("raw", "float32")
+    if options.pop("cache") is not None or not plain:
+        raise click.UsageError("--cache: keeps one group's activations; give one --group.")
+    if (model.suffix == ".geed" or model.is_dir()) and _is_cache(model):
+        raise click.UsageError(
+            f"--group: was settled when the cache {model.name} was written; leave it out, or "
+            "measure the model"
+        )
+    data = options.pop("data")
+    if data is None:
+        raise click.UsageError("Missing option '--data'.")
+    files = _files_beside(out, groups) if out else [None] * len(groups)
+    for path in files:
+        if path:
+            check_writable(path, inputs=[model, data])
+    results: list[Result] = []
+    status, failure = 0, None
+    with progress_bar() as progress:
+        loaded = load_model(model)
+        shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
+        each = measure_each(loaded, data, groups, command=command_line(), **shared, **options)
+        try:
+            for result, path in zip(each, files, strict=True):
+                # What a run has cost is kept before the next begins.
+                status = (_write(result, path) if path else 0) or status
+                results.append(result)
+        except GeedError as error:
+            if not results:
+                raise
+            failure = f"group {groups[len(results)]}: {error}"
+    for note in dict.fromkeys(note for result in results for note in result["notes"]):
+        tell(f"note: {note}")
+    status = _show_results(results, form, loaded, kept=bool(out or limits)) or status
+    excesses = [(r["group"]["name"], text) for r in results for text in over_limits(r, limits)]
+    for name, excess in excesses:
+        tell(f"over the limit: {name}: {excess}")
+    if failure:
+        return fail(failure)
+    return 1 if excesses else status
+
+
+def _files_beside(out: Path, groups: Sequence[str]) -> list[Path]:
+    """Return the file of each group's result, beside each other."""
+    from onnx_geed.run import safe_name
+
+    if out.exists() and not out.is_file():
+        raise GeedError(f"--out {out}: {len(groups)} results go into files beside it; name a file")
+    files = [out.with_name(f"{out.stem}.{safe_name(group)}{out.suffix}") for group in groups]
+    # As file systems see it that do not tell capitals apart.
+    names = [path.name.lower() for path in files]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            both = f"{groups[names.index(name)]} and {groups[i]}"
+            raise GeedError(f"--group: {both} would both be written to {files[i]}; measure one")
+    return files
 
 
 def _write(result: Result, out: Path) -> int:
@@ -258,6 +339,28 @@ def _show_result(result: Result, form: str, model: Model | None, *, kept: bool) 
             show(table(result), kept=kept)
             if line := diagnosis_line(result, model or model_of(result)):
                 show("\n".join(wrapped(line)), kept=kept)
+    except OutputError as error:
+        return fail(str(error))
+    return 0
+
+
+def _show_results(results: Sequence[Result], form: str, model: Model, *, kept: bool) -> int:
+    """Show results of several groups: a JSON list, one CSV, or tables one after the other."""
+    from onnx_geed.results import to_csv
+    from onnx_geed.text import to_json
+
+    try:
+        if form == "json":
+            show(f"[{','.join(map(to_json, results))}]", kept=kept)
+        elif form == "csv":
+            show(to_csv(*results), nl=False, kept=kept)
+        else:
+            status = 0
+            for i, result in enumerate(results):
+                if i:
+                    show("", kept=kept)
+                status = _show_result(result, form, model, kept=kept) or status
+            return status
     except OutputError as error:
         return fail(str(error))
     return 0

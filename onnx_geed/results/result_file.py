@@ -129,13 +129,13 @@ def _require(path: str | Path, content: Mapping[str, Any], part: str, keys: Sequ
         raise GeedError(f"{path}: {part} lacks {', '.join(missing)}; measure again")
 
 
-def to_csv(result: Result) -> str:
+def to_csv(*results: Result) -> str:
     """Return one line a measurement, numbers in full.
 
     Parameters
     ----------
-    result : dict
-        A result.
+    *results : dict
+        Results.
 
     Returns
     -------
@@ -152,37 +152,38 @@ def to_csv(result: Result) -> str:
     head += [f"fit_{name}" for name in (*_FIT, "defect_median", "defect_worst")]
     head += ["elements", "parameters", "per_element", "gain"]
     writer.writerow(("model", "group", *head))
-    parameters = dict(
-        zip(result["group"]["elements"], result["group"].get("parameters", ()), strict=False)
-    )
-    for record in result["measurements"]:
-        gain = record.get("gain")
-        exact, fit = record["exact"], cast(Mapping[str, Any], record.get("fit") or {})
-        defect: Mapping[str, float] = fit.get("defect") or {}
-        low, high = record["ci95"] or (None, None)
-        exact_low, exact_high = (exact and exact["ci95"]) or (None, None)
-        cells: dict[str, Any] = {
-            # What was measured before these were has neither.
-            "between_samples": None,
-            "relative": None,
-            **record,
-            "ci95_low": low,
-            "ci95_high": high,
-            "exact_value": exact and exact["value"],
-            "exact_ci95_low": exact_low,
-            "exact_ci95_high": exact_high,
-            "warnings": "; ".join(record["warnings"]),
-            **{f"fit_{name}": fit.get(name) for name in _FIT},
-            # Lists, one entry an element that counts.
-            "elements": ";".join(record["per_element"]),
-            "parameters": _joined([parameters.get(e) for e in record["per_element"]]),
-            "per_element": _joined(list(record["per_element"].values())),
-            "gain": gain and gain["value"],
-            **{f"fit_defect_{name}": defect.get(name) for name in ("median", "worst")},
-        }
-        # csv writes None as nothing, and a float so that it reads back as it was.
-        row = [cells[name] for name in head]
-        writer.writerow((result["model"]["path"], result["group"]["name"], *row))
+    for result in results:
+        parameters = dict(
+            zip(result["group"]["elements"], result["group"].get("parameters", ()), strict=False)
+        )
+        for record in result["measurements"]:
+            gain = record.get("gain")
+            exact, fit = record["exact"], cast(Mapping[str, Any], record.get("fit") or {})
+            defect: Mapping[str, float] = fit.get("defect") or {}
+            low, high = record["ci95"] or (None, None)
+            exact_low, exact_high = (exact and exact["ci95"]) or (None, None)
+            cells: dict[str, Any] = {
+                # What was measured before these were has neither.
+                "between_samples": None,
+                "relative": None,
+                **record,
+                "ci95_low": low,
+                "ci95_high": high,
+                "exact_value": exact and exact["value"],
+                "exact_ci95_low": exact_low,
+                "exact_ci95_high": exact_high,
+                "warnings": "; ".join(record["warnings"]),
+                **{f"fit_{name}": fit.get(name) for name in _FIT},
+                # Lists, one entry an element that counts.
+                "elements": ";".join(record["per_element"]),
+                "parameters": _joined([parameters.get(e) for e in record["per_element"]]),
+                "per_element": _joined(list(record["per_element"].values())),
+                "gain": gain and gain["value"],
+                **{f"fit_defect_{name}": defect.get(name) for name in ("median", "worst")},
+            }
+            # csv writes None as nothing, and a float so that it reads back as it was.
+            row = [cells[name] for name in head]
+            writer.writerow((result["model"]["path"], result["group"]["name"], *row))
     return stream.getvalue()
 
 

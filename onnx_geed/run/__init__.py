@@ -95,6 +95,8 @@ if TYPE_CHECKING:
     )
     from onnx_geed.run.pipeline import (
         measure as measure,
+        measure_each as measure_each,
+        measure_groups as measure_groups,
     )
     from onnx_geed.run.place_labels import (
         bind_background as bind_background,
@@ -130,6 +132,9 @@ if TYPE_CHECKING:
     )
     from onnx_geed.run.suite import (
         benchmark as benchmark,
+    )
+    from onnx_geed.run.suite_file import (
+        safe_name as safe_name,
     )
     from onnx_geed.run.truths import (
         Targets as Targets,

@@ -1,16 +1,18 @@
-"""Prepare, run, join and describe in one call: :func:`measure`."""
+"""Prepare, run, join and describe: :func:`measure`, and :func:`measure_groups` for several."""
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from onnx_geed.groups import Action, Group
-from onnx_geed.model import CLASSES, Model, parse_classes
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import Action, Group, parse_group
+from onnx_geed.model import CLASSES, Model, load_model, parse_classes
 from onnx_geed.results import (
     Record,
     Result,
@@ -27,7 +29,8 @@ from onnx_geed.run.fit_orbits import Notify, with_fits
 from onnx_geed.run.fit_overlap import copies_notes
 from onnx_geed.run.fit_scales import add_fits, fit_inferences
 from onnx_geed.run.how_far import gain_is_taken, gain_notes, input_distances
-from onnx_geed.run.job import Job, orbit_jobs, point_jobs
+from onnx_geed.run.job import orbit_jobs, point_jobs
+from onnx_geed.run.kept_points import KeptPoints
 from onnx_geed.run.measurements import measurements_of, predictions_of
 from onnx_geed.run.options import make_options
 from onnx_geed.run.orbit_statistics import OrbitStatistics, beside, gather
@@ -44,7 +47,7 @@ from onnx_geed.run.references import add_references, add_untrained, trip_inferen
 from onnx_geed.run.sequential import Measured, measure_until
 from onnx_geed.run.unmoved import unmoved_notes, unmoving
 
-__all__ = ["measure"]
+__all__ = ["measure", "measure_each", "measure_groups"]
 
 
 def measure(
@@ -110,16 +113,123 @@ def measure(
     >>> result["measurements"][0]["value"]  # doctest: +SKIP
     """
     started = time.perf_counter()
-    limits = (limits,) if isinstance(limits, str) else limits
     prepared = prepare_run(model, data, group, make_options(options), action)
+    return _outcome(prepared, started, progress, notify, command, limits)
+
+
+def measure_groups(
+    model: str | Path | Model,
+    data: str | Path | NDArray[Any],
+    groups: Sequence[str | Group],
+    *,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+    command: str | None = None,
+    limits: Sequence[str] = (),
+    **options: Any,
+) -> list[Result]:
+    """Measure under several groups or families: a result each, as :func:`measure` gives it.
+
+    Parameters
+    ----------
+    model : str, Path or Model
+        The ONNX file; it is read once.
+    data : str, Path or ndarray
+        As :func:`measure` takes them; they are opened once.
+    groups : sequence of str or Group
+        Groups and families.
+    progress : callable, optional
+        Told how far the run under each is.
+    notify : callable, optional
+        Told in words what fitting an output action will take.
+    command : str, optional
+        What the result files say was run.
+    limits : sequence of str
+        As :func:`measure` takes them, for every group.
+    **options
+        Fields of :class:`onnx_geed.Options`, for all groups.
+
+    Returns
+    -------
+    list of dict
+        Results, in the order of the groups.
+
+    Raises
+    ------
+    GeedError
+        If there is no group, or one twice.
+        As :func:`measure`; what can be known beforehand, before anything is measured.
+
+    Notes
+    -----
+    Results are those of separate runs, to the last bit; only ``runtime`` and the time differ. The
+    points that M is taken over, beyond the samples of D, are run once for all groups that run them
+    in batches of the same number of rows.
+
+    Examples
+    --------
+    >>> results = measure_groups("model.onnx", "images/", ["C8", "jpeg:90..10/6"])  # doctest: +SKIP
+    """
+    shared: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
+    return list(measure_each(model, data, groups, limits=limits, **shared, **options))
+
+
+def measure_each(
+    model: str | Path | Model,
+    data: str | Path | NDArray[Any],
+    groups: Sequence[str | Group],
+    *,
+    progress: Progress | None = None,
+    notify: Notify | None = None,
+    command: str | None = None,
+    limits: Sequence[str] = (),
+    **options: Any,
+) -> Iterator[Result]:
+    """Yield the results of :func:`measure_groups` as they are there."""
+    started = time.perf_counter()
+    loaded = model if isinstance(model, Model) else load_model(model)
+    runs: list[Prepared] = []
+    for group in _different(groups):
+        run = prepare_run(loaded, data, group, make_options(options), beside=runs)
+        check_measured(limits, [(m.name, m.layer) for m in run.task.plan.measures])
+        runs.append(run)
+    kept = KeptPoints()
+    for run in runs:
+        yield _outcome(run, started, progress, notify, command, limits, kept)
+        started = time.perf_counter()
+
+
+def _different(groups: Sequence[str | Group]) -> list[Group]:
+    """Return the groups that are named; refuse one that is there twice."""
+    named = [groups] if isinstance(groups, str | Group) else groups
+    acting = [group if isinstance(group, Group) else parse_group(group) for group in named]
+    if not acting:
+        raise GeedError("no group acts: name one such as C8")
+    names = [group.name for group in acting]
+    if twice := [name for i, name in enumerate(names) if name in names[:i]]:
+        raise GeedError(f"group {twice[0]}: is given twice; give it once")
+    return acting
+
+
+def _outcome(
+    prepared: Prepared,
+    started: float,
+    progress: Progress | None,
+    notify: Notify | None,
+    command: str | None,
+    limits: Sequence[str],
+    points: KeptPoints | None = None,
+) -> Result:
+    """Run what was worked out, and describe it."""
+    limits = (limits,) if isinstance(limits, str) else limits
     prepared = with_fits(prepared, progress, notify)
     plan, chosen = prepared.task.plan, prepared.options
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     looked = looks(prepared.count)[0] if chosen.precision is not None else prepared.count
     idle = unmoving(prepared.task.source, looked)
-    planned = _planned_inferences(prepared, looked) + _scale_inferences(prepared)
+    planned = _planned_inferences(prepared, looked, points) + _scale_inferences(prepared)
     meter = Meter("inferences", planned, progress)
-    measured = _measure(prepared, meter)
+    measured = _measure(prepared, meter, points)
     prepared = prepared.first(measured.count)
     meter.expect(_scale_inferences(prepared))
     if idle:
@@ -132,8 +242,8 @@ def measure(
     if gain_is_taken(plan):
         of_inputs = input_distances(prepared.task.source, prepared.count, chosen.norm_samples)
         add_gain(records, of_inputs, plan.group.elements)
-        points = min(chosen.norm_samples, len(prepared.task.source.indices))
-        on_gain = gain_notes(of_inputs, points)
+        pointed = min(chosen.norm_samples, len(prepared.task.source.indices))
+        on_gain = gain_notes(of_inputs, pointed)
     notes = on_gain + unmoved_notes(plan.group, idle, prepared.count)
     notes += copies_notes(prepared.tables, described["marks"][: prepared.count])
     notes += [] if measured.precision is None else precision_notes(measured.precision)
@@ -166,13 +276,13 @@ def measure(
     return outcome
 
 
-def _measure(prepared: Prepared, meter: Meter) -> Measured:
+def _measure(prepared: Prepared, meter: Meter, kept: KeptPoints | None) -> Measured:
     """Run D, or as much of it as the precision takes."""
     return measure_until(
         prepared.task.plan,
         prepared.count,
         prepared.options.precision,
-        lambda start, stop: _run(prepared.first(stop), meter, start),
+        lambda start, stop: _run(prepared.first(stop), meter, start, kept),
         lambda statistics: _records(prepared, statistics),
     )
 
@@ -188,28 +298,33 @@ def _records(prepared: Prepared, statistics: OrbitStatistics) -> list[Record]:
     )
 
 
-def _run(prepared: Prepared, meter: Meter, start: int = 0) -> OrbitStatistics:
-    """Run all passes over the orbits from some position on."""
-    passes = []
+def _run(
+    prepared: Prepared, meter: Meter, start: int = 0, kept: KeptPoints | None = None
+) -> OrbitStatistics:
+    """Run all passes over the orbits from some position on.
+
+    M is taken once, over the points that the first orbits need.
+    """
+    task, count = prepared.task, prepared.count
+    kept, passes = kept or KeptPoints(), []
     for layers in prepared.passes:
-        jobs = _pass_jobs(prepared, layers, start)
-        parts = in_order(jobs, prepared.worker.run, prepared.workers)
+        jobs = orbit_jobs(task, layers, count, start, points=not start)
+        points = [] if start else point_jobs(task, layers, count)
+        known = kept.of(prepared, points)
+        jobs += points if known is None else []
+        parts = kept.keeping(prepared, jobs, in_order(jobs, prepared.worker.run, prepared.workers))
         counted = meter.counting(parts, [job.inferences for job in jobs])
-        passes.append(gather(prepared.task.plan, counted))
+        passes.append(gather(task.plan, itertools.chain(counted, known or ())))
     return beside(passes)
 
 
-def _pass_jobs(prepared: Prepared, layers: Sequence[str], start: int = 0) -> list[Job]:
-    """Return the jobs of a pass. M is taken once, over the points that the first orbits need."""
-    jobs = orbit_jobs(prepared.task, layers, prepared.count, start, points=not start)
-    return jobs if start else jobs + point_jobs(prepared.task, layers, prepared.count)
-
-
-def _planned_inferences(prepared: Prepared, first: int) -> int:
+def _planned_inferences(prepared: Prepared, first: int, kept: KeptPoints | None = None) -> int:
     """Return the model inputs that a run of D takes, whose points for M go with so many orbits."""
+    run = prepared.first(first)
+    points = [point_jobs(run.task, layers, first) for layers in prepared.passes]
+    if kept is not None:
+        points = [jobs if kept.of(run, jobs) is None else [] for jobs in points]
     orbits = prepared.count * prepared.task.plan.group.order
-    task = prepared.first(first).task
-    points = [point_jobs(task, layers, first) for layers in prepared.passes]
     return sum(orbits + sum(job.inferences for job in jobs) for jobs in points)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,9 @@ from onnx_geed.run.output_kinds import find_output_kinds
 from onnx_geed.run.place_labels import bind_background
 from onnx_geed.run.row_check import RowCheck, spreads
 from onnx_geed.run.selection import given_tables, layers_of, select_tensors
-from onnx_geed.run.session import runtime_conflict
+from onnx_geed.run.session import Session, open_exposed, runtime_conflict
 from onnx_geed.run.source import Source, layouts_of_inputs, make_source
-from onnx_geed.run.trial import Trial, further_rows, try_out
+from onnx_geed.run.trial import Opener, Trial, further_rows, try_out
 from onnx_geed.run.truths import targeted, with_truths
 from onnx_geed.run.worker import Worker
 
@@ -131,6 +131,7 @@ def prepare_run(
     group: str | Group | None,
     options: Options,
     action: Action | None = None,
+    beside: Sequence[Prepared] = (),
 ) -> Prepared:
     """Work out what will run.
 
@@ -146,6 +147,9 @@ def prepare_run(
         How to measure.
     action : Action, optional
         How the group acts on the input, where that is not a named group's own way.
+    beside : sequence of Prepared
+        Runs of the same model and data with the same options, under other groups: what is the same
+        is taken from them.
 
     Returns
     -------
@@ -173,7 +177,8 @@ def prepare_run(
         )
     acted = find_input(loaded, options.input, options.input_layout)
     output = find_output(loaded, options.output)
-    source, count, notes = make_source(loaded, acted, data, acting, options, action)
+    others = beside[0].task.source if beside else None
+    source, count, notes = make_source(loaded, acted, data, acting, options, action, others)
     acting = source.action.group  # small motions are known on the input's grid alone
     notes += [] if acting.small is None else [f"{acting.name}: {acting.small.told()}"]
     listed = list_as_stated(
@@ -193,7 +198,7 @@ def prepare_run(
     selection = select_tensors(requests, listed, options, acting, judged, targets)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
-    trial = try_out(loaded, acted, names, source, options)
+    trial = try_out(loaded, acted, names, source, options, _opener(beside))
     notes += trial.notes
     if options.provider == "auto":
         notes.append(f"--provider auto took {trial.session.provider}")
@@ -287,6 +292,20 @@ def prepare_run(
         planned=planned,
         fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
     )
+
+
+def _opener(beside: Sequence[Prepared]) -> Opener:
+    """Return what opens sessions: those of other runs serve again where they are the same."""
+
+    def opened(graph: Model, input: str, names: Sequence[str], provider: str) -> Session:
+        for other in beside:
+            network = other.task.network
+            asked = (input, tuple(names)) == (network.input, network.exposed)
+            if asked and graph.proto == network.graph.proto:
+                return replace(other.worker.session(network, names), fixed=0)
+        return open_exposed(graph, input, names, provider)
+
+    return opened
 
 
 def _refuse_foreign_fits(tables: Mapping[str, Table], options: Options) -> None:

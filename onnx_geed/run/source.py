@@ -224,6 +224,7 @@ def make_source(
     group: Group,
     options: Options,
     own: Action | None = None,
+    beside: Source | None = None,
 ) -> tuple[Source, int, list[str]]:
     """Draw the samples of D as spec section 2 says, and place the action on them.
 
@@ -241,6 +242,8 @@ def make_source(
         How to measure.
     own : Action, optional
         An action of one's own in place of the group's.
+    beside : Source, optional
+        The same data under another group: they are not opened again, and checked to be the same.
 
     Returns
     -------
@@ -269,7 +272,11 @@ def make_source(
     preprocess, masked = chosen_preprocess(model, options), bool(options.mask)
     opening = Opening(data, acted.shape[1:], layout, preprocess, key, acted.dtype, masked)
     labels = place_labels_of(options.labels)
-    samples = opening.samples(options.labels if labels is None else None)
+    samples = (
+        opening.samples(options.labels if labels is None else None)
+        if beside is None
+        else beside.samples
+    )
     if labels is not None and len(labels) != len(samples):
         raise GeedError(
             f"--labels: has {' × '.join(map(str, labels.shape))} labels for {len(samples)} "
@@ -277,6 +284,8 @@ def make_source(
         )
     indices, count, notes = _drawn(len(samples), options)
     main = _moved_input(opening, samples, indices, group, options, own)
+    if beside is not None:
+        main = replace(main, intake=beside.main.intake)
     check_moves(main.action, disk=main.disk)
     notes += _on_values(main)
     main = _before_backgrounds(main, options)

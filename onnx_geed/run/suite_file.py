@@ -14,7 +14,7 @@ from typing import Any
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.run.options import Options, check_option, names_files
 
-__all__ = ["Cell", "Suite", "read_suite"]
+__all__ = ["Cell", "Suite", "read_suite", "safe_name"]
 
 _KEYS = ("title", "groups", "measures", "options", "models", "data")
 
@@ -66,7 +66,7 @@ class Cell:
         parts = [self.model]
         parts += [f"seed{self.seed}"] if self.seed is not None else []
         parts += [f"step{self.step}"] if self.step is not None else []
-        return ".".join(_safe_name(part) for part in (*parts, self.data, self.group))
+        return ".".join(safe_name(part) for part in (*parts, self.data, self.group))
 
     def __str__(self) -> str:
         seed = "" if self.seed is None else f" seed {self.seed}"
@@ -312,7 +312,8 @@ def _path_expression(pattern: str) -> str:
     return expression
 
 
-def _safe_name(text: str) -> str:
+def safe_name(text: str) -> str:
+    """Return a name of a group or a model as a part of a file's name."""
     return re.sub(r"[^\w+=-]+", "-", text).strip("-") or "-"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -33,7 +33,10 @@ from onnx_geed.run.probe import (
 from onnx_geed.run.session import Session, open_exposed
 from onnx_geed.run.source import Source
 
-__all__ = ["Trial", "further_rows", "try_out"]
+__all__ = ["Opener", "Trial", "further_rows", "try_out"]
+
+# Opens a session on a model, by its input, the tensors that it returns, and the provider.
+Opener = Callable[[Model, str, Sequence[str], str], Session]
 
 # Rows of the larger of the two batches in which a model is tried out.
 _TRIAL_BATCH = 5
@@ -99,9 +102,33 @@ class _Attempt:
 
 
 def try_out(
-    model: Model, acted: Input, names: Sequence[str], source: Source, options: Options
+    model: Model,
+    acted: Input,
+    names: Sequence[str],
+    source: Source,
+    options: Options,
+    opener: Opener = open_exposed,
 ) -> Trial:
     """Run a few rows, alone and in batches, on the model with its batch axis free.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    acted : Input
+        The input that the group acts on.
+    names : sequence of str
+        Tensors to return.
+    source : Source
+        Whose rows are run.
+    options : Options
+        The batch, the engine and the provider.
+    opener : callable
+        Opens a session, as :func:`onnx_geed.run.session.open_exposed` does.
+
+    Returns
+    -------
+    Trial
 
     Raises
     ------
@@ -111,13 +138,18 @@ def try_out(
     with ThreadPoolExecutor(1) as pool:
         # Loading compiled loops takes as long as opening a session, and goes on beside it.
         loops = pool.submit(source.rows, [0])
-        trial = _try_out(model, acted, names, source, options)
+        trial = _try_out(model, acted, names, source, options, opener)
         loops.result()
     return trial
 
 
 def _try_out(
-    model: Model, acted: Input, names: Sequence[str], source: Source, options: Options
+    model: Model,
+    acted: Input,
+    names: Sequence[str],
+    source: Source,
+    options: Options,
+    opener: Opener,
 ) -> Trial:
     rows, fed = trial_rows(source), _fed_shapes(acted, source)
     # No run has more rows than there are, however many one may have.
@@ -126,7 +158,7 @@ def _try_out(
 
     def attempt(candidate: Model) -> _Attempt:
         with ThreadPoolExecutor(1) as pool:
-            opening = pool.submit(open_exposed, candidate, acted.name, names, options.provider)
+            opening = pool.submit(opener, candidate, acted.name, names, options.provider)
             apart = rows_apart(candidate.proto, names, fed)
         try:
             session = opening.result()
@@ -151,7 +183,7 @@ def _try_out(
         elif best.session is None:
             best = replace(best, reason=other.reason)
     if best.reason or best.session is None:
-        session = best.session or open_exposed(model, acted.name, names, options.provider)
+        session = best.session or opener(model, acted.name, names, options.provider)
         return _run_alone(session, model, acted, best.reason, rows, fed)
     unproven = best.apart.reason if isinstance(best.apart, Lost | Mixed) else ""
     mixes = isinstance(best.apart, Mixed)

@@ -55,12 +55,14 @@ class Worker:
         """
         return self._engine_for(job).run(job)
 
+    def opened(self, network: Network) -> Session | None:
+        """Return the session that is open for a network, which exposes all its tensors at once."""
+        return self._sessions.get(network.token) if network.exposed else None
+
     def session(self, network: Network, layers: Sequence[str]) -> Session:
         """Return a session that yields these tensors: the one that is open, or a new one."""
-        session = self._sessions.get(network.token)
-        if network.exposed and session is not None:
-            return session.only(layers)
-        return network.open(layers)
+        session = self.opened(network)
+        return network.open(layers) if session is None else session.only(layers)
 
     def _engine_for(self, job: Job) -> Engine:
         task, key = job.task, (job.task.network.token, job.layers)
