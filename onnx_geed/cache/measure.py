@@ -355,8 +355,14 @@ def plan_of(
                 f"{request.measure}@{layer.name}: the cache was written for a target, which it "
                 f"does not keep: give it again with --target {layer.name}=FILE.npy"
             )
+    acting = with_components(parse_group(group["name"]), group.get("components", "right-down"))
+    if acting.onward is not None and "kind" not in group:
+        raise GeedError(
+            f"the cache was written when {acting.name} moved all samples by the same elements, and "
+            "it has others for each by now: write it again"
+        )
     plan = make_plan(
-        with_components(parse_group(group["name"]), group.get("components", "right-down")),
+        acting,
         selected,
         input_exact=group["exact"],
         # A cache is never of an action of one's own.
@@ -395,7 +401,8 @@ def plan_of(
             )
         wanted += [i for i in entries if i not in wanted]
     # What a shard keeps for M₂ is read apart, in the order of the samples.
-    return replace(plan, norm_samples=0), wanted
+    plan = replace(plan, norm_samples=0)
+    return plan.drawn(description["seed"], manifest.indices), wanted
 
 
 def _selected_layers(

@@ -37,6 +37,10 @@ class Known:
     labels: I64 | None = None
     real: NDArray[np.bool_] | None = None
 
+    def of(self, some: slice) -> Known:
+        """Return what is known of some of the samples."""
+        return Known(*(None if part is None else part[some] for part in (self.labels, self.real)))
+
 
 @dataclass(frozen=True, eq=False)
 class PlaceCounts:

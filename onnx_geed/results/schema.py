@@ -26,6 +26,7 @@ __all__ = [
     "FitSamples",
     "Foreground",
     "GroupPart",
+    "HalfPart",
     "InputPart",
     "LabelOverlap",
     "ModelPart",
@@ -71,6 +72,17 @@ class ExactPart(Statistics):
 
     elements: list[str]
     per_channel: NotRequired[list[float] | None]
+
+
+class HalfPart(TypedDict):
+    """The value over every second element of a sampled group, and how far the whole one is."""
+
+    elements: list[str]
+    value: float | None
+    ci95: list[float] | None
+    unnormalised: float | None
+    difference: float | None
+    difference_ci95: list[float] | None
 
 
 class Reference(TypedDict):
@@ -195,6 +207,7 @@ class Record(Statistics):
     zero_pairs: float
     per_channel: NotRequired[list[float] | None]
     exact: ExactPart | None
+    half: NotRequired[HalfPart | None]
     references: NotRequired[dict[str, Reference] | None]
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
@@ -245,6 +258,7 @@ class GroupPart(TypedDict):
     """The group, and how it moves the input."""
 
     name: str
+    kind: NotRequired[Literal["group", "sampled"]]
     order: int
     elements: list[str]
     exact: list[bool]

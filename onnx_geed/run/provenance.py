@@ -89,6 +89,7 @@ def describe_group(task: Task) -> GroupPart:
     group, action = task.plan.group, task.source.action
     described: GroupPart = {
         "name": group.name,
+        "kind": group.kind,
         "order": group.order,
         "elements": list(group.elements),
         "exact": list(task.plan.exact),

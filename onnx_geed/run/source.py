@@ -280,7 +280,7 @@ def make_source(
     moved, notes = {acted.name: main} | partners, [*notes, *still]
     check_bases(group, [own_input.action for own_input in moved.values()])
     others = {i.name: i for i in inputs(model) if i.name not in moved}
-    mask, taken = make_mask(options.mask, moved, tuple(others), group)
+    mask, taken = make_mask(options.mask, moved, tuple(others), group, options.seed)
     if mask is None and any(own_input.samples.lengths is not None for own_input in moved.values()):
         notes.append(
             "samples of different lengths are padded with zeros, which are measured too; --mask "
