@@ -168,6 +168,30 @@ def folder_of_photos(work: Path, quick: bool) -> Race:
     return race(heading, contenders, (count,), rounds, claims, notes, warm=4)
 
 
+def pairs(work: Path, quick: bool) -> Race:
+    """What comparing each sample with the next one costs a whole run."""
+    net, folder = network("resnet50", work), work / "whole"
+    count, rounds = (3, 1) if quick else (24, 7)
+    samples, _ = ready(work, "photos24", lambda: varied(photos(work), 24))
+    options = [w for m in resnet50_measures("blocks", net.onnx) for w in ("--measure", m)]
+
+    def mine(how: str) -> Command:
+        as_typed = ours(net.onnx, samples, folder / f"{how}.json", *options)
+        return lambda n: [PYTHON, str(HERE / "run_unpaired.py"), how, *as_typed(n)[3:]]
+
+    contenders = [process("without between_samples", mine("unpaired"))]
+    contenders.append(process("with between_samples", mine("paired")))
+    for how in ("unpaired", "paired"):
+        output(mine(how)(3))
+    texts = [json.loads((folder / f"{how}.json").read_text()) for how in ("unpaired", "paired")]
+    values = [values_of(text) for text in texts]
+    names = [contender.name for contender in contenders]
+    notes = [agree(net.name, dict(zip(names, values, strict=True)), 0)]
+    claims = [Claim("with / without", names[1], (names[0],), 1.02)]
+    heading = f"whole processes, between_samples, {net.name}, {GROUP}, block maps, {count} photos"
+    return race(heading, contenders, (count,), rounds, claims, notes, warm=2)
+
+
 def digits(work: Path, quick: bool) -> Race:
     net, folder = network("digits", work), work / "whole"
     count, rounds = (100, 1) if quick else (1000, 5)
@@ -206,4 +230,5 @@ WHOLE: dict[str, Callable[[Path, bool], Race]] = {
     },
     "whole-photos": folder_of_photos,
     "whole-digits": digits,
+    "whole-pairs": pairs,
 }

@@ -24,6 +24,7 @@ import matplotlib.pyplot as plt
 from scipy.ndimage import convolve
 
 import onnx_geed
+from onnx_geed.groups import from_side_to_side
 from onnx_geed.report import write_report
 
 BLUE, ORANGE, GREEN, GREY = "#0b63a8", "#c2500a", "#0f7b5f", "#5b6673"
@@ -258,6 +259,37 @@ def flips(folder: Path) -> None:
     plt.close(figure)
 
 
+def sides(folder: Path) -> None:
+    """Draw what two layers make of a digit turned a little one way and the other."""
+    with as_file(files("onnx_geed.demo")) as demo:
+        digits = np.squeeze(np.load(demo / "digits.npz")["images"][:40]).astype(np.float32) / 255
+    action = onnx_geed.grid_action(onnx_geed.parse_group("small-rotation~3"), 29, 29)
+    across = onnx_geed.grid_action(from_side_to_side(action.group), 29, 29)
+    orbits = np.stack([[action.apply(g, x) for g in range(3)] for x in digits])
+    shown = orbits[9]
+    figure, axes = plt.subplots(2, 5, figsize=(9.6, 4.1), layout="constrained")
+    titles = ("g₋x", "f(g₋x)", "f(g₋x), moved along", "f(g₊x)", "left over")
+    blob = np.outer([1, 4, 6, 4, 1], [1, 4, 6, 4, 1]).astype(np.float32)
+    for row, (name, kernel) in zip(axes, (("blobs", blob), ("edges", EDGE)), strict=True):
+        maps = np.stack([through(kernel, orbit) for orbit in orbits])
+        m = onnx_geed.sensitivity(maps[:, :, None], action)[:, 1:].mean()
+        value = m / onnx_geed.normaliser("sensitivity", maps[:, 0].reshape(len(maps), -1))
+        there, here = maps[9][1], maps[9][2]
+        told = across.apply(1, here)
+        limit = np.abs(maps[9]).max()
+        pictures = (shown[2], here, told, there, there - told)
+        for axis, picture, title in zip(row, pictures, titles, strict=True):
+            plain(axis)
+            image = picture is pictures[0]
+            low, colours = (0, "gray") if image else (-limit, "RdBu_r")
+            axis.imshow(picture, cmap=colours, vmin=low, vmax=1 if image else limit)
+            axis.set_title(title if kernel is blob else "", fontsize=10)
+        row[0].set_ylabel(name, fontsize=10.5, fontweight="bold")
+        row[4].set_xlabel(f"sensitivity {value:.3f}")
+    figure.savefig(folder / "sensitivity.png")
+    plt.close(figure)
+
+
 def fits(folder: Path) -> None:
     """Draw the demo's feature maps under quarter turns as the page does, told by three fits."""
     with as_file(files("onnx_geed.demo")) as demo, tempfile.TemporaryDirectory() as made:
@@ -283,7 +315,7 @@ def main(path: str) -> None:
     folder.mkdir(exist_ok=True)
     for draw in (
         *(two_layers, interpolation, clouds, conditioning, predictions),
-        *(unexplained, flips, fits),
+        *(unexplained, flips, sides, fits),
     ):
         draw(folder)
 

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
         normaliser as normaliser,
         orbit_deviations as orbit_deviations,
         output_l2 as output_l2,
+        sensitivity as sensitivity,
         softmax_kl as softmax_kl,
         unexplained as unexplained,
     )

@@ -218,7 +218,7 @@ def test_the_result_format_has_just_these_fields(written):
     assert section(page, "The file") == set(result) | {"precision"}
     assert section(page, "precision") == set(written["precise"]["precision"])
     # Of several inputs, and of vectors in other components than usual.
-    optional = {"data": {"inputs"}, "group": {"components"}, "runtime": set()}
+    optional = {"data": {"inputs"}, "group": {"components", "step", "grid"}, "runtime": set()}
     for part, further in optional.items():
         assert section(page, part) == set(result[part]) | further
     kinds = set()

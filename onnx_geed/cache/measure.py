@@ -21,9 +21,8 @@ from onnx_geed.cache.place_labels import read_place_labels
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
 from onnx_geed.errors import GeedError, refuse_unknown
-from onnx_geed.groups import Interpolation, Table, parse_group, with_components
+from onnx_geed.groups import Group, Interpolation, Table, on_grid, parse_group, with_components
 from onnx_geed.measures import (
-    CATALOGUE,
     Layer,
     Plan,
     Request,
@@ -31,10 +30,12 @@ from onnx_geed.measures import (
     judge_of_fits,
     make_plan,
     parse_request,
+    taken_unasked,
 )
 from onnx_geed.model import Tensor, parse_classes, resolve
 from onnx_geed.results import (
     DataPart,
+    GroupPart,
     Record,
     Result,
     add_class_values,
@@ -355,7 +356,7 @@ def plan_of(
                 f"{request.measure}@{layer.name}: the cache was written for a target, which it "
                 f"does not keep: give it again with --target {layer.name}=FILE.npy"
             )
-    acting = with_components(parse_group(group["name"]), group.get("components", "right-down"))
+    acting = _acting_group(group)
     if acting.onward is not None and "kind" not in group:
         raise GeedError(
             f"the cache was written when {acting.name} moved all samples by the same elements, and "
@@ -405,6 +406,12 @@ def plan_of(
     return plan.drawn(description["seed"], manifest.indices), wanted
 
 
+def _acting_group(part: GroupPart) -> Group:
+    """Return the group that a cache was written for, which is never one's own."""
+    group = with_components(parse_group(part["name"]), part.get("components", "right-down"))
+    return on_grid(group, "HW", tuple(part["grid"])) if "grid" in part else group
+
+
 def _selected_layers(
     manifest: Manifest, measures: Sequence[str], targets: Collection[str]
 ) -> list[tuple[Request, Layer]]:
@@ -420,13 +427,13 @@ def _selected_layers(
         if request.layer is not None:
             chosen = [layers[t.name] for t in resolve(tensors, request.layer)]
         else:
-            role = descriptor_of(request.measure).role
-            chosen = [layer for layer in layers.values() if role in layer.roles]
+            roles = descriptor_of(request.measure).roles
+            chosen = [layer for layer in layers.values() if {*roles} & {*layer.roles}]
             if targets and descriptor_of(request.measure).of_error:
                 chosen = [layers[name] for name in targets]
             if not chosen:
                 raise GeedError(
-                    f"{request.measure}: the cache holds no {role}; name one of its "
+                    f"{request.measure}: the cache holds no {' or '.join(roles)}; name one of its "
                     f"layers with --measure {request.measure}@LAYER: {', '.join(list(layers)[:5])}"
                 )
         selected += [(request, layer) for layer in chosen]
@@ -436,10 +443,10 @@ def _selected_layers(
         ]
     if not selected:
         selected = [
-            (Request(descriptor.name), layer)
-            for descriptor in CATALOGUE.values()
+            (Request(name), layer)
+            for name in taken_unasked(_acting_group(description["group"]))
             for layer in layers.values()
-            if descriptor.default and descriptor.role in layer.roles
+            if {*descriptor_of(name).roles} & {*layer.roles}
         ]
     return selected
 

@@ -77,7 +77,8 @@ class ShardReader:
         GeedError
             If the shard is missing or damaged, or holds what is not finite.
         """
-        pairs = neighbours(self.count)
+        beside = any(m.descriptor.beside_others for m in self.plan.measures)
+        pairs = neighbours(self.count) if beside else []
         label = partial(sample_label, self.manifest)
         parts: list[OrbitStatistics] = []
         part = OrbitStatistics()

@@ -81,6 +81,13 @@ if TYPE_CHECKING:
         cyclic as cyclic,
         dihedral as dihedral,
     )
+    from onnx_geed.groups.small_groups import (
+        from_side_to_side as from_side_to_side,
+        on_grid as on_grid,
+    )
+    from onnx_geed.groups.small_motions import (
+        SmallMotions as SmallMotions,
+    )
     from onnx_geed.groups.support import (
         disk_mask as disk_mask,
     )

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
-from onnx_geed.groups.factors import Factor, MixFactor, TakeFactor
+from onnx_geed.groups.factors import Factor
 from onnx_geed.groups.grid_tables import Interpolation, checked_length
 from onnx_geed.groups.group import Behind, Group, check_group
 from onnx_geed.groups.layout import Layout, parse_layout
 from onnx_geed.groups.moves import Moves, product_of_moves, still_moves
 from onnx_geed.groups.named import factors_of
+from onnx_geed.groups.small_groups import on_grid
 from onnx_geed.groups.support import disk_mask
 
 __all__ = [
@@ -31,7 +32,6 @@ __all__ = [
     "grid_action",
     "layout_action",
     "still_action",
-    "what_moves",
 ]
 
 F64 = NDArray[np.float64]
@@ -312,7 +312,7 @@ def grid_action(
         If it is no group, or one whose action on images is not known.
         If height or width is no whole number from 1 on.
         If the interpolation is none of the three.
-        If a shift does not divide the grid.
+        If a shift does not divide the grid, or a small motion is large on it.
         If the group moves no plane.
 
     Notes
@@ -322,7 +322,8 @@ def grid_action(
     """
     check_choice("interpolation", interpolation, get_args(Interpolation))
     lengths = checked_length("height", height), checked_length("width", width)
-    placed = _placed(factors_of(check_group(group)), "HW", lengths, of_input=False)
+    group = on_grid(check_group(group), "HW", lengths)
+    placed = _placed(factors_of(group), "HW", lengths, of_input=False)
     if not placed:
         raise GeedError(f"group {group.name} moves no plane: take such as C4 or flip-h")
     moves = _moves_on(group, placed, interpolation)
@@ -362,7 +363,7 @@ def layout_action(
     GeedError
         If it is no group, or one whose action is not known.
         If the interpolation is none of the three.
-        If a shift does not divide an axis.
+        If a shift does not divide an axis, or a small motion is large on the input.
         If vectors have not as many components as the group turns, or bases are not four.
 
     Notes
@@ -371,7 +372,7 @@ def layout_action(
     """
     check_choice("interpolation", interpolation, get_args(Interpolation))
     kept, shape = layout.kept, tuple(map(int, lengths))
-    group = check_group(group)
+    group = on_grid(check_group(group), kept, shape, of_input=of_input)
     placed = _placed(factors_of(group), kept, shape, of_input=of_input)
     points = [shape[axis] for (axis,) in _axes_of("P", kept)]
     moved_points = sum(factor.axes == "P" for factor, _, _ in placed)
@@ -469,16 +470,3 @@ def _known_moves(
     group: str, placed: tuple[tuple[Factor, tuple[int, ...]], ...], interpolation: Interpolation
 ) -> Moves:
     return product_of_moves([f.moves(group, own, interpolation) for f, own in placed])
-
-
-def what_moves(group: Group) -> str:
-    """Say which axes a group moves, for a message."""
-    sizes = {
-        factor.axes: f" of {len(factor.table[0])}"
-        if isinstance(factor, TakeFactor)
-        else f" of {factor.size}"
-        if isinstance(factor, MixFactor)
-        else ""
-        for factor in factors_of(group)
-    }
-    return ", ".join(f"{axes}{size}" for axes, size in sizes.items())

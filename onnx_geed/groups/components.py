@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from onnx_geed.groups.factors import Factor, MixFactor, as_rows
 from onnx_geed.groups.group import Behind, Components, Group
-from onnx_geed.groups.named import factors_of
 
 __all__ = ["with_components"]
 
@@ -41,7 +40,7 @@ def with_components(group: Group, components: Components) -> Group:
         return group
     turned = copy.copy(group)
     object.__setattr__(turned, "components", components)
-    object.__setattr__(turned, "factors", _rewritten(factors_of(group), components))
+    object.__setattr__(turned, "factors", _rewritten(group.factors, components))
     for name in ("behind", "onward"):
         if (drawn := getattr(group, name)) is not None:
             object.__setattr__(turned, name, _Rewritten(drawn, components))

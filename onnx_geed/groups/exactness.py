@@ -17,7 +17,8 @@ COMPOSITION_TOLERANCE = 1e-5
 class Exactness(enum.Enum):
     """How an element acts; true where that is an action to the last bit or to rounding."""
 
-    #: Entries change places: φ(g₂, φ(g₁, x)) = φ(g₂g₁, x) to the last bit.
+    #: Entries change places: φ(g₂, φ(g₁, x)) = φ(g₂g₁, x) to the last bit. Of a shift that moves
+    #: zeros in, that holds for what has stayed inside.
     INDEX = "index"
     #: Entries are multiplied by a matrix: it holds to rounding, within 1e-5.
     MATRIX = "matrix"

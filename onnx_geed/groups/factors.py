@@ -253,7 +253,7 @@ def _space_moves(
         turn, base = known
         base_of.append(base)
         permutation.append(_turned(turns[turn], lengths))
-    tables = [warp_table(lengths, _image_of(base), interpolation) for base in bases]
+    tables = [warp_table(lengths, _image_of(base).T, interpolation) for base in bases]
     size = int(np.prod(lengths))
     taps = {"nearest": 1, "bilinear": 8, "bicubic": 64}[interpolation]
     return Moves(

@@ -20,7 +20,7 @@ class MovedAxes:
     letters : str
         All of them.
     turned : str
-        Those of grids that it turns about their centre, mirrors or reverses.
+        Those of grids that it turns or zooms about their centre, mirrors or reverses.
     shifted : str
         Those of grids that it shifts around.
     """
@@ -46,6 +46,8 @@ def moved_axes(name: str) -> MovedAxes:
     MovedAxes
     """
     group = group_named(name)
+    if group is not None and group.small is not None:
+        return MovedAxes("HW", turned="" if group.small.kind == "shift" else "HW")
     letters = ""
     turned: set[str] = set()
     shifted: set[str] = set()

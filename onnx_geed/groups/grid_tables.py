@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, shown
 
-__all__ = ["Interpolation", "checked_length", "rotation_table", "warp_table"]
+__all__ = [
+    "Interpolation",
+    "checked_length",
+    "lands_on_entries",
+    "rotation_table",
+    "warp_table",
+]
 
 I32 = NDArray[np.int32]
 F64 = NDArray[np.float64]
@@ -80,7 +86,10 @@ def rotation_table(
 
 
 def warp_table(
-    lengths: tuple[int, ...], matrix: F64, interpolation: Interpolation
+    lengths: tuple[int, ...],
+    inverse: F64,
+    interpolation: Interpolation,
+    shift: F64 | float = 0.0,
 ) -> tuple[I32, F64]:
     """Return the entries, and their weights, from which each entry of a warped grid is read.
 
@@ -88,11 +97,12 @@ def warp_table(
     ----------
     lengths : tuple of int
         Size of the grid along each of its d axes.
-    matrix : ndarray of float64, shape (d, d)
-        An orthogonal matrix on places relative to the centre: what lies at p moves to ``matrix @
-        p``.
+    inverse : ndarray of float64, shape (d, d)
+        A matrix on places relative to the centre: what comes to p was at ``inverse @ (p - shift)``.
     interpolation : {"bilinear", "nearest", "bicubic"}
         How many entries are read: 2, 1 or 4 along each axis.
+    shift : ndarray of float64, shape (d,)
+        By how many entries the grid is shifted after that.
 
     Returns
     -------
@@ -101,9 +111,7 @@ def warp_table(
     weight : ndarray of float64, shape (entries, T)
         Their weights; 0 outside the grid.
     """
-    centre = (np.array(lengths, dtype=np.float64) - 1) / 2
-    places = np.stack([axis.ravel() for axis in np.indices(lengths)]) - centre[:, None]
-    source = matrix.T @ places + centre[:, None]
+    source = _sources(lengths, inverse, shift)
     offsets: tuple[int, ...]
     if interpolation == "nearest":
         source = np.floor(np.round(source, 9) + 0.5)
@@ -112,9 +120,7 @@ def warp_table(
         offsets, weigh = (0, 1), _hat
     else:
         offsets, weigh = (-1, 0, 1, 2), _cubic
-    # A place next to a whole number is one: sums of three products leave some last bits.
-    near = np.round(source)
-    source = np.where(np.abs(source - near) < 1e-12 * max(lengths), near, source)
+    source = _snapped(source, lengths)
     first = np.floor(source)
     sides = np.array(lengths)[:, None]
     index, weight = [], []
@@ -125,6 +131,33 @@ def warp_table(
         index.append(np.where(inside, entry, 0).astype(np.int32))
         weight.append(np.where(inside, np.prod(weigh(source - place), axis=0), 0.0))
     return np.stack(index, axis=1), np.stack(weight, axis=1)
+
+
+def lands_on_entries(lengths: tuple[int, ...], inverse: F64, shift: F64 | float = 0.0) -> bool:
+    """Whether each entry of a warped grid comes from one place of the grid, or from outside.
+
+    Parameters
+    ----------
+    lengths, inverse, shift
+        As :func:`warp_table` takes them.
+    """
+    source = _snapped(_sources(lengths, inverse, shift), lengths)
+    return bool((source == np.round(source)).all())
+
+
+def _sources(lengths: tuple[int, ...], inverse: F64, shift: F64 | float) -> F64:
+    """Return from where each entry comes, (d, entries)."""
+    centre = (np.array(lengths, dtype=np.float64) - 1) / 2
+    places = np.stack([axis.ravel() for axis in np.indices(lengths)]) - centre[:, None]
+    moved = np.broadcast_to(shift, len(lengths))[:, None]
+    source: F64 = inverse @ (places - moved) + centre[:, None]
+    return source
+
+
+def _snapped(source: F64, lengths: tuple[int, ...]) -> F64:
+    """Return places of which one next to a whole number is one: sums leave some last bits."""
+    near = np.round(source)
+    return np.where(np.abs(source - near) < 1e-12 * max(lengths), near, source)
 
 
 def _cos_sin(degrees: float) -> tuple[float, float]:

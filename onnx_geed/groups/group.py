@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.groups.factors import Factor, Motion, PlaneFactor
+from onnx_geed.groups.small_motions import SmallMotions
 
 __all__ = [
     "Behind",
@@ -66,6 +67,8 @@ class Group:
         where there are none.
     components : {"right-down", "right-up", "down-right"}
         In which components the factors turn vectors.
+    small : SmallMotions or None
+        The small motions that the elements are, forwards and backwards, if they are any.
 
     Raises
     ------
@@ -90,6 +93,7 @@ class Group:
     independent: bool = field(init=False, default=False, repr=False)
     half: tuple[int, ...] = field(init=False, default=(), repr=False)
     components: Components = field(init=False, default="right-down", repr=False)
+    small: SmallMotions | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:

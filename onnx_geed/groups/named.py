@@ -6,6 +6,7 @@ import functools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from onnx_geed.groups.group import Group, product_table, sampled, some_of, with_
 from onnx_geed.groups.plane_groups import cyclic, dihedral, flip, shift, turns_sampled
 from onnx_geed.groups.rotations import icosahedral_rotations, octahedral_rotations
 from onnx_geed.groups.sampled import haar_elements, some_permutations
+from onnx_geed.groups.small_groups import small_group
+from onnx_geed.groups.small_motions import SmallKind
 from onnx_geed.groups.space_groups import about, octahedral, space_sampled
 
 __all__ = [
@@ -42,7 +45,8 @@ _SPELLED = (
     "C<n> (rotations, such as C8), D<n> (rotations and mirrors), flip-h, flip-v, shift<a>x<b> "
     "(such as shift4x4); C<n>-x, C<n>-y, C<n>-z, O, Oh (volumes and vectors in space); reverse, "
     "shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); hue<n> (colours); SO2~n, O2~n, SO3~n, "
-    "O3~n (sampled; SO3~24, SO3~60 and O3~48 evenly); or G*H"
+    "O3~n (sampled; SO3~24, SO3~60 and O3~48 evenly); small-rotation, small-shift, small-zoom, "
+    "each also ~<pixels> (for sensitivity); or G*H"
 )
 
 
@@ -109,10 +113,15 @@ def direct_product(left: Group, right: Group) -> Group:
     Raises
     ------
     GeedError
-        If both move axes of one kind.
+        If both move axes of one kind, or one is of small motions.
         If the order would exceed ``MAX_ORDER``, 1024.
     """
     name = f"{left.name}*{right.name}"
+    if small := next((g.small for g in (left, right) if g.small is not None), None):
+        raise GeedError(
+            f"group {name}: small motions are taken alone: take --group {small.name}, and the "
+            "other group in a run of its own"
+        )
     ours, theirs = ("".join(f.axes for f in factors_of(g)) for g in (left, right))
     if both := [letter for letter in "HWDTPXBC" if letter in ours and letter in theirs]:
         raise GeedError(
@@ -184,7 +193,9 @@ def parse_group(name: str) -> Group:
         ``C<n>``, ``D<n>``, ``flip-h``, ``flip-v`` or ``shift<a>x<b>`` of a plane; ``C<n>-x``,
         ``-y``, ``-z``, ``O`` or ``Oh`` of space; ``reverse`` or ``shift<n>`` of a line;
         ``revcomp`` of DNA; ``S<n>`` (n ≤ 6) or ``S<n>~<k>`` of points; ``hue<n>`` of colours;
-        ``SO2~<n>``, ``O2~<n>``, ``SO3~<n>`` or ``O3~<n>``, sampled; or a product ``G*H``.
+        ``SO2~<n>``, ``O2~<n>``, ``SO3~<n>`` or ``O3~<n>``, sampled; ``small-rotation``,
+        ``small-shift`` or ``small-zoom``, each also with a step in pixels of the input's corner,
+        such as ``small-shift~0.5``; or a product ``G*H``.
 
     Returns
     -------
@@ -195,7 +206,8 @@ def parse_group(name: str) -> Group:
     GeedError
         If the name is none of these, or no text.
         If the order would exceed ``MAX_ORDER``, 1024.
-        If the two groups of a product move axes of one kind.
+        If the two groups of a product move axes of one kind, or one is of small motions.
+        If a step of small motions is none.
     """
     if not isinstance(name, str):
         raise GeedError(
@@ -214,6 +226,7 @@ def parse_group(name: str) -> Group:
 _EXAMPLES = (
     *("C4", "C8", "D4", "D8", "flip-h", "flip-v", "shift4x4", "C4-z", "O", "Oh", "reverse"),
     *("shift8", "revcomp", "S4", "S16~20", "hue3", "SO2~32", "O2~32", "SO3~24", "SO3~60", "O3~48"),
+    *("small-rotation", "small-shift", "small-zoom", "small-rotation~0.5"),
 )
 
 
@@ -274,6 +287,10 @@ def _sampled_space(name: str, reflected: str, digits: str) -> Group:
     return haar_elements(name, int(digits), reflected=reflected == "O")
 
 
+def _small(name: str, kind: SmallKind, step: str | None) -> Group:
+    return small_group(kind, Fraction(step or 1))
+
+
 _NUMBER = r"([1-9]\d{0,5})"
 
 
@@ -293,6 +310,7 @@ _NAMED: tuple[tuple[str, Callable[..., Group]], ...] = (
     (rf"hue{_NUMBER}", _sized(hue)),
     (rf"(SO|O)2~{_NUMBER}", _sampled_turns),
     (rf"(SO|O)3~{_NUMBER}", _sampled_space),
+    (r"small-(rotation|shift|zoom)(?:~(\d{1,4}(?:\.\d{1,6})?))?", _small),
 )
 
 

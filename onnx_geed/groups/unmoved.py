@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups.by_letters import LayoutAction, what_moves
+from onnx_geed.groups.by_letters import LayoutAction
+from onnx_geed.groups.factors import MixFactor, TakeFactor
 from onnx_geed.groups.group import Group
 from onnx_geed.groups.named import factors_of, motions
 from onnx_geed.groups.placed_action import PlacedAction
@@ -48,7 +49,7 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
         return
     if not action.moved:
         raise GeedError(
-            f"group {group.name} does not move this input: it moves {what_moves(group)}, and the "
+            f"group {group.name} does not move this input: it moves {_what_moves(group)}, and the "
             f"input is {_lengths(action)}; take another group, or say what the axes are with "
             "--input-layout"
         )
@@ -150,3 +151,18 @@ def _instead(height: int, width: int, disk: bool) -> str:
     if width == 1:
         return "take one that moves along the height alone: flip-v or shift<a>x1"
     return "take a group that does"
+
+
+def _what_moves(group: Group) -> str:
+    """Say which axes a group moves, for a message."""
+    if group.small is not None:
+        return "HW"
+    sizes = {
+        factor.axes: f" of {len(factor.table[0])}"
+        if isinstance(factor, TakeFactor)
+        else f" of {factor.size}"
+        if isinstance(factor, MixFactor)
+        else ""
+        for factor in factors_of(group)
+    }
+    return ", ".join(f"{axes}{size}" for axes, size in sizes.items())

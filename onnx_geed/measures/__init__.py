@@ -8,11 +8,9 @@ if TYPE_CHECKING:
     from onnx_geed.measures.catalogue import (
         CATALOGUE as CATALOGUE,
         Descriptor as Descriptor,
-        Request as Request,
         Support as Support,
         descriptor_of as descriptor_of,
         judge_of_fits as judge_of_fits,
-        parse_request as parse_request,
     )
     from onnx_geed.measures.deviations import (
         channel_sums_of_orbits as channel_sums_of_orbits,
@@ -52,6 +50,7 @@ if TYPE_CHECKING:
         latent_cos as latent_cos,
         latent_l2 as latent_l2,
         output_l2 as output_l2,
+        sensitivity as sensitivity,
         softmax_kl as softmax_kl,
         unexplained as unexplained,
     )
@@ -85,6 +84,10 @@ if TYPE_CHECKING:
     from onnx_geed.measures.normalisation import (
         normaliser as normaliser,
     )
+    from onnx_geed.measures.opposites import (
+        check_goes_with_group as check_goes_with_group,
+        taken_unasked as taken_unasked,
+    )
     from onnx_geed.measures.place_counts import (
         Known as Known,
         PlaceCounts as PlaceCounts,
@@ -99,6 +102,10 @@ if TYPE_CHECKING:
         Plan as Plan,
         make_plan as make_plan,
         view as view,
+    )
+    from onnx_geed.measures.requests import (
+        Request as Request,
+        parse_request as parse_request,
     )
     from onnx_geed.measures.scores import (
         ProbabilityError as ProbabilityError,

@@ -1,4 +1,4 @@
-"""The catalogue of measures: a descriptor for each, and how a measure is asked for.
+"""The catalogue of measures: a descriptor for each.
 
 A new measure is one entry of :data:`CATALOGUE` and one function of pairs.
 """
@@ -9,20 +9,18 @@ import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from onnx_geed.errors import GeedError, nearest
 
 __all__ = [
     "CATALOGUE",
     "Descriptor",
-    "Request",
     "Role",
     "Support",
     "View",
     "descriptor_of",
     "judge_of_fits",
-    "parse_request",
 ]
 
 Role = Literal["channel", "latent", "output"]
@@ -74,11 +72,15 @@ class Descriptor:
         Computes M of eq. (6) from points (n, k) in float64, by which values are divided.
     spread : bool
         Whether values are divided by M₂ instead, the mean square by which whole tensors of
-        different samples are away from their mean; tensors are seen one after another.
+        different samples are away from their mean; tensors are seen one after another. A distance
+        is divided by √(2 M₂), the root mean square distance between two of them.
     of_error : bool
         Whether it is a share of the error: f(gx) is moved back, held against its mean over all of
         G, and values are divided by the mean error, of labels or of a target. ``view``, ``actions``
         and ``pairs`` are those of class scores and labels.
+    opposed : bool
+        Whether f(gx) is held against that of the opposite small motion, and not against f̂(x): such
+        a measure is taken under small motions, and no other is.
     skips_identity : bool
         Whether the identity, where it is held against itself alone and so scores perfect whatever
         the model, is left out of means.
@@ -116,6 +118,7 @@ class Descriptor:
     normaliser: Callable[[Any], float] | None = None
     spread: bool = False
     of_error: bool = False
+    opposed: bool = False
     skips_identity: bool = False
     judges_fits: bool = False
     default: bool = True
@@ -133,12 +136,18 @@ class Descriptor:
     @property
     def power(self) -> int:
         """By which power deviations grow with the tensor: 0 where they do not."""
-        return {"distance": 1, "squared distance": 2}.get(self.unit, 0)
+        powers = {"distance": 1, "distance per pixel": 1, "squared distance": 2}
+        return powers.get(self.unit, 0)
 
     @property
     def of_classes(self) -> bool:
         """Whether it takes class scores."""
         return self.view in ("scores", "classes")
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """Roles of the tensors that it takes where none is named: one, or each of them."""
+        return get_args(Role) if self.opposed else (self.role,)
 
     @property
     def perfect_over_m(self) -> bool:
@@ -174,6 +183,22 @@ class Descriptor:
     def pooled(self) -> bool:
         """Whether points of many samples are needed for M or M₂."""
         return self.normaliser is not None or self.spread
+
+    @property
+    def beside_others(self) -> bool:
+        """Whether a sample is also held against the next one: not where M or the error is that.
+
+        Choice: of small motions such a number would depend on the step, and M does not.
+        """
+        return not (self.of_error or self.opposed)
+
+    def divisor_of(self, mean_square: float) -> float:
+        """Return what values are divided by, of M₂, where ``spread``.
+
+        Choice: √(2 M₂) for distances is a little more than their mean, M of ``latent-l2``, which
+        tensors that are seen one after another do not tell.
+        """
+        return mean_square if self.power == 2 else math.sqrt(2 * mean_square)
 
     def value_unit(self, *, normalised: bool) -> str:
         """Return the unit of values, which of a distance changes with M."""
@@ -358,6 +383,31 @@ CATALOGUE: dict[str, Descriptor] = {
             sentence_moved="{share} of predictions flip to another class than the moved one",
         ),
         Descriptor(
+            name="sensitivity",
+            role="output",
+            view="whole",
+            actions="any",
+            perfect=0.0,
+            worst=float("inf"),
+            unit="distance per pixel",
+            title="Sensitivity to small motions",
+            label="sensitivity, by pixel",
+            formula=(
+                "m = distance between the tensor of a sample moved one way and that of the sample "
+                "moved the other way, moved along by as much, over the pixels between them, twice "
+                "the step: 0 where the tensor stays or moves along; not yet divided by M, the root "
+                "mean square distance between the tensors of different samples"
+            ),
+            pairs=_later("kernels", "distances"),
+            nodes=_later("graph_formulas", "distance_nodes"),
+            spread=True,
+            opposed=True,
+            skips_identity=True,
+            default=False,
+            floor=1e-3,
+            sentence="By pixel of the corner it strays {value} of what different samples are apart",
+        ),
+        Descriptor(
             name="symmetry-share",
             role="output",
             view="scores",
@@ -400,37 +450,3 @@ def descriptor_of(name: object) -> Descriptor:
         return CATALOGUE[name]
     near = nearest(name, CATALOGUE) if isinstance(name, str) else ""
     raise GeedError(f"no measure is called {name!r}: there are {', '.join(CATALOGUE)}.{near}")
-
-
-@dataclass(frozen=True)
-class Request:
-    """A measure that was asked for, ``NAME`` or ``NAME@LAYER``.
-
-    Parameters
-    ----------
-    measure : str
-        Name of the measure.
-    layer : str or None
-        Tensor, node, glob or module path; ``None`` for the measure's default layers.
-    asked : bool
-        Whether the user named the measure, which then is not left out without an error.
-    """
-
-    measure: str
-    layer: str | None = None
-    asked: bool = False
-
-
-def parse_request(text: str) -> Request:
-    """Read ``NAME`` or ``NAME@LAYER``.
-
-    Raises
-    ------
-    GeedError
-        If no measure has that name.
-    """
-    name, at, layer = text.partition("@")
-    descriptor_of(name)
-    if at and not layer:
-        raise GeedError(f"measure {text!r}: write the layer after the @, or leave the @ out")
-    return Request(name, layer or None, asked=True)

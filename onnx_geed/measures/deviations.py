@@ -17,6 +17,7 @@ from onnx_geed.measures.feature_maps import (
     sums_of_pairs,
 )
 from onnx_geed.measures.measure import Measure
+from onnx_geed.measures.opposites import opposite_deviations, opposites
 from onnx_geed.measures.scores import (
     ProbabilityError,
     check_logits,
@@ -210,8 +211,11 @@ def f_hat(
     -------
     ndarray
         Maps (N, C, H·W) in float32; points (N, k) in float64; log f̂ of log-probabilities; the
-        classes of x itself, as classes have no mean.
+        classes of x itself, as classes have no mean; of small motions (N, n, k), each element's
+        opposite.
     """
+    if measure.descriptor.opposed:
+        return opposites(measure, orbits)
     averaged = list(measure.averaged if elements is None else elements)
     view = measure.descriptor.view
     if view == "maps":
@@ -256,6 +260,9 @@ def deviations_from_references(
     """
     chosen = list(range(orbits.shape[1]) if members is None else members)
     descriptor = measure.descriptor
+    if descriptor.opposed:
+        deviations = opposite_deviations(measure, orbits, references)
+        return deviations, np.zeros(deviations.shape)
     if descriptor.view == "maps":
         sums = sums_of_maps(orbits, references, measure.action, measure.support)
         sums = sums if members is None else np.take(sums, chosen, axis=1)

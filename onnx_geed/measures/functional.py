@@ -18,6 +18,7 @@ from onnx_geed.groups import Action, Group, LayoutAction, Permutation, Trivial, 
 from onnx_geed.measures.catalogue import Support
 from onnx_geed.measures.deviations import channel_sums_of_orbits, deviations_of_orbits
 from onnx_geed.measures.measure import Measure
+from onnx_geed.measures.opposites import check_goes_with_group
 from onnx_geed.measures.scores import OutputKind, check_logits
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "latent_cos",
     "latent_l2",
     "output_l2",
+    "sensitivity",
     "softmax_kl",
     "unexplained",
 ]
@@ -266,6 +268,41 @@ def unexplained(activations: ArrayLike, action: Group | Action) -> F64:
         If the array is not of that shape, or not finite.
     """
     return _of_vectors("unexplained", activations, action)
+
+
+def sensitivity(activations: ArrayLike, action: Group | LayoutAction) -> F64:
+    """Return unnormalised ‖f(g₊x) − φ_Y(g₊g₋⁻¹) f(g₋x)‖ / (2·step) under small motions.
+
+    Parameters
+    ----------
+    activations : array_like, shape (N, n, k) or (N, n, C, H, W)
+        f(gx), with g₊ and g₋ side by side, the identity first.
+    action : Group or LayoutAction
+        Small motions such as ``small-rotation``, under which vectors stay; for maps the action on
+        their grid, :func:`onnx_geed.grid_action` with the group of the action on the input.
+
+    Returns
+    -------
+    ndarray of float64, shape (N, n)
+        ≥ 0, by pixel, both elements of a pair alike; 0 under the identity, which means leave out:
+        ``[:, 1:].mean()``. Divide by :func:`normaliser` of ``"sensitivity"``.
+
+    Raises
+    ------
+    GeedError
+        If the group holds no small motions.
+        If the array is not of that shape, or not finite.
+        If the action is not for that grid.
+    """
+    group = action.group if isinstance(action, LayoutAction) else check_group(action)
+    check_goes_with_group(["sensitivity"], group)
+    if not isinstance(action, LayoutAction):
+        return _of_vectors("sensitivity", activations, group)
+    measure = Measure("sensitivity", "activations", action)
+    maps = _checked(activations, group, rank=5)
+    if maps.shape[-2:] != action.shape:
+        raise GeedError(f"the action is for a grid of {action.shape}, found {maps.shape[-2:]}")
+    return _by_orbit(maps, lambda y: deviations_of_orbits(measure, y)[0])
 
 
 def _of_vectors(

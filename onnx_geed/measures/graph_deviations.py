@@ -185,6 +185,8 @@ def deviation_nodes(
     -----
     Inner summand of eq. (4), with f̂ of eq. (2) over ker(φ_Y), or those of it that are members.
     """
+    if measure.descriptor.opposed:
+        return _opposite_deviations(nodes, measure, y, layer)
     order = measure.action.group.order
     chosen = list(range(order)) if members is None else list(members)
     averaged = [g for g in measure.averaged if g in set(chosen)]
@@ -269,6 +271,33 @@ def _deviations_of_vectors(
     pairs = _formula_of(measure)(nodes, points, expected, 2)
     energy = energy or pairs.squares or sum_of_squares(nodes, points, 2, "energy")
     return DeviationNodes(_signed(nodes, measure, pairs.values), energy, pairs.zero_pairs)
+
+
+def _opposite_deviations(nodes: Nodes, measure: Measure, y: str, layer: Layer) -> DeviationNodes:
+    """Write ‖f(g₊x) − φ_Y(g₊g₋⁻¹) f(g₋x)‖ / (2·step) of each pair, for both its elements."""
+    action, small, size = measure.across, measure.action.group.small, int(np.prod(layer.shape))
+    assert small is not None
+    if isinstance(action, LayoutAction):
+        size = int(np.prod(layer.kept_shape))
+    precise = nodes.cast(y, _DOUBLE, "float64")
+    whole = nodes.reshape(precise, [-1, measure.action.group.order, size], "laid_end_to_end")
+    first = nodes.gather(whole, nodes.constant("identity", np.array([0])), 1, "itself")
+    told, place = [first], [0]
+    for forwards, backwards in small.pairs:
+        scope = nodes.within(str(forwards))
+        opposite = scope.constant("opposite", np.int64(backwards))
+        expected = scope.gather(precise, opposite, 1, "of_opposite")
+        if isinstance(action, LayoutAction):
+            count = size // action.moves.size
+            expected = moved_rows(scope, expected, action, count, [forwards], None, np.float64)
+        told.append(scope.reshape(expected, [-1, 1, size], "told"))
+        place += [len(told) - 1] * 2
+    held = nodes.constant("held", np.array([0, *(ends[0] for ends in small.pairs)]))
+    expected = nodes.add("Concat", told, "expected", axis=1)
+    pairs = _formula_of(measure)(nodes, nodes.gather(whole, held, 1, "f_gx"), expected, 2)
+    by_pixel = nodes.add("Div", [pairs.values, nodes.number(2 * float(small.step))], "by_pixel")
+    values = nodes.gather(by_pixel, nodes.constant("pairs", np.array(place)), 1, "of_pairs")
+    return DeviationNodes(values, sum_of_squares(nodes, whole, 2, "energy"))
 
 
 def _deviations_at_places(

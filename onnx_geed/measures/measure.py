@@ -20,6 +20,8 @@ from onnx_geed.groups import (
     Table,
     Trivial,
     composes,
+    from_side_to_side,
+    grid_action,
     layout_action,
     rows_for,
     with_channels,
@@ -123,6 +125,14 @@ class Measure:
         # action, and an f̂ over that would let two kinds of fit differ by more than the fit.
         kernel = self.action.kernel_of_action() if composes(self.action) else (0,)
         object.__setattr__(self, "kernel_of_action", kernel)
+        given = isinstance(self.action, LayoutAction) and self.action.moves_channels
+        if self.descriptor.opposed and (
+            given or not isinstance(self.action, LayoutAction | Trivial)
+        ):
+            raise GeedError(
+                f"{self.name} on {self.layer}: takes no output action, as a table says nothing of "
+                "motions between its elements: tensors move by the letters of their layout"
+            )
         places = self.places  # refused at once where there are none
         if self.descriptor.of_error and not composes(self.action):
             raise GeedError(
@@ -172,11 +182,27 @@ class Measure:
     def averaged(self) -> tuple[int, ...]:
         """Elements over which the reference is a mean: ker(φ_Y), of classes the identity alone.
 
-        All of them where f(gx) is moved back first.
+        All of them where f(gx) is moved back first. Of small motions it is no mean, and the
+        identity is its own.
         """
         if self.descriptor.of_error:
             return tuple(range(self.action.group.order))
-        return (0,) if self.descriptor.view == "classes" else self.kernel_of_action
+        alone = self.descriptor.view == "classes" or self.descriptor.opposed
+        return (0,) if alone else self.kernel_of_action
+
+    @cached_property
+    def across(self) -> Action:
+        """How small motions move what is seen from one side to the other, φ_Y(g₊g₋⁻¹)."""
+        action = self.action
+        if not isinstance(action, LayoutAction):
+            return action
+        group, interpolation = from_side_to_side(action.group), action.interpolation
+        if len(action.lengths) < len(action.layout.kept):  # a plane alone
+            height, width = action.lengths
+            moved = grid_action(group, height, width, interpolation)
+        else:
+            moved = layout_action(group, action.layout, action.lengths, interpolation)
+        return replace(action, moves=moved.moves)
 
     @property
     def counted(self) -> slice:

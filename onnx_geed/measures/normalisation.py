@@ -18,11 +18,11 @@ F64 = NDArray[np.float64]
 
 
 def normaliser(measure: str, points: ArrayLike) -> float | None:
-    """Return M of eq. (6), or M₂ of ``unexplained``.
+    """Return M of eq. (6), M₂ of ``unexplained``, or √(2 M₂) of ``sensitivity``.
 
     Parameters
     ----------
-    measure : {"latent-l2", "latent-cos", "unexplained"}
+    measure : {"latent-l2", "latent-cos", "unexplained", "sensitivity"}
         The measure whose mean is taken.
     points : array_like, shape (n, k)
         Identity-element latents of distinct samples, or whole outputs.
@@ -30,8 +30,8 @@ def normaliser(measure: str, points: ArrayLike) -> float | None:
     Returns
     -------
     float or None
-        Mean distance, mean cosine or half the mean squared distance over unordered pairs of
-        distinct points; ``None`` for fewer than two points.
+        Mean distance, mean cosine, half the mean squared distance or the root mean square distance
+        over unordered pairs of distinct points; ``None`` for fewer than two points.
 
     Raises
     ------
@@ -50,7 +50,10 @@ def normaliser(measure: str, points: ArrayLike) -> float | None:
     bad = np.argwhere(~np.isfinite(rows))
     if len(bad):
         raise GeedError(f"{measure}: point {int(bad[0][0])} holds NaN or infinity, so it has no M")
-    return Spread(rows).mean_square() if mean_over_pairs is None else float(mean_over_pairs(rows))
+    if mean_over_pairs is not None:
+        return float(mean_over_pairs(rows))
+    mean_square = Spread(rows).mean_square()
+    return None if mean_square is None else descriptor.divisor_of(mean_square)
 
 
 def mean_distance(points: F64) -> float:

@@ -39,7 +39,8 @@ class Known:
 
     def of(self, some: slice) -> Known:
         """Return what is known of some of the samples."""
-        return Known(*(None if part is None else part[some] for part in (self.labels, self.real)))
+        labels, real = self.labels, self.real
+        return Known(None if labels is None else labels[some], None if real is None else real[some])
 
 
 @dataclass(frozen=True, eq=False)

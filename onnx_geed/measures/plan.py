@@ -30,12 +30,13 @@ from onnx_geed.groups import (
 from onnx_geed.measures.catalogue import (
     CATALOGUE,
     Descriptor,
-    Request,
     Support,
     descriptor_of,
 )
 from onnx_geed.measures.layer import Layer
 from onnx_geed.measures.measure import Measure
+from onnx_geed.measures.opposites import check_goes_with_group
+from onnx_geed.measures.requests import Request
 from onnx_geed.measures.scores import OutputKind
 
 __all__ = ["Plan", "make_plan", "view"]
@@ -210,6 +211,7 @@ def make_plan(
     GeedError
         If a tensor named for a measure does not fit it.
         If an output action does not fit its tensor or the group.
+        If a measure does not go with the group, as none but one does with small motions.
         If nothing is left to measure.
     """
 
@@ -220,6 +222,7 @@ def make_plan(
         return _own_on_maps(own, layout, lengths)
 
     _refuse_tables_of_others(group, tables)
+    check_goes_with_group((request.measure for request, _ in selected), group)
     measures: list[Measure] = []
     told = list(notes)
     misfits: dict[str, list[GeedError]] = {}

@@ -134,7 +134,7 @@ def _sample(
     worst = int(row.argmax())
     entry: dict[str, Any] = {
         "name": called + (f", label {label}" if label is not None else ""),
-        "value": number(float(row.mean())),
+        "value": number(float(reading.per_sample[position])),
         # Invariance is measured from the mean of an orbit, which the sample itself may be far from.
         "worst": angle(group["name"], group["elements"][worst])
         if worst or is_sampled(group["name"])

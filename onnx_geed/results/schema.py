@@ -265,6 +265,8 @@ class GroupPart(TypedDict):
     interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
     support: Literal["full", "disk"]
     components: NotRequired[Literal["right-down", "right-up", "down-right"]]
+    step: NotRequired[float]
+    grid: NotRequired[list[int]]
 
 
 class RuntimePart(TypedDict, total=False):

@@ -59,6 +59,7 @@ _TRIED_OUT: dict[str, Any] = {
 _UNITS = {
     "−cosine": "cosine",
     "distance": "units of the tensor",
+    "distance per pixel": "units of the tensor per pixel",
     "squared distance": "squared units of the tensor",
 }
 
@@ -251,9 +252,9 @@ def _output(output: Output) -> CompiledOutput:
             "units of the tensor",
         ),
         "identity": (
-            "the whole tensor of the sample itself, from which M of unexplained is computed: the "
-            "sum of the squared distances of the tensors of N different samples from their mean, "
-            "over N - 1",
+            f"the whole tensor of the sample itself, from which M of {measure.name} is computed: "
+            "the sum of the squared distances of the tensors of N different samples from their "
+            "mean, over N - 1" + "; of that twice, the root" * (measure.descriptor.power == 1),
             "units of the tensor",
         ),
         "range": ("lowest and highest probability that the model gave over the orbit", "share"),

@@ -179,7 +179,8 @@ def orbit_jobs(
     list of Job
     """
     size = job_orbits(task.plan.group.order, task.batch)
-    pairs = [] if start else neighbours(stop)
+    beside = any(m.descriptor.beside_others for m in task.plan.measures)
+    pairs = neighbours(stop) if beside and not start else []
     jobs = []
     for first in range(start, stop, size):
         positions = range(first, min(first + size, stop))

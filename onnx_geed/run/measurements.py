@@ -68,12 +68,14 @@ def measurements_of(
 
 
 def _divisor(measure: Measure, statistics: OrbitStatistics, norm_samples: int) -> Normaliser | None:
-    """Return M, or M₂, for a measure that is divided by it."""
+    """Return M, or what M₂ comes to, for a measure that is divided by it."""
     if measure.descriptor.spread:
         spread = statistics.spreads.get((measure.name, measure.layer))
         if spread is None:
             return Normaliser(None, 0)
-        return Normaliser(spread.mean_square(), spread.summed().added, spread.norm())
+        square = spread.mean_square()
+        m = None if square is None else measure.descriptor.divisor_of(square)
+        return Normaliser(m, spread.summed().added, spread.norm())
     if not measure.descriptor.pooled:
         return None
     points = statistics.points[measure.layer][:norm_samples]
@@ -128,7 +130,7 @@ def _record(
         warnings.append("every vector that was compared is zero: the value says nothing")
     layer = plan.layers[measure.layer]
     layout, notes = _layout_and_notes(measure, layer.layout, layer.shape)
-    wanted = [] if measure.descriptor.of_error else neighbours(len(deviations))
+    wanted = neighbours(len(deviations)) if measure.descriptor.beside_others else []
     complete = statistics.pairs.complete
     pairs = [complete[where] for where in wanted if where in complete]
     if len(pairs) < len(wanted):

@@ -9,7 +9,13 @@ from typing import Any
 
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import Action, Group, PlacedAction, Table, parse_group, with_components
-from onnx_geed.measures import Plan, descriptor_of, make_plan, parse_request
+from onnx_geed.measures import (
+    Plan,
+    check_goes_with_group,
+    descriptor_of,
+    make_plan,
+    parse_request,
+)
 from onnx_geed.model import (
     CLASSES,
     MEASUREMENT,
@@ -132,7 +138,10 @@ def prepare_run(
         If the group does not move the input.
     """
     acting = with_components(_acting_group(group, action), options.components)
+    if acting.small is not None:
+        _check_small(acting, action, options)
     requests = [parse_request(text) for text in options.measures]
+    check_goes_with_group((request.measure for request in requests), acting)
     loaded = model if isinstance(model, Model) else load_model(model)
     if MEASUREMENT in loaded.metadata:
         raise GeedError(
@@ -142,6 +151,8 @@ def prepare_run(
     acted = find_input(loaded, options.input, options.input_layout)
     output = find_output(loaded, options.output)
     source, count, notes = make_source(loaded, acted, data, acting, options, action)
+    acting = source.action.group  # small motions are known on the input's grid alone
+    notes += [] if acting.small is None else [f"{acting.name}: {acting.small.told()}"]
     listed = list_as_stated(
         loaded,
         acted.name,
@@ -154,7 +165,7 @@ def prepare_run(
         kind=options.output_kind,
     )
     targets, fits = targeted(listed, options.target), requested_fits(listed, options)
-    selection = select_tensors(requests, listed, options, fits, targets)
+    selection = select_tensors(requests, listed, options, acting, fits, targets)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
     trial = try_out(loaded, acted, names, source, options)
@@ -298,6 +309,25 @@ def _acting_group(group: str | Group | None, action: Action | None) -> Group:
             f"{own.name}: leave the group out, or give one action of it"
         )
     return own
+
+
+def _check_small(group: Group, action: Action | None, options: Options) -> None:
+    """Refuse what small motions do not go with."""
+    if action is not None:
+        raise GeedError(
+            f"group {group.name}: moves images by itself; leave the action out, or give one of a "
+            "group"
+        )
+    if options.references:
+        raise GeedError(
+            f"--references: are round trips by a group's elements and their inverses, and "
+            f"{group.name} has none; leave it out"
+        )
+    if options.output_action:
+        raise GeedError(
+            f"--output-action: says how a group's elements act, and nothing of motions between "
+            f"those of {group.name}, under which tensors move by their letters; leave it out"
+        )
 
 
 def _row_check(trial: Trial, count: int, options: Options, engine: EngineName) -> RowCheck:

@@ -99,6 +99,9 @@ def describe_group(task: Task) -> GroupPart:
     }
     if group.components != "right-down":
         described["components"] = group.components
+    if group.small is not None:
+        described["step"] = float(group.small.step)
+        described["grid"] = list(group.small.grid or ())
     return described
 
 

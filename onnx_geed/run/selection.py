@@ -17,7 +17,7 @@ from onnx_geed.groups import (
     read_tables,
     subgroup_table,
 )
-from onnx_geed.measures import CATALOGUE, Layer, Request, descriptor_of, judge_of_fits
+from onnx_geed.measures import Layer, Request, descriptor_of, judge_of_fits, taken_unasked
 from onnx_geed.model import Model, Tensor, action_key, actions_in_metadata, resolve
 from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.options import Options
@@ -54,6 +54,7 @@ def select_tensors(
     requests: Sequence[Request],
     listed: Sequence[Tensor],
     options: Options,
+    group: Group,
     fits: Iterable[str] = (),
     targets: Collection[str] = (),
 ) -> Selection:
@@ -67,6 +68,8 @@ def select_tensors(
         The model's tensors.
     options : Options
         Layers that a cache keeps.
+    group : Group
+        The acting group, which says what is measured where nothing is asked for.
     fits : iterable of str
         Tensors whose action is fitted; without requests, what that leaves unexplained is measured.
     targets : collection of str
@@ -87,19 +90,20 @@ def select_tensors(
         return Selection((), kept)
     requested: list[tuple[Request, Tensor]] = []
     missing: dict[str, list[str]] = {}
-    defaults = [Request(d.name) for d in CATALOGUE.values() if d.default]
+    defaults = [Request(name) for name in taken_unasked(group)]
     defaults += [Request(judge_of_fits(), name) for name in fits]
     for request in requests or defaults:
-        role = descriptor_of(request.measure).role
+        roles = descriptor_of(request.measure).roles
         if request.layer is not None:
             tensors = list(resolve(listed, request.layer))
         else:
-            tensors = [tensor for tensor in listed if role in tensor.roles]
+            tensors = [tensor for tensor in listed if {*roles} & {*tensor.roles}]
             if targets and descriptor_of(request.measure).of_error:
                 tensors = [tensor for tensor in listed if tensor.name in targets]
             if not tensors and requests:
                 raise GeedError(_no_default(request.measure, listed))
             if not tensors:
+                role = descriptor_of(request.measure).role
                 missing.setdefault(role, []).append(request.measure)
         requested += [(request, tensor) for tensor in tensors]
     reasons = [_no_default(", ".join(measures), listed) for measures in missing.values()]

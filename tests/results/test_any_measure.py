@@ -199,7 +199,7 @@ def test_a_file_of_it_is_read_where_it_is_known_and_refused_where_not(tmp_path, 
     assert str(refused.value) == (
         f"{tmp_path / 'r.json'}: measurements[0] is of a measure that this version does not know, "
         "'angle-of-maps' (it knows channel-cos, latent-l2, latent-cos, softmax-kl, output-l2, "
-        "unexplained, flip-rate, symmetry-share and latent-square); upgrade onnx-geed"
+        "unexplained, flip-rate, sensitivity, symmetry-share and latent-square); upgrade onnx-geed"
     )
 
 

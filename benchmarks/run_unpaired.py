@@ -1,0 +1,22 @@
+"""`onnx-geed measure` with or without ``between_samples``, to see what the comparison costs.
+
+The first argument is ``paired`` or ``unpaired``, the others are those of the command.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from onnx_geed.__main__ import main
+from onnx_geed.run import job, measurements
+
+
+def none(count: int) -> list[tuple[int, int]]:
+    """No pairs of samples are compared."""
+    return []
+
+
+if __name__ == "__main__":
+    if sys.argv.pop(1) == "unpaired":
+        job.neighbours = measurements.neighbours = none
+    sys.exit(main())
