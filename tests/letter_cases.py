@@ -441,21 +441,13 @@ def deviations(
     """
     numbers = range(len(values)) if indices is None else indices
     if naive_letters.drawn(group, 0, 0) != group:
-        seen = options.pop("seen", None)
-        return np.concatenate(
-            [
-                _alike(
-                    *(measure, values[k : k + 1]),
-                    naive_letters.drawn(
-                        group, seed, numbers[(k + (seen is not None)) % len(values)]
-                    ),
-                    letters,
-                    seen=None if seen is None else seen[k : k + 1],
-                    **options,
-                )
-                for k in range(len(values))
-            ]
-        )
+        seen, rows = options.pop("seen", None), []
+        for k in range(len(values)):
+            number = numbers[k if seen is None else (k + 1) % len(values)]
+            own, at = naive_letters.drawn(group, seed, number), slice(k, k + 1)
+            other = None if seen is None else seen[at]
+            rows.append(_alike(measure, values[at], own, letters, seen=other, **options))
+        return np.concatenate(rows)
     return _alike(measure, values, group, letters, **options)
 
 

@@ -266,9 +266,9 @@ def _half_part(
     if ends is None or own is None or ends[0] <= 0 <= ends[1] or own[0] <= half["value"] <= own[1]:
         return part, []
     return part, [
-        f"over every second element the value is {half['value']:.4g}, away from {whole['value']:.4g} "
-        f"by {difference:.2g} ± {(ends[1] - ends[0]) / 2:.1g}: so few elements do not stand for the "
-        "group; take more"
+        f"over every second element the value is {half['value']:.4g}, which is "
+        f"{abs(difference):.2g} ± {(ends[1] - ends[0]) / 2:.1g} away: so few elements do not stand "
+        "for the group; take more"
     ]
 
 
