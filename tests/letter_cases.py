@@ -131,6 +131,9 @@ CASES: dict[str, Case] = {
     "plane centroid, SO2~8": _case(
         lambda: lm.centroid_net(12, 2), "NPX", "SO2~8", "NX", output_l2__y=0
     ),
+    "plane centroid as scalars, SO2~8": _case(
+        lambda: lm.centroid_net(12, 2), "NPX", "SO2~8", "NK", output_l2__y=0.3, unexplained__y=0.3
+    ),
     "point net, O": _case(lm.point_net, "NPX", "O", output_l2__y=0.5, latent_l2__latent=0.3),
     "point net, SO3~24": _case(lm.point_net, "NPX", "SO3~24", output_l2__y=0.5),
     "point net, S12~20": _case(
@@ -465,7 +468,8 @@ def _alike(measure: str, values: Floats, group: str, letters: str, **options: ob
     shape = values.shape[2:]
     if measure != "latent-l2" and naive_letters.kernel_of_action(group, letters, shape) != names:
         return found
-    return found * (len(names) / (len(names) - 1)) ** (power / 2)
+    n = len(options.get("members") or names)
+    return found * (n / (n - 1)) ** (power / 2)
 
 
 def _uncorrected(

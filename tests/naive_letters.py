@@ -52,6 +52,15 @@ def is_independent(group: str) -> bool:
     return re.fullmatch(_HAAR, group) is not None
 
 
+def half(group: str) -> list[str] | None:
+    """Every second element of what is sampled, where these are as even, or as independent, too."""
+    names = elements(group)
+    if sampled := re.fullmatch(_SAMPLED_PLANE, group):
+        even = int(sampled[2]) % (2 if sampled[1] == "SO2" else 4) == 0
+        return names[::2] if even and len(names) > 2 else None
+    return names[::2] if re.fullmatch(_HAAR, group) and len(names) > 2 else None
+
+
 def sides(group: str) -> tuple[str, str]:
     """G and H of G*H, the last of several."""
     left, _, right = group.rpartition("*")

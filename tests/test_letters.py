@@ -51,6 +51,8 @@ SOME = [
     "video, C4*reverse",
     "divergence, C8",
     "gradient, C8",
+    "gradient, SO2~8",
+    "plane centroid as scalars, SO2~8",
     "any dense scores, C4",
     "dense scores, C8",
     "untied dna, revcomp",
@@ -125,6 +127,7 @@ class Wanted(NamedTuple):
     relative: float | None
     members: list[str] | None
     part: np.ndarray | None
+    half: float | None
 
 
 @functools.cache
@@ -144,6 +147,7 @@ def wanted(name, key, indices, seed, interpolation):
         relative(*twins, **options),
         members,
         members and deviations(*twins, members=members, **options),
+        (half := twin.half(case.group)) and value(*twins, members=half, **options),
     )
 
 
@@ -189,6 +193,11 @@ def check(name, result, known=None, interpolation="bilinear"):
         else:
             assert record["exact"]["elements"] == want.members
             np.testing.assert_allclose(record["exact"]["deviations"], want.part, **close)
+        if want.half is None:
+            assert record["half"] is None, key
+        else:
+            assert record["half"]["elements"] == twin.half(case.group)
+            assert record["half"]["value"] == pytest.approx(want.half, rel=1e-3, abs=1e-4), key
         if least == 0:
             assert abs(record["relative"] or 0) < 1e-5, key
             assert np.abs(got - PERFECT[record["measure"]]).max() <= 1e-5 * want.scale, key

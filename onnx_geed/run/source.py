@@ -247,7 +247,7 @@ def make_source(
     count : int
         Size of D.
     notes : list of str
-        Where fewer are available than were asked for.
+        Where fewer are available than were asked for, and where elements are drawn.
 
     Raises
     ------
@@ -274,6 +274,9 @@ def make_source(
             "samples: give one a sample, or one for each place of each"
         )
     indices, count, notes = _drawn(len(samples), options)
+    if group.onward is not None:
+        how = ", independently of each other" if group.independent else ""
+        notes.append(f"the elements of {group.name} are drawn anew for each sample{how}")
     main = _moved_input(opening, samples, indices, group, options, own)
     check_moves(main.action, disk=main.disk)
     partners, still = _partners(further, data, main, acted, options)
