@@ -131,7 +131,7 @@ CASES: dict[str, Case] = {
     "plane centroid, SO2~8": _case(
         lambda: lm.centroid_net(12, 2), "NPX", "SO2~8", "NX", output_l2__y=0
     ),
-    "plane centroid as scalars, SO2~8": _case(
+    "centroid as scalars, SO2~8": _case(
         lambda: lm.centroid_net(12, 2), "NPX", "SO2~8", "NK", output_l2__y=0.3, unexplained__y=0.3
     ),
     "point net, O": _case(lm.point_net, "NPX", "O", output_l2__y=0.5, latent_l2__latent=0.3),

@@ -52,7 +52,7 @@ SOME = [
     "divergence, C8",
     "gradient, C8",
     "gradient, SO2~8",
-    "plane centroid as scalars, SO2~8",
+    "centroid as scalars, SO2~8",
     "any dense scores, C4",
     "dense scores, C8",
     "untied dna, revcomp",

@@ -206,6 +206,48 @@ def test_what_needs_the_same_elements_for_all_is_refused_in_one_line(tmp_path):
         geed.compile_measurement(path, "SO3~5", tmp_path / "c.onnx", data=points(), **options)
 
 
+def filtered(kernel):
+    """One convolution, ReLU, and the mean of the map: ``y`` (N, 1)."""
+    nodes = [
+        models.node("Conv", "x kernel", "map", pads=[3, 3, 3, 3]),
+        models.node("Relu", "map", "kept"),
+        models.node("ReduceMean", "kept", "y", axes=[2, 3], keepdims=0),
+    ]
+    return models.build(
+        nodes,
+        [models.weights("kernel", kernel[None, None])],
+        [("x", models.FLOAT, ["N", 1, 33, 33])],
+        [("y", models.FLOAT, ["N", 1])],
+    )
+
+
+def blobs(n=30):
+    """Smooth pictures, black at the rim, so that little is lost in resampling and in corners."""
+    rng = np.random.default_rng(0)
+    down, right = np.mgrid[-16:17, -16:17].astype(np.float64)
+    pictures = np.zeros((n, 1, 33, 33), np.float32)
+    for picture in pictures[:, 0]:
+        for _ in range(4):
+            i, j = rng.uniform(-5, 5, 2)
+            picture += rng.uniform(0.5, 1) * np.exp(-((down - i) ** 2 + (right - j) ** 2) / 9)
+    return pictures
+
+
+@pytest.mark.parametrize("group", ["SO2~32", "O2~32", "SO2~7"])
+def test_what_knows_no_direction_is_invariant_to_interpolation(tmp_path, group):
+    down, right = np.mgrid[-3:4, -3:4].astype(np.float64)
+    square = down**2 + right**2
+    radial = (1 - square / 4) * np.exp(-square / 4)
+    sloped = right * np.exp(-square / 4)  # tells left from right
+    options = {"layout": {"y": "NK"}, "input_layout": "NCHW", "measures": ["unexplained"]}
+    shares = [
+        measured(tmp_path, filtered(kernel), group, blobs(), **options)["measurements"][0]["value"]
+        for kernel in (radial, sloped)
+    ]
+    assert shares[0] < 1e-3
+    assert shares[1] > 30 * shares[0]
+
+
 # half of the elements
 
 
