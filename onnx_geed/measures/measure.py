@@ -170,8 +170,9 @@ class Measure:
         Notes
         -----
         The mean of n independent elements is nearer to them than that of all: squared distances
-        are (n − 1)/n of what they should be in expectation, which is undone; distances are taken
-        by its root. Cosines and divergences stay as they are, as what is no mean of that kind does.
+        are (n − 1)/n of what they should be, in expectation, which is undone; distances go by its
+        root. Cosines and divergences stay as they are, and so does what is not held against a mean
+        over the whole group.
         """
         group, power = self.action.group, 2 if self.target else self.descriptor.power
         if not group.independent or len(self.averaged) < group.order:

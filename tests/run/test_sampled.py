@@ -248,6 +248,25 @@ def test_what_knows_no_direction_is_invariant_to_interpolation(tmp_path, group):
     assert shares[1] > 30 * shares[0]
 
 
+def test_a_table_in_the_metadata_is_passed_by_with_a_note(tmp_path):
+    rows = json.dumps({"elements": ["e", "g1", "g2"], "matrices": [np.eye(4).tolist()] * 3})
+    net = models.with_metadata(lm.point_net(), {"onnx_geed.action.y": rows})
+    result = measured(tmp_path, net, "SO3~3", measures=["output-l2"])
+    assert any("onnx_geed.action.y: elements of SO3~3 differ" in n for n in result["notes"])
+    assert result["measurements"][0]["output_action"] == "trivial"
+
+
+def test_references_are_told_of_what_only_turns(tmp_path):
+    options = {"measures": ["output-l2"], "references": True}
+    (record,) = measured(tmp_path, lm.centroid_net(), "SO3~5", **options)["measurements"]
+    for trip in record["references"].values():
+        assert trip["value"] < 1e-6
+    case = CASES["volume, SO3~4"]
+    more = {"input_layout": "NCDHW", "layout": {"y": case.tensors["y"]}, **options}
+    with pytest.raises(geed.GeedError, match="without their inverses"):
+        measured(tmp_path, case.model(), "SO3~4", data_of(case)["x"], **more)
+
+
 # half of the elements
 
 
