@@ -6,9 +6,9 @@ The first argument is ``paired`` or ``unpaired``, the others are those of the co
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 from onnx_geed.__main__ import main
-from onnx_geed.run import job, measurements
 
 
 def none(count: int) -> list[tuple[int, int]]:
@@ -18,5 +18,6 @@ def none(count: int) -> list[tuple[int, int]]:
 
 if __name__ == "__main__":
     if sys.argv.pop(1) == "unpaired":
-        job.neighbours = measurements.neighbours = none
+        for room in ("job", "measurements"):
+            vars(import_module(f"onnx_geed.run.{room}"))["neighbours"] = none
     sys.exit(main())

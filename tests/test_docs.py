@@ -130,6 +130,14 @@ def test_relative_links_and_pictures_are_there(page):
             assert anchor in anchors(destination), f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_formulas_are_in_characters_that_the_site_can_draw(page):
+    tex2mathml = pytest.importorskip("docutils.utils.math.latex2mathml").tex2mathml
+    text = re.sub(r"`[^`\n]+`", "", BLOCK.sub("", page.read_text()))
+    for formula in re.findall(r"(?<![$\\])\$(?![\s$])([^$]+?)(?<!\s)\$(?![\d$])", text):
+        assert tex2mathml(formula), formula
+
+
 def test_every_page_of_the_site_is_in_its_table_of_contents():
     index = (ROOT / "docs/index.md").read_text()
     listed = {line for text in re.findall(r"```\{toctree\}\n(.*?)```", index, re.DOTALL)
@@ -217,13 +225,15 @@ def test_the_result_format_has_just_these_fields(written):
     result, page = written["digits_cnn"], "formats/results.md"
     assert section(page, "The file") == set(result) | {"precision"}
     assert section(page, "precision") == set(written["precise"]["precision"])
-    # Of several inputs, and of vectors in other components than usual.
-    optional = {"data": {"inputs"}, "group": {"components", "step", "grid"}, "runtime": set()}
+    # Of several inputs, of other components than usual, and of small motions and families.
+    of_group = {"components", "step", "grid", "kind", "parameters", "parameter", "unit", "clip"}
+    optional = {"data": {"inputs"}, "group": of_group, "runtime": set()}
     for part, further in optional.items():
         assert section(page, part) == set(result[part]) | further
     kinds = set()
     for entry in result["measurements"]:
-        optional = {"notes", "most_common", "miou", "foreground", "fit", "errors"} - set(entry)
+        optional = {"notes", "most_common", "miou", "foreground", "fit", "errors", "gain"}
+        optional -= set(entry)
         assert section(page, "An entry of measurements") == set(entry) | optional
         kinds |= set(entry["references"])
         assert set(entry["exact"]) - {"elements"} <= set(entry)

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from fitted import fitted_result
 from onnx import numpy_helper
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from onnx_geed.measures import parse_request
-from onnx_geed.report import draw_suite
+from onnx_geed.results import layer_motions
 from onnx_geed.run.suite_file import read_suite
 
 PAPER = Path(__file__).parent.parent / "benchmarks" / "paper"
@@ -169,7 +170,9 @@ def test_suites_can_be_read(path, tmp_path):
     "path", sorted(PAPER.glob("results/*/*.json")), ids=lambda p: f"{p.parent.name}-{p.stem}"
 )
 def test_committed_pictures_are_those_of_the_committed_results(path, tmp_path):
-    drawn = {p.name for p in draw_suite(json.loads(path.read_text()), tmp_path)}
+    import run
+
+    drawn = {p.name for p in run.pictures(path, tmp_path)}
     committed = PAPER / "figures" / path.parent.name / path.stem
     assert drawn == {p.name for p in committed.iterdir()}
 
@@ -292,6 +295,154 @@ def test_accuracies_are_read_from_the_logs(tmp_path):
     again = {k.replace("run0", "run1"): v for k, v in ends.items()}
     assert findings.more_accurate(findings.Results([], ends | again))[1] == ["reproduced"]
     assert findings.accurate(0.6)(findings.Results([], ends))[1] == ["reproduced", "reversed"]
+
+
+def seen_of_fits(more=0.0):
+    """What section A.4 reads of four layers, known to stay, permute, mix and forget; or more."""
+    import sectiona4
+
+    fits = [fitted_result(kind) for kind in ("permutation", "orthogonal", "linear")]
+    seen = sectiona4.predictions(layer_motions(fits))
+    return {
+        layer: {k: {**x, "per_sample": x["per_sample"] + more} for k, x in kinds.items()}
+        for layer, kinds in seen.items()
+    }
+
+
+def rows_of_fits(network="conventional", seeds=(0, 1)):
+    import sectiona4
+
+    found = dict.fromkeys(seeds, seen_of_fits())
+    return sectiona4.rows_of(network, "digits", "C4", found, {})
+
+
+def test_maps_are_held_against_each_other_on_the_same_samples():
+    import findings
+
+    rows = rows_of_fits()
+    assert [r["layer"] for r in rows if r["kind"] == "linear"] == [f"conv{i}" for i in range(1, 5)]
+    r = findings.Results(rows)
+
+    def verdicts(kind, than):
+        return findings.less(kind, than, "conventional", "C4")(r)[1]
+
+    # Of conv1 and conv4 the identity is better by 0.01, of conv2 and conv3 worse.
+    permuted = ["reversed", "reproduced", "reproduced", "reversed"]
+    assert verdicts("permutation", "identity") == permuted
+    assert verdicts("orthogonal", "permutation")[2] == "reproduced"
+    assert verdicts("linear", "shuffled") == ["reproduced"] * 3 + ["reversed"]
+    row = r.row(layer="conv3", kind="linear")
+    assert row["values"] == pytest.approx([0.25, 0.25])
+    assert row["shuffled"] == pytest.approx([2, 2])
+    assert row["motion"] == ["mixes along"] * 2
+    text, words = findings.motions("conventional", "C4", "mixes along")(r)
+    assert words.count("reproduced") == 2
+    assert "mixes along 2 of 8" in text
+
+
+@pytest.mark.parametrize(("worse", "verdict"), [(0.1, "reproduced"), (-0.1, "reversed")])
+def test_networks_are_held_against_their_controls(worse, verdict):
+    import findings
+    import sectiona4
+
+    own, noise = seen_of_fits(), np.tile([0.0, 1e-3], 10)
+    control = {0: seen_of_fits(worse + noise)}
+    rows = sectiona4.rows_of(
+        *("conventional", "digits", "C4", {0: own, 1: own}, {"untrained": control})
+    )
+    # A seed that the control has not is left out.
+    assert all(len(r["gaps"]["untrained"]) == 1 for r in rows)
+    rows += sectiona4.rows_of("untrained", "digits", "C4", control, {})
+    find = findings.less("linear", "untrained", "conventional", "C4")
+    text, verdicts = find(findings.Results(rows))
+    assert verdicts == [verdict] * 4
+    assert text.startswith(f"linear, conventional / untrained: 0.21 / {0.21 + worse:.2g}; ")
+
+
+def test_a_gap_has_to_show_in_every_seed():
+    import findings
+
+    rows = rows_of_fits()
+    gaps = next(r for r in rows if r["layer"] == "conv3" and r["kind"] == "orthogonal")["gaps"]
+    gaps["permutation"][1] = [-0.1, 0.1]
+    find = findings.less("orthogonal", "permutation", "conventional", "C4")
+    assert find(findings.Results(rows))[1][2] == "not separated"
+    assert find(findings.Results([]))[1] == ["not run"]
+
+
+@pytest.mark.parametrize(
+    ("permutation", "defect", "verdict"),
+    [(1e-12, 0.0, "reproduced"), (1e-3, 0.0, "reversed"), (1e-12, 0.2, "reversed")],
+)
+def test_a_fitted_table_is_held_against_the_given_one(permutation, defect, verdict):
+    import findings
+
+    common = {"network": "steerable", "group": "C4", "layer": "block1"}
+    rows = [
+        {**common, "kind": "permutation", "values": [permutation], "defect": [defect]},
+        {**common, "kind": "given", "values": [0.0], "defect": [None]},
+    ]
+    assert findings.table_found("steerable", "C4")(findings.Results(rows))[1] == [verdict]
+    assert findings.table_found("steerable", "C4")(findings.Results(rows[:1]))[1] == ["not run"]
+
+
+def test_a_picture_a_network_and_group_shows_every_kind_of_map(tmp_path):
+    import run
+
+    path = tmp_path / "A.4.json"
+    rows = [*rows_of_fits(), *rows_of_fits("lite0 untrained", seeds=(0,))]
+    path.write_text(json.dumps({"rows": [{k: run.rounded(v) for k, v in r.items()} for r in rows]}))
+    drawn = run.pictures(path, tmp_path)
+    names = ["conventional-C4.unexplained.svg", "lite0-untrained-C4.unexplained.svg"]
+    assert sorted(p.name for p in drawn) == names
+    for picture in drawn:
+        text = picture.read_text()
+        for word in (
+            "identity",
+            "permutation",
+            "orthogonal",
+            "linear",
+            "linear, shuffled",
+            "conv4",
+        ):
+            assert f">{word}<" in text
+
+
+def test_networks_that_are_there_are_fitted_once(tmp_path, monkeypatch):
+    import models
+    import sectiona4
+    from running import images
+
+    path = tmp_path / "A.4/rotated/steerable/run1/step800.onnx"
+    path.parent.mkdir(parents=True)
+    model = models.c4_lifting()
+    table = {"elements": ["e", "r1", "r2", "r3"], "channels": models.known(model)["channels"]}
+    layer = "map1"
+    known = {f"onnx_geed.action.{layer}": json.dumps(table)}
+    models.save(models.with_metadata(model, known), path)
+    (tmp_path / "data").mkdir()
+    shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim][1:]
+    np.save(tmp_path / "data/digits.npy", images(tuple(shape), 30))
+    options = {"samples": 6, "fit_samples": 10, "provider": "cpu"}
+    pattern = sectiona4.NETWORKS["steerable"][0]
+    about = {"steerable": (pattern, ((layer,), ("C4",), "data/digits.npy", options))}
+    monkeypatch.setattr(sectiona4, "NETWORKS", about)
+    rows = {r["kind"]: r for r in sectiona4.measured(tmp_path, "small")}
+    assert set(rows) == {"identity", "permutation", "orthogonal", "linear", "shuffled", "given"}
+    assert rows["permutation"]["seeds"] == [1]
+    assert rows["permutation"]["values"] == pytest.approx(rows["given"]["values"], abs=1e-9)
+    assert rows["permutation"]["defect"] == [0.0]
+    assert rows["identity"]["values"][0] > 0.3
+    # What is measured is read again, but of other weights.
+    monkeypatch.setattr(sectiona4, "measure", None)
+    again = {r["kind"]: r for r in sectiona4.measured(tmp_path, "small")}
+    assert again["linear"]["values"] == rows["linear"]["values"]
+    models.save(models.c4_lifting(fields=2), path)
+    with pytest.raises(TypeError):
+        sectiona4.measured(tmp_path, "small")
+    path.unlink()
+    with pytest.raises(SystemExit, match="no network"):
+        sectiona4.measured(tmp_path, "small")
 
 
 @pytest.mark.parametrize("scale", [p.name for p in sorted(PAPER.glob("results/*"))])

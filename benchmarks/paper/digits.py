@@ -77,8 +77,15 @@ def evaluate(net: torch.nn.Module, images: Tensor, labels: Tensor) -> float:
 
 
 def loss(
-    net: torch.nn.Module, images: Tensor, labels: Tensor, generator: torch.Generator, n: int
+    net: torch.nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    generator: torch.Generator,
+    n: int,
+    *,
+    rotated: bool = True,
 ) -> Tensor:
-    """Cross-entropy of n training images, each rotated anew."""
+    """Cross-entropy of n training images, each rotated anew unless they stay upright."""
     rows = torch.randint(len(images), (n,), generator=generator)
-    return functional.cross_entropy(net(rotate(images[rows], generator)), labels[rows])
+    shown = rotate(images[rows], generator) if rotated else images[rows]
+    return functional.cross_entropy(net(shown), labels[rows])

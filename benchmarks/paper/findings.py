@@ -325,6 +325,87 @@ def points(r: Results) -> Found:
     return "; ".join(texts), verdicts
 
 
+def less(kind: str, than: str, network: str, group: str) -> Callable[[Results], Found]:
+    """One kind of map leaves less than another, or than the same in a control, block by block.
+
+    By each seed's paired samples.
+    """
+
+    def find(r: Results) -> Found:
+        where = {"network": network, "group": group}
+        control = than in r.values("network")
+        texts, verdicts = [], []
+        for layer in r.values("layer", **where):
+            a = r.row(**where, layer=layer, kind=kind)
+            other = {"network": than} if control else {"kind": than}
+            b = r.row(**{**where, "layer": layer, "kind": kind, **other})
+            gaps = a["gaps"].get(than, ()) if a else ()
+            verdicts.append("not separated" if gaps else "not run")
+            if gaps and all(gap and gap[1] < 0 for gap in gaps):
+                verdicts[-1] = "reproduced"
+            if gaps and all(gap and gap[0] > 0 for gap in gaps):
+                verdicts[-1] = "reversed"
+            texts.append(f"{of_seeds(a)} / {of_seeds(b)}")
+        if not texts:
+            return "", ["not run"]
+        shown = dict.fromkeys([texts[0], texts[len(texts) // 4], texts[-1]])
+        held = f"{kind}, {network} / {than}" if control else f"{kind} / {than}"
+        return f"{held}: {'; '.join(shown)}", verdicts
+
+    return find
+
+
+def of_seeds(row: Row | None) -> str:
+    """Return the least and the largest of seeds' values."""
+    if row is None:
+        return "-"
+    ends = dict.fromkeys(f"{value:.2g}" for value in (min(row["values"]), max(row["values"])))
+    return " to ".join(ends)
+
+
+def table_found(network: str, group: str) -> Callable[[Results], Found]:
+    """The permutations that are fitted do as well as the given ones, and compose as they do."""
+
+    def find(r: Results) -> Found:
+        worst, defect, verdicts = 0.0, 0.0, []
+        for layer in r.values("layer", network=network, group=group):
+            fitted, given = (
+                r.row(network=network, group=group, layer=layer, kind=k)
+                for k in ("permutation", "given")
+            )
+            if fitted is None or given is None:
+                verdicts.append("not run")
+                continue
+            pairs = zip(fitted["values"], given["values"], strict=True)
+            off, defects = max(a - b for a, b in pairs), max(fitted["defect"])
+            verdicts.append("reproduced" if off < LEAST and not defects else "reversed")
+            worst, defect = max(worst, *fitted["values"]), max(defect, defects)
+        text = f"permutations leave at most {worst:.1g}, with a defect of at most {defect:.2g}"
+        return text * bool(verdicts), verdicts or ["not run"]
+
+    return find
+
+
+#: What a fitted permutation may leave more than the given one.
+LEAST = 1e-6
+
+
+def motions(network: str, group: str, wanted: str) -> Callable[[Results], Found]:
+    """Count what the package says of each layer and seed."""
+
+    def find(r: Results) -> Found:
+        rows = (
+            r.row(network=network, group=group, layer=layer, kind="linear")
+            for layer in r.values("layer", network=network, group=group)
+        )
+        words = [word for row in rows if row for word in row["motion"]]
+        counts = Counter(words).most_common()
+        text = ", ".join(f"{word} {count} of {len(words)}" for word, count in counts)
+        return text, ["reproduced" if w == wanted else "reversed" for w in words] or ["not run"]
+
+    return find
+
+
 #: Section, what the paper says, suite, check, picture.
 FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
     ("4.1", "All networks are right on over 98 % of test digits", "4.1", accurate(0.98), ""),
@@ -569,6 +650,104 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "Fashion-MNIST.flip-h.latent-l2",
     ),
     ("4", "More than 50 points change little", "points", points, "C8.latent-l2"),
+    (
+        "A.4",
+        "With augmentation CNNs mix: orthogonal maps tell more than permutations (C4)",
+        "A.4",
+        less("orthogonal", "permutation", "conventional", "C4"),
+        "conventional-C4.unexplained",
+    ),
+    (
+        "A.4",
+        "With augmentation CNNs permute: permutations tell more than channels that stay (C4)",
+        "A.4",
+        less("permutation", "identity", "conventional", "C4"),
+        "conventional-C4.unexplained",
+    ),
+    (
+        "A.4",
+        "Blocks of CNNs with augmentation mix along, in the package's words (C4)",
+        "A.4",
+        motions("conventional", "C4", "mixes along"),
+        "conventional-C4.unexplained",
+    ),
+    (
+        "A.4, control",
+        "C8-CNNs permute: fitted permutations are as good as the given ones (C4)",
+        "A.4",
+        table_found("steerable", "C4"),
+        "steerable-C4.unexplained",
+    ),
+    (
+        "A.4, control",
+        "Mixing is learnt: linear maps leave less of trained CNNs than of untrained ones (C4)",
+        "A.4",
+        less("linear", "untrained", "conventional", "C4"),
+        "untrained-C4.unexplained",
+    ),
+    (
+        "A.4, control",
+        "It is augmentation's: linear maps leave less with it than without (C4)",
+        "A.4",
+        less("linear", "upright", "conventional", "C4"),
+        "upright-C4.unexplained",
+    ),
+    (
+        "A.4, control",
+        "So also under a mirror, of which the augmentation has none (flip-h)",
+        "A.4",
+        less("linear", "upright", "conventional", "flip-h"),
+        "conventional-flip-h.unexplained",
+    ),
+    (
+        "A.4",
+        "Lite0 mixes under a mirror: orthogonal maps tell more than permutations (flip-h)",
+        "A.4",
+        less("orthogonal", "permutation", "lite0", "flip-h"),
+        "lite0-flip-h.unexplained",
+    ),
+    (
+        "A.4",
+        "Lite0 permutes: permutations tell more than channels that stay (flip-h)",
+        "A.4",
+        less("permutation", "identity", "lite0", "flip-h"),
+        "lite0-flip-h.unexplained",
+    ),
+    (
+        "A.4, control",
+        "Lite0 has learnt it: orthogonal maps leave less than of random weights (flip-h)",
+        "A.4",
+        less("orthogonal", "lite0 untrained", "lite0", "flip-h"),
+        "lite0-untrained-flip-h.unexplained",
+    ),
+    (
+        "A.4",
+        "Lite0 mixes under quarter turns: orthogonal maps tell more than permutations (C4)",
+        "A.4",
+        less("orthogonal", "permutation", "lite0", "C4"),
+        "lite0-C4.unexplained",
+    ),
+    (
+        "A.4, control",
+        "It is learnt too, without turns in its training: less than of random weights (C4)",
+        "A.4",
+        less("orthogonal", "lite0 untrained", "lite0", "C4"),
+        "lite0-untrained-C4.unexplained",
+    ),
+    (
+        "A.4",
+        "Colours have a hidden action: orthogonal maps tell more than channels that stay (hue3)",
+        "A.4",
+        less("orthogonal", "identity", "lite0", "hue3"),
+        "lite0-hue3.unexplained",
+    ),
+    (
+        "A.4, control",
+        "Lite0 has learnt it: orthogonal maps leave less than of random weights (hue3)",
+        "A.4",
+        less("orthogonal", "lite0 untrained", "lite0", "hue3"),
+        "lite0-untrained-hue3.unexplained",
+    ),
 )
 
 

@@ -39,8 +39,11 @@ def run(
     *,
     kinds: tuple[str, ...] = ("conventional", "steerable"),
     seeds: list[int] | None = None,
+    folder: str = "4.1",
+    iterations: int = ITERATIONS,
+    rotated: bool = True,
 ) -> None:
-    """Train what is not yet trained."""
+    """Train what is not yet trained; `rotated` is the augmentation."""
     torch.set_num_threads(1)
     training, test = digits.mnist(where)
     images, labels = digits.without_nine(training)
@@ -48,18 +51,20 @@ def run(
 
     def seen(net: torch.nn.Module, step: int) -> dict[str, float]:
         # All test digits at the end, some on the way.
-        count = len(held) if step == ITERATIONS else 2000
+        count = len(held) if step == iterations else 2000
         return {"accuracy": digits.evaluate(net, held[:count], held_labels[:count])}
 
     for seed in range(SEEDS[scale]) if seeds is None else seeds:
         for kind in kinds:
             net = nets.make(kind, scale, seed)
             train(
-                work / "4.1" / kind,
+                work / folder / kind,
                 f"run{seed}",
                 net,
-                lambda _, g, net=net, n=BATCH[kind]: digits.loss(net, images, labels, g, n),
-                iterations=ITERATIONS,
+                lambda _, g, net=net, n=BATCH[kind]: digits.loss(
+                    net, images, labels, g, n, rotated=rotated
+                ),
+                iterations=iterations,
                 every=EVERY,
                 rate=RATE[kind],
                 seed=seed,

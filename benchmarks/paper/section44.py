@@ -68,11 +68,7 @@ path = "data/photos"
 
 def run(work: Path, photos: Path | None, weights: dict[str, Path]) -> None:
     """Convert what is given, and write the suite."""
-    folder = work / "data" / "photos"
-    if not folder.is_dir():
-        if photos is None:
-            raise SystemExit("4.4: give --photos FOLDER, such as a part of ImageNet's test images")
-        copy_photos(photos, folder)
+    data(work, photos, "4.4")
     for name in weights:
         if name not in PUBLISHED and name not in READY:
             names = ", ".join([*PUBLISHED, *READY])
@@ -96,7 +92,19 @@ def run(work: Path, photos: Path | None, weights: dict[str, Path]) -> None:
     (work / "4.4.toml").write_text(text, encoding="utf-8")
 
 
-def copy_photos(photos: Path, folder: Path) -> None:
+def data(work: Path, photos: Path | None, section: str) -> None:
+    """Copy photos to where they are measured, if that is not done."""
+    folder = work / "data" / "photos"
+    if folder.is_dir():
+        return
+    if photos is None:
+        raise SystemExit(
+            f"{section}: give --photos FOLDER, such as a part of ImageNet's test images"
+        )
+    copy_photos(photos, folder, section)
+
+
+def copy_photos(photos: Path, folder: Path, section: str) -> None:
     """Copy colour images; a folder that appears whole or not at all."""
     unfinished = folder.with_name(".unfinished-photos")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -108,7 +116,9 @@ def copy_photos(photos: Path, folder: Path) -> None:
                     shutil.copyfile(path, unfinished / path.name)
     if not any(unfinished.iterdir()):
         unfinished.rmdir()
-        raise SystemExit(f"4.4: --photos {photos}: holds no colour images of 200 pixels or more")
+        raise SystemExit(
+            f"{section}: --photos {photos}: holds no colour images of 200 pixels or more"
+        )
     unfinished.rename(folder)
 
 

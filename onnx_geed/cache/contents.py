@@ -144,6 +144,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "interpolation": options.interpolation,
         "support": options.support,
         **({} if options.components == "right-down" else {"components": options.components}),
+        **({"clip": True} if options.clip else {}),
         "input": task.network.input,
         "layout": source.layout,
         "tables": tables,

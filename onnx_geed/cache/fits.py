@@ -89,9 +89,7 @@ def fit_from_cache(
         return sample_label(manifest, positions[position])
 
     tables = fit_tables(fitting, orbits, label, progress, notify)
-    return with_samples(
-        tables, marks_of(manifest, positions), manifest.description["data"]["fingerprint"]
-    )
+    return with_samples(tables, marks_of(manifest, positions))
 
 
 def check_unseen(tables: Mapping[str, Table], manifest: Manifest, count: int) -> None:
@@ -103,8 +101,11 @@ def check_unseen(tables: Mapping[str, Table], manifest: Manifest, count: int) ->
         If there is one.
     """
     if any(table.fit for table in tables.values()):
+        held = manifest.indices[: manifest.count]
+        marks = marks_of(manifest, range(manifest.count))
+        mark_at = dict(zip(held, marks, strict=True)).get
         label = partial(sample_label, manifest)
-        refuse_overlap(tables, marks_of(manifest, range(count)), label)
+        refuse_overlap(tables, held[:count], marks[:count], mark_at, label)
 
 
 def add_fits_of_cache(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from onnx_geed.cache import store
+from onnx_geed.cache.inputs import has_inputs, read_inputs
 from onnx_geed.cache.matrices import has_matrices, read_tables
 from onnx_geed.cache.place_labels import has_place_labels, read_place_labels
 from onnx_geed.errors import GeedError
@@ -79,7 +80,8 @@ def cache_info(folder: str | Path) -> CacheInfo:
         "complete": not missing
         and store.has_points(folder, manifest)
         and has_matrices(folder, manifest.description["tables"])
-        and has_place_labels(folder, manifest),
+        and has_place_labels(folder, manifest)
+        and has_inputs(folder, manifest),
         "orbits": manifest.count,
         "order": manifest.order,
         "points": len(manifest.indices),
@@ -148,6 +150,7 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
         lambda: store.read_points(folder, manifest),
         lambda: read_tables(folder, manifest.description["tables"]),
         lambda: read_place_labels(folder, manifest, manifest.count),
+        lambda: read_inputs(folder, manifest),
     )
     for read in beside:
         try:

@@ -15,13 +15,23 @@ from numpy.typing import NDArray
 from onnx_geed.cache import store
 from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.fits import add_fits_of_cache, check_unseen, fit_from_cache
+from onnx_geed.cache.inputs import read_inputs
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import read_tables
 from onnx_geed.cache.place_labels import read_place_labels
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
 from onnx_geed.errors import GeedError, refuse_unknown
-from onnx_geed.groups import Group, Interpolation, Table, on_grid, parse_group, with_components
+from onnx_geed.groups import (
+    Group,
+    Interpolation,
+    Table,
+    family_group,
+    on_grid,
+    own_members,
+    parse_group,
+    with_components,
+)
 from onnx_geed.measures import (
     Layer,
     Plan,
@@ -39,6 +49,7 @@ from onnx_geed.results import (
     Record,
     Result,
     add_class_values,
+    add_gain,
     add_predictions,
     check_measured,
     check_precision,
@@ -55,9 +66,12 @@ from onnx_geed.run import (
     Targets,
     bind_background,
     check_fits_measured,
+    check_given_measured,
     check_option,
+    copies_notes,
     cores,
     fits_to_make,
+    gain_is_taken,
     gather,
     in_order,
     measure_until,
@@ -173,15 +187,18 @@ def measure_cache(
     fits = requested_fits(listed, options)
     tables = read_tables(folder, description["tables"]) | stated_tables(listed, options)
     check_unseen(tables, manifest, count)
-    plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables, target)
+    judged = [*fits, *(name for name, table in tables.items() if table.fit is not None)]
+    measures = _with_fits(measures, manifest, judged)
+    plan, wanted = plan_of(manifest, measures, tables, target)
+    check_given_measured(listed, options, plan)
     fitted_to = range(count, min(count + fit_samples, manifest.count))
     fits, on_fits = fits_to_make(fits, plan.layers, plan.group, len(fitted_to), options)
     if fits:
+        check_fits_measured(plan, fits)
         tables |= fit_from_cache(
             *(folder, manifest, plan, fits, fitted_to, options), progress=progress, notify=notify
         )
-        plan, wanted = plan_of(manifest, _with_fits(measures, manifest, fits), tables, target)
-        check_fits_measured(plan, tables)
+        plan, wanted = plan_of(manifest, measures, tables, target)
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     dense = any(m.places is not None for m in plan.measures)
     labels = read_place_labels(folder, manifest, count) if dense else None
@@ -214,7 +231,11 @@ def measure_cache(
     data = _data_part(description["data"], max(measured.count, norm))
     add_fits_of_cache(folder, manifest, plan, tables, measured.records, measured.count)
     predicted = predictions_of(plan, measured.statistics)
+    if gain_is_taken(plan) and (of_inputs := read_inputs(folder, manifest)) is not None:
+        add_gain(measured.records, of_inputs.first(measured.count, norm), plan.group.elements)
     add_class_values(measured.records, data["labels"], seed=description["seed"])
+    marks = data.get("marks", [])[: measured.count]
+    on_fits += copies_notes(tables, marks)
     notes = add_predictions(measured.records, data["labels"], predicted, classes)
     outcome = result(
         command=command or f"onnx_geed.measure_cache({str(folder)!r})",
@@ -408,6 +429,9 @@ def plan_of(
 
 def _acting_group(part: GroupPart) -> Group:
     """Return the group that a cache was written for, which is never one's own."""
+    if part.get("kind") == "family" and part["parameter"] == "member":
+        # No program of the user's is run for the names of its members.
+        return family_group(part["name"], own_members(part["name"], part["elements"][1:]))
     group = with_components(parse_group(part["name"]), part.get("components", "right-down"))
     return on_grid(group, "HW", tuple(part["grid"])) if "grid" in part else group
 

@@ -21,6 +21,7 @@ from onnx_geed.cache.contents import (
     rounded,
 )
 from onnx_geed.cache.info import CacheInfo, cache_info
+from onnx_geed.cache.inputs import has_inputs, write_inputs
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import MATRICES, has_matrices, matrices_bytes, write_matrices
 from onnx_geed.cache.place_labels import has_place_labels, write_place_labels
@@ -37,6 +38,7 @@ from onnx_geed.run import (
     check_orbits,
     identities,
     in_order,
+    input_distances,
     make_options,
     prepare_run,
 )
@@ -124,6 +126,9 @@ def write_cache(
         labels = labels_of_d(prepared)
         if labels is not None and not has_place_labels(folder, manifest):
             write_place_labels(folder, manifest, labels)
+        if not has_inputs(folder, manifest):
+            source, norm = prepared.task.source, chosen.norm_samples
+            write_inputs(folder, manifest, input_distances(source, prepared.count, norm))
         check_inputs(prepared)
         store.write_index(folder, manifest)
         _check_complete(folder, manifest)
@@ -135,6 +140,7 @@ def _check_complete(folder: Path, manifest: Manifest) -> None:
     gone = [store.shard_path(folder, f).name for f in store.missing_shards(folder, manifest)]
     if not has_matrices(folder, manifest.description["tables"]):
         gone.append(MATRICES)
+    gone += [] if has_inputs(folder, manifest) else ["how far inputs are moved"]
     if gone or not store.has_points(folder, manifest):
         lost = f"{len(gone)} shards" if len(gone) > 1 else (gone or ["the points of M"])[0]
         raise GeedError(

@@ -82,6 +82,8 @@ def fit(
     from onnx_geed.groups import write_fits
     from onnx_geed.run import fit_actions
 
+    if out.suffix != ".npz":
+        raise click.UsageError(f"-o {out}: an archive of arrays is written, so name it .npz.")
     check_writable(out, option="-o", inputs=[model, data])
     with progress_bar() as progress:
         if (model.suffix == ".geed" or model.is_dir()) and is_cache(model):

@@ -105,7 +105,9 @@ def group_option(*, required: bool = False) -> Decorator[Any]:
         metavar="GROUP",
         help="C<n>, D<n>, flip-h, flip-v, shift<a>x<b>; C<n>-x|-y|-z, O, Oh; reverse, shift<n>, "
         "revcomp; S<n>, S<n>~k; hue<n>; SO2~n, O2~n, SO3~n, O3~n; G*H; "
-        "for sensitivity: small-rotation, small-shift, small-zoom, ~PIXELS.",
+        "for sensitivity: small-rotation, small-shift, small-zoom, ~PIXELS; families: rotate, "
+        "zoom, shift-px, brightness, contrast, blur, noise, jpeg:LO..HI/N, imagenet-c:NAME, or "
+        "module:function.",
     )
 
 
@@ -154,11 +156,12 @@ engine_option = click.option(
 
 output_action_option = click.option(
     "--output-action",
-    metavar="LAYER=FILE",
+    metavar="LAYER=FILE|fit:KIND",
     multiple=True,
     callback=_pairs,
     help="How the group acts on a tensor (.npz: elements and one of channels, permutation, "
-    "matrices, channel_matrices), such as onnx-geed fit writes.",
+    "matrices, channel_matrices; onnx-geed fit writes such). measure fits it by itself with "
+    "fit:permutation, fit:orthogonal or fit:linear.",
 )
 
 
@@ -299,6 +302,11 @@ moving_options = _in_order(
         default="full",
         show_default=True,
         help="disk: mask the samples, and compare maps, inside the inscribed disk.",
+    ),
+    click.option(
+        "--clip",
+        is_flag=True,
+        help="Clip images that a family such as brightness changes, and round them to 8 bits.",
     ),
     click.option(
         "--components",

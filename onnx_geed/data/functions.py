@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +10,8 @@ import numpy as np
 
 from onnx_geed.data.named_arrays import Asked, open_mapping
 from onnx_geed.data.rows import Rows, rows_of
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError
+from onnx_geed.own_code import importable, imported
 
 __all__ = ["result_of", "rows_of_function"]
 
@@ -51,7 +48,7 @@ def result_of(module: str, function: str, where: str) -> tuple[Any, Any]:
         If it returns no numbers.
     """
     try:
-        with _importable(os.getcwd()):
+        with importable():
             result = _imported(module, function, where)()
         array, labels = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
         several = array if isinstance(array, Mapping) else {"": array}
@@ -79,26 +76,8 @@ def result_of(module: str, function: str, where: str) -> tuple[Any, Any]:
 
 def _imported(module: str, function: str, where: str) -> Callable[[], Any]:
     """Return a user's function."""
-    part: Any = importlib.import_module(module)
-    for name in function.split("."):
-        if not hasattr(part, name):
-            raise GeedError(f"{where}: no {name!r} in {module}.{nearest(name, dir(part))}")
-        part = getattr(part, name)
+    part = imported(module, function, where)
     if not callable(part):
         raise GeedError(f"{where}: {function} is no function; write one that returns the array")
     call: Callable[[], Any] = part
     return call
-
-
-@contextmanager
-def _importable(folder: str) -> Iterator[None]:
-    """Find modules in a folder first, as Python does where it is started there.
-
-    Not only while the user's module is imported: its function may import others beside it.
-    """
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        if folder in sys.path:  # which the user's function may have changed
-            sys.path.remove(folder)

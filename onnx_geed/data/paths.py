@@ -11,13 +11,15 @@ from onnx_geed.errors import GeedError
 __all__ = ["files_in", "is_kind", "kinds_held"]
 
 
-def files_in(folder: Path) -> tuple[str, ...]:
+def files_in(folder: Path, option: str = "--data") -> tuple[str, ...]:
     """List the files in a folder and the folders in it, links to folders among them.
 
     Parameters
     ----------
     folder : Path
         Where to look. Hidden files and folders are left out: they are other programs' notes.
+    option : str
+        What it was given to, for messages.
 
     Returns
     -------
@@ -31,7 +33,7 @@ def files_in(folder: Path) -> tuple[str, ...]:
     """
 
     def fail(error: OSError) -> None:
-        raise GeedError(f"--data {folder}: {error.filename} cannot be read ({error.strerror})")
+        raise GeedError(f"{option} {folder}: {error.filename} cannot be read ({error.strerror})")
 
     # Links may lead back up: no folder is entered again below itself.
     above = {str(folder): frozenset([os.path.realpath(folder)])}

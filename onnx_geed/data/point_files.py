@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data.extras import package
 from onnx_geed.data.rows import reason_of
 from onnx_geed.errors import GeedError
+from onnx_geed.extras import package
 from onnx_geed.groups import parse_layout
 
 __all__ = ["point_sets", "points_of", "read_points"]

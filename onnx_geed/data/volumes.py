@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data.extras import package
 from onnx_geed.data.rows import reason_of, shape_text
 from onnx_geed.errors import GeedError
+from onnx_geed.extras import package
 from onnx_geed.groups import parse_layout
 
 __all__ = ["read_volume", "volumes"]

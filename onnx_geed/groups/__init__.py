@@ -34,6 +34,10 @@ if TYPE_CHECKING:
         IDENTITY_TOLERANCE as IDENTITY_TOLERANCE,
         Exactness as Exactness,
     )
+    from onnx_geed.groups.families import (
+        Family as Family,
+        own_members as own_members,
+    )
     from onnx_geed.groups.fit import (
         Fit as Fit,
         FitKind as FitKind,
@@ -82,8 +86,11 @@ if TYPE_CHECKING:
         dihedral as dihedral,
     )
     from onnx_geed.groups.small_groups import (
+        clipping as clipping,
+        family_group as family_group,
         from_side_to_side as from_side_to_side,
         on_grid as on_grid,
+        undoing as undoing,
     )
     from onnx_geed.groups.small_motions import (
         SmallMotions as SmallMotions,

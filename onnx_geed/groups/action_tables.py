@@ -235,9 +235,14 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
             if not fits:
                 a, b = group.elements[g2], group.elements[g1]
                 c = group.elements[group.table[g2, g1]]
+                advice = (
+                    "check the order of the elements, and of the products"
+                    if table.holds_matrices
+                    else "tables gather, out[c] = in[table[g, c]]: check their direction and order"
+                )
                 raise GeedError(
                     f"{table.source}: not an action of {group.name}: ρ({a})ρ({b}) is not ρ({c}); "
-                    "tables gather, out[c] = in[table[g, c]]: check their direction and order"
+                    f"{advice}"
                 )
     return values
 

@@ -259,6 +259,13 @@ class LayoutAction:
         each = [f.moves(self.group.name, n, self.interpolation) for f, _, n in placed]
         return replace(self, moves=product_of_moves(each))
 
+    def moves_of(self, group: Group) -> Moves:
+        """Return what the elements of another group do to the same axes."""
+        if self._is_bare:
+            height, width = self.lengths
+            return grid_action(group, height, width, self.interpolation).moves
+        return layout_action(group, self.layout, self.lengths, self.interpolation).moves
+
     def inside(self, support: str) -> NDArray[np.bool_] | None:
         """Return the entries (F,) that a support leaves in a comparison; ``None`` for all."""
         letters = [self.layout.kept[axis] for axis in self.axes]

@@ -36,7 +36,7 @@ class Fit:
     marks : tuple of str
         A digest of each of them, by which they are known in other data.
     fingerprint : str
-        SHA-256 of all of them and their preprocessing.
+        SHA-256 of these digests.
     """
 
     kind: FitKind

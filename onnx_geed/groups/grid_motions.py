@@ -48,25 +48,29 @@ def moved_axes(name: str) -> MovedAxes:
     group = group_named(name)
     if group is not None and group.small is not None:
         return MovedAxes("HW", turned="" if group.small.kind == "shift" else "HW")
+    if group is not None and group.family is not None:
+        family = group.family
+        turned = "HW" if family.geometric and not family.by_pixels else ""
+        return MovedAxes("HW" if family.geometric else "", turned=turned)
     letters = ""
-    turned: set[str] = set()
+    about: set[str] = set()
     shifted: set[str] = set()
     for factor in (group.factors or ()) if group is not None else ():
         letters += factor.axes
         if isinstance(factor, SpaceFactor):
-            turned.update(factor.axes)
+            about.update(factor.axes)
         if isinstance(factor, LineFactor):
-            turned.update("T" if any(move.reverse for move in factor.line) else "")
+            about.update("T" if any(move.reverse for move in factor.line) else "")
             shifted.update("T" if any(move.shift for move in factor.line) else "")
         if isinstance(factor, PlaneFactor):
             down, right = tuple(factor.axes[::-1] if factor.swapped else factor.axes)
             for move in factor.motions:
-                turned.update(down + right if move.degrees else "")
-                turned.update({"h": right, "v": down}.get(move.mirror, ""))
+                about.update(down + right if move.degrees else "")
+                about.update({"h": right, "v": down}.get(move.mirror, ""))
                 shifted.update(down if move.shift[0] else "", right if move.shift[1] else "")
     order = "".join(dict.fromkeys(letters))
     return MovedAxes(
         order,
-        "".join(letter for letter in order if letter in turned),
+        "".join(letter for letter in order if letter in about),
         "".join(letter for letter in order if letter in shifted),
     )

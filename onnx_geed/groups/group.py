@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.groups.factors import Factor, Motion, PlaneFactor
+from onnx_geed.groups.families import Family
 from onnx_geed.groups.small_motions import SmallMotions
 
 __all__ = [
@@ -69,6 +70,8 @@ class Group:
         In which components the factors turn vectors.
     small : SmallMotions or None
         The small motions that the elements are, forwards and backwards, if they are any.
+    family : Family or None
+        The family whose members the elements are, which form no group.
 
     Raises
     ------
@@ -94,6 +97,7 @@ class Group:
     half: tuple[int, ...] = field(init=False, default=(), repr=False)
     components: Components = field(init=False, default="right-down", repr=False)
     small: SmallMotions | None = field(init=False, default=None, repr=False)
+    family: Family | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -119,8 +123,10 @@ class Group:
         return next((plane.motions for plane in planes), None)
 
     @property
-    def kind(self) -> Literal["group", "sampled"]:
-        """Whether all elements of a finite group act, or some of a larger one's on each sample."""
+    def kind(self) -> Literal["group", "sampled", "family"]:
+        """Whether elements are a finite group's, some of a larger one's a sample, or members."""
+        if self.family is not None:
+            return "family"
         return "sampled" if self.behind is not None or self.onward is not None else "group"
 
     @property

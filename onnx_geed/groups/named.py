@@ -19,11 +19,12 @@ from onnx_geed.groups.axis_groups import (
     symmetric,
 )
 from onnx_geed.groups.factors import Factor, Motion
+from onnx_geed.groups.families import KINDS, corruption, own_members, values_of
 from onnx_geed.groups.group import Group, product_table, sampled, some_of, with_factors
 from onnx_geed.groups.plane_groups import cyclic, dihedral, flip, shift, turns_sampled
 from onnx_geed.groups.rotations import icosahedral_rotations, octahedral_rotations
 from onnx_geed.groups.sampled import haar_elements, some_permutations
-from onnx_geed.groups.small_groups import small_group
+from onnx_geed.groups.small_groups import family_group, small_group
 from onnx_geed.groups.small_motions import SmallKind
 from onnx_geed.groups.space_groups import about, octahedral, space_sampled
 
@@ -46,7 +47,8 @@ _SPELLED = (
     "(such as shift4x4); C<n>-x, C<n>-y, C<n>-z, O, Oh (volumes and vectors in space); reverse, "
     "shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); hue<n> (colours); SO2~n, O2~n, SO3~n, "
     "O3~n (sampled; SO3~24, SO3~60 and O3~48 evenly); small-rotation, small-shift, small-zoom, "
-    "each also ~<pixels> (for sensitivity); or G*H"
+    "each also ~<pixels> (for sensitivity); rotate, zoom, shift-px, brightness, contrast, blur, "
+    "noise or jpeg:LO..HI/N, or imagenet-c:NAME or module:function (families); or G*H"
 )
 
 
@@ -90,7 +92,12 @@ def motions(group: Group) -> tuple[Motion, ...] | None:
 
 @functools.lru_cache(maxsize=64)
 def group_named(name: str) -> Group | None:
-    """Return the group that a name stands for; ``None`` where it stands for none."""
+    """Return the group that a name stands for; ``None`` where it stands for none.
+
+    Also for a family of one's own: no program of somebody's is run because a result names it.
+    """
+    if re.fullmatch(_OWN, name):
+        return None
     try:
         return parse_group(name)
     except GeedError:
@@ -117,6 +124,11 @@ def direct_product(left: Group, right: Group) -> Group:
         If the order would exceed ``MAX_ORDER``, 1024.
     """
     name = f"{left.name}*{right.name}"
+    if family := next((g for g in (left, right) if g.family is not None), None):
+        raise GeedError(
+            f"group {name}: a family is taken alone: take --group {family.name}, and the other "
+            "group in a run of its own"
+        )
     if small := next((g.small for g in (left, right) if g.small is not None), None):
         raise GeedError(
             f"group {name}: small motions are taken alone: take --group {small.name}, and the "
@@ -195,7 +207,9 @@ def parse_group(name: str) -> Group:
         ``revcomp`` of DNA; ``S<n>`` (n ≤ 6) or ``S<n>~<k>`` of points; ``hue<n>`` of colours;
         ``SO2~<n>``, ``O2~<n>``, ``SO3~<n>`` or ``O3~<n>``, sampled; ``small-rotation``,
         ``small-shift`` or ``small-zoom``, each also with a step in pixels of the input's corner,
-        such as ``small-shift~0.5``; or a product ``G*H``.
+        such as ``small-shift~0.5``; a family ``zoom:LO..HI/N``, also of ``rotate``, ``shift-px``,
+        ``brightness``, ``contrast``, ``blur``, ``noise`` and ``jpeg``, ``imagenet-c:NAME``, or
+        ``module:function`` for one's own; or a product ``G*H``.
 
     Returns
     -------
@@ -208,18 +222,30 @@ def parse_group(name: str) -> Group:
         If the order would exceed ``MAX_ORDER``, 1024.
         If the two groups of a product move axes of one kind, or one is of small motions.
         If a step of small motions is none.
+        If a range of a family is none, or one's own cannot be imported.
     """
     if not isinstance(name, str):
         raise GeedError(
             f"a group is a name such as C8, or a Group; found {shown(name)}: write {_SPELLED}"
         )
+    kind, colon, members = name.partition(":")
+    if colon and kind in (*KINDS, _CORRUPTIONS):
+        return _family(name, kind, members)
     if "*" in name:
         left, _, right = name.rpartition("*")
         return direct_product(parse_group(left), parse_group(right))
     for pattern, make in _NAMED:
         if match := re.fullmatch(pattern, name):
             return make(name, *match.groups())
-    raise GeedError(f"no group is called {name!r}: write {_SPELLED}{nearest(name, _EXAMPLES)}")
+    if name in KINDS:
+        raise GeedError(
+            f"group {name}: is a family, of which a range is to be named: write {name}:"
+            f"{KINDS[name].example}"
+        )
+    near = nearest(name, _EXAMPLES)
+    if colon and (meant := nearest(kind, KINDS)):
+        near = meant
+    raise GeedError(f"no group is called {name!r}: write {_SPELLED}{near}")
 
 
 # Names that a mistyped one is held against.
@@ -291,6 +317,24 @@ def _small(name: str, kind: SmallKind, step: str | None) -> Group:
     return small_group(kind, Fraction(step or 1))
 
 
+_CORRUPTIONS = "imagenet-c"
+
+
+def _family(name: str, kind: str, members: str) -> Group:
+    family = corruption(members) if kind == _CORRUPTIONS else values_of(kind, members)
+    check_order(name, len(family.values))
+    return family_group(name, family)
+
+
+def _own(name: str) -> Group:
+    family = own_members(name)
+    check_order(name, len(family.values))
+    return family_group(name, family)
+
+
+_OWN = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"
+
+
 _NUMBER = r"([1-9]\d{0,5})"
 
 
@@ -311,6 +355,7 @@ _NAMED: tuple[tuple[str, Callable[..., Group]], ...] = (
     (rf"(SO|O)2~{_NUMBER}", _sampled_turns),
     (rf"(SO|O)3~{_NUMBER}", _sampled_space),
     (r"small-(rotation|shift|zoom)(?:~(\d{1,4}(?:\.\d{1,6})?))?", _small),
+    (_OWN, _own),
 )
 
 

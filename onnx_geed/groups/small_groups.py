@@ -1,16 +1,18 @@
-"""Groups of small motions: as they are named, on the grid of an input, and from side to side."""
+"""Groups of small motions, and families: as they are named, and on the grid of an input."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from fractions import Fraction
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups.components import with_components
+from onnx_geed.groups.families import Family
 from onnx_geed.groups.group import Group, some_of, with_factors
 from onnx_geed.groups.small_motions import SmallKind, SmallMotions
 
-__all__ = ["from_side_to_side", "on_grid", "small_group"]
+__all__ = ["clipping", "family_group", "from_side_to_side", "on_grid", "small_group", "undoing"]
 
 
 def small_group(kind: SmallKind, step: Fraction) -> Group:
@@ -27,10 +29,45 @@ def small_group(kind: SmallKind, step: Fraction) -> Group:
     return _moved_by(some_of(small.name, small.elements), small)
 
 
+def family_group(name: str, family: Family) -> Group:
+    """Return the members of a family, the identity first, as elements of which no product is known.
+
+    Parameters
+    ----------
+    name : str
+        As the user writes it, such as ``zoom:0.8..1.25/9``.
+    family : Family
+        The family.
+    """
+    return _of_family(some_of(name, family.elements), family)
+
+
+def clipping(group: Group) -> Group:
+    """Return a family whose changed images are clipped and rounded to 8 bits.
+
+    Raises
+    ------
+    GeedError
+        If the group is no family, or one that moves places.
+    """
+    if group.family is None or group.family.geometric:
+        raise GeedError(
+            f"--clip: is for families that change values, such as brightness, and {group.name} is "
+            "none; leave it out"
+        )
+    return _of_family(group, replace(group.family, clip=True))
+
+
+def undoing(group: Group) -> Group:
+    """Return a geometric family whose elements are what undoes those of another."""
+    assert group.family is not None
+    return _of_family(group, group.family.undoing())
+
+
 def on_grid(
     group: Group, letters: str, lengths: tuple[int, ...], *, of_input: bool = True
 ) -> Group:
-    """Return a group whose small motions are those of an input; any other as it is.
+    """Return small motions, or a family, on the grid of an input; any other group as it is.
 
     Parameters
     ----------
@@ -51,11 +88,12 @@ def on_grid(
     Raises
     ------
     GeedError
-        If the grid is too small for the step.
+        If the grid is too small for the step, or for a shift.
         If a hidden tensor is to be moved by a step that is not yet known.
     """
-    small = group.small
-    if small is None or small.grid is not None or not {"H", "W"} <= {*letters}:
+    small, family = group.small, group.family
+    known = small or (family if family is not None and family.by_pixels else None)
+    if known is None or known.grid is not None or not {"H", "W"} <= {*letters}:
         return group
     if not of_input:
         raise GeedError(
@@ -63,7 +101,10 @@ def on_grid(
             "by as much: place it on the input first, with onnx_geed.grid_action"
         )
     height, width = (lengths[letters.index(letter)] for letter in "HW")
-    return _moved_by(copy.copy(group), small.on(height, width))
+    if small is not None:
+        return _moved_by(copy.copy(group), small.on(height, width))
+    assert family is not None
+    return _of_family(group, family.on(height, width))
 
 
 def from_side_to_side(group: Group) -> Group:
@@ -76,6 +117,14 @@ def from_side_to_side(group: Group) -> Group:
     """
     assert group.small is not None
     return _moved_by(copy.copy(group), group.small.across())
+
+
+def _of_family(group: Group, family: Family) -> Group:
+    """Enter a family into a copy of a group, and return it."""
+    changed, components = copy.copy(group), group.components
+    object.__setattr__(changed, "family", family)
+    object.__setattr__(changed, "components", "right-down")
+    return with_components(with_factors(changed, *family.factors), components)
 
 
 def _moved_by(group: Group, small: SmallMotions) -> Group:

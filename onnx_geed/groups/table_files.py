@@ -160,7 +160,9 @@ def _with_fit(table: Table, content: Mapping[str, Any]) -> Table:
 def _arrays_in(path: str | Path) -> dict[str, NDArray[Any]]:
     path = Path(path)
     if not path.is_file():
-        raise GeedError(f"output action {path}: no such file")
+        fitted = str(path).startswith("fit:")
+        advice = "; fit it with onnx-geed fit, and give the file that this writes" * fitted
+        raise GeedError(f"output action {path}: no such file{advice}")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

@@ -31,6 +31,7 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
         If the identity is the group's only element.
         If another element that moves the grid onto itself leaves every sample as it is.
         If the group rotates a grid that is one pixel high or wide.
+        If a family changes the values of images, and the input holds none.
 
     Notes
     -----
@@ -46,6 +47,9 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
         )
     if isinstance(action, PlacedAction):
         _check_own_moves(action)
+        return
+    if group.family is not None and not group.family.geometric:
+        _check_changes(action)
         return
     if not action.moved:
         raise GeedError(
@@ -64,6 +68,8 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
     inside = " inside its disk (--support disk)" if hidden else ""
     _check_idle(action, idle, f"{grid}{inside}", _instead(height, width, hidden))
     turned = [g for g, move in enumerate(motions(group) or ()) if move.degrees % 180]
+    if group.family is not None and group.family.name == "rotate":
+        turned = list(range(1, group.order))
     if turned and min(height, width) == 1:
         raise GeedError(
             f"group {group.name} does not move this input: {grid} has no room for a rotation such "
@@ -140,6 +146,20 @@ def _check_own_moves(action: PlacedAction) -> None:
         )
 
 
+def _check_changes(action: LayoutAction) -> None:
+    """Refuse a family that changes the values of images, where the input holds none."""
+    group, letters = action.group, action.layout.kept
+    assert group.family is not None
+    if group.family.own is not None:
+        return
+    channels = 1 if letters == "HW" else action.lengths[0]
+    if letters not in ("HW", "CHW") or channels not in (1, 3):
+        raise GeedError(
+            f"group {group.name} changes images, which are grey or RGB, and the input is "
+            f"{_lengths(action)}; take another group, or say what the axes are with --input-layout"
+        )
+
+
 def _instead(height: int, width: int, disk: bool) -> str:
     """Say which groups move every sample on a grid."""
     if disk:
@@ -155,7 +175,7 @@ def _instead(height: int, width: int, disk: bool) -> str:
 
 def _what_moves(group: Group) -> str:
     """Say which axes a group moves, for a message."""
-    if group.small is not None:
+    if group.small is not None or (group.family is not None and group.family.geometric):
         return "HW"
     sizes = {
         factor.axes: f" of {len(factor.table[0])}"

@@ -101,6 +101,9 @@ class Descriptor:
         ``{value}`` (a cosine for a similarity), ``{target}`` (the operand that f(gx) is held
         against), ``{share}`` (of the largest value), ``{order}`` and ``{noun}`` (map or tensor).
         Without them the sentence is made of the unit; without the second, the first serves both.
+    sentence_of_family : str
+        The meaning where the action is trivial and f(gx) is held against f(x) itself, as under a
+        family; without it ``sentence`` serves.
     """
 
     name: str
@@ -127,6 +130,7 @@ class Descriptor:
     floor: float | None = None
     sentence: str = ""
     sentence_moved: str = ""
+    sentence_of_family: str = ""
 
     @property
     def in_tensor_units(self) -> bool:
@@ -270,6 +274,9 @@ CATALOGUE: dict[str, Descriptor] = {
             sentence=(
                 "A sample's orbit spreads {value} times as far as different samples are apart"
             ),
+            sentence_of_family=(
+                "f(gx) lies {value} times as far from f(x) as different samples are apart"
+            ),
         ),
         Descriptor(
             name="latent-cos",
@@ -315,6 +322,7 @@ CATALOGUE: dict[str, Descriptor] = {
                 "Predictions move by {value} nats, {share} of the most there can be, ln {order}"
             ),
             sentence_moved="Predictions are {value} nats from the permuted ones",
+            sentence_of_family="Predictions move by {value} nats from those of x itself",
         ),
         Descriptor(
             name="output-l2",

@@ -88,14 +88,18 @@ def deviations_of_sums(
     zero_pairs : ndarray of float64, shape (N, n)
         Share of channels that are zero in both maps.
     by_channel : ndarray of float64, shape (N, 2, C)
-        m of each channel, mean over all elements, and over the members.
+        m of each channel, mean over the elements that count, and over the members.
     """
     orbits, n, channels = sums.shape[:3]
     values, means = np.empty((orbits, n, channels)), np.empty((orbits, n))
     zeros, by_channel = np.empty((orbits, n)), np.empty((orbits, 2, channels))
     inside = np.zeros(n, dtype=np.bool_)
-    inside[list(members)] = True
+    # Of elements that do not all count there is no exact subgroup.
+    some = measure.counted.start > 0
+    inside[list(range(n)[measure.counted] if some else members)] = True
     descriptor, sums = measure.descriptor, np.ascontiguousarray(sums)
     descriptor.pairs(sums.reshape(-1, 3), values.reshape(-1))
     kernels.channel_means(values, sums, inside, descriptor.similarity, means, zeros, by_channel)
+    if some:
+        by_channel[:, 0] = by_channel[:, 1]
     return means, zeros, by_channel

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
 from onnx_geed.measures.fit_solving import polar
+from onnx_geed.measures.one_thread import in_one_thread
 
 __all__ = ["as_representation", "defect_bytes", "defect_of_matrices", "defect_of_permutations"]
 
@@ -109,6 +110,7 @@ def _summary(away: F64, whole: F64) -> tuple[float, float]:
     return float(np.median(shares)), float(shares.max())
 
 
+@in_one_thread()
 def as_representation(group: Group, matrices: F64, gram: F64) -> tuple[F64, tuple[float, float]]:
     """Return a representation near fitted orthogonal matrices.
 

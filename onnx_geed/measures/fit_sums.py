@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,7 @@ from onnx_geed.measures.fit_solving import (
     fitted_orthogonal,
     fitted_permutations,
 )
+from onnx_geed.measures.one_thread import in_one_thread
 
 __all__ = ["FOLDS", "MOST_PERMUTED", "FitSums", "fit_bytes"]
 
@@ -164,6 +166,7 @@ class FitSums:
         # The caller may write to its array again.
         self._waiting[-1:] = [part.copy() for part in self._waiting[-1:]]
 
+    @in_one_thread()
     def _add_waiting(self) -> None:
         """Add a block, or what there is of the last one."""
         if not self._waiting:
@@ -194,6 +197,7 @@ class FitSums:
         else:
             _add_products(sums.folds[inverse], x, z, position, 0.5)
 
+    @in_one_thread()
     def solve(
         self, progress: Callable[[int, int], None] | None = None, *, representation: bool = False
     ) -> tuple[NDArray[Any], float | None, tuple[float, float] | None]:
@@ -298,6 +302,8 @@ def fit_bytes(order: int, channels: int, kind: FitKind, samples: int) -> int:
     # Of a grid, elements that differ by a quarter turn are held against the same.
     own = max(folds) + -(-order // 4) - 1 if kind == "linear" else 0
     work = {"permutation": 3, "orthogonal": 6, "linear": 3}[kind]
+    if kind != "permutation" and channels <= WHOLE:  # folds of elements side by side
+        work *= min(os.cpu_count() or 1, sum(folds))
     matrix = 8 * channels * channels
     solving = matrix * (sum(folds) + own + work)
     if kind == "permutation":

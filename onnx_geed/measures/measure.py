@@ -21,7 +21,6 @@ from onnx_geed.groups import (
     Trivial,
     composes,
     from_side_to_side,
-    grid_action,
     layout_action,
     rows_for,
     with_channels,
@@ -74,7 +73,8 @@ class Measure:
         Where φ_Y differs from sample to sample, the seed and the samples of D; ``action`` is then
         that of some sample.
     kernel_of_action : tuple of int
-        ker(φ_Y), the elements over which f̂ is a mean; read from the action.
+        ker(φ_Y), the elements over which f̂ is a mean; read from the action. The identity alone
+        of a family.
 
     Raises
     ------
@@ -123,7 +123,9 @@ class Measure:
             )
         # A fit predicts f(gx) from f(x). What it leaves in place by chance is no kernel of an
         # action, and an f̂ over that would let two kinds of fit differ by more than the fit.
-        kernel = self.action.kernel_of_action() if composes(self.action) else (0,)
+        # A family is held against f(x): a mean over a range that is anybody's would set the value.
+        own = composes(self.action) and self.action.group.family is None
+        kernel = self.action.kernel_of_action() if own else (0,)
         object.__setattr__(self, "kernel_of_action", kernel)
         given = isinstance(self.action, LayoutAction) and self.action.moves_channels
         if self.descriptor.opposed and (
@@ -197,22 +199,17 @@ class Measure:
         action = self.action
         if not isinstance(action, LayoutAction):
             return action
-        group, interpolation = from_side_to_side(action.group), action.interpolation
-        if len(action.lengths) < len(action.layout.kept):  # a plane alone
-            height, width = action.lengths
-            moved = grid_action(group, height, width, interpolation)
-        else:
-            moved = layout_action(group, action.layout, action.lengths, interpolation)
-        return replace(action, moves=moved.moves)
+        return replace(action, moves=action.moves_of(from_side_to_side(action.group)))
 
     @property
     def counted(self) -> slice:
         """Elements whose deviations count: all, or all but an identity that is its own reference.
 
         Choice: where f̂(x) is f(x), the identity scores perfect by definition, and a measure that
-        ``skips_identity`` is a mean over the others.
+        ``skips_identity`` is a mean over the others. Under a family, any measure is.
         """
-        return slice(int(self.descriptor.skips_identity and self.averaged == (0,)), None)
+        skips = self.descriptor.skips_identity or self.action.group.family is not None
+        return slice(int(skips and self.averaged == (0,)), None)
 
     @property
     def descriptor(self) -> Descriptor:

@@ -22,11 +22,12 @@ def taken_unasked(group: Group) -> list[str]:
     """Return the measures that are taken under a group where none is asked for."""
     if group.small is not None:
         return [d.name for d in CATALOGUE.values() if d.opposed]
-    return [d.name for d in CATALOGUE.values() if d.default]
+    family = group.family is not None
+    return [d.name for d in CATALOGUE.values() if d.default and not (family and d.of_error)]
 
 
 def check_goes_with_group(measures: Iterable[str], group: Group) -> None:
-    """Refuse measures of a group under small motions, and the other way round.
+    """Refuse measures of a group under small motions, the other way round, and under a family.
 
     Parameters
     ----------
@@ -40,11 +41,17 @@ def check_goes_with_group(measures: Iterable[str], group: Group) -> None:
     GeedError
         If one is asked for that the group does not go with, saying what goes with what.
     """
-    small = group.small is not None
+    small, family = group.small is not None, group.family is not None
+    kind = "family" if family else "group"
     for name in measures:
+        if family and descriptor_of(name).of_error:
+            raise GeedError(
+                f"{name}: is what a mean over a group's elements would take off the error, and "
+                f"{group.name} is a family, whose range anybody chooses: take flip-rate, or a group"
+            )
         if descriptor_of(name).opposed and not small:
             raise GeedError(
-                f"{name}: goes with small motions, and {group.name} is a group: take --group "
+                f"{name}: goes with small motions, and {group.name} is a {kind}: take --group "
                 "small-rotation, small-shift or small-zoom, or another measure"
             )
         if small and not descriptor_of(name).opposed:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Exactness, LayoutAction, Moves, PlacedAction
+from onnx_geed.groups import Exactness, LayoutAction, Moves, PlacedAction, undoing
 from onnx_geed.measures.catalogue import Support
 
 __all__ = ["Places", "places_of"]
@@ -141,6 +141,8 @@ def places_of(action: LayoutAction | PlacedAction, support: Support) -> Places:
 def _backwards(action: LayoutAction) -> Moves:
     """Return what g⁻¹ does for each element g."""
     group, moves = action.group, action.moves
+    if group.family is not None and action.moved:
+        return action.moves_of(undoing(group))
     base_of, permutation = np.zeros_like(moves.base_of), np.empty_like(moves.permutation)
     for g in range(group.order):
         if not moves.base_of[g]:

@@ -242,7 +242,8 @@ def make_plan(
         except GeedError as error:
             given, maps = tables.get(layer.name), descriptor_of(request.measure).view == "maps"
             unseen = maps and given is not None and given.kind == "channel_matrices"
-            if request.layer is not None or (given is not None and not unseen):
+            fitted = given is not None and given.fit is not None
+            if request.layer is not None or (given is not None and not unseen and not fitted):
                 raise
             misfits.setdefault(request.measure, []).append(error)
             continue

@@ -21,6 +21,7 @@ __all__ = [
     "polar_picture",
     "profile_picture",
     "samples_picture",
+    "short_name",
 ]
 
 F64 = NDArray[np.float64]
@@ -33,7 +34,8 @@ _MOST_DOTS = 250
 Row = tuple[str, Sequence[Reading | None]]
 
 
-def _short(name: str, width: int = 26) -> str:
+def short_name(name: str, width: int = 26) -> str:
+    """Shorten a name for a legend or an axis, in which matplotlib reads no mathematics."""
     from onnx_geed.text import shorten
 
     return _plain(shorten(name, width))
@@ -48,7 +50,7 @@ def _distinct_names(names: Sequence[str], width: int = 24) -> list[str]:
         start = start[: 1 + max(start.rfind(c) for c in "/._:")]
         end = end[min((i for i in map(end.find, "/._:") if i >= 0), default=len(end)) :]
         names = [name[len(start) : len(name) - len(end)] or name for name in names]
-    return [_short(name, width) for name in names]
+    return [short_name(name, width) for name in names]
 
 
 def _common_start(names: Sequence[str]) -> str:
@@ -111,7 +113,7 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
             kept = [r for _, r in placed]
             low = [max(0.0, r.value - r.ci95[0]) if r.ci95 else 0.0 for r in kept]
             high = [max(0.0, r.ci95[1] - r.value) if r.ci95 else 0.0 for r in kept]
-            label = _short(name) if several else "all elements"
+            label = short_name(name) if several else "all elements"
             axes.plot([r.value for r in kept], ys, color=colour, lw=0.8, alpha=0.5)
             axes.errorbar(
                 [r.value for r in kept],
@@ -247,7 +249,7 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
                     style,
                     lw=1.4,
                     color=colour,
-                    label=_short(name, 40) if start == 0 else None,
+                    label=short_name(name, 40) if start == 0 else None,
                 )
                 if n <= 36:
                     axes.plot(angles[solid], values[solid], marker, ms=5, color=colour)
@@ -288,7 +290,7 @@ def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequenc
                 MARKERS[i % 6],
                 ms=5,
                 color=SERIES[i % 6],
-                label=_short(name, 40),
+                label=short_name(name, 40),
             )
         axes.axvline(min(r.perfect for _, r in lines), color=SOFT, lw=1, ls=(0, (4, 3)))
         label_layers(axes, labels)
@@ -308,7 +310,9 @@ def _is_named(group: str) -> bool:
     return True
 
 
-def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
+def heat_picture(
+    readings: Sequence[Reading], elements: Sequence[str], order: Sequence[int] | NDArray[np.int64]
+) -> str:
     """Draw layers against elements, darker where less equivariant.
 
     Parameters
@@ -317,13 +321,16 @@ def heat_picture(readings: Sequence[Reading], elements: Sequence[str]) -> str:
         One a layer, of one measure, in depth order.
     elements : sequence of str
         What to call the elements.
+    order : sequence of int
+        In which order they stand from left to right.
 
     Returns
     -------
     str
         SVG with the cells as one small raster.
     """
-    array = np.stack([reading.per_element for reading in readings])
+    array = np.stack([reading.per_element[order] for reading in readings])
+    elements = [elements[g] for g in order]
     step = 0.155 if len(readings) > 24 else 0.21
     with drawing(5.0, 0.95 + step * len(readings)) as (figure, axes, picture):
         perfect = readings[0].perfect

@@ -63,7 +63,7 @@ def motions_picture(motions: Sequence[LayerMotion]) -> str:
                 seen.add(p.kind)
                 if p.fit and p.null is not None:
                     axes.plot([(p.null - perfect) / scale], [row], "|", ms=5, color=SERIES[i])
-                null = "" if p.null is None else f", its null {span(p.null)}"
+                null = f", its null {span(p.null)}" if p.fit and p.null is not None else ""
                 tip = f"{TIP}{m.layer}, {p.kind}: {span(p.value)}{null}"
                 axes.plot([x], [row], "s", ms=7, alpha=0, gid=tip)
             axes.text(1.02, y, m.motion, transform=axes.get_yaxis_transform(), va="center")

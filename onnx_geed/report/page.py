@@ -19,7 +19,10 @@ from onnx_geed.results import (
     Result,
     diagnose,
     diagnose_corners,
+    family_range,
+    family_values,
     has_fits,
+    is_family,
     model_of,
     read_record,
     same_orbits,
@@ -65,7 +68,9 @@ def write_report(
     content = _content(results, data, command)
     write_text(path, _render(content), option="-o")
     if pictures is not None:
-        _write_pictures([*content["fits"], *content["sections"]], Path(pictures))
+        _write_pictures(
+            [*content["families"], *content["fits"], *content["sections"]], Path(pictures)
+        )
 
 
 def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
@@ -132,6 +137,7 @@ def _content(
     results: Sequence[Result], data: str | Path | None, command: str | None
 ) -> dict[str, Any]:
     """Return the variables of the template."""
+    from onnx_geed.report.family_overview import overview_sections
     from onnx_geed.report.fit_sections import fit_sections
     from onnx_geed.report.sections import sections
 
@@ -139,13 +145,17 @@ def _content(
         raise GeedError("report: give result files that hold at least one measurement")
     names = _result_names(results)
     readings = [[read_record(m) for m in r["measurements"]] for r in results]
+    families = overview_sections(family_values(results))
+    # Of several families, their names stand over the title.
+    titles = list(dict.fromkeys(r["model"] for s in families for r in s["rows"])) or names
     return {
-        "title": " · ".join(names[:3]) + (f" and {len(names) - 3} more" * (len(names) > 3)),
+        "title": " · ".join(titles[:3]) + (f" and {len(titles) - 3} more" * (len(titles) > 3)),
         "group": " · ".join(dict.fromkeys(r["group"]["name"] for r in results)),
         "results": [
             _result_section(*args, others=results)
             for args in zip(results, names, readings, strict=True)
         ],
+        "families": families,
         "fits": fit_sections(results, names),
         "sections": sections(results, names, readings),
         "comparisons": comparisons(results, names),
@@ -178,10 +188,10 @@ def _result_section(
     *,
     others: Sequence[Result],
 ) -> dict[str, Any]:
-    order = result["group"]["order"]
-    rows = [value_row(m, order) for m in result["measurements"]]
+    rows = [value_row(m, result["group"]) for m in result["measurements"]]
     return {
         "name": name,
+        "noun": "member" if is_family(result["group"]) else "element",
         "summary": summary(result, readings),
         "findings": [
             *(f for other in others for f in diagnose_corners(result, other)),
@@ -205,14 +215,17 @@ def _own_findings(result: Result, others: Sequence[Result]) -> list[Finding]:
 
 def _result_facts(result: Result) -> list[tuple[str, str]]:
     group, data, runtime = result["group"], result["data"], result.get("runtime", {})
-    exact = sum(group["exact"])
+    exact, family = sum(group["exact"]), is_family(group)
     acts = f"{group['name']}, {group['order']} elements"
-    if exact < group["order"]:
+    if family:
+        acts = f"{group['name']}, {group['order'] - 1} members and the identity"
+        acts += f", {told}" if (told := family_range(group)) else ""
+    elif exact < group["order"]:
         acts += f", {exact} of them exact, the others resampled ({group['interpolation']})"
     acts += "" if group["support"] == "full" else f", inside the inscribed {group['support']}"
     facts = [
         ("Model", f"{result['model']['path']} (SHA-256 {result['model']['sha256'][:16]}…)"),
-        ("Group", acts),
+        ("Family" if family else "Group", acts),
         (
             "Data",
             f"{data['source']}, {data.get('available', '?')} samples, fingerprint "

@@ -6,9 +6,18 @@ from collections.abc import Sequence
 from typing import Any
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import angle
 from onnx_geed.report.words import meaning
-from onnx_geed.results import WHAT_IS_RELATIVE, Record, Result, compare, compared, read_record
+from onnx_geed.results import (
+    WHAT_IS_RELATIVE,
+    GroupPart,
+    Record,
+    Result,
+    compare,
+    compared,
+    element_words,
+    is_family,
+    read_record,
+)
 from onnx_geed.text import interval, number
 
 __all__ = ["OPEN", "class_tables", "comparisons", "value_row"]
@@ -20,15 +29,15 @@ OPEN = 14
 _INTERVALS = {"t": "Student t", "bootstrap": "BCa bootstrap", "wilson": "Wilson"}
 
 
-def value_row(record: Record, order: int) -> dict[str, Any]:
+def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
     """Return the cells of a record: numbers as text, empty where there are none.
 
     Parameters
     ----------
     record : dict
         The record.
-    order : int
-        Order of the group.
+    group : dict
+        The ``group`` part of its result.
 
     Returns
     -------
@@ -55,7 +64,7 @@ def value_row(record: Record, order: int) -> dict[str, Any]:
         "between": "" if reading.between is None else number(reading.between),
         "relative": "" if reading.relative is None else number(reading.relative),
         "relative_ci": interval(reading.relative_ci95) if reading.relative_ci95 else "",
-        "meaning": meaning(record, order),
+        "meaning": meaning(record, group["order"], of_family=is_family(group)),
         "warnings": record["warnings"],
         "references": {name: number(value) for name, value in references.items()},
     }
@@ -85,9 +94,10 @@ def class_tables(result: Result) -> dict[str, Any]:
         predictions.append(
             {
                 "layer": record["layer"],
+                "noun": "member" if is_family(group) else "element",
                 "right": bool(entry["right"]),
                 "rows": [
-                    [angle(group["name"], e), *(f"{100 * share[e]:.1f} %" for share in shares)]
+                    [element_words(group, e), *(f"{100 * share[e]:.1f} %" for share in shares)]
                     for e in group["elements"]
                 ],
             }
@@ -112,7 +122,7 @@ def class_tables(result: Result) -> dict[str, Any]:
 
 
 def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the paired differences of every further result from the first.
+    """Return the paired differences of every further result from the first of its group.
 
     Parameters
     ----------
@@ -124,13 +134,20 @@ def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[st
     Returns
     -------
     list of dict
-        One a further result: ``rows``, or why it was ``refused``.
+        One a further result: ``rows``, or why it was ``refused``. Of several families, or of a
+        family and a group, nothing is said: they ask different questions.
     """
     shown = []
-    for other, name in list(zip(results, names, strict=True))[1:]:
-        entry: dict[str, Any] = {"a": names[0], "b": name, "rows": [], "refused": ""}
+    firsts: dict[str, int] = {}
+    for i, (other, name) in enumerate(zip(results, names, strict=True)):
+        first = firsts.setdefault(other["group"]["name"], i)
+        if first == i:
+            first = 0
+            if i == 0 or is_family(results[0]["group"]) or is_family(other["group"]):
+                continue
+        entry: dict[str, Any] = {"a": names[first], "b": name, "rows": [], "refused": ""}
         try:
-            rows = compare(results[0], other)["measurements"]
+            rows = compare(results[first], other)["measurements"]
         except GeedError as error:
             entry["refused"] = str(error).removeprefix("compare: ")
             rows = []

@@ -6,13 +6,16 @@ import math
 from collections.abc import Sequence
 
 from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.report.family_table import family_lines
 from onnx_geed.report.words import foreground_words, is_sampled, overlap_words
 from onnx_geed.results import (
+    GroupPart,
     Reading,
     Record,
     Reference,
     Result,
     Statistics,
+    is_family,
     ranking_value,
     read_record,
 )
@@ -72,6 +75,7 @@ def table(result: Result) -> str:
             *_head(result),
             *columns(rows, flexible=1, right=(2, 5, 6)),
             *noted(notes),
+            *family_lines(result),
             *_references(result),
             *_fits(result),
             *_predictions(result),
@@ -229,7 +233,10 @@ def _head(result: Result) -> list[str]:
     group = result["group"]
     exact = sum(group["exact"])
     acts = f"{group['name']} ({group['order']} elements"
-    acts += ")" if exact == group["order"] else f", {exact} exact; {group['interpolation']})"
+    if is_family(group):
+        acts = f"{group['name']} ({group['order'] - 1} members and the identity)"
+    else:
+        acts += ")" if exact == group["order"] else f", {exact} exact; {group['interpolation']})"
     if group["support"] != "full":
         acts += f", support {group['support']}"
     names = f"{result['model']['path']}   {acts}   {result['data']['source']}"
@@ -261,17 +268,16 @@ def _ranges(result: Result) -> list[str]:
     actions: dict[str, set[str]] = {}
     for record in result["measurements"]:
         actions.setdefault(record["measure"], set()).add(record["output_action"])
-    order = result["group"]["order"]
     ranges = [
-        _range(descriptor_of(measure), order, taken == {"trivial"})
+        _range(descriptor_of(measure), result["group"], taken == {"trivial"})
         for measure, taken in actions.items()
     ]
     return wrapped(f"range: {'; '.join(ranges)}") if ranges else []
 
 
-def _range(measure: Descriptor, order: int, trivial: bool) -> str:
+def _range(measure: Descriptor, group: GroupPart, trivial: bool) -> str:
     kind = "invariant" if trivial else "equivariant"
-    worst = measure.worst_value(order, trivial=trivial)
+    worst = measure.worst_value(group["order"], trivial=trivial and not is_family(group))
     text = f"{measure.name} {measure.perfect:g}"
     if measure.perfect_over_m:
         return f"{text}/M ({kind}) up, its unnormalised value {measure.perfect:g} ({kind}) up"

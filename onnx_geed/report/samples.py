@@ -10,12 +10,11 @@ import numpy as np
 from markupsafe import Markup
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import angle
 from onnx_geed.measures import CATALOGUE
 from onnx_geed.report.picture import Picture
 from onnx_geed.report.thumbnails import ShownInput, check_shown, open_pictures, orbit_pictures
 from onnx_geed.report.words import is_sampled
-from onnx_geed.results import Reading, Result
+from onnx_geed.results import Reading, Result, element_words, is_family
 from onnx_geed.text import number
 
 __all__ = ["samples_at_both_ends"]
@@ -136,8 +135,8 @@ def _sample(
         "name": called + (f", label {label}" if label is not None else ""),
         "value": number(float(reading.per_sample[position])),
         # Invariance is measured from the mean of an orbit, which the sample itself may be far from.
-        "worst": angle(group["name"], group["elements"][worst])
-        if worst or is_sampled(group["name"])
+        "worst": element_words(group, group["elements"][worst])
+        if worst or is_family(group) or is_sampled(group["name"])
         else "e, that is, as it was given: farthest from the mean of its orbit",
         "worst_value": number(float(row[worst])),
         "thumbnails": [],
@@ -158,7 +157,7 @@ def _sample(
                 "worst": g == worst,
             }
             for g, drawn in zip(at, images, strict=False)
-            for under in [f"{called} under {angle(group['name'], group['elements'][g])}"]
+            for under in [f"{called} under {element_words(group, group['elements'][g])}"]
         ]
     return entry
 

@@ -7,16 +7,26 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
-from onnx_geed.groups import angle, turns_of
+from onnx_geed.groups import turns_of
 from onnx_geed.measures import descriptor_of
+from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
 from onnx_geed.report.figures import heat_picture, polar_picture, profile_picture, samples_picture
 from onnx_geed.report.words import title
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
+    GroupPart,
     Reading,
+    Record,
     Result,
+    along,
+    element_words,
+    is_family,
+    mean_interval,
     on_one_scale,
+    records_of,
+    same_samples,
 )
 from onnx_geed.text import span
 
@@ -47,6 +57,8 @@ def sections(
         ``kind`` (wide or round) and ``subject``.
     """
     measures = dict.fromkeys(r.measure for own in readings for r in own)
+    # Several measures take the same predictions.
+    telling = next((m for m in measures if descriptor_of(m).of_classes), None)
     shown = []
     for measure in measures:
         by_result, scale = _at_one_scale(
@@ -57,7 +69,7 @@ def sections(
             pictures += _profile_pictures(by_result, names)
             if descriptor_of(measure).view == "maps":
                 pictures += _heat_pictures(results, by_result, names)
-        pictures += _polar_pictures(results, by_result, names)
+        pictures += _element_pictures(results, by_result, names, predictions=measure == telling)
         pictures += _sample_pictures(by_result, names)
         for picture in pictures:
             picture["caption"] += scale
@@ -132,7 +144,7 @@ def _heat_pictures(
             continue
         group = result["group"]
         svg = heat_picture(
-            readings, [angle(group["name"], e, short=True) for e in group["elements"]]
+            readings, [element_words(group, e, short=True) for e in group["elements"]], along(group)
         )
         worst = max(readings, key=lambda r: r.per_element.max())
         element = group["elements"][int(worst.per_element.argmax())]
@@ -140,37 +152,47 @@ def _heat_pictures(
             _picture(
                 "heat",
                 svg,
-                f"{name}: layers against elements; darker is less equivariant.",
+                f"{name}: layers against {_called(group)}; darker is less equivariant.",
                 f"{name}: heat map of {readings[0].measure} by layer and element; the darkest "
-                f"cell is {worst.layer} under {angle(group['name'], element)}, "
+                f"cell is {worst.layer} under {element_words(group, element)}, "
                 f"{span(float(worst.per_element.max()))}.",
             )
         )
     return pictures
 
 
-def _polar_pictures(
-    results: Sequence[Result], by_result: Sequence[Sequence[Reading]], names: Sequence[str]
+def _element_pictures(
+    results: Sequence[Result],
+    by_result: Sequence[Sequence[Reading]],
+    names: Sequence[str],
+    *,
+    predictions: bool,
 ) -> list[dict[str, str]]:
-    """Deviation by element, one picture for each group in the results."""
+    """Deviation by element, one picture for each group in the results, more for a family."""
     pictures = []
-    for group in dict.fromkeys(r["group"]["name"] for r in results):
+    groups = [(r["group"]["name"], tuple(r["group"]["elements"])) for r in results]
+    for group, members in dict.fromkeys(groups):
         chosen = [
             (r, n, rs)
-            for r, n, rs in zip(results, names, by_result, strict=True)
-            if r["group"]["name"] == group and rs
+            for r, n, rs, of in zip(results, names, by_result, groups, strict=True)
+            if of == (group, members) and rs
         ]
         if not chosen:
             continue
         result = chosen[0][0]
         if result["group"]["order"] < 2:
             continue
+        own = result["group"]
         if len(chosen) == 1:
             name, readings = chosen[0][1:]
             lines = [(r.layer, r) for r in _over_depth(readings)]
         else:
             name = group
             lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
+        if is_family(own):
+            measured = [(r, n) for r, n, _ in chosen]
+            pictures += _curve_pictures(own, name, lines, measured, predictions=predictions)
+            continue
         round_ = turns_of(group) is not None
         caption = f"{name}: deviation by element"
         if round_ and result["group"]["order"] > 2:
@@ -179,15 +201,139 @@ def _polar_pictures(
                 caption += "; filled: exact on the pixel grid, hollow: resampled"
         elements = result["group"]["elements"]
         alt = f"Deviation by element under {group}. " + " ".join(
-            f"{label}: largest at {angle(group, elements[int(r.per_element.argmax())])}, "
+            f"{label}: largest at {element_words(own, elements[int(r.per_element.argmax())])}, "
             f"{span(float(r.per_element.max()))}; smallest at "
-            f"{angle(group, elements[int(r.per_element.argmin())])}, "
+            f"{element_words(own, elements[int(r.per_element.argmin())])}, "
             f"{span(float(r.per_element.min()))}."
             for label, r in lines
         )
         svg = polar_picture(lines, group, result["group"]["exact"])
         pictures.append(_picture("angles", svg, caption + ".", alt, "round" if round_ else "wide"))
     return pictures
+
+
+def _called(group: GroupPart) -> str:
+    return "members" if is_family(group) else "elements"
+
+
+def _curve_pictures(
+    group: GroupPart,
+    name: str,
+    lines: Sequence[tuple[str, Reading]],
+    measured: Sequence[tuple[Result, str]],
+    *,
+    predictions: bool,
+) -> list[dict[str, str]]:
+    """Values over a family's parameter, then what stays and is right of predictions, and gain."""
+    first = lines[0][1]
+    measure, perfect = first.descriptor, first.perfect
+    over = f"{name}: by {group.get('parameter') or 'member'}"
+    pictures = [
+        _picture(
+            "curve",
+            curve_picture(
+                [curve_of(label, r) for label, r in lines],
+                group,
+                first.unit,
+                (perfect, f"perfect, {perfect:.4g}".replace("-", "−")),
+            ),
+            f"{over}, with 95\u00a0% intervals over samples; lower is better.",
+            f"Deviation over the members of {group['name']}. "
+            + " ".join(f"{label}: {_ends(group, r.per_element)}." for label, r in lines),
+        )
+    ]
+    pictures += _differences(group, over, lines, measured)
+    last = [
+        ([record for key, record in records_of(result).items() if key[0] == measure.name][-1], n)
+        for result, n in measured
+    ]
+    pictures += _prediction_curves(group, over, last) if predictions else []
+    gains = [
+        Curve(n, np.array([_or_nan(part["per_element"].get(e)) for e in group["elements"]]))
+        for record, n in last
+        if (part := record.get("gain"))
+    ]
+    if gains:
+        svg = curve_picture(gains, group, "gain", (1.0, "as much as the pixels"))
+        alt = f"Gain over the members of {group['name']}. " + " ".join(
+            f"{c.name}: {_ends(group, c.values)}." for c in gains if np.isfinite(c.values).any()
+        )
+        caption = f"{over}: how much more the latent moves than the pixels did, each as a multiple "
+        caption += "of what different samples differ by."
+        pictures.append(_picture("gain", svg, caption, alt))
+    return pictures
+
+
+def _differences(
+    group: GroupPart,
+    over: str,
+    lines: Sequence[tuple[str, Reading]],
+    measured: Sequence[tuple[Result, str]],
+) -> list[dict[str, str]]:
+    """The first result against each further one, where they are of the same samples."""
+    (first, name), *others = measured[: len(lines)]
+    own = lines[0][1]
+    curves = [
+        difference_curve(f"{name} − {other}", own, reading)
+        for (result, other), (_, reading) in zip(others, lines[1:], strict=False)
+        if len(own.deviations) == len(reading.deviations)
+        and same_samples(first, result, len(own.deviations))
+    ]
+    if not curves:
+        return []
+    svg = curve_picture(curves, group, f"difference, {own.unit}", (0.0, "the same"))
+    caption = f"{over}, paired over the same samples, with 95\u00a0% intervals; below 0, {name} is "
+    caption += "nearer to perfect."
+    alt = "Paired differences. " + " ".join(f"{c.name}: {_ends(group, c.values)}." for c in curves)
+    return [_picture("differences", svg, caption, alt)]
+
+
+def _prediction_curves(
+    group: GroupPart, over: str, records: Sequence[tuple[Record, str]]
+) -> list[dict[str, str]]:
+    """Shares of predictions that stay and that are right, over a family's parameter."""
+    curves: list[Curve] = []
+    for i, (record, name) in enumerate(records):
+        part = record.get("predictions")
+        if not part:
+            continue
+        of = f"{name}: " if len(records) > 1 else ""
+        for what, share in (("right", part["right"]), ("stay", part["stay"])):
+            # Of several results one share each: more lines cannot be told apart.
+            if share is None or (of and curves and curves[-1].series == i):
+                continue
+            values = np.array([_or_nan(share["per_element"].get(e)) for e in group["elements"]])
+            ends = [_share_ends(v, part["samples"]) for v in values]
+            series = i if len(records) > 1 else len(curves)
+            curves.append(Curve(of + what, values, np.array(ends), series, what == "stay"))
+    if not curves:
+        return []
+    alt = f"Shares of predictions over the members of {group['name']}. " + " ".join(
+        f"{c.name}: {_ends(group, c.values)}." for c in curves
+    )
+    caption = f"{over}: share of samples whose class is right, or stays as it was unmoved (dashed)"
+    svg = curve_picture(curves, group, "share of samples")
+    return [_picture("predictions", svg, caption + "; higher is better.", alt)]
+
+
+def _share_ends(share: float, samples: int) -> tuple[float, float]:
+    """Return Wilson's interval of a share of samples."""
+    hits = np.arange(samples) < round(share * samples)
+    return mean_interval(hits, "wilson") or (share, share)
+
+
+def _or_nan(value: float | None) -> float:
+    return np.nan if value is None else float(value)
+
+
+def _ends(group: GroupPart, values: NDArray[np.float64]) -> str:
+    """Say in words where a curve is highest and lowest, the identity apart."""
+    high, low = 1 + int(np.nanargmax(values[1:])), 1 + int(np.nanargmin(values[1:]))
+    names = [element_words(group, group["elements"][k]) for k in (high, low)]
+    return (
+        f"largest at {names[0]}, {span(float(values[high]))}; smallest at {names[1]}, "
+        f"{span(float(values[low]))}"
+    )
 
 
 def _over_depth(readings: Sequence[Reading]) -> list[Reading]:

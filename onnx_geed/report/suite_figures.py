@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 from onnx_geed.files import write_text
 from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.report.family_overview import families_picture
 from onnx_geed.report.suite_tables import suite_csv
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, themed
-from onnx_geed.results import SuiteRow, SuiteSummary
+from onnx_geed.results import SuiteRow, SuiteSummary, suite_family_values
 from onnx_geed.text import shorten
 
 __all__ = ["draw_suite", "suite_picture", "write_summary"]
@@ -76,7 +77,8 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:
         M. Over training, there is one a data set, with its name. Where M moves the perfect value
         (``latent-cos``, perfect at −1/M, another number for each model), the picture is relative
         to different samples, if the summary holds that, and ``<group>.<measure>.normalised.svg``
-        has a perfect line a model.
+        has a perfect line a model. Where groups are several, and one a family,
+        ``families.svg`` has them side by side.
 
     Raises
     ------
@@ -89,7 +91,20 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:
         path = Path(folder) / f"{name}.svg"
         write_text(path, themed(suite_picture(rows, field)) + "\n", option="-o")
         written.append(path)
+    data = list(dict.fromkeys(r["data"] for r in summary["rows"]))
+    for name in data:
+        values = suite_family_values([r for r in summary["rows"] if r["data"] == name])
+        if values:
+            of = f"{_safe(name)}." if len(data) > 1 else ""
+            path = Path(folder) / f"{of}families.svg"
+            write_text(path, themed(families_picture(values)) + "\n", option="-o")
+            written.append(path)
     return written
+
+
+def _safe(name: str) -> str:
+    """Return a name that any file system takes."""
+    return re.sub(r"[^\w+=-]+", "-", name).strip("-")
 
 
 def _pictures(rows: Sequence[SuiteRow]) -> list[tuple[str, list[SuiteRow], Field]]:
@@ -101,7 +116,7 @@ def _pictures(rows: Sequence[SuiteRow]) -> list[tuple[str, list[SuiteRow], Field
         parts.setdefault((*over, row["group"], row["measure"]), []).append(row)
     pictures: list[tuple[str, list[SuiteRow], Field]] = []
     for key, part in parts.items():
-        name = ".".join(re.sub(r"[^\w+=-]+", "-", text).strip("-") for text in key)
+        name = ".".join(map(_safe, key))
         kinds: list[tuple[str, Field]] = [(name, "mean")]
         if descriptor_of(part[0]["measure"]).perfect_over_m:
             kinds = [(name, "relative_mean"), (f"{name}.normalised", "mean")]

@@ -7,7 +7,14 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from onnx_geed.results import WHAT_IS_RELATIVE, SuiteRow, SuiteSummary, perfect_notes
+from onnx_geed.report.family_overview import overview_lines
+from onnx_geed.results import (
+    WHAT_IS_RELATIVE,
+    SuiteRow,
+    SuiteSummary,
+    perfect_notes,
+    suite_family_values,
+)
 from onnx_geed.text import columns, interval, marked, noted, number, wrapped
 
 __all__ = ["suite_csv", "suite_table"]
@@ -49,6 +56,9 @@ def suite_table(summary: SuiteSummary) -> str:
     for (measure, data, group), rows in parts.items():
         lines += ["", f"{measure}   {data}   {group}"]
         lines += columns(_cells(rows, notes), flexible=0, right=(1, 3, 5, 6, 8))
+    for data, rows in _by_data(summary["rows"]).items():
+        if own := overview_lines(suite_family_values(rows)):
+            lines += ["", f"{own[0]}   {data}", *own[1:]]
     if any(row["relative_mean"] is not None for row in summary["rows"]):
         lines += ["", *wrapped(f"relative: {WHAT_IS_RELATIVE}")]
     for note in perfect_notes(row["measure"] for row in summary["rows"]):
@@ -58,6 +68,13 @@ def suite_table(summary: SuiteSummary) -> str:
     for failure in summary["failed"]:
         lines += wrapped(f"failed: {failure['cell']}: {failure['message']}")
     return "\n".join(lines)
+
+
+def _by_data(rows: Sequence[SuiteRow]) -> dict[str, list[SuiteRow]]:
+    by_data: dict[str, list[SuiteRow]] = {}
+    for row in rows:
+        by_data.setdefault(row["data"], []).append(row)
+    return by_data
 
 
 def _cells(rows: Sequence[SuiteRow], notes: dict[str, int]) -> list[Sequence[str]]:
@@ -114,8 +131,9 @@ def suite_csv(summary: SuiteSummary) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     lists = ("seeds", "values", "normalisers", "unnormalised", "relative", "warnings")
     means = ("models", "mean", "unnormalised_mean", "relative_mean", "exact_mean")
+    right = ("right_mean", "right_unmoved_mean")
     ends = [f"{name}_{end}" for name in _ENDS for end in ("low", "high")]
-    writer.writerow((*_PLAIN, *means, *ends, *lists))
+    writer.writerow((*_PLAIN, *means, *ends, *lists, *right))
     for row in summary["rows"]:
         fields: Mapping[str, Any] = row
         pairs = [fields[name] or (None, None) for name in _ENDS]
@@ -124,6 +142,7 @@ def suite_csv(summary: SuiteSummary) -> str:
                 *(fields[name] for name in (*_PLAIN, *means)),
                 *(end for pair in pairs for end in pair),
                 *(";".join("" if v is None else str(v) for v in fields[name]) for name in lists),
+                *(fields.get(name) for name in right),
             )
         )
     return stream.getvalue()

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import angle, parse_group
+from onnx_geed.groups import parse_group
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results import (
     HARDLY,
     ROUNDED,
+    GroupPart,
     Reading,
     Record,
     Result,
+    element_words,
+    is_family,
     is_map,
     mean_interval,
     read_record,
@@ -54,24 +57,28 @@ _GRADES = (
 
 def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
     """Return sentences, every number and direction of which is read from the result."""
-    group, order = result["group"]["name"], result["group"]["order"]
+    group, family = result["group"], is_family(result["group"])
     sentences = []
     maps = [r for r in readings if r.descriptor.cosine_of_maps]
     if len(maps) > 1:
         layouts = [m["layout"] for m in result["measurements"] if m["measure"] == maps[0].measure]
         input = result["data"].get("layout", "NCHW")
         moved = "image" if is_map(input) and not {*"DTX"} & {*input} else "input"
-        sentences.append(_depth(maps, f"{title(maps[0].measure, layouts)}: moving the {moved}"))
+        does = "changing" if family else "moving"
+        name = title(maps[0].measure, layouts)
+        sentences.append(_depth(maps, f"{name}: {does} the {moved}", family=family))
     for record, r in zip(result["measurements"], readings, strict=True):
         if not r.descriptor.cosine_of_maps or len(maps) == 1:
             name = title(r.measure, [record["layout"]])
-            sentences.append(f"{name} ({r.layer}): {meaning(record, order)}")
+            sentences.append(
+                f"{name} ({r.layer}): {meaning(record, group['order'], of_family=family)}"
+            )
     tripped = [r for r in (maps or readings) if r.trips]
     if tripped and not all(result["group"]["exact"]):
         sentences.append(_resampling(tripped[-1]))
     ranked = maps[-1] if maps else readings[-1]
-    if order > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=ROUNDED):
-        sentences.append(_elements(ranked, group, result["group"]["elements"]))
+    if group["order"] > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=ROUNDED):
+        sentences.append(_elements(ranked, group))
     return sentences
 
 
@@ -118,7 +125,7 @@ def title(measure: str, layouts: Sequence[str]) -> str:
     return descriptor.title
 
 
-def _depth(maps: Sequence[Reading], moving: str) -> str:
+def _depth(maps: Sequence[Reading], moving: str, *, family: bool) -> str:
     first, last = maps[0], maps[-1]
     worst = max(maps, key=lambda r: r.value)
     stay = all(r.output_action == "trivial" for r in maps)
@@ -139,18 +146,19 @@ def _depth(maps: Sequence[Reading], moving: str) -> str:
         text += (
             f"{span(rise)} of what different samples differ by)" if related else f"{span(rise)})"
         )
-    return f"{text}. {_grades_at_both_ends(maps)}."
+    return f"{text}. {_grades_at_both_ends(maps, family=family)}."
 
 
-def _grades_at_both_ends(maps: Sequence[Reading]) -> str:
+def _grades_at_both_ends(maps: Sequence[Reading], *, family: bool) -> str:
     """Say in the words of grades how the first and the last map move along."""
-    first, last = grade(maps[0]), grade(maps[-1])
+    first, last = (grade(reading, of_family=family) for reading in (maps[0], maps[-1]))
     if first == last:
         return f"Both ends are {first}"
     return f"The first is {first}, the last {last}"
 
 
-def _elements(reading: Reading, group: str, elements: Sequence[str]) -> str:
+def _elements(reading: Reading, group: GroupPart) -> str:
+    elements, noun = group["elements"], "member" if is_family(group) else "element"
     values = reading.per_element[1:]
     worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
     ends = [span(reading.told(float(v))) for v in (values.max(), values.min())]
@@ -160,20 +168,22 @@ def _elements(reading: Reading, group: str, elements: Sequence[str]) -> str:
     spread = reading.share(float(values.max())) - reading.share(float(values.min()))
     if spread < _DIFFER or sure is None or sure[0] <= 0:
         between = f"({unit} {ends[0]} to {ends[1]})"
-        return f"In {reading.layer}, no element but the identity stands out {between}."
+        return f"In {reading.layer}, no {noun} but the identity stands out {between}."
     return (
-        f"In {reading.layer}, {angle(group, elements[worst])} is the hardest element and "
-        f"{angle(group, elements[best])} the easiest ({unit} {ends[0]} and {ends[1]})."
+        f"In {reading.layer}, {element_words(group, elements[worst])} is the hardest {noun} and "
+        f"{element_words(group, elements[best])} the easiest ({unit} {ends[0]} and {ends[1]})."
     )
 
 
-def grade(reading: Reading) -> str:
+def grade(reading: Reading, *, of_family: bool = False) -> str:
     """Return the word for how equivariant a tensor is; the only place that has such words.
 
     Parameters
     ----------
     reading : Reading
         The reading.
+    of_family : bool
+        Whether f(gx) was held against f(x) itself, of which no divergence has a bound.
 
     Returns
     -------
@@ -188,12 +198,20 @@ def grade(reading: Reading) -> str:
         return ""
     share = reading.share(reading.value)
     order, trivial = reading.deviations.shape[1], reading.output_action == "trivial"
-    if reading.descriptor.worst_invariance is not None and trivial and order > 1:
+    bounded = trivial and not of_family and order > 1
+    if reading.descriptor.worst_invariance is not None and bounded:
         share = max(share, reading.value / reading.descriptor.worst_invariance(order))
     return next(words[trivial] for most, *words in _GRADES if share <= most)
 
 
-def meaning(record: Record, order: int) -> str:
+_FITTED = {
+    "permutation": "permutation of channels",
+    "orthogonal": "rotation of channels",
+    "linear": "linear map of channels",
+}
+
+
+def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
     """Say in words what a record's value means.
 
     Parameters
@@ -202,6 +220,8 @@ def meaning(record: Record, order: int) -> str:
         The record.
     order : int
         Order of the group.
+    of_family : bool
+        Whether it is none, but a family.
 
     Returns
     -------
@@ -209,14 +229,19 @@ def meaning(record: Record, order: int) -> str:
         One sentence.
     """
     reading = read_record(record)
-    word = grade(reading)
+    fit = record.get("fit")
+    # What a fitted value is worth, its own section says, beside its shuffled null.
+    word = "" if fit else grade(reading, of_family=of_family)
     noun = "map" if is_map(record["layout"]) else "tensor"
     common = record.get("most_common")
     beside = "" if common is None else f"; the most common class has {_percent(common)} of them"
     of_places = "".join(
         f"; {text}" for text in (foreground_words(record), overlap_words(record)) if text
     )
-    return f"{_sentence(reading, order, noun)}{beside}{f': {word}' if word else ''}{of_places}."
+    how = f"f(x) moved by a fitted {_FITTED[fit['kind']]}" if fit else ""
+    sentence = _sentence(reading, order, noun, how, of_family=of_family)
+    value = f"{sentence}{_gain(record)}{beside}"
+    return f"{value}{f': {word}' if word else ''}{of_places}."
 
 
 def foreground_words(record: Record) -> str:
@@ -248,20 +273,30 @@ def overlap_words(record: Record) -> str:
     return f"{text}, with labels {unmoved} unmoved and {moved} moved"
 
 
-def _sentence(reading: Reading, order: int, noun: str) -> str:
+def _gain(record: Record) -> str:
+    """Say how much more a latent moves than the pixels did, where that is known."""
+    part = record.get("gain")
+    if not part or part["value"] is None:
+        return ""
+    return f"; it moves {span(part['value'])} times as far as the pixels did, by the same scale"
+
+
+def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: bool) -> str:
     scale = [] if reading.between is None else [f"another sample in its place {_between(reading)}"]
     if reading.descriptor.of_error and reading.normaliser:
         scale.append(f"mean error {span(reading.normaliser)}")
     beside = f"({', '.join([*scale, f'perfect {reading.told(reading.perfect):g}'])})"
     trivial = reading.output_action == "trivial"
-    target = "the mean of its orbit" if trivial else "the moved f(x)"
+    target = "f(x) itself" if of_family else "the mean of its orbit"
+    target = how or (target if trivial else "the moved f(x)")
     value, measure = span(reading.told(reading.value)), reading.descriptor
     if measure.normalised and not measure.perfect_over_m and not reading.normalised:
         template = ""  # tells of what M divides
     else:
         template = measure.sentence if trivial else measure.sentence_moved or measure.sentence
+        template = (trivial and of_family and measure.sentence_of_family) or template
     if template:
-        most = measure.worst_value(order, trivial=trivial)
+        most = measure.worst_value(order, trivial=trivial and not of_family)
         share = _percent(reading.value / most if most else 0.0)
         text = template.format(value=value, target=target, share=share, order=order, noun=noun)
         return f"{text} {beside}"

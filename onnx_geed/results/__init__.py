@@ -8,7 +8,10 @@ if TYPE_CHECKING:
     from onnx_geed.results.classes import (
         add_class_values as add_class_values,
     )
-    from onnx_geed.results.comparability import records_of as records_of
+    from onnx_geed.results.comparability import (
+        records_of as records_of,
+        same_samples as same_samples,
+    )
     from onnx_geed.results.comparison import (
         WHAT_IS_RELATIVE as WHAT_IS_RELATIVE,
         compare as compare,
@@ -20,6 +23,14 @@ if TYPE_CHECKING:
         diagnosis_line as diagnosis_line,
         model_of as model_of,
     )
+    from onnx_geed.results.families import (
+        along as along,
+        element_words as element_words,
+        family_range as family_range,
+        is_family as is_family,
+        parameter_words as parameter_words,
+        parameters_of as parameters_of,
+    )
     from onnx_geed.results.findings import (
         ROUNDED as ROUNDED,
         Finding as Finding,
@@ -28,6 +39,10 @@ if TYPE_CHECKING:
         FIT_REFERENCES as FIT_REFERENCES,
         fit_notes as fit_notes,
         fit_part as fit_part,
+    )
+    from onnx_geed.results.gain import (
+        InputDistances as InputDistances,
+        add_gain as add_gain,
     )
     from onnx_geed.results.intervals import (
         Interval as Interval,
@@ -53,6 +68,12 @@ if TYPE_CHECKING:
         layer_motions as layer_motions,
         motion_sentence as motion_sentence,
         same_orbits as same_orbits,
+    )
+    from onnx_geed.results.over_families import (
+        FamilyValue as FamilyValue,
+        family_values as family_values,
+        moved_accuracy as moved_accuracy,
+        suite_family_values as suite_family_values,
     )
     from onnx_geed.results.over_models import (
         aggregate as aggregate,
@@ -92,6 +113,7 @@ if TYPE_CHECKING:
         DataPart as DataPart,
         FitPart as FitPart,
         Foreground as Foreground,
+        Gain as Gain,
         GroupPart as GroupPart,
         InputPart as InputPart,
         ModelPart as ModelPart,

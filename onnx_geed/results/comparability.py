@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from onnx_geed.results.families import is_family
 from onnx_geed.results.schema import Record, Result
 
 __all__ = [
@@ -39,9 +40,10 @@ def differences(a: Result, b: Result) -> list[str]:
     reasons = [
         _unlike(name, own, other)
         for name, own, other in (
-            ("group", x["name"], y["name"]),
+            (_noun(a, b), x["name"], y["name"]),
             ("interpolation", x["interpolation"], y["interpolation"]),
             ("support", x["support"], y["support"]),
+            ("clip", x.get("clip", False), y.get("clip", False)),
         )
         if own != other
     ]
@@ -50,9 +52,15 @@ def differences(a: Result, b: Result) -> list[str]:
         reasons.append(_unlike("kind of group", *kinds))
     if not reasons and x["elements"] != y["elements"]:
         reasons.append("group elements")
+    elif not reasons and x.get("parameters") != y.get("parameters"):
+        reasons.append(f"{x.get('parameter') or 'parameter'} of its members")
     reasons += _of_data(a, b)
     points = [(r["norm_samples"], s["norm_samples"]) for r, s in _both(a, b)]
     return reasons + _first_unlike("points of M", points)
+
+
+def _noun(a: Result, b: Result) -> str:
+    return "family" if is_family(a["group"]) and is_family(b["group"]) else "group"
 
 
 def action_differences(a: Result, b: Result) -> list[str]:

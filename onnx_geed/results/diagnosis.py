@@ -9,6 +9,7 @@ from pathlib import Path
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import angle, moved_axes
 from onnx_geed.model import Between, Model, between, load_model, off_centre, zero_padded
+from onnx_geed.results.families import is_family
 from onnx_geed.results.findings import (
     KEPT,
     Finding,
@@ -76,17 +77,13 @@ def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
         The likely ones first; empty where nothing is to be said.
     """
     pairs = _without_input(result, model)
-    broken = list(_first_break(result, pairs, model))
     findings = [
         *fitted_motion(result),
-        # What a stride off the centre does to a channel depends on the channel.
-        *(odd_channels(pairs, result["group"]["exact"]) if not _strided(broken) else ()),
-        *broken,
-        *_kept_elements(result, pairs),
-        *resampled_elements(result, pairs),
+        # A family has no products, so that no element says what another has to do.
+        *(() if is_family(result["group"]) else _of_group(result, pairs, model)),
         *insensitive_model(result, pairs),
         *hardly_reacting(pairs),
-        *alike_maps(pairs),
+        *alike_maps(pairs, "a family" if is_family(result["group"]) else "an orbit"),
         *not_learned(result, pairs),
         *silent_channels(pairs),
         *ill_normalised(pairs),
@@ -94,6 +91,17 @@ def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
     ]
     order = ("likely", "caution", "possible")
     return tuple(sorted(findings, key=lambda f: order.index(f.weight)))
+
+
+def _of_group(result: Result, pairs: RecordReadings, model: Model | None) -> Iterator[Finding]:
+    """Find what only elements of a group show, which exact ones and their products are among."""
+    broken = list(_first_break(result, pairs, model))
+    # What a stride off the centre does to a channel depends on the channel.
+    if not _strided(broken):
+        yield from odd_channels(pairs, result["group"]["exact"])
+    yield from broken
+    yield from _kept_elements(result, pairs)
+    yield from resampled_elements(result, pairs)
 
 
 def _strided(findings: Sequence[Finding]) -> bool:

@@ -12,8 +12,8 @@ import numpy as np
 
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.files import write_text
-from onnx_geed.groups import angle
 from onnx_geed.measures import parse_request
+from onnx_geed.results.families import element_words, is_family
 from onnx_geed.results.reading import Reading, read_record
 from onnx_geed.results.records import ranking_value
 from onnx_geed.results.schema import Record, Result
@@ -207,7 +207,7 @@ def failure_of(result: Result, reading: Reading, limit: float) -> str:
     element = int(reading.deviations[sample].argmax())
 
     def named(g: int) -> str:
-        return angle(group["name"], group["elements"][g])
+        return element_words(group, group["elements"][g])
 
     called = f"sample {data['indices'][sample]}"
     called += f" ({data['names'][sample]})" if data["names"] else ""
@@ -215,9 +215,10 @@ def failure_of(result: Result, reading: Reading, limit: float) -> str:
     if reading.ci95:
         ends = f" (95 % interval {reading.ci95[0]:.6g} to {reading.ci95[1]:.6g})"
     scale = "" if reading.normalised else ", unnormalised"
+    noun = "member" if is_family(group) else "element"
     lines = [
         f"  {reading.measure}@{reading.layer}{scale}: {reading.value:.6g} > {limit:g}{ends}",
-        f"    worst element {named(worst)}: {per_element[worst]:.6g}",
+        f"    worst {noun} {named(worst)}: {per_element[worst]:.6g}",
         f"    worst sample {called}: {reading.per_sample[sample]:.6g}, most under "
         f"{named(element)}: {reading.deviations[sample, element]:.6g}",
     ]

@@ -329,7 +329,7 @@ def _part(motion: Motion, layers: Sequence[LayerMotion]) -> str:
     samples = min(m.freest.fit["samples"] for m in layers if m.freest.fit)
     tried = f"{freest} of channels that {samples} samples show"
     return {
-        "moves along": f"{names} move{'s' * one} along, channel by channel",
+        "moves along": f"{names} move{'s' * one} along, each channel in its place",
         "channels are permuted": f"{names} move{'s' * one} along with channels permuted",
         "mixes along": f"{names} mix{'es' * one} along: {best} maps of channels tell more",
         "hardly moves along": f"{names} hardly move{'s' * one} along, by any {tried}",

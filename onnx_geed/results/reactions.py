@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from onnx_geed.results.families import is_family
 from onnx_geed.results.findings import ROUNDED, Finding, RecordReadings
 from onnx_geed.results.kinds_of_data import is_map
 from onnx_geed.results.reading import HARDLY, Reading
@@ -45,6 +46,7 @@ def insensitive_model(result: Result, pairs: RecordReadings) -> Iterator[Finding
     if reading is None or order < 2:
         return
     least = _STAYS * reading.descriptor.worst_value(order, trivial=True)
+    kind = "family" if is_family(result["group"]) else "group"
     text = "Predictions look invariant because they hardly react to the input at all."
     advice = "Check the preprocessing; compare with a model known to tell the samples apart."
     other = reading.between
@@ -57,7 +59,7 @@ def insensitive_model(result: Result, pairs: RecordReadings) -> Iterator[Finding
                 "insensitive",
                 "likely",
                 text if dead else text.replace(" at all", ""),
-                f"Under the group they move by {span(reading.value)} nats, and from sample to "
+                f"Under the {kind} they move by {span(reading.value)} nats, and from sample to "
                 f"sample by only {span(other)}.",
                 advice,
                 (reading.layer,),
@@ -97,8 +99,8 @@ def _is_divergence(reading: Reading) -> bool:
     return reading.descriptor.view == "scores" and reading.descriptor.unit == "nats"
 
 
-def alike_maps(pairs: RecordReadings) -> Iterator[Finding]:
-    """Find maps that different samples share as much as the members of an orbit do."""
+def alike_maps(pairs: RecordReadings, within: str = "an orbit") -> Iterator[Finding]:
+    """Find maps that different samples share as much as the members of an orbit do, or a family."""
     readings, of_maps = [], True
     for record, reading in pairs:
         if (
@@ -119,9 +121,9 @@ def alike_maps(pairs: RecordReadings) -> Iterator[Finding]:
     yield Finding(
         "alike whatever is shown",
         "caution",
-        f"{'Maps' if of_maps else 'Tensors'} are hardly more alike within an orbit than between "
+        f"{'Maps' if of_maps else 'Tensors'} are hardly more alike within {within} than between "
         f"samples in {len(readings)} layer{'s' * (len(readings) > 1)}.",
-        f"In {reading.layer} the cosine is {span(-reading.value)} within an orbit and "
+        f"In {reading.layer} the cosine is {span(-reading.value)} within {within} and "
         f"{span(other)} between different samples.",
         "Such a cosine is no sign of equivariance; judge by relative values.",
         tuple(r.layer for r in readings),

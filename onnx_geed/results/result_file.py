@@ -140,7 +140,8 @@ def to_csv(result: Result) -> str:
     Returns
     -------
     str
-        With a header line.
+        With a header line; ``elements``, their ``parameters`` (of a family) and ``per_element`` are
+        separated by semicolons.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -156,8 +157,13 @@ def to_csv(result: Result) -> str:
         "warnings",
     ]
     head += [f"fit_{name}" for name in (*_FIT, "defect_median", "defect_worst")]
+    head += ["elements", "parameters", "per_element", "gain"]
     writer.writerow(("model", "group", *head))
+    parameters = dict(
+        zip(result["group"]["elements"], result["group"].get("parameters", ()), strict=False)
+    )
     for record in result["measurements"]:
+        gain = record.get("gain")
         exact, fit = record["exact"], cast(Mapping[str, Any], record.get("fit") or {})
         defect: Mapping[str, float] = fit.get("defect") or {}
         low, high = record["ci95"] or (None, None)
@@ -175,9 +181,23 @@ def to_csv(result: Result) -> str:
             "half_value": half["value"] if (half := record.get("half")) else None,
             "warnings": "; ".join(record["warnings"]),
             **{f"fit_{name}": fit.get(name) for name in _FIT},
+            # Lists, one entry an element that counts.
+            "elements": ";".join(record["per_element"]),
+            "parameters": _joined([parameters.get(e) for e in record["per_element"]]),
+            "per_element": _joined(list(record["per_element"].values())),
+            "gain": gain and gain["value"],
             **{f"fit_defect_{name}": defect.get(name) for name in ("median", "worst")},
         }
         # csv writes None as nothing, and a float so that it reads back as it was.
         row = [cells[name] for name in head]
         writer.writerow((result["model"]["path"], result["group"]["name"], *row))
     return stream.getvalue()
+
+
+def _joined(values: Sequence[float | None]) -> str:
+    """Return numbers in full, separated by semicolons; nothing where there are none."""
+    return (
+        ""
+        if all(v is None for v in values)
+        else ";".join("" if v is None else str(v) for v in values)
+    )

@@ -25,6 +25,7 @@ __all__ = [
     "FitPart",
     "FitSamples",
     "Foreground",
+    "Gain",
     "GroupPart",
     "HalfPart",
     "InputPart",
@@ -194,6 +195,13 @@ FitPart = TypedDict(
 )
 
 
+class Gain(TypedDict):
+    """How much more a latent moves than the input did, each by what different samples differ by."""
+
+    value: float | None
+    per_element: dict[str, float | None]
+
+
 class Record(Statistics):
     """An entry of a result's ``measurements``: one measure on one tensor."""
 
@@ -215,6 +223,7 @@ class Record(Statistics):
     miou: NotRequired[Overlap]
     foreground: NotRequired[Foreground]
     fit: NotRequired[FitPart | None]
+    gain: NotRequired[Gain | None]
     warnings: list[str]
     notes: NotRequired[list[str]]
 
@@ -258,10 +267,14 @@ class GroupPart(TypedDict):
     """The group, and how it moves the input."""
 
     name: str
-    kind: NotRequired[Literal["group", "sampled"]]
+    kind: NotRequired[Literal["group", "sampled", "family"]]
     order: int
     elements: list[str]
     exact: list[bool]
+    parameters: NotRequired[list[float | None]]
+    parameter: NotRequired[str]
+    unit: NotRequired[str]
+    clip: NotRequired[bool]
     interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
     support: Literal["full", "disk"]
     components: NotRequired[Literal["right-down", "right-up", "down-right"]]
@@ -440,6 +453,9 @@ class SuiteRow(TypedDict):
     exact_mean: float | None
     exact_ci95_over_models: list[float] | None
     fit: AggregateFit | None
+    kind: NotRequired[str]
+    right_mean: NotRequired[float | None]
+    right_unmoved_mean: NotRequired[float | None]
     warnings: list[str]
 
 

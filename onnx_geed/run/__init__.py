@@ -36,11 +36,13 @@ if TYPE_CHECKING:
         with_samples as with_samples,
     )
     from onnx_geed.run.fit_overlap import (
+        copies_notes as copies_notes,
         refuse_overlap as refuse_overlap,
     )
     from onnx_geed.run.fit_requests import (
         FitRequest as FitRequest,
         check_fits_measured as check_fits_measured,
+        check_given_measured as check_given_measured,
         fits_to_make as fits_to_make,
         refuse_fits as refuse_fits,
         requested_fits as requested_fits,
@@ -52,6 +54,10 @@ if TYPE_CHECKING:
     )
     from onnx_geed.run.fitting import (
         Fitting as Fitting,
+    )
+    from onnx_geed.run.how_far import (
+        gain_is_taken as gain_is_taken,
+        input_distances as input_distances,
     )
     from onnx_geed.run.job import (
         Job as Job,

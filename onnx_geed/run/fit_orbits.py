@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -12,7 +13,6 @@ from onnx_geed.data import Intake
 from onnx_geed.groups import Fit, LayoutAction, Table, TableKind, parse_layout
 from onnx_geed.measures import FitSums
 from onnx_geed.run.executor import in_order
-from onnx_geed.run.fit_requests import check_fits_measured
 from onnx_geed.run.fitting import Fitting
 from onnx_geed.run.job import Task, job_orbits
 from onnx_geed.run.moved_input import MovedInput
@@ -59,14 +59,12 @@ def with_fits(
     ------
     GeedError
         If the model fails, or gives NaN or infinity.
-        If no measure takes what was fitted.
     """
     if prepared.fitting is None:
         return prepared
     fitted = fit_from_model(prepared, prepared.fitting, progress, notify)
     tables = {**prepared.tables, **fitted}
     again = prepared.planned(tables)
-    check_fits_measured(again, tables)
     plan = replace(
         prepared.task.plan,
         measures=again.measures,
@@ -74,7 +72,14 @@ def with_fits(
     )
     task = replace(prepared.task, plan=plan)
     inferences = prepared.fitting.inferences
-    return replace(prepared, task=task, tables=tables, fitting=None, fitted=inferences)
+    return replace(
+        prepared,
+        task=task,
+        tables=tables,
+        fitting=None,
+        fitted_by=prepared.fitting,
+        fitted=prepared.fitted + inferences,
+    )
 
 
 def fit_from_model(
@@ -120,11 +125,10 @@ def fit_from_model(
     tables = fit_tables(fitting, orbits, source.label, progress, notify)
     intake = source.main.intake
     assert intake is not None
-    fingerprint = intake.fingerprint(len(fitting.indices))
     for moved in source.moved:
         if moved.intake is not None:
             moved.intake.check()
-    return with_samples(tables, intake.marks(), fingerprint)
+    return with_samples(tables, intake.marks())
 
 
 def _over(source: Source, indices: tuple[int, ...]) -> Source:
@@ -219,7 +223,8 @@ def fit_tables(
 def _sums(fitting: Fitting, name: str) -> FitSums:
     action, channels = fitting.action(name)
     kind, samples = fitting.requests[name].kind, len(fitting.indices)
-    return FitSums(action, channels, kind, samples, fitting.options.support)
+    # Over whole grids, also where maps are compared inside a disk: what judges fits is whole.
+    return FitSums(action, channels, kind, samples)
 
 
 def _stacked(fitting: Fitting, name: str, array: F32) -> F32:
@@ -246,10 +251,9 @@ def _solved(fitting: Fitting, name: str, sums: FitSums, progress: Progress | Non
     return Table(group.elements, kind, values, request.asked, fit)
 
 
-def with_samples(
-    tables: Mapping[str, Table], marks: Sequence[str], fingerprint: str
-) -> dict[str, Table]:
-    """Return fitted actions that know the samples that they were fitted to."""
+def with_samples(tables: Mapping[str, Table], marks: Sequence[str]) -> dict[str, Table]:
+    """Return fitted actions that know the samples that they were fitted to, by their digests."""
+    fingerprint = hashlib.sha256("".join(marks).encode()).hexdigest()
     entered = {}
     for name, table in tables.items():
         assert table.fit is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast, get_args
 
 import numpy as np
@@ -25,6 +26,7 @@ from onnx_geed.run.options import Options
 __all__ = [
     "FitRequest",
     "check_fits_measured",
+    "check_given_measured",
     "fit_action",
     "fit_samples",
     "fits_to_make",
@@ -71,16 +73,26 @@ def parse_fit(layer: str, value: object) -> FitRequest | None:
     GeedError
         If there is no such kind, with the nearest.
     """
-    if not isinstance(value, str) or not value.startswith(_PREFIX):
+    if not isinstance(value, str) or _is_file(value):
         return None
     kind, kinds = value.removeprefix(_PREFIX), get_args(FitKind)
-    if kind not in kinds:
+    if not value.lower().startswith("fit") and kind not in kinds:
+        return None
+    if kind not in kinds or not value.startswith(_PREFIX):
+        near = nearest(kind.lower().removeprefix("fit").lstrip(":"), kinds)
         raise GeedError(
-            f"--output-action {layer}={value}: no fit is called {kind!r}.{nearest(kind, kinds)} "
+            f"--output-action {layer}={value}: no fit is called {value!r}, and no file.{near} "
             f"There are {', '.join(_PREFIX + k for k in kinds)}"
         )
     asked = f"--output-action {layer}={value}"
     return FitRequest(cast(FitKind, kind), asked, bool(set(layer) & set("*?[")))
+
+
+def _is_file(value: str) -> bool:
+    try:
+        return Path(value).is_file()
+    except (OSError, ValueError):  # too long a name, or one with a NUL
+        return False
 
 
 def requested_fits(listed: Sequence[Tensor], options: Options) -> dict[str, FitRequest]:
@@ -134,8 +146,8 @@ def fits_to_make(
         return {}, []
     if samples < 2:
         raise GeedError(
-            f"{next(iter(requests.values())).asked}: is fitted to samples that D does not hold, "
-            "and D leaves fewer than two: give fewer --samples, or more data"
+            f"{next(iter(requests.values())).asked}: is fitted to samples that D does not hold, of "
+            f"which there {'is 1' if samples else 'are none'}: give fewer --samples, or more data"
         )
     made: dict[str, FitRequest] = {}
     notes, misfits = [], []
@@ -218,9 +230,12 @@ def _doubt(
     if channels > _LONGEST_VECTOR:
         return f"{bound} is a vector of {channels} entries, more than {_LONGEST_VECTOR}"
     if samples < (needed := _SAMPLES_AN_ENTRY * channels):
+        more = f"--fit-samples {needed}"
+        if samples < options.fit_samples:
+            more = f"it takes {needed}, and there are no more beside D: give fewer --samples"
         return (
             f"{bound} is a vector of {channels} entries, for which {samples} samples are too few "
-            f"to fit to: --fit-samples {needed}"
+            f"to fit to: {more}"
         )
     return None
 
@@ -257,23 +272,44 @@ def fit_action(
     return action, layer.channels
 
 
-def check_fits_measured(plan: Plan, tables: Mapping[str, Table]) -> None:
-    """Refuse fits that no measure takes.
+def check_fits_measured(plan: Plan, fits: Mapping[str, FitRequest]) -> None:
+    """Refuse fits that no measure would take, before they are made.
 
     Raises
     ------
     GeedError
         If there is one, with what to measure.
     """
-    for name, table in tables.items():
-        measures = [m for m in plan.measures if m.layer == name]
-        if table.fit is None or any(takes_table(m.action) for m in measures):
-            continue
-        taken = f"{', '.join(m.name for m in measures)} of it take no such action" * bool(measures)
-        raise GeedError(
-            f"{table.source}: {name} is fitted, but {taken or 'nothing of it is measured'}: add "
-            f"--measure {judge_of_fits()}@{name}"
-        )
+    for name, request in fits.items():
+        takers = {"any"} if request.kind != "permutation" else {"any", "letters", "permutations"}
+        if not any(m.layer == name and m.descriptor.actions in takers for m in plan.measures):
+            raise GeedError(_untaken(request.asked, name, plan))
+
+
+def check_given_measured(listed: Sequence[Tensor], options: Options, plan: Plan) -> None:
+    """Refuse output actions of the user's that no measure takes.
+
+    Raises
+    ------
+    GeedError
+        If there is one, with what to measure.
+    """
+    for layer, value in options.output_action.items():
+        names = [tensor.name for tensor in resolve(listed, layer)]
+        taken = any(m.layer in names and takes_table(m.action) for m in plan.measures)
+        if parse_fit(layer, value) is None and not taken:
+            source = value.source if isinstance(value, Table) else value
+            raise GeedError(_untaken(f"--output-action {layer}={source}", names[0], plan))
+
+
+def _untaken(asked: str, layer: str, plan: Plan) -> str:
+    """Say that no measure takes an action, and what to measure."""
+    names = [m.name for m in plan.measures if m.layer == layer]
+    why = f"{' and '.join(names)} take{'s' * (len(names) == 1)} no such action"
+    return (
+        f"{asked}: {why if names else f'nothing of {layer} is measured'}: add --measure "
+        f"{judge_of_fits()}@{layer}"
+    )
 
 
 def takes_table(action: object) -> bool:

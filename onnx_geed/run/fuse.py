@@ -287,6 +287,7 @@ def check_graph_can_move(source: Source) -> None:
     GeedError
         If one is a function of the user's own.
         If each sample is moved by elements of its own.
+        If a family changes values.
         If colours are mixed before mean and std, which a graph has behind it.
     """
     if source.mask is not None:
@@ -297,6 +298,12 @@ def check_graph_can_move(source: Source) -> None:
             raise GeedError(
                 f"group {action.group.name} moves each sample by elements of its own, so no tables "
                 "serve all"
+            )
+        family = action.group.family
+        if family is not None and not family.geometric:
+            raise GeedError(
+                f"group {action.group.name} changes pixels before mean and std, which a graph has "
+                "behind it"
             )
         white = np.ones((1, *moved.samples.shape), dtype=np.float32)
         if "C" in action.moved and not np.array_equal(moved.samples.finish(white), white):
@@ -355,7 +362,10 @@ def _measures(
             give(parts.zero_pairs, "zeros", measure, n, of=names)
         members = plan.exact_subgroup(measure)
         if parts.channels and doubt:
-            for part, chosen in (("channels", range(n)), ("exact channels", members)):
+            for part, chosen in (
+                ("channels", range(n)[measure.counted]),
+                ("exact channels", members),
+            ):
                 if chosen:
                     mean = channel_mean_nodes(own.within(part), parts.channels, list(chosen))
                     give(mean, part, measure, f"channels of {layer.name}")

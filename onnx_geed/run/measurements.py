@@ -126,6 +126,7 @@ def _record(
             else f"vectors read as (right, up) score markedly better {both}: if that is what their "
             "components are, say --components right-up"
         )
+    zeros = zeros[:, measure.counted]
     if zeros.mean() == 1:
         warnings.append("every vector that was compared is zero: the value says nothing")
     layer = plan.layers[measure.layer]

@@ -131,6 +131,8 @@ class MovedInput:
     def orbit(self, position: int, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Return the orbit of the sample at a position of D; of a sampled group its own elements.
 
+        What changes values, and moves nothing, acts here: on pixels, before mean and std.
+
         Parameters
         ----------
         position : int
@@ -143,6 +145,13 @@ class MovedInput:
         ndarray, shape (n, ...)
         """
         action, x = self.action, self.sample(position)
+        family = action.group.family
+        if family is not None and not family.geometric:
+            changed = family.orbit(x, self.seed, self.indices[position])
+            if out is None:
+                return changed
+            out[...] = changed
+            return out
         if isinstance(action, LayoutAction):
             action = action.behind(self.seed, self.indices[position])
         if out is None:

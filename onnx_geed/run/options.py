@@ -65,6 +65,9 @@ class Options:
         Resampling of rotations.
     support : {"full", "disk"}
         Whether samples are masked, and maps compared, inside a disk.
+    clip : bool
+        Whether a family that changes values, such as ``brightness``, clips images and rounds them
+        to 8 bits.
     components : {"right-down", "right-up", "down-right"}
         What the components of vectors, axis X, are; a third one is forward.
     output_action : mapping of str to str, Path or Table
@@ -124,6 +127,7 @@ class Options:
     untrained: bool = False
     interpolation: Interpolation = "bilinear"
     support: Support = "full"
+    clip: bool = False
     components: Components = "right-down"
     output_action: Mapping[str, str | Path | Table] = field(default_factory=dict)
     fit_samples: int = 50

@@ -15,6 +15,7 @@ from onnx_geed.results import (
     Record,
     Result,
     add_class_values,
+    add_gain,
     add_predictions,
     check_measured,
     looks,
@@ -23,7 +24,9 @@ from onnx_geed.results import (
 )
 from onnx_geed.run.executor import in_order
 from onnx_geed.run.fit_orbits import Notify, with_fits
+from onnx_geed.run.fit_overlap import copies_notes
 from onnx_geed.run.fit_scales import add_fits, fit_inferences
+from onnx_geed.run.how_far import gain_is_taken, input_distances
 from onnx_geed.run.job import Job, orbit_jobs, point_jobs
 from onnx_geed.run.measurements import measurements_of, predictions_of
 from onnx_geed.run.options import make_options
@@ -125,18 +128,25 @@ def measure(
     if chosen.references:
         add_references(prepared, records, meter)
     add_fits(prepared, records, meter)
+    if gain_is_taken(plan):
+        of_inputs = input_distances(prepared.task.source, prepared.count, chosen.norm_samples)
+        add_gain(records, of_inputs, plan.group.elements)
     notes = unmoved_notes(plan.group, idle, prepared.count)
+    notes += copies_notes(prepared.tables, described["marks"][: prepared.count])
     notes += [] if measured.precision is None else precision_notes(measured.precision)
     names = parse_classes(prepared.model.metadata.get(CLASSES))
     predicted = predictions_of(plan, measured.statistics)
     add_class_values(records, described["labels"], seed=chosen.seed)
     notes += add_predictions(records, described["labels"], predicted, names)
+    inferences = prepared.fitted
     if chosen.untrained:
         other, kept = untrained(prepared)
+        other = with_fits(other, progress, notify)
         notes += kept
         add_untrained(records, _records(other, _run(other, meter)), chosen.seed)
+        inferences += other.fitted
     check_inputs(prepared)
-    inferences = prepared.fitted + meter.done
+    inferences += meter.done
     outcome = result(
         command=command or f"onnx_geed.measure(group={plan.group.name!r})",
         software=software_versions(),

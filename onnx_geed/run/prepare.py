@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.groups import Action, Group, PlacedAction, Table, parse_group, with_components
+from onnx_geed.groups import (
+    Action,
+    Group,
+    PlacedAction,
+    Table,
+    clipping,
+    parse_group,
+    with_components,
+)
 from onnx_geed.measures import (
     Plan,
     check_goes_with_group,
@@ -30,7 +38,15 @@ from onnx_geed.model import (
 )
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.fit_overlap import check_overlap
-from onnx_geed.run.fit_requests import fit_samples, fits_to_make, refuse_fits, requested_fits
+from onnx_geed.run.fit_requests import (
+    check_fits_measured,
+    check_given_measured,
+    fit_samples,
+    fits_to_make,
+    parse_fit,
+    refuse_fits,
+    requested_fits,
+)
 from onnx_geed.run.fitting import Fitting
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.memory import Share, fit_memory
@@ -78,6 +94,8 @@ class Prepared:
         Binds the measures anew, under such actions.
     fitting : Fitting, optional
         What is to be fitted before anything is measured.
+    fitted_by : Fitting, optional
+        What was.
     fitted : int
         Model inputs that were run for it.
     """
@@ -94,6 +112,7 @@ class Prepared:
     tables: Mapping[str, Table]
     planned: Callable[[Mapping[str, Table]], Plan]
     fitting: Fitting | None = None
+    fitted_by: Fitting | None = None
     fitted: int = 0
 
     def first(self, count: int) -> Prepared:
@@ -140,6 +159,9 @@ def prepare_run(
     acting = with_components(_acting_group(group, action), options.components)
     if acting.small is not None:
         _check_small(acting, action, options)
+    if acting.family is not None:
+        _check_family(acting, action, options)
+    acting = clipping(acting) if options.clip else acting
     requests = [parse_request(text) for text in options.measures]
     check_goes_with_group((request.measure for request in requests), acting)
     loaded = model if isinstance(model, Model) else load_model(model)
@@ -165,7 +187,9 @@ def prepare_run(
         kind=options.output_kind,
     )
     targets, fits = targeted(listed, options.target), requested_fits(listed, options)
-    selection = select_tensors(requests, listed, options, acting, fits, targets)
+    tables, on_tables = given_tables(loaded, listed, acting, options)
+    judged = [*fits, *(name for name, table in tables.items() if table.fit is not None)]
+    selection = select_tensors(requests, listed, options, acting, judged, targets)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
     trial = try_out(loaded, acted, names, source, options)
@@ -191,7 +215,6 @@ def prepare_run(
         scores,
         layers,
     )
-    tables, on_tables = given_tables(loaded, listed, acting, options)
     labels, classes = source.place_labels, parse_classes(loaded.metadata.get(CLASSES))
     of_d = None if labels is None else labels[list(source.indices[:count])]
 
@@ -223,6 +246,7 @@ def prepare_run(
         return plan.drawn(options.seed, source.indices)
 
     check_overlap(tables, source, count)
+    _refuse_foreign_fits(tables, options)
     if isinstance(source.action, PlacedAction):
         refuse_fits(fits, "a fit is for a group that has a name, such as C4")
     if source.mask is not None:
@@ -236,6 +260,8 @@ def prepare_run(
     fitted_to = fit_samples(len(source.samples), count, options)
     fits, on_fits = fits_to_make(fits, layers, acting, len(fitted_to), options)
     plan = planned(tables)
+    check_fits_measured(plan, fits)
+    check_given_measured(listed, options, plan)
     plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *plan.notes))
     engine, share, on_engine = _share(plan, source, trial, options)
     if trial.unproven and share.batch > 1:
@@ -261,6 +287,17 @@ def prepare_run(
         planned=planned,
         fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
     )
+
+
+def _refuse_foreign_fits(tables: Mapping[str, Table], options: Options) -> None:
+    """Refuse to judge an untrained network by a map that was fitted to the trained one."""
+    seen = [name for name, table in tables.items() if table.fit is not None]
+    if options.untrained and seen:
+        raise GeedError(
+            f"--untrained: the action of {seen[0]} was fitted to the trained network, and says "
+            f"nothing of the untrained one: give --output-action {seen[0]}=fit:KIND, which is "
+            "fitted to each, or leave --untrained out"
+        )
 
 
 def _share(
@@ -325,9 +362,31 @@ def _check_small(group: Group, action: Action | None, options: Options) -> None:
         )
     if options.output_action:
         raise GeedError(
-            f"--output-action: says how a group's elements act, and nothing of motions between "
-            f"those of {group.name}, under which tensors move by their letters; leave it out"
+            f"an output action, given or fitted, says how a group's elements act, and nothing of "
+            f"what is between those of {group.name}: there tensors move by their letters; leave it "
+            "out, or take another group"
         )
+
+
+def _check_family(group: Group, action: Action | None, options: Options) -> None:
+    """Refuse what families do not go with."""
+    if action is not None:
+        raise GeedError(
+            f"group {group.name}: says itself what it does to the input; leave the action out, or "
+            "give one of a group"
+        )
+    if options.references:
+        raise GeedError(
+            f"--references: are round trips by a group's elements and their inverses, and "
+            f"{group.name} is a family, which has none; leave it out"
+        )
+    for layer, value in options.output_action.items():
+        if parse_fit(layer, value) is None:
+            raise GeedError(
+                f"--output-action {layer}: says how a group's elements act, and {group.name} is a "
+                f"family, which has no composition that it could be held against: fit one, as with "
+                f"--output-action {layer}=fit:linear"
+            )
 
 
 def _row_check(trial: Trial, count: int, options: Options, engine: EngineName) -> RowCheck:

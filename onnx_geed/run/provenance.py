@@ -99,6 +99,14 @@ def describe_group(task: Task) -> GroupPart:
     }
     if group.components != "right-down":
         described["components"] = group.components
+    if group.family is not None:
+        family = group.family
+        described["parameters"] = list(family.values)
+        described["parameter"], described["unit"] = family.parameter, family.unit
+        if family.grid is not None:
+            described["grid"] = list(family.grid)
+        if family.clip:
+            described["clip"] = True
     if group.small is not None:
         described["step"] = float(group.small.step)
         described["grid"] = list(group.small.grid or ())

@@ -294,7 +294,10 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
         )
     exposed = tuple(prepared.task.plan.layers) if len(prepared.passes) == 1 else ()
     other = replace(network, graph=redrawn.model, exposed=exposed)
-    return replace(prepared, task=replace(prepared.task, network=other)), notes
+    # Actions that were fitted are fitted anew: what the trained network does says nothing here.
+    again = prepared.fitted_by
+    task = replace(prepared.task, network=other)
+    return replace(prepared, task=task, fitting=again, fitted=0), notes
 
 
 def add_untrained(records: Sequence[Record], others: Sequence[Record], seed: int) -> None:

@@ -233,24 +233,30 @@ def stated_tables(listed: Sequence[Tensor], options: Options) -> dict[str, Table
     GeedError
         If a table cannot be read, or no tensor has the name that it is given for.
     """
-    tables = {}
+    tables: dict[str, Table] = {}
     for layer, value in options.output_action.items():
         if parse_fit(layer, value) is not None:
             continue
         given = (value,) if isinstance(value, Table) else read_tables(value)
-        for tensor in resolve(listed, layer):
-            tables[tensor.name] = _table_for(tensor.name, given, str(value))
+        names = [tensor.name for tensor in resolve(listed, layer)]
+        if any(table.fit is not None for table in given):
+            tables |= _fitted(given, layer, names, str(value))
+        else:
+            tables |= dict.fromkeys(names, given[0])
     return tables
 
 
-def _table_for(layer: str, given: Sequence[Table], source: str) -> Table:
-    """Return the one table of a file, or of several fitted ones that of a layer."""
-    if len(given) == 1:
-        return given[0]
+def _fitted(
+    given: Sequence[Table], layer: str, names: Sequence[str], source: str
+) -> dict[str, Table]:
+    """Return the fitted actions of a file, each for the layer that it was fitted to."""
     of_layer = {table.fit.layer: table for table in given if table.fit is not None}
-    if layer not in of_layer:
+    tables = {name: of_layer[name] for name in names if name in of_layer}
+    # Of a pattern, what was not fitted is left as it is.
+    if len(tables) < len(names) and not (tables and set(layer) & set("*?[")):
+        missing = next(name for name in names if name not in tables)
         raise GeedError(
-            f"--output-action: {source} holds no action of {layer}; it has those of "
-            f"{', '.join(of_layer)}"
+            f"--output-action {layer}={source}: was fitted to {', '.join(of_layer)}, which says "
+            f"nothing of {missing}"
         )
-    return of_layer[layer]
+    return tables

@@ -279,6 +279,7 @@ def make_source(
         notes.append(f"the elements of {group.name} are drawn anew for each sample{how}")
     main = _moved_input(opening, samples, indices, group, options, own)
     check_moves(main.action, disk=main.disk)
+    notes += _on_values(main)
     partners, still = _partners(further, data, main, acted, options)
     moved, notes = {acted.name: main} | partners, [*notes, *still]
     check_bases(group, [own_input.action for own_input in moved.values()])
@@ -303,6 +304,33 @@ def make_source(
     feeds = feeds_of(model, tuple(moved), acted, len(samples), fed)
     partners = {name: other for name, other in moved.items() if name != acted.name}
     return Source(main, partners, feeds, mask=mask, place_labels=labels), count, notes
+
+
+def _on_values(main: MovedInput) -> list[str]:
+    """Note where a family that changes pixels in [0, 1] meets other values.
+
+    Raises
+    ------
+    GeedError
+        If it meets whole numbers.
+    """
+    family = main.action.group.family
+    if family is None or family.geometric:
+        return []
+    name, dtype = main.action.group.name, main.samples.dtype
+    if dtype.kind != "f":
+        raise GeedError(
+            f"group {name} changes values in [0, 1], and the model takes whole numbers ({dtype}): "
+            "take a group that only moves them"
+        )
+    first = main.samples[main.indices[0]]
+    low, high = float(first.min()), float(first.max())
+    if family.own is not None or (low >= -1e-3 and high <= 1 + 1e-3):
+        return []
+    return [
+        f"group {name} changes pixels as values in [0, 1], before mean and std, and the first "
+        f"sample has {low:.3g} to {high:.3g}: give pixels, and mean and std with --preprocess"
+    ]
 
 
 def _drawn(available: int, options: Options) -> tuple[tuple[int, ...], int, list[str]]:

@@ -22,6 +22,7 @@ from onnx_geed.results import (
     SuiteSummary,
     aggregate,
     mean_interval,
+    moved_accuracy,
     read_record,
     read_result,
     records_of,
@@ -205,6 +206,7 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
         own = [r[total["measure"], total["layer"]] for r in records]
         exact = [r["exact"]["value"] for r in own if r["exact"] and r["exact"]["value"] is not None]
         ends = mean_interval(exact)
+        right = [pair for r in own if (pair := moved_accuracy(r.get("predictions")))]
         warnings = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
         rows.append(
             {
@@ -233,6 +235,9 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
                 "exact_mean": sum(exact) / len(exact) if exact else None,
                 "exact_ci95_over_models": list(ends) if ends else None,
                 "fit": total["fit"],
+                "kind": results[0]["group"].get("kind", "group"),
+                "right_mean": sum(r[0] for r in right) / len(right) if right else None,
+                "right_unmoved_mean": sum(r[1] for r in right) / len(right) if right else None,
                 "warnings": list(warnings),
             }
         )

@@ -13,7 +13,7 @@ import soundfile
 
 from onnx_geed import GeedError
 from onnx_geed.data import Intake, open_samples
-from onnx_geed.data.extras import package
+from onnx_geed.extras import package
 
 RNG = np.random.default_rng(0)
 

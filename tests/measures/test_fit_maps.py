@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 
 from onnx_geed import GeedError
 from onnx_geed.groups import LayoutAction, Trivial, layout_action, parse_group, parse_layout
-from onnx_geed.measures import FOLDS, LAMBDAS, LARGEST, FitSums, fit_bytes
+from onnx_geed.measures import FOLDS, LAMBDAS, MOST_PERMUTED, FitSums, fit_bytes
 
 CASES = [
     ("flip-h", "NCHW", (4, 3, 5)),
@@ -386,7 +386,7 @@ def test_steps_are_told_up_to_the_last(kind):
 def test_what_cannot_be_fitted_is_refused():
     trivial = Trivial(parse_group("C4"))
     with pytest.raises(GeedError, match="2048 channels at most, found 2049"):
-        FitSums(trivial, LARGEST + 1, "permutation", 5)
+        FitSums(trivial, MOST_PERMUTED + 1, "permutation", 5)
     for kind in ("orthogonal", "linear"):
         with pytest.raises(GeedError, match=r"two samples at least.*found 1"):
             FitSums(trivial, 3, kind, 1)

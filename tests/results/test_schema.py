@@ -65,6 +65,7 @@ def fields(kind):
         ("PrecisionPart", "precision", set()),
         ("Record", "An entry of measurements", set()),
         ("FitPart", "fit", set()),
+        ("Gain", "gain", set()),
         ("Aggregate", "The file of an aggregate", set()),
         ("AggregateEntry", "An entry of an aggregate", set()),
         ("Comparison", "The file of a comparison", set()),
@@ -84,7 +85,7 @@ def test_a_type_has_the_fields_that_are_documented(kind, title, unsaid):
             record(1.0),
             {
                 *("per_class", "predictions", "notes", "most_common", "miou", "foreground"),
-                *("fit", "errors"),
+                *("fit", "errors", "gain"),
             },
         ),
         ("Aggregate", aggregate([result(1.0)]), set()),

@@ -32,6 +32,11 @@ def lifting(folder, disturb=0.0):
     return models.save(model, folder / "lifting.onnx"), images(tuple(shape), 30), known
 
 
+def disk_of(size):
+    away = np.arange(size) - (size - 1) / 2
+    return (away[:, None] ** 2 + away**2 <= (size / 2) ** 2).astype(np.float32)
+
+
 def fitted(result, measure="unexplained"):
     (record,) = [r for r in result["measurements"] if r["measure"] == measure]
     return record
@@ -209,7 +214,7 @@ def test_vectors_are_fitted_where_there_are_samples_enough(steered):
 
 def test_too_few_samples_say_how_many_there_are(steered):
     path, data, _ = steered
-    with pytest.raises(geed.GeedError, match="D leaves fewer than two"):
+    with pytest.raises(geed.GeedError, match="of which there is 1: give fewer --samples"):
         measured(path, data[:7], "linear")
     few = measured(path, data[:11], "linear")
     assert "of the 10 samples to fit to, 5 are available" in few["notes"]
@@ -221,10 +226,10 @@ def test_a_fit_that_has_seen_d_is_refused(steered, tmp_path):
     tables = geed.fit_actions(path, data, "C4", ["fields"], kind="linear", **FEW)
     write_fits(tmp_path / "a.npz", tables)
     given = {"fields": str(tmp_path / "a.npz")}
-    with pytest.raises(geed.GeedError, match=r"was fitted to 4 of the 10 samples of D"):
+    with pytest.raises(geed.GeedError, match="4 of the 10 samples of D are among"):
         measured(path, data, "linear", output_action=given, samples=10)
     # A copy in another order is found as well.
-    with pytest.raises(geed.GeedError, match=r"was fitted to"):
+    with pytest.raises(geed.GeedError, match=r"are among those that it was fitted to"):
         measured(path, data[::-1].copy(), "linear", output_action=given, seed=0)
     other = images((3, 7, 7), 40, seed=9)
     assert fitted(measured(path, other, "linear", output_action=given))["value"] < 0.05
@@ -233,7 +238,7 @@ def test_a_fit_that_has_seen_d_is_refused(steered, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"output_action": {"fields": "fit:linar"}}, "no fit is called 'linar'.*linear"),
+        ({"output_action": {"fields": "fit:linar"}}, "no fit is called 'fit:linar'.*linear"),
         ({"output_action": {"feilds": "fit:linear"}}, "no layer is called 'feilds'.*fields"),
         ({"measures": ["latent-l2@pooled"]}, "fields is not measured"),
         (
@@ -311,10 +316,101 @@ def test_files_hold_several_layers_and_say_which(steered, tmp_path):
     asked = ["unexplained@fields", "unexplained@last"]
     result = measured(path, data, "", output_action=given, measures=asked, layout={"last": "NHWC"})
     assert [r["fit"]["kind"] for r in result["measurements"]] == ["orthogonal"] * 2
-    with pytest.raises(geed.GeedError, match="holds no action of pooled; it has those of fields"):
+    with pytest.raises(geed.GeedError, match="fitted to fields, last, which says"):
         measured(path, data, "", output_action={"pooled": str(out)}, measures=asked)
     write_json(result, tmp_path / "r.json")
     assert json.loads((tmp_path / "r.json").read_text())["measurements"][0]["fit"]["samples"] == 10
+
+
+def test_an_untrained_network_is_judged_by_a_fit_of_its_own(tmp_path):
+    path, data, _ = lifting(tmp_path)
+    record = fitted(measured(path, data, "linear", "map1", untrained=True))
+    (table,) = geed.fit_actions(path, data, "C4", ["map1"], kind="linear", **FEW)
+    write_fits(tmp_path / "a.npz", [table])
+    given = {"map1": str(tmp_path / "a.npz")}
+    with pytest.raises(geed.GeedError, match="was fitted to the trained network"):
+        measured(path, data, "linear", "map1", untrained=True, output_action=given)
+    # Its own identity is no worse than its own fit, by which it is judged.
+    plain = geed.measure(path, data, "C4", measures=["unexplained@map1"], untrained=True, **FEW)
+    drawn = fitted(plain)["references"]["untrained"]["value"]
+    assert record["references"]["untrained"]["value"] < drawn
+
+
+def test_a_file_of_another_layer_is_refused(steered, tmp_path):
+    path, data, _ = steered
+    write_fits(tmp_path / "a.npz", geed.fit_actions(path, data, "C4", ["fields"], **FEW))
+    given = {"last": str(tmp_path / "a.npz")}
+    asked = {"measures": ["unexplained@last"], "layout": {"last": "NHWC"}}
+    with pytest.raises(geed.GeedError, match="fitted to fields, which says nothing of last"):
+        measured(path, data, "", output_action=given, **asked)
+    # Of a pattern, the layers that were not fitted stay as they are.
+    both = {"measures": ["unexplained@fields", "unexplained@last"], "layout": {"last": "NHWC"}}
+    pattern = {"[fl]*": str(tmp_path / "a.npz")}
+    records = measured(path, data, "", output_action=pattern, **both)["measurements"]
+    assert [record["layer"] for record in records if "fit" in record] == ["fields"]
+
+
+def test_an_action_that_no_measure_takes_is_refused(steered, tmp_path):
+    path, data, matrices = steered
+    write_fits(tmp_path / "a.npz", geed.fit_actions(path, data, "C4", ["fields"], **FEW))
+    given = {"fields": str(tmp_path / "a.npz")}
+    with pytest.raises(geed.GeedError, match="latent-l2 takes no such action: add --measure"):
+        measured(path, data, "", output_action=given, measures=["latent-l2@fields"])
+    result = measured(path, data, "", output_action=given, measures=[])
+    assert fitted(result)["fit"]["kind"] == "orthogonal"
+    table = geed.Table(parse_group("C4").elements, "channel_matrices", matrices, "mine")
+    with pytest.raises(geed.GeedError, match="nothing of fields is measured"):
+        measured(path, data, "", output_action={"fields": table}, measures=["latent-l2@pooled"])
+
+
+def test_what_cannot_be_measured_is_said_before_anything_is_fitted(steered):
+    path, data, _ = steered
+    told = []
+    with pytest.raises(geed.GeedError, match="channel-cos takes no such action"):
+        measured(path, data, "linear", measures=["channel-cos@fields"], notify=told.append)
+    assert told == []
+
+
+def test_an_embedding_is_fitted_without_a_measure_asked_for(steered):
+    path, data, _ = steered
+    result = measured(path, data, "linear", "vector", fit_samples=18, measures=[])
+    assert fitted(result)["fit"]["kind"] == "linear"
+    assert any("softmax-kl" in note for note in result["notes"])
+
+
+@pytest.mark.parametrize("typed", ["fit", "Fit:linear", "orthogonal", "fit:"])
+def test_a_slip_in_the_kind_is_told_as_one(steered, typed):
+    path, data, _ = steered
+    with pytest.raises(geed.GeedError, match="There are fit:permutation"):
+        measured(path, data, "", output_action={"fields": typed})
+
+
+def test_too_few_samples_are_not_told_to_take_more(steered):
+    path, data, _ = steered
+    with pytest.raises(geed.GeedError, match=r"there are no more beside D: give fewer --samples"):
+        measured(path, data[:16], "linear", "vector", fit_samples=18)
+
+
+def test_data_that_hold_samples_twice_are_measured_and_it_is_said(steered, tmp_path):
+    path, data, _ = steered
+    twice = np.concatenate([data[:12], data[:12]])
+    result = measured(path, twice, "linear")
+    assert any("hold samples twice" in note for note in result["notes"])
+    write_fits(tmp_path / "a.npz", geed.fit_actions(path, twice, "C4", ["fields"], **FEW))
+    given = {"fields": str(tmp_path / "a.npz")}
+    again = measured(path, twice, "", output_action=given)
+    assert any("hold samples twice" in note for note in again["notes"])
+    once = measured(path, data, "linear")
+    assert not any("hold samples twice" in note for note in once["notes"])
+
+
+def test_a_fit_is_made_and_judged_over_the_whole_grid(steered):
+    path, data, _ = steered
+    full, disk = (
+        geed.fit_actions(path, data * mask, "C4", ["fields"], support=support, **FEW)[0]
+        for support, mask in (("full", disk_of(7)), ("disk", 1))
+    )
+    np.testing.assert_allclose(full.values, disk.values, atol=1e-12)
 
 
 def test_a_file_of_a_newer_format_is_refused(tmp_path):

@@ -19,6 +19,7 @@ import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
+from onnx_geed.text import number
 
 KINDS = ["rotation", "shift", "zoom"]
 OPTIONS = {"samples": 4, "norm_samples": 7, "seed": 3, "provider": "cpu"}
@@ -338,6 +339,10 @@ def test_all_that_reads_results_reads_it(tmp_path):
     html = (tmp_path / "page.html").read_text()
     assert "Sensitivity to small motions" in html
     assert "turn+1px" in html
+    # Samples are told by the mean that counts, without the identity.
+    first = json.loads(one.read_text())["measurements"]
+    (logits,) = (r["per_sample"] for r in first if r["layer"] == "logits")
+    assert f"<b>{number(max(logits))}</b>" in html
     assert "of what different samples are apart" in html
     failed = runner.invoke(
         cli,
@@ -361,7 +366,11 @@ def test_all_that_reads_results_reads_it(tmp_path):
         ("small-zoom", {"measures": ["channel-cos"]}, "channel-cos: goes with a group such as C4"),
         ("small-zoom", {"measures": ["latent-l2@latent"]}, "go with sensitivity alone"),
         ("small-zoom", {"references": True}, "--references: are round trips"),
-        ("small-zoom", {"output_action": {"stem": "fit:linear"}}, "--output-action: says how"),
+        (
+            "small-zoom",
+            {"output_action": {"stem": "fit:linear"}},
+            "an output action, given or fitted",
+        ),
         ("small-zoom~7", {}, "not small on a grid of 12×12"),
         (
             None,

@@ -1,4 +1,4 @@
-"""Packages that read one kind of file, each installed by an extra."""
+"""Packages for one purpose, such as to read one kind of file, each installed by an extra."""
 
 from __future__ import annotations
 

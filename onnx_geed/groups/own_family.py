@@ -1,0 +1,119 @@
+"""Families of one's own: functions of an image, by the names of the members that they make."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, shown
+from onnx_geed.own_code import importable, imported
+
+__all__ = ["OwnMembers", "members_of"]
+
+F32 = NDArray[np.float32]
+
+_CONTRACT = (
+    "it is a mapping of member names to functions of one image, or a function without arguments "
+    "that returns one"
+)
+
+
+@dataclass(frozen=True)
+class OwnMembers:
+    """The members of a family of one's own; its functions are imported when they are used.
+
+    Parameters
+    ----------
+    source : str
+        Where they stand, ``module:function``.
+    names : tuple of str
+        Names of the members, in order.
+    """
+
+    source: str
+    names: tuple[str, ...]
+
+    def change(self, name: str, x: F32, sample: int) -> F32:
+        """Return a sample as a member makes it.
+
+        Parameters
+        ----------
+        name : str
+            The member.
+        x : ndarray of float32
+            The sample, its axes in kept order: channels first, the plane last.
+        sample : int
+            Its number, for messages.
+
+        Raises
+        ------
+        GeedError
+            If the function fails, changes the shape, or gives NaN or infinity or no numbers.
+        """
+        member = f"group {self.source}: member {name} on sample {sample}"
+        with importable():
+            function = _mapping(self.source)[name]
+            try:
+                # A copy, so that a function may well change what it gets.
+                changed = np.asarray(function(x.copy()))
+            except (Exception, SystemExit) as error:  # whatever a user's function raises
+                reason = (str(error).strip().splitlines() or [""])[0]
+                raise GeedError(f"{member} raised {type(error).__name__}: {reason}") from None
+        if changed.dtype.kind not in "fiub":
+            raise GeedError(f"{member} is no array of numbers: {shown(changed)}")
+        if changed.shape != x.shape:
+            raise GeedError(
+                f"{member} has the shape {changed.shape}, the sample has {x.shape}: a member keeps "
+                "it"
+            )
+        changed = changed.astype(np.float32)
+        if not np.isfinite(changed).all():
+            raise GeedError(f"{member} holds NaN or infinity")
+        return changed
+
+
+def members_of(source: str) -> tuple[str, ...]:
+    """Return the names of the members of a family of one's own.
+
+    Raises
+    ------
+    GeedError
+        If it cannot be imported, or fails.
+        If it is not what gives members by name, or a name will not do.
+    """
+    with importable():
+        names = tuple(_mapping(source))
+    for name in names:
+        if not isinstance(name, str) or not re.fullmatch(r"[!-~]+", name) or name == "e":
+            raise GeedError(
+                f"group {source}: a member is named by ASCII letters, and 'e' is the identity; "
+                f"found {shown(name)}"
+            )
+    return names
+
+
+@functools.lru_cache(maxsize=8)
+def _mapping(source: str) -> Mapping[str, Callable[[F32], Any]]:
+    """Import the functions of a family."""
+    where, (module, _, function) = f"group {source}", source.partition(":")
+    try:
+        members = imported(module, function, where)
+        if callable(members) and not isinstance(members, Mapping):
+            members = members()
+    except GeedError:
+        raise
+    except ModuleNotFoundError as error:
+        raise GeedError(f"{where}: cannot be imported ({error})") from None
+    except (Exception, SystemExit) as error:  # whatever the user's program raises
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise GeedError(f"{where}: raised {type(error).__name__}: {reason}; {_CONTRACT}") from None
+    usable = isinstance(members, Mapping) and members and all(map(callable, members.values()))
+    if not usable:
+        raise GeedError(f"{where}: {_CONTRACT}; found {shown(members)}")
+    return dict(members)

@@ -1,0 +1,197 @@
+"""Curves over the parameter of a family: what each member does, with intervals over samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.report.figures import legend, short_name
+from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, TIP, drawing
+from onnx_geed.results import (
+    GroupPart,
+    Reading,
+    element_words,
+    mean_interval,
+    parameter_words,
+    parameters_of,
+)
+from onnx_geed.text import span
+
+__all__ = ["Curve", "curve_of", "curve_picture", "difference_curve"]
+
+F64 = NDArray[np.float64]
+
+
+# More values than this are not each named on the axis.
+_MOST_TICKS = 11
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A quantity by element of a family.
+
+    Parameters
+    ----------
+    name : str
+        Of whom.
+    values : ndarray of float64, shape (n,)
+        By element, the identity first; NaN where there is none.
+    ends : ndarray of float64, shape (n, 2), optional
+        Intervals over samples.
+    series : int, optional
+        Which colour and mark it has; by its place among the others where none is given.
+    dashed : bool
+        Whether its line is dashed.
+    """
+
+    name: str
+    values: F64
+    ends: F64 | None = None
+    series: int | None = None
+    dashed: bool = False
+
+
+def curve_of(name: str, reading: Reading) -> Curve:
+    """Return a record's values by element, with intervals over samples.
+
+    Parameters
+    ----------
+    name : str
+        What to call it.
+    reading : Reading
+        The record's.
+
+    Returns
+    -------
+    Curve
+        Wilson's intervals where each sample is 0 or 1, else Student t.
+    """
+    columns = reading.deviations.T
+    trials = reading.descriptor.view == "classes" and bool(np.isin(columns, (0.0, 1.0)).all())
+    ends = [mean_interval(column, "wilson" if trials else "t") for column in columns]
+    known = [pair or (value, value) for pair, value in zip(ends, reading.per_element, strict=True)]
+    return Curve(name, reading.per_element, np.array(known))
+
+
+def difference_curve(name: str, a: Reading, b: Reading) -> Curve:
+    """Return the paired difference of two models by element, with Student t's intervals.
+
+    Parameters
+    ----------
+    name : str
+        What to call it.
+    a, b : Reading
+        Of the same samples, on one scale.
+
+    Returns
+    -------
+    Curve
+    """
+    gaps = a.deviations - b.deviations
+    ends = [mean_interval(column) for column in gaps.T]
+    mean = gaps.mean(axis=0)
+    known = [pair or (value, value) for pair, value in zip(ends, mean, strict=True)]
+    return Curve(name, mean, np.array(known))
+
+
+def curve_picture(
+    curves: Sequence[Curve], group: GroupPart, label: str, level: tuple[float, str] | None = None
+) -> str:
+    """Draw quantities over the parameter of a family.
+
+    Parameters
+    ----------
+    curves : sequence of Curve
+        Quantities of one scale.
+    group : dict
+        The ``group`` part of a result of the family.
+    label : str
+        What is drawn.
+    level : (float, str), optional
+        A value to read the curves by, and what it is.
+
+    Returns
+    -------
+    str
+        SVG. The axis runs as the family was asked for, from its first member on, and is logarithmic
+        where members are spaced by equal ratios. A line upright is the identity. Members without
+        numbers are drawn one beside the other.
+    """
+    at = parameters_of(group)
+    with drawing(5.0, 3.0 + 0.17 * (len(curves) if len(curves) > 3 else 1)) as (_, axes, picture):
+        places = np.arange(len(group["elements"]), dtype=float) if at is None else at
+        if level is not None:
+            axes.axhline(level[0], color=SOFT, lw=1, ls=(0, (4, 3)))
+        if np.isfinite(places[0]):
+            axes.axvline(places[0], color=SOFT, lw=1, ls=(0, (1, 2)))
+        for i, curve in enumerate(curves):
+            _draw(axes, curve, i if curve.series is None else curve.series, places, group)
+        if at is None:
+            axes.set_xticks(places, group["elements"], rotation=30 if len(places) > 4 else 0)
+        else:
+            _parameter_axis(axes, at, group)
+        axes.grid(axis="y", lw=0.5)
+        axes.set_axisbelow(True)
+        axes.set_ylabel(label + ("" if level is None else f"; dashed: {level[1]}"))
+        legend(axes, len(curves))
+    return picture[0]
+
+
+def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -> None:
+    colour, marker = SERIES[series % 6], MARKERS[series % 6]
+    there = np.flatnonzero(np.isfinite(places))
+    order = there[np.argsort(places[there], kind="stable")]
+    x, y = places[order], curve.values[order]
+    if curve.ends is not None:
+        low, high = curve.ends[order].T
+        axes.fill_between(x, low, high, color=colour, alpha=0.18, lw=0)
+    axes.plot(
+        x,
+        y,
+        color=colour,
+        lw=1.4,
+        ls="--" if curve.dashed else "-",
+        marker=marker,
+        ms=4,
+        mec=PAPER,
+        mew=0.4,
+        label=short_name(curve.name, 40),
+    )
+    for k in order[np.isfinite(y)]:
+        tip = f"{curve.name}, {element_words(group, group['elements'][k], short=True)}: "
+        tip += span(float(curve.values[k]))
+        if curve.ends is not None:
+            tip += f" ({span(float(curve.ends[k, 0]))} to {span(float(curve.ends[k, 1]))})"
+        axes.plot([places[k]], [curve.values[k]], "s", ms=9, alpha=0, gid=TIP + tip)
+
+
+def _parameter_axis(axes: Any, at: F64, group: GroupPart) -> None:
+    known = at[np.isfinite(at)]
+    members = at[1:][np.isfinite(at[1:])]
+    if _by_ratio(np.sort(known)):
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    ticks = np.unique(known)
+    if len(ticks) > _MOST_TICKS:
+        ticks = ticks[np.linspace(0, len(ticks) - 1, 7).round().astype(int)]
+    axes.set_xticks(ticks, [parameter_words({**group, "unit": ""}, float(v)) for v in ticks])
+    if members[-1] < members[0]:
+        axes.invert_xaxis()
+    unit = group.get("unit") or ""
+    axes.set_xlabel(
+        group.get("parameter", "parameter")
+        + (f" ({unit})" if unit else "")
+        + ("; dotted: the identity" if np.isfinite(at[0]) else "")
+    )
+
+
+def _by_ratio(values: F64) -> bool:
+    """Tell whether values in order grow by equal ratios, and not by equal steps."""
+    if len(values) < 3 or values[0] <= 0:
+        return False
+    ratios, steps = values[1:] / values[:-1], np.diff(values)
+    return bool(np.ptp(ratios) < 0.02 * ratios.mean() and np.ptp(steps) > 0.05 * steps.mean())

@@ -1,0 +1,206 @@
+"""What is a model sensitive to? Several families side by side, as a picture and as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from onnx_geed.report.figures import legend, short_name
+from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, TIP, drawing
+from onnx_geed.results import WHAT_IS_RELATIVE, FamilyValue
+from onnx_geed.text import columns, interval, number, span, wrapped
+
+__all__ = ["TITLE", "families_picture", "overview_lines", "overview_sections"]
+
+TITLE = "What is it sensitive to?"
+
+# Panels in one line of the picture.
+_WIDE = 3
+
+
+def _order(values: Sequence[FamilyValue]) -> tuple[list[str], list[str], list[str]]:
+    """Return models, quantities and families; of these the one that changes most is first."""
+    models = list(dict.fromkeys(v.model for v in values))
+    quantities = list(dict.fromkeys(v.quantity for v in values))
+    # The accuracy is last, whichever measure told it.
+    quantities.sort(key=lambda q: any(v.unmoved is not None for v in values if v.quantity == q))
+
+    def size(family: str) -> float:
+        own = [v.value for v in values if v.family == family and v.quantity == quantities[0]]
+        return sum(own) / len(own) if own else float("-inf")
+
+    families = sorted(dict.fromkeys(v.family for v in values), key=size, reverse=True)
+    return models, quantities, families
+
+
+def families_picture(values: Sequence[FamilyValue]) -> str:
+    """Draw families down, and of each what it changes, a panel a quantity.
+
+    Parameters
+    ----------
+    values : sequence of FamilyValue
+        From :func:`onnx_geed.results.family_values`.
+
+    Returns
+    -------
+    str
+        SVG: a mark a model with its interval; hollow, the accuracy on unmoved samples.
+    """
+    models, quantities, families = _order(values)
+    wide = min(_WIDE, len(quantities))
+    lines = -(-len(quantities) // wide)
+    height = lines * (0.75 + (0.16 + 0.1 * min(len(models), 6)) * len(families)) + 0.4
+    with drawing(2.6 * wide + 1.6, height) as (figure, only, picture):
+        only.remove()
+        for k, quantity in enumerate(quantities):
+            axes = figure.add_subplot(lines, wide, k + 1)
+            axes.set_facecolor("none")
+            for side in ("top", "right"):
+                axes.spines[side].set_visible(False)
+            _panel(axes, [v for v in values if v.quantity == quantity], models, families)
+            axes.set_yticks(
+                range(len(families)),
+                [short_name(f, 28) for f in families] if k % wide == 0 else [],
+            )
+            axes.set_ylim(len(families) - 0.5, -0.5)
+            axes.tick_params(axis="y", length=0)
+            axes.set_xlabel(quantity)
+            axes.grid(axis="x", lw=0.5)
+            axes.set_axisbelow(True)
+        legend(figure.axes[0], len(models))
+    return picture[0]
+
+
+def _panel(
+    axes: Any, values: Sequence[FamilyValue], models: Sequence[str], families: Sequence[str]
+) -> None:
+    accuracy = any(v.unmoved is not None for v in values)
+    if not accuracy:
+        axes.axvline(0.0, color=SOFT, lw=1, ls=(0, (4, 3)))
+    for i, model in enumerate(models):
+        colour, marker = SERIES[i % 6], MARKERS[i % 6]
+        axes.plot([], [], marker, color=colour, ms=4, label=short_name(model, 30))
+        for v in (v for v in values if v.model == model):
+            y = families.index(v.family) + (i - (len(models) - 1) / 2) * 0.7 / len(models)
+            low, high = v.ci95 or (v.value, v.value)
+            ends = [[max(0.0, v.value - low)], [max(0.0, high - v.value)]]
+            axes.errorbar([v.value], [y], xerr=ends, fmt=marker, ms=4, lw=1.4, color=colour)
+            if v.unmoved is not None:
+                axes.plot([v.value, v.unmoved], [y, y], color=colour, lw=0.8, alpha=0.5)
+                axes.plot([v.unmoved], [y], marker, ms=4, color=colour, mfc=PAPER)
+            tip = f"{TIP}{v.model}, {v.family}, {v.quantity}: {_told(v)}"
+            axes.plot([v.value], [y], "s", ms=9, alpha=0, gid=tip)
+
+
+def _told(v: FamilyValue) -> str:
+    text = span(v.value)
+    if v.ci95:
+        text += f" ({span(v.ci95[0])} to {span(v.ci95[1])})"
+    return text if v.unmoved is None else f"{text}, unmoved {span(v.unmoved)}"
+
+
+def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
+    """Return the section of a page on several families.
+
+    Parameters
+    ----------
+    values : sequence of FamilyValue
+        From :func:`onnx_geed.results.family_values`.
+
+    Returns
+    -------
+    list of dict
+        One section with ``title``, ``measure``, ``pictures``, ``families``, and ``rows`` a model
+        and quantity; none without values.
+    """
+    if not values:
+        return []
+    models, quantities, families = _order(values)
+    by_cell = {(v.model, v.quantity, v.family): v for v in values}
+    rows, words = [], []
+    for quantity in quantities:
+        largest = max((v.value for v in values if v.quantity == quantity), default=0.0)
+        for model in models:
+            own = [by_cell.get((model, quantity, family)) for family in families]
+            rows.append(
+                {"model": model, "quantity": quantity, "cells": [_cell(v, largest) for v in own]}
+            )
+    for model in models:
+        first = [v for v in values if v.model == model and v.quantity == quantities[0]]
+        if len(first) > 1:
+            most, least = max(first, key=lambda v: v.value), min(first, key=lambda v: v.value)
+            words.append(
+                f"{model} changes most under {most.family} and least under {least.family} "
+                f"({quantities[0]}: {span(most.value)} and {span(least.value)})."
+            )
+    alt = "Values by family. " + " ".join(
+        f"{v.model} under {v.family}, {v.quantity}: {_told(v)}." for v in values
+    )
+    caption = "Means over members, with 95\u00a0% intervals where they are known. Relative: "
+    caption += f"{WHAT_IS_RELATIVE}."
+    if any(v.unmoved is not None for v in values):
+        caption += " Hollow: the accuracy on unmoved samples."
+    picture = {
+        "svg": Markup(families_picture(values)),
+        "caption": caption,
+        "alt": alt,
+        "kind": "whole",
+        "subject": "families",
+    }
+    return [
+        {
+            "title": TITLE,
+            "measure": "families",
+            "pictures": [picture],
+            "words": words,
+            "families": families,
+            "rows": rows,
+        }
+    ]
+
+
+def _cell(v: FamilyValue | None, largest: float) -> dict[str, Any]:
+    """Return the number of a cell and how dark it is, in per cent."""
+    if v is None:
+        return {"value": "", "more": "", "shade": 0}
+    if v.unmoved is not None:
+        more, share = f"unmoved {number(v.unmoved)}", v.unmoved - v.value
+    else:
+        more = interval(v.ci95) if v.ci95 else ""
+        share = v.value / largest if largest > 0 else 0.0
+    return {"value": number(v.value), "more": more, "shade": round(45 * min(1.0, max(0.0, share)))}
+
+
+def overview_lines(values: Sequence[FamilyValue]) -> list[str]:
+    """Return the same as text: a table a quantity, families down, models across.
+
+    Parameters
+    ----------
+    values : sequence of FamilyValue
+        From :func:`onnx_geed.results.suite_family_values`.
+
+    Returns
+    -------
+    list of str
+        Empty without values.
+    """
+    if not values:
+        return []
+    models, quantities, families = _order(values)
+    by_cell = {(v.model, v.quantity, v.family): v for v in values}
+    lines = [TITLE]
+    for quantity in quantities:
+        rows: list[Sequence[str]] = [(quantity, *models)]
+        for family in families:
+            own = [by_cell.get((model, quantity, family)) for model in models]
+            rows.append((family, *(_text(v) for v in own)))
+        lines += ["", *columns(rows, flexible=0, right=range(1, 1 + len(models)))]
+    return [*lines, *wrapped(f"relative: {WHAT_IS_RELATIVE}; means over members")]
+
+
+def _text(v: FamilyValue | None) -> str:
+    if v is None:
+        return ""
+    return number(v.value) + ("" if v.unmoved is None else f" (unmoved {number(v.unmoved)})")

@@ -1,0 +1,160 @@
+"""Several families, and groups, of one model or more: what each of them changes, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from onnx_geed.measures import descriptor_of
+from onnx_geed.results.families import is_family
+from onnx_geed.results.reading import read_record
+from onnx_geed.results.schema import Predictions, Result, SuiteRow
+
+__all__ = ["FamilyValue", "family_values", "moved_accuracy", "suite_family_values"]
+
+ACCURACY = "accuracy"
+
+
+@dataclass(frozen=True)
+class FamilyValue:
+    """One number of one model under one family or group.
+
+    Parameters
+    ----------
+    model, family : str
+        Whose, and under what.
+    quantity : str
+        What the number is, such as ``latent-l2, relative``, ``flip-rate`` or ``accuracy``.
+    value : float
+        A mean over members other than the identity (for a group, over those that its measure
+        counts).
+    ci95 : (float, float) or None
+        Its interval, over models where there are several.
+    unmoved : float or None
+        Of an accuracy, that on samples as they are.
+    """
+
+    model: str
+    family: str
+    quantity: str
+    value: float
+    ci95: tuple[float, float] | None = None
+    unmoved: float | None = None
+
+
+def family_values(results: Sequence[Result]) -> list[FamilyValue]:
+    """Return what several families change, where results are of two or more of them.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Results.
+
+    Returns
+    -------
+    list of FamilyValue
+        Of the last layer of each measure: relative to different samples, but for ``flip-rate``,
+        which is a share already; then the accuracy. Empty where there is no family, or where
+        all results are of one.
+    """
+    groups = {r["group"]["name"] for r in results}
+    if len(groups) < 2 or not any(is_family(r["group"]) for r in results):
+        return []
+    found: list[FamilyValue] = []
+    for result, model in zip(results, _models(results), strict=True):
+        family, accuracy = result["group"]["name"], None
+        last = {r["measure"]: r for r in result["measurements"]}
+        for record in sorted(last.values(), key=lambda r: _is_hidden(r["measure"])):
+            reading = read_record(record)
+            accuracy = accuracy or moved_accuracy(record.get("predictions"))
+            if reading.descriptor.view == "classes":
+                found.append(
+                    FamilyValue(model, family, reading.measure, reading.value, reading.ci95)
+                )
+            elif reading.relative is not None:
+                quantity = f"{reading.measure}, relative"
+                ends = reading.relative_ci95
+                found.append(FamilyValue(model, family, quantity, reading.relative, ends))
+        if accuracy:
+            moved, unmoved = accuracy
+            found.append(FamilyValue(model, family, ACCURACY, moved, unmoved=unmoved))
+    return found
+
+
+def _is_hidden(measure: str) -> bool:
+    """Tell whether a measure is of hidden maps, which come after what they lead to."""
+    return descriptor_of(measure).role == "channel"
+
+
+def _models(results: Sequence[Result]) -> list[str]:
+    """Name each result's model, as short as tells the models apart."""
+    hashes = [r["model"]["sha256"] for r in results]
+    for names in (
+        [Path(r["model"]["path"]).stem for r in results],
+        [r["model"]["path"] for r in results],
+    ):
+        if len(set(zip(hashes, names, strict=True))) == len(set(names)) == len(set(hashes)):
+            return names
+    return [f"{Path(r['model']['path']).stem} ({r['model']['sha256'][:8]})" for r in results]
+
+
+def moved_accuracy(predictions: Predictions | None) -> tuple[float, float] | None:
+    """Return the share of predictions that are right of moved samples, and of unmoved ones.
+
+    Parameters
+    ----------
+    predictions : dict or None
+        Those of a record.
+
+    Returns
+    -------
+    (float, float) or None
+        None where labels did not tell.
+    """
+    if not predictions or not predictions["right"]:
+        return None
+    unmoved, *moved = predictions["right"]["per_element"].values()
+    return (float(np.mean(moved)), unmoved) if moved else None
+
+
+def suite_family_values(rows: Sequence[SuiteRow]) -> list[FamilyValue]:
+    """Return the same of a suite's rows, of the last step of each model.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Of one data set.
+
+    Returns
+    -------
+    list of FamilyValue
+        Empty where there is no family, or where all rows are of one.
+    """
+    if len({r["group"] for r in rows}) < 2 or not any(r.get("kind") == "family" for r in rows):
+        return []
+    last: dict[tuple[str, str, str], SuiteRow] = {}
+    for row in rows:
+        key = (row["model"], row["group"], row["measure"])
+        if key not in last or (row["step"] or 0) >= (last[key]["step"] or 0):
+            last[key] = row
+    found: list[FamilyValue] = []
+    told: set[tuple[str, str]] = set()
+    for model, family, measure in sorted(last, key=lambda key: _is_hidden(key[2])):
+        row = last[model, family, measure]
+        if descriptor_of(measure).view == "classes":
+            quantity, value = measure, row["mean"]
+            ends = row["ci95_over_models"] or row["ci95_over_samples"]
+        else:
+            quantity, value = f"{measure}, relative", row["relative_mean"]
+            ends = row["relative_ci95_over_models"] or row["relative_ci95_over_samples"]
+        if value is not None:
+            pair = (ends[0], ends[1]) if ends else None
+            found.append(FamilyValue(model, family, quantity, value, pair))
+        moved, unmoved = row.get("right_mean"), row.get("right_unmoved_mean")
+        if moved is not None and unmoved is not None and (model, family) not in told:
+            told.add((model, family))
+            found.append(FamilyValue(model, family, ACCURACY, moved, unmoved=unmoved))
+    return found

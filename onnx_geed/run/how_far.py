@@ -1,0 +1,93 @@
+"""How far a family moves the inputs, as pixels before mean and std: the other half of a gain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.measures import Plan
+from onnx_geed.results import InputDistances
+from onnx_geed.run.source import Source
+
+__all__ = ["gain_is_taken", "input_distances"]
+
+F64 = NDArray[np.float64]
+
+# Inputs of the points for M are held together, up to so many bytes of them.
+_HELD = 1 << 29
+
+# Entries that are added up at once: their order does not depend on how many samples there are.
+_AT_ONCE = 1 << 14
+
+
+def gain_is_taken(plan: Plan) -> bool:
+    """Say whether how far inputs move is asked for: by distances of latents under a family."""
+    wanted = (m.descriptor.normaliser and m.descriptor.perfect == 0 for m in plan.measures)
+    return plan.group.family is not None and any(wanted)
+
+
+def input_distances(source: Source, count: int, norm_samples: int) -> InputDistances:
+    """Return how far the inputs of D are moved, and how far those of the points for M are apart.
+
+    Parameters
+    ----------
+    source : Source
+        The samples.
+    count : int
+        Size of D.
+    norm_samples : int
+        Points for M, of those there are; fewer where their inputs exceed 512 MiB.
+
+    Returns
+    -------
+    InputDistances
+
+    Raises
+    ------
+    GeedError
+        If a sample cannot be read.
+
+    Notes
+    -----
+    Each orbit is made once more, sample by sample, so that the figures do not depend on how orbits
+    were spread over jobs, nor on the engine.
+    """
+    moved = np.stack([_moved(source, position) for position in range(count)])
+    points = min(norm_samples, len(source.indices))
+    size = sum(int(np.prod(own.samples.shape)) for own in source.moved)
+    points = min(points, max(2, _HELD // (4 * size)))
+    return InputDistances(moved, _between(lambda i: _input(source, i), points))
+
+
+def _input(source: Source, position: int) -> NDArray[np.float32]:
+    parts = [own.identity(position).ravel() for own in source.moved]
+    return np.concatenate(parts).astype(np.float32, copy=False)
+
+
+def _moved(source: Source, position: int) -> F64:
+    """Return ‖gx − x‖ of a sample, (n,)."""
+    squares = np.zeros(source.action.group.order)
+    for own in source.moved:
+        orbit = own.orbit(position).astype(np.float64)
+        away = (orbit - orbit[0]).reshape(len(orbit), -1)
+        squares += np.square(away).sum(axis=1)
+    return np.sqrt(squares)
+
+
+def _between(read: Callable[[int], NDArray[np.float32]], points: int) -> F64:
+    """Return the distances of points, (P, P), from sums of products."""
+    if points < 2:
+        return np.zeros((points, points))
+    rows = np.stack([read(position) for position in range(points)])
+    products = np.zeros((points, points))
+    for start in range(0, rows.shape[1], _AT_ONCE):
+        part = rows[:, start : start + _AT_ONCE].astype(np.float64)
+        # About one of them, so that near samples keep their digits.
+        part -= part[0]
+        products += part @ part.T
+    own = products.diagonal()
+    squares = np.maximum(own[:, None] + own - 2 * products, 0)
+    # The same either way, whatever the order in which a product was summed.
+    return np.sqrt((squares + squares.T) / 2)

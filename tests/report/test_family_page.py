@@ -1,0 +1,270 @@
+"""What people read of a family: curves over its parameter, members by value, one overview."""
+
+import csv
+import io
+import re
+
+import numpy as np
+import pytest
+from family_results import FAMILIES, ZOOMS, family_group, family_result, strengths
+
+from onnx_geed.report import suite_csv, suite_table, table, write_report, write_summary
+from onnx_geed.report.curves import Curve, curve_of, curve_picture
+from onnx_geed.report.family_overview import families_picture, overview_sections
+from onnx_geed.report.page import report
+from onnx_geed.report.sections import sections
+from onnx_geed.results import (
+    along,
+    element_words,
+    family_range,
+    family_values,
+    mean_interval,
+    parameters_of,
+    read_record,
+    suite_family_values,
+)
+from onnx_geed.results.limits import junit_xml, over_limits
+from onnx_geed.results.result_file import to_csv
+from onnx_geed.text import span
+
+ROTATE, ZOOM, JPEG, NOISE = FAMILIES
+
+
+def tips(svg):
+    """What a pointer is told, by curve and member."""
+    return dict(re.findall(r"<title>([^<]*?): ([^<:]*)</title>", svg))
+
+
+def xs(svg, label):
+    """Where along the axis a tick of that name stands."""
+    return float(re.search(rf'<text[^>]* x="([\d.]+)"[^>]*>{label}<', svg)[1])
+
+
+def curves(result, measure):
+    own = [[read_record(m) for m in result["measurements"]]]
+    (shown,) = (s for s in sections([result], ["net"], own) if s["measure"] == measure)
+    return {p["subject"]: p for p in shown["pictures"]}
+
+
+# words of members
+
+
+def test_members_are_told_by_their_values():
+    assert element_words(family_group(ROTATE), "rotate-15") == "rotate-15 (angle −15°)"
+    assert element_words(family_group(ROTATE), "rotate-15", short=True) == "−15°"
+    assert element_words(family_group(NOISE), "noise4", short=True) == "4/255"
+    assert element_words(family_group(JPEG), "e", short=True) == "e"
+    assert family_range(family_group(JPEG)) == "quality 90 to 10"
+
+
+def test_a_family_without_numbers_keeps_its_names():
+    group = family_group(ROTATE, parameters=[None] * 7)
+    assert parameters_of(group) is None
+    assert element_words(group, "rotate5") == "rotate5"
+    assert family_range(group) == ""
+    values = Curve("net", np.arange(7.0))
+    assert "rotate-15" in curve_picture([values], group, "d")
+
+
+def test_elements_stand_along_the_axis_as_the_range_was_asked_for():
+    assert along(family_group(ROTATE)).tolist() == [1, 2, 3, 0, 4, 5, 6]
+    assert along(family_group(JPEG)).tolist() == list(range(7))
+
+
+# curves
+
+
+def test_a_curve_has_every_member_with_its_interval_over_samples():
+    result = family_result(ROTATE)
+    record = next(m for m in result["measurements"] if m["measure"] == "latent-l2")
+    found = tips(curves(result, "latent-l2")["curve"]["svg"])
+    deviations = np.array(record["deviations"]) / record["normaliser"]
+    low, high = mean_interval(deviations[:, 1])
+    assert found["z, −15°"] == (f"{span(deviations[:, 1].mean())} ({span(low)} to {span(high)})")
+    assert len(found) == 7
+
+
+def test_flips_have_intervals_of_shares():
+    result = family_result(ROTATE)
+    reading = read_record(result["measurements"][-1])
+    column = reading.deviations[:, 1]
+    assert curve_of("net", reading).ends[1] == pytest.approx(mean_interval(column, "wilson"))
+
+
+def test_equal_ratios_are_equal_steps_and_a_falling_range_runs_on():
+    svg = curves(family_result(ZOOM), "latent-l2")["curve"]["svg"]
+    low, middle, high = (xs(svg, label) for label in ("0.8", "1", "1.25"))
+    assert middle - low == pytest.approx(high - middle, abs=0.1)
+    svg = curves(family_result(JPEG), "latent-l2")["curve"]["svg"]
+    assert xs(svg, "90") < xs(svg, "10")
+    assert "the identity" not in svg  # which has no quality
+
+
+def test_predictions_and_gain_are_drawn_over_the_parameter_too():
+    result = family_result(ROTATE)
+    found = tips(curves(result, "softmax-kl")["predictions"]["svg"])
+    right = result["measurements"][-1]["predictions"]["right"]["per_element"]
+    assert found["right, 15°"].startswith(span(right["rotate15"]))
+    assert found["right, 0°"].startswith("0.900")
+    assert "predictions" not in curves(result, "flip-rate")  # once is enough
+    found = tips(curves(result, "latent-l2")["gain"]["svg"])
+    assert found["net, 15°"] == "3.00"
+    assert "net, 0°" not in found
+
+
+def test_two_models_are_drawn_over_each_other_and_paired():
+    a, b = family_result(ROTATE), family_result(ROTATE, scale=0.5, path="b.onnx", sha="ef", seed=1)
+    own = [[read_record(m) for m in r["measurements"]] for r in (a, b)]
+    (shown,) = (s for s in sections([a, b], ["a", "b"], own) if s["measure"] == "softmax-kl")
+    pictures = {p["subject"]: tips(p["svg"]) for p in shown["pictures"]}
+    assert {"a: logits, 15°", "b: logits, 15°"} <= set(pictures["curve"])
+    gaps = own[0][4].deviations[:, 6] - own[1][4].deviations[:, 6]
+    low, high = mean_interval(gaps)
+    told = f"{span(gaps.mean())} ({span(low)} to {span(high)})"
+    assert pictures["differences"]["a − b, 15°"] == told
+    b["data"]["indices"] = list(range(1, 13))
+    (shown,) = (s for s in sections([a, b], ["a", "b"], own) if s["measure"] == "softmax-kl")
+    assert "differences" not in [p["subject"] for p in shown["pictures"]]
+
+
+# page, table, CSV, gates
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_page_of_a_family_speaks_of_members_and_no_orbit(name):
+    text = report([family_result(name)])
+    body = re.sub(r"<style>.*?</style>|<svg.*?</svg>", "", text, flags=re.DOTALL)
+    words = re.sub(r'class="[^"]*"', "", body)
+    assert "6 members and the identity" in words or "8 members and the identity" in words
+    assert "orbit" not in words
+    assert "ln 7" not in words
+    assert "of the most there can be" not in words
+    assert "from f(x)" in words
+    assert "times as far as the pixels did" in words
+
+
+def test_the_table_has_a_line_a_member():
+    text = table(family_result(ROTATE))
+    assert "6 members and the identity" in text
+    block = text.split("angle  ")[1].splitlines()[:8]
+    assert [line.split()[0] for line in block[1:]] == [
+        "−15°", "−10°", "−5°", "0°", "5°", "10°", "15°"
+    ]  # fmt: skip
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_csv_has_parameters_beside_elements():
+    result = family_result(ZOOM)
+    row = next(csv.DictReader(io.StringIO(to_csv(result))))
+    record = result["measurements"][0]
+    assert row["elements"].split(";") == list(record["per_element"])
+    assert [float(v) for v in row["parameters"].split(";")] == pytest.approx(ZOOMS)
+    assert [float(v) for v in row["per_element"].split(";")] == list(record["per_element"].values())
+
+
+def test_a_gate_names_the_worst_member():
+    result = family_result(JPEG)
+    assert over_limits(result, ["latent-l2=0.9"]) == []
+    (line,) = over_limits(result, ["latent-l2=0.1"])
+    assert line.startswith("latent-l2@z: ")
+    assert "worst member jpeg10 (quality 10)" in junit_xml(result, ["latent-l2=0.1"])
+
+
+# several families
+
+
+def both_models():
+    mine = [family_result(n, scale=s) for n, s in zip(FAMILIES, (1, 0.5, 0.3, 0.8), strict=True)]
+    others = [
+        family_result(n, scale=s, path="other.onnx", sha="ef")
+        for n, s in zip(FAMILIES, (0.4, 0.5, 0.6, 0.2), strict=True)
+    ]
+    return mine + others
+
+
+def test_several_families_are_one_overview():
+    results = both_models()
+    values = {(v.model, v.family, v.quantity): v for v in family_values(results)}
+    record = next(m for m in results[0]["measurements"] if m["measure"] == "latent-l2")
+    own = values["net", ROTATE, "latent-l2, relative"]
+    assert own.value == pytest.approx(record["relative"])
+    assert values["other", JPEG, "flip-rate"].value == results[6]["measurements"][-1]["value"]
+    right = values["net", ROTATE, "accuracy"]
+    assert right.unmoved == 0.9
+    assert right.value == pytest.approx(0.9 - 0.5 * strengths(ROTATE)[1:].mean())
+    (shown,) = overview_sections(list(values.values()))
+    assert shown["words"][0].startswith(f"net changes most under {ROTATE} and least under {JPEG}")
+    told = tips(str(shown["pictures"][0]["svg"]))
+    assert told[f"net, {ROTATE}, latent-l2, relative"].startswith(span(own.value))
+    assert len(told) == len(values)
+
+
+def test_one_family_or_none_has_no_overview():
+    one = family_result(ROTATE)
+    assert family_values([one, family_result(ROTATE, path="b.onnx", sha="ef")]) == []
+    assert "sensitive to?" not in report([one])
+
+
+def test_the_page_compares_models_under_one_family_alone(tmp_path):
+    write_report(both_models(), tmp_path / "page.html", pictures=tmp_path / "pictures")
+    text = (tmp_path / "page.html").read_text()
+    assert "What is it sensitive to?" in text
+    assert "Not compared" not in text
+    for name in FAMILIES:
+        assert f"net, {name} or other, {name}?" in text
+    assert (tmp_path / "pictures" / "families-1-families.svg").is_file()
+
+
+def test_a_model_of_the_same_name_is_another():
+    results = [family_result(ROTATE), family_result(ZOOM, path="b/net.onnx", sha="ef")]
+    assert len({v.model for v in family_values(results)}) == 2
+
+
+# suites
+
+
+def summary(kind="family"):
+    base = {
+        "step": None, "data": "digits", "layer": "z", "output_action": "trivial", "samples": 9,
+        "seeds": [None], "models": 1, "ci95_over_models": None, "unnormalised": [None],
+        "unnormalised_mean": None, "unnormalised_ci95_over_models": None, "normalisers": [2.0],
+        "relative_ci95_over_models": None, "exact_mean": None, "exact_ci95_over_models": None,
+        "fit": None, "kind": kind, "right_mean": 0.7, "right_unmoved_mean": 0.9, "warnings": [],
+    }  # fmt: skip
+    rows = [
+        base
+        | {
+            "model": model, "group": group, "measure": "latent-l2", "values": [value],
+            "mean": value, "ci95_over_samples": [value - 0.1, value + 0.1], "relative": [value],
+            "relative_mean": value, "relative_ci95_over_samples": [value - 0.1, value + 0.1],
+        }
+        for model, group, value in (
+            ("cnn", ROTATE, 0.5), ("cnn", JPEG, 0.25), ("vit", ROTATE, 0.125), ("vit", JPEG, 0.75)
+        )
+    ]  # fmt: skip
+    return {"schema": "onnx-geed/suite/1", "title": "s", "failed": [], "rows": rows}
+
+
+def test_a_suite_over_families_ends_with_the_overview(tmp_path):
+    text = suite_table(summary())
+    block = text.split("What is it sensitive to?")[1]
+    assert re.search(rf"{re.escape(ROTATE)} +0\.5000 +0\.1250", block)
+    assert "0.7000 (unmoved 0.9000)" in block
+    assert "right_unmoved_mean" in suite_csv(summary()).splitlines()[0]
+    write_summary(summary(), tmp_path)
+    svg = (tmp_path / "families.svg").read_text()
+    assert f"<title>vit, {JPEG}, latent-l2, relative: 0.750" in svg
+
+
+def test_a_suite_over_groups_is_as_it_was(tmp_path):
+    assert "sensitive to?" not in suite_table(summary("group"))
+    write_summary(summary("group"), tmp_path)
+    assert not (tmp_path / "families.svg").exists()
+
+
+def test_the_last_step_of_a_training_counts():
+    rows = summary()["rows"]
+    later = [row | {"step": 10, "relative_mean": 0.01} for row in rows[:2]]
+    values = suite_family_values([*rows, *later])
+    assert {v.value for v in values if v.model == "cnn" and v.unmoved is None} == {0.01}
+    assert "<svg" in families_picture(values)
