@@ -250,9 +250,10 @@ def test_what_knows_no_direction_is_invariant_to_interpolation(tmp_path, group):
 
 def test_a_table_in_the_metadata_is_passed_by_with_a_note(tmp_path):
     rows = json.dumps({"elements": ["e", "g1", "g2"], "matrices": [np.eye(4).tolist()] * 3})
-    net = models.with_metadata(lm.point_net(), {"onnx_geed.action.y": rows})
+    layer = "y"
+    net = models.with_metadata(lm.point_net(), {f"onnx_geed.action.{layer}": rows})
     result = measured(tmp_path, net, "SO3~3", measures=["output-l2"])
-    assert any("onnx_geed.action.y: elements of SO3~3 differ" in n for n in result["notes"])
+    assert any("action.y: elements of SO3~3 differ from sample" in n for n in result["notes"])
     assert result["measurements"][0]["output_action"] == "trivial"
 
 
