@@ -168,6 +168,9 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     if (labels := labels_of_d(prepared)) is not None:
         content = f"{labels.shape}".encode() + labels.astype("<i4").tobytes()
         fingerprints[LABELLED] = hashlib.sha256(content).hexdigest()
+    if (backdrop := source.main.backdrop) is not None:
+        fingerprints["backgrounds"] = backdrop.digest
+        fingerprints["masks"] = backdrop.masks_fingerprint(source.indices)
     idle = unmoving(source, prepared.count)
     description: Description = {
         "mode": mode,

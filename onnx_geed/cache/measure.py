@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.cache import store
+from onnx_geed.cache.acting import acting_group
 from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.fits import add_fits_of_cache, check_unseen, fit_from_cache
 from onnx_geed.cache.inputs import read_inputs
@@ -23,14 +24,8 @@ from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
 from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.groups import (
-    Group,
     Interpolation,
     Table,
-    family_group,
-    on_grid,
-    own_members,
-    parse_group,
-    with_components,
 )
 from onnx_geed.measures import (
     Layer,
@@ -45,7 +40,6 @@ from onnx_geed.measures import (
 from onnx_geed.model import Tensor, parse_classes, resolve
 from onnx_geed.results import (
     DataPart,
-    GroupPart,
     Record,
     Result,
     add_class_values,
@@ -72,8 +66,10 @@ from onnx_geed.run import (
     cores,
     fits_to_make,
     gain_is_taken,
+    gain_notes,
     gather,
     in_order,
+    judged_tables,
     measure_until,
     measurements_of,
     predictions_of,
@@ -187,7 +183,7 @@ def measure_cache(
     fits = requested_fits(listed, options)
     tables = read_tables(folder, description["tables"]) | stated_tables(listed, options)
     check_unseen(tables, manifest, count)
-    judged = [*fits, *(name for name, table in tables.items() if table.fit is not None)]
+    judged = [*fits, *judged_tables(listed, options, tables)]
     measures = _with_fits(measures, manifest, judged)
     plan, wanted = plan_of(manifest, measures, tables, target)
     check_given_measured(listed, options, plan)
@@ -232,7 +228,9 @@ def measure_cache(
     add_fits_of_cache(folder, manifest, plan, tables, measured.records, measured.count)
     predicted = predictions_of(plan, measured.statistics)
     if gain_is_taken(plan) and (of_inputs := read_inputs(folder, manifest)) is not None:
-        add_gain(measured.records, of_inputs.first(measured.count, norm), plan.group.elements)
+        of_inputs = of_inputs.first(measured.count, norm)
+        add_gain(measured.records, of_inputs, plan.group.elements)
+        on_fits += gain_notes(of_inputs, min(norm, len(manifest.indices)))
     add_class_values(measured.records, data["labels"], seed=description["seed"])
     marks = data.get("marks", [])[: measured.count]
     on_fits += copies_notes(tables, marks)
@@ -377,14 +375,8 @@ def plan_of(
                 f"{request.measure}@{layer.name}: the cache was written for a target, which it "
                 f"does not keep: give it again with --target {layer.name}=FILE.npy"
             )
-    acting = _acting_group(group)
-    if acting.onward is not None and "kind" not in group:
-        raise GeedError(
-            f"the cache was written when {acting.name} moved all samples by the same elements, and "
-            "it has others for each by now: write it again"
-        )
     plan = make_plan(
-        acting,
+        acting_group(group),
         selected,
         input_exact=group["exact"],
         # A cache is never of an action of one's own.
@@ -427,15 +419,6 @@ def plan_of(
     return plan.drawn(description["seed"], manifest.indices), wanted
 
 
-def _acting_group(part: GroupPart) -> Group:
-    """Return the group that a cache was written for, which is never one's own."""
-    if part.get("kind") == "family" and part["parameter"] == "member":
-        # No program of the user's is run for the names of its members.
-        return family_group(part["name"], own_members(part["name"], part["elements"][1:]))
-    group = with_components(parse_group(part["name"]), part.get("components", "right-down"))
-    return on_grid(group, "HW", tuple(part["grid"])) if "grid" in part else group
-
-
 def _selected_layers(
     manifest: Manifest, measures: Sequence[str], targets: Collection[str]
 ) -> list[tuple[Request, Layer]]:
@@ -468,7 +451,7 @@ def _selected_layers(
     if not selected:
         selected = [
             (Request(name), layer)
-            for name in taken_unasked(_acting_group(description["group"]))
+            for name in taken_unasked(acting_group(description["group"]))
             for layer in layers.values()
             if {*descriptor_of(name).roles} & {*layer.roles}
         ]

@@ -106,8 +106,8 @@ def group_option(*, required: bool = False) -> Decorator[Any]:
         help="C<n>, D<n>, flip-h, flip-v, shift<a>x<b>; C<n>-x|-y|-z, O, Oh; reverse, shift<n>, "
         "revcomp; S<n>, S<n>~k; hue<n>; SO2~n, O2~n, SO3~n, O3~n; G*H; "
         "for sensitivity: small-rotation, small-shift, small-zoom, ~PIXELS; families: rotate, "
-        "zoom, shift-px, brightness, contrast, blur, noise, jpeg:LO..HI/N, imagenet-c:NAME, or "
-        "module:function.",
+        "zoom, shift-px, brightness, contrast, blur, noise, jpeg:LO..HI/N, background:FOLDER/N, "
+        "imagenet-c:NAME, or module:function.",
     )
 
 
@@ -307,6 +307,12 @@ moving_options = _in_order(
         "--clip",
         is_flag=True,
         help="Clip images that a family such as brightness changes, and round them to 8 bits.",
+    ),
+    click.option(
+        "--masks",
+        metavar="FILE|FOLDER",
+        help="What stands in front, for background:FOLDER/N: (N, H, W) of 1 and 0, or a folder of "
+        "black and white images, one a sample.",
     ),
     click.option(
         "--components",

@@ -5,6 +5,10 @@ from typing import TYPE_CHECKING
 from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
+    from onnx_geed.data.backgrounds import (
+        read_backgrounds as read_backgrounds,
+        read_masks as read_masks,
+    )
     from onnx_geed.data.input_arrays import (
         array_named as array_named,
         check_counts as check_counts,

@@ -76,6 +76,9 @@ if TYPE_CHECKING:
         FunctionAction as FunctionAction,
         IndexAction as IndexAction,
     )
+    from onnx_geed.groups.photometric import (
+        swap as swap,
+    )
     from onnx_geed.groups.placed_action import (
         PlacedAction as PlacedAction,
         place as place,
@@ -86,6 +89,7 @@ if TYPE_CHECKING:
         dihedral as dihedral,
     )
     from onnx_geed.groups.small_groups import (
+        before_backgrounds as before_backgrounds,
         clipping as clipping,
         family_group as family_group,
         from_side_to_side as from_side_to_side,

@@ -21,7 +21,7 @@ from onnx_geed.groups.own_family import OwnMembers, members_of
 from onnx_geed.groups.rotations import plane_matrix
 from onnx_geed.groups.warps import Warp, WarpFactor
 
-__all__ = ["KINDS", "Family", "Kind", "corruption", "own_members", "values_of"]
+__all__ = ["KINDS", "Family", "Kind", "backgrounds", "corruption", "own_members", "values_of"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,10 @@ class Family:
         The functions of one's own.
     corruption : str
         Which of ImageNet-C's corruptions it is, of which the numbers are the severities.
+    folder : str
+        The folder of the images that samples are put before.
+    files : tuple of str
+        Names of these images in it, once they are drawn.
     """
 
     name: str
@@ -100,12 +104,16 @@ class Family:
     undone: bool = field(default=False, repr=False)
     own: OwnMembers | None = field(default=None, repr=False)
     corruption: str = ""
+    folder: str = ""
+    files: tuple[str, ...] = ()
 
     @property
     def elements(self) -> tuple[str, ...]:
         """Names of the elements: family and number, the identity ``e`` first."""
         if self.own is not None:
             return ("e", *self.own.names)
+        if self.folder:
+            return ("e", *(self.files or (f"background{k}" for k in range(1, len(self.values)))))
         numbers = [v for v in self.values[1:] if v is not None]
         named = tuple(f"{self.corruption or self.name}{v:.4g}" for v in numbers)
         if len(set(named)) < len(named):  # a range so narrow that four digits do not tell them
@@ -180,7 +188,7 @@ class Family:
             If a function of one's own fails, changes the shape, or gives NaN or infinity.
         """
         from onnx_geed.groups.corruptions import corrupted
-        from onnx_geed.groups.photometric import clipped, member
+        from onnx_geed.groups.photometric import member
 
         out = np.empty((len(self.values), *x.shape), dtype=np.float32)
         out[0] = x
@@ -198,10 +206,16 @@ class Family:
                     else member(self.name, image, value, seed=own)
                 )
                 out[g] = changed.reshape(x.shape)
+        return self.finished(out)
+
+    def finished(self, orbit: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return an orbit, clipped and rounded to 8 bits but for the sample itself, if it is to."""
+        from onnx_geed.groups.photometric import clipped
+
         if self.clip:
-            for changed in out[1:]:
+            for changed in orbit[1:]:
                 changed[...] = clipped(changed)
-        return out
+        return orbit
 
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
@@ -281,6 +295,29 @@ def corruption(name: str) -> Family:
     check_choice("group imagenet-c", name, CORRUPTIONS)
     values = (None, *map(float, SEVERITIES))
     return Family("imagenet-c", "severity", "", values, geometric=False, corruption=name)
+
+
+def backgrounds(text: str) -> Family:
+    """Return the family of other backgrounds, whose images are drawn once the samples are known.
+
+    Parameters
+    ----------
+    text : str
+        ``FOLDER/N``.
+
+    Raises
+    ------
+    GeedError
+        If it is none.
+    """
+    folder, _, count = text.rpartition("/")
+    if not folder or not re.fullmatch(r"[1-9]\d{0,5}", count):
+        raise GeedError(
+            f"group background:{text}: names a folder and how many of its images are drawn: write "
+            "background:FOLDER/8"
+        )
+    values = (None,) * (int(count) + 1)
+    return Family("background", "background", "", values, geometric=False, folder=folder)
 
 
 def own_members(name: str, names: Sequence[str] | None = None) -> Family:

@@ -19,7 +19,7 @@ from onnx_geed.groups.axis_groups import (
     symmetric,
 )
 from onnx_geed.groups.factors import Factor, Motion
-from onnx_geed.groups.families import KINDS, corruption, own_members, values_of
+from onnx_geed.groups.families import KINDS, backgrounds, corruption, own_members, values_of
 from onnx_geed.groups.group import Group, product_table, sampled, some_of, with_factors
 from onnx_geed.groups.plane_groups import cyclic, dihedral, flip, shift, turns_sampled
 from onnx_geed.groups.rotations import icosahedral_rotations, octahedral_rotations
@@ -48,7 +48,8 @@ _SPELLED = (
     "shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); hue<n> (colours); SO2~n, O2~n, SO3~n, "
     "O3~n (sampled; SO3~24, SO3~60 and O3~48 evenly); small-rotation, small-shift, small-zoom, "
     "each also ~<pixels> (for sensitivity); rotate, zoom, shift-px, brightness, contrast, blur, "
-    "noise or jpeg:LO..HI/N, or imagenet-c:NAME or module:function (families); or G*H"
+    "noise or jpeg:LO..HI/N, background:FOLDER/N, imagenet-c:NAME or module:function (families); "
+    "or G*H"
 )
 
 
@@ -208,8 +209,8 @@ def parse_group(name: str) -> Group:
         ``SO2~<n>``, ``O2~<n>``, ``SO3~<n>`` or ``O3~<n>``, sampled; ``small-rotation``,
         ``small-shift`` or ``small-zoom``, each also with a step in pixels of the input's corner,
         such as ``small-shift~0.5``; a family ``zoom:LO..HI/N``, also of ``rotate``, ``shift-px``,
-        ``brightness``, ``contrast``, ``blur``, ``noise`` and ``jpeg``, ``imagenet-c:NAME``, or
-        ``module:function`` for one's own; or a product ``G*H``.
+        ``brightness``, ``contrast``, ``blur``, ``noise`` and ``jpeg``, ``background:FOLDER/N``,
+        ``imagenet-c:NAME``, or ``module:function`` for one's own; or a product ``G*H``.
 
     Returns
     -------
@@ -229,7 +230,7 @@ def parse_group(name: str) -> Group:
             f"a group is a name such as C8, or a Group; found {shown(name)}: write {_SPELLED}"
         )
     kind, colon, members = name.partition(":")
-    if colon and kind in (*KINDS, _CORRUPTIONS):
+    if colon and kind in (*KINDS, _CORRUPTIONS, _BACKGROUNDS):
         return _family(name, kind, members)
     if "*" in name:
         left, _, right = name.rpartition("*")
@@ -317,11 +318,12 @@ def _small(name: str, kind: SmallKind, step: str | None) -> Group:
     return small_group(kind, Fraction(step or 1))
 
 
-_CORRUPTIONS = "imagenet-c"
+_CORRUPTIONS, _BACKGROUNDS = "imagenet-c", "background"
 
 
 def _family(name: str, kind: str, members: str) -> Group:
-    family = corruption(members) if kind == _CORRUPTIONS else values_of(kind, members)
+    made = {_CORRUPTIONS: corruption, _BACKGROUNDS: backgrounds}.get(kind)
+    family = values_of(kind, members) if made is None else made(members)
     check_order(name, len(family.values))
     return family_group(name, family)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -12,7 +13,15 @@ from onnx_geed.groups.families import Family
 from onnx_geed.groups.group import Group, some_of, with_factors
 from onnx_geed.groups.small_motions import SmallKind, SmallMotions
 
-__all__ = ["clipping", "family_group", "from_side_to_side", "on_grid", "small_group", "undoing"]
+__all__ = [
+    "before_backgrounds",
+    "clipping",
+    "family_group",
+    "from_side_to_side",
+    "on_grid",
+    "small_group",
+    "undoing",
+]
 
 
 def small_group(kind: SmallKind, step: Fraction) -> Group:
@@ -56,6 +65,24 @@ def clipping(group: Group) -> Group:
             "none; leave it out"
         )
     return _of_family(group, replace(group.family, clip=True))
+
+
+def before_backgrounds(group: Group, files: Sequence[str]) -> Group:
+    """Return a family of backgrounds with its members named by the files that were drawn.
+
+    Parameters
+    ----------
+    group : Group
+        Such as ``background:FOLDER/8``.
+    files : sequence of str
+        Their names; what is not ASCII is written as an escape.
+    """
+    assert group.family is not None
+    names = tuple(name.encode("ascii", "backslashreplace").decode() for name in files)
+    changed = _of_family(group, replace(group.family, files=names))
+    assert changed.family is not None
+    object.__setattr__(changed, "elements", changed.family.elements)
+    return changed
 
 
 def undoing(group: Group) -> Group:

@@ -252,11 +252,16 @@ def _orbit(
     ------
     GeedError
         If an action of the user's own moved them, or the group does not move this size.
+        If a family changes values.
     """
     group = result["group"]
     interpolation = group["interpolation"]
     if interpolation == "own":
         raise GeedError("an action of one's own moved them")
+    # One's own functions are no more run to draw something than to read a result.
+    named = None if group.get("parameter") == "member" else parse_group(group["name"])
+    if named is None or (named.family is not None and not named.family.geometric):
+        raise GeedError(f"{group['name']} changes values, at the size that the model takes")
     x: NDArray[Any] = shown.samples[index]
     if bright:
         low, high = float(x.min()), float(x.max())
@@ -264,8 +269,9 @@ def _orbit(
             x = (x - low) / ((high - low) or 1)
     layout = parse_layout(shown.layout)
     components = group.get("components", "right-down")
-    named = with_components(parse_group(group["name"]), components)
-    action = layout_action(named, layout, x.shape, interpolation, of_input=True)
+    action = layout_action(
+        with_components(named, components), layout, x.shape, interpolation, of_input=True
+    )
     if group["support"] == "disk":
         x = np.where(disk_mask(*x.shape[-2:]), x, np.float32(0))
     action = action.behind(result["seed"], index)

@@ -44,6 +44,7 @@ def differences(a: Result, b: Result) -> list[str]:
             ("interpolation", x["interpolation"], y["interpolation"]),
             ("support", x["support"], y["support"]),
             ("clip", x.get("clip", False), y.get("clip", False)),
+            ("backgrounds", x.get("backgrounds", "none")[:8], y.get("backgrounds", "none")[:8]),
         )
         if own != other
     ]
@@ -116,7 +117,11 @@ def _of_data(a: Result, b: Result) -> list[str]:
     if _counts(a) != _counts(b):
         return [f"number of samples ({_counts(a)}, {_counts(b)})"]
     if ours["fingerprint"] == theirs["fingerprint"]:  # copies elsewhere are the same data
-        return [] if ours["indices"] == theirs["indices"] else ["samples"]
+        if ours["indices"] != theirs["indices"]:
+            return ["samples"]
+        masks = [data.get("masks") for data in (ours, theirs)]
+        digests = ["none" if own is None else own["fingerprint"][:8] for own in masks]
+        return [] if digests[0] == digests[1] else [_unlike("masks", *digests)]
     if ours["source"] != theirs["source"]:
         return [f"data ({ours['source']}, {theirs['source']})"]
     if ours["indices"] != theirs["indices"]:

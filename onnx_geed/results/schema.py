@@ -261,6 +261,14 @@ class DataPart(TypedDict):
     layout: NotRequired[str]
     shape: NotRequired[list[int]]
     inputs: NotRequired[list[InputPart]]
+    masks: NotRequired[MasksPart]
+
+
+class MasksPart(TypedDict):
+    """What stood in front of other backgrounds."""
+
+    source: str
+    fingerprint: str
 
 
 class GroupPart(TypedDict):
@@ -275,6 +283,7 @@ class GroupPart(TypedDict):
     parameter: NotRequired[str]
     unit: NotRequired[str]
     clip: NotRequired[bool]
+    backgrounds: NotRequired[str]
     interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
     support: Literal["full", "disk"]
     components: NotRequired[Literal["right-down", "right-up", "down-right"]]

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         check_fits_measured as check_fits_measured,
         check_given_measured as check_given_measured,
         fits_to_make as fits_to_make,
+        judged_tables as judged_tables,
         refuse_fits as refuse_fits,
         requested_fits as requested_fits,
     )
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.run.how_far import (
         gain_is_taken as gain_is_taken,
+        gain_notes as gain_notes,
         input_distances as input_distances,
     )
     from onnx_geed.run.job import (

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Group
+from onnx_geed.groups import Group, parse_group
 from onnx_geed.measures import check_written_as_nodes, descriptor_of, parse_request
 from onnx_geed.model import (
     MEASUREMENT,
@@ -26,7 +26,7 @@ from onnx_geed.model import (
 )
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run.fit_requests import parse_fit, refuse_fits
-from onnx_geed.run.fuse import Fused, Output, check_graph_can_move
+from onnx_geed.run.fuse import Fused, Output, check_graph_can_change, check_graph_can_move
 from onnx_geed.run.graph_engine import check_job, open_fused
 from onnx_geed.run.job import Task
 from onnx_geed.run.options import Options, make_options
@@ -153,6 +153,11 @@ def compile_measurement(
         {layer: request for layer, request in asked.items() if request is not None},
         "fit it first with onnx-geed fit, and give the file",
     )
+    acting = group if isinstance(group, Group) else parse_group(group)
+    try:
+        check_graph_can_change(acting)
+    except GeedError as error:
+        raise GeedError(f"compile {loaded.path}: {error}") from None
     preprocess = chosen_preprocess(loaded, chosen) or Preprocess()
     if data is None:
         # Noise is made in the size that the model takes.

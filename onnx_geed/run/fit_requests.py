@@ -30,6 +30,7 @@ __all__ = [
     "fit_action",
     "fit_samples",
     "fits_to_make",
+    "judged_tables",
     "parse_fit",
     "refuse_fits",
     "requested_fits",
@@ -300,6 +301,21 @@ def check_given_measured(listed: Sequence[Tensor], options: Options, plan: Plan)
         if parse_fit(layer, value) is None and not taken:
             source = value.source if isinstance(value, Table) else value
             raise GeedError(_untaken(f"--output-action {layer}={source}", names[0], plan))
+
+
+def judged_tables(
+    listed: Sequence[Tensor], options: Options, tables: Mapping[str, Table]
+) -> list[str]:
+    """Return the tensors with an action that only its own judge takes, where none is asked for.
+
+    These are the ones that were fitted, and matrices that the user gives.
+    """
+    stated = {t.name for layer in options.output_action for t in resolve(listed, layer)}
+    return [
+        name
+        for name, table in tables.items()
+        if table.fit is not None or (name in stated and table.kind == "channel_matrices")
+    ]
 
 
 def _untaken(asked: str, layer: str, plan: Plan) -> str:

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import LayoutAction, parse_layout, tables_of
+from onnx_geed.groups import Group, LayoutAction, parse_layout, tables_of
 from onnx_geed.measures import (
     Layer,
     Measure,
@@ -34,7 +34,14 @@ from onnx_geed.model import LEAST_OPSET, Model, Nodes, expose_tensors
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.source import Source
 
-__all__ = ["Fused", "Output", "check_graph_can_move", "fuse_measurement", "to_measure_inside"]
+__all__ = [
+    "Fused",
+    "Output",
+    "check_graph_can_change",
+    "check_graph_can_move",
+    "fuse_measurement",
+    "to_measure_inside",
+]
 
 _PREFIX = "geed/"
 
@@ -299,12 +306,7 @@ def check_graph_can_move(source: Source) -> None:
                 f"group {action.group.name} moves each sample by elements of its own, so no tables "
                 "serve all"
             )
-        family = action.group.family
-        if family is not None and not family.geometric:
-            raise GeedError(
-                f"group {action.group.name} changes pixels before mean and std, which a graph has "
-                "behind it"
-            )
+        check_graph_can_change(action.group)
         white = np.ones((1, *moved.samples.shape), dtype=np.float32)
         if "C" in action.moved and not np.array_equal(moved.samples.finish(white), white):
             raise GeedError(
@@ -315,6 +317,20 @@ def check_graph_can_move(source: Source) -> None:
             raise GeedError(
                 f"group {action.group.name} weighs entries, and these are whole numbers"
             )
+
+
+def check_graph_can_change(group: Group) -> None:
+    """Refuse what cannot be done in a graph to the values of its input.
+
+    Raises
+    ------
+    GeedError
+        If a family changes values.
+    """
+    if group.family is not None and not group.family.geometric:
+        raise GeedError(
+            f"group {group.name} changes pixels before mean and std, which a graph has behind it"
+        )
 
 
 def _measures(

@@ -11,7 +11,7 @@ from onnx_geed.measures import Plan
 from onnx_geed.results import InputDistances
 from onnx_geed.run.source import Source
 
-__all__ = ["gain_is_taken", "input_distances"]
+__all__ = ["gain_is_taken", "gain_notes", "input_distances"]
 
 F64 = NDArray[np.float64]
 
@@ -59,6 +59,30 @@ def input_distances(source: Source, count: int, norm_samples: int) -> InputDista
     size = sum(int(np.prod(own.samples.shape)) for own in source.moved)
     points = min(points, max(2, _HELD // (4 * size)))
     return InputDistances(moved, _between(lambda i: _input(source, i), points))
+
+
+def gain_notes(inputs: InputDistances, points: int) -> list[str]:
+    """Say where the inputs of fewer samples are held against each other than there are points.
+
+    Parameters
+    ----------
+    inputs : InputDistances
+        How far inputs are apart.
+    points : int
+        Points for M.
+
+    Returns
+    -------
+    list of str
+        Notes on the run as a whole.
+    """
+    held = len(inputs.between)
+    if held >= points:
+        return []
+    return [
+        f"gain: how far inputs are apart is taken from {held} of the {points} points for M, whose "
+        f"inputs are large: up to {_HELD >> 20} MiB of them are held"
+    ]
 
 
 def _input(source: Source, position: int) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.data import Intake, Preprocess, Samples, open_samples
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import LayoutAction, PlacedAction, disk_mask, orbit, parse_layout
+from onnx_geed.run.backdrop import Backdrop
 
 __all__ = ["MovedInput", "Opening"]
 
@@ -91,6 +92,8 @@ class MovedInput:
         Whether samples are masked to the disk before the action.
     intake : Intake, optional
         Told of every sample that is read.
+    backdrop : Backdrop, optional
+        What a family of backgrounds puts samples before.
     """
 
     opening: Opening = field(repr=False)
@@ -100,6 +103,7 @@ class MovedInput:
     seed: int = 0
     disk: bool = False
     intake: Intake | None = field(default=None, repr=False)
+    backdrop: Backdrop | None = field(default=None, repr=False)
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         if isinstance(self.action, PlacedAction):
@@ -109,7 +113,8 @@ class MovedInput:
                 f"--data: {shown(type(self.opening.data).__name__)} cannot be sent to another "
                 "process; give a path, module:function or a numpy array"
             )
-        return _reopened, (self.opening, self.indices, self.action, self.seed, self.disk)
+        sent = (self.opening, self.indices, self.action, self.seed, self.disk, self.backdrop)
+        return _reopened, sent
 
     @property
     def layout(self) -> str:
@@ -147,7 +152,11 @@ class MovedInput:
         action, x = self.action, self.sample(position)
         family = action.group.family
         if family is not None and not family.geometric:
-            changed = family.orbit(x, self.seed, self.indices[position])
+            index = self.indices[position]
+            if self.backdrop is None:
+                changed = family.orbit(x, self.seed, index)
+            else:
+                changed = family.finished(self.backdrop.orbit(x, index, disk=self.disk))
             if out is None:
                 return changed
             out[...] = changed
@@ -244,8 +253,9 @@ def _reopened(
     action: LayoutAction | PlacedAction,
     seed: int,
     disk: bool,
+    backdrop: Backdrop | None,
 ) -> MovedInput:
     """Open an input that was pickled."""
     samples = opening.samples()
     intake = Intake(samples, indices)
-    return MovedInput(opening, samples, indices, action, seed, disk, intake)
+    return MovedInput(opening, samples, indices, action, seed, disk, intake, backdrop)

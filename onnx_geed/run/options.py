@@ -95,6 +95,8 @@ class Options:
         Preset, file or ``key=value`` list; by default from the model's metadata.
     labels : str, Path or sequence, optional
         Labels of the samples, one each, or one for each place of class scores, such as (N, H, W).
+    masks : str, Path or ndarray, optional
+        What stands in front in each sample, (N, H, W) of 1 and 0, for a family of backgrounds.
     background : int or str, optional
         A class of scores at places, by its number or the name that the model's metadata give it: a
         second mean leaves out where it is.
@@ -142,6 +144,7 @@ class Options:
     mask: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
     preprocess: str | Path | Preprocess | None = None
     labels: str | Path | NDArray[Any] | Sequence[Any] | None = None
+    masks: str | Path | NDArray[Any] | None = None
     background: int | str | None = None
     target: Mapping[str, str | Path | NDArray[Any]] = field(default_factory=dict)
     layers: Sequence[str] = ()

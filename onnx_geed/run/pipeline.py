@@ -26,7 +26,7 @@ from onnx_geed.run.executor import in_order
 from onnx_geed.run.fit_orbits import Notify, with_fits
 from onnx_geed.run.fit_overlap import copies_notes
 from onnx_geed.run.fit_scales import add_fits, fit_inferences
-from onnx_geed.run.how_far import gain_is_taken, input_distances
+from onnx_geed.run.how_far import gain_is_taken, gain_notes, input_distances
 from onnx_geed.run.job import Job, orbit_jobs, point_jobs
 from onnx_geed.run.measurements import measurements_of, predictions_of
 from onnx_geed.run.options import make_options
@@ -128,10 +128,13 @@ def measure(
     if chosen.references:
         add_references(prepared, records, meter)
     add_fits(prepared, records, meter)
+    on_gain: list[str] = []
     if gain_is_taken(plan):
         of_inputs = input_distances(prepared.task.source, prepared.count, chosen.norm_samples)
         add_gain(records, of_inputs, plan.group.elements)
-    notes = unmoved_notes(plan.group, idle, prepared.count)
+        points = min(chosen.norm_samples, len(prepared.task.source.indices))
+        on_gain = gain_notes(of_inputs, points)
+    notes = on_gain + unmoved_notes(plan.group, idle, prepared.count)
     notes += copies_notes(prepared.tables, described["marks"][: prepared.count])
     notes += [] if measured.precision is None else precision_notes(measured.precision)
     names = parse_classes(prepared.model.metadata.get(CLASSES))

@@ -43,6 +43,7 @@ from onnx_geed.run.fit_requests import (
     check_given_measured,
     fit_samples,
     fits_to_make,
+    judged_tables,
     parse_fit,
     refuse_fits,
     requested_fits,
@@ -188,7 +189,7 @@ def prepare_run(
     )
     targets, fits = targeted(listed, options.target), requested_fits(listed, options)
     tables, on_tables = given_tables(loaded, listed, acting, options)
-    judged = [*fits, *(name for name, table in tables.items() if table.fit is not None)]
+    judged = [*fits, *judged_tables(listed, options, tables)]
     selection = select_tensors(requests, listed, options, acting, judged, targets)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))

@@ -67,6 +67,11 @@ def describe_data(source: Source) -> DataPart:
         "layout": source.layout,
         "shape": list(source.row_shape),
     }
+    if (backdrop := source.main.backdrop) is not None:
+        described["masks"] = {
+            "source": backdrop.source,
+            "fingerprint": backdrop.masks_fingerprint(indices),
+        }
     if source.partners or samples.dtype != np.float32:
         named = {source.main.opening.name or "": source.main, **source.partners}
         described["inputs"] = [_describe_input(name, moved) for name, moved in named.items()]
@@ -107,6 +112,8 @@ def describe_group(task: Task) -> GroupPart:
             described["grid"] = list(family.grid)
         if family.clip:
             described["clip"] = True
+    if (backdrop := task.source.main.backdrop) is not None:
+        described["backgrounds"] = backdrop.digest
     if group.small is not None:
         described["step"] = float(group.small.step)
         described["grid"] = list(group.small.grid or ())

@@ -238,9 +238,10 @@ def stated_tables(listed: Sequence[Tensor], options: Options) -> dict[str, Table
         if parse_fit(layer, value) is not None:
             continue
         given = (value,) if isinstance(value, Table) else read_tables(value)
+        source = value.source if isinstance(value, Table) else str(value)
         names = [tensor.name for tensor in resolve(listed, layer)]
         if any(table.fit is not None for table in given):
-            tables |= _fitted(given, layer, names, str(value))
+            tables |= _fitted(given, layer, names, source)
         else:
             tables |= dict.fromkeys(names, given[0])
     return tables

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,7 @@ from onnx_geed.model import (
     input_layout,
     inputs,
 )
+from onnx_geed.run.backdrop import BackdropOpening
 from onnx_geed.run.feeds import Feed, feeds_of
 from onnx_geed.run.mask import Mask, make_mask
 from onnx_geed.run.moved_input import MovedInput, Opening
@@ -280,6 +282,7 @@ def make_source(
     main = _moved_input(opening, samples, indices, group, options, own)
     check_moves(main.action, disk=main.disk)
     notes += _on_values(main)
+    main = _before_backgrounds(main, options)
     partners, still = _partners(further, data, main, acted, options)
     moved, notes = {acted.name: main} | partners, [*notes, *still]
     check_bases(group, [own_input.action for own_input in moved.values()])
@@ -331,6 +334,43 @@ def _on_values(main: MovedInput) -> list[str]:
         f"group {name} changes pixels as values in [0, 1], before mean and std, and the first "
         f"sample has {low:.3g} to {high:.3g}: give pixels, and mean and std with --preprocess"
     ]
+
+
+def _before_backgrounds(main: MovedInput, options: Options) -> MovedInput:
+    """Return an input with the backgrounds that a family of these puts its samples before.
+
+    Raises
+    ------
+    GeedError
+        If the family has no masks, or masks have no such family.
+        If backgrounds or masks cannot be used.
+    """
+    group = main.action.group
+    if group.family is None or not group.family.folder:
+        if options.masks is not None:
+            raise GeedError(
+                f"--masks: says what stands in front, for --group background:FOLDER/8, and "
+                f"{group.name} is none; leave it out"
+            )
+        return main
+    if options.masks is None:
+        raise GeedError(
+            f"group {group.name}: needs to know what stands in front of the backgrounds: give "
+            "--masks FILE or FOLDER, a mask a sample of the data"
+        )
+    assert isinstance(main.action, LayoutAction)
+    samples, (height, width) = main.samples, main.samples.shape[-2:]
+    backdrop = BackdropOpening(
+        group.family.folder,
+        group.order - 1,
+        options.seed,
+        (math.prod(samples.shape[:-2]), height, width),
+        options.masks,
+        len(samples),
+        samples.preprocess,
+    ).open()
+    action = replace(main.action, group=backdrop.named(group))
+    return replace(main, action=action, backdrop=backdrop)
 
 
 def _drawn(available: int, options: Options) -> tuple[tuple[int, ...], int, list[str]]:

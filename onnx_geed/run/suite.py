@@ -162,6 +162,12 @@ def _reason_to_run(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], s
         list(source.indices),
     ):
         return "measuring again, the data have changed"
+    if (backdrop := source.main.backdrop) is not None and (
+        kept["group"].get("backgrounds") != backdrop.digest
+        or kept["data"].get("masks", {}).get("fingerprint")
+        != backdrop.masks_fingerprint(source.indices)
+    ):
+        return "measuring again, backgrounds or masks have changed"
     return None
 
 

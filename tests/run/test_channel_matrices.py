@@ -27,6 +27,7 @@ LAYOUTS = {
 }
 FEW = {"samples": 5, "norm_samples": 9, "seed": 3, "provider": "cpu"}
 FIT = Fit("linear", "fields", 7, 0.1, (0.2, 0.5), (1, 2), ("a", "b"))
+OF_VECTOR = dataclasses.replace(FIT, layer="vector")
 
 
 def given(values, group="C4", kind="channel_matrices", **more):
@@ -172,7 +173,10 @@ def test_between_samples_moves_the_other_sample_by_the_matrices(steered):
 @pytest.mark.parametrize("batch_size", [2, 4, 8, 12, 64])
 def test_batches_and_pieces_give_the_same_bits(steered, batch_size):
     path, data, _ = steered
-    table = {"fields": given(rough("C4", 6), fit=FIT), "vector": given(rough("C4", 6, 1), fit=FIT)}
+    table = {
+        "fields": given(rough("C4", 6), fit=FIT),
+        "vector": given(rough("C4", 6, 1), fit=OF_VECTOR),
+    }
     asked = ["channel-cos@last", *both_distances("fields"), *both_distances("vector")]
     plain, other = (
         measured(path, data, "C4", table, asked, layout={"last": "NHWC"}, batch_size=size)
@@ -254,7 +258,7 @@ def test_a_fit_need_not_compose_and_a_given_table_must(steered):
         ("channels", "fields", "unexplained"),
         ("permutation", "vector", "unexplained"),
     ):
-        tables = {layer: given(uneven, kind=kind, fit=FIT)}
+        tables = {layer: given(uneven, kind=kind, fit=dataclasses.replace(FIT, layer=layer))}
         (record,) = measured(*asked, tables, [f"{measure}@{layer}"])["measurements"]
         assert np.isfinite(record["value"])
         assert not any("swapped" in w for w in record["warnings"])
@@ -268,7 +272,7 @@ def test_elements_that_a_fit_leaves_in_place_are_no_part_of_the_reference(steere
     path, data, _ = steered
     matrices = np.tile(-np.eye(6), (4, 1, 1))
     matrices[still] = np.eye(6)
-    table = {"vector": given(matrices, fit=FIT)}
+    table = {"vector": given(matrices, fit=OF_VECTOR)}
     result = measured(path, data, "C4", table, ["output-l2@vector"])
     own = data[result["data"]["indices"]][:5]
     y = orbits(models.c4_vector_fields(), "C4", own, ["vector"], 4)[0].astype(float)
@@ -293,8 +297,8 @@ def test_a_cosine_by_channel_does_not_take_matrices(steered):
     with pytest.raises(geed.GeedError, match="does not see: measure unexplained@fields"):
         measured(path, data, "C4", table, ["channel-cos"])  # which no other layer takes
     result = measured(path, data, "C4", table, [])
-    assert result["measurements"]
-    assert not [r for r in result["measurements"] if r["layer"] == "fields"]
+    of_layer = [r["measure"] for r in result["measurements"] if r["layer"] == "fields"]
+    assert of_layer == ["unexplained"]
     assert any("does not see: measure unexplained@fields" in n for n in result["notes"])
     action = geed.with_channels(geed.grid_action(parse_group("C4"), 7, 7), given(matrices))
     with pytest.raises(geed.GeedError, match="does not see"):
@@ -321,11 +325,12 @@ def test_a_table_of_other_channels_is_refused(steered):
 
 def test_latents_stay_where_they_are(steered):
     path, data, matrices = steered
-    with_table, without = (
-        measured(path, data, "C4", tables, ["latent-l2@vector"])
-        for tables in ({"vector": given(matrices)}, {})
-    )
-    assert with_table["measurements"] == without["measurements"]
+    asked = ["latent-l2@vector"]
+    with pytest.raises(geed.GeedError, match="latent-l2 takes no such action"):
+        measured(path, data, "C4", {"vector": given(matrices)}, asked)
+    both = measured(path, data, "C4", {"vector": given(matrices)}, [*asked, "unexplained@vector"])
+    latent = [r for r in both["measurements"] if r["measure"] == "latent-l2"]
+    assert latent == measured(path, data, "C4", {}, asked)["measurements"]
 
 
 # where matrices are kept
