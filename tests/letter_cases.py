@@ -108,6 +108,20 @@ CASES: dict[str, Case] = {
     "centroid, O": _case(lm.centroid_net, "NPX", "O", "NX", output_l2__y=0),
     "centroid, Oh": _case(lm.centroid_net, "NPX", "Oh", "NX", output_l2__y=0),
     "centroid, SO3~24": _case(lm.centroid_net, "NPX", "SO3~24", "NX", output_l2__y=0),
+    "centroid, SO3~7": _case(
+        lm.centroid_net, "NPX", "SO3~7", "NX", output_l2__y=0, channel_cos__y=0, unexplained__y=0
+    ),
+    "centroid, O3~10": _case(lm.centroid_net, "NPX", "O3~10", "NX", output_l2__y=0),
+    "centroid as scalars, SO3~7": _case(
+        lm.centroid_net, "NPX", "SO3~7", "NK", output_l2__y=0.3, unexplained__y=0.3
+    ),
+    "distances, SO3~7": _case(lm.distance_net, "NPX", "SO3~7", output_l2__y=0, latent_l2__latent=0),
+    "point net, SO3~7": _case(
+        lm.point_net, "NPX", "SO3~7", output_l2__y=0.5, latent_l2__latent=0.3
+    ),
+    "points segmented, SO3~5": _case(
+        lm.point_segmentation, "NPX", "SO3~5", "NPC", output_l2__y=0.2, softmax_kl__y=0.05
+    ),
     "centroid, O3~48": _case(lm.centroid_net, "NPX", "O3~48", "NX", output_l2__y=0),
     "centroid, C7-y": _case(lm.centroid_net, "NPX", "C7-y", "NX", output_l2__y=0),
     "centroid, S12~20": _case(lm.centroid_net, "NPX", "S12~20", "NX", output_l2__y=0),
@@ -116,6 +130,9 @@ CASES: dict[str, Case] = {
     "plane centroid, D3": _case(lambda: lm.centroid_net(12, 2), "NPX", "D3", "NX", output_l2__y=0),
     "plane centroid, SO2~8": _case(
         lambda: lm.centroid_net(12, 2), "NPX", "SO2~8", "NX", output_l2__y=0
+    ),
+    "centroid as scalars, SO2~8": _case(
+        lambda: lm.centroid_net(12, 2), "NPX", "SO2~8", "NK", output_l2__y=0.3, unexplained__y=0.3
     ),
     "point net, O": _case(lm.point_net, "NPX", "O", output_l2__y=0.5, latent_l2__latent=0.3),
     "point net, SO3~24": _case(lm.point_net, "NPX", "SO3~24", output_l2__y=0.5),
@@ -235,6 +252,14 @@ CASES: dict[str, Case] = {
         VOLUME,
         channel_cos__map=0,
         output_l2__y=0,
+    ),
+    "volume, SO3~4": _case(
+        lambda: lm.volume_network(4),
+        "NCDHW",
+        "SO3~4",
+        VOLUME,
+        channel_cos__map=0.01,
+        output_l2__y=0.01,
     ),
     "long volume, O": _case(
         lambda: lm.volume_network((4, 3, 4)),
@@ -402,8 +427,54 @@ PERFECT = {
 }
 
 
-def deviations(measure: str, values: Floats, group: str, letters: str, **options: object) -> Floats:
-    """What the twin says of a measure, before normalising: (N, |G|)."""
+def deviations(
+    measure: str,
+    values: Floats,
+    group: str,
+    letters: str,
+    *,
+    indices: Sequence[int] | None = None,
+    seed: int = 0,
+    **options: object,
+) -> Floats:
+    """What the twin says of a measure, before normalising: (N, |G|).
+
+    The elements of some sampled groups are others for each sample: those of x' where ``seen`` is of
+    x', which is the next one then.
+    """
+    numbers = range(len(values)) if indices is None else indices
+    if naive_letters.drawn(group, 0, 0) != group:
+        seen, rows = options.pop("seen", None), []
+        for k in range(len(values)):
+            number = numbers[k if seen is None else (k + 1) % len(values)]
+            own, at = naive_letters.drawn(group, seed, number), slice(k, k + 1)
+            other = None if seen is None else seen[at]
+            rows.append(_alike(measure, values[at], own, letters, seen=other, **options))
+        return np.concatenate(rows)
+    return _alike(measure, values, group, letters, **options)
+
+
+def _alike(measure: str, values: Floats, group: str, letters: str, **options: object) -> Floats:
+    """The same where all samples are moved alike.
+
+    The mean of n independent elements is nearer to them than that of all: distances are a root of
+    (n - 1)/n of what they are in expectation, and their squares (n - 1)/n.
+    """
+    found = _uncorrected(measure, values, group, letters, **options)
+    power = {"output-l2": 1, "latent-l2": 1, "unexplained": 2}.get(measure)
+    names = naive_letters.elements(group)
+    if power is None or not naive_letters.is_independent(group) or options.get("seen") is not None:
+        return found
+    shape = values.shape[2:]
+    if measure != "latent-l2" and naive_letters.kernel_of_action(group, letters, shape) != names:
+        return found
+    n = len(options.get("members") or names)
+    return found * (n / (n - 1)) ** (power / 2)
+
+
+def _uncorrected(
+    measure: str, values: Floats, group: str, letters: str, **options: object
+) -> Floats:
     of_measure = {
         "channel-cos": naive_letters.channel_cos,
         "output-l2": naive_letters.output_l2,

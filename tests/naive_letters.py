@@ -4,6 +4,9 @@ Plain float64 loops over indices, without the package; planes are moved by ``nai
 axes have a letter each, in the order of the array: H, W a plane; D, H, W a volume; T a line; P
 points; X components (right, down, forward); B the bases A, C, G, T; C channels, which are colours
 of the input only. Activations are ``(N, |G|, ...)`` with the letters of the axes after these two.
+
+Where a sampled group's elements are others for each sample, ``S7~5@3,8`` has those of sample 8
+under seed 3, and ``S7~5`` alone those of sample 0 under seed 0.
 """
 
 from __future__ import annotations
@@ -27,10 +30,35 @@ _PLANE = r"C\d+|D\d+|flip-[hv]|shift\d+x\d+"
 _ABOUT = r"C(\d+)-([xyz])"
 _SAMPLED_PLANE = r"(SO2|O2)~(\d+)"
 _SPACE = {"O": False, "Oh": True, "SO3~24": False, "O3~48": True}
+_SOME = r"S(\d+)~(\d+)(?:@(\d+),(\d+))?"
+_HAAR = r"(S?)O3~(?!24$|60$|48$)(\d+)(?:@(\d+),(\d+))?"
+
+
+def drawn(group: str, seed: int, sample: int) -> str:
+    """The group with the elements that it has for a sample."""
+    each = re.fullmatch
+    own = f"@{seed},{sample}"
+    return "*".join(
+        side + own if each(_SOME, side) or each(_HAAR, side) else side for side in group.split("*")
+    )
 
 
 def is_sampled(group: str) -> bool:
     return any(re.match(r"S?O[23]~", factor) for factor in group.split("*"))
+
+
+def is_independent(group: str) -> bool:
+    """Are elements drawn one by one, instead of spread evenly?"""
+    return re.fullmatch(_HAAR, group) is not None
+
+
+def half(group: str) -> list[str] | None:
+    """Every second element of what is sampled, where these are as even, or as independent, too."""
+    names = elements(group)
+    if sampled := re.fullmatch(_SAMPLED_PLANE, group):
+        even = int(sampled[2]) % (2 if sampled[1] == "SO2" else 4) == 0
+        return names[::2] if even and len(names) > 2 else None
+    return names[::2] if re.fullmatch(_HAAR, group) and len(names) > 2 else None
 
 
 def sides(group: str) -> tuple[str, str]:
@@ -67,8 +95,10 @@ def elements(group: str) -> list[str]:
         return ["e", group]
     if line := re.fullmatch(r"shift(\d+)", group):
         return ["e", *_numbered("t", int(line[1]))]
-    if some := re.fullmatch(r"S(\d+)~(\d+)", group):
+    if some := re.fullmatch(_SOME, group):
         return ["e", *_numbered("p", int(some[2]))]
+    if haar := re.fullmatch(_HAAR, group):
+        return ["e", *_numbered("g", int(haar[2]))]
     if every := re.fullmatch(r"S(\d+)", group):
         rows = itertools.permutations(range(int(every[1])))
         return ["e", *["".join(str(i + 1) for i in row) for row in rows][1:]]
@@ -180,14 +210,17 @@ def space_matrix(group: str, element: str) -> Floats:
             for j, column in enumerate((first, second)):
                 matrix[row, column] = small[i, j]
         return matrix
+    if haar := re.fullmatch(_HAAR, group):
+        own = haar_matrices(group, int(haar[3] or 0), int(haar[4] or 0))
+        return own[elements(group).index(element)] @ own[0].T
     return cube(mirrored=_SPACE[group])[elements(group).index(element)]
 
 
 def permutation(group: str, element: str) -> list[int]:
     """Of S<n> and S<n>~k: point i of the moved set is point p[i] of the set."""
-    if some := re.fullmatch(r"S(\d+)~(\d+)", group):
-        n, k = int(some[1]), int(some[2])
-        draw, rows = np.random.default_rng((n, k)), [list(range(n))]
+    if some := re.fullmatch(_SOME, group):
+        n, k, seed, sample = (int(number or 0) for number in some.groups())
+        draw, rows = np.random.default_rng((seed, sample)), [list(range(n))]
         while len(rows) < k:
             row = draw.permutation(n).tolist()
             if row not in rows:
@@ -210,6 +243,24 @@ def behind(group: str, seed: int, sample: int) -> dict[str, object]:
     draw = np.random.default_rng((seed, sample))
     if re.fullmatch(_SAMPLED_PLANE, group):
         return {"degrees": 360 * draw.random()}
+    if re.fullmatch(_HAAR, group):
+        return {"matrix": haar_matrices(group, seed, sample)[0]}
+    return {"matrix": _haar(draw)}
+
+
+def haar_matrices(group: str, seed: int, sample: int) -> list[Floats]:
+    """What SO3~k and O3~k move a sample by, each drawn by itself."""
+    kind, k = re.fullmatch(_HAAR, group).groups()[:2]  # type: ignore[union-attr]
+    draw = np.random.default_rng((seed, sample))
+    every = [_haar(draw) for _ in range(int(k))]
+    if kind == "S":
+        return every
+    signs = draw.choice([-1.0, 1.0], size=(int(k), 1, 1))
+    return [sign * matrix for sign, matrix in zip(signs, every, strict=True)]
+
+
+def _haar(draw: np.random.Generator) -> Floats:
+    """A rotation of space, all equally likely."""
     w, x, y, z = draw.standard_normal(4)
     norm = w * w + x * x + y * y + z * z
     # v -> q v q*, entry by entry, for a quaternion of any length.
@@ -220,7 +271,7 @@ def behind(group: str, seed: int, sample: int) -> dict[str, object]:
             [2 * (x * z - w * y), 2 * (y * z + w * x), w * w - x * x - y * y + z * z],
         ]
     )
-    return {"matrix": matrix / norm}
+    return matrix / norm
 
 
 # ------------------------------------------------------------------------------------------------
@@ -249,7 +300,7 @@ def act(
         return x
     if re.fullmatch(_PLANE, group) or re.fullmatch(_SAMPLED_PLANE, group):
         return _act_on_plane(group, element, letters, x, interpolation, first)
-    if group in _SPACE or re.fullmatch(_ABOUT, group):
+    if group in _SPACE or re.fullmatch(_ABOUT, group) or re.fullmatch(_HAAR, group):
         return _act_in_space(group, element, letters, x, interpolation, first)
     if group in ("reverse", "revcomp") and element == "e":
         return x
@@ -421,7 +472,10 @@ def is_exact(group: str, element: str, letters: str, shape: Sequence[int]) -> bo
         has_plane = rows in size and columns in size
         own = size.get(rows, 1), size.get(columns, 1)
         return not has_plane or naive.is_exact(f"C{about[1]}", element, *own)
-    if group in _SPACE and all(letter in size for letter in "DHW"):
+    space = group in _SPACE or re.fullmatch(_HAAR, group)
+    if space and all(letter in size for letter in "DHW"):
+        if element != "e" and re.fullmatch(_HAAR, group):
+            return False
         lengths = [size[letter] for letter in "WHD"]
         return [int(n) for n in np.abs(space_matrix(group, element)) @ lengths] == lengths
     return True
@@ -454,10 +508,11 @@ def orbit(
         first = None
         for side in group.split("*"):
             first = behind(side, seed, number) if is_sampled(side) else first
+        own = drawn(group, seed, number)
         options = {"of_input": of_input, "first": first}
         rows.append(
             [
-                act(group, g, letters, sample, interpolation, **options)  # type: ignore[arg-type]
+                act(own, g, letters, sample, interpolation, **options)  # type: ignore[arg-type]
                 for g in elements(group)
             ]
         )

@@ -36,6 +36,10 @@ SOME = [
     "circular classifier, reverse",
     "centroid, O",
     "centroid, SO3~24",
+    "centroid, SO3~7",
+    "point net, SO3~7",
+    "points segmented, SO3~5",
+    "volume, SO3~4",
     "point net, S12~20",
     "points segmented, O",
     "points segmented first, S12~20",
@@ -47,6 +51,8 @@ SOME = [
     "video, C4*reverse",
     "divergence, C8",
     "gradient, C8",
+    "gradient, SO2~8",
+    "centroid as scalars, SO2~8",
     "any dense scores, C4",
     "dense scores, C8",
     "untied dna, revcomp",
@@ -121,6 +127,7 @@ class Wanted(NamedTuple):
     relative: float | None
     members: list[str] | None
     part: np.ndarray | None
+    half: float | None
 
 
 @functools.cache
@@ -128,6 +135,7 @@ def wanted(name, key, indices, seed, interpolation):
     case, (measure, _, tensor) = CASES[name], key.partition("@")
     orbits = orbits_of_case(name, indices, seed, interpolation)[tensor]
     letters, options = case.tensors[tensor][1:], {"interpolation": interpolation}
+    options |= {"indices": indices, "seed": seed}
     twins = measure, orbits, case.group, letters
     # Vectors that do not move along are judged by the input alone.
     moving = [] if measure.startswith("latent") else [(letters, orbits.shape[2:])]
@@ -139,6 +147,7 @@ def wanted(name, key, indices, seed, interpolation):
         relative(*twins, **options),
         members,
         members and deviations(*twins, members=members, **options),
+        (half := twin.half(case.group)) and value(*twins, members=half, **options),
     )
 
 
@@ -184,6 +193,11 @@ def check(name, result, known=None, interpolation="bilinear"):
         else:
             assert record["exact"]["elements"] == want.members
             np.testing.assert_allclose(record["exact"]["deviations"], want.part, **close)
+        if want.half is None:
+            assert record["half"] is None, key
+        else:
+            assert record["half"]["elements"] == twin.half(case.group)
+            assert record["half"]["value"] == pytest.approx(want.half, rel=1e-3, abs=1e-4), key
         if least == 0:
             assert abs(record["relative"] or 0) < 1e-5, key
             assert np.abs(got - PERFECT[record["measure"]]).max() <= 1e-5 * want.scale, key
@@ -217,7 +231,7 @@ def test_every_interpolation_measures_the_same(tmp_path, name, interpolation, en
 @pytest.mark.parametrize("way", WAYS[1:], ids=lambda way: way.__name__)
 @pytest.mark.parametrize("name", SOME)
 def test_every_way_measures_the_same(tmp_path, name, way):
-    if way is by_graph and twin.is_sampled(CASES[name].group):
+    if way is by_graph and "~" in CASES[name].group:
         way = by_kernels  # a graph refuses these, as the next test says
     case = CASES[name]
     data = data_of(case)
@@ -225,9 +239,10 @@ def test_every_way_measures_the_same(tmp_path, name, way):
     check(name, way(path, given, case.group, options, tmp_path))
 
 
-def test_graphs_refuse_sampled_groups_in_one_line(tmp_path):
+@pytest.mark.parametrize("name", ["centroid, SO3~24", "centroid, SO3~7", "nodes, S10~20"])
+def test_graphs_refuse_sampled_groups_in_one_line(tmp_path, name):
     """Each sample is moved by elements of its own, so that no tables of a graph serve all."""
-    case = CASES["centroid, SO3~24"]
+    case = CASES[name]
     path, given, options = saved(case, tmp_path, data_of(case))
     with pytest.raises(geed.GeedError, match="elements of its own") as error:
         geed.measure(path, given, case.group, engine="graph", **options)
@@ -236,7 +251,7 @@ def test_graphs_refuse_sampled_groups_in_one_line(tmp_path):
         geed.compile_measurement(path, case.group, tmp_path / "c.onnx", data=given, **options)
 
 
-@pytest.mark.parametrize("name", [name for name in SOME if not twin.is_sampled(CASES[name].group)])
+@pytest.mark.parametrize("name", [name for name in SOME if "~" not in CASES[name].group])
 def test_compiled_measurements_are_the_same(tmp_path, name):
     case = CASES[name]
     data = data_of(case)

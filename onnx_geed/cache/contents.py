@@ -18,7 +18,15 @@ from onnx_geed.cache.place_labels import LABELLED
 from onnx_geed.cache.shard_file import VERSION
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_layout
-from onnx_geed.measures import Layer, Measure, Plan, channel_sums_of_orbits, descriptor_of, view
+from onnx_geed.measures import (
+    Layer,
+    Measure,
+    Plan,
+    by_sample,
+    channel_sums_of_orbits,
+    descriptor_of,
+    view,
+)
 from onnx_geed.model import CLASSES
 from onnx_geed.run import (
     Prepared,
@@ -147,7 +155,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "data": _data_hash(source),
         "samples": json.dumps([prepared.count, len(source.indices)]),
         "seed": str(options.seed),
-        "group": plan.group.name,
+        "group": plan.group.name + (", other elements a sample" if plan.group.onward else ""),
         "action options": json.dumps(acted, sort_keys=True),
         "layers": json.dumps([[e.tensor, e.content, list(e.shape)] for e in entries]),
         "measures": json.dumps([[m.name, m.layer] for m in plan.measures]),
@@ -204,10 +212,10 @@ def labels_of_d(prepared: Prepared) -> NDArray[np.int32] | None:
 
 
 def _sums_entry(plan: Plan, measure: Measure, channels: int) -> Entry | None:
-    """Return an entry of sums of eq. (5), unless an exact subgroup with its own f̂ needs maps."""
-    members = plan.exact_subgroup(measure)
-    if members is not None and not set(measure.kernel_of_action) <= set(members):
-        return None
+    """Return an entry of sums of eq. (5), unless some elements with their own f̂ need maps."""
+    for members in (plan.exact_subgroup(measure), plan.group.half):
+        if members and not set(measure.kernel_of_action) <= set(members):
+            return None
     return Entry(measure.layer, (channels, 3), "float64", "sums")
 
 
@@ -273,7 +281,7 @@ def paired_measures(listed: Iterable[tuple[str, str]]) -> dict[str, str]:
 
 
 def kept_of(
-    plan: Plan, manifest: Manifest, activations: Mapping[str, NDArray[np.float32]]
+    plan: Plan, manifest: Manifest, activations: Mapping[str, NDArray[np.float32]], first: int
 ) -> store.KeptOrbits:
     """Return what the entries keep of some orbits, and the identity latents beside them.
 
@@ -285,6 +293,8 @@ def kept_of(
         The entries.
     activations : mapping of str to ndarray of float32, shape (orbits, n, ...)
         By tensor, finite.
+    first : int
+        Position of the first orbit.
 
     Returns
     -------
@@ -306,8 +316,9 @@ def kept_of(
             measure = next(
                 m for m in plan.measures if m.descriptor.view == "maps" and m.layer == entry.tensor
             )
-            maps = view(layer, measure, y)
-            arrays.append(channel_sums_of_orbits(measure, maps))
+            each = by_sample(measure, view(layer, measure, y), first)
+            sums = [channel_sums_of_orbits(own, maps) for own, _, maps in each]
+            arrays.append(sums[0] if len(sums) == 1 else np.concatenate(sums))
             continue
         if entry.content == "points":
             y = parse_layout(layer.layout).to_points(y, axes=2)[0]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.cache import store
+from onnx_geed.cache.acting import acting_group
 from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.fits import add_fits_of_cache, check_unseen, fit_from_cache
 from onnx_geed.cache.inputs import read_inputs
@@ -23,15 +24,8 @@ from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
 from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.groups import (
-    Group,
     Interpolation,
     Table,
-    before_backgrounds,
-    family_group,
-    on_grid,
-    own_members,
-    parse_group,
-    with_components,
 )
 from onnx_geed.measures import (
     Layer,
@@ -46,7 +40,6 @@ from onnx_geed.measures import (
 from onnx_geed.model import Tensor, parse_classes, resolve
 from onnx_geed.results import (
     DataPart,
-    GroupPart,
     Record,
     Result,
     add_class_values,
@@ -383,7 +376,7 @@ def plan_of(
                 f"does not keep: give it again with --target {layer.name}=FILE.npy"
             )
     plan = make_plan(
-        _acting_group(group),
+        acting_group(group),
         selected,
         input_exact=group["exact"],
         # A cache is never of an action of one's own.
@@ -422,18 +415,8 @@ def plan_of(
             )
         wanted += [i for i in entries if i not in wanted]
     # What a shard keeps for M₂ is read apart, in the order of the samples.
-    return replace(plan, norm_samples=0), wanted
-
-
-def _acting_group(part: GroupPart) -> Group:
-    """Return the group that a cache was written for, which is never one's own."""
-    if part.get("kind") == "family" and part["parameter"] == "member":
-        # No program of the user's is run for the names of its members.
-        return family_group(part["name"], own_members(part["name"], part["elements"][1:]))
-    group = with_components(parse_group(part["name"]), part.get("components", "right-down"))
-    if "backgrounds" in part:  # nor are their images read
-        group = before_backgrounds(group, part["elements"][1:])
-    return on_grid(group, "HW", tuple(part["grid"])) if "grid" in part else group
+    plan = replace(plan, norm_samples=0)
+    return plan.drawn(description["seed"], manifest.indices), wanted
 
 
 def _selected_layers(
@@ -468,7 +451,7 @@ def _selected_layers(
     if not selected:
         selected = [
             (Request(name), layer)
-            for name in taken_unasked(_acting_group(description["group"]))
+            for name in taken_unasked(acting_group(description["group"]))
             for layer in layers.values()
             if {*descriptor_of(name).roles} & {*layer.roles}
         ]

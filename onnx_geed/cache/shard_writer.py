@@ -91,7 +91,7 @@ class ShardWriter:
             self._hand_over(within, positions)
             for m in self._summed:
                 pairs[m.layer] = join_pairs(m, [pairs[m.layer], within[m.layer]])
-            yield kept_of(self._task.plan, self._manifest, arrays)
+            yield kept_of(self._task.plan, self._manifest, arrays, job.positions.start)
 
     def _jobs(self, positions: range) -> list[Job]:
         layers = tuple(self._task.plan.layers)

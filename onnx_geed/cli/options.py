@@ -106,7 +106,7 @@ def group_option(*, required: bool = False, several: bool = False) -> Decorator[
         multiple=several,
         metavar="GROUP",
         help="C<n>, D<n>, flip-h, flip-v, shift<a>x<b>; C<n>-x|-y|-z, O, Oh; reverse, shift<n>, "
-        "revcomp; S<n>, S<n>~k; hue<n>; SO2~n, O2~n, SO3~24, SO3~60, O3~48; G*H; "
+        "revcomp; S<n>, S<n>~k; hue<n>; SO2~n, O2~n, SO3~n, O3~n; G*H; "
         "for sensitivity: small-rotation, small-shift, small-zoom, ~PIXELS; families: rotate, "
         "zoom, shift-px, brightness, contrast, blur, noise, jpeg:LO..HI/N, background:FOLDER/N, "
         "imagenet-c:NAME, or module:function." + (" Repeatable: a result each." if several else ""),

@@ -10,9 +10,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
 from onnx_geed.groups.factors import Factor, LineFactor, LineMove, MixFactor, TakeFactor, as_rows
-from onnx_geed.groups.group import Group, some_of, with_factors
+from onnx_geed.groups.group import Group, with_factors
 from onnx_geed.groups.plane_groups import cyclic_table, rotation_names
 
 __all__ = [
@@ -20,7 +19,6 @@ __all__ = [
     "line_shift",
     "reverse",
     "reverse_complement",
-    "some_permutations",
     "symmetric",
 ]
 
@@ -59,18 +57,6 @@ def symmetric(n: int) -> Group:
     table = np.stack([place[every[:, a] @ digits] for a in every])
     names = ("e", *("".join(str(i + 1) for i in row) for row in rows[1:]))
     return with_factors(Group(f"S{n}", names, table), TakeFactor(tuple(rows)))
-
-
-def some_permutations(n: int, k: int) -> Group:
-    """Return k permutations of n points, all different, the identity first."""
-    name = f"S{n}~{k}"
-    if n < 13 and k > math.factorial(n):
-        raise GeedError(f"group {name}: {n} points have no more than {math.factorial(n)}")
-    draw, rows = np.random.default_rng((n, k)), {tuple(range(n)): None}
-    while len(rows) < k:
-        rows[tuple(draw.permutation(n).tolist())] = None
-    group = some_of(name, ("e", *(f"p{i}" for i in range(1, k))))
-    return with_factors(group, TakeFactor(tuple(rows)))
 
 
 def hue(n: int) -> Group:

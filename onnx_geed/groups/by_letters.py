@@ -20,7 +20,7 @@ from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.factors import Factor
 from onnx_geed.groups.grid_tables import Interpolation, checked_length
-from onnx_geed.groups.group import Group, check_group
+from onnx_geed.groups.group import Behind, Group, check_group
 from onnx_geed.groups.layout import Layout, parse_layout
 from onnx_geed.groups.moves import Moves, product_of_moves, still_moves
 from onnx_geed.groups.named import factors_of
@@ -244,16 +244,20 @@ class LayoutAction:
         )
 
     def behind(self, seed: int, sample: int) -> LayoutAction:
-        """Return how a sample is moved: of a sampled group, behind an element of its own."""
-        if self.group.behind is None or not self.moved:
+        """Return how a sample is moved: of a sampled group, by elements of its own."""
+        return self._drawn(self.group.behind or self.group.onward, seed, sample, True)
+
+    def onward(self, seed: int, sample: int) -> LayoutAction:
+        """Return how the first of a sample's orbit is carried onto the others."""
+        return self._drawn(self.group.onward, seed, sample, False)
+
+    def _drawn(self, drawn: Behind | None, seed: int, sample: int, of_input: bool) -> LayoutAction:
+        if drawn is None or not self.moved:
             return self
-        factors = self.group.behind(seed, sample)
-        placed = _placed(factors, self.layout.kept, self.lengths, of_input=True)
-        # Not kept in mind: another sample has another element.
-        moves = product_of_moves(
-            [f.moves(self.group.name, n, self.interpolation) for f, _, n in placed]
-        )
-        return replace(self, moves=moves)
+        placed = _placed(drawn(seed, sample), self.layout.kept, self.lengths, of_input=of_input)
+        # Not kept in mind: another sample has other elements.
+        each = [f.moves(self.group.name, n, self.interpolation) for f, _, n in placed]
+        return replace(self, moves=product_of_moves(each))
 
     def moves_of(self, group: Group) -> Moves:
         """Return what the elements of another group do to the same axes."""

@@ -41,8 +41,9 @@ def with_components(group: Group, components: Components) -> Group:
     turned = copy.copy(group)
     object.__setattr__(turned, "components", components)
     object.__setattr__(turned, "factors", _rewritten(group.factors, components))
-    if group.behind is not None:
-        object.__setattr__(turned, "behind", _Rewritten(group.behind, components))
+    for name in ("behind", "onward"):
+        if (drawn := getattr(group, name)) is not None:
+            object.__setattr__(turned, name, _Rewritten(drawn, components))
     return turned
 
 
@@ -50,11 +51,11 @@ def with_components(group: Group, components: Components) -> Group:
 class _Rewritten:
     """The factors that a sampled group moves a sample by, in other components."""
 
-    behind: Behind
+    drawn: Behind
     components: Components
 
     def __call__(self, seed: int, sample: int) -> tuple[Factor, ...]:
-        return _rewritten(self.behind(seed, sample), self.components)
+        return _rewritten(self.drawn(seed, sample), self.components)
 
 
 def _rewritten(factors: tuple[Factor, ...], components: Components) -> tuple[Factor, ...]:

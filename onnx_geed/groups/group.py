@@ -22,6 +22,7 @@ __all__ = [
     "generators",
     "product",
     "product_table",
+    "sampled",
     "some_of",
     "with_factors",
 ]
@@ -29,8 +30,7 @@ __all__ = [
 #: The first two components of vectors; a third one is forward.
 Components = Literal["right-down", "right-up", "down-right"]
 
-# Factors of a group whose elements are composed with one of a larger group: which one is drawn
-# from the seed of the run and the index of the sample.
+# Factors by which one sample is moved, drawn from the seed of the run and the index of the sample.
 Behind = Callable[[int, int], tuple[Factor, ...]]
 
 
@@ -54,8 +54,18 @@ class Group:
         What each element does to each kind of axis, for a named group; ``None`` for one's own.
         Nothing is concluded from a name.
     behind : callable or None
-        Of a sampled group, the factors that a sample is moved by: its elements are those of a
-        finite group behind another element of the larger one for each sample.
+        Of a sampled group whose first element is not the identity, the factors that a sample is
+        moved by.
+    onward : callable or None
+        Of a sampled group whose elements differ from sample to sample, the factors that carry the
+        first of a sample's orbit onto the others, and so move what a model makes of it; these move
+        the sample too where there is no ``behind``. ``factors`` are then those of some sample.
+    independent : bool
+        Whether each sample's elements are drawn independently of each other, so that a mean over
+        them lies nearer to them than that over the whole group.
+    half : tuple of int
+        Of a sampled group, elements that cover the larger one evenly with half as many; empty
+        where there are none.
     components : {"right-down", "right-up", "down-right"}
         In which components the factors turn vectors.
     small : SmallMotions or None
@@ -82,6 +92,9 @@ class Group:
     table: NDArray[np.int64] = field(repr=False)
     factors: tuple[Factor, ...] | None = field(init=False, default=None, repr=False)
     behind: Behind | None = field(init=False, default=None, repr=False)
+    onward: Behind | None = field(init=False, default=None, repr=False)
+    independent: bool = field(init=False, default=False, repr=False)
+    half: tuple[int, ...] = field(init=False, default=(), repr=False)
     components: Components = field(init=False, default="right-down", repr=False)
     small: SmallMotions | None = field(init=False, default=None, repr=False)
     family: Family | None = field(init=False, default=None, repr=False)
@@ -108,6 +121,13 @@ class Group:
         """How each element moves the plane; ``None`` where that is not known, or not at all."""
         planes = (f for f in self.factors or () if isinstance(f, PlaneFactor) and f.axes == "HW")
         return next((plane.motions for plane in planes), None)
+
+    @property
+    def kind(self) -> Literal["group", "sampled", "family"]:
+        """Whether elements are a finite group's, some of a larger one's a sample, or members."""
+        if self.family is not None:
+            return "family"
+        return "sampled" if self.behind is not None or self.onward is not None else "group"
 
     @property
     def is_closed(self) -> bool:
@@ -300,6 +320,23 @@ def some_of(name: str, elements: Sequence[str]) -> Group:
 def with_factors(group: Group, *factors: Factor) -> Group:
     """Enter what a new group's elements do to each kind of axis, and return it."""
     object.__setattr__(group, "factors", factors)
+    return group
+
+
+def sampled(
+    group: Group,
+    *,
+    behind: Behind | None = None,
+    onward: Behind | None = None,
+    independent: bool = False,
+    half: Sequence[int] = (),
+) -> Group:
+    """Enter in a new group by what each sample is moved, and return it."""
+    object.__setattr__(group, "behind", behind)
+    object.__setattr__(group, "onward", onward)
+    object.__setattr__(group, "independent", independent)
+    # One element alone would be its own mean.
+    object.__setattr__(group, "half", tuple(half) if len(half) > 1 else ())
     return group
 
 

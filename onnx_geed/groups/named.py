@@ -16,14 +16,14 @@ from onnx_geed.groups.axis_groups import (
     line_shift,
     reverse,
     reverse_complement,
-    some_permutations,
     symmetric,
 )
 from onnx_geed.groups.factors import Factor, Motion
 from onnx_geed.groups.families import KINDS, backgrounds, corruption, own_members, values_of
-from onnx_geed.groups.group import Group, product_table, some_of, with_factors
+from onnx_geed.groups.group import Group, product_table, sampled, some_of, with_factors
 from onnx_geed.groups.plane_groups import cyclic, dihedral, flip, shift, turns_sampled
 from onnx_geed.groups.rotations import icosahedral_rotations, octahedral_rotations
+from onnx_geed.groups.sampled import haar_elements, some_permutations
 from onnx_geed.groups.small_groups import family_group, small_group
 from onnx_geed.groups.small_motions import SmallKind
 from onnx_geed.groups.space_groups import about, octahedral, space_sampled
@@ -45,10 +45,11 @@ MAX_ORDER = 1024
 _SPELLED = (
     "C<n> (rotations, such as C8), D<n> (rotations and mirrors), flip-h, flip-v, shift<a>x<b> "
     "(such as shift4x4); C<n>-x, C<n>-y, C<n>-z, O, Oh (volumes and vectors in space); reverse, "
-    "shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); hue<n> (colours); SO2~n, O2~n, SO3~24, "
-    "SO3~60, O3~48 (sampled); small-rotation, small-shift, small-zoom, each also ~<pixels> (for "
-    "sensitivity); rotate, zoom, shift-px, brightness, contrast, blur, noise or jpeg:LO..HI/N, "
-    "background:FOLDER/N, imagenet-c:NAME or module:function (families); or G*H"
+    "shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); hue<n> (colours); SO2~n, O2~n, SO3~n, "
+    "O3~n (sampled; SO3~24, SO3~60 and O3~48 evenly); small-rotation, small-shift, small-zoom, "
+    "each also ~<pixels> (for sensitivity); rotate, zoom, shift-px, brightness, contrast, blur, "
+    "noise or jpeg:LO..HI/N, background:FOLDER/N, imagenet-c:NAME or module:function (families); "
+    "or G*H"
 )
 
 
@@ -154,27 +155,46 @@ def direct_product(left: Group, right: Group) -> Group:
         *(factor.of(first) for factor in factors_of(left)),
         *(factor.of(second) for factor in factors_of(right)),
     )
-    if left.behind or right.behind:
-        object.__setattr__(group, "behind", _ProductBehind(left, right))
-    return group
+    if left.kind == right.kind == "group":
+        return group
+    halves = [side.half or range(side.order) for side in (left, right)]
+    half = [a * m + b for a in halves[0] for b in halves[1]]
+    return sampled(
+        group,
+        behind=_ProductDrawn(left, right, first=True) if left.behind or right.behind else None,
+        onward=_ProductDrawn(left, right, first=False) if left.onward or right.onward else None,
+        half=half if left.half or right.half else (),
+    )
 
 
 @dataclass(frozen=True)
-class _ProductBehind:
-    """What a sample is moved by under a product, of which a factor is sampled."""
+class _ProductDrawn:
+    """What a sample, or what a model makes of it, is moved by where a side is sampled.
+
+    Parameters
+    ----------
+    left, right : Group
+        The sides.
+    first : bool
+        Whether it is what moves the sample.
+    """
 
     left: Group
     right: Group
+    first: bool
 
     def __call__(self, seed: int, sample: int) -> tuple[Factor, ...]:
         n, m = self.left.order, self.right.order
         first, second = (part.tolist() for part in np.divmod(np.arange(n * m), m))
-        sides = ((self.left, first), (self.right, second))
         return tuple(
             factor.of(elements)
-            for group, elements in sides
-            for factor in (group.behind(seed, sample) if group.behind else factors_of(group))
+            for group, elements in ((self.left, first), (self.right, second))
+            for factor in self._factors(group, seed, sample)
         )
+
+    def _factors(self, group: Group, seed: int, sample: int) -> tuple[Factor, ...]:
+        drawn = (self.first and group.behind) or group.onward
+        return drawn(seed, sample) if drawn else factors_of(group)
 
 
 def parse_group(name: str) -> Group:
@@ -186,12 +206,11 @@ def parse_group(name: str) -> Group:
         ``C<n>``, ``D<n>``, ``flip-h``, ``flip-v`` or ``shift<a>x<b>`` of a plane; ``C<n>-x``,
         ``-y``, ``-z``, ``O`` or ``Oh`` of space; ``reverse`` or ``shift<n>`` of a line;
         ``revcomp`` of DNA; ``S<n>`` (n ≤ 6) or ``S<n>~<k>`` of points; ``hue<n>`` of colours;
-        ``SO2~<n>``, ``O2~<n>``, ``SO3~24``, ``SO3~60`` or ``O3~48``, sampled;
-        ``small-rotation``, ``small-shift`` or ``small-zoom``, each also with a step in pixels of
-        the input's corner, such as ``small-shift~0.5``; a family ``zoom:LO..HI/N``, also of
-        ``rotate``, ``shift-px``, ``brightness``, ``contrast``, ``blur``, ``noise`` and ``jpeg``,
-        ``background:FOLDER/N``, ``imagenet-c:NAME``, or ``module:function`` for one's own;
-        or a product ``G*H``.
+        ``SO2~<n>``, ``O2~<n>``, ``SO3~<n>`` or ``O3~<n>``, sampled; ``small-rotation``,
+        ``small-shift`` or ``small-zoom``, each also with a step in pixels of the input's corner,
+        such as ``small-shift~0.5``; a family ``zoom:LO..HI/N``, also of ``rotate``, ``shift-px``,
+        ``brightness``, ``contrast``, ``blur``, ``noise`` and ``jpeg``, ``background:FOLDER/N``,
+        ``imagenet-c:NAME``, or ``module:function`` for one's own; or a product ``G*H``.
 
     Returns
     -------
@@ -286,10 +305,13 @@ def _sampled_turns(name: str, mirrored: str, digits: str) -> Group:
     return turns_sampled(n // 2 if mirrored == "O" else n, mirrored=mirrored == "O")
 
 
-def _sampled_space(name: str) -> Group:
+def _sampled_space(name: str, reflected: str, digits: str) -> Group:
+    check_order(name, int(digits))
     if name == "SO3~60":
         return space_sampled(name, icosahedral_rotations())
-    return space_sampled(name, octahedral_rotations(full=name == "O3~48"))
+    if name in ("SO3~24", "O3~48"):
+        return space_sampled(name, octahedral_rotations(full=name == "O3~48"))
+    return haar_elements(name, int(digits), reflected=reflected == "O")
 
 
 def _small(name: str, kind: SmallKind, step: str | None) -> Group:
@@ -333,7 +355,7 @@ _NAMED: tuple[tuple[str, Callable[..., Group]], ...] = (
     (rf"S{_NUMBER}~{_NUMBER}", _sampled_permutations),
     (rf"hue{_NUMBER}", _sized(hue)),
     (rf"(SO|O)2~{_NUMBER}", _sampled_turns),
-    (r"SO3~24|SO3~60|O3~48", _sampled_space),
+    (rf"(SO|O)3~{_NUMBER}", _sampled_space),
     (r"small-(rotation|shift|zoom)(?:~(\d{1,4}(?:\.\d{1,6})?))?", _small),
     (_OWN, _own),
 )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice, shown
 from onnx_geed.groups.factors import MixFactor, Motion, PlaneFactor, as_rows
-from onnx_geed.groups.group import Group, product_table, with_factors
+from onnx_geed.groups.group import Group, product_table, sampled, with_factors
 from onnx_geed.groups.rotations import plane_matrix
 from onnx_geed.groups.sampled import TurnsBehind
 
@@ -104,5 +104,10 @@ def turns_sampled(n: int, *, mirrored: bool) -> Group:
     whole = dihedral(n) if mirrored else cyclic(n)
     name = f"O2~{2 * n}" if mirrored else f"SO2~{n}"
     group = with_factors(Group(name, whole.elements, whole.table), *(whole.factors or ()))
-    object.__setattr__(group, "behind", TurnsBehind(whole.motions or ()))
-    return group
+    # Every second angle: evenly spread where their number is even.
+    half = range(0, group.order, 2)
+    return sampled(
+        group,
+        behind=TurnsBehind(whole.motions or ()),
+        half=half if whole.is_subgroup(half) else (),
+    )

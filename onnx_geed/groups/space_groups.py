@@ -15,7 +15,7 @@ from onnx_geed.groups.factors import (
     SpaceFactor,
     as_rows,
 )
-from onnx_geed.groups.group import Group, with_factors
+from onnx_geed.groups.group import Group, sampled, with_factors
 from onnx_geed.groups.plane_groups import rotation_names, turn
 from onnx_geed.groups.rotations import octahedral_rotations, rotation_about
 from onnx_geed.groups.sampled import HaarBehind
@@ -80,5 +80,4 @@ def space_sampled(name: str, matrices: Sequence[NDArray[np.float64]]) -> Group:
     """Return rotations of space behind a rotation of each sample's own."""
     names = ("e", *(f"g{k}" for k in range(1, len(matrices))))
     group = _group_of_matrices(name, names, matrices)
-    object.__setattr__(group, "behind", HaarBehind(as_rows(matrices)))
-    return group
+    return sampled(group, behind=HaarBehind(as_rows(matrices)))

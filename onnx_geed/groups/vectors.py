@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
+from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.group import Group, check_group
 from onnx_geed.groups.layout import Layout, parse_layout
@@ -76,6 +77,8 @@ class Permutation:
         One row an element.
     composes : bool
         Whether the elements act as the group's table says; those of a fit need not.
+    letters : LayoutAction, optional
+        The action on an axis, such as points, whose entries these are.
 
     Raises
     ------
@@ -87,6 +90,7 @@ class Permutation:
     table: NDArray[np.int64] = field(repr=False, compare=False)
     name: str = "permutation"
     composes: bool = True
+    letters: LayoutAction | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         n = check_group(self.group).order
@@ -116,6 +120,17 @@ class Permutation:
         """Elements whose row leaves every entry in place."""
         here = np.arange(self.table.shape[1])
         return tuple(int(g) for g in np.flatnonzero((self.table == here).all(axis=1)))
+
+    @classmethod
+    def of_entries(cls, letters: LayoutAction) -> Permutation:
+        """Return the permutation of the entries of an axis, which nothing resamples."""
+        return cls(letters.group, letters.moves.permutation.astype(np.int64), letters=letters)
+
+    def onward(self, seed: int, sample: int) -> Permutation:
+        """Return how the first of a sample's orbit is carried onto the others."""
+        if self.letters is None:
+            return self
+        return Permutation.of_entries(self.letters.onward(seed, sample))
 
     def apply(self, g: int, y: F64) -> F64:
         """Gather the last axis of ``y``."""

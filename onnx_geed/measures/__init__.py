@@ -79,6 +79,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.measures.measure import (
         Measure as Measure,
+        by_sample as by_sample,
     )
     from onnx_geed.measures.normalisation import (
         normaliser as normaliser,

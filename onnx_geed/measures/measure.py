@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice, shown
 from onnx_geed.groups import (
@@ -29,7 +31,7 @@ from onnx_geed.measures.inverses import check_inverses
 from onnx_geed.measures.places import Places, places_of
 from onnx_geed.measures.scores import OutputKind
 
-__all__ = ["Measure"]
+__all__ = ["Measure", "by_sample"]
 
 # The output actions that a measure takes, in words.
 _TAKEN = {
@@ -67,6 +69,9 @@ class Measure:
         The class, of class scores at places, whose places are left out of a second mean.
     target : bool
         Whether a share of the error is of a tensor that has a target, and not of labels.
+    drawn : (int, tuple of int), optional
+        Where φ_Y differs from sample to sample, the seed and the samples of D; ``action`` is then
+        that of some sample.
     kernel_of_action : tuple of int
         ker(φ_Y), the elements over which f̂ is a mean; read from the action. The identity alone
         of a family.
@@ -91,6 +96,7 @@ class Measure:
     kind: OutputKind | None = None
     background: int | None = None
     target: bool = False
+    drawn: tuple[int, tuple[int, ...]] | None = field(default=None, repr=False)
     kernel_of_action: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -151,6 +157,29 @@ class Measure:
         if not isinstance(self.action, LayoutAction | PlacedAction):
             return None
         return places_of(self.action, self.support)
+
+    def of(self, position: int) -> Measure:
+        """Return the measure of the sample at a position of D, where it is another for each."""
+        action = self.action
+        if self.drawn is None or not isinstance(action, LayoutAction | Permutation):
+            return self
+        seed, indices = self.drawn
+        return replace(self, action=action.onward(seed, indices[position]), drawn=None)
+
+    def correction(self, elements: int) -> float:
+        """Return what deviations from a mean over so many elements are multiplied by.
+
+        Notes
+        -----
+        The mean of n independent elements is nearer to them than that of all: squared distances
+        are (n − 1)/n of what they should be, in expectation, which is undone; distances go by its
+        root. Cosines and divergences stay as they are, and so does what is not held against a mean
+        over the whole group.
+        """
+        group, power = self.action.group, 2 if self.target else self.descriptor.power
+        if not group.independent or len(self.averaged) < group.order:
+            return 1.0
+        return float((elements / (elements - 1)) ** (power / 2))
 
     @property
     def averaged(self) -> tuple[int, ...]:
@@ -256,3 +285,33 @@ class Measure:
             return replace(self, action=Permutation(group, matched))
         assert isinstance(action, LayoutAction)
         return replace(self, action=with_channels(action, table))
+
+
+def by_sample(
+    measure: Measure, y: NDArray[Any], first: int
+) -> Iterator[tuple[Measure, int, NDArray[Any]]]:
+    """Yield orbits that a measure is the same for, with the position of the first of them.
+
+    Parameters
+    ----------
+    measure : Measure
+        The measure.
+    y : ndarray, shape (N, n, ...)
+        Orbits of successive samples of D.
+    first : int
+        Position of the first.
+
+    Yields
+    ------
+    measure : Measure
+        As it is of these samples.
+    position : int
+        Of the first of them.
+    orbits : ndarray, shape (N or 1, n, ...)
+        All of them, where no sample has elements of its own.
+    """
+    if measure.drawn is None:
+        yield measure, first, y
+        return
+    for k in range(len(y)):
+        yield measure.of(first + k), first + k, y[k : k + 1]

@@ -37,6 +37,11 @@ class Known:
     labels: I64 | None = None
     real: NDArray[np.bool_] | None = None
 
+    def of(self, some: slice) -> Known:
+        """Return what is known of some of the samples."""
+        labels, real = self.labels, self.real
+        return Known(None if labels is None else labels[some], None if real is None else real[some])
+
 
 @dataclass(frozen=True, eq=False)
 class PlaceCounts:

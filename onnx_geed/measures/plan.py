@@ -105,6 +105,29 @@ class Plan:
         """
         return self._exact_subgroups[measure.name, measure.layer]
 
+    def drawn(self, seed: int, indices: tuple[int, ...]) -> Plan:
+        """Return the plan for samples that are each moved by elements of their own.
+
+        Parameters
+        ----------
+        seed : int
+            Seed of what is drawn.
+        indices : tuple of int
+            The samples, by their positions.
+
+        Returns
+        -------
+        Plan
+            This one, where the elements are the same for all samples.
+        """
+        if self.group.onward is None:
+            return self
+        own = [
+            m if isinstance(m.action, Trivial) else replace(m, drawn=(seed, indices))
+            for m in self.measures
+        ]
+        return replace(self, measures=tuple(own))
+
 
 def view(layer: Layer, measure: Measure, array: NDArray[np.float32]) -> NDArray[np.float32]:
     """Bring a tensor's activations to the form in which a measure sees them.
@@ -198,6 +221,7 @@ def make_plan(
             return layout_action(group, layout, lengths, interpolation)
         return _own_on_maps(own, layout, lengths)
 
+    _refuse_tables_of_others(group, tables)
     check_goes_with_group((request.measure for request, _ in selected), group)
     measures: list[Measure] = []
     told = list(notes)
@@ -243,6 +267,15 @@ def make_plan(
     needed = {layer.name: layer for _, layer in selected}
     layers = {m.layer: needed[m.layer] for m in measures} | {x.name: x for x in kept}
     return Plan(group, tuple(measures), layers, tuple(input_exact), tuple(told))
+
+
+def _refuse_tables_of_others(group: Group, tables: Mapping[str, Table]) -> None:
+    """Refuse tables for elements that are others for each sample."""
+    if group.onward is not None and tables:
+        raise GeedError(
+            f"{next(iter(tables.values())).source}: the elements of {group.name} differ from "
+            "sample to sample, so that no table says what they do: take a group that is whole"
+        )
 
 
 def _passes_by(measure: Descriptor, table: Table) -> bool:
@@ -303,7 +336,7 @@ def _scores_action(
                 # The classes are the points themselves, which change places.
                 action = by_letters(layout, layer.kept_shape)
                 if isinstance(action, LayoutAction) and not action.moves.base_of.any():
-                    return Permutation(group, action.moves.permutation.astype(np.int64))
+                    return Permutation.of_entries(action)
             return Trivial(group)
         if len(layer.shape) != layout.rank - 1 or layout.channels != 1:
             raise GeedError(

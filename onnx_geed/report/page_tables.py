@@ -58,6 +58,7 @@ def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
         "unnormalised": "" if reading.normalised else number(record["unnormalised"]),
         "exact": number(reading.exact) if part else "",
         "exact_ci": interval(reading.exact_ci95) if part else "",
+        "half": number(half["value"]) if (half := record.get("half")) else "",
         "m": number(record["normaliser"]) if record["normaliser"] is not None else "",
         "n": record["samples"],
         "between": "" if reading.between is None else number(reading.between),

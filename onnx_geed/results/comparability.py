@@ -48,6 +48,9 @@ def differences(a: Result, b: Result) -> list[str]:
         )
         if own != other
     ]
+    kinds = x.get("kind"), y.get("kind")  # which results of earlier versions do not say
+    if not reasons and None not in kinds and kinds[0] != kinds[1]:
+        reasons.append(_unlike("kind of group", *kinds))
     if not reasons and x["elements"] != y["elements"]:
         reasons.append("group elements")
     elif not reasons and x.get("parameters") != y.get("parameters"):

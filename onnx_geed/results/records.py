@@ -20,7 +20,7 @@ from onnx_geed.results.intervals import (
     ratio_interval,
     standard_error,
 )
-from onnx_geed.results.schema import Record, Statistics
+from onnx_geed.results.schema import HalfPart, Record, Statistics
 
 __all__ = [
     "ILL_CONDITIONED",
@@ -124,6 +124,7 @@ def make_record(
     layout: str,
     output_action: str,
     exact: OrbitDeviations | None = None,
+    half: OrbitDeviations | None = None,
     normaliser: Normaliser | None = None,
     between: BetweenSamples | None = None,
     interval: str = "t",
@@ -141,6 +142,8 @@ def make_record(
         What was measured where.
     exact : OrbitDeviations, optional
         Of the exact subgroup, with its own f̂.
+    half : OrbitDeviations, optional
+        Of every second element of a sampled group, with its own f̂.
     normaliser : Normaliser, optional
         M, for a measure that is divided by it.
     between : BetweenSamples, optional
@@ -183,6 +186,9 @@ def make_record(
     A share of the error is divided by the mean of ``errors`` in place of M. These are of the same
     samples, so that the interval is of a ratio of sums, as :func:`ratio_interval` returns it; over
     the exact subgroup they are others. Choice: there is no ``between_samples``.
+
+    ``half`` is held against the value sample by sample. Choice: a doubt where the two are further
+    apart than both that difference's interval and the value's own explain.
     """
     descriptor, name = descriptor_of(measure), f"{measure}@{layer}"
     if interval not in INTERVALS:
@@ -209,6 +215,11 @@ def make_record(
         name, descriptor, statistics, between, divisor, counted
     )
     doubts = [] if by_m is None else _doubts(descriptor, by_m, divisor.usable)
+    of_half = None
+    if half is not None:
+        own = _statistics(_finite(name, half), half, divisor, kind, seed)
+        of_half, few = _half_part(half.elements, statistics, own)
+        doubts += few
     record = {
         "measure": measure,
         "layer": layer,
@@ -227,10 +238,47 @@ def make_record(
             **_statistics(_finite(name, exact), exact, divisor, kind, seed),
             "per_channel": _floats(exact.per_channel),
         },
+        "half": of_half,
         "references": None,
         "warnings": [*warnings, *doubts, *hardly],
     }
     return cast(Record, record)
+
+
+def _half_part(
+    elements: Sequence[str], whole: Statistics, half: Statistics
+) -> tuple[HalfPart, list[str]]:
+    """Return the value over every second element, and a doubt where it is another."""
+    part: HalfPart = {
+        "elements": list(elements),
+        "value": half["value"],
+        "ci95": half["ci95"],
+        "unnormalised": half["unnormalised"],
+        "difference": None,
+        "difference_ci95": None,
+    }
+    if whole["value"] is None or half["value"] is None:
+        return part, []
+    apart = _spread(whole) - _spread(half)
+    part["difference"] = difference = whole["value"] - half["value"]
+    ends, own = mean_interval(apart), whole["ci95"]
+    part["difference_ci95"] = list(ends) if ends else None
+    if ends is None or own is None or ends[0] <= 0 <= ends[1] or own[0] <= half["value"] <= own[1]:
+        return part, []
+    return part, [
+        f"over every second element the value is {half['value']:.4g}, which is "
+        f"{abs(difference):.2g} ± {(ends[1] - ends[0]) / 2:.1g} away: so few elements do not stand "
+        "for the group; take more"
+    ]
+
+
+def _spread(statistics: Statistics) -> F64:
+    """Return values that average to the value, and vary over samples as it does."""
+    per_sample = np.array(statistics["per_sample"])
+    if "errors" not in statistics:
+        return per_sample
+    errors = np.array(statistics["errors"])
+    return linearised(per_sample * errors.mean(), errors)
 
 
 def _finite(name: str, orbits: OrbitDeviations) -> F64:

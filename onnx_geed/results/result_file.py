@@ -148,7 +148,14 @@ def to_csv(*results: Result) -> str:
     head = ["measure", "layer", "layout", "output_action", "value", "ci95_low", "ci95_high"]
     head += ["interval", "stderr", "samples", "normaliser", "unnormalised", "norm_samples"]
     head += ["between_samples", "relative"]
-    head += ["zero_pairs", "exact_value", "exact_ci95_low", "exact_ci95_high", "warnings"]
+    head += [
+        "zero_pairs",
+        "exact_value",
+        "exact_ci95_low",
+        "exact_ci95_high",
+        "half_value",
+        "warnings",
+    ]
     head += [f"fit_{name}" for name in (*_FIT, "defect_median", "defect_worst")]
     head += ["elements", "parameters", "per_element", "gain"]
     writer.writerow(("model", "group", *head))
@@ -172,6 +179,7 @@ def to_csv(*results: Result) -> str:
                 "exact_value": exact and exact["value"],
                 "exact_ci95_low": exact_low,
                 "exact_ci95_high": exact_high,
+                "half_value": half["value"] if (half := record.get("half")) else None,
                 "warnings": "; ".join(record["warnings"]),
                 **{f"fit_{name}": fit.get(name) for name in _FIT},
                 # Lists, one entry an element that counts.

@@ -27,6 +27,7 @@ __all__ = [
     "Foreground",
     "Gain",
     "GroupPart",
+    "HalfPart",
     "InputPart",
     "LabelOverlap",
     "ModelPart",
@@ -72,6 +73,17 @@ class ExactPart(Statistics):
 
     elements: list[str]
     per_channel: NotRequired[list[float] | None]
+
+
+class HalfPart(TypedDict):
+    """The value over every second element of a sampled group, and how far the whole one is."""
+
+    elements: list[str]
+    value: float | None
+    ci95: list[float] | None
+    unnormalised: float | None
+    difference: float | None
+    difference_ci95: list[float] | None
 
 
 class Reference(TypedDict):
@@ -203,6 +215,7 @@ class Record(Statistics):
     zero_pairs: float
     per_channel: NotRequired[list[float] | None]
     exact: ExactPart | None
+    half: NotRequired[HalfPart | None]
     references: NotRequired[dict[str, Reference] | None]
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from onnx_geed.measures import (
     Layer,
     Measure,
+    by_sample,
     deviations_from_references,
     deviations_of_sums,
     f_hat,
@@ -175,7 +176,8 @@ def pairs_within(
     Notes
     -----
     A pair's number depends on the activations of its two orbits alone, so that it is the same
-    however orbits are spread over jobs.
+    however orbits are spread over jobs. Where elements differ from sample to sample, those of x'
+    move f̂(x).
     """
     here = range(first, first + len(y))
     touched = sorted(pair for pair in wanted if pair[0] in here or pair[1] in here)
@@ -188,12 +190,11 @@ def pairs_within(
     )
     # Padding adds nothing to what is summed over places, whose mean is over the real ones.
     real = np.ones(stop) if share is None or measure.places is None else share[:stop]
-    orbits = operands_of_orbits(measure, few)
-    means = f_hat(measure, orbits)
+    orbits, means = _operands(measure, few, first)
     complete: dict[_Where, Pair] = {}
     sides: dict[_Where, Side] = {}
     row = [p for p, q in touched if p in here and q in here and q == p + 1]
-    if row:
+    if row and measure.drawn is None:
         # Those that follow each other are taken at once.
         some = slice(row[0] - first, row[-1] + 1 - first)
         later = orbits[some.start + 1 : some.stop + 1]
@@ -207,11 +208,23 @@ def pairs_within(
         orbit = orbits[q - first : q - first + 1] if q in here else None
         of_orbit = real[q - first : q - first + 1] if q in here else np.ones(1)
         if centre is not None and orbit is not None:
-            (complete[p, q],) = _pair_deviations(measure, orbit, centre, of_orbit)
+            (complete[p, q],) = _pair_deviations(measure.of(q), orbit, centre, of_orbit)
         else:
             left, right = (None if y is None else without_base(y) for y in (centre, orbit))
             sides[p, q] = Side(left, right, float(of_orbit[0]))
     return Pairs(complete, sides)
+
+
+def _operands(measure: Measure, y: F32, first: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return f(gx) of some orbits as m compares it, and f̂(x)."""
+    both = []
+    for own, _, rows in by_sample(measure, y, first):
+        orbits = operands_of_orbits(own, rows)
+        both.append((orbits, f_hat(own, orbits)))
+    if len(both) == 1:
+        return both[0]
+    orbits, means = (np.concatenate(parts) for parts in zip(*both, strict=True))
+    return orbits, means
 
 
 def join_pairs(measure: Measure, parts: Sequence[Pairs]) -> Pairs:
@@ -242,7 +255,8 @@ def join_pairs(measure: Measure, parts: Sequence[Pairs]) -> Pairs:
             if centre is None or orbit is None:
                 raise ValueError(f"two parts bring the same side of the pair {where}")
             share = other.share if side.orbit is None else side.share
-            (complete[where],) = _pair_deviations(measure, orbit, centre, np.array([share]))
+            own = measure.of(where[1])
+            (complete[where],) = _pair_deviations(own, orbit, centre, np.array([share]))
     # What one process could complete by itself, it did: the other side is of no use then.
     return Pairs(complete, {where: s for where, s in sides.items() if where not in complete})
 

@@ -252,7 +252,7 @@ def fit_action(
         If the tensor has no channels, or the group's elements differ from sample to sample.
     """
     bound = f"{asked}: {layer.name}"
-    if group.behind is not None:
+    if group.kind == "sampled":
         raise GeedError(
             f"{bound}: the elements of {group.name} differ from sample to sample, so that there is "
             "nothing to fit; take a group such as C8"

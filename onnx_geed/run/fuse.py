@@ -301,7 +301,7 @@ def check_graph_can_move(source: Source) -> None:
         raise GeedError("--mask is for kernels, which leave padding out")
     for moved in source.moved:
         action = tables_of(moved.action)
-        if action.group.behind is not None:
+        if action.group.kind == "sampled":
             raise GeedError(
                 f"group {action.group.name} moves each sample by elements of its own, so no tables "
                 "serve all"

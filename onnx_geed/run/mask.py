@@ -31,11 +31,14 @@ class Mask:
         False for padding.
     action : LayoutAction
         The group's action on (N, L).
+    seed : int
+        Seed of what a sampled group draws for each sample.
     """
 
     letter: str
     real: NDArray[np.bool_] = field(repr=False)
     action: LayoutAction
+    seed: int = 0
 
     def share(self, layer: Layer, indices: Sequence[int]) -> NDArray[np.float64] | None:
         """Return the share of a tensor's places that is real, of some samples.
@@ -118,12 +121,11 @@ class Mask:
 
     def _moved(self, indices: Sequence[int], elements: Sequence[int]) -> NDArray[np.bool_]:
         """Return which entries are real, (samples, elements, L)."""
-        length = self.real.shape[1]
-        taken: NDArray[Any] = np.tile(np.arange(length), (len(elements), 1))
-        if self.action.moved:
-            taken = self.action.moves.permutation[list(elements)]
-        moved: NDArray[np.bool_] = self.real[list(indices)][:, taken]
-        return moved
+        if not self.action.moved:
+            return np.repeat(self.real[list(indices), None], len(elements), axis=1)
+        each = (self.action.behind(self.seed, index).moves.permutation for index in indices)
+        rows = [self.real[i][taken[list(elements)]] for i, taken in zip(indices, each, strict=True)]
+        return np.stack(rows)
 
     def _axes(self, layer: Layer) -> tuple[int, ...]:
         """Return the axes of one activation of a tensor, as it is stored, that are masked."""
@@ -140,6 +142,7 @@ def make_mask(
     moved: Mapping[str, MovedInput],
     others: Sequence[str],
     group: Group,
+    seed: int,
 ) -> tuple[Mask | None, NDArray[np.bool_] | None]:
     """Return the mask that is stated, and what an input of the model is to be fed of it.
 
@@ -154,6 +157,8 @@ def make_mask(
         The other inputs.
     group : Group
         The acting group.
+    seed : int
+        Seed of what a sampled group draws for each sample.
 
     Returns
     -------
@@ -196,7 +201,7 @@ def make_mask(
     else:
         real = read_mask(source, len(samples), length, option=f"--mask {name}")
     action = layout_action(group, parse_layout(f"N{letter}"), (length,), of_input=True)
-    return Mask(letter, real, action), real if name in others else None
+    return Mask(letter, real, action, seed), real if name in others else None
 
 
 def _padded_axis(moved: MovedInput) -> tuple[str, int] | None:

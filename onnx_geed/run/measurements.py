@@ -108,7 +108,9 @@ def _record(
     interval: str,
     seed: int,
 ) -> Record:
-    deviations, zeros = statistics.deviations, statistics.zero_pairs
+    n, group = plan.group.order, plan.group
+    correction = measure.correction(n)
+    deviations, zeros = statistics.deviations * correction, statistics.zero_pairs
     members = plan.exact_subgroup(measure)
     warnings = []
     inverse = statistics.inverse
@@ -136,7 +138,7 @@ def _record(
         pairs = []
         notes.append("no between_samples: the cache was written without them")
     over_all, over_exact = _channel_values(measure, statistics, members)
-    exact, between, errors = None, None, statistics.errors
+    exact, half, between, errors = None, None, None, statistics.errors
     if members is not None and statistics.exact is not None:
         names = [plan.group.elements[g] for g in members]
         exact = OrbitDeviations(
@@ -145,6 +147,15 @@ def _record(
             skipped=_skipped(measure),
             errors=None if errors is None else errors[:, 1],
         )
+    if statistics.half is not None:
+        half = OrbitDeviations(
+            statistics.half * measure.correction(len(group.half)),
+            [group.elements[g] for g in group.half],
+            skipped=_skipped(measure),
+            errors=None if errors is None else errors[:, 2],
+        )
+    if group.independent and measure.averaged != (0,):
+        notes.append(_independence(measure, n, correction))
     if pairs:
         norm = float(np.sqrt(np.mean([p.square for p in pairs])))
         between = BetweenSamples(np.stack([p.deviations for p in pairs]), norm)
@@ -158,6 +169,7 @@ def _record(
         layout=layout,
         output_action=measure.action.name,
         exact=exact,
+        half=half,
         normaliser=divisor,
         between=between,
         interval=interval,
@@ -205,6 +217,21 @@ def _add_place_parts(
             f"of class {measure.background} (under some element), and are left out of its mean"
         )
     return notes
+
+
+def _independence(measure: Measure, n: int, correction: float) -> str:
+    """Say what was done about a mean over independent elements, which lies too near to them."""
+    if correction == 1:
+        return (
+            f"not corrected for the mean being of {n} independent elements, to which it is nearer "
+            "than that of all: the value is too near to perfect"
+        )
+    what = "squared distances" if measure.target or measure.descriptor.power == 2 else "distances"
+    root = "" if what.startswith("squared") else "√"
+    return (
+        f"{what} are multiplied by {root}(n/(n−1)) = {correction:.4g}: the mean of {n} independent "
+        "elements is nearer to them than that of all"
+    )
 
 
 def _skipped(measure: Measure) -> int:

@@ -331,5 +331,7 @@ def _streamed(plan: Plan, layers: Sequence[str], position: int) -> list[Measure]
 
 
 def _needs_sums_alone(measure: Measure, position: int) -> bool:
+    # What is worked out once for a piece is not for maps that each sample moves in its own way.
     maps = measure.descriptor.view == "maps" and measure.kernel_of_action == (0,)
+    maps &= measure.drawn is None
     return maps and (position >= DOUBTED or measure.other_reading() is None)

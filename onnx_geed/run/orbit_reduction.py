@@ -18,6 +18,7 @@ from onnx_geed.measures import (
     Plan,
     ProbabilityError,
     Spread,
+    by_sample,
     channel_sums_of_orbits,
     class_counts,
     count_places,
@@ -30,7 +31,12 @@ from onnx_geed.measures import (
     view,
 )
 from onnx_geed.run.between_samples import over_real, pairs_within
-from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
+from onnx_geed.run.orbit_statistics import (
+    ChannelValues,
+    MeasureStatistics,
+    OrbitStatistics,
+    join_measure,
+)
 
 __all__ = [
     "DOUBTED",
@@ -131,11 +137,10 @@ def reduce_orbits(
             layer = plan.layers[measure.layer]
             share = shares.get(measure.layer)
             y = over_real(measure, view(layer, measure, arrays[measure.layer]), share)
+            statistics = _view_statistics(plan, measure, y, label, first, known.get(measure.layer))
             if measure.descriptor.of_error:
-                measures[key] = _error_statistics(plan, measure, y, label, first)
+                measures[key] = statistics
                 continue
-            of_places = known.get(measure.layer)
-            statistics = _orbits_statistics(plan, measure, y, label, first, of_places)
             if share is not None and measure.places is not None:
                 statistics = _over_real_places(statistics, share)
             between = pairs_within(measure, layer, arrays[measure.layer], first, pairs, share)
@@ -149,9 +154,30 @@ def reduce_orbits(
     return OrbitStatistics(positions, measures, pointed, latents, spreads)
 
 
+def _view_statistics(
+    plan: Plan,
+    measure: Measure,
+    y: F32,
+    label: Callable[[int], str],
+    first: int,
+    known: Known | None,
+) -> MeasureStatistics:
+    """Reduce what a measure sees of some orbits: one by one where it is another for each."""
+    parts = []
+    for _, position, rows in by_sample(measure, y, first):
+        if measure.descriptor.of_error:
+            parts.append(_error_statistics(plan, measure, rows, label, position))
+            continue
+        here = slice(position - first, position - first + len(rows))
+        own = known and known.of(here)
+        parts.append(_orbits_statistics(plan, measure, rows, label, position, own))
+    return parts[0] if len(parts) == 1 else join_measure(measure, parts, from_first=False)
+
+
 def _over_real_places(statistics: MeasureStatistics, share: F64) -> MeasureStatistics:
     """Return means over real places, of those over all, padding having added nothing."""
     exact, inverse, counts = statistics.exact, statistics.inverse, statistics.counts
+    half = statistics.half
     if counts is not None:
         # Of padding, which is zero, the first class is the largest.
         counts = counts.copy()
@@ -162,6 +188,7 @@ def _over_real_places(statistics: MeasureStatistics, share: F64) -> MeasureStati
         exact=None if exact is None else exact / share[:, None],
         inverse=None if inverse is None else inverse / share[: len(inverse), None],
         counts=counts,
+        half=None if half is None else half / share[:, None],
     )
 
 
@@ -169,8 +196,12 @@ def _sums_statistics(plan: Plan, measure: Measure, sums: F64) -> MeasureStatisti
     """Reduce sums of eq. (5), which are kept only where the subgroup has the same f̂, eq. (2)."""
     members = plan.exact_subgroup(measure)
     deviations, zeros, by_channel = deviations_of_sums(measure, sums, members or ())
-    exact = None if members is None else np.take(deviations, members, axis=1)
-    return MeasureStatistics(deviations, zeros, exact, channels=ChannelValues(by_channel))
+    exact, half = (
+        np.take(deviations, some, axis=1) if some else None for some in (members, plan.group.half)
+    )
+    return MeasureStatistics(
+        deviations, zeros, exact, channels=ChannelValues(by_channel), half=half
+    )
 
 
 def _orbits_statistics(
@@ -192,6 +223,7 @@ def _orbits_statistics(
         predicted = predicted_classes(y, measure.reads)
     members = plan.exact_subgroup(measure)
     other = measure.other_reading() if first < DOUBTED else None
+    measure, other = measure.of(first), other and other.of(first)
     channels = None
     try:
         if measure.descriptor.view == "classes":
@@ -209,7 +241,10 @@ def _orbits_statistics(
         if not np.isfinite(deviations).all():
             # Whole maps are read only once, so that theirs shows in the sums alone.
             check_orbits(plan, measure.layer, y, label, first)
-        exact = None if members is None else _subgroup_deviations(measure, y, deviations, members)
+        exact, half = (
+            _subgroup_deviations(measure, y, deviations, some) if some else None
+            for some in (members, plan.group.half)
+        )
         inverse = deviations_of_orbits(other, y[: DOUBTED - first])[0] if other else None
     except ProbabilityError:
         for k, orbit in enumerate(y):
@@ -219,7 +254,10 @@ def _orbits_statistics(
                 raise GeedError(f"{label(first + k)}: {error}") from None
         raise
     return MeasureStatistics(
-        *(deviations, zeros, exact, inverse, predicted, channels), counts=counts, places=places
+        *(deviations, zeros, exact, inverse, predicted, channels),
+        counts=counts,
+        places=places,
+        half=half,
     )
 
 
@@ -231,6 +269,7 @@ def _error_statistics(
     truth = plan.truths[measure.layer][first : first + len(y)]
     members = plan.exact_subgroup(measure)
     other = measure.other_reading() if first < DOUBTED else None
+    measure, other = measure.of(first), other and other.of(first)
     few = slice(max(0, DOUBTED - first))
     try:
         deviations, errors = errors_of_orbits(measure, y, truth)
@@ -241,16 +280,18 @@ def _error_statistics(
             except ProbabilityError as error:
                 raise GeedError(f"{label(first + k)}: {error}") from None
         raise
-    exact, of_exact = (None, errors)
-    if members is not None:
-        exact, of_exact = errors_of_orbits(measure, y, truth, members)
+    (exact, of_exact), (half, of_half) = (
+        errors_of_orbits(measure, y, truth, some) if some else (None, errors)
+        for some in (members, plan.group.half)
+    )
     return MeasureStatistics(
         deviations,
         np.zeros(deviations.shape),
         exact,
         errors_of_orbits(other, y[few], truth[few])[0] if other else None,
         None if measure.target else predicted_classes(y, measure.reads),
-        errors=np.stack([errors.mean(axis=1), of_exact.mean(axis=1)], axis=1),
+        errors=np.stack([part.mean(axis=1) for part in (errors, of_exact, of_half)], axis=1),
+        half=half,
     )
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "beside",
     "gather",
     "join",
+    "join_measure",
 ]
 
 F64 = NDArray[np.float64]
@@ -102,8 +103,11 @@ class MeasureStatistics:
         How often each class is predicted for x itself, over its places.
     places : PlaceCounts, optional
         What is counted at the places of class scores.
-    errors : ndarray of float64, shape (orbits, 2), optional
-        Mean error over all elements and over the exact ones, which shares of it are of.
+    errors : ndarray of float64, shape (orbits, 3), optional
+        Mean error over all elements, over the exact ones and over every second one of a sampled
+        group, which shares of it are of.
+    half : ndarray of float64, shape (orbits, n/2), optional
+        Deviations under every second element of a sampled group, with its own f̂.
     """
 
     deviations: F64
@@ -116,6 +120,7 @@ class MeasureStatistics:
     counts: I64 | None = None
     places: PlaceCounts | None = None
     errors: F64 | None = None
+    half: F64 | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,7 @@ def join(plan: Plan, parts: Sequence[OrbitStatistics]) -> OrbitStatistics:
         if entries and len(entries) < len(with_orbits):
             raise ValueError(f"some orbits lack {measure.name}@{measure.layer}")
         if entries:
-            measures[key] = _joined_measure(measure, entries, from_first=orbits.start == 0)
+            measures[key] = join_measure(measure, entries, from_first=orbits.start == 0)
     rows: dict[str, list[F64]] = {}
     for part in parts:
         for layer, latents in part.points.items():
@@ -269,10 +274,24 @@ def _joined_stretches(stretches: Sequence[range]) -> range:
     return range(present[0].start, present[-1].stop) if present else range(0)
 
 
-def _joined_measure(
+def join_measure(
     measure: Measure, parts: Sequence[MeasureStatistics], *, from_first: bool
 ) -> MeasureStatistics:
-    """Join the statistics of one measure."""
+    """Join the statistics of one measure over successive stretches of orbits.
+
+    Parameters
+    ----------
+    measure : Measure
+        The measure.
+    parts : sequence of MeasureStatistics
+        In order.
+    from_first : bool
+        Whether they begin with the first orbit of D, so that sums over orbits are taken.
+
+    Returns
+    -------
+    MeasureStatistics
+    """
     channels = None
     if kept := [part.channels for part in parts if part.channels is not None]:
         channels = replace(kept[0], rows=np.concatenate([values.rows for values in kept]))
@@ -288,6 +307,7 @@ def _joined_measure(
         _concatenated_present([part.counts for part in parts]),
         join_place_counts([part.places for part in parts if part.places is not None]),
         _concatenated_present([part.errors for part in parts]),
+        _concatenated_present([part.half for part in parts]),
     )
 
 

@@ -248,7 +248,8 @@ def prepare_run(
             targets=targets,
             mask=source.mask,
         )
-        return bind_background(plan, of_d, options.background, classes)
+        plan = bind_background(plan, of_d, options.background, classes)
+        return plan.drawn(options.seed, source.indices)
 
     check_overlap(tables, source, count)
     _refuse_foreign_fits(tables, options)

@@ -94,6 +94,7 @@ def describe_group(task: Task) -> GroupPart:
     group, action = task.plan.group, task.source.action
     described: GroupPart = {
         "name": group.name,
+        "kind": group.kind,
         "order": group.order,
         "elements": list(group.elements),
         "exact": list(task.plan.exact),
@@ -105,7 +106,6 @@ def describe_group(task: Task) -> GroupPart:
         described["components"] = group.components
     if group.family is not None:
         family = group.family
-        described["kind"] = "family"
         described["parameters"] = list(family.values)
         described["parameter"], described["unit"] = family.parameter, family.unit
         if family.grid is not None:

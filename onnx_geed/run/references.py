@@ -171,12 +171,12 @@ def _sample_trips(
         still = _under_trivial(measure)
         if measure.descriptor.of_error:
             truth = task.plan.truths[measure.layer][position : position + 1]
-            reduced.append(_error_trips(measure, still, y, truth))
+            reduced.append(_error_trips(measure.of(position), still, y, truth))
             continue
         trip = orbit_deviations(still, np.ascontiguousarray(y[::-1][:n]))[0]
         back = trip[still.counted].mean()
         again = pair_deviations(measure, y[n:], y[:1])[0]
-        reduced.append(Trips(float(back), _output_trip(measure, y[0]), float(again)))
+        reduced.append(Trips(float(back), _output_trip(measure.of(position), y[0]), float(again)))
     return reduced
 
 

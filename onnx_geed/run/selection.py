@@ -214,7 +214,11 @@ def given_tables(
     for name, text in actions_in_metadata(model).items():
         origin = f"metadata {action_key(name)}"
         table = subgroup_table(parse_table(text, origin), group)
-        if table is None:
+        if group.onward is not None:
+            notes.append(
+                f"{origin}: elements of {group.name} differ from sample to sample: not used"
+            )
+        elif table is None:
             notes.append(f"{origin} is for another group than {group.name}: not used")
         else:
             tables[name] = table

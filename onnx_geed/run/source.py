@@ -252,7 +252,7 @@ def make_source(
     count : int
         Size of D.
     notes : list of str
-        Where fewer are available than were asked for.
+        Where fewer are available than were asked for, and where elements are drawn.
 
     Raises
     ------
@@ -283,6 +283,9 @@ def make_source(
             "samples: give one a sample, or one for each place of each"
         )
     indices, count, notes = _drawn(len(samples), options)
+    if group.onward is not None:
+        how = ", independently of each other" if group.independent else ""
+        notes.append(f"the elements of {group.name} are drawn anew for each sample{how}")
     main = _moved_input(opening, samples, indices, group, options, own)
     if beside is not None:
         main = replace(main, intake=beside.main.intake)
@@ -293,7 +296,7 @@ def make_source(
     moved, notes = {acted.name: main} | partners, [*notes, *still]
     check_bases(group, [own_input.action for own_input in moved.values()])
     others = {i.name: i for i in inputs(model) if i.name not in moved}
-    mask, taken = make_mask(options.mask, moved, tuple(others), group)
+    mask, taken = make_mask(options.mask, moved, tuple(others), group, options.seed)
     if mask is None and any(own_input.samples.lengths is not None for own_input in moved.values()):
         notes.append(
             "samples of different lengths are padded with zeros, which are measured too; --mask "

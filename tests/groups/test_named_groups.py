@@ -108,12 +108,18 @@ def test_colours_move_on_inputs_alone():
     assert hidden.kernel_of_action() == (0, 1, 2)
 
 
-def test_some_permutations_are_distinct_and_drawn_once_and_for_all():
-    rows = parse_group("S16~20").factors[0].table
-    assert rows[0] == tuple(range(16))
-    assert len({*rows}) == 20
-    assert rows == parse_group("S16~20").factors[0].table
+def test_some_permutations_are_distinct_and_others_for_each_sample():
     group = parse_group("S16~20")
+
+    def rows(seed, sample):
+        return parse_group("S16~20").onward(seed, sample)[0].table
+
+    for table in (rows(3, 7), rows(3, 8), rows(4, 7)):
+        assert table[0] == tuple(range(16))
+        assert len({*table}) == 20
+    assert rows(3, 7) == rows(3, 7)
+    assert len({rows(3, 7)[1:], rows(3, 8)[1:], rows(4, 7)[1:]}) == 3
+    assert group.behind is None  # the first of an orbit is the sample itself
     assert not group.is_closed
     assert not group.is_subgroup([0, 1])
     with pytest.raises(GeedError, match="S16~20 holds some elements of a larger group"):
@@ -130,7 +136,9 @@ def test_some_permutations_are_distinct_and_drawn_once_and_for_all():
         ("O*SO3~24", "both move axes"),
         ("S6*shift24", "at most 1024"),
         ("O2~7", "take an even number"),
-        ("SO3~30", "no group is called 'SO3~30'.*Did you mean 'SO3~"),
+        ("S03~30", "no group is called 'S03~30'.*Did you mean 'SO3~"),
+        ("SO3~1", "one element has nothing to be compared with; take such as SO3~24"),
+        ("O3~2000", "at most 1024"),
         ("revcom", "Did you mean 'revcomp'"),
         ("C4*nothing", "no group is called 'nothing'"),
         ("shift2000", "at most 1024"),
@@ -142,7 +150,10 @@ def test_what_is_no_group_is_refused_with_what_to_do(name, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["SO2~8", "O2~16", "SO3~24", "SO3~60", "O3~48", "SO2~8*hue3"])
+SAMPLED = ["SO2~8", "O2~16", "SO3~24", "SO3~60", "O3~48", "SO2~8*hue3", "SO3~7", "O3~10*S5~3"]
+
+
+@pytest.mark.parametrize("name", SAMPLED)
 def test_a_sampled_group_moves_each_sample_behind_an_element_of_its_own(name):
     group = parse_group(name)
     if "2~" in name:
@@ -155,10 +166,46 @@ def test_a_sampled_group_moves_each_sample_behind_an_element_of_its_own(name):
     np.testing.assert_array_equal(first, again)
     assert np.abs(first[0] - other[0]).max() > 0.1
     assert np.abs(orbit(action.behind(4, 7), x)[0] - first[0]).max() > 0.1
-    # Where nothing is resampled twice, the group's own element moves the first of the orbit.
+    # Where nothing is resampled twice, what moves outputs moves the first of the orbit.
+    onward = action.onward(3, 7)
     for g, exact in enumerate(action.exact()):
         if exact:
-            np.testing.assert_allclose(action.apply(g, first[0]), first[g], atol=1e-5)
+            np.testing.assert_allclose(onward.apply(g, first[0]), first[g], atol=1e-5)
+
+
+def test_what_is_no_finite_group_is_sampled():
+    kinds = {name: parse_group(name).kind for name in [*SAMPLED, "S16~20", "C8", "S4", "C4*hue3"]}
+    assert [name for name, kind in kinds.items() if kind == "group"] == ["C8", "S4", "C4*hue3"]
+    independent = [name for name in kinds if parse_group(name).independent]
+    assert independent == ["SO3~7"]
+
+
+@pytest.mark.parametrize(
+    ("name", "half"),
+    [
+        ("SO2~8", [0, 2, 4, 6]),
+        ("SO2~7", []),  # every second one of seven leaves two side by side
+        ("SO2~2", []),
+        ("O2~8", [0, 2, 4, 6]),
+        ("O2~6", []),
+        ("SO3~6", [0, 2, 4]),
+        ("SO3~24", []),
+        ("S16~20", []),
+        ("SO2~4*hue3", [0, 1, 2, 6, 7, 8]),
+        ("C8", []),
+    ],
+)
+def test_every_second_element_stands_for_the_group_where_it_is_evenly_spread(name, half):
+    assert list(parse_group(name).half) == half
+
+
+def test_independent_rotations_and_reflections_are_haar():
+    every = np.concatenate([matrices(parse_group("SO3~9").behind(0, i)[1]) for i in range(60)])
+    np.testing.assert_allclose(np.linalg.det(every), 1)
+    np.testing.assert_allclose(every.mean(0), 0, atol=0.12)
+    np.testing.assert_allclose((every**2).mean(0), 1 / 3, atol=0.06)
+    reflected = np.concatenate([matrices(parse_group("O3~9").behind(0, i)[1]) for i in range(60)])
+    assert 0.4 < (np.linalg.det(reflected) > 0).mean() < 0.6
 
 
 def test_offsets_cover_the_circle_and_rotations_are_haar():
@@ -173,10 +220,10 @@ def test_offsets_cover_the_circle_and_rotations_are_haar():
 
 
 @pytest.mark.parametrize("components", ["right-up", "down-right"])
-@pytest.mark.parametrize("name", ["C8", "D4", "C6-y", "SO2~8"])
+@pytest.mark.parametrize("name", ["C8", "D4", "C6-y", "SO2~8", "SO3~5"])
 def test_vectors_in_other_components_move_as_their_translation_does(name, components):
     group = parse_group(name)
-    size = 3 if "-" in name else 2
+    size = 3 if "-" in name or "SO3" in name else 2
     change = np.eye(size)
     change[:2, :2] = {"right-up": [[1, 0], [0, -1]], "down-right": [[0, 1], [1, 0]]}[components]
     plain = layout_action(group, parse_layout("NPX"), (4, size))
@@ -187,5 +234,9 @@ def test_vectors_in_other_components_move_as_their_translation_does(name, compon
         np.testing.assert_allclose(turned.apply(g, vectors @ change.T), expected, atol=1e-12)
     if group.behind:
         ours, theirs = turned.behind(0, 5), plain.behind(0, 5)
+        expected = theirs.apply(1, vectors) @ change.T
+        np.testing.assert_allclose(ours.apply(1, vectors @ change.T), expected, atol=1e-12)
+    if group.onward:
+        ours, theirs = turned.onward(0, 5), plain.onward(0, 5)
         expected = theirs.apply(1, vectors) @ change.T
         np.testing.assert_allclose(ours.apply(1, vectors @ change.T), expected, atol=1e-12)

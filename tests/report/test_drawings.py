@@ -434,7 +434,7 @@ class TestPages:
         assert [part["name"] for part in one["data"]["inputs"]] == ["adj", "x"]
         pictures, _ = orbit_pictures(open_pictures(tmp_path / "d.npz", one), one, 3, range(5))
         assert [len(drawn_) for drawn_ in pictures] == [2] * 5
-        table = parse_group("S6~5").factors[0].table
+        table = parse_group("S6~5").onward(one["seed"], 3)[0].table
         row = list(table[2])
         moved = arrays["adj"][3][np.ix_(row, row)], arrays["x"][3][row].T
         whole = [np.stack([arrays["adj"][3][np.ix_(p, p)] for p in map(list, table)])]

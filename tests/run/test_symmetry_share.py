@@ -243,7 +243,8 @@ def test_permutations_are_undone_whether_or_not_the_group_is_closed(tmp_path, gr
         rows = []
         for g in range(elements.order):
             # Channels first in kept order.
-            order = action.apply(g, np.tile(np.arange(3.0), (2, 1)))[0].astype(int)
+            own = action.behind(result["seed"], i)  # others for each sample, of S3~4
+            order = own.apply(g, np.tile(np.arange(3.0), (2, 1)))[0].astype(int)
             y = (data[i][order] * [[1], [2], [3]]) @ weights
             rows.append(y[np.argsort(order)].ravel())
         one = twin.of_targets([rows], [targets[i].ravel()])
