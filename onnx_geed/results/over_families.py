@@ -57,8 +57,8 @@ def family_values(results: Sequence[Result]) -> list[FamilyValue]:
     -------
     list of FamilyValue
         Of the last layer of each measure: relative to different samples, but for ``flip-rate``,
-        which is a share already; then the accuracy. Empty where there is no family, or where
-        all results are of one.
+        which is a share already; the gain of a latent; then the accuracy. Empty where there is no
+        family, or where all results are of one.
     """
     groups = {r["group"]["name"] for r in results}
     if len(groups) < 2 or not any(is_family(r["group"]) for r in results):
@@ -78,6 +78,9 @@ def family_values(results: Sequence[Result]) -> list[FamilyValue]:
                 quantity = f"{reading.measure}, relative"
                 ends = reading.relative_ci95
                 found.append(FamilyValue(model, family, quantity, reading.relative, ends))
+            gain = record.get("gain")
+            if gain and gain["value"] is not None:
+                found.append(FamilyValue(model, family, "gain", gain["value"]))
         if accuracy:
             moved, unmoved = accuracy
             found.append(FamilyValue(model, family, ACCURACY, moved, unmoved=unmoved))

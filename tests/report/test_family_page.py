@@ -199,6 +199,19 @@ def test_several_families_are_one_overview():
     assert len(told) == len(values)
 
 
+def test_the_overview_has_the_gain_by_which_families_compare():
+    results = [family_result(ROTATE), family_result(ZOOM)]
+    gains = [v.value for v in family_values(results) if v.quantity == "gain"]
+    told = [
+        record["gain"]["value"]
+        for result in results
+        for record in result["measurements"]
+        if record.get("gain")
+    ]
+    assert gains
+    assert gains == told
+
+
 def test_one_family_or_none_has_no_overview():
     one = family_result(ROTATE)
     assert family_values([one, family_result(ROTATE, path="b.onnx", sha="ef")]) == []
