@@ -171,6 +171,8 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     if (backdrop := source.main.backdrop) is not None:
         fingerprints["backgrounds"] = backdrop.digest
         fingerprints["masks"] = backdrop.masks_fingerprint(source.indices)
+    if source.main.members:
+        fingerprints["members"] = source.main.members
     idle = unmoving(source, prepared.count)
     description: Description = {
         "mode": mode,

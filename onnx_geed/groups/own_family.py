@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -63,8 +64,7 @@ class OwnMembers:
                 # A copy, so that a function may well change what it gets.
                 changed = np.asarray(function(x.copy()))
             except (Exception, SystemExit) as error:  # whatever a user's function raises
-                reason = (str(error).strip().splitlines() or [""])[0]
-                raise GeedError(f"{member} raised {type(error).__name__}: {reason}") from None
+                raise GeedError(f"{member} raised {_raised(error)}") from None
         if changed.dtype.kind not in "fiub":
             raise GeedError(f"{member} is no array of numbers: {shown(changed)}")
         if changed.shape != x.shape:
@@ -72,10 +72,43 @@ class OwnMembers:
                 f"{member} has the shape {changed.shape}, the sample has {x.shape}: a member keeps "
                 "it"
             )
-        changed = changed.astype(np.float32)
+        with np.errstate(over="ignore"):  # what overflows is infinite, and told below
+            changed = changed.astype(np.float32)
         if not np.isfinite(changed).all():
             raise GeedError(f"{member} holds NaN or infinity")
         return changed
+
+    def digest(self, x: F32, sample: int) -> str:
+        """Return a SHA-256 of what all members make of a sample, by which they are known again.
+
+        Parameters
+        ----------
+        x : ndarray of float32
+            The sample, as :meth:`change` takes it.
+        sample : int
+            Its number, for messages.
+
+        Raises
+        ------
+        GeedError
+            If :meth:`change` refuses one, or it gives something else the second time.
+        """
+        content = hashlib.sha256()
+        for name in self.names:
+            once, again = (self.change(name, x, sample) for _ in range(2))
+            if not np.array_equal(once, again):
+                raise GeedError(
+                    f"group {self.source}: member {name} on sample {sample} gives something else "
+                    "each time: let it depend on the sample alone, and seed what it draws"
+                )
+            content.update(f"{name} {once.shape}".encode() + once.astype("<f4").tobytes())
+        return content.hexdigest()
+
+
+def _raised(error: BaseException) -> str:
+    """Say what was raised, in few words."""
+    reason = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}{f': {reason[:200]}' if reason else ''}"
 
 
 def members_of(source: str) -> tuple[str, ...]:
@@ -111,8 +144,7 @@ def _mapping(source: str) -> Mapping[str, Callable[[F32], Any]]:
     except ModuleNotFoundError as error:
         raise GeedError(f"{where}: cannot be imported ({error})") from None
     except (Exception, SystemExit) as error:  # whatever the user's program raises
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise GeedError(f"{where}: raised {type(error).__name__}: {reason}; {_CONTRACT}") from None
+        raise GeedError(f"{where}: raised {_raised(error)}; {_CONTRACT}") from None
     usable = isinstance(members, Mapping) and members and all(map(callable, members.values()))
     if not usable:
         raise GeedError(f"{where}: {_CONTRACT}; found {shown(members)}")

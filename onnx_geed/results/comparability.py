@@ -45,6 +45,7 @@ def differences(a: Result, b: Result) -> list[str]:
             ("support", x["support"], y["support"]),
             ("clip", x.get("clip", False), y.get("clip", False)),
             ("backgrounds", x.get("backgrounds", "none")[:8], y.get("backgrounds", "none")[:8]),
+            ("members", x.get("members", "none")[:8], y.get("members", "none")[:8]),
         )
         if own != other
     ]

@@ -284,6 +284,7 @@ class GroupPart(TypedDict):
     unit: NotRequired[str]
     clip: NotRequired[bool]
     backgrounds: NotRequired[str]
+    members: NotRequired[str]
     interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
     support: Literal["full", "disk"]
     components: NotRequired[Literal["right-down", "right-up", "down-right"]]

@@ -94,6 +94,8 @@ class MovedInput:
         Told of every sample that is read.
     backdrop : Backdrop, optional
         What a family of backgrounds puts samples before.
+    members : str
+        A digest of what a family of one's own makes of the first sample.
     """
 
     opening: Opening = field(repr=False)
@@ -104,6 +106,7 @@ class MovedInput:
     disk: bool = False
     intake: Intake | None = field(default=None, repr=False)
     backdrop: Backdrop | None = field(default=None, repr=False)
+    members: str = ""
 
     def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
         if isinstance(self.action, PlacedAction):

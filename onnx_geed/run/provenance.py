@@ -114,6 +114,8 @@ def describe_group(task: Task) -> GroupPart:
             described["clip"] = True
     if (backdrop := task.source.main.backdrop) is not None:
         described["backgrounds"] = backdrop.digest
+    if task.source.main.members:
+        described["members"] = task.source.main.members
     if group.small is not None:
         described["step"] = float(group.small.step)
         described["grid"] = list(group.small.grid or ())

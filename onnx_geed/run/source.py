@@ -292,6 +292,9 @@ def make_source(
     check_moves(main.action, disk=main.disk)
     notes += _on_values(main)
     main = _before_backgrounds(main, options)
+    if group.family is not None and group.family.own is not None:
+        first = main.samples[indices[0]]
+        main = replace(main, members=group.family.own.digest(first, indices[0]))
     partners, still = _partners(further, data, main, acted, options)
     moved, notes = {acted.name: main} | partners, [*notes, *still]
     check_bases(group, [own_input.action for own_input in moved.values()])

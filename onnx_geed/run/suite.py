@@ -168,6 +168,8 @@ def _reason_to_run(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], s
         != backdrop.masks_fingerprint(source.indices)
     ):
         return "measuring again, backgrounds or masks have changed"
+    if kept["group"].get("members", "") != source.main.members:
+        return "measuring again, the members of the family have changed"
     return None
 
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import sys
 
 import models
 import naive
@@ -18,6 +19,7 @@ import onnx_geed as geed
 from onnx_geed.cache import cache_info, measure_cache, verify_cache, write_cache
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
+from onnx_geed.groups import own_family
 from onnx_geed.run import make_options
 from onnx_geed.run.source import source_of
 
@@ -444,6 +446,13 @@ def nothing(): return {}
 def fails(): raise ValueError("no members today")
 def named(): return {"é": dark}
 def identity(): return {"e": dark}
+def huge(): return {"bad": lambda x: x.astype("float64") * 1e300}
+def silent(): return {"bad": lambda x: next(iter(()))}
+def drawn():
+    import random
+    return {"bad": lambda x: x + random.random()}
+counted = []
+def counting(): return {"bad": lambda x: (counted.append(1), x * len(counted))[1]}
 """
 
 
@@ -485,6 +494,10 @@ def test_a_family_of_ones_own_is_measured(tmp_path, own):
         ("shape", r"member bad on sample \d has the shape \(3, 8, 9\), the sample has \(3, 9, 9\)"),
         ("nan", r"member bad on sample \d holds NaN or infinity"),
         ("text", r"member bad on sample \d is no array of numbers"),
+        ("huge", r"member bad on sample \d holds NaN or infinity"),
+        ("silent", r"member bad on sample \d raised StopIteration$"),
+        ("drawn", r"member bad on sample \d gives something else each time"),
+        ("counting", r"member bad on sample \d gives something else each time"),
         ("nothing", "it is a mapping of member names to functions of one image"),
         ("fails", "raised ValueError: no members today"),
         ("named", "a member is named by ASCII letters"),
@@ -498,6 +511,26 @@ def test_members_that_fail_are_named_in_one_line(tmp_path, own, function, fault)
         measured(tmp_path, model, data, f"{own}:{function}")
     assert str(raised.value).startswith(f"group {own}:{function}")
     assert "\n" not in str(raised.value)
+
+
+def test_members_that_were_edited_are_others(tmp_path, own, monkeypatch):
+    model, data = models.random_cnn(1, (9, 9)), images((3, 9, 9), 9)
+    group, folder = f"{own}:members", tmp_path / "own.geed"
+    before = measured(tmp_path, model, data, group, ["output-l2"])
+    write_cache(tmp_path / "model.onnx", data, group, folder, **OPTIONS)
+    shard = sorted(folder.glob("shard-*.h5"))[-1]
+    edited = OWN.replace("x *= 0.5", "x *= 0.3")
+    assert edited != OWN
+    (tmp_path / f"{own}.py").write_text(edited)
+    monkeypatch.delitem(sys.modules, own)
+    own_family._mapping.cache_clear()
+    after = measured(tmp_path, model, data, group, ["output-l2"])
+    assert after["group"]["members"] != before["group"]["members"]
+    with pytest.raises(GeedError, match="members"):
+        geed.compare(before, after)
+    shard.unlink()
+    with pytest.raises(GeedError, match="members"):
+        write_cache(tmp_path / "model.onnx", data, group, folder, **OPTIONS)
 
 
 # ------------------------------------------------------------------------------------------------
