@@ -241,9 +241,10 @@ def values_of(name: str, text: str) -> Family:
     if ranged := re.fullmatch(rf"({_NUMBER})\.\.({_NUMBER})/([1-9]\d{{0,3}})", text):
         low, high = Fraction(ranged[1]), Fraction(ranged[2])
         if (count := int(ranged[3])) < 2 or low == high:
+            fault = "both ends are the same" if low == high else "a range has two members at least"
             raise GeedError(
-                f"{group}: a range has two ends and two members at least: write {name}:"
-                f"{kind.example}, or {name}:{ranged[1]} for a single one"
+                f"{group}: {fault}: write {name}:{kind.example}, or {name}:{ranged[1]} for a "
+                "single one"
             )
         numbers = _between(low, high, count, kind.spacing, group)
     elif re.fullmatch(rf"{_NUMBER}(,{_NUMBER})*", text):
@@ -251,7 +252,8 @@ def values_of(name: str, text: str) -> Family:
     else:
         raise GeedError(
             f"{group}: members are a range LO..HI/N, such as {name}:{kind.example}, or numbers, "
-            f"such as {name}:{kind.example.partition('..')[0]}"
+            f"such as {name}:{kind.example.partition('..')[0]}; numbers are plain decimals, N is "
+            "whole, and a family takes no product"
         )
     if name == "zoom" and min(numbers) <= 0:
         raise GeedError(f"{group}: a factor is more than 0; found {min(numbers):g}")

@@ -567,7 +567,7 @@ def test_members_are_named_by_family_and_number():
         ("zoom:-1", "a factor is more than 0"),
         ("zoom:1", "holds what leaves images as they are alone"),
         ("rotate:5,5", "a member stands twice"),
-        ("rotate:1..1/3", "a range has two ends"),
+        ("rotate:1..1/3", "both ends are the same"),
         ("rotate:-5..5", "members are a range LO..HI/N, such as rotate:-15..15/7"),
         ("rotate:wide", "members are a range"),
         ("jpeg:200", "jpeg"),
