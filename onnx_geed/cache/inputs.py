@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
+from onnx_geed.cache.beside import reading_beside
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.shard_file import (
     damaged,
-    manifest_text,
     new_file,
     read_dataset,
-    reading,
     write_samples,
 )
-from onnx_geed.errors import GeedError
 from onnx_geed.results import InputDistances
 
 __all__ = ["has_inputs", "read_inputs", "write_inputs"]
@@ -59,17 +55,7 @@ def read_inputs(folder: Path, manifest: Manifest) -> InputDistances | None:
     if not _kept(manifest):
         return None
     path = folder / _FILE
-    if not path.is_file():
-        raise GeedError(
-            f"cache {folder}: {path.name} is missing; run the same onnx-geed cache command again "
-            "to make it"
-        )
-    with reading(path) as file:
-        samples = read_dataset(file, "samples", path, "/samples")
-        if manifest_text(file, path) != manifest.to_json() or not np.array_equal(
-            samples, manifest.indices[: manifest.count]
-        ):
-            raise damaged(path, "/moved")
+    with reading_beside(path, manifest, "/moved") as file:
         moved, between = (read_dataset(file, n, path, f"/{n}") for n in ("moved", "between"))
     if moved.shape != (manifest.count, manifest.order) or between.ndim != 2:
         raise damaged(path, "/moved")

@@ -7,19 +7,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.cache.beside import reading_beside
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.shard_file import (
     damaged,
     make_dataset,
-    manifest_text,
     new_file,
     read_chunk,
-    read_dataset,
-    reading,
     write_chunk,
     write_samples,
 )
-from onnx_geed.errors import GeedError
 
 __all__ = ["LABELLED", "has_place_labels", "read_place_labels", "write_place_labels"]
 
@@ -76,17 +73,7 @@ def read_place_labels(folder: Path, manifest: Manifest, count: int) -> NDArray[n
     if LABELLED not in manifest.fingerprints:
         return None
     path = folder / _FILE
-    if not path.is_file():
-        raise GeedError(
-            f"cache {folder}: {path.name} is missing; run the same onnx-geed cache command again "
-            "to make it"
-        )
-    with reading(path) as file:
-        samples = read_dataset(file, "samples", path, "/samples")
-        if manifest_text(file, path) != manifest.to_json() or not np.array_equal(
-            samples, manifest.indices[: manifest.count]
-        ):
-            raise damaged(path, "/labels")
+    with reading_beside(path, manifest, "/labels") as file:
         dataset = file[_NAME]
         if len(dataset) != manifest.count or dataset.dtype != np.int32:
             raise damaged(path, "/labels")

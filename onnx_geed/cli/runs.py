@@ -132,6 +132,7 @@ def measure(
     from onnx_geed.results import over_limits, parse_limits
 
     parse_limits(fail_above)
+    _refuse_idle_fit_options(typed_options(context), options["output_action"])
     if len(groups) > 1:
         if junit:
             raise click.UsageError("--junit: tells of one group, and there are several --group.")
@@ -159,6 +160,16 @@ def measure(
     for excess in excesses:
         tell(f"over the limit: {excess}")
     sys.exit(1 if excesses else status)
+
+
+def _refuse_idle_fit_options(typed: Mapping[str, Any], actions: Mapping[str, str]) -> None:
+    """Refuse options of fits where nothing is fitted."""
+    idle = [name for name in ("fit_samples", "fit_anyway") if name in typed]
+    if idle and not any(value.lower().startswith("fit") for value in actions.values()):
+        raise click.UsageError(
+            f"--{idle[0].replace('_', '-')}: nothing is fitted; ask for it with --output-action "
+            "LAYER=fit:permutation, fit:orthogonal or fit:linear, or leave the option out"
+        )
 
 
 def _is_cache(folder: Path) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from onnx_geed.errors import GeedError
 
-__all__ = ["Fit", "FitKind", "fit_content", "fit_of"]
+__all__ = ["Fit", "FitKind", "checked_fit", "fit_content", "fit_of"]
 
 FitKind = Literal["permutation", "orthogonal", "linear"]
 
@@ -63,6 +63,21 @@ def fit_content(fit: Fit) -> dict[str, Any]:
     }
 
 
+def checked_fit(fit: Fit) -> Fit:
+    """Return a fit that was read, where it is one.
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind, or samples have no digest each.
+    """
+    if fit.kind not in get_args(FitKind):
+        raise ValueError(f"no kind of fit is called {fit.kind!r}")
+    if len(fit.indices) != len(fit.marks):
+        raise ValueError(f"{len(fit.indices)} samples have {len(fit.marks)} marks")
+    return fit
+
+
 def fit_of(content: Any, source: str) -> Fit:
     """Return the fit that :func:`fit_content` wrote.
 
@@ -73,7 +88,7 @@ def fit_of(content: Any, source: str) -> Fit:
     """
     try:
         defect = content["defect"]
-        return Fit(
+        fit = Fit(
             content["kind"],
             str(content["layer"]),
             int(content["samples"]),
@@ -83,7 +98,8 @@ def fit_of(content: Any, source: str) -> Fit:
             tuple(map(str, content["marks"])),
             str(content.get("fingerprint", "")),
         )
-    except (TypeError, KeyError, ValueError, IndexError, AttributeError) as error:
+        return checked_fit(fit)
+    except (TypeError, KeyError, ValueError, IndexError, AttributeError, OverflowError) as error:
         raise GeedError(
             f"{source}: 'fit' does not say how the table was fitted ({error!r}); write it with "
             "onnx-geed fit"

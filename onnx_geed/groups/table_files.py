@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.files import write_bytes
 from onnx_geed.groups.action_tables import Table, table_of
-from onnx_geed.groups.fit import Fit, FitKind
+from onnx_geed.groups.fit import Fit, FitKind, checked_fit
 
 __all__ = ["FIT_FORMAT", "read_table", "read_tables", "write_fits"]
 
@@ -124,7 +124,8 @@ def read_tables(path: str | Path) -> tuple[Table, ...]:
             f"{source}: is of the format {form!r}, which this version does not know; it reads "
             f"{FIT_FORMAT}"
         )
-    parts: dict[str, dict[str, Any]] = {}
+    # An archive of nothing is one table that lacks everything.
+    parts: dict[str, dict[str, Any]] = {} if content else {"": {}}
     for name, array in content.items():
         ahead, _, rest = name.rpartition("/")
         parts.setdefault(ahead, {})[rest] = array
@@ -137,13 +138,10 @@ def read_tables(path: str | Path) -> tuple[Table, ...]:
 def _with_fit(table: Table, content: Mapping[str, Any]) -> Table:
     if "fit_kind" not in content:
         return table
-    kind: FitKind = str(content["fit_kind"])  # type: ignore[assignment]
     try:
-        if kind not in get_args(FitKind):
-            raise ValueError(f"no kind of fit is called {kind!r}")
         strength, defect = float(content["lambda"]), [float(d) for d in content["defect"]]
         fit = Fit(
-            kind=kind,
+            kind=cast(FitKind, str(content["fit_kind"])),
             layer=str(content["layer"]),
             samples=int(content["fit_samples"]),
             lambda_=None if math.isnan(strength) else strength,
@@ -152,9 +150,9 @@ def _with_fit(table: Table, content: Mapping[str, Any]) -> Table:
             marks=tuple(str(mark) for mark in content["fit_marks"]),
             fingerprint=str(content["data_fingerprint"]),
         )
-    except (KeyError, ValueError, TypeError, IndexError) as error:
+        return replace(table, fit=checked_fit(fit))
+    except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
         raise GeedError(f"{table.source}: what it was fitted to cannot be read ({error})") from None
-    return replace(table, fit=fit)
 
 
 def _arrays_in(path: str | Path) -> dict[str, NDArray[Any]]:

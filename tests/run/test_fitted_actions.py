@@ -298,6 +298,18 @@ def test_a_representation_composes(steered):
         geed.fit_actions(path, data, "C4", ["fields"], kind="linear", representation=True, **FEW)
 
 
+def test_options_of_fits_are_refused_where_nothing_is_fitted(steered, tmp_path):
+    path, data, _ = steered
+    np.save(tmp_path / "x.npy", data)
+    asked = ["measure", path, "--data", tmp_path / "x.npy", "--group", "C4", "--samples", 6]
+    for idle in (["--fit-samples", 9], ["--fit-anyway"]):
+        ran = CliRunner().invoke(cli, list(map(str, [*asked, *idle])))
+        assert ran.exit_code == 2
+        assert "nothing is fitted" in ran.stderr
+    fitted_too = ["--output-action", "fields=fit:linear", "--fit-samples", 9]
+    assert CliRunner().invoke(cli, list(map(str, [*asked, *fitted_too]))).exit_code == 0
+
+
 def test_files_hold_several_layers_and_say_which(steered, tmp_path):
     path, data, _ = steered
     out = tmp_path / "actions.npz"
@@ -420,3 +432,20 @@ def test_a_file_of_a_newer_format_is_refused(tmp_path):
     np.savez(tmp_path / "b.npz", elements=["e"], channels=[[0]], fit_kind="bent")
     with pytest.raises(geed.GeedError, match="cannot be read"):
         read_tables(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz")
+    with pytest.raises(geed.GeedError, match="needs 'elements'"):
+        geed.read_table(tmp_path / "c.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("fit_kind", "bent"), ("fit_marks", ["a"]), ("lambda", "much"), ("defect", [0.5])],
+)
+def test_a_file_that_does_not_say_what_it_was_fitted_to_is_refused(steered, tmp_path, name, value):
+    path, data, _ = steered
+    write_fits(tmp_path / "a.npz", geed.fit_actions(path, data, "C4", ["fields"], **FEW))
+    with np.load(tmp_path / "a.npz") as archive:
+        content = {key: archive[key] for key in archive.files} | {name: np.array(value)}
+    np.savez(tmp_path / "b.npz", **content)
+    with pytest.raises(geed.GeedError, match="what it was fitted to cannot be read"):
+        geed.read_table(tmp_path / "b.npz")
