@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group, parse_group
-from onnx_geed.measures import check_written_as_nodes, descriptor_of, parse_request
+from onnx_geed.measures import (
+    check_changed_as_nodes,
+    check_written_as_nodes,
+    descriptor_of,
+    parse_request,
+)
 from onnx_geed.model import (
     MEASUREMENT,
     Model,
@@ -26,7 +31,7 @@ from onnx_geed.model import (
 )
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run.fit_requests import parse_fit, refuse_fits
-from onnx_geed.run.fuse import Fused, Output, check_graph_can_change, check_graph_can_move
+from onnx_geed.run.fuse import Fused, Output, check_graph_can_measure, check_graph_can_move
 from onnx_geed.run.graph_engine import check_job, open_fused
 from onnx_geed.run.job import Task
 from onnx_geed.run.options import Options, make_options
@@ -155,7 +160,7 @@ def compile_measurement(
     )
     acting = group if isinstance(group, Group) else parse_group(group)
     try:
-        check_graph_can_change(acting)
+        check_changed_as_nodes(acting)
     except GeedError as error:
         raise GeedError(f"compile {loaded.path}: {error}") from None
     preprocess = chosen_preprocess(loaded, chosen) or Preprocess()
@@ -178,6 +183,7 @@ def compile_measurement(
     except GeedError as error:
         raise GeedError(f"compile {loaded.path}: {error}; name others with --measure") from None
     try:
+        check_graph_can_measure(task.source)
         check_graph_can_move(task.source)
     except GeedError as error:
         raise GeedError(f"compile {loaded.path}: {error}") from None
