@@ -70,6 +70,7 @@ _UNITS = {
 
 
 _MEAN = "larger is less equivariant; the G-EED of eq. (4) is the mean over samples and elements"
+_MEAN_OF_OTHERS = f"{_MEAN}, without that of the identity, which is held against itself"
 
 
 class CompiledInput(TypedDict):
@@ -232,8 +233,13 @@ def _describe(
             "name": fused.input,
             "shape": ["N", *task.source.row_shape],
             "meaning": "samples as the model takes them (scaled, mean and std applied), not yet "
-            "moved by the group; N is free. What moves in from outside is what preprocessing makes "
-            "of black",
+            "moved by the group; N is free. "
+            + (
+                "Members change pixels as values in [0, 1]: scale, mean and std are undone for "
+                "them, and done again"
+                if task.plan.group.changes_values
+                else "What moves in from outside is what preprocessing makes of black"
+            ),
             "preprocess": json.loads(preprocess_to_json(preprocess)),
         },
         "outputs": [_output(output) for output in fused.outputs],
@@ -248,9 +254,10 @@ def _output(output: Output) -> CompiledOutput:
         measure.descriptor.formula,
         _UNITS.get(measure.descriptor.unit, measure.descriptor.unit),
     )
+    mean = _MEAN_OF_OTHERS if measure.counted.start else _MEAN
     meanings = {
-        "deviation": (f"{formula}; {_MEAN}", unit),
-        "exact": (f"{formula}; over the exact subgroup alone, with its own mean; {_MEAN}", unit),
+        "deviation": (f"{formula}; {mean}", unit),
+        "exact": (f"{formula}; over the exact subgroup alone, with its own mean; {mean}", unit),
         "zeros": ("share of the cosines that were taken between two zero vectors", "share, 0 to 1"),
         "energy": (
             "sum of squares of the tensor under each element: not finite where the model gave NaN "

@@ -19,7 +19,8 @@ import onnx_geed as geed
 from onnx_geed.cache import cache_info, measure_cache, verify_cache, write_cache
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import own_family
+from onnx_geed.groups import blur_matrix, own_family
+from onnx_geed.groups.families import KINDS
 from onnx_geed.run import make_options
 from onnx_geed.run.source import source_of
 
@@ -300,8 +301,9 @@ def test_the_graph_takes_what_is_before_mean_and_std(tmp_path, group):
 
 def test_what_no_node_can_do_is_not_compiled(tmp_path, own):
     models.save(models.random_cnn(1, (9, 9)), tmp_path / "model.onnx")
-    for group in ("noise:4", "jpeg:90", "imagenet-c:fog", "background:scenes/3", f"{own}:members"):
-        with pytest.raises(GeedError, match=r"compile .* as no graph does: .* contrast, blur; take"):
+    groups = ("noise:4", "jpeg:90", "imagenet-c:fog", "background:scenes/3", f"{own}:members")
+    for group in groups:
+        with pytest.raises(GeedError, match=r"compile .* as no graph does: .* blur; take"):
             geed.compile_measurement(tmp_path / "model.onnx", group, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
@@ -355,6 +357,9 @@ def test_a_compiled_measurement_says_the_same(tmp_path, group):
     x = data[result["data"]["indices"][:4]]
     described, outputs = compiled(tmp_path, group, x, measures=EVERY, output_kind="logits")
     assert described["group"]["parameters"] == result["group"]["parameters"]
+    assert ("undone" in described["input"]["meaning"]) == (group not in GEOMETRIC)
+    means = [o["meaning"] for o in described["outputs"] if o["part"] == "deviation"]
+    assert all("without that of the identity" in text for text in means)
     agree(result, outputs)
 
 
@@ -634,6 +639,8 @@ def test_members_are_named_by_family_and_number():
     assert np.diff(np.log(values[1:5])) == pytest.approx(np.log(1.25 / 0.8) / 8)
     assert elements[1] == "zoom0.8"
     assert parts("noise:4..32/6")[1] == (0.0, 4.0, 9.6, 15.2, 20.8, 26.4, 32.0)
+    assert parts("rotate:-180..0/2") == (("e", "rotate-180"), (0.0, -180.0))
+    assert parts("rotate:360,5")[1] == (0.0, 5.0)
     assert parts("brightness:0..60/2")[0] == ("e", "brightness60")
     group = geed.parse_group("zoom:0.8..1.25/9")
     assert not group.is_closed
@@ -648,7 +655,16 @@ def test_members_are_named_by_family_and_number():
         ("zoom:0..1/3", "a factor is more than 0; found 0"),
         ("zoom:-1", "a factor is more than 0"),
         ("zoom:1", "holds what leaves images as they are alone"),
-        ("rotate:5,5", "a member stands twice"),
+        ("rotate:5,5", "a member stands twice, as 5 and as 5; write rotate:5$"),
+        ("rotate:0,360", "twice, as 0 and as 360, 360° apart; write rotate:-15..15/7"),
+        ("rotate:-180,90,180.0", "twice, as -180 and as 180, 360° apart; write rotate:-180,90$"),
+        ("rotate:-180..180/3", "twice, as -180 and as 180, 360° apart; write rotate:-180..0/2$"),
+        ("rotate:180..-180/9", "twice, as 180 and as -180, .*; write rotate:180..-135/8$"),
+        ("rotate:0.1..360.1/2", r"twice, as 0\.1 and .*; write rotate:0\.1..180\.1/2$"),
+        ("rotate:0..720/5", "twice, as 0 and as 360, 360° apart; write rotate:0..288/5$"),
+        ("rotate:360", "holds what leaves images as they are alone"),
+        ("jpeg:90..88/9", "a member stands twice, as 90 and as 90; write jpeg:90..88/3$"),
+        ("blur:0.1,1", "σ of 0.1 leaves images as they are, .* as invariance; give 0.125 or more"),
         ("rotate:1..1/3", "both ends are the same"),
         ("rotate:-5..5", "members are a range LO..HI/N, such as rotate:-15..15/7"),
         ("rotate:wide", "members are a range"),
@@ -663,6 +679,14 @@ def test_what_is_no_family_is_said_in_one_line(name, fault):
     with pytest.raises(GeedError, match=fault) as raised:
         geed.parse_group(name)
     assert "\n" not in str(raised.value)
+    if "twice" in fault:  # what is advised works
+        geed.parse_group(str(raised.value).rpartition("write ")[2])
+
+
+def test_less_than_the_least_blur_is_none():
+    least = KINDS["blur"].least
+    assert (blur_matrix(np.nextafter(least, 0), 9) == np.eye(9)).all()
+    assert (blur_matrix(least, 9) != np.eye(9)).any()
 
 
 @pytest.mark.parametrize(
@@ -672,6 +696,11 @@ def test_what_is_no_family_is_said_in_one_line(name, fault):
         ("zoom:0.8", {"measures": ["symmetry-share"]}, "symmetry-share: .* zoom:0.8 is a family"),
         ("zoom:0.8", {"measures": ["sensitivity"]}, "sensitivity: .* zoom:0.8 is a family"),
         ("zoom:0.8", {"output_action": {"logits": "a.npz"}}, "--output-action logits: .* fit one"),
+        (
+            "blur:1",
+            {"interpolation": "nearest"},
+            "--interpolation nearest: .* moves nothing",
+        ),
         ("shift-px:9", {}, "9 pixels leave nothing of an input that is 9 wide"),
     ],
 )
