@@ -36,10 +36,11 @@ def check_changed_as_nodes(group: Group) -> None:
     family = group.family
     if family is None or family.geometric or family.name in _WRITERS:
         return
+    *most, last = _WRITERS
     raise GeedError(
-        f"group {group.name} changes images as no graph does: of families a graph of its own has "
-        f"rotate, zoom, shift-px, {', '.join(_WRITERS)}; take one of these, or onnx-geed measure, "
-        "whose --engine graph takes every family"
+        f"group {group.name} changes images as no graph does: of families rotate, zoom, shift-px, "
+        f"{', '.join(most)} and {last} can be nodes; take one of these, or onnx-geed measure, "
+        "whose --engine graph takes them all"
     )
 
 

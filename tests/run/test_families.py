@@ -322,7 +322,7 @@ def test_what_no_node_can_do_is_not_compiled(tmp_path, own):
     models.save(models.random_cnn(1, (9, 9)), tmp_path / "model.onnx")
     groups = ("noise:4", "jpeg:90", "imagenet-c:fog", "background:scenes/3", f"{own}:members")
     for group in groups:
-        with pytest.raises(GeedError, match=r"compile .* as no graph does: .* blur; take"):
+        with pytest.raises(GeedError, match=r"compile .* as no graph does: .* contrast and blur"):
             geed.compile_measurement(tmp_path / "model.onnx", group, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
@@ -412,6 +412,17 @@ def test_other_layouts_are_changed_alike(tmp_path, group):
         x = (chosen - np.float32([0.3, 0.4, 0.5])) / np.float32([0.2, 0.25, 0.3])
         options |= {"measures": measures, "preprocess": prepared}
         agree(result, compiled(tmp_path, group, x, **options)[1])
+
+
+@pytest.mark.parametrize("group", COMPILED[3:])
+def test_images_without_channels_are_changed_alike(tmp_path, group):
+    inputs, outputs = [("x", TensorProto.FLOAT, ["N", 8, 9])], [("y", TensorProto.FLOAT, None)]
+    model, data = build([node("Flatten", "x", "y")], [], inputs, outputs), images((8, 9), 9)
+    options = {"input_layout": "NHW", "preprocess": "mean=0.3 std=0.2", "support": "disk"}
+    options["measures"] = ["latent-l2@y"]
+    result = same_by_graph(tmp_path, model, data, group, **options)
+    x = (data[result["data"]["indices"][:4]] - np.float32(0.3)) / np.float32(0.2)
+    agree(result, compiled(tmp_path, group, x, **options)[1])
 
 
 @pytest.mark.parametrize("group", ["brightness:-60..60/5", "contrast:0.5..1.5/5"])
