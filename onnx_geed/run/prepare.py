@@ -400,6 +400,11 @@ def _check_family(group: Group, action: Action | None, options: Options) -> None
             f"--references: are round trips by a group's elements and their inverses, and "
             f"{group.name} is a family, which has none; leave it out"
         )
+    if group.changes_values and options.interpolation != Options.interpolation:
+        raise GeedError(
+            f"--interpolation {options.interpolation}: says how what is moved is resampled, and "
+            f"{group.name} moves nothing; leave it out"
+        )
     for layer, value in options.output_action.items():
         if parse_fit(layer, value) is None:
             raise GeedError(
