@@ -181,6 +181,8 @@ def prepare_run(
     source, count, notes = make_source(loaded, acted, data, acting, options, action, others)
     acting = source.action.group  # small motions are known on the input's grid alone
     notes += [] if acting.small is None else [f"{acting.name}: {acting.small.told()}"]
+    if acting.changes_values and options.interpolation != Options.interpolation:
+        notes.append(f"--interpolation is idle: {acting.name} moves nothing that is resampled")
     listed = list_as_stated(
         loaded,
         acted.name,
@@ -399,11 +401,6 @@ def _check_family(group: Group, action: Action | None, options: Options) -> None
         raise GeedError(
             f"--references: are round trips by a group's elements and their inverses, and "
             f"{group.name} is a family, which has none; leave it out"
-        )
-    if group.changes_values and options.interpolation != Options.interpolation:
-        raise GeedError(
-            f"--interpolation {options.interpolation}: says how what is moved is resampled, and "
-            f"{group.name} moves nothing; leave it out"
         )
     for layer, value in options.output_action.items():
         if parse_fit(layer, value) is None:

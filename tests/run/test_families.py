@@ -730,11 +730,6 @@ def test_less_than_the_least_blur_is_none():
         ("zoom:0.8", {"measures": ["symmetry-share"]}, "symmetry-share: .* zoom:0.8 is a family"),
         ("zoom:0.8", {"measures": ["sensitivity"]}, "sensitivity: .* zoom:0.8 is a family"),
         ("zoom:0.8", {"output_action": {"logits": "a.npz"}}, "--output-action logits: .* fit one"),
-        (
-            "blur:1",
-            {"interpolation": "nearest"},
-            "--interpolation nearest: .* moves nothing",
-        ),
         ("shift-px:9", {}, "9 pixels leave nothing of an input that is 9 wide"),
     ],
 )
@@ -743,6 +738,14 @@ def test_what_does_not_go_with_a_family_is_said_in_one_line(tmp_path, group, opt
     with pytest.raises(GeedError, match=fault) as raised:
         measured(tmp_path, model, data, group, **{"measures": [], **options})
     assert "\n" not in str(raised.value)
+
+
+def test_an_idle_interpolation_is_noted(tmp_path):
+    model, data = models.random_cnn(1, (9, 9)), images((3, 9, 9), 9)
+    idle = "--interpolation is idle: blur:1 moves nothing that is resampled"
+    for group, told in (("blur:1", True), ("rotate:20", False)):
+        result = measured(tmp_path, model, data, group, ["output-l2"], interpolation="nearest")
+        assert (idle in result["notes"]) == told
 
 
 def test_only_images_are_changed_in_value(tmp_path):
