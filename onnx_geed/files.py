@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from onnx_geed.confinement import staged
 from onnx_geed.errors import GeedError
 from onnx_geed.text import to_json
 
@@ -47,6 +48,10 @@ _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
+# Kinds of files that are written, and that nobody reads a folder for.
+_UNREAD = frozenset((".json", ".html", ".xml", ".csv", ".svg", ".npz", ".onnx"))
+
+
 # Answers of file systems that cannot flush a folder, or do not let it be opened.
 _NO_FOLDER_SYNC = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF))
 
@@ -63,7 +68,7 @@ def check_writable(
     option : str
         The option that named it, for the message.
     inputs : sequence of str, Path or None
-        Files that are read for it, which it must not replace; ``FILE:KEY`` stands for FILE.
+        What is read for it, which it must not replace: files, ``FILE:KEY``, and folders of samples.
 
     Raises
     ------
@@ -97,8 +102,18 @@ def check_writable(
 
 
 def _same(path: Path, source: str) -> bool:
-    names = [source] if os.path.exists(source) else [source.rpartition(":")[0]]
-    return any(os.path.isfile(name) and os.path.samefile(path, name) for name in names)
+    """Say whether a file is what is read: itself, a part ``FILE:KEY`` of it, or in a folder."""
+    family = source.partition(":")[2].rpartition("/")[0]  # background:FOLDER/8
+    names = [source] if os.path.exists(source) else [source.rpartition(":")[0], family]
+    for name in filter(None, names):
+        if os.path.isfile(name) and os.path.samefile(path, name):
+            return True
+        above = [
+            p for p in Path(os.path.realpath(path)).parents if p == Path(os.path.realpath(name))
+        ]
+        if above and path.suffix.lower() not in _UNREAD:
+            return True
+    return False
 
 
 def write_text(path: str | Path, text: str, *, option: str = "--out") -> None:
@@ -224,7 +239,7 @@ def writing_beside(path: str | Path, *, option: str = "--out") -> Iterator[Path]
                     os.fsync(written.fileno())
             for file in sorted(files, key=lambda p: p == folder / path.name):
                 target = _target(path.parent / file.relative_to(folder))
-                target.parent.mkdir(parents=True, exist_ok=True)
+                staged(target.parent).mkdir(parents=True, exist_ok=True)
                 _rename(file, target)
                 _sync_folder(target.parent)
     except (OSError, ValueError) as error:
@@ -270,6 +285,7 @@ def remove_unfinished() -> None:
 
 def _rename(file: Path, target: Path) -> None:
     """Give a finished file its name, and the mode of the file that it replaces."""
+    target = staged(target.parent) / target.name
     with contextlib.suppress(FileNotFoundError):
         old = target.stat()
         if not os.access(target, os.W_OK):
@@ -327,7 +343,7 @@ def _target(path: Path) -> Path:
 
 def _temporary(folder: Path) -> Path:
     """Name for a file that is not yet whole, short enough for every file system."""
-    return folder / f".onnx-geed-{secrets.token_hex(8)}.unfinished"
+    return staged(folder) / f".onnx-geed-{secrets.token_hex(8)}.unfinished"
 
 
 def _unwritable(path: Path, error: Exception, option: str) -> GeedError:

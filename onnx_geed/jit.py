@@ -12,11 +12,14 @@ import contextlib
 import functools
 import importlib.abc
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from onnx_geed.confinement import confined
 
 __all__ = ["LOGGER", "compiled"]
 
@@ -83,11 +86,39 @@ def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable
         importlib.import_module("numba.np.arraymath")
     _announce_compiling()
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+    with _read_only_cache() if confined() else contextlib.nullcontext():
+        try:
+            kernel: Any = numba.njit(cache=True, **options)(function)
+        except RuntimeError:  # no folder is writable
+            kernel = numba.njit(**options)(function)
+    if confined():
+        kernel._cache.save_overload = lambda signature, data: None
+    made: Callable[..., Any] = kernel
+    return made
+
+
+@contextlib.contextmanager
+def _read_only_cache() -> Iterator[None]:
+    """Let numba look for machine code where this process may read and not write.
+
+    What a confined process wrote there would be run by others. numba tries each folder by writing
+    to it; whether the user could is the same question.
+    """
+    from numba.core import caching
+
+    locator: Any = caching._CacheLocator
+    asked = locator.ensure_cache_path
+
+    def ensure(self: Any) -> None:
+        path = self.get_cache_path()
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(path)
+
+    locator.ensure_cache_path = ensure
     try:
-        kernel: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder is writable
-        kernel = numba.njit(**options)(function)
-    return kernel
+        yield
+    finally:
+        locator.ensure_cache_path = asked
 
 
 @contextlib.contextmanager
@@ -121,6 +152,11 @@ def _message(cache: str | None) -> tuple[int, str]:
     """Return the level and text of the message when something has to be compiled."""
     import numba
 
+    if confined():
+        return logging.INFO, (
+            "compiling kernels for this run alone (some seconds): --isolate keeps none; the same "
+            "command without it, on a model that you trust, does"
+        )
     asked = str(getattr(numba.config, "CACHE_DIR", ""))
     if cache is None:
         where = f"NUMBA_CACHE_DIR={asked}" if asked else "the package's folder and your own cache"

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from onnx_geed.cli.guarded import Guarded, Output
 from onnx_geed.cli.options import (
     action_options,
     cache_options,
@@ -15,6 +16,7 @@ from onnx_geed.cli.options import (
     format_option,
     group_option,
     input_options,
+    isolate_options,
     measures_option,
     run_options,
 )
@@ -24,7 +26,7 @@ from onnx_geed.cli.terminal import show_as, tell
 __all__ = ["cache"]
 
 
-@click.command()
+@click.command(cls=Guarded)
 @click.argument("model", required=False, type=click.Path(path_type=Path))
 @data_option("Samples, as onnx-geed measure takes them.")
 @group_option()
@@ -36,7 +38,7 @@ __all__ = ["cache"]
     "-o",
     "--output-cache",
     "folder",
-    type=click.Path(path_type=Path),
+    type=Output(folder=True),
     metavar="ACTS.geed",
     help="Where to write.",
 )
@@ -51,6 +53,7 @@ __all__ = ["cache"]
 @run_options
 @input_options
 @action_options
+@isolate_options
 def cache(
     model: Path | None,
     data: str | None,

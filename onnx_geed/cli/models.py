@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 
+from onnx_geed.cli.guarded import Guarded
 from onnx_geed.cli.options import (
     action_options,
     data_option,
     format_option,
     group_option,
     input_options,
+    isolate_options,
     measures_option,
     metadata_options,
     model_argument,
@@ -26,10 +28,11 @@ from onnx_geed.errors import GeedError
 __all__ = ["annotate", "compile_model", "converters", "layers"]
 
 
-@click.command()
+@click.command(cls=Guarded)
 @model_argument
 @format_option("table", "json")
 @input_options
+@isolate_options
 def layers(model: Path, form: str, **options: Any) -> None:
     """List a model's tensors with shape, size and role.
 
@@ -49,7 +52,7 @@ def layers(model: Path, form: str, **options: Any) -> None:
     show_as(form, listing, layer_table)
 
 
-@click.command()
+@click.command(cls=Guarded)
 @model_argument
 @out_option("OUT.onnx", "Where the annotated model goes.", short=True)
 @metadata_options
@@ -57,6 +60,7 @@ def layers(model: Path, form: str, **options: Any) -> None:
 @click.option(
     "--classes", metavar="FILE.txt", help="Names of the classes, one a line, in the outputs' order."
 )
+@isolate_options
 def annotate(model: Path, out: Path, **options: Any) -> None:
     """Write preprocessing, latent, layouts and action tables into a model's metadata.
 
@@ -64,15 +68,13 @@ def annotate(model: Path, out: Path, **options: Any) -> None:
     Example:
       onnx-geed annotate model.onnx --preprocess imagenet --latent /Flatten_output_0 -o known.onnx
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.model import annotate_model
 
-    check_writable(out, option="-o")
     for key, value in sorted(annotate_model(model, out, **options).items()):
         show(f"{key} = {value if len(value) <= 90 else value[:87] + '...'}", kept=True)
 
 
-@click.command(name="compile")
+@click.command(name="compile", cls=Guarded)
 @model_argument
 @group_option(required=True)
 @measures_option
@@ -80,6 +82,7 @@ def annotate(model: Path, out: Path, **options: Any) -> None:
 @data_option("Samples to try the model out on, instead of noise.")
 @input_options
 @action_options
+@isolate_options
 def compile_model(model: Path, group: str, out: Path, **options: Any) -> None:
     """Write a measurement as an ONNX file: samples in, deviations out.
 
@@ -91,10 +94,8 @@ def compile_model(model: Path, group: str, out: Path, **options: Any) -> None:
     Example:
       onnx-geed compile model.onnx --group C8 --preprocess imagenet -o measured.onnx
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.run import compile_measurement
 
-    check_writable(out, option="-o", inputs=[model, options["data"]])
     measurement = compile_measurement(model, group, out, **options)
     for note in measurement["notes"]:
         tell(f"note: {note}")
@@ -105,7 +106,7 @@ def compile_model(model: Path, group: str, out: Path, **options: Any) -> None:
         show(f"{name}  ({', '.join(map(str, shape))})  {unit}", kept=True)
 
 
-@click.command()
+@click.command(cls=Guarded)
 def converters() -> None:
     """Print the folder of the converter scripts.
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from onnx_geed.cli.guarded import ISOLATE, Output
 from onnx_geed.measures import CATALOGUE
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "format_option",
     "group_option",
     "input_options",
+    "isolate_options",
     "measures_option",
     "metadata_options",
     "model_argument",
@@ -113,13 +115,15 @@ def group_option(*, required: bool = False, several: bool = False) -> Decorator[
     )
 
 
-def out_option(metavar: str, purpose: str, *, short: bool = False) -> Decorator[Any]:
+def out_option(
+    metavar: str, purpose: str, *, short: bool = False, folder: bool = False
+) -> Decorator[Any]:
     """Return the option ``--out``; with a short name, ``-o``, it is required."""
     return click.option(
         *(["-o"] if short else []),
         "--out",
         required=short,
-        type=click.Path(path_type=Path),
+        type=Output(folder=folder),
         metavar=metavar,
         help=purpose,
     )
@@ -285,6 +289,45 @@ run_options = _in_order(
         show_default=True,
         metavar="SIZE",
         help="Budget for activations.",
+    ),
+)
+
+
+def _keep_aside(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep an option where the command itself does not see it."""
+    name = parameter.name or ""
+    kept = context.meta.setdefault(ISOLATE, {})
+    kept[name] = value
+    if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+        kept.setdefault("typed", []).append(parameter.opts[0])
+
+
+# Options that say what a model may do to this machine.
+isolate_options = _in_order(
+    click.option(
+        "--isolate",
+        is_flag=True,
+        expose_value=False,
+        callback=_keep_aside,
+        help="For strangers' models: run in a process of its own, with limits, no network, and no "
+        "writing but to the output.",
+    ),
+    click.option(
+        "--time-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        default=3600.0,
+        show_default=True,
+        metavar="SECONDS",
+        expose_value=False,
+        callback=_keep_aside,
+        help="With --isolate: the most seconds, of a suite's cell each.",
+    ),
+    click.option(
+        "--memory-limit",
+        metavar="SIZE",
+        expose_value=False,
+        callback=_keep_aside,
+        help="With --isolate: the most memory, such as 4GiB.  [default: the machine's]",
     ),
 )
 

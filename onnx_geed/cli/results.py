@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
+from onnx_geed.cli.guarded import Guarded, Output
 from onnx_geed.cli.options import data_option, format_option, out_option, results_argument
 from onnx_geed.cli.terminal import command_line, show_as
 
 __all__ = ["aggregate", "compare", "report"]
 
 
-@click.command()
+@click.command(cls=Guarded)
 @results_argument
 @out_option("FILE.json", "Result file.")
 @format_option("table", "json")
@@ -25,18 +26,15 @@ def aggregate(results: tuple[Path, ...], out: Path | None, form: str) -> None:
     Example:
       onnx-geed aggregate seed*.json
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.report import aggregate_table
     from onnx_geed.results import aggregate as over_models, read_result
 
-    if out:
-        check_writable(out, inputs=results)
     _write_and_show(
         over_models([read_result(path) for path in results]), out, form, aggregate_table
     )
 
 
-@click.command()
+@click.command(cls=Guarded)
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @out_option("FILE.json", "Result file.")
@@ -49,12 +47,9 @@ def compare(a: Path, b: Path, out: Path | None, form: str, force: bool) -> None:
     Example:
       onnx-geed compare trained.json untrained.json
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.report import compare_table
     from onnx_geed.results import compare as in_pairs, read_result
 
-    if out:
-        check_writable(out, inputs=[a, b])
     comparison = in_pairs(read_result(a), read_result(b), force=force)
     _write_and_show(comparison, out, form, compare_table)
 
@@ -69,13 +64,13 @@ def _write_and_show(
     show_as(form, content, table, kept=bool(out))
 
 
-@click.command()
+@click.command(cls=Guarded)
 @results_argument
 @out_option("FILE.html", "The page.", short=True)
 @data_option("The data that was measured, for thumbnails.")
 @click.option(
     "--pictures",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Output(folder=True),
     metavar="FOLDER",
     help="Also keep the pictures, as SVG files.",
 )
@@ -89,10 +84,8 @@ def report(results: tuple[Path, ...], out: Path, data: str | None, pictures: Pat
       onnx-geed report result.json -o report.html --data images/
       onnx-geed report trained.json untrained.json -o report.html
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.report import write_report
     from onnx_geed.results import read_result
 
-    check_writable(out, option="-o", inputs=[*results, data])
     contents = [read_result(path) for path in results]
     write_report(contents, out, data=data, pictures=pictures, command=command_line())

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_geed.cli.guarded import Guarded, Output, files_read
 from onnx_geed.cli.options import (
     action_options,
     cache_options,
@@ -18,6 +19,7 @@ from onnx_geed.cli.options import (
     format_option,
     group_option,
     input_options,
+    isolate_options,
     measures_option,
     model_argument,
     out_option,
@@ -37,7 +39,7 @@ __all__ = ["benchmark", "demo", "measure"]
 Progress = Callable[[int, int], None]
 
 
-@click.command()
+@click.command(cls=Guarded)
 @model_argument
 @data_option("Samples: see below.")
 @group_option(several=True)
@@ -46,7 +48,7 @@ Progress = Callable[[int, int], None]
 @run_options
 @engine_option
 @click.option(
-    "--cache", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Also keep activations."
+    "--cache", type=Output(folder=True), metavar="ACTS.geed", help="Also keep activations."
 )
 @cache_options
 @click.option(
@@ -87,13 +89,14 @@ Progress = Callable[[int, int], None]
 )
 @click.option(
     "--junit",
-    type=click.Path(path_type=Path),
+    type=Output(),
     metavar="FILE.xml",
     help="Write the outcome of --fail-above as JUnit XML.",
 )
 @input_options
 @action_options
 @fit_options
+@isolate_options
 @click.pass_context
 def measure(
     context: click.Context,
@@ -128,7 +131,6 @@ def measure(
         --out results.json
       onnx-geed measure acts.geed --measure latent-l2
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.results import over_limits, parse_limits
 
     parse_limits(fail_above)
@@ -136,14 +138,10 @@ def measure(
     if len(groups) > 1:
         if junit:
             raise click.UsageError("--junit: tells of one group, and there are several --group.")
-        sys.exit(_measure_several(model, groups, out, form, fail_above, options))
+        sys.exit(_measure_several(context, model, groups, out, form, fail_above, options))
     options["group"] = groups[0] if groups else None
     if junit and not fail_above:
         raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
-    if out:
-        check_writable(out, inputs=[model, options["data"]])
-    if junit:
-        check_writable(junit, option="--junit", inputs=[model, options["data"], out])
     with progress_bar() as progress:
         if (model.suffix == ".geed" or model.is_dir()) and _is_cache(model):
             result, loaded = _measure_cache(context, model, progress, fail_above, options), None
@@ -237,6 +235,7 @@ def _measure_cache(
 
 
 def _measure_several(
+    context: click.Context,
     model: Path,
     groups: Sequence[str],
     out: Path | None,
@@ -264,7 +263,7 @@ def _measure_several(
     files = _files_beside(out, groups) if out else [None] * len(groups)
     for path in files:
         if path:
-            check_writable(path, inputs=[model, data])
+            check_writable(path, inputs=[*files_read(context)])
     results: list[Result] = []
     status, failure = 0, None
     with progress_bar() as progress:
@@ -377,10 +376,11 @@ def _show_results(results: Sequence[Result], form: str, model: Model, *, kept: b
     return 0
 
 
-@click.command()
+@click.command(cls=Guarded)
 @click.argument("suite", type=click.Path(path_type=Path), metavar="SUITE.toml")
-@out_option("FOLDER", "Where results, summary and pictures go.", short=True)
+@out_option("FOLDER", "Where results, summary and pictures go.", short=True, folder=True)
 @format_option("table", "json", "csv", explained=True)
+@isolate_options
 def benchmark(suite: Path, out: Path, form: str) -> None:
     """Measure many models, such as the checkpoints of trainings, as a TOML file lists them.
 
@@ -405,12 +405,17 @@ def benchmark(suite: Path, out: Path, form: str) -> None:
     Example:
       onnx-geed benchmark suite.toml -o results/
     """
+    from onnx_geed.confinement import is_repeated
     from onnx_geed.report import suite_csv, suite_table, write_summary
     from onnx_geed.run import benchmark as run_suite
     from onnx_geed.text import to_json
 
+    def tell_once(line: str) -> None:
+        if not is_repeated():
+            tell(line)
+
     with progress_bar() as progress:
-        summary = run_suite(suite, out, notify=tell, progress=progress)
+        summary = run_suite(suite, out, notify=tell_once, progress=progress)
     for note in write_summary(summary, out):
         tell(f"note: {note}")
     if form == "json":
@@ -425,7 +430,7 @@ def benchmark(suite: Path, out: Path, form: str) -> None:
         )
 
 
-@click.command()
+@click.command(cls=Guarded)
 def demo() -> None:
     """Measure the embedded model under C8, next to the same network untrained.
 

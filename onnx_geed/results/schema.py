@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
+from onnx_geed.confinement import Protections
 from onnx_geed.groups import FitKind
 
 __all__ = [
@@ -303,6 +304,7 @@ class RuntimePart(TypedDict, total=False):
     batch_size: int
     seconds: float
     inferences: int
+    isolated: Protections
 
 
 class PrecisionPart(TypedDict):

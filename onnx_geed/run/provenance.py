@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnx_geed.confinement import confined
 from onnx_geed.data import Intake, preprocess_to_json
 from onnx_geed.groups import LayoutAction
 from onnx_geed.model import Model
@@ -125,7 +126,7 @@ def describe_group(task: Task) -> GroupPart:
 def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> RuntimePart:
     """Return the ``runtime`` part of a result."""
     network = task.network
-    return {
+    described: RuntimePart = {
         "provider": network.provider,
         "device": "CUDA device 0, TF32 off" if network.provider == "cuda" else _processor(),
         "precision": str(network.dtype),
@@ -135,6 +136,9 @@ def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> R
         "seconds": round(seconds, 3),
         "inferences": inferences,
     }
+    if (how := confined()) is not None:
+        described["isolated"] = how.protections
+    return described
 
 
 def _processor() -> str:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from onnx_geed.confinement import begin
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable, make_folder, write_json
 from onnx_geed.model import load_model
@@ -100,6 +101,7 @@ def benchmark(
         path = cells / f"{cell.name}.json"
         head = f"[{i}/{len(loaded.cells)}] {cell}"
         try:
+            begin(cell.name)
             reason = _reason_to_run(cell, path, fingerprints)
             if reason is not None:
                 say(f"{head}: {reason}")
