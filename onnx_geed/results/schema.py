@@ -107,11 +107,19 @@ class ClassValue(TypedDict):
     samples: int
 
 
+class MovedShare(TypedDict):
+    """Share of moved samples for which something holds, those at the first element left out."""
+
+    value: float
+    ci95: list[float] | None
+
+
 class Share(TypedDict):
     """Share of samples for which something holds."""
 
     value: float
     per_element: dict[str, float]
+    moved: NotRequired[MovedShare | None]
 
 
 class Predictions(TypedDict):
@@ -464,7 +472,11 @@ class SuiteRow(TypedDict):
     exact_ci95_over_models: list[float] | None
     fit: AggregateFit | None
     kind: NotRequired[str]
+    gain_mean: NotRequired[float | None]
+    gain_ci95_over_models: NotRequired[list[float] | None]
     right_mean: NotRequired[float | None]
+    right_ci95_over_models: NotRequired[list[float] | None]
+    right_ci95_over_samples: NotRequired[list[float] | None]
     right_unmoved_mean: NotRequired[float | None]
     warnings: list[str]
 
