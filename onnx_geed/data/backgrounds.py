@@ -163,8 +163,9 @@ def read_masks(
         white = np.float32(values.max())
         odd = values[(values != 0) & (values != white)]
         if odd.size or white not in (0, 1, 255):
-            found = odd.flat[0] if odd.size else white
-            raise GeedError(f"{called}: holds {found:g}; {_ASKED}")
+            found = f"{odd.flat[0]:g} beside 0 and {white:g}" if odd.size else f"{white:g}"
+            between = ", and nothing between: threshold it" if odd.size else ""
+            raise GeedError(f"{called}: holds {found}; {_ASKED}{between}")
         front: NDArray[np.bool_] = values > 0
         return front
 

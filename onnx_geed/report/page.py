@@ -23,6 +23,7 @@ from onnx_geed.results import (
     family_values,
     has_fits,
     is_family,
+    member_count,
     model_of,
     read_record,
     same_orbits,
@@ -218,7 +219,7 @@ def _result_facts(result: Result) -> list[tuple[str, str]]:
     exact, family = sum(group["exact"]), is_family(group)
     acts = f"{group['name']}, {group['order']} elements"
     if family:
-        acts = f"{group['name']}, {group['order'] - 1} members and the identity"
+        acts = f"{group['name']}, {member_count(group)} and the identity"
         acts += f", {told}" if (told := family_range(group)) else ""
     elif exact < group["order"]:
         acts += f", {exact} of them exact, the others resampled ({group['interpolation']})"

@@ -16,6 +16,7 @@ from onnx_geed.results import (
     Result,
     Statistics,
     is_family,
+    member_count,
     ranking_value,
     read_record,
 )
@@ -234,7 +235,7 @@ def _head(result: Result) -> list[str]:
     exact = sum(group["exact"])
     acts = f"{group['name']} ({group['order']} elements"
     if is_family(group):
-        acts = f"{group['name']} ({group['order'] - 1} members and the identity)"
+        acts = f"{group['name']} ({member_count(group)} and the identity)"
     else:
         acts += ")" if exact == group["order"] else f", {exact} exact; {group['interpolation']})"
     if group["support"] != "full":

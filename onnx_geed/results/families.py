@@ -13,6 +13,7 @@ __all__ = [
     "element_words",
     "family_range",
     "is_family",
+    "member_count",
     "parameter_words",
     "parameters_of",
 ]
@@ -113,6 +114,12 @@ def family_range(group: GroupPart) -> str:
     of_members = values[1:][np.isfinite(values[1:])]
     low, high = (parameter_words(group, float(v)) for v in (of_members[0], of_members[-1]))
     return f"{group.get('parameter', 'parameter')} {low} to {high}"
+
+
+def member_count(group: GroupPart) -> str:
+    """Return how many members a family has beside the identity, such as ``6 members``."""
+    count = group["order"] - 1
+    return f"{count} member{'' if count == 1 else 's'}"
 
 
 def element_words(group: GroupPart, element: str, *, short: bool = False) -> str:
