@@ -163,9 +163,12 @@ def read_masks(
         white = np.float32(values.max())
         odd = values[(values != 0) & (values != white)]
         if odd.size or white not in (0, 1, 255):
-            found = f"{odd.flat[0]:g} beside 0 and {white:g}" if odd.size else f"{white:g}"
-            between = ", and nothing between: threshold it" if odd.size else ""
-            raise GeedError(f"{called}: holds {found}; {_ASKED}{between}")
+            if white not in (0, 1, 255):
+                raise GeedError(f"{called}: holds {white:g}; {_ASKED}")
+            raise GeedError(
+                f"{called}: holds {odd.flat[0]:g} beside {white:g}; {_ASKED}, and nothing else: "
+                "threshold it"
+            )
         front: NDArray[np.bool_] = values > 0
         return front
 

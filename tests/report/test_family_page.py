@@ -237,7 +237,9 @@ def test_the_overview_has_the_interval_of_the_accuracy_where_it_is_known():
     assert "(0.500 to 0.750), unmoved 0.900" in section["pictures"][0]["alt"]
 
 
-@pytest.mark.parametrize(("count", "wide"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3), (7, 4)])
+@pytest.mark.parametrize(
+    ("count", "wide"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3), (7, 4)]
+)
 def test_no_panel_is_alone_in_a_line(count, wide):
     assert panels_across(count) == wide
     assert count % wide != 1 or wide == 1
@@ -296,7 +298,7 @@ def test_a_suite_over_families_ends_with_the_overview(tmp_path):
     assert re.search(rf"{re.escape(ROTATE)} +0\.5000 +0\.1250", block)
     assert "0.7000 (unmoved 0.9000)" in block
     assert "right_unmoved_mean" in suite_csv(summary()).splitlines()[0]
-    wide = dict(zip(*(line.split(",") for line in suite_csv(summary()).splitlines()[:2])))
+    wide = next(csv.DictReader(io.StringIO(suite_csv(summary()))))
     assert (wide["gain_mean"], wide["right_ci95_over_samples_high"]) == ("1.5", "0.8")
     assert re.search(rf"gain +cnn +vit\n.*\n{re.escape(ROTATE)} +1\.500", block)
     (right, *_) = [v for v in suite_family_values(summary()["rows"]) if v.unmoved is not None]
