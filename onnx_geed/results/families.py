@@ -13,7 +13,7 @@ __all__ = [
     "element_words",
     "family_range",
     "is_family",
-    "member_count",
+    "order_words",
     "parameter_words",
     "parameters_of",
 ]
@@ -116,10 +116,11 @@ def family_range(group: GroupPart) -> str:
     return f"{group.get('parameter', 'parameter')} {low} to {high}"
 
 
-def member_count(group: GroupPart) -> str:
-    """Return how many members a family has beside the identity, such as ``6 members``."""
-    count = group["order"] - 1
-    return f"{count} member{'' if count == 1 else 's'}"
+def order_words(group: GroupPart) -> str:
+    """Say how many elements there are: ``8 elements``, ``1 member and the identity``."""
+    if is_family(group):
+        return f"{(n := group['order'] - 1)} member{'s' * (n != 1)} and the identity"
+    return f"{group['order']} element{'s' * (group['order'] != 1)}"
 
 
 def element_words(group: GroupPart, element: str, *, short: bool = False) -> str:

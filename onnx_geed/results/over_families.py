@@ -11,7 +11,8 @@ import numpy as np
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results.families import is_family
 from onnx_geed.results.reading import read_record
-from onnx_geed.results.schema import Predictions, Result, SuiteRow
+from onnx_geed.results.schema import Predictions, Result
+from onnx_geed.results.suite_schema import SuiteRow
 
 __all__ = ["FamilyValue", "family_values", "moved_accuracy", "suite_family_values"]
 

@@ -183,6 +183,8 @@ def prepare_run(
     if options.references:
         _check_trips(source)
     notes += [] if acting.small is None else [f"{acting.name}: {acting.small.told()}"]
+    if acting.changes_values and options.interpolation != Options.interpolation:
+        notes.append(f"--interpolation is idle: {acting.name} moves nothing that is resampled")
     listed = list_as_stated(
         loaded,
         acted.name,

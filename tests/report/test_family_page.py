@@ -20,7 +20,6 @@ from onnx_geed.results import (
     family_range,
     family_values,
     mean_interval,
-    member_count,
     parameters_of,
     read_record,
     suite_family_values,
@@ -143,11 +142,6 @@ def test_a_page_of_a_family_speaks_of_members_and_no_orbit(name):
     assert "of the most there can be" not in words
     assert "from f(x)" in words
     assert "times as far as the pixels did" in words
-
-
-def test_a_single_member_is_one():
-    assert member_count(family_group(ROTATE)) == "6 members"
-    assert member_count(family_group(ROTATE, order=2)) == "1 member"
 
 
 def test_the_table_has_a_line_a_member():
