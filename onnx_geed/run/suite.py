@@ -224,8 +224,10 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
                 "model": first.model,
                 "step": first.step,
                 "data": first.data,
-                # As the results call it, however the suite spells it.
-                "group": results[0]["group"]["name"],
+                # As results call it, however it is spelled; a folder beside the suite, as it says it.
+                "group": first.group
+                if first.acting != first.group
+                else results[0]["group"]["name"],
                 "measure": total["measure"],
                 "layer": total["layer"],
                 "output_action": total["output_action"],
