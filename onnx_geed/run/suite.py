@@ -224,7 +224,7 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
                 "model": first.model,
                 "step": first.step,
                 "data": first.data,
-                # As results call it, however it is spelled; a folder beside the suite, as it says it.
+                # As results call it; a folder beside the suite, as the suite does.
                 "group": first.group
                 if first.acting != first.group
                 else results[0]["group"]["name"],
