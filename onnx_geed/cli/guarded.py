@@ -20,7 +20,7 @@ from onnx_geed.files import check_writable
 __all__ = ["ISOLATE", "Guarded", "Output", "files_read"]
 
 #: Where a context keeps the options of ``--isolate``.
-ISOLATE = "onnx_geed.isolate"
+ISOLATE = "isolate"
 
 
 class Output(click.Path):
@@ -44,7 +44,8 @@ class Guarded(click.Command):
         asked: Mapping[str, Any] = ctx.meta.get(ISOLATE, {})
         if asked.get("isolate"):
             folders = [path for _, path in _outputs(self, ctx, folder=True)]
-            subject = ctx.params.get("model") or ctx.params.get("suite") or ctx.info_name
+            model = ctx.params.get("model")
+            subject = model or ctx.params.get("suite") or ctx.info_name
             isolate(
                 Bounds(
                     str(subject),
@@ -52,6 +53,7 @@ class Guarded(click.Command):
                     asked["memory_limit"],
                     list(files.values()),
                     folders,
+                    model,
                 )
             )
         elif idle := asked.get("typed"):

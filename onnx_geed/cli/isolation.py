@@ -53,6 +53,8 @@ class Bounds:
         The most memory, such as ``4GiB``; None: that of the machine.
     files, folders : sequence of Path
         Its output.
+    source : Path or None
+        The model, whose external data are copied beside an output.
     """
 
     subject: str
@@ -60,6 +62,7 @@ class Bounds:
     memory: str | None
     files: Sequence[Path]
     folders: Sequence[Path]
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -298,13 +301,12 @@ def _take_over(bounds: Bounds, places: _Places) -> int:
         staging = places.staging.get(target.parent)
         if staging is None:
             continue
-        # Files beside the one that was named begin like it: a result each group, external data.
         found = [
             path
             for path in sorted(staging.rglob("*"))
             if path.is_file()
             and not path.is_symlink()
-            and path.relative_to(staging).parts[0].startswith(target.stem)
+            and _is_asked(path.relative_to(staging), target, bounds.source)
         ]
         if not found:
             continue
@@ -317,3 +319,12 @@ def _take_over(bounds: Bounds, places: _Places) -> int:
             places.kept.append(staging)
             status = fail(f"{error}; what was written is kept in {staging}")
     return status
+
+
+def _is_asked(name: Path, target: Path, source: Path | None) -> bool:
+    """Say whether a file is an output: the one that was named, or what goes with it.
+
+    That is a result each group, whose names begin like it, and external data, of their own names.
+    """
+    own = name.parts[0].startswith(f"{target.stem}.")
+    return own or (source is not None and (source.parent / name).is_file())

@@ -6,6 +6,7 @@ What a hostile model would do by a fault of the runtime, a data function does he
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import time
 from importlib.resources import files
 from pathlib import Path
 
+import onnx
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -371,6 +373,20 @@ def test_a_file_of_another_name_is_not_taken_over(place):
     got = measure(place, "hostile:plants", "--isolate")
     assert got.returncode == 0, got.stderr
     assert left(place) == {"r.json"}
+
+
+def test_external_data_go_with_a_model(place):
+    (place / "theirs").mkdir()
+    (place / "ours").mkdir()
+    model = onnx.load(MODEL)
+    onnx.save(model, place / "theirs/net.onnx", save_as_external_data=True, location="w/net.bin")
+    words = ("annotate", "theirs/net.onnx", "--latent=latent", "-o", "ours/known.onnx")
+    for more in (("--isolate",), ()):
+        got = geed(place, *words, *more)
+        assert got.returncode == 0, got.stderr
+        names = {str(p.relative_to(place)) for p in (place / "ours").rglob("*") if p.is_file()}
+        assert names == {"ours/known.onnx", "ours/w/net.bin"}
+        shutil.rmtree(place / "ours/w")
 
 
 def test_a_pipe_is_written_to_as_it_is(place):
