@@ -241,7 +241,7 @@ def writing_beside(path: str | Path, *, option: str = "--out") -> Iterator[Path]
                 target = _target(path.parent / file.relative_to(folder))
                 staged(target.parent).mkdir(parents=True, exist_ok=True)
                 _rename(file, target)
-                _sync_folder(target.parent)
+                _sync_folder(staged(target.parent))
     except (OSError, ValueError) as error:
         raise _unwritable(path, error, option) from None
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data.rows import BROKEN, Rows, reading, rows_of
-from onnx_geed.data.virtual import files_of
+from onnx_geed.data.virtual import check_handles, files_of
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.files import stamp
 
@@ -125,12 +125,16 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
         chosen = _choose(within or names, there, path.name, f"{path}:")
         data = file[chosen]
     parts = files_of(data, where)
+    if len(parts) > 1:
+        check_handles(where, path, len(parts))
     opened += [stamp(part) for part in sorted(parts - {path})]
     length = _length(data.file)
 
     def read(index: Any) -> NDArray[Any]:
         with reading(where):
             values = np.asarray(data[index])
+            if len(parts) > 1:
+                check_handles(where, path)
         if _length(data.file) < length:
             # HDF5 reads what lies behind the end of a file as zeros.
             raise GeedError(

@@ -1,11 +1,12 @@
 """Virtual HDF5 datasets: whether all that they are made of is there.
 
 HDF5 fills the place of what is missing, be it a file, a dataset or rows of it, with zeros, and
-zeros look perfectly equivariant.
+zeros look perfectly equivariant. So it does where a process may open no more files.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -16,7 +17,7 @@ from onnx_geed.errors import GeedError
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["files_of"]
+__all__ = ["check_handles", "files_of"]
 
 
 # A number in the name of a source, of which there are as many as are found.
@@ -48,6 +49,30 @@ def files_of(data: h5py.Dataset, where: str) -> set[Path]:
         If parts of it are in no source at all.
     """
     return _files(data, where, ())
+
+
+def check_handles(where: str, path: Path, more: int = 1) -> None:
+    """Make sure that so many more files could be opened.
+
+    Raises
+    ------
+    GeedError
+        If they could not.
+    """
+    opened = []
+    try:
+        for _ in range(more):
+            opened.append(os.open(path, os.O_RDONLY))
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise GeedError(
+            f"{where}: too many open files, and HDF5 would read zeros for the others: raise the "
+            "limit (ulimit -n), or write the dataset into fewer files"
+        ) from None
+    finally:
+        for handle in opened:
+            os.close(handle)
 
 
 def _files(data: h5py.Dataset, where: str, above: tuple[tuple[str, str], ...]) -> set[Path]:

@@ -376,7 +376,7 @@ def test_a_file_of_another_name_is_not_taken_over(place):
 
 
 def test_external_data_go_with_a_model(place):
-    (place / "theirs").mkdir()
+    (place / "theirs/w").mkdir(parents=True)
     (place / "ours").mkdir()
     model = onnx.load(MODEL)
     onnx.save(model, place / "theirs/net.onnx", save_as_external_data=True, location="w/net.bin")

@@ -1,5 +1,10 @@
 """HDF5 datasets made of others: what is missing is refused, and never read as zeros."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
@@ -102,3 +107,34 @@ def test_values_in_a_raw_file_that_is_gone_are_refused(folder):
         file.create_dataset("x", (2, 3), np.float32, external=[("raw.bin", 0, 24)])
     with pytest.raises(GeedError, match=r"in a file raw\.bin that is missing"):
         opened(folder / "e.h5")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
+def test_files_that_cannot_all_be_open_are_refused(folder):
+    layout = h5py.VirtualLayout((60, 3), dtype=np.float32)
+    for n in range(30):
+        with h5py.File(folder / f"s{n}.h5", "w") as file:
+            file["d"] = ROWS
+        layout[2 * n : 2 * n + 2] = source(folder / f"s{n}.h5")
+    with h5py.File(folder / "many.h5", "w") as file:
+        file.create_virtual_dataset("x", layout)
+    script = (
+        "import resource, sys\n"
+        "from onnx_geed.data import open_rows\n"
+        "def limit(n): resource.setrlimit(resource.RLIMIT_NOFILE, (n, 4096))\n"
+        "many = sys.argv[1] + ':/x'\n"
+        "limit(64)\n"
+        "assert open_rows(many).read(slice(None)).min() == 1\n"
+        "rows = open_rows(many)\n"
+        "for act in (lambda: open_rows(many), lambda: rows.read(slice(None))):\n"
+        "    limit(25)\n"
+        "    try:\n"
+        "        act()\n"
+        "    except Exception as error:\n"
+        "        print(type(error).__name__, 'too many open files' in str(error))\n"
+    )
+    got = subprocess.run(
+        [sys.executable, "-c", script, folder / "many.h5"], capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert got.stdout == "GeedError True\n" * 2, got.stderr
