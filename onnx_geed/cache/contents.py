@@ -188,7 +188,10 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
         "classes": prepared.model.metadata.get(CLASSES),
         "targets": [m.layer for m in plan.measures if m.target],
-        "notes": [*plan.notes, *unmoved_notes(plan.group, idle, prepared.count)],
+        "notes": [
+            *plan.notes,
+            *unmoved_notes(plan.group.name, plan.group.elements, idle, prepared.count),
+        ],
         "norm_samples": options.norm_samples,
         "samples": options.wanted,
         "seed": options.seed,

@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         overlap_part as overlap_part,
     )
     from onnx_geed.results.predictions import (
+        Predicted as Predicted,
         add_predictions as add_predictions,
         places_of_labels as places_of_labels,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +17,20 @@ from onnx_geed.model import CLASSES, Model, load_model, parse_classes
 from onnx_geed.results import (
     Record,
     Result,
-    add_class_values,
-    add_gain,
-    add_predictions,
     check_measured,
     looks,
     precision_notes,
     result,
 )
+from onnx_geed.run.conclusion import anew, conclude, evidence_of
 from onnx_geed.run.executor import in_order
 from onnx_geed.run.fit_orbits import Notify, with_fits
 from onnx_geed.run.fit_overlap import copies_notes
 from onnx_geed.run.fit_scales import add_fits, fit_inferences
-from onnx_geed.run.how_far import gain_is_taken, gain_notes, input_distances
+from onnx_geed.run.how_far import gain_is_taken, input_distances
 from onnx_geed.run.job import orbit_jobs, point_jobs
 from onnx_geed.run.kept_points import KeptPoints
-from onnx_geed.run.measurements import measurements_of, predictions_of
+from onnx_geed.run.measurements import measurements_of
 from onnx_geed.run.options import make_options
 from onnx_geed.run.orbit_statistics import OrbitStatistics, beside, gather
 from onnx_geed.run.prepare import Prepared, check_inputs, prepare_run
@@ -43,9 +42,9 @@ from onnx_geed.run.provenance import (
     describe_runtime,
     software_versions,
 )
-from onnx_geed.run.references import add_references, add_untrained, trip_inferences, untrained
+from onnx_geed.run.references import round_trips, trip_inferences, untrained
 from onnx_geed.run.sequential import Measured, measure_until
-from onnx_geed.run.unmoved import unmoved_notes, unmoving
+from onnx_geed.run.unmoved import unmoving
 
 __all__ = ["measure", "measure_each", "measure_groups"]
 
@@ -231,33 +230,27 @@ def _outcome(
     meter = Meter("inferences", planned, progress)
     measured = _measure(prepared, meter, points)
     prepared = prepared.first(measured.count)
+    source = prepared.task.source
     meter.expect(_scale_inferences(prepared))
     if idle:
-        idle = unmoving(prepared.task.source, prepared.count, start=looked, among=idle)
-    records, described = measured.records, describe_data(prepared.task.source)
-    if chosen.references:
-        add_references(prepared, records, meter)
+        idle = unmoving(source, prepared.count, start=looked, among=idle)
+    records, described = measured.records, describe_data(source)
+    trips = round_trips(prepared, range(prepared.count), meter) if chosen.references else {}
     add_fits(prepared, records, meter)
-    on_gain: list[str] = []
-    if gain_is_taken(plan):
-        of_inputs = input_distances(prepared.task.source, prepared.count, chosen.norm_samples)
-        add_gain(records, of_inputs, plan.group.elements)
-        pointed = min(chosen.norm_samples, len(prepared.task.source.indices))
-        on_gain = gain_notes(of_inputs, pointed)
-    notes = on_gain + unmoved_notes(plan.group, idle, prepared.count)
-    notes += copies_notes(prepared.tables, described["marks"][: prepared.count])
-    notes += [] if measured.precision is None else precision_notes(measured.precision)
-    names = parse_classes(prepared.model.metadata.get(CLASSES))
-    predicted = predictions_of(plan, measured.statistics)
-    add_class_values(records, described["labels"], seed=chosen.seed)
-    notes += add_predictions(records, described["labels"], predicted, names)
+    gain = gain_is_taken(plan)
+    inputs = input_distances(source, prepared.count, chosen.norm_samples) if gain else None
+    evidence = evidence_of(prepared, measured.statistics, idle=idle, trips=trips, inputs=inputs)
     inferences = prepared.fitted
     if chosen.untrained:
         other, kept = untrained(prepared)
         other = with_fits(other, progress, notify)
-        notes += kept
-        add_untrained(records, _records(other, _run(other, meter)), chosen.seed)
+        of_other = anew(evidence, other, _run(other, meter))
+        evidence = replace(evidence, untrained=of_other, on_untrained=tuple(kept))
         inferences += other.fitted
+    on_samples = copies_notes(prepared.tables, described["marks"][: prepared.count])
+    on_samples += [] if measured.precision is None else precision_notes(measured.precision)
+    names = parse_classes(prepared.model.metadata.get(CLASSES))
+    notes = conclude(evidence, records, described["labels"], names, on_samples)
     check_inputs(prepared)
     inferences += meter.done
     outcome = result(
