@@ -74,6 +74,9 @@ if TYPE_CHECKING:
         measurements_of as measurements_of,
         predictions_of as predictions_of,
     )
+    from onnx_geed.run.merge import (
+        merge as merge,
+    )
     from onnx_geed.run.options import (
         Options as Options,
         check_option as check_option,

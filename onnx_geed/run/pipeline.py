@@ -33,6 +33,7 @@ from onnx_geed.run.kept_points import KeptPoints
 from onnx_geed.run.measurements import measurements_of
 from onnx_geed.run.options import make_options
 from onnx_geed.run.orbit_statistics import OrbitStatistics, beside, gather
+from onnx_geed.run.part import check_divisible, measure_part
 from onnx_geed.run.prepare import Prepared, check_inputs, prepare_run
 from onnx_geed.run.progress import Meter, Progress
 from onnx_geed.run.provenance import (
@@ -44,6 +45,7 @@ from onnx_geed.run.provenance import (
 )
 from onnx_geed.run.references import round_trips, trip_inferences, untrained
 from onnx_geed.run.sequential import Measured, measure_until
+from onnx_geed.run.shard import Shard, parse_shard
 from onnx_geed.run.unmoved import unmoving
 
 __all__ = ["measure", "measure_each", "measure_groups"]
@@ -59,6 +61,7 @@ def measure(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
+    shard: str | Shard | None = None,
     **options: Any,
 ) -> Result:
     """Measure the G-empirical equivariance deviation of an ONNX model.
@@ -86,6 +89,9 @@ def measure(
     limits : sequence of str
         Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
         name nothing that is measured are refused before the run.
+    shard : str, optional
+        ``i/n``, such as ``2/5``: measure only the second of five parts of D, which
+        :func:`onnx_geed.merge` joins into the whole.
     **options
         Fields of :class:`onnx_geed.Options`.
 
@@ -101,6 +107,7 @@ def measure(
         If model, data or options cannot be used, or the model gives NaN or infinity.
         If the group does not move the input, or is one of your own without an action.
         If the action is none of its group, or of another one than ``group``.
+        If there is no such shard, or an option asks for what cannot be divided.
 
     Notes
     -----
@@ -112,7 +119,12 @@ def measure(
     >>> result["measurements"][0]["value"]  # doctest: +SKIP
     """
     started = time.perf_counter()
+    share = None if shard is None else parse_shard(shard)
     prepared = prepare_run(model, data, group, make_options(options), action)
+    if share is not None:
+        check_divisible(prepared, limits)
+        told: dict[str, Any] = {"progress": progress, "command": command}
+        return measure_part(prepared, share, started=started, **told)
     return _outcome(prepared, started, progress, notify, command, limits)
 
 
@@ -125,6 +137,7 @@ def measure_groups(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
+    shard: str | Shard | None = None,
     **options: Any,
 ) -> list[Result]:
     """Measure under several groups or families: a result each, as :func:`measure` gives it.
@@ -145,6 +158,8 @@ def measure_groups(
         What the result files say was run.
     limits : sequence of str
         As :func:`measure` takes them, for every group.
+    shard : str, optional
+        As :func:`measure` takes it: the same part under each group.
     **options
         Fields of :class:`onnx_geed.Options`, for all groups.
 
@@ -170,7 +185,7 @@ def measure_groups(
     >>> results = measure_groups("model.onnx", "images/", ["C8", "jpeg:90..10/6"])  # doctest: +SKIP
     """
     shared: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
-    return list(measure_each(model, data, groups, limits=limits, **shared, **options))
+    return list(measure_each(model, data, groups, limits=limits, shard=shard, **shared, **options))
 
 
 def measure_each(
@@ -182,19 +197,27 @@ def measure_each(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
+    shard: str | Shard | None = None,
     **options: Any,
 ) -> Iterator[Result]:
     """Yield the results of :func:`measure_groups` as they are there."""
     started = time.perf_counter()
+    share = None if shard is None else parse_shard(shard)
     loaded = model if isinstance(model, Model) else load_model(model)
     runs: list[Prepared] = []
     for group in _different(groups):
         run = prepare_run(loaded, data, group, make_options(options), beside=runs)
         check_measured(limits, [(m.name, m.layer) for m in run.task.plan.measures])
+        if share is not None:
+            check_divisible(run, limits)
         runs.append(run)
     kept = KeptPoints()
     for run in runs:
-        yield _outcome(run, started, progress, notify, command, limits, kept)
+        if share is None:
+            yield _outcome(run, started, progress, notify, command, limits, kept)
+        else:
+            told: dict[str, Any] = {"progress": progress, "command": command, "kept": kept}
+            yield measure_part(run, share, started=started, **told)
         started = time.perf_counter()
 
 
