@@ -42,7 +42,7 @@ __all__ = ["fit"]
     show_default=True,
     help="What may happen to channels: they change places, turn into each other, or any mixture.",
 )
-@out_option("ACTIONS.npz", "Where the fitted actions go.", short=True)
+@out_option("ACTIONS.npz", "Where the fitted actions go.", required=True)
 @fit_options
 @click.option(
     "--fit-representation",

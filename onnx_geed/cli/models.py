@@ -51,7 +51,7 @@ def layers(model: Path, form: str, **options: Any) -> None:
 
 @click.command()
 @model_argument
-@out_option("OUT.onnx", "Where the annotated model goes.", short=True)
+@out_option("OUT.onnx", "Where the annotated model goes.", required=True)
 @metadata_options
 @output_action_option
 @click.option(
@@ -76,7 +76,7 @@ def annotate(model: Path, out: Path, **options: Any) -> None:
 @model_argument
 @group_option(required=True)
 @measures_option
-@out_option("MEASURED.onnx", "Where the measurement goes.", short=True)
+@out_option("MEASURED.onnx", "Where the measurement goes.", required=True)
 @data_option("Samples to try the model out on, instead of noise.")
 @input_options
 @action_options

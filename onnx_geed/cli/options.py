@@ -19,6 +19,7 @@ __all__ = [
     "format_option",
     "group_option",
     "input_options",
+    "limit_options",
     "measures_option",
     "metadata_options",
     "model_argument",
@@ -113,12 +114,12 @@ def group_option(*, required: bool = False, several: bool = False) -> Decorator[
     )
 
 
-def out_option(metavar: str, purpose: str, *, short: bool = False) -> Decorator[Any]:
-    """Return the option ``--out``; with a short name, ``-o``, it is required."""
+def out_option(metavar: str, purpose: str, *, required: bool = False) -> Decorator[Any]:
+    """Return the option ``--out``, or ``-o``."""
     return click.option(
-        *(["-o"] if short else []),
+        "-o",
         "--out",
-        required=short,
+        required=required,
         type=click.Path(path_type=Path),
         metavar=metavar,
         help=purpose,
@@ -347,5 +348,21 @@ cache_options = _in_order(
         default="float32",
         show_default=True,
         help="How raw activations are stored.",
+    ),
+)
+
+
+limit_options = _in_order(
+    click.option(
+        "--fail-above",
+        multiple=True,
+        metavar="MEASURE[@LAYER]=LIMIT",
+        help="Exit with status 1 if a value exceeds the limit; repeatable.",
+    ),
+    click.option(
+        "--junit",
+        type=click.Path(path_type=Path),
+        metavar="FILE.xml",
+        help="Write the outcome of --fail-above as JUnit XML.",
     ),
 )

@@ -1,17 +1,62 @@
-"""Commands on results: aggregate, compare, report."""
+"""Commands on results: merge, aggregate, compare, report."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from onnx_geed.cli.options import data_option, format_option, out_option, results_argument
+from onnx_geed.cli.options import (
+    data_option,
+    format_option,
+    limit_options,
+    out_option,
+    results_argument,
+)
+from onnx_geed.cli.outcomes import finish
 from onnx_geed.cli.terminal import command_line, show_as
 
-__all__ = ["aggregate", "compare", "report"]
+__all__ = ["aggregate", "compare", "merge", "report"]
+
+
+@click.command()
+@click.argument(
+    "parts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PART..."
+)
+@out_option("RESULT.json", "Result file.", required=True)
+@format_option("table", "json", "csv", explained=True)
+@limit_options
+def merge(
+    parts: tuple[Path, ...],
+    out: Path,
+    form: str,
+    fail_above: tuple[str, ...],
+    junit: Path | None,
+) -> None:
+    """Join the parts of a run, which onnx-geed measure --shard wrote, into the whole result.
+
+    The bits are those of onnx-geed measure without --shard. Neither model nor data are read; the
+    parts may come in any order, and all of them have to.
+
+    \b
+    Example:
+      onnx-geed merge part-*.json -o result.json
+    """
+    from onnx_geed.files import check_writable
+    from onnx_geed.results import parse_limits
+    from onnx_geed.run import merge as join_parts
+
+    parse_limits(fail_above)
+    if junit and not fail_above:
+        raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
+    check_writable(out, option="-o", inputs=parts)
+    if junit:
+        check_writable(junit, option="--junit", inputs=[*parts, out])
+    result = join_parts(parts, command=command_line(), limits=fail_above)
+    sys.exit(finish(result, form, None, out=out, limits=fail_above, junit=junit))
 
 
 @click.command()
@@ -71,7 +116,7 @@ def _write_and_show(
 
 @click.command()
 @results_argument
-@out_option("FILE.html", "The page.", short=True)
+@out_option("FILE.html", "The page.", required=True)
 @data_option("The data that was measured, for thumbnails.")
 @click.option(
     "--pictures",

@@ -18,13 +18,15 @@ from onnx_geed.cli.options import (
     format_option,
     group_option,
     input_options,
+    limit_options,
     measures_option,
     model_argument,
     out_option,
     run_options,
 )
+from onnx_geed.cli.outcomes import finish, show_results, write
 from onnx_geed.cli.progress import progress_bar
-from onnx_geed.cli.terminal import OutputError, command_line, fail, show, tell
+from onnx_geed.cli.terminal import command_line, fail, show, tell
 from onnx_geed.cli.typed_options import refuse_settled, typed_options
 from onnx_geed.errors import GeedError
 
@@ -79,17 +81,11 @@ Progress = Callable[[int, int], None]
     help="Class of dense scores, by number or name: measure the other places by themselves too.",
 )
 @format_option("table", "json", "csv", explained=True)
+@limit_options
 @click.option(
-    "--fail-above",
-    multiple=True,
-    metavar="MEASURE[@LAYER]=LIMIT",
-    help="Exit with status 1 if a value exceeds the limit; repeatable.",
-)
-@click.option(
-    "--junit",
-    type=click.Path(path_type=Path),
-    metavar="FILE.xml",
-    help="Write the outcome of --fail-above as JUnit XML.",
+    "--shard",
+    metavar="I/N",
+    help="Measure only the I-th of N parts of D, from 1 on; onnx-geed merge joins all N.",
 )
 @input_options
 @action_options
@@ -126,10 +122,11 @@ def measure(
         --output-action "/layer1/*=fit:orthogonal"
       onnx-geed measure model.onnx --data images/ --group C8 --group jpeg:90..10/6 \\
         --out results.json
+      onnx-geed measure model.onnx --data images/ --group C8 --shard 2/5 --out part-2.json
       onnx-geed measure acts.geed --measure latent-l2
     """
     from onnx_geed.files import check_writable
-    from onnx_geed.results import over_limits, parse_limits
+    from onnx_geed.results import parse_limits
 
     parse_limits(fail_above)
     _refuse_idle_fit_options(typed_options(context), options["output_action"])
@@ -138,6 +135,8 @@ def measure(
             raise click.UsageError("--junit: tells of one group, and there are several --group.")
         sys.exit(_measure_several(model, groups, out, form, fail_above, options))
     options["group"] = groups[0] if groups else None
+    if junit and options["shard"]:
+        raise click.UsageError("--junit: tells of whole results; give it to onnx-geed merge.")
     if junit and not fail_above:
         raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
     if out:
@@ -149,17 +148,7 @@ def measure(
             result, loaded = _measure_cache(context, model, progress, fail_above, options), None
         else:
             result, loaded = _measure_model(model, progress, fail_above, options)
-    # What a run has cost is kept before anything is made of it.
-    status = _write(result, out) if out else 0
-    for note in result["notes"]:
-        tell(f"note: {note}")
-    excesses = over_limits(result, fail_above)
-    if junit:
-        status = _write_junit(result, fail_above, junit) or status
-    status = _show_result(result, form, loaded, kept=bool(out or fail_above)) or status
-    for excess in excesses:
-        tell(f"over the limit: {excess}")
-    sys.exit(1 if excesses else status)
+    sys.exit(finish(result, form, loaded, out=out, limits=fail_above, junit=junit))
 
 
 def _refuse_idle_fit_options(typed: Mapping[str, Any], actions: Mapping[str, str]) -> None:
@@ -205,6 +194,9 @@ def _measure_model(
     if cache is not None:
         from onnx_geed.cache import measure_through_cache
 
+        if rest.pop("shard"):
+            raise click.UsageError("--shard: a cache is of a whole run; leave --cache out.")
+
         through = measure_through_cache(loaded, data, group, cache, notify=tell, **shared, **rest)
         return through, loaded
     del rest["mode"], rest["dtype"]
@@ -226,6 +218,10 @@ def _measure_cache(
     typed = {name: v for name, v in typed_options(context).items() if name in options}
     if options["group"] is not None:
         typed["group"] = options["group"]
+    if "shard" in typed:
+        raise click.UsageError(
+            f"--shard: {cache.name} is a cache, from which all is measured in one go; leave it out"
+        )
     if "engine" in typed:
         raise click.UsageError(
             f"--engine: {cache.name} is a cache, which is measured without its model, so there is "
@@ -274,7 +270,7 @@ def _measure_several(
         try:
             for result, path in zip(each, files, strict=True):
                 # What a run has cost is kept before the next begins.
-                status = (_write(result, path) if path else 0) or status
+                status = (write(result, path) if path else 0) or status
                 results.append(result)
         except GeedError as error:
             if not results:
@@ -282,7 +278,7 @@ def _measure_several(
             failure = f"group {groups[len(results)]}: {error}"
     for note in dict.fromkeys(note for result in results for note in result["notes"]):
         tell(f"note: {note}")
-    status = _show_results(results, form, loaded, kept=bool(out or limits)) or status
+    status = show_results(results, form, loaded, kept=bool(out or limits)) or status
     excesses = [(r["group"]["name"], text) for r in results for text in over_limits(r, limits)]
     for name, excess in excesses:
         tell(f"over the limit: {name}: {excess}")
@@ -307,79 +303,9 @@ def _files_beside(out: Path, groups: Sequence[str]) -> list[Path]:
     return files
 
 
-def _write(result: Result, out: Path) -> int:
-    """Write a result, or else to the folder for temporary files; return the status."""
-    import secrets
-    import tempfile
-
-    from onnx_geed.files import write_json
-
-    try:
-        write_json(result, out)
-    except GeedError as error:
-        spare = Path(tempfile.gettempdir(), f"onnx-geed-{secrets.token_hex(4)}.json")
-        try:
-            write_json(result, spare)
-        except (GeedError, OSError):
-            return fail(str(error))
-        return fail(f"{error}; the result is kept in {spare}")
-    return 0
-
-
-def _write_junit(result: Result, limits: Sequence[str], path: Path) -> int:
-    from onnx_geed.results import write_junit
-
-    try:
-        write_junit(result, limits, path)
-    except GeedError as error:
-        return fail(str(error))
-    return 0
-
-
-def _show_result(result: Result, form: str, model: Model | None, *, kept: bool) -> int:
-    from onnx_geed.report import table
-    from onnx_geed.results import diagnosis_line, model_of, to_csv
-    from onnx_geed.text import to_json, wrapped
-
-    try:
-        if form == "json":
-            show(to_json(result), nl=False, kept=kept)
-        elif form == "csv":
-            show(to_csv(result), nl=False, kept=kept)
-        else:
-            show(table(result), kept=kept)
-            if line := diagnosis_line(result, model or model_of(result)):
-                show("\n".join(wrapped(line)), kept=kept)
-    except OutputError as error:
-        return fail(str(error))
-    return 0
-
-
-def _show_results(results: Sequence[Result], form: str, model: Model, *, kept: bool) -> int:
-    """Show results of several groups: a JSON list, one CSV, or tables one after the other."""
-    from onnx_geed.results import to_csv
-    from onnx_geed.text import to_json
-
-    try:
-        if form == "json":
-            show(f"[{','.join(map(to_json, results))}]", kept=kept)
-        elif form == "csv":
-            show(to_csv(*results), nl=False, kept=kept)
-        else:
-            status = 0
-            for i, result in enumerate(results):
-                if i:
-                    show("", kept=kept)
-                status = _show_result(result, form, model, kept=kept) or status
-            return status
-    except OutputError as error:
-        return fail(str(error))
-    return 0
-
-
 @click.command()
 @click.argument("suite", type=click.Path(path_type=Path), metavar="SUITE.toml")
-@out_option("FOLDER", "Where results, summary and pictures go.", short=True)
+@out_option("FOLDER", "Where results, summary and pictures go.", required=True)
 @format_option("table", "json", "csv", explained=True)
 def benchmark(suite: Path, out: Path, form: str) -> None:
     """Measure many models, such as the checkpoints of trainings, as a TOML file lists them.

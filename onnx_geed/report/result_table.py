@@ -16,6 +16,7 @@ from onnx_geed.results import (
     Result,
     Statistics,
     is_family,
+    part_words,
     ranking_value,
     read_record,
 )
@@ -73,6 +74,7 @@ def table(result: Result) -> str:
     return "\n".join(
         (
             *_head(result),
+            *(wrapped(part_words(result["part"])) if "part" in result else ()),
             *columns(rows, flexible=1, right=(2, 5, 6)),
             *noted(notes),
             *family_lines(result),

@@ -218,7 +218,6 @@ def _read(name: str, content: Result) -> _Read:
         if [orbits.orbits, points.pointed] != [range(*part["orbits"]), range(*part["points"])]:
             raise ValueError("it has other orbits than it says")
     except _DAMAGES as error:
-        raise
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise GeedError(f"merge: {name}: is damaged ({what}); measure it again") from None
     return read

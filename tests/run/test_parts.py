@@ -1,24 +1,13 @@
 """Parts of a run, joined: the bits of the whole, however it is divided, and what is refused."""
 
-import copy
-import itertools
 import json
 import random
 
-import letter_models as lm
 import models
-import numpy as np
 import pytest
-from hypothesis import given, settings, strategies as st
 from running import images
 
 import onnx_geed as geed
-from onnx_geed.errors import GeedError
-from onnx_geed.report import table
-from onnx_geed.run import make_options, prepare_run
-from onnx_geed.run.job import orbit_jobs, point_jobs
-from onnx_geed.run.part_content import array_from, array_to
-from onnx_geed.run.shard import Shard, jobs_of, parse_shard
 
 FEW = {"samples": 11, "norm_samples": 15, "seed": 3, "provider": "cpu", "batch_size": 17}
 EVERY = [
@@ -51,7 +40,9 @@ def same_bits(n, *args, **options):
     """Measure in parts and as a whole; return both, which are the same to the last bit."""
     whole = geed.measure(*args, **options)
     parts = parts_of(n, *args, **options)
-    assert not any("no between_samples" in p for r in parts for m in r["measurements"] for p in m["notes"])
+    assert not any(
+        "no between_samples" in p for r in parts for m in r["measurements"] for p in m["notes"]
+    )
     joined = geed.merge(random.Random(n).sample(parts, n))
     assert bits(joined) == bits(whole)
     stays = set(whole["runtime"]) - {"seconds", "inferences"}
@@ -97,6 +88,9 @@ def test_groups_and_options(net, group, options, n):
     if "labels" in options:
         options = {**options, "labels": options["labels"][:17]}
     options = {**FEW, "measures": EVERY, "output_kind": "logits", **options}
-    if group.startswith(("SO2", "small", "rotate", "zoom", "noise", "jpeg")) and "measures" not in options:
+    if (
+        group.startswith(("SO2", "small", "rotate", "zoom", "noise", "jpeg"))
+        and "measures" not in options
+    ):
         options["measures"] = EVERY
     same_bits(n, net, data(), group, **options)
