@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from onnx_geed.results import (
     read_result,
     result,
 )
+from onnx_geed.run.between_samples import neighbours
 from onnx_geed.run.conclusion import Evidence, conclude, records_from
 from onnx_geed.run.orbit_statistics import OrbitStatistics, join_closed
 from onnx_geed.run.part import PART_VERSION
@@ -30,6 +31,9 @@ __all__ = ["merge"]
 
 # What a missing or damaged piece of a part raises on being read.
 _DAMAGES = (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError)
+
+# What is looked at before the rest is read.
+_KINDS = {"same": dict, "notes": list, "marks": dict, "orbits": list, "points": list}
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +100,7 @@ def merge(
     _check_one_run(opened)
     # What it takes to read arrays comes after whatever can be told without.
     read = [_read(name, content) for name, content in opened]
-    whole = read[-1].part["whole"]
-    if whole is None:
-        raise GeedError(f"merge: {read[-1].name}: is damaged: what it tells of all data is missing")
-    data: DataPart = whole["data"]
-    _check_samples(read, whole)
+    data = _data_of_all(read)
     limits = (limits,) if isinstance(limits, str) else limits
     first = read[0]
     check_measured(limits, [told.key for told in first.evidence.measures])
@@ -131,7 +131,7 @@ def _opened(number: int, given: str | Path | Result) -> tuple[str, Result]:
         content, name = given, str(given.get("file") or f"result {number}")
     else:
         content, name = read_result(given), str(given)
-    part = content.get("part")
+    part: Any = content.get("part")
     if part is None:
         raise GeedError(
             f"merge: {name}: is a whole result, not a part of one; give the files that onnx-geed "
@@ -143,6 +143,8 @@ def _opened(number: int, given: str | Path | Result) -> tuple[str, Result]:
         raise GeedError(f"merge: {name}: was written by a newer onnx-geed; upgrade this one")
     if missing := [key for key in PartPart.__annotations__ if key not in kept]:
         raise GeedError(f"merge: {name}: is damaged: part lacks {missing[0]}; measure it again")
+    if odd := [key for key, kind in _KINDS.items() if not isinstance(kept[key], kind)]:
+        raise GeedError(f"merge: {name}: is damaged: part has no {odd[0]}; measure it again")
     numbers = [kept[key] for key in ("number", "of")]
     if not all(type(n) is int for n in numbers) or not 1 <= numbers[0] <= numbers[1]:
         raise GeedError(f"merge: {name}: is damaged: part {numbers[0]} of {numbers[1]}")
@@ -223,26 +225,42 @@ def _read(name: str, content: Result) -> _Read:
     return read
 
 
-def _check_samples(read: Sequence[_Read], whole: Mapping[str, Any]) -> None:
-    """Refuse parts that were fed other samples than the one that read all data."""
-    data, last = whole["data"], read[-1]
-    for one in read:
-        positions = [*range(*one.part["orbits"]), *range(*one.part["points"])]
-        told = {"samples": one.part["marks"], "labels": one.result["data"]["labels"]}
-        for what, own in told.items():
-            if what == "samples":
-                same = own == {
-                    name: [marks[p] for p in positions] for name, marks in whole["marks"].items()
-                }
-            else:
-                labels = data["labels"]
-                # Of no samples there are no labels to hold against others.
-                same = not positions or own == (labels and [labels[p] for p in positions])
-            if not same:
-                raise GeedError(
-                    f"merge: {one.name} is of other data than {last.name}: they differ in their "
-                    f"{what}; measure all parts on data that stay as they are"
-                )
+def _data_of_all(read: Sequence[_Read]) -> DataPart:
+    """Return what the last part tells of all data; refuse parts that were fed others."""
+    last = read[-1]
+    try:
+        whole: Mapping[str, Any] = last.part["whole"] or {}
+        data: DataPart = whole["data"]
+        labels = data["labels"]
+        told = [
+            (one.name, what, own, of_all)
+            for one in read
+            for what, own, of_all in _samples_told(one, whole["marks"], labels)
+        ]
+    except _DAMAGES:
+        raise GeedError(
+            f"merge: {last.name}: is damaged: it does not tell of all data, as the last part does; "
+            "measure it again"
+        ) from None
+    for name, what, own, of_all in told:
+        if own != of_all:
+            raise GeedError(
+                f"merge: {name} is of other data than {last.name}: they differ in their {what}; "
+                "measure all parts on data that stay as they are"
+            )
+    return data
+
+
+def _samples_told(
+    one: _Read, marks: Mapping[str, Sequence[str]], labels: Sequence[Any] | None
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what a part tells of its samples, and what the last part tells of the same ones."""
+    positions = [*range(*one.part["orbits"]), *range(*one.part["points"])]
+    of_all = {name: [each[p] for p in positions] for name, each in marks.items()}
+    yield "samples", one.part["marks"], of_all
+    if positions:
+        own = None if labels is None else [labels[p] for p in positions]
+        yield "labels", one.result["data"]["labels"], own
 
 
 def _joined(read: Sequence[_Read]) -> Evidence:
@@ -285,6 +303,18 @@ def _joined_statistics(
     statistics = join_closed(keys, [*(orbits for orbits, _ in parts), *(p for _, p in parts)])
     if statistics.orbits != range(evidence.count):
         raise ValueError(f"they have {statistics.orbits} of {evidence.count} orbits")
+    held = {layer: len(rows) for layer, rows in statistics.points.items()}
+    held |= {"@".join(key): spread.added for key, spread in statistics.spreads.items()}
+    for name, count in held.items():
+        if count != evidence.pointed:
+            raise ValueError(f"they have {count} of {evidence.pointed} points for M of {name}")
+    for told in evidence.measures:
+        pairs = neighbours(evidence.count) if told.descriptor.beside_others else []
+        own = statistics.measures[told.key]
+        if not own.pairs.complete.keys() >= {*pairs}:
+            raise ValueError(f"pairs of samples of {told.measure}@{told.layer} are missing")
+        if own.channels is not None and own.channels.added != evidence.count:
+            raise ValueError(f"channels of {told.layer} are not of all orbits")
     return statistics
 
 

@@ -257,9 +257,12 @@ def _statistics_from(
         deviations = np.array(record["deviations"], dtype=np.float64)
         part = record["exact"]
         exact = None if part is None else np.array(part["deviations"], dtype=np.float64)
-    if deviations.shape != (count, len(told.elements)):
-        raise ValueError(f"{told.measure}@{told.layer}: deviations of another shape")
     channels, places = entry["channels"], entry["places"]
+    # Those under the inverse of a table are of the first orbits of D alone.
+    rows = [exact, *(array for name, array in arrays.items() if name != "inverse")]
+    short = any(array is not None and len(array) != count for array in rows)
+    if short or deviations.shape != (count, len(told.elements)) or arrays["zero_pairs"] is None:
+        raise ValueError(f"{told.measure}@{told.layer}: numbers of some orbits are missing")
     pairs = {
         (pair["of"][0], pair["of"][1]): Pair(_needed(pair["deviations"]), float(pair["square"]))
         for pair in entry["pairs"]
