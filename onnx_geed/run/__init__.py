@@ -74,7 +74,7 @@ if TYPE_CHECKING:
         measurements_of as measurements_of,
         predictions_of as predictions_of,
     )
-    from onnx_geed.run.merge import (
+    from onnx_geed.run.merging import (
         merge as merge,
     )
     from onnx_geed.run.options import (
