@@ -233,7 +233,7 @@ def measure_cache(
         on_fits += gain_notes(of_inputs, min(norm, len(manifest.indices)))
     add_class_values(measured.records, data["labels"], seed=description["seed"])
     marks = data.get("marks", [])[: measured.count]
-    on_fits += copies_notes(tables, marks)
+    on_fits += copies_notes({name: table.fit for name, table in tables.items()}, marks)
     notes = add_predictions(measured.records, data["labels"], predicted, classes)
     outcome = result(
         command=command or f"onnx_geed.measure_cache({str(folder)!r})",

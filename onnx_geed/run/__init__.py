@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         enter_fits as enter_fits,
         fitted_measures as fitted_measures,
         scales_of_fits as scales_of_fits,
+        with_fits_of as with_fits_of,
     )
     from onnx_geed.run.fitting import (
         Fitting as Fitting,

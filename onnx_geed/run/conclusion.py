@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from onnx_geed.groups import Fit
 from onnx_geed.results import (
+    DataPart,
     InputDistances,
     Predicted,
     Record,
@@ -13,6 +15,8 @@ from onnx_geed.results import (
     add_gain,
     add_predictions,
 )
+from onnx_geed.run.fit_overlap import copies_notes
+from onnx_geed.run.fit_scales import FitScales, enter_fits
 from onnx_geed.run.how_far import gain_notes
 from onnx_geed.run.measured_as import MeasuredAs, measured_as
 from onnx_geed.run.measurements import predictions_of, records_of
@@ -56,6 +60,10 @@ class Evidence:
         Round trips, where references were asked for.
     inputs : InputDistances, optional
         How far inputs are moved and apart, where a gain is taken.
+    fits : mapping of str to Fit
+        How output actions were fitted, by tensor.
+    fit_scales : mapping of (str, str) to FitScales
+        What values under them are read beside.
     untrained : Evidence, optional
         The same of the untrained network.
     on_untrained : tuple of str
@@ -75,6 +83,8 @@ class Evidence:
     idle: tuple[int, ...] = ()
     trips: Mapping[tuple[str, str], Trips] = field(default_factory=dict)
     inputs: InputDistances | None = None
+    fits: Mapping[str, Fit] = field(default_factory=dict)
+    fit_scales: Mapping[tuple[str, str], FitScales] = field(default_factory=dict)
     untrained: Evidence | None = None
     on_untrained: tuple[str, ...] = ()
 
@@ -94,9 +104,9 @@ def records_from(evidence: Evidence) -> list[Record]:
 def conclude(
     evidence: Evidence,
     records: Sequence[Record],
-    labels: Sequence[int | str] | None,
+    data: DataPart,
     classes: Sequence[str] | None,
-    on_samples: Sequence[str] = (),
+    on_precision: Sequence[str] = (),
 ) -> list[str]:
     """Enter all that values are read by into records, and say what is to be known of the run.
 
@@ -106,12 +116,12 @@ def conclude(
         What the run took in.
     records : sequence of dict
         Its records; changed in place.
-    labels : sequence of int or str, optional
-        One a sample.
+    data : dict
+        The samples, as a result tells them: those of the orbits come first.
     classes : sequence of str, optional
         The model's classes, in the order of its outputs.
-    on_samples : sequence of str
-        Notes on its samples, such as copies among them, to be told among the others.
+    on_precision : sequence of str
+        Notes on the precision that was reached, to be told among the others.
 
     Returns
     -------
@@ -119,6 +129,8 @@ def conclude(
         Notes on the run as a whole.
     """
     notes: list[str] = []
+    labels = data["labels"]
+    enter_fits(evidence.fit_scales, records, seed=evidence.seed)
     if evidence.trips:
         enter_trips(records, evidence.trips)
     if evidence.inputs is not None:
@@ -127,7 +139,8 @@ def conclude(
     if records:
         count = records[0]["samples"]
         notes += unmoved_notes(evidence.group, evidence.elements, evidence.idle, count)
-    notes += on_samples
+        notes += copies_notes(evidence.fits, data["marks"][:count])
+    notes += on_precision
     add_class_values(records, labels, seed=evidence.seed)
     notes += add_predictions(records, labels, evidence.predicted, classes)
     if evidence.untrained is not None:
@@ -143,6 +156,7 @@ def evidence_of(
     idle: tuple[int, ...],
     trips: Mapping[tuple[str, str], Trips],
     inputs: InputDistances | None,
+    fit_scales: Mapping[tuple[str, str], FitScales],
 ) -> Evidence:
     """Return what a run took in, under the names that its records need.
 
@@ -150,7 +164,7 @@ def evidence_of(
     ----------
     prepared : Prepared
         The run.
-    statistics, idle, trips, inputs
+    statistics, idle, trips, inputs, fit_scales
         As :class:`Evidence` has them.
 
     Returns
@@ -169,6 +183,8 @@ def evidence_of(
         idle=idle,
         trips=trips,
         inputs=inputs,
+        fits={name: table.fit for name, table in prepared.tables.items() if table.fit is not None},
+        fit_scales=fit_scales,
     )
 
 

@@ -107,7 +107,7 @@ def merge(
     try:
         evidence = _joined(read)
         records = records_from(evidence)
-        notes = conclude(evidence, records, data["labels"], first.part["classes"])
+        notes = conclude(evidence, records, data, first.part["classes"])
     except _DAMAGES as error:
         raise GeedError(f"merge: the parts do not fit together ({error}); measure again") from None
     outcome = result(
@@ -284,12 +284,23 @@ def _joined(read: Sequence[_Read]) -> Evidence:
         key: Trips(*(np.concatenate([getattr(e.trips[key], name) for e in each]) for name in TRIPS))
         for key in each[0].trips
     }
+    fit_scales = {
+        key: replace(
+            own,
+            scales={
+                name: np.concatenate([one.fit_scales[key].scales[name] for one in each])
+                for name in own.scales
+            },
+        )
+        for key, own in each[0].fit_scales.items()
+    }
     return replace(
         told,
         statistics=statistics,
         predicted=predicted,
         idle=tuple(g for g in each[0].idle if all(g in one.idle for one in each)),
         trips=trips,
+        fit_scales=fit_scales,
         inputs=inputs,
         untrained=untrained,
     )

@@ -18,6 +18,8 @@ from onnx_geed.groups import Table
 from onnx_geed.model import CLASSES, parse_classes
 from onnx_geed.results import PartPart, Record, Result, part_words, result
 from onnx_geed.run.conclusion import anew, conclude, evidence_of, records_from
+from onnx_geed.run.fit_orbits import Notify, with_fits
+from onnx_geed.run.fit_scales import fit_inferences, run_scales
 from onnx_geed.run.how_far import apart, gain_is_taken, moved_by
 from onnx_geed.run.kept_points import KeptPoints
 from onnx_geed.run.measured_as import measured_as
@@ -46,7 +48,7 @@ PART_VERSION = 1
 _COMPUTING = ("onnx-geed", "onnxruntime", "onnxruntime-gpu", "numpy", "numba")
 
 # Options that say where and how fast, or whose outcome is told by itself.
-_ELSEWHERE = ("memory", "provider", "batch_size", "engine", "precision", "fit_samples")
+_ELSEWHERE = ("memory", "provider", "batch_size", "engine", "precision")
 
 
 def check_divisible(prepared: Prepared, limits: Sequence[str]) -> None:
@@ -63,21 +65,12 @@ def check_divisible(prepared: Prepared, limits: Sequence[str]) -> None:
     ------
     GeedError
         If samples are added until a precision is reached.
-        If an output action was fitted, or is to be.
         If there are limits.
     """
     if prepared.options.precision is not None:
         raise GeedError(
             "--precision: adds samples by what those before gave, which no part knows; leave "
             "--shard out, or give --samples N"
-        )
-    fitted = [name for name, table in prepared.tables.items() if table.fit is not None]
-    if prepared.fitting is not None:
-        fitted += prepared.fitting.requests
-    if fitted:
-        raise GeedError(
-            f"--output-action {fitted[0]}: a fitted action is read beside predictions of other "
-            "samples, which are not divided into parts; leave --shard out, or the fit"
         )
     if limits:
         raise GeedError(
@@ -92,6 +85,7 @@ def measure_part(
     *,
     started: float,
     progress: Progress | None = None,
+    notify: Notify | None = None,
     command: str | None = None,
     kept: KeptPoints | None = None,
 ) -> Result:
@@ -107,6 +101,8 @@ def measure_part(
         When the run began, by :func:`time.perf_counter`.
     progress : callable, optional
         Told how far the run is.
+    notify : callable, optional
+        Told in words what fitting an output action will take.
     command : str, optional
         What the result says was run.
     kept : KeptPoints, optional
@@ -123,6 +119,7 @@ def measure_part(
     GeedError
         As :func:`onnx_geed.measure`.
     """
+    prepared = with_fits(prepared, progress, notify)
     task, chosen = prepared.task, prepared.options
     plan, source = task.plan, task.source
     share = jobs_of(shard, task, prepared.passes[0], prepared.count)
@@ -132,6 +129,7 @@ def measure_part(
         jobs_of(shard, task, layers, prepared.count).inferences for layers in prepared.passes
     )
     planned = planned * (1 + chosen.untrained) + each * chosen.references
+    planned += fit_inferences(prepared, own)
     meter = Meter("inferences", planned, progress)
     orbits, points = run_shard(prepared, shard, meter, kept)
     evidence = evidence_of(
@@ -140,10 +138,14 @@ def measure_part(
         idle=unmoving(source, own.stop, start=own.start),
         trips=round_trips(prepared, own, meter) if chosen.references and own else {},
         inputs=None,
+        fit_scales=run_scales(prepared, own, meter) if own else {},
     )
+    inferences = prepared.fitted
     of_other: dict[str, Any] | None = None
     if chosen.untrained:
         other, on_other = untrained(prepared)
+        other = with_fits(other, progress, notify)
+        inferences += other.fitted
         others = run_shard(other, shard, meter)
         nested = anew(evidence, other, with_points(plan, *others))
         of_other = evidence_to(nested, *others, [])
@@ -154,7 +156,7 @@ def measure_part(
     described = describe_data(_only(source, positions))
     names = parse_classes(prepared.model.metadata.get(CLASSES))
     records: list[Record] = records_from(evidence) if own else []
-    notes = conclude(evidence, records, described["labels"], names)
+    notes = conclude(evidence, records, described, names)
     part: PartPart = {
         "version": PART_VERSION,
         "number": shard.number,
@@ -178,7 +180,7 @@ def measure_part(
         model=describe_model(prepared.model),
         data=described,
         group=describe_group(task),
-        runtime=describe_runtime(task, time.perf_counter() - started, meter.done),
+        runtime=describe_runtime(task, time.perf_counter() - started, inferences + meter.done),
         seed=chosen.seed,
         measurements=records,
     )
@@ -273,7 +275,9 @@ def _content(value: Any) -> Any:
         held = hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest()
         return [str(value.dtype), list(value.shape), held]
     if isinstance(value, Table):
-        return [list(value.elements), value.kind, _content(value.values)]
+        # Of a fit also which samples it has seen.
+        fit = None if value.fit is None else asdict(value.fit)
+        return [list(value.elements), value.kind, _content(value.values), fit]
     if isinstance(value, Mapping):
         return {str(key): _content(value[key]) for key in value}
     if isinstance(value, str | Path):

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.groups import Fit
 from onnx_geed.measures import PlaceCounts, Spread
 from onnx_geed.results import Predicted, Record
 from onnx_geed.run.between_samples import Pair, Pairs
 from onnx_geed.run.conclusion import Evidence
+from onnx_geed.run.fit_scales import FitScales
 from onnx_geed.run.measured_as import MeasuredAs
 from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
 from onnx_geed.run.references import TRIPS, Trips
@@ -127,6 +129,15 @@ def evidence_to(
             {**dict(zip(_KEY, key, strict=True)), **{n: _trip_to(own, n) for n in TRIPS}}
             for key, own in evidence.trips.items()
         ],
+        "fits": {layer: asdict(fit) for layer, fit in evidence.fits.items()},
+        "fit_scales": [
+            {
+                **dict(zip(_KEY, key, strict=True)),
+                "skipped": own.skipped,
+                "scales": {name: array_to(rows) for name, rows in own.scales.items()},
+            }
+            for key, own in evidence.fit_scales.items()
+        ],
     }
 
 
@@ -229,10 +240,29 @@ def evidence_from(
             (e["measure"], e["layer"]): Trips(*(_needed(e[name]) for name in TRIPS))
             for e in content["trips"]
         },
+        fits=(fits := {layer: _fit_from(entry) for layer, entry in content["fits"].items()}),
+        fit_scales={
+            (e["measure"], e["layer"]): FitScales(
+                fits[e["layer"]],
+                {name: _needed(rows) for name, rows in e["scales"].items()},
+                e["skipped"],
+            )
+            for e in content["fit_scales"]
+        },
         on_untrained=tuple(content["on_untrained"]),
     )
     pointed, latents, tensors = further
     return evidence, of_orbits, OrbitStatistics(pointed=pointed, points=latents, spreads=tensors)
+
+
+def _fit_from(entry: Mapping[str, Any]) -> Fit:
+    fit, defect = Fit(**entry), entry["defect"]
+    return replace(
+        fit,
+        defect=None if defect is None else (defect[0], defect[1]),
+        indices=tuple(fit.indices),
+        marks=tuple(fit.marks),
+    )
 
 
 def _told_from(entry: Mapping[str, Any]) -> MeasuredAs:

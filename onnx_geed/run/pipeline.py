@@ -25,8 +25,7 @@ from onnx_geed.results import (
 from onnx_geed.run.conclusion import anew, conclude, evidence_of
 from onnx_geed.run.executor import in_order
 from onnx_geed.run.fit_orbits import Notify, with_fits
-from onnx_geed.run.fit_overlap import copies_notes
-from onnx_geed.run.fit_scales import add_fits, fit_inferences
+from onnx_geed.run.fit_scales import fit_inferences, run_scales
 from onnx_geed.run.how_far import gain_is_taken, input_distances
 from onnx_geed.run.job import orbit_jobs, point_jobs
 from onnx_geed.run.kept_points import KeptPoints
@@ -123,7 +122,7 @@ def measure(
     prepared = prepare_run(model, data, group, make_options(options), action)
     if share is not None:
         check_divisible(prepared, limits)
-        told: dict[str, Any] = {"progress": progress, "command": command}
+        told: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
         return measure_part(prepared, share, started=started, **told)
     return _outcome(prepared, started, progress, notify, command, limits)
 
@@ -216,8 +215,8 @@ def measure_each(
         if share is None:
             yield _outcome(run, started, progress, notify, command, limits, kept)
         else:
-            told: dict[str, Any] = {"progress": progress, "command": command, "kept": kept}
-            yield measure_part(run, share, started=started, **told)
+            told: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
+            yield measure_part(run, share, started=started, kept=kept, **told)
         started = time.perf_counter()
 
 
@@ -259,10 +258,16 @@ def _outcome(
         idle = unmoving(source, prepared.count, start=looked, among=idle)
     records, described = measured.records, describe_data(source)
     trips = round_trips(prepared, range(prepared.count), meter) if chosen.references else {}
-    add_fits(prepared, records, meter)
+    fit_scales = run_scales(prepared, range(prepared.count), meter)
     gain = gain_is_taken(plan)
     inputs = input_distances(source, prepared.count, chosen.norm_samples) if gain else None
-    evidence = evidence_of(prepared, measured.statistics, idle=idle, trips=trips, inputs=inputs)
+    evidence = evidence_of(
+        *(prepared, measured.statistics),
+        idle=idle,
+        trips=trips,
+        inputs=inputs,
+        fit_scales=fit_scales,
+    )
     inferences = prepared.fitted
     if chosen.untrained:
         other, kept = untrained(prepared)
@@ -270,10 +275,9 @@ def _outcome(
         of_other = anew(evidence, other, _run(other, meter))
         evidence = replace(evidence, untrained=of_other, on_untrained=tuple(kept))
         inferences += other.fitted
-    on_samples = copies_notes(prepared.tables, described["marks"][: prepared.count])
-    on_samples += [] if measured.precision is None else precision_notes(measured.precision)
+    on_precision = [] if measured.precision is None else precision_notes(measured.precision)
     names = parse_classes(prepared.model.metadata.get(CLASSES))
-    notes = conclude(evidence, records, described["labels"], names, on_samples)
+    notes = conclude(evidence, records, described, names, on_precision)
     check_inputs(prepared)
     inferences += meter.done
     outcome = result(
@@ -350,6 +354,6 @@ def _scale_inferences(prepared: Prepared) -> int:
     references = trip_inferences(prepared) if chosen.references else 0
     return (
         references
-        + fit_inferences(prepared)
+        + fit_inferences(prepared, range(prepared.count))
         + (_planned_inferences(prepared, prepared.count) if chosen.untrained else 0)
     )

@@ -135,6 +135,31 @@ def test_a_given_table_and_its_doubted_inverse(tmp_path):
     assert "the inverse of the given table" in whole["measurements"][0]["warnings"][0]
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("count", [7, 1])
+@pytest.mark.parametrize("untrained", [False, True])
+def test_fitted_actions(net, n, count, untrained):
+    options = {"output_action": {"latent": "fit:orthogonal", "block1": "fit:permutation"}}
+    options |= {"fit_anyway": True}
+    options["measures"] = ["unexplained@latent", "unexplained@block1", "channel-cos@block1"]
+    options |= {"samples": count, "fit_samples": 4, "batch_size": 9, "untrained": untrained}
+    # The data hold two samples of D and of the fit once more.
+    x = data()
+    x[9:] = x[8::-1][:8]
+    whole, _ = same_bits(n, net, x, "C4", **{**FEW, **options}, output_kind="logits")
+    assert ("the data hold samples twice" in " ".join(whole["notes"])) == (count == 7)
+
+
+def test_actions_that_a_file_holds(net, tmp_path):
+    how = {"samples": 5, "fit_samples": 6, "seed": 3, "fit_anyway": True, "provider": "cpu"}
+    tables = geed.fit_actions(net, data(), "C4", ["latent"], kind="linear", **how)
+    geed.write_fits(tmp_path / "fit.npz", tables)
+    options = {**FEW, "samples": 5, "measures": ["unexplained@latent"], "batch_size": 8}
+    options["output_action"] = {"latent": str(tmp_path / "fit.npz")}
+    whole, _ = same_bits(3, net, data(), "C4", **options)
+    assert whole["measurements"][0]["fit"]["shuffled"] is not None
+
+
 def test_elements_that_leave_some_samples_as_they_are(net):
     """All of some parts' samples, and none of others': the note is of the whole."""
     x = data()

@@ -154,6 +154,16 @@ def test_parts_of_another_run(net, three, changes, told):
         geed.merge([three[0], other, three[2]])
 
 
+def test_parts_that_were_fitted_to_other_samples(net):
+    fitted = {"output_action": {"latent": "fit:linear"}, "fit_anyway": True, "samples": 6}
+    own = {**FEW, "measures": ["unexplained@latent"], **fitted}
+    parts = [
+        geed.measure(net, data(), "C4", shard=f"{i}/2", fit_samples=3 + i, **own) for i in (1, 2)
+    ]
+    with pytest.raises(GeedError, match=r"differ in output actions, --fit-samples"):
+        geed.merge(parts)
+
+
 def test_parts_of_another_model_group_or_data(tmp_path, net, three):
     other = models.save(models.random_cnn(2, (8, 8)), tmp_path / "other.onnx")
     with pytest.raises(GeedError, match="differ in model"):
@@ -184,10 +194,6 @@ def test_parts_of_another_version(three):
     ("options", "told"),
     [
         ({"precision": 0.1}, "--precision: adds samples"),
-        (
-            {"output_action": {"latent": "fit:linear"}, "fit_samples": 4, "fit_anyway": True},
-            "--output-action latent: a fitted action",
-        ),
         ({"limits": ["latent-l2=1"]}, "--fail-above latent-l2=1: .* give it to onnx-geed merge"),
     ],
 )
