@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import descriptor_of
+from onnx_geed.groups import Action
+from onnx_geed.measures import descriptor_of, moved_classes
 from onnx_geed.results.schema import Predictions, Record, Share
 
 __all__ = ["Predicted", "add_predictions", "places_of_labels"]
@@ -33,6 +34,11 @@ class Predicted:
     classes: I64
     moved: I64
     elements: Sequence[str]
+
+    @classmethod
+    def under(cls, classes: I64, action: Action, count: int) -> Predicted:
+        """Return predicted classes (N, n), of so many, that φ_Y moves."""
+        return cls(classes, moved_classes(action, count), action.group.elements)
 
 
 def add_predictions(

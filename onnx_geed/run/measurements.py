@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.measures import PlaceCounts, Plan, moved_classes, normaliser
+from onnx_geed.measures import PlaceCounts, Plan, normaliser
 from onnx_geed.results import (
     BetweenSamples,
     Normaliser,
@@ -132,8 +132,8 @@ def predictions_of(plan: Plan, statistics: OrbitStatistics) -> dict[str, Predict
         entry = statistics.measures.get((measure.name, measure.layer))
         if entry is not None and entry.predicted is not None:
             # A single score tells two classes apart.
-            moved = moved_classes(measure.action, plan.layers[measure.layer].classes)
-            by_layer[measure.layer] = Predicted(entry.predicted, moved, plan.group.elements)
+            count = plan.layers[measure.layer].classes
+            by_layer[measure.layer] = Predicted.under(entry.predicted, measure.action, count)
     return by_layer
 
 
