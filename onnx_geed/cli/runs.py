@@ -129,6 +129,10 @@ def measure(
     from onnx_geed.results import parse_limits
 
     parse_limits(fail_above)
+    if options["shard"] and not out and form != "json":
+        raise click.UsageError(
+            "--shard: a part is kept for onnx-geed merge; name its file with --out."
+        )
     _refuse_idle_fit_options(typed_options(context), options["output_action"])
     if len(groups) > 1:
         if junit:

@@ -198,12 +198,18 @@ def _only(source: Source, positions: Sequence[int]) -> Source:
 
 
 def _marks(source: Source, positions: Sequence[int]) -> dict[str, list[str]]:
-    """Return a digest of each sample at some positions, by the input that the group moves."""
+    """Return a digest of each sample at some positions, by the input that the group moves.
+
+    What stands in front of other backgrounds has one too.
+    """
     marks = {}
     for moved in source.moved:
         own = (moved.intake or Intake(moved.samples, moved.indices)).only(positions)
         own.fingerprint()  # which reads what was not fed
         marks[moved.opening.name or ""] = own.marks()
+    if (backdrop := source.main.backdrop) is not None:
+        each = (backdrop.masks_fingerprint([source.indices[position]]) for position in positions)
+        marks["--masks"] = list(each)
     return marks
 
 
@@ -244,6 +250,7 @@ def _same(prepared: Prepared) -> dict[str, str]:
         "passes": _digest(prepared.passes),
         "other inputs": _digest(feeds),
         "what is right": _digest(plan.truths),
+        "labels of places": _digest(source.place_labels),
         "output actions": _digest(prepared.tables),
     }
     options = {

@@ -44,7 +44,7 @@ from onnx_geed.run.provenance import (
 )
 from onnx_geed.run.references import round_trips, trip_inferences, untrained
 from onnx_geed.run.sequential import Measured, measure_until
-from onnx_geed.run.shard import Shard, parse_shard
+from onnx_geed.run.shard import parse_shard
 from onnx_geed.run.unmoved import unmoving
 
 __all__ = ["measure", "measure_each", "measure_groups"]
@@ -60,7 +60,7 @@ def measure(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
-    shard: str | Shard | None = None,
+    shard: str | None = None,
     **options: Any,
 ) -> Result:
     """Measure the G-empirical equivariance deviation of an ONNX model.
@@ -136,7 +136,7 @@ def measure_groups(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
-    shard: str | Shard | None = None,
+    shard: str | None = None,
     **options: Any,
 ) -> list[Result]:
     """Measure under several groups or families: a result each, as :func:`measure` gives it.
@@ -196,7 +196,7 @@ def measure_each(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
-    shard: str | Shard | None = None,
+    shard: str | None = None,
     **options: Any,
 ) -> Iterator[Result]:
     """Yield the results of :func:`measure_groups` as they are there."""

@@ -55,12 +55,12 @@ class Shard:
         return range(count * (self.number - 1) // self.of, count * self.number // self.of)
 
 
-def parse_shard(text: str | Shard) -> Shard:
+def parse_shard(text: str) -> Shard:
     """Read which share of a run is asked for.
 
     Parameters
     ----------
-    text : str or Shard
+    text : str
         ``i/n``, such as ``2/5``: the second of five.
 
     Returns
@@ -72,8 +72,6 @@ def parse_shard(text: str | Shard) -> Shard:
     GeedError
         If it is not of that form, or there is no such share.
     """
-    if isinstance(text, Shard):
-        return text
     number, slash, of = text.partition("/") if isinstance(text, str) else ("", "", "")
     if not slash or not all(part.isascii() and part.isdigit() for part in (number, of)):
         raise GeedError(f"--shard {shown(text)}: give i/n, such as 2/5 for the second of five")

@@ -55,10 +55,13 @@ def test_parts_are_measured_and_merged(box):
     assert got.exit_code == 0, got.output
     assert plain(box / "merged.json") == plain(box / "whole.json")
     assert "latent-l2" in got.stdout
-    part = measured(box, "--shard", "2/3")
+    part = measured(box, "--shard", "2/3", "-o", box / "again.json")
     assert part.exit_code == 0
     assert "part 2 of 3, of 2 of the 7 samples of D" in " ".join(part.stdout.split())
     assert "note: part 2 of 3" in part.stderr
+    assert "name its file with --out" in measured(box, "--shard", "2/3").stderr
+    printed = measured(box, "--shard", "2/3", "--format", "json")
+    assert json.loads(printed.stdout)["part"] == json.loads(files[1].read_text())["part"]
 
 
 def test_several_groups_go_into_files_beside_each_other(box):
@@ -115,7 +118,7 @@ def test_what_does_not_go_with_a_part_is_refused_in_a_line(box, monkeypatch, wor
 def test_a_cache_is_not_measured_in_parts(box):
     shared = ("--data", box / "x.npy", "--group", "C4", "--samples", 3, "-o", box / "a.geed")
     assert invoke("cache", box / "model.onnx", *shared, "--output-kind", "logits").exit_code == 0
-    got = invoke("measure", box / "a.geed", "--shard", "1/2")
+    got = invoke("measure", box / "a.geed", "--shard", "1/2", "-o", box / "p.json")
     assert got.exit_code == 2
     assert "--shard: a.geed is a cache" in got.stderr
 
@@ -131,6 +134,20 @@ def test_merge_reads_neither_the_model_nor_the_data(box):
     got = subprocess.run([sys.executable, "-c", code, *files], check=False)
     assert got.returncode == 0
     assert invoke("merge", *files, "-o", box / "merged.json").exit_code == 0
+
+
+def test_parts_are_opened_by_the_other_commands(box):
+    """Those without orbits too: in a line, where there is nothing to show."""
+    files = in_parts(box, 8)
+    page = box / "page.html"
+    assert invoke("report", files[0], "-o", page, "--data", box / "x.npy").exit_code == 0
+    assert "part 1 of 8, of 1 of the 7 samples of D" in " ".join(page.read_text().split())
+    assert "part 1 of 8" in invoke("compare", files[0], files[0]).stdout
+    for words in (["report", files[7], "-o", page], ["compare", files[7], files[7]],
+                  ["aggregate", files[7], files[7]]):  # fmt: skip
+        got = invoke(*words)
+        assert got.exit_code in (0, 2)
+        assert not got.exception or isinstance(got.exception, SystemExit)
 
 
 def test_a_result_does_not_overwrite_a_part(box):

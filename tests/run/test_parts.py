@@ -3,7 +3,7 @@
 import itertools
 import json
 import random
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import models
 import numpy as np
@@ -17,10 +17,14 @@ from test_letters import SOME, saved
 
 import onnx_geed as geed
 from onnx_geed.errors import GeedError
+from onnx_geed.measures import PlaceCounts, Spread
 from onnx_geed.report import table
 from onnx_geed.run import make_options, prepare_run
+from onnx_geed.run.between_samples import Pair
 from onnx_geed.run.job import orbit_jobs, point_jobs
-from onnx_geed.run.part_content import array_from, array_to
+from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
+from onnx_geed.run.part_content import _ARRAYS, _PLACES, array_from, array_to
+from onnx_geed.run.references import TRIPS, Trips
 from onnx_geed.run.shard import Shard, jobs_of, parse_shard
 
 FEW = {"samples": 11, "norm_samples": 15, "seed": 3, "provider": "cpu", "batch_size": 17}
@@ -256,7 +260,7 @@ def test_more_parts_than_jobs_are_parts_without_orbits(net, tmp_path):
         ("a/3", "give i/n"),
         ("-1/3", "give i/n"),
         ("1/0", "numbered from 1"),
-        (3, "give i/n"),
+        ("1/2/3", "give i/n"),
     ],
 )
 def test_what_is_no_share(text, told):
@@ -275,7 +279,21 @@ def three(net):
     return [geed.measure(net, data(), "C8", shard=f"{i}/3", **options) for i in (1, 2, 3)]
 
 
-def test_a_part_is_a_result_of_its_own_samples_that_says_it_is_a_part(three, tmp_path):
+def test_all_that_is_known_of_an_orbit_is_carried():
+    """A field that is new has to go into parts, or these are less than the whole."""
+    carried = {*_ARRAYS, "deviations", "exact", "channels", "pairs", "places"}
+    assert {f.name for f in fields(MeasureStatistics)} == carried
+    assert {f.name for f in fields(PlaceCounts)} == {*_PLACES}
+    assert {f.name for f in fields(OrbitStatistics)} == {
+        *("orbits", "measures", "pointed", "points", "spreads")
+    }
+    assert {f.name for f in fields(Spread)} == {"rows", "mean", "total", "added"}
+    assert {f.name for f in fields(ChannelValues)} == {"rows", "total", "added"}
+    assert {f.name for f in fields(Pair)} == {"deviations", "square"}
+    assert {f.name for f in fields(Trips)} == {*TRIPS}
+
+
+def test_a_part_is_a_result_of_its_own_samples_that_says_it_is_a_part(prepared, three, tmp_path):
     indices = [i for p in three for i in p["data"]["indices"]]
     assert len(indices) == len(set(indices)) == 15
     assert [p["part"]["orbits"] for p in three] == [[0, 4], [4, 8], [8, 11]]
@@ -286,6 +304,8 @@ def test_a_part_is_a_result_of_its_own_samples_that_says_it_is_a_part(three, tmp
         assert says in " ".join(table(part).split())
         assert own["samples"] == len(own["deviations"]) == len(own["per_sample"])
         assert own["value"] == pytest.approx(np.mean(own["per_sample"]))
+        held = prepared.task.source.samples.fingerprint(part["data"]["indices"])
+        assert part["data"]["fingerprint"] == held
     np.save(tmp_path / "x.npy", data())
     geed.write_report([three[1]], tmp_path / "page.html", data=str(tmp_path / "x.npy"))
     assert "part 2 of 3" in (tmp_path / "page.html").read_text()

@@ -4,7 +4,8 @@ import copy
 
 import models
 import pytest
-from test_parts import EVERY, FEW, data
+import test_background_family
+from test_parts import EVERY, FEW, bits, data
 
 import onnx_geed as geed
 from onnx_geed.errors import GeedError
@@ -178,6 +179,28 @@ def test_parts_of_another_model_group_or_data(tmp_path, net, three):
         parts[number - 1] = geed.measure(net, x, "C8", shard=f"{number}/3", **OPTIONS)
         with pytest.raises(GeedError, match=r"result 2 is of other data than result 3: .*samples"):
             geed.merge(parts)
+
+
+def test_parts_of_other_masks(tmp_path, net):
+    scenes = test_background_family.draw_scenes(tmp_path / "scenes")
+    masks = test_background_family.discs(9, (8, 8))
+    own = {**FEW, "samples": 7, "norm_samples": 9, "measures": ["output-l2"], "batch_size": 8}
+
+    def parts(*each):
+        return [
+            geed.measure(net, data(9), f"background:{scenes}/3", shard=f"{i}/2", masks=m, **own)
+            for i, m in enumerate(each, 1)
+        ]
+
+    whole = geed.measure(net, data(9), f"background:{scenes}/3", masks=masks, **own)
+    assert bits(geed.merge(parts(masks, masks))) == bits(whole)
+    other = masks.copy()
+    other[whole["data"]["indices"][2]] = False
+    first, last = parts(masks, other)
+    # As if a folder of masks had changed, whose files no option's digest is of.
+    first["part"]["same"] = last["part"]["same"]
+    with pytest.raises(GeedError, match=r"result 1 is of other data than result 2: .*samples"):
+        geed.merge([first, last])
 
 
 def test_parts_of_another_version(three):
