@@ -265,7 +265,7 @@ def run_scales(prepared: Prepared, positions: range, meter: Meter) -> dict[Key, 
     prepared : Prepared
         What is measured.
     positions : range
-        Positions of the orbits, which begin with a job; at least one.
+        Positions of the orbits, some whole jobs; at least one.
     meter : Meter
         Counts model inputs.
 
@@ -295,19 +295,18 @@ def run_scales(prepared: Prepared, positions: range, meter: Meter) -> dict[Key, 
         here = [m for m in measures if m.layer in layers]
         after = None
         for arrays in orbits(layers, beside):
-            k = positions.stop % count - beside.start
-            after = {name: array[k : k + 1] for name, array in arrays.items()}
+            after = {name: array[:1] for name, array in arrays.items()}
         scales |= scales_of_fits(task.plan, here, orbits(layers, positions), after)
     return with_fits_of(measures, prepared.tables, scales)
 
 
 def _job_after(prepared: Prepared, positions: range) -> range:
-    """Return the job of the orbit after some; none where these are all of D."""
+    """Return the job that comes after some, the first after the last; none where they are all."""
     task, count = prepared.task, prepared.count
     if len(positions) in (0, count):
         return range(0)
     size = job_orbits(task.plan.group.order, task.batch)
-    start = positions.stop % count // size * size
+    start = positions.stop % count
     return range(start, min(start + size, count))
 
 
