@@ -28,7 +28,7 @@ from onnx_geed.cli.outcomes import finish, show_results, write
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import command_line, fail, show, tell
 from onnx_geed.cli.typed_options import refuse_settled, typed_options
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, of_group
 
 if TYPE_CHECKING:
     from onnx_geed.model import Model
@@ -279,7 +279,7 @@ def _measure_several(
         except GeedError as error:
             if not results:
                 raise
-            failure = f"group {groups[len(results)]}: {error}"
+            failure = of_group(groups[len(results)], error)
     for note in dict.fromkeys(note for result in results for note in result["notes"]):
         tell(f"note: {note}")
     status = show_results(results, form, loaded, kept=bool(out or limits)) or status
@@ -315,7 +315,8 @@ def benchmark(suite: Path, out: Path, form: str) -> None:
     """Measure many models, such as the checkpoints of trainings, as a TOML file lists them.
 
     A result file for each model file, data set and group, kept when the command is given again;
-    then mean and interval over seeds, as summary.json, summary.csv and pictures (with matplotlib).
+    then mean and interval over seeds, as summary.json, summary.csv and pictures (with matplotlib);
+    where groups are several, and one a family, as a page too, families.html.
     Ends with status 2 if a run failed, after the others are done.
 
     \b
@@ -336,12 +337,16 @@ def benchmark(suite: Path, out: Path, form: str) -> None:
       onnx-geed benchmark suite.toml -o results/
     """
     from onnx_geed.report import suite_csv, suite_table, write_summary
-    from onnx_geed.run import benchmark as run_suite
+    from onnx_geed.run import benchmark as run_suite, read_suite
     from onnx_geed.text import to_json
 
+    loaded = read_suite(suite)
     with progress_bar() as progress:
-        summary = run_suite(suite, out, notify=tell, progress=progress)
-    for note in write_summary(summary, out):
+        summary = run_suite(loaded, out, notify=tell, progress=progress)
+    failed = {failure["cell"] for failure in summary["failed"]}
+    done = [cell for cell in loaded.cells if str(cell) not in failed]
+    cells = [out / "cells" / f"{cell.name}.json" for cell in done]
+    for note in write_summary(summary, out, cells):
         tell(f"note: {note}")
     if form == "json":
         show(to_json(summary), nl=False, kept=True)

@@ -138,6 +138,7 @@ if TYPE_CHECKING:
         benchmark as benchmark,
     )
     from onnx_geed.run.suite_file import (
+        read_suite as read_suite,
         safe_name as safe_name,
     )
     from onnx_geed.run.truths import (
