@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from onnx_geed.cli.places import PLACE
 from onnx_geed.measures import CATALOGUE
 
 __all__ = [
@@ -84,12 +84,10 @@ def _layouts(
     return named.get("") if {*named} <= {""} else named
 
 
-model_argument = click.argument("model", type=click.Path(path_type=Path))
+model_argument = click.argument("model", type=PLACE)
 
 
-results_argument = click.argument(
-    "results", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+results_argument = click.argument("results", nargs=-1, required=True, type=PLACE)
 
 
 def data_option(purpose: str) -> Decorator[Any]:
@@ -119,7 +117,7 @@ def out_option(metavar: str, purpose: str, *, short: bool = False) -> Decorator[
         *(["-o"] if short else []),
         "--out",
         required=short,
-        type=click.Path(path_type=Path),
+        type=PLACE,
         metavar=metavar,
         help=purpose,
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from onnx_geed.addresses import joined
 from onnx_geed.files import write_text
 from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.report.family_overview import families_picture
@@ -53,14 +54,14 @@ def write_summary(summary: SuiteSummary, folder: str | Path) -> list[str]:
     GeedError
         If a file cannot be written.
     """
-    write_text(Path(folder) / "summary.csv", suite_csv(summary), option="-o")
+    write_text(joined(folder, "summary.csv"), suite_csv(summary), option="-o")
     if importlib.util.find_spec("matplotlib") is None:
         return ["no pictures, for want of matplotlib: pip install 'onnx-geed[report]'"]
     draw_suite(summary, folder)
     return []
 
 
-def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:
+def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[str | Path]:
     """Draw a suite's summary, a picture a measure and group, as SVG files.
 
     Parameters
@@ -72,7 +73,7 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:
 
     Returns
     -------
-    list of Path
+    list of str or Path
         ``<group>.<measure>.svg``, and ``<group>.<measure>.unnormalised.svg`` of what is divided by
         M. Over training, there is one a data set, with its name. Where M moves the perfect value
         (``latent-cos``, perfect at −1/M, another number for each model), the picture is relative
@@ -86,9 +87,9 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:
         If matplotlib is missing.
         If a picture cannot be written.
     """
-    written = []
+    written: list[str | Path] = []
     for name, rows, field in _pictures(summary["rows"]):
-        path = Path(folder) / f"{name}.svg"
+        path = joined(folder, f"{name}.svg")
         write_text(path, themed(suite_picture(rows, field)) + "\n", option="-o")
         written.append(path)
     data = list(dict.fromkeys(r["data"] for r in summary["rows"]))
@@ -96,7 +97,7 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:
         values = suite_family_values([r for r in summary["rows"] if r["data"] == name])
         if values:
             of = f"{_safe(name)}." if len(data) > 1 else ""
-            path = Path(folder) / f"{of}families.svg"
+            path = joined(folder, f"{of}families.svg")
             write_text(path, themed(families_picture(values)) + "\n", option="-o")
             written.append(path)
     return written

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data import Preprocess, mark_of, read_backgrounds, read_masks
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import GeedError, shown, without_secrets
 from onnx_geed.groups import Group, before_backgrounds, disk_mask, swap
 
 __all__ = ["Backdrop", "BackdropOpening"]
@@ -99,7 +99,7 @@ class Backdrop:
     def source(self) -> str:
         """Where the masks come from, for messages and results."""
         masks = self.opening.masks
-        return str(masks) if isinstance(masks, str | Path) else "array"
+        return without_secrets(str(masks)) if isinstance(masks, str | Path) else "array"
 
     @property
     def digest(self) -> str:

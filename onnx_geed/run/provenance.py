@@ -43,7 +43,7 @@ def software_versions() -> dict[str, str]:
 def describe_model(model: Model) -> ModelPart:
     """Return the ``model`` part of a result."""
     return {
-        "path": str(model.path),
+        "path": model.called,
         "sha256": model.sha256,
         "opset": model.opset,
         "producer": model.producer,
