@@ -208,7 +208,7 @@ def asking(address: str, system: Any, path: str, done: str = "read") -> Iterator
         raise
     except Exception as error:
         near = close_names(system, path) if _is_missing(error) and done == "read" else ""
-        raise GeedError(f"{address}: {_reason(error, done)}{near}") from None
+        raise GeedError(f"{address}: {_reason(error, done)}{'.' if near else ''}{near}") from None
 
 
 def close_names(system: Any, path: str) -> str:
@@ -223,7 +223,14 @@ def close_names(system: Any, path: str) -> str:
 
 def _is_missing(error: BaseException) -> bool:
     root = _root(error)
-    return isinstance(root, FileNotFoundError) or getattr(root, "status", None) == 404
+    named = any(word in type(root).__name__ for word in ("NoSuch", "NotFound"))
+    return isinstance(root, FileNotFoundError) or _status(root) == 404 or named
+
+
+def _status(error: BaseException) -> object:
+    """Return the number that a server answered, which packages call in different ways."""
+    known = (getattr(error, name, None) for name in ("status", "status_code", "code"))
+    return next((number for number in known if number is not None), None)
 
 
 def _root(error: BaseException) -> BaseException:
@@ -246,14 +253,14 @@ def _reason(error: Exception, done: str) -> str:
     if isinstance(root, OSError) and root.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({said})"
     if missing:
-        bucket = "bucket" in said.lower()
+        bucket = "bucket does not exist" in said or "NoSuchBucket" in said
         return "there is no such bucket" if bucket else "there is no such object, file or folder"
     if any(word in name for name in names for word in _NO_KEYS):
         return (
             "no credentials were found for it; set them as its storage has it (for S3 by "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws)"
         )
-    if isinstance(root, PermissionError) or getattr(root, "status", None) in (401, 403):
+    if isinstance(root, PermissionError) or _status(root) in (401, 403):
         return f"permission denied ({said}); use credentials by which it may be {done}"
     unreached = any(word in name for name in names for word in _UNREACHED)
     if unreached or isinstance(root, ConnectionError | TimeoutError):

@@ -263,6 +263,10 @@ def copy_folder(address: str, wanted: Callable[[str], bool]) -> tuple[Copy, tupl
         return Copy(without_secrets(address), local), ()
     with asking(address, system, path):
         listed = _listed(address, system, path)
+    if not listed and (kind := kind_of(address, system, path)) != "folder":
+        near = close_names(system, path)
+        fault = "is a file; name a folder" if kind else "there is no such folder"
+        raise GeedError(f"{address}: {fault}.{near}")
     entries = {name: entry for name, entry in listed.items() if wanted(name)}
     linked = _linked(address, system, entries, leaf(address) or "files")
     system.invalidate_cache()
@@ -282,11 +286,11 @@ def _listed(address: str, system: Any, path: str) -> dict[str, tuple[str, Mappin
     web = address.startswith(("http://", "https://"))
     for place, entry in system.find(path, detail=True).items():
         name = str(place).removeprefix(root)
+        if not str(place).startswith(root) or (web and "?" in name):
+            continue  # a link to another page
         if web:
             from urllib.parse import unquote
 
-            if not str(place).startswith(root) or "?" in name:
-                continue  # links to other pages
             name = unquote(name)
         parts = name.split("/")
         if not parts[-1] or any(part.startswith(".") and part not in ("..",) for part in parts):
@@ -339,8 +343,9 @@ def link_folder(folder: Path, target: Path) -> None:
 
 def _link(file: Path, target: Path) -> None:
     """Give a file another name, or copy it where a file system has no links."""
-    if target.exists():
-        return
+    with contextlib.suppress(OSError):
+        if target.stat().st_size == file.stat().st_size:
+            return
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{secrets.token_hex(8)}.unfinished")
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from onnx_geed.cli.options import data_option, format_option, out_option, results_argument
-from onnx_geed.cli.places import PLACE
+from onnx_geed.cli.places import FOLDER, PLACE
 from onnx_geed.cli.terminal import command_line, show_as
 
 __all__ = ["aggregate", "compare", "report"]
@@ -76,7 +76,7 @@ def _write_and_show(
 @data_option("The data that was measured, for thumbnails.")
 @click.option(
     "--pictures",
-    type=PLACE,
+    type=FOLDER,
     metavar="FOLDER",
     help="Also keep the pictures, as SVG files.",
 )
