@@ -26,6 +26,8 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from onnx_geed.addresses import address_of, asking, close_names, kind_of, leaf, local_path, opened
 from onnx_geed.errors import GeedError, without_secrets
+from onnx_geed.jit import LOGGER
+from onnx_geed.text import format_bytes
 
 __all__ = [
     "Copy",
@@ -58,6 +60,10 @@ _TICK = 10
 
 # Files that are fetched at the same time.
 _THREADS = 16
+
+
+# From so many files or bytes on, it is said that they are fetched.
+_MANY, _MUCH = 200, 64 << 20
 
 
 # After so many seconds, what is not yet whole was left by a process that was killed.
@@ -316,16 +322,21 @@ def _linked(
             if time.time() - left.stat().st_mtime > _LEFT:
                 left.unlink(missing_ok=True)
 
+    _announce(address, folder / "files", system, entries)
+
     def fetch(item: tuple[str, tuple[str, Mapping[str, Any]]]) -> tuple[str, Path]:
         with asking(address, system, item[1][0]):
             return item[0], _fetched(folder, system, *item[1])
 
-    with ThreadPoolExecutor(min(_THREADS, max(1, len(entries)))) as pool:
-        try:
-            held = dict(pool.map(fetch, entries.items()))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    if len(entries) < 2:  # on this thread, where Ctrl-C ends it at once
+        held = dict(map(fetch, entries.items()))
+    else:
+        with ThreadPoolExecutor(min(_THREADS, len(entries))) as pool:
+            try:
+                held = dict(pool.map(fetch, entries.items()))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
     told = json.dumps(sorted((name, file.name) for name, file in held.items()))
     digest = hashlib.sha256(told.encode()).hexdigest()[:32]
     linked = folder / "folders" / digest / name
@@ -333,6 +344,23 @@ def _linked(
     for relative, file in held.items():
         _link(file, linked / relative)
     return linked
+
+
+def _announce(
+    address: str, held: Path, system: Any, entries: Mapping[str, tuple[str, Mapping[str, Any]]]
+) -> None:
+    """Say what is fetched, where it may take a while."""
+    coming = [
+        entry["size"]
+        for path, entry in entries.values()
+        if entry.get("size") and not (held / (_mark(system, path, entry) or "new")).is_file()
+    ]
+    if len(coming) >= _MANY or sum(coming) >= _MUCH:
+        files = f"{len(coming)} files" if len(coming) > 1 else "one file"
+        LOGGER.info(
+            "fetching %s, %s, from %s into %s",
+            *(files, format_bytes(sum(coming)), without_secrets(address), held.parent),
+        )
 
 
 def link_folder(folder: Path, target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -49,6 +50,8 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) 
     pairs = {}
     for value in values:
         name, equals, rest = value.rpartition("=")
+        if there := re.search(r"=(?=[A-Za-z][A-Za-z0-9+-]+://)", value):  # whose query may have =
+            name, rest = value[: there.start()], value[there.end() :]
         if not equals or not name or not rest:
             raise click.BadParameter(f"{value!r} is not of the form {parameter.metavar}")
         if name in pairs:
