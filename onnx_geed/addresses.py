@@ -23,6 +23,7 @@ __all__ = [
     "check_address_writable",
     "close_names",
     "exists",
+    "is_file",
     "joined",
     "kind_of",
     "leaf",
@@ -287,6 +288,19 @@ def exists(place: str | Path) -> bool:
         return Path(place).exists()
     system, path = opened(address)
     return kind_of(address, system, path) is not None
+
+
+def is_file(place: str | Path) -> bool:
+    """Say whether there is a file at an address or a path.
+
+    Raises
+    ------
+    GeedError
+        If an address cannot be asked.
+    """
+    if (address := address_of(place)) is None:
+        return Path(place).is_file()
+    return kind_of(address, *opened(address)) == "file"
 
 
 def kind_of(address: str, system: Any, path: str) -> str | None:

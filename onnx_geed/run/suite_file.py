@@ -16,6 +16,7 @@ from onnx_geed.addresses import (
     asking,
     close_names,
     exists,
+    is_file,
     leaf,
     named_place,
     opened,
@@ -51,6 +52,8 @@ class Cell:
     ----------
     model, data, group : str
         Names, as the suite gives them.
+    acting : str
+        The group as it is measured: a folder that it names is one beside the suite.
     seed, step : int or None
         The numbers that ``{seed}`` and ``{step}`` stood for in the model's path.
     path, source : str
@@ -64,6 +67,7 @@ class Cell:
     model: str
     data: str
     group: str
+    acting: str
     seed: int | None
     step: int | None
     path: str
@@ -128,6 +132,7 @@ def read_suite(path: str | Path) -> Suite:
         if not content.get(key):
             raise GeedError(f"{path}: has no {key}; a suite lists models, data and groups")
     groups = _texts(path, content["groups"], "groups")
+    acting = [_acting(path, name, f"groups[{i}]") for i, name in enumerate(groups)]
     shared = _options(path, content.get("options", {}), "options")
     common = _texts(path, content.get("measures", []), "measures")
     data = [
@@ -144,6 +149,7 @@ def read_suite(path: str | Path) -> Suite:
                         model=name,
                         data=data_name,
                         group=group,
+                        acting=acts,
                         seed=seed,
                         step=step,
                         path=file,
@@ -152,7 +158,7 @@ def read_suite(path: str | Path) -> Suite:
                         # The narrower one wins; a model knows best how it is to be read.
                         options={**shared, **data_options, **model_options},
                     )
-                    for group in groups
+                    for group, acts in zip(groups, acting, strict=True)
                 ]
     _check_names_differ(path, cells)
     return Suite(str(content.get("title", PurePosixPath(leaf(path)).stem)), tuple(cells))
@@ -257,6 +263,15 @@ def _beside_suite(path: str | Path, text: str) -> str:
     return str(beside) if exists(beside) else text
 
 
+def _acting(path: str | Path, group: str, where: str) -> str:
+    """Return a group with the folder of its backgrounds, if it has one, beside the suite."""
+    kind, _, text = group.partition(":")
+    folder, _, count = text.rpartition("/")
+    if kind != "background" or not folder:
+        return group
+    return f"{kind}:{_data_path(path, folder, where)}/{count}"
+
+
 def _data_path(path: str | Path, text: str, where: str) -> str:
     if address_of(text) is not None:
         return text  # which is asked when its first cell runs
@@ -265,7 +280,7 @@ def _data_path(path: str | Path, text: str, where: str) -> str:
         return str(beside)
     # FILE:KEY, of which the file is beside the suite; else module:function.
     file, colon, _ = text.rpartition(":")
-    if colon and file and exists(sibling(path, file)):
+    if colon and file and is_file(sibling(path, file)):
         return str(beside)
     if colon and re.fullmatch(r"[\w.]+:[\w.]+", text):
         return text
