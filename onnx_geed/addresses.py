@@ -139,12 +139,13 @@ def opened(address: str) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(address, **_patience(address))
     except ImportError as error:
-        module = str(known_implementations.get(scheme, {}).get("class", "")).partition(".")[0]
-        wanted = getattr(error, "name", None) or module
-        cure = f"pip install {module}" if module not in ("", "fsspec") else ""
+        wanted = getattr(error.__cause__ or error, "name", None)
+        if not wanted:
+            raise GeedError(f"{address}: cannot be opened ({_first_line(error)})") from None
+        brought = wanted in ("aiohttp", "requests")
+        cure = f"pip install {wanted}" if not brought else "pip install 'onnx-geed[remote]'"
         raise GeedError(
-            f"{address}: {scheme}:// needs the package {wanted or 'of its own'}, which is not "
-            f"installed; {cure or _NEEDED}"
+            f"{address}: {scheme}:// needs the package {wanted}, which is not installed; {cure}"
         ) from None
     except ValueError as error:
         if "rotocol not known" not in str(error):
@@ -158,9 +159,6 @@ def opened(address: str) -> tuple[Any, str]:
         raise GeedError(f"{address}: {_reason(error, 'opened')}") from None
     system.invalidate_cache()
     return system, str(path)
-
-
-_NEEDED = "pip install 'onnx-geed[remote]'"
 
 
 def local_path(system: Any, path: str) -> Path | None:

@@ -18,11 +18,10 @@ import numpy as np
 import onnx
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from fsspec.registry import _registry
 from PIL import Image
 
 from onnx_geed.addresses import address_of, joined, leaf, sibling
-from onnx_geed.copies import copies_folder, copy_file
+from onnx_geed.copies import copies_folder
 from onnx_geed.errors import GeedError, without_secrets
 from onnx_geed.files import write_json
 from onnx_geed.model import annotate_model, load_model
@@ -228,6 +227,43 @@ def test_labels_masks_targets_and_backgrounds(here, there):
         same(local, remote)
         assert remote["data"]["masks"]["source"] == f"{root}/{masks}"
         assert remote["group"]["backgrounds"] == local["group"]["backgrounds"]
+
+
+def test_values_of_other_inputs_and_targets(here, there, tmp_path):
+    root, system = there
+    onnx.save(models.two_input(), tmp_path / "two.onnx")
+    first, other = onnx.load(tmp_path / "two.onnx").graph.input
+    shapes = [[d.dim_value or 6 for d in i.type.tensor_type.shape.dim] for i in (first, other)]
+    for name, shape in zip(("first.npy", "other.npy"), shapes, strict=True):
+        np.save(tmp_path / name, np.random.default_rng(1).random(shape).astype("f"))
+    put_all(system, tmp_path, f"{root}/two")
+    local, remote = (
+        measure(
+            f"{base}/two.onnx",
+            f"{base}/first.npy",
+            "C4",
+            feed={other.name: f"{base}/other.npy"},
+            input=first.name,
+            **FEW,
+        )
+        for base in (tmp_path, f"{root}/two")
+    )
+    same(local, remote)
+    output = onnx.load(here / "m.onnx").graph.output[0].name
+    classes = load_model(here / "m.onnx").proto.graph.output[0].type.tensor_type.shape.dim[1]
+    np.save(tmp_path / "t.npy", np.random.default_rng(2).random((6, classes.dim_value)))
+    system.put_file(os.fspath(tmp_path / "t.npy"), f"{root}/t.npy")
+    words = ["--group", "C4", "--samples", 4, "--norm-samples", 6, "--measure", "symmetry-share"]
+    lines = []
+    for base, target in ((here, tmp_path), (root, root)):
+        status, shown, told = run(
+            *("measure", f"{base}/m.onnx", "--data", f"{base}/x.npy", *words),
+            *("--target", f"{output}={target}/t.npy", "--format", "csv"),
+        )
+        assert status == 0, told
+        lines.append([line.partition(",C4,")[2] for line in shown.splitlines()])
+    assert len(lines[0]) > 1
+    assert lines[0] == lines[1]
 
 
 def test_weights_beside_a_model_come_with_it(here, there):
@@ -583,11 +619,6 @@ def test_a_put_to_a_bucket_that_breaks_leaves_what_was_there(there, object_store
     s3fs.S3FileSystem.clear_instance_cache()
 
 
-def lines(told):
-    assert "Traceback" not in told
-    return [line for line in told.splitlines() if line.startswith("onnx-geed: ")]
-
-
 def test_errors_are_one_line_each(here, there, monkeypatch, tmp_path):
     root, _system = there
     data = ["--data", here / "x.npy", "--group", "C4"]
@@ -645,24 +676,45 @@ def test_secrets_are_in_no_result(here, web, tmp_path, monkeypatch):
         assert "sesame" not in text
         assert "open" not in text
     assert "http://***@127.0.0.1" in out.read_text()
+    photo(folder / "flat" / "a.png", 1)
+    photo(folder / "flat" / "b.png", 2)
+    np.save(folder / "masks.npy", np.ones((6, SIZE, SIZE), dtype=np.uint8))
+    backgrounds = ["--group", f"background:{secret}/flat/2", "--masks", f"{secret}/masks.npy"]
+    words = ["measure", here / "m.onnx", "--data", here / "x.npy", *backgrounds]
+    cached = ["--cache", tmp_path / "a.geed", "--samples", 4, "--norm-samples", 6]
+    for more in ([], cached):
+        status, shown, told = run(*words, *more, "--out", out)
+        assert status == 0, told
+        assert "sesame" not in out.read_text() + shown + told
+        assert "http://***@" in out.read_text()
+    assert not any(b"sesame" in p.read_bytes() for p in (tmp_path / "a.geed").iterdir())
     kept = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
     assert kept
     assert not any(b"sesame" in p.read_bytes() for p in kept)
 
 
-def test_what_is_not_installed_is_named(here, monkeypatch, capsys):
-    for missing, said in (
-        ("fsspec", "fsspec is not installed; pip install 'onnx-geed[remote]'"),
-        ("s3fs", "s3:// needs the package s3fs, which is not installed; pip install s3fs"),
-    ):
-        with monkeypatch.context() as patch:
-            patch.setitem(sys.modules, missing, None)
-            if missing == "s3fs":
-                patch.delitem(_registry, "s3", raising=False)
-            with pytest.raises(GeedError) as caught:
-                copy_file("s3://bucket/m.onnx")
-            assert said in str(caught.value)
-            assert "\n" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("missing", "address", "said"),
+    [
+        ("fsspec", "s3://b/m.onnx", "fsspec is not installed; pip install 'onnx-geed[remote]'"),
+        ("s3fs", "s3://b/m.onnx", "s3:// needs the package s3fs, which is not installed; pip in"),
+        ("paramiko", "sftp://u:pw@h/m.onnx", "needs the package paramiko, which is not installed"),
+        ("aiohttp", "http://h/m.onnx", "not installed; pip install 'onnx-geed[remote]'"),
+    ],
+)
+def test_what_is_not_installed_is_named(missing, address, said):
+    script = (
+        f"import sys\nsys.modules[{missing!r}] = None\n"
+        "from onnx_geed.__main__ import main\n"
+        f"sys.argv[1:] = ['layers', {address!r}]\nmain()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert said in line
+    assert "pw" not in line
 
 
 def test_plain_paths_load_nothing_of_it(here):

@@ -67,7 +67,7 @@ def result(
         "software": dict(software),
         "model": model.copy(),
         "data": data.copy(),
-        "group": group | {"name": without_secrets(group["name"])},
+        "group": group.copy(),
         "runtime": runtime.copy(),
         "seed": seed,
         "measurements": [record.copy() for record in measurements],

@@ -23,7 +23,7 @@ from onnx_geed.addresses import (
     sibling,
 )
 from onnx_geed.copies import copy_file, read_by_copy
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError, nearest, without_secrets
 from onnx_geed.run.options import Options, check_option, names_files
 
 __all__ = ["Cell", "Suite", "read_suite", "safe_name"]
@@ -370,7 +370,7 @@ def _path_expression(pattern: str) -> str:
 
 def safe_name(text: str) -> str:
     """Return a name of a group or a model as a part of a file's name."""
-    return re.sub(r"[^\w+=-]+", "-", text).strip("-") or "-"
+    return re.sub(r"[^\w+=-]+", "-", without_secrets(text)).strip("-") or "-"
 
 
 def _check_names_differ(path: str | Path, cells: Sequence[Cell]) -> None:
