@@ -10,6 +10,7 @@ import errno
 import os
 import re
 import secrets
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -53,7 +54,11 @@ _READ_ONLY = frozenset(("http", "https", "github", "git", "data", "zip", "tar", 
 
 
 # Seconds until a host that does not answer is given up, and between two pieces of an answer.
-_CONNECT, _ANSWER = 10, 60
+_CONNECT, _ANSWER = 10, 30
+
+
+# Requests that are made again after a failure; seconds that a list for close names may take.
+_TRIES, _LISTING = 2, 5
 
 
 # Words in the names of exceptions, which are those of many packages.
@@ -157,6 +162,8 @@ def opened(address: str) -> tuple[Any, str]:
         ) from None
     except Exception as error:
         raise GeedError(f"{address}: {_reason(error, 'opened')}") from None
+    if hasattr(system, "retries"):
+        system.retries = min(system.retries, _TRIES)
     system.invalidate_cache()
     return system, str(path)
 
@@ -178,7 +185,9 @@ def _patience(address: str) -> dict[str, Any]:
 
     if scheme in ("s3", "s3a"):
         times = {"connect_timeout": _CONNECT, "read_timeout": _ANSWER}
-        ours: dict[str, Any] = {"config_kwargs": times | {"retries": {"max_attempts": 2}}}
+        ours: dict[str, Any] = {
+            "config_kwargs": times | {"retries": {"total_max_attempts": _TRIES}}
+        }
     elif scheme in ("http", "https"):
         try:
             import aiohttp
@@ -211,13 +220,19 @@ def asking(address: str, system: Any, path: str, done: str = "read") -> Iterator
 
 
 def close_names(system: Any, path: str) -> str:
-    """Suggest names beside a path, where they can be listed."""
+    """Suggest names beside a path, where they can be listed in a moment."""
     folder, _, name = path.rstrip("/").rpartition("/")
-    try:
-        entries = system.ls(folder, detail=False)
-    except Exception:  # a suggestion is worth no error of its own
-        return ""
-    return nearest(name, (str(entry).rstrip("/").rpartition("/")[2] for entry in entries))
+    names: list[str] = []
+
+    def list_names() -> None:
+        with contextlib.suppress(Exception):  # a suggestion is worth no error of its own
+            entries = system.ls(folder, detail=False)
+            names.extend(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
+
+    listing = threading.Thread(target=list_names, daemon=True)
+    listing.start()
+    listing.join(_LISTING)
+    return nearest(name, list(names))
 
 
 def _is_missing(error: BaseException) -> bool:

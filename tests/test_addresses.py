@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -532,6 +533,42 @@ def test_a_web_server_is_read_and_not_written_to(here, web, tmp_path, monkeypatc
         write_json(first, f"{address}/r.json")
     with pytest.raises(GeedError, match=r"^http://.*/y.npy: there is no such .* mean 'x.npy'"):
         measure(f"{address}/m.onnx", f"{address}/y.npy", "C4", **FEW)
+
+
+class Guarded(BaseHTTPRequestHandler):
+    """Lets nobody in."""
+
+    def do_GET(self):
+        self.send_error(403 if "secret" in self.path else 401)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *args):
+        pass
+
+
+def test_no_right_to_read_is_told(here, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Guarded) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        for name in ("secret.onnx", "m.onnx"):
+            with pytest.raises(
+                GeedError, match=rf"^{address}/{name}: permission denied .*use cred"
+            ):
+                load_model(f"{address}/{name}")
+        server.shutdown()
+
+
+def test_a_result_does_not_replace_what_is_read(there):
+    root, _ = there
+    for name in ("m.onnx", "x.npy"):
+        status, _, told = run(
+            *("measure", f"{root}/m.onnx", "--data", f"{root}/x.npy", "--group", "C4"),
+            *("--out", f"{root}/{name}"),
+        )
+        assert status == 2
+        assert "is what is read; name another file" in told
 
 
 class Faulty(MemoryFileSystem):
