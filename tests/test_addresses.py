@@ -27,7 +27,7 @@ from onnx_geed.errors import GeedError, without_secrets
 from onnx_geed.files import write_json
 from onnx_geed.model import annotate_model, load_model
 from onnx_geed.results import read_result
-from onnx_geed.run import benchmark, measure
+from onnx_geed.run import benchmark, measure, safe_name
 
 FEW = {"samples": 4, "norm_samples": 6}
 SIZE = 12
@@ -179,6 +179,12 @@ def test_keys_and_tokens_are_cut(text, cut):
     assert without_secrets(text) == cut
     assert without_secrets(cut) == cut
     assert str(GeedError(text)) == cut
+
+
+def test_a_key_is_in_no_name_of_a_file():
+    assert safe_name("background:https://user:sesame@host/photos/8") == (
+        "background-https-host-photos-8"
+    )
 
 
 DATA = ("photos", "flat", "x.npy", "x.npz", "x.npz:x", "x.h5:/some/x", "x-idx", "x-idx.gz")
@@ -526,7 +532,11 @@ def test_a_web_server_is_read_and_not_written_to(here, web, tmp_path, monkeypatc
     assert load_model(f"{address}/large/m.onnx").sha256 == load_model(here / "large/m.onnx").sha256
     # Of the same size, within the second that its server's clock tells.
     first = measure(f"{address}/m.onnx", f"{address}/x.npy", "C4", **FEW)
+    moment = time.time()
+    os.utime(folder / "x.npy", (moment, moment))
+    first = measure(f"{address}/m.onnx", f"{address}/x.npy", "C4", **FEW)
     np.save(folder / "x.npy", np.load(here / "x.npy")[::-1])
+    os.utime(folder / "x.npy", (moment, moment))
     second = measure(f"{address}/m.onnx", f"{address}/x.npy", "C4", **FEW)
     assert first["data"]["fingerprint"] != second["data"]["fingerprint"]
     with pytest.raises(GeedError, match=r"http:// can only be read"):

@@ -28,8 +28,17 @@ def shards(system, address):
 
 def test_a_cache_in_a_bucket_is_that_of_the_disk(bucket, tmp_path):
     root, system = bucket
-    told = []
-    info = write_cache(MODEL, DIGITS, "C8", f"{root}/a.geed", notify=told.append, **SOME)
+    told, there = [], []
+
+    def look(done, total):
+        there.append(len(shards(system, f"{root}/a.geed")))
+
+    info = write_cache(
+        MODEL, DIGITS, "C8", f"{root}/a.geed", notify=told.append, progress=look, **SOME
+    )
+    # Each shard is there when it is counted, and not only at the end.
+    assert there[0] < there[-1]
+    assert all(count >= i for i, count in enumerate(there, 1))
     write_cache(MODEL, DIGITS, "C8", tmp_path / "a.geed", **SOME)
     assert info["path"] == f"{root}/a.geed"
     assert info["complete"]
