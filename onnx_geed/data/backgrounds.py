@@ -174,8 +174,12 @@ def read_masks(
         white = np.float32(values.max())
         odd = values[(values != 0) & (values != white)]
         if odd.size or white not in (0, 1, 255):
-            found = odd.flat[0] if odd.size else white
-            raise GeedError(f"{called}: holds {found:g}; {_ASKED}")
+            if white not in (0, 1, 255):
+                raise GeedError(f"{called}: holds {white:g}; {_ASKED}")
+            raise GeedError(
+                f"{called}: holds {odd.flat[0]:g} beside {white:g}; {_ASKED}, and nothing else: "
+                "threshold it"
+            )
         front: NDArray[np.bool_] = values > 0
         return front
 

@@ -126,10 +126,7 @@ if TYPE_CHECKING:
         Result as Result,
         RuntimePart as RuntimePart,
         Statistics as Statistics,
-        SuiteFailure as SuiteFailure,
-        SuiteRow as SuiteRow,
         SuiteSettings as SuiteSettings,
-        SuiteSummary as SuiteSummary,
     )
     from onnx_geed.results.stopping import (
         check_precision as check_precision,
@@ -137,6 +134,11 @@ if TYPE_CHECKING:
         judge_precision as judge_precision,
         looks as looks,
         precision_notes as precision_notes,
+    )
+    from onnx_geed.results.suite_schema import (
+        SuiteFailure as SuiteFailure,
+        SuiteRow as SuiteRow,
+        SuiteSummary as SuiteSummary,
     )
 
 lazy(globals())
