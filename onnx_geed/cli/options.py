@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from onnx_geed.cli.places import PLACE
 from onnx_geed.measures import CATALOGUE
 
 __all__ = [
@@ -50,6 +51,8 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) 
     pairs = {}
     for value in values:
         name, equals, rest = value.rpartition("=")
+        if there := re.search(r"=(?=[A-Za-z][A-Za-z0-9+-]+://)", value):  # whose query may have =
+            name, rest = value[: there.start()], value[there.end() :]
         if not equals or not name or not rest:
             raise click.BadParameter(f"{value!r} is not of the form {parameter.metavar}")
         if name in pairs:
@@ -85,12 +88,10 @@ def _layouts(
     return named.get("") if {*named} <= {""} else named
 
 
-model_argument = click.argument("model", type=click.Path(path_type=Path))
+model_argument = click.argument("model", type=PLACE)
 
 
-results_argument = click.argument(
-    "results", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+results_argument = click.argument("results", nargs=-1, required=True, type=PLACE)
 
 
 def data_option(purpose: str) -> Decorator[Any]:
@@ -120,7 +121,7 @@ def out_option(metavar: str, purpose: str, *, required: bool = False) -> Decorat
         "-o",
         "--out",
         required=required,
-        type=click.Path(path_type=Path),
+        type=PLACE,
         metavar=metavar,
         help=purpose,
     )
@@ -361,7 +362,7 @@ limit_options = _in_order(
     ),
     click.option(
         "--junit",
-        type=click.Path(path_type=Path),
+        type=PLACE,
         metavar="FILE.xml",
         help="Write the outcome of --fail-above as JUnit XML.",
     ),

@@ -21,9 +21,9 @@ def finish(
     form: str,
     model: Model | None,
     *,
-    out: Path | None,
+    out: str | Path | None,
     limits: Sequence[str],
-    junit: Path | None,
+    junit: str | Path | None,
 ) -> int:
     """Keep a result, tell its notes, show it and hold it against limits; return the status."""
     from onnx_geed.results import over_limits
@@ -41,7 +41,7 @@ def finish(
     return 1 if excesses else status
 
 
-def write(result: Result, out: Path) -> int:
+def write(result: Result, out: str | Path) -> int:
     """Write a result, or else to the folder for temporary files; return the status."""
     import secrets
     import tempfile
@@ -60,7 +60,7 @@ def write(result: Result, out: Path) -> int:
     return 0
 
 
-def _write_junit(result: Result, limits: Sequence[str], path: Path) -> int:
+def _write_junit(result: Result, limits: Sequence[str], path: str | Path) -> int:
     from onnx_geed.results import write_junit
 
     try:

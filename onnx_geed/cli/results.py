@@ -17,24 +17,23 @@ from onnx_geed.cli.options import (
     results_argument,
 )
 from onnx_geed.cli.outcomes import finish
+from onnx_geed.cli.places import FOLDER, PLACE
 from onnx_geed.cli.terminal import command_line, show_as
 
 __all__ = ["aggregate", "compare", "merge", "report"]
 
 
 @click.command()
-@click.argument(
-    "parts", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PART..."
-)
+@click.argument("parts", nargs=-1, required=True, type=PLACE, metavar="PART...")
 @out_option("RESULT.json", "Result file.", required=True)
 @format_option("table", "json", "csv", explained=True)
 @limit_options
 def merge(
-    parts: tuple[Path, ...],
-    out: Path,
+    parts: tuple[str | Path, ...],
+    out: str | Path,
     form: str,
     fail_above: tuple[str, ...],
-    junit: Path | None,
+    junit: str | Path | None,
 ) -> None:
     """Join the parts of a run, which onnx-geed measure --shard wrote, into the whole result.
 
@@ -63,7 +62,7 @@ def merge(
 @results_argument
 @out_option("FILE.json", "Result file.")
 @format_option("table", "json")
-def aggregate(results: tuple[Path, ...], out: Path | None, form: str) -> None:
+def aggregate(results: tuple[str | Path, ...], out: str | Path | None, form: str) -> None:
     """Mean and interval over models, such as the paper's ten seeds.
 
     \b
@@ -82,12 +81,12 @@ def aggregate(results: tuple[Path, ...], out: Path | None, form: str) -> None:
 
 
 @click.command()
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=PLACE)
+@click.argument("b", type=PLACE)
 @out_option("FILE.json", "Result file.")
 @format_option("table", "json")
 @click.option("--force", is_flag=True, help="Compare what is not comparable all the same.")
-def compare(a: Path, b: Path, out: Path | None, form: str, force: bool) -> None:
+def compare(a: str | Path, b: str | Path, out: str | Path | None, form: str, force: bool) -> None:
     """Compare two results, paired over the same samples.
 
     \b
@@ -105,7 +104,7 @@ def compare(a: Path, b: Path, out: Path | None, form: str, force: bool) -> None:
 
 
 def _write_and_show(
-    content: Mapping[str, Any], out: Path | None, form: str, table: Callable[[Any], str]
+    content: Mapping[str, Any], out: str | Path | None, form: str, table: Callable[[Any], str]
 ) -> None:
     from onnx_geed.files import write_json
 
@@ -120,11 +119,13 @@ def _write_and_show(
 @data_option("The data that was measured, for thumbnails.")
 @click.option(
     "--pictures",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     metavar="FOLDER",
     help="Also keep the pictures, as SVG files.",
 )
-def report(results: tuple[Path, ...], out: Path, data: str | None, pictures: Path | None) -> None:
+def report(
+    results: tuple[str | Path, ...], out: str | Path, data: str | None, pictures: str | Path | None
+) -> None:
     """Draw results as one self-contained HTML page.
 
     Needs matplotlib and jinja2: pip install 'onnx-geed[report]'.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_geed.addresses import address_of, joined, leaf, sibling
 from onnx_geed.cli.options import (
     action_options,
     cache_options,
@@ -25,6 +26,7 @@ from onnx_geed.cli.options import (
     run_options,
 )
 from onnx_geed.cli.outcomes import finish, show_results, write
+from onnx_geed.cli.places import PLACE, is_cache
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import command_line, fail, show, tell
 from onnx_geed.cli.typed_options import refuse_settled, typed_options
@@ -47,9 +49,7 @@ Progress = Callable[[int, int], None]
 @out_option("RESULT.json", "Result file.")
 @run_options
 @engine_option
-@click.option(
-    "--cache", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Also keep activations."
-)
+@click.option("--cache", type=PLACE, metavar="ACTS.geed", help="Also keep activations.")
 @cache_options
 @click.option(
     "--interval",
@@ -94,12 +94,12 @@ Progress = Callable[[int, int], None]
 def measure(
     context: click.Context,
     /,
-    model: Path,
+    model: str | Path,
     groups: tuple[str, ...],
-    out: Path | None,
+    out: str | Path | None,
     form: str,
     fail_above: tuple[str, ...],
-    junit: Path | None,
+    junit: str | Path | None,
     **options: Any,
 ) -> None:
     """Measure a model's G-EED on some data, or from a cache.
@@ -148,7 +148,7 @@ def measure(
     if junit:
         check_writable(junit, option="--junit", inputs=[model, options["data"], out])
     with progress_bar() as progress:
-        if (model.suffix == ".geed" or model.is_dir()) and _is_cache(model):
+        if is_cache(model):
             result, loaded = _measure_cache(context, model, progress, fail_above, options), None
         else:
             result, loaded = _measure_model(model, progress, fail_above, options)
@@ -165,15 +165,8 @@ def _refuse_idle_fit_options(typed: Mapping[str, Any], actions: Mapping[str, str
         )
 
 
-def _is_cache(folder: Path) -> bool:
-    # Loads the library for its files, which takes as long as reading a large model.
-    from onnx_geed.cache import is_cache
-
-    return is_cache(folder)
-
-
 def _measure_model(
-    model: Path,
+    model: str | Path,
     progress: Progress,
     limits: Sequence[str],
     options: Mapping[str, Any],
@@ -211,7 +204,7 @@ def _measure_model(
 
 def _measure_cache(
     context: click.Context,
-    cache: Path,
+    cache: str | Path,
     progress: Progress,
     limits: Sequence[str],
     options: Mapping[str, Any],
@@ -224,11 +217,11 @@ def _measure_cache(
         typed["group"] = options["group"]
     if "shard" in typed:
         raise click.UsageError(
-            f"--shard: {cache.name} is a cache, from which all is measured in one go; leave it out"
+            f"--shard: {leaf(cache)} is a cache, from which all is measured in one go; leave it out"
         )
     if "engine" in typed:
         raise click.UsageError(
-            f"--engine: {cache.name} is a cache, which is measured without its model, so there is "
+            f"--engine: {leaf(cache)} is a cache, which is measured without its model, so there is "
             "no engine to choose; leave it out"
         )
     refuse_settled(typed, STILL_OPEN, cache)
@@ -237,9 +230,9 @@ def _measure_cache(
 
 
 def _measure_several(
-    model: Path,
+    model: str | Path,
     groups: Sequence[str],
-    out: Path | None,
+    out: str | Path | None,
     form: str,
     limits: Sequence[str],
     options: dict[str, Any],
@@ -253,9 +246,9 @@ def _measure_several(
     plain = (options.pop("mode"), options.pop("dtype")) == ("raw", "float32")
     if options.pop("cache") is not None or not plain:
         raise click.UsageError("--cache: keeps one group's activations; give one --group.")
-    if (model.suffix == ".geed" or model.is_dir()) and _is_cache(model):
+    if is_cache(model):
         raise click.UsageError(
-            f"--group: was settled when the cache {model.name} was written; leave it out, or "
+            f"--group: was settled when the cache {leaf(model)} was written; leave it out, or "
             "measure the model"
         )
     data = options.pop("data")
@@ -291,15 +284,16 @@ def _measure_several(
     return 1 if excesses else status
 
 
-def _files_beside(out: Path, groups: Sequence[str]) -> list[Path]:
+def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
     """Return the file of each group's result, beside each other."""
     from onnx_geed.run import safe_name
 
-    if out.exists() and not out.is_file():
+    if not address_of(out) and Path(out).exists() and not Path(out).is_file():
         raise GeedError(f"--out {out}: {len(groups)} results go into files beside it; name a file")
-    files = [out.with_name(f"{out.stem}.{safe_name(group)}{out.suffix}") for group in groups]
+    named = PurePath(leaf(out))
+    files = [sibling(out, f"{named.stem}.{safe_name(g)}{named.suffix}") for g in groups]
     # As file systems see it that do not tell capitals apart.
-    names = [path.name.lower() for path in files]
+    names = [leaf(path).lower() for path in files]
     for i, name in enumerate(names):
         if name in names[:i]:
             both = f"{groups[names.index(name)]} and {groups[i]}"
@@ -308,10 +302,10 @@ def _files_beside(out: Path, groups: Sequence[str]) -> list[Path]:
 
 
 @click.command()
-@click.argument("suite", type=click.Path(path_type=Path), metavar="SUITE.toml")
+@click.argument("suite", type=PLACE, metavar="SUITE.toml")
 @out_option("FOLDER", "Where results, summary and pictures go.", required=True)
 @format_option("table", "json", "csv", explained=True)
-def benchmark(suite: Path, out: Path, form: str) -> None:
+def benchmark(suite: str | Path, out: str | Path, form: str) -> None:
     """Measure many models, such as the checkpoints of trainings, as a TOML file lists them.
 
     A result file for each model file, data set and group, kept when the command is given again;
@@ -345,7 +339,7 @@ def benchmark(suite: Path, out: Path, form: str) -> None:
         summary = run_suite(loaded, out, notify=tell, progress=progress)
     failed = {failure["cell"] for failure in summary["failed"]}
     done = [cell for cell in loaded.cells if str(cell) not in failed]
-    cells = [out / "cells" / f"{cell.name}.json" for cell in done]
+    cells = [joined(out, "cells", f"{cell.name}.json") for cell in done]
     for note in write_summary(summary, out, cells):
         tell(f"note: {note}")
     if form == "json":
