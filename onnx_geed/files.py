@@ -19,8 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from onnx_geed.addresses import (
+    address_of,
+    check_address_writable,
+    leaf,
+    make_address_folder,
+    put,
+    sibling,
+)
 from onnx_geed.confinement import staged
+from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError
+from onnx_geed.spared import is_read
 from onnx_geed.text import to_json
 
 __all__ = [
@@ -48,10 +58,6 @@ _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
-# Kinds of files that are written, and that nobody reads a folder for.
-_UNREAD = frozenset((".json", ".html", ".xml", ".csv", ".svg", ".npz", ".onnx"))
-
-
 # Answers of file systems that cannot flush a folder, or do not let it be opened.
 _NO_FOLDER_SYNC = frozenset((errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF))
 
@@ -75,7 +81,13 @@ def check_writable(
     GeedError
         If the folder does not exist or cannot be written to, or the path is a folder.
         If it is one of the inputs.
+        If it is an address that cannot be written to.
     """
+    if (address := address_of(path)) is not None:
+        if address in map(address_of, inputs):
+            raise GeedError(f"{option} {address}: is what is read; name another file")
+        check_address_writable(address, option)
+        return
     path = Path(path)
     try:
         if path.is_dir():
@@ -88,7 +100,7 @@ def check_writable(
         if path.exists() and not os.access(path, os.W_OK):
             raise GeedError(f"{option} {path}: cannot be overwritten (permission denied)")
         for source in inputs:
-            if source is not None and path.is_file() and _same(path, str(source)):
+            if source is not None and path.is_file() and is_read(path, str(source)):
                 raise GeedError(
                     f"{option} {path}: is what is read, {source}, and would be replaced; name "
                     "another file"
@@ -99,21 +111,6 @@ def check_writable(
             trial.unlink()
     except (OSError, ValueError) as error:
         raise _unwritable(path, error, option) from None
-
-
-def _same(path: Path, source: str) -> bool:
-    """Say whether a file is what is read: itself, a part ``FILE:KEY`` of it, or in a folder."""
-    family = source.partition(":")[2].rpartition("/")[0]  # background:FOLDER/8
-    names = [source] if os.path.exists(source) else [source.rpartition(":")[0], family]
-    for name in filter(None, names):
-        if os.path.isfile(name) and os.path.samefile(path, name):
-            return True
-        above = [
-            p for p in Path(os.path.realpath(path)).parents if p == Path(os.path.realpath(name))
-        ]
-        if above and path.suffix.lower() not in _UNREAD:
-            return True
-    return False
 
 
 def write_text(path: str | Path, text: str, *, option: str = "--out") -> None:
@@ -132,7 +129,7 @@ def write_bytes(path: str | Path, data: bytes, *, option: str = "--out") -> None
     ----------
     path : str or Path
         Path of the file. A link is followed; a file that is replaced keeps its mode. A device or
-        pipe, such as ``/dev/stdout``, is written to as it is.
+        pipe, such as ``/dev/stdout``, is written to as it is. Or an address.
     data : bytes
         All of it.
     option : str
@@ -143,6 +140,9 @@ def write_bytes(path: str | Path, data: bytes, *, option: str = "--out") -> None
     GeedError
         If it cannot be written, naming the file.
     """
+    if (address := address_of(path)) is not None:
+        put(address, data, option=option)
+        return
     path = Path(path)
     try:
         if (stream := _in_place(path)) is not None:
@@ -214,6 +214,10 @@ def writing_beside(path: str | Path, *, option: str = "--out") -> Iterator[Path]
     GeedError
         If a file cannot be written, naming ``path``.
     """
+    if (address := address_of(path)) is not None:
+        with _putting_beside(address, option) as folder:
+            yield folder
+        return
     path = Path(path)
     try:
         if path.is_dir():
@@ -247,6 +251,20 @@ def writing_beside(path: str | Path, *, option: str = "--out") -> Iterator[Path]
 
 
 @contextlib.contextmanager
+def _putting_beside(address: str, option: str) -> Iterator[Path]:
+    """Make a folder whose files are put beside an address at the end, the one of its name last."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        yield folder
+        main = folder / leaf(address)
+        for file in sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p == main):
+            place = sibling(address, file.relative_to(folder).as_posix())
+            put(str(place), file, option=option)
+
+
+@contextlib.contextmanager
 def _removed(folder: Path) -> Iterator[None]:
     _UNFINISHED.add(folder)
     try:
@@ -264,6 +282,9 @@ def make_folder(folder: str | Path, *, option: str = "--out") -> None:
     GeedError
         If it cannot be made, or is a file.
     """
+    if (address := address_of(folder)) is not None:
+        make_address_folder(address, option)
+        return
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -370,13 +391,14 @@ def write_json(result: Mapping[str, Any], path: str | Path) -> None:
     write_text(path, to_json(result))
 
 
+@read_by_copy(copy_file)
 def read_json(path: str | Path) -> Any:
     """Read a JSON file, refusing the NaN and Infinity that Python would let pass.
 
     Parameters
     ----------
     path : str or Path
-        The file.
+        The file, or its address.
 
     Returns
     -------

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from onnx_geed.cli.guarded import Guarded, Output
+from onnx_geed.cli.guarded import Guarded
 from onnx_geed.cli.options import (
     action_options,
     cache_options,
@@ -20,6 +20,7 @@ from onnx_geed.cli.options import (
     measures_option,
     run_options,
 )
+from onnx_geed.cli.places import PLACE, Output
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import show_as, tell
 
@@ -27,7 +28,7 @@ __all__ = ["cache"]
 
 
 @click.command(cls=Guarded)
-@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=PLACE)
 @data_option("Samples, as onnx-geed measure takes them.")
 @group_option()
 @click.option(
@@ -42,12 +43,8 @@ __all__ = ["cache"]
     metavar="ACTS.geed",
     help="Where to write.",
 )
-@click.option(
-    "--info", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Describe a cache."
-)
-@click.option(
-    "--verify", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Read every checksum."
-)
+@click.option("--info", type=PLACE, metavar="ACTS.geed", help="Describe a cache.")
+@click.option("--verify", type=PLACE, metavar="ACTS.geed", help="Read every checksum.")
 @format_option("table", "json")
 @cache_options
 @run_options
@@ -55,12 +52,12 @@ __all__ = ["cache"]
 @action_options
 @isolate_options
 def cache(
-    model: Path | None,
+    model: str | Path | None,
     data: str | None,
     group: str | None,
-    folder: Path | None,
-    info: Path | None,
-    verify: Path | None,
+    folder: str | Path | None,
+    info: str | Path | None,
+    verify: str | Path | None,
     form: str,
     **options: Any,
 ) -> None:
@@ -96,7 +93,7 @@ def cache(
     show_as(form, content, info_table, kept=True)
 
 
-def _verify(cache: Path) -> None:
+def _verify(cache: str | Path) -> None:
     """Tell of every damaged part, and end with status 2 where there is one."""
     from onnx_geed.cache import verify_cache
 

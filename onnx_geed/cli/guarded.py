@@ -1,6 +1,6 @@
 """What every command does before its own work: spare what it reads, and isolate what is asked to.
 
-An option that names an output has the type :class:`Output`; whatever else names a file is read.
+An option that names an output has the type ``places.Output``; whatever else names a file is read.
 """
 
 from __future__ import annotations
@@ -13,22 +13,16 @@ from typing import Any
 
 import click
 
+from onnx_geed.addresses import address_of
 from onnx_geed.cli.isolation import Bounds, isolate
+from onnx_geed.cli.places import Output
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable
 
-__all__ = ["ISOLATE", "Guarded", "Output", "files_read"]
+__all__ = ["ISOLATE", "Guarded", "files_read"]
 
 #: Where a context keeps the options of ``--isolate``.
 ISOLATE = "isolate"
-
-
-class Output(click.Path):
-    """The path of a file that a command writes, or of a folder that it fills."""
-
-    def __init__(self, *, folder: bool = False) -> None:
-        super().__init__(path_type=Path)
-        self.folder = folder
 
 
 class Guarded(click.Command):
@@ -44,15 +38,20 @@ class Guarded(click.Command):
         asked: Mapping[str, Any] = ctx.meta.get(ISOLATE, {})
         if asked.get("isolate"):
             folders = [path for _, path in _outputs(self, ctx, folder=True)]
+            for place in (*read, *files.values(), *folders):
+                if address := address_of(place):
+                    raise GeedError(
+                        f"--isolate: closes the network, so {address} cannot be reached; name a "
+                        "copy on this machine"
+                    )
             model = ctx.params.get("model")
-            subject = model or ctx.params.get("suite") or ctx.info_name
             isolate(
                 Bounds(
-                    str(subject),
+                    str(model or ctx.params.get("suite") or ctx.info_name),
                     asked["time_limit"],
                     asked["memory_limit"],
-                    list(files.values()),
-                    folders,
+                    [Path(path) for path in files.values()],
+                    [Path(path) for path in folders],
                     model,
                 )
             )
@@ -65,13 +64,13 @@ class Guarded(click.Command):
 
 def _outputs(
     command: click.Command, ctx: click.Context, *, folder: bool
-) -> Iterator[tuple[str, Path]]:
+) -> Iterator[tuple[str, str | Path]]:
     """Yield options that name outputs, as they are typed, and the paths that they have."""
     for parameter in command.params:
         if isinstance(parameter.type, Output) and parameter.type.folder is folder:
             value = ctx.params.get(parameter.name or "")
             if value is not None:
-                yield parameter.opts[0], value
+                yield parameter.opts[0 if parameter.required else -1], value
 
 
 def files_read(ctx: click.Context) -> Iterator[str]:
@@ -91,9 +90,11 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(part)
 
 
-def _weights(out: Path, model: Any) -> list[str | Path]:
+def _weights(out: str | Path, model: Any) -> list[str | Path]:
     """Return the files of a model's weights, where one of them could be what is written."""
-    if not isinstance(model, Path) or not (out.is_file() and model.is_file()):
+    if not isinstance(model, Path) or not isinstance(out, Path):
+        return []
+    if not (out.is_file() and model.is_file()):
         return []
     if Path(os.path.realpath(model)).parent not in Path(os.path.realpath(out)).parents:
         return []

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from onnx_geed.cli.guarded import ISOLATE, Output
+from onnx_geed.cli.guarded import ISOLATE
+from onnx_geed.cli.places import PLACE, Output
 from onnx_geed.measures import CATALOGUE
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "group_option",
     "input_options",
     "isolate_options",
+    "limit_options",
     "measures_option",
     "metadata_options",
     "model_argument",
@@ -51,6 +53,8 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) 
     pairs = {}
     for value in values:
         name, equals, rest = value.rpartition("=")
+        if there := re.search(r"=(?=[A-Za-z][A-Za-z0-9+-]+://)", value):  # whose query may have =
+            name, rest = value[: there.start()], value[there.end() :]
         if not equals or not name or not rest:
             raise click.BadParameter(f"{value!r} is not of the form {parameter.metavar}")
         if name in pairs:
@@ -86,12 +90,10 @@ def _layouts(
     return named.get("") if {*named} <= {""} else named
 
 
-model_argument = click.argument("model", type=click.Path(path_type=Path))
+model_argument = click.argument("model", type=PLACE)
 
 
-results_argument = click.argument(
-    "results", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+results_argument = click.argument("results", nargs=-1, required=True, type=PLACE)
 
 
 def data_option(purpose: str) -> Decorator[Any]:
@@ -116,13 +118,13 @@ def group_option(*, required: bool = False, several: bool = False) -> Decorator[
 
 
 def out_option(
-    metavar: str, purpose: str, *, short: bool = False, folder: bool = False
+    metavar: str, purpose: str, *, required: bool = False, folder: bool = False
 ) -> Decorator[Any]:
-    """Return the option ``--out``; with a short name, ``-o``, it is required."""
+    """Return the option ``--out``, or ``-o``."""
     return click.option(
-        *(["-o"] if short else []),
+        "-o",
         "--out",
-        required=short,
+        required=required,
         type=Output(folder=folder),
         metavar=metavar,
         help=purpose,
@@ -390,5 +392,21 @@ cache_options = _in_order(
         default="float32",
         show_default=True,
         help="How raw activations are stored.",
+    ),
+)
+
+
+limit_options = _in_order(
+    click.option(
+        "--fail-above",
+        multiple=True,
+        metavar="MEASURE[@LAYER]=LIMIT",
+        help="Exit with status 1 if a value exceeds the limit; repeatable.",
+    ),
+    click.option(
+        "--junit",
+        type=Output(),
+        metavar="FILE.xml",
+        help="Write the outcome of --fail-above as JUnit XML.",
     ),
 )

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from onnx_geed.cli import cli
-from onnx_geed.cli.guarded import Output
+from onnx_geed.cli.places import Output
 
 DEMO = Path(str(files("onnx_geed.demo")))
 FEW = ("--samples=3", "--norm-samples=4", "--measure=latent-l2", "--group=C4")
