@@ -215,6 +215,8 @@ def _limit_memory(asked: str | None) -> int | None:
     )
     try:
         # What is written to: reserved addresses, of which a GPU's driver takes many, do not count.
+        there = [n for n in resource.getrlimit(resource.RLIMIT_DATA) if n >= 0]
+        memory = min([memory, *there])
         resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
     except (OSError, ValueError):
         return None
@@ -258,7 +260,7 @@ def _wait(child: int, pipe: int, bounds: Bounds, begun: set[str]) -> _Ending:
 
 def _crash(number: int, bounds: Bounds) -> str:
     name = signal.Signals(number).name
-    limit = bounds.memory or "the machine's"
+    limit = bounds.memory or "that of this shell or machine"
     return (
         f"ended the process that ran it ({name}), by a fault of a library or for want of memory "
         f"(limit: {limit}; raise --memory-limit)"
