@@ -36,6 +36,10 @@ __all__ = ["Bounds", "isolate"]
 _LOOK = 0.005
 
 
+# What Python, numpy, the compiler of kernels and ONNX Runtime take before any work.
+_LEAST = 512 << 20
+
+
 _FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
@@ -210,6 +214,8 @@ def _limit_memory(asked: str | None) -> int | None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "linux":
         return None  # where a limit can be set, and is not held
+    if asked and parse_bytes(asked) < _LEAST:
+        raise GeedError(f"--memory-limit {asked}: it takes 512 MiB to start; give at least that")
     memory = (
         parse_bytes(asked) if asked else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     )
