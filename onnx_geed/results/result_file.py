@@ -13,14 +13,11 @@ from onnx_geed.errors import GeedError, known_names, shown
 from onnx_geed.files import read_json
 from onnx_geed.measures import CATALOGUE
 from onnx_geed.results.fits import FIT_REFERENCES
+from onnx_geed.results.origin import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.results.schema import (
-    DataPart,
     FitPart,
-    GroupPart,
-    ModelPart,
     Record,
     Result,
-    RuntimePart,
 )
 
 __all__ = ["SCHEMA", "read_result", "result", "to_csv"]

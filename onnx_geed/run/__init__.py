@@ -21,7 +21,10 @@ if TYPE_CHECKING:
         Engine as Engine,
     )
     from onnx_geed.run.executor import (
+        Executor as Executor,
+        ExecutorName as ExecutorName,
         cores as cores,
+        executing as executing,
         in_order as in_order,
     )
     from onnx_geed.run.fit import (

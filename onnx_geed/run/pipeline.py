@@ -24,7 +24,7 @@ from onnx_geed.results import (
     precision_notes,
     result,
 )
-from onnx_geed.run.executor import in_order
+from onnx_geed.run.executor import Executor, ExecutorName, executing
 from onnx_geed.run.fit_orbits import Notify, with_fits
 from onnx_geed.run.fit_overlap import copies_notes
 from onnx_geed.run.fit_scales import add_fits, fit_inferences
@@ -46,6 +46,7 @@ from onnx_geed.run.provenance import (
 from onnx_geed.run.references import add_references, add_untrained, trip_inferences, untrained
 from onnx_geed.run.sequential import Measured, measure_until
 from onnx_geed.run.unmoved import unmoved_notes, unmoving
+from onnx_geed.run.worker import Worker
 
 __all__ = ["measure", "measure_each", "measure_groups"]
 
@@ -60,6 +61,8 @@ def measure(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> Result:
     """Measure the G-empirical equivariance deviation of an ONNX model.
@@ -87,6 +90,12 @@ def measure(
     limits : sequence of str
         Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
         name nothing that is measured are refused before the run.
+    executor : {"local", "ray"} or Executor
+        Where jobs run: on the threads of this process, or on the workers of a Ray cluster. Figures
+        are the same to the last bit.
+    address : str, optional
+        Of the Ray cluster: ``auto``, the default, is the one that runs, or else a new one on this
+        machine; ``local`` is a new one; or ``HOST:PORT``.
     **options
         Fields of :class:`onnx_geed.Options`.
 
@@ -113,8 +122,10 @@ def measure(
     >>> result["measurements"][0]["value"]  # doctest: +SKIP
     """
     started = time.perf_counter()
-    prepared = prepare_run(model, data, group, make_options(options), action)
-    return _outcome(prepared, started, progress, notify, command, limits)
+    chosen = make_options(options)
+    with executing(executor, address) as running:
+        prepared = prepare_run(model, data, group, chosen, action, executor=running)
+        return _outcome(prepared, started, progress, notify, command, limits)
 
 
 def measure_groups(
@@ -126,6 +137,8 @@ def measure_groups(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> list[Result]:
     """Measure under several groups or families: a result each, as :func:`measure` gives it.
@@ -146,6 +159,8 @@ def measure_groups(
         What the result files say was run.
     limits : sequence of str
         As :func:`measure` takes them, for every group.
+    executor, address
+        As :func:`measure` takes them.
     **options
         Fields of :class:`onnx_geed.Options`, for all groups.
 
@@ -171,6 +186,7 @@ def measure_groups(
     >>> results = measure_groups("model.onnx", "images/", ["C8", "jpeg:90..10/6"])  # doctest: +SKIP
     """
     shared: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
+    shared |= {"executor": executor, "address": address}
     return list(measure_each(model, data, groups, limits=limits, **shared, **options))
 
 
@@ -183,20 +199,22 @@ def measure_each(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> Iterator[Result]:
     """Yield the results of :func:`measure_groups` as they are there."""
     started = time.perf_counter()
-    loaded = model if isinstance(model, Model) else load_model(model)
-    runs: list[Prepared] = []
-    for group in _different(groups):
-        run = prepare_run(loaded, data, group, make_options(options), beside=runs)
-        check_measured(limits, [(m.name, m.layer) for m in run.task.plan.measures])
-        runs.append(run)
-    kept = KeptPoints()
-    for run in runs:
-        yield _outcome(run, started, progress, notify, command, limits, kept)
-        started = time.perf_counter()
+    chosen, runs, kept = make_options(options), list[Prepared](), KeptPoints()
+    with executing(executor, address) as running:
+        loaded = model if isinstance(model, Model) else load_model(model)
+        for group in _different(groups):
+            run = prepare_run(loaded, data, group, chosen, beside=runs, executor=running)
+            check_measured(limits, [(m.name, m.layer) for m in run.task.plan.measures])
+            runs.append(run)
+        for run in runs:
+            yield _outcome(run, started, progress, notify, command, limits, kept)
+            started = time.perf_counter()
 
 
 def _different(groups: Sequence[str | Group]) -> list[Group]:
@@ -266,7 +284,12 @@ def _outcome(
         model=describe_model(prepared.model),
         data=described,
         group=describe_group(prepared.task),
-        runtime=describe_runtime(prepared.task, time.perf_counter() - started, inferences),
+        runtime=describe_runtime(
+            prepared.task,
+            time.perf_counter() - started,
+            inferences,
+            prepared.executor.workforce(prepared.workers),
+        ),
         seed=chosen.seed,
         measurements=records,
     )
@@ -312,7 +335,7 @@ def _run(
         points = [] if start else point_jobs(task, layers, count)
         known = kept.of(prepared, points)
         jobs += points if known is None else []
-        parts = kept.keeping(prepared, jobs, in_order(jobs, prepared.worker.run, prepared.workers))
+        parts = kept.keeping(prepared, jobs, prepared.in_order(Worker.run, jobs))
         counted = meter.counting(parts, [job.inferences for job in jobs])
         passes.append(gather(task.plan, itertools.chain(counted, known or ())))
     return beside(passes)
