@@ -160,7 +160,13 @@ def executing(
             )
         yield LocalExecutor()
         return
-    raise GeedError("--executor ray: is not there yet")
+    from onnx_geed.run.ray_executor import RayExecutor
+
+    remote = RayExecutor(address)
+    try:
+        yield remote
+    finally:
+        remote.close()
 
 
 def in_order(jobs: Iterable[Work], run: Callable[[Work], Result], workers: int) -> Iterator[Result]:

@@ -1,0 +1,458 @@
+"""A pool of workers on a Ray cluster: who runs which job next, and what is done when one dies.
+
+One thread of the driver decides all of that, told of everything by a queue of events: so nothing is
+locked. Streams of jobs, one a run, take turns: a free worker goes to the stream that has the fewest
+of them, and stays with its own while that has its share, since sessions are open there.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from onnx_geed.errors import GeedError
+from onnx_geed.jit import LOGGER
+from onnx_geed.run.provenance import software_versions
+from onnx_geed.run.ray_worker import Outcome, RemoteWorker
+
+__all__ = ["Pool", "Stream"]
+
+#: A job whose worker died is run again so often.
+AGAIN = 3
+
+# Seconds from one look at the cluster to the next.
+_LOOK = 1.0
+
+
+# Seconds that there may be no worker at all: a node may be coming, or start slowly.
+_PATIENCE = 120.0
+
+
+# Workers that cannot start before a run is given up, where none does.
+_STARTS = 3
+
+
+# Seconds until starting is tried again where others run.
+_REST = 5.0
+
+
+# A job that takes longer than that many seconds is not sent to a worker before it is free.
+_LONG = 1.0
+
+
+# Jobs that may be ahead of the oldest one, for each worker.
+_AHEAD = 4
+
+
+# Variables of the environment that say how kernels are compiled, and where they are kept.
+_COMPILING = "NUMBA_"
+
+
+# Packages whose versions decide figures.
+_DECIDING = ("onnx-geed", "numpy", "numba", "onnxruntime", "onnxruntime-gpu")
+
+
+@dataclass(eq=False)
+class Stream:
+    """The jobs of a run, on their way to workers, and what they gave, on its way back.
+
+    Parameters
+    ----------
+    shared : tuple of (str, ObjectRef)
+        What the worker's method is given with every job.
+    jobs : iterator
+        The jobs, in order.
+    packed : callable
+        Brings a job to bytes.
+    most : int
+        Workers on one node that may run them.
+    """
+
+    shared: tuple[tuple[str, Any], ...]
+    jobs: Iterator[Any]
+    packed: Callable[[Any], bytes]
+    most: int = sys.maxsize
+    #: In order, for whoever takes them: outcomes, then None; or an error.
+    ready: queue.SimpleQueue[Outcome | Exception | None] = field(default_factory=queue.SimpleQueue)
+    done: dict[int, Outcome | Exception] = field(default_factory=dict)
+    again: list[_Flight] = field(default_factory=list)
+    sent: int = 0
+    given: int = 0
+    taken: int = 0
+    flying: int = 0
+    ended: bool = False
+    seconds: float | None = None
+
+    @property
+    def is_short(self) -> bool:
+        """Whether its jobs are so short that a worker is to have the next one at hand."""
+        return self.seconds is not None and self.seconds < _LONG
+
+    def has_job(self, ahead: int) -> bool:
+        """Whether a job may be sent, so many being allowed ahead of what was taken."""
+        return bool(self.again) or (not self.ended and self.sent - self.taken < ahead)
+
+    def next(self) -> _Flight | None:
+        """Return the next job to be sent, the oldest that has to be run again first."""
+        if self.again:
+            return self.again.pop(0)
+        job = next(self.jobs, None)
+        if job is None:
+            self.ended = True
+            self.hand_over()
+            return None
+        self.sent += 1
+        return _Flight(self, self.sent - 1, self.packed(job), _named(job))
+
+    def put(self, number: int, outcome: Outcome | Exception) -> None:
+        """Take what a job gave; after one that failed, no more are sent."""
+        if isinstance(outcome, Exception) or outcome.error is not None:
+            self.ended = True
+            self.again = [flight for flight in self.again if flight.number < number]
+        self.done[number] = outcome
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Hand over what is there, in order."""
+        while self.given in self.done:
+            self.ready.put(self.done.pop(self.given))
+            self.given += 1
+        if self.ended and self.given == self.sent:
+            self.ready.put(None)
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A job that was sent."""
+
+    stream: Stream
+    number: int
+    content: bytes
+    name: str
+    deaths: int = 0
+    #: How often it was sent: only the last time counts.
+    tries: int = 0
+
+
+@dataclass(eq=False)
+class _Hand:
+    """A worker: its actor, its node once it is ready, and the jobs that were sent to it."""
+
+    actor: Any
+    node: str = ""
+    place: int = 0
+    flying: deque[_Flight] = field(default_factory=deque)
+    stream: Stream | None = None
+
+
+class Pool:
+    """Workers of a cluster, as many as it has processors.
+
+    Parameters
+    ----------
+    ray : module
+        Ray, connected.
+    where : str
+        The cluster, for messages.
+    share : float
+        Share of a GPU that a worker takes.
+    """
+
+    def __init__(self, ray: Any, where: str, share: float = 0.0) -> None:
+        self._ray, self._where, self._share = ray, where, share
+        self._events: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+        self._hands: dict[_Hand, None] = {}
+        #: Hands with nothing to do, and those with one job.
+        self._idle: dict[_Hand, None] = {}
+        self._busy: dict[_Hand, None] = {}
+        self._starting: dict[_Hand, None] = {}
+        self._streams: list[Stream] = []
+        self._nodes: set[str] = set()
+        self._most = 0
+        self._failed, self._rest = 0, 0.0
+        self._looked, self._without = 0.0, time.monotonic()
+        self._last_error = ""
+        self._actor = ray.remote(RemoteWorker).options(
+            num_cpus=1, num_gpus=share, max_restarts=0, max_task_retries=0
+        )
+        self._thread = threading.Thread(target=self._work, name="onnx-geed-ray", daemon=True)
+        self._thread.start()
+
+    @property
+    def nodes(self) -> int:
+        """Nodes that had workers."""
+        return len(self._nodes)
+
+    @property
+    def workers(self) -> int:
+        """Most workers that there were at a time."""
+        return self._most
+
+    def run(self, stream: Stream) -> Iterator[Outcome]:
+        """Yield the outcomes of a stream's jobs in order.
+
+        Raises
+        ------
+        GeedError
+            If a job's workers died again and again, or there is no worker.
+        """
+        self._events.put((self._open, stream))
+        try:
+            while (outcome := stream.ready.get()) is not None:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                self._events.put((self._take, stream))
+                yield outcome
+        finally:
+            self._events.put((self._close, stream))
+
+    def close(self) -> None:
+        """End all workers, and what runs."""
+        self._events.put((None,))
+        self._thread.join()
+
+    # All that follows runs on the pool's own thread.
+
+    def _work(self) -> None:
+        try:
+            self._look()
+            while True:
+                try:
+                    handle, *arguments = self._events.get(timeout=_LOOK)
+                except queue.Empty:
+                    handle, arguments = self._look, []
+                if handle is None:
+                    break
+                handle(*arguments)
+                if time.monotonic() - self._looked > _LOOK:
+                    self._look()
+                self._send()
+        except Exception as error:  # a fault here must not leave those who wait waiting
+            self._give_up(error)
+        finally:
+            self._give_up(GeedError("--executor ray: was closed while it ran"))
+            for hand in [*self._hands, *self._starting]:
+                self._kill(hand)
+
+    def _open(self, stream: Stream) -> None:
+        self._streams.append(stream)
+
+    def _take(self, stream: Stream) -> None:
+        stream.taken += 1
+
+    def _close(self, stream: Stream) -> None:
+        if stream in self._streams:
+            self._streams.remove(stream)
+
+    def _give_up(self, error: Exception) -> None:
+        """End all streams with an error."""
+        for stream in self._streams:
+            stream.ready.put(error)
+        self._streams.clear()
+
+    # Workers: as many as there are processors.
+
+    def _look(self) -> None:
+        """Start what workers there is room for, and end those that wait for room in vain."""
+        self._looked = now = time.monotonic()
+        room = self._room()
+        while len(self._starting) > max(0, room - len(self._hands)):
+            hand, _ = self._starting.popitem()
+            self._kill(hand)
+        if now >= self._rest:
+            for _ in range(room - len(self._hands) - len(self._starting)):
+                self._start()
+        if self._hands or not self._streams:
+            self._without = now
+        elif now - self._without > _PATIENCE:
+            last = f"; last: {self._last_error}" if self._last_error else ""
+            self._give_up(
+                GeedError(
+                    f"--executor ray: no worker of the cluster at {self._where} started in "
+                    f"{_PATIENCE:.0f} seconds: it has room for {room}, which others may have taken"
+                    f"{last}; see ray status"
+                )
+            )
+
+    def _room(self) -> int:
+        """Return the workers that the cluster has room for, when nothing else runs on it."""
+        resources = self._ray.cluster_resources()
+        room = int(resources.get("CPU", 0))
+        if self._share:
+            room = min(room, int(resources.get("GPU", 0) / self._share))
+        return room
+
+    def _start(self) -> None:
+        environment = {k: v for k, v in os.environ.items() if k.startswith(_COMPILING)}
+        actor = self._actor.remote(os.getcwd(), [p for p in sys.path if p], environment)
+        hand = _Hand(actor)
+        self._starting[hand] = None
+        self._when_done(actor.greet.remote(), self._greeted, hand)
+
+    def _greeted(self, hand: _Hand, future: Future[tuple[str, dict[str, str]]]) -> None:
+        if self._starting.pop(hand, hand) is hand:
+            return  # was ended meanwhile
+        try:
+            node, versions = future.result()
+        except Exception as error:  # whatever Ray makes of a process that does not start
+            self._failed += 1
+            self._rest, self._last_error = time.monotonic() + _REST, _line(error)
+            if not self._hands and self._failed >= _STARTS:
+                self._give_up(GeedError(f"--executor ray: no worker starts: {self._last_error}"))
+            elif self._hands and self._failed == _STARTS:
+                LOGGER.warning("some workers do not start: %s", self._last_error)
+            return
+        self._failed = 0
+        if differ := _differing(versions):
+            self._kill(hand)
+            self._give_up(GeedError(f"--executor ray: a node {differ}"))
+            return
+        taken = {other.place for other in self._hands if other.node == node}
+        hand.node = node
+        hand.place = next(place for place in itertools.count() if place not in taken)
+        self._hands[hand] = self._idle[hand] = None
+        self._nodes.add(node)
+        self._most = max(self._most, len(self._hands))
+
+    def _kill(self, hand: _Hand) -> None:
+        for hands in (self._hands, self._idle, self._busy, self._starting):
+            hands.pop(hand, None)
+        self._ray.kill(hand.actor, no_restart=True)
+
+    def _when_done(self, ref: Any, handle: Callable[..., None], *arguments: Any) -> None:
+        """Have something done, on this thread, when a reference has its value."""
+        future = ref.future()
+        future.add_done_callback(lambda value: self._events.put((handle, *arguments, value)))
+
+    # Jobs: the oldest of the stream that has the fewest workers.
+
+    def _send(self) -> None:
+        """Send jobs: first to those who have none, then the next one of those that are short."""
+        for hands in (self._idle, self._busy):
+            if not self._with_jobs(hands is self._busy):
+                continue
+            for hand in list(hands):
+                streams = self._with_jobs(hands is self._busy)
+                if not streams:
+                    break
+                self._send_to(hand, streams)
+
+    def _with_jobs(self, second: bool) -> list[Stream]:
+        ahead = _AHEAD * max(1, len(self._hands))
+        return [s for s in self._streams if s.has_job(ahead) and (s.is_short or not second)]
+
+    def _send_to(self, hand: _Hand, streams: list[Stream]) -> None:
+        """Send a worker a job of its own stream where that has no more than its share."""
+        streams = [stream for stream in streams if hand.place < stream.most]
+        if not streams:
+            return
+        fair = -(-sum(stream.flying for stream in self._streams) // len(streams))
+        stream = min(streams, key=lambda s: s.flying)
+        if hand.stream in streams and hand.stream.flying <= max(fair, 1):
+            stream = hand.stream
+        try:
+            flight = stream.next()
+        except Exception as error:  # whatever a job, or whoever makes it, raises when it is packed
+            self._close(stream)
+            stream.ready.put(error)
+            return
+        if flight is None:
+            return
+        flight.tries += 1
+        stream.flying += 1
+        hand.stream = stream
+        hand.flying.append(flight)
+        self._sort_in(hand)
+        ref = hand.actor.run.remote(list(stream.shared), flight.content)
+        self._when_done(ref, self._landed, hand, flight, flight.tries)
+
+    def _sort_in(self, hand: _Hand) -> None:
+        """Enter a worker where those with as many jobs are."""
+        self._idle.pop(hand, None)
+        self._busy.pop(hand, None)
+        if hand in self._hands and len(hand.flying) < 2:
+            (self._busy if hand.flying else self._idle)[hand] = None
+
+    def _landed(self, hand: _Hand, flight: _Flight, tries: int, future: Future[Outcome]) -> None:
+        """Take what a job gave, or see to it that it is run again."""
+        if flight.tries != tries or flight not in hand.flying:
+            return
+        try:
+            outcome = future.result()
+        except self._ray.exceptions.RayActorError as error:
+            self._bury(hand, error)
+            return
+        except Exception as error:  # what was computed is lost with a node, or could not be fetched
+            self._land(hand, flight)
+            self._run_again(flight, error)
+            return
+        self._land(hand, flight)
+        stream = flight.stream
+        before = outcome.seconds if stream.seconds is None else stream.seconds
+        stream.seconds = 0.5 * (before + outcome.seconds)
+        stream.put(flight.number, outcome)
+
+    def _land(self, hand: _Hand, flight: _Flight) -> None:
+        hand.flying.remove(flight)
+        flight.stream.flying -= 1
+        self._sort_in(hand)
+
+    def _bury(self, hand: _Hand, error: Exception) -> None:
+        """Let go of a worker that has died: of its jobs, the oldest is the one that it ran."""
+        flights = list(hand.flying)
+        for flight in flights:
+            self._land(hand, flight)
+        self._kill(hand)
+        for i, flight in enumerate(flights):
+            self._run_again(flight, None if i else error)
+        self._look()
+
+    def _run_again(self, flight: _Flight, error: Exception | None) -> None:
+        """Have a job run elsewhere; one that was run when its worker died, not without end."""
+        stream = flight.stream
+        flight.deaths += error is not None
+        if flight.deaths > AGAIN:
+            what = f"{flight.name} was given to {flight.deaths} workers, and all of them died"
+            text = _line(error) if error else ""
+            stream.put(flight.number, GeedError(f"--executor ray: {what}; the last: {text}"))
+            return
+        stream.again.append(flight)
+        stream.again.sort(key=lambda other: other.number)
+
+
+def _named(job: Any) -> str:
+    """Name a job for a message."""
+    positions = getattr(job, "positions", None)
+    if not positions:
+        return f"the job at sample {job}" if isinstance(job, int) else "a job"
+    return f"the job of samples {positions[0]} to {positions[-1]}"
+
+
+def _differing(versions: dict[str, str]) -> str:
+    """Say which package that decides figures is another one at a node, and what to do."""
+    own = software_versions()
+    for name in _DECIDING:
+        here, there = own.get(name, "none"), versions.get(name, "none")
+        if here != there:
+            return (
+                f"has {name} {there}, and this process {here}: figures may differ; install the "
+                "same versions on all nodes"
+            )
+    return ""
+
+
+def _line(error: Exception) -> str:
+    """Return in one line why a worker died, of the many that Ray has for it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "Error" in line or "because" in line or "died" in line]
+    text = (telling or lines or [type(error).__name__])[-1].partition(" Some common causes")[0]
+    return text if len(text) <= 300 else f"{text[:297]}..."
