@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -14,6 +14,7 @@ from onnx_geed.cli.options import (
     cache_options,
     data_option,
     engine_option,
+    executor_options,
     fit_options,
     format_option,
     group_option,
@@ -45,6 +46,7 @@ Progress = Callable[[int, int], None]
 @out_option("RESULT.json", "Result file.")
 @run_options
 @engine_option
+@executor_options
 @click.option(
     "--cache", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Also keep activations."
 )
@@ -231,6 +233,12 @@ def _measure_cache(
             f"--engine: {cache.name} is a cache, which is measured without its model, so there is "
             "no engine to choose; leave it out"
         )
+    for name in ("executor", "address"):
+        if name in typed:
+            raise click.UsageError(
+                f"--{name}: {cache.name} is a cache, which is measured on this machine; leave it "
+                "out, or measure the model"
+            )
     refuse_settled(typed, STILL_OPEN, cache)
     shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
     return measure_cache(cache, command=command_line(), **shared, **typed)
@@ -380,8 +388,11 @@ def _show_results(results: Sequence[Result], form: str, model: Model, *, kept: b
 @click.command()
 @click.argument("suite", type=click.Path(path_type=Path), metavar="SUITE.toml")
 @out_option("FOLDER", "Where results, summary and pictures go.", short=True)
+@executor_options
 @format_option("table", "json", "csv", explained=True)
-def benchmark(suite: Path, out: Path, form: str) -> None:
+def benchmark(
+    suite: Path, out: Path, form: str, executor: Literal["local", "ray"], address: str | None
+) -> None:
     """Measure many models, such as the checkpoints of trainings, as a TOML file lists them.
 
     A result file for each model file, data set and group, kept when the command is given again;
@@ -404,13 +415,16 @@ def benchmark(suite: Path, out: Path, form: str) -> None:
     \b
     Example:
       onnx-geed benchmark suite.toml -o results/
+      onnx-geed benchmark suite.toml -o results/ --executor ray --address 10.0.0.1:6379
     """
     from onnx_geed.report import suite_csv, suite_table, write_summary
     from onnx_geed.run import benchmark as run_suite
     from onnx_geed.text import to_json
 
     with progress_bar() as progress:
-        summary = run_suite(suite, out, notify=tell, progress=progress)
+        summary = run_suite(
+            suite, out, notify=tell, progress=progress, executor=executor, address=address
+        )
     for note in write_summary(summary, out):
         tell(f"note: {note}")
     if form == "json":

@@ -21,6 +21,7 @@ __all__ = [
     "Executor",
     "ExecutorName",
     "LocalExecutor",
+    "NoWorkersError",
     "Workforce",
     "cores",
     "executing",
@@ -33,6 +34,10 @@ Work = TypeVar("Work")
 
 
 Result = TypeVar("Result")
+
+
+class NoWorkersError(GeedError):
+    """Nothing is left that could run a job, of this run or of another."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +65,10 @@ class Executor(Protocol):
     What jobs are run side by side, where and how often does not change a result: results come in
     the order of the jobs, each once.
     """
+
+    @property
+    def runs(self) -> int:
+        """Runs that are best under way at a time, where there are several."""
 
     def in_order(
         self,
@@ -93,18 +102,23 @@ class Executor(Protocol):
         Raises
         ------
         GeedError
-            If a job fails, or nothing is left that could run it.
+            If a job fails.
+        NoWorkersError
+            If nothing is left that could run it.
         """
 
     def workforce(self, workers: int) -> Workforce:
         """Say who ran jobs of which one machine's memory allows so many side by side."""
 
     def close(self) -> None:
-        """End what runs, and let go of what is held."""
+        """End what runs, and let go of what is held; nothing more is run then."""
 
 
 class LocalExecutor:
     """Runs jobs on the threads of this process."""
+
+    #: Each run takes all processors.
+    runs = 1
 
     def in_order(
         self,
@@ -149,7 +163,7 @@ def executing(
         If there is no such executor, or an address is given for one that has none.
         If Ray is not installed, or nothing answers at the address.
     """
-    if not isinstance(executor, str):
+    if not isinstance(executor, str) and hasattr(executor, "in_order"):
         yield executor
         return
     check_choice("--executor", executor, get_args(ExecutorName))

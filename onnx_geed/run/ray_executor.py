@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from onnx_geed.errors import GeedError
-from onnx_geed.run.executor import Workforce, cores
+from onnx_geed.run.executor import NoWorkersError, Workforce, cores
 from onnx_geed.run.job import Task
 from onnx_geed.run.ray_cluster import Cluster, connect
 from onnx_geed.run.ray_pool import Pool, Stream
@@ -42,13 +42,16 @@ class RayExecutor:
         If Ray is not installed, or no cluster answers at the address.
     """
 
+    #: While some are prepared here, the jobs of others run.
+    runs = 4
+
     def __init__(self, address: str | None = None) -> None:
         self._cluster: Cluster = connect(address)
         self._pool: Pool | None = None
         self._share = 0.0
         self._tasks: OrderedDict[int, tuple[Task, str, Any]] = OrderedDict()
         self._numbers = itertools.count()
-        self._lock = threading.Lock()
+        self._lock, self._closed = threading.Lock(), False
 
     def in_order(
         self,
@@ -84,6 +87,9 @@ class RayExecutor:
     def close(self) -> None:
         """End the workers, and leave the cluster."""
         with self._lock:
+            if self._closed:
+                return
+            self._closed = True
             self._tasks.clear()
             if self._pool is not None:
                 self._pool.close()
@@ -92,6 +98,8 @@ class RayExecutor:
     def _pool_with(self, share: float) -> Pool:
         """Return the pool whose workers take such a share of a GPU; one there is serves all."""
         with self._lock:
+            if self._closed:
+                raise NoWorkersError("--executor ray: was closed")
             if self._pool is None:
                 self._share = share
                 self._pool = Pool(self._cluster.ray, self._cluster.where, share)

@@ -21,6 +21,7 @@ from typing import Any
 
 from onnx_geed.errors import GeedError
 from onnx_geed.jit import LOGGER
+from onnx_geed.run.executor import NoWorkersError
 from onnx_geed.run.provenance import software_versions
 from onnx_geed.run.ray_worker import Outcome, RemoteWorker
 
@@ -181,6 +182,7 @@ class Pool:
         self._failed, self._rest = 0, 0.0
         self._looked, self._without = 0.0, time.monotonic()
         self._last_error = ""
+        self._lost: Exception | None = None
         self._actor = ray.remote(RemoteWorker).options(
             num_cpus=1, num_gpus=share, max_restarts=0, max_task_retries=0
         )
@@ -219,6 +221,10 @@ class Pool:
         """End all workers, and what runs."""
         self._events.put((None,))
         self._thread.join()
+        while not self._events.empty():  # those who came too late
+            handle, *arguments = self._events.get()
+            if handle == self._open:
+                handle(*arguments)
 
     # All that follows runs on the pool's own thread.
 
@@ -239,12 +245,15 @@ class Pool:
         except Exception as error:  # a fault here must not leave those who wait waiting
             self._give_up(error)
         finally:
-            self._give_up(GeedError("--executor ray: was closed while it ran"))
+            self._give_up(self._lost or NoWorkersError("--executor ray: was closed while it ran"))
             for hand in [*self._hands, *self._starting]:
                 self._kill(hand)
 
     def _open(self, stream: Stream) -> None:
-        self._streams.append(stream)
+        if self._lost is not None:
+            stream.ready.put(self._lost)
+        else:
+            self._streams.append(stream)
 
     def _take(self, stream: Stream) -> None:
         stream.taken += 1
@@ -254,7 +263,8 @@ class Pool:
             self._streams.remove(stream)
 
     def _give_up(self, error: Exception) -> None:
-        """End all streams with an error."""
+        """End all streams with an error, those to come too."""
+        self._lost = error
         for stream in self._streams:
             stream.ready.put(error)
         self._streams.clear()
@@ -276,7 +286,7 @@ class Pool:
         elif now - self._without > _PATIENCE:
             last = f"; last: {self._last_error}" if self._last_error else ""
             self._give_up(
-                GeedError(
+                NoWorkersError(
                     f"--executor ray: no worker of the cluster at {self._where} started in "
                     f"{_PATIENCE:.0f} seconds: it has room for {room}, which others may have taken"
                     f"{last}; see ray status"
@@ -307,14 +317,16 @@ class Pool:
             self._failed += 1
             self._rest, self._last_error = time.monotonic() + _REST, _line(error)
             if not self._hands and self._failed >= _STARTS:
-                self._give_up(GeedError(f"--executor ray: no worker starts: {self._last_error}"))
+                self._give_up(
+                    NoWorkersError(f"--executor ray: no worker starts: {self._last_error}")
+                )
             elif self._hands and self._failed == _STARTS:
                 LOGGER.warning("some workers do not start: %s", self._last_error)
             return
         self._failed = 0
         if differ := _differing(versions):
             self._kill(hand)
-            self._give_up(GeedError(f"--executor ray: a node {differ}"))
+            self._give_up(NoWorkersError(f"--executor ray: a node {differ}"))
             return
         taken = {other.place for other in self._hands if other.node == node}
         hand.node = node
