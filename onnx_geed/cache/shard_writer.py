@@ -62,7 +62,7 @@ class ShardWriter:
         }
 
     def __reduce__(self) -> tuple[type[partial[int]], tuple[object, ...]]:
-        return partial, (_write_alone, self._task, self._manifest, self._folder)
+        return partial, (_write_alone, self._task, self._manifest, self._folder.absolute())
 
     def __call__(self, worker: Worker, first: int) -> int:
         """Run a shard's orbits with a worker, write it, and return its position."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,10 @@ from onnx_geed.run import (
 from onnx_geed.text import format_bytes
 
 __all__ = ["write_cache"]
+
+# Seconds until a shard that another machine wrote is seen here.
+_SEEN_WITHIN = 20.0
+
 
 # Identity latents of some samples, and whole tensors, by the entry.
 _Points = tuple[dict[int, NDArray[np.float32]], dict[int, NDArray[Any]]]
@@ -153,6 +158,7 @@ def _write(
             source, norm = prepared.task.source, prepared.options.norm_samples
             write_inputs(folder, manifest, input_distances(source, prepared.count, norm))
         check_inputs(prepared)
+        store.clean(folder)  # what workers that died left
         store.write_index(folder, manifest)
         _check_complete(folder, manifest)
 
@@ -239,7 +245,20 @@ def _fill(
     meter.total = manifest.count
     meter.done = manifest.count - sum(orbits.values())
     for first in prepared.in_order(writer, missing):
+        _check_seen(store.shard_path(folder, first))
         meter.add(orbits[first])
+
+
+def _check_seen(shard: Path) -> None:
+    """Make sure that a shard is seen here, whoever wrote it; a shared disk may need a moment."""
+    end = time.monotonic() + _SEEN_WITHIN
+    while not shard.is_file():
+        if time.monotonic() > end:
+            raise GeedError(
+                f"cache {shard.parent}: {shard.name} was written, and is not there: a cache goes "
+                "to a folder that this machine and all nodes of the cluster share; name such a one"
+            )
+        time.sleep(0.1)
 
 
 def _extra_points(prepared: Prepared, manifest: Manifest) -> Iterator[_Points]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -85,6 +85,23 @@ class Intake:
         with self._lock:
             for position, mark in marks.items():
                 self._mark(position, mark)
+
+    def read_along(self, positions: Iterable[int]) -> None:
+        """Read samples that another process has fed, so that the fingerprint need not wait for it.
+
+        Parameters
+        ----------
+        positions : iterable of int
+            Their positions.
+
+        Raises
+        ------
+        GeedError
+            If one is another one here, or cannot be read.
+        """
+        for position in positions:
+            if position >= self._next:
+                self.take(position, self._samples[self._indices[position]])
 
     def fresh(self) -> dict[int, str]:
         """Return hashes of the samples that were first fed since this was last called."""

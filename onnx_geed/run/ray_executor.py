@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from onnx_geed.errors import GeedError
@@ -51,6 +52,7 @@ class RayExecutor:
         self._share = 0.0
         self._tasks: OrderedDict[int, tuple[Task, str, Any]] = OrderedDict()
         self._numbers = itertools.count()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="onnx-geed-reader")
         self._lock, self._closed = threading.Lock(), False
 
     def in_order(
@@ -74,9 +76,12 @@ class RayExecutor:
         for outcome in pool.run(stream):
             if outcome.error is not None:
                 raise outcome.error
-            for moved, marks in zip(task.source.moved, outcome.marks, strict=False):
+            for moved, marks in zip(task.source.moved, outcome.marks, strict=True):
                 if moved.intake is not None:
                     moved.intake.note(marks)
+            if (intake := task.source.main.intake) is not None:
+                # Of what cannot be read here the fingerprint tells at the end.
+                self._reader.submit(intake.read_along, sorted(outcome.marks[0]))
             yield outcome.value
 
     def workforce(self, workers: int) -> Workforce:
@@ -90,6 +95,7 @@ class RayExecutor:
             if self._closed:
                 return
             self._closed = True
+            self._reader.shutdown(cancel_futures=True)
             self._tasks.clear()
             if self._pool is not None:
                 self._pool.close()
