@@ -14,7 +14,8 @@ from onnx_geed.errors import GeedError
 from onnx_geed.run.executor import NoWorkersError, Workforce, cores
 from onnx_geed.run.job import Task
 from onnx_geed.run.ray_cluster import Cluster, connect
-from onnx_geed.run.ray_pool import Pool, Stream
+from onnx_geed.run.ray_pool import Pool
+from onnx_geed.run.ray_stream import Stream
 from onnx_geed.run.ray_worker import packed, sealed
 from onnx_geed.run.worker import Worker
 

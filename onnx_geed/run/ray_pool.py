@@ -1,8 +1,7 @@
 """A pool of workers on a Ray cluster: who runs which job next, and what is done when one dies.
 
 One thread of the driver decides all of that, told of everything by a queue of events: so nothing is
-locked. Streams of jobs, one a run, take turns: a free worker goes to the stream that has the fewest
-of them, and stays with its own while that has its share, since sessions are open there.
+locked.
 """
 
 from __future__ import annotations
@@ -23,9 +22,10 @@ from onnx_geed.errors import GeedError
 from onnx_geed.jit import LOGGER
 from onnx_geed.run.executor import NoWorkersError
 from onnx_geed.run.provenance import software_versions
+from onnx_geed.run.ray_stream import Flight, Stream, whose_turn
 from onnx_geed.run.ray_worker import Outcome, RemoteWorker
 
-__all__ = ["Pool", "Stream"]
+__all__ = ["AGAIN", "Pool"]
 
 #: A job whose worker died is run again so often.
 AGAIN = 3
@@ -46,14 +46,6 @@ _STARTS = 3
 _REST = 5.0
 
 
-# A job that takes longer than that many seconds is not sent to a worker before it is free.
-_LONG = 1.0
-
-
-# Jobs that may be ahead of the oldest one, for each worker.
-_AHEAD = 4
-
-
 # Variables of the environment that say how kernels are compiled, and where they are kept.
 _COMPILING = "NUMBA_"
 
@@ -63,95 +55,13 @@ _DECIDING = ("onnx-geed", "numpy", "numba", "onnxruntime", "onnxruntime-gpu")
 
 
 @dataclass(eq=False)
-class Stream:
-    """The jobs of a run, on their way to workers, and what they gave, on its way back.
-
-    Parameters
-    ----------
-    shared : tuple of (str, ObjectRef)
-        What the worker's method is given with every job.
-    jobs : iterator
-        The jobs, in order.
-    packed : callable
-        Brings a job to bytes.
-    most : int
-        Workers on one node that may run them.
-    """
-
-    shared: tuple[tuple[str, Any], ...]
-    jobs: Iterator[Any]
-    packed: Callable[[Any], bytes]
-    most: int = sys.maxsize
-    #: In order, for whoever takes them: outcomes, then None; or an error.
-    ready: queue.SimpleQueue[Outcome | Exception | None] = field(default_factory=queue.SimpleQueue)
-    done: dict[int, Outcome | Exception] = field(default_factory=dict)
-    again: list[_Flight] = field(default_factory=list)
-    sent: int = 0
-    given: int = 0
-    taken: int = 0
-    flying: int = 0
-    ended: bool = False
-    seconds: float | None = None
-
-    @property
-    def is_short(self) -> bool:
-        """Whether its jobs are so short that a worker is to have the next one at hand."""
-        return self.seconds is not None and self.seconds < _LONG
-
-    def has_job(self, ahead: int) -> bool:
-        """Whether a job may be sent, so many being allowed ahead of what was taken."""
-        return bool(self.again) or (not self.ended and self.sent - self.taken < ahead)
-
-    def next(self) -> _Flight | None:
-        """Return the next job to be sent, the oldest that has to be run again first."""
-        if self.again:
-            return self.again.pop(0)
-        job = next(self.jobs, None)
-        if job is None:
-            self.ended = True
-            self.hand_over()
-            return None
-        self.sent += 1
-        return _Flight(self, self.sent - 1, self.packed(job), _named(job))
-
-    def put(self, number: int, outcome: Outcome | Exception) -> None:
-        """Take what a job gave; after one that failed, no more are sent."""
-        if isinstance(outcome, Exception) or outcome.error is not None:
-            self.ended = True
-            self.again = [flight for flight in self.again if flight.number < number]
-        self.done[number] = outcome
-        self.hand_over()
-
-    def hand_over(self) -> None:
-        """Hand over what is there, in order."""
-        while self.given in self.done:
-            self.ready.put(self.done.pop(self.given))
-            self.given += 1
-        if self.ended and self.given == self.sent:
-            self.ready.put(None)
-
-
-@dataclass(eq=False)
-class _Flight:
-    """A job that was sent."""
-
-    stream: Stream
-    number: int
-    content: bytes
-    name: str
-    deaths: int = 0
-    #: How often it was sent: only the last time counts.
-    tries: int = 0
-
-
-@dataclass(eq=False)
 class _Hand:
     """A worker: its actor, its node once it is ready, and the jobs that were sent to it."""
 
     actor: Any
     node: str = ""
     place: int = 0
-    flying: deque[_Flight] = field(default_factory=deque)
+    flying: deque[Flight] = field(default_factory=deque)
     stream: Stream | None = None
 
 
@@ -220,7 +130,7 @@ class Pool:
     def close(self) -> None:
         """End all workers, and what runs."""
         self._events.put((None,))
-        self._thread.join()
+        self._thread.join(_REST)  # it may wait for a cluster that is gone
         while not self._events.empty():  # those who came too late
             handle, *arguments = self._events.get()
             if handle == self._open:
@@ -252,8 +162,10 @@ class Pool:
     def _open(self, stream: Stream) -> None:
         if self._lost is not None:
             stream.ready.put(self._lost)
-        else:
-            self._streams.append(stream)
+            return
+        # Whoever comes later is not owed what others had before.
+        stream.spent = min((other.spent for other in self._streams), default=0.0)
+        self._streams.append(stream)
 
     def _take(self, stream: Stream) -> None:
         stream.taken += 1
@@ -296,7 +208,8 @@ class Pool:
     def _room(self) -> int:
         """Return the workers that the cluster has room for, when nothing else runs on it."""
         resources = self._ray.cluster_resources()
-        room = int(resources.get("CPU", 0))
+        # One is asked for where there is no room: clusters may grow when they are asked.
+        room = max(1, int(resources.get("CPU", 0)))
         if self._share:
             room = min(room, int(resources.get("GPU", 0) / self._share))
         return room
@@ -359,25 +272,20 @@ class Pool:
                 self._send_to(hand, streams)
 
     def _with_jobs(self, second: bool) -> list[Stream]:
-        ahead = _AHEAD * max(1, len(self._hands))
-        return [s for s in self._streams if s.has_job(ahead) and (s.is_short or not second)]
+        hands = len(self._hands)
+        return [s for s in self._streams if s.has_job(hands) and (s.is_short or not second)]
 
     def _send_to(self, hand: _Hand, streams: list[Stream]) -> None:
-        """Send a worker a job of its own stream where that has no more than its share."""
+        """Send a worker the next job of the stream whose turn it is."""
         streams = [stream for stream in streams if hand.place < stream.most]
         if not streams:
             return
-        fair = -(-sum(stream.flying for stream in self._streams) // len(streams))
-        stream = min(streams, key=lambda s: s.flying)
-        if hand.stream in streams and hand.stream.flying <= max(fair, 1):
-            stream = hand.stream
+        stream = whose_turn(streams, hand.stream)
         try:
             flight = stream.next()
         except Exception as error:  # whatever a job, or whoever makes it, raises when it is packed
             self._close(stream)
             stream.ready.put(error)
-            return
-        if flight is None:
             return
         flight.tries += 1
         stream.flying += 1
@@ -394,7 +302,7 @@ class Pool:
         if hand in self._hands and len(hand.flying) < 2:
             (self._busy if hand.flying else self._idle)[hand] = None
 
-    def _landed(self, hand: _Hand, flight: _Flight, tries: int, future: Future[Outcome]) -> None:
+    def _landed(self, hand: _Hand, flight: Flight, tries: int, future: Future[Outcome]) -> None:
         """Take what a job gave, or see to it that it is run again."""
         if flight.tries != tries or flight not in hand.flying:
             return
@@ -408,12 +316,9 @@ class Pool:
             self._run_again(flight, error)
             return
         self._land(hand, flight)
-        stream = flight.stream
-        before = outcome.seconds if stream.seconds is None else stream.seconds
-        stream.seconds = 0.5 * (before + outcome.seconds)
-        stream.put(flight.number, outcome)
+        flight.stream.put(flight.number, outcome)
 
-    def _land(self, hand: _Hand, flight: _Flight) -> None:
+    def _land(self, hand: _Hand, flight: Flight) -> None:
         hand.flying.remove(flight)
         flight.stream.flying -= 1
         self._sort_in(hand)
@@ -428,7 +333,7 @@ class Pool:
             self._run_again(flight, None if i else error)
         self._look()
 
-    def _run_again(self, flight: _Flight, error: Exception | None) -> None:
+    def _run_again(self, flight: Flight, error: Exception | None) -> None:
         """Have a job run elsewhere; one that was run when its worker died, not without end."""
         stream = flight.stream
         flight.deaths += error is not None
@@ -439,14 +344,6 @@ class Pool:
             return
         stream.again.append(flight)
         stream.again.sort(key=lambda other: other.number)
-
-
-def _named(job: Any) -> str:
-    """Name a job for a message."""
-    positions = getattr(job, "positions", None)
-    if not positions:
-        return f"the job at sample {job}" if isinstance(job, int) else "a job"
-    return f"the job of samples {positions[0]} to {positions[-1]}"
 
 
 def _differing(versions: dict[str, str]) -> str:
