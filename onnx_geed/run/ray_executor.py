@@ -55,6 +55,8 @@ class RayExecutor:
         self._numbers = itertools.count()
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="onnx-geed-reader")
         self._lock, self._closed = threading.Lock(), False
+        if not self._cluster.ray.cluster_resources().get("GPU"):
+            self._pool_with(0.0)  # whose workers start while the first run is prepared
 
     def in_order(
         self,
