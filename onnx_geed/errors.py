@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["GeedError", "check_choice", "known_names", "nearest", "refuse_unknown", "shown"]
+__all__ = [
+    "GeedError",
+    "check_choice",
+    "known_names",
+    "nearest",
+    "of_group",
+    "refuse_unknown",
+    "shown",
+]
 
 
 class GeedError(Exception):
@@ -48,8 +57,23 @@ def shown(value: object) -> str:
         text = str(value) if isinstance(value, str) else repr(value)
     except Exception:  # whose own repr fails is named by its type
         text = type(value).__name__
-    text = " ".join(text.split())
+    # Where an object lies in memory tells nobody anything.
+    text = re.sub(r" at 0x[0-9A-Fa-f]+(?=>)", "", " ".join(text.split()))
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def of_group(group: str, error: Exception) -> str:
+    """Return what went wrong under one of several groups, which is named once.
+
+    Parameters
+    ----------
+    group : str
+        The group, as the user wrote it.
+    error : Exception
+        What went wrong; its message may name the group already.
+    """
+    said, named = str(error), f"group {group}"
+    return said if said.lower().startswith(named.lower()) else f"{named}: {said}"
 
 
 def known_names(names: Sequence[str]) -> str:

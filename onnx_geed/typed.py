@@ -66,9 +66,20 @@ def parts_of(hint: Any) -> tuple[Any, ...]:
     return (hint,)
 
 
+def _origin(hint: Any) -> Any:
+    """Return the class of a type with parameters; an alias stands for what it names.
+
+    NumPy's type of arrays is such an alias, and no class, from version 2.5 on.
+    """
+    origin = get_origin(hint)
+    while hasattr(origin, "__value__"):
+        origin = get_origin(origin.__value__)
+    return origin
+
+
 def _fitted(hint: Any, value: Any) -> Any:
     """Return a value in the form of a type, or ``_UNFIT``."""
-    origin, args = get_origin(hint), get_args(hint)
+    origin, args = _origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         fits = (_fitted(arg, value) for arg in args)
         return next((fit for fit in fits if fit is not _UNFIT), _UNFIT)
@@ -123,7 +134,7 @@ def _sequence(hint: Any, value: Any) -> Any:
 
 def _type_in_words(hint: Any, several: bool = False) -> str:
     """Return the values of a type in words."""
-    origin, args = get_origin(hint), get_args(hint)
+    origin, args = _origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         words = [_type_in_words(arg, several) for arg in args if arg is not types.NoneType]
         return " or ".join([", ".join(words[:-1]), words[-1]] if words[1:] else words)

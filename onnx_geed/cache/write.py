@@ -205,7 +205,8 @@ def _announce(
     left = sum(min(manifest.shard_orbits, manifest.count - first) for first in missing)
     size = format_bytes(manifest.bytes)
     if len(missing) == everything:
-        say(f"cache {folder}: {manifest.count} orbits, {size} in {everything} shards")
+        all_of_it = f"{manifest.count} orbits, {size} in {everything} shards"
+        say(f"cache {folder}: to be written: {all_of_it}")
     elif missing:
         say(
             f"cache {folder}: {everything - len(missing)} of {everything} shards are there, "

@@ -27,7 +27,7 @@ from onnx_geed.cli.options import (
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import OutputError, command_line, fail, show, tell
 from onnx_geed.cli.typed_options import refuse_settled, typed_options
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, of_group
 
 if TYPE_CHECKING:
     from onnx_geed.model import Model
@@ -287,7 +287,7 @@ def _measure_several(
         except GeedError as error:
             if not results:
                 raise
-            failure = f"group {groups[len(results)]}: {error}"
+            failure = of_group(groups[len(results)], error)
     for note in dict.fromkeys(note for result in results for note in result["notes"]):
         tell(f"note: {note}")
     status = _show_results(results, form, loaded, kept=bool(out or limits)) or status

@@ -12,7 +12,7 @@ from onnx_geed.files import write_text
 from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.report.family_overview import families_picture
 from onnx_geed.report.suite_tables import suite_csv
-from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, themed
+from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, panels_across, themed
 from onnx_geed.results import SuiteRow, SuiteSummary, suite_family_values
 from onnx_geed.text import shorten
 
@@ -151,7 +151,7 @@ def suite_picture(rows: Sequence[SuiteRow], field: Field = "mean") -> str:
     layers = _layers(rows)
     axis = _axis(rows, layers)
     panels: list[str | None] = [*layers] if layers and axis != "layer" else [None]
-    wide = min(3, len(panels))
+    wide = panels_across(len(panels))
     lines = -(-len(panels) // wide)
     with drawing(max(3.6 * wide, 4.6), 2.5 * lines + 0.5) as (figure, only, picture):
         only.remove()

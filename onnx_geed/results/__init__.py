@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         element_words as element_words,
         family_range as family_range,
         is_family as is_family,
+        order_words as order_words,
         parameter_words as parameter_words,
         parameters_of as parameters_of,
     )
@@ -127,10 +128,7 @@ if TYPE_CHECKING:
         Reference as Reference,
         Result as Result,
         Statistics as Statistics,
-        SuiteFailure as SuiteFailure,
-        SuiteRow as SuiteRow,
         SuiteSettings as SuiteSettings,
-        SuiteSummary as SuiteSummary,
     )
     from onnx_geed.results.stopping import (
         check_precision as check_precision,
@@ -138,6 +136,11 @@ if TYPE_CHECKING:
         judge_precision as judge_precision,
         looks as looks,
         precision_notes as precision_notes,
+    )
+    from onnx_geed.results.suite_schema import (
+        SuiteFailure as SuiteFailure,
+        SuiteRow as SuiteRow,
+        SuiteSummary as SuiteSummary,
     )
 
 lazy(globals())

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from onnx_geed.groups import Action
 from onnx_geed.measures import descriptor_of, moved_classes
-from onnx_geed.results.schema import Predictions, Record, Share
+from onnx_geed.results.intervals import mean_interval
+from onnx_geed.results.schema import MovedShare, Predictions, Record, Share
 
 __all__ = ["add_predictions", "places_of_labels"]
 
@@ -119,9 +120,19 @@ def _shares(classes: I64, action: Action, count: int, places: I64 | None) -> Pre
     right = None if places is None else classes == moved[:, places].T
     return {
         "stay": _share(stays, elements),
-        "right": None if right is None else _share(right, elements),
+        "right": None
+        if right is None
+        else {**_share(right, elements), "moved": _moved_share(right[:, 1:])},
         "samples": len(classes),
     }
+
+
+def _moved_share(hits: NDArray[np.bool_]) -> MovedShare | None:
+    """Return the mean over samples of how often something holds of each, with its interval."""
+    if not hits.size:
+        return None
+    ends = mean_interval(hits.mean(axis=1), "wilson" if hits.shape[1] == 1 else "t")
+    return {"value": float(hits.mean()), "ci95": list(ends) if ends else None}
 
 
 def _share(hits: NDArray[np.bool_], elements: Sequence[str]) -> Share:
