@@ -63,6 +63,8 @@ class _Hand:
     place: int = 0
     flying: deque[Flight] = field(default_factory=deque)
     stream: Stream | None = None
+    #: What it was sent of what jobs share; references to that are costly to send with each.
+    known: set[str] = field(default_factory=set)
 
 
 class Pool:
@@ -292,7 +294,9 @@ class Pool:
         hand.stream = stream
         hand.flying.append(flight)
         self._sort_in(hand)
-        ref = hand.actor.run.remote(list(stream.shared), flight.content)
+        shared = [(name, None if name in hand.known else at) for name, at in stream.shared]
+        hand.known.update(name for name, _ in shared)
+        ref = hand.actor.run.remote(shared, flight.content)
         self._when_done(ref, self._landed, hand, flight, flight.tries)
 
     def _sort_in(self, hand: _Hand) -> None:
@@ -316,6 +320,10 @@ class Pool:
             self._run_again(flight, error)
             return
         self._land(hand, flight)
+        if outcome.missing:
+            hand.known.clear()
+            self._run_again(flight, None)
+            return
         flight.stream.put(flight.number, outcome)
 
     def _land(self, hand: _Hand, flight: Flight) -> None:

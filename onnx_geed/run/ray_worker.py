@@ -44,12 +44,15 @@ class Outcome:
         Hashes of the samples that it read, by position, of each moved input.
     seconds : float
         How long it ran.
+    missing : bool
+        Whether it was not run, its task being unknown to the worker.
     """
 
     value: Any = None
     error: Exception | None = None
     marks: tuple[Mapping[int, str], ...] = ()
     seconds: float = field(default=0.0, compare=False)
+    missing: bool = False
 
 
 class RemoteWorker:
@@ -84,9 +87,9 @@ class RemoteWorker:
 
         Parameters
         ----------
-        shared : sequence of (str, ObjectRef)
+        shared : sequence of (str, ObjectRef or None)
             The task, and the function that runs its jobs, each by its name and its place in the
-            cluster's store.
+            cluster's store; none where this worker has it, if it has kept it.
         job : bytes
             The job, without its task.
 
@@ -94,6 +97,8 @@ class RemoteWorker:
         -------
         Outcome
         """
+        if any(at is None and name not in self._kept for name, at in shared):
+            return Outcome(missing=True)
         # What the cluster has lost is no fault of the job.
         contents = {name: _get(at) for name, at in shared if name not in self._kept}
         begun = time.perf_counter()
