@@ -28,10 +28,17 @@ import ray
 from ray.cluster_utils import Cluster
 
 import onnx_geed
-from onnx_geed.run import OrbitStatistics, Worker, gather, make_options, prepare_run
-from onnx_geed.run.job import orbit_jobs, point_jobs
-from onnx_geed.run.ray_executor import RayExecutor
-from onnx_geed.run.ray_worker import packed
+from onnx_geed.run import (
+    OrbitStatistics,
+    RayExecutor,
+    Worker,
+    gather,
+    make_options,
+    orbit_jobs,
+    packed,
+    point_jobs,
+    prepare_run,
+)
 
 REST = ("created", "command", "runtime")
 NODE = {"num_cpus": 1, "object_store_memory": 256 << 20}

@@ -40,10 +40,10 @@ from onnx_geed.run import (
     Worker,
     check_inputs,
     check_orbits,
-    executing,
     identities,
     input_distances,
     make_options,
+    open_executor,
     prepare_run,
 )
 from onnx_geed.text import format_bytes
@@ -120,7 +120,7 @@ def write_cache(
                 f"--{name}: runs the model again, and a cache keeps nothing of that; leave it out"
             )
     chosen = dataclasses.replace(chosen, engine="kernels")
-    with executing(executor, address) as running:
+    with open_executor(executor, address) as running:
         prepared = prepare_run(model, data, group, chosen, executor=running)
         _write(prepared, folder, mode, dtype, Meter("orbits", 0, progress), say, limits)
     return cache_info(folder)

@@ -6,12 +6,11 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
-from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.errors import GeedError
 
 if TYPE_CHECKING:
     from onnx_geed.run.job import Task
@@ -24,7 +23,6 @@ __all__ = [
     "NoWorkersError",
     "Workforce",
     "cores",
-    "executing",
     "in_order",
 ]
 
@@ -137,50 +135,6 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Do nothing: threads end with their jobs."""
-
-
-@contextmanager
-def executing(
-    executor: ExecutorName | Executor = "local", address: str | None = None
-) -> Iterator[Executor]:
-    """Open an executor, and close it at the end; one that is open already stays so.
-
-    Parameters
-    ----------
-    executor : {"local", "ray"} or Executor
-        Which.
-    address : str, optional
-        Of a Ray cluster: ``auto`` (by default) for the one that runs, or else a new one on this
-        machine, ``local`` for a new one, or ``HOST:PORT``.
-
-    Yields
-    ------
-    Executor
-
-    Raises
-    ------
-    GeedError
-        If there is no such executor, or an address is given for one that has none.
-        If Ray is not installed, or nothing answers at the address.
-    """
-    if not isinstance(executor, str) and hasattr(executor, "in_order"):
-        yield executor
-        return
-    check_choice("--executor", executor, get_args(ExecutorName))
-    if executor == "local":
-        if address is not None:
-            raise GeedError(
-                f"--address {address}: is where a Ray cluster is; give --executor ray with it"
-            )
-        yield LocalExecutor()
-        return
-    from onnx_geed.run.ray_executor import RayExecutor
-
-    remote = RayExecutor(address)
-    try:
-        yield remote
-    finally:
-        remote.close()
 
 
 def in_order(jobs: Iterable[Work], run: Callable[[Work], Result], workers: int) -> Iterator[Result]:

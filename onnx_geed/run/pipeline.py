@@ -24,7 +24,8 @@ from onnx_geed.results import (
     precision_notes,
     result,
 )
-from onnx_geed.run.executor import Executor, ExecutorName, executing
+from onnx_geed.run.executor import Executor, ExecutorName
+from onnx_geed.run.executors import open_executor
 from onnx_geed.run.fit_orbits import Notify, with_fits
 from onnx_geed.run.fit_overlap import copies_notes
 from onnx_geed.run.fit_scales import add_fits, fit_inferences
@@ -123,7 +124,7 @@ def measure(
     """
     started = time.perf_counter()
     chosen = make_options(options)
-    with executing(executor, address) as running:
+    with open_executor(executor, address) as running:
         prepared = prepare_run(model, data, group, chosen, action, executor=running)
         return _outcome(prepared, started, progress, notify, command, limits)
 
@@ -206,7 +207,7 @@ def measure_each(
     """Yield the results of :func:`measure_groups` as they are there."""
     started = time.perf_counter()
     chosen, runs, kept = make_options(options), list[Prepared](), KeptPoints()
-    with executing(executor, address) as running:
+    with open_executor(executor, address) as running:
         loaded = model if isinstance(model, Model) else load_model(model)
         for group in _different(groups):
             run = prepare_run(loaded, data, group, chosen, beside=runs, executor=running)

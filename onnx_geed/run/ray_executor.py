@@ -36,7 +36,7 @@ class RayExecutor:
     Parameters
     ----------
     address : str, optional
-        As :func:`onnx_geed.run.executor.executing` takes it.
+        As :func:`onnx_geed.run.executors.open_executor` takes it.
 
     Raises
     ------

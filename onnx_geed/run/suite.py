@@ -28,7 +28,8 @@ from onnx_geed.results import (
     read_result,
     records_of,
 )
-from onnx_geed.run.executor import Executor, ExecutorName, NoWorkersError, executing
+from onnx_geed.run.executor import Executor, ExecutorName, NoWorkersError
+from onnx_geed.run.executors import open_executor
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
 from onnx_geed.run.progress import Meter, Progress
@@ -106,7 +107,7 @@ def benchmark(
     say = notify or (lambda _: None)
     failed: list[SuiteFailure] = []
     groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, Path]]] = {}
-    with executing(executor, address) as running:
+    with open_executor(executor, address) as running:
         runs = _Runs(loaded.cells, cells, running, say, progress)
         for cell, failure in zip(loaded.cells, runs.all(), strict=True):
             if failure is not None:
