@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +40,10 @@ _PATIENCE = 120.0
 
 # Workers that cannot start before a run is given up, where none does.
 _STARTS = 3
+
+
+# Workers in a row that may die while they open a model: a job is not to blame for that.
+_OPENINGS = 9
 
 
 # Seconds until starting is tried again where others run.
@@ -188,7 +192,10 @@ class Pool:
     def _look(self) -> None:
         """Start what workers there is room for, and end those that wait for room in vain."""
         self._looked = now = time.monotonic()
-        room = self._room()
+        nodes = {n["NodeID"]: n["Resources"] for n in self._ray.nodes() if n["Alive"]}
+        for hand in [hand for hand in self._hands if hand.node not in nodes]:
+            self._bury(hand, None)
+        room = self._room(nodes.values())
         while len(self._starting) > max(0, room - len(self._hands)):
             hand, _ = self._starting.popitem()
             self._kill(hand)
@@ -207,14 +214,14 @@ class Pool:
                 )
             )
 
-    def _room(self) -> int:
-        """Return the workers that the cluster has room for, when nothing else runs on it."""
-        resources = self._ray.cluster_resources()
+    def _room(self, nodes: Iterable[Mapping[str, float]]) -> int:
+        """Return the workers that nodes have room for, when nothing else runs there."""
+        room = 0
+        for resources in nodes:
+            own = int(resources.get("CPU", 0))
+            room += min(own, int(resources.get("GPU", 0) / self._share)) if self._share else own
         # One is asked for where there is no room: clusters may grow when they are asked.
-        room = max(1, int(resources.get("CPU", 0)))
-        if self._share:
-            room = min(room, int(resources.get("GPU", 0) / self._share))
-        return room
+        return max(1, room)
 
     def _start(self) -> None:
         environment = {k: v for k, v in os.environ.items() if k.startswith(_COMPILING)}
@@ -284,7 +291,8 @@ class Pool:
             return
         stream = whose_turn(streams, hand.stream)
         try:
-            flight = stream.next()
+            fresh = stream.shared[-1][0] not in hand.known
+            flight = stream.next(len(self._hands), fresh=fresh)
         except Exception as error:  # whatever a job, or whoever makes it, raises when it is packed
             self._close(stream)
             stream.ready.put(error)
@@ -296,8 +304,17 @@ class Pool:
         self._sort_in(hand)
         shared = [(name, None if name in hand.known else at) for name, at in stream.shared]
         hand.known.update(name for name, _ in shared)
+        flight.begun = not fresh
+        if fresh:
+            ready = hand.actor.ready.remote(shared, flight.content)
+            self._when_done(ready, self._begun, flight, flight.tries)
         ref = hand.actor.run.remote(shared, flight.content)
         self._when_done(ref, self._landed, hand, flight, flight.tries)
+
+    def _begun(self, flight: Flight, tries: int, future: Future[None]) -> None:
+        """Note that a worker has opened what a job needs."""
+        if flight.tries == tries and future.exception() is None:
+            flight.begun, flight.stream.openings = True, 0
 
     def _sort_in(self, hand: _Hand) -> None:
         """Enter a worker where those with as many jobs are."""
@@ -314,6 +331,7 @@ class Pool:
             outcome = future.result()
         except self._ray.exceptions.RayActorError as error:
             self._bury(hand, error)
+            self._look()
             return
         except Exception as error:  # what was computed is lost with a node, or could not be fetched
             self._land(hand, flight)
@@ -331,15 +349,29 @@ class Pool:
         flight.stream.flying -= 1
         self._sort_in(hand)
 
-    def _bury(self, hand: _Hand, error: Exception) -> None:
-        """Let go of a worker that has died: of its jobs, the oldest is the one that it ran."""
+    def _bury(self, hand: _Hand, error: Exception | None) -> None:
+        """Let go of a worker that has died: of its jobs, the oldest is the one that it ran.
+
+        Where its node is gone, none has to do with it.
+        """
         flights = list(hand.flying)
         for flight in flights:
             self._land(hand, flight)
         self._kill(hand)
         for i, flight in enumerate(flights):
-            self._run_again(flight, None if i else error)
-        self._look()
+            if i or flight.begun or error is None:
+                self._run_again(flight, None if i else error)
+                continue
+            # It had not begun: what it needs may be what cannot be opened, or it is mere chance.
+            flight.stream.openings += 1
+            if flight.stream.openings > _OPENINGS:
+                what = f"{_OPENINGS + 1} workers died while they opened the model"
+                flight.stream.put(
+                    flight.number,
+                    GeedError(f"--executor ray: {what}; the last: {_line(error)}"),
+                )
+            else:
+                self._run_again(flight, None)
 
     def _run_again(self, flight: Flight, error: Exception | None) -> None:
         """Have a job run elsewhere; one that was run when its worker died, not without end."""
@@ -351,7 +383,6 @@ class Pool:
             stream.put(flight.number, GeedError(f"--executor ray: {what}; the last: {text}"))
             return
         stream.again.append(flight)
-        stream.again.sort(key=lambda other: other.number)
 
 
 def _differing(versions: dict[str, str]) -> str:

@@ -59,6 +59,8 @@ class Stream:
     #: Of one of its latest jobs, and of all of them.
     seconds: float | None = None
     spent: float = 0.0
+    #: Workers in a row that died while they opened what its jobs need.
+    openings: int = 0
 
     @property
     def is_short(self) -> bool:
@@ -67,8 +69,10 @@ class Stream:
 
     def has_job(self, workers: int) -> bool:
         """Whether a job may be sent: what came too early waits here, and is to be little."""
-        ahead = _AHEAD * max(1, workers)
-        return bool(self.again) or (not self.ended and self.sent - self.taken < ahead)
+        return bool(self.again) or self._has_new(workers)
+
+    def _has_new(self, workers: int) -> bool:
+        return not self.ended and self.sent - self.taken < _AHEAD * max(1, workers)
 
     @property
     def owed(self) -> float:
@@ -79,9 +83,22 @@ class Stream:
         self._look_ahead()
         self.hand_over()
 
-    def next(self) -> Flight:
-        """Return the next job to be sent, the oldest that has to be run again first."""
-        if self.again:
+    def next(self, workers: int, *, fresh: bool = False) -> Flight:
+        """Return the next job to be sent.
+
+        Parameters
+        ----------
+        workers : int
+            As :meth:`has_job` takes it.
+        fresh : bool
+            Whether the worker has yet to show that it stays: rather than one that has lost its
+            worker it gets another job.
+        """
+        if self.again and not (fresh and self._has_new(workers)):
+            if fresh:
+                self.again.sort(key=lambda flight: (flight.deaths, flight.number))
+            else:
+                self.again.sort(key=lambda flight: flight.number)
             return self.again.pop(0)
         job = self.upcoming
         flight = Flight(self, self.sent, self.packed(job), _named(job))
@@ -125,6 +142,8 @@ class Flight:
     deaths: int = 0
     #: How often it was sent: only the last time counts.
     tries: int = 0
+    #: Whether all that it needs was open when it was last sent, or is since.
+    begun: bool = False
 
 
 def whose_turn(streams: Sequence[Stream], own: Stream | None) -> Stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import os
@@ -9,14 +10,14 @@ import pickle
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.run.job import Task
+from onnx_geed.run.job import Job, Task
 from onnx_geed.run.provenance import software_versions
 from onnx_geed.run.worker import Worker
 
@@ -82,6 +83,20 @@ class RemoteWorker:
 
         return ray.get_runtime_context().get_node_id(), software_versions()
 
+    def ready(self, shared: Sequence[tuple[str, Any]], job: bytes) -> None:
+        """Open what a job needs; of what fails here the job itself will tell.
+
+        Parameters
+        ----------
+        shared, job
+            As :meth:`run` takes them.
+        """
+        importlib.import_module("numba")
+        with contextlib.suppress(Exception):
+            task, _ = self._fetched(shared, {name: _get(at) for name, at in shared if at})
+            if isinstance(opening := _unpacked(job, task), Job):
+                self._worker.open(opening)
+
     def run(self, shared: Sequence[tuple[str, Any]], job: bytes) -> Outcome:
         """Run a job.
 
@@ -103,20 +118,26 @@ class RemoteWorker:
         contents = {name: _get(at) for name, at in shared if name not in self._kept}
         begun = time.perf_counter()
         try:
-            (of_task, _), (of_run, _) = shared
-            if of_task in contents:
-                self._keep(of_task, _opened(contents[of_task]))
-            task = self._kept[of_task]
-            if of_run in contents:
-                self._keep(of_run, _unpacked(contents[of_run], task))
-            run = self._kept[of_run]
-            for name, _ in shared:
-                self._kept.move_to_end(name)
+            task, run = self._fetched(shared, contents)
             value = run(self._worker, _unpacked(job, task))
             marks = tuple(m.intake.fresh() if m.intake else {} for m in task.source.moved)
         except Exception as error:
             return Outcome(error=_sendable(error), seconds=time.perf_counter() - begun)
         return Outcome(value, None, marks, time.perf_counter() - begun)
+
+    def _fetched(
+        self, shared: Sequence[tuple[str, Any]], contents: Mapping[str, Any]
+    ) -> tuple[Task, Callable[[Worker, Any], Any]]:
+        """Return a task and what runs its jobs: those that are kept, or else from their content."""
+        (of_task, _), (of_run, _) = shared
+        if of_task not in self._kept:
+            self._keep(of_task, _opened(contents[of_task]))
+        self._kept.move_to_end(of_task)
+        task = self._kept[of_task]
+        if of_run not in self._kept:
+            self._keep(of_run, _unpacked(contents[of_run], task))
+        self._kept.move_to_end(of_run)
+        return task, self._kept[of_run]
 
     def _keep(self, name: str, value: Any) -> None:
         while len(self._kept) >= 2 * _TASKS:

@@ -68,6 +68,10 @@ class Worker:
         """
         return self._engine_for(job).run(job)
 
+    def open(self, job: Job) -> None:
+        """Open what a job needs, as :meth:`run` does before it runs it."""
+        self._engine_for(job)
+
     def opened(self, network: Network) -> Session | None:
         """Return the session that is open for a network, which exposes all its tensors at once."""
         return self._sessions.get(network.token) if network.exposed else None

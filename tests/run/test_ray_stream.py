@@ -5,6 +5,8 @@ import itertools
 
 import pytest
 
+from onnx_geed.run.provenance import software_versions
+from onnx_geed.run.ray_pool import _differing
 from onnx_geed.run.ray_stream import Stream, whose_turn
 from onnx_geed.run.ray_worker import Outcome
 
@@ -22,7 +24,7 @@ def given(own):
 
 def test_outcomes_are_handed_over_in_order_and_once():
     own = stream(4)
-    flights = [own.next() for _ in range(4)]
+    flights = [own.next(2) for _ in range(4)]
     assert [flight.content for flight in flights] == [b"0", b"1", b"2", b"3"]
     assert not own.has_job(2)
     for number in (2, 0):
@@ -43,7 +45,7 @@ def test_a_stream_without_jobs_ends_at_once():
 def test_no_more_is_sent_ahead_than_a_few_jobs_a_worker():
     own = stream(1000)
     while own.has_job(2):
-        own.next()
+        own.next(2)
     assert own.sent == 8
     own.put(0, Outcome(0))
     assert not own.has_job(2)
@@ -51,13 +53,27 @@ def test_no_more_is_sent_ahead_than_a_few_jobs_a_worker():
     assert own.has_job(2)
 
 
+def test_a_job_that_lost_its_worker_goes_to_one_that_has_shown_that_it_stays():
+    own = stream(10)
+    lost, other = own.next(2), own.next(2)
+    own.again += [other, lost]
+    lost.deaths = 1
+    assert own.next(2, fresh=True).number == 2
+    assert own.next(2) is lost
+    own.again += [lost]
+    while own.sent < 8:
+        own.next(2, fresh=True)
+    # Where there is nothing else, it gets the one that lost the fewest.
+    assert own.next(2, fresh=True) is other
+
+
 def test_after_an_error_no_more_is_sent_and_what_was_before_it_comes_first():
     own, error = stream(10), ValueError("no")
-    flights = [own.next() for _ in range(3)]
+    flights = [own.next(2) for _ in range(3)]
     own.put(1, Outcome(error=error))
     assert not own.has_job(2)
     own.again += [flights[0]]
-    assert own.next() is flights[0]
+    assert own.next(2) is flights[0]
     own.put(0, Outcome(0))
     first, second = given(own)
     assert (first.value, second.error) == (0, error)
@@ -80,7 +96,7 @@ def test_a_large_stream_does_not_hold_up_small_ones(workers):
             waiting = [s for s in streams if s.has_job(10 * workers)]
             if waiting:
                 chosen = whose_turn(waiting, own.get(worker))
-                flight = chosen.next()
+                flight = chosen.next(10 * workers)
                 chosen.flying += 1
                 own[worker] = chosen
                 free.remove(worker)
@@ -95,3 +111,11 @@ def test_a_large_stream_does_not_hold_up_small_ones(workers):
     assert len(ended) == 3
     assert max(ended.values()) <= 4 * 10 / workers + 4 * 5 + 2
     assert large.given > 1000
+
+
+def test_other_versions_are_named_and_others_do_not_matter():
+    own = software_versions()
+    assert _differing(own | {"python": "3.99", "h5py": "0"}) == ""
+    assert "has numpy 1.0, and this process" in _differing(own | {"numpy": "1.0"})
+    (runtime,) = [name for name in ("onnxruntime", "onnxruntime-gpu") if name in own][:1]
+    assert f"has {runtime} none, and" in _differing({k: v for k, v in own.items() if k != runtime})
