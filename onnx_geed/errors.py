@@ -14,15 +14,51 @@ __all__ = [
     "of_group",
     "refuse_unknown",
     "shown",
+    "without_secrets",
 ]
+
+# An address in a sentence, in quotes or in JSON.
+_ADDRESS = re.compile(r"(?<=://)[^\s'\"<>\\]+")
+
+
+# Name and password, or a token, before the host.
+_LOGIN = re.compile(r"^[^/?#]*@")
+
+
+# Values of a query: signatures and tokens among them. What ends a sentence is no part of one.
+_VALUE = re.compile(r"([?&;#][^=&;#]*=)[^&;#]*?(?=[&;#]|[:;,.)\]]*$)")
 
 
 class GeedError(Exception):
     """Wrong usage or input.
 
     The message is one line: what was asked, what was found, what to do. The command line prints it
-    and exits with status 2.
+    and exits with status 2. Keys and tokens in an address are cut from it.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(without_secrets(str(message)))
+
+
+def without_secrets(text: str) -> str:
+    """Cut keys and tokens from the addresses in a text: what stands before the host, and queries.
+
+    Parameters
+    ----------
+    text : str
+        An address, a sentence, a command line or JSON.
+
+    Returns
+    -------
+    str
+        ``https://***@host/file?token=***``; a text without secrets as it is.
+    """
+
+    def cut(address: re.Match[str]) -> str:
+        plain = _LOGIN.sub("***@", address[0])
+        return _VALUE.sub(r"\1***", plain)
+
+    return _ADDRESS.sub(cut, text) if "://" in text else text
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:

@@ -27,6 +27,7 @@ from onnx_geed.cache.inputs import has_inputs, write_inputs
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import MATRICES, has_matrices, matrices_bytes, write_matrices
 from onnx_geed.cache.place_labels import has_place_labels, write_place_labels
+from onnx_geed.cache.remote import written_there
 from onnx_geed.cache.shard_writer import ShardWriter
 from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.results import check_measured
@@ -58,6 +59,7 @@ _SEEN_WITHIN = 20.0
 _Points = tuple[dict[int, NDArray[np.float32]], dict[int, NDArray[Any]]]
 
 
+@written_there
 def write_cache(
     model: Any,
     data: Any,
@@ -80,7 +82,7 @@ def write_cache(
     model, data, group
         As :func:`onnx_geed.measure` takes them.
     folder : str or Path
-        The cache, a folder ``NAME.geed``.
+        The cache, a folder ``NAME.geed``, or its address.
     mode : {"raw", "stats"}
         Whole activations, or only what the chosen measures need.
     dtype : {"float32", "float16"}

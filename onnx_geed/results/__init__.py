@@ -87,11 +87,16 @@ if TYPE_CHECKING:
         aggregate as aggregate,
         perfect_notes as perfect_notes,
     )
+    from onnx_geed.results.parts import (
+        PartPart as PartPart,
+        part_words as part_words,
+    )
     from onnx_geed.results.place_parts import (
         foreground_part as foreground_part,
         overlap_part as overlap_part,
     )
     from onnx_geed.results.predictions import (
+        Predicted as Predicted,
         add_predictions as add_predictions,
         places_of_labels as places_of_labels,
     )

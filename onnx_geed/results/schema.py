@@ -1,7 +1,6 @@
 """Types of the JSON files: a result with its records, an aggregate, a comparison.
 
-``docs/formats/results.md`` tells what each field means. Fields that earlier versions did not write
-are ``NotRequired``.
+``docs/formats/results.md`` tells their fields; what earlier versions did not write may be missing.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from onnx_geed.groups import FitKind
 from onnx_geed.results.origin import DataPart, GroupPart, ModelPart, RuntimePart
+from onnx_geed.results.parts import PartPart
 
 __all__ = [
     "Aggregate",
@@ -178,8 +178,7 @@ class FitDefect(TypedDict):
     worst: float
 
 
-#: How an output action was fitted, and what its value is to be read beside. ``lambda`` is a word of
-#: Python's own, so that a class cannot say it.
+#: How an output action was fitted, and its scales. ``lambda`` is a word of Python's own.
 FitPart = TypedDict(
     "FitPart",
     {
@@ -262,6 +261,7 @@ class Result(TypedDict):
     notes: NotRequired[list[str]]
     precision: NotRequired[PrecisionPart]
     suite: NotRequired[SuiteSettings]
+    part: NotRequired[PartPart]
     file: NotRequired[str]
 
 

@@ -190,7 +190,7 @@ def prepare_run(
     loaded = model if isinstance(model, Model) else load_model(model)
     if MEASUREMENT in loaded.metadata:
         raise GeedError(
-            f"{loaded.path}: is a measurement, made by onnx-geed compile: run it in any ONNX "
+            f"{loaded.called}: is a measurement, made by onnx-geed compile: run it in any ONNX "
             "runtime, or give the model that it measures"
         )
     acted = find_input(loaded, options.input, options.input_layout)

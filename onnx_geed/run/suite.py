@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from onnx_geed.addresses import address_of, exists, joined
+from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable, make_folder, write_json
 from onnx_geed.model import load_model
@@ -61,8 +63,8 @@ def benchmark(
     suite : str, Path or Suite
         The TOML file, or what ``onnx_geed.run.suite_file.read_suite`` returned.
     folder : str or Path
-        Where results go: ``cells/<name>.json``, of schema ``onnx-geed/result/1``, one a cell, and
-        ``summary.json``.
+        Where results go, which may be an address: ``cells/<name>.json``, of schema
+        ``onnx-geed/result/1``, one a cell, and ``summary.json``.
     notify : callable, optional
         Told a line a cell.
     progress : callable, optional
@@ -101,12 +103,12 @@ def benchmark(
     where there are several seeds, which is the paper's; one over samples where there is one.
     """
     loaded = suite if isinstance(suite, Suite) else read_suite(suite)
-    cells = Path(folder) / "cells"
+    cells, whole = joined(folder, "cells"), joined(folder, "summary.json")
     make_folder(cells, option="-o")
-    check_writable(Path(folder) / "summary.json", option="-o")
+    check_writable(whole, option="-o")
     say = notify or (lambda _: None)
     failed: list[SuiteFailure] = []
-    groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, Path]]] = {}
+    groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, str | Path]]] = {}
     with open_executor(executor, address) as running:
         runs = _Runs(loaded.cells, cells, running, say, progress)
         for cell, failure in zip(loaded.cells, runs.all(), strict=True):
@@ -129,7 +131,7 @@ def benchmark(
         "failed": failed,
         "rows": rows,
     }
-    write_json(summary, Path(folder) / "summary.json")
+    write_json(summary, whole)
     return summary
 
 
@@ -141,7 +143,7 @@ class _Runs:
     ----------
     cells : sequence of Cell
         The cells.
-    folder : Path
+    folder : str or Path
         Where their results go.
     executor : Executor
         Runs their jobs.
@@ -152,16 +154,16 @@ class _Runs:
     """
 
     cells: Sequence[Cell]
-    folder: Path
+    folder: str | Path
     executor: Executor
     say: Callable[[str], None]
     progress: Progress | None
     #: Fingerprints of the data, which many cells share.
     fingerprints: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
-    def path(self, cell: Cell) -> Path:
+    def path(self, cell: Cell) -> str | Path:
         """Return a cell's file."""
-        return self.folder / f"{cell.name}.json"
+        return joined(self.folder, f"{cell.name}.json")
 
     def all(self) -> Iterator[SuiteFailure | None]:
         """Yield why cells failed, or None, in their order."""
@@ -199,12 +201,14 @@ class _Runs:
         return None
 
 
-def _reason_to_run(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], str]) -> str | None:
+def _reason_to_run(
+    cell: Cell, path: str | Path, fingerprints: dict[tuple[Any, ...], str]
+) -> str | None:
     """Say why a cell has to be run; None where its file can be kept.
 
     ``fingerprints`` is filled with those of the data, which many cells share.
     """
-    if not path.exists():
+    if not exists(path):
         return "measuring"
     try:
         kept = read_result(path)
@@ -253,6 +257,8 @@ def _option_content(value: Any) -> Any:
     """Return an option's value; a file stands for what is in it."""
     if isinstance(value, Mapping):
         return {key: _option_content(value[key]) for key in sorted(value)}
+    if (address := address_of(value)) is not None:
+        return _option_content(copy_file(address).text)
     if isinstance(value, str) and os.path.isfile(value):
         return f"sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
     return value

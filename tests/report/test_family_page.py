@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from family_results import FAMILIES, ZOOMS, family_group, family_result, strengths
 
+from onnx_geed.files import write_json
 from onnx_geed.report import suite_csv, suite_table, table, write_report, write_summary
 from onnx_geed.report.curves import Curve, curve_of, curve_picture
 from onnx_geed.report.family_overview import families_picture, overview_sections
@@ -300,6 +301,23 @@ def test_a_suite_over_families_ends_with_the_overview(tmp_path):
     write_summary(summary(), tmp_path)
     svg = (tmp_path / "families.svg").read_text()
     assert f"<title>vit, {JPEG}, latent-l2, relative: 0.750" in svg
+
+
+def test_a_suite_over_families_is_one_page(tmp_path):
+    cells = []
+    for i, group in enumerate((ROTATE, JPEG)):
+        cells.append(tmp_path / f"{i}.json")
+        write_json(family_result(group), cells[-1])
+    assert write_summary(summary(), tmp_path, cells) == []
+    page = (tmp_path / "families.html").read_text()
+    assert page.count("What is it sensitive to?") >= 1
+    assert ROTATE in page
+    assert JPEG in page
+    (tmp_path / "families.html").unlink()
+    (note,) = write_summary(summary(), tmp_path, cells * 20)
+    assert note.startswith("no families.html: 40 results are more than a page holds (30)")
+    assert write_summary(summary("group"), tmp_path, cells) == []
+    assert not (tmp_path / "families.html").exists()
 
 
 def test_a_suite_over_groups_is_as_it_was(tmp_path):
