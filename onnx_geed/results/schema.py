@@ -1,14 +1,15 @@
 """Types of the JSON files: a result with its records, an aggregate, a comparison, a suite.
 
-``docs/formats/results.md`` tells what each field means. Fields that earlier versions did not write
-are ``NotRequired``.
+``docs/formats/results.md`` tells their fields; what earlier versions did not write may be missing.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from onnx_geed.groups import FitKind
+from onnx_geed.results.intervals import IntervalKind
+from onnx_geed.typed_json import Count, Ends, Fraction, Length, Within
 
 __all__ = [
     "Aggregate",
@@ -56,10 +57,10 @@ class Statistics(TypedDict):
     """Eq. (4) over some elements, with its interval and its parts."""
 
     value: float | None
-    ci95: list[float] | None
-    interval: str
+    ci95: Ends | None
+    interval: IntervalKind
     stderr: float | None
-    samples: int
+    samples: Count
     normaliser: float | None
     unnormalised: float | None
     per_element: dict[str, float]
@@ -80,19 +81,19 @@ class HalfPart(TypedDict):
 
     elements: list[str]
     value: float | None
-    ci95: list[float] | None
+    ci95: Ends | None
     unnormalised: float | None
     difference: float | None
-    difference_ci95: list[float] | None
+    difference_ci95: Ends | None
 
 
 class Reference(TypedDict):
     """A scale to read a value by; the last four are of the untrained network only."""
 
     value: float | None
-    ci95: list[float] | None
+    ci95: Ends | None
     unnormalised: float | None
-    samples: int
+    samples: Count
     normaliser: NotRequired[float | None]
     between_samples: NotRequired[float | None]
     relative: NotRequired[float | None]
@@ -103,8 +104,8 @@ class ClassValue(TypedDict):
     """The value over the samples of one label."""
 
     value: float
-    ci95: list[float] | None
-    samples: int
+    ci95: Ends | None
+    samples: Count
 
 
 class Share(TypedDict):
@@ -119,7 +120,7 @@ class Predictions(TypedDict):
 
     stay: Share
     right: Share | None
-    samples: int
+    samples: Count
 
 
 class LabelOverlap(TypedDict):
@@ -146,9 +147,9 @@ class Foreground(TypedDict):
     """The measure over the places that are no background; of samples that have some."""
 
     value: float | None
-    ci95: list[float] | None
+    ci95: Ends | None
     per_element: dict[str, float | None]
-    samples: int
+    samples: Count
     share: float
     background: int
     by: Literal["labels", "prediction"]
@@ -157,9 +158,9 @@ class Foreground(TypedDict):
 class FitIntervals(TypedDict):
     """The intervals of what stands beside a fitted value."""
 
-    shuffled: list[float] | None
-    identity: list[float] | None
-    other_element: list[float] | None
+    shuffled: Ends | None
+    identity: Ends | None
+    other_element: Ends | None
 
 
 class FitSamples(TypedDict):
@@ -177,14 +178,13 @@ class FitDefect(TypedDict):
     worst: float
 
 
-#: How an output action was fitted, and what its value is to be read beside. ``lambda`` is a word of
-#: Python's own, so that a class cannot say it.
+#: How an output action was fitted, and its scales. ``lambda`` is a word of Python's own.
 FitPart = TypedDict(
     "FitPart",
     {
         "kind": FitKind,
         "lambda": float | None,
-        "samples": int,
+        "samples": Count,
         "shuffled": float | None,
         "identity": float | None,
         "other_element": float | None,
@@ -211,15 +211,15 @@ class Record(Statistics):
     output_action: str
     between_samples: NotRequired[float | None]
     relative: NotRequired[float | None]
-    norm_samples: int | None
-    zero_pairs: float
+    norm_samples: Count | None
+    zero_pairs: Fraction
     per_channel: NotRequired[list[float] | None]
     exact: ExactPart | None
     half: NotRequired[HalfPart | None]
     references: NotRequired[dict[str, Reference] | None]
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
-    most_common: NotRequired[float]
+    most_common: NotRequired[Fraction]
     miou: NotRequired[Overlap]
     foreground: NotRequired[Foreground]
     fit: NotRequired[FitPart | None]
@@ -243,7 +243,7 @@ class InputPart(TypedDict):
     name: str
     source: str
     layout: str
-    shape: list[int]
+    shape: list[Count]
     dtype: str
 
 
@@ -252,14 +252,14 @@ class DataPart(TypedDict):
 
     source: str
     fingerprint: str
-    available: int
-    indices: list[int]
+    available: Count
+    indices: list[Count]
     names: list[str] | None
     labels: list[int | str] | None
     marks: NotRequired[list[str]]
     preprocess: NotRequired[dict[str, Any]]
     layout: NotRequired[str]
-    shape: NotRequired[list[int]]
+    shape: NotRequired[list[Count]]
     inputs: NotRequired[list[InputPart]]
     masks: NotRequired[MasksPart]
 
@@ -276,7 +276,7 @@ class GroupPart(TypedDict):
 
     name: str
     kind: NotRequired[Literal["group", "sampled", "family"]]
-    order: int
+    order: Annotated[int, Within(1)]
     elements: list[str]
     exact: list[bool]
     parameters: NotRequired[list[float | None]]
@@ -289,7 +289,7 @@ class GroupPart(TypedDict):
     support: Literal["full", "disk"]
     components: NotRequired[Literal["right-down", "right-up", "down-right"]]
     step: NotRequired[float]
-    grid: NotRequired[list[int]]
+    grid: NotRequired[Annotated[list[Count], Length(0, 2)]]
 
 
 class RuntimePart(TypedDict, total=False):
@@ -309,7 +309,7 @@ class PrecisionPart(TypedDict):
     """The precision that was asked for, and the samples that it took."""
 
     asked: float
-    samples: int
+    samples: Count
     reached: bool
     undecided: list[str]
     without_value: list[str]
@@ -352,7 +352,7 @@ class OverModels(TypedDict):
 
     values: list[float | None]
     mean: float | None
-    ci95_over_models: list[float] | None
+    ci95_over_models: Ends | None
 
 
 class AggregateFit(TypedDict):
@@ -375,14 +375,14 @@ class AggregateEntry(TypedDict):
     models: int
     values: list[float | None]
     mean: float | None
-    ci95_over_models: list[float] | None
+    ci95_over_models: Ends | None
     stderr_over_models: float | None
     unnormalised: list[float | None]
     unnormalised_mean: float | None
-    unnormalised_ci95_over_models: list[float] | None
+    unnormalised_ci95_over_models: Ends | None
     relative: list[float | None]
     relative_mean: float | None
-    relative_ci95_over_models: list[float] | None
+    relative_ci95_over_models: Ends | None
     fit: AggregateFit | None
     warnings: list[str]
 
@@ -415,10 +415,10 @@ class ComparisonEntry(TypedDict):
     normaliser_a: float | None
     normaliser_b: float | None
     difference: float
-    ci95: list[float] | None
-    ci95_bootstrap: list[float] | None
+    ci95: Ends | None
+    ci95_bootstrap: Ends | None
     interval: str
-    verdict_ci95: list[float] | None
+    verdict_ci95: Ends | None
     share_a_lower: float | None
     samples: int | None
     verdict: str
@@ -450,18 +450,18 @@ class SuiteRow(TypedDict):
     models: int
     values: list[float | None]
     mean: float | None
-    ci95_over_models: list[float] | None
-    ci95_over_samples: list[float] | None
+    ci95_over_models: Ends | None
+    ci95_over_samples: Ends | None
     normalisers: list[float | None]
     unnormalised: list[float | None]
     unnormalised_mean: float | None
-    unnormalised_ci95_over_models: list[float] | None
+    unnormalised_ci95_over_models: Ends | None
     relative: list[float | None]
     relative_mean: float | None
-    relative_ci95_over_models: list[float] | None
-    relative_ci95_over_samples: list[float] | None
+    relative_ci95_over_models: Ends | None
+    relative_ci95_over_samples: Ends | None
     exact_mean: float | None
-    exact_ci95_over_models: list[float] | None
+    exact_ci95_over_models: Ends | None
     fit: AggregateFit | None
     kind: NotRequired[str]
     right_mean: NotRequired[float | None]

@@ -371,7 +371,7 @@ class TestFiles:
             (b'{"schema": NaN}', "NaN is not a number that JSON knows"),
             (b'{"schema": "onnx-geed/result/2"}', "upgrade onnx-geed"),
             (b'{"schema": "onnx-geed/aggregate/1"}', "onnx-geed measure --out wrote"),
-            (b'{"schema": "onnx-geed/result/1"}', "model lacks path, sha256"),
+            (b'{"schema": "onnx-geed/result/1"}', "lacks created, command"),
             (b"[" * 100_000, "is not JSON"),
         ],
     )
@@ -386,9 +386,9 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("part", "says"),
         [
-            ("measurements", "has no list of measurements"),
-            ("group", "group lacks name"),
-            ("data", "data lacks source"),
+            ("measurements", "lacks measurements"),
+            ("group", "lacks group"),
+            ("data", "lacks data"),
         ],
     )
     def test_a_result_without_a_part_is_refused(self, tmp_path, part, says):
