@@ -5,7 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 
+from onnx_geed.safe_names import one_line, plain
+
 __all__ = ["GeedError", "check_choice", "known_names", "nearest", "refuse_unknown", "shown"]
+
+
+# Letters of a message; the command line tells less.
+_LONGEST = 1000
 
 
 class GeedError(Exception):
@@ -14,6 +20,9 @@ class GeedError(Exception):
     The message is one line: what was asked, what was found, what to do. The command line prints it
     and exits with status 2.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message), _LONGEST))
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:
@@ -48,7 +57,7 @@ def shown(value: object) -> str:
         text = str(value) if isinstance(value, str) else repr(value)
     except Exception:  # whose own repr fails is named by its type
         text = type(value).__name__
-    text = " ".join(text.split())
+    text = " ".join(plain(text[:1000]).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -19,7 +19,7 @@ from typing import (
     is_typeddict,
 )
 
-from onnx_geed.errors import GeedError, known_names, nearest, shown
+from onnx_geed.errors import GeedError, known_names, shown
 
 __all__ = ["Count", "Ends", "Fraction", "Length", "Within", "check_json"]
 
@@ -122,8 +122,7 @@ def _check(hint: Any, value: Any) -> None:
             _within(f"[{i}]", part, entry)
     elif origin is Literal:
         if value not in args or type(value) not in map(type, args):
-            near = nearest(value, args) if isinstance(value, str) else ""
-            raise _Fault(f"is one of {known_names(args)}, found {_found(value)}.{near}")
+            raise _Fault(f"is one of {known_names(args)}, found {_found(value)}")
     elif hint is float:
         _check_number(value)
     elif hint is int:
@@ -172,16 +171,27 @@ def _check_union(hint: Any, args: tuple[Any, ...], value: Any) -> None:
         return
     others = [arg for arg in args if arg is not types.NoneType]
     if len(others) == 1:
-        scalar = get_origin(others[0]) is None and not is_typeddict(others[0])
-        _expect(not scalar or isinstance(value, (int, float, others[0])), hint, value)
-        _check(others[0], value)
-        return
+        # Of what is of the kind, the fault is told where it stands.
+        _expect(isinstance(value, _kind(others[0])), hint, value)
+        return _check(others[0], value)
     for arg in others:
         try:
             return _check(arg, value)
         except _Fault:
             continue
     _expect(False, hint, value)
+
+
+def _kind(hint: Any) -> Any:
+    """Return the classes that a value of some type is of, as JSON has it."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (NotRequired, Annotated):
+        return _kind(args[0])
+    if is_typeddict(hint):
+        return object  # which tells what it lacks
+    if origin is Literal:
+        return tuple(map(type, args))
+    return {tuple: list, float: (int, float)}.get(origin or hint, origin or hint)
 
 
 def _check_fields(hint: Any, value: Any) -> None:

@@ -18,6 +18,7 @@ from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.fits import add_fits_of_cache, check_unseen, fit_from_cache
 from onnx_geed.cache.inputs import read_inputs
 from onnx_geed.cache.manifest import Manifest
+from onnx_geed.cache.manifest_content import StoredTensor
 from onnx_geed.cache.matrices import read_tables
 from onnx_geed.cache.place_labels import read_place_labels
 from onnx_geed.cache.shard_reader import ShardReader
@@ -458,6 +459,8 @@ def _selected_layers(
     return selected
 
 
-def _stored_tensor(stored: dict[str, Any]) -> Tensor:
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+def _stored_tensor(stored: StoredTensor) -> Tensor:
+    # What another version keeps besides is nothing that this one knows.
+    known = {k: v for k, v in stored.items() if k in StoredTensor.__annotations__}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
     return Tensor(**fields)

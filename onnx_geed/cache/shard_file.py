@@ -128,7 +128,10 @@ def manifest_text(file: h5py.File, path: Path) -> str:
     if version > VERSION:
         raise _newer(path, version)
     expected = attributes.pop("sha256", "")
-    text = read_dataset(file, "manifest", path, "/manifest").tobytes().decode()
+    try:
+        text = read_dataset(file, "manifest", path, "/manifest").tobytes().decode()
+    except UnicodeDecodeError:
+        raise damaged(path, "/manifest") from None
     if _attribute_hash(attributes, text) != expected:
         raise damaged(path, "attributes")
     return text

@@ -317,9 +317,9 @@ def read_manifest(folder: str | Path) -> Manifest:
         with reading(path) as file:
             here = manifest_text(file, path)
         if manifest is None:
-            manifest, text = Manifest.from_json(here), here
+            manifest, text = Manifest.from_json(here, str(path)), here
         elif here != text:
-            theirs = Manifest.from_json(here).fingerprints
+            theirs = Manifest.from_json(here, str(path)).fingerprints
             differ = [k for k, v in manifest.fingerprints.items() if theirs.get(k) != v]
             raise GeedError(
                 f"cache {folder}: {path.name} does not belong to {paths[0].name}: they differ in "

@@ -293,11 +293,11 @@ def _measure_several(
 
 def _files_beside(out: Path, groups: Sequence[str]) -> list[Path]:
     """Return the file of each group's result, beside each other."""
-    from onnx_geed.run import safe_name
+    from onnx_geed.safe_names import file_name
 
     if out.exists() and not out.is_file():
         raise GeedError(f"--out {out}: {len(groups)} results go into files beside it; name a file")
-    files = [out.with_name(f"{out.stem}.{safe_name(group)}{out.suffix}") for group in groups]
+    files = [out.with_name(f"{out.stem}.{file_name(group)}{out.suffix}") for group in groups]
     # As file systems see it that do not tell capitals apart.
     names = [path.name.lower() for path in files]
     for i, name in enumerate(names):

@@ -11,7 +11,13 @@ from typing import Any
 
 import click
 
+from onnx_geed.safe_names import one_line, safe_lines
+
 __all__ = ["OutputError", "command_line", "fail", "settle", "show", "show_as", "silence", "tell"]
+
+
+# Letters of a line on stderr.
+_LONGEST = 390
 
 
 class OutputError(Exception):
@@ -40,7 +46,7 @@ def show(text: str, *, nl: bool = True, kept: bool = False) -> None:
             return
         raise OutputError("stdout is closed: what was to be printed is lost; keep it open")
     try:
-        _echo(text, nl, err=False)
+        _echo(safe_lines(text), nl, err=False)
     except BrokenPipeError:
         silence(sys.stdout)  # the reader has what it wanted
     except (OSError, ValueError) as error:
@@ -76,7 +82,7 @@ def command_line() -> str:
 def tell(text: str) -> None:
     """Print a line on stderr, if anybody hears it."""
     try:
-        _echo(text, True, err=True)
+        _echo(one_line(text, _LONGEST), True, err=True)
     except (OSError, ValueError):
         silence(sys.stderr)
 
@@ -102,7 +108,7 @@ def silence(stream: Any) -> None:
 
 def fail(message: str) -> int:
     """Tell an error in one line; return the status that stands for it."""
-    tell(f"onnx-geed: {' '.join(message.split())}")
+    tell(f"onnx-geed: {message}")
     return 2
 
 

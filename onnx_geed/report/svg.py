@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from onnx_geed.errors import GeedError
+from onnx_geed.safe_names import xml_text
 
 __all__ = ["FONT", "INK", "LIGHT", "MARKERS", "PAPER", "SERIES", "SOFT", "TIP", "drawing", "themed"]
 
@@ -90,7 +91,7 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, 
 
 def _cleaned(svg: str) -> str:
     """Keep what the page needs of matplotlib's SVG, with the page's colours and font."""
-    svg = svg[svg.index("<svg") :]
+    svg = xml_text(svg[svg.index("<svg") :])
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)

@@ -22,6 +22,7 @@ from onnx_geed.results.schema import (
     Result,
     RuntimePart,
 )
+from onnx_geed.safe_names import csv_cell
 from onnx_geed.typed_json import check_json
 
 __all__ = ["SCHEMA", "read_result", "result", "to_csv"]
@@ -159,7 +160,7 @@ def to_csv(*results: Result) -> str:
                 "warnings": "; ".join(record["warnings"]),
                 **{f"fit_{name}": fit.get(name) for name in _FIT},
                 # Lists, one entry an element that counts.
-                "elements": ";".join(record["per_element"]),
+                "elements": ";".join(map(csv_cell, record["per_element"])),
                 "parameters": _joined([parameters.get(e) for e in record["per_element"]]),
                 "per_element": _joined(list(record["per_element"].values())),
                 "gain": gain and gain["value"],
@@ -167,7 +168,8 @@ def to_csv(*results: Result) -> str:
             }
             # csv writes None as nothing, and a float so that it reads back as it was.
             row = [cells[name] for name in head]
-            writer.writerow((result["model"]["path"], result["group"]["name"], *row))
+            names = (result["model"]["path"], result["group"]["name"])
+            writer.writerow(map(csv_cell, (*names, *row)))
     return stream.getvalue()
 
 

@@ -133,9 +133,6 @@ if TYPE_CHECKING:
     from onnx_geed.run.suite import (
         benchmark as benchmark,
     )
-    from onnx_geed.run.suite_file import (
-        safe_name as safe_name,
-    )
     from onnx_geed.run.truths import (
         Targets as Targets,
         targeted as targeted,
