@@ -205,6 +205,12 @@ def measure_cache(
     if any(m.descriptor.normaliser is not None for m in plan.measures):
         stored = store.read_points(folder, manifest).items()
         points = {k: rows[:norm].astype(np.float64) for k, rows in stored if k in plan.layers}
+    for m in plan.measures:
+        if m.descriptor.normaliser is not None and m.layer not in points:
+            raise GeedError(
+                f"cache {folder}: keeps no points of {m.layer!r}, over which M is taken; write it "
+                "anew"
+            )
     spreads = read_spreads(folder, manifest, plan, norm)
     stops = [count] if precision is None else looks(count)
     reader = ShardReader(folder, manifest, plan, tuple(wanted), count, tuple(stops), labels)

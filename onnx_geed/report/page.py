@@ -115,9 +115,11 @@ def report(results: Sequence[Result], *, data: str | Path | None = None) -> str:
 
 
 def _check_installed() -> None:
+    from onnx_geed.report.svg import load_matplotlib
+
+    load_matplotlib()
     try:
         import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
     except ImportError:
         raise GeedError(
             "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,19 @@ from typing import Any
 from onnx_geed.errors import GeedError
 from onnx_geed.safe_names import xml_text
 
-__all__ = ["FONT", "INK", "LIGHT", "MARKERS", "PAPER", "SERIES", "SOFT", "TIP", "drawing", "themed"]
+__all__ = [
+    "FONT",
+    "INK",
+    "LIGHT",
+    "MARKERS",
+    "PAPER",
+    "SERIES",
+    "SOFT",
+    "TIP",
+    "drawing",
+    "load_matplotlib",
+    "themed",
+]
 
 # matplotlib draws in colours that nothing else uses; the page's own take their place, so that one
 # picture serves light and dark.
@@ -51,16 +64,38 @@ TIP = "tip:"
 FONT = 9.0
 
 
-@contextmanager
-def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, Any, list[str]]]:
-    """Yield a figure, its axes, and a list that will hold the picture."""
+def load_matplotlib() -> Any:
+    """Return matplotlib, which draws to files here, whatever windows it was set to draw in.
+
+    Raises
+    ------
+    GeedError
+        If it is not installed, or its own settings are wrong.
+    """
+    # A backend that there is not would be an error already on loading.
+    backend = os.environ.pop("MPLBACKEND", None)
     try:
         import matplotlib as mpl
-        from matplotlib.figure import Figure
     except ImportError:
         raise GeedError(
             "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"
         ) from None
+    except Exception as error:
+        raise GeedError(
+            f"report: matplotlib cannot be loaded ({error}); look at its matplotlibrc"
+        ) from None
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    return mpl
+
+
+@contextmanager
+def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, Any, list[str]]]:
+    """Yield a figure, its axes, and a list that will hold the picture."""
+    mpl = load_matplotlib()
+    from matplotlib.figure import Figure
+
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": f"{width}{height}{options}",

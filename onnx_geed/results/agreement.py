@@ -74,8 +74,9 @@ def _of_record(where: str, record: Fields, elements: Sequence[str]) -> Iterator[
             yield f"{where}.exact.samples is {exact['samples']}, and samples {record['samples']}"
     for name in ("predictions", "miou", "gain", "foreground"):
         for step, part in _parts_of(name, record.get(name)):
-            if not set(part) <= set(elements):
-                yield f"{where}.{step}.per_element names what group.elements does not"
+            least = len(elements) if name == "predictions" else 0
+            if len(part) < least or not _ends_with(elements, [*part]):
+                yield f"{where}.{step}.per_element does not name the elements in their order"
     of_fit = (record.get("fit") or {}).get("per_sample", {})
     for name, values in of_fit.items():
         yield from _unequal(f"{where}.fit.per_sample.{name}", values, "samples", record["samples"])
@@ -98,13 +99,15 @@ def _of_statistics(where: str, part: Fields, elements: Sequence[str]) -> Iterato
         yield from _unequal(f"{where}.{name}", part.get(name), "samples", samples)
     for i, row in enumerate(part["deviations"]):
         yield from _unequal(f"{where}.deviations[{i}]", row, "elements", order)
-    if not counted or counted != list(elements[order - len(counted) :]):
+    if not counted or not _ends_with(elements, counted):
         yield f"{where}.per_element does not name the elements in their order"
     name = "unnormalised" if part["value"] is None else "value"
     if part[name] is None:
         yield f"{where} has neither value nor unnormalised"
         return
     m, ends = part["normaliser"], part["ci95"]
+    if m is not None and part["unnormalised"] is None:
+        yield f"{where}.unnormalised is null, and normaliser is not"
     if part["value"] is None and ends is not None:
         yield f"{where}.ci95 is of a value that is null"
     if ends is not None and ends[0] > ends[1]:
@@ -123,6 +126,11 @@ def _of_statistics(where: str, part: Fields, elements: Sequence[str]) -> Iterato
         mean = math.fsum(values) / len(values)
         if not np.isclose(mean, part[name], rtol=_ROUNDING, atol=_ROUNDING * scale):
             yield f"{where}.{name} is {part[name]:g}, and the mean of {what} {mean:g}"
+
+
+def _ends_with(elements: Sequence[str], names: Sequence[str]) -> bool:
+    """Say whether names are the last of the elements; those of the first may be left out."""
+    return list(names) == list(elements[len(elements) - len(names) :])
 
 
 def _unequal(where: str, values: Sequence[Any] | None, other: str, count: int) -> Iterator[str]:

@@ -267,7 +267,8 @@ class TestFiles:
         st.text(max_size=20),
     )
     def test_every_float_and_name_reads_back_as_it_was(self, tmp_path, deviations, layer):
-        before = result_of(record(deviations=deviations, layer=layer))
+        data = result_of()["data"] | {"indices": [4, 2, 0, 1], "names": None, "labels": None}
+        before = result_of(record(deviations=deviations, layer=layer), data=data)
         write_json(before, tmp_path / "r.json")
         after = read_result(tmp_path / "r.json")
         assert after.pop("file") == str(tmp_path / "r.json")
