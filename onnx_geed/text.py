@@ -36,6 +36,10 @@ _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 WIDTH = 100
 
 
+# Letters of a cell of a table that is as wide as its names.
+_LONGEST = 200
+
+
 # Letters of a note under a table.
 _NOTE = 2000
 
@@ -187,7 +191,7 @@ def columns(
     """
     cells = [[plain(cell) for cell in row] for row in rows]
     kept = [i for i in range(len(cells[0])) if any(row[i] for row in cells[1:]) or i == flexible]
-    widths = {i: max(len(row[i]) for row in cells) for i in kept}
+    widths = {i: min(_LONGEST, max(len(row[i]) for row in cells)) for i in kept}
     short: dict[str, str] = {}
     if flexible is not None:
         others = sum(w for i, w in widths.items() if i != flexible) + 2 * (len(kept) - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -109,6 +110,8 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, 
         "ytick.labelcolor": INK,
         "grid.color": LINE,
         "axes.unicode_minus": True,
+        # A name is no mathematics, whatever dollars are in it.
+        "text.parse_math": False,
         "legend.frameon": False,
     }
     picture: list[str] = []
@@ -120,7 +123,11 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, 
             axes.spines[side].set_visible(side in ("left", "bottom", "polar"))
         yield figure, axes, picture
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        with warnings.catch_warnings():
+            # Text stays text, and the browser's fonts have the letters that this one has not.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            warnings.filterwarnings("ignore", "constrained_layout not applied")  # of long names
+            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     picture.append(_cleaned(buffer.getvalue()))
 
 
