@@ -389,7 +389,7 @@ def read_json(path: str | Path) -> Any:
     return parse_json(content, str(path))
 
 
-def _read_bounded(file: BinaryIO) -> bytes | None:
+def _read_bounded(file: BinaryIO) -> bytearray | None:
     """Read a file; ``None`` if it is too long, which a device without an end is."""
     if os.fstat(file.fileno()).st_size > LONGEST:
         return None
@@ -398,7 +398,7 @@ def _read_bounded(file: BinaryIO) -> bytes | None:
         content += piece
         if len(content) > LONGEST:
             return None
-    return bytes(content)
+    return content
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Mutations of JSON that know its structure, and what a command may answer to them.
 
-By the hour: ``python tests/fuzz/json_mutations.py SEED SECONDS RESULT.json... CACHE.geed...``
+By the hour: ``python tests/fuzz/json_mutations.py SEED SECONDS FILE...``, where files are results,
+caches, and folders with a ``suite.toml`` and ``out`` that it was run to.
 """
 
 import contextlib
@@ -189,6 +190,23 @@ def run_manifests(seeds, rng, folder):
     return arguments, fault_of(invoke(arguments))
 
 
+def run_suites(seeds, rng, folder):
+    """Give a suite that has run a mutated cell; it is kept, or measured again."""
+    suite = rng.choice(seeds)
+    out = folder / "suite"
+    shutil.copytree(suite / "out", out)
+    path = rng.choice(sorted((out / "cells").glob("*.json")))
+    path.write_bytes(written(mutated(json.loads(path.read_text()), rng), rng))
+    arguments = ["benchmark", suite / "suite.toml", "-o", out]
+    result = invoke(arguments)
+    # What it says of cells goes to stderr too, and no cell is lost.
+    failed = result.exit_code and "kept" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if not line.startswith(("[", "note: "))]
+    ended = isinstance(result.exception, SystemExit | None) and "internal" not in result.stderr
+    right = ended and not failed and len(lines) <= 1
+    return arguments, "" if right else f"{result.exception!r}: {result.stderr}"
+
+
 def manifest_of(path):
     with h5py.File(path, "r") as file:
         return file["manifest"][()].tobytes().decode()
@@ -226,7 +244,9 @@ def main():
     given = [Path(name) for name in sys.argv[3:]]
     results = [json.loads(p.read_text()) for p in given if p.suffix == ".json"]
     caches = [p for p in given if p.suffix == ".geed"]
-    kinds = [(run_results, results)] * bool(results) + [(run_manifests, caches)] * bool(caches)
+    suites = [p for p in given if (p / "suite.toml").is_file()]
+    kinds = ((run_results, results), (run_manifests, caches), (run_suites, suites))
+    kinds = [(run, seeds) for run, seeds in kinds if seeds]
     end, runs, seen = time.monotonic() + seconds, 0, set()
     while time.monotonic() < end:
         runs += 1
