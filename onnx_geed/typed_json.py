@@ -227,8 +227,8 @@ def _check_limit(limit: Within | Length, value: Any) -> None:
             ends = f"{limit.low:g} to {limit.high:g}" if limit.high < math.inf else ""
             raise _Fault(f"is {ends or f'at least {limit.low:g}'}, found {shown(value)}")
     elif not limit.least <= len(value) <= limit.most:
-        ends = dict.fromkeys((limit.least, limit.most))
-        raise _Fault(f"is a list of {' to '.join(map(str, ends))}, found one of {len(value)}")
+        counts = " to ".join(map(str, dict.fromkeys((limit.least, limit.most))))
+        raise _Fault(f"is a list of {counts}, found one of {len(value)}")
 
 
 _WORDS = {
