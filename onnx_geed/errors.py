@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
-from onnx_geed.safe_names import one_line, plain
+from onnx_geed.safe_names import one_line, plain, without_secrets
 
-__all__ = ["GeedError", "check_choice", "known_names", "nearest", "refuse_unknown", "shown"]
+__all__ = [
+    "GeedError",
+    "check_choice",
+    "known_names",
+    "nearest",
+    "of_group",
+    "refuse_unknown",
+    "shown",
+    "without_secrets",
+]
 
 
 # Letters of a message; the command line tells less.
@@ -18,11 +28,11 @@ class GeedError(Exception):
     """Wrong usage or input.
 
     The message is one line: what was asked, what was found, what to do. The command line prints it
-    and exits with status 2.
+    and exits with status 2. Keys and tokens in an address are cut from it.
     """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(one_line(str(message), _LONGEST))
+        super().__init__(one_line(without_secrets(str(message)), _LONGEST))
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:
@@ -57,8 +67,24 @@ def shown(value: object) -> str:
         text = str(value) if isinstance(value, str) else repr(value)
     except Exception:  # whose own repr fails is named by its type
         text = type(value).__name__
-    text = " ".join(plain(text[:1000]).split())
+    # Where an object lies in memory tells nobody anything.
+    text = re.sub(r" at 0x[0-9A-Fa-f]+(?=>)", "", " ".join(text[:1000].split()))
+    text = plain(text)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def of_group(group: str, error: Exception) -> str:
+    """Return what went wrong under one of several groups, which is named once.
+
+    Parameters
+    ----------
+    group : str
+        The group, as the user wrote it.
+    error : Exception
+        What went wrong; its message may name the group already.
+    """
+    said, named = str(error), f"group {group}"
+    return said if said.lower().startswith(named.lower()) else f"{named}: {said}"
 
 
 def known_names(names: Sequence[str]) -> str:

@@ -18,11 +18,24 @@ __all__ = [
     "one_line",
     "plain",
     "safe_lines",
+    "without_secrets",
     "xml_text",
 ]
 
 #: The most letters of one word, such as a name or a path, that lines show.
 _WORD = 200
+
+
+# An address in a sentence, in quotes or in JSON.
+_ADDRESS = re.compile(r"(?<=://)[^\s'\"<>\\]+")
+
+
+# Name and password, or a token, before the host.
+_LOGIN = re.compile(r"^[^/?#]*@")
+
+
+# Values of a query: signatures and tokens among them. What ends a sentence is no part of one.
+_VALUE = re.compile(r"([?&;#][^=&;#]*=)[^&;#]*?(?=[&;#]|[:;,.)\]]*$)")
 
 
 # Spaces that are none of ASCII's.
@@ -88,6 +101,27 @@ def line_of(text: str) -> str:
     return _words_cut(plain(text))
 
 
+def without_secrets(text: str) -> str:
+    """Cut keys and tokens from the addresses in a text: what stands before the host, and queries.
+
+    Parameters
+    ----------
+    text : str
+        An address, a sentence, a command line or JSON.
+
+    Returns
+    -------
+    str
+        ``https://***@host/file?token=***``; a text without secrets as it is.
+    """
+
+    def cut(address: re.Match[str]) -> str:
+        plain = _LOGIN.sub("***@", address[0])
+        return _VALUE.sub(r"\1***", plain)
+
+    return _ADDRESS.sub(cut, text) if "://" in text else text
+
+
 def csv_cell(value: Any) -> Any:
     """Return a cell of CSV that no spreadsheet takes for a formula.
 
@@ -133,7 +167,7 @@ def _escape(letter: str) -> str:
 
 def file_name(text: str) -> str:
     """Return a name of a group, a model or a picture as a part of a file's name."""
-    return re.sub(r"[^\w+=-]+", "-", text).strip("-")[:_WORD] or "-"
+    return re.sub(r"[^\w+=-]+", "-", without_secrets(text)).strip("-")[:_WORD] or "-"
 
 
 def _words_cut(line: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import GeedError, shown, without_secrets
 from onnx_geed.safe_names import json_escaped, one_line, plain
 
 __all__ = [
@@ -60,14 +60,15 @@ def to_json(result: Mapping[str, Any]) -> str:
     -------
     str
         Lists of plain values on one line, so that a row of deviations is one; ends in a newline.
-        Every float and name reads back as it was; what nobody would see is escaped.
+        Every float and name reads back as it was; what nobody would see is escaped. Addresses are
+        without keys and tokens.
 
     Raises
     ------
     GeedError
         If it holds NaN or infinity, naming the measure and layer.
     """
-    return json_escaped(_json_text(result, "the result", "") + "\n")
+    return json_escaped(without_secrets(_json_text(result, "the result", "") + "\n"))
 
 
 def _json_text(value: Any, where: str, pad: str) -> str:

@@ -23,8 +23,9 @@ ROOT = Path(onnx_geed.__file__).parent
 ORDER = ("groups", "data", "model", "measures", "results", "run", "report", "cache", "cli")
 SIBLINGS = {("run", "report"), ("report", "run")}
 #: Stones under all packages, which import no package.
-GROUND = {"errors", "extras", "faces", "files", "jit", "json_text"} | {
-    *("own_code", "safe_names", "text", "typed", "typed_json")
+GROUND = {
+    *("addresses", "copies", "errors", "extras", "faces", "files", "jit", "json_text"),
+    *("own_code", "safe_names", "text", "typed", "typed_json"),
 }
 #: Ways in, which may import any package.
 DOORS = {"__init__", "__main__", "testing", "demo"}

@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.copies import read_by_copy
+from onnx_geed.data.fetched import fetched, rows_told
 from onnx_geed.data.images import SUFFIXES, decode, resize_and_crop
 from onnx_geed.data.paths import files_in, is_kind, kinds_held
 from onnx_geed.data.preprocess import Preprocess
 from onnx_geed.data.rows import Rows, rows_of, shape_text
+from onnx_geed.data.samples import mark_of
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp, stamp
@@ -36,6 +39,7 @@ class Backgrounds:
     images: NDArray[np.float32]
 
 
+@read_by_copy(fetched)
 def read_backgrounds(
     folder: str | Path, count: int, shape: tuple[int, int, int], *, seed: int
 ) -> Backgrounds:
@@ -60,7 +64,7 @@ def read_backgrounds(
     ------
     GeedError
         If it cannot be read, or has not as many images.
-        If an image cannot be decoded.
+        If an image cannot be decoded, or is the same as another.
 
     Notes
     -----
@@ -80,6 +84,7 @@ def read_backgrounds(
     drawn = np.sort(np.random.default_rng(seed).permutation(len(names))[:count])
     channels, height, width = shape
     images = np.empty((count, *shape), dtype=np.float32)
+    seen: dict[str, str] = {}
     for row, index in zip(images, drawn, strict=True):
         name = f"{where}: {names[index]}"
         image = decode(Path(folder, names[index]), Preprocess(), grey=channels == 1, name=name)
@@ -89,9 +94,15 @@ def read_backgrounds(
         row[...] = resize_and_crop(
             image, Preprocess(resize=covering, crop=(height, width)), name=name
         )
+        if (twin := seen.setdefault(mark_of(row), names[index])) != names[index]:
+            raise GeedError(
+                f"{where}: {twin} and {names[index]} are the same image, at {height}×{width} "
+                "(height × width), and so one member; take one of them out of the folder"
+            )
     return Backgrounds(tuple(names[index] for index in drawn), images)
 
 
+@read_by_copy(fetched, rows_told)
 def read_masks(
     source: str | Path | NDArray[Any],
     count: int,
@@ -163,8 +174,12 @@ def read_masks(
         white = np.float32(values.max())
         odd = values[(values != 0) & (values != white)]
         if odd.size or white not in (0, 1, 255):
-            found = odd.flat[0] if odd.size else white
-            raise GeedError(f"{called}: holds {found:g}; {_ASKED}")
+            if white not in (0, 1, 255):
+                raise GeedError(f"{called}: holds {white:g}; {_ASKED}")
+            raise GeedError(
+                f"{called}: holds {odd.flat[0]:g} beside {white:g}; {_ASKED}, and nothing else: "
+                "threshold it"
+            )
         front: NDArray[np.bool_] = values > 0
         return front
 

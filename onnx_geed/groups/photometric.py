@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice
 
-__all__ = ["PhotometricKind", "check_value", "clipped", "luma", "member"]
-__all__ += ["blur", "brightness", "contrast", "from_bytes", "jpeg", "noise", "swap", "to_bytes"]
+__all__ = ["PhotometricKind", "check_value", "clipped", "luma", "luma_weights", "member"]
+__all__ += ["blur", "blur_matrix", "brightness", "contrast", "from_bytes", "jpeg", "noise", "swap"]
+__all__ += ["to_bytes"]
 
 F32 = NDArray[np.float32]
 
@@ -71,7 +72,7 @@ def member(kind: str, image: F32, value: float, *, seed: tuple[int, ...]) -> F32
     return {"brightness": brightness, "contrast": contrast, "blur": blur}[kind](image, value)
 
 
-def check_value(kind: str, value: float) -> None:
+def check_value(kind: str, value: float, group: str | None = None) -> None:
     """Make sure that a photometric family has a member of some value.
 
     Parameters
@@ -81,6 +82,8 @@ def check_value(kind: str, value: float) -> None:
     value : float
         Brightness: what is added, in 255ths, any. Contrast: the factor, not negative. Blur: σ in
         pixels, not negative. Noise: σ in 255ths, not negative. JPEG: the quality, whole, 1 to 100.
+    group : str, optional
+        The group as the user wrote it, for messages.
 
     Raises
     ------
@@ -94,7 +97,7 @@ def check_value(kind: str, value: float) -> None:
         return
     asked = f"{least:g} or more" if least == 0 else "a number"
     asked = f"a whole number from {least:g} to {most:g}" if whole else asked
-    raise GeedError(f"group {kind}: {what} is {asked}; found {value:g}")
+    raise GeedError(f"group {group or kind}: {what} is {asked}; found {value:g}")
 
 
 def luma(image: F32) -> NDArray[np.float64]:
@@ -110,8 +113,12 @@ def luma(image: F32) -> NDArray[np.float64]:
     ndarray of float64, shape (H, W)
         0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), as Pillow and JPEG have it, not rounded.
     """
-    weights = [1.0] if image.shape[0] == 1 else [0.299, 0.587, 0.114]
-    return np.tensordot(weights, image.astype(np.float64), axes=1)
+    return np.tensordot(luma_weights(len(image)), image.astype(np.float64), axes=1)
+
+
+def luma_weights(channels: int) -> NDArray[np.float64]:
+    """Return what each of 1 or 3 channels, red first, adds to :func:`luma`; shape (channels,)."""
+    return np.array([1.0] if channels == 1 else [0.299, 0.587, 0.114])
 
 
 def brightness(image: F32, value: float) -> F32:
@@ -185,6 +192,26 @@ def blur(image: F32, sigma: float) -> F32:
 
     smooth = gaussian_filter(image.astype(np.float64), (0, sigma, sigma), mode="reflect")
     return np.asarray(smooth, dtype=np.float32)
+
+
+def blur_matrix(sigma: float, side: int) -> NDArray[np.float64]:
+    """Return what :func:`blur` does along a side of an image, as a matrix on its pixels.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation of the Gaussian in pixels.
+    side : int
+        Pixels along the side.
+
+    Returns
+    -------
+    ndarray of float64, shape (side, side)
+        Row i holds what pixel i is made of.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    return np.asarray(gaussian_filter1d(np.eye(side), sigma, axis=0, mode="reflect"))
 
 
 def noise(image: F32, sigma: float, seed: tuple[int, ...]) -> F32:

@@ -59,7 +59,7 @@ def clipping(group: Group) -> Group:
     GeedError
         If the group is no family, or one that moves places.
     """
-    if group.family is None or group.family.geometric:
+    if group.family is None or not group.changes_values:
         raise GeedError(
             f"--clip: is for families that change values, such as brightness, and {group.name} is "
             "none; leave it out"
@@ -131,7 +131,7 @@ def on_grid(
     if small is not None:
         return _moved_by(copy.copy(group), small.on(height, width))
     assert family is not None
-    return _of_family(group, family.on(height, width))
+    return _of_family(group, family.on(height, width, group.name))
 
 
 def from_side_to_side(group: Group) -> Group:

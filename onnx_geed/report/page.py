@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from onnx_geed.addresses import joined
 from onnx_geed.errors import GeedError
 from onnx_geed.files import make_folder, write_text
 from onnx_geed.report.page_tables import OPEN, class_tables, comparisons, value_row
@@ -26,6 +27,7 @@ from onnx_geed.results import (
     has_fits,
     is_family,
     model_of,
+    order_words,
     read_record,
     same_orbits,
 )
@@ -71,19 +73,17 @@ def write_report(
     content = _content(results, data, command)
     write_text(path, _render(content), option="-o")
     if pictures is not None:
-        _write_pictures(
-            [*content["families"], *content["fits"], *content["sections"]], Path(pictures)
-        )
+        _write_pictures([*content["families"], *content["fits"], *content["sections"]], pictures)
 
 
-def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: str | Path) -> None:
     from onnx_geed.report.svg import themed
 
     make_folder(folder, option="--pictures")
     for section in shown:
         for i, picture in enumerate(section["pictures"], 1):
             name = file_name(f"{section['measure']}-{i}-{picture['subject']}")
-            file = folder / f"{name}.svg"
+            file = joined(folder, f"{name}.svg")
             write_text(file, themed(str(picture["svg"])), option="--pictures")
 
 
@@ -184,7 +184,7 @@ def _result_names(results: Sequence[Result]) -> list[str]:
     for names in (
         [p.stem for p in paths],
         groups,
-        [str(p) for p in paths],
+        [r["model"]["path"] for r in results],
         [f.stem for f in files],
         [str(f) for f in files],
     ):
@@ -228,9 +228,8 @@ def _own_findings(result: Result, others: Sequence[Result]) -> list[Finding]:
 def _result_facts(result: Result) -> list[tuple[str, str]]:
     group, data, runtime = result["group"], result["data"], result.get("runtime", {})
     exact, family = sum(group["exact"]), is_family(group)
-    acts = f"{group['name']}, {group['order']} elements"
+    acts = f"{group['name']}, {order_words(group)}"
     if family:
-        acts = f"{group['name']}, {group['order'] - 1} members and the identity"
         acts += f", {told}" if (told := family_range(group)) else ""
     elif exact < group["order"]:
         acts += f", {exact} of them exact, the others resampled ({group['interpolation']})"

@@ -16,6 +16,8 @@ from onnx_geed.results import (
     Result,
     Statistics,
     is_family,
+    order_words,
+    part_words,
     ranking_value,
     read_record,
 )
@@ -73,6 +75,7 @@ def table(result: Result) -> str:
     return "\n".join(
         (
             *_head(result),
+            *(wrapped(part_words(result["part"])) if "part" in result else ()),
             *columns(rows, flexible=1, right=(2, 5, 6)),
             *noted(notes),
             *family_lines(result),
@@ -232,9 +235,9 @@ def _precision(result: Result) -> list[str]:
 def _head(result: Result) -> list[str]:
     group = result["group"]
     exact = sum(group["exact"])
-    acts = f"{group['name']} ({group['order']} elements"
+    acts = f"{group['name']} ({order_words(group)}"
     if is_family(group):
-        acts = f"{group['name']} ({group['order'] - 1} members and the identity)"
+        acts += ")"
     else:
         acts += ")" if exact == group["order"] else f", {exact} exact; {group['interpolation']})"
     if group["support"] != "full":

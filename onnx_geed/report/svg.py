@@ -24,6 +24,7 @@ __all__ = [
     "TIP",
     "drawing",
     "load_matplotlib",
+    "panels_across",
     "themed",
 ]
 
@@ -129,6 +130,11 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, 
             warnings.filterwarnings("ignore", "constrained_layout not applied")  # of long names
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     picture.append(_cleaned(buffer.getvalue()))
+
+
+def panels_across(count: int) -> int:
+    """Return how many panels stand beside each other, so that none is alone in the last line."""
+    return min(count, next((wide for wide in (3, 2, 4) if count % wide != 1), 3))
 
 
 def _cleaned(svg: str) -> str:

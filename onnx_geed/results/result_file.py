@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from onnx_geed.errors import GeedError, known_names, shown
+from onnx_geed.errors import GeedError, known_names, shown, without_secrets
 from onnx_geed.files import read_json
 from onnx_geed.measures import CATALOGUE
 from onnx_geed.results.agreement import disagreement
@@ -53,7 +53,7 @@ def result(
     return {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": command,
+        "command": without_secrets(command),
         "software": dict(software),
         "model": model.copy(),
         "data": data.copy(),
@@ -102,7 +102,7 @@ def read_result(path: str | Path) -> Result:
             )
     if wrong := disagreement(content):
         raise GeedError(f"{path}: {wrong}; {_AGAIN}")
-    content["file"] = str(path)
+    content["file"] = without_secrets(str(path))
     return cast(Result, content)
 
 

@@ -11,10 +11,16 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_geed.addresses import leaf
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group, parse_group
-from onnx_geed.measures import check_written_as_nodes, descriptor_of, parse_request
+from onnx_geed.measures import (
+    check_changed_as_nodes,
+    check_written_as_nodes,
+    descriptor_of,
+    parse_request,
+)
 from onnx_geed.model import (
     MEASUREMENT,
     Model,
@@ -26,7 +32,7 @@ from onnx_geed.model import (
 )
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run.fit_requests import parse_fit, refuse_fits
-from onnx_geed.run.fuse import Fused, Output, check_graph_can_change, check_graph_can_move
+from onnx_geed.run.fuse import Fused, Output, check_graph_can_measure, check_graph_can_move
 from onnx_geed.run.graph_engine import check_job, open_fused
 from onnx_geed.run.job import Task
 from onnx_geed.run.options import Options, make_options
@@ -65,6 +71,7 @@ _UNITS = {
 
 
 _MEAN = "larger is less equivariant; the G-EED of eq. (4) is the mean over samples and elements"
+_MEAN_OF_OTHERS = f"{_MEAN}, without that of the identity, which is held against itself"
 
 
 class CompiledInput(TypedDict):
@@ -145,7 +152,7 @@ def compile_measurement(
     for request in map(parse_request, chosen.measures):
         if descriptor_of(request.measure).of_error:
             raise GeedError(
-                f"compile {loaded.path}: {request.measure} takes labels or a target, which the "
+                f"compile {loaded.called}: {request.measure} takes labels or a target, which the "
                 "samples that a graph is fed do not come with; take it with onnx-geed measure"
             )
     asked = {layer: parse_fit(layer, value) for layer, value in chosen.output_action.items()}
@@ -155,9 +162,9 @@ def compile_measurement(
     )
     acting = group if isinstance(group, Group) else parse_group(group)
     try:
-        check_graph_can_change(acting)
+        check_changed_as_nodes(acting)
     except GeedError as error:
-        raise GeedError(f"compile {loaded.path}: {error}") from None
+        raise GeedError(f"compile {loaded.called}: {error}") from None
     preprocess = chosen_preprocess(loaded, chosen) or Preprocess()
     if data is None:
         # Noise is made in the size that the model takes.
@@ -170,17 +177,18 @@ def compile_measurement(
         starts = ("run one by one", "the model takes")
         reason = next((n for n in task.plan.notes if n.startswith(starts)), starts[0])
         raise GeedError(
-            f"compile {loaded.path}: {reason}; one graph holds whole orbits, so export the model "
+            f"compile {loaded.called}: {reason}; one graph holds whole orbits, so export the model "
             "with a free batch axis (onnx-geed measure runs it as it is)"
         )
     try:
         check_written_as_nodes(task.plan.measures)
     except GeedError as error:
-        raise GeedError(f"compile {loaded.path}: {error}; name others with --measure") from None
+        raise GeedError(f"compile {loaded.called}: {error}; name others with --measure") from None
     try:
+        check_graph_can_measure(task.source)
         check_graph_can_move(task.source)
     except GeedError as error:
-        raise GeedError(f"compile {loaded.path}: {error}") from None
+        raise GeedError(f"compile {loaded.called}: {error}") from None
     layers = tuple(task.plan.layers)
     check_job(task.source, prepared.worker.session(task.network, layers), [0], task.batch)
     fused, session = open_fused(task, layers, doubt=False)
@@ -190,7 +198,7 @@ def compile_measurement(
     described = _describe(loaded, task, fused, preprocess)
     _write_descriptions(fused.proto, fused, described)
     check_weights(loaded)
-    write_model(fused.proto, loaded.path, Path(out), check=True)
+    write_model(fused.proto, loaded.path, out, check=True)
     return described
 
 
@@ -226,8 +234,13 @@ def _describe(
             "name": fused.input,
             "shape": ["N", *task.source.row_shape],
             "meaning": "samples as the model takes them (scaled, mean and std applied), not yet "
-            "moved by the group; N is free. What moves in from outside is what preprocessing makes "
-            "of black",
+            "moved by the group; N is free. "
+            + (
+                "Members change pixels as values in [0, 1]: scale, mean and std are undone for "
+                "them, and done again"
+                if task.plan.group.changes_values
+                else "What moves in from outside is what preprocessing makes of black"
+            ),
             "preprocess": json.loads(preprocess_to_json(preprocess)),
         },
         "outputs": [_output(output) for output in fused.outputs],
@@ -242,9 +255,10 @@ def _output(output: Output) -> CompiledOutput:
         measure.descriptor.formula,
         _UNITS.get(measure.descriptor.unit, measure.descriptor.unit),
     )
+    mean = _MEAN_OF_OTHERS if measure.counted.start else _MEAN
     meanings = {
-        "deviation": (f"{formula}; {_MEAN}", unit),
-        "exact": (f"{formula}; over the exact subgroup alone, with its own mean; {_MEAN}", unit),
+        "deviation": (f"{formula}; {mean}", unit),
+        "exact": (f"{formula}; over the exact subgroup alone, with its own mean; {mean}", unit),
         "zeros": ("share of the cosines that were taken between two zero vectors", "share, 0 to 1"),
         "energy": (
             "sum of squares of the tensor under each element: not finite where the model gave NaN "
@@ -288,7 +302,7 @@ def _write_descriptions(
     proto.producer_name = "onnx-geed"
     proto.producer_version = described["software"]["onnx-geed"] or ""
     proto.doc_string = (
-        f"G-empirical equivariance deviation (Kvinge et al. 2022) of {Path(model['path']).name} "
+        f"G-empirical equivariance deviation (Kvinge et al. 2022) of {leaf(model['path'])} "
         f"under {group['name']}: feed {fused.input!r} samples as the model takes them, not yet "
         f"moved; each output 'deviation/MEASURE/LAYER' is samples by the {group['order']} elements "
         f"{', '.join(group['elements'])}. Metadata onnx_geed.measurement says it all as JSON."
