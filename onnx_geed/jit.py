@@ -12,11 +12,14 @@ import contextlib
 import functools
 import importlib.abc
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from onnx_geed.errors import GeedError
 
 __all__ = ["LOGGER", "compiled"]
 
@@ -76,18 +79,65 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable[..., Any]:
     """Return numba's dispatcher of a loop."""
-    with _without_linear_algebra():
-        import numba
-
-        # Looks for SciPy's when it is imported, which numba itself does for the first loop.
-        importlib.import_module("numba.np.arraymath")
+    numba = _numba()
     _announce_compiling()
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     try:
         kernel: Callable[..., Any] = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder is writable
         kernel = numba.njit(**options)(function)
+    else:
+        _forgive(kernel)
     return kernel
+
+
+def _numba() -> Any:
+    """Return numba.
+
+    Raises
+    ------
+    GeedError
+        If it does not load, as with settings of its own that it does not take.
+    """
+    try:
+        with _without_linear_algebra():
+            import numba
+
+            # Looks for SciPy's when it is imported, which numba itself does for the first loop.
+            importlib.import_module("numba.np.arraymath")
+    except Exception as error:
+        settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_")]
+        raise GeedError(
+            f"numba cannot be loaded ({error}); "
+            + (f"look at {', '.join(settings)}" if settings else "install it again")
+        ) from None
+    return numba
+
+
+def _forgive(kernel: Any) -> None:
+    """Let a loop be compiled again where its file in numba's cache is cut, or holds anything else.
+
+    numba fails on such a file for good. Machine code is not looked into: who may write to the
+    cache may run code here anyway.
+    """
+    cache = getattr(kernel, "_cache", None)
+    if cache is None:  # where nothing is compiled
+        return
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_overload(signature: Any, target: Any) -> Any:
+        try:
+            return load(signature, target)
+        except Exception:  # a pickle that is none raises nearly anything
+            with contextlib.suppress(Exception):
+                cache.flush()
+            return None
+
+    def save_overload(signature: Any, data: Any) -> None:
+        with contextlib.suppress(Exception):
+            save(signature, data)
+
+    cache.load_overload, cache.save_overload = load_overload, save_overload
 
 
 @contextlib.contextmanager

@@ -24,8 +24,8 @@ ORDER = ("groups", "data", "model", "measures", "results", "run", "report", "cac
 SIBLINGS = {("run", "report"), ("report", "run")}
 #: Stones under all packages, which import no package.
 GROUND = {
-    *("addresses", "copies", "errors", "extras", "faces", "files", "jit", "own_code", "text"),
-    "typed",
+    *("addresses", "copies", "errors", "extras", "faces", "files", "jit", "json_text"),
+    *("own_code", "safe_names", "text", "typed", "typed_json"),
 }
 #: Ways in, which may import any package.
 DOORS = {"__init__", "__main__", "testing", "demo"}

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VERSION",
     "damaged",
+    "held",
     "is_sealed",
     "large_chunks",
     "make_dataset",
@@ -86,7 +87,7 @@ def new_file(
         stored = file.create_dataset("manifest", data=raw, chunks=raw.shape, fletcher32=True)
         stored.attrs["tensor"] = ""
         attributes = {"format": _FORMAT, "version": VERSION}
-        attributes |= {f"fingerprint.{k}": v for k, v in fingerprints.items()}
+        attributes |= {f"fingerprint.{k}": held(v) for k, v in fingerprints.items()}
         for name, value in attributes.items():
             file.attrs[name] = value
         file.attrs["sha256"] = _attribute_hash(attributes, text)
@@ -117,6 +118,12 @@ def _newer(path: Path, version: int) -> GeedError:
     )
 
 
+def held(text: str) -> str:
+    """Return a text as HDF5 can hold it, which takes neither NUL nor surrogates: with escapes."""
+    odd = "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)
+    return json.dumps(text)[1:-1] if odd else text
+
+
 def _attribute_hash(attributes: dict[str, Any], manifest: str) -> str:
     content = json.dumps({k: str(v) for k, v in attributes.items()}, sort_keys=True)
     return hashlib.sha256(f"{content}\n{manifest}".encode()).hexdigest()
@@ -131,7 +138,10 @@ def manifest_text(file: h5py.File, path: Path) -> str:
     if version > VERSION:
         raise _newer(path, version)
     expected = attributes.pop("sha256", "")
-    text = read_dataset(file, "manifest", path, "/manifest").tobytes().decode()
+    try:
+        text = read_dataset(file, "manifest", path, "/manifest").tobytes().decode()
+    except UnicodeDecodeError:
+        raise damaged(path, "/manifest") from None
     if _attribute_hash(attributes, text) != expected:
         raise damaged(path, "attributes")
     return text
@@ -169,7 +179,7 @@ def make_dataset(
             "use --cache-mode stats, or leave that layer out"
         )
     dataset = file.create_dataset(name, shape, dtype, chunks=chunk, fletcher32=True)
-    dataset.attrs["tensor"] = tensor
+    dataset.attrs["tensor"] = held(tensor)
     dataset.attrs["content"] = content
     return dataset
 

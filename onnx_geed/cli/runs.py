@@ -294,12 +294,12 @@ def _measure_several(
 
 def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
     """Return the file of each group's result, beside each other."""
-    from onnx_geed.run import safe_name
+    from onnx_geed.safe_names import file_name
 
     if not address_of(out) and Path(out).exists() and not Path(out).is_file():
         raise GeedError(f"--out {out}: {len(groups)} results go into files beside it; name a file")
     named = PurePath(leaf(out))
-    files = [sibling(out, f"{named.stem}.{safe_name(g)}{named.suffix}") for g in groups]
+    files = [sibling(out, f"{named.stem}.{file_name(g)}{named.suffix}") for g in groups]
     # As file systems see it that do not tell capitals apart.
     names = [leaf(path).lower() for path in files]
     for i, name in enumerate(names):

@@ -35,10 +35,10 @@ Row = tuple[str, Sequence[Reading | None]]
 
 
 def short_name(name: str, width: int = 26) -> str:
-    """Shorten a name for a legend or an axis, in which matplotlib reads no mathematics."""
+    """Shorten a name for a legend or an axis."""
     from onnx_geed.text import shorten
 
-    return _plain(shorten(name, width))
+    return shorten(name, width)
 
 
 def _distinct_names(names: Sequence[str], width: int = 24) -> list[str]:
@@ -58,11 +58,6 @@ def _common_start(names: Sequence[str]) -> str:
     first, last = min(names), max(names)
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
     return first[: min(len(first), len(last)) if same is None else same]
-
-
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading mathematics into a name."""
-    return text.replace("$", r"\$")
 
 
 def legend(axes: Any, count: int, **options: Any) -> None:
@@ -346,7 +341,7 @@ def heat_picture(
         axes.set_ylim(len(readings) - 0.5, -0.5)
         n = len(elements)
         at = np.arange(n) if n <= 16 else np.linspace(0, n - 1, 9).astype(int)
-        axes.set_xticks(at, [_plain(elements[g]) for g in at], rotation=0 if n <= 8 else 90)
+        axes.set_xticks(at, [short_name(elements[g], 16) for g in at], rotation=0 if n <= 8 else 90)
         axes.tick_params(length=0)
         for side in axes.spines.values():
             side.set_visible(False)

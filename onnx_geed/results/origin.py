@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from onnx_geed.typed_json import Count, Length, Within
 
 __all__ = ["DataPart", "GroupPart", "InputPart", "ModelPart", "RuntimePart"]
 
@@ -22,7 +24,7 @@ class InputPart(TypedDict):
     name: str
     source: str
     layout: str
-    shape: list[int]
+    shape: list[Count]
     dtype: str
 
 
@@ -31,14 +33,14 @@ class DataPart(TypedDict):
 
     source: str
     fingerprint: str
-    available: int
-    indices: list[int]
+    available: Count
+    indices: list[Count]
     names: list[str] | None
     labels: list[int | str] | None
     marks: NotRequired[list[str]]
     preprocess: NotRequired[dict[str, Any]]
     layout: NotRequired[str]
-    shape: NotRequired[list[int]]
+    shape: NotRequired[list[Count]]
     inputs: NotRequired[list[InputPart]]
     masks: NotRequired[MasksPart]
 
@@ -55,7 +57,7 @@ class GroupPart(TypedDict):
 
     name: str
     kind: NotRequired[Literal["group", "sampled", "family"]]
-    order: int
+    order: Annotated[int, Within(1)]
     elements: list[str]
     exact: list[bool]
     parameters: NotRequired[list[float | None]]
@@ -68,7 +70,7 @@ class GroupPart(TypedDict):
     support: Literal["full", "disk"]
     components: NotRequired[Literal["right-down", "right-up", "down-right"]]
     step: NotRequired[float]
-    grid: NotRequired[list[int]]
+    grid: NotRequired[Annotated[list[Count], Length(0, 2)]]
 
 
 class RuntimePart(TypedDict, total=False):
@@ -83,5 +85,5 @@ class RuntimePart(TypedDict, total=False):
     seconds: float
     inferences: int
     executor: Literal["local", "ray"]
-    nodes: int
-    workers: int
+    nodes: Count
+    workers: Count

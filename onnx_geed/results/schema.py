@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 from onnx_geed.groups import FitKind
+from onnx_geed.results.intervals import IntervalKind
 from onnx_geed.results.origin import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.results.parts import PartPart
+from onnx_geed.typed_json import Count, Ends, Fraction
 
 __all__ = [
     "Aggregate",
@@ -49,10 +51,10 @@ class Statistics(TypedDict):
     """Eq. (4) over some elements, with its interval and its parts."""
 
     value: float | None
-    ci95: list[float] | None
-    interval: str
+    ci95: Ends | None
+    interval: IntervalKind
     stderr: float | None
-    samples: int
+    samples: Count
     normaliser: float | None
     unnormalised: float | None
     per_element: dict[str, float]
@@ -73,19 +75,19 @@ class HalfPart(TypedDict):
 
     elements: list[str]
     value: float | None
-    ci95: list[float] | None
+    ci95: Ends | None
     unnormalised: float | None
     difference: float | None
-    difference_ci95: list[float] | None
+    difference_ci95: Ends | None
 
 
 class Reference(TypedDict):
     """A scale to read a value by; the last four are of the untrained network only."""
 
     value: float | None
-    ci95: list[float] | None
+    ci95: Ends | None
     unnormalised: float | None
-    samples: int
+    samples: Count
     normaliser: NotRequired[float | None]
     between_samples: NotRequired[float | None]
     relative: NotRequired[float | None]
@@ -96,15 +98,15 @@ class ClassValue(TypedDict):
     """The value over the samples of one label."""
 
     value: float
-    ci95: list[float] | None
-    samples: int
+    ci95: Ends | None
+    samples: Count
 
 
 class MovedShare(TypedDict):
     """Share of moved samples for which something holds, those at the first element left out."""
 
     value: float
-    ci95: list[float] | None
+    ci95: Ends | None
 
 
 class Share(TypedDict):
@@ -120,7 +122,7 @@ class Predictions(TypedDict):
 
     stay: Share
     right: Share | None
-    samples: int
+    samples: Count
 
 
 class LabelOverlap(TypedDict):
@@ -147,9 +149,9 @@ class Foreground(TypedDict):
     """The measure over the places that are no background; of samples that have some."""
 
     value: float | None
-    ci95: list[float] | None
+    ci95: Ends | None
     per_element: dict[str, float | None]
-    samples: int
+    samples: Count
     share: float
     background: int
     by: Literal["labels", "prediction"]
@@ -158,9 +160,9 @@ class Foreground(TypedDict):
 class FitIntervals(TypedDict):
     """The intervals of what stands beside a fitted value."""
 
-    shuffled: list[float] | None
-    identity: list[float] | None
-    other_element: list[float] | None
+    shuffled: Ends | None
+    identity: Ends | None
+    other_element: Ends | None
 
 
 class FitSamples(TypedDict):
@@ -184,7 +186,7 @@ FitPart = TypedDict(
     {
         "kind": FitKind,
         "lambda": float | None,
-        "samples": int,
+        "samples": Count,
         "shuffled": float | None,
         "identity": float | None,
         "other_element": float | None,
@@ -211,15 +213,15 @@ class Record(Statistics):
     output_action: str
     between_samples: NotRequired[float | None]
     relative: NotRequired[float | None]
-    norm_samples: int | None
-    zero_pairs: float
+    norm_samples: Count | None
+    zero_pairs: Fraction
     per_channel: NotRequired[list[float] | None]
     exact: ExactPart | None
     half: NotRequired[HalfPart | None]
     references: NotRequired[dict[str, Reference] | None]
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
-    most_common: NotRequired[float]
+    most_common: NotRequired[Fraction]
     miou: NotRequired[Overlap]
     foreground: NotRequired[Foreground]
     fit: NotRequired[FitPart | None]
@@ -232,7 +234,7 @@ class PrecisionPart(TypedDict):
     """The precision that was asked for, and the samples that it took."""
 
     asked: float
-    samples: int
+    samples: Count
     reached: bool
     undecided: list[str]
     without_value: list[str]
@@ -276,7 +278,7 @@ class OverModels(TypedDict):
 
     values: list[float | None]
     mean: float | None
-    ci95_over_models: list[float] | None
+    ci95_over_models: Ends | None
 
 
 class AggregateFit(TypedDict):
@@ -299,14 +301,14 @@ class AggregateEntry(TypedDict):
     models: int
     values: list[float | None]
     mean: float | None
-    ci95_over_models: list[float] | None
+    ci95_over_models: Ends | None
     stderr_over_models: float | None
     unnormalised: list[float | None]
     unnormalised_mean: float | None
-    unnormalised_ci95_over_models: list[float] | None
+    unnormalised_ci95_over_models: Ends | None
     relative: list[float | None]
     relative_mean: float | None
-    relative_ci95_over_models: list[float] | None
+    relative_ci95_over_models: Ends | None
     fit: AggregateFit | None
     warnings: list[str]
 
@@ -339,10 +341,10 @@ class ComparisonEntry(TypedDict):
     normaliser_a: float | None
     normaliser_b: float | None
     difference: float
-    ci95: list[float] | None
-    ci95_bootstrap: list[float] | None
+    ci95: Ends | None
+    ci95_bootstrap: Ends | None
     interval: str
-    verdict_ci95: list[float] | None
+    verdict_ci95: Ends | None
     share_a_lower: float | None
     samples: int | None
     verdict: str

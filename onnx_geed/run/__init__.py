@@ -152,7 +152,6 @@ if TYPE_CHECKING:
     )
     from onnx_geed.run.suite_file import (
         read_suite as read_suite,
-        safe_name as safe_name,
     )
     from onnx_geed.run.truths import (
         Targets as Targets,
