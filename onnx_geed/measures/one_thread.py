@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from onnx_geed.whole import whole
+
 __all__ = ["in_one_thread"]
 
 
@@ -15,8 +17,9 @@ def in_one_thread() -> Iterator[None]:
     OpenBLAS spreads even small products over threads that spin for each other, which a model that
     runs at the same time keeps from the cores. Our own threads do what can be done side by side.
     """
-    import scipy.linalg.blas  # noqa: F401 - so that its library is loaded, and limited too
-    from threadpoolctl import threadpool_limits
+    with whole():
+        import scipy.linalg.blas  # noqa: F401 - so that its library is loaded, and limited too
+        from threadpoolctl import threadpool_limits
 
     with threadpool_limits(limits=1, user_api="blas"):
         yield

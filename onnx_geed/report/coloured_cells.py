@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.report.picture import Picture, png, svg
+from onnx_geed.whole import whole
 
 __all__ = ["adjacency", "cells", "strip", "tokens"]
 
@@ -34,7 +35,8 @@ def cells(orbit: F64, what: str, most: tuple[int, int], side: tuple[int, int]) -
     side : tuple of int
         Height and width in pixels that a picture may have.
     """
-    import matplotlib as mpl
+    with whole():
+        import matplotlib as mpl
 
     orbit = _averaged(_averaged(orbit, 1, most[0]), 2, most[1])
     low, high = float(orbit.min()), float(orbit.max())

@@ -28,6 +28,7 @@ from onnx_geed.results import (
     read_record,
     same_orbits,
 )
+from onnx_geed.whole import whole
 
 __all__ = ["report", "write_report"]
 
@@ -114,7 +115,9 @@ def report(results: Sequence[Result], *, data: str | Path | None = None) -> str:
 def _check_installed() -> None:
     try:
         import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
+
+        with whole():
+            import matplotlib  # noqa: F401
     except ImportError:
         raise GeedError(
             "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from onnx_geed.errors import GeedError
+from onnx_geed.whole import whole
 
 __all__ = ["FONT", "INK", "LIGHT", "MARKERS", "PAPER", "SERIES", "SOFT", "TIP", "drawing", "themed"]
 
@@ -54,8 +55,9 @@ FONT = 9.0
 def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, Any, list[str]]]:
     """Yield a figure, its axes, and a list that will hold the picture."""
     try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
+        with whole():
+            import matplotlib as mpl
+            from matplotlib.figure import Figure
     except ImportError:
         raise GeedError(
             "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"

@@ -12,6 +12,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from onnx_geed.whole import whole
+
 __all__ = [
     "INTERVALS",
     "Interval",
@@ -226,7 +228,8 @@ def _within(freedom: int, level: float) -> float:
 def _bootstrap(
     data: tuple[NDArray[np.float64], ...], statistic: Callable[..., Any], seed: int, level: float
 ) -> tuple[float, float]:
-    from scipy.stats import bootstrap
+    with whole():
+        from scipy.stats import bootstrap
 
     low = high = math.nan
     with warnings.catch_warnings():
