@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
 from importlib.resources import files
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from onnx_geed.whole import whole
 
 DEMO = Path(str(files("onnx_geed.demo")))
 ROOT = Path(onnx_geed.__file__).parents[1]
-FIT = {"output_actions": {"block5": "fit:orthogonal"}, "measures": ["unexplained@block5"]}
+FIT = {"output_action": {"block5": "fit:orthogonal"}, "measures": ["unexplained@block5"]}
 
 compiled = pytest.mark.skipif(
     os.environ.get("NUMBA_DISABLE_JIT", "0") != "0", reason="nothing is compiled"
@@ -86,6 +87,15 @@ def test_several_threads_fit_at_once_and_leave_the_number_of_threads_as_it_was()
         for got in pool.map(lambda _: figures(**FIT), range(8)):
             assert got == single
     assert threads() == before
+
+
+def test_several_threads_bootstrap_at_once_and_leave_the_filters_of_warnings():
+    single = figures(interval="bootstrap")
+    before = list(warnings.filters)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for got in pool.map(lambda _: figures(interval="bootstrap"), range(8)):
+            assert got == single
+    assert warnings.filters == before
 
 
 def test_an_event_loop_measures_in_its_executor(alone):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, get_args
@@ -52,6 +53,9 @@ _LEAST_PAIRS = 10
 
 # The most numbers that one batch of resamples holds at a time (8 bytes each).
 _BATCH = 2_000_000
+
+
+_QUIET = threading.Lock()
 
 
 def standard_error(values: ArrayLike) -> float | None:
@@ -232,7 +236,8 @@ def _bootstrap(
         from scipy.stats import bootstrap
 
     low = high = math.nan
-    with warnings.catch_warnings():
+    # Filters of warnings are the whole process's: two threads would leave each other's.
+    with whole(), _QUIET, warnings.catch_warnings():
         # Where BCa degenerates it warns and gives NaN, which is looked for instead.
         warnings.simplefilter("ignore")
         for method in ("BCa", "percentile"):
