@@ -83,7 +83,13 @@ def named_by_content(loop: Any) -> Any:
         The same.
     """
     kept = loop._cache
-    kept._cache_file = _Files(
-        kept.cache_path, kept._impl.filename_base, kept._impl.locator.get_source_stamp()
-    )
+    # Time and size, as numba has it, and the text: an installer may give every file one time.
+    source = kept._impl.locator.get_source_stamp(), _digest_of(loop.py_func.__code__.co_filename)
+    kept._cache_file = _Files(kept.cache_path, kept._impl.filename_base, source)
     return loop
+
+
+def _digest_of(file: str) -> str:
+    with contextlib.suppress(OSError):
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return ""  # in a zip file, whose time is its own
