@@ -24,16 +24,8 @@ ORDER = ("groups", "data", "model", "measures", "results", "run", "report", "cac
 SIBLINGS = {("run", "report"), ("report", "run")}
 #: Stones under all packages, which import no package.
 GROUND = {
-    "errors",
-    "extras",
-    "faces",
-    "files",
-    "jit",
-    "machine_code",
-    "own_code",
-    "text",
-    "typed",
-    "whole",
+    *("addresses", "copies", "errors", "extras", "faces", "files", "jit", "machine_code"),
+    *("own_code", "text", "typed", "whole"),
 }
 #: Ways in, which may import any package.
 DOORS = {"__init__", "__main__", "testing", "demo"}

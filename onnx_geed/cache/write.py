@@ -25,6 +25,7 @@ from onnx_geed.cache.inputs import has_inputs, write_inputs
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import MATRICES, has_matrices, matrices_bytes, write_matrices
 from onnx_geed.cache.place_labels import has_place_labels, write_place_labels
+from onnx_geed.cache.remote import written_there
 from onnx_geed.cache.shard_writer import ShardWriter
 from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.results import check_measured
@@ -47,6 +48,7 @@ from onnx_geed.text import format_bytes
 __all__ = ["write_cache"]
 
 
+@written_there
 def write_cache(
     model: Any,
     data: Any,
@@ -67,7 +69,7 @@ def write_cache(
     model, data, group
         As :func:`onnx_geed.measure` takes them.
     folder : str or Path
-        The cache, a folder ``NAME.geed``.
+        The cache, a folder ``NAME.geed``, or its address.
     mode : {"raw", "stats"}
         Whole activations, or only what the chosen measures need.
     dtype : {"float32", "float16"}
@@ -177,7 +179,8 @@ def _announce(
     left = sum(min(manifest.shard_orbits, manifest.count - first) for first in missing)
     size = format_bytes(manifest.bytes)
     if len(missing) == everything:
-        say(f"cache {folder}: {manifest.count} orbits, {size} in {everything} shards")
+        all_of_it = f"{manifest.count} orbits, {size} in {everything} shards"
+        say(f"cache {folder}: to be written: {all_of_it}")
     elif missing:
         say(
             f"cache {folder}: {everything - len(missing)} of {everything} shards are there, "

@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from onnx_geed.errors import without_secrets
+
 __all__ = ["OutputError", "command_line", "fail", "settle", "show", "show_as", "silence", "tell"]
 
 
@@ -69,14 +71,14 @@ def show_as(
 
 
 def command_line() -> str:
-    """Return the command as a shell would take it, for the record."""
-    return shlex.join(["onnx-geed", *sys.argv[1:]])
+    """Return the command as a shell would take it, for the record, without keys and tokens."""
+    return without_secrets(shlex.join(["onnx-geed", *sys.argv[1:]]))
 
 
 def tell(text: str) -> None:
     """Print a line on stderr, if anybody hears it."""
     try:
-        _echo(text, True, err=True)
+        _echo(without_secrets(text), True, err=True)
     except (OSError, ValueError):
         silence(sys.stderr)
 

@@ -111,6 +111,27 @@ class Intake:
         count = len(self._indices) if count is None else count
         return [self._marks[position] for position in range(count)]
 
+    def only(self, positions: Sequence[int]) -> Intake:
+        """Return one of some of the samples, which holds them against those that were fed.
+
+        Parameters
+        ----------
+        positions : sequence of int
+            Which, in the order that their fingerprint is to have.
+
+        Returns
+        -------
+        Intake
+        """
+        with self._lock:
+            some = Intake(self._samples, [self._indices[position] for position in positions])
+            some._marks = {
+                k: self._marks[position]
+                for k, position in enumerate(positions)
+                if position in self._marks
+            }
+        return some
+
     def check(self) -> None:
         """Make sure that the data are still those that were fed.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.data import Preprocess, parse_preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Table, read_table, table_to_json
@@ -83,7 +84,7 @@ def annotate_model(
         If there is nothing to write.
         If the file cannot be written.
     """
-    model, out = load_model(path), Path(out)
+    model = load_model(path)
     input = check_value("--input", input, str | None)
     output = check_value("--output", output, str | None)
     input_layout = check_value("--input-layout", input_layout, str | Mapping[str, str] | None)
@@ -128,16 +129,17 @@ def annotate_model(
         for tensor in resolve(listed, key):
             entries[action_key(tensor.name)] = table
     if classes:
-        entries[CLASSES] = _classes(Path(classes))
+        entries[CLASSES] = _classes(classes)
     if not entries:
         raise GeedError("annotate: nothing to write; give such as --preprocess or --latent")
     _write(model, out, entries)
     return entries
 
 
-def _classes(path: Path) -> str:
+@read_by_copy(copy_file)
+def _classes(path: str | Path) -> str:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise GeedError(f"--classes {path}: cannot be read as text ({error})") from None
     text = json.dumps([line.strip() for line in lines if line.strip()], ensure_ascii=False)
@@ -148,7 +150,7 @@ def _classes(path: Path) -> str:
     return text
 
 
-def _write(model: Model, out: Path, entries: Mapping[str, str]) -> None:
+def _write(model: Model, out: str | Path, entries: Mapping[str, str]) -> None:
     # The file itself, and not the model as it was read, whose functions are inlined.
     proto = onnx.ModelProto.FromString(model.path.read_bytes())
     kept = {p.key: p.value for p in proto.metadata_props} | dict(entries)

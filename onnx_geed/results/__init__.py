@@ -80,11 +80,16 @@ if TYPE_CHECKING:
         aggregate as aggregate,
         perfect_notes as perfect_notes,
     )
+    from onnx_geed.results.parts import (
+        PartPart as PartPart,
+        part_words as part_words,
+    )
     from onnx_geed.results.place_parts import (
         foreground_part as foreground_part,
         overlap_part as overlap_part,
     )
     from onnx_geed.results.predictions import (
+        Predicted as Predicted,
         add_predictions as add_predictions,
         places_of_labels as places_of_labels,
     )
@@ -126,10 +131,7 @@ if TYPE_CHECKING:
         Result as Result,
         RuntimePart as RuntimePart,
         Statistics as Statistics,
-        SuiteFailure as SuiteFailure,
-        SuiteRow as SuiteRow,
         SuiteSettings as SuiteSettings,
-        SuiteSummary as SuiteSummary,
     )
     from onnx_geed.results.stopping import (
         check_precision as check_precision,
@@ -137,6 +139,11 @@ if TYPE_CHECKING:
         judge_precision as judge_precision,
         looks as looks,
         precision_notes as precision_notes,
+    )
+    from onnx_geed.results.suite_schema import (
+        SuiteFailure as SuiteFailure,
+        SuiteRow as SuiteRow,
+        SuiteSummary as SuiteSummary,
     )
 
 lazy(globals())

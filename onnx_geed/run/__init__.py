@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         enter_fits as enter_fits,
         fitted_measures as fitted_measures,
         scales_of_fits as scales_of_fits,
+        with_fits_of as with_fits_of,
     )
     from onnx_geed.run.fitting import (
         Fitting as Fitting,
@@ -73,6 +74,9 @@ if TYPE_CHECKING:
     from onnx_geed.run.measurements import (
         measurements_of as measurements_of,
         predictions_of as predictions_of,
+    )
+    from onnx_geed.run.merging import (
+        merge as merge,
     )
     from onnx_geed.run.options import (
         Options as Options,
@@ -134,6 +138,7 @@ if TYPE_CHECKING:
         benchmark as benchmark,
     )
     from onnx_geed.run.suite_file import (
+        read_suite as read_suite,
         safe_name as safe_name,
     )
     from onnx_geed.run.truths import (

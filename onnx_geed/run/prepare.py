@@ -172,7 +172,7 @@ def prepare_run(
     loaded = model if isinstance(model, Model) else load_model(model)
     if MEASUREMENT in loaded.metadata:
         raise GeedError(
-            f"{loaded.path}: is a measurement, made by onnx-geed compile: run it in any ONNX "
+            f"{loaded.called}: is a measurement, made by onnx-geed compile: run it in any ONNX "
             "runtime, or give the model that it measures"
         )
     acted = find_input(loaded, options.input, options.input_layout)
@@ -180,6 +180,8 @@ def prepare_run(
     others = beside[0].task.source if beside else None
     source, count, notes = make_source(loaded, acted, data, acting, options, action, others)
     acting = source.action.group  # small motions are known on the input's grid alone
+    if options.references:
+        _check_trips(source)
     notes += [] if acting.small is None else [f"{acting.name}: {acting.small.told()}"]
     if acting.changes_values and options.interpolation != Options.interpolation:
         notes.append(f"--interpolation is idle: {acting.name} moves nothing that is resampled")
@@ -368,6 +370,17 @@ def _acting_group(group: str | Group | None, action: Action | None) -> Group:
             f"{own.name}: leave the group out, or give one action of it"
         )
     return own
+
+
+def _check_trips(source: Source) -> None:
+    """Refuse round trips by resampled elements that come without their inverses."""
+    group = source.action.group
+    if not group.is_closed and not all(all(moved.action.exact()) for moved in source.moved):
+        raise GeedError(
+            f"--references: are round trips by a group's elements and their inverses, and "
+            f"{group.name} draws elements independently, without these: leave it out, or take "
+            "evenly spread ones such as SO3~24"
+        )
 
 
 def _check_small(group: Group, action: Action | None, options: Options) -> None:

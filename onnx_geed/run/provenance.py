@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from onnx_geed.data import Intake, preprocess_to_json
+from onnx_geed.errors import without_secrets
 from onnx_geed.groups import LayoutAction
 from onnx_geed.model import Model
 from onnx_geed.results import DataPart, GroupPart, InputPart, ModelPart, RuntimePart
@@ -43,7 +44,7 @@ def software_versions() -> dict[str, str]:
 def describe_model(model: Model) -> ModelPart:
     """Return the ``model`` part of a result."""
     return {
-        "path": str(model.path),
+        "path": model.called,
         "sha256": model.sha256,
         "opset": model.opset,
         "producer": model.producer,
@@ -93,7 +94,7 @@ def describe_group(task: Task) -> GroupPart:
     """Return the ``group`` part of a result."""
     group, action = task.plan.group, task.source.action
     described: GroupPart = {
-        "name": group.name,
+        "name": without_secrets(group.name),
         "kind": group.kind,
         "order": group.order,
         "elements": list(group.elements),
