@@ -1,5 +1,6 @@
 """Threads, forks, fresh processes, Ctrl-C, and processes that end: right figures or one refusal."""
 
+import ast
 import asyncio
 import concurrent.futures
 import itertools
@@ -243,6 +244,45 @@ def test_a_library_is_loaded_to_its_end_before_a_ctrl_c_is_told():
         steps.append("after")
     assert steps == ["inner", "outer"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+#: Libraries that do not work again once their loading was cut.
+FRAGILE = {"h5py", "matplotlib", "numba", "onnx", "onnxruntime", "scipy"}
+
+
+def bare_imports(text):
+    """Lines in functions that load a fragile library where it could be cut."""
+    tree = ast.parse(text)
+    safe = {
+        id(inner)
+        for block in ast.walk(tree)
+        if isinstance(block, ast.With) and "whole()" in map(ast.unparse, block.items)
+        for inner in ast.walk(block)
+    }
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            for node in ast.walk(function):
+                module = (
+                    (node.module or "")
+                    if isinstance(node, ast.ImportFrom)
+                    else node.names[0].name
+                    if isinstance(node, ast.Import)
+                    else ""
+                )
+                if module.partition(".")[0] in FRAGILE and id(node) not in safe:
+                    yield node.lineno
+
+
+def test_functions_load_libraries_to_their_end():
+    bare = {
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in (ROOT / "onnx_geed").rglob("*.py")
+        if path.name != "jit.py"  # once they are made; and making is whole
+        for line in bare_imports(path.read_text())
+    }
+    assert not bare
+    assert list(bare_imports("def f():\n    import h5py")) == [2]
+    assert not list(bare_imports("def f():\n    with whole():\n        import h5py"))
 
 
 def test_a_handler_of_ones_own_is_left_alone():
