@@ -25,7 +25,7 @@ SIBLINGS = {("run", "report"), ("report", "run")}
 #: Stones under all packages, which import no package.
 GROUND = {
     *("addresses", "copies", "errors", "extras", "faces", "files", "jit", "machine_code"),
-    *("own_code", "text", "typed", "whole"),
+    *("own_code", "text", "threads", "typed", "whole"),
 }
 #: Ways in, which may import any package.
 DOORS = {"__init__", "__main__", "testing", "demo"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import FitKind
+from onnx_geed.threads import Threads
 from onnx_geed.whole import whole
 
 __all__ = [
@@ -170,7 +170,7 @@ def _side_by_side(
     if channels > WHOLE:
         yield from map(work, tasks)
         return
-    with ThreadPoolExecutor(max(1, min(len(tasks), os.cpu_count() or 1))) as pool:
+    with Threads(max(1, min(len(tasks), os.cpu_count() or 1))) as pool:
         yield from pool.map(work, tasks)
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
+
+from onnx_geed.threads import Threads
 
 __all__ = ["cores", "in_order"]
 
@@ -33,7 +35,7 @@ def in_order(jobs: Iterable[Work], run: Callable[[Work], Result], workers: int) 
     result
         Of one job.
     """
-    pool = ThreadPoolExecutor(workers)
+    pool = Threads(workers)
     flying: deque[Future[Result]] = deque()
     try:
         for job in jobs:
