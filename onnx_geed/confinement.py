@@ -13,14 +13,24 @@ from pathlib import Path
 from typing import TypedDict
 
 from onnx_geed.errors import GeedError
+from onnx_geed.typed_json import Count
 
-__all__ = ["Confined", "Protections", "begin", "confine", "confined", "is_repeated", "staged"]
+__all__ = [
+    "Confined",
+    "Protections",
+    "begin",
+    "confine",
+    "confined",
+    "is_repeated",
+    "out_of_reach",
+    "staged",
+]
 
 
 class Protections(TypedDict):
     """What a confined process is kept from; as results say it."""
 
-    memory_bytes: int | None
+    memory_bytes: Count | None
     time_seconds: float
     network: bool
     writes: bool
@@ -76,6 +86,14 @@ def staged(folder: Path) -> Path:
         if above in how.staging:
             return how.staging[above] / real.relative_to(above)
     return folder
+
+
+def out_of_reach(address: str) -> GeedError:
+    """Return what to tell of an address that a confined process is to read or write."""
+    return GeedError(
+        f"--isolate: closes the network, so {address} cannot be reached; name a copy on this "
+        "machine"
+    )
 
 
 def begin(cell: str) -> None:

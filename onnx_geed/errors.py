@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 
+from onnx_geed.safe_names import one_line, plain, without_secrets
+
 __all__ = [
     "GeedError",
     "check_choice",
@@ -17,16 +19,9 @@ __all__ = [
     "without_secrets",
 ]
 
-# An address in a sentence, in quotes or in JSON.
-_ADDRESS = re.compile(r"(?<=://)[^\s'\"<>\\]+")
 
-
-# Name and password, or a token, before the host.
-_LOGIN = re.compile(r"^[^/?#]*@")
-
-
-# Values of a query: signatures and tokens among them. What ends a sentence is no part of one.
-_VALUE = re.compile(r"([?&;#][^=&;#]*=)[^&;#]*?(?=[&;#]|[:;,.)\]]*$)")
+# Letters of a message; the command line tells less.
+_LONGEST = 1000
 
 
 class GeedError(Exception):
@@ -37,28 +32,7 @@ class GeedError(Exception):
     """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(without_secrets(str(message)))
-
-
-def without_secrets(text: str) -> str:
-    """Cut keys and tokens from the addresses in a text: what stands before the host, and queries.
-
-    Parameters
-    ----------
-    text : str
-        An address, a sentence, a command line or JSON.
-
-    Returns
-    -------
-    str
-        ``https://***@host/file?token=***``; a text without secrets as it is.
-    """
-
-    def cut(address: re.Match[str]) -> str:
-        plain = _LOGIN.sub("***@", address[0])
-        return _VALUE.sub(r"\1***", plain)
-
-    return _ADDRESS.sub(cut, text) if "://" in text else text
+        super().__init__(one_line(without_secrets(str(message)), _LONGEST))
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:
@@ -94,7 +68,8 @@ def shown(value: object) -> str:
     except Exception:  # whose own repr fails is named by its type
         text = type(value).__name__
     # Where an object lies in memory tells nobody anything.
-    text = re.sub(r" at 0x[0-9A-Fa-f]+(?=>)", "", " ".join(text.split()))
+    text = re.sub(r" at 0x[0-9A-Fa-f]+(?=>)", "", " ".join(text[:1000].split()))
+    text = plain(text)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

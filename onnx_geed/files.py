@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import re
 import secrets
@@ -17,7 +16,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from onnx_geed.addresses import (
     address_of,
@@ -30,6 +29,7 @@ from onnx_geed.addresses import (
 from onnx_geed.confinement import staged
 from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError
+from onnx_geed.json_text import LONGEST, parse_json
 from onnx_geed.spared import is_read
 from onnx_geed.text import to_json
 
@@ -408,26 +408,35 @@ def read_json(path: str | Path) -> Any:
     ------
     GeedError
         If there is no such file, or it cannot be read.
-        If it is not JSON.
+        If it is a pipe with a name, which might never have anything to read.
+        If it is not JSON, or takes too much memory.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        # A pipe that a shell hands over, /dev/fd/63, has no file behind its name.
+        if stat.S_ISFIFO(os.stat(path).st_mode) and os.path.exists(os.path.realpath(path)):
+            raise GeedError(f"{path}: is a pipe; give a file")
+        with open(path, "rb") as file:
+            content = _read_bounded(file)
     except FileNotFoundError:
         raise GeedError(f"{path}: no such file") from None
-    except UnicodeDecodeError:
-        raise GeedError(f"{path}: is not JSON (not UTF-8 text)") from None
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise GeedError(f"{path}: cannot be read ({why})") from None
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        reason = "the file is empty" if not text.strip() else str(error)[:120]
-        raise GeedError(f"{path}: is not JSON ({reason})") from None
+    if content is None:
+        raise GeedError(f"{path}: is not JSON of a result: it has over {LONGEST >> 20} MiB")
+    return parse_json(content, str(path))
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number that JSON knows")
+def _read_bounded(file: BinaryIO) -> bytearray | None:
+    """Read a file; ``None`` if it is too long, which a device without an end is."""
+    if os.fstat(file.fileno()).st_size > LONGEST:
+        return None
+    content = bytearray()
+    while piece := file.read(1 << 20):
+        content += piece
+        if len(content) > LONGEST:
+            return None
+    return content
 
 
 @dataclass(frozen=True)

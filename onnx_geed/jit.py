@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.confinement import confined
+from onnx_geed.errors import GeedError
+from onnx_geed.whole import whole
 
 __all__ = ["LOGGER", "compiled"]
 
@@ -50,7 +52,7 @@ class _Kernel:
         return (self._dispatcher or self._made())(*arguments)
 
     def _made(self) -> Callable[..., Any]:
-        with _MAKING:
+        with whole(), _MAKING:
             if self._dispatcher is None:
                 names = self._function.__globals__
                 # Compiled code calls compiled code, and knows it by the names of its module.
@@ -79,22 +81,23 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any
 
 def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable[..., Any]:
     """Return numba's dispatcher of a loop."""
-    with _without_linear_algebra():
-        import numba
+    numba = _numba()
+    from onnx_geed.machine_code import named_by_content
 
-        # Looks for SciPy's when it is imported, which numba itself does for the first loop.
-        importlib.import_module("numba.np.arraymath")
     _announce_compiling()
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+    if getattr(numba.config, "DISABLE_JIT", 0):
+        return function
     with _read_only_cache() if confined() else contextlib.nullcontext():
         try:
-            kernel: Any = numba.njit(cache=True, **options)(function)
+            kernel = named_by_content(numba.njit(cache=True, **options)(function))
         except RuntimeError:  # no folder is writable
             kernel = numba.njit(**options)(function)
+        else:
+            _forgive(kernel)
     if confined():
         kernel._cache.save_overload = lambda signature, data: None
-    made: Callable[..., Any] = kernel
-    return made
+    return _compiled_whole(kernel)
 
 
 @contextlib.contextmanager
@@ -119,6 +122,68 @@ def _read_only_cache() -> Iterator[None]:
         yield
     finally:
         locator.ensure_cache_path = asked
+
+
+def _compiled_whole(kernel: Any) -> Callable[..., Any]:
+    """Have a loop compiled, or read from the disk, from beginning to end, once it is called."""
+    compile_for = kernel._compile_for_args
+
+    def compile_whole(*arguments: Any, **named: Any) -> Any:
+        with whole():
+            return compile_for(*arguments, **named)
+
+    kernel._compile_for_args = compile_whole  # which numba looks up for every new set of types
+    looped: Callable[..., Any] = kernel
+    return looped
+
+
+def _numba() -> Any:
+    """Return numba.
+
+    Raises
+    ------
+    GeedError
+        If it does not load, as with settings of its own that it does not take.
+    """
+    try:
+        with _without_linear_algebra():
+            import numba
+
+            # Looks for SciPy's when it is imported, which numba itself does for the first loop.
+            importlib.import_module("numba.np.arraymath")
+    except Exception as error:
+        settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_")]
+        raise GeedError(
+            f"numba cannot be loaded ({error}); "
+            + (f"look at {', '.join(settings)}" if settings else "install it again")
+        ) from None
+    return numba
+
+
+def _forgive(kernel: Any) -> None:
+    """Let a loop be compiled again where its file in numba's cache is cut, or holds anything else.
+
+    numba fails on such a file for good. Machine code is not looked into: who may write to the
+    cache may run code here anyway.
+    """
+    cache = getattr(kernel, "_cache", None)
+    if cache is None:  # where nothing is compiled
+        return
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_overload(signature: Any, target: Any) -> Any:
+        try:
+            return load(signature, target)
+        except Exception:  # a pickle that is none raises nearly anything
+            with contextlib.suppress(Exception):
+                cache.flush()
+            return None
+
+    def save_overload(signature: Any, data: Any) -> None:
+        with contextlib.suppress(Exception):
+            save(signature, data)
+
+    cache.load_overload, cache.save_overload = load_overload, save_overload
 
 
 @contextlib.contextmanager

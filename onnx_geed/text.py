@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.errors import GeedError, shown, without_secrets
+from onnx_geed.safe_names import json_escaped, one_line, plain
 
 __all__ = [
     "LEAST_WIDTH",
@@ -21,7 +22,6 @@ __all__ = [
     "noted",
     "number",
     "parse_bytes",
-    "plain",
     "shorten",
     "span",
     "to_json",
@@ -32,6 +32,14 @@ _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
 WIDTH = 100
+
+
+# Letters of a cell of a table that is as wide as its names.
+_LONGEST = 200
+
+
+# Letters of a note under a table.
+_NOTE = 2000
 
 
 # The flexible column keeps this much; the others are numbers and rarely too wide.
@@ -50,40 +58,31 @@ def to_json(result: Mapping[str, Any]) -> str:
     -------
     str
         Lists of plain values on one line, so that a row of deviations is one; ends in a newline.
-        Every float reads back as it was. Addresses are without keys and tokens.
+        Every float and name reads back as it was; what nobody would see is escaped. Addresses are
+        without keys and tokens.
 
     Raises
     ------
     GeedError
         If it holds NaN or infinity, naming the measure and layer.
     """
-    text = _json_text(result, "the result", "", ascii_only=False) + "\n"
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:  # a file name that is no UTF-8: escapes bring it through unchanged
-        text = _json_text(result, "the result", "", ascii_only=True) + "\n"
-    return without_secrets(text)
+    return json_escaped(without_secrets(_json_text(result, "the result", "") + "\n"))
 
 
-def _json_text(value: Any, where: str, pad: str, *, ascii_only: bool) -> str:
-    encoder = _ESCAPING if ascii_only else _WRITING
+def _json_text(value: Any, where: str, pad: str) -> str:
     if isinstance(value, Mapping) and value:
         if "measure" in value and "layer" in value:
             where = f"{value['measure']}@{value['layer']}"
         items = [
-            f"{pad} {encoder.encode(str(k))}: "
-            + _json_text(v, f"{where}, {k}", pad + " ", ascii_only=ascii_only)
+            f"{pad} {_WRITING.encode(str(k))}: " + _json_text(v, f"{where}, {k}", pad + " ")
             for k, v in value.items()
         ]
         return "{\n" + ",\n".join(items) + f"\n{pad}}}"
     if isinstance(value, list | tuple) and _nested(value):
-        rows = [
-            f"{pad} " + _json_text(v, f"{where}, {i}", pad + " ", ascii_only=ascii_only)
-            for i, v in enumerate(value)
-        ]
+        rows = [f"{pad} " + _json_text(v, f"{where}, {i}", pad + " ") for i, v in enumerate(value)]
         return "[\n" + ",\n".join(rows) + f"\n{pad}]"
     try:
-        return encoder.encode(value)
+        return _WRITING.encode(value)
     except ValueError:
         raise GeedError(
             f"{where}: is NaN or infinite, which no result file may hold; look for NaN or very "
@@ -112,9 +111,6 @@ _PLAIN = frozenset((float, int, str, bool, type(None)))
 
 
 _WRITING = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_as_plain_value)
-
-
-_ESCAPING = json.JSONEncoder(ensure_ascii=True, allow_nan=False, default=_as_plain_value)
 
 
 def span(value: float) -> str:
@@ -196,7 +192,7 @@ def columns(
     """
     cells = [[plain(cell) for cell in row] for row in rows]
     kept = [i for i in range(len(cells[0])) if any(row[i] for row in cells[1:]) or i == flexible]
-    widths = {i: max(len(row[i]) for row in cells) for i in kept}
+    widths = {i: min(_LONGEST, max(len(row[i]) for row in cells)) for i in kept}
     short: dict[str, str] = {}
     if flexible is not None:
         others = sum(w for i, w in widths.items() if i != flexible) + 2 * (len(kept) - 1)
@@ -249,11 +245,6 @@ def _told_apart(texts: Sequence[str], width: int) -> dict[str, str]:
     return short
 
 
-def plain(text: str) -> str:
-    """Return a text that fits one line: what a terminal would act on becomes a question mark."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
 def marked(notes: dict[str, int], texts: Iterable[str]) -> str:
     """Number texts among the notes under a table, and return their marks, such as ``[1,3]``.
 
@@ -280,4 +271,4 @@ def noted(notes: Mapping[str, int]) -> list[str]:
 
 def wrapped(text: str) -> list[str]:
     """Break a note into lines of at most 100 columns."""
-    return textwrap.wrap(plain(text), WIDTH, subsequent_indent="    ")
+    return textwrap.wrap(one_line(text, _NOTE), WIDTH, subsequent_indent="    ")

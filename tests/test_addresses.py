@@ -27,7 +27,8 @@ from onnx_geed.errors import GeedError, without_secrets
 from onnx_geed.files import write_json
 from onnx_geed.model import annotate_model, load_model
 from onnx_geed.results import read_result
-from onnx_geed.run import benchmark, measure, safe_name
+from onnx_geed.run import benchmark, measure
+from onnx_geed.safe_names import file_name
 
 FEW = {"samples": 4, "norm_samples": 6}
 SIZE = 12
@@ -182,7 +183,7 @@ def test_keys_and_tokens_are_cut(text, cut):
 
 
 def test_a_key_is_in_no_name_of_a_file():
-    assert safe_name("background:https://user:sesame@host/photos/8") == (
+    assert file_name("background:https://user:sesame@host/photos/8") == (
         "background-https-host-photos-8"
     )
 

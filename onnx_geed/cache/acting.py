@@ -33,8 +33,19 @@ def acting_group(part: GroupPart) -> Group:
     ------
     GeedError
         If its elements were the same for all samples then, and are others for each by now.
+        If the group of this name has other elements.
     """
-    if part.get("kind") == "family" and part["parameter"] == "member":
+    group = _named(part)
+    if list(group.elements) != part["elements"]:
+        raise GeedError(
+            f"the cache was written for {part['name']} of elements that are not those of this "
+            "group: write it again"
+        )
+    return group
+
+
+def _named(part: GroupPart) -> Group:
+    if part.get("kind") == "family" and part.get("parameter") == "member":
         # No program of the user's is run for the names of its members.
         return family_group(part["name"], own_members(part["name"], part["elements"][1:]))
     group = with_components(parse_group(part["name"]), part.get("components", "right-down"))

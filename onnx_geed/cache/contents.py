@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.cache import store
-from onnx_geed.cache.manifest import Description, Entry, Manifest
+from onnx_geed.cache.manifest import Entry, Manifest
+from onnx_geed.cache.manifest_content import Description, StoredLayer, StoredTensor
 from onnx_geed.cache.matrices import texts_of
 from onnx_geed.cache.place_labels import LABELLED
 from onnx_geed.cache.shard_file import VERSION
@@ -189,8 +190,12 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "kinds": dict(prepared.kinds),
         "tables": tables,
         "measures": [(m.name, m.layer) for m in plan.measures],
-        "layers": [dataclasses.asdict(layer) for layer in plan.layers.values()],
-        "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
+        "layers": [cast(StoredLayer, dataclasses.asdict(x)) for x in plan.layers.values()],
+        "tensors": [
+            cast(StoredTensor, dataclasses.asdict(t))
+            for t in prepared.tensors
+            if t.name in plan.layers
+        ],
         "classes": prepared.model.metadata.get(CLASSES),
         "targets": [m.layer for m in plan.measures if m.target],
         "notes": [

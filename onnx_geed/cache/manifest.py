@@ -4,40 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 
+from onnx_geed.cache.manifest_content import Content, Description, manifest_content
 from onnx_geed.errors import without_secrets
-from onnx_geed.results import DataPart, GroupPart, ModelPart, RuntimePart
 
-__all__ = ["Content", "Description", "Entry", "Manifest"]
-
-#: Activations as the model gave them; vectors that a measure reads of them; sums of eq. (5); and,
-#: of a dataset beside the entries, deviations between samples.
-Content = Literal["activations", "points", "sums", "deviations"]
-
-
-class Description(TypedDict):
-    """All that measuring needs besides the arrays: plan, names, labels and provenance."""
-
-    mode: str
-    model: ModelPart
-    data: DataPart
-    group: GroupPart
-    runtime: RuntimePart
-    software: dict[str, str]
-    kinds: dict[str, str]
-    tables: dict[str, str]
-    measures: list[tuple[str, str]]
-    layers: list[dict[str, Any]]
-    tensors: list[dict[str, Any]]
-    classes: NotRequired[str | None]
-    targets: NotRequired[list[str]]
-    notes: list[str]
-    norm_samples: int
-    samples: int | None
-    seed: int
+__all__ = ["Entry", "Manifest"]
 
 
 @dataclass(frozen=True)
@@ -116,19 +89,31 @@ class Manifest:
         return without_secrets(json.dumps(content, sort_keys=True))
 
     @staticmethod
-    def from_json(text: str) -> Manifest:
-        """Read what :meth:`to_json` wrote."""
-        content = json.loads(text)
-        entries = tuple(Entry(t, tuple(s), d, c) for t, s, d, c in content["entries"])
+    def from_json(text: str, source: str) -> Manifest:
+        """Read what :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        text : str
+            The JSON.
+        source : str
+            The file that carries it, for messages.
+
+        Raises
+        ------
+        GeedError
+            If it is no manifest, or contradicts itself.
+        """
+        content = manifest_content(text, source)
         return Manifest(
             content["fingerprints"],
-            entries,
+            tuple(Entry(t, tuple(s), d, c) for t, s, d, c in content["entries"]),
             content["order"],
             tuple(content["indices"]),
             content["count"],
             content["shard_orbits"],
             dict(content["points"]),
-            cast(Description, content["description"]),
+            content["description"],
             tuple(content.get("whole", ())),
         )
 

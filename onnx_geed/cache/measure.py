@@ -18,6 +18,7 @@ from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.fits import add_fits_of_cache, check_unseen, fit_from_cache
 from onnx_geed.cache.inputs import read_inputs
 from onnx_geed.cache.manifest import Manifest
+from onnx_geed.cache.manifest_content import StoredTensor
 from onnx_geed.cache.matrices import read_tables
 from onnx_geed.cache.place_labels import read_place_labels
 from onnx_geed.cache.remote import fetched_cache
@@ -213,6 +214,12 @@ def measure_cache(
     if any(m.descriptor.normaliser is not None for m in plan.measures):
         stored = store.read_points(folder, manifest).items()
         points = {k: rows[:norm].astype(np.float64) for k, rows in stored if k in plan.layers}
+    for m in plan.measures:
+        if m.descriptor.normaliser is not None and m.layer not in points:
+            raise GeedError(
+                f"cache {folder}: keeps no points of {m.layer!r}, over which M is taken; write it "
+                "anew"
+            )
     spreads = read_spreads(folder, manifest, plan, norm)
     stops = [count] if precision is None else looks(count)
     reader = ShardReader(folder, manifest, plan, tuple(wanted), count, tuple(stops), labels)
@@ -467,6 +474,8 @@ def _selected_layers(
     return selected
 
 
-def _stored_tensor(stored: dict[str, Any]) -> Tensor:
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+def _stored_tensor(stored: StoredTensor) -> Tensor:
+    # What another version keeps besides is nothing that this one knows.
+    known = {k: v for k, v in stored.items() if k in StoredTensor.__annotations__}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}
     return Tensor(**fields)

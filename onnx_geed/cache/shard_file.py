@@ -7,6 +7,7 @@ import errno
 import hashlib
 import io
 import json
+import secrets
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.files import replacing
+from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
     import h5py
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "VERSION",
     "damaged",
+    "held",
     "is_sealed",
     "large_chunks",
     "make_dataset",
@@ -76,7 +79,8 @@ def new_file(
     GeedError
         If the disk is full or fails.
     """
-    import h5py
+    with whole():
+        import h5py
 
     # Built in memory and written by Python: HDF5 does not recover from a full disk.
     content = Image()
@@ -85,7 +89,7 @@ def new_file(
         stored = file.create_dataset("manifest", data=raw, chunks=raw.shape, fletcher32=True)
         stored.attrs["tensor"] = ""
         attributes = {"format": _FORMAT, "version": VERSION}
-        attributes |= {f"fingerprint.{k}": v for k, v in fingerprints.items()}
+        attributes |= {f"fingerprint.{k}": held(v) for k, v in fingerprints.items()}
         for name, value in attributes.items():
             file.attrs[name] = value
         file.attrs["sha256"] = _attribute_hash(attributes, text)
@@ -94,8 +98,10 @@ def new_file(
         chunks = large_chunks(file)
     content.close_holes()
     trailer = seal(content.getbuffer().toreadonly(), chunks)
+    # Of two who write the same, one being thought dead, neither writes into the other's.
+    unfinished = folder / f".unfinished-{secrets.token_hex(4)}-{path.name}"
     try:
-        with replacing(path, folder / f".unfinished-{path.name}") as written:
+        with replacing(path, unfinished) as written:
             content.write_to(written)
             written.write(trailer)
     except OSError as error:
@@ -114,6 +120,12 @@ def _newer(path: Path, version: int) -> GeedError:
     )
 
 
+def held(text: str) -> str:
+    """Return a text as HDF5 can hold it, which takes neither NUL nor surrogates: with escapes."""
+    odd = "\0" in text or any("\ud800" <= letter <= "\udfff" for letter in text)
+    return json.dumps(text)[1:-1] if odd else text
+
+
 def _attribute_hash(attributes: dict[str, Any], manifest: str) -> str:
     content = json.dumps({k: str(v) for k, v in attributes.items()}, sort_keys=True)
     return hashlib.sha256(f"{content}\n{manifest}".encode()).hexdigest()
@@ -128,7 +140,10 @@ def manifest_text(file: h5py.File, path: Path) -> str:
     if version > VERSION:
         raise _newer(path, version)
     expected = attributes.pop("sha256", "")
-    text = read_dataset(file, "manifest", path, "/manifest").tobytes().decode()
+    try:
+        text = read_dataset(file, "manifest", path, "/manifest").tobytes().decode()
+    except UnicodeDecodeError:
+        raise damaged(path, "/manifest") from None
     if _attribute_hash(attributes, text) != expected:
         raise damaged(path, "attributes")
     return text
@@ -166,7 +181,7 @@ def make_dataset(
             "use --cache-mode stats, or leave that layer out"
         )
     dataset = file.create_dataset(name, shape, dtype, chunks=chunk, fletcher32=True)
-    dataset.attrs["tensor"] = tensor
+    dataset.attrs["tensor"] = held(tensor)
     dataset.attrs["content"] = content
     return dataset
 
@@ -273,7 +288,8 @@ def reading(path: Path) -> Iterator[h5py.File]:
     GeedError
         If it is damaged, or of a newer format.
     """
-    import h5py
+    with whole():
+        import h5py
 
     try:
         if not is_sealed(path):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx_geed.cache.manifest import Entry, Manifest
 from onnx_geed.cache.shard_file import (
     damaged,
+    held,
     make_dataset,
     manifest_text,
     new_file,
@@ -23,6 +24,7 @@ from onnx_geed.cache.shard_file import (
     write_samples,
 )
 from onnx_geed.errors import GeedError
+from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
     import h5py
@@ -250,7 +252,8 @@ def write_index(folder: Path, manifest: Manifest) -> None:
     GeedError
         If the disk is full or fails.
     """
-    import h5py
+    with whole():
+        import h5py
 
     with _new_cache_file(folder, folder / "cache.h5", manifest) as (file, _):
         write_samples(file, manifest.indices[: manifest.count])
@@ -263,7 +266,7 @@ def write_index(folder: Path, manifest: Manifest) -> None:
                     shard_path(folder, first).name, f"orbits/{i}", (stop - first, *shape[1:])
                 )
             dataset = file.create_virtual_dataset(f"orbits/{i}", layout, fillvalue=np.nan)
-            dataset.attrs["tensor"] = entry.tensor
+            dataset.attrs["tensor"] = held(entry.tensor)
             dataset.attrs["content"] = entry.content
         for i, size in manifest.points.items():
             layout = h5py.VirtualLayout((len(manifest.indices), size), dtype=np.float32)
@@ -275,7 +278,7 @@ def write_index(folder: Path, manifest: Manifest) -> None:
                 )
                 start = stop
             dataset = file.create_virtual_dataset(f"reference/{i}", layout, fillvalue=np.nan)
-            dataset.attrs["tensor"] = manifest.entries[i].tensor
+            dataset.attrs["tensor"] = held(manifest.entries[i].tensor)
 
 
 def read_manifest(folder: str | Path) -> Manifest:
@@ -305,20 +308,19 @@ def read_manifest(folder: str | Path) -> Manifest:
         raise GeedError(
             f"cache {folder}: holds no finished shard; run the same onnx-geed cache command again"
         )
-    manifest, text = None, ""
-    for path in [*paths, *folder.glob(REFERENCE)]:
+    with reading(paths[0]) as file:
+        text = manifest_text(file, paths[0])
+    manifest = Manifest.from_json(text, str(paths[0]))
+    for path in [*paths[1:], *folder.glob(REFERENCE)]:
         with reading(path) as file:
             here = manifest_text(file, path)
-        if manifest is None:
-            manifest, text = Manifest.from_json(here), here
-        elif here != text:
-            theirs = Manifest.from_json(here).fingerprints
+        if here != text:
+            theirs = Manifest.from_json(here, str(path)).fingerprints
             differ = [k for k, v in manifest.fingerprints.items() if theirs.get(k) != v]
             raise GeedError(
                 f"cache {folder}: {path.name} does not belong to {paths[0].name}: they differ in "
                 f"{', '.join(differ) or 'their description'}; remove the one that is wrong"
             )
-    assert manifest is not None
     return manifest
 
 
@@ -362,7 +364,7 @@ def read_shard(
             entry = manifest.entries[i]
             dataset = file[f"orbits/{i}"]
             right = (
-                dataset.attrs["tensor"] == entry.tensor
+                dataset.attrs["tensor"] == held(entry.tensor)
                 and dataset.shape == (count, manifest.order, *entry.shape)
                 and dataset.dtype == np.dtype(entry.dtype)
             )
@@ -400,7 +402,7 @@ def read_pairs(
             dataset, shape = file[name], (pairs, manifest.order)
             tensor = manifest.entries[int(name.partition("/")[2])].tensor
             right = dataset.shape == dataset.chunks == shape and dataset.dtype == np.float64
-            if not right or dataset.attrs["tensor"] != tensor:
+            if not right or dataset.attrs["tensor"] != held(tensor):
                 raise damaged(path, tensor)
             stored[name] = read_chunk(dataset, 0, path, tensor)
     return stored
@@ -441,7 +443,7 @@ def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float3
                 dataset = file[f"reference/{i}"]
                 shape = (rows, size)
                 right = dataset.shape == dataset.chunks == shape and dataset.dtype == np.float32
-                if not right or dataset.attrs["tensor"] != tensor:
+                if not right or dataset.attrs["tensor"] != held(tensor):
                     raise damaged(path, tensor)
                 parts.setdefault(tensor, []).append(read_chunk(dataset, 0, path, tensor))
     return {tensor: np.concatenate(rows) for tensor, rows in parts.items()}

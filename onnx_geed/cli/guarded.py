@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import click
 from onnx_geed.addresses import address_of
 from onnx_geed.cli.isolation import Bounds, isolate
 from onnx_geed.cli.places import Output
+from onnx_geed.confinement import out_of_reach
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable
 
@@ -31,19 +32,15 @@ class Guarded(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, here or in a child."""
         files = dict(_outputs(self, ctx, folder=False))
+        folders = [path for _, path in _outputs(self, ctx, folder=True)]
         read = list(files_read(ctx))
+        asked: Mapping[str, Any] = ctx.meta.get(ISOLATE, {})
+        if asked.get("isolate"):
+            _check_can_hold(ctx, [*read, *files.values(), *folders])
         for option, path in files.items():
             others = [other for name, other in files.items() if name < option]
             check_writable(path, option=option, inputs=[*read, *others])
-        asked: Mapping[str, Any] = ctx.meta.get(ISOLATE, {})
         if asked.get("isolate"):
-            folders = [path for _, path in _outputs(self, ctx, folder=True)]
-            for place in (*read, *files.values(), *folders):
-                if address := address_of(place):
-                    raise GeedError(
-                        f"--isolate: closes the network, so {address} cannot be reached; name a "
-                        "copy on this machine"
-                    )
             model = ctx.params.get("model")
             isolate(
                 Bounds(
@@ -60,6 +57,18 @@ class Guarded(click.Command):
         for option, path in files.items():
             check_writable(path, option=option, inputs=_weights(path, ctx.params.get("model")))
         return super().invoke(ctx)
+
+
+def _check_can_hold(ctx: click.Context, places: Sequence[str | Path]) -> None:
+    """Refuse to isolate what needs the network."""
+    for place in places:
+        if address := address_of(place):
+            raise out_of_reach(address)
+    if ctx.params.get("executor") == "ray":
+        raise GeedError(
+            "--isolate: confines one process, not the workers of a cluster; leave out "
+            "--executor ray"
+        )
 
 
 def _outputs(

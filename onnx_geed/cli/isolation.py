@@ -184,8 +184,6 @@ def _enter(bounds: Bounds, places: _Places, how: Confined) -> None:
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     die_with_parent(signal.SIGKILL)
     os.environ["TMPDIR"] = tempfile.tempdir = str(places.scratch)
-    # ONNX Runtime's, which would write to the user's home and say that it cannot.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     memory = _limit_memory(bounds.memory)
     writes = close_writes(places.open)
     network = close_network()

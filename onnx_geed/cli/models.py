@@ -24,6 +24,7 @@ from onnx_geed.cli.options import (
 )
 from onnx_geed.cli.terminal import show, show_as, tell
 from onnx_geed.errors import GeedError
+from onnx_geed.safe_names import line_of
 
 __all__ = ["annotate", "compile_model", "converters", "layers"]
 
@@ -71,7 +72,8 @@ def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
     from onnx_geed.model import annotate_model
 
     for key, value in sorted(annotate_model(model, out, **options).items()):
-        show(f"{key} = {value if len(value) <= 90 else value[:87] + '...'}", kept=True)
+        text = value if len(value) <= 90 else value[:87] + "..."
+        show(line_of(f"{key} = {text}"), kept=True)
 
 
 @click.command(name="compile", cls=Guarded)
@@ -103,7 +105,7 @@ def compile_model(model: str | Path, group: str, out: str | Path, **options: Any
     rows = [(fed["name"], fed["shape"], "input")]
     rows += [(output["name"], output["shape"], output["unit"]) for output in measurement["outputs"]]
     for name, shape, unit in rows:
-        show(f"{name}  ({', '.join(map(str, shape))})  {unit}", kept=True)
+        show(line_of(f"{name}  ({', '.join(map(str, shape))})  {unit}"), kept=True)
 
 
 @click.command(cls=Guarded)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -127,10 +128,14 @@ def _end(number: int) -> NoReturn:
 
 
 def open_streams() -> None:
-    """Put the null device where a standard stream is closed.
+    """Put the null device where a standard stream is closed, and a mark for letters it has not.
 
-    Else the next file that is opened takes its place, and gets whatever a library prints.
+    Else the next file that is opened takes its place, and gets whatever a library prints; and a
+    help text ends in an error where the terminal has few letters.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     for descriptor in range(3):
         try:
             os.fstat(descriptor)

@@ -12,8 +12,13 @@ from typing import Any
 import click
 
 from onnx_geed.errors import without_secrets
+from onnx_geed.safe_names import one_line, safe_lines
 
 __all__ = ["OutputError", "command_line", "fail", "settle", "show", "show_as", "silence", "tell"]
+
+
+# Letters of a line on stderr.
+_LONGEST = 390
 
 
 class OutputError(Exception):
@@ -42,7 +47,7 @@ def show(text: str, *, nl: bool = True, kept: bool = False) -> None:
             return
         raise OutputError("stdout is closed: what was to be printed is lost; keep it open")
     try:
-        _echo(text, nl, err=False)
+        _echo(safe_lines(text), nl, err=False)
     except BrokenPipeError:
         silence(sys.stdout)  # the reader has what it wanted
     except (OSError, ValueError) as error:
@@ -78,7 +83,7 @@ def command_line() -> str:
 def tell(text: str) -> None:
     """Print a line on stderr, if anybody hears it."""
     try:
-        _echo(without_secrets(text), True, err=True)
+        _echo(one_line(without_secrets(text), _LONGEST), True, err=True)
     except (OSError, ValueError):
         silence(sys.stderr)
 
@@ -104,7 +109,7 @@ def silence(stream: Any) -> None:
 
 def fail(message: str) -> int:
     """Tell an error in one line; return the status that stands for it."""
-    tell(f"onnx-geed: {' '.join(message.split())}")
+    tell(f"onnx-geed: {message}")
     return 2
 
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -19,6 +20,7 @@ from onnx_geed.files import Stamp, stamp, writing_beside
 from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
 from onnx_geed.model.weights_in_place import bring_in, model_bytes
+from onnx_geed.whole import whole
 
 __all__ = ["Model", "check_weights", "external_files", "load_model", "write_model"]
 
@@ -65,6 +67,15 @@ class Model:
     def called(self) -> str:
         """What messages and results call it: its address or path."""
         return self.address or str(self.path)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # On another machine the copy of what lies at an address is another file.
+        if self.address and not self.path.is_file():
+            here = load_model(self.address)
+            if here.sha256 != self.sha256:
+                raise GeedError(f"{self.address}: changed while it was measured")
+            self.__dict__.update(path=here.path, weights=here.weights)
 
     @property
     def sha256(self) -> str:
@@ -284,7 +295,8 @@ def _stored(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    from onnx import inliner
+    with whole():
+        from onnx import inliner
 
     try:
         return inliner.inline_local_functions(proto)

@@ -34,8 +34,9 @@ def cells(orbit: F64, what: str, most: tuple[int, int], side: tuple[int, int]) -
     side : tuple of int
         Height and width in pixels that a picture may have.
     """
-    import matplotlib as mpl
+    from onnx_geed.report.svg import load_matplotlib
 
+    mpl = load_matplotlib()
     orbit = _averaged(_averaged(orbit, 1, most[0]), 2, most[1])
     low, high = float(orbit.min()), float(orbit.max())
     colours = mpl.colormaps["viridis"]((orbit - low) / ((high - low) or 1.0), bytes=True)

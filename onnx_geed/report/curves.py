@@ -131,7 +131,11 @@ def curve_picture(
         for i, curve in enumerate(curves):
             _draw(axes, curve, i if curve.series is None else curve.series, places, group)
         if at is None:
-            axes.set_xticks(places, group["elements"], rotation=30 if len(places) > 4 else 0)
+            axes.set_xticks(
+                places,
+                [short_name(e) for e in group["elements"]],
+                rotation=30 if len(places) > 4 else 0,
+            )
         else:
             _parameter_axis(axes, at, group)
         axes.grid(axis="y", lw=0.5)
@@ -181,9 +185,9 @@ def _parameter_axis(axes: Any, at: F64, group: GroupPart) -> None:
     axes.set_xticks(ticks, [parameter_words({**group, "unit": ""}, float(v)) for v in ticks])
     if members[-1] < members[0]:
         axes.invert_xaxis()
-    unit = group.get("unit") or ""
+    unit = short_name(group.get("unit") or "")
     axes.set_xlabel(
-        group.get("parameter", "parameter")
+        short_name(group.get("parameter", "parameter"))
         + (f" ({unit})" if unit else "")
         + ("; dotted: the identity" if np.isfinite(at[0]) else "")
     )

@@ -13,6 +13,7 @@ from onnx_geed.groups import turns_of
 from onnx_geed.report.svg import FONT, INK, MARKERS, PAPER, SERIES, SOFT, TIP, drawing
 from onnx_geed.results import Reading
 from onnx_geed.text import span
+from onnx_geed.whole import whole
 
 __all__ = [
     "heat_picture",
@@ -35,10 +36,10 @@ Row = tuple[str, Sequence[Reading | None]]
 
 
 def short_name(name: str, width: int = 26) -> str:
-    """Shorten a name for a legend or an axis, in which matplotlib reads no mathematics."""
+    """Shorten a name for a legend or an axis."""
     from onnx_geed.text import shorten
 
-    return _plain(shorten(name, width))
+    return shorten(name, width)
 
 
 def _distinct_names(names: Sequence[str], width: int = 24) -> list[str]:
@@ -58,11 +59,6 @@ def _common_start(names: Sequence[str]) -> str:
     first, last = min(names), max(names)
     same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
     return first[: min(len(first), len(last)) if same is None else same]
-
-
-def _plain(text: str) -> str:
-    """Keep matplotlib from reading mathematics into a name."""
-    return text.replace("$", r"\$")
 
 
 def legend(axes: Any, count: int, **options: Any) -> None:
@@ -257,7 +253,8 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
         room = (top - perfect) or max(abs(top), 1.0) * 0.1
         axes.set_ylim(perfect - 0.12 * room, perfect + 1.08 * room)
         axes.set_rlabel_position(180 / n if n <= 12 else 22.5)
-        from matplotlib.ticker import MaxNLocator
+        with whole():
+            from matplotlib.ticker import MaxNLocator
 
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.tick_params(axis="y", labelsize=7, labelcolor=SOFT)
@@ -266,7 +263,8 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
         axes.grid(lw=0.6)
         handles, labels = axes.get_legend_handles_labels()
         if turns.mirrored:
-            from matplotlib.lines import Line2D
+            with whole():
+                from matplotlib.lines import Line2D
 
             handles.append(Line2D([], [], color=SOFT, ls="--", marker="s", ms=4))
             labels.append("dashed: rotate by the angle, then mirror")
@@ -346,7 +344,7 @@ def heat_picture(
         axes.set_ylim(len(readings) - 0.5, -0.5)
         n = len(elements)
         at = np.arange(n) if n <= 16 else np.linspace(0, n - 1, 9).astype(int)
-        axes.set_xticks(at, [_plain(elements[g]) for g in at], rotation=0 if n <= 8 else 90)
+        axes.set_xticks(at, [short_name(elements[g], 16) for g in at], rotation=0 if n <= 8 else 90)
         axes.tick_params(length=0)
         for side in axes.spines.values():
             side.set_visible(False)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from onnx_geed.groups import LETTERS
+from onnx_geed.safe_names import line_of
 from onnx_geed.text import columns, format_bytes
 
 __all__ = ["info_table", "layer_table"]
@@ -44,7 +45,7 @@ def layer_table(listing: Mapping[str, Any]) -> str:
         rows.append((role, tensor["layout"], _shape(tensor["shape"]), size, tensor["name"], where))
     return "\n".join(
         (
-            *lines,
+            *map(line_of, lines),
             "",
             *columns(rows, flexible=None, right=(3,)),
             "",
@@ -98,7 +99,8 @@ def info_table(info: Mapping[str, Any], verified: bool = False) -> str:
         )
     prints = [("fingerprint", "", ""), *((k, v, "") for k, v in info["fingerprints"].items())]
     return "\n".join(
-        (
+        line_of(line)
+        for line in (
             f"{info['path']}   {info['orbits']} orbits of {info['order']}, {info['shards']} shards,"
             f" {format_bytes(info['bytes'])}: {state}{checked}",
             f"model {info['model']['path']}   data {info['data']['source']}   "

@@ -42,7 +42,7 @@ def aggregate_table(aggregate: Aggregate) -> str:
                 marked(notes, [f"{name}: {text}" for text in entry["warnings"]]),
             )
         )
-    head = f"{len(aggregate['models'])} models   {aggregate['group']['name']}   "
+    head = f"{len(aggregate['models'])} models   {shorten(aggregate['group']['name'], 70)}   "
     head += shorten(aggregate["data"]["source"], 70)
     legend = []
     if any(entry["relative_mean"] is not None for entry in aggregate["measurements"]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +31,7 @@ from onnx_geed.results import (
     read_record,
     same_orbits,
 )
+from onnx_geed.safe_names import file_name, html_text
 
 __all__ = ["report", "write_report"]
 
@@ -79,7 +82,8 @@ def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: str | Path) -> N
     make_folder(folder, option="--pictures")
     for section in shown:
         for i, picture in enumerate(section["pictures"], 1):
-            file = joined(folder, f"{section['measure']}-{i}-{picture['subject']}.svg")
+            name = file_name(f"{section['measure']}-{i}-{picture['subject']}")
+            file = joined(folder, f"{name}.svg")
             write_text(file, themed(str(picture["svg"])), option="--pictures")
 
 
@@ -111,26 +115,34 @@ def report(results: Sequence[Result], *, data: str | Path | None = None) -> str:
 
 
 def _check_installed() -> None:
+    from onnx_geed.report.svg import load_matplotlib
+
+    load_matplotlib()
     try:
         import jinja2  # noqa: F401
-        import matplotlib  # noqa: F401
     except ImportError:
         raise GeedError(
             "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"
         ) from None
 
 
-def _render(content: Mapping[str, Any]) -> str:
+def _render(content: dict[str, Any]) -> str:
     import jinja2
+    import markupsafe
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("onnx_geed.report"),
         autoescape=True,
+        finalize=html_text,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    return environment.get_template("report.html.j2").render(content)
+    script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
+    # A browser runs the page's own script, which it knows by its digest, and no other.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    own = {"script": markupsafe.Markup(script), "script_digest": digest}
+    return environment.get_template("report.html.j2").render(content | own)
 
 
 def _content(

@@ -21,6 +21,7 @@ from onnx_geed.results import (
     ranking_value,
     read_record,
 )
+from onnx_geed.safe_names import plain
 from onnx_geed.text import (
     LEAST_WIDTH,
     WIDTH,
@@ -29,7 +30,6 @@ from onnx_geed.text import (
     marked,
     noted,
     number,
-    plain,
     shorten,
     wrapped,
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from onnx_geed.report.page import write_report
 from onnx_geed.report.suite_tables import suite_csv
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, panels_across, themed
 from onnx_geed.results import SuiteRow, SuiteSummary, read_result, suite_family_values
+from onnx_geed.safe_names import file_name
 from onnx_geed.text import shorten
 
 __all__ = ["draw_suite", "suite_picture", "write_summary"]
@@ -116,16 +116,11 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[str | Path]:
     for name in data:
         values = suite_family_values([r for r in summary["rows"] if r["data"] == name])
         if values:
-            of = f"{_safe(name)}." if len(data) > 1 else ""
+            of = f"{file_name(name)}." if len(data) > 1 else ""
             path = joined(folder, f"{of}families.svg")
             write_text(path, themed(families_picture(values)) + "\n", option="-o")
             written.append(path)
     return written
-
-
-def _safe(name: str) -> str:
-    """Return a name that any file system takes."""
-    return re.sub(r"[^\w+=-]+", "-", name).strip("-")
 
 
 def _pictures(rows: Sequence[SuiteRow]) -> list[tuple[str, list[SuiteRow], Field]]:
@@ -137,7 +132,7 @@ def _pictures(rows: Sequence[SuiteRow]) -> list[tuple[str, list[SuiteRow], Field
         parts.setdefault((*over, row["group"], row["measure"]), []).append(row)
     pictures: list[tuple[str, list[SuiteRow], Field]] = []
     for key, part in parts.items():
-        name = ".".join(map(_safe, key))
+        name = ".".join(map(file_name, key))
         kinds: list[tuple[str, Field]] = [(name, "mean")]
         if descriptor_of(part[0]["measure"]).perfect_over_m:
             kinds = [(name, "relative_mean"), (f"{name}.normalised", "mean")]

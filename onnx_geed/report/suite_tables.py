@@ -15,6 +15,7 @@ from onnx_geed.results import (
     perfect_notes,
     suite_family_values,
 )
+from onnx_geed.safe_names import csv_cell, line_of
 from onnx_geed.text import columns, interval, marked, noted, number, wrapped
 
 __all__ = ["suite_csv", "suite_table"]
@@ -67,7 +68,7 @@ def suite_table(summary: SuiteSummary) -> str:
     lines += noted(notes)
     for failure in summary["failed"]:
         lines += wrapped(f"failed: {failure['cell']}: {failure['message']}")
-    return "\n".join(lines)
+    return "\n".join(map(line_of, lines))
 
 
 def _by_data(rows: Sequence[SuiteRow]) -> dict[str, list[SuiteRow]]:
@@ -139,13 +140,12 @@ def suite_csv(summary: SuiteSummary) -> str:
     for row in summary["rows"]:
         fields: Mapping[str, Any] = row
         pairs = [fields[name] or (None, None) for name in _ENDS]
-        writer.writerow(
-            (
-                *(fields[name] for name in (*_PLAIN, *means)),
-                *(end for pair in pairs for end in pair),
-                *(";".join("" if v is None else str(v) for v in fields[name]) for name in lists),
-                *(fields.get(name) for name in beside),
-                *(end for name in late for end in fields.get(name) or (None, None)),
-            )
+        cells = (
+            *(fields[name] for name in (*_PLAIN, *means)),
+            *(end for pair in pairs for end in pair),
+            *(";".join("" if v is None else str(v) for v in fields[name]) for name in lists),
+            *(fields.get(name) for name in beside),
+            *(end for name in late for end in fields.get(name) or (None, None)),
         )
+        writer.writerow(map(csv_cell, cells))
     return stream.getvalue()

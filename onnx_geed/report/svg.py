@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from onnx_geed.errors import GeedError
+from onnx_geed.safe_names import xml_text
+from onnx_geed.whole import whole
 
 __all__ = [
     "FONT",
@@ -20,6 +24,7 @@ __all__ = [
     "SOFT",
     "TIP",
     "drawing",
+    "load_matplotlib",
     "panels_across",
     "themed",
 ]
@@ -62,16 +67,39 @@ TIP = "tip:"
 FONT = 9.0
 
 
-@contextmanager
-def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, Any, list[str]]]:
-    """Yield a figure, its axes, and a list that will hold the picture."""
+def load_matplotlib() -> Any:
+    """Return matplotlib, which draws to files here, whatever windows it was set to draw in.
+
+    Raises
+    ------
+    GeedError
+        If it is not installed, or its own settings are wrong.
+    """
+    # A backend that there is not would be an error already on loading.
+    backend = os.environ.pop("MPLBACKEND", None)
     try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
+        with whole():
+            import matplotlib as mpl
+            import matplotlib.figure
     except ImportError:
         raise GeedError(
             "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"
         ) from None
+    except Exception as error:
+        raise GeedError(
+            f"report: matplotlib cannot be loaded ({error}); look at its matplotlibrc"
+        ) from None
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    return mpl
+
+
+@contextmanager
+def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, Any, list[str]]]:
+    """Yield a figure, its axes, and a list that will hold the picture."""
+    mpl = load_matplotlib()
+
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
         "svg.hashsalt": f"{width}{height}{options}",
@@ -85,18 +113,24 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, 
         "ytick.labelcolor": INK,
         "grid.color": LINE,
         "axes.unicode_minus": True,
+        # A name is no mathematics, whatever dollars are in it.
+        "text.parse_math": False,
         "legend.frameon": False,
     }
     picture: list[str] = []
     with mpl.rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+        figure = mpl.figure.Figure(figsize=(width, height), layout="constrained", facecolor="none")
         axes = figure.add_subplot(**options)
         axes.set_facecolor("none")
         for side in axes.spines:
             axes.spines[side].set_visible(side in ("left", "bottom", "polar"))
         yield figure, axes, picture
         buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        with warnings.catch_warnings():
+            # Text stays text, and the browser's fonts have the letters that this one has not.
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")
+            warnings.filterwarnings("ignore", "constrained_layout not applied")  # of long names
+            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     picture.append(_cleaned(buffer.getvalue()))
 
 
@@ -107,7 +141,7 @@ def panels_across(count: int) -> int:
 
 def _cleaned(svg: str) -> str:
     """Keep what the page needs of matplotlib's SVG, with the page's colours and font."""
-    svg = svg[svg.index("<svg") :]
+    svg = xml_text(svg[svg.index("<svg") :])
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)

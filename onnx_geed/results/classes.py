@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
 
 import numpy as np
 
-from onnx_geed.results.intervals import IntervalKind, mean_interval, ratio_interval
+from onnx_geed.results.intervals import mean_interval, ratio_interval
 from onnx_geed.results.schema import ClassValue, Record
 
 __all__ = ["add_class_values"]
@@ -37,7 +36,7 @@ def _by_class(record: Record, labels: Sequence[int | str], seed: int) -> dict[st
     values = np.array(record["per_sample"], dtype=np.float64)
     errors = record.get("errors")
     own = np.array([str(label) for label in labels])
-    kind = cast(IntervalKind, record["interval"])
+    kind = record["interval"]
     entries: dict[str, ClassValue] = {}
     for label in sorted(set(labels), key=_order):
         mine = values[own == str(label)]

@@ -17,6 +17,7 @@ from onnx_geed.results.families import element_words, is_family
 from onnx_geed.results.reading import Reading, read_record
 from onnx_geed.results.records import ranking_value
 from onnx_geed.results.schema import Record, Result
+from onnx_geed.safe_names import xml_text
 
 __all__ = [
     "Limit",
@@ -249,7 +250,7 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
     GeedError
         If a limit cannot be read, or is for something that was not measured.
     """
-    suite = ElementTree.Element("testsuite", name=f"onnx-geed {result['group']['name']}")
+    suite = ElementTree.Element("testsuite", name=xml_text(f"onnx-geed {result['group']['name']}"))
     cases = failures = 0
     for limit, records in _records_by_limit(result, limits):
         for record in records:
@@ -257,8 +258,8 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
             case = ElementTree.SubElement(
                 suite,
                 "testcase",
-                classname=f"onnx-geed.{_xml_text(result['model']['path'])}",
-                name=_xml_text(f"{reading.measure}@{reading.layer} <= {limit.largest:g}"),
+                classname=f"onnx-geed.{xml_text(result['model']['path'])}",
+                name=xml_text(f"{reading.measure}@{reading.layer} <= {limit.largest:g}"),
             )
             cases += 1
             if reading.value > limit.largest:
@@ -267,9 +268,9 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
                     case,
                     "failure",
                     type="limit",
-                    message=_xml_text(f"{reading.value:.6g} > {limit.largest:g} ({limit.text})"),
+                    message=xml_text(f"{reading.value:.6g} > {limit.largest:g} ({limit.text})"),
                 )
-                failure.text = _xml_text(failure_of(result, reading, limit.largest))
+                failure.text = xml_text(failure_of(result, reading, limit.largest))
     suite.set("tests", str(cases))
     suite.set("failures", str(failures))
     suite.set("errors", "0")
@@ -279,11 +280,6 @@ def junit_xml(result: Result, limits: Sequence[str]) -> str:
         + ElementTree.tostring(suite, encoding="unicode")
         + "\n"
     )
-
-
-def _xml_text(text: str) -> str:
-    """Put a question mark for what XML 1.0 cannot hold."""
-    return "".join(c if c in "\t\n" or ord(c) >= 32 else "?" for c in text)
 
 
 def write_junit(result: Result, limits: Sequence[str], path: str | Path) -> None:

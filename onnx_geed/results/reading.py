@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.measures import Descriptor, descriptor_of
-from onnx_geed.results.intervals import IntervalKind, mean_interval
+from onnx_geed.results.intervals import mean_interval
 from onnx_geed.results.records import ROUNDING, ranking_value
 from onnx_geed.results.schema import Record, Scale, Statistics
 
@@ -333,5 +333,5 @@ def _ends(part: Statistics, plain: bool) -> tuple[float, float] | None:
     if plain:
         deviations = np.asarray(part["deviations"], dtype=np.float64)
         means = _counted(part, deviations).mean(axis=1)
-        return mean_interval(means, cast(IntervalKind, part["interval"]))
+        return mean_interval(means, part["interval"])
     return (float(ends[0]), float(ends[1])) if ends else None

@@ -12,16 +12,15 @@ from typing import Any, cast
 from onnx_geed.errors import GeedError, known_names, shown, without_secrets
 from onnx_geed.files import read_json
 from onnx_geed.measures import CATALOGUE
+from onnx_geed.results.agreement import disagreement
 from onnx_geed.results.fits import FIT_REFERENCES
+from onnx_geed.results.origin import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.results.schema import (
-    DataPart,
-    FitPart,
-    GroupPart,
-    ModelPart,
     Record,
     Result,
-    RuntimePart,
 )
+from onnx_geed.safe_names import csv_cell
+from onnx_geed.typed_json import check_json
 
 __all__ = ["SCHEMA", "read_result", "result", "to_csv"]
 
@@ -32,20 +31,8 @@ SCHEMA = "onnx-geed/result/1"
 _FIT = ("kind", "lambda", "samples", *FIT_REFERENCES)
 
 
-# What a file must hold for everything that reads results.
-_PARTS = {
-    "model": ("path", "sha256"),
-    "data": ("source", "fingerprint", "indices", "names"),
-    "group": ("name", "order", "elements", "exact", "interpolation", "support"),
-}
-
-
-# What one of its records must hold.
-_RECORD = (
-    *("measure", "layer", "layout", "output_action", "value", "ci95", "interval", "stderr"),
-    *("samples", "normaliser", "unnormalised", "norm_samples", "zero_pairs", "per_element"),
-    *("per_sample", "deviations", "exact", "warnings"),
-)
+# What to do with a file that is none of a result.
+_AGAIN = "measure again"
 
 
 def result(
@@ -92,7 +79,7 @@ def read_result(path: str | Path) -> Result:
     GeedError
         If there is no such file, or it is not JSON.
         If it is not a result, or one of a schema that this version does not know.
-        If a part is missing.
+        If a field is missing, of another type than the schema's, or contradicts another.
         If it holds a measure that this version does not know.
     """
     content = read_json(path)
@@ -102,31 +89,18 @@ def read_result(path: str | Path) -> Result:
         kind = f"of schema {str(schema)[:60]!r}" if schema is not None else "without a schema"
         cure = "upgrade onnx-geed" if newer else "give a file that onnx-geed measure --out wrote"
         raise GeedError(f"{path}: is {kind}, expected {SCHEMA!r}; {cure}")
-    for part, keys in _PARTS.items():
-        _require(path, content, part, keys)
-    records = content.get("measurements")
-    if not isinstance(records, list):
-        raise GeedError(f"{path}: has no list of measurements; measure again")
-    for i, record in enumerate(records):
-        _require(path, {f"measurements[{i}]": record}, f"measurements[{i}]", _RECORD)
+    check_json(content, Result, str(path), _AGAIN)
+    for i, record in enumerate(content["measurements"]):
         if record["measure"] not in CATALOGUE:
             raise GeedError(
                 f"{path}: measurements[{i}] is of a measure that this version does not know, "
                 f"{shown(record['measure'])!r} (it knows {known_names(tuple(CATALOGUE))}); upgrade "
                 "onnx-geed"
             )
-        if record.get("fit") is not None:
-            fit = f"measurements[{i}].fit"
-            _require(path, {fit: record["fit"]}, fit, tuple(FitPart.__annotations__))
+    if wrong := disagreement(content):
+        raise GeedError(f"{path}: {wrong}; {_AGAIN}")
     content["file"] = without_secrets(str(path))
     return cast(Result, content)
-
-
-def _require(path: str | Path, content: Mapping[str, Any], part: str, keys: Sequence[str]) -> None:
-    fields = content.get(part)
-    missing = [k for k in keys if not isinstance(fields, dict) or k not in fields]
-    if missing:
-        raise GeedError(f"{path}: {part} lacks {', '.join(missing)}; measure again")
 
 
 def to_csv(*results: Result) -> str:
@@ -183,7 +157,7 @@ def to_csv(*results: Result) -> str:
                 "warnings": "; ".join(record["warnings"]),
                 **{f"fit_{name}": fit.get(name) for name in _FIT},
                 # Lists, one entry an element that counts.
-                "elements": ";".join(record["per_element"]),
+                "elements": ";".join(map(csv_cell, record["per_element"])),
                 "parameters": _joined([parameters.get(e) for e in record["per_element"]]),
                 "per_element": _joined(list(record["per_element"].values())),
                 "gain": gain and gain["value"],
@@ -191,7 +165,8 @@ def to_csv(*results: Result) -> str:
             }
             # csv writes None as nothing, and a float so that it reads back as it was.
             row = [cells[name] for name in head]
-            writer.writerow((result["model"]["path"], result["group"]["name"], *row))
+            names = (result["model"]["path"], result["group"]["name"])
+            writer.writerow(map(csv_cell, (*names, *row)))
     return stream.getvalue()
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Literal, NotRequired, TypedDict
 
-from onnx_geed.confinement import Protections
 from onnx_geed.groups import FitKind
+from onnx_geed.results.intervals import IntervalKind
+from onnx_geed.results.origin import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.results.parts import PartPart
+from onnx_geed.typed_json import Count, Ends, Fraction
 
 __all__ = [
     "Aggregate",
@@ -19,7 +21,6 @@ __all__ = [
     "ComparedModel",
     "Comparison",
     "ComparisonEntry",
-    "DataPart",
     "ExactPart",
     "FitDefect",
     "FitIntervals",
@@ -27,11 +28,8 @@ __all__ = [
     "FitSamples",
     "Foreground",
     "Gain",
-    "GroupPart",
     "HalfPart",
-    "InputPart",
     "LabelOverlap",
-    "ModelPart",
     "OverModels",
     "Overlap",
     "PrecisionPart",
@@ -39,7 +37,6 @@ __all__ = [
     "Record",
     "Reference",
     "Result",
-    "RuntimePart",
     "Scale",
     "Share",
     "Statistics",
@@ -54,10 +51,10 @@ class Statistics(TypedDict):
     """Eq. (4) over some elements, with its interval and its parts."""
 
     value: float | None
-    ci95: list[float] | None
-    interval: str
+    ci95: Ends | None
+    interval: IntervalKind
     stderr: float | None
-    samples: int
+    samples: Count
     normaliser: float | None
     unnormalised: float | None
     per_element: dict[str, float]
@@ -78,19 +75,19 @@ class HalfPart(TypedDict):
 
     elements: list[str]
     value: float | None
-    ci95: list[float] | None
+    ci95: Ends | None
     unnormalised: float | None
     difference: float | None
-    difference_ci95: list[float] | None
+    difference_ci95: Ends | None
 
 
 class Reference(TypedDict):
     """A scale to read a value by; the last four are of the untrained network only."""
 
     value: float | None
-    ci95: list[float] | None
+    ci95: Ends | None
     unnormalised: float | None
-    samples: int
+    samples: Count
     normaliser: NotRequired[float | None]
     between_samples: NotRequired[float | None]
     relative: NotRequired[float | None]
@@ -101,15 +98,15 @@ class ClassValue(TypedDict):
     """The value over the samples of one label."""
 
     value: float
-    ci95: list[float] | None
-    samples: int
+    ci95: Ends | None
+    samples: Count
 
 
 class MovedShare(TypedDict):
     """Share of moved samples for which something holds, those at the first element left out."""
 
     value: float
-    ci95: list[float] | None
+    ci95: Ends | None
 
 
 class Share(TypedDict):
@@ -125,7 +122,7 @@ class Predictions(TypedDict):
 
     stay: Share
     right: Share | None
-    samples: int
+    samples: Count
 
 
 class LabelOverlap(TypedDict):
@@ -152,9 +149,9 @@ class Foreground(TypedDict):
     """The measure over the places that are no background; of samples that have some."""
 
     value: float | None
-    ci95: list[float] | None
+    ci95: Ends | None
     per_element: dict[str, float | None]
-    samples: int
+    samples: Count
     share: float
     background: int
     by: Literal["labels", "prediction"]
@@ -163,9 +160,9 @@ class Foreground(TypedDict):
 class FitIntervals(TypedDict):
     """The intervals of what stands beside a fitted value."""
 
-    shuffled: list[float] | None
-    identity: list[float] | None
-    other_element: list[float] | None
+    shuffled: Ends | None
+    identity: Ends | None
+    other_element: Ends | None
 
 
 class FitSamples(TypedDict):
@@ -189,7 +186,7 @@ FitPart = TypedDict(
     {
         "kind": FitKind,
         "lambda": float | None,
-        "samples": int,
+        "samples": Count,
         "shuffled": float | None,
         "identity": float | None,
         "other_element": float | None,
@@ -216,15 +213,15 @@ class Record(Statistics):
     output_action: str
     between_samples: NotRequired[float | None]
     relative: NotRequired[float | None]
-    norm_samples: int | None
-    zero_pairs: float
+    norm_samples: Count | None
+    zero_pairs: Fraction
     per_channel: NotRequired[list[float] | None]
     exact: ExactPart | None
     half: NotRequired[HalfPart | None]
     references: NotRequired[dict[str, Reference] | None]
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
-    most_common: NotRequired[float]
+    most_common: NotRequired[Fraction]
     miou: NotRequired[Overlap]
     foreground: NotRequired[Foreground]
     fit: NotRequired[FitPart | None]
@@ -233,89 +230,11 @@ class Record(Statistics):
     notes: NotRequired[list[str]]
 
 
-class ModelPart(TypedDict):
-    """The model that was measured."""
-
-    path: str
-    sha256: str
-    opset: int
-    producer: str
-
-
-class InputPart(TypedDict):
-    """An input that the group moves; its name is empty where DATA are one array, without names."""
-
-    name: str
-    source: str
-    layout: str
-    shape: list[int]
-    dtype: str
-
-
-class DataPart(TypedDict):
-    """The samples that were measured; ``inputs`` where they are more than one float input."""
-
-    source: str
-    fingerprint: str
-    available: int
-    indices: list[int]
-    names: list[str] | None
-    labels: list[int | str] | None
-    marks: NotRequired[list[str]]
-    preprocess: NotRequired[dict[str, Any]]
-    layout: NotRequired[str]
-    shape: NotRequired[list[int]]
-    inputs: NotRequired[list[InputPart]]
-    masks: NotRequired[MasksPart]
-
-
-class MasksPart(TypedDict):
-    """What stood in front of other backgrounds."""
-
-    source: str
-    fingerprint: str
-
-
-class GroupPart(TypedDict):
-    """The group, and how it moves the input."""
-
-    name: str
-    kind: NotRequired[Literal["group", "sampled", "family"]]
-    order: int
-    elements: list[str]
-    exact: list[bool]
-    parameters: NotRequired[list[float | None]]
-    parameter: NotRequired[str]
-    unit: NotRequired[str]
-    clip: NotRequired[bool]
-    backgrounds: NotRequired[str]
-    members: NotRequired[str]
-    interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
-    support: Literal["full", "disk"]
-    components: NotRequired[Literal["right-down", "right-up", "down-right"]]
-    step: NotRequired[float]
-    grid: NotRequired[list[int]]
-
-
-class RuntimePart(TypedDict, total=False):
-    """The device, the engine and the batches of a run, its seconds and its inferences."""
-
-    provider: str
-    device: str
-    precision: str
-    engine: str
-    optimisation: str
-    batch_size: int
-    seconds: float
-    inferences: int
-    isolated: Protections
-
-
 class PrecisionPart(TypedDict):
     """The precision that was asked for, and the samples that it took."""
 
     asked: float
-    samples: int
+    samples: Count
     reached: bool
     undecided: list[str]
     without_value: list[str]
@@ -359,7 +278,7 @@ class OverModels(TypedDict):
 
     values: list[float | None]
     mean: float | None
-    ci95_over_models: list[float] | None
+    ci95_over_models: Ends | None
 
 
 class AggregateFit(TypedDict):
@@ -382,14 +301,14 @@ class AggregateEntry(TypedDict):
     models: int
     values: list[float | None]
     mean: float | None
-    ci95_over_models: list[float] | None
+    ci95_over_models: Ends | None
     stderr_over_models: float | None
     unnormalised: list[float | None]
     unnormalised_mean: float | None
-    unnormalised_ci95_over_models: list[float] | None
+    unnormalised_ci95_over_models: Ends | None
     relative: list[float | None]
     relative_mean: float | None
-    relative_ci95_over_models: list[float] | None
+    relative_ci95_over_models: Ends | None
     fit: AggregateFit | None
     warnings: list[str]
 
@@ -422,10 +341,10 @@ class ComparisonEntry(TypedDict):
     normaliser_a: float | None
     normaliser_b: float | None
     difference: float
-    ci95: list[float] | None
-    ci95_bootstrap: list[float] | None
+    ci95: Ends | None
+    ci95_bootstrap: Ends | None
     interval: str
-    verdict_ci95: list[float] | None
+    verdict_ci95: Ends | None
     share_a_lower: float | None
     samples: int | None
     verdict: str

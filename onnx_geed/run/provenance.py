@@ -15,7 +15,7 @@ from onnx_geed.errors import without_secrets
 from onnx_geed.groups import LayoutAction
 from onnx_geed.model import Model
 from onnx_geed.results import DataPart, GroupPart, InputPart, ModelPart, RuntimePart
-from onnx_geed.run.executor import cores
+from onnx_geed.run.executor import Workforce, cores
 from onnx_geed.run.job import Task
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.session import OPTIMISATION
@@ -124,8 +124,10 @@ def describe_group(task: Task) -> GroupPart:
     return described
 
 
-def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> RuntimePart:
-    """Return the ``runtime`` part of a result."""
+def describe_runtime(
+    task: Task, seconds: float = 0.0, inferences: int = 0, workforce: Workforce | None = None
+) -> RuntimePart:
+    """Return the ``runtime`` part of a result, with who ran it where that is one workforce."""
     network = task.network
     described: RuntimePart = {
         "provider": network.provider,
@@ -137,6 +139,9 @@ def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> R
         "seconds": round(seconds, 3),
         "inferences": inferences,
     }
+    if workforce is not None:
+        described["executor"], described["nodes"] = workforce.executor, workforce.nodes
+        described["workers"] = workforce.workers
     if (how := confined()) is not None:
         described["isolated"] = how.protections
     return described

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.model import Model, expose_tensors
+from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -204,8 +206,12 @@ def open_session(
         If CUDA was asked for and is not to be had.
         If the runtime cannot load the model.
     """
-    import onnxruntime as ort
+    # From 1.29 on it would keep an identifier in the user's home, and report runs to its makers.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    with whole():
+        import onnxruntime as ort
 
+    ort.disable_telemetry_events()  # of earlier ones on Windows, and where it was imported before
     ort.set_default_logger_severity(4)
     tried = ""
     if provider != "cpu":
@@ -215,9 +221,10 @@ def open_session(
         if provider == "cuda":
             raise GeedError(f"--provider cuda: {tried}; use --provider cpu to run on the processor")
     try:
-        runtime = ort.InferenceSession(
-            content, _options(ort, folder), providers=["CPUExecutionProvider"]
-        )
+        with whole():
+            runtime = ort.InferenceSession(
+                content, _options(ort, folder), providers=["CPUExecutionProvider"]
+            )
     except Exception as error:  # onnxruntime's exceptions share no public parent
         raise GeedError(
             f"ONNX Runtime cannot load the model: {_first_line(error)}; export it with operators "
@@ -291,11 +298,12 @@ def _try_cuda(ort: Any, content: bytes, folder: Path) -> tuple[ort.InferenceSess
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     try:
-        runtime = ort.InferenceSession(
-            content,
-            _options(ort, folder),
-            providers=[("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"],
-        )
+        with whole():
+            runtime = ort.InferenceSession(
+                content,
+                _options(ort, folder),
+                providers=[("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"],
+            )
     except Exception as error:  # onnxruntime's exceptions share no public parent
         return None, f"CUDA failed to start: {_first_line(error)}"
     # The runtime falls back to the processor without raising.

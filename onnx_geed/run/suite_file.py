@@ -23,10 +23,11 @@ from onnx_geed.addresses import (
     sibling,
 )
 from onnx_geed.copies import copy_file, read_by_copy
-from onnx_geed.errors import GeedError, nearest, without_secrets
+from onnx_geed.errors import GeedError, nearest
 from onnx_geed.run.options import Options, check_option, names_files
+from onnx_geed.safe_names import file_name
 
-__all__ = ["Cell", "Suite", "read_suite", "safe_name"]
+__all__ = ["Cell", "Suite", "read_suite"]
 
 _KEYS = ("title", "groups", "measures", "options", "models", "data")
 
@@ -81,7 +82,7 @@ class Cell:
         parts = [self.model]
         parts += [f"seed{self.seed}"] if self.seed is not None else []
         parts += [f"step{self.step}"] if self.step is not None else []
-        return ".".join(safe_name(part) for part in (*parts, self.data, self.group))
+        return ".".join(file_name(part) for part in (*parts, self.data, self.group))
 
     def __str__(self) -> str:
         seed = "" if self.seed is None else f" seed {self.seed}"
@@ -366,11 +367,6 @@ def _path_expression(pattern: str) -> str:
             globs = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
             expression += globs.get(token, re.escape(token))
     return expression
-
-
-def safe_name(text: str) -> str:
-    """Return a name of a group or a model as a part of a file's name."""
-    return re.sub(r"[^\w+=-]+", "-", without_secrets(text)).strip("-") or "-"
 
 
 def _check_names_differ(path: str | Path, cells: Sequence[Cell]) -> None:

@@ -362,6 +362,31 @@ def test_limits_go_with_it(place):
     assert "--time-limit: limits an isolated run; give --isolate too" in got.stderr
 
 
+def test_what_cannot_hold_in_isolation_is_refused(place):
+    for more, words in (
+        (("--executor=ray",), "confines one process, not the workers of a cluster"),
+        (("--executor=ray", "--address=127.0.0.1:9"), "leave out --executor ray"),
+        (("--labels=https://host/y.npy",), "so https://host/y.npy cannot be reached"),
+        (("--preprocess=memory://p.json",), "so memory://p.json cannot be reached"),
+        (("--cache=s3://bucket/a.geed",), "so s3://bucket/a.geed cannot be reached"),
+        (("--junit=s3://bucket/j.xml", "--fail-above=latent-l2=1"), "so s3://bucket/j.xml cannot"),
+    ):
+        got = measure(place, DEMO / "digits.npz", "--isolate", *more)
+        assert (got.returncode, len(got.stderr.splitlines())) == (2, 1)
+        assert words in said(got)
+    assert left(place) == set()
+
+
+def test_an_address_inside_a_suite_is_refused_too(place):
+    (place / "suite.toml").write_text(
+        'groups = ["C4"]\n[[models]]\nname = "CNN"\npath = "https://host/net.onnx"\n'
+        '[[data]]\nname = "d"\npath = "hostile:good"\n'
+    )
+    got = geed(place, "benchmark", "suite.toml", "-o", "out", "--isolate")
+    assert got.returncode == 2
+    assert "--isolate: closes the network, so https://host/net.onnx cannot be reached" in got.stderr
+
+
 def test_a_file_of_another_name_is_not_taken_over(place):
     """What a child leaves where its files wait gets a name only if that is its output's."""
     (place / "hostile.py").write_text(

@@ -267,7 +267,8 @@ class TestFiles:
         st.text(max_size=20),
     )
     def test_every_float_and_name_reads_back_as_it_was(self, tmp_path, deviations, layer):
-        before = result_of(record(deviations=deviations, layer=layer))
+        data = result_of()["data"] | {"indices": [4, 2, 0, 1], "names": None, "labels": None}
+        before = result_of(record(deviations=deviations, layer=layer), data=data)
         write_json(before, tmp_path / "r.json")
         after = read_result(tmp_path / "r.json")
         assert after.pop("file") == str(tmp_path / "r.json")
@@ -371,7 +372,7 @@ class TestFiles:
             (b'{"schema": NaN}', "NaN is not a number that JSON knows"),
             (b'{"schema": "onnx-geed/result/2"}', "upgrade onnx-geed"),
             (b'{"schema": "onnx-geed/aggregate/1"}', "onnx-geed measure --out wrote"),
-            (b'{"schema": "onnx-geed/result/1"}', "model lacks path, sha256"),
+            (b'{"schema": "onnx-geed/result/1"}', "lacks created, command"),
             (b"[" * 100_000, "is not JSON"),
         ],
     )
@@ -386,9 +387,9 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("part", "says"),
         [
-            ("measurements", "has no list of measurements"),
-            ("group", "group lacks name"),
-            ("data", "data lacks source"),
+            ("measurements", "lacks measurements"),
+            ("group", "lacks group"),
+            ("data", "lacks data"),
         ],
     )
     def test_a_result_without_a_part_is_refused(self, tmp_path, part, says):
