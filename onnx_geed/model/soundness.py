@@ -1,0 +1,307 @@
+"""A model is held against limits before anything works on it: no file may cost what none is worth.
+
+Whatever is built on a graph walks over its nodes, inlines its functions and reads its names. Here
+each of these is counted first, in time that grows with the file and no faster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+
+from onnx_geed.errors import GeedError, shown
+from onnx_geed.model.nodes import subgraphs
+
+__all__ = ["bodies", "check_sound", "refusing_unsound"]
+
+#: Nodes of a model, its functions being inlined and bodies counted in: several times the most that
+#: any known network has.
+MOST_NODES = 100_000
+
+# Tensors that nodes read and make, and attributes that they state, all together and one alone.
+_MOST_ENDS, _MOST_ENDS_OF_ONE = 1_000_000, 10_000
+
+# numpy's arrays have no more axes, and the runtime's kernels far fewer.
+_MOST_AXES = 64
+
+# Elements of a tensor: no more bytes can be addressed.
+_MOST_ELEMENTS = 1 << 60
+
+
+# What is raised of values that nobody foresaw.
+_UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@contextmanager
+def refusing_unsound(path: Path) -> Iterator[None]:
+    """Tell a malformed model from a fault of this package: the ONNX checker knows.
+
+    Parameters
+    ----------
+    path : Path
+        The model that is worked on inside.
+
+    Raises
+    ------
+    GeedError
+        If an error that nobody foresaw is raised, and the checker refuses the model.
+    """
+    try:
+        yield
+    except _UNFORESEEN:
+        if reason := _checker_says(path):
+            raise GeedError(
+                f"{path}: is no valid ONNX model ({shown(reason, 200)}); export it again"
+            ) from None
+        raise
+
+
+def _checker_says(path: Path) -> str:
+    """Return why the checker refuses a model; empty where it does not."""
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except Exception as error:  # the checker's classes, and those of shape inference
+        return str(error).strip()
+    return ""
+
+
+def check_sound(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse a model that would take time or memory out of all proportion, or is no text.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        The model as the file holds it.
+    path : Path
+        The file, for messages.
+
+    Raises
+    ------
+    GeedError
+        If it has too many nodes, or a node has too many inputs, outputs or attributes.
+        If its functions call themselves, or come to too many nodes.
+        If a name is not UTF-8.
+        If a tensor's lengths are negative, too many or too large, or its data do not fill them.
+        If a loop runs for ever.
+    """
+    try:
+        _check(proto)
+    except _UnsoundError as error:
+        raise GeedError(f"{path}: {error}; export it again") from None
+
+
+class _UnsoundError(Exception):
+    """What is wrong with a model, without its file."""
+
+
+def _check(proto: onnx.ModelProto) -> None:
+    texts = [proto.producer_name, proto.producer_version, proto.domain]
+    texts += [text for entry in proto.metadata_props for text in (entry.key, entry.value)]
+    _check_texts(texts, "its metadata hold")
+    graphs = list(bodies(proto.graph))
+    _check_nodes([*graphs, *(f for own in proto.functions for f in _function_bodies(own))])
+    _check_functions(proto)
+    for graph in graphs:
+        _check_infos([*graph.input, *graph.output, *graph.value_info])
+        for tensor in graph.initializer:
+            _check_tensor(tensor)
+        for sparse in graph.sparse_initializer:
+            _check_lengths(sparse.dims, sparse.values.name)
+            _check_tensor(sparse.values)
+            _check_tensor(sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    _check_tensor(attribute.t)
+                for tensor in attribute.tensors:
+                    _check_tensor(tensor)
+            if node.op_type == "Loop":
+                _check_loop(node)
+
+
+def bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Return a graph and the bodies of its nodes, and of theirs."""
+    waiting = [graph]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            if node.attribute:
+                waiting += subgraphs(node)
+
+
+def _function_bodies(function: onnx.FunctionProto) -> Iterator[onnx.FunctionProto | onnx.GraphProto]:
+    yield function
+    for node in function.node:
+        for body in subgraphs(node):
+            yield from bodies(body)
+
+
+def _check_nodes(graphs: Sequence[onnx.FunctionProto | onnx.GraphProto]) -> None:
+    _check_count(sum(len(graph.node) for graph in graphs))
+    ends = 0
+    for graph in graphs:
+        for node in graph.node:
+            own = len(node.input) + len(node.output) + len(node.attribute)
+            ends += own
+            if own > _MOST_ENDS_OF_ONE or ends > _MOST_ENDS:
+                most = _MOST_ENDS_OF_ONE if own > _MOST_ENDS_OF_ONE else _MOST_ENDS
+                raise _UnsoundError(
+                    f"its {shown(node.op_type)} nodes have more than {most:,} inputs, outputs and "
+                    "attributes"
+                )
+            texts = (node.name, node.op_type, node.domain, *node.input, *node.output)
+            _check_texts(texts, "a node has")
+            _check_texts([a.name for a in node.attribute], "an attribute is called")
+
+
+def _check_count(nodes: int) -> None:
+    if nodes > MOST_NODES:
+        raise _UnsoundError(f"it has {nodes:,} nodes; no more than {MOST_NODES:,} are taken")
+
+
+def _check_texts(texts: Iterable[str | bytes], what: str) -> None:
+    """Refuse bytes that are no text, which protobuf hands over as they are."""
+    for text in texts:
+        if isinstance(text, bytes):
+            raise _UnsoundError(f"{what} bytes that are not UTF-8: {shown(text)}")
+
+
+def _check_functions(proto: onnx.ModelProto) -> None:
+    """Count the nodes that there are once functions are inlined."""
+    if not proto.functions:
+        return
+    own = {(f.domain, f.name): f for f in proto.functions}
+    # Known sizes; a function that is being counted has none yet.
+    sizes: dict[tuple[str, str], int | None] = {}
+    for start in own:
+        waiting = [start]
+        while waiting:
+            key = waiting[-1]
+            called = [
+                (node.domain, node.op_type)
+                for body in _function_bodies(own[key])
+                for node in body.node
+                if (node.domain, node.op_type) in own
+            ]
+            unknown = next((other for other in called if sizes.get(other) is None), None)
+            if sizes.get(key) is not None:
+                waiting.pop()
+            elif unknown is None:
+                plain = sum(len(body.node) for body in _function_bodies(own[key]))
+                sizes[key] = plain + sum(sizes[other] or 0 for other in called)
+                waiting.pop()
+            elif unknown in sizes:
+                raise _UnsoundError(f"its function {shown(unknown[1])} calls itself")
+            else:
+                sizes[key] = sizes[unknown] = None
+                waiting.append(unknown)
+            if len(waiting) > MOST_FUNCTIONS_DEEP:
+                raise _UnsoundError("its functions call each other too deep")
+    nodes = 0
+    for graph in bodies(proto.graph):
+        nodes += len(graph.node)
+        nodes += sum(sizes.get((node.domain, node.op_type)) or 0 for node in graph.node)
+    _check_count(nodes)
+
+
+#: Functions that call functions that call functions, so many at most: the inliner recurses.
+MOST_FUNCTIONS_DEEP = 100
+
+
+def _check_infos(infos: Sequence[onnx.ValueInfoProto]) -> None:
+    known = onnx.TensorProto.DataType.values()
+    for info in infos:
+        _check_texts([info.name], "a tensor is called")
+        if not info.type.HasField("tensor_type"):
+            continue
+        kind = info.type.tensor_type
+        if kind.elem_type not in known:
+            raise _UnsoundError(
+                f"tensor {shown(info.name)} is of type {kind.elem_type}, which ONNX does not have"
+            )
+        _check_axes(len(kind.shape.dim), info.name)
+        _check_texts([dim.dim_param for dim in kind.shape.dim], f"{shown(info.name)}'s axes have")
+
+
+def _check_axes(count: int, name: str) -> None:
+    if count > _MOST_AXES:
+        raise _UnsoundError(
+            f"tensor {shown(name)} has {count:,} axes; no more than {_MOST_AXES} are taken"
+        )
+
+
+def _check_lengths(dims: Sequence[int], name: str) -> int:
+    """Return the number of a stored tensor's elements."""
+    _check_texts([name], "a tensor is called")
+    _check_axes(len(dims), name)
+    if any(length < 0 for length in dims):
+        raise _UnsoundError(f"tensor {shown(name)} has a negative length: {shown(list(dims))}")
+    elements = math.prod(dims)
+    if elements > _MOST_ELEMENTS:
+        raise _UnsoundError(f"tensor {shown(name)} is too large: {shown(list(dims))}")
+    return elements
+
+
+# Where elements lie that are not in raw_data; of complex numbers there are two.
+_FIELDS = {
+    onnx.TensorProto.FLOAT: "float_data",
+    onnx.TensorProto.COMPLEX64: "float_data",
+    onnx.TensorProto.DOUBLE: "double_data",
+    onnx.TensorProto.COMPLEX128: "double_data",
+    onnx.TensorProto.INT64: "int64_data",
+    onnx.TensorProto.UINT64: "uint64_data",
+    onnx.TensorProto.UINT32: "uint64_data",
+    onnx.TensorProto.STRING: "string_data",
+}
+_PAIRS = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
+
+# Bits of an element, of the types that are packed in bytes.
+_BITS = {
+    getattr(onnx.TensorProto, name): bits
+    for names, bits in (("INT4 UINT4 FLOAT4E2M1", 4), ("INT2 UINT2", 2))
+    for name in names.split()
+    if hasattr(onnx.TensorProto, name)
+}
+
+
+def _check_tensor(tensor: onnx.TensorProto) -> None:
+    elements, kind = _check_lengths(tensor.dims, tensor.name), tensor.data_type
+    if kind not in onnx.TensorProto.DataType.values():
+        raise _UnsoundError(
+            f"tensor {shown(tensor.name)} is of type {kind}, which ONNX does not have"
+        )
+    if tensor.data_location == onnx.TensorProto.EXTERNAL or not kind:
+        return
+    if tensor.HasField("raw_data"):
+        bits = _BITS.get(kind) or 8 * onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
+        wanted, found = -(-elements * bits // 8), len(tensor.raw_data)
+        unit = "bytes"
+    else:
+        per = 2 if kind in _PAIRS else 1
+        bits = _BITS.get(kind, 8)
+        wanted = -(-elements * per * bits // 8)
+        found, unit = len(getattr(tensor, _FIELDS.get(kind, "int32_data"))), "values"
+    if found != wanted:
+        raise _UnsoundError(
+            f"tensor {shown(tensor.name)} of shape {shown(list(tensor.dims))} holds {found:,} "
+            f"{unit}, not {wanted:,}"
+        )
+
+
+def _check_loop(node: onnx.NodeProto) -> None:
+    """Refuse a loop that goes on because it went on: nothing that it works out ends it."""
+    for body in subgraphs(node):
+        if len(body.input) < 2 or not body.output:
+            continue
+        makers = {name: inner for inner in body.node for name in inner.output}
+        name, seen = body.output[0].name, 0
+        while name in makers and makers[name].op_type == "Identity" and seen < len(makers):
+            name, seen = next(iter(makers[name].input), ""), seen + 1
+        counted = bool(node.input and node.input[0])
+        if name == body.input[1].name and not counted:
+            raise _UnsoundError(f"its loop {shown(node.name or node.output[0])} never ends")
