@@ -191,19 +191,31 @@ def misfit(
     letter, takes = parsed.kept[wrong[0]], wanted[wrong[0]]
     if len(array) == len(own) and all(w in (None, s) for w, s in zip(own, array, strict=True)):
         return "one sample? Add an axis for the samples in front"
+    sides = [s if w is None else w for s, w in zip(shape[-2:], wanted[-2:], strict=True)]
+    size = "x".join(map(str, sides))
+    resized = preprocess.resize is not None or preprocess.crop is not None
     if letter == "C":
-        if layout[1] == "C" and array[-1:] == (takes,):
+        whole = len(array) == len(own) + 1
+        if whole and layout[1] == "C" and array[-1] == takes:
             return "arrays are in the model's own layout: move the last axis to place 1"
-        if layout[-1] == "C" and array[1:2] == (takes,):
+        if whole and layout[-1] == "C" and array[1] == takes:
             return "arrays are in the model's own layout: move axis 1 to the end"
         if has_plane(layout) and (takes, shape[0]) in ((1, 3), (3, 1)):
-            return f"--preprocess channels={'grey' if takes == 1 else 'RGB'} converts them"
+            asked = f"channels={'grey' if takes == 1 else 'RGB'}"
+            if len(wrong) > 1 and not resized:
+                asked = f"'{asked} resize={size}'"
+            if whole or not array or len(wrong) == 1:
+                return f"--preprocess {asked} converts them"
+            # Such as series, for which a channel and a line are height and width.
+            return (
+                f"an array of three axes is read as grey images, N×H×W: give one of "
+                f"N×{shape_text(own)}; if they are grey images, --preprocess {asked} converts them"
+            )
         return f"give samples of {takes} channel{'s' * (takes != 1)}"
     if letter not in "HW":
         if letter == "D":
             return f"give samples of depth {takes}"
         return f"give samples of {takes} along {letter}, {LETTERS[letter]}"
-    if preprocess.resize is not None or preprocess.crop is not None:
+    if resized:
         return "change resize or crop to fit"
-    height, width = (s if w is None else w for s, w in zip(shape[-2:], wanted[-2:], strict=True))
-    return f"resize them, as with --preprocess 'resize={height}x{width}'"
+    return f"resize them, as with --preprocess 'resize={size}'"

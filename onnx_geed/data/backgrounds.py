@@ -13,6 +13,7 @@ from onnx_geed.data.images import SUFFIXES, decode, resize_and_crop
 from onnx_geed.data.paths import files_in, is_kind, kinds_held
 from onnx_geed.data.preprocess import Preprocess
 from onnx_geed.data.rows import Rows, rows_of, shape_text
+from onnx_geed.data.samples import mark_of
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp, stamp
@@ -60,7 +61,7 @@ def read_backgrounds(
     ------
     GeedError
         If it cannot be read, or has not as many images.
-        If an image cannot be decoded.
+        If an image cannot be decoded, or is the same as another.
 
     Notes
     -----
@@ -80,6 +81,7 @@ def read_backgrounds(
     drawn = np.sort(np.random.default_rng(seed).permutation(len(names))[:count])
     channels, height, width = shape
     images = np.empty((count, *shape), dtype=np.float32)
+    seen: dict[str, str] = {}
     for row, index in zip(images, drawn, strict=True):
         name = f"{where}: {names[index]}"
         image = decode(Path(folder, names[index]), Preprocess(), grey=channels == 1, name=name)
@@ -89,6 +91,11 @@ def read_backgrounds(
         row[...] = resize_and_crop(
             image, Preprocess(resize=covering, crop=(height, width)), name=name
         )
+        if (twin := seen.setdefault(mark_of(row), names[index])) != names[index]:
+            raise GeedError(
+                f"{where}: {twin} and {names[index]} are the same image, at {height}×{width} "
+                "(height × width), and so one member; take one of them out of the folder"
+            )
     return Backgrounds(tuple(names[index] for index in drawn), images)
 
 

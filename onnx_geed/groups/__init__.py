@@ -77,6 +77,8 @@ if TYPE_CHECKING:
         IndexAction as IndexAction,
     )
     from onnx_geed.groups.photometric import (
+        blur_matrix as blur_matrix,
+        luma_weights as luma_weights,
         swap as swap,
     )
     from onnx_geed.groups.placed_action import (

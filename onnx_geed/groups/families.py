@@ -40,6 +40,10 @@ class Kind:
         Whether members move places, and hidden grids move along.
     spacing : {"linear", "geometric", "whole"}
         How numbers lie between the ends of a range; whole ones are rounded.
+    round_about : int
+        After how much numbers come round to the same member; 0 where they do not.
+    least : float
+        Smaller numbers than this, but for the identity's, change nothing.
     """
 
     parameter: str
@@ -48,16 +52,25 @@ class Kind:
     identity: float | None = 0.0
     geometric: bool = False
     spacing: str = "linear"
+    round_about: int = 0
+    least: float = -math.inf
+
+    def seen(self, number: float) -> float:
+        """Return what a number says of images: another one only where these differ."""
+        if not self.round_about:
+            return number
+        return round(number % self.round_about, 9) % self.round_about
 
 
 #: The families that have a name.
 KINDS: dict[str, Kind] = {
-    "rotate": Kind("angle", "°", "-15..15/7", geometric=True),
+    "rotate": Kind("angle", "°", "-15..15/7", geometric=True, round_about=360),
     "zoom": Kind("factor", "", "0.8..1.25/9", 1.0, geometric=True, spacing="geometric"),
     "shift-px": Kind("shift", "px", "-4..4/9", geometric=True),
     "brightness": Kind("added", "/255", "-60..60/9"),
     "contrast": Kind("factor", "", "0.5..1.5/9", 1.0),
-    "blur": Kind("σ", "px", "0.5..3/6"),
+    # A Gaussian that is cut off at 4 σ is one pixel wide below that.
+    "blur": Kind("σ", "px", "0.5..3/6", least=0.125),
     "noise": Kind("σ", "/255", "4..32/6"),
     "jpeg": Kind("quality", "", "90..10/6", None, spacing="whole"),
 }
@@ -257,17 +270,58 @@ def values_of(name: str, text: str) -> Family:
         )
     if name == "zoom" and min(numbers) <= 0:
         raise GeedError(f"{group}: a factor is more than 0; found {min(numbers):g}")
-    members = [v for v in numbers if v != kind.identity]
-    if not members or len(set(members)) < len(members):
-        fault = "a member stands twice" if members else "holds what leaves images as they are alone"
-        raise GeedError(f"{group}: {fault}; write such as {name}:{kind.example}")
+    _check_differ(name, numbers, ranged is not None, group)
+    members = [v for v in numbers if kind.seen(v) != kind.identity]
+    if not members:
+        raise GeedError(
+            f"{group}: holds what leaves images as they are alone; write such as "
+            f"{name}:{kind.example}"
+        )
     if not kind.geometric:
         from onnx_geed.groups.photometric import check_value
 
         for value in members:
             check_value(name, value)
+    if idle := [v for v in members if v < kind.least]:
+        raise GeedError(
+            f"{group}: {kind.parameter} of {idle[0]:g} leaves images as they are, which would "
+            f"score as invariance; give {kind.least:g} or more"
+        )
     values = (kind.identity, *members)
     return Family(name, kind.parameter, kind.unit, values, kind.geometric)
+
+
+def _check_differ(name: str, numbers: Sequence[float], ranged: bool, group: str) -> None:
+    """Refuse numbers of which two are one member.
+
+    Raises
+    ------
+    GeedError
+        If there are two, with what works.
+    """
+    kind, first = KINDS[name], dict[float, int]()
+    pairs = ((first.setdefault(kind.seen(v), k), k) for k, v in enumerate(numbers))
+    twins = [(numbers[i], numbers[k]) for i, k in pairs if i != k]
+    if not twins:
+        return
+    one, other = twins[0]
+    about = f", {kind.round_about}{kind.unit} apart" * (one != other)
+    low, high, count = numbers[0], numbers[-1], len(numbers)
+    cure = kind.example
+    if not ranged and {*first} != {kind.identity}:
+        cure = ",".join(f"{numbers[k]:.9g}" for k in first.values())
+    elif ranged and kind.round_about:
+        turn = math.copysign(kind.round_about, high - low)
+        if high - low == turn and count > 2:
+            count, end = count - 1, low + turn * (count - 2) / (count - 1)
+        else:
+            end = low + turn * (count - 1) / count
+        cure = f"{low:g}..{end:.6g}/{count}"
+    elif ranged and kind.spacing == "whole":
+        cure = f"{low:g}..{high:g}/{len(first)}"
+    raise GeedError(
+        f"{group}: a member stands twice, as {one:g} and as {other:g}{about}; write {name}:{cure}"
+    )
 
 
 def _between(low: Fraction, high: Fraction, count: int, spacing: str, group: str) -> list[float]:

@@ -123,6 +123,11 @@ class Group:
         return next((plane.motions for plane in planes), None)
 
     @property
+    def changes_values(self) -> bool:
+        """Whether it is a family that changes the values of its input, and moves nothing."""
+        return self.family is not None and not self.family.geometric
+
+    @property
     def kind(self) -> Literal["group", "sampled", "family"]:
         """Whether elements are a finite group's, some of a larger one's a sample, or members."""
         if self.family is not None:

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice
 
-__all__ = ["PhotometricKind", "check_value", "clipped", "luma", "member"]
-__all__ += ["blur", "brightness", "contrast", "from_bytes", "jpeg", "noise", "swap", "to_bytes"]
+__all__ = ["PhotometricKind", "check_value", "clipped", "luma", "luma_weights", "member"]
+__all__ += ["blur", "blur_matrix", "brightness", "contrast", "from_bytes", "jpeg", "noise", "swap"]
+__all__ += ["to_bytes"]
 
 F32 = NDArray[np.float32]
 
@@ -110,8 +111,12 @@ def luma(image: F32) -> NDArray[np.float64]:
     ndarray of float64, shape (H, W)
         0.299 R + 0.587 G + 0.114 B (ITU-R BT.601), as Pillow and JPEG have it, not rounded.
     """
-    weights = [1.0] if image.shape[0] == 1 else [0.299, 0.587, 0.114]
-    return np.tensordot(weights, image.astype(np.float64), axes=1)
+    return np.tensordot(luma_weights(len(image)), image.astype(np.float64), axes=1)
+
+
+def luma_weights(channels: int) -> NDArray[np.float64]:
+    """Return what each of 1 or 3 channels, red first, adds to :func:`luma`; shape (channels,)."""
+    return np.array([1.0] if channels == 1 else [0.299, 0.587, 0.114])
 
 
 def brightness(image: F32, value: float) -> F32:
@@ -185,6 +190,26 @@ def blur(image: F32, sigma: float) -> F32:
 
     smooth = gaussian_filter(image.astype(np.float64), (0, sigma, sigma), mode="reflect")
     return np.asarray(smooth, dtype=np.float32)
+
+
+def blur_matrix(sigma: float, side: int) -> NDArray[np.float64]:
+    """Return what :func:`blur` does along a side of an image, as a matrix on its pixels.
+
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation of the Gaussian in pixels.
+    side : int
+        Pixels along the side.
+
+    Returns
+    -------
+    ndarray of float64, shape (side, side)
+        Row i holds what pixel i is made of.
+    """
+    from scipy.ndimage import gaussian_filter1d
+
+    return np.asarray(gaussian_filter1d(np.eye(side), sigma, axis=0, mode="reflect"))
 
 
 def noise(image: F32, sigma: float, seed: tuple[int, ...]) -> F32:

@@ -59,7 +59,7 @@ def clipping(group: Group) -> Group:
     GeedError
         If the group is no family, or one that moves places.
     """
-    if group.family is None or group.family.geometric:
+    if group.family is None or not group.changes_values:
         raise GeedError(
             f"--clip: is for families that change values, such as brightness, and {group.name} is "
             "none; leave it out"

@@ -48,7 +48,7 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
     if isinstance(action, PlacedAction):
         _check_own_moves(action)
         return
-    if group.family is not None and not group.family.geometric:
+    if group.changes_values:
         _check_changes(action)
         return
     if not action.moved:

@@ -70,6 +70,10 @@ if TYPE_CHECKING:
         identity_nodes as identity_nodes,
         value_range_nodes as value_range_nodes,
     )
+    from onnx_geed.measures.graph_pixels import (
+        changed_nodes as changed_nodes,
+        check_changed_as_nodes as check_changed_as_nodes,
+    )
     from onnx_geed.measures.layer import (
         Layer as Layer,
     )

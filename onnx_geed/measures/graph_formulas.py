@@ -95,7 +95,9 @@ def square_nodes(nodes: Nodes, u: str, v: str, axis: int) -> PairNodes:
 
 def difference_nodes(nodes: Nodes, u: str, v: str, axis: int) -> PairNodes:
     """Write 1 where classes differ in an entry, else 0, as :func:`cosine_nodes` does cosines."""
-    differ = nodes.add("Not", [nodes.add("Equal", [u, v], "same")], "differ")
+    # Whole numbers; before opset 11 there is no Equal of floats.
+    apart = nodes.add("Abs", [nodes.add("Sub", [u, v], "apart")], "distance")
+    differ = nodes.add("Not", [nodes.add("Less", [apart, nodes.number(0.5)], "same")], "differ")
     flips = nodes.cast(differ, TensorProto.DOUBLE, "differ/float64")
     return PairNodes(nodes.top(flips, axis, "flips"))
 

@@ -75,6 +75,14 @@ class Nodes:
         """Add a Cast to a tensor type."""
         return self.add("Cast", [x], name, to=to)
 
+    def rounded(self, x: str, name: str) -> str:
+        """Add what rounds float32 of less than 2²² to whole numbers, halves to the even one."""
+        if self.opset >= 11:
+            return self.add("Round", [x], name)
+        # Before there was Round: float32 holds no halves up there.
+        large = self.shared("number").constant("float32/whole", np.float32(3 << 22))
+        return self.add("Sub", [self.add("Add", [x, large], f"{name}/up"), large], name)
+
     def reshape(self, x: str, shape: Sequence[int], name: str) -> str:
         """Add a Reshape to fixed lengths, of which one may be −1."""
         text = "x".join(map(str, shape)).replace("-1", "N")

@@ -24,6 +24,7 @@ from onnx_geed.results import (
     has_fits,
     is_family,
     model_of,
+    order_words,
     read_record,
     same_orbits,
 )
@@ -216,9 +217,8 @@ def _own_findings(result: Result, others: Sequence[Result]) -> list[Finding]:
 def _result_facts(result: Result) -> list[tuple[str, str]]:
     group, data, runtime = result["group"], result["data"], result.get("runtime", {})
     exact, family = sum(group["exact"]), is_family(group)
-    acts = f"{group['name']}, {group['order']} elements"
+    acts = f"{group['name']}, {order_words(group)}"
     if family:
-        acts = f"{group['name']}, {group['order'] - 1} members and the identity"
         acts += f", {told}" if (told := family_range(group)) else ""
     elif exact < group["order"]:
         acts += f", {exact} of them exact, the others resampled ({group['interpolation']})"

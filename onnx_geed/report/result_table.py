@@ -16,6 +16,7 @@ from onnx_geed.results import (
     Result,
     Statistics,
     is_family,
+    order_words,
     ranking_value,
     read_record,
 )
@@ -232,9 +233,9 @@ def _precision(result: Result) -> list[str]:
 def _head(result: Result) -> list[str]:
     group = result["group"]
     exact = sum(group["exact"])
-    acts = f"{group['name']} ({group['order']} elements"
+    acts = f"{group['name']} ({order_words(group)}"
     if is_family(group):
-        acts = f"{group['name']} ({group['order'] - 1} members and the identity)"
+        acts += ")"
     else:
         acts += ")" if exact == group["order"] else f", {exact} exact; {group['interpolation']})"
     if group["support"] != "full":

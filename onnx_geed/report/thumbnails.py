@@ -260,7 +260,7 @@ def _orbit(
         raise GeedError("an action of one's own moved them")
     # One's own functions are no more run to draw something than to read a result.
     named = None if group.get("parameter") == "member" else parse_group(group["name"])
-    if named is None or (named.family is not None and not named.family.geometric):
+    if named is None or named.changes_values:
         raise GeedError(f"{group['name']} changes values, at the size that the model takes")
     x: NDArray[Any] = shown.samples[index]
     if bright:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         element_words as element_words,
         family_range as family_range,
         is_family as is_family,
+        order_words as order_words,
         parameter_words as parameter_words,
         parameters_of as parameters_of,
     )

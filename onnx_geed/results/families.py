@@ -13,6 +13,7 @@ __all__ = [
     "element_words",
     "family_range",
     "is_family",
+    "order_words",
     "parameter_words",
     "parameters_of",
 ]
@@ -113,6 +114,13 @@ def family_range(group: GroupPart) -> str:
     of_members = values[1:][np.isfinite(values[1:])]
     low, high = (parameter_words(group, float(v)) for v in (of_members[0], of_members[-1]))
     return f"{group.get('parameter', 'parameter')} {low} to {high}"
+
+
+def order_words(group: GroupPart) -> str:
+    """Say how many elements there are: ``8 elements``, ``1 member and the identity``."""
+    if is_family(group):
+        return f"{(n := group['order'] - 1)} member{'s' * (n != 1)} and the identity"
+    return f"{group['order']} element{'s' * (group['order'] != 1)}"
 
 
 def element_words(group: GroupPart, element: str, *, short: bool = False) -> str:

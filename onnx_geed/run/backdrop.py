@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess, mark_of, read_backgrounds, read_masks
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import Group, before_backgrounds, disk_mask, swap
+from onnx_geed.text import format_bytes, parse_bytes
 
 __all__ = ["Backdrop", "BackdropOpening"]
 
@@ -47,6 +49,22 @@ class BackdropOpening:
     masks: Any = field(repr=False)
     available: int
     preprocess: Preprocess
+
+    def check_memory(self, budget: str | int) -> None:
+        """Refuse backgrounds that alone exceed the memory budget, before they are read.
+
+        Raises
+        ------
+        GeedError
+            If they do.
+        """
+        held = 4 * self.count * math.prod(self.shape)
+        if held > parse_bytes(budget):
+            raise GeedError(
+                f"group background:{self.folder}/{self.count}: its images take "
+                f"{format_bytes(held)} at {'×'.join(map(str, self.shape))}, and --memory is "
+                f"{budget}: ask for fewer, or give more memory"
+            )
 
     def open(self) -> Backdrop:
         """Open them.

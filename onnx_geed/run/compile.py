@@ -14,7 +14,12 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group, parse_group
-from onnx_geed.measures import check_written_as_nodes, descriptor_of, parse_request
+from onnx_geed.measures import (
+    check_changed_as_nodes,
+    check_written_as_nodes,
+    descriptor_of,
+    parse_request,
+)
 from onnx_geed.model import (
     MEASUREMENT,
     Model,
@@ -26,7 +31,7 @@ from onnx_geed.model import (
 )
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run.fit_requests import parse_fit, refuse_fits
-from onnx_geed.run.fuse import Fused, Output, check_graph_can_change, check_graph_can_move
+from onnx_geed.run.fuse import Fused, Output, check_graph_can_measure, check_graph_can_move
 from onnx_geed.run.graph_engine import check_job, open_fused
 from onnx_geed.run.job import Task
 from onnx_geed.run.options import Options, make_options
@@ -65,6 +70,7 @@ _UNITS = {
 
 
 _MEAN = "larger is less equivariant; the G-EED of eq. (4) is the mean over samples and elements"
+_MEAN_OF_OTHERS = f"{_MEAN}, without that of the identity, which is held against itself"
 
 
 class CompiledInput(TypedDict):
@@ -155,7 +161,7 @@ def compile_measurement(
     )
     acting = group if isinstance(group, Group) else parse_group(group)
     try:
-        check_graph_can_change(acting)
+        check_changed_as_nodes(acting)
     except GeedError as error:
         raise GeedError(f"compile {loaded.path}: {error}") from None
     preprocess = chosen_preprocess(loaded, chosen) or Preprocess()
@@ -178,6 +184,7 @@ def compile_measurement(
     except GeedError as error:
         raise GeedError(f"compile {loaded.path}: {error}; name others with --measure") from None
     try:
+        check_graph_can_measure(task.source)
         check_graph_can_move(task.source)
     except GeedError as error:
         raise GeedError(f"compile {loaded.path}: {error}") from None
@@ -226,8 +233,13 @@ def _describe(
             "name": fused.input,
             "shape": ["N", *task.source.row_shape],
             "meaning": "samples as the model takes them (scaled, mean and std applied), not yet "
-            "moved by the group; N is free. What moves in from outside is what preprocessing makes "
-            "of black",
+            "moved by the group; N is free. "
+            + (
+                "Members change pixels as values in [0, 1]: scale, mean and std are undone for "
+                "them, and done again"
+                if task.plan.group.changes_values
+                else "What moves in from outside is what preprocessing makes of black"
+            ),
             "preprocess": json.loads(preprocess_to_json(preprocess)),
         },
         "outputs": [_output(output) for output in fused.outputs],
@@ -242,9 +254,10 @@ def _output(output: Output) -> CompiledOutput:
         measure.descriptor.formula,
         _UNITS.get(measure.descriptor.unit, measure.descriptor.unit),
     )
+    mean = _MEAN_OF_OTHERS if measure.counted.start else _MEAN
     meanings = {
-        "deviation": (f"{formula}; {_MEAN}", unit),
-        "exact": (f"{formula}; over the exact subgroup alone, with its own mean; {_MEAN}", unit),
+        "deviation": (f"{formula}; {mean}", unit),
+        "exact": (f"{formula}; over the exact subgroup alone, with its own mean; {mean}", unit),
         "zeros": ("share of the cosines that were taken between two zero vectors", "share, 0 to 1"),
         "energy": (
             "sum of squares of the tensor under each element: not finite where the model gave NaN "

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import Measure, check_written_as_nodes
-from onnx_geed.run.fuse import check_graph_can_move, to_measure_inside
+from onnx_geed.run.fuse import check_graph_can_measure, to_measure_inside
 from onnx_geed.run.job import EngineName, Job
 from onnx_geed.run.options import Options
 from onnx_geed.run.orbit_statistics import OrbitStatistics
@@ -50,7 +50,7 @@ def choose_engine(
     if options.engine == "kernels" or (options.engine == "auto" and not cuda):
         return "kernels", []
     try:
-        check_graph_can_move(source)
+        check_graph_can_measure(source)
     except GeedError as error:
         return without_graph(options, str(error))
     if trial.one_by_one:

@@ -15,13 +15,15 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import Group, LayoutAction, parse_layout, tables_of
+from onnx_geed.groups import LayoutAction, parse_layout, tables_of
 from onnx_geed.measures import (
     Layer,
     Measure,
     Plan,
     activation_nodes,
+    changed_nodes,
     channel_mean_nodes,
+    check_changed_as_nodes,
     class_count_nodes,
     deviation_nodes,
     identity_nodes,
@@ -37,9 +39,10 @@ from onnx_geed.run.source import Source
 __all__ = [
     "Fused",
     "Output",
-    "check_graph_can_change",
+    "check_graph_can_measure",
     "check_graph_can_move",
     "fuse_measurement",
+    "takes_orbits",
     "to_measure_inside",
 ]
 
@@ -84,13 +87,15 @@ class Fused:
     proto : onnx.ModelProto
         The model.
     input : str
-        Its input: samples as the user's model takes them, not yet acted on.
+        Its input: samples as the user's model takes them, not yet acted on; or whole orbits.
     feeds : mapping of str to str
         The names here of the other inputs of the user's model.
     outputs : tuple of Output
         Its outputs.
     activations : tuple of str
         Tensors of the user's model that can be asked for besides, shape (N·n, ...).
+    orbits : bool
+        Whether it takes whole orbits, (N·n, ...), which were acted on.
     """
 
     proto: onnx.ModelProto = field(repr=False)
@@ -98,6 +103,7 @@ class Fused:
     feeds: Mapping[str, str]
     outputs: tuple[Output, ...]
     activations: tuple[str, ...] = ()
+    orbits: bool = False
 
 
 def fuse_measurement(
@@ -109,6 +115,7 @@ def fuse_measurement(
     *,
     doubt: bool = False,
     exposed: bool = False,
+    orbits: bool = False,
 ) -> Fused:
     """Build a measurement as a model.
 
@@ -128,6 +135,8 @@ def fuse_measurement(
         Whether to measure with the inverse of a given table too, and to yield what is predicted.
     exposed : bool
         Whether the tensors themselves can be asked for too.
+    orbits : bool
+        Whether the inputs are whole orbits, made outside the graph.
 
     Returns
     -------
@@ -152,7 +161,10 @@ def fuse_measurement(
     names = _names(model)
     nodes = Nodes(model.opset)
     samples = "samples" if "samples" not in names else f"{_PREFIX}samples"
-    inputs, feeds = _inputs(proto, nodes, source, samples, input)
+    if orbits:
+        samples, (inputs, feeds) = input, _inputs_of_orbits(proto, source, input)
+    else:
+        inputs, feeds = _inputs(proto, nodes, source, samples, input)
     before, nodes.written[:] = list(nodes.written), []
     outputs = _measures(nodes, source, plan, layers, doubt=doubt)
     graph = proto.graph
@@ -168,7 +180,7 @@ def fuse_measurement(
     own = tuple(dict.fromkeys(layers)) if exposed else ()
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in own)
     proto.ir_version = max(proto.ir_version, _FEWEST_IR)
-    return Fused(proto, samples, feeds, tuple(outputs), own)
+    return Fused(proto, samples, feeds, tuple(outputs), own, orbits)
 
 
 def to_measure_inside(model: Model) -> Model:
@@ -202,6 +214,23 @@ def to_measure_inside(model: Model) -> Model:
 
 def _names(model: Model) -> set[str]:
     return {name for n in model.proto.graph.node for name in (*n.input, *n.output)}
+
+
+def _inputs_of_orbits(
+    proto: onnx.ModelProto, source: Source, input: str
+) -> tuple[list[onnx.ValueInfoProto], dict[str, str]]:
+    """Return the model's own inputs, whose rows are those of orbits."""
+    stored = {i.name for i in proto.graph.initializer}
+    whole = {name for name, feed in source.feeds.items() if feed.rows == "whole"}
+    declared = []
+    for info in proto.graph.input:
+        if info.name in stored:
+            continue
+        declared.append(onnx.ValueInfoProto.FromString(info.SerializeToString()))
+        dims = declared[-1].type.tensor_type.shape.dim
+        if info.name not in whole and dims:
+            dims[0].dim_param = "rows"  # and no more N, which samples are
+    return declared, {i.name: i.name for i in declared if i.name != input}
 
 
 def _inputs(
@@ -275,10 +304,14 @@ def _orbit_rows(nodes: Nodes, moved: MovedInput, samples: str) -> str:
     x = samples
     if turned:
         x = nodes.add("Transpose", [x], "channels_first", perm=[0, *(axis + 1 for axis in order)])
-    x = nodes.reshape(x, [-1, action.rows, action.moves.size], "flat")
-    black = moved.samples.finish(np.zeros((1, *shape), dtype=np.float32))
-    background = np.ascontiguousarray(action.stacked(black)[0, :, 0])
-    x = orbit_nodes(nodes, x, action, background, disk=moved.disk)
+    if action.group.changes_values:
+        prepared = moved.samples.preprocess
+        x = changed_nodes(nodes, x, action.group, prepared, shape, disk=moved.disk)
+    else:
+        x = nodes.reshape(x, [-1, action.rows, action.moves.size], "flat")
+        black = moved.samples.finish(np.zeros((1, *shape), dtype=np.float32))
+        background = np.ascontiguousarray(action.stacked(black)[0, :, 0])
+        x = orbit_nodes(nodes, x, action, background, disk=moved.disk)
     x = nodes.reshape(x, [-1, *(shape[axis] for axis in (*rest, *axes))], "rows")
     if turned:
         back = [order.index(axis) + 1 for axis in range(rank)]
@@ -286,27 +319,38 @@ def _orbit_rows(nodes: Nodes, moved: MovedInput, samples: str) -> str:
     return x
 
 
-def check_graph_can_move(source: Source) -> None:
-    """Refuse actions that no tables written into a graph carry out.
+def check_graph_can_measure(source: Source) -> None:
+    """Refuse orbits that no tables written into a graph measure.
 
     Raises
     ------
     GeedError
-        If one is a function of the user's own.
+        If padding is left out.
         If each sample is moved by elements of its own.
-        If a family changes values.
-        If colours are mixed before mean and std, which a graph has behind it.
     """
     if source.mask is not None:
         raise GeedError("--mask is for kernels, which leave padding out")
     for moved in source.moved:
-        action = tables_of(moved.action)
-        if action.group.kind == "sampled":
+        if moved.action.group.kind == "sampled":
             raise GeedError(
-                f"group {action.group.name} moves each sample by elements of its own, so no tables "
-                "serve all"
+                f"group {moved.action.group.name} moves each sample by elements of its own, so no "
+                "tables serve all"
             )
-        check_graph_can_change(action.group)
+
+
+def check_graph_can_move(source: Source) -> None:
+    """Refuse actions on samples that no nodes before a model carry out.
+
+    Raises
+    ------
+    GeedError
+        If a family changes values as no nodes do.
+        If colours are mixed before mean and std, which a graph has behind it.
+        If whole numbers are weighed.
+    """
+    for moved in source.moved:
+        action = tables_of(moved.action)
+        check_changed_as_nodes(action.group)
         white = np.ones((1, *moved.samples.shape), dtype=np.float32)
         if "C" in action.moved and not np.array_equal(moved.samples.finish(white), white):
             raise GeedError(
@@ -319,18 +363,19 @@ def check_graph_can_move(source: Source) -> None:
             )
 
 
-def check_graph_can_change(group: Group) -> None:
-    """Refuse what cannot be done in a graph to the values of its input.
+def takes_orbits(source: Source) -> bool:
+    """Say whether orbits are to be made outside a graph: where it cannot, or not to the last bit.
 
-    Raises
-    ------
-    GeedError
-        If a family changes values.
+    Choice: all families that change values are. Behind mean and std, what lies between two of 8
+    bits could be rounded another way than the loops do.
     """
-    if group.family is not None and not group.family.geometric:
-        raise GeedError(
-            f"group {group.name} changes pixels before mean and std, which a graph has behind it"
-        )
+    if any(moved.action.group.changes_values for moved in source.moved):
+        return True
+    try:
+        check_graph_can_move(source)
+    except GeedError:
+        return True
+    return False
 
 
 def _measures(

@@ -21,7 +21,7 @@ from onnx_geed.measures import (
     count_places,
 )
 from onnx_geed.run.between_samples import pairs_within
-from onnx_geed.run.fuse import Fused, fuse_measurement
+from onnx_geed.run.fuse import Fused, fuse_measurement, takes_orbits
 from onnx_geed.run.job import Job, Task
 from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits
 from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
@@ -57,8 +57,8 @@ class GraphEngine:
         if self.checked is not None:
             # The measurement yields no activations that could be compared.
             check_job(source, self.checked, positions, task.batch)
-        rows = source.rows(positions, orbits=False)
-        others = source.other_inputs(positions, 1)
+        rows = source.rows(positions, orbits=fused.orbits)
+        others = source.other_inputs(positions, n if fused.orbits else 1)
         feeds = {fused.feeds[name]: value for name, value in others.items() if name in fused.feeds}
         session = self.session
         if job.pairs:
@@ -103,12 +103,18 @@ def open_graph_engine(
     GeedError
         If the measurement cannot be built, or the runtime cannot load it.
     """
-    fused, session = open_fused(task, layers, doubt=True, exposed=True)
+    orbits = takes_orbits(task.source)
+    fused, session = open_fused(task, layers, doubt=True, exposed=True, orbits=orbits)
     return GraphEngine(fused, session, checked)
 
 
 def open_fused(
-    task: Task, layers: Sequence[str], *, doubt: bool, exposed: bool = False
+    task: Task,
+    layers: Sequence[str],
+    *,
+    doubt: bool,
+    exposed: bool = False,
+    orbits: bool = False,
 ) -> tuple[Fused, Session]:
     """Build the measurement on some layers, and open it on the provider that was tried out.
 
@@ -122,6 +128,8 @@ def open_fused(
         Whether to measure with the inverse of a given table too.
     exposed : bool
         Whether the tensors themselves can be asked for too, as pairs between samples need them.
+    orbits : bool
+        Whether its inputs are whole orbits, made outside of it.
 
     Returns
     -------
@@ -142,6 +150,7 @@ def open_fused(
         network.input,
         doubt=doubt,
         exposed=exposed,
+        orbits=orbits,
     )
     session = open_session(
         fused.proto.SerializeToString(),

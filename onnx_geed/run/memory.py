@@ -76,7 +76,9 @@ def fit_memory(plan: Plan, source: Source, trial: Trial, options: Options, *, gr
     -------
     Share
     """
-    budget = parse_bytes(options.memory)
+    budget, backdrop = parse_bytes(options.memory), source.main.backdrop
+    if backdrop is not None:
+        budget -= backdrop.images.nbytes
     n = plan.group.order
     own = 4 * sum(int(np.prod(moved.samples.shape)) for moved in source.moved)
     if graph:

@@ -181,6 +181,8 @@ def prepare_run(
     source, count, notes = make_source(loaded, acted, data, acting, options, action, others)
     acting = source.action.group  # small motions are known on the input's grid alone
     notes += [] if acting.small is None else [f"{acting.name}: {acting.small.told()}"]
+    if acting.changes_values and options.interpolation != Options.interpolation:
+        notes.append(f"--interpolation is idle: {acting.name} moves nothing that is resampled")
     listed = list_as_stated(
         loaded,
         acted.name,

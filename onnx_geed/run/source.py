@@ -355,6 +355,7 @@ def _before_backgrounds(main: MovedInput, options: Options) -> MovedInput:
     ------
     GeedError
         If the family has no masks, or masks have no such family.
+        If the backgrounds alone exceed the memory budget.
         If backgrounds or masks cannot be used.
     """
     group = main.action.group
@@ -372,7 +373,7 @@ def _before_backgrounds(main: MovedInput, options: Options) -> MovedInput:
         )
     assert isinstance(main.action, LayoutAction)
     samples, (height, width) = main.samples, main.samples.shape[-2:]
-    backdrop = BackdropOpening(
+    opening = BackdropOpening(
         group.family.folder,
         group.order - 1,
         options.seed,
@@ -380,7 +381,9 @@ def _before_backgrounds(main: MovedInput, options: Options) -> MovedInput:
         options.masks,
         len(samples),
         samples.preprocess,
-    ).open()
+    )
+    opening.check_memory(options.memory)
+    backdrop = opening.open()
     action = replace(main.action, group=backdrop.named(group))
     return replace(main, action=action, backdrop=backdrop)
 

@@ -152,7 +152,7 @@ def _reason_to_run(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], s
         # As many samples as that run took; the rest of the data were not fed.
         taken = kept["precision"]["samples"] if "precision" in kept else None
         options = replace(options, precision=None, samples=taken)
-    source = source_of(model, cell.source, cell.group, options)
+    source = source_of(model, cell.source, cell.acting, options)
     samples = source.samples
     key = (samples.source, source.layout, samples.shape, samples.preprocess, source.indices)
     if key not in fingerprints:
@@ -195,7 +195,7 @@ def _measure_cell(cell: Cell, progress: Progress | None) -> Result:
     outcome = measure(
         cell.path,
         cell.source,
-        cell.group,
+        cell.acting,
         progress=progress,
         command=f"onnx-geed benchmark, {cell}",
         measures=cell.measures,

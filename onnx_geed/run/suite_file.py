@@ -40,6 +40,8 @@ class Cell:
     ----------
     model, data, group : str
         Names, as the suite gives them.
+    acting : str
+        The group as it is measured: a folder that it names is one beside the suite.
     seed, step : int or None
         The numbers that ``{seed}`` and ``{step}`` stood for in the model's path.
     path, source : str
@@ -53,6 +55,7 @@ class Cell:
     model: str
     data: str
     group: str
+    acting: str
     seed: int | None
     step: int | None
     path: str
@@ -116,6 +119,7 @@ def read_suite(path: str | Path) -> Suite:
         if not content.get(key):
             raise GeedError(f"{path}: has no {key}; a suite lists models, data and groups")
     groups = _texts(path, content["groups"], "groups")
+    acting = [_acting(path, name, f"groups[{i}]") for i, name in enumerate(groups)]
     shared = _options(path, content.get("options", {}), "options")
     common = _texts(path, content.get("measures", []), "measures")
     data = [
@@ -132,6 +136,7 @@ def read_suite(path: str | Path) -> Suite:
                         model=name,
                         data=data_name,
                         group=group,
+                        acting=acts,
                         seed=seed,
                         step=step,
                         path=file,
@@ -140,7 +145,7 @@ def read_suite(path: str | Path) -> Suite:
                         # The narrower one wins; a model knows best how it is to be read.
                         options={**shared, **data_options, **model_options},
                     )
-                    for group in groups
+                    for group, acts in zip(groups, acting, strict=True)
                 ]
     _check_names_differ(path, cells)
     return Suite(str(content.get("title", path.stem)), tuple(cells))
@@ -240,6 +245,15 @@ def _beside_suite(path: Path, text: str) -> str:
     """Return a file's path from where the suite is, where there is such a file."""
     beside = path.parent / text
     return str(beside) if beside.exists() else text
+
+
+def _acting(path: Path, group: str, where: str) -> str:
+    """Return a group with the folder of its backgrounds, if it has one, beside the suite."""
+    kind, _, text = group.partition(":")
+    folder, _, count = text.rpartition("/")
+    if kind != "background" or not folder:
+        return group
+    return f"{kind}:{_data_path(path, folder, where)}/{count}"
 
 
 def _data_path(path: Path, text: str, where: str) -> str:

@@ -5,7 +5,7 @@ import pytest
 from family_results import FAMILIES, family_result
 
 from onnx_geed import GeedError
-from onnx_geed.results import aggregate, compare, diagnose
+from onnx_geed.results import aggregate, compare, diagnose, order_words
 
 ROTATE, ZOOM, *_ = FAMILIES
 
@@ -52,3 +52,9 @@ def test_the_relative_value_grades_and_no_bound_of_an_orbit():
     assert record["value"] > np.log(7)  # no divergence from an orbit's mean is as large
     assert "mean" not in meaning(record, 7, of_family=True)
     assert grade(reading, of_family=True) == "a little invariant" or reading.relative > 0.8
+
+
+def test_one_member_is_one():
+    told = [order_words({"kind": kind, "order": n}) for kind in ("family", "group") for n in (2, 3)]
+    assert told[:2] == ["1 member and the identity", "2 members and the identity"]
+    assert told[2:] == ["2 elements", "3 elements"]

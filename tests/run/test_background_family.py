@@ -20,7 +20,7 @@ from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import clipping
-from onnx_geed.run import how_far, make_options
+from onnx_geed.run import how_far, make_options, prepare_run
 from onnx_geed.run.source import source_of
 
 EVERY = ["channel-cos", "latent-l2", "softmax-kl", "output-l2", "unexplained@stem"]
@@ -234,12 +234,16 @@ def test_a_mask_that_changes_during_a_run_is_found(tmp_path, scenes):
         source.rows([0])
 
 
-def test_what_changes_values_is_not_for_the_graph(tmp_path, scenes):
+def test_the_graph_measures_the_same(tmp_path, scenes):
     data, group = images((3, *SIZE), 9), f"background:{scenes}/3"
-    with pytest.raises(GeedError, match=r"--engine graph: group background:.* changes pixels"):
-        measured(tmp_path, data, group, engine="graph", masks=discs(9))
-    with pytest.raises(GeedError, match=r"compile .*: group background:.* changes pixels before"):
-        geed.compile_measurement(tmp_path / "model.onnx", group, tmp_path / "out.onnx")
+    ours, theirs = (
+        measured(tmp_path, data, group, engine=engine, masks=discs(9))
+        for engine in ("kernels", "graph")
+    )
+    assert theirs["runtime"]["engine"] == "graph"
+    assert ours["group"] == theirs["group"]
+    for a, b in zip(ours["measurements"], theirs["measurements"], strict=True):
+        np.testing.assert_allclose(a["deviations"], b["deviations"], rtol=1e-4, atol=1e-5)
 
 
 def test_the_command_line_takes_backgrounds_and_its_page_says_what_is_not_drawn(tmp_path, scenes):
@@ -279,6 +283,57 @@ def test_a_suite_measures_again_where_backgrounds_or_masks_have_changed(tmp_path
     assert [text.rpartition(": ")[2] for text in said if text.startswith("[")] == [
         *("measuring", "kept", "measuring again, backgrounds or masks have changed"),
     ]
+
+
+def test_a_folder_in_a_suite_lies_beside_it(tmp_path, scenes, monkeypatch):
+    models.save(models.random_cnn(1, SIZE), tmp_path / "model.onnx")
+    np.save(tmp_path / "x.npy", images((3, *SIZE), 9))
+    np.save(tmp_path / "m.npy", discs(9))
+    suite, elsewhere = tmp_path / "suite.toml", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    text = (
+        'groups = ["background:scenes/3"]\nmeasures = ["output-l2"]\n'
+        '[options]\nsamples = 4\nnorm-samples = 7\nmasks = "m.npy"\n'
+        '[[models]]\nname = "cnn"\npath = "model.onnx"\n[[data]]\nname = "x"\npath = "x.npy"\n'
+    )
+    suite.write_text(text)
+    summary = geed.benchmark(suite, "out")
+    assert summary["failed"] == []
+    assert [row["group"] for row in summary["rows"]] == ["background:scenes/3"]
+    (cell,) = (elsewhere / "out" / "cells").glob("*.json")
+    data, group = images((3, *SIZE), 9), f"background:{scenes}/3"
+    options = {"samples": 4, "norm_samples": 7, "masks": tmp_path / "m.npy"}
+    alone = geed.measure(tmp_path / "model.onnx", data, group, measures=["output-l2"], **options)
+    assert geed.read_result(cell)["measurements"] == alone["measurements"]
+    # One of that name where the command runs is another one.
+    draw_scenes(elsewhere / "scene")
+    suite.write_text(text.replace("scenes/3", "scene/3"))
+    with pytest.raises(GeedError, match=r"groups\[0\]: there is nothing .* mean 'scenes'"):
+        geed.benchmark(suite, "out")
+
+
+def test_backgrounds_are_a_part_of_the_memory(tmp_path, scenes):
+    models.save(models.random_cnn(1, SIZE), tmp_path / "model.onnx")
+    data, images_of_3 = images((3, *SIZE), 9), 3 * 4 * 3 * 9 * 12
+    budget = 4 * images_of_3
+
+    def batch(memory, group=f"background:{scenes}/3", **options):
+        options = make_options({**OPTIONS, "memory": memory, **options})
+        return prepare_run(tmp_path / "model.onnx", data, group, options).task.batch
+
+    # The rest is what another family of as many members has.
+    rest = batch(budget - images_of_3, "noise:4..32/3")
+    assert batch(budget, masks=discs(9)) == rest
+    assert batch(budget, "noise:4..32/3") > rest
+    with pytest.raises(GeedError, match=r"take 3\.8 KiB at 3×9×12, and --memory is 3KiB"):
+        batch("3KiB", masks=discs(9))
+
+
+def test_one_image_twice_is_one_member(tmp_path, scenes):
+    (scenes / "z.png").write_bytes((scenes / "sea.png").read_bytes())
+    with pytest.raises(GeedError, match=r"sea\.png and z\.png are the same image, at 9×12 .* take"):
+        measured(tmp_path, images((3, *SIZE), 9), f"background:{scenes}/6", masks=discs(9))
 
 
 def test_images_and_masks_of_folders_are_resized_and_cropped_alike(tmp_path, scenes):

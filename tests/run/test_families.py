@@ -20,7 +20,8 @@ import onnx_geed as geed
 from onnx_geed.cache import cache_info, measure_cache, verify_cache, write_cache
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import own_family
+from onnx_geed.groups import blur_matrix, own_family
+from onnx_geed.groups.families import KINDS
 from onnx_geed.run import make_options
 from onnx_geed.run.source import source_of
 
@@ -262,28 +263,69 @@ def test_a_network_that_knows_nothing_moves_as_its_input_does(tmp_path):
 # ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("group", GEOMETRIC)
-@pytest.mark.parametrize("support", ["full", "disk"])
-def test_the_graph_measures_the_same(tmp_path, group, support):
-    model, data = models.random_cnn(1, (10, 13)), images((3, 10, 13), 9)
+# The mean and std of each channel are others, and channels are in another order than luma's.
+PREPARED = "channels=BGR scale=2 mean=0.3,0.4,0.5 std=0.2,0.25,0.3"
+
+
+def same_by_graph(tmp_path, model, data, group, *asked, **options):
+    """The result inside the graph, whose figures are those of the kernels."""
     a, b = (
-        measured(tmp_path, model, data, group, support=support, engine=engine)
+        measured(tmp_path, model, data, group, *asked, engine=engine, **options)
         for engine in ("kernels", "graph")
     )
     assert b["runtime"]["engine"] == "graph"
     for ours, theirs in zip(a["measurements"], b["measurements"], strict=True):
         np.testing.assert_allclose(ours["deviations"], theirs["deviations"], rtol=1e-3, atol=1e-5)
         assert ours["value"] == pytest.approx(theirs["value"], rel=1e-4, abs=1e-6)
+        assert ours["between_samples"] == pytest.approx(theirs["between_samples"], rel=1e-4)
         if ours["per_channel"] is not None:
             assert ours["per_channel"] == pytest.approx(theirs["per_channel"], rel=1e-4)
+    return b
 
 
-def test_what_changes_values_is_not_for_the_graph(tmp_path):
-    model, data = models.random_cnn(1, (9, 9)), images((3, 9, 9), 9)
-    with pytest.raises(GeedError, match="--engine graph: group blur:1 changes pixels before mean"):
-        measured(tmp_path, model, data, "blur:1", engine="graph")
-    with pytest.raises(GeedError, match=r"compile .*: group blur:1 changes pixels before mean"):
-        geed.compile_measurement(tmp_path / "model.onnx", "blur:1", tmp_path / "out.onnx")
+@pytest.mark.parametrize("group", [*GEOMETRIC, *PHOTOMETRIC])
+@pytest.mark.parametrize("support", ["full", "disk"])
+def test_the_graph_measures_the_same(tmp_path, group, support):
+    model, data = models.random_cnn(1, (10, 13)), images((3, 10, 13), 9)
+    same_by_graph(tmp_path, model, data, group, support=support)
+
+
+@pytest.mark.parametrize("group", ["brightness:-60..60/17", "hue3"])
+def test_the_graph_takes_what_is_before_mean_and_std(tmp_path, group):
+    model, data = models.random_cnn(1, (9, 9)), images((3, 9, 9), 9).round(1)
+    options = {"clip": True} if group != "hue3" else {}
+    result = same_by_graph(tmp_path, model, data, group, preprocess=PREPARED, **options)
+    plain = measured(tmp_path, model, data, group, engine="graph", **options)
+    value = plain["measurements"][0]["value"]
+    assert result["measurements"][0]["value"] != pytest.approx(value, rel=1e-3)
+
+
+MODELS = {
+    "rows": lambda: models.two_input(2),
+    "one row": lambda: models.two_input(2),
+    "freed batch": models.static_batch,
+    "weights as inputs": models.initializer_as_input,
+    "opset 9": lambda: models.random_cnn(2, (8, 8)),
+}
+
+
+@pytest.mark.parametrize("case", MODELS)
+def test_the_graph_takes_orbits_of_any_model(tmp_path, case):
+    extra = np.random.default_rng(0).normal(size=(1 if case == "one row" else 9, 2))
+    options = {"feed": {"extra": extra.astype(np.float32)}} if "row" in case else {}
+    model, data = MODELS[case](), images((3, 8, 8), 9)
+    if case == "opset 9":
+        model.opset_import[0].version = 9
+    same_by_graph(tmp_path, model, data, "noise:4..32/3", ["softmax-kl", "flip-rate"], **options)
+
+
+def test_what_no_node_can_do_is_not_compiled(tmp_path, own):
+    models.save(models.random_cnn(1, (9, 9)), tmp_path / "model.onnx")
+    groups = ("noise:4", "jpeg:90", "imagenet-c:fog", "background:scenes/3", f"{own}:members")
+    for group in groups:
+        with pytest.raises(GeedError, match=r"compile .* as no graph does: .* contrast and blur"):
+            geed.compile_measurement(tmp_path / "model.onnx", group, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
 
 
 @pytest.mark.parametrize("mode", ["raw", "stats"])
@@ -309,21 +351,97 @@ def test_a_cache_measures_the_same_bits(tmp_path, mode, group):
         measure_cache(folder)
 
 
-@pytest.mark.parametrize("group", GEOMETRIC[:3])
+def compiled(tmp_path, group, x, **options):
+    """Deviations of samples, as a model takes them, by a compiled measurement in a bare runtime."""
+    path = tmp_path / "measured.onnx"
+    described = geed.compile_measurement(tmp_path / "model.onnx", group, path, **options)
+    values = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
+        None, {described["input"]["name"]: x}
+    )
+    return described, dict(zip([o["name"] for o in described["outputs"]], values, strict=True))
+
+
+def agree(result, outputs):
+    for record in result["measurements"]:
+        got = outputs[f"deviation/{record['measure']}/{record['layer']}"]
+        np.testing.assert_allclose(got, record["deviations"], rtol=1e-4, atol=1e-5)
+
+
+COMPILED = [*GEOMETRIC[:3], "brightness:-60..60/3", "contrast:0,0.5,1.5", "blur:0.3,2,30"]
+
+
+@pytest.mark.parametrize("group", COMPILED)
 def test_a_compiled_measurement_says_the_same(tmp_path, group):
     model, data = models.random_cnn(1, (9, 12)), images((3, 9, 12), 9)
     result = measured(tmp_path, model, data, group, engine="kernels")
-    path = tmp_path / "measured.onnx"
-    asked = {"measures": EVERY, "output_kind": "logits"}
-    described = geed.compile_measurement(tmp_path / "model.onnx", group, path, **asked)
+    x = data[result["data"]["indices"][:4]]
+    described, outputs = compiled(tmp_path, group, x, measures=EVERY, output_kind="logits")
     assert described["group"]["parameters"] == result["group"]["parameters"]
-    values = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
-        None, {described["input"]["name"]: data[result["data"]["indices"][:4]]}
+    assert ("undone" in described["input"]["meaning"]) == (group not in GEOMETRIC)
+    means = [o["meaning"] for o in described["outputs"] if o["part"] == "deviation"]
+    assert all("without that of the identity" in text for text in means)
+    agree(result, outputs)
+
+
+@pytest.mark.parametrize("group", COMPILED[3:])
+@pytest.mark.parametrize(
+    "options", [{}, {"support": "disk"}, {"clip": True}, {"support": "disk", "clip": True}]
+)
+@pytest.mark.parametrize("opset", [9, 17])
+def test_a_compiled_family_undoes_and_redoes_mean_and_std(tmp_path, group, options, opset):
+    # Of 8 bits: what is halfway between two of these may round either way behind mean and std.
+    model, data = models.random_cnn(1, (9, 12)), np.rint(images((3, 9, 12), 9) * 255)
+    data = np.float32(data) / np.float32(255)
+    model.opset_import[0].version = opset
+    options = {**options, "preprocess": PREPARED}
+    result = measured(tmp_path, model, data, group, engine="kernels", **options)
+    mean, std = np.float32([[0.3, 0.4, 0.5], [0.2, 0.25, 0.3]])[:, :, None, None]
+    x = (data[result["data"]["indices"][:4], ::-1] * np.float32(2) - mean) / std
+    agree(result, compiled(tmp_path, group, x, measures=EVERY, output_kind="logits", **options)[1])
+
+
+@pytest.mark.parametrize("group", [*COMPILED[3:], "noise:4..32/3", "jpeg:50"])
+def test_other_layouts_are_changed_alike(tmp_path, group):
+    data = np.ascontiguousarray(np.moveaxis(images((3, 8, 8), 9), 1, -1))
+    prepared = "mean=0.3,0.4,0.5 std=0.2,0.25,0.3"
+    measures = ["softmax-kl", "latent-l2"]
+    result = same_by_graph(
+        tmp_path, models.nhwc_input(2), data, group, measures, preprocess=prepared
     )
-    outputs = dict(zip([o["name"] for o in described["outputs"]], values, strict=True))
-    for record in result["measurements"]:
-        got = outputs[f"deviation/{record['measure']}/{record['layer']}"]
-        np.testing.assert_allclose(got, record["deviations"], rtol=1e-3, atol=1e-5)
+    if group in COMPILED:
+        chosen, options = data[result["data"]["indices"][:4]], {"output_kind": "logits"}
+        x = (chosen - np.float32([0.3, 0.4, 0.5])) / np.float32([0.2, 0.25, 0.3])
+        options |= {"measures": measures, "preprocess": prepared}
+        agree(result, compiled(tmp_path, group, x, **options)[1])
+
+
+@pytest.mark.parametrize("group", COMPILED[3:])
+def test_images_without_channels_are_changed_alike(tmp_path, group):
+    inputs, outputs = [("x", TensorProto.FLOAT, ["N", 8, 9])], [("y", TensorProto.FLOAT, None)]
+    model, data = build([node("Flatten", "x", "y")], [], inputs, outputs), images((8, 9), 9)
+    options = {"input_layout": "NHW", "preprocess": "mean=0.3 std=0.2", "support": "disk"}
+    options["measures"] = ["latent-l2@y"]
+    result = same_by_graph(tmp_path, model, data, group, **options)
+    x = (data[result["data"]["indices"][:4]] - np.float32(0.3)) / np.float32(0.2)
+    agree(result, compiled(tmp_path, group, x, **options)[1])
+
+
+@pytest.mark.parametrize("group", ["brightness:-60..60/5", "contrast:0.5..1.5/5"])
+def test_a_graph_of_a_standardised_input_does_not_see_light(tmp_path, group):
+    data, values = images((1, 8, 8), 9), {}
+    for scaled, clip in ((True, False), (False, False), (True, True)):
+        model, asked = standardised(8, scaled=scaled), {"measures": ["latent-l2@y"], "clip": clip}
+        result = measured(tmp_path, model, data, group, engine="graph", **asked)
+        _, outputs = compiled(tmp_path, group, data, **asked)
+        values[scaled, clip] = (
+            outputs["deviation/latent-l2/y"].max(),
+            result["measurements"][0]["unnormalised"],
+        )
+    assert max(values[True, False]) < 1e-4
+    if group.startswith("contrast"):
+        assert min(values[False, False]) > 0.1
+    # What is clipped is no such change.
+    assert min(values[True, True]) > 1e-2
 
 
 @pytest.mark.parametrize("group", ["zoom:0.8..1.25/4", "noise:4..32/3"])
@@ -368,8 +486,6 @@ def test_noise_depends_on_seed_sample_and_member(tmp_path):
 @pytest.mark.parametrize("group", ["rotate:-12..20/3", "zoom:0.9,1.2", "shift-px:1,-2", "blur:1"])
 @pytest.mark.parametrize("engine", ["kernels", "graph"])
 def test_dense_scores_are_moved_back(tmp_path, group, engine):
-    if group == "blur:1" and engine == "graph":
-        return
     model, data = models.dense_scores(classes=3, symmetric=False), images((1, 8, 8), 9)
     result = measured(tmp_path, model, data, group, ["softmax-kl", "flip-rate"], engine=engine)
     records = by_key(result)
@@ -557,6 +673,8 @@ def test_members_are_named_by_family_and_number():
     assert np.diff(np.log(values[1:5])) == pytest.approx(np.log(1.25 / 0.8) / 8)
     assert elements[1] == "zoom0.8"
     assert parts("noise:4..32/6")[1] == (0.0, 4.0, 9.6, 15.2, 20.8, 26.4, 32.0)
+    assert parts("rotate:-180..0/2") == (("e", "rotate-180"), (0.0, -180.0))
+    assert parts("rotate:360,5")[1] == (0.0, 5.0)
     assert parts("brightness:0..60/2")[0] == ("e", "brightness60")
     group = geed.parse_group("zoom:0.8..1.25/9")
     assert not group.is_closed
@@ -571,7 +689,16 @@ def test_members_are_named_by_family_and_number():
         ("zoom:0..1/3", "a factor is more than 0; found 0"),
         ("zoom:-1", "a factor is more than 0"),
         ("zoom:1", "holds what leaves images as they are alone"),
-        ("rotate:5,5", "a member stands twice"),
+        ("rotate:5,5", "a member stands twice, as 5 and as 5; write rotate:5$"),
+        ("rotate:0,360", "twice, as 0 and as 360, 360° apart; write rotate:-15..15/7"),
+        ("rotate:-180,90,180.0", "twice, as -180 and as 180, 360° apart; write rotate:-180,90$"),
+        ("rotate:-180..180/3", "twice, as -180 and as 180, 360° apart; write rotate:-180..0/2$"),
+        ("rotate:180..-180/9", "twice, as 180 and as -180, .*; write rotate:180..-135/8$"),
+        ("rotate:0.1..360.1/2", r"twice, as 0\.1 and .*; write rotate:0\.1..180\.1/2$"),
+        ("rotate:0..720/5", "twice, as 0 and as 360, 360° apart; write rotate:0..288/5$"),
+        ("rotate:360", "holds what leaves images as they are alone"),
+        ("jpeg:90..88/9", "a member stands twice, as 90 and as 90; write jpeg:90..88/3$"),
+        ("blur:0.1,1", "σ of 0.1 leaves images as they are, .* as invariance; give 0.125 or more"),
         ("rotate:1..1/3", "both ends are the same"),
         ("rotate:-5..5", "members are a range LO..HI/N, such as rotate:-15..15/7"),
         ("rotate:wide", "members are a range"),
@@ -586,6 +713,14 @@ def test_what_is_no_family_is_said_in_one_line(name, fault):
     with pytest.raises(GeedError, match=fault) as raised:
         geed.parse_group(name)
     assert "\n" not in str(raised.value)
+    if "twice" in fault:  # what is advised works
+        geed.parse_group(str(raised.value).rpartition("write ")[2])
+
+
+def test_less_than_the_least_blur_is_none():
+    least = KINDS["blur"].least
+    assert (blur_matrix(least - 1e-6, 9) == np.eye(9)).all()
+    assert (blur_matrix(least, 9) != np.eye(9)).any()
 
 
 @pytest.mark.parametrize(
@@ -603,6 +738,14 @@ def test_what_does_not_go_with_a_family_is_said_in_one_line(tmp_path, group, opt
     with pytest.raises(GeedError, match=fault) as raised:
         measured(tmp_path, model, data, group, **{"measures": [], **options})
     assert "\n" not in str(raised.value)
+
+
+def test_an_idle_interpolation_is_noted(tmp_path):
+    model, data = models.random_cnn(1, (9, 9)), images((3, 9, 9), 9)
+    idle = "--interpolation is idle: blur:1 moves nothing that is resampled"
+    for group, told in (("blur:1", True), ("rotate:20", False)):
+        result = measured(tmp_path, model, data, group, ["output-l2"], interpolation="nearest")
+        assert (idle in result["notes"]) == told
 
 
 def test_only_images_are_changed_in_value(tmp_path):
