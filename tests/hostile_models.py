@@ -1,12 +1,13 @@
 """Models that mean harm: each hangs, fills memory or breaks what reads it without care.
 
-Every builder is decorated with ``hostile`` and returns an ``onnx.ModelProto`` or its bytes; ``CASES``
-lists them by name. All take x (N, 3, 8, 8), so that one array of images is data for each.
+Every builder is decorated with ``hostile`` and returns an ``onnx.ModelProto`` or its bytes;
+``CASES`` lists them by name. All take x (N, 3, 8, 8), so that one array of images is data for each.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +22,9 @@ Made = onnx.ModelProto | bytes
 CASES: dict[str, Callable[[], Made]] = {}
 
 
-def hostile(*cases: object, **named: object) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
+def hostile(
+    *cases: object, **named: object
+) -> Callable[[Callable[..., Made]], Callable[..., Made]]:
     """Add a builder to ``CASES``, once for each argument that it is to be called with."""
 
     def add(build: Callable[..., Made]) -> Callable[..., Made]:
@@ -210,8 +213,16 @@ def large_constant_of_shape(lengths: list[int]) -> Made:
 
 @hostile("Expand", "Tile", "Resize", "Pad", "OneHot", "HannWindow", "EyeLike", "Trilu", "Upsample")
 def growing(op: str) -> Made:
-    weights = [ints("n", [10**6, 10**5]), ints("m", [[1, 2], [3, 4]]), ints("pads", [0, 0, 10**10, 0])]
-    weights += [floats("scale", [1e6, 1e5]), floats("fm", [[1.0, 2], [3, 4]]), ints("depth", 10**11)]
+    weights = [
+        ints("n", [10**6, 10**5]),
+        ints("m", [[1, 2], [3, 4]]),
+        ints("pads", [0, 0, 10**10, 0]),
+    ]
+    weights += [
+        floats("scale", [1e6, 1e5]),
+        floats("fm", [[1.0, 2], [3, 4]]),
+        ints("depth", 10**11),
+    ]
     weights += [floats("two", [0.0, 1]), ints("size", 10**10), ints("big", [10**5, 10**5])]
     nodes = {
         "Expand": [node("Expand", "m2 n", "g")],
@@ -274,22 +285,21 @@ def regex_that_backtracks() -> Made:
 @hostile()
 def nodes_by_the_hundred_thousand() -> Made:
     names = ["x", *(f"n{i}" for i in range(150_000))]
-    nodes = [helper.make_node("Relu", [a], [b]) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [helper.make_node("Relu", [a], [b]) for a, b in itertools.pairwise(names)]
     return net(nodes, end=names[-1])
 
 
 @hostile(2_000, 8_000)
 def long_chain(count: int) -> Made:
     names = ["x", *(f"n{i}" for i in range(count))]
-    nodes = [helper.make_node("Relu", [a], [b]) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [helper.make_node("Relu", [a], [b]) for a, b in itertools.pairwise(names)]
     return net(nodes, end=names[-1])
 
 
 @hostile(3_000)
 def long_chain_of_numbers(count: int) -> Made:
     names = ["one", *(f"n{i}" for i in range(count))]
-    nodes = [helper.make_node("Relu", [a], [b]) for a, b in zip(names, names[1:], strict=False)]
-    nodes = [helper.make_node("Add", [a, "one"], [b]) for a, b in zip(names, names[1:], strict=False)]
+    nodes = [helper.make_node("Add", [a, "one"], [b]) for a, b in itertools.pairwise(names)]
     return net([*nodes, *added(names[-1])], [ints("one", [1])], end="x_with")
 
 
@@ -379,7 +389,9 @@ def data_that_double(times: int) -> Made:
 
 @hostile()
 def batch_that_doubles() -> Made:
-    nodes = [node("Concat", f"{'d' + str(i) if i else 'x'} " * 2, f"d{i + 1}", axis=0) for i in range(30)]
+    nodes = [
+        node("Concat", f"{'d' + str(i) if i else 'x'} " * 2, f"d{i + 1}", axis=0) for i in range(30)
+    ]
     return net(nodes, end="d30")
 
 
@@ -413,16 +425,22 @@ def data_that_explode(op: str) -> Made:
             node("MatMul", "c2 c3", "g"),
         ],
     }[op]
-    weights += [ints("many", [10**9]), ints("column", [0, 3, 64, 1]), ints("wide", [1, 1, 64, 10**7])]
-    return net([*nodes, node("ReduceMean", "g", "r2", axes=[2, 3]), node("Add", "x r2", "z")],
-               weights, end="z")
+    weights += [
+        ints("many", [10**9]),
+        ints("column", [0, 3, 64, 1]),
+        ints("wide", [1, 1, 64, 10**7]),
+    ]
+    return net(
+        [*nodes, node("ReduceMean", "g", "r2", axes=[2, 3]), node("Add", "x r2", "z")],
+        weights,
+        end="z",
+    )
 
 
 @hostile(500)
 def many_tensors_alive(count: int) -> Made:
-    nodes = [node("Resize", "x none scale", "big")]
     nodes = [helper.make_node("Resize", ["x", "", "scale"], ["big"])]
-    nodes += [node("Sin" if i else "Cos", f"big{'' if not i else ''}", f"s{i}") for i in range(count)]
+    nodes += [node("Sin", "big", f"s{i}") for i in range(count)]
     nodes += [helper.make_node("Sum", [f"s{i}" for i in range(count)], ["total"])]
     nodes += [node("ReduceMean", "total", "r2", axes=[2, 3]), node("Add", "x r2", "z")]
     return net(nodes, [floats("scale", [1, 1, 120, 120])], end="z")
@@ -709,14 +727,18 @@ def functions(kind: str) -> Made:
         "direct": [function("f", [call("f", "i", "o")])],
         "mutual": [function("f", [call("g", "i", "o")]), function("g", [call("f", "i", "o")])],
         "bomb": [
-            function("f" if i == 0 else f"f{i}", [call(f"f{i + 1}", "i", "m"), call(f"f{i + 1}", "m", "o")])
+            function(
+                "f" if i == 0 else f"f{i}",
+                [call(f"f{i + 1}", "i", "m"), call(f"f{i + 1}", "m", "o")],
+            )
             for i in range(30)
         ]
         + [function("f30", [node("Relu", "i", "o")])],
         "none": [function("f", [])],
         "missing": [function("f", [call("g", "i", "o")])],
         "long": [
-            function("f" if i == 0 else f"f{i}", [call(f"f{i + 1}", "i", "o")]) for i in range(5_000)
+            function("f" if i == 0 else f"f{i}", [call(f"f{i + 1}", "i", "o")])
+            for i in range(5_000)
         ]
         + [function("f5000", [node("Relu", "i", "o")])],
         "attributes": [function("f", [node("Flatten", "i", "o", axis="no")])],
@@ -770,35 +792,22 @@ def no_outputs(op: str) -> Made:
     return model
 
 
-@hostile(
+_OPERATORS = (
     "Reshape Gather Slice Concat Split Transpose Squeeze Unsqueeze Expand Pad Resize Softmax Gemm "
     "If Loop Scan Shape Size Constant ConstantOfShape Range Tile Where Cast TopK NonZero Einsum "
     "LSTM BatchNormalization LayerNormalization QuantizeLinear DequantizeLinear QLinearConv "
     "MaxPool AveragePool Pow ReduceMean ReduceSum CumSum OneHot ScatterND GatherND DepthToSpace "
-    "Identity CastLike Clip Dropout PRelu Sequence SplitToSequence SequenceAt Optional".split()[0],
-    *(
-        "Gather Slice Concat Split Transpose Squeeze Unsqueeze Expand Pad Resize Softmax Gemm "
-        "If Loop Scan Shape Size Constant ConstantOfShape Range Tile Where Cast TopK NonZero Einsum "
-        "LSTM BatchNormalization LayerNormalization QuantizeLinear DequantizeLinear QLinearConv "
-        "MaxPool AveragePool Pow ReduceMean ReduceSum CumSum OneHot ScatterND GatherND "
-        "DepthToSpace Identity CastLike Clip Dropout PRelu SplitToSequence SequenceAt Optional"
-    ).split(),
+    "Identity CastLike Clip Dropout PRelu SplitToSequence SequenceAt Optional"
 )
+
+
+@hostile(*_OPERATORS.split())
 def bare(op: str) -> Made:
     """A node of this operator with nothing but its output, between x and the network."""
     return net([node(op, "", "z"), node("Add", "x z", "z2")], end="z2")
 
 
-@hostile(
-    "Reshape",
-    *(
-        "Gather Slice Concat Split Transpose Squeeze Unsqueeze Expand Pad Resize Softmax Gemm "
-        "If Loop Scan Shape Size ConstantOfShape Tile Where Cast TopK NonZero Einsum "
-        "LSTM BatchNormalization LayerNormalization QuantizeLinear DequantizeLinear QLinearConv "
-        "MaxPool AveragePool Pow ReduceMean ReduceSum CumSum OneHot ScatterND GatherND "
-        "DepthToSpace Identity CastLike Clip Dropout PRelu SplitToSequence SequenceAt Optional"
-    ).split(),
-)
+@hostile(*_OPERATORS.split())
 def data_alone(op: str) -> Made:
     """A node of this operator that reads x and nothing else."""
     return net([node(op, "x", "z")], end="z")
@@ -816,10 +825,17 @@ _VALUES: dict[str, Any] = {
 }
 
 
-@hostile(*(f"{op} {key} {kind}" for op, keys in {
-    "Conv": "pads strides auto_pad kernel_shape dilations group",
-    "Flatten": "axis",
-}.items() for key in keys.split() for kind in _VALUES))
+@hostile(
+    *(
+        f"{op} {key} {kind}"
+        for op, keys in {
+            "Conv": "pads strides auto_pad kernel_shape dilations group",
+            "Flatten": "axis",
+        }.items()
+        for key in keys.split()
+        for kind in _VALUES
+    )
+)
 def attribute(asked: str) -> Made:
     op, key, kind = asked.split()
     model = net()
@@ -853,7 +869,9 @@ def attribute_that_is(kind: str) -> Made:
 
 @hostile("", "own", "com.microsoft", "ai.onnx.ml", "x" * 10_000)
 def strange_operator(domain: str) -> Made:
-    made = node("DoesNotExist" if domain != "com.microsoft" else "FusedConv", "x", "z", domain=domain)
+    made = node(
+        "DoesNotExist" if domain != "com.microsoft" else "FusedConv", "x", "z", domain=domain
+    )
     return net([made], end="z", domains=[domain] if domain else [])
 
 

@@ -6,6 +6,7 @@ import heapq
 import math
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import Stamp, stamp, writing_beside
 from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
+from onnx_geed.model.soundness import check_sound, stored_bytes
 from onnx_geed.model.weights_in_place import bring_in, model_bytes
 
 __all__ = ["Model", "check_weights", "external_files", "load_model", "write_model"]
@@ -23,6 +25,9 @@ __all__ = ["Model", "check_weights", "external_files", "load_model", "write_mode
 #: Externally stored tensors of at most so many elements are read in: they are shapes and axes, and
 #: neither shape inference nor ONNX Runtime's own takes those from another file.
 _SMALL = 1024
+
+# Of an offset or length: no file is longer.
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +94,7 @@ def load_model(path: str | Path) -> Model:
     GeedError
         If there is no such file, or it cannot be read.
         If it is not an ONNX model, or is cut off.
+        If it would take time or memory out of all proportion, as :func:`check_sound` tells.
         If its external data are missing or cut off, or lie where ONNX Runtime will not read them.
     """
     if not isinstance(path, str | os.PathLike):
@@ -104,13 +110,14 @@ def load_model(path: str | Path) -> Model:
         ) from None
     if not proto.ir_version or not proto.graph.node or not proto.opset_import:
         raise GeedError(f"{path}: not an ONNX model (it holds no graph); give a file that is one")
+    check_sound(proto, path)
     extras = external_files(proto, path)
     weights = ((before,) if in_place else ()) + tuple(map(stamp, extras))
     fingerprint = Fingerprint(path if in_place else content, weights)
     if extras:
         # Files beside the model's own are read to the end before anyone can change them.
         _ = fingerprint.text
-    _read_small(proto, path.parent)
+    _read_small(proto, path)
     if proto.functions:
         proto = _inlined(proto, path)
     _sort(proto.graph, path)
@@ -153,7 +160,11 @@ def _content(path: Path) -> tuple[bytes, bool]:
     if path.is_dir():
         raise GeedError(f"{path}: is a folder; give the ONNX file in it")
     try:
-        if path.stat().st_size >= 1 << 31:
+        before = path.stat()
+        # A pipe of the shell's own has an end that is written to, and no name of its own.
+        if not stat.S_ISREG(before.st_mode) and path.resolve().exists():
+            raise GeedError(f"{path}: is a device or a pipe; give the path of an ONNX file")
+        if before.st_size >= 1 << 31:
             raise GeedError(
                 f"{path}: is larger than 2 GiB, which no ONNX file can be; export the model again "
                 "with its weights as external data"
@@ -175,15 +186,15 @@ def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
     for tensor in _stored(proto.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
-        location, offset, length = _place(tensor)
-        if location == path.name:
-            continue
-        file = files.get(location) or _checked(path, location)
-        files[location] = file
+        location, offset, length = _place(tensor, path)
+        own = location == path.name
+        file = path if own else files.get(location) or _checked(path, location)
+        if not own:
+            files[location] = file
         if offset + length > file.stat().st_size:
             raise GeedError(
-                f"{path}: its weights {location!r} end before tensor {tensor.name!r} does; copy "
-                "the file completely"
+                f"{path}: its weights {shown(location)} end before tensor {shown(tensor.name)} "
+                "does; copy the file completely"
             )
     return [files[key] for key in sorted(files)]
 
@@ -192,42 +203,53 @@ def _checked(path: Path, location: str) -> Path:
     file = path.parent / location
     if not location or Path(location).is_absolute() or ".." in Path(location).parts:
         raise GeedError(
-            f"{path}: its weights lie outside its folder ({location!r}), where ONNX Runtime "
+            f"{path}: its weights lie outside its folder ({shown(location)}), where ONNX Runtime "
             "refuses to read; put both in one folder and save the model again"
         )
-    if not file.is_file():
-        raise GeedError(f"{path}: its weights {location!r} are missing; put them beside it")
+    try:
+        found = file.is_file()
+    except OSError:  # a name that no file can have
+        found = False
+    if not found:
+        raise GeedError(f"{path}: its weights {shown(location)} are missing; put them beside it")
     if not file.resolve().is_relative_to(path.parent.resolve()):
         raise GeedError(
-            f"{path}: its weights {location!r} are a symbolic link out of its folder, which ONNX "
-            "Runtime refuses; put the file itself there"
+            f"{path}: its weights {shown(location)} are a symbolic link out of its folder, "
+            "which ONNX Runtime refuses; put the file itself there"
         )
     return file
 
 
-def _place(tensor: onnx.TensorProto) -> tuple[str, int, int]:
+def _place(tensor: onnx.TensorProto, path: Path) -> tuple[str, int, int]:
     """Return file, offset and length of an externally stored tensor."""
     entries = {e.key: e.value for e in tensor.external_data}
-    size = math.prod(tensor.dims) * _itemsize(tensor.data_type)
-    return (
-        entries.get("location", ""),
-        int(entries.get("offset") or 0),
-        int(entries.get("length") or size),
-    )
+    size = stored_bytes(tensor)
+    offset, length = (_count(entries.get(key), key, tensor, path) for key in ("offset", "length"))
+    if size is not None and length not in (0, size):
+        raise GeedError(
+            f"{path}: tensor {shown(tensor.name)} takes {size:,} bytes, and its external data are "
+            f"said to have {length:,}; save the model again"
+        )
+    return entries.get("location", ""), offset, length or size or 0
 
 
-def _itemsize(data_type: int) -> int:
-    try:
-        return onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize
-    except KeyError:
-        return 1
+def _count(text: str | None, key: str, tensor: onnx.TensorProto, path: Path) -> int:
+    """Read an offset or a length, 0 where there is none."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()) or len(text) > _MOST_DIGITS:
+        raise GeedError(
+            f"{path}: the {key} of tensor {shown(tensor.name)} in its external data is "
+            f"{shown(text)}, not a number of bytes; save the model again"
+        )
+    return int(text)
 
 
-def _read_small(proto: onnx.ModelProto, folder: Path) -> None:
+def _read_small(proto: onnx.ModelProto, path: Path) -> None:
     for tensor in _stored(proto.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL and math.prod(tensor.dims) <= _SMALL:
-            location, offset, length = _place(tensor)
-            with (folder / location).open("rb") as stream:
+            location, offset, length = _place(tensor, path)
+            with (path.parent / location).open("rb") as stream:
                 stream.seek(offset)
                 tensor.raw_data = stream.read(length)
             tensor.data_location = onnx.TensorProto.DEFAULT
@@ -254,7 +276,7 @@ def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     try:
         return inliner.inline_local_functions(proto)
     except Exception as error:  # the inliner raises bare RuntimeErrors and its own
-        reason = str(error).partition("\n")[0]
+        reason = shown(str(error).partition("\n")[0])
         raise GeedError(
             f"{path}: its local functions cannot be inlined ({reason}); export it without them"
         ) from None

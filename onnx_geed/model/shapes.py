@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_geed.model.nodes import FLOATS, attribute
+from onnx_geed.model.nodes import FLOATS, attribute, ops, subgraphs
 from onnx_geed.model.shape_folding import complete
 
 __all__ = ["Fed", "Shape", "Types", "infer", "infer_fed", "infer_shapes"]
@@ -23,6 +23,18 @@ Shape = tuple[int | None, ...]
 #: Dtype and shape by tensor; ``None`` for an unknown rank.
 Types = dict[str, tuple[str, Shape | None]]
 
+
+# Lengths that inference may keep, of all tensors together; exporters write some thousands.
+_MOST_PROPAGATED = 1 << 20
+
+# Axes of the tensor whose shape is asked for.
+_MOST_AXES = 64
+
+# Operators whose outputs inference works out of the values that it keeps, beside Shape and Concat.
+_PROPAGATING = ops(
+    "Add Cast CastLike Ceil Expand Gather Identity Max Min Mul Neg Reshape Slice Squeeze Sub "
+    "Transpose Unsqueeze Where"
+)
 
 # Weights are only looked at for their shape: larger ones are not copied.
 _SMALL = 1024
@@ -79,7 +91,7 @@ def infer(
     sizes = _free_sizes(proto.graph, input, input_shape, batch)
     light = _without_weights(proto, sizes)
     try:
-        inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+        inferred = _inferred(light)
     except Exception:  # inference is a help, and may stop at what it does not know
         inferred = light
     complete(inferred)
@@ -93,6 +105,36 @@ def infer(
     for weights in (*proto.graph.initializer, *light.graph.initializer):
         types[weights.name] = ("constant", tuple(weights.dims))
     return types
+
+
+def _inferred(light: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model with the shapes that ONNX infers, lengths being reckoned with if they are few.
+
+    Notes
+    -----
+    ONNX keeps every value of what is made of lengths: joined with itself forty times, a shape fills
+    any memory.
+    """
+    few = _propagated(light.graph, {}) <= _MOST_PROPAGATED
+    return onnx.shape_inference.infer_shapes(light, data_prop=few)
+
+
+def _propagated(graph: onnx.GraphProto, outer: Mapping[str, int]) -> int:
+    """Return how many lengths inference would keep at most, bodies included."""
+    counts = dict(outer) | {i.name: math.prod(i.dims) for i in graph.initializer}
+    total = 0
+    for node in graph.node:
+        if node.op_type == "Shape":
+            count = _MOST_AXES
+        elif node.op_type == "Concat":
+            count = sum(counts.get(name, 0) for name in node.input)
+        elif node.op_type in _PROPAGATING:
+            count = max((counts.get(name, 0) for name in node.input), default=0)
+        else:
+            count = 0
+        counts |= dict.fromkeys(node.output, count)
+        total += count + sum(_propagated(body, counts) for body in subgraphs(node))
+    return total
 
 
 def infer_shapes(
@@ -181,7 +223,7 @@ def infer_fed(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> Fe
     taken: dict[str, bool] = {}
     while True:
         try:
-            inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+            inferred = _inferred(light)
         except Exception:  # inference is a help, and may stop at what it does not know
             inferred = onnx.ModelProto()
             inferred.CopyFrom(light)

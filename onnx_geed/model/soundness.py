@@ -16,14 +16,17 @@ import onnx
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.model.nodes import subgraphs
 
-__all__ = ["bodies", "check_sound", "refusing_unsound"]
+__all__ = ["bodies", "check_sound", "has_loops", "refusing_unsound", "stored_bytes"]
 
-#: Nodes of a model, its functions being inlined and bodies counted in: several times the most that
-#: any known network has.
-MOST_NODES = 100_000
+# Nodes of a model, its functions being inlined and bodies counted in: several times the most that
+# any known network has.
+_MOST_NODES = 100_000
 
 # Tensors that nodes read and make, and attributes that they state, all together and one alone.
 _MOST_ENDS, _MOST_ENDS_OF_ONE = 1_000_000, 10_000
+
+# Functions that call functions, one in the other: the inliner recurses.
+_MOST_DEEP = 100
 
 # numpy's arrays have no more axes, and the runtime's kernels far fewer.
 _MOST_AXES = 64
@@ -32,17 +35,20 @@ _MOST_AXES = 64
 _MOST_ELEMENTS = 1 << 60
 
 
+# Characters of what the checker says.
+_LONGEST_REASON = 200
+
 # What is raised of values that nobody foresaw.
 _UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @contextmanager
-def refusing_unsound(path: Path) -> Iterator[None]:
+def refusing_unsound(path: str | Path) -> Iterator[None]:
     """Tell a malformed model from a fault of this package: the ONNX checker knows.
 
     Parameters
     ----------
-    path : Path
+    path : str or Path
         The model that is worked on inside.
 
     Raises
@@ -55,18 +61,22 @@ def refusing_unsound(path: Path) -> Iterator[None]:
     except _UNFORESEEN:
         if reason := _checker_says(path):
             raise GeedError(
-                f"{path}: is no valid ONNX model ({shown(reason, 200)}); export it again"
+                f"{shown(str(path))}: is no valid ONNX model ({reason}); export it again"
             ) from None
         raise
 
 
-def _checker_says(path: Path) -> str:
+def _checker_says(path: str | Path) -> str:
     """Return why the checker refuses a model; empty where it does not."""
     try:
         onnx.checker.check_model(path, full_check=True)
     except Exception as error:  # the checker's classes, and those of shape inference
-        return str(error).strip()
+        return _cut(" ".join(str(error).split()) or type(error).__name__)
     return ""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
 
 
 def check_sound(proto: onnx.ModelProto, path: Path) -> None:
@@ -86,7 +96,6 @@ def check_sound(proto: onnx.ModelProto, path: Path) -> None:
         If its functions call themselves, or come to too many nodes.
         If a name is not UTF-8.
         If a tensor's lengths are negative, too many or too large, or its data do not fill them.
-        If a loop runs for ever.
     """
     try:
         _check(proto)
@@ -99,7 +108,7 @@ class _UnsoundError(Exception):
 
 
 def _check(proto: onnx.ModelProto) -> None:
-    texts = [proto.producer_name, proto.producer_version, proto.domain]
+    texts: list[str | bytes] = [proto.producer_name, proto.producer_version, proto.domain]
     texts += [text for entry in proto.metadata_props for text in (entry.key, entry.value)]
     _check_texts(texts, "its metadata hold")
     graphs = list(bodies(proto.graph))
@@ -119,8 +128,6 @@ def _check(proto: onnx.ModelProto) -> None:
                     _check_tensor(attribute.t)
                 for tensor in attribute.tensors:
                     _check_tensor(tensor)
-            if node.op_type == "Loop":
-                _check_loop(node)
 
 
 def bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -134,7 +141,14 @@ def bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 waiting += subgraphs(node)
 
 
-def _function_bodies(function: onnx.FunctionProto) -> Iterator[onnx.FunctionProto | onnx.GraphProto]:
+def has_loops(graph: onnx.GraphProto) -> bool:
+    """Whether a graph, or a body in it, has nodes that run a body again and again."""
+    return any(node.op_type in ("Loop", "Scan") for body in bodies(graph) for node in body.node)
+
+
+def _function_bodies(
+    function: onnx.FunctionProto,
+) -> Iterator[onnx.FunctionProto | onnx.GraphProto]:
     yield function
     for node in function.node:
         for body in subgraphs(node):
@@ -160,8 +174,8 @@ def _check_nodes(graphs: Sequence[onnx.FunctionProto | onnx.GraphProto]) -> None
 
 
 def _check_count(nodes: int) -> None:
-    if nodes > MOST_NODES:
-        raise _UnsoundError(f"it has {nodes:,} nodes; no more than {MOST_NODES:,} are taken")
+    if nodes > _MOST_NODES:
+        raise _UnsoundError(f"it has {nodes:,} nodes; no more than {_MOST_NODES:,} are taken")
 
 
 def _check_texts(texts: Iterable[str | bytes], what: str) -> None:
@@ -200,17 +214,13 @@ def _check_functions(proto: onnx.ModelProto) -> None:
             else:
                 sizes[key] = sizes[unknown] = None
                 waiting.append(unknown)
-            if len(waiting) > MOST_FUNCTIONS_DEEP:
+            if len(waiting) > _MOST_DEEP:
                 raise _UnsoundError("its functions call each other too deep")
     nodes = 0
     for graph in bodies(proto.graph):
         nodes += len(graph.node)
         nodes += sum(sizes.get((node.domain, node.op_type)) or 0 for node in graph.node)
     _check_count(nodes)
-
-
-#: Functions that call functions that call functions, so many at most: the inliner recurses.
-MOST_FUNCTIONS_DEEP = 100
 
 
 def _check_infos(infos: Sequence[onnx.ValueInfoProto]) -> None:
@@ -248,7 +258,7 @@ def _check_lengths(dims: Sequence[int], name: str) -> int:
 
 
 # Where elements lie that are not in raw_data; of complex numbers there are two.
-_FIELDS = {
+_FIELDS: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float_data",
     onnx.TensorProto.COMPLEX64: "float_data",
     onnx.TensorProto.DOUBLE: "double_data",
@@ -261,12 +271,21 @@ _FIELDS = {
 _PAIRS = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
 
 # Bits of an element, of the types that are packed in bytes.
-_BITS = {
+_BITS: dict[int, int] = {
     getattr(onnx.TensorProto, name): bits
     for names, bits in (("INT4 UINT4 FLOAT4E2M1", 4), ("INT2 UINT2", 2))
     for name in names.split()
     if hasattr(onnx.TensorProto, name)
 }
+
+
+def stored_bytes(tensor: onnx.TensorProto) -> int | None:
+    """Return the bytes that a tensor's data take as they are stored; ``None`` for texts."""
+    kind = tensor.data_type
+    if kind in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
+        return None
+    bits = _BITS.get(kind) or 8 * int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
+    return -(-math.prod(tensor.dims) * bits // 8)
 
 
 def _check_tensor(tensor: onnx.TensorProto) -> None:
@@ -278,30 +297,13 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
     if tensor.data_location == onnx.TensorProto.EXTERNAL or not kind:
         return
     if tensor.HasField("raw_data"):
-        bits = _BITS.get(kind) or 8 * onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize
-        wanted, found = -(-elements * bits // 8), len(tensor.raw_data)
-        unit = "bytes"
+        wanted, found, unit = stored_bytes(tensor), len(tensor.raw_data), "bytes"
     else:
-        per = 2 if kind in _PAIRS else 1
-        bits = _BITS.get(kind, 8)
-        wanted = -(-elements * per * bits // 8)
+        per_byte = 8 // _BITS[kind] if kind in _BITS else 1
+        wanted = -(-elements * (2 if kind in _PAIRS else 1) // per_byte)
         found, unit = len(getattr(tensor, _FIELDS.get(kind, "int32_data"))), "values"
     if found != wanted:
         raise _UnsoundError(
             f"tensor {shown(tensor.name)} of shape {shown(list(tensor.dims))} holds {found:,} "
-            f"{unit}, not {wanted:,}"
+            f"{unit}, not {wanted or 0:,}"
         )
-
-
-def _check_loop(node: onnx.NodeProto) -> None:
-    """Refuse a loop that goes on because it went on: nothing that it works out ends it."""
-    for body in subgraphs(node):
-        if len(body.input) < 2 or not body.output:
-            continue
-        makers = {name: inner for inner in body.node for name in inner.output}
-        name, seen = body.output[0].name, 0
-        while name in makers and makers[name].op_type == "Identity" and seen < len(makers):
-            name, seen = next(iter(makers[name].input), ""), seen + 1
-        counted = bool(node.input and node.input[0])
-        if name == body.input[1].name and not counted:
-            raise _UnsoundError(f"its loop {shown(node.name or node.output[0])} never ends")

@@ -20,6 +20,9 @@ __all__ = ["bring_in", "model_bytes"]
 # Smaller ones are read: they may be shapes and axes, and cost nothing.
 _LARGE = 1 << 16
 
+# No ONNX file is longer, and a pipe may have no end.
+_MOST = 1 << 31
+
 _GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number
 _INITIALIZER = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
 _RAW_DATA = onnx.TensorProto.DESCRIPTOR.fields_by_name["raw_data"].number
@@ -59,7 +62,7 @@ def model_bytes(path: Path) -> tuple[bytes, bool]:
                 return reader.model(), reader.left > 0
             except _StrangeError:
                 file.seek(0)
-        return file.read(), False
+        return file.read(_MOST), False
 
 
 def bring_in(proto: onnx.ModelProto, path: Path) -> None:

@@ -35,6 +35,7 @@ from onnx_geed.model import (
     list_as_stated,
     load_model,
     parse_classes,
+    refusing_unsound,
 )
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.fit_overlap import check_overlap
@@ -49,6 +50,7 @@ from onnx_geed.run.fit_requests import (
     requested_fits,
 )
 from onnx_geed.run.fitting import Fitting
+from onnx_geed.run.footprint import Footprint, footprint_of
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.options import Options
@@ -160,7 +162,21 @@ def prepare_run(
     GeedError
         If the model, the data or the options cannot be used, saying what to do.
         If the group does not move the input.
+        If the activations of one row take more memory than the budget.
     """
+    with refusing_unsound(model.path if isinstance(model, Model) else model):
+        return _prepared(model, data, group, options, action, beside)
+
+
+def _prepared(
+    model: str | Path | Model,
+    data: Any,
+    group: str | Group | None,
+    options: Options,
+    action: Action | None,
+    beside: Sequence[Prepared],
+) -> Prepared:
+    """Work out what will run, as :func:`prepare_run` says."""
     acting = with_components(_acting_group(group, action), options.components)
     if acting.small is not None:
         _check_small(acting, action, options)
@@ -200,7 +216,8 @@ def prepare_run(
     selection = select_tensors(requests, listed, options, acting, judged, targets)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
-    trial = try_out(loaded, acted, names, source, options, _opener(beside))
+    footprint = footprint_of(loaded, acted, listed, options)
+    trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
     notes += trial.notes
     if options.provider == "auto":
         notes.append(f"--provider auto took {trial.session.provider}")
@@ -271,7 +288,7 @@ def prepare_run(
     check_fits_measured(plan, fits)
     check_given_measured(listed, options, plan)
     plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *plan.notes))
-    engine, share, on_engine = _share(plan, source, trial, options)
+    engine, share, on_engine = _share(plan, source, trial, options, footprint)
     if trial.unproven and share.batch > 1:
         source = replace(source, check=_row_check(trial, count, options, engine))
         if not trial.mixes:
@@ -323,19 +340,27 @@ def _refuse_foreign_fits(tables: Mapping[str, Table], options: Options) -> None:
 
 
 def _share(
-    plan: Plan, source: Source, trial: Trial, options: Options
+    plan: Plan, source: Source, trial: Trial, options: Options, footprint: Footprint
 ) -> tuple[EngineName, Share, list[str]]:
     """Choose the engine and divide the run: a graph holds no less than one orbit."""
     n = plan.group.order
     engine, notes = choose_engine(trial, options, source, plan.measures)
-    share = fit_memory(plan, source, trial, options, graph=engine == "graph")
+    share = fit_memory(plan, source, trial, options, footprint, graph=engine == "graph")
     if engine == "graph" and share.batch < n:
         limit = f"--batch-size {options.batch_size}"
         if options.batch_size is None:
             limit = f"--memory {options.memory}"
         reason = f"{limit} holds {share.batch} rows, fewer than the {n} of an orbit"
         engine, notes = without_graph(options, reason)
-        share = fit_memory(plan, source, trial, options, graph=False)
+        share = fit_memory(plan, source, trial, options, footprint, graph=False)
+    rows = min(options.batch_size or 0, n * len(source.indices))
+    free = not (trial.one_by_one or trial.session.fixed)
+    if free and share.batch < rows:
+        notes = [
+            *notes,
+            f"--batch-size {options.batch_size}: runs have {share.batch} rows, as many as "
+            f"--memory {options.memory} holds",
+        ]
     return engine, share, notes
 
 

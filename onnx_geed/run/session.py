@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import importlib.metadata
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.model import Model, expose_tensors
+from onnx_geed.model import Model, expose_tensors, has_loops
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -38,6 +40,10 @@ OPTIMISATION = "all"
 # TF32 rounds inputs of products to 10 bits; an exhaustive search of convolutions picks other
 # algorithms, and so other last bits, from run to run.
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+# Seconds of one run of a model with loops.
+_LONGEST_RUN = 30.0
 
 
 class Runner(Protocol):
@@ -85,6 +91,8 @@ class Session:
     fixed : int
         Rows of every run, where the model takes no other number of them; a run of fewer is filled
         up with copies of its last row. 0 where the number is free.
+    loops : bool
+        Whether the model has loops, which may have no end: a run is then ended after a while.
     """
 
     runtime: ort.InferenceSession = field(repr=False)
@@ -93,6 +101,7 @@ class Session:
     outputs: tuple[str, ...]
     provider: Literal["cuda", "cpu"]
     fixed: int = 0
+    loops: bool = False
 
     def run(
         self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
@@ -132,9 +141,15 @@ class Session:
         if self.fixed:
             feed = self._filled_up(feed, len(batch))
         try:
-            arrays = self.runtime.run(list(self.outputs), feed)
+            with _ended_in_time() if self.loops else nullcontext() as ending:
+                arrays = self.runtime.run(list(self.outputs), feed, ending)
         except Exception as error:  # onnxruntime's exceptions share no public parent
             shape = feed[self.input].shape
+            if self.loops and "terminate flag" in str(error):
+                raise GeedError(
+                    f"a loop of the model has not ended after {_LONGEST_RUN:.0f} s on a batch of "
+                    f"shape {shape}: take a smaller --batch-size, or a model whose loops end"
+                ) from None
             raise GeedError(
                 f"the model failed on a batch of shape {shape}: {_first_line(error)}"
             ) from None
@@ -171,6 +186,22 @@ class Session:
         return {name: value[pick] if name in each else value for name, value in feed.items()}
 
 
+@contextmanager
+def _ended_in_time() -> Iterator[Any]:
+    """Give a run options by which it is ended once it takes too long."""
+    import onnxruntime as ort
+
+    ending = ort.RunOptions()
+    ending.log_severity_level = 4
+    timer = threading.Timer(_LONGEST_RUN, setattr, [ending, "terminate", True])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield ending
+    finally:
+        timer.cancel()
+
+
 def open_session(
     content: bytes,
     folder: Path,
@@ -178,6 +209,7 @@ def open_session(
     input: str,
     outputs: Sequence[str],
     provider: Provider = "auto",
+    loops: bool = False,
 ) -> Session:
     """Open a model in ONNX Runtime.
 
@@ -193,6 +225,8 @@ def open_session(
         Outputs to return.
     provider : {"auto", "cuda", "cpu"}
         The device; ``auto`` takes CUDA where it works.
+    loops : bool
+        Whether the model has loops.
 
     Returns
     -------
@@ -211,7 +245,7 @@ def open_session(
     if provider != "cpu":
         runtime, tried = _try_cuda(ort, content, folder)
         if runtime is not None:
-            return _session(runtime, input, outputs, "cuda")
+            return _session(runtime, input, outputs, "cuda", loops)
         if provider == "cuda":
             raise GeedError(f"--provider cuda: {tried}; use --provider cpu to run on the processor")
     try:
@@ -223,7 +257,7 @@ def open_session(
             f"ONNX Runtime cannot load the model: {_first_line(error)}; export it with operators "
             "and an opset that this version knows, or upgrade onnxruntime"
         ) from None
-    return _session(runtime, input, outputs, "cpu")
+    return _session(runtime, input, outputs, "cpu", loops)
 
 
 # numpy's dtypes by the names that the runtime has for those of inputs; of others, by their own.
@@ -240,6 +274,7 @@ def _session(
     input: str,
     outputs: Sequence[str],
     provider: Literal["cuda", "cpu"],
+    loops: bool,
 ) -> Session:
     # The runtime keeps the model's bytes only to open it once more where a device fails, which is
     # never done here: a device is not changed in silence.
@@ -251,7 +286,7 @@ def _session(
     dtype = np.dtype(
         _DTYPES.get(kinds[input].removeprefix("tensor(").removesuffix(")"), np.float32)
     )
-    return Session(runtime, input, dtype, tuple(outputs), provider)
+    return Session(runtime, input, dtype, tuple(outputs), provider, loops=loops)
 
 
 def _give_back_memory() -> None:
@@ -331,10 +366,12 @@ def open_exposed(
     graph: Model, input: str, names: Sequence[str], provider: Provider | str
 ) -> Session:
     """Open a session that returns the named tensors."""
+    exposed = expose_tensors(graph, names)
     return open_session(
-        expose_tensors(graph, names).SerializeToString(),
+        exposed.SerializeToString(),
         graph.path.parent,
         input=input,
         outputs=names,
         provider=cast(Provider, provider),
+        loops=has_loops(exposed.graph),
     )

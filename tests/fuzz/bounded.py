@@ -28,6 +28,9 @@ SECONDS, MEMORY = 60.0, 2 * GIB
 
 LONGEST_LINE = 400
 
+# Lines of what goes on.
+_TOLD = ("note: ", "onnx-geed: compiling kernels")
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -60,7 +63,7 @@ class Ended:
         within its memory, and leave no file behind a refusal.
         """
         lines = [line for line in self.err.split("\n") if line.strip()]
-        told = [line for line in lines if not line.startswith("note: ")]
+        told = [line for line in lines if not line.startswith(_TOLD)]
         last = told[-1] if told else ""
         if self.seconds > SECONDS:
             return f"took {self.seconds:.0f} s"
@@ -74,7 +77,9 @@ class Ended:
             return f"line of {max(map(len, lines))} characters: {last[:80]}"
         if self.status == 2 and len(told) != 1:
             return f"{len(told)} lines: {told}"[:300]
-        if unsafe := re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", self.err):
+        if unsafe := re.search(
+            r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", self.err
+        ):
             return f"raw {unsafe[0]!r} on the terminal: {last[:80]!r}"
         if self.status == 2 and self.left:
             return f"left {', '.join(self.left[:3])}"
@@ -105,7 +110,8 @@ class Bounded:
 
     def run(self, arguments: Sequence[str | Path], folder: Path) -> Ended:
         """Run a command in a folder, to which nothing may be added."""
-        assert self._server.stdin is not None and self._server.stdout is not None
+        assert self._server.stdin
+        assert self._server.stdout
         request = {"arguments": list(map(str, arguments)), "folder": str(folder), **self._limits}
         self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
@@ -114,7 +120,8 @@ class Bounded:
 
     def close(self) -> None:
         """End the server."""
-        assert self._server.stdin is not None and self._server.stdout is not None
+        assert self._server.stdin
+        assert self._server.stdout
         self._server.stdin.close()
         self._server.wait()
         self._server.stdout.close()
