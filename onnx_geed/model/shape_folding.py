@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from onnx_geed.model.nodes import ops
 
-__all__ = ["complete"]
+__all__ = ["complete", "is_complete"]
 
 # Shapes, axes and masks are small; weights are not folded.
 _SMALL = 1024
@@ -63,10 +63,7 @@ def complete(model: onnx.ModelProto, *, values: bool = False) -> dict[str, NDArr
     graph = model.graph
     infos = {i.name: i for i in (*graph.input, *graph.output, *graph.value_info)}
     types = {name: info.type for name, info in infos.items()}
-    all_known = all(
-        _is_complete(types.get(name)) for node in graph.node for name in node.output if name
-    )
-    if all_known and not values:
+    if not values and is_complete(model):
         return {}
     known = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     for stored in graph.initializer:
@@ -85,6 +82,13 @@ def complete(model: onnx.ModelProto, *, values: bool = False) -> dict[str, NDArr
                 else:
                     infos[name] = graph.value_info.add(name=name, type=inferred)
     return known
+
+
+def is_complete(model: onnx.ModelProto) -> bool:
+    """Whether the shapes of all that nodes make are known, to the last length."""
+    infos = (*model.graph.output, *model.graph.value_info)
+    known = {info.name for info in infos if _is_complete(info.type)}
+    return all(name in known for node in model.graph.node for name in node.output if name)
 
 
 def _is_complete(kind: onnx.TypeProto | None) -> bool:

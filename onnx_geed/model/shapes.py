@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_geed.model.nodes import FLOATS, attribute, ops, subgraphs
-from onnx_geed.model.shape_folding import complete
+from onnx_geed.model.shape_folding import complete, is_complete
 
 __all__ = ["Fed", "Shape", "Types", "infer", "infer_fed", "infer_shapes"]
 
@@ -35,6 +35,15 @@ _PROPAGATING = ops(
     "Add Cast CastLike Ceil Expand Gather Identity Max Min Mul Neg Reshape Slice Squeeze Sub "
     "Transpose Unsqueeze Where"
 )
+
+# Operators that make what is as long as a value says.
+_FROM_VALUES = ops(
+    "BlackmanWindow ConstantOfShape Expand EyeLike HammingWindow HannWindow OneHot Pad Range "
+    "Resize Tile Upsample"
+)
+
+# Ends the names of tensors that nothing reads.
+_APART = "/apart"
 
 # Weights are only looked at for their shape: larger ones are not copied.
 _SMALL = 1024
@@ -90,11 +99,7 @@ def infer(
     """
     sizes = _free_sizes(proto.graph, input, input_shape, batch)
     light = _without_weights(proto, sizes)
-    try:
-        inferred = _inferred(light)
-    except Exception:  # inference is a help, and may stop at what it does not know
-        inferred = light
-    complete(inferred)
+    inferred, _ = _inferred(light)
     types: Types = {}
     declared = [_with_sizes(info, sizes) for info in proto.graph.value_info]
     graph = inferred.graph
@@ -107,16 +112,68 @@ def infer(
     return types
 
 
-def _inferred(light: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model with the shapes that ONNX infers, lengths being reckoned with if they are few.
+def _inferred(
+    light: onnx.ModelProto, *, values: bool = False
+) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
+    """Return a model with the shapes that can be inferred, and what :func:`complete` works out.
 
     Notes
     -----
-    ONNX keeps every value of what is made of lengths: joined with itself forty times, a shape fills
-    any memory.
+    ONNX keeps every value of what is made of lengths, and of vectors: a shape that is joined with
+    itself forty times, and a vector of ten thousand million zeros, fill any memory. What is
+    reckoned with is therefore inferred without first.
     """
-    few = _propagated(light.graph, {}) <= _MOST_PROPAGATED
-    return onnx.shape_inference.infer_shapes(light, data_prop=few)
+    try:
+        plain = onnx.shape_inference.infer_shapes(light)
+        if is_complete(plain):
+            return plain, complete(plain, values=values)
+        few = _propagated(light.graph, {}) <= _MOST_PROPAGATED and _few(_shapes(plain))
+        short = _short(light, plain) if few else False
+        if short is None:  # only the nodes' own arithmetic tells
+            known = complete(plain, values=values)
+            short = _few(_shapes(plain))
+            if is_complete(plain):
+                return plain, known
+        inferred = plain
+        if short:
+            inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    except Exception:  # inference is a help, and may stop at what it does not know
+        inferred = onnx.ModelProto()
+        inferred.CopyFrom(light)
+    return inferred, complete(inferred, values=values)
+
+
+def _short(light: onnx.ModelProto, plain: onnx.ModelProto) -> bool | None:
+    """Whether vectors that are as long as a value says are short; ``None`` where it is not told."""
+    shapes = _shapes(plain)
+    names = {
+        node.output[0]
+        for node in light.graph.node
+        if node.op_type in _FROM_VALUES
+        and node.output
+        and shapes.get(node.output[0], (None,)) == (None,)
+    }
+    if not names:
+        return True
+    # Where nothing reads them, their lengths can be found out, and nothing is kept of them.
+    apart = onnx.ModelProto()
+    apart.CopyFrom(light)
+    for node in apart.graph.node:
+        if node.output and node.output[0] in names:
+            node.output[0] += _APART
+    shapes = _shapes(onnx.shape_inference.infer_shapes(apart, data_prop=True))
+    lengths = {name: shapes.get(name + _APART, (None,)) for name in names}
+    return None if any(None in shape for shape in lengths.values()) else _few(lengths)
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, Shape]:
+    infos = (*model.graph.value_info, *model.graph.output, *model.graph.input)
+    return {i.name: shape for i in infos if (shape := _type(i)[1]) is not None}
+
+
+def _few(shapes: Mapping[str, Shape]) -> bool:
+    vectors = [abs(shape[0] or 0) for shape in shapes.values() if len(shape) == 1]
+    return sum(vectors) <= _MOST_PROPAGATED
 
 
 def _propagated(graph: onnx.GraphProto, outer: Mapping[str, int]) -> int:
@@ -222,12 +279,7 @@ def infer_fed(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> Fe
     del light.graph.value_info[:]
     taken: dict[str, bool] = {}
     while True:
-        try:
-            inferred = _inferred(light)
-        except Exception:  # inference is a help, and may stop at what it does not know
-            inferred = onnx.ModelProto()
-            inferred.CopyFrom(light)
-        values = complete(inferred, values=True)
+        inferred, values = _inferred(light, values=True)
         if not _take_branches(light, values, taken):
             break
     graph = inferred.graph

@@ -285,7 +285,7 @@ def stored_bytes(tensor: onnx.TensorProto) -> int | None:
     if kind in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
         return None
     bits = _BITS.get(kind) or 8 * int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
-    return -(-math.prod(tensor.dims) * bits // 8)
+    return -(-int(math.prod(tensor.dims)) * bits // 8)
 
 
 def _check_tensor(tensor: onnx.TensorProto) -> None:
