@@ -112,6 +112,8 @@ def _check(proto: onnx.ModelProto) -> None:
     texts += [text for entry in proto.metadata_props for text in (entry.key, entry.value)]
     _check_texts(texts, "its metadata hold")
     graphs = list(bodies(proto.graph))
+    if any(a.ref_attr_name for graph in graphs for node in graph.node for a in node.attribute):
+        raise _UnsoundError("a node outside its functions refers to an attribute of a function")
     _check_nodes([*graphs, *(f for own in proto.functions for f in _function_bodies(own))])
     _check_functions(proto)
     for graph in graphs:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.run.row_change import change_text, relative_change, spread
-from onnx_geed.run.session import Runner, Session
+from onnx_geed.run.session import EndlessError, Runner, Session
 from onnx_geed.run.source import Source
 
 __all__ = [
@@ -126,6 +126,8 @@ def probe_batch(runner: Runner, rows: TrialRows, batch: int) -> tuple[str, dict[
     for pick, run in reversed(list(zip(picks, runs, strict=True))):
         try:
             together = run.result()
+        except EndlessError:
+            raise
         except GeedError as error:
             return str(error), {}
         if reason := _misshapen(alone[0], together, len(pick)):

@@ -7,7 +7,7 @@ import importlib.metadata
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPTIMISATION",
+    "EndlessError",
     "Provider",
     "Runner",
     "Session",
@@ -43,7 +44,11 @@ _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 
 
 # Seconds of one run of a model with loops.
-_LONGEST_RUN = 30.0
+_LONGEST_RUN = 20.0
+
+
+class EndlessError(GeedError):
+    """A loop of the model goes on and on: to run it in another way would take as long."""
 
 
 class Runner(Protocol):
@@ -91,8 +96,8 @@ class Session:
     fixed : int
         Rows of every run, where the model takes no other number of them; a run of fewer is filled
         up with copies of its last row. 0 where the number is free.
-    loops : bool
-        Whether the model has loops, which may have no end: a run is then ended after a while.
+    endless : threading.Event or None
+        Where the model has loops, which may have no end: set once a run was ended for that.
     """
 
     runtime: ort.InferenceSession = field(repr=False)
@@ -101,7 +106,7 @@ class Session:
     outputs: tuple[str, ...]
     provider: Literal["cuda", "cpu"]
     fixed: int = 0
-    loops: bool = False
+    endless: threading.Event | None = field(default=None, repr=False)
 
     def run(
         self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
@@ -122,6 +127,8 @@ class Session:
 
         Raises
         ------
+        EndlessError
+            If a loop of the model does not end.
         GeedError
             If the runtime refuses the batch, or leaves out a tensor.
         """
@@ -141,12 +148,12 @@ class Session:
         if self.fixed:
             feed = self._filled_up(feed, len(batch))
         try:
-            with _ended_in_time() if self.loops else nullcontext() as ending:
+            with _ended_in_time(self.endless) as ending:
                 arrays = self.runtime.run(list(self.outputs), feed, ending)
         except Exception as error:  # onnxruntime's exceptions share no public parent
             shape = feed[self.input].shape
-            if self.loops and "terminate flag" in str(error):
-                raise GeedError(
+            if self.endless is not None and self.endless.is_set():
+                raise EndlessError(
                     f"a loop of the model has not ended after {_LONGEST_RUN:.0f} s on a batch of "
                     f"shape {shape}: take a smaller --batch-size, or a model whose loops end"
                 ) from None
@@ -187,13 +194,24 @@ class Session:
 
 
 @contextmanager
-def _ended_in_time() -> Iterator[Any]:
-    """Give a run options by which it is ended once it takes too long."""
+def _ended_in_time(endless: threading.Event | None) -> Iterator[Any]:
+    """Give a run options by which it is ended once it takes too long, or none if it has no loops.
+
+    A run behind one that did not end is ended at once.
+    """
+    if endless is None:
+        yield None
+        return
     import onnxruntime as ort
 
     ending = ort.RunOptions()
     ending.log_severity_level = 4
-    timer = threading.Timer(_LONGEST_RUN, setattr, [ending, "terminate", True])
+
+    def end() -> None:
+        endless.set()
+        ending.terminate = True
+
+    timer = threading.Timer(0 if endless.is_set() else _LONGEST_RUN, end)
     timer.daemon = True
     timer.start()
     try:
@@ -286,7 +304,8 @@ def _session(
     dtype = np.dtype(
         _DTYPES.get(kinds[input].removeprefix("tensor(").removesuffix(")"), np.float32)
     )
-    return Session(runtime, input, dtype, tuple(outputs), provider, loops=loops)
+    endless = threading.Event() if loops else None
+    return Session(runtime, input, dtype, tuple(outputs), provider, endless=endless)
 
 
 def _give_back_memory() -> None:

@@ -31,7 +31,7 @@ from onnx_geed.run.probe import (
     run_alone,
     trial_rows,
 )
-from onnx_geed.run.session import Session, open_exposed
+from onnx_geed.run.session import EndlessError, Session, open_exposed
 from onnx_geed.run.source import Source
 
 __all__ = ["Opener", "Trial", "further_rows", "try_out"]
@@ -175,6 +175,8 @@ def _try_out(
             if isinstance(apart, Apart):
                 return _Attempt(session, *probe_pair(session, rows), apart)
             return _Attempt(session, *probe_batch(session, rows, batch), apart)
+        except EndlessError:
+            raise
         except GeedError as error:
             return _Attempt(None, str(error), {}, apart)
 
@@ -302,6 +304,8 @@ def _same_row_twice(
     """Run one row alone, twice; also say what is wrong with that."""
     try:
         alone = [session.run(rows.inputs[:1], rows.feeds(1)) for _ in range(2)]
+    except EndlessError:
+        raise
     except GeedError as error:
         return [], str(error)
     for name, array in alone[0].items():
