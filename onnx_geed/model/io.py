@@ -17,7 +17,7 @@ from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import Stamp, stamp, writing_beside
 from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
-from onnx_geed.model.soundness import check_sound, stored_bytes
+from onnx_geed.model.soundness import check_growing_texts, check_sound, stored_bytes
 from onnx_geed.model.weights_in_place import bring_in, model_bytes
 
 __all__ = ["Model", "check_weights", "external_files", "load_model", "write_model"]
@@ -121,6 +121,7 @@ def load_model(path: str | Path) -> Model:
     if proto.functions:
         proto = _inlined(proto, path)
     _sort(proto.graph, path)
+    check_growing_texts(proto.graph, path)
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
     metadata = {p.key: p.value for p in proto.metadata_props}

@@ -16,7 +16,14 @@ import onnx
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.model.nodes import subgraphs
 
-__all__ = ["bodies", "check_sound", "has_loops", "refusing_unsound", "stored_bytes"]
+__all__ = [
+    "bodies",
+    "check_growing_texts",
+    "check_sound",
+    "has_loops",
+    "refusing_unsound",
+    "stored_bytes",
+]
 
 # Nodes of a model, its functions being inlined and bodies counted in: several times the most that
 # any known network has.
@@ -24,6 +31,9 @@ _MOST_NODES = 100_000
 
 # Tensors that nodes read and make, and attributes that they state, all together and one alone.
 _MOST_ENDS, _MOST_ENDS_OF_ONE = 1_000_000, 10_000
+
+# Texts that one is joined of.
+_MOST_TEXTS = 10_000
 
 # Functions that call functions, one in the other: the inliner recurses.
 _MOST_DEEP = 100
@@ -141,6 +151,33 @@ def bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
         for node in graph.node:
             if node.attribute:
                 waiting += subgraphs(node)
+
+
+def check_growing_texts(graph: onnx.GraphProto, path: Path) -> None:
+    """Refuse texts that are joined with themselves, again and again, to any length.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        The main graph, sorted; the runtime joins constant texts as it opens a model.
+    path : Path
+        The file, for messages.
+
+    Raises
+    ------
+    GeedError
+        If a text is joined of too many.
+    """
+    joined: dict[str, int] = {}
+    for node in graph.node:
+        counts = [joined.get(name, 1) for name in node.input]
+        count = sum(counts) if node.op_type == "StringConcat" else max(counts, default=1)
+        if count > _MOST_TEXTS:
+            raise GeedError(
+                f"{path}: it joins a text of more than {_MOST_TEXTS:,} texts; export it again"
+            )
+        if count > 1:
+            joined |= dict.fromkeys(node.output, count)
 
 
 def has_loops(graph: onnx.GraphProto) -> bool:

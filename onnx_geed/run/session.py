@@ -378,7 +378,7 @@ def runtime_conflict() -> str:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     line = text[0] if text else type(error).__name__
-    return line if len(line) <= 300 else line[:297] + "..."
+    return line if len(line) <= 200 else line[:197] + "..."
 
 
 def open_exposed(

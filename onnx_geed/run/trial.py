@@ -265,7 +265,10 @@ def _single_rows(
     """
     alone, failed = _same_row_twice(session, rows)
     for count in _likely_row_counts(model, acted) if failed else ():
-        footprint.check(count)
+        if isinstance(acted.shape[0], int):
+            footprint.check(count)
+        elif count > footprint.rows:
+            continue
         fixed = replace(session, fixed=count)
         alone, still = _same_row_twice(fixed, rows)
         if not still:

@@ -1,7 +1,7 @@
 """Fuzzing by one command: ``python tests/fuzz/run.py models --minutes 60``.
 
-Every file that breaks a promise is kept in a folder, named after what happened; a repeat of what was
-seen is counted and not kept.
+Every file that breaks a promise is kept in a folder, named after what happened; a repeat of what
+was seen is counted and not kept.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1])]
-
-import hostile_models
-import letter_models
-import models
 import numpy as np
 import onnx
-from bounded import Bounded, Ended
-from mutate import mutated
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+import hostile_models  # noqa: E402
+import letter_models  # noqa: E402
+import models  # noqa: E402
+from bounded import Bounded, Ended  # noqa: E402
+from mutate import mutated  # noqa: E402
 
 _MEASURED = ("--samples", "3", "--norm-samples", "3", "--provider", "cpu")
 
