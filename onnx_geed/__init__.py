@@ -83,6 +83,7 @@ if TYPE_CHECKING:
         fit_actions as fit_actions,
         measure as measure,
         measure_groups as measure_groups,
+        merge as merge,
     )
 
 lazy(globals())

@@ -3,17 +3,62 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 
-__all__ = ["GeedError", "check_choice", "known_names", "nearest", "refuse_unknown", "shown"]
+__all__ = [
+    "GeedError",
+    "check_choice",
+    "known_names",
+    "nearest",
+    "of_group",
+    "refuse_unknown",
+    "shown",
+    "without_secrets",
+]
+
+# An address in a sentence, in quotes or in JSON.
+_ADDRESS = re.compile(r"(?<=://)[^\s'\"<>\\]+")
+
+
+# Name and password, or a token, before the host.
+_LOGIN = re.compile(r"^[^/?#]*@")
+
+
+# Values of a query: signatures and tokens among them. What ends a sentence is no part of one.
+_VALUE = re.compile(r"([?&;#][^=&;#]*=)[^&;#]*?(?=[&;#]|[:;,.)\]]*$)")
 
 
 class GeedError(Exception):
     """Wrong usage or input.
 
     The message is one line: what was asked, what was found, what to do. The command line prints it
-    and exits with status 2.
+    and exits with status 2. Keys and tokens in an address are cut from it.
     """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(without_secrets(str(message)))
+
+
+def without_secrets(text: str) -> str:
+    """Cut keys and tokens from the addresses in a text: what stands before the host, and queries.
+
+    Parameters
+    ----------
+    text : str
+        An address, a sentence, a command line or JSON.
+
+    Returns
+    -------
+    str
+        ``https://***@host/file?token=***``; a text without secrets as it is.
+    """
+
+    def cut(address: re.Match[str]) -> str:
+        plain = _LOGIN.sub("***@", address[0])
+        return _VALUE.sub(r"\1***", plain)
+
+    return _ADDRESS.sub(cut, text) if "://" in text else text
 
 
 def nearest(name: str, candidates: Iterable[str], n: int = 3) -> str:
@@ -48,8 +93,23 @@ def shown(value: object) -> str:
         text = str(value) if isinstance(value, str) else repr(value)
     except Exception:  # whose own repr fails is named by its type
         text = type(value).__name__
-    text = " ".join(text.split())
+    # Where an object lies in memory tells nobody anything.
+    text = re.sub(r" at 0x[0-9A-Fa-f]+(?=>)", "", " ".join(text.split()))
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def of_group(group: str, error: Exception) -> str:
+    """Return what went wrong under one of several groups, which is named once.
+
+    Parameters
+    ----------
+    group : str
+        The group, as the user wrote it.
+    error : Exception
+        What went wrong; its message may name the group already.
+    """
+    said, named = str(error), f"group {group}"
+    return said if said.lower().startswith(named.lower()) else f"{named}: {said}"
 
 
 def known_names(names: Sequence[str]) -> str:

@@ -19,6 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
+from onnx_geed.addresses import (
+    address_of,
+    check_address_writable,
+    leaf,
+    make_address_folder,
+    put,
+    sibling,
+)
+from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError
 from onnx_geed.text import to_json
 
@@ -70,7 +79,13 @@ def check_writable(
     GeedError
         If the folder does not exist or cannot be written to, or the path is a folder.
         If it is one of the inputs.
+        If it is an address that cannot be written to.
     """
+    if (address := address_of(path)) is not None:
+        if address in map(address_of, inputs):
+            raise GeedError(f"{option} {address}: is what is read; name another file")
+        check_address_writable(address, option)
+        return
     path = Path(path)
     try:
         if path.is_dir():
@@ -117,7 +132,7 @@ def write_bytes(path: str | Path, data: bytes, *, option: str = "--out") -> None
     ----------
     path : str or Path
         Path of the file. A link is followed; a file that is replaced keeps its mode. A device or
-        pipe, such as ``/dev/stdout``, is written to as it is.
+        pipe, such as ``/dev/stdout``, is written to as it is. Or an address.
     data : bytes
         All of it.
     option : str
@@ -128,6 +143,9 @@ def write_bytes(path: str | Path, data: bytes, *, option: str = "--out") -> None
     GeedError
         If it cannot be written, naming the file.
     """
+    if (address := address_of(path)) is not None:
+        put(address, data, option=option)
+        return
     path = Path(path)
     try:
         if (stream := _in_place(path)) is not None:
@@ -199,6 +217,10 @@ def writing_beside(path: str | Path, *, option: str = "--out") -> Iterator[Path]
     GeedError
         If a file cannot be written, naming ``path``.
     """
+    if (address := address_of(path)) is not None:
+        with _putting_beside(address, option) as folder:
+            yield folder
+        return
     path = Path(path)
     try:
         if path.is_dir():
@@ -232,6 +254,20 @@ def writing_beside(path: str | Path, *, option: str = "--out") -> Iterator[Path]
 
 
 @contextlib.contextmanager
+def _putting_beside(address: str, option: str) -> Iterator[Path]:
+    """Make a folder whose files are put beside an address at the end, the one of its name last."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        yield folder
+        main = folder / leaf(address)
+        for file in sorted((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p == main):
+            place = sibling(address, file.relative_to(folder).as_posix())
+            put(str(place), file, option=option)
+
+
+@contextlib.contextmanager
 def _removed(folder: Path) -> Iterator[None]:
     _UNFINISHED.add(folder)
     try:
@@ -249,6 +285,9 @@ def make_folder(folder: str | Path, *, option: str = "--out") -> None:
     GeedError
         If it cannot be made, or is a file.
     """
+    if (address := address_of(folder)) is not None:
+        make_address_folder(address, option)
+        return
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -354,13 +393,14 @@ def write_json(result: Mapping[str, Any], path: str | Path) -> None:
     write_text(path, to_json(result))
 
 
+@read_by_copy(copy_file)
 def read_json(path: str | Path) -> Any:
     """Read a JSON file, refusing the NaN and Infinity that Python would let pass.
 
     Parameters
     ----------
     path : str or Path
-        The file.
+        The file, or its address.
 
     Returns
     -------

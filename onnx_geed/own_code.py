@@ -25,9 +25,14 @@ def imported(module: str, name: str, where: str) -> Any:
     part: Any = importlib.import_module(module)
     for step in name.split("."):
         if not hasattr(part, step):
-            raise GeedError(f"{where}: no {step!r} in {module}.{nearest(step, dir(part))}")
+            raise GeedError(f"{where}: no {step!r} in {module}.{nearest(step, _public(part))}")
         part = getattr(part, step)
     return part
+
+
+def _public(part: Any) -> list[str]:
+    """Return the names of a module or an object that somebody gave it."""
+    return [name for name in dir(part) if not name.startswith("__")]
 
 
 @contextmanager

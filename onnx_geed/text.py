@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import GeedError, shown, without_secrets
 
 __all__ = [
     "LEAST_WIDTH",
@@ -52,7 +52,7 @@ def to_json(result: Mapping[str, Any]) -> str:
     -------
     str
         Lists of plain values on one line, so that a row of deviations is one; ends in a newline.
-        Every float reads back as it was.
+        Every float reads back as it was. Addresses are without keys and tokens.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def to_json(result: Mapping[str, Any]) -> str:
         text.encode("utf-8")
     except UnicodeEncodeError:  # a file name that is no UTF-8: escapes bring it through unchanged
         text = _json_text(result, "the result", "", ascii_only=True) + "\n"
-    return text
+    return without_secrets(text)
 
 
 def _json_text(value: Any, where: str, pad: str, *, ascii_only: bool) -> str:

@@ -215,6 +215,10 @@ def written(tmp_path_factory):
         *("measure", DEMO / "digits_cnn.onnx", *shared[:4], "--measure", "latent-l2"),
         *("--precision", 0.5, "--out", folder / "precise"),
     )
+    run(
+        *("measure", DEMO / "digits_cnn.onnx", *shared, "--measure", "latent-l2"),
+        *("--shard", "2/2", "--out", folder / "part"),
+    )
     one, two = folder / "digits_cnn", folder / "digits_cnn_untrained"
     run("aggregate", one, two, "--out", folder / "aggregate")
     run("compare", one, two, "--out", folder / "compare")
@@ -223,7 +227,8 @@ def written(tmp_path_factory):
 
 def test_the_result_format_has_just_these_fields(written):
     result, page = written["digits_cnn"], "formats/results.md"
-    assert section(page, "The file") == set(result) | {"precision"}
+    assert section(page, "The file") == set(result) | {"precision", "part"}
+    assert section(page, "part") == set(written["part"]["part"])
     assert section(page, "precision") == set(written["precise"]["precision"])
     # Of several inputs, of other components than usual, and of small motions and families.
     of_group = {"components", "step", "grid", "kind", "parameters", "parameter", "unit", "clip"}

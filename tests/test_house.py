@@ -23,7 +23,10 @@ ROOT = Path(onnx_geed.__file__).parent
 ORDER = ("groups", "data", "model", "measures", "results", "run", "report", "cache", "cli")
 SIBLINGS = {("run", "report"), ("report", "run")}
 #: Stones under all packages, which import no package.
-GROUND = {"errors", "extras", "faces", "files", "jit", "own_code", "text", "typed"}
+GROUND = {
+    *("addresses", "copies", "errors", "extras", "faces", "files", "jit", "own_code", "text"),
+    "typed",
+}
 #: Ways in, which may import any package.
 DOORS = {"__init__", "__main__", "testing", "demo"}
 

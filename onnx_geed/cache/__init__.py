@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         STILL_OPEN as STILL_OPEN,
         measure_cache as measure_cache,
     )
-    from onnx_geed.cache.store import (
+    from onnx_geed.cache.remote import (
         is_cache as is_cache,
     )
     from onnx_geed.cache.write import (

@@ -16,7 +16,7 @@ from onnx_geed.cache.manifest import Description, Entry, Manifest
 from onnx_geed.cache.matrices import texts_of
 from onnx_geed.cache.place_labels import LABELLED
 from onnx_geed.cache.shard_file import VERSION
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, without_secrets
 from onnx_geed.groups import parse_layout
 from onnx_geed.measures import (
     Layer,
@@ -155,7 +155,8 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "data": _data_hash(source),
         "samples": json.dumps([prepared.count, len(source.indices)]),
         "seed": str(options.seed),
-        "group": plan.group.name + (", other elements a sample" if plan.group.onward else ""),
+        "group": without_secrets(plan.group.name)
+        + (", other elements a sample" if plan.group.onward else ""),
         "action options": json.dumps(acted, sort_keys=True),
         "layers": json.dumps([[e.tensor, e.content, list(e.shape)] for e in entries]),
         "measures": json.dumps([[m.name, m.layer] for m in plan.measures]),
@@ -188,7 +189,10 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         "tensors": [dataclasses.asdict(t) for t in prepared.tensors if t.name in plan.layers],
         "classes": prepared.model.metadata.get(CLASSES),
         "targets": [m.layer for m in plan.measures if m.target],
-        "notes": [*plan.notes, *unmoved_notes(plan.group, idle, prepared.count)],
+        "notes": [
+            *plan.notes,
+            *unmoved_notes(plan.group.name, plan.group.elements, idle, prepared.count),
+        ],
         "norm_samples": options.norm_samples,
         "samples": options.wanted,
         "seed": options.seed,

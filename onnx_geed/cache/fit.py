@@ -9,6 +9,8 @@ from typing import get_args
 from onnx_geed.cache.fits import fit_from_cache
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.measure import complete_manifest, options_of, plan_of, stored_tensors
+from onnx_geed.cache.remote import fetched_cache
+from onnx_geed.copies import read_by_copy
 from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.groups import FitKind, Table
 from onnx_geed.run import (
@@ -24,6 +26,7 @@ from onnx_geed.run import (
 __all__ = ["fit_cached_actions"]
 
 
+@read_by_copy(fetched_cache)
 def fit_cached_actions(
     folder: str | Path,
     layers: Sequence[str],

@@ -27,6 +27,7 @@ from onnx_geed.run import (
     fitted_measures,
     refuse_overlap,
     scales_of_fits,
+    with_fits_of,
     with_samples,
 )
 
@@ -144,7 +145,7 @@ def add_fits_of_cache(
     names = list(dict.fromkeys(measure.layer for measure in measures))
     scales = scales_of_fits(plan, measures, _orbits(folder, manifest, names, range(count)))
     seed = manifest.description["seed"]
-    enter_fits(measures, tables, records, scales, seed=seed)
+    enter_fits(with_fits_of(measures, tables, scales), records, seed=seed)
 
 
 def marks_of(manifest: Manifest, positions: range) -> list[str]:

@@ -10,6 +10,8 @@ from onnx_geed.cache import store
 from onnx_geed.cache.inputs import has_inputs, read_inputs
 from onnx_geed.cache.matrices import has_matrices, read_tables
 from onnx_geed.cache.place_labels import has_place_labels, read_place_labels
+from onnx_geed.cache.remote import fetched_cache, info_told
+from onnx_geed.copies import read_by_copy
 from onnx_geed.errors import GeedError
 from onnx_geed.results import GroupPart, ModelPart
 from onnx_geed.run import Meter, Progress, cores, in_order
@@ -52,6 +54,7 @@ class CacheInfo(TypedDict):
     group: GroupPart
 
 
+@read_by_copy(fetched_cache, info_told)
 def cache_info(folder: str | Path) -> CacheInfo:
     """Describe a cache.
 
@@ -105,6 +108,7 @@ def cache_info(folder: str | Path) -> CacheInfo:
     }
 
 
+@read_by_copy(fetched_cache, lambda wrong, copy: [copy.told(text) for text in wrong])
 def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> list[str]:
     """Read every checksum of a cache.
 

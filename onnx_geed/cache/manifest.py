@@ -8,6 +8,7 @@ from typing import Any, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 
+from onnx_geed.errors import without_secrets
 from onnx_geed.results import DataPart, GroupPart, ModelPart, RuntimePart
 
 __all__ = ["Content", "Description", "Entry", "Manifest"]
@@ -99,7 +100,7 @@ class Manifest:
     whole: tuple[int, ...] = ()
 
     def to_json(self) -> str:
-        """Return the manifest as every file of the cache carries it."""
+        """Return the manifest as every file of the cache carries it: without keys and tokens."""
         content = {
             "fingerprints": self.fingerprints,
             "entries": [[e.tensor, list(e.shape), e.dtype, e.content] for e in self.entries],
@@ -112,7 +113,7 @@ class Manifest:
         }
         if self.whole:  # else the file is as it was before there were any
             content["whole"] = list(self.whole)
-        return json.dumps(content, sort_keys=True)
+        return without_secrets(json.dumps(content, sort_keys=True))
 
     @staticmethod
     def from_json(text: str) -> Manifest:

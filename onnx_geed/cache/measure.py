@@ -20,8 +20,10 @@ from onnx_geed.cache.inputs import read_inputs
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import read_tables
 from onnx_geed.cache.place_labels import read_place_labels
+from onnx_geed.cache.remote import fetched_cache
 from onnx_geed.cache.shard_reader import ShardReader
 from onnx_geed.cache.spread import read_spreads
+from onnx_geed.copies import Copy, read_by_copy
 from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.groups import (
     Interpolation,
@@ -96,6 +98,13 @@ STILL_OPEN = (
 )
 
 
+def _told(outcome: Result, copy: Copy) -> Result:
+    """Return a result whose command names the address that was given, in place of its copy."""
+    outcome["command"] = copy.told(outcome["command"])
+    return outcome
+
+
+@read_by_copy(fetched_cache, _told)
 def measure_cache(
     folder: str | Path,
     *,
@@ -120,7 +129,7 @@ def measure_cache(
     Parameters
     ----------
     folder : str or Path
-        The cache.
+        The cache, or its address.
     measures : sequence of str
         ``NAME`` or ``NAME@LAYER``; by default those that the cache was made for.
     samples, norm_samples : int, optional
@@ -233,7 +242,7 @@ def measure_cache(
         on_fits += gain_notes(of_inputs, min(norm, len(manifest.indices)))
     add_class_values(measured.records, data["labels"], seed=description["seed"])
     marks = data.get("marks", [])[: measured.count]
-    on_fits += copies_notes(tables, marks)
+    on_fits += copies_notes({name: table.fit for name, table in tables.items()}, marks)
     notes = add_predictions(measured.records, data["labels"], predicted, classes)
     outcome = result(
         command=command or f"onnx_geed.measure_cache({str(folder)!r})",

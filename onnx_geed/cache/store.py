@@ -33,7 +33,6 @@ __all__ = [
     "check_samples",
     "clean",
     "has_points",
-    "is_cache",
     "lock",
     "missing_shards",
     "read_manifest",
@@ -58,12 +57,6 @@ _CHUNK_BYTES = 4 << 20
 
 #: Kept of some orbits: one array an entry, and identity-element latents by the entry's number.
 KeptOrbits = tuple[Sequence[NDArray[Any]], dict[int, NDArray[np.float32]]]
-
-
-def is_cache(path: str | Path) -> bool:
-    """Say whether a path is meant as a cache: a folder of shards, or named ``.geed``."""
-    path = Path(path)
-    return path.suffix == ".geed" or (path.is_dir() and any(path.glob("shard-*.h5")))
 
 
 def shards(manifest: Manifest) -> range:

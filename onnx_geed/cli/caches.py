@@ -12,12 +12,14 @@ from onnx_geed.cli.options import (
     action_options,
     cache_options,
     data_option,
+    executor_options,
     format_option,
     group_option,
     input_options,
     measures_option,
     run_options,
 )
+from onnx_geed.cli.places import PLACE
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import show_as, tell
 
@@ -25,7 +27,7 @@ __all__ = ["cache"]
 
 
 @click.command()
-@click.argument("model", required=False, type=click.Path(path_type=Path))
+@click.argument("model", required=False, type=PLACE)
 @data_option("Samples, as onnx-geed measure takes them.")
 @group_option()
 @click.option(
@@ -36,28 +38,25 @@ __all__ = ["cache"]
     "-o",
     "--output-cache",
     "folder",
-    type=click.Path(path_type=Path),
+    type=PLACE,
     metavar="ACTS.geed",
     help="Where to write.",
 )
-@click.option(
-    "--info", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Describe a cache."
-)
-@click.option(
-    "--verify", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Read every checksum."
-)
+@click.option("--info", type=PLACE, metavar="ACTS.geed", help="Describe a cache.")
+@click.option("--verify", type=PLACE, metavar="ACTS.geed", help="Read every checksum.")
 @format_option("table", "json")
 @cache_options
 @run_options
+@executor_options
 @input_options
 @action_options
 def cache(
-    model: Path | None,
+    model: str | Path | None,
     data: str | None,
     group: str | None,
-    folder: Path | None,
-    info: Path | None,
-    verify: Path | None,
+    folder: str | Path | None,
+    info: str | Path | None,
+    verify: str | Path | None,
     form: str,
     **options: Any,
 ) -> None:
@@ -93,7 +92,7 @@ def cache(
     show_as(form, content, info_table, kept=True)
 
 
-def _verify(cache: Path) -> None:
+def _verify(cache: str | Path) -> None:
     """Tell of every damaged part, and end with status 2 where there is one."""
     from onnx_geed.cache import verify_cache
 

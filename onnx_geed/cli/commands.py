@@ -9,7 +9,7 @@ from onnx_geed.cli.fits import fit
 from onnx_geed.cli.memory_limit import limit_memory
 from onnx_geed.cli.models import annotate, compile_model, converters, layers
 from onnx_geed.cli.one_line import OneLine
-from onnx_geed.cli.results import aggregate, compare, report
+from onnx_geed.cli.results import aggregate, compare, merge, report
 from onnx_geed.cli.runs import benchmark, demo, measure
 
 __all__ = ["cli"]
@@ -42,6 +42,6 @@ for command in (
     *(layers, annotate, compile_model, converters),
     *(measure, fit, benchmark, demo),
     cache,
-    *(aggregate, compare, report),
+    *(merge, aggregate, compare, report),
 ):
     cli.add_command(command)

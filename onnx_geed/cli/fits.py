@@ -18,6 +18,7 @@ from onnx_geed.cli.options import (
     out_option,
     run_options,
 )
+from onnx_geed.cli.places import is_cache
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import show, tell
 from onnx_geed.cli.typed_options import refuse_settled, typed_options
@@ -42,7 +43,7 @@ __all__ = ["fit"]
     show_default=True,
     help="What may happen to channels: they change places, turn into each other, or any mixture.",
 )
-@out_option("ACTIONS.npz", "Where the fitted actions go.", short=True)
+@out_option("ACTIONS.npz", "Where the fitted actions go.", required=True)
 @fit_options
 @click.option(
     "--fit-representation",
@@ -57,10 +58,10 @@ __all__ = ["fit"]
 def fit(
     context: click.Context,
     /,
-    model: Path,
+    model: str | Path,
     data: str | None,
     group: str | None,
-    out: Path,
+    out: str | Path,
     **options: Any,
 ) -> None:
     """Fit how a group acts on the channels of hidden layers to data, where nobody knows.
@@ -77,16 +78,15 @@ def fit(
         --measure unexplained@/layer1/Relu_output_0 \\
         --output-action /layer1/Relu_output_0=a.npz
     """
-    from onnx_geed.cache import is_cache
     from onnx_geed.files import check_writable
     from onnx_geed.groups import write_fits
     from onnx_geed.run import fit_actions
 
-    if out.suffix != ".npz":
+    if Path(out).suffix != ".npz":
         raise click.UsageError(f"-o {out}: an archive of arrays is written, so name it .npz.")
     check_writable(out, option="-o", inputs=[model, data])
     with progress_bar() as progress:
-        if (model.suffix == ".geed" or model.is_dir()) and is_cache(model):
+        if is_cache(model):
             tables = _fit_cache(context, model, progress)
         else:
             for name, value in (("--data", data), ("--group", group)):
@@ -99,7 +99,7 @@ def fit(
 
 
 def _fit_cache(
-    context: click.Context, cache: Path, progress: Callable[[int, int], None]
+    context: click.Context, cache: str | Path, progress: Callable[[int, int], None]
 ) -> tuple[Table, ...]:
     """Fit to a cache, for which only some options are still open."""
     from onnx_geed.cache import fit_cached_actions

@@ -30,7 +30,7 @@ __all__ = ["annotate", "compile_model", "converters", "layers"]
 @model_argument
 @format_option("table", "json")
 @input_options
-def layers(model: Path, form: str, **options: Any) -> None:
+def layers(model: str | Path, form: str, **options: Any) -> None:
     """List a model's tensors with shape, size and role.
 
     \b
@@ -51,13 +51,13 @@ def layers(model: Path, form: str, **options: Any) -> None:
 
 @click.command()
 @model_argument
-@out_option("OUT.onnx", "Where the annotated model goes.", short=True)
+@out_option("OUT.onnx", "Where the annotated model goes.", required=True)
 @metadata_options
 @output_action_option
 @click.option(
     "--classes", metavar="FILE.txt", help="Names of the classes, one a line, in the outputs' order."
 )
-def annotate(model: Path, out: Path, **options: Any) -> None:
+def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
     """Write preprocessing, latent, layouts and action tables into a model's metadata.
 
     \b
@@ -76,11 +76,11 @@ def annotate(model: Path, out: Path, **options: Any) -> None:
 @model_argument
 @group_option(required=True)
 @measures_option
-@out_option("MEASURED.onnx", "Where the measurement goes.", short=True)
+@out_option("MEASURED.onnx", "Where the measurement goes.", required=True)
 @data_option("Samples to try the model out on, instead of noise.")
 @input_options
 @action_options
-def compile_model(model: Path, group: str, out: Path, **options: Any) -> None:
+def compile_model(model: str | Path, group: str, out: str | Path, **options: Any) -> None:
     """Write a measurement as an ONNX file: samples in, deviations out.
 
     The file holds the group's action, the model and the measures, and runs in any ONNX runtime. It

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from onnx_geed.cli.places import PLACE
 from onnx_geed.measures import CATALOGUE
 
 __all__ = [
@@ -15,10 +16,12 @@ __all__ = [
     "cache_options",
     "data_option",
     "engine_option",
+    "executor_options",
     "fit_options",
     "format_option",
     "group_option",
     "input_options",
+    "limit_options",
     "measures_option",
     "metadata_options",
     "model_argument",
@@ -49,6 +52,8 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) 
     pairs = {}
     for value in values:
         name, equals, rest = value.rpartition("=")
+        if there := re.search(r"=(?=[A-Za-z][A-Za-z0-9+-]+://)", value):  # whose query may have =
+            name, rest = value[: there.start()], value[there.end() :]
         if not equals or not name or not rest:
             raise click.BadParameter(f"{value!r} is not of the form {parameter.metavar}")
         if name in pairs:
@@ -84,12 +89,10 @@ def _layouts(
     return named.get("") if {*named} <= {""} else named
 
 
-model_argument = click.argument("model", type=click.Path(path_type=Path))
+model_argument = click.argument("model", type=PLACE)
 
 
-results_argument = click.argument(
-    "results", nargs=-1, required=True, type=click.Path(path_type=Path)
-)
+results_argument = click.argument("results", nargs=-1, required=True, type=PLACE)
 
 
 def data_option(purpose: str) -> Decorator[Any]:
@@ -113,13 +116,13 @@ def group_option(*, required: bool = False, several: bool = False) -> Decorator[
     )
 
 
-def out_option(metavar: str, purpose: str, *, short: bool = False) -> Decorator[Any]:
-    """Return the option ``--out``; with a short name, ``-o``, it is required."""
+def out_option(metavar: str, purpose: str, *, required: bool = False) -> Decorator[Any]:
+    """Return the option ``--out``, or ``-o``."""
     return click.option(
-        *(["-o"] if short else []),
+        "-o",
         "--out",
-        required=short,
-        type=click.Path(path_type=Path),
+        required=required,
+        type=PLACE,
         metavar=metavar,
         help=purpose,
     )
@@ -289,6 +292,25 @@ run_options = _in_order(
 )
 
 
+# Options that say where jobs run.
+executor_options = _in_order(
+    click.option(
+        "--executor",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Where jobs run: threads of this process, or workers of a Ray cluster; the figures "
+        "are the same.",
+    ),
+    click.option(
+        "--address",
+        metavar="auto|local|HOST:PORT",
+        help="The Ray cluster: the one that runs, or else a new one here (auto, the default); a "
+        "new one here (local); or where it is.",
+    ),
+)
+
+
 # Options that say how the group moves inputs, and hidden tensors by their letters.
 moving_options = _in_order(
     click.option(
@@ -347,5 +369,21 @@ cache_options = _in_order(
         default="float32",
         show_default=True,
         help="How raw activations are stored.",
+    ),
+)
+
+
+limit_options = _in_order(
+    click.option(
+        "--fail-above",
+        multiple=True,
+        metavar="MEASURE[@LAYER]=LIMIT",
+        help="Exit with status 1 if a value exceeds the limit; repeatable.",
+    ),
+    click.option(
+        "--junit",
+        type=PLACE,
+        metavar="FILE.xml",
+        help="Write the outcome of --fail-above as JUnit XML.",
     ),
 )

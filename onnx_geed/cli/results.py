@@ -1,24 +1,68 @@
-"""Commands on results: aggregate, compare, report."""
+"""Commands on results: merge, aggregate, compare, report."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from onnx_geed.cli.options import data_option, format_option, out_option, results_argument
+from onnx_geed.cli.options import (
+    data_option,
+    format_option,
+    limit_options,
+    out_option,
+    results_argument,
+)
+from onnx_geed.cli.outcomes import finish
+from onnx_geed.cli.places import FOLDER, PLACE
 from onnx_geed.cli.terminal import command_line, show_as
 
-__all__ = ["aggregate", "compare", "report"]
+__all__ = ["aggregate", "compare", "merge", "report"]
+
+
+@click.command()
+@click.argument("parts", nargs=-1, required=True, type=PLACE, metavar="PART...")
+@out_option("RESULT.json", "Result file.", required=True)
+@format_option("table", "json", "csv", explained=True)
+@limit_options
+def merge(
+    parts: tuple[str | Path, ...],
+    out: str | Path,
+    form: str,
+    fail_above: tuple[str, ...],
+    junit: str | Path | None,
+) -> None:
+    """Join the parts of a run, which onnx-geed measure --shard wrote, into the whole result.
+
+    The bits are those of onnx-geed measure without --shard. Neither model nor data are read; the
+    parts may come in any order, and all of them have to.
+
+    \b
+    Example:
+      onnx-geed merge part-*.json -o result.json
+    """
+    from onnx_geed.files import check_writable
+    from onnx_geed.results import parse_limits
+    from onnx_geed.run import merge as join_parts
+
+    parse_limits(fail_above)
+    if junit and not fail_above:
+        raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
+    check_writable(out, option="-o", inputs=parts)
+    if junit:
+        check_writable(junit, option="--junit", inputs=[*parts, out])
+    result = join_parts(parts, command=command_line(), limits=fail_above)
+    sys.exit(finish(result, form, None, out=out, limits=fail_above, junit=junit))
 
 
 @click.command()
 @results_argument
 @out_option("FILE.json", "Result file.")
 @format_option("table", "json")
-def aggregate(results: tuple[Path, ...], out: Path | None, form: str) -> None:
+def aggregate(results: tuple[str | Path, ...], out: str | Path | None, form: str) -> None:
     """Mean and interval over models, such as the paper's ten seeds.
 
     \b
@@ -37,12 +81,12 @@ def aggregate(results: tuple[Path, ...], out: Path | None, form: str) -> None:
 
 
 @click.command()
-@click.argument("a", type=click.Path(path_type=Path))
-@click.argument("b", type=click.Path(path_type=Path))
+@click.argument("a", type=PLACE)
+@click.argument("b", type=PLACE)
 @out_option("FILE.json", "Result file.")
 @format_option("table", "json")
 @click.option("--force", is_flag=True, help="Compare what is not comparable all the same.")
-def compare(a: Path, b: Path, out: Path | None, form: str, force: bool) -> None:
+def compare(a: str | Path, b: str | Path, out: str | Path | None, form: str, force: bool) -> None:
     """Compare two results, paired over the same samples.
 
     \b
@@ -60,7 +104,7 @@ def compare(a: Path, b: Path, out: Path | None, form: str, force: bool) -> None:
 
 
 def _write_and_show(
-    content: Mapping[str, Any], out: Path | None, form: str, table: Callable[[Any], str]
+    content: Mapping[str, Any], out: str | Path | None, form: str, table: Callable[[Any], str]
 ) -> None:
     from onnx_geed.files import write_json
 
@@ -71,15 +115,17 @@ def _write_and_show(
 
 @click.command()
 @results_argument
-@out_option("FILE.html", "The page.", short=True)
+@out_option("FILE.html", "The page.", required=True)
 @data_option("The data that was measured, for thumbnails.")
 @click.option(
     "--pictures",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     metavar="FOLDER",
     help="Also keep the pictures, as SVG files.",
 )
-def report(results: tuple[Path, ...], out: Path, data: str | None, pictures: Path | None) -> None:
+def report(
+    results: tuple[str | Path, ...], out: str | Path, data: str | None, pictures: str | Path | None
+) -> None:
     """Draw results as one self-contained HTML page.
 
     Needs matplotlib and jinja2: pip install 'onnx-geed[report]'.

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
+from onnx_geed.addresses import address_of, joined, leaf, sibling
 from onnx_geed.cli.options import (
     action_options,
     cache_options,
     data_option,
     engine_option,
+    executor_options,
     fit_options,
     format_option,
     group_option,
     input_options,
+    limit_options,
     measures_option,
     model_argument,
     out_option,
     run_options,
 )
+from onnx_geed.cli.outcomes import finish, show_results, write
+from onnx_geed.cli.places import PLACE, is_cache
 from onnx_geed.cli.progress import progress_bar
-from onnx_geed.cli.terminal import OutputError, command_line, fail, show, tell
+from onnx_geed.cli.terminal import command_line, fail, show, tell
 from onnx_geed.cli.typed_options import refuse_settled, typed_options
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, of_group
 
 if TYPE_CHECKING:
     from onnx_geed.model import Model
@@ -45,9 +50,8 @@ Progress = Callable[[int, int], None]
 @out_option("RESULT.json", "Result file.")
 @run_options
 @engine_option
-@click.option(
-    "--cache", type=click.Path(path_type=Path), metavar="ACTS.geed", help="Also keep activations."
-)
+@executor_options
+@click.option("--cache", type=PLACE, metavar="ACTS.geed", help="Also keep activations.")
 @cache_options
 @click.option(
     "--interval",
@@ -79,17 +83,11 @@ Progress = Callable[[int, int], None]
     help="Class of dense scores, by number or name: measure the other places by themselves too.",
 )
 @format_option("table", "json", "csv", explained=True)
+@limit_options
 @click.option(
-    "--fail-above",
-    multiple=True,
-    metavar="MEASURE[@LAYER]=LIMIT",
-    help="Exit with status 1 if a value exceeds the limit; repeatable.",
-)
-@click.option(
-    "--junit",
-    type=click.Path(path_type=Path),
-    metavar="FILE.xml",
-    help="Write the outcome of --fail-above as JUnit XML.",
+    "--shard",
+    metavar="I/N",
+    help="Measure only the I-th of N parts of D, from 1 on; onnx-geed merge joins all N.",
 )
 @input_options
 @action_options
@@ -98,12 +96,12 @@ Progress = Callable[[int, int], None]
 def measure(
     context: click.Context,
     /,
-    model: Path,
+    model: str | Path,
     groups: tuple[str, ...],
-    out: Path | None,
+    out: str | Path | None,
     form: str,
     fail_above: tuple[str, ...],
-    junit: Path | None,
+    junit: str | Path | None,
     **options: Any,
 ) -> None:
     """Measure a model's G-EED on some data, or from a cache.
@@ -126,18 +124,25 @@ def measure(
         --output-action "/layer1/*=fit:orthogonal"
       onnx-geed measure model.onnx --data images/ --group C8 --group jpeg:90..10/6 \\
         --out results.json
+      onnx-geed measure model.onnx --data images/ --group C8 --shard 2/5 --out part-2.json
       onnx-geed measure acts.geed --measure latent-l2
     """
     from onnx_geed.files import check_writable
-    from onnx_geed.results import over_limits, parse_limits
+    from onnx_geed.results import parse_limits
 
     parse_limits(fail_above)
+    if options["shard"] and not out and form != "json":
+        raise click.UsageError(
+            "--shard: a part is kept for onnx-geed merge; name its file with --out."
+        )
     _refuse_idle_fit_options(typed_options(context), options["output_action"])
     if len(groups) > 1:
         if junit:
             raise click.UsageError("--junit: tells of one group, and there are several --group.")
         sys.exit(_measure_several(model, groups, out, form, fail_above, options))
     options["group"] = groups[0] if groups else None
+    if junit and options["shard"]:
+        raise click.UsageError("--junit: tells of whole results; give it to onnx-geed merge.")
     if junit and not fail_above:
         raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
     if out:
@@ -145,21 +150,11 @@ def measure(
     if junit:
         check_writable(junit, option="--junit", inputs=[model, options["data"], out])
     with progress_bar() as progress:
-        if (model.suffix == ".geed" or model.is_dir()) and _is_cache(model):
+        if is_cache(model):
             result, loaded = _measure_cache(context, model, progress, fail_above, options), None
         else:
             result, loaded = _measure_model(model, progress, fail_above, options)
-    # What a run has cost is kept before anything is made of it.
-    status = _write(result, out) if out else 0
-    for note in result["notes"]:
-        tell(f"note: {note}")
-    excesses = over_limits(result, fail_above)
-    if junit:
-        status = _write_junit(result, fail_above, junit) or status
-    status = _show_result(result, form, loaded, kept=bool(out or fail_above)) or status
-    for excess in excesses:
-        tell(f"over the limit: {excess}")
-    sys.exit(1 if excesses else status)
+    sys.exit(finish(result, form, loaded, out=out, limits=fail_above, junit=junit))
 
 
 def _refuse_idle_fit_options(typed: Mapping[str, Any], actions: Mapping[str, str]) -> None:
@@ -172,15 +167,8 @@ def _refuse_idle_fit_options(typed: Mapping[str, Any], actions: Mapping[str, str
         )
 
 
-def _is_cache(folder: Path) -> bool:
-    # Loads the library for its files, which takes as long as reading a large model.
-    from onnx_geed.cache import is_cache
-
-    return is_cache(folder)
-
-
 def _measure_model(
-    model: Path,
+    model: str | Path,
     progress: Progress,
     limits: Sequence[str],
     options: Mapping[str, Any],
@@ -205,6 +193,9 @@ def _measure_model(
     if cache is not None:
         from onnx_geed.cache import measure_through_cache
 
+        if rest.pop("shard"):
+            raise click.UsageError("--shard: a cache is of a whole run; leave --cache out.")
+
         through = measure_through_cache(loaded, data, group, cache, notify=tell, **shared, **rest)
         return through, loaded
     del rest["mode"], rest["dtype"]
@@ -215,7 +206,7 @@ def _measure_model(
 
 def _measure_cache(
     context: click.Context,
-    cache: Path,
+    cache: str | Path,
     progress: Progress,
     limits: Sequence[str],
     options: Mapping[str, Any],
@@ -226,20 +217,30 @@ def _measure_cache(
     typed = {name: v for name, v in typed_options(context).items() if name in options}
     if options["group"] is not None:
         typed["group"] = options["group"]
+    if "shard" in typed:
+        raise click.UsageError(
+            f"--shard: {leaf(cache)} is a cache, from which all is measured in one go; leave it out"
+        )
     if "engine" in typed:
         raise click.UsageError(
-            f"--engine: {cache.name} is a cache, which is measured without its model, so there is "
+            f"--engine: {leaf(cache)} is a cache, which is measured without its model, so there is "
             "no engine to choose; leave it out"
         )
+    for name in ("executor", "address"):
+        if name in typed:
+            raise click.UsageError(
+                f"--{name}: {leaf(cache)} is a cache, which is measured on this machine; leave it "
+                "out, or measure the model"
+            )
     refuse_settled(typed, STILL_OPEN, cache)
     shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
     return measure_cache(cache, command=command_line(), **shared, **typed)
 
 
 def _measure_several(
-    model: Path,
+    model: str | Path,
     groups: Sequence[str],
-    out: Path | None,
+    out: str | Path | None,
     form: str,
     limits: Sequence[str],
     options: dict[str, Any],
@@ -253,9 +254,9 @@ def _measure_several(
     plain = (options.pop("mode"), options.pop("dtype")) == ("raw", "float32")
     if options.pop("cache") is not None or not plain:
         raise click.UsageError("--cache: keeps one group's activations; give one --group.")
-    if (model.suffix == ".geed" or model.is_dir()) and _is_cache(model):
+    if is_cache(model):
         raise click.UsageError(
-            f"--group: was settled when the cache {model.name} was written; leave it out, or "
+            f"--group: was settled when the cache {leaf(model)} was written; leave it out, or "
             "measure the model"
         )
     data = options.pop("data")
@@ -274,15 +275,15 @@ def _measure_several(
         try:
             for result, path in zip(each, files, strict=True):
                 # What a run has cost is kept before the next begins.
-                status = (_write(result, path) if path else 0) or status
+                status = (write(result, path) if path else 0) or status
                 results.append(result)
         except GeedError as error:
             if not results:
                 raise
-            failure = f"group {groups[len(results)]}: {error}"
+            failure = of_group(groups[len(results)], error)
     for note in dict.fromkeys(note for result in results for note in result["notes"]):
         tell(f"note: {note}")
-    status = _show_results(results, form, loaded, kept=bool(out or limits)) or status
+    status = show_results(results, form, loaded, kept=bool(out or limits)) or status
     excesses = [(r["group"]["name"], text) for r in results for text in over_limits(r, limits)]
     for name, excess in excesses:
         tell(f"over the limit: {name}: {excess}")
@@ -291,15 +292,16 @@ def _measure_several(
     return 1 if excesses else status
 
 
-def _files_beside(out: Path, groups: Sequence[str]) -> list[Path]:
+def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
     """Return the file of each group's result, beside each other."""
     from onnx_geed.run import safe_name
 
-    if out.exists() and not out.is_file():
+    if not address_of(out) and Path(out).exists() and not Path(out).is_file():
         raise GeedError(f"--out {out}: {len(groups)} results go into files beside it; name a file")
-    files = [out.with_name(f"{out.stem}.{safe_name(group)}{out.suffix}") for group in groups]
+    named = PurePath(leaf(out))
+    files = [sibling(out, f"{named.stem}.{safe_name(g)}{named.suffix}") for g in groups]
     # As file systems see it that do not tell capitals apart.
-    names = [path.name.lower() for path in files]
+    names = [leaf(path).lower() for path in files]
     for i, name in enumerate(names):
         if name in names[:i]:
             both = f"{groups[names.index(name)]} and {groups[i]}"
@@ -307,85 +309,23 @@ def _files_beside(out: Path, groups: Sequence[str]) -> list[Path]:
     return files
 
 
-def _write(result: Result, out: Path) -> int:
-    """Write a result, or else to the folder for temporary files; return the status."""
-    import secrets
-    import tempfile
-
-    from onnx_geed.files import write_json
-
-    try:
-        write_json(result, out)
-    except GeedError as error:
-        spare = Path(tempfile.gettempdir(), f"onnx-geed-{secrets.token_hex(4)}.json")
-        try:
-            write_json(result, spare)
-        except (GeedError, OSError):
-            return fail(str(error))
-        return fail(f"{error}; the result is kept in {spare}")
-    return 0
-
-
-def _write_junit(result: Result, limits: Sequence[str], path: Path) -> int:
-    from onnx_geed.results import write_junit
-
-    try:
-        write_junit(result, limits, path)
-    except GeedError as error:
-        return fail(str(error))
-    return 0
-
-
-def _show_result(result: Result, form: str, model: Model | None, *, kept: bool) -> int:
-    from onnx_geed.report import table
-    from onnx_geed.results import diagnosis_line, model_of, to_csv
-    from onnx_geed.text import to_json, wrapped
-
-    try:
-        if form == "json":
-            show(to_json(result), nl=False, kept=kept)
-        elif form == "csv":
-            show(to_csv(result), nl=False, kept=kept)
-        else:
-            show(table(result), kept=kept)
-            if line := diagnosis_line(result, model or model_of(result)):
-                show("\n".join(wrapped(line)), kept=kept)
-    except OutputError as error:
-        return fail(str(error))
-    return 0
-
-
-def _show_results(results: Sequence[Result], form: str, model: Model, *, kept: bool) -> int:
-    """Show results of several groups: a JSON list, one CSV, or tables one after the other."""
-    from onnx_geed.results import to_csv
-    from onnx_geed.text import to_json
-
-    try:
-        if form == "json":
-            show(f"[{','.join(map(to_json, results))}]", kept=kept)
-        elif form == "csv":
-            show(to_csv(*results), nl=False, kept=kept)
-        else:
-            status = 0
-            for i, result in enumerate(results):
-                if i:
-                    show("", kept=kept)
-                status = _show_result(result, form, model, kept=kept) or status
-            return status
-    except OutputError as error:
-        return fail(str(error))
-    return 0
-
-
 @click.command()
-@click.argument("suite", type=click.Path(path_type=Path), metavar="SUITE.toml")
-@out_option("FOLDER", "Where results, summary and pictures go.", short=True)
+@click.argument("suite", type=PLACE, metavar="SUITE.toml")
+@out_option("FOLDER", "Where results, summary and pictures go.", required=True)
+@executor_options
 @format_option("table", "json", "csv", explained=True)
-def benchmark(suite: Path, out: Path, form: str) -> None:
+def benchmark(
+    suite: str | Path,
+    out: str | Path,
+    form: str,
+    executor: Literal["local", "ray"],
+    address: str | None,
+) -> None:
     """Measure many models, such as the checkpoints of trainings, as a TOML file lists them.
 
     A result file for each model file, data set and group, kept when the command is given again;
-    then mean and interval over seeds, as summary.json, summary.csv and pictures (with matplotlib).
+    then mean and interval over seeds, as summary.json, summary.csv and pictures (with matplotlib);
+    where groups are several, and one a family, as a page too, families.html.
     Ends with status 2 if a run failed, after the others are done.
 
     \b
@@ -404,14 +344,20 @@ def benchmark(suite: Path, out: Path, form: str) -> None:
     \b
     Example:
       onnx-geed benchmark suite.toml -o results/
+      onnx-geed benchmark suite.toml -o results/ --executor ray --address 10.0.0.1:6379
     """
     from onnx_geed.report import suite_csv, suite_table, write_summary
-    from onnx_geed.run import benchmark as run_suite
+    from onnx_geed.run import benchmark as run_suite, read_suite
     from onnx_geed.text import to_json
 
+    loaded = read_suite(suite)
     with progress_bar() as progress:
-        summary = run_suite(suite, out, notify=tell, progress=progress)
-    for note in write_summary(summary, out):
+        shared: dict[str, Any] = {"executor": executor, "address": address}
+        summary = run_suite(loaded, out, notify=tell, progress=progress, **shared)
+    failed = {failure["cell"] for failure in summary["failed"]}
+    done = [cell for cell in loaded.cells if str(cell) not in failed]
+    cells = [joined(out, "cells", f"{cell.name}.json") for cell in done]
+    for note in write_summary(summary, out, cells):
         tell(f"note: {note}")
     if form == "json":
         show(to_json(summary), nl=False, kept=True)

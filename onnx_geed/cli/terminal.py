@@ -11,7 +11,13 @@ from typing import Any
 
 import click
 
+from onnx_geed.errors import without_secrets
+
 __all__ = ["OutputError", "command_line", "fail", "settle", "show", "show_as", "silence", "tell"]
+
+
+# Letters of a line on stderr.
+_LONGEST = 390
 
 
 class OutputError(Exception):
@@ -69,16 +75,22 @@ def show_as(
 
 
 def command_line() -> str:
-    """Return the command as a shell would take it, for the record."""
-    return shlex.join(["onnx-geed", *sys.argv[1:]])
+    """Return the command as a shell would take it, for the record, without keys and tokens."""
+    return without_secrets(shlex.join(["onnx-geed", *sys.argv[1:]]))
 
 
 def tell(text: str) -> None:
     """Print a line on stderr, if anybody hears it."""
     try:
-        _echo(text, True, err=True)
+        _echo(_short(without_secrets(text)), True, err=True)
     except (OSError, ValueError):
         silence(sys.stderr)
+
+
+def _short(text: str) -> str:
+    """Return a line that no name can stretch, break or make do anything."""
+    safe = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return safe if len(safe) <= _LONGEST else f"{safe[: _LONGEST - 3]}..."
 
 
 def _echo(text: str, nl: bool, *, err: bool) -> None:

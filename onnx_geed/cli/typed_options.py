@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from onnx_geed.addresses import leaf
+
 __all__ = ["refuse_settled", "typed_options"]
 
 
@@ -21,7 +23,7 @@ def typed_options(context: click.Context, without: Collection[str] = ()) -> dict
     }
 
 
-def refuse_settled(typed: Collection[str], still_open: Collection[str], cache: Path) -> None:
+def refuse_settled(typed: Collection[str], still_open: Collection[str], cache: str | Path) -> None:
     """Refuse options that were settled when a cache was written.
 
     Raises
@@ -31,6 +33,6 @@ def refuse_settled(typed: Collection[str], still_open: Collection[str], cache: P
     """
     if settled := [name for name in typed if name not in still_open]:
         raise click.UsageError(
-            f"--{settled[0].replace('_', '-')}: was settled when the cache {cache.name} was "
+            f"--{settled[0].replace('_', '-')}: was settled when the cache {leaf(cache)} was "
             "written; leave it out, or measure the model"
         )

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
         read_backgrounds as read_backgrounds,
         read_masks as read_masks,
     )
+    from onnx_geed.data.fetched import (
+        is_folder as is_folder,
+    )
     from onnx_geed.data.input_arrays import (
         array_named as array_named,
         check_counts as check_counts,

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.copies import read_by_copy
+from onnx_geed.data.fetched import fetched, rows_told
 from onnx_geed.data.images import SUFFIXES, decode, resize_and_crop
 from onnx_geed.data.paths import files_in, is_kind, kinds_held
 from onnx_geed.data.preprocess import Preprocess
@@ -37,6 +39,7 @@ class Backgrounds:
     images: NDArray[np.float32]
 
 
+@read_by_copy(fetched)
 def read_backgrounds(
     folder: str | Path, count: int, shape: tuple[int, int, int], *, seed: int
 ) -> Backgrounds:
@@ -99,6 +102,7 @@ def read_backgrounds(
     return Backgrounds(tuple(names[index] for index in drawn), images)
 
 
+@read_by_copy(fetched, rows_told)
 def read_masks(
     source: str | Path | NDArray[Any],
     count: int,
@@ -170,8 +174,12 @@ def read_masks(
         white = np.float32(values.max())
         odd = values[(values != 0) & (values != white)]
         if odd.size or white not in (0, 1, 255):
-            found = odd.flat[0] if odd.size else white
-            raise GeedError(f"{called}: holds {found:g}; {_ASKED}")
+            if white not in (0, 1, 255):
+                raise GeedError(f"{called}: holds {white:g}; {_ASKED}")
+            raise GeedError(
+                f"{called}: holds {odd.flat[0]:g} beside {white:g}; {_ASKED}, and nothing else: "
+                "threshold it"
+            )
         front: NDArray[np.bool_] = values > 0
         return front
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.copies import read_by_copy
+from onnx_geed.data.fetched import fetched
 from onnx_geed.data.rows import shape_text
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError
@@ -88,6 +90,7 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
 
 
+@read_by_copy(fetched)
 def _label_file(text: str) -> Any:
     if not text.lower().endswith(".txt") or not os.path.isfile(text):
         return open_rows(text, option="--labels", labels=True).read(...)

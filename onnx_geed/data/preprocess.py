@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.addresses import address_of
+from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError, nearest
 
 __all__ = [
@@ -214,6 +216,9 @@ def parse_preprocess(text: str) -> Preprocess:
     presets = ", ".join(PRESETS)
     if not words:
         raise GeedError(f"--preprocess is empty: give a preset ({presets}), a file, or key=value")
+    if (address := address_of(text)) is not None:
+        copy = copy_file(address)
+        return preprocess_from_json(_text_of(copy.path), f"--preprocess {copy.address}")
     if os.path.isfile(text) and text not in PRESETS:
         return preprocess_from_json(_text_of(Path(text)), f"--preprocess {text}")
     first = PRESETS.get(words[0])

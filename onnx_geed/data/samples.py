@@ -6,15 +6,17 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.copies import Copy, read_by_copy
 from onnx_geed.data.array_samples import check_array, has_plane, misfit, reader_of_array
 from onnx_geed.data.fasta import FASTA, open_fasta
+from onnx_geed.data.fetched import fetched
 from onnx_geed.data.folders import kind_of_folder, open_folder
 from onnx_geed.data.image_folders import check_channels, reader_of_images
 from onnx_geed.data.labels import labels_of
@@ -209,6 +211,13 @@ def mark_of(sample: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
+def _told(samples: Samples, copy: Copy) -> Samples:
+    """Return samples that say the address that was given, in place of their copy."""
+    called = f"{copy.address}{copy.key}"
+    return replace(samples, source=called, _read=copy.reader(samples._read))
+
+
+@read_by_copy(fetched, _told)
 def open_samples(
     source: str | Path | NDArray[Any] | Mapping[str, Any],
     *,
@@ -228,7 +237,8 @@ def open_samples(
         A folder of images, of recordings (``.wav``), volumes (``.nii``), points (``.xyz``,
         ``.ply``) or arrays (``.npy``), one file a sample; ``.npy``; ``.npz`` or ``file.npz:key``;
         ``file.h5:/dataset``; an idx file, plain or ``.gz``; ``.fasta``; ``module:function``, called
-        without arguments; an array, or several by name. Arrays are in the model's own layout,
+        without arguments; an array, or several by name; files and folders by their address too,
+        such as ``s3://bucket/photos``. Arrays are in the model's own layout,
         samples first; (N, H, W) or (N, T) will do where there is one channel. uint8 is scaled by
         1/255 for inputs with a plane, other numbers are taken as they are.
     input_shape : sequence of int or None

@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from onnx_geed.copies import read_by_copy
 from onnx_geed.data.array_files import is_idx, open_idx, open_npy
+from onnx_geed.data.fetched import fetched, rows_told
 from onnx_geed.data.folders import one_file
 from onnx_geed.data.functions import result_of, rows_of_function
 from onnx_geed.data.named_arrays import (
@@ -32,6 +34,7 @@ _KINDS = (
 )
 
 
+@read_by_copy(fetched, rows_told)
 def open_rows(
     text: str, *, option: str = "--data", labels: bool = False, name: str | None = None
 ) -> Rows:
@@ -44,7 +47,7 @@ def open_rows(
     Parameters
     ----------
     text : str
-        File, ``FILE:KEY`` or ``module:function``.
+        File, ``FILE:KEY``, their address, or ``module:function``.
     option : str
         The option that it was given to, for messages.
     labels : bool
@@ -86,6 +89,7 @@ def open_rows(
     raise GeedError(f"{where}: no such file or folder; give {_KINDS}.{near}")
 
 
+@read_by_copy(fetched)
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names of the arrays that DATA hold; none where they are one, or not there.
 

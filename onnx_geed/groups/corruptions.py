@@ -7,11 +7,11 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.errors import GeedError, known_names, nearest
 from onnx_geed.extras import package
 from onnx_geed.groups.photometric import from_bytes, to_bytes
 
-__all__ = ["CORRUPTIONS", "SEVERITIES", "corrupted"]
+__all__ = ["CORRUPTIONS", "SEVERITIES", "check_corruption", "corrupted"]
 
 F32 = NDArray[np.float32]
 
@@ -30,6 +30,22 @@ _OWN_GENERATOR = ("impulse_noise", "glass_blur")
 
 # NumPy's shared generator is seeded for one image at a time.
 _ALONE = threading.Lock()
+
+
+def check_corruption(name: str) -> str:
+    """Make sure that there is a corruption of some name, and return what its group is called.
+
+    Raises
+    ------
+    GeedError
+        If there is none.
+    """
+    where = f"group imagenet-c:{name}"
+    if name not in CORRUPTIONS:
+        raise GeedError(
+            f"{where}: there are {known_names(CORRUPTIONS)}.{nearest(name, CORRUPTIONS)}"
+        )
+    return where
 
 
 def corrupted(image: F32, name: str, severity: int, *, seed: tuple[int, ...]) -> F32:
@@ -58,7 +74,7 @@ def corrupted(image: F32, name: str, severity: int, *, seed: tuple[int, ...]) ->
         If the image has not 3 channels, or is too small.
         If the package is not installed, or fails.
     """
-    where = f"group imagenet-c:{check_choice('group imagenet-c', name, CORRUPTIONS)}"
+    where = check_corruption(name)
     if severity not in SEVERITIES:
         raise GeedError(f"{where}: severities are 1, 2, 3, 4 and 5; found {severity:g}")
     if image.ndim != 3 or len(image) != 3 or min(image.shape[1:]) < 32:

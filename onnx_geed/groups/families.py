@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.errors import GeedError
 from onnx_geed.groups.factors import Factor, MixFactor, as_rows
 from onnx_geed.groups.own_family import OwnMembers, members_of
 from onnx_geed.groups.rotations import plane_matrix
@@ -158,8 +158,15 @@ class Family:
         assert self.grid is not None
         return Warp(shift=(Fraction(0), sign * Fraction(value) / self.grid[1]))
 
-    def on(self, height: int, width: int) -> Family:
+    def on(self, height: int, width: int, group: str) -> Family:
         """Return the family on an input of some height and width.
+
+        Parameters
+        ----------
+        height, width : int
+            Pixels.
+        group : str
+            Name of the group, for messages.
 
         Raises
         ------
@@ -169,7 +176,7 @@ class Family:
         far = max((abs(v) for v in self.values if v is not None), default=0.0)
         if self.by_pixels and far >= width:
             raise GeedError(
-                f"group shift-px: {far:g} pixels leave nothing of an input that is {width} wide: "
+                f"group {group}: {far:g} pixels leave nothing of an input that is {width} wide: "
                 f"take smaller shifts, such as shift-px:{-(width // 4)}..{width // 4}/5"
             )
         return replace(self, grid=(height, width))
@@ -281,7 +288,7 @@ def values_of(name: str, text: str) -> Family:
         from onnx_geed.groups.photometric import check_value
 
         for value in members:
-            check_value(name, value)
+            check_value(name, value, f"{name}:{text}")
     if idle := [v for v in members if v < kind.least]:
         raise GeedError(
             f"{group}: {kind.parameter} of {idle[0]:g} leaves images as they are, which would "
@@ -346,9 +353,9 @@ def corruption(name: str) -> Family:
     GeedError
         If it has none of that name.
     """
-    from onnx_geed.groups.corruptions import CORRUPTIONS, SEVERITIES
+    from onnx_geed.groups.corruptions import SEVERITIES, check_corruption
 
-    check_choice("group imagenet-c", name, CORRUPTIONS)
+    check_corruption(name)
     values = (None, *map(float, SEVERITIES))
     return Family("imagenet-c", "severity", "", values, geometric=False, corruption=name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import GeedError, known_names, shown
 from onnx_geed.own_code import importable, imported
 
 __all__ = ["OwnMembers", "members_of"]
@@ -20,8 +21,8 @@ __all__ = ["OwnMembers", "members_of"]
 F32 = NDArray[np.float32]
 
 _CONTRACT = (
-    "it is a mapping of member names to functions of one image, or a function without arguments "
-    "that returns one"
+    "a family is a mapping of member names to functions of one image, such as "
+    "{'darker': darker}, or a function without arguments that returns one"
 )
 
 
@@ -62,11 +63,12 @@ class OwnMembers:
             function = _mapping(self.source)[name]
             try:
                 # A copy, so that a function may well change what it gets.
-                changed = np.asarray(function(x.copy()))
+                given = function(x.copy())
+                changed = np.asarray(given)
             except (Exception, SystemExit) as error:  # whatever a user's function raises
                 raise GeedError(f"{member} raised {_raised(error)}") from None
         if changed.dtype.kind not in "fiub":
-            raise GeedError(f"{member} is no array of numbers: {shown(changed)}")
+            raise GeedError(f"{member} gives {shown(given)}, which is no array of numbers")
         if changed.shape != x.shape:
             raise GeedError(
                 f"{member} has the shape {changed.shape}, the sample has {x.shape}: a member keeps "
@@ -124,9 +126,10 @@ def members_of(source: str) -> tuple[str, ...]:
         names = tuple(_mapping(source))
     for name in names:
         if not isinstance(name, str) or not re.fullmatch(r"[!-~]+", name) or name == "e":
+            found = repr(shown(name)) if isinstance(name, str) else shown(name)
             raise GeedError(
-                f"group {source}: a member is named by ASCII letters, and 'e' is the identity; "
-                f"found {shown(name)}"
+                f"group {source}: a member's name is a text of ASCII characters without spaces, "
+                f"and not 'e', which is the image itself; found {found}"
             )
     return names
 
@@ -138,6 +141,10 @@ def _mapping(source: str) -> Mapping[str, Callable[[F32], Any]]:
     try:
         members = imported(module, function, where)
         if callable(members) and not isinstance(members, Mapping):
+            if asked := _asked(members):
+                raise GeedError(
+                    f"{where}: needs {asked}, so it may be a member, and is no family; {_CONTRACT}"
+                )
             members = members()
     except GeedError:
         raise
@@ -145,7 +152,25 @@ def _mapping(source: str) -> Mapping[str, Callable[[F32], Any]]:
         raise GeedError(f"{where}: cannot be imported ({error})") from None
     except (Exception, SystemExit) as error:  # whatever the user's program raises
         raise GeedError(f"{where}: raised {_raised(error)}; {_CONTRACT}") from None
-    usable = isinstance(members, Mapping) and members and all(map(callable, members.values()))
-    if not usable:
+    if not isinstance(members, Mapping) or not members:
         raise GeedError(f"{where}: {_CONTRACT}; found {shown(members)}")
+    for name, member in members.items():
+        if not callable(member):
+            raise GeedError(
+                f"{where}: member {shown(name)} is {shown(member)}, and no function of one image"
+            )
     return dict(members)
+
+
+def _asked(function: Callable[..., Any]) -> str:
+    """Return the arguments that a function cannot be called without, in words; empty if none."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # as of some that are written in C
+        return ""
+    needed = [
+        p.name
+        for p in parameters
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    return f"the argument{'s' if len(needed) > 1 else ''} {known_names(needed)}" if needed else ""

@@ -72,7 +72,7 @@ def member(kind: str, image: F32, value: float, *, seed: tuple[int, ...]) -> F32
     return {"brightness": brightness, "contrast": contrast, "blur": blur}[kind](image, value)
 
 
-def check_value(kind: str, value: float) -> None:
+def check_value(kind: str, value: float, group: str | None = None) -> None:
     """Make sure that a photometric family has a member of some value.
 
     Parameters
@@ -82,6 +82,8 @@ def check_value(kind: str, value: float) -> None:
     value : float
         Brightness: what is added, in 255ths, any. Contrast: the factor, not negative. Blur: σ in
         pixels, not negative. Noise: σ in 255ths, not negative. JPEG: the quality, whole, 1 to 100.
+    group : str, optional
+        The group as the user wrote it, for messages.
 
     Raises
     ------
@@ -95,7 +97,7 @@ def check_value(kind: str, value: float) -> None:
         return
     asked = f"{least:g} or more" if least == 0 else "a number"
     asked = f"a whole number from {least:g} to {most:g}" if whole else asked
-    raise GeedError(f"group {kind}: {what} is {asked}; found {value:g}")
+    raise GeedError(f"group {group or kind}: {what} is {asked}; found {value:g}")
 
 
 def luma(image: F32) -> NDArray[np.float64]:

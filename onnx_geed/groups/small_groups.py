@@ -131,7 +131,7 @@ def on_grid(
     if small is not None:
         return _moved_by(copy.copy(group), small.on(height, width))
     assert family is not None
-    return _of_family(group, family.on(height, width))
+    return _of_family(group, family.on(height, width, group.name))
 
 
 def from_side_to_side(group: Group) -> Group:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.copies import Copy, copy_file, read_by_copy
 from onnx_geed.errors import GeedError
 from onnx_geed.files import write_bytes
 from onnx_geed.groups.action_tables import Table, table_of
@@ -97,6 +98,12 @@ def read_table(path: str | Path) -> Table:
     return tables[0]
 
 
+def _told(tables: tuple[Table, ...], copy: Copy) -> tuple[Table, ...]:
+    """Return tables that say the address that was given, in place of their copy."""
+    return tuple(replace(table, source=copy.told(table.source)) for table in tables)
+
+
+@read_by_copy(copy_file, _told)
 def read_tables(path: str | Path) -> tuple[Table, ...]:
     """Read the output actions of an ``.npz`` file: given ones, or fitted ones.
 

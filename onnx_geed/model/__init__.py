@@ -73,7 +73,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.model.soundness import (
         has_loops as has_loops,
-        refusing_unsound as refusing_unsound,
+        of_a_model as of_a_model,
     )
     from onnx_geed.model.symmetry_faults import (
         off_centre as off_centre,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import onnx
 
+from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.data import Preprocess, parse_preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Table, read_table, table_to_json
@@ -84,7 +85,6 @@ def annotate_model(
         If there is nothing to write.
         If the file cannot be written.
     """
-    out = Path(out)
     input = check_value("--input", input, str | None)
     output = check_value("--output", output, str | None)
     input_layout = check_value("--input-layout", input_layout, str | Mapping[str, str] | None)
@@ -95,8 +95,8 @@ def annotate_model(
     output_action = check_value(
         "--output-action", output_action or {}, Mapping[str, str | Path | Table]
     )
-    with refusing_unsound(path):
-        model = load_model(path)
+    model = load_model(path)
+    with refusing_unsound(model.path):
         acted, named = find_input(model, input, input_layout), find_output(model, output)
         listed = list_tensors(model, acted.name, named, kind=output_kind)
     entries: dict[str, str] = {}
@@ -131,16 +131,17 @@ def annotate_model(
         for tensor in resolve(listed, key):
             entries[action_key(tensor.name)] = table
     if classes:
-        entries[CLASSES] = _classes(Path(classes))
+        entries[CLASSES] = _classes(classes)
     if not entries:
         raise GeedError("annotate: nothing to write; give such as --preprocess or --latent")
     _write(model, out, entries)
     return entries
 
 
-def _classes(path: Path) -> str:
+@read_by_copy(copy_file)
+def _classes(path: str | Path) -> str:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise GeedError(f"--classes {path}: cannot be read as text ({error})") from None
     text = json.dumps([line.strip() for line in lines if line.strip()], ensure_ascii=False)
@@ -151,7 +152,7 @@ def _classes(path: Path) -> str:
     return text
 
 
-def _write(model: Model, out: Path, entries: Mapping[str, str]) -> None:
+def _write(model: Model, out: str | Path, entries: Mapping[str, str]) -> None:
     # The file itself, and not the model as it was read, whose functions are inlined.
     proto = onnx.ModelProto.FromString(model.path.read_bytes())
     kept = {p.key: p.value for p in proto.metadata_props} | dict(entries)

@@ -10,9 +10,12 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 
+from onnx_geed.addresses import address_of, leaf
+from onnx_geed.copies import Copy, copy_file
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import Stamp, stamp, writing_beside
 from onnx_geed.model.fingerprint import Fingerprint, digest
@@ -37,7 +40,7 @@ class Model:
     Parameters
     ----------
     path : Path
-        The file.
+        The file; the copy on this disk of one at an address.
     proto : onnx.ModelProto
         Its content: large weights not loaded, local functions inlined, nodes sorted. Weights that
         lie in the file itself are external data that do.
@@ -51,6 +54,8 @@ class Model:
         Its ``metadata_props``.
     weights : tuple of Stamp
         The files of its weights as they were when they were read: sessions read them again.
+    address : str
+        Where it was fetched from, if it was; without keys and tokens.
     """
 
     path: Path
@@ -60,6 +65,21 @@ class Model:
     producer: str
     metadata: dict[str, str] = field(repr=False)
     weights: tuple[Stamp, ...] = field(repr=False, default=())
+    address: str = ""
+
+    @property
+    def called(self) -> str:
+        """What messages and results call it: its address or path."""
+        return self.address or str(self.path)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # On another machine the copy of what lies at an address is another file.
+        if self.address and not self.path.is_file():
+            here = load_model(self.address)
+            if here.sha256 != self.sha256:
+                raise GeedError(f"{self.address}: changed while it was measured")
+            self.__dict__.update(path=here.path, weights=here.weights)
 
     @property
     def sha256(self) -> str:
@@ -83,7 +103,7 @@ def load_model(path: str | Path) -> Model:
     Parameters
     ----------
     path : str or Path
-        The file.
+        The file, or its address.
 
     Returns
     -------
@@ -99,6 +119,10 @@ def load_model(path: str | Path) -> Model:
     """
     if not isinstance(path, str | os.PathLike):
         raise GeedError(f"a model is the path of an ONNX file, found {shown(path)}")
+    if (address := address_of(path)) is not None:
+        copy = _fetched(address)
+        with copy.telling():
+            return replace(load_model(copy.path), address=copy.address)
     path = Path(path)
     before = stamp(path)
     content, in_place = _content(path)
@@ -128,6 +152,27 @@ def load_model(path: str | Path) -> Model:
     return Model(path, proto, fingerprint, opset, producer, metadata, weights)
 
 
+def _fetched(address: str) -> Copy:
+    """Fetch a model, and the external data beside it that it names."""
+    copy = copy_file(address)
+    with copy.telling():
+        content, _ = _content(copy.path)
+    try:
+        proto = onnx.ModelProto.FromString(content)
+    except Exception:  # which reading it says in words
+        return copy
+    tensors = (t for t in _stored(proto.graph) if t.data_location == onnx.TensorProto.EXTERNAL)
+    named = dict.fromkeys(map(_location, tensors))
+    beside = [one for one in named if one != copy.path.name and not _leads_out(one)]
+    return copy_file(address, beside) if beside else copy
+
+
+def _leads_out(location: str) -> bool:
+    """Say whether external data lie where no model's may: an address is no place for them."""
+    place = Path(location)
+    return not location or place.is_absolute() or ".." in place.parts or "://" in location
+
+
 def check_weights(model: Model) -> None:
     """Make sure that a model's external data are still those that were read.
 
@@ -151,7 +196,7 @@ def check_weights(model: Model) -> None:
         same = False
     if not same:
         raise GeedError(
-            f"{model.path}: its weights changed while it was measured ({changes[0]}); measure a "
+            f"{model.called}: its weights changed while it was measured ({changes[0]}); measure a "
             "model that stays as it is"
         )
 
@@ -202,7 +247,7 @@ def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
 
 def _checked(path: Path, location: str) -> Path:
     file = path.parent / location
-    if not location or Path(location).is_absolute() or ".." in Path(location).parts:
+    if _leads_out(location):
         raise GeedError(
             f"{path}: its weights lie outside its folder ({shown(location)}), where ONNX Runtime "
             "refuses to read; put both in one folder and save the model again"
@@ -231,7 +276,11 @@ def _place(tensor: onnx.TensorProto, path: Path) -> tuple[str, int, int]:
             f"{path}: tensor {shown(tensor.name)} takes {size:,} bytes, and its external data are "
             f"said to have {length:,}; save the model again"
         )
-    return entries.get("location", ""), offset, length or size or 0
+    return _location(tensor), offset, length or size or 0
+
+
+def _location(tensor: onnx.TensorProto) -> str:
+    return next((e.value for e in reversed(tensor.external_data) if e.key == "location"), "")
 
 
 def _count(text: str | None, key: str, tensor: onnx.TensorProto, path: Path) -> int:
@@ -311,7 +360,9 @@ def _sort(graph: onnx.GraphProto, path: Path) -> None:
         graph.node.extend(nodes)
 
 
-def write_model(proto: onnx.ModelProto, source: Path, out: Path, *, check: bool = False) -> None:
+def write_model(
+    proto: onnx.ModelProto, source: Path, out: str | Path, *, check: bool = False
+) -> None:
     """Write a model made from a file, with that file's external data beside it.
 
     Parameters
@@ -320,8 +371,9 @@ def write_model(proto: onnx.ModelProto, source: Path, out: Path, *, check: bool 
         The model to write; it gets the weights that were left in that file.
     source : Path
         The file that it was made from.
-    out : Path
-        Where it goes; what is there is replaced at once, and only by a whole file.
+    out : str or Path
+        Where it goes, which may be an address; what is there is replaced at once, and only by a
+        whole file.
     check : bool
         Whether it must pass :func:`onnx.checker.check_model`.
 
@@ -334,24 +386,27 @@ def write_model(proto: onnx.ModelProto, source: Path, out: Path, *, check: bool 
     with writing_beside(out, option="-o") as folder:
         extras = external_files(proto, source)
         relative = {extra: extra.relative_to(source.parent) for extra in extras}
-        in_place = all((out.parent / r).resolve() == e.resolve() for e, r in relative.items())
+        beside = Path(out).parent
+        in_place = address_of(out) is None and all(
+            (beside / r).resolve() == e.resolve() for e, r in relative.items()
+        )
         for extra in extras if not in_place else ():
             (folder / relative[extra]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(extra, folder / relative[extra])
-        written = folder / out.name
+        written = folder / leaf(out)
         written.write_bytes(proto.SerializeToString())
         if check and extras and in_place:
             # The checker looks for external data beside the file.
-            beside = written.rename(folder.with_suffix(".onnx"))
+            checked = written.rename(folder.with_suffix(".onnx"))
             try:
-                _check_written(beside, source, out)
+                _check_written(checked, source, out)
             finally:
-                beside.rename(written)
+                checked.rename(written)
         elif check:
             _check_written(written, source, out)
 
 
-def _check_written(written: Path, source: Path, out: Path) -> None:
+def _check_written(written: Path, source: Path, out: str | Path) -> None:
     """Hold a model against the checker, before it gets its name."""
     try:
         onnx.checker.check_model(written)

@@ -19,7 +19,7 @@ from onnx_geed.model.signature import (
     inputs,
     output_kind,
 )
-from onnx_geed.model.soundness import refusing_unsound
+from onnx_geed.model.soundness import of_a_model
 from onnx_geed.model.tensor_names import resolve, stated_layouts
 from onnx_geed.model.tensors import Tensor, infer_tensors, tensors_from
 from onnx_geed.typed import check_value
@@ -179,10 +179,10 @@ def list_layers(
     kind = check_value("--output-kind", kind, StatedKind | None)
     layout_of_input = check_value("--input-layout", layout_of_input, str | Mapping[str, str] | None)
     layout = check_value("--layout", layout or {}, Mapping[str, str])
-    with refusing_unsound(path):
-        return _listed(load_model(path), input, layout_of_input, output, kind, latent, layout)
+    return _listed(load_model(path), input, layout_of_input, output, kind, latent, layout)
 
 
+@of_a_model
 def _listed(
     model: Model,
     input: str | None,

@@ -6,10 +6,12 @@ each of these is counted first, in time that grows with the file and no faster.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
 
 import onnx
 
@@ -24,6 +26,9 @@ __all__ = [
     "refusing_unsound",
     "stored_bytes",
 ]
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
 
 # Nodes of a model, its functions being inlined and bodies counted in: several times the most that
 # any known network has.
@@ -76,9 +81,23 @@ def refusing_unsound(path: str | Path) -> Iterator[None]:
         raise
 
 
+def of_a_model(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Decorate a function whose first argument is a model, or its path: see above."""
+
+    @functools.wraps(function)
+    def told_apart(*given: Given.args, **named: Given.kwargs) -> Result:
+        model: Any = given[0] if given else named["model"]
+        with refusing_unsound(getattr(model, "path", model)):
+            return function(*given, **named)
+
+    return told_apart
+
+
 def _checker_says(path: str | Path) -> str:
-    """Return why the checker refuses a model; empty where it does not."""
+    """Return why the checker refuses a model; empty where it does not, or cannot read it."""
     try:
+        if not Path(path).is_file():
+            return ""
         onnx.checker.check_model(path, full_check=True)
     except Exception as error:  # the checker's classes, and those of shape inference
         return _cut(" ".join(str(error).split()) or type(error).__name__)

@@ -8,16 +8,13 @@ from typing import Any
 from markupsafe import Markup
 
 from onnx_geed.report.figures import legend, short_name
-from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, TIP, drawing
+from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, TIP, drawing, panels_across
 from onnx_geed.results import WHAT_IS_RELATIVE, FamilyValue
 from onnx_geed.text import columns, interval, number, span, wrapped
 
 __all__ = ["TITLE", "families_picture", "overview_lines", "overview_sections"]
 
 TITLE = "What is it sensitive to?"
-
-# Panels in one line of the picture.
-_WIDE = 3
 
 
 def _order(values: Sequence[FamilyValue]) -> tuple[list[str], list[str], list[str]]:
@@ -49,7 +46,7 @@ def families_picture(values: Sequence[FamilyValue]) -> str:
         SVG: a mark a model with its interval; hollow, the accuracy on unmoved samples.
     """
     models, quantities, families = _order(values)
-    wide = min(_WIDE, len(quantities))
+    wide = panels_across(len(quantities))
     lines = -(-len(quantities) // wide)
     height = lines * (0.75 + (0.16 + 0.1 * min(len(models), 6)) * len(families)) + 0.4
     with drawing(2.6 * wide + 1.6, height) as (figure, only, picture):
@@ -165,10 +162,11 @@ def _cell(v: FamilyValue | None, largest: float) -> dict[str, Any]:
     """Return the number of a cell and how dark it is, in per cent."""
     if v is None:
         return {"value": "", "more": "", "shade": 0}
+    more = interval(v.ci95) if v.ci95 else ""
     if v.unmoved is not None:
-        more, share = f"unmoved {number(v.unmoved)}", v.unmoved - v.value
+        more += f"{', ' if more else ''}unmoved {number(v.unmoved)}"
+        share = v.unmoved - v.value
     else:
-        more = interval(v.ci95) if v.ci95 else ""
         share = v.value / largest if largest > 0 else 0.0
     return {"value": number(v.value), "more": more, "shade": round(45 * min(1.0, max(0.0, share)))}
 

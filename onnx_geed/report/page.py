@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from onnx_geed.addresses import joined
 from onnx_geed.errors import GeedError
 from onnx_geed.files import make_folder, write_text
 from onnx_geed.report.page_tables import OPEN, class_tables, comparisons, value_row
@@ -69,18 +70,16 @@ def write_report(
     content = _content(results, data, command)
     write_text(path, _render(content), option="-o")
     if pictures is not None:
-        _write_pictures(
-            [*content["families"], *content["fits"], *content["sections"]], Path(pictures)
-        )
+        _write_pictures([*content["families"], *content["fits"], *content["sections"]], pictures)
 
 
-def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: Path) -> None:
+def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: str | Path) -> None:
     from onnx_geed.report.svg import themed
 
     make_folder(folder, option="--pictures")
     for section in shown:
         for i, picture in enumerate(section["pictures"], 1):
-            file = folder / f"{section['measure']}-{i}-{picture['subject']}.svg"
+            file = joined(folder, f"{section['measure']}-{i}-{picture['subject']}.svg")
             write_text(file, themed(str(picture["svg"])), option="--pictures")
 
 
@@ -173,7 +172,7 @@ def _result_names(results: Sequence[Result]) -> list[str]:
     for names in (
         [p.stem for p in paths],
         groups,
-        [str(p) for p in paths],
+        [r["model"]["path"] for r in results],
         [f.stem for f in files],
         [str(f) for f in files],
     ):

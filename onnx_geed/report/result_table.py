@@ -17,6 +17,7 @@ from onnx_geed.results import (
     Statistics,
     is_family,
     order_words,
+    part_words,
     ranking_value,
     read_record,
 )
@@ -74,6 +75,7 @@ def table(result: Result) -> str:
     return "\n".join(
         (
             *_head(result),
+            *(wrapped(part_words(result["part"])) if "part" in result else ()),
             *columns(rows, flexible=1, right=(2, 5, 6)),
             *noted(notes),
             *family_lines(result),

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from onnx_geed.addresses import joined
 from onnx_geed.files import write_text
 from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.report.family_overview import families_picture
+from onnx_geed.report.page import write_report
 from onnx_geed.report.suite_tables import suite_csv
-from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, themed
-from onnx_geed.results import SuiteRow, SuiteSummary, suite_family_values
+from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, panels_across, themed
+from onnx_geed.results import SuiteRow, SuiteSummary, read_result, suite_family_values
 from onnx_geed.text import shorten
 
 __all__ = ["draw_suite", "suite_picture", "write_summary"]
@@ -33,8 +35,16 @@ _FIELDS: dict[Field, str] = {
 }
 
 
-def write_summary(summary: SuiteSummary, folder: str | Path) -> list[str]:
+# Results on one page: of more, nobody reads the rest of it.
+_MOST_RESULTS = 30
+
+
+def write_summary(
+    summary: SuiteSummary, folder: str | Path, cells: Sequence[str | Path] = ()
+) -> list[str]:
     """Write a suite's summary as ``summary.csv`` and, with matplotlib, as pictures.
+
+    Where groups are several, and one a family, its results are a page too, ``families.html``.
 
     Parameters
     ----------
@@ -42,25 +52,36 @@ def write_summary(summary: SuiteSummary, folder: str | Path) -> list[str]:
         Of schema ``onnx-geed/suite/1``, from :func:`onnx_geed.benchmark`.
     folder : str or Path
         Where to. Files of the same names are overwritten.
+    cells : sequence of str or Path
+        Files of its results.
 
     Returns
     -------
     list of str
-        A note where the pictures are left out.
+        A note where the pictures or the page are left out.
 
     Raises
     ------
     GeedError
         If a file cannot be written.
     """
-    write_text(Path(folder) / "summary.csv", suite_csv(summary), option="-o")
-    if importlib.util.find_spec("matplotlib") is None:
-        return ["no pictures, for want of matplotlib: pip install 'onnx-geed[report]'"]
+    write_text(joined(folder, "summary.csv"), suite_csv(summary), option="-o")
+    for name in ("matplotlib", "jinja2"):
+        if importlib.util.find_spec(name) is None:
+            return [f"no pictures, for want of {name}: pip install 'onnx-geed[report]'"]
     draw_suite(summary, folder)
+    if not cells or not suite_family_values(summary["rows"]):
+        return []
+    if len(cells) > _MOST_RESULTS:
+        return [
+            f"no families.html: {len(cells)} results are more than a page holds "
+            f"({_MOST_RESULTS}); give onnx-geed report those of cells/ that you want on one"
+        ]
+    write_report([read_result(cell) for cell in cells], joined(folder, "families.html"))
     return []
 
 
-def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:
+def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[str | Path]:
     """Draw a suite's summary, a picture a measure and group, as SVG files.
 
     Parameters
@@ -72,7 +93,7 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:
 
     Returns
     -------
-    list of Path
+    list of str or Path
         ``<group>.<measure>.svg``, and ``<group>.<measure>.unnormalised.svg`` of what is divided by
         M. Over training, there is one a data set, with its name. Where M moves the perfect value
         (``latent-cos``, perfect at −1/M, another number for each model), the picture is relative
@@ -86,9 +107,9 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:
         If matplotlib is missing.
         If a picture cannot be written.
     """
-    written = []
+    written: list[str | Path] = []
     for name, rows, field in _pictures(summary["rows"]):
-        path = Path(folder) / f"{name}.svg"
+        path = joined(folder, f"{name}.svg")
         write_text(path, themed(suite_picture(rows, field)) + "\n", option="-o")
         written.append(path)
     data = list(dict.fromkeys(r["data"] for r in summary["rows"]))
@@ -96,7 +117,7 @@ def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[Path]:
         values = suite_family_values([r for r in summary["rows"] if r["data"] == name])
         if values:
             of = f"{_safe(name)}." if len(data) > 1 else ""
-            path = Path(folder) / f"{of}families.svg"
+            path = joined(folder, f"{of}families.svg")
             write_text(path, themed(families_picture(values)) + "\n", option="-o")
             written.append(path)
     return written
@@ -151,7 +172,7 @@ def suite_picture(rows: Sequence[SuiteRow], field: Field = "mean") -> str:
     layers = _layers(rows)
     axis = _axis(rows, layers)
     panels: list[str | None] = [*layers] if layers and axis != "layer" else [None]
-    wide = min(3, len(panels))
+    wide = panels_across(len(panels))
     lines = -(-len(panels) // wide)
     with drawing(max(3.6 * wide, 4.6), 2.5 * lines + 0.5) as (figure, only, picture):
         only.remove()

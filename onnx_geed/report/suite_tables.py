@@ -131,9 +131,11 @@ def suite_csv(summary: SuiteSummary) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     lists = ("seeds", "values", "normalisers", "unnormalised", "relative", "warnings")
     means = ("models", "mean", "unnormalised_mean", "relative_mean", "exact_mean")
-    right = ("right_mean", "right_unmoved_mean")
+    beside = ("right_mean", "right_unmoved_mean", "gain_mean")
+    late = ("gain_ci95_over_models", "right_ci95_over_models", "right_ci95_over_samples")
     ends = [f"{name}_{end}" for name in _ENDS for end in ("low", "high")]
-    writer.writerow((*_PLAIN, *means, *ends, *lists, *right))
+    later = [f"{name}_{end}" for name in late for end in ("low", "high")]
+    writer.writerow((*_PLAIN, *means, *ends, *lists, *beside, *later))
     for row in summary["rows"]:
         fields: Mapping[str, Any] = row
         pairs = [fields[name] or (None, None) for name in _ENDS]
@@ -142,7 +144,8 @@ def suite_csv(summary: SuiteSummary) -> str:
                 *(fields[name] for name in (*_PLAIN, *means)),
                 *(end for pair in pairs for end in pair),
                 *(";".join("" if v is None else str(v) for v in fields[name]) for name in lists),
-                *(fields.get(name) for name in right),
+                *(fields.get(name) for name in beside),
+                *(end for name in late for end in fields.get(name) or (None, None)),
             )
         )
     return stream.getvalue()

@@ -10,7 +10,19 @@ from typing import Any
 
 from onnx_geed.errors import GeedError
 
-__all__ = ["FONT", "INK", "LIGHT", "MARKERS", "PAPER", "SERIES", "SOFT", "TIP", "drawing", "themed"]
+__all__ = [
+    "FONT",
+    "INK",
+    "LIGHT",
+    "MARKERS",
+    "PAPER",
+    "SERIES",
+    "SOFT",
+    "TIP",
+    "drawing",
+    "panels_across",
+    "themed",
+]
 
 # matplotlib draws in colours that nothing else uses; the page's own take their place, so that one
 # picture serves light and dark.
@@ -86,6 +98,11 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, 
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     picture.append(_cleaned(buffer.getvalue()))
+
+
+def panels_across(count: int) -> int:
+    """Return how many panels stand beside each other, so that none is alone in the last line."""
+    return min(count, next((wide for wide in (3, 2, 4) if count % wide != 1), 3))
 
 
 def _cleaned(svg: str) -> str:

@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data import Preprocess, Samples, mark_of, open_samples, preprocess_from_json
+from onnx_geed.data import (
+    Preprocess,
+    Samples,
+    is_folder,
+    mark_of,
+    open_samples,
+    preprocess_from_json,
+)
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
     disk_mask,
@@ -167,7 +174,7 @@ def _open(data: str | Path, measured: InputPart | None) -> ShownInput:
         # Free in its plane: images are shown at a size of their own.
         letters = zip(one["layout"].removeprefix("N"), one["shape"], strict=False)
         shape = tuple(None if letter in "HW" else n for letter, n in letters)
-        plain = Path(data).is_dir() and set("HW") <= set(one["layout"]) <= set("NCHW")
+        plain = is_folder(data) and set("HW") <= set(one["layout"]) <= set("NCHW")
         preprocess = Preprocess(resize=_FOLDER, crop=_FOLDER) if plain else Preprocess()
         try:
             samples = open_samples(

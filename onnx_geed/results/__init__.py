@@ -70,6 +70,13 @@ if TYPE_CHECKING:
         motion_sentence as motion_sentence,
         same_orbits as same_orbits,
     )
+    from onnx_geed.results.origin import (
+        DataPart as DataPart,
+        GroupPart as GroupPart,
+        InputPart as InputPart,
+        ModelPart as ModelPart,
+        RuntimePart as RuntimePart,
+    )
     from onnx_geed.results.over_families import (
         FamilyValue as FamilyValue,
         family_values as family_values,
@@ -80,11 +87,16 @@ if TYPE_CHECKING:
         aggregate as aggregate,
         perfect_notes as perfect_notes,
     )
+    from onnx_geed.results.parts import (
+        PartPart as PartPart,
+        part_words as part_words,
+    )
     from onnx_geed.results.place_parts import (
         foreground_part as foreground_part,
         overlap_part as overlap_part,
     )
     from onnx_geed.results.predictions import (
+        Predicted as Predicted,
         add_predictions as add_predictions,
         places_of_labels as places_of_labels,
     )
@@ -111,25 +123,17 @@ if TYPE_CHECKING:
         AggregateEntry as AggregateEntry,
         Comparison as Comparison,
         ComparisonEntry as ComparisonEntry,
-        DataPart as DataPart,
         FitPart as FitPart,
         Foreground as Foreground,
         Gain as Gain,
-        GroupPart as GroupPart,
-        InputPart as InputPart,
-        ModelPart as ModelPart,
         Overlap as Overlap,
         PrecisionPart as PrecisionPart,
         Predictions as Predictions,
         Record as Record,
         Reference as Reference,
         Result as Result,
-        RuntimePart as RuntimePart,
         Statistics as Statistics,
-        SuiteFailure as SuiteFailure,
-        SuiteRow as SuiteRow,
         SuiteSettings as SuiteSettings,
-        SuiteSummary as SuiteSummary,
     )
     from onnx_geed.results.stopping import (
         check_precision as check_precision,
@@ -137,6 +141,11 @@ if TYPE_CHECKING:
         judge_precision as judge_precision,
         looks as looks,
         precision_notes as precision_notes,
+    )
+    from onnx_geed.results.suite_schema import (
+        SuiteFailure as SuiteFailure,
+        SuiteRow as SuiteRow,
+        SuiteSummary as SuiteSummary,
     )
 
 lazy(globals())

@@ -57,8 +57,14 @@ def differences(a: Result, b: Result) -> list[str]:
     elif not reasons and x.get("parameters") != y.get("parameters"):
         reasons.append(f"{x.get('parameter') or 'parameter'} of its members")
     reasons += _of_data(a, b)
+    if (ours := _part(a)) != (theirs := _part(b)):
+        reasons.insert(0, _unlike("part of a run", ours, theirs))
     points = [(r["norm_samples"], s["norm_samples"]) for r, s in _both(a, b)]
     return reasons + _first_unlike("points of M", points)
+
+
+def _part(result: Result) -> str:
+    return f"{part['number']} of {part['of']}" if (part := result.get("part")) else "whole"
 
 
 def _noun(a: Result, b: Result) -> str:

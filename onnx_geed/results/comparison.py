@@ -16,6 +16,7 @@ from onnx_geed.results.comparability import (
     two_maps,
 )
 from onnx_geed.results.paired_differences import paired
+from onnx_geed.results.parts import part_words
 from onnx_geed.results.reactions import insensitive_model
 from onnx_geed.results.reading import read_record
 from onnx_geed.results.schema import Comparison, ComparisonEntry, Record, Result
@@ -107,8 +108,10 @@ def compare(a: Result, b: Result, *, force: bool = False) -> Comparison:
         for x, y in pairs
     ]
     for letter, result in (("A", a), ("B", b)):
-        doubt = _insensitive(result)
+        doubt, part = _insensitive(result), result.get("part")
         for entry in entries:
+            if part is not None:
+                entry["warnings"].append(f"{letter}: {part_words(part)}")
             if doubt and descriptor_of(entry["measure"]).of_classes:
                 entry["warnings"].append(f"{letter}: {doubt}")
     return {

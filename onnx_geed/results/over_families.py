@@ -11,7 +11,8 @@ import numpy as np
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results.families import is_family
 from onnx_geed.results.reading import read_record
-from onnx_geed.results.schema import Predictions, Result, SuiteRow
+from onnx_geed.results.schema import Predictions, Result
+from onnx_geed.results.suite_schema import SuiteRow
 
 __all__ = ["FamilyValue", "family_values", "moved_accuracy", "suite_family_values"]
 
@@ -82,9 +83,13 @@ def family_values(results: Sequence[Result]) -> list[FamilyValue]:
             if gain and gain["value"] is not None:
                 found.append(FamilyValue(model, family, "gain", gain["value"]))
         if accuracy:
-            moved, unmoved = accuracy
-            found.append(FamilyValue(model, family, ACCURACY, moved, unmoved=unmoved))
+            found.append(_of_accuracy(model, family, accuracy))
     return found
+
+
+def _of_accuracy(model: str, family: str, accuracy: MovedAccuracy) -> FamilyValue:
+    moved, unmoved, ends = accuracy.moved, accuracy.unmoved, accuracy.ci95
+    return FamilyValue(model, family, ACCURACY, moved, ends, unmoved)
 
 
 def _is_hidden(measure: str) -> bool:
@@ -104,7 +109,24 @@ def _models(results: Sequence[Result]) -> list[str]:
     return [f"{Path(r['model']['path']).stem} ({r['model']['sha256'][:8]})" for r in results]
 
 
-def moved_accuracy(predictions: Predictions | None) -> tuple[float, float] | None:
+@dataclass(frozen=True)
+class MovedAccuracy:
+    """How often predictions are right.
+
+    Parameters
+    ----------
+    moved, unmoved : float
+        Of moved samples, as a mean over members, and of samples as they are.
+    ci95 : (float, float) or None
+        Interval over samples of the first, where the result tells it.
+    """
+
+    moved: float
+    unmoved: float
+    ci95: tuple[float, float] | None = None
+
+
+def moved_accuracy(predictions: Predictions | None) -> MovedAccuracy | None:
     """Return the share of predictions that are right of moved samples, and of unmoved ones.
 
     Parameters
@@ -114,13 +136,20 @@ def moved_accuracy(predictions: Predictions | None) -> tuple[float, float] | Non
 
     Returns
     -------
-    (float, float) or None
+    MovedAccuracy or None
         None where labels did not tell.
     """
     if not predictions or not predictions["right"]:
         return None
     unmoved, *moved = predictions["right"]["per_element"].values()
-    return (float(np.mean(moved)), unmoved) if moved else None
+    # Files of earlier versions have no interval.
+    told = predictions["right"].get("moved")
+    ends = _pair(told["ci95"]) if told else None
+    return MovedAccuracy(float(np.mean(moved)), unmoved, ends) if moved else None
+
+
+def _pair(ends: Sequence[float] | None) -> tuple[float, float] | None:
+    return (ends[0], ends[1]) if ends else None
 
 
 def suite_family_values(rows: Sequence[SuiteRow]) -> list[FamilyValue]:
@@ -154,10 +183,14 @@ def suite_family_values(rows: Sequence[SuiteRow]) -> list[FamilyValue]:
             quantity, value = f"{measure}, relative", row["relative_mean"]
             ends = row["relative_ci95_over_models"] or row["relative_ci95_over_samples"]
         if value is not None:
-            pair = (ends[0], ends[1]) if ends else None
-            found.append(FamilyValue(model, family, quantity, value, pair))
+            found.append(FamilyValue(model, family, quantity, value, _pair(ends)))
+        if (gain := row.get("gain_mean")) is not None:
+            ends = row.get("gain_ci95_over_models")
+            found.append(FamilyValue(model, family, "gain", gain, _pair(ends)))
         moved, unmoved = row.get("right_mean"), row.get("right_unmoved_mean")
         if moved is not None and unmoved is not None and (model, family) not in told:
             told.add((model, family))
-            found.append(FamilyValue(model, family, ACCURACY, moved, unmoved=unmoved))
+            ends = row.get("right_ci95_over_models") or row.get("right_ci95_over_samples")
+            accuracy = MovedAccuracy(moved, unmoved, _pair(ends))
+            found.append(_of_accuracy(model, family, accuracy))
     return found

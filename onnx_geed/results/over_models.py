@@ -17,6 +17,7 @@ from onnx_geed.results.comparability import (
     records_of,
 )
 from onnx_geed.results.intervals import mean_interval, standard_error
+from onnx_geed.results.parts import part_words
 from onnx_geed.results.reading import read_record
 from onnx_geed.results.schema import (
     Aggregate,
@@ -68,6 +69,7 @@ def aggregate(results: Sequence[Result]) -> Aggregate:
         _refuse_mixture(first, other)
     hashes = Counter(r["model"]["sha256"] for r in results)
     twice = [name_of(r) for r in results if hashes[r["model"]["sha256"]] > 1]
+    warnings = [f"the same model more than once: {', '.join(twice)}"] if twice else []
     return {
         "schema": SCHEMA,
         "models": [{"file": r.get("file"), **r["model"]} for r in results],
@@ -77,7 +79,8 @@ def aggregate(results: Sequence[Result]) -> Aggregate:
             _over_models(key, [records_of(r)[key] for r in results], [*map(name_of, results)])
             for key in records_of(first)
         ],
-        "warnings": [f"the same model more than once: {', '.join(twice)}"] if twice else [],
+        "warnings": warnings
+        + [f"{name_of(r)}: {part_words(r['part'])}" for r in results if "part" in r],
     }
 
 

@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups import Action
 from onnx_geed.measures import descriptor_of, moved_classes
-from onnx_geed.results.schema import Predictions, Record, Share
+from onnx_geed.results.intervals import mean_interval
+from onnx_geed.results.schema import MovedShare, Predictions, Record, Share
 
-__all__ = ["add_predictions", "places_of_labels"]
+__all__ = ["Predicted", "add_predictions", "places_of_labels"]
 
 I64 = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Predicted:
+    """Predicted classes of D, and how the group moves classes.
+
+    Parameters
+    ----------
+    classes : ndarray of int64, shape (N, n)
+        Of f(gx).
+    moved : ndarray of int64, shape (n, classes)
+        The class that g moves each class to.
+    elements : sequence of str
+        Names of the n elements.
+    """
+
+    classes: I64
+    moved: I64
+    elements: Sequence[str]
+
+    @classmethod
+    def under(cls, classes: I64, action: Action, count: int) -> Predicted:
+        """Return predicted classes (N, n), of so many, that φ_Y moves."""
+        return cls(classes, moved_classes(action, count), action.group.elements)
 
 
 def add_predictions(
     records: Sequence[Record],
     labels: Sequence[int | str] | None,
-    predicted: Mapping[str, tuple[I64, Action, int]],
+    predicted: Mapping[str, Predicted],
     names: Sequence[str] | None,
 ) -> list[str]:
     """Enter ``predictions`` into records.
@@ -30,8 +56,8 @@ def add_predictions(
         Entries of ``measurements``; changed in place.
     labels : sequence of int or str, optional
         One a sample.
-    predicted : mapping of str to (ndarray of int64, shape (N, n), Action, int)
-        By layer of class scores: predicted classes, φ_Y, and the number of classes.
+    predicted : mapping of str to Predicted
+        By layer of class scores.
     names : sequence of str, optional
         The model's classes, in the order of its outputs.
 
@@ -52,14 +78,15 @@ def add_predictions(
         scores = descriptor_of(record["measure"]).of_classes
         if not scores or record["layer"] not in predicted:
             continue
-        classes, action, count = predicted[record["layer"]]
+        own = predicted[record["layer"]]
         places = None
         if labels is not None:
-            places, fault, cure = places_of_labels(labels[: len(classes)], names, count)
+            count = own.moved.shape[1]
+            places, fault, cure = places_of_labels(labels[: len(own.classes)], names, count)
             note = f"{fault}, so how often predictions are right is left out: {cure}"
             if fault and note not in notes:
                 notes.append(note)
-        record["predictions"] = _shares(classes, action, count, places)
+        record["predictions"] = _shares(own, places)
     return notes
 
 
@@ -113,15 +140,25 @@ def places_of_labels(
     )
 
 
-def _shares(classes: I64, action: Action, count: int, places: I64 | None) -> Predictions:
-    moved, elements = moved_classes(action, count), action.group.elements
+def _shares(predicted: Predicted, places: I64 | None) -> Predictions:
+    classes, moved, elements = predicted.classes, predicted.moved, predicted.elements
     stays = classes == moved[:, classes[:, 0]].T
     right = None if places is None else classes == moved[:, places].T
     return {
         "stay": _share(stays, elements),
-        "right": None if right is None else _share(right, elements),
+        "right": None
+        if right is None
+        else {**_share(right, elements), "moved": _moved_share(right[:, 1:])},
         "samples": len(classes),
     }
+
+
+def _moved_share(hits: NDArray[np.bool_]) -> MovedShare | None:
+    """Return the mean over samples of how often something holds of each, with its interval."""
+    if not hits.size:
+        return None
+    ends = mean_interval(hits.mean(axis=1), "wilson" if hits.shape[1] == 1 else "t")
+    return {"value": float(hits.mean()), "ci95": list(ends) if ends else None}
 
 
 def _share(hits: NDArray[np.bool_], elements: Sequence[str]) -> Share:

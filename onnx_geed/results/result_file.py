@@ -9,18 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from onnx_geed.errors import GeedError, known_names, shown
+from onnx_geed.errors import GeedError, known_names, shown, without_secrets
 from onnx_geed.files import read_json
 from onnx_geed.measures import CATALOGUE
 from onnx_geed.results.fits import FIT_REFERENCES
+from onnx_geed.results.origin import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.results.schema import (
-    DataPart,
     FitPart,
-    GroupPart,
-    ModelPart,
     Record,
     Result,
-    RuntimePart,
 )
 
 __all__ = ["SCHEMA", "read_result", "result", "to_csv"]
@@ -63,7 +60,7 @@ def result(
     return {
         "schema": SCHEMA,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": command,
+        "command": without_secrets(command),
         "software": dict(software),
         "model": model.copy(),
         "data": data.copy(),
@@ -118,7 +115,7 @@ def read_result(path: str | Path) -> Result:
         if record.get("fit") is not None:
             fit = f"measurements[{i}].fit"
             _require(path, {fit: record["fit"]}, fit, tuple(FitPart.__annotations__))
-    content["file"] = str(path)
+    content["file"] = without_secrets(str(path))
     return cast(Result, content)
 
 

@@ -1,7 +1,6 @@
-"""Types of the JSON files: a result with its records, an aggregate, a comparison, a suite.
+"""Types of the JSON files: a result with its records, an aggregate, a comparison.
 
-``docs/formats/results.md`` tells what each field means. Fields that earlier versions did not write
-are ``NotRequired``.
+``docs/formats/results.md`` tells their fields; what earlier versions did not write may be missing.
 """
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ from __future__ import annotations
 from typing import Any, Literal, NotRequired, TypedDict
 
 from onnx_geed.groups import FitKind
+from onnx_geed.results.origin import DataPart, GroupPart, ModelPart, RuntimePart
+from onnx_geed.results.parts import PartPart
 
 __all__ = [
     "Aggregate",
@@ -18,7 +19,6 @@ __all__ = [
     "ComparedModel",
     "Comparison",
     "ComparisonEntry",
-    "DataPart",
     "ExactPart",
     "FitDefect",
     "FitIntervals",
@@ -26,11 +26,8 @@ __all__ = [
     "FitSamples",
     "Foreground",
     "Gain",
-    "GroupPart",
     "HalfPart",
-    "InputPart",
     "LabelOverlap",
-    "ModelPart",
     "OverModels",
     "Overlap",
     "PrecisionPart",
@@ -38,14 +35,10 @@ __all__ = [
     "Record",
     "Reference",
     "Result",
-    "RuntimePart",
     "Scale",
     "Share",
     "Statistics",
-    "SuiteFailure",
-    "SuiteRow",
     "SuiteSettings",
-    "SuiteSummary",
 ]
 
 #: On which scale records of several models are compared.
@@ -107,11 +100,19 @@ class ClassValue(TypedDict):
     samples: int
 
 
+class MovedShare(TypedDict):
+    """Share of moved samples for which something holds, those at the first element left out."""
+
+    value: float
+    ci95: list[float] | None
+
+
 class Share(TypedDict):
     """Share of samples for which something holds."""
 
     value: float
     per_element: dict[str, float]
+    moved: NotRequired[MovedShare | None]
 
 
 class Predictions(TypedDict):
@@ -177,8 +178,7 @@ class FitDefect(TypedDict):
     worst: float
 
 
-#: How an output action was fitted, and what its value is to be read beside. ``lambda`` is a word of
-#: Python's own, so that a class cannot say it.
+#: How an output action was fitted, and its scales. ``lambda`` is a word of Python's own.
 FitPart = TypedDict(
     "FitPart",
     {
@@ -228,83 +228,6 @@ class Record(Statistics):
     notes: NotRequired[list[str]]
 
 
-class ModelPart(TypedDict):
-    """The model that was measured."""
-
-    path: str
-    sha256: str
-    opset: int
-    producer: str
-
-
-class InputPart(TypedDict):
-    """An input that the group moves; its name is empty where DATA are one array, without names."""
-
-    name: str
-    source: str
-    layout: str
-    shape: list[int]
-    dtype: str
-
-
-class DataPart(TypedDict):
-    """The samples that were measured; ``inputs`` where they are more than one float input."""
-
-    source: str
-    fingerprint: str
-    available: int
-    indices: list[int]
-    names: list[str] | None
-    labels: list[int | str] | None
-    marks: NotRequired[list[str]]
-    preprocess: NotRequired[dict[str, Any]]
-    layout: NotRequired[str]
-    shape: NotRequired[list[int]]
-    inputs: NotRequired[list[InputPart]]
-    masks: NotRequired[MasksPart]
-
-
-class MasksPart(TypedDict):
-    """What stood in front of other backgrounds."""
-
-    source: str
-    fingerprint: str
-
-
-class GroupPart(TypedDict):
-    """The group, and how it moves the input."""
-
-    name: str
-    kind: NotRequired[Literal["group", "sampled", "family"]]
-    order: int
-    elements: list[str]
-    exact: list[bool]
-    parameters: NotRequired[list[float | None]]
-    parameter: NotRequired[str]
-    unit: NotRequired[str]
-    clip: NotRequired[bool]
-    backgrounds: NotRequired[str]
-    members: NotRequired[str]
-    interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
-    support: Literal["full", "disk"]
-    components: NotRequired[Literal["right-down", "right-up", "down-right"]]
-    step: NotRequired[float]
-    grid: NotRequired[list[int]]
-
-
-class RuntimePart(TypedDict, total=False):
-    """The device, the engine and the batches of a run, its seconds and its inferences."""
-
-    provider: str
-    device: str
-    precision: str
-    engine: str
-    optimisation: str
-    batch_size: int
-    seconds: float
-    inferences: int
-
-
 class PrecisionPart(TypedDict):
     """The precision that was asked for, and the samples that it took."""
 
@@ -338,6 +261,7 @@ class Result(TypedDict):
     notes: NotRequired[list[str]]
     precision: NotRequired[PrecisionPart]
     suite: NotRequired[SuiteSettings]
+    part: NotRequired[PartPart]
     file: NotRequired[str]
 
 
@@ -433,53 +357,3 @@ class Comparison(TypedDict):
     b: ComparedModel
     differ_in: list[str]
     measurements: list[ComparisonEntry]
-
-
-class SuiteRow(TypedDict):
-    """One measure on one tensor of a suite's model, over its seeds."""
-
-    model: str
-    step: int | None
-    data: str
-    group: str
-    measure: str
-    layer: str
-    output_action: str
-    samples: int
-    seeds: list[int | None]
-    models: int
-    values: list[float | None]
-    mean: float | None
-    ci95_over_models: list[float] | None
-    ci95_over_samples: list[float] | None
-    normalisers: list[float | None]
-    unnormalised: list[float | None]
-    unnormalised_mean: float | None
-    unnormalised_ci95_over_models: list[float] | None
-    relative: list[float | None]
-    relative_mean: float | None
-    relative_ci95_over_models: list[float] | None
-    relative_ci95_over_samples: list[float] | None
-    exact_mean: float | None
-    exact_ci95_over_models: list[float] | None
-    fit: AggregateFit | None
-    kind: NotRequired[str]
-    right_mean: NotRequired[float | None]
-    right_unmoved_mean: NotRequired[float | None]
-    warnings: list[str]
-
-
-class SuiteFailure(TypedDict):
-    """A cell of a suite that failed, and why."""
-
-    cell: str
-    message: str
-
-
-class SuiteSummary(TypedDict):
-    """A suite, ``onnx-geed/suite/1``."""
-
-    schema: str
-    title: str
-    failed: list[SuiteFailure]
-    rows: list[SuiteRow]

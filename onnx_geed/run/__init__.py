@@ -21,8 +21,13 @@ if TYPE_CHECKING:
         Engine as Engine,
     )
     from onnx_geed.run.executor import (
+        Executor as Executor,
+        ExecutorName as ExecutorName,
         cores as cores,
         in_order as in_order,
+    )
+    from onnx_geed.run.executors import (
+        open_executor as open_executor,
     )
     from onnx_geed.run.fit import (
         check_closed as check_closed,
@@ -52,6 +57,7 @@ if TYPE_CHECKING:
         enter_fits as enter_fits,
         fitted_measures as fitted_measures,
         scales_of_fits as scales_of_fits,
+        with_fits_of as with_fits_of,
     )
     from onnx_geed.run.fitting import (
         Fitting as Fitting,
@@ -66,6 +72,8 @@ if TYPE_CHECKING:
         Network as Network,
         Task as Task,
         job_orbits as job_orbits,
+        orbit_jobs as orbit_jobs,
+        point_jobs as point_jobs,
     )
     from onnx_geed.run.kernel_engine import (
         KernelEngine as KernelEngine,
@@ -73,6 +81,9 @@ if TYPE_CHECKING:
     from onnx_geed.run.measurements import (
         measurements_of as measurements_of,
         predictions_of as predictions_of,
+    )
+    from onnx_geed.run.merging import (
+        merge as merge,
     )
     from onnx_geed.run.options import (
         Options as Options,
@@ -118,6 +129,12 @@ if TYPE_CHECKING:
         describe_runtime as describe_runtime,
         software_versions as software_versions,
     )
+    from onnx_geed.run.ray_executor import (
+        RayExecutor as RayExecutor,
+    )
+    from onnx_geed.run.ray_worker import (
+        packed as packed,
+    )
     from onnx_geed.run.selection import (
         stated_tables as stated_tables,
     )
@@ -134,6 +151,7 @@ if TYPE_CHECKING:
         benchmark as benchmark,
     )
     from onnx_geed.run.suite_file import (
+        read_suite as read_suite,
         safe_name as safe_name,
     )
     from onnx_geed.run.truths import (

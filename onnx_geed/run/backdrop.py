@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data import Preprocess, mark_of, read_backgrounds, read_masks
-from onnx_geed.errors import GeedError, shown
+from onnx_geed.errors import GeedError, shown, without_secrets
 from onnx_geed.groups import Group, before_backgrounds, disk_mask, swap
 from onnx_geed.text import format_bytes, parse_bytes
 
@@ -117,7 +117,7 @@ class Backdrop:
     def source(self) -> str:
         """Where the masks come from, for messages and results."""
         masks = self.opening.masks
-        return str(masks) if isinstance(masks, str | Path) else "array"
+        return without_secrets(str(masks)) if isinstance(masks, str | Path) else "array"
 
     @property
     def digest(self) -> str:

@@ -227,13 +227,13 @@ def _operands(measure: Measure, y: F32, first: int) -> tuple[NDArray[Any], NDArr
     return orbits, means
 
 
-def join_pairs(measure: Measure, parts: Sequence[Pairs]) -> Pairs:
+def join_pairs(measure: Measure | None, parts: Sequence[Pairs]) -> Pairs:
     """Bring the pairs of several stretches of orbits together, and complete those that meet.
 
     Parameters
     ----------
-    measure : Measure
-        What is measured.
+    measure : Measure, optional
+        What is measured; needed where open pairs meet.
     parts : sequence of Pairs
         Of different orbits, in any order.
 
@@ -254,6 +254,8 @@ def join_pairs(measure: Measure, parts: Sequence[Pairs]) -> Pairs:
             orbit = side.orbit if other.orbit is None else other.orbit
             if centre is None or orbit is None:
                 raise ValueError(f"two parts bring the same side of the pair {where}")
+            if measure is None:
+                raise ValueError(f"the pair {where} is open")
             share = other.share if side.orbit is None else side.share
             own = measure.of(where[1])
             (complete[where],) = _pair_deviations(own, orbit, centre, np.array([share]))

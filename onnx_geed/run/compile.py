@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from onnx_geed.addresses import leaf
 from onnx_geed.data import Preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group, parse_group
@@ -151,7 +152,7 @@ def compile_measurement(
     for request in map(parse_request, chosen.measures):
         if descriptor_of(request.measure).of_error:
             raise GeedError(
-                f"compile {loaded.path}: {request.measure} takes labels or a target, which the "
+                f"compile {loaded.called}: {request.measure} takes labels or a target, which the "
                 "samples that a graph is fed do not come with; take it with onnx-geed measure"
             )
     asked = {layer: parse_fit(layer, value) for layer, value in chosen.output_action.items()}
@@ -163,7 +164,7 @@ def compile_measurement(
     try:
         check_changed_as_nodes(acting)
     except GeedError as error:
-        raise GeedError(f"compile {loaded.path}: {error}") from None
+        raise GeedError(f"compile {loaded.called}: {error}") from None
     preprocess = chosen_preprocess(loaded, chosen) or Preprocess()
     if data is None:
         # Noise is made in the size that the model takes.
@@ -176,18 +177,18 @@ def compile_measurement(
         starts = ("run one by one", "the model takes")
         reason = next((n for n in task.plan.notes if n.startswith(starts)), starts[0])
         raise GeedError(
-            f"compile {loaded.path}: {reason}; one graph holds whole orbits, so export the model "
+            f"compile {loaded.called}: {reason}; one graph holds whole orbits, so export the model "
             "with a free batch axis (onnx-geed measure runs it as it is)"
         )
     try:
         check_written_as_nodes(task.plan.measures)
     except GeedError as error:
-        raise GeedError(f"compile {loaded.path}: {error}; name others with --measure") from None
+        raise GeedError(f"compile {loaded.called}: {error}; name others with --measure") from None
     try:
         check_graph_can_measure(task.source)
         check_graph_can_move(task.source)
     except GeedError as error:
-        raise GeedError(f"compile {loaded.path}: {error}") from None
+        raise GeedError(f"compile {loaded.called}: {error}") from None
     layers = tuple(task.plan.layers)
     check_job(task.source, prepared.worker.session(task.network, layers), [0], task.batch)
     fused, session = open_fused(task, layers, doubt=False)
@@ -197,7 +198,7 @@ def compile_measurement(
     described = _describe(loaded, task, fused, preprocess)
     _write_descriptions(fused.proto, fused, described)
     check_weights(loaded)
-    write_model(fused.proto, loaded.path, Path(out), check=True)
+    write_model(fused.proto, loaded.path, out, check=True)
     return described
 
 
@@ -301,7 +302,7 @@ def _write_descriptions(
     proto.producer_name = "onnx-geed"
     proto.producer_version = described["software"]["onnx-geed"] or ""
     proto.doc_string = (
-        f"G-empirical equivariance deviation (Kvinge et al. 2022) of {Path(model['path']).name} "
+        f"G-empirical equivariance deviation (Kvinge et al. 2022) of {leaf(model['path'])} "
         f"under {group['name']}: feed {fused.input!r} samples as the model takes them, not yet "
         f"moved; each output 'deviation/MEASURE/LAYER' is samples by the {group['order']} elements "
         f"{', '.join(group['elements'])}. Metadata onnx_geed.measurement says it all as JSON."

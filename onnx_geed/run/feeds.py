@@ -10,6 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.addresses import address_of
+from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.model import Input, Model, inputs
 
@@ -117,6 +119,10 @@ def feeds_of(
 def _loaded_array(name: str, value: str | Path | NDArray[Any]) -> NDArray[Any]:
     if isinstance(value, np.ndarray):
         return value
+    if (address := address_of(value)) is not None:
+        copy = copy_file(address)
+        with copy.telling():
+            return _loaded_array(name, copy.path)
     try:
         loaded = np.load(value, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -115,10 +115,11 @@ def fit_from_model(
     task = prepared.task
     source, order = _over(task.source, fitting.indices), task.plan.group.order
     meter = Meter("inferences to fit", fitting.inferences, progress)
+    every = range(len(fitting.indices))
 
     def orbits(names: Sequence[str]) -> Iterator[Orbits]:
         runner = prepared.worker.session(task.network, names)
-        for arrays in orbits_of(task, source, runner, prepared.workers):
+        for arrays in orbits_of(task, source, runner, prepared.workers, every):
             yield arrays
             meter.add(order * len(next(iter(arrays.values()))))
 
@@ -142,8 +143,10 @@ def _over(source: Source, indices: tuple[int, ...]) -> Source:
     return replace(source, main=of_input(source.main), partners=partners, check=None)
 
 
-def orbits_of(task: Task, source: Source, runner: Runner, workers: int) -> Iterator[Orbits]:
-    """Yield the orbits of all samples of a source, some at a time, in order.
+def orbits_of(
+    task: Task, source: Source, runner: Runner, workers: int, positions: range
+) -> Iterator[Orbits]:
+    """Yield the orbits of samples of a source, a job at a time, in order.
 
     Parameters
     ----------
@@ -155,14 +158,16 @@ def orbits_of(task: Task, source: Source, runner: Runner, workers: int) -> Itera
         Returns the tensors.
     workers : int
         Runs side by side.
+    positions : range
+        Positions of the samples, the first of which begins a job.
 
     Raises
     ------
     GeedError
         If a sample cannot be read, or the model fails on it.
     """
-    count, size = len(source.indices), job_orbits(task.plan.group.order, task.batch)
-    stretches = [range(start, min(start + size, count)) for start in range(0, count, size)]
+    size = job_orbits(task.plan.group.order, task.batch)
+    stretches = [positions[k : k + size] for k in range(0, len(positions), size)]
 
     def run(positions: range) -> Orbits:
         arrays = activations(source, runner, positions, task.batch)

@@ -100,19 +100,19 @@ def _was_seen(fit: Fit, index: int, mark: str, mark_at: Callable[[int], str | No
     return index in seen or all(mark_at(j) != mark for j in seen)
 
 
-def copies_notes(tables: Mapping[str, Table], marks: Sequence[str]) -> list[str]:
+def copies_notes(fits: Mapping[str, Fit | None], marks: Sequence[str]) -> list[str]:
     """Say of which samples of D an action has seen copies, since the data hold them twice.
 
     Parameters
     ----------
-    tables : mapping of str to Table
-        Output actions by tensor.
+    fits : mapping of str to Fit
+        How output actions were fitted, by tensor; ``None`` of those that were not.
     marks : sequence of str
         A digest of each sample of D.
     """
     notes = []
-    for layer, table in tables.items():
-        seen = {*table.fit.marks} if table.fit is not None else set()
+    for layer, fit in fits.items():
+        seen = {*fit.marks} if fit is not None else set()
         if count := sum(mark in seen for mark in marks):
             notes.append(
                 f"{layer}: the data hold samples twice, and {count} of D have a copy among those "

@@ -6,7 +6,7 @@ A fit can predict anything in the samples that it saw; on others it is honest on
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.groups import (
     Action,
+    Fit,
     LayoutAction,
     Matrices,
     Permutation,
@@ -31,10 +32,19 @@ from onnx_geed.measures import (
 from onnx_geed.results import Record, fit_notes, fit_part
 from onnx_geed.run.fit_orbits import orbits_of
 from onnx_geed.run.fit_requests import takes_table
+from onnx_geed.run.job import job_orbits
 from onnx_geed.run.prepare import Prepared
 from onnx_geed.run.progress import Meter
 
-__all__ = ["add_fits", "enter_fits", "fit_inferences", "fitted_measures", "scales_of_fits"]
+__all__ = [
+    "FitScales",
+    "enter_fits",
+    "fit_inferences",
+    "fitted_measures",
+    "run_scales",
+    "scales_of_fits",
+    "with_fits_of",
+]
 
 F32 = NDArray[np.float32]
 
@@ -57,7 +67,10 @@ def fitted_measures(plan: Plan, tables: Mapping[str, Table]) -> list[Measure]:
 
 
 def scales_of_fits(
-    plan: Plan, measures: Sequence[Measure], orbits: Iterable[Mapping[str, F32]]
+    plan: Plan,
+    measures: Sequence[Measure],
+    orbits: Iterable[Mapping[str, F32]],
+    after: Mapping[str, F32] | None = None,
 ) -> dict[Key, dict[str, F64]]:
     """Return the deviations of D that fitted values are read beside.
 
@@ -68,7 +81,10 @@ def scales_of_fits(
     measures : sequence of Measure
         Those with a fitted action.
     orbits : iterable of mapping of str to ndarray of float32, shape (orbits, n, ...)
-        All orbits of D, in order.
+        All orbits of D, in order, or some that follow each other.
+    after : mapping of str to ndarray of float32, shape (1, n, ...), optional
+        The orbit of D that comes after these, the first one after the last; by default they are
+        all of D.
 
     Returns
     -------
@@ -85,6 +101,10 @@ def scales_of_fits(
             seen = view(plan.layers[measure.layer], measure, arrays[measure.layer])
             for orbit in seen:
                 scales[measure.name, measure.layer].add(orbit[None])
+    if after is not None:
+        for measure in measures:
+            seen = view(plan.layers[measure.layer], measure, after[measure.layer])
+            scales[measure.name, measure.layer].follow(seen)
     return {key: scale.close() for key, scale in scales.items()}
 
 
@@ -99,6 +119,7 @@ class _Scales:
         self._rows: dict[str, list[F64]] = {name: [] for name in ("shuffled", *self._others)}
         self._before: NDArray[Any] | None = None
         self._first: NDArray[Any] | None = None
+        self._followed = False
 
     def add(self, y: F32) -> None:
         """Take in one orbit (1, n, ...)."""
@@ -115,9 +136,18 @@ class _Scales:
             self._rows["shuffled"].append(_deviations(measure, self._before, prediction))
         self._before = orbit
 
+    def follow(self, y: F32) -> None:
+        """Hold the last orbit against the prediction of the one after it, (1, n, ...)."""
+        orbit = operands_of_orbits(self._measure, y)
+        prediction = f_hat(self._measure, orbit)
+        assert self._before is not None
+        self._rows["shuffled"].append(_deviations(self._measure, self._before, prediction))
+        self._followed = True
+
     def close(self) -> dict[str, F64]:
         """Return all scales, the circle of samples closed."""
-        if self._before is not None and self._first is not None and self._rows["shuffled"]:
+        circle = not self._followed and self._rows["shuffled"]
+        if circle and self._before is not None and self._first is not None:
             self._rows["shuffled"].append(_deviations(self._measure, self._before, self._first))
         return {name: np.concatenate(rows) for name, rows in self._rows.items() if rows}
 
@@ -151,15 +181,31 @@ def _with_next_element(action: Action) -> Action | None:
     return Matrices(action.group, action.matrices[rows])
 
 
-def enter_fits(
+@dataclass(frozen=True, eq=False)
+class FitScales:
+    """How a measure's output action was fitted, and what its value is read beside.
+
+    Parameters
+    ----------
+    fit : Fit
+        What it was fitted to, and how.
+    scales : mapping of str to ndarray of float64, shape (N, n)
+        From :func:`scales_of_fits`.
+    skipped : int
+        How many of the first elements are left out of means.
+    """
+
+    fit: Fit
+    scales: Mapping[str, F64]
+    skipped: int = 0
+
+
+def with_fits_of(
     measures: Sequence[Measure],
     tables: Mapping[str, Table],
-    records: Sequence[Record],
     scales: Mapping[Key, Mapping[str, F64]],
-    *,
-    seed: int,
-) -> None:
-    """Enter in records how their output actions were fitted, and the scales to read them by.
+) -> dict[Key, FitScales]:
+    """Bring the scales of measures together with how their output actions were fitted.
 
     Parameters
     ----------
@@ -167,25 +213,43 @@ def enter_fits(
         Those with a fitted action.
     tables : mapping of str to Table
         Output actions by tensor.
-    records : sequence of dict
-        All records; changed in place.
     scales : mapping of (str, str) to mapping of str to ndarray of float64, shape (N, n)
         From :func:`scales_of_fits`.
+
+    Returns
+    -------
+    dict of (str, str) to FitScales
+        By measure and layer.
+    """
+    fits = {}
+    for measure in measures:
+        fit, key = tables[measure.layer].fit, (measure.name, measure.layer)
+        assert fit is not None
+        fits[key] = FitScales(fit, scales[key], int(measure.counted.start))
+    return fits
+
+
+def enter_fits(fits: Mapping[Key, FitScales], records: Sequence[Record], *, seed: int) -> None:
+    """Enter in records how their output actions were fitted, and the scales to read them by.
+
+    Parameters
+    ----------
+    fits : mapping of (str, str) to FitScales
+        By measure and layer, of those that were fitted.
+    records : sequence of dict
+        All records; changed in place.
     seed : int
         Seed of the bootstrap.
     """
-    by_key = {(m.name, m.layer): m for m in measures}
     for record in records:
-        measure = by_key.get((record["measure"], record["layer"]))
-        if measure is None:
+        own = fits.get((record["measure"], record["layer"]))
+        if own is None:
             continue
-        fit = tables[measure.layer].fit
-        assert fit is not None
         record["fit"] = fit_part(
-            fit,
-            scales[measure.name, measure.layer],
+            own.fit,
+            own.scales,
             divisor=record["normaliser"],
-            skipped=int(measure.counted.start),
+            skipped=own.skipped,
             usable=record["value"] is not None,
             interval=record["interval"],
             seed=seed,
@@ -193,45 +257,65 @@ def enter_fits(
         record["notes"] += fit_notes(record)
 
 
-def add_fits(prepared: Prepared, records: Sequence[Record], meter: Meter) -> None:
-    """Run D once more for what fitted values are read beside, and enter it in the records.
+def run_scales(prepared: Prepared, positions: range, meter: Meter) -> dict[Key, FitScales]:
+    """Run orbits of D once more for what fitted values are read beside.
 
     Parameters
     ----------
     prepared : Prepared
-        What was measured.
-    records : sequence of dict
-        Its records; changed in place.
+        What is measured.
+    positions : range
+        Positions of the orbits, some whole jobs; at least one.
     meter : Meter
         Counts model inputs.
+
+    Returns
+    -------
+    dict of (str, str) to FitScales
+        By measure and layer, of those that were fitted.
 
     Raises
     ------
     GeedError
         If the model fails.
     """
-    task = prepared.task
+    task, count = prepared.task, prepared.count
     measures = fitted_measures(task.plan, prepared.tables)
-    source = task.source.over(task.source.indices[: prepared.count], None)
+    source = task.source.over(task.source.indices[:count], None)
 
-    def orbits(layers: Sequence[str]) -> Iterator[Mapping[str, F32]]:
+    def orbits(layers: Sequence[str], some: range) -> Iterator[Mapping[str, F32]]:
         runner = prepared.worker.session(task.network, layers)
-        for arrays in orbits_of(task, source, runner, prepared.workers):
+        for arrays in orbits_of(task, source, runner, prepared.workers, some):
             yield arrays
             meter.add(task.plan.group.order * len(next(iter(arrays.values()))))
 
     scales: dict[Key, dict[str, F64]] = {}
+    beside = _job_after(prepared, positions)
     for layers in _passes(prepared, measures):
         here = [m for m in measures if m.layer in layers]
-        scales |= scales_of_fits(task.plan, here, orbits(layers))
-    enter_fits(measures, prepared.tables, records, scales, seed=prepared.options.seed)
+        after = None
+        for arrays in orbits(layers, beside):
+            after = {name: array[:1] for name, array in arrays.items()}
+        scales |= scales_of_fits(task.plan, here, orbits(layers, positions), after)
+    return with_fits_of(measures, prepared.tables, scales)
 
 
-def fit_inferences(prepared: Prepared) -> int:
-    """Return the model inputs that :func:`add_fits` runs."""
+def _job_after(prepared: Prepared, positions: range) -> range:
+    """Return the job that comes after some, the first after the last; none where they are all."""
+    task, count = prepared.task, prepared.count
+    if len(positions) in (0, count):
+        return range(0)
+    size = job_orbits(task.plan.group.order, task.batch)
+    start = positions.stop % count
+    return range(start, min(start + size, count))
+
+
+def fit_inferences(prepared: Prepared, positions: range) -> int:
+    """Return the model inputs that :func:`run_scales` runs."""
     plan = prepared.task.plan
     passes = _passes(prepared, fitted_measures(plan, prepared.tables))
-    return len(passes) * prepared.count * plan.group.order
+    orbits = len(positions) + len(_job_after(prepared, positions))
+    return len(passes) * orbits * plan.group.order
 
 
 def _passes(prepared: Prepared, measures: Sequence[Measure]) -> list[tuple[str, ...]]:

@@ -194,8 +194,8 @@ def to_measure_inside(model: Model) -> Model:
     """
     if taken := [name for name in _names(model) if name.startswith(_PREFIX)]:
         raise GeedError(
-            f"{model.path}: names its tensors {_PREFIX}..., as a measurement does ({min(taken)}); "
-            "give the model that was measured"
+            f"{model.called}: names its tensors {_PREFIX}..., as a measurement does "
+            f"({min(taken)}); give the model that was measured"
         )
     if model.opset >= LEAST_OPSET:
         return model
@@ -206,7 +206,7 @@ def to_measure_inside(model: Model) -> Model:
     except Exception as error:  # the converter raises bare RuntimeErrors and its own
         reason = str(error).strip().partition("\n")[0]
         raise GeedError(
-            f"{model.path}: opset {model.opset} cannot be brought to {LEAST_OPSET} ({reason}); "
+            f"{model.called}: opset {model.opset} cannot be brought to {LEAST_OPSET} ({reason}); "
             "export the model again with a newer opset, or take --engine kernels"
         ) from None
     return replace(model, proto=proto, opset=LEAST_OPSET)

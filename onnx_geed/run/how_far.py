@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from onnx_geed.measures import Plan
 from onnx_geed.results import InputDistances
 from onnx_geed.run.source import Source
 
-__all__ = ["gain_is_taken", "gain_notes", "input_distances"]
+__all__ = ["apart", "gain_is_taken", "gain_notes", "input_distances", "moved_by"]
 
 F64 = NDArray[np.float64]
 
@@ -54,11 +54,21 @@ def input_distances(source: Source, count: int, norm_samples: int) -> InputDista
     Each orbit is made once more, sample by sample, so that the figures do not depend on how orbits
     were spread over jobs, nor on the engine.
     """
-    moved = np.stack([_moved(source, position) for position in range(count)])
+    return InputDistances(moved_by(source, range(count)), apart(source, norm_samples))
+
+
+def moved_by(source: Source, positions: Sequence[int]) -> F64:
+    """Return how far the inputs at some positions of D are moved, ‖gx − x‖₂, (N, n)."""
+    moved = [_moved(source, position) for position in positions]
+    return np.stack(moved) if moved else np.zeros((0, source.action.group.order))
+
+
+def apart(source: Source, norm_samples: int) -> F64:
+    """Return how far the inputs of the points for M are apart, (P, P), of as many as are held."""
     points = min(norm_samples, len(source.indices))
     size = sum(int(np.prod(own.samples.shape)) for own in source.moved)
     points = min(points, max(2, _HELD // (4 * size)))
-    return InputDistances(moved, _between(lambda i: _input(source, i), points))
+    return _between(lambda i: _input(source, i), points)
 
 
 def gain_notes(inputs: InputDistances, points: int) -> list[str]:

@@ -25,6 +25,7 @@ __all__ = [
     "beside",
     "gather",
     "join",
+    "join_closed",
     "join_measure",
 ]
 
@@ -175,16 +176,46 @@ def join(plan: Plan, parts: Sequence[OrbitStatistics]) -> OrbitStatistics:
     -----
     It does not matter which are joined first: (a + b) + c is a + (b + c), to the last bit.
     """
+    return _joined({(m.name, m.layer): m for m in plan.measures}, parts)
+
+
+def join_closed(
+    keys: Iterable[tuple[str, str]], parts: Sequence[OrbitStatistics]
+) -> OrbitStatistics:
+    """Join the statistics of successive stretches, of which no pair of samples is left open.
+
+    Parameters
+    ----------
+    keys : iterable of (str, str)
+        Measures and layers.
+    parts : sequence of OrbitStatistics
+        As :func:`join` takes them.
+
+    Returns
+    -------
+    OrbitStatistics
+        As :func:`join` returns it, which knows the measures.
+
+    Raises
+    ------
+    ValueError
+        As :func:`join`, and if a pair is open.
+    """
+    return _joined(dict.fromkeys(keys), parts)
+
+
+def _joined(
+    measures: Mapping[tuple[str, str], Measure | None], parts: Sequence[OrbitStatistics]
+) -> OrbitStatistics:
     orbits = _joined_stretches([part.orbits for part in parts])
     with_orbits = [part for part in parts if part.orbits]
-    measures = {}
-    for measure in plan.measures:
-        key = measure.name, measure.layer
+    joined = {}
+    for key, measure in measures.items():
         entries = [part.measures[key] for part in with_orbits if key in part.measures]
         if entries and len(entries) < len(with_orbits):
-            raise ValueError(f"some orbits lack {measure.name}@{measure.layer}")
+            raise ValueError(f"some orbits lack {'@'.join(key)}")
         if entries:
-            measures[key] = join_measure(measure, entries, from_first=orbits.start == 0)
+            joined[key] = join_measure(measure, entries, from_first=orbits.start == 0)
     rows: dict[str, list[F64]] = {}
     for part in parts:
         for layer, latents in part.points.items():
@@ -192,7 +223,7 @@ def join(plan: Plan, parts: Sequence[OrbitStatistics]) -> OrbitStatistics:
     points = {layer: _concatenated(latents) for layer, latents in rows.items()}
     pointed = _joined_stretches([part.pointed for part in parts])
     spreads = _joined_spreads(parts, from_first=pointed.start == 0)
-    return OrbitStatistics(orbits, measures, pointed, points, spreads)
+    return OrbitStatistics(orbits, joined, pointed, points, spreads)
 
 
 def _joined_spreads(
@@ -275,14 +306,14 @@ def _joined_stretches(stretches: Sequence[range]) -> range:
 
 
 def join_measure(
-    measure: Measure, parts: Sequence[MeasureStatistics], *, from_first: bool
+    measure: Measure | None, parts: Sequence[MeasureStatistics], *, from_first: bool
 ) -> MeasureStatistics:
     """Join the statistics of one measure over successive stretches of orbits.
 
     Parameters
     ----------
-    measure : Measure
-        The measure.
+    measure : Measure, optional
+        The measure; needed where pairs of samples are open.
     parts : sequence of MeasureStatistics
         In order.
     from_first : bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +17,23 @@ from onnx_geed.model import CLASSES, Model, load_model, parse_classes
 from onnx_geed.results import (
     Record,
     Result,
-    add_class_values,
-    add_gain,
-    add_predictions,
     check_measured,
     looks,
     precision_notes,
     result,
 )
-from onnx_geed.run.executor import in_order
+from onnx_geed.run.conclusion import anew, conclude, evidence_of
+from onnx_geed.run.executor import Executor, ExecutorName
+from onnx_geed.run.executors import open_executor
 from onnx_geed.run.fit_orbits import Notify, with_fits
-from onnx_geed.run.fit_overlap import copies_notes
-from onnx_geed.run.fit_scales import add_fits, fit_inferences
-from onnx_geed.run.how_far import gain_is_taken, gain_notes, input_distances
+from onnx_geed.run.fit_scales import fit_inferences, run_scales
+from onnx_geed.run.how_far import gain_is_taken, input_distances
 from onnx_geed.run.job import orbit_jobs, point_jobs
 from onnx_geed.run.kept_points import KeptPoints
-from onnx_geed.run.measurements import measurements_of, predictions_of
+from onnx_geed.run.measurements import measurements_of
 from onnx_geed.run.options import make_options
 from onnx_geed.run.orbit_statistics import OrbitStatistics, beside, gather
+from onnx_geed.run.part import check_divisible, measure_part
 from onnx_geed.run.prepare import Prepared, check_inputs, prepare_run
 from onnx_geed.run.progress import Meter, Progress
 from onnx_geed.run.provenance import (
@@ -43,9 +43,11 @@ from onnx_geed.run.provenance import (
     describe_runtime,
     software_versions,
 )
-from onnx_geed.run.references import add_references, add_untrained, trip_inferences, untrained
+from onnx_geed.run.references import round_trips, trip_inferences, untrained
 from onnx_geed.run.sequential import Measured, measure_until
-from onnx_geed.run.unmoved import unmoved_notes, unmoving
+from onnx_geed.run.shard import parse_shard
+from onnx_geed.run.unmoved import unmoving
+from onnx_geed.run.worker import Worker
 
 __all__ = ["measure", "measure_each", "measure_groups"]
 
@@ -60,6 +62,9 @@ def measure(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
+    shard: str | None = None,
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> Result:
     """Measure the G-empirical equivariance deviation of an ONNX model.
@@ -87,6 +92,15 @@ def measure(
     limits : sequence of str
         Limits that the result is going to be held against, ``MEASURE[@LAYER]=LIMIT``; those that
         name nothing that is measured are refused before the run.
+    shard : str, optional
+        ``i/n``, such as ``2/5``: measure only the second of five parts of D, which
+        :func:`onnx_geed.merge` joins into the whole.
+    executor : {"local", "ray"} or Executor
+        Where jobs run: on the threads of this process, or on the workers of a Ray cluster. Figures
+        are the same to the last bit.
+    address : str, optional
+        Of the Ray cluster: ``auto``, the default, is the one that runs, or else a new one on this
+        machine; ``local`` is a new one; or ``HOST:PORT``.
     **options
         Fields of :class:`onnx_geed.Options`.
 
@@ -102,6 +116,7 @@ def measure(
         If model, data or options cannot be used, or the model gives NaN or infinity.
         If the group does not move the input, or is one of your own without an action.
         If the action is none of its group, or of another one than ``group``.
+        If there is no such shard, or an option asks for what cannot be divided.
 
     Notes
     -----
@@ -113,8 +128,15 @@ def measure(
     >>> result["measurements"][0]["value"]  # doctest: +SKIP
     """
     started = time.perf_counter()
-    prepared = prepare_run(model, data, group, make_options(options), action)
-    return _outcome(prepared, started, progress, notify, command, limits)
+    share = None if shard is None else parse_shard(shard)
+    chosen = make_options(options)
+    with open_executor(executor, address) as running:
+        prepared = prepare_run(model, data, group, chosen, action, executor=running)
+        if share is not None:
+            check_divisible(prepared, limits)
+            told: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
+            return measure_part(prepared, share, started=started, **told)
+        return _outcome(prepared, started, progress, notify, command, limits)
 
 
 def measure_groups(
@@ -126,6 +148,9 @@ def measure_groups(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
+    shard: str | None = None,
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> list[Result]:
     """Measure under several groups or families: a result each, as :func:`measure` gives it.
@@ -146,6 +171,10 @@ def measure_groups(
         What the result files say was run.
     limits : sequence of str
         As :func:`measure` takes them, for every group.
+    shard : str, optional
+        As :func:`measure` takes it: the same part under each group.
+    executor, address
+        As :func:`measure` takes them.
     **options
         Fields of :class:`onnx_geed.Options`, for all groups.
 
@@ -171,7 +200,8 @@ def measure_groups(
     >>> results = measure_groups("model.onnx", "images/", ["C8", "jpeg:90..10/6"])  # doctest: +SKIP
     """
     shared: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
-    return list(measure_each(model, data, groups, limits=limits, **shared, **options))
+    shared |= {"executor": executor, "address": address}
+    return list(measure_each(model, data, groups, limits=limits, shard=shard, **shared, **options))
 
 
 def measure_each(
@@ -183,20 +213,30 @@ def measure_each(
     notify: Notify | None = None,
     command: str | None = None,
     limits: Sequence[str] = (),
+    shard: str | None = None,
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> Iterator[Result]:
     """Yield the results of :func:`measure_groups` as they are there."""
     started = time.perf_counter()
-    loaded = model if isinstance(model, Model) else load_model(model)
-    runs: list[Prepared] = []
-    for group in _different(groups):
-        run = prepare_run(loaded, data, group, make_options(options), beside=runs)
-        check_measured(limits, [(m.name, m.layer) for m in run.task.plan.measures])
-        runs.append(run)
-    kept = KeptPoints()
-    for run in runs:
-        yield _outcome(run, started, progress, notify, command, limits, kept)
-        started = time.perf_counter()
+    share = None if shard is None else parse_shard(shard)
+    told: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
+    chosen, runs, kept = make_options(options), list[Prepared](), KeptPoints()
+    with open_executor(executor, address) as running:
+        loaded = model if isinstance(model, Model) else load_model(model)
+        for group in _different(groups):
+            run = prepare_run(loaded, data, group, chosen, beside=runs, executor=running)
+            check_measured(limits, [(m.name, m.layer) for m in run.task.plan.measures])
+            if share is not None:
+                check_divisible(run, limits)
+            runs.append(run)
+        for run in runs:
+            if share is None:
+                yield _outcome(run, started, progress, notify, command, limits, kept)
+            else:
+                yield measure_part(run, share, started=started, kept=kept, **told)
+            started = time.perf_counter()
 
 
 def _different(groups: Sequence[str | Group]) -> list[Group]:
@@ -231,33 +271,32 @@ def _outcome(
     meter = Meter("inferences", planned, progress)
     measured = _measure(prepared, meter, points)
     prepared = prepared.first(measured.count)
+    source = prepared.task.source
     meter.expect(_scale_inferences(prepared))
     if idle:
-        idle = unmoving(prepared.task.source, prepared.count, start=looked, among=idle)
-    records, described = measured.records, describe_data(prepared.task.source)
-    if chosen.references:
-        add_references(prepared, records, meter)
-    add_fits(prepared, records, meter)
-    on_gain: list[str] = []
-    if gain_is_taken(plan):
-        of_inputs = input_distances(prepared.task.source, prepared.count, chosen.norm_samples)
-        add_gain(records, of_inputs, plan.group.elements)
-        pointed = min(chosen.norm_samples, len(prepared.task.source.indices))
-        on_gain = gain_notes(of_inputs, pointed)
-    notes = on_gain + unmoved_notes(plan.group, idle, prepared.count)
-    notes += copies_notes(prepared.tables, described["marks"][: prepared.count])
-    notes += [] if measured.precision is None else precision_notes(measured.precision)
-    names = parse_classes(prepared.model.metadata.get(CLASSES))
-    predicted = predictions_of(plan, measured.statistics)
-    add_class_values(records, described["labels"], seed=chosen.seed)
-    notes += add_predictions(records, described["labels"], predicted, names)
+        idle = unmoving(source, prepared.count, start=looked, among=idle)
+    records, described = measured.records, describe_data(source)
+    trips = round_trips(prepared, range(prepared.count), meter) if chosen.references else {}
+    fit_scales = run_scales(prepared, range(prepared.count), meter)
+    gain = gain_is_taken(plan)
+    inputs = input_distances(source, prepared.count, chosen.norm_samples) if gain else None
+    evidence = evidence_of(
+        *(prepared, measured.statistics),
+        idle=idle,
+        trips=trips,
+        inputs=inputs,
+        fit_scales=fit_scales,
+    )
     inferences = prepared.fitted
     if chosen.untrained:
         other, kept = untrained(prepared)
         other = with_fits(other, progress, notify)
-        notes += kept
-        add_untrained(records, _records(other, _run(other, meter)), chosen.seed)
+        of_other = anew(evidence, other, _run(other, meter))
+        evidence = replace(evidence, untrained=of_other, on_untrained=tuple(kept))
         inferences += other.fitted
+    on_precision = [] if measured.precision is None else precision_notes(measured.precision)
+    names = parse_classes(prepared.model.metadata.get(CLASSES))
+    notes = conclude(evidence, records, described, names, on_precision)
     check_inputs(prepared)
     inferences += meter.done
     outcome = result(
@@ -266,7 +305,12 @@ def _outcome(
         model=describe_model(prepared.model),
         data=described,
         group=describe_group(prepared.task),
-        runtime=describe_runtime(prepared.task, time.perf_counter() - started, inferences),
+        runtime=describe_runtime(
+            prepared.task,
+            time.perf_counter() - started,
+            inferences,
+            prepared.executor.workforce(prepared.workers),
+        ),
         seed=chosen.seed,
         measurements=records,
     )
@@ -312,7 +356,7 @@ def _run(
         points = [] if start else point_jobs(task, layers, count)
         known = kept.of(prepared, points)
         jobs += points if known is None else []
-        parts = kept.keeping(prepared, jobs, in_order(jobs, prepared.worker.run, prepared.workers))
+        parts = kept.keeping(prepared, jobs, prepared.in_order(Worker.run, jobs))
         counted = meter.counting(parts, [job.inferences for job in jobs])
         passes.append(gather(task.plan, itertools.chain(counted, known or ())))
     return beside(passes)
@@ -334,6 +378,6 @@ def _scale_inferences(prepared: Prepared) -> int:
     references = trip_inferences(prepared) if chosen.references else 0
     return (
         references
-        + fit_inferences(prepared)
+        + fit_inferences(prepared, range(prepared.count))
         + (_planned_inferences(prepared, prepared.count) if chosen.untrained else 0)
     )

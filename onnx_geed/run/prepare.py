@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import (
@@ -34,10 +34,11 @@ from onnx_geed.model import (
     find_output,
     list_as_stated,
     load_model,
+    of_a_model,
     parse_classes,
-    refusing_unsound,
 )
 from onnx_geed.run.engine import choose_engine, without_graph
+from onnx_geed.run.executor import Executor, LocalExecutor
 from onnx_geed.run.fit_overlap import check_overlap
 from onnx_geed.run.fit_requests import (
     check_fits_measured,
@@ -65,6 +66,11 @@ from onnx_geed.run.truths import targeted, with_truths
 from onnx_geed.run.worker import Worker
 
 __all__ = ["Prepared", "check_inputs", "prepare_run"]
+
+Work = TypeVar("Work")
+
+
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
@@ -101,6 +107,8 @@ class Prepared:
         What was.
     fitted : int
         Model inputs that were run for it.
+    executor : Executor
+        Runs the jobs.
     """
 
     model: Model
@@ -117,6 +125,13 @@ class Prepared:
     fitting: Fitting | None = None
     fitted_by: Fitting | None = None
     fitted: int = 0
+    executor: Executor = field(default_factory=LocalExecutor, repr=False)
+
+    def in_order(
+        self, run: Callable[[Worker, Work], Outcome], jobs: Iterable[Work]
+    ) -> Iterator[Outcome]:
+        """Run jobs of the task where the executor runs them; yield their results in order."""
+        return self.executor.in_order(self.task, self.worker, run, jobs, self.workers)
 
     def first(self, count: int) -> Prepared:
         """Return the same with only the first so many orbits, and the points that M needs."""
@@ -127,6 +142,7 @@ class Prepared:
         return replace(self, task=replace(self.task, source=source), count=count)
 
 
+@of_a_model
 def prepare_run(
     model: str | Path | Model,
     data: Any,
@@ -134,6 +150,7 @@ def prepare_run(
     options: Options,
     action: Action | None = None,
     beside: Sequence[Prepared] = (),
+    executor: Executor | None = None,
 ) -> Prepared:
     """Work out what will run.
 
@@ -152,6 +169,8 @@ def prepare_run(
     beside : sequence of Prepared
         Runs of the same model and data with the same options, under other groups: what is the same
         is taken from them.
+    executor : Executor, optional
+        Runs the jobs; by default threads of this process.
 
     Returns
     -------
@@ -164,19 +183,6 @@ def prepare_run(
         If the group does not move the input.
         If the activations of one row take more memory than the budget.
     """
-    with refusing_unsound(model.path if isinstance(model, Model) else model):
-        return _prepared(model, data, group, options, action, beside)
-
-
-def _prepared(
-    model: str | Path | Model,
-    data: Any,
-    group: str | Group | None,
-    options: Options,
-    action: Action | None,
-    beside: Sequence[Prepared],
-) -> Prepared:
-    """Work out what will run, as :func:`prepare_run` says."""
     acting = with_components(_acting_group(group, action), options.components)
     if acting.small is not None:
         _check_small(acting, action, options)
@@ -188,7 +194,7 @@ def _prepared(
     loaded = model if isinstance(model, Model) else load_model(model)
     if MEASUREMENT in loaded.metadata:
         raise GeedError(
-            f"{loaded.path}: is a measurement, made by onnx-geed compile: run it in any ONNX "
+            f"{loaded.called}: is a measurement, made by onnx-geed compile: run it in any ONNX "
             "runtime, or give the model that it measures"
         )
     acted = find_input(loaded, options.input, options.input_layout)
@@ -196,6 +202,8 @@ def _prepared(
     others = beside[0].task.source if beside else None
     source, count, notes = make_source(loaded, acted, data, acting, options, action, others)
     acting = source.action.group  # small motions are known on the input's grid alone
+    if options.references:
+        _check_trips(source)
     notes += [] if acting.small is None else [f"{acting.name}: {acting.small.told()}"]
     if acting.changes_values and options.interpolation != Options.interpolation:
         notes.append(f"--interpolation is idle: {acting.name} moves nothing that is resampled")
@@ -311,6 +319,7 @@ def _prepared(
         tables=tables,
         planned=planned,
         fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
+        executor=executor or LocalExecutor(),
     )
 
 
@@ -393,6 +402,17 @@ def _acting_group(group: str | Group | None, action: Action | None) -> Group:
             f"{own.name}: leave the group out, or give one action of it"
         )
     return own
+
+
+def _check_trips(source: Source) -> None:
+    """Refuse round trips by resampled elements that come without their inverses."""
+    group = source.action.group
+    if not group.is_closed and not all(all(moved.action.exact()) for moved in source.moved):
+        raise GeedError(
+            f"--references: are round trips by a group's elements and their inverses, and "
+            f"{group.name} draws elements independently, without these: leave it out, or take "
+            "evenly spread ones such as SO3~24"
+        )
 
 
 def _check_small(group: Group, action: Action | None, options: Options) -> None:

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from onnx_geed.data import Intake, preprocess_to_json
+from onnx_geed.errors import without_secrets
 from onnx_geed.groups import LayoutAction
 from onnx_geed.model import Model
 from onnx_geed.results import DataPart, GroupPart, InputPart, ModelPart, RuntimePart
-from onnx_geed.run.executor import cores
+from onnx_geed.run.executor import Workforce, cores
 from onnx_geed.run.job import Task
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.session import OPTIMISATION
@@ -43,7 +44,7 @@ def software_versions() -> dict[str, str]:
 def describe_model(model: Model) -> ModelPart:
     """Return the ``model`` part of a result."""
     return {
-        "path": str(model.path),
+        "path": model.called,
         "sha256": model.sha256,
         "opset": model.opset,
         "producer": model.producer,
@@ -93,7 +94,7 @@ def describe_group(task: Task) -> GroupPart:
     """Return the ``group`` part of a result."""
     group, action = task.plan.group, task.source.action
     described: GroupPart = {
-        "name": group.name,
+        "name": without_secrets(group.name),
         "kind": group.kind,
         "order": group.order,
         "elements": list(group.elements),
@@ -122,10 +123,12 @@ def describe_group(task: Task) -> GroupPart:
     return described
 
 
-def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> RuntimePart:
-    """Return the ``runtime`` part of a result."""
+def describe_runtime(
+    task: Task, seconds: float = 0.0, inferences: int = 0, workforce: Workforce | None = None
+) -> RuntimePart:
+    """Return the ``runtime`` part of a result, with who ran it where that is one workforce."""
     network = task.network
-    return {
+    described: RuntimePart = {
         "provider": network.provider,
         "device": "CUDA device 0, TF32 off" if network.provider == "cuda" else _processor(),
         "precision": str(network.dtype),
@@ -135,6 +138,10 @@ def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> R
         "seconds": round(seconds, 3),
         "inferences": inferences,
     }
+    if workforce is not None:
+        described["executor"], described["nodes"] = workforce.executor, workforce.nodes
+        described["workers"] = workforce.workers
+    return described
 
 
 def _processor() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -23,17 +23,18 @@ from onnx_geed.measures import (
 )
 from onnx_geed.model import Model, redraw
 from onnx_geed.results import Record, Reference, mean_interval
-from onnx_geed.run.executor import in_order
 from onnx_geed.run.job import Task
 from onnx_geed.run.orbits import check_rows, run_rows
 from onnx_geed.run.prepare import Prepared
 from onnx_geed.run.progress import Meter
-from onnx_geed.run.session import Runner
+from onnx_geed.run.worker import Worker
 
 __all__ = [
+    "TRIPS",
     "Trips",
-    "add_references",
     "add_untrained",
+    "enter_trips",
+    "round_trips",
     "trip_inferences",
     "untrained",
 ]
@@ -44,7 +45,12 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 
-_TRIPS = ("input_round_trip", "output_round_trip", "numeric")
+# Measure and layer.
+Key = tuple[str, str]
+
+
+#: The fields of :class:`Trips`.
+TRIPS = ("input_round_trip", "output_round_trip", "numeric")
 
 
 # Fields of the untrained network's record that stay.
@@ -80,17 +86,22 @@ def trip_inferences(prepared: Prepared) -> int:
     return len(prepared.passes) * prepared.count * (prepared.task.plan.group.order + 2)
 
 
-def add_references(prepared: Prepared, records: Sequence[Record], meter: Meter) -> None:
-    """Run the round trips of every sample, and fill the records' ``references``.
+def round_trips(prepared: Prepared, positions: Sequence[int], meter: Meter) -> dict[Key, Trips]:
+    """Run the round trips of some samples of D.
 
     Parameters
     ----------
     prepared : Prepared
-        What was measured.
-    records : sequence of dict
-        Its records, in the plan's order; changed in place.
+        What is measured.
+    positions : sequence of int
+        Positions of the samples.
     meter : Meter
         Counts model inputs.
+
+    Returns
+    -------
+    dict of (str, str) to Trips
+        By measure and layer.
 
     Raises
     ------
@@ -101,28 +112,36 @@ def add_references(prepared: Prepared, records: Sequence[Record], meter: Meter) 
     -----
     Spec section 6. ``input_round_trip``: eq. (4) of y_g = f(φ(g⁻¹)φ(g)x) under the trivial action
     with its own f̂. ``output_round_trip``: m(φ_Y(g⁻¹)φ_Y(g)f(x), f(x)). ``numeric``: m of f(x) at
-    the last place of a batch against f(x) at the first. Each is divided by the value's own M.
+    the last place of a batch against f(x) at the first.
     """
     task = prepared.task
-    by_measure: dict[tuple[str, str], list[Trips]] = {}
+    by_measure: dict[Key, list[Trips]] = {}
     for layers in prepared.passes:
-        runner = prepared.worker.session(task.network, layers)
         measures = [m for m in task.plan.measures if m.layer in layers]
-        trips = partial(_sample_trips, task, runner, measures)
-        samples = in_order(range(prepared.count), trips, prepared.workers)
-        each = [task.plan.group.order + 2] * prepared.count
+        samples = prepared.in_order(partial(_sample_trips, task, layers), positions)
+        each = [task.plan.group.order + 2] * len(positions)
         for sample in meter.counting(samples, each):
             for measure, one in zip(measures, sample, strict=True):
                 by_measure.setdefault((measure.name, measure.layer), []).append(one)
+    return {
+        key: Trips(*(np.array([getattr(part, name) for part in parts]) for name in TRIPS))
+        for key, parts in by_measure.items()
+    }
+
+
+def enter_trips(records: Sequence[Record], trips: Mapping[Key, Trips]) -> None:
+    """Fill the records' ``references`` with round trips, each divided by the value's own M.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Records of the same samples; changed in place.
+    trips : mapping of (str, str) to Trips
+        By measure and layer.
+    """
     for record in records:
-        parts = by_measure[record["measure"], record["layer"]]
-        gathered = Trips(
-            *(
-                np.array([getattr(part, name) for part in parts], dtype=np.float64)
-                for name in _TRIPS
-            )
-        )
-        record["references"] = _reference_entries(record, gathered)
+        own = trips[record["measure"], record["layer"]]
+        record["references"] = _reference_entries(record, own)
 
 
 def _reference_entries(record: Record, trips: Trips) -> dict[str, Reference]:
@@ -131,7 +150,7 @@ def _reference_entries(record: Record, trips: Trips) -> dict[str, Reference]:
     usable = record["value"] is not None
     divisor = float(m) if m is not None and usable else 1.0
     entries: dict[str, Reference] = {}
-    for name in _TRIPS:
+    for name in TRIPS:
         raw = np.asarray(getattr(trips, name), dtype=np.float64)
         ends = mean_interval(raw / divisor)
         entries[name] = {
@@ -143,11 +162,10 @@ def _reference_entries(record: Record, trips: Trips) -> dict[str, Reference]:
     return entries
 
 
-def _sample_trips(
-    task: Task, runner: Runner, measures: Sequence[Measure], position: int
-) -> list[Trips]:
-    """Run one sample's round trips and reduce them under every measure."""
-    source = task.source
+def _sample_trips(task: Task, layers: Sequence[str], worker: Worker, position: int) -> list[Trips]:
+    """Run one sample's round trips and reduce them under every measure of a pass."""
+    source, runner = task.source, worker.session(task.network, layers)
+    measures = [m for m in task.plan.measures if m.layer in layers]
     n = source.action.group.order
     # The identity stands at both ends, so that one run tells what its place does.
     rows, feeds = source.main.trip_rows(position), source.trip_inputs(position)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from onnx_geed.data import (
     Samples,
     array_named,
     check_counts,
+    is_folder,
     named_inputs,
     open_rows,
     parse_preprocess,
@@ -463,7 +463,7 @@ def _moved_input(
 
 def _with_lengths(acted: Input, data: Any) -> Input:
     """Return the input with the lengths that arrays have where the file leaves them free."""
-    if None not in acted.shape[1:] or (isinstance(data, (str, Path)) and os.path.isdir(data)):
+    if None not in acted.shape[1:] or is_folder(data):
         return acted
     named = data.get(acted.name, ()) if isinstance(data, Mapping) else data
     rows = open_rows(str(data), name=acted.name) if isinstance(data, str | Path) else rows_of(named)

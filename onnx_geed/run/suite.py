@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from onnx_geed.addresses import address_of, exists, joined
+from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable, make_folder, write_json
 from onnx_geed.model import load_model
@@ -27,9 +30,11 @@ from onnx_geed.results import (
     read_result,
     records_of,
 )
+from onnx_geed.run.executor import Executor, ExecutorName, NoWorkersError
+from onnx_geed.run.executors import open_executor
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
-from onnx_geed.run.progress import Progress
+from onnx_geed.run.progress import Meter, Progress
 from onnx_geed.run.source import source_of
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 
@@ -48,6 +53,8 @@ def benchmark(
     *,
     notify: Callable[[str], None] | None = None,
     progress: Progress | None = None,
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
 ) -> SuiteSummary:
     """Run a suite, or what of it is not yet done, and add it up.
 
@@ -56,12 +63,15 @@ def benchmark(
     suite : str, Path or Suite
         The TOML file, or what ``onnx_geed.run.suite_file.read_suite`` returned.
     folder : str or Path
-        Where results go: ``cells/<name>.json``, of schema ``onnx-geed/result/1``, one a cell, and
-        ``summary.json``.
+        Where results go, which may be an address: ``cells/<name>.json``, of schema
+        ``onnx-geed/result/1``, one a cell, and ``summary.json``.
     notify : callable, optional
         Told a line a cell.
     progress : callable, optional
-        Told how far a cell's run is.
+        Told how far a cell's run is; how many cells are done, where several run at a time.
+    executor, address
+        As :func:`onnx_geed.measure` takes them. On Ray all cells share the workers, and a few are
+        under way at a time, so that a large one does not hold up small ones.
 
     Returns
     -------
@@ -75,12 +85,16 @@ def benchmark(
         ``unnormalised_ci95_over_models``; ``relative``, ``relative_mean`` and its two intervals,
         by which ``latent-cos`` is to be judged, whose normalised value is perfect at another
         number for each model; ``exact_mean`` (over the exact subgroup, where there is one),
-        ``exact_ci95_over_models``; ``fit``, as in an aggregate, and ``warnings``.
+        ``exact_ci95_over_models``; of a family ``gain_mean`` and its interval over models; where
+        labels are known ``right_mean``, how often predictions of moved samples are right, with two
+        intervals, and ``right_unmoved_mean``; ``kind`` of the group; ``fit``, as in an aggregate,
+        and ``warnings``. The group is called as results call it.
 
     Raises
     ------
     GeedError
         If the suite cannot be read, or the folder cannot be written to.
+        If nothing is left that could run it.
 
     Notes
     -----
@@ -89,30 +103,20 @@ def benchmark(
     where there are several seeds, which is the paper's; one over samples where there is one.
     """
     loaded = suite if isinstance(suite, Suite) else read_suite(suite)
-    cells = Path(folder) / "cells"
+    cells, whole = joined(folder, "cells"), joined(folder, "summary.json")
     make_folder(cells, option="-o")
-    check_writable(Path(folder) / "summary.json", option="-o")
+    check_writable(whole, option="-o")
     say = notify or (lambda _: None)
     failed: list[SuiteFailure] = []
-    groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, Path]]] = {}
-    fingerprints: dict[tuple[Any, ...], str] = {}
-    for i, cell in enumerate(loaded.cells, 1):
-        path = cells / f"{cell.name}.json"
-        head = f"[{i}/{len(loaded.cells)}] {cell}"
-        try:
-            reason = _reason_to_run(cell, path, fingerprints)
-            if reason is not None:
-                say(f"{head}: {reason}")
-                write_json(_measure_cell(cell, progress), path)
-            else:
-                say(f"{head}: kept")
-        except _FAILURES as error:
-            message = str(error) or type(error).__name__
-            failed.append({"cell": str(cell), "message": message})
-            say(f"{head}: failed: {message}")
-            continue
-        key = (cell.model, cell.step, cell.data, cell.group)
-        groups.setdefault(key, []).append((cell, path))
+    groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, str | Path]]] = {}
+    with open_executor(executor, address) as running:
+        runs = _Runs(loaded.cells, cells, running, say, progress)
+        for cell, failure in zip(loaded.cells, runs.all(), strict=True):
+            if failure is not None:
+                failed.append(failure)
+                continue
+            key = (cell.model, cell.step, cell.data, cell.group)
+            groups.setdefault(key, []).append((cell, runs.path(cell)))
     rows: list[SuiteRow] = []
     for (model, _, data, group), members in groups.items():
         try:
@@ -127,16 +131,84 @@ def benchmark(
         "failed": failed,
         "rows": rows,
     }
-    write_json(summary, Path(folder) / "summary.json")
+    write_json(summary, whole)
     return summary
 
 
-def _reason_to_run(cell: Cell, path: Path, fingerprints: dict[tuple[Any, ...], str]) -> str | None:
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of a suite's cells, one after the other, or a few at a time.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        The cells.
+    folder : str or Path
+        Where their results go.
+    executor : Executor
+        Runs their jobs.
+    say : callable
+        Told a line a cell.
+    progress : callable, optional
+        Told how far they are.
+    """
+
+    cells: Sequence[Cell]
+    folder: str | Path
+    executor: Executor
+    say: Callable[[str], None]
+    progress: Progress | None
+    #: Fingerprints of the data, which many cells share.
+    fingerprints: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    def path(self, cell: Cell) -> str | Path:
+        """Return a cell's file."""
+        return joined(self.folder, f"{cell.name}.json")
+
+    def all(self) -> Iterator[SuiteFailure | None]:
+        """Yield why cells failed, or None, in their order."""
+        beside = self.executor.runs
+        if beside == 1:
+            yield from (self._run(number, self.progress) for number in range(len(self.cells)))
+            return
+        meter = Meter("cells", len(self.cells), self.progress)
+        pool = ThreadPoolExecutor(beside)
+        try:
+            for future in [pool.submit(self._run, i, None) for i in range(len(self.cells))]:
+                yield future.result()
+                meter.add(1)
+        except BaseException:
+            self.executor.close()  # so that what runs ends
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _run(self, number: int, progress: Progress | None) -> SuiteFailure | None:
+        """Run a cell where its file is not kept; say why it failed."""
+        cell = self.cells[number]
+        path, head = self.path(cell), f"[{number + 1}/{len(self.cells)}] {cell}"
+        try:
+            reason = _reason_to_run(cell, path, self.fingerprints)
+            self.say(f"{head}: {reason or 'kept'}")
+            if reason is not None:
+                write_json(_measure_cell(cell, progress, self.executor), path)
+        except NoWorkersError:
+            raise
+        except _FAILURES as error:
+            message = str(error) or type(error).__name__
+            self.say(f"{head}: failed: {message}")
+            return {"cell": str(cell), "message": message}
+        return None
+
+
+def _reason_to_run(
+    cell: Cell, path: str | Path, fingerprints: dict[tuple[Any, ...], str]
+) -> str | None:
     """Say why a cell has to be run; None where its file can be kept.
 
     ``fingerprints`` is filled with those of the data, which many cells share.
     """
-    if not path.exists():
+    if not exists(path):
         return "measuring"
     try:
         kept = read_result(path)
@@ -185,18 +257,21 @@ def _option_content(value: Any) -> Any:
     """Return an option's value; a file stands for what is in it."""
     if isinstance(value, Mapping):
         return {key: _option_content(value[key]) for key in sorted(value)}
+    if (address := address_of(value)) is not None:
+        return _option_content(copy_file(address).text)
     if isinstance(value, str) and os.path.isfile(value):
         return f"sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
     return value
 
 
-def _measure_cell(cell: Cell, progress: Progress | None) -> Result:
+def _measure_cell(cell: Cell, progress: Progress | None, executor: Executor) -> Result:
     settings = _cell_settings(cell)  # before the run, during which files of options may change
     outcome = measure(
         cell.path,
         cell.source,
         cell.acting,
         progress=progress,
+        executor=executor,
         command=f"onnx-geed benchmark, {cell}",
         measures=cell.measures,
         **cell.options,
@@ -213,15 +288,18 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
     for total in aggregate(results)["measurements"]:
         own = [r[total["measure"], total["layer"]] for r in records]
         exact = [r["exact"]["value"] for r in own if r["exact"] and r["exact"]["value"] is not None]
-        ends = mean_interval(exact)
-        right = [pair for r in own if (pair := moved_accuracy(r.get("predictions")))]
+        right = [known for r in own if (known := moved_accuracy(r.get("predictions")))]
+        gains = [g["value"] for r in own if (g := r.get("gain")) and g["value"] is not None]
         warnings = dict.fromkeys([*total["warnings"], *(w for r in own for w in r["warnings"])])
         rows.append(
             {
                 "model": first.model,
                 "step": first.step,
                 "data": first.data,
-                "group": first.group,
+                # As results call it; a folder beside the suite, as the suite does.
+                "group": first.group
+                if first.acting != first.group
+                else results[0]["group"]["name"],
                 "measure": total["measure"],
                 "layer": total["layer"],
                 "output_action": total["output_action"],
@@ -240,12 +318,18 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
                 "relative_mean": total["relative_mean"],
                 "relative_ci95_over_models": total["relative_ci95_over_models"],
                 "relative_ci95_over_samples": _relative_ends(own),
-                "exact_mean": sum(exact) / len(exact) if exact else None,
-                "exact_ci95_over_models": list(ends) if ends else None,
+                "exact_mean": _mean(exact),
+                "exact_ci95_over_models": _over_models(exact),
                 "fit": total["fit"],
                 "kind": results[0]["group"].get("kind", "group"),
-                "right_mean": sum(r[0] for r in right) / len(right) if right else None,
-                "right_unmoved_mean": sum(r[1] for r in right) / len(right) if right else None,
+                "gain_mean": _mean(gains),
+                "gain_ci95_over_models": _over_models(gains),
+                "right_mean": _mean([r.moved for r in right]),
+                "right_ci95_over_models": _over_models([r.moved for r in right]),
+                "right_ci95_over_samples": _ends(right[0].ci95)
+                if len(own) == len(right) == 1
+                else None,
+                "right_unmoved_mean": _mean([r.unmoved for r in right]),
                 "warnings": list(warnings),
             }
         )
@@ -254,5 +338,17 @@ def _suite_rows(cells: Sequence[Cell], results: Sequence[Result]) -> list[SuiteR
 
 def _relative_ends(own: Sequence[Record]) -> list[float] | None:
     """Return the interval of a relative value over samples, where there is one model only."""
-    ends = read_record(own[0]).relative_ci95 if len(own) == 1 else None
-    return list(ends) if ends else None
+    return _ends(read_record(own[0]).relative_ci95) if len(own) == 1 else None
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _over_models(values: Sequence[float]) -> list[float] | None:
+    """Return the interval over the models' values."""
+    return _ends(mean_interval(values))
+
+
+def _ends(pair: tuple[float, float] | None) -> list[float] | None:
+    return list(pair) if pair else None

@@ -6,12 +6,24 @@ import glob
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.addresses import (
+    address_of,
+    asking,
+    close_names,
+    exists,
+    is_file,
+    leaf,
+    named_place,
+    opened,
+    sibling,
+)
+from onnx_geed.copies import copy_file, read_by_copy
+from onnx_geed.errors import GeedError, nearest, without_secrets
 from onnx_geed.run.options import Options, check_option, names_files
 
 __all__ = ["Cell", "Suite", "read_suite", "safe_name"]
@@ -99,7 +111,8 @@ def read_suite(path: str | Path) -> Suite:
     Parameters
     ----------
     path : str or Path
-        The TOML file. Paths in it are relative to its folder.
+        The TOML file, or its address. Paths in it are relative to its folder, and may be
+        addresses too.
 
     Returns
     -------
@@ -112,7 +125,7 @@ def read_suite(path: str | Path) -> Suite:
         If a key is unknown, missing or of the wrong kind, naming it.
         If a path fits no file, or two files are told apart by nothing.
     """
-    path = Path(path)
+    path = named_place(path)
     content = _read_toml(path)
     _check_keys(path, content, _KEYS, "")
     for key in ("groups", "models", "data"):
@@ -148,12 +161,13 @@ def read_suite(path: str | Path) -> Suite:
                     for group, acts in zip(groups, acting, strict=True)
                 ]
     _check_names_differ(path, cells)
-    return Suite(str(content.get("title", path.stem)), tuple(cells))
+    return Suite(str(content.get("title", PurePosixPath(leaf(path)).stem)), tuple(cells))
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+@read_by_copy(copy_file)
+def _read_toml(path: str | Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as stream:
+        with Path(path).open("rb") as stream:
             return tomllib.load(stream)
     except FileNotFoundError:
         raise GeedError(f"{path}: no such file; a suite is a TOML file") from None
@@ -163,7 +177,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise GeedError(f"{path}: is not TOML ({error})") from None
 
 
-def _check_keys(path: Path, table: Any, allowed: Sequence[str], where: str) -> None:
+def _check_keys(path: str | Path, table: Any, allowed: Sequence[str], where: str) -> None:
     if not isinstance(table, dict):
         raise GeedError(
             f"{path}: {where} is a table of keys and values, found {_found_kind(table)}"
@@ -182,13 +196,13 @@ def _found_kind(value: Any) -> str:
     return names.get(type(value), f"the {type(value).__name__} {value}")
 
 
-def _text(path: Path, value: Any, where: str) -> str:
+def _text(path: str | Path, value: Any, where: str) -> str:
     if not isinstance(value, str) or not value:
         raise GeedError(f"{path}: {where} is a text in quotes, found {_found_kind(value)}")
     return value
 
 
-def _texts(path: Path, value: Any, where: str) -> list[str]:
+def _texts(path: str | Path, value: Any, where: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(v, str) and v for v in value):
         raise GeedError(f'{path}: {where} is a list of texts, such as ["a", "b"]')
     if len(set(value)) < len(value):
@@ -198,7 +212,7 @@ def _texts(path: Path, value: Any, where: str) -> list[str]:
 
 
 def _entries(
-    path: Path, content: Mapping[str, Any], key: str
+    path: str | Path, content: Mapping[str, Any], key: str
 ) -> Iterable[tuple[str, dict[str, Any], dict[str, Any]]]:
     """Yield where an entry of models or data stands, the entry, and its own options."""
     listed = content[key]
@@ -214,7 +228,7 @@ def _entries(
         yield where, entry, _options(path, entry.get("options", {}), f"{where}.options")
 
 
-def _options(path: Path, table: Any, where: str) -> dict[str, Any]:
+def _options(path: str | Path, table: Any, where: str) -> dict[str, Any]:
     """Check options; they are spelled as on the command line, with - or _."""
     spelled = {name.replace("_", "-"): name for name in _OPTIONS}
     _check_keys(path, table, [*spelled, *(n for n in _OPTIONS if "_" in n)], where)
@@ -241,13 +255,15 @@ def _options(path: Path, table: Any, where: str) -> dict[str, Any]:
     return checked
 
 
-def _beside_suite(path: Path, text: str) -> str:
+def _beside_suite(path: str | Path, text: str) -> str:
     """Return a file's path from where the suite is, where there is such a file."""
-    beside = path.parent / text
-    return str(beside) if beside.exists() else text
+    if address_of(text) is not None:
+        return text
+    beside = sibling(path, text)
+    return str(beside) if exists(beside) else text
 
 
-def _acting(path: Path, group: str, where: str) -> str:
+def _acting(path: str | Path, group: str, where: str) -> str:
     """Return a group with the folder of its backgrounds, if it has one, beside the suite."""
     kind, _, text = group.partition(":")
     folder, _, count = text.rpartition("/")
@@ -256,25 +272,33 @@ def _acting(path: Path, group: str, where: str) -> str:
     return f"{kind}:{_data_path(path, folder, where)}/{count}"
 
 
-def _data_path(path: Path, text: str, where: str) -> str:
-    beside = path.parent / text
-    if beside.exists():
+def _data_path(path: str | Path, text: str, where: str) -> str:
+    if address_of(text) is not None:
+        return text  # which is asked when its first cell runs
+    beside = sibling(path, text)
+    if exists(beside):
         return str(beside)
     # FILE:KEY, of which the file is beside the suite; else module:function.
     file, colon, _ = text.rpartition(":")
-    if colon and (path.parent / file).is_file():
-        return str(path.parent / text)
+    if colon and file and is_file(sibling(path, file)):
+        return str(beside)
     if colon and re.fullmatch(r"[\w.]+:[\w.]+", text):
         return text
+    raise GeedError(f"{path}: {where}: there is nothing at {beside}.{_near(beside)}")
+
+
+def _near(beside: str | Path) -> str:
+    if (address := address_of(beside)) is not None:
+        return close_names(*opened(address))
+    path = Path(beside)
     try:
-        near = nearest(beside.name, os.listdir(beside.parent))
+        return nearest(path.name, os.listdir(path.parent))
     except OSError:
-        near = f" There is no folder {beside.parent}."
-    raise GeedError(f"{path}: {where}: there is nothing at {beside}.{near}")
+        return f" There is no folder {path.parent}."
 
 
 def _files(
-    path: Path, entry: Mapping[str, Any], key: str
+    path: str | Path, entry: Mapping[str, Any], key: str
 ) -> list[tuple[str, int | None, int | None, str]]:
     """Return name, seed, step and file of whatever fits a model's path."""
     pattern, name = entry["path"], entry["name"]
@@ -286,21 +310,39 @@ def _files(
                 f"are {', '.join(sorted(places - {'seed', 'step'})) or 'none'}"
             )
     files = []
-    expression = re.compile(_path_expression(pattern))
-    for file in glob.glob(_PLACE.sub("*", pattern), root_dir=path.parent, recursive=True):
-        match = expression.fullmatch(Path(file).as_posix())
-        if not match:
-            continue
-        parts = match.groupdict()
+    for file, parts in _matches(path, pattern):
         seed, step = (int(parts[k]) if k in parts else None for k in ("seed", "step"))
-        files.append((_fill_places(name, parts), seed, step, str(path.parent / file)))
+        files.append((_fill_places(name, parts), seed, step, file))
     if not files:
+        folder = "" if address_of(path) or address_of(pattern) else f" in {_home(path).resolve()}"
         raise GeedError(
-            f"{path}: {key}.path: no file fits {pattern} in {path.parent.resolve()}; {{seed}} and "
+            f"{path}: {key}.path: no file fits {pattern}{folder}; {{seed}} and "
             "{step} stand for whole numbers"
         )
     order = {model: i for i, model in enumerate(sorted({f[0] for f in files}))}
     return sorted(files, key=lambda f: (order[f[0]], f[1] or 0, f[2] or 0, f[3]))
+
+
+def _home(suite: str | Path) -> Path:
+    return Path(suite).parent
+
+
+def _matches(suite: str | Path, pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Yield the files that fit a path with places, and what stands in these."""
+    address = address_of(pattern) or address_of(sibling(suite, pattern))
+    if address is None:
+        expression = re.compile(_path_expression(Path(pattern).as_posix()))
+        for file in glob.glob(_PLACE.sub("*", pattern), root_dir=_home(suite), recursive=True):
+            if match := expression.fullmatch(Path(file).as_posix()):
+                yield str(_home(suite) / file), match.groupdict()
+        return
+    system, path = opened(address)
+    expression = re.compile(_path_expression(path))
+    with asking(address, system, path):
+        found = system.glob(_PLACE.sub("*", path))
+    for file in found:
+        if match := expression.fullmatch(str(file)):
+            yield str(system.unstrip_protocol(file)), match.groupdict()
 
 
 def _fill_places(name: str, parts: Mapping[str, str]) -> str:
@@ -310,7 +352,7 @@ def _fill_places(name: str, parts: Mapping[str, str]) -> str:
 def _path_expression(pattern: str) -> str:
     """Return the regular expression of a path with places and globs in it."""
     expression, seen = "", set()
-    for token in re.split(r"(\{\w+\}|\*\*/|\*|\?|\[[^]]*\])", Path(pattern).as_posix()):
+    for token in re.split(r"(\{\w+\}|\*\*/|\*|\?|\[[^]]*\])", pattern):
         place = _PLACE.fullmatch(token)
         if place and place[1] in seen:
             expression += f"(?P={place[1]})"
@@ -328,10 +370,10 @@ def _path_expression(pattern: str) -> str:
 
 def safe_name(text: str) -> str:
     """Return a name of a group or a model as a part of a file's name."""
-    return re.sub(r"[^\w+=-]+", "-", text).strip("-") or "-"
+    return re.sub(r"[^\w+=-]+", "-", without_secrets(text)).strip("-") or "-"
 
 
-def _check_names_differ(path: Path, cells: Sequence[Cell]) -> None:
+def _check_names_differ(path: str | Path, cells: Sequence[Cell]) -> None:
     """Two runs of one name would overwrite each other, and count as one model."""
     seen: dict[str, Cell] = {}
     for cell in cells:

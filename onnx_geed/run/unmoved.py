@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_geed.groups import IDENTITY_TOLERANCE, Group
+from onnx_geed.groups import IDENTITY_TOLERANCE
 from onnx_geed.run.source import Source
 
 __all__ = ["unmoved_notes", "unmoving"]
@@ -54,13 +54,17 @@ def unmoving(
     return tuple(left)
 
 
-def unmoved_notes(group: Group, idle: Sequence[int], count: int) -> list[str]:
+def unmoved_notes(
+    group: str, elements: Sequence[str], idle: Sequence[int], count: int
+) -> list[str]:
     """Say which elements leave every sample of D as it is, if any do.
 
     Parameters
     ----------
-    group : Group
-        The acting group.
+    group : str
+        Name of the acting group.
+    elements : sequence of str
+        Names of its elements.
     idle : sequence of int
         Those elements, as :func:`unmoving` finds them.
     count : int
@@ -74,15 +78,15 @@ def unmoved_notes(group: Group, idle: Sequence[int], count: int) -> list[str]:
     if not idle:
         return []
     every = "the only sample" if count == 1 else f"each of the {count} samples"
-    if len(idle) == group.order - 1:
+    if len(idle) == len(elements) - 1:
         return [
-            f"group {group.name} leaves {every} of D as it is: the values say nothing of the "
+            f"group {group} leaves {every} of D as it is: the values say nothing of the "
             "model; give samples that it changes, or take another group"
         ]
-    named = ", ".join(group.elements[g] for g in idle[:6])
+    named = ", ".join(elements[g] for g in idle[:6])
     more = f" and {len(idle) - 6} more" if len(idle) > 6 else ""
     verb = "leave" if len(idle) > 1 else "leaves"
     return [
-        f"{named}{more} of {group.name} {verb} {every} of D as it is: any model is perfect under "
+        f"{named}{more} of {group} {verb} {every} of D as it is: any model is perfect under "
         "such an element, and the values are so much closer to perfect"
     ]

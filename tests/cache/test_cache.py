@@ -139,6 +139,18 @@ def test_only_what_is_missing_is_computed(copy, monkeypatch):
     assert "8 of 20 orbits are left" in lines[0]
 
 
+def test_a_run_says_what_it_is_going_to_write_and_not_that_it_has(tmp_path, monkeypatch):
+    def fail(engine, job):
+        raise GeedError("no activations today")
+
+    monkeypatch.setattr(KernelEngine, "activations", fail)
+    lines = []
+    with pytest.raises(GeedError, match="no activations today"):
+        caching.write_cache(MODEL, DIGITS, "C8", tmp_path / "a.geed", notify=lines.append, **FEW)
+    (line,) = lines
+    assert ": to be written: 20 orbits, " in line
+
+
 @pytest.mark.parametrize("part", ["chunk", "samples", "attribute", "reference"])
 def test_a_flipped_byte_is_named_by_shard_and_layer(copy, part):
     path = sorted(copy.glob("shard-*.h5"))[1]

@@ -114,7 +114,12 @@ def test_masks_are_resized_and_cropped_as_samples_are(tmp_path):
         (np.zeros((3, 20)), "3×20; give masks of shape N×H×W, here 3×4×5"),
         (np.zeros((3, 5, 4)), "sample 0: 5×4, and the sample is 4×5"),
         (np.full((3, 4, 5), 0.5), "sample 0: holds 0.5; write 1"),
-        (np.arange(60).reshape(3, 4, 5) % 3, "sample 0: holds 1; write 1"),
+        (
+            np.arange(60).reshape(3, 4, 5) % 3,
+            "sample 0: holds 2; write 1",
+        ),
+        (np.arange(60).reshape(3, 4, 5) % 3 / 2, "sample 0: holds 0.5 beside 1; write 1"),
+        (np.arange(60).reshape(3, 4, 5) % 2 * 254 + 1, "holds 1 beside 255; write 1 (in an image"),
         (np.full((3, 4, 5), -1), "sample 0: holds -1; write 1"),
         (np.full((3, 4, 5), np.nan), "sample 0: holds nan; write 1"),
         (np.full((3, 4, 5), "x"), "holds <U1; write 1"),

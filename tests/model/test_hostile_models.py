@@ -25,14 +25,14 @@ from mutate import mutated
 from run import fuzz_models
 
 # Where these run out of time, they do so at the time allowed.
-_MEASURED = """
-    endless_loop_on_data endless_loop_on_a_shape data_that_double[40] data_that_explode[Tile]
-    data_that_explode[Gather] data_that_explode[Conv] many_tensors_alive[500] batch_that_doubles
-    large_range[10000000000] large_constant_of_shape[[10000000000]] growing[OneHot]
-    shape_that_doubles text_that_doubles regex_that_backtracks einsum_that_sums_over_everything
-    functions[mutual] functions[bomb] sparse_weights tensors_in_a[sequence] opset[1000000000]
-    metadata[action_deep] metadata[preprocess_deep] metadata[classes_deep] tensor_called[newline]
-""".split()
+_MEASURED = (
+    "endless_loop_on_data endless_loop_on_a_shape data_that_double[40] data_that_explode[Tile] "
+    "data_that_explode[Gather] data_that_explode[Conv] many_tensors_alive[500] batch_that_doubles "
+    "large_range[10000000000] large_constant_of_shape[[10000000000]] growing[OneHot] "
+    "shape_that_doubles text_that_doubles regex_that_backtracks functions[mutual] functions[bomb] "
+    "einsum_that_sums_over_everything sparse_weights tensors_in_a[sequence] opset[1000000000] "
+    "metadata[action_deep] metadata[preprocess_deep] metadata[classes_deep] tensor_called[newline]"
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_hostile_model_is_listed_or_refused_in_one_line(bounded, tmp_path, nam
     assert not ended.fault(), ended
 
 
-@pytest.mark.parametrize("name", _MEASURED)
+@pytest.mark.parametrize("name", _MEASURED.split())
 def test_a_hostile_model_is_measured_or_refused_in_one_line(bounded, tmp_path, name):
     write(tmp_path, name)
     line = "measure model.onnx --data x.npy --group C4 --samples 3 --norm-samples 3 --out r.json"
@@ -140,7 +140,9 @@ def test_a_fault_of_ours_stays_one_where_the_checker_has_nothing_to_say(tmp_path
 def test_activations_beyond_the_memory_are_named(tmp_path):
     path = tmp_path / "m.onnx"
     path.write_bytes(hostile_models.CASES["data_that_double[30]"]().SerializeToString())
-    with pytest.raises(GeedError, match=r"one row take .*, the largest being tensor d30 .*--memory"):
+    with pytest.raises(
+        GeedError, match=r"one row take .*, the largest being tensor d30 .*--memory"
+    ):
         measure(path, models_images(), "C4", samples=3)
 
 
@@ -161,6 +163,6 @@ def test_a_batch_beyond_the_memory_is_made_smaller_and_told(tmp_path):
     plain = measure(path, data, "C4", **options)
     told = [note for note in asked["notes"] if "--batch-size 1000000000" in note]
     assert len(told) == 1
-    assert asked["run"]["batch_size"] < 30
-    (value,), (same,) = ([m["value"] for m in r["measures"]] for r in (asked, plain))
+    assert asked["runtime"]["batch_size"] < 30
+    (value,), (same,) = ([m["value"] for m in r["measurements"]] for r in (asked, plain))
     assert np.isclose(value, same, rtol=1e-5)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from family_results import FAMILIES, ZOOMS, family_group, family_result, strengths
 
+from onnx_geed.files import write_json
 from onnx_geed.report import suite_csv, suite_table, table, write_report, write_summary
 from onnx_geed.report.curves import Curve, curve_of, curve_picture
 from onnx_geed.report.family_overview import families_picture, overview_sections
 from onnx_geed.report.page import report
 from onnx_geed.report.sections import sections
+from onnx_geed.report.svg import panels_across
 from onnx_geed.results import (
     along,
     element_words,
@@ -212,6 +214,32 @@ def test_the_overview_has_the_gain_by_which_families_compare():
     assert gains == told
 
 
+def test_the_overview_has_the_interval_of_the_accuracy_where_it_is_known():
+    results = [family_result(ROTATE), family_result(ZOOM)]
+    (of_rotate,) = {
+        id(p): p for m in results[0]["measurements"] if (p := m.get("predictions"))
+    }.values()
+    assert {v.ci95 for v in family_values(results) if v.quantity == "accuracy"} == {None}
+    of_rotate["right"]["moved"] = {"value": 0.6, "ci95": [0.5, 0.75]}
+    values = family_values(results)
+    (right,) = [v for v in values if (v.family, v.quantity) == (ROTATE, "accuracy")]
+    assert right.ci95 == (0.5, 0.75)
+    (section,) = overview_sections(values)
+    row = next(r for r in section["rows"] if r["quantity"] == "accuracy")
+    assert [c["more"] for c in row["cells"] if c["more"].startswith("[")] == [
+        "[0.5000, 0.7500], unmoved 0.9000"
+    ]
+    assert "(0.500 to 0.750), unmoved 0.900" in section["pictures"][0]["alt"]
+
+
+@pytest.mark.parametrize(
+    ("count", "wide"), [(1, 1), (2, 2), (3, 3), (4, 2), (5, 3), (6, 3), (7, 4)]
+)
+def test_no_panel_is_alone_in_a_line(count, wide):
+    assert panels_across(count) == wide
+    assert count % wide != 1 or wide == 1
+
+
 def test_one_family_or_none_has_no_overview():
     one = family_result(ROTATE)
     assert family_values([one, family_result(ROTATE, path="b.onnx", sha="ef")]) == []
@@ -243,6 +271,7 @@ def summary(kind="family"):
         "unnormalised_mean": None, "unnormalised_ci95_over_models": None, "normalisers": [2.0],
         "relative_ci95_over_models": None, "exact_mean": None, "exact_ci95_over_models": None,
         "fit": None, "kind": kind, "right_mean": 0.7, "right_unmoved_mean": 0.9, "warnings": [],
+        "gain_mean": 1.5, "gain_ci95_over_models": None, "right_ci95_over_samples": [0.6, 0.8],
     }  # fmt: skip
     rows = [
         base
@@ -264,9 +293,31 @@ def test_a_suite_over_families_ends_with_the_overview(tmp_path):
     assert re.search(rf"{re.escape(ROTATE)} +0\.5000 +0\.1250", block)
     assert "0.7000 (unmoved 0.9000)" in block
     assert "right_unmoved_mean" in suite_csv(summary()).splitlines()[0]
+    wide = next(csv.DictReader(io.StringIO(suite_csv(summary()))))
+    assert (wide["gain_mean"], wide["right_ci95_over_samples_high"]) == ("1.5", "0.8")
+    assert re.search(rf"gain +cnn +vit\n.*\n{re.escape(ROTATE)} +1\.500", block)
+    (right, *_) = [v for v in suite_family_values(summary()["rows"]) if v.unmoved is not None]
+    assert (right.value, right.ci95, right.unmoved) == (0.7, (0.6, 0.8), 0.9)
     write_summary(summary(), tmp_path)
     svg = (tmp_path / "families.svg").read_text()
     assert f"<title>vit, {JPEG}, latent-l2, relative: 0.750" in svg
+
+
+def test_a_suite_over_families_is_one_page(tmp_path):
+    cells = []
+    for i, group in enumerate((ROTATE, JPEG)):
+        cells.append(tmp_path / f"{i}.json")
+        write_json(family_result(group), cells[-1])
+    assert write_summary(summary(), tmp_path, cells) == []
+    page = (tmp_path / "families.html").read_text()
+    assert page.count("What is it sensitive to?") >= 1
+    assert ROTATE in page
+    assert JPEG in page
+    (tmp_path / "families.html").unlink()
+    (note,) = write_summary(summary(), tmp_path, cells * 20)
+    assert note.startswith("no families.html: 40 results are more than a page holds (30)")
+    assert write_summary(summary("group"), tmp_path, cells) == []
+    assert not (tmp_path / "families.html").exists()
 
 
 def test_a_suite_over_groups_is_as_it_was(tmp_path):
@@ -275,9 +326,12 @@ def test_a_suite_over_groups_is_as_it_was(tmp_path):
     assert not (tmp_path / "families.svg").exists()
 
 
+RELATIVE = "latent-l2, relative"
+
+
 def test_the_last_step_of_a_training_counts():
     rows = summary()["rows"]
     later = [row | {"step": 10, "relative_mean": 0.01} for row in rows[:2]]
     values = suite_family_values([*rows, *later])
-    assert {v.value for v in values if v.model == "cnn" and v.unmoved is None} == {0.01}
+    assert {v.value for v in values if (v.model, v.quantity) == ("cnn", RELATIVE)} == {0.01}
     assert "<svg" in families_picture(values)

@@ -11,6 +11,7 @@ import running
 from click.testing import CliRunner
 from models import FLOAT, build, known, node, weights
 from PIL import Image
+from scipy import stats
 
 from onnx_geed import GeedError, measure, measure_cache, parse_group, read_result, write_cache
 from onnx_geed.cli import cli
@@ -20,7 +21,7 @@ from onnx_geed.model import parse_classes
 from onnx_geed.report.page import report
 from onnx_geed.report.result_table import table
 from onnx_geed.results import mean_interval
-from onnx_geed.results.predictions import moved_classes
+from onnx_geed.results.predictions import add_predictions, moved_classes
 
 DEMO = Path(str(files("onnx_geed.demo")))
 FEW = {"samples": 12, "norm_samples": 12}
@@ -67,6 +68,12 @@ def test_a_mirror_swaps_two_corners(net, data):
     assert shares["right"]["per_element"] == {"e": 5 / 6, "flip": 1 / 6}
     assert shares["stay"]["value"] == 0.5
     assert shares["right"]["value"] == 0.5
+    # Wilson's interval of one in six, by its formula.
+    z, p, n = 1.959963984540054, 1 / 6, 6
+    middle, half = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    moved = shares["right"]["moved"]
+    assert moved["value"] == pytest.approx(p)
+    assert moved["ci95"] == pytest.approx((np.array([-half, half]) + middle) / (1 + z**2 / n))
     assert shares["samples"] == 6
 
 
@@ -113,6 +120,20 @@ def test_predictions_against_a_naive_loop():
     shares = predictions(result)
     np.testing.assert_allclose(list(shares["stay"]["per_element"].values()), stay / 12)
     np.testing.assert_allclose(list(shares["right"]["per_element"].values()), right / 12)
+
+
+def test_the_share_of_moved_samples_has_an_interval_over_samples():
+    classes = np.random.default_rng(0).integers(0, 2, (12, 4))
+    action = Trivial(parse_group("C4"))
+    records = [{"measure": "softmax-kl", "layer": "y"}]
+    add_predictions(records, [0] * 12, {"y": (classes, action, 2)}, None)
+    of_samples = np.mean(classes[:, 1:] == 0, axis=1)
+    moved = records[0]["predictions"]["right"]["moved"]
+    assert moved["value"] == pytest.approx(of_samples.mean())
+    ends = stats.t.interval(0.95, 11, of_samples.mean(), stats.sem(of_samples))
+    assert moved["ci95"] == pytest.approx(ends)
+    add_predictions(records, [0], {"y": (classes[:1], action, 2)}, None)
+    assert records[0]["predictions"]["right"]["moved"]["ci95"] is None
 
 
 def test_values_by_class_are_means_of_the_samples_of_that_class():

@@ -63,6 +63,7 @@ def fields(kind):
         ("GroupPart", "group", set()),
         ("RuntimePart", "runtime", set()),
         ("PrecisionPart", "precision", set()),
+        ("PartPart", "part", set()),
         ("Record", "An entry of measurements", set()),
         ("FitPart", "fit", set()),
         ("Gain", "gain", set()),
@@ -79,7 +80,7 @@ def test_a_type_has_the_fields_that_are_documented(kind, title, unsaid):
 @pytest.mark.parametrize(
     ("kind", "content", "later"),
     [
-        ("Result", result(1.0), {"notes", "precision", "suite", "file"}),
+        ("Result", result(1.0), {"notes", "precision", "suite", "part", "file"}),
         (
             "Record",
             record(1.0),

@@ -563,6 +563,13 @@ def nothing(): return {}
 def fails(): raise ValueError("no members today")
 def named(): return {"é": dark}
 def identity(): return {"e": dark}
+def function(): return {"bad": lambda x: dark}
+def pairs(): return [("dark", dark)]
+def both(x, y): return x
+def number(): return {"dark": 3}
+def spaced(): return {"two words": dark}
+def unnamed(): return {"": dark}
+def punctuated(some={}, *more, n=2): return {"-2%/x,y": dark}
 def huge(): return {"bad": lambda x: x.astype("float64") * 1e300}
 def silent(): return {"bad": lambda x: next(iter(()))}
 def drawn():
@@ -610,15 +617,22 @@ def test_a_family_of_ones_own_is_measured(tmp_path, own):
         ("raises", r"member bad on sample \d raised ZeroDivisionError: division by zero"),
         ("shape", r"member bad on sample \d has the shape \(3, 8, 9\), the sample has \(3, 9, 9\)"),
         ("nan", r"member bad on sample \d holds NaN or infinity"),
-        ("text", r"member bad on sample \d is no array of numbers"),
+        ("text", r"member bad on sample \d gives no, which is no array of numbers$"),
+        ("function", r"member bad on sample \d gives <function dark>, which is no array"),
         ("huge", r"member bad on sample \d holds NaN or infinity"),
         ("silent", r"member bad on sample \d raised StopIteration$"),
         ("drawn", r"member bad on sample \d gives something else each time"),
         ("counting", r"member bad on sample \d gives something else each time"),
-        ("nothing", "it is a mapping of member names to functions of one image"),
+        ("nothing", "a family is a mapping of member names to functions of one image.*found {}$"),
+        ("pairs", r"a family is a mapping .*found \[\('dark', <function dark>\)\]$"),
+        ("dark", r"needs the argument x, so it may be a member, and is no family; a family is a"),
+        ("both", r"needs the arguments x and y, so it may be a member"),
+        ("number", r"member dark is 3, and no function of one image$"),
         ("fails", "raised ValueError: no members today"),
-        ("named", "a member is named by ASCII letters"),
-        ("identity", "'e' is the identity"),
+        ("named", r"ASCII characters without spaces.*; found 'é'$"),
+        ("spaced", r"a member's name is .* without spaces.*; found 'two words'$"),
+        ("unnamed", r"a member's name is .*; found ''$"),
+        ("identity", "'e', which is the image itself; found 'e'$"),
         ("membrs", "no 'membrs' in own_.* Did you mean 'members'"),
     ],
 )
@@ -626,8 +640,13 @@ def test_members_that_fail_are_named_in_one_line(tmp_path, own, function, fault)
     model, data = models.random_cnn(1, (9, 9)), images((3, 9, 9), 9)
     with pytest.raises(GeedError, match=fault) as raised:
         measured(tmp_path, model, data, f"{own}:{function}")
-    assert str(raised.value).startswith(f"group {own}:{function}")
+    assert str(raised.value).startswith(f"group {own}:{function}: ")
     assert "\n" not in str(raised.value)
+    assert "0x" not in str(raised.value)
+
+
+def test_members_may_be_called_by_signs_and_made_by_what_needs_no_argument(own):
+    assert geed.parse_group(f"{own}:punctuated").elements == ("e", "-2%/x,y")
 
 
 def test_members_that_were_edited_are_others(tmp_path, own, monkeypatch):
@@ -702,8 +721,9 @@ def test_members_are_named_by_family_and_number():
         ("rotate:1..1/3", "both ends are the same"),
         ("rotate:-5..5", "members are a range LO..HI/N, such as rotate:-15..15/7"),
         ("rotate:wide", "members are a range"),
-        ("jpeg:200", "jpeg"),
-        ("blur:-1", "blur"),
+        ("jpeg:200", "^group jpeg:200: the quality is a whole number from 1 to 100; found 200$"),
+        ("blur:-1..1/3", "^group blur:-1..1/3: σ in pixels is 0 or more; found -1$"),
+        ("imagenet-c:fogg", "^group imagenet-c:fogg: there are .*Did you mean 'fog'"),
         ("C4*zoom:0.8..1.2/3", "a family is taken alone"),
         ("rotate:-90..90/2000", "at most 1024"),
         ("no_such_module:members", "cannot be imported"),
@@ -730,7 +750,7 @@ def test_less_than_the_least_blur_is_none():
         ("zoom:0.8", {"measures": ["symmetry-share"]}, "symmetry-share: .* zoom:0.8 is a family"),
         ("zoom:0.8", {"measures": ["sensitivity"]}, "sensitivity: .* zoom:0.8 is a family"),
         ("zoom:0.8", {"output_action": {"logits": "a.npz"}}, "--output-action logits: .* fit one"),
-        ("shift-px:9", {}, "9 pixels leave nothing of an input that is 9 wide"),
+        ("shift-px:9", {}, "^group shift-px:9: 9 pixels leave nothing of an input that is 9 wide"),
     ],
 )
 def test_what_does_not_go_with_a_family_is_said_in_one_line(tmp_path, group, options, fault):

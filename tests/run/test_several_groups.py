@@ -11,6 +11,7 @@ from running import images
 
 import onnx_geed as geed
 from onnx_geed.cli import cli
+from onnx_geed.errors import GeedError, of_group
 from onnx_geed.run import make_options, prepare_run, session
 from onnx_geed.run.job import point_jobs
 from onnx_geed.run.kept_points import KeptPoints
@@ -277,6 +278,12 @@ def test_what_was_measured_is_kept_where_a_later_group_fails(told, tmp_path, mon
     got = told("--out=r.json", "--samples=17", groups=["C4", "onlysome:members", "flip-h"])
     assert got.exit_code == 2
     assert "too light" in got.stderr.splitlines()[-1]
-    assert "group onlysome:members: " in got.stderr.splitlines()[-1]
+    assert got.stderr.splitlines()[-1].count("group onlysome:members: ") == 1
     assert [path.name for path in tmp_path.glob("*.json")] == ["r.C4.json"]
     assert " C4 (" in got.stdout
+
+
+def test_the_group_that_failed_is_named_once():
+    for said in ("group C8 does not move this input", "group c8: no", "sample 3 holds NaN"):
+        assert of_group("C8", GeedError(said)).lower().count("group c8") == 1
+    assert of_group("SO2~8", GeedError("sample 3 holds NaN")) == "group SO2~8: sample 3 holds NaN"

@@ -102,6 +102,34 @@ def test_one_model_has_the_interval_over_samples(box):
     assert (row["step"], row["seeds"]) == (None, [None])
 
 
+def test_a_family_has_its_gain_and_how_often_predictions_are_right(box):
+    np.save(box.folder / "labels.npy", np.arange(9) % 4)
+    more = f'output-kind = "logits"\nlabels = "{box.folder / "labels.npy"}"\n[[models]]'
+    box.write(SUITE.replace('"C4"', '"jpeg:90,10", "d4"').replace("[[models]]", more))
+    result = box.run()
+    assert result["failed"] == []
+    assert {r["group"] for r in result["rows"]} == {"jpeg:90,10", "D4"}
+    row = of(result, model="a", step=100, measure="latent-l2", group="jpeg:90,10")
+    own = [
+        json.loads((box.folder / f"out/cells/a.seed{s}.step100.noise.jpeg-90-10.json").read_text())
+        for s in range(2)
+    ]
+    gains = [m["gain"]["value"] for r in own for m in r["measurements"] if m.get("gain")]
+    assert row["gain_mean"] == pytest.approx(np.mean(gains), rel=1e-12)
+    assert row["gain_ci95_over_models"] == list(mean_interval(gains))
+    assert of(result, model="a", step=0, measure="latent-l2", group="D4")["gain_mean"] is None
+    row = of(result, model="a", step=100, measure="softmax-kl", group="jpeg:90,10")
+    moved = [
+        m["predictions"]["right"]["moved"]
+        for r in own
+        for m in r["measurements"]
+        if m["predictions"]
+    ]
+    assert row["right_mean"] == pytest.approx(np.mean([m["value"] for m in moved]))
+    assert row["right_ci95_over_models"] == list(mean_interval([m["value"] for m in moved]))
+    assert row["right_ci95_over_samples"] is None
+
+
 def test_a_second_run_keeps_what_is_there(box):
     result = box.run()
     files = {p: p.stat().st_mtime_ns for p in (box.folder / "out/cells").iterdir()}

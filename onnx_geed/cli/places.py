@@ -1,0 +1,37 @@
+"""Paths and addresses, as options and arguments take them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_geed.addresses import address_of
+
+__all__ = ["FOLDER", "PLACE", "is_cache"]
+
+
+class _Place(click.Path):
+    """A path, or an address as it was typed: as a path it would lose a slash."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Return an address as a text, and all else as a path."""
+        return address_of(value) or super().convert(value, param, ctx)
+
+
+#: The type of what names a file or folder, here or at an address.
+PLACE = _Place(path_type=Path)
+
+
+#: The type of what names a folder.
+FOLDER = _Place(path_type=Path, file_okay=False)
+
+
+def is_cache(place: str | Path) -> bool:
+    """Say whether a cache is meant; its library takes as long to load as a large model to read."""
+    if not address_of(place) and Path(place).suffix != ".geed" and not Path(place).is_dir():
+        return False
+    from onnx_geed.cache import is_cache
+
+    return is_cache(place)

@@ -1,0 +1,87 @@
+"""Types of the parts of a result file that say what was measured, and who measured it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+__all__ = ["DataPart", "GroupPart", "InputPart", "ModelPart", "RuntimePart"]
+
+
+class ModelPart(TypedDict):
+    """The model that was measured."""
+
+    path: str
+    sha256: str
+    opset: int
+    producer: str
+
+
+class InputPart(TypedDict):
+    """An input that the group moves; its name is empty where DATA are one array, without names."""
+
+    name: str
+    source: str
+    layout: str
+    shape: list[int]
+    dtype: str
+
+
+class DataPart(TypedDict):
+    """The samples that were measured; ``inputs`` where they are more than one float input."""
+
+    source: str
+    fingerprint: str
+    available: int
+    indices: list[int]
+    names: list[str] | None
+    labels: list[int | str] | None
+    marks: NotRequired[list[str]]
+    preprocess: NotRequired[dict[str, Any]]
+    layout: NotRequired[str]
+    shape: NotRequired[list[int]]
+    inputs: NotRequired[list[InputPart]]
+    masks: NotRequired[MasksPart]
+
+
+class MasksPart(TypedDict):
+    """What stood in front of other backgrounds."""
+
+    source: str
+    fingerprint: str
+
+
+class GroupPart(TypedDict):
+    """The group, and how it moves the input."""
+
+    name: str
+    kind: NotRequired[Literal["group", "sampled", "family"]]
+    order: int
+    elements: list[str]
+    exact: list[bool]
+    parameters: NotRequired[list[float | None]]
+    parameter: NotRequired[str]
+    unit: NotRequired[str]
+    clip: NotRequired[bool]
+    backgrounds: NotRequired[str]
+    members: NotRequired[str]
+    interpolation: Literal["bilinear", "nearest", "bicubic", "own"]
+    support: Literal["full", "disk"]
+    components: NotRequired[Literal["right-down", "right-up", "down-right"]]
+    step: NotRequired[float]
+    grid: NotRequired[list[int]]
+
+
+class RuntimePart(TypedDict, total=False):
+    """The device, the engine and the batches of a run, its seconds and its inferences."""
+
+    provider: str
+    device: str
+    precision: str
+    engine: str
+    optimisation: str
+    batch_size: int
+    seconds: float
+    inferences: int
+    executor: Literal["local", "ray"]
+    nodes: int
+    workers: int

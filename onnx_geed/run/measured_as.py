@@ -1,0 +1,180 @@
+"""What a record says of a measure and its tensor, known before an orbit is run.
+
+With the statistics of orbits it is all that a record follows from, so that parts of a run, which
+carry both, become the whole one's records with neither model nor data.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_geed.groups import Exactness, parse_layout
+from onnx_geed.measures import Descriptor, Measure, Plan, descriptor_of
+
+__all__ = ["MeasuredAs", "measured_as"]
+
+
+@dataclass(frozen=True)
+class MeasuredAs:
+    """One measure on one tensor, as a record tells of it.
+
+    Parameters
+    ----------
+    measure, layer, layout, output_action : str
+        What is measured where.
+    elements : tuple of str
+        Names of the n elements.
+    target : bool
+        Whether a share of the error is of a tensor that has a target.
+    exact : tuple of int, optional
+        The exact subgroup, where there is a proper one.
+    half : tuple of int
+        Every second element of a sampled group; empty of others.
+    skipped : int
+        How many of the first elements are left out of means.
+    correction, half_correction : float
+        What deviations, and those under every second element, are multiplied by.
+    exact_channels : bool
+        Whether values channel by channel over the exact elements are those of the subgroup.
+    table : bool
+        Whether another reading of the output action is the inverse of a given table.
+    trials : bool
+        Whether a deviation is 0 or 1.
+    background : int, optional
+        The class of places that are background.
+    notes : tuple of str
+        What was done to the tensor beforehand.
+    on_independence : str
+        What was done about a mean over independent elements; empty of others.
+    """
+
+    measure: str
+    layer: str
+    layout: str
+    output_action: str
+    elements: tuple[str, ...]
+    target: bool = False
+    exact: tuple[int, ...] | None = None
+    half: tuple[int, ...] = ()
+    skipped: int = 0
+    correction: float = 1.0
+    half_correction: float = 1.0
+    exact_channels: bool = False
+    table: bool = False
+    trials: bool = False
+    background: int | None = None
+    notes: tuple[str, ...] = ()
+    on_independence: str = ""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Measure and layer."""
+        return self.measure, self.layer
+
+    @property
+    def descriptor(self) -> Descriptor:
+        """The catalogue's entry for the measure."""
+        descriptor = descriptor_of(self.measure)
+        return descriptor.against_target() if self.target else descriptor
+
+
+def measured_as(plan: Plan) -> tuple[MeasuredAs, ...]:
+    """Return what records will say of the measures of a plan, in its order.
+
+    Parameters
+    ----------
+    plan : Plan
+        The measures and their tensors.
+
+    Returns
+    -------
+    tuple of MeasuredAs
+    """
+    return tuple(_measured_as(plan, measure) for measure in plan.measures)
+
+
+def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
+    group, layer = plan.group, plan.layers[measure.layer]
+    members, half = plan.exact_subgroup(measure), tuple(group.half)
+    layout, notes = _layout_and_notes(measure, layer.layout, layer.shape)
+    correction = measure.correction(group.order)
+    independent = group.independent and measure.averaged != (0,)
+    return MeasuredAs(
+        *(measure.name, measure.layer, layout, measure.action.name, tuple(group.elements)),
+        target=measure.target,
+        exact=members,
+        half=half,
+        skipped=int(measure.counted.start),
+        correction=correction,
+        half_correction=measure.correction(len(half)) if half else 1.0,
+        # With an f̂ of its own, eq. (2), the subgroup has other cosines.
+        exact_channels=bool(members and set(measure.averaged) <= set(members)),
+        table=measure.with_inverse_table() is not None,
+        trials=measure.descriptor.view == "classes" and measure.places is None,
+        background=measure.background,
+        notes=tuple(notes),
+        on_independence=_independence(measure, group.order, correction) if independent else "",
+    )
+
+
+def _independence(measure: Measure, n: int, correction: float) -> str:
+    """Say what was done about a mean over independent elements, which lies too near to them."""
+    if correction == 1:
+        return (
+            f"not corrected for the mean being of {n} independent elements, to which it is nearer "
+            "than that of all: the value is too near to perfect"
+        )
+    what = "squared distances" if measure.target or measure.descriptor.power == 2 else "distances"
+    root = "" if what.startswith("squared") else "√"
+    return (
+        f"{what} are multiplied by {root}(n/(n−1)) = {correction:.4g}: the mean of {n} independent "
+        "elements is nearer to them than that of all"
+    )
+
+
+def _layout_and_notes(
+    measure: Measure, layout: str, shape: tuple[int, ...]
+) -> tuple[str, list[str]]:
+    """Return the layout of a record, and notes on what was done to its tensor beforehand."""
+    if measure.target:
+        return layout, _error_notes(measure)
+    if measure.descriptor.view in ("maps", "whole"):
+        return layout, []
+    if measure.places is not None:
+        places = measure.places.inside.shape[1]
+        notes = [f"mean over {places} places, f(gx) moved back to those of x", _read_as(measure)]
+        if left := int((~measure.places.inside).any(axis=0).sum()):
+            notes.append(f"left out where they come from outside the grid: up to {left} places")
+        return layout, notes
+    notes = []
+    blank = np.broadcast_to(np.float32(0), (1, *shape))
+    if len(shape) > 1 and parse_layout(layout).to_points(blank, 1)[1]:
+        places = "its grid" if {"H", "W"} <= {*layout} else "its other axes"
+        notes.append(f"average-pooled over {places} by onnx-geed")
+    if measure.descriptor.of_classes:
+        notes.append(_read_as(measure))
+    if measure.descriptor.of_error:
+        notes.append("cross-entropy of the labels")
+    return ("NK" if len(shape) == 1 else layout), notes
+
+
+def _error_notes(measure: Measure) -> list[str]:
+    """Say how a tensor that has a target was moved back, where that is not plain."""
+    notes = ["squared error of f(gx), moved back, against its target"]
+    if resampled := sum(kind is Exactness.RESAMPLED for kind in measure.action.exact()):
+        notes.append(
+            f"moved back by the inverse elements of {resampled} elements that resample, which do "
+            "not undo them exactly"
+        )
+    return notes
+
+
+def _read_as(measure: Measure) -> str:
+    """Say as what class scores are read."""
+    if measure.descriptor.view == "classes":
+        return "the class of the largest score"
+    if measure.reads == "logits":
+        return "softmax applied by onnx-geed to logits"
+    return "probabilities as given"

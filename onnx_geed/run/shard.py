@@ -1,0 +1,222 @@
+"""A shard: the share of a run's jobs that one of several machines takes, and its running.
+
+Jobs are those of the whole run, so that the runtime gets the same rows in every run of the model,
+and gives the same bits.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from onnx_geed.errors import GeedError, shown
+from onnx_geed.measures import Plan
+from onnx_geed.run.between_samples import join_pairs
+from onnx_geed.run.job import Job, Task, orbit_jobs, point_jobs
+from onnx_geed.run.kept_points import KeptPoints
+from onnx_geed.run.orbit_statistics import OrbitStatistics, beside, gather, join
+from onnx_geed.run.prepare import Prepared
+from onnx_geed.run.progress import Meter
+from onnx_geed.run.worker import Worker
+
+__all__ = ["Shard", "ShardJobs", "jobs_of", "parse_shard", "run_shard", "with_points"]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One of the shares into which a run is divided.
+
+    Parameters
+    ----------
+    number : int
+        Which one, from 1.
+    of : int
+        How many there are.
+    """
+
+    number: int
+    of: int
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    @property
+    def last(self) -> bool:
+        """Whether it is the last one, which has no more orbits than any other."""
+        return self.number == self.of
+
+    def of_orbits(self, count: int) -> range:
+        """Return its share of jobs with orbits: the first shares have one more, if any."""
+        return range(-(-count * (self.number - 1) // self.of), -(-count * self.number // self.of))
+
+    def of_points(self, count: int) -> range:
+        """Return its share of jobs with points for M: the last shares have one more, if any."""
+        return range(count * (self.number - 1) // self.of, count * self.number // self.of)
+
+
+def parse_shard(text: str) -> Shard:
+    """Read which share of a run is asked for.
+
+    Parameters
+    ----------
+    text : str
+        ``i/n``, such as ``2/5``: the second of five.
+
+    Returns
+    -------
+    Shard
+
+    Raises
+    ------
+    GeedError
+        If it is not of that form, or there is no such share.
+    """
+    number, slash, of = text.partition("/") if isinstance(text, str) else ("", "", "")
+    if not slash or not all(part.isascii() and part.isdigit() for part in (number, of)):
+        raise GeedError(f"--shard {shown(text)}: give i/n, such as 2/5 for the second of five")
+    shard = Shard(int(number), int(of))
+    if not 1 <= shard.number <= shard.of:
+        raise GeedError(
+            f"--shard {text}: shares are numbered from 1 to n, as in 1/{max(shard.of, 1)}; where "
+            "an array job counts from 0, add one"
+        )
+    return shard
+
+
+@dataclass(frozen=True)
+class ShardJobs:
+    """The jobs of one share.
+
+    Parameters
+    ----------
+    own : tuple of Job
+        Orbits.
+    beside : tuple of Job
+        Jobs of other shares that hold the neighbour of an own sample: only pairs are taken of them.
+    points : tuple of Job
+        Points for M beyond D.
+    """
+
+    own: tuple[Job, ...]
+    beside: tuple[Job, ...]
+    points: tuple[Job, ...]
+
+    @property
+    def orbits(self) -> range:
+        """Positions of its orbits."""
+        if not self.own:
+            return range(0)
+        return range(self.own[0].positions.start, self.own[-1].positions.stop)
+
+    @property
+    def inferences(self) -> int:
+        """Model inputs that they run."""
+        return sum(job.inferences for job in (*self.own, *self.beside, *self.points))
+
+
+def jobs_of(shard: Shard, task: Task, layers: Sequence[str], count: int) -> ShardJobs:
+    """Return the share of a run's jobs, whose boundaries are those of the whole run.
+
+    Parameters
+    ----------
+    shard : Shard
+        Which share.
+    task : Task
+        What is run.
+    layers : sequence of str
+        Tensors of a pass.
+    count : int
+        Size of D.
+
+    Returns
+    -------
+    ShardJobs
+
+    Notes
+    -----
+    A pair of neighbouring samples is taken by the share that holds the first of the two.
+    """
+    jobs, points = orbit_jobs(task, layers, count), point_jobs(task, layers, count)
+    mine = shard.of_orbits(len(jobs))
+    held = {position for job in jobs[mine.start : mine.stop] for position in job.positions}
+    own = [
+        replace(job, pairs=tuple(pair for pair in job.pairs if pair[0] in held))
+        for job in jobs[mine.start : mine.stop]
+    ]
+    crossing = {pair for job in own for pair in job.pairs if pair[1] not in held}
+    beside = []
+    for job in jobs:
+        if touched := sorted(pair for pair in crossing if pair[1] in job.positions):
+            beside.append(replace(job, pairs=tuple(touched), points=False))
+    further = shard.of_points(len(points))
+    return ShardJobs(tuple(own), tuple(beside), tuple(points[further.start : further.stop]))
+
+
+def run_shard(
+    prepared: Prepared, shard: Shard, meter: Meter, kept: KeptPoints | None = None
+) -> tuple[OrbitStatistics, OrbitStatistics]:
+    """Run a share.
+
+    Parameters
+    ----------
+    prepared : Prepared
+        The whole run.
+    shard : Shard
+        Which share of it.
+    meter : Meter
+        Counts model inputs.
+    kept : KeptPoints, optional
+        Points that were run before.
+
+    Returns
+    -------
+    orbits : OrbitStatistics
+        Of its orbits, all pairs complete, and of those of their identities that are points for M.
+    points : OrbitStatistics
+        Of its points for M beyond D.
+
+    Raises
+    ------
+    GeedError
+        As :class:`onnx_geed.run.engine.Engine` says.
+    """
+    plan, kept = prepared.task.plan, kept or KeptPoints()
+    orbits, points = [], []
+    for layers in prepared.passes:
+        jobs = jobs_of(shard, prepared.task, layers, prepared.count)
+        known = kept.of(prepared, jobs.points)
+        run = [*jobs.own, *jobs.beside, *(jobs.points if known is None else ())]
+        parts = kept.keeping(prepared, run, prepared.in_order(Worker.run, run))
+        counted = meter.counting(parts, [job.inferences for job in run])
+        own = gather(plan, itertools.islice(counted, len(jobs.own)))
+        for other in itertools.islice(counted, len(jobs.beside)):
+            own = _with_pairs(plan, own, other)
+        orbits.append(_pointed(own, prepared.options.norm_samples))
+        points.append(gather(plan, itertools.chain(counted, known or ())))
+    return beside(orbits), beside(points)
+
+
+def with_points(plan: Plan, orbits: OrbitStatistics, points: OrbitStatistics) -> OrbitStatistics:
+    """Return orbits with all the points for M that are at hand, as if these followed each other."""
+    start = orbits.pointed.stop
+    return join(plan, [orbits, replace(points, pointed=range(start, start + len(points.pointed)))])
+
+
+def _with_pairs(plan: Plan, own: OrbitStatistics, other: OrbitStatistics) -> OrbitStatistics:
+    """Complete the pairs of which another share's orbits hold the second sample."""
+    entries = dict(own.measures)
+    for measure in plan.measures:
+        key = measure.name, measure.layer
+        if key in entries:
+            pairs = [entries[key].pairs, other.measures[key].pairs]
+            entries[key] = replace(entries[key], pairs=join_pairs(measure, pairs))
+    return replace(own, measures=entries)
+
+
+def _pointed(orbits: OrbitStatistics, norm_samples: int) -> OrbitStatistics:
+    """Keep of identities those alone that M is taken over."""
+    start = orbits.pointed.start
+    pointed = range(start, max(start, min(orbits.pointed.stop, norm_samples)))
+    points = {layer: rows[: len(pointed)] for layer, rows in orbits.points.items()}
+    return replace(orbits, pointed=pointed, points=points)
