@@ -608,6 +608,20 @@ def tensors_in_a(kind: str) -> Made:
     return net(nodes, [ints("zero", 0)], end="z")
 
 
+@hostile()
+def weights_in_segments() -> Made:
+    model = net()
+    model.graph.initializer[0].segment.begin = 1
+    return model
+
+
+@hostile()
+def dead_node_without_outputs() -> Made:
+    model = net()
+    model.graph.node.append(node("Relu", "x", ""))
+    return model
+
+
 # ------------------------------------------------------------------------------------------------
 # The graph
 # ------------------------------------------------------------------------------------------------
@@ -879,6 +893,7 @@ def strange_operator(domain: str) -> Made:
 # Metadata
 # ------------------------------------------------------------------------------------------------
 
+_OWN = "onnx_geed."
 _DEEP = "[" * 100_000 + "]" * 100_000
 
 
@@ -894,15 +909,15 @@ _DEEP = "[" * 100_000 + "]" * 100_000
     preprocess_huge={"onnx_geed.preprocess": '{"resize": 100000000}'},
     preprocess_digits={"onnx_geed.preprocess": '{"resize": ' + "9" * 6_000 + "}"},
     preprocess_text={"onnx_geed.preprocess": "\ufffe"},
-    action_deep={"onnx_geed.action.b": _DEEP},
-    action_object={"onnx_geed.action.b": '{"a":' * 100_000 + "1" + "}" * 100_000},
-    action_wrong={"onnx_geed.action.b": "[]"},
-    action_null={"onnx_geed.action.b": "null"},
-    action_digits={"onnx_geed.action.b": '{"channels": [[' + "9" * 6_000 + "]]}"},
-    action_for_none={"onnx_geed.action.": "{}"},
-    layout_long={"onnx_geed.layout.b": "N" * 100_000},
-    layout_grid={"onnx_geed.layout.b": "NTD:" + "9" * 6_000 + "x1"},
-    layout_none={"onnx_geed.layout.b": ""},
+    action_deep={f"{_OWN}action.b": _DEEP},
+    action_object={f"{_OWN}action.b": '{"a":' * 100_000 + "1" + "}" * 100_000},
+    action_wrong={f"{_OWN}action.b": "[]"},
+    action_null={f"{_OWN}action.b": "null"},
+    action_digits={f"{_OWN}action.b": '{"channels": [[' + "9" * 6_000 + "]]}"},
+    action_for_none={f"{_OWN}action.": "{}"},
+    layout_long={f"{_OWN}layout.b": "N" * 100_000},
+    layout_grid={f"{_OWN}layout.b": "NTD:" + "9" * 6_000 + "x1"},
+    layout_none={f"{_OWN}layout.b": ""},
     layout_input={"onnx_geed.input_layout": "N" * 100_000},
     input_long={"onnx_geed.input": "x" * 100_000},
     output_long={"onnx_geed.output": "x" * 100_000},
@@ -922,7 +937,7 @@ def metadata(entries: dict[str, str]) -> Made:
 def metadata_by_the_hundred_thousand() -> Made:
     model = net()
     for i in range(200_000):
-        model.metadata_props.add(key=f"onnx_geed.action.t{i}", value="{}")
+        model.metadata_props.add(key=f"{_OWN}action.t{i}", value="{}")
     return model
 
 

@@ -20,7 +20,7 @@ from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import Stamp, stamp, writing_beside
 from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
-from onnx_geed.model.soundness import check_growing_texts, check_sound, stored_bytes
+from onnx_geed.model.soundness import check_nodes, check_sound, stored_bytes
 from onnx_geed.model.weights_in_place import bring_in, model_bytes
 
 __all__ = ["Model", "check_weights", "external_files", "load_model", "write_model"]
@@ -145,8 +145,8 @@ def load_model(path: str | Path) -> Model:
     if proto.functions:
         proto = _inlined(proto, path)
     _sort(proto.graph, path)
-    check_growing_texts(proto.graph, path)
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    check_nodes(proto.graph, opset, path)
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
     metadata = {p.key: p.value for p in proto.metadata_props}
     return Model(path, proto, fingerprint, opset, producer, metadata, weights)
@@ -207,9 +207,8 @@ def _content(path: Path) -> tuple[bytes, bool]:
         raise GeedError(f"{path}: is a folder; give the ONNX file in it")
     try:
         before = path.stat()
-        # A pipe of the shell's own has an end that is written to, and no name of its own.
-        if not stat.S_ISREG(before.st_mode) and path.resolve().exists():
-            raise GeedError(f"{path}: is a device or a pipe; give the path of an ONNX file")
+        if not (stat.S_ISREG(before.st_mode) or stat.S_ISFIFO(before.st_mode)):
+            raise GeedError(f"{path}: is a device, which has no end; give the path of an ONNX file")
         if before.st_size >= 1 << 31:
             raise GeedError(
                 f"{path}: is larger than 2 GiB, which no ONNX file can be; export the model again "

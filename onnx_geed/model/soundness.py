@@ -20,7 +20,7 @@ from onnx_geed.model.nodes import subgraphs
 
 __all__ = [
     "bodies",
-    "check_growing_texts",
+    "check_nodes",
     "check_sound",
     "has_loops",
     "refusing_unsound",
@@ -172,31 +172,51 @@ def bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
                 waiting += subgraphs(node)
 
 
-def check_growing_texts(graph: onnx.GraphProto, path: Path) -> None:
-    """Refuse texts that are joined with themselves, again and again, to any length.
+def check_nodes(graph: onnx.GraphProto, opset: int, path: Path) -> None:
+    """Refuse nodes that lack what their operator must have, and texts that grow to any length.
 
     Parameters
     ----------
     graph : onnx.GraphProto
-        The main graph, sorted; the runtime joins constant texts as it opens a model.
+        The main graph, sorted, its functions inlined.
+    opset : int
+        Version of the default operator set.
     path : Path
         The file, for messages.
 
     Raises
     ------
     GeedError
-        If a text is joined of too many.
+        If a node has no output, or fewer inputs than its operator.
+        If a text is joined of too many: the runtime joins them as it opens a model.
     """
     joined: dict[str, int] = {}
+    least: dict[str, int] = {}
     for node in graph.node:
+        op, domain = node.op_type, node.domain
+        if op not in least and domain in ("", "ai.onnx"):
+            least[op] = _least_inputs(op, opset)
+        few = domain in ("", "ai.onnx") and len(node.input) < least[op]
+        if few or not node.output:
+            lacks = f"{len(node.input)} inputs of {least[op]}" if few else "no output"
+            called = shown(f"{op} {node.name or next(iter(node.output), '')}".strip())
+            raise GeedError(f"{path}: its node {called} has {lacks}; export it again")
         counts = [joined.get(name, 1) for name in node.input]
-        count = sum(counts) if node.op_type == "StringConcat" else max(counts, default=1)
+        count = sum(counts) if op == "StringConcat" else max(counts, default=1)
         if count > _MOST_TEXTS:
             raise GeedError(
                 f"{path}: it joins a text of more than {_MOST_TEXTS:,} texts; export it again"
             )
         if count > 1:
             joined |= dict.fromkeys(node.output, count)
+
+
+def _least_inputs(op: str, opset: int) -> int:
+    """Return how many inputs an operator has at least, 0 where that is not known."""
+    try:
+        return int(onnx.defs.get_schema(op, opset).min_input)
+    except (onnx.defs.SchemaError, OverflowError, TypeError, ValueError):
+        return 0
 
 
 def has_loops(graph: onnx.GraphProto) -> bool:
@@ -352,6 +372,8 @@ def _check_tensor(tensor: onnx.TensorProto) -> None:
         raise _UnsoundError(
             f"tensor {shown(tensor.name)} is of type {kind}, which ONNX does not have"
         )
+    if tensor.HasField("segment"):
+        raise _UnsoundError(f"tensor {shown(tensor.name)} is stored in segments")
     if tensor.data_location == onnx.TensorProto.EXTERNAL or not kind:
         return
     if tensor.HasField("raw_data"):

@@ -94,10 +94,10 @@ def test_time_and_memory_of_a_command_are_bounded(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"")
     os.mkfifo(tmp_path / "pipe")
     with Bounded(seconds=1.0) as server:
-        ended = server.run(["layers", "pipe"], tmp_path)
-        assert ended.status == 2  # a pipe that nobody writes to does not hang
-        assert "pipe" in ended.err
+        ended = server.run(["layers", "pipe"], tmp_path)  # to which nobody writes
+        assert ended.fault().startswith("status -9")
         assert server.run(["layers", "m.onnx"], tmp_path).status == 2
+        assert "device" in server.run(["layers", "/dev/zero"], tmp_path).err
 
 
 def test_half_a_minute_of_mutations_finds_nothing():
@@ -111,6 +111,26 @@ def test_a_seed_repeats_its_mutations():
     first, second = ([mutated(net, random.Random(s)) for s in range(40)] for _ in range(2))
     assert first == second
     assert len(set(first)) > 35
+
+
+@pytest.mark.parametrize("limit", ["600MiB", "1MB"])
+def test_a_limit_on_the_process_ends_in_one_line(bounded, tmp_path, limit):
+    wide = hostile_models.net(
+        [
+            hostile_models.node("Tile", "x n", "g"),
+            hostile_models.node("ReduceMean", "g", "r", axes=[2, 3]),
+            hostile_models.node("Add", "x r", "z"),
+        ],
+        [hostile_models.ints("n", [1, 1, 1000, 1500])],
+        end="z",
+    )
+    models.save(wide, tmp_path / "model.onnx")
+    np.save(tmp_path / "x.npy", models_images())
+    line = f"--memory-limit {limit} measure model.onnx --data x.npy --group C4 --samples 3"
+    ended = bounded.run(line.split(), tmp_path)
+    assert ended.status == 2
+    assert not ended.fault(), ended
+    assert ("--memory-limit" in ended.err) == (limit == "1MB")
 
 
 # ------------------------------------------------------------------------------------------------
