@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 from onnx_geed.errors import GeedError
-from onnx_geed.text import format_bytes, parse_bytes
 
 __all__ = ["limit_memory"]
 
@@ -27,6 +26,9 @@ def limit_memory(size: str) -> None:
         If it is no size, or too small to start with.
         If the system has no such limit.
     """
+    # Imported here: help needs no numpy.
+    from onnx_geed.text import format_bytes, parse_bytes
+
     wanted = parse_bytes(size)
     if wanted < _LEAST:
         raise GeedError(
