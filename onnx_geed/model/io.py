@@ -238,7 +238,7 @@ def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
             files[location] = file
         if offset + length > file.stat().st_size:
             raise GeedError(
-                f"{path}: its weights {shown(location)} end before tensor {shown(tensor.name)} "
+                f"{path}: its weights {shown(location)!r} end before tensor {shown(tensor.name)} "
                 "does; copy the file completely"
             )
     return [files[key] for key in sorted(files)]
@@ -248,7 +248,7 @@ def _checked(path: Path, location: str) -> Path:
     file = path.parent / location
     if _leads_out(location):
         raise GeedError(
-            f"{path}: its weights lie outside its folder ({shown(location)}), where ONNX Runtime "
+            f"{path}: its weights lie outside its folder ({shown(location)!r}), where ONNX Runtime "
             "refuses to read; put both in one folder and save the model again"
         )
     try:
@@ -256,10 +256,10 @@ def _checked(path: Path, location: str) -> Path:
     except OSError:  # a name that no file can have
         found = False
     if not found:
-        raise GeedError(f"{path}: its weights {shown(location)} are missing; put them beside it")
+        raise GeedError(f"{path}: its weights {shown(location)!r} are missing; put them beside it")
     if not file.resolve().is_relative_to(path.parent.resolve()):
         raise GeedError(
-            f"{path}: its weights {shown(location)} are a symbolic link out of its folder, "
+            f"{path}: its weights {shown(location)!r} are a symbolic link out of its folder, "
             "which ONNX Runtime refuses; put the file itself there"
         )
     return file
