@@ -131,7 +131,7 @@ def parse_table(text: str, source: str) -> Table:
     """
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GeedError(f"{source}: not JSON ({error})") from None
     if not isinstance(content, dict):
         raise GeedError(f"{source}: expected a JSON object with 'elements' and a table")
