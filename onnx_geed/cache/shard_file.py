@@ -7,6 +7,7 @@ import errno
 import hashlib
 import io
 import json
+import secrets
 import struct
 import subprocess
 import sys
@@ -95,8 +96,10 @@ def new_file(
         chunks = large_chunks(file)
     content.close_holes()
     trailer = seal(content.getbuffer().toreadonly(), chunks)
+    # Of two who write the same, one being thought dead, neither writes into the other's.
+    unfinished = folder / f".unfinished-{secrets.token_hex(4)}-{path.name}"
     try:
-        with replacing(path, folder / f".unfinished-{path.name}") as written:
+        with replacing(path, unfinished) as written:
             content.write_to(written)
             written.write(trailer)
     except OSError as error:

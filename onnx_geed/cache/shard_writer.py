@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from onnx_geed.run import (
     Pairs,
     Side,
     Task,
+    Worker,
     around,
     check_orbits,
     job_orbits,
@@ -37,19 +39,15 @@ class ShardWriter:
     """Runs and writes shards, several at a time, each on a thread.
 
     A pair of neighbouring samples may lie in two shards, and is written with the later one. So a
-    shard hands its side of such a pair to the other as soon as it has it.
+    shard hands its side of such a pair to the other as soon as it has it. Pickled it is a function
+    that does the same with one shard, and runs again what others would have handed over.
     """
 
     def __init__(
-        self,
-        task: Task,
-        manifest: Manifest,
-        folder: Path,
-        engine: KernelEngine,
-        missing: frozenset[int],
+        self, task: Task, manifest: Manifest, folder: Path, missing: frozenset[int]
     ) -> None:
         self._task, self._manifest, self._folder = task, manifest, folder
-        self._engine, self._missing = engine, missing
+        self._missing = missing
         kept = {e.tensor for e in manifest.entries if e.content == "sums"}
         paired = paired_measures((m.name, m.layer) for m in task.plan.measures)
         self._summed = [
@@ -63,8 +61,12 @@ class ShardWriter:
             pair: Future() for pair in self._wanted
         }
 
-    def write(self, first: int) -> int:
-        """Run a shard's orbits, write it, and return its position."""
+    def __reduce__(self) -> tuple[type[partial[int]], tuple[object, ...]]:
+        return partial, (_write_alone, self._task, self._manifest, self._folder.absolute())
+
+    def __call__(self, worker: Worker, first: int) -> int:
+        """Run a shard's orbits with a worker, write it, and return its position."""
+        engine = worker.kernels(self._task.network, tuple(self._task.plan.layers))
         positions = store.shard_orbits(self._manifest, first)
         pairs = {m.layer: Pairs() for m in self._summed}
         try:
@@ -72,8 +74,8 @@ class ShardWriter:
                 self._folder,
                 self._manifest,
                 first,
-                self._run(positions, pairs),
-                lambda: self._complete(positions, pairs),
+                self._run(engine, positions, pairs),
+                lambda: self._complete(engine, positions, pairs),
             )
         except BaseException as error:
             # Those who wait for a side that will not come fail too.
@@ -83,10 +85,12 @@ class ShardWriter:
             raise
         return first
 
-    def _run(self, positions: range, pairs: dict[str, Pairs]) -> Iterator[store.KeptOrbits]:
+    def _run(
+        self, engine: KernelEngine, positions: range, pairs: dict[str, Pairs]
+    ) -> Iterator[store.KeptOrbits]:
         """Yield what a shard keeps of each of its jobs, and join their pairs into a mapping."""
         for job in self._jobs(positions):
-            arrays = self._activations(job)
+            arrays = self._activations(engine, job)
             within = self._pairs(arrays, job)
             self._hand_over(within, positions)
             for m in self._summed:
@@ -101,9 +105,9 @@ class ShardWriter:
             for start in positions[::size]
         ]
 
-    def _activations(self, job: Job) -> dict[str, NDArray[np.float32]]:
+    def _activations(self, engine: KernelEngine, job: Job) -> dict[str, NDArray[np.float32]]:
         """Run a job's orbits; what a cache keeps is finite."""
-        arrays, source = self._engine.activations(job), self._task.source
+        arrays, source = engine.activations(job), self._task.source
         for name, array in arrays.items():
             check_orbits(self._task.plan, name, array, source.label, job.positions.start)
         return arrays
@@ -129,12 +133,12 @@ class ShardWriter:
                 self._handed[where].set_result(by_layer)
 
     def _complete(
-        self, positions: range, pairs: Mapping[str, Pairs]
+        self, engine: KernelEngine, positions: range, pairs: Mapping[str, Pairs]
     ) -> dict[str, NDArray[np.float64]]:
         """Return a shard's deviations between samples, by dataset, in the order of the pairs."""
         awaited = {where for within in pairs.values() for where in within.open}
         awaited = {w for w in awaited if max(w) in positions and min(w) not in positions}
-        earlier = {where: self._taken(where) for where in sorted(awaited)}
+        earlier = {where: self._taken(engine, where) for where in sorted(awaited)}
         rows: dict[str, dict[tuple[int, int], NDArray[np.float64]]] = {}
         numbers = {e.tensor: i for i, e in enumerate(self._manifest.entries) if e.content == "sums"}
         for m in self._summed:
@@ -146,7 +150,7 @@ class ShardWriter:
             name: np.stack([rows[name][k] for k in sorted(rows[name])]) for name in sorted(rows)
         }
 
-    def _taken(self, where: tuple[int, int]) -> _Sides:
+    def _taken(self, engine: KernelEngine, where: tuple[int, int]) -> _Sides:
         """Take what an earlier shard hands over; run its job again where it is written already."""
         position = min(where)
         first = position // self._manifest.shard_orbits * self._manifest.shard_orbits
@@ -155,8 +159,13 @@ class ShardWriter:
                 # The very job that was run, so that its activations are the same to the last bit.
                 positions = store.shard_orbits(self._manifest, first)
                 (job,) = (job for job in self._jobs(positions) if position in job.positions)
-                self._hand_over(self._pairs(self._activations(job), job), positions)
+                self._hand_over(self._pairs(self._activations(engine, job), job), positions)
         sides = self._handed[where].result()
         with self._lock:
             self._handed[where] = Future()  # which keeps nothing in memory
         return sides
+
+
+def _write_alone(task: Task, manifest: Manifest, folder: Path, worker: Worker, first: int) -> int:
+    """Run and write a shard in a process where no others are written at the same time."""
+    return ShardWriter(task, manifest, folder, frozenset([first]))(worker, first)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -30,22 +32,31 @@ from onnx_geed.cache.shard_writer import ShardWriter
 from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.results import check_measured
 from onnx_geed.run import (
-    KernelEngine,
+    Executor,
+    ExecutorName,
     Meter,
     Prepared,
     Progress,
-    Runner,
+    Task,
+    Worker,
     check_inputs,
     check_orbits,
     identities,
-    in_order,
     input_distances,
     make_options,
+    open_executor,
     prepare_run,
 )
 from onnx_geed.text import format_bytes
 
 __all__ = ["write_cache"]
+
+# Seconds until a shard that another machine wrote is seen here.
+_SEEN_WITHIN = 20.0
+
+
+# Identity latents of some samples, and whole tensors, by the entry.
+_Points = tuple[dict[int, NDArray[np.float32]], dict[int, NDArray[Any]]]
 
 
 @written_there
@@ -60,6 +71,8 @@ def write_cache(
     progress: Progress | None = None,
     notify: Callable[[str], None] | None = None,
     limits: Sequence[str] = (),
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> CacheInfo:
     """Write the activations of orbits to a cache, or finish one that was broken off.
@@ -80,6 +93,8 @@ def write_cache(
         Told what was there and what is left.
     limits : sequence of str
         As :func:`onnx_geed.measure` takes them, for a cache that is measured next.
+    executor, address
+        As :func:`onnx_geed.measure` takes them; shards are the same to the last bit.
     **options
         Fields of :class:`onnx_geed.Options`.
 
@@ -106,7 +121,23 @@ def write_cache(
             raise GeedError(
                 f"--{name}: runs the model again, and a cache keeps nothing of that; leave it out"
             )
-    prepared = prepare_run(model, data, group, dataclasses.replace(chosen, engine="kernels"))
+    chosen = dataclasses.replace(chosen, engine="kernels")
+    with open_executor(executor, address) as running:
+        prepared = prepare_run(model, data, group, chosen, executor=running)
+        _write(prepared, folder, mode, dtype, Meter("orbits", 0, progress), say, limits)
+    return cache_info(folder)
+
+
+def _write(
+    prepared: Prepared,
+    folder: Path,
+    mode: Mode,
+    dtype: Dtype,
+    meter: Meter,
+    say: Callable[[str], None],
+    limits: Sequence[str],
+) -> None:
+    """Write what is not there yet of a run that was worked out."""
     plan = prepared.task.plan
     check_measured(limits, [(m.name, m.layer) for m in plan.measures])
     manifest = contents_of(prepared, mode, dtype)
@@ -119,22 +150,19 @@ def write_cache(
         _announce(folder, manifest, missing, say)
         _check_room(folder, manifest, missing)
         write_matrices(folder, prepared.tables, manifest.description["tables"])
-        runner = prepared.worker.session(prepared.task.network, prepared.passes[0])
-        _fill(
-            prepared, manifest, folder, runner, missing, Meter("orbits", manifest.count, progress)
-        )
+        _fill(prepared, manifest, folder, missing, meter)
         if not store.has_points(folder, manifest):
-            store.write_points(folder, manifest, _extra_points(prepared, manifest, runner))
+            store.write_points(folder, manifest, _extra_points(prepared, manifest))
         labels = labels_of_d(prepared)
         if labels is not None and not has_place_labels(folder, manifest):
             write_place_labels(folder, manifest, labels)
         if not has_inputs(folder, manifest):
-            source, norm = prepared.task.source, chosen.norm_samples
+            source, norm = prepared.task.source, prepared.options.norm_samples
             write_inputs(folder, manifest, input_distances(source, prepared.count, norm))
         check_inputs(prepared)
+        store.clean(folder)  # what workers that died left
         store.write_index(folder, manifest)
         _check_complete(folder, manifest)
-    return cache_info(folder)
 
 
 def _check_complete(folder: Path, manifest: Manifest) -> None:
@@ -211,37 +239,49 @@ def _fill(
     prepared: Prepared,
     manifest: Manifest,
     folder: Path,
-    runner: Runner,
     missing: Sequence[int],
     meter: Meter,
 ) -> None:
     """Run the orbits of the shards that are missing, and write them."""
-    writer = ShardWriter(prepared.task, manifest, folder, KernelEngine(runner), frozenset(missing))
+    writer = ShardWriter(prepared.task, manifest, folder, frozenset(missing))
     orbits = {first: len(store.shard_orbits(manifest, first)) for first in missing}
+    meter.total = manifest.count
     meter.done = manifest.count - sum(orbits.values())
-    for first in in_order(missing, writer.write, prepared.workers):
+    for first in prepared.in_order(writer, missing):
+        _check_seen(store.shard_path(folder, first))
         meter.add(orbits[first])
 
 
-def _extra_points(
-    prepared: Prepared, manifest: Manifest, runner: Runner
-) -> Iterator[tuple[dict[int, NDArray[np.float32]], dict[int, NDArray[Any]]]]:
-    """Yield identity latents of samples that M needs beyond D, and whole tensors, by the entry."""
-    task = prepared.task
-    starts = range(manifest.count, len(manifest.indices), task.batch)
+def _check_seen(shard: Path) -> None:
+    """Make sure that a shard is seen here, whoever wrote it; a shared disk may need a moment."""
+    end = time.monotonic() + _SEEN_WITHIN
+    while not shard.is_file():
+        if time.monotonic() > end:
+            raise GeedError(
+                f"cache {shard.parent}: {shard.name} was written, and is not there: a cache goes "
+                "to a folder that this machine and all nodes of the cluster share; name such a one"
+            )
+        time.sleep(0.1)
 
-    def run(first: int) -> tuple[dict[int, NDArray[np.float32]], dict[int, NDArray[Any]]]:
-        positions = range(first, min(first + task.batch, len(manifest.indices)))
-        arrays = identities(task.source, runner, positions, task.batch)
-        latents = {}
-        for name, array in arrays.items():
-            check_orbits(task.plan, name, array[:, None], task.source.label, first)
-        for i, entry in enumerate(manifest.entries):
-            if entry.content != "sums":
-                y = rounded(arrays[entry.tensor], entry)
-                if (rows := kept_latents(y, task.plan.layers[entry.tensor])) is not None:
-                    latents[i] = rows
-        entries = manifest.entries
-        return latents, {i: rounded(arrays[entries[i].tensor], entries[i]) for i in manifest.whole}
 
-    return in_order(starts, run, prepared.workers)
+def _extra_points(prepared: Prepared, manifest: Manifest) -> Iterator[_Points]:
+    """Yield what M needs of samples beyond D."""
+    starts = range(manifest.count, len(manifest.indices), prepared.task.batch)
+    return prepared.in_order(partial(_points_of, prepared.task, manifest), starts)
+
+
+def _points_of(task: Task, manifest: Manifest, worker: Worker, first: int) -> _Points:
+    """Run some samples; return identity latents, and whole tensors, by the entry."""
+    runner = worker.session(task.network, tuple(task.plan.layers))
+    positions = range(first, min(first + task.batch, len(manifest.indices)))
+    arrays = identities(task.source, runner, positions, task.batch)
+    latents = {}
+    for name, array in arrays.items():
+        check_orbits(task.plan, name, array[:, None], task.source.label, first)
+    for i, entry in enumerate(manifest.entries):
+        if entry.content != "sums":
+            y = rounded(arrays[entry.tensor], entry)
+            if (rows := kept_latents(y, task.plan.layers[entry.tensor])) is not None:
+                latents[i] = rows
+    entries = manifest.entries
+    return latents, {i: rounded(arrays[entries[i].tensor], entries[i]) for i in manifest.whole}

@@ -12,6 +12,7 @@ from onnx_geed.cli.options import (
     action_options,
     cache_options,
     data_option,
+    executor_options,
     format_option,
     group_option,
     input_options,
@@ -46,6 +47,7 @@ __all__ = ["cache"]
 @format_option("table", "json")
 @cache_options
 @run_options
+@executor_options
 @input_options
 @action_options
 def cache(

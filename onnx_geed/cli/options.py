@@ -16,6 +16,7 @@ __all__ = [
     "cache_options",
     "data_option",
     "engine_option",
+    "executor_options",
     "fit_options",
     "format_option",
     "group_option",
@@ -287,6 +288,25 @@ run_options = _in_order(
         show_default=True,
         metavar="SIZE",
         help="Budget for activations.",
+    ),
+)
+
+
+# Options that say where jobs run.
+executor_options = _in_order(
+    click.option(
+        "--executor",
+        type=click.Choice(["local", "ray"]),
+        default="local",
+        show_default=True,
+        help="Where jobs run: threads of this process, or workers of a Ray cluster; the figures "
+        "are the same.",
+    ),
+    click.option(
+        "--address",
+        metavar="auto|local|HOST:PORT",
+        help="The Ray cluster: the one that runs, or else a new one here (auto, the default); a "
+        "new one here (local); or where it is.",
     ),
 )
 

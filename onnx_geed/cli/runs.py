@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -15,6 +15,7 @@ from onnx_geed.cli.options import (
     cache_options,
     data_option,
     engine_option,
+    executor_options,
     fit_options,
     format_option,
     group_option,
@@ -49,6 +50,7 @@ Progress = Callable[[int, int], None]
 @out_option("RESULT.json", "Result file.")
 @run_options
 @engine_option
+@executor_options
 @click.option("--cache", type=PLACE, metavar="ACTS.geed", help="Also keep activations.")
 @cache_options
 @click.option(
@@ -224,6 +226,12 @@ def _measure_cache(
             f"--engine: {leaf(cache)} is a cache, which is measured without its model, so there is "
             "no engine to choose; leave it out"
         )
+    for name in ("executor", "address"):
+        if name in typed:
+            raise click.UsageError(
+                f"--{name}: {leaf(cache)} is a cache, which is measured on this machine; leave it "
+                "out, or measure the model"
+            )
     refuse_settled(typed, STILL_OPEN, cache)
     shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
     return measure_cache(cache, command=command_line(), **shared, **typed)
@@ -304,8 +312,15 @@ def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
 @click.command()
 @click.argument("suite", type=PLACE, metavar="SUITE.toml")
 @out_option("FOLDER", "Where results, summary and pictures go.", required=True)
+@executor_options
 @format_option("table", "json", "csv", explained=True)
-def benchmark(suite: str | Path, out: str | Path, form: str) -> None:
+def benchmark(
+    suite: str | Path,
+    out: str | Path,
+    form: str,
+    executor: Literal["local", "ray"],
+    address: str | None,
+) -> None:
     """Measure many models, such as the checkpoints of trainings, as a TOML file lists them.
 
     A result file for each model file, data set and group, kept when the command is given again;
@@ -329,6 +344,7 @@ def benchmark(suite: str | Path, out: str | Path, form: str) -> None:
     \b
     Example:
       onnx-geed benchmark suite.toml -o results/
+      onnx-geed benchmark suite.toml -o results/ --executor ray --address 10.0.0.1:6379
     """
     from onnx_geed.report import suite_csv, suite_table, write_summary
     from onnx_geed.run import benchmark as run_suite, read_suite
@@ -336,7 +352,8 @@ def benchmark(suite: str | Path, out: str | Path, form: str) -> None:
 
     loaded = read_suite(suite)
     with progress_bar() as progress:
-        summary = run_suite(loaded, out, notify=tell, progress=progress)
+        shared: dict[str, Any] = {"executor": executor, "address": address}
+        summary = run_suite(loaded, out, notify=tell, progress=progress, **shared)
     failed = {failure["cell"] for failure in summary["failed"]}
     done = [cell for cell in loaded.cells if str(cell) not in failed]
     cells = [joined(out, "cells", f"{cell.name}.json") for cell in done]

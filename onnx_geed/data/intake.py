@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ class Intake:
     def __init__(self, samples: Samples, indices: Sequence[int]) -> None:
         self._samples, self._indices = samples, tuple(indices)
         self._marks: dict[int, str] = {}
+        self._fresh: dict[int, str] = {}
         self._digest = fingerprint_of(samples.preprocess)
         self._next = 0
         self._held: dict[int, NDArray[Any]] = {}
@@ -58,8 +59,7 @@ class Intake:
         """
         mark = mark_of(sample)
         with self._lock:
-            if self._marks.setdefault(position, mark) != mark:
-                raise self._changed(position, "it was read twice and differed")
+            self._mark(position, mark)
             if position == self._next:
                 self._add(sample)
                 while (waiting := self._held.pop(self._next, None)) is not None:
@@ -68,6 +68,52 @@ class Intake:
             elif self._next < position and position not in self._held and self._has_room(sample):
                 self._held[position] = sample
                 self._held_bytes += sample.nbytes
+
+    def note(self, marks: Mapping[int, str]) -> None:
+        """Note samples that another process fed.
+
+        Parameters
+        ----------
+        marks : mapping of int to str
+            What :meth:`fresh` returned there.
+
+        Raises
+        ------
+        GeedError
+            If one was another one when it was read elsewhere.
+        """
+        with self._lock:
+            for position, mark in marks.items():
+                self._mark(position, mark)
+
+    def read_along(self, positions: Iterable[int]) -> None:
+        """Read samples that another process has fed, so that the fingerprint need not wait for it.
+
+        Parameters
+        ----------
+        positions : iterable of int
+            Their positions.
+
+        Raises
+        ------
+        GeedError
+            If one is another one here, or cannot be read.
+        """
+        for position in positions:
+            if position >= self._next:
+                self.take(position, self._samples[self._indices[position]])
+
+    def fresh(self) -> dict[int, str]:
+        """Return hashes of the samples that were first fed since this was last called."""
+        with self._lock:
+            fresh, self._fresh = self._fresh, {}
+            return fresh
+
+    def _mark(self, position: int, mark: str) -> None:
+        if position not in self._marks:
+            self._marks[position] = self._fresh[position] = mark
+        elif self._marks[position] != mark:
+            raise self._changed(position, "it was read twice and differed")
 
     def _has_room(self, sample: NDArray[Any]) -> bool:
         return self._held_bytes + sample.nbytes <= _HELD_BYTES

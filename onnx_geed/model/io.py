@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -65,6 +66,15 @@ class Model:
     def called(self) -> str:
         """What messages and results call it: its address or path."""
         return self.address or str(self.path)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # On another machine the copy of what lies at an address is another file.
+        if self.address and not self.path.is_file():
+            here = load_model(self.address)
+            if here.sha256 != self.sha256:
+                raise GeedError(f"{self.address}: changed while it was measured")
+            self.__dict__.update(path=here.path, weights=here.weights)
 
     @property
     def sha256(self) -> str:

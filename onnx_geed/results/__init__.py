@@ -70,6 +70,13 @@ if TYPE_CHECKING:
         motion_sentence as motion_sentence,
         same_orbits as same_orbits,
     )
+    from onnx_geed.results.origin import (
+        DataPart as DataPart,
+        GroupPart as GroupPart,
+        InputPart as InputPart,
+        ModelPart as ModelPart,
+        RuntimePart as RuntimePart,
+    )
     from onnx_geed.results.over_families import (
         FamilyValue as FamilyValue,
         family_values as family_values,
@@ -116,20 +123,15 @@ if TYPE_CHECKING:
         AggregateEntry as AggregateEntry,
         Comparison as Comparison,
         ComparisonEntry as ComparisonEntry,
-        DataPart as DataPart,
         FitPart as FitPart,
         Foreground as Foreground,
         Gain as Gain,
-        GroupPart as GroupPart,
-        InputPart as InputPart,
-        ModelPart as ModelPart,
         Overlap as Overlap,
         PrecisionPart as PrecisionPart,
         Predictions as Predictions,
         Record as Record,
         Reference as Reference,
         Result as Result,
-        RuntimePart as RuntimePart,
         Statistics as Statistics,
         SuiteSettings as SuiteSettings,
     )

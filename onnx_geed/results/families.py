@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.groups import angle
-from onnx_geed.results.schema import GroupPart
+from onnx_geed.results.origin import GroupPart
 
 __all__ = [
     "along",

@@ -14,13 +14,10 @@ from onnx_geed.files import read_json
 from onnx_geed.measures import CATALOGUE
 from onnx_geed.results.agreement import disagreement
 from onnx_geed.results.fits import FIT_REFERENCES
+from onnx_geed.results.origin import DataPart, GroupPart, ModelPart, RuntimePart
 from onnx_geed.results.schema import (
-    DataPart,
-    GroupPart,
-    ModelPart,
     Record,
     Result,
-    RuntimePart,
 )
 from onnx_geed.safe_names import csv_cell
 from onnx_geed.typed_json import check_json

@@ -21,8 +21,13 @@ if TYPE_CHECKING:
         Engine as Engine,
     )
     from onnx_geed.run.executor import (
+        Executor as Executor,
+        ExecutorName as ExecutorName,
         cores as cores,
         in_order as in_order,
+    )
+    from onnx_geed.run.executors import (
+        open_executor as open_executor,
     )
     from onnx_geed.run.fit import (
         check_closed as check_closed,
@@ -67,6 +72,8 @@ if TYPE_CHECKING:
         Network as Network,
         Task as Task,
         job_orbits as job_orbits,
+        orbit_jobs as orbit_jobs,
+        point_jobs as point_jobs,
     )
     from onnx_geed.run.kernel_engine import (
         KernelEngine as KernelEngine,
@@ -121,6 +128,12 @@ if TYPE_CHECKING:
         describe_model as describe_model,
         describe_runtime as describe_runtime,
         software_versions as software_versions,
+    )
+    from onnx_geed.run.ray_executor import (
+        RayExecutor as RayExecutor,
+    )
+    from onnx_geed.run.ray_worker import (
+        packed as packed,
     )
     from onnx_geed.run.selection import (
         stated_tables as stated_tables,

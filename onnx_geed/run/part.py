@@ -180,7 +180,12 @@ def measure_part(
         model=describe_model(prepared.model),
         data=described,
         group=describe_group(task),
-        runtime=describe_runtime(task, time.perf_counter() - started, inferences + meter.done),
+        runtime=describe_runtime(
+            task,
+            time.perf_counter() - started,
+            inferences + meter.done,
+            prepared.executor.workforce(prepared.workers),
+        ),
         seed=chosen.seed,
         measurements=records,
     )

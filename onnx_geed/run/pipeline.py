@@ -23,7 +23,8 @@ from onnx_geed.results import (
     result,
 )
 from onnx_geed.run.conclusion import anew, conclude, evidence_of
-from onnx_geed.run.executor import in_order
+from onnx_geed.run.executor import Executor, ExecutorName
+from onnx_geed.run.executors import open_executor
 from onnx_geed.run.fit_orbits import Notify, with_fits
 from onnx_geed.run.fit_scales import fit_inferences, run_scales
 from onnx_geed.run.how_far import gain_is_taken, input_distances
@@ -46,6 +47,7 @@ from onnx_geed.run.references import round_trips, trip_inferences, untrained
 from onnx_geed.run.sequential import Measured, measure_until
 from onnx_geed.run.shard import parse_shard
 from onnx_geed.run.unmoved import unmoving
+from onnx_geed.run.worker import Worker
 
 __all__ = ["measure", "measure_each", "measure_groups"]
 
@@ -61,6 +63,8 @@ def measure(
     command: str | None = None,
     limits: Sequence[str] = (),
     shard: str | None = None,
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> Result:
     """Measure the G-empirical equivariance deviation of an ONNX model.
@@ -91,6 +95,12 @@ def measure(
     shard : str, optional
         ``i/n``, such as ``2/5``: measure only the second of five parts of D, which
         :func:`onnx_geed.merge` joins into the whole.
+    executor : {"local", "ray"} or Executor
+        Where jobs run: on the threads of this process, or on the workers of a Ray cluster. Figures
+        are the same to the last bit.
+    address : str, optional
+        Of the Ray cluster: ``auto``, the default, is the one that runs, or else a new one on this
+        machine; ``local`` is a new one; or ``HOST:PORT``.
     **options
         Fields of :class:`onnx_geed.Options`.
 
@@ -119,12 +129,14 @@ def measure(
     """
     started = time.perf_counter()
     share = None if shard is None else parse_shard(shard)
-    prepared = prepare_run(model, data, group, make_options(options), action)
-    if share is not None:
-        check_divisible(prepared, limits)
-        told: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
-        return measure_part(prepared, share, started=started, **told)
-    return _outcome(prepared, started, progress, notify, command, limits)
+    chosen = make_options(options)
+    with open_executor(executor, address) as running:
+        prepared = prepare_run(model, data, group, chosen, action, executor=running)
+        if share is not None:
+            check_divisible(prepared, limits)
+            told: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
+            return measure_part(prepared, share, started=started, **told)
+        return _outcome(prepared, started, progress, notify, command, limits)
 
 
 def measure_groups(
@@ -137,6 +149,8 @@ def measure_groups(
     command: str | None = None,
     limits: Sequence[str] = (),
     shard: str | None = None,
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> list[Result]:
     """Measure under several groups or families: a result each, as :func:`measure` gives it.
@@ -159,6 +173,8 @@ def measure_groups(
         As :func:`measure` takes them, for every group.
     shard : str, optional
         As :func:`measure` takes it: the same part under each group.
+    executor, address
+        As :func:`measure` takes them.
     **options
         Fields of :class:`onnx_geed.Options`, for all groups.
 
@@ -184,6 +200,7 @@ def measure_groups(
     >>> results = measure_groups("model.onnx", "images/", ["C8", "jpeg:90..10/6"])  # doctest: +SKIP
     """
     shared: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
+    shared |= {"executor": executor, "address": address}
     return list(measure_each(model, data, groups, limits=limits, shard=shard, **shared, **options))
 
 
@@ -197,27 +214,29 @@ def measure_each(
     command: str | None = None,
     limits: Sequence[str] = (),
     shard: str | None = None,
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> Iterator[Result]:
     """Yield the results of :func:`measure_groups` as they are there."""
     started = time.perf_counter()
     share = None if shard is None else parse_shard(shard)
-    loaded = model if isinstance(model, Model) else load_model(model)
-    runs: list[Prepared] = []
-    for group in _different(groups):
-        run = prepare_run(loaded, data, group, make_options(options), beside=runs)
-        check_measured(limits, [(m.name, m.layer) for m in run.task.plan.measures])
-        if share is not None:
-            check_divisible(run, limits)
-        runs.append(run)
-    kept = KeptPoints()
-    for run in runs:
-        if share is None:
-            yield _outcome(run, started, progress, notify, command, limits, kept)
-        else:
-            told: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
-            yield measure_part(run, share, started=started, kept=kept, **told)
-        started = time.perf_counter()
+    told: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
+    chosen, runs, kept = make_options(options), list[Prepared](), KeptPoints()
+    with open_executor(executor, address) as running:
+        loaded = model if isinstance(model, Model) else load_model(model)
+        for group in _different(groups):
+            run = prepare_run(loaded, data, group, chosen, beside=runs, executor=running)
+            check_measured(limits, [(m.name, m.layer) for m in run.task.plan.measures])
+            if share is not None:
+                check_divisible(run, limits)
+            runs.append(run)
+        for run in runs:
+            if share is None:
+                yield _outcome(run, started, progress, notify, command, limits, kept)
+            else:
+                yield measure_part(run, share, started=started, kept=kept, **told)
+            started = time.perf_counter()
 
 
 def _different(groups: Sequence[str | Group]) -> list[Group]:
@@ -286,7 +305,12 @@ def _outcome(
         model=describe_model(prepared.model),
         data=described,
         group=describe_group(prepared.task),
-        runtime=describe_runtime(prepared.task, time.perf_counter() - started, inferences),
+        runtime=describe_runtime(
+            prepared.task,
+            time.perf_counter() - started,
+            inferences,
+            prepared.executor.workforce(prepared.workers),
+        ),
         seed=chosen.seed,
         measurements=records,
     )
@@ -332,7 +356,7 @@ def _run(
         points = [] if start else point_jobs(task, layers, count)
         known = kept.of(prepared, points)
         jobs += points if known is None else []
-        parts = kept.keeping(prepared, jobs, in_order(jobs, prepared.worker.run, prepared.workers))
+        parts = kept.keeping(prepared, jobs, prepared.in_order(Worker.run, jobs))
         counted = meter.counting(parts, [job.inferences for job in jobs])
         passes.append(gather(task.plan, itertools.chain(counted, known or ())))
     return beside(passes)

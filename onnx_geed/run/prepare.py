@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import (
@@ -37,6 +37,7 @@ from onnx_geed.model import (
     parse_classes,
 )
 from onnx_geed.run.engine import choose_engine, without_graph
+from onnx_geed.run.executor import Executor, LocalExecutor
 from onnx_geed.run.fit_overlap import check_overlap
 from onnx_geed.run.fit_requests import (
     check_fits_measured,
@@ -63,6 +64,11 @@ from onnx_geed.run.truths import targeted, with_truths
 from onnx_geed.run.worker import Worker
 
 __all__ = ["Prepared", "check_inputs", "prepare_run"]
+
+Work = TypeVar("Work")
+
+
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,8 @@ class Prepared:
         What was.
     fitted : int
         Model inputs that were run for it.
+    executor : Executor
+        Runs the jobs.
     """
 
     model: Model
@@ -115,6 +123,13 @@ class Prepared:
     fitting: Fitting | None = None
     fitted_by: Fitting | None = None
     fitted: int = 0
+    executor: Executor = field(default_factory=LocalExecutor, repr=False)
+
+    def in_order(
+        self, run: Callable[[Worker, Work], Outcome], jobs: Iterable[Work]
+    ) -> Iterator[Outcome]:
+        """Run jobs of the task where the executor runs them; yield their results in order."""
+        return self.executor.in_order(self.task, self.worker, run, jobs, self.workers)
 
     def first(self, count: int) -> Prepared:
         """Return the same with only the first so many orbits, and the points that M needs."""
@@ -132,6 +147,7 @@ def prepare_run(
     options: Options,
     action: Action | None = None,
     beside: Sequence[Prepared] = (),
+    executor: Executor | None = None,
 ) -> Prepared:
     """Work out what will run.
 
@@ -150,6 +166,8 @@ def prepare_run(
     beside : sequence of Prepared
         Runs of the same model and data with the same options, under other groups: what is the same
         is taken from them.
+    executor : Executor, optional
+        Runs the jobs; by default threads of this process.
 
     Returns
     -------
@@ -296,6 +314,7 @@ def prepare_run(
         tables=tables,
         planned=planned,
         fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
+        executor=executor or LocalExecutor(),
     )
 
 

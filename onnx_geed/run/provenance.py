@@ -14,7 +14,7 @@ from onnx_geed.errors import without_secrets
 from onnx_geed.groups import LayoutAction
 from onnx_geed.model import Model
 from onnx_geed.results import DataPart, GroupPart, InputPart, ModelPart, RuntimePart
-from onnx_geed.run.executor import cores
+from onnx_geed.run.executor import Workforce, cores
 from onnx_geed.run.job import Task
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.session import OPTIMISATION
@@ -123,10 +123,12 @@ def describe_group(task: Task) -> GroupPart:
     return described
 
 
-def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> RuntimePart:
-    """Return the ``runtime`` part of a result."""
+def describe_runtime(
+    task: Task, seconds: float = 0.0, inferences: int = 0, workforce: Workforce | None = None
+) -> RuntimePart:
+    """Return the ``runtime`` part of a result, with who ran it where that is one workforce."""
     network = task.network
-    return {
+    described: RuntimePart = {
         "provider": network.provider,
         "device": "CUDA device 0, TF32 off" if network.provider == "cuda" else _processor(),
         "precision": str(network.dtype),
@@ -136,6 +138,10 @@ def describe_runtime(task: Task, seconds: float = 0.0, inferences: int = 0) -> R
         "seconds": round(seconds, 3),
         "inferences": inferences,
     }
+    if workforce is not None:
+        described["executor"], described["nodes"] = workforce.executor, workforce.nodes
+        described["workers"] = workforce.workers
+    return described
 
 
 def _processor() -> str:

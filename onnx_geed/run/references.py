@@ -23,12 +23,11 @@ from onnx_geed.measures import (
 )
 from onnx_geed.model import Model, redraw
 from onnx_geed.results import Record, Reference, mean_interval
-from onnx_geed.run.executor import in_order
 from onnx_geed.run.job import Task
 from onnx_geed.run.orbits import check_rows, run_rows
 from onnx_geed.run.prepare import Prepared
 from onnx_geed.run.progress import Meter
-from onnx_geed.run.session import Runner
+from onnx_geed.run.worker import Worker
 
 __all__ = [
     "TRIPS",
@@ -118,10 +117,8 @@ def round_trips(prepared: Prepared, positions: Sequence[int], meter: Meter) -> d
     task = prepared.task
     by_measure: dict[Key, list[Trips]] = {}
     for layers in prepared.passes:
-        runner = prepared.worker.session(task.network, layers)
         measures = [m for m in task.plan.measures if m.layer in layers]
-        trips = partial(_sample_trips, task, runner, measures)
-        samples = in_order(positions, trips, prepared.workers)
+        samples = prepared.in_order(partial(_sample_trips, task, layers), positions)
         each = [task.plan.group.order + 2] * len(positions)
         for sample in meter.counting(samples, each):
             for measure, one in zip(measures, sample, strict=True):
@@ -165,11 +162,10 @@ def _reference_entries(record: Record, trips: Trips) -> dict[str, Reference]:
     return entries
 
 
-def _sample_trips(
-    task: Task, runner: Runner, measures: Sequence[Measure], position: int
-) -> list[Trips]:
-    """Run one sample's round trips and reduce them under every measure."""
-    source = task.source
+def _sample_trips(task: Task, layers: Sequence[str], worker: Worker, position: int) -> list[Trips]:
+    """Run one sample's round trips and reduce them under every measure of a pass."""
+    source, runner = task.source, worker.session(task.network, layers)
+    measures = [m for m in task.plan.measures if m.layer in layers]
     n = source.action.group.order
     # The identity stands at both ends, so that one run tells what its place does.
     rows, feeds = source.main.trip_rows(position), source.trip_inputs(position)

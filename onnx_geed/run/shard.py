@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.measures import Plan
 from onnx_geed.run.between_samples import join_pairs
-from onnx_geed.run.executor import in_order
 from onnx_geed.run.job import Job, Task, orbit_jobs, point_jobs
 from onnx_geed.run.kept_points import KeptPoints
 from onnx_geed.run.orbit_statistics import OrbitStatistics, beside, gather, join
 from onnx_geed.run.prepare import Prepared
 from onnx_geed.run.progress import Meter
+from onnx_geed.run.worker import Worker
 
 __all__ = ["Shard", "ShardJobs", "jobs_of", "parse_shard", "run_shard", "with_points"]
 
@@ -187,7 +187,7 @@ def run_shard(
         jobs = jobs_of(shard, prepared.task, layers, prepared.count)
         known = kept.of(prepared, jobs.points)
         run = [*jobs.own, *jobs.beside, *(jobs.points if known is None else ())]
-        parts = kept.keeping(prepared, run, in_order(run, prepared.worker.run, prepared.workers))
+        parts = kept.keeping(prepared, run, prepared.in_order(Worker.run, run))
         counted = meter.counting(parts, [job.inferences for job in run])
         own = gather(plan, itertools.islice(counted, len(jobs.own)))
         for other in itertools.islice(counted, len(jobs.beside)):

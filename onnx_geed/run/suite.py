@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,11 @@ from onnx_geed.results import (
     read_result,
     records_of,
 )
+from onnx_geed.run.executor import Executor, ExecutorName, NoWorkersError
+from onnx_geed.run.executors import open_executor
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
-from onnx_geed.run.progress import Progress
+from onnx_geed.run.progress import Meter, Progress
 from onnx_geed.run.source import source_of
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 
@@ -50,6 +53,8 @@ def benchmark(
     *,
     notify: Callable[[str], None] | None = None,
     progress: Progress | None = None,
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
 ) -> SuiteSummary:
     """Run a suite, or what of it is not yet done, and add it up.
 
@@ -63,7 +68,10 @@ def benchmark(
     notify : callable, optional
         Told a line a cell.
     progress : callable, optional
-        Told how far a cell's run is.
+        Told how far a cell's run is; how many cells are done, where several run at a time.
+    executor, address
+        As :func:`onnx_geed.measure` takes them. On Ray all cells share the workers, and a few are
+        under way at a time, so that a large one does not hold up small ones.
 
     Returns
     -------
@@ -86,6 +94,7 @@ def benchmark(
     ------
     GeedError
         If the suite cannot be read, or the folder cannot be written to.
+        If nothing is left that could run it.
 
     Notes
     -----
@@ -100,24 +109,14 @@ def benchmark(
     say = notify or (lambda _: None)
     failed: list[SuiteFailure] = []
     groups: dict[tuple[str, int | None, str, str], list[tuple[Cell, str | Path]]] = {}
-    fingerprints: dict[tuple[Any, ...], str] = {}
-    for i, cell in enumerate(loaded.cells, 1):
-        path = joined(cells, f"{cell.name}.json")
-        head = f"[{i}/{len(loaded.cells)}] {cell}"
-        try:
-            reason = _reason_to_run(cell, path, fingerprints)
-            if reason is not None:
-                say(f"{head}: {reason}")
-                write_json(_measure_cell(cell, progress), path)
-            else:
-                say(f"{head}: kept")
-        except _FAILURES as error:
-            message = str(error) or type(error).__name__
-            failed.append({"cell": str(cell), "message": message})
-            say(f"{head}: failed: {message}")
-            continue
-        key = (cell.model, cell.step, cell.data, cell.group)
-        groups.setdefault(key, []).append((cell, path))
+    with open_executor(executor, address) as running:
+        runs = _Runs(loaded.cells, cells, running, say, progress)
+        for cell, failure in zip(loaded.cells, runs.all(), strict=True):
+            if failure is not None:
+                failed.append(failure)
+                continue
+            key = (cell.model, cell.step, cell.data, cell.group)
+            groups.setdefault(key, []).append((cell, runs.path(cell)))
     rows: list[SuiteRow] = []
     for (model, _, data, group), members in groups.items():
         try:
@@ -134,6 +133,72 @@ def benchmark(
     }
     write_json(summary, whole)
     return summary
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of a suite's cells, one after the other, or a few at a time.
+
+    Parameters
+    ----------
+    cells : sequence of Cell
+        The cells.
+    folder : str or Path
+        Where their results go.
+    executor : Executor
+        Runs their jobs.
+    say : callable
+        Told a line a cell.
+    progress : callable, optional
+        Told how far they are.
+    """
+
+    cells: Sequence[Cell]
+    folder: str | Path
+    executor: Executor
+    say: Callable[[str], None]
+    progress: Progress | None
+    #: Fingerprints of the data, which many cells share.
+    fingerprints: dict[tuple[Any, ...], str] = field(default_factory=dict)
+
+    def path(self, cell: Cell) -> str | Path:
+        """Return a cell's file."""
+        return joined(self.folder, f"{cell.name}.json")
+
+    def all(self) -> Iterator[SuiteFailure | None]:
+        """Yield why cells failed, or None, in their order."""
+        beside = self.executor.runs
+        if beside == 1:
+            yield from (self._run(number, self.progress) for number in range(len(self.cells)))
+            return
+        meter = Meter("cells", len(self.cells), self.progress)
+        pool = ThreadPoolExecutor(beside)
+        try:
+            for future in [pool.submit(self._run, i, None) for i in range(len(self.cells))]:
+                yield future.result()
+                meter.add(1)
+        except BaseException:
+            self.executor.close()  # so that what runs ends
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _run(self, number: int, progress: Progress | None) -> SuiteFailure | None:
+        """Run a cell where its file is not kept; say why it failed."""
+        cell = self.cells[number]
+        path, head = self.path(cell), f"[{number + 1}/{len(self.cells)}] {cell}"
+        try:
+            reason = _reason_to_run(cell, path, self.fingerprints)
+            self.say(f"{head}: {reason or 'kept'}")
+            if reason is not None:
+                write_json(_measure_cell(cell, progress, self.executor), path)
+        except NoWorkersError:
+            raise
+        except _FAILURES as error:
+            message = str(error) or type(error).__name__
+            self.say(f"{head}: failed: {message}")
+            return {"cell": str(cell), "message": message}
+        return None
 
 
 def _reason_to_run(
@@ -199,13 +264,14 @@ def _option_content(value: Any) -> Any:
     return value
 
 
-def _measure_cell(cell: Cell, progress: Progress | None) -> Result:
+def _measure_cell(cell: Cell, progress: Progress | None, executor: Executor) -> Result:
     settings = _cell_settings(cell)  # before the run, during which files of options may change
     outcome = measure(
         cell.path,
         cell.source,
         cell.acting,
         progress=progress,
+        executor=executor,
         command=f"onnx-geed benchmark, {cell}",
         measures=cell.measures,
         **cell.options,

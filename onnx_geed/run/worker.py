@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from onnx_geed.run.engine import Engine
 from onnx_geed.run.graph_engine import open_graph_engine
@@ -14,6 +16,19 @@ from onnx_geed.run.session import Session
 
 __all__ = ["Worker"]
 
+# Token of a network, and its tensors.
+_Key = tuple[str, tuple[str, ...]]
+
+
+@dataclass
+class _Open:
+    """The parts that are open for some tensors of a network."""
+
+    session: Session | None = None
+    kernels: KernelEngine | None = None
+    graph: Engine | None = None
+    points: KernelEngine | None = None
+
 
 class Worker:
     """Runs jobs, several at a time, and keeps open what the next one needs too.
@@ -22,17 +37,15 @@ class Worker:
     ----------
     sessions : mapping of str to Session, optional
         Sessions that are open already, by the token of a network whose tensors are all exposed.
-
-    Notes
-    -----
-    What is open is closed when a job of another network or pass comes: those of one come together.
+    kept : int
+        Networks, or passes of one, for which things are kept open: those of one run come together,
+        and so one is enough but where several runs take turns.
     """
 
-    def __init__(self, sessions: Mapping[str, Session] | None = None) -> None:
-        self._sessions = dict(sessions or {})
-        self._key: tuple[str, tuple[str, ...]] | None = None
-        self._engines: dict[bool, Engine] = {}
-        self._lock = threading.Lock()
+    def __init__(self, sessions: Mapping[str, Session] | None = None, kept: int = 1) -> None:
+        self._sessions, self._kept = dict(sessions or {}), kept
+        self._open: OrderedDict[_Key, _Open] = OrderedDict()
+        self._lock = threading.RLock()
 
     def run(self, job: Job) -> OrbitStatistics:
         """Run a job.
@@ -55,6 +68,10 @@ class Worker:
         """
         return self._engine_for(job).run(job)
 
+    def open(self, job: Job) -> None:
+        """Open what a job needs, as :meth:`run` does before it runs it."""
+        self._engine_for(job)
+
     def opened(self, network: Network) -> Session | None:
         """Return the session that is open for a network, which exposes all its tensors at once."""
         return self._sessions.get(network.token) if network.exposed else None
@@ -62,24 +79,50 @@ class Worker:
     def session(self, network: Network, layers: Sequence[str]) -> Session:
         """Return a session that yields these tensors: the one that is open, or a new one."""
         session = self.opened(network)
-        return network.open(layers) if session is None else session.only(layers)
+        if session is not None:
+            return session.only(layers)
+        with self._lock:
+            held = self._held(network, layers)
+            if held.session is None:
+                held.session = network.open(layers)
+            return held.session
+
+    def kernels(self, network: Network, layers: Sequence[str]) -> KernelEngine:
+        """Return the engine of kernels that is open for these tensors, or a new one."""
+        with self._lock:
+            held = self._held(network, layers)
+            if held.kernels is None:
+                held.kernels = KernelEngine(self.session(network, layers))
+            return held.kernels
 
     def _engine_for(self, job: Job) -> Engine:
-        task, key = job.task, (job.task.network.token, job.layers)
-        # Both engines take points for M from the model itself.
-        inside = task.engine == "graph" and job.orbits
-        with self._lock:
-            if self._key != key:
-                self._engines.clear()
-                self._key = key
-            if inside not in self._engines:
-                self._engines[inside] = self._open(job, inside=inside)
-            return self._engines[inside]
-
-    def _open(self, job: Job, *, inside: bool) -> Engine:
         task = job.task
-        if inside:
-            checked = self.session(task.network, job.layers) if task.source.check else None
-            return open_graph_engine(task, job.layers, checked)
-        only_points = task.engine == "graph"
-        return KernelEngine(self.session(task.network, job.pooled if only_points else job.layers))
+        if task.engine == "kernels":
+            return self.kernels(task.network, job.layers)
+        with self._lock:
+            held = self._held(task.network, job.layers)
+            # Points for M are taken from the model itself.
+            if not job.orbits:
+                if held.points is None:
+                    held.points = KernelEngine(self._aside(task.network, job.pooled))
+                return held.points
+            if held.graph is None:
+                check = task.source.check is not None
+                checked = self.session(task.network, job.layers) if check else None
+                held.graph = open_graph_engine(task, job.layers, checked)
+            return held.graph
+
+    def _aside(self, network: Network, layers: Sequence[str]) -> Session:
+        """Return a session for some tensors of a pass, which goes with what is open for it."""
+        session = self.opened(network)
+        return network.open(layers) if session is None else session.only(layers)
+
+    def _held(self, network: Network, layers: Sequence[str]) -> _Open:
+        """Return what is open for some tensors; close what was used least lately for it."""
+        key = network.token, tuple(layers)
+        if key not in self._open:
+            while len(self._open) >= self._kept:
+                self._open.popitem(last=False)
+            self._open[key] = _Open()
+        self._open.move_to_end(key)
+        return self._open[key]

@@ -21,7 +21,7 @@ from onnx_geed.model import parse_classes
 from onnx_geed.report.page import report
 from onnx_geed.report.result_table import table
 from onnx_geed.results import mean_interval
-from onnx_geed.results.predictions import add_predictions, moved_classes
+from onnx_geed.results.predictions import Predicted, add_predictions, moved_classes
 
 DEMO = Path(str(files("onnx_geed.demo")))
 FEW = {"samples": 12, "norm_samples": 12}
@@ -126,13 +126,13 @@ def test_the_share_of_moved_samples_has_an_interval_over_samples():
     classes = np.random.default_rng(0).integers(0, 2, (12, 4))
     action = Trivial(parse_group("C4"))
     records = [{"measure": "softmax-kl", "layer": "y"}]
-    add_predictions(records, [0] * 12, {"y": (classes, action, 2)}, None)
+    add_predictions(records, [0] * 12, {"y": Predicted.under(classes, action, 2)}, None)
     of_samples = np.mean(classes[:, 1:] == 0, axis=1)
     moved = records[0]["predictions"]["right"]["moved"]
     assert moved["value"] == pytest.approx(of_samples.mean())
     ends = stats.t.interval(0.95, 11, of_samples.mean(), stats.sem(of_samples))
     assert moved["ci95"] == pytest.approx(ends)
-    add_predictions(records, [0], {"y": (classes[:1], action, 2)}, None)
+    add_predictions(records, [0], {"y": Predicted.under(classes[:1], action, 2)}, None)
     assert records[0]["predictions"]["right"]["moved"]["ci95"] is None
 
 
