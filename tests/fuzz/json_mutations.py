@@ -94,7 +94,8 @@ def change(content, path, rng):
         other = rng.choice(list(places(content)))
         holder[step] = copy.deepcopy(at(content, other))
     elif kind == "rename" and isinstance(holder, dict):
-        holder[rng.choice((step + "x", rng.choice(list(holder)), step.upper()))] = holder.pop(step)
+        name = rng.choice((step + "x", rng.choice(list(holder)), step.upper()))
+        holder[name] = holder.pop(step)
     elif kind == "deep":
         for _ in range(rng.choice((1, 3, 60))):
             value = [value]
@@ -176,7 +177,7 @@ def run_manifests(seeds, rng, folder):
     shutil.rmtree(copied, ignore_errors=True)
     shutil.copytree(cache, copied)
     text = manifest_of(next(copied.glob("shard-*.h5")))
-    data = written(mutated(json.loads(text), rng), rng)
+    data = written(mutated(json.loads(text), rng), rng) or b" "
     for path in copied.glob("*.h5"):
         with_manifest(path, data)
     arguments = rng.choice(
