@@ -22,6 +22,7 @@ import io
 import json
 import logging
 import os
+import pickle
 import sys
 import warnings
 import zipfile
@@ -618,6 +619,35 @@ def inlined(proto: Any) -> Any:
     return onnx.inliner.inline_local_functions(proto)
 
 
+def _exported(path: str, inside: list[str]) -> Any:
+    """Load what torch.export saved, without what could run code.
+
+    Where a part is no plain weights, torch.export reads it once more as a pickle that may do anything,
+    unless the environment forbids it; and objects of Python it always reads so.
+    """
+    import torch
+
+    if any("opaque_obj" in name for name in inside):
+        raise Problem(
+            f"{path}: holds pickled Python objects, which could run code; save it without them"
+        )
+    force = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(force)
+    os.environ[force] = "1"
+    try:
+        with quiet():
+            return torch.export.load(path)
+    except pickle.UnpicklingError:
+        raise Problem(
+            f"{path}: holds pickled objects, which could run code; save the program again with "
+            "torch.export.save, with tensors alone as example inputs"
+        ) from None
+    finally:
+        os.environ.pop(force)
+        if before is not None:
+            os.environ[force] = before
+
+
 def from_program(settings: argparse.Namespace, inputs: list[Input]) -> Source:
     """Describe a saved program: torch.export's, or TorchScript's."""
     import torch
@@ -631,8 +661,7 @@ def from_program(settings: argparse.Namespace, inputs: list[Input]) -> Source:
     script: Any = None
     try:
         if any(n.endswith(("archive_format", "serialized_exported_program.json")) for n in inside):
-            with quiet():
-                program = torch.export.load(path)
+            program = _exported(path, inside)
         elif any("/code/" in n for n in inside):
             script = torch.jit.load(path, map_location="cpu")
         else:

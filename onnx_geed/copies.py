@@ -19,7 +19,6 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ParamSpec, TypeVar, cast
@@ -28,6 +27,7 @@ from onnx_geed.addresses import address_of, asking, close_names, kind_of, leaf, 
 from onnx_geed.errors import GeedError, without_secrets
 from onnx_geed.jit import LOGGER
 from onnx_geed.text import format_bytes
+from onnx_geed.threads import Threads
 
 __all__ = [
     "Copy",
@@ -331,7 +331,7 @@ def _linked(
     if len(entries) < 2:  # on this thread, where Ctrl-C ends it at once
         held = dict(map(fetch, entries.items()))
     else:
-        with ThreadPoolExecutor(min(_THREADS, len(entries))) as pool:
+        with Threads(min(_THREADS, len(entries))) as pool:
             try:
                 held = dict(pool.map(fetch, entries.items()))
             except BaseException:

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 from onnx_geed.errors import GeedError
+from onnx_geed.whole import whole
 
 __all__ = ["package"]
 
@@ -32,7 +33,8 @@ def package(name: str, extra: str, where: str) -> Any:
         If it is not installed, or a library that it needs is not.
     """
     try:
-        return importlib.import_module(name)
+        with whole():
+            return importlib.import_module(name)
     except (ImportError, OSError) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == name
         why = f"{name} is not installed" if missing else f"{name} does not load: {error}"

@@ -6,6 +6,8 @@ import ast
 import importlib
 from typing import Any
 
+from onnx_geed.whole import whole
+
 __all__ = ["lazy"]
 
 
@@ -47,7 +49,8 @@ def lazy(namespace: dict[str, Any]) -> None:
         if name not in homes:
             raise AttributeError(_missing(package, name, homes), name=name)
         home, original = homes[name]
-        value = getattr(importlib.import_module(home), original)
+        with whole():
+            value = getattr(importlib.import_module(home), original)
         namespace[name] = value
         return value
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.errors import GeedError
+from onnx_geed.whole import whole
 
 __all__ = ["LOGGER", "compiled"]
 
@@ -50,7 +51,7 @@ class _Kernel:
         return (self._dispatcher or self._made())(*arguments)
 
     def _made(self) -> Callable[..., Any]:
-        with _MAKING:
+        with whole(), _MAKING:
             if self._dispatcher is None:
                 names = self._function.__globals__
                 # Compiled code calls compiled code, and knows it by the names of its module.
@@ -80,15 +81,32 @@ def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Callable[..., Any
 def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable[..., Any]:
     """Return numba's dispatcher of a loop."""
     numba = _numba()
+    from onnx_geed.machine_code import named_by_content
+
     _announce_compiling()
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
+    if getattr(numba.config, "DISABLE_JIT", 0):
+        return function
     try:
-        kernel: Callable[..., Any] = numba.njit(cache=True, **options)(function)
+        kernel = named_by_content(numba.njit(cache=True, **options)(function))
     except RuntimeError:  # no folder is writable
         kernel = numba.njit(**options)(function)
     else:
         _forgive(kernel)
-    return kernel
+    return _compiled_whole(kernel)
+
+
+def _compiled_whole(kernel: Any) -> Callable[..., Any]:
+    """Have a loop compiled, or read from the disk, from beginning to end, once it is called."""
+    compile_for = kernel._compile_for_args
+
+    def compile_whole(*arguments: Any, **named: Any) -> Any:
+        with whole():
+            return compile_for(*arguments, **named)
+
+    kernel._compile_for_args = compile_whole  # which numba looks up for every new set of types
+    looped: Callable[..., Any] = kernel
+    return looped
 
 
 def _numba() -> Any:

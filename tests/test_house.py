@@ -25,7 +25,7 @@ SIBLINGS = {("run", "report"), ("report", "run")}
 #: Stones under all packages, which import no package.
 GROUND = {
     *("addresses", "copies", "errors", "extras", "faces", "files", "jit", "json_text"),
-    *("own_code", "safe_names", "text", "typed", "typed_json"),
+    *("machine_code", "own_code", "safe_names", "text", "threads", "typed", "typed_json", "whole"),
 }
 #: Ways in, which may import any package.
 DOORS = {"__init__", "__main__", "testing", "demo"}

@@ -44,7 +44,7 @@ def test_the_first_run_says_once_that_it_compiles_and_the_second_does_not(tmp_pa
     (line,) = notes(first)
     assert line.startswith("onnx-geed: compiling kernels, once")
     assert str(where) in line
-    assert list(where.rglob("kernels.fill_orbit-*.nbi"))
+    assert list(where.rglob("kernels.fill_orbit-*.nbc"))
     second = start(*command(tmp_path), NUMBA_CACHE_DIR=where)
     assert notes(second) == []
     assert second.stdout == first.stdout
@@ -111,7 +111,7 @@ def test_an_unwritable_folder_that_was_asked_for_is_named(tmp_path):
     (line,) = notes(run)
     assert f"NUMBA_CACHE_DIR={tmp_path / 'file'} cannot be written" in line
     assert str(home) in line
-    assert list(home.rglob("*.nbi"))
+    assert list(home.rglob("*.nbc"))
 
 
 LINEAR_ALGEBRA = """

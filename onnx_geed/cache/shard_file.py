@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.files import replacing
+from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
     import h5py
@@ -78,7 +79,8 @@ def new_file(
     GeedError
         If the disk is full or fails.
     """
-    import h5py
+    with whole():
+        import h5py
 
     # Built in memory and written by Python: HDF5 does not recover from a full disk.
     content = Image()
@@ -286,7 +288,8 @@ def reading(path: Path) -> Iterator[h5py.File]:
     GeedError
         If it is damaged, or of a newer format.
     """
-    import h5py
+    with whole():
+        import h5py
 
     try:
         if not is_sealed(path):

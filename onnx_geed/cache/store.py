@@ -24,6 +24,7 @@ from onnx_geed.cache.shard_file import (
     write_samples,
 )
 from onnx_geed.errors import GeedError
+from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
     import h5py
@@ -251,7 +252,8 @@ def write_index(folder: Path, manifest: Manifest) -> None:
     GeedError
         If the disk is full or fails.
     """
-    import h5py
+    with whole():
+        import h5py
 
     with _new_cache_file(folder, folder / "cache.h5", manifest) as (file, _):
         write_samples(file, manifest.indices[: manifest.count])

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from onnx_geed.data.rows import BROKEN, Rows, reading, rows_of
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.files import stamp
+from onnx_geed.whole import whole
 
 __all__ = [
     "Asked",
@@ -106,7 +107,8 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
         If it holds no arrays, or not the one that is meant.
         If parts of it that lie in other files are missing.
     """
-    import h5py
+    with whole():
+        import h5py
 
     where, key, opened = asked.where, asked.key, [stamp(path)]
     file = h5py.File(path, "r")
@@ -166,7 +168,8 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
 
 def names_of_hdf5(path: Path, key: str | None) -> list[str]:
     """Return the paths of the datasets in an HDF5 file, as seen from a group of it."""
-    import h5py
+    with whole():
+        import h5py
 
     with h5py.File(path, "r") as file:
         named = file.get(key) if key else file
@@ -174,7 +177,8 @@ def names_of_hdf5(path: Path, key: str | None) -> list[str]:
 
 
 def _datasets(group: Any) -> list[str]:
-    import h5py
+    with whole():
+        import h5py
 
     names: list[str] = []
     group.visititems(lambda n, o: names.append(f"/{n}") if isinstance(o, h5py.Dataset) else None)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError, known_names, nearest
 from onnx_geed.extras import package
 from onnx_geed.groups.photometric import from_bytes, to_bytes
+from onnx_geed.whole import whole
 
 __all__ = ["CORRUPTIONS", "SEVERITIES", "check_corruption", "corrupted"]
 
@@ -86,7 +87,7 @@ def corrupted(image: F32, name: str, severity: int, *, seed: tuple[int, ...]) ->
     number = int(np.random.SeedSequence(seed).generate_state(1)[0])
     own = {"seed": number} if name in _OWN_GENERATOR else {}
     pixels = np.ascontiguousarray(np.moveaxis(to_bytes(image), 0, -1))
-    with _ALONE:
+    with whole(), _ALONE:
         before = np.random.get_state()  # noqa: NPY002
         np.random.seed(number)  # noqa: NPY002
         try:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.whole import whole
 
 __all__ = ["PhotometricKind", "check_value", "clipped", "luma", "luma_weights", "member"]
 __all__ += ["blur", "blur_matrix", "brightness", "contrast", "from_bytes", "jpeg", "noise", "swap"]
@@ -188,7 +189,8 @@ def blur(image: F32, sigma: float) -> F32:
     (``reflect``, the outermost pixel comes twice): no light is lost and none comes in, so the mean
     stays. Pillow's ``GaussianBlur`` is three box blurs of 8-bit values and only near its σ.
     """
-    from scipy.ndimage import gaussian_filter
+    with whole():
+        from scipy.ndimage import gaussian_filter
 
     smooth = gaussian_filter(image.astype(np.float64), (0, sigma, sigma), mode="reflect")
     return np.asarray(smooth, dtype=np.float32)
@@ -209,7 +211,8 @@ def blur_matrix(sigma: float, side: int) -> NDArray[np.float64]:
     ndarray of float64, shape (side, side)
         Row i holds what pixel i is made of.
     """
-    from scipy.ndimage import gaussian_filter1d
+    with whole():
+        from scipy.ndimage import gaussian_filter1d
 
     return np.asarray(gaussian_filter1d(np.eye(side), sigma, axis=0, mode="reflect"))
 

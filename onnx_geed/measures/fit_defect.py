@@ -9,6 +9,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import Group
 from onnx_geed.measures.fit_solving import polar
 from onnx_geed.measures.one_thread import in_one_thread
+from onnx_geed.whole import whole
 
 __all__ = ["as_representation", "defect_bytes", "defect_of_matrices", "defect_of_permutations"]
 
@@ -65,7 +66,8 @@ def defect_bytes(order: int, channels: int) -> int:
 
 def _root(gram: F64) -> F64:
     """Return a matrix (C, r) of the rank of A, whose product with its transpose is A."""
-    from scipy.linalg.lapack import dpstrf
+    with whole():
+        from scipy.linalg.lapack import dpstrf
 
     factor, order, rank, _ = dpstrf(gram, lower=1)
     root = np.zeros((len(gram), rank))
@@ -169,7 +171,8 @@ def _powers(group: Group) -> list[int] | None:
 
 def _of_roots(generator: F64, powers: list[int]) -> F64:
     """Return the powers of the matrix near an orthogonal one whose n-th power is the identity."""
-    from scipy.linalg import schur
+    with whole():
+        from scipy.linalg import schur
 
     n = len(powers)
     blocks, basis = schur(generator, output="real")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,8 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import FitKind
+from onnx_geed.threads import Threads
+from onnx_geed.whole import whole
 
 __all__ = [
     "LAMBDAS",
@@ -117,7 +118,8 @@ def fitted_permutations(sums: Sums, bonus_unit: float, step: Callable[[], None])
     ndarray of int64, shape (n, C)
         Channels to gather: ``out[c] = in[values[g, c]]``.
     """
-    from scipy.optimize import linear_sum_assignment
+    with whole():
+        from scipy.optimize import linear_sum_assignment
 
     n, channels = sums.values.shape[:2]
     rows = np.tile(np.arange(channels), (n, 1))
@@ -168,7 +170,7 @@ def _side_by_side(
     if channels > WHOLE:
         yield from map(work, tasks)
         return
-    with ThreadPoolExecutor(max(1, min(len(tasks), os.cpu_count() or 1))) as pool:
+    with Threads(max(1, min(len(tasks), os.cpu_count() or 1))) as pool:
         yield from pool.map(work, tasks)
 
 
@@ -267,7 +269,8 @@ def fitted_linear(sums: Sums, lambda_: float, step: Callable[[], None]) -> None:
 
 def polar(matrix: F64) -> F64:
     """Return the orthogonal matrix nearest to a square one, which is written over."""
-    from scipy.linalg.lapack import dgesdd, dgesdd_lwork
+    with whole():
+        from scipy.linalg.lapack import dgesdd, dgesdd_lwork
 
     if len(matrix) <= WHOLE:
         u, _, v = np.linalg.svd(matrix)  # lets other threads run
@@ -284,7 +287,8 @@ def polar(matrix: F64) -> F64:
 
 def _factor(gram: F64, shrink: float) -> F64:
     """Return the Cholesky factor of A + shrink · I."""
-    from scipy.linalg.lapack import dpotrf
+    with whole():
+        from scipy.linalg.lapack import dpotrf
 
     factor, failed = dpotrf(_shifted(gram, shrink).T, lower=1, overwrite_a=1)
     if failed:
@@ -295,7 +299,8 @@ def _factor(gram: F64, shrink: float) -> F64:
 
 def _ridge(factor: F64, cross: F64, shrink: float) -> F64:
     """Return (E + shrink · I)(A + shrink · I)⁻¹, written over E."""
-    from scipy.linalg.lapack import dpotrs
+    with whole():
+        from scipy.linalg.lapack import dpotrs
 
     _diagonal(cross)[:] += shrink
     # As A is symmetric, the transpose of what is wanted solves A X = Eᵀ.

@@ -27,6 +27,7 @@ from onnx_geed.measures.fit_solving import (
     fitted_permutations,
 )
 from onnx_geed.measures.one_thread import in_one_thread
+from onnx_geed.whole import whole
 
 __all__ = ["FOLDS", "MOST_PERMUTED", "FitSums", "fit_bytes"]
 
@@ -365,7 +366,8 @@ def _add_products(
     folds: list[F64], left: F64, right: F64, position: NDArray[np.intp], weight: float = 1.0
 ) -> None:
     """Add weight · Σ left rightᵀ of (N, C, places) to the matrix (C, C) of each sample's fold."""
-    from scipy.linalg.blas import dgemm
+    with whole():
+        from scipy.linalg.blas import dgemm
 
     for k, total in enumerate(folds):
         here = slice(None) if len(folds) == 1 else position % len(folds) == k

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from onnx_geed.measures.deviations import channel_sums_of_orbits, deviations_of_
 from onnx_geed.measures.measure import Measure
 from onnx_geed.measures.opposites import check_goes_with_group
 from onnx_geed.measures.scores import OutputKind, check_logits
+from onnx_geed.threads import Threads
 
 __all__ = [
     "channel_cos",
@@ -339,5 +339,5 @@ def _checked(activations: ArrayLike, group: Group, rank: int) -> NDArray[Any]:
 
 def _by_orbit(array: NDArray[Any], reduce: Callable[[NDArray[Any]], F64]) -> F64:
     """Reduce every orbit, on all cores; the result does not depend on their number."""
-    with ThreadPoolExecutor(min(len(array), os.cpu_count() or 1)) as pool:
+    with Threads(min(len(array), os.cpu_count() or 1)) as pool:
         return np.concatenate(list(pool.map(lambda i: reduce(array[i : i + 1]), range(len(array)))))

@@ -13,6 +13,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.groups import Action, LayoutAction, PlacedAction, still_action
 from onnx_geed.measures.catalogue import Support
 from onnx_geed.measures.measure import Measure
+from onnx_geed.whole import whole
 
 __all__ = ["MapSums", "map_sums"]
 
@@ -73,7 +74,8 @@ class MapSums:
             If an array's shape is another one.
         """
         # Loaded late, like every loop: numba takes longer to import than all else.
-        from onnx_geed.measures.map_kernels import BATCH, sums_of_layers
+        with whole():
+            from onnx_geed.measures.map_kernels import BATCH, sums_of_layers
 
         held, batch, parts = [], [], []
         orbits, elements, out = len(maps[0]) if maps else 0, len(self.elements), 0
@@ -163,7 +165,8 @@ def of_actions(
     moved: Sequence[tuple[Action, Support]], elements: Sequence[int] | None = None
 ) -> MapSums:
     """Work out what the sums under some actions, over some pixels, need, as :func:`map_sums`."""
-    from onnx_geed.measures.map_kernels import LAYER
+    with whole():
+        from onnx_geed.measures.map_kernels import LAYER
 
     actions = []
     for action, _ in moved:
@@ -223,7 +226,8 @@ def _write_pixels(
     weights: _Flat,
 ) -> None:
     """Add the tables of a grid to the flat ones, and write down where they begin."""
-    from onnx_geed.measures.lanes import LANES
+    with whole():
+        from onnx_geed.measures.lanes import LANES
 
     moves = grid.moves
     source, gathered, row_of, backwards = moves.rows

@@ -20,6 +20,7 @@ from onnx_geed.files import Stamp, stamp, writing_beside
 from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
 from onnx_geed.model.weights_in_place import bring_in, model_bytes
+from onnx_geed.whole import whole
 
 __all__ = ["Model", "check_weights", "external_files", "load_model", "write_model"]
 
@@ -294,7 +295,8 @@ def _stored(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    from onnx import inliner
+    with whole():
+        from onnx import inliner
 
     try:
         return inliner.inline_local_functions(proto)

@@ -10,6 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from onnx_geed.whole import whole
+
 __all__ = ["complete"]
 
 # Shapes, axes and masks are small; weights are not folded.
@@ -104,7 +106,8 @@ def _evaluate(
         return
     try:
         # Imported here: only models that reckon with shapes need it.
-        from onnx.reference import ReferenceEvaluator
+        with whole():
+            from onnx.reference import ReferenceEvaluator
 
         opsets = {o.domain: o.version for o in model.opset_import}
         results = ReferenceEvaluator(node, opsets=opsets).run(None, feed)

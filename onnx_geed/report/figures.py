@@ -13,6 +13,7 @@ from onnx_geed.groups import turns_of
 from onnx_geed.report.svg import FONT, INK, MARKERS, PAPER, SERIES, SOFT, TIP, drawing
 from onnx_geed.results import Reading
 from onnx_geed.text import span
+from onnx_geed.whole import whole
 
 __all__ = [
     "heat_picture",
@@ -252,7 +253,8 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
         room = (top - perfect) or max(abs(top), 1.0) * 0.1
         axes.set_ylim(perfect - 0.12 * room, perfect + 1.08 * room)
         axes.set_rlabel_position(180 / n if n <= 12 else 22.5)
-        from matplotlib.ticker import MaxNLocator
+        with whole():
+            from matplotlib.ticker import MaxNLocator
 
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.tick_params(axis="y", labelsize=7, labelcolor=SOFT)
@@ -261,7 +263,8 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
         axes.grid(lw=0.6)
         handles, labels = axes.get_legend_handles_labels()
         if turns.mirrored:
-            from matplotlib.lines import Line2D
+            with whole():
+                from matplotlib.lines import Line2D
 
             handles.append(Line2D([], [], color=SOFT, ls="--", marker="s", ms=4))
             labels.append("dashed: rotate by the angle, then mirror")

@@ -12,6 +12,7 @@ from typing import Any
 
 from onnx_geed.errors import GeedError
 from onnx_geed.safe_names import xml_text
+from onnx_geed.whole import whole
 
 __all__ = [
     "FONT",
@@ -77,7 +78,9 @@ def load_matplotlib() -> Any:
     # A backend that there is not would be an error already on loading.
     backend = os.environ.pop("MPLBACKEND", None)
     try:
-        import matplotlib as mpl
+        with whole():
+            import matplotlib as mpl
+            import matplotlib.figure
     except ImportError:
         raise GeedError(
             "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import math
 import statistics
+import threading
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from onnx_geed.whole import whole
 
 __all__ = [
     "INTERVALS",
@@ -50,6 +53,9 @@ _LEAST_PAIRS = 10
 
 # The most numbers that one batch of resamples holds at a time (8 bytes each).
 _BATCH = 2_000_000
+
+
+_QUIET = threading.Lock()
 
 
 def standard_error(values: ArrayLike) -> float | None:
@@ -226,10 +232,12 @@ def _within(freedom: int, level: float) -> float:
 def _bootstrap(
     data: tuple[NDArray[np.float64], ...], statistic: Callable[..., Any], seed: int, level: float
 ) -> tuple[float, float]:
-    from scipy.stats import bootstrap
+    with whole():
+        from scipy.stats import bootstrap
 
     low = high = math.nan
-    with warnings.catch_warnings():
+    # Filters of warnings are the whole process's: two threads would leave each other's.
+    with whole(), _QUIET, warnings.catch_warnings():
         # Where BCa degenerates it warns and gives NaN, which is looked for instead.
         warnings.simplefilter("ignore")
         for method in ("BCa", "percentile"):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 
 from onnx_geed.errors import GeedError
+from onnx_geed.threads import Threads
 
 if TYPE_CHECKING:
     from onnx_geed.run.job import Task
@@ -154,7 +155,7 @@ def in_order(jobs: Iterable[Work], run: Callable[[Work], Result], workers: int) 
     result
         Of one job.
     """
-    pool = ThreadPoolExecutor(workers)
+    pool = Threads(workers)
     flying: deque[Future[Result]] = deque()
     try:
         for job in jobs:

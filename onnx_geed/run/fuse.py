@@ -35,6 +35,7 @@ from onnx_geed.measures import (
 from onnx_geed.model import LEAST_OPSET, Model, Nodes, expose_tensors
 from onnx_geed.run.moved_input import MovedInput
 from onnx_geed.run.source import Source
+from onnx_geed.whole import whole
 
 __all__ = [
     "Fused",
@@ -199,7 +200,8 @@ def to_measure_inside(model: Model) -> Model:
         )
     if model.opset >= LEAST_OPSET:
         return model
-    from onnx import version_converter
+    with whole():
+        from onnx import version_converter
 
     try:
         proto = version_converter.convert_version(model.proto, LEAST_OPSET)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from onnx_geed.run.executor import cores
 from onnx_geed.run.row_change import change_text, relative_change, spread
 from onnx_geed.run.session import Runner, Session
 from onnx_geed.run.source import Source
+from onnx_geed.threads import Threads
 
 __all__ = [
     "TrialRows",
@@ -73,7 +74,7 @@ def probe_pair(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:
         Activations by tensor: of all rows, but of maps those of the batch alone.
     """
     inputs, feeds = rows.inputs, rows.feeds
-    with ThreadPoolExecutor(2) as pool:
+    with Threads(2) as pool:
         batch = pool.submit(runner.run, inputs[:2], feeds(2))
         alone = run_alone(runner, inputs[[0, *range(2, len(inputs))]], feeds, pool)
         first, together = alone[0], batch.result()
@@ -117,7 +118,7 @@ def probe_batch(runner: Runner, rows: TrialRows, batch: int) -> tuple[str, dict[
     """
     inputs = rows.inputs
     picks = [np.arange(size) % len(inputs) for size in sorted({2, batch} - {1}, reverse=True)]
-    with ThreadPoolExecutor(cores()) as pool:
+    with Threads(cores()) as pool:
         # The longest first: all are single-threaded runs.
         runs = [pool.submit(runner.run, inputs[pick], rows.feeds(len(pick))) for pick in picks]
         alone = run_alone(runner, inputs, rows.feeds, pool)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.model import Model, expose_tensors
+from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -204,7 +205,8 @@ def open_session(
         If CUDA was asked for and is not to be had.
         If the runtime cannot load the model.
     """
-    import onnxruntime as ort
+    with whole():
+        import onnxruntime as ort
 
     ort.set_default_logger_severity(4)
     tried = ""
@@ -215,9 +217,10 @@ def open_session(
         if provider == "cuda":
             raise GeedError(f"--provider cuda: {tried}; use --provider cpu to run on the processor")
     try:
-        runtime = ort.InferenceSession(
-            content, _options(ort, folder), providers=["CPUExecutionProvider"]
-        )
+        with whole():
+            runtime = ort.InferenceSession(
+                content, _options(ort, folder), providers=["CPUExecutionProvider"]
+            )
     except Exception as error:  # onnxruntime's exceptions share no public parent
         raise GeedError(
             f"ONNX Runtime cannot load the model: {_first_line(error)}; export it with operators "
@@ -291,11 +294,12 @@ def _try_cuda(ort: Any, content: bytes, folder: Path) -> tuple[ort.InferenceSess
     if hasattr(ort, "preload_dlls"):
         ort.preload_dlls()
     try:
-        runtime = ort.InferenceSession(
-            content,
-            _options(ort, folder),
-            providers=[("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"],
-        )
+        with whole():
+            runtime = ort.InferenceSession(
+                content,
+                _options(ort, folder),
+                providers=[("CUDAExecutionProvider", _CUDA_OPTIONS), "CPUExecutionProvider"],
+            )
     except Exception as error:  # onnxruntime's exceptions share no public parent
         return None, f"CUDA failed to start: {_first_line(error)}"
     # The runtime falls back to the processor without raising.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +31,7 @@ from onnx_geed.run.probe import (
 )
 from onnx_geed.run.session import Session, open_exposed
 from onnx_geed.run.source import Source
+from onnx_geed.threads import Threads
 
 __all__ = ["Opener", "Trial", "further_rows", "try_out"]
 
@@ -135,7 +135,7 @@ def try_out(
     GeedError
         If the model fails, is random, or a tensor's axis 0 is not the batch.
     """
-    with ThreadPoolExecutor(1) as pool:
+    with Threads(1) as pool:
         # Loading compiled loops takes as long as opening a session, and goes on beside it.
         loops = pool.submit(source.rows, [0])
         trial = _try_out(model, acted, names, source, options, opener)
@@ -157,7 +157,7 @@ def _try_out(
     batch = min(options.batch_size, most) if options.batch_size else _TRIAL_BATCH
 
     def attempt(candidate: Model) -> _Attempt:
-        with ThreadPoolExecutor(1) as pool:
+        with Threads(1) as pool:
             opening = pool.submit(opener, candidate, acted.name, names, options.provider)
             apart = rows_apart(candidate.proto, names, fed)
         try:
@@ -202,7 +202,7 @@ def _run_alone(
 ) -> Trial:
     """Return the trial of a model whose rows cannot be run together, or not in any number."""
     session, one_by_one, note, first = _single_rows(session, model, acted, reason, rows, fed)
-    with ThreadPoolExecutor(cores()) as pool:
+    with Threads(cores()) as pool:
         others = run_alone(session, rows.inputs[1:], rows.feeds, pool)
     arrays = {
         name: np.concatenate([row[name] for row in (first, *others)]) for name in session.outputs

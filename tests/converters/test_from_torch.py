@@ -1,7 +1,10 @@
 """A PyTorch checkpoint becomes a file whose measures are those of hooks inside PyTorch."""
 
 import argparse
+import io
 import json
+import zipfile
+from pathlib import Path
 
 import naive
 import numpy as np
@@ -186,6 +189,32 @@ def test_programs_of_torchscript_and_of_torch_export(box, net, images):
     for name in ("script.pt", "trace.pt", "net.pt2"):
         file = converted("torch", box, name, *SHAPE, "--output-kind", "logits")
         assert_equal_to_hooks(file, "C4", images, hooks(net))
+
+
+class Touch:
+    """A pickle that leaves a file where it is read."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_a_program_whose_parts_run_code_is_refused(box, net):
+    torch.export.save(torch.export.export(net, (torch.zeros(2, 3, 9, 9),)), box / "plain.pt2")
+    left, pickled = box / "left", io.BytesIO()
+    torch.save({"a": Touch(left)}, pickled)
+    with zipfile.ZipFile(box / "plain.pt2") as plain:
+        parts = {name: plain.read(name) for name in plain.namelist()}
+    inputs = [name for name in parts if "sample_inputs" in name]
+    top = inputs[0].partition("/")[0]
+    for evil in (inputs[0], f"{top}/data/constants/opaque_obj_0"):
+        with zipfile.ZipFile(box / "evil.pt2", "w") as archive:
+            for name, content in {**parts, evil: pickled.getvalue()}.items():
+                archive.writestr(name, content)
+        assert "could run code" in refused("torch", box, "evil.pt2")
+        assert not left.exists()
 
 
 def test_one_of_several_outputs_is_chosen(box, net, images):

@@ -1,0 +1,31 @@
+"""Threads for work of one's own, which a program that ends does not take away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+__all__ = ["Threads"]
+
+
+class Threads(ThreadPoolExecutor):
+    """Threads that do work side by side, or the calling thread where there are to be no more.
+
+    Once the main thread of a program has ended, Python waits for other threads of it, and gives
+    them no pools: a thread that measures then does alone what is left.
+    """
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Have a call done by a thread; return what it will give."""
+        try:
+            return super().submit(function, *arguments, **named)
+        except RuntimeError as error:
+            if "interpreter shutdown" not in str(error):
+                raise
+        done: Future[Any] = Future()
+        try:
+            done.set_result(function(*arguments, **named))
+        except Exception as error:
+            done.set_exception(error)
+        return done

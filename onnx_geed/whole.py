@@ -1,0 +1,88 @@
+"""Steps that must not be cut: by Ctrl-C in the middle, or by a fork from another thread.
+
+A library that is half imported stays so: Python finds its modules but not their names in each
+other, and every later call fails. And a process that is forked while another thread imports,
+compiles or opens a session keeps that thread's locks, which nobody will ever give back: what needs
+them waits for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+
+from onnx_geed.errors import GeedError
+
+__all__ = ["whole"]
+
+# Steps that each thread is inside, by its number; a thread changes its own alone.
+_INSIDE: dict[int, int] = {}
+
+
+# Threads that were inside one when this process was forked from another of them.
+_CUT: list[int] = []
+
+
+@contextlib.contextmanager
+def whole() -> Iterator[None]:
+    """Run a step from its beginning to its end; steps may be nested.
+
+    Ctrl-C is told when the step is done, where it raises ``KeyboardInterrupt`` and no handler of
+    the user's own is set.
+
+    Raises
+    ------
+    GeedError
+        If this process was forked while another thread was inside such a step.
+    """
+    if _CUT:
+        raise GeedError(
+            "this process was forked while another thread was loading a library, compiling or "
+            "opening a model, and has kept its locks: start processes by spawn or forkserver "
+            "(multiprocessing.get_context), or fork before threads measure"
+        )
+    me = threading.get_ident()
+    with _interrupted_afterwards():
+        _INSIDE[me] = _INSIDE.get(me, 0) + 1
+        try:
+            yield
+        finally:
+            _INSIDE[me] -= 1
+            if not _INSIDE[me]:
+                del _INSIDE[me]
+
+
+@contextlib.contextmanager
+def _interrupted_afterwards() -> Iterator[None]:
+    """Keep a Ctrl-C for the end; only the main thread hears of it."""
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    came: list[int] = []
+    try:
+        signal.signal(signal.SIGINT, lambda number, frame: came.append(number))
+    except ValueError:  # an interpreter beside the main one
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if came:
+            raise KeyboardInterrupt
+
+
+def _forked() -> None:
+    _CUT.extend(_INSIDE.keys() - {threading.get_ident()})
+    for thread in _CUT:
+        _INSIDE.pop(thread, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
