@@ -99,7 +99,6 @@ def load_matplotlib() -> Any:
 def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, Any, list[str]]]:
     """Yield a figure, its axes, and a list that will hold the picture."""
     mpl = load_matplotlib()
-    from matplotlib.figure import Figure
 
     style: dict[Any, Any] = {
         "svg.fonttype": "none",
@@ -120,7 +119,7 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, 
     }
     picture: list[str] = []
     with mpl.rc_context(style):
-        figure = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+        figure = mpl.figure.Figure(figsize=(width, height), layout="constrained", facecolor="none")
         axes = figure.add_subplot(**options)
         axes.set_facecolor("none")
         for side in axes.spines:
