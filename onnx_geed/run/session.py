@@ -204,7 +204,8 @@ def _ended_in_time(endless: threading.Event | None) -> Iterator[Any]:
     if endless is None:
         yield None
         return
-    import onnxruntime as ort
+    with whole():
+        import onnxruntime as ort
 
     ending = ort.RunOptions()
     ending.log_severity_level = 4

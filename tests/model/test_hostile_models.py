@@ -21,8 +21,8 @@ if sys.platform == "win32":
     pytest.skip("processes are forked", allow_module_level=True)
 
 from bounded import Bounded, Ended
+from fuzz import fuzz_models
 from mutate import mutated
-from run import fuzz_models
 
 # Where these run out of time, they do so at the time allowed.
 _MEASURED = (

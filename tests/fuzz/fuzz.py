@@ -1,4 +1,4 @@
-"""Fuzzing by one command: ``python tests/fuzz/run.py models --minutes 60``.
+"""Fuzzing by one command: ``python tests/fuzz/fuzz.py models --minutes 60``.
 
 Every file that breaks a promise is kept in a folder, named after what happened; a repeat of what
 was seen is counted and not kept.
