@@ -30,6 +30,14 @@ _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0,
 _SETTINGS = 4
 
 
+# The file that every process writes its errors to.
+_STDERR = 2
+
+
+# The variable of the environment that says what Ray's compiled half writes.
+_LEVEL = "RAY_BACKEND_LOG_LEVEL"
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A cluster that this process is connected to.
@@ -47,6 +55,19 @@ class Cluster:
     ray: Any
     own: bool
     where: str
+
+    def is_here(self) -> bool:
+        """Whether Ray's process of this machine runs; without it Ray soon ends this one."""
+        with contextlib.suppress(AttributeError):  # another version's names, or no such sockets
+            name = self.ray._private.worker.global_worker.node.raylet_socket_name
+            with socket.socket(socket.AF_UNIX) as line:
+                try:
+                    line.connect(name)
+                except (ConnectionRefusedError, FileNotFoundError):
+                    return False
+                except OSError:
+                    return True
+        return True
 
     def leave(self) -> None:
         """Leave the cluster, which ends one that was started here."""
@@ -94,7 +115,7 @@ def connect(address: str | None) -> Cluster:
     if options["address"] == "local":
         options |= {"num_cpus": cores(), "include_dashboard": False}
     try:
-        with _handlers_kept(), _quiet(ray):
+        with _handlers_kept(), _quiet(ray), _native_quiet(options["address"] != "local"):
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL, **options)
     except Exception as error:  # whatever Ray raises where it cannot be had
         raise GeedError(
@@ -180,6 +201,33 @@ def _quiet(ray: Any) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _native_quiet(joined: bool) -> Iterator[None]:
+    """Keep what Ray's compiled half writes to the file of stderr to itself, as ``_quiet`` does.
+
+    Of a cluster that is joined also what it would write later, such as that objects were lost with
+    a node. Ray reads that once, and has a message for it too.
+    """
+    named = joined and _LEVEL not in os.environ
+    if named:
+        os.environ[_LEVEL] = "fatal"
+    try:
+        kept = os.dup(_STDERR)
+    except OSError:  # a process without stderr
+        kept = None
+    try:
+        if kept is not None:
+            with open(os.devnull, "wb") as nothing:
+                os.dup2(nothing.fileno(), _STDERR)
+        yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, _STDERR)
+            os.close(kept)
+        if named:
+            del os.environ[_LEVEL]
 
 
 def _silence(ray: Any) -> None:

@@ -111,7 +111,7 @@ class RayExecutor:
                 raise NoWorkersError("--executor ray: was closed")
             if self._pool is None:
                 self._share = share
-                self._pool = Pool(self._cluster.ray, self._cluster.where, share)
+                self._pool = Pool(self._cluster, share)
             elif share > self._share:
                 raise GeedError(
                     "--executor ray: some runs of this suite are on CUDA, and the first was not: "

@@ -22,6 +22,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.jit import LOGGER
 from onnx_geed.run.executor import NoWorkersError
 from onnx_geed.run.provenance import software_versions
+from onnx_geed.run.ray_cluster import Cluster
 from onnx_geed.run.ray_stream import Flight, Stream, whose_turn
 from onnx_geed.run.ray_worker import Outcome, RemoteWorker
 
@@ -76,16 +77,14 @@ class Pool:
 
     Parameters
     ----------
-    ray : module
-        Ray, connected.
-    where : str
-        The cluster, for messages.
+    cluster : Cluster
+        The cluster, connected.
     share : float
         Share of a GPU that a worker takes.
     """
 
-    def __init__(self, ray: Any, where: str, share: float = 0.0) -> None:
-        self._ray, self._where, self._share = ray, where, share
+    def __init__(self, cluster: Cluster, share: float = 0.0) -> None:
+        self._cluster, self._ray, self._share = cluster, cluster.ray, share
         self._events: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
         self._hands: dict[_Hand, None] = {}
         #: Hands with nothing to do, and those with one job.
@@ -99,7 +98,7 @@ class Pool:
         self._looked, self._without = 0.0, time.monotonic()
         self._last_error = ""
         self._lost: Exception | None = None
-        self._actor = ray.remote(RemoteWorker).options(
+        self._actor = self._ray.remote(RemoteWorker).options(
             num_cpus=1, num_gpus=share, max_restarts=0, max_task_retries=0
         )
         self._thread = threading.Thread(target=self._work, name="onnx-geed-ray", daemon=True)
@@ -192,6 +191,11 @@ class Pool:
     def _look(self) -> None:
         """Start what workers there is room for, and end those that wait for room in vain."""
         self._looked = now = time.monotonic()
+        if not self._cluster.is_here():
+            raise NoWorkersError(
+                "--executor ray: Ray's process of this machine (raylet) has ended, perhaps for "
+                "want of memory; start the cluster anew, and give the command again"
+            )
         nodes = {n["NodeID"]: n["Resources"] for n in self._ray.nodes() if n["Alive"]}
         for hand in [hand for hand in self._hands if hand.node not in nodes]:
             self._bury(hand, None)
@@ -208,7 +212,7 @@ class Pool:
             last = f"; last: {self._last_error}" if self._last_error else ""
             self._give_up(
                 NoWorkersError(
-                    f"--executor ray: no worker of the cluster at {self._where} started in "
+                    f"--executor ray: no worker of the cluster at {self._cluster.where} started in "
                     f"{_PATIENCE:.0f} seconds: it has room for {room}, which others may have taken"
                     f"{last}; see ray status"
                 )
@@ -301,26 +305,46 @@ class Pool:
         stream.flying += 1
         hand.stream = stream
         hand.flying.append(flight)
-        self._sort_in(hand)
         shared = [(name, None if name in hand.known else at) for name, at in stream.shared]
         hand.known.update(name for name, _ in shared)
         flight.begun = not fresh
-        if fresh:
+        self._sort_in(hand)
+        if not fresh:
+            self._start_job(hand, flight, shared)
+        else:  # what a job is to blame for begins when all that it needs is open
             ready = hand.actor.ready.remote(shared, flight.content)
-            self._when_done(ready, self._begun, flight, flight.tries)
+            self._when_done(ready, self._begun, hand, flight, flight.tries, shared)
+
+    def _start_job(self, hand: _Hand, flight: Flight, shared: list[tuple[str, Any]]) -> None:
         ref = hand.actor.run.remote(shared, flight.content)
         self._when_done(ref, self._landed, hand, flight, flight.tries)
 
-    def _begun(self, flight: Flight, tries: int, future: Future[None]) -> None:
-        """Note that a worker has opened what a job needs."""
-        if flight.tries == tries and future.exception() is None:
+    def _begun(
+        self,
+        hand: _Hand,
+        flight: Flight,
+        tries: int,
+        shared: list[tuple[str, Any]],
+        future: Future[None],
+    ) -> None:
+        """Start a job for which a worker has opened what it needs."""
+        if flight.tries != tries or flight not in hand.flying:
+            return
+        error = future.exception()
+        if isinstance(error, self._ray.exceptions.RayActorError):
+            self._bury(hand, error)
+            self._look()
+            return
+        if error is None:
             flight.begun, flight.stream.openings = True, 0
+        self._start_job(hand, flight, shared)
+        self._sort_in(hand)
 
     def _sort_in(self, hand: _Hand) -> None:
-        """Enter a worker where those with as many jobs are."""
+        """Enter a worker where those with as many jobs are, if all of its own have started."""
         self._idle.pop(hand, None)
         self._busy.pop(hand, None)
-        if hand in self._hands and len(hand.flying) < 2:
+        if hand in self._hands and len(hand.flying) < 2 and all(f.begun for f in hand.flying):
             (self._busy if hand.flying else self._idle)[hand] = None
 
     def _landed(self, hand: _Hand, flight: Flight, tries: int, future: Future[Outcome]) -> None:

@@ -244,6 +244,49 @@ def test_a_node_lost_half_way_changes_no_bit(cnn, cluster, there):
     assert len(done) > 8
 
 
+LOST = """
+import sys, time
+from onnx_geed.run.ray_cluster import connect
+ray = connect(sys.argv[1]).ray
+task = ray.remote(lambda size: bytes(size)).options(max_retries=0, resources={"going": 1})
+kept = task.remote(1 << 20)
+ray.wait([kept], fetch_local=False)
+print("kept", flush=True)
+while any(node["Alive"] and "going" in node["Resources"] for node in ray.nodes()):
+    time.sleep(0.2)
+time.sleep(3)
+"""
+
+
+@pytest.mark.slow
+def test_what_is_lost_with_a_node_is_not_told_on_stderr(cluster):
+    node = cluster.add_node(num_cpus=1, resources={"going": 1}, object_store_memory=100 << 20)
+    words = [sys.executable, "-c", LOST, cluster.address]
+    driver = subprocess.Popen(words, env=surroundings(), text=True, **PIPES)
+    assert driver.stdout.readline() == "kept\n"
+    cluster.remove_node(node, allow_graceful=False)
+    assert driver.communicate(timeout=100) == ("", "")
+    assert driver.returncode == 0
+
+
+@pytest.mark.slow
+def test_the_end_of_ray_on_this_machine_is_told_in_one_line(tmp_path):
+    path = models.save(models.random_cnn(3, (8, 8)), tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", images((3, 8, 8), 4000))
+    words = ("measure", path, "--data", tmp_path / "x.npy", "--group", "C8", "--samples", 4000)
+    far = ("--provider", "cpu", "--executor", "ray", "--address", "local")
+    driver = command(*words, *far, **PIPES)
+    wait_until(lambda: driver.poll() is not None or processes("ray::Remote", below=driver.pid))
+    (raylet,) = processes("raylet/raylet\0", below=driver.pid)
+    mine = processes("ray", below=driver.pid)
+    os.kill(raylet, signal.SIGKILL)
+    out, err = driver.communicate(timeout=60)
+    assert (driver.returncode, out) == (2, "")
+    assert err.startswith("onnx-geed: --executor ray: Ray's process of this machine (raylet) has")
+    assert err.count("\n") == 1
+    wait_until(lambda: not any(map(alive, mine)))
+
+
 @pytest.mark.slow
 def test_a_job_that_kills_its_worker_each_time_ends_the_run_in_one_line(cnn, there, tmp_path):
     data = images((3, 8, 8), 15)
@@ -276,12 +319,14 @@ def model_input(path):
     return onnx.load(path).graph.input[:1]
 
 
+def surroundings():
+    tests = str(Path(__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *filter(None, sys.path)])}
+
+
 def command(*words, **more):
-    here = dict(os.environ)
-    here["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
-    return subprocess.Popen(
-        [sys.executable, "-m", "onnx_geed", *map(str, words)], env=here, text=True, **more
-    )
+    words = [sys.executable, "-m", "onnx_geed", *map(str, words)]
+    return subprocess.Popen(words, env=surroundings(), text=True, **more)
 
 
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
