@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_geed.errors import GeedError
+from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
     import h5py
@@ -127,7 +128,8 @@ def _source(
     above: tuple[tuple[str, str], ...],
 ) -> set[Path]:
     """Return the files of one source, which must hold all that is taken of it."""
-    import h5py
+    with whole():
+        import h5py
 
     if file == ".":
         return _held(
@@ -150,7 +152,8 @@ def _held(
     where: str,
     above: tuple[tuple[str, str], ...],
 ) -> set[Path]:
-    import h5py
+    with whole():
+        import h5py
 
     inner = opened.get(name) if not _NUMBER.search(name) else None
     if _NUMBER.search(name):

@@ -195,6 +195,18 @@ class Session:
         return {name: value[pick] if name in each else value for name, value in feed.items()}
 
 
+def _loaded() -> Any:
+    """Return ONNX Runtime, which reports to nobody, here or elsewhere."""
+    # From 1.29 on it would keep an identifier in the user's home, and report runs to its makers.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    with whole():
+        import onnxruntime as ort
+
+    ort.disable_telemetry_events()  # of earlier ones on Windows, and where it was imported before
+    ort.set_default_logger_severity(4)
+    return ort
+
+
 @contextmanager
 def _ended_in_time(endless: threading.Event | None) -> Iterator[Any]:
     """Give a run options by which it is ended once it takes too long, or none if it has no loops.
@@ -204,9 +216,7 @@ def _ended_in_time(endless: threading.Event | None) -> Iterator[Any]:
     if endless is None:
         yield None
         return
-    with whole():
-        import onnxruntime as ort
-
+    ort = _loaded()
     ending = ort.RunOptions()
     ending.log_severity_level = 4
 
@@ -259,13 +269,7 @@ def open_session(
         If CUDA was asked for and is not to be had.
         If the runtime cannot load the model.
     """
-    # From 1.29 on it would keep an identifier in the user's home, and report runs to its makers.
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    with whole():
-        import onnxruntime as ort
-
-    ort.disable_telemetry_events()  # of earlier ones on Windows, and where it was imported before
-    ort.set_default_logger_severity(4)
+    ort = _loaded()
     tried = ""
     if provider != "cpu":
         runtime, tried = _try_cuda(ort, content, folder)
