@@ -89,6 +89,8 @@ class Source:
 
 def finish(source: Source, settings: Any) -> None:
     """Export, annotate, check against the framework, and only then put the file in its place."""
+    # From 1.29 on it would keep an identifier in the user's home, and report runs to its makers.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     with missing("onnx, onnxruntime or numpy", "pip install numpy onnx onnxruntime"):
         import numpy  # noqa: F401
         import onnx  # noqa: F401

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from onnx_geed.confinement import confined, out_of_reach
 from onnx_geed.errors import GeedError, nearest, without_secrets
 from onnx_geed.extras import package
 
@@ -133,9 +134,12 @@ def opened(address: str) -> tuple[Any, str]:
     Raises
     ------
     GeedError
+        If this process is confined.
         If fsspec, or the package for such addresses, is not installed.
         If nothing knows such addresses.
     """
+    if confined():
+        raise out_of_reach(address)
     package("fsspec", "remote", address)
     from fsspec.core import url_to_fs
     from fsspec.registry import known_implementations

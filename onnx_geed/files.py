@@ -26,9 +26,11 @@ from onnx_geed.addresses import (
     put,
     sibling,
 )
+from onnx_geed.confinement import staged
 from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError
 from onnx_geed.json_text import LONGEST, parse_json
+from onnx_geed.spared import is_read
 from onnx_geed.text import to_json
 
 __all__ = [
@@ -72,7 +74,7 @@ def check_writable(
     option : str
         The option that named it, for the message.
     inputs : sequence of str, Path or None
-        Files that are read for it, which it must not replace; ``FILE:KEY`` stands for FILE.
+        What is read for it, which it must not replace: files, ``FILE:KEY``, and folders of samples.
 
     Raises
     ------
@@ -98,7 +100,7 @@ def check_writable(
         if path.exists() and not os.access(path, os.W_OK):
             raise GeedError(f"{option} {path}: cannot be overwritten (permission denied)")
         for source in inputs:
-            if source is not None and path.is_file() and _same(path, str(source)):
+            if source is not None and path.is_file() and is_read(path, str(source)):
                 raise GeedError(
                     f"{option} {path}: is what is read, {source}, and would be replaced; name "
                     "another file"
@@ -109,11 +111,6 @@ def check_writable(
             trial.unlink()
     except (OSError, ValueError) as error:
         raise _unwritable(path, error, option) from None
-
-
-def _same(path: Path, source: str) -> bool:
-    names = [source] if os.path.exists(source) else [source.rpartition(":")[0]]
-    return any(os.path.isfile(name) and os.path.samefile(path, name) for name in names)
 
 
 def write_text(path: str | Path, text: str, *, option: str = "--out") -> None:
@@ -246,9 +243,9 @@ def writing_beside(path: str | Path, *, option: str = "--out") -> Iterator[Path]
                     os.fsync(written.fileno())
             for file in sorted(files, key=lambda p: p == folder / path.name):
                 target = _target(path.parent / file.relative_to(folder))
-                target.parent.mkdir(parents=True, exist_ok=True)
+                staged(target.parent).mkdir(parents=True, exist_ok=True)
                 _rename(file, target)
-                _sync_folder(target.parent)
+                _sync_folder(staged(target.parent))
     except (OSError, ValueError) as error:
         raise _unwritable(path, error, option) from None
 
@@ -309,6 +306,7 @@ def remove_unfinished() -> None:
 
 def _rename(file: Path, target: Path) -> None:
     """Give a finished file its name, and the mode of the file that it replaces."""
+    target = staged(target.parent) / target.name
     with contextlib.suppress(FileNotFoundError):
         old = target.stat()
         if not os.access(target, os.W_OK):
@@ -366,7 +364,7 @@ def _target(path: Path) -> Path:
 
 def _temporary(folder: Path) -> Path:
     """Name for a file that is not yet whole, short enough for every file system."""
-    return folder / f".onnx-geed-{secrets.token_hex(8)}.unfinished"
+    return staged(folder) / f".onnx-geed-{secrets.token_hex(8)}.unfinished"
 
 
 def _unwritable(path: Path, error: Exception, option: str) -> GeedError:

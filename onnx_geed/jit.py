@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from onnx_geed.confinement import confined
 from onnx_geed.errors import GeedError
 from onnx_geed.whole import whole
 
@@ -87,13 +88,40 @@ def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable
     options: dict[str, Any] = {"nogil": True, "fastmath": fastmath, "error_model": "numpy"}
     if getattr(numba.config, "DISABLE_JIT", 0):
         return function
-    try:
-        kernel = named_by_content(numba.njit(cache=True, **options)(function))
-    except RuntimeError:  # no folder is writable
-        kernel = numba.njit(**options)(function)
-    else:
-        _forgive(kernel)
+    with _read_only_cache() if confined() else contextlib.nullcontext():
+        try:
+            kernel = named_by_content(numba.njit(cache=True, **options)(function))
+        except RuntimeError:  # no folder is writable
+            kernel = numba.njit(**options)(function)
+        else:
+            _forgive(kernel)
+    if confined():
+        kernel._cache.save_overload = lambda signature, data: None
     return _compiled_whole(kernel)
+
+
+@contextlib.contextmanager
+def _read_only_cache() -> Iterator[None]:
+    """Let numba look for machine code where this process may read and not write.
+
+    What a confined process wrote there would be run by others. numba tries each folder by writing
+    to it; whether the user could is the same question.
+    """
+    from numba.core import caching
+
+    locator: Any = caching._CacheLocator
+    asked = locator.ensure_cache_path
+
+    def ensure(self: Any) -> None:
+        path = self.get_cache_path()
+        if not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError(path)
+
+    locator.ensure_cache_path = ensure
+    try:
+        yield
+    finally:
+        locator.ensure_cache_path = asked
 
 
 def _compiled_whole(kernel: Any) -> Callable[..., Any]:
@@ -189,6 +217,11 @@ def _message(cache: str | None) -> tuple[int, str]:
     """Return the level and text of the message when something has to be compiled."""
     import numba
 
+    if confined():
+        return logging.INFO, (
+            "compiling kernels for this run alone (some seconds): --isolate keeps none; the same "
+            "command without it, on a model that you trust, does"
+        )
     asked = str(getattr(numba.config, "CACHE_DIR", ""))
     if cache is None:
         where = f"NUMBA_CACHE_DIR={asked}" if asked else "the package's folder and your own cache"

@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from onnx_geed.errors import GeedError, shown, without_secrets
 from onnx_geed.safe_names import json_escaped, one_line, plain
 
@@ -100,6 +98,8 @@ def _nested(values: Sequence[Any]) -> bool:
 
 
 def _as_plain_value(value: object) -> Any:
+    import numpy as np
+
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     if isinstance(value, Path):

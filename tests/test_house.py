@@ -24,8 +24,9 @@ ORDER = ("groups", "data", "model", "measures", "results", "run", "report", "cac
 SIBLINGS = {("run", "report"), ("report", "run")}
 #: Stones under all packages, which import no package.
 GROUND = {
-    *("addresses", "copies", "errors", "extras", "faces", "files", "jit", "json_text"),
-    *("machine_code", "own_code", "safe_names", "text", "threads", "typed", "typed_json", "whole"),
+    *("addresses", "confinement", "copies", "errors", "extras", "faces", "files", "jit"),
+    *("json_text", "machine_code", "own_code", "safe_names", "spared", "text", "threads"),
+    *("typed", "typed_json", "whole"),
 }
 #: Ways in, which may import any package.
 DOORS = {"__init__", "__main__", "testing", "demo"}

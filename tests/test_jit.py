@@ -50,6 +50,31 @@ def test_the_first_run_says_once_that_it_compiles_and_the_second_does_not(tmp_pa
     assert second.stdout == first.stdout
 
 
+@pytest.mark.parametrize("junk", [b"junk\n", b"", b"\x80\x05cno.such\nthing\n."])
+def test_junk_in_the_cache_is_compiled_anew(tmp_path, junk):
+    where = tmp_path / "numba"
+    first = start(*command(tmp_path), NUMBA_CACHE_DIR=where)
+    for file in where.rglob("*.nbc"):
+        file.write_bytes(junk)
+    again = start(*command(tmp_path), NUMBA_CACHE_DIR=where)
+    assert again.stdout == first.stdout
+    assert len(notes(again)) == 1
+    assert notes(start(*command(tmp_path), NUMBA_CACHE_DIR=where)) == []
+
+
+def test_a_setting_that_numba_does_not_take_is_told_in_one_line(tmp_path):
+    run = subprocess.run(
+        [sys.executable, *map(str, command(tmp_path))],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NUMBA_NUM_THREADS": "0"},
+    )
+    assert run.returncode == 2
+    (line,) = [line for line in run.stderr.splitlines() if not line.startswith("note: ")]
+    assert line.startswith("onnx-geed: numba cannot be loaded (")
+    assert "NUMBA_NUM_THREADS=0" in line
+
+
 def test_a_library_use_is_quiet_about_compiling(tmp_path):
     run = start("-c", PYTHON, NUMBA_CACHE_DIR=tmp_path)
     assert run.stdout == "5.0\n"

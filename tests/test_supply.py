@@ -29,6 +29,7 @@ ALLOWED = {
     ("onnx_geed/addresses.py", "import aiohttp"): "what fsspec's errors are of",
     ("onnx_geed/addresses.py", "import fsspec"): "addresses that the user names",
     ("onnx_geed/cache/shard_file.py", "subprocess.run"): "this Python, on a damaged shard",
+    ("onnx_geed/cli/landlock.py", "ctypes.CDLL"): "system calls that confine --isolate",
     ("onnx_geed/extras.py", "importlib.import_module"): "packages of our own extras",
     ("onnx_geed/faces.py", "importlib.import_module"): "our own modules",
     ("onnx_geed/jit.py", "importlib.import_module"): "a module of numba",
@@ -246,6 +247,31 @@ def test_a_reach_for_the_network_is_seen(tmp_path):
         *("measure", DEMO / "digits_cnn.onnx", "--data", "asking:images", "--group", "C4"),
     )
     assert "reached for the network" in run.stderr
+
+
+def test_onnx_runtime_keeps_and_tells_nothing(tmp_path):
+    """From 1.29 on it would write an identifier, and events to be sent, into the user's home."""
+    (tmp_path / "home").mkdir()
+    kept = {k: os.environ[k] for k in ("PATH", "NUMBA_CACHE_DIR") if k in os.environ}
+    words = ("measure", DEMO / "digits_cnn.onnx", "--data", DEMO / "digits.npz", "--group", "C4")
+    run = subprocess.run(
+        [sys.executable, "-m", "onnx_geed", *map(str, words), "--samples=3", "--norm-samples=4"],
+        cwd=tmp_path,
+        env={**kept, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path / "home")},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert not [p for p in tmp_path.rglob("*") if "onnxruntime" in p.name]
+
+
+def test_whoever_imports_onnx_runtime_turns_its_telemetry_off():
+    loads = {path: text for path, text in sources() if "    import onnxruntime" in text}
+    assert [*loads] == ["onnx_geed/run/session.py", "converters/_finish.py"]
+    for path, text in loads.items():
+        before, off, _ = text.partition('os.environ["ORT_DISABLE_TELEMETRY"] = "1"\n')
+        assert off, path
+        assert "\n        import onnxruntime" not in before, path
 
 
 def rows():

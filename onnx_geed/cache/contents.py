@@ -68,6 +68,10 @@ _SHARD_BYTES = 16 << 20
 _SHARD_ORBITS = 8
 
 
+# Of many small orbits it holds more, until there are about so many shards, each of few bytes.
+_SHARDS, _SMALL_SHARD_BYTES = 128, 4 << 20
+
+
 def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     """Work out what a cache of a run holds, with every fingerprint of spec section 7.
 
@@ -137,7 +141,7 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         entries = [e for e in entries if e.content != "points" or e.tensor not in held]
     n, size = plan.group.order, job_orbits(plan.group.order, task.batch)
     per_orbit = sum(n * int(np.prod(e.shape)) * np.dtype(e.dtype).itemsize for e in entries)
-    orbits = max(size, min(_SHARD_ORBITS, _SHARD_BYTES // max(per_orbit, 1)) // size * size)
+    orbits = max(size, _orbits_of_a_shard(prepared.count, per_orbit) // size * size)
     versions = software_versions()
     runtime = versions.get("onnxruntime-gpu") or versions.get("onnxruntime", "")
     tables = texts_of(prepared.tables)
@@ -213,6 +217,17 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
         description,
         _whole_entries(plan, entries),
     )
+
+
+def _orbits_of_a_shard(count: int, per_orbit: int) -> int:
+    """Return how many orbits lie in a shard, for some orbits of so many bytes each.
+
+    A killed run loses what is in a shard that is not finished: few bytes, and of many orbits a
+    small part. One file for every few small orbits would be thousands of files, each of them
+    with the manifest of all orbits in it.
+    """
+    few = min(_SHARD_ORBITS, _SHARD_BYTES // max(per_orbit, 1))
+    return max(few, min(count // _SHARDS, _SMALL_SHARD_BYTES // max(per_orbit, 1)))
 
 
 def labels_of_d(prepared: Prepared) -> NDArray[np.int32] | None:

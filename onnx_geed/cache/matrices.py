@@ -6,14 +6,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, shown
 from onnx_geed.files import replacing
 from onnx_geed.groups import Table, table_content, table_of
+from onnx_geed.json_text import parse_json
+from onnx_geed.typed_json import Count, Length, check_json
 
 __all__ = [
     "MATRICES",
@@ -29,6 +31,17 @@ MATRICES = "matrices.npz"
 
 
 F64 = NDArray[np.float64]
+
+
+# What to do about a manifest whose tables are none.
+_AGAIN = "write the cache anew"
+
+
+class Kept(TypedDict):
+    """What a manifest keeps of matrices that stand in the file."""
+
+    shape: Annotated[list[Count], Length(3, 3)]
+    sha256: str
 
 
 def texts_of(tables: Mapping[str, Table]) -> dict[str, str]:
@@ -107,8 +120,7 @@ def read_tables(folder: Path, texts: Mapping[str, str]) -> dict[str, Table]:
     named = _named(texts)
     arrays = _read(folder, {kept["sha256"]: kept["shape"] for kept in named.values()})
     tables = {}
-    for name, text in texts.items():
-        content = json.loads(text)
+    for name, content in _contents(texts).items():
         if name in named:
             content[_kind(content)] = arrays[named[name]["sha256"]]
         tables[name] = table_of(content, f"cache, {name}")
@@ -119,10 +131,22 @@ def _kind(content: Mapping[str, Any]) -> str:
     return "channel_matrices" if "channel_matrices" in content else "matrices"
 
 
-def _named(texts: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+def _contents(texts: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    contents: dict[str, dict[str, Any]] = {}
+    for name, text in texts.items():
+        source = f"cache, table of {shown(name)}"
+        contents[name] = parse_json(text, source)
+        check_json(contents[name], dict[str, Any], source, _AGAIN)
+    return contents
+
+
+def _named(texts: Mapping[str, str]) -> dict[str, Kept]:
     """Return shape and digest of each tensor's matrices that are kept in the file."""
-    kept = {name: (content := json.loads(t)).get(_kind(content)) for name, t in texts.items()}
-    return {name: entry for name, entry in kept.items() if isinstance(entry, dict)}
+    kept = {name: content.get(_kind(content)) for name, content in _contents(texts).items()}
+    named = {name: entry for name, entry in kept.items() if isinstance(entry, dict)}
+    for name, entry in named.items():
+        check_json(entry, Kept, f"cache, table of {shown(name)}", _AGAIN)
+    return cast(dict[str, Kept], named)
 
 
 def _kept(values: F64) -> dict[str, Any]:

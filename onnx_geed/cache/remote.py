@@ -64,7 +64,8 @@ def fetched_cache(address: str) -> Copy:
 
 
 def _is_ours(name: str) -> bool:
-    return "/" not in name and name.endswith((".h5", ".npz"))
+    """Say whether a file is a cache's, and finished."""
+    return "/" not in name and not name.startswith(".") and name.endswith((".h5", ".npz"))
 
 
 def info_told(info: CacheInfo, copy: Copy) -> CacheInfo:

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from onnx_geed.cli.guarded import Guarded
 from onnx_geed.cli.options import (
     action_options,
     cache_options,
@@ -16,17 +17,18 @@ from onnx_geed.cli.options import (
     format_option,
     group_option,
     input_options,
+    isolate_options,
     measures_option,
     run_options,
 )
-from onnx_geed.cli.places import PLACE
+from onnx_geed.cli.places import PLACE, Output
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import show_as, tell
 
 __all__ = ["cache"]
 
 
-@click.command()
+@click.command(cls=Guarded)
 @click.argument("model", required=False, type=PLACE)
 @data_option("Samples, as onnx-geed measure takes them.")
 @group_option()
@@ -38,7 +40,7 @@ __all__ = ["cache"]
     "-o",
     "--output-cache",
     "folder",
-    type=PLACE,
+    type=Output(folder=True),
     metavar="ACTS.geed",
     help="Where to write.",
 )
@@ -50,6 +52,7 @@ __all__ = ["cache"]
 @executor_options
 @input_options
 @action_options
+@isolate_options
 def cache(
     model: str | Path | None,
     data: str | None,

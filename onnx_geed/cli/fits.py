@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_geed.cli.guarded import Guarded
 from onnx_geed.cli.options import (
     data_option,
     fit_options,
     group_option,
     input_options,
+    isolate_options,
     model_argument,
     moving_options,
     out_option,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["fit"]
 
 
-@click.command()
+@click.command(cls=Guarded)
 @model_argument
 @data_option("Samples, as onnx-geed measure takes them.")
 @group_option()
@@ -54,6 +56,7 @@ __all__ = ["fit"]
 @run_options
 @input_options
 @moving_options
+@isolate_options
 @click.pass_context
 def fit(
     context: click.Context,
@@ -78,13 +81,11 @@ def fit(
         --measure unexplained@/layer1/Relu_output_0 \\
         --output-action /layer1/Relu_output_0=a.npz
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.groups import write_fits
     from onnx_geed.run import fit_actions
 
     if Path(out).suffix != ".npz":
         raise click.UsageError(f"-o {out}: an archive of arrays is written, so name it .npz.")
-    check_writable(out, option="-o", inputs=[model, data])
     with progress_bar() as progress:
         if is_cache(model):
             tables = _fit_cache(context, model, progress)

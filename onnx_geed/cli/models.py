@@ -8,12 +8,14 @@ from typing import Any
 
 import click
 
+from onnx_geed.cli.guarded import Guarded
 from onnx_geed.cli.options import (
     action_options,
     data_option,
     format_option,
     group_option,
     input_options,
+    isolate_options,
     measures_option,
     metadata_options,
     model_argument,
@@ -27,10 +29,11 @@ from onnx_geed.safe_names import line_of
 __all__ = ["annotate", "compile_model", "converters", "layers"]
 
 
-@click.command()
+@click.command(cls=Guarded)
 @model_argument
 @format_option("table", "json")
 @input_options
+@isolate_options
 def layers(model: str | Path, form: str, **options: Any) -> None:
     """List a model's tensors with shape, size and role.
 
@@ -50,7 +53,7 @@ def layers(model: str | Path, form: str, **options: Any) -> None:
     show_as(form, listing, layer_table)
 
 
-@click.command()
+@click.command(cls=Guarded)
 @model_argument
 @out_option("OUT.onnx", "Where the annotated model goes.", required=True)
 @metadata_options
@@ -58,6 +61,7 @@ def layers(model: str | Path, form: str, **options: Any) -> None:
 @click.option(
     "--classes", metavar="FILE.txt", help="Names of the classes, one a line, in the outputs' order."
 )
+@isolate_options
 def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
     """Write preprocessing, latent, layouts and action tables into a model's metadata.
 
@@ -65,16 +69,14 @@ def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
     Example:
       onnx-geed annotate model.onnx --preprocess imagenet --latent /Flatten_output_0 -o known.onnx
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.model import annotate_model
 
-    check_writable(out, option="-o")
     for key, value in sorted(annotate_model(model, out, **options).items()):
         text = value if len(value) <= 90 else value[:87] + "..."
         show(line_of(f"{key} = {text}"), kept=True)
 
 
-@click.command(name="compile")
+@click.command(name="compile", cls=Guarded)
 @model_argument
 @group_option(required=True)
 @measures_option
@@ -82,6 +84,7 @@ def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
 @data_option("Samples to try the model out on, instead of noise.")
 @input_options
 @action_options
+@isolate_options
 def compile_model(model: str | Path, group: str, out: str | Path, **options: Any) -> None:
     """Write a measurement as an ONNX file: samples in, deviations out.
 
@@ -93,10 +96,8 @@ def compile_model(model: str | Path, group: str, out: str | Path, **options: Any
     Example:
       onnx-geed compile model.onnx --group C8 --preprocess imagenet -o measured.onnx
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.run import compile_measurement
 
-    check_writable(out, option="-o", inputs=[model, options["data"]])
     measurement = compile_measurement(model, group, out, **options)
     for note in measurement["notes"]:
         tell(f"note: {note}")
@@ -107,7 +108,7 @@ def compile_model(model: str | Path, group: str, out: str | Path, **options: Any
         show(line_of(f"{name}  ({', '.join(map(str, shape))})  {unit}"), kept=True)
 
 
-@click.command()
+@click.command(cls=Guarded)
 def converters() -> None:
     """Print the folder of the converter scripts.
 

@@ -15,6 +15,7 @@ import click
 
 from onnx_geed.cli.signals import SignalledError, caught, install, line_of
 from onnx_geed.cli.terminal import OutputError, fail, settle, show, silence, tell
+from onnx_geed.confinement import confined
 from onnx_geed.errors import GeedError
 
 __all__ = ["OneLine"]
@@ -52,7 +53,7 @@ class OneLine(click.Group):
             command = getattr(getattr(error, "ctx", None), "command_path", "onnx-geed")
             return fail(f"{message} (see {command} --help)")
         except (GeedError, OutputError) as error:
-            return fail(str(error))
+            return fail(f"{error}{_of_the_limit(str(error))}")
         except (KeyboardInterrupt, click.Abort):
             return _signalled(signal.SIGINT)
         except SignalledError as error:
@@ -65,7 +66,8 @@ class OneLine(click.Group):
             reason = f"{error.strerror or error}"
             return fail(reason + (f": {error.filename}" if error.filename else ""))
         except MemoryError:
-            return fail("out of memory: take a smaller --batch-size or --memory, or fewer layers")
+            text = "out of memory: take a smaller --batch-size or --memory, or fewer layers"
+            return fail(f"{text}{_of_the_limit(text)}")
         except Exception as error:
             # A library may have made another error of a signal.
             if number := caught():
@@ -104,6 +106,15 @@ def _reader_gone() -> Iterator[None]:
 def _signalled(number: int) -> int:
     tell(line_of(number))
     return 128 + number
+
+
+def _of_the_limit(message: str) -> str:
+    """Add the limit on memory of an isolated run to a message that may come of it."""
+    how = confined()
+    memory = how.protections["memory_bytes"] if how else None
+    if memory is None or not any(w in message for w in ("out of memory", "alloc", "MemoryError")):
+        return ""
+    return f" (the limit of this isolated run is {memory >> 20} MiB; raise --memory-limit)"
 
 
 class _Lines(logging.Handler):

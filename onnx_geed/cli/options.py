@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from onnx_geed.cli.places import PLACE
+from onnx_geed.cli.guarded import ISOLATE
+from onnx_geed.cli.places import PLACE, Output
 from onnx_geed.measures import CATALOGUE
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "format_option",
     "group_option",
     "input_options",
+    "isolate_options",
     "limit_options",
     "measures_option",
     "metadata_options",
@@ -116,13 +118,15 @@ def group_option(*, required: bool = False, several: bool = False) -> Decorator[
     )
 
 
-def out_option(metavar: str, purpose: str, *, required: bool = False) -> Decorator[Any]:
+def out_option(
+    metavar: str, purpose: str, *, required: bool = False, folder: bool = False
+) -> Decorator[Any]:
     """Return the option ``--out``, or ``-o``."""
     return click.option(
         "-o",
         "--out",
         required=required,
-        type=PLACE,
+        type=Output(folder=folder),
         metavar=metavar,
         help=purpose,
     )
@@ -311,6 +315,45 @@ executor_options = _in_order(
 )
 
 
+def _keep_aside(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    """Keep an option where the command itself does not see it."""
+    name = parameter.name or ""
+    kept = context.meta.setdefault(ISOLATE, {})
+    kept[name] = value
+    if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+        kept.setdefault("typed", []).append(parameter.opts[0])
+
+
+# Options that say what a model may do to this machine.
+isolate_options = _in_order(
+    click.option(
+        "--isolate",
+        is_flag=True,
+        expose_value=False,
+        callback=_keep_aside,
+        help="For strangers' models: run in a process of its own, with limits, no network, and no "
+        "writing but to the output.",
+    ),
+    click.option(
+        "--time-limit",
+        type=click.FloatRange(min=0, min_open=True),
+        default=3600.0,
+        show_default=True,
+        metavar="SECONDS",
+        expose_value=False,
+        callback=_keep_aside,
+        help="With --isolate: the most seconds, of a suite's cell each.",
+    ),
+    click.option(
+        "--memory-limit",
+        metavar="SIZE",
+        expose_value=False,
+        callback=_keep_aside,
+        help="With --isolate: the most memory, such as 4GiB.  [default: the machine's]",
+    ),
+)
+
+
 # Options that say how the group moves inputs, and hidden tensors by their letters.
 moving_options = _in_order(
     click.option(
@@ -382,7 +425,7 @@ limit_options = _in_order(
     ),
     click.option(
         "--junit",
-        type=PLACE,
+        type=Output(),
         metavar="FILE.xml",
         help="Write the outcome of --fail-above as JUnit XML.",
     ),

@@ -9,7 +9,7 @@ import click
 
 from onnx_geed.addresses import address_of
 
-__all__ = ["FOLDER", "PLACE", "is_cache"]
+__all__ = ["PLACE", "Output", "is_cache"]
 
 
 class _Place(click.Path):
@@ -20,12 +20,16 @@ class _Place(click.Path):
         return address_of(value) or super().convert(value, param, ctx)
 
 
+class Output(_Place):
+    """The place of a file that a command writes, or of a folder that it fills."""
+
+    def __init__(self, *, folder: bool = False) -> None:
+        super().__init__(path_type=Path)
+        self.folder = folder
+
+
 #: The type of what names a file or folder, here or at an address.
 PLACE = _Place(path_type=Path)
-
-
-#: The type of what names a folder.
-FOLDER = _Place(path_type=Path, file_okay=False)
 
 
 def is_cache(place: str | Path) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from onnx_geed.cli.guarded import Guarded
 from onnx_geed.cli.options import (
     data_option,
     format_option,
@@ -17,13 +18,13 @@ from onnx_geed.cli.options import (
     results_argument,
 )
 from onnx_geed.cli.outcomes import finish
-from onnx_geed.cli.places import FOLDER, PLACE
+from onnx_geed.cli.places import PLACE, Output
 from onnx_geed.cli.terminal import command_line, show_as
 
 __all__ = ["aggregate", "compare", "merge", "report"]
 
 
-@click.command()
+@click.command(cls=Guarded)
 @click.argument("parts", nargs=-1, required=True, type=PLACE, metavar="PART...")
 @out_option("RESULT.json", "Result file.", required=True)
 @format_option("table", "json", "csv", explained=True)
@@ -44,21 +45,17 @@ def merge(
     Example:
       onnx-geed merge part-*.json -o result.json
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.results import parse_limits
     from onnx_geed.run import merge as join_parts
 
     parse_limits(fail_above)
     if junit and not fail_above:
         raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
-    check_writable(out, option="-o", inputs=parts)
-    if junit:
-        check_writable(junit, option="--junit", inputs=[*parts, out])
     result = join_parts(parts, command=command_line(), limits=fail_above)
     sys.exit(finish(result, form, None, out=out, limits=fail_above, junit=junit))
 
 
-@click.command()
+@click.command(cls=Guarded)
 @results_argument
 @out_option("FILE.json", "Result file.")
 @format_option("table", "json")
@@ -69,18 +66,15 @@ def aggregate(results: tuple[str | Path, ...], out: str | Path | None, form: str
     Example:
       onnx-geed aggregate seed*.json
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.report import aggregate_table
     from onnx_geed.results import aggregate as over_models, read_result
 
-    if out:
-        check_writable(out, inputs=results)
     _write_and_show(
         over_models([read_result(path) for path in results]), out, form, aggregate_table
     )
 
 
-@click.command()
+@click.command(cls=Guarded)
 @click.argument("a", type=PLACE)
 @click.argument("b", type=PLACE)
 @out_option("FILE.json", "Result file.")
@@ -93,12 +87,9 @@ def compare(a: str | Path, b: str | Path, out: str | Path | None, form: str, for
     Example:
       onnx-geed compare trained.json untrained.json
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.report import compare_table
     from onnx_geed.results import compare as in_pairs, read_result
 
-    if out:
-        check_writable(out, inputs=[a, b])
     comparison = in_pairs(read_result(a), read_result(b), force=force)
     _write_and_show(comparison, out, form, compare_table)
 
@@ -113,13 +104,13 @@ def _write_and_show(
     show_as(form, content, table, kept=bool(out))
 
 
-@click.command()
+@click.command(cls=Guarded)
 @results_argument
 @out_option("FILE.html", "The page.", required=True)
 @data_option("The data that was measured, for thumbnails.")
 @click.option(
     "--pictures",
-    type=FOLDER,
+    type=Output(folder=True),
     metavar="FOLDER",
     help="Also keep the pictures, as SVG files.",
 )
@@ -135,10 +126,8 @@ def report(
       onnx-geed report result.json -o report.html --data images/
       onnx-geed report trained.json untrained.json -o report.html
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.report import write_report
     from onnx_geed.results import read_result
 
-    check_writable(out, option="-o", inputs=[*results, data])
     contents = [read_result(path) for path in results]
     write_report(contents, out, data=data, pictures=pictures, command=command_line())

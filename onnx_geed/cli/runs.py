@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from onnx_geed.addresses import address_of, joined, leaf, sibling
+from onnx_geed.cli.guarded import Guarded, files_read
 from onnx_geed.cli.options import (
     action_options,
     cache_options,
@@ -20,6 +21,7 @@ from onnx_geed.cli.options import (
     format_option,
     group_option,
     input_options,
+    isolate_options,
     limit_options,
     measures_option,
     model_argument,
@@ -27,7 +29,7 @@ from onnx_geed.cli.options import (
     run_options,
 )
 from onnx_geed.cli.outcomes import finish, show_results, write
-from onnx_geed.cli.places import PLACE, is_cache
+from onnx_geed.cli.places import PLACE, Output, is_cache
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import command_line, fail, show, tell
 from onnx_geed.cli.typed_options import refuse_settled, typed_options
@@ -42,7 +44,7 @@ __all__ = ["benchmark", "demo", "measure"]
 Progress = Callable[[int, int], None]
 
 
-@click.command()
+@click.command(cls=Guarded)
 @model_argument
 @data_option("Samples: see below.")
 @group_option(several=True)
@@ -51,7 +53,9 @@ Progress = Callable[[int, int], None]
 @run_options
 @engine_option
 @executor_options
-@click.option("--cache", type=PLACE, metavar="ACTS.geed", help="Also keep activations.")
+@click.option(
+    "--cache", type=Output(folder=True), metavar="ACTS.geed", help="Also keep activations."
+)
 @cache_options
 @click.option(
     "--interval",
@@ -92,6 +96,7 @@ Progress = Callable[[int, int], None]
 @input_options
 @action_options
 @fit_options
+@isolate_options
 @click.pass_context
 def measure(
     context: click.Context,
@@ -127,7 +132,6 @@ def measure(
       onnx-geed measure model.onnx --data images/ --group C8 --shard 2/5 --out part-2.json
       onnx-geed measure acts.geed --measure latent-l2
     """
-    from onnx_geed.files import check_writable
     from onnx_geed.results import parse_limits
 
     parse_limits(fail_above)
@@ -139,16 +143,12 @@ def measure(
     if len(groups) > 1:
         if junit:
             raise click.UsageError("--junit: tells of one group, and there are several --group.")
-        sys.exit(_measure_several(model, groups, out, form, fail_above, options))
+        sys.exit(_measure_several(context, model, groups, out, form, fail_above, options))
     options["group"] = groups[0] if groups else None
     if junit and options["shard"]:
         raise click.UsageError("--junit: tells of whole results; give it to onnx-geed merge.")
     if junit and not fail_above:
         raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
-    if out:
-        check_writable(out, inputs=[model, options["data"]])
-    if junit:
-        check_writable(junit, option="--junit", inputs=[model, options["data"], out])
     with progress_bar() as progress:
         if is_cache(model):
             result, loaded = _measure_cache(context, model, progress, fail_above, options), None
@@ -238,6 +238,7 @@ def _measure_cache(
 
 
 def _measure_several(
+    context: click.Context,
     model: str | Path,
     groups: Sequence[str],
     out: str | Path | None,
@@ -265,7 +266,7 @@ def _measure_several(
     files = _files_beside(out, groups) if out else [None] * len(groups)
     for path in files:
         if path:
-            check_writable(path, inputs=[model, data])
+            check_writable(path, inputs=[*files_read(context)])
     results: list[Result] = []
     status, failure = 0, None
     with progress_bar() as progress:
@@ -309,11 +310,12 @@ def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
     return files
 
 
-@click.command()
+@click.command(cls=Guarded)
 @click.argument("suite", type=PLACE, metavar="SUITE.toml")
-@out_option("FOLDER", "Where results, summary and pictures go.", required=True)
+@out_option("FOLDER", "Where results, summary and pictures go.", required=True, folder=True)
 @executor_options
 @format_option("table", "json", "csv", explained=True)
+@isolate_options
 def benchmark(
     suite: str | Path,
     out: str | Path,
@@ -346,14 +348,19 @@ def benchmark(
       onnx-geed benchmark suite.toml -o results/
       onnx-geed benchmark suite.toml -o results/ --executor ray --address 10.0.0.1:6379
     """
+    from onnx_geed.confinement import is_repeated
     from onnx_geed.report import suite_csv, suite_table, write_summary
     from onnx_geed.run import benchmark as run_suite, read_suite
     from onnx_geed.text import to_json
 
+    def tell_once(line: str) -> None:
+        if not is_repeated():
+            tell(line)
+
     loaded = read_suite(suite)
     with progress_bar() as progress:
         shared: dict[str, Any] = {"executor": executor, "address": address}
-        summary = run_suite(loaded, out, notify=tell, progress=progress, **shared)
+        summary = run_suite(loaded, out, notify=tell_once, progress=progress, **shared)
     failed = {failure["cell"] for failure in summary["failed"]}
     done = [cell for cell in loaded.cells if str(cell) not in failed]
     cells = [joined(out, "cells", f"{cell.name}.json") for cell in done]
@@ -371,7 +378,7 @@ def benchmark(
         )
 
 
-@click.command()
+@click.command(cls=Guarded)
 def demo() -> None:
     """Measure the embedded model under C8, next to the same network untrained.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data.rows import BROKEN, Rows, reading, rows_of
+from onnx_geed.data.virtual import check_handles, files_of
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.files import stamp
 from onnx_geed.whole import whole
@@ -105,7 +105,7 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
     ------
     GeedError
         If it holds no arrays, or not the one that is meant.
-        If parts of it that lie in other files are missing.
+        If parts of it that lie in other files or datasets are missing.
     """
     with whole():
         import h5py
@@ -126,24 +126,17 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
         there = replace(asked, key=wanted, name=called)
         chosen = _choose(within or names, there, path.name, f"{path}:")
         data = file[chosen]
-    parts = {Path(data.file.filename), *(path.parent / name for name, _, _ in data.external or ())}
-    if data.is_virtual:
-        # HDF5 fills the place of a missing file with zeros, and zeros look perfectly equivariant.
-        for part in {source.file_name for source in data.virtual_sources()}:
-            if part == ".":
-                continue
-            if "%" in part:
-                parts |= set(path.parent.glob(re.sub(r"%\w", "*", part)))
-            elif not (path.parent / part).exists():
-                raise GeedError(f"{where}: a virtual dataset whose file {part} is missing")
-            else:
-                parts.add(path.parent / part)
+    parts = files_of(data, where)
+    if len(parts) > 1:
+        check_handles(where, path, len(parts))
     opened += [stamp(part) for part in sorted(parts - {path})]
     length = _length(data.file)
 
     def read(index: Any) -> NDArray[Any]:
         with reading(where):
             values = np.asarray(data[index])
+            if len(parts) > 1:
+                check_handles(where, path)
         if _length(data.file) < length:
             # HDF5 reads what lies behind the end of a file as zeros.
             raise GeedError(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx_geed.addresses import address_of
 from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError, nearest
+from onnx_geed.json_text import parse_json
 
 __all__ = [
     "PRESETS",
@@ -261,9 +262,9 @@ def preprocess_from_json(text: str, source: str = "metadata onnx_geed.preprocess
         If a value is not of its kind.
     """
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise GeedError(f"{source}: not JSON ({error}); the keys are {_KEYS_TEXT}") from None
+        content = parse_json(text, source)
+    except GeedError as error:
+        raise GeedError(f"{error}; the keys are {_KEYS_TEXT}") from None
     if not isinstance(content, dict):
         raise GeedError(f"{source}: not a JSON object; the keys are {_KEYS_TEXT}")
     return _from_keys(content, source)

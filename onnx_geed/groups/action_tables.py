@@ -19,6 +19,7 @@ from onnx_geed.groups.named import motions
 from onnx_geed.groups.plane_groups import cyclic, dihedral
 from onnx_geed.groups.turns import turns_of
 from onnx_geed.groups.vectors import Matrices, Permutation
+from onnx_geed.json_text import parse_json
 
 __all__ = [
     "Table",
@@ -127,12 +128,9 @@ def parse_table(text: str, source: str) -> Table:
     Raises
     ------
     GeedError
-        If the text is not a JSON object with ``elements`` and one of the four tables.
+        If the text is not JSON, or no object with ``elements`` and one of the four tables.
     """
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        raise GeedError(f"{source}: not JSON ({error})") from None
+    content = parse_json(text, source)
     if not isinstance(content, dict):
         raise GeedError(f"{source}: expected a JSON object with 'elements' and a table")
     return table_of(content, source)
@@ -175,7 +173,10 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
             f"{source}: needs 'elements' and one of {', '.join(KINDS)}; found "
             f"{', '.join(content) or 'nothing'}.{hint}"
         )
-    elements = np.asarray(content["elements"])
+    try:
+        elements = np.asarray(content["elements"])
+    except ValueError:  # lists of several lengths
+        elements = np.empty((0, 0))
     if elements.ndim != 1:
         raise GeedError(f"{source}: 'elements' must be a list of names")
     fit = None if content.get("fit") is None else fit_of(content["fit"], source)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.model.nodes import (
         constants as constants,
+        reads as reads,
     )
     from onnx_geed.model.output_ends import (
         plain_ends as plain_ends,
@@ -69,6 +70,10 @@ if TYPE_CHECKING:
         input_layout as input_layout,
         inputs as inputs,
         output_kind as output_kind,
+    )
+    from onnx_geed.model.soundness import (
+        has_loops as has_loops,
+        of_a_model as of_a_model,
     )
     from onnx_geed.model.symmetry_faults import (
         off_centre as off_centre,

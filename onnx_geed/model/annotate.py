@@ -33,6 +33,7 @@ from onnx_geed.model.signature import (
     further_inputs,
     input_layout as layout_of,
 )
+from onnx_geed.model.soundness import refusing_unsound
 from onnx_geed.model.tensor_names import resolve, stated_layouts
 from onnx_geed.model.tensors import list_tensors
 from onnx_geed.typed import check_value
@@ -84,7 +85,6 @@ def annotate_model(
         If there is nothing to write.
         If the file cannot be written.
     """
-    model = load_model(path)
     input = check_value("--input", input, str | None)
     output = check_value("--output", output, str | None)
     input_layout = check_value("--input-layout", input_layout, str | Mapping[str, str] | None)
@@ -95,8 +95,10 @@ def annotate_model(
     output_action = check_value(
         "--output-action", output_action or {}, Mapping[str, str | Path | Table]
     )
-    acted, named = find_input(model, input, input_layout), find_output(model, output)
-    listed = list_tensors(model, acted.name, named, kind=output_kind)
+    model = load_model(path)
+    with refusing_unsound(model.path):
+        acted, named = find_input(model, input, input_layout), find_output(model, output)
+        listed = list_tensors(model, acted.name, named, kind=output_kind)
     entries: dict[str, str] = {}
     if input:
         entries[INPUT] = acted.name

@@ -6,6 +6,7 @@ import heapq
 import math
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import Stamp, stamp, writing_beside
 from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
+from onnx_geed.model.soundness import check_nodes, check_sound, stored_bytes
 from onnx_geed.model.weights_in_place import bring_in, model_bytes
 from onnx_geed.whole import whole
 
@@ -27,6 +29,9 @@ __all__ = ["Model", "check_weights", "external_files", "load_model", "write_mode
 #: Externally stored tensors of at most so many elements are read in: they are shapes and axes, and
 #: neither shape inference nor ONNX Runtime's own takes those from another file.
 _SMALL = 1024
+
+# Of an offset or length: no file is longer.
+_MOST_DIGITS = 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +115,7 @@ def load_model(path: str | Path) -> Model:
     GeedError
         If there is no such file, or it cannot be read.
         If it is not an ONNX model, or is cut off.
+        If it would take time or memory out of all proportion, as :func:`check_sound` tells.
         If its external data are missing or cut off, or lie where ONNX Runtime will not read them.
     """
     if not isinstance(path, str | os.PathLike):
@@ -129,17 +135,19 @@ def load_model(path: str | Path) -> Model:
         ) from None
     if not proto.ir_version or not proto.graph.node or not proto.opset_import:
         raise GeedError(f"{path}: not an ONNX model (it holds no graph); give a file that is one")
+    check_sound(proto, path)
     extras = external_files(proto, path)
     weights = ((before,) if in_place else ()) + tuple(map(stamp, extras))
     fingerprint = Fingerprint(path if in_place else content, weights)
     if extras:
         # Files beside the model's own are read to the end before anyone can change them.
         _ = fingerprint.text
-    _read_small(proto, path.parent)
+    _read_small(proto, path)
     if proto.functions:
         proto = _inlined(proto, path)
     _sort(proto.graph, path)
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
+    check_nodes(proto.graph, opset, path)
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
     metadata = {p.key: p.value for p in proto.metadata_props}
     return Model(path, proto, fingerprint, opset, producer, metadata, weights)
@@ -155,7 +163,7 @@ def _fetched(address: str) -> Copy:
     except Exception:  # which reading it says in words
         return copy
     tensors = (t for t in _stored(proto.graph) if t.data_location == onnx.TensorProto.EXTERNAL)
-    named = dict.fromkeys(_place(tensor)[0] for tensor in tensors)
+    named = dict.fromkeys(map(_location, tensors))
     beside = [one for one in named if one != copy.path.name and not _leads_out(one)]
     return copy_file(address, beside) if beside else copy
 
@@ -199,7 +207,10 @@ def _content(path: Path) -> tuple[bytes, bool]:
     if path.is_dir():
         raise GeedError(f"{path}: is a folder; give the ONNX file in it")
     try:
-        if path.stat().st_size >= 1 << 31:
+        before = path.stat()
+        if not (stat.S_ISREG(before.st_mode) or stat.S_ISFIFO(before.st_mode)):
+            raise GeedError(f"{path}: is a device, which has no end; give the path of an ONNX file")
+        if before.st_size >= 1 << 31:
             raise GeedError(
                 f"{path}: is larger than 2 GiB, which no ONNX file can be; export the model again "
                 "with its weights as external data"
@@ -221,15 +232,15 @@ def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
     for tensor in _stored(proto.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
-        location, offset, length = _place(tensor)
-        if location == path.name:
-            continue
-        file = files.get(location) or _checked(path, location)
-        files[location] = file
+        location, offset, length = _place(tensor, path)
+        own = location == path.name
+        file = path if own else files.get(location) or _checked(path, location)
+        if not own:
+            files[location] = file
         if offset + length > file.stat().st_size:
             raise GeedError(
-                f"{path}: its weights {location!r} end before tensor {tensor.name!r} does; copy "
-                "the file completely"
+                f"{path}: its weights {shown(location)!r} end before tensor {shown(tensor.name)} "
+                "does; copy the file completely"
             )
     return [files[key] for key in sorted(files)]
 
@@ -238,42 +249,57 @@ def _checked(path: Path, location: str) -> Path:
     file = path.parent / location
     if _leads_out(location):
         raise GeedError(
-            f"{path}: its weights lie outside its folder ({location!r}), where ONNX Runtime "
+            f"{path}: its weights lie outside its folder ({shown(location)!r}), where ONNX Runtime "
             "refuses to read; put both in one folder and save the model again"
         )
-    if not file.is_file():
-        raise GeedError(f"{path}: its weights {location!r} are missing; put them beside it")
+    try:
+        found = file.is_file()
+    except OSError:  # a name that no file can have
+        found = False
+    if not found:
+        raise GeedError(f"{path}: its weights {shown(location)!r} are missing; put them beside it")
     if not file.resolve().is_relative_to(path.parent.resolve()):
         raise GeedError(
-            f"{path}: its weights {location!r} are a symbolic link out of its folder, which ONNX "
-            "Runtime refuses; put the file itself there"
+            f"{path}: its weights {shown(location)!r} are a symbolic link out of its folder, "
+            "which ONNX Runtime refuses; put the file itself there"
         )
     return file
 
 
-def _place(tensor: onnx.TensorProto) -> tuple[str, int, int]:
+def _place(tensor: onnx.TensorProto, path: Path) -> tuple[str, int, int]:
     """Return file, offset and length of an externally stored tensor."""
     entries = {e.key: e.value for e in tensor.external_data}
-    size = math.prod(tensor.dims) * _itemsize(tensor.data_type)
-    return (
-        entries.get("location", ""),
-        int(entries.get("offset") or 0),
-        int(entries.get("length") or size),
-    )
+    size = stored_bytes(tensor)
+    offset, length = (_count(entries.get(key), key, tensor, path) for key in ("offset", "length"))
+    if size is not None and length not in (0, size):
+        raise GeedError(
+            f"{path}: tensor {shown(tensor.name)} takes {size:,} bytes, and its external data are "
+            f"said to have {length:,}; save the model again"
+        )
+    return _location(tensor), offset, length or size or 0
 
 
-def _itemsize(data_type: int) -> int:
-    try:
-        return onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize
-    except KeyError:
-        return 1
+def _location(tensor: onnx.TensorProto) -> str:
+    return next((e.value for e in reversed(tensor.external_data) if e.key == "location"), "")
 
 
-def _read_small(proto: onnx.ModelProto, folder: Path) -> None:
+def _count(text: str | None, key: str, tensor: onnx.TensorProto, path: Path) -> int:
+    """Read an offset or a length, 0 where there is none."""
+    if not text:
+        return 0
+    if not (text.isascii() and text.isdigit()) or len(text) > _MOST_DIGITS:
+        raise GeedError(
+            f"{path}: the {key} of tensor {shown(tensor.name)} in its external data is "
+            f"{shown(text)}, not a number of bytes; save the model again"
+        )
+    return int(text)
+
+
+def _read_small(proto: onnx.ModelProto, path: Path) -> None:
     for tensor in _stored(proto.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL and math.prod(tensor.dims) <= _SMALL:
-            location, offset, length = _place(tensor)
-            with (folder / location).open("rb") as stream:
+            location, offset, length = _place(tensor, path)
+            with (path.parent / location).open("rb") as stream:
                 stream.seek(offset)
                 tensor.raw_data = stream.read(length)
             tensor.data_location = onnx.TensorProto.DEFAULT
@@ -301,7 +327,7 @@ def _inlined(proto: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     try:
         return inliner.inline_local_functions(proto)
     except Exception as error:  # the inliner raises bare RuntimeErrors and its own
-        reason = str(error).partition("\n")[0]
+        reason = shown(str(error).partition("\n")[0])
         raise GeedError(
             f"{path}: its local functions cannot be inlined ({reason}); export it without them"
         ) from None

@@ -19,6 +19,7 @@ from onnx_geed.model.signature import (
     inputs,
     output_kind,
 )
+from onnx_geed.model.soundness import of_a_model
 from onnx_geed.model.tensor_names import resolve, stated_layouts
 from onnx_geed.model.tensors import Tensor, infer_tensors, tensors_from
 from onnx_geed.typed import check_value
@@ -178,7 +179,20 @@ def list_layers(
     kind = check_value("--output-kind", kind, StatedKind | None)
     layout_of_input = check_value("--input-layout", layout_of_input, str | Mapping[str, str] | None)
     layout = check_value("--layout", layout or {}, Mapping[str, str])
-    model = load_model(path)
+    return _listed(load_model(path), input, layout_of_input, output, kind, latent, layout)
+
+
+@of_a_model
+def _listed(
+    model: Model,
+    input: str | None,
+    layout_of_input: StatedLayouts,
+    output: str | None,
+    kind: StatedKind | None,
+    latent: str | None,
+    layout: Mapping[str, str],
+) -> Listing:
+    """List the tensors of a model that was read."""
     acted = find_input(model, input, layout_of_input)
     named = find_output(model, output)
     try:
@@ -200,7 +214,7 @@ def list_layers(
     )
     doubt = next((t.doubt for t in listed if t.doubt), None)
     return {
-        "model": {"path": str(path), "opset": model.opset, "producer": model.producer},
+        "model": {"path": str(model.path), "opset": model.opset, "producer": model.producer},
         "inputs": [
             {"name": i.name, "shape": i.shape, "dtype": i.dtype, "layout": layouts.get(i.name)}
             for i in inputs(model)

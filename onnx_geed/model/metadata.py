@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,6 +51,9 @@ PREPROCESS, CLASSES, MODULES = f"{PREFIX}preprocess", f"{PREFIX}classes", f"{PRE
 
 #: The key under which a compiled measurement describes itself.
 MEASUREMENT = f"{PREFIX}measurement"
+
+# No framework nests modules so deep that their path is longer.
+_LONGEST = 4096
 
 # These are followed by the name of a tensor.
 _LAYOUT, _ACTION = f"{PREFIX}layout.", f"{PREFIX}action."
@@ -108,7 +110,7 @@ def parse_classes(text: str | None) -> tuple[str, ...] | None:
         return None
     try:
         names = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         names = None
     if not isinstance(names, list) or not all(isinstance(n, (str, int, float)) for n in names):
         raise GeedError(
@@ -135,7 +137,7 @@ def metadata_json(model: Model, key: str) -> Any:
         return None
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GeedError(f"metadata {key} is not JSON ({error}); write it again") from None
 
 
@@ -152,10 +154,10 @@ def stated_modules(model: Model) -> dict[str, tuple[str, ...]]:
         return {}
     if not isinstance(stated, Mapping) or not all(isinstance(v, str) for v in stated.values()):
         raise GeedError("metadata onnx_geed.modules is no JSON object {module path: tensor}")
-    paths: dict[str, tuple[str, ...]] = {}
+    paths: dict[str, list[str]] = {}
     for path, name in stated.items():
-        paths[name] = (*paths.get(name, ()), path)
-    return paths
+        paths.setdefault(name, []).append(path)
+    return {name: tuple(found) for name, found in paths.items()}
 
 
 def derived_modules(graph: onnx.GraphProto) -> dict[str, str]:
@@ -172,20 +174,24 @@ def derived_modules(graph: onnx.GraphProto) -> dict[str, str]:
 
 def _from_scopes(text: str) -> str:
     """Return the innermost module of the newer exporter; the last scope is the node itself."""
+    if len(text) > _LONGEST:
+        return ""
     try:
         scopes = [str(s) for s in ast.literal_eval(text)]
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         return ""
     return next((s for s in reversed(scopes[:-1]) if s), "")
 
 
 def _from_node_name(name: str) -> str:
     """Return the module in a name of the older exporter, ``/layer1/layer1.0/conv1/Conv``."""
-    match = re.fullmatch(r"/(.+)/[^/]+", name)
-    if not match:
+    if not name.startswith("/") or len(name) > _LONGEST:
+        return ""
+    inside, _slash, own = name[1:].rpartition("/")
+    if not inside or not own or "\n" in inside:
         return ""
     path = ""
-    for part in match[1].split("/"):
+    for part in inside.split("/"):
         # A child of a container repeats the container's own name: layer1/layer1.0.
         last = path.rpartition(".")[2]
         if path and part.startswith(last + "."):

@@ -91,7 +91,7 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     for stated in node.attribute:
         if stated.name == name:
             value = onnx.helper.get_attribute_value(stated)
-            return value.decode() if isinstance(value, bytes) else value
+            return value.decode(errors="replace") if isinstance(value, bytes) else value
     return default
 
 

@@ -10,19 +10,35 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from onnx_geed.model.nodes import ops
 from onnx_geed.whole import whole
 
-__all__ = ["complete"]
+__all__ = ["complete", "is_complete"]
 
 # Shapes, axes and masks are small; weights are not folded.
 _SMALL = 1024
 
 
-_RANDOM = ("RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial")
+# Operators whose time and memory grow with what they read and make, and no faster: no bodies, which
+# may loop, no texts, which may double or be matched for ever, no windows, no random numbers.
+_FOLDED = ops(
+    "Abs Add And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast CastLike "
+    "Ceil Clip Compress Concat Constant ConstantOfShape Cos CumSum DepthToSpace DequantizeLinear "
+    "Div Equal Erf Exp Expand EyeLike Flatten Floor Gather GatherElements GatherND Gemm Greater "
+    "GreaterOrEqual Identity IsInf IsNaN Less LessOrEqual Log MatMul Max Mean Min Mod Mul Neg "
+    "NonZero Not OneHot Or Pad Pow QuantizeLinear Range Reciprocal ReduceL1 ReduceL2 ReduceMax "
+    "ReduceMean ReduceMin ReduceProd ReduceSum Relu Reshape Round ScatterElements ScatterND "
+    "Sigmoid Sign Sin Size Slice Softmax SpaceToDepth Split Sqrt Squeeze Sub Sum Tan Tanh Tile "
+    "TopK Transpose Trilu Unique Unsqueeze Where Xor"
+)
 
 
-# Their last input says how large they are, which may be a whole batch.
-_FILLED = ("ConstantOfShape", "Expand", "Tile")
+# What these make is no larger than what they read; of others the size must be known before.
+_SHRINKING = ops("Compress NonZero Unique")
+
+
+# Nodes of one graph that are worked out, several times the most that exporters write.
+_MOST_FOLDED = 10_000
 
 
 def complete(model: onnx.ModelProto, *, values: bool = False) -> dict[str, NDArray[Any]]:
@@ -48,16 +64,15 @@ def complete(model: onnx.ModelProto, *, values: bool = False) -> dict[str, NDArr
     graph = model.graph
     infos = {i.name: i for i in (*graph.input, *graph.output, *graph.value_info)}
     types = {name: info.type for name, info in infos.items()}
-    all_known = all(
-        _is_complete(types.get(name)) for node in graph.node for name in node.output if name
-    )
-    if all_known and not values:
+    if not values and is_complete(model):
         return {}
     known = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
     for stored in graph.initializer:
         types[stored.name] = onnx.helper.make_tensor_type_proto(stored.data_type, stored.dims)
+    left = _MOST_FOLDED
     for node in graph.node:
-        _evaluate(model, node, types, known)
+        if left:
+            left -= _evaluate(model, node, types, known)
         if all(_is_complete(types.get(name)) for name in node.output if name):
             continue
         for name, inferred in _inferred(model, node, types, known).items():
@@ -68,6 +83,13 @@ def complete(model: onnx.ModelProto, *, values: bool = False) -> dict[str, NDArr
                 else:
                     infos[name] = graph.value_info.add(name=name, type=inferred)
     return known
+
+
+def is_complete(model: onnx.ModelProto) -> bool:
+    """Whether the shapes of all that nodes make are known, to the last length."""
+    infos = (*model.graph.output, *model.graph.value_info)
+    known = {info.name for info in infos if _is_complete(info.type)}
+    return all(name in known for node in model.graph.node for name in node.output if name)
 
 
 def _is_complete(kind: onnx.TypeProto | None) -> bool:
@@ -86,38 +108,61 @@ def _evaluate(
     node: onnx.NodeProto,
     types: dict[str, onnx.TypeProto],
     values: dict[str, NDArray[Any]],
-) -> None:
-    """Work out a node's outputs where its inputs have values, or it only asks for a shape."""
+) -> bool:
+    """Work out a node's outputs where its inputs have values, or it only asks for a shape.
+
+    Returns
+    -------
+    bool
+        Whether an operator was run for that.
+    """
     feed = {name: values[name] for name in node.input if name in values}
-    if node.op_type == "Shape" and node.input[0] in types:
+    if node.op_type == "Shape" and node.input and node.output and node.input[0] in types:
         lengths = _lengths(types[node.input[0]])
         if lengths is not None:
             stated = {a.name: a.i for a in node.attribute}
             cut = slice(stated.get("start", 0), stated.get("end"))
             values[node.output[0]] = np.array(lengths[cut], dtype=np.int64)
-        return
+        return False
     known = all(name in feed for name in node.input if name)
-    if not known or node.domain not in ("", "ai.onnx") or node.op_type in _RANDOM:
-        return
-    sizes = [_lengths(types[name]) for name in node.output if name in types]
-    if any(size is not None and math.prod(size) > _SMALL for size in sizes):
-        return
-    if node.op_type in _FILLED and math.prod(feed[node.input[-1]].flat) > _SMALL:
-        return
+    if not known or node.domain not in ("", "ai.onnx") or node.op_type not in _FOLDED:
+        return False
+    if any(value.dtype.kind not in "biuf" for value in feed.values()):
+        return False
+    if not _stays_small(model, node, types, values):
+        return False
     try:
         # Imported here: only models that reckon with shapes need it.
         with whole():
             from onnx.reference import ReferenceEvaluator
 
         opsets = {o.domain: o.version for o in model.opset_import}
-        results = ReferenceEvaluator(node, opsets=opsets).run(None, feed)
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(node, opsets=opsets).run(None, feed)
     except Exception:  # an operator without a reference: its shape stays open
-        return
+        return True
     for name, result in zip(node.output, results, strict=False):
         if name and isinstance(result, np.ndarray | np.generic) and result.size <= _SMALL:
             values[name] = np.asarray(result)
             element = onnx.helper.np_dtype_to_tensor_dtype(values[name].dtype)
             types[name] = onnx.helper.make_tensor_type_proto(element, values[name].shape)
+    return True
+
+
+def _stays_small(
+    model: onnx.ModelProto,
+    node: onnx.NodeProto,
+    types: dict[str, onnx.TypeProto],
+    values: dict[str, NDArray[Any]],
+) -> bool:
+    """Whether what a node makes is known to be small, before it is made."""
+    if node.op_type in _SHRINKING:
+        return True
+    made = [name for name in node.output if name]
+    if any(name not in types or _lengths(types[name]) is None for name in made):
+        types = types | _inferred(model, node, types, values)
+    sizes = [_lengths(types[name]) if name in types else None for name in made]
+    return all(size is not None and 0 <= math.prod(size) <= _SMALL for size in sizes)
 
 
 def _inferred(

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_geed.model.nodes import FLOATS, attribute
-from onnx_geed.model.shape_folding import complete
+from onnx_geed.model.nodes import FLOATS, attribute, ops, subgraphs
+from onnx_geed.model.shape_folding import complete, is_complete
 
 __all__ = ["Fed", "Shape", "Types", "infer", "infer_fed", "infer_shapes"]
 
@@ -23,6 +23,27 @@ Shape = tuple[int | None, ...]
 #: Dtype and shape by tensor; ``None`` for an unknown rank.
 Types = dict[str, tuple[str, Shape | None]]
 
+
+# Lengths that inference may keep, of all tensors together; exporters write some thousands.
+_MOST_PROPAGATED = 1 << 20
+
+# Axes of the tensor whose shape is asked for.
+_MOST_AXES = 64
+
+# Operators whose outputs inference works out of the values that it keeps, beside Shape and Concat.
+_PROPAGATING = ops(
+    "Add Cast CastLike Ceil Expand Gather Identity Max Min Mul Neg Reshape Slice Squeeze Sub "
+    "Transpose Unsqueeze Where"
+)
+
+# Operators that make what is as long as a value says.
+_FROM_VALUES = ops(
+    "BlackmanWindow ConstantOfShape Expand EyeLike HammingWindow HannWindow OneHot Pad Range "
+    "Resize Tile Upsample"
+)
+
+# Ends the names of tensors that nothing reads.
+_APART = "/apart"
 
 # Weights are only looked at for their shape: larger ones are not copied.
 _SMALL = 1024
@@ -78,11 +99,7 @@ def infer(
     """
     sizes = _free_sizes(proto.graph, input, input_shape, batch)
     light = _without_weights(proto, sizes)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
-    except Exception:  # inference is a help, and may stop at what it does not know
-        inferred = light
-    complete(inferred)
+    inferred, _ = _inferred(light)
     types: Types = {}
     declared = [_with_sizes(info, sizes) for info in proto.graph.value_info]
     graph = inferred.graph
@@ -93,6 +110,88 @@ def infer(
     for weights in (*proto.graph.initializer, *light.graph.initializer):
         types[weights.name] = ("constant", tuple(weights.dims))
     return types
+
+
+def _inferred(
+    light: onnx.ModelProto, *, values: bool = False
+) -> tuple[onnx.ModelProto, dict[str, NDArray[Any]]]:
+    """Return a model with the shapes that can be inferred, and what :func:`complete` works out.
+
+    Notes
+    -----
+    ONNX keeps every value of what is made of lengths, and of vectors: a shape that is joined with
+    itself forty times, and a vector of ten thousand million zeros, fill any memory. What is
+    reckoned with is therefore inferred without first.
+    """
+    try:
+        plain = onnx.shape_inference.infer_shapes(light)
+        if is_complete(plain):
+            return plain, complete(plain, values=values)
+        few = _propagated(light.graph, {}) <= _MOST_PROPAGATED and _few(_shapes(plain))
+        short = _short(light, plain) if few else False
+        if short is None:  # only the nodes' own arithmetic tells
+            known = complete(plain, values=values)
+            short = _few(_shapes(plain))
+            if is_complete(plain):
+                return plain, known
+        inferred = plain
+        if short:
+            inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
+    except Exception:  # inference is a help, and may stop at what it does not know
+        inferred = onnx.ModelProto()
+        inferred.CopyFrom(light)
+    return inferred, complete(inferred, values=values)
+
+
+def _short(light: onnx.ModelProto, plain: onnx.ModelProto) -> bool | None:
+    """Whether vectors that are as long as a value says are short; ``None`` where it is not told."""
+    shapes = _shapes(plain)
+    names = {
+        node.output[0]
+        for node in light.graph.node
+        if node.op_type in _FROM_VALUES
+        and node.output
+        and shapes.get(node.output[0], (None,)) == (None,)
+    }
+    if not names:
+        return True
+    # Where nothing reads them, their lengths can be found out, and nothing is kept of them.
+    apart = onnx.ModelProto()
+    apart.CopyFrom(light)
+    for node in apart.graph.node:
+        if node.output and node.output[0] in names:
+            node.output[0] += _APART
+    shapes = _shapes(onnx.shape_inference.infer_shapes(apart, data_prop=True))
+    lengths = {name: shapes.get(name + _APART, (None,)) for name in names}
+    return None if any(None in shape for shape in lengths.values()) else _few(lengths)
+
+
+def _shapes(model: onnx.ModelProto) -> dict[str, Shape]:
+    infos = (*model.graph.value_info, *model.graph.output, *model.graph.input)
+    return {i.name: shape for i in infos if (shape := _type(i)[1]) is not None}
+
+
+def _few(shapes: Mapping[str, Shape]) -> bool:
+    vectors = [abs(shape[0] or 0) for shape in shapes.values() if len(shape) == 1]
+    return sum(vectors) <= _MOST_PROPAGATED
+
+
+def _propagated(graph: onnx.GraphProto, outer: Mapping[str, int]) -> int:
+    """Return how many lengths inference would keep at most, bodies included."""
+    counts = dict(outer) | {i.name: math.prod(i.dims) for i in graph.initializer}
+    total = 0
+    for node in graph.node:
+        if node.op_type == "Shape":
+            count = _MOST_AXES
+        elif node.op_type == "Concat":
+            count = sum(counts.get(name, 0) for name in node.input)
+        elif node.op_type in _PROPAGATING:
+            count = max((counts.get(name, 0) for name in node.input), default=0)
+        else:
+            count = 0
+        counts |= dict.fromkeys(node.output, count)
+        total += count + sum(_propagated(body, counts) for body in subgraphs(node))
+    return total
 
 
 def infer_shapes(
@@ -180,12 +279,7 @@ def infer_fed(proto: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> Fe
     del light.graph.value_info[:]
     taken: dict[str, bool] = {}
     while True:
-        try:
-            inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
-        except Exception:  # inference is a help, and may stop at what it does not know
-            inferred = onnx.ModelProto()
-            inferred.CopyFrom(light)
-        values = complete(inferred, values=True)
+        inferred, values = _inferred(light, values=True)
         if not _take_branches(light, values, taken):
             break
     graph = inferred.graph

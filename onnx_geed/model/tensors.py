@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from onnx_geed.errors import GeedError, nearest
@@ -61,6 +63,9 @@ class Tensor:
         Of the chosen output: whether it is class scores, or may be, as far as the graph tells.
     doubt : str
         Of the chosen output: why the model has no default latent; empty where it has one.
+    held : int
+        Bytes that it takes in memory for a batch of one, or for the file's fixed one; free lengths
+        count as 1, and an unknown shape as nothing.
     """
 
     name: str
@@ -76,6 +81,7 @@ class Tensor:
     stated: tuple[str, ...] = ()
     scores: bool = False
     doubt: str = ""
+    held: int = 0
 
 
 def list_tensors(
@@ -222,10 +228,22 @@ def tensors_from(
                     stated.get(name, ()),
                     name == output and scores,
                     doubt if name == output else "",
+                    _held(dtype, shape),
                 )
             )
         listed += _tensors_in_bodies(node)
     return (*listed, *_inputs_and_constants(graph, types))
+
+
+def _held(dtype: str, shape: Shape | None) -> int:
+    """Return the bytes of a tensor in memory."""
+    if shape is None:
+        return 0
+    try:
+        size = np.dtype(dtype).itemsize
+    except TypeError:  # a type that numpy has not, or none that is known
+        size = 4 if dtype == "?" else 1
+    return size * math.prod(1 if length is None else max(0, length) for length in shape)
 
 
 def _has_places_and_channels(layout: str) -> bool:

@@ -15,10 +15,18 @@ from typing import BinaryIO
 
 import onnx
 
+from onnx_geed.errors import GeedError
+
 __all__ = ["bring_in", "model_bytes"]
 
 # Smaller ones are read: they may be shapes and axes, and cost nothing.
 _LARGE = 1 << 16
+
+# Heads and contents of nodes, weights, inputs and outputs.
+_MOST_PARTS = 1_000_000
+
+# No ONNX file is longer, and a pipe may have no end.
+_MOST = 1 << 31
 
 _GRAPH = onnx.ModelProto.DESCRIPTOR.fields_by_name["graph"].number
 _INITIALIZER = onnx.GraphProto.DESCRIPTOR.fields_by_name["initializer"].number
@@ -51,6 +59,8 @@ def model_bytes(path: Path) -> tuple[bytes, bool]:
     ------
     OSError
         If it cannot be read.
+    GeedError
+        If its graph has too many parts.
     """
     with path.open("rb") as file:
         if path.is_file() and _lies_in_its_folder(path):
@@ -59,7 +69,7 @@ def model_bytes(path: Path) -> tuple[bytes, bool]:
                 return reader.model(), reader.left > 0
             except _StrangeError:
                 file.seek(0)
-        return file.read(), False
+        return file.read(_MOST), False
 
 
 def bring_in(proto: onnx.ModelProto, path: Path) -> None:
@@ -124,8 +134,13 @@ class _Reader:
         return b"".join(parts)
 
     def _graph(self, end: int) -> bytes:
-        parts = []
+        parts: list[bytes] = []
         while self._file.tell() < end:
+            if len(parts) > _MOST_PARTS:
+                raise GeedError(
+                    f"{self._name}: its graph has more than {_MOST_PARTS // 2:,} parts, which no "
+                    "network has; export it again"
+                )
             head, number, length = self._field(end)
             if number == _INITIALIZER and length is not None and length >= _LARGE:
                 content = self._tensor(self._file.tell() + length)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
+from onnx_geed.confinement import Protections
 from onnx_geed.typed_json import Count, Length, Within
 
 __all__ = ["DataPart", "GroupPart", "InputPart", "ModelPart", "RuntimePart"]
@@ -87,3 +88,4 @@ class RuntimePart(TypedDict, total=False):
     executor: Literal["local", "ray"]
     nodes: Count
     workers: Count
+    isolated: Protections

@@ -328,11 +328,13 @@ def check_graph_can_measure(source: Source) -> None:
     ------
     GeedError
         If padding is left out.
+        If an action is a function of the user's own.
         If each sample is moved by elements of its own.
     """
     if source.mask is not None:
         raise GeedError("--mask is for kernels, which leave padding out")
     for moved in source.moved:
+        tables_of(moved.action)
         if moved.action.group.kind == "sampled":
             raise GeedError(
                 f"group {moved.action.group.name} moves each sample by elements of its own, so no "

@@ -20,6 +20,7 @@ from onnx_geed.measures import (
     check_probabilities,
     count_places,
 )
+from onnx_geed.model import has_loops
 from onnx_geed.run.between_samples import pairs_within
 from onnx_geed.run.fuse import Fused, fuse_measurement, takes_orbits
 from onnx_geed.run.job import Job, Task
@@ -158,6 +159,7 @@ def open_fused(
         input=fused.input,
         outputs=[output.name for output in fused.outputs],
         provider=network.provider,
+        loops=has_loops(fused.proto.graph),
     )
     return fused, session
 

@@ -9,6 +9,7 @@ import numpy as np
 from onnx_geed.groups import tables_of
 from onnx_geed.measures import Plan
 from onnx_geed.run.executor import cores
+from onnx_geed.run.footprint import Footprint
 from onnx_geed.run.options import Options
 from onnx_geed.run.source import Source
 from onnx_geed.run.trial import Trial
@@ -56,7 +57,15 @@ def graph_bytes(plan: Plan, source: Source) -> int:
     return largest * (8 + -(-2 * bases * taps // plan.group.order))
 
 
-def fit_memory(plan: Plan, source: Source, trial: Trial, options: Options, *, graph: bool) -> Share:
+def fit_memory(
+    plan: Plan,
+    source: Source,
+    trial: Trial,
+    options: Options,
+    footprint: Footprint,
+    *,
+    graph: bool,
+) -> Share:
     """Divide a run so that it keeps to the memory budget.
 
     Parameters
@@ -69,6 +78,8 @@ def fit_memory(plan: Plan, source: Source, trial: Trial, options: Options, *, gr
         How the model can be run.
     options : Options
         The budget, and the batch where it was given.
+    footprint : Footprint
+        What a row takes in the runtime, hidden tensors included.
     graph : bool
         Whether deviations are computed inside the graph.
 
@@ -89,6 +100,8 @@ def fit_memory(plan: Plan, source: Source, trial: Trial, options: Options, *, gr
     # An orbit's outputs lie in memory whole; a worker of the runtime needs about as much again.
     while workers > 1 and 2 * n * (own + total) * workers > budget:
         workers -= 1
+    # A run of a fixed number of rows has never fewer.
+    workers = max(1, min(workers, footprint.rows // max(1, trial.session.fixed)))
     passes: list[list[str]] = [[]]
     filled = 0
     for name, layer in plan.layers.items():
@@ -103,6 +116,8 @@ def fit_memory(plan: Plan, source: Source, trial: Trial, options: Options, *, gr
         sizes = [size for size in range(1, n) if n % size == 0]
         most = max(size for size in sizes if size == 1 or size * row <= _PIECE_BYTES)
     batch = options.batch_size or max(1, min(most, budget // (2 * row * workers)))
+    # What is given counts as long as memory holds it.
+    batch = min(batch, max(1, min(footprint.rows, footprint.room // (2 * row)) // workers))
     if options.batch_size is None and batch > n:
         batch -= batch % n
     if trial.session.fixed:

@@ -34,6 +34,7 @@ from onnx_geed.model import (
     find_output,
     list_as_stated,
     load_model,
+    of_a_model,
     parse_classes,
 )
 from onnx_geed.run.engine import choose_engine, without_graph
@@ -50,6 +51,7 @@ from onnx_geed.run.fit_requests import (
     requested_fits,
 )
 from onnx_geed.run.fitting import Fitting
+from onnx_geed.run.footprint import Footprint, footprint_of
 from onnx_geed.run.job import EngineName, Network, Task
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.options import Options
@@ -140,6 +142,7 @@ class Prepared:
         return replace(self, task=replace(self.task, source=source), count=count)
 
 
+@of_a_model
 def prepare_run(
     model: str | Path | Model,
     data: Any,
@@ -178,6 +181,7 @@ def prepare_run(
     GeedError
         If the model, the data or the options cannot be used, saying what to do.
         If the group does not move the input.
+        If the activations of one row take more memory than the budget.
     """
     acting = with_components(_acting_group(group, action), options.components)
     if acting.small is not None:
@@ -220,7 +224,8 @@ def prepare_run(
     selection = select_tensors(requests, listed, options, acting, judged, targets)
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
-    trial = try_out(loaded, acted, names, source, options, _opener(beside))
+    footprint = footprint_of(loaded, acted, listed, options)
+    trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
     notes += trial.notes
     if options.provider == "auto":
         notes.append(f"--provider auto took {trial.session.provider}")
@@ -291,7 +296,7 @@ def prepare_run(
     check_fits_measured(plan, fits)
     check_given_measured(listed, options, plan)
     plan = replace(plan, notes=(*notes, *on_kinds, *on_tables, *on_fits, *plan.notes))
-    engine, share, on_engine = _share(plan, source, trial, options)
+    engine, share, on_engine = _share(plan, source, trial, options, footprint)
     if trial.unproven and share.batch > 1:
         source = replace(source, check=_row_check(trial, count, options, engine))
         if not trial.mixes:
@@ -344,19 +349,27 @@ def _refuse_foreign_fits(tables: Mapping[str, Table], options: Options) -> None:
 
 
 def _share(
-    plan: Plan, source: Source, trial: Trial, options: Options
+    plan: Plan, source: Source, trial: Trial, options: Options, footprint: Footprint
 ) -> tuple[EngineName, Share, list[str]]:
     """Choose the engine and divide the run: a graph holds no less than one orbit."""
     n = plan.group.order
     engine, notes = choose_engine(trial, options, source, plan.measures)
-    share = fit_memory(plan, source, trial, options, graph=engine == "graph")
+    share = fit_memory(plan, source, trial, options, footprint, graph=engine == "graph")
     if engine == "graph" and share.batch < n:
         limit = f"--batch-size {options.batch_size}"
         if options.batch_size is None:
             limit = f"--memory {options.memory}"
         reason = f"{limit} holds {share.batch} rows, fewer than the {n} of an orbit"
         engine, notes = without_graph(options, reason)
-        share = fit_memory(plan, source, trial, options, graph=False)
+        share = fit_memory(plan, source, trial, options, footprint, graph=False)
+    rows = min(options.batch_size or 0, n * len(source.indices))
+    free = not (trial.one_by_one or trial.session.fixed)
+    if free and share.batch < rows:
+        notes = [
+            *notes,
+            f"--batch-size {options.batch_size}: runs have {share.batch} rows, as many as "
+            f"--memory {options.memory} holds",
+        ]
     return engine, share, notes
 
 

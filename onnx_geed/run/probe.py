@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.run.executor import cores
 from onnx_geed.run.row_change import change_text, relative_change, spread
-from onnx_geed.run.session import Runner, Session
+from onnx_geed.run.session import EndlessError, Runner, Session
 from onnx_geed.run.source import Source
 from onnx_geed.threads import Threads
 
@@ -43,17 +42,20 @@ class TrialRows:
         Model inputs: the first two are run in a batch as well as alone.
     feeds : callable
         Gives the other inputs for a number of rows.
+    threads : int
+        Runs side by side.
     """
 
     inputs: F32
     feeds: Callable[[int], Mapping[str, NDArray[Any]]]
+    threads: int
 
 
-def trial_rows(source: Source) -> TrialRows:
+def trial_rows(source: Source, threads: int) -> TrialRows:
     """Return the inputs of a trial: the first samples as they are, or some that are moved."""
     count = min(3, len(source.indices))
     inputs = source.rows([0])[:3] if count == 1 else source.rows(range(count), orbits=False)
-    return TrialRows(inputs, source.trial_inputs)
+    return TrialRows(inputs, source.trial_inputs, threads)
 
 
 def probe_pair(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:
@@ -74,7 +76,7 @@ def probe_pair(runner: Runner, rows: TrialRows) -> tuple[str, dict[str, F32]]:
         Activations by tensor: of all rows, but of maps those of the batch alone.
     """
     inputs, feeds = rows.inputs, rows.feeds
-    with Threads(2) as pool:
+    with Threads(min(2, rows.threads)) as pool:
         batch = pool.submit(runner.run, inputs[:2], feeds(2))
         alone = run_alone(runner, inputs[[0, *range(2, len(inputs))]], feeds, pool)
         first, together = alone[0], batch.result()
@@ -118,13 +120,15 @@ def probe_batch(runner: Runner, rows: TrialRows, batch: int) -> tuple[str, dict[
     """
     inputs = rows.inputs
     picks = [np.arange(size) % len(inputs) for size in sorted({2, batch} - {1}, reverse=True)]
-    with Threads(cores()) as pool:
+    with Threads(rows.threads) as pool:
         # The longest first: all are single-threaded runs.
         runs = [pool.submit(runner.run, inputs[pick], rows.feeds(len(pick))) for pick in picks]
         alone = run_alone(runner, inputs, rows.feeds, pool)
     for pick, run in reversed(list(zip(picks, runs, strict=True))):
         try:
             together = run.result()
+        except EndlessError:
+            raise
         except GeedError as error:
             return str(error), {}
         if reason := _misshapen(alone[0], together, len(pick)):

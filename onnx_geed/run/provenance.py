@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnx_geed.confinement import confined
 from onnx_geed.data import Intake, preprocess_to_json
 from onnx_geed.errors import without_secrets
 from onnx_geed.groups import LayoutAction
@@ -141,6 +142,8 @@ def describe_runtime(
     if workforce is not None:
         described["executor"], described["nodes"] = workforce.executor, workforce.nodes
         described["workers"] = workforce.workers
+    if (how := confined()) is not None:
+        described["isolated"] = how.protections
     return described
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib.metadata
+import os
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
@@ -14,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.model import Model, expose_tensors
+from onnx_geed.model import Model, expose_tensors, has_loops
 from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OPTIMISATION",
+    "EndlessError",
     "Provider",
     "Runner",
     "Session",
@@ -39,6 +43,14 @@ OPTIMISATION = "all"
 # TF32 rounds inputs of products to 10 bits; an exhaustive search of convolutions picks other
 # algorithms, and so other last bits, from run to run.
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+# Seconds of one run of a model with loops.
+_LONGEST_RUN = 20.0
+
+
+class EndlessError(GeedError):
+    """A loop of the model goes on and on: to run it in another way would take as long."""
 
 
 class Runner(Protocol):
@@ -86,6 +98,8 @@ class Session:
     fixed : int
         Rows of every run, where the model takes no other number of them; a run of fewer is filled
         up with copies of its last row. 0 where the number is free.
+    endless : threading.Event or None
+        Where the model has loops, which may have no end: set once a run was ended for that.
     """
 
     runtime: ort.InferenceSession = field(repr=False)
@@ -94,6 +108,7 @@ class Session:
     outputs: tuple[str, ...]
     provider: Literal["cuda", "cpu"]
     fixed: int = 0
+    endless: threading.Event | None = field(default=None, repr=False)
 
     def run(
         self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
@@ -114,6 +129,8 @@ class Session:
 
         Raises
         ------
+        EndlessError
+            If a loop of the model does not end.
         GeedError
             If the runtime refuses the batch, or leaves out a tensor.
         """
@@ -133,9 +150,15 @@ class Session:
         if self.fixed:
             feed = self._filled_up(feed, len(batch))
         try:
-            arrays = self.runtime.run(list(self.outputs), feed)
+            with _ended_in_time(self.endless) as ending:
+                arrays = self.runtime.run(list(self.outputs), feed, ending)
         except Exception as error:  # onnxruntime's exceptions share no public parent
             shape = feed[self.input].shape
+            if self.endless is not None and self.endless.is_set():
+                raise EndlessError(
+                    f"a loop of the model has not ended after {_LONGEST_RUN:.0f} s on a batch of "
+                    f"shape {shape}: take a smaller --batch-size, or a model whose loops end"
+                ) from None
             raise GeedError(
                 f"the model failed on a batch of shape {shape}: {_first_line(error)}"
             ) from None
@@ -172,6 +195,34 @@ class Session:
         return {name: value[pick] if name in each else value for name, value in feed.items()}
 
 
+@contextmanager
+def _ended_in_time(endless: threading.Event | None) -> Iterator[Any]:
+    """Give a run options by which it is ended once it takes too long, or none if it has no loops.
+
+    A run behind one that did not end is ended at once.
+    """
+    if endless is None:
+        yield None
+        return
+    with whole():
+        import onnxruntime as ort
+
+    ending = ort.RunOptions()
+    ending.log_severity_level = 4
+
+    def end() -> None:
+        endless.set()
+        ending.terminate = True
+
+    timer = threading.Timer(0 if endless.is_set() else _LONGEST_RUN, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield ending
+    finally:
+        timer.cancel()
+
+
 def open_session(
     content: bytes,
     folder: Path,
@@ -179,6 +230,7 @@ def open_session(
     input: str,
     outputs: Sequence[str],
     provider: Provider = "auto",
+    loops: bool = False,
 ) -> Session:
     """Open a model in ONNX Runtime.
 
@@ -194,6 +246,8 @@ def open_session(
         Outputs to return.
     provider : {"auto", "cuda", "cpu"}
         The device; ``auto`` takes CUDA where it works.
+    loops : bool
+        Whether the model has loops.
 
     Returns
     -------
@@ -205,15 +259,18 @@ def open_session(
         If CUDA was asked for and is not to be had.
         If the runtime cannot load the model.
     """
+    # From 1.29 on it would keep an identifier in the user's home, and report runs to its makers.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     with whole():
         import onnxruntime as ort
 
+    ort.disable_telemetry_events()  # of earlier ones on Windows, and where it was imported before
     ort.set_default_logger_severity(4)
     tried = ""
     if provider != "cpu":
         runtime, tried = _try_cuda(ort, content, folder)
         if runtime is not None:
-            return _session(runtime, input, outputs, "cuda")
+            return _session(runtime, input, outputs, "cuda", loops)
         if provider == "cuda":
             raise GeedError(f"--provider cuda: {tried}; use --provider cpu to run on the processor")
     try:
@@ -226,7 +283,7 @@ def open_session(
             f"ONNX Runtime cannot load the model: {_first_line(error)}; export it with operators "
             "and an opset that this version knows, or upgrade onnxruntime"
         ) from None
-    return _session(runtime, input, outputs, "cpu")
+    return _session(runtime, input, outputs, "cpu", loops)
 
 
 # numpy's dtypes by the names that the runtime has for those of inputs; of others, by their own.
@@ -243,6 +300,7 @@ def _session(
     input: str,
     outputs: Sequence[str],
     provider: Literal["cuda", "cpu"],
+    loops: bool,
 ) -> Session:
     # The runtime keeps the model's bytes only to open it once more where a device fails, which is
     # never done here: a device is not changed in silence.
@@ -254,7 +312,8 @@ def _session(
     dtype = np.dtype(
         _DTYPES.get(kinds[input].removeprefix("tensor(").removesuffix(")"), np.float32)
     )
-    return Session(runtime, input, dtype, tuple(outputs), provider)
+    endless = threading.Event() if loops else None
+    return Session(runtime, input, dtype, tuple(outputs), provider, endless=endless)
 
 
 def _give_back_memory() -> None:
@@ -328,17 +387,19 @@ def runtime_conflict() -> str:
 def _first_line(error: BaseException) -> str:
     text = str(error).strip().splitlines()
     line = text[0] if text else type(error).__name__
-    return line if len(line) <= 300 else line[:297] + "..."
+    return line if len(line) <= 200 else line[:197] + "..."
 
 
 def open_exposed(
     graph: Model, input: str, names: Sequence[str], provider: Provider | str
 ) -> Session:
     """Open a session that returns the named tensors."""
+    exposed = expose_tensors(graph, names)
     return open_session(
-        expose_tensors(graph, names).SerializeToString(),
+        exposed.SerializeToString(),
         graph.path.parent,
         input=input,
         outputs=names,
         provider=cast(Provider, provider),
+        loops=has_loops(exposed.graph),
     )

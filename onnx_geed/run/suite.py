@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_geed.addresses import address_of, exists, joined
+from onnx_geed.confinement import begin
 from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable, make_folder, write_json
@@ -188,6 +189,7 @@ class _Runs:
         cell = self.cells[number]
         path, head = self.path(cell), f"[{number + 1}/{len(self.cells)}] {cell}"
         try:
+            begin(cell.name)
             reason = _reason_to_run(cell, path, self.fingerprints)
             self.say(f"{head}: {reason or 'kept'}")
             if reason is not None:

@@ -174,7 +174,7 @@ def _read_toml(path: str | Path) -> dict[str, Any]:
         raise GeedError(f"{path}: no such file; a suite is a TOML file") from None
     except IsADirectoryError:
         raise GeedError(f"{path}: is a folder; a suite is a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise GeedError(f"{path}: is not TOML ({error})") from None
 
 

@@ -20,6 +20,7 @@ from onnx_geed.model import (
     rows_apart,
 )
 from onnx_geed.run.executor import cores
+from onnx_geed.run.footprint import Footprint
 from onnx_geed.run.options import Options
 from onnx_geed.run.probe import (
     TrialRows,
@@ -29,7 +30,7 @@ from onnx_geed.run.probe import (
     run_alone,
     trial_rows,
 )
-from onnx_geed.run.session import Session, open_exposed
+from onnx_geed.run.session import EndlessError, Session, open_exposed
 from onnx_geed.run.source import Source
 from onnx_geed.threads import Threads
 
@@ -107,6 +108,7 @@ def try_out(
     names: Sequence[str],
     source: Source,
     options: Options,
+    footprint: Footprint,
     opener: Opener = open_exposed,
 ) -> Trial:
     """Run a few rows, alone and in batches, on the model with its batch axis free.
@@ -123,6 +125,8 @@ def try_out(
         Whose rows are run.
     options : Options
         The batch, the engine and the provider.
+    footprint : Footprint
+        How many rows can be run at once.
     opener : callable
         Opens a session, as :func:`onnx_geed.run.session.open_exposed` does.
 
@@ -138,7 +142,7 @@ def try_out(
     with Threads(1) as pool:
         # Loading compiled loops takes as long as opening a session, and goes on beside it.
         loops = pool.submit(source.rows, [0])
-        trial = _try_out(model, acted, names, source, options, opener)
+        trial = _try_out(model, acted, names, source, options, footprint, opener)
         loops.result()
     return trial
 
@@ -149,12 +153,15 @@ def _try_out(
     names: Sequence[str],
     source: Source,
     options: Options,
+    footprint: Footprint,
     opener: Opener,
 ) -> Trial:
-    rows, fed = trial_rows(source), _fed_shapes(acted, source)
+    rows = trial_rows(source, 1 if footprint.tight else cores())
+    fed = _fed_shapes(acted, source)
     # No run has more rows than there are, however many one may have.
     most = source.action.group.order * len(source.indices)
     batch = min(options.batch_size, most) if options.batch_size else _TRIAL_BATCH
+    batch = min(batch, footprint.rows)
 
     def attempt(candidate: Model) -> _Attempt:
         with Threads(1) as pool:
@@ -168,13 +175,17 @@ def _try_out(
             if isinstance(apart, Apart):
                 return _Attempt(session, *probe_pair(session, rows), apart)
             return _Attempt(session, *probe_batch(session, rows, batch), apart)
+        except EndlessError:
+            raise
         except GeedError as error:
             return _Attempt(None, str(error), {}, apart)
 
     graph, best = model, _Attempt(None, "the batch is fixed", {}, Lost(""))
-    if not isinstance(acted.shape[0], int):
+    if footprint.rows < 2:
+        best = replace(best, reason="two rows take more than --memory")
+    elif not isinstance(acted.shape[0], int):
         best = attempt(model)
-    if best.reason:
+    if best.reason and footprint.rows > 1:
         # Even a batch that is declared free may be pinned further on.
         freed = free_batch_axis(model, acted.name, input_shape=(1, *source.row_shape))
         other = attempt(freed)
@@ -184,7 +195,7 @@ def _try_out(
             best = replace(best, reason=other.reason)
     if best.reason or best.session is None:
         session = best.session or opener(model, acted.name, names, options.provider)
-        return _run_alone(session, model, acted, best.reason, rows, fed)
+        return _run_alone(session, model, acted, best.reason, rows, fed, footprint)
     unproven = best.apart.reason if isinstance(best.apart, Lost | Mixed) else ""
     mixes = isinstance(best.apart, Mixed)
     # True of the graph engine as well, which runs every row again alone.
@@ -199,10 +210,13 @@ def _run_alone(
     reason: str,
     rows: TrialRows,
     fed: dict[str, tuple[int | None, ...]],
+    footprint: Footprint,
 ) -> Trial:
     """Return the trial of a model whose rows cannot be run together, or not in any number."""
-    session, one_by_one, note, first = _single_rows(session, model, acted, reason, rows, fed)
-    with Threads(cores()) as pool:
+    session, one_by_one, note, first = _single_rows(
+        session, model, acted, reason, rows, fed, footprint
+    )
+    with Threads(rows.threads) as pool:
         others = run_alone(session, rows.inputs[1:], rows.feeds, pool)
     arrays = {
         name: np.concatenate([row[name] for row in (first, *others)]) for name in session.outputs
@@ -227,6 +241,7 @@ def _single_rows(
     reason: str,
     rows: TrialRows,
     fed: dict[str, tuple[int | None, ...]],
+    footprint: Footprint,
 ) -> tuple[Session, bool, str, dict[str, NDArray[np.float32]]]:
     """Find out how to run a model whose rows cannot be run together in any number.
 
@@ -250,6 +265,10 @@ def _single_rows(
     """
     alone, failed = _same_row_twice(session, rows)
     for count in _likely_row_counts(model, acted) if failed else ():
+        if isinstance(acted.shape[0], int):
+            footprint.check(count)
+        elif count > footprint.rows:
+            continue
         fixed = replace(session, fixed=count)
         alone, still = _same_row_twice(fixed, rows)
         if not still:
@@ -288,6 +307,8 @@ def _same_row_twice(
     """Run one row alone, twice; also say what is wrong with that."""
     try:
         alone = [session.run(rows.inputs[:1], rows.feeds(1)) for _ in range(2)]
+    except EndlessError:
+        raise
     except GeedError as error:
         return [], str(error)
     for name, array in alone[0].items():

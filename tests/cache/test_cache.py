@@ -14,6 +14,7 @@ import pytest
 
 from onnx_geed import GeedError, measure
 from onnx_geed.cache import (
+    contents,
     info as inspection,
     measure as offline,
     shard_file as shards,
@@ -293,6 +294,27 @@ def test_a_full_disk_keeps_finished_shards_and_resumes(tmp_path, monkeypatch, li
     caching.write_cache(MODEL, DIGITS, "C8", folder, **FEW)
     assert {k: inodes(folder)[k] for k in kept} == kept
     assert offline.measure_cache(folder)["measurements"] == live
+
+
+def test_many_small_orbits_lie_in_few_shards_of_few_bytes(tmp_path, monkeypatch, live):
+    few = contents._orbits_of_a_shard
+    assert [few(n, 100) for n in (20, 1000, 2000, 20000, 10**6)] == [8, 8, 15, 156, 7812]
+    assert [few(20000, size) for size in (1 << 20, 4 << 20, 1 << 30)] == [8, 4, 0]
+    assert few(10**6, 1 << 16) * (1 << 16) <= 4 << 20
+    # A cache that was begun with other shards goes on with those.
+    folder, some = tmp_path / "acts.geed", {**FEW, "batch_size": 8}
+    caching.write_cache(MODEL, DIGITS, "C8", folder, mode="stats", **some)
+    begun = sorted(folder.glob("shard-*.h5"))
+    assert [p.stem[-2:] for p in begun] == ["00", "08", "16"]
+    begun[1].unlink()
+    monkeypatch.setattr(contents, "_SHARDS", 2)
+    caching.write_cache(MODEL, DIGITS, "C8", folder, mode="stats", **some)
+    assert sorted(folder.glob("shard-*.h5")) == begun
+    other = tmp_path / "fewer.geed"
+    caching.write_cache(MODEL, DIGITS, "C8", other, mode="stats", **some)
+    assert [p.stem[-2:] for p in sorted(other.glob("shard-*.h5"))] == ["00", "10"]
+    for written in (folder, other):
+        assert offline.measure_cache(written)["measurements"] == live
 
 
 def test_the_documented_ten_lines_read_a_cache(copy, monkeypatch, capsys):

@@ -18,7 +18,16 @@ from onnx_geed import read_result
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
 from onnx_geed.results import junit_xml, to_csv
-from onnx_geed.safe_names import csv_cell, file_name, json_escaped, one_line, plain, xml_text
+from onnx_geed.safe_names import (
+    csv_cell,
+    file_name,
+    json_escaped,
+    line_of,
+    one_line,
+    plain,
+    safe_lines,
+    xml_text,
+)
 from onnx_geed.text import to_json
 
 #: What a terminal acts on, what turns the direction of writing, what nobody sees, what spreadsheets
@@ -44,7 +53,12 @@ def hostile_model():
     del model.graph.value_info[:]
     model.producer_name = HOSTILE[1]
     onnx.helper.set_model_props(
-        model, {"onnx_geed.latent": new.get(inner[-1], inner[-1]), HOSTILE[0]: HOSTILE[1]}
+        model,
+        {
+            "onnx_geed.latent": new.get(inner[-1], inner[-1]),
+            HOSTILE[0]: HOSTILE[1],
+            HOSTILE[3]: "long",
+        },
     )
     return model
 
@@ -211,6 +225,9 @@ def test_one_function_each():
     assert csv_cell("=1+1") == "'=1+1"
     assert csv_cell("e;=1+1;r90") == "e;'=1+1;r90"
     assert csv_cell("layer4") == "layer4"
+    assert safe_lines("a\x1b\nb\u202e") == "a?\nb?"
+    assert len(line_of(f"input {'x' * 20_000} (N,3)")) < 250
+    assert line_of("input\nforged") == "input?forged"
     assert xml_text("a\x0b\x1b\ufffe\nb") == "a???\nb"
     assert file_name("../\x1b=a/b\u202e") == "=a-b"
     assert file_name("\x00") == "-"

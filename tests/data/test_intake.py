@@ -242,8 +242,8 @@ def test_samples_are_read_once_for_the_run_and_the_fingerprint(model, tmp_path, 
     read = []
     plain = pipeline.prepare_run
 
-    def prepare(*a):
-        prepared = plain(*a)
+    def prepare(*a, **named):
+        prepared = plain(*a, **named)
         samples = prepared.task.source.samples
         inner = samples._read
         object.__setattr__(samples, "_read", lambda i: (read.append(i), inner(i))[1])

@@ -159,7 +159,7 @@ BAD_JSON = {
     '{"sclae": 2}': "Did you mean 'scale'",
     '{"scale": "2"}': "not a finite number",
     '{"scale": true}': "not a finite number",
-    '{"scale": NaN}': "not a finite number",
+    '{"scale": NaN}': "NaN is not a number that JSON knows",
     '{"scale": 1' + 400 * "0" + "}": "not a finite number",
     '{"mean": {"a": 1}}': "not a finite number",
     '{"mean": [[1]]}': "not a finite number",

@@ -26,7 +26,7 @@ def opened(tmp_path):
 def test_rows_that_depend_on_their_batch_are_found(opened):
     shape = opened.runtime.get_inputs()[0].shape[1:]
     rows = np.random.default_rng(0).random((3, *shape)).astype(np.float32)
-    tried = probe.TrialRows(rows, lambda _: {})
+    tried = probe.TrialRows(rows, lambda _: {}, 2)
     assert "with the batch it is in" in probe.probe_batch(opened, tried, 4)[0]
     assert "with the batch it is in" in probe.probe_pair(opened, tried)[0]
 

@@ -1,0 +1,114 @@
+"""What every command does before its own work: spare what it reads, and isolate what is asked to.
+
+An option that names an output has the type ``places.Output``; whatever else names a file is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from onnx_geed.addresses import address_of
+from onnx_geed.cli.isolation import Bounds, isolate
+from onnx_geed.cli.places import Output
+from onnx_geed.confinement import out_of_reach
+from onnx_geed.errors import GeedError
+from onnx_geed.files import check_writable
+
+__all__ = ["ISOLATE", "Guarded", "files_read"]
+
+#: Where a context keeps the options of ``--isolate``.
+ISOLATE = "isolate"
+
+
+class Guarded(click.Command):
+    """A command that never replaces what it reads, and can be isolated."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, here or in a child."""
+        files = dict(_outputs(self, ctx, folder=False))
+        folders = [path for _, path in _outputs(self, ctx, folder=True)]
+        read = list(files_read(ctx))
+        asked: Mapping[str, Any] = ctx.meta.get(ISOLATE, {})
+        if asked.get("isolate"):
+            _check_can_hold(ctx, [*read, *files.values(), *folders])
+        for option, path in files.items():
+            others = [other for name, other in files.items() if name < option]
+            check_writable(path, option=option, inputs=[*read, *others])
+        if asked.get("isolate"):
+            model = ctx.params.get("model")
+            isolate(
+                Bounds(
+                    str(model or ctx.params.get("suite") or ctx.info_name),
+                    asked["time_limit"],
+                    asked["memory_limit"],
+                    [Path(path) for path in files.values()],
+                    [Path(path) for path in folders],
+                    model,
+                )
+            )
+        elif idle := asked.get("typed"):
+            raise click.UsageError(f"{idle[0]}: limits an isolated run; give --isolate too.")
+        for option, path in files.items():
+            check_writable(path, option=option, inputs=_weights(path, ctx.params.get("model")))
+        return super().invoke(ctx)
+
+
+def _check_can_hold(ctx: click.Context, places: Sequence[str | Path]) -> None:
+    """Refuse to isolate what needs the network."""
+    for place in places:
+        if address := address_of(place):
+            raise out_of_reach(address)
+    if ctx.params.get("executor") == "ray":
+        raise GeedError(
+            "--isolate: confines one process, not the workers of a cluster; leave out "
+            "--executor ray"
+        )
+
+
+def _outputs(
+    command: click.Command, ctx: click.Context, *, folder: bool
+) -> Iterator[tuple[str, str | Path]]:
+    """Yield options that name outputs, as they are typed, and the paths that they have."""
+    for parameter in command.params:
+        if isinstance(parameter.type, Output) and parameter.type.folder is folder:
+            value = ctx.params.get(parameter.name or "")
+            if value is not None:
+                yield parameter.opts[0 if parameter.required else -1], value
+
+
+def files_read(ctx: click.Context) -> Iterator[str]:
+    """Yield what a command is given that may name a file that it reads."""
+    for parameter in ctx.command.params:
+        if not isinstance(parameter.type, Output):
+            yield from _texts(ctx.params.get(parameter.name or ""))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str | Path):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        yield from _texts([*value.values()])
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
+
+
+def _weights(out: str | Path, model: Any) -> list[str | Path]:
+    """Return the files of a model's weights, where one of them could be what is written."""
+    if not isinstance(model, Path) or not isinstance(out, Path):
+        return []
+    if not (out.is_file() and model.is_file()):
+        return []
+    if Path(os.path.realpath(model)).parent not in Path(os.path.realpath(out)).parents:
+        return []
+    from onnx_geed.model import load_model
+
+    with contextlib.suppress(GeedError):  # which the command tells of
+        return [stamp.path for stamp in load_model(model).weights]
+    return []

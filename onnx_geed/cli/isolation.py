@@ -1,0 +1,336 @@
+"""``--isolate``: the command goes on in a child that can do little; the parent only waits for it.
+
+The process forks when the command line is read and nothing else is loaded, so that it costs next to
+nothing. The child is confined for good before it opens a model: memory, time, no network, and no
+writing but to its output. Files that it writes lie in a folder of its own until it has ended; then
+the parent, which reads nothing of a stranger's, gives them their names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from onnx_geed.cli.landlock import close_network, close_writes, die_with_parent
+from onnx_geed.cli.terminal import fail, tell
+from onnx_geed.confinement import Confined, Protections, confine
+from onnx_geed.errors import GeedError
+from onnx_geed.files import writing_beside
+from onnx_geed.text import parse_bytes
+
+__all__ = ["Bounds", "isolate"]
+
+
+# Seconds between two looks at a child that has closed its pipe.
+_LOOK = 0.005
+
+
+# What Python, numpy, the compiler of kernels and ONNX Runtime take before any work.
+_LEAST = 512 << 20
+
+
+_FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a child may do.
+
+    Parameters
+    ----------
+    subject : str
+        What it works on, for messages.
+    seconds : float
+        The most seconds, of a suite's cell each.
+    memory : str or None
+        The most memory, such as ``4GiB``; None: that of the machine.
+    files, folders : sequence of Path
+        Its output.
+    source : Path or None
+        The model, whose external data are copied beside an output.
+    """
+
+    subject: str
+    seconds: float
+    memory: str | None
+    files: Sequence[Path]
+    folders: Sequence[Path]
+    source: Path | None = None
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a child ended: its status, or what to tell; and the cell of a suite that it was at."""
+
+    status: int
+    message: str
+    cell: str
+
+
+def isolate(bounds: Bounds) -> None:
+    """Go on in a confined child: return there, while the parent waits and exits with its status.
+
+    A cell of a suite that ends the child is failed, and another child goes on with the others.
+
+    Raises
+    ------
+    GeedError
+        If the system cannot do it.
+    """
+    if not hasattr(os, "fork"):
+        raise GeedError(
+            "--isolate: needs a system that forks (Linux, macOS), which this is not; leave it out, "
+            "or run in a container or WSL"
+        )
+    parent = os.getpid()
+    with contextlib.ExitStack() as stack:
+        places = stack.enter_context(_made(bounds, parent))
+        failed: dict[str, str] = {}
+        begun: set[str] = set()
+        while True:
+            ours, theirs = os.pipe()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(AttributeError, OSError, ValueError):
+                    stream.flush()
+            child = os.fork()
+            if child == 0:
+                stack.pop_all()  # the folders are the parent's to remove
+                os.close(ours)
+                # What lies in a folder of the output is written there, wherever that lies.
+                own = {path: path for path in map(_real, bounds.folders)}
+                how = Confined(_NONE, {**places.staging, **own}, theirs, failed, frozenset(begun))
+                _enter(bounds, places, how)
+                return
+            os.close(theirs)
+            ending = _wait(child, ours, bounds, begun)
+            os.close(ours)
+            if not ending.message or not ending.cell or ending.cell in failed:
+                break
+            failed[ending.cell] = ending.message
+        status = ending.status
+        if ending.message:
+            status = fail(f"{bounds.subject}: {ending.message}")
+        status = _take_over(bounds, places) or status
+    sys.exit(status)
+
+
+_NONE = Protections(memory_bytes=None, time_seconds=0.0, network=False, writes=False)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Folders for files that are not yet in their place, by the folder of these; and for others."""
+
+    staging: dict[Path, Path]
+    scratch: Path
+    open: tuple[Path, ...]
+    kept: list[Path]
+
+
+@contextlib.contextmanager
+def _made(bounds: Bounds, parent: int) -> Iterator[_Places]:
+    """Make the folders that a child writes to; remove at the end what it has not filled."""
+    scratch = Path(tempfile.mkdtemp(prefix="onnx-geed-"))
+    staging: dict[Path, Path] = {}
+    made: list[Path] = []
+    kept: list[Path] = []
+    open_: list[Path] = [scratch, *bounds.folders]
+    try:
+        for file in bounds.files:
+            if file.exists() and not file.is_file():
+                open_.append(file)  # a pipe or device, which is written to as it is
+                continue
+            folder = _real(file).parent
+            if folder not in staging:
+                with contextlib.suppress(OSError):  # which the child tells of
+                    ours = tempfile.mkdtemp(".unfinished", ".onnx-geed-", folder)
+                    staging[folder] = Path(ours)
+        for wanted in bounds.folders:
+            for folder in reversed([wanted, *wanted.parents]):
+                if not folder.exists():
+                    with contextlib.suppress(OSError):
+                        folder.mkdir()
+                        made.append(folder)
+        yield _Places(staging, scratch, (*open_, *staging.values()), kept)
+    finally:
+        if os.getpid() == parent:
+            for folder in (scratch, *staging.values()):
+                if folder not in kept:
+                    shutil.rmtree(folder, ignore_errors=True)
+            for folder in reversed(made):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # which leaves one that is not empty
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))
+
+
+def _enter(bounds: Bounds, places: _Places, how: Confined) -> None:
+    """Confine this process, and say where the system does not do all of it."""
+    os.setpgid(0, 0)
+    for name in ("SIGTTOU", "SIGTTIN"):  # it writes to a terminal whose foreground is the parent
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    die_with_parent(signal.SIGKILL)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(places.scratch)
+    memory = _limit_memory(bounds.memory)
+    writes = close_writes(places.open)
+    network = close_network()
+    protections = Protections(
+        memory_bytes=memory, time_seconds=bounds.seconds, network=network, writes=writes
+    )
+    confine(Confined(protections, how.staging, how.pipe, how.failed, how.begun))
+    missing = [
+        name
+        for name, is_on in (
+            ("a limit on memory", memory is not None),
+            ("a closed network", network),
+            ("files closed to writing", writes),
+        )
+        if not is_on
+    ]
+    if missing:
+        tell(f"note: --isolate: this system has no {', no '.join(missing)}; what it has is on")
+
+
+def _limit_memory(asked: str | None) -> int | None:
+    """Limit what this process may take; return the bytes, None where the system holds none."""
+    import resource
+
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform != "linux":
+        return None  # where a limit can be set, and is not held
+    if asked and parse_bytes(asked) < _LEAST:
+        raise GeedError(f"--memory-limit {asked}: it takes 512 MiB to start; give at least that")
+    memory = (
+        parse_bytes(asked) if asked else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    )
+    try:
+        # What is written to: reserved addresses, of which a GPU's driver takes many, do not count.
+        there = [n for n in resource.getrlimit(resource.RLIMIT_DATA) if n >= 0]
+        memory = min([memory, *there])
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    except (OSError, ValueError):
+        return None
+    return memory
+
+
+def _wait(child: int, pipe: int, bounds: Bounds, begun: set[str]) -> _Ending:
+    """Wait until a child has ended, passing signals on to it, no longer than it may take."""
+    with contextlib.suppress(OSError):
+        os.setpgid(child, child)
+    cell, rest, is_open, in_time = "", b"", True, True
+    deadline = time.monotonic() + bounds.seconds
+    with _signals_for(child):
+        while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            left = deadline - time.monotonic()
+            if left <= 0:
+                in_time = False
+                break
+            if not is_open:
+                time.sleep(_LOOK)
+            elif select.select([pipe], [], [], left)[0]:
+                text = os.read(pipe, 1 << 16)
+                is_open = bool(text)
+                *lines, rest = (rest + text).split(b"\n")
+                for line in lines:
+                    cell = line.decode("utf-8", "replace")
+                    if cell not in begun:  # each has the whole time once
+                        deadline = time.monotonic() + bounds.seconds
+                    begun.add(cell)
+        with contextlib.suppress(OSError):
+            os.killpg(child, signal.SIGKILL)  # whatever it has started goes too
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if not in_time:
+        return _Ending(
+            2,
+            f"was ended after {bounds.seconds:g} s; if it needs longer, raise --time-limit",
+            cell,
+        )
+    return _Ending(code, _crash(-code, bounds) if code < 0 else "", cell)
+
+
+def _crash(number: int, bounds: Bounds) -> str:
+    name = signal.Signals(number).name
+    limit = bounds.memory or "that of this shell or machine"
+    return (
+        f"ended the process that ran it ({name}), by a fault of a library or for want of memory "
+        f"(limit: {limit}; raise --memory-limit)"
+    )
+
+
+@contextlib.contextmanager
+def _signals_for(child: int) -> Iterator[None]:
+    """Pass what would end or stop this process on to its child; what comes again kills it."""
+    came: list[int] = []
+
+    def forward(number: int, _: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(child, signal.SIGKILL if came else number)
+        came.append(number)
+
+    def stop(number: int, _: FrameType | None) -> None:
+        with contextlib.suppress(OSError):
+            os.killpg(child, signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.killpg(child, signal.SIGCONT)
+
+    handlers: dict[int, Any] = {getattr(signal, name): forward for name in _FORWARDED}
+    before = {n: signal.getsignal(n) for n in (*handlers, signal.SIGTSTP)}
+    before = {n: h for n, h in before.items() if h not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, handlers.get(number, stop))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _take_over(bounds: Bounds, places: _Places) -> int:
+    """Give the child's files their names; return the status."""
+    status = 0
+    for file in bounds.files:
+        target = _real(file)
+        staging = places.staging.get(target.parent)
+        if staging is None:
+            continue
+        found = [
+            path
+            for path in sorted(staging.rglob("*"))
+            if path.is_file()
+            and not path.is_symlink()
+            and _is_asked(path.relative_to(staging), target, bounds.source)
+        ]
+        if not found:
+            continue
+        try:
+            with writing_beside(target) as folder:
+                for path in found:
+                    (folder / path.relative_to(staging)).parent.mkdir(parents=True, exist_ok=True)
+                    path.replace(folder / path.relative_to(staging))
+        except GeedError as error:
+            places.kept.append(staging)
+            status = fail(f"{error}; what was written is kept in {staging}")
+    return status
+
+
+def _is_asked(name: Path, target: Path, source: Path | None) -> bool:
+    """Say whether a file is an output: the one that was named, or what goes with it.
+
+    That is a result each group, whose names begin like it, and external data, of their own names.
+    """
+    own = name.parts[0].startswith(f"{target.stem}.")
+    return own or (source is not None and (source.parent / name).is_file())

@@ -1,0 +1,389 @@
+"""A model is held against limits before anything works on it: no file may cost what none is worth.
+
+Whatever is built on a graph walks over its nodes, inlines its functions and reads its names. Here
+each of these is counted first, in time that grows with the file and no faster.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import onnx
+
+from onnx_geed.errors import GeedError, shown
+from onnx_geed.model.nodes import subgraphs
+
+__all__ = [
+    "bodies",
+    "check_nodes",
+    "check_sound",
+    "has_loops",
+    "refusing_unsound",
+    "stored_bytes",
+]
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+# Nodes of a model, its functions being inlined and bodies counted in: several times the most that
+# any known network has.
+_MOST_NODES = 100_000
+
+# Tensors that nodes read and make, and attributes that they state, all together and one alone.
+_MOST_ENDS, _MOST_ENDS_OF_ONE = 1_000_000, 10_000
+
+# Texts that one is joined of.
+_MOST_TEXTS = 10_000
+
+# Functions that call functions, one in the other: the inliner recurses.
+_MOST_DEEP = 100
+
+# numpy's arrays have no more axes, and the runtime's kernels far fewer.
+_MOST_AXES = 64
+
+# Elements of a tensor: no more bytes can be addressed.
+_MOST_ELEMENTS = 1 << 60
+
+
+# Characters of what the checker says.
+_LONGEST_REASON = 200
+
+# What is raised of values that nobody foresaw.
+_UNFORESEEN = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+
+
+@contextmanager
+def refusing_unsound(path: str | Path) -> Iterator[None]:
+    """Tell a malformed model from a fault of this package: the ONNX checker knows.
+
+    Parameters
+    ----------
+    path : str or Path
+        The model that is worked on inside.
+
+    Raises
+    ------
+    GeedError
+        If an error that nobody foresaw is raised, and the checker refuses the model.
+    """
+    try:
+        yield
+    except _UNFORESEEN:
+        if reason := _checker_says(path):
+            raise GeedError(
+                f"{shown(str(path))}: is no valid ONNX model ({reason}); export it again"
+            ) from None
+        raise
+
+
+def of_a_model(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Decorate a function whose first argument is a model, or its path: see above."""
+
+    @functools.wraps(function)
+    def told_apart(*given: Given.args, **named: Given.kwargs) -> Result:
+        model: Any = given[0] if given else named["model"]
+        with refusing_unsound(getattr(model, "path", model)):
+            return function(*given, **named)
+
+    return told_apart
+
+
+def _checker_says(path: str | Path) -> str:
+    """Return why the checker refuses a model; empty where it does not, or cannot read it."""
+    try:
+        if not Path(path).is_file():
+            return ""
+        onnx.checker.check_model(path, full_check=True)
+    except Exception as error:  # the checker's classes, and those of shape inference
+        return _cut(" ".join(str(error).split()) or type(error).__name__)
+    return ""
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
+
+
+def check_sound(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse a model that would take time or memory out of all proportion, or is no text.
+
+    Parameters
+    ----------
+    proto : onnx.ModelProto
+        The model as the file holds it.
+    path : Path
+        The file, for messages.
+
+    Raises
+    ------
+    GeedError
+        If it has too many nodes, or a node has too many inputs, outputs or attributes.
+        If its functions call themselves, or come to too many nodes.
+        If a name is not UTF-8.
+        If a tensor's lengths are negative, too many or too large, or its data do not fill them.
+    """
+    try:
+        _check(proto)
+    except _UnsoundError as error:
+        raise GeedError(f"{path}: {error}; export it again") from None
+
+
+class _UnsoundError(Exception):
+    """What is wrong with a model, without its file."""
+
+
+def _check(proto: onnx.ModelProto) -> None:
+    texts: list[str | bytes] = [proto.producer_name, proto.producer_version, proto.domain]
+    texts += [text for entry in proto.metadata_props for text in (entry.key, entry.value)]
+    _check_texts(texts, "its metadata hold")
+    graphs = list(bodies(proto.graph))
+    if any(a.ref_attr_name for graph in graphs for node in graph.node for a in node.attribute):
+        raise _UnsoundError("a node outside its functions refers to an attribute of a function")
+    _check_nodes([*graphs, *(f for own in proto.functions for f in _function_bodies(own))])
+    _check_functions(proto)
+    for graph in graphs:
+        _check_infos([*graph.input, *graph.output, *graph.value_info])
+        for tensor in graph.initializer:
+            _check_tensor(tensor)
+        for sparse in graph.sparse_initializer:
+            _check_lengths(sparse.dims, sparse.values.name)
+            _check_tensor(sparse.values)
+            _check_tensor(sparse.indices)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if attribute.HasField("t"):
+                    _check_tensor(attribute.t)
+                for tensor in attribute.tensors:
+                    _check_tensor(tensor)
+
+
+def bodies(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Return a graph and the bodies of its nodes, and of theirs."""
+    waiting = [graph]
+    while waiting:
+        graph = waiting.pop()
+        yield graph
+        for node in graph.node:
+            if node.attribute:
+                waiting += subgraphs(node)
+
+
+def check_nodes(graph: onnx.GraphProto, opset: int, path: Path) -> None:
+    """Refuse nodes that lack what their operator must have, and texts that grow to any length.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        The main graph, sorted, its functions inlined.
+    opset : int
+        Version of the default operator set.
+    path : Path
+        The file, for messages.
+
+    Raises
+    ------
+    GeedError
+        If a node has no output, or fewer inputs than its operator.
+        If a text is joined of too many: the runtime joins them as it opens a model.
+    """
+    joined: dict[str, int] = {}
+    least: dict[str, int] = {}
+    for node in graph.node:
+        op, domain = node.op_type, node.domain
+        if op not in least and domain in ("", "ai.onnx"):
+            least[op] = _least_inputs(op, opset)
+        few = domain in ("", "ai.onnx") and len(node.input) < least[op]
+        if few or not node.output:
+            lacks = f"{len(node.input)} inputs of {least[op]}" if few else "no output"
+            called = shown(f"{op} {node.name or next(iter(node.output), '')}".strip())
+            raise GeedError(f"{path}: its node {called} has {lacks}; export it again")
+        counts = [joined.get(name, 1) for name in node.input]
+        count = sum(counts) if op == "StringConcat" else max(counts, default=1)
+        if count > _MOST_TEXTS:
+            raise GeedError(
+                f"{path}: it joins a text of more than {_MOST_TEXTS:,} texts; export it again"
+            )
+        if count > 1:
+            joined |= dict.fromkeys(node.output, count)
+
+
+def _least_inputs(op: str, opset: int) -> int:
+    """Return how many inputs an operator has at least, 0 where that is not known."""
+    try:
+        return int(onnx.defs.get_schema(op, opset).min_input)
+    except (onnx.defs.SchemaError, OverflowError, TypeError, ValueError):
+        return 0
+
+
+def has_loops(graph: onnx.GraphProto) -> bool:
+    """Whether a graph, or a body in it, has nodes that run a body again and again."""
+    return any(node.op_type in ("Loop", "Scan") for body in bodies(graph) for node in body.node)
+
+
+def _function_bodies(
+    function: onnx.FunctionProto,
+) -> Iterator[onnx.FunctionProto | onnx.GraphProto]:
+    yield function
+    for node in function.node:
+        for body in subgraphs(node):
+            yield from bodies(body)
+
+
+def _check_nodes(graphs: Sequence[onnx.FunctionProto | onnx.GraphProto]) -> None:
+    _check_count(sum(len(graph.node) for graph in graphs))
+    ends = 0
+    for graph in graphs:
+        for node in graph.node:
+            own = len(node.input) + len(node.output) + len(node.attribute)
+            ends += own
+            if own > _MOST_ENDS_OF_ONE or ends > _MOST_ENDS:
+                most = _MOST_ENDS_OF_ONE if own > _MOST_ENDS_OF_ONE else _MOST_ENDS
+                raise _UnsoundError(
+                    f"its {shown(node.op_type)} nodes have more than {most:,} inputs, outputs and "
+                    "attributes"
+                )
+            texts = (node.name, node.op_type, node.domain, *node.input, *node.output)
+            _check_texts(texts, "a node has")
+            _check_texts([a.name for a in node.attribute], "an attribute is called")
+
+
+def _check_count(nodes: int) -> None:
+    if nodes > _MOST_NODES:
+        raise _UnsoundError(f"it has {nodes:,} nodes; no more than {_MOST_NODES:,} are taken")
+
+
+def _check_texts(texts: Iterable[str | bytes], what: str) -> None:
+    """Refuse bytes that are no text, which protobuf hands over as they are."""
+    for text in texts:
+        if isinstance(text, bytes):
+            raise _UnsoundError(f"{what} bytes that are not UTF-8: {shown(text)}")
+
+
+def _check_functions(proto: onnx.ModelProto) -> None:
+    """Count the nodes that there are once functions are inlined."""
+    if not proto.functions:
+        return
+    own = {(f.domain, f.name): f for f in proto.functions}
+    # Known sizes; a function that is being counted has none yet.
+    sizes: dict[tuple[str, str], int | None] = {}
+    for start in own:
+        waiting = [start]
+        while waiting:
+            key = waiting[-1]
+            called = [
+                (node.domain, node.op_type)
+                for body in _function_bodies(own[key])
+                for node in body.node
+                if (node.domain, node.op_type) in own
+            ]
+            unknown = next((other for other in called if sizes.get(other) is None), None)
+            if sizes.get(key) is not None:
+                waiting.pop()
+            elif unknown is None:
+                plain = sum(len(body.node) for body in _function_bodies(own[key]))
+                sizes[key] = plain + sum(sizes[other] or 0 for other in called)
+                waiting.pop()
+            elif unknown in sizes:
+                raise _UnsoundError(f"its function {shown(unknown[1])} calls itself")
+            else:
+                sizes[key] = sizes[unknown] = None
+                waiting.append(unknown)
+            if len(waiting) > _MOST_DEEP:
+                raise _UnsoundError("its functions call each other too deep")
+    nodes = 0
+    for graph in bodies(proto.graph):
+        nodes += len(graph.node)
+        nodes += sum(sizes.get((node.domain, node.op_type)) or 0 for node in graph.node)
+    _check_count(nodes)
+
+
+def _check_infos(infos: Sequence[onnx.ValueInfoProto]) -> None:
+    known = onnx.TensorProto.DataType.values()
+    for info in infos:
+        _check_texts([info.name], "a tensor is called")
+        if not info.type.HasField("tensor_type"):
+            continue
+        kind = info.type.tensor_type
+        if kind.elem_type not in known:
+            raise _UnsoundError(
+                f"tensor {shown(info.name)} is of type {kind.elem_type}, which ONNX does not have"
+            )
+        _check_axes(len(kind.shape.dim), info.name)
+        _check_texts([dim.dim_param for dim in kind.shape.dim], f"{shown(info.name)}'s axes have")
+
+
+def _check_axes(count: int, name: str) -> None:
+    if count > _MOST_AXES:
+        raise _UnsoundError(
+            f"tensor {shown(name)} has {count:,} axes; no more than {_MOST_AXES} are taken"
+        )
+
+
+def _check_lengths(dims: Sequence[int], name: str) -> int:
+    """Return the number of a stored tensor's elements."""
+    _check_texts([name], "a tensor is called")
+    _check_axes(len(dims), name)
+    if any(length < 0 for length in dims):
+        raise _UnsoundError(f"tensor {shown(name)} has a negative length: {shown(list(dims))}")
+    elements = math.prod(dims)
+    if elements > _MOST_ELEMENTS:
+        raise _UnsoundError(f"tensor {shown(name)} is too large: {shown(list(dims))}")
+    return elements
+
+
+# Where elements lie that are not in raw_data; of complex numbers there are two.
+_FIELDS: dict[int, str] = {
+    onnx.TensorProto.FLOAT: "float_data",
+    onnx.TensorProto.COMPLEX64: "float_data",
+    onnx.TensorProto.DOUBLE: "double_data",
+    onnx.TensorProto.COMPLEX128: "double_data",
+    onnx.TensorProto.INT64: "int64_data",
+    onnx.TensorProto.UINT64: "uint64_data",
+    onnx.TensorProto.UINT32: "uint64_data",
+    onnx.TensorProto.STRING: "string_data",
+}
+_PAIRS = (onnx.TensorProto.COMPLEX64, onnx.TensorProto.COMPLEX128)
+
+# Bits of an element, of the types that are packed in bytes.
+_BITS: dict[int, int] = {
+    getattr(onnx.TensorProto, name): bits
+    for names, bits in (("INT4 UINT4 FLOAT4E2M1", 4), ("INT2 UINT2", 2))
+    for name in names.split()
+    if hasattr(onnx.TensorProto, name)
+}
+
+
+def stored_bytes(tensor: onnx.TensorProto) -> int | None:
+    """Return the bytes that a tensor's data take as they are stored; ``None`` for texts."""
+    kind = tensor.data_type
+    if kind in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
+        return None
+    bits = _BITS.get(kind) or 8 * int(onnx.helper.tensor_dtype_to_np_dtype(kind).itemsize)
+    return -(-int(math.prod(tensor.dims)) * bits // 8)
+
+
+def _check_tensor(tensor: onnx.TensorProto) -> None:
+    elements, kind = _check_lengths(tensor.dims, tensor.name), tensor.data_type
+    if kind not in onnx.TensorProto.DataType.values():
+        raise _UnsoundError(
+            f"tensor {shown(tensor.name)} is of type {kind}, which ONNX does not have"
+        )
+    if tensor.HasField("segment"):
+        raise _UnsoundError(f"tensor {shown(tensor.name)} is stored in segments")
+    if tensor.data_location == onnx.TensorProto.EXTERNAL or not kind:
+        return
+    if tensor.HasField("raw_data"):
+        wanted, found, unit = stored_bytes(tensor), len(tensor.raw_data), "bytes"
+    else:
+        per_byte = 8 // _BITS[kind] if kind in _BITS else 1
+        wanted = -(-elements * (2 if kind in _PAIRS else 1) // per_byte)
+        found, unit = len(getattr(tensor, _FIELDS.get(kind, "int32_data"))), "values"
+    if found != wanted:
+        raise _UnsoundError(
+            f"tensor {shown(tensor.name)} of shape {shown(list(tensor.dims))} holds {found:,} "
+            f"{unit}, not {wanted or 0:,}"
+        )

@@ -1,0 +1,116 @@
+"""What the activations of one row take, before a row is run: from shapes at their real sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from onnx_geed.errors import GeedError, shown
+from onnx_geed.model import Input, Model, Tensor, reads
+from onnx_geed.run.options import Options
+from onnx_geed.text import format_bytes, parse_bytes
+
+__all__ = ["Footprint", "footprint_of"]
+
+# A smaller budget divides a run, and refuses nothing.
+_LEAST = 256 << 20
+
+# Rows that a trial holds at once, in its two batches and alone.
+_TRIED = 8
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes of a row's activations in the runtime, and how many there may be.
+
+    Parameters
+    ----------
+    row : int
+        Most bytes that are held at once while one row is run; 0 where nothing is known.
+    room : int
+        The budget.
+    largest : str
+        The largest tensor, as a sentence names it.
+    """
+
+    row: int
+    room: int
+    largest: str
+
+    @property
+    def rows(self) -> int:
+        """Rows that may be run at once, at least one."""
+        return max(1, self.room // max(1, self.row))
+
+    @property
+    def tight(self) -> bool:
+        """Whether the rows of a trial are to be run one after the other."""
+        return self.rows < _TRIED
+
+    def check(self, rows: int = 1) -> None:
+        """Refuse a run of so many rows that the budget does not hold.
+
+        Raises
+        ------
+        GeedError
+            If it does not.
+        """
+        if rows * self.row > self.room:
+            of = "one row" if rows == 1 else f"the {rows} rows of a run"
+            raise GeedError(
+                f"the activations of {of} take {format_bytes(rows * self.row)}, the largest being "
+                f"{self.largest}; --memory allows {format_bytes(self.room)}: give it more, or "
+                "smaller samples"
+            )
+
+
+def footprint_of(
+    model: Model, acted: Input, listed: Sequence[Tensor], options: Options
+) -> Footprint:
+    """Add up what is held at once, each tensor from the node that makes it to its last reader.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    acted : Input
+        The input that the group acts on, by which the batch of a fixed one is known.
+    listed : sequence of Tensor
+        Its tensors, at the real sizes of samples.
+    options : Options
+        The budget.
+
+    Returns
+    -------
+    Footprint
+
+    Raises
+    ------
+    GeedError
+        If one row takes more than the budget.
+    """
+    sizes = {tensor.name: tensor.held for tensor in listed if tensor.op}
+    nodes = model.proto.graph.node
+    ends: dict[str, int] = {}
+    for i, node in enumerate(nodes):
+        ends |= dict.fromkeys(reads(node), i)
+    over: list[list[str]] = [[] for _ in nodes]
+    for name, i in ends.items():
+        over[i].append(name)
+    held = most = 0
+    for node, gone in zip(nodes, over, strict=True):
+        held += sum(sizes.get(name, 0) for name in node.output if name in ends)
+        most = max(most, held + sum(sizes.get(n, 0) for n in node.output if n not in ends))
+        held -= sum(sizes.get(name, 0) for name in gone)
+    large = max((t for t in listed if t.op), key=lambda t: t.held, default=None)
+    shape = "" if large is None or large.shape is None else f" {_lengths(large.shape)}"
+    largest = "" if large is None else f"tensor {shown(large.name)}{shape}"
+    batch = acted.shape[0] if acted.shape and acted.shape[0] else 1
+    room = max(parse_bytes(options.memory), _LEAST)
+    footprint = Footprint(-(-most // batch), room, largest)
+    footprint.check()
+    return footprint
+
+
+def _lengths(shape: Sequence[int | None]) -> str:
+    return f"({', '.join('N' if length is None else str(length) for length in shape[:6])})"

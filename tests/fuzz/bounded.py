@@ -1,0 +1,214 @@
+"""Commands run in processes of their own, with bounds on time and memory: how did each end?
+
+``python bounded.py`` is a server: it loads the package once, and forks for every command line that
+it reads. ``Bounded`` starts it and asks it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+GIB = 1 << 30
+
+#: What a stranger's file may cost.
+SECONDS, MEMORY = 60.0, 2 * GIB
+
+LONGEST_LINE = 400
+
+# Lines of what goes on.
+_TOLD = ("note: ", "onnx-geed: compiling kernels")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended.
+
+    Parameters
+    ----------
+    status : int
+        Its exit status; of a signal, the signal's number negated; -9 where its time was over.
+    err : str
+        Its stderr.
+    seconds : float
+        How long it took.
+    peak : int
+        Most bytes of memory that it held.
+    left : tuple of str
+        Files that it left.
+    """
+
+    status: int
+    err: str
+    seconds: float
+    peak: int
+    left: tuple[str, ...]
+
+    def fault(self) -> str:
+        """Say what is wrong with that; empty where nothing is.
+
+        It must end in a figure or in one line of fewer than 400 characters with status 2, in time,
+        within its memory, and leave no file behind a refusal.
+        """
+        lines = [line for line in self.err.split("\n") if line.strip()]
+        told = [line for line in lines if not line.startswith(_TOLD)]
+        last = told[-1] if told else ""
+        if self.seconds > SECONDS:
+            return f"took {self.seconds:.0f} s"
+        if self.status not in (0, 2):
+            return f"status {self.status}: {last[:200]}"
+        if self.peak > MEMORY:
+            return f"held {self.peak / GIB:.1f} GiB: {last[:200]}"
+        if "Traceback" in self.err or "internal error" in self.err:
+            return f"traceback: {last[:250]}"
+        if any(len(line) >= LONGEST_LINE for line in lines):
+            return f"line of {max(map(len, lines))} characters: {last[:80]}"
+        if self.status == 2 and len(told) != 1:
+            return f"{len(told)} lines: {told}"[:300]
+        if unsafe := re.search(
+            r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", self.err
+        ):
+            return f"raw {unsafe[0]!r} on the terminal: {last[:80]!r}"
+        if self.status == 2 and self.left:
+            return f"left {', '.join(self.left[:3])}"
+        return ""
+
+
+class Bounded:
+    """A server that runs commands of ``onnx-geed``, each in a process of its own.
+
+    Parameters
+    ----------
+    seconds : float
+        After so long a command is killed.
+    memory : int
+        More bytes of data than that no command gets.
+    """
+
+    def __init__(self, seconds: float = SECONDS + 5, memory: int = 4 * GIB) -> None:
+        self._limits = {"limit": seconds, "memory": memory}
+        self._server = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+        )
+
+    def run(self, arguments: Sequence[str | Path], folder: Path) -> Ended:
+        """Run a command in a folder, to which nothing may be added."""
+        assert self._server.stdin
+        assert self._server.stdout
+        request = {"arguments": list(map(str, arguments)), "folder": str(folder), **self._limits}
+        self._server.stdin.write(json.dumps(request) + "\n")
+        self._server.stdin.flush()
+        answer = json.loads(self._server.stdout.readline())
+        return Ended(**{**answer, "left": tuple(answer["left"])})
+
+    def close(self) -> None:
+        """End the server."""
+        assert self._server.stdin
+        assert self._server.stdout
+        self._server.stdin.close()
+        self._server.wait()
+        self._server.stdout.close()
+
+    def __enter__(self) -> Bounded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _serve() -> None:
+    import onnx  # noqa: F401
+    import onnxruntime  # noqa: F401
+
+    import onnx_geed.cli.commands
+    import onnx_geed.model.listing
+    import onnx_geed.report.model_tables
+    import onnx_geed.run.measurements
+    import onnx_geed.run.prepare  # noqa: F401
+
+    for line in sys.stdin:
+        print(json.dumps(asdict(_run(**json.loads(line)))), flush=True)
+
+
+def _run(arguments: list[str], folder: str, limit: float, memory: int) -> Ended:
+    before = _files(folder)
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        start = time.monotonic()
+        child = os.fork()
+        if not child:
+            _become(arguments, folder, memory, out, err)
+        status, peak = _wait(child, start + limit)
+        seconds = time.monotonic() - start
+        err.seek(0)
+        text = err.read(100_000).decode("utf-8", "backslashreplace")
+    code = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
+    return Ended(code, text, seconds, peak, tuple(sorted(_files(folder) - before)))
+
+
+def _files(folder: str) -> set[str]:
+    return {str(path.relative_to(folder)) for path in Path(folder).rglob("*")}
+
+
+def _become(arguments: list[str], folder: str, memory: int, out: Any, err: Any) -> None:
+    """Be the command, and never come back."""
+    code = 1
+    try:
+        null = os.open(os.devnull, os.O_RDONLY)
+        for stream, descriptor in ((null, 0), (out.fileno(), 1), (err.fileno(), 2)):
+            os.dup2(stream, descriptor)
+        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.chdir(folder)
+        sys.argv = ["onnx-geed", *arguments]
+        from onnx_geed.cli.commands import cli
+
+        try:
+            cli(arguments, prog_name="onnx-geed")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _wait(child: int, until: float) -> tuple[int, int]:
+    """Return status and most bytes of memory of a process, which is killed where it takes long."""
+    pause = 0.002
+    while True:
+        ended, status, used = os.wait4(child, os.WNOHANG)
+        if ended:
+            return status, used.ru_maxrss * 1024
+        if time.monotonic() > until:
+            os.kill(child, signal.SIGKILL)
+            _, status, used = os.wait4(child, 0)
+            return status, used.ru_maxrss * 1024
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+
+
+if __name__ == "__main__":
+    _serve()

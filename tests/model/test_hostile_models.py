@@ -1,0 +1,188 @@
+"""Models that mean harm end in a figure or in one line, in bounded time and memory."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+import hostile_models
+import models
+import numpy as np
+import onnx
+import pytest
+
+from onnx_geed import measure
+from onnx_geed.errors import GeedError
+from onnx_geed.model import list_layers
+
+sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
+
+if sys.platform == "win32":
+    pytest.skip("processes are forked", allow_module_level=True)
+
+from bounded import Bounded, Ended
+from fuzz import fuzz_models
+from mutate import mutated
+
+# Where these run out of time, they do so at the time allowed.
+_MEASURED = (
+    "endless_loop_on_data endless_loop_on_a_shape data_that_double[40] data_that_explode[Tile] "
+    "data_that_explode[Gather] data_that_explode[Conv] many_tensors_alive[500] batch_that_doubles "
+    "large_range[10000000000] large_constant_of_shape[[10000000000]] growing[OneHot] "
+    "shape_that_doubles text_that_doubles regex_that_backtracks functions[mutual] functions[bomb] "
+    "einsum_that_sums_over_everything sparse_weights tensors_in_a[sequence] opset[1000000000] "
+    "metadata[action_deep] metadata[preprocess_deep] metadata[classes_deep] tensor_called[newline]"
+)
+
+
+@pytest.fixture(scope="module")
+def bounded():
+    with Bounded() as server:
+        yield server
+
+
+def write(folder, name):
+    made = hostile_models.CASES[name]()
+    content = made if isinstance(made, bytes) else made.SerializeToString()
+    (folder / "model.onnx").write_bytes(content)
+    np.save(folder / "x.npy", models_images())
+
+
+def models_images():
+    return np.random.default_rng(0).random((6, 3, 8, 8), dtype=np.float32)
+
+
+@pytest.mark.parametrize("name", hostile_models.CASES)
+def test_a_hostile_model_is_listed_or_refused_in_one_line(bounded, tmp_path, name):
+    write(tmp_path, name)
+    ended = bounded.run(["layers", "model.onnx"], tmp_path)
+    assert not ended.fault(), ended
+
+
+@pytest.mark.parametrize("name", _MEASURED.split())
+def test_a_hostile_model_is_measured_or_refused_in_one_line(bounded, tmp_path, name):
+    write(tmp_path, name)
+    line = "measure model.onnx --data x.npy --group C4 --samples 3 --norm-samples 3 --out r.json"
+    ended = bounded.run([*line.split(), "--provider", "cpu"], tmp_path)
+    assert not ended.fault(), ended
+    assert (tmp_path / "r.json").exists() == (ended.status == 0)
+
+
+@pytest.mark.parametrize(
+    ("err", "status", "peak", "left", "fault"),
+    [
+        ("onnx-geed: no", 2, 0, (), ""),
+        ("note: a\nonnx-geed: no", 2, 0, (), ""),
+        ("onnx-geed: a\nonnx-geed: b", 2, 0, (), "2 lines"),
+        ("onnx-geed: internal error, KeyError: 1 (a.py, line 3)", 2, 0, (), "traceback"),
+        ("onnx-geed: " + "x" * 400, 2, 0, (), "line of"),
+        ("onnx-geed: \x1b[2J", 2, 0, (), "raw"),
+        ("", -11, 0, (), "status -11"),
+        ("", 1, 0, (), "status 1"),
+        ("", 0, 3 << 30, (), "held"),
+        ("onnx-geed: no", 2, 0, ("r.json",), "left r.json"),
+        ("", 0, 0, ("r.json",), ""),
+    ],
+)
+def test_what_counts_as_a_fault(err, status, peak, left, fault):
+    said = Ended(status, err, 0.1, peak, left).fault()
+    assert said.startswith(fault)
+    assert bool(said) == bool(fault)
+
+
+def test_time_and_memory_of_a_command_are_bounded(tmp_path):
+    (tmp_path / "m.onnx").write_bytes(b"")
+    os.mkfifo(tmp_path / "pipe")
+    with Bounded(seconds=1.0) as server:
+        ended = server.run(["layers", "pipe"], tmp_path)  # to which nobody writes
+        assert ended.fault().startswith("status -9")
+        assert server.run(["layers", "m.onnx"], tmp_path).status == 2
+        assert "device" in server.run(["layers", "/dev/zero"], tmp_path).err
+
+
+def test_half_a_minute_of_mutations_finds_nothing():
+    found = fuzz_models(int.from_bytes(os.urandom(4), "big"), 30.0, limit=65.0)
+    assert found.runs > 3
+    assert not found.faults
+
+
+def test_a_seed_repeats_its_mutations():
+    net = models.random_cnn(0, (8, 8))
+    first, second = ([mutated(net, random.Random(s)) for s in range(40)] for _ in range(2))
+    assert first == second
+    assert len(set(first)) > 35
+
+
+@pytest.mark.parametrize("limit", ["600MiB", "1MB"])
+def test_a_limit_on_the_process_ends_in_one_line(bounded, tmp_path, limit):
+    wide = hostile_models.net(
+        [
+            hostile_models.node("Tile", "x n", "g"),
+            hostile_models.node("ReduceMean", "g", "r", axes=[2, 3]),
+            hostile_models.node("Add", "x r", "z"),
+        ],
+        [hostile_models.ints("n", [1, 1, 1000, 1500])],
+        end="z",
+    )
+    models.save(wide, tmp_path / "model.onnx")
+    np.save(tmp_path / "x.npy", models_images())
+    line = f"--memory-limit {limit} measure model.onnx --data x.npy --group C4 --samples 3"
+    ended = bounded.run(line.split(), tmp_path)
+    assert ended.status == 2
+    assert not ended.fault(), ended
+    assert ("--memory-limit" in ended.err) == (limit == "1MB")
+
+
+# ------------------------------------------------------------------------------------------------
+# Of the mechanisms, what a process of its own does not show
+# ------------------------------------------------------------------------------------------------
+
+
+def test_an_unforeseen_error_is_the_model_s_if_the_checker_refuses_it(tmp_path):
+    path = tmp_path / "m.onnx"
+    model = models.random_cnn(0, (8, 8))
+    conv = next(n for n in model.graph.node if n.op_type == "Conv")
+    conv.attribute.append(onnx.helper.make_attribute("auto_pad", 7))
+    models.save(model, path)
+    with pytest.raises(GeedError, match="is no valid ONNX model"):
+        list_layers(path)
+
+
+def test_a_fault_of_ours_stays_one_where_the_checker_has_nothing_to_say(tmp_path, monkeypatch):
+    from onnx_geed.model import listing
+
+    path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
+    monkeypatch.setattr(listing, "inputs", lambda _: [][0])
+    with pytest.raises(IndexError):
+        list_layers(path)
+
+
+def test_activations_beyond_the_memory_are_named(tmp_path):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(hostile_models.CASES["data_that_double[30]"]().SerializeToString())
+    with pytest.raises(
+        GeedError, match=r"one row take .*, the largest being tensor d30 .*--memory"
+    ):
+        measure(path, models_images(), "C4", samples=3)
+
+
+def test_a_batch_beyond_the_memory_is_made_smaller_and_told(tmp_path):
+    wide = hostile_models.net(
+        [
+            hostile_models.node("Tile", "x n", "g"),
+            hostile_models.node("ReduceMean", "g", "r", axes=[2, 3]),
+            hostile_models.node("Add", "x r", "z"),
+        ],
+        [hostile_models.ints("n", [1, 1, 160, 80])],
+        end="z",
+    )
+    path = models.save(wide, tmp_path / "m.onnx")
+    options = {"samples": 20, "norm_samples": 3, "provider": "cpu", "measures": ["output-l2"]}
+    data = np.random.default_rng(0).random((30, 3, 8, 8), dtype=np.float32)
+    asked = measure(path, data, "C4", memory="256MiB", batch_size=10**9, **options)
+    plain = measure(path, data, "C4", **options)
+    told = [note for note in asked["notes"] if "--batch-size 1000000000" in note]
+    assert len(told) == 1
+    assert asked["runtime"]["batch_size"] < 30
+    (value,), (same,) = ([m["value"] for m in r["measurements"]] for r in (asked, plain))
+    assert np.isclose(value, same, rtol=1e-5)
