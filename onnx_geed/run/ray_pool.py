@@ -392,7 +392,7 @@ class Pool:
             # It had not begun: what it needs may be what cannot be opened, or it is mere chance.
             flight.stream.openings += 1
             if flight.stream.openings > _OPENINGS:
-                what = f"{_OPENINGS + 1} workers died while they opened the model"
+                what = f"{_OPENINGS + 1} workers died while they opened the model or the data"
                 flight.stream.put(
                     flight.number,
                     GeedError(f"--executor ray: {what}; the last: {_line(error)}"),
