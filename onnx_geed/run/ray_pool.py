@@ -286,7 +286,8 @@ class Pool:
 
     def _with_jobs(self, second: bool) -> list[Stream]:
         hands = len(self._hands)
-        return [s for s in self._streams if s.has_job(hands) and (s.is_short or not second)]
+        streams = [s for s in self._streams if s.is_short or not second]
+        return [stream for stream in streams if stream.has_job(hands, second=second)]
 
     def _send_to(self, hand: _Hand, streams: list[Stream]) -> None:
         """Send a worker the next job of the stream whose turn it is."""
@@ -296,7 +297,7 @@ class Pool:
         stream = whose_turn(streams, hand.stream)
         try:
             fresh = stream.shared[-1][0] not in hand.known
-            flight = stream.next(len(self._hands), fresh=fresh)
+            flight = stream.next(len(self._hands), fresh=fresh, second=bool(hand.flying))
         except Exception as error:  # whatever a job, or whoever makes it, raises when it is packed
             self._close(stream)
             stream.ready.put(error)
@@ -341,10 +342,11 @@ class Pool:
         self._sort_in(hand)
 
     def _sort_in(self, hand: _Hand) -> None:
-        """Enter a worker where those with as many jobs are, if all of its own have started."""
+        """Enter a worker where those with as many jobs are, if what it has may have company."""
         self._idle.pop(hand, None)
         self._busy.pop(hand, None)
-        if hand in self._hands and len(hand.flying) < 2 and all(f.begun for f in hand.flying):
+        company = all(flight.begun and flight.tries == 1 for flight in hand.flying)
+        if hand in self._hands and company and len(hand.flying) < 2:
             (self._busy if hand.flying else self._idle)[hand] = None
 
     def _landed(self, hand: _Hand, flight: Flight, tries: int, future: Future[Outcome]) -> None:
@@ -374,9 +376,10 @@ class Pool:
         self._sort_in(hand)
 
     def _bury(self, hand: _Hand, error: Exception | None) -> None:
-        """Let go of a worker that has died: of its jobs, the oldest is the one that it ran.
+        """Let go of a worker that has died: each of its jobs may be the one that it ran.
 
-        Where its node is gone, none has to do with it.
+        What the oldest gave may have been lost with it. Where its node is gone, none has to do with
+        it.
         """
         flights = list(hand.flying)
         for flight in flights:
@@ -384,12 +387,12 @@ class Pool:
         self._kill(hand)
         for i, flight in enumerate(flights):
             if i or flight.begun or error is None:
-                self._run_again(flight, None if i else error)
+                self._run_again(flight, error if flight.begun else None)
                 continue
             # It had not begun: what it needs may be what cannot be opened, or it is mere chance.
             flight.stream.openings += 1
             if flight.stream.openings > _OPENINGS:
-                what = f"{_OPENINGS + 1} workers died while they opened the model"
+                what = f"{_OPENINGS + 1} workers died while they opened the model or the data"
                 flight.stream.put(
                     flight.number,
                     GeedError(f"--executor ray: {what}; the last: {_line(error)}"),

@@ -67,9 +67,18 @@ class Stream:
         """Whether its jobs are so short that a worker is to have the next one at hand."""
         return self.seconds is not None and self.seconds < _LONG
 
-    def has_job(self, workers: int) -> bool:
-        """Whether a job may be sent: what came too early waits here, and is to be little."""
-        return bool(self.again) or self._has_new(workers)
+    def has_job(self, workers: int, *, second: bool = False) -> bool:
+        """Whether a job may be sent: what came too early waits here, and is to be little.
+
+        Parameters
+        ----------
+        workers : int
+            Those that there are.
+        second : bool
+            Whether it is for a worker that has one: a job that has lost its worker runs alone, so
+            that it is known which one is to blame for the next death.
+        """
+        return (bool(self.again) and not second) or self._has_new(workers)
 
     def _has_new(self, workers: int) -> bool:
         return not self.ended and self.sent - self.taken < _AHEAD * max(1, workers)
@@ -83,18 +92,18 @@ class Stream:
         self._look_ahead()
         self.hand_over()
 
-    def next(self, workers: int, *, fresh: bool = False) -> Flight:
+    def next(self, workers: int, *, fresh: bool = False, second: bool = False) -> Flight:
         """Return the next job to be sent.
 
         Parameters
         ----------
-        workers : int
-            As :meth:`has_job` takes it.
+        workers, second
+            As :meth:`has_job` takes them.
         fresh : bool
             Whether the worker has yet to show that it stays: rather than one that has lost its
             worker it gets another job.
         """
-        if self.again and not (fresh and self._has_new(workers)):
+        if self.again and not second and not (fresh and self._has_new(workers)):
             if fresh:
                 self.again.sort(key=lambda flight: (flight.deaths, flight.number))
             else:

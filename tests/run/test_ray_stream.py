@@ -67,6 +67,16 @@ def test_a_job_that_lost_its_worker_goes_to_one_that_has_shown_that_it_stays():
     assert own.next(2, fresh=True) is other
 
 
+def test_a_job_that_lost_its_worker_gets_one_for_itself():
+    own = stream(3)
+    lost = own.next(2)
+    own.again.append(lost)
+    assert [own.next(2, second=True).number for _ in range(2)] == [1, 2]
+    assert not own.has_job(2, second=True)
+    assert own.has_job(2)
+    assert own.next(2) is lost
+
+
 def test_after_an_error_no_more_is_sent_and_what_was_before_it_comes_first():
     own, error = stream(10), ValueError("no")
     flights = [own.next(2) for _ in range(3)]
