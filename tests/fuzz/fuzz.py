@@ -122,7 +122,11 @@ def kind_of(fault: str, command: str) -> str:
 
 
 def fuzz_models(
-    seed: int, seconds: float, told: Callable[[str], None] = print, limit: float = 65.0
+    seed: int,
+    seconds: float,
+    told: Callable[[str], None] = print,
+    limit: float = 65.0,
+    most: int = sys.maxsize,
 ) -> Found:
     """Mutate models and run commands on them.
 
@@ -136,12 +140,14 @@ def fuzz_models(
         Is told of each new fault.
     limit : float
         Seconds after which a command is killed.
+    most : int
+        Runs at most.
     """
     dice, found, until = random.Random(seed), Found(), time.monotonic() + seconds
     good = seeds()
     lines, weights = zip(*COMMANDS.items(), strict=True)
     with Bounded(limit) as bounded:
-        while time.monotonic() < until:
+        while time.monotonic() < until and found.runs < most:
             model = dice.choice(good)
             content = mutated(model, dice)
             line = dice.choices(lines, weights)[0]
