@@ -115,7 +115,7 @@ def load_model(path: str | Path) -> Model:
     GeedError
         If there is no such file, or it cannot be read.
         If it is not an ONNX model, or is cut off.
-        If it would take time or memory out of all proportion, as :func:`check_sound` tells.
+        If it would take time or memory out of all proportion, as ``check_sound`` tells.
         If its external data are missing or cut off, or lie where ONNX Runtime will not read them.
     """
     if not isinstance(path, str | os.PathLike):
