@@ -197,7 +197,7 @@ class Session:
 
 def _loaded() -> Any:
     """Return ONNX Runtime, which reports to nobody, here or elsewhere."""
-    # From 1.29 on it would keep an identifier in the user's home, and report runs to its makers.
+    # From 1.29 on it would keep an identifier in the user's home, and look for a host to report to.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     with whole():
         import onnxruntime as ort
