@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.report.figures import legend, short_name
-from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, TIP, drawing
+from onnx_geed.report.axes import begin_at_perfect, legend, short_name, value_text
+from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, drawing, mark
 from onnx_geed.results import (
     GroupPart,
     Reading,
@@ -26,8 +27,8 @@ __all__ = ["Curve", "curve_of", "curve_picture", "difference_curve"]
 F64 = NDArray[np.float64]
 
 
-# More values than this are not each named on the axis.
-_MOST_TICKS = 11
+# More values, or elements, than this are not each named on the axis.
+_MOST_TICKS, _MOST_NAMES = 11, 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,18 +45,24 @@ class Curve:
         Intervals over samples.
     series : int, optional
         Which colour and mark it has; by its place among the others where none is given.
-    dashed : bool
-        Whether its line is dashed.
+    style : str
+        How its line is drawn, as matplotlib has it.
+    told : callable
+        A value as a pointer is told it.
+    at : mapping of str to str
+        Of which ``model`` and ``layer`` it is, where that is known.
     """
 
     name: str
     values: F64
     ends: F64 | None = None
     series: int | None = None
-    dashed: bool = False
+    style: str = "-"
+    told: Callable[[float], str] = span
+    at: Mapping[str, str] = field(default_factory=dict)
 
 
-def curve_of(name: str, reading: Reading) -> Curve:
+def curve_of(name: str, reading: Reading, model: str = "") -> Curve:
     """Return a record's values by element, with intervals over samples.
 
     Parameters
@@ -64,6 +71,8 @@ def curve_of(name: str, reading: Reading) -> Curve:
         What to call it.
     reading : Reading
         The record's.
+    model : str
+        Of which model it is, where that is known.
 
     Returns
     -------
@@ -74,7 +83,9 @@ def curve_of(name: str, reading: Reading) -> Curve:
     trials = reading.descriptor.view == "classes" and bool(np.isin(columns, (0.0, 1.0)).all())
     ends = [mean_interval(column, "wilson" if trials else "t") for column in columns]
     known = [pair or (value, value) for pair, value in zip(ends, reading.per_element, strict=True)]
-    return Curve(name, reading.per_element, np.array(known))
+    at = {"layer": reading.layer} | ({"model": model} if model else {})
+    told = partial(value_text, reading)
+    return Curve(name, reading.per_element, np.array(known), told=told, at=at)
 
 
 def difference_curve(name: str, a: Reading, b: Reading) -> Curve:
@@ -99,9 +110,15 @@ def difference_curve(name: str, a: Reading, b: Reading) -> Curve:
 
 
 def curve_picture(
-    curves: Sequence[Curve], group: GroupPart, label: str, level: tuple[float, str] | None = None
+    curves: Sequence[Curve],
+    group: GroupPart,
+    label: str,
+    level: tuple[float, str] | None = None,
+    *,
+    limits: tuple[float, float] | None = None,
+    of: Reading | None = None,
 ) -> str:
-    """Draw quantities over the parameter of a family.
+    """Draw quantities over the elements of a group, or the parameter of a family.
 
     Parameters
     ----------
@@ -113,6 +130,10 @@ def curve_picture(
         What is drawn.
     level : (float, str), optional
         A value to read the curves by, and what it is.
+    limits : (float, float), optional
+        Where the axis of values begins and ends; by default as far as they go.
+    of : Reading, optional
+        Whose values they are, so that the axis begins at perfect.
 
     Returns
     -------
@@ -131,18 +152,26 @@ def curve_picture(
         for i, curve in enumerate(curves):
             _draw(axes, curve, i if curve.series is None else curve.series, places, group)
         if at is None:
-            axes.set_xticks(
-                places,
-                [short_name(e) for e in group["elements"]],
-                rotation=30 if len(places) > 4 else 0,
-            )
+            shown = range(0, len(places), 1 + (len(places) - 1) // _MOST_NAMES)
+            names = [short_name(_called(group, g), 16) for g in shown]
+            long = max(map(len, names)) * len(names) > 60
+            axes.set_xticks([places[g] for g in shown], names, rotation=30 if long else 0)
         else:
             _parameter_axis(axes, at, group)
         axes.grid(axis="y", lw=0.5)
         axes.set_axisbelow(True)
         axes.set_ylabel(label + ("" if level is None else f"; dashed: {level[1]}"))
+        if of is not None:
+            tops = [c.values if c.ends is None else c.ends[:, 1] for c in curves]
+            axes.set_ylim(*begin_at_perfect(axes.yaxis, [of], float(np.nanmax(np.stack(tops)))))
+        if limits is not None:
+            axes.set_ylim(*limits)
         legend(axes, len(curves))
     return picture[0]
+
+
+def _called(group: GroupPart, g: int) -> str:
+    return element_words(group, group["elements"][g], short=True)
 
 
 def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -> None:
@@ -158,19 +187,23 @@ def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -
         y,
         color=colour,
         lw=1.4,
-        ls="--" if curve.dashed else "-",
+        ls=curve.style,
         marker=marker,
         ms=4,
         mec=PAPER,
         mew=0.4,
         label=short_name(curve.name, 40),
     )
+    marks = []
     for k in order[np.isfinite(y)]:
-        tip = f"{curve.name}, {element_words(group, group['elements'][k], short=True)}: "
-        tip += span(float(curve.values[k]))
+        tip = f"{curve.name}, {_called(group, int(k))}: "
+        tip += curve.told(float(curve.values[k]))
         if curve.ends is not None:
-            tip += f" ({span(float(curve.ends[k, 0]))} to {span(float(curve.ends[k, 1]))})"
-        axes.plot([places[k]], [curve.values[k]], "s", ms=9, alpha=0, gid=TIP + tip)
+            low, high = curve.ends[k]
+            tip += f" ({curve.told(float(low))} to {curve.told(float(high))})"
+        at = {**curve.at, "element": int(k)}
+        marks.append(Mark(float(places[k]), float(curve.values[k]), tip, at))
+    mark(axes, marks)
 
 
 def _parameter_axis(axes: Any, at: F64, group: GroupPart) -> None:

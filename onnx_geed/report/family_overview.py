@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from onnx_geed.report.figures import legend, short_name
+from onnx_geed.report.axes import legend, short_name
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, TIP, drawing, panels_across
 from onnx_geed.results import WHAT_IS_RELATIVE, FamilyValue
 from onnx_geed.text import columns, interval, number, span, wrapped

@@ -10,72 +10,31 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import turns_of
-from onnx_geed.report.svg import FONT, INK, MARKERS, PAPER, SERIES, SOFT, TIP, drawing
+from onnx_geed.report.axes import (
+    begin_at_perfect,
+    furthest,
+    label_layers,
+    label_of,
+    legend,
+    perfect_lines,
+    short_name,
+    tall,
+    value_text,
+)
+from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, drawing, mark
 from onnx_geed.results import Reading
 from onnx_geed.text import span
 from onnx_geed.whole import whole
 
-__all__ = [
-    "heat_picture",
-    "label_layers",
-    "legend",
-    "polar_picture",
-    "profile_picture",
-    "samples_picture",
-    "short_name",
-]
+__all__ = ["polar_picture", "profile_picture"]
 
 F64 = NDArray[np.float64]
-
-
-# More samples than this are drawn as a shape, not one dot each.
-_MOST_DOTS = 250
 
 
 Row = tuple[str, Sequence[Reading | None]]
 
 
-def short_name(name: str, width: int = 26) -> str:
-    """Shorten a name for a legend or an axis."""
-    from onnx_geed.text import shorten
-
-    return shorten(name, width)
-
-
-def _distinct_names(names: Sequence[str], width: int = 24) -> list[str]:
-    """Shorten names, without what they all begin and end with where they are long."""
-    if len(set(names)) > 1 and max(map(len, names)) > width:
-        start = _common_start(names)
-        end = _common_start([name[len(start) :][::-1] for name in names])[::-1]
-        # Whole words only: cut behind a separator, and in front of one.
-        start = start[: 1 + max(start.rfind(c) for c in "/._:")]
-        end = end[min((i for i in map(end.find, "/._:") if i >= 0), default=len(end)) :]
-        names = [name[len(start) : len(name) - len(end)] or name for name in names]
-    return [short_name(name, width) for name in names]
-
-
-def _common_start(names: Sequence[str]) -> str:
-    """Return what all names begin with: the first and the last in order differ first."""
-    first, last = min(names), max(names)
-    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
-    return first[: min(len(first), len(last)) if same is None else same]
-
-
-def legend(axes: Any, count: int, **options: Any) -> None:
-    """Put a legend over the axes where there is more than one entry."""
-    if count > 1:
-        axes.legend(
-            loc="lower left",
-            bbox_to_anchor=(0, 1.0),
-            ncols=2 if count > 3 else count,
-            borderaxespad=0.2,
-            handlelength=1.4,
-            columnspacing=1.0,
-            **options,
-        )
-
-
-def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
+def profile_picture(rows: Sequence[Row], names: Sequence[str], *, most: float | None = None) -> str:
     """Draw values by layer, input on top, with intervals and the exact subgroup.
 
     Parameters
@@ -84,21 +43,21 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
         Layers in depth order.
     names : sequence of str
         Names of the results.
+    most : float, optional
+        Where the axis ends, the same in all pictures of one thing; by default as far as values go.
 
     Returns
     -------
     str
         SVG.
     """
-    step = 0.155 if len(rows) > 24 else 0.21
     readings = [r for _, series in rows for r in series if r]
     has_exact = any(r.exact is not None for r in readings)
     trips = {name for r in readings for name in r.trips} if len(names) == 1 else set()
     if len(names) == 1 and any(r.untrained is not None for r in readings):
         trips.add("untrained")
-    height = 0.85 + step * len(rows) + 0.34 * bool(trips)
-    height += 0.17 * (1 if len(names) <= 3 else len(names))
-    height += 0.1 * has_exact
+    entries = len(names) if len(names) > 1 else 1 + has_exact + len(trips)
+    height = 0.85 + tall(len(rows)) + 0.17 * (1 + (1 + entries) // 2)
     with drawing(5.0, height) as (_, axes, picture):
         several = len(names) > 1
         for i, name in enumerate(names):
@@ -143,28 +102,34 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
                     alpha=0.75,
                     label=None if several else "exact elements",
                 )
-            for y, (layer, series) in enumerate(rows):
-                if reading := series[i]:
-                    tip = f"{TIP}{layer}{f', {name}' if several else ''}: {_tip_text(reading)}"
-                    # Larger than what is seen, so that a pointer finds it.
-                    axes.plot([reading.value], [y + shift], "s", ms=9, alpha=0, gid=tip)
+            marks = [
+                Mark(
+                    reading.value,
+                    y + shift,
+                    f"{layer}{f', {name}' if several else ''}: {_tip_text(reading)}",
+                    {"model": name, "layer": layer},
+                )
+                for y, (layer, series) in enumerate(rows)
+                if (reading := series[i])
+            ]
+            mark(axes, marks)
         if not several:
             _mark_scales(axes, [series[0] for _, series in rows])
         label_layers(axes, [layer for layer, _ in rows])
-        perfect = min(r.perfect for r in readings)
-        axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
+        perfect_lines(axes, readings)
+        axes.set_xlim(*begin_at_perfect(axes.xaxis, readings, most or furthest(readings)))
         axes.grid(axis="x", lw=0.5)
         axes.set_axisbelow(True)
-        axes.set_xlabel(f"{readings[0].unit}; dashed: perfect, {perfect:.4g}")
-        legend(axes, len(names) if several else 1 + has_exact + len(trips))
+        axes.set_xlabel(label_of(readings))
+        legend(axes, entries)
     return picture[0]
 
 
 def _tip_text(reading: Reading) -> str:
-    text = span(reading.value)
-    if reading.ci95:
-        text += f" ({span(reading.ci95[0])} to {span(reading.ci95[1])})"
-    return text + (f", exact elements {span(reading.exact)}" if reading.exact is not None else "")
+    text = value_text(reading, reading.value, reading.ci95)
+    if reading.exact is not None:
+        text += f", exact elements {span(reading.told(reading.exact))}"
+    return text
 
 
 def _mark_scales(axes: Any, readings: Sequence[Reading | None]) -> None:
@@ -198,14 +163,12 @@ def _mark_scales(axes: Any, readings: Sequence[Reading | None]) -> None:
             )
 
 
-def label_layers(axes: Any, layers: Sequence[str]) -> None:
-    """Name layers down the left side, the first on top."""
-    axes.set_yticks(range(len(layers)), _distinct_names(layers))
-    axes.set_ylim(len(layers) - 0.4, -0.6)
-    axes.tick_params(axis="y", length=0, labelsize=7 if len(layers) > 24 else FONT)
-
-
-def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]) -> str:
+def polar_picture(
+    lines: Sequence[tuple[str, Reading]],
+    group: str,
+    exact: Sequence[bool],
+    models: Sequence[str] = (),
+) -> str:
     """Draw the deviation of each element, at its angle for C_n and D_n.
 
     Parameters
@@ -216,6 +179,8 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
         Name of the group.
     exact : sequence of bool
         Per element, whether it is exact on the input; exact ones are drawn filled.
+    models : sequence of str
+        Of which model each line is, where that is known.
 
     Returns
     -------
@@ -224,12 +189,12 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
     """
     turns = turns_of(group)
     if turns is None or turns.count < 3:
-        return _by_element(lines, group, exact)
+        return _by_element(lines, group, exact, models)
     n = turns.count
     angles = 2 * np.pi * np.arange(n) / n
     filled = np.asarray(exact, dtype=bool)
-    perfect = min(reading.perfect for _, reading in lines)
-    height = 3.9 + 0.18 * (len(lines) + turns.mirrored)
+    hollow = not filled.all()
+    height = 3.9 + 0.18 * (len(lines) + turns.mirrored + hollow)
     with drawing(3.9, height, projection="polar") as (fig, axes, picture):
         top = max(float(reading.per_element.max()) for _, reading in lines)
         for i, (name, reading) in enumerate(lines):
@@ -250,8 +215,8 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
                 if n <= 36:
                     axes.plot(angles[solid], values[solid], marker, ms=5, color=colour)
                     axes.plot(angles[~solid], values[~solid], marker, ms=5, color=colour, mfc=PAPER)
-        room = (top - perfect) or max(abs(top), 1.0) * 0.1
-        axes.set_ylim(perfect - 0.12 * room, perfect + 1.08 * room)
+                mark(axes, _element_marks(i, name, reading, models, start, angles))
+        axes.set_ylim(*begin_at_perfect(axes.yaxis, [reading for _, reading in lines], top))
         axes.set_rlabel_position(180 / n if n <= 12 else 22.5)
         with whole():
             from matplotlib.ticker import MaxNLocator
@@ -268,12 +233,45 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
 
             handles.append(Line2D([], [], color=SOFT, ls="--", marker="s", ms=4))
             labels.append("dashed: rotate by the angle, then mirror")
-        if len(handles) > 1:
-            fig.legend(handles, labels, loc="outside lower center", ncols=1, handlelength=2.0)
+        if hollow:
+            with whole():
+                from matplotlib.lines import Line2D
+
+            handles.append(Line2D([], [], color=SOFT, ls="", marker="o", ms=5, mfc=PAPER))
+            labels.append("hollow: resampled; filled: exact on the pixel grid")
+        fig.legend(handles, labels, loc="outside lower center", ncols=1, handlelength=2.0)
     return picture[0]
 
 
-def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]) -> str:
+def _element_marks(
+    line: int,
+    name: str,
+    reading: Reading,
+    models: Sequence[str],
+    start: int,
+    at: Sequence[float] | F64,
+) -> list[Mark]:
+    """Return marks of the elements from one on, which stand at these places."""
+    own = {"model": models[line]} if models else {}
+    values = reading.per_element
+    return [
+        Mark(
+            float(place),
+            float(values[g]),
+            f"{name}, element {g}: {value_text(reading, float(values[g]))}",
+            {**own, "layer": reading.layer, "element": g},
+        )
+        for g, place in enumerate(at, start)
+        if g < len(values)
+    ]
+
+
+def _by_element(
+    lines: Sequence[tuple[str, Reading]],
+    group: str,
+    exact: Sequence[bool],
+    models: Sequence[str],
+) -> str:
     count = len(exact)
     shown = np.arange(count) if count <= 48 else np.linspace(0, count - 1, 48).astype(int)
     from onnx_geed.groups import parse_group
@@ -290,10 +288,24 @@ def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequenc
                 color=SERIES[i % 6],
                 label=short_name(name, 40),
             )
-        axes.axvline(min(r.perfect for _, r in lines), color=SOFT, lw=1, ls=(0, (4, 3)))
+            own = {"model": models[i]} if models else {}
+            marks = [
+                Mark(
+                    float(reading.per_element[g]),
+                    y,
+                    f"{name}, {label}: {value_text(reading, float(reading.per_element[g]))}",
+                    {**own, "layer": reading.layer, "element": int(g)},
+                )
+                for y, (g, label) in enumerate(zip(shown, labels, strict=True))
+            ]
+            mark(axes, marks)
+        readings = [reading for _, reading in lines]
+        perfect_lines(axes, readings)
         label_layers(axes, labels)
+        most = max(float(reading.per_element.max()) for reading in readings)
+        axes.set_xlim(*begin_at_perfect(axes.xaxis, readings, most))
         axes.grid(axis="x", lw=0.5)
-        axes.set_xlabel(f"{lines[0][1].unit}; dashed: perfect")
+        axes.set_xlabel(label_of(readings))
         legend(axes, len(lines))
     return picture[0]
 
@@ -306,100 +318,3 @@ def _is_named(group: str) -> bool:
     except GeedError:
         return False
     return True
-
-
-def heat_picture(
-    readings: Sequence[Reading], elements: Sequence[str], order: Sequence[int] | NDArray[np.int64]
-) -> str:
-    """Draw layers against elements, darker where less equivariant.
-
-    Parameters
-    ----------
-    readings : sequence of Reading
-        One a layer, of one measure, in depth order.
-    elements : sequence of str
-        What to call the elements.
-    order : sequence of int
-        In which order they stand from left to right.
-
-    Returns
-    -------
-    str
-        SVG with the cells as one small raster.
-    """
-    array = np.stack([reading.per_element[order] for reading in readings])
-    elements = [elements[g] for g in order]
-    step = 0.155 if len(readings) > 24 else 0.21
-    with drawing(5.0, 0.95 + step * len(readings)) as (figure, axes, picture):
-        perfect = readings[0].perfect
-        image = axes.imshow(
-            array,
-            aspect="auto",
-            cmap="viridis_r",
-            interpolation="none",
-            vmin=perfect,
-            vmax=max(float(array.max()), perfect + 1e-6),
-        )
-        label_layers(axes, [reading.layer for reading in readings])
-        axes.set_ylim(len(readings) - 0.5, -0.5)
-        n = len(elements)
-        at = np.arange(n) if n <= 16 else np.linspace(0, n - 1, 9).astype(int)
-        axes.set_xticks(at, [short_name(elements[g], 16) for g in at], rotation=0 if n <= 8 else 90)
-        axes.tick_params(length=0)
-        for side in axes.spines.values():
-            side.set_visible(False)
-        bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
-        bar.outline.set_visible(False)
-        bar.set_label(readings[0].unit)
-    return picture[0]
-
-
-def samples_picture(lines: Sequence[tuple[str, Reading]]) -> str:
-    """Draw the distribution over samples: a dot each, or a shape for many.
-
-    Parameters
-    ----------
-    lines : sequence of (name, Reading)
-        Readings of one measure.
-
-    Returns
-    -------
-    str
-        SVG; a bar marks the median, a thick line the middle half.
-    """
-    with drawing(4.6, 0.75 + 0.55 * len(lines)) as (_, axes, picture):
-        perfect = min(reading.perfect for _, reading in lines)
-        axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
-        for i, (_, reading) in enumerate(lines):
-            values, colour = reading.per_sample, SERIES[i % 6]
-            height = _heights(values)
-            if len(values) <= _MOST_DOTS:
-                axes.plot(values, i - height, "o", ms=3, color=colour, alpha=0.55, mew=0)
-            else:
-                edges = np.linspace(values.min(), values.max(), 61)
-                count = np.histogram(values, edges)[0]
-                top = i - 0.62 * count / max(1, count.max())
-                axes.fill_between(edges[:-1], top, i, step="post", color=colour, alpha=0.45, lw=0)
-            low, middle, high = np.percentile(values, [25, 50, 75])
-            axes.plot([low, high], [i + 0.17] * 2, color=colour, lw=3.5, solid_capstyle="butt")
-            axes.plot([middle], [i + 0.17], "|", ms=10, mew=2, color=INK)
-        axes.set_yticks(range(len(lines)), _distinct_names([name for name, _ in lines], 22))
-        axes.set_ylim(len(lines) - 0.5, -0.85)
-        axes.tick_params(axis="y", length=0)
-        axes.grid(axis="x", lw=0.5)
-        axes.set_axisbelow(True)
-        axes.set_xlabel(f"{lines[0][1].unit}; dashed: perfect, {perfect:.4g}")
-    return picture[0]
-
-
-def _heights(values: F64) -> F64:
-    """Pile dots that would hide one another."""
-    width = float(np.ptp(values)) / 45 or 1.0
-    cell = np.floor((values - values.min()) / width).astype(int)
-    heights = np.zeros(len(values))
-    taken: dict[int, int] = {}
-    for k in np.argsort(values, kind="stable"):
-        heights[k] = taken.get(int(cell[k]), 0)
-        taken[int(cell[k])] = int(heights[k]) + 1
-    most = max(taken.values())
-    return heights * min(0.09, 0.7 / max(1, most))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx_geed.report.figures import label_layers, legend
+from onnx_geed.report.axes import label_layers, legend
 from onnx_geed.report.svg import INK, LINE, MARKERS, SERIES, SOFT, TIP, drawing
 from onnx_geed.results import LayerMotion
 from onnx_geed.text import span

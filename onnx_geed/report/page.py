@@ -73,7 +73,9 @@ def write_report(
     content = _content(results, data, command)
     write_text(path, _render(content), option="-o")
     if pictures is not None:
-        _write_pictures([*content["families"], *content["fits"], *content["sections"]], pictures)
+        first = {"measure": "glance", "pictures": content["glance"]["pictures"]}
+        shown = [first, *content["families"], *content["fits"], *content["sections"]]
+        _write_pictures(shown, pictures)
 
 
 def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: str | Path) -> None:
@@ -151,6 +153,7 @@ def _content(
     """Return the variables of the template."""
     from onnx_geed.report.family_overview import overview_sections
     from onnx_geed.report.fit_sections import fit_sections
+    from onnx_geed.report.glance import glance
     from onnx_geed.report.sections import sections
 
     if not results or any(not r["measurements"] for r in results):
@@ -168,6 +171,7 @@ def _content(
             for args in zip(results, names, readings, strict=True)
         ],
         "families": families,
+        "glance": glance(results, names, readings),
         "fits": fit_sections(results, names),
         "sections": sections(results, names, readings),
         "comparisons": comparisons(results, names),

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from onnx_geed.errors import GeedError
+from onnx_geed.measures import descriptor_of
 from onnx_geed.report.words import meaning
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
+    ComparisonEntry,
     GroupPart,
     Record,
     Result,
@@ -19,6 +21,7 @@ from onnx_geed.results import (
     read_record,
 )
 from onnx_geed.text import interval, number
+from onnx_geed.typed_json import Ends
 
 __all__ = ["OPEN", "class_tables", "comparisons", "value_row"]
 
@@ -50,23 +53,33 @@ def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
         for name, reference in (record.get("references") or {}).items()
         if name != "between_samples"
     }
+    # The normalised value of a cosine is none, and stands as it is in the file.
+    cosine = reading.similarity and record["normaliser"] is None
+
+    def told(value: float | None, *, flipped: bool = reading.similarity) -> str:
+        return number(value if value is None or not flipped else 0.0 - value)
+
+    def ends(pair: Ends | None, *, flipped: bool = reading.similarity) -> str:
+        return interval((-pair[1], -pair[0]) if pair and flipped else pair)
+
     return {
         "measure": record["measure"],
         "layer": record["layer"],
-        "value": number(record["value"]),
-        "ci": interval(record["ci95"]),
-        "unnormalised": "" if reading.normalised else number(record["unnormalised"]),
-        "exact": number(reading.exact) if part else "",
-        "exact_ci": interval(reading.exact_ci95) if part else "",
-        "half": number(half["value"]) if (half := record.get("half")) else "",
+        "value": told(record["value"], flipped=cosine),
+        "ci": ends(record["ci95"], flipped=cosine),
+        "unnormalised": "" if reading.normalised else told(record["unnormalised"]),
+        "cosine": reading.similarity,
+        "exact": told(reading.exact) if part else "",
+        "exact_ci": ends(reading.exact_ci95) if part else "",
+        "half": told(half["value"], flipped=cosine) if (half := record.get("half")) else "",
         "m": number(record["normaliser"]) if record["normaliser"] is not None else "",
         "n": record["samples"],
-        "between": "" if reading.between is None else number(reading.between),
+        "between": "" if reading.between is None else told(reading.between),
         "relative": "" if reading.relative is None else number(reading.relative),
         "relative_ci": interval(reading.relative_ci95) if reading.relative_ci95 else "",
         "meaning": meaning(record, group["order"], of_family=is_family(group)),
         "warnings": record["warnings"],
-        "references": {name: number(value) for name, value in references.items()},
+        "references": {name: told(value) for name, value in references.items()},
     }
 
 
@@ -152,14 +165,21 @@ def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[st
             entry["refused"] = str(error).removeprefix("compare: ")
             rows = []
         for m in rows:
+            cosine = descriptor_of(m["measure"]).similarity and _is_plain(m)
+            a, b, difference = (
+                None if v is None else 0.0 - v if cosine else v
+                for v in (m["a"], m["b"], m["difference"])
+            )
+            ci = m["verdict_ci95"]
             entry["rows"].append(
                 {
                     "measure": compared(m),
                     "layer": m["layer"],
-                    "a": number(m["a"]),
-                    "b": number(m["b"]),
-                    "difference": number(m["difference"]),
-                    "ci": interval(m["verdict_ci95"]),
+                    "a": number(a),
+                    "b": number(b),
+                    "difference": number(difference),
+                    "ci": interval((-ci[1], -ci[0]) if ci and cosine else ci),
+                    "cosine": cosine,
                     "verdict": m["verdict"],
                     "warnings": m["warnings"],
                 }
@@ -173,3 +193,9 @@ def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[st
         entry["open"] = len(entry["rows"]) <= OPEN
         shown.append(entry)
     return shown
+
+
+def _is_plain(entry: ComparisonEntry) -> bool:
+    """Say whether what was compared are values of the measure itself, which nothing divides."""
+    scale = "unnormalised" if descriptor_of(entry["measure"]).perfect_over_m else "value"
+    return entry["compared"] == scale

@@ -7,9 +7,10 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
-__all__ = ["FINE", "Picture", "fine_path", "grey_or_colour", "png", "svg"]
+__all__ = ["FINE", "Picture", "fine_path", "framed", "grey_or_colour", "png", "svg"]
 
 F64 = NDArray[np.float64]
 
@@ -38,6 +39,27 @@ class Picture:
     width: int
     src: str = ""
     svg: str = ""
+
+
+def framed(subject: str, svg: str, caption: str, alt: str, kind: str = "wide") -> dict[str, str]:
+    """Return a picture of results for the page, with its caption and what it says in words.
+
+    Parameters
+    ----------
+    subject : str
+        What is drawn, which files are named by.
+    svg : str
+        Markup of our own.
+    caption, alt : str
+        Beneath the picture, and for those who do not see it.
+    kind : str
+        ``wide`` or ``round``.
+
+    Returns
+    -------
+    dict
+    """
+    return {"svg": Markup(svg), "caption": caption, "alt": alt, "kind": kind, "subject": subject}
 
 
 def svg(width: int, height: int, content: str) -> str:

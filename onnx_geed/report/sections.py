@@ -6,24 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
 
 from onnx_geed.groups import turns_of
 from onnx_geed.measures import descriptor_of
+from onnx_geed.report.axes import furthest
+from onnx_geed.report.cells_figure import heat_picture
 from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
-from onnx_geed.report.figures import heat_picture, polar_picture, profile_picture, samples_picture
-from onnx_geed.report.words import title
+from onnx_geed.report.figures import polar_picture, profile_picture
+from onnx_geed.report.picture import framed
+from onnx_geed.report.samples_figure import samples_picture
+from onnx_geed.report.words import samples_called, title
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
     GroupPart,
     Reading,
-    Record,
     Result,
     along,
     element_words,
     is_family,
-    mean_interval,
     on_one_scale,
     records_of,
     same_samples,
@@ -57,8 +58,6 @@ def sections(
         ``kind`` (wide or round) and ``subject``.
     """
     measures = dict.fromkeys(r.measure for own in readings for r in own)
-    # Several measures take the same predictions.
-    telling = next((m for m in measures if descriptor_of(m).of_classes), None)
     shown = []
     for measure in measures:
         by_result, scale = _at_one_scale(
@@ -69,8 +68,8 @@ def sections(
             pictures += _profile_pictures(by_result, names)
             if descriptor_of(measure).view == "maps":
                 pictures += _heat_pictures(results, by_result, names)
-        pictures += _element_pictures(results, by_result, names, predictions=measure == telling)
-        pictures += _sample_pictures(by_result, names)
+        pictures += _element_pictures(results, by_result, names)
+        pictures += _sample_pictures(results, by_result, names)
         for picture in pictures:
             picture["caption"] += scale
         records = [m for r in results for m in r["measurements"] if m["measure"] == measure]
@@ -97,16 +96,12 @@ def _at_one_scale(by_result: list[list[Reading]]) -> tuple[list[list[Reading]], 
     return together, ""
 
 
-def _picture(subject: str, svg: str, caption: str, alt: str, kind: str = "wide") -> dict[str, str]:
-    return {"svg": Markup(svg), "caption": caption, "alt": alt, "kind": kind, "subject": subject}
-
-
 def _profile_pictures(
     by_result: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
     kept = [(n, rs) for n, rs in zip(names, by_result, strict=True) if rs]
     caption = (
-        "Value by layer, the input's end on top; bars are 95\u00a0% intervals over samples. To the "
+        "Value by layer, the input's end on top; bars are 95\u00a0% intervals over samples. Further "
         "left is better."
     )
     exact = any(r.exact is not None for rs in by_result for r in rs)
@@ -114,6 +109,7 @@ def _profile_pictures(
     same = all(names == layers[0] for names in layers)
     groups = [kept] if same else [[one] for one in kept]
     pictures = []
+    most = furthest([r for _, rs in kept for r in rs])
     for together in groups:
         rows = [
             (layer, [rs[i] for _, rs in together])
@@ -127,35 +123,40 @@ def _profile_pictures(
             legend += " Stars: the same network untrained."
         title = f"{together[0][0]}: " if len(groups) > 1 else ""
         alt = f"{title}profile of {together[0][1][0].measure} over {len(rows)} layers. " + " ".join(
-            f"{n}: {span(rs[0].value)} in {rs[0].layer}, {span(rs[-1].value)} in {rs[-1].layer}."
+            f"{n}: {_told(rs[0])} in {rs[0].layer}, {_told(rs[-1])} in {rs[-1].layer}."
             for n, rs in together
         )
-        svg = profile_picture(rows, [n for n, _ in together])
-        pictures.append(_picture("profile", svg, title + caption + legend, alt))
+        # One scale for all pictures of the measure.
+        svg = profile_picture(rows, [n for n, _ in together], most=most)
+        pictures.append(framed("profile", svg, title + caption + legend, alt))
     return pictures
+
+
+def _told(reading: Reading) -> str:
+    return span(reading.told(reading.value))
 
 
 def _heat_pictures(
     results: Sequence[Result], by_result: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
     pictures = []
+    most = max(float(r.per_element.max()) for rs in by_result for r in rs)
     for result, name, readings in zip(results, names, by_result, strict=True):
         if len(readings) < 2:
             continue
         group = result["group"]
-        svg = heat_picture(
-            readings, [element_words(group, e, short=True) for e in group["elements"]], along(group)
-        )
+        called = [element_words(group, e, short=True) for e in group["elements"]]
+        svg = heat_picture(readings, called, along(group), model=name, most=most)
         worst = max(readings, key=lambda r: r.per_element.max())
         element = group["elements"][int(worst.per_element.argmax())]
         pictures.append(
-            _picture(
+            framed(
                 "heat",
                 svg,
                 f"{name}: layers against {_called(group)}; darker is less equivariant.",
                 f"{name}: heat map of {readings[0].measure} by layer and element; the darkest "
                 f"cell is {worst.layer} under {element_words(group, element)}, "
-                f"{span(float(worst.per_element.max()))}.",
+                f"{span(worst.told(float(worst.per_element.max())))}.",
             )
         )
     return pictures
@@ -165,8 +166,6 @@ def _element_pictures(
     results: Sequence[Result],
     by_result: Sequence[Sequence[Reading]],
     names: Sequence[str],
-    *,
-    predictions: bool,
 ) -> list[dict[str, str]]:
     """Deviation by element, one picture for each group in the results, more for a family."""
     pictures = []
@@ -186,29 +185,31 @@ def _element_pictures(
         if len(chosen) == 1:
             name, readings = chosen[0][1:]
             lines = [(r.layer, r) for r in _over_depth(readings)]
+            of = [name] * len(lines)
         else:
             name = group
             lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
+            of = [n for _, n, _ in chosen][:_RESULTS]
         if is_family(own):
             measured = [(r, n) for r, n, _ in chosen]
-            pictures += _curve_pictures(own, name, lines, measured, predictions=predictions)
+            pictures += _curve_pictures(own, name, lines, measured, of)
             continue
         round_ = turns_of(group) is not None
         caption = f"{name}: deviation by element"
         if round_ and result["group"]["order"] > 2:
             caption = f"{name}: deviation by angle; the centre is perfect, the identity at 0°"
             if not all(result["group"]["exact"]):
-                caption += "; filled: exact on the pixel grid, hollow: resampled"
+                caption += ". Elements that the pixel grid does not allow are resampled"
         elements = result["group"]["elements"]
         alt = f"Deviation by element under {group}. " + " ".join(
-            f"{label}: largest at {element_words(own, elements[int(r.per_element.argmax())])}, "
-            f"{span(float(r.per_element.max()))}; smallest at "
+            f"{label}: farthest from perfect at {element_words(own, elements[int(r.per_element.argmax())])}, "
+            f"{span(r.told(float(r.per_element.max())))}; nearest at "
             f"{element_words(own, elements[int(r.per_element.argmin())])}, "
-            f"{span(float(r.per_element.min()))}."
+            f"{span(r.told(float(r.per_element.min())))}."
             for label, r in lines
         )
-        svg = polar_picture(lines, group, result["group"]["exact"])
-        pictures.append(_picture("angles", svg, caption + ".", alt, "round" if round_ else "wide"))
+        svg = polar_picture(lines, group, result["group"]["exact"], of)
+        pictures.append(framed("angles", svg, caption + ".", alt, "round" if round_ else "wide"))
     return pictures
 
 
@@ -221,25 +222,25 @@ def _curve_pictures(
     name: str,
     lines: Sequence[tuple[str, Reading]],
     measured: Sequence[tuple[Result, str]],
-    *,
-    predictions: bool,
+    models: Sequence[str],
 ) -> list[dict[str, str]]:
-    """Values over a family's parameter, then what stays and is right of predictions, and gain."""
+    """Values over a family's parameter, then differences of models, and gain."""
     first = lines[0][1]
     measure, perfect = first.descriptor, first.perfect
     over = f"{name}: by {group.get('parameter') or 'member'}"
     pictures = [
-        _picture(
+        framed(
             "curve",
             curve_picture(
-                [curve_of(label, r) for label, r in lines],
+                [curve_of(label, r, n) for (label, r), n in zip(lines, models, strict=True)],
                 group,
-                first.unit,
-                (perfect, f"perfect, {perfect:.4g}".replace("-", "−")),
+                first.told_unit,
+                (perfect, f"perfect, {first.told(perfect):.4g}"),
+                of=first,
             ),
-            f"{over}, with 95\u00a0% intervals over samples; lower is better.",
+            f"{over}, with 95\u00a0% intervals over samples; lower down is better.",
             f"Deviation over the members of {group['name']}. "
-            + " ".join(f"{label}: {_ends(group, r.per_element)}." for label, r in lines),
+            + " ".join(f"{label}: {_ends(group, r.per_element, r)}." for label, r in lines),
         )
     ]
     pictures += _differences(group, over, lines, measured)
@@ -247,7 +248,6 @@ def _curve_pictures(
         ([record for key, record in records_of(result).items() if key[0] == measure.name][-1], n)
         for result, n in measured
     ]
-    pictures += _prediction_curves(group, over, last) if predictions else []
     gains = [
         Curve(n, np.array([_or_nan(part["per_element"].get(e)) for e in group["elements"]]))
         for record, n in last
@@ -260,7 +260,7 @@ def _curve_pictures(
         )
         caption = f"{over}: how much more the latent moves than the pixels did, each as a multiple "
         caption += "of what different samples differ by."
-        pictures.append(_picture("gain", svg, caption, alt))
+        pictures.append(framed("gain", svg, caption, alt))
     return pictures
 
 
@@ -285,55 +285,22 @@ def _differences(
     caption = f"{over}, paired over the same samples, with 95\u00a0% intervals; below 0, {name} is "
     caption += "nearer to perfect."
     alt = "Paired differences. " + " ".join(f"{c.name}: {_ends(group, c.values)}." for c in curves)
-    return [_picture("differences", svg, caption, alt)]
-
-
-def _prediction_curves(
-    group: GroupPart, over: str, records: Sequence[tuple[Record, str]]
-) -> list[dict[str, str]]:
-    """Shares of predictions that stay and that are right, over a family's parameter."""
-    curves: list[Curve] = []
-    for i, (record, name) in enumerate(records):
-        part = record.get("predictions")
-        if not part:
-            continue
-        of = f"{name}: " if len(records) > 1 else ""
-        for what, share in (("right", part["right"]), ("stay", part["stay"])):
-            # Of several results one share each: more lines cannot be told apart.
-            if share is None or (of and curves and curves[-1].series == i):
-                continue
-            values = np.array([_or_nan(share["per_element"].get(e)) for e in group["elements"]])
-            ends = [_share_ends(v, part["samples"]) for v in values]
-            series = i if len(records) > 1 else len(curves)
-            curves.append(Curve(of + what, values, np.array(ends), series, what == "stay"))
-    if not curves:
-        return []
-    alt = f"Shares of predictions over the members of {group['name']}. " + " ".join(
-        f"{c.name}: {_ends(group, c.values)}." for c in curves
-    )
-    caption = f"{over}: share of samples whose class is right, or stays as it was unmoved (dashed)"
-    svg = curve_picture(curves, group, "share of samples")
-    return [_picture("predictions", svg, caption + "; higher is better.", alt)]
-
-
-def _share_ends(share: float, samples: int) -> tuple[float, float]:
-    """Return Wilson's interval of a share of samples."""
-    hits = np.arange(samples) < round(share * samples)
-    return mean_interval(hits, "wilson") or (share, share)
+    return [framed("differences", svg, caption, alt)]
 
 
 def _or_nan(value: float | None) -> float:
     return np.nan if value is None else float(value)
 
 
-def _ends(group: GroupPart, values: NDArray[np.float64]) -> str:
+def _ends(group: GroupPart, values: NDArray[np.float64], of: Reading | None = None) -> str:
     """Say in words where a curve is highest and lowest, the identity apart."""
     high, low = 1 + int(np.nanargmax(values[1:])), 1 + int(np.nanargmin(values[1:]))
     names = [element_words(group, group["elements"][k]) for k in (high, low)]
-    return (
-        f"largest at {names[0]}, {span(float(values[high]))}; smallest at {names[1]}, "
-        f"{span(float(values[low]))}"
-    )
+    ends = [float(values[k]) for k in (high, low)]
+    words = ("largest", "smallest")
+    if of is not None:
+        words, ends = ("farthest from perfect", "nearest"), [of.told(v) for v in ends]
+    return f"{words[0]} at {names[0]}, {span(ends[0])}; {words[1]} at {names[1]}, {span(ends[1])}"
 
 
 def _over_depth(readings: Sequence[Reading]) -> list[Reading]:
@@ -343,20 +310,31 @@ def _over_depth(readings: Sequence[Reading]) -> list[Reading]:
 
 
 def _sample_pictures(
-    by_result: Sequence[Sequence[Reading]], names: Sequence[str]
+    results: Sequence[Result], by_result: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
-    kept = [(n, rs) for n, rs in zip(names, by_result, strict=True) if rs]
+    kept = [(r, n, rs) for r, n, rs in zip(results, names, by_result, strict=True) if rs]
     if len(kept) == 1:
-        lines = [(r.layer, r) for r in _over_depth(kept[0][1])]
+        result, name, readings = kept[0]
+        lines = [(r.layer, r, name, result) for r in _over_depth(readings)]
     else:
-        lines = [(n if len(rs) == 1 else f"{n}: {rs[-1].layer}", rs[-1]) for n, rs in kept]
+        lines = [
+            (n if len(rs) == 1 else f"{n}: {rs[-1].layer}", rs[-1], n, result)
+            for result, n, rs in kept
+        ]
     if len(lines[0][1].per_sample) < 2:
         return []
     alt = "Distribution over samples. " + " ".join(
-        f"{label}: median {span(float(np.median(r.per_sample)))}, from "
-        f"{span(float(r.per_sample.min()))} to {span(float(r.per_sample.max()))} over "
-        f"{len(r.per_sample)} samples."
-        for label, r in lines
+        f"{label}: median {span(r.told(float(np.median(r.per_sample))))}, from "
+        f"{span(r.told(float(r.per_sample.min())))} to "
+        f"{span(r.told(float(r.per_sample.max())))} over {len(r.per_sample)} samples."
+        for label, r, _, _ in lines
     )
-    caption = "Over samples: the tick is the median, the thick bar the middle half."
-    return [_picture("samples", samples_picture(lines), caption, alt)]
+    caption = (
+        "Each dot or bar is of samples: the tick is the median, the thick bar the middle half."
+    )
+    svg = samples_picture(
+        [(label, r) for label, r, _, _ in lines],
+        [n for _, _, n, _ in lines],
+        [samples_called(result) for _, _, _, result in lines],
+    )
+    return [framed("samples", svg, caption + " Further left is better.", alt)]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import io
+import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from onnx_geed.errors import GeedError
-from onnx_geed.safe_names import xml_text
+from onnx_geed.safe_names import plain, xml_text
 from onnx_geed.whole import whole
 
 __all__ = [
@@ -23,8 +27,11 @@ __all__ = [
     "SERIES",
     "SOFT",
     "TIP",
+    "Mark",
     "drawing",
     "load_matplotlib",
+    "mark",
+    "note_of_image",
     "panels_across",
     "themed",
 ]
@@ -65,6 +72,51 @@ TIP = "tip:"
 
 
 FONT = 9.0
+
+
+# As TIP, of many marks at once, and of an image.
+_MARKS, _IMAGE = "marks:", "image:"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place of a picture that tells something where a pointer rests, and may be clicked.
+
+    Parameters
+    ----------
+    x, y : float
+        Where it is.
+    tip : str
+        What it tells.
+    at : mapping of str to object
+        What it stands for: ``model`` and ``layer`` by name, ``element`` and ``sample`` by number.
+    """
+
+    x: float
+    y: float
+    tip: str
+    at: Mapping[str, Any] = field(default_factory=dict)
+
+
+def mark(axes: Any, marks: Sequence[Mark]) -> None:
+    """Put marks into a picture, larger than what is seen, so that a pointer finds them."""
+    if marks:
+        told = _MARKS + _packed([[m.tip, dict(m.at)] for m in marks])
+        axes.plot([m.x for m in marks], [m.y for m in marks], "s", ms=9, ls="", alpha=0, gid=told)
+
+
+def note_of_image(image: Any, note: Mapping[str, Any]) -> None:
+    """Give an image of cells what the page's script tells of each of them."""
+    image.set_gid(_IMAGE + _packed(note))
+
+
+def _packed(content: Any) -> str:
+    """Return content as letters that nothing has to be escaped in."""
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
+
+
+def _unpacked(text: str) -> Any:
+    return json.loads(base64.urlsafe_b64decode(text))
 
 
 def load_matplotlib() -> Any:
@@ -145,6 +197,9 @@ def _cleaned(svg: str) -> str:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)
+    ends = r'([\w=-]*)">(.*?</g>\s*</g>)'
+    svg = re.sub(rf'<g id="{_MARKS}{ends}', _with_marks, svg, flags=re.DOTALL)
+    svg = re.sub(rf'<g id="{_IMAGE}([\w=-]*)">', _with_note, svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
@@ -154,6 +209,26 @@ def _cleaned(svg: str) -> str:
     for colour, name in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{name})")
     return svg.strip()
+
+
+def _with_marks(found: re.Match[str]) -> str:
+    """Give each mark of a group its own words and what it stands for."""
+    told = iter(_unpacked(found[1]))
+
+    def one(use: re.Match[str]) -> str:
+        tip, at = next(told)
+        known = "".join(f' data-{key}="{_attribute(value)}"' for key, value in at.items())
+        return f"<g{known}><title>{_attribute(tip)}</title>{use[0]}</g>"
+
+    return "<g>" + re.sub(r"<use [^>]*/>", one, found[2])
+
+
+def _with_note(found: re.Match[str]) -> str:
+    return f'<g data-cells="{_attribute(json.dumps(_unpacked(found[1])))}">'
+
+
+def _attribute(value: object) -> str:
+    return html.escape(plain(str(value)))
 
 
 def themed(svg: str, colours: Mapping[str, str] = LIGHT) -> str:

@@ -32,6 +32,8 @@ __all__ = [
     "is_sampled",
     "meaning",
     "overlap_words",
+    "percent",
+    "samples_called",
     "summary",
     "title",
 ]
@@ -162,16 +164,15 @@ def _elements(reading: Reading, group: GroupPart) -> str:
     values = reading.per_element[1:]
     worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
     ends = [span(reading.told(float(v))) for v in (values.max(), values.min())]
-    unit = "cosine" if reading.similarity else reading.unit
     gaps = reading.deviations[:, worst] - reading.deviations[:, best]
     sure = mean_interval(gaps)
     spread = reading.share(float(values.max())) - reading.share(float(values.min()))
     if spread < _DIFFER or sure is None or sure[0] <= 0:
-        between = f"({unit} {ends[0]} to {ends[1]})"
+        between = f"({reading.told_unit} {ends[0]} to {ends[1]})"
         return f"In {reading.layer}, no {noun} but the identity stands out {between}."
     return (
         f"In {reading.layer}, {element_words(group, elements[worst])} is the hardest {noun} and "
-        f"{element_words(group, elements[best])} the easiest ({unit} {ends[0]} and {ends[1]})."
+        f"{element_words(group, elements[best])} the easiest ({reading.told_unit} {ends[0]} and {ends[1]})."
     )
 
 
@@ -234,7 +235,7 @@ def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
     word = "" if fit else grade(reading, of_family=of_family)
     noun = "map" if is_map(record["layout"]) else "tensor"
     common = record.get("most_common")
-    beside = "" if common is None else f"; the most common class has {_percent(common)} of them"
+    beside = "" if common is None else f"; the most common class has {percent(common)} of them"
     of_places = "".join(
         f"; {text}" for text in (foreground_words(record), overlap_words(record)) if text
     )
@@ -251,7 +252,7 @@ def foreground_words(record: Record) -> str:
         return ""
     whose = "by labels, " if part["by"] == "labels" else ""
     others = (
-        f"without class {part['background']} ({whose}{_percent(part['share'])} of places are left)"
+        f"without class {part['background']} ({whose}{percent(part['share'])} of places are left)"
     )
     if part["value"] is None:
         return f"{others} no sample has any"
@@ -297,7 +298,7 @@ def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: b
         template = (trivial and of_family and measure.sentence_of_family) or template
     if template:
         most = measure.worst_value(order, trivial=trivial and not of_family)
-        share = _percent(reading.value / most if most else 0.0)
+        share = percent(reading.value / most if most else 0.0)
         text = template.format(value=value, target=target, share=share, order=order, noun=noun)
         return f"{text} {beside}"
     if reading.in_tensor_units:
@@ -309,12 +310,34 @@ def _between(reading: Reading) -> str:
     return span(reading.told(reading.between or 0.0))
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Return a share in per cent, finer where it is small."""
     if not share:
         return "0 %"
     if abs(share) < 0.001:
         return "less than 0.1 %"
     return f"{100 * share:.{1 if share < 0.1 else 0}f} %"
+
+
+def samples_called(result: Result) -> list[str]:
+    """Return what the samples of D are called, in order: their files, or their positions.
+
+    Parameters
+    ----------
+    result : dict
+        The result.
+
+    Returns
+    -------
+    list of str
+        With labels, where there are any.
+    """
+    data = result["data"]
+    names, labels = data["names"], data.get("labels")
+    called = [names[k] if names else f"sample {i}" for k, i in enumerate(data["indices"])]
+    return (
+        called if not labels else [f"{n}, label {x}" for n, x in zip(called, labels, strict=False)]
+    )
 
 
 def is_sampled(group: str) -> bool:

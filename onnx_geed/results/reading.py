@@ -135,6 +135,11 @@ class Reading:
         return self.descriptor.similarity and self.unit == self.descriptor.unit
 
     @property
+    def told_unit(self) -> str:
+        """What the numbers are as :meth:`told` tells them."""
+        return "cosine" if self.similarity else self.unit
+
+    @property
     def in_tensor_units(self) -> bool:
         """Whether the numbers are in the units of this model's own tensor."""
         return self.descriptor.in_tensor_units and self.unit == self.descriptor.unit

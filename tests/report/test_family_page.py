@@ -12,6 +12,7 @@ from onnx_geed.files import write_json
 from onnx_geed.report import suite_csv, suite_table, table, write_report, write_summary
 from onnx_geed.report.curves import Curve, curve_of, curve_picture
 from onnx_geed.report.family_overview import families_picture, overview_sections
+from onnx_geed.report.glance import glance
 from onnx_geed.report.page import report
 from onnx_geed.report.sections import sections
 from onnx_geed.report.svg import panels_across
@@ -46,6 +47,10 @@ def curves(result, measure):
     own = [[read_record(m) for m in result["measurements"]]]
     (shown,) = (s for s in sections([result], ["net"], own) if s["measure"] == measure)
     return {p["subject"]: p for p in shown["pictures"]}
+
+
+def first_of(result):
+    return glance([result], ["net"], [[read_record(m) for m in result["measurements"]]])
 
 
 # words of members
@@ -104,11 +109,12 @@ def test_equal_ratios_are_equal_steps_and_a_falling_range_runs_on():
 
 def test_predictions_and_gain_are_drawn_over_the_parameter_too():
     result = family_result(ROTATE)
-    found = tips(curves(result, "softmax-kl")["predictions"]["svg"])
+    (picture,) = first_of(result)["pictures"]
+    found = tips(picture["svg"])
     right = result["measurements"][-1]["predictions"]["right"]["per_element"]
-    assert found["right, 15°"].startswith(span(right["rotate15"]))
-    assert found["right, 0°"].startswith("0.900")
-    assert "predictions" not in curves(result, "flip-rate")  # once is enough
+    assert found["right class, 15°"].startswith(span(100 * right["rotate15"]))
+    assert found["right class, 0°"].startswith("90.0")
+    assert "predictions" not in curves(result, "softmax-kl")  # once is enough
     found = tips(curves(result, "latent-l2")["gain"]["svg"])
     assert found["net, 15°"] == "3.00"
     assert "net, 0°" not in found

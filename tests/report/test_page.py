@@ -112,8 +112,20 @@ def test_the_page_says_in_words_what_the_result_says(simple):
 def test_the_table_holds_every_value_with_its_interval(simple):
     text = page(simple).text
     for r in simple["measurements"]:
-        low, high = r["ci95"]
-        assert f"{r['value']:.4f} [{low:.4f}, {high:.4f}]" in text
+        ends, value = r["ci95"], r["value"]
+        if r["measure"] == "channel-cos":  # the cosine itself, as sentences tell it
+            ends, value = sorted(-end for end in ends), -value
+        assert f"{value:.4f} [{ends[0]:.4f}, {ends[1]:.4f}]" in text
+
+
+def test_a_cosine_has_one_sign_in_words_tables_tips_and_axes(simple):
+    text = report([simple])
+    assert "cosine 0.899 in conv1" in text
+    assert "conv1: 0.899 (" in text  # a tip
+    assert "0.8993" in text  # a table
+    assert "−0.899" not in text
+    assert "-0.8993" not in text
+    assert "cosine; dashed: perfect, 1" in text
 
 
 def test_the_page_loads_nothing(simple):
@@ -168,7 +180,7 @@ def test_the_samples_with_the_largest_and_smallest_deviation_are_named():
     largest, smallest = text.split("Smallest deviation")
     assert "img5.png" in largest
     assert "img2.png" in smallest.split("All numbers")[0]
-    assert "img3.png" not in text
+    assert "img3.png" not in text.split("Largest deviation")[1]
 
 
 def test_several_results_are_compared_in_pairs():
@@ -289,7 +301,7 @@ def test_references_stand_beside_the_values():
         }
     text = page(result_of(layers)).text
     assert "input round trip" in text
-    assert "-0.9870" in text
+    assert "0.9870" in text
     assert "a scale and no lower bound" in text
     assert "a scale and no lower bound" not in page(result_of([layers[0]])).text
 
@@ -303,7 +315,7 @@ def test_the_untrained_network_is_a_star_where_it_is_on_the_same_scale():
     assert read_record(layers[0]).untrained == -0.611
     assert read_record(cosine).untrained == -0.3055  # unnormalised, as the value is read
     text = page(result_of(layers)).text
-    assert "-0.6110" in text
+    assert "0.6110" in text
     assert "Stars: the same network untrained." in text
     assert "Stars" not in page(result_of([layers[0]])).text
 
@@ -346,7 +358,7 @@ def test_a_pointer_is_told_layer_and_value(simple):
     svg = profile_picture([("conv <1>", [read_record(simple["measurements"][0])])], ["net"])
     (title,) = re.findall(r"<title>(.*?)</title>", svg)
     assert title.startswith("conv &lt;1&gt;: ")
-    assert span(read_record(simple["measurements"][0]).value) in title
+    assert span(-read_record(simple["measurements"][0]).value) in title
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from recording import measurement
 from onnx_geed import load_model, measure, parse_group, write_json
 from onnx_geed.cli import cli
 from onnx_geed.report import aggregate_table, compare_table, draw_suite
-from onnx_geed.report.figures import samples_picture
+from onnx_geed.report.samples_figure import samples_picture
 from onnx_geed.report.page import report
 from onnx_geed.report.suite_figures import suite_picture
 from onnx_geed.report.words import grade, meaning
@@ -176,7 +176,7 @@ class TestLatentCosine:
         assert "a: median 0, from 0 to 0 over 12 samples. b: median 0, from 0 to 0" in page
         assert "Relative to different samples: 0 is perfect" in text
         svg = samples_picture([("a", read_record(a["measurements"][0]))])
-        assert "dashed: perfect, −1" in svg or "dashed: perfect, -1" in svg
+        assert "cosine; dashed: perfect, 1<" in svg
 
     def test_aggregates_and_suites_carry_what_judges(self, tmp_path):
         results = [

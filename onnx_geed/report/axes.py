@@ -1,0 +1,116 @@
+"""Axes of pictures: names along them, the value that they begin at, and legends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from onnx_geed.report.svg import FONT, SOFT
+from onnx_geed.results import Reading
+from onnx_geed.text import shorten, span
+
+__all__ = [
+    "begin_at_perfect",
+    "distinct_names",
+    "furthest",
+    "label_layers",
+    "label_of",
+    "legend",
+    "perfect_lines",
+    "short_name",
+    "tall",
+    "value_text",
+]
+
+# Layers one below the other that are each named; of more every second one is, or third.
+_MOST_ROWS = 64
+
+
+def short_name(name: str, width: int = 26) -> str:
+    """Shorten a name for a legend or an axis."""
+    return shorten(name, width)
+
+
+def distinct_names(names: Sequence[str], width: int = 24) -> list[str]:
+    """Shorten names, without what they all begin and end with where they are long."""
+    if len(set(names)) > 1 and max(map(len, names)) > width:
+        start = _common_start(names)
+        end = _common_start([name[len(start) :][::-1] for name in names])[::-1]
+        # Whole words only: cut behind a separator, and in front of one.
+        start = start[: 1 + max(start.rfind(c) for c in "/._:")]
+        end = end[min((i for i in map(end.find, "/._:") if i >= 0), default=len(end)) :]
+        names = [name[len(start) : len(name) - len(end)] or name for name in names]
+    return [short_name(name, width) for name in names]
+
+
+def _common_start(names: Sequence[str]) -> str:
+    """Return what all names begin with: the first and the last in order differ first."""
+    first, last = min(names), max(names)
+    same = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), None)
+    return first[: min(len(first), len(last)) if same is None else same]
+
+
+def legend(axes: Any, count: int, **options: Any) -> None:
+    """Put a legend over the axes where there is more than one entry."""
+    if count > 1:
+        axes.legend(
+            loc="lower left",
+            bbox_to_anchor=(0, 1.0),
+            ncols=2 if count > 3 else count,
+            borderaxespad=0.2,
+            handlelength=1.4,
+            columnspacing=1.0,
+            **options,
+        )
+
+
+def label_layers(axes: Any, layers: Sequence[str]) -> None:
+    """Name layers down the left side, the first on top."""
+    shown = range(len(layers))
+    if len(layers) > _MOST_ROWS:
+        shown = range(0, len(layers), -(-len(layers) // _MOST_ROWS))
+    axes.set_yticks(shown, distinct_names([layers[i] for i in shown]))
+    axes.set_ylim(len(layers) - 0.4, -0.6)
+    axes.tick_params(axis="y", length=0, labelsize=7 if len(layers) > 24 else FONT)
+
+
+def furthest(readings: Sequence[Reading]) -> float:
+    """Return the largest of all values, of their intervals, and of what stands beside them."""
+    ends = [[r.value, *(r.ci95 or ()), *(r.exact_ci95 or ()), *r.trips.values()] for r in readings]
+    beside = [v for r in readings for v in (r.exact, r.untrained) if v is not None]
+    return max([*beside, *(v for values in ends for v in values)])
+
+
+def begin_at_perfect(axis: Any, readings: Sequence[Reading], most: float) -> tuple[float, float]:
+    """Let an axis begin at the perfect value, and write cosines as sentences tell them."""
+    perfect = min(r.perfect for r in readings)
+    room = max(most - perfect, 1e-9 + 1e-6 * abs(perfect))
+    if readings[0].similarity:
+        axis.set_major_formatter(lambda value, _: f"{0.0 - round(value, 12):.6g}")
+    return perfect - 0.015 * room, perfect + 1.04 * room
+
+
+def tall(rows: int) -> float:
+    """Return how tall so many rows are, in inches: no page is of thousands of layers."""
+    return (0.155 if rows > 24 else 0.21) * min(rows, _MOST_ROWS)
+
+
+def perfect_lines(axes: Any, readings: Sequence[Reading]) -> None:
+    """Draw what is perfect, a line for each model where that differs."""
+    for perfect in sorted({r.perfect for r in readings}):
+        axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
+
+
+def label_of(readings: Sequence[Reading]) -> str:
+    first = readings[0]
+    perfect = ", ".join(f"{p:.4g}" for p in sorted({r.told(r.perfect) for r in readings}))
+    return f"{first.told_unit}; dashed: perfect, {perfect}"
+
+
+def value_text(reading: Reading, value: float, ends: tuple[float, float] | None = None) -> str:
+    """Return a value as sentences tell it, such as a cosine, with its interval."""
+    text = span(reading.told(value))
+    if ends:
+        low, high = sorted(map(reading.told, ends))
+        text += f" ({span(low)} to {span(high)})"
+    return text

@@ -1,0 +1,286 @@
+"""What everybody understands, first: how often the class stays, then how far values are off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onnx_geed.groups import turns_of
+from onnx_geed.report.cells_figure import shares_picture
+from onnx_geed.report.curves import Curve, curve_picture
+from onnx_geed.report.picture import framed
+from onnx_geed.report.words import grade, is_sampled, percent, title
+from onnx_geed.results import (
+    GroupPart,
+    Predictions,
+    Reading,
+    Record,
+    Result,
+    along,
+    element_words,
+    is_family,
+    mean_interval,
+    read_record,
+)
+from onnx_geed.text import span
+
+__all__ = ["glance"]
+
+# Models that lines of different colours tell apart; more are drawn as rows of cells.
+_LINES = 6
+
+
+# From this share of one class on, that the class stays says little.
+_ONE_CLASS = 0.9
+
+
+# Rows of a table that is open from the start: one screen of two models and more.
+_OPEN = 40
+
+
+def glance(
+    results: Sequence[Result], names: Sequence[str], readings: Sequence[Sequence[Reading]]
+) -> dict[str, Any]:
+    """Return the first section of a page.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Results.
+    names : sequence of str
+        What to call them.
+    readings : sequence of sequences of Reading
+        Their records.
+
+    Returns
+    -------
+    dict
+        ``models``, each with its ``name`` and ``sentences``; ``pictures`` of shares of samples by
+        element, one a group; ``rows`` of the table, and whether it is ``open``.
+    """
+    found = [_scores(r) for r in results]
+    models = [
+        {"name": name, "sentences": [] if record is None else _sentences(result, record)}
+        for result, name, record in zip(results, names, found, strict=True)
+    ]
+    rows = [
+        {"model": k, "name": name} | row
+        for k, (result, name, own) in enumerate(zip(results, names, readings, strict=True))
+        for row in _rows(result, own)
+    ]
+    # The same measure of all models, one under the other.
+    order = {what: i for i, what in enumerate(dict.fromkeys(row["what"] for row in rows))}
+    rows.sort(key=lambda row: order[row["what"]])
+    return {
+        "models": models,
+        "told": any(model["sentences"] for model in models),
+        "pictures": _pictures(results, names, found),
+        "rows": rows,
+        "open": len(rows) <= _OPEN,
+    }
+
+
+def _scores(result: Result) -> Record | None:
+    """Return the record that knows predictions, the last layer's where several do."""
+    known = [record for record in result["measurements"] if record.get("predictions")]
+    return known[-1] if known else None
+
+
+def _sentences(result: Result, record: Record) -> list[str]:
+    """Say how often the class stays, and how often it is right."""
+    group, shares = result["group"], _predictions(record)
+    kept = "Same class" if record["output_action"] == "trivial" else "Class moves along"
+    stay = _moved(group, shares["stay"]["per_element"])
+    if stay is None:
+        return []
+    sentences = [f"{kept} after moving: {_share(stay.mean)}{stay.worst}."]
+    right = shares["right"]
+    moved = None if right is None else _moved(group, right["per_element"])
+    if right is not None and moved is not None:
+        first = "at a first element" if is_sampled(group["name"]) else "before moving"
+        unmoved = right["per_element"][group["elements"][0]]
+        sentences.append(
+            f"Right class: {_share(unmoved)} {first}, {_share(moved.mean)} after{moved.worst}."
+        )
+    common = next(
+        (
+            m["most_common"]
+            for m in result["measurements"]
+            if m["layer"] == record["layer"] and m.get("most_common") is not None
+        ),
+        None,
+    )
+    if common is not None and common >= _ONE_CLASS:
+        sentences.append(
+            f"But {_share(common)} of the samples get one and the same class before moving, so "
+            "that a class that stays says little."
+        )
+    elif read_record(record).hardly_reacts:
+        sentences.append("But the output hardly reacts to its input, so that this says little.")
+    return sentences
+
+
+def _predictions(record: Record) -> Predictions:
+    part = record.get("predictions")
+    assert part is not None  # of a record that has them
+    return part
+
+
+class _Moved(NamedTuple):
+    """A share over all elements but the identity, and the words for the worst of these."""
+
+    mean: float
+    worst: str
+
+
+def _moved(group: GroupPart, shares: dict[str, float]) -> _Moved | None:
+    """Return a share over moved samples; None where nothing moves."""
+    moved = {e: v for e, v in shares.items() if e != group["elements"][0]}
+    if not moved:
+        return None
+    least = min(moved, key=lambda e: moved[e])
+    mean = float(np.mean(list(moved.values())))
+    if len(moved) == 1 or moved[least] == max(moved.values()):
+        return _Moved(mean, "")
+    noun = "member" if is_family(group) else "element"
+    if turns_of(group["name"]) is not None or group.get("parameter") == "angle":
+        noun = "angle"
+    where = element_words(group, least, short=True)
+    return _Moved(mean, f" (worst {noun} {where}: {_share(moved[least])})")
+
+
+def _share(share: float) -> str:
+    return f"{100 * share:.1f}\u00a0%"
+
+
+def _rows(result: Result, readings: Sequence[Reading]) -> list[dict[str, Any]]:
+    """Return the table's rows of a result: of each measure the last layer, and the worst map."""
+    rows = []
+    records = result["measurements"]
+    for measure in dict.fromkeys(r.measure for r in readings):
+        own = [(m, r) for m, r in zip(records, readings, strict=True) if r.measure == measure]
+        what = title(measure, [record["layout"] for record, _ in own])
+        chosen = [(*own[-1], "last of several layers" if len(own) > 1 else "")]
+        worst = max(own, key=lambda pair: pair[1].share(pair[1].value))
+        if own[0][1].descriptor.cosine_of_maps and worst is not own[-1]:
+            chosen.insert(0, (*worst, "worst layer"))
+        rows += [
+            {"what": what, "which": which} | _row(record, reading, result["group"])
+            for record, reading, which in chosen
+        ]
+    return rows
+
+
+def _row(record: Record, reading: Reading, group: GroupPart) -> dict[str, Any]:
+    """Return the cells of a row: how far from perfect towards unrelated, and what that means."""
+    share, ends = reading.relative, reading.relative_ci95
+    verdict = "" if record.get("fit") else grade(reading, of_family=is_family(group))
+    return {
+        "layer": reading.layer,
+        "measure": reading.measure,
+        "far": "—" if share is None else percent(share),
+        "ends": "" if ends is None else " to ".join(map(percent, ends)).replace("-", "−"),
+        "bar": 0 if share is None else round(100 * min(max(share, 0.0), 1.0)),
+        "reason": "" if share is not None else _reason(record, reading),
+        "verdict": (verdict or "see its own section below").capitalize(),
+        "value": f"{reading.told_unit} {span(reading.told(reading.value))}"
+        if reading.similarity
+        else f"{span(reading.value)} {reading.told_unit}",
+        "warnings": record["warnings"],
+    }
+
+
+def _reason(record: Record, reading: Reading) -> str:
+    """Say why there is no way from perfect to unrelated to be told."""
+    if reading.hardly_reacts:
+        return "different samples give nearly the same here"
+    if record.get("fit"):
+        return "a fitted map is read beside its shuffled null"
+    if reading.descriptor.of_error:
+        return "a share of the error has no such scale"
+    if len(reading.per_sample) < 2:
+        return "one sample has no other to be held against"
+    return "the result does not say how far apart different samples are"
+
+
+def _pictures(
+    results: Sequence[Result], names: Sequence[str], found: Sequence[Record | None]
+) -> list[dict[str, str]]:
+    """Draw shares of samples by element, one picture for each group in the results."""
+    groups = [(r["group"]["name"], tuple(r["group"]["elements"])) for r in results]
+    pictures = []
+    for of in dict.fromkeys(groups):
+        known = [
+            (i, names[i], record)
+            for i, record in enumerate(found)
+            if record is not None and groups[i] == of and len(of[1]) > 1
+        ]
+        if known:
+            group = results[known[0][0]]["group"]
+            several = len(set(groups)) > 1
+            pictures.append(_picture(group, known, several=several))
+    return pictures
+
+
+def _picture(
+    group: GroupPart, known: Sequence[tuple[int, str, Record]], *, several: bool
+) -> dict[str, str]:
+    of = f"{group['name']}: share" if several else "Share"
+    curves = _curves(group, known)
+    alt = f"Shares of samples by element under {group['name']}. " + " ".join(
+        f"{c.name}: {_ends(group, c)}." for c in curves
+    )
+    if len(known) > _LINES:
+        table = [(name, _values(group, "stay", record)) for _, name, record in known]
+        svg = shares_picture(table, group, along(group))
+        caption = f"{of} of samples whose class stays, by model and element; 100 % is perfect."
+        return framed("predictions", svg, caption, alt)
+    caption = f"{of} of samples whose class stays as it was before moving"
+    right = any(c.style != "-" for c in curves)
+    caption += ", and whose class is the right one (dotted)" if right else ""
+    shown = [
+        Curve(c.name, 100 * c.values, None if c.ends is None else 100 * c.ends, c.series, c.style)
+        for c in curves
+    ]
+    level = (100.0, "perfect")
+    svg = curve_picture(shown, group, "% of samples", level, limits=(-2.0, 102.0))
+    caption += "; bands are 95\u00a0% intervals over samples."
+    return framed("predictions", svg, caption, alt)
+
+
+def _values(group: GroupPart, share: str, record: Record) -> np.ndarray[Any, Any]:
+    part = _predictions(record)["stay" if share == "stay" else "right"]
+    assert part is not None
+    return np.array([part["per_element"].get(e, np.nan) for e in group["elements"]])
+
+
+def _curves(group: GroupPart, known: Sequence[tuple[int, str, Record]]) -> list[Curve]:
+    """Return what is drawn: solid the share that stays, dotted the share that is right."""
+    curves = []
+    for k, (_, name, record) in enumerate(known):
+        part = _predictions(record)
+        of = f"{name}: " if len(known) > 1 else ""
+        shares = [("same class", "stay")] + [("right class", "right")] * (part["right"] is not None)
+        for what, share in shares:
+            values = _values(group, share, record)
+            ends = np.array([_share_ends(v, part["samples"]) for v in values])
+            curves.append(Curve(of + what, values, ends, k, ":" if share == "right" else "-"))
+    return curves
+
+
+def _share_ends(share: float, samples: int) -> tuple[float, float]:
+    """Return Wilson's interval of a share of samples."""
+    if not np.isfinite(share):
+        return (np.nan, np.nan)
+    hits = np.arange(samples) < round(share * samples)
+    return mean_interval(hits, "wilson") or (share, share)
+
+
+def _ends(group: GroupPart, curve: Curve) -> str:
+    """Say in words where a share is smallest and largest, the identity apart."""
+    low, high = 1 + int(np.nanargmin(curve.values[1:])), 1 + int(np.nanargmax(curve.values[1:]))
+    names = [element_words(group, group["elements"][k]) for k in (low, high)]
+    shares = [_share(float(curve.values[k])) for k in (low, high)]
+    return f"least {shares[0]} at {names[0]}; most {shares[1]} at {names[1]}"

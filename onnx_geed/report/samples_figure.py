@@ -1,0 +1,99 @@
+"""The picture of samples: how far each one is from perfect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.report.axes import (
+    begin_at_perfect,
+    distinct_names,
+    label_of,
+    perfect_lines,
+    value_text,
+)
+from onnx_geed.report.svg import INK, SERIES, Mark, drawing, mark
+from onnx_geed.results import Reading
+
+__all__ = ["samples_picture"]
+
+F64 = NDArray[np.float64]
+
+
+# More samples than this are drawn as a shape, not one dot each.
+_MOST_DOTS = 250
+
+
+def samples_picture(
+    lines: Sequence[tuple[str, Reading]],
+    models: Sequence[str] = (),
+    called: Sequence[Sequence[str]] = (),
+) -> str:
+    """Draw the distribution over samples: a dot each, or a shape for many.
+
+    Parameters
+    ----------
+    lines : sequence of (name, Reading)
+        Readings of one measure.
+    models : sequence of str
+        Of which model each line is, where that is known.
+    called : sequence of sequence of str
+        What the samples of each line are called.
+
+    Returns
+    -------
+    str
+        SVG; a bar marks the median, a thick line the middle half.
+    """
+    with drawing(4.6, 0.75 + 0.55 * len(lines)) as (_, axes, picture):
+        readings = [reading for _, reading in lines]
+        perfect_lines(axes, readings)
+        for i, (_, reading) in enumerate(lines):
+            values, colour = reading.per_sample, SERIES[i % 6]
+            height = _heights(values)
+            if len(values) <= _MOST_DOTS:
+                axes.plot(values, i - height, "o", ms=3, color=colour, alpha=0.55, mew=0)
+                own = {"model": models[i]} if models else {}
+                marks = [
+                    Mark(
+                        float(v),
+                        float(i - up),
+                        f"{called[i][k] if called else f'sample {k}'}: "
+                        f"{value_text(reading, float(v))}",
+                        {**own, "layer": reading.layer, "sample": k},
+                    )
+                    for k, (v, up) in enumerate(zip(values, height, strict=True))
+                ]
+                mark(axes, marks)
+            else:
+                edges = np.linspace(values.min(), values.max(), 61)
+                count = np.histogram(values, edges)[0]
+                top = i - 0.62 * count / max(1, count.max())
+                axes.fill_between(edges[:-1], top, i, step="post", color=colour, alpha=0.45, lw=0)
+            low, middle, high = np.percentile(values, [25, 50, 75])
+            axes.plot([low, high], [i + 0.17] * 2, color=colour, lw=3.5, solid_capstyle="butt")
+            axes.plot([middle], [i + 0.17], "|", ms=10, mew=2, color=INK)
+        axes.set_yticks(range(len(lines)), distinct_names([name for name, _ in lines], 22))
+        axes.set_ylim(len(lines) - 0.5, -0.85)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", lw=0.5)
+        axes.set_axisbelow(True)
+        most = max(float(reading.per_sample.max()) for reading in readings)
+        axes.set_xlim(*begin_at_perfect(axes.xaxis, readings, most))
+        axes.set_xlabel(label_of(readings))
+    return picture[0]
+
+
+def _heights(values: F64) -> F64:
+    """Pile dots that would hide one another."""
+    width = float(np.ptp(values)) / 45 or 1.0
+    cell = np.floor((values - values.min()) / width).astype(int)
+    heights = np.zeros(len(values))
+    taken: dict[int, int] = {}
+    for k in np.argsort(values, kind="stable"):
+        heights[k] = taken.get(int(cell[k]), 0)
+        taken[int(cell[k])] = int(heights[k]) + 1
+    most = max(taken.values())
+    return heights * min(0.09, 0.7 / max(1, most))
