@@ -76,9 +76,11 @@ def label_layers(axes: Any, layers: Sequence[str]) -> None:
 
 def furthest(readings: Sequence[Reading]) -> float:
     """Return the largest of all values, of their intervals, and of what stands beside them."""
-    ends = [[r.value, *(r.ci95 or ()), *(r.exact_ci95 or ()), *r.trips.values()] for r in readings]
-    beside = [v for r in readings for v in (r.exact, r.untrained) if v is not None]
-    return max([*beside, *(v for values in ends for v in values)])
+    known: list[float] = []
+    for r in readings:
+        known += [r.value, *(r.ci95 or ()), *(r.exact_ci95 or ()), *r.trips.values()]
+        known += [v for v in (r.exact, r.untrained) if v is not None]
+    return max(known)
 
 
 def begin_at_perfect(axis: Any, readings: Sequence[Reading], most: float) -> tuple[float, float]:
@@ -102,6 +104,7 @@ def perfect_lines(axes: Any, readings: Sequence[Reading]) -> None:
 
 
 def label_of(readings: Sequence[Reading]) -> str:
+    """Return what stands along an axis of values: their unit, and what is perfect."""
     first = readings[0]
     perfect = ", ".join(f"{p:.4g}" for p in sorted({r.told(r.perfect) for r in readings}))
     return f"{first.told_unit}; dashed: perfect, {perfect}"

@@ -21,7 +21,6 @@ from onnx_geed.results import (
     read_record,
 )
 from onnx_geed.text import interval, number
-from onnx_geed.typed_json import Ends
 
 __all__ = ["OPEN", "class_tables", "comparisons", "value_row"]
 
@@ -59,7 +58,7 @@ def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
     def told(value: float | None, *, flipped: bool = reading.similarity) -> str:
         return number(value if value is None or not flipped else 0.0 - value)
 
-    def ends(pair: Ends | None, *, flipped: bool = reading.similarity) -> str:
+    def ends(pair: Sequence[float] | None, *, flipped: bool = reading.similarity) -> str:
         return interval((-pair[1], -pair[0]) if pair and flipped else pair)
 
     return {

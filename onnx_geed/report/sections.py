@@ -101,8 +101,8 @@ def _profile_pictures(
 ) -> list[dict[str, str]]:
     kept = [(n, rs) for n, rs in zip(names, by_result, strict=True) if rs]
     caption = (
-        "Value by layer, the input's end on top; bars are 95\u00a0% intervals over samples. Further "
-        "left is better."
+        "Value by layer, the input's end on top; bars are 95\u00a0% intervals over samples. "
+        "Further left is better."
     )
     exact = any(r.exact is not None for rs in by_result for r in rs)
     layers = [[r.layer for r in rs] for _, rs in kept]
@@ -202,7 +202,8 @@ def _element_pictures(
                 caption += ". Elements that the pixel grid does not allow are resampled"
         elements = result["group"]["elements"]
         alt = f"Deviation by element under {group}. " + " ".join(
-            f"{label}: farthest from perfect at {element_words(own, elements[int(r.per_element.argmax())])}, "
+            f"{label}: farthest from perfect at "
+            f"{element_words(own, elements[int(r.per_element.argmax())])}, "
             f"{span(r.told(float(r.per_element.max())))}; nearest at "
             f"{element_words(own, elements[int(r.per_element.argmin())])}, "
             f"{span(r.told(float(r.per_element.min())))}."

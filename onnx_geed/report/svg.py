@@ -199,7 +199,7 @@ def _cleaned(svg: str) -> str:
     svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)
     ends = r'([\w=-]*)">(.*?</g>\s*</g>)'
     svg = re.sub(rf'<g id="{_MARKS}{ends}', _with_marks, svg, flags=re.DOTALL)
-    svg = re.sub(rf'<g id="{_IMAGE}([\w=-]*)">', _with_note, svg)
+    svg = re.sub(rf' id="{_IMAGE}([\w=-]*)"', _with_note, svg)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
@@ -224,7 +224,7 @@ def _with_marks(found: re.Match[str]) -> str:
 
 
 def _with_note(found: re.Match[str]) -> str:
-    return f'<g data-cells="{_attribute(json.dumps(_unpacked(found[1])))}">'
+    return f' data-cells="{_attribute(json.dumps(_unpacked(found[1])))}"'
 
 
 def _attribute(value: object) -> str:

@@ -172,7 +172,8 @@ def _elements(reading: Reading, group: GroupPart) -> str:
         return f"In {reading.layer}, no {noun} but the identity stands out {between}."
     return (
         f"In {reading.layer}, {element_words(group, elements[worst])} is the hardest {noun} and "
-        f"{element_words(group, elements[best])} the easiest ({reading.told_unit} {ends[0]} and {ends[1]})."
+        f"{element_words(group, elements[best])} the easiest ({reading.told_unit} {ends[0]} and "
+        f"{ends[1]})."
     )
 
 

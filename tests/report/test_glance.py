@@ -90,7 +90,7 @@ def test_how_far_off_is_a_share_of_what_different_samples_are_apart():
     (row,) = first(result_of([maps]))["rows"]
     assert row["far"] == "50 %"
     assert row["bar"] == 50
-    assert row["verdict"] == "Moving along in part"
+    assert row["verdict"] == "Moving along a little"
     assert row["value"].startswith("cosine 0.6")
 
 

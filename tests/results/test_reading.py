@@ -19,8 +19,8 @@ from recording import measurement
 from onnx_geed import load_model, measure, parse_group, write_json
 from onnx_geed.cli import cli
 from onnx_geed.report import aggregate_table, compare_table, draw_suite
-from onnx_geed.report.samples_figure import samples_picture
 from onnx_geed.report.page import report
+from onnx_geed.report.samples_figure import samples_picture
 from onnx_geed.report.suite_figures import suite_picture
 from onnx_geed.report.words import grade, meaning
 from onnx_geed.results import (
