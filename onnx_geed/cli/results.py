@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,11 @@ from onnx_geed.cli.options import (
 from onnx_geed.cli.outcomes import finish
 from onnx_geed.cli.places import PLACE, Output
 from onnx_geed.cli.terminal import command_line, show_as
+from onnx_geed.cli.typed_options import typed_options
+from onnx_geed.errors import GeedError
+
+if TYPE_CHECKING:
+    from onnx_geed.results import Exploration, Result
 
 __all__ = ["aggregate", "compare", "merge", "report"]
 
@@ -109,13 +114,36 @@ def _write_and_show(
 @out_option("FILE.html", "The page.", required=True)
 @data_option("The data that was measured, for thumbnails.")
 @click.option(
+    "--model",
+    "models",
+    multiple=True,
+    type=PLACE,
+    metavar="MODEL.onnx",
+    help="The model that was measured, to run some samples again and show their maps. Repeatable.",
+)
+@click.option(
+    "--samples-shown",
+    type=click.IntRange(1),
+    default=24,
+    show_default=True,
+    help="With --model: how many samples can be looked at, from the most to the least affected.",
+)
+@click.option(
     "--pictures",
     type=Output(folder=True),
     metavar="FOLDER",
     help="Also keep the pictures, as SVG files.",
 )
+@click.pass_context
 def report(
-    results: tuple[str | Path, ...], out: str | Path, data: str | None, pictures: str | Path | None
+    context: click.Context,
+    /,
+    results: tuple[str | Path, ...],
+    out: str | Path,
+    data: str | None,
+    models: tuple[str | Path, ...],
+    samples_shown: int,
+    pictures: str | Path | None,
 ) -> None:
     """Draw results as one self-contained HTML page.
 
@@ -125,9 +153,48 @@ def report(
     Examples:
       onnx-geed report result.json -o report.html --data images/
       onnx-geed report trained.json untrained.json -o report.html
+      onnx-geed report result.json -o report.html --data images/ --model model.onnx
     """
     from onnx_geed.report import write_report
     from onnx_geed.results import read_result
 
+    if models and data is None:
+        raise click.UsageError("--model: runs samples again; give them with --data.")
+    if not models and "samples_shown" in typed_options(context):
+        raise click.UsageError("--samples-shown: is idle without --model MODEL.onnx.")
     contents = [read_result(path) for path in results]
-    write_report(contents, out, data=data, pictures=pictures, command=command_line())
+    explored = _explored(contents, models, data, samples_shown) if models else []
+    write_report(
+        contents,
+        out,
+        data=data,
+        pictures=pictures,
+        explorations=explored,
+        command=command_line(),
+    )
+
+
+def _explored(
+    results: Sequence[Result], models: Sequence[str | Path], data: Any, count: int
+) -> list[Exploration | None]:
+    """Run samples of each result again whose model is among those that were given."""
+    from onnx_geed.model import load_model
+    from onnx_geed.report import samples_to_show
+    from onnx_geed.run import explore
+
+    loaded = [load_model(model) for model in models]
+    measured = {result["model"]["sha256"] for result in results}
+    for model in loaded:
+        if model.sha256 not in measured:
+            paths = ", ".join(dict.fromkeys(r["model"]["path"] for r in results))
+            raise GeedError(
+                f"--model {model.called}: no result is of this model, they are of {paths}; give "
+                "the model that was measured"
+            )
+    by_sha = {model.sha256: model for model in loaded}
+    return [
+        explore(result, own, data, samples_to_show(result, count))
+        if (own := by_sha.get(result["model"]["sha256"]))
+        else None
+        for result in results
+    ]

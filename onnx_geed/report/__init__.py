@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 from onnx_geed.faces import lazy
 
 if TYPE_CHECKING:
+    from onnx_geed.report.explorer import (
+        samples_to_show as samples_to_show,
+    )
     from onnx_geed.report.listings import (
         info_table as info_table,
         layer_table as layer_table,

@@ -17,6 +17,7 @@ from onnx_geed.report.samples import samples_at_both_ends
 from onnx_geed.report.words import summary
 from onnx_geed.results import (
     MOTION,
+    Exploration,
     Finding,
     Reading,
     Result,
@@ -44,6 +45,7 @@ def write_report(
     *,
     data: str | Path | None = None,
     pictures: str | Path | None = None,
+    explorations: Sequence[Exploration | None] = (),
     command: str | None = None,
 ) -> None:
     """Write the page of some results.
@@ -58,6 +60,8 @@ def write_report(
         The data that was measured, for thumbnails.
     pictures : str or Path, optional
         A folder that the pictures are written to as well, as SVG files.
+    explorations : sequence of Exploration or None
+        Of each result, samples that :func:`onnx_geed.run.explore` ran again, to be looked at.
     command : str, optional
         The command that the page names as its own.
 
@@ -70,7 +74,7 @@ def write_report(
         If the data are not those that were measured.
     """
     _check_installed()
-    content = _content(results, data, command)
+    content = _content(results, data, command, explorations)
     write_text(path, _render(content), option="-o")
     if pictures is not None:
         first = {"measure": "glance", "pictures": content["glance"]["pictures"]}
@@ -89,7 +93,12 @@ def _write_pictures(shown: Sequence[Mapping[str, Any]], folder: str | Path) -> N
             write_text(file, themed(str(picture["svg"])), option="--pictures")
 
 
-def report(results: Sequence[Result], *, data: str | Path | None = None) -> str:
+def report(
+    results: Sequence[Result],
+    *,
+    data: str | Path | None = None,
+    explorations: Sequence[Exploration | None] = (),
+) -> str:
     """Return one self-contained HTML page of some results.
 
     Parameters
@@ -99,6 +108,8 @@ def report(results: Sequence[Result], *, data: str | Path | None = None) -> str:
     data : str or Path, optional
         The data that was measured, for thumbnails of the samples with the largest and smallest
         deviations.
+    explorations : sequence of Exploration or None
+        As :func:`write_report` takes them.
 
     Returns
     -------
@@ -113,7 +124,7 @@ def report(results: Sequence[Result], *, data: str | Path | None = None) -> str:
         If the data are not those that were measured.
     """
     _check_installed()
-    return _render(_content(results, data, None))
+    return _render(_content(results, data, None, explorations))
 
 
 def _check_installed() -> None:
@@ -143,14 +154,21 @@ def _render(content: dict[str, Any]) -> str:
     script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
     # A browser runs the page's own script, which it knows by its digest, and no other.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    own = {"script": markupsafe.Markup(script), "script_digest": digest}
+    own: dict[str, Any] = {"script": markupsafe.Markup(script), "script_digest": digest}
+    explored = content["explorer"]
+    # JSON, of which every < is written as an escape: nothing in it is markup.
+    own["explorer"] = {**explored, "json": markupsafe.Markup(explored["json"])}
     return environment.get_template("report.html.j2").render(content | own)
 
 
 def _content(
-    results: Sequence[Result], data: str | Path | None, command: str | None
+    results: Sequence[Result],
+    data: str | Path | None,
+    command: str | None,
+    explorations: Sequence[Exploration | None],
 ) -> dict[str, Any]:
     """Return the variables of the template."""
+    from onnx_geed.report.explorer import explorer
     from onnx_geed.report.family_overview import overview_sections
     from onnx_geed.report.fit_sections import fit_sections
     from onnx_geed.report.glance import glance
@@ -172,6 +190,7 @@ def _content(
         ],
         "families": families,
         "glance": glance(results, names, readings),
+        "explorer": explorer(results, names, readings, explorations, data),
         "fits": fit_sections(results, names),
         "sections": sections(results, names, readings),
         "comparisons": comparisons(results, names),

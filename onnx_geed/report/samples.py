@@ -17,7 +17,7 @@ from onnx_geed.report.words import is_sampled
 from onnx_geed.results import Reading, Result, element_words, is_family
 from onnx_geed.text import number
 
-__all__ = ["samples_at_both_ends"]
+__all__ = ["headline", "samples_at_both_ends"]
 
 # Samples are ranked by a measure of the first of these roles that there is.
 _HEADLINE = ("output", "latent", "channel")
@@ -79,7 +79,7 @@ def _samples(
     GeedError
         If the data are not those that were measured.
     """
-    chosen = _headline(readings)
+    chosen = headline(readings)
     values = chosen.per_sample
     order = np.argsort(-values, kind="stable")
     ends = min(_ENDS, len(order) // 2)
@@ -108,7 +108,7 @@ def _samples(
     }
 
 
-def _headline(readings: Sequence[Reading]) -> Reading:
+def headline(readings: Sequence[Reading]) -> Reading:
     """Choose what is looked at first: nearest to the output, on a scale that is known."""
 
     def rank(reading: Reading) -> tuple[float, int]:
@@ -139,6 +139,7 @@ def _sample(
         if worst or is_family(group) or is_sampled(group["name"])
         else "e, that is, as it was given: farthest from the mean of its orbit",
         "worst_value": number(float(row[worst])),
+        "position": position,
         "thumbnails": [],
         "notes": [],
     }
@@ -153,6 +154,9 @@ def _sample(
                 "pictures": [_shown(picture, under) for picture in drawn],
                 "width": max(picture.width for picture in drawn),
                 "element": group["elements"][g],
+                "number": g,
+                "tip": f"{called}, {element_words(group, group['elements'][g])}: "
+                f"{number(float(row[g]))}",
                 "value": number(float(row[g])),
                 "worst": g == worst,
             }

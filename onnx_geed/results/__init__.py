@@ -23,6 +23,10 @@ if TYPE_CHECKING:
         diagnosis_line as diagnosis_line,
         model_of as model_of,
     )
+    from onnx_geed.results.exploration import (
+        Exploration as Exploration,
+        ExploredLayer as ExploredLayer,
+    )
     from onnx_geed.results.families import (
         along as along,
         element_words as element_words,

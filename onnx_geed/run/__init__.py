@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from onnx_geed.run.executors import (
         open_executor as open_executor,
     )
+    from onnx_geed.run.explore import (
+        explore as explore,
+    )
     from onnx_geed.run.fit import (
         check_closed as check_closed,
         check_representation as check_representation,

@@ -1,4 +1,53 @@
-// Tables sort by a click on a heading and are searched by layer; without scripts they stand as they are.
+// Without scripts the page stands as it is: tables unsorted, pictures with the browser's own tooltips.
+const make = (tag, attributes = {}, ...children) => {
+  const element = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  element.append(...children);
+  return element;
+};
+
+// One tooltip for dots, cells and thumbnails.
+const tip = make("div", {id: "tip", role: "status", hidden: ""});
+document.body.append(tip);
+for (const title of document.querySelectorAll("figure svg title")) {
+  title.parentElement.dataset.tip = title.textContent;
+  title.remove();
+}
+const cellAt = (image, x, y) => {
+  const cells = image.cells ??= JSON.parse(image.dataset.cells), box = image.getBoundingClientRect();
+  const part = (at, start, size, n) => Math.min(n - 1, Math.max(0, Math.floor((at - start) / size * n)));
+  const row = part(y, box.top, box.height, cells.rows.length);
+  const column = part(x, box.left, box.width, cells.columns.length);
+  return {tip: `${cells.rows[row]}, ${cells.columns[column]}: ${cells.values[row][column]}`,
+    model: cells.model || cells.rows[row], layer: cells.model ? cells.rows[row] : undefined,
+    element: cells.elements[column]};
+};
+const markAt = (target, x, y) => {
+  const image = target.closest?.("[data-cells]");
+  if (image) return cellAt(image, x, y);
+  const {tip, model, layer, element, sample} = target.closest?.("[data-tip]")?.dataset ?? {};
+  return tip === undefined ? undefined : {tip, model, layer,
+    element: element && Number(element), sample: sample && Number(sample)};
+};
+const showTip = (text, x, y) => {
+  tip.textContent = text;
+  tip.hidden = false;
+  const {offsetWidth: w, offsetHeight: h} = tip, gap = 12;
+  tip.style.left = `${Math.max(4, Math.min(x + gap, document.documentElement.clientWidth - w - 4))}px`;
+  tip.style.top = `${y + gap + h > innerHeight ? y - gap - h : y + gap}px`;
+};
+document.addEventListener("pointermove", e => {
+  const mark = markAt(e.target, e.clientX, e.clientY);
+  if (mark) showTip(mark.tip, e.clientX, e.clientY); else tip.hidden = true;
+});
+document.addEventListener("focusin", e => {
+  const text = e.target.dataset?.tip, box = e.target.getBoundingClientRect?.();
+  if (text && e.target.matches(":focus-visible")) showTip(text, box.left, box.bottom); else tip.hidden = true;
+});
+document.addEventListener("keydown", e => { if (e.key === "Escape") tip.hidden = true; });
+document.addEventListener("scroll", () => { tip.hidden = true; }, {passive: true});
+
+// Tables sort by a click on a heading and are searched by layer or measure.
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
   const value = (row, i) => row.cells[i].textContent.trim().replace(/\u2212/g, "-");
@@ -30,4 +79,177 @@ for (const table of document.querySelectorAll("table")) {
     });
     table.parentElement.before(box);
   }
+}
+
+// The explorer: a sample, an element and a layer are chosen; what was measured of them is shown.
+const source = document.getElementById("explore-data");
+if (source) {
+  const {models, pictures} = JSON.parse(source.textContent), root = document.getElementById("explore");
+  const now = {model: 0, sample: 0, element: 0, layer: 0};
+  const percent = p => `${(100 * p).toFixed(p > 0 && p < .01 ? 2 : 0)} %`;
+  const of = () => {
+    const model = models[now.model], sample = model.samples[now.sample];
+    return {model, sample, layer: model.layers[now.layer]};
+  };
+  const named = (model, id) => model.classes[id] ?? `class ${id}`;
+  const picture = (model, sample, i) => {
+    const shown = pictures[`${model.of} ${sample.index}`]?.[i], holder = make("span", {class: "moved"});
+    for (const src of shown?.images ?? []) holder.append(make("img", {src, alt: ""}));
+    for (const svg of shown?.drawings ?? []) holder.insertAdjacentHTML("beforeend", svg);
+    return holder;
+  };
+  const put = (id, ...children) => root.querySelector(`[data-part="${id}"]`).replaceChildren(...children);
+  const choose = (label, names, key) => {
+    const select = make("select", {"data-key": key});
+    names.forEach((name, i) => select.append(make("option", {value: i}, name)));
+    select.value = now[key];
+    select.addEventListener("change", () => go({[key]: Number(select.value)}));
+    return make("label", {}, `${label} `, select);
+  };
+  // Arrows go from button to button: one stop of the tabulator each.
+  const roving = (holder, columns, at, chosen) => {
+    const buttons = [...holder.querySelectorAll("button")];
+    buttons.forEach((button, i) => { button.tabIndex = i === at ? 0 : -1; });
+    holder.onkeydown = e => {
+      const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns}[e.key];
+      const next = step && buttons.indexOf(document.activeElement) + step;
+      if (!step || !buttons[next]) return;
+      e.preventDefault();
+      chosen(next);
+    };
+  };
+  const focusOn = (part, i) => root.querySelectorAll(`[data-part="${part}"] button`)[i]?.focus();
+
+  function drawChoice() {
+    const {model} = of(), rows = [];
+    if (models.length > 1) rows.push(choose("Model", models.map(m => m.model), "model"));
+    rows.push(choose("Image", model.samples.map(s => `${s.name}: ${s.value}`), "sample"));
+    rows.push(choose("Angle or element", model.names, "element"));
+    if (model.layers.length) rows.push(choose("Layer", model.layers.map(l => l.layer), "layer"));
+    put("choice", ...rows);
+  }
+  function drawSamples() {
+    const {model} = of();
+    put("samples", ...model.samples.map((sample, i) => {
+      const button = make("button", {type: "button", "aria-pressed": i === now.sample, "aria-label": sample.name,
+        "data-tip": `${sample.name}: ${sample.value} ${model.unit}`}, picture(model, sample, model.elements.indexOf(0)), sample.value);
+      button.addEventListener("click", () => { go({sample: i, element: undefined}); focusOn("samples", i); });
+      return button;
+    }));
+    const strip = root.querySelector('[data-part="samples"]');
+    roving(strip, 1, now.sample, i => { go({sample: i, element: undefined}); focusOn("samples", i); });
+  }
+  function drawOrbit() {
+    const {model, sample} = of(), first = sample.top[model.elements.indexOf(0)]?.[0][0];
+    put("orbit", ...model.names.map((name, i) => {
+      const top = sample.top[i] ?? [], flipped = top.length && top[0][0] !== first;
+      const told = top.map(([id, p]) => `${named(model, id)} ${percent(p)}`);
+      const button = make("button", {type: "button", "aria-pressed": i === now.element, class: flipped ? "flipped" : "",
+        "data-tip": [`${sample.name}, ${name}`, ...told].join("\n")},
+        picture(model, sample, i), make("b", {}, name));
+      if (top.length) button.append(make("span", {class: "class"}, `${named(model, top[0][0])}`), make("span", {}, percent(top[0][1])));
+      button.addEventListener("click", () => { go({element: i}); focusOn("orbit", i); });
+      return button;
+    }));
+    roving(root.querySelector('[data-part="orbit"]'), model.names.length, now.element, i => { go({element: i}); focusOn("orbit", i); });
+  }
+  function drawGrid() {
+    const {model, sample} = of(), n = model.names.length;
+    if (!model.layers.length) return put("grid");
+    const table = make("table", {class: "cells"}), head = make("tr", {}, make("td"));
+    model.names.forEach(name => head.append(make("th", {scope: "col"}, name)));
+    table.append(make("thead", {}, head));
+    const body = make("tbody");
+    model.layers.forEach((layer, l) => {
+      const row = make("tr", {}, make("th", {scope: "row"}, layer.layer));
+      sample.told[l].forEach((value, i) => {
+        const shade = Math.round(60 * Math.min(1, Math.max(0, 1 - Number(value.replace("\u2212", "-")))));
+        const button = make("button", {type: "button", "aria-pressed": l === now.layer && i === now.element,
+          "data-tip": `${layer.layer}, ${model.names[i]}: cosine ${value}`, "aria-label": `${layer.layer}, ${model.names[i]}, cosine ${value}`}, value);
+        button.style.background = `color-mix(in srgb, var(--warn) ${Number.isFinite(shade) ? shade : 0}%, transparent)`;
+        button.addEventListener("click", () => { go({layer: l, element: i}); focusOn("grid", l * n + i); });
+        row.append(make("td", {}, button));
+      });
+      body.append(row);
+    });
+    table.append(body);
+    put("grid", table);
+    roving(table, n, now.layer * n + now.element, at => {
+      go({layer: Math.floor(at / n), element: at % n});
+      focusOn("grid", at);
+    });
+  }
+  function drawMaps() {
+    const {model, sample, layer} = of();
+    if (!layer) return put("maps");
+    const n = model.names.length, url = `url(data:image/png;base64,${sample.maps[now.layer]})`, rows = 2 * layer.channels.length;
+    const map = (row, what) => {
+      const one = make("div", {class: "map", role: "img", "aria-label": what});
+      one.style.backgroundImage = url;
+      one.style.aspectRatio = `${layer.size[1]} / ${layer.size[0]}`;
+      one.style.backgroundSize = `${100 * n}% ${100 * rows}%`;
+      one.style.backgroundPosition = `${n > 1 ? 100 * now.element / (n - 1) : 0}% ${rows > 1 ? 100 * row / (rows - 1) : 0}%`;
+      return make("figure", {}, one, make("figcaption", {}, what));
+    };
+    put("maps", ...layer.channels.map((channel, c) => make("div", {class: "pair"},
+      make("p", {}, make("b", {}, c ? "Median channel" : "Worst channel"), ` (${channel}): cosine ${sample.cosines[now.layer][now.element][c].toFixed(3)}`),
+      map(2 * c, "f(gx): map of the moved image"), map(2 * c + 1, "g f(x): moved map of the image"))));
+  }
+  function say(extra = "") {
+    const {model, sample, layer} = of(), top = sample.top[now.element] ?? [];
+    const first = sample.top[model.elements.indexOf(0)]?.[0];
+    let text = `${sample.name}, moved by ${model.names[now.element]}`;
+    if (top.length) {
+      text += `: predicted ${named(model, top[0][0])} (${percent(top[0][1])})`;
+      text += top[0][0] === first[0] ? ", the same class as before moving" : `, before moving ${named(model, first[0])} (${percent(first[1])})`;
+    }
+    if (layer) text += `. ${layer.layer}: cosine ${sample.told[now.layer][now.element]} over all channels`;
+    put("said", `${extra}${text}.`);
+  }
+  function go(to, extra = "") {
+    if (to.model !== undefined && to.model !== now.model) {
+      const {sample, layer} = of(), name = layer?.layer;
+      now.model = to.model;
+      const {model} = of(), at = model.samples.findIndex(s => s.index === sample.index);
+      now.sample = at < 0 || models.length < 2 ? 0 : at;
+      now.layer = Math.max(0, model.layers.findIndex(l => l.layer === name));
+      now.element = Math.min(now.element, model.names.length - 1);
+    }
+    for (const key of ["sample", "layer", "element"]) if (to[key] !== undefined) now[key] = to[key];
+    const {model, sample} = of();
+    if ("element" in to && to.element === undefined) now.element = Math.max(0, model.elements.indexOf(sample.worst));
+    drawChoice(); drawSamples(); drawOrbit(); drawGrid(); drawMaps(); say(extra);
+  }
+  const nearest = (elements, g) => elements.reduce((best, e, i) => Math.abs(e - g) < Math.abs(elements[best] - g) ? i : best, 0);
+  const jump = mark => {
+    const m = models.findIndex(one => one.model === mark.model);
+    if (m < 0) return;
+    const model = models[m], to = {model: m};
+    let extra = "";
+    if (mark.layer !== undefined) {
+      const l = model.layers.findIndex(one => one.layer === mark.layer);
+      if (l >= 0) to.layer = l; else if (mark.sample === undefined) extra = `No maps of ${mark.layer} are kept. `;
+    }
+    if (mark.sample !== undefined) {
+      const s = model.samples.findIndex(one => one.at === mark.sample);
+      if (s >= 0) to.sample = s; else extra = "This image is not among those kept (--samples-shown keeps more). ";
+      if (mark.element === undefined && s >= 0) to.element = undefined;
+    }
+    if (mark.element !== undefined) to.element = nearest(model.elements, mark.element);
+    go(to, extra);
+    root.scrollIntoView({block: "start", behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth"});
+  };
+  document.addEventListener("click", e => {
+    if (root.contains(e.target)) return;
+    const mark = markAt(e.target, e.clientX, e.clientY);
+    if (mark?.model !== undefined) jump(mark);
+  });
+  for (const thumbnail of document.querySelectorAll("li[data-sample]")) {
+    thumbnail.tabIndex = 0;
+    thumbnail.setAttribute("role", "button");
+    thumbnail.addEventListener("keydown", e => { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); thumbnail.click(); } });
+  }
+  document.body.classList.add("explorable");
+  root.hidden = false;
+  go({sample: 0, element: undefined, layer: Math.max(0, models[0].layers.length - 1)});
 }

@@ -1,0 +1,262 @@
+"""What a page is explored by: single samples, their class by element, and maps of two channels."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError
+from onnx_geed.report.samples import headline
+from onnx_geed.report.svg import load_matplotlib
+from onnx_geed.report.thumbnails import check_shown, open_pictures, orbit_pictures
+from onnx_geed.report.words import samples_called
+from onnx_geed.results import (
+    Exploration,
+    ExploredLayer,
+    Reading,
+    Result,
+    along,
+    element_words,
+    read_record,
+)
+from onnx_geed.safe_names import plain
+from onnx_geed.text import span
+
+__all__ = ["explorer", "samples_to_show"]
+
+F32 = NDArray[np.float32]
+
+
+# Elements of which all are shown; of more, so many along the orbit.
+_ALL, _SOME = 16, 12
+
+
+# Shades of a map: half a byte a pixel.
+_SHADES = 16
+
+
+# Sides that maps are brought to, the largest whose pictures stay within so many letters.
+_SIDES, _LETTERS = (32, 24, 16, 12, 8), 2_600_000
+
+
+# Classes told of each element.
+_TOP = 3
+
+
+def samples_to_show(result: Result, count: int) -> tuple[int, ...]:
+    """Choose samples of D to be looked at, from the most to the least affected.
+
+    Parameters
+    ----------
+    result : dict
+        The result.
+    count : int
+        How many.
+
+    Returns
+    -------
+    tuple of int
+        Positions in D, by falling deviation: a third of them the largest, a sixth the smallest, the
+        others spread in between.
+    """
+    values = headline([read_record(m) for m in result["measurements"]]).per_sample
+    order = np.argsort(-values, kind="stable")
+    if count >= len(order):
+        return tuple(map(int, order))
+    top, end = -(-count // 3), count // 6
+    between = np.linspace(top, len(order) - end - 1, count - top - end).round().astype(int)
+    at = [*range(top), *between.tolist(), *range(len(order) - end, len(order))]
+    return tuple(int(order[i]) for i in at)
+
+
+def explorer(
+    results: Sequence[Result],
+    names: Sequence[str],
+    readings: Sequence[Sequence[Reading]],
+    explorations: Sequence[Exploration | None],
+    data: str | Path | None,
+) -> dict[str, Any]:
+    """Return what the page's script shows, as JSON for a script element, and its notes.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Results.
+    names : sequence of str
+        What to call them.
+    readings : sequence of sequences of Reading
+        Their records.
+    explorations : sequence of Exploration or None
+        Of each result, its samples run again; empty where nothing was.
+    data : str or Path, optional
+        The data that was measured, for pictures of samples.
+
+    Returns
+    -------
+    dict
+        ``json``, empty where there is nothing to explore, and ``notes``.
+    """
+    models, notes, pictures = [], [], dict[str, list[dict[str, Any]]]()
+    found = list(explorations) or [None] * len(results)
+    if not any(found):
+        return {"json": "", "notes": []}
+    side = _side([one for one in found if one is not None], results)
+    for result, name, own, one in zip(results, names, readings, found, strict=True):
+        if one is None:
+            notes.append(f"{name}: give its file with --model to see its maps.")
+            continue
+        notes += [f"{name}: {note}" if len(results) > 1 else note for note in one.notes]
+        models.append(_model(result, name, own, one, side))
+        of = models[-1]
+        notes += _add_pictures(result, of, data, pictures)
+    content = {"models": models, "pictures": pictures}
+    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
+    # Nothing in it ends the element that holds it, or begins a comment there.
+    return {"json": text.replace("<", "\\u003c"), "notes": list(dict.fromkeys(notes))}
+
+
+def _model(
+    result: Result, name: str, readings: Sequence[Reading], one: Exploration, side: int
+) -> dict[str, Any]:
+    """Return what is shown of a model but for the inputs, which others may share."""
+    group = result["group"]
+    shown = _elements(result)
+    called, first = samples_called(result), headline(readings)
+    maps = {r.layer: r for r in readings if r.descriptor.cosine_of_maps}
+    return {
+        "model": plain(name),
+        "of": f"{result['data']['fingerprint']} {group['name']} {group['support']}",
+        "elements": shown,
+        "names": [plain(element_words(group, group["elements"][g], short=True)) for g in shown],
+        "by": f"{first.measure} in {plain(first.layer)}",
+        "unit": first.told_unit,
+        "classes": [plain(c) for c in one.classes],
+        "layers": [
+            {
+                "layer": plain(layer.layer),
+                "channels": list(layer.channels),
+                "size": list(layer.found.shape[-2:]),
+            }
+            for layer in one.layers
+        ],
+        "samples": [
+            {
+                "at": position,
+                "index": result["data"]["indices"][position],
+                "name": plain(called[position]),
+                "value": span(first.told(float(first.per_sample[position]))),
+                "worst": int(first.deviations[position].argmax()),
+                "top": [] if one.probabilities is None else _top(one.probabilities[k][shown]),
+                "maps": [_sprite(layer, k, shown, side) for layer in one.layers],
+                "cosines": [np.round(layer.cosines[k][shown], 3).tolist() for layer in one.layers],
+                "told": [
+                    [span(r.told(float(v))) for v in r.deviations[position][shown]]
+                    for layer in one.layers
+                    for r in [maps[layer.layer]]
+                ],
+            }
+            for k, position in enumerate(one.positions)
+        ],
+    }
+
+
+def _elements(result: Result) -> list[int]:
+    """Return the elements that are shown, in the order of the axis that they lie on."""
+    order = [int(g) for g in along(result["group"])]
+    if len(order) <= _ALL:
+        return order
+    at = np.linspace(0, len(order), _SOME, endpoint=False).astype(int)
+    return [g for i, g in enumerate(order) if i in set(at.tolist()) or g == 0]
+
+
+def _top(probabilities: NDArray[np.float64]) -> list[list[list[float]]]:
+    """Return the likeliest classes of each element with their probabilities."""
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :_TOP]
+    return [
+        [[int(c), round(float(row[c]), 4)] for c in best]
+        for row, best in zip(probabilities, order, strict=True)
+    ]
+
+
+def _side(explorations: Sequence[Exploration], results: Sequence[Result]) -> int:
+    """Choose the side of maps, so that a page stays small whatever was asked for."""
+    for side in _SIDES:
+        letters = 0.0
+        for one in explorations:
+            for layer in one.layers:
+                height, width = (min(side, n) for n in layer.found.shape[-2:])
+                cells = len(one.positions) * min(layer.found.shape[1], _ALL) * 2
+                letters += cells * layer.found.shape[2] * height * width * 4 / 3 / 2
+        if letters <= _LETTERS:
+            return side
+    return _SIDES[-1]
+
+
+def _sprite(layer: ExploredLayer, k: int, shown: Sequence[int], side: int) -> str:
+    """Return the maps of a sample as one PNG: elements across; down, each channel's two maps."""
+    from PIL import Image
+
+    rows = []
+    for c in range(len(layer.channels)):
+        pair = np.stack([layer.found[k][shown][:, c], layer.expected[k][shown][:, c]])
+        pair = _smaller(pair, side)
+        low, high = float(pair.min()), float(pair.max())
+        shades = (pair - low) * ((_SHADES - 1) / ((high - low) or 1.0))
+        # (2, n, h, w) to two rows of n maps.
+        rows += [np.concatenate(list(row), axis=1) for row in shades.round().astype(np.uint8)]
+    image = Image.fromarray(np.concatenate(rows, axis=0), "P")
+    colours = load_matplotlib().colormaps["viridis"](np.linspace(0, 1, _SHADES))[:, :3]
+    image.putpalette((255 * colours).round().astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True, bits=4)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _smaller(maps: F32, side: int) -> F32:
+    """Bring maps (..., H, W) to at most so many places a side, each the mean of those under it."""
+    from PIL import Image
+
+    height, width = maps.shape[-2:]
+    if max(height, width) <= side:
+        return maps
+    size = (min(width, side), min(height, side))
+    flat = maps.reshape(-1, height, width)
+    small = [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BOX)) for one in flat]
+    return np.stack(small).reshape(*maps.shape[:-2], size[1], size[0])
+
+
+def _add_pictures(
+    result: Result,
+    of: dict[str, Any],
+    data: str | Path | None,
+    pictures: dict[str, list[dict[str, Any]]],
+) -> list[str]:
+    """Draw the moved inputs of the samples that have none yet; return notes."""
+    if data is None:
+        return []
+    try:
+        shown = open_pictures(data, result)
+        check_shown(data, result, [sample["at"] for sample in of["samples"]])
+        notes: list[str] = []
+        for sample in of["samples"]:
+            key = f"{of['of']} {sample['index']}"
+            if key not in pictures:
+                drawn, told = orbit_pictures(shown, result, sample["index"], of["elements"])
+                notes += told
+                pictures[key] = [
+                    {
+                        "images": [p.src for p in one if p.src],
+                        "drawings": [p.svg for p in one if not p.src],
+                    }
+                    for one in drawn
+                ]
+    except GeedError as error:
+        return [f"No pictures of the samples: {error}."]
+    return notes

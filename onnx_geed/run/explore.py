@@ -1,0 +1,248 @@
+"""Some samples of a result, run through their model again to be looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.data import preprocess_from_json
+from onnx_geed.errors import GeedError
+from onnx_geed.groups import LayoutAction, parse_layout
+from onnx_geed.measures import (
+    Measure,
+    channel_sums_of_orbits,
+    deviations_of_sums,
+    f_hat,
+    operands_of_orbits,
+    view,
+)
+from onnx_geed.model import CLASSES, Model, load_model, parse_classes
+from onnx_geed.results import Exploration, ExploredLayer, Record, Result, read_record
+from onnx_geed.run.options import make_options
+from onnx_geed.run.orbits import activations
+from onnx_geed.run.prepare import Prepared, prepare_run
+
+__all__ = ["explore"]
+
+F64 = NDArray[np.float64]
+
+
+# Layers of which maps are kept, spread over the depth.
+_LAYERS = 8
+
+
+# How far a deviation may be from the one in the result: another device rounds otherwise.
+_CLOSE = 2e-3
+
+
+# Classes of which probabilities are kept.
+_CLASSES = 1000
+
+
+def explore(
+    result: Result, model: str | Path | Model, data: Any, positions: Sequence[int]
+) -> Exploration:
+    """Run some samples of a result again, and keep what a page shows of them.
+
+    Parameters
+    ----------
+    result : dict
+        The result.
+    model : str, Path or Model
+        The model that was measured.
+    data : str, Path or ndarray
+        The data that was measured.
+    positions : sequence of int
+        Which samples, by their positions in D.
+
+    Returns
+    -------
+    Exploration
+        Of up to eight layers of feature maps on a plane, spread over the depth, the worst one among
+        them, and of class scores.
+
+    Raises
+    ------
+    GeedError
+        If the model is another one than that which was measured.
+        If model or data cannot be run as the result says they were.
+        If values come out otherwise than the result holds them.
+
+    Notes
+    -----
+    A result does not keep how everything was asked for, such as output actions of one's own. So
+    deviations are computed again, and layers where they are not those of the result are left out
+    if an action was given, and refused if not.
+    """
+    loaded = model if isinstance(model, Model) else load_model(model)
+    if loaded.sha256 != result["model"]["sha256"]:
+        raise GeedError(
+            f"--model {loaded.called}: is not the model that was measured, "
+            f"{result['model']['path']} (SHA-256 {result['model']['sha256'][:16]}…): give that one"
+        )
+    notes: list[str] = []
+    maps, scores = _maps_to_show(result, notes), _scores_to_show(result)
+    if reason := _not_told(result):
+        return Exploration(tuple(positions), notes=(f"No maps are shown: {reason}.",))
+    if not maps and scores is None:
+        return Exploration(tuple(positions), notes=tuple(notes))
+    prepared = _prepared(result, loaded, data, maps, scores)
+    names = [record["layer"] for record in (*maps, *([scores] if scores else ()))]
+    plan, task = prepared.task.plan, prepared.task
+    runner = prepared.worker.session(task.network, list(dict.fromkeys(names)))
+    by_layer = {m.layer: m for m in plan.measures if m.descriptor.view == "maps"}
+    by_scores = {m.layer: m for m in plan.measures if m.descriptor.view == "scores"}
+    channels = {record["layer"]: _two_channels(record) for record in maps}
+    parts: dict[str, list[tuple[NDArray[Any], ...]]] = {record["layer"]: [] for record in maps}
+    rows: list[F64] = []
+    for position in positions:
+        arrays = activations(task.source, runner, [position], task.batch)
+        for record in maps:
+            name = record["layer"]
+            measure = by_layer[name].of(position)
+            y = view(plan.layers[name], measure, arrays[name])
+            parts[name].append(_one(result, record, measure, y, position, channels[name]))
+        if scores is not None:
+            name = scores["layer"]
+            measure = by_scores[name].of(position)
+            logs = operands_of_orbits(measure, view(plan.layers[name], measure, arrays[name]))
+            rows.append(np.exp(logs[0]))
+    layers = [
+        ExploredLayer(name, channels[name], *(np.stack(kind) for kind in zip(*own, strict=True)))
+        for name, own in parts.items()
+    ]
+    return Exploration(
+        tuple(positions),
+        tuple(layers),
+        np.stack(rows) if rows else None,
+        tuple(parse_classes(loaded.metadata.get(CLASSES)) or ()),
+        tuple(notes),
+    )
+
+
+def _not_told(result: Result) -> str:
+    """Say what a result does not keep that a run would need; empty where it keeps all."""
+    group, data = result["group"], result["data"]
+    if group["interpolation"] == "own" or group.get("parameter") == "member":
+        return "an action of one's own moved the samples"
+    if "masks" in data or "preprocess" not in data:
+        return "the result does not keep how its samples were read"
+    if any(one["source"] != data["source"] for one in data.get("inputs", ())):
+        return "several inputs were read from different files"
+    return ""
+
+
+def _maps_to_show(result: Result, notes: list[str]) -> list[Record]:
+    """Return the records of maps on a plane that are shown, in depth order."""
+    known: list[Record] = []
+    given: list[Record] = []
+    for record in result["measurements"]:
+        if not read_record(record).descriptor.cosine_of_maps:
+            continue
+        if parse_layout(record["layout"]).kept != "CHW":
+            continue
+        (known if record["output_action"] in ("grid", "trivial") else given).append(record)
+    if given:
+        told = ", ".join(record["layer"] for record in given[:3])
+        notes.append(
+            f"No maps of {told}{' and others' * (len(given) > 3)}: how their channels should move "
+            "is not kept in the result."
+        )
+    if len(known) <= _LAYERS:
+        return known
+    worst = max(range(len(known)), key=lambda i: known[i]["value"] or 0.0)
+    at = {*np.linspace(0, len(known) - 1, _LAYERS - 1).round().astype(int).tolist(), worst}
+    return [known[i] for i in sorted(at)]
+
+
+def _scores_to_show(result: Result) -> Record | None:
+    """Return the record of class scores, where these are vectors under the trivial action."""
+    for record in reversed(result["measurements"]):
+        layout = parse_layout(record["layout"])
+        if record.get("predictions") and layout.grid is None:
+            return record
+    return None
+
+
+def _prepared(
+    result: Result, model: Model, data: Any, maps: Sequence[Record], scores: Record | None
+) -> Prepared:
+    """Work out the run again from what the result says of it."""
+    part, group = result["data"], result["group"]
+    inputs = part.get("inputs", ())
+    measures = [f"{record['measure']}@{record['layer']}" for record in maps]
+    measures += [f"softmax-kl@{scores['layer']}"] if scores else []
+    layouts = {record["layer"]: record["layout"] for record in maps}
+    options: dict[str, Any] = {
+        "measures": measures,
+        "samples": result["measurements"][0]["samples"],
+        "norm_samples": len(part["indices"]),
+        "seed": result.get("seed", 0),
+        "interpolation": group["interpolation"],
+        "support": group["support"],
+        "components": group.get("components", "right-down"),
+        "clip": group.get("clip", False),
+        "preprocess": preprocess_from_json(json.dumps(part.get("preprocess")), "the result's data"),
+        "layout": layouts,
+        "engine": "kernels",
+    }
+    if inputs and inputs[0]["name"]:
+        options["input"] = inputs[0]["name"]
+        options["input_layout"] = {one["name"]: one["layout"] for one in inputs}
+    elif "layout" in part:
+        options["input_layout"] = part["layout"]
+    prepared = prepare_run(model, data, group["name"], make_options(options))
+    if list(prepared.task.source.indices) != list(part["indices"]):
+        raise GeedError(
+            f"--data {data}: the samples are not those of the result, {part['source']}; give the "
+            "data that was measured"
+        )
+    return prepared
+
+
+def _two_channels(record: Record) -> tuple[int, ...]:
+    """Return the channel that moves along least, and the median one."""
+    values = np.asarray(record.get("per_channel") or [0.0], dtype=np.float64)
+    order = np.argsort(-values, kind="stable")
+    return tuple(dict.fromkeys((int(order[0]), int(order[len(order) // 2]))))
+
+
+def _one(
+    result: Result,
+    record: Record,
+    measure: Measure,
+    y: NDArray[Any],
+    position: int,
+    channels: tuple[int, ...],
+) -> tuple[NDArray[Any], ...]:
+    """Return f(gx) and g f(x) of two channels of a sample, and their cosines.
+
+    Raises
+    ------
+    GeedError
+        If the deviations are not those of the result.
+    """
+    sums = channel_sums_of_orbits(measure, y)
+    again, before = deviations_of_sums(measure, sums)[0][0], record["deviations"][position]
+    if np.abs(again - np.asarray(before)).max() > _CLOSE:
+        raise GeedError(
+            f"--model {result['model']['path']}: gives other values in {record['layer']} than the "
+            "result holds; it was measured with options that a result does not keep, so leave "
+            "--model out"
+        )
+    action, chosen = measure.action, list(channels)
+    orbits = operands_of_orbits(measure, y)
+    assert isinstance(action, LayoutAction)  # one's own actions are not run to draw something
+    reference = action.unstacked(f_hat(measure, orbits)[0].astype(np.float64))
+    moved = np.stack([action.apply(g, reference)[chosen] for g in range(orbits.shape[1])])
+    found = action.unstacked(orbits[0])[:, chosen]
+    picked = np.moveaxis(sums[0][:, chosen], -1, 0)
+    both = np.sqrt(picked[1] * picked[2])
+    silent = (picked[1] == 0) & (picked[2] == 0)
+    cosines = np.where(silent, 1.0, picked[0] / np.where(both > 0, both, 1.0))
+    return found.astype(np.float32), moved.astype(np.float32), cosines
