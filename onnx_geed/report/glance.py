@@ -62,8 +62,12 @@ def glance(
     """
     found = [_scores(r) for r in results]
     models = [
-        {"name": name, "sentences": [] if record is None else _sentences(result, record)}
-        for result, name, record in zip(results, names, found, strict=True)
+        {
+            "number": i,
+            "name": name,
+            "sentences": [] if record is None else _sentences(result, record),
+        }
+        for i, (result, name, record) in enumerate(zip(results, names, found, strict=True))
     ]
     rows = [
         {"model": k, "name": name} | row

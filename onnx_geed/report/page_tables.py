@@ -10,6 +10,7 @@ from onnx_geed.measures import descriptor_of
 from onnx_geed.report.words import meaning
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
+    ClassValue,
     ComparisonEntry,
     GroupPart,
     Record,
@@ -52,8 +53,7 @@ def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
         for name, reference in (record.get("references") or {}).items()
         if name != "between_samples"
     }
-    # The normalised value of a cosine is none, and stands as it is in the file.
-    cosine = reading.similarity and record["normaliser"] is None
+    cosine = _is_cosine(record)
 
     def told(value: float | None, *, flipped: bool = reading.similarity) -> str:
         return number(value if value is None or not flipped else 0.0 - value)
@@ -114,23 +114,43 @@ def class_tables(result: Result) -> dict[str, Any]:
                 ],
             }
         )
-    last = {r["measure"]: (r["layer"], r.get("per_class") or {}) for r in result["measurements"]}
-    last = {measure: (layer, values) for measure, (layer, values) in last.items() if values}
+    known = {r["measure"]: r for r in result["measurements"]}
+    last = {
+        measure: (record["layer"], values, _is_cosine(record))
+        for measure, record in known.items()
+        if (values := record.get("per_class") or {})
+    }
     labels = list(next(iter(last.values()))[1]) if last else []
     rows = []
     for label in labels:
-        cells = [values.get(label) for _, values in last.values()]
+        cells = [_of_class(values.get(label), cosine) for _, values, cosine in last.values()]
         rows.append(
             {
                 "label": label,
-                "n": next(c["samples"] for c in cells if c),
-                "cells": [
-                    (number(c["value"]), interval(c["ci95"])) if c else ("", "") for c in cells
-                ],
+                "n": next(v[label]["samples"] for _, v, _ in last.values() if label in v),
+                "cells": cells,
             }
         )
-    heads = [(measure, layer) for measure, (layer, _) in last.items()]
+    heads = [
+        (f"{measure}, as a cosine" if cosine else measure, layer)
+        for measure, (layer, _, cosine) in last.items()
+    ]
     return {"predictions": predictions, "heads": heads, "rows": rows, "open": len(rows) <= OPEN}
+
+
+def _is_cosine(record: Record) -> bool:
+    """Say whether a record's value is minus a cosine; divided by M, it stands as in the file."""
+    return descriptor_of(record["measure"]).similarity and record["normaliser"] is None
+
+
+def _of_class(part: ClassValue | None, cosine: bool) -> tuple[str, str]:
+    """Return the value over the samples of a class and its interval, as they are read."""
+    if part is None:
+        return "", ""
+    value, ends = part["value"], part["ci95"]
+    if cosine:
+        value, ends = 0.0 - value, [-ends[1], -ends[0]] if ends else None
+    return number(value), interval(ends)
 
 
 def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[str, Any]]:

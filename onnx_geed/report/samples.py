@@ -100,7 +100,7 @@ def _samples(
         "name": name,
         "measure": chosen.measure,
         "layer": chosen.layer,
-        "unit": chosen.unit,
+        "unit": chosen.told_unit,
         "note": " ".join(dict.fromkeys(notes)),
         "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("largest", "smallest")]
         if rows
@@ -133,12 +133,12 @@ def _sample(
     worst = int(row.argmax())
     entry: dict[str, Any] = {
         "name": called + (f", label {label}" if label is not None else ""),
-        "value": number(float(reading.per_sample[position])),
+        "value": number(reading.told(float(reading.per_sample[position]))),
         # Invariance is measured from the mean of an orbit, which the sample itself may be far from.
         "worst": element_words(group, group["elements"][worst])
         if worst or is_family(group) or is_sampled(group["name"])
-        else "e, that is, as it was given: farthest from the mean of its orbit",
-        "worst_value": number(float(row[worst])),
+        else "e, the unmoved sample, which is farthest from the mean of its orbit",
+        "worst_value": number(reading.told(float(row[worst]))),
         "position": position,
         "thumbnails": [],
         "notes": [],
@@ -156,8 +156,8 @@ def _sample(
                 "element": group["elements"][g],
                 "number": g,
                 "tip": f"{called}, {element_words(group, group['elements'][g])}: "
-                f"{number(float(row[g]))}",
-                "value": number(float(row[g])),
+                f"{number(reading.told(float(row[g])))}",
+                "value": number(reading.told(float(row[g]))),
                 "worst": g == worst,
             }
             for g, drawn in zip(at, images, strict=False)

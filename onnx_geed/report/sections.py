@@ -99,10 +99,11 @@ def _at_one_scale(by_result: list[list[Reading]]) -> tuple[list[list[Reading]], 
 def _profile_pictures(
     by_result: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
-    kept = [(n, rs) for n, rs in zip(names, by_result, strict=True) if rs]
+    drawn = [(n, rs) for n, rs in zip(names, by_result, strict=True) if rs]
+    kept = drawn[:_RESULTS]
     caption = (
         "Value by layer, the input's end on top; bars are 95\u00a0% intervals over samples. "
-        "Further left is better."
+        f"Further left is better.{_some_of(drawn)}"
     )
     exact = any(r.exact is not None for rs in by_result for r in rs)
     layers = [[r.layer for r in rs] for _, rs in kept]
@@ -132,6 +133,13 @@ def _profile_pictures(
     return pictures
 
 
+def _some_of(drawn: Sequence[Any]) -> str:
+    """Say that not all results are drawn, which lines and colours could not be told apart."""
+    if len(drawn) <= _RESULTS:
+        return ""
+    return f" The first {_RESULTS} of {len(drawn)} results are drawn; tables have all."
+
+
 def _told(reading: Reading) -> str:
     return span(reading.told(reading.value))
 
@@ -141,9 +149,8 @@ def _heat_pictures(
 ) -> list[dict[str, str]]:
     pictures = []
     most = max(float(r.per_element.max()) for rs in by_result for r in rs)
-    for result, name, readings in zip(results, names, by_result, strict=True):
-        if len(readings) < 2:
-            continue
+    several = [of for of in zip(results, names, by_result, strict=True) if len(of[2]) > 1]
+    for result, name, readings in several[:_RESULTS]:
         group = result["group"]
         called = [element_words(group, e, short=True) for e in group["elements"]]
         svg = heat_picture(readings, called, along(group), model=name, most=most)
@@ -153,7 +160,8 @@ def _heat_pictures(
             framed(
                 "heat",
                 svg,
-                f"{name}: layers against {_called(group)}; darker is less equivariant.",
+                f"{name}: layers against {_called(group)}; darker is less equivariant."
+                f"{_some_of(several)}",
                 f"{name}: heat map of {readings[0].measure} by layer and element; the darkest "
                 f"cell is {worst.layer} under {element_words(group, element)}, "
                 f"{span(worst.told(float(worst.per_element.max())))}.",
@@ -195,6 +203,7 @@ def _element_pictures(
             pictures += _curve_pictures(own, name, lines, measured, of)
             continue
         round_ = turns_of(group) is not None
+        rest = _some_of(chosen)
         caption = f"{name}: deviation by element"
         if round_ and result["group"]["order"] > 2:
             caption = f"{name}: deviation by angle; the centre is perfect, the identity at 0°"
@@ -210,7 +219,9 @@ def _element_pictures(
             for label, r in lines
         )
         svg = polar_picture(lines, group, result["group"]["exact"], of)
-        pictures.append(framed("angles", svg, caption + ".", alt, "round" if round_ else "wide"))
+        pictures.append(
+            framed("angles", svg, f"{caption}.{rest}", alt, "round" if round_ else "wide")
+        )
     return pictures
 
 
@@ -320,7 +331,7 @@ def _sample_pictures(
     else:
         lines = [
             (n if len(rs) == 1 else f"{n}: {rs[-1].layer}", rs[-1], n, result)
-            for result, n, rs in kept
+            for result, n, rs in kept[:_RESULTS]
         ]
     if len(lines[0][1].per_sample) < 2:
         return []
@@ -338,4 +349,4 @@ def _sample_pictures(
         [n for _, _, n, _ in lines],
         [samples_called(result) for _, _, _, result in lines],
     )
-    return [framed("samples", svg, caption + " Further left is better.", alt)]
+    return [framed("samples", svg, f"{caption} Further left is better.{_some_of(kept)}", alt)]

@@ -102,7 +102,9 @@ def mark(axes: Any, marks: Sequence[Mark]) -> None:
     """Put marks into a picture, larger than what is seen, so that a pointer finds them."""
     if marks:
         told = _MARKS + _packed([[m.tip, dict(m.at)] for m in marks])
-        axes.plot([m.x for m in marks], [m.y for m in marks], "s", ms=9, ls="", alpha=0, gid=told)
+        # In front of all that is seen, which a pointer would find instead.
+        look: dict[str, Any] = {"ms": 9, "ls": "", "alpha": 0, "zorder": 10}
+        axes.plot([m.x for m in marks], [m.y for m in marks], "s", gid=told, **look)
 
 
 def note_of_image(image: Any, note: Mapping[str, Any]) -> None:

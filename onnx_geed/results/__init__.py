@@ -125,6 +125,7 @@ if TYPE_CHECKING:
     from onnx_geed.results.schema import (
         Aggregate as Aggregate,
         AggregateEntry as AggregateEntry,
+        ClassValue as ClassValue,
         Comparison as Comparison,
         ComparisonEntry as ComparisonEntry,
         FitPart as FitPart,

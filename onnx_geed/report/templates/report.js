@@ -110,6 +110,9 @@ if (source) {
   const roving = (holder, columns, at, chosen) => {
     const buttons = [...holder.querySelectorAll("button")];
     buttons.forEach((button, i) => { button.tabIndex = i === at ? 0 : -1; });
+    const chosenBox = buttons[at]?.getBoundingClientRect(), box = holder.getBoundingClientRect();
+    if (chosenBox && (chosenBox.right > box.right || chosenBox.left < box.left))
+      holder.scrollLeft += chosenBox.left - box.left - box.width / 2 + chosenBox.width / 2;
     holder.onkeydown = e => {
       const step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns}[e.key];
       const next = step && buttons.indexOf(document.activeElement) + step;
@@ -126,6 +129,7 @@ if (source) {
     rows.push(choose("Image", model.samples.map(s => `${s.name}: ${s.value}`), "sample"));
     rows.push(choose("Angle or element", model.names, "element"));
     if (model.layers.length) rows.push(choose("Layer", model.layers.map(l => l.layer), "layer"));
+    rows.push(make("span", {class: "soft"}, `sorted by ${model.by} (${model.unit})`));
     put("choice", ...rows);
   }
   function drawSamples() {

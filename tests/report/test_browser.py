@@ -1,0 +1,346 @@
+"""Pages in headless Chromium: every control is used, and nothing is said, asked for or cut off."""
+
+import shutil
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from recording import measurement
+from test_page import C8, result_of, spread
+
+from onnx_geed import measure
+from onnx_geed.report import samples_to_show
+from onnx_geed.report.page import report
+from onnx_geed.results import Exploration, ExploredLayer
+from onnx_geed.run import explore
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+HOSTILE = [
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(2)>",
+    '"><svg onload=alert(3)>',
+    "__proto__",
+    "constructor",
+    "\u202egnp.exe & 'quotes' \"$x^2$\" <!--",
+    "block/" * 400,
+    "\ud800 \x1b[31m \x00 ]]>",
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Opens pages; whatever they say or ask for is a failure at the end."""
+    heard, pages = [], []
+
+    def open_page(html, width=1400):
+        (tmp_path / "page.html").write_text(html, encoding="utf-8")
+        size = {"width": width, "height": 900}
+        page = browser.new_page(viewport=size, reduced_motion="reduce")
+        page.on("console", lambda m: heard.append(f"console: {m.text}"))
+        page.on("pageerror", lambda e: heard.append(f"error: {e}"))
+        page.on("dialog", lambda d: heard.append(f"dialog: {d.message}"))
+        page.on("request", lambda r: heard.append(r.url) if not of_page(r.url) else None)
+        page.add_init_script(
+            "addEventListener('securitypolicyviolation', e => console.log('CSP ' + e.blockedURI))"
+        )
+        page.goto((tmp_path / "page.html").as_uri())
+        pages.append(page)
+        return page
+
+    def of_page(url):
+        return url.startswith("data:") or url == (tmp_path / "page.html").as_uri()
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert heard == []
+
+
+def use_everything(page):
+    """Press every button, open all that folds, choose every option, and type into every box."""
+    for fold in page.query_selector_all("summary"):
+        fold.click()
+    count = page.evaluate(
+        """() => {
+          let used = 0;
+          const press = selector => {
+            for (let i = 0; i < document.querySelectorAll(selector).length; i++) {
+              document.querySelectorAll(selector)[i].click();
+              used++;
+            }
+          };
+          press("thead button");
+          press("section button");
+          for (let s = 0; s < document.querySelectorAll("select").length; s++)
+            for (let o = 0; o < document.querySelectorAll("select")[s].options.length; o++) {
+              const select = document.querySelectorAll("select")[s];
+              select.value = o;
+              select.dispatchEvent(new Event("change"));
+              used++;
+            }
+          for (const box of document.querySelectorAll("input")) {
+            box.value = "1";
+            box.dispatchEvent(new Event("input"));
+            box.value = "";
+            box.dispatchEvent(new Event("input"));
+            used++;
+          }
+          const marks = [...document.querySelectorAll("[data-tip], [data-cells]")];
+          for (const mark of marks.slice(0, 200)) {
+            const {left, top, width, height} = mark.getBoundingClientRect();
+            const at = {bubbles: true, clientX: left + width / 2, clientY: top + height / 2};
+            mark.dispatchEvent(new PointerEvent("pointermove", at));
+            mark.dispatchEvent(new MouseEvent("click", at));
+            used++;
+          }
+          return used;
+        }"""
+    )
+    for key in ("Tab", "Enter", "ArrowRight", "ArrowDown", "Escape"):
+        page.keyboard.press(key)
+    return count
+
+
+def is_whole(page):
+    """Nothing of the page itself lies beyond its right edge."""
+    wide, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    return wide <= inner
+
+
+def explored(result, layers, samples=4, order=8, side=6, seed=0):
+    rng = np.random.default_rng(seed)
+    maps = rng.standard_normal((2, samples, order, 2, side, side)).astype(np.float32)
+    scores = rng.dirichlet(np.ones(5), (samples, order))
+    shown = [
+        ExploredLayer(name, (3, 1), *maps, rng.uniform(-1, 1, (samples, order, 2)))
+        for name in layers
+    ]
+    return Exploration(
+        samples_to_show(result, samples), tuple(shown), scores, tuple(HOSTILE[:5]), ()
+    )
+
+
+def of_layers(layers, path="net.onnx", **options):
+    maps = [
+        measurement(
+            measure="channel-cos",
+            layer=name,
+            layout="NCHW",
+            output_action="grid",
+            deviations=spread(-0.5 + i / (3 * len(layers)), n=4),
+            elements=C8.elements,
+        )
+        for i, name in enumerate(layers)
+    ]
+    return result_of(maps, path=path, **options)
+
+
+@pytest.fixture(scope="module")
+def two_models():
+    """The page of the demo's two networks, with 12 of their samples to be looked at."""
+    folder = files("onnx_geed.demo")
+    data, results, shown = str(folder / "digits.npz"), [], []
+    for name in ("digits_cnn.onnx", "digits_cnn_untrained.onnx"):
+        chosen = ["channel-cos", "softmax-kl", "flip-rate"]
+        results.append(measure(str(folder / name), data, "C8", measures=chosen, samples=20))
+        positions = samples_to_show(results[-1], 12)
+        shown.append(explore(results[-1], str(folder / name), data, positions))
+    return report(results, data=data, explorations=shown)
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_every_control_of_a_page_of_two_models(opened, two_models, width):
+    assert len(two_models) < 5_000_000
+    page = opened(two_models, width)
+    assert page.is_visible("#explore")
+    assert is_whole(page)
+    assert use_everything(page) > 150
+    assert is_whole(page)
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_verdicts_are_in_sight_without_scrolling(opened, two_models, width):
+    page = opened(two_models, width)
+    rights = page.evaluate(
+        "[...document.querySelectorAll('.verdict, .words, .far')]"
+        ".map(cell => cell.getBoundingClientRect()).map(box => box.right)"
+    )
+    assert rights
+    assert max(rights) <= width
+
+
+def test_tables_fit_a_wide_window(opened, two_models):
+    page = opened(two_models, 1400)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    cut = page.evaluate(
+        "[...document.querySelectorAll('.scroll')]"
+        ".filter(s => s.scrollWidth > s.clientWidth + 1).length"
+    )
+    assert cut == 0
+
+
+def test_the_first_column_stays_where_a_table_scrolls(opened, two_models):
+    page = opened(two_models, 400)
+    moved = page.evaluate(
+        """() => [...document.querySelectorAll(".scroll")]
+          .filter(s => s.scrollWidth > s.clientWidth + 20)
+          .map(s => {
+            const left = () => s.querySelector("tbody tr > *").getBoundingClientRect().left;
+            const before = left();
+            s.scrollLeft = 20;
+            return Math.abs(left() - before);
+          })"""
+    )
+    assert moved
+    assert max(moved) < 8
+
+
+def test_dots_cells_and_thumbnails_have_one_tooltip_and_lead_to_the_explorer(opened, two_models):
+    page = opened(two_models)
+    told = {}
+    for kind, selector in {
+        "dot": "figure svg g[data-sample]",
+        "angle": "figure svg g[data-element]:not([data-sample])",
+        "layer": "figure svg g[data-layer]:not([data-element]):not([data-sample])",
+        "cell": "figure svg [data-cells]",
+        "thumbnail": "li[data-sample]",
+    }.items():
+        mark = page.locator(selector).first
+        mark.scroll_into_view_if_needed()
+        page.wait_for_timeout(50)  # scrolling hides the tooltip
+        mark.hover(force=True)
+        assert page.is_visible("#tip"), kind
+        told[kind] = page.inner_text("#tip")
+        mark.click(force=True)
+    assert all(": " in text for text in told.values()), told
+    assert not page.query_selector("figure svg title")  # the browser's own would be a second one
+
+
+def test_a_click_shows_what_was_clicked(opened, two_models):
+    page = opened(two_models)
+    thumbnail = page.locator("li[data-sample]").nth(3)
+    name = thumbnail.get_attribute("data-tip").split(",")[0]
+    thumbnail.click()
+    said = page.inner_text('[data-part="said"]')
+    assert said.startswith(name)
+    assert "moved by 135°" in said
+    page.select_option('select[data-key="layer"]', label="block2")
+    assert "block2: cosine" in page.inner_text('[data-part="said"]')
+    assert page.inner_text('[data-part="maps"]').count("cosine") == 2
+
+
+def test_the_explorer_goes_by_keyboard_alone(opened, two_models):
+    page = opened(two_models)
+    page.focus('[data-part="orbit"] button[tabindex="0"]')
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    before = page.inner_text('[data-part="said"]')
+    page.keyboard.press("ArrowRight")
+    after = page.inner_text('[data-part="said"]')
+    assert before != after
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('[data-part]').dataset.part") == "grid"
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
+
+
+def test_what_is_shown_is_what_was_run_again(opened):
+    """Map, cosine and class on the page are those of the arrays."""
+    result = of_layers(["a", "b"])
+    one = explored(result, ["a", "b"], samples=3)
+    page = opened(report([result], explorations=[one]))
+    page.select_option('select[data-key="sample"]', "1")
+    page.select_option('select[data-key="element"]', "5")
+    page.select_option('select[data-key="layer"]', "1")
+    text = page.inner_text('[data-part="maps"]').replace("\u2212", "-")
+    assert f"(3): cosine {one.layers[1].cosines[1, 5, 0]:.3f}" in text
+    assert f"(1): cosine {one.layers[1].cosines[1, 5, 1]:.3f}" in text
+    likeliest = int(one.probabilities[1, 5].argmax())
+    share = f"{100 * one.probabilities[1, 5, likeliest]:.0f} %"
+    assert share in page.inner_text('[data-part="orbit"] button[aria-pressed="true"]')
+    pixels = page.evaluate(
+        """async () => {
+          const map = document.querySelectorAll("#explore .map")[2], image = new Image();
+          image.src = map.style.backgroundImage.slice(5, -2);
+          await image.decode();
+          const canvas = document.createElement("canvas"), n = 8;
+          [canvas.width, canvas.height] = [image.width, image.height];
+          const pen = canvas.getContext("2d");
+          pen.drawImage(image, 0, 0);
+          const [x, y] = map.style.backgroundPosition.split(" ").map(parseFloat);
+          const w = image.width / n, h = image.height / 4;
+          const column = Math.round(x / 100 * (n - 1)), row = Math.round(y / 100 * 3);
+          return [...pen.getImageData(column * w, row * h, w, h).data];
+        }"""
+    )
+    green = np.array(pixels).reshape(6, 6, 4)[:, :, 1].astype(float)  # rises with the value
+    wanted = one.layers[1].found[1, 5, 1]
+    assert np.corrcoef(green.ravel(), wanted.ravel())[0, 1] > 0.98
+
+
+def test_print_falls_back_to_pictures(opened, two_models):
+    page = opened(two_models)
+    page.emulate_media(media="print")
+    assert not page.is_visible("#explore")
+    assert page.locator("li[data-sample] img").count() > 20
+    assert page.is_visible("figure svg")
+
+
+def test_without_scripts_the_page_is_whole(browser, two_models, tmp_path):
+    (tmp_path / "p.html").write_text(two_models, encoding="utf-8")
+    page = browser.new_context(java_script_enabled=False).new_page()
+    page.goto((tmp_path / "p.html").as_uri())
+    assert not page.is_visible("#explore")
+    assert page.is_visible("figure svg")
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_hostile_names_are_text(opened, width):
+    result = of_layers(HOSTILE, path=HOSTILE[0], names=HOSTILE[:4])
+    other = of_layers(HOSTILE, path=HOSTILE[1], names=HOSTILE[:4])
+    shown = [explored(one, HOSTILE) for one in (result, other)]
+    page = opened(report([result, other], explorations=shown), width)
+    use_everything(page)
+    assert "alert(2)" in page.inner_text('[data-part="choice"]') + page.inner_text("h1")
+    assert page.locator("section img").count() == 0
+    assert is_whole(page)
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_two_thousand_layers(opened, width):
+    names = [f"/features/stage{i // 100}/block{i}/relu/Relu_output_0" for i in range(2000)]
+    result = of_layers(names)
+    text = report([result], explorations=[explored(result, names[::250])])
+    assert len(text) < 5_000_000
+    page = opened(text, width)
+    assert is_whole(page)
+    page.fill("input[type=search] >> nth=0", "block1999") if page.is_visible(
+        "input >> nth=0"
+    ) else None
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    page.click("thead button >> nth=0")
+    tall = page.evaluate(
+        "Math.max(...[...document.querySelectorAll('figure')].map(f => f.offsetHeight))"
+    )
+    assert tall < 2500
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_fifty_results(opened, width):
+    results = [of_layers(["conv1", "conv2"], path=f"run/step{i}.onnx") for i in range(50)]
+    text = report(results)
+    assert len(text) < 5_000_000
+    page = opened(text, width)
+    assert is_whole(page)
+    use_everything(page)
