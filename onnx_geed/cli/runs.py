@@ -379,15 +379,23 @@ def benchmark(
 
 
 @click.command(cls=Guarded)
-def demo() -> None:
+@click.option(
+    "--report",
+    "page",
+    type=Output(),
+    metavar="PAGE.html",
+    help="Also write a page of both, on which single digits can be looked at.",
+)
+def demo(page: str | Path | None) -> None:
     """Measure the embedded model under C8, next to the same network untrained.
 
     \b
-    Example:
+    Examples:
       onnx-geed demo
+      onnx-geed demo --report demo.html
     """
     from onnx_geed.demo import run_demo
 
     with progress_bar() as progress:
-        text = run_demo(progress)
+        text = run_demo(progress, page)
     show(text)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onnx_geed.results import Result
 
 __all__ = ["demo_results", "run_demo"]
+
+_NETWORKS = ("digits_cnn.onnx", "digits_cnn_untrained.onnx")
+
+
+# Digits of each network that can be looked at.
+_SHOWN = 24
 
 
 def demo_results(
@@ -38,18 +46,27 @@ def demo_results(
                 progress=progress,
                 command="onnx-geed demo",
             )
-            for name in ("digits_cnn.onnx", "digits_cnn_untrained.onnx")
+            for name in _NETWORKS
         )
     return trained, untrained
 
 
-def run_demo(progress: Callable[[int, int], None] | None = None) -> str:
+def run_demo(
+    progress: Callable[[int, int], None] | None = None, page: str | Path | None = None
+) -> str:
     """Return the demo's tables and what they mean.
 
     Parameters
     ----------
     progress : callable, optional
         Told how far each run is.
+    page : str or Path, optional
+        A file for a page of both networks, with samples to be looked at.
+
+    Raises
+    ------
+    GeedError
+        If the page cannot be written, or what draws it is not installed.
 
     Returns
     -------
@@ -59,6 +76,8 @@ def run_demo(progress: Callable[[int, int], None] | None = None) -> str:
     from onnx_geed.report import table
 
     trained, untrained = demo_results(progress)
+    if page is not None:
+        _write_page((trained, untrained), page)
     return "\n".join(
         (
             "A small CNN trained on rotated MNIST digits 0-8, under rotations by 45° (C8):",
@@ -72,6 +91,21 @@ def run_demo(progress: Callable[[int, int], None] | None = None) -> str:
             _meaning(trained, untrained),
         )
     )
+
+
+def _write_page(results: Sequence[Result], page: str | Path) -> None:
+    """Write a page of both networks on which single digits can be looked at."""
+    from onnx_geed.report import samples_to_show, write_report
+    from onnx_geed.run import explore
+
+    with as_file(files(__name__)) as folder:
+        data = f"{folder / 'digits.npz'}"
+        explorations = [
+            explore(result, folder / name, data, samples_to_show(result, _SHOWN))
+            for result, name in zip(results, _NETWORKS, strict=True)
+        ]
+        command = shlex.join(["onnx-geed", "demo", "--report", str(page)])
+        write_report(results, page, data=data, explorations=explorations, command=command)
 
 
 def _meaning(trained: Result, untrained: Result) -> str:

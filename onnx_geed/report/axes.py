@@ -28,7 +28,8 @@ _MOST_ROWS = 64
 
 def short_name(name: str, width: int = 26) -> str:
     """Shorten a name for a legend or an axis."""
-    return shorten(name, width)
+    # matplotlib leaves out of a legend what begins with _; a space before it is not seen.
+    return f" {shorten(name, width)}" if name.startswith("_") else shorten(name, width)
 
 
 def distinct_names(names: Sequence[str], width: int = 24) -> list[str]:

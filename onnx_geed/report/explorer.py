@@ -16,7 +16,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.report.samples import headline
 from onnx_geed.report.svg import load_matplotlib
 from onnx_geed.report.thumbnails import check_shown, open_pictures, orbit_pictures
-from onnx_geed.report.words import samples_called
+from onnx_geed.report.words import is_sampled, samples_called
 from onnx_geed.results import (
     Exploration,
     ExploredLayer,
@@ -130,14 +130,16 @@ def _model(
     shown = _elements(result)
     called, first = samples_called(result), headline(readings)
     maps = {r.layer: r for r in readings if r.descriptor.cosine_of_maps}
+    depth = [maps[layer.layer].share(maps[layer.layer].value) for layer in one.layers]
     return {
         "model": plain(name),
         "of": f"{result['data']['fingerprint']} {group['name']} {group['support']}",
         "elements": shown,
-        "names": [plain(element_words(group, group["elements"][g], short=True)) for g in shown],
+        "names": [_named(result, g) for g in shown],
         "by": f"{first.measure} in {plain(first.layer)}",
         "unit": first.told_unit,
         "classes": [plain(c) for c in one.classes],
+        "worst": max(range(len(one.layers)), key=lambda i: depth[i], default=0),
         "layers": [
             {
                 "layer": plain(layer.layer),
@@ -152,7 +154,7 @@ def _model(
                 "index": result["data"]["indices"][position],
                 "name": plain(called[position]),
                 "value": span(first.told(float(first.per_sample[position]))),
-                "worst": int(first.deviations[position].argmax()),
+                "worst": _worst_of(first.deviations[position]),
                 "top": [] if one.probabilities is None else _top(one.probabilities[k][shown]),
                 "maps": [_sprite(layer, k, shown, side) for layer in one.layers],
                 "cosines": [np.round(layer.cosines[k][shown], 3).tolist() for layer in one.layers],
@@ -165,6 +167,19 @@ def _model(
             for k, position in enumerate(one.positions)
         ],
     }
+
+
+def _named(result: Result, g: int) -> str:
+    """Return what an element is called; the identity by what it does, where it moves nothing."""
+    group = result["group"]
+    if g == 0 and not is_sampled(group["name"]):
+        return "unmoved"
+    return plain(element_words(group, group["elements"][g], short=True))
+
+
+def _worst_of(deviations: NDArray[np.float64]) -> int:
+    """Return the element that is looked at first: the identity shows nothing that moved."""
+    return 1 + int(deviations[1:].argmax()) if len(deviations) > 1 else 0
 
 
 def _elements(result: Result) -> list[int]:

@@ -167,9 +167,12 @@ def _sample(
 
 
 def _shown(picture: Picture, under: str) -> dict[str, Any]:
-    """Return a picture for the template; its SVG is made of numbers and our own words alone."""
+    """Return a picture for the template; its SVG is made of numbers and our own words alone.
+
+    Markup is not cut as a long word of a name is.
+    """
     return {
-        "src": picture.src,
+        "src": Markup(picture.src),
         "svg": Markup(picture.svg),
         "alt": under + (f": {picture.what}" if picture.what else ""),
         "width": picture.width,

@@ -5,28 +5,16 @@ from importlib.resources import files
 
 import numpy as np
 import pytest
-from recording import measurement
-from test_page import C8, result_of, spread
+from large_pages import HOSTILE, explored, of_layers
 
 from onnx_geed import measure
 from onnx_geed.report import samples_to_show
 from onnx_geed.report.page import report
-from onnx_geed.results import Exploration, ExploredLayer
 from onnx_geed.run import explore
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-HOSTILE = [
-    "</script><script>alert(1)</script>",
-    "<img src=x onerror=alert(2)>",
-    '"><svg onload=alert(3)>',
-    "__proto__",
-    "constructor",
-    "\u202egnp.exe & 'quotes' \"$x^2$\" <!--",
-    "block/" * 400,
-    "\ud800 \x1b[31m \x00 ]]>",
-]
 
 
 @pytest.fixture(scope="module")
@@ -115,34 +103,6 @@ def is_whole(page):
     """Nothing of the page itself lies beyond its right edge."""
     wide, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     return wide <= inner
-
-
-def explored(result, layers, samples=4, order=8, side=6, seed=0):
-    rng = np.random.default_rng(seed)
-    maps = rng.standard_normal((2, samples, order, 2, side, side)).astype(np.float32)
-    scores = rng.dirichlet(np.ones(5), (samples, order))
-    shown = [
-        ExploredLayer(name, (3, 1), *maps, rng.uniform(-1, 1, (samples, order, 2)))
-        for name in layers
-    ]
-    return Exploration(
-        samples_to_show(result, samples), tuple(shown), scores, tuple(HOSTILE[:5]), ()
-    )
-
-
-def of_layers(layers, path="net.onnx", **options):
-    maps = [
-        measurement(
-            measure="channel-cos",
-            layer=name,
-            layout="NCHW",
-            output_action="grid",
-            deviations=spread(-0.5 + i / (3 * len(layers)), n=4),
-            elements=C8.elements,
-        )
-        for i, name in enumerate(layers)
-    ]
-    return result_of(maps, path=path, **options)
 
 
 @pytest.fixture(scope="module")
@@ -293,6 +253,8 @@ def test_print_falls_back_to_pictures(opened, two_models):
     page.emulate_media(media="print")
     assert not page.is_visible("#explore")
     assert page.locator("li[data-sample] img").count() > 20
+    page.locator("li[data-sample]").last.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('li[data-sample] img').naturalWidth > 20")
     assert page.is_visible("figure svg")
 
 

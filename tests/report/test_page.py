@@ -289,6 +289,7 @@ def test_thumbnails_are_the_orbit(tmp_path):
     np.testing.assert_array_equal(pixels(images[2]), np.rot90(x[0, 0]))
     seen = page(one, data=tmp_path / "x.npy")
     assert len(seen.all("img")) == 6 * 8
+    assert {pixels(a["src"]).shape for a in seen.all("img")} == {(8, 8)}  # whole, not cut
     assert {a["alt"] for a in seen.all("img")} >= {"sample 0 under e", "sample 0 under r3 (135°)"}
 
 

@@ -202,10 +202,11 @@ if (source) {
   function say(extra = "") {
     const {model, sample, layer} = of(), top = sample.top[now.element] ?? [];
     const first = sample.top[model.elements.indexOf(0)]?.[0];
-    let text = `${sample.name}, moved by ${model.names[now.element]}`;
+    const name = model.names[now.element];
+    let text = `${sample.name}, ${name === "unmoved" ? name : `moved by ${name}`}`;
     if (top.length) {
       text += `: predicted ${named(model, top[0][0])} (${percent(top[0][1])})`;
-      text += top[0][0] === first[0] ? ", the same class as before moving" : `, before moving ${named(model, first[0])} (${percent(first[1])})`;
+      if (name !== "unmoved") text += top[0][0] === first[0] ? ", the same class as before moving" : `, before moving ${named(model, first[0])} (${percent(first[1])})`;
     }
     if (layer) text += `. ${layer.layer}: cosine ${sample.told[now.layer][now.element]} over all channels`;
     put("said", `${extra}${text}.`);
@@ -255,5 +256,5 @@ if (source) {
   }
   document.body.classList.add("explorable");
   root.hidden = false;
-  go({sample: 0, element: undefined, layer: Math.max(0, models[0].layers.length - 1)});
+  go({sample: 0, element: undefined, layer: models[0].worst});
 }

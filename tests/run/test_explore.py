@@ -1,0 +1,131 @@
+"""Samples of a result that are run again to be looked at."""
+
+import models
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from large_pages import explored, of_layers
+
+from onnx_geed import GeedError, measure
+from onnx_geed.report import samples_to_show
+from onnx_geed.report.explorer import explorer
+from onnx_geed.results import read_record
+from onnx_geed.run import explore
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("explore")
+    models.save(models.random_cnn(0, (8, 8)), folder / "m.onnx")
+    models.save(models.random_cnn(1, (8, 8)), folder / "other.onnx")
+    x = np.random.default_rng(0).random((9, 3, 8, 8), dtype=np.float32)
+    np.save(folder / "x.npy", x)
+    chosen = ["channel-cos", "softmax-kl"]
+    result = measure(folder / "m.onnx", folder / "x.npy", "C4", measures=chosen, samples=6)
+    return folder, x, result
+
+
+def by_hand(path, images, name):
+    """A tensor's activations, by ONNX Runtime alone."""
+    proto = onnx.load(path)
+    if name not in [output.name for output in proto.graph.output]:
+        proto.graph.output.append(onnx.helper.make_tensor_value_info(name, 1, None))
+    session = onnxruntime.InferenceSession(proto.SerializeToString())
+    return session.run([name], {session.get_inputs()[0].name: images})[0]
+
+
+def test_maps_and_cosines_are_those_of_quarter_turns_by_hand(made):
+    folder, x, result = made
+    one = explore(result, folder / "m.onnx", folder / "x.npy", [3, 0])
+    assert one.notes == ()
+    maps = [r for r in result["measurements"] if r["measure"] == "channel-cos"]
+    assert [layer.layer for layer in one.layers] == [r["layer"] for r in maps]
+    layer, record = one.layers[-1], maps[-1]
+    worst, median = layer.channels
+    means = np.array(record["per_channel"])
+    assert means[worst] == means.max()
+    assert np.sum(means > means[median]) == len(means) // 2
+    for k, position in enumerate([3, 0]):
+        image = x[result["data"]["indices"][position]]
+        turned = np.stack([np.rot90(image, g, (1, 2)) for g in range(4)])
+        found = by_hand(folder / "m.onnx", np.ascontiguousarray(turned), layer.layer)
+        for g in range(4):
+            for c, channel in enumerate(layer.channels):
+                wanted = np.rot90(found[0, channel], g)
+                np.testing.assert_allclose(layer.found[k, g, c], found[g, channel], atol=1e-5)
+                np.testing.assert_allclose(layer.expected[k, g, c], wanted, atol=1e-5)
+                lengths = np.linalg.norm(wanted) * np.linalg.norm(found[g, channel])
+                cosine = (wanted * found[g, channel]).sum() / lengths if lengths else 1.0
+                assert layer.cosines[k, g, c] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_probabilities_are_those_of_the_moved_image(made):
+    folder, x, result = made
+    one = explore(result, folder / "m.onnx", folder / "x.npy", [2])
+    (record,) = (r for r in result["measurements"] if r["measure"] == "softmax-kl")
+    image = x[result["data"]["indices"][2]]
+    turned = np.ascontiguousarray(np.stack([np.rot90(image, g, (1, 2)) for g in range(4)]))
+    scores = by_hand(folder / "m.onnx", turned, record["layer"]).astype(float)
+    wanted = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
+    np.testing.assert_allclose(one.probabilities[0], wanted, atol=1e-5)
+
+
+def test_another_model_is_refused(made):
+    folder, _, result = made
+    with pytest.raises(GeedError, match=r"--model .*other\.onnx: is not the model"):
+        explore(result, folder / "other.onnx", folder / "x.npy", [0])
+
+
+def test_other_data_are_refused(made, tmp_path):
+    folder, x, result = made
+    np.save(tmp_path / "x.npy", x[:7])
+    with pytest.raises(GeedError, match="are not those of the result"):
+        explore(result, folder / "m.onnx", tmp_path / "x.npy", [0])
+
+
+def test_values_that_come_out_otherwise_are_refused(made):
+    folder, _, _ = made
+    other = measure(folder / "m.onnx", folder / "x.npy", "C4", measures=["channel-cos"], samples=6)
+    other["measurements"][1]["deviations"][0][1] += 0.1
+    with pytest.raises(GeedError, match="gives other values"):
+        explore(other, folder / "m.onnx", folder / "x.npy", [0])
+    assert explore(other, folder / "m.onnx", folder / "x.npy", [1]).layers
+
+
+def test_what_a_result_does_not_keep_is_told(made):
+    folder, _, result = made
+    own = result | {"group": result["group"] | {"interpolation": "own"}}
+    one = explore(own, folder / "m.onnx", folder / "x.npy", [0])
+    assert one.layers == ()
+    assert one.notes == ("No maps are shown: an action of one's own moved the samples.",)
+    tables = [dict(r) for r in result["measurements"]]
+    tables[0]["output_action"] = "grid+channels"
+    one = explore(result | {"measurements": tables}, folder / "m.onnx", folder / "x.npy", [0])
+    assert "how their channels should move is not kept" in one.notes[0]
+    assert tables[0]["layer"] not in [layer.layer for layer in one.layers]
+
+
+def test_samples_go_from_the_most_to_the_least_affected(made):
+    _, _, result = made
+    values = read_record(result["measurements"][-1]).per_sample
+    shown = samples_to_show(result, 3)
+    assert len(shown) == len(set(shown)) == 3
+    assert shown[0] == int(np.argmax(values))
+    assert list(samples_to_show(result, 50)) == np.argsort(-values).tolist()
+    assert (np.diff(values[list(samples_to_show(result, 5))]) <= 0).all()
+
+
+def test_a_page_stays_below_five_megabytes_whatever_the_maps_are():
+    """Noise, which no PNG makes smaller, of many large layers, for two models of 24 samples."""
+    result = of_layers([f"conv{i}" for i in range(8)])
+    one = explored(result, [f"conv{i}" for i in range(8)], samples=4, side=56)
+    many = [one] * 12  # as many samples as two pages have
+    found = explorer(
+        [result] * 12,
+        [f"m{i}" for i in range(12)],
+        [[read_record(m) for m in result["measurements"]]] * 12,
+        many,
+        None,
+    )
+    assert 400_000 < len(found["json"]) < 4_000_000
