@@ -63,8 +63,8 @@ def motions_picture(motions: Sequence[LayerMotion]) -> str:
                 seen.add(p.kind)
                 if p.fit and p.null is not None:
                     axes.plot([(p.null - perfect) / scale], [row], "|", ms=5, color=SERIES[i])
-                null = f", its null {span(p.null)}" if p.fit and p.null is not None else ""
-                tip = f"{TIP}{m.layer}, {p.kind}: {span(p.value)}{null}"
+                null = f", its null {span(m.told(p.null))}" if p.fit and p.null is not None else ""
+                tip = f"{TIP}{m.layer}, {p.kind}: {span(m.told(p.value))}{null}"
                 axes.plot([x], [row], "s", ms=7, alpha=0, gid=tip)
             axes.text(1.02, y, m.motion, transform=axes.get_yaxis_transform(), va="center")
         label_layers(axes, [m.layer for m in motions])

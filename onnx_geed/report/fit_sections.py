@@ -101,8 +101,8 @@ def _pictures(name: str, motions: Sequence[LayerMotion]) -> list[dict[str, str]]
         caption += " Dotted: what the mean tensor, the same for every sample, leaves."
     alt = f"Predictions by layer, {len(drawn)} layers. " + " ".join(
         f"{m.layer} {m.motion}: "
-        + ", ".join(f"{p.kind} {span(p.value)}" for p in m.predictions)
-        + f", shuffled {span(m.null or 0.0)}."
+        + ", ".join(f"{p.kind} {span(m.told(p.value))}" for p in m.predictions)
+        + f", shuffled {span(m.told(m.null or 0.0))}."
         for m in drawn
     )
     return [
@@ -122,15 +122,16 @@ def _table(name: str, motions: Sequence[LayerMotion]) -> dict[str, Any]:
         for p in m.predictions:
             defect = p.fit["defect"] if p.fit else None
             other = p.fit["other_element"] if p.fit else None
+            null = None if p.null is None else m.told(p.null)
             rows.append(
                 {
                     "layer": m.layer,
                     "motion": m.motion,
                     "kind": p.kind,
-                    "value": number(p.value),
-                    "ci": interval(p.ci95),
-                    "shuffled": number(p.null) if p.fit else "",
-                    "other": "" if other is None else number(other),
+                    "value": number(m.told(p.value)),
+                    "ci": interval(sorted(map(m.told, p.ci95)) if p.ci95 else None),
+                    "shuffled": number(null) if p.fit else "",
+                    "other": "" if other is None else number(m.told(other)),
                     "defect": number(defect["median"]) if defect else "",
                     "worst": number(defect["worst"]) if defect else "",
                     "lam": f"{p.fit['lambda']:g}" if p.fit and p.fit["lambda"] is not None else "",

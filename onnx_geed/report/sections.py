@@ -293,7 +293,9 @@ def _differences(
     ]
     if not curves:
         return []
-    svg = curve_picture(curves, group, f"difference, {own.unit}", (0.0, "the same"))
+    # Of cosines, not their own difference, which has the other sign.
+    what = "difference in distance from 1" if own.similarity else f"difference, {own.unit}"
+    svg = curve_picture(curves, group, what, (0.0, "the same"))
     caption = f"{over}, paired over the same samples, with 95\u00a0% intervals; below 0, {name} is "
     caption += "nearer to perfect."
     alt = "Paired differences. " + " ".join(f"{c.name}: {_ends(group, c.values)}." for c in curves)

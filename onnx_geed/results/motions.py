@@ -147,6 +147,10 @@ class LayerMotion:
         """The measure's descriptor."""
         return descriptor_of(self.measure)
 
+    def told(self, value: float) -> float:
+        """Return a value as sentences tell it: the cosine of a negative one."""
+        return 0.0 - value if self.descriptor.similarity else value
+
     @property
     def null(self) -> float | None:
         """The largest of the shuffled nulls: the scale of the layer."""

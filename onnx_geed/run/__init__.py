@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from onnx_geed.run.executors import (
         open_executor as open_executor,
     )
-    from onnx_geed.run.explore import (
+    from onnx_geed.run.exploring import (
         explore as explore,
     )
     from onnx_geed.run.fit import (
