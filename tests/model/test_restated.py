@@ -11,7 +11,10 @@ import pytest
 from onnx import TensorProto
 
 import onnx_geed
+from onnx_geed.groups import parse_group
 from onnx_geed.model import find_input, find_output, list_tensors, load_model
+from onnx_geed.run import make_options
+from onnx_geed.run.selection import select_tensors
 
 FLOAT = TensorProto.FLOAT
 node, weights, integers = models.node, models.weights, models.integers
@@ -223,3 +226,11 @@ def test_tokens_that_move_as_the_image_does_are_perfect_unasked(tmp_path, group)
     assert block(transformer())["value"] == pytest.approx(-1, abs=1e-6)
     assert block(transformer(ahead=5))["value"] == pytest.approx(-1, abs=1e-6)
     assert block(transformer(positions=1.0))["value"] > -0.95
+
+
+@pytest.mark.parametrize(("ahead", "proposed"), [(1, "NTD:4x4+1"), (5, "NTD:4x4+5")])
+def test_a_grid_that_is_not_known_is_proposed(listed, ahead, proposed):
+    listing = listed(transformer(ahead=ahead, perm=(0, 3, 2, 1)))
+    tokens = [t for t in listing.values() if "channel" not in t.roles]
+    chosen = select_tensors((), tokens, make_options({}), parse_group("C4"))
+    assert any(f"such as 'placed={proposed}'" in note for note in chosen.notes)
