@@ -133,7 +133,7 @@ def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
 
 def _grid_of_tokens(listed: Sequence[Tensor]) -> str:
     """Propose how the grid of tokens is stated: a square, with few tokens in front."""
-    for tensor in listed:
+    for tensor in reversed(listed):
         if tensor.point and tensor.layout == "NTD" and tensor.shape and tensor.shape[1]:
             side = math.isqrt(tensor.shape[1])
             extra = tensor.shape[1] - side**2

@@ -233,4 +233,4 @@ def test_a_grid_that_is_not_known_is_proposed(listed, ahead, proposed):
     listing = listed(transformer(ahead=ahead, perm=(0, 3, 2, 1)))
     tokens = [t for t in listing.values() if "channel" not in t.roles]
     chosen = select_tensors((), tokens, make_options({}), parse_group("C4"))
-    assert any(f"such as 'placed={proposed}'" in note for note in chosen.notes)
+    assert any(f"such as 'block={proposed}'" in note for note in chosen.notes)
