@@ -56,7 +56,7 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str], *, most: float | 
     trips = {name for r in readings for name in r.trips} if len(names) == 1 else set()
     if len(names) == 1 and any(r.untrained is not None for r in readings):
         trips.add("untrained")
-    entries = len(names) if len(names) > 1 else 1 + has_exact + len(trips)
+    entries = len(names) + has_exact + len(trips)
     height = 0.85 + tall(len(rows)) + 0.17 * (1 + (1 + entries) // 2)
     with drawing(5.0, height) as (_, axes, picture):
         several = len(names) > 1
@@ -100,7 +100,7 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str], *, most: float | 
                     mfc=PAPER,
                     color=colour,
                     alpha=0.75,
-                    label=None if several else "exact elements",
+                    label=None if several and i else "exact elements",
                 )
             marks = [
                 Mark(

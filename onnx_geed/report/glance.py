@@ -156,7 +156,7 @@ def _moved(group: GroupPart, shares: dict[str, float]) -> _Moved | None:
 
 
 def _share(share: float) -> str:
-    return f"{100 * share:.1f}\u00a0%"
+    return f"{100 * share:.1f} %"
 
 
 def _rows(result: Result, readings: Sequence[Reading]) -> list[dict[str, Any]]:

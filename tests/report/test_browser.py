@@ -201,7 +201,7 @@ def test_a_click_shows_what_was_clicked(opened, two_models):
 
 def test_the_explorer_goes_by_keyboard_alone(opened, two_models):
     page = opened(two_models)
-    page.focus('[data-part="orbit"] button[tabindex="0"]')
+    page.focus('[data-part="moved"] button[tabindex="0"]')
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
     before = page.inner_text('[data-part="said"]')
@@ -227,7 +227,7 @@ def test_what_is_shown_is_what_was_run_again(opened):
     assert f"(1): cosine {one.layers[1].cosines[1, 5, 1]:.3f}" in text
     likeliest = int(one.probabilities[1, 5].argmax())
     share = f"{100 * one.probabilities[1, 5, likeliest]:.0f} %"
-    assert share in page.inner_text('[data-part="orbit"] button[aria-pressed="true"]')
+    assert share in page.inner_text('[data-part="moved"] button[aria-pressed="true"]')
     pixels = page.evaluate(
         """async () => {
           const map = document.querySelectorAll("#explore .map")[2], image = new Image();

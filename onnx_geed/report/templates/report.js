@@ -143,19 +143,19 @@ if (source) {
     const strip = root.querySelector('[data-part="samples"]');
     roving(strip, 1, now.sample, i => { go({sample: i, element: undefined}); focusOn("samples", i); });
   }
-  function drawOrbit() {
+  function drawMoved() {
     const {model, sample} = of(), first = sample.top[model.elements.indexOf(0)]?.[0][0];
-    put("orbit", ...model.names.map((name, i) => {
+    put("moved", ...model.names.map((name, i) => {
       const top = sample.top[i] ?? [], flipped = top.length && top[0][0] !== first;
       const told = top.map(([id, p]) => `${named(model, id)} ${percent(p)}`);
       const button = make("button", {type: "button", "aria-pressed": i === now.element, class: flipped ? "flipped" : "",
         "data-tip": [`${sample.name}, ${name}`, ...told].join("\n")},
         picture(model, sample, i), make("b", {}, name));
       if (top.length) button.append(make("span", {class: "class"}, `${named(model, top[0][0])}`), make("span", {}, percent(top[0][1])));
-      button.addEventListener("click", () => { go({element: i}); focusOn("orbit", i); });
+      button.addEventListener("click", () => { go({element: i}); focusOn("moved", i); });
       return button;
     }));
-    roving(root.querySelector('[data-part="orbit"]'), model.names.length, now.element, i => { go({element: i}); focusOn("orbit", i); });
+    roving(root.querySelector('[data-part="moved"]'), model.names.length, now.element, i => { go({element: i}); focusOn("moved", i); });
   }
   function drawGrid() {
     const {model, sample} = of(), n = model.names.length;
@@ -223,7 +223,7 @@ if (source) {
     for (const key of ["sample", "layer", "element"]) if (to[key] !== undefined) now[key] = to[key];
     const {model, sample} = of();
     if ("element" in to && to.element === undefined) now.element = Math.max(0, model.elements.indexOf(sample.worst));
-    drawChoice(); drawSamples(); drawOrbit(); drawGrid(); drawMaps(); say(extra);
+    drawChoice(); drawSamples(); drawMoved(); drawGrid(); drawMaps(); say(extra);
   }
   const nearest = (elements, g) => elements.reduce((best, e, i) => Math.abs(e - g) < Math.abs(elements[best] - g) ? i : best, 0);
   const jump = mark => {
