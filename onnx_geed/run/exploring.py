@@ -40,10 +40,6 @@ _LAYERS = 8
 _CLOSE = 2e-3
 
 
-# Classes of which probabilities are kept.
-_CLASSES = 1000
-
-
 def explore(
     result: Result, model: str | Path | Model, data: Any, positions: Sequence[int]
 ) -> Exploration:
