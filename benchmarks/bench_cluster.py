@@ -32,12 +32,15 @@ from onnx_geed.run import (
     OrbitStatistics,
     RayExecutor,
     Worker,
+    alone,
     gather,
     make_options,
     orbit_jobs,
     packed,
     point_jobs,
     prepare_run,
+    run_stretch,
+    stretches,
 )
 
 REST = ("created", "command", "runtime")
@@ -66,11 +69,11 @@ def nothing(worker: Worker, number: int) -> int:
 def warmed(executor: RayExecutor, prepared: Any, workers: int) -> None:
     """Wait until all workers are there, and have opened the model."""
     task = prepared.task
-    jobs = orbit_jobs(task, prepared.passes[0], prepared.count)
+    jobs = alone(orbit_jobs(task, prepared.passes[0], prepared.count))[-workers:]
     while executor.workforce(1).workers < workers:
-        list(executor.in_order(task, prepared.worker, Worker.run, jobs[:workers], workers))
+        list(executor.in_order(task, prepared.worker, run_stretch, jobs, workers))
     for _ in range(2):
-        list(executor.in_order(task, prepared.worker, Worker.run, jobs[:workers], workers))
+        list(executor.in_order(task, prepared.worker, run_stretch, jobs, workers))
 
 
 def timed(model: str, data: Any, group: str, options: dict[str, Any], workers: int) -> dict:
@@ -81,10 +84,10 @@ def timed(model: str, data: Any, group: str, options: dict[str, Any], workers: i
             prepared = prepare_run(model, data, group, make_options(options), executor=executor)
             warmed(executor, prepared, workers)
             task, (layers, *_) = prepared.task, prepared.passes
-            jobs = orbit_jobs(task, layers, prepared.count)
-            jobs += point_jobs(task, layers, prepared.count)
+            jobs = stretches(orbit_jobs(task, layers, prepared.count), apart=True)
+            jobs += alone(point_jobs(task, layers, prepared.count))
             begun, joining, parts = time.perf_counter(), 0.0, []
-            for part in prepared.in_order(Worker.run, jobs):
+            for part in prepared.in_order(run_stretch, jobs):
                 parts.append(part)
             seconds = time.perf_counter() - begun
             begun = time.perf_counter()

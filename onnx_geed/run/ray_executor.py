@@ -46,6 +46,7 @@ class RayExecutor:
 
     #: While some are prepared here, the jobs of others run.
     runs = 4
+    apart = True
 
     def __init__(self, address: str | None = None) -> None:
         self._cluster: Cluster = connect(address)

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.run.job import Job, Task
+from onnx_geed.run.job import Task
 from onnx_geed.run.provenance import software_versions
+from onnx_geed.run.stretch import Stretch
 from onnx_geed.run.worker import Worker
 
 __all__ = ["Outcome", "RemoteWorker", "packed", "sealed"]
@@ -94,8 +95,8 @@ class RemoteWorker:
         importlib.import_module("numba")
         with contextlib.suppress(Exception):
             task, _ = self._fetched(shared, {name: _get(at) for name, at in shared if at})
-            if isinstance(opening := _unpacked(job, task), Job):
-                self._worker.open(opening)
+            if isinstance(opening := _unpacked(job, task), Stretch):
+                self._worker.open(opening.jobs[0])
 
     def run(self, shared: Sequence[tuple[str, Any]], job: bytes) -> Outcome:
         """Run a job.
