@@ -4,6 +4,7 @@ import pickle
 from dataclasses import replace
 
 import models
+import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from running import images
@@ -132,6 +133,18 @@ def test_fits_are_run_by_workers_a_layer_each(net, group, options, monkeypatch):
     # The driver opens no session for them, and has what it said that it would run.
     assert set(map(id, ran)) <= set(map(id, apart.workers))
     assert told[-1][0] == told[-1][1]
+
+
+def test_actions_for_a_file_are_fitted_by_workers(net):
+    options = {"samples": 7, "fit_samples": 5, "batch_size": 8, "provider": "cpu"}
+    here, there = (
+        geed.fit_actions(net, data(), "C4", ["stem", "stem_pre"], kind="linear", **options, **where)
+        for where in ({}, {"executor": Apart()})
+    )
+    assert len(here) == 2
+    for ours, theirs in zip(here, there, strict=True):
+        np.testing.assert_array_equal(theirs.values, ours.values)
+        assert theirs.fit == ours.fit
 
 
 def test_what_is_run_twice_is_counted(net):
