@@ -83,7 +83,8 @@ class RayExecutor:
             for moved, marks in zip(task.source.moved, outcome.marks, strict=True):
                 if moved.intake is not None:
                     moved.intake.note(marks)
-            if (intake := task.source.main.intake) is not None:
+            intake = task.source.main.intake
+            if intake is not None and outcome.marks[0]:
                 # Of what cannot be read here the fingerprint tells at the end.
                 self._reader.submit(intake.read_along, sorted(outcome.marks[0]))
             yield outcome.value

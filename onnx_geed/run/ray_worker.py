@@ -129,6 +129,21 @@ class RemoteWorker:
             return Outcome(error=told, seconds=time.perf_counter() - begun)
         return Outcome(value, None, marks, time.perf_counter() - begun)
 
+    def run_known(self, content: bytes) -> Outcome:
+        """Run a job of which this worker has all that it shares with others.
+
+        Parameters
+        ----------
+        content : bytes
+            The names of that, and the job, as :meth:`run` takes them.
+
+        Returns
+        -------
+        Outcome
+        """
+        names, job = pickle.loads(content)
+        return self.run([(name, None) for name in names], job)
+
     def _fetched(
         self, shared: Sequence[tuple[str, Any]], contents: Mapping[str, Any]
     ) -> tuple[Task, Callable[[Worker, Any], Any]]:
