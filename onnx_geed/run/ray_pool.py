@@ -44,11 +44,11 @@ _TOGETHER = 64
 _PATIENCE = 120.0
 
 
-# Workers that cannot start before a run is given up, where none does.
+# Workers that fail to start before a run is given up, where none does.
 _STARTS = 3
 
 
-# Workers in a row that may die while they open a model: a job is not to blame for that.
+# Workers in a row that may die while they start or open a model: a job is not to blame for that.
 _OPENINGS = 9
 
 
@@ -255,7 +255,9 @@ class Pool:
         except Exception as error:  # whatever Ray makes of a process that does not start
             self._failed += 1
             self._rest, self._last_error = time.monotonic() + _REST, _line(error)
-            if not self._hands and self._failed >= _STARTS:
+            # What is killed while it starts may start the next time.
+            most = _STARTS if "creation task" in str(error) else _OPENINGS
+            if not self._hands and self._failed >= most:
                 self._give_up(
                     NoWorkersError(f"--executor ray: no worker starts: {self._last_error}")
                 )
