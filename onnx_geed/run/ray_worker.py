@@ -7,7 +7,7 @@ import importlib
 import io
 import os
 import pickle
-import socket
+import platform
 import sys
 import time
 from collections import OrderedDict
@@ -252,7 +252,7 @@ def _of_this_node(error: Exception, task: Task | None) -> GeedError | None:
         )
     elif isinstance(error, ImportError):
         cure = "install it on all nodes, or put it where all of them find it"
-    where = f"{socket.gethostname()} ({ray.util.get_node_ip_address()})"
+    where = f"{platform.node()} ({ray.util.get_node_ip_address()})"
     return GeedError(f"--executor ray: node {where}, unlike the driver: {said}; {cure}")
 
 
