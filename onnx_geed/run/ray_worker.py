@@ -242,8 +242,7 @@ def _of_this_node(error: Exception, task: Task | None) -> GeedError | None:
         said = f"{gone[0]}: there is no such file"
     elif task is not None and not _is_of_a_file(error):
         return None
-    import ray
-
+    ray: Any = importlib.import_module("ray")
     cure = "put it there under the same name, on a disk that all nodes see, or at an address"
     if "://" in said:
         cure = (
