@@ -35,7 +35,7 @@ from onnx_geed.run.provenance import (
     software_versions,
 )
 from onnx_geed.run.references import round_trips, untrained
-from onnx_geed.run.shard import Shard, jobs_of, run_shard, with_points
+from onnx_geed.run.shard import Shard, jobs_of, run_shard, shard_inferences, with_points
 from onnx_geed.run.source import Source
 from onnx_geed.run.unmoved import unmoving
 
@@ -125,10 +125,8 @@ def measure_part(
     share = jobs_of(shard, task, prepared.passes[0], prepared.count)
     own = share.orbits
     each = len(prepared.passes) * len(own) * (plan.group.order + 2)
-    planned = sum(
-        jobs_of(shard, task, layers, prepared.count).inferences for layers in prepared.passes
-    )
-    planned = planned * (1 + chosen.untrained) + each * chosen.references
+    planned = shard_inferences(prepared, shard) * (1 + chosen.untrained)
+    planned += each * chosen.references
     planned += fit_inferences(prepared, own)
     meter = Meter("inferences", planned, progress)
     orbits, points = run_shard(prepared, shard, meter, kept)
