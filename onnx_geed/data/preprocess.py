@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx_geed.addresses import address_of
 from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError, nearest
+from onnx_geed.held import read_text
 from onnx_geed.json_text import parse_json
 
 __all__ = [
@@ -279,7 +280,7 @@ def preprocess_to_json(preprocess: Preprocess) -> str:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, f"--preprocess {path}")
     except (OSError, UnicodeDecodeError):
         raise GeedError(f"--preprocess {path}: cannot be read as text; give a JSON file") from None
 

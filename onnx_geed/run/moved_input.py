@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.data import Intake, Preprocess, Samples, open_samples
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import LayoutAction, PlacedAction, disk_mask, orbit, parse_layout
+from onnx_geed.held import ALLOWED
 from onnx_geed.run.backdrop import Backdrop
 
 __all__ = ["MovedInput", "Opening"]
@@ -39,6 +40,8 @@ class Opening:
         What the input takes, as numpy calls it.
     masked : bool
         Whether padding is told by a mask.
+    allowed : int
+        Bytes that may be held at once of what is packed, of one sample, and of labels.
     """
 
     data: Any
@@ -48,6 +51,7 @@ class Opening:
     name: str | None = None
     dtype: str = "float32"
     masked: bool = False
+    allowed: int = ALLOWED
 
     def samples(self, labels: Any = None) -> Samples:
         """Open the data.
@@ -66,6 +70,7 @@ class Opening:
             name=self.name,
             dtype=self.dtype,
             masked=self.masked,
+            allowed=self.allowed,
         )
 
 

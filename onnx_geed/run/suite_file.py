@@ -24,6 +24,7 @@ from onnx_geed.addresses import (
 )
 from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError, nearest
+from onnx_geed.held import ALLOWED, read_held
 from onnx_geed.run.options import Options, check_option, names_files
 from onnx_geed.safe_names import file_name
 
@@ -40,6 +41,10 @@ _ENTRIES = {
 
 # Measures stand beside the options, and layers are a cache's.
 _OPTIONS = tuple(f.name for f in fields(Options) if f.name not in ("measures", "layers"))
+
+
+# Bytes of a suite, and of one line of it: its reader takes its time, of keys in keys above all.
+_LONGEST, _LONGEST_LINE = 1 << 22, 1 << 16
 
 
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -168,14 +173,25 @@ def read_suite(path: str | Path) -> Suite:
 @read_by_copy(copy_file)
 def _read_toml(path: str | Path) -> dict[str, Any]:
     try:
-        with Path(path).open("rb") as stream:
-            return tomllib.load(stream)
+        return tomllib.loads(_bounded(path).decode())
     except FileNotFoundError:
         raise GeedError(f"{path}: no such file; a suite is a TOML file") from None
     except IsADirectoryError:
         raise GeedError(f"{path}: is a folder; a suite is a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers of 5,000 digits
         raise GeedError(f"{path}: is not TOML ({error})") from None
+
+
+def _bounded(path: str | Path) -> bytearray:
+    content = read_held(path, str(path), ALLOWED)
+    longest = max(map(len, content.split(b"\n")), default=0)
+    if len(content) > _LONGEST or longest > _LONGEST_LINE:
+        raise GeedError(
+            f"{path}: a suite has at most {_LONGEST:,} bytes, this one {len(content):,}, and lines "
+            f"of at most {_LONGEST_LINE:,}, here {longest:,}; take patterns of files, or several "
+            "suites"
+        )
+    return content
 
 
 def _check_keys(path: str | Path, table: Any, allowed: Sequence[str], where: str) -> None:
