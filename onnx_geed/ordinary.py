@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import select
@@ -14,7 +15,7 @@ from typing import BinaryIO
 
 from onnx_geed.errors import GeedError
 
-__all__ = ["check_ordinary", "check_sink", "open_ordinary", "open_pipe", "open_sink"]
+__all__ = ["check_ordinary", "check_sink", "digest_of", "open_ordinary", "open_pipe", "open_sink"]
 
 # Seconds until somebody must have opened the other end of a pipe.
 _PATIENCE = 5.0
@@ -73,6 +74,12 @@ def open_ordinary(path: str | Path, where: object = None) -> BinaryIO:
         file.close()
         raise
     return file
+
+
+def digest_of(path: str | Path) -> str:
+    """Return the digest of a file, of which no more is held than a piece: ``sha256:...``."""
+    with open_ordinary(path) as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def open_pipe(path: str | Path) -> BinaryIO:

@@ -480,7 +480,7 @@ def mask_of_9_GB(folder: Path) -> str:
     np.save(folder / "x.npy", np.zeros((6, 16, 5), np.float32))
     sparse(folder / "m.npy", 9 * GIGA + 128, npy_head((9 * GIGA,), "|u1"))
     return (
-        "measure model.onnx --data x.npy --group S16 --samples 3 --norm-samples 3 --out r.json "
+        "measure model.onnx --data x.npy --group S16~4 --samples 3 --norm-samples 3 --out r.json "
         "--mask mask=m.npy"
     )
 
@@ -651,7 +651,7 @@ def masks_of_many_pixels(folder: Path) -> str:
 def lines(folder: Path) -> str:
     models.save(letter_models.circular_classifier(), folder / "model.onnx")
     (folder / "audio").mkdir()
-    return f"measure model.onnx --data audio --group shift4 {_FEW} --out r.json"
+    return f"measure model.onnx --data audio --group shift4 --input-layout NCT {_FEW} --out r.json"
 
 
 @cases("frames", long=GIGA * 2 // 2 - 100, longest=(1 << 31) - 100)
@@ -731,7 +731,7 @@ def volume_that_lies_in_a_hole(folder: Path) -> str:
 def points(folder: Path) -> str:
     models.save(letter_models.distance_net(), folder / "model.onnx")
     (folder / "points").mkdir()
-    return f"measure model.onnx --data points --group C4 {_FEW} --out r.json"
+    return f"measure model.onnx --data points --group SO3~5 --input-layout NPX {_FEW} --out r.json"
 
 
 @cases("count", many=300_000_000, most=10**18, digits=int("9" * 4000))
@@ -787,7 +787,9 @@ def points_in_a_hole(folder: Path) -> str:
 
 def bases(folder: Path) -> str:
     models.save(letter_models.dna_network(), folder / "model.onnx")
-    return f"measure model.onnx --data x.fa.gz --group reverse-complement {_FEW} --out r.json"
+    return (
+        f"measure model.onnx --data x.fa.gz --group revcomp --input-layout NTB {_FEW} --out r.json"
+    )
 
 
 @case
@@ -849,12 +851,14 @@ def preprocessing_in_a_hole(folder: Path) -> str:
 
 @cases(
     "content",
-    deep="models = " + "[" * 100_000,
-    tables="models = " + "{a=" * 100_000,
+    deep="models = " + "[" * 60_000,
+    tables="models = " + "{a=" * 20_000,
     dotted=".".join("a" * 20_000) + " = 1",
+    dots="\n".join(f"a{i}." + ".".join("a" * 99) + " = 1" for i in range(10_000)),
     headers="[" + ".".join("a" * 20_000) + "]",
-    digits="samples = " + "9" * 100_000,
-    hex="samples = 0x" + "f" * 1_000_000,
+    digits="samples = " + "9" * 60_000,
+    fewer="samples = " + "9" * 5_000,
+    hex="samples = 0x" + "f" * 60_000,
     date="samples = 9999-99-99",
     surrogate='title = "\\ud800"',
     long="title = '" + "a" * 50_000_000 + "'",
@@ -872,11 +876,14 @@ def suite_in_a_hole(folder: Path) -> str:
     return "benchmark s.toml --out results"
 
 
-@cases("group", cyclic="C1000000000", dihedral="D10000000", shifts="shift9999x9999", s="S100000")
+@cases(
+    "group", cyclic="C1000000000", dihedral="D1000000", shifts="shift9999x9999", most="SO2~1000000"
+)
 def suite_of_a_large_group(folder: Path, group: str) -> str:
     (folder / "s.toml").write_text(
-        f'group = ["{group}"]\nsamples = 3\nnorm_samples = 3\nprovider = "cpu"\n'
-        '[models.a]\nfiles = ["model.onnx"]\n[data.d]\npath = "x.npy"\n'
+        f'groups = ["{group}"]\nmeasures = ["latent-l2"]\n'
+        '[options]\nsamples = 3\nnorm-samples = 3\nprovider = "cpu"\n'
+        '[[models]]\nname = "a"\npath = "model.onnx"\n[[data]]\nname = "d"\npath = "x.npy"\n'
     )
     return "benchmark s.toml --out results"
 
@@ -904,7 +911,12 @@ def batch_of_many_for_a_cache(folder: Path) -> str:
     return f"{line} {_FEW}"
 
 
-GOOD |= {f"option_of_a_large_number[{n}]" for n in ("batch", "batch_of_many")}
+GOOD |= {
+    f"option_of_a_large_number[{name}]"
+    for name in ("batch", "batch_of_many", "samples", "points", "memory", "small", "seed")
+}
+GOOD |= {"labels_in_a_text[digits]", "labels_in_a_text[other]", "batch_of_many_for_a_cache"}
+GOOD.add("classes_in_a_text[long]")
 
 
 @cases("text", many="a\n" * 30_000_000, long="a" * 100_000_000, same="a\na\n")
@@ -965,22 +977,30 @@ _IN_FOLDERS = {
         "folder/a.png",
         measure(more="--masks m.npy").replace("C4", "background:folder/1"),
     ),
-    "mask": ("folder/a.png", measure(more="--masks folder").replace("C4", "background:good/1")),
+    "mask": (
+        "folder/a.png",
+        measure("one.npy", "--masks folder").replace("C4", "background:good/1"),
+    ),
     "array": ("folder/a.npy", measure("folder")),
     "recording": ("folder/a.wav", lines),
     "volume": ("folder/a.nii.gz", volumes),
     "volume_plain": ("folder/a.nii", volumes),
     "points": ("folder/a.xyz", points),
     "ply": ("folder/a.ply", points),
-    "shard": ("folder/orbits-0.h5", "cache --verify folder"),
-    "manifest": ("folder/manifest.json", "cache --verify folder"),
 }
 
 _WRITERS = {
     "measure": (measure().replace("r.json", "{}"), ".json"),
-    "junit": (measure(more="--junit {} --fail-above latent-l2=100"), ".xml"),
+    "junit": (
+        measure(more="--junit {} --fail-above latent-l2=100").replace("--out r.json", ""),
+        ".xml",
+    ),
     "cache": (measure(more="--cache {}"), ".geed"),
-    "fit": ("fit model.onnx --data x.npy --group C4 --layer latent --samples 3 -o {}", ".npz"),
+    "fit": (
+        "fit model.onnx --data x.npy --group C4 --layer latent --samples 3 --fit-samples 2 "
+        "--fit-anyway -o {}",
+        ".npz",
+    ),
     "compile": ("compile model.onnx --group C4 -o {}", ".onnx"),
     "annotate": ("annotate model.onnx --preprocess unit -o {}", ".onnx"),
     "cache_alone": (
@@ -1022,6 +1042,7 @@ def _read_in_a_folder(folder: Path, what: str, kind: str) -> str:
     name, line = _IN_FOLDERS[what]
     png(folder / "good" / "a.png", 8, 8)
     np.save(folder / "m.npy", np.ones((6, 8, 8), np.uint8))
+    np.save(folder / "one.npy", images(1))
     if callable(line):
         words = line(folder).split()
         line = " ".join("folder" if w in ("audio", "volumes", "points") else w for w in words)
@@ -1045,6 +1066,89 @@ for _kind in ("fifo", "socket", "device", "folder", "loop"):
         )
     for _what in _WRITERS:
         CASES[f"{_what}_written_to_a_{_kind}"] = partial(_written_to, what=_what, kind=_kind)
+
+
+def cached(folder: Path) -> Path:
+    """Write a cache in a folder, and return its shard."""
+    import onnx_geed
+
+    onnx_geed.write_cache(
+        folder / "model.onnx",
+        images(),
+        "C4",
+        folder / "c.geed",
+        samples=3,
+        norm_samples=6,
+        layers=["latent"],
+        provider="cpu",
+        output_action={"latent": _table()},
+    )
+    (shard,) = (folder / "c.geed").glob("shard-*")
+    return shard
+
+
+def _table():
+    import onnx_geed
+
+    values = np.stack([np.eye(6)] * 4)
+    return onnx_geed.Table(("e", "r", "r2", "r3"), "matrices", values)
+
+
+_CACHE_COMMANDS = ("cache --info c.geed", "cache --verify c.geed", "measure c.geed --out r.json")
+
+
+@cases(
+    "kind", fifo="fifo", socket="socket", device="device", loop="loop", hole="hole", zeros="zeros"
+)
+def shard_of_a_cache(folder: Path, kind: str) -> str:
+    shard = cached(folder)
+    shard.unlink()
+    if kind in ("hole", "zeros"):
+        sparse(shard, 9 * GIGA, b"\x89HDF\r\n\x1a\n" if kind == "hole" else b"")
+    else:
+        _node(shard, kind)
+    return "cache --verify c.geed"
+
+
+@cases("command", info=0, verify=1, measure=2)
+@cases("dataset", manifest="manifest", samples="samples")
+def sealed_shard_of_9_GB(folder: Path, dataset: str = "manifest", command: int = 1) -> str:
+    import io
+
+    import h5py
+
+    from onnx_geed.cache.shard_file import seal
+
+    shard = cached(folder)
+    content = io.BytesIO(shard.read_bytes())
+    with h5py.File(content, "r+") as file:
+        kind = file[dataset].dtype
+        del file[dataset]
+        file.create_dataset(dataset, (9 * GIGA // kind.itemsize,), kind, chunks=(1024,))
+    whole = content.getvalue()
+    shard.write_bytes(whole + seal(memoryview(whole), []))
+    return _CACHE_COMMANDS[command]
+
+
+@cases("kind", fifo="fifo", zip="zip", loop="loop")
+def matrices_of_a_cache(folder: Path, kind: str) -> str:
+    cached(folder)
+    path = folder / "c.geed" / "matrices.npz"
+    with zipfile.ZipFile(path) as file:
+        (name,) = file.namelist()
+    path.unlink()
+    if kind == "zip":
+        head = npy_head((9 * GIGA // 8, 1, 1), "<f8")
+        archive(path, {name: (head, 9 * GIGA, 9 * GIGA + 128)})
+    else:
+        _node(path, kind)
+    return "cache --verify c.geed"
+
+
+@case
+def model_of_2_GB_in_a_hole(folder: Path) -> str:
+    sparse(folder / "model.onnx", 2 * GIGA - 1)
+    return "layers model.onnx"
 
 
 @cases("kind", fifo="fifo", device="device")

@@ -23,7 +23,10 @@ from onnx_geed.ordinary import open_ordinary
 __all__ = ["PACKED", "is_idx", "open_idx", "open_npy", "rows_in_file"]
 
 #: What to do about an array that is packed, and too large to be held.
-PACKED = "write it unpacked, as an .npy or HDF5 file, which is read in slices, or raise --memory, of which half is for files"
+PACKED = (
+    "write it unpacked, as an .npy or HDF5 file, which is read in slices, or raise --memory, half "
+    "of which is for files"
+)
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -24,8 +23,8 @@ F32 = NDArray[np.float32]
 
 
 # Bytes of memory for a pixel: of an image that is decoded and changed from one kind into another,
-# and of one channel that is made of it.
-_DECODED, _MADE = 12, 8
+# of one that is shown on black in between, and of one channel that is made of it.
+_DECODED, _SHOWN, _MADE = 12, 20, 8
 
 _SMALLER = "make the image smaller, or raise --memory"
 
@@ -72,14 +71,15 @@ def decode(
     Choice: EXIF orientation is applied, what is transparent is shown on black, 16-bit grey is
     scaled by 1/65535, of several frames the first is taken. Images of 8 bits are resized in 8 bits.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        with open_ordinary(path, name) as file, _opened(file, name, allowed) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            image.load()
+        with open_ordinary(path, name) as file:
+            image = _decoded(file, preprocess, grey=grey, name=name, allowed=allowed)
     except GeedError:
         raise
+    except Image.DecompressionBombError as error:
+        raise GeedError(f"{name}: {error}; make the image smaller") from None
     except Exception as error:  # decoders raise whatever they like on damaged files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise GeedError(
@@ -94,10 +94,11 @@ def decode(
         x = resize_and_crop(values[None], preprocess, name=name, allowed=allowed)
         _check_made(x.shape[1:], grey=grey, name=name, allowed=allowed)
         return x if grey else np.repeat(x, 3, axis=0)
-    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
+    if _is_transparent(image):
         if image.mode == "La":
             image = image.convert("LA")
-        image = image.convert("RGBA")
+        if image.mode != "RGBA":
+            image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
     image = _resized_and_cropped(image.convert("L" if grey else "RGB"), preprocess, name, allowed)
     _check_made(image.size[::-1], grey=grey, name=name, allowed=allowed)
@@ -106,16 +107,26 @@ def decode(
     return np.ascontiguousarray(x[None] if grey else np.moveaxis(x, -1, 0))
 
 
-@contextmanager
-def _opened(file: BinaryIO, name: str, allowed: int) -> Iterator[Image.Image]:
-    """Open an image, of which no more is read than its head: its size is told there."""
-    from PIL import Image
+def _decoded(
+    file: BinaryIO, preprocess: Preprocess, *, grey: bool, name: str, allowed: int
+) -> Image.Image:
+    """Decode an image, of which first no more is read than its head: its size is told there."""
+    from PIL import Image, ImageOps
 
     with Image.open(file) as opened:
         width, height = opened.size
+        as_it_is = preprocess.resize is None and preprocess.crop is None
+        a_pixel = _SHOWN if _is_transparent(opened) else _DECODED
+        a_pixel += _MADE * (1 if grey else 3) if as_it_is else 0
         pixels = f"{name}: an image of {height}×{width} pixels (height × width)"
-        check_held(pixels, width * height * _DECODED, allowed, _SMALLER)
-        yield opened
+        check_held(pixels, width * height * a_pixel, allowed, _SMALLER)
+        image: Image.Image = ImageOps.exif_transpose(opened)
+        image.load()
+        return image
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA")
 
 
 def _check_made(plane: Sequence[int], *, grey: bool, name: str, allowed: int) -> None:
@@ -154,11 +165,29 @@ def resize_and_crop(x: F32, preprocess: Preprocess, *, name: str, allowed: int =
     from PIL import Image
 
     planes = np.ascontiguousarray(x).reshape(-1, *x.shape[-2:])
+    height, width = _resized(x.shape[-2:], preprocess)
+    if preprocess.crop is not None:
+        height, width = map(min, (height, width), _pair(preprocess.crop))
+    made = f"{name}: {len(planes)} planes of {height}×{width} (height × width)"
+    check_held(made, len(planes) * height * width * _MADE, allowed, "resize to less, or crop")
     fitted = [
         np.asarray(_resized_and_cropped(Image.fromarray(p), preprocess, name, allowed))
         for p in planes
     ]
     return np.stack(fitted).reshape(*x.shape[:-2], *fitted[0].shape)
+
+
+def _resized(plane: Sequence[int], preprocess: Preprocess) -> tuple[int, int]:
+    """Return the height and width that an image is resized to."""
+    (height, width), resize = plane, preprocess.resize
+    if resize is None or isinstance(resize, tuple):
+        return resize or (height, width)
+    short = min(width, height)
+    return resize * height // short, resize * width // short
+
+
+def _pair(sides: int | tuple[int, int]) -> tuple[int, int]:
+    return sides if isinstance(sides, tuple) else (sides, sides)
 
 
 def _resized_and_cropped(image: Any, preprocess: Preprocess, name: str, allowed: int) -> Any:
@@ -167,11 +196,7 @@ def _resized_and_cropped(image: Any, preprocess: Preprocess, name: str, allowed:
 
     width, height = image.size
     resize, crop = preprocess.resize, preprocess.crop
-    if isinstance(resize, tuple):
-        height, width = resize
-    elif resize is not None:
-        short = min(width, height)
-        width, height = resize * width // short, resize * height // short
+    height, width = _resized((height, width), preprocess)
     if (width, height) != image.size:
         asked = "x".join(map(str, resize)) if isinstance(resize, tuple) else resize
         what = f"{name}: preprocess resize={asked} makes it {height}×{width} (height × width)"
@@ -179,7 +204,7 @@ def _resized_and_cropped(image: Any, preprocess: Preprocess, name: str, allowed:
         image = image.resize((width, height), Image.Resampling[preprocess.interpolation.upper()])
     if crop is None:
         return image
-    down, across = crop if isinstance(crop, tuple) else (crop, crop)
+    down, across = _pair(crop)
     if across > width or down > height:
         raise GeedError(
             f"{name}: {height}×{width} is smaller than crop={down}x{across}; resize to more, or "

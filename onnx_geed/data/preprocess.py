@@ -187,6 +187,10 @@ PRESETS: Mapping[str, Preprocess] = {
 }
 
 
+# Letters of a preprocessing as JSON.
+_LONGEST = 100_000
+
+
 _KEYS = tuple(f.name for f in dataclasses.fields(Preprocess))
 
 
@@ -258,10 +262,15 @@ def preprocess_from_json(text: str, source: str = "metadata onnx_geed.preprocess
     Raises
     ------
     GeedError
-        If it is not a JSON object.
+        If it is not a JSON object, or a very long one.
         If a key is not known.
         If a value is not of its kind.
     """
+    if len(text) > _LONGEST:
+        raise GeedError(
+            f"{source}: has {len(text):,} letters, a preprocessing at most {_LONGEST:,}; is it the "
+            "right file?"
+        )
     try:
         content = parse_json(text, source)
     except GeedError as error:

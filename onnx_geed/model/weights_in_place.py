@@ -175,6 +175,11 @@ class _Reader:
         """
         key, head = self._varint()
         number, kind = key >> 3, key & 7
+        if not number:  # of no message, but of a hole in a disk
+            raise GeedError(
+                f"{self._name}: not an ONNX model, or cut off; export it again or copy it "
+                "completely"
+            )
         length = None
         if kind == _BYTES:
             length, more = self._varint()

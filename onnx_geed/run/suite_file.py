@@ -43,8 +43,13 @@ _ENTRIES = {
 _OPTIONS = tuple(f.name for f in fields(Options) if f.name not in ("measures", "layers"))
 
 
-# Bytes of a suite, and of one line of it: its reader takes its time, of keys in keys above all.
-_LONGEST, _LONGEST_LINE = 1 << 22, 1 << 16
+# Bytes of a suite, of one line of it, and keys in keys: for these the reader of TOML takes time and
+# memory that grow with their square.
+_LONGEST, _LONGEST_LINE, _MOST_PARTS = 1 << 22, 1 << 16, 100
+
+
+# Where points separate no keys: texts and remarks.
+_QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'|#.*")
 
 
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -183,14 +188,20 @@ def _read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def _bounded(path: str | Path) -> bytearray:
+    """Return the content of a file that can be read as TOML in no time."""
     content = read_held(path, str(path), ALLOWED)
-    longest = max(map(len, content.split(b"\n")), default=0)
-    if len(content) > _LONGEST or longest > _LONGEST_LINE:
+    if len(content) > _LONGEST:
         raise GeedError(
-            f"{path}: a suite has at most {_LONGEST:,} bytes, this one {len(content):,}, and lines "
-            f"of at most {_LONGEST_LINE:,}, here {longest:,}; take patterns of files, or several "
-            "suites"
+            f"{path}: has {len(content):,} bytes, a suite at most {_LONGEST:,}; take patterns of "
+            "files, or several suites"
         )
+    for number, line in enumerate(content.split(b"\n"), 1):
+        parts = _QUOTED.sub(b"", line).count(b".") if line.count(b".") > _MOST_PARTS else 0
+        if len(line) > _LONGEST_LINE or parts > _MOST_PARTS:
+            raise GeedError(
+                f"{path}: line {number:,} has {len(line):,} bytes, or a key of over {_MOST_PARTS} "
+                f"parts; a line of a suite has at most {_LONGEST_LINE:,}"
+            )
     return content
 
 
