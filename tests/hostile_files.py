@@ -422,6 +422,20 @@ def hdf5_of_groups_in_groups(folder: Path) -> str:
     return measure("x.h5")
 
 
+@cases("chunk", small=(1, 3, 8, 8), large=(4096, 3, 8, 8))
+def hdf5_whose_chunk_unpacks_to_more_than_it_says(folder: Path, chunk: tuple[int, ...]) -> str:
+    import h5py
+
+    with h5py.File(folder / "x.h5", "w") as file:
+        data = file.create_dataset("x", (4096, 3, 8, 8), "f4", chunks=chunk, compression="gzip")
+        content = b"\x78\xda" + deflated(b"", 3 * GIGA) + b"\0\0\0\1"
+        for i in range(0, 4096, chunk[0]):
+            data.id.write_direct_chunk((i, 0, 0, 0), content)
+            if i > 5:
+                break
+    return measure("x.h5")
+
+
 # Labels, masks and other arrays beside the data.
 
 _BESIDE = {
@@ -877,18 +891,6 @@ def suite_in_a_hole(folder: Path) -> str:
 
 
 @cases(
-    "group", cyclic="C1000000000", dihedral="D1000000", shifts="shift9999x9999", most="SO2~1000000"
-)
-def suite_of_a_large_group(folder: Path, group: str) -> str:
-    (folder / "s.toml").write_text(
-        f'groups = ["{group}"]\nmeasures = ["latent-l2"]\n'
-        '[options]\nsamples = 3\nnorm-samples = 3\nprovider = "cpu"\n'
-        '[[models]]\nname = "a"\npath = "model.onnx"\n[[data]]\nname = "d"\npath = "x.npy"\n'
-    )
-    return "benchmark s.toml --out results"
-
-
-@cases(
     "option",
     batch="--batch-size 1000000000",
     batch_of_many="--batch-size 100000",
@@ -897,7 +899,10 @@ def suite_of_a_large_group(folder: Path, group: str) -> str:
     memory="--memory 1000TB",
     small="--memory 1B",
     seed=f"--seed {2**63}",
-    group="--group C100000000",
+    cyclic="--group C100000000",
+    shifts="--group shift9999x9999",
+    sampled="--group SO2~1000000000",
+    family="--group rotation:0..360/1000000000",
 )
 def option_of_a_large_number(folder: Path, option: str) -> str:
     return f"{measure()} {option}"
@@ -1079,7 +1084,7 @@ def cached(folder: Path) -> Path:
         folder / "c.geed",
         samples=3,
         norm_samples=6,
-        layers=["latent"],
+        measures=["unexplained@latent"],
         provider="cpu",
         output_action={"latent": _table()},
     )
@@ -1091,7 +1096,7 @@ def _table():
     import onnx_geed
 
     values = np.stack([np.eye(6)] * 4)
-    return onnx_geed.Table(("e", "r", "r2", "r3"), "matrices", values)
+    return onnx_geed.Table(onnx_geed.parse_group("C4").elements, "matrices", values, "ours")
 
 
 _CACHE_COMMANDS = ("cache --info c.geed", "cache --verify c.geed", "measure c.geed --out r.json")

@@ -359,7 +359,7 @@ def is_sealed(path: Path) -> bool:
         return _hash_around(stream, listed, end - tail - length) == digest
 
 
-def _hash_around(stream: io.BufferedReader, listed: bytes, end: int) -> bytes:
+def _hash_around(stream: BinaryIO, listed: bytes, end: int) -> bytes:
     digest = hashlib.sha256(listed)
     try:
         chunks = [(int(offset), int(size)) for offset, size in json.loads(listed)]

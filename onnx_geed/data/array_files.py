@@ -112,6 +112,7 @@ def open_idx(path: Path, packed: bool, where: str, allowed: int) -> Rows:
         source: Any = gzip.GzipFile(fileobj=file) if packed else file
         head = source.read(4)
         if not is_idx(head):
+            source.read(1 << 16)  # what is damaged says so
             raise GeedError(f"{where}: a gzip file, but no idx file in it; unpack it first")
         dtype, start = np.dtype(_IDX_TYPES[head[2]]), 4 + 4 * head[3]
         shape = struct.unpack(f">{head[3]}I", source.read(4 * head[3]))

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data.array_files import PACKED, rows_in_file
+from onnx_geed.data.chunks import ChunkCheck
 from onnx_geed.data.rows import BROKEN, Rows, reading, rows_of
 from onnx_geed.data.virtual import check_handles, files_of
 from onnx_geed.errors import GeedError, nearest
@@ -149,7 +150,7 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
         there = replace(asked, key=wanted, name=called)
         chosen = _choose(within or names, there, path.name, f"{path}:")
         data = file[chosen]
-    _check_chunks(data, asked)
+    chunks = ChunkCheck(data, where, asked.allowed)
     parts = files_of(data, where)
     if len(parts) > 1:
         check_handles(where, path, len(parts))
@@ -158,6 +159,7 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
 
     def read(index: Any) -> NDArray[Any]:
         with reading(where):
+            chunks.check(index)
             values = np.asarray(data[index])
             if len(parts) > 1:
                 check_handles(where, path)
@@ -179,6 +181,8 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
         one = file[name]
         fits = count is None or (one.shape and one.size == one.shape[0] == count)
         check_held(where, array_bytes(one.shape or (), one.dtype) if fits else 0, asked.allowed)
+        if fits:
+            ChunkCheck(one, where, asked.allowed).check(...)
         return one[()] if fits else None
 
     return _with_beside(rows, chosen, names, beside)
@@ -193,13 +197,6 @@ def names_of_hdf5(path: Path, key: str | None) -> list[str]:
     with h5py.File(path, "r") as file:
         named = file.get(key) if key else file
         return [n[1:] for n in _datasets(named)] if isinstance(named, h5py.Group) else []
-
-
-def _check_chunks(data: Any, asked: Asked) -> None:
-    """Refuse pieces that a file is packed in, where one alone is too large to be unpacked."""
-    if data.chunks:
-        size = array_bytes(data.chunks, data.dtype)
-        check_held(asked.where, size, asked.allowed, "write it in smaller chunks")
 
 
 def _datasets(group: Any) -> list[str]:

@@ -90,12 +90,16 @@ def points_of(path: Path, where: str, allowed: int) -> int:
 
 def _counts(head: bytes, size: int, where: str) -> dict[bytes, int]:
     """Return how many there are of each element that the head of a PLY file names."""
-    counts = {}
+    counts: dict[bytes, int] = {}
     for name, digits in re.findall(rb"^element\s+(\S+)\s+(\d+)\s*$", head, re.M):
         what = "points" if name == b"vertex" else "elements"
         # Less than a byte each: so many are not even to be made room for.
         if len(digits) > _DIGITS or int(digits) > size:
-            count = digits.decode() if len(digits) <= _DIGITS else f"1 and {len(digits)} zeros"
+            count = (
+                digits.decode()
+                if len(digits) <= _DIGITS
+                else f"a number of {len(digits)} digits of"
+            )
             raise _unread(where, f"{count} {what} in {size} bytes: it was cut off")
         counts.setdefault(name, int(digits))
     return counts

@@ -17,13 +17,10 @@ from onnx_geed.data import (
     Samples,
     array_named,
     check_counts,
-    is_folder,
     named_inputs,
-    open_rows,
     parse_preprocess,
     place_labels_of,
     preprocess_from_json,
-    rows_of,
 )
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
@@ -52,7 +49,7 @@ from onnx_geed.model import (
 from onnx_geed.run.backdrop import BackdropOpening
 from onnx_geed.run.feeds import Feed, feeds_of
 from onnx_geed.run.mask import Mask, make_mask
-from onnx_geed.run.moved_input import MovedInput, Opening
+from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
 
@@ -267,7 +264,7 @@ def make_source(
         layout = input_layout(model, acted, stated)
     except GeedError:
         # Lengths that the file leaves free are those of the data.
-        layout = input_layout(model, _with_lengths(acted, data, options.allowed), stated)
+        layout = input_layout(model, with_lengths(acted, data, options.allowed), stated)
     key = acted.name if acted.name in held else None
     preprocess, masked = chosen_preprocess(model, options), bool(options.mask)
     allowed = options.allowed
@@ -417,9 +414,8 @@ def _partners(
     for other, letters in further:
         name = other.name
         own, key = (options.feed[name], None) if name in options.feed else (data, name)
-        masked = bool(options.mask)
-        what = (other.shape[1:], letters, None, key, other.dtype, masked, options.allowed)
-        opening = Opening(own, *what)
+        masked, allowed = bool(options.mask), options.allowed
+        opening = Opening(own, other.shape[1:], letters, None, key, other.dtype, masked, allowed)
         moved = _moved_input(opening, opening.samples(), main.indices, main.action.group, options)
         check_counts({acted.name: main.samples, name: moved.samples})
         if isinstance(moved.action, LayoutAction) and moved.action.moved:
@@ -462,22 +458,6 @@ def _moved_input(
         )
     intake = Intake(samples, indices)
     return MovedInput(opening, samples, indices, action, options.seed, disk, intake)
-
-
-def _with_lengths(acted: Input, data: Any, allowed: int) -> Input:
-    """Return the input with the lengths that arrays have where the file leaves them free."""
-    if None not in acted.shape[1:] or is_folder(data):
-        return acted
-    named = data.get(acted.name, ()) if isinstance(data, Mapping) else data
-    path = isinstance(data, str | Path)
-    rows = open_rows(str(data), name=acted.name, allowed=allowed) if path else rows_of(named)
-    shape, ragged = rows.shape, rows.lengths is not None
-    rows.close()
-    if ragged or len(shape) != len(acted.shape):
-        return acted
-    pairs = zip(acted.shape[1:], shape[1:], strict=True)
-    lengths = [n if declared is None else declared for declared, n in pairs]
-    return replace(acted, shape=(acted.shape[0], *lengths))
 
 
 def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:

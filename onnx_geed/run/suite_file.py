@@ -45,7 +45,7 @@ _OPTIONS = tuple(f.name for f in fields(Options) if f.name not in ("measures", "
 
 # Bytes of a suite, of one line of it, and keys in keys: for these the reader of TOML takes time and
 # memory that grow with their square.
-_LONGEST, _LONGEST_LINE, _MOST_PARTS = 1 << 22, 1 << 16, 100
+_LONGEST, _LONGEST_LINE, _MOST_PARTS = 1 << 20, 1 << 16, 30
 
 
 # Where points separate no keys: texts and remarks.

@@ -29,7 +29,7 @@ SECONDS, MEMORY = 60.0, 2 * GIB
 LONGEST_LINE = 400
 
 # Lines of what goes on.
-_TOLD = ("note: ", "onnx-geed: compiling kernels")
+_TOLD = ("note: ", "onnx-geed: compiling kernels", "fitting ")
 
 
 @dataclass(frozen=True)
