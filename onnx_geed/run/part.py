@@ -16,6 +16,7 @@ from onnx_geed.data import Intake, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Table
 from onnx_geed.model import CLASSES, parse_classes
+from onnx_geed.ordinary import digest_of
 from onnx_geed.results import PartPart, Record, Result, part_words, result
 from onnx_geed.run.conclusion import anew, conclude, evidence_of, records_from
 from onnx_geed.run.fit_orbits import Notify, with_fits
@@ -292,7 +293,7 @@ def _content(value: Any) -> Any:
         return {str(key): _content(value[key]) for key in value}
     if isinstance(value, str | Path):
         if Path(value).is_file():
-            return f"sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
+            return digest_of(value)
         return str(value)
     if isinstance(value, Sequence):
         return [_content(one) for one in value]
