@@ -349,7 +349,8 @@ isolate_options = _in_order(
         metavar="SIZE",
         expose_value=False,
         callback=_keep_aside,
-        help="With --isolate: the most memory, such as 4GiB.  [default: the machine's]",
+        help="The most memory that the process may take, such as 4GiB: what asks for more ends in "
+        "one line.  [default: the machine's]",
     ),
 )
 

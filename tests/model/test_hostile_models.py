@@ -127,7 +127,7 @@ def test_a_limit_on_the_process_ends_in_one_line(bounded, tmp_path, limit):
     )
     models.save(wide, tmp_path / "model.onnx")
     np.save(tmp_path / "x.npy", models_images())
-    line = f"--memory-limit {limit} measure model.onnx --data x.npy --group C4 --samples 3"
+    line = f"measure model.onnx --data x.npy --group C4 --samples 3 --memory-limit {limit}"
     ended = bounded.run(line.split(), tmp_path)
     assert ended.status == 2
     assert not ended.fault(), ended
