@@ -61,7 +61,7 @@ def limit_memory(asked: str | None) -> int | None:
 
 
 def limit_of_this_process() -> int | None:
-    """Return the bytes that this process may take, whoever said so; None where there is no limit."""
+    """Return the bytes that this process may take, whoever limits it; None without a limit."""
     if sys.platform != "linux":
         return None
     import resource

@@ -262,6 +262,15 @@ input_options = _in_order(
 )
 
 
+memory_option = click.option(
+    "--memory",
+    default="2GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="Budget for activations.",
+)
+
+
 # Options that say how to run.
 run_options = _in_order(
     click.option(
@@ -286,13 +295,7 @@ run_options = _in_order(
         help="Where to run; auto takes CUDA where it works.",
     ),
     click.option("--batch-size", type=int, metavar="N", help="Most rows in one run."),
-    click.option(
-        "--memory",
-        default="2GiB",
-        show_default=True,
-        metavar="SIZE",
-        help="Budget for activations.",
-    ),
+    memory_option,
 )
 
 
