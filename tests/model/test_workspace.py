@@ -218,7 +218,9 @@ def test_compile_counts_the_rows_of_an_orbit(tmp_path):
         end="z",
     )
     models.save(wide, tmp_path / "m.onnx")
-    with pytest.raises(GeedError, match=r"the activations of the 8 rows of a run take .* tensor g "):
+    with pytest.raises(
+        GeedError, match=r"the activations of the 8 rows of a run take .* tensor g "
+    ):
         compile_measurement(tmp_path / "m.onnx", "C8", tmp_path / "out.onnx", memory="600MiB")
     assert not (tmp_path / "out.onnx").exists()
     compile_measurement(tmp_path / "m.onnx", "C8", tmp_path / "out.onnx")
