@@ -32,8 +32,8 @@ _INSIDE: dict[int, int] = {}
 _CUT: list[int] = []
 
 
-# Calls that each thread is inside and that the end of the process waits for, and whether it ends.
-_AWAITED: dict[int, int] = {}
+# Threads inside a call that the end of the process waits for, and whether it ends.
+_AWAITED: set[int] = set()
 
 
 _ENDING = threading.Event()
@@ -47,20 +47,26 @@ _LONGEST = 60.0
 def awaited() -> Iterator[None]:
     """Call a library that another thread must come back from before the process ends.
 
-    Once it ends, threads beside the main one begin no such call, and stay where they are.
+    Once it ends, threads beside the main one stay where they begin such a call or come back from
+    it: what fails then, such as an import, fails for that.
     """
     me = threading.get_ident()
-    outermost = me not in _AWAITED
-    _AWAITED[me] = _AWAITED.get(me, 0) + 1
-    if outermost and _ENDING.is_set() and threading.current_thread() is not threading.main_thread():
-        del _AWAITED[me]
-        threading.Event().wait()  # for ever, which is not long
+    if me in _AWAITED:
+        yield
+        return
+    _AWAITED.add(me)
     try:
+        _stay_at_the_end(me)
         yield
     finally:
-        _AWAITED[me] -= 1
-        if not _AWAITED[me]:
-            del _AWAITED[me]
+        _stay_at_the_end(me)
+        _AWAITED.discard(me)
+
+
+def _stay_at_the_end(me: int) -> None:
+    if _ENDING.is_set() and threading.current_thread() is not threading.main_thread():
+        _AWAITED.discard(me)
+        threading.Event().wait()  # for ever, which is not long
 
 
 @atexit.register
@@ -69,7 +75,7 @@ def _let_come_back() -> None:
     _ENDING.set()
     until = time.monotonic() + _LONGEST
     with contextlib.suppress(KeyboardInterrupt):
-        while _AWAITED.keys() - {threading.get_ident()} and time.monotonic() < until:
+        while _AWAITED - {threading.get_ident()} and time.monotonic() < until:
             time.sleep(0.002)
 
 
@@ -129,8 +135,7 @@ def _forked() -> None:
     _CUT.extend(_INSIDE.keys() - {threading.get_ident()})
     for thread in _CUT:
         _INSIDE.pop(thread, None)
-    for thread in _AWAITED.keys() - {threading.get_ident()}:
-        del _AWAITED[thread]  # which is not in this process
+    _AWAITED.intersection_update({threading.get_ident()})  # others are not in this process
 
 
 if hasattr(os, "register_at_fork"):
