@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -244,7 +245,17 @@ def write_chunk(
     else:
         raw[:-4] = values.reshape(-1).view(np.uint8)
         raw[-4:] = np.frombuffer(check.to_bytes(4, "little"), dtype=np.uint8)
-    dataset.id.write_direct_chunk((row,) + (0,) * (len(dataset.shape) - 1), raw.data)
+    with _lock():
+        dataset.id.write_direct_chunk((row,) + (0,) * (len(dataset.shape) - 1), raw.data)
+
+
+@functools.cache
+def _lock() -> Any:
+    """Return the lock under which h5py calls HDF5; up to 3.15 it moves direct chunks without."""
+    with whole():
+        from h5py._objects import phil
+
+    return phil
 
 
 def read_chunk(dataset: h5py.Dataset, row: int, path: Path, layer: str) -> NDArray[Any]:
@@ -258,7 +269,8 @@ def read_chunk(dataset: h5py.Dataset, row: int, path: Path, layer: str) -> NDArr
     from onnx_geed.cache.checksum import fletcher32
 
     try:
-        mask, raw = dataset.id.read_direct_chunk((row,) + (0,) * (len(dataset.shape) - 1))
+        with _lock():
+            mask, raw = dataset.id.read_direct_chunk((row,) + (0,) * (len(dataset.shape) - 1))
     except _DAMAGE:
         raise damaged(path, layer) from None
     size = int(np.prod(dataset.chunks, dtype=np.int64)) * dataset.dtype.itemsize

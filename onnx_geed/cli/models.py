@@ -17,6 +17,7 @@ from onnx_geed.cli.options import (
     input_options,
     isolate_options,
     measures_option,
+    memory_option,
     metadata_options,
     model_argument,
     out_option,
@@ -84,6 +85,7 @@ def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
 @data_option("Samples to try the model out on, instead of noise.")
 @input_options
 @action_options
+@memory_option
 @isolate_options
 def compile_model(model: str | Path, group: str, out: str | Path, **options: Any) -> None:
     """Write a measurement as an ONNX file: samples in, deviations out.

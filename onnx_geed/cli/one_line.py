@@ -14,10 +14,11 @@ from typing import Any, NoReturn
 
 import click
 
+from onnx_geed.cli.memory_limit import limit_of_this_process
 from onnx_geed.cli.signals import SignalledError, caught, install, line_of
 from onnx_geed.cli.terminal import OutputError, fail, settle, show, silence, tell
-from onnx_geed.confinement import confined
 from onnx_geed.errors import GeedError
+from onnx_geed.text import format_bytes
 
 __all__ = ["OneLine"]
 
@@ -110,12 +111,11 @@ def _signalled(number: int) -> int:
 
 
 def _of_the_limit(message: str) -> str:
-    """Add the limit on memory of an isolated run to a message that may come of it."""
-    how = confined()
-    memory = how.protections["memory_bytes"] if how else None
+    """Add the limit on memory to a message that may come of it."""
+    memory = limit_of_this_process()
     if memory is None or not any(w in message for w in ("out of memory", "alloc", "MemoryError")):
         return ""
-    return f" (the limit of this isolated run is {memory >> 20} MiB; raise --memory-limit)"
+    return f" (the limit of this process is {format_bytes(memory)}; raise --memory-limit)"
 
 
 class _Lines(logging.Handler):

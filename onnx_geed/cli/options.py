@@ -262,6 +262,15 @@ input_options = _in_order(
 )
 
 
+memory_option = click.option(
+    "--memory",
+    default="2GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="Budget for activations.",
+)
+
+
 # Options that say how to run.
 run_options = _in_order(
     click.option(
@@ -286,13 +295,7 @@ run_options = _in_order(
         help="Where to run; auto takes CUDA where it works.",
     ),
     click.option("--batch-size", type=int, metavar="N", help="Most rows in one run."),
-    click.option(
-        "--memory",
-        default="2GiB",
-        show_default=True,
-        metavar="SIZE",
-        help="Budget for activations.",
-    ),
+    memory_option,
 )
 
 
@@ -349,7 +352,8 @@ isolate_options = _in_order(
         metavar="SIZE",
         expose_value=False,
         callback=_keep_aside,
-        help="With --isolate: the most memory, such as 4GiB.  [default: the machine's]",
+        help="The most memory that the process may take, such as 4GiB: what asks for more ends in "
+        "one line.  [default: the machine's]",
     ),
 )
 

@@ -156,7 +156,7 @@ def measure_part(
     names = parse_classes(prepared.model.metadata.get(CLASSES))
     records: list[Record] = records_from(evidence) if own else []
     notes = conclude(evidence, records, described, names)
-    part: PartPart = {
+    content: dict[str, Any] = {
         "version": PART_VERSION,
         "number": shard.number,
         "of": shard.of,
@@ -188,6 +188,7 @@ def measure_part(
         seed=chosen.seed,
         measurements=records,
     )
+    part = cast(PartPart, content)
     outcome["part"] = part
     outcome["notes"] = [part_words(part), *plan.notes, *notes]
     return cast(Result, json.loads(json.dumps(outcome)))

@@ -99,6 +99,8 @@ class Prepared:
         As what outputs they are read.
     tables : mapping of str to Table
         Output actions that were given, or fitted.
+    footprint : Footprint
+        What a row takes in the runtime.
     planned : callable
         Binds the measures anew, under such actions.
     fitting : Fitting, optional
@@ -121,6 +123,7 @@ class Prepared:
     tensors: tuple[Tensor, ...]
     kinds: Mapping[str, str]
     tables: Mapping[str, Table]
+    footprint: Footprint
     planned: Callable[[Mapping[str, Table]], Plan]
     fitting: Fitting | None = None
     fitted_by: Fitting | None = None
@@ -318,6 +321,7 @@ def prepare_run(
         tensors=listed,
         kinds=kinds,
         tables=tables,
+        footprint=footprint,
         planned=planned,
         fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
         executor=executor or LocalExecutor(),
