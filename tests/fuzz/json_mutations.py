@@ -179,7 +179,7 @@ def run_manifests(seeds, rng, folder):
     text = manifest_of(next(copied.glob("shard-*.h5")))
     data = written(mutated(json.loads(text), rng), rng) or b" "
     for path in copied.glob("*.h5"):
-        with_manifest(path, data)
+        path.write_bytes(with_manifest(path.read_bytes(), data))
     arguments = rng.choice(
         (
             ["measure", copied],
@@ -214,9 +214,8 @@ def manifest_of(path):
         return file["manifest"][()].tobytes().decode()
 
 
-def with_manifest(path, data):
-    """Give a file of a cache another manifest, with sums and seal as the package makes them."""
-    content = path.read_bytes()
+def with_manifest(content, data):
+    """Return a file of a cache with another manifest, its sums and seal as the package's."""
     made = shard_file.Image()
     made.write(content)
     with h5py.File(made, "r+") as file:
@@ -232,7 +231,7 @@ def with_manifest(path, data):
         file.flush()
         chunks = shard_file.large_chunks(file)
     trailer = shard_file.seal(made.getbuffer().toreadonly(), chunks)
-    path.write_bytes(made.getvalue() + trailer)
+    return made.getvalue() + trailer
 
 
 def invoke(arguments):
