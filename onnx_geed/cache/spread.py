@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx_geed.cache import store
 from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.manifest import Manifest
-from onnx_geed.cache.shard_file import damaged, read_chunk, reading
+from onnx_geed.cache.shard_file import chunked, damaged, read_chunk, reading
 from onnx_geed.cache.shard_reader import sample_label
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import Measure, Plan, Spread
@@ -126,9 +126,14 @@ def _read_whole(folder: Path, manifest: Manifest, i: int) -> Iterator[NDArray[An
     samples = manifest.indices[manifest.count :]
     with reading(path) as file:
         store.check_samples(file, path, manifest)
-        dataset = file[f"whole/{i}"]
-        right = dataset.shape == (len(samples), *entry.shape)
-        if not right or dataset.dtype != np.dtype(entry.dtype):
+        dataset = chunked(
+            *(file, f"whole/{i}", path, entry.tensor),
+            rows=len(samples),
+            inner=entry.shape,
+            dtype=entry.dtype,
+            tensor=entry.tensor,
+        )
+        if dataset.chunks[0] != 1:
             raise damaged(path, entry.tensor)
         for row in range(len(samples)):
             yield read_chunk(dataset, row, path, entry.tensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ __all__ = ["BROKEN", "Rows", "reading", "reason_of", "rows_of", "shape_text"]
 BROKEN = (
     *(OSError, ValueError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError),
     *(struct.error, zlib.error, zipfile.BadZipFile),
+    # A head of NumPy's is read as Python is.
+    *(SyntaxError, tokenize.TokenError, TypeError, AttributeError, IndexError),
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +57,9 @@ def read_volume(path: Path, layout: str, where: str) -> NDArray[np.float32]:
     nibabel = package("nibabel", "volumes", where)
     try:
         # Not mapped: where a mapped file is cut short, the process is killed.
-        image = nibabel.load(str(path), mmap=False)
-        values = np.asarray(image.dataobj)
+        with _unheard(nibabel.imageglobals.logger):  # which tells what is raised anyway
+            image = nibabel.load(str(path), mmap=False)
+            values = np.asarray(image.dataobj)
     except Exception as error:  # whatever the decoder raises on damaged files
         raise GeedError(
             f"{where}: cannot be decoded as a volume ({reason_of(error)}); mend or remove it"
@@ -81,3 +84,13 @@ def read_volume(path: Path, layout: str, where: str) -> NDArray[np.float32]:
         x = x[..., None]
     stored = "WHDC"[: x.ndim]
     return np.ascontiguousarray(x.transpose([stored.index(letter) for letter in letters]))
+
+
+@contextmanager
+def _unheard(logger: logging.Logger) -> Iterator[None]:
+    """Let nothing of a library's reach stderr by itself."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

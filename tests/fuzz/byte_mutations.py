@@ -1,4 +1,4 @@
-"""Mutations of bytes and of lines of text, for what has no structure, or whose structure is lost."""
+"""Mutations of bytes and of lines of text, for what has no other structure."""
 
 from __future__ import annotations
 

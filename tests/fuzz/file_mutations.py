@@ -27,6 +27,26 @@ _SHAPES: tuple[Any, ...] = (
     *((2**31, 2**31), (2**63,), (10**30,), (1,) * 65, (6, 0, 8, 8), (6, (3,), 8), (2**62, 4, 0)),
 )
 
+_HEADS = (
+    *("(" * 300, "[" * 20_000, "{}", "", "[]", "1", "{'descr': '<f4'", "\0", "é" * 9, "f'{1}'"),
+    *("-" * 3000 + "1", "9" * 5000, "{'shape': 1 + 1j, 'descr': 1}", "a.b()", "{1:2,}", "\x0c"),
+    *("'''", "{**{}}", "  x\n y", "{[]: 1}", "{'descr': b'<f4'}"),
+)
+
+_CHANGES = (
+    "descr",
+    "descr",
+    "shape",
+    "shape",
+    "order",
+    "values",
+    "values",
+    "key",
+    "text",
+    "length",
+)
+_CHANGES += ("version", "bytes", "as", "as", "reshape")
+
 _ODD = (np.nan, np.inf, -np.inf, 1e38, -1e38, 1e-40, 1e300, 255.0, -1.0, 0.0)
 
 
@@ -41,10 +61,7 @@ def npy(values: Any, dice: random.Random) -> bytes:
     version, text = (1, 0), None
     raw = values.tobytes()
     for _ in range(dice.choice((1, 1, 2))):
-        what = dice.choice(
-            ("descr", "descr", "shape", "shape", "order", "values", "values", "key", "text")
-            + ("length", "version", "bytes", "as", "as", "reshape")
-        )
+        what = dice.choice(_CHANGES)
         if what == "descr":
             head["descr"] = dice.choice(_DESCRS)
         elif what == "shape":
@@ -69,11 +86,7 @@ def npy(values: Any, dice: random.Random) -> bytes:
             else:
                 head[key] = dice.choice((None, 1, "x", (), {}))
         elif what == "text":
-            text = dice.choice(
-                ("(" * 300, "[" * 20_000, "{}", "", "[]", "1", "{'descr': '<f4'", "\0", "é" * 9)
-                + ("-" * 3000 + "1", "9" * 5000, "{'shape': 1 + 1j, 'descr': 1}", "a.b()", "{1:2,}")
-                + ("'''", "{**{}}", "  x\n y", "{[]: 1}", "{'descr': b'<f4'}", "f'{1}'", "\x0c")
-            )
+            text = dice.choice(_HEADS)
         elif what == "version":
             version = dice.choice(((2, 0), (3, 0), (0, 0), (9, 9), (1, 1)))
     said = (repr(head) if text is None else text).encode("latin-1", "replace")
@@ -151,7 +164,9 @@ def npz(arrays: Mapping[str, Any], dice: random.Random, texts: tuple[str, ...] =
             del members[f"{name}.npy"]
     elif what < 0.85:
         members[dice.choice(("x.txt", "x.npy/", "b.npz", f"{name}"))] = b"something"
-    method = dice.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))
+    method = dice.choice(
+        (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+    )
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as archive:
         for member, content in members.items():
@@ -251,10 +266,25 @@ def _odd_chunk(dice: random.Random) -> tuple[bytes, bytes]:
         (
             *((b"PLTE", b"\1\2\3" * dice.choice((1, 256, 257))), (b"PLTE", b"\1"), (b"tRNS", b"")),
             *((b"tRNS", b"\0\1\0\1\0\1"), (b"tRNS", b"\0" * 300), (b"zTXt", b"k\0\0" + text)),
-            *((b"iTXt", b"k\0\1\0\0\0" + text), (b"tEXt", b"k\0\x1b[2J"), (b"iCCP", b"p\0\0" + text)),
-            *((b"eXIf", tiff), (b"eXIf", damaged(tiff, dice)), (b"eXIf", b""), (b"gAMA", b"\0" * 4)),
+            *(
+                (b"iTXt", b"k\0\1\0\0\0" + text),
+                (b"tEXt", b"k\0\x1b[2J"),
+                (b"iCCP", b"p\0\0" + text),
+            ),
+            *(
+                (b"eXIf", tiff),
+                (b"eXIf", damaged(tiff, dice)),
+                (b"eXIf", b""),
+                (b"gAMA", b"\0" * 4),
+            ),
             *((b"acTL", b"\xff" * 8), (b"fcTL", b"\0" * 26), (b"fdAT", b""), (b"pHYs", b"\0")),
-            *((b"cHRM", b"\0" * 32), (b"sRGB", b""), (b"IEND", b""), (b"IDAT", b""), (b"\0\0\0\0", b"")),
+            *(
+                (b"cHRM", b"\0" * 32),
+                (b"sRGB", b""),
+                (b"IEND", b""),
+                (b"IDAT", b""),
+                (b"\0\0\0\0", b""),
+            ),
         )
     )
 
@@ -265,12 +295,16 @@ def riff(content: bytes, dice: random.Random) -> bytes:
     if what < 0.3:
         return damaged(content, dice)
     altered = bytearray(content)
-    at, size = dice.choice(((4, 4), (16, 4), (20, 2), (22, 2), (24, 4), (28, 4), (32, 2), (34, 2), (40, 4)))
+    at, size = dice.choice(
+        ((4, 4), (16, 4), (20, 2), (22, 2), (24, 4), (28, 4), (32, 2), (34, 2), (40, 4))
+    )
     number = dice.choice((0, 1, 2, 3, 4, 8, 16, 17, 24, 64, 1024, 0xFFFE, 0xFFFF, 2**31, 2**32 - 1))
     altered[at : at + size] = (number % (1 << 8 * size)).to_bytes(size, "little")
     if what < 0.5:
-        more = dice.choice((b"LIST\4\0\0\0INFO", b"fact\0\0\0\0", b"junk\xff\xff\xff\xff", b"data\0\0\0\0"))
-        altered[36:36] = more
+        more = dice.choice(
+            (b"LIST\4\0\0\0INFO", b"fact\0\0\0\0", b"junk\xff\xff\xff\xff", b"data\0\0\0\0")
+        )
+        altered[36:36] = dice.choice(more)
     return bytes(altered)
 
 
@@ -306,7 +340,12 @@ def ply(content: bytes, dice: random.Random) -> bytes:
     head, mark, rest = content.partition(b"end_header\n")
     what = dice.random()
     if what < 0.75:
-        more = (b"property list uchar int i\n", b"element face 3\n", b"comment \x1b[2J\n", b"obj_info\n")
+        more = (
+            b"property list uchar int i\n",
+            b"element face 3\n",
+            b"comment \x1b[2J\n",
+            b"obj_info\n",
+        )
         if what < 0.2:
             lines = head.splitlines(keepends=True)
             lines.insert(dice.randrange(len(lines) + 1), dice.choice(more))

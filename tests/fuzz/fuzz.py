@@ -148,7 +148,9 @@ def main() -> int:
         # A process each: HDF5 may end the one that makes files that are odd.
         with ThreadPoolExecutor(chosen.at_once) as pool:
             own = [sys.executable, __file__]
-            return int(any([*pool.map(lambda name: subprocess.call([*own, name, *sys.argv[2:]]), TARGETS)]))
+            return int(
+                any([*pool.map(lambda name: subprocess.call([*own, name, *sys.argv[2:]]), TARGETS)])
+            )
     found = fuzz(
         chosen.target,
         chosen.seed,

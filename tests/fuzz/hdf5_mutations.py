@@ -41,6 +41,10 @@ _FILTERS: tuple[dict[str, Any], ...] = (
 )
 
 
+_CHANGES = ("value", "value", "dtype", "dtype", "shape", "shape", "chunks", "filter", "external")
+_CHANGES += ("virtual", "virtual", "direct", "fill", "resize", "other")
+
+
 def changed(content: bytes, dice: random.Random) -> bytes:
     """Return an HDF5 file of which a few objects are changed."""
     seed = dice.random()
@@ -162,11 +166,8 @@ def _values(shape: tuple[int, ...], dice: random.Random) -> Any:
 def _change_dataset(file: h5py.File, name: str, dice: random.Random) -> None:
     old = file[name]
     attributes, values, shape, dtype = dict(old.attrs), old[()], old.shape or (), old.dtype
-    layout: dict[str, Any] = {"chunks": old.chunks, "fletcher32": old.fletcher32}
-    what = dice.choice(
-        ("value", "value", "dtype", "dtype", "shape", "shape", "chunks", "filter", "external")
-        + ("virtual", "virtual", "direct", "fill", "resize")
-    )
+    chunked = old.chunks
+    what = dice.choice(_CHANGES)
     if what == "direct" and old.chunks:
         size = int(np.prod(old.chunks)) * dtype.itemsize
         raw = dice.randbytes(max(0, size + dice.choice((0, 4, 4, -1, 100))))
@@ -181,15 +182,13 @@ def _change_dataset(file: h5py.File, name: str, dice: random.Random) -> None:
     del file[name]
     if what == "dtype":
         dtype = dice.choice(_DTYPES)
-        made = file.create_dataset(name, shape, dtype, chunks=layout["chunks"])
+        made = file.create_dataset(name, shape, dtype, chunks=chunked)
         with contextlib.suppress(Exception):
             made[...] = values
     elif what == "shape":
         other = _other_shape(shape, dice)
-        fitting = tuple(min(a, max(b, 1)) for a, b in zip(layout["chunks"] or other, other))
-        made = file.create_dataset(
-            name, other, dtype, chunks=fitting if layout["chunks"] and len(fitting) == len(other) else None
-        )
+        chunks = dice.choice((None, tuple(max(n, 1) for n in other), True)) if other else None
+        made = file.create_dataset(name, other, dtype, chunks=chunks)
         with contextlib.suppress(Exception):
             made[...] = np.resize(values, other)
     elif what == "external":
@@ -209,10 +208,10 @@ def _change_dataset(file: h5py.File, name: str, dice: random.Random) -> None:
         made = file.create_dataset(name, data=values, chunks=other, maxshape=grown)
     elif what == "filter":
         made = file.create_dataset(
-            name, data=values, chunks=layout["chunks"] or True, **dice.choice(_FILTERS)
+            name, data=values, chunks=chunked or True, **dice.choice(_FILTERS)
         )
     elif what == "fill":
-        made = file.create_dataset(name, shape, dtype, chunks=layout["chunks"], fillvalue=1)
+        made = file.create_dataset(name, shape, dtype, chunks=chunked, fillvalue=1)
     elif what == "resize":
         made = file.create_dataset(name, data=values, chunks=True, maxshape=(None,) * len(shape))
         made.resize(tuple(dice.choice((n, n + 1, max(n - 1, 0), 1000)) for n in shape))
@@ -243,7 +242,9 @@ def _layout_of(
     layout = h5py.VirtualLayout(shape, dtype)
     source = dice.choice((".", BESIDE, "missing.h5", "x%b.h5", "model.onnx", "beside%%.h5"))
     inner = dice.choice((name, "x", "y", "missing", "x%b", "/"))
-    taken = h5py.VirtualSource(source, inner, dice.choice((shape, shape, _other_shape(shape, dice))))
+    taken = h5py.VirtualSource(
+        source, inner, dice.choice((shape, shape, _other_shape(shape, dice)))
+    )
     rows = max(1, (shape or (1,))[0] - dice.choice((0, 0, 1)))
     layout[:rows] = taken[:rows]
     return layout
@@ -265,6 +266,6 @@ def _change_link(file: h5py.File, name: str, names: list[str], dice: random.Rand
             *(h5py.SoftLink("/" + other), h5py.SoftLink(name), h5py.SoftLink("/missing")),
             *(h5py.ExternalLink(BESIDE, "/x"), h5py.ExternalLink("missing.h5", "/x")),
             *(h5py.ExternalLink("mutated.h5", name), h5py.ExternalLink("/dev/null", "/")),
-            *(file, file[other] if other in file else file, np.dtype("f4")),
+            *(file, file.get(other, file), np.dtype("f4")),
         )
     )

@@ -28,6 +28,8 @@ from byte_mutations import damaged, reworded
 from mutate import mutated
 from PIL import Image
 
+from onnx_geed.model import action_key
+
 Files = Mapping[str, bytes]
 
 
@@ -173,7 +175,10 @@ def of_shards(server: Bounded, folder: Path) -> Make:
             files[f"{cache}/{hdf5_mutations.BESIDE}"] = files[name]
         line = dice.choice(
             (
-                *(("measure", cache), ("measure", cache, "--measure", "latent-l2", "--out", "r.json")),
+                *(
+                    ("measure", cache),
+                    ("measure", cache, "--measure", "latent-l2", "--out", "r.json"),
+                ),
                 *(("cache", "--info", cache), ("cache", "--verify", cache)),
                 ("fit", cache, "--layer", "*", "--samples", "2", "--fit-anyway", "-o", "fit.npz"),
             )
@@ -199,7 +204,10 @@ def of_manifests(server: Bounded, folder: Path) -> Make:
             files[name] = json_mutations.with_manifest(files[name], data)
         line = dice.choice(
             (
-                *(("measure", cache), ("measure", cache, "--measure", "latent-l2", "--samples", "4")),
+                *(
+                    ("measure", cache),
+                    ("measure", cache, "--measure", "latent-l2", "--samples", "4"),
+                ),
                 *(("cache", "--info", cache), ("cache", "--verify", cache)),
             )
         )
@@ -217,7 +225,9 @@ def _images() -> Files:
     for i, (name, mode) in enumerate(kinds):
         image = Image.fromarray(colours[i % 6])
         if mode in ("I;16", "F"):
-            image = Image.fromarray(_floats(9, 9) if mode == "F" else colours[0, ..., 0] * np.uint16(257))
+            image = Image.fromarray(
+                _floats(9, 9) if mode == "F" else colours[0, ..., 0] * np.uint16(257)
+            )
         buffer = io.BytesIO()
         ending = name.rpartition(".")[2].upper().replace("JPG", "JPEG").replace("TIF", "TIFF")
         (image if mode in ("I;16", "F") else image.convert(mode)).save(
@@ -230,7 +240,11 @@ def _images() -> Files:
 def _folders() -> Mapping[str, tuple[onnx.ModelProto, Files, tuple[str, ...]]]:
     """Return model, files and arguments by the kind of what is in a folder."""
     sounds = {}
-    for name, form, subtype in (("0.wav", "WAV", "PCM_16"), ("1.wav", "WAV", "FLOAT"), ("2.flac", "FLAC", "PCM_16")):
+    for name, form, subtype in (
+        ("0.wav", "WAV", "PCM_16"),
+        ("1.wav", "WAV", "FLOAT"),
+        ("2.flac", "FLAC", "PCM_16"),
+    ):
         buffer = io.BytesIO()
         soundfile.write(buffer, _floats(24, 2) - 0.5, 8000, format=form, subtype=subtype)
         sounds[f"data/{name}"] = buffer.getvalue()
@@ -299,7 +313,9 @@ def of_data(server: Bounded, folder: Path) -> Make:
             else:
                 files[name] = file_mutations.BY_SUFFIX.get(ending, damaged)(files[name], dice)
             if dice.random() < 0.1:
-                new = dice.choice((".png", "/x\x1b[2J", ".bin", "é\u202e.npy", "\n.png", ".gz", ".wav"))
+                new = dice.choice(
+                    (".png", "/x\x1b[2J", ".bin", "é\u202e.npy", "\n.png", ".gz", ".wav")
+                )
                 files[f"{name}{new}" if "/" not in new else f"data{new}.png"] = files.pop(name)
         files["model.onnx"] = model.SerializeToString()
         return Case((*common, *arguments), files)
@@ -355,7 +371,16 @@ def of_data(server: Bounded, folder: Path) -> Make:
     def of_npy(dice: random.Random) -> Case:
         return one("d.npy", file_mutations.npy(x, dice))
 
-    kinds = [in_folder] * 6 + [of_npy, of_npz, of_hdf5, of_hdf5, of_idx, beside, beside, of_preprocess]
+    kinds = [in_folder] * 6 + [
+        of_npy,
+        of_npz,
+        of_hdf5,
+        of_hdf5,
+        of_idx,
+        beside,
+        beside,
+        of_preprocess,
+    ]
     return lambda dice: dice.choice(kinds)(dice)
 
 
@@ -372,9 +397,15 @@ def of_fits(server: Bounded, folder: Path) -> Make:
     elements = fits[0]["elements"]
     rows = np.stack([np.arange(channels)] * len(elements))
     eye = np.stack([np.eye(channels)] * len(elements))
-    tables = [{"elements": elements, name: values} for name, values in (
-        ("channels", rows), ("channel_matrices", eye), ("matrices", eye), ("permutation", rows)
-    )]
+    tables = [
+        {"elements": elements, name: values}
+        for name, values in (
+            ("channels", rows),
+            ("channel_matrices", eye),
+            ("matrices", eye),
+            ("permutation", rows),
+        )
+    ]
     model = onnx.ModelProto.FromString(files["model.onnx"])
 
     def make(dice: random.Random) -> Case:
@@ -385,7 +416,7 @@ def of_fits(server: Bounded, folder: Path) -> Make:
             with_table = onnx.ModelProto()
             with_table.CopyFrom(model)
             entry = with_table.metadata_props.add()
-            entry.key, entry.value = "onnx_geed.action.block0", text.decode("utf-8", "replace")
+            entry.key, entry.value = action_key("block0"), text.decode("utf-8", "replace")
             return Case(measure, {**files, "model.onnx": with_table.SerializeToString()})
         fit = dice.choice(fits + tables)
         texts = ("onnx-geed/fit/1", "onnx-geed/fit/2", "orthogonal", "block0", "logits")
@@ -491,7 +522,10 @@ def of_results(server: Bounded, folder: Path) -> Make:
         content = json_mutations.written(json_mutations.mutated(json.loads(other), dice), dice)
         line = dice.choice(
             (
-                *(("report", "a.json", "-o", "p.html"), ("report", "a.json", "b.json", "-o", "p.html")),
+                *(
+                    ("report", "a.json", "-o", "p.html"),
+                    ("report", "a.json", "b.json", "-o", "p.html"),
+                ),
                 *(("aggregate", "a.json", "b.json"), ("compare", "a.json", "b.json")),
                 ("aggregate", "b.json", "a.json", "--format", "json", "--out", "r.json"),
                 ("compare", "b.json", "a.json", "--force", "--out", "r.json"),
