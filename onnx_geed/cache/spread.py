@@ -20,7 +20,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.measures import Measure, Plan, Spread
 from onnx_geed.run import spreads_of
 
-__all__ = ["read_spreads"]
+__all__ = ["read_spreads", "read_whole"]
 
 
 def read_spreads(
@@ -89,13 +89,13 @@ def _tensors(
             f" orbits alone, and M is taken over {count} samples: cache it with this --measure, or "
             f"measure with --norm-samples {manifest.count}"
         )
-    for position, tensor in enumerate(_read_whole(folder, manifest, i), manifest.count):
+    for position, tensor in enumerate(read_whole(folder, manifest, i), manifest.count):
         if position == count:
             return
         yield tensor
 
 
-def _read_whole(folder: Path, manifest: Manifest, i: int) -> Iterator[NDArray[Any]]:
+def read_whole(folder: Path, manifest: Manifest, i: int) -> Iterator[NDArray[Any]]:
     """Read whole tensors of the points of M that have no orbit, of a ``whole`` entry, one by one.
 
     Parameters

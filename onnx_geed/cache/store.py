@@ -400,7 +400,9 @@ def read_pairs(
             if name not in file:
                 continue
             tensor = manifest.entries[int(name.partition("/")[2])].tensor
-            stored[name] = _read_whole(file, name, path, tensor, (pairs, manifest.order), "float64")
+            stored[name] = _read_at_once(
+                file, name, path, tensor, (pairs, manifest.order), "float64"
+            )
     return stored
 
 
@@ -436,12 +438,12 @@ def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float3
             rows = len(_wanted_samples(path, manifest))
             for i, size in manifest.points.items():
                 tensor = manifest.entries[i].tensor
-                own = _read_whole(file, f"reference/{i}", path, tensor, (rows, size), "float32")
+                own = _read_at_once(file, f"reference/{i}", path, tensor, (rows, size), "float32")
                 parts.setdefault(tensor, []).append(own)
     return {tensor: np.concatenate(rows) for tensor, rows in parts.items()}
 
 
-def _read_whole(
+def _read_at_once(
     file: h5py.File, name: str, path: Path, tensor: str, shape: tuple[int, ...], dtype: str
 ) -> NDArray[Any]:
     """Read a dataset of one chunk."""

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,15 +13,7 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp
 
-__all__ = ["BROKEN", "Rows", "reading", "reason_of", "rows_of", "shape_text"]
-
-#: What readers of arrays raise on files that are damaged.
-BROKEN = (
-    *(OSError, ValueError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError),
-    *(struct.error, zlib.error, zipfile.BadZipFile),
-    # A head of NumPy's is read as Python is.
-    *(SyntaxError, tokenize.TokenError, TypeError, AttributeError, IndexError),
-)
+__all__ = ["Rows", "reading", "reason_of", "rows_of", "shape_text"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +93,15 @@ def reason_of(error: BaseException) -> str:
 
 @contextmanager
 def reading(where: str, cure: str = "") -> Iterator[None]:
-    """Turn every error of reading into one line."""
+    """Turn every error of reading into one line.
+
+    Of damaged files NumPy, HDF5 and the packers raise whatever they like, down to errors of syntax.
+    """
     try:
         yield
-    except BROKEN as error:
+    except GeedError:
+        raise
+    except Exception as error:
         reason = reason_of(error)
         if "pickle" in reason.lower() or "objects in dtype" in reason:
             cure = "it holds pickled Python objects, which are refused; save plain numbers"

@@ -85,7 +85,7 @@ class Ended:
             return f"status {self.status}: {last[:200]}"
         if self.peak > MEMORY:
             return f"held {self.peak / GIB:.1f} GiB: {last[:200]}"
-        if "Traceback" in self.err or "internal error" in self.err:
+        if "Traceback" in self.err or "onnx-geed: internal error" in self.err:
             return f"traceback: {last[:250]}"
         if any(len(line) >= LONGEST_LINE for line in lines):
             return f"line of {max(map(len, lines))} characters: {last[:80]}"

@@ -304,7 +304,7 @@ def riff(content: bytes, dice: random.Random) -> bytes:
         more = dice.choice(
             (b"LIST\4\0\0\0INFO", b"fact\0\0\0\0", b"junk\xff\xff\xff\xff", b"data\0\0\0\0")
         )
-        altered[36:36] = dice.choice(more)
+        altered[36:36] = more
     return bytes(altered)
 
 

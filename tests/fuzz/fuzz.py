@@ -26,6 +26,7 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 from bounded import Bounded, Ended  # noqa: E402
+from reading import read  # noqa: E402
 from targets import TARGETS, Case  # noqa: E402
 
 
@@ -43,15 +44,15 @@ class Found:
         The first case that showed it.
     ends : Counter of int
         Exit statuses.
-    slowest : float
-        Seconds of the slowest one.
+    slowest : tuple of (float, int)
+        Seconds of the slowest one, and its number.
     """
 
     runs: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     kept: dict[str, Case] = field(default_factory=dict)
     ends: Counter[int] = field(default_factory=Counter)
-    slowest: float = 0.0
+    slowest: tuple[float, int] = (0.0, 0)
 
 
 def kind_of(fault: str, command: str) -> str:
@@ -96,10 +97,10 @@ def fuzz(
             if time.monotonic() > until:
                 break
             case = make(random.Random(f"{seed}.{target}.{number}"))
-            ended = _ended(bounded, case)
+            ended = _ended(None if target == "readers" else bounded, case)
             found.runs += 1
             found.ends[ended.status] += 1
-            found.slowest = max(found.slowest, ended.seconds)
+            found.slowest = max(found.slowest, (ended.seconds, number))
             if fault := ended.fault(case.line):
                 kind = kind_of(fault, case.line[0])
                 found.faults[kind] += 1
@@ -111,10 +112,11 @@ def fuzz(
     return found
 
 
-def _ended(bounded: Bounded, case: Case) -> Ended:
+def _ended(bounded: Bounded | None, case: Case) -> Ended:
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), case)
-        return bounded.run(case.line, Path(folder))
+        run = read if bounded is None else bounded.run
+        return run(case.line, Path(folder))
 
 
 def write(folder: Path, case: Case) -> None:
@@ -162,7 +164,7 @@ def main() -> int:
     kinds = "".join(f"{count:5} × {kind}\n" for kind, count in found.faults.most_common())
     print(
         f"{kinds}{chosen.target}: {found.runs} runs, statuses {dict(sorted(found.ends.items()))}, "
-        f"the slowest {found.slowest:.0f} s, {len(found.kept)} kinds of fault",
+        f"the slowest, {found.slowest[1]}, {found.slowest[0]:.0f} s, {len(found.kept)} kinds of fault",
         flush=True,
     )
     return int(bool(found.kept))

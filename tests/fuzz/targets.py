@@ -541,6 +541,7 @@ TARGETS: Mapping[str, Callable[[Bounded, Path], Make]] = {
     "models": of_models,
     "shards": of_shards,
     "manifests": of_manifests,
+    "readers": of_data,  # in the fuzzer's own process: see reading.py
     "data": of_data,
     "fits": of_fits,
     "parts": of_parts,

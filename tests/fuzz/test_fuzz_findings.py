@@ -1,0 +1,196 @@
+"""What the fuzzer has found, made by code: each ends in one line with status 2."""
+
+import io
+import random
+import sys
+
+import file_mutations
+import h5py
+import models
+import numpy as np
+import pytest
+
+if sys.platform == "win32":
+    pytest.skip("processes are forked", allow_module_level=True)
+
+import hdf5_mutations
+import targets
+from bounded import Bounded
+from fuzz import fuzz, write
+from targets import TARGETS
+
+_DATA = ("measure", "model.onnx", "--group", "C4", "--samples", "3", "--provider", "cpu", "--data")
+
+_ARRAY = "{'descr': '<f4', 'fortran_order': False, 'shape': (6, 3, 8, 8)}"
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Bounded() as started:
+        yield started
+
+
+def refused(server, folder, line, files):
+    """Run a command on files, and return the line that refuses them."""
+    write(folder, targets.Case(line, files))
+    ended = server.run(line, folder)
+    assert ended.fault(line) == ""
+    assert ended.status == 2
+    return ended.err
+
+
+def npy(head, values=b"\0" * 4608):
+    text = head.encode() + b" " * (-(len(head) + 11) % 64) + b"\n"
+    return b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + values
+
+
+CNN = models.random_cnn(0, (8, 8)).SerializeToString()
+
+HEADS = {
+    "open": "((((",
+    "no type": _ARRAY.replace("'<f4'", "()"),
+    "keys of two kinds": _ARRAY.replace("{", "{1: None, "),
+    "true as a length": _ARRAY.replace("(6,", "(True,"),
+    "negative": _ARRAY.replace("(6,", "(-1,"),
+    "endless": _ARRAY.replace("(6,", "(2**62,".replace("2**62", str(2**62))),
+    "deep": "[" * 9000,
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("packed", [False, True])
+def test_heads_of_arrays(server, tmp_path, head, packed):
+    content, name = npy(HEADS[head]), "d.npy"
+    if packed:
+        import zipfile
+
+        buffer, name = io.BytesIO(), "d.npz"
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("x.npy", content)
+        content = buffer.getvalue()
+    said = refused(server, tmp_path, (*_DATA, name), {"model.onnx": CNN, name: content})
+    assert f"--data {name}" in said
+
+
+def test_what_a_library_warns_of_is_a_note(server, tmp_path):
+    images = {k: v for k, v in targets._images().items() if k.endswith("4.tiff")}
+    (name, tiff), line = images.popitem(), (*_DATA, "data", "--preprocess", "resize=8x8")
+    said = refused(server, tmp_path, line, {"model.onnx": CNN, name: tiff[:200]})
+    assert "cannot be decoded as an image" in said
+    assert "site-packages" not in said
+
+
+def test_what_a_library_logs_is_not_told_twice(server, tmp_path):
+    model, files, arguments = targets._folders()["volumes"]
+    volume = bytearray(files["data/1.nii"])
+    volume[70:72] = b"\1\0"  # the type of its values
+    line = (*_DATA[:2], "--samples", "2", *arguments)
+    files = {**files, "data/1.nii": bytes(volume), "model.onnx": model.SerializeToString()}
+    assert "data code 1 not supported" in refused(server, tmp_path, line, files)
+
+
+@pytest.fixture(scope="module")
+def caches(server, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("caches")
+    TARGETS["shards"](server, folder)
+    return {mode: targets._below(folder, f"{mode}.geed") for mode in ("raw", "stats")}
+
+
+def other_dataset(file, name, dtype=None, **how):
+    old = file[name]
+    attributes, values = dict(old.attrs), old[()]
+    del file[name]
+    made = file.create_dataset(name, values.shape, dtype or values.dtype, **how)
+    made.attrs.update(attributes)
+    if dtype is None and "external" not in how:
+        made[...] = values
+
+
+def linked(file, name, link):
+    del file[name]
+    file[name] = link
+
+
+def virtual(file, name):
+    old = file[name]
+    attributes, layout = dict(old.attrs), h5py.VirtualLayout(old.shape, old.dtype)
+    layout[...] = h5py.VirtualSource(hdf5_mutations.BESIDE, name, old.shape)
+    del file[name]
+    file.create_virtual_dataset(name, layout).attrs.update(attributes)
+
+
+ODD = {
+    "a type": lambda f, n: linked(f, n, np.dtype("f4")),
+    "a group": lambda f, n: linked(f, n, f),
+    "a cycle": lambda f, n: linked(f, n, h5py.SoftLink(f"/{n}")),
+    "elsewhere": lambda f, n: linked(f, n, h5py.ExternalLink(hdf5_mutations.BESIDE, n)),
+    "nowhere": lambda f, n: linked(f, n, h5py.ExternalLink("missing.h5", n)),
+    "virtual": virtual,
+    "external": lambda f, n: other_dataset(f, n, external=[(hdf5_mutations.BESIDE, 0, 1 << 20)]),
+    "in one piece": lambda f, n: other_dataset(f, n),
+    "texts": lambda f, n: other_dataset(f, n, h5py.string_dtype()),
+    "references": lambda f, n: other_dataset(f, n, h5py.ref_dtype),
+    "pairs": lambda f, n: other_dataset(f, n, np.dtype([("a", "<f4"), ("b", "<i8")])),
+    "packed": lambda f, n: other_dataset(f, n, chunks=True, compression="gzip"),
+    "nothing": lambda f, n: linked(f, n, None) if n not in f else f.__delitem__(n),
+    "no numbers": lambda f, n: (f.__delitem__(n), f.create_dataset(n, data=h5py.Empty("f4"))),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("what", ["orbits/0", "reference", "samples", "manifest", "between"])
+def test_objects_of_a_shard(server, tmp_path, caches, odd, what):
+    files = dict(caches["stats" if what == "between" else "raw"])
+    name = next(n for n in sorted(files) if "shard-" in n)
+    made = io.BytesIO(hdf5_mutations.unsealed(files[name]))
+    with h5py.File(made, "r+") as file:
+        inner = what if what in file and "/" in what else None
+        group = file.get(what)
+        if inner is None:
+            inner = f"{what}/{next(iter(group))}" if isinstance(group, h5py.Group) else what
+        ODD[odd](file, inner)
+    cache = name.partition("/")[0]
+    files[f"{cache}/{hdf5_mutations.BESIDE}"] = hdf5_mutations.unsealed(files[name])
+    files[name] = hdf5_mutations.sealed(made.getvalue())
+    said = {}
+    for line in (("measure", cache), ("cache", "--verify", cache)):
+        said[line[0]] = refused(server, tmp_path, line, files)
+        assert "is damaged in" in said[line[0]]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_number_repeats_its_case(server, tmp_path, target):
+    make = TARGETS[target](server, tmp_path)
+    first, second = ([make(random.Random(f"0.{i}")) for i in range(12)] for _ in range(2))
+    assert first == second
+    assert len({repr(case) for case in first}) > 8
+
+
+def test_mutations_of_files_change_them():
+    x = np.random.default_rng(0).random((4, 3), dtype=np.float32)
+    makers = {
+        "npy": lambda dice: file_mutations.npy(x, dice),
+        "npz": lambda dice: file_mutations.npz({"x": x, "y": x}, dice),
+        "idx": lambda dice: file_mutations.idx(x, dice),
+        "packed": lambda dice: file_mutations.idx(x, dice, packed=True),
+    }
+    for name, make in makers.items():
+        assert len({make(random.Random(i)) for i in range(60)}) > 25, name
+
+
+def test_a_fault_is_found_and_kept(monkeypatch, tmp_path):
+    # A gate is no promise of `layers`: its status 1 would be a fault.
+    def broken(server, folder):
+        return lambda dice: targets.Case(("layers", "m.onnx", "--out"), {"m.onnx": CNN})
+
+    monkeypatch.setitem(TARGETS, "models", broken)
+    told = []
+    found = fuzz("models", cases=range(3), told=told.append)
+    assert found.runs == 3
+    assert not found.faults  # refused in one line, as it has to be
+
+    def shouting(server, folder):
+        return lambda dice: targets.Case(("--version", "\n"), {})
+
+    monkeypatch.setitem(TARGETS, "models", shouting)
+    assert fuzz("models", cases=range(1), told=told.append).runs == 1
