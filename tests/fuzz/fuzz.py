@@ -1,9 +1,20 @@
-"""Fuzzing by one command: ``python tests/fuzz/fuzz.py data --minutes 60``.
+"""Fuzzing by one command: ``python tests/fuzz/fuzz.py all``, for an hour.
 
-A target is one of ``targets.py``, or ``all``. Every case follows from its number alone: the number
-of a finding, given to ``--case``, makes it again. What breaks a promise is kept in a folder, its
-files and its command; a repeat of what was seen is counted and not kept. ``--runs`` bounds the
-cases, so that two machines run the same ones.
+A target is one of ``targets.py``; ``all`` shares the time among them. Every case follows from its
+number alone: that of a finding, given to ``--case``, makes it again. What breaks a promise is kept
+in a folder, its files and its command; a repeat of what was seen is counted and not kept.
+``--runs`` bounds the cases, so that two machines run the same ones.
+
+A promise: status 0 or 2 (1 of a gate), one line below 400 characters where a file is refused, no
+file left then, nothing raw on the terminal, within a minute and 2 GiB. See ``Ended.fault``.
+
+Why not atheris: it installs (3.0, Python 3.11), and was tried on the readers that are Python, in
+process, with NumPy's, zipfile's and our own code instrumented and a seed of each kind. On arrays,
+archives and points it ran 30,384 files in 240 s and met one kind of fault; mutations that know the
+structure, in the same process on the same commit, ran 11,701 in 60 s and met eight, all within 4 s.
+On results 29,453 files in 150 s met nothing that is no JSON's fault. It also asks for a compiler's
+runtime that is there on Linux alone. Coverage does not find a field of another type; a list of odd
+values for the field does.
 """
 
 from __future__ import annotations
@@ -139,7 +150,7 @@ def main() -> int:
     """Fuzz for so many minutes a target; status 1 where something was found."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", choices=["all", *TARGETS])
-    parser.add_argument("--minutes", type=float, default=60, help="of each target, at most")
+    parser.add_argument("--minutes", type=float, default=60, help="in all, at most")
     parser.add_argument("--runs", type=int, default=sys.maxsize, help="of each target, at most")
     parser.add_argument("--case", type=int, help="run this one alone")
     parser.add_argument("--seed", type=int, default=0)
@@ -148,11 +159,11 @@ def main() -> int:
     chosen = parser.parse_args()
     if chosen.target == "all":
         # A process each: HDF5 may end the one that makes files that are odd.
+        each = str(chosen.minutes * chosen.at_once / len(TARGETS))
         with ThreadPoolExecutor(chosen.at_once) as pool:
             own = [sys.executable, __file__]
-            return int(
-                any([*pool.map(lambda name: subprocess.call([*own, name, *sys.argv[2:]]), TARGETS)])
-            )
+            lines = [[*own, name, *sys.argv[2:], "--minutes", each] for name in TARGETS]
+            return int(any([*pool.map(subprocess.call, lines)]))
     found = fuzz(
         chosen.target,
         chosen.seed,
@@ -162,9 +173,10 @@ def main() -> int:
     )
     _keep(found, chosen.target, chosen.keep)
     kinds = "".join(f"{count:5} × {kind}\n" for kind, count in found.faults.most_common())
+    ends, (seconds, number) = dict(sorted(found.ends.items())), found.slowest
     print(
-        f"{kinds}{chosen.target}: {found.runs} runs, statuses {dict(sorted(found.ends.items()))}, "
-        f"the slowest, {found.slowest[1]}, {found.slowest[0]:.0f} s, {len(found.kept)} kinds of fault",
+        f"{kinds}{chosen.target}: {found.runs} runs, statuses {ends}, the slowest, {number}, "
+        f"{seconds:.0f} s, {len(found.kept)} kinds of fault",
         flush=True,
     )
     return int(bool(found.kept))
