@@ -400,9 +400,8 @@ def read_pairs(
             if name not in file:
                 continue
             tensor = manifest.entries[int(name.partition("/")[2])].tensor
-            stored[name] = _read_at_once(
-                file, name, path, tensor, (pairs, manifest.order), "float64"
-            )
+            shape = (pairs, manifest.order)
+            stored[name] = _read_at_once(file, name, path, tensor, shape, "float64")
     return stored
 
 

@@ -29,7 +29,8 @@ SECONDS, MEMORY = 60.0, 2 * GIB
 LONGEST_LINE = 400
 
 # Lines of what goes on.
-_TOLD = ("note: ", "fitting ", "onnx-geed: compiling kernels")
+_COMPILING = "onnx-geed: compiling kernels"
+_TOLD = ("note: ", "fitting ", _COMPILING)
 
 # What no terminal may be shown; JSON is escaped.
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -59,6 +60,11 @@ class Ended:
     seconds: float
     peak: int
     left: tuple[str, ...]
+
+    @property
+    def compiled(self) -> bool:
+        """Whether loops were compiled, which takes as long as it takes."""
+        return _COMPILING in self.err
 
     def fault(self, line: Sequence[str] = ()) -> str:
         """Say what is wrong with that; empty where nothing is.
