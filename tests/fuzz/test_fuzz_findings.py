@@ -141,8 +141,16 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("odd", ODD)
-@pytest.mark.parametrize("what", ["orbits/0", "samples", "between"])
+# Whoever reads `samples` through HDF5 does not mind how it is laid out.
+OBJECTS = [
+    (what, odd)
+    for what in ("orbits/0", "samples", "between")
+    for odd in ODD
+    if (what, odd) != ("samples", "in one piece")
+]
+
+
+@pytest.mark.parametrize(("what", "odd"), OBJECTS)
 def test_objects_of_a_shard(server, tmp_path, caches, odd, what):
     files = dict(caches["stats" if what == "between" else "raw"])
     name = next(n for n in sorted(files) if "shard-" in n)
