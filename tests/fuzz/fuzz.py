@@ -1,8 +1,9 @@
 """Fuzzing by one command: ``python tests/fuzz/fuzz.py all``, for an hour.
 
 A target is one of ``targets.py``; ``all`` shares the time among them. Every case follows from its
-number alone: that of a finding, given to ``--case``, makes it again. What breaks a promise is kept
-in a folder, its files and its command; a repeat of what was seen is counted and not kept.
+number: that of a finding, given to ``--case``, makes it again, but for the clock in files that the
+package writes and for the gaps in HDF5's. What breaks a promise is kept in a folder, its files and
+its command; a repeat of what was seen is counted and not kept.
 ``--runs`` bounds the cases, so that two machines run the same ones.
 
 A promise: status 0 or 2 (1 of a gate), one line below 400 characters where a file is refused, no
