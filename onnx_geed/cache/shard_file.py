@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.files import replacing
+from onnx_geed.ordinary import check_ordinary, open_ordinary
 from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
@@ -363,6 +364,7 @@ def reading(path: Path) -> Iterator[h5py.File]:
     with whole():
         import h5py
 
+    check_ordinary(path)
     try:
         if not is_sealed(path):
             if (version := stated_version(path)) > VERSION:
@@ -410,7 +412,7 @@ def seal(content: memoryview, chunks: Sequence[tuple[int, int]]) -> bytes:
 
 def is_sealed(path: Path) -> bool:
     """Return whether a file bears a seal and its structure is as it was sealed."""
-    with path.open("rb") as stream:
+    with open_ordinary(path) as stream:
         end = stream.seek(0, io.SEEK_END)
         tail = 40 + len(_SEAL)
         if end <= tail:
@@ -424,7 +426,7 @@ def is_sealed(path: Path) -> bool:
         return _hash_around(stream, listed, end - tail - length) == digest
 
 
-def _hash_around(stream: io.BufferedReader, listed: bytes, end: int) -> bytes:
+def _hash_around(stream: BinaryIO, listed: bytes, end: int) -> bytes:
     digest = hashlib.sha256(listed)
     try:
         chunks = [(int(offset), int(size)) for offset, size in json.loads(listed)]

@@ -137,3 +137,5 @@ def _show_messages() -> None:
     if not any(isinstance(handler, _Lines) for handler in logger.handlers):
         logger.addHandler(_Lines())
         logger.setLevel(logging.INFO)
+        # A large image is allowed or refused by what it takes, in one line; Pillow says it in two.
+        warnings.filterwarnings("ignore", "Image size .* exceeds limit", RuntimeWarning)

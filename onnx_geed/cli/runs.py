@@ -32,7 +32,7 @@ from onnx_geed.cli.outcomes import finish, show_results, write
 from onnx_geed.cli.places import PLACE, Output, is_cache
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import command_line, fail, show, tell
-from onnx_geed.cli.typed_options import refuse_settled, typed_options
+from onnx_geed.cli.typed_options import refuse_executor, refuse_settled, typed_options
 from onnx_geed.errors import GeedError, of_group
 
 if TYPE_CHECKING:
@@ -226,12 +226,7 @@ def _measure_cache(
             f"--engine: {leaf(cache)} is a cache, which is measured without its model, so there is "
             "no engine to choose; leave it out"
         )
-    for name in ("executor", "address"):
-        if name in typed:
-            raise click.UsageError(
-                f"--{name}: {leaf(cache)} is a cache, which is measured on this machine; leave it "
-                "out, or measure the model"
-            )
+    refuse_executor(typed, cache)
     refuse_settled(typed, STILL_OPEN, cache)
     shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
     return measure_cache(cache, command=command_line(), **shared, **typed)
