@@ -51,7 +51,6 @@ HEADS = {
     "open": "((((",
     "no type": _ARRAY.replace("'<f4'", "()"),
     "keys of two kinds": _ARRAY.replace("{", "{1: None, "),
-    "true as a length": _ARRAY.replace("(6,", "(True,"),
     "negative": _ARRAY.replace("(6,", "(-1,"),
     "endless": _ARRAY.replace("(6,", f"({2**62},"),
     "deep": "[" * 9000,
