@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.files import replacing
-from onnx_geed.held import ALLOWED, array_bytes
 from onnx_geed.ordinary import check_ordinary, open_ordinary
 from onnx_geed.whole import whole
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VERSION",
+    "chunked",
     "damaged",
     "held",
     "is_sealed",
@@ -144,7 +144,8 @@ def manifest_text(file: h5py.File, path: Path) -> str:
         raise _newer(path, version)
     expected = attributes.pop("sha256", "")
     try:
-        text = read_dataset(file, "manifest", path, "/manifest").tobytes().decode()
+        stored = read_dataset(file, "manifest", path, "/manifest", axes=1, dtype="uint8")
+        text = stored.tobytes().decode()
     except UnicodeDecodeError:
         raise damaged(path, "/manifest") from None
     if _attribute_hash(attributes, text) != expected:
@@ -284,17 +285,83 @@ def read_chunk(dataset: h5py.Dataset, row: int, path: Path, layer: str) -> NDArr
     )
 
 
-def read_dataset(file: h5py.File, name: str, path: Path, layer: str) -> NDArray[Any]:
-    """Read a small dataset through HDF5, which verifies its checksum."""
+def chunked(
+    file: h5py.File,
+    name: str,
+    path: Path,
+    layer: str,
+    *,
+    rows: int,
+    inner: tuple[int, ...] | None,
+    dtype: str,
+    tensor: str,
+) -> h5py.Dataset:
+    """Return a dataset as :func:`make_dataset` made it: of one chunk, or of one a row.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open.
+    name : str
+        Its name.
+    path : Path
+        The file, for messages.
+    layer : str
+        What the dataset holds, for messages.
+    rows : int
+        Its length.
+    inner : tuple of int, optional
+        Its other axes; any by default.
+    dtype : str
+        Its type.
+    tensor : str
+        The tensor that it is of.
+
+    Raises
+    ------
+    GeedError
+        If it is not there, or another.
+    """
+    dataset = _own(file, name, path, layer, dtype)
+    inner = dataset.shape[1:] if inner is None else inner
+    shape = (rows, *inner)
+    right = dataset.shape == shape and dataset.chunks in (shape, (1, *inner))
+    if not right or dataset.attrs.get("tensor") != held(tensor):
+        raise damaged(path, layer)
+    return dataset
+
+
+def read_dataset(
+    file: h5py.File, name: str, path: Path, layer: str, *, axes: int, dtype: str
+) -> NDArray[Any]:
+    """Read a small dataset of some axes through HDF5, which verifies its checksum."""
     try:
-        dataset = file[name]
-        # Of what is in no chunk there may be any amount.
-        if array_bytes(dataset.shape, dataset.dtype) > ALLOWED:
+        dataset = _own(file, name, path, layer, dtype)
+        # What nobody has written is no zero, and what is packed may unpack to anything.
+        if len(dataset.shape) != axes or dataset.id.get_storage_size() < dataset.nbytes:
             raise damaged(path, layer)
         values: NDArray[Any] = dataset[()]
     except _DAMAGE:
         raise damaged(path, layer) from None
     return values
+
+
+def _own(file: h5py.File, name: str, path: Path, layer: str, dtype: str) -> h5py.Dataset:
+    """Return a dataset whose values lie in this very file."""
+    with whole():
+        import h5py
+
+    found = file.get(name)
+    if (
+        not isinstance(found, h5py.Dataset)
+        or found.file != file
+        or found.is_virtual
+        or found.external
+        or not found.shape
+        or found.dtype != np.dtype(dtype)
+    ):
+        raise damaged(path, layer)
+    return found
 
 
 @contextlib.contextmanager

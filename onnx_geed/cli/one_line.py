@@ -37,12 +37,14 @@ class OneLine(click.Group):
         kwargs["standalone_mode"] = False
         restore = install()
         _show_messages()
+        shown, warnings.showwarning = warnings.showwarning, _warned
         try:
             status = self._status(*args, **kwargs)
             sys.exit(status if isinstance(status, int) else 0)
         finally:
             settle()
             restore()
+            warnings.showwarning = shown
 
     def _status(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -116,6 +118,11 @@ def _of_the_limit(message: str) -> str:
     if memory is None or not any(w in message for w in ("out of memory", "alloc", "MemoryError")):
         return ""
     return f" (the limit of this process is {format_bytes(memory)}; raise --memory-limit)"
+
+
+def _warned(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Tell what a library warns of as a note, and not as two lines with a path of this machine."""
+    tell(f"note: {category.__name__}: {' '.join(str(message).split())}")
 
 
 class _Lines(logging.Handler):

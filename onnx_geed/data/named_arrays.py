@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.data.array_files import PACKED, rows_in_file
 from onnx_geed.data.chunks import ChunkCheck
-from onnx_geed.data.rows import BROKEN, Rows, reading, rows_of
+from onnx_geed.data.rows import Rows, reading, rows_of
 from onnx_geed.data.virtual import check_handles, files_of
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.files import stamp
@@ -102,7 +102,7 @@ def open_npz(path: Path, asked: Asked) -> Rows:
                     one_each = count is None or math.prod(head.shape) == count
                     check_held(asked.where, head.size if one_each else 0, asked.allowed)
                     return archive[name] if one_each else None
-                except BROKEN:  # not wanted by name: the samples stand without it
+                except Exception:  # not wanted by name: the samples stand without it
                     return None
 
         return _with_beside(rows, chosen, names, beside)

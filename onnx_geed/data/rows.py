@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,13 +14,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp
 from onnx_geed.held import array_bytes, check_held
 
-__all__ = ["BROKEN", "Rows", "held_whole", "reading", "reason_of", "rows_of", "shape_text"]
-
-#: What readers of arrays raise on files that are damaged.
-BROKEN = (
-    *(OSError, ValueError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError),
-    *(struct.error, zlib.error, zipfile.BadZipFile),
-)
+__all__ = ["Rows", "held_whole", "reading", "reason_of", "rows_of", "shape_text"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +122,15 @@ def reason_of(error: BaseException) -> str:
 
 @contextmanager
 def reading(where: str, cure: str = "") -> Iterator[None]:
-    """Turn every error of reading into one line."""
+    """Turn every error of reading into one line.
+
+    Of damaged files NumPy, HDF5 and the packers raise whatever they like, down to errors of syntax.
+    """
     try:
         yield
-    except BROKEN as error:
+    except GeedError:
+        raise
+    except Exception as error:
         reason = reason_of(error)
         if "pickle" in reason.lower() or "objects in dtype" in reason:
             cure = "it holds pickled Python objects, which are refused; save plain numbers"

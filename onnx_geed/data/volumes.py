@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +68,12 @@ def read_volume(path: Path, layout: str, where: str, allowed: int) -> NDArray[np
         # Not mapped: where a mapped file is cut short, the process is killed.
         content = io.BytesIO(read_held(path, where, allowed // 2, unpack=True))
         second = int.from_bytes(content.getvalue()[:4], sys.byteorder) in _SECOND
-        image = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(content)
-        # Scaled in float64, and then as float32, in the file's order and in the layout's.
-        size = array_bytes(image.shape, np.dtype("V24"))
-        check_held(where, size, 2 * allowed, "take a smaller part of it")
-        values = np.asarray(image.dataobj)
+        with _unheard(nibabel.imageglobals.logger):  # which tells what is raised anyway
+            image = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(content)
+            # Scaled in float64, and then as float32, in the file's order and in the layout's.
+            size = array_bytes(image.shape, np.dtype("V24"))
+            check_held(where, size, 2 * allowed, "take a smaller part of it")
+            values = np.asarray(image.dataobj)
     except GeedError:
         raise
     except Exception as error:  # whatever the decoder raises on damaged files
@@ -97,3 +100,13 @@ def read_volume(path: Path, layout: str, where: str, allowed: int) -> NDArray[np
         x = x[..., None]
     stored = "WHDC"[: x.ndim]
     return np.ascontiguousarray(x.transpose([stored.index(letter) for letter in letters]))
+
+
+@contextmanager
+def _unheard(logger: logging.Logger) -> Iterator[None]:
+    """Let nothing of a library's reach stderr by itself."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from onnx_geed.run.orbit_statistics import OrbitStatistics, join_closed
 from onnx_geed.run.part import PART_VERSION
 from onnx_geed.run.part_content import array_from, evidence_from
 from onnx_geed.run.references import TRIPS, Trips
-from onnx_geed.typed_json import check_json
+from onnx_geed.typed_json import Count, check_json
 
 __all__ = ["merge"]
 
@@ -331,9 +331,19 @@ def _joined_statistics(
     return statistics
 
 
+class _Ran(TypedDict):
+    """What a part says of its run, of which other results may be silent."""
+
+    device: str
+    seconds: float
+    inferences: Count
+
+
 def _runtime(read: Sequence[_Read]) -> RuntimePart:
     """Return the runtime of all parts together."""
     each = [one.result["runtime"] for one in read]
+    for one, ran in zip(read, each, strict=True):
+        check_json(ran, _Ran, f"merge: {one.name}: is damaged", "measure it again", "runtime")
     together = each[0].copy()
     together["device"] = "; ".join(dict.fromkeys(one["device"] for one in each))
     together["seconds"] = round(sum(one["seconds"] for one in each), 3)

@@ -20,7 +20,7 @@ if sys.platform == "win32":
     pytest.skip("processes are forked", allow_module_level=True)
 
 from bounded import Bounded, Ended
-from fuzz import fuzz_models
+from fuzz import fuzz
 from mutate import mutated
 
 # Where these run out of time, they do so at the time allowed.
@@ -84,7 +84,7 @@ def test_a_hostile_model_is_measured_or_refused_in_one_line(bounded, tmp_path, n
     ],
 )
 def test_what_counts_as_a_fault(err, status, peak, left, fault):
-    said = Ended(status, err, 0.1, peak, left).fault()
+    said = Ended(status, "", err, 0.1, peak, left).fault()
     assert said.startswith(fault)
     assert bool(said) == bool(fault)
 
@@ -103,7 +103,7 @@ def test_time_and_memory_of_a_command_are_bounded(tmp_path):
 
 def test_the_first_mutations_of_a_seed_find_nothing():
     # Others do, now and then: python tests/fuzz/fuzz.py looks for them.
-    found = fuzz_models(1, 30.0, most=100)
+    found = fuzz("models", 1, 30.0, cases=range(100))
     assert found.runs > 3
     assert not found.faults
 
