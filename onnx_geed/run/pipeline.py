@@ -358,7 +358,8 @@ def _run(
         jobs += points if known is None else []
         parts = kept.keeping(prepared, jobs, prepared.in_order(Worker.run, jobs))
         counted = meter.counting(parts, [job.inferences for job in jobs])
-        passes.append(gather(task.plan, itertools.chain(counted, known or ())))
+        parts = itertools.chain(counted, known or ())
+        passes.append(gather(task.plan, parts, count - start))
     return beside(passes)
 
 

@@ -189,11 +189,11 @@ def run_shard(
         run = [*jobs.own, *jobs.beside, *(jobs.points if known is None else ())]
         parts = kept.keeping(prepared, run, prepared.in_order(Worker.run, run))
         counted = meter.counting(parts, [job.inferences for job in run])
-        own = gather(plan, itertools.islice(counted, len(jobs.own)))
+        own = gather(plan, itertools.islice(counted, len(jobs.own)), len(jobs.orbits))
         for other in itertools.islice(counted, len(jobs.beside)):
             own = _with_pairs(plan, own, other)
         orbits.append(_pointed(own, prepared.options.norm_samples))
-        points.append(gather(plan, itertools.chain(counted, known or ())))
+        points.append(gather(plan, itertools.chain(counted, known or ()), 0))
     return beside(orbits), beside(points)
 
 
