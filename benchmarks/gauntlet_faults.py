@@ -174,7 +174,7 @@ def signals(folder: Path, quick: bool) -> str:
         done(*words)
         whole = time.perf_counter() - started
         shutil.rmtree(made) if made.is_dir() else made.unlink()
-        moments = 7 if quick else max(60, int(20 * whole))
+        moments = 4 if quick else max(60, int(20 * whole))
         for k in range(moments):
             number = list(WORDS)[k % len(WORDS)]
             what = _signalled(words, number, 1.1 * whole * k / moments)
