@@ -35,29 +35,33 @@ from onnx import TensorProto, helper, numpy_helper
 
 MIB = 1 << 20
 
-# Run in a process of its own: resident memory when so many samples are done, and at the end.
+# Run in a process of its own: memory of its own when so many samples are done, what a sample adds to
+# the numbers that a result is made of (deviations, those under exact elements, shares of zero pairs
+# where there are any, predicted classes; 8 bytes each), and the peak, the result being there.
 SOAK = """
-import json, resource, sys
+import json, re, resource, sys
 from onnx_geed import measure
 model, data, count, marks = sys.argv[1], sys.argv[2], int(sys.argv[3]), json.loads(sys.argv[4])
 resident, order = [], 8
 def progress(done, total):
     while len(resident) < len(marks) and done >= order * marks[len(resident)]:
-        resident.append(4096 * int(open("/proc/self/statm").read().split()[1]))
+        status = open("/proc/self/status").read()
+        resident.append(1024 * int(re.search(r"RssAnon:\\s+(\\d+)", status)[1]))
 result = measure(model, data, "C8", samples=count, progress=progress)
 numbers = sum(
-    len(part["deviations"]) * (len(part["deviations"][0]) + 1)
-    for record in result["measurements"] for part in (record, record["exact"]) if part
+    order * (1 + (record["zero_pairs"] > 0) + (record.get("predictions") is not None))
+    + (len(record["exact"]["elements"]) if record["exact"] else 0)
+    for record in result["measurements"]
 )
 peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([resident, numbers, peak]))
+print(json.dumps([resident, 8 * numbers, peak]))
 """
 
 
 def soak(folder: Path, quick: bool) -> str:
     """Many samples in one run."""
-    if not Path("/proc/self/statm").is_file():
-        raise Missing("tells resident memory on Linux only")
+    if not Path("/proc/self/status").is_file():
+        raise Missing("tells memory on Linux only")
     count, first = (6_000, 2_000) if quick else (100_000, 5_000)
     side = [d.dim_value for d in onnx.load(MODEL).graph.input[0].type.tensor_type.shape.dim][1:]
     data = np.random.default_rng(0).integers(0, 256, (count, *side), dtype=np.uint8)
@@ -69,14 +73,13 @@ def soak(folder: Path, quick: bool) -> str:
         list(map(str, words)), env=environment(), capture_output=True, text=True, check=False
     )
     hold(not run.returncode, last_line(run.stderr))
-    resident, numbers, peak = json.loads(run.stdout)
-    own = numbers // count * 8
+    resident, own, peak = json.loads(run.stdout)
     grown = [r - own * m for r, m in zip(resident, marks, strict=True)]
     beyond = (max(grown) - grown[0]) / resident[0]
     told = (
         f"{resident[0] / MIB:.0f} MiB at {marks[0]:,} samples, {resident[-1] / MIB:.0f} at "
-        f"{marks[-1]:,}, {own * (marks[-1] - marks[0]) / MIB:.0f} of it deviations ({own} bytes "
-        f"a sample), {100 * beyond:+.1f} % all else; {peak / MIB:.0f} MiB when the result is "
+        f"{marks[-1]:,}, {own * (marks[-1] - marks[0]) / MIB:.0f} of it numbers of the result "
+        f"({own} bytes a sample), {100 * beyond:+.1f} % all else; {peak / MIB:.0f} MiB when the result is "
         "Python's lists"
     )
     hold(beyond < 0.02, told)
