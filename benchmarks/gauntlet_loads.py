@@ -35,9 +35,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 MIB = 1 << 20
 
-# Run in a process of its own: memory of its own when so many samples are done, what a sample adds to
-# the numbers that a result is made of (deviations, those under exact elements, shares of zero pairs
-# where there are any, predicted classes; 8 bytes each), and the peak, the result being there.
+# In a process: its own memory when so many samples are done; what a sample adds to the numbers that
+# a result is made of (deviations, those under exact elements, shares of zero pairs where there are
+# any, predicted classes; 8 bytes each); and the peak, when the result is there.
 SOAK = """
 import json, re, resource, sys
 from onnx_geed import measure
@@ -79,8 +79,8 @@ def soak(folder: Path, quick: bool) -> str:
     told = (
         f"{resident[0] / MIB:.0f} MiB at {marks[0]:,} samples, {resident[-1] / MIB:.0f} at "
         f"{marks[-1]:,}, {own * (marks[-1] - marks[0]) / MIB:.0f} of it numbers of the result "
-        f"({own} bytes a sample), {100 * beyond:+.1f} % all else; {peak / MIB:.0f} MiB when the result is "
-        "Python's lists"
+        f"({own} bytes a sample), {100 * beyond:+.1f} % all else; {peak / MIB:.0f} MiB when the "
+        "result is Python's lists"
     )
     hold(beyond < 0.02, told)
     return told
