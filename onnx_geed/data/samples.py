@@ -31,7 +31,10 @@ from onnx_geed.files import Stamp
 from onnx_geed.groups import parse_layout
 from onnx_geed.held import ALLOWED, array_bytes, check_held
 
-__all__ = ["Samples", "fingerprint_of", "mark_of", "open_samples"]
+__all__ = ["MARK_BYTES", "Samples", "fingerprint_of", "mark_of", "open_samples"]
+
+#: Bytes of what tells a sample from others.
+MARK_BYTES = 8
 
 # Of each sample, while it is drawn which ones are taken.
 _DRAWN = 16
@@ -210,7 +213,7 @@ def _spelled(sample: NDArray[Any]) -> tuple[bytes, bytes]:
 def mark_of(sample: NDArray[Any]) -> str:
     """Return 16 hexadecimal digits that tell a sample from others: BLAKE2b of values and shape."""
     kind, content = _spelled(sample)
-    digest = hashlib.blake2b(kind, digest_size=8)
+    digest = hashlib.blake2b(kind, digest_size=MARK_BYTES)
     digest.update(content)
     return digest.hexdigest()
 

@@ -359,9 +359,10 @@ def _run(
         run = [*own, *alone(points)]
         parts = prepared.in_order(run_stretch, run)
         counted = meter.counting(parts, [one.inferences for one in run])
-        orbits = gather(task.plan, itertools.islice(counted, len(own)))
+        orbits = itertools.islice(counted, len(own))
         pointed = kept.keeping(prepared, points, counted)
-        passes.append(gather(task.plan, itertools.chain([orbits], pointed, known or ())))
+        parts = itertools.chain(orbits, pointed, known or ())
+        passes.append(gather(task.plan, parts, count - start))
     return beside(passes)
 
 

@@ -197,10 +197,10 @@ def run_shard(
         run = [*own, *alone(others)]
         parts = prepared.in_order(run_stretch, run)
         counted = meter.counting(parts, [one.inferences for one in run])
-        gathered = gather(plan, itertools.islice(counted, len(own)))
+        gathered = gather(plan, itertools.islice(counted, len(own)), len(jobs.orbits))
         orbits.append(_pointed(gathered, prepared.options.norm_samples))
         pointed = kept.keeping(prepared, others, counted)
-        points.append(gather(plan, itertools.chain(pointed, known or ())))
+        points.append(gather(plan, itertools.chain(pointed, known or ()), 0))
     return beside(orbits), beside(points)
 
 
