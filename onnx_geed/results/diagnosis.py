@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import angle, moved_axes
@@ -25,7 +26,7 @@ from onnx_geed.results.kinds_of_data import moved_letters
 from onnx_geed.results.motions import fitted_motion
 from onnx_geed.results.reactions import alike_maps, hardly_reacting, insensitive_model, not_learned
 from onnx_geed.results.reading import Reading, read_record
-from onnx_geed.results.schema import Result
+from onnx_geed.results.schema import AnyResult, Result
 from onnx_geed.text import span
 
 __all__ = ["diagnose", "diagnose_corners", "diagnosis_line", "model_of"]
@@ -61,7 +62,7 @@ _PLUMBING = frozenset(
 _LARGE = 256 << 20
 
 
-def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
+def diagnose(result: AnyResult, model: Model | None = None) -> tuple[Finding, ...]:
     """Say what a result shows.
 
     Parameters
@@ -76,6 +77,7 @@ def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
     tuple of Finding
         The likely ones first; empty where nothing is to be said.
     """
+    result = cast(Result, result)
     pairs = _without_input(result, model)
     findings = [
         *fitted_motion(result),
