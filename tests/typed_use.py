@@ -16,6 +16,16 @@ def figures(path: str) -> dict[str, float | None]:
     return {r["measure"]: r["value"] for r in result["measurements"]}
 
 
+def called(batch: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> dict[str, object]:
+    return {"vector": batch.mean((2, 3)), "logits": batch.sum((2, 3))}
+
+
+def of_a_function() -> str:
+    result = measure(called, np.zeros((4, 3, 8, 8), np.float32), "C4", latent="vector")
+    kind: str = result["model"].get("kind", "onnx")
+    return kind
+
+
 def pages(paths: list[str]) -> str:
     results: list[Result] = [load(path) for path in paths]
     onnx_geed.write_report(results, "report.html")

@@ -235,8 +235,10 @@ def _result_facts(result: Result) -> list[tuple[str, str]]:
     elif exact < group["order"]:
         acts += f", {exact} of them exact, the others resampled ({group['interpolation']})"
     acts += "" if group["support"] == "full" else f", inside the inscribed {group['support']}"
+    digest = result["model"]["sha256"]
+    known = f"SHA-256 {digest[:16]}…" if digest else "a function, which has no fingerprint"
     facts = [
-        ("Model", f"{result['model']['path']} (SHA-256 {result['model']['sha256'][:16]}…)"),
+        ("Model", f"{result['model']['path']} ({known})"),
         ("Family" if family else "Group", acts),
         (
             "Data",

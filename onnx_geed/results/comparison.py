@@ -16,6 +16,7 @@ from onnx_geed.results.comparability import (
     same_samples,
     two_maps,
 )
+from onnx_geed.results.origin import same_model
 from onnx_geed.results.paired_differences import paired
 from onnx_geed.results.parts import part_words
 from onnx_geed.results.reactions import insensitive_model
@@ -83,7 +84,7 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     """
     a, b = cast(Result, a), cast(Result, b)
     differing = differences(a, b)
-    if a["model"]["sha256"] != b["model"]["sha256"]:
+    if not same_model(a["model"], b["model"]):
         differing += action_differences(a, b)
     if differing and not force:
         raise GeedError(

@@ -24,6 +24,7 @@ from onnx_geed.results.findings import (
 )
 from onnx_geed.results.kinds_of_data import moved_letters
 from onnx_geed.results.motions import fitted_motion
+from onnx_geed.results.origin import same_model
 from onnx_geed.results.reactions import alike_maps, hardly_reacting, insensitive_model, not_learned
 from onnx_geed.results.reading import Reading, read_record
 from onnx_geed.results.schema import AnyResult, Result
@@ -126,7 +127,7 @@ def diagnose_corners(result: Result, other: Result) -> tuple[Finding, ...]:
         Empty where the results differ in anything else, or the corners add little.
     """
     same_but_for_corners = (
-        result["model"]["sha256"] == other["model"]["sha256"]
+        same_model(result["model"], other["model"])
         and result["data"]["fingerprint"] == other["data"]["fingerprint"]
         and result["group"] | {"support": ""} == other["group"] | {"support": ""}
         and (result["group"]["support"], other["group"]["support"]) == ("full", "disk")

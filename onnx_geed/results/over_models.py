@@ -70,7 +70,7 @@ def aggregate(results: Sequence[AnyResult]) -> Aggregate:
     first = results[0]
     for other in results[1:]:
         _refuse_mixture(first, other)
-    hashes = Counter(r["model"]["sha256"] for r in results)
+    hashes = Counter(r["model"]["sha256"] for r in results if r["model"]["sha256"])
     twice = [name_of(r) for r in results if hashes[r["model"]["sha256"]] > 1]
     warnings = [f"the same model more than once: {', '.join(twice)}"] if twice else []
     return {
