@@ -84,6 +84,7 @@ if TYPE_CHECKING:
         diagnose as diagnose,
     )
     from onnx_geed.run import (
+        EquivarianceMetric as EquivarianceMetric,
         Options as Options,
         benchmark as benchmark,
         compile_measurement as compile_measurement,

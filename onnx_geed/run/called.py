@@ -43,15 +43,19 @@ class Function:
     ----------
     function : callable
         An array (B, ...) in, and an array (B, ...), several, or a dict of them by name out.
+    name : str
+        What to call it, if not by its own name.
     """
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[[Any], Any], name: str = "") -> None:
+        self.function, self._name = function, name
         self._lock = threading.Lock()
 
     @property
     def name(self) -> str:
         """What results call it."""
+        if self._name:
+            return self._name
         function = getattr(self.function, "func", self.function)  # of functools.partial
         name = getattr(function, "__qualname__", type(function).__qualname__)
         return str(name).rpartition(".")[2]
@@ -77,7 +81,7 @@ class Function:
                 f"{type(error).__name__}: {reason_of(error)}"
             ) from None
 
-    def __reduce__(self) -> tuple[type[Function], tuple[Callable[[Any], Any]]]:
+    def __reduce__(self) -> tuple[type[Function], tuple[Callable[[Any], Any], str]]:
         """Go to other processes, if that can be, without the lock."""
         from importlib import import_module
 
@@ -89,7 +93,7 @@ class Function:
                 f"({reason_of(error)}); leave --executor out, or give a function that can be "
                 "pickled"
             ) from None
-        return Function, (self.function,)
+        return Function, (self.function, self._name)
 
 
 def to_host(value: Any) -> NDArray[Any]:
@@ -109,10 +113,13 @@ def to_host(value: Any) -> NDArray[Any]:
     for step in ("detach", "cpu"):
         if not isinstance(value, np.ndarray) and callable(method := getattr(value, step, None)):
             value = method()
-    try:
-        return np.array(np.from_dlpack(value))
-    except Exception:  # on a device, or of a kind that the exchange has no word for
-        return np.array(value)
+    for read in (np.from_dlpack, np.asarray):
+        try:
+            return np.array(read(value))
+        except Exception:  # on a device, or of a kind that the exchange has no word for
+            continue
+    # Such as bfloat16, of which NumPy knows nothing.
+    return np.array(value.float())
 
 
 def outputs_of(given: Any) -> dict[str, NDArray[Any]]:
