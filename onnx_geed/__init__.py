@@ -69,6 +69,9 @@ if TYPE_CHECKING:
     from onnx_geed.notebook import (
         Result as Result,
         load as load,
+        log_mlflow as log_mlflow,
+        log_tensorboard as log_tensorboard,
+        log_wandb as log_wandb,
         measure as measure,
         measure_cache as measure_cache,
         measure_groups as measure_groups,

@@ -9,6 +9,11 @@ if TYPE_CHECKING:
         load as load,
         read_result as read_result,
     )
+    from onnx_geed.notebook.loggers import (
+        log_mlflow as log_mlflow,
+        log_tensorboard as log_tensorboard,
+        log_wandb as log_wandb,
+    )
     from onnx_geed.notebook.measuring import (
         measure as measure,
         measure_cache as measure_cache,

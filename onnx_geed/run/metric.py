@@ -96,7 +96,7 @@ class EquivarianceMetric:
     def __init__(self, group: str | Group, measures: Sequence[str] = (), **options: Any) -> None:
         refuse_unknown([name for name in options if name not in _OPTIONS], _OPTIONS)
         self._group = group if isinstance(group, Group) else parse_group(group)
-        if self._group.onward is not None:
+        if self._group.onward is not None or self._group.behind is not None:
             raise GeedError(
                 f"group {self._group.name}: draws its elements anew for each sample, by its number "
                 "among the data, and batches have no numbers: take a group such as C8"
@@ -256,7 +256,8 @@ class EquivarianceMetric:
         if first._setting is None or second._setting is None:
             return total
         a, b = first._setting.task.plan, second._setting.task.plan
-        if (told := measured_as(a)) != measured_as(b):
+        shapes = [{name: layer.shape for name, layer in plan.layers.items()} for plan in (a, b)]
+        if (told := measured_as(a)) != measured_as(b) or shapes[0] != shapes[1]:
             raise GeedError(
                 "two metrics are added whose functions have other outputs: measure the same in both"
             )
