@@ -26,6 +26,17 @@ def of_a_function() -> str:
     return kind
 
 
+def trained(batches: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]) -> dict[str, float]:
+    metric = onnx_geed.EquivarianceMetric("C4", ["softmax-kl"], output_kind="logits")
+    for batch in batches:
+        metric.update(called, batch)
+    total: onnx_geed.EquivarianceMetric = metric + metric
+    onnx_geed.log_tensorboard(total.compute(), "runs", 1)
+    onnx_geed.log_wandb(metric.compute(), 1)
+    onnx_geed.log_mlflow(load("result.json"), 1)
+    return metric.compute()
+
+
 def pages(paths: list[str]) -> str:
     results: list[Result] = [load(path) for path in paths]
     onnx_geed.write_report(results, "report.html")

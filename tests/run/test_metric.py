@@ -1,5 +1,6 @@
 """The metric of a training loop: what it says of batches is what `measure` says of the samples."""
 
+import copy
 import importlib.util
 import pickle
 
@@ -233,7 +234,7 @@ def test_torch_tensors_go_in_and_come_out():
 
     def of_tensors(batch):
         assert batch.dtype == kind
-        maps = layer.to(kind)(batch)
+        maps = copy.deepcopy(layer).to(kind)(batch)
         return {"map": maps, "logits": maps.mean((2, 3))}
 
     found = []
@@ -246,7 +247,6 @@ def test_torch_tensors_go_in_and_come_out():
     def of_arrays(batch):
         return {k: v.detach().numpy() for k, v in of_tensors(torch.from_numpy(batch)).items()}
 
-    layer.to(kind)
     plain = EquivarianceMetric("C4", ["channel-cos@map"], layout={"map": "NCHW"})
     plain.update(of_arrays, rows)
     assert np.allclose(found, plain.compute()["channel-cos@map"], atol=1e-2)
