@@ -32,7 +32,7 @@ OF_A_FUNCTION = (
     "layers in their order, the last one the model's output, and where it ran is its own choice"
 )
 
-_INPUT, _OUTPUT, _DOMAIN = "input", "output", "onnx_geed.called"
+_INPUT, _OUTPUT, _DOMAIN = "input", "output", "onnx-geed.function"
 _OPSET = 17
 
 
@@ -82,17 +82,7 @@ class Function:
             ) from None
 
     def __reduce__(self) -> tuple[type[Function], tuple[Callable[[Any], Any], str]]:
-        """Go to other processes, if that can be, without the lock."""
-        from importlib import import_module
-
-        try:
-            import_module("ray.cloudpickle").dumps(self.function)
-        except Exception as error:
-            raise GeedError(
-                f"--executor ray: {self.name} cannot be sent to another process "
-                f"({reason_of(error)}); leave --executor out, or give a function that can be "
-                "pickled"
-            ) from None
+        """Go to other processes without the lock."""
         return Function, (self.function, self._name)
 
 

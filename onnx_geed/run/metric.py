@@ -313,7 +313,7 @@ def _channels(a: MeasureStatistics, b: MeasureStatistics) -> ChannelValues | Non
     if a.channels is None or b.channels is None:
         return None
     ours, theirs = a.channels.summed(), b.channels.summed()
-    assert ours.total is not None
+    assert ours.total is not None and theirs.total is not None  # noqa: PT018
     return replace(ours, total=ours.total + theirs.total, added=ours.added + theirs.added)
 
 
@@ -332,7 +332,7 @@ def _as_given(array: NDArray[Any], batch: Any, host: NDArray[Any]) -> Any:
     if isinstance(batch, np.ndarray):
         return array.astype(batch.dtype) if batch.dtype.kind == "f" else array
     # Whoever made the batch has loaded its framework.
-    root = sys.modules.get(type(batch).__module__.partition(".")[0])
+    root: Any = sys.modules.get(type(batch).__module__.partition(".")[0])
     if hasattr(batch, "__array_namespace__"):  # JAX, CuPy and others of the array API
         space = batch.__array_namespace__()
         tensor = space.asarray(array, dtype=batch.dtype if _floats(host) else None)

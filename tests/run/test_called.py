@@ -261,17 +261,30 @@ def test_what_is_no_function_is_read_as_a_file():
         measure(3, images(), "C4")
 
 
-def test_functions_that_cannot_be_sent_are_named():
-    pytest.importorskip("ray")
-    assert pickle.loads(pickle.dumps(Function(net))).name == "net"
-    lock = threading.Lock()
+def test_a_function_goes_to_other_processes():
+    assert pickle.loads(pickle.dumps(Function(net, "other"))).name == "other"
+    assert pickle.loads(pickle.dumps(Function(net)))(images(2))["z"].shape == (2, 5)
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_workers_of_a_cluster_call_it_to_the_same_bits():
+    pytest.importorskip("ray", reason="needs ray")
+    lock, weights = threading.Lock(), WEIGHTS
+
+    def plain(batch):
+        return np.maximum(np.einsum("nchw,ck->nk", batch, weights), 0)
 
     def holding(batch):
         with lock:
-            return net(batch)
+            return plain(batch)
 
+    there = {"executor": "ray", "address": "local"}
     with pytest.raises(GeedError, match=r"--executor ray: holding cannot be sent .*lock"):
-        pickle.dumps(Function(holding))
+        measure(holding, images(), "C4", **OPTIONS, **ONE, **there)
+    own = measure(plain, images(), "C4", **OPTIONS, **ONE)
+    sent = measure(plain, images(), "C4", **OPTIONS, **ONE, **there)
+    assert sent["runtime"]["executor"] == "ray"
+    assert own["measurements"] == sent["measurements"]
 
 
 def test_a_file_is_measured_as_before(tmp_path):
