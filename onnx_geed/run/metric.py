@@ -79,9 +79,10 @@ class EquivarianceMetric:
     Between batches it keeps one number a sample, element and measure, the latents of the first
     ``norm_samples`` samples for M, and sums. So its numbers are those of :func:`onnx_geed.measure`
     on the same samples in the same order, bit for bit where the function gives the same bits in
-    batches of other sizes. Of two metrics that are added, sums are added, so that they are the same
-    to rounding; M is then over the first ``norm_samples`` latents of both, M₂ over the points of
-    both, and ``between_samples`` over neighbours in the first.
+    batches of other sizes; noise, which numbers of samples seed, is drawn for each batch. Of two
+    metrics that are added, sums are added, so that they are the same to rounding; M is then over
+    the first ``norm_samples`` latents of both, M₂ over the points of both, and ``between_samples``
+    over neighbours in the first.
 
     It can be pickled: functions and samples are not part of it.
 
@@ -186,7 +187,10 @@ class EquivarianceMetric:
         source, _, _ = make_source(model, acted, array, self._group, options)
         # Positions go on from batch to batch; those before are never asked for.
         indices = (0,) * start + tuple(range(len(array)))
-        return replace(source, main=replace(source.main, indices=indices, intake=None))
+        # Noise is seeded by the number of a sample, which begins anew with each batch.
+        seed = options.seed + start
+        main = replace(source.main, indices=indices, intake=None, seed=seed)
+        return replace(source, main=main)
 
     def _jobs(self, task: Task, start: int, count: int) -> list[Job]:
         size, layers = job_orbits(task.plan.group.order, task.batch), tuple(task.plan.layers)
