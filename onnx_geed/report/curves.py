@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.report.figures import legend, short_name
-from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, TIP, drawing
+from onnx_geed.report.figures import legend, legend_name, short_name
+from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, TIP, Picture, drawing
 from onnx_geed.results import (
     GroupPart,
     Reading,
@@ -100,7 +100,7 @@ def difference_curve(name: str, a: Reading, b: Reading) -> Curve:
 
 def curve_picture(
     curves: Sequence[Curve], group: GroupPart, label: str, level: tuple[float, str] | None = None
-) -> str:
+) -> Picture:
     """Draw quantities over the parameter of a family.
 
     Parameters
@@ -163,7 +163,7 @@ def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -
         ms=4,
         mec=PAPER,
         mew=0.4,
-        label=short_name(curve.name, 40),
+        label=legend_name(curve.name, 40),
     )
     for k in order[np.isfinite(y)]:
         tip = f"{curve.name}, {element_words(group, group['elements'][k], short=True)}: "

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import turns_of
-from onnx_geed.report.svg import FONT, INK, MARKERS, PAPER, SERIES, SOFT, TIP, drawing
+from onnx_geed.report.svg import FONT, INK, MARKERS, PAPER, SERIES, SOFT, TIP, Picture, drawing
 from onnx_geed.results import Reading
 from onnx_geed.text import span
 from onnx_geed.whole import whole
@@ -19,6 +19,8 @@ __all__ = [
     "heat_picture",
     "label_layers",
     "legend",
+    "legend_name",
+    "over_depth",
     "polar_picture",
     "profile_picture",
     "samples_picture",
@@ -32,6 +34,10 @@ F64 = NDArray[np.float64]
 _MOST_DOTS = 250
 
 
+# Layers in one picture of elements or samples.
+_LINES = 4
+
+
 Row = tuple[str, Sequence[Reading | None]]
 
 
@@ -40,6 +46,11 @@ def short_name(name: str, width: int = 26) -> str:
     from onnx_geed.text import shorten
 
     return shorten(name, width)
+
+
+def legend_name(name: str, width: int = 26) -> str:
+    """Shorten a name for a legend, which matplotlib leaves those out of that begin with ``_``."""
+    return f" {short}" if (short := short_name(name, width)).startswith("_") else short
 
 
 def _distinct_names(names: Sequence[str], width: int = 24) -> list[str]:
@@ -61,6 +72,12 @@ def _common_start(names: Sequence[str]) -> str:
     return first[: min(len(first), len(last)) if same is None else same]
 
 
+def over_depth(readings: Sequence[Reading]) -> list[Reading]:
+    """Take a few layers spread over the depth."""
+    at = np.linspace(0, len(readings) - 1, min(_LINES, len(readings))).round().astype(int)
+    return [readings[i] for i in dict.fromkeys(at.tolist())]
+
+
 def legend(axes: Any, count: int, **options: Any) -> None:
     """Put a legend over the axes where there is more than one entry."""
     if count > 1:
@@ -75,7 +92,7 @@ def legend(axes: Any, count: int, **options: Any) -> None:
         )
 
 
-def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
+def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> Picture:
     """Draw values by layer, input on top, with intervals and the exact subgroup.
 
     Parameters
@@ -109,7 +126,7 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str]) -> str:
             kept = [r for _, r in placed]
             low = [max(0.0, r.value - r.ci95[0]) if r.ci95 else 0.0 for r in kept]
             high = [max(0.0, r.ci95[1] - r.value) if r.ci95 else 0.0 for r in kept]
-            label = short_name(name) if several else "all elements"
+            label = legend_name(name) if several else "all elements"
             axes.plot([r.value for r in kept], ys, color=colour, lw=0.8, alpha=0.5)
             axes.errorbar(
                 [r.value for r in kept],
@@ -205,7 +222,9 @@ def label_layers(axes: Any, layers: Sequence[str]) -> None:
     axes.tick_params(axis="y", length=0, labelsize=7 if len(layers) > 24 else FONT)
 
 
-def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]) -> str:
+def polar_picture(
+    lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]
+) -> Picture:
     """Draw the deviation of each element, at its angle for C_n and D_n.
 
     Parameters
@@ -245,7 +264,7 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
                     style,
                     lw=1.4,
                     color=colour,
-                    label=short_name(name, 40) if start == 0 else None,
+                    label=legend_name(name, 40) if start == 0 else None,
                 )
                 if n <= 36:
                     axes.plot(angles[solid], values[solid], marker, ms=5, color=colour)
@@ -273,7 +292,7 @@ def polar_picture(lines: Sequence[tuple[str, Reading]], group: str, exact: Seque
     return picture[0]
 
 
-def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]) -> str:
+def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequence[bool]) -> Picture:
     count = len(exact)
     shown = np.arange(count) if count <= 48 else np.linspace(0, count - 1, 48).astype(int)
     from onnx_geed.groups import parse_group
@@ -288,7 +307,7 @@ def _by_element(lines: Sequence[tuple[str, Reading]], group: str, exact: Sequenc
                 MARKERS[i % 6],
                 ms=5,
                 color=SERIES[i % 6],
-                label=short_name(name, 40),
+                label=legend_name(name, 40),
             )
         axes.axvline(min(r.perfect for _, r in lines), color=SOFT, lw=1, ls=(0, (4, 3)))
         label_layers(axes, labels)
@@ -354,7 +373,7 @@ def heat_picture(
     return picture[0]
 
 
-def samples_picture(lines: Sequence[tuple[str, Reading]]) -> str:
+def samples_picture(lines: Sequence[tuple[str, Reading]]) -> Picture:
     """Draw the distribution over samples: a dot each, or a shape for many.
 
     Parameters

@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 from onnx_geed.groups import turns_of
 from onnx_geed.measures import descriptor_of
 from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
-from onnx_geed.report.figures import heat_picture, polar_picture, profile_picture, samples_picture
+from onnx_geed.report.figures import (
+    heat_picture,
+    over_depth,
+    polar_picture,
+    profile_picture,
+    samples_picture,
+)
 from onnx_geed.report.words import title
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
@@ -32,8 +38,8 @@ from onnx_geed.text import span
 
 __all__ = ["sections"]
 
-# Layers, and results, in one picture of elements.
-_LINES, _RESULTS = 4, 6
+# Results in one picture of elements.
+_RESULTS = 6
 
 
 def sections(
@@ -185,7 +191,7 @@ def _element_pictures(
         own = result["group"]
         if len(chosen) == 1:
             name, readings = chosen[0][1:]
-            lines = [(r.layer, r) for r in _over_depth(readings)]
+            lines = [(r.layer, r) for r in over_depth(readings)]
         else:
             name = group
             lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
@@ -336,18 +342,12 @@ def _ends(group: GroupPart, values: NDArray[np.float64]) -> str:
     )
 
 
-def _over_depth(readings: Sequence[Reading]) -> list[Reading]:
-    """Take a few layers spread over the depth."""
-    at = np.linspace(0, len(readings) - 1, min(_LINES, len(readings))).round().astype(int)
-    return [readings[i] for i in dict.fromkeys(at.tolist())]
-
-
 def _sample_pictures(
     by_result: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
     kept = [(n, rs) for n, rs in zip(names, by_result, strict=True) if rs]
     if len(kept) == 1:
-        lines = [(r.layer, r) for r in _over_depth(kept[0][1])]
+        lines = [(r.layer, r) for r in over_depth(kept[0][1])]
     else:
         lines = [(n if len(rs) == 1 else f"{n}: {rs[-1].layer}", rs[-1]) for n, rs in kept]
     if len(lines[0][1].per_sample) < 2:

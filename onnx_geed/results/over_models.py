@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from onnx_geed.results.schema import (
     Aggregate,
     AggregateEntry,
     AggregateFit,
+    AnyResult,
     FitPart,
     OverModels,
     Record,
@@ -34,7 +36,7 @@ __all__ = ["aggregate", "perfect_notes"]
 SCHEMA = "onnx-geed/aggregate/1"
 
 
-def aggregate(results: Sequence[Result]) -> Aggregate:
+def aggregate(results: Sequence[AnyResult]) -> Aggregate:
     """Mean and interval over models, which is the paper's interval.
 
     Parameters
@@ -62,12 +64,13 @@ def aggregate(results: Sequence[Result]) -> Aggregate:
         If there are no results.
         If they are of different groups, data or measures, naming what differs.
     """
+    results = cast(Sequence[Result], results)
     if not results:
         raise GeedError("aggregate: give at least one result file")
     first = results[0]
     for other in results[1:]:
         _refuse_mixture(first, other)
-    hashes = Counter(r["model"]["sha256"] for r in results)
+    hashes = Counter(r["model"]["sha256"] for r in results if r["model"]["sha256"])
     twice = [name_of(r) for r in results if hashes[r["model"]["sha256"]] > 1]
     warnings = [f"the same model more than once: {', '.join(twice)}"] if twice else []
     return {

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
 from onnx_geed.groups import FitKind
@@ -17,6 +18,7 @@ __all__ = [
     "Aggregate",
     "AggregateEntry",
     "AggregateFit",
+    "AnyResult",
     "ClassValue",
     "ComparedModel",
     "Comparison",
@@ -265,6 +267,10 @@ class Result(TypedDict):
     suite: NotRequired[SuiteSettings]
     part: NotRequired[PartPart]
     file: NotRequired[str]
+
+
+#: A result as users have it: the dict of this schema, or one that shows itself.
+AnyResult = Result | Mapping[str, Any]
 
 
 class ComparedModel(ModelPart):

@@ -85,6 +85,9 @@ if TYPE_CHECKING:
     from onnx_geed.run.merging import (
         merge as merge,
     )
+    from onnx_geed.run.metric import (
+        EquivarianceMetric as EquivarianceMetric,
+    )
     from onnx_geed.run.options import (
         Options as Options,
         check_option as check_option,

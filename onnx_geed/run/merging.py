@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
 from onnx_geed.errors import GeedError
 from onnx_geed.results import (
+    AnyResult,
     DataPart,
     InputDistances,
     PartPart,
@@ -51,7 +52,7 @@ class _Read:
 
 
 def merge(
-    parts: Sequence[str | Path | Result],
+    parts: Sequence[str | Path | AnyResult],
     *,
     command: str | None = None,
     limits: Sequence[str] = (),
@@ -124,10 +125,10 @@ def merge(
     return outcome
 
 
-def _opened(number: int, given: str | Path | Result) -> tuple[str, Result]:
+def _opened(number: int, given: str | Path | AnyResult) -> tuple[str, Result]:
     """Return a part and what to call it; refuse what is none."""
     if isinstance(given, Mapping):
-        content, name = given, str(given.get("file") or f"result {number}")
+        content, name = cast(Result, given), str(given.get("file") or f"result {number}")
     else:
         content, name = read_result(given), str(given)
     part: Any = content.get("part")

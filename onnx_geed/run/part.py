@@ -65,9 +65,16 @@ def check_divisible(prepared: Prepared, limits: Sequence[str]) -> None:
     Raises
     ------
     GeedError
+        If a function is measured.
         If samples are added until a precision is reached.
         If there are limits.
     """
+    if prepared.model.function is not None:
+        raise GeedError(
+            f"--shard: parts are joined by the fingerprint of their model, and "
+            f"{prepared.model.called} is a function, which has none; leave it out, or export the "
+            "model"
+        )
     if prepared.options.precision is not None:
         raise GeedError(
             "--precision: adds samples by what those before gave, which no part knows; leave "

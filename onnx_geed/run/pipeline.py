@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Action, Group, parse_group
-from onnx_geed.model import CLASSES, Model, load_model, parse_classes
+from onnx_geed.model import CLASSES, Model, parse_classes
 from onnx_geed.results import (
     Record,
     Result,
@@ -22,6 +22,7 @@ from onnx_geed.results import (
     precision_notes,
     result,
 )
+from onnx_geed.run.called import open_model
 from onnx_geed.run.conclusion import anew, conclude, evidence_of
 from onnx_geed.run.executor import Executor, ExecutorName
 from onnx_geed.run.executors import open_executor
@@ -53,7 +54,7 @@ __all__ = ["measure", "measure_each", "measure_groups"]
 
 
 def measure(
-    model: str | Path | Model,
+    model: str | Path | Model | Callable[[Any], Any],
     data: str | Path | NDArray[Any],
     group: str | Group | None = None,
     *,
@@ -71,8 +72,10 @@ def measure(
 
     Parameters
     ----------
-    model : str, Path or Model
-        The ONNX file.
+    model : str, Path, Model or callable
+        The ONNX file. Or a function: a batch (B, ...) of NumPy arrays in, and an array (B, ...)
+        out, a tuple or a dict of such by name, also tensors of other frameworks. Its outputs are
+        the layers, in order, the last one the model's output; it is called by one thread at a time.
     data : str, Path or ndarray
         An image folder, ``.npy``, ``.npz``, ``file.h5:/dataset``, idx file, ``module:function``,
         or an array in the model's own layout.
@@ -115,6 +118,7 @@ def measure(
     GeedError
         If model, data or options cannot be used, or the model gives NaN or infinity.
         If the group does not move the input, or is one of your own without an action.
+        If a function fails, or is asked for what takes a graph.
         If the action is none of its group, or of another one than ``group``.
         If there is no such shard, or an option asks for what cannot be divided.
 
@@ -140,7 +144,7 @@ def measure(
 
 
 def measure_groups(
-    model: str | Path | Model,
+    model: str | Path | Model | Callable[[Any], Any],
     data: str | Path | NDArray[Any],
     groups: Sequence[str | Group],
     *,
@@ -157,8 +161,8 @@ def measure_groups(
 
     Parameters
     ----------
-    model : str, Path or Model
-        The ONNX file; it is read once.
+    model : str, Path, Model or callable
+        The ONNX file, which is read once, or a function, as :func:`measure` takes it.
     data : str, Path or ndarray
         As :func:`measure` takes them; they are opened once.
     groups : sequence of str or Group
@@ -205,7 +209,7 @@ def measure_groups(
 
 
 def measure_each(
-    model: str | Path | Model,
+    model: str | Path | Model | Callable[[Any], Any],
     data: str | Path | NDArray[Any],
     groups: Sequence[str | Group],
     *,
@@ -224,7 +228,7 @@ def measure_each(
     told: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
     chosen, runs, kept = make_options(options), list[Prepared](), KeptPoints()
     with open_executor(executor, address) as running:
-        loaded = model if isinstance(model, Model) else load_model(model)
+        loaded = open_model(model, data, chosen)
         for group in _different(groups):
             run = prepare_run(loaded, data, group, chosen, beside=runs, executor=running)
             check_measured(limits, [(m.name, m.layer) for m in run.task.plan.measures])

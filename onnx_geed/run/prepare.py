@@ -33,10 +33,10 @@ from onnx_geed.model import (
     find_input,
     find_output,
     list_as_stated,
-    load_model,
     of_a_model,
     parse_classes,
 )
+from onnx_geed.run.called import OF_A_FUNCTION, open_model, with_outputs
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.executor import Executor, LocalExecutor
 from onnx_geed.run.fit_overlap import check_overlap
@@ -147,7 +147,7 @@ class Prepared:
 
 @of_a_model
 def prepare_run(
-    model: str | Path | Model,
+    model: str | Path | Model | Callable[[Any], Any],
     data: Any,
     group: str | Group | None,
     options: Options,
@@ -159,8 +159,8 @@ def prepare_run(
 
     Parameters
     ----------
-    model : str, Path or Model
-        The ONNX file.
+    model : str, Path, Model or callable
+        The ONNX file, or a function of arrays in its place.
     data : str, Path or ndarray
         DATA, in any of its spellings.
     group : str or Group
@@ -194,16 +194,19 @@ def prepare_run(
     acting = clipping(acting) if options.clip else acting
     requests = [parse_request(text) for text in options.measures]
     check_goes_with_group((request.measure for request in requests), acting)
-    loaded = model if isinstance(model, Model) else load_model(model)
+    loaded = open_model(model, data, options)
     if MEASUREMENT in loaded.metadata:
         raise GeedError(
             f"{loaded.called}: is a measurement, made by onnx-geed compile: run it in any ONNX "
             "runtime, or give the model that it measures"
         )
     acted = find_input(loaded, options.input, options.input_layout)
-    output = find_output(loaded, options.output)
     others = beside[0].task.source if beside else None
     source, count, notes = make_source(loaded, acted, data, acting, options, action, others)
+    if loaded.function is not None:
+        loaded = with_outputs(loaded, source.rows([0], orbits=False))
+        notes.append(OF_A_FUNCTION)
+    output = find_output(loaded, options.output)
     acting = source.action.group  # small motions are known on the input's grid alone
     if options.references:
         _check_trips(source)
@@ -230,7 +233,7 @@ def prepare_run(
     footprint = footprint_of(loaded, acted, listed, options)
     trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
     notes += trial.notes
-    if options.provider == "auto":
+    if options.provider == "auto" and loaded.function is None:
         notes.append(f"--provider auto took {trial.session.provider}")
     if conflict := runtime_conflict():
         notes.append(conflict)

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.data import reason_of
 from onnx_geed.errors import GeedError
 from onnx_geed.run.job import Task
 from onnx_geed.run.provenance import software_versions
@@ -170,12 +171,21 @@ def sealed(task: Task) -> tuple[bytes, list[NDArray[np.uint8]]]:
     Raises
     ------
     GeedError
-        If data or an action of one's own cannot be sent to another process.
+        If data, an action of one's own or a function in place of a model cannot be sent to
+        another process.
     """
     # Which sends along what stands in a script.
     cloudpickle: Any = importlib.import_module("ray.cloudpickle")
     buffers: list[pickle.PickleBuffer] = []
-    content = cloudpickle.dumps(task, protocol=5, buffer_callback=buffers.append)
+    try:
+        content = cloudpickle.dumps(task, protocol=5, buffer_callback=buffers.append)
+    except Exception as error:
+        if isinstance(error, GeedError) or task.network.graph.function is None:
+            raise
+        raise GeedError(
+            f"--executor ray: {task.network.graph.called} cannot be sent to another process "
+            f"({reason_of(error)}); leave the executor out, or give a function that can be pickled"
+        ) from None
     return content, [np.frombuffer(buffer.raw(), np.uint8) for buffer in buffers]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
@@ -193,6 +194,30 @@ class Session:
             if value.shape[:1] == (rows,) and declared[name][:1] != [rows]
         }
         return {name: value[pick] if name in each else value for name, value in feed.items()}
+
+
+@dataclass(frozen=True)
+class _Called(Session):
+    """A function in place of a network: its runtime is the function."""
+
+    runtime: Any = field(repr=False)
+
+    def run_as_given(
+        self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Call the function on one batch; return those of its arrays that are asked for."""
+        given = batch.astype(self.dtype, copy=False)
+        if self.fixed:
+            given = given[np.minimum(np.arange(self.fixed), len(batch) - 1)]
+        arrays = self.runtime(given)
+        for name in self.outputs:
+            if name not in arrays or len(arrays[name]) != len(given):
+                found = f"of shape {arrays[name].shape}" if name in arrays else "left out"
+                raise GeedError(
+                    f"output {name!r} is {found} for {len(given)} rows: a function gives the same "
+                    "outputs every time, with a row a row"
+                )
+        return {name: arrays[name][: len(batch)] for name in self.outputs}
 
 
 def _loaded() -> Any:
@@ -398,6 +423,10 @@ def open_exposed(
     graph: Model, input: str, names: Sequence[str], provider: Provider | str
 ) -> Session:
     """Open a session that returns the named tensors."""
+    if graph.function is not None:
+        kind = graph.proto.graph.input[0].type.tensor_type.elem_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+        return _Called(graph.function, input, dtype, tuple(names), "cpu")
     exposed = expose_tensors(graph, names)
     return open_session(
         exposed.SerializeToString(),
