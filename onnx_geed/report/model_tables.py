@@ -21,13 +21,12 @@ def aggregate_table(aggregate: Aggregate) -> str:
     rows: list[Sequence[str]] = [
         (
             *("measure", "layer", "mean", "95 % (models)", "unnormalised", "relative"),
-            *("95 % (models)", "models", ""),
+            *("95 % (models)", "n", ""),
         )
     ]
     notes: dict[str, int] = {}
     marked(notes, aggregate["warnings"])
     for entry in aggregate["measurements"]:
-        name = f"{entry['measure']}@{entry['layer']}"
         plain, relative = entry["unnormalised_mean"], entry["relative_mean"]
         rows.append(
             (
@@ -39,7 +38,7 @@ def aggregate_table(aggregate: Aggregate) -> str:
                 "" if relative is None else number(relative),
                 "" if relative is None else interval(entry["relative_ci95_over_models"]),
                 str(entry["models"]),
-                marked(notes, [f"{name}: {text}" for text in entry["warnings"]]),
+                marked(notes, entry["warnings"]),
             )
         )
     head = f"{len(aggregate['models'])} models   {shorten(aggregate['group']['name'], 70)}   "
@@ -100,4 +99,9 @@ def compare_table(comparison: Comparison) -> str:
         head += wrapped(f"compared although they differ in {reason}")
     if any(entry["compared"] == "relative" for entry in comparison["measurements"]):
         verdicts += wrapped(f"relative: {WHAT_IS_RELATIVE}")
+    if any(entry["verdict_ci95"] for entry in comparison["measurements"]):
+        verdicts += wrapped(
+            "95 % paired: over the samples, of these two models as they are; how far other "
+            "trainings of them would differ, it does not say (onnx-geed aggregate)"
+        )
     return "\n".join((*head, *columns(rows, flexible=1, right=(2, 3, 4, 6)), "", *verdicts))

@@ -34,6 +34,13 @@ __all__ = ["aggregate", "perfect_notes"]
 SCHEMA = "onnx-geed/aggregate/1"
 
 
+# Student t with one degree of freedom.
+_OF_TWO = (
+    "the interval over models rests on two models alone: it reaches 12.7 standard errors to each "
+    "side, and says little; measure three or more"
+)
+
+
 def aggregate(results: Sequence[Result]) -> Aggregate:
     """Mean and interval over models, which is the paper's interval.
 
@@ -112,6 +119,8 @@ def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> A
             "unnormalised_mean"
         )
     values = [r["value"] for r in records]
+    if len(records) - len(null) == 2:
+        warnings.append(_OF_TWO)
     whole, plain = _of_models(values), _of_models([r["unnormalised"] for r in records])
     relative = _of_models([read_record(r).relative for r in records])
     return {

@@ -128,6 +128,17 @@ class TestAggregate:
         assert (one["mean"], one["unnormalised_mean"]) == (1.5, 4.0)
         assert one["unnormalised_ci95_over_models"] == pytest.approx(mean_interval([2.0, 6.0]))
 
+    def test_an_interval_of_two_models_is_marked_in_every_row(self):
+        few = [result_of(record([v]), latent([v], 2.0), name=str(v)) for v in (1.0, 2.0)]
+        table = aggregate_table(aggregate(few))
+        assert table.count("rests on two models alone") == 1
+        assert sum(line.endswith(" 2  [1]") for line in table.splitlines()) == 2
+        # 12.7 standard errors: half the interval of 1 and 2, whose standard error is 0.5.
+        low, high = aggregate(few)["measurements"][0]["ci95_over_models"]
+        assert (high - low) / 2 == pytest.approx(12.7 * 0.5, rel=1e-3)
+        three = [*few, result_of(record([3.0]), latent([3.0], 2.0), name="c")]
+        assert "two models alone" not in aggregate_table(aggregate(three))
+
     def test_a_model_without_a_value_and_one_of_negative_m_are_named(self):
         results = [
             result_of(latent([2.0], m, "latent-cos"), name=name)
