@@ -88,7 +88,7 @@ def cache(
     for name, value in (("MODEL", model), ("--data", data), ("--group", group), ("-o", folder)):
         if value is None:
             raise click.UsageError(f"Missing {name}.")
-    with progress_bar() as progress:
+    with progress_bar("caching") as progress:
         content = write_cache(
             model, data, group, folder or Path(), progress=progress, notify=tell, **options
         )
@@ -99,7 +99,7 @@ def _verify(cache: str | Path) -> None:
     """Tell of every damaged part, and end with status 2 where there is one."""
     from onnx_geed.cache import verify_cache
 
-    with progress_bar() as progress:
+    with progress_bar("verifying") as progress:
         damages = verify_cache(cache, progress=progress)
     for damage in damages:
         tell(f"onnx-geed: {damage}")

@@ -86,7 +86,7 @@ def fit(
 
     if Path(out).suffix != ".npz":
         raise click.UsageError(f"-o {out}: an archive of arrays is written, so name it .npz.")
-    with progress_bar() as progress:
+    with progress_bar("fitting") as progress:
         if is_cache(model):
             tables = _fit_cache(context, model, progress)
         else:

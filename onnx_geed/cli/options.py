@@ -30,6 +30,7 @@ __all__ = [
     "moving_options",
     "out_option",
     "output_action_option",
+    "quiet_option",
     "results_argument",
     "run_options",
 ]
@@ -142,6 +143,14 @@ def format_option(*forms: str, explained: bool = False) -> Decorator[Any]:
         show_default=explained,
         help="What stdout carries." if explained else None,
     )
+
+
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="No progress, notes or hints on stderr; errors are still told.",
+)
 
 
 measures_option = click.option(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,12 +27,13 @@ from onnx_geed.cli.options import (
     measures_option,
     model_argument,
     out_option,
+    quiet_option,
     run_options,
 )
-from onnx_geed.cli.outcomes import finish, show_results, write
+from onnx_geed.cli.outcomes import finish, next_step, show_results, write
 from onnx_geed.cli.places import PLACE, Output, is_cache
 from onnx_geed.cli.progress import progress_bar
-from onnx_geed.cli.terminal import command_line, fail, show, tell
+from onnx_geed.cli.terminal import command_line, fail, hushed, show, tell
 from onnx_geed.cli.typed_options import refuse_settled, typed_options
 from onnx_geed.errors import GeedError, of_group
 
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     from onnx_geed.results import Result
 
 __all__ = ["benchmark", "demo", "measure"]
-
-Progress = Callable[[int, int], None]
 
 
 @click.command(cls=Guarded)
@@ -87,6 +87,7 @@ Progress = Callable[[int, int], None]
     help="Class of dense scores, by number or name: measure the other places by themselves too.",
 )
 @format_option("table", "json", "csv", explained=True)
+@quiet_option
 @limit_options
 @click.option(
     "--shard",
@@ -105,6 +106,7 @@ def measure(
     groups: tuple[str, ...],
     out: str | Path | None,
     form: str,
+    quiet: bool,
     fail_above: tuple[str, ...],
     junit: str | Path | None,
     **options: Any,
@@ -143,18 +145,36 @@ def measure(
     if len(groups) > 1:
         if junit:
             raise click.UsageError("--junit: tells of one group, and there are several --group.")
-        sys.exit(_measure_several(context, model, groups, out, form, fail_above, options))
+        with _shared(fail_above, quiet) as shared:
+            status = _measure_several(context, model, groups, out, form, shared, options)
+        sys.exit(status)
     options["group"] = groups[0] if groups else None
     if junit and options["shard"]:
         raise click.UsageError("--junit: tells of whole results; give it to onnx-geed merge.")
     if junit and not fail_above:
         raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
-    with progress_bar() as progress:
+    with _shared(fail_above, quiet) as shared:
         if is_cache(model):
-            result, loaded = _measure_cache(context, model, progress, fail_above, options), None
+            result, loaded = _measure_cache(context, model, shared, options), None
         else:
-            result, loaded = _measure_model(model, progress, fail_above, options)
-    sys.exit(finish(result, form, loaded, out=out, limits=fail_above, junit=junit))
+            result, loaded = _measure_model(model, shared, options)
+    note = None if quiet else tell
+    status = finish(result, form, loaded, out=out, limits=fail_above, junit=junit, note=note)
+    if form == "table" and note is not None:
+        note(next_step(options["data"], [out], part=bool(options["shard"])))
+    sys.exit(status)
+
+
+@contextmanager
+def _shared(limits: Sequence[str], quiet: bool) -> Iterator[dict[str, Any]]:
+    """Give what every way of measuring is told besides the user's options."""
+    with hushed(quiet), progress_bar("measuring", quiet=quiet) as progress:
+        yield {
+            "progress": progress,
+            "notify": None if quiet else tell,
+            "command": command_line(),
+            "limits": limits,
+        }
 
 
 def _refuse_idle_fit_options(typed: Mapping[str, Any], actions: Mapping[str, str]) -> None:
@@ -168,20 +188,12 @@ def _refuse_idle_fit_options(typed: Mapping[str, Any], actions: Mapping[str, str
 
 
 def _measure_model(
-    model: str | Path,
-    progress: Progress,
-    limits: Sequence[str],
-    options: Mapping[str, Any],
+    model: str | Path, shared: Mapping[str, Any], options: Mapping[str, Any]
 ) -> tuple[Result, Model]:
     """Measure a model, and keep its activations where a cache is named."""
     for name in ("data", "group"):
         if options[name] is None:
             raise click.UsageError(f"Missing option '--{name}'.")
-    shared: dict[str, Any] = {
-        "progress": progress,
-        "command": command_line(),
-        "limits": limits,
-    }
     rest = dict(options)
     data, group, cache = (rest.pop(name) for name in ("data", "group", "cache"))
     plain = (rest["mode"], rest["dtype"]) == ("raw", "float32")
@@ -196,19 +208,18 @@ def _measure_model(
         if rest.pop("shard"):
             raise click.UsageError("--shard: a cache is of a whole run; leave --cache out.")
 
-        through = measure_through_cache(loaded, data, group, cache, notify=tell, **shared, **rest)
+        through = measure_through_cache(loaded, data, group, cache, **shared, **rest)
         return through, loaded
     del rest["mode"], rest["dtype"]
     from onnx_geed.run import measure as measure_model
 
-    return measure_model(loaded, data, group, notify=tell, **shared, **rest), loaded
+    return measure_model(loaded, data, group, **shared, **rest), loaded
 
 
 def _measure_cache(
     context: click.Context,
     cache: str | Path,
-    progress: Progress,
-    limits: Sequence[str],
+    shared: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> Result:
     """Measure from a cache, for which only some options are still open."""
@@ -233,8 +244,7 @@ def _measure_cache(
                 "out, or measure the model"
             )
     refuse_settled(typed, STILL_OPEN, cache)
-    shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
-    return measure_cache(cache, command=command_line(), **shared, **typed)
+    return measure_cache(cache, **shared, **typed)
 
 
 def _measure_several(
@@ -243,7 +253,7 @@ def _measure_several(
     groups: Sequence[str],
     out: str | Path | None,
     form: str,
-    limits: Sequence[str],
+    shared: Mapping[str, Any],
     options: dict[str, Any],
 ) -> int:
     """Measure a model under several groups; return the status."""
@@ -269,22 +279,23 @@ def _measure_several(
             check_writable(path, inputs=[*files_read(context)])
     results: list[Result] = []
     status, failure = 0, None
-    with progress_bar() as progress:
-        loaded = load_model(model)
-        shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
-        each = measure_each(loaded, data, groups, command=command_line(), **shared, **options)
-        try:
-            for result, path in zip(each, files, strict=True):
-                # What a run has cost is kept before the next begins.
-                status = (write(result, path) if path else 0) or status
-                results.append(result)
-        except GeedError as error:
-            if not results:
-                raise
-            failure = of_group(groups[len(results)], error)
+    loaded, limits, say = load_model(model), shared["limits"], shared["notify"]
+    each = measure_each(loaded, data, groups, **shared, **options)
+    try:
+        for result, path in zip(each, files, strict=True):
+            # What a run has cost is kept before the next begins.
+            status = (write(result, path) if path else 0) or status
+            results.append(result)
+    except GeedError as error:
+        if not results:
+            raise
+        failure = of_group(groups[len(results)], error)
     for note in dict.fromkeys(note for result in results for note in result["notes"]):
-        tell(f"note: {note}")
+        if say:
+            say(f"note: {note}")
     status = show_results(results, form, loaded, kept=bool(out or limits)) or status
+    if form == "table" and say:
+        say(next_step(data, files, part=bool(options["shard"])))
     excesses = [(r["group"]["name"], text) for r in results for text in over_limits(r, limits)]
     for name, excess in excesses:
         tell(f"over the limit: {name}: {excess}")
@@ -358,7 +369,7 @@ def benchmark(
             tell(line)
 
     loaded = read_suite(suite)
-    with progress_bar() as progress:
+    with progress_bar("benchmark") as progress:
         shared: dict[str, Any] = {"executor": executor, "address": address}
         summary = run_suite(loaded, out, notify=tell_once, progress=progress, **shared)
     failed = {failure["cell"] for failure in summary["failed"]}
@@ -379,15 +390,30 @@ def benchmark(
 
 
 @click.command(cls=Guarded)
-def demo() -> None:
+@click.option(
+    "--report",
+    "page",
+    type=Output(),
+    metavar="FILE.html",
+    help="Also write both results as a page, to explore in a browser (needs onnx-geed[report]).",
+)
+def demo(page: str | Path | None) -> None:
     """Measure the embedded model under C8, next to the same network untrained.
 
     \b
-    Example:
+    Examples:
       onnx-geed demo
+      onnx-geed demo --report page.html
     """
-    from onnx_geed.demo import run_demo
+    from onnx_geed.demo import demo_data, demo_results, demo_text
 
-    with progress_bar() as progress:
-        text = run_demo(progress)
-    show(text)
+    with progress_bar("demo") as progress:
+        results = demo_results(progress)
+        if page:
+            from onnx_geed.report import write_report
+
+            with demo_data() as data:
+                write_report(results, page, data=data, command=command_line())
+    show(demo_text(*results), kept=bool(page))
+    tell(f"next: open {page} in a browser" if page else "next: onnx-geed demo --report page.html")
+    tell("next: onnx-geed measure MODEL.onnx --data IMAGES/ --group C8")

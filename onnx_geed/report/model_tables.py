@@ -11,7 +11,7 @@ from onnx_geed.results import (
     compared,
     perfect_notes,
 )
-from onnx_geed.text import columns, interval, marked, noted, number, shorten, wrapped
+from onnx_geed.text import columns, head_lines, interval, marked, noted, number, path_end, wrapped
 
 __all__ = ["aggregate_table", "compare_table"]
 
@@ -41,8 +41,9 @@ def aggregate_table(aggregate: Aggregate) -> str:
                 marked(notes, entry["warnings"]),
             )
         )
-    head = f"{len(aggregate['models'])} models   {shorten(aggregate['group']['name'], 70)}   "
-    head += shorten(aggregate["data"]["source"], 70)
+    group, data = aggregate["group"]["name"], aggregate["data"]["source"]
+    models = f"{len(aggregate['models'])} models"
+    head = head_lines(("over", models), ("group", group), ("data", data))
     legend = []
     if any(entry["relative_mean"] is not None for entry in aggregate["measurements"]):
         legend += wrapped(f"relative: {WHAT_IS_RELATIVE}")
@@ -50,7 +51,7 @@ def aggregate_table(aggregate: Aggregate) -> str:
         legend += wrapped(note)
     return "\n".join(
         (
-            *(head, *columns(rows, flexible=1, right=(2, 4, 5, 7))),
+            *(*head, *columns(rows, flexible=1, right=(2, 4, 5, 7))),
             *(*noted(notes), *legend, *_fits(aggregate)),
         )
     )
@@ -92,7 +93,7 @@ def compare_table(comparison: Comparison) -> str:
         doubts = "".join(f" ({warning})" for warning in entry["warnings"])
         verdicts += wrapped(f"{entry['measure']}@{entry['layer']}: {entry['verdict']}{doubts}")
     head = [
-        f"{letter}  {shorten(model['file'] or model['path'], 97)}"
+        f"{letter}  {path_end(model['file'] or model['path'], 97)}"
         for letter, model in (("A", comparison["a"]), ("B", comparison["b"]))
     ]
     for reason in comparison["differ_in"]:

@@ -21,18 +21,7 @@ from onnx_geed.results import (
     ranking_value,
     read_record,
 )
-from onnx_geed.safe_names import plain
-from onnx_geed.text import (
-    LEAST_WIDTH,
-    WIDTH,
-    columns,
-    interval,
-    marked,
-    noted,
-    number,
-    shorten,
-    wrapped,
-)
+from onnx_geed.text import columns, head_lines, interval, marked, noted, number, wrapped
 
 __all__ = ["table"]
 
@@ -242,12 +231,8 @@ def _head(result: Result) -> list[str]:
         acts += ")" if exact == group["order"] else f", {exact} exact; {group['interpolation']})"
     if group["support"] != "full":
         acts += f", support {group['support']}"
-    names = f"{result['model']['path']}   {acts}   {result['data']['source']}"
-    if len(plain(names)) <= WIDTH:
-        return [plain(names)]
-    room = max(LEAST_WIDTH, (WIDTH - len(acts) - 6) // 2)
-    model, data = shorten(result["model"]["path"], room), shorten(result["data"]["source"], room)
-    return wrapped(f"{model}   {acts}   {data}")
+    model, data = result["model"]["path"], result["data"]["source"]
+    return head_lines(("model", model), ("group", acts), ("data", data))
 
 
 def _notes(record: Record) -> list[str]:

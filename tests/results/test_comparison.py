@@ -184,7 +184,7 @@ class TestAggregate:
         assert max(map(len, text.splitlines())) <= 100
         assert "95 % (models)" in text
         assert "[-2.4266, 3.9266]" in text  # 0.75 ± 12.7062 · 0.25
-        assert text.startswith("2 models   C2   x.npy")
+        assert text.startswith("over   2 models\ngroup  C2\ndata   …yyy")
 
 
 class TestCompare:
