@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,11 +113,23 @@ def compile_model(model: str | Path, group: str, out: str | Path, **options: Any
 def converters() -> None:
     """Print the folder of the converter scripts.
 
+    A script needs its framework, onnx and onnxruntime, but not onnx-geed: run it with the Python
+    that has the framework, of whatever environment.
+
     \b
-    Example:
+    Examples:
+      onnx-geed converters
       python "$(onnx-geed converters)/from_torch.py" --help
+      /path/to/torch/bin/python "$(onnx-geed converters)/from_torch.py" --help
     """
     scripts = importlib.util.find_spec("onnx_geed.converters")
     if scripts is None or not scripts.submodule_search_locations:
         raise GeedError("the converter scripts are not installed: reinstall onnx-geed")
-    show(next(iter(scripts.submodule_search_locations)))
+    folder = Path(next(iter(scripts.submodule_search_locations))).resolve()
+    show(str(folder))
+    if sys.stdout.isatty() or not sys.stderr.isatty():  # not where a shell takes the folder
+        names = sorted(path.name for path in folder.glob("from_*.py"))
+        tell(
+            f'next: /path/to/python "{folder / "from_torch.py"}" --help, with the Python that has '
+            f"PyTorch, of any environment; there are {', '.join(names)}"
+        )

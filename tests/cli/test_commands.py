@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import venv
 from importlib.resources import files
 from pathlib import Path
 
@@ -326,6 +327,23 @@ def test_the_demo_may_be_a_page(tmp_path):
 def test_the_folder_of_the_converters_is_printed():
     got = invoke("converters")
     assert (Path(got.stdout.strip()) / "__init__.py").is_file()
+
+
+def test_the_command_of_a_converter_works_for_the_python_of_another_environment(tmp_path):
+    (told,) = invoke("converters").stderr.splitlines()
+    assert told.startswith("next: /path/to/python ")
+    for name in ("escnn", "jax", "keras", "sklearn"):
+        assert f"from_{name}.py" in told
+    _, script, *_ = shlex.split(told.removeprefix("next: ").partition(",")[0])
+    # Neither the package nor what it needs is there.
+    venv.create(tmp_path / "other", with_pip=False)
+    python = tmp_path / "other" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    bare = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    run = subprocess.run(
+        [python, script, "--help"], cwd=tmp_path, env=bare, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert "--input-shape" in run.stdout
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
