@@ -56,11 +56,13 @@ def layers(model: str | Path, form: str, **options: Any) -> None:
 
 @click.command(cls=Guarded)
 @model_argument
-@out_option("OUT.onnx", "Where the annotated model goes.", required=True)
+@out_option("OUT.onnx", "File for the annotated model.", required=True)
 @metadata_options
 @output_action_option
 @click.option(
-    "--classes", metavar="FILE.txt", help="Names of the classes, one a line, in the outputs' order."
+    "--classes",
+    metavar="FILE.txt",
+    help="Names of the classes, one per line, in the order of the outputs.",
 )
 @isolate_options
 def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
@@ -81,8 +83,8 @@ def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
 @model_argument
 @group_option(required=True)
 @measures_option
-@out_option("MEASURED.onnx", "Where the measurement goes.", required=True)
-@data_option("Samples to try the model out on, instead of noise.")
+@out_option("MEASURED.onnx", "File for the measurement.", required=True)
+@data_option("Samples to test the model on, instead of noise.")
 @input_options
 @action_options
 @isolate_options

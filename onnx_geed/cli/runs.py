@@ -46,7 +46,7 @@ __all__ = ["benchmark", "demo", "measure"]
 
 @click.command(cls=Guarded)
 @model_argument
-@data_option("Samples: see below.")
+@data_option("Samples: see above.")
 @group_option(several=True)
 @measures_option
 @out_option("RESULT.json", "Result file.")
@@ -68,23 +68,24 @@ __all__ = ["benchmark", "demo", "measure"]
     "--precision",
     type=float,
     metavar="P",
-    help="Add samples until half of each interval is at most P of the value's distance from "
-    "perfect; --samples bounds them.",
+    help="Add samples until each interval is at most ±P of the value's distance from perfect, such "
+    "as 0.1; --samples is the upper bound.",
 )
 @click.option(
     "--references",
     is_flag=True,
-    help="Also run what resampling alone does, as a scale to read values by.",
+    help="Also measure what resampling alone does, as a scale to read values by.",
 )
 @click.option(
     "--untrained",
     is_flag=True,
-    help="Also measure the same network with its weights drawn anew, as a scale too.",
+    help="Also measure the same network with random weights, as a scale to read values by.",
 )
 @click.option(
     "--background",
     metavar="CLASS",
-    help="Class of dense scores, by number or name: measure the other places by themselves too.",
+    help="Background class of dense scores (number or name): places of other classes are also "
+    "measured separately.",
 )
 @format_option("table", "json", "csv", explained=True)
 @quiet_option
@@ -92,7 +93,7 @@ __all__ = ["benchmark", "demo", "measure"]
 @click.option(
     "--shard",
     metavar="I/N",
-    help="Measure only the I-th of N parts of D, from 1 on; onnx-geed merge joins all N.",
+    help="Measure only part I of N of the samples (I from 1); onnx-geed merge joins all parts.",
 )
 @input_options
 @action_options
@@ -139,20 +140,22 @@ def measure(
     parse_limits(fail_above)
     if options["shard"] and not out and form != "json":
         raise click.UsageError(
-            "--shard: a part is kept for onnx-geed merge; name its file with --out."
+            "--shard: a part must be saved for onnx-geed merge; name its file with --out."
         )
     _refuse_idle_fit_options(typed_options(context), options["output_action"])
     if len(groups) > 1:
         if junit:
-            raise click.UsageError("--junit: tells of one group, and there are several --group.")
+            raise click.UsageError("--junit: works with one --group, and several were given.")
         with _shared(fail_above, quiet) as shared:
             status = _measure_several(context, model, groups, out, form, shared, options)
         sys.exit(status)
     options["group"] = groups[0] if groups else None
     if junit and options["shard"]:
-        raise click.UsageError("--junit: tells of whole results; give it to onnx-geed merge.")
+        raise click.UsageError("--junit: needs the whole result; give it to onnx-geed merge.")
     if junit and not fail_above:
-        raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
+        raise click.UsageError(
+            "--junit: reports limits, and there are none; add --fail-above MEASURE=LIMIT."
+        )
     with _shared(fail_above, quiet) as shared:
         if is_cache(model):
             result, loaded = _measure_cache(context, model, shared, options), None
@@ -198,7 +201,7 @@ def _measure_model(
     data, group, cache = (rest.pop(name) for name in ("data", "group", "cache"))
     plain = (rest["mode"], rest["dtype"]) == ("raw", "float32")
     if cache is None and not plain:
-        raise click.UsageError("--cache-mode and --cache-dtype go with --cache ACTS.geed.")
+        raise click.UsageError("--cache-mode and --cache-dtype need --cache ACTS.geed.")
     from onnx_geed.model import load_model
 
     loaded = load_model(model)
@@ -206,7 +209,10 @@ def _measure_model(
         from onnx_geed.cache import measure_through_cache
 
         if rest.pop("shard"):
-            raise click.UsageError("--shard: a cache is of a whole run; leave --cache out.")
+            raise click.UsageError(
+                "--shard: cannot be combined with --cache, which holds a whole run; leave --cache "
+                "out."
+            )
 
         through = measure_through_cache(loaded, data, group, cache, **shared, **rest)
         return through, loaded
@@ -230,7 +236,7 @@ def _measure_cache(
         typed["group"] = options["group"]
     if "shard" in typed:
         raise click.UsageError(
-            f"--shard: {leaf(cache)} is a cache, from which all is measured in one go; leave it out"
+            f"--shard: {leaf(cache)} is a cache, which is measured as a whole; leave it out"
         )
     if "engine" in typed:
         raise click.UsageError(
@@ -264,11 +270,10 @@ def _measure_several(
 
     plain = (options.pop("mode"), options.pop("dtype")) == ("raw", "float32")
     if options.pop("cache") is not None or not plain:
-        raise click.UsageError("--cache: keeps one group's activations; give one --group.")
+        raise click.UsageError("--cache: holds the activations of one group; give one --group.")
     if is_cache(model):
         raise click.UsageError(
-            f"--group: was settled when the cache {leaf(model)} was written; leave it out, or "
-            "measure the model"
+            f"--group: is fixed by the cache {leaf(model)}; leave it out, or measure the model"
         )
     data = options.pop("data")
     if data is None:
@@ -309,7 +314,9 @@ def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
     from onnx_geed.safe_names import file_name
 
     if not address_of(out) and Path(out).exists() and not Path(out).is_file():
-        raise GeedError(f"--out {out}: {len(groups)} results go into files beside it; name a file")
+        raise GeedError(
+            f"--out {out}: is a folder; name a file, beside which {len(groups)} results are written"
+        )
     named = PurePath(leaf(out))
     files = [sibling(out, f"{named.stem}.{file_name(g)}{named.suffix}") for g in groups]
     # As file systems see it that do not tell capitals apart.
@@ -317,13 +324,15 @@ def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
     for i, name in enumerate(names):
         if name in names[:i]:
             both = f"{groups[names.index(name)]} and {groups[i]}"
-            raise GeedError(f"--group: {both} would both be written to {files[i]}; measure one")
+            raise GeedError(
+                f"--group: {both} would both be written to {files[i]}; measure one at a time"
+            )
     return files
 
 
 @click.command(cls=Guarded)
 @click.argument("suite", type=PLACE, metavar="SUITE.toml")
-@out_option("FOLDER", "Where results, summary and pictures go.", required=True, folder=True)
+@out_option("FOLDER", "Folder for results, summary and pictures.", required=True, folder=True)
 @executor_options
 @format_option("table", "json", "csv", explained=True)
 @isolate_options

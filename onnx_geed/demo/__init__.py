@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.resources import as_file, files
@@ -111,4 +112,4 @@ def _meaning(trained: Result, untrained: Result) -> str:
             else "here too the trained network is the more invariant one."
         )
     )
-    return "\n".join((channels, latents, outputs))
+    return "\n".join(textwrap.fill(text, 100) for text in (channels, latents, outputs))

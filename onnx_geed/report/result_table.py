@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from onnx_geed.groups import turns_of
 from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.report.family_table import family_lines
 from onnx_geed.report.words import foreground_words, is_sampled, overlap_words
@@ -177,18 +178,29 @@ def _predictions(result: Result) -> list[str]:
         if not moved:
             continue
         where = f" of {record['layer']}" if len(told) > 1 else ""
-        stays = "stay" if record["output_action"] == "trivial" else "move along"
-        text = f"predictions{where} {stays} in {_percent(sum(moved) / len(moved))} of moved samples"
-        text += f" (least {_percent(min(moved))})"
+        what = "same class" if record["output_action"] == "trivial" else "class moves along"
+        worst = _worst(result["group"])
+        text = f"{what} after moving{where}: {_percent(sum(moved) / len(moved))}"
+        text += f" (worst {worst} {_percent(min(moved))})"
         if right:
             upright, *turned = right["per_element"].values()
             first = (
                 "at an element of their own" if is_sampled(result["group"]["name"]) else "unmoved"
             )
-            text += f"; right {_percent(upright)} {first}, {_percent(sum(turned) / len(turned))} "
-            text += f"moved (least {_percent(min(turned))})"
+            text += (
+                f"; correct: {_percent(upright)} {first}, {_percent(sum(turned) / len(turned))} "
+            )
+            text += f"moved (worst {worst} {_percent(min(turned))})"
         lines += wrapped(text)
     return lines
+
+
+def _worst(group: GroupPart) -> str:
+    """Return what one of the elements is called, of which the worst is told."""
+    turns = turns_of(group["name"])
+    if turns is not None:
+        return "element" if turns.mirrored else "angle"
+    return "member" if is_family(group) else "element"
 
 
 def _places(result: Result) -> list[str]:

@@ -36,8 +36,8 @@ SCHEMA = "onnx-geed/aggregate/1"
 
 # Student t with one degree of freedom.
 _OF_TWO = (
-    "the interval over models rests on two models alone: it reaches 12.7 standard errors to each "
-    "side, and says little; measure three or more"
+    "the interval over models rests on only two models: it is ±12.7 standard errors and says "
+    "little; measure three or more"
 )
 
 
@@ -183,8 +183,8 @@ def perfect_notes(measures: Iterable[str]) -> list[str]:
         A note a measure, to stand under a table of several models.
     """
     return [
-        f"{d.name}: its mean is perfect at {d.perfect:g}/M, another number for each model; judge "
-        "models by relative or unnormalised values"
+        f"{d.name}: the perfect value is {d.perfect:g}/M, which differs between models; compare "
+        "relative or unnormalised values"
         for d in map(descriptor_of, dict.fromkeys(measures))
         if d.perfect_over_m
     ]

@@ -276,7 +276,7 @@ def test_table_and_page_show_them(tmp_path):
     words = ["measure", str(DEMO / "digits_cnn.onnx"), "--data", str(DEMO / "digits.npz")]
     got = CliRunner().invoke(cli, [*words, "--group", "C4", "--samples", "20", "--out", str(out)])
     assert got.exit_code == 0, got.stderr
-    line = next(x for x in got.stdout.splitlines() if x.startswith("predictions stay in "))
+    line = next(x for x in got.stdout.splitlines() if x.startswith("same class after moving: "))
     result = json.loads(out.read_text())
     shares = predictions(result)["stay"]["per_element"]
     moved = [v for name, v in shares.items() if name != "e"]
