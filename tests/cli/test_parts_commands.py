@@ -88,7 +88,7 @@ def test_limits_are_held_by_merge(box):
     assert not (box / "m2.json").exists()
     got = invoke("merge", *files, "-o", box / "m2.json", "--junit", box / "m.xml")
     assert got.exit_code == 2
-    assert "nothing to tell without --fail-above" in got.stderr
+    assert "add --fail-above MEASURE=LIMIT" in got.stderr
 
 
 @pytest.mark.parametrize(
