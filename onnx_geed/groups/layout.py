@@ -248,7 +248,7 @@ def parse_layout(text: str) -> Layout:
     GeedError
         If it is neither.
     """
-    if tokens := re.fullmatch(r"NTD:([1-9]\d*)x([1-9]\d*)(?:\+(\d+))?", text):
+    if tokens := re.fullmatch(r"NTD:([1-9]\d{0,8})x([1-9]\d{0,8})(?:\+(\d{1,9}))?", text):
         height, width, extra = (int(number or 0) for number in tokens.groups())
         return Layout("NTD", (height, width), extra)
     if fault := _fault(text):

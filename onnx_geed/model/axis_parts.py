@@ -24,6 +24,7 @@ __all__ = [
     "letters",
     "reduced",
     "reshaped",
+    "tokens_layout",
     "with_lengths",
 ]
 
@@ -131,6 +132,33 @@ def is_swapped(axes: Axes | None) -> bool:
     """Whether W lies in front of H in a map."""
     text = letters(axes)
     return text is not None and text.index("W") < text.index("H")
+
+
+def tokens_layout(axes: Axes | None, beside: tuple[int, Axis, int] | None) -> str:
+    """Spell the layout of three axes.
+
+    Parameters
+    ----------
+    axes : tuple of tuple of Part or None
+        The parts of each axis.
+    beside : tuple of (int, Axis, int) or None
+        Where other tokens stand beside a grid's: the axis, the grid's parts, place of its first.
+
+    Returns
+    -------
+    str
+        ``NTD:<H>x<W>+<others>`` where tokens are a grid row by row, others in front of them; else
+        ``NTD``.
+    """
+    if axes is None or len(axes) != 3:
+        return "NTD"
+    axis, parts, ahead = beside or (1, axes[1], 0)
+    if axis != 1 or letters((axes[0], *((part,) for part in parts), axes[2])) != "NHWC":
+        return "NTD"
+    height, width = (part.size or 0 for part in parts)
+    if ahead + height * width != length(axes[1]):  # others stand behind them
+        return "NTD"
+    return f"NTD:{height}x{width}" + (f"+{ahead}" if ahead else "")
 
 
 def length(axis: Axis) -> int | None:

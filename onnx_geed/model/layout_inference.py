@@ -14,7 +14,7 @@ from onnx_geed.model.letter_reading import Reading
 from onnx_geed.model.letter_rules import axes_after
 from onnx_geed.model.lettered_axes import lettered, one_axis, sized, spelt
 from onnx_geed.model.map_layouts import map_layouts
-from onnx_geed.model.nodes import constants, data_reads, ops
+from onnx_geed.model.nodes import constants, data_reads
 from onnx_geed.model.shapes import Shape, Types
 
 __all__ = ["find_layouts", "has_places"]
@@ -25,19 +25,17 @@ _IMAGE = frozenset("NCHW")
 # Letters of axes that hold features, and not places or components.
 _FEATURES = "NCK"
 
-# The same values in another order or shape.
-_MOVES = ops("Transpose Reshape Flatten Squeeze Unsqueeze Identity Cast Dropout")
-
-# What is done to an input before a network begins: a part of it, a frame around it, a scale.
-_INTAKE = _MOVES | ops("Slice Pad Expand Neg Mul Add Sub Div BatchNormalization")
-
 
 def has_places(shape: Shape | None, layout: str) -> bool:
     """Whether a tensor has two places or more to be compared; a map at least 2×2.
 
     Free lengths may; tokens of no grid, ``NTD``, do not.
     """
-    if shape is None or len(shape) != len(layout) or layout == "NTD":
+    if shape is None:
+        return False
+    if layout.startswith("NTD:"):
+        return len(shape) == 3 and min(parse_layout(layout).grid or (0,)) >= 2
+    if len(shape) != len(layout) or layout == "NTD":
         return False
     lengths = [n for n, x in zip(shape, layout, strict=True) if x not in _FEATURES]
     if layout in MAP_LAYOUTS:
@@ -72,8 +70,8 @@ def find_layouts(
     layouts : dict
         By tensor; those of which it is not sure are absent.
     folded : set of str
-        Tensors that hold the values of others, or of an input, in another shape: they can be
-        named, and are no defaults.
+        Tensors of which nothing but a Reshape tells that they are maps: they can be named, and are
+        no defaults.
 
     Notes
     -----
@@ -89,7 +87,7 @@ def find_layouts(
             layouts |= {n: t for n, t in followed.items() if layouts.get(n) == "NTD"}
     else:
         layouts = _followed(graph, flow, more or types, stated)
-        folded = _moved_only(graph, flow, layouts)
+        folded = set()
     return layouts | dict(stated), folded
 
 
@@ -126,18 +124,3 @@ def _with_samples(axes: Axes, batch: int | None) -> Axes:
     if not lost or any(part.letter == "N" for axis in axes for part in axis):
         return axes
     return (one_axis("N", 1), *axes[1:])
-
-
-def _moved_only(graph: onnx.GraphProto, flow: Flow, layouts: Mapping[str, str]) -> set[str]:
-    """Return tensors that hold the values of others with a layout, or of an input."""
-    of_input, moved = set(flow.starts), set()
-    for node in graph.node:
-        data = [name for name in data_reads(node) if name in flow.tainted]
-        if len(data) != 1:
-            continue
-        if node.op_type in _INTAKE and data[0] in of_input:
-            of_input.update(node.output)
-            moved.update(node.output)
-        elif node.op_type in _MOVES and (data[0] in layouts or data[0] in moved):
-            moved.update(node.output)
-    return moved

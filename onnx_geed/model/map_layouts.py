@@ -22,6 +22,7 @@ from onnx_geed.model.axis_parts import (
     letters,
     reduced,
     reshaped,
+    tokens_layout,
     with_lengths,
 )
 from onnx_geed.model.dataflow import Flow
@@ -97,7 +98,8 @@ def map_layouts(
     -------
     layouts : dict
         ``NCHW`` or these letters in another order where that is sure, ``NK`` for rank 2, ``NTD``
-        for rank 3. Attention's (N, heads, T, d) and other tensors are absent.
+        for rank 3, with its grid where that is sure: ``NTD:14x14+1``. Attention's (N, heads, T, d)
+        and other tensors are absent.
     folded : set of str
         Maps made by a Reshape, of which nothing but what was reshaped tells that they are maps:
         they hold the values of others, can be named, and are no defaults.
@@ -125,7 +127,11 @@ def map_layouts(
     for name in flow.tainted - set(result):
         rank = _rank(name, types)
         if rank == 2 or (rank == 3 and of_image):
-            result[name] = "NK" if rank == 2 else "NTD"
+            result[name] = (
+                "NK"
+                if rank == 2
+                else tokens_layout(layouts.known.get(name), layouts.beside.get(name))
+            )
     return result, folded
 
 

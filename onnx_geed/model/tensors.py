@@ -24,6 +24,7 @@ from onnx_geed.model.metadata import (
     stated_modules,
 )
 from onnx_geed.model.nodes import FLOATS, constants, subgraphs
+from onnx_geed.model.restated import module_outputs, origins, standing
 from onnx_geed.model.shapes import Shape, Types, infer
 from onnx_geed.model.signature import output_kind
 
@@ -196,18 +197,30 @@ def tensors_from(
     scores = classifier.scores or head not in (None, output)
     doubt = "" if head else classifier.doubt
 
+    stated, derived = stated_modules(model), derived_modules(graph)
+    spatial = [
+        name
+        for name in offered
+        if not refused.get(name)
+        and has_places(types.get(name, ("?", None))[1], layout.get(name, "?"))
+    ]
+    found = origins(graph, flow, types)
+    fine = [name for node in graph.node for name in node.output if name and name not in refused]
+    maps = standing(
+        [name for name in spatial if name in kept and name not in folded],
+        found,
+        input,
+        module_outputs(fine, derived, stated),
+    )
+    maps.update(name for name in spatial if name in stated_layouts)
+
     def roles(name: str) -> tuple[str, ...]:
-        is_point = name in kept or (name in stated_layouts and name in offered)
-        spatial = has_places(types.get(name, ("?", None))[1], layout.get(name, "?"))
-        spatial = spatial and (name not in folded or name in stated_layouts)
-        tokens = stated_layouts.get(name, "").startswith("NTD:")
         return (
-            *(["channel"] if is_point and not refused.get(name) and (spatial or tokens) else []),
+            *(["channel"] if name in maps else []),
             *(["latent"] if name == head else []),
             *(["output"] if name == output else []),
         )
 
-    stated, derived = stated_modules(model), derived_modules(graph)
     listed = []
     for index, node in enumerate(graph.node):
         for name in filter(None, node.output):

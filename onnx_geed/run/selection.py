@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,10 @@ from onnx_geed.run.fit_requests import parse_fit
 from onnx_geed.run.options import Options
 
 __all__ = ["Selection", "given_tables", "layers_of", "select_tensors", "stated_tables"]
+
+
+# A class token, one of distillation, and registers.
+_MOST_EXTRA = 9
 
 
 @dataclass(frozen=True)
@@ -120,10 +125,22 @@ def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
         return (
             f"{measure}: no factorisation point holds feature maps; name a tensor with "
             f"--measure {measure}@LAYER, and say what its axes are, as with --layout LAYER=NCT, "
-            "LAYER=NPC or, for tokens on a grid, LAYER=NTD:<H>x<W>"
+            f"LAYER=NPC or, for tokens on a grid, {_grid_of_tokens(listed)}"
         )
     doubt = next((f": {t.doubt}" for t in listed if t.doubt and role == "latent"), "")
     return f"{measure}: no {role} was found{doubt}; name it with --{role} NAME"
+
+
+def _grid_of_tokens(listed: Sequence[Tensor]) -> str:
+    """Propose how the grid of tokens is stated: a square, with few tokens in front."""
+    for tensor in reversed(listed):
+        if tensor.point and tensor.layout == "NTD" and tensor.shape and tensor.shape[1]:
+            side = math.isqrt(tensor.shape[1])
+            extra = tensor.shape[1] - side**2
+            if side > 1 and extra <= _MOST_EXTRA:
+                text = f"{tensor.name}=NTD:{side}x{side}" + (f"+{extra}" if extra else "")
+                return f"such as '{text}'"
+    return "LAYER=NTD:<H>x<W>"
 
 
 def layers_of(

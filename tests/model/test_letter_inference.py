@@ -659,7 +659,7 @@ def test_a_plane_without_channels_is_a_plane(read):
     listing = check(
         read, nodes, [w("k", 4, 1, 3, 3), integers("one", [1])], [x("N", 8, 8)], "NHW", expected
     )
-    assert with_role(listing, "channel") == ["act", "map", "maps", "y"]
+    assert with_role(listing, "channel") == ["act", "maps", "y"]  # the map is what is act
 
 
 # ------------------------------------------------------------------------------------------------

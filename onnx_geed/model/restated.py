@@ -1,0 +1,114 @@
+"""Tensors that hold what another holds: of them one stands for all, and of the input's none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import onnx
+
+from onnx_geed.model.dataflow import Flow
+from onnx_geed.model.nodes import data_reads, ops
+from onnx_geed.model.shapes import Types
+
+__all__ = ["module_outputs", "origins", "standing"]
+
+# The same values in another shape, order or dtype, some of them, or others put beside them.
+_PLUMBING = ops(
+    "Transpose Reshape Flatten Squeeze Unsqueeze Identity Cast CastLike Dropout Slice Pad Expand "
+    "Tile Concat Split Gather GatherND ScatterND ScatterElements"
+)
+
+# An input in another scale, as networks begin.
+_SCALING = ops("Neg Mul Add Sub Div BatchNormalization QuantizeLinear DequantizeLinear")
+
+
+def origins(graph: onnx.GraphProto, flow: Flow, types: Types) -> dict[str, str]:
+    """Find for each tensor the one whose values it holds.
+
+    Parameters
+    ----------
+    graph : onnx.GraphProto
+        The main graph, sorted.
+    flow : Flow
+        How data flow in it.
+    types : dict
+        Shapes, by which a scale is told from a constant that varies over the grid.
+
+    Returns
+    -------
+    dict of str to str
+        By tensor: the one that was computed, which is itself, or the acted-on input.
+    """
+    found = dict.fromkeys(flow.starts, flow.input)
+    for node in graph.node:
+        data = [name for name in data_reads(node) if name in flow.tainted]
+        sources = {found.get(name, name) for name in data}
+        source = sources.pop() if len(sources) == 1 else None
+        kept = node.op_type in _PLUMBING
+        kept |= source == flow.input and _is_scale(node, flow, types)
+        for name in filter(None, node.output):
+            found[name] = source if kept and source is not None else name
+    return found
+
+
+def _is_scale(node: onnx.NodeProto, flow: Flow, types: Types) -> bool:
+    """Whether a node is an affine map of data, with constants that vary over one axis at most."""
+    if node.op_type not in _SCALING:
+        return False
+    shapes = [types.get(name, ("?", None))[1] for name in node.input if name not in flow.tainted]
+    return all(shape is None or sum(length != 1 for length in shape) <= 1 for shape in shapes)
+
+
+def module_outputs(
+    ordered: Sequence[str], derived: Mapping[str, str], stated: Collection[str]
+) -> set[str]:
+    """Return the tensors that modules give out.
+
+    Parameters
+    ----------
+    ordered : sequence of str
+        Tensors that can be measured, in topological order.
+    derived : mapping of str to str
+        The innermost module that makes each, as exporters keep it: the last is its output.
+    stated : collection of str
+        Tensors to which the metadata give a module path.
+
+    Returns
+    -------
+    set of str
+    """
+    last = {}
+    for name in ordered:
+        parts = derived.get(name, "").split(".")
+        for depth in range(1, len(parts) + 1):
+            last[".".join(parts[:depth])] = name
+    last.pop("", None)
+    return {*last.values(), *stated}
+
+
+def standing(
+    maps: Sequence[str], found: Mapping[str, str], input: str, modules: Collection[str]
+) -> set[str]:
+    """Choose of tensors that hold the same values the one that stands for all.
+
+    Parameters
+    ----------
+    maps : sequence of str
+        Tensors to choose from, in topological order.
+    found : mapping of str to str
+        From :func:`origins`.
+    input : str
+        The acted-on input: whatever holds its values moves with any network, and none stands.
+    modules : collection of str
+        From :func:`module_outputs`.
+
+    Returns
+    -------
+    set of str
+        Of each origin's tensors the first that a module gives out, else the first.
+    """
+    of_each: dict[str, list[str]] = {}
+    for name in maps:
+        of_each.setdefault(found[name], []).append(name)
+    of_each.pop(input, None)
+    return {next((n for n in names if n in modules), names[0]) for names in of_each.values()}
