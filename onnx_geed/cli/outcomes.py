@@ -35,8 +35,9 @@ def finish(
 
     # What a run has cost is kept before anything is made of it.
     status = write(result, out) if out else 0
-    for text in result["notes"] if note else ():
-        note(f"note: {text}")
+    if note:
+        for text in result["notes"]:
+            note(f"note: {text}")
     excesses = over_limits(result, limits)
     if junit:
         status = _write_junit(result, limits, junit) or status
