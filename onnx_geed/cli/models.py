@@ -91,8 +91,8 @@ def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
 def compile_model(model: str | Path, group: str, out: str | Path, **options: Any) -> None:
     """Write a measurement as an ONNX file: samples in, deviations out.
 
-    The file holds the group's action, the model and the measures, and runs in any ONNX runtime. It
-    takes samples as the model takes them; its outputs deviation/MEASURE/LAYER are (samples,
+    The file contains the group's action, the model and the measures, and runs in any ONNX runtime.
+    Its input is that of the model; its outputs deviation/MEASURE/LAYER have the shape (samples,
     elements), and G-EED is their mean.
 
     \b

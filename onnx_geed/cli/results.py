@@ -62,7 +62,7 @@ def merge(
 @out_option("FILE.json", "Result file.")
 @format_option("table", "json")
 def aggregate(results: tuple[str | Path, ...], out: str | Path | None, form: str) -> None:
-    """Mean and interval over models, such as the paper's ten seeds.
+    """Show mean and interval over models, such as the ten seeds of the paper.
 
     \b
     Example:
@@ -83,7 +83,7 @@ def aggregate(results: tuple[str | Path, ...], out: str | Path | None, form: str
 @format_option("table", "json")
 @click.option("--force", is_flag=True, help="Compare results even if they are not comparable.")
 def compare(a: str | Path, b: str | Path, out: str | Path | None, form: str, force: bool) -> None:
-    """Compare two results, paired over the same samples.
+    """Compare two results sample by sample, with an interval and a verdict for each measure.
 
     \b
     Example:

@@ -343,12 +343,12 @@ def benchmark(
     executor: Literal["local", "ray"],
     address: str | None,
 ) -> None:
-    """Measure many models, such as the checkpoints of trainings, as a TOML file lists them.
+    """Measure all models that a TOML file lists, such as the checkpoints of a training.
 
-    A result file for each model file, data set and group, kept when the command is given again;
-    then mean and interval over seeds, as summary.json, summary.csv and pictures (with matplotlib);
-    where groups are several, and one a family, as a page too, families.html.
-    Ends with status 2 if a run failed, after the others are done.
+    Writes a result file for each model, data set and group, and mean and interval over seeds as
+    summary.json, summary.csv and pictures (with matplotlib); for families of transformations also
+    a page, families.html. Given again, the command keeps results that are still up to date. If a
+    run fails, the others go on, and the command ends with status 2.
 
     \b
     Example of a suite; {seed} and {step} stand for numbers, {any} for any word:

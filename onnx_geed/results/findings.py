@@ -141,7 +141,7 @@ def resampled_elements(result: Result, pairs: RecordReadings) -> Iterator[Findin
         yield Finding(
             "resampled elements",
             "likely",
-            f"{text}: interpolation, or a network that knows the exact ones only.",
+            f"{text}: interpolation, or a network equivariant for exact ones only.",
             evidence + ".",
             "--references tells the two apart.",
             layers,
@@ -167,7 +167,8 @@ def resampled_elements(result: Result, pairs: RecordReadings) -> Iterator[Findin
         yield Finding(
             "quarter turns only",
             "likely",
-            f"{text}, and resampling alone does not explain it: the network knows the exact ones.",
+            f"{text}, and resampling alone does not explain it: the network is equivariant for the "
+            "exact ones only.",
             evidence + ".",
             "",
             layers,
