@@ -230,8 +230,8 @@ def silent_channels(pairs: RecordReadings) -> Iterator[Finding]:
     yield Finding(
         "silent channels",
         "caution",
-        f"Silent channels flatter {len(spared)} layer{'s' * (len(spared) > 1)}: two zero {things} "
-        "count as alike.",
+        f"Dead channels make {len(spared)} layer{'s' * (len(spared) > 1)} look better: two zero "
+        f"{things} count as alike.",
         f"In {reading.layer}, {100 * share:.0f} % of the pairs are zero on both sides; the others "
         f"alone have cosine {span(-live)}, not {span(-reading.value)}.",
         "",
