@@ -163,7 +163,7 @@ def measure(
             result, loaded = _measure_model(model, shared, options)
     note = None if quiet else tell
     status = finish(result, form, loaded, out=out, limits=fail_above, junit=junit, note=note)
-    if form == "table" and note is not None:
+    if form == "table" and note is not None and status != 2:
         note(next_step(options["data"], [out], part=bool(options["shard"])))
     sys.exit(status)
 
@@ -299,13 +299,13 @@ def _measure_several(
         if say:
             say(f"note: {note}")
     status = show_results(results, form, loaded, kept=bool(out or limits)) or status
-    if form == "table" and say:
-        say(next_step(data, files, part=bool(options["shard"])))
     excesses = [(r["group"]["name"], text) for r in results for text in over_limits(r, limits)]
     for name, excess in excesses:
         tell(f"over the limit: {name}: {excess}")
     if failure:
         return fail(failure)
+    if form == "table" and say and status != 2:
+        say(next_step(data, files, part=bool(options["shard"])))
     return 1 if excesses else status
 
 
