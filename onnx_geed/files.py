@@ -30,6 +30,7 @@ from onnx_geed.confinement import staged
 from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError
 from onnx_geed.json_text import LONGEST, parse_json
+from onnx_geed.ordinary import check_sink, open_sink
 from onnx_geed.spared import is_read
 from onnx_geed.text import to_json
 
@@ -55,7 +56,7 @@ _UNFINISHED: set[Path] = set()
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 
 
-_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+_STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
 # Answers of file systems that cannot flush a folder, or do not let it be opened.
@@ -94,6 +95,7 @@ def check_writable(
             raise GeedError(f"{option} {path}: is a folder; name a file in it")
         if _descriptor(path) is not None:
             return
+        check_sink(path)
         parent = _target(path).parent
         if not parent.is_dir():
             raise GeedError(f"{option} {path}: there is no folder {parent}; make it first")
@@ -347,7 +349,7 @@ def _in_place(path: Path) -> BinaryIO | None:
     if (descriptor := _descriptor(path)) is not None:
         return os.fdopen(os.dup(descriptor), "wb")
     if path.exists() and not path.is_file() and not path.is_dir():
-        return path.open("wb")
+        return open_sink(path)
     return None
 
 

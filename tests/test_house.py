@@ -25,8 +25,8 @@ SIBLINGS = {("run", "report"), ("report", "run")}
 #: Stones under all packages, which import no package.
 GROUND = {
     *("addresses", "confinement", "copies", "errors", "extras", "faces", "files", "jit"),
-    *("json_text", "machine_code", "own_code", "safe_names", "spared", "text", "threads"),
-    *("typed", "typed_json", "whole"),
+    *("held", "json_text", "machine_code", "ordinary", "own_code", "safe_names", "spared", "text"),
+    *("threads", "typed", "typed_json", "whole"),
 }
 #: Ways in, which may import any package.
 DOORS = {"__init__", "__main__", "testing", "demo"}

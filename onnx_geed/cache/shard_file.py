@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.files import replacing
+from onnx_geed.held import ALLOWED, array_bytes
+from onnx_geed.ordinary import check_ordinary, open_ordinary
 from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
@@ -273,7 +275,11 @@ def read_chunk(dataset: h5py.Dataset, row: int, path: Path, layer: str) -> NDArr
 def read_dataset(file: h5py.File, name: str, path: Path, layer: str) -> NDArray[Any]:
     """Read a small dataset through HDF5, which verifies its checksum."""
     try:
-        values: NDArray[Any] = file[name][()]
+        dataset = file[name]
+        # Of what is in no chunk there may be any amount.
+        if array_bytes(dataset.shape, dataset.dtype) > ALLOWED:
+            raise damaged(path, layer)
+        values: NDArray[Any] = dataset[()]
     except _DAMAGE:
         raise damaged(path, layer) from None
     return values
@@ -291,6 +297,7 @@ def reading(path: Path) -> Iterator[h5py.File]:
     with whole():
         import h5py
 
+    check_ordinary(path)
     try:
         if not is_sealed(path):
             if (version := stated_version(path)) > VERSION:
@@ -338,7 +345,7 @@ def seal(content: memoryview, chunks: Sequence[tuple[int, int]]) -> bytes:
 
 def is_sealed(path: Path) -> bool:
     """Return whether a file bears a seal and its structure is as it was sealed."""
-    with path.open("rb") as stream:
+    with open_ordinary(path) as stream:
         end = stream.seek(0, io.SEEK_END)
         tail = 40 + len(_SEAL)
         if end <= tail:
@@ -352,7 +359,7 @@ def is_sealed(path: Path) -> bool:
         return _hash_around(stream, listed, end - tail - length) == digest
 
 
-def _hash_around(stream: io.BufferedReader, listed: bytes, end: int) -> bytes:
+def _hash_around(stream: BinaryIO, listed: bytes, end: int) -> bytes:
     digest = hashlib.sha256(listed)
     try:
         chunks = [(int(offset), int(size)) for offset, size in json.loads(listed)]

@@ -11,6 +11,7 @@ import click
 from onnx_geed.cli.guarded import Guarded
 from onnx_geed.cli.options import (
     data_option,
+    executor_options,
     fit_options,
     group_option,
     input_options,
@@ -23,7 +24,7 @@ from onnx_geed.cli.options import (
 from onnx_geed.cli.places import is_cache
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import show, tell
-from onnx_geed.cli.typed_options import refuse_settled, typed_options
+from onnx_geed.cli.typed_options import refuse_executor, refuse_settled, typed_options
 
 if TYPE_CHECKING:
     from onnx_geed.groups import Table
@@ -54,6 +55,7 @@ __all__ = ["fit"]
     help="Make orthogonal fits a true representation of the group.",
 )
 @run_options
+@executor_options
 @input_options
 @moving_options
 @isolate_options
@@ -81,6 +83,7 @@ def fit(
       onnx-geed measure model.onnx --data images/ --group C4 \\
         --measure unexplained@/layer1/Relu_output_0 \\
         --output-action /layer1/Relu_output_0=a.npz
+      onnx-geed fit model.onnx --data images/ --group C4 --layer "*" --executor ray -o a.npz
     """
     from onnx_geed.groups import write_fits
     from onnx_geed.run import fit_actions
@@ -113,6 +116,7 @@ def _fit_cache(
         *("layers", "kind", "representation"),
         *("samples", "fit_samples", "fit_anyway", "memory"),
     )
+    refuse_executor(typed, cache)
     refuse_settled(typed, still_open, cache)
     layers = typed.pop("layers", ())
     return fit_cached_actions(cache, layers, progress=progress, notify=tell, **typed)

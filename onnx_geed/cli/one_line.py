@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
@@ -129,3 +130,5 @@ def _show_messages() -> None:
     if not any(isinstance(handler, _Lines) for handler in logger.handlers):
         logger.addHandler(_Lines())
         logger.setLevel(logging.INFO)
+        # A large image is allowed or refused by what it takes, in one line; Pillow says it in two.
+        warnings.filterwarnings("ignore", "Image size .* exceeds limit", RuntimeWarning)

@@ -34,7 +34,7 @@ from onnx_geed.cli.outcomes import finish, next_step, show_results, write
 from onnx_geed.cli.places import PLACE, Output, is_cache
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import command_line, fail, hushed, show, tell
-from onnx_geed.cli.typed_options import refuse_settled, typed_options
+from onnx_geed.cli.typed_options import refuse_executor, refuse_settled, typed_options
 from onnx_geed.errors import GeedError, of_group
 
 if TYPE_CHECKING:
@@ -243,12 +243,7 @@ def _measure_cache(
             f"--engine: {leaf(cache)} is a cache, which is measured without its model, so there is "
             "no engine to choose; leave it out"
         )
-    for name in ("executor", "address"):
-        if name in typed:
-            raise click.UsageError(
-                f"--{name}: {leaf(cache)} is a cache, which is measured on this machine; leave it "
-                "out, or measure the model"
-            )
+    refuse_executor(typed, cache)
     refuse_settled(typed, STILL_OPEN, cache)
     return measure_cache(cache, **shared, **typed)
 

@@ -10,7 +10,7 @@ import click
 
 from onnx_geed.addresses import leaf
 
-__all__ = ["refuse_settled", "typed_options"]
+__all__ = ["refuse_executor", "refuse_settled", "typed_options"]
 
 
 def typed_options(context: click.Context, without: Collection[str] = ()) -> dict[str, Any]:
@@ -21,6 +21,22 @@ def typed_options(context: click.Context, without: Collection[str] = ()) -> dict
         if name not in without
         and context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
+
+
+def refuse_executor(typed: Collection[str], cache: str | Path) -> None:
+    """Refuse to have workers read a cache.
+
+    Raises
+    ------
+    click.UsageError
+        If it is asked for.
+    """
+    for name in ("executor", "address"):
+        if name in typed:
+            raise click.UsageError(
+                f"--{name}: {leaf(cache)} is a cache, which is read on this machine; leave it out, "
+                "or name the model"
+            )
 
 
 def refuse_settled(typed: Collection[str], still_open: Collection[str], cache: str | Path) -> None:

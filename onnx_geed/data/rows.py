@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp
+from onnx_geed.held import array_bytes, check_held
 
-__all__ = ["BROKEN", "Rows", "reading", "reason_of", "rows_of", "shape_text"]
+__all__ = ["BROKEN", "Rows", "held_whole", "reading", "reason_of", "rows_of", "shape_text"]
 
 #: What readers of arrays raise on files that are damaged.
 BROKEN = (
@@ -88,6 +89,34 @@ def rows_of(array: Any, labels: Any = None) -> Rows:
     """
     values = np.asarray(array)
     return Rows(values.shape, values.dtype, values.__getitem__, labels)
+
+
+def held_whole(rows: Rows, where: str, allowed: int) -> NDArray[Any]:
+    """Read an array as a whole, and close it.
+
+    Parameters
+    ----------
+    rows : Rows
+        The array.
+    where : str
+        The option and its value, for messages.
+    allowed : int
+        Bytes that it may take.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    GeedError
+        If it takes more.
+    """
+    try:
+        check_held(where, array_bytes(rows.shape, rows.dtype), allowed)
+        return np.asarray(rows.read(...))
+    finally:
+        rows.close()
 
 
 def shape_text(shape: Sequence[int | None]) -> str:

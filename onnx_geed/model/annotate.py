@@ -12,6 +12,7 @@ from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.data import Preprocess, parse_preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Table, read_table, table_to_json
+from onnx_geed.held import read_text
 from onnx_geed.model.io import Model, load_model, write_model
 from onnx_geed.model.metadata import (
     CLASSES,
@@ -145,7 +146,7 @@ def annotate_model(
 @read_by_copy(copy_file)
 def _classes(path: str | Path) -> str:
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path, f"--classes {path}").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise GeedError(f"--classes {path}: cannot be read as text ({error})") from None
     text = json.dumps([line.strip() for line in lines if line.strip()], ensure_ascii=False)

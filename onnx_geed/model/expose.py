@@ -6,12 +6,12 @@ After:  x → Conv → a → Relu → b                    outputs b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import onnx
 
 from onnx_geed.model.io import Model
-from onnx_geed.model.nodes import reads
+from onnx_geed.model.nodes import reads, subgraphs
 
 __all__ = ["expose_tensors"]
 
@@ -53,7 +53,34 @@ def expose_tensors(model: Model, names: Sequence[str]) -> onnx.ModelProto:
     graph.input.extend(i for i in source.input if i.name not in dropped)
     # A name is enough: the runtime infers type and shape, and would hold a stale shape against us.
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
+    _hold_frames(graph)
     return proto
+
+
+def _hold_frames(graph: onnx.GraphProto) -> None:
+    """Keep the runtime from joining a frame of zeros with the max pooling behind it.
+
+    ONNX Runtime (since 1.17) makes the frame the pooling's own, which is -inf: where all
+    else in a window is negative, the maximum is no zero any more. A Concat of one stands between.
+    """
+    makers = {name: node for node in graph.node for name in node.output}
+    for index, node in reversed(list(enumerate(graph.node))):
+        for body in subgraphs(node):
+            _hold_frames(body)
+        if node.op_type == "MaxPool" and _is_framed(node, makers):
+            held = f"onnx_geed/held/{node.output[0]}"
+            graph.node.insert(
+                index, onnx.helper.make_node("Concat", node.input[:1], [held], axis=0)
+            )
+            graph.node[index + 1].input[0] = held
+
+
+def _is_framed(pool: onnx.NodeProto, makers: Mapping[str, onnx.NodeProto]) -> bool:
+    """Whether a Pad lies in front of a pooling, which the runtime sees through what it drops."""
+    maker = makers.get(pool.input[0])
+    while maker is not None and maker.op_type in ("Identity", "Dropout"):
+        maker = makers.get(maker.input[0])
+    return maker is not None and maker.op_type == "Pad"
 
 
 def _assign(proto: onnx.ModelProto, name: str, value: object) -> None:

@@ -148,6 +148,11 @@ if TYPE_CHECKING:
     from onnx_geed.run.source import (
         Source as Source,
     )
+    from onnx_geed.run.stretch import (
+        alone as alone,
+        run_stretch as run_stretch,
+        stretches as stretches,
+    )
     from onnx_geed.run.suite import (
         benchmark as benchmark,
     )

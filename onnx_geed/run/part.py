@@ -16,6 +16,7 @@ from onnx_geed.data import Intake, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Table
 from onnx_geed.model import CLASSES, parse_classes
+from onnx_geed.ordinary import digest_of
 from onnx_geed.results import PartPart, Record, Result, part_words, result
 from onnx_geed.run.conclusion import anew, conclude, evidence_of, records_from
 from onnx_geed.run.fit_orbits import Notify, with_fits
@@ -35,7 +36,7 @@ from onnx_geed.run.provenance import (
     software_versions,
 )
 from onnx_geed.run.references import round_trips, untrained
-from onnx_geed.run.shard import Shard, jobs_of, run_shard, with_points
+from onnx_geed.run.shard import Shard, jobs_of, run_shard, shard_inferences, with_points
 from onnx_geed.run.source import Source
 from onnx_geed.run.unmoved import unmoving
 
@@ -125,10 +126,8 @@ def measure_part(
     share = jobs_of(shard, task, prepared.passes[0], prepared.count)
     own = share.orbits
     each = len(prepared.passes) * len(own) * (plan.group.order + 2)
-    planned = sum(
-        jobs_of(shard, task, layers, prepared.count).inferences for layers in prepared.passes
-    )
-    planned = planned * (1 + chosen.untrained) + each * chosen.references
+    planned = shard_inferences(prepared, shard) * (1 + chosen.untrained)
+    planned += each * chosen.references
     planned += fit_inferences(prepared, own)
     meter = Meter("inferences", planned, progress)
     orbits, points = run_shard(prepared, shard, meter, kept)
@@ -294,7 +293,7 @@ def _content(value: Any) -> Any:
         return {str(key): _content(value[key]) for key in value}
     if isinstance(value, str | Path):
         if Path(value).is_file():
-            return f"sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
+            return digest_of(value)
         return str(value)
     if isinstance(value, Sequence):
         return [_content(one) for one in value]

@@ -46,8 +46,8 @@ from onnx_geed.run.provenance import (
 from onnx_geed.run.references import round_trips, trip_inferences, untrained
 from onnx_geed.run.sequential import Measured, measure_until
 from onnx_geed.run.shard import parse_shard
+from onnx_geed.run.stretch import Stretch, alone, run_stretch, stretches
 from onnx_geed.run.unmoved import unmoving
-from onnx_geed.run.worker import Worker
 
 __all__ = ["measure", "measure_each", "measure_groups"]
 
@@ -353,14 +353,23 @@ def _run(
     task, count = prepared.task, prepared.count
     kept, passes = kept or KeptPoints(), []
     for layers in prepared.passes:
-        jobs = orbit_jobs(task, layers, count, start, points=not start)
+        own = _stretches(prepared, layers, start)
         points = [] if start else point_jobs(task, layers, count)
         known = kept.of(prepared, points)
-        jobs += points if known is None else []
-        parts = kept.keeping(prepared, jobs, prepared.in_order(Worker.run, jobs))
-        counted = meter.counting(parts, [job.inferences for job in jobs])
-        passes.append(gather(task.plan, itertools.chain(counted, known or ())))
+        points = points if known is None else []
+        run = [*own, *alone(points)]
+        parts = prepared.in_order(run_stretch, run)
+        counted = meter.counting(parts, [one.inferences for one in run])
+        orbits = gather(task.plan, itertools.islice(counted, len(own)))
+        pointed = kept.keeping(prepared, points, counted)
+        passes.append(gather(task.plan, itertools.chain([orbits], pointed, known or ())))
     return beside(passes)
+
+
+def _stretches(prepared: Prepared, layers: Sequence[str], start: int = 0) -> list[Stretch]:
+    """Return the jobs of the orbits from some position on, as they go to workers."""
+    jobs = orbit_jobs(prepared.task, layers, prepared.count, start, points=not start)
+    return stretches(jobs, apart=prepared.executor.apart)
 
 
 def _planned_inferences(prepared: Prepared, first: int, kept: KeptPoints | None = None) -> int:
@@ -369,8 +378,12 @@ def _planned_inferences(prepared: Prepared, first: int, kept: KeptPoints | None 
     points = [point_jobs(run.task, layers, first) for layers in prepared.passes]
     if kept is not None:
         points = [jobs if kept.of(run, jobs) is None else [] for jobs in points]
-    orbits = prepared.count * prepared.task.plan.group.order
-    return sum(orbits + sum(job.inferences for job in jobs) for jobs in points)
+    later = (prepared.count - first) * prepared.task.plan.group.order
+    orbits = [_stretches(run, layers) for layers in prepared.passes]
+    return sum(
+        later + sum(one.inferences for one in (*own, *alone(jobs)))
+        for own, jobs in zip(orbits, points, strict=True)
+    )
 
 
 def _scale_inferences(prepared: Prepared) -> int:

@@ -275,6 +275,7 @@ def prepare_run(
             names=classes,
             targets=targets,
             mask=source.mask,
+            allowed=options.allowed,
         )
         plan = bind_background(plan, of_d, options.background, classes)
         return plan.drawn(options.seed, source.indices)

@@ -365,3 +365,12 @@ def test_a_broken_run_as_a_process_leaves_no_traceback(box):
     )
     assert run.returncode == 2
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("command", ["measure", "fit"])
+@pytest.mark.parametrize("words", [("--executor", "ray"), ("--address", "local")])
+def test_workers_read_no_cache(tmp_path, command, words):
+    more = ("--layer", "x", "-o", tmp_path / "a.npz") if command == "fit" else ()
+    result = invoke(command, tmp_path / "a.geed", *words, *more)
+    assert result.exit_code == 2
+    assert f"{words[0]}: a.geed is a cache, which is read on this machine" in result.output

@@ -29,7 +29,7 @@ SECONDS, MEMORY = 60.0, 2 * GIB
 LONGEST_LINE = 400
 
 # Lines of what goes on.
-_TOLD = ("note: ", "onnx-geed: compiling kernels")
+_TOLD = ("note: ", "onnx-geed: compiling kernels", "fitting ")
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,14 @@ class Bounded:
         After so long a command is killed.
     memory : int
         More bytes of data than that no command gets.
+    held : int
+        A command that holds more is killed: what it asks for and never touches counts for nothing.
     """
 
-    def __init__(self, seconds: float = SECONDS + 5, memory: int = 4 * GIB) -> None:
-        self._limits = {"limit": seconds, "memory": memory}
+    def __init__(
+        self, seconds: float = SECONDS + 5, memory: int = 4 * GIB, held: int = 1 << 60
+    ) -> None:
+        self._limits = {"limit": seconds, "memory": memory, "held": held}
         self._server = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
@@ -147,14 +151,14 @@ def _serve() -> None:
         print(json.dumps(asdict(_run(**json.loads(line)))), flush=True)
 
 
-def _run(arguments: list[str], folder: str, limit: float, memory: int) -> Ended:
+def _run(arguments: list[str], folder: str, limit: float, memory: int, held: int) -> Ended:
     before = _files(folder)
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         start = time.monotonic()
         child = os.fork()
         if not child:
             _become(arguments, folder, memory, out, err)
-        status, peak = _wait(child, start + limit)
+        status, peak = _wait(child, start + limit, held)
         seconds = time.monotonic() - start
         err.seek(0)
         text = err.read(100_000).decode("utf-8", "backslashreplace")
@@ -195,19 +199,27 @@ def _become(arguments: list[str], folder: str, memory: int, out: Any, err: Any) 
         os._exit(code)
 
 
-def _wait(child: int, until: float) -> tuple[int, int]:
-    """Return status and most bytes of memory of a process, which is killed where it takes long."""
+def _wait(child: int, until: float, most: int) -> tuple[int, int]:
+    """Return status and most bytes of a process, killed where it takes long or holds much."""
     pause = 0.002
     while True:
         ended, status, used = os.wait4(child, os.WNOHANG)
         if ended:
             return status, used.ru_maxrss * 1024
-        if time.monotonic() > until:
+        if time.monotonic() > until or _held(child) > most:
             os.kill(child, signal.SIGKILL)
             _, status, used = os.wait4(child, 0)
             return status, used.ru_maxrss * 1024
         time.sleep(pause)
         pause = min(pause * 1.5, 0.1)
+
+
+def _held(child: int) -> int:
+    """Return the bytes of memory that a process holds, where the system tells."""
+    try:
+        return int(Path(f"/proc/{child}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (OSError, IndexError):
+        return 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Models that mean harm end in a figure or in one line, in bounded time and memory."""
 
-import os
 import random
 import sys
 from pathlib import Path
@@ -92,9 +91,11 @@ def test_what_counts_as_a_fault(err, status, peak, left, fault):
 
 def test_time_and_memory_of_a_command_are_bounded(tmp_path):
     (tmp_path / "m.onnx").write_bytes(b"")
-    os.mkfifo(tmp_path / "pipe")
-    with Bounded(seconds=1.0) as server:
-        ended = server.run(["layers", "pipe"], tmp_path)  # to which nobody writes
+    (tmp_path / "slow.py").write_text("def x():\n    import time\n    time.sleep(60)\n")
+    models.save(models.random_cnn(0, (8, 8)), tmp_path / "model.onnx")
+    with Bounded(seconds=1.5) as server:
+        slow = ["measure", "model.onnx", "--data", "slow:x", "--group", "C4"]
+        ended = server.run(slow, tmp_path)
         assert ended.fault().startswith("status -9")
         assert server.run(["layers", "m.onnx"], tmp_path).status == 2
         assert "device" in server.run(["layers", "/dev/zero"], tmp_path).err
