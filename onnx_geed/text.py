@@ -18,12 +18,14 @@ __all__ = [
     "LEAST_WIDTH",
     "columns",
     "format_bytes",
+    "head_lines",
     "interval",
     "json_pieces",
     "marked",
     "noted",
     "number",
     "parse_bytes",
+    "path_end",
     "shorten",
     "span",
     "to_json",
@@ -249,6 +251,32 @@ def shorten(text: str, width: int) -> str:
         return text
     left = (width - 1) // 3
     return text[:left] + "…" + text[len(text) - (width - 1 - left) :]
+
+
+def path_end(path: str, width: int = WIDTH) -> str:
+    """Return a path whole where it fits, else its end, which tells it apart, from a slash on."""
+    path = plain(path)
+    if len(path) <= width:
+        return path
+    tail = path[len(path) - (width - 1) :]
+    slash = tail.find("/")
+    # Of a single long name no slash is left, or only one that ends it.
+    return "…" + (tail[slash:] if 0 <= slash < len(tail) - 1 else tail)
+
+
+def head_lines(*parts: tuple[str, str]) -> list[str]:
+    """Return the lines over a table: names in one line where they fit, else a line each.
+
+    Parameters
+    ----------
+    parts : tuple of (str, str)
+        What it is, such as ``model``, and its name or path.
+    """
+    line = "   ".join(plain(text) for _, text in parts)
+    if len(line) <= WIDTH:
+        return [line]
+    room = max(len(kind) for kind, _ in parts) + 2
+    return [f"{kind:{room}}{path_end(text, WIDTH - room)}" for kind, text in parts]
 
 
 def _told_apart(texts: Sequence[str], width: int) -> dict[str, str]:

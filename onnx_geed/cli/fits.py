@@ -44,15 +44,15 @@ __all__ = ["fit"]
     type=click.Choice(["permutation", "orthogonal", "linear"]),
     default="orthogonal",
     show_default=True,
-    help="What may happen to channels: they change places, turn into each other, or any mixture.",
+    help="What the group may do to channels: permute, rotate or mix them in any way.",
 )
-@out_option("ACTIONS.npz", "Where the fitted actions go.", required=True)
+@out_option("ACTIONS.npz", "File for the fitted actions.", required=True)
 @fit_options
 @click.option(
     "--fit-representation",
     "representation",
     is_flag=True,
-    help="Make orthogonal fits compose as the group's elements do.",
+    help="Make orthogonal fits a true representation of the group.",
 )
 @run_options
 @executor_options
@@ -69,10 +69,11 @@ def fit(
     out: str | Path,
     **options: Any,
 ) -> None:
-    """Fit how a group acts on the channels of hidden layers to data, where nobody knows.
+    """Estimate from data how a group acts on the channels of hidden layers.
 
-    Fitted to the samples after D (--samples), so that onnx-geed measure with the same --samples and
-    --seed takes the file: --output-action LAYER=ACTIONS.npz. MODEL may be an activation cache too.
+    The fit uses the samples that follow the measured ones (--samples), so that onnx-geed measure
+    with the same --samples and --seed accepts the file: --output-action LAYER=ACTIONS.npz. MODEL
+    may also be an activation cache.
 
     \b
     Examples:
@@ -88,8 +89,10 @@ def fit(
     from onnx_geed.run import fit_actions
 
     if Path(out).suffix != ".npz":
-        raise click.UsageError(f"-o {out}: an archive of arrays is written, so name it .npz.")
-    with progress_bar() as progress:
+        raise click.UsageError(
+            f"-o {out}: must end in .npz, since an archive of arrays is written."
+        )
+    with progress_bar("fitting") as progress:
         if is_cache(model):
             tables = _fit_cache(context, model, progress)
         else:

@@ -38,8 +38,8 @@ def merge(
 ) -> None:
     """Join the parts of a run, which onnx-geed measure --shard wrote, into the whole result.
 
-    The bits are those of onnx-geed measure without --shard. Neither model nor data are read; the
-    parts may come in any order, and all of them have to.
+    The result is identical to that of onnx-geed measure without --shard. All parts are needed, in
+    any order; neither model nor data are read.
 
     \b
     Example:
@@ -50,7 +50,9 @@ def merge(
 
     parse_limits(fail_above)
     if junit and not fail_above:
-        raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
+        raise click.UsageError(
+            "--junit: reports limits, and there are none; add --fail-above MEASURE=LIMIT."
+        )
     result = join_parts(parts, command=command_line(), limits=fail_above)
     sys.exit(finish(result, form, None, out=out, limits=fail_above, junit=junit))
 
@@ -60,7 +62,7 @@ def merge(
 @out_option("FILE.json", "Result file.")
 @format_option("table", "json")
 def aggregate(results: tuple[str | Path, ...], out: str | Path | None, form: str) -> None:
-    """Mean and interval over models, such as the paper's ten seeds.
+    """Show mean and interval over models, such as the ten seeds of the paper.
 
     \b
     Example:
@@ -79,9 +81,9 @@ def aggregate(results: tuple[str | Path, ...], out: str | Path | None, form: str
 @click.argument("b", type=PLACE)
 @out_option("FILE.json", "Result file.")
 @format_option("table", "json")
-@click.option("--force", is_flag=True, help="Compare what is not comparable all the same.")
+@click.option("--force", is_flag=True, help="Compare results even if they are not comparable.")
 def compare(a: str | Path, b: str | Path, out: str | Path | None, form: str, force: bool) -> None:
-    """Compare two results, paired over the same samples.
+    """Compare two results sample by sample, with an interval and a verdict for each measure.
 
     \b
     Example:

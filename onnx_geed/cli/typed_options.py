@@ -49,6 +49,6 @@ def refuse_settled(typed: Collection[str], still_open: Collection[str], cache: s
     """
     if settled := [name for name in typed if name not in still_open]:
         raise click.UsageError(
-            f"--{settled[0].replace('_', '-')}: was settled when the cache {leaf(cache)} was "
-            "written; leave it out, or measure the model"
+            f"--{settled[0].replace('_', '-')}: is fixed by the cache {leaf(cache)}; leave it out, "
+            "or measure the model"
         )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from onnx_geed.results import Result
 
-__all__ = ["demo_results", "run_demo"]
+__all__ = ["demo_data", "demo_results", "demo_text"]
 
 
 def demo_results(
@@ -27,38 +29,35 @@ def demo_results(
     trained, untrained : dict
         Results of :func:`onnx_geed.measure`.
     """
-    from onnx_geed.run import measure
+    from onnx_geed.run import begin_run, measure
 
+    results = []
     with as_file(files(__name__)) as folder:
-        trained, untrained = (
-            measure(
-                folder / name,
-                f"{folder / 'digits.npz'}",
-                "C8",
-                progress=progress,
-                command="onnx-geed demo",
+        for i, name in enumerate(("digits_cnn.onnx", "digits_cnn_untrained.onnx")):
+            begin_run(progress, i, 2, name)
+            results.append(
+                measure(
+                    folder / name,
+                    f"{folder / 'digits.npz'}",
+                    "C8",
+                    progress=progress,
+                    command="onnx-geed demo",
+                )
             )
-            for name in ("digits_cnn.onnx", "digits_cnn_untrained.onnx")
-        )
-    return trained, untrained
+    return results[0], results[1]
 
 
-def run_demo(progress: Callable[[int, int], None] | None = None) -> str:
-    """Return the demo's tables and what they mean.
+@contextmanager
+def demo_data() -> Iterator[str]:
+    """Give the path of the embedded digits, as ``--data`` takes it."""
+    with as_file(files(__name__)) as folder:
+        yield f"{folder / 'digits.npz'}"
 
-    Parameters
-    ----------
-    progress : callable, optional
-        Told how far each run is.
 
-    Returns
-    -------
-    str
-        Text for a terminal.
-    """
+def demo_text(trained: Result, untrained: Result) -> str:
+    """Return the tables of :func:`demo_results`, and what they mean."""
     from onnx_geed.report import table
 
-    trained, untrained = demo_results(progress)
     return "\n".join(
         (
             "A small CNN trained on rotated MNIST digits 0-8, under rotations by 45° (C8):",
@@ -113,4 +112,4 @@ def _meaning(trained: Result, untrained: Result) -> str:
             else "here too the trained network is the more invariant one."
         )
     )
-    return "\n".join((channels, latents, outputs))
+    return "\n".join(textwrap.fill(text, 100) for text in (channels, latents, outputs))

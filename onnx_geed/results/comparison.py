@@ -29,7 +29,7 @@ SCHEMA = "onnx-geed/compare/1"
 
 
 #: What stands in tables and pages where relative values do.
-WHAT_IS_RELATIVE = "0 is perfect, 1 no closer than different samples are"
+WHAT_IS_RELATIVE = "0 is perfect, 1 is as far as different samples are from each other"
 
 
 def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
@@ -88,9 +88,9 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
         differing += action_differences(a, b)
     if differing and not force:
         raise GeedError(
-            f"compare: {name_of(a)} and {name_of(b)} differ in {', '.join(differing)}, so that "
-            "their values do not tell which model is more equivariant; measure both in the same "
-            "way, or compare them all the same with --force"
+            f"compare: {name_of(a)} and {name_of(b)} differ in {', '.join(differing)}, so "
+            "their values do not show which model is more equivariant; measure both in the same "
+            "way, or compare them anyway with --force"
         )
     first, second = records_of(a), records_of(b)
     pairs = _matched(first, second)

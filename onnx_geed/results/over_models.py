@@ -36,6 +36,13 @@ __all__ = ["aggregate", "perfect_notes"]
 SCHEMA = "onnx-geed/aggregate/1"
 
 
+# Student t with one degree of freedom.
+_OF_TWO = (
+    "the interval over models rests on only two models: it is ±12.7 standard errors and says "
+    "little; measure three or more"
+)
+
+
 def aggregate(results: Sequence[AnyResult]) -> Aggregate:
     """Mean and interval over models, which is the paper's interval.
 
@@ -115,6 +122,8 @@ def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> A
             "unnormalised_mean"
         )
     values = [r["value"] for r in records]
+    if len(records) - len(null) == 2:
+        warnings.append(_OF_TWO)
     whole, plain = _of_models(values), _of_models([r["unnormalised"] for r in records])
     relative = _of_models([read_record(r).relative for r in records])
     return {
@@ -177,8 +186,8 @@ def perfect_notes(measures: Iterable[str]) -> list[str]:
         A note a measure, to stand under a table of several models.
     """
     return [
-        f"{d.name}: its mean is perfect at {d.perfect:g}/M, another number for each model; judge "
-        "models by relative or unnormalised values"
+        f"{d.name}: the perfect value is {d.perfect:g}/M, which differs between models; compare "
+        "relative or unnormalised values"
         for d in map(descriptor_of, dict.fromkeys(measures))
         if d.perfect_over_m
     ]

@@ -124,6 +124,7 @@ if TYPE_CHECKING:
     from onnx_geed.run.progress import (
         Meter as Meter,
         Progress as Progress,
+        begin_run as begin_run,
     )
     from onnx_geed.run.provenance import (
         describe_data as describe_data,

@@ -296,7 +296,7 @@ def _content(value: Any) -> Any:
     if isinstance(value, Table):
         # Of a fit also which samples it has seen.
         fit = None if value.fit is None else asdict(value.fit)
-        return [list(value.elements), value.kind, _content(value.values), fit]
+        return [list(value.elements), value.kind, _content(value.values), fit, value.partial]
     if isinstance(value, Mapping):
         return {str(key): _content(value[key]) for key in value}
     if isinstance(value, str | Path):

@@ -307,6 +307,7 @@ def _told_from(entry: Mapping[str, Any]) -> MeasuredAs:
         exact=None if told.exact is None else tuple(told.exact),
         half=tuple(told.half),
         notes=tuple(told.notes),
+        without_table=tuple(told.without_table),
     )
 
 

@@ -36,7 +36,7 @@ from onnx_geed.run.options import make_options
 from onnx_geed.run.orbit_statistics import OrbitStatistics, beside, gather
 from onnx_geed.run.part import check_divisible, measure_part
 from onnx_geed.run.prepare import Prepared, check_inputs, prepare_run
-from onnx_geed.run.progress import Meter, Progress
+from onnx_geed.run.progress import Meter, Progress, begin_run
 from onnx_geed.run.provenance import (
     describe_data,
     describe_group,
@@ -235,7 +235,8 @@ def measure_each(
             if share is not None:
                 check_divisible(run, limits)
             runs.append(run)
-        for run in runs:
+        for i, run in enumerate(runs):
+            begin_run(progress, i, len(runs), run.task.plan.group.name)
             if share is None:
                 yield _outcome(run, started, progress, notify, command, limits, kept)
             else:

@@ -234,7 +234,8 @@ def prepare_run(
     trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
     notes += trial.notes
     if options.provider == "auto" and loaded.function is None:
-        notes.append(f"--provider auto took {trial.session.provider}")
+        gpu = trial.session.provider == "cuda"
+        notes.append("Running on the GPU (CUDA)" if gpu else "Running on CPU (no usable GPU)")
     if conflict := runtime_conflict():
         notes.append(conflict)
     layers = layers_of(selection, listed, trial.rows, options)

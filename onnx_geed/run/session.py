@@ -46,6 +46,13 @@ OPTIMISATION = "all"
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 
 
+# What to do where the runtime is missing.
+_INSTALL = (
+    "pip install onnxruntime-gpu, or onnxruntime where there is no such build or the processor is "
+    "enough; one of the two"
+)
+
+
 # Seconds of one run of a model with loops.
 _LONGEST_RUN = 20.0
 
@@ -221,12 +228,26 @@ class _Called(Session):
 
 
 def _loaded() -> Any:
-    """Return ONNX Runtime, which reports to nobody, here or elsewhere."""
+    """Return ONNX Runtime, which reports to nobody, here or elsewhere.
+
+    Raises
+    ------
+    GeedError
+        If it is not installed, does not load, or is there in part alone.
+    """
     # From 1.29 on it would keep an identifier in the user's home, and look for a host to report to.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    with whole():
-        import onnxruntime as ort
-
+    try:
+        with whole():
+            import onnxruntime as ort
+    except (ImportError, OSError) as error:
+        gone = isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime"
+        why = "is not installed" if gone else f"does not load ({_first_line(error)})"
+        raise GeedError(f"ONNX Runtime {why}: {_INSTALL}") from None
+    # Two builds write the same files; where one is uninstalled, Python imports what is left.
+    if not hasattr(ort, "InferenceSession"):
+        fault = "ONNX Runtime is installed in part only, as after one of two builds is uninstalled"
+        raise GeedError(f"{fault}: pip uninstall -y onnxruntime onnxruntime-gpu, then {_INSTALL}")
     ort.disable_telemetry_events()  # of earlier ones on Windows, and where it was imported before
     ort.set_default_logger_severity(4)
     return ort
@@ -409,7 +430,7 @@ def runtime_conflict() -> str:
         return ""
     return (
         "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
-        "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install the one you want"
+        f"pip uninstall -y onnxruntime onnxruntime-gpu, then {_INSTALL}"
     )
 
 

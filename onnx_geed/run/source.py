@@ -393,9 +393,9 @@ def _drawn(available: int, options: Options) -> tuple[tuple[int, ...], int, list
     wanted = available if options.wanted is None else options.wanted
     indices = tuple(int(i) for i in drawn[: max(wanted, options.norm_samples)])
     if available < wanted:
-        notes.append(f"of the {wanted} samples asked for, {available} are available")
+        notes.append(f"only {available} of the {wanted} samples asked for exist")
     if available < options.norm_samples:
-        notes.append(f"of the {options.norm_samples} points for M, {available} are available")
+        notes.append(f"only {available} of the {options.norm_samples} samples wanted for M exist")
     return indices, min(wanted, available), notes
 
 

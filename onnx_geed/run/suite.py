@@ -35,7 +35,7 @@ from onnx_geed.run.executor import Executor, ExecutorName, NoWorkersError
 from onnx_geed.run.executors import open_executor
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
-from onnx_geed.run.progress import Meter, Progress
+from onnx_geed.run.progress import Meter, Progress, begin_run
 from onnx_geed.run.source import source_of
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 
@@ -190,6 +190,7 @@ class _Runs:
         path, head = self.path(cell), f"[{number + 1}/{len(self.cells)}] {cell}"
         try:
             begin(cell.name)
+            begin_run(progress, number, len(self.cells), str(cell))
             reason = _reason_to_run(cell, path, self.fingerprints)
             self.say(f"{head}: {reason or 'kept'}")
             if reason is not None:
