@@ -7,11 +7,11 @@
 """Turn a scikit-learn pipeline into an ONNX file that onnx-geed measures.
 
   from_sklearn.py digits.joblib --trust --input-shape 8,8 -o digits.onnx
-  from_sklearn.py nets.py:trained -o tabular.onnx
+  from_sklearn.py nets.py:trained --input-shape 20 -o tabular.onnx
 
 Classifiers put out their probabilities as one array. --input-shape says which image (or, with
 --input-layout, which line, volume or set of points) the features are, row by row: a group acts on
-that. Without it the file takes the features themselves.
+that. With their number alone the file takes the features themselves.
 A .pkl or .joblib file is a program that Python runs when it reads it, hence --trust.
 """
 
@@ -29,13 +29,13 @@ from typing import Any
 if __package__:
     from ._finish import Source, finish
     from ._graph import fingerprint, keep_outputs
-    from ._inputs import Input, add_input_shape, read_inputs
+    from ._inputs import add_input_shape, read_inputs
     from ._options import Problem, command, missing, parser, reason_of
     from .from_torch import look_up, quiet
 else:
     from _finish import Source, finish
     from _graph import fingerprint, keep_outputs
-    from _inputs import Input, add_input_shape, read_inputs
+    from _inputs import add_input_shape, read_inputs
     from _options import Problem, command, missing, parser, reason_of
     from from_torch import look_up, quiet
 
@@ -66,15 +66,6 @@ def convert(settings: argparse.Namespace) -> None:
     features = getattr(fitted[0], "n_features_in_", None) if fitted else None
     if features is None:
         raise Problem(f"{settings.model}: is not fitted; call fit before it is saved")
-    inputs = read_inputs(settings.input_shape) or [Input("input", (features,))]
-    shape = inputs[0].shape
-    if len(inputs) > 1 or not inputs[0].is_float or math.prod(shape) != features:
-        raise Problem(
-            f"--input-shape {' '.join(settings.input_shape)}: the model takes {features} features, "
-            "floats in one array"
-        )
-    images = {2: "NHW", 3: "NCHW"}
-    inputs = [replace(inputs[0], layout=images.get(len(shape), ""))]
     probabilities = hasattr(model, "predict_proba")
     last = "predict" if sklearn.base.is_regressor(model) else "transform"
     methods = ("predict_proba", "decision_function", last)
@@ -84,6 +75,23 @@ def convert(settings: argparse.Namespace) -> None:
             f"{settings.model}: a {type(model).__name__} that puts out labels alone, which are no "
             "numbers to compare; one with predict_proba, decision_function or transform is needed"
         )
+
+    inputs = read_inputs(settings.input_shape)
+    if not inputs:
+        side = math.isqrt(features)
+        image = f"1,{side},{side}" if side * side == features else "C,H,W"
+        raise Problem(
+            f"--input-shape is needed: what the {features} features are, for a group to act on: "
+            f"--input-shape {image} for an image, row by row, or {features} for a plain row"
+        )
+    shape = inputs[0].shape
+    if len(inputs) > 1 or not inputs[0].is_float or math.prod(shape) != features:
+        raise Problem(
+            f"--input-shape {' '.join(settings.input_shape)}: the model takes {features} features, "
+            "floats in one array"
+        )
+    images = {2: "NHW", 3: "NCHW"}
+    inputs = [replace(inputs[0], layout=images.get(len(shape), ""))]
 
     def forward(x: Any) -> Any:
         value = getattr(model, method)(x.reshape(len(x), -1))

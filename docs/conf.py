@@ -19,7 +19,7 @@ author = "the authors of onnx-geed"
 copyright = ""
 html_show_copyright = False
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx_copybutton"]
 exclude_patterns = ["_static"]
 nitpicky = True
 
@@ -42,6 +42,10 @@ html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {"navigation_with_keys": True}
 html_math_renderer = "mathml"
+# Of a session in a terminal, what is typed; no button on what a program prints.
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
+copybutton_selector = "div.highlight:not(div.highlight-text div) pre"
 pygments_style = "default"
 pygments_dark_style = "monokai"
 

@@ -19,7 +19,7 @@ TARGET = Path(__file__).with_name("house.svg")
 
 #: Floors of the house, from the top; packages on one floor do not import each other.
 FLOORS = (
-    ("cli",),
+    ("notebook", "cli"),
     ("cache",),
     ("run", "report"),
     ("results",),

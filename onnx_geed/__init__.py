@@ -11,7 +11,6 @@ from onnx_geed.faces import lazy
 if TYPE_CHECKING:
     from onnx_geed.cache import (
         fit_cached_actions as fit_cached_actions,
-        measure_cache as measure_cache,
         write_cache as write_cache,
     )
     from onnx_geed.data import (
@@ -67,6 +66,18 @@ if TYPE_CHECKING:
         list_tensors as tensors,
         load_model as load_model,
     )
+    from onnx_geed.notebook import (
+        Result as Result,
+        load as load,
+        log_mlflow as log_mlflow,
+        log_tensorboard as log_tensorboard,
+        log_wandb as log_wandb,
+        measure as measure,
+        measure_cache as measure_cache,
+        measure_groups as measure_groups,
+        merge as merge,
+        read_result as read_result,
+    )
     from onnx_geed.report import (
         write_report as write_report,
     )
@@ -74,16 +85,16 @@ if TYPE_CHECKING:
         aggregate as aggregate,
         compare as compare,
         diagnose as diagnose,
-        read_result as read_result,
     )
     from onnx_geed.run import (
+        EquivarianceMetric as EquivarianceMetric,
         Options as Options,
         benchmark as benchmark,
         compile_measurement as compile_measurement,
         fit_actions as fit_actions,
-        measure as measure,
-        measure_groups as measure_groups,
-        merge as merge,
+    )
+    from onnx_geed.version import (
+        __version__ as __version__,
     )
 
 lazy(globals())

@@ -54,7 +54,7 @@ def lazy(namespace: dict[str, Any]) -> None:
         namespace[name] = value
         return value
 
-    namespace["__all__"] = sorted(homes)
+    namespace["__all__"] = sorted(name for name in homes if not name.startswith("__"))
     namespace["__getattr__"] = attach
     namespace["__dir__"] = lambda: sorted({*namespace, *homes})
 

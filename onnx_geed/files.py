@@ -13,7 +13,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,8 +30,9 @@ from onnx_geed.confinement import staged
 from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError
 from onnx_geed.json_text import LONGEST, parse_json
+from onnx_geed.ordinary import check_sink, open_sink
 from onnx_geed.spared import is_read
-from onnx_geed.text import to_json
+from onnx_geed.text import json_pieces
 
 __all__ = [
     "Stamp",
@@ -54,8 +55,7 @@ _UNFINISHED: set[Path] = set()
 # A descriptor of this process by its path: written to as it is, at the place where it stands.
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 
-
-_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+_STREAMS = {"/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 
 
 # Answers of file systems that cannot flush a folder, or do not let it be opened.
@@ -94,6 +94,7 @@ def check_writable(
             raise GeedError(f"{option} {path}: is a folder; name a file in it")
         if _descriptor(path) is not None:
             return
+        check_sink(path)
         parent = _target(path).parent
         if not parent.is_dir():
             raise GeedError(f"{option} {path}: there is no folder {parent}; make it first")
@@ -122,7 +123,7 @@ def write_text(path: str | Path, text: str, *, option: str = "--out") -> None:
     write_bytes(path, text.encode("utf-8", "replace"), option=option)
 
 
-def write_bytes(path: str | Path, data: bytes, *, option: str = "--out") -> None:
+def write_bytes(path: str | Path, data: bytes | Iterable[bytes], *, option: str = "--out") -> None:
     """Write a file, whole or not at all.
 
     Parameters
@@ -130,8 +131,8 @@ def write_bytes(path: str | Path, data: bytes, *, option: str = "--out") -> None
     path : str or Path
         Path of the file. A link is followed; a file that is replaced keeps its mode. A device or
         pipe, such as ``/dev/stdout``, is written to as it is. Or an address.
-    data : bytes
-        All of it.
+    data : bytes or iterable of bytes
+        All of it, or piece by piece.
     option : str
         The option that named the path, for the message.
 
@@ -140,18 +141,19 @@ def write_bytes(path: str | Path, data: bytes, *, option: str = "--out") -> None
     GeedError
         If it cannot be written, naming the file.
     """
+    pieces = (data,) if isinstance(data, bytes) else data
     if (address := address_of(path)) is not None:
-        put(address, data, option=option)
+        put(address, b"".join(pieces), option=option)
         return
     path = Path(path)
     try:
         if (stream := _in_place(path)) is not None:
             with stream:
-                stream.write(data)
+                stream.write(b"".join(pieces))
             return
         target = _target(path)
         with replacing(target, _temporary(target.parent)) as stream:
-            stream.write(data)
+            stream.writelines(pieces)
     except (OSError, ValueError) as error:
         raise _unwritable(path, error, option) from None
 
@@ -347,7 +349,7 @@ def _in_place(path: Path) -> BinaryIO | None:
     if (descriptor := _descriptor(path)) is not None:
         return os.fdopen(os.dup(descriptor), "wb")
     if path.exists() and not path.is_file() and not path.is_dir():
-        return path.open("wb")
+        return open_sink(path)
     return None
 
 
@@ -388,7 +390,7 @@ def write_json(result: Mapping[str, Any], path: str | Path) -> None:
         If it cannot be written.
         If it holds NaN or infinity.
     """
-    write_text(path, to_json(result))
+    write_bytes(path, (piece.encode("utf-8", "replace") for piece in json_pieces(result)))
 
 
 @read_by_copy(copy_file)

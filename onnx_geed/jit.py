@@ -15,6 +15,7 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -145,19 +146,31 @@ def _numba() -> Any:
     GeedError
         If it does not load, as with settings of its own that it does not take.
     """
+    settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_")]
     try:
-        with _without_linear_algebra():
+        with (
+            _without_linear_algebra(),
+            _warnings_raised() if settings else contextlib.nullcontext(),
+        ):
             import numba
 
             # Looks for SciPy's when it is imported, which numba itself does for the first loop.
             importlib.import_module("numba.np.arraymath")
     except Exception as error:
-        settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_")]
+        reason, _, _ = str(error).partition("\n")
         raise GeedError(
-            f"numba cannot be loaded ({error}); "
+            f"numba cannot be loaded ({reason.rstrip('.')}); "
             + (f"look at {', '.join(settings)}" if settings else "install it again")
         ) from None
     return numba
+
+
+@contextlib.contextmanager
+def _warnings_raised() -> Iterator[None]:
+    """Have numba refuse a setting that it cannot read, where it prints a traceback and goes on."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Environment variable", RuntimeWarning)
+        yield
 
 
 def _forgive(kernel: Any) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.results import Result, failure_of, junit_xml, read_for_limit, write_junit
+from onnx_geed.notebook import Result
+from onnx_geed.results import failure_of, junit_xml, read_for_limit, write_junit
 
 __all__ = ["assert_equivariant", "junit_xml", "write_junit"]
 
@@ -42,7 +43,7 @@ def assert_equivariant(
 
     Returns
     -------
-    dict
+    Result
         The result, for further checks.
 
     Raises
@@ -81,6 +82,6 @@ def assert_equivariant(
         )
         head += f"{len(failed)} of {count} value{'s' * (count > 1)} over the limit"
         failure = AssertionError("\n".join([head, *failed]))
-        failure.result = result  # type: ignore[attr-defined]
+        failure.result = Result(result)  # type: ignore[attr-defined]
         raise failure
-    return result
+    return Result(result)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ __all__ = [
     "LEAST_WIDTH",
     "columns",
     "format_bytes",
+    "head_lines",
     "interval",
+    "json_pieces",
     "marked",
     "noted",
     "number",
     "parse_bytes",
+    "path_end",
     "shorten",
     "span",
     "to_json",
@@ -36,6 +40,10 @@ WIDTH = 100
 
 # Letters of a cell of a table that is as wide as its names.
 _LONGEST = 200
+
+
+# Letters of a text that is written piece by piece.
+_PIECE = 1 << 16
 
 
 # Letters of a note under a table.
@@ -66,21 +74,46 @@ def to_json(result: Mapping[str, Any]) -> str:
     GeedError
         If it holds NaN or infinity, naming the measure and layer.
     """
-    return json_escaped(without_secrets(_json_text(result, "the result", "") + "\n"))
+    return "".join(json_pieces(result))
 
 
-def _json_text(value: Any, where: str, pad: str) -> str:
+def json_pieces(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the text of :func:`to_json` piece by piece: of many samples it is a large one.
+
+    Raises
+    ------
+    GeedError
+        As :func:`to_json`, when it comes to that.
+    """
+    # No address goes over the end of a text in quotes, and so of a piece.
+    some, letters = list[str](), 0
+    for piece in itertools.chain(_json_parts(result, "the result", ""), ("\n",)):
+        some.append(piece)
+        letters += len(piece)
+        if letters >= _PIECE:
+            yield json_escaped(without_secrets("".join(some)))
+            some, letters = [], 0
+    yield json_escaped(without_secrets("".join(some)))
+
+
+def _json_parts(value: Any, where: str, pad: str) -> Iterator[str]:
     if isinstance(value, Mapping) and value:
         if "measure" in value and "layer" in value:
             where = f"{value['measure']}@{value['layer']}"
-        items = [
-            f"{pad} {_WRITING.encode(str(k))}: " + _json_text(v, f"{where}, {k}", pad + " ")
-            for k, v in value.items()
-        ]
-        return "{\n" + ",\n".join(items) + f"\n{pad}}}"
-    if isinstance(value, list | tuple) and _nested(value):
-        rows = [f"{pad} " + _json_text(v, f"{where}, {i}", pad + " ") for i, v in enumerate(value)]
-        return "[\n" + ",\n".join(rows) + f"\n{pad}]"
+        for i, (k, v) in enumerate(value.items()):
+            yield (",\n" if i else "{\n") + f"{pad} {_WRITING.encode(str(k))}: "
+            yield from _json_parts(v, f"{where}, {k}", pad + " ")
+        yield f"\n{pad}}}"
+    elif isinstance(value, list | tuple) and _nested(value):
+        for i, v in enumerate(value):
+            yield (",\n" if i else "[\n") + f"{pad} "
+            yield from _json_parts(v, f"{where}, {i}", pad + " ")
+        yield f"\n{pad}]"
+    else:
+        yield _json_line(value, where)
+
+
+def _json_line(value: Any, where: str) -> str:
     try:
         return _WRITING.encode(value)
     except ValueError:
@@ -218,6 +251,32 @@ def shorten(text: str, width: int) -> str:
         return text
     left = (width - 1) // 3
     return text[:left] + "…" + text[len(text) - (width - 1 - left) :]
+
+
+def path_end(path: str, width: int = WIDTH) -> str:
+    """Return a path whole where it fits, else its end, which tells it apart, from a slash on."""
+    path = plain(path)
+    if len(path) <= width:
+        return path
+    tail = path[len(path) - (width - 1) :]
+    slash = tail.find("/")
+    # Of a single long name no slash is left, or only one that ends it.
+    return "…" + (tail[slash:] if 0 <= slash < len(tail) - 1 else tail)
+
+
+def head_lines(*parts: tuple[str, str]) -> list[str]:
+    """Return the lines over a table: names in one line where they fit, else a line each.
+
+    Parameters
+    ----------
+    parts : tuple of (str, str)
+        What it is, such as ``model``, and its name or path.
+    """
+    line = "   ".join(plain(text) for _, text in parts)
+    if len(line) <= WIDTH:
+        return [line]
+    room = max(len(kind) for kind, _ in parts) + 2
+    return [f"{kind:{room}}{path_end(text, WIDTH - room)}" for kind, text in parts]
 
 
 def _told_apart(texts: Sequence[str], width: int) -> dict[str, str]:

@@ -1,22 +1,28 @@
-"""Steps that must not be cut: by Ctrl-C in the middle, or by a fork from another thread.
+"""Steps that must not be cut: by Ctrl-C, by a fork from another thread, or by the process's end.
 
 A library that is half imported stays so: Python finds its modules but not their names in each
 other, and every later call fails. And a process that is forked while another thread imports,
 compiles or opens a session keeps that thread's locks, which nobody will ever give back: what needs
 them waits for ever.
+
+And a process that ends cuts off threads that are daemons where they come back from a library to
+Python. Out of C++ that cannot be done: the process would end by ``std::terminate``. So it lets them
+come back first, and begin nothing more.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 from onnx_geed.errors import GeedError
 
-__all__ = ["whole"]
+__all__ = ["awaited", "whole"]
 
 # Steps that each thread is inside, by its number; a thread changes its own alone.
 _INSIDE: dict[int, int] = {}
@@ -24,6 +30,53 @@ _INSIDE: dict[int, int] = {}
 
 # Threads that were inside one when this process was forked from another of them.
 _CUT: list[int] = []
+
+
+# Threads inside a call that the end of the process waits for, and whether it ends.
+_AWAITED: set[int] = set()
+
+
+_ENDING = threading.Event()
+
+
+# Seconds that it waits: longer than any loop is compiled, or any run of a batch should be.
+_LONGEST = 60.0
+
+
+@contextlib.contextmanager
+def awaited() -> Iterator[None]:
+    """Call a library that another thread must come back from before the process ends.
+
+    Once it ends, threads beside the main one stay where they begin such a call or come back from
+    it: what fails then, such as an import, fails for that.
+    """
+    me = threading.get_ident()
+    if me in _AWAITED:
+        yield
+        return
+    _AWAITED.add(me)
+    try:
+        _stay_at_the_end(me)
+        yield
+    finally:
+        _stay_at_the_end(me)
+        _AWAITED.discard(me)
+
+
+def _stay_at_the_end(me: int) -> None:
+    if _ENDING.is_set() and threading.current_thread() is not threading.main_thread():
+        _AWAITED.discard(me)
+        threading.Event().wait()  # for ever, which is not long
+
+
+@atexit.register
+def _let_come_back() -> None:
+    """Wait for threads that are inside a library; those that are no daemons have ended already."""
+    _ENDING.set()
+    until = time.monotonic() + _LONGEST
+    with contextlib.suppress(KeyboardInterrupt):
+        while _AWAITED - {threading.get_ident()} and time.monotonic() < until:
+            time.sleep(0.002)
 
 
 @contextlib.contextmanager
@@ -45,7 +98,7 @@ def whole() -> Iterator[None]:
             "(multiprocessing.get_context), or fork before threads measure"
         )
     me = threading.get_ident()
-    with _interrupted_afterwards():
+    with awaited(), _interrupted_afterwards():
         _INSIDE[me] = _INSIDE.get(me, 0) + 1
         try:
             yield
@@ -82,6 +135,7 @@ def _forked() -> None:
     _CUT.extend(_INSIDE.keys() - {threading.get_ident()})
     for thread in _CUT:
         _INSIDE.pop(thread, None)
+    _AWAITED.intersection_update({threading.get_ident()})  # others are not in this process
 
 
 if hasattr(os, "register_at_fork"):

@@ -3,10 +3,8 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 import uuid
 
 import pytest
@@ -19,26 +17,38 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+# A server takes a port that is free, tells it in a line, and ends when whoever started it has.
+MOTO = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server._server.server_address[1], flush=True)  # which older ones do not tell
+sys.stdin.read()
+"""
+FILES = """
+import sys, threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+handler = partial(SimpleHTTPRequestHandler, directory=sys.argv[1])
+server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(server.server_port, flush=True)
+sys.stdin.read()
+"""
 
 
 @contextlib.contextmanager
-def served(*command, port):
+def served(script, *words):
     """A server of ours as a process of its own, once it takes connections."""
-    with subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
+    command = [sys.executable, "-c", script, *words]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, **pipes) as process:
         try:
-            until = time.monotonic() + 60
-            while time.monotonic() < until:
-                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                assert process.poll() is None, "the server ended"
-                time.sleep(0.05)
-            yield f"http://127.0.0.1:{port}"
+            # However long a machine that has other work takes to start it.
+            port = process.stdout.readline()
+            assert port, "the server ended"
+            yield f"http://127.0.0.1:{int(port)}"
         finally:
             process.kill()
 
@@ -46,8 +56,7 @@ def served(*command, port):
 @pytest.fixture(scope="session")
 def object_store():
     """An object store on this machine: moto's."""
-    port = free_port()
-    with served("-m", "moto.server", "-H", "127.0.0.1", "-p", str(port), port=port) as endpoint:
+    with served(MOTO) as endpoint:
         yield endpoint
 
 
@@ -72,7 +81,5 @@ def web(tmp_path):
     """The address of a folder that is served by HTTP, and that folder."""
     folder = tmp_path / "served"
     folder.mkdir()
-    port = free_port()
-    command = ["-m", "http.server", "-b", "127.0.0.1", "-d", os.fspath(folder), str(port)]
-    with served(*command, port=port) as address:
+    with served(FILES, os.fspath(folder)) as address:
         yield address, folder

@@ -238,7 +238,16 @@ def test_the_result_format_has_just_these_fields(written):
         assert section(page, part) == set(result[part]) | further
     kinds = set()
     for entry in result["measurements"]:
-        optional = {"notes", "most_common", "miou", "foreground", "fit", "errors", "gain"}
+        optional = {
+            "notes",
+            "most_common",
+            "miou",
+            "foreground",
+            "fit",
+            "errors",
+            "gain",
+            "without_table",
+        }
         optional -= set(entry)
         assert section(page, "An entry of measurements") == set(entry) | optional
         kinds |= set(entry["references"])

@@ -19,14 +19,26 @@ from onnx_geed.measures import CATALOGUE
 
 ROOT = Path(onnx_geed.__file__).parent
 
-#: From the ground up; a package imports only from those before it. `run` and `report` are siblings.
-ORDER = ("groups", "data", "model", "measures", "results", "run", "report", "cache", "cli")
-SIBLINGS = {("run", "report"), ("report", "run")}
+#: From the ground up; a package imports only from those before it. `run` and `report` are siblings,
+#: and so are the two ways to use it all, `notebook` and `cli`.
+ORDER = (
+    "groups",
+    "data",
+    "model",
+    "measures",
+    "results",
+    "run",
+    "report",
+    "cache",
+    "notebook",
+    "cli",
+)
+SIBLINGS = {("run", "report"), ("report", "run"), ("cli", "notebook"), ("notebook", "cli")}
 #: Stones under all packages, which import no package.
 GROUND = {
     *("addresses", "confinement", "copies", "errors", "extras", "faces", "files", "jit"),
-    *("json_text", "machine_code", "own_code", "safe_names", "spared", "text", "threads"),
-    *("typed", "typed_json", "whole"),
+    *("held", "json_text", "machine_code", "ordinary", "own_code", "safe_names", "spared", "text"),
+    *("threads", "typed", "typed_json", "version", "whole"),
 }
 #: Ways in, which may import any package.
 DOORS = {"__init__", "__main__", "testing", "demo"}

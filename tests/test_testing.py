@@ -75,7 +75,7 @@ def test_the_message_names_layer_element_and_sample(lopsided):
     # The left half sums to 6 + 12·0.4 or 18·0.4: either is half the difference off the mean.
     assert "output-l2@latent: 0.3 > 0.001" in text
     assert "worst element" in text
-    assert "worst sample sample 3: 1.8, most under" in text
+    assert "worst sample sample 3: 1.8, largest for" in text
     assert "1 of 1 value over the limit" in text
     assert "(95 % interval -0.47" in text  # 0.3 ± 2.571·1.8/6
 
@@ -93,7 +93,7 @@ def test_the_worst_element_is_named(tmp_path):
     # The bright corner is worth 0, 30, 35, 5 in turn, 17.5 on the mean.
     assert "output-l2@latent: 22.5 > 0.1" in str(caught.value)  # 1.5·(17.5 + 12.5)/2
     assert "worst element e: 26.25" in str(caught.value)  # 1.5·17.5
-    assert "worst sample sample 1: 30, most under e: 35" in str(caught.value)
+    assert "worst sample sample 1: 30, largest for e: 35" in str(caught.value)
 
 
 def test_a_limit_that_is_met_exactly_passes(invariant):

@@ -40,7 +40,7 @@ def reading_beside(path: Path, manifest: Manifest, part: str) -> Iterator[h5py.F
             "again to make it"
         )
     with reading(path) as file:
-        samples = read_dataset(file, "samples", path, "/samples")
+        samples = read_dataset(file, "samples", path, "/samples", axes=1, dtype="int64")
         same = np.array_equal(samples, manifest.indices[: manifest.count])
         if not same or manifest_text(file, path) != manifest.to_json():
             raise damaged(path, part)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
 from onnx_geed.cache import store
 from onnx_geed.cache.inputs import has_inputs, read_inputs
+from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.matrices import has_matrices, read_tables
 from onnx_geed.cache.place_labels import has_place_labels, read_place_labels
 from onnx_geed.cache.remote import fetched_cache, info_told
+from onnx_geed.cache.shard_reader import stored_pairs
+from onnx_geed.cache.spread import read_whole
 from onnx_geed.copies import read_by_copy
 from onnx_geed.errors import GeedError
 from onnx_geed.results import GroupPart, ModelPart
@@ -141,6 +145,7 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
             try:
                 for _ in store.read_shard(folder, manifest, first, [i]):
                     pass
+                stored_pairs(folder, manifest, first, [i])
             except GeedError as error:
                 messages.append(str(error))
         return list(dict.fromkeys(messages))
@@ -150,7 +155,9 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
     for messages in in_order(shards, faults, cores()):
         wrong += messages
         meter.add(1)
+    more = len(manifest.indices) > manifest.count
     beside: tuple[Callable[[], object], ...] = (
+        *(partial(_read_all, folder, manifest, i) for i in manifest.whole if more),
         lambda: store.read_points(folder, manifest),
         lambda: read_tables(folder, manifest.description["tables"]),
         lambda: read_place_labels(folder, manifest, manifest.count),
@@ -163,3 +170,8 @@ def verify_cache(folder: str | Path, *, progress: Progress | None = None) -> lis
             if str(error) not in wrong:
                 wrong.append(str(error))
     return wrong
+
+
+def _read_all(folder: Path, manifest: Manifest, i: int) -> None:
+    for _ in read_whole(folder, manifest, i):
+        pass

@@ -56,7 +56,10 @@ def read_inputs(folder: Path, manifest: Manifest) -> InputDistances | None:
         return None
     path = folder / _FILE
     with reading_beside(path, manifest, "/moved") as file:
-        moved, between = (read_dataset(file, n, path, f"/{n}") for n in ("moved", "between"))
-    if moved.shape != (manifest.count, manifest.order) or between.ndim != 2:
+        moved, between = (
+            read_dataset(file, n, path, f"/{n}", axes=2, dtype="float64")
+            for n in ("moved", "between")
+        )
+    if moved.shape != (manifest.count, manifest.order):
         raise damaged(path, "/moved")
     return InputDistances(moved, between)

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.files import replacing
 from onnx_geed.groups import Table, table_content, table_of
+from onnx_geed.held import ALLOWED, check_held, members_of
 from onnx_geed.json_text import parse_json
+from onnx_geed.ordinary import check_ordinary, open_ordinary
 from onnx_geed.typed_json import Count, Length, check_json
 
 __all__ = [
@@ -159,12 +161,20 @@ def _read(folder: Path, shapes: Mapping[str, list[int]]) -> dict[str, F64]:
     path, again = folder / MATRICES, "run the same onnx-geed cache command again to make it"
     if not shapes:
         return {}
+    check_ordinary(path)
     if not path.is_file():
         raise GeedError(f"cache {folder}: {MATRICES} is missing; {again}")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {digest: archive[digest] for digest in shapes}
+        with open_ordinary(path) as file:
+            for digest, one in members_of(file, [*shapes]).items():
+                if one.head.dtype != "<f8" or [*one.head.shape] != shapes[digest]:
+                    raise ValueError
+                check_held(f"cache {folder}: {MATRICES}", one.head.size, ALLOWED)
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {digest: archive[digest] for digest in shapes}
         whole = all(_kept(a) == {"shape": shapes[d], "sha256": d} for d, a in arrays.items())
+    except GeedError:
+        raise
     except Exception:  # zipfile and zlib have errors of their own
         whole = False
     if not whole:

@@ -237,7 +237,11 @@ def measure_cache(
         )
 
     measured = measure_until(
-        plan, count, precision, lambda start, stop: gather(plan, _parts_until(stop, parts)), records
+        plan,
+        count,
+        precision,
+        lambda start, stop: gather(plan, _parts_until(stop, parts), stop - start),
+        records,
     )
     parts.close()
     data = _data_part(description["data"], max(measured.count, norm))

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx_geed.cache.beside import reading_beside
 from onnx_geed.cache.manifest import Manifest
 from onnx_geed.cache.shard_file import (
+    chunked,
     damaged,
     make_dataset,
     new_file,
@@ -74,8 +75,14 @@ def read_place_labels(folder: Path, manifest: Manifest, count: int) -> NDArray[n
         return None
     path = folder / _FILE
     with reading_beside(path, manifest, "/labels") as file:
-        dataset = file[_NAME]
-        if len(dataset) != manifest.count or dataset.dtype != np.int32:
+        dataset = chunked(
+            *(file, _NAME, path, "/labels"),
+            rows=manifest.count,
+            inner=None,
+            dtype="int32",
+            tensor="",
+        )
+        if dataset.chunks[0] != 1:
             raise damaged(path, "/labels")
         rows = [read_chunk(dataset, row, path, "/labels") for row in range(count)]
     return np.concatenate(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import io
 import json
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.files import replacing
+from onnx_geed.ordinary import check_ordinary, open_ordinary
 from onnx_geed.whole import whole
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VERSION",
+    "chunked",
     "damaged",
     "held",
     "is_sealed",
@@ -141,7 +144,8 @@ def manifest_text(file: h5py.File, path: Path) -> str:
         raise _newer(path, version)
     expected = attributes.pop("sha256", "")
     try:
-        text = read_dataset(file, "manifest", path, "/manifest").tobytes().decode()
+        stored = read_dataset(file, "manifest", path, "/manifest", axes=1, dtype="uint8")
+        text = stored.tobytes().decode()
     except UnicodeDecodeError:
         raise damaged(path, "/manifest") from None
     if _attribute_hash(attributes, text) != expected:
@@ -242,7 +246,17 @@ def write_chunk(
     else:
         raw[:-4] = values.reshape(-1).view(np.uint8)
         raw[-4:] = np.frombuffer(check.to_bytes(4, "little"), dtype=np.uint8)
-    dataset.id.write_direct_chunk((row,) + (0,) * (len(dataset.shape) - 1), raw.data)
+    with _lock():
+        dataset.id.write_direct_chunk((row,) + (0,) * (len(dataset.shape) - 1), raw.data)
+
+
+@functools.cache
+def _lock() -> Any:
+    """Return the lock under which h5py calls HDF5; up to 3.15 it moves direct chunks without."""
+    with whole():
+        from h5py._objects import phil
+
+    return phil
 
 
 def read_chunk(dataset: h5py.Dataset, row: int, path: Path, layer: str) -> NDArray[Any]:
@@ -256,7 +270,8 @@ def read_chunk(dataset: h5py.Dataset, row: int, path: Path, layer: str) -> NDArr
     from onnx_geed.cache.checksum import fletcher32
 
     try:
-        mask, raw = dataset.id.read_direct_chunk((row,) + (0,) * (len(dataset.shape) - 1))
+        with _lock():
+            mask, raw = dataset.id.read_direct_chunk((row,) + (0,) * (len(dataset.shape) - 1))
     except _DAMAGE:
         raise damaged(path, layer) from None
     size = int(np.prod(dataset.chunks, dtype=np.int64)) * dataset.dtype.itemsize
@@ -270,13 +285,83 @@ def read_chunk(dataset: h5py.Dataset, row: int, path: Path, layer: str) -> NDArr
     )
 
 
-def read_dataset(file: h5py.File, name: str, path: Path, layer: str) -> NDArray[Any]:
-    """Read a small dataset through HDF5, which verifies its checksum."""
+def chunked(
+    file: h5py.File,
+    name: str,
+    path: Path,
+    layer: str,
+    *,
+    rows: int,
+    inner: tuple[int, ...] | None,
+    dtype: str,
+    tensor: str,
+) -> h5py.Dataset:
+    """Return a dataset as :func:`make_dataset` made it: of one chunk, or of one a row.
+
+    Parameters
+    ----------
+    file : h5py.File
+        Open.
+    name : str
+        Its name.
+    path : Path
+        The file, for messages.
+    layer : str
+        What the dataset holds, for messages.
+    rows : int
+        Its length.
+    inner : tuple of int, optional
+        Its other axes; any by default.
+    dtype : str
+        Its type.
+    tensor : str
+        The tensor that it is of.
+
+    Raises
+    ------
+    GeedError
+        If it is not there, or another.
+    """
+    dataset = _own(file, name, path, layer, dtype)
+    inner = dataset.shape[1:] if inner is None else inner
+    shape = (rows, *inner)
+    right = dataset.shape == shape and dataset.chunks in (shape, (1, *inner))
+    if not right or dataset.attrs.get("tensor") != held(tensor):
+        raise damaged(path, layer)
+    return dataset
+
+
+def read_dataset(
+    file: h5py.File, name: str, path: Path, layer: str, *, axes: int, dtype: str
+) -> NDArray[Any]:
+    """Read a small dataset of some axes through HDF5, which verifies its checksum."""
     try:
-        values: NDArray[Any] = file[name][()]
+        dataset = _own(file, name, path, layer, dtype)
+        # What nobody has written is no zero, and what is packed may unpack to anything.
+        if len(dataset.shape) != axes or dataset.id.get_storage_size() < dataset.nbytes:
+            raise damaged(path, layer)
+        values: NDArray[Any] = dataset[()]
     except _DAMAGE:
         raise damaged(path, layer) from None
     return values
+
+
+def _own(file: h5py.File, name: str, path: Path, layer: str, dtype: str) -> h5py.Dataset:
+    """Return a dataset whose values lie in this very file."""
+    with whole():
+        import h5py
+
+    found = file.get(name)
+    if (
+        not isinstance(found, h5py.Dataset)
+        or found.file != file
+        or found.is_virtual
+        or found.external
+        or not found.shape
+        or found.dtype != np.dtype(dtype)
+    ):
+        raise damaged(path, layer)
+    return found
 
 
 @contextlib.contextmanager
@@ -291,6 +376,7 @@ def reading(path: Path) -> Iterator[h5py.File]:
     with whole():
         import h5py
 
+    check_ordinary(path)
     try:
         if not is_sealed(path):
             if (version := stated_version(path)) > VERSION:
@@ -338,7 +424,7 @@ def seal(content: memoryview, chunks: Sequence[tuple[int, int]]) -> bytes:
 
 def is_sealed(path: Path) -> bool:
     """Return whether a file bears a seal and its structure is as it was sealed."""
-    with path.open("rb") as stream:
+    with open_ordinary(path) as stream:
         end = stream.seek(0, io.SEEK_END)
         tail = 40 + len(_SEAL)
         if end <= tail:
@@ -352,7 +438,7 @@ def is_sealed(path: Path) -> bool:
         return _hash_around(stream, listed, end - tail - length) == digest
 
 
-def _hash_around(stream: io.BufferedReader, listed: bytes, end: int) -> bytes:
+def _hash_around(stream: BinaryIO, listed: bytes, end: int) -> bytes:
     digest = hashlib.sha256(listed)
     try:
         chunks = [(int(offset), int(size)) for offset, size in json.loads(listed)]

@@ -26,7 +26,7 @@ from onnx_geed.run import (
     reduce_orbits,
 )
 
-__all__ = ["ShardReader", "sample_label"]
+__all__ = ["ShardReader", "sample_label", "stored_pairs"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class ShardReader:
                 *(self.plan, named, label), first=position, sums=sums, pairs=pairs, known=known
             )
             if position == first:
-                stored = _stored_pairs(self.folder, self.manifest, first, self.wanted)
+                stored = stored_pairs(self.folder, self.manifest, first, self.wanted)
                 paired = paired_measures(self.manifest.description["measures"])
                 orbit = _with_pairs(orbit, stored, paired)
             # One by one, since an orbit is as large as it is until its pairs are taken.
@@ -141,10 +141,16 @@ def sample_label(manifest: Manifest, position: int) -> str:
     return f"sample {index} ({names[position]})" if names else f"sample {index}"
 
 
-def _stored_pairs(
+def stored_pairs(
     folder: Path, manifest: Manifest, first: int, wanted: Sequence[int]
 ) -> dict[str, dict[tuple[int, int], Pair]]:
-    """Return the deviations between samples that a shard keeps beside its sums, by layer."""
+    """Return the deviations between samples that a shard keeps beside its sums, by layer.
+
+    Raises
+    ------
+    GeedError
+        If they are damaged.
+    """
     stop = min(first + manifest.shard_orbits, manifest.count)
     here: dict[str, list[tuple[int, int]]] = {
         "between": [pair for pair in neighbours(manifest.count) if first <= pair[1] < stop],

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from onnx_geed.cache import store
 from onnx_geed.cache.contents import needs_activations
 from onnx_geed.cache.manifest import Manifest
-from onnx_geed.cache.shard_file import damaged, read_chunk, reading
+from onnx_geed.cache.shard_file import chunked, damaged, read_chunk, reading
 from onnx_geed.cache.shard_reader import sample_label
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import Measure, Plan, Spread
 from onnx_geed.run import spreads_of
 
-__all__ = ["read_spreads"]
+__all__ = ["read_spreads", "read_whole"]
 
 
 def read_spreads(
@@ -89,13 +89,13 @@ def _tensors(
             f" orbits alone, and M is taken over {count} samples: cache it with this --measure, or "
             f"measure with --norm-samples {manifest.count}"
         )
-    for position, tensor in enumerate(_read_whole(folder, manifest, i), manifest.count):
+    for position, tensor in enumerate(read_whole(folder, manifest, i), manifest.count):
         if position == count:
             return
         yield tensor
 
 
-def _read_whole(folder: Path, manifest: Manifest, i: int) -> Iterator[NDArray[Any]]:
+def read_whole(folder: Path, manifest: Manifest, i: int) -> Iterator[NDArray[Any]]:
     """Read whole tensors of the points of M that have no orbit, of a ``whole`` entry, one by one.
 
     Parameters
@@ -126,9 +126,14 @@ def _read_whole(folder: Path, manifest: Manifest, i: int) -> Iterator[NDArray[An
     samples = manifest.indices[manifest.count :]
     with reading(path) as file:
         store.check_samples(file, path, manifest)
-        dataset = file[f"whole/{i}"]
-        right = dataset.shape == (len(samples), *entry.shape)
-        if not right or dataset.dtype != np.dtype(entry.dtype):
+        dataset = chunked(
+            *(file, f"whole/{i}", path, entry.tensor),
+            rows=len(samples),
+            inner=entry.shape,
+            dtype=entry.dtype,
+            tensor=entry.tensor,
+        )
+        if dataset.chunks[0] != 1:
             raise damaged(path, entry.tensor)
         for row in range(len(samples)):
             yield read_chunk(dataset, row, path, entry.tensor)

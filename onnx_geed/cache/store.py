@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.cache.manifest import Entry, Manifest
 from onnx_geed.cache.shard_file import (
+    chunked,
     damaged,
     held,
     make_dataset,
@@ -362,14 +363,13 @@ def read_shard(
         datasets = []
         for i in wanted:
             entry = manifest.entries[i]
-            dataset = file[f"orbits/{i}"]
-            right = (
-                dataset.attrs["tensor"] == held(entry.tensor)
-                and dataset.shape == (count, manifest.order, *entry.shape)
-                and dataset.dtype == np.dtype(entry.dtype)
+            dataset = chunked(
+                *(file, f"orbits/{i}", path, entry.tensor),
+                rows=count,
+                inner=(manifest.order, *entry.shape),
+                dtype=entry.dtype,
+                tensor=entry.tensor,
             )
-            if not right:
-                raise damaged(path, entry.tensor)
             datasets.append(dataset)
         chunks: dict[int, NDArray[Any]] = {}
         for k in range(count):
@@ -399,12 +399,9 @@ def read_pairs(
         for name, pairs in wanted.items():
             if name not in file:
                 continue
-            dataset, shape = file[name], (pairs, manifest.order)
             tensor = manifest.entries[int(name.partition("/")[2])].tensor
-            right = dataset.shape == dataset.chunks == shape and dataset.dtype == np.float64
-            if not right or dataset.attrs["tensor"] != held(tensor):
-                raise damaged(path, tensor)
-            stored[name] = read_chunk(dataset, 0, path, tensor)
+            shape = (pairs, manifest.order)
+            stored[name] = _read_at_once(file, name, path, tensor, shape, "float64")
     return stored
 
 
@@ -440,13 +437,21 @@ def read_points(folder: Path, manifest: Manifest) -> dict[str, NDArray[np.float3
             rows = len(_wanted_samples(path, manifest))
             for i, size in manifest.points.items():
                 tensor = manifest.entries[i].tensor
-                dataset = file[f"reference/{i}"]
-                shape = (rows, size)
-                right = dataset.shape == dataset.chunks == shape and dataset.dtype == np.float32
-                if not right or dataset.attrs["tensor"] != held(tensor):
-                    raise damaged(path, tensor)
-                parts.setdefault(tensor, []).append(read_chunk(dataset, 0, path, tensor))
+                own = _read_at_once(file, f"reference/{i}", path, tensor, (rows, size), "float32")
+                parts.setdefault(tensor, []).append(own)
     return {tensor: np.concatenate(rows) for tensor, rows in parts.items()}
+
+
+def _read_at_once(
+    file: h5py.File, name: str, path: Path, tensor: str, shape: tuple[int, ...], dtype: str
+) -> NDArray[Any]:
+    """Read a dataset of one chunk."""
+    dataset = chunked(
+        *(file, name, path, tensor), rows=shape[0], inner=shape[1:], dtype=dtype, tensor=tensor
+    )
+    if dataset.chunks != shape:
+        raise damaged(path, tensor)
+    return read_chunk(dataset, 0, path, tensor)
 
 
 def has_points(folder: Path, manifest: Manifest) -> bool:
@@ -475,6 +480,6 @@ def check_samples(file: h5py.File, path: Path, manifest: Manifest) -> None:
     GeedError
         If it does.
     """
-    stored = read_dataset(file, "samples", path, "/samples")
+    stored = read_dataset(file, "samples", path, "/samples", axes=1, dtype="int64")
     if not np.array_equal(stored, _wanted_samples(path, manifest)):
         raise damaged(path, "/samples")

@@ -124,6 +124,11 @@ def write_cache(
     chosen = dataclasses.replace(chosen, engine="kernels")
     with open_executor(executor, address) as running:
         prepared = prepare_run(model, data, group, chosen, executor=running)
+        if prepared.model.function is not None:
+            raise GeedError(
+                f"cache: is known by its model's fingerprint, and {prepared.model.called} is a "
+                "function, which has none: measure it without a cache, or export the model"
+            )
         _write(prepared, folder, mode, dtype, Meter("orbits", 0, progress), say, limits)
     return cache_info(folder)
 

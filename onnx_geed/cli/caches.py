@@ -33,7 +33,7 @@ __all__ = ["cache"]
 @data_option("Samples, as onnx-geed measure takes them.")
 @group_option()
 @click.option(
-    "--layer", "layers", multiple=True, metavar="LAYER", help="A layer to keep; repeatable."
+    "--layer", "layers", multiple=True, metavar="LAYER", help="A layer to store; repeatable."
 )
 @measures_option
 @click.option(
@@ -42,7 +42,7 @@ __all__ = ["cache"]
     "folder",
     type=Output(folder=True),
     metavar="ACTS.geed",
-    help="Where to write.",
+    help="The cache to write.",
 )
 @click.option("--info", type=PLACE, metavar="ACTS.geed", help="Describe a cache.")
 @click.option("--verify", type=PLACE, metavar="ACTS.geed", help="Read every checksum.")
@@ -65,7 +65,7 @@ def cache(
 ) -> None:
     """Write a model's activations to a cache, to be measured later without the model.
 
-    A run that was broken off goes on where it stopped when the same command is given again.
+    An interrupted run resumes when the same command is given again.
 
     \b
     Examples:
@@ -80,7 +80,7 @@ def cache(
     described = info or verify
     if described:
         if model:
-            raise click.UsageError("--info and --verify take a cache, and no model.")
+            raise click.UsageError("--info and --verify take a cache, not a model.")
         if verify:
             _verify(verify)
         show_as(form, cache_info(described), lambda content: info_table(content, bool(verify)))
@@ -88,7 +88,7 @@ def cache(
     for name, value in (("MODEL", model), ("--data", data), ("--group", group), ("-o", folder)):
         if value is None:
             raise click.UsageError(f"Missing {name}.")
-    with progress_bar() as progress:
+    with progress_bar("caching") as progress:
         content = write_cache(
             model, data, group, folder or Path(), progress=progress, notify=tell, **options
         )
@@ -99,7 +99,7 @@ def _verify(cache: str | Path) -> None:
     """Tell of every damaged part, and end with status 2 where there is one."""
     from onnx_geed.cache import verify_cache
 
-    with progress_bar() as progress:
+    with progress_bar("verifying") as progress:
         damages = verify_cache(cache, progress=progress)
     for damage in damages:
         tell(f"onnx-geed: {damage}")

@@ -6,7 +6,6 @@ import click
 
 from onnx_geed.cli.caches import cache
 from onnx_geed.cli.fits import fit
-from onnx_geed.cli.memory_limit import limit_memory
 from onnx_geed.cli.models import annotate, compile_model, converters, layers
 from onnx_geed.cli.one_line import OneLine
 from onnx_geed.cli.results import aggregate, compare, merge, report
@@ -17,13 +16,7 @@ __all__ = ["cli"]
 
 @click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="onnx-geed", message="%(version)s")
-@click.option(
-    "--memory-limit",
-    metavar="SIZE",
-    help="Most memory that the process may take, a last net for strangers' models: what asks for "
-    "more ends in one line.",
-)
-def cli(memory_limit: str | None) -> None:
+def cli() -> None:
     """Measure how invariant or equivariant a neural network is, from its ONNX file and some data.
 
     The measure is G-empirical equivariance deviation (G-EED; Kvinge et al. 2022). Larger values
@@ -34,8 +27,6 @@ def cli(memory_limit: str | None) -> None:
       onnx-geed demo
       onnx-geed measure model.onnx --data images/ --group C8
     """
-    if memory_limit is not None:
-        limit_memory(memory_limit)
 
 
 for command in (

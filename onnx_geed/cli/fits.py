@@ -11,6 +11,7 @@ import click
 from onnx_geed.cli.guarded import Guarded
 from onnx_geed.cli.options import (
     data_option,
+    executor_options,
     fit_options,
     group_option,
     input_options,
@@ -23,7 +24,7 @@ from onnx_geed.cli.options import (
 from onnx_geed.cli.places import is_cache
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import show, tell
-from onnx_geed.cli.typed_options import refuse_settled, typed_options
+from onnx_geed.cli.typed_options import refuse_executor, refuse_settled, typed_options
 
 if TYPE_CHECKING:
     from onnx_geed.groups import Table
@@ -43,17 +44,18 @@ __all__ = ["fit"]
     type=click.Choice(["permutation", "orthogonal", "linear"]),
     default="orthogonal",
     show_default=True,
-    help="What may happen to channels: they change places, turn into each other, or any mixture.",
+    help="What the group may do to channels: permute, rotate or mix them in any way.",
 )
-@out_option("ACTIONS.npz", "Where the fitted actions go.", required=True)
+@out_option("ACTIONS.npz", "File for the fitted actions.", required=True)
 @fit_options
 @click.option(
     "--fit-representation",
     "representation",
     is_flag=True,
-    help="Make orthogonal fits compose as the group's elements do.",
+    help="Make orthogonal fits a true representation of the group.",
 )
 @run_options
+@executor_options
 @input_options
 @moving_options
 @isolate_options
@@ -67,10 +69,11 @@ def fit(
     out: str | Path,
     **options: Any,
 ) -> None:
-    """Fit how a group acts on the channels of hidden layers to data, where nobody knows.
+    """Estimate from data how a group acts on the channels of hidden layers.
 
-    Fitted to the samples after D (--samples), so that onnx-geed measure with the same --samples and
-    --seed takes the file: --output-action LAYER=ACTIONS.npz. MODEL may be an activation cache too.
+    The fit uses the samples that follow the measured ones (--samples), so that onnx-geed measure
+    with the same --samples and --seed accepts the file: --output-action LAYER=ACTIONS.npz. MODEL
+    may also be an activation cache.
 
     \b
     Examples:
@@ -80,13 +83,16 @@ def fit(
       onnx-geed measure model.onnx --data images/ --group C4 \\
         --measure unexplained@/layer1/Relu_output_0 \\
         --output-action /layer1/Relu_output_0=a.npz
+      onnx-geed fit model.onnx --data images/ --group C4 --layer "*" --executor ray -o a.npz
     """
     from onnx_geed.groups import write_fits
     from onnx_geed.run import fit_actions
 
     if Path(out).suffix != ".npz":
-        raise click.UsageError(f"-o {out}: an archive of arrays is written, so name it .npz.")
-    with progress_bar() as progress:
+        raise click.UsageError(
+            f"-o {out}: must end in .npz, since an archive of arrays is written."
+        )
+    with progress_bar("fitting") as progress:
         if is_cache(model):
             tables = _fit_cache(context, model, progress)
         else:
@@ -110,6 +116,7 @@ def _fit_cache(
         *("layers", "kind", "representation"),
         *("samples", "fit_samples", "fit_anyway", "memory"),
     )
+    refuse_executor(typed, cache)
     refuse_settled(typed, still_open, cache)
     layers = typed.pop("layers", ())
     return fit_cached_actions(cache, layers, progress=progress, notify=tell, **typed)

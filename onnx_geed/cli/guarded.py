@@ -15,6 +15,7 @@ import click
 
 from onnx_geed.addresses import address_of
 from onnx_geed.cli.isolation import Bounds, isolate
+from onnx_geed.cli.memory_limit import limit_memory
 from onnx_geed.cli.places import Output
 from onnx_geed.confinement import out_of_reach
 from onnx_geed.errors import GeedError
@@ -22,7 +23,7 @@ from onnx_geed.files import check_writable
 
 __all__ = ["ISOLATE", "Guarded", "files_read"]
 
-#: Where a context keeps the options of ``--isolate``.
+#: Where a context keeps ``--isolate``, and the limits that hold with it or alone.
 ISOLATE = "isolate"
 
 
@@ -52,8 +53,11 @@ class Guarded(click.Command):
                     model,
                 )
             )
-        elif idle := asked.get("typed"):
-            raise click.UsageError(f"{idle[0]}: limits an isolated run; give --isolate too.")
+        elif "--time-limit" in asked.get("typed", ()):
+            raise click.UsageError("--time-limit: limits an isolated run; give --isolate too.")
+        elif asked.get("memory_limit") is not None:
+            _check_is_one_process(ctx, "--memory-limit")
+            limit_memory(asked["memory_limit"])
         for option, path in files.items():
             check_writable(path, option=option, inputs=_weights(path, ctx.params.get("model")))
         return super().invoke(ctx)
@@ -64,9 +68,13 @@ def _check_can_hold(ctx: click.Context, places: Sequence[str | Path]) -> None:
     for place in places:
         if address := address_of(place):
             raise out_of_reach(address)
+    _check_is_one_process(ctx, "--isolate")
+
+
+def _check_is_one_process(ctx: click.Context, option: str) -> None:
     if ctx.params.get("executor") == "ray":
         raise GeedError(
-            "--isolate: confines one process, not the workers of a cluster; leave out "
+            f"{option}: confines one process, not the workers of a cluster; leave out "
             "--executor ray"
         )
 

@@ -23,21 +23,17 @@ from types import FrameType
 from typing import Any
 
 from onnx_geed.cli.landlock import close_network, close_writes, die_with_parent
+from onnx_geed.cli.memory_limit import limit_memory
 from onnx_geed.cli.terminal import fail, tell
 from onnx_geed.confinement import Confined, Protections, confine
 from onnx_geed.errors import GeedError
 from onnx_geed.files import writing_beside
-from onnx_geed.text import parse_bytes
 
 __all__ = ["Bounds", "isolate"]
 
 
 # Seconds between two looks at a child that has closed its pipe.
 _LOOK = 0.005
-
-
-# What Python, numpy, the compiler of kernels and ONNX Runtime take before any work.
-_LEAST = 512 << 20
 
 
 _FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP")
@@ -179,12 +175,16 @@ def _real(path: Path) -> Path:
 
 def _enter(bounds: Bounds, places: _Places, how: Confined) -> None:
     """Confine this process, and say where the system does not do all of it."""
+    import resource  # which Windows has not
+
     os.setpgid(0, 0)
     for name in ("SIGTTOU", "SIGTTIN"):  # it writes to a terminal whose foreground is the parent
         signal.signal(getattr(signal, name), signal.SIG_IGN)
     die_with_parent(signal.SIGKILL)
     os.environ["TMPDIR"] = tempfile.tempdir = str(places.scratch)
-    memory = _limit_memory(bounds.memory)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    memory = limit_memory(bounds.memory)
     writes = close_writes(places.open)
     network = close_network()
     protections = Protections(
@@ -202,29 +202,6 @@ def _enter(bounds: Bounds, places: _Places, how: Confined) -> None:
     ]
     if missing:
         tell(f"note: --isolate: this system has no {', no '.join(missing)}; what it has is on")
-
-
-def _limit_memory(asked: str | None) -> int | None:
-    """Limit what this process may take; return the bytes, None where the system holds none."""
-    import resource
-
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform != "linux":
-        return None  # where a limit can be set, and is not held
-    if asked and parse_bytes(asked) < _LEAST:
-        raise GeedError(f"--memory-limit {asked}: it takes 512 MiB to start; give at least that")
-    memory = (
-        parse_bytes(asked) if asked else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    )
-    try:
-        # What is written to: reserved addresses, of which a GPU's driver takes many, do not count.
-        there = [n for n in resource.getrlimit(resource.RLIMIT_DATA) if n >= 0]
-        memory = min([memory, *there])
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
-    except (OSError, ValueError):
-        return None
-    return memory
 
 
 def _wait(child: int, pipe: int, bounds: Bounds, begun: set[str]) -> _Ending:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from onnx_geed.cli.options import (
     input_options,
     isolate_options,
     measures_option,
+    memory_option,
     metadata_options,
     model_argument,
     out_option,
@@ -55,11 +57,13 @@ def layers(model: str | Path, form: str, **options: Any) -> None:
 
 @click.command(cls=Guarded)
 @model_argument
-@out_option("OUT.onnx", "Where the annotated model goes.", required=True)
+@out_option("OUT.onnx", "File for the annotated model.", required=True)
 @metadata_options
 @output_action_option
 @click.option(
-    "--classes", metavar="FILE.txt", help="Names of the classes, one a line, in the outputs' order."
+    "--classes",
+    metavar="FILE.txt",
+    help="Names of the classes, one per line, in the order of the outputs.",
 )
 @isolate_options
 def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
@@ -80,16 +84,17 @@ def annotate(model: str | Path, out: str | Path, **options: Any) -> None:
 @model_argument
 @group_option(required=True)
 @measures_option
-@out_option("MEASURED.onnx", "Where the measurement goes.", required=True)
-@data_option("Samples to try the model out on, instead of noise.")
+@out_option("MEASURED.onnx", "File for the measurement.", required=True)
+@data_option("Samples to test the model on, instead of noise.")
 @input_options
 @action_options
+@memory_option
 @isolate_options
 def compile_model(model: str | Path, group: str, out: str | Path, **options: Any) -> None:
     """Write a measurement as an ONNX file: samples in, deviations out.
 
-    The file holds the group's action, the model and the measures, and runs in any ONNX runtime. It
-    takes samples as the model takes them; its outputs deviation/MEASURE/LAYER are (samples,
+    The file contains the group's action, the model and the measures, and runs in any ONNX runtime.
+    Its input is that of the model; its outputs deviation/MEASURE/LAYER have the shape (samples,
     elements), and G-EED is their mean.
 
     \b
@@ -112,11 +117,23 @@ def compile_model(model: str | Path, group: str, out: str | Path, **options: Any
 def converters() -> None:
     """Print the folder of the converter scripts.
 
+    A script needs its framework, onnx and onnxruntime, but not onnx-geed: run it with the Python
+    that has the framework, of whatever environment.
+
     \b
-    Example:
+    Examples:
+      onnx-geed converters
       python "$(onnx-geed converters)/from_torch.py" --help
+      /path/to/torch/bin/python "$(onnx-geed converters)/from_torch.py" --help
     """
     scripts = importlib.util.find_spec("onnx_geed.converters")
     if scripts is None or not scripts.submodule_search_locations:
         raise GeedError("the converter scripts are not installed: reinstall onnx-geed")
-    show(next(iter(scripts.submodule_search_locations)))
+    folder = Path(next(iter(scripts.submodule_search_locations))).resolve()
+    show(str(folder))
+    if sys.stdout.isatty() or not sys.stderr.isatty():  # not where a shell takes the folder
+        names = sorted(path.name for path in folder.glob("from_*.py"))
+        tell(
+            f'next: /path/to/python "{folder / "from_torch.py"}" --help, with the Python that has '
+            f"PyTorch, of any environment; there are {', '.join(names)}"
+        )

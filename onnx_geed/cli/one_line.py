@@ -7,16 +7,18 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
 
+from onnx_geed.cli.memory_limit import limit_of_this_process
 from onnx_geed.cli.signals import SignalledError, caught, install, line_of
 from onnx_geed.cli.terminal import OutputError, fail, settle, show, silence, tell
-from onnx_geed.confinement import confined
 from onnx_geed.errors import GeedError
+from onnx_geed.text import format_bytes
 
 __all__ = ["OneLine"]
 
@@ -35,12 +37,14 @@ class OneLine(click.Group):
         kwargs["standalone_mode"] = False
         restore = install()
         _show_messages()
+        shown, warnings.showwarning = warnings.showwarning, _warned
         try:
             status = self._status(*args, **kwargs)
             sys.exit(status if isinstance(status, int) else 0)
         finally:
             settle()
             restore()
+            warnings.showwarning = shown
 
     def _status(self, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -109,12 +113,16 @@ def _signalled(number: int) -> int:
 
 
 def _of_the_limit(message: str) -> str:
-    """Add the limit on memory of an isolated run to a message that may come of it."""
-    how = confined()
-    memory = how.protections["memory_bytes"] if how else None
+    """Add the limit on memory to a message that may come of it."""
+    memory = limit_of_this_process()
     if memory is None or not any(w in message for w in ("out of memory", "alloc", "MemoryError")):
         return ""
-    return f" (the limit of this isolated run is {memory >> 20} MiB; raise --memory-limit)"
+    return f" (the limit of this process is {format_bytes(memory)}; raise --memory-limit)"
+
+
+def _warned(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    """Tell what a library warns of as a note, and not as two lines with a path of this machine."""
+    tell(f"note: {category.__name__}: {' '.join(str(message).split())}")
 
 
 class _Lines(logging.Handler):
@@ -129,3 +137,5 @@ def _show_messages() -> None:
     if not any(isinstance(handler, _Lines) for handler in logger.handlers):
         logger.addHandler(_Lines())
         logger.setLevel(logging.INFO)
+        # A large image is allowed or refused by what it takes, in one line; Pillow says it in two.
+        warnings.filterwarnings("ignore", "Image size .* exceeds limit", RuntimeWarning)

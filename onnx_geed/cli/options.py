@@ -30,6 +30,7 @@ __all__ = [
     "moving_options",
     "out_option",
     "output_action_option",
+    "quiet_option",
     "results_argument",
     "run_options",
 ]
@@ -114,7 +115,8 @@ def group_option(*, required: bool = False, several: bool = False) -> Decorator[
         "revcomp; S<n>, S<n>~k; hue<n>; SO2~n, O2~n, SO3~n, O3~n; G*H; "
         "for sensitivity: small-rotation, small-shift, small-zoom, ~PIXELS; families: rotate, "
         "zoom, shift-px, brightness, contrast, blur, noise, jpeg:LO..HI/N, background:FOLDER/N, "
-        "imagenet-c:NAME, or module:function." + (" Repeatable: a result each." if several else ""),
+        "imagenet-c:NAME, or module:function."
+        + (" Repeatable: one result per group." if several else ""),
     )
 
 
@@ -144,6 +146,14 @@ def format_option(*forms: str, explained: bool = False) -> Decorator[Any]:
     )
 
 
+quiet_option = click.option(
+    "-q",
+    "--quiet",
+    is_flag=True,
+    help="No progress, notes or hints on stderr; errors are still told.",
+)
+
+
 measures_option = click.option(
     "--measure",
     "measures",
@@ -158,8 +168,8 @@ engine_option = click.option(
     type=click.Choice(["auto", "kernels", "graph"]),
     default="auto",
     show_default=True,
-    help="Where deviations are computed: by compiled loops on the processor, or by nodes in the "
-    "model's own graph, so that activations stay on the device; auto takes the graph on CUDA.",
+    help="How deviations are computed: by compiled loops on the processor, or inside the model's "
+    "own graph, so that activations stay on the device; auto uses the graph on CUDA.",
 )
 
 
@@ -168,9 +178,9 @@ output_action_option = click.option(
     metavar="LAYER=FILE|fit:KIND",
     multiple=True,
     callback=_pairs,
-    help="How the group acts on a tensor (.npz: elements and one of channels, permutation, "
-    "matrices, channel_matrices; onnx-geed fit writes such). measure fits it by itself with "
-    "fit:permutation, fit:orthogonal or fit:linear.",
+    help="How the group acts on a tensor: an .npz file with elements and one of channels, "
+    "permutation, matrices, channel_matrices (onnx-geed fit writes one). With measure also "
+    "fit:permutation, fit:orthogonal or fit:linear, to estimate it from data.",
 )
 
 
@@ -182,12 +192,12 @@ fit_options = _in_order(
         default=50,
         show_default=True,
         metavar="N",
-        help="Samples that output actions are fitted to: the next ones after D.",
+        help="How many samples to fit output actions to: those that follow the measured ones.",
     ),
     click.option(
         "--fit-anyway",
         is_flag=True,
-        help="Fit vectors that are too long, or have too few samples, to trust the fit.",
+        help="Fit even where vectors are too long, or samples too few, for a fit to be trusted.",
     ),
 )
 
@@ -200,9 +210,8 @@ metadata_options = _in_order(
         metavar="[INPUT=]LETTERS",
         multiple=True,
         callback=_layouts,
-        help="Layout of an input, one letter an axis: NCHW, NCDHW (volume), NCT (line), NPX "
-        "(points), NPP (adjacency), NTB (DNA); repeatable: inputs that the group knows move "
-        "together.",
+        help="Layout of an input, one letter per axis: NCHW, NCDHW (volume), NCT (line), NPX "
+        "(points), NPP (adjacency), NTB (DNA). Repeatable, for inputs that move together.",
     ),
     click.option(
         "--preprocess",
@@ -215,7 +224,7 @@ metadata_options = _in_order(
     click.option(
         "--output-kind",
         type=click.Choice(["logits", "probabilities", "embedding"]),
-        help="What the output is, where the graph does not say.",
+        help="What the output holds, if the graph does not say.",
     ),
     click.option("--latent", metavar="LAYER", help="The latent tensor."),
     click.option(
@@ -223,8 +232,8 @@ metadata_options = _in_order(
         metavar="LAYER=LAYOUT",
         multiple=True,
         callback=_pairs,
-        help="Layout of a hidden tensor or output, which says how it moves: NCHW, NHWC, NXHW (a "
-        "field), NPC, NP, NX; tokens NTD:14x14+1.",
+        help="Layout of a hidden tensor or output, which determines how it moves: NCHW, NHWC, NXHW "
+        "(a field), NPC, NP, NX; tokens NTD:14x14+1.",
     ),
 )
 
@@ -237,28 +246,37 @@ input_options = _in_order(
         metavar="NAME=FILE",
         multiple=True,
         callback=_pairs,
-        help="Value of another input (.npy): a row a sample, or one for all.",
+        help="Value of another input (.npy): one row per sample, or one for all.",
     ),
     click.option(
         "--mask",
         metavar="INPUT[=FILE]",
         multiple=True,
         callback=_masks,
-        help="Which entries of padded sets are real (.npy: samples by entries, or lengths); of an "
-        "input, or for one that takes it. Without FILE: the lengths that the data state.",
+        help="Which entries of padded sets are real (.npy: samples by entries, or lengths); INPUT "
+        "is the padded input, or one that takes the mask. Without FILE: lengths from the data.",
     ),
     click.option(
         "--labels",
         metavar="FILE",
-        help="Labels of the samples (.npy, idx): one each, or one for each place of dense scores.",
+        help="Labels of the samples (.npy, idx): one per sample, or one per place of dense scores.",
     ),
     click.option(
         "--target",
         metavar="LAYER=FILE",
         multiple=True,
         callback=_pairs,
-        help="What a tensor should be (.npy: a row a sample), for symmetry-share.",
+        help="Target values of a tensor (.npy: one row per sample), for symmetry-share.",
     ),
+)
+
+
+memory_option = click.option(
+    "--memory",
+    default="2GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="Budget for activations.",
 )
 
 
@@ -268,31 +286,32 @@ run_options = _in_order(
         "--samples",
         type=int,
         metavar="N",
-        help="Size of D, eq. (4).  [default: 50; with --precision the most to take, all]",
+        help="How many samples to measure (D of eq. (4)).  [default: 50; with --precision up to "
+        "all]",
     ),
     click.option(
         "--norm-samples",
         default=200,
         show_default=True,
         metavar="N",
-        help="Points for the normaliser M, eq. (6).",
+        help="Samples from which the normaliser M is computed, eq. (6).",
     ),
-    click.option("--seed", default=0, show_default=True, metavar="S", help="Picks the samples."),
+    click.option(
+        "--seed",
+        default=0,
+        show_default=True,
+        metavar="S",
+        help="Random seed for choosing samples.",
+    ),
     click.option(
         "--provider",
         type=click.Choice(["auto", "cuda", "cpu"]),
         default="auto",
         show_default=True,
-        help="Where to run; auto takes CUDA where it works.",
+        help="Where the model runs; auto uses CUDA if it works.",
     ),
-    click.option("--batch-size", type=int, metavar="N", help="Most rows in one run."),
-    click.option(
-        "--memory",
-        default="2GiB",
-        show_default=True,
-        metavar="SIZE",
-        help="Budget for activations.",
-    ),
+    click.option("--batch-size", type=int, metavar="N", help="Largest batch for the model."),
+    memory_option,
 )
 
 
@@ -303,14 +322,14 @@ executor_options = _in_order(
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="Where jobs run: threads of this process, or workers of a Ray cluster; the figures "
-        "are the same.",
+        help="Where the work is done: threads of this process, or workers of a Ray cluster; "
+        "results are identical.",
     ),
     click.option(
         "--address",
         metavar="auto|local|HOST:PORT",
-        help="The Ray cluster: the one that runs, or else a new one here (auto, the default); a "
-        "new one here (local); or where it is.",
+        help="The Ray cluster: a running one, else a new one on this machine (auto, the default); "
+        "a new one (local); or its address.",
     ),
 )
 
@@ -349,7 +368,8 @@ isolate_options = _in_order(
         metavar="SIZE",
         expose_value=False,
         callback=_keep_aside,
-        help="With --isolate: the most memory, such as 4GiB.  [default: the machine's]",
+        help="The most memory that the process may take, such as 4GiB: what asks for more ends in "
+        "one line.  [default: the machine's]",
     ),
 )
 
@@ -361,32 +381,32 @@ moving_options = _in_order(
         type=click.Choice(["bilinear", "nearest", "bicubic"]),
         default="bilinear",
         show_default=True,
-        help="Resampling of rotations that do not map the grid onto itself.",
+        help="How to resample under rotations that do not map the grid onto itself.",
     ),
     click.option(
         "--support",
         type=click.Choice(["full", "disk"]),
         default="full",
         show_default=True,
-        help="disk: mask the samples, and compare maps, inside the inscribed disk.",
+        help="disk: use only the inscribed disk, of samples and of feature maps.",
     ),
     click.option(
         "--clip",
         is_flag=True,
-        help="Clip images that a family such as brightness changes, and round them to 8 bits.",
+        help="For families such as brightness: clip changed images and round them to 8 bits.",
     ),
     click.option(
         "--masks",
         metavar="FILE|FOLDER",
-        help="What stands in front, for background:FOLDER/N: (N, H, W) of 1 and 0, or a folder of "
-        "black and white images, one a sample.",
+        help="Foreground masks for background:FOLDER/N: an array (N, H, W) of 1 and 0, or a folder "
+        "of black and white images, one per sample.",
     ),
     click.option(
         "--components",
         type=click.Choice(["right-down", "right-up", "down-right"]),
         default="right-down",
         show_default=True,
-        help="What the components of vectors (X) are; a third one is forward.",
+        help="Directions of the components of vectors (X); a third one points forward.",
     ),
 )
 
@@ -403,7 +423,7 @@ cache_options = _in_order(
         type=click.Choice(["raw", "stats"]),
         default="raw",
         show_default=True,
-        help="Whole activations, or only what the chosen measures need.",
+        help="Keep whole activations, or only what the chosen measures need.",
     ),
     click.option(
         "--cache-dtype",

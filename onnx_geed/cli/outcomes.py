@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from onnx_geed.model import Model
     from onnx_geed.results import Result
 
-__all__ = ["finish", "show_results", "write"]
+__all__ = ["finish", "next_step", "show_results", "write"]
 
 
 def finish(
@@ -24,14 +25,19 @@ def finish(
     out: str | Path | None,
     limits: Sequence[str],
     junit: str | Path | None,
+    note: Callable[[str], None] | None = tell,
 ) -> int:
-    """Keep a result, tell its notes, show it and hold it against limits; return the status."""
+    """Keep a result, tell its notes, show it and hold it against limits; return the status.
+
+    Without ``note``, notes are left to the result.
+    """
     from onnx_geed.results import over_limits
 
     # What a run has cost is kept before anything is made of it.
     status = write(result, out) if out else 0
-    for note in result["notes"]:
-        tell(f"note: {note}")
+    if note:
+        for text in result["notes"]:
+            note(f"note: {text}")
     excesses = over_limits(result, limits)
     if junit:
         status = _write_junit(result, limits, junit) or status
@@ -39,6 +45,16 @@ def finish(
     for excess in excesses:
         tell(f"over the limit: {excess}")
     return 1 if excesses else status
+
+
+def next_step(data: str | None, files: Sequence[str | Path | None], *, part: bool = False) -> str:
+    """Say which command comes next after a run, with the names that were given."""
+    if part:
+        return "next: onnx-geed merge PART... -o result.json, when all parts are there"
+    kept = [shlex.quote(str(path)) for path in files if path]
+    page = f"onnx-geed report {' '.join(kept) or 'result.json'} -o report.html"
+    page += f" --data {shlex.quote(data)}" if data else ""
+    return f"next: {page}" if kept else f"next: keep the result with -o result.json, then {page}"
 
 
 def write(result: Result, out: str | Path) -> int:

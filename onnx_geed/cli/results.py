@@ -43,8 +43,8 @@ def merge(
 ) -> None:
     """Join the parts of a run, which onnx-geed measure --shard wrote, into the whole result.
 
-    The bits are those of onnx-geed measure without --shard. Neither model nor data are read; the
-    parts may come in any order, and all of them have to.
+    The result is identical to that of onnx-geed measure without --shard. All parts are needed, in
+    any order; neither model nor data are read.
 
     \b
     Example:
@@ -55,7 +55,9 @@ def merge(
 
     parse_limits(fail_above)
     if junit and not fail_above:
-        raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
+        raise click.UsageError(
+            "--junit: reports limits, and there are none; add --fail-above MEASURE=LIMIT."
+        )
     result = join_parts(parts, command=command_line(), limits=fail_above)
     sys.exit(finish(result, form, None, out=out, limits=fail_above, junit=junit))
 
@@ -65,7 +67,7 @@ def merge(
 @out_option("FILE.json", "Result file.")
 @format_option("table", "json")
 def aggregate(results: tuple[str | Path, ...], out: str | Path | None, form: str) -> None:
-    """Mean and interval over models, such as the paper's ten seeds.
+    """Show mean and interval over models, such as the ten seeds of the paper.
 
     \b
     Example:
@@ -84,9 +86,9 @@ def aggregate(results: tuple[str | Path, ...], out: str | Path | None, form: str
 @click.argument("b", type=PLACE)
 @out_option("FILE.json", "Result file.")
 @format_option("table", "json")
-@click.option("--force", is_flag=True, help="Compare what is not comparable all the same.")
+@click.option("--force", is_flag=True, help="Compare results even if they are not comparable.")
 def compare(a: str | Path, b: str | Path, out: str | Path | None, form: str, force: bool) -> None:
-    """Compare two results, paired over the same samples.
+    """Compare two results sample by sample, with an interval and a verdict for each measure.
 
     \b
     Example:
@@ -187,9 +189,11 @@ def _explored(
     for model in loaded:
         if model.sha256 not in measured:
             paths = ", ".join(dict.fromkeys(r["model"]["path"] for r in results))
+            cure = "give the model that was measured"
+            if not any(measured):
+                cure = "functions are not run again, leave --model out"
             raise GeedError(
-                f"--model {model.called}: no result is of this model, they are of {paths}; give "
-                "the model that was measured"
+                f"--model {model.called}: no result is of this model, they are of {paths}; {cure}"
             )
     by_sha = {model.sha256: model for model in loaded}
     return [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -26,13 +27,14 @@ from onnx_geed.cli.options import (
     measures_option,
     model_argument,
     out_option,
+    quiet_option,
     run_options,
 )
-from onnx_geed.cli.outcomes import finish, show_results, write
+from onnx_geed.cli.outcomes import finish, next_step, show_results, write
 from onnx_geed.cli.places import PLACE, Output, is_cache
 from onnx_geed.cli.progress import progress_bar
-from onnx_geed.cli.terminal import command_line, fail, show, tell
-from onnx_geed.cli.typed_options import refuse_settled, typed_options
+from onnx_geed.cli.terminal import command_line, fail, hushed, show, tell
+from onnx_geed.cli.typed_options import refuse_executor, refuse_settled, typed_options
 from onnx_geed.errors import GeedError, of_group
 
 if TYPE_CHECKING:
@@ -41,12 +43,10 @@ if TYPE_CHECKING:
 
 __all__ = ["benchmark", "demo", "measure"]
 
-Progress = Callable[[int, int], None]
-
 
 @click.command(cls=Guarded)
 @model_argument
-@data_option("Samples: see below.")
+@data_option("Samples: see above.")
 @group_option(several=True)
 @measures_option
 @out_option("RESULT.json", "Result file.")
@@ -68,30 +68,32 @@ Progress = Callable[[int, int], None]
     "--precision",
     type=float,
     metavar="P",
-    help="Add samples until half of each interval is at most P of the value's distance from "
-    "perfect; --samples bounds them.",
+    help="Add samples until each interval is at most ±P of the value's distance from perfect, such "
+    "as 0.1; --samples is the upper bound.",
 )
 @click.option(
     "--references",
     is_flag=True,
-    help="Also run what resampling alone does, as a scale to read values by.",
+    help="Also measure what resampling alone does, as a scale to read values by.",
 )
 @click.option(
     "--untrained",
     is_flag=True,
-    help="Also measure the same network with its weights drawn anew, as a scale too.",
+    help="Also measure the same network with random weights, as a scale to read values by.",
 )
 @click.option(
     "--background",
     metavar="CLASS",
-    help="Class of dense scores, by number or name: measure the other places by themselves too.",
+    help="Background class of dense scores (number or name): places of other classes are also "
+    "measured separately.",
 )
 @format_option("table", "json", "csv", explained=True)
+@quiet_option
 @limit_options
 @click.option(
     "--shard",
     metavar="I/N",
-    help="Measure only the I-th of N parts of D, from 1 on; onnx-geed merge joins all N.",
+    help="Measure only part I of N of the samples (I from 1); onnx-geed merge joins all parts.",
 )
 @input_options
 @action_options
@@ -105,6 +107,7 @@ def measure(
     groups: tuple[str, ...],
     out: str | Path | None,
     form: str,
+    quiet: bool,
     fail_above: tuple[str, ...],
     junit: str | Path | None,
     **options: Any,
@@ -137,24 +140,44 @@ def measure(
     parse_limits(fail_above)
     if options["shard"] and not out and form != "json":
         raise click.UsageError(
-            "--shard: a part is kept for onnx-geed merge; name its file with --out."
+            "--shard: a part must be saved for onnx-geed merge; name its file with --out."
         )
     _refuse_idle_fit_options(typed_options(context), options["output_action"])
     if len(groups) > 1:
         if junit:
-            raise click.UsageError("--junit: tells of one group, and there are several --group.")
-        sys.exit(_measure_several(context, model, groups, out, form, fail_above, options))
+            raise click.UsageError("--junit: works with one --group, and several were given.")
+        with _shared(fail_above, quiet) as shared:
+            status = _measure_several(context, model, groups, out, form, shared, options)
+        sys.exit(status)
     options["group"] = groups[0] if groups else None
     if junit and options["shard"]:
-        raise click.UsageError("--junit: tells of whole results; give it to onnx-geed merge.")
+        raise click.UsageError("--junit: needs the whole result; give it to onnx-geed merge.")
     if junit and not fail_above:
-        raise click.UsageError("--junit: has nothing to tell without --fail-above MEASURE=LIMIT.")
-    with progress_bar() as progress:
+        raise click.UsageError(
+            "--junit: reports limits, and there are none; add --fail-above MEASURE=LIMIT."
+        )
+    with _shared(fail_above, quiet) as shared:
         if is_cache(model):
-            result, loaded = _measure_cache(context, model, progress, fail_above, options), None
+            result, loaded = _measure_cache(context, model, shared, options), None
         else:
-            result, loaded = _measure_model(model, progress, fail_above, options)
-    sys.exit(finish(result, form, loaded, out=out, limits=fail_above, junit=junit))
+            result, loaded = _measure_model(model, shared, options)
+    note = None if quiet else tell
+    status = finish(result, form, loaded, out=out, limits=fail_above, junit=junit, note=note)
+    if form == "table" and note is not None and status != 2:
+        note(next_step(options["data"], [out], part=bool(options["shard"])))
+    sys.exit(status)
+
+
+@contextmanager
+def _shared(limits: Sequence[str], quiet: bool) -> Iterator[dict[str, Any]]:
+    """Give what every way of measuring is told besides the user's options."""
+    with hushed(quiet), progress_bar("measuring", quiet=quiet) as progress:
+        yield {
+            "progress": progress,
+            "notify": None if quiet else tell,
+            "command": command_line(),
+            "limits": limits,
+        }
 
 
 def _refuse_idle_fit_options(typed: Mapping[str, Any], actions: Mapping[str, str]) -> None:
@@ -168,25 +191,17 @@ def _refuse_idle_fit_options(typed: Mapping[str, Any], actions: Mapping[str, str
 
 
 def _measure_model(
-    model: str | Path,
-    progress: Progress,
-    limits: Sequence[str],
-    options: Mapping[str, Any],
+    model: str | Path, shared: Mapping[str, Any], options: Mapping[str, Any]
 ) -> tuple[Result, Model]:
     """Measure a model, and keep its activations where a cache is named."""
     for name in ("data", "group"):
         if options[name] is None:
             raise click.UsageError(f"Missing option '--{name}'.")
-    shared: dict[str, Any] = {
-        "progress": progress,
-        "command": command_line(),
-        "limits": limits,
-    }
     rest = dict(options)
     data, group, cache = (rest.pop(name) for name in ("data", "group", "cache"))
     plain = (rest["mode"], rest["dtype"]) == ("raw", "float32")
     if cache is None and not plain:
-        raise click.UsageError("--cache-mode and --cache-dtype go with --cache ACTS.geed.")
+        raise click.UsageError("--cache-mode and --cache-dtype need --cache ACTS.geed.")
     from onnx_geed.model import load_model
 
     loaded = load_model(model)
@@ -194,21 +209,23 @@ def _measure_model(
         from onnx_geed.cache import measure_through_cache
 
         if rest.pop("shard"):
-            raise click.UsageError("--shard: a cache is of a whole run; leave --cache out.")
+            raise click.UsageError(
+                "--shard: cannot be combined with --cache, which holds a whole run; leave --cache "
+                "out."
+            )
 
-        through = measure_through_cache(loaded, data, group, cache, notify=tell, **shared, **rest)
+        through = measure_through_cache(loaded, data, group, cache, **shared, **rest)
         return through, loaded
     del rest["mode"], rest["dtype"]
     from onnx_geed.run import measure as measure_model
 
-    return measure_model(loaded, data, group, notify=tell, **shared, **rest), loaded
+    return measure_model(loaded, data, group, **shared, **rest), loaded
 
 
 def _measure_cache(
     context: click.Context,
     cache: str | Path,
-    progress: Progress,
-    limits: Sequence[str],
+    shared: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> Result:
     """Measure from a cache, for which only some options are still open."""
@@ -219,22 +236,16 @@ def _measure_cache(
         typed["group"] = options["group"]
     if "shard" in typed:
         raise click.UsageError(
-            f"--shard: {leaf(cache)} is a cache, from which all is measured in one go; leave it out"
+            f"--shard: {leaf(cache)} is a cache, which is measured as a whole; leave it out"
         )
     if "engine" in typed:
         raise click.UsageError(
             f"--engine: {leaf(cache)} is a cache, which is measured without its model, so there is "
             "no engine to choose; leave it out"
         )
-    for name in ("executor", "address"):
-        if name in typed:
-            raise click.UsageError(
-                f"--{name}: {leaf(cache)} is a cache, which is measured on this machine; leave it "
-                "out, or measure the model"
-            )
+    refuse_executor(typed, cache)
     refuse_settled(typed, STILL_OPEN, cache)
-    shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
-    return measure_cache(cache, command=command_line(), **shared, **typed)
+    return measure_cache(cache, **shared, **typed)
 
 
 def _measure_several(
@@ -243,7 +254,7 @@ def _measure_several(
     groups: Sequence[str],
     out: str | Path | None,
     form: str,
-    limits: Sequence[str],
+    shared: Mapping[str, Any],
     options: dict[str, Any],
 ) -> int:
     """Measure a model under several groups; return the status."""
@@ -254,11 +265,10 @@ def _measure_several(
 
     plain = (options.pop("mode"), options.pop("dtype")) == ("raw", "float32")
     if options.pop("cache") is not None or not plain:
-        raise click.UsageError("--cache: keeps one group's activations; give one --group.")
+        raise click.UsageError("--cache: holds the activations of one group; give one --group.")
     if is_cache(model):
         raise click.UsageError(
-            f"--group: was settled when the cache {leaf(model)} was written; leave it out, or "
-            "measure the model"
+            f"--group: is fixed by the cache {leaf(model)}; leave it out, or measure the model"
         )
     data = options.pop("data")
     if data is None:
@@ -269,27 +279,28 @@ def _measure_several(
             check_writable(path, inputs=[*files_read(context)])
     results: list[Result] = []
     status, failure = 0, None
-    with progress_bar() as progress:
-        loaded = load_model(model)
-        shared: dict[str, Any] = {"limits": limits, "progress": progress, "notify": tell}
-        each = measure_each(loaded, data, groups, command=command_line(), **shared, **options)
-        try:
-            for result, path in zip(each, files, strict=True):
-                # What a run has cost is kept before the next begins.
-                status = (write(result, path) if path else 0) or status
-                results.append(result)
-        except GeedError as error:
-            if not results:
-                raise
-            failure = of_group(groups[len(results)], error)
+    loaded, limits, say = load_model(model), shared["limits"], shared["notify"]
+    each = measure_each(loaded, data, groups, **shared, **options)
+    try:
+        for result, path in zip(each, files, strict=True):
+            # What a run has cost is kept before the next begins.
+            status = (write(result, path) if path else 0) or status
+            results.append(result)
+    except GeedError as error:
+        if not results:
+            raise
+        failure = of_group(groups[len(results)], error)
     for note in dict.fromkeys(note for result in results for note in result["notes"]):
-        tell(f"note: {note}")
+        if say:
+            say(f"note: {note}")
     status = show_results(results, form, loaded, kept=bool(out or limits)) or status
     excesses = [(r["group"]["name"], text) for r in results for text in over_limits(r, limits)]
     for name, excess in excesses:
         tell(f"over the limit: {name}: {excess}")
     if failure:
         return fail(failure)
+    if form == "table" and say and status != 2:
+        say(next_step(data, files, part=bool(options["shard"])))
     return 1 if excesses else status
 
 
@@ -298,7 +309,9 @@ def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
     from onnx_geed.safe_names import file_name
 
     if not address_of(out) and Path(out).exists() and not Path(out).is_file():
-        raise GeedError(f"--out {out}: {len(groups)} results go into files beside it; name a file")
+        raise GeedError(
+            f"--out {out}: is a folder; name a file, beside which {len(groups)} results are written"
+        )
     named = PurePath(leaf(out))
     files = [sibling(out, f"{named.stem}.{file_name(g)}{named.suffix}") for g in groups]
     # As file systems see it that do not tell capitals apart.
@@ -306,13 +319,15 @@ def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
     for i, name in enumerate(names):
         if name in names[:i]:
             both = f"{groups[names.index(name)]} and {groups[i]}"
-            raise GeedError(f"--group: {both} would both be written to {files[i]}; measure one")
+            raise GeedError(
+                f"--group: {both} would both be written to {files[i]}; measure one at a time"
+            )
     return files
 
 
 @click.command(cls=Guarded)
 @click.argument("suite", type=PLACE, metavar="SUITE.toml")
-@out_option("FOLDER", "Where results, summary and pictures go.", required=True, folder=True)
+@out_option("FOLDER", "Folder for results, summary and pictures.", required=True, folder=True)
 @executor_options
 @format_option("table", "json", "csv", explained=True)
 @isolate_options
@@ -323,12 +338,12 @@ def benchmark(
     executor: Literal["local", "ray"],
     address: str | None,
 ) -> None:
-    """Measure many models, such as the checkpoints of trainings, as a TOML file lists them.
+    """Measure all models that a TOML file lists, such as the checkpoints of a training.
 
-    A result file for each model file, data set and group, kept when the command is given again;
-    then mean and interval over seeds, as summary.json, summary.csv and pictures (with matplotlib);
-    where groups are several, and one a family, as a page too, families.html.
-    Ends with status 2 if a run failed, after the others are done.
+    Writes a result file for each model, data set and group, and mean and interval over seeds as
+    summary.json, summary.csv and pictures (with matplotlib); for families of transformations also
+    a page, families.html. Given again, the command keeps results that are still up to date. If a
+    run fails, the others go on, and the command ends with status 2.
 
     \b
     Example of a suite; {seed} and {step} stand for numbers, {any} for any word:
@@ -358,7 +373,7 @@ def benchmark(
             tell(line)
 
     loaded = read_suite(suite)
-    with progress_bar() as progress:
+    with progress_bar("benchmark") as progress:
         shared: dict[str, Any] = {"executor": executor, "address": address}
         summary = run_suite(loaded, out, notify=tell_once, progress=progress, **shared)
     failed = {failure["cell"] for failure in summary["failed"]}
@@ -383,8 +398,9 @@ def benchmark(
     "--report",
     "page",
     type=Output(),
-    metavar="PAGE.html",
-    help="Also write a page of both, on which single digits can be looked at.",
+    metavar="FILE.html",
+    help="Also write both results as a page, to explore in a browser down to single digits (needs "
+    "onnx-geed[report]).",
 )
 def demo(page: str | Path | None) -> None:
     """Measure the embedded model under C8, next to the same network untrained.
@@ -392,10 +408,14 @@ def demo(page: str | Path | None) -> None:
     \b
     Examples:
       onnx-geed demo
-      onnx-geed demo --report demo.html
+      onnx-geed demo --report page.html
     """
-    from onnx_geed.demo import run_demo
+    from onnx_geed.demo import demo_results, demo_text, write_demo_page
 
-    with progress_bar() as progress:
-        text = run_demo(progress, page)
-    show(text)
+    with progress_bar("demo") as progress:
+        results = demo_results(progress)
+        if page:
+            write_demo_page(results, page, command_line())
+    show(demo_text(*results), kept=bool(page))
+    tell(f"next: open {page} in a browser" if page else "next: onnx-geed demo --report page.html")
+    tell("next: onnx-geed measure MODEL.onnx --data IMAGES/ --group C8")

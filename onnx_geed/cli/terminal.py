@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -14,7 +16,17 @@ import click
 from onnx_geed.errors import without_secrets
 from onnx_geed.safe_names import one_line, safe_lines
 
-__all__ = ["OutputError", "command_line", "fail", "settle", "show", "show_as", "silence", "tell"]
+__all__ = [
+    "OutputError",
+    "command_line",
+    "fail",
+    "hushed",
+    "settle",
+    "show",
+    "show_as",
+    "silence",
+    "tell",
+]
 
 
 # Letters of a line on stderr.
@@ -86,6 +98,19 @@ def tell(text: str) -> None:
         _echo(one_line(without_secrets(text), _LONGEST), True, err=True)
     except (OSError, ValueError):
         silence(sys.stderr)
+
+
+@contextmanager
+def hushed(quiet: bool) -> Iterator[None]:
+    """Leave out what the package tells while it works, but for warnings."""
+    logger = logging.getLogger("onnx_geed")
+    level = logger.level
+    if quiet:
+        logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _echo(text: str, nl: bool, *, err: bool) -> None:

@@ -10,7 +10,7 @@ import click
 
 from onnx_geed.addresses import leaf
 
-__all__ = ["refuse_settled", "typed_options"]
+__all__ = ["refuse_executor", "refuse_settled", "typed_options"]
 
 
 def typed_options(context: click.Context, without: Collection[str] = ()) -> dict[str, Any]:
@@ -23,6 +23,22 @@ def typed_options(context: click.Context, without: Collection[str] = ()) -> dict
     }
 
 
+def refuse_executor(typed: Collection[str], cache: str | Path) -> None:
+    """Refuse to have workers read a cache.
+
+    Raises
+    ------
+    click.UsageError
+        If it is asked for.
+    """
+    for name in ("executor", "address"):
+        if name in typed:
+            raise click.UsageError(
+                f"--{name}: {leaf(cache)} is a cache, which is read on this machine; leave it out, "
+                "or name the model"
+            )
+
+
 def refuse_settled(typed: Collection[str], still_open: Collection[str], cache: str | Path) -> None:
     """Refuse options that were settled when a cache was written.
 
@@ -33,6 +49,6 @@ def refuse_settled(typed: Collection[str], still_open: Collection[str], cache: s
     """
     if settled := [name for name in typed if name not in still_open]:
         raise click.UsageError(
-            f"--{settled[0].replace('_', '-')}: was settled when the cache {leaf(cache)} was "
-            "written; leave it out, or measure the model"
+            f"--{settled[0].replace('_', '-')}: is fixed by the cache {leaf(cache)}; leave it out, "
+            "or measure the model"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import math
 import struct
 import threading
@@ -16,8 +17,16 @@ from numpy.typing import NDArray
 from onnx_geed.data.rows import Rows, reading, rows_of, shape_text
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp, stamp
+from onnx_geed.held import ArrayHead, array_bytes, array_head, check_held
+from onnx_geed.ordinary import open_ordinary
 
-__all__ = ["is_idx", "open_idx", "open_npy"]
+__all__ = ["PACKED", "is_idx", "open_idx", "open_npy", "rows_in_file"]
+
+#: What to do about an array that is packed, and too large to be held.
+PACKED = (
+    "write it unpacked, as an .npy or HDF5 file, which is read in slices, or raise --memory, half "
+    "of which is for files"
+)
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 
@@ -29,24 +38,22 @@ _BLOCK = 16 << 20
 def open_npy(path: Path) -> Rows:
     """Open an ``.npy`` file, whose samples are read one by one."""
     opened = stamp(path)
-    mapped: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-    order = "C" if mapped.flags.c_contiguous else "F"
-    return _rows_of_file(path, mapped.dtype, mapped.offset, mapped.shape, opened, order)
+    with open_ordinary(path) as file:
+        head = array_head(file)
+    if head.start + head.size > opened.size:
+        raise ValueError(f"it has {opened.size} of {head.start + head.size} bytes: cut off")
+    return rows_in_file(path, head, opened)
 
 
-def _rows_of_file(
-    path: Path,
-    dtype: np.dtype[Any],
-    start: int,
-    shape: tuple[int, ...],
-    opened: Stamp,
-    order: str = "C",
-) -> Rows:
+def rows_in_file(path: Path, head: ArrayHead, opened: Stamp) -> Rows:
     """Return the rows of an array that lies in a file as it is.
 
     They are read and not mapped: where a mapped file is cut short, the process is killed.
     """
     file = _SharedFile(path)
+    shape, dtype, start = head.shape, head.dtype, head.start
+    # In one order as in the other, an array with one long axis lies the same.
+    order = "C" if sum(length != 1 for length in shape) < 2 else head.order
     inner = math.prod(shape[1:])
 
     def read(index: Any) -> NDArray[Any]:
@@ -74,7 +81,8 @@ class _SharedFile:
     """A file that is opened once, and read from several threads."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb", buffering=0)
+        buffered: Any = open_ordinary(path)
+        self._file: io.RawIOBase = buffered.detach()
         self._lock = threading.Lock()
         weakref.finalize(self, self._file.close)
 
@@ -85,7 +93,7 @@ class _SharedFile:
         with self._lock:
             self._file.seek(start)
             while left:
-                got = self._file.readinto(left)
+                got = self._file.readinto(left) or 0
                 if not got:
                     raise EOFError("it ends too early")
                 left = left[got:]
@@ -97,26 +105,34 @@ def is_idx(head: bytes) -> bool:
     return len(head) >= 4 and head[:2] == b"\0\0" and head[2] in _IDX_TYPES and head[3] > 0
 
 
-def open_idx(path: Path, packed: bool, where: str) -> Rows:
+def open_idx(path: Path, packed: bool, where: str, allowed: int) -> Rows:
     """Open an idx file: two zeros, a type, a rank, big-endian sizes, values."""
     opened = stamp(path)
-    content = gzip.decompress(path.read_bytes()) if packed else b""
-    if packed:
-        head = content[: 4 + 4 * 255]
-    else:
-        with path.open("rb") as file:
-            head = file.read(4 + 4 * 255)
-    if not is_idx(head):
-        raise GeedError(f"{where}: a gzip file, but no idx file in it; unpack it first")
-    dtype, start = np.dtype(_IDX_TYPES[head[2]]), 4 + 4 * head[3]
-    shape = struct.unpack_from(f">{head[3]}I", head, 4)
-    size = len(content) if packed else path.stat().st_size
-    needed = start + math.prod(shape) * dtype.itemsize
+    with open_ordinary(path) as file:
+        source: Any = gzip.GzipFile(fileobj=file) if packed else file
+        head = source.read(4)
+        if not is_idx(head):
+            source.read(1 << 16)  # what is damaged says so
+            raise GeedError(f"{where}: a gzip file, but no idx file in it; unpack it first")
+        dtype, start = np.dtype(_IDX_TYPES[head[2]]), 4 + 4 * head[3]
+        shape = struct.unpack(f">{head[3]}I", source.read(4 * head[3]))
+        needed = array_bytes(shape, dtype)
+        if not packed:
+            _check_idx(where, shape, start + needed, opened.size)
+            return rows_in_file(path, ArrayHead(shape, "C", dtype, start), opened)
+        check_held(where, needed, allowed, PACKED)
+        content = bytearray(needed)
+        left = memoryview(content)
+        while left and (got := source.readinto(left)):
+            left = left[got:]
+        # What is behind the end is not looked at further: of that there may be any amount.
+        _check_idx(where, shape, start + needed, start + needed - len(left) + len(source.read(1)))
+    return rows_of(np.frombuffer(content, dtype).reshape(shape))
+
+
+def _check_idx(where: str, shape: tuple[int, ...], needed: int, size: int) -> None:
     if size != needed:
         raise GeedError(
             f"{where}: an idx file of {shape_text(shape)} has {needed} bytes, this one {size}: "
             f"{'cut off' if size < needed else 'damaged'}; fetch it anew"
         )
-    if packed:
-        return rows_of(np.frombuffer(content, dtype, offset=start).reshape(shape))
-    return _rows_of_file(path, dtype, start, shape, opened)

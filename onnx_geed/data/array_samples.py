@@ -13,6 +13,7 @@ from onnx_geed.data.preprocess import Preprocess
 from onnx_geed.data.rows import Rows, shape_text
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import LETTERS, parse_layout
+from onnx_geed.held import ALLOWED
 
 __all__ = ["check_array", "has_plane", "misfit", "reader_of_array"]
 
@@ -78,7 +79,12 @@ def _is_plain(shape: tuple[int, ...], takes: tuple[int | None, ...], layout: str
 
 
 def reader_of_array(
-    rows: Rows, where: str, layout: str, preprocess: Preprocess, dtype: np.dtype[Any]
+    rows: Rows,
+    where: str,
+    layout: str,
+    preprocess: Preprocess,
+    dtype: np.dtype[Any],
+    allowed: int = ALLOWED,
 ) -> Callable[[int], NDArray[Any]]:
     """Return a function that reads a sample as a group acts on it: its axes in kept order.
 
@@ -94,6 +100,8 @@ def reader_of_array(
         Resize, crop and channels are applied.
     dtype : numpy dtype
         What samples are: float32, or a type of whole numbers.
+    allowed : int
+        Bytes that one may take while it is resized.
 
     Returns
     -------
@@ -131,7 +139,9 @@ def reader_of_array(
             elif preprocess.channels in ("RGB", "BGR") and x.shape[0] == 1:
                 x = np.repeat(x, 3, axis=0)
         if plane and dtype.kind == "f":
-            return resize_and_crop(x, preprocess, name=rows.called(index))
+            return resize_and_crop(
+                x, preprocess, name=f"{where}: {rows.called(index)}", allowed=allowed
+            )
         return np.ascontiguousarray(x)
 
     return read

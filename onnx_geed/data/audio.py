@@ -13,6 +13,8 @@ from onnx_geed.data.rows import reason_of
 from onnx_geed.errors import GeedError
 from onnx_geed.extras import package
 from onnx_geed.groups import parse_layout
+from onnx_geed.held import check_held
+from onnx_geed.ordinary import check_ordinary
 
 __all__ = ["frames_of", "read_recording", "recordings"]
 
@@ -20,13 +22,15 @@ __all__ = ["frames_of", "read_recording", "recordings"]
 _ENDLESS = 0x7FFF0000
 
 
-def recordings(layout: str) -> Callable[[Path, str], NDArray[np.float32]]:
+def recordings(layout: str, allowed: int) -> Callable[[Path, str], NDArray[np.float32]]:
     """Return what reads the recordings of a folder, all of one rate.
 
     Parameters
     ----------
     layout : str
         ``NCT``, ``NTC`` or ``NT``: C are the channels of the recording.
+    allowed : int
+        Bytes that may be held of one.
 
     Returns
     -------
@@ -37,7 +41,7 @@ def recordings(layout: str) -> Callable[[Path, str], NDArray[np.float32]]:
     first: list[tuple[int, str]] = []
 
     def read(path: Path, where: str) -> NDArray[np.float32]:
-        values, rate = read_recording(path, layout, where)
+        values, rate = read_recording(path, layout, where, allowed)
         first.append((rate, path.name))
         if rate != first[0][0]:
             raise GeedError(
@@ -50,7 +54,9 @@ def recordings(layout: str) -> Callable[[Path, str], NDArray[np.float32]]:
     return read
 
 
-def read_recording(path: Path, layout: str, where: str) -> tuple[NDArray[np.float32], int]:
+def read_recording(
+    path: Path, layout: str, where: str, allowed: int
+) -> tuple[NDArray[np.float32], int]:
     """Read a recording.
 
     Parameters
@@ -61,6 +67,8 @@ def read_recording(path: Path, layout: str, where: str) -> tuple[NDArray[np.floa
         ``NCT``, ``NTC`` or ``NT``: C are the channels of the recording.
     where : str
         Its name in messages.
+    allowed : int
+        Bytes that may be held of it.
 
     Returns
     -------
@@ -75,8 +83,9 @@ def read_recording(path: Path, layout: str, where: str) -> tuple[NDArray[np.floa
         If soundfile is not installed.
         If it cannot be decoded, or was cut off.
         If it has several channels, and the layout has none.
+        If it is too long.
     """
-    frames = frames_of(path, where)
+    frames = frames_of(path, where, allowed)
     soundfile = package("soundfile", "audio", where)
     try:
         values, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
@@ -95,7 +104,7 @@ def read_recording(path: Path, layout: str, where: str) -> tuple[NDArray[np.floa
     return np.ascontiguousarray(values if letters == "TC" else values.T), int(rate)
 
 
-def frames_of(path: Path, where: str) -> int:
+def frames_of(path: Path, where: str, allowed: int) -> int:
     """Return how many samples long a recording is, from its head.
 
     Raises
@@ -103,8 +112,10 @@ def frames_of(path: Path, where: str) -> int:
     GeedError
         If soundfile is not installed.
         If it cannot be decoded, or was cut off.
+        If it is too long.
     """
     soundfile = package("soundfile", "audio", where)
+    check_ordinary(path, where)
     try:
         info = soundfile.info(str(path), verbose=True)
     except Exception as error:  # as above
@@ -113,6 +124,8 @@ def frames_of(path: Path, where: str) -> int:
     cut = re.search(r"^data : (\d+) \(should be (\d+)\)", info.extra_info, re.M)
     if cut and int(cut[2]) < int(cut[1]) < _ENDLESS:
         raise GeedError(f"{where}: cut off: {cut[2]} of {cut[1]} bytes are there; fetch it anew")
+    # Once as it is decoded, once as it is stored.
+    check_held(where, 8 * info.frames * info.channels, allowed, "cut it into shorter ones")
     return int(info.frames)
 
 

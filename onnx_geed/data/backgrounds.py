@@ -19,6 +19,7 @@ from onnx_geed.data.samples import mark_of
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp, stamp
+from onnx_geed.held import ALLOWED, array_bytes, check_held
 
 __all__ = ["Backgrounds", "read_backgrounds", "read_masks"]
 
@@ -41,7 +42,12 @@ class Backgrounds:
 
 @read_by_copy(fetched)
 def read_backgrounds(
-    folder: str | Path, count: int, shape: tuple[int, int, int], *, seed: int
+    folder: str | Path,
+    count: int,
+    shape: tuple[int, int, int],
+    *,
+    seed: int,
+    allowed: int = ALLOWED,
 ) -> Backgrounds:
     """Draw backgrounds from a folder of images, the same for all samples.
 
@@ -55,6 +61,8 @@ def read_backgrounds(
         Channels (1 or 3), height and width of a sample.
     seed : int
         Which ones are drawn follows from it.
+    allowed : int
+        Bytes that may be held while one is read.
 
     Returns
     -------
@@ -87,12 +95,16 @@ def read_backgrounds(
     seen: dict[str, str] = {}
     for row, index in zip(images, drawn, strict=True):
         name = f"{where}: {names[index]}"
-        image = decode(Path(folder, names[index]), Preprocess(), grey=channels == 1, name=name)
+        path = Path(folder, names[index])
+        image = decode(path, Preprocess(), grey=channels == 1, name=name, allowed=allowed)
         down, across = image.shape[1:]
         scale = max(height / down, width / across)
         covering = (max(height, round(down * scale)), max(width, round(across * scale)))
         row[...] = resize_and_crop(
-            image, Preprocess(resize=covering, crop=(height, width)), name=name
+            image,
+            Preprocess(resize=covering, crop=(height, width)),
+            name=name,
+            allowed=allowed,
         )
         if (twin := seen.setdefault(mark_of(row), names[index])) != names[index]:
             raise GeedError(
@@ -108,6 +120,8 @@ def read_masks(
     count: int,
     plane: tuple[int, int],
     preprocess: Preprocess | None = None,
+    *,
+    allowed: int = ALLOWED,
 ) -> Rows:
     """Open masks of the foreground, one a sample of the data, in the order of these.
 
@@ -122,6 +136,8 @@ def read_masks(
         Height and width of a sample as a group acts on it.
     preprocess : Preprocess, optional
         That of the data: masks are resized and cropped as samples are, each pixel from the nearest.
+    allowed : int
+        Bytes that may be held at once of what is packed, and of one mask.
 
     Returns
     -------
@@ -145,14 +161,21 @@ def read_masks(
     if isinstance(source, str | Path):
         where, folder = f"--masks {source}", Path(source)
     if folder is not None and folder.is_dir():
-        rows = _folder(folder, fitted)
+        rows = _folder(folder, fitted, allowed)
     else:
-        rows = rows_of(source) if folder is None else open_rows(str(source), option="--masks")
+        rows = (
+            rows_of(source)
+            if folder is None
+            else open_rows(str(source), option="--masks", allowed=allowed)
+        )
         if len(rows.shape) != 3:
             raise GeedError(
                 f"{where}: {shape_text(rows.shape)}; give masks of shape N×H×W, here "
                 f"{shape_text((count, *plane))}"
             )
+    if folder is not None:
+        one = array_bytes(rows.shape[1:], rows.dtype)
+        check_held(f"{where}: one mask", one, allowed, f"masks have {shape_text(plane)}")
     if rows.count != count:
         raise GeedError(
             f"{where}: {rows.count} masks, and the data have {count} samples: give one each, in "
@@ -165,7 +188,9 @@ def read_masks(
         if rows.kind != "images":
             if values.dtype.kind not in "biuf":
                 raise GeedError(f"{called}: holds {values.dtype}; {_ASKED}")
-            values = resize_and_crop(values.astype(np.float32), fitted, name=called)
+            values = resize_and_crop(
+                values.astype(np.float32), fitted, name=called, allowed=allowed
+            )
         if values.shape != plane:
             raise GeedError(
                 f"{called}: {shape_text(values.shape)}, and the sample is {shape_text(plane)} "
@@ -189,7 +214,7 @@ def read_masks(
 _ASKED = "write 1 (in an image 255, white) for the foreground and 0 for the background"
 
 
-def _folder(folder: Path, preprocess: Preprocess) -> Rows:
+def _folder(folder: Path, preprocess: Preprocess, allowed: int) -> Rows:
     """Open a folder of images as masks: values are those of 8 bits, 0 to 255."""
     names = tuple(n for n in files_in(folder, "--masks") if is_kind(n, SUFFIXES))
     stamps: dict[int, Stamp] = {}
@@ -197,7 +222,7 @@ def _folder(folder: Path, preprocess: Preprocess) -> Rows:
     def read(index: int) -> NDArray[np.float32]:
         path = folder / names[index]
         stamps.setdefault(index, stamp(path))
-        image = decode(path, preprocess, grey=True, name=f"--masks {path}")
+        image = decode(path, preprocess, grey=True, name=f"--masks {path}", allowed=allowed)
         return np.asarray(image[0] * np.float32(255))
 
     return Rows(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import zlib
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from onnx_geed.data.rows import Rows, reason_of
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import parse_layout
+from onnx_geed.held import ALLOWED, check_held, read_held
 
 __all__ = ["FASTA", "open_fasta"]
 
@@ -25,7 +25,13 @@ FASTA = tuple(f"{end}{packed}" for end in (".fa", ".fasta", ".fna") for packed i
 _ONE, _SEVERAL = b"ACGTU", b"RYSWKMBDHVNX-."
 
 
-def open_fasta(path: Path, layout: str, where: str, *, masked: bool) -> Rows:
+# Of a record and of a line, beside their letters, as Python's objects.
+_RECORD, _LINE = 400, 50
+
+
+def open_fasta(
+    path: Path, layout: str, where: str, *, masked: bool, allowed: int = ALLOWED
+) -> Rows:
     """Open a FASTA file; it is read as a whole, plain or gzipped.
 
     Parameters
@@ -38,6 +44,8 @@ def open_fasta(path: Path, layout: str, where: str, *, masked: bool) -> Rows:
         The option and its value, for messages.
     masked : bool
         Whether records may differ in length.
+    allowed : int
+        Bytes that may be held of the file.
 
     Returns
     -------
@@ -50,6 +58,7 @@ def open_fasta(path: Path, layout: str, where: str, *, masked: bool) -> Rows:
     GeedError
         If the layout is another one.
         If the file cannot be read, or holds no records, or one without bases.
+        If it takes more memory than is allowed.
         If a letter stands for no base.
 
     Notes
@@ -62,7 +71,7 @@ def open_fasta(path: Path, layout: str, where: str, *, masked: bool) -> Rows:
         raise GeedError(
             f"{where}: FASTA is read as one-hot bases, for inputs NTB or NBT; this one is {layout}"
         )
-    names, sequences = _records(_content(path, where), where)
+    names, sequences = _records(_content(path, where, allowed), where)
     lengths = np.array([len(one) for one in sequences])
     table = np.zeros((256, 4), np.int8)
     for place, bases in enumerate((b"A", b"C", b"G", b"TU")):
@@ -82,10 +91,13 @@ def open_fasta(path: Path, layout: str, where: str, *, masked: bool) -> Rows:
     )
 
 
-def _content(path: Path, where: str) -> bytes:
+def _content(path: Path, where: str, allowed: int) -> bytes:
+    cure = "give fewer sequences, or raise --memory"
     try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        content = read_held(path, where, allowed // 4, unpack=True, cure=cure)
+        objects = _RECORD * content.count(b">") + _LINE * content.count(b"\n")
+        check_held(where, 4 * len(content) + objects, allowed, cure)
+        return bytes(content)
     except (OSError, EOFError, zlib.error) as error:
         raise GeedError(f"{where}: cannot be read ({reason_of(error)}); fetch it anew") from None
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from onnx_geed.data.volumes import volumes
 from onnx_geed.errors import GeedError, known_names
 from onnx_geed.files import Stamp, stamp
 from onnx_geed.groups import LETTERS, parse_layout
+from onnx_geed.held import ALLOWED, ArrayHead, array_head, check_held
+from onnx_geed.ordinary import open_ordinary
 
 __all__ = ["KINDS", "FileKind", "classes_of", "kind_of_folder", "one_file", "open_folder"]
 
@@ -42,18 +45,19 @@ class FileKind:
     layouts : tuple of str
         Layouts of the inputs that they are for, any order of axes; none: all.
     reader : callable, optional
-        Takes the layout, returns what reads one file. Images have their own: they are brought to
-        channels and size when they are decoded.
+        Takes the layout and the bytes that may be held of a file, returns what reads one file.
+        Images have their own: they are brought to channels and size when they are decoded.
     length : callable, optional
-        Takes path, layout and a name for messages; returns how long the sample is.
+        Takes path, layout, a name for messages and the bytes that may be held; returns how long
+        the sample is.
     """
 
     kind: str
     what: str
     suffixes: tuple[str, ...]
     layouts: tuple[str, ...] = ()
-    reader: Callable[[str], Read] | None = None
-    length: Callable[[Path, str, str], int] | None = None
+    reader: Callable[[str, int], Read] | None = None
+    length: Callable[[Path, str, str, int], int] | None = None
 
     def fits(self, layout: str) -> bool:
         """Whether such files are for inputs of a layout."""
@@ -61,17 +65,26 @@ class FileKind:
         return not orders or "".join(sorted(parse_layout(layout).letters)) in orders
 
 
-def _arrays(layout: str) -> Read:
+def _arrays(layout: str, allowed: int) -> Read:
     def read(path: Path, where: str) -> NDArray[Any]:
-        with reading(where):
-            return np.asarray(np.load(path, allow_pickle=False))
+        with reading(where), open_ordinary(path, where) as file:
+            check_held(where, _head(file).size, allowed, "give smaller samples, or raise --memory")
+            file.seek(0)
+            return np.asarray(np.load(file, allow_pickle=False))
 
     return read
 
 
-def _array_length(path: Path, layout: str, where: str) -> int:
-    with reading(where):
-        shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+def _head(file: BinaryIO) -> ArrayHead:
+    head = array_head(file)
+    if head.start + head.size > (size := os.fstat(file.fileno()).st_size):
+        raise ValueError(f"it has {size} of {head.start + head.size} bytes: cut off")
+    return head
+
+
+def _array_length(path: Path, layout: str, where: str, _: int) -> int:
+    with reading(where), open_ordinary(path, where) as file:
+        shape = _head(file).shape
     axis = ragged_axes(layout)[0]
     if axis >= len(shape):
         raise GeedError(
@@ -89,7 +102,7 @@ KINDS: tuple[FileKind, ...] = (
         (".wav", ".flac"),
         ("NCT", "NT"),
         recordings,
-        lambda path, _, where: frames_of(path, where),
+        lambda path, _, where, allowed: frames_of(path, where, allowed),
     ),
     FileKind("volumes", "volumes", (".nii", ".nii.gz"), ("NCDHW", "NDHW"), volumes),
     FileKind(
@@ -98,7 +111,7 @@ KINDS: tuple[FileKind, ...] = (
         (".xyz", ".ply"),
         ("NPX", "NPC"),
         point_sets,
-        lambda path, _, where: points_of(path, where),
+        lambda path, _, where, allowed: points_of(path, where, allowed),
     ),
     FileKind("array", "arrays", (".npy",), (), _arrays, _array_length),
 )
@@ -169,7 +182,13 @@ def classes_of(names: tuple[str, ...]) -> tuple[str, ...] | None:
 
 
 def open_folder(
-    folder: str, kind: FileKind, names: tuple[str, ...], layout: str, *, masked: bool
+    folder: str,
+    kind: FileKind,
+    names: tuple[str, ...],
+    layout: str,
+    *,
+    masked: bool,
+    allowed: int = ALLOWED,
 ) -> Rows:
     """Open a folder of files that are no images.
 
@@ -185,6 +204,8 @@ def open_folder(
         Layout of the model's input.
     masked : bool
         Whether recordings and other lines may differ in length; points always may.
+    allowed : int
+        Bytes that may be held of one file.
 
     Returns
     -------
@@ -199,7 +220,7 @@ def open_folder(
     stamps: dict[int, Stamp] = {}
     where = [f"--data {folder}: {name}" for name in names]
     assert kind.reader is not None
-    one = kind.reader(layout)
+    one = kind.reader(layout, allowed)
 
     def read(index: int) -> NDArray[Any]:
         path = Path(folder, names[index])
@@ -211,7 +232,9 @@ def open_folder(
     length = kind.length
     if length is not None and ragged_axes(layout) and ("P" in layout or masked):
         paths = [Path(folder, name) for name in names]
-        lengths = np.array([length(p, layout, w) for p, w in zip(paths, where, strict=True)])
+        lengths = np.array(
+            [length(p, layout, w, allowed) for p, w in zip(paths, where, strict=True)]
+        )
     return Rows(
         (len(names), *first.shape),
         first.dtype,

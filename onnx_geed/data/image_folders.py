@@ -46,6 +46,7 @@ def reader_of_images(
     layout: str,
     preprocess: Preprocess,
     dtype: np.dtype[Any],
+    allowed: int,
 ) -> tuple[Rows, Callable[[int], NDArray[Any]]]:
     """Return a folder's images, and a function that reads one in kept order.
 
@@ -71,7 +72,8 @@ def reader_of_images(
     def read(index: int) -> NDArray[Any]:
         path = Path(folder, names[index])
         stamps.setdefault(index, stamp(path))
-        x = decode(path, preprocess, grey=grey, name=f"--data {folder}: {names[index]}")
+        name = f"--data {folder}: {names[index]}"
+        x = decode(path, preprocess, grey=grey, name=name, allowed=allowed)
         return x if "C" in layout else x[0]
 
     rows = Rows(

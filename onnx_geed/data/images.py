@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data.preprocess import Preprocess
 from onnx_geed.errors import GeedError
+from onnx_geed.held import ALLOWED, check_held
+from onnx_geed.ordinary import open_ordinary
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 __all__ = ["SUFFIXES", "decode", "resize_and_crop"]
 
 F32 = NDArray[np.float32]
+
+
+# Bytes of memory for a pixel: of an image that is decoded and changed from one kind into another,
+# of one that is shown on black in between, and of one channel that is made of it.
+_DECODED, _SHOWN, _MADE = 12, 20, 8
+
+_SMALLER = "make the image smaller, or raise --memory"
 
 
 #: Files that are taken for images, in lower case.
@@ -23,7 +36,9 @@ SUFFIXES = (
 )
 
 
-def decode(path: Path, preprocess: Preprocess, *, grey: bool, name: str) -> F32:
+def decode(
+    path: Path, preprocess: Preprocess, *, grey: bool, name: str, allowed: int = ALLOWED
+) -> F32:
     """Read an image as the group will act on it.
 
     Parameters
@@ -36,6 +51,8 @@ def decode(path: Path, preprocess: Preprocess, *, grey: bool, name: str) -> F32:
         Whether one channel is wanted, or three.
     name : str
         Its name in messages.
+    allowed : int
+        Bytes that may be held while it is read.
 
     Returns
     -------
@@ -46,6 +63,7 @@ def decode(path: Path, preprocess: Preprocess, *, grey: bool, name: str) -> F32:
     ------
     GeedError
         If it cannot be decoded.
+        If it has too many pixels, or is to be made too large.
         If it is smaller than the crop.
 
     Notes
@@ -53,12 +71,15 @@ def decode(path: Path, preprocess: Preprocess, *, grey: bool, name: str) -> F32:
     Choice: EXIF orientation is applied, what is transparent is shown on black, 16-bit grey is
     scaled by 1/65535, of several frames the first is taken. Images of 8 bits are resized in 8 bits.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        with Image.open(path) as opened:
-            image: Image.Image = ImageOps.exif_transpose(opened)
-            image.load()
+        with open_ordinary(path, name) as file:
+            image = _decoded(file, preprocess, grey=grey, name=name, allowed=allowed)
+    except GeedError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise GeedError(f"{name}: {error}; make the image smaller") from None
     except Exception as error:  # decoders raise whatever they like on damaged files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise GeedError(
@@ -70,19 +91,52 @@ def decode(path: Path, preprocess: Preprocess, *, grey: bool, name: str) -> F32:
             if values.min() < 0 or values.max() > 65535:
                 raise GeedError(f"{name}: values outside 0 to 65535; save it with 8 or 16 bits")
             values = values / np.float32(65535)
-        x = resize_and_crop(values[None], preprocess, name=name)
+        x = resize_and_crop(values[None], preprocess, name=name, allowed=allowed)
+        _check_made(x.shape[1:], grey=grey, name=name, allowed=allowed)
         return x if grey else np.repeat(x, 3, axis=0)
-    if "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA"):
+    if _is_transparent(image):
         if image.mode == "La":
             image = image.convert("LA")
-        image = image.convert("RGBA")
+        if image.mode != "RGBA":
+            image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-    image = _resized_and_cropped(image.convert("L" if grey else "RGB"), preprocess, name)
-    x = np.asarray(image, dtype=np.float32) / np.float32(255)
+    image = _resized_and_cropped(image.convert("L" if grey else "RGB"), preprocess, name, allowed)
+    _check_made(image.size[::-1], grey=grey, name=name, allowed=allowed)
+    x = np.asarray(image, dtype=np.float32)
+    x /= np.float32(255)
     return np.ascontiguousarray(x[None] if grey else np.moveaxis(x, -1, 0))
 
 
-def resize_and_crop(x: F32, preprocess: Preprocess, *, name: str) -> F32:
+def _decoded(
+    file: BinaryIO, preprocess: Preprocess, *, grey: bool, name: str, allowed: int
+) -> Image.Image:
+    """Decode an image, of which first no more is read than its head: its size is told there."""
+    from PIL import Image, ImageOps
+
+    with Image.open(file) as opened:
+        width, height = opened.size
+        as_it_is = preprocess.resize is None and preprocess.crop is None
+        a_pixel = _SHOWN if _is_transparent(opened) else _DECODED
+        a_pixel += _MADE * (1 if grey else 3) if as_it_is else 0
+        pixels = f"{name}: an image of {height}×{width} pixels (height × width)"
+        check_held(pixels, width * height * a_pixel, allowed, _SMALLER)
+        image: Image.Image = ImageOps.exif_transpose(opened)
+        image.load()
+        return image
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    return "transparency" in image.info or image.mode in ("RGBA", "RGBa", "LA", "La", "PA")
+
+
+def _check_made(plane: Sequence[int], *, grey: bool, name: str, allowed: int) -> None:
+    height, width = plane
+    made = f"{name}: a sample of {height}×{width} pixels (height × width)"
+    size = width * height * (_DECODED + _MADE * (1 if grey else 3))
+    check_held(made, size, allowed, f"{_SMALLER}, as with --preprocess 'resize=256 crop=224'")
+
+
+def resize_and_crop(x: F32, preprocess: Preprocess, *, name: str, allowed: int = ALLOWED) -> F32:
     """Resize and crop the last two axes, plane by plane.
 
     Parameters
@@ -93,6 +147,8 @@ def resize_and_crop(x: F32, preprocess: Preprocess, *, name: str) -> F32:
         Its resize, crop and interpolation are applied.
     name : str
         Its name in messages.
+    allowed : int
+        Bytes that may be held meanwhile.
 
     Returns
     -------
@@ -102,34 +158,53 @@ def resize_and_crop(x: F32, preprocess: Preprocess, *, name: str) -> F32:
     ------
     GeedError
         If it is smaller than the crop.
+        If it is to be made too large.
     """
     if preprocess.resize is None and preprocess.crop is None:
         return np.ascontiguousarray(x)
     from PIL import Image
 
     planes = np.ascontiguousarray(x).reshape(-1, *x.shape[-2:])
+    height, width = _resized(x.shape[-2:], preprocess)
+    if preprocess.crop is not None:
+        height, width = map(min, (height, width), _pair(preprocess.crop))
+    made = f"{name}: {len(planes)} planes of {height}×{width} (height × width)"
+    check_held(made, len(planes) * height * width * _MADE, allowed, "resize to less, or crop")
     fitted = [
-        np.asarray(_resized_and_cropped(Image.fromarray(p), preprocess, name)) for p in planes
+        np.asarray(_resized_and_cropped(Image.fromarray(p), preprocess, name, allowed))
+        for p in planes
     ]
     return np.stack(fitted).reshape(*x.shape[:-2], *fitted[0].shape)
 
 
-def _resized_and_cropped(image: Any, preprocess: Preprocess, name: str) -> Any:
+def _resized(plane: Sequence[int], preprocess: Preprocess) -> tuple[int, int]:
+    """Return the height and width that an image is resized to."""
+    (height, width), resize = plane, preprocess.resize
+    if resize is None or isinstance(resize, tuple):
+        return resize or (height, width)
+    short = min(width, height)
+    return resize * height // short, resize * width // short
+
+
+def _pair(sides: int | tuple[int, int]) -> tuple[int, int]:
+    return sides if isinstance(sides, tuple) else (sides, sides)
+
+
+def _resized_and_cropped(image: Any, preprocess: Preprocess, name: str, allowed: int) -> Any:
     """Resize and crop a Pillow image."""
     from PIL import Image
 
     width, height = image.size
     resize, crop = preprocess.resize, preprocess.crop
-    if isinstance(resize, tuple):
-        height, width = resize
-    elif resize is not None:
-        short = min(width, height)
-        width, height = resize * width // short, resize * height // short
+    height, width = _resized((height, width), preprocess)
     if (width, height) != image.size:
+        asked = "x".join(map(str, resize)) if isinstance(resize, tuple) else resize
+        what = f"{name}: preprocess resize={asked} makes it {height}×{width} (height × width)"
+        check_held(what, width * height * _DECODED, allowed, "resize it to less")
         image = image.resize((width, height), Image.Resampling[preprocess.interpolation.upper()])
     if crop is None:
         return image
-    down, across = crop if isinstance(crop, tuple) else (crop, crop)
+    down, across = _pair(crop)
     if across > width or down > height:
         raise GeedError(
             f"{name}: {height}×{width} is smaller than crop={down}x{across}; resize to more, or "

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data.named_arrays import Asked, open_mapping
-from onnx_geed.data.rows import reading
+from onnx_geed.data.rows import held_whole, reading
 from onnx_geed.data.samples import Samples
 from onnx_geed.data.sources import names_in, open_rows
 from onnx_geed.errors import GeedError, known_names, nearest
+from onnx_geed.held import ALLOWED
 
 __all__ = ["array_named", "check_counts", "named_inputs"]
 
@@ -62,7 +63,7 @@ def named_inputs(source: Any, moved: Sequence[str], others: Sequence[str] = ()) 
     return tuple(name for name in (*moved, *others) if name in names)
 
 
-def array_named(source: Any, name: str) -> NDArray[Any]:
+def array_named(source: Any, name: str, allowed: int = ALLOWED) -> NDArray[Any]:
     """Return the array of DATA that is called as an input, as it is, for an input that is fed.
 
     Parameters
@@ -71,19 +72,22 @@ def array_named(source: Any, name: str) -> NDArray[Any]:
         DATA.
     name : str
         One of the names that :func:`named_inputs` returned.
+    allowed : int
+        Bytes that it may take.
 
     Raises
     ------
     GeedError
         If it cannot be read, or holds objects.
         If its samples differ in length.
+        If it takes more memory than is allowed.
     """
     where = f"--data {source if isinstance(source, str | Path) else 'array'}"
     if isinstance(source, Mapping):
         with reading(where, "give arrays of numbers"):
             rows = open_mapping(source, Asked(where, name=name), "it")
     else:
-        rows = open_rows(str(source), name=name)
+        rows = open_rows(str(source), name=name, allowed=allowed)
     if rows.lengths is not None:
         raise GeedError(
             f"{where}: the samples of {name} differ in length ({name}_lengths): say what its axes "
@@ -91,9 +95,11 @@ def array_named(source: Any, name: str) -> NDArray[Any]:
         )
     if rows.dtype.kind not in "biufc":
         raise GeedError(f"{where}: {name} holds {rows.dtype} values, not numbers")
-    values = np.asarray(rows.read(...))
-    rows.close()
-    return values
+    return (
+        np.asarray(rows.read(...))
+        if isinstance(source, Mapping)
+        else held_whole(rows, f"{where}: {name}", allowed)
+    )
 
 
 def check_counts(samples: Mapping[str, Samples]) -> None:

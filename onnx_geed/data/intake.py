@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from onnx_geed.data.samples import Samples, fingerprint_of, mark_of
+from onnx_geed.data.samples import MARK_BYTES, Samples, fingerprint_of, mark_of
 from onnx_geed.errors import GeedError
 
 __all__ = ["Intake"]
@@ -34,8 +34,9 @@ class Intake:
 
     def __init__(self, samples: Samples, indices: Sequence[int]) -> None:
         self._samples, self._indices = samples, tuple(indices)
-        self._marks: dict[int, str] = {}
-        self._fresh: dict[int, str] = {}
+        # One after the other, in one piece of memory; and whether each is there, and is new.
+        self._marks = bytearray(MARK_BYTES * len(self._indices))
+        self._marked, self._fresh = bytearray(len(self._indices)), bytearray(len(self._indices))
         self._digest = fingerprint_of(samples.preprocess)
         self._next = 0
         self._held: dict[int, NDArray[Any]] = {}
@@ -106,14 +107,21 @@ class Intake:
     def fresh(self) -> dict[int, str]:
         """Return hashes of the samples that were first fed since this was last called."""
         with self._lock:
-            fresh, self._fresh = self._fresh, {}
+            fresh, place = {}, self._fresh.find(1)
+            while place >= 0:
+                fresh[place], self._fresh[place] = self._mark_at(place), 0
+                place = self._fresh.find(1, place)
             return fresh
 
     def _mark(self, position: int, mark: str) -> None:
-        if position not in self._marks:
-            self._marks[position] = self._fresh[position] = mark
-        elif self._marks[position] != mark:
+        if not self._marked[position]:
+            self._marks[_mark_place(position)] = bytes.fromhex(mark)
+            self._marked[position] = self._fresh[position] = 1
+        elif self._mark_at(position) != mark:
             raise self._changed(position, "it was read twice and differed")
+
+    def _mark_at(self, position: int) -> str:
+        return self._marks[_mark_place(position)].hex()
 
     def _has_room(self, sample: NDArray[Any]) -> bool:
         return self._held_bytes + sample.nbytes <= _HELD_BYTES
@@ -143,7 +151,8 @@ class Intake:
         with self._lock:
             if count < self._next:
                 again = Intake(self._samples, self._indices[:count])
-                again._marks = self._marks
+                again._marks = self._marks[: len(again._marks)]
+                again._marked = self._marked[:count]
                 return again.fingerprint()
             while self._next < count:
                 self.take(self._next, self._samples[self._indices[self._next]])
@@ -155,7 +164,7 @@ class Intake:
         Call it after :meth:`fingerprint`, which reads what was not fed.
         """
         count = len(self._indices) if count is None else count
-        return [self._marks[position] for position in range(count)]
+        return [self._mark_at(position) for position in range(count)]
 
     def only(self, positions: Sequence[int]) -> Intake:
         """Return one of some of the samples, which holds them against those that were fed.
@@ -171,11 +180,10 @@ class Intake:
         """
         with self._lock:
             some = Intake(self._samples, [self._indices[position] for position in positions])
-            some._marks = {
-                k: self._marks[position]
-                for k, position in enumerate(positions)
-                if position in self._marks
-            }
+            for k, position in enumerate(positions):
+                if self._marked[position]:
+                    some._marks[_mark_place(k)] = self._marks[_mark_place(position)]
+                    some._marked[k] = 1
         return some
 
     def check(self) -> None:
@@ -200,8 +208,10 @@ class Intake:
             ) from None
         # In a folder to which files were added, the same file may have another number.
         places = {name: i for i, name in enumerate(now.names or ())}
-        for position, mark in sorted(self._marks.items()):
-            index = self._indices[position]
+        for position, index in enumerate(self._indices):
+            if not self._marked[position]:
+                continue
+            mark = self._mark_at(position)
             if self._samples.names:
                 index = places.get(self._samples.names[index], len(now))
             try:
@@ -218,3 +228,7 @@ class Intake:
             f"--data {self._samples.source}: changed while it was measured ({why}): {called} is "
             "another one now; measure data that stay as they are"
         )
+
+
+def _mark_place(position: int) -> slice:
+    return slice(MARK_BYTES * position, MARK_BYTES * (position + 1))

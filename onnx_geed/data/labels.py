@@ -11,26 +11,34 @@ from numpy.typing import NDArray
 
 from onnx_geed.copies import read_by_copy
 from onnx_geed.data.fetched import fetched
-from onnx_geed.data.rows import shape_text
+from onnx_geed.data.rows import held_whole, shape_text
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError
+from onnx_geed.held import ALLOWED, read_text
+from onnx_geed.ordinary import check_ordinary
 
 __all__ = ["labels_of", "place_labels_of"]
 
+# Of a class's number; longer ones are names.
+_DIGITS = 1000
 
-def labels_of(stated: Any, beside: Any, count: int, source: str) -> tuple[int | str, ...] | None:
+
+def labels_of(
+    stated: Any, beside: Any, count: int, source: str, allowed: int = ALLOWED
+) -> tuple[int | str, ...] | None:
     """Return labels as the user states them, else those beside the data, if they are any.
 
     Raises
     ------
     GeedError
         If there is not one class for each sample.
+        If they take more memory than is allowed.
     """
     if stated is None:
         return None if beside is None else _classes(beside, count)[0]
     where, values = f"labels of --data {source}", stated
     if isinstance(stated, (str, Path)):
-        where, values = f"--labels {stated}", _label_file(str(stated))
+        where, values = f"--labels {stated}", _label_file(str(stated), allowed)
     labels, fault = _classes(values, count)
     if labels is None:
         raise GeedError(f"{where}: {fault}")
@@ -53,13 +61,15 @@ def _classes(values: Any, count: int) -> tuple[tuple[int | str, ...] | None, str
     return None, f"{array.dtype} values that are no classes: give whole numbers or names"
 
 
-def place_labels_of(stated: Any) -> NDArray[np.int32] | None:
+def place_labels_of(stated: Any, allowed: int = ALLOWED) -> NDArray[np.int32] | None:
     """Return labels of places, such as (N, H, W) or (N, P), where the user states such.
 
     Parameters
     ----------
     stated : object
         Labels, or the file that holds them.
+    allowed : int
+        Bytes that they may take.
 
     Returns
     -------
@@ -70,10 +80,11 @@ def place_labels_of(stated: Any) -> NDArray[np.int32] | None:
     ------
     GeedError
         If there is no such file, or it cannot be read.
+        If they take more memory than is allowed.
     """
     values = stated
     if isinstance(stated, (str, Path)):
-        values = [] if str(stated).lower().endswith(".txt") else _label_file(str(stated))
+        values = [] if str(stated).lower().endswith(".txt") else _label_file(str(stated), allowed)
     try:
         array = np.asarray(values)
     except (ValueError, TypeError):
@@ -91,12 +102,15 @@ def _is_whole(value: Any) -> bool:
 
 
 @read_by_copy(fetched)
-def _label_file(text: str) -> Any:
+def _label_file(text: str, allowed: int) -> Any:
     if not text.lower().endswith(".txt") or not os.path.isfile(text):
-        return open_rows(text, option="--labels", labels=True).read(...)
+        check_ordinary(text, f"--labels {text}")
+        rows = open_rows(text, option="--labels", labels=True, allowed=allowed)
+        return held_whole(rows, f"--labels {text}", allowed)
     try:
-        lines = Path(text).read_text(encoding="utf-8-sig").split("\n")
+        lines = read_text(text, f"--labels {text}", allowed).split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise GeedError(f"--labels {text}: cannot be read as text ({error})") from None
     values = [line.strip() for line in lines if line.strip()]
-    return [int(v) for v in values] if all(v.isdecimal() for v in values) else values
+    plain = all(v.isdecimal() and len(v) <= _DIGITS for v in values)
+    return [int(v) for v in values] if plain else values

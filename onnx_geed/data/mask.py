@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data.ragged import whole
-from onnx_geed.data.rows import rows_of, shape_text
+from onnx_geed.data.rows import held_whole, shape_text
 from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError, shown
+from onnx_geed.held import ALLOWED
 
 __all__ = ["mask_of", "read_mask"]
 
@@ -36,7 +37,12 @@ def mask_of(lengths: Sequence[int], length: int) -> NDArray[np.bool_]:
 
 
 def read_mask(
-    source: str | Path | NDArray[Any], count: int, length: int, *, option: str = "--mask"
+    source: str | Path | NDArray[Any],
+    count: int,
+    length: int,
+    *,
+    option: str = "--mask",
+    allowed: int = ALLOWED,
 ) -> NDArray[np.bool_]:
     """Read which entries of padded samples are real.
 
@@ -51,6 +57,8 @@ def read_mask(
         Entries of a sample with padding, P.
     option : str
         The option with the input's name, for messages, such as ``--mask pos``.
+    allowed : int
+        Bytes that it may take.
 
     Returns
     -------
@@ -66,9 +74,11 @@ def read_mask(
     """
     named = isinstance(source, str | Path)
     where = f"{option}={source}" if named else option
-    rows = open_rows(str(source), option=f"{option} file") if named else rows_of(source)
-    values = np.asarray(rows.read(...))
-    rows.close()
+    if named:
+        rows = open_rows(str(source), option=f"{option} file", allowed=allowed)
+        values = held_whole(rows, where, allowed)
+    else:
+        values = np.asarray(source)
     if values.shape == (count,):
         lengths = whole(values)
         asked = f"{where}: lengths are whole numbers from 1 to {length}, the length with padding"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data.rows import BROKEN, Rows, reading, rows_of
+from onnx_geed.data.array_files import PACKED, rows_in_file
+from onnx_geed.data.chunks import ChunkCheck
+from onnx_geed.data.rows import Rows, reading, rows_of
 from onnx_geed.data.virtual import check_handles, files_of
 from onnx_geed.errors import GeedError, nearest
 from onnx_geed.files import stamp
+from onnx_geed.held import ALLOWED, array_bytes, check_held, members_of
+from onnx_geed.ordinary import check_ordinary, open_ordinary
 from onnx_geed.whole import whole
 
 __all__ = [
@@ -31,6 +36,10 @@ _ARRAYS = ("x", "images", "data", "samples", "inputs")
 
 
 _LABELS = ("y", "labels", "label", "targets")
+
+
+# Groups in groups of HDF5: each is found by its path from the top.
+_DEEPEST = 100
 
 
 # Beside an array of this name, how long each of its samples is.
@@ -51,43 +60,57 @@ class Asked:
         The model's input: an array of that name comes before others.
     labels : bool
         Whether labels are wanted, where both are there.
+    allowed : int
+        Bytes that may be held of the file at once.
     """
 
     where: str
     key: str | None = None
     name: str | None = None
     labels: bool = False
+    allowed: int = ALLOWED
 
 
 def open_npz(path: Path, asked: Asked) -> Rows:
-    """Open an ``.npz`` file: its array is read as a whole.
+    """Open an ``.npz`` file: its array is read as a whole, or in slices where it is not packed.
 
     Raises
     ------
     GeedError
         If it holds no arrays, or not the one that is meant.
+        If the array is packed, and takes more memory than is allowed.
     """
+    opened = stamp(path)
     names = names_of_npz(path)
     if not names:
         raise GeedError(
             f"{asked.where}: a zip file without arrays in it; numpy.savez writes such files"
         )
     chosen = _choose(names, asked, path.name, f"{path}:")
-    with np.load(path, allow_pickle=False) as archive:
+    with open_ordinary(path) as file, np.load(file, allow_pickle=False) as archive:
+        array = members_of(file, [chosen])[chosen]
+        if array.head.size > asked.allowed and not array.packed:
+            rows = rows_in_file(path, array.head, opened)
+        else:
+            check_held(asked.where, array.head.size, asked.allowed, PACKED)
+            rows = rows_of(archive[chosen])
 
-        def beside(name: str, _: int | None) -> Any:
+        def beside(name: str, count: int | None) -> Any:
             with np.errstate(all="ignore"):
                 try:
-                    return archive[name]
-                except BROKEN:  # not wanted by name: the samples stand without it
+                    head = members_of(file, [name])[name].head
+                    one_each = count is None or math.prod(head.shape) == count
+                    check_held(asked.where, head.size if one_each else 0, asked.allowed)
+                    return archive[name] if one_each else None
+                except Exception:  # not wanted by name: the samples stand without it
                     return None
 
-        return _with_beside(rows_of(archive[chosen]), chosen, names, beside)
+        return _with_beside(rows, chosen, names, beside)
 
 
 def names_of_npz(path: Path) -> list[str]:
     """Return the names of the arrays in an ``.npz`` file."""
-    with zipfile.ZipFile(path) as file:
+    with open_ordinary(path) as opened, zipfile.ZipFile(opened) as file:
         return [n.removesuffix(".npy") for n in file.namelist() if n.endswith(".npy")]
 
 
@@ -111,6 +134,7 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
         import h5py
 
     where, key, opened = asked.where, asked.key, [stamp(path)]
+    check_ordinary(path, where)
     file = h5py.File(path, "r")
     names = _datasets(file)
     # A link is no item of its own, but may be named.
@@ -126,6 +150,7 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
         there = replace(asked, key=wanted, name=called)
         chosen = _choose(within or names, there, path.name, f"{path}:")
         data = file[chosen]
+    chunks = ChunkCheck(data, where, asked.allowed)
     parts = files_of(data, where)
     if len(parts) > 1:
         check_handles(where, path, len(parts))
@@ -134,6 +159,7 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
 
     def read(index: Any) -> NDArray[Any]:
         with reading(where):
+            chunks.check(index)
             values = np.asarray(data[index])
             if len(parts) > 1:
                 check_handles(where, path)
@@ -154,6 +180,9 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
     def beside(name: str, count: int | None) -> Any:
         one = file[name]
         fits = count is None or (one.shape and one.size == one.shape[0] == count)
+        check_held(where, array_bytes(one.shape or (), one.dtype) if fits else 0, asked.allowed)
+        if fits:
+            ChunkCheck(one, where, asked.allowed).check(...)
         return one[()] if fits else None
 
     return _with_beside(rows, chosen, names, beside)
@@ -164,6 +193,7 @@ def names_of_hdf5(path: Path, key: str | None) -> list[str]:
     with whole():
         import h5py
 
+    check_ordinary(path)
     with h5py.File(path, "r") as file:
         named = file.get(key) if key else file
         return [n[1:] for n in _datasets(named)] if isinstance(named, h5py.Group) else []
@@ -174,7 +204,14 @@ def _datasets(group: Any) -> list[str]:
         import h5py
 
     names: list[str] = []
-    group.visititems(lambda n, o: names.append(f"/{n}") if isinstance(o, h5py.Dataset) else None)
+
+    def note(name: str, item: Any) -> bool | None:
+        if isinstance(item, h5py.Dataset):
+            names.append(f"/{name}")
+        return True if name.count("/") > _DEEPEST else None
+
+    if group.visititems(note):
+        raise ValueError(f"it has groups in groups, over {_DEEPEST} deep")
     return names
 
 

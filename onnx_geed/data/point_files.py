@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,16 +16,21 @@ from onnx_geed.data.rows import reason_of
 from onnx_geed.errors import GeedError
 from onnx_geed.extras import package
 from onnx_geed.groups import parse_layout
+from onnx_geed.held import read_held, read_text
+from onnx_geed.ordinary import open_ordinary
 
 __all__ = ["point_sets", "points_of", "read_points"]
 
+# Of a number of points that a file can hold.
+_DIGITS = 18
 
-def point_sets(layout: str) -> Callable[[Path, str], NDArray[np.float32]]:
+
+def point_sets(layout: str, allowed: int) -> Callable[[Path, str], NDArray[np.float32]]:
     """Return what reads points for inputs of a layout, as :func:`read_points` does."""
-    return lambda path, where: read_points(path, layout, where)
+    return lambda path, where: read_points(path, layout, where, allowed)
 
 
-def read_points(path: Path, layout: str, where: str) -> NDArray[np.float32]:
+def read_points(path: Path, layout: str, where: str, allowed: int) -> NDArray[np.float32]:
     """Read points.
 
     Parameters
@@ -35,6 +42,8 @@ def read_points(path: Path, layout: str, where: str) -> NDArray[np.float32]:
         columns.
     where : str
         Its name in messages.
+    allowed : int
+        Bytes that may be held of it.
 
     Returns
     -------
@@ -46,55 +55,73 @@ def read_points(path: Path, layout: str, where: str) -> NDArray[np.float32]:
     GeedError
         If plyfile is not installed, for ``.ply``.
         If it cannot be read, or holds no points.
+        If it takes more memory than is allowed.
     """
-    table = _ply(path, where) if path.suffix.lower() == ".ply" else _xyz(path, where)
+    read = _ply if path.suffix.lower() == ".ply" else _xyz
+    table = read(path, where, allowed)
     letters = parse_layout(layout).letters[1:]
     if "X" in letters:
         table = table[:, :3]
     return np.ascontiguousarray(table if letters[0] == "P" else table.T)
 
 
-def points_of(path: Path, where: str) -> int:
+def points_of(path: Path, where: str, allowed: int) -> int:
     """Return how many points a file holds.
 
     Raises
     ------
     GeedError
         If it cannot be read, or holds no points.
+        If it takes more memory than is allowed.
     """
     if path.suffix.lower() != ".ply":
-        return len(_xyz(path, where))
+        return len(_xyz(path, where, allowed))
     try:
-        with path.open("rb") as file:
+        with open_ordinary(path, where) as file:
             head = file.read(1 << 16).split(b"end_header")[0]
+            size = os.fstat(file.fileno()).st_size
     except OSError as error:
         raise _unread(where, reason_of(error)) from None
-    found = re.search(rb"^element\s+vertex\s+(\d+)\s*$", head, re.M)
-    if not head.startswith(b"ply") or not found:
-        return len(_ply(path, where))
-    count, size = int(found[1]), path.stat().st_size
-    if count > size:  # less than a byte each: so many are not even to be made room for
-        raise _unread(where, f"{count} points in {size} bytes: it was cut off")
-    return count
+    counts = _counts(head, size, where)
+    if not head.startswith(b"ply") or b"vertex" not in counts:
+        return len(_ply(path, where, allowed))
+    return counts[b"vertex"]
+
+
+def _counts(head: bytes, size: int, where: str) -> dict[bytes, int]:
+    """Return how many there are of each element that the head of a PLY file names."""
+    counts: dict[bytes, int] = {}
+    for name, digits in re.findall(rb"^element\s+(\S+)\s+(\d+)\s*$", head, re.M):
+        what = "points" if name == b"vertex" else "elements"
+        # Less than a byte each: so many are not even to be made room for.
+        if len(digits) > _DIGITS or int(digits) > size:
+            count = (
+                digits.decode()
+                if len(digits) <= _DIGITS
+                else f"a number of {len(digits)} digits of"
+            )
+            raise _unread(where, f"{count} {what} in {size} bytes: it was cut off")
+        counts.setdefault(name, int(digits))
+    return counts
 
 
 def _unread(where: str, reason: str) -> GeedError:
     return GeedError(f"{where}: cannot be read as points ({reason}); mend or remove it")
 
 
-def _xyz(path: Path, where: str) -> NDArray[np.float32]:
+def _xyz(path: Path, where: str, allowed: int) -> NDArray[np.float32]:
     """Read columns of numbers, separated by spaces or commas; what follows ``#`` is left out.
 
     Chemistry writes the number of atoms and a remark above, and an element's symbol in front of
     each line: these are left out too.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, where, allowed)
     except (OSError, UnicodeDecodeError) as error:
         raise _unread(where, reason_of(error)) from None
     lines = text.splitlines()
     head = lines[0].strip() if lines else ""
-    if re.fullmatch(r"\d+", head):
+    if re.fullmatch(rf"\d{{1,{_DIGITS}}}", head):
         lines = _counted(int(head), lines[1:], where)
     plain = (line.split("#")[0].replace(",", " ") for line in lines)
     rows = [line for line in plain if line.strip()]
@@ -117,12 +144,16 @@ def _counted(count: int, lines: list[str], where: str) -> list[str]:
     raise _unread(where, f"its first line says {count} points, and {len(rows)} follow")
 
 
-def _ply(path: Path, where: str) -> NDArray[np.float32]:
+def _ply(path: Path, where: str, allowed: int) -> NDArray[np.float32]:
     """Read x, y and z of a PLY file's vertices, then their other numbers in the file's order."""
     plyfile = package("plyfile", "points", where)
     try:
         # Not mapped: where a mapped file is cut short, the process is killed.
-        vertex: Any = plyfile.PlyData.read(str(path), mmap=False)["vertex"].data
+        content = read_held(path, where, allowed // 4)
+        _counts(bytes(content[: content.find(b"end_header")]), len(content), where)
+        vertex: Any = plyfile.PlyData.read(io.BytesIO(content), mmap=False)["vertex"].data
+    except GeedError:
+        raise
     except Exception as error:  # whatever the decoder raises on damaged files
         raise _unread(where, reason_of(error)) from None
     names = [name for name in vertex.dtype.names or () if vertex.dtype[name].kind in "iuf"]

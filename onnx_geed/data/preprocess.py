@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from onnx_geed.addresses import address_of
 from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError, nearest
+from onnx_geed.held import read_text
 from onnx_geed.json_text import parse_json
 
 __all__ = [
@@ -186,6 +187,10 @@ PRESETS: Mapping[str, Preprocess] = {
 }
 
 
+# Letters of a preprocessing as JSON.
+_LONGEST = 100_000
+
+
 _KEYS = tuple(f.name for f in dataclasses.fields(Preprocess))
 
 
@@ -257,10 +262,15 @@ def preprocess_from_json(text: str, source: str = "metadata onnx_geed.preprocess
     Raises
     ------
     GeedError
-        If it is not a JSON object.
+        If it is not a JSON object, or a very long one.
         If a key is not known.
         If a value is not of its kind.
     """
+    if len(text) > _LONGEST:
+        raise GeedError(
+            f"{source}: has {len(text):,} letters, a preprocessing at most {_LONGEST:,}; is it the "
+            "right file?"
+        )
     try:
         content = parse_json(text, source)
     except GeedError as error:
@@ -279,7 +289,7 @@ def preprocess_to_json(preprocess: Preprocess) -> str:
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, f"--preprocess {path}")
     except (OSError, UnicodeDecodeError):
         raise GeedError(f"--preprocess {path}: cannot be read as text; give a JSON file") from None
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +12,9 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp
+from onnx_geed.held import array_bytes, check_held
 
-__all__ = ["BROKEN", "Rows", "reading", "reason_of", "rows_of", "shape_text"]
-
-#: What readers of arrays raise on files that are damaged.
-BROKEN = (
-    *(OSError, ValueError, EOFError, KeyError, RuntimeError, OverflowError, MemoryError),
-    *(struct.error, zlib.error, zipfile.BadZipFile),
-)
+__all__ = ["Rows", "held_whole", "reading", "reason_of", "rows_of", "shape_text"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +82,34 @@ def rows_of(array: Any, labels: Any = None) -> Rows:
     return Rows(values.shape, values.dtype, values.__getitem__, labels)
 
 
+def held_whole(rows: Rows, where: str, allowed: int) -> NDArray[Any]:
+    """Read an array as a whole, and close it.
+
+    Parameters
+    ----------
+    rows : Rows
+        The array.
+    where : str
+        The option and its value, for messages.
+    allowed : int
+        Bytes that it may take.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    GeedError
+        If it takes more.
+    """
+    try:
+        check_held(where, array_bytes(rows.shape, rows.dtype), allowed)
+        return np.asarray(rows.read(...))
+    finally:
+        rows.close()
+
+
 def shape_text(shape: Sequence[int | None]) -> str:
     """Return a shape as messages show it, such as ``3×224×224``."""
     return "×".join("?" if d is None else str(d) for d in shape) or "a single number"
@@ -102,10 +122,15 @@ def reason_of(error: BaseException) -> str:
 
 @contextmanager
 def reading(where: str, cure: str = "") -> Iterator[None]:
-    """Turn every error of reading into one line."""
+    """Turn every error of reading into one line.
+
+    Of damaged files NumPy, HDF5 and the packers raise whatever they like, down to errors of syntax.
+    """
     try:
         yield
-    except BROKEN as error:
+    except GeedError:
+        raise
+    except Exception as error:
         reason = reason_of(error)
         if "pickle" in reason.lower() or "objects in dtype" in reason:
             cure = "it holds pickled Python objects, which are refused; save plain numbers"

@@ -29,8 +29,15 @@ from onnx_geed.data.sources import open_rows
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp
 from onnx_geed.groups import parse_layout
+from onnx_geed.held import ALLOWED, array_bytes, check_held
 
-__all__ = ["Samples", "fingerprint_of", "mark_of", "open_samples"]
+__all__ = ["MARK_BYTES", "Samples", "fingerprint_of", "mark_of", "open_samples"]
+
+#: Bytes of what tells a sample from others.
+MARK_BYTES = 8
+
+# Of each sample, while it is drawn which ones are taken.
+_DRAWN = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +213,7 @@ def _spelled(sample: NDArray[Any]) -> tuple[bytes, bytes]:
 def mark_of(sample: NDArray[Any]) -> str:
     """Return 16 hexadecimal digits that tell a sample from others: BLAKE2b of values and shape."""
     kind, content = _spelled(sample)
-    digest = hashlib.blake2b(kind, digest_size=8)
+    digest = hashlib.blake2b(kind, digest_size=MARK_BYTES)
     digest.update(content)
     return digest.hexdigest()
 
@@ -228,6 +235,7 @@ def open_samples(
     name: str | None = None,
     dtype: Any = "float32",
     masked: bool = False,
+    allowed: int = ALLOWED,
 ) -> Samples:
     """Open data in any of its spellings.
 
@@ -259,6 +267,8 @@ def open_samples(
     masked : bool
         Whether the model is told by a mask what is padding. Recordings, sequences and other lines
         of different lengths are padded then, and refused otherwise. Points always are padded.
+    allowed : int
+        Bytes that may be held at once of what is packed, of one sample, and of labels.
 
     Returns
     -------
@@ -272,6 +282,7 @@ def open_samples(
         If they do not fit the model's input.
         If preprocessing does not fit the model's layout or channels.
         If there is not one label for each sample.
+        If something takes more memory than is allowed.
     """
     layout, takes = parse_layout(input_layout), tuple(input_shape)
     wanted = tuple(takes[axis] for axis in layout.planes_last)
@@ -285,8 +296,8 @@ def open_samples(
     channels = "C" in layout.letters
     _check_preprocess(chosen, input_layout, held)
     check_channels(chosen, wanted[0] if channels else None, input_layout)
-    rows, read = _opened(source, text, takes, input_layout, chosen, held, name, masked)
-    known = labels_of(labels, rows.labels, rows.count, text)
+    rows, read = _opened(source, text, takes, input_layout, chosen, held, name, masked, allowed)
+    known = labels_of(labels, rows.labels, rows.count, text, allowed)
     first = read(0)
     array = () if rows.kind == "images" else rows.shape
     if cure := misfit(first.shape, wanted, input_layout, chosen, array):
@@ -308,6 +319,7 @@ def open_samples(
             name=name,
             dtype=dtype,
             masked=masked,
+            allowed=allowed,
         )
 
     return Samples(
@@ -337,18 +349,19 @@ def _opened(
     dtype: np.dtype[Any],
     name: str | None,
     masked: bool,
+    allowed: int,
 ) -> tuple[Rows, Callable[[int], NDArray[Any]]]:
     """Open the data, and make what reads one sample as a group acts on it."""
     where, path = f"--data {text}", isinstance(source, (str, Path))
     if path and os.path.isdir(text):
         kind, names = kind_of_folder(text, layout)
         if kind.kind == "images":
-            return reader_of_images(text, names, takes, layout, preprocess, dtype)
-        rows = open_folder(text, kind, names, layout, masked=masked)
+            return reader_of_images(text, names, takes, layout, preprocess, dtype, allowed)
+        rows = open_folder(text, kind, names, layout, masked=masked, allowed=allowed)
     elif path and is_kind(text, FASTA) and os.path.isfile(text):
-        rows = open_fasta(Path(text), layout, where, masked=masked)
+        rows = open_fasta(Path(text), layout, where, masked=masked, allowed=allowed)
     elif path:
-        rows = open_rows(text, name=name)
+        rows = open_rows(text, name=name, allowed=allowed)
         rows = rows if rows.lengths is None else split(rows, layout, where)
     else:
         with reading(where, "give an array of numbers"):
@@ -360,7 +373,12 @@ def _opened(
     if rows.lengths is not None:
         rows = padded(rows, layout, takes, where)
     check_array(rows, where, takes, layout, dtype)
-    return rows, reader_of_array(rows, where, layout, preprocess, dtype)
+    if path:
+        check_held(where, _DRAWN * rows.count, 2 * allowed, f"it has {rows.count:,} samples")
+        # As it is read, and as float32.
+        one = array_bytes(rows.shape[1:], rows.dtype) + array_bytes(rows.shape[1:], dtype)
+        check_held(f"{where}: one sample", one, allowed, "give smaller ones, or raise --memory")
+    return rows, reader_of_array(rows, where, layout, preprocess, dtype, allowed)
 
 
 def _check_preprocess(preprocess: Preprocess, layout: str, dtype: np.dtype[Any]) -> None:

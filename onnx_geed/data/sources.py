@@ -22,6 +22,8 @@ from onnx_geed.data.named_arrays import (
 )
 from onnx_geed.data.rows import Rows, reading
 from onnx_geed.errors import GeedError, nearest
+from onnx_geed.held import ALLOWED
+from onnx_geed.ordinary import check_ordinary, open_ordinary
 
 __all__ = ["names_in", "open_rows"]
 
@@ -36,7 +38,12 @@ _KINDS = (
 
 @read_by_copy(fetched, rows_told)
 def open_rows(
-    text: str, *, option: str = "--data", labels: bool = False, name: str | None = None
+    text: str,
+    *,
+    option: str = "--data",
+    labels: bool = False,
+    name: str | None = None,
+    allowed: int = ALLOWED,
 ) -> Rows:
     r"""Open an array by what the command line calls it.
 
@@ -55,6 +62,8 @@ def open_rows(
     name : str, optional
         The input of the model that it is for: where there are several arrays and none is named,
         the one of this name is taken.
+    allowed : int
+        Bytes that may be held of it at once.
 
     Returns
     -------
@@ -65,11 +74,13 @@ def open_rows(
     GeedError
         If there is nothing of that name.
         If it is of an unknown kind, damaged, or holds pickled objects.
+        If it is a pipe, a device or a socket.
         If it holds several arrays and none is named.
+        If it is packed, and takes more memory than is allowed.
         If the function cannot be imported, or fails.
     """
     where = f"{option} {text}"
-    asked = Asked(where, name=name, labels=labels)
+    asked = Asked(where, name=name, labels=labels, allowed=allowed)
     path, key, call = _located(text)
     if path is not None:
         return _open_file(path, replace(asked, key=key))
@@ -79,6 +90,7 @@ def open_rows(
     file = Path(re.sub(r"(?<=..):[^:]*$", "", text))
     if os.path.isdir(file):
         raise GeedError(f"{where}: {file} is a folder, not a file with named arrays")
+    check_ordinary(file, where)
     try:
         beside = os.listdir(file.parent)
     except (OSError, ValueError):
@@ -107,7 +119,7 @@ def names_in(text: str) -> tuple[str, ...]:
     if path is None:
         return ()
     with reading(where):
-        with path.open("rb") as file:
+        with open_ordinary(path, where) as file:
             head = file.read(8)
         if head.startswith(b"PK"):
             return () if key else tuple(names_of_npz(path))
@@ -135,7 +147,7 @@ def _open_file(path: Path, asked: Asked) -> Rows:
     """Open a file by its first bytes, since names lie; by its name where they say nothing."""
     suffix, where, key = path.suffix.lower(), asked.where, asked.key
     with reading(where):
-        with path.open("rb") as file:
+        with open_ordinary(path, where) as file:
             head = file.read(8)
         if not head:
             raise GeedError(f"{where}: the file is empty")
@@ -149,7 +161,7 @@ def _open_file(path: Path, asked: Asked) -> Rows:
             return open_npy(path)
         one = one_file(path)
         if not one and (head.startswith(b"\x1f\x8b") or is_idx(head)):
-            return open_idx(path, head.startswith(b"\x1f\x8b"), where)
+            return open_idx(path, head.startswith(b"\x1f\x8b"), where, asked.allowed)
     if head[0] == 0x80 and head[1:2] <= b"\x05":
         raise GeedError(
             f"{where}: pickled Python objects are refused, since reading them can run any program; "

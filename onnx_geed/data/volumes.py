@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +16,20 @@ from onnx_geed.data.rows import reason_of, shape_text
 from onnx_geed.errors import GeedError
 from onnx_geed.extras import package
 from onnx_geed.groups import parse_layout
+from onnx_geed.held import array_bytes, check_held, read_held
 
 __all__ = ["read_volume", "volumes"]
 
+# What the second version of the format begins with, in either order of bytes.
+_SECOND = (540, int.from_bytes((540).to_bytes(4, "big"), "little"))
 
-def volumes(layout: str) -> Callable[[Path, str], NDArray[np.float32]]:
+
+def volumes(layout: str, allowed: int) -> Callable[[Path, str], NDArray[np.float32]]:
     """Return what reads volumes for inputs of a layout, as :func:`read_volume` does."""
-    return lambda path, where: read_volume(path, layout, where)
+    return lambda path, where: read_volume(path, layout, where, allowed)
 
 
-def read_volume(path: Path, layout: str, where: str) -> NDArray[np.float32]:
+def read_volume(path: Path, layout: str, where: str, allowed: int) -> NDArray[np.float32]:
     """Read a volume.
 
     Parameters
@@ -32,6 +40,8 @@ def read_volume(path: Path, layout: str, where: str) -> NDArray[np.float32]:
         N, D, H, W and perhaps C in some order.
     where : str
         Its name in messages.
+    allowed : int
+        Bytes that may be held of it.
 
     Returns
     -------
@@ -43,6 +53,7 @@ def read_volume(path: Path, layout: str, where: str) -> NDArray[np.float32]:
     GeedError
         If nibabel is not installed.
         If it cannot be decoded.
+        If it takes more memory than is allowed.
         If it is no volume, or a series of volumes and the layout has no channels.
 
     Notes
@@ -55,8 +66,16 @@ def read_volume(path: Path, layout: str, where: str) -> NDArray[np.float32]:
     nibabel = package("nibabel", "volumes", where)
     try:
         # Not mapped: where a mapped file is cut short, the process is killed.
-        image = nibabel.load(str(path), mmap=False)
-        values = np.asarray(image.dataobj)
+        content = io.BytesIO(read_held(path, where, allowed // 2, unpack=True))
+        second = int.from_bytes(content.getvalue()[:4], sys.byteorder) in _SECOND
+        with _unheard(nibabel.imageglobals.logger):  # which tells what is raised anyway
+            image = (nibabel.Nifti2Image if second else nibabel.Nifti1Image).from_stream(content)
+            # Scaled in float64, and then as float32, in the file's order and in the layout's.
+            size = array_bytes(image.shape, np.dtype("V24"))
+            check_held(where, size, 2 * allowed, "take a smaller part of it")
+            values = np.asarray(image.dataobj)
+    except GeedError:
+        raise
     except Exception as error:  # whatever the decoder raises on damaged files
         raise GeedError(
             f"{where}: cannot be decoded as a volume ({reason_of(error)}); mend or remove it"
@@ -81,3 +100,13 @@ def read_volume(path: Path, layout: str, where: str) -> NDArray[np.float32]:
         x = x[..., None]
     stored = "WHDC"[: x.ndim]
     return np.ascontiguousarray(x.transpose([stored.index(letter) for letter in letters]))
+
+
+@contextmanager
+def _unheard(logger: logging.Logger) -> Iterator[None]:
+    """Let nothing of a library's reach stderr by itself."""
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before

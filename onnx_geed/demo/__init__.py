@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onnx_geed.results import Result
 
-__all__ = ["demo_results", "run_demo"]
+__all__ = ["demo_data", "demo_results", "demo_text", "write_demo_page"]
 
 _NETWORKS = ("digits_cnn.onnx", "digits_cnn_untrained.onnx")
-
 
 # Digits of each network that can be looked at.
 _SHOWN = 24
@@ -35,49 +35,35 @@ def demo_results(
     trained, untrained : dict
         Results of :func:`onnx_geed.measure`.
     """
-    from onnx_geed.run import measure
+    from onnx_geed.run import begin_run, measure
 
+    results = []
     with as_file(files(__name__)) as folder:
-        trained, untrained = (
-            measure(
-                folder / name,
-                f"{folder / 'digits.npz'}",
-                "C8",
-                progress=progress,
-                command="onnx-geed demo",
+        for i, name in enumerate(_NETWORKS):
+            begin_run(progress, i, len(_NETWORKS), name)
+            results.append(
+                measure(
+                    folder / name,
+                    f"{folder / 'digits.npz'}",
+                    "C8",
+                    progress=progress,
+                    command="onnx-geed demo",
+                )
             )
-            for name in _NETWORKS
-        )
-    return trained, untrained
+    return results[0], results[1]
 
 
-def run_demo(
-    progress: Callable[[int, int], None] | None = None, page: str | Path | None = None
-) -> str:
-    """Return the demo's tables and what they mean.
+@contextmanager
+def demo_data() -> Iterator[str]:
+    """Give the path of the embedded digits, as ``--data`` takes it."""
+    with as_file(files(__name__)) as folder:
+        yield f"{folder / 'digits.npz'}"
 
-    Parameters
-    ----------
-    progress : callable, optional
-        Told how far each run is.
-    page : str or Path, optional
-        A file for a page of both networks, with samples to be looked at.
 
-    Raises
-    ------
-    GeedError
-        If the page cannot be written, or what draws it is not installed.
-
-    Returns
-    -------
-    str
-        Text for a terminal.
-    """
+def demo_text(trained: Result, untrained: Result) -> str:
+    """Return the tables of :func:`demo_results`, and what they mean."""
     from onnx_geed.report import table
 
-    trained, untrained = demo_results(progress)
-    if page is not None:
-        _write_page((trained, untrained), page)
     return "\n".join(
         (
             "A small CNN trained on rotated MNIST digits 0-8, under rotations by 45° (C8):",
@@ -93,18 +79,31 @@ def run_demo(
     )
 
 
-def _write_page(results: Sequence[Result], page: str | Path) -> None:
-    """Write a page of both networks on which single digits can be looked at."""
+def write_demo_page(results: Sequence[Result], page: str | Path, command: str) -> None:
+    """Write a page of both networks on which single digits can be looked at.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        What :func:`demo_results` returns.
+    page : str or Path
+        The HTML file.
+    command : str
+        The command that the page names as its own.
+
+    Raises
+    ------
+    GeedError
+        If the page cannot be written, or what draws it is not installed.
+    """
     from onnx_geed.report import samples_to_show, write_report
     from onnx_geed.run import explore
 
-    with as_file(files(__name__)) as folder:
-        data = f"{folder / 'digits.npz'}"
+    with demo_data() as data:
         explorations = [
-            explore(result, folder / name, data, samples_to_show(result, _SHOWN))
+            explore(result, Path(data).parent / name, data, samples_to_show(result, _SHOWN))
             for result, name in zip(results, _NETWORKS, strict=True)
         ]
-        command = shlex.join(["onnx-geed", "demo", "--report", str(page)])
         write_report(results, page, data=data, explorations=explorations, command=command)
 
 
@@ -147,4 +146,4 @@ def _meaning(trained: Result, untrained: Result) -> str:
             else "here too the trained network is the more invariant one."
         )
     )
-    return "\n".join((channels, latents, outputs))
+    return "\n".join(textwrap.fill(text, 100) for text in (channels, latents, outputs))

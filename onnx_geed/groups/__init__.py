@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from onnx_geed.groups.action import (
         Action as Action,
         composes as composes,
+        without_row as without_row,
     )
     from onnx_geed.groups.action_tables import (
         Table as Table,

@@ -11,7 +11,7 @@ from onnx_geed.groups.exactness import Exactness
 from onnx_geed.groups.group import Group
 from onnx_geed.groups.layout import Layout
 
-__all__ = ["Action", "action_at", "composes"]
+__all__ = ["Action", "action_at", "composes", "rows_known", "without_row"]
 
 F64 = NDArray[np.float64]
 
@@ -53,6 +53,16 @@ class Action(Protocol):
 def composes(action: Action) -> bool:
     """Whether the elements act as the group's table says; what was fitted to data need not."""
     return bool(getattr(action, "composes", True))
+
+
+def without_row(action: Action) -> tuple[int, ...]:
+    """Return the elements of which no table says what they do, under a partial one."""
+    return getattr(action, "without_row", ())
+
+
+def rows_known(group: Group, without: tuple[int, ...]) -> str:
+    """Return how many elements have a row of a partial table, to stand behind an action's name."""
+    return f" ({group.order - len(without)} of {group.order} elements)" if without else ""
 
 
 def action_at(action: Action, layout: Layout, shape: tuple[int, ...]) -> Action | None:

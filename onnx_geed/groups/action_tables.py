@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice, nearest
+from onnx_geed.groups.action import rows_known
 from onnx_geed.groups.by_letters import LayoutAction
 from onnx_geed.groups.exactness import COMPOSITION_TOLERANCE
 from onnx_geed.groups.fit import Fit, fit_content, fit_of
@@ -56,6 +57,8 @@ class Table:
         Where it came from, for messages.
     fit : Fit, optional
         How it was estimated, where it is no action that somebody gave: then it need not compose.
+    partial : bool
+        Whether it is for a subgroup: elements of the group may be without a row.
 
     Raises
     ------
@@ -71,6 +74,7 @@ class Table:
     values: NDArray[Any] = field(repr=False)
     source: str
     fit: Fit | None = None
+    partial: bool = False
 
     def __post_init__(self) -> None:
         source, kind = self.source, self.kind
@@ -146,6 +150,8 @@ def table_content(table: Table) -> dict[str, Any]:
     content: dict[str, Any] = {"elements": list(table.elements), table.kind: table.values}
     if table.fit is not None:
         content["fit"] = fit_content(table.fit)
+    if table.partial:
+        content["partial"] = True
     return content
 
 
@@ -155,7 +161,8 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
     Parameters
     ----------
     content : mapping of str
-        ``elements``, one of the four tables as an array or as lists, and perhaps ``fit``.
+        ``elements``, one of the four tables as an array or as lists, and perhaps ``fit`` and
+        ``partial``.
     source : str
         Where it came from, for messages.
 
@@ -167,7 +174,7 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
     """
     kinds: list[TableKind] = [kind for kind in KINDS if kind in content]
     if "elements" not in content or len(kinds) != 1:
-        known = ("elements", *KINDS, "fit")
+        known = ("elements", *KINDS, "fit", "partial")
         hint = next((nearest(name, known) for name in content if name not in known), "")
         raise GeedError(
             f"{source}: needs 'elements' and one of {', '.join(KINDS)}; found "
@@ -180,7 +187,8 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
     if elements.ndim != 1:
         raise GeedError(f"{source}: 'elements' must be a list of names")
     fit = None if content.get("fit") is None else fit_of(content["fit"], source)
-    return Table(tuple(map(str, elements)), kinds[0], content[kinds[0]], source, fit)
+    partial = bool(np.all(content.get("partial", False)))
+    return Table(tuple(map(str, elements)), kinds[0], content[kinds[0]], source, fit, partial)
 
 
 def rows_for(table: Table, group: Group) -> NDArray[Any]:
@@ -196,28 +204,39 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
     Returns
     -------
     ndarray, shape (n, ...)
-        The table's own array, where it has this order.
+        The table's own array, where it has this order. Elements without a row in a partial table
+        leave everything in place.
 
     Raises
     ------
     GeedError
-        If an element of the group has no row, or a row names no element of the group.
+        If an element of the group has no row, unless the table is partial, or a row names no
+        element of the group.
+        If the elements of a partial table are no subgroup.
         If the identity's matrix is not the identity matrix.
         If ρ(g₂)ρ(g₁) = ρ(g₂g₁) does not hold within 1e-5, the table is none of a fit, and products
         of elements are elements.
     """
     missing = [e for e in group.elements if e not in table.elements]
     extra = [e for e in table.elements if e not in group.elements]
-    if missing or extra:
+    if extra or (missing and not table.partial):
         fault = f"lacks {', '.join(missing[:4])}" if missing else f"also has {', '.join(extra[:4])}"
         raise GeedError(
             f"{table.source}: its elements are not those of {group.name}: it {fault}; give one row "
             f"for each of {', '.join(group.elements[:4])}{', ...' if group.order > 4 else ''}"
         )
+    with_row = [g for g, e in enumerate(group.elements) if e in table.elements]
+    if missing and not (group.is_closed and group.is_subgroup(with_row)):
+        raise GeedError(f"{table.source}: its elements are no subgroup of {group.name}")
     # Matrices of many channels are large: they lie in memory once.
-    in_order = table.elements == group.elements
-    order = [table.elements.index(e) for e in group.elements]
-    values = table.values if in_order else table.values[order]
+    if table.elements == group.elements:
+        values = table.values
+    else:
+        order = [table.elements.index(group.elements[g]) for g in with_row]
+        entries = table.values.shape[1]
+        still = np.eye(entries) if table.holds_matrices else np.arange(entries)
+        values = np.repeat(still[None].astype(table.values.dtype), group.order, axis=0)
+        values[with_row] = table.values[order]
     if table.holds_matrices:
         # A projection would pass the test of composition below.
         away = np.abs(values[0] - np.eye(values.shape[1])).max(initial=0.0)
@@ -225,8 +244,8 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
             raise GeedError(f"{table.source}: the matrix of 'e' is not the identity")
     if table.fit is not None or not group.is_closed:
         return values
-    for g2 in range(group.order):
-        for g1 in range(group.order):
+    for g2 in with_row:
+        for g1 in with_row:
             product = values[group.table[g2, g1]]
             if table.holds_matrices:
                 away = np.abs(values[g2] @ values[g1] - product).max(initial=0.0)
@@ -249,10 +268,17 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
 
 
 def subgroup_table(table: Table, group: Group) -> Table | None:
-    """Read a table for C<m> or D<m> as one for a subgroup of it, by angle.
+    """Read a table for C<m> or D<m> as one for a group that shares elements with it, by angle.
 
     A model file carries the table of the largest group its layers know. Element r<k> of C<n> is
-    r<km/n> of C<m>, so the rows of a smaller group can be found; ``None`` where they cannot.
+    r<km/n> of C<m>, so the rows of a smaller group can be found, and those of a larger one for the
+    elements that both have.
+
+    Returns
+    -------
+    Table or None
+        Partial, where elements of the group have no row; ``None`` where they share the identity
+        alone, or are no rotations and mirrors.
     """
     if set(table.elements) == set(group.elements):
         return table
@@ -263,10 +289,20 @@ def subgroup_table(table: Table, group: Group) -> Table | None:
     if larger is None or moves is None:
         return None
     element_of = dict(zip(motions(larger) or (), larger.elements, strict=True))
-    if not {*moves} <= {*element_of}:
+    shared = [g for g, move in enumerate(moves) if move in element_of]
+    if len(shared) < 2:
         return None
-    rows = [table.elements.index(element_of[move]) for move in moves]
-    return replace(table, elements=group.elements, values=table.values[rows])
+    rows = [table.elements.index(element_of[moves[g]]) for g in shared]
+    return replace(
+        table,
+        elements=tuple(group.elements[g] for g in shared),
+        values=table.values[rows],
+        partial=len(shared) < group.order,
+    )
+
+
+def _without_row(table: Table, group: Group) -> tuple[int, ...]:
+    return tuple(g for g, element in enumerate(group.elements) if element not in table.elements)
 
 
 def _group_of(elements: Sequence[str]) -> Group | None:
@@ -290,9 +326,10 @@ def with_channels(action: LayoutAction, table: Table) -> LayoutAction:
             f"{table.kind!r}"
         )
     values, composes = rows_for(table, action.group), table.fit is None
+    said = dict[str, Any](composes=composes, without_row=_without_row(table, action.group))
     if table.kind == "channels":
-        return replace(action, channels=values, channel_matrices=None, composes=composes)
-    return replace(action, channels=None, channel_matrices=values, composes=composes)
+        return replace(action, channels=values, channel_matrices=None, **said)
+    return replace(action, channels=None, channel_matrices=values, **said)
 
 
 def vector_action(table: Table, group: Group) -> Permutation | Matrices:
@@ -303,11 +340,13 @@ def vector_action(table: Table, group: Group) -> Permutation | Matrices:
     GeedError
         If the table is a channel table, or not an action of the group.
     """
-    values, composes = rows_for(table, group), table.fit is None
+    values, without = rows_for(table, group), _without_row(table, group)
+    said = dict[str, Any](composes=table.fit is None, without_row=without)
+    known = rows_known(group, without)
     if table.kind in ("matrices", "channel_matrices"):
-        return Matrices(group, values, composes=composes)
+        return Matrices(group, values, f"matrices{known}", **said)
     if table.kind == "permutation":
-        return Permutation(group, values, composes=composes)
+        return Permutation(group, values, f"permutation{known}", **said)
     raise GeedError(
         f"{table.source}: a vector output takes 'permutation' or 'matrices', found 'channels'"
     )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, check_choice
+from onnx_geed.groups.action import rows_known
 from onnx_geed.groups.exactness import IDENTITY_TOLERANCE, Exactness
 from onnx_geed.groups.factors import Factor
 from onnx_geed.groups.grid_tables import Interpolation, checked_length
@@ -80,6 +81,8 @@ class LayoutAction:
         ``channel_matrices[g, c, c']`` times channel c', moved.
     composes : bool
         Whether the elements act as the group's table says; those of a fit need not.
+    without_row : tuple of int
+        Elements of which no table says what they do to channels, which they leave in place.
     """
 
     group: Group
@@ -92,6 +95,7 @@ class LayoutAction:
     channels: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
     channel_matrices: F64 | None = field(default=None, repr=False, compare=False)
     composes: bool = True
+    without_row: tuple[int, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -102,14 +106,15 @@ class LayoutAction:
     def name(self) -> str:
         """``grid``, ``points``, ``components+grid`` and so on, and what channels do by a table.
 
-        ``channels`` where they change places, ``mixed channels`` where matrices mix them.
+        ``channels`` where they change places, ``mixed channels`` where matrices mix them; with how
+        many elements have a row of the table, where not all have one.
         """
         kinds = list(dict.fromkeys(_KINDS[letter] for letter in self.moved))
         if self.channels is not None:
             kinds.append("channels")
         if self.channel_matrices is not None:
             kinds.append("mixed channels")
-        return "+".join(kinds or ["trivial"])
+        return "+".join(kinds or ["trivial"]) + rows_known(self.group, self.without_row)
 
     @property
     def moves_channels(self) -> bool:
@@ -239,9 +244,8 @@ class LayoutAction:
     def kept_still(self) -> LayoutAction:
         """Return the trivial action on the same rows and entries."""
         moves = _still(self.group.order, self.moves.size)
-        return replace(
-            self, moves=moves, moved="", channels=None, channel_matrices=None, composes=True
-        )
+        plain = replace(self, channels=None, channel_matrices=None, composes=True, without_row=())
+        return replace(plain, moves=moves, moved="")
 
     def behind(self, seed: int, sample: int) -> LayoutAction:
         """Return how a sample is moved: of a sampled group, by elements of its own."""

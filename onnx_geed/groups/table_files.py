@@ -17,6 +17,8 @@ from onnx_geed.errors import GeedError
 from onnx_geed.files import write_bytes
 from onnx_geed.groups.action_tables import Table, table_of
 from onnx_geed.groups.fit import Fit, FitKind, checked_fit
+from onnx_geed.held import ALLOWED, check_held, members_of
+from onnx_geed.ordinary import check_ordinary, open_ordinary
 
 __all__ = ["FIT_FORMAT", "read_table", "read_tables", "write_fits"]
 
@@ -164,16 +166,24 @@ def _with_fit(table: Table, content: Mapping[str, Any]) -> Table:
 
 def _arrays_in(path: str | Path) -> dict[str, NDArray[Any]]:
     path = Path(path)
+    check_ordinary(path, f"output action {path}")
     if not path.is_file():
         fitted = str(path).startswith("fit:")
         advice = "; fit it with onnx-geed fit, and give the file that this writes" * fitted
         raise GeedError(f"output action {path}: no such file{advice}")
+    source = f"output action {path}"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        with open_ordinary(path, source) as file:
+            members = members_of(file)
+            size = sum(one.head.size for one in members.values())
+            check_held(source, size, ALLOWED, "is it one of a file of this model's layers?")
+            with np.load(file, allow_pickle=False) as archive:
+                return {name: archive[name] for name in members}
+    except GeedError:
+        raise
     except (OSError, ValueError, AttributeError, EOFError) as error:
         raise GeedError(
-            f"output action {path}: not a readable .npz without pickled objects ({error})"
+            f"{source}: not a readable .npz without pickled objects ({error})"
         ) from None
     except Exception as error:  # zipfile and zlib have errors of their own
-        raise GeedError(f"output action {path}: not a readable .npz ({error})") from None
+        raise GeedError(f"{source}: not a readable .npz ({error})") from None

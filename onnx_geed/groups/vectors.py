@@ -77,6 +77,8 @@ class Permutation:
         One row an element.
     composes : bool
         Whether the elements act as the group's table says; those of a fit need not.
+    without_row : tuple of int
+        Elements of which no table says what they do; they leave the vector in place.
     letters : LayoutAction, optional
         The action on an axis, such as points, whose entries these are.
 
@@ -90,6 +92,7 @@ class Permutation:
     table: NDArray[np.int64] = field(repr=False, compare=False)
     name: str = "permutation"
     composes: bool = True
+    without_row: tuple[int, ...] = ()
     letters: LayoutAction | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -149,6 +152,8 @@ class Matrices:
         One matrix an element.
     composes : bool
         Whether the elements act as the group's table says; those of a fit need not.
+    without_row : tuple of int
+        Elements of which no table says what they do; they leave the vector in place.
 
     Raises
     ------
@@ -160,6 +165,7 @@ class Matrices:
     matrices: F64 = field(repr=False, compare=False)
     name: str = "matrices"
     composes: bool = True
+    without_row: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         n = check_group(self.group).order

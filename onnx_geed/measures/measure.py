@@ -18,6 +18,7 @@ from onnx_geed.groups import (
     Permutation,
     PlacedAction,
     Table,
+    TableKind,
     Trivial,
     composes,
     from_side_to_side,
@@ -25,6 +26,7 @@ from onnx_geed.groups import (
     rows_for,
     with_channels,
     with_components,
+    without_row,
 )
 from onnx_geed.measures.catalogue import Descriptor, Support, descriptor_of
 from onnx_geed.measures.inverses import check_inverses
@@ -125,7 +127,10 @@ class Measure:
         # action, and an f̂ over that would let two kinds of fit differ by more than the fit.
         # A family is held against f(x): a mean over a range that is anybody's would set the value.
         own = composes(self.action) and self.action.group.family is None
+        # Where no table says what an element does, it is left in place, which is no kernel either.
+        unknown = without_row(self.action)
         kernel = self.action.kernel_of_action() if own else (0,)
+        kernel = tuple(g for g in kernel if g not in unknown)
         object.__setattr__(self, "kernel_of_action", kernel)
         given = isinstance(self.action, LayoutAction) and self.action.moves_channels
         if self.descriptor.opposed and (
@@ -140,6 +145,11 @@ class Measure:
             raise GeedError(
                 f"{self.name} on {self.layer}: takes no fitted action, which need not undo itself: "
                 "give one, or take unexplained"
+            )
+        if self.descriptor.of_error and unknown:
+            raise GeedError(
+                f"{self.name} on {self.layer}: takes a table with a row for every element of "
+                f"{self.action.group.name}: measure a group that it is for"
             )
         if self.target:
             check_inverses(self.action, self.layer)
@@ -269,20 +279,28 @@ class Measure:
         swapped = [group.inverse(g) for g in range(group.order)]
         if isinstance(action, LayoutAction) and action.channels is not None:
             rows = action.channels
-            table = Table(group.elements, "channels", rows[swapped], "inverse")
+            kind: TableKind = "channels"
         elif isinstance(action, Permutation):
             rows = action.table
-            table = Table(group.elements, "permutation", rows[swapped], "inverse")
+            kind = "permutation"
         else:
             return None
-        if np.array_equal(table.values, rows):
+        known = [g for g in range(group.order) if g not in without_row(action)]
+        table = Table(
+            tuple(group.elements[g] for g in known),
+            kind,
+            rows[swapped][known],
+            "inverse",
+            partial=len(known) < group.order,
+        )
+        if np.array_equal(table.values, rows[known]):
             return None
         try:
             matched = rows_for(table, group)
         except GeedError:  # not an action at all where the group is not abelian
             return None
         if isinstance(action, Permutation):
-            return replace(self, action=Permutation(group, matched))
+            return replace(self, action=replace(action, table=matched, letters=None))
         assert isinstance(action, LayoutAction)
         return replace(self, action=with_channels(action, table))
 

@@ -26,6 +26,7 @@ from onnx_geed.groups import (
     parse_layout,
     vector_action,
     with_channels,
+    without_row,
 )
 from onnx_geed.measures.catalogue import (
     CATALOGUE,
@@ -85,13 +86,16 @@ class Plan:
         subgroups = {}
         for measure in self.measures:
             both = zip(self.exact, measure.action.exact(), strict=True)
-            members = tuple(g for g, exact in enumerate(both) if all(exact))
+            unknown = without_row(measure.action)
+            members = tuple(g for g, exact in enumerate(both) if all(exact) and g not in unknown)
             proper = 2 <= len(members) < self.group.order and self.group.is_subgroup(members)
             subgroups[measure.name, measure.layer] = members if proper else None
         return subgroups
 
     def exact_subgroup(self, measure: Measure) -> tuple[int, ...] | None:
         """Return the elements exact on input and tensor, if a proper subgroup of order ≥ 2.
+
+        Where a table has no row for some elements, those are left out.
 
         Parameters
         ----------

@@ -52,6 +52,15 @@ class Spread:
             grown += kernels.add_to_spread(point, mean, self.added + i)
         return Spread(self.rows[:0].copy(), mean, grown, self.added + len(self.rows))
 
+    def plus(self, other: Spread) -> Spread:
+        """Return the sums over the tensors of both, the same to rounding in either order."""
+        a, b = self.summed(), other.summed()
+        if a.mean is None or b.mean is None:
+            return b if a.mean is None else a
+        count, apart = a.added + b.added, b.mean - a.mean
+        total = a.total + b.total + float(apart @ apart) * a.added * b.added / count
+        return Spread(a.rows, a.mean + apart * (b.added / count), total, count)
+
     def mean_square(self) -> float | None:
         """Return M₂ = Σ ‖f − mean f‖² / (N − 1); ``None`` of fewer than two tensors."""
         summed = self.summed()

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from onnx_geed.model.expose import (
         expose_tensors as expose_tensors,
     )
+    from onnx_geed.model.fingerprint import (
+        known_fingerprint as known_fingerprint,
+    )
     from onnx_geed.model.free_batch import (
         free_batch_axis as free_batch_axis,
     )

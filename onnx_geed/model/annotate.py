@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -12,6 +12,7 @@ from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.data import Preprocess, parse_preprocess, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Table, read_table, table_to_json
+from onnx_geed.held import read_text
 from onnx_geed.model.io import Model, load_model, write_model
 from onnx_geed.model.metadata import (
     CLASSES,
@@ -35,7 +36,7 @@ from onnx_geed.model.signature import (
 )
 from onnx_geed.model.soundness import refusing_unsound
 from onnx_geed.model.tensor_names import resolve, stated_layouts
-from onnx_geed.model.tensors import list_tensors
+from onnx_geed.model.tensors import Tensor, list_tensors
 from onnx_geed.typed import check_value
 
 __all__ = ["annotate_model"]
@@ -82,6 +83,7 @@ def annotate_model(
         If a name is not in the model.
         If a value is not of its kind.
         If a table holds more than 2²⁰ numbers.
+        If the classes are not as many as the output has.
         If there is nothing to write.
         If the file cannot be written.
     """
@@ -132,6 +134,9 @@ def annotate_model(
             entries[action_key(tensor.name)] = table
     if classes:
         entries[CLASSES] = _classes(classes)
+        tensor = next(t for t in listed if t.name == named)
+        letters = entries.get(layout_key(named), tensor.layout)
+        _check_number_of_classes(classes, parse_classes(entries[CLASSES]) or (), tensor, letters)
     if not entries:
         raise GeedError("annotate: nothing to write; give such as --preprocess or --latent")
     _write(model, out, entries)
@@ -141,7 +146,7 @@ def annotate_model(
 @read_by_copy(copy_file)
 def _classes(path: str | Path) -> str:
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text(path, f"--classes {path}").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise GeedError(f"--classes {path}: cannot be read as text ({error})") from None
     text = json.dumps([line.strip() for line in lines if line.strip()], ensure_ascii=False)
@@ -150,6 +155,23 @@ def _classes(path: str | Path) -> str:
             f"--classes {path}: is empty; write one class a line, in the outputs' order"
         )
     return text
+
+
+def _check_number_of_classes(
+    path: str | Path, names: Sequence[str], output: Tensor, letters: str
+) -> None:
+    """Refuse names of classes that are not as many as the output has, where its file says so."""
+    shape = output.shape or ()
+    # Scores at places have their classes along C; a row of scores is of no other letter.
+    axis = letters.find("C") if "C" in letters and len(letters) == len(shape) else 1
+    count = shape[axis] if len(shape) == 2 or axis != 1 or letters[1:2] == "C" else None
+    # A single score tells two classes apart.
+    if count is None or len(names) == max(count, 2):
+        return
+    raise GeedError(
+        f"--classes {path}: names {len(names)} classes, and output {output.name!r} has "
+        f"{max(count, 2)}; write one class a line, in the outputs' order"
+    )
 
 
 def _write(model: Model, out: str | Path, entries: Mapping[str, str]) -> None:

@@ -68,7 +68,7 @@ def _hold_frames(graph: onnx.GraphProto) -> None:
         for body in subgraphs(node):
             _hold_frames(body)
         if node.op_type == "MaxPool" and _is_framed(node, makers):
-            held = f"onnx_geed.held.{node.output[0]}"
+            held = f"onnx_geed/held/{node.output[0]}"
             graph.node.insert(
                 index, onnx.helper.make_node("Concat", node.input[:1], [held], axis=0)
             )

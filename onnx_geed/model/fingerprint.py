@@ -11,7 +11,7 @@ from pathlib import Path
 from onnx_geed.errors import GeedError
 from onnx_geed.files import Stamp
 
-__all__ = ["Fingerprint", "digest"]
+__all__ = ["Fingerprint", "digest", "known_fingerprint"]
 
 
 class Fingerprint:
@@ -62,6 +62,11 @@ class _Known(Fingerprint):
     def text(self) -> str:
         """The digest in hexadecimal."""
         return self._known
+
+
+def known_fingerprint(text: str) -> Fingerprint:
+    """Return a fingerprint that is known already; empty of what has none."""
+    return _Known(text)
 
 
 def digest(content: Path | bytes, extras: Sequence[Path]) -> str:

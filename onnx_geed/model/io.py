@@ -7,12 +7,13 @@ import math
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
+from numpy.typing import NDArray
 
 from onnx_geed.addresses import address_of, leaf
 from onnx_geed.copies import Copy, copy_file
@@ -57,6 +58,8 @@ class Model:
         The files of its weights as they were when they were read: sessions read them again.
     address : str
         Where it was fetched from, if it was; without keys and tokens.
+    function : callable, optional
+        What is called in its place, a batch in and arrays by name out, where there is no file.
     """
 
     path: Path
@@ -67,6 +70,9 @@ class Model:
     metadata: dict[str, str] = field(repr=False)
     weights: tuple[Stamp, ...] = field(repr=False, default=())
     address: str = ""
+    function: Callable[[NDArray[Any]], dict[str, NDArray[Any]]] | None = field(
+        repr=False, default=None
+    )
 
     @property
     def called(self) -> str:

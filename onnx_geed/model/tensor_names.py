@@ -5,11 +5,14 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError, known_names, nearest
 from onnx_geed.groups import check_layout, parse_layout
 from onnx_geed.model.tensors import Tensor
 
 __all__ = ["resolve", "stated_layouts"]
+
+# So many are named where none of them is meant.
+_FEW = 6
 
 
 def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
@@ -54,8 +57,10 @@ def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
         if pattern in (tensor.name, tensor.node or None):
             raise GeedError(f"layer {pattern!r} {tensor.refused}; name another tensor")
     names = [t.name for t in fine] + [m for t in fine for m in t.module.split(",") if m]
+    few = f" There are {known_names([t.name for t in fine])};" if 0 < len(fine) <= _FEW else ""
     raise GeedError(
-        f"no layer is called {pattern!r}.{nearest(pattern, names)} onnx-geed layers lists them all"
+        f"no layer is called {pattern!r}.{nearest(pattern, names)}{few} "
+        "onnx-geed layers lists them all"
     )
 
 

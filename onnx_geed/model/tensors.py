@@ -27,6 +27,7 @@ from onnx_geed.model.nodes import FLOATS, constants, subgraphs
 from onnx_geed.model.restated import module_outputs, origins, standing
 from onnx_geed.model.shapes import Shape, Types, infer
 from onnx_geed.model.signature import output_kind
+from onnx_geed.model.workspace import workspace
 
 __all__ = ["Inferred", "Tensor", "infer_tensors", "list_tensors", "tensors_from"]
 
@@ -67,6 +68,8 @@ class Tensor:
     held : int
         Bytes that it takes in memory for a batch of one, or for the file's fixed one; free lengths
         count as 1, and an unknown shape as nothing.
+    beside : int
+        Bytes that its node takes while it runs, beside its inputs and outputs, likewise.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Tensor:
     scores: bool = False
     doubt: str = ""
     held: int = 0
+    beside: int = 0
 
 
 def list_tensors(
@@ -242,6 +246,7 @@ def tensors_from(
                     name == output and scores,
                     doubt if name == output else "",
                     _held(dtype, shape),
+                    workspace(node, types),
                 )
             )
         listed += _tensors_in_bodies(node)
@@ -253,7 +258,8 @@ def _held(dtype: str, shape: Shape | None) -> int:
     if shape is None:
         return 0
     try:
-        size = np.dtype(dtype).itemsize
+        # A CPU computes half precision in float32.
+        size = 4 if dtype == "float16" else np.dtype(dtype).itemsize
     except TypeError:  # a type that numpy has not, or none that is known
         size = 4 if dtype == "?" else 1
     return size * math.prod(1 if length is None else max(0, length) for length in shape)

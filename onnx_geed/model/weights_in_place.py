@@ -16,6 +16,7 @@ from typing import BinaryIO
 import onnx
 
 from onnx_geed.errors import GeedError
+from onnx_geed.ordinary import open_ordinary, open_pipe
 
 __all__ = ["bring_in", "model_bytes"]
 
@@ -62,8 +63,9 @@ def model_bytes(path: Path) -> tuple[bytes, bool]:
     GeedError
         If its graph has too many parts.
     """
-    with path.open("rb") as file:
-        if path.is_file() and _lies_in_its_folder(path):
+    plain = path.is_file()
+    with open_ordinary(path) if plain else open_pipe(path) as file:
+        if plain and _lies_in_its_folder(path):
             try:
                 reader = _Reader(file, path.name)
                 return reader.model(), reader.left > 0
@@ -173,6 +175,11 @@ class _Reader:
         """
         key, head = self._varint()
         number, kind = key >> 3, key & 7
+        if not number:  # of no message, but of a hole in a disk
+            raise GeedError(
+                f"{self._name}: not an ONNX model, or cut off; export it again or copy it "
+                "completely"
+            )
         length = None
         if kind == _BYTES:
             length, more = self._varint()

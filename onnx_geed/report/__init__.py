@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from onnx_geed.report.page import (
         write_report as write_report,
     )
+    from onnx_geed.report.plots import (
+        PlotKind as PlotKind,
+        draw_result as draw_result,
+    )
     from onnx_geed.report.result_table import (
         table as table,
     )

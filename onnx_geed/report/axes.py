@@ -16,6 +16,7 @@ __all__ = [
     "label_layers",
     "label_of",
     "legend",
+    "legend_name",
     "perfect_lines",
     "short_name",
     "tall",
@@ -27,9 +28,13 @@ _MOST_ROWS = 64
 
 
 def short_name(name: str, width: int = 26) -> str:
-    """Shorten a name for a legend or an axis."""
-    # matplotlib leaves out of a legend what begins with _; a space before it is not seen.
-    return f" {shorten(name, width)}" if name.startswith("_") else shorten(name, width)
+    """Shorten a name for an axis."""
+    return shorten(name, width)
+
+
+def legend_name(name: str, width: int = 26) -> str:
+    """Shorten a name for a legend, which matplotlib leaves those out of that begin with ``_``."""
+    return f" {short}" if (short := shorten(name, width)).startswith("_") else short
 
 
 def distinct_names(names: Sequence[str], width: int = 24) -> list[str]:
@@ -89,8 +94,13 @@ def begin_at_perfect(axis: Any, readings: Sequence[Reading], most: float) -> tup
     perfect = min(r.perfect for r in readings)
     room = max(most - perfect, 1e-9 + 1e-6 * abs(perfect))
     if readings[0].similarity:
-        axis.set_major_formatter(lambda value, _: f"{0.0 - round(value, 12):.6g}")
+        axis.set_major_formatter(_as_cosine)
     return perfect - 0.015 * room, perfect + 1.04 * room
+
+
+def _as_cosine(value: float, _: int | None = None) -> str:
+    # No closure, so that a figure can be pickled.
+    return f"{0.0 - round(value, 12):.6g}"
 
 
 def tall(rows: int) -> float:

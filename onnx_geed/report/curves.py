@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.report.axes import begin_at_perfect, legend, short_name, value_text
-from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, drawing, mark
+from onnx_geed.report.axes import begin_at_perfect, legend, legend_name, short_name, value_text
+from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, Picture, drawing, mark
 from onnx_geed.results import (
     GroupPart,
     Reading,
@@ -117,7 +117,7 @@ def curve_picture(
     *,
     limits: tuple[float, float] | None = None,
     of: Reading | None = None,
-) -> str:
+) -> Picture:
     """Draw quantities over the elements of a group, or the parameter of a family.
 
     Parameters
@@ -192,7 +192,7 @@ def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -
         ms=4,
         mec=PAPER,
         mew=0.4,
-        label=short_name(curve.name, 40),
+        label=legend_name(curve.name, 40),
     )
     marks = []
     for k in order[np.isfinite(y)]:

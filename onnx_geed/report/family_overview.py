@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from onnx_geed.report.axes import legend, short_name
+from onnx_geed.report.axes import legend, legend_name, short_name
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, TIP, drawing, panels_across
 from onnx_geed.results import WHAT_IS_RELATIVE, FamilyValue
 from onnx_geed.text import columns, interval, number, span, wrapped
@@ -78,7 +78,7 @@ def _panel(
         axes.axvline(0.0, color=SOFT, lw=1, ls=(0, (4, 3)))
     for i, model in enumerate(models):
         colour, marker = SERIES[i % 6], MARKERS[i % 6]
-        axes.plot([], [], marker, color=colour, ms=4, label=short_name(model, 30))
+        axes.plot([], [], marker, color=colour, ms=4, label=legend_name(model, 30))
         for v in (v for v in values if v.model == model):
             y = families.index(v.family) + (i - (len(models) - 1) / 2) * 0.7 / len(models)
             low, high = v.ci95 or (v.value, v.value)

@@ -16,25 +16,37 @@ from onnx_geed.report.axes import (
     label_layers,
     label_of,
     legend,
+    legend_name,
     perfect_lines,
-    short_name,
     tall,
     value_text,
 )
-from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, drawing, mark
+from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, Picture, drawing, mark
 from onnx_geed.results import Reading
 from onnx_geed.text import span
 from onnx_geed.whole import whole
 
-__all__ = ["polar_picture", "profile_picture"]
+__all__ = ["over_depth", "polar_picture", "profile_picture"]
 
 F64 = NDArray[np.float64]
+
+
+# Layers in one picture of elements or samples.
+_LINES = 4
 
 
 Row = tuple[str, Sequence[Reading | None]]
 
 
-def profile_picture(rows: Sequence[Row], names: Sequence[str], *, most: float | None = None) -> str:
+def over_depth(readings: Sequence[Reading]) -> list[Reading]:
+    """Take a few layers spread over the depth."""
+    at = np.linspace(0, len(readings) - 1, min(_LINES, len(readings))).round().astype(int)
+    return [readings[i] for i in dict.fromkeys(at.tolist())]
+
+
+def profile_picture(
+    rows: Sequence[Row], names: Sequence[str], *, most: float | None = None
+) -> Picture:
     """Draw values by layer, input on top, with intervals and the exact subgroup.
 
     Parameters
@@ -68,7 +80,7 @@ def profile_picture(rows: Sequence[Row], names: Sequence[str], *, most: float | 
             kept = [r for _, r in placed]
             low = [max(0.0, r.value - r.ci95[0]) if r.ci95 else 0.0 for r in kept]
             high = [max(0.0, r.ci95[1] - r.value) if r.ci95 else 0.0 for r in kept]
-            label = short_name(name) if several else "all elements"
+            label = legend_name(name) if several else "all elements"
             axes.plot([r.value for r in kept], ys, color=colour, lw=0.8, alpha=0.5)
             axes.errorbar(
                 [r.value for r in kept],
@@ -168,7 +180,7 @@ def polar_picture(
     group: str,
     exact: Sequence[bool],
     models: Sequence[str] = (),
-) -> str:
+) -> Picture:
     """Draw the deviation of each element, at its angle for C_n and D_n.
 
     Parameters
@@ -210,7 +222,7 @@ def polar_picture(
                     style,
                     lw=1.4,
                     color=colour,
-                    label=short_name(name, 40) if start == 0 else None,
+                    label=legend_name(name, 40) if start == 0 else None,
                 )
                 if n <= 36:
                     axes.plot(angles[solid], values[solid], marker, ms=5, color=colour)
@@ -271,7 +283,7 @@ def _by_element(
     group: str,
     exact: Sequence[bool],
     models: Sequence[str],
-) -> str:
+) -> Picture:
     count = len(exact)
     shown = np.arange(count) if count <= 48 else np.linspace(0, count - 1, 48).astype(int)
     from onnx_geed.groups import parse_group
@@ -286,7 +298,7 @@ def _by_element(
                 MARKERS[i % 6],
                 ms=5,
                 color=SERIES[i % 6],
-                label=short_name(name, 40),
+                label=legend_name(name, 40),
             )
             own = {"model": models[i]} if models else {}
             marks = [

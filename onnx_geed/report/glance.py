@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnx_geed.groups import turns_of
 from onnx_geed.report.cells_figure import shares_picture
 from onnx_geed.report.curves import Curve, curve_picture
 from onnx_geed.report.picture import framed
-from onnx_geed.report.words import grade, is_sampled, percent, title
+from onnx_geed.report.words import grade, is_sampled, percent, title, worst_noun
 from onnx_geed.results import (
     GroupPart,
     Predictions,
@@ -93,7 +92,7 @@ def _scores(result: Result) -> Record | None:
 
 
 def _sentences(result: Result, record: Record) -> list[str]:
-    """Say how often the class stays, and how often it is right."""
+    """Say how often the class stays, and how often it is correct."""
     group, shares = result["group"], _predictions(record)
     kept = "Same class" if record["output_action"] == "trivial" else "Class moves along"
     stay = _moved(group, shares["stay"]["per_element"])
@@ -103,10 +102,10 @@ def _sentences(result: Result, record: Record) -> list[str]:
     right = shares["right"]
     moved = None if right is None else _moved(group, right["per_element"])
     if right is not None and moved is not None:
-        first = "at a first element" if is_sampled(group["name"]) else "before moving"
+        first = "at an element of their own" if is_sampled(group["name"]) else "unmoved"
         unmoved = right["per_element"][group["elements"][0]]
         sentences.append(
-            f"Right class: {_share(unmoved)} {first}, {_share(moved.mean)} after{moved.worst}."
+            f"Correct: {_share(unmoved)} {first}, {_share(moved.mean)} moved{moved.worst}."
         )
     common = next(
         (
@@ -148,11 +147,8 @@ def _moved(group: GroupPart, shares: dict[str, float]) -> _Moved | None:
     mean = float(np.mean(list(moved.values())))
     if len(moved) == 1 or moved[least] == max(moved.values()):
         return _Moved(mean, "")
-    noun = "member" if is_family(group) else "element"
-    if turns_of(group["name"]) is not None or group.get("parameter") == "angle":
-        noun = "angle"
     where = element_words(group, least, short=True)
-    return _Moved(mean, f" (worst {noun} {where}: {_share(moved[least])})")
+    return _Moved(mean, f" (worst {worst_noun(group)} {where}: {_share(moved[least])})")
 
 
 def _share(share: float) -> str:
@@ -243,7 +239,7 @@ def _picture(
         return framed("predictions", svg, caption, alt)
     caption = f"{of} of samples whose class stays as it was before moving"
     right = any(c.style != "-" for c in curves)
-    caption += ", and whose class is the right one (dotted)" if right else ""
+    caption += ", and whose class is correct (dotted)" if right else ""
     shown = [
         Curve(c.name, 100 * c.values, None if c.ends is None else 100 * c.ends, c.series, c.style)
         for c in curves
@@ -261,12 +257,14 @@ def _values(group: GroupPart, share: str, record: Record) -> np.ndarray[Any, Any
 
 
 def _curves(group: GroupPart, known: Sequence[tuple[int, str, Record]]) -> list[Curve]:
-    """Return what is drawn: solid the share that stays, dotted the share that is right."""
+    """Return what is drawn: solid the share that stays, dotted the share that is correct."""
     curves = []
     for k, (_, name, record) in enumerate(known):
         part = _predictions(record)
         of = f"{name}: " if len(known) > 1 else ""
-        shares = [("same class", "stay")] + [("right class", "right")] * (part["right"] is not None)
+        shares = [("same class", "stay")] + [("correct class", "right")] * (
+            part["right"] is not None
+        )
         for what, share in shares:
             values = _values(group, share, record)
             ends = np.array([_share_ends(v, part["samples"]) for v in values])

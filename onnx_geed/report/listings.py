@@ -7,7 +7,7 @@ from typing import Any
 
 from onnx_geed.groups import LETTERS
 from onnx_geed.safe_names import line_of
-from onnx_geed.text import columns, format_bytes
+from onnx_geed.text import columns, format_bytes, head_lines
 
 __all__ = ["info_table", "layer_table"]
 
@@ -101,10 +101,19 @@ def info_table(info: Mapping[str, Any], verified: bool = False) -> str:
     return "\n".join(
         line_of(line)
         for line in (
-            f"{info['path']}   {info['orbits']} orbits of {info['order']}, {info['shards']} shards,"
-            f" {format_bytes(info['bytes'])}: {state}{checked}",
-            f"model {info['model']['path']}   data {info['data']['source']}   "
-            f"{info['group']['name']}",
+            *head_lines(
+                ("cache", info["path"]),
+                (
+                    "holds",
+                    f"{info['orbits']} orbits of {info['order']}, {info['shards']} shards, "
+                    f"{format_bytes(info['bytes'])}: {state}{checked}",
+                ),
+            ),
+            *head_lines(
+                ("model", info["model"]["path"]),
+                ("group", info["group"]["name"]),
+                ("data", info["data"]["source"]),
+            ),
             "",
             *columns(rows, flexible=0, right=(4,)),
             "",

@@ -11,7 +11,7 @@ from onnx_geed.results import (
     compared,
     perfect_notes,
 )
-from onnx_geed.text import columns, interval, marked, noted, number, shorten, wrapped
+from onnx_geed.text import columns, head_lines, interval, marked, noted, number, path_end, wrapped
 
 __all__ = ["aggregate_table", "compare_table"]
 
@@ -21,13 +21,12 @@ def aggregate_table(aggregate: Aggregate) -> str:
     rows: list[Sequence[str]] = [
         (
             *("measure", "layer", "mean", "95 % (models)", "unnormalised", "relative"),
-            *("95 % (models)", "models", ""),
+            *("95 % (models)", "n", ""),
         )
     ]
     notes: dict[str, int] = {}
     marked(notes, aggregate["warnings"])
     for entry in aggregate["measurements"]:
-        name = f"{entry['measure']}@{entry['layer']}"
         plain, relative = entry["unnormalised_mean"], entry["relative_mean"]
         rows.append(
             (
@@ -39,11 +38,12 @@ def aggregate_table(aggregate: Aggregate) -> str:
                 "" if relative is None else number(relative),
                 "" if relative is None else interval(entry["relative_ci95_over_models"]),
                 str(entry["models"]),
-                marked(notes, [f"{name}: {text}" for text in entry["warnings"]]),
+                marked(notes, entry["warnings"]),
             )
         )
-    head = f"{len(aggregate['models'])} models   {shorten(aggregate['group']['name'], 70)}   "
-    head += shorten(aggregate["data"]["source"], 70)
+    group, data = aggregate["group"]["name"], aggregate["data"]["source"]
+    models = f"{len(aggregate['models'])} models"
+    head = head_lines(("over", models), ("group", group), ("data", data))
     legend = []
     if any(entry["relative_mean"] is not None for entry in aggregate["measurements"]):
         legend += wrapped(f"relative: {WHAT_IS_RELATIVE}")
@@ -51,7 +51,7 @@ def aggregate_table(aggregate: Aggregate) -> str:
         legend += wrapped(note)
     return "\n".join(
         (
-            *(head, *columns(rows, flexible=1, right=(2, 4, 5, 7))),
+            *(*head, *columns(rows, flexible=1, right=(2, 4, 5, 7))),
             *(*noted(notes), *legend, *_fits(aggregate)),
         )
     )
@@ -93,11 +93,16 @@ def compare_table(comparison: Comparison) -> str:
         doubts = "".join(f" ({warning})" for warning in entry["warnings"])
         verdicts += wrapped(f"{entry['measure']}@{entry['layer']}: {entry['verdict']}{doubts}")
     head = [
-        f"{letter}  {shorten(model['file'] or model['path'], 97)}"
+        f"{letter}  {path_end(model['file'] or model['path'], 97)}"
         for letter, model in (("A", comparison["a"]), ("B", comparison["b"]))
     ]
     for reason in comparison["differ_in"]:
         head += wrapped(f"compared although they differ in {reason}")
     if any(entry["compared"] == "relative" for entry in comparison["measurements"]):
         verdicts += wrapped(f"relative: {WHAT_IS_RELATIVE}")
+    if any(entry["verdict_ci95"] for entry in comparison["measurements"]):
+        verdicts += wrapped(
+            "95 % paired: over the samples, of these two models as they are; how far other "
+            "trainings of them would differ, it does not say (onnx-geed aggregate)"
+        )
     return "\n".join((*head, *columns(rows, flexible=1, right=(2, 3, 4, 6)), "", *verdicts))

@@ -7,7 +7,7 @@ import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from onnx_geed.addresses import joined
 from onnx_geed.errors import GeedError
@@ -17,6 +17,7 @@ from onnx_geed.report.samples import samples_at_both_ends
 from onnx_geed.report.words import summary
 from onnx_geed.results import (
     MOTION,
+    AnyResult,
     Exploration,
     Finding,
     Reading,
@@ -40,7 +41,7 @@ _REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
 
 
 def write_report(
-    results: Sequence[Result],
+    results: Sequence[AnyResult],
     path: str | Path,
     *,
     data: str | Path | None = None,
@@ -74,7 +75,7 @@ def write_report(
         If the data are not those that were measured.
     """
     _check_installed()
-    content = _content(results, data, command, explorations)
+    content = _content(cast(Sequence[Result], results), data, command, explorations)
     write_text(path, _render(content), option="-o")
     if pictures is not None:
         first = {"measure": "glance", "pictures": content["glance"]["pictures"]}
@@ -257,8 +258,10 @@ def _result_facts(result: Result) -> list[tuple[str, str]]:
     elif exact < group["order"]:
         acts += f", {exact} of them exact, the others resampled ({group['interpolation']})"
     acts += "" if group["support"] == "full" else f", inside the inscribed {group['support']}"
+    digest = result["model"]["sha256"]
+    known = f"SHA-256 {digest[:16]}…" if digest else "a function, which has no fingerprint"
     facts = [
-        ("Model", f"{result['model']['path']} (SHA-256 {result['model']['sha256'][:16]}…)"),
+        ("Model", f"{result['model']['path']} ({known})"),
         ("Family" if family else "Group", acts),
         (
             "Data",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.report.family_table import family_lines
-from onnx_geed.report.words import foreground_words, is_sampled, overlap_words
+from onnx_geed.report.words import foreground_words, is_sampled, overlap_words, worst_noun
 from onnx_geed.results import (
     GroupPart,
     Reading,
@@ -21,18 +21,7 @@ from onnx_geed.results import (
     ranking_value,
     read_record,
 )
-from onnx_geed.safe_names import plain
-from onnx_geed.text import (
-    LEAST_WIDTH,
-    WIDTH,
-    columns,
-    interval,
-    marked,
-    noted,
-    number,
-    shorten,
-    wrapped,
-)
+from onnx_geed.text import columns, head_lines, interval, marked, noted, number, wrapped
 
 __all__ = ["table"]
 
@@ -188,16 +177,19 @@ def _predictions(result: Result) -> list[str]:
         if not moved:
             continue
         where = f" of {record['layer']}" if len(told) > 1 else ""
-        stays = "stay" if record["output_action"] == "trivial" else "move along"
-        text = f"predictions{where} {stays} in {_percent(sum(moved) / len(moved))} of moved samples"
-        text += f" (least {_percent(min(moved))})"
+        what = "same class" if record["output_action"] == "trivial" else "class moves along"
+        worst = worst_noun(result["group"])
+        text = f"{what} after moving{where}: {_percent(sum(moved) / len(moved))}"
+        text += f" (worst {worst} {_percent(min(moved))})"
         if right:
             upright, *turned = right["per_element"].values()
             first = (
                 "at an element of their own" if is_sampled(result["group"]["name"]) else "unmoved"
             )
-            text += f"; right {_percent(upright)} {first}, {_percent(sum(turned) / len(turned))} "
-            text += f"moved (least {_percent(min(turned))})"
+            text += (
+                f"; correct: {_percent(upright)} {first}, {_percent(sum(turned) / len(turned))} "
+            )
+            text += f"moved (worst {worst} {_percent(min(turned))})"
         lines += wrapped(text)
     return lines
 
@@ -242,12 +234,8 @@ def _head(result: Result) -> list[str]:
         acts += ")" if exact == group["order"] else f", {exact} exact; {group['interpolation']})"
     if group["support"] != "full":
         acts += f", support {group['support']}"
-    names = f"{result['model']['path']}   {acts}   {result['data']['source']}"
-    if len(plain(names)) <= WIDTH:
-        return [plain(names)]
-    room = max(LEAST_WIDTH, (WIDTH - len(acts) - 6) // 2)
-    model, data = shorten(result["model"]["path"], room), shorten(result["data"]["source"], room)
-    return wrapped(f"{model}   {acts}   {data}")
+    model, data = result["model"]["path"], result["data"]["source"]
+    return head_lines(("model", model), ("group", acts), ("data", data))
 
 
 def _notes(record: Record) -> list[str]:

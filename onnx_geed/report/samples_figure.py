@@ -14,7 +14,7 @@ from onnx_geed.report.axes import (
     perfect_lines,
     value_text,
 )
-from onnx_geed.report.svg import INK, SERIES, Mark, drawing, mark
+from onnx_geed.report.svg import INK, SERIES, Mark, Picture, drawing, mark
 from onnx_geed.results import Reading
 
 __all__ = ["samples_picture"]
@@ -30,7 +30,7 @@ def samples_picture(
     lines: Sequence[tuple[str, Reading]],
     models: Sequence[str] = (),
     called: Sequence[Sequence[str]] = (),
-) -> str:
+) -> Picture:
     """Draw the distribution over samples: a dot each, or a shape for many.
 
     Parameters

@@ -13,7 +13,7 @@ from onnx_geed.measures import descriptor_of
 from onnx_geed.report.axes import furthest
 from onnx_geed.report.cells_figure import heat_picture
 from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
-from onnx_geed.report.figures import polar_picture, profile_picture
+from onnx_geed.report.figures import over_depth, polar_picture, profile_picture
 from onnx_geed.report.picture import framed
 from onnx_geed.report.samples_figure import samples_picture
 from onnx_geed.report.words import samples_called, title
@@ -33,8 +33,8 @@ from onnx_geed.text import span
 
 __all__ = ["sections"]
 
-# Layers, and results, in one picture of elements.
-_LINES, _RESULTS = 4, 6
+# Results in one picture of elements.
+_RESULTS = 6
 
 
 def sections(
@@ -192,7 +192,7 @@ def _element_pictures(
         own = result["group"]
         if len(chosen) == 1:
             name, readings = chosen[0][1:]
-            lines = [(r.layer, r) for r in _over_depth(readings)]
+            lines = [(r.layer, r) for r in over_depth(readings)]
             of = [name] * len(lines)
         else:
             name = group
@@ -317,19 +317,13 @@ def _ends(group: GroupPart, values: NDArray[np.float64], of: Reading | None = No
     return f"{words[0]} at {names[0]}, {span(ends[0])}; {words[1]} at {names[1]}, {span(ends[1])}"
 
 
-def _over_depth(readings: Sequence[Reading]) -> list[Reading]:
-    """Take a few layers spread over the depth."""
-    at = np.linspace(0, len(readings) - 1, min(_LINES, len(readings))).round().astype(int)
-    return [readings[i] for i in dict.fromkeys(at.tolist())]
-
-
 def _sample_pictures(
     results: Sequence[Result], by_result: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
     kept = [(r, n, rs) for r, n, rs in zip(results, names, by_result, strict=True) if rs]
     if len(kept) == 1:
         result, name, readings = kept[0]
-        lines = [(r.layer, r, name, result) for r in _over_depth(readings)]
+        lines = [(r.layer, r, name, result) for r in over_depth(readings)]
     else:
         lines = [
             (n if len(rs) == 1 else f"{n}: {rs[-1].layer}", rs[-1], n, result)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from onnx_geed.addresses import joined
 from onnx_geed.files import write_text
 from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.report.axes import legend_name
 from onnx_geed.report.family_overview import families_picture
 from onnx_geed.report.page import write_report
 from onnx_geed.report.suite_tables import suite_csv
@@ -222,7 +223,7 @@ def _panel(
         # A model with no steps beside others that have some, such as one pretrained: a level.
         if axis == "step" and own and all(r["step"] is None for r in own):
             axes.axhline(
-                _value(own[0], field), color=colour, ls="--", lw=1.2, label=shorten(model, 24)
+                _value(own[0], field), color=colour, ls="--", lw=1.2, label=legend_name(model, 24)
             )
             if (perfect := _perfect(own[0], field)) is not None:
                 axes.axhline(perfect, color=colour, ls=":", lw=1.0)
@@ -237,7 +238,7 @@ def _panel(
         ends = [_ends(r, field) for r in own]
         low = [v - e[0] for v, e in zip(values, ends, strict=True)]
         high = [e[1] - v for v, e in zip(values, ends, strict=True)]
-        style = {"color": colour, "label": shorten(model, 24)}
+        style = {"color": colour, "label": legend_name(model, 24)}
         _perfects(axes, at, [_perfect(r, field) for r in own], axis, colour)
         if axis == "step":
             axes.plot(at, values, marker=marker, ms=3, lw=1.3, mec=PAPER, mew=0.4, **style)

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from onnx_geed.errors import GeedError
@@ -28,7 +29,9 @@ __all__ = [
     "SOFT",
     "TIP",
     "Mark",
+    "Picture",
     "drawing",
+    "in_the_light",
     "load_matplotlib",
     "mark",
     "note_of_image",
@@ -149,8 +152,16 @@ def load_matplotlib() -> Any:
     return mpl
 
 
+class Picture(str):
+    """An SVG, and the figure that it was drawn from."""
+
+    figure: Any
+
+
 @contextmanager
-def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, Any, list[str]]]:
+def drawing(
+    width: float, height: float, **options: Any
+) -> Iterator[tuple[Any, Any, list[Picture]]]:
     """Yield a figure, its axes, and a list that will hold the picture."""
     mpl = load_matplotlib()
 
@@ -171,7 +182,7 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, 
         "text.parse_math": False,
         "legend.frameon": False,
     }
-    picture: list[str] = []
+    picture: list[Picture] = []
     with mpl.rc_context(style):
         figure = mpl.figure.Figure(figsize=(width, height), layout="constrained", facecolor="none")
         axes = figure.add_subplot(**options)
@@ -185,7 +196,8 @@ def drawing(width: float, height: float, **options: Any) -> Iterator[tuple[Any, 
             warnings.filterwarnings("ignore", "Glyph .* missing from font")
             warnings.filterwarnings("ignore", "constrained_layout not applied")  # of long names
             figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    picture.append(_cleaned(buffer.getvalue()))
+    picture.append(Picture(_cleaned(buffer.getvalue())))
+    picture[0].figure = figure
 
 
 def panels_across(count: int) -> int:
@@ -251,3 +263,30 @@ def themed(svg: str, colours: Mapping[str, str] = LIGHT) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + re.sub(
         r"var\(--(\w+)\)", lambda variable: colours[variable[1]], svg
     )
+
+
+def in_the_light(picture: Picture) -> Any:
+    """Return the figure of a picture in the page's colours in the light, on white.
+
+    Parameters
+    ----------
+    picture : Picture
+        As it was drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        A notebook shows it as the page does, whether pyplot was loaded or not.
+    """
+    mpl, figure = load_matplotlib(), picture.figure
+    light = {mpl.colors.to_rgb(drawn): LIGHT[name] for drawn, name in _VARIABLES.items()}
+    for artist in figure.findobj():
+        for kind in ("color", "facecolor", "edgecolor", "markerfacecolor", "markeredgecolor"):
+            get, put = getattr(artist, f"get_{kind}", None), getattr(artist, f"set_{kind}", None)
+            colours = mpl.colors.to_rgba_array(get()) if get and put else []
+            if put and any(tuple(c[:3]) in light for c in colours):
+                new = [mpl.colors.to_rgba(light.get(tuple(c[:3]), c[:3]), c[3]) for c in colours]
+                put(new[0] if len(new) == 1 else new)
+    figure.set_facecolor(LIGHT["paper"])
+    figure._repr_svg_ = partial(themed, str(picture))
+    return figure

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import parse_group
+from onnx_geed.groups import parse_group, turns_of
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results import (
     HARDLY,
@@ -36,6 +36,7 @@ __all__ = [
     "samples_called",
     "summary",
     "title",
+    "worst_noun",
 ]
 
 # Exact elements that deviate by so much of the whole show that interpolation is not the cause.
@@ -175,6 +176,14 @@ def _elements(reading: Reading, group: GroupPart) -> str:
         f"{element_words(group, elements[best])} the easiest ({reading.told_unit} {ends[0]} and "
         f"{ends[1]})."
     )
+
+
+def worst_noun(group: GroupPart) -> str:
+    """Return what one of the elements is called where the worst of them is told."""
+    turns = turns_of(group["name"])
+    if (turns is not None and not turns.mirrored) or group.get("parameter") == "angle":
+        return "angle"
+    return "member" if is_family(group) else "element"
 
 
 def grade(reading: Reading, *, of_family: bool = False) -> str:

@@ -120,11 +120,13 @@ if TYPE_CHECKING:
     from onnx_geed.results.result_file import (
         read_result as read_result,
         result as result,
+        rows_of as rows_of,
         to_csv as to_csv,
     )
     from onnx_geed.results.schema import (
         Aggregate as Aggregate,
         AggregateEntry as AggregateEntry,
+        AnyResult as AnyResult,
         ClassValue as ClassValue,
         Comparison as Comparison,
         ComparisonEntry as ComparisonEntry,

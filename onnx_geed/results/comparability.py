@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from onnx_geed.results.families import is_family
+from onnx_geed.results.origin import same_model
 from onnx_geed.results.schema import Record, Result
 
 __all__ = [
@@ -109,7 +110,7 @@ def two_maps(a: Result, b: Result, first: Record, second: Record) -> bool:
 
     They tell then which map predicts better, and nothing of which model is.
     """
-    if a["model"]["sha256"] != b["model"]["sha256"] or first["layer"] != second["layer"]:
+    if not same_model(a["model"], b["model"]) or first["layer"] != second["layer"]:
         return False
     fitted = bool(first.get("fit") or second.get("fit"))
     return fitted or first["output_action"] != second["output_action"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import descriptor_of
@@ -15,11 +16,12 @@ from onnx_geed.results.comparability import (
     same_samples,
     two_maps,
 )
+from onnx_geed.results.origin import same_model
 from onnx_geed.results.paired_differences import paired
 from onnx_geed.results.parts import part_words
 from onnx_geed.results.reactions import insensitive_model
 from onnx_geed.results.reading import read_record
-from onnx_geed.results.schema import Comparison, ComparisonEntry, Record, Result
+from onnx_geed.results.schema import AnyResult, Comparison, ComparisonEntry, Record, Result
 
 __all__ = ["WHAT_IS_RELATIVE", "compare", "compared"]
 
@@ -27,10 +29,10 @@ SCHEMA = "onnx-geed/compare/1"
 
 
 #: What stands in tables and pages where relative values do.
-WHAT_IS_RELATIVE = "0 is perfect, 1 no closer than different samples are"
+WHAT_IS_RELATIVE = "0 is perfect, 1 is as far as different samples are from each other"
 
 
-def compare(a: Result, b: Result, *, force: bool = False) -> Comparison:
+def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     """Compare two results, paired over the same samples.
 
     Parameters
@@ -80,14 +82,15 @@ def compare(a: Result, b: Result, *, force: bool = False) -> Comparison:
     against two predictions of it. Then values are compared as they are, and the verdict says which
     map predicts better.
     """
+    a, b = cast(Result, a), cast(Result, b)
     differing = differences(a, b)
-    if a["model"]["sha256"] != b["model"]["sha256"]:
+    if not same_model(a["model"], b["model"]):
         differing += action_differences(a, b)
     if differing and not force:
         raise GeedError(
-            f"compare: {name_of(a)} and {name_of(b)} differ in {', '.join(differing)}, so that "
-            "their values do not tell which model is more equivariant; measure both in the same "
-            "way, or compare them all the same with --force"
+            f"compare: {name_of(a)} and {name_of(b)} differ in {', '.join(differing)}, so "
+            "their values do not show which model is more equivariant; measure both in the same "
+            "way, or compare them anyway with --force"
         )
     first, second = records_of(a), records_of(b)
     pairs = _matched(first, second)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import angle, moved_axes
@@ -23,9 +24,10 @@ from onnx_geed.results.findings import (
 )
 from onnx_geed.results.kinds_of_data import moved_letters
 from onnx_geed.results.motions import fitted_motion
+from onnx_geed.results.origin import same_model
 from onnx_geed.results.reactions import alike_maps, hardly_reacting, insensitive_model, not_learned
 from onnx_geed.results.reading import Reading, read_record
-from onnx_geed.results.schema import Result
+from onnx_geed.results.schema import AnyResult, Result
 from onnx_geed.text import span
 
 __all__ = ["diagnose", "diagnose_corners", "diagnosis_line", "model_of"]
@@ -61,7 +63,7 @@ _PLUMBING = frozenset(
 _LARGE = 256 << 20
 
 
-def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
+def diagnose(result: AnyResult, model: Model | None = None) -> tuple[Finding, ...]:
     """Say what a result shows.
 
     Parameters
@@ -76,6 +78,7 @@ def diagnose(result: Result, model: Model | None = None) -> tuple[Finding, ...]:
     tuple of Finding
         The likely ones first; empty where nothing is to be said.
     """
+    result = cast(Result, result)
     pairs = _without_input(result, model)
     findings = [
         *fitted_motion(result),
@@ -124,7 +127,7 @@ def diagnose_corners(result: Result, other: Result) -> tuple[Finding, ...]:
         Empty where the results differ in anything else, or the corners add little.
     """
     same_but_for_corners = (
-        result["model"]["sha256"] == other["model"]["sha256"]
+        same_model(result["model"], other["model"])
         and result["data"]["fingerprint"] == other["data"]["fingerprint"]
         and result["group"] | {"support": ""} == other["group"] | {"support": ""}
         and (result["group"]["support"], other["group"]["support"]) == ("full", "disk")

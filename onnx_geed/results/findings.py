@@ -116,8 +116,10 @@ def resampled_elements(result: Result, pairs: RecordReadings) -> Iterator[Findin
     """Find values to which only resampled elements add; references say why."""
     readings = [
         reading
-        for _, reading in pairs
+        for record, reading in pairs
+        # Without a table, elements deviate for want of it.
         if reading.exact is not None
+        and "without_table" not in record
         and noticeable(reading)
         and reading.exact - reading.perfect <= _SHARE * reading.away
         and reading.share(reading.exact) <= _NEAR
@@ -139,7 +141,7 @@ def resampled_elements(result: Result, pairs: RecordReadings) -> Iterator[Findin
         yield Finding(
             "resampled elements",
             "likely",
-            f"{text}: interpolation, or a network that knows the exact ones only.",
+            f"{text}: interpolation, or a network equivariant for exact ones only.",
             evidence + ".",
             "--references tells the two apart.",
             layers,
@@ -165,7 +167,8 @@ def resampled_elements(result: Result, pairs: RecordReadings) -> Iterator[Findin
         yield Finding(
             "quarter turns only",
             "likely",
-            f"{text}, and resampling alone does not explain it: the network knows the exact ones.",
+            f"{text}, and resampling alone does not explain it: the network is equivariant for the "
+            "exact ones only.",
             evidence + ".",
             "",
             layers,
@@ -227,8 +230,8 @@ def silent_channels(pairs: RecordReadings) -> Iterator[Finding]:
     yield Finding(
         "silent channels",
         "caution",
-        f"Silent channels flatter {len(spared)} layer{'s' * (len(spared) > 1)}: two zero {things} "
-        "count as alike.",
+        f"Dead channels make {len(spared)} layer{'s' * (len(spared) > 1)} look better: two zero "
+        f"{things} count as alike.",
         f"In {reading.layer}, {100 * share:.0f} % of the pairs are zero on both sides; the others "
         f"alone have cosine {span(-live)}, not {span(-reading.value)}.",
         "",

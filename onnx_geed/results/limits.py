@@ -220,7 +220,7 @@ def failure_of(result: Result, reading: Reading, limit: float) -> str:
     lines = [
         f"  {reading.measure}@{reading.layer}{scale}: {reading.value:.6g} > {limit:g}{ends}",
         f"    worst {noun} {named(worst)}: {per_element[worst]:.6g}",
-        f"    worst sample {called}: {reading.per_sample[sample]:.6g}, most under "
+        f"    worst sample {called}: {reading.per_sample[sample]:.6g}, largest for "
         f"{named(element)}: {reading.deviations[sample, element]:.6g}",
     ]
     if reading.exact is not None and reading.exact <= limit:

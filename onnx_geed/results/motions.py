@@ -15,6 +15,7 @@ from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.results.comparability import Key, same_samples
 from onnx_geed.results.findings import Finding
 from onnx_geed.results.intervals import decisive_kind, mean_interval
+from onnx_geed.results.origin import same_model
 from onnx_geed.results.reading import HARDLY
 from onnx_geed.results.schema import FitPart, Record, Result
 from onnx_geed.text import span
@@ -171,7 +172,7 @@ def same_orbits(a: Result, b: Result) -> bool:
     """Tell whether two results are of one model, one group, and the same samples."""
     count = min(r["samples"] for result in (a, b) for r in result["measurements"])
     return (
-        a["model"]["sha256"] == b["model"]["sha256"]
+        same_model(a["model"], b["model"])
         and a["group"] == b["group"]
         and same_samples(a, b, count)
     )

@@ -7,16 +7,22 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from onnx_geed.confinement import Protections
 from onnx_geed.typed_json import Count, Length, Within
 
-__all__ = ["DataPart", "GroupPart", "InputPart", "ModelPart", "RuntimePart"]
+__all__ = ["DataPart", "GroupPart", "InputPart", "ModelPart", "RuntimePart", "same_model"]
 
 
 class ModelPart(TypedDict):
-    """The model that was measured."""
+    """The model that was measured; of a function its name, an empty SHA-256 and its kind."""
 
     path: str
     sha256: str
     opset: int
     producer: str
+    kind: NotRequired[Literal["callable"]]
+
+
+def same_model(a: ModelPart, b: ModelPart) -> bool:
+    """Tell whether two results are of one model, which is known by its fingerprint alone."""
+    return bool(a["sha256"]) and a["sha256"] == b["sha256"]
 
 
 class InputPart(TypedDict):

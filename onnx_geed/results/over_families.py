@@ -99,7 +99,8 @@ def _is_hidden(measure: str) -> bool:
 
 def _models(results: Sequence[Result]) -> list[str]:
     """Name each result's model, as short as tells the models apart."""
-    hashes = [r["model"]["sha256"] for r in results]
+    # A function has its name alone.
+    hashes = [r["model"]["sha256"] or r["model"]["path"] for r in results]
     for names in (
         [Path(r["model"]["path"]).stem for r in results],
         [r["model"]["path"] for r in results],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from onnx_geed.results.schema import (
     Aggregate,
     AggregateEntry,
     AggregateFit,
+    AnyResult,
     FitPart,
     OverModels,
     Record,
@@ -34,7 +36,14 @@ __all__ = ["aggregate", "perfect_notes"]
 SCHEMA = "onnx-geed/aggregate/1"
 
 
-def aggregate(results: Sequence[Result]) -> Aggregate:
+# Student t with one degree of freedom.
+_OF_TWO = (
+    "the interval over models rests on only two models: it is ±12.7 standard errors and says "
+    "little; measure three or more"
+)
+
+
+def aggregate(results: Sequence[AnyResult]) -> Aggregate:
     """Mean and interval over models, which is the paper's interval.
 
     Parameters
@@ -62,12 +71,13 @@ def aggregate(results: Sequence[Result]) -> Aggregate:
         If there are no results.
         If they are of different groups, data or measures, naming what differs.
     """
+    results = cast(Sequence[Result], results)
     if not results:
         raise GeedError("aggregate: give at least one result file")
     first = results[0]
     for other in results[1:]:
         _refuse_mixture(first, other)
-    hashes = Counter(r["model"]["sha256"] for r in results)
+    hashes = Counter(r["model"]["sha256"] for r in results if r["model"]["sha256"])
     twice = [name_of(r) for r in results if hashes[r["model"]["sha256"]] > 1]
     warnings = [f"the same model more than once: {', '.join(twice)}"] if twice else []
     return {
@@ -112,6 +122,8 @@ def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> A
             "unnormalised_mean"
         )
     values = [r["value"] for r in records]
+    if len(records) - len(null) == 2:
+        warnings.append(_OF_TWO)
     whole, plain = _of_models(values), _of_models([r["unnormalised"] for r in records])
     relative = _of_models([read_record(r).relative for r in records])
     return {
@@ -174,8 +186,8 @@ def perfect_notes(measures: Iterable[str]) -> list[str]:
         A note a measure, to stand under a table of several models.
     """
     return [
-        f"{d.name}: its mean is perfect at {d.perfect:g}/M, another number for each model; judge "
-        "models by relative or unnormalised values"
+        f"{d.name}: the perfect value is {d.perfect:g}/M, which differs between models; compare "
+        "relative or unnormalised values"
         for d in map(descriptor_of, dict.fromkeys(measures))
         if d.perfect_over_m
     ]

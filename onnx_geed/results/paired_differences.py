@@ -97,10 +97,10 @@ def _doubts_of_maps(a: Record, b: Record) -> list[str]:
     # Classes have no mean: f(x) itself is the reference, as under any other action.
     if len(still) == 1 and not descriptor_of(a["measure"]).of_classes:
         fitted = next((letter for letter, r, _ in actions if r.get("fit")), None)
-        cure = f"; {fitted}'s identity is the prediction that no channel moves" if fitted else ""
+        cure = f"; {fitted}'s identity predicts that no channel moves" if fitted else ""
         doubts.append(
-            f"{still[0]} is held against the mean over its orbit, which has seen f(gx) itself, and "
-            f"the other against what f(x) alone tells of it{cure}"
+            f"{still[0]} is compared with the mean over its orbit, which includes f(gx) itself, "
+            f"the other with a prediction from f(x) alone{cure}"
         )
     counts = [len(r["per_element"]) for r in (a, b)]
     if counts[0] != counts[1]:
@@ -139,7 +139,7 @@ def _doubts(
     seen = ends is not None and not ends[0] <= 0 <= ends[1] and abs(difference) > rounding
     if seen and (first - second) * difference < 0 and abs(first - second) > _APART:
         return [
-            "relative to what different samples differ by, the order is the other way round: "
+            "relative to the difference between samples, the order is reversed: "
             f"{span(first)} for A, {span(second)} for B"
         ]
     return []
@@ -153,7 +153,8 @@ def _unrelated(own: tuple[Reading, Reading]) -> str:
         one = len(still) == 1
         return f"{' and '.join(still)} hardly react{'s' * one} to {'its' if one else 'their'} input"
     lacking = [letter for letter, reading in named if reading.relative is None]
-    return f"{' and '.join(lacking)} cannot be told relative to different samples"
+    have = "has" if len(lacking) == 1 else "have"
+    return f"{' and '.join(lacking)} {have} no value relative to the difference between samples"
 
 
 def _verdict(
@@ -167,12 +168,12 @@ def _verdict(
     maps: bool,
 ) -> str:
     """Return the only words that are said of a comparison, wherever it is shown."""
-    unit = " of what different samples differ by" if scale == "relative" else ""
+    unit = " of the difference between samples" if scale == "relative" else ""
     size = f"A - B = {difference:.3g}{unit}"
     if gaps is None:
-        return f"not the same samples, so there is no paired interval ({size})"
+        return f"different samples, so there is no paired interval ({size})"
     if ends is None:
-        return f"one sample is too few to say ({size})"
+        return f"one sample is too few for an interval ({size})"
     if not gaps.any():
         return "A and B are the same on every sample"
     low, high = ends
@@ -182,7 +183,7 @@ def _verdict(
     if level:
         return "A and B are the same within rounding"
     if low <= 0 <= high:
-        return f"no difference can be seen ({size}, 95 % interval {low:.3g} to {high:.3g})"
+        return f"no clear difference ({size}, 95 % interval {low:.3g} to {high:.3g})"
     low, high = sorted((abs(low), abs(high)))
     by = f"by {abs(difference):.3g}{unit} (95 % interval {low:.3g} to {high:.3g})"
     named = [("A", a), ("B", b)] if difference < 0 else [("B", b), ("A", a)]

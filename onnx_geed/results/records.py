@@ -267,8 +267,8 @@ def _half_part(
         return part, []
     return part, [
         f"over every second element the value is {half['value']:.4g}, which is "
-        f"{abs(difference):.2g} ± {(ends[1] - ends[0]) / 2:.1g} away: so few elements do not stand "
-        "for the group; take more"
+        f"{abs(difference):.2g} ± {(ends[1] - ends[0]) / 2:.1g} away: too few elements to "
+        "represent the group; take more"
     ]
 
 
@@ -371,9 +371,8 @@ def _relative(
     apart = other - perfect
     if unnormalised - perfect <= ROUNDING * unit or (scale != 1.0 and apart <= ROUNDING):
         doubt = (
-            "the tensor hardly reacts to the input: different samples are "
-            f"{unnormalised - perfect:.3g} from what an orbit of one would be, so the value says "
-            "little"
+            "the tensor hardly reacts to the input (different samples differ by only "
+            f"{unnormalised - perfect:.3g}), so the value says little"
         )
         return other, None, [doubt]
     return other, (value - perfect) / apart, []
@@ -382,15 +381,15 @@ def _relative(
 def _doubts(descriptor: Descriptor, normaliser: Normaliser, usable: bool) -> list[str]:
     m, norm = normaliser.value, normaliser.norm
     if descriptor.of_error:
-        none = f"the mean error is {m or 0:.3g}: there is nothing of which a share could be told"
+        none = f"the mean error is {m or 0:.3g}, of which no share can be taken"
         return [] if usable else [none]
     if m is None:
         return [
             f"M needs two points, {normaliser.points or 0} given: only the unnormalised value "
-            "stands; raise --norm-samples or give more data"
+            "is available; raise --norm-samples or give more data"
         ]
     if not usable:
-        return [f"M is {m:.3g}: only the unnormalised value stands"]
+        return [f"M is {m:.3g}: only the unnormalised value is available"]
     doubts = []
     if m < 0:
         doubts.append(

@@ -22,13 +22,27 @@ from onnx_geed.results.schema import (
 from onnx_geed.safe_names import csv_cell
 from onnx_geed.typed_json import check_json
 
-__all__ = ["SCHEMA", "read_result", "result", "to_csv"]
+__all__ = ["SCHEMA", "read_result", "result", "rows_of", "to_csv"]
 
 SCHEMA = "onnx-geed/result/1"
 
 
 # The columns of a record's fit, the defect apart.
 _FIT = ("kind", "lambda", "samples", *FIT_REFERENCES)
+
+
+# Of each element that counts.
+_BY_ELEMENT = ("elements", "parameters", "per_element")
+
+
+_COLUMNS = (
+    *("model", "group", "measure", "layer", "layout", "output_action"),
+    *("value", "ci95_low", "ci95_high", "interval", "stderr", "samples"),
+    *("normaliser", "unnormalised", "norm_samples", "between_samples", "relative", "zero_pairs"),
+    *("exact_value", "exact_ci95_low", "exact_ci95_high", "half_value", "warnings"),
+    *(f"fit_{name}" for name in (*_FIT, "defect_median", "defect_worst")),
+    *(*_BY_ELEMENT, "gain"),
+)
 
 
 # What to do with a file that is none of a result.
@@ -119,55 +133,64 @@ def to_csv(*results: Result) -> str:
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    head = ["measure", "layer", "layout", "output_action", "value", "ci95_low", "ci95_high"]
-    head += ["interval", "stderr", "samples", "normaliser", "unnormalised", "norm_samples"]
-    head += ["between_samples", "relative"]
-    head += [
-        "zero_pairs",
-        "exact_value",
-        "exact_ci95_low",
-        "exact_ci95_high",
-        "half_value",
-        "warnings",
-    ]
-    head += [f"fit_{name}" for name in (*_FIT, "defect_median", "defect_worst")]
-    head += ["elements", "parameters", "per_element", "gain"]
-    writer.writerow(("model", "group", *head))
+    writer.writerow(_COLUMNS)
     for result in results:
-        parameters = dict(
-            zip(result["group"]["elements"], result["group"].get("parameters", ()), strict=False)
-        )
-        for record in result["measurements"]:
-            gain = record.get("gain")
-            exact, fit = record["exact"], cast(Mapping[str, Any], record.get("fit") or {})
-            defect: Mapping[str, float] = fit.get("defect") or {}
-            low, high = record["ci95"] or (None, None)
-            exact_low, exact_high = (exact and exact["ci95"]) or (None, None)
-            cells: dict[str, Any] = {
-                # What was measured before these were has neither.
-                "between_samples": None,
-                "relative": None,
-                **record,
-                "ci95_low": low,
-                "ci95_high": high,
-                "exact_value": exact and exact["value"],
-                "exact_ci95_low": exact_low,
-                "exact_ci95_high": exact_high,
-                "half_value": half["value"] if (half := record.get("half")) else None,
-                "warnings": "; ".join(record["warnings"]),
-                **{f"fit_{name}": fit.get(name) for name in _FIT},
-                # Lists, one entry an element that counts.
-                "elements": ";".join(map(csv_cell, record["per_element"])),
-                "parameters": _joined([parameters.get(e) for e in record["per_element"]]),
-                "per_element": _joined(list(record["per_element"].values())),
-                "gain": gain and gain["value"],
-                **{f"fit_defect_{name}": defect.get(name) for name in ("median", "worst")},
-            }
+        for row in rows_of(result):
             # csv writes None as nothing, and a float so that it reads back as it was.
-            row = [cells[name] for name in head]
-            names = (result["model"]["path"], result["group"]["name"])
-            writer.writerow(map(csv_cell, (*names, *row)))
+            elements, parameters, values = (row.pop(name) for name in _BY_ELEMENT)
+            joined = (";".join(map(csv_cell, elements)), _joined(parameters), _joined(values))
+            cells = {**row, **dict(zip(_BY_ELEMENT, joined, strict=True))}
+            writer.writerow([csv_cell(cells[name]) for name in _COLUMNS])
     return stream.getvalue()
+
+
+def rows_of(result: Result) -> list[dict[str, Any]]:
+    """Return one row a measurement: its numbers and names, flat.
+
+    Parameters
+    ----------
+    result : dict
+        A result.
+
+    Returns
+    -------
+    list of dict
+        With the columns of CSV; ``elements``, ``parameters`` and ``per_element`` are lists.
+    """
+    parameters = dict(
+        zip(result["group"]["elements"], result["group"].get("parameters", ()), strict=False)
+    )
+    rows = []
+    for record in result["measurements"]:
+        gain = record.get("gain")
+        exact, fit = record["exact"], cast(Mapping[str, Any], record.get("fit") or {})
+        defect: Mapping[str, float] = fit.get("defect") or {}
+        low, high = record["ci95"] or (None, None)
+        exact_low, exact_high = (exact and exact["ci95"]) or (None, None)
+        cells: dict[str, Any] = {
+            "model": result["model"]["path"],
+            "group": result["group"]["name"],
+            # What was measured before these were has neither.
+            "between_samples": None,
+            "relative": None,
+            **record,
+            "ci95_low": low,
+            "ci95_high": high,
+            "exact_value": exact and exact["value"],
+            "exact_ci95_low": exact_low,
+            "exact_ci95_high": exact_high,
+            "half_value": half["value"] if (half := record.get("half")) else None,
+            "warnings": "; ".join(record["warnings"]),
+            **{f"fit_{name}": fit.get(name) for name in _FIT},
+            # Lists, one entry an element that counts.
+            "elements": list(record["per_element"]),
+            "parameters": [parameters.get(e) for e in record["per_element"]],
+            "per_element": list(record["per_element"].values()),
+            "gain": gain and gain["value"],
+            **{f"fit_defect_{name}": defect.get(name) for name in ("median", "worst")},
+        }
+        rows.append({name: cells[name] for name in _COLUMNS})
+    return rows
 
 
 def _joined(values: Sequence[float | None]) -> str:

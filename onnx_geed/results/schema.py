@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
 from onnx_geed.groups import FitKind
@@ -17,6 +18,7 @@ __all__ = [
     "Aggregate",
     "AggregateEntry",
     "AggregateFit",
+    "AnyResult",
     "ClassValue",
     "ComparedModel",
     "Comparison",
@@ -219,6 +221,7 @@ class Record(Statistics):
     exact: ExactPart | None
     half: NotRequired[HalfPart | None]
     references: NotRequired[dict[str, Reference] | None]
+    without_table: NotRequired[list[str]]
     per_class: NotRequired[dict[str, ClassValue] | None]
     predictions: NotRequired[Predictions | None]
     most_common: NotRequired[Fraction]
@@ -265,6 +268,10 @@ class Result(TypedDict):
     suite: NotRequired[SuiteSettings]
     part: NotRequired[PartPart]
     file: NotRequired[str]
+
+
+#: A result as users have it: the dict of this schema, or one that shows itself.
+AnyResult = Result | Mapping[str, Any]
 
 
 class ComparedModel(ModelPart):

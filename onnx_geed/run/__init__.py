@@ -88,6 +88,9 @@ if TYPE_CHECKING:
     from onnx_geed.run.merging import (
         merge as merge,
     )
+    from onnx_geed.run.metric import (
+        EquivarianceMetric as EquivarianceMetric,
+    )
     from onnx_geed.run.options import (
         Options as Options,
         check_option as check_option,
@@ -124,6 +127,7 @@ if TYPE_CHECKING:
     from onnx_geed.run.progress import (
         Meter as Meter,
         Progress as Progress,
+        begin_run as begin_run,
     )
     from onnx_geed.run.provenance import (
         describe_data as describe_data,
@@ -149,6 +153,11 @@ if TYPE_CHECKING:
     )
     from onnx_geed.run.source import (
         Source as Source,
+    )
+    from onnx_geed.run.stretch import (
+        alone as alone,
+        run_stretch as run_stretch,
+        stretches as stretches,
     )
     from onnx_geed.run.suite import (
         benchmark as benchmark,

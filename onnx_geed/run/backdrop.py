@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess, mark_of, read_backgrounds, read_masks
 from onnx_geed.errors import GeedError, shown, without_secrets
 from onnx_geed.groups import Group, before_backgrounds, disk_mask, swap
+from onnx_geed.held import ALLOWED
 from onnx_geed.text import format_bytes, parse_bytes
 
 __all__ = ["Backdrop", "BackdropOpening"]
@@ -40,6 +41,8 @@ class BackdropOpening:
         Number of samples in the data.
     preprocess : Preprocess
         That of the data.
+    allowed : int
+        Bytes that may be held while an image or a mask is read.
     """
 
     folder: str
@@ -49,6 +52,7 @@ class BackdropOpening:
     masks: Any = field(repr=False)
     available: int
     preprocess: Preprocess
+    allowed: int = ALLOWED
 
     def check_memory(self, budget: str | int) -> None:
         """Refuse backgrounds that alone exceed the memory budget, before they are read.
@@ -75,9 +79,11 @@ class BackdropOpening:
             If the folder cannot be read, or has not as many images.
             If there is not one mask for each sample.
         """
-        drawn = read_backgrounds(self.folder, self.count, self.shape, seed=self.seed)
+        drawn = read_backgrounds(
+            self.folder, self.count, self.shape, seed=self.seed, allowed=self.allowed
+        )
         plane = self.shape[1:]
-        masks = read_masks(self.masks, self.available, plane, self.preprocess)
+        masks = read_masks(self.masks, self.available, plane, self.preprocess, allowed=self.allowed)
         return Backdrop(self, drawn.names, drawn.images, masks.read)
 
 

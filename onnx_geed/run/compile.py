@@ -35,6 +35,7 @@ from onnx_geed.run.fit_requests import parse_fit, refuse_fits
 from onnx_geed.run.fuse import Fused, Output, check_graph_can_measure, check_graph_can_move
 from onnx_geed.run.graph_engine import check_job, open_fused
 from onnx_geed.run.job import Task
+from onnx_geed.run.memory import graph_bytes
 from onnx_geed.run.options import Options, make_options
 from onnx_geed.run.prepare import prepare_run
 from onnx_geed.run.provenance import describe_group, describe_model, software_versions
@@ -144,6 +145,7 @@ def compile_measurement(
     ------
     GeedError
         If model or options cannot be used, or the measurement cannot be one graph.
+        If one orbit takes more memory than the budget: the file is tried out on one.
         If the file cannot be written, or does not pass the checker.
     """
     loaded = model if isinstance(model, Model) else load_model(model)
@@ -189,6 +191,9 @@ def compile_measurement(
         check_graph_can_move(task.source)
     except GeedError as error:
         raise GeedError(f"compile {loaded.called}: {error}") from None
+    own = prepared.footprint
+    whole = replace(own, row=own.row + graph_bytes(task.plan, task.source))
+    whole.check(task.plan.group.order)
     layers = tuple(task.plan.layers)
     check_job(task.source, prepared.worker.session(task.network, layers), [0], task.batch)
     fused, session = open_fused(task, layers, doubt=False)

@@ -84,4 +84,4 @@ def without_graph(options: Options, reason: str) -> tuple[EngineName, list[str]]
     """
     if options.engine == "graph":
         raise GeedError(f"--engine graph: {reason}; use --engine kernels, or leave it out")
-    return "kernels", [f"--engine auto took kernels: {reason}"]
+    return "kernels", [f"--engine auto uses kernels: {reason}"]

@@ -69,6 +69,10 @@ class Executor(Protocol):
     def runs(self) -> int:
         """Runs that are best under way at a time, where there are several."""
 
+    @property
+    def apart(self) -> bool:
+        """Whether workers share no memory, so that what one leaves behind is not the next one's."""
+
     def in_order(
         self,
         task: Task,
@@ -118,6 +122,7 @@ class LocalExecutor:
 
     #: Each run takes all processors.
     runs = 1
+    apart = False
 
     def in_order(
         self,

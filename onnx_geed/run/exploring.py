@@ -65,6 +65,7 @@ def explore(
     Raises
     ------
     GeedError
+        If the result is of a function.
         If the model is another one than that which was measured.
         If model or data cannot be run as the result says they were.
         If values come out otherwise than the result holds them.
@@ -75,6 +76,11 @@ def explore(
     deviations are computed again, and layers where they are not those of the result are left out
     if an action was given, and refused if not.
     """
+    if not result["model"]["sha256"]:
+        raise GeedError(
+            f"{result['model']['path']}: is a function, whose samples cannot be run again from a "
+            "result; measure an ONNX file"
+        )
     loaded = model if isinstance(model, Model) else load_model(model)
     if loaded.sha256 != result["model"]["sha256"]:
         raise GeedError(

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from onnx_geed.addresses import address_of
 from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError, nearest
+from onnx_geed.held import ALLOWED, array_head, check_held
 from onnx_geed.model import Input, Model, inputs
+from onnx_geed.ordinary import open_ordinary
 
 __all__ = ["Feed", "feeds_of"]
 
@@ -50,6 +52,7 @@ def feeds_of(
     acted: Input,
     available: int,
     given: Mapping[str, str | Path | NDArray[Any]],
+    allowed: int = ALLOWED,
 ) -> dict[str, Feed]:
     """Return the values of the inputs that the group does not act on, by name.
 
@@ -65,6 +68,8 @@ def feeds_of(
         Number of samples.
     given : mapping of str to str, Path or ndarray
         The values, or files of them.
+    allowed : int
+        Bytes that one may take.
 
     Returns
     -------
@@ -74,6 +79,7 @@ def feeds_of(
     ------
     GeedError
         If there is no such input, one has no value, or a value does not fit.
+        If one takes more memory than is allowed.
     """
     others = {i.name: i for i in inputs(model) if i.name not in moved}
     for name in given:
@@ -91,7 +97,7 @@ def feeds_of(
     feeds = {}
     rows: Rows
     for name, value in given.items():
-        other, values = others[name], _loaded_array(name, value)
+        other, values = others[name], _loaded_array(name, value, allowed)
         values = values.astype(np.dtype(other.dtype), copy=False)
         rank = len(other.shape)
         free = rank > 0 and (
@@ -116,17 +122,23 @@ def feeds_of(
     return feeds
 
 
-def _loaded_array(name: str, value: str | Path | NDArray[Any]) -> NDArray[Any]:
+def _loaded_array(name: str, value: str | Path | NDArray[Any], allowed: int) -> NDArray[Any]:
     if isinstance(value, np.ndarray):
         return value
     if (address := address_of(value)) is not None:
         copy = copy_file(address)
         with copy.telling():
-            return _loaded_array(name, copy.path)
+            return _loaded_array(name, copy.path, allowed)
+    where = f"--feed {name}={value}"
     try:
-        loaded = np.load(value, allow_pickle=False)
+        with open_ordinary(value, where) as file:
+            if file.read(2) != b"PK":
+                file.seek(0)
+                check_held(where, array_head(file).size, allowed)
+            file.seek(0)
+            loaded = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise GeedError(f"--feed {name}={value}: not a readable .npy file ({error})") from None
+        raise GeedError(f"{where}: not a readable .npy file ({error})") from None
     if not isinstance(loaded, np.ndarray):
-        raise GeedError(f"--feed {name}={value}: holds several arrays; give an .npy file")
+        raise GeedError(f"{where}: holds several arrays; give an .npy file")
     return loaded

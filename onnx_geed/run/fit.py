@@ -13,6 +13,8 @@ from onnx_geed.errors import GeedError, check_choice
 from onnx_geed.groups import FitKind, Group, Table
 from onnx_geed.measures import judge_of_fits
 from onnx_geed.model import Model
+from onnx_geed.run.executor import Executor, ExecutorName
+from onnx_geed.run.executors import open_executor
 from onnx_geed.run.fit_orbits import Notify, fit_from_model
 from onnx_geed.run.options import make_options
 from onnx_geed.run.prepare import check_inputs, prepare_run
@@ -31,6 +33,8 @@ def fit_actions(
     representation: bool = False,
     progress: Progress | None = None,
     notify: Notify | None = None,
+    executor: ExecutorName | Executor = "local",
+    address: str | None = None,
     **options: Any,
 ) -> tuple[Table, ...]:
     """Estimate how a group acts on the channels of hidden layers, where nobody knows.
@@ -55,6 +59,8 @@ def fit_actions(
         Told of inferences, and then of maps that are solved.
     notify : callable, optional
         Told in words what the sums take, and of layers that cannot be fitted.
+    executor, address
+        As :func:`onnx_geed.measure` takes them: workers of a Ray cluster fit a layer each.
     **options
         Fields of :class:`onnx_geed.Options`; ``samples`` is the size of the D that the fit leaves
         out, ``fit_samples`` how many after it are fitted to.
@@ -79,18 +85,19 @@ def fit_actions(
     check_choice("kind", kind, get_args(FitKind))
     check_representation(kind, representation=representation)
     options = options | fits_asked(layers, kind)
-    prepared = prepare_run(model, data, group, make_options(options))
-    if prepared.fitting is None:
-        raise GeedError("--layer: names nothing to fit")
-    for note in prepared.task.plan.notes:
-        if notify is not None:
-            notify(f"note: {note}")
-    if representation:
-        check_closed(prepared.task.plan.group)
-    fitting = replace(prepared.fitting, representation=representation)
-    tables = fit_from_model(prepared, fitting, progress, notify)
-    check_inputs(prepared)
-    return tuple(tables.values())
+    with open_executor(executor, address) as running:
+        prepared = prepare_run(model, data, group, make_options(options), executor=running)
+        if prepared.fitting is None:
+            raise GeedError("--layer: names nothing to fit")
+        for note in prepared.task.plan.notes:
+            if notify is not None:
+                notify(f"note: {note}")
+        if representation:
+            check_closed(prepared.task.plan.group)
+        fitting = replace(prepared.fitting, representation=representation)
+        tables = fit_from_model(prepared, fitting, progress, notify)
+        check_inputs(prepared)
+        return tuple(tables.values())
 
 
 def fits_asked(layers: Sequence[str], kind: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from onnx_geed.run.prepare import Prepared
 from onnx_geed.run.progress import Meter, Progress
 from onnx_geed.run.session import Runner
 from onnx_geed.run.source import Source
+from onnx_geed.run.worker import Worker
 
 __all__ = ["Notify", "fit_from_model", "fit_tables", "orbits_of", "with_fits", "with_samples"]
 
@@ -71,7 +73,7 @@ def with_fits(
         notes=tuple(dict.fromkeys([*prepared.task.plan.notes, *again.notes])),
     )
     task = replace(prepared.task, plan=plan)
-    inferences = prepared.fitting.inferences
+    inferences = _inferences(prepared, prepared.fitting)
     return replace(
         prepared,
         task=task,
@@ -112,9 +114,9 @@ def fit_from_model(
         If the model fails, or gives NaN or infinity.
         If a sample is another one at the end.
     """
-    task = prepared.task
-    source, order = _over(task.source, fitting.indices), task.plan.group.order
-    meter = Meter("inferences to fit", fitting.inferences, progress)
+    source = _over(prepared.task.source, fitting.indices)
+    task, order = replace(prepared.task, source=source), prepared.task.plan.group.order
+    meter = Meter("inferences to fit", _inferences(prepared, fitting), progress)
     every = range(len(fitting.indices))
 
     def orbits(names: Sequence[str]) -> Iterator[Orbits]:
@@ -123,13 +125,46 @@ def fit_from_model(
             yield arrays
             meter.add(order * len(next(iter(arrays.values()))))
 
-    tables = fit_tables(fitting, orbits, source.label, progress, notify)
+    if prepared.executor.apart:
+        if notify is not None:
+            notify(f"{fitting.memory_line()}, a worker a layer")
+        fits = [(names, name) for names in fitting.passes for name in names]
+        run, most = partial(_fit_one, task, fitting), min(prepared.workers, fitting.side_by_side)
+        each = prepared.executor.in_order(task, prepared.worker, run, fits, most)
+        counted = meter.counting(each, [order * len(every)] * len(fits))
+        tables = {name: table for (_, name), table in zip(fits, counted, strict=True)}
+    else:
+        tables = fit_tables(fitting, orbits, source.label, progress, notify)
     intake = source.main.intake
     assert intake is not None
     for moved in source.moved:
         if moved.intake is not None:
             moved.intake.check()
     return with_samples(tables, intake.marks())
+
+
+def _inferences(prepared: Prepared, fitting: Fitting) -> int:
+    """Return the model inputs that a fit runs: workers apart run them for a layer each."""
+    passes = len(fitting.requests) if prepared.executor.apart else len(fitting.passes)
+    return passes * len(fitting.indices) * fitting.plan.group.order
+
+
+def _fit_one(
+    task: Task, fitting: Fitting, worker: Worker, asked: tuple[Sequence[str], str]
+) -> Table:
+    """Fit the output action of one layer of a pass, from the first sample to the last.
+
+    Sums of halves of the samples would round otherwise than that of all, and are, for deep layers,
+    larger than the activations: so a layer is what is divided.
+    """
+    names, name = asked
+    runner = worker.session(task.network, names).only((name,))
+
+    def orbits(names: Sequence[str]) -> Iterator[Orbits]:
+        return orbits_of(task, task.source, runner, 1, range(len(fitting.indices)))
+
+    alone = replace(fitting, requests={name: fitting.requests[name]})
+    return fit_tables(alone, orbits, task.source.label)[name]
 
 
 def _over(source: Source, indices: tuple[int, ...]) -> Source:

@@ -153,7 +153,7 @@ def fits_to_make(
     made: dict[str, FitRequest] = {}
     notes, misfits = [], []
     if samples < options.fit_samples:
-        notes.append(f"of the {options.fit_samples} samples to fit to, {samples} are available")
+        notes.append(f"only {samples} of the {options.fit_samples} samples to fit to exist")
     for name, request in requests.items():
         try:
             if name not in layers:

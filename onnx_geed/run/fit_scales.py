@@ -5,8 +5,9 @@ A fit can predict anything in the samples that it saw; on others it is honest on
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,10 @@ from onnx_geed.measures import (
 from onnx_geed.results import Record, fit_notes, fit_part
 from onnx_geed.run.fit_orbits import orbits_of
 from onnx_geed.run.fit_requests import takes_table
-from onnx_geed.run.job import job_orbits
+from onnx_geed.run.job import Task, job_orbits
 from onnx_geed.run.prepare import Prepared
 from onnx_geed.run.progress import Meter
+from onnx_geed.run.worker import Worker
 
 __all__ = [
     "FitScales",
@@ -53,6 +55,10 @@ F64 = NDArray[np.float64]
 
 
 Key = tuple[str, str]
+
+
+# Jobs that go together to a worker that shares no memory with others: one more is run for them.
+_JOBS = 8
 
 
 def fitted_measures(plan: Plan, tables: Mapping[str, Table]) -> list[Measure]:
@@ -279,25 +285,73 @@ def run_scales(prepared: Prepared, positions: range, meter: Meter) -> dict[Key, 
     GeedError
         If the model fails.
     """
-    task, count = prepared.task, prepared.count
+    task, order = prepared.task, prepared.task.plan.group.order
     measures = fitted_measures(task.plan, prepared.tables)
-    source = task.source.over(task.source.indices[:count], None)
-
-    def orbits(layers: Sequence[str], some: range) -> Iterator[Mapping[str, F32]]:
-        runner = prepared.worker.session(task.network, layers)
-        for arrays in orbits_of(task, source, runner, prepared.workers, some):
-            yield arrays
-            meter.add(task.plan.group.order * len(next(iter(arrays.values()))))
-
+    stretches = _stretches(prepared, positions)
     scales: dict[Key, dict[str, F64]] = {}
-    beside = _job_after(prepared, positions)
     for layers in _passes(prepared, measures):
-        here = [m for m in measures if m.layer in layers]
-        after = None
-        for arrays in orbits(layers, beside):
-            after = {name: array[:1] for name, array in arrays.items()}
-        scales |= scales_of_fits(task.plan, here, orbits(layers, positions), after)
+        here = [(m.name, m.layer) for m in measures if m.layer in layers]
+        run = partial(_scales_at, task, prepared.count, layers, here)
+        if prepared.executor.apart:
+            each = [order * (len(own) + len(after)) for own, after in stretches]
+            parts = list(meter.counting(prepared.in_order(run, stretches), each))
+        else:
+            ran = partial(run, workers=prepared.workers, told=meter.add)
+            parts = [ran(prepared.worker, stretch) for stretch in stretches]
+        for key in here:
+            names = parts[0][key]
+            scales[key] = {k: np.concatenate([part[key][k] for part in parts]) for k in names}
     return with_fits_of(measures, prepared.tables, scales)
+
+
+def _scales_at(
+    task: Task,
+    count: int,
+    layers: Sequence[str],
+    keys: Sequence[Key],
+    worker: Worker,
+    stretch: tuple[range, range],
+    workers: int = 1,
+    told: Callable[[int], object] = lambda inputs: None,
+) -> dict[Key, dict[str, F64]]:
+    """Run the orbits of a stretch of D, and of the job after it, for the scales of some measures.
+
+    Parameters
+    ----------
+    task, count, layers, keys
+        What is run, the size of D, and which measures on which layers of a pass.
+    worker : Worker
+        Runs it.
+    stretch : tuple of range
+        Positions of the stretch, and of the job after it.
+    workers : int
+        Jobs side by side.
+    told : callable
+        Told of the model inputs that were run.
+    """
+    source = task.source.over(task.source.indices[:count], None)
+    measures = [m for m in task.plan.measures if (m.name, m.layer) in keys]
+
+    def orbits(some: range) -> Iterator[Mapping[str, F32]]:
+        runner = worker.session(task.network, layers)
+        for arrays in orbits_of(task, source, runner, workers, some):
+            yield arrays
+            told(task.plan.group.order * len(next(iter(arrays.values()))))
+
+    own, beside = stretch
+    after = None
+    for arrays in orbits(beside):
+        after = {name: array[:1] for name, array in arrays.items()}
+    return scales_of_fits(task.plan, measures, orbits(own), after)
+
+
+def _stretches(prepared: Prepared, positions: range) -> list[tuple[range, range]]:
+    """Divide positions among workers that share no memory; each with the job after them."""
+    size = len(positions)
+    if prepared.executor.apart:
+        size = _JOBS * job_orbits(prepared.task.plan.group.order, prepared.task.batch)
+    own = [positions[k : k + size] for k in range(0, len(positions), max(1, size))]
+    return [(some, _job_after(prepared, some)) for some in own]
 
 
 def _job_after(prepared: Prepared, positions: range) -> range:
@@ -314,7 +368,7 @@ def fit_inferences(prepared: Prepared, positions: range) -> int:
     """Return the model inputs that :func:`run_scales` runs."""
     plan = prepared.task.plan
     passes = _passes(prepared, fitted_measures(plan, prepared.tables))
-    orbits = len(positions) + len(_job_after(prepared, positions))
+    orbits = sum(len(own) + len(after) for own, after in _stretches(prepared, positions))
     return len(passes) * orbits * plan.group.order
 
 

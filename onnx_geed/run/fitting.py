@@ -39,16 +39,22 @@ class Fitting:
     options: Options
     representation: bool = False
 
-    @property
-    def inferences(self) -> int:
-        """Model inputs of all passes over the fit samples."""
-        return len(self.passes) * len(self.indices) * self.plan.group.order
-
     def bytes_of(self, name: str) -> int:
         """Bytes that sums of one layer, and solving it, take."""
         _, channels = self.action(name)
         kind, order = self.requests[name].kind, self.plan.group.order
         return fit_bytes(order, channels, kind, len(self.indices))
+
+    def needed_by(self, name: str) -> int:
+        """Bytes that one layer takes, with the orbits on their way into its sums."""
+        orbits = 2 * self.plan.group.order * self.plan.layers[name].bytes
+        return self.bytes_of(name) + orbits
+
+    @property
+    def side_by_side(self) -> int:
+        """Layers that one machine's memory holds at a time, whichever they are; at least one."""
+        most = max(map(self.needed_by, self.requests))
+        return max(1, parse_bytes(self.options.memory) // most)
 
     def action(self, name: str) -> tuple[LayoutAction | Trivial, int]:
         """How the places of a layer move, and how many channels it has."""
@@ -58,11 +64,11 @@ class Fitting:
     @cached_property
     def passes(self) -> tuple[tuple[str, ...], ...]:
         """Layers whose sums, and whose orbits, fit into memory together."""
-        budget, order = parse_bytes(self.options.memory), self.plan.group.order
+        budget = parse_bytes(self.options.memory)
         passes: list[list[str]] = [[]]
         filled = 0
         for name in self.requests:
-            needed = self.bytes_of(name) + 2 * order * self.plan.layers[name].bytes
+            needed = self.needed_by(name)
             if passes[-1] and filled + needed > budget:
                 passes.append([])
                 filled = 0

@@ -30,7 +30,7 @@ class Footprint:
     room : int
         The budget.
     largest : str
-        The largest tensor, as a sentence names it.
+        The largest tensor, or the node that takes more than that, as a sentence names it.
     """
 
     row: int
@@ -89,7 +89,9 @@ def footprint_of(
     GeedError
         If one row takes more than the budget.
     """
-    sizes = {tensor.name: tensor.held for tensor in listed if tensor.op}
+    made = [tensor for tensor in listed if tensor.op]
+    sizes = {tensor.name: tensor.held for tensor in made}
+    beside = {tensor.name: tensor.beside for tensor in made}
     nodes = model.proto.graph.node
     ends: dict[str, int] = {}
     for i, node in enumerate(nodes):
@@ -100,16 +102,25 @@ def footprint_of(
     held = most = 0
     for node, gone in zip(nodes, over, strict=True):
         held += sum(sizes.get(name, 0) for name in node.output if name in ends)
-        most = max(most, held + sum(sizes.get(n, 0) for n in node.output if n not in ends))
+        alone = sum(sizes.get(name, 0) for name in node.output if name not in ends)
+        working = max((beside.get(name, 0) for name in node.output), default=0)
+        most = max(most, held + alone + working)
         held -= sum(sizes.get(name, 0) for name in gone)
-    large = max((t for t in listed if t.op), key=lambda t: t.held, default=None)
-    shape = "" if large is None or large.shape is None else f" {_lengths(large.shape)}"
-    largest = "" if large is None else f"tensor {shown(large.name)}{shape}"
     batch = acted.shape[0] if acted.shape and acted.shape[0] else 1
     room = max(parse_bytes(options.memory), _LEAST)
-    footprint = Footprint(-(-most // batch), room, largest)
+    footprint = Footprint(-(-most // batch), room, _largest(made))
     footprint.check()
     return footprint
+
+
+def _largest(made: Sequence[Tensor]) -> str:
+    large = max(made, key=lambda tensor: max(tensor.held, tensor.beside), default=None)
+    if large is None:
+        return ""
+    if large.beside > large.held:
+        return f"what node {shown(large.node)} ({shown(large.op)}) works in"
+    shape = "" if large.shape is None else f" {_lengths(large.shape)}"
+    return f"tensor {shown(large.name)}{shape}"
 
 
 def _lengths(shape: Sequence[int | None]) -> str:

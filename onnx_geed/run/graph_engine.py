@@ -24,7 +24,7 @@ from onnx_geed.model import has_loops
 from onnx_geed.run.between_samples import pairs_within
 from onnx_geed.run.fuse import Fused, fuse_measurement, takes_orbits
 from onnx_geed.run.job import Job, Task
-from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits
+from onnx_geed.run.orbit_reduction import DOUBTED, check_orbits, pointed_of
 from onnx_geed.run.orbit_statistics import ChannelValues, MeasureStatistics, OrbitStatistics
 from onnx_geed.run.orbits import compare_rows, run_rows
 from onnx_geed.run.session import Runner, Session, open_session
@@ -257,16 +257,15 @@ def reduce_outputs(
             statistics = replace(statistics, pairs=between)
         measures[key] = statistics
     points = {
-        o.measure.layer: arrays[o.name].astype(np.float64)
+        o.measure.layer: pointed_of(plan, arrays[o.name], first).astype(np.float64)
         for o in fused.outputs
         if o.part == "latent"
     }
     spreads = {}
-    limit = len(positions) if plan.norm_samples is None else max(0, plan.norm_samples - first)
     for output in fused.outputs:
-        if output.part == "identity" and len(rows := arrays[output.name][:limit]):
+        if output.part == "identity" and len(rows := pointed_of(plan, arrays[output.name], first)):
             spreads[output.measure.name, output.measure.layer] = Spread(rows)
-    pointed = positions if points or spreads else range(0)
+    pointed = pointed_of(plan, positions, first) if points or spreads else range(0)
     return OrbitStatistics(positions, measures, pointed, points, spreads)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -93,7 +92,7 @@ class Task:
     engine: EngineName
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Job:
     """Some successive orbits of D, or some points for M, to be run on some layers.
 
@@ -125,7 +124,7 @@ class Job:
         """Model inputs that it runs."""
         return len(self.positions) * (self.task.plan.group.order if self.orbits else 1)
 
-    @cached_property
+    @property
     def shares(self) -> dict[str, NDArray[np.float64]]:
         """Share of places that is real, of its samples, by masked tensor."""
         source, layers = self.task.source, self.task.plan.layers
@@ -135,7 +134,7 @@ class Job:
         shares = {name: source.mask.share(layers[name], indices) for name in self.layers}
         return {name: share for name, share in shares.items() if share is not None}
 
-    @cached_property
+    @property
     def known(self) -> dict[str, Known]:
         """What is known of the places of class scores, of its samples, by tensor."""
         source = self.task.source
@@ -144,7 +143,7 @@ class Job:
         own = None if labels is None else labels[indices]
         return known_places(self.task.plan, self.layers, own, source.mask, indices)
 
-    @cached_property
+    @property
     def pooled(self) -> tuple[str, ...]:
         """Those of its layers whose points M is taken over."""
         measures = [m for m in self.task.plan.measures if m.descriptor.pooled]

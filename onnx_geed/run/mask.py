@@ -15,6 +15,7 @@ from onnx_geed.errors import GeedError, nearest
 from onnx_geed.groups import Group, LayoutAction, layout_action, parse_layout
 from onnx_geed.measures import Layer
 from onnx_geed.run.moved_input import MovedInput
+from onnx_geed.run.options import Options
 
 __all__ = ["Mask", "make_mask"]
 
@@ -142,7 +143,7 @@ def make_mask(
     moved: Mapping[str, MovedInput],
     others: Sequence[str],
     group: Group,
-    seed: int,
+    options: Options,
 ) -> tuple[Mask | None, NDArray[np.bool_] | None]:
     """Return the mask that is stated, and what an input of the model is to be fed of it.
 
@@ -157,8 +158,8 @@ def make_mask(
         The other inputs.
     group : Group
         The acting group.
-    seed : int
-        Seed of what a sampled group draws for each sample.
+    options : Options
+        The seed of what a sampled group draws for each sample, and the memory that there is.
 
     Returns
     -------
@@ -199,9 +200,11 @@ def make_mask(
             )
         real = mask_of(samples.lengths, length)
     else:
-        real = read_mask(source, len(samples), length, option=f"--mask {name}")
+        real = read_mask(
+            source, len(samples), length, option=f"--mask {name}", allowed=options.allowed
+        )
     action = layout_action(group, parse_layout(f"N{letter}"), (length,), of_input=True)
-    return Mask(letter, real, action, seed), real if name in others else None
+    return Mask(letter, real, action, options.seed), real if name in others else None
 
 
 def _padded_axis(moved: MovedInput) -> tuple[str, int] | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from onnx_geed.groups import Exactness, parse_layout
+from onnx_geed.groups import Exactness, parse_layout, without_row
 from onnx_geed.measures import Descriptor, Measure, Plan, descriptor_of
 
 __all__ = ["MeasuredAs", "measured_as"]
@@ -48,6 +48,8 @@ class MeasuredAs:
         What was done to the tensor beforehand.
     on_independence : str
         What was done about a mean over independent elements; empty of others.
+    without_table : tuple of int
+        Elements that the given table has no row for.
     """
 
     measure: str
@@ -67,6 +69,7 @@ class MeasuredAs:
     background: int | None = None
     notes: tuple[str, ...] = ()
     on_independence: str = ""
+    without_table: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:
@@ -116,6 +119,7 @@ def _measured_as(plan: Plan, measure: Measure) -> MeasuredAs:
         background=measure.background,
         notes=tuple(notes),
         on_independence=_independence(measure, group.order, correction) if independent else "",
+        without_table=without_row(measure.action),
     )
 
 

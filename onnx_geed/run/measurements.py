@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.errors import known_names
 from onnx_geed.measures import PlaceCounts, Plan, normaliser
 from onnx_geed.results import (
     BetweenSamples,
@@ -161,6 +162,9 @@ def _record(
             else f"vectors read as (right, up) score markedly better {both}: if that is what their "
             "components are, say --components right-up"
         )
+    without = [told.elements[g] for g in told.without_table]
+    if without:
+        warnings.append(_without_table(without, told))
     zeros = zeros[:, told.skipped :]
     if zeros.mean() == 1:
         warnings.append("every vector that was compared is zero: the value says nothing")
@@ -219,8 +223,20 @@ def _record(
         )
     if statistics.places is not None:
         notes += _add_place_parts(record, statistics.places, told, interval, seed)
+    if without:
+        record["without_table"] = without
     record["notes"] = notes
     return record
+
+
+def _without_table(without: Sequence[str], told: MeasuredAs) -> str:
+    """Say for which elements there is no table, and what the value holds of them."""
+    few = [*without[:8], f"{len(without) - 8} more"] if len(without) > 9 else without
+    read = "; read the exact part, whose elements all have a table" if told.exact else ""
+    return (
+        f"no table for {known_names(few)}: under these, what the table would move is compared in "
+        f"place, and the value counts them so{read}"
+    )
 
 
 def _add_place_parts(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 
 from onnx_geed.errors import GeedError
 from onnx_geed.results import (
+    AnyResult,
     DataPart,
     InputDistances,
     PartPart,
@@ -26,14 +28,12 @@ from onnx_geed.run.orbit_statistics import OrbitStatistics, join_closed
 from onnx_geed.run.part import PART_VERSION
 from onnx_geed.run.part_content import array_from, evidence_from
 from onnx_geed.run.references import TRIPS, Trips
+from onnx_geed.typed_json import Count, check_json
 
 __all__ = ["merge"]
 
 # What a missing or damaged piece of a part raises on being read.
 _DAMAGES = (KeyError, IndexError, TypeError, ValueError, AttributeError, AssertionError)
-
-# What is looked at before the rest is read.
-_KINDS = {"same": dict, "notes": list, "marks": dict, "orbits": list, "points": list}
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class _Read:
 
 
 def merge(
-    parts: Sequence[str | Path | Result],
+    parts: Sequence[str | Path | AnyResult],
     *,
     command: str | None = None,
     limits: Sequence[str] = (),
@@ -125,10 +125,10 @@ def merge(
     return outcome
 
 
-def _opened(number: int, given: str | Path | Result) -> tuple[str, Result]:
+def _opened(number: int, given: str | Path | AnyResult) -> tuple[str, Result]:
     """Return a part and what to call it; refuse what is none."""
     if isinstance(given, Mapping):
-        content, name = given, str(given.get("file") or f"result {number}")
+        content, name = cast(Result, given), str(given.get("file") or f"result {number}")
     else:
         content, name = read_result(given), str(given)
     part: Any = content.get("part")
@@ -141,13 +141,9 @@ def _opened(number: int, given: str | Path | Result) -> tuple[str, Result]:
     version = kept.get("version")
     if isinstance(version, int) and version > PART_VERSION:
         raise GeedError(f"merge: {name}: was written by a newer onnx-geed; upgrade this one")
-    if missing := [key for key in PartPart.__annotations__ if key not in kept]:
-        raise GeedError(f"merge: {name}: is damaged: part lacks {missing[0]}; measure it again")
-    if odd := [key for key, kind in _KINDS.items() if not isinstance(kept[key], kind)]:
-        raise GeedError(f"merge: {name}: is damaged: part has no {odd[0]}; measure it again")
-    numbers = [kept[key] for key in ("number", "of")]
-    if not all(type(n) is int for n in numbers) or not 1 <= numbers[0] <= numbers[1]:
-        raise GeedError(f"merge: {name}: is damaged: part {numbers[0]} of {numbers[1]}")
+    check_json(part, PartPart, f"merge: {name}: is damaged", "measure it again", "part")
+    if not 1 <= part["number"] <= part["of"]:
+        raise GeedError(f"merge: {name}: is damaged: part {part['number']} of {part['of']}")
     return name, content
 
 
@@ -172,11 +168,13 @@ def _check_all_there(opened: Sequence[tuple[str, Result]]) -> None:
                 else f"merge: {name} is given twice: give each part once"
             )
         by_number[number] = name
-    missing = [n for n in range(1, of + 1) if n not in by_number]
+    # A file may say that there are more parts than could be counted.
+    count = of - len(by_number)
+    missing = list(itertools.islice((n for n in range(1, of + 1) if n not in by_number), 10))
     if missing:
-        shown = ", ".join(map(str, missing[:10]))
-        more = f" and {len(missing) - 10} more" if len(missing) > 10 else ""
-        word, verb = ("parts", "are") if len(missing) > 1 else ("part", "is")
+        shown = ", ".join(map(str, missing))
+        more = f" and {count - 10} more" if count > 10 else ""
+        word, verb = ("parts", "are") if count > 1 else ("part", "is")
         raise GeedError(
             f"merge: {word} {shown}{more} of {of} {verb} missing; run onnx-geed measure --shard "
             f"{missing[0]}/{of} as the others, and give its file too"
@@ -210,15 +208,18 @@ def _read(name: str, content: Result) -> _Read:
     try:
         evidence, orbits, points = evidence_from(part["evidence"], records)
         other = part["untrained"]
-        whole = part["whole"] or {}
+        whole: Mapping[str, Any] = part["whole"] or {}
         read = _Read(
             *(name, content, part, evidence, orbits, points),
             untrained=None if other is None else evidence_from(other, []),
             moved=array_from(part["moved_inputs"]),
             apart=array_from(whole.get("apart")),
         )
-        if [orbits.orbits, points.pointed] != [range(*part["orbits"]), range(*part["points"])]:
+        said = [range(*part["orbits"]), range(*part["points"])]
+        if [orbits.orbits, points.pointed] != said:
             raise ValueError("it has other orbits than it says")
+        if any(len(each) != sum(map(len, said)) for each in part["marks"].values()):
+            raise ValueError("it has not one mark a sample")
     except _DAMAGES as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise GeedError(f"merge: {name}: is damaged ({what}); measure it again") from None
@@ -255,7 +256,9 @@ def _samples_told(
     one: _Read, marks: Mapping[str, Sequence[str]], labels: Sequence[Any] | None
 ) -> Iterator[tuple[str, Any, Any]]:
     """Yield what a part tells of its samples, and what the last part tells of the same ones."""
-    positions = [*range(*one.part["orbits"]), *range(*one.part["points"])]
+    # As many as there are marks, where there are any.
+    said = [range(*one.part[where]) for where in ("orbits", "points")] if one.part["marks"] else []
+    positions = list(itertools.chain(*said))
     of_all = {name: [each[p] for p in positions] for name, each in marks.items()}
     yield "samples", one.part["marks"], of_all
     if positions:
@@ -329,9 +332,19 @@ def _joined_statistics(
     return statistics
 
 
+class _Ran(TypedDict):
+    """What a part says of its run, of which other results may be silent."""
+
+    device: str
+    seconds: float
+    inferences: Count
+
+
 def _runtime(read: Sequence[_Read]) -> RuntimePart:
     """Return the runtime of all parts together."""
     each = [one.result["runtime"] for one in read]
+    for one, ran in zip(read, each, strict=True):
+        check_json(ran, _Ran, f"merge: {one.name}: is damaged", "measure it again", "runtime")
     together = each[0].copy()
     together["device"] = "; ".join(dict.fromkeys(one["device"] for one in each))
     together["seconds"] = round(sum(one["seconds"] for one in each), 3)

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.data import Intake, Preprocess, Samples, open_samples
+from onnx_geed.data import (
+    Intake,
+    Preprocess,
+    Samples,
+    is_folder,
+    open_rows,
+    open_samples,
+    rows_of,
+)
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import LayoutAction, PlacedAction, disk_mask, orbit, parse_layout
+from onnx_geed.held import ALLOWED
+from onnx_geed.model import Input
 from onnx_geed.run.backdrop import Backdrop
 
-__all__ = ["MovedInput", "Opening"]
+__all__ = ["MovedInput", "Opening", "with_lengths"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +49,8 @@ class Opening:
         What the input takes, as numpy calls it.
     masked : bool
         Whether padding is told by a mask.
+    allowed : int
+        Bytes that may be held at once of what is packed, of one sample, and of labels.
     """
 
     data: Any
@@ -48,6 +60,7 @@ class Opening:
     name: str | None = None
     dtype: str = "float32"
     masked: bool = False
+    allowed: int = ALLOWED
 
     def samples(self, labels: Any = None) -> Samples:
         """Open the data.
@@ -66,6 +79,7 @@ class Opening:
             name=self.name,
             dtype=self.dtype,
             masked=self.masked,
+            allowed=self.allowed,
         )
 
 
@@ -262,3 +276,38 @@ def _reopened(
     samples = opening.samples()
     intake = Intake(samples, indices)
     return MovedInput(opening, samples, indices, action, seed, disk, intake, backdrop)
+
+
+def with_lengths(acted: Input, data: Any, allowed: int) -> Input:
+    """Return an input with the lengths that arrays have where the model's file leaves them free.
+
+    Parameters
+    ----------
+    acted : Input
+        The input.
+    data : str, Path, ndarray or mapping of str to ndarray
+        DATA.
+    allowed : int
+        Bytes that may be held of it at once.
+
+    Returns
+    -------
+    Input
+
+    Raises
+    ------
+    GeedError
+        If the data cannot be read.
+    """
+    if None not in acted.shape[1:] or is_folder(data):
+        return acted
+    named = data.get(acted.name, ()) if isinstance(data, Mapping) else data
+    path = isinstance(data, str | Path)
+    rows = open_rows(str(data), name=acted.name, allowed=allowed) if path else rows_of(named)
+    shape, ragged = rows.shape, rows.lengths is not None
+    rows.close()
+    if ragged or len(shape) != len(acted.shape):
+        return acted
+    pairs = zip(acted.shape[1:], shape[1:], strict=True)
+    lengths = [n if declared is None else declared for declared, n in pairs]
+    return replace(acted, shape=(acted.shape[0], *lengths))

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx_geed.data import Preprocess
 from onnx_geed.errors import GeedError, refuse_unknown
 from onnx_geed.groups import Components, Interpolation, Table, check_layout
+from onnx_geed.held import allowed_by
 from onnx_geed.measures import Support
 from onnx_geed.model import StatedKind
 from onnx_geed.results import Interval, check_precision
@@ -166,6 +167,11 @@ class Options:
             check_layout(layout)
         parse_bytes(self.memory)
         check_precision(self.precision, self.samples)
+
+    @property
+    def allowed(self) -> int:
+        """Bytes that may be held of one file at once."""
+        return allowed_by(self.memory)
 
     @property
     def wanted(self) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,7 @@ __all__ = [
     "check_orbits",
     "check_shapes",
     "latents_of",
+    "pointed_of",
     "reduce_orbits",
     "spreads_of",
 ]
@@ -51,6 +52,9 @@ F32 = NDArray[np.float32]
 
 
 F64 = NDArray[np.float64]
+
+
+Successive = TypeVar("Successive", NDArray[Any], range)
 
 
 #: So many of the first orbits are also measured with the inverse of a given table.
@@ -150,7 +154,7 @@ def reduce_orbits(
     own = {k: a[:, 0] for k, a in arrays.items()}
     latents = latents_of(plan, own, label, first, shares)
     spreads = spreads_of(plan, own, label, first)
-    pointed = positions if latents or spreads else range(0)
+    pointed = pointed_of(plan, positions, first) if latents or spreads else range(0)
     return OrbitStatistics(positions, measures, pointed, latents, spreads)
 
 
@@ -314,6 +318,8 @@ def latents_of(
 ) -> dict[str, F64]:
     """Return the latents (N, k) of identity elements, for the tensors that need M.
 
+    There are none beyond the points that M is taken over.
+
     Raises
     ------
     GeedError
@@ -322,9 +328,10 @@ def latents_of(
     wanted = {m.layer for m in plan.measures if m.descriptor.normaliser is not None}
     latents = {}
     for name in wanted & set(identities):
-        rows = parse_layout(plan.layers[name].layout).to_points(identities[name], axes=1)[0]
+        tensors = pointed_of(plan, identities[name], first)
+        rows = parse_layout(plan.layers[name].layout).to_points(tensors, axes=1)[0]
         if name in shares:
-            rows = (rows / shares[name][:, None]).astype(np.float32)
+            rows = (rows / shares[name][: len(rows), None]).astype(np.float32)
         latents[name] = np.asarray(rows, dtype=np.float64)
         check_orbits(plan, name, latents[name][:, None], label, first)
     return latents
@@ -360,14 +367,18 @@ def spreads_of(
     for measure in plan.measures:
         if not measure.descriptor.spread or measure.layer not in identities:
             continue
-        tensors = identities[measure.layer]
-        if plan.norm_samples is not None:
-            tensors = tensors[: max(0, plan.norm_samples - first)]
+        tensors = pointed_of(plan, identities[measure.layer], first)
         if len(tensors):
             check_orbits(plan, measure.layer, tensors[:, None], label, first)
             seen = view(plan.layers[measure.layer], measure, tensors[:, None])
             spreads[measure.name, measure.layer] = Spread(seen.reshape(len(seen), -1).copy())
     return spreads
+
+
+def pointed_of(plan: Plan, successive: Successive, first: int) -> Successive:
+    """Return those of successive samples that are points of M."""
+    wanted = plan.norm_samples
+    return successive if wanted is None else successive[: max(0, wanted - first)]
 
 
 def check_orbits(

@@ -42,6 +42,14 @@ Array = TypeVar("Array", F64, I64, NDArray[Any])
 _TOGETHER = 64
 
 
+# What has a row for each orbit.
+_BY_ORBIT = ("deviations", "zero_pairs", "exact", "predicted", "counts", "errors", "half")
+
+
+# Rows of all orbits, by measure and layer, and which of these they are.
+_Rows = dict[tuple[tuple[str, str], str], NDArray[Any]]
+
+
 @dataclass(frozen=True)
 class ChannelValues:
     """Values channel by channel, orbit by orbit, added up where they begin with the first orbit.
@@ -247,7 +255,7 @@ def _joined_spreads(
     return joined
 
 
-def gather(plan: Plan, parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
+def gather(plan: Plan, parts: Iterable[OrbitStatistics], orbits: int) -> OrbitStatistics:
     """Join values as they come, in the order of their orbits.
 
     Parameters
@@ -256,19 +264,57 @@ def gather(plan: Plan, parts: Iterable[OrbitStatistics]) -> OrbitStatistics:
         The measures and their tensors.
     parts : iterable of OrbitStatistics
         As :func:`join` takes them.
+    orbits : int
+        How many orbits they are of, at most.
 
     Returns
     -------
     OrbitStatistics
+
+    Notes
+    -----
+    What has a row for each orbit is written where it stays: arrays that grow would be copied again
+    and again, and leave holes in memory.
     """
-    joined, waiting = OrbitStatistics(), list[OrbitStatistics]()
+    joined, waiting, rows = OrbitStatistics(), list[OrbitStatistics](), _Rows()
     for part in parts:
         waiting.append(part)
         # Sides of pairs, and tensors for M₂, are large beside all else, and go where they meet.
         large = bool(part.spreads) or any(s.pairs.open for s in part.measures.values())
         if large or len(waiting) == _TOGETHER:
-            joined, waiting = join(plan, [joined, *waiting]), []
-    return join(plan, [joined, *waiting])
+            joined, waiting = _put_by(join(plan, [joined, *waiting]), rows, orbits), []
+    joined = _put_by(join(plan, [joined, *waiting]), rows, orbits)
+    entries = {}
+    for key, entry in joined.measures.items():
+        present = [name for name in _BY_ORBIT if (key, name) in rows]
+        whole: dict[str, Any] = {
+            name: _first_of(rows[key, name], len(joined.orbits)) for name in present
+        }
+        entries[key] = replace(entry, **whole)
+    return replace(joined, measures=entries)
+
+
+def _put_by(joined: OrbitStatistics, rows: _Rows, orbits: int) -> OrbitStatistics:
+    """Write the latest rows of orbits to where all are, and return the rest."""
+    entries, stop = {}, len(joined.orbits)
+    for key, entry in joined.measures.items():
+        empty: dict[str, Any] = {}
+        for name in _BY_ORBIT:
+            latest = getattr(entry, name)
+            if latest is None:
+                continue
+            if (key, name) not in rows:
+                rows[key, name] = np.zeros((orbits, *latest.shape[1:]), latest.dtype)
+            # Pages that nothing is written to take no memory: most zero pairs are none.
+            if np.ascontiguousarray(latest).view(np.uint8).any():
+                rows[key, name][stop - len(latest) : stop] = latest
+            empty[name] = np.empty((0, *latest.shape[1:]), latest.dtype)
+        entries[key] = replace(entry, **empty)
+    return replace(joined, measures=entries)
+
+
+def _first_of(rows: NDArray[Any], count: int) -> NDArray[Any]:
+    return rows if len(rows) == count else rows[:count].copy()
 
 
 def beside(parts: Iterable[OrbitStatistics]) -> OrbitStatistics:

@@ -107,7 +107,7 @@ def _weighed_kind(
     """Weigh what the chosen output is declared to be against what is seen; also return a note."""
     if declared is None:
         kind = seen if scores or seen == "probabilities" else "embedding"
-        taken = f"output {name!r} is taken to be {kind}; --output-kind says otherwise"
+        taken = f"output {name!r}: assuming {kind}; change with --output-kind"
         return kind, taken if kind in _KINDS else ""
     if declared == "probabilities" and not column and seen != "probabilities":
         if stated:
@@ -123,7 +123,7 @@ def _weighed_kind(
     if declared == "logits" and seen == "probabilities" and not stated:
         return declared, (
             f"output {name!r} is declared as logits, but its rows look like probabilities; "
-            "--output-kind probabilities says so"
+            "if they are, give --output-kind probabilities"
         )
     return declared, ""
 

@@ -16,6 +16,7 @@ from onnx_geed.data import Intake, preprocess_to_json
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Table
 from onnx_geed.model import CLASSES, parse_classes
+from onnx_geed.ordinary import digest_of
 from onnx_geed.results import PartPart, Record, Result, part_words, result
 from onnx_geed.run.conclusion import anew, conclude, evidence_of, records_from
 from onnx_geed.run.fit_orbits import Notify, with_fits
@@ -35,7 +36,7 @@ from onnx_geed.run.provenance import (
     software_versions,
 )
 from onnx_geed.run.references import round_trips, untrained
-from onnx_geed.run.shard import Shard, jobs_of, run_shard, with_points
+from onnx_geed.run.shard import Shard, jobs_of, run_shard, shard_inferences, with_points
 from onnx_geed.run.source import Source
 from onnx_geed.run.unmoved import unmoving
 
@@ -64,9 +65,16 @@ def check_divisible(prepared: Prepared, limits: Sequence[str]) -> None:
     Raises
     ------
     GeedError
+        If a function is measured.
         If samples are added until a precision is reached.
         If there are limits.
     """
+    if prepared.model.function is not None:
+        raise GeedError(
+            f"--shard: parts are joined by the fingerprint of their model, and "
+            f"{prepared.model.called} is a function, which has none; leave it out, or export the "
+            "model"
+        )
     if prepared.options.precision is not None:
         raise GeedError(
             "--precision: adds samples by what those before gave, which no part knows; leave "
@@ -125,10 +133,8 @@ def measure_part(
     share = jobs_of(shard, task, prepared.passes[0], prepared.count)
     own = share.orbits
     each = len(prepared.passes) * len(own) * (plan.group.order + 2)
-    planned = sum(
-        jobs_of(shard, task, layers, prepared.count).inferences for layers in prepared.passes
-    )
-    planned = planned * (1 + chosen.untrained) + each * chosen.references
+    planned = shard_inferences(prepared, shard) * (1 + chosen.untrained)
+    planned += each * chosen.references
     planned += fit_inferences(prepared, own)
     meter = Meter("inferences", planned, progress)
     orbits, points = run_shard(prepared, shard, meter, kept)
@@ -157,7 +163,7 @@ def measure_part(
     names = parse_classes(prepared.model.metadata.get(CLASSES))
     records: list[Record] = records_from(evidence) if own else []
     notes = conclude(evidence, records, described, names)
-    part: PartPart = {
+    content: dict[str, Any] = {
         "version": PART_VERSION,
         "number": shard.number,
         "of": shard.of,
@@ -189,6 +195,7 @@ def measure_part(
         seed=chosen.seed,
         measurements=records,
     )
+    part = cast(PartPart, content)
     outcome["part"] = part
     outcome["notes"] = [part_words(part), *plan.notes, *notes]
     return cast(Result, json.loads(json.dumps(outcome)))
@@ -289,12 +296,12 @@ def _content(value: Any) -> Any:
     if isinstance(value, Table):
         # Of a fit also which samples it has seen.
         fit = None if value.fit is None else asdict(value.fit)
-        return [list(value.elements), value.kind, _content(value.values), fit]
+        return [list(value.elements), value.kind, _content(value.values), fit, value.partial]
     if isinstance(value, Mapping):
         return {str(key): _content(value[key]) for key in value}
     if isinstance(value, str | Path):
         if Path(value).is_file():
-            return f"sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
+            return digest_of(value)
         return str(value)
     if isinstance(value, Sequence):
         return [_content(one) for one in value]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.errors import shown
 from onnx_geed.groups import Fit
 from onnx_geed.measures import PlaceCounts, Spread
 from onnx_geed.results import Predicted, Record
@@ -29,8 +30,25 @@ __all__ = ["array_from", "array_to", "evidence_from", "evidence_to"]
 
 _DTYPES = ("<f8", "<f4", "<i8")
 
+# More axes has no array of a part; and one that holds nothing must not grow to something large.
+_MOST_AXES, _LONGEST_EMPTY = 3, 1 << 24
+
+# Squares of larger numbers overflow.
+_LARGEST = 1e150
+
+# Lengths that an array has, of n elements and so many orbits; of None any.
+_Lengths = Callable[[int, int, MeasuredAs], tuple[int | None, ...]]
+
 # Arrays of an orbit's statistics that no record holds.
-_ARRAYS = ("zero_pairs", "inverse", "predicted", "counts", "errors", "half")
+_ARRAYS: dict[str, _Lengths] = {
+    "zero_pairs": lambda n, count, told: (count, n),
+    # Those under the inverse of a table are of the first orbits of D alone.
+    "inverse": lambda n, count, told: (None, n),
+    "predicted": lambda n, count, told: (count, n),
+    "counts": lambda n, count, told: (count, None),
+    "errors": lambda n, count, told: (count, 3),
+    "half": lambda n, count, told: (count, len(told.half)),
+}
 
 _PLACES = ("overlaps", "right", "foreground", "shares")
 
@@ -64,11 +82,13 @@ def array_from(content: Any) -> NDArray[Any] | None:
     Raises
     ------
     ValueError
-        If it is none, or has more or fewer bytes than its shape.
+        If it is none, or has more or fewer bytes than its shape, or more axes than any.
     """
     if content is None:
         return None
     shape, dtype = tuple(content["shape"]), content["dtype"]
+    if len(shape) > _MOST_AXES or (0 in shape and max(shape) > _LONGEST_EMPTY):
+        raise ValueError(f"no array of shape {shown(list(shape))}")
     if dtype not in _DTYPES or not all(isinstance(n, int) and n >= 0 for n in shape):
         raise ValueError(f"no array of {dtype}")
     try:
@@ -78,10 +98,23 @@ def array_from(content: Any) -> NDArray[Any] | None:
     return values.reshape(shape).astype(np.dtype(dtype).newbyteorder("="))
 
 
-def _needed(content: Any) -> NDArray[Any]:
-    array = array_from(content)
+def _needed(content: Any, *lengths: int | None, what: str = "an array") -> NDArray[Any]:
+    array = _fitting(content, *lengths, what=what) if lengths else array_from(content)
     if array is None:
-        raise ValueError("an array is missing")
+        raise ValueError(f"{what} is missing")
+    return array
+
+
+def _fitting(content: Any, *lengths: int | None, what: str) -> NDArray[Any] | None:
+    """Return an array, or None; refuse one that has not these lengths, of which None is any."""
+    array = array_from(content)
+    if array is not None and not (
+        array.ndim == len(lengths)
+        and all(n in (None, own) for n, own in zip(lengths, array.shape, strict=True))
+    ):
+        raise ValueError(f"{what} of shape {shown(list(array.shape))}")
+    if array is not None and (np.abs(array.astype(np.float64)) > _LARGEST).any():
+        raise ValueError(f"{what} with numbers that are too large")
     return array
 
 
@@ -225,7 +258,7 @@ def evidence_from(
         own = _statistics_from(told, entry["statistics"], recorded.get(told.key), len(orbits))
         statistics[told.key] = own
         if own.predicted is not None:
-            moved = _needed(content["moved_classes"][told.layer])
+            moved = _needed(content["moved_classes"][told.layer], len(told.elements), None)
             by_layer[told.layer] = Predicted(own.predicted, moved, told.elements)
     (on_orbits, own_points, spreads), further = map(_points_from, content["points"])
     of_orbits = OrbitStatistics(orbits, statistics, on_orbits, own_points, spreads)
@@ -237,14 +270,14 @@ def evidence_from(
         predicted=by_layer,
         idle=tuple(content["idle"]),
         trips={
-            (e["measure"], e["layer"]): Trips(*(_needed(e[name]) for name in TRIPS))
+            (e["measure"], e["layer"]): Trips(*(_needed(e[name], len(orbits)) for name in TRIPS))
             for e in content["trips"]
         },
         fits=(fits := {layer: _fit_from(entry) for layer, entry in content["fits"].items()}),
         fit_scales={
             (e["measure"], e["layer"]): FitScales(
                 fits[e["layer"]],
-                {name: _needed(rows) for name, rows in e["scales"].items()},
+                {name: _needed(rows, len(orbits), None) for name, rows in e["scales"].items()},
                 e["skipped"],
             )
             for e in content["fit_scales"]
@@ -274,13 +307,19 @@ def _told_from(entry: Mapping[str, Any]) -> MeasuredAs:
         exact=None if told.exact is None else tuple(told.exact),
         half=tuple(told.half),
         notes=tuple(told.notes),
+        without_table=tuple(told.without_table),
     )
 
 
 def _statistics_from(
     told: MeasuredAs, entry: Mapping[str, Any], record: Record | None, count: int
 ) -> MeasureStatistics:
-    arrays = {name: array_from(entry[name]) for name in _ARRAYS}
+    n, of = len(told.elements), f"{told.measure}@{told.layer}"
+    lengths = {name: wanted(n, count, told) for name, wanted in _ARRAYS.items()}
+    arrays = {
+        name: _fitting(entry[name], *wanted, what=f"{of}: {name}")
+        for name, wanted in lengths.items()
+    }
     if record is None:
         deviations, exact = _needed(entry["deviations"]), array_from(entry["exact_deviations"])
     else:
@@ -288,13 +327,11 @@ def _statistics_from(
         part = record["exact"]
         exact = None if part is None else np.array(part["deviations"], dtype=np.float64)
     channels, places = entry["channels"], entry["places"]
-    # Those under the inverse of a table are of the first orbits of D alone.
-    rows = [exact, *(array for name, array in arrays.items() if name != "inverse")]
-    short = any(array is not None and len(array) != count for array in rows)
-    if short or deviations.shape != (count, len(told.elements)) or arrays["zero_pairs"] is None:
-        raise ValueError(f"{told.measure}@{told.layer}: numbers of some orbits are missing")
+    short = exact is not None and len(exact) != count
+    if short or deviations.shape != (count, n) or arrays["zero_pairs"] is None:
+        raise ValueError(f"{of}: numbers of some orbits are missing")
     pairs = {
-        (pair["of"][0], pair["of"][1]): Pair(_needed(pair["deviations"]), float(pair["square"]))
+        (pair["of"][0], pair["of"][1]): Pair(_needed(pair["deviations"], n), float(pair["square"]))
         for pair in entry["pairs"]
     }
     return MeasureStatistics(
@@ -303,7 +340,9 @@ def _statistics_from(
         exact=exact,
         channels=channels
         and ChannelValues(
-            _needed(channels["rows"]), array_from(channels["total"]), channels["added"]
+            _needed(channels["rows"], None, 2, None),
+            _fitting(channels["total"], 2, None, what=f"{of}: channels"),
+            channels["added"],
         ),
         places=places
         and PlaceCounts(
@@ -316,10 +355,13 @@ def _statistics_from(
 def _points_from(
     content: Mapping[str, Any],
 ) -> tuple[range, dict[str, NDArray[Any]], dict[tuple[str, str], Spread]]:
-    latents = {layer: _needed(rows) for layer, rows in content["latents"].items()}
+    latents = {layer: _needed(rows, None, None) for layer, rows in content["latents"].items()}
     spreads = {
         (e["measure"], e["layer"]): Spread(
-            _needed(e["rows"]), array_from(e["mean"]), float(e["total"]), e["added"]
+            _needed(e["rows"], None, None),
+            _fitting(e["mean"], None, what=f"{e['measure']}@{e['layer']}: mean"),
+            float(e["total"]),
+            e["added"],
         )
         for e in content["tensors"]
     }

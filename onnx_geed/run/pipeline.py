@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import Action, Group, parse_group
-from onnx_geed.model import CLASSES, Model, load_model, parse_classes
+from onnx_geed.model import CLASSES, Model, parse_classes
 from onnx_geed.results import (
     Record,
     Result,
@@ -22,6 +22,7 @@ from onnx_geed.results import (
     precision_notes,
     result,
 )
+from onnx_geed.run.called import open_model
 from onnx_geed.run.conclusion import anew, conclude, evidence_of
 from onnx_geed.run.executor import Executor, ExecutorName
 from onnx_geed.run.executors import open_executor
@@ -35,7 +36,7 @@ from onnx_geed.run.options import make_options
 from onnx_geed.run.orbit_statistics import OrbitStatistics, beside, gather
 from onnx_geed.run.part import check_divisible, measure_part
 from onnx_geed.run.prepare import Prepared, check_inputs, prepare_run
-from onnx_geed.run.progress import Meter, Progress
+from onnx_geed.run.progress import Meter, Progress, begin_run
 from onnx_geed.run.provenance import (
     describe_data,
     describe_group,
@@ -46,14 +47,14 @@ from onnx_geed.run.provenance import (
 from onnx_geed.run.references import round_trips, trip_inferences, untrained
 from onnx_geed.run.sequential import Measured, measure_until
 from onnx_geed.run.shard import parse_shard
+from onnx_geed.run.stretch import Stretch, alone, run_stretch, stretches
 from onnx_geed.run.unmoved import unmoving
-from onnx_geed.run.worker import Worker
 
 __all__ = ["measure", "measure_each", "measure_groups"]
 
 
 def measure(
-    model: str | Path | Model,
+    model: str | Path | Model | Callable[[Any], Any],
     data: str | Path | NDArray[Any],
     group: str | Group | None = None,
     *,
@@ -71,8 +72,10 @@ def measure(
 
     Parameters
     ----------
-    model : str, Path or Model
-        The ONNX file.
+    model : str, Path, Model or callable
+        The ONNX file. Or a function: a batch (B, ...) of NumPy arrays in, and an array (B, ...)
+        out, a tuple or a dict of such by name, also tensors of other frameworks. Its outputs are
+        the layers, in order, the last one the model's output; it is called by one thread at a time.
     data : str, Path or ndarray
         An image folder, ``.npy``, ``.npz``, ``file.h5:/dataset``, idx file, ``module:function``,
         or an array in the model's own layout.
@@ -115,6 +118,7 @@ def measure(
     GeedError
         If model, data or options cannot be used, or the model gives NaN or infinity.
         If the group does not move the input, or is one of your own without an action.
+        If a function fails, or is asked for what takes a graph.
         If the action is none of its group, or of another one than ``group``.
         If there is no such shard, or an option asks for what cannot be divided.
 
@@ -140,7 +144,7 @@ def measure(
 
 
 def measure_groups(
-    model: str | Path | Model,
+    model: str | Path | Model | Callable[[Any], Any],
     data: str | Path | NDArray[Any],
     groups: Sequence[str | Group],
     *,
@@ -157,8 +161,8 @@ def measure_groups(
 
     Parameters
     ----------
-    model : str, Path or Model
-        The ONNX file; it is read once.
+    model : str, Path, Model or callable
+        The ONNX file, which is read once, or a function, as :func:`measure` takes it.
     data : str, Path or ndarray
         As :func:`measure` takes them; they are opened once.
     groups : sequence of str or Group
@@ -205,7 +209,7 @@ def measure_groups(
 
 
 def measure_each(
-    model: str | Path | Model,
+    model: str | Path | Model | Callable[[Any], Any],
     data: str | Path | NDArray[Any],
     groups: Sequence[str | Group],
     *,
@@ -224,14 +228,15 @@ def measure_each(
     told: dict[str, Any] = {"progress": progress, "notify": notify, "command": command}
     chosen, runs, kept = make_options(options), list[Prepared](), KeptPoints()
     with open_executor(executor, address) as running:
-        loaded = model if isinstance(model, Model) else load_model(model)
+        loaded = open_model(model, data, chosen)
         for group in _different(groups):
             run = prepare_run(loaded, data, group, chosen, beside=runs, executor=running)
             check_measured(limits, [(m.name, m.layer) for m in run.task.plan.measures])
             if share is not None:
                 check_divisible(run, limits)
             runs.append(run)
-        for run in runs:
+        for i, run in enumerate(runs):
+            begin_run(progress, i, len(runs), run.task.plan.group.name)
             if share is None:
                 yield _outcome(run, started, progress, notify, command, limits, kept)
             else:
@@ -352,14 +357,24 @@ def _run(
     task, count = prepared.task, prepared.count
     kept, passes = kept or KeptPoints(), []
     for layers in prepared.passes:
-        jobs = orbit_jobs(task, layers, count, start, points=not start)
+        own = _stretches(prepared, layers, start)
         points = [] if start else point_jobs(task, layers, count)
         known = kept.of(prepared, points)
-        jobs += points if known is None else []
-        parts = kept.keeping(prepared, jobs, prepared.in_order(Worker.run, jobs))
-        counted = meter.counting(parts, [job.inferences for job in jobs])
-        passes.append(gather(task.plan, itertools.chain(counted, known or ())))
+        points = points if known is None else []
+        run = [*own, *alone(points)]
+        parts = prepared.in_order(run_stretch, run)
+        counted = meter.counting(parts, [one.inferences for one in run])
+        orbits = itertools.islice(counted, len(own))
+        pointed = kept.keeping(prepared, points, counted)
+        parts = itertools.chain(orbits, pointed, known or ())
+        passes.append(gather(task.plan, parts, count - start))
     return beside(passes)
+
+
+def _stretches(prepared: Prepared, layers: Sequence[str], start: int = 0) -> list[Stretch]:
+    """Return the jobs of the orbits from some position on, as they go to workers."""
+    jobs = orbit_jobs(prepared.task, layers, prepared.count, start, points=not start)
+    return stretches(jobs, apart=prepared.executor.apart)
 
 
 def _planned_inferences(prepared: Prepared, first: int, kept: KeptPoints | None = None) -> int:
@@ -368,8 +383,12 @@ def _planned_inferences(prepared: Prepared, first: int, kept: KeptPoints | None 
     points = [point_jobs(run.task, layers, first) for layers in prepared.passes]
     if kept is not None:
         points = [jobs if kept.of(run, jobs) is None else [] for jobs in points]
-    orbits = prepared.count * prepared.task.plan.group.order
-    return sum(orbits + sum(job.inferences for job in jobs) for jobs in points)
+    later = (prepared.count - first) * prepared.task.plan.group.order
+    orbits = [_stretches(run, layers) for layers in prepared.passes]
+    return sum(
+        later + sum(one.inferences for one in (*own, *alone(jobs)))
+        for own, jobs in zip(orbits, points, strict=True)
+    )
 
 
 def _scale_inferences(prepared: Prepared) -> int:

@@ -17,13 +17,7 @@ from onnx_geed.groups import (
     parse_group,
     with_components,
 )
-from onnx_geed.measures import (
-    Plan,
-    check_goes_with_group,
-    descriptor_of,
-    make_plan,
-    parse_request,
-)
+from onnx_geed.measures import Plan, check_goes_with_group, descriptor_of, make_plan, parse_request
 from onnx_geed.model import (
     CLASSES,
     MEASUREMENT,
@@ -33,10 +27,10 @@ from onnx_geed.model import (
     find_input,
     find_output,
     list_as_stated,
-    load_model,
     of_a_model,
     parse_classes,
 )
+from onnx_geed.run.called import OF_A_FUNCTION, open_model, with_outputs
 from onnx_geed.run.engine import choose_engine, without_graph
 from onnx_geed.run.executor import Executor, LocalExecutor
 from onnx_geed.run.fit_overlap import check_overlap
@@ -99,6 +93,8 @@ class Prepared:
         As what outputs they are read.
     tables : mapping of str to Table
         Output actions that were given, or fitted.
+    footprint : Footprint
+        What a row takes in the runtime.
     planned : callable
         Binds the measures anew, under such actions.
     fitting : Fitting, optional
@@ -121,6 +117,7 @@ class Prepared:
     tensors: tuple[Tensor, ...]
     kinds: Mapping[str, str]
     tables: Mapping[str, Table]
+    footprint: Footprint
     planned: Callable[[Mapping[str, Table]], Plan]
     fitting: Fitting | None = None
     fitted_by: Fitting | None = None
@@ -144,7 +141,7 @@ class Prepared:
 
 @of_a_model
 def prepare_run(
-    model: str | Path | Model,
+    model: str | Path | Model | Callable[[Any], Any],
     data: Any,
     group: str | Group | None,
     options: Options,
@@ -156,8 +153,8 @@ def prepare_run(
 
     Parameters
     ----------
-    model : str, Path or Model
-        The ONNX file.
+    model : str, Path, Model or callable
+        The ONNX file, or a function of arrays in its place.
     data : str, Path or ndarray
         DATA, in any of its spellings.
     group : str or Group
@@ -191,16 +188,19 @@ def prepare_run(
     acting = clipping(acting) if options.clip else acting
     requests = [parse_request(text) for text in options.measures]
     check_goes_with_group((request.measure for request in requests), acting)
-    loaded = model if isinstance(model, Model) else load_model(model)
+    loaded = open_model(model, data, options)
     if MEASUREMENT in loaded.metadata:
         raise GeedError(
             f"{loaded.called}: is a measurement, made by onnx-geed compile: run it in any ONNX "
             "runtime, or give the model that it measures"
         )
     acted = find_input(loaded, options.input, options.input_layout)
-    output = find_output(loaded, options.output)
     others = beside[0].task.source if beside else None
     source, count, notes = make_source(loaded, acted, data, acting, options, action, others)
+    if loaded.function is not None:
+        loaded = with_outputs(loaded, source.rows([0], orbits=False))
+        notes.append(OF_A_FUNCTION)
+    output = find_output(loaded, options.output)
     acting = source.action.group  # small motions are known on the input's grid alone
     if options.references:
         _check_trips(source)
@@ -227,8 +227,9 @@ def prepare_run(
     footprint = footprint_of(loaded, acted, listed, options)
     trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
     notes += trial.notes
-    if options.provider == "auto":
-        notes.append(f"--provider auto took {trial.session.provider}")
+    if options.provider == "auto" and loaded.function is None:
+        gpu = trial.session.provider == "cuda"
+        notes.append("Running on the GPU (CUDA)" if gpu else "Running on CPU (no usable GPU)")
     if conflict := runtime_conflict():
         notes.append(conflict)
     layers = layers_of(selection, listed, trial.rows, options)
@@ -274,6 +275,7 @@ def prepare_run(
             names=classes,
             targets=targets,
             mask=source.mask,
+            allowed=options.allowed,
         )
         plan = bind_background(plan, of_d, options.background, classes)
         return plan.drawn(options.seed, source.indices)
@@ -317,6 +319,7 @@ def prepare_run(
         tensors=listed,
         kinds=kinds,
         tables=tables,
+        footprint=footprint,
         planned=planned,
         fitting=Fitting(plan, fits, fitted_to, options) if fits else None,
         executor=executor or LocalExecutor(),

@@ -6,14 +6,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-__all__ = ["Meter", "Progress"]
+__all__ = ["Meter", "Progress", "begin_run"]
 
 Part = TypeVar("Part")
 
 
 #: Told how many units are done, of how many. One that has a method ``begin`` is told the unit
-#: first, such as ``"inferences"``.
+#: first, such as ``"inferences"``; one that has a method ``run``, which of several runs comes.
 Progress = Callable[[int, int], None]
+
+
+def begin_run(progress: Progress | None, position: int, count: int, name: str) -> None:
+    """Tell which of several runs comes, counted from 0, where there are several."""
+    run = getattr(progress, "run", None)
+    if run is not None and count > 1:
+        run(position, count, name)
 
 
 @dataclass

@@ -44,12 +44,15 @@ def software_versions() -> dict[str, str]:
 
 def describe_model(model: Model) -> ModelPart:
     """Return the ``model`` part of a result."""
-    return {
+    described: ModelPart = {
         "path": model.called,
         "sha256": model.sha256,
         "opset": model.opset,
         "producer": model.producer,
     }
+    if model.function is not None:
+        described["kind"] = "callable"
+    return described
 
 
 def describe_data(source: Source) -> DataPart:
@@ -139,6 +142,9 @@ def describe_runtime(
         "seconds": round(seconds, 3),
         "inferences": inferences,
     }
+    if network.graph.function is not None:
+        del described["optimisation"]
+        described["provider"] = "callable"
     if workforce is not None:
         described["executor"], described["nodes"] = workforce.executor, workforce.nodes
         described["workers"] = workforce.workers

@@ -46,6 +46,7 @@ class RayExecutor:
 
     #: While some are prepared here, the jobs of others run.
     runs = 4
+    apart = True
 
     def __init__(self, address: str | None = None) -> None:
         self._cluster: Cluster = connect(address)
@@ -82,7 +83,8 @@ class RayExecutor:
             for moved, marks in zip(task.source.moved, outcome.marks, strict=True):
                 if moved.intake is not None:
                     moved.intake.note(marks)
-            if (intake := task.source.main.intake) is not None:
+            intake = task.source.main.intake
+            if intake is not None and outcome.marks[0]:
                 # Of what cannot be read here the fingerprint tells at the end.
                 self._reader.submit(intake.read_along, sorted(outcome.marks[0]))
             yield outcome.value

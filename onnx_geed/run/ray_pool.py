@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import queue
 import sys
 import threading
@@ -35,15 +36,19 @@ AGAIN = 3
 _LOOK = 1.0
 
 
+# Events that are taken before workers are sent what is next.
+_TOGETHER = 64
+
+
 # Seconds that there may be no worker at all: a node may be coming, or start slowly.
 _PATIENCE = 120.0
 
 
-# Workers that cannot start before a run is given up, where none does.
+# Workers that fail to start before a run is given up, where none does.
 _STARTS = 3
 
 
-# Workers in a row that may die while they open a model: a job is not to blame for that.
+# Workers in a row that may die while they start or open a model: a job is not to blame for that.
 _OPENINGS = 9
 
 
@@ -99,7 +104,7 @@ class Pool:
         self._last_error = ""
         self._lost: Exception | None = None
         self._actor = self._ray.remote(RemoteWorker).options(
-            num_cpus=1, num_gpus=share, max_restarts=0, max_task_retries=0
+            num_cpus=1, num_gpus=share, max_restarts=0, max_task_retries=0, enable_task_events=False
         )
         self._thread = threading.Thread(target=self._work, name="onnx-geed-ray", daemon=True)
         self._thread.start()
@@ -147,13 +152,15 @@ class Pool:
         try:
             self._look()
             while True:
-                try:
-                    handle, *arguments = self._events.get(timeout=_LOOK)
-                except queue.Empty:
-                    handle, arguments = self._look, []
-                if handle is None:
-                    break
-                handle(*arguments)
+                event = self._next_event(_LOOK)
+                # What has come meanwhile is taken together, and answered once.
+                for _ in range(_TOGETHER):
+                    if event == (None,):
+                        return
+                    handle, *arguments = event or (self._look,)
+                    handle(*arguments)
+                    if (event := self._next_event()) is None:
+                        break
                 if time.monotonic() - self._looked > _LOOK:
                     self._look()
                 self._send()
@@ -163,6 +170,12 @@ class Pool:
             self._give_up(self._lost or NoWorkersError("--executor ray: was closed while it ran"))
             for hand in [*self._hands, *self._starting]:
                 self._kill(hand)
+
+    def _next_event(self, seconds: float = 0.0) -> tuple[Any, ...] | None:
+        try:
+            return self._events.get(block=seconds > 0, timeout=seconds or None)
+        except queue.Empty:
+            return None
 
     def _open(self, stream: Stream) -> None:
         if self._lost is not None:
@@ -242,7 +255,9 @@ class Pool:
         except Exception as error:  # whatever Ray makes of a process that does not start
             self._failed += 1
             self._rest, self._last_error = time.monotonic() + _REST, _line(error)
-            if not self._hands and self._failed >= _STARTS:
+            # What is killed while it starts may start the next time.
+            most = _STARTS if "creation task" in str(error) else _OPENINGS
+            if not self._hands and self._failed >= most:
                 self._give_up(
                     NoWorkersError(f"--executor ray: no worker starts: {self._last_error}")
                 )
@@ -276,8 +291,6 @@ class Pool:
     def _send(self) -> None:
         """Send jobs: first to those who have none, then the next one of those that are short."""
         for hands in (self._idle, self._busy):
-            if not self._with_jobs(hands is self._busy):
-                continue
             for hand in list(hands):
                 streams = self._with_jobs(hands is self._busy)
                 if not streams:
@@ -317,7 +330,13 @@ class Pool:
             self._when_done(ready, self._begun, hand, flight, flight.tries, shared)
 
     def _start_job(self, hand: _Hand, flight: Flight, shared: list[tuple[str, Any]]) -> None:
-        ref = hand.actor.run.remote(shared, flight.content)
+        # What is sent as bytes costs the least, of which there is room for no references.
+        known = all(at is None for _, at in shared)
+        if known:
+            content = pickle.dumps(([name for name, _ in shared], flight.content))
+            ref = hand.actor.run_known.remote(content)
+        else:
+            ref = hand.actor.run.remote(shared, flight.content)
         self._when_done(ref, self._landed, hand, flight, flight.tries)
 
     def _begun(

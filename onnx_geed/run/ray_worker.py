@@ -7,6 +7,7 @@ import importlib
 import io
 import os
 import pickle
+import platform
 import sys
 import time
 from collections import OrderedDict
@@ -17,8 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.run.job import Job, Task
+from onnx_geed.data import reason_of
+from onnx_geed.errors import GeedError
+from onnx_geed.run.job import Task
 from onnx_geed.run.provenance import software_versions
+from onnx_geed.run.stretch import Stretch
 from onnx_geed.run.worker import Worker
 
 __all__ = ["Outcome", "RemoteWorker", "packed", "sealed"]
@@ -94,8 +98,8 @@ class RemoteWorker:
         importlib.import_module("numba")
         with contextlib.suppress(Exception):
             task, _ = self._fetched(shared, {name: _get(at) for name, at in shared if at})
-            if isinstance(opening := _unpacked(job, task), Job):
-                self._worker.open(opening)
+            if isinstance(opening := _unpacked(job, task), Stretch):
+                self._worker.open(opening.jobs[0])
 
     def run(self, shared: Sequence[tuple[str, Any]], job: bytes) -> Outcome:
         """Run a job.
@@ -116,14 +120,30 @@ class RemoteWorker:
             return Outcome(missing=True)
         # What the cluster has lost is no fault of the job.
         contents = {name: _get(at) for name, at in shared if name not in self._kept}
-        begun = time.perf_counter()
+        begun, task = time.perf_counter(), None
         try:
             task, run = self._fetched(shared, contents)
             value = run(self._worker, _unpacked(job, task))
             marks = tuple(m.intake.fresh() if m.intake else {} for m in task.source.moved)
         except Exception as error:
-            return Outcome(error=_sendable(error), seconds=time.perf_counter() - begun)
+            told = _of_this_node(error, task) or _sendable(error)
+            return Outcome(error=told, seconds=time.perf_counter() - begun)
         return Outcome(value, None, marks, time.perf_counter() - begun)
+
+    def run_known(self, content: bytes) -> Outcome:
+        """Run a job of which this worker has all that it shares with others.
+
+        Parameters
+        ----------
+        content : bytes
+            The names of that, and the job, as :meth:`run` takes them.
+
+        Returns
+        -------
+        Outcome
+        """
+        names, job = pickle.loads(content)
+        return self.run([(name, None) for name in names], job)
 
     def _fetched(
         self, shared: Sequence[tuple[str, Any]], contents: Mapping[str, Any]
@@ -151,12 +171,21 @@ def sealed(task: Task) -> tuple[bytes, list[NDArray[np.uint8]]]:
     Raises
     ------
     GeedError
-        If data or an action of one's own cannot be sent to another process.
+        If data, an action of one's own or a function in place of a model cannot be sent to
+        another process.
     """
     # Which sends along what stands in a script.
     cloudpickle: Any = importlib.import_module("ray.cloudpickle")
     buffers: list[pickle.PickleBuffer] = []
-    content = cloudpickle.dumps(task, protocol=5, buffer_callback=buffers.append)
+    try:
+        content = cloudpickle.dumps(task, protocol=5, buffer_callback=buffers.append)
+    except Exception as error:
+        if isinstance(error, GeedError) or task.network.graph.function is None:
+            raise
+        raise GeedError(
+            f"--executor ray: {task.network.graph.called} cannot be sent to another process "
+            f"({reason_of(error)}); leave the executor out, or give a function that can be pickled"
+        ) from None
     return content, [np.frombuffer(buffer.raw(), np.uint8) for buffer in buffers]
 
 
@@ -205,6 +234,44 @@ def _get(at: Any) -> Any:
     import ray
 
     return ray.get(at)
+
+
+def _of_this_node(error: Exception, task: Task | None) -> GeedError | None:
+    """Return an error about what the driver has, and this node lacks; ``None`` for any other.
+
+    Parameters
+    ----------
+    error : Exception
+        What a job ended in.
+    task : Task, optional
+        The task; none where it could not be opened here, as it was by the driver.
+    """
+    said = " ".join(str(error).split()).removesuffix(".") or type(error).__name__
+    weights = [] if task is None else [file.path for file in task.network.graph.weights]
+    if gone := [path for path in weights if not os.path.isfile(path)]:
+        said = f"{gone[0]}: there is no such file"
+    elif task is not None and not _is_of_a_file(error):
+        return None
+    ray: Any = importlib.import_module("ray")
+    cure = "put it there under the same name, on a disk that all nodes see, or at an address"
+    if "://" in said:
+        cure = (
+            "give that node the driver's credentials and packages: variables such as "
+            "AWS_ACCESS_KEY_ID belong in the environment of its ray start"
+        )
+    elif isinstance(error, ImportError):
+        cure = "install it on all nodes, or put it where all of them find it"
+    where = f"{platform.node()} ({ray.util.get_node_ip_address()})"
+    return GeedError(f"--executor ray: node {where}, unlike the driver: {said}; {cure}")
+
+
+def _is_of_a_file(error: BaseException | None) -> bool:
+    """Say whether a file that is missing, or may not be read, is behind an error."""
+    while error is not None:
+        if isinstance(error, FileNotFoundError | PermissionError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _sendable(error: Exception) -> Exception:

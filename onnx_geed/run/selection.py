@@ -239,6 +239,11 @@ def given_tables(
             notes.append(f"{origin} is for another group than {group.name}: not used")
         else:
             tables[name] = table
+            if table.partial:
+                notes.append(
+                    f"{origin} has a row for {len(table.elements)} of the {group.order} elements "
+                    f"of {group.name}: the exact part goes by it, the other elements have no table"
+                )
     return tables | stated_tables(listed, options), notes
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.model import Model, expose_tensors, has_loops
-from onnx_geed.whole import whole
+from onnx_geed.whole import awaited, whole
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -43,6 +44,13 @@ OPTIMISATION = "all"
 # TF32 rounds inputs of products to 10 bits; an exhaustive search of convolutions picks other
 # algorithms, and so other last bits, from run to run.
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+# What to do where the runtime is missing.
+_INSTALL = (
+    "pip install onnxruntime-gpu, or onnxruntime where there is no such build or the processor is "
+    "enough; one of the two"
+)
 
 
 # Seconds of one run of a model with loops.
@@ -150,7 +158,7 @@ class Session:
         if self.fixed:
             feed = self._filled_up(feed, len(batch))
         try:
-            with _ended_in_time(self.endless) as ending:
+            with awaited(), _ended_in_time(self.endless) as ending:
                 arrays = self.runtime.run(list(self.outputs), feed, ending)
         except Exception as error:  # onnxruntime's exceptions share no public parent
             shape = feed[self.input].shape
@@ -195,13 +203,51 @@ class Session:
         return {name: value[pick] if name in each else value for name, value in feed.items()}
 
 
+@dataclass(frozen=True)
+class _Called(Session):
+    """A function in place of a network: its runtime is the function."""
+
+    runtime: Any = field(repr=False)
+
+    def run_as_given(
+        self, batch: NDArray[np.float32], feeds: Mapping[str, NDArray[Any]] | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Call the function on one batch; return those of its arrays that are asked for."""
+        given = batch.astype(self.dtype, copy=False)
+        if self.fixed:
+            given = given[np.minimum(np.arange(self.fixed), len(batch) - 1)]
+        arrays = self.runtime(given)
+        for name in self.outputs:
+            if name not in arrays or len(arrays[name]) != len(given):
+                found = f"of shape {arrays[name].shape}" if name in arrays else "left out"
+                raise GeedError(
+                    f"output {name!r} is {found} for {len(given)} rows: a function gives the same "
+                    "outputs every time, with a row a row"
+                )
+        return {name: arrays[name][: len(batch)] for name in self.outputs}
+
+
 def _loaded() -> Any:
-    """Return ONNX Runtime, which reports to nobody, here or elsewhere."""
+    """Return ONNX Runtime, which reports to nobody, here or elsewhere.
+
+    Raises
+    ------
+    GeedError
+        If it is not installed, does not load, or is there in part alone.
+    """
     # From 1.29 on it would keep an identifier in the user's home, and look for a host to report to.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    with whole():
-        import onnxruntime as ort
-
+    try:
+        with whole():
+            import onnxruntime as ort
+    except (ImportError, OSError) as error:
+        gone = isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime"
+        why = "is not installed" if gone else f"does not load ({_first_line(error)})"
+        raise GeedError(f"ONNX Runtime {why}: {_INSTALL}") from None
+    # Two builds write the same files; where one is uninstalled, Python imports what is left.
+    if not hasattr(ort, "InferenceSession"):
+        fault = "ONNX Runtime is installed in part only, as after one of two builds is uninstalled"
+        raise GeedError(f"{fault}: pip uninstall -y onnxruntime onnxruntime-gpu, then {_INSTALL}")
     ort.disable_telemetry_events()  # of earlier ones on Windows, and where it was imported before
     ort.set_default_logger_severity(4)
     return ort
@@ -384,7 +430,7 @@ def runtime_conflict() -> str:
         return ""
     return (
         "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files: "
-        "pip uninstall -y onnxruntime onnxruntime-gpu, then pip install the one you want"
+        f"pip uninstall -y onnxruntime onnxruntime-gpu, then {_INSTALL}"
     )
 
 
@@ -398,6 +444,10 @@ def open_exposed(
     graph: Model, input: str, names: Sequence[str], provider: Provider | str
 ) -> Session:
     """Open a session that returns the named tensors."""
+    if graph.function is not None:
+        kind = graph.proto.graph.input[0].type.tensor_type.elem_type
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+        return _Called(graph.function, input, dtype, tuple(names), "cpu")
     exposed = expose_tensors(graph, names)
     return open_session(
         exposed.SerializeToString(),

@@ -12,15 +12,22 @@ from dataclasses import dataclass, replace
 
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.measures import Plan
-from onnx_geed.run.between_samples import join_pairs
 from onnx_geed.run.job import Job, Task, orbit_jobs, point_jobs
 from onnx_geed.run.kept_points import KeptPoints
 from onnx_geed.run.orbit_statistics import OrbitStatistics, beside, gather, join
 from onnx_geed.run.prepare import Prepared
 from onnx_geed.run.progress import Meter
-from onnx_geed.run.worker import Worker
+from onnx_geed.run.stretch import Stretch, alone, closed, run_stretch, stretches
 
-__all__ = ["Shard", "ShardJobs", "jobs_of", "parse_shard", "run_shard", "with_points"]
+__all__ = [
+    "Shard",
+    "ShardJobs",
+    "jobs_of",
+    "parse_shard",
+    "run_shard",
+    "shard_inferences",
+    "with_points",
+]
 
 
 @dataclass(frozen=True)
@@ -109,10 +116,9 @@ class ShardJobs:
             return range(0)
         return range(self.own[0].positions.start, self.own[-1].positions.stop)
 
-    @property
-    def inferences(self) -> int:
-        """Model inputs that they run."""
-        return sum(job.inferences for job in (*self.own, *self.beside, *self.points))
+    def stretches(self, *, apart: bool) -> list[Stretch]:
+        """Return its jobs with orbits, as :func:`onnx_geed.run.stretch.stretches` divides them."""
+        return stretches(self.own, self.beside, apart=apart)
 
 
 def jobs_of(shard: Shard, task: Task, layers: Sequence[str], count: int) -> ShardJobs:
@@ -139,18 +145,18 @@ def jobs_of(shard: Shard, task: Task, layers: Sequence[str], count: int) -> Shar
     """
     jobs, points = orbit_jobs(task, layers, count), point_jobs(task, layers, count)
     mine = shard.of_orbits(len(jobs))
-    held = {position for job in jobs[mine.start : mine.stop] for position in job.positions}
-    own = [
-        replace(job, pairs=tuple(pair for pair in job.pairs if pair[0] in held))
-        for job in jobs[mine.start : mine.stop]
-    ]
-    crossing = {pair for job in own for pair in job.pairs if pair[1] not in held}
-    beside = []
-    for job in jobs:
-        if touched := sorted(pair for pair in crossing if pair[1] in job.positions):
-            beside.append(replace(job, pairs=tuple(touched), points=False))
+    own = closed(jobs[mine.start : mine.stop], jobs)
     further = shard.of_points(len(points))
-    return ShardJobs(tuple(own), tuple(beside), tuple(points[further.start : further.stop]))
+    return ShardJobs(own.jobs, own.beside, tuple(points[further.start : further.stop]))
+
+
+def shard_inferences(prepared: Prepared, shard: Shard) -> int:
+    """Return the model inputs that :func:`run_shard` runs."""
+    shares = [jobs_of(shard, prepared.task, layers, prepared.count) for layers in prepared.passes]
+    work = [one for jobs in shares for one in jobs.stretches(apart=prepared.executor.apart)]
+    return sum(one.inferences for one in work) + sum(
+        job.inferences for jobs in shares for job in jobs.points
+    )
 
 
 def run_shard(
@@ -186,14 +192,15 @@ def run_shard(
     for layers in prepared.passes:
         jobs = jobs_of(shard, prepared.task, layers, prepared.count)
         known = kept.of(prepared, jobs.points)
-        run = [*jobs.own, *jobs.beside, *(jobs.points if known is None else ())]
-        parts = kept.keeping(prepared, run, prepared.in_order(Worker.run, run))
-        counted = meter.counting(parts, [job.inferences for job in run])
-        own = gather(plan, itertools.islice(counted, len(jobs.own)))
-        for other in itertools.islice(counted, len(jobs.beside)):
-            own = _with_pairs(plan, own, other)
-        orbits.append(_pointed(own, prepared.options.norm_samples))
-        points.append(gather(plan, itertools.chain(counted, known or ())))
+        own, others = jobs.stretches(apart=prepared.executor.apart), jobs.points
+        others = others if known is None else ()
+        run = [*own, *alone(others)]
+        parts = prepared.in_order(run_stretch, run)
+        counted = meter.counting(parts, [one.inferences for one in run])
+        gathered = gather(plan, itertools.islice(counted, len(own)), len(jobs.orbits))
+        orbits.append(_pointed(gathered, prepared.options.norm_samples))
+        pointed = kept.keeping(prepared, others, counted)
+        points.append(gather(plan, itertools.chain(pointed, known or ()), 0))
     return beside(orbits), beside(points)
 
 
@@ -201,17 +208,6 @@ def with_points(plan: Plan, orbits: OrbitStatistics, points: OrbitStatistics) ->
     """Return orbits with all the points for M that are at hand, as if these followed each other."""
     start = orbits.pointed.stop
     return join(plan, [orbits, replace(points, pointed=range(start, start + len(points.pointed)))])
-
-
-def _with_pairs(plan: Plan, own: OrbitStatistics, other: OrbitStatistics) -> OrbitStatistics:
-    """Complete the pairs of which another share's orbits hold the second sample."""
-    entries = dict(own.measures)
-    for measure in plan.measures:
-        key = measure.name, measure.layer
-        if key in entries:
-            pairs = [entries[key].pairs, other.measures[key].pairs]
-            entries[key] = replace(entries[key], pairs=join_pairs(measure, pairs))
-    return replace(own, measures=entries)
 
 
 def _pointed(orbits: OrbitStatistics, norm_samples: int) -> OrbitStatistics:

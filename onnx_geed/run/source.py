@@ -17,13 +17,10 @@ from onnx_geed.data import (
     Samples,
     array_named,
     check_counts,
-    is_folder,
     named_inputs,
-    open_rows,
     parse_preprocess,
     place_labels_of,
     preprocess_from_json,
-    rows_of,
 )
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
@@ -52,7 +49,7 @@ from onnx_geed.model import (
 from onnx_geed.run.backdrop import BackdropOpening
 from onnx_geed.run.feeds import Feed, feeds_of
 from onnx_geed.run.mask import Mask, make_mask
-from onnx_geed.run.moved_input import MovedInput, Opening
+from onnx_geed.run.moved_input import MovedInput, Opening, with_lengths
 from onnx_geed.run.options import Options
 from onnx_geed.run.row_check import RowCheck
 
@@ -267,11 +264,12 @@ def make_source(
         layout = input_layout(model, acted, stated)
     except GeedError:
         # Lengths that the file leaves free are those of the data.
-        layout = input_layout(model, _with_lengths(acted, data), stated)
+        layout = input_layout(model, with_lengths(acted, data, options.allowed), stated)
     key = acted.name if acted.name in held else None
     preprocess, masked = chosen_preprocess(model, options), bool(options.mask)
-    opening = Opening(data, acted.shape[1:], layout, preprocess, key, acted.dtype, masked)
-    labels = place_labels_of(options.labels)
+    allowed = options.allowed
+    opening = Opening(data, acted.shape[1:], layout, preprocess, key, acted.dtype, masked, allowed)
+    labels = place_labels_of(options.labels, allowed)
     samples = (
         opening.samples(options.labels if labels is None else None)
         if beside is None
@@ -299,7 +297,7 @@ def make_source(
     moved, notes = {acted.name: main} | partners, [*notes, *still]
     check_bases(group, [own_input.action for own_input in moved.values()])
     others = {i.name: i for i in inputs(model) if i.name not in moved}
-    mask, taken = make_mask(options.mask, moved, tuple(others), group, options.seed)
+    mask, taken = make_mask(options.mask, moved, tuple(others), group, options)
     if mask is None and any(own_input.samples.lengths is not None for own_input in moved.values()):
         notes.append(
             "samples of different lengths are padded with zeros, which are measured too; --mask "
@@ -315,8 +313,8 @@ def make_source(
         marks = Opening(taken, taker.shape[1:], f"N{mask.letter}", None, None, taker.dtype)
         moved[taker.name] = _moved_input(marks, marks.samples(), indices, group, options)
     fed = {name: value for name, value in options.feed.items() if name not in moved}
-    fed |= {name: array_named(data, name) for name in held if name not in moved | fed}
-    feeds = feeds_of(model, tuple(moved), acted, len(samples), fed)
+    fed |= {name: array_named(data, name, allowed) for name in held if name not in moved | fed}
+    feeds = feeds_of(model, tuple(moved), acted, len(samples), fed, allowed)
     partners = {name: other for name, other in moved.items() if name != acted.name}
     return Source(main, partners, feeds, mask=mask, place_labels=labels), count, notes
 
@@ -381,6 +379,7 @@ def _before_backgrounds(main: MovedInput, options: Options) -> MovedInput:
         options.masks,
         len(samples),
         samples.preprocess,
+        options.allowed,
     )
     opening.check_memory(options.memory)
     backdrop = opening.open()
@@ -394,9 +393,9 @@ def _drawn(available: int, options: Options) -> tuple[tuple[int, ...], int, list
     wanted = available if options.wanted is None else options.wanted
     indices = tuple(int(i) for i in drawn[: max(wanted, options.norm_samples)])
     if available < wanted:
-        notes.append(f"of the {wanted} samples asked for, {available} are available")
+        notes.append(f"only {available} of the {wanted} samples asked for exist")
     if available < options.norm_samples:
-        notes.append(f"of the {options.norm_samples} points for M, {available} are available")
+        notes.append(f"only {available} of the {options.norm_samples} samples wanted for M exist")
     return indices, min(wanted, available), notes
 
 
@@ -415,8 +414,8 @@ def _partners(
     for other, letters in further:
         name = other.name
         own, key = (options.feed[name], None) if name in options.feed else (data, name)
-        masked = bool(options.mask)
-        opening = Opening(own, other.shape[1:], letters, None, key, other.dtype, masked)
+        masked, allowed = bool(options.mask), options.allowed
+        opening = Opening(own, other.shape[1:], letters, None, key, other.dtype, masked, allowed)
         moved = _moved_input(opening, opening.samples(), main.indices, main.action.group, options)
         check_counts({acted.name: main.samples, name: moved.samples})
         if isinstance(moved.action, LayoutAction) and moved.action.moved:
@@ -459,21 +458,6 @@ def _moved_input(
         )
     intake = Intake(samples, indices)
     return MovedInput(opening, samples, indices, action, options.seed, disk, intake)
-
-
-def _with_lengths(acted: Input, data: Any) -> Input:
-    """Return the input with the lengths that arrays have where the file leaves them free."""
-    if None not in acted.shape[1:] or is_folder(data):
-        return acted
-    named = data.get(acted.name, ()) if isinstance(data, Mapping) else data
-    rows = open_rows(str(data), name=acted.name) if isinstance(data, str | Path) else rows_of(named)
-    shape, ragged = rows.shape, rows.lengths is not None
-    rows.close()
-    if ragged or len(shape) != len(acted.shape):
-        return acted
-    pairs = zip(acted.shape[1:], shape[1:], strict=True)
-    lengths = [n if declared is None else declared for declared, n in pairs]
-    return replace(acted, shape=(acted.shape[0], *lengths))
 
 
 def chosen_preprocess(model: Model, options: Options) -> Preprocess | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from onnx_geed.copies import copy_file
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable, make_folder, write_json
 from onnx_geed.model import load_model
+from onnx_geed.ordinary import digest_of
 from onnx_geed.results import (
     Record,
     Result,
@@ -35,7 +35,7 @@ from onnx_geed.run.executor import Executor, ExecutorName, NoWorkersError
 from onnx_geed.run.executors import open_executor
 from onnx_geed.run.options import Options
 from onnx_geed.run.pipeline import measure
-from onnx_geed.run.progress import Meter, Progress
+from onnx_geed.run.progress import Meter, Progress, begin_run
 from onnx_geed.run.source import source_of
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 
@@ -190,6 +190,7 @@ class _Runs:
         path, head = self.path(cell), f"[{number + 1}/{len(self.cells)}] {cell}"
         try:
             begin(cell.name)
+            begin_run(progress, number, len(self.cells), str(cell))
             reason = _reason_to_run(cell, path, self.fingerprints)
             self.say(f"{head}: {reason or 'kept'}")
             if reason is not None:
@@ -262,7 +263,7 @@ def _option_content(value: Any) -> Any:
     if (address := address_of(value)) is not None:
         return _option_content(copy_file(address).text)
     if isinstance(value, str) and os.path.isfile(value):
-        return f"sha256:{hashlib.sha256(Path(value).read_bytes()).hexdigest()}"
+        return digest_of(value)
     return value
 
 

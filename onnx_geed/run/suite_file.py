@@ -24,6 +24,7 @@ from onnx_geed.addresses import (
 )
 from onnx_geed.copies import copy_file, read_by_copy
 from onnx_geed.errors import GeedError, nearest
+from onnx_geed.held import ALLOWED, read_held
 from onnx_geed.run.options import Options, check_option, names_files
 from onnx_geed.safe_names import file_name
 
@@ -40,6 +41,15 @@ _ENTRIES = {
 
 # Measures stand beside the options, and layers are a cache's.
 _OPTIONS = tuple(f.name for f in fields(Options) if f.name not in ("measures", "layers"))
+
+
+# Bytes of a suite, of one line of it, and keys in keys: for these the reader of TOML takes time and
+# memory that grow with their square.
+_LONGEST, _LONGEST_LINE, _MOST_PARTS = 1 << 20, 1 << 16, 30
+
+
+# Where points separate no keys: texts and remarks.
+_QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'|#.*")
 
 
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -168,14 +178,31 @@ def read_suite(path: str | Path) -> Suite:
 @read_by_copy(copy_file)
 def _read_toml(path: str | Path) -> dict[str, Any]:
     try:
-        with Path(path).open("rb") as stream:
-            return tomllib.load(stream)
+        return tomllib.loads(_bounded(path).decode())
     except FileNotFoundError:
         raise GeedError(f"{path}: no such file; a suite is a TOML file") from None
     except IsADirectoryError:
         raise GeedError(f"{path}: is a folder; a suite is a TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and numbers of 5,000 digits
         raise GeedError(f"{path}: is not TOML ({error})") from None
+
+
+def _bounded(path: str | Path) -> bytearray:
+    """Return the content of a file that can be read as TOML in no time."""
+    content = read_held(path, str(path), ALLOWED)
+    if len(content) > _LONGEST:
+        raise GeedError(
+            f"{path}: has {len(content):,} bytes, a suite at most {_LONGEST:,}; take patterns of "
+            "files, or several suites"
+        )
+    for number, line in enumerate(content.split(b"\n"), 1):
+        parts = _QUOTED.sub(b"", line).count(b".") if line.count(b".") > _MOST_PARTS else 0
+        if len(line) > _LONGEST_LINE or parts > _MOST_PARTS:
+            raise GeedError(
+                f"{path}: line {number:,} has {len(line):,} bytes, or a key of over {_MOST_PARTS} "
+                f"parts; a line of a suite has at most {_LONGEST_LINE:,}"
+            )
+    return content
 
 
 def _check_keys(path: str | Path, table: Any, allowed: Sequence[str], where: str) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.data import open_rows, rows_of
 from onnx_geed.errors import GeedError
+from onnx_geed.held import ALLOWED
 from onnx_geed.measures import Layer, Measure, Plan, view
 from onnx_geed.model import Tensor, resolve
 from onnx_geed.results import places_of_labels
@@ -43,6 +44,7 @@ def with_truths(
     names: Sequence[str] | None,
     targets: Targets,
     mask: Mask | None = None,
+    allowed: int = ALLOWED,
 ) -> Plan:
     """Return a plan that knows what is right, for its shares of the error.
 
@@ -62,6 +64,8 @@ def with_truths(
         By tensor.
     mask : Mask, optional
         Which entries are padding, which targets say nothing of.
+    allowed : int
+        Bytes that may be held of one target at once.
 
     Returns
     -------
@@ -71,7 +75,8 @@ def with_truths(
     ------
     GeedError
         If there are no labels for class scores, or they are none of their classes.
-        If a target cannot be read, is not a row a sample of the tensor's shape, or not finite.
+        If a target cannot be read, or takes too much memory.
+        If a target is not a row a sample of the tensor's shape, or not finite.
         If a target is for a tensor of which no share of the error is measured.
     """
     shares = [m for m in plan.measures if m.descriptor.of_error]
@@ -80,7 +85,7 @@ def with_truths(
     for measure in shares:
         layer = plan.layers[measure.layer]
         if measure.target:
-            rows = _rows(layer.name, targets[layer.name], layer, indices, available)
+            rows = _rows(layer.name, targets[layer.name], layer, indices, available, allowed)
             orbits = rows[:, None]
             if mask is not None:
                 orbits = mask.clear(plan.layers, {layer.name: orbits}, indices, [0])[layer.name]
@@ -124,11 +129,13 @@ def _rows(
     layer: Layer,
     indices: Sequence[int],
     available: int,
+    allowed: int,
 ) -> NDArray[Any]:
     """Return the targets of D, (samples, ...)."""
     path = isinstance(given, str | Path)
     where = f"--target {name}={given}" if path else f"--target {name}"
-    rows = open_rows(str(given), option=f"--target {name}") if path else rows_of(given)
+    option = f"--target {name}"
+    rows = open_rows(str(given), option=option, allowed=allowed) if path else rows_of(given)
     shape = rows.shape
     # A column of single numbers may come without its axis.
     plain = shape[1:] == layer.shape or (shape[1:], layer.shape) == ((), (1,))

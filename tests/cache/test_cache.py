@@ -338,3 +338,35 @@ def test_the_checksum_is_hdf5s_own(tmp_path):
                 file.flush()
                 raw = file[name].id.read_direct_chunk((0,))[1]
                 assert fletcher32(values.view(np.uint16)) == int.from_bytes(raw[-4:], "little")
+
+
+def test_chunks_are_read_by_several_threads_at_once(tmp_path):
+    """h5py up to 3.15 reads them without its lock: they come back wrong, or the process ends."""
+    code = f"""
+import threading, time
+import h5py, numpy as np
+from onnx_geed.cache.shard_file import make_dataset, read_chunk, write_chunk
+path = {str(tmp_path / "a.h5")!r}
+with h5py.File(path, "w") as file:
+    for i in range(8):
+        dataset = make_dataset(
+            file, f"d{{i}}", (40, 1000), (1, 1000), "f4", tensor="t", content="orbits"
+        )
+        for row in range(40):
+            write_chunk(dataset, row, np.full((1, 1000), i, "f4"))
+right, until = [], time.monotonic() + 2
+def read():
+    while time.monotonic() < until:
+        with h5py.File(path) as file:
+            right.extend(
+                (read_chunk(file[f"d{{i}}"], row, path, "t") == i).all()
+                for i in range(8)
+                for row in range(40)
+            )
+threads = [threading.Thread(target=read) for _ in range(4)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert right and all(right)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")

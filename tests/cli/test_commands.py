@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+import venv
 from importlib.resources import files
 from pathlib import Path
 
@@ -235,6 +237,44 @@ def test_stdout_carries_json_alone(box, monkeypatch):
     assert json.loads(got.stdout)["schema"] == "onnx-geed/result/1"
 
 
+def test_quietly_nothing_but_faults_is_told(box, monkeypatch):
+    monkeypatch.chdir(box)
+    run = ("measure", "ok.onnx", "--data", "x.npy", "--group", "C4")
+    loud, quiet = invoke(*run), invoke(*run, "-q")
+    assert loud.stderr.startswith("note: ")
+    assert quiet.stderr == ""
+    assert quiet.stdout == loud.stdout
+    both = invoke(*run, "--group", "flip-h", "--quiet")
+    assert (both.exit_code, both.stderr) == (0, "")
+    over = invoke(*run, "-q", "--fail-above", "latent-l2=0.0001")
+    assert over.exit_code == 1
+    assert over.stderr.startswith("over the limit: ")
+    wrong = invoke("measure", "ok.onnx", "--data", "x.npy", "--group", "C0", "-q")
+    assert (wrong.exit_code, len(wrong.stderr.splitlines())) == (2, 1)
+
+
+def test_a_run_says_what_comes_next(box, monkeypatch, tmp_path):
+    monkeypatch.chdir(box)
+    run = ("measure", "ok.onnx", "--data", "x.npy", "--group", "C4")
+
+    def hint(*more):
+        lines = invoke(*run, *more).stderr.splitlines()
+        return [line for line in lines if line.startswith("next: ")]
+
+    assert hint() == [
+        "next: keep the result with -o result.json, then onnx-geed report result.json "
+        "-o report.html --data x.npy"
+    ]
+    out = tmp_path / "it's.json"
+    (told,) = hint("-o", out)
+    words = shlex.split(told.removeprefix("next: "))
+    assert words == [*("onnx-geed", "report", f"{out}"), "-o", "report.html", "--data", "x.npy"]
+    several = hint("--group", "flip-h", "-o", tmp_path / "r.json")
+    assert f"{tmp_path / 'r.C4.json'} {tmp_path / 'r.flip-h.json'}" in several[0]
+    assert "onnx-geed merge" in hint("--shard", "1/2", "-o", tmp_path / "p.json")[0]
+    assert hint("--format", "json") == hint("--format", "csv") == []
+
+
 def test_a_limit_that_is_exceeded_exits_with_one(box, monkeypatch):
     monkeypatch.chdir(box)
     common = ("measure", "ok.onnx", "--data", "x.npy", "--group", "C4", "--fail-above")
@@ -273,9 +313,38 @@ def test_the_demo_says_what_it_means():
     assert re.search(r"softmax-kl\s+logits", got.stdout)
 
 
+def test_the_demo_may_be_a_page(tmp_path):
+    page = tmp_path / "page.html"
+    got = invoke("demo", "--report", page)
+    assert got.exit_code == 0, got.stderr
+    text = page.read_text()
+    assert text.startswith("<!doctype html>")
+    assert "digits_cnn_untrained.onnx" in text
+    assert "data:image/png" in text
+    assert f"next: open {page} in a browser" in got.stderr.splitlines()
+    assert "<h2>Explore single images</h2>" in page.read_text("utf-8")
+
+
 def test_the_folder_of_the_converters_is_printed():
     got = invoke("converters")
     assert (Path(got.stdout.strip()) / "__init__.py").is_file()
+
+
+def test_the_command_of_a_converter_works_for_the_python_of_another_environment(tmp_path):
+    (told,) = invoke("converters").stderr.splitlines()
+    assert told.startswith("next: /path/to/python ")
+    for name in ("escnn", "jax", "keras", "sklearn"):
+        assert f"from_{name}.py" in told
+    _, script, *_ = shlex.split(told.removeprefix("next: ").partition(",")[0])
+    # Neither the package nor what it needs is there.
+    venv.create(tmp_path / "other", with_pip=False)
+    python = tmp_path / "other" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    bare = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    run = subprocess.run(
+        [python, script, "--help"], cwd=tmp_path, env=bare, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert "--input-shape" in run.stdout
 
 
 @pytest.mark.parametrize("name", sorted(cli.commands))
@@ -297,3 +366,12 @@ def test_a_broken_run_as_a_process_leaves_no_traceback(box):
     )
     assert run.returncode == 2
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("command", ["measure", "fit"])
+@pytest.mark.parametrize("words", [("--executor", "ray"), ("--address", "local")])
+def test_workers_read_no_cache(tmp_path, command, words):
+    more = ("--layer", "x", "-o", tmp_path / "a.npz") if command == "fit" else ()
+    result = invoke(command, tmp_path / "a.geed", *words, *more)
+    assert result.exit_code == 2
+    assert f"{words[0]}: a.geed is a cache, which is read on this machine" in result.output

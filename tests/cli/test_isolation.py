@@ -163,7 +163,7 @@ def test_a_result_is_that_of_the_process_itself_to_the_last_bit(place):
         ("leaves_a_child", "(SIGABRT)"),
         pytest.param(
             "takes_memory",
-            "the limit of this isolated run is 4096 MiB; raise --memory-limit",
+            "the limit of this process is 4.0 GiB; raise --memory-limit",
             marks=linux,
         ),
         ("sleeps", "digits_cnn.onnx: was ended after 3 s; if it needs longer, raise --time-limit"),
@@ -356,13 +356,35 @@ def test_one_model_of_a_suite_that_crashes_is_one_that_failed(place):
     assert got.stderr.splitlines()[-1].startswith("onnx-geed: 2 of the suite's runs failed")
 
 
-def test_limits_go_with_it(place):
+def test_a_limit_on_time_goes_with_it(place):
     got = measure(place, DEMO / "digits.npz", "--time-limit=3")
     assert got.returncode == 2
     assert "--time-limit: limits an isolated run; give --isolate too" in got.stderr
 
 
+@linux
+@pytest.mark.parametrize("more", [(), ("--isolate",)])
+def test_a_limit_on_memory_is_the_same_with_it_and_without(place, more):
+    for limit, words in (
+        ("4GiB", "the limit of this process is 4.0 GiB; raise --memory-limit"),
+        ("1MB", "--memory-limit 1MB: it takes 512.0 MiB to start; give at least that"),
+        ("much", "'much' is not a size"),
+    ):
+        got = measure(place, "hostile:takes_memory", f"--memory-limit={limit}", *more)
+        assert got.returncode == 2
+        assert words in said(got)
+    assert left(place) == set()
+
+
+def test_a_limit_on_memory_is_an_option_of_commands_alone(place):
+    got = geed(place, "--memory-limit=4GiB", "layers", "net.onnx")
+    assert got.returncode == 2
+    assert "No such option" in got.stderr
+
+
 def test_what_cannot_hold_in_isolation_is_refused(place):
+    got = measure(place, DEMO / "digits.npz", "--memory-limit=4GiB", "--executor=ray")
+    assert "--memory-limit: confines one process, not the workers" in said(got)
     for more, words in (
         (("--executor=ray",), "confines one process, not the workers of a cluster"),
         (("--executor=ray", "--address=127.0.0.1:9"), "leave out --executor ray"),

@@ -124,7 +124,7 @@ def test_every_option_that_names_an_output_is_known_as_one():
         f"{name} {parameter.opts[0]}"
         for name, command in cli.commands.items()
         for parameter in command.params
-        if {"-o", "--out", "--junit", "--cache", "--pictures"} & {*parameter.opts}
+        if {"-o", "--out", "--junit", "--cache", "--pictures", "--report"} & {*parameter.opts}
     }
     assert outputs == named
     assert all(type(command).__name__ == "Guarded" for command in cli.commands.values())

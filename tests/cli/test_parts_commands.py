@@ -88,7 +88,7 @@ def test_limits_are_held_by_merge(box):
     assert not (box / "m2.json").exists()
     got = invoke("merge", *files, "-o", box / "m2.json", "--junit", box / "m.xml")
     assert got.exit_code == 2
-    assert "nothing to tell without --fail-above" in got.stderr
+    assert "add --fail-above MEASURE=LIMIT" in got.stderr
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_limits_are_held_by_merge(box):
         (("--shard", "two"), "--shard two: give i/n"),
         (("--shard", "1/2", "--precision", "0.1", "--samples", "20"), "--precision: adds samples"),
         (("--shard", "1/2", "--fail-above", "latent-l2=1"), "give it to onnx-geed merge"),
-        (("--shard", "1/2", "--cache", "acts.geed"), "--shard: a cache is of a whole run"),
+        (("--shard", "1/2", "--cache", "acts.geed"), "--shard: cannot be combined with --cache"),
         (
             ("--shard", "1/2", "--fail-above", "latent-l2=1", "--junit", "j.xml"),
-            "--junit: tells of whole results; give it to onnx-geed merge",
+            "--junit: needs the whole result; give it to onnx-geed merge",
         ),
     ],
 )

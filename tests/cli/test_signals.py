@@ -80,7 +80,8 @@ def test_help_into_a_full_or_closed_stdout_has_no_traceback(tmp_path, command):
         + "\n",
     )
     piped = shell(f"set -o pipefail; geed {command} | true", tmp_path)
-    assert (piped.returncode, piped.stderr) == (0, "")
+    told = [line for line in piped.stderr.splitlines() if not line.startswith("next: ")]
+    assert (piped.returncode, told) == (0, [])
 
 
 def test_an_error_nobody_hears_is_still_status_two(tmp_path):
@@ -344,7 +345,7 @@ def test_a_signal_that_a_callback_swallows_comes_again(tmp_path):
         "install()\n"
         "from onnx_geed.cli import cli\n"
         "call = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))\n"
-        "def loop():\n"
+        "def loop(page):\n"
         "    call()\n"
         "    time.sleep(30)\n"
         "cli.commands['demo'].callback = loop\n"

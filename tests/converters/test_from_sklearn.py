@@ -124,6 +124,9 @@ def test_decision_values_are_logits(box, trained, digits):
 def test_what_does_not_fit_is_told_and_leaves_no_file(box):
     assert "not fitted" in refused("sklearn", box, "nets.py:raw")
     assert "64 features" in refused("sklearn", box, "nets.py:net", "--input-shape", "1,9,9")
+    asked = refused("sklearn", box, "nets.py:net")
+    assert "--input-shape is needed" in asked
+    assert "--input-shape 1,8,8 for an image" in asked
     assert "linera" in refused("sklearn", box, "nets.py:linera")
 
 

@@ -1,19 +1,13 @@
 """Mutations of JSON that know its structure, and what a command may answer to them.
 
-By the hour: ``python tests/fuzz/json_mutations.py SEED SECONDS FILE...``, where files are results,
-caches, and folders with a ``suite.toml`` and ``out`` that it was run to.
+By the hour: ``python tests/fuzz/fuzz.py results``, and ``manifests``, ``parts`` and ``suites``.
 """
 
 import contextlib
 import copy
 import json
-import random
 import shutil
-import sys
-import tempfile
-import time
 import warnings
-from pathlib import Path
 
 import h5py
 from click.testing import CliRunner
@@ -179,7 +173,7 @@ def run_manifests(seeds, rng, folder):
     text = manifest_of(next(copied.glob("shard-*.h5")))
     data = written(mutated(json.loads(text), rng), rng) or b" "
     for path in copied.glob("*.h5"):
-        with_manifest(path, data)
+        path.write_bytes(with_manifest(path.read_bytes(), data))
     arguments = rng.choice(
         (
             ["measure", copied],
@@ -214,9 +208,8 @@ def manifest_of(path):
         return file["manifest"][()].tobytes().decode()
 
 
-def with_manifest(path, data):
-    """Give a file of a cache another manifest, with sums and seal as the package makes them."""
-    content = path.read_bytes()
+def with_manifest(content, data):
+    """Return a file of a cache with another manifest, its sums and seal as the package's."""
     made = shard_file.Image()
     made.write(content)
     with h5py.File(made, "r+") as file:
@@ -232,40 +225,10 @@ def with_manifest(path, data):
         file.flush()
         chunks = shard_file.large_chunks(file)
     trailer = shard_file.seal(made.getbuffer().toreadonly(), chunks)
-    path.write_bytes(made.getvalue() + trailer)
+    return made.getvalue() + trailer
 
 
 def invoke(arguments):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         return CliRunner().invoke(cli, [str(a) for a in arguments])
-
-
-def main():
-    seed, seconds = int(sys.argv[1]), float(sys.argv[2])
-    given = [Path(name) for name in sys.argv[3:]]
-    results = [json.loads(p.read_text()) for p in given if p.suffix == ".json"]
-    caches = [p for p in given if p.suffix == ".geed"]
-    suites = [p for p in given if (p / "suite.toml").is_file()]
-    kinds = ((run_results, results), (run_manifests, caches), (run_suites, suites))
-    kinds = [(run, seeds) for run, seeds in kinds if seeds]
-    end, runs, seen = time.monotonic() + seconds, 0, set()
-    while time.monotonic() < end:
-        runs += 1
-        rng = random.Random(f"{seed}.{runs}")
-        run, seeds = rng.choice(kinds)
-        with tempfile.TemporaryDirectory() as folder:
-            started = time.monotonic()
-            arguments, fault = run(seeds, rng, Path(folder))
-            took = time.monotonic() - started
-            if took > 60:
-                fault = f"took {took:.0f} s"
-            if fault and fault[-120:] not in seen:
-                seen.add(fault[-120:])
-                names = [Path(str(a)).name for a in arguments]
-                print(f"{seed}.{runs} {' '.join(names)}: {fault[:700]}", flush=True)
-    print(f"{runs} runs, {len(seen)} faults", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -283,7 +283,7 @@ def test_an_embedding_is_its_own_latent_without_being_asked(tmp_path, listed, na
     result = measure(models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3), "C4", **FEW)
     assert {m["measure"] for m in result["measurements"]} >= {"latent-l2", "latent-cos"}
     assert "softmax-kl" not in {m["measure"] for m in result["measurements"]}
-    assert any("taken to be embedding" in note for note in result["notes"])
+    assert any("assuming embedding" in note for note in result["notes"])
 
 
 def test_the_expected_value_of_bins_is_read_from_the_class_scores(listed):

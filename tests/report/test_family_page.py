@@ -112,8 +112,8 @@ def test_predictions_and_gain_are_drawn_over_the_parameter_too():
     (picture,) = first_of(result)["pictures"]
     found = tips(picture["svg"])
     right = result["measurements"][-1]["predictions"]["right"]["per_element"]
-    assert found["right class, 15°"].startswith(span(100 * right["rotate15"]))
-    assert found["right class, 0°"].startswith("90.0")
+    assert found["correct class, 15°"].startswith(span(100 * right["rotate15"]))
+    assert found["correct class, 0°"].startswith("90.0")
     assert "predictions" not in curves(result, "softmax-kl")  # once is enough
     found = tips(curves(result, "latent-l2")["gain"]["svg"])
     assert found["net, 15°"] == "3.00"

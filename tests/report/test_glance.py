@@ -51,7 +51,7 @@ def test_the_first_sentence_is_how_often_the_class_stays_and_is_right():
     (model,) = first(scored(CLASSES, labels=[0, 1, 1]))["models"]
     assert model["sentences"] == [
         "Same class after moving: 85.7 % (worst angle 135°: 33.3 %).",
-        "Right class: 66.7 % before moving, 57.1 % after (worst angle 135°: 33.3 %).",
+        "Correct: 66.7 % unmoved, 57.1 % moved (worst angle 135°: 33.3 %).",
     ]
 
 
@@ -60,7 +60,7 @@ def test_without_labels_nothing_is_said_of_right_ones():
     assert len(model["sentences"]) == 1
     text = Page(report([scored(CLASSES)])).text
     assert text.index("Same class after moving") < text.index("How far each measure")
-    assert "Right class" not in text
+    assert "Correct" not in text
 
 
 def test_a_network_of_one_answer_is_not_praised():
@@ -74,7 +74,7 @@ def test_the_picture_has_every_share_in_per_cent():
     (picture,) = first(scored(CLASSES, labels=[0, 1, 1]))["pictures"]
     tips = dict(re.findall(r"<title>([^<]*?): ([^<(]*) \(", picture["svg"]))
     assert tips["same class, 135°"] == "33.3"
-    assert tips["right class, e"] == "66.7"
+    assert tips["correct class, e"] == "66.7"
     assert len(tips) == 16
 
 

@@ -155,7 +155,7 @@ def test_models_are_compared_on_the_scale_that_its_m_leaves():
     assert entry["compared"] == "relative"
     assert entry["difference"] == pytest.approx(-0.2)
     assert "A is more invariant than B by 0.2" in compare_table(compare(a, b))
-    assert "latent-square: its mean is perfect at 2/M" in aggregate_table(aggregate([a, b]))
+    assert "latent-square: the perfect value is 2/M" in aggregate_table(aggregate([a, b]))
 
 
 def test_a_gate_holds_it_against_its_limit():
@@ -184,7 +184,7 @@ def test_a_suite_draws_and_tells_it(tmp_path):
         "warnings": [],
     }
     summary = {"title": "t", "rows": [row], "failed": []}
-    assert "latent-square: its mean is perfect at 2/M" in suite_table(summary)
+    assert "latent-square: the perfect value is 2/M" in suite_table(summary)
     files = {p.name: p.read_text() for p in draw_suite(summary, tmp_path)}
     assert "perfect, 2/M" in files["C4.latent-square.normalised.svg"]
 

@@ -17,7 +17,7 @@ from onnx_geed import GeedError, measure, measure_cache, parse_group, read_resul
 from onnx_geed.cli import cli
 from onnx_geed.groups import Permutation, Trivial
 from onnx_geed.measures import predicted_classes
-from onnx_geed.model import parse_classes
+from onnx_geed.model import annotate_model, parse_classes
 from onnx_geed.report.page import report
 from onnx_geed.report.result_table import table
 from onnx_geed.results import mean_interval
@@ -186,6 +186,43 @@ def test_folders_are_found_among_named_classes_and_else_it_is_said(net, data, tm
     assert any("names 2 classes, the output has 3" in n for n in few["notes"])
 
 
+def test_names_that_are_not_as_many_as_the_classes_are_refused(net, tmp_path):
+    for count in (2, 4):
+        (tmp_path / "names.txt").write_text("\n".join("abcd"[:count]))
+        words = ["annotate", net, "-o", tmp_path / "o.onnx", "--classes", tmp_path / "names.txt"]
+        got = CliRunner().invoke(cli, [str(w) for w in words])
+        assert got.exit_code == 2
+        assert f"names {count} classes" in got.stderr
+        assert "has 3" in got.stderr
+        assert len(got.stderr.splitlines()) == 1
+        assert not (tmp_path / "o.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout", "classes"),
+    [
+        ([None, 3, 8, 8], None, 3),
+        ([None, 8, 8, 3], "NHWC", 3),
+        ([None, 1], None, 2),
+        ([None, "K"], None, None),
+    ],
+)
+def test_classes_are_counted_along_their_own_axis(tmp_path, shape, layout, classes):
+    free = ["N", *shape[1:]]
+    proto = build([node("Relu", "x", "y")], [], [("x", FLOAT, free)], [("y", FLOAT, free)])
+    model, names = models.save(proto, tmp_path / "m.onnx"), tmp_path / "names.txt"
+    stated = {"input_layout": "NK"} if len(shape) == 2 else {"input_layout": layout or "NCHW"}
+    if layout:
+        stated["layout"] = {"y": layout}
+    for count in (2, 3, 4):
+        names.write_text("\n".join("abcd"[:count]))
+        if classes in (None, count):
+            annotate_model(model, tmp_path / "o.onnx", classes=names, **stated)
+        else:
+            with pytest.raises(GeedError, match=f"names {count} classes, and output 'y' has"):
+                annotate_model(model, tmp_path / "o.onnx", classes=names, **stated)
+
+
 def test_labels_beyond_the_outputs_are_no_positions(net, data):
     result = measure(net, data, "flip-h", labels=[1, 2, 3, 1, 2, 3], output_kind="logits")
     assert predictions(result)["right"] is None
@@ -239,7 +276,7 @@ def test_table_and_page_show_them(tmp_path):
     words = ["measure", str(DEMO / "digits_cnn.onnx"), "--data", str(DEMO / "digits.npz")]
     got = CliRunner().invoke(cli, [*words, "--group", "C4", "--samples", "20", "--out", str(out)])
     assert got.exit_code == 0, got.stderr
-    line = next(x for x in got.stdout.splitlines() if x.startswith("predictions stay in "))
+    line = next(x for x in got.stdout.splitlines() if x.startswith("same class after moving: "))
     result = json.loads(out.read_text())
     shares = predictions(result)["stay"]["per_element"]
     moved = [v for name, v in shares.items() if name != "e"]

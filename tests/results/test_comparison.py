@@ -128,6 +128,17 @@ class TestAggregate:
         assert (one["mean"], one["unnormalised_mean"]) == (1.5, 4.0)
         assert one["unnormalised_ci95_over_models"] == pytest.approx(mean_interval([2.0, 6.0]))
 
+    def test_an_interval_of_two_models_is_marked_in_every_row(self):
+        few = [result_of(record([v]), latent([v], 2.0), name=str(v)) for v in (1.0, 2.0)]
+        table = aggregate_table(aggregate(few))
+        assert table.count("rests on only two models") == 1
+        assert sum(line.endswith(" 2  [1]") for line in table.splitlines()) == 2
+        # 12.7 standard errors: half the interval of 1 and 2, whose standard error is 0.5.
+        low, high = aggregate(few)["measurements"][0]["ci95_over_models"]
+        assert (high - low) / 2 == pytest.approx(12.7 * 0.5, rel=1e-3)
+        three = [*few, result_of(record([3.0]), latent([3.0], 2.0), name="c")]
+        assert "only two models" not in aggregate_table(aggregate(three))
+
     def test_a_model_without_a_value_and_one_of_negative_m_are_named(self):
         results = [
             result_of(latent([2.0], m, "latent-cos"), name=name)
@@ -173,7 +184,7 @@ class TestAggregate:
         assert max(map(len, text.splitlines())) <= 100
         assert "95 % (models)" in text
         assert "[-2.4266, 3.9266]" in text  # 0.75 ± 12.7062 · 0.25
-        assert text.startswith("2 models   C2   x.npy")
+        assert text.startswith("over   2 models\ngroup  C2\ndata   …yyy")
 
 
 class TestCompare:
@@ -225,14 +236,14 @@ class TestCompare:
     def test_no_difference_is_no_verdict(self):
         a, b = result_of(record([1.0, 2.0, 3.0, 4.0])), result_of(record([2.0, 1.0, 4.0, 3.2]))
         (one,) = compare(a, b)["measurements"]
-        assert one["verdict"].startswith("no difference can be seen (A - B = -0.05, 95 %")
+        assert one["verdict"].startswith("no clear difference (A - B = -0.05, 95 %")
 
     def test_few_pairs_do_not_make_a_verdict_by_a_narrow_bootstrap(self):
         a, b = result_of(record([1.0, 1.0])), result_of(record([2.0, 3.0]))
         (one,) = compare(a, b)["measurements"]
         assert one["ci95_bootstrap"][1] < 0 < one["ci95"][1]
         assert one["interval"] == "t"
-        assert one["verdict"].startswith("no difference can be seen")
+        assert one["verdict"].startswith("no clear difference")
 
     def test_skewed_differences_of_one_sign_are_a_difference_from_ten_pairs_on(self):
         gaps = np.array([0.01] * 9 + [5.0])
@@ -281,8 +292,8 @@ class TestCompare:
         assert one["compared"] == "unnormalised"
         assert (one["a"], one["b"]) == (-0.75, -0.75)
         assert one["warnings"] == [
-            "A and B cannot be told relative to different samples, so unnormalised values are "
-            "compared, which are perfect at -1"
+            "A and B have no value relative to the difference between samples, so unnormalised "
+            "values are compared, which are perfect at -1"
         ]
 
     @pytest.mark.parametrize(("changes", "says"), DIFFERENT)
@@ -310,7 +321,7 @@ class TestCompare:
         assert one["difference"] == -2.5
         assert one["samples"] is one["ci95"] is one["ci95_bootstrap"] is None
         assert one["share_a_lower"] is None
-        assert "not the same samples" in one["verdict"]
+        assert "different samples, so there is no paired interval" in one["verdict"]
 
     def test_named_pictures_are_the_same_samples_in_another_folder(self):
         names = {"names": ["p", "q", "r", "s"], "fingerprint": "1"}

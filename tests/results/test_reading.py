@@ -139,7 +139,7 @@ class TestLatentCosine:
         entry = only(compare(old, new))
         assert (entry["compared"], entry["relative_a"]) == ("unnormalised", None)
         assert entry["a"] == pytest.approx(-0.85)
-        assert "A cannot be told relative to different samples" in entry["warnings"][0]
+        assert "A has no value relative to the difference between samples" in entry["warnings"][0]
 
     def test_a_network_that_hardly_reacts_is_named(self):
         rng = np.random.default_rng(0)
@@ -187,7 +187,7 @@ class TestLatentCosine:
         entry = only(total)
         assert entry["relative"] == [0.0, 0.0]
         assert (entry["relative_mean"], entry["relative_ci95_over_models"]) == (0.0, [0.0, 0.0])
-        assert "perfect at -1/M, another number for each model" in " ".join(
+        assert "the perfect value is -1/M, which differs between models" in " ".join(
             aggregate_table(total).split()
         )
         rows = [
@@ -281,7 +281,7 @@ class TestOneVerdict:
         sharp = result_of(record("channel-cos", -0.90 + noise, between=-0.1), name="sharp")
         entry = only(compare(flat, sharp))
         assert "A is more equivariant" in entry["verdict"]
-        assert "the other way round" in entry["warnings"][0]
+        assert "the order is reversed" in entry["warnings"][0]
         assert not only(compare(sharp, sharp))["warnings"]
 
     def test_readings_come_on_one_scale_for_pictures_and_comparisons_alike(self):

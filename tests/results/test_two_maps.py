@@ -58,12 +58,12 @@ class TestTwoMaps:
 
     def test_fits_that_are_as_good_are_no_verdict(self):
         (one,) = compare(self.fit("permutation", 0.3), self.fit("linear", 0.3))["measurements"]
-        assert one["verdict"].startswith("no difference can be seen")
+        assert one["verdict"].startswith("no clear difference")
 
     def test_an_orbits_mean_has_seen_what_it_is_held_against(self):
         (one,) = compare(self.given(action="trivial"), self.fit())["measurements"]
         (doubt,) = one["warnings"]
-        assert doubt.startswith("A is held against the mean over its orbit, which has seen f(gx)")
+        assert doubt.startswith("A is compared with the mean over its orbit, which includes f(gx)")
         assert "B's identity" in doubt
 
     def test_other_elements_in_the_mean_are_said(self):

@@ -77,6 +77,13 @@ def test_another_model_is_refused(made):
         explore(result, folder / "other.onnx", folder / "x.npy", [0])
 
 
+def test_a_function_is_refused(made):
+    folder, x, _ = made
+    result = measure(lambda batch: {"z": batch.mean((2, 3))}, x, "C4", latent="z", samples=3)
+    with pytest.raises(GeedError, match=r"is a function.*measure an ONNX file"):
+        explore(result, folder / "m.onnx", x, [0])
+
+
 def test_other_data_are_refused(made, tmp_path):
     folder, x, result = made
     np.save(tmp_path / "x.npy", x[:7])

@@ -217,7 +217,7 @@ def test_too_few_samples_say_how_many_there_are(steered):
     with pytest.raises(geed.GeedError, match="of which there is 1: give fewer --samples"):
         measured(path, data[:7], "linear")
     few = measured(path, data[:11], "linear")
-    assert "of the 10 samples to fit to, 5 are available" in few["notes"]
+    assert "only 5 of the 10 samples to fit to exist" in few["notes"]
     assert fitted(few)["fit"]["samples"] == 5
 
 

@@ -636,7 +636,7 @@ def test_auto_takes_the_kernels_where_there_is_no_graph_and_says_why(tmp_path):
     source = prepared.task.source
     engine, notes = choose_engine(trial, Options(), source)
     assert engine == "kernels"
-    assert notes == ["--engine auto took kernels: the model runs one sample at a time"]
+    assert notes == ["--engine auto uses kernels: the model runs one sample at a time"]
     assert choose_engine(replace(trial, one_by_one=False), Options(), source) == ("graph", [])
     named = models.random_cnn(0, (8, 8))
     named.graph.node[-1].input[0] = named.graph.node[-2].output[0] = "geed/latent"

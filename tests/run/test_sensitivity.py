@@ -232,7 +232,7 @@ def test_vectors_that_turn_along_are_told_from_those_that_do_not(tmp_path):
 def test_what_never_changes_has_no_value(tmp_path):
     record = value_of(tmp_path, models.constant(5), images((1, 5, 5), 9), "small-shift", "*")
     assert record["value"] is None
-    assert any("only the unnormalised value stands" in w for w in record["warnings"])
+    assert any("only the unnormalised value is available" in w for w in record["warnings"])
 
 
 # ------------------------------------------------------------------------------------------------

@@ -1,4 +1,9 @@
 import importlib.metadata
+import os
+import subprocess
+import sys
+import types
+from pathlib import Path
 
 import models
 import numpy as np
@@ -7,6 +12,8 @@ import pytest
 from onnx_geed import GeedError, measure
 from onnx_geed.model import expose_tensors, load_model
 from onnx_geed.run import probe, session
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -46,12 +53,43 @@ def test_both_builds_of_the_runtime_are_named_with_the_cure(monkeypatch, tmp_pat
     assert any("overwrite each other" in note for note in notes)
 
 
+@pytest.mark.parametrize("provider", ["cpu", "auto"])
+def test_a_runtime_that_is_there_in_part_is_one_line(monkeypatch, tmp_path, provider):
+    path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
+    data = np.random.default_rng(0).random((3, 3, 8, 8)).astype(np.float32)
+    # What Python makes of a folder that one of two builds has left.
+    monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
+    with pytest.raises(GeedError, match=r"in part only.*pip uninstall -y onnxruntime onnxruntime"):
+        measure(path, data, "C4", provider=provider)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(GeedError, match=r"ONNX Runtime .*pip install onnxruntime-gpu"):
+        measure(path, data, "C4", provider=provider)
+
+
+def test_a_runtime_that_is_there_in_part_ends_the_command_in_one_line(tmp_path):
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").touch()
+    models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
+    np.save(tmp_path / "x.npy", np.zeros((3, 3, 8, 8), np.float32))
+    run = subprocess.run(
+        [sys.executable, "-m", "onnx_geed", "measure", "m.onnx", "--data=x.npy", "--group=C4"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 2
+    assert "in part only" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+
+
 def test_the_provider_that_auto_took_is_said(tmp_path):
     path = models.save(models.random_cnn(0, (8, 8)), tmp_path / "m.onnx")
     data = np.random.default_rng(0).random((3, 3, 8, 8)).astype(np.float32)
     result = measure(path, data, "C4")
-    assert f"--provider auto took {result['runtime']['provider']}" in result["notes"]
-    assert not any("auto" in n for n in measure(path, data, "C4", provider="cpu")["notes"])
+    running = {"cpu": "Running on CPU (no usable GPU)", "cuda": "Running on the GPU (CUDA)"}
+    assert running[result["runtime"]["provider"]] in result["notes"]
+    assert not any("Running" in n for n in measure(path, data, "C4", provider="cpu")["notes"])
 
 
 def test_results_do_not_depend_on_the_number_of_workers_or_the_batch(tmp_path, monkeypatch):

@@ -240,9 +240,13 @@ def test_limits_are_for_every_group(told):
 @pytest.mark.parametrize(
     ("arguments", "groups", "line"),
     [
-        (["--cache=a.geed"], ["C4", "D4"], "--cache: keeps one group's activations"),
+        (["--cache=a.geed"], ["C4", "D4"], "--cache: holds the activations of one group"),
         (["--cache-mode=reduced"], ["C4", "D4"], "--cache"),
-        (["--fail-above=softmax-kl=1", "--junit=a.xml"], ["C4", "D4"], "--junit: tells of one"),
+        (
+            ["--fail-above=softmax-kl=1", "--junit=a.xml"],
+            ["C4", "D4"],
+            "--junit: works with one --group",
+        ),
         (["--fail-above=output-l2=1"], ["C4", "D4"], "this is not measured"),
         ([], ["C4", "C4"], "group C4: is given twice"),
         ([], ["C4", "C5O"], "C<n>"),
@@ -265,7 +269,7 @@ def test_a_cache_is_of_its_own_group(told, net, tmp_path):
     assert told("--cache=a.geed", groups=["C4"]).exit_code == 0
     got = CliRunner().invoke(cli, ["measure", "a.geed", "--group=C4", "--group=D4"])
     assert got.exit_code == 2
-    assert "was settled when the cache a.geed was written" in got.stderr
+    assert "is fixed by the cache a.geed" in got.stderr
 
 
 def test_what_was_measured_is_kept_where_a_later_group_fails(told, tmp_path, monkeypatch):

@@ -1,6 +1,9 @@
 """A TOML list of models × data × groups × measures is run, resumed, added up and drawn."""
 
 import json
+import signal
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
 
@@ -156,6 +159,36 @@ def test_only_what_is_missing_is_run(box):
     assert [line for line in box.lines if "measuring" in line] == [
         "[4/8] a seed 1 step 100, noise, C4: measuring"
     ]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="a signal of POSIX")
+def test_a_suite_that_is_killed_in_a_write_goes_on_as_if_it_had_not_been(box):
+    script = (
+        "import os, signal, sys\n"
+        "from onnx_geed.run import benchmark\n"
+        "plain, left = os.fsync, [int(sys.argv[3])]\n"
+        "def killed(handle):\n"
+        "    left[0] -= 1\n"
+        "    if not left[0]:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    plain(handle)\n"
+        "os.fsync = killed\n"
+        "benchmark(sys.argv[1], sys.argv[2])\n"
+    )
+    killed, made = box.folder / "killed", []
+    # A file and its folder are flushed: the third is the second cell's, before it has its name.
+    for moment in (3, 4):
+        words = [str(box.folder / "suite.toml"), str(killed), str(moment)]
+        run = subprocess.run([sys.executable, "-c", script, *words], stderr=subprocess.DEVNULL)
+        assert run.returncode == -signal.SIGKILL
+        made.append(len(list((killed / "cells").glob("*.json"))))
+    assert made == [1, 3]
+    assert benchmark(box.folder / "suite.toml", killed) == box.run()
+    for path in (box.folder / "out/cells").iterdir():
+        cells = [json.loads(p.read_text()) for p in (path, killed / "cells" / path.name)]
+        for cell in cells:
+            del cell["runtime"]["seconds"], cell["created"]
+        assert cells[0] == cells[1]
 
 
 @pytest.mark.parametrize(

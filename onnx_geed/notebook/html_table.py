@@ -1,0 +1,67 @@
+"""A result as a small table of HTML, as notebooks show it."""
+
+from __future__ import annotations
+
+import html
+
+from onnx_geed.results import Record, Result, order_words
+from onnx_geed.safe_names import html_text
+from onnx_geed.text import interval, number, shorten
+
+__all__ = ["html_table"]
+
+# Rows, and letters of a layer's name.
+_ROWS, _LAYER = 40, 48
+
+
+def html_table(result: Result) -> str:
+    """Return a result as a table, a row a measurement.
+
+    Parameters
+    ----------
+    result : dict
+        A result.
+
+    Returns
+    -------
+    str
+        HTML without scripts or styles of its own; what is named by others is escaped. A result of
+        many measurements is cut, and says so.
+    """
+    group, records = result["group"], result["measurements"]
+    head = f"{shorten(result['model']['path'], 60)} under {group['name']} ({order_words(group)})"
+    head += f", {shorten(result['data']['source'], 40)}"
+    names = ("measure", "layer", "value", "95 %", "to unrelated", "samples", "")
+    lines = [
+        "<table>",
+        f"<caption>{_text(head)}</caption>",
+        f"<thead><tr>{''.join(f'<th>{_text(name)}</th>' for name in names)}</tr></thead>",
+        "<tbody>",
+        *(_row(record) for record in records[:_ROWS]),
+        "</tbody>",
+        "</table>",
+    ]
+    if len(records) > _ROWS:
+        rest = f"and {len(records) - _ROWS} more values: see .to_dataframe()"
+        lines.append(f"<p>{_text(rest)}</p>")
+    note = "to unrelated: 0 % is perfect, 100 % as far apart as different samples are"
+    return "\n".join([*lines, f"<p><small>{_text(note)}</small></p>"])
+
+
+def _row(record: Record) -> str:
+    relative = record.get("relative")
+    cells = (
+        record["measure"],
+        shorten(record["layer"], _LAYER),
+        number(record["value"]),
+        interval(record["ci95"]),
+        "-" if relative is None else f"{100 * relative:.3g} %",
+        str(record["samples"]),
+    )
+    doubts = html.escape("; ".join(html_text(text) for text in record["warnings"]))
+    mark = f'<td title="{doubts}">⚠</td>' if doubts else "<td></td>"
+    return f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}{mark}</tr>"
+
+
+def _text(value: str) -> str:
+    return html.escape(str(html_text(value)))

@@ -1,0 +1,38 @@
+"""Results that are read from their files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from onnx_geed import results
+from onnx_geed.notebook.giving import giving_result
+from onnx_geed.notebook.result import Result
+
+__all__ = ["load", "read_result"]
+
+read_result = giving_result(results.read_result, __name__)
+
+
+def load(path: str | Path) -> Result:
+    """Read a result file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, or its address.
+
+    Returns
+    -------
+    Result
+        With ``file`` added: where it was read from.
+
+    Raises
+    ------
+    GeedError
+        As :func:`onnx_geed.read_result`, which this is by a shorter name.
+
+    Examples
+    --------
+    >>> onnx_geed.load("result.json").plot("profile")  # doctest: +SKIP
+    """
+    return read_result(path)

@@ -1,0 +1,123 @@
+"""Values written down beside those of training: TensorBoard, Weights & Biases, MLflow."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from onnx_geed.errors import GeedError, shown
+from onnx_geed.extras import package
+from onnx_geed.files import make_folder
+
+__all__ = ["log_mlflow", "log_tensorboard", "log_wandb"]
+
+
+def log_tensorboard(values: Mapping[str, Any], writer: Any, step: int) -> None:
+    """Write values for TensorBoard.
+
+    Parameters
+    ----------
+    values : mapping of str to float, or Result
+        What :meth:`onnx_geed.EquivarianceMetric.compute` or :func:`onnx_geed.measure` returned.
+    writer : object or str or Path
+        A ``SummaryWriter`` of PyTorch or another that has ``add_scalar(tag, value, step)``; or a
+        folder, in which each call begins a file.
+    step : int
+        The step, or the epoch.
+
+    Raises
+    ------
+    GeedError
+        If there are no values.
+        If a folder is given and tensorboard is not installed.
+
+    Notes
+    -----
+    Tags are ``equivariance/MEASURE/LAYER``. A value that is not there, NaN, is left out.
+    """
+    scalars = _scalars("log_tensorboard", values)
+    if not isinstance(writer, str | Path):
+        for tag, value in scalars.items():
+            writer.add_scalar(tag, value, step)
+        return
+    summary = package("tensorboard.summary", "tensorboard", "log_tensorboard")
+    make_folder(writer, option="log_tensorboard")
+    own = summary.Writer(str(writer))
+    try:
+        log_tensorboard(values, own, step)
+    finally:
+        own.close()
+
+
+def log_wandb(values: Mapping[str, Any], step: int | None = None, run: Any = None) -> None:
+    """Log values to Weights & Biases.
+
+    Parameters
+    ----------
+    values : mapping of str to float, or Result
+        As :func:`log_tensorboard` takes them.
+    step : int, optional
+        The step; by default the run's own.
+    run : wandb.Run, optional
+        The run; by default the one that ``wandb.init`` began.
+
+    Raises
+    ------
+    GeedError
+        If there are no values, or no run.
+        If wandb is not installed.
+    """
+    scalars = _scalars("log_wandb", values)
+    if run is None:
+        run = package("wandb", "wandb", "log_wandb").run
+    if run is None:
+        raise GeedError("log_wandb: there is no run: call wandb.init first, or give one as run=")
+    run.log(scalars, step=step)
+
+
+def log_mlflow(values: Mapping[str, Any], step: int | None = None) -> None:
+    """Log values as metrics of MLflow's active run, or of a new one.
+
+    Parameters
+    ----------
+    values : mapping of str to float, or Result
+        As :func:`log_tensorboard` takes them.
+    step : int, optional
+        The step.
+
+    Raises
+    ------
+    GeedError
+        If there are no values.
+        If mlflow is not installed.
+    """
+    scalars = _scalars("log_mlflow", values)
+    package("mlflow", "mlflow", "log_mlflow").log_metrics(scalars, step=step)
+
+
+def _scalars(where: str, values: Mapping[str, Any]) -> dict[str, float]:
+    """Return what there is to log, by a tag that all of them take, and each another."""
+    if not isinstance(values, Mapping):
+        raise GeedError(
+            f"{where}: logs what compute() or measure() returned, found {shown(values)}"
+        )
+    named = values
+    if isinstance(records := values.get("measurements"), list):
+        named = {f"{r['measure']}@{r['layer']}": r["value"] for r in records}
+    scalars: dict[str, float] = {}
+    for name, value in named.items():
+        if value is not None and not isinstance(value, int | float):
+            raise GeedError(f"{where}: the value of {shown(name)} is no number: {shown(value)}")
+        if value is None or math.isnan(value):
+            continue
+        # MLflow takes a tag for a path, in which nothing may be empty.
+        plain = re.sub(r"[^\w./ -]", "_", str(name).replace("@", "/", 1))
+        first = "/".join(["equivariance", *(part for part in plain.split("/") if part.strip("."))])
+        tag, number = first, 2
+        while tag in scalars:
+            tag, number = f"{first} {number}", number + 1
+        scalars[tag] = float(value)
+    return scalars

@@ -1,0 +1,170 @@
+"""A result as people hold it: the dict that its file is, which shows, draws and saves itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast, overload
+
+from onnx_geed import results
+from onnx_geed.files import write_json
+from onnx_geed.notebook.frames import Library, frame_of
+from onnx_geed.notebook.html_table import html_table
+from onnx_geed.report import PlotKind, draw_result
+from onnx_geed.results import (
+    Comparison,
+    DataPart,
+    GroupPart,
+    ModelPart,
+    Record,
+    RuntimePart,
+)
+from onnx_geed.safe_names import plain
+from onnx_geed.text import shorten
+
+__all__ = ["Result"]
+
+# Letters of a model's path in the short form.
+_NAME = 48
+
+
+class Result(dict[str, Any]):
+    """A measurement of schema ``onnx-geed/result/1``, as :func:`onnx_geed.measure` returns it.
+
+    It is a dict, with the fields that its file has, and is equal to one, written as JSON and
+    pickled like one.
+
+    Examples
+    --------
+    >>> result = onnx_geed.measure("model.onnx", "images/", "C8")  # doctest: +SKIP
+    >>> result["measurements"][0]["value"]  # doctest: +SKIP
+    >>> result.plot("profile")  # doctest: +SKIP
+    """
+
+    @overload
+    def __getitem__(self, key: Literal["measurements"], /) -> list[Record]: ...
+    @overload
+    def __getitem__(self, key: Literal["model"], /) -> ModelPart: ...
+    @overload
+    def __getitem__(self, key: Literal["data"], /) -> DataPart: ...
+    @overload
+    def __getitem__(self, key: Literal["group"], /) -> GroupPart: ...
+    @overload
+    def __getitem__(self, key: Literal["runtime"], /) -> RuntimePart: ...
+    @overload
+    def __getitem__(self, key: Literal["software"], /) -> dict[str, str]: ...
+    @overload
+    def __getitem__(self, key: Literal["seed"], /) -> int: ...
+    @overload
+    def __getitem__(self, key: Literal["schema", "created", "command", "file"], /) -> str: ...
+    @overload
+    def __getitem__(self, key: Literal["notes"], /) -> list[str]: ...
+    @overload
+    def __getitem__(self, key: str, /) -> Any: ...
+    def __getitem__(self, key: str, /) -> Any:
+        """Return a field."""
+        return super().__getitem__(key)
+
+    def __repr__(self) -> str:
+        """Return one line: what was measured, and how much of it."""
+        count = len(self["measurements"])
+        name = shorten(plain(self["model"]["path"]), _NAME)
+        samples = max((record["samples"] for record in self["measurements"]), default=0)
+        return (
+            f"<Result of {name} under {plain(self['group']['name'])}: {count} "
+            f"value{'s' * (count != 1)} over {samples} sample{'s' * (samples != 1)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a small table, which notebooks show."""
+        return html_table(self._content)
+
+    @property
+    def _content(self) -> results.Result:
+        return cast(results.Result, self)
+
+    def copy(self) -> Result:
+        """Return a shallow copy."""
+        return Result(self)
+
+    def to_dataframe(self, library: Library | None = None) -> Any:
+        """Return a table with one row a measurement.
+
+        Parameters
+        ----------
+        library : {"pandas", "polars"}, optional
+            Whose; by default pandas, or polars where that alone is installed.
+
+        Returns
+        -------
+        pandas.DataFrame or polars.DataFrame
+            Columns ``model``, ``group``, ``measure``, ``layer`` and so on, those of CSV but for
+            what has a number an element.
+
+        Raises
+        ------
+        GeedError
+            If the library is not installed, or there is no such one.
+        """
+        return frame_of(self._content, library)
+
+    def plot(self, kind: PlotKind = "profile", measure: str | None = None) -> Any:
+        """Draw one measure; needs the extra ``report``.
+
+        Parameters
+        ----------
+        kind : {"profile", "angles", "samples"}
+            Values by layer; deviations by element, at their angles or over a family's parameter; or
+            the distribution over samples.
+        measure : str, optional
+            Which one; by default the one that was taken on most layers.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        GeedError
+            If there is no such kind, or the result has no such measure, or none.
+            If matplotlib is not installed.
+        """
+        return draw_result(self._content, kind, measure)
+
+    def compare(self, other: Mapping[str, Any], *, force: bool = False) -> Comparison:
+        """Compare with another result, paired over the same samples.
+
+        Parameters
+        ----------
+        other : Result or dict
+            B, where this one is A.
+        force : bool
+            Compare what is not comparable all the same.
+
+        Returns
+        -------
+        dict
+            As :func:`onnx_geed.compare` gives it.
+
+        Raises
+        ------
+        GeedError
+            As :func:`onnx_geed.compare`.
+        """
+        return results.compare(self, other, force=force)
+
+    def save(self, path: str | Path) -> None:
+        """Write the file that :func:`onnx_geed.load` reads; it appears whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, or its address.
+
+        Raises
+        ------
+        GeedError
+            If it cannot be written.
+        """
+        # Where it was read from is no part of it.
+        write_json({name: part for name, part in self.items() if name != "file"}, path)

@@ -1,0 +1,357 @@
+"""The measurement as a metric of a training loop: batches come by, and no sample is kept."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from onnx_geed.errors import GeedError, refuse_unknown, shown
+from onnx_geed.groups import Group, parse_group
+from onnx_geed.measures import Plan
+from onnx_geed.model import Model, find_input
+from onnx_geed.results import Record
+from onnx_geed.run.between_samples import MOST_PAIRS, Pairs, around, neighbours
+from onnx_geed.run.called import Function, to_host
+from onnx_geed.run.job import Job, Task, job_orbits
+from onnx_geed.run.kernel_engine import KernelEngine
+from onnx_geed.run.measured_as import measured_as
+from onnx_geed.run.measurements import records_of
+from onnx_geed.run.options import Options, make_options
+from onnx_geed.run.orbit_statistics import (
+    ChannelValues,
+    MeasureStatistics,
+    OrbitStatistics,
+    gather,
+    join,
+    join_measure,
+)
+from onnx_geed.run.prepare import prepare_run
+from onnx_geed.run.source import make_source
+
+__all__ = ["EquivarianceMetric"]
+
+# Options that have a meaning where samples come by; the others are of data, files and engines.
+_OPTIONS = (
+    *("norm_samples", "interval", "seed", "interpolation", "support", "components", "clip"),
+    *("batch_size", "memory", "input_layout", "output", "output_kind", "latent", "layout"),
+)
+
+# Pairs of neighbours among samples whose number is not known yet.
+_PAIRS = (*neighbours(MOST_PAIRS + 1), *around(MOST_PAIRS + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Setting:
+    """What is the same for all batches: found out on the first one."""
+
+    model: Model
+    task: Task
+
+
+class EquivarianceMetric:
+    """How far functions are from equivariant, over batches as they come.
+
+    Parameters
+    ----------
+    group : str or Group
+        A group, or a family; none whose elements are drawn anew for each sample.
+    measures : sequence of str
+        ``NAME`` or ``NAME@OUTPUT``; by default all that make sense for the function's outputs.
+    **options
+        Of :class:`onnx_geed.Options`: ``norm_samples``, ``interval``, ``seed``, ``interpolation``,
+        ``support``, ``components``, ``clip``, ``batch_size``, ``memory``, ``input_layout``,
+        ``output``, ``output_kind``, ``latent`` and ``layout``.
+
+    Raises
+    ------
+    GeedError
+        If there is no such group, measure or option.
+        If the group draws its elements anew for each sample.
+
+    Notes
+    -----
+    Between batches it keeps one number a sample, element and measure, the latents of the first
+    ``norm_samples`` samples for M, and sums. So its numbers are those of :func:`onnx_geed.measure`
+    on the same samples in the same order, bit for bit where the function gives the same bits in
+    batches of other sizes; noise, which numbers of samples seed, is drawn for each batch. Of two
+    metrics that are added, sums are added, so that they are the same to rounding; M is then over
+    the first ``norm_samples`` latents of both, M₂ over the points of both, and ``between_samples``
+    over neighbours in the first.
+
+    It can be pickled: functions and samples are not part of it.
+
+    Examples
+    --------
+    >>> metric = onnx_geed.EquivarianceMetric("C4", ["softmax-kl"])  # doctest: +SKIP
+    >>> for batch in batches:  # doctest: +SKIP
+    ...     metric.update(predict, batch)
+    >>> metric.compute()  # doctest: +SKIP
+    """
+
+    def __init__(self, group: str | Group, measures: Sequence[str] = (), **options: Any) -> None:
+        refuse_unknown([name for name in options if name not in _OPTIONS], _OPTIONS)
+        self._group = group if isinstance(group, Group) else parse_group(group)
+        if self._group.onward is not None or self._group.behind is not None:
+            raise GeedError(
+                f"group {self._group.name}: draws its elements anew for each sample, by its number "
+                "among the data, and batches have no numbers: take a group such as C8"
+            )
+        self._options: Options = make_options({"measures": measures, **options})
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all samples, and what the function's outputs were."""
+        self._setting: _Setting | None = None
+        self._statistics = OrbitStatistics()
+        # Of added metrics the number of samples whose neighbours are compared.
+        self._compared: int | None = None
+
+    @property
+    def samples(self) -> int:
+        """How many samples there were."""
+        return len(self._statistics.orbits)
+
+    def __repr__(self) -> str:
+        """Return one line: the group, and how many samples there were."""
+        return f"<EquivarianceMetric under {self._group.name}: {self.samples} samples>"
+
+    def update(self, f: Callable[[Any], Any], batch: Any) -> None:
+        """Measure a function on a batch.
+
+        Parameters
+        ----------
+        f : callable
+            A batch in, and an array (B, ...) out, a tuple, or a dict of such by name, as
+            :func:`onnx_geed.measure` takes it. It gets what ``batch`` is: arrays of NumPy, or
+            tensors of the same framework, on the same device and of the same floating dtype.
+        batch : ndarray or tensor, shape (B, ...)
+            Samples, not moved.
+
+        Raises
+        ------
+        GeedError
+            If the function fails, gives NaN, or its outputs do not fit the measures.
+            If its rows depend on each other, as in training mode.
+            If samples or outputs are of another shape than before.
+        """
+        if not callable(f):
+            raise GeedError(f"update: the first argument is a function, found {shown(f)}")
+        array = to_host(batch)
+        if array.dtype.kind not in "fiub" or array.ndim < 2 or not len(array):
+            raise GeedError(
+                f"update: a batch is numbers (B, ...) of at least one sample, found {array.dtype} "
+                f"of shape {array.shape}"
+            )
+        function = Function(lambda given: f(_as_given(given, batch, array)), Function(f).name)
+        if self._setting is None:
+            self._setting = self._found_out(function, array)
+        model, task = self._setting.model, self._setting.task
+        start = self.samples
+        task = replace(
+            task,
+            network=replace(task.network, graph=replace(task.network.graph, function=function)),
+            source=self._source(model, array, start),
+        )
+        engine = KernelEngine(task.network.open(tuple(task.plan.layers)))
+        parts = [engine.run(job) for job in self._jobs(task, start, len(array))]
+        joined = gather(task.plan, [self._statistics, *parts], start + len(array))
+        kept = {name: rows[: self._options.norm_samples] for name, rows in joined.points.items()}
+        self._statistics = replace(joined, points=kept)
+
+    def _found_out(self, function: Function, array: NDArray[Any]) -> _Setting:
+        """Bind the measures to the outputs that a function has on a batch."""
+        options = replace(self._options, samples=len(array), engine="kernels")
+        prepared = prepare_run(function, array, self._group, options)
+        task = prepared.task
+        if task.network.one_by_one:
+            raise GeedError(
+                f"update: rows of a batch depend on each other in {prepared.model.called}, as they "
+                "do in training mode: set the model to evaluation"
+            )
+        # Nothing of functions and samples stays.
+        network = replace(task.network, graph=replace(task.network.graph, function=None))
+        model = replace(prepared.model, function=None)
+        bare = replace(task, network=network, source=None)  # type: ignore[arg-type]
+        return _Setting(model, bare)
+
+    def _source(self, model: Model, array: NDArray[Any], start: int) -> Any:
+        """Return a batch as the samples that follow on those before."""
+        options = replace(self._options, samples=len(array))
+        acted = find_input(model, None, options.input_layout)
+        source, _, _ = make_source(model, acted, array, self._group, options)
+        # Positions go on from batch to batch; those before are never asked for.
+        indices = (0,) * start + tuple(range(len(array)))
+        # Noise is seeded by the number of a sample, which begins anew with each batch.
+        seed = options.seed + start
+        main = replace(source.main, indices=indices, intake=None, seed=seed)
+        return replace(source, main=main)
+
+    def _jobs(self, task: Task, start: int, count: int) -> list[Job]:
+        size, layers = job_orbits(task.plan.group.order, task.batch), tuple(task.plan.layers)
+        jobs = []
+        for first in range(start, start + count, size):
+            at = range(first, min(first + size, start + count))
+            touched = [p for p in _PAIRS if p[0] in at or p[1] in at]
+            pairs = tuple(touched) if self._compared is None else ()
+            jobs.append(Job(task, layers, at, pairs=pairs))
+        return jobs
+
+    def records(self) -> list[Record]:
+        """Return the measurements so far, each with its interval and its parts.
+
+        Returns
+        -------
+        list of dict
+            Entries of a result's ``measurements``.
+
+        Raises
+        ------
+        GeedError
+            If there was no batch yet.
+        """
+        if self._setting is None:
+            raise GeedError("compute: no sample was measured: call update first")
+        return records_of(
+            measured_as(self._setting.task.plan),
+            self._statistics,
+            norm_samples=self._options.norm_samples,
+            interval=self._options.interval,
+            seed=self._options.seed,
+            count=self._compared,
+        )
+
+    def compute(self) -> dict[str, float]:
+        """Return the values so far.
+
+        Returns
+        -------
+        dict of str to float
+            By ``MEASURE@OUTPUT``; NaN where M cannot be divided by, of which :meth:`records` says
+            why.
+
+        Raises
+        ------
+        GeedError
+            If there was no batch yet.
+        """
+        return {
+            f"{r['measure']}@{r['layer']}": math.nan if r["value"] is None else r["value"]
+            for r in self.records()
+        }
+
+    def __add__(self, other: EquivarianceMetric) -> EquivarianceMetric:
+        """Return the metric over the samples of both, such as those of two processes."""
+        if not isinstance(other, EquivarianceMetric):
+            return NotImplemented
+        if self._asked() != other._asked():
+            raise GeedError(
+                "two metrics are added that measure differently: make both with the same group, "
+                "measures and options"
+            )
+        first, second = (self, other) if self._setting is not None else (other, self)
+        total = EquivarianceMetric.__new__(EquivarianceMetric)
+        total.__dict__.update(first.__dict__)
+        if first._setting is None or second._setting is None:
+            return total
+        a, b = first._setting.task.plan, second._setting.task.plan
+        shapes = [{name: layer.shape for name, layer in plan.layers.items()} for plan in (a, b)]
+        if (told := measured_as(a)) != measured_as(b) or shapes[0] != shapes[1]:
+            raise GeedError(
+                "two metrics are added whose functions have other outputs: measure the same in both"
+            )
+        ours, theirs = first._compared or first.samples, second._compared or second.samples
+        alone = ours < 2 <= theirs
+        total._compared = theirs if alone else ours
+        total._statistics = _added(
+            a, first._statistics, second._statistics, [one.key for one in told], second_pairs=alone
+        )
+        most = self._options.norm_samples
+        cut = {name: rows[:most] for name, rows in total._statistics.points.items()}
+        total._statistics = replace(total._statistics, points=cut)
+        return total
+
+    def __radd__(self, other: object) -> EquivarianceMetric:
+        """Let ``sum`` begin with nothing."""
+        return self if other == 0 else NotImplemented
+
+    def _asked(self) -> tuple[str, Options]:
+        return self._group.name, self._options
+
+
+def _added(
+    plan: Plan,
+    first: OrbitStatistics,
+    second: OrbitStatistics,
+    keys: Sequence[tuple[str, str]],
+    *,
+    second_pairs: bool,
+) -> OrbitStatistics:
+    """Add statistics that were each summed from a first sample on."""
+    count = len(first.orbits)
+    shifted = range(count, count + len(second.orbits))
+    follows = replace(second, orbits=shifted, pointed=shifted, measures={}, spreads={})
+    joined = join(plan, [replace(first, measures={}, spreads={}), follows])
+    measures = {}
+    for key in keys:
+        a, b = first.measures[key], second.measures[key]
+        # Of neighbours only the numbers stay: they are of one of the two.
+        parts = [replace(part, pairs=Pairs()) for part in (a, b)]
+        measures[key] = replace(
+            join_measure(None, parts, from_first=False),
+            channels=_channels(a, b),
+            pairs=Pairs((b if second_pairs else a).pairs.complete),
+            inverse=a.inverse,
+        )
+    spreads = {key: spread.plus(second.spreads[key]) for key, spread in first.spreads.items()}
+    return replace(joined, measures=measures, spreads=spreads)
+
+
+def _channels(a: MeasureStatistics, b: MeasureStatistics) -> ChannelValues | None:
+    """Add values channel by channel of two stretches of orbits."""
+    if a.channels is None or b.channels is None:
+        return None
+    ours, theirs = a.channels.summed(), b.channels.summed()
+    assert ours.total is not None and theirs.total is not None  # noqa: PT018
+    return replace(ours, total=ours.total + theirs.total, added=ours.added + theirs.added)
+
+
+def _as_given(array: NDArray[Any], batch: Any, host: NDArray[Any]) -> Any:
+    """Return an array as the kind of tensor that a batch is.
+
+    Parameters
+    ----------
+    array : ndarray
+        Rows that the group has moved.
+    batch : ndarray or tensor
+        Whose framework, device and floating dtype the tensor is to have.
+    host : ndarray
+        The same batch as an array.
+    """
+    if isinstance(batch, np.ndarray):
+        return array.astype(batch.dtype) if batch.dtype.kind == "f" else array
+    # Whoever made the batch has loaded its framework.
+    root: Any = sys.modules.get(type(batch).__module__.partition(".")[0])
+    if hasattr(batch, "__array_namespace__"):  # JAX, CuPy and others of the array API
+        space = batch.__array_namespace__()
+        tensor = space.asarray(array, dtype=batch.dtype if _floats(host) else None)
+        return tensor.to_device(batch.device) if hasattr(tensor, "to_device") else tensor
+    if hasattr(root, "from_dlpack"):  # PyTorch
+        tensor = root.from_dlpack(array)
+        return tensor.to(batch) if _floats(host) else tensor.to(batch.device)
+    if hasattr(root, "convert_to_tensor"):  # TensorFlow
+        return root.convert_to_tensor(array, dtype=batch.dtype if _floats(host) else None)
+    raise GeedError(
+        f"update: a batch of {type(batch).__module__}.{type(batch).__qualname__} cannot be made of "
+        "an array: give arrays of NumPy, or tensors of PyTorch, JAX or TensorFlow"
+    )
+
+
+def _floats(host: NDArray[Any]) -> bool:
+    # Pixels that were whole numbers are shares of 255 now.
+    return host.dtype.kind not in "iub"

@@ -1,0 +1,97 @@
+"""Values in TensorBoard, Weights & Biases and MLflow: by the real packages, offline."""
+
+import math
+import sys
+
+import pytest
+
+from onnx_geed import GeedError, log_mlflow, log_tensorboard, log_wandb
+
+VALUES = {"channel-cos@map": -0.75, "latent-l2@/net/z:0": 0.5, "latent-cos@z": math.nan}
+TAGS = {"equivariance/channel-cos/map": -0.75, "equivariance/latent-l2/net/z_0": 0.5}
+
+
+class Writer:
+    def __init__(self):
+        self.written = []
+
+    def add_scalar(self, tag, value, step):
+        self.written.append((tag, value, step))
+
+
+def written(values):
+    writer = Writer()
+    log_tensorboard(values, writer, 3)
+    return {tag: value for tag, value, step in writer.written if step == 3}
+
+
+def test_a_writer_gets_a_scalar_a_value():
+    assert written(VALUES) == TAGS
+
+
+def test_results_are_logged_as_they_are():
+    records = [{"measure": "a", "layer": "x", "value": 1.0}, {"measure": "b", "layer": "x"}]
+    records[1]["value"] = None
+    assert written({"measurements": records}) == {"equivariance/a/x": 1.0}
+
+
+def test_no_value_takes_the_place_of_another():
+    values = {"a@x?": 1.0, "a@x*": 2.0, "a@x:": 3.0}
+    assert sorted(written(values).values()) == [1.0, 2.0, 3.0]
+
+
+def test_what_is_no_value_is_refused():
+    with pytest.raises(GeedError, match="log_tensorboard: logs what compute"):
+        log_tensorboard([1.0], Writer(), 1)
+    with pytest.raises(GeedError, match="the value of a is no number"):
+        log_tensorboard({"a": "1"}, Writer(), 1)
+
+
+def test_tensorboard_reads_what_was_written(tmp_path):
+    pytest.importorskip("tensorboard", reason="needs tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    log_tensorboard(VALUES, tmp_path / "runs", 7)
+    read = EventAccumulator(str(tmp_path / "runs"), size_guidance={"tensors": 0})
+    read.Reload()
+    assert set(read.Tags()["tensors"]) == set(TAGS)
+    for tag, value in TAGS.items():
+        (event,) = read.Tensors(tag)
+        assert (event.step, event.tensor_proto.float_val[0]) == (7, value)
+
+
+@pytest.mark.filterwarnings("default")
+def test_wandb_has_what_was_logged(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="needs wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    with pytest.raises(GeedError, match=r"no run: call wandb.init first"):
+        log_wandb(VALUES)
+    with wandb.init(mode="offline", dir=str(tmp_path), project="p") as run:
+        log_wandb(VALUES, 2)
+        run.log({"loss": 1.0}, step=3)  # with which those of step 2 are told
+        assert {tag: run.summary[tag] for tag in TAGS} == TAGS
+    assert list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
+
+
+@pytest.mark.filterwarnings("default")
+def test_mlflow_has_what_was_logged(tmp_path, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="needs mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
+    with mlflow.start_run() as run:
+        log_mlflow(VALUES, 4)
+    assert mlflow.get_run(run.info.run_id).data.metrics == TAGS
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "log"),
+    [
+        ("tensorboard", "tensorboard.summary", lambda p: log_tensorboard(VALUES, p / "runs", 1)),
+        ("wandb", "wandb", lambda p: log_wandb(VALUES)),
+        ("mlflow", "mlflow", lambda p: log_mlflow(VALUES)),
+    ],
+)
+def test_without_the_package_it_is_one_line(name, package, log, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(GeedError, match=rf"log_{name}: .*pip install 'onnx-geed\[{name}\]'"):
+        log(tmp_path)

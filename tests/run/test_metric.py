@@ -1,0 +1,286 @@
+"""The metric of a training loop: what it says of batches is what `measure` says of the samples."""
+
+import copy
+import importlib.util
+import pickle
+
+import numpy as np
+import pytest
+import running
+from test_called import LAYERS, SHAPE, Tensor, net
+
+import onnx_geed
+from onnx_geed import EquivarianceMetric, GeedError, measure
+
+MEASURES = [
+    *("channel-cos@map", "unexplained@map", "latent-l2@z", "latent-cos@z", "unexplained@z"),
+    *("softmax-kl@logits", "flip-rate@logits", "output-l2@logits"),
+]
+#: What a record has of its own, the rest being words.
+NUMBERS = (
+    *("value", "ci95", "stderr", "samples", "normaliser", "unnormalised", "norm_samples"),
+    *("per_element", "per_sample", "deviations", "exact", "between_samples", "relative"),
+    *("per_channel", "zero_pairs", "half", "most_common"),
+)
+
+
+def drawn(n, seed=0):
+    """Samples, in the order in which `measure` takes them."""
+    data = running.images(SHAPE, n)
+    return data, data[np.random.default_rng(0).permutation(n)]
+
+
+def metric_of(group="C8", measures=MEASURES, **options):
+    return EquivarianceMetric(group, measures, **LAYERS, **options)
+
+
+def fed(metric, rows, sizes, function=net):
+    at = 0
+    for size in sizes:
+        metric.update(function, rows[at : at + size])
+        at += size
+    assert at == len(rows)
+    return metric
+
+
+def numbers(record):
+    return {name: record.get(name) for name in NUMBERS}
+
+
+@pytest.mark.parametrize("sizes", [[21], [1] * 21, [5] * 4 + [1], [17, 4], [2, 19]])
+@pytest.mark.parametrize("norm_samples", [200, 7])
+def test_batches_of_any_size_give_the_bits_of_measure(sizes, norm_samples):
+    data, rows = drawn(21)
+    options = {"norm_samples": norm_samples}
+    whole = measure(net, data, "C8", measures=MEASURES, samples=21, **options, **LAYERS)
+    metric = fed(metric_of(**options), rows, sizes)
+    assert metric.samples == 21
+    for own, other in zip(metric.records(), whole["measurements"], strict=True):
+        assert numbers(own) == numbers(other), own["measure"]
+
+
+@pytest.mark.parametrize("group", ["flip-h", "rotate:-30..30/3", "D4"])
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_so_do_few_samples_under_any_group(group, n):
+    data, rows = drawn(n)
+    measures = ["channel-cos@map", "latent-l2@z", "softmax-kl@logits", "unexplained@map"]
+    whole = measure(net, data, group, measures=measures, samples=n, **LAYERS)
+    metric = fed(metric_of(group, measures), rows, [1] * n)
+    for own, other in zip(metric.records(), whole["measurements"], strict=True):
+        assert numbers(own) == numbers(other), own["measure"]
+    named = {f"{r['measure']}@{r['layer']}": r["value"] for r in whole["measurements"]}
+    for name, value in metric.compute().items():
+        assert np.isnan(value) if named[name] is None else value == named[name]
+
+
+def test_added_metrics_are_one_over_all_samples_to_rounding():
+    data, rows = drawn(30)
+    whole = measure(net, data, "C8", measures=MEASURES, samples=30, **LAYERS)
+    parts = []
+    for part in (rows[:18], rows[18:19], rows[19:]):
+        one = fed(metric_of(), part, [len(part)])
+        parts.append(pickle.loads(pickle.dumps(one)))
+    total = sum([metric_of(), *parts, metric_of()])
+    assert total.samples == 30
+    assert [one.samples for one in parts] == [18, 1, 11]
+    for own, other in zip(total.records(), whole["measurements"], strict=True):
+        assert own["deviations"] == other["deviations"]
+        for name in ("value", "normaliser", "between_samples", "relative"):
+            assert np.isclose(own[name] or 0, other[name] or 0, rtol=1e-12), (own["measure"], name)
+        assert np.allclose(own["per_channel"] or 0, other["per_channel"] or 0, rtol=1e-12)
+
+
+def between(metric):
+    """What different samples are apart, of measures that are not divided by M."""
+    return [r["between_samples"] for r in metric.records() if r["normaliser"] is None]
+
+
+def test_neighbours_are_those_of_the_first_that_has_some():
+    _, rows = drawn(9)
+    one, few = fed(metric_of(), rows[:1], [1]), fed(metric_of(), rows[1:], [3, 5])
+    scales = between(few)
+    assert None not in scales
+    assert between(one + few) == scales
+    assert between(few + one) == scales
+
+
+def test_a_sum_goes_on():
+    data, rows = drawn(20)
+    total = fed(metric_of(), rows[:10], [10]) + fed(metric_of(), rows[10:15], [5])
+    before = between(total)
+    total.update(net, rows[15:])
+    whole = measure(net, data, "C8", measures=MEASURES, samples=20, **LAYERS)
+    for own, other in zip(total.records(), whole["measurements"], strict=True):
+        assert np.isclose(own["value"], other["value"], rtol=1e-12)
+    assert between(total) == before
+
+
+def test_it_forgets():
+    _, rows = drawn(6)
+    metric = fed(metric_of(), rows, [6])
+    first = metric.compute()
+    metric.reset()
+    assert metric.samples == 0
+    with pytest.raises(GeedError, match="call update first"):
+        metric.compute()
+    assert fed(metric, rows, [2, 4]).compute() == first
+
+
+def test_what_it_keeps_does_not_grow_by_maps():
+    _, rows = drawn(40)
+    metric = fed(metric_of(measures=["channel-cos@map", "unexplained@map"]), rows[:20], [20])
+    before = len(pickle.dumps(metric))
+    fed(metric, rows[20:], [20])
+    # A number a sample, element and part; a map of one orbit alone is 5 × 8 × 8 × 8 × 4 bytes.
+    assert len(pickle.dumps(metric)) - before < 20 * 8 * 8 * 8
+
+
+def test_it_holds_no_function():
+    _, rows = drawn(4)
+    metric = metric_of()
+    metric.update(lambda batch: net(batch), rows)
+    assert pickle.loads(pickle.dumps(metric)).compute() == metric.compute()
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda r: EquivarianceMetric("C9x"), "C9x"),
+        (lambda r: EquivarianceMetric("SO2~8"), "draws its elements anew"),
+        (lambda r: EquivarianceMetric("C4", ["chanel-cos"]).update(net, r), "channel-cos"),
+        (lambda r: EquivarianceMetric("C4", sample=3), "sample"),
+        (lambda r: EquivarianceMetric("C4", untrained=True), "untrained"),
+        (lambda r: metric_of().compute(), "call update first"),
+        (lambda r: metric_of().update(r, net), "first argument is a function"),
+        (lambda r: metric_of().update(net, r[:0]), "at least one sample"),
+        (lambda r: metric_of().update(net, "text"), "a batch is numbers"),
+        (lambda r: metric_of().update(lambda b: 1 / 0, r), "ZeroDivisionError"),
+        (lambda r: metric_of().update(net, r * np.nan), "NaN"),
+        (lambda r: metric_of() + metric_of("C4"), "measure differently"),
+        (lambda r: metric_of() + 3, None),
+    ],
+)
+def test_what_cannot_be_is_one_line(call, said):
+    rows = drawn(4)[1]
+    with pytest.raises(TypeError if said is None else GeedError, match=said) as caught:
+        call(rows)
+    assert "\n" not in str(caught.value)
+
+
+def test_batches_of_another_shape_are_refused():
+    metric = fed(metric_of(), drawn(4)[1], [4])
+    with pytest.raises(GeedError, match="shape"):
+        metric.update(net, running.images((3, 10, 10)))
+    with pytest.raises(GeedError, match=r"left out|shape"):
+        metric.update(lambda b: net(b)["z"], drawn(4)[1])
+    assert metric.samples == 4
+
+
+def test_training_mode_is_refused():
+    def normalised(batch):
+        out = net(batch)
+        return {**out, "z": out["z"] - out["z"].mean(0), "logits": out["logits"]}
+
+    with pytest.raises(GeedError, match=r"rows of a batch depend on each other.*evaluation"):
+        metric_of().update(normalised, drawn(6)[1])
+
+
+def test_other_outputs_are_not_added():
+    _, rows = drawn(4)
+    other = EquivarianceMetric("C8", MEASURES[:1], layout={"map": "NCHW"})
+    same = EquivarianceMetric("C8", MEASURES[:1], layout={"map": "NCHW"})
+    other.update(lambda b: {"map": net(b)["map"][:, :2], "logits": net(b)["logits"]}, rows)
+    same.update(net, rows)
+    with pytest.raises(GeedError, match="other outputs"):
+        _ = same + other
+
+
+class Fake(Tensor):
+    """A tensor of an array API."""
+
+    dtype, device = np.dtype(np.float64), "device"
+
+    def __array_namespace__(self):
+        return FakeNamespace
+
+
+class FakeNamespace:
+    @staticmethod
+    def asarray(array, dtype=None):
+        given = Fake(np.asarray(array, dtype=dtype))
+        given.to_device = lambda device: given
+        return given
+
+
+def test_a_function_of_tensors_gets_tensors_as_its_batch_is():
+    rows, seen = drawn(6)[1], set()
+
+    def of_tensors(batch):
+        assert type(batch) is Fake
+        seen.add(batch.array.dtype)
+        return {name: Tensor(value) for name, value in net(batch.array.astype("f4")).items()}
+
+    metric = metric_of()
+    metric.update(of_tensors, Fake(rows))
+    assert seen == {np.dtype(np.float64)} or seen == {np.dtype(np.float32)}
+    assert metric.compute() == fed(metric_of(), rows, [6]).compute()
+
+
+def test_torch_tensors_go_in_and_come_out():
+    torch = pytest.importorskip("torch", reason="needs torch")
+    rows = drawn(6)[1]
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(3, 4, 3).eval()
+
+    def of_tensors(batch):
+        assert batch.dtype == kind
+        maps = copy.deepcopy(layer).to(kind)(batch)
+        return {"map": maps, "logits": maps.mean((2, 3))}
+
+    found = []
+    for kind in (torch.float32, torch.float64, torch.bfloat16):
+        metric = EquivarianceMetric("C4", ["channel-cos@map"], layout={"map": "NCHW"})
+        metric.update(of_tensors, torch.from_numpy(rows).to(kind))
+        found.append(metric.compute()["channel-cos@map"])
+    kind = torch.float32
+
+    def of_arrays(batch):
+        return {k: v.detach().numpy() for k, v in of_tensors(torch.from_numpy(batch)).items()}
+
+    plain = EquivarianceMetric("C4", ["channel-cos@map"], layout={"map": "NCHW"})
+    plain.update(of_arrays, rows)
+    assert np.allclose(found, plain.compute()["channel-cos@map"], atol=1e-2)
+    assert found[0] == pytest.approx(plain.compute()["channel-cos@map"], abs=1e-4)
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("framework", ["jax", "tensorflow"])
+def test_tensors_of_other_frameworks_go_in_and_come_out(framework):
+    if not importlib.util.find_spec(framework):
+        pytest.skip(f"needs {framework}")
+    rows = drawn(6)[1]
+    if framework == "jax":
+        import jax.numpy as space
+
+        batch, kind = space.asarray(rows), type(space.asarray(rows))
+        mean = space.mean
+    else:
+        import tensorflow as space
+
+        batch, kind = space.constant(rows), type(space.constant(rows))
+        mean = space.reduce_mean
+
+    def of_tensors(given):
+        assert isinstance(given, kind)
+        return {"logits": mean(given * given, (2, 3))}
+
+    own = EquivarianceMetric("C4", ["output-l2@logits"], input_layout="NCHW")
+    own.update(of_tensors, batch)
+    plain = EquivarianceMetric("C4", ["output-l2@logits"], input_layout="NCHW")
+    plain.update(lambda b: {"logits": (b * b).mean((2, 3))}, rows)
+    assert own.compute() == pytest.approx(plain.compute(), rel=1e-4, abs=1e-8)
+
+
+def test_it_is_public():
+    assert onnx_geed.EquivarianceMetric is EquivarianceMetric
+    assert repr(EquivarianceMetric("C4")) == "<EquivarianceMetric under C4: 0 samples>"

@@ -1,0 +1,162 @@
+"""A table for a subgroup serves the exact part; the other elements are marked, never left out."""
+
+import json
+
+import models
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from running import images
+
+import onnx_geed as geed
+from onnx_geed.cache import measure_cache, write_cache
+from onnx_geed.cli import cli
+from onnx_geed.groups import Table, parse_group, rows_for, subgroup_table
+from onnx_geed.results import aggregate, compare, read_result
+
+FEW = {"samples": 6, "norm_samples": 8, "provider": "cpu"}
+C4, C8 = parse_group("C4"), parse_group("C8")
+CYCLE = np.array([np.roll(np.arange(4), k) for k in range(4)])
+TABLE = Table(C4.elements, "channels", CYCLE, "t")
+QUARTERS = ["e", "r2", "r4", "r6"]
+BETWEEN = ["r1", "r3", "r5", "r7"]
+
+
+def with_tables(model, kind, *layers):
+    """The model with the table that is known of it, for C4, in its metadata."""
+    table = json.dumps({"elements": list(C4.elements), kind: models.known(model)[kind]})
+    return models.with_metadata(model, {f"onnx_geed.action.{layer}": table for layer in layers})
+
+
+@pytest.fixture
+def lifting(tmp_path):
+    model = with_tables(models.c4_lifting(), "channels", "map1", "map2")
+    fed = model.graph.input[0].type.tensor_type.shape.dim
+    shape = tuple(d.dim_value for d in fed[1:])
+    return models.save(model, tmp_path / "lifting.onnx"), images(shape, 8)
+
+
+def by_table(result):
+    return [r for r in result["measurements"] if "channels" in r["output_action"]]
+
+
+def test_rows_are_found_for_the_elements_that_both_groups_have():
+    part = subgroup_table(TABLE, C8)
+    assert part is not None
+    assert part.partial
+    assert part.elements == ("e", "r2", "r4", "r6")
+    rows = rows_for(part, C8)
+    np.testing.assert_array_equal(rows[[0, 2, 4, 6]], CYCLE)
+    np.testing.assert_array_equal(rows[[1, 3, 5, 7]], [np.arange(4)] * 4)
+    assert not subgroup_table(Table(C8.elements, "channels", rows, "t"), C4).partial
+    # D4 has the rotations of C4; C6 shares the half turn with it, and C3 the identity alone.
+    assert subgroup_table(TABLE, parse_group("D4")).elements == C4.elements
+    assert subgroup_table(TABLE, parse_group("C6")).elements == ("e", "r3")
+    assert subgroup_table(TABLE, parse_group("C3")) is None
+
+
+def test_a_partial_table_has_to_be_an_action_of_a_subgroup():
+    broken = CYCLE.copy()
+    broken[2] = np.arange(4)
+    with pytest.raises(geed.GeedError, match=r"ρ\(r2\)ρ\(r2\) is not ρ\(r4\)"):
+        rows_for(subgroup_table(Table(C4.elements, "channels", broken, "t"), C8), C8)
+    some = Table(("e", "r1"), "channels", CYCLE[:2], "t", partial=True)
+    with pytest.raises(geed.GeedError, match="no subgroup of C8"):
+        rows_for(some, C8)
+
+
+@pytest.mark.parametrize("engine", ["kernels", "graph"])
+def test_the_exact_part_is_what_the_subgroup_measures(lifting, engine):
+    path, data = lifting
+    whole = geed.measure(path, data, "C8", engine=engine, **FEW)
+    quarter = geed.measure(path, data, "C4", engine=engine, **FEW)
+    records, wanted = by_table(whole), by_table(quarter)
+    assert [r["layer"] for r in records] == [r["layer"] for r in wanted]
+    assert records
+    for record, own in zip(records, wanted, strict=True):
+        assert record["exact"]["elements"] == QUARTERS
+        assert record["exact"]["value"] == pytest.approx(own["value"], abs=1e-6)
+        np.testing.assert_allclose(
+            record["exact"]["deviations"], own["deviations"], atol=1e-6, rtol=1e-6
+        )
+        assert record["without_table"] == BETWEEN
+        assert "without_table" not in own
+        assert record["output_action"].endswith("(4 of 8 elements)")
+        assert sum("no table for r1, r3, r5 and r7" in w for w in record["warnings"]) == 1
+        # Nothing is left out: each element has its figure.
+        assert list(record["per_element"]) == list(C8.elements)
+    assert any("4 of the 8 elements of C8" in note for note in whole["notes"])
+
+
+def test_elements_without_a_table_are_compared_in_place(lifting, tmp_path):
+    path, data = lifting
+    plain = geed.measure(
+        models.save(models.c4_lifting(), tmp_path / "plain.onnx"), data, "C8", **FEW
+    )
+    without = {(r["measure"], r["layer"]): r for r in plain["measurements"]}
+    for record in by_table(geed.measure(path, data, "C8", **FEW)):
+        own = without[record["measure"], record["layer"]]
+        assert "without_table" not in own
+        for g, element in enumerate(C8.elements):
+            same = np.allclose(
+                np.array(record["deviations"])[:, g], np.array(own["deviations"])[:, g]
+            )
+            assert same == (element in (*BETWEEN, "e"))
+
+
+def test_a_cache_a_part_and_a_file_tell_the_same(lifting, tmp_path):
+    path, data = lifting
+    live = geed.measure(path, data, "C8", **FEW)
+    for mode in ("raw", "stats"):
+        write_cache(path, data, "C8", tmp_path / f"{mode}.geed", mode=mode, **FEW)
+        cached = measure_cache(tmp_path / f"{mode}.geed")
+        assert cached["measurements"] == live["measurements"]
+    parts = [geed.measure(path, data, "C8", shard=f"{i}/2", **FEW) for i in (1, 2)]
+    assert geed.merge(parts)["measurements"] == live["measurements"]
+    np.save(tmp_path / "x.npy", data)
+    words = ["measure", path, "--data", tmp_path / "x.npy", "--group", "C8", "--samples", "6"]
+    out = tmp_path / "r.json"
+    got = CliRunner().invoke(cli, [str(w) for w in (*words, "--norm-samples", "8", "-o", out)])
+    assert got.exit_code == 0, got.output
+    assert "no table for r1, r3, r5 and r7" in " ".join(got.stdout.split())
+    assert "only resampled elements deviate" not in " ".join(got.stdout.split())
+    assert by_table(read_result(out)) == by_table(json.loads(out.read_text()))
+
+
+def test_a_partial_table_is_not_compared_with_a_whole_one(lifting, tmp_path):
+    path, data = lifting
+    plain = geed.measure(
+        models.save(models.c4_lifting(), tmp_path / "other.onnx"), data, "C8", **FEW
+    )
+    own = geed.measure(path, data, "C8", **FEW)
+    for both in (compare, lambda a, b: aggregate([a, b])):
+        with pytest.raises(geed.GeedError, match="output action"):
+            both(own, plain)
+
+
+def test_a_share_of_the_error_asks_for_every_row(tmp_path):
+    cyclic = with_tables(models.cyclic_logits(), "permutation", "logits")
+    model = models.save(cyclic, tmp_path / "cyclic.onnx")
+    data = images((1, 5, 5), 8)
+    asked = {"measures": ["symmetry-share"], "labels": [0, 1] * 4, **FEW}
+    with pytest.raises(geed.GeedError, match="a row for every element of C8"):
+        geed.measure(model, data, "C8", **asked)
+
+
+def test_vectors_have_a_mean_over_the_elements_that_the_table_leaves_in_place(tmp_path):
+    """A half turn leaves these logits: f̂ is a mean over e and r4, and over no eighth turn."""
+    rows = np.array([[0, 1], [1, 0], [0, 1], [1, 0]])
+    action = geed.groups.vector_action(
+        subgroup_table(Table(C4.elements, "permutation", rows, "t"), C8), C8
+    )
+    measure = geed.measures.Measure("output-l2", "y", action)
+    assert measure.kernel_of_action == (0, 4)
+    assert measure.action.name == "permutation (4 of 8 elements)"
+    inverse = measure.with_inverse_table()
+    assert inverse is None  # each row is its own inverse
+    turning = geed.groups.vector_action(
+        subgroup_table(Table(C4.elements, "permutation", CYCLE, "t"), C8), C8
+    )
+    other = geed.measures.Measure("output-l2", "y", turning).with_inverse_table()
+    np.testing.assert_array_equal(other.action.table[[0, 2, 4, 6]], CYCLE[[0, 3, 2, 1]])
+    assert other.action.without_row == (1, 3, 5, 7)
