@@ -70,10 +70,13 @@ def bucket(object_store, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setenv("AWS_ENDPOINT_URL", object_store)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    # Systems are kept by their options, and not by the environment that they were opened in.
+    s3fs.S3FileSystem.clear_instance_cache()
     system = s3fs.S3FileSystem(use_listings_cache=False)
     name = f"bucket-{uuid.uuid4().hex[:12]}"
     system.mkdir(name)
-    return f"s3://{name}", system
+    yield f"s3://{name}", system
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture

@@ -924,7 +924,7 @@ GOOD |= {"labels_in_a_text[digits]", "labels_in_a_text[other]", "batch_of_many_f
 GOOD.add("classes_in_a_text[long]")
 
 
-@cases("text", many="a\n" * 30_000_000, long="a" * 100_000_000, same="a\na\n")
+@cases("text", many="a\n" * 30_000_000, long="a" * 100_000_000 + "\nb\nc\nd\ne", same="a\na\n")
 def classes_in_a_text(folder: Path, text: str) -> str:
     (folder / "c.txt").write_text(text)
     return "annotate model.onnx --classes c.txt -o out.onnx"

@@ -11,7 +11,7 @@ import pytest
 DEMO = Path(str(files("onnx_geed.demo")))
 ROOT = Path(__file__).parents[2]
 MEASURE = ["measure", str(DEMO / "digits_cnn.onnx"), "--data", str(DEMO / "digits.npz")]
-MEASURE += ["--group", "C4", "--samples", "3", "--norm-samples", "3", "--provider", "cpu"]
+MEASURE += ["--group", "C4", "--samples", "3", "--norm-samples", "3", "--provider", "cpu", "-q"]
 
 unix = pytest.mark.skipif(os.name != "posix", reason="needs a shell of Unix")
 
