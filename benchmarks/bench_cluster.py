@@ -100,7 +100,7 @@ def timed(model: str, data: Any, group: str, options: dict[str, Any], workers: i
             parts = list(prepared.in_order(run_stretch, jobs))
             seconds = time.perf_counter() - begun
             begun = time.perf_counter()
-            joined: OrbitStatistics = gather(task.plan, parts)
+            joined: OrbitStatistics = gather(task.plan, parts, prepared.count)
             joining = time.perf_counter() - begun
             assert len(joined.orbits) == prepared.count
         finally:
