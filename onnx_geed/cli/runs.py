@@ -327,7 +327,7 @@ def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
 
 @click.command(cls=Guarded)
 @click.argument("suite", type=PLACE, metavar="SUITE.toml")
-@out_option("FOLDER", "Folder for results, summary and pictures.", required=True, folder=True)
+@out_option("FOLDER", "Folder for results, summary, page and pictures.", required=True, folder=True)
 @executor_options
 @format_option("table", "json", "csv", explained=True)
 @isolate_options
@@ -341,8 +341,8 @@ def benchmark(
     """Measure all models that a TOML file lists, such as the checkpoints of a training.
 
     Writes a result file for each model, data set and group, and mean and interval over seeds as
-    summary.json, summary.csv and pictures (with matplotlib); for families of transformations also
-    a page, families.html. Given again, the command keeps results that are still up to date. If a
+    summary.json and summary.csv. With onnx-geed[report] there are also report.html, a page to sort,
+    filter and compare all of them, pictures, and for families families.html. Given again, the command keeps results that are still up to date. If a
     run fails, the others go on, and the command ends with status 2.
 
     \b

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
+from onnx_geed.report.render import json_in_page
 from onnx_geed.report.samples import headline
 from onnx_geed.report.svg import load_matplotlib
 from onnx_geed.report.thumbnails import check_shown, open_pictures, orbit_pictures
@@ -117,9 +117,7 @@ def explorer(
         of = models[-1]
         notes += _add_pictures(result, of, data, pictures)
     content = {"models": models, "pictures": pictures}
-    text = json.dumps(content, ensure_ascii=True, separators=(",", ":"))
-    # Nothing in it ends the element that holds it, or begins a comment there.
-    return {"json": text.replace("<", "\\u003c"), "notes": list(dict.fromkeys(notes))}
+    return {"json": json_in_page(content), "notes": list(dict.fromkeys(notes))}
 
 
 def _model(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from onnx_geed.addresses import joined
 from onnx_geed.errors import GeedError
 from onnx_geed.files import make_folder, write_text
 from onnx_geed.report.page_tables import OPEN, class_tables, comparisons, value_row
+from onnx_geed.report.render import render
 from onnx_geed.report.samples import samples_at_both_ends
 from onnx_geed.report.words import summary
 from onnx_geed.results import (
@@ -33,7 +32,7 @@ from onnx_geed.results import (
     read_record,
     same_orbits,
 )
-from onnx_geed.safe_names import file_name, html_text
+from onnx_geed.safe_names import file_name
 
 __all__ = ["report", "write_report"]
 
@@ -76,7 +75,7 @@ def write_report(
     """
     _check_installed()
     content = _content(cast(Sequence[Result], results), data, command, explorations)
-    write_text(path, _render(content), option="-o")
+    write_text(path, render("report", content), option="-o")
     if pictures is not None:
         first = {"measure": "glance", "pictures": content["glance"]["pictures"]}
         shown = [first, *content["families"], *content["fits"], *content["sections"]]
@@ -125,7 +124,7 @@ def report(
         If the data are not those that were measured.
     """
     _check_installed()
-    return _render(_content(results, data, None, explorations))
+    return render("report", _content(results, data, None, explorations))
 
 
 def _check_installed() -> None:
@@ -138,28 +137,6 @@ def _check_installed() -> None:
         raise GeedError(
             "report: needs matplotlib and jinja2; install them with pip install 'onnx-geed[report]'"
         ) from None
-
-
-def _render(content: dict[str, Any]) -> str:
-    import jinja2
-    import markupsafe
-
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("onnx_geed.report"),
-        autoescape=True,
-        finalize=html_text,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    script = (Path(__file__).parent / "templates" / "report.js").read_text(encoding="utf-8")
-    # A browser runs the page's own script, which it knows by its digest, and no other.
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    own: dict[str, Any] = {"script": markupsafe.Markup(script), "script_digest": digest}
-    explored = content["explorer"]
-    # JSON, of which every < is written as an escape: nothing in it is markup.
-    own["explorer"] = {**explored, "json": markupsafe.Markup(explored["json"])}
-    return environment.get_template("report.html.j2").render(content | own)
 
 
 def _content(

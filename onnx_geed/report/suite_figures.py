@@ -13,6 +13,7 @@ from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.report.axes import legend_name
 from onnx_geed.report.family_overview import families_picture
 from onnx_geed.report.page import write_report
+from onnx_geed.report.suite_page import suite_page
 from onnx_geed.report.suite_tables import suite_csv
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, panels_across, themed
 from onnx_geed.results import SuiteRow, SuiteSummary, read_result, suite_family_values
@@ -43,7 +44,7 @@ _MOST_RESULTS = 30
 def write_summary(
     summary: SuiteSummary, folder: str | Path, cells: Sequence[str | Path] = ()
 ) -> list[str]:
-    """Write a suite's summary as ``summary.csv`` and, with matplotlib, as pictures.
+    """Write a suite's summary as ``summary.csv`` and, with the extra, ``report.html`` and pictures.
 
     Where groups are several, and one a family, its results are a page too, ``families.html``.
 
@@ -59,7 +60,7 @@ def write_summary(
     Returns
     -------
     list of str
-        A note where the pictures or the page are left out.
+        A note where the pictures and the page, or that of the families, are left out.
 
     Raises
     ------
@@ -69,8 +70,10 @@ def write_summary(
     write_text(joined(folder, "summary.csv"), suite_csv(summary), option="-o")
     for name in ("matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
-            return [f"no pictures, for want of {name}: pip install 'onnx-geed[report]'"]
+            cure = "pip install 'onnx-geed[report]'"
+            return [f"no report.html and no pictures, for want of {name}: {cure}"]
     draw_suite(summary, folder)
+    write_text(joined(folder, "report.html"), suite_page(summary), option="-o")
     if not cells or not suite_family_values(summary["rows"]):
         return []
     if len(cells) > _MOST_RESULTS:

@@ -1,108 +1,16 @@
 """Pages in headless Chromium: every control is used, and nothing is said, asked for or cut off."""
 
-import shutil
 from importlib.resources import files
 
 import numpy as np
 import pytest
+from in_chromium import is_whole, use_everything
 from large_pages import HOSTILE, explored, of_layers
 
 from onnx_geed import measure
 from onnx_geed.report import samples_to_show
 from onnx_geed.report.page import report
 from onnx_geed.run import explore
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-@pytest.fixture
-def opened(browser, tmp_path):
-    """Opens pages; whatever they say or ask for is a failure at the end."""
-    heard, pages = [], []
-
-    def open_page(html, width=1400):
-        (tmp_path / "page.html").write_text(html, encoding="utf-8")
-        size = {"width": width, "height": 900}
-        page = browser.new_page(viewport=size, reduced_motion="reduce")
-        page.on("console", lambda m: heard.append(f"console: {m.text}"))
-        page.on("pageerror", lambda e: heard.append(f"error: {e}"))
-        page.on("dialog", lambda d: heard.append(f"dialog: {d.message}"))
-        page.on("request", lambda r: heard.append(r.url) if not of_page(r.url) else None)
-        page.add_init_script(
-            "addEventListener('securitypolicyviolation', e => console.log('CSP ' + e.blockedURI))"
-        )
-        page.goto((tmp_path / "page.html").as_uri())
-        pages.append(page)
-        return page
-
-    def of_page(url):
-        return url.startswith("data:") or url == (tmp_path / "page.html").as_uri()
-
-    yield open_page
-    for page in pages:
-        page.close()
-    assert heard == []
-
-
-def use_everything(page):
-    """Press every button, open all that folds, choose every option, and type into every box."""
-    for fold in page.query_selector_all("summary"):
-        fold.click()
-    count = page.evaluate(
-        """() => {
-          let used = 0;
-          const press = selector => {
-            for (let i = 0; i < document.querySelectorAll(selector).length; i++) {
-              document.querySelectorAll(selector)[i].click();
-              used++;
-            }
-          };
-          press("thead button");
-          press("section button");
-          for (let s = 0; s < document.querySelectorAll("select").length; s++)
-            for (let o = 0; o < document.querySelectorAll("select")[s].options.length; o++) {
-              const select = document.querySelectorAll("select")[s];
-              select.value = o;
-              select.dispatchEvent(new Event("change"));
-              used++;
-            }
-          for (const box of document.querySelectorAll("input")) {
-            box.value = "1";
-            box.dispatchEvent(new Event("input"));
-            box.value = "";
-            box.dispatchEvent(new Event("input"));
-            used++;
-          }
-          const marks = [...document.querySelectorAll("[data-tip], [data-cells]")];
-          for (const mark of marks.slice(0, 200)) {
-            const {left, top, width, height} = mark.getBoundingClientRect();
-            const at = {bubbles: true, clientX: left + width / 2, clientY: top + height / 2};
-            mark.dispatchEvent(new PointerEvent("pointermove", at));
-            mark.dispatchEvent(new MouseEvent("click", at));
-            used++;
-          }
-          return used;
-        }"""
-    )
-    for key in ("Tab", "Enter", "ArrowRight", "ArrowDown", "Escape"):
-        page.keyboard.press(key)
-    return count
-
-
-def is_whole(page):
-    """Nothing of the page itself lies beyond its right edge."""
-    wide, inner = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    return wide <= inner
 
 
 @pytest.fixture(scope="module")
