@@ -342,8 +342,9 @@ def benchmark(
 
     Writes a result file for each model, data set and group, and mean and interval over seeds as
     summary.json and summary.csv. With onnx-geed[report] there are also report.html, a page to sort,
-    filter and compare all of them, pictures, and for families families.html. Given again, the command keeps results that are still up to date. If a
-    run fails, the others go on, and the command ends with status 2.
+    filter and compare all of them, pictures, and for families families.html. Given again, the
+    command keeps results that are still up to date. If a run fails, the others go on, and the
+    command ends with status 2.
 
     \b
     Example of a suite; {seed} and {step} stand for numbers, {any} for any word:

@@ -101,7 +101,7 @@ def _table(rows: Sequence[SuiteRow], warnings: Sequence[str]) -> dict[str, Any]:
             [
                 at["model"][row["model"]],
                 row["step"],
-                *(at[kind][row[kind]] for kind in ("data", "group", "measure", "layer")),  # type: ignore[literal-required]
+                *(at[kind][row[kind]] for kind in ("data", "group", "measure", "layer")),
                 *_numbers(row),
                 row["models"],
                 row["samples"],

@@ -1,4 +1,4 @@
-"""The page of a suite in headless Chromium: sorted, filtered, pointed at, with names of strangers."""
+"""The page of a suite in headless Chromium: sorted, filtered, pointed at; hostile names."""
 
 import importlib.util
 
@@ -80,6 +80,7 @@ def test_what_has_no_number_comes_last_both_ways(opened):
     page.click("thead button >> nth=1")
     assert models(page) == ["a", "c", "b"]
     assert "0.300 distance / M" in page.inner_text("tbody tr:last-child")
+    assert "—" in page.inner_text("tbody tr:last-child")  # no number that looks like the others
     assert "1 without such a number, not drawn" in page.inner_text("figcaption")
 
 

@@ -25,16 +25,18 @@ const draw = (tag, attributes = {}, ...children) =>
 const cut = (text, most) => text.length <= most ? text : `${text.slice(0, most - 8)}…${text.slice(-7)}`;
 
 // Numbers as the other page writes them: three figures, a minus that is one.
+const RAISED = {"-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹"};
 const told = x => {
   if (x === 0) return "0";
   const size = Math.abs(x);
   const text = size >= 1e-3 && size < 1e4
-    ? x.toFixed(Math.max(0, 2 - Math.floor(Math.log10(size)))) : x.toExponential(1);
+    ? x.toFixed(Math.max(0, 2 - Math.floor(Math.log10(size))))
+    : x.toExponential(1).replace(/e\+?(.*)/, (_, power) => `·10${[...power].map(c => RAISED[c]).join("")}`);
   return text.replace(/-/g, "\u2212");
 };
 const percent = x => {
   if (x === 0) return "0\u00a0%";
-  if (Math.abs(x) < .001) return "less than 0.1\u00a0%";
+  if (Math.abs(x) < .001) return `<0.1\u00a0%`;
   return `${(100 * x).toFixed(Math.abs(x) < .1 ? 1 : 0)}\u00a0%`.replace("-", "\u2212");
 };
 const range = (ends, write) => ends ? `${write(ends[0])} to ${write(ends[1])}` : "";
@@ -138,25 +140,26 @@ const columns = shown => [
   many.group && {key: "group", head: ["group"], get: row => names.group[row.first.group]},
   ...distinct(shown.flatMap(row => [...row.of.keys()])).sort((a, b) => a - b).map(measure => {
     const far = shown.some(row => (row.of.get(measure)?.far ?? null) !== null);
-    return {key: `m${measure}`, measure, head: [measures[measure].title, make("small", {}, `${names.measure[measure]}, ${far ? "how far off" : "value"}`)],
+    return {key: `m${measure}`, measure, far, head: [measures[measure].title, make("small", {}, `${names.measure[measure]}, ${far ? "how far off" : "value"}`)],
       get: row => row.of.get(measure)?.[far ? "far" : "value"] ?? null};
   }),
   shown.some(row => row.right) && {key: "right", head: ["correct class", make("small", {}, "of moved samples")], get: row => row.right?.right ?? null, n: true},
   many.seeds && {key: "seeds", head: ["seeds"], get: row => row.first.models, n: true},
 ].filter(Boolean);
-const measured = (row, layers) => {
+const measured = (row, scaled) => {
   const cell = make("td", {class: "far"});
   if (!row) { cell.append("—"); return cell; }
   const value = row.value === null ? "no value" : valueWords(row), small = text => make("small", {}, text);
   const between = text => text ? [make("span", {class: "between"}, text)] : [];
-  if (row.far === null) cell.append(make("b", {}, value), ...between(valueRange(row)));
+  if (row.far === null && scaled) cell.append("—", small(value + (row.ends ? ` (${valueRange(row)})` : "")));
+  else if (row.far === null) cell.append(make("b", {}, value), ...between(valueRange(row)));
   else {
     const full = make("span");
     full.style.width = `${100 * Math.min(Math.max(row.far, 0), 1)}%`;
     cell.append(make("b", {}, percent(row.far)), ...between(range(row.farEnds, percent)),
       make("span", {class: "bar"}, full), small(value));
   }
-  if (layers) cell.append(small(cut(names.layer[row.layer], 40)));
+  if (many.layer) cell.append(small(cut(names.layer[row.layer], 40)));
   if (row.warnings.length) cell.append(make("small", {class: "marked"}, `! ${row.warnings.length} warning${row.warnings.length > 1 ? "s" : ""}`));
   cell.row = row;
   return cell;
@@ -191,7 +194,7 @@ const drawTable = list => {
   })));
   table.tBodies[0].replaceChildren(...shown.slice(0, now.rows).map(row => make("tr", {}, ...heads.map((column, i) => {
     if (!i) return make("th", {scope: "row"}, make("span", {class: `chip ${look(row.first.model)}`}), modelButton(row.first.model));
-    if (column.measure !== undefined) return measured(row.of.get(column.measure), many.layer);
+    if (column.measure !== undefined) return measured(row.of.get(column.measure), column.far);
     if (column.key === "right" && row.right)
       return make("td", {class: "n"}, percent(row.right.right), make("small", {}, `unmoved ${percent(row.right.unmoved)}`));
     return make("td", column.n ? {class: "n"} : {}, String(column.get(row) ?? "—"));
