@@ -130,7 +130,7 @@ def test_layers_are_chosen(opened):
 
 
 def test_curves_tell_their_values_to_pointers_and_arrow_keys(opened):
-    page = opened(suite_page(suite(grid(["net1", "net2"], STEPS))))
+    page = opened(suite_page(suite(grid(["net1", "net2"], (100, 9, 0, 10)))))
     plot = page.locator("figure.step svg").first
     plot.scroll_into_view_if_needed()
     page.wait_for_timeout(50)  # scrolling hides the tooltip
