@@ -68,7 +68,9 @@ class Pieces:
             If rows of a batch depend on each other.
         """
         plan, first = job.task.plan, job.positions.start
-        measures = _streamed(plan, job.layers, first)
+        # Of a sample that is compared with several elsewhere, the whole is kept for each of them.
+        several = len(_elsewhere(job)) > 1
+        measures = [] if several else _streamed(plan, job.layers, first)
         streamed = {m.layer for m in measures}
         own, whole = _Sums(plan.group.order), _Whole(plan.group.order)
         neighbours = _Neighbours(job, measures, self._centres, self._centre_of)
@@ -194,7 +196,7 @@ class _Neighbours:
         self._job, self._centre_of = job, centre_of
         self._measures, self._centres, self._first, self._last = measures, centres, first, last
         self._pairs = set(job.pairs) if measures else set()
-        elsewhere = [p for p, q in self._pairs if q == first and p not in job.positions]
+        elsewhere = _elsewhere(job) if measures else []
         #: The position of a sample elsewhere, which the first one here is compared with; else −1.
         self._before = elsewhere[0] if elsewhere else -1
         # Those that follow each other within the job are the first ones.
@@ -270,6 +272,12 @@ class _Neighbours:
         for key, complete, sides in zip(self._keys, self._complete, self._open, strict=True):
             entered[key] = replace(entered[key], pairs=Pairs(complete, sides))
         return entered
+
+
+def _elsewhere(job: Job) -> list[int]:
+    """Return the positions of samples elsewhere with which the first one of a job is compared."""
+    first = job.positions.start
+    return [p for p, q in job.pairs if q == first and p not in job.positions]
 
 
 class _Sums:

@@ -60,10 +60,11 @@ def test_batches_of_any_size_give_the_bits_of_measure(sizes, norm_samples):
 
 
 @pytest.mark.parametrize("group", ["flip-h", "rotate:-30..30/3", "D4"])
-@pytest.mark.parametrize("n", [1, 2, 9])
-def test_so_do_few_samples_under_any_group(group, n):
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+@pytest.mark.parametrize("beside", [["unexplained@map"], []])  # alone, maps are summed as they come
+def test_so_do_few_samples_under_any_group(group, n, beside):
     data, rows = drawn(n)
-    measures = ["channel-cos@map", "latent-l2@z", "softmax-kl@logits", "unexplained@map"]
+    measures = ["channel-cos@map", "latent-l2@z", "softmax-kl@logits", *beside]
     whole = measure(net, data, group, measures=measures, samples=n, **LAYERS)
     metric = fed(metric_of(group, measures), rows, [1] * n)
     for own, other in zip(metric.records(), whole["measurements"], strict=True):
