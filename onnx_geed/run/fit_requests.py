@@ -150,23 +150,26 @@ def fits_to_make(
             f"{next(iter(requests.values())).asked}: is fitted to samples that D does not hold, of "
             f"which there {'is 1' if samples else 'are none'}: give fewer --samples, or more data"
         )
+    measured = {request.asked for name, request in requests.items() if name in layers}
+    for name, request in requests.items():
+        if request.asked not in measured:
+            judged = f"{judge_of_fits()}@{name}"
+            which = "none of its layers is" if request.is_pattern else f"{name} is not"
+            raise GeedError(f"{request.asked}: {which} measured: add --measure {judged}")
     made: dict[str, FitRequest] = {}
     notes, misfits = [], []
     if samples < options.fit_samples:
         notes.append(f"only {samples} of the {options.fit_samples} samples to fit to exist")
-    for name, request in requests.items():
+    # Of a pattern's layers those are fitted that are measured.
+    for name, request in ((n, r) for n, r in requests.items() if n in layers):
         try:
-            if name not in layers:
-                judged = f"{judge_of_fits()}@{name}"
-                raise GeedError(f"{request.asked}: {name} is not measured: add --measure {judged}")
             fault = _doubt(layers[name], request, group, samples, options)
             if fault and not options.fit_anyway:
                 raise GeedError(f"{fault}; --fit-anyway fits it all the same")
         except GeedError as error:
             if not request.is_pattern:
                 raise
-            if name in layers:
-                misfits.append(str(error))
+            misfits.append(str(error))
             continue
         if fault:
             notes.append(f"{fault}: fitted anyway, so read it beside its shuffled null")

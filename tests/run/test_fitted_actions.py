@@ -212,6 +212,12 @@ def test_vectors_are_fitted_where_there_are_samples_enough(steered):
     assert any("not fitted: --output-action [vf]*" in note for note in mixed["notes"])
 
 
+def test_a_pattern_of_which_nothing_is_measured_is_refused(steered):
+    path, data, _ = steered
+    with pytest.raises(geed.GeedError, match=r"none of its layers is measured: add --measure"):
+        measured(path, data, "linear", "v*", measures=["unexplained@fields"])
+
+
 def test_too_few_samples_say_how_many_there_are(steered):
     path, data, _ = steered
     with pytest.raises(geed.GeedError, match="of which there is 1: give fewer --samples"):
