@@ -226,7 +226,7 @@ _WHOLE = frozenset(
 
 
 def _check_divisions(graph: onnx.GraphProto, outer: Mapping[str, _Known], path: Path) -> None:
-    """Refuse divisions of whole numbers on which the processor ends the process.
+    """Refuse divisions of whole numbers that have no result: a processor ends the process.
 
     These are by 0, and of the smallest number by -1, whose quotient is one more than the largest.
     Of divisors that are computed nothing is known here.
@@ -242,8 +242,8 @@ def _check_divisions(graph: onnx.GraphProto, outer: Mapping[str, _Known], path: 
             if by is not None and (fault := _fault_of_division(divided, by)):
                 called = shown(f"{node.op_type} {node.name or next(iter(node.output), '')}")
                 raise GeedError(
-                    f"{path}: its node {called} divides {fault}, which would end the process; "
-                    "export it again without"
+                    f"{path}: its node {called} divides {fault}, which has no result and may end "
+                    "the process; export it again without"
                 )
         for body in subgraphs(node):
             _check_divisions(body, known, path)
