@@ -204,7 +204,7 @@ def test_a_signal_while_libraries_are_loaded_is_one_line(tmp_path, number):
         folder.mkdir()
         (folder / f"{name}.py").write_text(
             "import sys, time\nsys.stderr.write('now\\n'); sys.stderr.flush()\n"
-            "try:\n    time.sleep(30)\n"
+            "try:\n    time.sleep(4)\n"
             "except BaseException as e:\n    raise ImportError('half') from e\n"
         )
         run = subprocess.Popen(
@@ -347,7 +347,7 @@ def test_a_signal_that_a_callback_swallows_comes_again(tmp_path):
         "call = ctypes.CFUNCTYPE(None)(lambda: signal.raise_signal(signal.SIGTERM))\n"
         "def loop(page):\n"
         "    call()\n"
-        "    time.sleep(30)\n"
+        "    time.sleep(4)\n"
         "cli.commands['demo'].callback = loop\n"
         "cli(['demo'], prog_name='onnx-geed')\n"
     )
