@@ -51,6 +51,9 @@ _HEAD = 10_100
 
 _GZIP = b"\x1f\x8b"
 
+# Others are unpacked at once, whatever is asked for.
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
 
 def allowed_by(memory: str | int) -> int:
     """Return how many bytes may be held of one file under a budget, ``--memory``."""
@@ -185,7 +188,7 @@ def members_of(file: BinaryIO, names: Sequence[str] | None = None) -> dict[str, 
     Raises
     ------
     ValueError
-        If one is no array, or shorter than it says.
+        If one is no array, shorter than it says, or packed as numpy packs none.
     """
     found = {}
     with zipfile.ZipFile(file) as archive:
@@ -193,6 +196,8 @@ def members_of(file: BinaryIO, names: Sequence[str] | None = None) -> dict[str, 
             names = [n.removesuffix(".npy") for n in archive.namelist() if n.endswith(".npy")]
         for name in names:
             info = archive.getinfo(f"{name}.npy")
+            if info.compress_type not in _PACKINGS:
+                raise ValueError(f"{name} is packed in a way that numpy does not write")
             with archive.open(info) as member:
                 head = array_head(member)
             if head.start + head.size > info.file_size:

@@ -884,6 +884,26 @@ def suite(folder: Path, content: str) -> str:
     return "benchmark s.toml --out results"
 
 
+@cases("packing", bz2=zipfile.ZIP_BZIP2, lzma=zipfile.ZIP_LZMA)
+def archive_that_unpacks_all_at_once(folder: Path, packing: int) -> str:
+    with (
+        zipfile.ZipFile(folder / "x.npz", "w", packing) as file,
+        file.open("x.npy", "w", force_zip64=True) as member,
+    ):
+        member.write(npy_head((GIGA // 4 // 768, 3, 8, 8)))
+        for _ in range(16):
+            member.write(bytes(GIGA // 16))
+    return measure("x.npz")
+
+
+@case
+def image_that_a_program_draws(folder: Path) -> str:
+    (folder / "images").mkdir()
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    (folder / "images" / "0.png").write_bytes(content)
+    return measure("images")
+
+
 @case
 def suite_in_a_hole(folder: Path) -> str:
     sparse(folder / "s.toml", 9 * GIGA)
@@ -903,6 +923,10 @@ def suite_in_a_hole(folder: Path) -> str:
     shifts="--group shift9999x9999",
     sampled="--group SO2~1000000000",
     family="--group rotation:0..360/1000000000",
+    product="--group " + "*".join(["C2"] * 20_000),
+    no_time="--isolate --time-limit nan",
+    endless="--isolate --time-limit inf",
+    long_time="--isolate --time-limit 1e300",
 )
 def option_of_a_large_number(folder: Path, option: str) -> str:
     return f"{measure()} {option}"

@@ -950,6 +950,48 @@ def metadata_twice() -> Made:
 
 
 # ------------------------------------------------------------------------------------------------
+# Divisions on which the processor ends a process
+# ------------------------------------------------------------------------------------------------
+
+_LEAST = -(2**63)
+
+
+@hostile(
+    zero=("Div", 5, 0),
+    zeros=("Div", 5, [1] * 100 + [0]),
+    least=("Div", _LEAST, -1),
+    modulo_zero=("Mod", 5, 0),
+    modulo_least=("Mod", _LEAST, -1),
+    of_data=("Div", None, -1),
+    by_identity=("Div", _LEAST, "Identity"),
+    by_constant=("Div", _LEAST, "Constant"),
+    filled=("Div", _LEAST, "ConstantOfShape"),
+)
+def division(case: tuple[str, int | None, object]) -> Made:
+    op, divided, by = case
+    one = numpy_helper.from_array(np.array([-1]), "one")
+    made = {
+        "Identity": node("Identity", "minus", "by"),
+        "Constant": node("Constant", "", "by", value_int=-1),
+        "ConstantOfShape": node("ConstantOfShape", "length", "by", value=one),
+    }
+    nodes = [made[by]] if isinstance(by, str) else []
+    weights = [ints("minus", [-1]), ints("length", [1]), ints("least", _LEAST), ints("nil", 0)]
+    if not nodes:
+        weights.append(ints("by", by))
+    if divided is None:
+        nodes += [
+            node("Cast", "x", "whole", to=INT64),
+            node("Mul", "whole nil", "nothing"),
+            node("Add", "nothing least", "divided"),
+        ]
+    else:
+        weights.append(ints("divided", divided))
+    nodes += [node(op, "divided by", "quotient", name="the_division"), *added("quotient")]
+    return net(nodes, weights, end="x_with")
+
+
+# ------------------------------------------------------------------------------------------------
 # Bytes
 # ------------------------------------------------------------------------------------------------
 

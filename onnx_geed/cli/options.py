@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -334,6 +335,17 @@ executor_options = _in_order(
 )
 
 
+class _Seconds(click.FloatRange):
+    """A number of seconds, up to a year; a range alone lets NaN pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return seconds
+
+
 def _keep_aside(context: click.Context, parameter: click.Parameter, value: Any) -> None:
     """Keep an option where the command itself does not see it."""
     name = parameter.name or ""
@@ -355,7 +367,7 @@ isolate_options = _in_order(
     ),
     click.option(
         "--time-limit",
-        type=click.FloatRange(min=0, min_open=True),
+        type=_Seconds(min=0, min_open=True, max=31_536_000),
         default=3600.0,
         show_default=True,
         metavar="SECONDS",

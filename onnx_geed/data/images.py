@@ -29,6 +29,10 @@ _DECODED, _SHOWN, _MADE = 12, 20, 8
 _SMALLER = "make the image smaller, or raise --memory"
 
 
+# What Pillow may take a file for, whatever it is called: for some others it runs programs.
+_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+
+
 #: Files that are taken for images, in lower case.
 SUFFIXES = (
     *(".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png"),
@@ -113,7 +117,7 @@ def _decoded(
     """Decode an image, of which first no more is read than its head: its size is told there."""
     from PIL import Image, ImageOps
 
-    with Image.open(file) as opened:
+    with Image.open(file, formats=_FORMATS) as opened:
         width, height = opened.size
         as_it_is = preprocess.resize is None and preprocess.crop is None
         a_pixel = _SHOWN if _is_transparent(opened) else _DECODED

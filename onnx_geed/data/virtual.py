@@ -82,10 +82,11 @@ def _files(data: h5py.Dataset, where: str, above: tuple[tuple[str, str], ...]) -
         raise GeedError(f"{where}: a virtual dataset, {data.name}, that is made of itself")
     folder = Path(data.file.filename).parent
     found = {Path(data.file.filename)}
-    for name, _, _ in data.external or ():
-        found.add(folder / name)
-        if not (folder / name).exists():
-            raise GeedError(f"{where}: its values lie in a file {name} that is missing")
+    left = data.nbytes
+    for name, start, size in data.external or ():
+        size = min(size, left)  # the last may take whatever there is
+        found.add(_raw(folder, name, start + size, where))
+        left -= size
     if not data.is_virtual:
         return found
     counted = 0
@@ -99,6 +100,19 @@ def _files(data: h5py.Dataset, where: str, above: tuple[tuple[str, str], ...]) -
             "have no source; write it anew from all of its files"
         )
     return found
+
+
+def _raw(folder: Path, name: str, stop: int, where: str) -> Path:
+    """Return a file of raw values: HDF5 reads zeros behind its end, and may be sent anywhere."""
+    path = folder / name
+    what = f"{where}: its values lie in a file {name}"
+    if not path.exists():
+        raise GeedError(f"{what} that is missing")
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise GeedError(f"{what} outside its own folder; write them into the dataset itself")
+    if (there := path.stat().st_size) < stop:
+        raise GeedError(f"{what} of {there} bytes, of which {stop} are taken")
+    return path
 
 
 def _named(source: Any, folder: Path, where: str) -> list[tuple[str, str]]:

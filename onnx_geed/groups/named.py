@@ -232,6 +232,11 @@ def parse_group(name: str) -> Group:
     kind, colon, members = name.partition(":")
     if colon and kind in (*KINDS, _CORRUPTIONS, _BACKGROUNDS):
         return _family(name, kind, members)
+    if name.count("*") >= _FACTORS:
+        raise GeedError(
+            f"a product of {name.count('*') + 1} groups has more than {MAX_ORDER} elements: write "
+            f"fewer than {_FACTORS + 1}"
+        )
     if "*" in name:
         left, _, right = name.rpartition("*")
         return direct_product(parse_group(left), parse_group(right))
@@ -247,6 +252,10 @@ def parse_group(name: str) -> Group:
     if colon and (meant := nearest(kind, KINDS)):
         near = meant
     raise GeedError(f"no group is called {name!r}: write {_SPELLED}.{near}")
+
+
+# Of two elements each, more are more than MAX_ORDER.
+_FACTORS = 10
 
 
 # Names that a mistyped one is held against.

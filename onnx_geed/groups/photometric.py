@@ -262,7 +262,7 @@ def jpeg(image: F32, quality: int) -> F32:
     grey = pixels.shape[-1] == 1
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if grey else pixels).save(file, "JPEG", quality=quality)
-    with Image.open(file) as opened:
+    with Image.open(file, formats=("JPEG",)) as opened:
         read = np.asarray(opened).reshape(pixels.shape)
     return from_bytes(np.ascontiguousarray(np.moveaxis(read, -1, 0)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import heapq
 import math
 import os
@@ -388,6 +389,7 @@ def write_model(
     ------
     GeedError
         If the file cannot be written, or does not pass.
+        If another file lies where external data would go.
     """
     bring_in(proto, source)
     with writing_beside(out, option="-o") as folder:
@@ -398,6 +400,8 @@ def write_model(
             (beside / r).resolve() == e.resolve() for e, r in relative.items()
         )
         for extra in extras if not in_place else ():
+            if address_of(out) is None:
+                _check_replaces_nothing(extra, beside / relative[extra], out)
             (folder / relative[extra]).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(extra, folder / relative[extra])
         written = folder / leaf(out)
@@ -411,6 +415,15 @@ def write_model(
                 checked.rename(written)
         elif check:
             _check_written(written, source, out)
+
+
+def _check_replaces_nothing(extra: Path, target: Path, out: str | Path) -> None:
+    """Refuse to replace a file that nobody named, unless it holds the same bytes."""
+    if target.exists() and not filecmp.cmp(extra, target, shallow=False):
+        raise GeedError(
+            f"-o {out}: the model's weights {extra.name!r} go beside it, where another file "
+            f"{target} would be replaced; move that, or name a file in another folder"
+        )
 
 
 def _check_written(written: Path, source: Path, out: str | Path) -> None:

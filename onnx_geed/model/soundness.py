@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError, shown
-from onnx_geed.model.nodes import subgraphs
+from onnx_geed.model.nodes import attribute, integers_of, subgraphs
 
 __all__ = [
     "bodies",
@@ -154,10 +156,10 @@ def _check(proto: onnx.ModelProto) -> None:
             _check_tensor(sparse.values)
             _check_tensor(sparse.indices)
         for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.HasField("t"):
-                    _check_tensor(attribute.t)
-                for tensor in attribute.tensors:
+            for stated in node.attribute:
+                if stated.HasField("t"):
+                    _check_tensor(stated.t)
+                for tensor in stated.tensors:
                     _check_tensor(tensor)
 
 
@@ -189,6 +191,7 @@ def check_nodes(graph: onnx.GraphProto, opset: int, path: Path) -> None:
     GeedError
         If a node has no output, or fewer inputs than its operator.
         If a text is joined of too many: the runtime joins them as it opens a model.
+        If whole numbers are divided by a constant where the processor cannot.
     """
     joined: dict[str, int] = {}
     least: dict[str, int] = {}
@@ -209,6 +212,74 @@ def check_nodes(graph: onnx.GraphProto, opset: int, path: Path) -> None:
             )
         if count > 1:
             joined |= dict.fromkeys(node.output, count)
+    _check_divisions(graph, {}, path)
+
+
+# What is known of a tensor's values: all of them, or the one that fills it.
+_Known = onnx.TensorProto | list[int]
+
+_WHOLE = frozenset(
+    onnx.TensorProto.DataType.Value(f"{sign}INT{bits}")
+    for sign in ("", "U")
+    for bits in (8, 16, 32, 64)
+)
+
+
+def _check_divisions(graph: onnx.GraphProto, outer: Mapping[str, _Known], path: Path) -> None:
+    """Refuse divisions of whole numbers that have no result: a processor ends the process.
+
+    These are by 0, and of the smallest number by -1, whose quotient is one more than the largest.
+    Of divisors that are computed nothing is known here.
+    """
+    known = dict(outer) | {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        if node.output and (value := _known_value(node, known)) is not None:
+            known[node.output[0]] = value
+        if node.op_type in ("Div", "Mod") and len(node.input) > 1:
+            divided, by = (_whole_numbers(known.get(name)) for name in node.input[:2])
+            if by is not None and (fault := _fault_of_division(divided, by)):
+                called = shown(f"{node.op_type} {node.name or next(iter(node.output), '')}")
+                raise GeedError(
+                    f"{path}: its node {called} divides {fault}, which has no result and may end "
+                    "the process; export it again without"
+                )
+        for body in subgraphs(node):
+            _check_divisions(body, known, path)
+
+
+def _known_value(node: onnx.NodeProto, known: Mapping[str, _Known]) -> _Known | None:
+    if node.op_type == "Identity" and node.input:
+        return known.get(node.input[0])
+    if node.op_type not in ("Constant", "ConstantOfShape"):
+        return None
+    for key in ("value_int", "value_ints"):
+        if (values := integers_of(node, key)) is not None:
+            return values
+    value = attribute(node, "value")
+    return value if isinstance(value, onnx.TensorProto) else None
+
+
+def _whole_numbers(known: _Known | None) -> NDArray[Any] | None:
+    """Return known whole numbers; ``None`` for others, and for large ones of another file."""
+    if not isinstance(known, onnx.TensorProto):
+        return None if known is None else np.array(known, np.int64)
+    if known.data_location == onnx.TensorProto.EXTERNAL or known.data_type not in _WHOLE:
+        return None
+    return onnx.numpy_helper.to_array(known)
+
+
+def _fault_of_division(divided: NDArray[Any] | None, by: NDArray[Any]) -> str:
+    if (by == 0).any():
+        return "whole numbers by 0"
+    # Shorter numbers are divided as longer ones, which hold the quotient.
+    if by.dtype not in (np.int32, np.int64) or not (by == -1).any():
+        return ""
+    least = np.iinfo(by.dtype).min
+    if divided is None:
+        return f"by -1 what may be {least}"
+    return f"{least} by -1" if (divided == least).any() else ""
 
 
 def _least_inputs(op: str, opset: int) -> int:

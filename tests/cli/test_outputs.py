@@ -104,6 +104,25 @@ def test_nor_do_the_other_commands(place):
         assert "is what is read" in refused(*command), command
 
 
+@pytest.mark.parametrize(
+    "words", [("annotate", "--latent=latent"), ("compile", "--group=C4", "--data=x.npy")]
+)
+def test_weights_beside_a_model_replace_no_other_file(place, words):
+    words = (words[0], "big.onnx", *words[1:], "-o", "o/m.onnx")
+    Path("o").mkdir()
+    for _ in range(2):  # the second time they lie there already
+        got = CliRunner().invoke(cli, [*words])
+        assert got.exit_code == 0, got.output
+    Path("o/big.weights").write_text("precious")
+    got = CliRunner().invoke(cli, [*words])
+    assert got.exit_code == 2, got.output
+    line = got.output.splitlines()[-1]
+    assert line.startswith("onnx-geed: -o o/m.onnx: ")
+    assert f"{Path('o/big.weights')} would be replaced" in line
+    assert Path("o/big.weights").read_text() == "precious"
+    assert sorted(os.listdir("o")) == ["big.weights", "m.onnx"]
+
+
 def test_a_result_may_lie_beside_the_samples_and_be_written_again(place):
     for _ in range(2):
         words = ("measure", "net.onnx", "--data=images", *FEW[1:], "--samples=1")

@@ -138,3 +138,25 @@ def test_files_that_cannot_all_be_open_are_refused(folder):
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     assert got.stdout == "GeedError True\n" * 2, got.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "said"),
+    [
+        ("raw.bin", 23, r"a file raw\.bin of 23 bytes, of which 24 are taken"),
+        ("../raw.bin", 24, r"a file \.\./raw\.bin outside its own folder"),
+        ("link.bin", 24, r"a file link\.bin outside its own folder"),
+        ("", 24, r"outside its own folder"),
+    ],
+)
+def test_raw_values_lie_beside_the_dataset_all_of_them(tmp_path, name, size, said):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    name = name or str(tmp_path / "raw.bin")
+    for place in (folder, tmp_path):
+        (place / "raw.bin").write_bytes(bytes(size))
+    (folder / "link.bin").symlink_to(tmp_path / "raw.bin")
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_dataset("x", (2, 3), np.float32, external=[(name, 0, h5py.h5f.UNLIMITED)])
+    with pytest.raises(GeedError, match=said):
+        opened(folder / "a.h5")

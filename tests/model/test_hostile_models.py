@@ -135,6 +135,22 @@ def test_a_limit_on_the_process_ends_in_one_line(bounded, tmp_path, limit):
     assert ("--memory-limit" in ended.err) == (limit == "1MB")
 
 
+@pytest.mark.parametrize("name", [n for n in hostile_models.CASES if n.startswith("division[")])
+def test_a_division_that_ends_the_process_is_refused_by_its_node(tmp_path, name):
+    write(tmp_path, name)
+    with pytest.raises(GeedError, match=r"its node (Div|Mod) the_division divides .* (0|-1)\b"):
+        list_layers(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("divided", "by"), [(-(2**63), 2), (7, -1), (7, -2), (None, 16), (None, -2), (0, [3, 5])]
+)
+def test_other_divisions_of_whole_numbers_are_taken(tmp_path, divided, by):
+    path = tmp_path / "model.onnx"
+    models.save(hostile_models.division(("Div", divided, by)), path)
+    assert list_layers(path)
+
+
 # ------------------------------------------------------------------------------------------------
 # Of the mechanisms, what a process of its own does not show
 # ------------------------------------------------------------------------------------------------
