@@ -16,7 +16,7 @@ import click
 from onnx_geed.addresses import address_of
 from onnx_geed.cli.isolation import Bounds, isolate
 from onnx_geed.cli.memory_limit import limit_memory
-from onnx_geed.cli.places import Output
+from onnx_geed.cli.places import Output, of_each_group
 from onnx_geed.confinement import out_of_reach
 from onnx_geed.errors import GeedError
 from onnx_geed.files import check_writable
@@ -25,6 +25,10 @@ __all__ = ["ISOLATE", "Guarded", "files_read"]
 
 #: Where a context keeps ``--isolate``, and the limits that hold with it or alone.
 ISOLATE = "isolate"
+
+
+# Commands that write a model, with its weights beside it.
+_COPIES_WEIGHTS = frozenset(("annotate", "compile"))
 
 
 class Guarded(click.Command):
@@ -48,9 +52,9 @@ class Guarded(click.Command):
                     str(model or ctx.params.get("suite") or ctx.info_name),
                     asked["time_limit"],
                     asked["memory_limit"],
-                    [Path(path) for path in files.values()],
+                    [Path(path) for path in _asked(ctx, files)],
                     [Path(path) for path in folders],
-                    model,
+                    model if ctx.info_name in _COPIES_WEIGHTS else None,
                 )
             )
         elif "--time-limit" in asked.get("typed", ()):
@@ -61,6 +65,14 @@ class Guarded(click.Command):
         for option, path in files.items():
             check_writable(path, option=option, inputs=_weights(path, ctx.params.get("model")))
         return super().invoke(ctx)
+
+
+def _asked(ctx: click.Context, files: Mapping[str, str | Path]) -> list[str | Path]:
+    """Return the files that a command is to write: a result of each group, where it has several."""
+    groups = ctx.params.get("groups") or ()
+    if len(groups) > 1:
+        return [path for out in files.values() for path in of_each_group(out, groups)]
+    return [*files.values()]
 
 
 def _check_can_hold(ctx: click.Context, places: Sequence[str | Path]) -> None:

@@ -9,10 +9,12 @@ the parent, which reads nothing of a stranger's, gives them their names.
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
 import select
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -22,8 +24,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from onnx_geed.cli.landlock import close_network, close_writes, die_with_parent
+from onnx_geed.cli.landlock import adopt, close_network, close_writes, die_with_parent
 from onnx_geed.cli.memory_limit import limit_memory
+from onnx_geed.cli.signals import ENDING, line_of
 from onnx_geed.cli.terminal import fail, tell
 from onnx_geed.confinement import Confined, Protections, confine
 from onnx_geed.errors import GeedError
@@ -36,7 +39,8 @@ __all__ = ["Bounds", "isolate"]
 _LOOK = 0.005
 
 
-_FORWARDED = ("SIGINT", "SIGTERM", "SIGHUP")
+# What a child ends with: the command's own, and those of signals that it tells of itself.
+_STATUSES = frozenset((0, 1, 2, *(128 + number for number in ENDING)))
 
 
 @dataclass(frozen=True)
@@ -52,9 +56,9 @@ class Bounds:
     memory : str or None
         The most memory, such as ``4GiB``; None: that of the machine.
     files, folders : sequence of Path
-        Its output.
+        Its output: each file that it is to write, and folders that it fills.
     source : Path or None
-        The model, whose external data are copied beside an output.
+        The model, where its external data are copied beside an output.
     """
 
     subject: str
@@ -90,6 +94,8 @@ def isolate(bounds: Bounds) -> None:
             "or run in a container or WSL"
         )
     parent = os.getpid()
+    adopt()
+    strangers = _children()
     with contextlib.ExitStack() as stack:
         places = stack.enter_context(_made(bounds, parent))
         failed: dict[str, str] = {}
@@ -109,7 +115,7 @@ def isolate(bounds: Bounds) -> None:
                 _enter(bounds, places, how)
                 return
             os.close(theirs)
-            ending = _wait(child, ours, bounds, begun)
+            ending = _wait(child, ours, bounds, begun, strangers)
             os.close(ours)
             if not ending.message or not ending.cell or ending.cell in failed:
                 break
@@ -117,7 +123,7 @@ def isolate(bounds: Bounds) -> None:
         status = ending.status
         if ending.message:
             status = fail(f"{bounds.subject}: {ending.message}")
-        status = _take_over(bounds, places) or status
+        status = _take_over(bounds, places, whole=status < 2) or status
     sys.exit(status)
 
 
@@ -204,13 +210,13 @@ def _enter(bounds: Bounds, places: _Places, how: Confined) -> None:
         tell(f"note: --isolate: this system has no {', no '.join(missing)}; what it has is on")
 
 
-def _wait(child: int, pipe: int, bounds: Bounds, begun: set[str]) -> _Ending:
+def _wait(child: int, pipe: int, bounds: Bounds, begun: set[str], strangers: set[int]) -> _Ending:
     """Wait until a child has ended, passing signals on to it, no longer than it may take."""
     with contextlib.suppress(OSError):
         os.setpgid(child, child)
     cell, rest, is_open, in_time = "", b"", True, True
     deadline = time.monotonic() + bounds.seconds
-    with _signals_for(child):
+    with _signals_for(child) as came:
         while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             left = deadline - time.monotonic()
             if left <= 0:
@@ -230,13 +236,40 @@ def _wait(child: int, pipe: int, bounds: Bounds, begun: set[str]) -> _Ending:
         with contextlib.suppress(OSError):
             os.killpg(child, signal.SIGKILL)  # whatever it has started goes too
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        _end_children(strangers)
     if not in_time:
         return _Ending(
             2,
             f"was ended after {bounds.seconds:g} s; if it needs longer, raise --time-limit",
             cell,
         )
+    if came and code not in _STATUSES:
+        tell(line_of(came[0]))
+        return _Ending(128 + came[0], "", cell)
+    if code >= 0 and code not in _STATUSES:
+        why = f"ended the process that ran it (status {code}), which no command ends with"
+        return _Ending(2, why, cell)
     return _Ending(code, _crash(-code, bounds) if code < 0 else "", cell)
+
+
+def _children() -> set[int]:
+    """Return this process's children, where the system tells of them."""
+    found: set[int] = set()
+    for listed in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found.update(map(int, listed.read_text().split()))
+    return found
+
+
+def _end_children(strangers: set[int]) -> None:
+    """End what a child has left behind, which is this process's own by now, and all of its own."""
+    while left := _children() - strangers:
+        for child in left:
+            with contextlib.suppress(OSError):
+                os.kill(child, signal.SIGKILL)
+        for child in left:
+            with contextlib.suppress(OSError):
+                os.waitpid(child, 0)
 
 
 def _crash(number: int, bounds: Bounds) -> str:
@@ -249,8 +282,14 @@ def _crash(number: int, bounds: Bounds) -> str:
 
 
 @contextlib.contextmanager
-def _signals_for(child: int) -> Iterator[None]:
-    """Pass what would end or stop this process on to its child; what comes again kills it."""
+def _signals_for(child: int) -> Iterator[list[int]]:
+    """Pass what would end or stop this process on to its child; what comes again kills it.
+
+    Yields
+    ------
+    list of int
+        What came to end it.
+    """
     came: list[int] = []
 
     def forward(number: int, _: FrameType | None) -> None:
@@ -264,50 +303,79 @@ def _signals_for(child: int) -> Iterator[None]:
             os.kill(os.getpid(), signal.SIGSTOP)
             os.killpg(child, signal.SIGCONT)
 
-    handlers: dict[int, Any] = {getattr(signal, name): forward for name in _FORWARDED}
+    handlers: dict[int, Any] = dict.fromkeys(ENDING, forward)
     before = {n: signal.getsignal(n) for n in (*handlers, signal.SIGTSTP)}
     before = {n: h for n, h in before.items() if h not in (signal.SIG_IGN, None)}
     for number in before:
         signal.signal(number, handlers.get(number, stop))
     try:
-        yield
+        yield came
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _take_over(bounds: Bounds, places: _Places) -> int:
-    """Give the child's files their names; return the status."""
+def _take_over(bounds: Bounds, places: _Places, *, whole: bool) -> int:
+    """Give the files that were asked for their names, and no others; return the status.
+
+    Where it has ended well, each must be there.
+    """
     status = 0
     for file in bounds.files:
         target = _real(file)
         staging = places.staging.get(target.parent)
-        if staging is None:
+        if staging is None or (target.exists() and not target.is_file()):
             continue
-        found = [
-            path
-            for path in sorted(staging.rglob("*"))
-            if path.is_file()
-            and not path.is_symlink()
-            and _is_asked(path.relative_to(staging), target, bounds.source)
-        ]
-        if not found:
+        if not _is_plain(staging / target.name):
+            if whole:
+                status = fail(
+                    f"{bounds.subject}: ended the process that ran it before it wrote {file}, "
+                    "which is left as it was"
+                )
             continue
         try:
+            weights = _weights(staging, target, bounds.source)
             with writing_beside(target) as folder:
-                for path in found:
-                    (folder / path.relative_to(staging)).parent.mkdir(parents=True, exist_ok=True)
-                    path.replace(folder / path.relative_to(staging))
-        except GeedError as error:
+                for name in (*weights, Path(target.name)):
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    (staging / name).replace(folder / name)
+        except (GeedError, OSError) as error:
             places.kept.append(staging)
             status = fail(f"{error}; what was written is kept in {staging}")
     return status
 
 
-def _is_asked(name: Path, target: Path, source: Path | None) -> bool:
-    """Say whether a file is an output: the one that was named, or what goes with it.
+def _is_plain(path: Path) -> bool:
+    """Say whether a regular file lies there itself, not a link to one."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
 
-    That is a result each group, whose names begin like it, and external data, of their own names.
+
+def _weights(staging: Path, target: Path, source: Path | None) -> list[Path]:
+    """Return the names of external data beside an output: true copies of what lies by the model.
+
+    Raises
+    ------
+    GeedError
+        If another file has the name of one.
     """
-    own = name.parts[0].startswith(f"{target.stem}.")
-    return own or (source is not None and (source.parent / name).is_file())
+    if source is None:
+        return []
+    names = []
+    for above, _, files in os.walk(staging):  # which follows no link
+        for file in files:
+            copy = Path(above, file)
+            name = copy.relative_to(staging)
+            own = source.parent / name
+            if name == Path(target.name) or not _is_plain(copy) or not own.is_file():
+                continue
+            if not filecmp.cmp(copy, own, shallow=False):
+                continue
+            there = target.parent / name
+            if not there.exists():
+                names.append(name)
+            elif not there.is_file() or not filecmp.cmp(copy, there, shallow=False):
+                raise GeedError(f"{there}: is there, and is not {own}; name another folder")
+    return names

@@ -7,6 +7,7 @@ would do here are three system calls whose numbers and structures the kernel kee
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -16,9 +17,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["close_network", "close_writes", "die_with_parent"]
+__all__ = ["adopt", "close_network", "close_writes", "die_with_parent"]
 
-_NO_NEW_PRIVILEGES, _DIE_WITH_PARENT = 38, 1
+_NO_NEW_PRIVILEGES, _DIE_WITH_PARENT, _ADOPT = 38, 1, 36
 
 
 # linux/landlock.h: numbers of the calls, the same on all processors; rights by version of the ABI.
@@ -43,6 +44,9 @@ _REFUSED = {
     | dict.fromkeys((90, 91, 92, 93, 94, 260, 268, 452), _EPERM),
     "aarch64": {198: _EACCES, 425: _ENOSYS} | dict.fromkeys((52, 53, 54, 55, 452), _EPERM),
 }
+# Calls that change another process, by the argument that names it, where 0 is the caller itself:
+# prlimit64 and setpriority.
+_OF_OTHERS = {"x86_64": {302: 0, 141: 1}, "aarch64": {261: 0, 140: 1}}
 _IOCTL, _TYPING = {"x86_64": 16, "aarch64": 29}, (0x5412, 0x541C)
 
 
@@ -71,6 +75,13 @@ def die_with_parent(number: int) -> None:
     """Have this process sent a signal when the one that made it ends, where the system can."""
     if sys.platform == "linux":
         _control(_DIE_WITH_PARENT, number)
+
+
+def adopt() -> None:
+    """Have processes whose parent ends become this one's children, where the system can."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            _control(_ADOPT, 1)
 
 
 def close_writes(places: Sequence[str | Path]) -> bool:
@@ -158,6 +169,9 @@ def _program(machine: str) -> list[tuple[int, int, int, int]]:
     ]
     for number, code in _REFUSED[machine].items():
         program += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _REFUSE | code)]
+    for number, argument in _OF_OTHERS[machine].items():
+        program += [(_EQUAL, 0, 4, number), (_LOAD, 0, 0, 16 + 8 * argument)]
+        program += [(_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW), (_RETURN, 0, 0, _REFUSE | _EPERM)]
     program += [(_EQUAL, 1, 0, _IOCTL[machine]), (_RETURN, 0, 0, _ALLOW), (_LOAD, 0, 0, 24)]
     for request in _TYPING:
         program += [(_EQUAL, 0, 1, request), (_RETURN, 0, 0, _REFUSE | _EPERM)]

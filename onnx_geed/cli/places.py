@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 import click
 
-from onnx_geed.addresses import address_of
+from onnx_geed.addresses import address_of, leaf, sibling
+from onnx_geed.safe_names import file_name
 
-__all__ = ["PLACE", "Output", "is_cache"]
+__all__ = ["PLACE", "Output", "is_cache", "of_each_group"]
 
 
 class _Place(click.Path):
@@ -30,6 +32,12 @@ class Output(_Place):
 
 #: The type of what names a file or folder, here or at an address.
 PLACE = _Place(path_type=Path)
+
+
+def of_each_group(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
+    """Return the file of each group's result, beside the one that is named."""
+    named = PurePath(leaf(out))
+    return [sibling(out, f"{named.stem}.{file_name(g)}{named.suffix}") for g in groups]
 
 
 def is_cache(place: str | Path) -> bool:

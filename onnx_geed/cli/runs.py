@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from onnx_geed.addresses import address_of, joined, leaf, sibling
+from onnx_geed.addresses import address_of, joined, leaf
 from onnx_geed.cli.guarded import Guarded, files_read
 from onnx_geed.cli.options import (
     action_options,
@@ -31,7 +31,7 @@ from onnx_geed.cli.options import (
     run_options,
 )
 from onnx_geed.cli.outcomes import finish, next_step, show_results, write
-from onnx_geed.cli.places import PLACE, Output, is_cache
+from onnx_geed.cli.places import PLACE, Output, is_cache, of_each_group
 from onnx_geed.cli.progress import progress_bar
 from onnx_geed.cli.terminal import command_line, fail, hushed, show, tell
 from onnx_geed.cli.typed_options import refuse_executor, refuse_settled, typed_options
@@ -306,14 +306,11 @@ def _measure_several(
 
 def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
     """Return the file of each group's result, beside each other."""
-    from onnx_geed.safe_names import file_name
-
     if not address_of(out) and Path(out).exists() and not Path(out).is_file():
         raise GeedError(
             f"--out {out}: is a folder; name a file, beside which {len(groups)} results are written"
         )
-    named = PurePath(leaf(out))
-    files = [sibling(out, f"{named.stem}.{file_name(g)}{named.suffix}") for g in groups]
+    files = of_each_group(out, groups)
     # As file systems see it that do not tell capitals apart.
     names = [leaf(path).lower() for path in files]
     for i, name in enumerate(names):

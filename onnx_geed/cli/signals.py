@@ -16,9 +16,18 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-__all__ = ["SignalledError", "caught", "install", "line_of", "open_streams"]
+__all__ = ["ENDING", "SignalledError", "caught", "install", "line_of", "open_streams"]
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
+
+
+# Signals that a process ends on of itself, but those by which a fault of its own shows.
+_NAMES = (
+    *("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGPIPE"),
+    *("SIGXCPU", "SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT", "SIGBREAK"),
+)
+
+ENDING = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 # Modules while they are loaded: an exception there is swallowed, wrapped or half-loads a library.
@@ -52,9 +61,10 @@ def caught() -> int:
 
 
 def install() -> Callable[[], None]:
-    """Handle SIGINT, SIGTERM and SIGHUP from now on.
+    """Handle what would end this process, but for a fault of its own, from now on.
 
-    A signal that is ignored from the start, as by ``nohup``, stays ignored. Where they are handled
+    A signal that is ignored from the start, as by ``nohup``, stays ignored, and one that has a
+    handler of another's keeps it. Where they are handled
     already, or this is not the main thread, nothing is done.
 
     Returns
@@ -64,9 +74,12 @@ def install() -> Callable[[], None]:
     """
     if "handled" in _state or threading.current_thread() is not threading.main_thread():
         return lambda: None
-    numbers = [n for name in _WORDS if (n := getattr(signal, name, None)) is not None]
-    before = {n: signal.getsignal(n) for n in numbers}
-    before = {n: h for n, h in before.items() if h not in (signal.SIG_IGN, None)}
+    before = {n: signal.getsignal(n) for n in ENDING}
+    before = {
+        n: h
+        for n, h in before.items()
+        if h is signal.SIG_DFL or (n.name in _WORDS and h not in (signal.SIG_IGN, None))
+    }
     _state["handled"] = 1
     for number in before:
         signal.signal(number, _stop)

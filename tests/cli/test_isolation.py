@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="a door that Linux alone closes")
 
 HOSTILE = """
-import ctypes, fcntl, os, pathlib, socket, sys, tempfile, time
+import ctypes, fcntl, os, pathlib, resource, socket, sys, tempfile, time
 import numpy as np
 
 GOOD = np.random.default_rng(0).random((6, 1, 29, 29), dtype=np.float32)
@@ -49,6 +49,19 @@ def takes_memory():
 def sleeps():
     time.sleep(1000)
 
+def leaves_a_daemon():
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            print("pid", os.getpid(), file=sys.stderr, flush=True)
+            os.execvp("sleep", ["sleep", "1000"])
+        os._exit(0)
+    time.sleep(0.3)
+    return GOOD
+
+def exits():
+    os._exit(77)
+
 def leaves_a_child():
     os.system("exec sleep 1000 & echo $! > " + os.environ["TMPDIR"] + "/pid")
     print("pid", open(os.environ["TMPDIR"] + "/pid").read().strip(), file=sys.stderr, flush=True)
@@ -65,6 +78,8 @@ def tries():
         "open to all": lambda: os.chmod("kept.txt", 0o644),
         "replace": lambda: os.replace("spare.txt", "kept.txt"),
         "end others": lambda: os.kill(os.getppid(), 0),
+        "limit others": lambda: resource.prlimit(os.getppid(), resource.RLIMIT_CPU),
+        "slow others": lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 1),
         "type": lambda: fcntl.ioctl(0, 0x5412, b"x"),
         "write here": lambda: (pathlib.Path(tempfile.gettempdir()) / "x").write_text("x"),
     }.items():
@@ -161,6 +176,7 @@ def test_a_result_is_that_of_the_process_itself_to_the_last_bit(place):
         ("crashes", "digits_cnn.onnx: ended the process that ran it (SIGSEGV)"),
         ("aborts", "raise --memory-limit"),
         ("leaves_a_child", "(SIGABRT)"),
+        ("exits", "ended the process that ran it (status 77), which no command ends with"),
         pytest.param(
             "takes_memory",
             "the limit of this process is 4.0 GiB; raise --memory-limit",
@@ -193,7 +209,7 @@ def test_doors_are_closed_that_are_open_without(place):
             assert left(place) == {"r.json", "spare.txt"}
     assert refused["--isolate",] == [
         *("connect", "ask a neighbour", "write home", "write beside", "cut", "open to all"),
-        *("replace", "end others", "type"),
+        *("replace", "end others", "limit others", "slow others", "type"),
     ]
     assert {*refused[()]} <= {"type"}
 
@@ -224,13 +240,19 @@ def test_no_thread_is_older_than_the_confinement(place):
         (signal.SIGINT, False),
         (signal.SIGTERM, False),
         (signal.SIGHUP, False),
+        (signal.SIGALRM, False),
+        (signal.SIGUSR1, False),
+        (signal.SIGXCPU, False),
         (signal.SIGINT, True),
     ],
 )
 def test_a_signal_ends_both(place, number, twice):
     command = [sys.executable, "-m", "onnx_geed", "measure", str(MODEL), "--data", "hostile:sleeps"]
+    scratch = place.parent / "scratch"
+    scratch.mkdir()
     run = subprocess.Popen(
-        [*command, "--group=C4", "--isolate", "--out=r.json"], cwd=place, env=environment(place),
+        [*command, "--group=C4", "--isolate", "--out=r.json"], cwd=place,
+        env={**environment(place), "TMPDIR": str(scratch)},
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     child = None
@@ -250,9 +272,11 @@ def test_a_signal_ends_both(place, number, twice):
     assert "Traceback" not in told
     if not twice:
         words = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
-        assert told.splitlines()[-1] == f"onnx-geed: {words[signal.Signals(number).name]}"
+        name = signal.Signals(number).name
+        assert told.splitlines()[-1] == f"onnx-geed: {words.get(name, name)}"
     assert child is None or is_gone(child)
     assert left(place) == set()
+    assert not list(scratch.iterdir())
 
 
 @linux
@@ -416,14 +440,43 @@ def test_a_file_of_another_name_is_not_taken_over(place):
         "def plants():\n"
         "    import onnx_geed.confinement as c\n"
         "    (waiting,) = c.confined().staging.values()\n"
-        "    (waiting / 'other.json').write_text('{}')\n"
+        "    for name in ('other.json', 'r.onnx', 'r.1.json', 'r.xml', 'digits_cnn.onnx'):\n"
+        "        (waiting / name).write_text('{}')\n"
         "    (waiting / 'r.link').unlink(missing_ok=True)\n"
         "    (waiting / 'r.link').symlink_to('/etc/passwd')\n"
         "    return GOOD\n"
     )
+    (place / "r.onnx").write_text("mine")
     got = measure(place, "hostile:plants", "--isolate")
     assert got.returncode == 0, got.stderr
+    assert left(place) == {"r.json", "r.onnx"}
+    assert (place / "r.onnx").read_text() == "mine"
+
+
+@pytest.mark.parametrize("act", ["pass", "(waiting / 'r.json').symlink_to('/etc/passwd')"])
+def test_a_file_that_was_asked_for_and_is_not_there_is_an_error(place, act):
+    (place / "hostile.py").write_text(
+        "import os\n"
+        "def leaves():\n"
+        "    import onnx_geed.confinement as c\n"
+        "    (waiting,) = c.confined().staging.values()\n"
+        "    (waiting / 'r.1.json').write_text('{}')\n"
+        f"    {act}\n"
+        "    os._exit(0)\n"
+    )
+    (place / "r.json").write_text("mine")
+    got = measure(place, "hostile:leaves", "--isolate")
+    assert got.returncode == 2
+    assert "before it wrote r.json, which is left as it was" in said(got)
     assert left(place) == {"r.json"}
+    assert (place / "r.json").read_text() == "mine"
+
+
+@linux
+def test_a_process_that_has_left_its_session_ends_too(place):
+    got = measure(place, "hostile:leaves_a_daemon", "--isolate")
+    assert got.returncode == 0, got.stderr
+    assert is_gone(int(got.stderr.partition("pid ")[2].split()[0]))
 
 
 def test_external_data_go_with_a_model(place):
@@ -438,6 +491,12 @@ def test_external_data_go_with_a_model(place):
         names = {str(p.relative_to(place)) for p in (place / "ours").rglob("*") if p.is_file()}
         assert names == {"ours/known.onnx", "ours/w/net.bin"}
         shutil.rmtree(place / "ours/w")
+    (place / "ours/w").mkdir()
+    (place / "ours/w/net.bin").write_text("mine")
+    got = geed(place, *words, "--isolate")
+    assert got.returncode == 2
+    assert "net.bin: is there, and is not theirs/w/net.bin; name another folder" in got.stderr
+    assert (place / "ours/w/net.bin").read_text() == "mine"
 
 
 def test_a_pipe_is_written_to_as_it_is(place):
