@@ -30,7 +30,7 @@ _SMALLER = "make the image smaller, or raise --memory"
 
 
 # What Pillow may take a file for, whatever it is called: for some others it runs programs.
-_FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 #: Files that are taken for images, in lower case.
