@@ -61,7 +61,7 @@ def write_report(
     pictures : str or Path, optional
         A folder that the pictures are written to as well, as SVG files.
     explorations : sequence of Exploration or None
-        Of each result, samples that :func:`onnx_geed.run.explore` ran again, to be looked at.
+        Of each result, samples that ``onnx_geed.run.explore`` ran again, to be looked at.
     command : str, optional
         The command that the page names as its own.
 
