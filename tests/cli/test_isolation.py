@@ -495,7 +495,7 @@ def test_external_data_go_with_a_model(place):
     (place / "ours/w/net.bin").write_text("mine")
     got = geed(place, *words, "--isolate")
     assert got.returncode == 2
-    assert "net.bin: is there, and is not theirs/w/net.bin; name another folder" in got.stderr
+    assert "where another file ours/w/net.bin would be replaced" in got.stderr
     assert (place / "ours/w/net.bin").read_text() == "mine"
 
 

@@ -467,7 +467,7 @@ def test_pages_draw_no_turned_samples_of_an_action_that_is_not_the_named_one(tmp
         result = measure(path, tmp_path / "images.npy", **asked, measures=["latent-l2"], **RUN)
         page = tmp_path / f"{name}.html"
         onnx_geed.write_report([result], page, data=tmp_path / "images.npy")
-        sizes.append(page.read_text().count("data:image/"))
+        sizes.append(page.read_text().count('src="data:image/'))
     assert sizes[0] == 0 < sizes[1]
 
 
