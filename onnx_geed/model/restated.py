@@ -45,17 +45,20 @@ def origins(graph: onnx.GraphProto, flow: Flow, types: Types) -> dict[str, str]:
         sources = {found.get(name, name) for name in data}
         source = sources.pop() if len(sources) == 1 else None
         kept = node.op_type in _PLUMBING
-        kept |= source == flow.input and _is_scale(node, flow, types)
+        kept |= source == flow.input and _is_scale(node, data, types)
         for name in filter(None, node.output):
             found[name] = source if kept and source is not None else name
     return found
 
 
-def _is_scale(node: onnx.NodeProto, flow: Flow, types: Types) -> bool:
+def _is_scale(node: onnx.NodeProto, data: Sequence[str], types: Types) -> bool:
     """Whether a node is an affine map of data, with constants that vary over one axis at most."""
-    if node.op_type not in _SCALING:
+    # A square and a difference of two inputs are no affine map of one; nor is a constant over it.
+    if node.op_type not in _SCALING or len(data) != 1:
         return False
-    shapes = [types.get(name, ("?", None))[1] for name in node.input if name not in flow.tainted]
+    if node.op_type == "Div" and node.input[0] != data[0]:
+        return False
+    shapes = [types.get(name, ("?", None))[1] for name in node.input if name != data[0]]
     return all(shape is None or sum(length != 1 for length in shape) <= 1 for shape in shapes)
 
 

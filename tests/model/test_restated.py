@@ -90,6 +90,24 @@ def test_an_input_with_a_learnt_plane_is_a_map(listed):
     assert maps(listed(network(nodes, [KERNEL, plane]))) == ["placed", "after"]
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        node("Mul", "x x", "made"),
+        node("Div", "one x", "made"),
+        node("Sub", "x turned", "made"),
+    ],
+    ids=["square", "inverse", "difference"],
+)
+def test_what_is_computed_of_the_input_is_a_map(listed, step):
+    turn = node("Transpose", "x", "turned", perm=[0, 1, 3, 2])
+    nodes = [turn, step, conv("made", "after"), LAST]
+    listing = listed(network(nodes, [KERNEL, weights("one", [1])]))
+    # An image less its transpose lies both ways, and of the axes of that nothing is sure.
+    assert listing["made"].layout == ("?" if step.op_type == "Sub" else "NCHW")
+    assert ("made" in maps(listing)) == (step.op_type != "Sub")
+
+
 # The same values channels last, normalised there, and turned back: as ConvNeXt writes it.
 NORMALISED = [
     conv("x", "map"),
