@@ -156,7 +156,7 @@ CONCLUSIONS: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...]], ...], Word
     (
         "Learned invariance generalises mildly; on data far away, what looks like invariance may "
         "be insensitivity",
-        (("trained CNNs ahead of untrained ones", "4.2, (2)", ("Trained CNNs",)),),
+        (("trained CNNs ahead of untrained ones in their latents", "4.2, (2)", ("Trained CNNs",)),),
         second,
     ),
     (
@@ -170,7 +170,7 @@ CONCLUSIONS: tuple[tuple[str, tuple[tuple[str, str, tuple[str, ...]], ...], Word
         "depends on the distance",
         (
             ("depends on the distance", "4.3, (4)", ("Which start",)),
-            ("from scratch ahead by the paper's", "4.3, (4)", ("From scratch",)),
+            ("from scratch ahead by the paper's, Euclidean", "4.3, (4)", ("From scratch",)),
         ),
         fourth,
     ),
