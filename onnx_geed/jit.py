@@ -181,7 +181,7 @@ def _take_from_disk(kernel: Any) -> None:
     save = cache.save_overload
 
     def load_overload(signature: Any, target: Any) -> Any:
-        from numba.core.runtime import rtsys
+        from numba.core.runtime.nrt import rtsys
 
         try:
             rtsys.initialize(target)
