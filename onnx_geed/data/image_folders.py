@@ -58,13 +58,13 @@ def reader_of_images(
     channels = takes[layout.index("C") - 1] if "C" in layout else 1
     if channels not in (None, 1, 3):
         raise GeedError(
-            f"--data {folder}: the model takes {channels} channels, images have 1 or 3: give an "
-            "array"
+            f"--data {folder}: the model takes {channels} channels, but images have 1 or 3: give "
+            "an array"
         )
     if dtype.kind != "f":
         raise GeedError(
-            f"--data {folder}: the model takes {dtype}, images are read as floats in [0, 1]: give "
-            f"an array of {dtype}"
+            f"--data {folder}: the model takes {dtype}, but images are read as floats in [0, 1]: "
+            f"give an array of {dtype}"
         )
     grey = preprocess.channels == "grey" or (preprocess.channels is None and channels == 1)
     stamps: dict[int, Stamp] = {}

@@ -72,7 +72,7 @@ def factors_of(group: Group) -> tuple[Factor, ...]:
     if named is None:
         raise GeedError(
             f"group {group.name}: how a group of your own moves an image is not known, only its "
-            "elements and table: take C<n>, D<n>, flip-h, flip-v or shift<a>x<b>, say it with "
+            "elements and table: take C<n>, D<n>, flip-h, flip-v or shift<a>x<b>, define it with "
             "onnx_geed.measure(action=...), or move the samples yourself and give the activations "
             "to onnx_geed.latent_l2, latent_cos, softmax_kl or output_l2"
         )
@@ -127,18 +127,18 @@ def direct_product(left: Group, right: Group) -> Group:
     name = f"{left.name}*{right.name}"
     if family := next((g for g in (left, right) if g.family is not None), None):
         raise GeedError(
-            f"group {name}: a family is taken alone: take --group {family.name}, and the other "
-            "group in a run of its own"
+            f"group {name}: a family cannot be part of a product: measure --group {family.name} "
+            "and the other group in separate runs"
         )
     if small := next((g.small for g in (left, right) if g.small is not None), None):
         raise GeedError(
-            f"group {name}: small motions are taken alone: take --group {small.name}, and the "
-            "other group in a run of its own"
+            f"group {name}: small motions cannot be part of a product: measure --group "
+            f"{small.name} and the other group in separate runs"
         )
     ours, theirs = ("".join(f.axes for f in factors_of(g)) for g in (left, right))
     if both := [letter for letter in "HWDTPXBC" if letter in ours and letter in theirs]:
         raise GeedError(
-            f"group {name}: both move axes {', '.join(both)}; a product is of groups that move "
+            f"group {name}: both move axes {', '.join(both)}; the groups of a product must move "
             "different kinds of axes, such as C4*hue3"
         )
     n, m = left.order, right.order
@@ -245,8 +245,7 @@ def parse_group(name: str) -> Group:
             return make(name, *match.groups())
     if name in KINDS:
         raise GeedError(
-            f"group {name}: is a family, of which a range is to be named: write {name}:"
-            f"{KINDS[name].example}"
+            f"group {name}: is a family and needs a range: write {name}:{KINDS[name].example}"
         )
     near = nearest(name, _EXAMPLES)
     if colon and (meant := nearest(kind, KINDS)):
@@ -296,7 +295,7 @@ def _permutations(name: str, digits: str) -> Group:
     if int(digits) > 6:
         raise GeedError(
             f"group {name} has {digits}! elements and every sample is run once for each: take "
-            f"S{digits}~20, twenty of them, or n up to 6"
+            f"S{digits}~20 (twenty of them), or n up to 6"
         )
     return symmetric(int(digits))
 

@@ -143,7 +143,10 @@ class SmallMotions:
         forwards = self.warps[1]
         step = f"{float(self.step):g} px"
         if self.kind == "shift":
-            return f"right and left, and down and up, by {step} of {self.grid[0]}×{self.grid[1]}"
+            return (
+                f"shifts by {step} right, left, down and up, on a grid of "
+                f"{self.grid[0]}×{self.grid[1]}"
+            )
         how = (
             f"turns by ±{forwards.degrees:.4g}°"
             if self.kind == "rotation"

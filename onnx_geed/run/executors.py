@@ -43,7 +43,7 @@ def open_executor(
     if executor == "local":
         if address is not None:
             raise GeedError(
-                f"--address {address}: is where a Ray cluster is; give --executor ray with it"
+                f"--address {address}: is the address of a Ray cluster; add --executor ray"
             )
         yield LocalExecutor()
         return

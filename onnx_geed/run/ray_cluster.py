@@ -130,8 +130,8 @@ def _check_address(address: str) -> None:
     if not re.fullmatch(r"[^:/\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", address):
         hint = ", from one of its nodes" if address.startswith("ray://") else ""
         raise GeedError(
-            f"--address {shown(address)}: is auto, local or the HOST:PORT at which ray start said "
-            f"that its cluster is reached{hint}"
+            f"--address {shown(address)}: must be auto, local or the HOST:PORT that ray start "
+            f"printed{hint}"
         )
 
 
