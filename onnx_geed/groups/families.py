@@ -263,9 +263,7 @@ def values_of(name: str, text: str) -> Family:
         low, high = Fraction(ranged[1]), Fraction(ranged[2])
         if (count := int(ranged[3])) < 2 or low == high:
             fault = (
-                "both ends are the same"
-                if low == high
-                else "a range needs at least two members"
+                "both ends are the same" if low == high else "a range needs at least two members"
             )
             raise GeedError(
                 f"{group}: {fault}: write {name}:{kind.example}, or {name}:{ranged[1]} for a "

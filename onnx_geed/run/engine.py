@@ -56,9 +56,7 @@ def choose_engine(
     if trial.one_by_one:
         return without_graph(options, "the model runs one sample at a time")
     if trial.session.fixed:
-        return without_graph(
-            options, f"the model takes exactly {trial.session.fixed} rows"
-        )
+        return without_graph(options, f"the model takes exactly {trial.session.fixed} rows")
     if trial.unproven and options.engine == "auto":
         return without_graph(
             options, f"the graph does not prove that rows are independent ({trial.unproven})"

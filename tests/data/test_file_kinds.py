@@ -69,7 +69,7 @@ def test_recordings_that_do_not_fit_are_told(tmp_path):
     record(tmp_path / "a.wav", x)
     refused("samples of 2×40, .* give samples of 1 channel$", tmp_path, (1, 40), "NCT")
     refused("samples of 2×40, .* give samples of 50 along T", tmp_path, (2, 50), "NCT")
-    refused("has 2 channels, the model .* takes one line; mix it down", tmp_path, (40,), "NT")
+    refused("has 2 channels, but the model .* takes one line; mix it down", tmp_path, (40,), "NT")
     refused("recordings .* are for inputs NCT and NT, this one is NPX", tmp_path, (40, 2), "NPX")
     refused("is one recording; give the folder", tmp_path / "a.wav", (2, 40), "NCT")
     record(tmp_path / "b.wav", x[:30])
@@ -292,7 +292,7 @@ BAD_POINTS = {
         "a.ply",
         b"ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nproperty float y\n"
         b"property float z\nend_header\n",
-        "(it holds no points|has none along P)",
+        "(it holds no points|has length 0 along P)",
     ),
     "nan": ("a.xyz", b"1 2 3\n1 nan 3\n", "holds NaN or infinity"),
     "huge": ("a.xyz", b"1 2 3\n1 1e300 3\n", "holds NaN or infinity"),
@@ -349,8 +349,8 @@ def test_records_of_different_lengths_are_refused_but_for_a_mask(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no FASTA file"),
-        (b"ACGT\n", "no FASTA file"),
+        (b"", "not a FASTA file"),
+        (b"ACGT\n", "not a FASTA file"),
         (b">one\nACGT\n>two\n", "two has no bases; was the file cut off"),
         (b">one\nACGTE\n", "one has the letter 'E', which stands for no base"),
         (b">\nACG*\n", "record 1 has the letter '\\*'"),

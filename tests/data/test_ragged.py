@@ -102,7 +102,7 @@ def test_only_what_is_real_is_checked_for_nan(tmp_path):
         ({"s_lengths": [[3, 5, 1, 4]]}, (None, 2), "NPX", "lengths are whole numbers"),
         ({"s_lengths": ["a", "b"]}, (None, 2), "NPX", "lengths are whole numbers"),
         ({"s_lengths": np.zeros(0, int)}, (None, 2), "NPX", "lengths are whole numbers"),
-        ({"s_lengths": [3, 5, 0, 5]}, (None, 2), "NPX", "sample 2 has none along P"),
+        ({"s_lengths": [3, 5, 0, 5]}, (None, 2), "NPX", "sample 2 has length 0 along P"),
         ({}, (4, 2), "NPX", "sample 1 has 5 along P, points.* the model takes 4"),
         ({}, (None, 3), "NPX", "samples of 5×2, input 's' takes .×3"),
         ({}, (None, None), "NPP", "their squares add up to 51, the array holds 13"),
@@ -179,10 +179,10 @@ def test_an_odd_file_among_arrays_is_named(tmp_path):
     with pytest.raises(GeedError, match=r"even/0\.npy has 5×2, odd/1\.npy has 5×3"):
         opened(folder, (None, 2), "NPX")[2]
     np.save(folder / "odd" / "1.npy", np.float32(1))
-    with pytest.raises(GeedError, match=r"odd/1\.npy: an array of 0 axes, one sample of NPX has 2"):
+    with pytest.raises(GeedError, match=r"1\.npy: an array of 0 axes, but one sample of NPX has 2"):
         opened(folder, (None, 2), "NPX")
     np.save(folder / "odd" / "1.npy", np.zeros((5, 2, 1), np.float32))
-    with pytest.raises(GeedError, match=r"odd/1\.npy has 5×2×1, and 5 along P were expected"):
+    with pytest.raises(GeedError, match=r"odd/1\.npy has 5×2×1, but 5 along P were expected"):
         opened(folder, (None, 2), "NPX")[2]
     np.save(folder / "odd" / "1.npy", SETS[1].astype(np.uint8))
     with pytest.raises(GeedError, match=r"odd/1\.npy holds uint8 values, even/0\.npy float32"):

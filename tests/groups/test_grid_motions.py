@@ -59,7 +59,7 @@ def test_short_words_are_for_turns_alone():
         "e",
         "180°",
         "mirror",
-        "180° mirror",
+        "180° + mirror",
     ]
     assert angle("C4*hue3", "r1*r2", short=True) == "r1*r2"
     assert angle("my group", "a") == "a"

@@ -384,9 +384,9 @@ def test_an_object_without_the_parts_is_told_which(tmp_path):
         (lambda: FunctionAction(C4, turn, layout=3), "its layout is a text"),
         (lambda: FunctionAction(C4, turn, exactness="exact"), "index, matrix or resampled"),
         (lambda: FunctionAction(C4, turn, exactness=["index"] * 3), "of each of the 4 elements"),
-        (lambda: IndexAction(C4, "D", [[0]] * 4), "axes 'D' are none of layout NCHW"),
+        (lambda: IndexAction(C4, "D", [[0]] * 4), "axes 'D' are not in layout NCHW"),
         (lambda: IndexAction(C4, "", [[0]] * 4), "axes '' are none"),
-        (lambda: IndexAction(C4, "C", [[0, 1, 1]] * 4), "holds each of 0 to 2 once"),
+        (lambda: IndexAction(C4, "C", [[0, 1, 1]] * 4), "must hold each of 0 to 2 once"),
         (lambda: IndexAction(C4, "C", [[0, 1, 2]] * 3), r"whole numbers \(4, k\)"),
         (lambda: IndexAction(C4, "C", [[0.0, 1.0]] * 4), "float64"),
         (lambda: IndexAction(C4, "C", [[0], [0, 1], [0], [0]]), "differ in length"),
@@ -413,7 +413,7 @@ def test_group_and_action_must_agree(tmp_path):
     path = save(tmp_path, models.random_cnn(0, (8, 8)))
     with pytest.raises(GeedError, match="group C8 is not the action's, C4"):
         measure(path, IMAGES, "C8", action=QUARTERS, **RUN)
-    with pytest.raises(GeedError, match="no group acts"):
+    with pytest.raises(GeedError, match="no group is given"):
         measure(path, IMAGES, **RUN)
     assert measure(path, IMAGES, "C4", action=QUARTERS, measures=["latent-l2"], **RUN)
 
@@ -422,9 +422,9 @@ def test_what_cannot_keep_a_function_says_so(tmp_path):
     path = save(tmp_path, models.random_cnn(0, (8, 8)))
     with pytest.raises(GeedError, match="--engine graph: the action 'rot90' is a function"):
         measure(path, IMAGES, action=QUARTERS, engine="graph", **RUN)
-    with pytest.raises(GeedError, match=r"goes to onnx_geed\.measure alone"):
+    with pytest.raises(GeedError, match=r"works only in onnx_geed\.measure"):
         onnx_geed.write_cache(path, IMAGES, "C4", tmp_path / "a.geed", action=QUARTERS, **RUN)
-    with pytest.raises(GeedError, match=r"goes to onnx_geed\.measure alone"):
+    with pytest.raises(GeedError, match=r"works only in onnx_geed\.measure"):
         onnx_geed.compile_measurement(path, "C4", tmp_path / "m.onnx", action=QUARTERS)
     assert not (tmp_path / "m.onnx").exists()
 

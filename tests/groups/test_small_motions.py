@@ -140,10 +140,10 @@ def test_other_interpolations_move_too(interpolation):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: geed.parse_group("small-zoom~0"), "more than 0 pixels"),
+        (lambda: geed.parse_group("small-zoom~0"), "above 0 pixels"),
         (lambda: geed.parse_group("small-rotatoin"), "Did you mean 'small-rotation'"),
-        (lambda: geed.parse_group("small-zoom*hue3"), "small motions are taken alone"),
-        (lambda: geed.parse_group("C4*small-zoom"), "small motions are taken alone"),
+        (lambda: geed.parse_group("small-zoom*hue3"), "small motions cannot be part of a product"),
+        (lambda: geed.parse_group("C4*small-zoom"), "small motions cannot be part of a product"),
         (
             lambda: placed("small-rotation~9", 1, 9, 9),
             "take a smaller step, such as small-",
@@ -152,7 +152,7 @@ def test_other_interpolations_move_too(interpolation):
         (lambda: placed("small-shift", 1, 1, 99), "one pixel high or wide"),
         (
             lambda: layout_action(geed.parse_group("small-zoom"), parse_layout("NCHW"), (1, 9, 9)),
-            "place it on the input first",
+            "make the input's action first",
         ),
         (
             lambda: check_moves(placed("small-zoom", 20, 2, letters="NPX")),

@@ -146,7 +146,7 @@ def test_the_last_part_without_what_it_tells_of_all_data(three, damage):
         ({"interval": "bootstrap"}, "--interval"),
         ({"references": True}, "--references"),
         ({"engine": "graph"}, "engine"),
-        ({"batch_size": 24}, "rows of a batch .*give --batch-size to all parts"),
+        ({"batch_size": 24}, "rows of a batch .*give the same --batch-size to all parts"),
         ({"labels": [0, 1, 2] * 5 + [0, 1]}, "--labels"),
         ({"preprocess": geed.Preprocess(mean=(0.1, 0.2, 0.3), std=(1, 1, 1))}, "preprocess"),
     ],

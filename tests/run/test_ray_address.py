@@ -50,8 +50,14 @@ def test_what_is_no_cluster_is_told_to_be_none(cnn):
     ("options", "message"),
     [
         ({"executor": "rya"}, "--executor rya: there are local and ray.* Did you mean 'ray'"),
-        ({"address": "auto"}, "--address auto: is where a Ray cluster is; give --executor ray"),
-        ({"executor": "ray", "address": "here"}, "--address here: is auto, local or the HOST:PORT"),
+        (
+            {"address": "auto"},
+            "--address auto: is the address of a Ray cluster; add --executor ray",
+        ),
+        (
+            {"executor": "ray", "address": "here"},
+            "--address here: must be auto, local or the HOST:PORT",
+        ),
         ({"executor": "ray", "address": "ray://a:10001"}, "from one of its nodes"),
     ],
 )
