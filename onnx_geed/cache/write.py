@@ -198,10 +198,10 @@ def _manifest_to_resume(folder: Path, manifest: Manifest) -> Manifest:
     if differ:
         first = differ[0]
         a, b = (str(m.fingerprints.get(first, "nothing")) for m in (begun, manifest))
-        shown = f" ({first}: {a[:60]} in the cache, {b[:60]} now)"
         raise GeedError(
-            f"cache {folder}: was written with another {', '.join(differ)}{shown}: repeat the "
-            "command that wrote it, write to another folder, or remove this one"
+            f"cache {folder}: differs from this run in {', '.join(differ)} ({first}: {a[:60]} in "
+            f"the cache, {b[:60]} now): repeat the command that wrote it, write to another folder, "
+            "or remove this one"
         )
     return begun
 
@@ -210,18 +210,18 @@ def _announce(
     folder: Path, manifest: Manifest, missing: Sequence[int], say: Callable[[str], None]
 ) -> None:
     everything = len(store.shards(manifest))
+    shards = f"{everything} shard{'s' * (everything != 1)}"
     left = sum(min(manifest.shard_orbits, manifest.count - first) for first in missing)
     size = format_bytes(manifest.bytes)
     if len(missing) == everything:
-        all_of_it = f"{manifest.count} orbits, {size} in {everything} shards"
-        say(f"cache {folder}: writing {all_of_it}")
+        say(f"cache {folder}: writing {manifest.count} orbits, {size} in {shards}")
     elif missing:
         say(
-            f"cache {folder}: {everything - len(missing)} of {everything} shards exist, {left} of "
+            f"cache {folder}: {everything - len(missing)} of {shards} exist, {left} of "
             f"{manifest.count} orbits to go"
         )
     else:
-        say(f"cache {folder}: complete, {everything} shards ({size})")
+        say(f"cache {folder}: complete, {shards} ({size})")
 
 
 def _check_room(folder: Path, manifest: Manifest, missing: Sequence[int]) -> None:

@@ -43,13 +43,10 @@ MAX_ORDER = 1024
 
 # How groups are spelled, for messages.
 _SPELLED = (
-    "C<n> (rotations, such as C8), D<n> (rotations and mirrors), flip-h, flip-v, shift<a>x<b> "
-    "(such as shift4x4); C<n>-x, C<n>-y, C<n>-z, O, Oh (volumes and vectors in space); reverse, "
-    "shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); hue<n> (colours); SO2~n, O2~n, SO3~n, "
-    "O3~n (sampled; SO3~24, SO3~60 and O3~48 evenly); small-rotation, small-shift, small-zoom, "
-    "each also ~<pixels> (for sensitivity); rotate, zoom, shift-px, brightness, contrast, blur, "
-    "noise or jpeg:LO..HI/N, background:FOLDER/N, imagenet-c:NAME or module:function (families); "
-    "or G*H"
+    "C<n> (rotations, such as C8), D<n> (with mirrors), flip-h, flip-v, shift<a>x<b>, hue<n>; "
+    "C<n>-x, O, Oh (volumes); reverse, shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); "
+    "SO2~n, O2~n, SO3~n, O3~n (sampled); small-rotation; a family such as zoom:0.8..1.25/9; or "
+    "G*H (onnx-geed measure --help lists all)"
 )
 
 

@@ -152,4 +152,4 @@ class SmallMotions:
             if self.kind == "rotation"
             else f"zooms by {forwards.zoom:.5g} and {self.warps[2].zoom:.5g}"
         )
-        return f"{how}, which moves a corner by {step}, {self.corner:.4g} px from the centre"
+        return f"{how}, which moves a corner ({self.corner:.4g} px from the centre) by {step}"

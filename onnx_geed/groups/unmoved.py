@@ -54,7 +54,7 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
     if not action.moved:
         raise GeedError(
             f"group {group.name} does not move this input: it moves {_what_moves(group)}, but the "
-            f"input is {_lengths(action)}; take another group, or say what the axes are with "
+            f"input has {_lengths(action)}; take another group, or say what the axes are with "
             "--input-layout"
         )
     if action.moved != "HW":
@@ -99,7 +99,7 @@ def check_bases(group: Group, actions: Sequence[LayoutAction | PlacedAction]) ->
     if any(factor.axes == "B" for factor in factors_of(group)):
         raise GeedError(
             f"group {group.name} reverses T and complements B (A, C, G, T) together, but the "
-            f"input is {_lengths(by_letters[0])}: name the axis of bases with --input-layout, "
+            f"input has {_lengths(by_letters[0])}: name the axis of bases with --input-layout, "
             "such as NTB or NBT (token ids have none), or take a group of T alone, such as reverse"
         )
 
@@ -155,7 +155,7 @@ def _check_changes(action: LayoutAction) -> None:
     channels = 1 if letters == "HW" else action.lengths[0]
     if letters not in ("HW", "CHW") or channels not in (1, 3):
         raise GeedError(
-            f"group {group.name} changes images, which are grey or RGB, but the input is "
+            f"group {group.name} changes images, which are grey or RGB, but the input has "
             f"{_lengths(action)}; take another group, or say what the axes are with --input-layout"
         )
 

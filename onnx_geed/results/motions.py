@@ -335,7 +335,7 @@ def _part(motion: Motion, layers: Sequence[LayerMotion]) -> str:
     return {
         "moves along": f"{names} move{'s' * one} along, each channel in its place",
         "channels are permuted": f"{names} move{'s' * one} along with channels permuted",
-        "mixes along": f"{names} mix{'es' * one} along: {best} maps of channels predict more",
+        "mixes along": f"{names} mix{'es' * one} along: {best} maps of channels predict best",
         "hardly moves along": f"{names} hardly move{'s' * one} along, by any {tried}",
         "does not move along": f"{names} do{'es' * one} not move along by any {tried}",
         "cannot be told": f"{names} cannot be judged from these samples",

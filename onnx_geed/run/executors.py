@@ -43,7 +43,7 @@ def open_executor(
     if executor == "local":
         if address is not None:
             raise GeedError(
-                f"--address {address}: is the address of a Ray cluster; add --executor ray"
+                f"--address {address}: works only with --executor ray; add it, or leave --address out"
             )
         yield LocalExecutor()
         return

@@ -107,7 +107,7 @@ def test_a_killed_run_goes_on_from_the_shards_there(bucket, monkeypatch, tmp_pat
     assert put[-1].endswith("cache.h5")
     unbroken = measure(MODEL, DIGITS, "C8", **SOME)["measurements"]
     assert measure_cache(address)["measurements"] == unbroken
-    with pytest.raises(GeedError, match=r"^cache s3://.*/killed.geed: was written with another"):
+    with pytest.raises(GeedError, match=r"^cache s3://.*/killed.geed: differs from this run in"):
         write_cache(MODEL, DIGITS, "C4", address, **SOME)
     # Who removes it there begins anew, whatever is still here.
     system.rm(address, recursive=True)

@@ -122,7 +122,7 @@ def test_names_say_the_step_and_words_the_angle():
     assert moved_axes("small-shift~1").letters == moved_axes("small-zoom~1").turned == "HW"
     assert moved_axes("small-shift~1").turned == ""
     told = placed("small-rotation", 1, 28, 28).group.small.told()
-    assert told == "turns by ±3.001°, which moves a corner by 1 px, 19.09 px from the centre"
+    assert told == "turns by ±3.001°, which moves a corner (19.09 px from the centre) by 1 px"
     told = placed("small-zoom", 1, 28, 28).group.small.told()
     assert told.startswith("zooms by 1.0524 and 0.94762, which")
 
@@ -156,7 +156,7 @@ def test_other_interpolations_move_too(interpolation):
         ),
         (
             lambda: check_moves(placed("small-zoom", 20, 2, letters="NPX")),
-            "it moves HW, and the input is P 20, X 2",
+            "it moves HW, but the input has P 20, X 2",
         ),
     ],
 )

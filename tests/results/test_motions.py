@@ -110,7 +110,7 @@ def test_the_sentence_names_layers_and_what_was_tried():
     text = motion_sentence(layer_motions([fitted_result(kind) for kind in KINDS]))
     assert text == (
         "conv1 moves along, each channel in its place; conv2 moves along with channels permuted; "
-        "conv3 mixes along: linear maps of channels predict more; conv4 does not move along by any "
+        "conv3 mixes along: linear maps of channels predict best; conv4 does not move along by any "
         "linear map of channels fitted to 50 samples."
     )
 

@@ -167,10 +167,10 @@ def test_a_cache_measures_the_same_bits_and_is_of_its_backgrounds(tmp_path, scen
     asked = {"mode": mode, "measures": EVERY, **OPTIONS}
     write_cache(tmp_path / "model.onnx", data, group, folder, masks=masks, **asked)
     write_cache(tmp_path / "model.onnx", data, group, folder, masks=masks, **asked)
-    with pytest.raises(GeedError, match="was written with another masks"):
+    with pytest.raises(GeedError, match="differs from this run in masks"):
         write_cache(tmp_path / "model.onnx", data, group, folder, masks=masks[::-1], **asked)
     draw_scenes(scenes, seed=1)
-    with pytest.raises(GeedError, match="was written with another backgrounds"):
+    with pytest.raises(GeedError, match="differs from this run in backgrounds"):
         write_cache(tmp_path / "model.onnx", data, group, folder, masks=masks, **asked)
     for name in NAMES:
         (scenes / name).unlink()

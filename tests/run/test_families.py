@@ -789,7 +789,7 @@ def test_only_images_are_changed_in_value(tmp_path):
         [("y", TensorProto.FLOAT, None)],
     )
     with pytest.raises(
-        GeedError, match="changes images, which are grey or RGB, but the input is C 2"
+        GeedError, match="changes images, which are grey or RGB, but the input has C 2"
     ):
         measured(
             tmp_path, model, images((2, 6, 6), 9), "blur:1", ["latent-l2@y"], input_layout="NCHW"

@@ -52,7 +52,7 @@ def test_what_is_no_cluster_is_told_to_be_none(cnn):
         ({"executor": "rya"}, "--executor rya: there are local and ray.* Did you mean 'ray'"),
         (
             {"address": "auto"},
-            "--address auto: is the address of a Ray cluster; add --executor ray",
+            "--address auto: works only with --executor ray; add it",
         ),
         (
             {"executor": "ray", "address": "here"},
