@@ -311,14 +311,16 @@ CATALOGUE: dict[str, Descriptor] = {
             title="Predictions",
             label="softmax EED (nats)",
             formula=(
-                "m = Kullback-Leibler divergence of the probabilities of gx from those expected "
-                "from x: 0 where they agree"
+                "m = Kullback-Leibler divergence of the probabilities of gx from what those of x "
+                "lead one to expect: 0 where they agree"
             ),
             pairs=_later("kernels", "divergences"),
             nodes=_later("graph_formulas", "divergence_nodes"),
             worst_invariance=math.log,
             floor=1e-3,
-            sentence="Predictions move by {value} nats, {share} of the maximum, ln {order}",
+            sentence=(
+                "Predictions move by {value} nats, {share} of the most there can be, ln {order}"
+            ),
             sentence_moved="Predictions are {value} nats from the permuted ones",
             sentence_of_family="Predictions move by {value} nats from those of x itself",
         ),
@@ -333,7 +335,7 @@ CATALOGUE: dict[str, Descriptor] = {
             title="Output vector",
             label="output EED, distance",
             formula=(
-                "m = distance between f(gx) and what is expected from f(x): 0 where they agree"
+                "m = distance between f(gx) and what f(x) leads one to expect: 0 where they agree"
             ),
             pairs=_later("kernels", "distances"),
             nodes=_later("graph_formulas", "distance_nodes"),
@@ -350,9 +352,9 @@ CATALOGUE: dict[str, Descriptor] = {
             title="Unexplained share",
             label="unexplained share",
             formula=(
-                "m = squared distance between f(gx) and what is expected from f(x): 0 where they "
-                "agree; not yet divided by M, the mean squared distance of the tensors of "
-                "different samples from their mean: 1 is no better than predicting that mean"
+                "m = squared distance between f(gx) and what f(x) leads one to expect: 0 where "
+                "they agree; not yet divided by M, the mean squared distance of the tensors of "
+                "different samples from their mean, by which 1 is predicting that mean"
             ),
             pairs=_later("kernels", "squared_distances"),
             nodes=_later("graph_formulas", "square_nodes"),
@@ -362,7 +364,7 @@ CATALOGUE: dict[str, Descriptor] = {
             default=False,
             floor=1e-3,
             sentence=(
-                "Of the variation between samples, {value} is left unexplained by {target}; the "
+                "Of what different samples vary by, {value} is left unexplained by {target}; the "
                 "mean tensor would leave 1"
             ),
         ),
@@ -377,7 +379,7 @@ CATALOGUE: dict[str, Descriptor] = {
             title="Flipped predictions",
             label="flipped predictions, share",
             formula=(
-                "m = 1 where f(gx) predicts another class than expected from f(x), mean over "
+                "m = 1 where f(gx) is for another class than f(x) leads one to expect, mean over "
                 "places: 0 where none flips, 1 where all do"
             ),
             pairs=_later("kernels", "differences"),
@@ -400,9 +402,9 @@ CATALOGUE: dict[str, Descriptor] = {
             label="sensitivity, by pixel",
             formula=(
                 "m = distance between the tensor of a sample moved one way and that of the sample "
-                "moved the other way, moved along by as much, divided by the pixels between the "
-                "two, twice the step: 0 where the tensor stays or moves along; not yet divided by "
-                "M, the root mean square distance between the tensors of different samples"
+                "moved the other way, moved along by as much, over the pixels between them, twice "
+                "the step: 0 where the tensor stays or moves along; not yet divided by M, the root "
+                "mean square distance between the tensors of different samples"
             ),
             pairs=_later("kernels", "distances"),
             nodes=_later("graph_formulas", "distance_nodes"),
@@ -411,10 +413,7 @@ CATALOGUE: dict[str, Descriptor] = {
             skips_identity=True,
             default=False,
             floor=1e-3,
-            sentence=(
-                "Per pixel of motion at the corner, it deviates by {value} of the distance "
-                "between different samples"
-            ),
+            sentence="By pixel of the corner it strays {value} of what different samples are apart",
         ),
         Descriptor(
             name="symmetry-share",
@@ -427,7 +426,7 @@ CATALOGUE: dict[str, Descriptor] = {
             title="Share of the error",
             label="share of the error",
             formula=(
-                "m = error of f(gx), moved back, minus the error of its mean over the group; not "
+                "m = error of f(gx), moved back, less the error of its mean over the group; not "
                 "yet divided by the mean error: 0 where nothing of it comes from the group, 1 "
                 "where all does"
             ),
@@ -435,8 +434,8 @@ CATALOGUE: dict[str, Descriptor] = {
             of_error=True,
             default=False,
             floor=0.01,
-            sentence="{share} of the error would vanish if f(gx) were the same under every element",
-            sentence_moved="{share} of the error would vanish if f(gx) moved along exactly",
+            sentence="Of the error, {share} would go if f(gx) were the same under every element",
+            sentence_moved="Of the error, {share} would go if f(gx) moved along exactly",
         ),
     )
 }

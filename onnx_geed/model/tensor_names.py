@@ -59,7 +59,8 @@ def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
     names = [t.name for t in fine] + [m for t in fine for m in t.module.split(",") if m]
     few = f" Tensors: {known_names([t.name for t in fine])};" if 0 < len(fine) <= _FEW else ""
     raise GeedError(
-        f"no layer is called {pattern!r}.{nearest(pattern, names)}{few} onnx-geed layers lists all layers"
+        f"no layer is called {pattern!r}.{nearest(pattern, names)}{few} onnx-geed layers lists "
+        "all layers"
     )
 
 

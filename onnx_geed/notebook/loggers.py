@@ -110,7 +110,7 @@ def _scalars(where: str, values: Mapping[str, Any]) -> dict[str, float]:
     scalars: dict[str, float] = {}
     for name, value in named.items():
         if value is not None and not isinstance(value, int | float):
-            raise GeedError(f"{where}: the value of {shown(name)} is not a number: {shown(value)}")
+            raise GeedError(f"{where}: the value of {shown(name)} is no number: {shown(value)}")
         if value is None or math.isnan(value):
             continue
         # MLflow takes a tag for a path, in which nothing may be empty.

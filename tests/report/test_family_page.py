@@ -146,7 +146,7 @@ def test_a_page_of_a_family_speaks_of_members_and_no_orbit(name):
     assert "6 members and the identity" in words or "8 members and the identity" in words
     assert "orbit" not in words
     assert "ln 7" not in words
-    assert "of the maximum" not in words
+    assert "of the most there can be" not in words
     assert "from f(x)" in words
     assert "times as far as the pixels did" in words
 
