@@ -77,7 +77,7 @@ __all__ = ["benchmark", "demo", "measure"]
 @click.option(
     "--references",
     is_flag=True,
-    help="Also measure what resampling alone does, as a scale to read values by.",
+    help="Also measure what resampling and rounding alone do, as a scale to read values by.",
 )
 @click.option(
     "--untrained",

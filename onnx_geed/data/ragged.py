@@ -58,7 +58,7 @@ def split(rows: Rows, layout: str, where: str) -> Rows:
         )
     lengths = whole(rows.lengths)
     if lengths is None or lengths.min(initial=0) < 0 or not len(lengths):
-        raise GeedError(f"{where}: lengths are whole numbers from 0, one a sample (shape (N,))")
+        raise GeedError(f"{where}: lengths are whole numbers from 0, one per sample (shape (N,))")
     sizes = lengths ** len(axes)
     ends = np.cumsum(sizes)
     total = rows.shape[0] if rows.shape else 0

@@ -401,7 +401,7 @@ def _check_preprocess(preprocess: Preprocess, layout: str, dtype: np.dtype[Any])
 def _cure(layout: str) -> str:
     """Say what to do with samples of different sizes."""
     if has_plane(layout):
-        return "bring them to one size, as with --preprocess 'resize=256 crop=224'"
+        return "resize them to one size, as with --preprocess 'resize=256 crop=224'"
     if "T" in layout:
         return "cut them to one length, or give the model's mask with --mask NAME=FILE"
     return "give all the same axes"

@@ -111,7 +111,7 @@ def _raw(folder: Path, name: str, stop: int, where: str) -> Path:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise GeedError(f"{what} outside its own folder; write them into the dataset itself")
     if (there := path.stat().st_size) < stop:
-        raise GeedError(f"{what} of {there} bytes, of which {stop} are taken")
+        raise GeedError(f"{what} of {there} bytes, but {stop} are needed")
     return path
 
 

@@ -81,7 +81,7 @@ def read_volume(path: Path, layout: str, where: str, allowed: int) -> NDArray[np
             f"{where}: cannot be decoded as a volume ({reason_of(error)}); repair or remove it"
         ) from None
     if values.dtype.kind not in "biuf":
-        raise GeedError(f"{where}: holds {values.dtype} values; save numbers, one a voxel")
+        raise GeedError(f"{where}: holds {values.dtype} values; save one number per voxel")
     held = values.shape
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]

@@ -158,8 +158,8 @@ class IndexAction:
             raise GeedError(f"action {self.name!r}: rows of the table differ in length") from None
         if table.ndim != 2 or len(table) != n or table.dtype.kind not in "iu":
             raise GeedError(
-                f"action {self.name!r}: a table for {self.group.name} is of whole numbers ({n}, "
-                f"k), one row per element; found {table.dtype} {table.shape}"
+                f"action {self.name!r}: a table for {self.group.name} must hold whole numbers of "
+                f"shape ({n}, k), one row per element; found {table.dtype} {table.shape}"
             )
         if (np.sort(table, axis=1) != np.arange(table.shape[1])).any():
             raise GeedError(

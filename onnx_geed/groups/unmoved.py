@@ -42,7 +42,7 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
     group = action.group
     if group.order == 1:
         raise GeedError(
-            f"group {group.name} holds the identity alone, which moves nothing: take one with more "
+            f"group {group.name} holds only the identity, which moves nothing: take one with more "
             "elements, such as C4 or flip-h"
         )
     if isinstance(action, PlacedAction):
@@ -100,7 +100,8 @@ def check_bases(group: Group, actions: Sequence[LayoutAction | PlacedAction]) ->
         raise GeedError(
             f"group {group.name} reverses T and complements B (A, C, G, T) together, but the "
             f"input has {_lengths(by_letters[0])}: name the axis of bases with --input-layout, "
-            "such as NTB or NBT (token ids have none), or take a group of T alone, such as reverse"
+            "such as NTB or NBT (token ids have none), or take a group that acts only on T, such "
+            "as reverse"
         )
 
 
@@ -167,9 +168,9 @@ def _instead(height: int, width: int, disk: bool) -> str:
     if height == width == 1:
         return "samples of one pixel cannot be moved, so give data with a grid"
     if height == 1:
-        return "take one that moves along the width alone: flip-h or shift1x<b>"
+        return "take one that moves only along the width: flip-h or shift1x<b>"
     if width == 1:
-        return "take one that moves along the height alone: flip-v or shift<a>x1"
+        return "take one that moves only along the height: flip-v or shift<a>x1"
     return "take a group that does"
 
 

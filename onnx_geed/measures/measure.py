@@ -148,8 +148,8 @@ class Measure:
             )
         if self.descriptor.of_error and unknown:
             raise GeedError(
-                f"{self.name} on {self.layer}: takes a table with a row for every element of "
-                f"{self.action.group.name}: measure a group that it is for"
+                f"{self.name} on {self.layer}: needs a table with a row for every element of "
+                f"{self.action.group.name}: measure the group of the table"
             )
         if self.target:
             check_inverses(self.action, self.layer)

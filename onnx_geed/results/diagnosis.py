@@ -290,7 +290,7 @@ def _first_break(result: Result, pairs: RecordReadings, model: Model | None) -> 
         "likely",
         f"{text} between {kept.layer} and {reading.layer}.",
         evidence + ".",
-        f"Look at the weights{' and the padding' * bool(grid)} of what lies between them.",
+        f"Check the weights{' and the padding' * bool(grid)} between them.",
         (reading.layer,),
     )
 

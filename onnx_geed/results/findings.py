@@ -233,8 +233,8 @@ def silent_channels(pairs: RecordReadings) -> Iterator[Finding]:
         "caution",
         f"Dead channels make {len(spared)} layer{'s' * (len(spared) > 1)} look better: two zero "
         f"{things} count as equal.",
-        f"In {reading.layer}, {100 * share:.0f} % of the pairs are zero on both sides; the others "
-        f"alone have cosine {span(-live)}, not {span(-reading.value)}.",
+        f"In {reading.layer}, {100 * share:.0f} % of the pairs are zero on both sides; without "
+        f"them the cosine is {span(-live)}, not {span(-reading.value)}.",
         "",
         tuple(r.layer for r, *_ in spared),
     )

@@ -201,7 +201,7 @@ def _check_one_run(opened: Sequence[tuple[str, Result]]) -> None:
                 "parts"
             )
         raise GeedError(
-            f"merge: {other} is of another run than {name}: they differ in "
+            f"merge: {other} comes from another run than {name}: they differ in "
             f"{', '.join(differ[:4])} ({first}: {held} here); {cure}"
         )
 
@@ -249,8 +249,8 @@ def _data_of_all(read: Sequence[_Read]) -> DataPart:
     for name, what, own, of_all in told:
         if own != of_all:
             raise GeedError(
-                f"merge: {name} is of other data than {last.name}: they differ in their {what}; "
-                "measure all parts on data that do not change"
+                f"merge: {name} comes from other data than {last.name}: they differ in their "
+                f"{what}; measure all parts on data that do not change"
             )
     return data
 

@@ -172,7 +172,7 @@ def _check_answers(address: str) -> None:
             f"--address {address}: no Ray cluster answers there ({reason}); {start}"
         ) from None
     if len(answer) < 4 or answer[3] != _SETTINGS:
-        raise GeedError(f"--address {address}: what answers there is no Ray cluster; {start}")
+        raise GeedError(f"--address {address}: what answers there is not a Ray cluster; {start}")
 
 
 @contextlib.contextmanager

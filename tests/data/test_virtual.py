@@ -143,7 +143,7 @@ def test_files_that_cannot_all_be_open_are_refused(folder):
 @pytest.mark.parametrize(
     ("name", "size", "said"),
     [
-        ("raw.bin", 23, r"a file raw\.bin of 23 bytes, of which 24 are taken"),
+        ("raw.bin", 23, r"a file raw\.bin of 23 bytes, but 24 are needed"),
         ("../raw.bin", 24, r"a file \.\./raw\.bin outside its own folder"),
         ("link.bin", 24, r"a file link\.bin outside its own folder"),
         ("", 24, r"outside its own folder"),

@@ -153,7 +153,7 @@ def test_the_last_part_without_what_it_tells_of_all_data(three, damage):
 )
 def test_parts_of_another_run(net, three, changes, told):
     other = geed.measure(net, data(), "C8", shard="2/3", **OPTIONS | changes)
-    head = "^merge: result 2 is of another run than result 1: they "
+    head = "^merge: result 2 comes from another run than result 1: they "
     with pytest.raises(GeedError, match=f"{head}.*{told}"):
         geed.merge([three[0], other, three[2]])
 

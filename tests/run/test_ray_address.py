@@ -39,7 +39,9 @@ def test_what_is_no_cluster_is_told_to_be_none(cnn):
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(geed.GeedError, match=f"127.0.0.1:{port}: what answers there is no Ray"):
+        with pytest.raises(
+            geed.GeedError, match=f"127.0.0.1:{port}: what answers there is not a Ray"
+        ):
             geed.measure(
                 cnn, images((3, 8, 8), 9), "C4", executor="ray", address=f"127.0.0.1:{port}"
             )
