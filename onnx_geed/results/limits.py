@@ -76,7 +76,7 @@ class Limit:
         wanted = f"{self.measure}@{self.layer}" if self.layer else self.measure
         names = [f"{measure}@{layer}" for measure, layer in measured]
         raise GeedError(
-            f"--fail-above {wanted}: not measured; measured: "
+            f"--fail-above {wanted}: this is not measured; measured: "
             f"{', '.join(names[:5])}.{nearest(wanted, names)}"
         )
 

@@ -88,7 +88,7 @@ def test_arrays_are_resized_and_cropped_if_preprocessing_says_so():
     shrunk = opened(x, (2, 4, 6), preprocess=Preprocess(resize=4))
     assert shrunk.shape == (2, 4, 6)
     assert not np.array_equal(shrunk[1], cropped[1])
-    with pytest.raises(GeedError, match="samples of 2×8×12, the model takes 2×4×6"):
+    with pytest.raises(GeedError, match="samples of 2×8×12, but the model takes 2×4×6"):
         opened(x, (2, 4, 6))
     planes = opened(x[:, 0], (4, 6), "NHW", preprocess=Preprocess(resize=4))
     assert planes.shape == (4, 6)
@@ -176,7 +176,7 @@ def test_images_of_different_sizes_are_fine_once_they_are_made_equal(tmp_path):
     write(tmp_path / "wide.png", pixels(20, 50, 3))
     free = opened(tmp_path, (3, None, None))
     assert free[1].shape == (3, 20, 30)
-    with pytest.raises(GeedError, match=r"first\.png has 3×20×30, wide\.png has 3×20×50.*resize="):
+    with pytest.raises(GeedError, match=r"first\.png has 3×20×30, but wide\.png has 3×20×50.*resize="):
         free[2]
     resized = opened(tmp_path, (3, None, None), preprocess=Preprocess(resize=12, crop=10))
     assert {x.shape for x in resized} == {(3, 10, 10)}
@@ -414,7 +414,7 @@ def test_folders_that_do_not_fit_are_told(tmp_path):
     for shape, layout, message in (
         ((4, 8, 8), "NCHW", "the model takes 4 channels, but images have 1 or 3"),
         ((1, 3, 8, 8), "NCDHW", "images have no depth"),
-        ((3, 4, 6), "NCHW", "samples of 3×8×8, the model takes 3×4×6 .*resize=4x6"),
+        ((3, 4, 6), "NCHW", "samples of 3×8×8, but the model takes 3×4×6 .*resize=4x6"),
     ):
         with pytest.raises(GeedError, match=message):
             opened(tmp_path, shape, layout)

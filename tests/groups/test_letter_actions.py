@@ -317,7 +317,7 @@ def test_what_is_no_layout_is_refused_in_one_line(layout):
     ("name", "says"),
     [
         ("S7", "S7~20"),
-        ("S3~7", "no more than 6"),
+        ("S3~7", "have only 6"),
         ("O*C4-x", "both move axes"),
         ("C4*D4", "both move axes"),
         ("SO3~0", "no group"),

@@ -374,7 +374,7 @@ def test_an_ambiguous_volume_is_asked_for_and_a_stated_layout_taken(read, shape)
         (("N", 3, 4, 8, 8), "NCHW", "names 4 axes.*NCDHW or NDHWC"),
         (("N", 3, 8, 8), "nhwc", "Did you mean 'NHWC'"),
         (("N", 3, 8, 8), "NCHH", "is not a layout.*H occurs 2 times"),
-        (("N", 3, 8, 8), "HWCN", "is no layout"),
+        (("N", 3, 8, 8), "HWCN", "is not a layout"),
         (("N", 3, 8, 8), "", None),
     ],
 )

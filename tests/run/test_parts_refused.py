@@ -180,7 +180,7 @@ def test_parts_of_another_model_group_or_data(tmp_path, net, three):
         # A sample of the second part, which the last one reads with all others.
         x[at] += 0.5
         parts[number - 1] = geed.measure(net, x, "C8", shard=f"{number}/3", **OPTIONS)
-        with pytest.raises(GeedError, match=r"result 2 is of other data than result 3: .*samples"):
+        with pytest.raises(GeedError, match=r"result 2 comes from other data than result 3: .*samples"):
             geed.merge(parts)
 
 
@@ -202,7 +202,7 @@ def test_parts_of_other_masks(tmp_path, net):
     first, last = parts(masks, other)
     # As if a folder of masks had changed, whose files no option's digest is of.
     first["part"]["same"] = last["part"]["same"]
-    with pytest.raises(GeedError, match=r"result 1 is of other data than result 2: .*samples"):
+    with pytest.raises(GeedError, match=r"result 1 comes from other data than result 2: .*samples"):
         geed.merge([first, last])
 
 
