@@ -423,7 +423,7 @@ def test_corners_are_found_from_the_disk_beside_the_square():
     disk["group"]["support"] = "disk"
     (finding,) = diagnose_corners(full, disk)
     # The means are (3·0.15 + 4·0.2)/8 and (3·0.05 + 4·0.1)/8: the identity adds nothing.
-    assert f"add {100 * (1 - 0.55 / 1.25):.0f} % of channel-cos@a" in finding.text
+    assert f"account for {100 * (1 - 0.55 / 1.25):.0f} % of channel-cos@a" in finding.text
     assert diagnose_corners(disk, full) == ()
     assert diagnose_corners(full, full) == ()
     near = result_of(maps(0.14, 0.19))
