@@ -210,7 +210,8 @@ metadata_options = _in_order(
     click.option(
         "--input",
         metavar="NAME",
-        help="The input that the group acts on. Default: the only one that fits.",
+        help="The input that the group acts on. Default: from the metadata, else the only one "
+        "that fits.",
     ),
     click.option(
         "--input-layout",
@@ -218,7 +219,8 @@ metadata_options = _in_order(
         multiple=True,
         callback=_layouts,
         help="Layout of an input, one letter per axis: NCHW, NCDHW (volume), NCT (line), NPX "
-        "(points), NPP (adjacency), NTB (DNA). Repeatable, for inputs that move together.",
+        "(points), NPP (adjacency), NTB (DNA). Repeatable, for inputs that move together. Default: "
+        "from the metadata, else from the shape.",
     ),
     click.option(
         "--preprocess",
@@ -227,7 +229,11 @@ metadata_options = _in_order(
         "file; or pairs such as 'resize=256 crop=224 mean=0.5 std=0.5'. Default: the model's "
         "metadata.",
     ),
-    click.option("--output", metavar="NAME", help="The output to measure. Default: the only one."),
+    click.option(
+        "--output",
+        metavar="NAME",
+        help="The output to measure. Default: from the metadata, else the only one.",
+    ),
     click.option(
         "--output-kind",
         type=click.Choice(["logits", "probabilities", "embedding"]),
@@ -237,7 +243,7 @@ metadata_options = _in_order(
         "--latent",
         metavar="LAYER",
         help="The latent tensor (the vector in front of the classifier). "
-        "Default: found in the graph.",
+        "Default: from the metadata, else found in the graph.",
     ),
     click.option(
         "--layout",
