@@ -70,7 +70,7 @@ def test_recordings_that_do_not_fit_are_told(tmp_path):
     refused("samples of 2×40, .* give samples of 1 channel$", tmp_path, (1, 40), "NCT")
     refused("samples of 2×40, .* give samples of 50 along T", tmp_path, (2, 50), "NCT")
     refused("has 2 channels, but the model .* takes one line; mix it down", tmp_path, (40,), "NT")
-    refused("recordings .* are for inputs NCT and NT, but this one is NPX", tmp_path, (40, 2), "NPX")
+    refused(".* are for inputs NCT and NT, but this one is NPX", tmp_path, (40, 2), "NPX")
     refused("is one recording; give the folder", tmp_path / "a.wav", (2, 40), "NCT")
     record(tmp_path / "b.wav", x[:30])
     refused("a.wav has 2×40, b.wav has 2×30; cut them", tmp_path, (2, None), "NCT", 1)
@@ -160,7 +160,7 @@ def test_a_fourth_axis_is_channels(tmp_path):
         samples = opened(tmp_path, shape, layout)
         for one in samples:
             np.testing.assert_array_equal(one, x.transpose(3, 2, 1, 0))
-    refused("of 5×6×7×2, but the model .* takes a volume of three axes", tmp_path, (7, 6, 5), "NDHW")
+    refused("of 5×6×7×2, but the model .* takes a volume of three", tmp_path, (7, 6, 5), "NDHW")
 
 
 def test_voxels_are_scaled_as_the_file_says(tmp_path):
@@ -172,9 +172,7 @@ def test_voxels_are_scaled_as_the_file_says(tmp_path):
 def test_volumes_that_do_not_fit_are_told(tmp_path):
     scan(tmp_path / "a.nii", np.zeros((3, 4, 5), np.float32))
     refused("samples of 5×4×3, .* give samples of depth 6", tmp_path, (6, 4, 3), "NDHW")
-    refused(
-        "volumes .* are for inputs NCDHW and NDHW, but this one is NCHW", tmp_path, (1, 4, 3), "NCHW"
-    )
+    refused(".* are for inputs NCDHW and NDHW, but this one is NCHW", tmp_path, (1, 4, 3), "NCHW")
     refused("is one volume; give the folder", tmp_path / "a.nii", (5, 4, 3), "NDHW")
     scan(tmp_path / "b.nii", np.zeros((3, 4, 6), np.float32))
     refused("a.nii has 5×4×3, b.nii has 6×4×3", tmp_path, (None, 4, 3), "NDHW", 1)

@@ -152,7 +152,7 @@ def test_a_folder_of_arrays_is_padded(tmp_path, length):
 def test_lines_of_different_lengths_are_padded_only_for_a_mask(tmp_path):
     folder = folder_of(tmp_path, [one.T for one in SETS])
     samples = opened(folder, (2, None), "NCT")
-    with pytest.raises(GeedError, match=r"even/0\.npy has 2×3, but odd/1\.npy has 2×5; cut .*--mask"):
+    with pytest.raises(GeedError, match=r"0\.npy has 2×3, but odd/1\.npy has 2×5; cut .*--mask"):
         samples[2]
     samples = opened(folder, (2, None), "NCT", masked=True)
     assert samples.lengths == (3, 1, 5, 4)

@@ -176,7 +176,7 @@ def test_images_of_different_sizes_are_fine_once_they_are_made_equal(tmp_path):
     write(tmp_path / "wide.png", pixels(20, 50, 3))
     free = opened(tmp_path, (3, None, None))
     assert free[1].shape == (3, 20, 30)
-    with pytest.raises(GeedError, match=r"first\.png has 3×20×30, but wide\.png has 3×20×50.*resize="):
+    with pytest.raises(GeedError, match=r"png has 3×20×30, but wide\.png has 3×20×50.*resize="):
         free[2]
     resized = opened(tmp_path, (3, None, None), preprocess=Preprocess(resize=12, crop=10))
     assert {x.shape for x in resized} == {(3, 10, 10)}

@@ -329,7 +329,7 @@ def nothing(g, x):
 
 
 WRONG = [
-    (FunctionAction(C4, reversed_turns), r"not an action of C4: φ\(r1, φ\(r1, x\)\) is not φ\(r2, x\)"),
+    (FunctionAction(C4, reversed_turns), r"of C4: φ\(r1, φ\(r1, x\)\) is not φ\(r2, x\)"),
     (FunctionAction(C4, never_home), "its identity e changes a tensor"),
     (FunctionAction(C4, half_as_much), r"element e must keep shape.*float32 \(1, 3, 8, 4\)"),
     (FunctionAction(C4, in_double), r"element e must keep shape and dtype.*float64"),

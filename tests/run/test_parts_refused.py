@@ -180,7 +180,7 @@ def test_parts_of_another_model_group_or_data(tmp_path, net, three):
         # A sample of the second part, which the last one reads with all others.
         x[at] += 0.5
         parts[number - 1] = geed.measure(net, x, "C8", shard=f"{number}/3", **OPTIONS)
-        with pytest.raises(GeedError, match=r"result 2 comes from other data than result 3: .*samples"):
+        with pytest.raises(GeedError, match=r"comes from other data than result 3: .*samples"):
             geed.merge(parts)
 
 
