@@ -237,15 +237,15 @@ def _message(cache: str | None) -> tuple[int, str]:
 
     if confined():
         return logging.INFO, (
-            "compiling kernels for this run alone (some seconds): --isolate keeps none; the same "
-            "command without it, on a model that you trust, does"
+            "compiling kernels for this run only (some seconds): --isolate does not store them; "
+            "to store them, run once without --isolate, on a model that you trust"
         )
     asked = str(getattr(numba.config, "CACHE_DIR", ""))
     if cache is None:
         where = f"NUMBA_CACHE_DIR={asked}" if asked else "the package's folder and your own cache"
         return logging.WARNING, (
             f"{where} cannot be written: the kernels are compiled again in every run, which takes "
-            "some seconds; set NUMBA_CACHE_DIR to a folder that can"
+            "some seconds; set NUMBA_CACHE_DIR to a writable folder"
         )
     if asked and Path(asked).resolve() not in Path(cache).resolve().parents:
         return logging.WARNING, (

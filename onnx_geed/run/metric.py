@@ -99,8 +99,8 @@ class EquivarianceMetric:
         self._group = group if isinstance(group, Group) else parse_group(group)
         if self._group.onward is not None or self._group.behind is not None:
             raise GeedError(
-                f"group {self._group.name}: draws its elements anew for each sample, by its number "
-                "among the data, and batches have no numbers: take a group such as C8"
+                f"group {self._group.name}: draws elements for each sample by its position in the "
+                "data, and batches have no positions: take a group such as C8"
             )
         self._options: Options = make_options({"measures": measures, **options})
         self.reset()
@@ -251,8 +251,8 @@ class EquivarianceMetric:
             return NotImplemented
         if self._asked() != other._asked():
             raise GeedError(
-                "two metrics are added that measure differently: make both with the same group, "
-                "measures and options"
+                "two metrics measure differently, so they cannot be added: make both with the "
+                "same group, measures and options"
             )
         first, second = (self, other) if self._setting is not None else (other, self)
         total = EquivarianceMetric.__new__(EquivarianceMetric)
@@ -263,7 +263,8 @@ class EquivarianceMetric:
         shapes = [{name: layer.shape for name, layer in plan.layers.items()} for plan in (a, b)]
         if (told := measured_as(a)) != measured_as(b) or shapes[0] != shapes[1]:
             raise GeedError(
-                "two metrics are added whose functions have other outputs: measure the same in both"
+                "two metrics have functions with different outputs, so they cannot be added: "
+                "measure the same in both"
             )
         ours, theirs = first._compared or first.samples, second._compared or second.samples
         alone = ours < 2 <= theirs
@@ -347,7 +348,7 @@ def _as_given(array: NDArray[Any], batch: Any, host: NDArray[Any]) -> Any:
     if hasattr(root, "convert_to_tensor"):  # TensorFlow
         return root.convert_to_tensor(array, dtype=batch.dtype if _floats(host) else None)
     raise GeedError(
-        f"update: a batch of {type(batch).__module__}.{type(batch).__qualname__} cannot be made of "
+        f"update: a batch of {type(batch).__module__}.{type(batch).__qualname__} cannot be made "
         "an array: give arrays of NumPy, or tensors of PyTorch, JAX or TensorFlow"
     )
 
