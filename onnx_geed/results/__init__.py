@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from onnx_geed.results.gain import (
         InputDistances as InputDistances,
         add_gain as add_gain,
+        has_gain as has_gain,
     )
     from onnx_geed.results.intervals import (
         Interval as Interval,
