@@ -155,5 +155,10 @@ if TYPE_CHECKING:
         SuiteRow as SuiteRow,
         SuiteSummary as SuiteSummary,
     )
+    from onnx_geed.results.suite_summary import (
+        SUITE_SCHEMA as SUITE_SCHEMA,
+        is_suite as is_suite,
+        read_summary as read_summary,
+    )
 
 lazy(globals())
