@@ -147,8 +147,9 @@ def report(
     samples_shown: int,
     pictures: str | Path | None,
 ) -> None:
-    """Draw results as one self-contained HTML page.
+    """Draw results, or a suite that was run, as one self-contained HTML page.
 
+    RESULTS are files that onnx-geed measure wrote, or the folder of onnx-geed benchmark alone.
     Needs matplotlib and jinja2: pip install 'onnx-geed[report]'.
 
     \b
@@ -156,14 +157,28 @@ def report(
       onnx-geed report result.json -o report.html --data images/
       onnx-geed report trained.json untrained.json -o report.html
       onnx-geed report result.json -o report.html --data images/ --model model.onnx
+      onnx-geed report results/ -o leaderboard.html
     """
-    from onnx_geed.report import write_report
-    from onnx_geed.results import read_result
+    from onnx_geed.report import write_report, write_suite_report
+    from onnx_geed.results import is_suite, read_result, read_summary
 
     if models and data is None:
         raise click.UsageError("--model: needs the samples; give them with --data.")
     if not models and "samples_shown" in typed_options(context):
         raise click.UsageError("--samples-shown: has no effect without --model MODEL.onnx.")
+    if suite := next((place for place in results if is_suite(place)), None):
+        if len(results) > 1:
+            raise click.UsageError(
+                f"{suite}: a suite's folder is a page of its own; give it alone, or results of its "
+                "cells/."
+            )
+        if data is not None:
+            raise click.UsageError(
+                "--data: a suite's page shows no samples; leave it out, or give results of its "
+                "cells/."
+            )
+        write_suite_report(read_summary(suite), out, pictures=pictures)
+        return
     contents = [read_result(path) for path in results]
     explored = _explored(contents, models, data, samples_shown) if models else []
     write_report(

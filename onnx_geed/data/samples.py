@@ -172,6 +172,18 @@ class Samples:
         """Open the same data anew; this one is closed."""
         return self if self._again is None else self._again()
 
+    def after(self, count: int) -> Samples:
+        """Return the same samples, numbered as if so many came before, which cannot be read."""
+        read, names = self._read, self.names
+        named = None if names is None else (*([""] * count), *names)
+        return replace(
+            self,
+            names=named,
+            labels=None,
+            _count=self._count + count,
+            _read=lambda i: read(i - count),
+        )
+
     def _name(self, index: int) -> str:
         return self.names[index] if self.names else f"sample {index}"
 

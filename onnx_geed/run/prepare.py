@@ -198,8 +198,9 @@ def prepare_run(
     others = beside[0].task.source if beside else None
     source, count, notes = make_source(loaded, acted, data, acting, options, action, others)
     if loaded.function is not None:
-        loaded = with_outputs(loaded, source.rows([0], orbits=False))
-        notes.append(OF_A_FUNCTION)
+        rows = source.rows([0], orbits=False)
+        loaded, on_layouts = with_outputs(loaded, rows, source.layout, options.layout)
+        notes += [OF_A_FUNCTION, *on_layouts]
     output = find_output(loaded, options.output)
     acting = source.action.group  # small motions are known on the input's grid alone
     if options.references:
