@@ -166,7 +166,7 @@ def replacing(target: Path, temporary: Path) -> Iterator[BinaryIO]:
     target : Path
         Its name; no symbolic link.
     temporary : Path
-        Its name until then, in the same folder.
+        Its name until then, in the same folder; read by those alone who may read what it replaces.
 
     Yields
     ------
@@ -179,8 +179,9 @@ def replacing(target: Path, temporary: Path) -> Iterator[BinaryIO]:
         If it cannot be written; a file of that name is left as it was.
     """
     _UNFINISHED.add(temporary)
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666
     try:
-        with temporary.open("wb") as stream:
+        with open(temporary, "wb", opener=lambda p, flags: os.open(p, flags, mode)) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -298,11 +299,9 @@ def make_folder(folder: str | Path, *, option: str = "--out") -> None:
 def remove_unfinished() -> None:
     """Remove files that are not yet whole, in a process that is about to end at once."""
     for path in list(_UNFINISHED):
+        shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            path.unlink()
 
 
 def _rename(file: Path, target: Path) -> None:
@@ -312,7 +311,11 @@ def _rename(file: Path, target: Path) -> None:
         old = target.stat()
         if not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        file.chmod(stat.S_IMODE(old.st_mode))
+        try:
+            file.chmod(stat.S_IMODE(old.st_mode))
+        except PermissionError:  # a confined process may not, and its file is open to nobody else
+            if file.stat().st_mode & ~old.st_mode:
+                raise
         if os.name != "nt":
             with contextlib.suppress(PermissionError):
                 os.chown(file, old.st_uid, old.st_gid)
@@ -322,10 +325,7 @@ def _rename(file: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         # A link has led to another disk.
-        with (
-            file.open("rb") as content,
-            replacing(target, _temporary(target.parent)) as stream,
-        ):
+        with file.open("rb") as content, replacing(target, _temporary(target.parent)) as stream:
             shutil.copyfileobj(content, stream, 1 << 22)
 
 

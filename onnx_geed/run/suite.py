@@ -117,6 +117,7 @@ def benchmark(
                 continue
             key = (cell.model, cell.step, cell.data, cell.group)
             groups.setdefault(key, []).append((cell, runs.path(cell)))
+    begin("")  # what follows is no cell's
     rows: list[SuiteRow] = []
     for (model, _, data, group), members in groups.items():
         try:

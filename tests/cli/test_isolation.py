@@ -93,6 +93,23 @@ def tries():
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def loops(tmp_path_factory):
+    """Compile what these commands compile: a confined process keeps nothing for the next one.
+
+    Each would take that long, against a limit on time and beside a process that has it from disk.
+    """
+    place = tmp_path_factory.mktemp("loops")
+    digits, few = DEMO / "digits.npz", (*FEW, "--provider=cpu")
+    fit = ("--layer=block5", "--samples=3", "--fit-samples=9", "--fit-anyway", "-o", "f.npz")
+    for words in (
+        ("measure", MODEL, "--data", digits, "--group=C4", "--group=C8", *few, "--out=r.json"),
+        ("fit", MODEL, "--data", digits, "--group=C4", *fit),
+    ):
+        got = geed(place, *words)
+        assert got.returncode == 0, got.stderr
+
+
 @pytest.fixture
 def place(tmp_path):
     """A folder to work in, with a home beside it and a file that is not to be touched."""
@@ -378,6 +395,50 @@ def test_one_model_of_a_suite_that_crashes_is_one_that_failed(place):
     assert [row["data"] for row in summary["rows"]] == ["good", "fine"]
     assert len(summary["failed"]) == 2
     assert got.stderr.splitlines()[-1].startswith("onnx-geed: 2 of the suite's runs failed")
+
+
+SUITE = (
+    'groups = ["C4"]\nmeasures = ["latent-l2"]\n[options]\nsamples = 3\nnorm_samples = 4\n'
+    f'[[models]]\nname = "CNN"\npath = "{MODEL}"\n[[data]]\nname = "good"\npath = "hostile:good"\n'
+)
+
+
+def test_a_suite_is_started_again_where_it_was(place):
+    """What is there is replaced, with the mode that it has, by a process that may change none."""
+    (place / "suite.toml").write_text(SUITE)
+    words = ("benchmark", "suite.toml", "-o", "out", "--isolate")
+    summary = place / "out/summary.json"
+    first = geed(place, *words)
+    assert first.returncode == 0, first.stderr
+    assert "atplotlib" not in first.stderr  # which finds no place for its list of fonts
+    content = summary.read_bytes()
+    for mode in (0o600, 0o664):
+        summary.write_text("{}")
+        summary.chmod(mode)
+        again = geed(place, *words)
+        assert again.returncode == 0, again.stderr
+        assert "kept" in again.stderr
+        assert summary.read_bytes() == content
+        assert summary.stat().st_mode & ~mode & 0o777 == 0
+
+
+def test_what_comes_after_the_cells_of_a_suite_is_no_cells(place):
+    """A page that fails is not held against the model that was measured last."""
+    (place / "suite.toml").write_text(SUITE)
+    (place / "hostile.py").write_text(
+        HOSTILE + "\nimport onnx_geed.run.suite as suite\n"
+        "write = suite.write_json\n"
+        "def late(content, path):\n"
+        "    os.abort() if content['schema'] == suite.SCHEMA else write(content, path)\n"
+        "suite.write_json = late\n"
+    )
+    got = geed(place, "benchmark", "suite.toml", "-o", "out", "--isolate")
+    assert got.returncode == 2
+    assert "failed" not in got.stderr
+    told = "onnx-geed: suite.toml: ended the process that ran it (SIGABRT)"
+    assert got.stderr.splitlines()[-1].startswith(told)
+    (cell,) = (place / "out/cells").iterdir()
+    assert json.loads(cell.read_text())["measurements"]
 
 
 def test_a_limit_on_time_goes_with_it(place):
