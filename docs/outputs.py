@@ -2,6 +2,7 @@
 
     python docs/outputs.py [PAGE...]           write outputs and pictures on the pages anew
     python docs/outputs.py --check [PAGE...]   write nothing; status 1 and a diff if outdated
+    ... --training                             also where networks are trained
 
 Without names: every page with an output, a ``text`` block, or with hidden commands. The ``sh`` and
 ``python`` blocks of a page run as they stand, in order, in one shell, in a folder of the page's own
@@ -17,9 +18,10 @@ anything, since they are rounding; of a line that agrees, what stands is kept. O
 compared, half a point apart at most, and PNG is not.
 
 Comments on a page, invisible there: ``<!-- outputs: needs torch -->``: from here on, only where
-this module can be imported; ``needs training``: from here on, never compared, since each processor
-trains another network; ``slow``: the next block is not compared; ``example``: it is never run;
-``continues PAGE``: from here on, where that page ended. A block inside a comment is run.
+this module can be imported; ``needs training``: from here on, only with ``--training``, since each
+processor trains another network, and what the page says of its figures has to follow by hand;
+``slow``: the next block is not compared; ``example``: it is never run; ``continues PAGE``: from
+here on, where that page ended. A block inside a comment is run.
 """
 
 from __future__ import annotations
@@ -75,24 +77,25 @@ class Run:
 
     folder: Path
     text: str
+    skipped: set[str]
     outputs: dict[int, str] = field(default_factory=dict)
     left_out: dict[int, str] = field(default_factory=dict)
     fault: str = ""
 
 
-def pieces(page: Path, check: bool) -> list[Piece]:
+def pieces(page: Path, skipped: set[str]) -> list[Piece]:
     """Blocks of a page in order, each with the reason why it is not to run, if there is one."""
     text = page.read_text(encoding="utf-8")
     found, following, here, continues = [], "", "", ""
     for match in PIECE.finditer(text):
         kind, _, what = (match["mark"] or "").partition(" ")
         if kind == "needs":
-            missing = check if what == "training" else find_spec(what) is None
+            missing = what in skipped if what == "training" else find_spec(what) is None
             following = following or (f"needs {what}" if missing else "")
         elif kind == "continues":
             continues = what
         elif kind in ("slow", "example"):
-            here = kind if check or kind == "example" else ""
+            here = kind if kind in skipped else ""
         elif kind:
             raise SystemExit(f"{page}: outputs: {match['mark']!r} is no mark that is known")
         else:
@@ -116,13 +119,13 @@ def command(piece: Piece) -> str:
     return f"{target} <<'END OF THE BLOCK'\n{piece.text}END OF THE BLOCK\n"
 
 
-def run(page: Path, folder: Path, before: dict[Path, Run], check: bool) -> Run:
+def run(page: Path, folder: Path, before: dict[Path, Run], skipped: set[str]) -> Run:
     """Run a page's blocks in one shell, as far as its marks and those of pages before it allow."""
-    result = Run(folder / f"{len(before)}-{page.stem}", page.read_text(encoding="utf-8"))
+    result = Run(folder / f"{len(before)}-{page.stem}", page.read_text(encoding="utf-8"), skipped)
     result.folder.mkdir()
     (result.folder / "docs").symlink_to(DOCS)
     script, stopped = ["exec 3>&2\n"], ""
-    for piece in pieces(page, check):
+    for piece in pieces(page, skipped):
         if piece.continues:
             earlier = before[(page.parent / piece.continues).resolve()]
             needs = [r for r in earlier.left_out.values() if r.startswith("needs")]
@@ -238,11 +241,11 @@ def renewed(block: list[str], output: list[str]) -> list[str]:
     return lines
 
 
-def updated(page: Path, result: Run, check: bool) -> str:
+def updated(page: Path, result: Run) -> str:
     """The text of a page with the outputs that came."""
     old = result.text
     new, end, wrote = "", 0, []
-    for piece in pieces(page, check):
+    for piece in pieces(page, result.skipped):
         if piece.language != "text":
             wrote += [piece.start] * (piece.reason != "example")
             continue
@@ -276,10 +279,10 @@ def like(here: Path, drawn: Path, check: bool) -> bool:
     )
 
 
-def tell_left_out(page: Path, result: Run, check: bool) -> None:
+def tell_left_out(page: Path, result: Run) -> None:
     """List the commands that did not run, by why."""
     for reason in dict.fromkeys(result.left_out.values()):
-        blocks = [x for x in pieces(page, check) if result.left_out.get(x.start) == reason]
+        blocks = [x for x in pieces(page, result.skipped) if result.left_out.get(x.start) == reason]
         lines = ", ".join(str(x.line) for x in blocks)
         if reason != "example":
             print(f"not run: {os.path.relpath(page)}, commands in line {lines}: {reason}")
@@ -290,7 +293,7 @@ def compare(page: Path, result: Run) -> list[str]:
     name = os.path.relpath(page)
     if result.fault:
         return [f"{name}: {result.fault}"]
-    old, new = result.text.splitlines(), updated(page, result, True).splitlines()
+    old, new = result.text.splitlines(), updated(page, result).splitlines()
     told = "what the commands write"
     faults = ["\n".join(difflib.unified_diff(old, new, name, told, n=1, lineterm=""))]
     for here, drawn in pictures(page, result.folder):
@@ -304,7 +307,7 @@ def write(page: Path, result: Run) -> list[str]:
     name = os.path.relpath(page)
     if result.fault or page.read_text(encoding="utf-8") != result.text:
         return [f"{name}: {result.fault or 'was changed while its commands ran: run them again'}"]
-    new, changed = updated(page, result, False), []
+    new, changed = updated(page, result), []
     if new != result.text:
         page.write_text(new, encoding="utf-8")
         changed.append("its outputs")
@@ -320,7 +323,7 @@ def in_order(pages: list[Path]) -> list[Path]:
     """Pages and those that they continue, these first."""
     order: list[Path] = []
     for page in pages:
-        earlier = [p.continues for p in pieces(page, True) if p.continues]
+        earlier = [p.continues for p in pieces(page, set()) if p.continues]
         for one in (*in_order([(page.parent / x).resolve() for x in earlier]), page):
             order += [one] * (one not in order)
     return order
@@ -340,13 +343,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "pages", nargs="*", type=Path, metavar="PAGE", help="without: all with outputs"
     )
+    parser.add_argument("--training", action="store_true", help="also where networks are trained")
     options = parser.parse_args(arguments)
+    skipped = {"example", *["slow"] * options.check, *["training"] * (not options.training)}
     runs: dict[Path, Run] = {}
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as made:
         for page in in_order([p.resolve() for p in options.pages] or with_outputs()):
-            result = runs[page] = run(page, Path(made), runs, options.check)
-            tell_left_out(page, result, options.check)
+            result = runs[page] = run(page, Path(made), runs, skipped)
+            tell_left_out(page, result)
             faults += (compare if options.check else write)(page, result)
     print("\n\n".join(faults), end="\n" if faults else "")
     if faults and options.check:

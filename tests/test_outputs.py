@@ -165,7 +165,7 @@ def test_a_marked_block_is_not_compared_and_that_is_told(tmp_path, mark, reason,
     assert check(page) == 0
     told = capsys.readouterr().out
     assert told.endswith(f"page.md, commands in line 2: {reason}\n") if reason else not told
-    outputs.main([str(page)])
+    outputs.main(["--training", str(page)])
     written = "one" if mark in ("needs training", "slow") else "two"
     assert page.read_text().endswith(f"{written}\n```\n")
 
@@ -187,6 +187,9 @@ def test_a_mark_from_here_on_holds_for_the_page_and_those_that_continue_it(tmp_p
     assert "-out" not in told
     assert re.search(r"second.md, commands in line 8: needs training", told)
     assert outputs.main([str(second)]) == 0
+    assert "out\n```\n" in second.read_text()
+    assert outputs.main(["--check", "--training", str(second)]) == 1
+    assert outputs.main(["--training", str(second)]) == 0
     assert "in\n```\n" in second.read_text()
 
 
@@ -207,9 +210,9 @@ def test_a_command_that_fails_is_told_by_its_line(tmp_path, capsys):
     assert page.read_text() == text
 
 
-def test_no_check_trains_a_network():
+def test_no_network_is_trained_unasked():
     for page in outputs.with_outputs():
-        for piece in outputs.pieces(page, check=True):
+        for piece in outputs.pieces(page, {"training"}):
             if "docs/examples/" in piece.text:
                 assert piece.reason == "needs training", page
 
@@ -218,7 +221,7 @@ def test_every_picture_of_the_tutorials_is_drawn_by_commands_on_a_page():
     drawn = {
         file
         for page in outputs.with_outputs()
-        for piece in outputs.pieces(page, check=False)
+        for piece in outputs.pieces(page, set())
         for file in re.findall(r"\btutorial/(\S+\.svg)", piece.text)
     }
     assert drawn == {p.name for p in (DOCS / "tutorial").iterdir()}
