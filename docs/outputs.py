@@ -148,6 +148,8 @@ def run(page: Path, folder: Path, before: dict[Path, Run], skipped: set[str]) ->
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "LC_ALL": "C.UTF-8",
+        # A training is the same, however many cores there are.
+        "OMP_NUM_THREADS": "1",
         "PIP_QUIET": "3",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
