@@ -18,10 +18,10 @@ anything, since they are rounding; of a line that agrees, what stands is kept. O
 compared, half a point apart at most, and PNG is not.
 
 Comments on a page, invisible there: ``<!-- outputs: needs torch -->``: from here on, only where
-this module can be imported; ``needs training``: from here on, only with ``--training``, since each
-processor trains another network, and what the page says of its figures has to follow by hand;
-``slow``: the next block is not compared; ``example``: it is never run; ``continues PAGE``: from
-here on, where that page ended. A block inside a comment is run.
+this module can be imported; ``needs training``: from here on, only with ``--training``, since
+another processor may train another network; ``slow``: the next block is not compared; ``example``:
+it is never run; ``continues PAGE``: from here on, where that page ended. A block inside a comment
+is run.
 """
 
 from __future__ import annotations
