@@ -161,7 +161,7 @@ def check_shown(data: str | Path, result: Result, positions: Sequence[int]) -> b
         if mark_of(samples[index]) != marks[position]:
             called = f"sample {index}" + (f" ({names[position]})" if names else "")
             raise GeedError(
-                f"--data {data}: {called} differs from the sample that was measured; "
+                f"--data {data}: {called} is not the one that was measured, its values differ; "
                 f"give the data that was measured, {measured['source']}"
             )
     return True
