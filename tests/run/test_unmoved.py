@@ -56,8 +56,8 @@ REFUSED = [
     ("D2", (1, 40), "sr1 leaves every sample as it is"),
     ("C2", (1, 1), "r1 leaves every sample as it is.*samples of one pixel cannot be moved"),
     ("D4", (1, 1), "r1, r2, r3 and 4 more leave every sample as it is"),
-    ("C1", (8, 8), "holds the identity alone"),
-    ("shift1x1", (8, 8), "holds the identity alone"),
+    ("C1", (8, 8), "holds only the identity"),
+    ("shift1x1", (8, 8), "holds only the identity"),
 ]
 
 
