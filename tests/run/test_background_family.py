@@ -463,7 +463,7 @@ def test_a_gain_of_fewer_points_is_said_to_be(tmp_path, monkeypatch):
     monkeypatch.setattr(how_far, "_HELD", 4 * data[0].size * 4)
     few = measured(tmp_path, data, "blur:1", ["latent-l2"])
     (note,) = [note for note in few["notes"] if note.startswith("gain")]
-    assert "taken from 4 of the 7 points for M" in note
+    assert "taken over 4 of the 7 points for M" in note
     folder = tmp_path / "a.geed"
     write_cache(tmp_path / "model.onnx", data, "blur:1", folder, measures=["latent-l2"], **OPTIONS)
     assert note in measure_cache(folder)["notes"]

@@ -93,7 +93,7 @@ def test_the_result_says_that_it_was_a_function(tmp_path):
     assert load(tmp_path / "net.json")["model"] == told
     assert json.dumps(result)
     write_report([result], tmp_path / "page.html")
-    assert "a function, which has no fingerprint" in (tmp_path / "page.html").read_text()
+    assert "it has no fingerprint" in (tmp_path / "page.html").read_text()
 
 
 def test_two_functions_are_not_one_model():

@@ -72,7 +72,7 @@ def test_what_is_no_part(net, three, tmp_path):
     with pytest.raises(GeedError, match=r"none.json: no such file"):
         geed.merge([tmp_path / "none.json"])
     other = geed.measure(net, data(), "C8", shard="2/4", **{**FEW, "measures": ["output-l2"]})
-    with pytest.raises(GeedError, match="is one of 3 parts, result 2 one of 4"):
+    with pytest.raises(GeedError, match="is one of 3 parts, but result 2 is one of 4"):
         geed.merge([three[0], other])
 
 

@@ -608,7 +608,7 @@ def test_pages_comparisons_and_means_over_models_know_it(case):
     assert mean["mean"] == pytest.approx((one["value"] + other["value"]) / 2)
     command("report", case / "a.json", "-o", case / "one.html", "--data", case / "data.npz")
     html = (case / "one.html").read_text()
-    assert "would go if f(gx) were the same under every element" in html
+    assert "would vanish if f(gx) were the same for every element" in html
     assert ">NaN" not in html
     command("report", case / "a.json", case / "b.json", "-o", case / "two.html")
 
