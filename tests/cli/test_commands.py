@@ -125,7 +125,7 @@ BAD = {
     ),
     "no graph and a cache": (
         "ok.onnx --data x.npy --group C4 --engine graph --cache a.geed",
-        "leave --cache out",
+        "leave out --cache",
     ),
     "a strange layout": ("ok.onnx --data x.npy --group C4 --layout latent=NTD:2", "NTD:14x14"),
 }

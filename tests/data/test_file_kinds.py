@@ -75,7 +75,7 @@ def test_recordings_that_do_not_fit_are_told(tmp_path):
     record(tmp_path / "b.wav", x[:30])
     refused("a.wav has 2×40, but b.wav has 2×30; cut them", tmp_path, (2, None), "NCT", 1)
     record(tmp_path / "b.wav", x, rate=16000)
-    refused("b.wav: has 16000 samples a second, a.wav has 8000", tmp_path, (2, 40), "NCT", 1)
+    refused("b.wav: has 16000 samples per second, but a.wav has 8000", tmp_path, (2, 40), "NCT", 1)
     (tmp_path / "c.nii").write_bytes(b"")
     assert len(opened(tmp_path, (2, 40), "NCT")) == 2
 

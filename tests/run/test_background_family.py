@@ -332,7 +332,7 @@ def test_backgrounds_are_a_part_of_the_memory(tmp_path, scenes):
 
 def test_one_image_twice_is_one_member(tmp_path, scenes):
     (scenes / "z.png").write_bytes((scenes / "sea.png").read_bytes())
-    with pytest.raises(GeedError, match=r"sea\.png and z\.png are the same image, at 9×12 .* take"):
+    with pytest.raises(GeedError, match=r"sea\.png and z\.png are the same image, at 9×12 .* remove"):
         measured(tmp_path, images((3, *SIZE), 9), f"background:{scenes}/6", masks=discs(9))
 
 
@@ -407,7 +407,7 @@ def test_precision_and_fits_go_with_backgrounds(tmp_path, scenes):
     [
         ("background:{}/3", None, "background:.*: needs the foreground of each sample.* --masks"),
         ("blur:1", discs(9), "--masks: marks the foreground .* the group is blur:1"),
-        ("C2", discs(9), "--masks: .* C2 is none"),
+        ("C2", discs(9), "--masks: .* group is C2"),
         ("background:{}/3", discs(8), "8 masks for 9 samples"),
         ("background:{}/3", discs(9, (9, 9)), "9×9, but the sample is 9×12"),
         ("background:{}/3", discs(9) * 7, "holds 7"),

@@ -328,7 +328,7 @@ def test_a_cache_takes_a_fingerprint(tmp_path):
         (lambda x: {"a": x, 3: x}, "one is called 3"),
         (lambda x: {"input": x}, "calls an output 'input'"),
         (lambda x: x.astype(complex), "output is of complex128"),
-        (lambda x: [[1, 2], [3]], "axis 0 is not the batch|is no array"),
+        (lambda x: [[1, 2], [3]], "axis 0 is not the batch|is not an array"),
         (lambda x: net(x)["z"] * np.nan, "NaN"),
     ],
 )

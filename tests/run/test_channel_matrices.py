@@ -360,7 +360,7 @@ def test_matrices_lie_beside_a_cache_and_are_verified(steered, tmp_path):
     write_cache(path, data, "C4", folder, output_action=table, **asked)
     assert measure_cache(folder)["measurements"] == whole
     other = {**table, "fields": given(matrices * (1 + 1e-15), fit=FIT)}
-    with pytest.raises(geed.GeedError, match="another action options"):
+    with pytest.raises(geed.GeedError, match="differs from this run in action options"):
         write_cache(path, data, "C4", folder, output_action=other, **asked)
 
 

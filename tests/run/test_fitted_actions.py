@@ -399,7 +399,7 @@ def test_an_embedding_is_fitted_without_a_measure_asked_for(steered):
 @pytest.mark.parametrize("typed", ["fit", "Fit:linear", "orthogonal", "fit:"])
 def test_a_slip_in_the_kind_is_told_as_one(steered, typed):
     path, data, _ = steered
-    with pytest.raises(geed.GeedError, match="There are fit:permutation"):
+    with pytest.raises(geed.GeedError, match="Kinds: fit:permutation"):
         measured(path, data, "", output_action={"fields": typed})
 
 

@@ -444,7 +444,7 @@ def test_values_that_are_no_probabilities_are_named_alike(tmp_path):
     path = models.save(model, tmp_path / "model.onnx")
     messages = []
     for engine in ("kernels", "graph"):
-        with pytest.raises(geed.GeedError, match="no probabilities") as caught:
+        with pytest.raises(geed.GeedError, match="not probabilities") as caught:
             geed.measure(
                 path,
                 images((3, 8, 8), 12) * 50,

@@ -63,7 +63,7 @@ def test_every_choice_is_taken_and_no_other(name):
         assert getattr(Options(**{name: np.str_(choice)}), name) == choice
     option = f"--{name.replace('_', '-')}"
     for wrong in (CHOSEN[name][0] + "x", CHOSEN[name][-1].upper(), "", 3, [CHOSEN[name][0]], True):
-        with pytest.raises(GeedError, match=f"^{option} .*there are {CHOSEN[name][0]}") as caught:
+        with pytest.raises(GeedError, match=f"^{option} .*choose from {CHOSEN[name][0]}") as caught:
             Options(**{name: wrong})
         assert "\n" not in str(caught.value)
     with pytest.raises(
@@ -242,15 +242,15 @@ def test_an_unknown_option_is_refused_with_the_nearest(net, kept, tmp_path, func
         ("measure", {"support": "disc"}, "--support disc: choose from full and disk"),
         ("measure", {"interval": "x"}, "--interval x: choose from t and bootstrap"),
         ("write_cache", {"interpolation": "cubic"}, "Did you mean 'bicubic'"),
-        ("write_cache", {"mode": "rw"}, "--cache-mode rw: there are raw and stats"),
+        ("write_cache", {"mode": "rw"}, "--cache-mode rw: choose from raw and stats"),
         ("write_cache", {"dtype": "float46"}, "--cache-dtype float46: .*Did you mean 'float16'"),
-        ("write_cache", {"mode": None}, "--cache-mode None: there are"),
+        ("write_cache", {"mode": None}, "--cache-mode None: choose from"),
         ("write_cache", {"engine": "grahp"}, "--engine grahp: .*Did you mean 'graph'"),
         ("write_cache", {"references": True}, "--references: needs further runs of the model"),
         ("write_cache", {"untrained": True}, "--untrained: needs further runs of the model"),
-        ("compile", {"provider": "gpu"}, "--provider gpu: there are"),
+        ("compile", {"provider": "gpu"}, "--provider gpu: choose from"),
         ("compile", {"samples": "x"}, "--samples is a whole number"),
-        ("list_layers", {"layout_of_input": "nhwc"}, "--input-layout 'nhwc': is no layout"),
+        ("list_layers", {"layout_of_input": "nhwc"}, "--input-layout 'nhwc': is not a layout"),
         ("list_layers", {"kind": "logit"}, "Did you mean 'logits'"),
         ("list_layers", {"layout": ["a"]}, "--layout is a mapping"),
         ("measure_cache", {"interval": "x"}, "--interval x: choose from t and bootstrap"),
@@ -284,7 +284,7 @@ def test_compile_leaves_out_what_says_how_to_run(net, tmp_path):
     ("options", "message"),
     [
         ({"output_kind": "logit"}, "Did you mean 'logits'"),
-        ({"input_layout": "nchw"}, "--input-layout 'nchw': is no layout"),
+        ({"input_layout": "nchw"}, "--input-layout 'nchw': is not a layout"),
         ({"layout": ["NCHW"]}, "--layout is a mapping"),
         ({"latent": 3}, "--latent is a text"),
     ],
@@ -332,11 +332,11 @@ C4 = parse_group("C4")
         (lambda: onnx_geed.latent_l2(ROWS, "C4"), "a group is a Group"),
         (lambda: onnx_geed.latent_cos(ROWS, None), "a group is a Group"),
         (lambda: onnx_geed.softmax_kl(ROWS, C4, kind="logit"), "kind logit: .*'logits'"),
-        (lambda: onnx_geed.output_l2(ROWS, "C4"), "is no action"),
+        (lambda: onnx_geed.output_l2(ROWS, "C4"), "is not an action"),
         (lambda: onnx_geed.output_l2("x", C4), "activations must be"),
-        (lambda: onnx_geed.Permutation(C4, [[0, 1], [0, 1], [0, 1], [0, 0]]), "every row holds"),
+        (lambda: onnx_geed.Permutation(C4, [[0, 1], [0, 1], [0, 1], [0, 0]]), "every row must hold"),
         (lambda: onnx_geed.Permutation(C4, [[0.0, 1.0]] * 4), "table of whole numbers"),
-        (lambda: onnx_geed.Matrices(C4, np.eye(2)), "one matrix an element"),
+        (lambda: onnx_geed.Matrices(C4, np.eye(2)), "one matrix per element"),
         (lambda: onnx_geed.Trivial("C4"), "a group is a Group"),
         (lambda: onnx_geed.load_model(5), "a model is the path of an ONNX file, found 5"),
         (lambda: check_option("support", "ful"), "Did you mean 'full'"),

@@ -115,7 +115,7 @@ def zero_pairs(result, **changes):
 def test_damaged_parts_are_refused_in_a_line(three, damage):
     damaged = copy.deepcopy(three)
     damage(damaged[1])
-    with pytest.raises(GeedError, match=r"^merge: .*(damaged|do not fit together|of other data)"):
+    with pytest.raises(GeedError, match=r"^merge: .*(damaged|do not fit together|from other data)"):
         geed.merge(damaged)
 
 

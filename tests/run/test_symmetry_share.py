@@ -705,6 +705,6 @@ def test_what_only_a_missing_inverse_could_undo_is_refused():
 
     group = geed.parse_group("C5*S4~3")
     action = layout_action(group, parse_layout("NPX"), (4, 2))
-    with pytest.raises(GeedError, match=r"^y is moved back by the inverse of .* no element of"):
+    with pytest.raises(GeedError, match=r"^y is moved back by the inverse of .* not an element of"):
         Measure(NAME, "y", action, target=True)
     assert Measure(NAME, "y", geed.Trivial(group), target=True).target
