@@ -332,7 +332,9 @@ def test_backgrounds_are_a_part_of_the_memory(tmp_path, scenes):
 
 def test_one_image_twice_is_one_member(tmp_path, scenes):
     (scenes / "z.png").write_bytes((scenes / "sea.png").read_bytes())
-    with pytest.raises(GeedError, match=r"sea\.png and z\.png are the same image, at 9×12 .* remove"):
+    with pytest.raises(
+        GeedError, match=r"sea\.png and z\.png are the same image, at 9×12 .* remove"
+    ):
         measured(tmp_path, images((3, *SIZE), 9), f"background:{scenes}/6", masks=discs(9))
 
 

@@ -617,7 +617,10 @@ def test_a_family_of_ones_own_is_measured(tmp_path, own):
     ("function", "fault"),
     [
         ("raises", r"member bad on sample \d raised ZeroDivisionError: division by zero"),
-        ("shape", r"member bad on sample \d has the shape \(3, 8, 9\), but the sample has \(3, 9, 9\)"),
+        (
+            "shape",
+            r"member bad on sample \d has the shape \(3, 8, 9\), but the sample has \(3, 9, 9\)",
+        ),
         ("nan", r"member bad on sample \d holds NaN or infinity"),
         ("text", r"member bad on sample \d returns no, not an array of numbers$"),
         ("function", r"member bad on sample \d returns <function dark>, not an array"),

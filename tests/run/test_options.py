@@ -334,7 +334,10 @@ C4 = parse_group("C4")
         (lambda: onnx_geed.softmax_kl(ROWS, C4, kind="logit"), "kind logit: .*'logits'"),
         (lambda: onnx_geed.output_l2(ROWS, "C4"), "is not an action"),
         (lambda: onnx_geed.output_l2("x", C4), "activations must be"),
-        (lambda: onnx_geed.Permutation(C4, [[0, 1], [0, 1], [0, 1], [0, 0]]), "every row must hold"),
+        (
+            lambda: onnx_geed.Permutation(C4, [[0, 1], [0, 1], [0, 1], [0, 0]]),
+            "every row must hold",
+        ),
         (lambda: onnx_geed.Permutation(C4, [[0.0, 1.0]] * 4), "table of whole numbers"),
         (lambda: onnx_geed.Matrices(C4, np.eye(2)), "one matrix per element"),
         (lambda: onnx_geed.Trivial("C4"), "a group is a Group"),
