@@ -380,9 +380,7 @@ def test_maps_that_are_alike_whatever_they_show_are_told():
     one = record("channel-cos", spread(-0.86))
     one["between_samples"] = -0.76
     sentence = meaning(one, 8)
-    assert (
-        "cosine 0.859 with the moved map (different samples 0.760, perfect 1)" in sentence
-    )
+    assert "cosine 0.859 with the moved map (different samples 0.760, perfect 1)" in sentence
     assert sentence.endswith(
         ": slightly equivariant."
     )  # 0.141 of 0.24 is left, although 0.859 is high
