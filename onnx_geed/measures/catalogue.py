@@ -463,4 +463,4 @@ def descriptor_of(name: object) -> Descriptor:
     if isinstance(name, str) and name in CATALOGUE:
         return CATALOGUE[name]
     near = nearest(name, CATALOGUE) if isinstance(name, str) else ""
-    raise GeedError(f"no measure is called {name!r}: there are {', '.join(CATALOGUE)}.{near}")
+    raise GeedError(f"no measure is called {name!r}; choose from {', '.join(CATALOGUE)}.{near}")

@@ -34,7 +34,7 @@ from onnx_geed.results import (
 )
 from onnx_geed.safe_names import file_name
 
-__all__ = ["report", "write_report"]
+__all__ = ["check_installed", "report", "write_report"]
 
 _REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
 
@@ -73,7 +73,7 @@ def write_report(
         If matplotlib or jinja2 are not installed.
         If the data are not those that were measured.
     """
-    _check_installed()
+    check_installed()
     content = _content(cast(Sequence[Result], results), data, command, explorations)
     write_text(path, render("report", content), option="-o")
     if pictures is not None:
@@ -123,11 +123,12 @@ def report(
         If matplotlib or jinja2 are not installed.
         If the data are not those that were measured.
     """
-    _check_installed()
+    check_installed()
     return render("report", _content(results, data, None, explorations))
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Refuse to draw without the libraries that pages need."""
     from onnx_geed.report.svg import load_matplotlib
 
     load_matplotlib()

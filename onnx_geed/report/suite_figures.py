@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onnx_geed.addresses import joined
-from onnx_geed.files import write_text
+from onnx_geed.files import make_folder, write_text
 from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.report.axes import legend_name
 from onnx_geed.report.family_overview import families_picture
-from onnx_geed.report.page import write_report
+from onnx_geed.report.page import check_installed, write_report
 from onnx_geed.report.suite_page import suite_page
 from onnx_geed.report.suite_tables import suite_csv
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, panels_across, themed
@@ -20,7 +20,7 @@ from onnx_geed.results import SuiteRow, SuiteSummary, read_result, suite_family_
 from onnx_geed.safe_names import file_name
 from onnx_geed.text import shorten
 
-__all__ = ["draw_suite", "suite_picture", "write_summary"]
+__all__ = ["draw_suite", "suite_picture", "write_suite_report", "write_summary"]
 
 #: The means of a row that can be drawn.
 Field = Literal["mean", "unnormalised_mean", "relative_mean"]
@@ -83,6 +83,33 @@ def write_summary(
         ]
     write_report([read_result(cell) for cell in cells], joined(folder, "families.html"))
     return []
+
+
+def write_suite_report(
+    summary: SuiteSummary, path: str | Path, *, pictures: str | Path | None = None
+) -> None:
+    """Write the page of a suite.
+
+    Parameters
+    ----------
+    summary : dict
+        Of schema ``onnx-geed/suite/1``.
+    path : str or Path
+        The HTML file.
+    pictures : str or Path, optional
+        A folder that the pictures of :func:`draw_suite` are written to.
+
+    Raises
+    ------
+    GeedError
+        If a file cannot be written.
+        If matplotlib or jinja2 are not installed.
+    """
+    check_installed()
+    write_text(path, suite_page(summary), option="-o")
+    if pictures is not None:
+        make_folder(pictures, option="--pictures")
+        draw_suite(summary, pictures)
 
 
 def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[str | Path]:

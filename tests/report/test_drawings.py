@@ -559,6 +559,6 @@ def test_results_of_points_say_nothing_of_pixels_and_maps():
     assert "hidden tensors: the tensor of the moved input has cosine" in said
     assert "the tensor of the moved input" in said
     assert "equivariance is lost between of_points and spread" in said
-    assert "tensors are hardly more alike within an orbit than between samples" in said
+    assert "tensors are hardly more alike within an orbit than between different samples" in said
     for word in ("pixel", "image", "interpol", "padding", "feature map", "resampl", "maps are"):
         assert word not in said, word

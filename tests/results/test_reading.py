@@ -387,7 +387,7 @@ class TestWords:
         assert "not learned" not in [f.name for f in diagnose(result_of(one))]
         one["references"]["untrained"] |= {"between_samples": -0.5, "relative": 0.2}
         (finding,) = [f for f in diagnose(result_of(one)) if f.name == "not learned"]
-        assert "0.300 of what different samples differ by from perfect, untrained 0.200" in (
+        assert "0.300 from perfect, relative to the difference between samples, untrained 0.2" in (
             finding.evidence
         )
 
