@@ -46,6 +46,10 @@ _SHADES = 16
 _SIDES, _LETTERS = (32, 24, 16, 12, 8), 2_600_000
 
 
+# Places that a strip has at most.
+_LONGEST = 256
+
+
 # Classes told of each element.
 _TOP = 3
 
@@ -142,7 +146,8 @@ def _model(
             {
                 "layer": plain(layer.layer),
                 "channels": list(layer.channels),
-                "size": list(layer.found.shape[-2:]),
+                "size": _shown_size(layer),
+                "reading": plain(layer.reading),
             }
             for layer in one.layers
         ],
@@ -204,7 +209,7 @@ def _side(explorations: Sequence[Exploration], results: Sequence[Result]) -> int
         letters = 0.0
         for one in explorations:
             for layer in one.layers:
-                height, width = (min(side, n) for n in layer.found.shape[-2:])
+                height, width = _fitted(*layer.found.shape[-2:], side)
                 cells = len(one.positions) * min(layer.found.shape[1], _ALL) * 2
                 letters += cells * layer.found.shape[2] * height * width * 4 / 3 / 2
         if letters <= _LETTERS:
@@ -237,12 +242,24 @@ def _smaller(maps: F32, side: int) -> F32:
     from PIL import Image
 
     height, width = maps.shape[-2:]
-    if max(height, width) <= side:
+    size = _fitted(height, width, side)[::-1]
+    if size == (width, height):
         return maps
-    size = (min(width, side), min(height, side))
     flat = maps.reshape(-1, height, width)
     small = [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BOX)) for one in flat]
     return np.stack(small).reshape(*maps.shape[:-2], size[1], size[0])
+
+
+def _fitted(height: int, width: int, side: int) -> tuple[int, int]:
+    """Return the size of a map on the page; what is a few places high may be longer than a side."""
+    low = min(height, side)
+    return low, min(width, max(side, min(_LONGEST, side * side // low)))
+
+
+def _shown_size(layer: ExploredLayer) -> list[int]:
+    """Return height and width as they are drawn: a strip is an eighth as high as it is long."""
+    height, width = layer.found.shape[-2:]
+    return [max(height, -(-width // 8)), width]
 
 
 def _add_pictures(

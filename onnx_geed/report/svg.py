@@ -205,10 +205,17 @@ def panels_across(count: int) -> int:
     return min(count, next((wide for wide in (3, 2, 4) if count % wide != 1), 3))
 
 
+# As matplotlib has them; what is inside inherits them.
+_STROKES = "stroke-linejoin: round; stroke-linecap: butt"
+
+
 def _cleaned(svg: str) -> str:
     """Keep what the page needs of matplotlib's SVG, with the page's colours and font."""
     svg = xml_text(svg[svg.index("<svg") :])
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Its style is for all of a document: on a page, for all other pictures too.
+    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
+    svg = svg.replace("<svg", f'<svg style="{_STROKES}"', 1)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)
     ends = r'([\w=-]*)">(.*?</g>\s*</g>)'
