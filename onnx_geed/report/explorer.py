@@ -27,7 +27,7 @@ from onnx_geed.results import (
     read_record,
 )
 from onnx_geed.safe_names import plain
-from onnx_geed.text import span
+from onnx_geed.text import shorten, span
 
 __all__ = ["explorer", "samples_to_show"]
 
@@ -107,21 +107,31 @@ def explorer(
     dict
         ``json``, empty where there is nothing to explore, and ``notes``.
     """
-    models, notes, pictures = [], [], dict[str, list[dict[str, Any]]]()
+    models, notes, pictures = [], list[str](), dict[str, list[dict[str, Any]]]()
     found = list(explorations) or [None] * len(results)
     if not any(found):
         return {"json": "", "notes": []}
     side = _side([one for one in found if one is not None], results)
     for result, name, own, one in zip(results, names, readings, found, strict=True):
         if one is None:
-            notes.append(f"{name}: give its file with --model to see its maps.")
             continue
         notes += [f"{name}: {note}" if len(results) > 1 else note for note in one.notes]
         models.append(_model(result, name, own, one, side))
         of = models[-1]
         notes += _add_pictures(result, of, data, pictures)
+    notes += _on_others([n for n, one in zip(names, found, strict=True) if one is None])
     content = {"models": models, "pictures": pictures}
     return {"json": json_in_page(content), "notes": list(dict.fromkeys(notes))}
+
+
+def _on_others(names: Sequence[str]) -> list[str]:
+    """Say which results were not run again."""
+    if not names:
+        return []
+    told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    if len(names) == 1:
+        return [f"{told}: give its file with --model to see its maps."]
+    return [f"{told}: give their files with --model to see their maps."]
 
 
 def _model(
@@ -138,7 +148,7 @@ def _model(
         "of": f"{result['data']['fingerprint']} {group['name']} {group['support']}",
         "elements": shown,
         "names": [_named(result, g) for g in shown],
-        "by": f"{first.measure} in {plain(first.layer)}",
+        "by": f"{first.measure} in {shorten(first.layer, 60)}",
         "unit": first.told_unit,
         "classes": [plain(c) for c in one.classes],
         "worst": max(range(len(one.layers)), key=lambda i: depth[i], default=0),
