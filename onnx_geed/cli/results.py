@@ -46,7 +46,7 @@ def merge(
     """Join the parts of a run, which onnx-geed measure --shard wrote, into the whole result.
 
     The result is identical to that of onnx-geed measure without --shard. All parts are needed, in
-    any order; neither model nor data are read.
+    any order; the model and the data are not needed.
 
     \b
     Example:
@@ -131,7 +131,7 @@ def _write_and_show(
     type=click.IntRange(1),
     default=24,
     show_default=True,
-    help="With --model: how many samples can be looked at, from the most to the least affected.",
+    help="With --model: how many samples the page shows, from the most to the least affected.",
 )
 @click.option(
     "--pictures",
@@ -167,11 +167,11 @@ def report(
     from onnx_geed.results import is_suite, read_result, read_summary
 
     if models and data is None:
-        raise click.UsageError("--model: runs samples again; give them with --data.")
+        raise click.UsageError("--model: needs the samples; give them with --data.")
     if not models and "samples_shown" in typed_options(context):
-        raise click.UsageError("--samples-shown: is idle without --model MODEL.onnx.")
+        raise click.UsageError("--samples-shown: has no effect without --model MODEL.onnx.")
     if not models and output_action:
-        raise click.UsageError("--output-action: is idle without --model MODEL.onnx.")
+        raise click.UsageError("--output-action: has no effect without --model MODEL.onnx.")
     if suite := next((place for place in results if is_suite(place)), None):
         if len(results) > 1:
             raise click.UsageError(
@@ -218,9 +218,10 @@ def _explored(
             paths = ", ".join(dict.fromkeys(r["model"]["path"] for r in results))
             cure = "give the model that was measured"
             if not any(measured):
-                cure = "functions are not run again, leave --model out"
+                cure = "functions cannot be run again; leave --model out"
             raise GeedError(
-                f"--model {model.called}: no result is of this model, they are of {paths}; {cure}"
+                f"--model {model.called}: none of the results is of this model; they are of "
+                f"{paths}; {cure}"
             )
     by_sha = {model.sha256: model for model in loaded}
     layers = [{record["layer"] for record in result["measurements"]} for result in results]

@@ -30,8 +30,8 @@ __all__ = ["OF_A_FUNCTION", "Function", "open_model", "outputs_of", "to_host", "
 
 #: A note on results.
 OF_A_FUNCTION = (
-    "a function was called in place of an ONNX file: it has no fingerprint, its outputs are the "
-    "layers in their order, the last one the model's output, and where it ran is its own choice"
+    "a function was measured instead of an ONNX file: it has no fingerprint; its outputs are the "
+    "layers, in order, the last one the model's output; it chose its own device"
 )
 
 _INPUT, _OUTPUT, _DOMAIN = "input", "output", "onnx-geed.function"
@@ -189,7 +189,7 @@ def outputs_of(given: Any) -> dict[str, NDArray[Any]]:
         except GeedError:
             raise
         except Exception as error:
-            raise _no_outputs(f"{shown(name)} is no array ({reason_of(error)})") from None
+            raise _no_outputs(f"{shown(name)} is not an array ({reason_of(error)})") from None
         if not isinstance(name, str) or not name:
             raise _no_outputs(f"one is called {shown(name)}")
         if array.dtype.kind not in "fiub" or not array.ndim:
@@ -202,8 +202,8 @@ def outputs_of(given: Any) -> dict[str, NDArray[Any]]:
 
 def _no_outputs(found: str) -> GeedError:
     return GeedError(
-        f"a function returns an array (B, ...) of real numbers, a tuple or a dict of such by name: "
-        f"{found}"
+        "a function must return an array (B, ...) of real numbers, or a tuple or dict of such "
+        f"arrays: {found}"
     )
 
 
@@ -237,7 +237,7 @@ def open_model(model: Any, data: Any, options: Options) -> Model:
     function = Function(model)
     for asked, why in {
         "--engine graph": "measures inside a graph" if options.engine == "graph" else "",
-        "--untrained": "draws the weights of a graph anew" if options.untrained else "",
+        "--untrained": "draws the weights of a graph again" if options.untrained else "",
         "--provider cuda": "asks ONNX Runtime for a device" if options.provider == "cuda" else "",
     }.items():
         if why:

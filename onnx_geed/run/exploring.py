@@ -90,8 +90,8 @@ def explore(
     """
     if not result["model"]["sha256"]:
         raise GeedError(
-            f"{result['model']['path']}: is a function, whose samples cannot be run again from a "
-            "result; measure an ONNX file"
+            f"{result['model']['path']}: is a function, which cannot be run again from a result; "
+            "measure an ONNX file"
         )
     loaded = model if isinstance(model, Model) else load_model(model)
     if loaded.sha256 != result["model"]["sha256"]:
@@ -154,10 +154,11 @@ def _not_told(result: Result, action: Action | None) -> str:
     own = group["interpolation"] == "own" and action is None
     if own or group.get("parameter") == "member":
         return (
-            "an action of one's own moved the samples, and a page runs no code that a result names"
+            "the samples were moved by an action of your own, and a page never runs code that a "
+            "result names"
         )
     if "masks" in data or "preprocess" not in data:
-        return "the result does not keep how its samples were read"
+        return "the result does not say how its samples were read"
     if any(one["source"] != data["source"] for one in data.get("inputs", ())):
         return "several inputs were read from different files"
     return ""
@@ -207,7 +208,7 @@ def _moved_as_measured(
     if others:
         notes.append(
             f"No maps of {', '.join(others[:3])}{' and others' * (len(others) > 3)}: how their "
-            "channels should move is not kept in the result; give it with --output-action "
+            "channels should move is not stored in the result; give it with --output-action "
             f"{others[0]}=FILE.npz."
         )
     return known
@@ -299,7 +300,7 @@ def _one(
     if np.abs(again - np.asarray(before)).max() > _CLOSE:
         raise GeedError(
             f"--model {result['model']['path']}: gives other values in {record['layer']} than the "
-            "result holds; it was measured with options that a result does not keep, so leave "
+            "result holds; it was measured with options that a result does not store; leave "
             "--model out"
         )
     action, chosen = measure.action, list(channels)

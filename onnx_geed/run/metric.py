@@ -294,8 +294,8 @@ class EquivarianceMetric:
             return NotImplemented
         if self._asked() != other._asked():
             raise GeedError(
-                "two metrics are added that measure differently: make both with the same group, "
-                "measures and options"
+                "two metrics measure differently, so they cannot be added: make both with the "
+                "same group, measures and options"
             )
         if self.samples and other.samples and (self._labels is None) != (other._labels is None):
             raise GeedError(
@@ -310,7 +310,8 @@ class EquivarianceMetric:
         shapes = [{name: layer.shape for name, layer in plan.layers.items()} for plan in (a, b)]
         if (told := measured_as(a)) != measured_as(b) or shapes[0] != shapes[1]:
             raise GeedError(
-                "two metrics are added whose functions have other outputs: measure the same in both"
+                "two metrics have functions with different outputs, so they cannot be added: "
+                "measure the same in both"
             )
         if first._labels is not None:
             total._labels = (*first._labels, *(second._labels or ()))
@@ -422,7 +423,7 @@ def _as_given(array: NDArray[Any], batch: Any, host: NDArray[Any]) -> Any:
     if hasattr(root, "convert_to_tensor"):  # TensorFlow
         return root.convert_to_tensor(array, dtype=batch.dtype if _floats(host) else None)
     raise GeedError(
-        f"update: a batch of {type(batch).__module__}.{type(batch).__qualname__} cannot be made of "
+        f"update: a batch of {type(batch).__module__}.{type(batch).__qualname__} cannot be made "
         "an array: give arrays of NumPy, or tensors of PyTorch, JAX or TensorFlow"
     )
 

@@ -117,6 +117,7 @@ def benchmark(
                 continue
             key = (cell.model, cell.step, cell.data, cell.group)
             groups.setdefault(key, []).append((cell, runs.path(cell)))
+    begin("")  # what follows is no cell's
     rows: list[SuiteRow] = []
     for (model, _, data, group), members in groups.items():
         try:
@@ -215,7 +216,7 @@ def _reason_to_run(
     try:
         kept = read_result(path)
     except GeedError:
-        return "measuring again, its file is no result"
+        return "measuring again, its file is not a result"
     model = load_model(cell.path)
     if kept["model"]["sha256"] != model.sha256:
         return "measuring again, the model has changed"

@@ -234,5 +234,5 @@ def test_fifty_results(opened, width):
     assert len(text) < 5_000_000
     page = opened(text, width)
     assert is_whole(page)
-    assert "and 46 more: give their files with --model" in page.inner_text("#explore")
+    assert "and 46 more: give their model files with --model" in page.inner_text("#explore")
     use_everything(page)

@@ -71,10 +71,10 @@ def test_the_command_takes_the_table(tmp_path):
         return done.exit_code, done.output
 
     assert run("--output-action", f"a={file}")[0] == 0
-    assert "is not kept in the result" not in page.read_text()
+    assert "is not stored in the result" not in page.read_text()
     assert run()[0] == 0
     assert "give it with --output-action a=FILE.npz" in page.read_text()
     code, output = run("--output-action", f"nothing={file}")
     assert (code, "the result is of a" in output) == (2, True)
     asked = asked[:4]
-    assert "is idle without --model" in run("--output-action", f"a={file}")[1]
+    assert "has no effect without --model" in run("--output-action", f"a={file}")[1]

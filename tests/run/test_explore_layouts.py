@@ -119,7 +119,7 @@ def test_an_action_of_ones_own_is_taken_from_who_has_it(tmp_path):
     net, _ = lifting()
     data = np.random.default_rng(1).random((6, 1, 9, 9)).astype(np.float32)
     result, path, x = made(tmp_path, net, data, None, action=turns)
-    assert "a page runs no code that a result names" in explore(result, path, x, [0]).notes[0]
+    assert "a page never runs code that a result names" in explore(result, path, x, [0]).notes[0]
     (layer,) = explore(result, path, x, [0], action=turns).layers
     named, *_ = made(tmp_path, net, data, "C4")
     (same,) = explore(named, path, x, [0]).layers

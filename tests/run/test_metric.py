@@ -191,7 +191,7 @@ def test_other_outputs_are_not_added():
     same = EquivarianceMetric("C8", MEASURES[:1], layout={"map": "NCHW"})
     other.update(lambda b: {"map": net(b)["map"][:, :2], "logits": net(b)["logits"]}, rows)
     same.update(net, rows)
-    with pytest.raises(GeedError, match="other outputs"):
+    with pytest.raises(GeedError, match="different outputs"):
         _ = same + other
 
 
