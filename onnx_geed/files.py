@@ -85,7 +85,7 @@ def check_writable(
     """
     if (address := address_of(path)) is not None:
         if address in map(address_of, inputs):
-            raise GeedError(f"{option} {address}: is what is read; name another file")
+            raise GeedError(f"{option} {address}: is the file that is read; name another file")
         check_address_writable(address, option)
         return
     path = Path(path)
@@ -103,8 +103,7 @@ def check_writable(
         for source in inputs:
             if source is not None and path.is_file() and is_read(path, str(source)):
                 raise GeedError(
-                    f"{option} {path}: is what is read, {source}, and would be replaced; name "
-                    "another file"
+                    f"{option} {path}: would overwrite {source}, which is read; name another file"
                 )
         if not path.exists() or path.is_file():
             trial = _temporary(parent)
@@ -425,7 +424,7 @@ def read_json(path: str | Path) -> Any:
         why = getattr(error, "strerror", None) or str(error)
         raise GeedError(f"{path}: cannot be read ({why})") from None
     if content is None:
-        raise GeedError(f"{path}: is not JSON of a result: it has over {LONGEST >> 20} MiB")
+        raise GeedError(f"{path}: is not a result file: it is larger than {LONGEST >> 20} MiB")
     return parse_json(content, str(path))
 
 
