@@ -922,9 +922,7 @@ def suite(folder: Path, content: str) -> str:
     return "benchmark s.toml --out results"
 
 
-@cases(
-    "pattern", roots="/", all="/**", any="/**/*.onnx", processes="/proc/**/*", places="/{a}/{b}/{c}"
-)
+@cases("pattern", all="/**", any="/**/*.onnx", processes="/proc/**/*", places="/{a}/{b}/{c}")
 def suite_of_all_files(folder: Path, pattern: str) -> str:
     entry = f'[[models]]\nname = "m"\npath = "{pattern}"\n[[data]]\nname = "d"\npath = "x.npy"\n'
     (folder / "s.toml").write_text(f'groups = ["C4"]\n{entry}')
