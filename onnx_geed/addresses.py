@@ -161,8 +161,8 @@ def opened(address: str) -> tuple[Any, str]:
             raise GeedError(f"{address}: cannot be opened ({_first_line(error)})") from None
         near = nearest(scheme, known_implementations)
         raise GeedError(
-            f"{address}: fsspec knows no addresses of {scheme}://, such as s3://, gs://, https:// "
-            f"are.{near}"
+            f"{address}: fsspec does not know {scheme}://; give an address such as s3://, gs:// "
+            f"or https://.{near}"
         ) from None
     except Exception as error:
         raise GeedError(f"{address}: {_reason(error, 'opened')}") from None
@@ -275,16 +275,16 @@ def _reason(error: Exception, done: str) -> str:
         return "there is no such bucket" if bucket else "there is no such object, file or folder"
     if any(word in name for name in names for word in _NO_KEYS):
         return (
-            "no credentials were found for it; set them as its storage has it (for S3 by "
+            "no credentials were found; set them as its storage service asks (for S3: "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or ~/.aws)"
         )
     if isinstance(root, PermissionError) or _status(root) in (401, 403):
-        return f"permission denied ({said}); use credentials by which it may be {done}"
+        return f"permission denied ({said}); use credentials with which it can be {done}"
     unreached = any(word in name for name in names for word in _UNREACHED)
     if unreached or isinstance(root, ConnectionError | TimeoutError):
-        return f"cannot be reached ({said}); is the address right, and the network there?"
+        return f"cannot be reached ({said}); check the address and the network"
     if isinstance(root, NotImplementedError):
-        return f"cannot be {done}: its storage has no such operation"
+        return f"cannot be {done}: its storage does not support that"
     return f"cannot be {done} ({type(root).__name__}: {said})"
 
 
@@ -400,7 +400,8 @@ def put(address: str, content: bytes | Path, *, option: str, shown: str = "") ->
     if _READ_ONLY.intersection(_schemes(system)):
         scheme = address.partition("://")[0]
         raise GeedError(
-            f"{called}: {scheme}:// can only be read; write to a file, or to such as s3://"
+            f"{called}: {scheme}:// can only be read; write to a file, or to an address such "
+            "as s3://"
         )
     with asking(called, system, path, "written"):
         if _OBJECT_STORES.intersection(_schemes(system)):

@@ -99,6 +99,8 @@ def out_of_reach(address: str) -> GeedError:
 def begin(cell: str) -> None:
     """Take note that a cell of a suite begins, so that one that ends the process is known.
 
+    No name stands for what comes after the last.
+
     Raises
     ------
     GeedError

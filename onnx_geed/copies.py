@@ -179,8 +179,8 @@ def copies_folder() -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise GeedError(
-            f"{folder}: cannot be made ({error.strerror}), and copies of what lies at addresses "
-            "are kept there; set XDG_CACHE_HOME to a folder you may write to"
+            f"{folder}: cannot be made ({error.strerror}), and downloaded copies are stored "
+            "there; set XDG_CACHE_HOME to a folder that you can write to"
         ) from None
     return folder
 
@@ -223,7 +223,7 @@ def copy_file(address: str, beside: Sequence[str] = ()) -> Copy:
     with asking(address, system, path):
         changed = _mark(system, path, entry) != _mark(system, path, _asked_anew(system, path))
     if changed:
-        raise GeedError(f"{address}: changed while it was fetched; give the command again")
+        raise GeedError(f"{address}: changed while it was fetched; run the command again")
     return Copy(without_secrets(address), linked / name)
 
 
@@ -281,7 +281,9 @@ def copy_folder(address: str, wanted: Callable[[str], bool]) -> tuple[Copy, tupl
     for name, (place, entry) in entries.items():
         known = _mark(system, place, entry)
         if name not in again or _mark(system, place, again[name][1]) != known:
-            raise GeedError(f"{address}: {name} changed while it was fetched; run it again")
+            raise GeedError(
+                f"{address}: {name} changed while it was fetched; run the command again"
+            )
     return Copy(without_secrets(address), linked), tuple(listed)
 
 
@@ -402,7 +404,7 @@ def _fetched(folder: Path, system: Any, path: str, entry: Mapping[str, Any]) -> 
         system.get_file(path, os.fspath(temporary))
         got = temporary.stat().st_size
         if size is not None and got != size:
-            raise OSError(f"{got} of {size} bytes came; try again")
+            raise OSError(f"only {got} of {size} bytes arrived; try again")
         if mark is None:
             with temporary.open("rb") as stream:
                 mark = hashlib.file_digest(stream, "sha256").hexdigest()

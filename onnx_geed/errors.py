@@ -117,7 +117,7 @@ def check_choice(option: str, value: object, choices: Sequence[str]) -> str:
     if isinstance(value, str) and value in choices:
         return str(value)
     near = nearest(value, choices) if isinstance(value, str) else ""
-    raise GeedError(f"{option} {shown(value)}: there are {known_names(choices)}.{near}")
+    raise GeedError(f"{option} {shown(value)}: choose from {known_names(choices)}.{near}")
 
 
 def refuse_unknown(unknown: Iterable[str], names: Sequence[str]) -> None:
@@ -137,5 +137,5 @@ def refuse_unknown(unknown: Iterable[str], names: Sequence[str]) -> None:
     """
     for name in unknown:
         raise GeedError(
-            f"no option is called {name!r}: there are {known_names(names)}.{nearest(name, names)}"
+            f"no option is called {name!r}; choose from {known_names(names)}.{nearest(name, names)}"
         )

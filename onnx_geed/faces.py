@@ -32,8 +32,8 @@ def lazy(namespace: dict[str, Any]) -> None:
     source = namespace["__spec__"].loader.get_source(package)
     if source is None:
         raise ImportError(
-            f"{package}: its source is not there, from which its names are read; install "
-            "onnx-geed with its .py files",
+            f"{package}: its names are read from its .py files, which are missing; install "
+            "onnx-geed with them",
             name=package,
         )
     homes = {

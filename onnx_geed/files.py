@@ -85,7 +85,7 @@ def check_writable(
     """
     if (address := address_of(path)) is not None:
         if address in map(address_of, inputs):
-            raise GeedError(f"{option} {address}: is what is read; name another file")
+            raise GeedError(f"{option} {address}: is the file that is read; name another file")
         check_address_writable(address, option)
         return
     path = Path(path)
@@ -103,8 +103,7 @@ def check_writable(
         for source in inputs:
             if source is not None and path.is_file() and is_read(path, str(source)):
                 raise GeedError(
-                    f"{option} {path}: is what is read, {source}, and would be replaced; name "
-                    "another file"
+                    f"{option} {path}: would overwrite {source}, which is read; name another file"
                 )
         if not path.exists() or path.is_file():
             trial = _temporary(parent)
@@ -167,7 +166,7 @@ def replacing(target: Path, temporary: Path) -> Iterator[BinaryIO]:
     target : Path
         Its name; no symbolic link.
     temporary : Path
-        Its name until then, in the same folder.
+        Its name until then, in the same folder; read by those alone who may read what it replaces.
 
     Yields
     ------
@@ -180,8 +179,9 @@ def replacing(target: Path, temporary: Path) -> Iterator[BinaryIO]:
         If it cannot be written; a file of that name is left as it was.
     """
     _UNFINISHED.add(temporary)
+    mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666
     try:
-        with temporary.open("wb") as stream:
+        with open(temporary, "wb", opener=lambda p, flags: os.open(p, flags, mode)) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
@@ -299,11 +299,9 @@ def make_folder(folder: str | Path, *, option: str = "--out") -> None:
 def remove_unfinished() -> None:
     """Remove files that are not yet whole, in a process that is about to end at once."""
     for path in list(_UNFINISHED):
+        shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            path.unlink()
 
 
 def _rename(file: Path, target: Path) -> None:
@@ -313,7 +311,11 @@ def _rename(file: Path, target: Path) -> None:
         old = target.stat()
         if not os.access(target, os.W_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        file.chmod(stat.S_IMODE(old.st_mode))
+        try:
+            file.chmod(stat.S_IMODE(old.st_mode))
+        except PermissionError:  # a confined process may not, and its file is open to nobody else
+            if file.stat().st_mode & ~old.st_mode:
+                raise
         if os.name != "nt":
             with contextlib.suppress(PermissionError):
                 os.chown(file, old.st_uid, old.st_gid)
@@ -323,10 +325,7 @@ def _rename(file: Path, target: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         # A link has led to another disk.
-        with (
-            file.open("rb") as content,
-            replacing(target, _temporary(target.parent)) as stream,
-        ):
+        with file.open("rb") as content, replacing(target, _temporary(target.parent)) as stream:
             shutil.copyfileobj(content, stream, 1 << 22)
 
 
@@ -425,7 +424,7 @@ def read_json(path: str | Path) -> Any:
         why = getattr(error, "strerror", None) or str(error)
         raise GeedError(f"{path}: cannot be read ({why})") from None
     if content is None:
-        raise GeedError(f"{path}: is not JSON of a result: it has over {LONGEST >> 20} MiB")
+        raise GeedError(f"{path}: is not a result file: it is larger than {LONGEST >> 20} MiB")
     return parse_json(content, str(path))
 
 

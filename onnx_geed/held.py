@@ -60,7 +60,7 @@ def allowed_by(memory: str | int) -> int:
     return max(ALLOWED, parse_bytes(memory) // 2)
 
 
-def check_held(where: str, size: int, allowed: int, cure: str = "give less of it") -> None:
+def check_held(where: str, size: int, allowed: int, cure: str = "use less of it") -> None:
     """Refuse what takes more memory than is allowed.
 
     Parameters
@@ -81,8 +81,8 @@ def check_held(where: str, size: int, allowed: int, cure: str = "give less of it
     """
     if size > allowed:
         raise GeedError(
-            f"{where}: takes {_told(size)} of memory at once, at most {format_bytes(allowed)} are "
-            f"allowed: {cure}"
+            f"{where}: needs {_told(size)} of memory at once, but at most {format_bytes(allowed)} "
+            f"are allowed: {cure}"
         )
 
 

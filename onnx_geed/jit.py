@@ -95,7 +95,7 @@ def _dispatcher_of(function: Callable[..., Any], fastmath: set[str]) -> Callable
         except RuntimeError:  # no folder is writable
             kernel = numba.njit(**options)(function)
         else:
-            _forgive(kernel)
+            _take_from_disk(kernel)
     if confined():
         kernel._cache.save_overload = lambda signature, data: None
     return _compiled_whole(kernel)
@@ -148,14 +148,8 @@ def _numba() -> Any:
     """
     settings = [f"{k}={v}" for k, v in sorted(os.environ.items()) if k.startswith("NUMBA_")]
     try:
-        with (
-            _without_linear_algebra(),
-            _warnings_raised() if settings else contextlib.nullcontext(),
-        ):
+        with _warnings_raised() if settings else contextlib.nullcontext():
             import numba
-
-            # Looks for SciPy's when it is imported, which numba itself does for the first loop.
-            importlib.import_module("numba.np.arraymath")
     except Exception as error:
         reason, _, _ = str(error).partition("\n")
         raise GeedError(
@@ -173,30 +167,41 @@ def _warnings_raised() -> Iterator[None]:
         yield
 
 
-def _forgive(kernel: Any) -> None:
-    """Let a loop be compiled again where its file in numba's cache is cut, or holds anything else.
+def _take_from_disk(kernel: Any) -> None:
+    """Let a loop's machine code be read from the disk without what compiles it.
 
-    numba fails on such a file for good. Machine code is not looked into: who may write to the
-    cache may run code here anyway.
+    numba loads all that it can compile before it looks at the disk, which takes three times as
+    long as the rest of it; here it does so where nothing is found there. It also fails for good on
+    a file that is cut, or holds anything else: such a loop is compiled again. Machine code is not
+    looked into: who may write to the cache may run code here anyway.
     """
     cache = getattr(kernel, "_cache", None)
     if cache is None:  # where nothing is compiled
         return
-    load, save = cache.load_overload, cache.save_overload
+    save = cache.save_overload
 
     def load_overload(signature: Any, target: Any) -> Any:
+        from numba.core.runtime.nrt import rtsys
+
         try:
-            return load(signature, target)
+            rtsys.initialize(target)
+            found = cache._load_overload(signature, target)
         except Exception:  # a pickle that is none raises nearly anything
+            found = None
             with contextlib.suppress(Exception):
                 cache.flush()
-            return None
+        if found is None:
+            with _without_linear_algebra():
+                target.refresh()
+        return found
 
     def save_overload(signature: Any, data: Any) -> None:
         with contextlib.suppress(Exception):
             save(signature, data)
 
     cache.load_overload, cache.save_overload = load_overload, save_overload
+    # Looks for extensions among all that is installed; so does the refresh above.
+    kernel._compilation_chain_init_hook = lambda: None
 
 
 @contextlib.contextmanager
@@ -232,15 +237,15 @@ def _message(cache: str | None) -> tuple[int, str]:
 
     if confined():
         return logging.INFO, (
-            "compiling kernels for this run alone (some seconds): --isolate keeps none; the same "
-            "command without it, on a model that you trust, does"
+            "compiling kernels for this run only (some seconds): --isolate does not store them; "
+            "to store them, run once without --isolate, on a model that you trust"
         )
     asked = str(getattr(numba.config, "CACHE_DIR", ""))
     if cache is None:
         where = f"NUMBA_CACHE_DIR={asked}" if asked else "the package's folder and your own cache"
         return logging.WARNING, (
             f"{where} cannot be written: the kernels are compiled again in every run, which takes "
-            "some seconds; set NUMBA_CACHE_DIR to a folder that can"
+            "some seconds; set NUMBA_CACHE_DIR to a writable folder"
         )
     if asked and Path(asked).resolve() not in Path(cache).resolve().parents:
         return logging.WARNING, (

@@ -41,8 +41,8 @@ def parse_json(content: bytes | bytearray | str, source: str) -> Any:
     """
     if (size := _bytes_in_memory(content)) > _MEMORY:
         raise GeedError(
-            f"{source}: this JSON would take {size / 2**30:.1f} GiB in memory, at most "
-            f"{_MEMORY / 2**30:.1f} are read; take fewer samples or measures a file"
+            f"{source}: this JSON would take {size / 2**30:.1f} GiB in memory, but at most "
+            f"{_MEMORY / 2**30:.1f} are read; use fewer samples or measures per file"
         )
     try:
         text = content if isinstance(content, str) else content.decode("utf-8-sig")
@@ -72,7 +72,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"the key {shown(twice)!r} is there twice in one object")
+        raise ValueError(f"the key {shown(twice)!r} occurs twice in one object")
     return made
 
 

@@ -136,7 +136,7 @@ def open_sink(path: Path) -> BinaryIO:
             if error.errno != errno.ENXIO:
                 raise
             if time.monotonic() > until:
-                raise OSError("it is a pipe that nobody reads") from None
+                raise OSError("it is a pipe that nobody reads from") from None
         time.sleep(0.02)
     os.set_blocking(file.fileno(), True)
     return file

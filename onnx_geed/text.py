@@ -181,7 +181,9 @@ def parse_bytes(text: str | int) -> int:
     power = " KMGT".index(match[2].upper() or " ") if match else 0
     size = float(match[1]) * (1024 if match[3] else 1000) ** power if match else 0.0
     if not 1 <= size < math.inf:
-        raise GeedError(f"{shown(text)!r} is not a size: write such as 2GiB, 500MB or 1073741824")
+        raise GeedError(
+            f"{shown(text)!r} is not a size: write, for example, 2GiB, 500MB or 1073741824"
+        )
     return int(size)
 
 

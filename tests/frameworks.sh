@@ -26,6 +26,8 @@ for name in "$@"; do
     [ "$name" != torch ] || tests+=(tests/test_naive.py tests/model/test_free_batch.py)
     echo "== $name"
     "$work/$name/bin/python" -m pytest -n auto "${tests[@]}" || failed+=("$name")
+    # What pages say their commands write, those that need PyTorch too.
+    [ "$name" != torch ] || "$work/torch/bin/python" docs/outputs.py --check || failed+=(outputs)
 done
 if [ ${#failed[@]} -gt 0 ]; then
     echo "failed: ${failed[*]}" >&2

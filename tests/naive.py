@@ -667,3 +667,85 @@ def between_samples(
             moved = act_on_output(group, element, centre, **action)  # type: ignore[arg-type]
             deviations.append(distance(other[g], moved))  # type: ignore[operator]
     return math.fsum(deviations) / len(deviations)
+
+
+# ------------------------------------------------------------------------------------------------
+# A metric over batches
+# ------------------------------------------------------------------------------------------------
+
+
+class Metric:
+    """Values over batches as they come, by keeping all of them and beginning anew each time.
+
+    ``measures`` are (measure, output) pairs; outputs are maps (B, C, H, W), which move with the
+    group, or vectors (B, k), which do not. M and M2 are over the first ``norm_samples`` samples.
+    """
+
+    def __init__(
+        self, group: str, measures: Sequence[tuple[str, str]], norm_samples: int = 200
+    ) -> None:
+        self.group, self.measures, self.norm_samples = group, measures, norm_samples
+        self.reset()
+
+    def reset(self) -> None:
+        self.orbits: dict[str, list[Floats]] = {}
+        self.labels: list[int] = []
+
+    def update(self, f: object, batch: ArrayLike, labels: Sequence[int] = ()) -> None:
+        for sample in np.asarray(batch):
+            for name, rows in f(orbit(self.group, sample[None])[0]).items():  # type: ignore[operator]
+                self.orbits.setdefault(name, []).append(np.asarray(rows, dtype=np.float64))
+        self.labels += labels
+
+    def merged(self, other: Metric) -> Metric:
+        both = Metric(self.group, self.measures, self.norm_samples)
+        both.labels = self.labels + other.labels
+        for name in {**self.orbits, **other.orbits}:
+            both.orbits[name] = self.orbits.get(name, []) + other.orbits.get(name, [])
+        return both
+
+    def compute(self) -> dict[str, float]:
+        values = {}
+        for measure, output in self.measures:
+            orbits = np.stack(self.orbits[output])
+            values[f"{measure}@{output}"] = self._value(measure, orbits)
+        return values
+
+    def _value(self, measure: str, orbits: Floats) -> float:
+        points = orbits[: self.norm_samples, 0]
+        if measure == "unexplained":
+            moving = orbits.ndim == 5
+            kernel = kernel_of_action(self.group, orbits.shape[2:], grid=moving)
+            found = []
+            for sample in orbits:
+                centre = f_hat(self.group, sample, kernel)
+                for g, element in enumerate(elements(self.group)):
+                    if kernel != ["e"] or element != "e":
+                        expected = act_on_output(self.group, element, centre, grid=moving)
+                        found.append(l2(sample[g], expected) ** 2)
+            squares = [l2(a, b) ** 2 / 2 for a, b in itertools.combinations(points, 2)]
+            return (sum(found) / len(found)) / (sum(squares) / len(squares))
+        if measure == "flip-rate":
+            classes = orbits.argmax(axis=-1)
+            flips = [row[g] != row[0] for row in classes for g in range(1, len(row))]
+            return sum(flips) / len(flips)
+        deviations = {
+            "channel-cos": channel_cos,
+            "latent-l2": latent_l2,
+            "latent-cos": latent_cos,
+            "output-l2": output_l2,
+            "softmax-kl": softmax_kl,
+        }[measure](orbits, self.group)
+        m = normaliser(points, measure) if measure.startswith("latent") else 1.0
+        assert m is not None
+        return summarise(deviations, m).value
+
+    def predictions(self, output: str) -> tuple[dict[str, float], dict[str, float]]:
+        """How often the class stays, and how often it is the label, under each element."""
+        classes = [[int(row.argmax()) for row in sample] for sample in self.orbits[output]]
+        stay, right = {}, {}
+        for g, element in enumerate(elements(self.group)):
+            stay[element] = sum(row[g] == row[0] for row in classes) / len(classes)
+            hits = [row[g] == label for row, label in zip(classes, self.labels, strict=True)]
+            right[element] = sum(hits) / len(hits)
+        return stay, right

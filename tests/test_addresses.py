@@ -692,7 +692,7 @@ def test_errors_are_one_line_each(here, there, monkeypatch, tmp_path):
     assert "cache" not in line
     line = error(*data, model=f"{root}/x.npy")
     assert line.startswith(f"onnx-geed: {root}/x.npy: not an ONNX model")
-    assert "fsspec knows no addresses of s33://" in error(*data, model="s33://b/m.onnx")
+    assert "fsspec does not know s33://" in error(*data, model="s33://b/m.onnx")
     assert "http:// can only be read" in error(*data, "--out", "http://127.0.0.1:9/r.json")
     assert "there is no such" in error(*data, "--out", "s3://no-such-bucket-here/r.json")
     with socket.create_server(("127.0.0.1", 0)) as unused:

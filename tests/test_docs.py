@@ -35,7 +35,8 @@ def commands(text):
     for line in text.replace("\\\n", " ").splitlines():
         for part in line.split("&&"):
             if re.match(r"\s*(\S*/)?onnx-geed\s", part):
-                yield shlex.split(part, comments=True)[1:]
+                words = shlex.split(part, comments=True)[1:]
+                yield words[: words.index("|")] if "|" in words else words
 
 
 def indented(text):
@@ -77,8 +78,11 @@ def test_a_command_line_with_a_wrong_option_is_found():
 def test_command_lines_are_found_in_every_form():
     text = (
         "FOO=1\n.venv/bin/onnx-geed demo && true\nonnx-geed measure a.onnx \\\n  --group C4  # so\n"
+        "onnx-geed layers a.onnx | head -n 3\n"
     )
-    assert list(commands(text)) == [["demo"], ["measure", "a.onnx", "--group", "C4"]]
+    assert list(commands(text)) == [
+        *(["demo"], ["measure", "a.onnx", "--group", "C4"], ["layers", "a.onnx"])
+    ]
     assert len(list(all_commands())) > 60
 
 

@@ -436,7 +436,9 @@ def test_without_source_the_import_says_so(tmp_path):
         path.unlink()
     run = demo_from(tmp_path, tmp_path)
     assert run.returncode == 1
-    assert run.stderr.splitlines()[-1].startswith("ImportError: onnx_geed: its source is not there")
+    assert run.stderr.splitlines()[-1].startswith(
+        "ImportError: onnx_geed: its names are read from its .py files"
+    )
 
 
 @pytest.mark.parametrize("package", ORDER)

@@ -129,3 +129,23 @@ print(product(np.eye(2), np.full((2, 2), 3.0)).sum(), "scipy.linalg" in sys.modu
 
 def test_loops_need_no_linear_algebra_and_those_of_others_still_have_it():
     assert start("-c", LINEAR_ALGEBRA).stdout == "12.0 True\n"
+
+
+FROM_DISK = """
+import sys
+import numpy as np
+import onnx_geed
+
+action = onnx_geed.grid_action(onnx_geed.parse_group("C8"), 9, 9)
+moved = onnx_geed.orbit(action, np.arange(81, dtype=np.float32).reshape(1, 9, 9))
+far = onnx_geed.normaliser("latent-l2", [[0.0, 3.0], [4.0, 0.0]])
+print(moved.sum(), far, "numba.np.arraymath" in sys.modules)
+"""
+
+
+def test_loops_on_the_disk_are_run_without_what_compiles_them(tmp_path):
+    first = start("-c", FROM_DISK, NUMBA_CACHE_DIR=tmp_path)
+    again = start("-c", FROM_DISK, NUMBA_CACHE_DIR=tmp_path)
+    values, loaded = first.stdout.rsplit(maxsplit=1)
+    assert loaded == "True"
+    assert again.stdout.rsplit(maxsplit=1) == [values, "False"]

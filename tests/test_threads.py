@@ -246,6 +246,25 @@ def test_a_library_is_loaded_to_its_end_before_a_ctrl_c_is_told():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_picture_is_drawn_to_its_end_before_a_ctrl_c_is_told(monkeypatch):
+    pytest.importorskip("matplotlib")
+    from matplotlib.figure import Figure
+
+    from onnx_geed.report.svg import drawing
+
+    drawn, save = [], Figure.savefig
+
+    def interrupted(*arguments, **named):
+        signal.raise_signal(signal.SIGINT)
+        save(*arguments, **named)
+        drawn.append(True)
+
+    monkeypatch.setattr(Figure, "savefig", interrupted)
+    with pytest.raises(KeyboardInterrupt), drawing(1, 1):
+        pass
+    assert drawn
+
+
 #: Libraries that do not work again once their loading was cut.
 FRAGILE = {"h5py", "matplotlib", "numba", "onnx", "onnxruntime", "scipy"}
 

@@ -38,8 +38,8 @@ def acting_group(part: GroupPart) -> Group:
     group = _named(part)
     if list(group.elements) != part["elements"]:
         raise GeedError(
-            f"the cache was written for {part['name']} of elements that are not those of this "
-            "group: write it again"
+            f"the cache was written for {part['name']} with other elements than this group has: "
+            "write it again"
         )
     return group
 
@@ -51,8 +51,8 @@ def _named(part: GroupPart) -> Group:
     group = with_components(parse_group(part["name"]), part.get("components", "right-down"))
     if group.onward is not None and "kind" not in part:
         raise GeedError(
-            f"the cache was written when {group.name} moved all samples by the same elements, and "
-            "it has others for each by now: write it again"
+            f"the cache was written when {group.name} moved all samples by the same elements, but "
+            "each sample now has elements of its own: write it again"
         )
     if "backgrounds" in part:  # nor are their images read
         group = before_backgrounds(group, part["elements"][1:])

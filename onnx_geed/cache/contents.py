@@ -98,16 +98,16 @@ def contents_of(prepared: Prepared, mode: Mode, dtype: str) -> Manifest:
     plan, source = task.plan, task.source
     if options.precision is not None:
         raise GeedError(
-            "--precision: a cache keeps as many orbits as it was asked to; write it with --samples "
-            "N, then measure the cache with --precision"
+            "--precision: a cache holds a fixed number of orbits; write it with --samples N, then "
+            "measure the cache with --precision"
         )
     if source.mask is not None:
         raise GeedError("--mask: a cache keeps no mask; leave --cache out, and measure the model")
     if prepared.fitting is not None:
         refuse_fits(
             prepared.fitting.requests,
-            "a fit is made when a cache is measured: write it with --samples for D and the fit, "
-            "then give this to onnx-geed measure ACTS.geed --samples",
+            "fits are made when a cache is measured: write the cache with enough --samples for D "
+            "and the fit, then give this option to onnx-geed measure ACTS.geed with --samples",
         )
     if len(prepared.passes) > 1:
         raise GeedError(

@@ -105,7 +105,8 @@ def _size_of_d(manifest: Manifest, samples: int | None) -> int:
     count = 50 if samples is None else samples
     if not 1 <= count <= manifest.count - 2:
         raise GeedError(
-            f"--samples {count}: a fit leaves D out, and the cache holds {manifest.count} orbits: "
-            f"ask for 1 to {manifest.count - 2}, or write it with more --samples"
+            f"--samples {count}: the fit needs samples outside D, and the cache holds "
+            f"{manifest.count} orbits: give 1 to {manifest.count - 2}, or write the cache with "
+            "more --samples"
         )
     return count

@@ -153,8 +153,8 @@ def marks_of(manifest: Manifest, positions: range) -> list[str]:
     data = manifest.description["data"]
     if "marks" not in data:
         raise GeedError(
-            "--output-action: the cache was written by an earlier version, which kept no marks of "
-            "its samples, so that nobody can tell whether D is among those of a fit; write it anew"
+            "--output-action: an earlier version wrote this cache and did not mark its samples, "
+            "so an overlap of D with the samples of a fit cannot be checked; write it again"
         )
     return [data["marks"][p] for p in positions]
 
@@ -172,8 +172,8 @@ def _orbits(
         ]
         if not whole:
             raise GeedError(
-                f"--output-action {name}: a fit needs activations, of which the cache keeps "
-                "statistics: write it raw, or with --measure unexplained of this layer"
+                f"--output-action {name}: a fit needs activations, but the cache holds only "
+                f"statistics: write it with --cache-mode raw, or with --measure unexplained@{name}"
             )
         entries[name] = whole[0]
     for first in store.shards(manifest):

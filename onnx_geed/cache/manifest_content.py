@@ -14,7 +14,7 @@ from onnx_geed.typed_json import Count, Within, check_json
 __all__ = ["Content", "Description", "StoredLayer", "StoredTensor", "manifest_content"]
 
 # What to do about a cache whose manifest is none.
-_AGAIN = "write the cache anew"
+_AGAIN = "write the cache again"
 
 Positive = Annotated[int, Within(1)]
 

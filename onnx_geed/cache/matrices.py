@@ -36,7 +36,7 @@ F64 = NDArray[np.float64]
 
 
 # What to do about a manifest whose tables are none.
-_AGAIN = "write the cache anew"
+_AGAIN = "write the cache again"
 
 
 class Kept(TypedDict):
@@ -178,5 +178,5 @@ def _read(folder: Path, shapes: Mapping[str, list[int]]) -> dict[str, F64]:
     except Exception:  # zipfile and zlib have errors of their own
         whole = False
     if not whole:
-        raise GeedError(f"cache {folder}: {MATRICES} is damaged; {again} anew")
+        raise GeedError(f"cache {folder}: {MATRICES} is damaged; {again}")
     return arrays

@@ -217,8 +217,7 @@ def measure_cache(
     for m in plan.measures:
         if m.descriptor.normaliser is not None and m.layer not in points:
             raise GeedError(
-                f"cache {folder}: keeps no points of {m.layer!r}, over which M is taken; write it "
-                "anew"
+                f"cache {folder}: holds no points of {m.layer!r}, which M needs; write it again"
             )
     spreads = read_spreads(folder, manifest, plan, norm)
     stops = [count] if precision is None else looks(count)
@@ -297,7 +296,7 @@ def _checked_count(option: str, asked: int | None, held: int) -> int:
     if asked is None:
         return held
     if not 1 <= asked <= held:
-        raise GeedError(f"{option} {asked}: the cache holds {held}; ask for 1 to {held}")
+        raise GeedError(f"{option} {asked}: the cache holds {held}; give 1 to {held}")
     return asked
 
 
@@ -331,9 +330,9 @@ def complete_manifest(folder: Path) -> Manifest:
     manifest = store.read_manifest(folder)
     if missing := store.missing_shards(folder, manifest):
         raise GeedError(
-            f"cache {folder}: is not complete, {len(missing)} of {len(store.shards(manifest))} "
-            f"shards are missing, the first {store.shard_path(folder, missing[0]).name}; run the "
-            "same onnx-geed cache command again"
+            f"cache {folder}: is incomplete: {len(missing)} of {len(store.shards(manifest))} "
+            f"shards are missing, first {store.shard_path(folder, missing[0]).name}; run the same "
+            "onnx-geed cache command again"
         )
     return manifest
 
@@ -392,8 +391,8 @@ def plan_of(
         lacks = layer.name in description.get("targets", ())
         if lacks and descriptor_of(request.measure).of_error and layer.name not in targets:
             raise GeedError(
-                f"{request.measure}@{layer.name}: the cache was written for a target, which it "
-                f"does not keep: give it again with --target {layer.name}=FILE.npy"
+                f"{request.measure}@{layer.name}: the cache was written for a target but does not "
+                f"store it: give it again with --target {layer.name}=FILE.npy"
             )
     plan = make_plan(
         acting_group(group),
@@ -431,7 +430,8 @@ def plan_of(
         if not entries:
             raise GeedError(
                 f"{measure.name}@{measure.layer}: the cache keeps only statistics of other "
-                "measures for this layer; cache it with this --measure, or raw"
+                "measures for this layer; write it again with this --measure, or with "
+                "--cache-mode raw"
             )
         wanted += [i for i in entries if i not in wanted]
     # What a shard keeps for M₂ is read apart, in the order of the samples.

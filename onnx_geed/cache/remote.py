@@ -115,7 +115,7 @@ def _held(address: str) -> Iterator[Copy]:
 
     name = leaf(address)
     if not name.endswith(".geed"):
-        raise GeedError(f"cache {address}: a cache at an address is called NAME.geed; name it so")
+        raise GeedError(f"cache {address}: the address of a cache must end in NAME.geed; change it")
     shown = without_secrets(address.rstrip("/"))
     home = copies_folder() / "caches" / hashlib.sha256(shown.encode()).hexdigest()[:32]
     home.mkdir(parents=True, exist_ok=True)

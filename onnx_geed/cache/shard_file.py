@@ -118,7 +118,7 @@ def new_file(
 
 def _newer(path: Path, version: int) -> GeedError:
     return GeedError(
-        f"{path}: of format version {version}, this onnx-geed reads up to {VERSION}; upgrade "
+        f"{path}: has format version {version}, but this onnx-geed reads up to {VERSION}; upgrade "
         "onnx-geed"
     )
 
@@ -181,8 +181,8 @@ def make_dataset(
     """
     if np.prod(chunk, dtype=np.int64) * np.dtype(dtype).itemsize >= 1 << 32:
         raise GeedError(
-            f"an orbit of {tensor!r} exceeds 4 GiB, the most that HDF5 takes in one chunk: "
-            "use --cache-mode stats, or leave that layer out"
+            f"an orbit of {tensor!r} exceeds 4 GiB, HDF5's limit for one chunk: use --cache-mode "
+            "stats, or leave that layer out"
         )
     dataset = file.create_dataset(name, shape, dtype, chunks=chunk, fletcher32=True)
     dataset.attrs["tensor"] = held(tensor)
@@ -394,7 +394,7 @@ def damaged(path: Path, layer: str) -> GeedError:
     """Return the error for a damaged file."""
     return GeedError(
         f"cache {path.parent}: {path.name} is damaged in {layer!r}; remove that file and run the "
-        "same onnx-geed cache command again to make it anew"
+        "same onnx-geed cache command again to make it again"
     )
 
 

@@ -85,9 +85,9 @@ def _tensors(
         return
     if i not in manifest.whole:
         raise GeedError(
-            f"{measure.name}@{measure.layer}: the cache keeps whole tensors of its {manifest.count}"
-            f" orbits alone, and M is taken over {count} samples: cache it with this --measure, or "
-            f"measure with --norm-samples {manifest.count}"
+            f"{measure.name}@{measure.layer}: the cache holds whole tensors of only "
+            f"{manifest.count} orbits, but M needs {count} samples: write it again with this "
+            f"--measure, or measure with --norm-samples {manifest.count}"
         )
     for position, tensor in enumerate(read_whole(folder, manifest, i), manifest.count):
         if position == count:

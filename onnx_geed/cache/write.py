@@ -119,15 +119,16 @@ def write_cache(
     for name in ("references", "untrained"):
         if getattr(chosen, name):
             raise GeedError(
-                f"--{name}: runs the model again, and a cache keeps nothing of that; leave it out"
+                f"--{name}: needs further runs of the model, which a cache does not store; "
+                "leave it out"
             )
     chosen = dataclasses.replace(chosen, engine="kernels")
     with open_executor(executor, address) as running:
         prepared = prepare_run(model, data, group, chosen, executor=running)
         if prepared.model.function is not None:
             raise GeedError(
-                f"cache: is known by its model's fingerprint, and {prepared.model.called} is a "
-                "function, which has none: measure it without a cache, or export the model"
+                f"cache: needs the fingerprint of a model file, but {prepared.model.called} is a "
+                "function: measure it without a cache, or export the model"
             )
         _write(prepared, folder, mode, dtype, Meter("orbits", 0, progress), say, limits)
     return cache_info(folder)
@@ -180,7 +181,7 @@ def _check_complete(folder: Path, manifest: Manifest) -> None:
         lost = f"{len(gone)} shards" if len(gone) > 1 else (gone or ["the points of M"])[0]
         raise GeedError(
             f"cache {folder}: {lost} disappeared while it was written; run the same command again "
-            "to make what is missing"
+            "to write what is missing"
         )
 
 
@@ -197,10 +198,10 @@ def _manifest_to_resume(folder: Path, manifest: Manifest) -> Manifest:
     if differ:
         first = differ[0]
         a, b = (str(m.fingerprints.get(first, "nothing")) for m in (begun, manifest))
-        shown = f" ({first}: {a[:60]} there, {b[:60]} now)"
         raise GeedError(
-            f"cache {folder}: was made with another {', '.join(differ)}{shown}: repeat the command "
-            "that made it, write to another folder, or remove this one"
+            f"cache {folder}: differs from this run in {', '.join(differ)} ({first}: {a[:60]} in "
+            f"the cache, {b[:60]} now): repeat the command that wrote it, write to another folder, "
+            "or remove this one"
         )
     return begun
 
@@ -209,18 +210,18 @@ def _announce(
     folder: Path, manifest: Manifest, missing: Sequence[int], say: Callable[[str], None]
 ) -> None:
     everything = len(store.shards(manifest))
+    shards = f"{everything} shard{'s' * (everything != 1)}"
     left = sum(min(manifest.shard_orbits, manifest.count - first) for first in missing)
     size = format_bytes(manifest.bytes)
     if len(missing) == everything:
-        all_of_it = f"{manifest.count} orbits, {size} in {everything} shards"
-        say(f"cache {folder}: to be written: {all_of_it}")
+        say(f"cache {folder}: writing {manifest.count} orbits, {size} in {shards}")
     elif missing:
         say(
-            f"cache {folder}: {everything - len(missing)} of {everything} shards are there, "
-            f"{left} of {manifest.count} orbits are left"
+            f"cache {folder}: {everything - len(missing)} of {shards} exist, {left} of "
+            f"{manifest.count} orbits to go"
         )
     else:
-        say(f"cache {folder}: all {everything} shards are there ({size})")
+        say(f"cache {folder}: complete, {shards} ({size})")
 
 
 def _check_room(folder: Path, manifest: Manifest, missing: Sequence[int]) -> None:
@@ -263,8 +264,8 @@ def _check_seen(shard: Path) -> None:
     while not shard.is_file():
         if time.monotonic() > end:
             raise GeedError(
-                f"cache {shard.parent}: {shard.name} was written, and is not there: a cache goes "
-                "to a folder that this machine and all nodes of the cluster share; name such a one"
+                f"cache {shard.parent}: {shard.name} was written but is missing here: give a "
+                "folder that this machine and all nodes of the cluster share"
             )
         time.sleep(0.1)
 

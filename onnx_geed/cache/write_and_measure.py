@@ -68,15 +68,20 @@ def measure_through_cache(
         and :func:`onnx_geed.measure_cache` refuse.
     """
     if options.pop("engine", "auto") == "graph":
-        raise GeedError("--engine graph: keeps no activations; leave --cache out, or the engine.")
+        raise GeedError(
+            "--engine graph: computes without storing activations; leave out --cache or --engine."
+        )
     if options.pop("precision", None) is not None:
         raise GeedError(
-            "--precision: a cache keeps as many orbits as it was asked to; write it with --samples "
-            "N, then measure the cache with --precision."
+            "--precision: a cache holds a fixed number of orbits; write it with --samples N, then "
+            "measure the cache with --precision."
         )
     for name in _AGAIN:
         if options.pop(name, False):
-            raise GeedError(f"--{name}: runs the model again; leave --cache out.")
+            raise GeedError(
+                f"--{name}: needs further runs of the model, which a cache does not store; leave "
+                "--cache out."
+            )
     write_cache(
         model,
         data,

@@ -45,7 +45,12 @@ __all__ = ["cache"]
     help="The cache to write.",
 )
 @click.option("--info", type=PLACE, metavar="ACTS.geed", help="Describe a cache.")
-@click.option("--verify", type=PLACE, metavar="ACTS.geed", help="Read every checksum.")
+@click.option(
+    "--verify",
+    type=PLACE,
+    metavar="ACTS.geed",
+    help="Check a cache for damage, by its checksums.",
+)
 @format_option("table", "json")
 @cache_options
 @run_options

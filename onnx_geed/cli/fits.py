@@ -89,9 +89,7 @@ def fit(
     from onnx_geed.run import fit_actions
 
     if Path(out).suffix != ".npz":
-        raise click.UsageError(
-            f"-o {out}: must end in .npz, since an archive of arrays is written."
-        )
+        raise click.UsageError(f"-o {out}: must end in .npz, the format that is written.")
     with progress_bar("fitting") as progress:
         if is_cache(model):
             tables = _fit_cache(context, model, progress)

@@ -58,7 +58,7 @@ class Guarded(click.Command):
                 )
             )
         elif "--time-limit" in asked.get("typed", ()):
-            raise click.UsageError("--time-limit: limits an isolated run; give --isolate too.")
+            raise click.UsageError("--time-limit: works only with --isolate; give both.")
         elif asked.get("memory_limit") is not None:
             _check_is_one_process(ctx, "--memory-limit")
             limit_memory(asked["memory_limit"])
@@ -86,7 +86,7 @@ def _check_can_hold(ctx: click.Context, places: Sequence[str | Path]) -> None:
 def _check_is_one_process(ctx: click.Context, option: str) -> None:
     if ctx.params.get("executor") == "ray":
         raise GeedError(
-            f"{option}: confines one process, not the workers of a cluster; leave out "
+            f"{option}: limits only this process, not the workers of a cluster; leave out "
             "--executor ray"
         )
 

@@ -90,8 +90,7 @@ def isolate(bounds: Bounds) -> None:
     """
     if not hasattr(os, "fork"):
         raise GeedError(
-            "--isolate: needs a system that forks (Linux, macOS), which this is not; leave it out, "
-            "or run in a container or WSL"
+            "--isolate: needs Linux or macOS; leave it out, or run in a container or WSL"
         )
     parent = os.getpid()
     adopt()
@@ -200,14 +199,14 @@ def _enter(bounds: Bounds, places: _Places, how: Confined) -> None:
     missing = [
         name
         for name, is_on in (
-            ("a limit on memory", memory is not None),
-            ("a closed network", network),
-            ("files closed to writing", writes),
+            ("limit memory", memory is not None),
+            ("close the network", network),
+            ("close files to writing", writes),
         )
         if not is_on
     ]
     if missing:
-        tell(f"note: --isolate: this system has no {', no '.join(missing)}; what it has is on")
+        tell(f"note: --isolate: this system cannot {' or '.join(missing)}; the other limits are on")
 
 
 def _wait(child: int, pipe: int, bounds: Bounds, begun: set[str], strangers: set[int]) -> _Ending:
@@ -240,14 +239,14 @@ def _wait(child: int, pipe: int, bounds: Bounds, begun: set[str], strangers: set
     if not in_time:
         return _Ending(
             2,
-            f"was ended after {bounds.seconds:g} s; if it needs longer, raise --time-limit",
+            f"was stopped after {bounds.seconds:g} s; raise --time-limit if it needs longer",
             cell,
         )
     if came and code not in _STATUSES:
         tell(line_of(came[0]))
         return _Ending(128 + came[0], "", cell)
     if code >= 0 and code not in _STATUSES:
-        why = f"ended the process that ran it (status {code}), which no command ends with"
+        why = f"ended its process with status {code}, which no command uses"
         return _Ending(2, why, cell)
     return _Ending(code, _crash(-code, bounds) if code < 0 else "", cell)
 
@@ -274,10 +273,10 @@ def _end_children(strangers: set[int]) -> None:
 
 def _crash(number: int, bounds: Bounds) -> str:
     name = signal.Signals(number).name
-    limit = bounds.memory or "that of this shell or machine"
+    limit = bounds.memory or "the one of this shell or machine"
     return (
-        f"ended the process that ran it ({name}), by a fault of a library or for want of memory "
-        f"(limit: {limit}; raise --memory-limit)"
+        f"crashed its process ({name}): a fault in a library, or too little memory (limit: "
+        f"{limit}; raise --memory-limit)"
     )
 
 
@@ -329,8 +328,8 @@ def _take_over(bounds: Bounds, places: _Places, *, whole: bool) -> int:
         if not _is_plain(staging / target.name):
             if whole:
                 status = fail(
-                    f"{bounds.subject}: ended the process that ran it before it wrote {file}, "
-                    "which is left as it was"
+                    f"{bounds.subject}: its process ended before it wrote {file}, which is "
+                    "unchanged"
                 )
             continue
         try:
@@ -377,5 +376,7 @@ def _weights(staging: Path, target: Path, source: Path | None) -> list[Path]:
             if not there.exists():
                 names.append(name)
             elif not there.is_file() or not filecmp.cmp(copy, there, shallow=False):
-                raise GeedError(f"{there}: is there, and is not {own}; name another folder")
+                raise GeedError(
+                    f"{there}: exists already and differs from {own}; name another folder"
+                )
     return names

@@ -40,7 +40,7 @@ def limit_memory(asked: str | None) -> int | None:
     wanted = None if asked is None else parse_bytes(asked)
     if wanted is not None and wanted < _LEAST:
         raise GeedError(
-            f"--memory-limit {asked}: it takes {format_bytes(_LEAST)} to start; give at least that"
+            f"--memory-limit {asked}: starting takes {format_bytes(_LEAST)}; give at least that"
         )
     # Elsewhere one can be set, and is not held.
     if sys.platform == "linux":
@@ -56,7 +56,7 @@ def limit_memory(asked: str | None) -> int | None:
             resource.setrlimit(kind, (size, size))
             return size
     if asked is not None:
-        raise GeedError("--memory-limit: this system holds no such limit; leave it out")
+        raise GeedError("--memory-limit: this system cannot limit memory; leave it out")
     return None
 
 

@@ -118,7 +118,7 @@ def converters() -> None:
     """Print the folder of the converter scripts.
 
     A script needs its framework, onnx and onnxruntime, but not onnx-geed: run it with the Python
-    that has the framework, of whatever environment.
+    that has the framework, in any environment.
 
     \b
     Examples:
@@ -134,6 +134,6 @@ def converters() -> None:
     if sys.stdout.isatty() or not sys.stderr.isatty():  # not where a shell takes the folder
         names = sorted(path.name for path in folder.glob("from_*.py"))
         tell(
-            f'next: /path/to/python "{folder / "from_torch.py"}" --help, with the Python that has '
-            f"PyTorch, of any environment; there are {', '.join(names)}"
+            f'next: /path/to/python "{folder / "from_torch.py"}" --help, with the Python that '
+            f"has PyTorch, in any environment; all scripts: {', '.join(names)}"
         )

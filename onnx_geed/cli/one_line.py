@@ -73,7 +73,7 @@ class OneLine(click.Group):
             reason = f"{error.strerror or error}"
             return fail(reason + (f": {error.filename}" if error.filename else ""))
         except MemoryError:
-            text = "out of memory: take a smaller --batch-size or --memory, or fewer layers"
+            text = "out of memory: use a smaller --batch-size or --memory, or fewer layers"
             return fail(f"{text}{_of_the_limit(text)}")
         except Exception as error:
             # A library may have made another error of a signal.
@@ -84,9 +84,8 @@ class OneLine(click.Group):
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{os.path.basename(last.filename)}, line {last.lineno}"
             return fail(
-                f"internal error, {type(error).__name__}: {error} ({where}); this is a "
-                "fault of onnx-geed, please report it (with "
-                "ONNX_GEED_TRACEBACK=1 it tells more)"
+                f"internal error, {type(error).__name__}: {error} ({where}); this is a bug in "
+                "onnx-geed, please report it (ONNX_GEED_TRACEBACK=1 shows more)"
             )
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:

@@ -59,7 +59,7 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) 
         if there := re.search(r"=(?=[A-Za-z][A-Za-z0-9+-]+://)", value):  # whose query may have =
             name, rest = value[: there.start()], value[there.end() :]
         if not equals or not name or not rest:
-            raise click.BadParameter(f"{value!r} is not of the form {parameter.metavar}")
+            raise click.BadParameter(f"{value!r} does not have the form {parameter.metavar}")
         if name in pairs:
             raise click.BadParameter(f"{value!r}: {name} is given twice; give it once")
         pairs[name] = rest
@@ -72,7 +72,7 @@ def _masks(_: click.Context, parameter: click.Parameter, values: Sequence[str]) 
     for value in values:
         name, equals, file = value.partition("=")
         if not name or (equals and not file):
-            raise click.BadParameter(f"{value!r} is not of the form {parameter.metavar}")
+            raise click.BadParameter(f"{value!r} does not have the form {parameter.metavar}")
         if name in masks:
             raise click.BadParameter(f"{value!r}: {name} is given twice; give it once")
         masks[name] = file
@@ -112,11 +112,12 @@ def group_option(*, required: bool = False, several: bool = False) -> Decorator[
         required=required,
         multiple=several,
         metavar="GROUP",
-        help="C<n>, D<n>, flip-h, flip-v, shift<a>x<b>; C<n>-x|-y|-z, O, Oh; reverse, shift<n>, "
-        "revcomp; S<n>, S<n>~k; hue<n>; SO2~n, O2~n, SO3~n, O3~n; G*H; "
-        "for sensitivity: small-rotation, small-shift, small-zoom, ~PIXELS; families: rotate, "
-        "zoom, shift-px, brightness, contrast, blur, noise, jpeg:LO..HI/N, background:FOLDER/N, "
-        "imagenet-c:NAME, or module:function."
+        help="Images: C<n> (rotations, such as C8), D<n> (with mirrors), flip-h, flip-v, "
+        "shift<a>x<b>; colours: hue<n>; volumes: C<n>-x|-y|-z, O, Oh; lines: reverse, shift<n>; "
+        "DNA: revcomp; sets: S<n>, S<n>~k; sampled: SO2~n, O2~n, SO3~n, O3~n; products: G*H; "
+        "for sensitivity: small-rotation, small-shift, small-zoom, each also ~PIXELS; families: "
+        "rotate, zoom, shift-px, brightness, contrast, blur, noise, jpeg:LO..HI/N, "
+        "background:FOLDER/N, imagenet-c:NAME, or module:function."
         + (" Repeatable: one result per group." if several else ""),
     )
 
@@ -143,7 +144,7 @@ def format_option(*forms: str, explained: bool = False) -> Decorator[Any]:
         type=click.Choice(forms),
         default=forms[0],
         show_default=explained,
-        help="What stdout carries." if explained else None,
+        help="Format of what is printed." if explained else None,
     )
 
 
@@ -151,7 +152,7 @@ quiet_option = click.option(
     "-q",
     "--quiet",
     is_flag=True,
-    help="No progress, notes or hints on stderr; errors are still told.",
+    help="No progress, notes or hints on stderr; errors are still shown.",
 )
 
 
@@ -169,8 +170,8 @@ engine_option = click.option(
     type=click.Choice(["auto", "kernels", "graph"]),
     default="auto",
     show_default=True,
-    help="How deviations are computed: by compiled loops on the processor, or inside the model's "
-    "own graph, so that activations stay on the device; auto uses the graph on CUDA.",
+    help="Where deviations are computed. kernels: compiled loops on the CPU; graph: inside the "
+    "model, so that activations stay on the device; auto: graph on CUDA, else kernels.",
 )
 
 
@@ -179,9 +180,10 @@ output_action_option = click.option(
     metavar="LAYER=FILE|fit:KIND",
     multiple=True,
     callback=_pairs,
-    help="How the group acts on a tensor: an .npz file with elements and one of channels, "
-    "permutation, matrices, channel_matrices (onnx-geed fit writes one). With measure also "
-    "fit:permutation, fit:orthogonal or fit:linear, to estimate it from data.",
+    help="How the group acts on a tensor: an .npz file with the arrays elements and one of "
+    "channels, permutation, matrices, channel_matrices (onnx-geed fit writes such files). In "
+    "measure also fit:permutation, fit:orthogonal or fit:linear, to estimate the action from "
+    "data.",
 )
 
 
@@ -193,41 +195,56 @@ fit_options = _in_order(
         default=50,
         show_default=True,
         metavar="N",
-        help="How many samples to fit output actions to: those that follow the measured ones.",
+        help="How many samples to fit output actions to; they are drawn after the measured ones.",
     ),
     click.option(
         "--fit-anyway",
         is_flag=True,
-        help="Fit even where vectors are too long, or samples too few, for a fit to be trusted.",
+        help="Fit even where vectors are too long or samples too few for a reliable fit.",
     ),
 )
 
 
 # Options that name what is in the model, and that its metadata can hold.
 metadata_options = _in_order(
-    click.option("--input", metavar="NAME", help="The acted-on input."),
+    click.option(
+        "--input",
+        metavar="NAME",
+        help="The input that the group acts on. Default: from the metadata, else the only one "
+        "that fits.",
+    ),
     click.option(
         "--input-layout",
         metavar="[INPUT=]LETTERS",
         multiple=True,
         callback=_layouts,
         help="Layout of an input, one letter per axis: NCHW, NCDHW (volume), NCT (line), NPX "
-        "(points), NPP (adjacency), NTB (DNA). Repeatable, for inputs that move together.",
+        "(points), NPP (adjacency), NTB (DNA). Repeatable, for inputs that move together. Default: "
+        "from the metadata, else from the shape.",
     ),
     click.option(
         "--preprocess",
         metavar="PRESET|FILE|KEY=VALUE...",
-        help="Resize, crop, scale, mean/std: imagenet, minus1to1, unit, bytes, caffe; a "
-        "JSON file; or such as 'resize=256 crop=224 mean=0.5 std=0.5'. "
-        "Default: the model's metadata.",
+        help="Resize, crop, scale, mean/std: imagenet, minus1to1, unit, bytes, caffe; a JSON "
+        "file; or pairs such as 'resize=256 crop=224 mean=0.5 std=0.5'. Default: the model's "
+        "metadata.",
     ),
-    click.option("--output", metavar="NAME", help="The output to measure."),
+    click.option(
+        "--output",
+        metavar="NAME",
+        help="The output to measure. Default: from the metadata, else the only one.",
+    ),
     click.option(
         "--output-kind",
         type=click.Choice(["logits", "probabilities", "embedding"]),
-        help="What the output holds, if the graph does not say.",
+        help="What the output holds. Default: from the metadata or the graph, checked on data.",
     ),
-    click.option("--latent", metavar="LAYER", help="The latent tensor."),
+    click.option(
+        "--latent",
+        metavar="LAYER",
+        help="The latent tensor (the vector in front of the classifier). "
+        "Default: from the metadata, else found in the graph.",
+    ),
     click.option(
         "--layout",
         metavar="LAYER=LAYOUT",
@@ -277,7 +294,7 @@ memory_option = click.option(
     default="2GiB",
     show_default=True,
     metavar="SIZE",
-    help="Budget for activations.",
+    help="Memory for activations.",
 )
 
 
@@ -295,7 +312,7 @@ run_options = _in_order(
         default=200,
         show_default=True,
         metavar="N",
-        help="Samples from which the normaliser M is computed, eq. (6).",
+        help="How many samples the normaliser M is computed from, eq. (6).",
     ),
     click.option(
         "--seed",
@@ -323,14 +340,14 @@ executor_options = _in_order(
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="Where the work is done: threads of this process, or workers of a Ray cluster; "
-        "results are identical.",
+        help="Where the work runs: threads of this process, or workers of a Ray cluster; results "
+        "are identical.",
     ),
     click.option(
         "--address",
         metavar="auto|local|HOST:PORT",
-        help="The Ray cluster: a running one, else a new one on this machine (auto, the default); "
-        "a new one (local); or its address.",
+        help="Which Ray cluster. auto (the default): a running one, else a new one on this "
+        "machine; local: a new one; or the address of a cluster.",
     ),
 )
 
@@ -342,7 +359,7 @@ class _Seconds(click.FloatRange):
         """Return the number."""
         seconds = super().convert(value, param, ctx)
         if math.isnan(seconds):
-            self.fail(f"{value} is no number of seconds.", param, ctx)
+            self.fail(f"{value} is not a number of seconds.", param, ctx)
         return seconds
 
 
@@ -362,8 +379,8 @@ isolate_options = _in_order(
         is_flag=True,
         expose_value=False,
         callback=_keep_aside,
-        help="For strangers' models: run in a process of its own, with limits, no network, and no "
-        "writing but to the output.",
+        help="For models that you do not trust: run in a separate process, with limits, without "
+        "network, and with write access only to the output.",
     ),
     click.option(
         "--time-limit",
@@ -373,15 +390,15 @@ isolate_options = _in_order(
         metavar="SECONDS",
         expose_value=False,
         callback=_keep_aside,
-        help="With --isolate: the most seconds, of a suite's cell each.",
+        help="With --isolate: time limit in seconds; in a suite, for each run.",
     ),
     click.option(
         "--memory-limit",
         metavar="SIZE",
         expose_value=False,
         callback=_keep_aside,
-        help="The most memory that the process may take, such as 4GiB: what asks for more ends in "
-        "one line.  [default: the machine's]",
+        help="Memory limit of the process, such as 4GiB; beyond it, the command ends with a "
+        "one-line error.  [default: the machine's]",
     ),
 )
 

@@ -50,7 +50,7 @@ def finish(
 def next_step(data: str | None, files: Sequence[str | Path | None], *, part: bool = False) -> str:
     """Say which command comes next after a run, with the names that were given."""
     if part:
-        return "next: onnx-geed merge PART... -o result.json, when all parts are there"
+        return "next: onnx-geed merge PART... -o result.json, when all parts are written"
     kept = [shlex.quote(str(path)) for path in files if path]
     page = f"onnx-geed report {' '.join(kept) or 'result.json'} -o report.html"
     page += f" --data {shlex.quote(data)}" if data else ""
@@ -72,7 +72,7 @@ def write(result: Result, out: str | Path) -> int:
             write_json(result, spare)
         except (GeedError, OSError):
             return fail(str(error))
-        return fail(f"{error}; the result is kept in {spare}")
+        return fail(f"{error}; the result was saved to {spare}")
     return 0
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from onnx_geed.cli.collector import collecting_later
 from onnx_geed.cli.signals import SignalledError, caught
 from onnx_geed.cli.terminal import silence
 from onnx_geed.text import shorten
@@ -44,10 +45,20 @@ class _Listener:
 
 
 class _Unseen:
-    """Progress where nobody looks."""
+    """Progress where nobody looks.
+
+    Parameters
+    ----------
+    begun : callable
+        To be told once a run begins.
+    """
+
+    def __init__(self, begun: Callable[[], None]) -> None:
+        self._begun = begun
 
     def begin(self, unit: str) -> None:
-        """Take note of nothing."""
+        """Pass on that a run begins."""
+        self._begun()
 
     def run(self, position: int, count: int, name: str) -> None:
         """Take note of nothing."""
@@ -63,11 +74,14 @@ class _Told(_Unseen):
 
     Parameters
     ----------
+    begun : callable
+        To be told once a run begins.
     stage : str
         What the command does, such as ``measuring``.
     """
 
-    def __init__(self, stage: str) -> None:
+    def __init__(self, begun: Callable[[], None], stage: str) -> None:
+        super().__init__(begun)
         self._stage, self._unit = stage, ""
         self._position, self._count, self._name = 0, 1, ""
         self._share = 0.0  # of the run at work
@@ -76,6 +90,7 @@ class _Told(_Unseen):
 
     def begin(self, unit: str) -> None:
         """Start anew, for a run that counts another thing or begins at nought."""
+        super().begin(unit)
         self._settle()
         self._unit, self._share = unit, 0.0
         self._show(self._name or self._stage, "")
@@ -118,8 +133,10 @@ class _Told(_Unseen):
 class _Bar(_Told):
     """Progress as one bar with its stage, unit, rate and time left."""
 
-    def __init__(self, bar: Progress, stage: str, *, narrow: bool) -> None:
-        super().__init__(stage)
+    def __init__(
+        self, begun: Callable[[], None], bar: Progress, stage: str, *, narrow: bool
+    ) -> None:
+        super().__init__(begun, stage)
         self._bar, self._narrow, self._furthest = bar, narrow, 0.0
         self._task = bar.add_task(f"{stage}: reading", total=None, counts="", left="")
 
@@ -145,8 +162,8 @@ class _Bar(_Told):
 class _Lines(_Told):
     """Progress as a line now and then, for a terminal that draws nothing anew."""
 
-    def __init__(self, stream: Any, stage: str) -> None:
-        super().__init__(stage)
+    def __init__(self, begun: Callable[[], None], stream: Any, stage: str) -> None:
+        super().__init__(begun, stage)
         self._stream, self._last = stream, time.monotonic()
 
     def _show(self, stage: str, counts: str, *, busy: bool = False) -> None:
@@ -190,25 +207,26 @@ def progress_bar(stage: str, *, quiet: bool = False) -> Iterator[Callable[[int, 
         To be told how much is done, of how much; its method ``begin`` is told the unit before, and
         ``run`` which of several runs comes.
     """
-    if quiet or not _is_terminal(sys.stderr):
-        yield _Unseen()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+    with collecting_later() as begun:
+        if quiet or not _is_terminal(sys.stderr):
+            yield _Unseen(begun)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
 
-    console = Console(file=cast(IO[str], _Listener(sys.stderr)))
-    if console.is_dumb_terminal:
-        yield _Lines(console.file, stage)
-        return
-    narrow = console.width < _NARROW
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=10 if narrow else 30),
-        TextColumn("{task.fields[counts]}", markup=False),
-        TextColumn("{task.fields[left]}"),
-    )
-    with Progress(*columns, console=console, transient=True) as bar:
-        yield _Bar(bar, stage, narrow=narrow)
+        console = Console(file=cast(IO[str], _Listener(sys.stderr)))
+        if console.is_dumb_terminal:
+            yield _Lines(begun, console.file, stage)
+            return
+        narrow = console.width < _NARROW
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=10 if narrow else 30),
+            TextColumn("{task.fields[counts]}", markup=False),
+            TextColumn("{task.fields[left]}"),
+        )
+        with Progress(*columns, console=console, transient=True) as bar:
+            yield _Bar(begun, bar, stage, narrow=narrow)
 
 
 def _is_terminal(stream: Any) -> bool:

@@ -44,7 +44,7 @@ def merge(
     """Join the parts of a run, which onnx-geed measure --shard wrote, into the whole result.
 
     The result is identical to that of onnx-geed measure without --shard. All parts are needed, in
-    any order; neither model nor data are read.
+    any order; the model and the data are not needed.
 
     \b
     Example:
@@ -128,7 +128,7 @@ def _write_and_show(
     type=click.IntRange(1),
     default=24,
     show_default=True,
-    help="With --model: how many samples can be looked at, from the most to the least affected.",
+    help="With --model: how many samples the page shows, from the most to the least affected.",
 )
 @click.option(
     "--pictures",
@@ -147,8 +147,9 @@ def report(
     samples_shown: int,
     pictures: str | Path | None,
 ) -> None:
-    """Draw results as one self-contained HTML page.
+    """Draw results, or a suite that was run, as one self-contained HTML page.
 
+    RESULTS are files that onnx-geed measure wrote, or the folder of onnx-geed benchmark alone.
     Needs matplotlib and jinja2: pip install 'onnx-geed[report]'.
 
     \b
@@ -156,14 +157,28 @@ def report(
       onnx-geed report result.json -o report.html --data images/
       onnx-geed report trained.json untrained.json -o report.html
       onnx-geed report result.json -o report.html --data images/ --model model.onnx
+      onnx-geed report results/ -o leaderboard.html
     """
-    from onnx_geed.report import write_report
-    from onnx_geed.results import read_result
+    from onnx_geed.report import write_report, write_suite_report
+    from onnx_geed.results import is_suite, read_result, read_summary
 
     if models and data is None:
-        raise click.UsageError("--model: runs samples again; give them with --data.")
+        raise click.UsageError("--model: needs the samples; give them with --data.")
     if not models and "samples_shown" in typed_options(context):
-        raise click.UsageError("--samples-shown: is idle without --model MODEL.onnx.")
+        raise click.UsageError("--samples-shown: has no effect without --model MODEL.onnx.")
+    if suite := next((place for place in results if is_suite(place)), None):
+        if len(results) > 1:
+            raise click.UsageError(
+                f"{suite}: a suite's folder is a page of its own; give it alone, or results of its "
+                "cells/."
+            )
+        if data is not None:
+            raise click.UsageError(
+                "--data: a suite's page shows no samples; leave it out, or give results of its "
+                "cells/."
+            )
+        write_suite_report(read_summary(suite), out, pictures=pictures)
+        return
     contents = [read_result(path) for path in results]
     explored = _explored(contents, models, data, samples_shown) if models else []
     write_report(
@@ -191,9 +206,10 @@ def _explored(
             paths = ", ".join(dict.fromkeys(r["model"]["path"] for r in results))
             cure = "give the model that was measured"
             if not any(measured):
-                cure = "functions are not run again, leave --model out"
+                cure = "functions cannot be run again; leave --model out"
             raise GeedError(
-                f"--model {model.called}: no result is of this model, they are of {paths}; {cure}"
+                f"--model {model.called}: none of the results is of this model; they are of "
+                f"{paths}; {cure}"
             )
     by_sha = {model.sha256: model for model in loaded}
     return [

@@ -54,7 +54,10 @@ __all__ = ["benchmark", "demo", "measure"]
 @engine_option
 @executor_options
 @click.option(
-    "--cache", type=Output(folder=True), metavar="ACTS.geed", help="Also keep activations."
+    "--cache",
+    type=Output(folder=True),
+    metavar="ACTS.geed",
+    help="Also write the activations to a cache.",
 )
 @cache_options
 @click.option(
@@ -74,7 +77,7 @@ __all__ = ["benchmark", "demo", "measure"]
 @click.option(
     "--references",
     is_flag=True,
-    help="Also measure what resampling alone does, as a scale to read values by.",
+    help="Also measure what resampling and rounding alone do, as a scale to read values by.",
 )
 @click.option(
     "--untrained",
@@ -115,9 +118,10 @@ def measure(
     """Measure a model's G-EED on some data, or from a cache.
 
     DATA is a folder of images, recordings, volumes, points or .npy (classes as sub-folders, or
-    flat), .npy, .npz, file.h5:/dataset, .fasta, an idx file (MNIST's format), or module:function;
-    where the model has several inputs, .npz or HDF5 with arrays of their names. MODEL is an ONNX
-    file, or an activation cache that onnx-geed cache wrote, which needs neither --data nor --group.
+    flat), .npy, .npz, file.h5:/dataset, .fasta, an idx file (MNIST's format), or module:function.
+    For a model with several inputs: .npz or HDF5 with one array per input, named as the inputs.
+    MODEL is an ONNX file, or an activation cache written by onnx-geed cache, which needs neither
+    --data nor --group.
 
     \b
     Examples:
@@ -145,7 +149,7 @@ def measure(
     _refuse_idle_fit_options(typed_options(context), options["output_action"])
     if len(groups) > 1:
         if junit:
-            raise click.UsageError("--junit: works with one --group, and several were given.")
+            raise click.UsageError("--junit: works with one --group, but several were given.")
         with _shared(fail_above, quiet) as shared:
             status = _measure_several(context, model, groups, out, form, shared, options)
         sys.exit(status)
@@ -185,7 +189,7 @@ def _refuse_idle_fit_options(typed: Mapping[str, Any], actions: Mapping[str, str
     idle = [name for name in ("fit_samples", "fit_anyway") if name in typed]
     if idle and not any(value.lower().startswith("fit") for value in actions.values()):
         raise click.UsageError(
-            f"--{idle[0].replace('_', '-')}: nothing is fitted; ask for it with --output-action "
+            f"--{idle[0].replace('_', '-')}: nothing is fitted; add --output-action "
             "LAYER=fit:permutation, fit:orthogonal or fit:linear, or leave the option out"
         )
 
@@ -308,7 +312,8 @@ def _files_beside(out: str | Path, groups: Sequence[str]) -> list[str | Path]:
     """Return the file of each group's result, beside each other."""
     if not address_of(out) and Path(out).exists() and not Path(out).is_file():
         raise GeedError(
-            f"--out {out}: is a folder; name a file, beside which {len(groups)} results are written"
+            f"--out {out}: is a folder; name a file; the {len(groups)} results are written "
+            "beside it"
         )
     files = of_each_group(out, groups)
     # As file systems see it that do not tell capitals apart.
@@ -335,13 +340,13 @@ def benchmark(
     executor: Literal["local", "ray"],
     address: str | None,
 ) -> None:
-    """Measure all models that a TOML file lists, such as the checkpoints of a training.
+    """Measure all models that a TOML file lists, such as the checkpoints of a training run.
 
     Writes a result file for each model, data set and group, and mean and interval over seeds as
-    summary.json and summary.csv. With onnx-geed[report] there are also report.html, a page to sort,
-    filter and compare all of them, pictures, and for families families.html. Given again, the
-    command keeps results that are still up to date. If a run fails, the others go on, and the
-    command ends with status 2.
+    summary.json and summary.csv. With onnx-geed[report] installed, it also writes report.html (a
+    page to sort, filter and compare all results), pictures, and for families families.html. Run
+    again, the command keeps results that are still up to date. If one run fails, the others
+    continue, and the command ends with status 2.
 
     \b
     Example of a suite; {seed} and {step} stand for numbers, {any} for any word:
@@ -386,7 +391,7 @@ def benchmark(
         show(text, nl=form == "table", kept=True)
     if failures := summary["failed"]:
         raise GeedError(
-            f"{len(failures)} of the suite's runs failed, first: {failures[0]['cell']}: "
+            f"{len(failures)} of the suite's runs failed; the first: {failures[0]['cell']}: "
             f"{failures[0]['message']}"
         )
 
@@ -397,8 +402,7 @@ def benchmark(
     "page",
     type=Output(),
     metavar="FILE.html",
-    help="Also write both results as a page, to explore in a browser down to single digits (needs "
-    "onnx-geed[report]).",
+    help="Also write both results as an interactive HTML page (needs onnx-geed[report]).",
 )
 def demo(page: str | Path | None) -> None:
     """Measure the embedded model under C8, next to the same network untrained.

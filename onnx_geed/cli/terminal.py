@@ -57,7 +57,7 @@ def show(text: str, *, nl: bool = True, kept: bool = False) -> None:
     if sys.stdout is None:
         if kept:
             return
-        raise OutputError("stdout is closed: what was to be printed is lost; keep it open")
+        raise OutputError("stdout is closed, so the result cannot be printed; keep it open")
     try:
         _echo(safe_lines(text), nl, err=False)
     except BrokenPipeError:

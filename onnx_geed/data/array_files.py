@@ -24,8 +24,8 @@ __all__ = ["PACKED", "is_idx", "open_idx", "open_npy", "rows_in_file"]
 
 #: What to do about an array that is packed, and too large to be held.
 PACKED = (
-    "write it unpacked, as an .npy or HDF5 file, which is read in slices, or raise --memory, half "
-    "of which is for files"
+    "write it uncompressed as an .npy or HDF5 file, which is read in slices, or raise --memory "
+    "(half of it is for files)"
 )
 
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
@@ -134,5 +134,5 @@ def _check_idx(where: str, shape: tuple[int, ...], needed: int, size: int) -> No
     if size != needed:
         raise GeedError(
             f"{where}: an idx file of {shape_text(shape)} has {needed} bytes, this one {size}: "
-            f"{'cut off' if size < needed else 'damaged'}; fetch it anew"
+            f"{'cut off' if size < needed else 'damaged'}; fetch it again"
         )

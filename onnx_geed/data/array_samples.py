@@ -119,8 +119,8 @@ def reader_of_array(
         raw = rows.read(index)
         if raw.dtype != rows.dtype:
             raise GeedError(
-                f"{where}: {rows.called(index)} holds {raw.dtype} values, {rows.called(0)} "
-                f"{rows.dtype}; save all as one type"
+                f"{where}: {rows.called(index)} holds {raw.dtype} values, but {rows.called(0)} "
+                f"holds {rows.dtype}; save all as one type"
             )
         if dtype.kind != "f":
             x: NDArray[Any] = _whole(raw, dtype, f"{where}: {rows.called(index)}")
@@ -154,14 +154,14 @@ def _whole(raw: NDArray[Any], dtype: np.dtype[Any], where: str) -> NDArray[Any]:
     if raw.dtype.kind == "f":
         odd = raw[~(np.isfinite(raw) & (raw == np.rint(raw)))]
         if odd.size:
-            raise GeedError(f"{where} holds {odd.flat[0]}, {takes}; give such numbers")
+            raise GeedError(f"{where} holds {odd.flat[0]}, but {takes}; change these values")
     if raw.size and raw.dtype != dtype:
         least, most = (0, 1) if dtype.kind == "b" else _range(dtype)
         for value in (raw.min(), raw.max()):
             if not least <= int(value) <= most:
                 raise GeedError(
-                    f"{where} holds {int(value)}, {takes}, from {least} to {most}; give such "
-                    "numbers"
+                    f"{where} holds {int(value)}, but {takes}, from {least} to {most}; change "
+                    "these values"
                 )
     return raw.astype(dtype)
 

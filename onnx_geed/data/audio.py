@@ -45,8 +45,8 @@ def recordings(layout: str, allowed: int) -> Callable[[Path, str], NDArray[np.fl
         first.append((rate, path.name))
         if rate != first[0][0]:
             raise GeedError(
-                f"{where}: has {rate} samples a second, {first[0][1]} has {first[0][0]}; bring all "
-                "to one rate"
+                f"{where}: has {rate} samples per second, but {first[0][1]} has {first[0][0]}; "
+                "resample all to one rate"
             )
         del first[1:]
         return values
@@ -92,13 +92,13 @@ def read_recording(
     except Exception as error:  # whatever the decoder raises on damaged files
         raise _undecoded(where, error) from None
     if len(values) != frames:
-        raise GeedError(f"{where}: cut off after {len(values)} of {frames} samples; fetch it anew")
+        raise GeedError(f"{where}: cut off after {len(values)} of {frames} samples; fetch it again")
     letters = parse_layout(layout).letters[1:]
     if "C" not in letters:
         if values.shape[1] != 1:
             raise GeedError(
-                f"{where}: has {values.shape[1]} channels, the model ({layout}) takes one line; "
-                "mix it down to one channel"
+                f"{where}: has {values.shape[1]} channels, but the model ({layout}) takes one "
+                "line; mix it down to one channel"
             )
         return np.ascontiguousarray(values[:, 0]), int(rate)
     return np.ascontiguousarray(values if letters == "TC" else values.T), int(rate)
@@ -123,7 +123,7 @@ def frames_of(path: Path, where: str, allowed: int) -> int:
     # The library takes a file that was cut off for a shorter recording.
     cut = re.search(r"^data : (\d+) \(should be (\d+)\)", info.extra_info, re.M)
     if cut and int(cut[2]) < int(cut[1]) < _ENDLESS:
-        raise GeedError(f"{where}: cut off: {cut[2]} of {cut[1]} bytes are there; fetch it anew")
+        raise GeedError(f"{where}: cut off: {cut[2]} of {cut[1]} bytes are there; fetch it again")
     # Once as it is decoded, once as it is stored.
     check_held(where, 8 * info.frames * info.channels, allowed, "cut it into shorter ones")
     return int(info.frames)
@@ -131,5 +131,5 @@ def frames_of(path: Path, where: str, allowed: int) -> int:
 
 def _undecoded(where: str, error: Exception) -> GeedError:
     return GeedError(
-        f"{where}: cannot be decoded as a recording ({reason_of(error)}); mend or remove it"
+        f"{where}: cannot be decoded as a recording ({reason_of(error)}); repair or remove it"
     )

@@ -109,7 +109,7 @@ def read_backgrounds(
         if (twin := seen.setdefault(mark_of(row), names[index])) != names[index]:
             raise GeedError(
                 f"{where}: {twin} and {names[index]} are the same image, at {height}×{width} "
-                "(height × width), and so one member; take one of them out of the folder"
+                "(height × width), so they are one member; remove one of them from the folder"
             )
     return Backgrounds(tuple(names[index] for index in drawn), images)
 
@@ -178,8 +178,8 @@ def read_masks(
         check_held(f"{where}: one mask", one, allowed, f"masks have {shape_text(plane)}")
     if rows.count != count:
         raise GeedError(
-            f"{where}: {rows.count} masks, and the data have {count} samples: give one each, in "
-            "the order of the samples"
+            f"{where}: {rows.count} masks for {count} samples: give one mask per sample, in the "
+            "same order"
         )
 
     def read(index: int) -> NDArray[np.bool_]:
@@ -193,7 +193,7 @@ def read_masks(
             )
         if values.shape != plane:
             raise GeedError(
-                f"{called}: {shape_text(values.shape)}, and the sample is {shape_text(plane)} "
+                f"{called}: {shape_text(values.shape)}, but the sample is {shape_text(plane)} "
                 "(height × width): give a mask of the size of the data"
             )
         white = np.float32(values.max())
@@ -202,7 +202,7 @@ def read_masks(
             if white not in (0, 1, 255):
                 raise GeedError(f"{called}: holds {white:g}; {_ASKED}")
             raise GeedError(
-                f"{called}: holds {odd.flat[0]:g} beside {white:g}; {_ASKED}, and nothing else: "
+                f"{called}: holds {odd.flat[0]:g} besides {white:g}; {_ASKED}, and nothing else: "
                 "threshold it"
             )
         front: NDArray[np.bool_] = values > 0

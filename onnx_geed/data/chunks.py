@@ -54,7 +54,7 @@ class ChunkCheck:
         filters = [made.get_filter(i)[0] for i in range(made.get_nfilters())]
         self._packed = bool(data.chunks) and _DEFLATE in filters
         if filters.count(_DEFLATE) > 1:
-            raise GeedError(f"{where}: is packed twice by gzip; write it anew")
+            raise GeedError(f"{where}: is packed twice by gzip; write it again")
 
     def check(self, index: Any) -> None:
         """Look at the chunks that hold some rows.
@@ -104,5 +104,5 @@ class ChunkCheck:
                 return
         raise GeedError(
             f"{self._where}: its chunk at {place} is damaged: {stored} bytes, which unpack to more "
-            f"than the {self._size} that it says; write it anew"
+            f"than the {self._size} that it says; write it again"
         )

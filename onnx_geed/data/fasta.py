@@ -99,7 +99,7 @@ def _content(path: Path, where: str, allowed: int) -> bytes:
         check_held(where, 4 * len(content) + objects, allowed, cure)
         return bytes(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise GeedError(f"{where}: cannot be read ({reason_of(error)}); fetch it anew") from None
+        raise GeedError(f"{where}: cannot be read ({reason_of(error)}); fetch it again") from None
 
 
 def _records(content: bytes, where: str) -> tuple[tuple[str, ...], list[bytes]]:
@@ -107,7 +107,7 @@ def _records(content: bytes, where: str) -> tuple[tuple[str, ...], list[bytes]]:
     # What stands before the first record: nothing, or remarks as old programs wrote them.
     ahead, *records = re.split(rb"^>", content, flags=re.M)
     if not records or re.sub(rb"^;.*$", b"", ahead, flags=re.M).strip():
-        raise GeedError(f"{where}: no FASTA file: records begin with '>' and a name")
+        raise GeedError(f"{where}: not a FASTA file: records begin with '>' and a name")
     names, sequences = [], []
     for number, record in enumerate(records, 1):
         head, _, body = record.partition(b"\n")
@@ -117,8 +117,7 @@ def _records(content: bytes, where: str) -> tuple[tuple[str, ...], list[bytes]]:
             raise GeedError(f"{where}: {name} has no bases; was the file cut off?")
         if odd := bases.translate(None, _ONE + _SEVERAL):
             raise GeedError(
-                f"{where}: {name} has the letter {chr(odd[0])!r}, which stands for no base; give "
-                "DNA"
+                f"{where}: {name} has the letter {chr(odd[0])!r}, which is not a DNA base; give DNA"
             )
         names.append(name)
         sequences.append(bases)

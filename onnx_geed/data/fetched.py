@@ -62,8 +62,8 @@ def _folder(address: str) -> Copy:
     copy, names = copy_folder(address, lambda name: is_kind(name, suffixes))
     if names and not any(is_kind(name, suffixes) for name in names):
         raise GeedError(
-            f"{address}: no samples in the folder, whose files end in {', '.join(suffixes)}; "
-            f"{kinds_held(names)}"
+            f"{address}: no samples in the folder (files of samples end in "
+            f"{', '.join(suffixes)}); {kinds_held(names)}"
         )
     return copy
 

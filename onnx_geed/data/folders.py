@@ -88,7 +88,7 @@ def _array_length(path: Path, layout: str, where: str, _: int) -> int:
     axis = ragged_axes(layout)[0]
     if axis >= len(shape):
         raise GeedError(
-            f"{where}: an array of {len(shape)} axes, one sample of {layout} has "
+            f"{where}: an array of {len(shape)} axes, but one sample of {layout} has "
             f"{len(layout) - 1}; write it in the model's own layout without N"
         )
     return int(shape[axis])
@@ -165,7 +165,9 @@ def _unfit(kind: FileKind, layout: str) -> str:
     if kind.kind == "images" and more:
         return f"images have no {known.get(more[0], LETTERS[more[0]])}"
     takes = known_names(kind.layouts)
-    return f"{kind.what} ({', '.join(kind.suffixes)}) are for inputs {takes}, this one is {layout}"
+    return (
+        f"{kind.what} ({', '.join(kind.suffixes)}) are for inputs {takes}, but this one is {layout}"
+    )
 
 
 def one_file(path: Path) -> str:

@@ -78,6 +78,6 @@ def _imported(module: str, function: str, where: str) -> Callable[[], Any]:
     """Return a user's function."""
     part = imported(module, function, where)
     if not callable(part):
-        raise GeedError(f"{where}: {function} is no function; write one that returns the array")
+        raise GeedError(f"{where}: {function} is not a function; write one that returns the array")
     call: Callable[[], Any] = part
     return call

@@ -34,7 +34,8 @@ def check_channels(preprocess: Preprocess, channels: int | None, layout: str) ->
     takes = 1 if one else channels
     if takes not in (None, feeds):
         raise GeedError(
-            f"preprocess channels={preprocess.channels} feeds {feeds}, the model takes {takes}"
+            f"preprocess channels={preprocess.channels} feeds {feeds} channels, but the model "
+            f"takes {takes}"
             + (f": write channels={'grey' if takes == 1 else 'RGB'}" if takes in (1, 3) else "")
         )
 
@@ -58,13 +59,13 @@ def reader_of_images(
     channels = takes[layout.index("C") - 1] if "C" in layout else 1
     if channels not in (None, 1, 3):
         raise GeedError(
-            f"--data {folder}: the model takes {channels} channels, images have 1 or 3: give an "
-            "array"
+            f"--data {folder}: the model takes {channels} channels, but images have 1 or 3: give "
+            "an array"
         )
     if dtype.kind != "f":
         raise GeedError(
-            f"--data {folder}: the model takes {dtype}, images are read as floats in [0, 1]: give "
-            f"an array of {dtype}"
+            f"--data {folder}: the model takes {dtype}, but images are read as floats in [0, 1]: "
+            f"give an array of {dtype}"
         )
     grey = preprocess.channels == "grey" or (preprocess.channels is None and channels == 1)
     stamps: dict[int, Stamp] = {}

@@ -87,7 +87,7 @@ def decode(
     except Exception as error:  # decoders raise whatever they like on damaged files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise GeedError(
-            f"{name}: cannot be decoded as an image ({reason[:160]}); mend or remove it"
+            f"{name}: cannot be decoded as an image ({reason[:160]}); repair or remove it"
         ) from None
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float32)

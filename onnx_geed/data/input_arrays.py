@@ -53,12 +53,12 @@ def named_inputs(source: Any, moved: Sequence[str], others: Sequence[str] = ()) 
         asked = f"--data {text}: the group moves {known_names(moved)} together"
         if not names:
             raise GeedError(
-                f"{asked}, and this is one array: give an .npz or HDF5 file with an array for "
-                "each, called as the inputs are"
+                f"{asked}, but this is one array: give an .npz or HDF5 file with one array per "
+                "input, named as the inputs"
             )
         raise GeedError(
-            f"{asked}, and there is no array {missing[0]!r}: it holds {', '.join(names[:8])}; call "
-            f"arrays as the inputs are.{nearest(missing[0], names)}"
+            f"{asked}, but there is no array {missing[0]!r}: it holds {', '.join(names[:8])}; "
+            f"name the arrays as the inputs.{nearest(missing[0], names)}"
         )
     return tuple(name for name in (*moved, *others) if name in names)
 
@@ -119,6 +119,6 @@ def check_counts(samples: Mapping[str, Samples]) -> None:
     for name, count in rest:
         if count != least:
             raise GeedError(
-                f"--data {samples[name].source}: {count} samples for {name}, and {least} for "
+                f"--data {samples[name].source}: {count} samples for {name}, but {least} for "
                 f"{first}; give the same samples for both, in the same order"
             )

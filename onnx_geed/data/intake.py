@@ -204,7 +204,7 @@ class Intake:
         except GeedError as error:
             raise GeedError(
                 f"--data {self._samples.source}: changed while it was measured ({changes[0]}), and "
-                f"cannot be opened any more ({error}); measure data that stay as they are"
+                f"cannot be opened any more ({error}); measure data that do not change"
             ) from None
         # In a folder to which files were added, the same file may have another number.
         places = {name: i for i, name in enumerate(now.names or ())}
@@ -226,7 +226,7 @@ class Intake:
         called = f"sample {index}" + (f" ({names[index]})" if names else "")
         return GeedError(
             f"--data {self._samples.source}: changed while it was measured ({why}): {called} is "
-            "another one now; measure data that stay as they are"
+            "different now; measure data that do not change"
         )
 
 

@@ -54,11 +54,11 @@ def _classes(values: Any, count: int) -> tuple[tuple[int | str, ...] | None, str
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.shape != (count,):
-        return None, f"{shape_text(array.shape)} labels for {count} samples: give one each"
+        return None, f"{shape_text(array.shape)} labels for {count} samples: give one per sample"
     labels = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in array.tolist()]
     if all(isinstance(v, str) or _is_whole(v) for v in labels):
         return tuple(v if isinstance(v, str) else int(v) for v in labels), ""
-    return None, f"{array.dtype} values that are no classes: give whole numbers or names"
+    return None, f"{array.dtype} values are not classes: give whole numbers or names"
 
 
 def place_labels_of(stated: Any, allowed: int = ALLOWED) -> NDArray[np.int32] | None:

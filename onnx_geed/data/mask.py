@@ -83,16 +83,15 @@ def read_mask(
         lengths = whole(values)
         asked = f"{where}: lengths are whole numbers from 1 to {length}, the length with padding"
         if lengths is None:
-            raise GeedError(f"{asked}; found {values.dtype} values that are none")
+            raise GeedError(f"{asked}; found {values.dtype} values")
         wrong = np.flatnonzero((lengths < 1) | (lengths > length))
         if wrong.size:
             raise GeedError(f"{asked}; found {lengths[wrong[0]]} for sample {wrong[0]}")
         return mask_of(lengths.tolist(), length)
     if values.shape != (count, length):
         raise GeedError(
-            f"{where}: {shape_text(values.shape)}, and there are {count} samples with {length} "
-            f"entries; give {shape_text((count, length))} of 0 and 1 (1 is real), or {count} "
-            "lengths"
+            f"{where}: {shape_text(values.shape)} for {count} samples with {length} entries; give "
+            f"{shape_text((count, length))} of 0 and 1 (1 is real), or {count} lengths"
         )
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         odd = values[~np.isin(values, (0, 1))].flat[0] if values.dtype.kind in "iuf" else ""

@@ -168,7 +168,7 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
         if _length(data.file) < length:
             # HDF5 reads what lies behind the end of a file as zeros.
             raise GeedError(
-                f"{where}: was cut short while it was read; measure data that stay as they are"
+                f"{where}: was cut short while it was read; measure data that do not change"
             )
         return values
 
@@ -214,7 +214,7 @@ def _datasets(group: Any) -> list[str]:
         return True if name.count("/") > _DEEPEST else None
 
     if group.visititems(note):
-        raise ValueError(f"it has groups in groups, over {_DEEPEST} deep")
+        raise ValueError(f"its groups are nested more than {_DEEPEST} deep")
     return names
 
 

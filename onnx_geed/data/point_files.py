@@ -106,7 +106,7 @@ def _counts(head: bytes, size: int, where: str) -> dict[bytes, int]:
 
 
 def _unread(where: str, reason: str) -> GeedError:
-    return GeedError(f"{where}: cannot be read as points ({reason}); mend or remove it")
+    return GeedError(f"{where}: cannot be read as points ({reason}); repair or remove it")
 
 
 def _xyz(path: Path, where: str, allowed: int) -> NDArray[np.float32]:

@@ -117,13 +117,15 @@ class Preprocess:
             object.__setattr__(self, name, _numbers(name, getattr(self, name)))
         object.__setattr__(self, "scale", _number("scale", self.scale))
         if any(np.float32(v) == 0 for v in (self.scale, *self.std)):
-            raise GeedError("preprocess scale and std are not zero: give other numbers")
+            raise GeedError("preprocess scale and std must not be zero: give other numbers")
         for name, allowed in (("channels", (None, *_CHANNELS)), ("interpolation", _RESAMPLING)):
             value = getattr(self, name)
             if value not in allowed:
                 names = [a for a in allowed if a]
                 near = nearest(value, names) if isinstance(value, str) else ""
-                raise GeedError(f"preprocess {name}={value!r}: there are {', '.join(names)}.{near}")
+                raise GeedError(
+                    f"preprocess {name}={value!r}: choose from {', '.join(names)}.{near}"
+                )
 
     def finish(self, x: NDArray[np.float32], channel_axis: int | None) -> NDArray[np.float32]:
         """Apply the part after the action: channel order, scale, mean and std.
@@ -158,7 +160,7 @@ class Preprocess:
             count = 1 if channel_axis is None else x.shape[channel_axis]
             if len(values) not in (1, count):
                 raise GeedError(
-                    f"preprocess {name}: {len(values)} values, the model takes {count} "
+                    f"preprocess {name}: {len(values)} values, but the model takes {count} "
                     f"channel{'s' * (count != 1)}: give one value for all"
                     + (f", or {count}" if count > 1 else "")
                 )
@@ -316,7 +318,8 @@ def _from_keys(values: Mapping[str, Any], source: str) -> Preprocess:
     for key in values:
         if key not in _KEYS:
             raise GeedError(
-                f"{source}: no key is called {key!r}: there are {_KEYS_TEXT}.{nearest(key, _KEYS)}"
+                f"{source}: no key is called {key!r}; choose from "
+                f"{_KEYS_TEXT}.{nearest(key, _KEYS)}"
             )
     try:
         return Preprocess(**{k: v for k, v in values.items() if v is not None})

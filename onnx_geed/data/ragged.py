@@ -58,7 +58,7 @@ def split(rows: Rows, layout: str, where: str) -> Rows:
         )
     lengths = whole(rows.lengths)
     if lengths is None or lengths.min(initial=0) < 0 or not len(lengths):
-        raise GeedError(f"{where}: lengths are whole numbers from 0, one a sample (shape (N,))")
+        raise GeedError(f"{where}: lengths are whole numbers from 0, one per sample (shape (N,))")
     sizes = lengths ** len(axes)
     ends = np.cumsum(sizes)
     total = rows.shape[0] if rows.shape else 0
@@ -66,7 +66,7 @@ def split(rows: Rows, layout: str, where: str) -> Rows:
         what = "their squares add" if len(axes) > 1 else "they add"
         raise GeedError(
             f"{where}: an array of {shape_text(rows.shape)} with lengths of {len(lengths)} samples:"
-            f" {what} up to {ends[-1]}, the array holds {total}; write both anew"
+            f" {what} up to {ends[-1]}, the array holds {total}; write both again"
         )
 
     def read(index: int) -> NDArray[Any]:
@@ -127,12 +127,13 @@ def padded(rows: Rows, layout: str, input_shape: Sequence[int | None], where: st
     if longest > length:
         name = rows.called(int(lengths.argmax()))
         raise GeedError(
-            f"{where}: {name} has {longest} along {called}, the model takes {length}; leave it out "
-            "or shorten it"
+            f"{where}: {name} has {longest} along {called}, but the model takes {length}; leave "
+            "it out or shorten it"
         )
     if lengths.min() == 0:
         raise GeedError(
-            f"{where}: {rows.called(int(lengths.argmin()))} has none along {called}: leave it out"
+            f"{where}: {rows.called(int(lengths.argmin()))} has length 0 along {called}: "
+            "leave it out"
         )
     inner = list(rows.shape[1:])
     for axis in axes:
@@ -142,7 +143,7 @@ def padded(rows: Rows, layout: str, input_shape: Sequence[int | None], where: st
         x = rows.read(index)
         if x.ndim != len(inner) or any(x.shape[axis] != lengths[index] for axis in axes):
             raise GeedError(
-                f"{where}: {rows.called(index)} has {shape_text(x.shape)}, and {lengths[index]} "
+                f"{where}: {rows.called(index)} has {shape_text(x.shape)}, but {lengths[index]} "
                 f"along {letter} were expected; give all samples the same axes"
             )
         wide = np.zeros([length if k in axes else n for k, n in enumerate(x.shape)], x.dtype)

@@ -136,4 +136,4 @@ def reading(where: str, cure: str = "") -> Iterator[None]:
             cure = "it holds pickled Python objects, which are refused; save plain numbers"
         elif "filter" in reason.lower():
             cure = "its compression needs a plugin: the package hdf5plugin has many"
-        raise GeedError(f"{where}: cannot be read ({reason}); {cure or 'write it anew'}") from None
+        raise GeedError(f"{where}: cannot be read ({reason}); {cure or 'write it again'}") from None

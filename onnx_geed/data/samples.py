@@ -113,14 +113,14 @@ class Samples:
         if sample.shape != self.shape:
             raise GeedError(
                 f"--data {self.source}: samples of different sizes: {self._name(0)} has "
-                f"{shape_text(self.shape)}, {self._name(index)} has {shape_text(sample.shape)}; "
-                + self._cure
+                f"{shape_text(self.shape)}, but {self._name(index)} has "
+                f"{shape_text(sample.shape)}; " + self._cure
             )
         finite = np.isfinite(sample)
         if not finite.all():
             raise GeedError(
                 f"--data {self.source}: {self._name(index)} holds NaN or infinity "
-                f"({int((~finite).sum())} of {finite.size} values); leave it out or mend it"
+                f"({int((~finite).sum())} of {finite.size} values); leave it out or repair it"
             )
         return sample
 
@@ -171,6 +171,18 @@ class Samples:
     def again(self) -> Samples:
         """Open the same data anew; this one is closed."""
         return self if self._again is None else self._again()
+
+    def after(self, count: int) -> Samples:
+        """Return the same samples, numbered as if so many came before, which cannot be read."""
+        read, names = self._read, self.names
+        named = None if names is None else (*([""] * count), *names)
+        return replace(
+            self,
+            names=named,
+            labels=None,
+            _count=self._count + count,
+            _read=lambda i: read(i - count),
+        )
 
     def _name(self, index: int) -> str:
         return self.names[index] if self.names else f"sample {index}"
@@ -303,7 +315,7 @@ def open_samples(
     if cure := misfit(first.shape, wanted, input_layout, chosen, array):
         taker = "the model" if name is None else f"input {name!r}"
         raise GeedError(
-            f"{where}: samples of {shape_text(layout.stored(first.shape))}, {taker} takes "
+            f"{where}: samples of {shape_text(layout.stored(first.shape))}, but {taker} takes "
             f"{shape_text(takes)} ({input_layout}): {cure}"
         )
     # As many means as channels: better said now than after the session has started.
@@ -387,8 +399,8 @@ def _check_preprocess(preprocess: Preprocess, layout: str, dtype: np.dtype[Any])
     pictures = [key for key in ("resize", "crop", "channels") if key in stated]
     if pictures and not has_plane(layout):
         raise GeedError(
-            f"preprocess {pictures[0]}={stated[pictures[0]]}: is for inputs with a plane (H and W),"
-            f" this one is {layout}; leave it out"
+            f"preprocess {pictures[0]}={stated[pictures[0]]}: is for inputs with a plane (H and "
+            f"W), but this one is {layout}; leave it out"
         )
     if stated and dtype.kind != "f":
         key, value = next(iter(stated.items()))
@@ -401,7 +413,7 @@ def _check_preprocess(preprocess: Preprocess, layout: str, dtype: np.dtype[Any])
 def _cure(layout: str) -> str:
     """Say what to do with samples of different sizes."""
     if has_plane(layout):
-        return "bring them to one size, as with --preprocess 'resize=256 crop=224'"
+        return "resize them to one size, as with --preprocess 'resize=256 crop=224'"
     if "T" in layout:
         return "cut them to one length, or give the model's mask with --mask NAME=FILE"
     return "give all the same axes"

@@ -95,7 +95,7 @@ def open_rows(
         beside = os.listdir(file.parent)
     except (OSError, ValueError):
         raise GeedError(
-            f"{where}: no such file or folder, nor is there a folder around it"
+            f"{where}: no such file or folder, and its parent folder does not exist either"
         ) from None
     near = nearest(file.name, beside)
     raise GeedError(f"{where}: no such file or folder; give {_KINDS}.{near}")
@@ -170,5 +170,7 @@ def _open_file(path: Path, asked: Asked) -> Rows:
     if one:
         raise GeedError(f"{where}: is {one}; give the folder that holds it, {path.parent}")
     if suffix in _FILES:
-        raise GeedError(f"{where}: not a {suffix} file inside: damaged, or renamed; write it anew")
-    raise GeedError(f"{where}: not a kind of file that is read here: {_KINDS}")
+        raise GeedError(
+            f"{where}: its content is not a {suffix} file: damaged, or renamed; write it again"
+        )
+    raise GeedError(f"{where}: files of this kind cannot be read; give {_KINDS}")

@@ -98,7 +98,7 @@ def _files(data: h5py.Dataset, where: str, above: tuple[tuple[str, str], ...]) -
     if counted < data.size:
         raise GeedError(
             f"{where}: a virtual dataset of {data.size} values, of which {data.size - counted} "
-            "have no source; write it anew from all of its files"
+            "have no source; write it again from all of its files"
         )
     return found
 
@@ -112,7 +112,7 @@ def _raw(folder: Path, name: str, stop: int, where: str) -> Path:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise GeedError(f"{what} outside its own folder; write them into the dataset itself")
     if (there := path.stat().st_size) < stop:
-        raise GeedError(f"{what} of {there} bytes, of which {stop} are taken")
+        raise GeedError(f"{what} of {there} bytes, but {stop} are needed")
     return path
 
 
@@ -181,8 +181,8 @@ def _held(
     shape = inner.shape or ()
     if last is not None and (len(last) != len(shape) or any(map(int.__ge__, last, shape))):
         raise GeedError(
-            f"{what} has a dataset {name} of {'×'.join(map(str, shape))} values, of which "
-            f"{'×'.join(str(at + 1) for at in last)} are taken; is it an older one?"
+            f"{what} has a dataset {name} of {'×'.join(map(str, shape))} values, but "
+            f"{'×'.join(str(at + 1) for at in last)} are needed; is it an older one?"
         )
     return _files(inner, where, above)
 

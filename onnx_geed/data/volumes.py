@@ -78,10 +78,10 @@ def read_volume(path: Path, layout: str, where: str, allowed: int) -> NDArray[np
         raise
     except Exception as error:  # whatever the decoder raises on damaged files
         raise GeedError(
-            f"{where}: cannot be decoded as a volume ({reason_of(error)}); mend or remove it"
+            f"{where}: cannot be decoded as a volume ({reason_of(error)}); repair or remove it"
         ) from None
     if values.dtype.kind not in "biuf":
-        raise GeedError(f"{where}: holds {values.dtype} values; save numbers, one a voxel")
+        raise GeedError(f"{where}: holds {values.dtype} values; save one number per voxel")
     held = values.shape
     while values.ndim > 3 and values.shape[-1] == 1:
         values = values[..., 0]
@@ -91,7 +91,7 @@ def read_volume(path: Path, layout: str, where: str, allowed: int) -> NDArray[np
     channels = "C" in letters
     if values.ndim != 3 and not (channels and values.ndim == 4):
         raise GeedError(
-            f"{where}: an array of {shape_text(held)}, the model ({layout}) takes a volume of "
+            f"{where}: an array of {shape_text(held)}, but the model ({layout}) takes a volume of "
             f"three axes{', or four with channels' if channels else ''}"
         )
     with np.errstate(over="ignore"):  # infinity is told with the sample's name

@@ -130,18 +130,14 @@ def _meaning(trained: Result, untrained: Result) -> str:
         f"digits are apart (untrained: {latent0:.2f}), so the trained network is the "
         + ("more" if latent < latent0 else "less")
         + " invariant one there"
-        + (
-            ", by some other way than equivariant layers."
-            if latent < latent0 and last > -0.9
-            else "."
-        )
+        + (", but not through equivariant layers." if latent < latent0 and last > -0.9 else ".")
     )
     outputs = (
         f"Its predictions move by {softmax:.3g} nats under rotation and the untrained network's by "
         f"{softmax0:.2g}: "
         + (
-            "the untrained one looks invariant only because it hardly reacts to its input at all, "
-            "which is why one measure alone is not enough."
+            "the untrained one looks invariant only because it hardly reacts to its input. One "
+            "measure alone is not enough."
             if softmax0 < softmax
             else "here too the trained network is the more invariant one."
         )

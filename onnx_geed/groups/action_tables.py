@@ -227,7 +227,7 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
         )
     with_row = [g for g, e in enumerate(group.elements) if e in table.elements]
     if missing and not (group.is_closed and group.is_subgroup(with_row)):
-        raise GeedError(f"{table.source}: its elements are no subgroup of {group.name}")
+        raise GeedError(f"{table.source}: its elements are not a subgroup of {group.name}")
     # Matrices of many channels are large: they lie in memory once.
     if table.elements == group.elements:
         values = table.values
@@ -241,7 +241,7 @@ def rows_for(table: Table, group: Group) -> NDArray[Any]:
         # A projection would pass the test of composition below.
         away = np.abs(values[0] - np.eye(values.shape[1])).max(initial=0.0)
         if away > COMPOSITION_TOLERANCE:
-            raise GeedError(f"{table.source}: the matrix of 'e' is not the identity")
+            raise GeedError(f"{table.source}: the matrix of 'e' must be the identity")
     if table.fit is not None or not group.is_closed:
         return values
     for g2 in with_row:
@@ -322,8 +322,8 @@ def with_channels(action: LayoutAction, table: Table) -> LayoutAction:
     """
     if table.kind not in ("channels", "channel_matrices"):
         raise GeedError(
-            f"{table.source}: what has channels takes 'channels' or 'channel_matrices', found "
-            f"{table.kind!r}"
+            f"{table.source}: a tensor with channels takes 'channels' or 'channel_matrices', "
+            f"found {table.kind!r}"
         )
     values, composes = rows_for(table, action.group), table.fit is None
     said = dict[str, Any](composes=composes, without_row=_without_row(table, action.group))

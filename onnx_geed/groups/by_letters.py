@@ -336,7 +336,7 @@ def grid_action(
     group = on_grid(check_group(group), "HW", lengths)
     placed = _placed(factors_of(group), "HW", lengths, of_input=False)
     if not placed:
-        raise GeedError(f"group {group.name} moves no plane: take such as C4 or flip-h")
+        raise GeedError(f"group {group.name} moves no plane: take a group such as C4 or flip-h")
     moves = _moves_on(group, placed, interpolation)
     return LayoutAction(group, parse_layout("NCHW"), lengths, (-2, -1), "HW", interpolation, moves)
 
@@ -389,9 +389,9 @@ def layout_action(
     moved_points = sum(factor.axes == "P" for factor, _, _ in placed)
     if of_input and 0 < moved_points < len(points):
         raise GeedError(
-            f"layout {layout}: P stands twice, with {points[0]} and {points[1]} entries, and "
-            f"{group.name} permutes one of them alone: if the other holds no points, give it "
-            "another letter, such as X or C"
+            f"layout {layout}: its two axes P have {points[0]} and {points[1]} entries, but "
+            f"{group.name} permutes only one of them: give the other one another letter, such as "
+            "X or C, if it holds no points"
         )
     if not placed:
         return still_action(group, layout, shape, interpolation)

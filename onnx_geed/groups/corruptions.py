@@ -44,7 +44,7 @@ def check_corruption(name: str) -> str:
     where = f"group imagenet-c:{name}"
     if name not in CORRUPTIONS:
         raise GeedError(
-            f"{where}: there are {known_names(CORRUPTIONS)}.{nearest(name, CORRUPTIONS)}"
+            f"{where}: choose from {known_names(CORRUPTIONS)}.{nearest(name, CORRUPTIONS)}"
         )
     return where
 
@@ -77,7 +77,7 @@ def corrupted(image: F32, name: str, severity: int, *, seed: tuple[int, ...]) ->
     """
     where = check_corruption(name)
     if severity not in SEVERITIES:
-        raise GeedError(f"{where}: severities are 1, 2, 3, 4 and 5; found {severity:g}")
+        raise GeedError(f"{where}: severities must be 1, 2, 3, 4 or 5; found {severity:g}")
     if image.ndim != 3 or len(image) != 3 or min(image.shape[1:]) < 32:
         raise GeedError(
             f"{where}: corrupts RGB images of 32×32 pixels or more (channels × height × width), "

@@ -344,7 +344,7 @@ class TakeFactor(Factor):
         here = len(self.table[0])
         if lengths[0] == here:
             return ""
-        return f"{self.axes} has {lengths[0]} entries, and {here} are permuted"
+        return f"{self.axes} has {lengths[0]} entries, but {here} are permuted"
 
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on an axis of the right length."""
@@ -379,7 +379,7 @@ class MixFactor(Factor):
         """Say so where an axis has not as many entries as the matrices."""
         if lengths[0] == self.size:
             return ""
-        return f"{self.axes} has {lengths[0]} entries, and vectors of {self.size} are turned"
+        return f"{self.axes} has {lengths[0]} entries, but vectors of {self.size} are turned"
 
     def moves(self, group: str, lengths: tuple[int, ...], interpolation: Interpolation) -> Moves:
         """Return the tables on an axis of k entries."""

@@ -176,8 +176,9 @@ class Family:
         far = max((abs(v) for v in self.values if v is not None), default=0.0)
         if self.by_pixels and far >= width:
             raise GeedError(
-                f"group {group}: {far:g} pixels leave nothing of an input that is {width} wide: "
-                f"take smaller shifts, such as shift-px:{-(width // 4)}..{width // 4}/5"
+                f"group {group}: a shift of {far:g} pixels leaves nothing of an input that is "
+                f"{width} pixels wide: take smaller shifts, such as "
+                f"shift-px:{-(width // 4)}..{width // 4}/5"
             )
         return replace(self, grid=(height, width))
 
@@ -261,7 +262,9 @@ def values_of(name: str, text: str) -> Family:
     if ranged := re.fullmatch(rf"({_NUMBER})\.\.({_NUMBER})/([1-9]\d{{0,3}})", text):
         low, high = Fraction(ranged[1]), Fraction(ranged[2])
         if (count := int(ranged[3])) < 2 or low == high:
-            fault = "both ends are the same" if low == high else "a range has two members at least"
+            fault = (
+                "both ends are the same" if low == high else "a range needs at least two members"
+            )
             raise GeedError(
                 f"{group}: {fault}: write {name}:{kind.example}, or {name}:{ranged[1]} for a "
                 "single one"
@@ -276,12 +279,12 @@ def values_of(name: str, text: str) -> Family:
             "whole, and a family takes no product"
         )
     if name == "zoom" and min(numbers) <= 0:
-        raise GeedError(f"{group}: a factor is more than 0; found {min(numbers):g}")
+        raise GeedError(f"{group}: a factor must be above 0; found {min(numbers):g}")
     _check_differ(name, numbers, ranged is not None, group)
     members = [v for v in numbers if kind.seen(v) != kind.identity]
     if not members:
         raise GeedError(
-            f"{group}: holds what leaves images as they are alone; write such as "
+            f"{group}: all its members leave images unchanged; write, for example, "
             f"{name}:{kind.example}"
         )
     if not kind.geometric:
@@ -291,8 +294,8 @@ def values_of(name: str, text: str) -> Family:
             check_value(name, value, f"{name}:{text}")
     if idle := [v for v in members if v < kind.least]:
         raise GeedError(
-            f"{group}: {kind.parameter} of {idle[0]:g} leaves images as they are, which would "
-            f"score as invariance; give {kind.least:g} or more"
+            f"{group}: {kind.parameter} of {idle[0]:g} leaves images unchanged, which would score "
+            f"as invariance; give {kind.least:g} or more"
         )
     values = (kind.identity, *members)
     return Family(name, kind.parameter, kind.unit, values, kind.geometric)
@@ -327,7 +330,7 @@ def _check_differ(name: str, numbers: Sequence[float], ranged: bool, group: str)
     elif ranged and kind.spacing == "whole":
         cure = f"{low:g}..{high:g}/{len(first)}"
     raise GeedError(
-        f"{group}: a member stands twice, as {one:g} and as {other:g}{about}; write {name}:{cure}"
+        f"{group}: a member is given twice, as {one:g} and as {other:g}{about}; write {name}:{cure}"
     )
 
 
@@ -338,7 +341,7 @@ def _between(low: Fraction, high: Fraction, count: int, spacing: str, group: str
         exact = [low + (high - low) * step for step in steps]
         return [float(round(v)) if spacing == "whole" else float(v) for v in exact]
     if min(low, high) <= 0:
-        raise GeedError(f"{group}: a factor is more than 0; found {float(min(low, high)):g}")
+        raise GeedError(f"{group}: a factor must be above 0; found {float(min(low, high)):g}")
     first, ratio = math.log(low), math.log(high / low)
     inner = [math.exp(first + ratio * float(step)) for step in steps[1:-1]]
     # Rounded, so that what is 1 by the rule is the identity.
@@ -376,7 +379,7 @@ def backgrounds(text: str) -> Family:
     folder, _, count = text.rpartition("/")
     if not folder or not re.fullmatch(r"[1-9]\d{0,5}", count):
         raise GeedError(
-            f"group background:{text}: names a folder and how many of its images are drawn: write "
+            f"group background:{text}: needs a folder and how many of its images to draw: write "
             "background:FOLDER/8"
         )
     values = (None,) * (int(count) + 1)

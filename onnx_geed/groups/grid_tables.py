@@ -35,7 +35,7 @@ def checked_length(name: str, value: object) -> int:
     """
     if isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1:
         return int(value)
-    raise GeedError(f"{name} {shown(value)}: a grid's is a whole number of pixels, from 1 on")
+    raise GeedError(f"{name} {shown(value)}: must be a whole number of pixels, 1 or more")
 
 
 def rotation_table(

@@ -182,8 +182,8 @@ class Group:
         """
         if not self.is_closed:
             raise GeedError(
-                f"group {self.name} holds some elements of a larger group, without their inverses: "
-                "take one that is whole"
+                f"group {self.name} holds only some elements of a larger group, without their "
+                "inverses: take a complete group"
             )
         return int(np.flatnonzero(self.table[g] == 0)[0])
 

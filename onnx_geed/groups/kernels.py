@@ -45,7 +45,8 @@ def fill_orbit(x: F32, index: I32, weight: F64, base_of: I32, permutation: I32, 
     """Fill ``out`` (G, C, P) with the orbit of ``x`` (C, P)."""
     bases = np.empty((index.shape[0] + 1, x.shape[1]), dtype=np.float32)
     for c in range(x.shape[0]):
-        bases[0] = x[c]
+        for p in range(x.shape[1]):
+            bases[0, p] = x[c, p]
         for b in range(index.shape[0]):
             resample(x, c, index, weight, b, bases, b + 1)
         for g in range(base_of.shape[0]):

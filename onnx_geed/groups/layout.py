@@ -213,8 +213,8 @@ class Layout:
             return array[..., 0, 0], False
         if rank == self.rank - 1 and rank > 1 and "C" not in self.letters:
             raise GeedError(
-                f"a latent or output is a vector or has channels, and {self} has none to average "
-                "its other axes for; take output-l2 or unexplained, or name another tensor"
+                f"a latent or output must be a vector or have channels, and {self} has none; take "
+                "output-l2 or unexplained, or name another tensor"
             )
         if rank != self.rank - 1 or "C" not in self.letters or self.grid:
             raise GeedError(
@@ -258,7 +258,7 @@ def parse_layout(text: str) -> Layout:
 
 def _fault(text: str) -> str:
     """Say what is wrong with the letters of a layout, or nothing."""
-    example = "write one letter an axis, N (samples) first, such as NCHW, NPX or NK"
+    example = "write one letter per axis, N (samples) first, such as NCHW, NPX or NK"
     if ":" in text:
         return "tokens on a grid are NTD:<H>x<W>+<class tokens>, such as NTD:14x14+1"
     odd = next((letter for letter in text if letter not in LETTERS), None)
@@ -267,13 +267,13 @@ def _fault(text: str) -> str:
         if upper != text and not _fault(upper):
             return f"letters are capitals, {upper!r}"
         known = ", ".join(f"{letter} {meaning}" for letter, meaning in LETTERS.items())
-        return f"{odd!r} is no letter of one; {example}; there are {known}"
+        return f"{odd!r} is not a layout letter; {example}; letters: {known}"
     if text[:1] != "N":
         return example
     most = {"P": 2}
     twice = next((letter for letter in text if text.count(letter) > most.get(letter, 1)), None)
     if twice is not None:
-        return f"{twice} stands there {text.count(twice)} times; {example}"
+        return f"{twice} occurs {text.count(twice)} times; {example}"
     return ""
 
 
@@ -320,12 +320,12 @@ def check_input_layout(text: str, rank: int, source: str, input: str) -> str:
     """
     usual = " or ".join(usual_layouts(rank)[:2])
     if fault := _fault(text):
-        near = nearest(text.upper(), usual_layouts(rank)) or f" Write such as {usual}."
-        raise GeedError(f"{source} {text!r}: is no layout of input {input}: {fault}.{near}")
+        near = nearest(text.upper(), usual_layouts(rank)) or f" Write, for example, {usual}."
+        raise GeedError(f"{source} {text!r}: is not a layout of input {input}: {fault}.{near}")
     if len(text) != rank:
         raise GeedError(
-            f"{source} {text!r}: names {len(text)} axes, input {input} has {rank}; say such as "
-            f"{usual}"
+            f"{source} {text!r}: names {len(text)} axes, but input {input} has {rank}; write, for "
+            f"example, {usual}"
         )
     return text
 

@@ -43,13 +43,10 @@ MAX_ORDER = 1024
 
 # How groups are spelled, for messages.
 _SPELLED = (
-    "C<n> (rotations, such as C8), D<n> (rotations and mirrors), flip-h, flip-v, shift<a>x<b> "
-    "(such as shift4x4); C<n>-x, C<n>-y, C<n>-z, O, Oh (volumes and vectors in space); reverse, "
-    "shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); hue<n> (colours); SO2~n, O2~n, SO3~n, "
-    "O3~n (sampled; SO3~24, SO3~60 and O3~48 evenly); small-rotation, small-shift, small-zoom, "
-    "each also ~<pixels> (for sensitivity); rotate, zoom, shift-px, brightness, contrast, blur, "
-    "noise or jpeg:LO..HI/N, background:FOLDER/N, imagenet-c:NAME or module:function (families); "
-    "or G*H"
+    "C<n> (rotations, such as C8), D<n> (with mirrors), flip-h, flip-v, shift<a>x<b>, hue<n>; "
+    "C<n>-x, O, Oh (volumes); reverse, shift<n> (lines); revcomp (DNA); S<n>, S<n>~k (sets); "
+    "SO2~n, O2~n, SO3~n, O3~n (sampled); small-rotation; a family such as zoom:0.8..1.25/9; or "
+    "G*H (onnx-geed measure --help lists all)"
 )
 
 
@@ -72,7 +69,7 @@ def factors_of(group: Group) -> tuple[Factor, ...]:
     if named is None:
         raise GeedError(
             f"group {group.name}: how a group of your own moves an image is not known, only its "
-            "elements and table: take C<n>, D<n>, flip-h, flip-v or shift<a>x<b>, say it with "
+            "elements and table: take C<n>, D<n>, flip-h, flip-v or shift<a>x<b>, define it with "
             "onnx_geed.measure(action=...), or move the samples yourself and give the activations "
             "to onnx_geed.latent_l2, latent_cos, softmax_kl or output_l2"
         )
@@ -127,18 +124,18 @@ def direct_product(left: Group, right: Group) -> Group:
     name = f"{left.name}*{right.name}"
     if family := next((g for g in (left, right) if g.family is not None), None):
         raise GeedError(
-            f"group {name}: a family is taken alone: take --group {family.name}, and the other "
-            "group in a run of its own"
+            f"group {name}: a family cannot be part of a product: measure --group {family.name} "
+            "and the other group in separate runs"
         )
     if small := next((g.small for g in (left, right) if g.small is not None), None):
         raise GeedError(
-            f"group {name}: small motions are taken alone: take --group {small.name}, and the "
-            "other group in a run of its own"
+            f"group {name}: small motions cannot be part of a product: measure --group "
+            f"{small.name} and the other group in separate runs"
         )
     ours, theirs = ("".join(f.axes for f in factors_of(g)) for g in (left, right))
     if both := [letter for letter in "HWDTPXBC" if letter in ours and letter in theirs]:
         raise GeedError(
-            f"group {name}: both move axes {', '.join(both)}; a product is of groups that move "
+            f"group {name}: both move axes {', '.join(both)}; the groups of a product must move "
             "different kinds of axes, such as C4*hue3"
         )
     n, m = left.order, right.order
@@ -245,8 +242,7 @@ def parse_group(name: str) -> Group:
             return make(name, *match.groups())
     if name in KINDS:
         raise GeedError(
-            f"group {name}: is a family, of which a range is to be named: write {name}:"
-            f"{KINDS[name].example}"
+            f"group {name}: is a family and needs a range: write {name}:{KINDS[name].example}"
         )
     near = nearest(name, _EXAMPLES)
     if colon and (meant := nearest(kind, KINDS)):
@@ -296,7 +292,7 @@ def _permutations(name: str, digits: str) -> Group:
     if int(digits) > 6:
         raise GeedError(
             f"group {name} has {digits}! elements and every sample is run once for each: take "
-            f"S{digits}~20, twenty of them, or n up to 6"
+            f"S{digits}~20 (twenty of them), or n up to 6"
         )
     return symmetric(int(digits))
 

@@ -76,8 +76,9 @@ def orbit(
     if whole:
         if moves.base_of.any():
             raise GeedError(
-                f"group {action.group.name} weighs entries, which whole numbers such as token ids "
-                "are not made for: take a group that only permutes them"
+                f"group {action.group.name} computes weighted sums of entries, which is "
+                "meaningless for whole numbers such as token ids: take a group that only permutes "
+                "them"
             )
         flat = action.stacked(x)
         for g, taken in enumerate(moves.permutation):

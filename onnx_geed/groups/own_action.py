@@ -149,8 +149,8 @@ class IndexAction:
         layout = own_layout(self.name, self.layout)
         if not self.axes or not {*self.axes} <= {*layout.letters[1:]}:
             raise GeedError(
-                f"action {self.name!r}: axes {self.axes!r} are none of layout {layout}: name some "
-                f"of {layout.letters[1:]}"
+                f"action {self.name!r}: axes {self.axes!r} are not in layout {layout}: choose "
+                f"from {layout.letters[1:]}"
             )
         try:
             table = np.asarray(self.table)
@@ -158,12 +158,12 @@ class IndexAction:
             raise GeedError(f"action {self.name!r}: rows of the table differ in length") from None
         if table.ndim != 2 or len(table) != n or table.dtype.kind not in "iu":
             raise GeedError(
-                f"action {self.name!r}: a table for {self.group.name} is of whole numbers ({n}, k),"
-                f" one row an element; found {table.dtype} {table.shape}"
+                f"action {self.name!r}: a table for {self.group.name} must hold whole numbers of "
+                f"shape ({n}, k), one row per element; found {table.dtype} {table.shape}"
             )
         if (np.sort(table, axis=1) != np.arange(table.shape[1])).any():
             raise GeedError(
-                f"action {self.name!r}: every row of the table holds each of 0 to "
+                f"action {self.name!r}: every row of the table must hold each of 0 to "
                 f"{table.shape[1] - 1} once"
             )
         object.__setattr__(self, "layout", layout)

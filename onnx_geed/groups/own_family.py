@@ -68,11 +68,11 @@ class OwnMembers:
             except (Exception, SystemExit) as error:  # whatever a user's function raises
                 raise GeedError(f"{member} raised {_raised(error)}") from None
         if changed.dtype.kind not in "fiub":
-            raise GeedError(f"{member} gives {shown(given)}, which is no array of numbers")
+            raise GeedError(f"{member} returns {shown(given)}, not an array of numbers")
         if changed.shape != x.shape:
             raise GeedError(
-                f"{member} has the shape {changed.shape}, the sample has {x.shape}: a member keeps "
-                "it"
+                f"{member} has the shape {changed.shape}, but the sample has {x.shape}: a member "
+                "must keep it"
             )
         with np.errstate(over="ignore"):  # what overflows is infinite, and told below
             changed = changed.astype(np.float32)
@@ -100,8 +100,9 @@ class OwnMembers:
             once, again = (self.change(name, x, sample) for _ in range(2))
             if not np.array_equal(once, again):
                 raise GeedError(
-                    f"group {self.source}: member {name} on sample {sample} gives something else "
-                    "each time: let it depend on the sample alone, and seed what it draws"
+                    f"group {self.source}: member {name} on sample {sample} returns something "
+                    "else each time: make it depend only on the sample, and seed its random "
+                    "numbers"
                 )
             content.update(f"{name} {once.shape}".encode() + once.astype("<f4").tobytes())
         return content.hexdigest()
@@ -143,7 +144,8 @@ def _mapping(source: str) -> Mapping[str, Callable[[F32], Any]]:
         if callable(members) and not isinstance(members, Mapping):
             if asked := _asked(members):
                 raise GeedError(
-                    f"{where}: needs {asked}, so it may be a member, and is no family; {_CONTRACT}"
+                    f"{where}: needs {asked}, so it may be a member, but it is not a family; "
+                    f"{_CONTRACT}"
                 )
             members = members()
     except GeedError:
@@ -157,7 +159,7 @@ def _mapping(source: str) -> Mapping[str, Callable[[F32], Any]]:
     for name, member in members.items():
         if not callable(member):
             raise GeedError(
-                f"{where}: member {shown(name)} is {shown(member)}, and no function of one image"
+                f"{where}: member {shown(name)} is {shown(member)}, not a function of one image"
             )
     return dict(members)
 

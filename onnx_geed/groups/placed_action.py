@@ -255,7 +255,7 @@ def _check_composition(action: PlacedAction) -> None:
     if away > allowed(0):
         raise GeedError(
             f"action {action.name!r}: its identity {group.elements[0]} changes a tensor, by up to "
-            f"{away:.3g}; element 0 leaves everything as it is"
+            f"{away:.3g}; element 0 must leave everything unchanged"
         )
     some = range(group.order) if group.order <= _ALL_PAIRS else generators(group.table)
     for g2 in range(group.order):
@@ -268,7 +268,7 @@ def _check_composition(action: PlacedAction) -> None:
             if away > allowed(g1, g2, product):
                 a, b, c = (group.elements[g] for g in (g2, g1, product))
                 raise GeedError(
-                    f"action {action.name!r}: is none of {group.name}: φ({a}, φ({b}, x)) is not "
-                    f"φ({c}, x), they differ by up to {away:.3g}; make it compose as the group's "
-                    "table says, or say that these elements are resampled"
+                    f"action {action.name!r}: is not an action of {group.name}: φ({a}, φ({b}, x)) "
+                    f"is not φ({c}, x), they differ by up to {away:.3g}; make it compose as the "
+                    "group's table says, or say that these elements are resampled"
                 )

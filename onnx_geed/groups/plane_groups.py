@@ -43,7 +43,7 @@ def turn(k: int, n: int) -> Fraction:
 
 def order_of(value: object, number: str) -> int:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        raise GeedError(f"{number}: is a whole number from 1 on, found {shown(value)}")
+        raise GeedError(f"{number}: must be a whole number, 1 or more, found {shown(value)}")
     return int(value)
 
 

@@ -94,7 +94,8 @@ def haar_elements(name: str, k: int, *, reflected: bool) -> Group:
     """
     if k < 2:
         raise GeedError(
-            f"group {name}: one element has nothing to be compared with; take such as {name[:-1]}24"
+            f"group {name}: one element cannot be compared with anything; take a group such "
+            f"as {name[:-1]}24"
         )
     onward = _HaarElements(k, reflected, from_first=True)
     group = some_of(name, ("e", *(f"g{i}" for i in range(1, k))))
@@ -151,7 +152,7 @@ def some_permutations(n: int, k: int) -> Group:
     """
     name = f"S{n}~{k}"
     if n < 13 and k > math.factorial(n):
-        raise GeedError(f"group {name}: {n} points have no more than {math.factorial(n)}")
+        raise GeedError(f"group {name}: {n} points have only {math.factorial(n)} permutations")
     onward = _Permutations(n, k)
     group = some_of(name, ("e", *(f"p{i}" for i in range(1, k))))
     return sampled(with_factors(group, *onward(0, 0)), onward=onward)

@@ -34,7 +34,7 @@ def small_group(kind: SmallKind, step: Fraction) -> Group:
     """
     small = SmallMotions(kind, step)
     if step <= 0:
-        raise GeedError(f"group {small.name}: a step is more than 0 pixels, such as 1 or 0.5")
+        raise GeedError(f"group {small.name}: a step must be above 0 pixels, such as 1 or 0.5")
     return _moved_by(some_of(small.name, small.elements), small)
 
 
@@ -62,7 +62,7 @@ def clipping(group: Group) -> Group:
     if group.family is None or not group.changes_values:
         raise GeedError(
             f"--clip: is for families that change values, such as brightness, and {group.name} is "
-            "none; leave it out"
+            "not one; leave it out"
         )
     return _of_family(group, replace(group.family, clip=True))
 
@@ -124,8 +124,8 @@ def on_grid(
         return group
     if not of_input:
         raise GeedError(
-            f"group {group.name}: a step is some pixels of the input, which then moves other grids "
-            "by as much: place it on the input first, with onnx_geed.grid_action"
+            f"group {group.name}: its step is given in pixels of the input: make the input's "
+            "action first, with onnx_geed.grid_action"
         )
     height, width = (lengths[letters.index(letter)] for letter in "HW")
     if small is not None:

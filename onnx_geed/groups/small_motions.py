@@ -143,10 +143,13 @@ class SmallMotions:
         forwards = self.warps[1]
         step = f"{float(self.step):g} px"
         if self.kind == "shift":
-            return f"right and left, and down and up, by {step} of {self.grid[0]}×{self.grid[1]}"
+            return (
+                f"shifts by {step} right, left, down and up, on a grid of "
+                f"{self.grid[0]}×{self.grid[1]}"
+            )
         how = (
             f"turns by ±{forwards.degrees:.4g}°"
             if self.kind == "rotation"
             else f"zooms by {forwards.zoom:.5g} and {self.warps[2].zoom:.5g}"
         )
-        return f"{how}, which moves a corner by {step}, {self.corner:.4g} px from the centre"
+        return f"{how}, which moves a corner ({self.corner:.4g} px from the centre) by {step}"

@@ -96,7 +96,7 @@ def read_table(path: str | Path) -> Table:
     tables = read_tables(path)
     if len(tables) > 1:
         layers = ", ".join(table.fit.layer for table in tables if table.fit is not None)
-        raise GeedError(f"output action {path}: holds those of several layers: {layers}")
+        raise GeedError(f"output action {path}: holds the actions of several layers: {layers}")
     return tables[0]
 
 
@@ -130,7 +130,7 @@ def read_tables(path: str | Path) -> tuple[Table, ...]:
     form = str(content.pop("format", FIT_FORMAT))
     if form != FIT_FORMAT:
         raise GeedError(
-            f"{source}: is of the format {form!r}, which this version does not know; it reads "
+            f"{source}: has the format {form!r}, which this version does not know; it reads "
             f"{FIT_FORMAT}"
         )
     # An archive of nothing is one table that lacks everything.
@@ -161,7 +161,9 @@ def _with_fit(table: Table, content: Mapping[str, Any]) -> Table:
         )
         return replace(table, fit=checked_fit(fit))
     except (KeyError, ValueError, TypeError, IndexError, OverflowError) as error:
-        raise GeedError(f"{table.source}: what it was fitted to cannot be read ({error})") from None
+        raise GeedError(
+            f"{table.source}: the description of its fit cannot be read ({error})"
+        ) from None
 
 
 def _arrays_in(path: str | Path) -> dict[str, NDArray[Any]]:
@@ -169,14 +171,14 @@ def _arrays_in(path: str | Path) -> dict[str, NDArray[Any]]:
     check_ordinary(path, f"output action {path}")
     if not path.is_file():
         fitted = str(path).startswith("fit:")
-        advice = "; fit it with onnx-geed fit, and give the file that this writes" * fitted
+        advice = "; fit it with onnx-geed fit, and give the file that it writes" * fitted
         raise GeedError(f"output action {path}: no such file{advice}")
     source = f"output action {path}"
     try:
         with open_ordinary(path, source) as file:
             members = members_of(file)
             size = sum(one.head.size for one in members.values())
-            check_held(source, size, ALLOWED, "is it one of a file of this model's layers?")
+            check_held(source, size, ALLOWED, "is it a file for this model's layers?")
             with np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in members}
     except GeedError:

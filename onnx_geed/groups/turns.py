@@ -66,18 +66,20 @@ def angle(group: str, element: str, *, short: bool = False) -> str:
     element : str
         Name of the element.
     short : bool
-        Whether to leave the name out, and to say ``s`` for the mirror after a rotation.
+        Whether to leave the name out.
 
     Returns
     -------
     str
         Such as ``r1 (45°)``, ``sr1 (45°, then mirror)`` or ``r1*r2 (90°, hue 240°)``, short ``45°``
-        or ``s 45°``; the bare name where nothing more is known.
+        or ``45° + mirror``; the bare name where nothing more is known.
     """
     if short:
         move = _moves_of_turns(group).get(element, Motion())
         degrees = _degrees(move)
-        return f"s {degrees}" if move.mirror else degrees or element
+        if move.mirror:
+            return f"{degrees} + mirror" if degrees else "mirror"
+        return degrees or element
     words = _words_of_elements(group).get(element)
     return f"{element} ({words})" if words else element
 

@@ -42,7 +42,7 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
     group = action.group
     if group.order == 1:
         raise GeedError(
-            f"group {group.name} holds the identity alone, which moves nothing: take one with more "
+            f"group {group.name} holds only the identity, which moves nothing: take one with more "
             "elements, such as C4 or flip-h"
         )
     if isinstance(action, PlacedAction):
@@ -53,8 +53,8 @@ def check_moves(action: LayoutAction | PlacedAction, *, disk: bool = False) -> N
         return
     if not action.moved:
         raise GeedError(
-            f"group {group.name} does not move this input: it moves {_what_moves(group)}, and the "
-            f"input is {_lengths(action)}; take another group, or say what the axes are with "
+            f"group {group.name} does not move this input: it moves {_what_moves(group)}, but the "
+            f"input has {_lengths(action)}; take another group, or say what the axes are with "
             "--input-layout"
         )
     if action.moved != "HW":
@@ -98,9 +98,10 @@ def check_bases(group: Group, actions: Sequence[LayoutAction | PlacedAction]) ->
         return
     if any(factor.axes == "B" for factor in factors_of(group)):
         raise GeedError(
-            f"group {group.name} reverses T and complements B (A, C, G, T) together, and the input "
-            f"is {_lengths(by_letters[0])}: name the axis of bases with --input-layout, such as "
-            "NTB or NBT (token ids have none), or take a group of T alone, such as reverse"
+            f"group {group.name} reverses T and complements B (A, C, G, T) together, but the "
+            f"input has {_lengths(by_letters[0])}: name the axis of bases with --input-layout, "
+            "such as NTB or NBT (token ids have none), or take a group that acts only on T, such "
+            "as reverse"
         )
 
 
@@ -124,8 +125,8 @@ def _check_idle(
     raise GeedError(
         f"group {action.group.name} does not move this input: on {where} "
         f"{'its element ' if one else ''}{', '.join(idle[:3])}{more} "
-        f"{'leaves' if len(idle) == 1 else 'leave'} every sample as it is, which would score "
-        f"as invariance; {cure}"
+        f"{'leaves' if len(idle) == 1 else 'leave'} every sample unchanged, which would score as "
+        f"invariance; {cure}"
     )
 
 
@@ -141,7 +142,7 @@ def _check_own_moves(action: PlacedAction) -> None:
         more = f" and {len(idle) - 3} more" if len(idle) > 3 else ""
         raise GeedError(
             f"action {action.name!r} does not move this input: {', '.join(idle[:3])}{more} "
-            f"{'leaves' if len(idle) == 1 else 'leave'} every sample as it is, which would score "
+            f"{'leaves' if len(idle) == 1 else 'leave'} every sample unchanged, which would score "
             "as invariance; take a group without such elements"
         )
 
@@ -155,7 +156,7 @@ def _check_changes(action: LayoutAction) -> None:
     channels = 1 if letters == "HW" else action.lengths[0]
     if letters not in ("HW", "CHW") or channels not in (1, 3):
         raise GeedError(
-            f"group {group.name} changes images, which are grey or RGB, and the input is "
+            f"group {group.name} changes images, which are grey or RGB, but the input has "
             f"{_lengths(action)}; take another group, or say what the axes are with --input-layout"
         )
 
@@ -163,13 +164,13 @@ def _check_changes(action: LayoutAction) -> None:
 def _instead(height: int, width: int, disk: bool) -> str:
     """Say which groups move every sample on a grid."""
     if disk:
-        return "take --support full, or another group"
+        return "use --support full, or another group"
     if height == width == 1:
         return "samples of one pixel cannot be moved, so give data with a grid"
     if height == 1:
-        return "take one that moves along the width alone: flip-h or shift1x<b>"
+        return "take one that moves only along the width: flip-h or shift1x<b>"
     if width == 1:
-        return "take one that moves along the height alone: flip-v or shift<a>x1"
+        return "take one that moves only along the height: flip-v or shift<a>x1"
     return "take a group that does"
 
 

@@ -100,12 +100,12 @@ class Permutation:
         table = _as_array("permutation", self.table)
         if table.ndim != 2 or len(table) != n or table.dtype.kind not in "iu":
             raise GeedError(
-                f"a permutation for {self.group.name} is a table of whole numbers ({n}, k), one "
-                f"row an element; found {table.dtype} {table.shape}"
+                f"a permutation for {self.group.name} must be a table of whole numbers of shape "
+                f"({n}, k), one row per element; found {table.dtype} {table.shape}"
             )
         if (np.sort(table, axis=1) != np.arange(table.shape[1])).any():
             raise GeedError(
-                f"a permutation for {self.group.name}: every row holds each of 0 to "
+                f"a permutation for {self.group.name}: every row must hold each of 0 to "
                 f"{table.shape[1] - 1} once"
             )
         object.__setattr__(self, "table", table)
@@ -173,8 +173,8 @@ class Matrices:
         square = array.ndim == 3 and len(array) == n and array.shape[1] == array.shape[2]
         if not square or array.dtype.kind not in "fiu" or not np.isfinite(array).all():
             raise GeedError(
-                f"matrices for {self.group.name} are finite numbers ({n}, k, k), one matrix an "
-                f"element; found {array.dtype} {array.shape}"
+                f"matrices for {self.group.name} must be finite numbers of shape ({n}, k, k), one "
+                f"matrix per element; found {array.dtype} {array.shape}"
             )
         object.__setattr__(self, "matrices", array)
 

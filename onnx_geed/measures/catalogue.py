@@ -242,15 +242,15 @@ CATALOGUE: dict[str, Descriptor] = {
             title="Feature maps",
             label="channelwise EED",
             formula=(
-                "m = -(mean over channels of the cosine between the channel of f(gx) and that of "
-                "the moved map of x): -1 where the tensor is equivariant, at most 1"
+                "m = -(mean over channels of the cosine between the channel of f(gx) and the same "
+                "channel of the moved map of x): -1 where the tensor is equivariant, at most 1"
             ),
             pairs=_later("kernels", "cosines_of_sums"),
             nodes=_later("graph_formulas", "cosine_nodes"),
             similarity=True,
             floor=0.01,
-            sentence="A {noun} of the moved input has cosine {value} with {target}",
-            sentence_moved="A {noun} of the moved input has cosine {value} with the moved {noun}",
+            sentence="The {noun} of the moved input has cosine {value} with {target}",
+            sentence_moved="The {noun} of the moved input has cosine {value} with the moved {noun}",
         ),
         Descriptor(
             name="latent-l2",
@@ -275,7 +275,8 @@ CATALOGUE: dict[str, Descriptor] = {
                 "A sample's orbit spreads {value} times as far as different samples are apart"
             ),
             sentence_of_family=(
-                "f(gx) lies {value} times as far from f(x) as different samples are apart"
+                "The distance of f(gx) from f(x) is {value} times the distance between different "
+                "samples"
             ),
         ),
         Descriptor(
@@ -298,7 +299,7 @@ CATALOGUE: dict[str, Descriptor] = {
             normaliser=_later("kernels", "mean_cosine"),
             similarity=True,
             floor=0.002,
-            sentence="A latent f(gx) has cosine {value} with {target}",
+            sentence="The latent f(gx) has cosine {value} with {target}",
         ),
         Descriptor(
             name="softmax-kl",
@@ -311,18 +312,19 @@ CATALOGUE: dict[str, Descriptor] = {
             title="Predictions",
             label="softmax EED (nats)",
             formula=(
-                "m = Kullback-Leibler divergence of the probabilities of gx from what those of x "
-                "lead one to expect: 0 where they agree"
+                "m = Kullback-Leibler divergence of the probabilities of gx from those expected "
+                "from x: 0 where they agree"
             ),
             pairs=_later("kernels", "divergences"),
             nodes=_later("graph_formulas", "divergence_nodes"),
             worst_invariance=math.log,
             floor=1e-3,
             sentence=(
-                "Predictions move by {value} nats, {share} of the most there can be, ln {order}"
+                "Predictions change by {value} nats, {share} of the largest possible value, "
+                "ln {order}"
             ),
-            sentence_moved="Predictions are {value} nats from the permuted ones",
-            sentence_of_family="Predictions move by {value} nats from those of x itself",
+            sentence_moved="Predictions differ by {value} nats from the permuted ones",
+            sentence_of_family="Predictions change by {value} nats from those of x itself",
         ),
         Descriptor(
             name="output-l2",
@@ -335,7 +337,7 @@ CATALOGUE: dict[str, Descriptor] = {
             title="Output vector",
             label="output EED, distance",
             formula=(
-                "m = distance between f(gx) and what f(x) leads one to expect: 0 where they agree"
+                "m = distance between f(gx) and what is expected from f(x): 0 where they agree"
             ),
             pairs=_later("kernels", "distances"),
             nodes=_later("graph_formulas", "distance_nodes"),
@@ -352,9 +354,9 @@ CATALOGUE: dict[str, Descriptor] = {
             title="Unexplained share",
             label="unexplained share",
             formula=(
-                "m = squared distance between f(gx) and what f(x) leads one to expect: 0 where "
+                "m = squared distance between f(gx) and what is expected from f(x): 0 where "
                 "they agree; not yet divided by M, the mean squared distance of the tensors of "
-                "different samples from their mean, by which 1 is predicting that mean"
+                "different samples from their mean, so that predicting that mean gives 1"
             ),
             pairs=_later("kernels", "squared_distances"),
             nodes=_later("graph_formulas", "square_nodes"),
@@ -364,8 +366,8 @@ CATALOGUE: dict[str, Descriptor] = {
             default=False,
             floor=1e-3,
             sentence=(
-                "Of what different samples vary by, {value} is left unexplained by {target}; the "
-                "mean tensor would leave 1"
+                "A share of {value} of the variance between samples is not explained by {target}; "
+                "the mean tensor has 1"
             ),
         ),
         Descriptor(
@@ -379,8 +381,8 @@ CATALOGUE: dict[str, Descriptor] = {
             title="Flipped predictions",
             label="flipped predictions, share",
             formula=(
-                "m = 1 where f(gx) is for another class than f(x) leads one to expect, mean over "
-                "places: 0 where none flips, 1 where all do"
+                "m = 1 where f(gx) predicts another class than expected from f(x), else 0, mean "
+                "over places: 0 if no prediction flips, 1 if all do"
             ),
             pairs=_later("kernels", "differences"),
             nodes=_later("graph_formulas", "difference_nodes"),
@@ -388,7 +390,7 @@ CATALOGUE: dict[str, Descriptor] = {
             default=False,
             floor=1e-3,
             sentence="{share} of predictions flip to another class",
-            sentence_moved="{share} of predictions flip to another class than the moved one",
+            sentence_moved="{share} of predictions are another class than the permuted one",
         ),
         Descriptor(
             name="sensitivity",
@@ -402,9 +404,10 @@ CATALOGUE: dict[str, Descriptor] = {
             label="sensitivity, by pixel",
             formula=(
                 "m = distance between the tensor of a sample moved one way and that of the sample "
-                "moved the other way, moved along by as much, over the pixels between them, twice "
-                "the step: 0 where the tensor stays or moves along; not yet divided by M, the root "
-                "mean square distance between the tensors of different samples"
+                "moved the other way, after moving both tensors to the same place, divided by the "
+                "pixels between the two samples, twice the step: 0 where the tensor is invariant "
+                "or equivariant; not yet divided by M, the root mean square distance between the "
+                "tensors of different samples"
             ),
             pairs=_later("kernels", "distances"),
             nodes=_later("graph_formulas", "distance_nodes"),
@@ -413,7 +416,10 @@ CATALOGUE: dict[str, Descriptor] = {
             skips_identity=True,
             default=False,
             floor=1e-3,
-            sentence="By pixel of the corner it strays {value} of what different samples are apart",
+            sentence=(
+                "Per pixel that the corner moves, the tensor deviates by {value} of the distance "
+                "between different samples"
+            ),
         ),
         Descriptor(
             name="symmetry-share",
@@ -426,16 +432,16 @@ CATALOGUE: dict[str, Descriptor] = {
             title="Share of the error",
             label="share of the error",
             formula=(
-                "m = error of f(gx), moved back, less the error of its mean over the group; not "
-                "yet divided by the mean error: 0 where nothing of it comes from the group, 1 "
-                "where all does"
+                "m = error of f(gx), moved back, minus the error of its mean over the group; not "
+                "yet divided by the mean error: 0 if no part of the error comes from the group, 1 "
+                "if all of it does"
             ),
             pairs=_later("scores", "log_ratios"),
             of_error=True,
             default=False,
             floor=0.01,
-            sentence="Of the error, {share} would go if f(gx) were the same under every element",
-            sentence_moved="Of the error, {share} would go if f(gx) moved along exactly",
+            sentence="{share} of the error would vanish if f(gx) were the same for every element",
+            sentence_moved="{share} of the error would vanish if f were exactly equivariant",
         ),
     )
 }
@@ -457,4 +463,4 @@ def descriptor_of(name: object) -> Descriptor:
     if isinstance(name, str) and name in CATALOGUE:
         return CATALOGUE[name]
     near = nearest(name, CATALOGUE) if isinstance(name, str) else ""
-    raise GeedError(f"no measure is called {name!r}: there are {', '.join(CATALOGUE)}.{near}")
+    raise GeedError(f"no measure is called {name!r}; choose from {', '.join(CATALOGUE)}.{near}")

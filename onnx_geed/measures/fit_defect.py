@@ -141,8 +141,8 @@ def as_representation(group: Group, matrices: F64, gram: F64) -> tuple[F64, tupl
     """
     if not group.is_closed:
         raise GeedError(
-            f"group {group.name} holds some elements of a larger group, so that no representation "
-            "is made of a fit: leave --fit-representation out, or take a group that is whole"
+            f"group {group.name} holds only some elements of a larger group, so a fit cannot be "
+            "made a representation: leave --fit-representation out, or take a complete group"
         )
     powers = _powers(group)
     if powers is not None:

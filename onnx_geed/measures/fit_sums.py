@@ -99,12 +99,12 @@ class FitSums:
     ) -> None:
         if kind == "permutation" and channels > MOST_PERMUTED:
             raise GeedError(
-                f"a permutation is fitted of {MOST_PERMUTED} channels at most, found {channels}: "
-                "fit orthogonal or linear, or take another layer"
+                f"a permutation can be fitted to at most {MOST_PERMUTED} channels, found "
+                f"{channels}: fit orthogonal or linear, or take another layer"
             )
         if kind != "permutation" and samples < 2:
             raise GeedError(
-                "a fit of matrices takes two samples at least, since each is predicted from "
+                "a fit of matrices needs at least two samples, since each is predicted from "
                 f"others; found {samples}"
             )
         self._group, self._channels, self._kind = action.group, channels, kind

@@ -153,8 +153,8 @@ def _formula_of(measure: Measure) -> Callable[..., PairNodes]:
     """Return the function that writes m of pairs as nodes, if the measure has one."""
     if measure.descriptor.nodes is None:
         raise GeedError(
-            f"{measure.name} on {measure.layer}: is computed by the compiled kernels alone, "
-            "not by nodes of a graph"
+            f"{measure.name} on {measure.layer}: is computed only by the compiled kernels, not by "
+            "nodes of a graph"
         )
     return measure.descriptor.nodes
 

@@ -38,9 +38,9 @@ def check_changed_as_nodes(group: Group) -> None:
         return
     *most, last = _WRITERS
     raise GeedError(
-        f"group {group.name} changes images as no graph does: of families rotate, zoom, shift-px, "
-        f"{', '.join(most)} and {last} can be nodes; take one of these, or onnx-geed measure, "
-        "whose --engine graph takes them all"
+        f"group {group.name} changes images in a way that a graph cannot: of families, rotate, "
+        f"zoom, shift-px, {', '.join(most)} and {last} can be nodes; take one of these, or "
+        "onnx-geed measure, whose --engine graph takes them all"
     )
 
 

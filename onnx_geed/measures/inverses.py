@@ -34,8 +34,8 @@ def check_inverses(action: Action, tensor: str) -> None:
     odd = next((g for g in range(group.order) if _gathers_back(action, g) is None), None)
     if odd is not None:
         raise GeedError(
-            f"{tensor} is moved back by the inverse of {group.elements[odd]}, which is no element "
-            f"of {group.name}: take a group that has it"
+            f"{tensor} is moved back by the inverse of {group.elements[odd]}, which is not an "
+            f"element of {group.name}: take a group that has it"
         )
 
 

@@ -46,7 +46,10 @@ def channel_means(
     of channels whose Σ u² and Σ v², of ``sums`` (N, G, C, 3), are zero.
     """
     orbits, elements, channels = values.shape
-    count = max(1, members.sum())
+    count = 0
+    for g in range(elements):
+        count += members[g]
+    count = max(1, count)
     sign = -1.0 if similarity else 1.0
     of_channels[:] = 0.0
     for o in range(orbits):
@@ -143,8 +146,10 @@ def _sum_of_squares(a: F64, factor: float) -> float:
 @compiled("contract")
 def distances(points: F64, references: F64, out: F64) -> None:
     """Set ``out[i]`` = ‖points[i] − references[i]‖₂."""
+    apart = np.empty(points.shape[1])
     for i in range(points.shape[0]):
-        apart = points[i] - references[i]
+        for c in range(points.shape[1]):
+            apart[c] = points[i, c] - references[i, c]
         square = _sum_of_squares(apart, 1.0)
         if square < _FEWEST or square == math.inf:
             p = _power_of_two(apart)
@@ -156,8 +161,11 @@ def distances(points: F64, references: F64, out: F64) -> None:
 @compiled("contract")
 def squared_distances(points: F64, references: F64, out: F64) -> None:
     """Set ``out[i]`` = ‖points[i] − references[i]‖₂²."""
+    apart = np.empty(points.shape[1])
     for i in range(points.shape[0]):
-        out[i] = _sum_of_squares(points[i] - references[i], 1.0)
+        for c in range(points.shape[1]):
+            apart[c] = points[i, c] - references[i, c]
+        out[i] = _sum_of_squares(apart, 1.0)
 
 
 @compiled("contract")
@@ -235,7 +243,9 @@ def mean_cosine(points: F64) -> float:
 def softmax_logs(logits: F64, out: F64) -> None:
     """Set ``out`` to log softmax of each row, through log-sum-exp."""
     for i in range(logits.shape[0]):
-        top = logits[i].max()
+        top = logits[i, 0]
+        for c in range(1, logits.shape[1]):
+            top = max(top, logits[i, c])
         total = 0.0
         for c in range(logits.shape[1]):
             total += math.exp(logits[i, c] - top)

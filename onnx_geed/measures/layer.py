@@ -78,6 +78,6 @@ class Layer:
         """How to state a layout that is not known."""
         first, second = usual_layouts(len(self.shape) + 1)[:2]
         return (
-            f"{self.name}, {self.shape_text}: the graph does not tell where its channels are; say "
-            f"so with --layout {self.name}={first} or {self.name}={second}"
+            f"{self.name}, {self.shape_text}: the graph does not show which axis holds its "
+            f"channels; state it with --layout {self.name}={first} or {self.name}={second}"
         )

@@ -109,8 +109,8 @@ class Measure:
         parts = ("group", "layout", "kernel_of_action", "apply", "exact")
         if not all(hasattr(self.action, part) for part in parts):
             raise GeedError(
-                f"{self.name} on {self.layer}: {shown(self.action)} is no action: give one that "
-                "onnx_geed.grid_action makes, a Trivial, Permutation or Matrices"
+                f"{self.name} on {self.layer}: {shown(self.action)} is not an action: give one "
+                "from onnx_geed.grid_action, or a Trivial, Permutation or Matrices"
             )
         lettered = isinstance(self.action, LayoutAction | PlacedAction)
         wrong = actions == "letters" and not lettered
@@ -120,7 +120,7 @@ class Measure:
         wrong |= not lettered and {"H", "W"} <= {*self.action.layout.letters}
         if wrong:
             raise GeedError(
-                f"{self.name} on {self.layer}: does not go with the output action "
+                f"{self.name} on {self.layer}: does not work with the output action "
                 f"{self.action.name!r}: {self.name} takes {_TAKEN[actions]}"
             )
         # A fit predicts f(gx) from f(x). What it leaves in place by chance is no kernel of an
@@ -137,26 +137,26 @@ class Measure:
             given or not isinstance(self.action, LayoutAction | Trivial)
         ):
             raise GeedError(
-                f"{self.name} on {self.layer}: takes no output action, as a table says nothing of "
-                "motions between its elements: tensors move by the letters of their layout"
+                f"{self.name} on {self.layer}: takes no output action, since a table says nothing "
+                "about motions between its elements: tensors move by the letters of their layout"
             )
         places = self.places  # refused at once where there are none
         if self.descriptor.of_error and not composes(self.action):
             raise GeedError(
-                f"{self.name} on {self.layer}: takes no fitted action, which need not undo itself: "
-                "give one, or take unexplained"
+                f"{self.name} on {self.layer}: takes no fitted action, since its inverse may not "
+                "undo it: give an exact action, or take unexplained"
             )
         if self.descriptor.of_error and unknown:
             raise GeedError(
-                f"{self.name} on {self.layer}: takes a table with a row for every element of "
-                f"{self.action.group.name}: measure a group that it is for"
+                f"{self.name} on {self.layer}: needs a table with a row for every element of "
+                f"{self.action.group.name}: measure the group of the table"
             )
         if self.target:
             check_inverses(self.action, self.layer)
         elif places is not None and self.descriptor.of_error:
             raise GeedError(
-                f"{self.name} takes one label a sample, and {self.layer} has scores at every "
-                f"place: give what they should be with --target {self.layer}=FILE.npy"
+                f"{self.name} takes one label per sample, but {self.layer} has scores at every "
+                f"place: give their targets with --target {self.layer}=FILE.npy"
             )
 
     @cached_property

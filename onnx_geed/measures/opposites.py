@@ -46,19 +46,19 @@ def check_goes_with_group(measures: Iterable[str], group: Group) -> None:
     for name in measures:
         if family and descriptor_of(name).of_error:
             raise GeedError(
-                f"{name}: is what a mean over a group's elements would take off the error, and "
-                f"{group.name} is a family, whose range anybody chooses: take flip-rate, or a group"
+                f"{name}: needs a mean over a group's elements, and {group.name} is a family, "
+                "whose range is arbitrary: take flip-rate, or a group"
             )
         if descriptor_of(name).opposed and not small:
             raise GeedError(
-                f"{name}: goes with small motions, and {group.name} is a {kind}: take --group "
+                f"{name}: works with small motions, but {group.name} is a {kind}: take --group "
                 "small-rotation, small-shift or small-zoom, or another measure"
             )
         if small and not descriptor_of(name).opposed:
             raise GeedError(
-                f"{name}: goes with a group such as C4, and {group.name} holds small motions, "
-                f"which go with {' and '.join(taken_unasked(group))} alone: take another group, or "
-                "that measure"
+                f"{name}: works with a group such as C4, but {group.name} holds small motions, "
+                f"which only {' and '.join(taken_unasked(group))} can measure: take another "
+                "group, or that measure"
             )
 
 

@@ -109,15 +109,15 @@ def places_of(action: LayoutAction | PlacedAction, support: Support) -> Places:
     if isinstance(action, PlacedAction):
         if Exactness.RESAMPLED in action.exact() or not group.is_closed:
             raise GeedError(
-                f"the action {action.name!r} is a function of your own, of which it is not known "
-                "which places it turns out of the grid"
+                f"the action {action.name!r} is a function of your own, so the places that it "
+                "moves out of the grid are not known"
             )
         size = int(np.prod(action.shape[action.layout.channels :]))
         inside = np.ones((group.order, size), dtype=np.bool_)
         return Places(action, inside if here is None else inside & here, None)
     if mixed := {*action.moved} & {*"CKXB"}:
         raise GeedError(
-            f"class scores lie at places, and group {group.name} mixes the axis "
+            f"class scores lie at places, but group {group.name} mixes the axis "
             f"{', '.join(sorted(mixed))} of {action.layout}: state another layout"
         )
     moves = _backwards(action)
@@ -152,7 +152,7 @@ def _backwards(action: LayoutAction) -> Moves:
             base_of[g], permutation[g] = moves.base_of[inverse], moves.permutation[inverse]
         else:
             raise GeedError(
-                f"scores are moved back by the inverse of {group.elements[g]}, which resamples and "
-                f"is no element of {group.name}: take a group that has it"
+                f"scores are moved back by the inverse of {group.elements[g]}, which resamples "
+                f"and is not an element of {group.name}: take a group that has it"
             )
     return replace(moves, base_of=base_of, permutation=permutation)

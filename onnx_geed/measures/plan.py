@@ -238,8 +238,8 @@ def make_plan(
                 named = named.against_target()
             if table is not None and _passes_by(named, table):
                 told.append(
-                    f"{request.measure}@{layer.name} takes no matrices: measured without the "
-                    "fitted ones, by which unexplained is judged"
+                    f"{request.measure}@{layer.name} takes no matrices, so it is measured without "
+                    "the fitted ones, which unexplained judges"
                 )
                 table = None
             measure = _bind(named, layer, group, by_letters, support, kind, table, targeted)
@@ -278,7 +278,8 @@ def _refuse_tables_of_others(group: Group, tables: Mapping[str, Table]) -> None:
     if group.onward is not None and tables:
         raise GeedError(
             f"{next(iter(tables.values())).source}: the elements of {group.name} differ from "
-            "sample to sample, so that no table says what they do: take a group that is whole"
+            "sample to sample, so no table can describe them: take a group with the same elements "
+            "for all samples"
         )
 
 
@@ -367,7 +368,7 @@ def _vector_action(layer: Layer, group: Group, table: Table, length: int) -> Per
     action = vector_action(table, group)
     if table.values.shape[1] != length:
         raise GeedError(
-            f"{table.source}: a table for {table.values.shape[1]} entries, {layer.name} has "
+            f"{table.source}: a table for {table.values.shape[1]} entries, but {layer.name} has "
             f"{length}"
         )
     return action
@@ -398,17 +399,19 @@ def _map_action(
     layout = parse_layout(layer.layout)
     if len(layer.shape) != layout.rank - 1:
         raise GeedError(
-            f"{bound}: channelwise cosine takes feature maps, and what the axes of "
-            f"{layer.shape_text} are is not known: say it with --layout, such as "
+            f"{bound}: channelwise cosine takes feature maps, but the axes of {layer.shape_text} "
+            "are not known: state them with --layout, such as "
             f"{layer.name}={_scores_example(layer)}, or NTD:<H>x<W> for tokens on a grid"
         )
     lengths = layer.kept_shape
     places = lengths[layout.channels :]
     if layout.kept.endswith("HW") and min(lengths[-2:]) < 2 and len(places) == 2:
         height, width = lengths[-2:]
-        raise GeedError(f"{bound}: a grid of {height}×{width} is no map; take a latent measure")
+        raise GeedError(f"{bound}: a grid of {height}×{width} is not a map; take a latent measure")
     if int(np.prod(places)) < 2:
-        raise GeedError(f"{bound}: has one entry a channel, which is no map; take a latent measure")
+        raise GeedError(
+            f"{bound}: has one entry per channel, which is not a map; take a latent measure"
+        )
     try:
         action = by_letters(layout, lengths)
     except GeedError as error:
@@ -427,13 +430,13 @@ def _with_table(layer: Layer, action: LayoutAction | PlacedAction, table: Table)
     """Return an action by letters that permutes or mixes channels too."""
     if table.values.shape[1] != layer.channels:
         raise GeedError(
-            f"{table.source}: a table for {table.values.shape[1]} channels, {layer.name} has "
+            f"{table.source}: a table for {table.values.shape[1]} channels, but {layer.name} has "
             f"{layer.channels}"
         )
     if not isinstance(action, LayoutAction):
         raise GeedError(
-            f"{table.source}: a table of channels goes with a named group; the action "
-            f"{action.name!r} says itself how channels move"
+            f"{table.source}: a table of channels needs a named group; the action {action.name!r} "
+            "itself says how channels move"
         )
     return with_channels(action, table)
 
@@ -456,14 +459,14 @@ def _check_scores(bound: str, layer: Layer, kind: str | None, *, targets: bool) 
     if kind not in ("logits", "probabilities", "embedding", None):
         chosen = "" if "output" in layer.roles else f"--output {layer.name} and "
         raise GeedError(
-            f"{bound}: holds {kind}, which are not plainly class scores; name those "
-            f"with --output NAME, or say what this is with {chosen}"
-            "--output-kind logits, probabilities or embedding"
+            f"{bound}: holds {kind}, which may not be class scores; name the scores with --output "
+            f"NAME, or state the kind with {chosen}--output-kind logits, probabilities or "
+            "embedding"
         )
     if kind not in ("logits", "probabilities"):
         raise GeedError(
-            f"{bound}: the output is {kind or 'of an unknown kind'}, not class scores; "
-            "--output-kind logits or probabilities says otherwise"
-            + f", and --target {layer.name}=FILE.npy what it should be"
+            f"{bound}: the output is {kind or 'of an unknown kind'}, not class scores; change "
+            "with --output-kind logits or probabilities"
+            + f", and give its target with --target {layer.name}=FILE.npy"
             * targets
         )

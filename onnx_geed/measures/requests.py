@@ -40,5 +40,5 @@ def parse_request(text: str) -> Request:
     name, at, layer = text.partition("@")
     descriptor_of(name)
     if at and not layer:
-        raise GeedError(f"measure {text!r}: write the layer after the @, or leave the @ out")
+        raise GeedError(f"measure {text!r}: write a layer after the @, or leave the @ out")
     return Request(name, layer or None, asked=True)

@@ -126,7 +126,7 @@ def check_logits(y: ArrayLike, measure: str, name: str) -> None:
     """
     rows = np.asarray(y, dtype=np.float64)
     low, high = rows.min(), rows.max()
-    either = 'say kind="probabilities", or kind="logits" if they are logits after all'
+    either = 'say kind="probabilities", or kind="logits" if they are logits'
     if low < -_ROUNDING:
         return
     if rows.shape[-1] == 1:
@@ -138,7 +138,7 @@ def check_logits(y: ArrayLike, measure: str, name: str) -> None:
     elif high <= 100 * (1 + _ROUNDING) and _all_near(rows.sum(axis=-1) / 100, 1):
         looks = (
             "holds rows that sum to 100, as percentages do: divide them by 100 and say "
-            'kind="probabilities", or say kind="logits" if they are logits after all'
+            'kind="probabilities", or say kind="logits" if they are logits'
         )
     # Where one class of each row has it all, zeros beside large numbers are good logits too.
     elif _all_near(np.exp(-rows).sum(axis=-1), 1) and rows.min(axis=-1).max() > _ROUNDING:
@@ -165,8 +165,8 @@ def check_probabilities(lowest: float, highest: float) -> None:
     """
     if lowest < -_ROUNDING or highest > 1 + _ROUNDING:
         raise ProbabilityError(
-            f"values of {lowest:.4g} to {highest:.4g} are no probabilities; --output-kind logits "
-            "or embedding says what they are"
+            f"values of {lowest:.4g} to {highest:.4g} are not probabilities; state --output-kind "
+            "logits or embedding"
         )
 
 

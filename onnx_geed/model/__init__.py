@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         PREPROCESS as PREPROCESS,
         action_key as action_key,
         actions_in_metadata as actions_in_metadata,
+        layout_key as layout_key,
         parse_classes as parse_classes,
     )
     from onnx_geed.model.nodes import (

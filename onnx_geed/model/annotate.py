@@ -127,7 +127,7 @@ def annotate_model(
         if given.values.size > _MOST_NUMBERS:
             raise GeedError(
                 f"{given.source}: {given.values.size:,} are too many numbers for a model's "
-                "metadata; give the file to measure, with --output-action"
+                "metadata; give the file to onnx-geed measure instead, with --output-action"
             )
         table = table_to_json(given)
         for tensor in resolve(listed, key):
@@ -138,7 +138,9 @@ def annotate_model(
         letters = entries.get(layout_key(named), tensor.layout)
         _check_number_of_classes(classes, parse_classes(entries[CLASSES]) or (), tensor, letters)
     if not entries:
-        raise GeedError("annotate: nothing to write; give such as --preprocess or --latent")
+        raise GeedError(
+            "annotate: nothing to write; give an option such as --preprocess or --latent"
+        )
     _write(model, out, entries)
     return entries
 
@@ -152,7 +154,7 @@ def _classes(path: str | Path) -> str:
     text = json.dumps([line.strip() for line in lines if line.strip()], ensure_ascii=False)
     if not parse_classes(text):
         raise GeedError(
-            f"--classes {path}: is empty; write one class a line, in the outputs' order"
+            f"--classes {path}: is empty; write one class per line, in the outputs' order"
         )
     return text
 
@@ -169,8 +171,8 @@ def _check_number_of_classes(
     if count is None or len(names) == max(count, 2):
         return
     raise GeedError(
-        f"--classes {path}: names {len(names)} classes, and output {output.name!r} has "
-        f"{max(count, 2)}; write one class a line, in the outputs' order"
+        f"--classes {path}: names {len(names)} classes, but output {output.name!r} has "
+        f"{max(count, 2)}; write one class per line, in the outputs' order"
     )
 
 

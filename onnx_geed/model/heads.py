@@ -246,7 +246,9 @@ class _Search:
         if hiding:
             return Head(None, True, _hidden(hiding))
         return Head(
-            None, True, "no affine layer that all data pass was found before the class scores"
+            None,
+            True,
+            "no affine layer through which all data pass was found before the class scores",
         )
 
     def guess(self) -> Head:
@@ -327,7 +329,7 @@ class _Search:
         read = dict.fromkeys(n for head in heads for n in self.flow.inputs(head))
         if len(read) > 1:
             return _several(read)
-        return Head(None, True, "all of the model is a classifier, which reads the input itself")
+        return Head(None, True, "the whole model is a classifier that reads the input directly")
 
     def _is_plain(self, node: onnx.NodeProto) -> bool:
         """Whether class scores stay class scores through a node."""
@@ -365,10 +367,13 @@ def _several(names: Iterable[str]) -> Head:
     """Say that heads read different tensors, so that none is the latent."""
     listed = list(map(repr, names))
     text = " and ".join([*listed[:4], *(["more"] if len(listed) > 4 else [])])
-    reason = f"the class scores come from several layers, which read {text}; none has it all"
+    reason = (
+        f"the class scores come from several layers, which read {text}; none of them reads "
+        "everything"
+    )
     return Head(None, True, reason)
 
 
 def _hidden(nodes: Sequence[onnx.NodeProto]) -> str:
     listed = ", ".join(dict.fromkeys(node.op_type for node in nodes))
-    return f"what stands before the output ({listed}) may be or follow a classifier"
+    return f"the nodes before the output ({listed}) may be a classifier or follow one"

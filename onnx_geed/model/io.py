@@ -205,7 +205,7 @@ def check_weights(model: Model) -> None:
     if not same:
         raise GeedError(
             f"{model.called}: its weights changed while it was measured ({changes[0]}); measure a "
-            "model that stays as it is"
+            "model that does not change"
         )
 
 

@@ -120,7 +120,7 @@ def parse_classes(text: str | None) -> tuple[str, ...] | None:
     plain = (int(n) if isinstance(n, float) and n.is_integer() else n for n in names)
     classes = tuple(map(str, plain))
     if len(set(classes)) < len(classes):
-        raise GeedError("metadata onnx_geed.classes: a name stands there twice; make them distinct")
+        raise GeedError("metadata onnx_geed.classes: a name occurs twice; make the names distinct")
     return classes
 
 
@@ -153,7 +153,7 @@ def stated_modules(model: Model) -> dict[str, tuple[str, ...]]:
     if stated is None:
         return {}
     if not isinstance(stated, Mapping) or not all(isinstance(v, str) for v in stated.values()):
-        raise GeedError("metadata onnx_geed.modules is no JSON object {module path: tensor}")
+        raise GeedError("metadata onnx_geed.modules is not a JSON object {module path: tensor}")
     paths: dict[str, list[str]] = {}
     for path, name in stated.items():
         paths.setdefault(name, []).append(path)

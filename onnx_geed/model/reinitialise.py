@@ -167,10 +167,10 @@ def redraw(model: Model, seed: int = 0) -> Redrawn:
     drawn = [n for n in tensors if n in roles and roles[n].kind == "draw"]
     sizes = {n: math.prod(t.dims) for n, t in tensors.items()}
     if sum(sizes[n] for n in drawn) <= sum(sizes[n] for n in kept):
-        where = f": {', '.join(kept[:3])} are of no layer that is known" if kept else ""
+        where = f": {', '.join(kept[:3])} belong to no known layer" if kept else ""
         raise GeedError(
-            f"--untrained: {len(drawn)} weights can be drawn anew, {len(kept)} constants cannot"
-            f"{where}; measure an untrained export of the network instead, and compare"
+            f"--untrained: {len(drawn)} weights can be drawn at random, {len(kept)} constants "
+            f"cannot{where}; measure an untrained export of the network instead, and compare"
         )
     if (
         sum(n * np.dtype(FLOATS[tensors[name].data_type]).itemsize for name, n in sizes.items())
@@ -196,8 +196,8 @@ def _refuse_quantised(model: Model) -> None:
     for node in model.proto.graph.node:
         if any(word in node.op_type for word in _QUANTISED):
             raise GeedError(
-                f"--untrained: the model is quantised ({node.op_type}), and integer weights cannot "
-                "be drawn anew; take the float model that it was made from"
+                f"--untrained: the model is quantised ({node.op_type}), and integer weights "
+                "cannot be drawn at random; use the float model that it was made from"
             )
 
 

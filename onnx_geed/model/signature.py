@@ -128,9 +128,8 @@ def find_input(model: Model, name: str | None = None, layouts: StatedLayouts = N
         chosen = every[wanted]
         if not (_acted_on(chosen) or chosen.name in stated or stated.get("")):
             raise GeedError(
-                f"--input {wanted}: is {chosen.dtype} {_text(chosen.shape)}; a group acts on a "
-                "float input such as (N, C, H, W), or on one whose axes --input-layout names: "
-                "name such a one"
+                f"--input {wanted}: is {chosen.dtype} {_text(chosen.shape)}; name a float input "
+                "such as (N, C, H, W), or state the axes of this one with --input-layout"
             )
         return _with_batch(chosen, stated)
     fit = [i for i in every.values() if _acted_on(i)]
@@ -145,14 +144,14 @@ def find_input(model: Model, name: str | None = None, layouts: StatedLayouts = N
     if not fit:
         listed = ", ".join(f"{i.name} {i.dtype} {_text(i.shape)}" for i in every.values())
         raise GeedError(
-            f"no input is one that a group acts on: {listed or 'the model has none'}; a float "
-            "input such as (N, C, H, W) is, and one whose axes --input-layout NAME=LETTERS names, "
-            "such as NT or NPX"
+            f"found no input that a group can act on ({listed or 'the model has none'}); it must "
+            "be a float input such as (N, C, H, W), or one whose axes are stated with "
+            "--input-layout NAME=LETTERS, such as NT or NPX"
         )
     raise GeedError(
-        f"several inputs could be acted on ({', '.join(i.name for i in fit)}): name one with "
-        "--input NAME, and give the others with --feed NAME=FILE, or say with --input-layout "
-        "NAME=LETTERS how those lie that move together"
+        f"the group could act on several inputs ({', '.join(i.name for i in fit)}): name one "
+        "with --input NAME, and give the others with --feed NAME=FILE, or state with "
+        "--input-layout NAME=LETTERS the layouts of those that move together"
     )
 
 
@@ -233,14 +232,14 @@ def input_layout(model: Model, input: Input, layouts: StatedLayouts = None) -> s
     rank, called = len(input.shape), f"{input.name!r} {_text(input.shape)}"
     if rank < 4:
         meant = _MEANT.get(rank, "such as NK")
-        raise GeedError(f"the layout of input {called} must be stated: say --input-layout {meant}")
+        raise GeedError(f"the layout of input {called} must be stated: give --input-layout {meant}")
     channels_first, channels_last = usual_layouts(rank)[:2]
     first, last = input.shape[1] in (1, 3, 4), input.shape[-1] in (1, 3, 4)
     if first != last:
         return channels_first if first else channels_last
     more = " (T for the frames of a video)" if rank == 5 else ""
     raise GeedError(
-        f"the layout of input {called} cannot be told from its shape: say --input-layout "
+        f"the layout of input {called} is not clear from its shape: give --input-layout "
         f"{channels_first} or {channels_last}{more}"
     )
 
@@ -375,7 +374,8 @@ def output_kind(model: Model, output: str, stated_by_user: str | None = None) ->
     if stated:
         if stated not in ("logits", "probabilities", "embedding"):
             raise GeedError(
-                f"the output kind is stated as {stated!r}; say logits, probabilities or embedding"
+                f"the output kind is stated as {stated!r}; choose from logits, probabilities "
+                "or embedding"
             )
         return stated
     makers = {name: node for node in model.proto.graph.node for name in node.output}

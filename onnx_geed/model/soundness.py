@@ -78,7 +78,7 @@ def refusing_unsound(path: str | Path) -> Iterator[None]:
     except _UNFORESEEN:
         if reason := _checker_says(path):
             raise GeedError(
-                f"{shown(str(path))}: is no valid ONNX model ({reason}); export it again"
+                f"{shown(str(path))}: is not a valid ONNX model ({reason}); export it again"
             ) from None
         raise
 
@@ -324,7 +324,7 @@ def _check_nodes(graphs: Sequence[onnx.FunctionProto | onnx.GraphProto]) -> None
 
 def _check_count(nodes: int) -> None:
     if nodes > _MOST_NODES:
-        raise _UnsoundError(f"it has {nodes:,} nodes; no more than {_MOST_NODES:,} are taken")
+        raise _UnsoundError(f"it has {nodes:,} nodes; at most {_MOST_NODES:,} are accepted")
 
 
 def _check_texts(texts: Iterable[str | bytes], what: str) -> None:
@@ -390,7 +390,7 @@ def _check_infos(infos: Sequence[onnx.ValueInfoProto]) -> None:
 def _check_axes(count: int, name: str) -> None:
     if count > _MOST_AXES:
         raise _UnsoundError(
-            f"tensor {shown(name)} has {count:,} axes; no more than {_MOST_AXES} are taken"
+            f"tensor {shown(name)} has {count:,} axes; at most {_MOST_AXES} are accepted"
         )
 
 

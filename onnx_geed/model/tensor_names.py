@@ -57,10 +57,10 @@ def resolve(listed: Sequence[Tensor], pattern: str) -> tuple[Tensor, ...]:
         if pattern in (tensor.name, tensor.node or None):
             raise GeedError(f"layer {pattern!r} {tensor.refused}; name another tensor")
     names = [t.name for t in fine] + [m for t in fine for m in t.module.split(",") if m]
-    few = f" There are {known_names([t.name for t in fine])};" if 0 < len(fine) <= _FEW else ""
+    few = f" Tensors: {known_names([t.name for t in fine])};" if 0 < len(fine) <= _FEW else ""
     raise GeedError(
-        f"no layer is called {pattern!r}.{nearest(pattern, names)}{few} "
-        "onnx-geed layers lists them all"
+        f"no layer is called {pattern!r}.{nearest(pattern, names)}{few} onnx-geed layers lists "
+        "all layers"
     )
 
 
@@ -94,8 +94,11 @@ def stated_layouts(listed: Sequence[Tensor], stated: Mapping[str, str]) -> dict[
         if not fits:
             axes = len(tensors[0].shape or ())
             raise GeedError(
-                f"--layout {key}={text}: is for {rank} axes, tensor {tensors[0].name!r} has {axes}"
-                + ("; tokens are stated as NTD:<H>x<W>" if axes == 3 else "")
+                (
+                    f"--layout {key}={text}: is for {rank} axes, but tensor {tensors[0].name!r} "
+                    f"has {axes}"
+                )
+                + ("; for tokens, write NTD:<H>x<W>" if axes == 3 else "")
             )
         layouts |= {t.name: text for t in fits}
     return layouts

@@ -15,7 +15,7 @@ _ROWS, _LAYER = 40, 48
 
 
 def html_table(result: Result) -> str:
-    """Return a result as a table, a row a measurement.
+    """Return a result as a table with one row per measurement.
 
     Parameters
     ----------
@@ -25,13 +25,13 @@ def html_table(result: Result) -> str:
     Returns
     -------
     str
-        HTML without scripts or styles of its own; what is named by others is escaped. A result of
-        many measurements is cut, and says so.
+        HTML without scripts or styles; all names are escaped. The table of a result of many
+        measurements is cut, with a note.
     """
     group, records = result["group"], result["measurements"]
     head = f"{shorten(result['model']['path'], 60)} under {group['name']} ({order_words(group)})"
     head += f", {shorten(result['data']['source'], 40)}"
-    names = ("measure", "layer", "value", "95 %", "to unrelated", "samples", "")
+    names = ("measure", "layer", "value", "95 %", "how far off", "samples", "")
     lines = [
         "<table>",
         f"<caption>{_text(head)}</caption>",
@@ -44,7 +44,10 @@ def html_table(result: Result) -> str:
     if len(records) > _ROWS:
         rest = f"and {len(records) - _ROWS} more values: see .to_dataframe()"
         lines.append(f"<p>{_text(rest)}</p>")
-    note = "to unrelated: 0 % is perfect, 100 % as far apart as different samples are"
+    note = (
+        "how far off: 0 % is perfect, 100 % is as far off as different samples are from each "
+        "other; cosines have a minus sign in values, so -1 is perfect"
+    )
     return "\n".join([*lines, f"<p><small>{_text(note)}</small></p>"])
 
 

@@ -74,7 +74,7 @@ def log_wandb(values: Mapping[str, Any], step: int | None = None, run: Any = Non
     if run is None:
         run = package("wandb", "wandb", "log_wandb").run
     if run is None:
-        raise GeedError("log_wandb: there is no run: call wandb.init first, or give one as run=")
+        raise GeedError("log_wandb: no run is active; call wandb.init first, or give one as run=")
     run.log(scalars, step=step)
 
 
@@ -110,7 +110,7 @@ def _scalars(where: str, values: Mapping[str, Any]) -> dict[str, float]:
     scalars: dict[str, float] = {}
     for name, value in named.items():
         if value is not None and not isinstance(value, int | float):
-            raise GeedError(f"{where}: the value of {shown(name)} is no number: {shown(value)}")
+            raise GeedError(f"{where}: the value of {shown(name)} is not a number: {shown(value)}")
         if value is None or math.isnan(value):
             continue
         # MLflow takes a tag for a path, in which nothing may be empty.

@@ -1,4 +1,4 @@
-"""A result as people hold it: the dict that its file is, which shows, draws and saves itself."""
+"""A result as a dict with the fields of its file, with methods to show, draw and save it."""
 
 from __future__ import annotations
 

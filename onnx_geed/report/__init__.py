@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     )
     from onnx_geed.report.suite_figures import (
         draw_suite as draw_suite,
+        write_suite_report as write_suite_report,
         write_summary as write_summary,
     )
     from onnx_geed.report.suite_tables import (

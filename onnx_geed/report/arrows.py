@@ -31,9 +31,7 @@ def field_arrows_in_space(orbit: F64) -> list[Picture]:
         If vectors have not 3 components.
     """
     if orbit.shape[1] != 3:
-        raise GeedError(
-            f"fields of {orbit.shape[1]} components in space are not drawn, those of 3 are"
-        )
+        raise GeedError(f"fields in space are drawn with 3 components, not {orbit.shape[1]}")
     middle = orbit[:, :2, orbit.shape[2] // 2]
     return field_arrows(middle, "field in the middle slice")
 
@@ -54,9 +52,7 @@ def field_arrows(orbit: F64, what: str = "vector field") -> list[Picture]:
         If vectors have not 2 components.
     """
     if orbit.shape[1] != 2:
-        raise GeedError(
-            f"fields of {orbit.shape[1]} components in the plane are not drawn, those of 2 are"
-        )
+        raise GeedError(f"fields in the plane are drawn with 2 components, not {orbit.shape[1]}")
     height, width = orbit.shape[2:]
     cell = _SIDE / max(height, width)
     rows, columns = (_places(n) for n in (height, width))

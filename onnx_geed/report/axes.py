@@ -104,25 +104,25 @@ def _as_cosine(value: float, _: int | None = None) -> str:
 
 
 def tall(rows: int) -> float:
-    """Return how tall so many rows are, in inches: no page is of thousands of layers."""
+    """Return the height of so many rows, in inches, which is bounded for thousands of layers."""
     return (0.155 if rows > 24 else 0.21) * min(rows, _MOST_ROWS)
 
 
 def perfect_lines(axes: Any, readings: Sequence[Reading]) -> None:
-    """Draw what is perfect, a line for each model where that differs."""
+    """Draw the perfect value, one line for each that the models have."""
     for perfect in sorted({r.perfect for r in readings}):
         axes.axvline(perfect, color=SOFT, lw=1, ls=(0, (4, 3)))
 
 
 def label_of(readings: Sequence[Reading]) -> str:
-    """Return what stands along an axis of values: their unit, and what is perfect."""
+    """Return the label of an axis of values: their unit, and which value is perfect."""
     first = readings[0]
     perfect = ", ".join(f"{p:.4g}" for p in sorted({r.told(r.perfect) for r in readings}))
-    return f"{first.told_unit}; dashed: perfect, {perfect}"
+    return f"{first.told_unit}; dashed line: {perfect} is perfect"
 
 
 def value_text(reading: Reading, value: float, ends: tuple[float, float] | None = None) -> str:
-    """Return a value as sentences tell it, such as a cosine, with its interval."""
+    """Return a value as the page's sentences write it, such as a cosine, with its interval."""
     text = span(reading.told(value))
     if ends:
         low, high = sorted(map(reading.told, ends))

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from onnx_geed.report.axes import begin_at_perfect, label_layers, short_name, tall, value_text
 from onnx_geed.report.svg import drawing, note_of_image
-from onnx_geed.results import GroupPart, Reading, element_words
+from onnx_geed.report.words import element_called
+from onnx_geed.results import GroupPart, Reading
 
 __all__ = ["heat_picture", "shares_picture"]
 
@@ -38,7 +39,7 @@ def heat_picture(
     model : str
         Of which model they are.
     most : float, optional
-        The darkest value, the same in all pictures of one thing; by default the largest.
+        The darkest value, the same in all pictures of one measure; by default the largest.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def heat_picture(
         bar.outline.set_visible(False)
         begin_at_perfect(bar.ax.yaxis, readings[:1], perfect)
         bar.ax.invert_yaxis()
-        bar.set_label(f"{readings[0].told_unit}; perfect on top")
+        bar.set_label(f"{readings[0].told_unit}; top: perfect")
     return picture[0]
 
 
@@ -96,7 +97,7 @@ def shares_picture(
     str
         SVG with the cells as one small raster.
     """
-    called = [element_words(group, group["elements"][g], short=True) for g in order]
+    called = [element_called(group, int(g)) for g in order]
     array = np.stack([100 * values[order] for _, values in table])
     with drawing(5.0, 0.95 + tall(len(table))) as (figure, axes, picture):
         image = axes.imshow(
@@ -112,7 +113,7 @@ def shares_picture(
         _label_cells(axes, [name for name, _ in table], called)
         bar = figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02)
         bar.outline.set_visible(False)
-        bar.set_label("% same class; perfect on top")
+        bar.set_label("% same class; top: perfect")
     return picture[0]
 
 
@@ -123,7 +124,8 @@ def _label_cells(axes: Any, rows: Sequence[str], columns: Sequence[str]) -> None
     n = len(columns)
     at = np.arange(n) if n <= 16 else np.linspace(0, n - 1, 9).astype(int)
     names = [short_name(columns[g], 16) for g in at]
-    axes.set_xticks(at, names, rotation=0 if n <= 8 else 90)
+    long = n > 8 or n * max(map(len, names)) > 60
+    axes.set_xticks(at, names, rotation=90 if long else 0)
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)

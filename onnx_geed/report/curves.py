@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from onnx_geed.report.axes import begin_at_perfect, legend, legend_name, short_name, value_text
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, Picture, drawing, mark
+from onnx_geed.report.words import element_called
 from onnx_geed.results import (
     GroupPart,
     Reading,
-    element_words,
     mean_interval,
     parameter_words,
     parameters_of,
@@ -127,20 +127,20 @@ def curve_picture(
     group : dict
         The ``group`` part of a result of the family.
     label : str
-        What is drawn.
+        The quantity.
     level : (float, str), optional
-        A value to read the curves by, and what it is.
+        A value that gets a dashed line, and what it means.
     limits : (float, float), optional
-        Where the axis of values begins and ends; by default as far as they go.
+        The ends of the axis of values; by default those of the values.
     of : Reading, optional
-        Whose values they are, so that the axis begins at perfect.
+        The reading whose values they are, so that the axis begins at perfect.
 
     Returns
     -------
     str
-        SVG. The axis runs as the family was asked for, from its first member on, and is logarithmic
-        where members are spaced by equal ratios. A line upright is the identity. Members without
-        numbers are drawn one beside the other.
+        SVG. The axis has the order of the family's members, and is logarithmic if they are spaced
+        by equal ratios. A vertical line is the identity. Members without numbers are drawn side by
+        side.
     """
     at = parameters_of(group)
     with drawing(5.0, 3.0 + 0.17 * (len(curves) if len(curves) > 3 else 1)) as (_, axes, picture):
@@ -153,14 +153,14 @@ def curve_picture(
             _draw(axes, curve, i if curve.series is None else curve.series, places, group)
         if at is None:
             shown = range(0, len(places), 1 + (len(places) - 1) // _MOST_NAMES)
-            names = [short_name(_called(group, g), 16) for g in shown]
+            names = [short_name(element_called(group, g), 16) for g in shown]
             long = max(map(len, names)) * len(names) > 60
             axes.set_xticks([places[g] for g in shown], names, rotation=30 if long else 0)
         else:
             _parameter_axis(axes, at, group)
         axes.grid(axis="y", lw=0.5)
         axes.set_axisbelow(True)
-        axes.set_ylabel(label + ("" if level is None else f"; dashed: {level[1]}"))
+        axes.set_ylabel(label + ("" if level is None else f"; dashed line: {level[1]}"))
         if of is not None:
             tops = [c.values if c.ends is None else c.ends[:, 1] for c in curves]
             axes.set_ylim(*begin_at_perfect(axes.yaxis, [of], float(np.nanmax(np.stack(tops)))))
@@ -168,10 +168,6 @@ def curve_picture(
             axes.set_ylim(*limits)
         legend(axes, len(curves))
     return picture[0]
-
-
-def _called(group: GroupPart, g: int) -> str:
-    return element_words(group, group["elements"][g], short=True)
 
 
 def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -> None:
@@ -196,7 +192,7 @@ def _draw(axes: Any, curve: Curve, series: int, places: F64, group: GroupPart) -
     )
     marks = []
     for k in order[np.isfinite(y)]:
-        tip = f"{curve.name}, {_called(group, int(k))}: "
+        tip = f"{curve.name}, {element_called(group, int(k))}: "
         tip += curve.told(float(curve.values[k]))
         if curve.ends is not None:
             low, high = curve.ends[k]
@@ -222,7 +218,7 @@ def _parameter_axis(axes: Any, at: F64, group: GroupPart) -> None:
     axes.set_xlabel(
         short_name(group.get("parameter", "parameter"))
         + (f" ({unit})" if unit else "")
-        + ("; dotted: the identity" if np.isfinite(at[0]) else "")
+        + ("; dotted line: unmoved" if np.isfinite(at[0]) else "")
     )
 
 

@@ -67,9 +67,7 @@ def images(orbit: F64) -> list[Picture]:
 
     orbit = orbit[:, None] if orbit.ndim == 3 else orbit
     if orbit.shape[1] not in (1, 3, 4):
-        raise GeedError(
-            f"images of {orbit.shape[1]} channels are not drawn, those of 1, 3 and 4 are"
-        )
+        raise GeedError(f"images are drawn with 1, 3 or 4 channels, not {orbit.shape[1]}")
     pictures = []
     for sample in orbit:
         pixels = grey_or_colour(sample)
@@ -96,12 +94,12 @@ _IMAGES = Drawing(images, bright=True)
 _FRAMES = Drawing(frames, "Frames are numbered from 1.", bright=True)
 _SLICES = Drawing(
     middle_slices,
-    "Slices go through the middle of the volume: D is its depth, H its height, W its width.",
+    "Slices go through the middle of the volume: D is depth, H is height, W is width.",
     bright=True,
 )
-_DOTS = "The colours of points follow their order; x is right, y down, z forward."
-_BASES = "Bars show the shares of A (at the bottom), C, G and T (on top) where letters are many."
-_CELLS = "Of coloured cells, the lighter ones are larger."
+_DOTS = "Points are coloured by their order; x points right, y down, z forward."
+_BASES = "Long sequences are drawn as bars: the shares of A (bottom), C, G and T (top)."
+_CELLS = "In coloured cells, lighter is larger."
 
 
 # By the letters of one sample's axes in kept order, channels first and the plane last.
@@ -119,7 +117,7 @@ _FLOATS = {
     "PX": Drawing(dots, _DOTS),
     "XP": Drawing(_turned(dots), _DOTS),
     "XHW": Drawing(field_arrows),
-    "XDHW": Drawing(field_arrows_in_space, "Arrows are those of the middle slice."),
+    "XDHW": Drawing(field_arrows_in_space, "The arrows show the middle slice."),
     "TB": Drawing(bases, _BASES),
     "BT": Drawing(_turned(bases), _BASES),
     "PP": Drawing(adjacency, _CELLS),
@@ -153,5 +151,5 @@ def drawing_of(layout: Layout, dtype: np.dtype[Any]) -> Drawing:
     """
     found = (_WHOLE if dtype.kind in "iu" else _FLOATS).get(layout.kept)
     if found is None:
-        raise GeedError(f"samples of layout {layout} are not drawn")
+        raise GeedError(f"samples with layout {layout} cannot be drawn")
     return found

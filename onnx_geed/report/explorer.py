@@ -1,4 +1,4 @@
-"""What a page is explored by: single samples, their class by element, and maps of two channels."""
+"""The explorer of a page: single samples, their class by element, and maps of two channels."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from onnx_geed.report.render import json_in_page
 from onnx_geed.report.samples import headline
 from onnx_geed.report.svg import load_matplotlib
 from onnx_geed.report.thumbnails import check_shown, open_pictures, orbit_pictures
-from onnx_geed.report.words import is_sampled, samples_called
+from onnx_geed.report.words import element_called, samples_called
 from onnx_geed.results import (
     Exploration,
     ExploredLayer,
     Reading,
     Result,
     along,
-    element_words,
     read_record,
 )
 from onnx_geed.safe_names import plain
@@ -34,7 +33,7 @@ __all__ = ["explorer", "samples_to_show"]
 F32 = NDArray[np.float32]
 
 
-# Elements of which all are shown; of more, so many along the orbit.
+# Of up to 16 elements all are shown; of more, 12 evenly along the orbit.
 _ALL, _SOME = 16, 12
 
 
@@ -42,16 +41,16 @@ _ALL, _SOME = 16, 12
 _SHADES = 16
 
 
-# Sides that maps are brought to, the largest whose pictures stay within so many letters.
+# Maps are shrunk to the largest of these sides whose pictures fit into so many letters.
 _SIDES, _LETTERS = (32, 24, 16, 12, 8), 2_600_000
 
 
-# Classes told of each element.
+# Classes shown for each element.
 _TOP = 3
 
 
 def samples_to_show(result: Result, count: int) -> tuple[int, ...]:
-    """Choose samples of D to be looked at, from the most to the least affected.
+    """Choose samples of D to look at, from the most to the least affected.
 
     Parameters
     ----------
@@ -63,8 +62,8 @@ def samples_to_show(result: Result, count: int) -> tuple[int, ...]:
     Returns
     -------
     tuple of int
-        Positions in D, by falling deviation: a third of them the largest, a sixth the smallest, the
-        others spread in between.
+        Positions in D, the largest deviation first: a third of them have the largest deviations, a
+        sixth the smallest, the others lie evenly between.
     """
     values = headline([read_record(m) for m in result["measurements"]]).per_sample
     order = np.argsort(-values, kind="stable")
@@ -94,14 +93,14 @@ def explorer(
     readings : sequence of sequences of Reading
         Their records.
     explorations : sequence of Exploration or None
-        Of each result, its samples run again; empty where nothing was.
+        For each result, its samples that were run again; empty if none were.
     data : str or Path, optional
         The data that was measured, for pictures of samples.
 
     Returns
     -------
     dict
-        ``json``, empty where there is nothing to explore, and ``notes``.
+        ``json``, empty if there is nothing to explore, and ``notes``.
     """
     models, notes, pictures = [], [], dict[str, list[dict[str, Any]]]()
     found = list(explorations) or [None] * len(results)
@@ -110,7 +109,7 @@ def explorer(
     side = _side([one for one in found if one is not None], results)
     for result, name, own, one in zip(results, names, readings, found, strict=True):
         if one is None:
-            notes.append(f"{name}: give its file with --model to see its maps.")
+            notes.append(f"{name}: give its model file with --model to see its maps.")
             continue
         notes += [f"{name}: {note}" if len(results) > 1 else note for note in one.notes]
         models.append(_model(result, name, own, one, side))
@@ -123,7 +122,7 @@ def explorer(
 def _model(
     result: Result, name: str, readings: Sequence[Reading], one: Exploration, side: int
 ) -> dict[str, Any]:
-    """Return what is shown of a model but for the inputs, which others may share."""
+    """Return what is shown of a model, except its inputs, which models may share."""
     group = result["group"]
     shown = _elements(result)
     called, first = samples_called(result), headline(readings)
@@ -133,7 +132,7 @@ def _model(
         "model": plain(name),
         "of": f"{result['data']['fingerprint']} {group['name']} {group['support']}",
         "elements": shown,
-        "names": [_named(result, g) for g in shown],
+        "names": [plain(element_called(group, g)) for g in shown],
         "by": f"{first.measure} in {plain(first.layer)}",
         "unit": first.told_unit,
         "classes": [plain(c) for c in one.classes],
@@ -167,16 +166,8 @@ def _model(
     }
 
 
-def _named(result: Result, g: int) -> str:
-    """Return what an element is called; the identity by what it does, where it moves nothing."""
-    group = result["group"]
-    if g == 0 and not is_sampled(group["name"]):
-        return "unmoved"
-    return plain(element_words(group, group["elements"][g], short=True))
-
-
 def _worst_of(deviations: NDArray[np.float64]) -> int:
-    """Return the element that is looked at first: the identity shows nothing that moved."""
+    """Return the worst element, which is shown first; never the identity, which moves nothing."""
     return 1 + int(deviations[1:].argmax()) if len(deviations) > 1 else 0
 
 
@@ -233,7 +224,7 @@ def _sprite(layer: ExploredLayer, k: int, shown: Sequence[int], side: int) -> st
 
 
 def _smaller(maps: F32, side: int) -> F32:
-    """Bring maps (..., H, W) to at most so many places a side, each the mean of those under it."""
+    """Shrink maps (..., H, W) to at most ``side`` places a side, by means over boxes."""
     from PIL import Image
 
     height, width = maps.shape[-2:]
@@ -251,7 +242,7 @@ def _add_pictures(
     data: str | Path | None,
     pictures: dict[str, list[dict[str, Any]]],
 ) -> list[str]:
-    """Draw the moved inputs of the samples that have none yet; return notes."""
+    """Draw the moved inputs of samples that have no pictures yet; return notes."""
     if data is None:
         return []
     try:

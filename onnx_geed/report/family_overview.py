@@ -129,16 +129,16 @@ def overview_sections(values: Sequence[FamilyValue]) -> list[dict[str, Any]]:
         if len(first) > 1:
             most, least = max(first, key=lambda v: v.value), min(first, key=lambda v: v.value)
             words.append(
-                f"{model} changes most under {most.family} and least under {least.family} "
+                f"{model} is most sensitive to {most.family} and least to {least.family} "
                 f"({quantities[0]}: {span(most.value)} and {span(least.value)})."
             )
     alt = "Values by family. " + " ".join(
         f"{v.model} under {v.family}, {v.quantity}: {_told(v)}." for v in values
     )
-    caption = "Means over members, with 95\u00a0% intervals where they are known. Relative: "
+    caption = "Means over members, with 95\u00a0% intervals where known. Relative: "
     caption += f"{WHAT_IS_RELATIVE}."
     if any(v.unmoved is not None for v in values):
-        caption += " Hollow: the accuracy on unmoved samples."
+        caption += " Hollow: accuracy on unmoved samples."
     picture = {
         "svg": Markup(families_picture(values)),
         "caption": caption,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
-from onnx_geed.groups import turns_of
+from onnx_geed.groups import angle, parse_group, turns_of
 from onnx_geed.report.axes import (
     begin_at_perfect,
     furthest,
@@ -112,7 +112,7 @@ def profile_picture(
                     mfc=PAPER,
                     color=colour,
                     alpha=0.75,
-                    label=None if several and i else "exact elements",
+                    label=None if several and i else "exact part",
                 )
             marks = [
                 Mark(
@@ -140,12 +140,12 @@ def profile_picture(
 def _tip_text(reading: Reading) -> str:
     text = value_text(reading, reading.value, reading.ci95)
     if reading.exact is not None:
-        text += f", exact elements {span(reading.told(reading.exact))}"
+        text += f", exact part {span(reading.told(reading.exact))}"
     return text
 
 
 def _mark_scales(axes: Any, readings: Sequence[Reading | None]) -> None:
-    """Mark what resampling alone does, and the same network untrained."""
+    """Mark the references: resampling alone, and the same network untrained."""
     rows = [(y, r) for y, r in enumerate(readings) if r]
     for name, marker, colour, values in (
         (
@@ -192,7 +192,7 @@ def polar_picture(
     exact : sequence of bool
         Per element, whether it is exact on the input; exact ones are drawn filled.
     models : sequence of str
-        Of which model each line is, where that is known.
+        The model of each line, where known.
 
     Returns
     -------
@@ -206,6 +206,7 @@ def polar_picture(
     angles = 2 * np.pi * np.arange(n) / n
     filled = np.asarray(exact, dtype=bool)
     hollow = not filled.all()
+    called = ["unmoved", *(angle(group, e, short=True) for e in parse_group(group).elements[1:])]
     height = 3.9 + 0.18 * (len(lines) + turns.mirrored + hollow)
     with drawing(3.9, height, projection="polar") as (fig, axes, picture):
         top = max(float(reading.per_element.max()) for _, reading in lines)
@@ -227,7 +228,7 @@ def polar_picture(
                 if n <= 36:
                     axes.plot(angles[solid], values[solid], marker, ms=5, color=colour)
                     axes.plot(angles[~solid], values[~solid], marker, ms=5, color=colour, mfc=PAPER)
-                mark(axes, _element_marks(i, name, reading, models, start, angles))
+                mark(axes, _element_marks(i, name, reading, models, called, start, angles))
         axes.set_ylim(*begin_at_perfect(axes.yaxis, [reading for _, reading in lines], top))
         axes.set_rlabel_position(180 / n if n <= 12 else 22.5)
         with whole():
@@ -244,13 +245,13 @@ def polar_picture(
                 from matplotlib.lines import Line2D
 
             handles.append(Line2D([], [], color=SOFT, ls="--", marker="s", ms=4))
-            labels.append("dashed: rotate by the angle, then mirror")
+            labels.append("dashed: rotated by the angle, then mirrored")
         if hollow:
             with whole():
                 from matplotlib.lines import Line2D
 
             handles.append(Line2D([], [], color=SOFT, ls="", marker="o", ms=5, mfc=PAPER))
-            labels.append("hollow: resampled; filled: exact on the pixel grid")
+            labels.append("hollow: resampled; filled: exact")
         fig.legend(handles, labels, loc="outside lower center", ncols=1, handlelength=2.0)
     return picture[0]
 
@@ -260,17 +261,18 @@ def _element_marks(
     name: str,
     reading: Reading,
     models: Sequence[str],
+    called: Sequence[str],
     start: int,
     at: Sequence[float] | F64,
 ) -> list[Mark]:
-    """Return marks of the elements from one on, which stand at these places."""
+    """Return marks of the elements from ``start`` on, at these places."""
     own = {"model": models[line]} if models else {}
     values = reading.per_element
     return [
         Mark(
             float(place),
             float(values[g]),
-            f"{name}, element {g}: {value_text(reading, float(values[g]))}",
+            f"{name}, {called[g]}: {value_text(reading, float(values[g]))}",
             {**own, "layer": reading.layer, "element": g},
         )
         for g, place in enumerate(at, start)
@@ -286,7 +288,6 @@ def _by_element(
 ) -> Picture:
     count = len(exact)
     shown = np.arange(count) if count <= 48 else np.linspace(0, count - 1, 48).astype(int)
-    from onnx_geed.groups import parse_group
 
     elements = parse_group(group).elements if _is_named(group) else ()
     labels = [elements[g] if elements else str(g) for g in shown]
@@ -323,7 +324,6 @@ def _by_element(
 
 
 def _is_named(group: str) -> bool:
-    from onnx_geed.groups import parse_group
 
     try:
         parse_group(group)

@@ -74,6 +74,6 @@ def motions_picture(motions: Sequence[LayerMotion]) -> str:
         axes.set_xlim(min(-0.02, axes.get_xlim()[0]), max(1.0, axes.get_xlim()[1]))
         axes.grid(axis="x", lw=0.5)
         axes.set_axisbelow(True)
-        axes.set_xlabel("share of the shuffled null; dashed: perfect, line: shuffled")
+        axes.set_xlabel("share of the shuffled null; dashed line: perfect, solid line: shuffled")
         legend(axes, len(kinds))
     return picture[0]

@@ -1,4 +1,4 @@
-"""Does a layer move along, mix along, or not at all? The part of a page on fitted actions."""
+"""The part of a page on fitted actions: do layers move along if their channels may be mixed."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ TITLE = "Does the layer move along, mix along, or not at all?"
 
 
 _CAPTION = (
-    "How far each prediction of f(gx) from f(x) is off, as a share of the layer's shuffled null: 0 "
-    "is perfect, and at the right end a prediction made from another sample does as well. Bars are "
-    "95\u00a0% intervals over samples. Ticks: each fit's own null, which it has to stay left of."
+    "How far off each prediction of f(gx) from f(x) is, as a share of the layer's shuffled null: 0 "
+    "is perfect; at the right end, a prediction from another sample is as good. Bars are 95\u00a0% "
+    "intervals over samples. Ticks: the null of each fit; a useful fit lies left of its tick."
 )
 
 
@@ -75,7 +75,7 @@ def fit_sections(results: Sequence[Result], names: Sequence[str]) -> list[dict[s
 
 
 def _together(results: Sequence[Result], names: Sequence[str]) -> list[tuple[str, list[Result]]]:
-    """Put results with fits together that hold the same f(gx)."""
+    """Group results with fits that hold the same f(gx)."""
     parts: list[tuple[str, list[Result]]] = []
     for result, name in zip(results, names, strict=True):
         if not has_fits(result):
@@ -87,7 +87,7 @@ def _together(results: Sequence[Result], names: Sequence[str]) -> list[tuple[str
         else:
             parts.append((name, [result]))
     models = [Path(own[0]["model"]["path"]).stem for _, own in parts]
-    if len(set(models)) == len(parts):  # of several fits of one model none is its name
+    if len(set(models)) == len(parts):  # several fits of one model keep their own names
         return [(model, own) for model, (_, own) in zip(models, parts, strict=True)]
     return parts
 
@@ -98,7 +98,7 @@ def _pictures(name: str, motions: Sequence[LayerMotion]) -> list[dict[str, str]]
         return []
     caption = f"{name}: {_CAPTION}" if name else _CAPTION
     if any(m.mean_tensor is not None for m in drawn):
-        caption += " Dotted: what the mean tensor, the same for every sample, leaves."
+        caption += " Dotted: predicting the mean tensor for every sample."
     alt = f"Predictions by layer, {len(drawn)} layers. " + " ".join(
         f"{m.layer} {m.motion}: "
         + ", ".join(f"{p.kind} {span(m.told(p.value))}" for p in m.predictions)

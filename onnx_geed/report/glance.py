@@ -1,4 +1,4 @@
-"""What everybody understands, first: how often the class stays, then how far values are off."""
+"""The first section of a page: how often the class stays the same, and how far values are off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ import numpy as np
 from onnx_geed.report.cells_figure import shares_picture
 from onnx_geed.report.curves import Curve, curve_picture
 from onnx_geed.report.picture import framed
-from onnx_geed.report.words import grade, is_sampled, percent, title, worst_noun
+from onnx_geed.report.words import (
+    grade,
+    is_sampled,
+    largest_loss,
+    percent,
+    title,
+    worst_and_best,
+    worst_noun,
+)
 from onnx_geed.results import (
     GroupPart,
     Predictions,
@@ -27,15 +35,15 @@ from onnx_geed.text import span
 
 __all__ = ["glance"]
 
-# Models that lines of different colours tell apart; more are drawn as rows of cells.
+# As many models are drawn as lines, each in its colour; more are drawn as rows of cells.
 _LINES = 6
 
 
-# From this share of one class on, that the class stays says little.
+# If one class has at least this share of the predictions, a stable class says little.
 _ONE_CLASS = 0.9
 
 
-# Rows of a table that is open from the start: one screen of two models and more.
+# A table of at most as many rows is shown in full.
 _OPEN = 40
 
 
@@ -57,16 +65,21 @@ def glance(
     -------
     dict
         ``models``, each with its ``name`` and ``sentences``; ``pictures`` of shares of samples by
-        element, one a group; ``rows`` of the table, and whether it is ``open``.
+        element, one per group; ``rows`` of the table, and whether it is ``open``.
     """
     found = [_scores(r) for r in results]
     models = [
         {
             "number": i,
             "name": name,
-            "sentences": [] if record is None else _sentences(result, record),
+            "sentences": [
+                *([] if record is None else _sentences(result, record)),
+                *_where(result, own),
+            ],
         }
-        for i, (result, name, record) in enumerate(zip(results, names, found, strict=True))
+        for i, (result, name, record, own) in enumerate(
+            zip(results, names, found, readings, strict=True)
+        )
     ]
     rows = [
         {"model": k, "name": name} | row
@@ -86,7 +99,7 @@ def glance(
 
 
 def _scores(result: Result) -> Record | None:
-    """Return the record that knows predictions, the last layer's where several do."""
+    """Return the record that has predictions; of several, the last layer's."""
     known = [record for record in result["measurements"] if record.get("predictions")]
     return known[-1] if known else None
 
@@ -94,7 +107,7 @@ def _scores(result: Result) -> Record | None:
 def _sentences(result: Result, record: Record) -> list[str]:
     """Say how often the class stays, and how often it is correct."""
     group, shares = result["group"], _predictions(record)
-    kept = "Same class" if record["output_action"] == "trivial" else "Class moves along"
+    kept = "Same class" if record["output_action"] == "trivial" else "Expected class"
     stay = _moved(group, shares["stay"]["per_element"])
     if stay is None:
         return []
@@ -102,7 +115,7 @@ def _sentences(result: Result, record: Record) -> list[str]:
     right = shares["right"]
     moved = None if right is None else _moved(group, right["per_element"])
     if right is not None and moved is not None:
-        first = "at an element of their own" if is_sampled(group["name"]) else "unmoved"
+        first = "at a random element" if is_sampled(group["name"]) else "unmoved"
         unmoved = right["per_element"][group["elements"][0]]
         sentences.append(
             f"Correct: {_share(unmoved)} {first}, {_share(moved.mean)} moved{moved.worst}."
@@ -117,11 +130,23 @@ def _sentences(result: Result, record: Record) -> list[str]:
     )
     if common is not None and common >= _ONE_CLASS:
         sentences.append(
-            f"But {_share(common)} of the samples get one and the same class before moving, so "
-            "that a class that stays says little."
+            f"But {_share(common)} of the unmoved samples get the same class, so a stable class "
+            "says little."
         )
     elif read_record(record).hardly_reacts:
-        sentences.append("But the output hardly reacts to its input, so that this says little.")
+        sentences.append("But the output hardly reacts to the input, so this says little.")
+    return sentences
+
+
+def _where(result: Result, readings: Sequence[Reading]) -> list[str]:
+    """Say where feature maps lose most, and under which element."""
+    maps = [r for r in readings if r.descriptor.cosine_of_maps]
+    if len(maps) < 2:
+        return []
+    lost = largest_loss(maps)
+    sentences = [] if lost is None else [f"Feature maps: the largest loss is {lost}."]
+    if lost is not None and result["group"]["order"] > 2:
+        sentences.append(worst_and_best(maps[-1], result["group"]))
     return sentences
 
 
@@ -132,14 +157,14 @@ def _predictions(record: Record) -> Predictions:
 
 
 class _Moved(NamedTuple):
-    """A share over all elements but the identity, and the words for the worst of these."""
+    """A share over all elements except the identity, and the words for the worst of them."""
 
     mean: float
     worst: str
 
 
 def _moved(group: GroupPart, shares: dict[str, float]) -> _Moved | None:
-    """Return a share over moved samples; None where nothing moves."""
+    """Return a share over moved samples; None if the group has no other element."""
     moved = {e: v for e, v in shares.items() if e != group["elements"][0]}
     if not moved:
         return None
@@ -156,7 +181,7 @@ def _share(share: float) -> str:
 
 
 def _rows(result: Result, readings: Sequence[Reading]) -> list[dict[str, Any]]:
-    """Return the table's rows of a result: of each measure the last layer, and the worst map."""
+    """Return a result's rows of the table: the last layer of each measure, and the worst map."""
     rows = []
     records = result["measurements"]
     for measure in dict.fromkeys(r.measure for r in readings):
@@ -174,9 +199,11 @@ def _rows(result: Result, readings: Sequence[Reading]) -> list[dict[str, Any]]:
 
 
 def _row(record: Record, reading: Reading, group: GroupPart) -> dict[str, Any]:
-    """Return the cells of a row: how far from perfect towards unrelated, and what that means."""
+    """Return the cells of a row: how far off the value is, and what that means."""
     share, ends = reading.relative, reading.relative_ci95
-    verdict = "" if record.get("fit") else grade(reading, of_family=is_family(group))
+    verdict = grade(reading, of_family=is_family(group))
+    if record.get("fit"):
+        verdict = "see the section on fits below"
     return {
         "layer": reading.layer,
         "measure": reading.measure,
@@ -184,7 +211,7 @@ def _row(record: Record, reading: Reading, group: GroupPart) -> dict[str, Any]:
         "ends": "" if ends is None else " to ".join(map(percent, ends)).replace("-", "−"),
         "bar": 0 if share is None else round(100 * min(max(share, 0.0), 1.0)),
         "reason": "" if share is not None else _reason(record, reading),
-        "verdict": (verdict or "see its own section below").capitalize(),
+        "verdict": verdict.capitalize() or "—",
         "value": f"{reading.told_unit} {span(reading.told(reading.value))}"
         if reading.similarity
         else f"{span(reading.value)} {reading.told_unit}",
@@ -193,16 +220,16 @@ def _row(record: Record, reading: Reading, group: GroupPart) -> dict[str, Any]:
 
 
 def _reason(record: Record, reading: Reading) -> str:
-    """Say why there is no way from perfect to unrelated to be told."""
+    """Say why it is unknown how far off a value is."""
     if reading.hardly_reacts:
-        return "different samples give nearly the same here"
+        return "different samples give nearly the same values"
     if record.get("fit"):
-        return "a fitted map is read beside its shuffled null"
+        return "compare it with its shuffled null"
     if reading.descriptor.of_error:
         return "a share of the error has no such scale"
     if len(reading.per_sample) < 2:
-        return "one sample has no other to be held against"
-    return "the result does not say how far apart different samples are"
+        return "there is no second sample to compare with"
+    return "the result does not hold the deviation of different samples"
 
 
 def _pictures(
@@ -235,11 +262,12 @@ def _picture(
     if len(known) > _LINES:
         table = [(name, _values(group, "stay", record)) for _, name, record in known]
         svg = shares_picture(table, group, along(group))
-        caption = f"{of} of samples whose class stays, by model and element; 100 % is perfect."
+        caption = f"{of} of samples whose class stays the same, by model and element; 100 % is "
+        caption += "perfect."
         return framed("predictions", svg, caption, alt)
-    caption = f"{of} of samples whose class stays as it was before moving"
+    caption = f"{of} of samples whose class is the same as before moving"
     right = any(c.style != "-" for c in curves)
-    caption += ", and whose class is correct (dotted)" if right else ""
+    caption += " (solid) and whose class is correct (dotted)" if right else ""
     shown = [
         Curve(c.name, 100 * c.values, None if c.ends is None else 100 * c.ends, c.series, c.style)
         for c in curves
@@ -257,7 +285,7 @@ def _values(group: GroupPart, share: str, record: Record) -> np.ndarray[Any, Any
 
 
 def _curves(group: GroupPart, known: Sequence[tuple[int, str, Record]]) -> list[Curve]:
-    """Return what is drawn: solid the share that stays, dotted the share that is correct."""
+    """Return the curves: solid the share of the same class, dotted that of the correct class."""
     curves = []
     for k, (_, name, record) in enumerate(known):
         part = _predictions(record)
@@ -281,8 +309,8 @@ def _share_ends(share: float, samples: int) -> tuple[float, float]:
 
 
 def _ends(group: GroupPart, curve: Curve) -> str:
-    """Say in words where a share is smallest and largest, the identity apart."""
+    """Say where a share is smallest and largest among all elements except the identity."""
     low, high = 1 + int(np.nanargmin(curve.values[1:])), 1 + int(np.nanargmax(curve.values[1:]))
     names = [element_words(group, group["elements"][k]) for k in (low, high)]
     shares = [_share(float(curve.values[k])) for k in (low, high)]
-    return f"least {shares[0]} at {names[0]}; most {shares[1]} at {names[1]}"
+    return f"lowest {shares[0]} at {names[0]}; highest {shares[1]} at {names[1]}"

@@ -23,7 +23,7 @@ def layer_table(listing: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        As wide as the names of tensors are, which are to be copied.
+        As wide as the names of tensors, so that they can be copied.
     """
     model, acted, output = listing["model"], listing["input"], listing["output"]
     lines = [f"{model['path']}   opset {model['opset']}   {model['producer']}".rstrip()]
@@ -32,7 +32,7 @@ def layer_table(listing: Mapping[str, Any]) -> str:
         if entry["name"] == acted["name"]:
             use = f"   acted on, {acted['layout'] or 'layout unknown: --input-layout'}"
         lines.append(f"input   {entry['name']} {_shape(entry['shape'])} {entry['dtype']}{use}")
-    lines.append(f"output  {output['name']}   {output['kind'] or 'kind: decided on data'}")
+    lines.append(f"output  {output['name']}   {output['kind'] or 'kind decided from the data'}")
     if listing["no_latent"]:
         lines.append(f"latent  none: {listing['no_latent']}; name it with --latent NAME")
     for key, value in sorted(listing["metadata"].items()):
@@ -50,15 +50,14 @@ def layer_table(listing: Mapping[str, Any]) -> str:
             *columns(rows, flexible=None, right=(3,)),
             "",
             *_legend(listing),
-            "channel, latent, output: what is measured by default. point: another factorisation "
-            "point.",
-            "Any tensor listed can be named: --measure NAME@TENSOR. Bytes: one sample, float32.",
+            "Measured by default: channel, latent, output. point: another factorisation point.",
+            "Any tensor listed can be measured: --measure NAME@TENSOR. bytes: per float32 sample.",
         )
     )
 
 
 def _legend(listing: Mapping[str, Any]) -> list[str]:
-    """Say what letters mean of which images have none."""
+    """Explain the letters of layouts that images do not have."""
     layouts = [entry["layout"] for entry in (*listing["inputs"], *listing["tensors"])]
     tokens = [text for text in layouts if text and text.startswith("NTD")]
     used = {letter for text in layouts if text and text not in tokens for letter in text}
@@ -89,8 +88,8 @@ def info_table(info: Mapping[str, Any], verified: bool = False) -> str:
     -------
     str
     """
-    state = "complete" if info["complete"] else f"not complete, {len(info['missing'])} missing"
-    checked = ", every checksum is right" if verified else ""
+    state = "complete" if info["complete"] else f"incomplete, {len(info['missing'])} missing"
+    checked = ", all checksums are right" if verified else ""
     rows: list[Sequence[str]] = [("layer", "content", "dtype", "shape", "size")]
     for layer in info["layers"]:
         shape = "x".join(map(str, layer["shape"]))

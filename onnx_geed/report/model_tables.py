@@ -58,7 +58,7 @@ def aggregate_table(aggregate: Aggregate) -> str:
 
 
 def _fits(aggregate: Aggregate) -> list[str]:
-    """Return a second table of what fitted values are to be read beside."""
+    """Return a second table of the values that fitted ones must be compared with."""
     rows: list[Sequence[str]] = [
         ("fits, means", "layer", "kind", "value", "shuffled", "identity", "other g", "defect")
     ]
@@ -102,7 +102,7 @@ def compare_table(comparison: Comparison) -> str:
         verdicts += wrapped(f"relative: {WHAT_IS_RELATIVE}")
     if any(entry["verdict_ci95"] for entry in comparison["measurements"]):
         verdicts += wrapped(
-            "95 % paired: over the samples, of these two models as they are; how far other "
-            "trainings of them would differ, it does not say (onnx-geed aggregate)"
+            "95 % paired: over samples, for these two models only. How much other trainings would "
+            "differ is shown by onnx-geed aggregate"
         )
     return "\n".join((*head, *columns(rows, flexible=1, right=(2, 3, 4, 6)), "", *verdicts))

@@ -12,7 +12,7 @@ from onnx_geed.errors import GeedError
 from onnx_geed.files import make_folder, write_text
 from onnx_geed.report.page_tables import OPEN, class_tables, comparisons, value_row
 from onnx_geed.report.render import render
-from onnx_geed.report.samples import samples_at_both_ends
+from onnx_geed.report.samples import most_and_least_affected
 from onnx_geed.report.words import summary
 from onnx_geed.results import (
     MOTION,
@@ -34,7 +34,7 @@ from onnx_geed.results import (
 )
 from onnx_geed.safe_names import file_name
 
-__all__ = ["report", "write_report"]
+__all__ = ["check_installed", "report", "write_report"]
 
 _REFERENCES = ("input_round_trip", "output_round_trip", "numeric", "untrained")
 
@@ -59,11 +59,11 @@ def write_report(
     data : str or Path, optional
         The data that was measured, for thumbnails.
     pictures : str or Path, optional
-        A folder that the pictures are written to as well, as SVG files.
+        A folder to which the pictures are also written, as SVG files.
     explorations : sequence of Exploration or None
-        Of each result, samples that ``onnx_geed.run.explore`` ran again, to be looked at.
+        For each result, the samples that ``onnx_geed.run.explore`` ran again, to look at.
     command : str, optional
-        The command that the page names as its own.
+        The command that made the page, which the page shows.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def write_report(
         If matplotlib or jinja2 are not installed.
         If the data are not those that were measured.
     """
-    _check_installed()
+    check_installed()
     content = _content(cast(Sequence[Result], results), data, command, explorations)
     write_text(path, render("report", content), option="-o")
     if pictures is not None:
@@ -123,11 +123,12 @@ def report(
         If matplotlib or jinja2 are not installed.
         If the data are not those that were measured.
     """
-    _check_installed()
+    check_installed()
     return render("report", _content(results, data, None, explorations))
 
 
-def _check_installed() -> None:
+def check_installed() -> None:
+    """Refuse to draw without the libraries that pages need."""
     from onnx_geed.report.svg import load_matplotlib
 
     load_matplotlib()
@@ -151,13 +152,15 @@ def _content(
     from onnx_geed.report.fit_sections import fit_sections
     from onnx_geed.report.glance import glance
     from onnx_geed.report.sections import sections
+    from onnx_geed.report.verdicts import verdicts
 
     if not results or any(not r["measurements"] for r in results):
         raise GeedError("report: give result files that hold at least one measurement")
     names = _result_names(results)
     readings = [[read_record(m) for m in r["measurements"]] for r in results]
     families = overview_sections(family_values(results))
-    # Of several families, their names stand over the title.
+    compared = comparisons(results, names)
+    # For several families, the line above the title names them.
     titles = list(dict.fromkeys(r["model"] for s in families for r in s["rows"])) or names
     return {
         "title": " · ".join(titles[:3]) + (f" and {len(titles) - 3} more" * (len(titles) > 3)),
@@ -171,14 +174,17 @@ def _content(
         "explorer": explorer(results, names, readings, explorations, data),
         "fits": fit_sections(results, names),
         "sections": sections(results, names, readings),
-        "comparisons": comparisons(results, names),
-        "samples": samples_at_both_ends(results, names, readings, data),
+        "verdicts": verdicts(results, names, compared[0]["entries"])
+        if len(results) == 2 and compared
+        else [],
+        "comparisons": compared,
+        "samples": most_and_least_affected(results, names, readings, data),
         "again": _commands(results, data, command),
     }
 
 
 def _result_names(results: Sequence[Result]) -> list[str]:
-    """Name the results, as short as tells them apart."""
+    """Name the results, with the shortest names that differ."""
     paths = [Path(r["model"]["path"]) for r in results]
     files = [Path(r.get("file") or f"result {i}") for i, r in enumerate(results, 1)]
     groups = [f"{p.stem}, {r['group']['name']}" for p, r in zip(paths, results, strict=True)]
@@ -220,7 +226,7 @@ def _result_section(
 
 
 def _own_findings(result: Result, others: Sequence[Result]) -> list[Finding]:
-    """Return a result's findings, but for what several fits of the same layers say together."""
+    """Return a result's findings, except those that several fits of the same layers share."""
     beside = [o for o in others if o is not result and has_fits(o) and same_orbits(o, result)]
     found = diagnose(result, model_of(result))
     return [f for f in found if not (beside and f.name == MOTION)]
@@ -233,10 +239,10 @@ def _result_facts(result: Result) -> list[tuple[str, str]]:
     if family:
         acts += f", {told}" if (told := family_range(group)) else ""
     elif exact < group["order"]:
-        acts += f", {exact} of them exact, the others resampled ({group['interpolation']})"
+        acts += f", {exact} of them exact; the others are resampled ({group['interpolation']})"
     acts += "" if group["support"] == "full" else f", inside the inscribed {group['support']}"
     digest = result["model"]["sha256"]
-    known = f"SHA-256 {digest[:16]}…" if digest else "a function, which has no fingerprint"
+    known = f"SHA-256 {digest[:16]}…" if digest else "a function, so it has no checksum"
     facts = [
         ("Model", f"{result['model']['path']} ({known})"),
         ("Family" if family else "Group", acts),

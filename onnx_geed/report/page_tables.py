@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import descriptor_of
@@ -33,7 +33,7 @@ _INTERVALS = {"t": "Student t", "bootstrap": "BCa bootstrap", "wilson": "Wilson"
 
 
 def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
-    """Return the cells of a record: numbers as text, empty where there are none.
+    """Return the cells of a record: numbers as text, empty where a number is unknown.
 
     Parameters
     ----------
@@ -47,30 +47,32 @@ def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
     dict
     """
     reading, part = read_record(record), record["exact"]
+    scale: Literal["value", "unnormalised"] = "value" if reading.normalised else "unnormalised"
     # Between samples has a column of its own, of results that are older too.
     references = {
-        name: reference["value" if reading.normalised else "unnormalised"]
+        name: reference[scale]
         for name, reference in (record.get("references") or {}).items()
         if name != "between_samples"
     }
-    cosine = _is_cosine(record)
 
-    def told(value: float | None, *, flipped: bool = reading.similarity) -> str:
-        return number(value if value is None or not flipped else 0.0 - value)
+    def told(value: float | None) -> str:
+        return number(value if value is None or not reading.similarity else 0.0 - value)
 
-    def ends(pair: Sequence[float] | None, *, flipped: bool = reading.similarity) -> str:
-        return interval((-pair[1], -pair[0]) if pair and flipped else pair)
+    def ends(pair: Sequence[float] | None) -> str:
+        return interval((-pair[1], -pair[0]) if pair and reading.similarity else pair)
 
     return {
         "measure": record["measure"],
         "layer": record["layer"],
-        "value": told(record["value"], flipped=cosine),
-        "ci": ends(record["ci95"], flipped=cosine),
-        "unnormalised": "" if reading.normalised else told(record["unnormalised"]),
+        "value": told(reading.value),
+        "ci": ends(reading.ci95),
+        # As it stands in the file, where this table shows it before the division by M.
+        "undivided": not reading.normalised,
+        "divided": "" if reading.normalised or record["value"] is None else number(record["value"]),
         "cosine": reading.similarity,
         "exact": told(reading.exact) if part else "",
         "exact_ci": ends(reading.exact_ci95) if part else "",
-        "half": told(half["value"], flipped=cosine) if (half := record.get("half")) else "",
+        "half": told(half[scale]) if (half := record.get("half")) else "",
         "m": number(record["normaliser"]) if record["normaliser"] is not None else "",
         "n": record["samples"],
         "between": "" if reading.between is None else told(reading.between),
@@ -83,7 +85,7 @@ def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
 
 
 def class_tables(result: Result) -> dict[str, Any]:
-    """Return what a result says of predictions by element, and of values by class.
+    """Return a result's predictions by element, and its values by class.
 
     Parameters
     ----------
@@ -94,19 +96,20 @@ def class_tables(result: Result) -> dict[str, Any]:
     -------
     dict
         ``predictions``, a table by element for each layer of class scores; ``heads`` and ``rows``
-        of values by class, for the last layer of each measure. Empty where nothing is known.
+        of values by class, for the last layer of each measure. Empty if the result has none.
     """
     group = result["group"]
     predictions: list[dict[str, Any]] = []
     for record in result["measurements"]:
         entry = record.get("predictions")
         if not entry or any(table["layer"] == record["layer"] for table in predictions):
-            continue  # several measures take the same scores
+            continue  # of several measures of the same scores, the first
         shares = [share["per_element"] for share in (entry["stay"], entry["right"]) if share]
         predictions.append(
             {
                 "layer": record["layer"],
                 "noun": "member" if is_family(group) else "element",
+                "permuted": record["output_action"] != "trivial",
                 "right": bool(entry["right"]),
                 "rows": [
                     [element_words(group, e), *(f"{100 * share[e]:.1f} %" for share in shares)]
@@ -116,14 +119,14 @@ def class_tables(result: Result) -> dict[str, Any]:
         )
     known = {r["measure"]: r for r in result["measurements"]}
     last = {
-        measure: (record["layer"], values, _is_cosine(record))
+        measure: (record["layer"], values, _factor(record))
         for measure, record in known.items()
         if (values := record.get("per_class") or {})
     }
     labels = list(next(iter(last.values()))[1]) if last else []
     rows = []
     for label in labels:
-        cells = [_of_class(values.get(label), cosine) for _, values, cosine in last.values()]
+        cells = [_of_class(values.get(label), factor) for _, values, factor in last.values()]
         rows.append(
             {
                 "label": label,
@@ -132,25 +135,25 @@ def class_tables(result: Result) -> dict[str, Any]:
             }
         )
     heads = [
-        (f"{measure}, as a cosine" if cosine else measure, layer)
-        for measure, (layer, _, cosine) in last.items()
+        (f"{measure}, as a cosine" if descriptor_of(measure).similarity else measure, layer)
+        for measure, (layer, _, _) in last.items()
     ]
     return {"predictions": predictions, "heads": heads, "rows": rows, "open": len(rows) <= OPEN}
 
 
-def _is_cosine(record: Record) -> bool:
-    """Say whether a record's value is minus a cosine; divided by M, it stands as in the file."""
-    return descriptor_of(record["measure"]).similarity and record["normaliser"] is None
+def _factor(record: Record) -> float:
+    """Return what to multiply a record's values by to get cosines, of a measure of cosines."""
+    if not descriptor_of(record["measure"]).similarity:
+        return 1.0
+    return -float(record["normaliser"] or 1.0)
 
 
-def _of_class(part: ClassValue | None, cosine: bool) -> tuple[str, str]:
-    """Return the value over the samples of a class and its interval, as they are read."""
+def _of_class(part: ClassValue | None, factor: float) -> tuple[str, str]:
+    """Return the value over the samples of a class and its interval, as the page shows them."""
     if part is None:
         return "", ""
-    value, ends = part["value"], part["ci95"]
-    if cosine:
-        value, ends = 0.0 - value, [-ends[1], -ends[0]] if ends else None
-    return number(value), interval(ends)
+    ends = sorted(factor * end for end in part["ci95"]) if part["ci95"] else None
+    return number(0.0 + factor * part["value"]), interval(ends)
 
 
 def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -166,8 +169,9 @@ def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[st
     Returns
     -------
     list of dict
-        One a further result: ``rows``, or why it was ``refused``. Of several families, or of a
-        family and a group, nothing is said: they ask different questions.
+        One per further result: ``rows``, and ``entries`` as :func:`onnx_geed.compare` returns them;
+        or why it was ``refused``. Several families, or a family and a group, are not compared:
+        they ask different questions.
     """
     shown = []
     firsts: dict[str, int] = {}
@@ -183,6 +187,7 @@ def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[st
         except GeedError as error:
             entry["refused"] = str(error).removeprefix("compare: ")
             rows = []
+        entry["entries"] = rows
         for m in rows:
             cosine = descriptor_of(m["measure"]).similarity and _is_plain(m)
             a, b, difference = (

@@ -43,7 +43,7 @@ def draw_result(result: Result, kind: PlotKind, measure: str | None = None) -> A
     """
     if kind not in get_args(PlotKind):
         raise GeedError(
-            f"plot: there is no kind {shown(kind)!r}: there are {known_names(get_args(PlotKind))}."
+            f"plot: unknown kind {shown(kind)!r}; use {known_names(get_args(PlotKind))}."
             f"{nearest(str(kind), get_args(PlotKind))}"
         )
     return in_the_light(_picture(result, kind, _readings(result, measure)))
@@ -57,7 +57,7 @@ def _readings(result: Result, measure: str | None) -> list[Reading]:
     chosen = layers.most_common(1)[0][0] if measure is None else measure
     if chosen not in layers:
         raise GeedError(
-            f"plot: the result has no measure {shown(chosen)!r}: it has "
+            f"plot: the result has no measure {shown(chosen)!r}; it has "
             f"{known_names(tuple(layers))}.{nearest(str(chosen), layers)}"
         )
     return [read_record(r) for r in result["measurements"] if r["measure"] == chosen]
@@ -71,7 +71,7 @@ def _picture(result: Result, kind: PlotKind, readings: list[Reading]) -> Picture
         return samples_picture(lines)
     if is_family(group):
         first = readings[0]
-        level = first.perfect, f"perfect, {first.told(first.perfect):.4g}"
+        level = first.perfect, f"{first.told(first.perfect):.4g} is perfect"
         curves = [curve_of(*line) for line in lines]
         return curve_picture(curves, group, first.told_unit, level, of=first)
     return polar_picture(lines, group["name"], group["exact"])

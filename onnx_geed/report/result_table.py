@@ -79,7 +79,7 @@ def table(result: Result) -> str:
 
 
 def _references(result: Result) -> list[str]:
-    """Return a second table of scales, where they were asked for."""
+    """Return a second table with references, if the result has any."""
     kinds = {
         "input_round_trip": "input trip",
         "output_round_trip": "output trip",
@@ -108,7 +108,7 @@ def _references(result: Result) -> list[str]:
 
 
 def _fits(result: Result) -> list[str]:
-    """Return a table of what fitted values are to be read beside."""
+    """Return a table of the values that fitted ones must be compared with."""
     rows: list[Sequence[str]] = [
         (
             *("fits", "layer", "kind", "value", "shuffled", "identity", "other g"),
@@ -141,10 +141,10 @@ def _fits(result: Result) -> list[str]:
         "",
         *columns(rows, flexible=1, right=(3, 4, 5, 6, 7, 8, 9, 10)),
         *wrapped(
-            "shuffled: with the next sample's prediction, and a fit no better than that is none; "
-            "identity: no channel moved; other g: another element's map; defect: how far from a "
-            "representation, median and worst over pairs of elements; lambda: how far shrunk to "
-            "the identity"
+            "shuffled: with the prediction for the next sample; a fit that is not better found "
+            "nothing. identity: no channel is moved. other g: with the map of another element. "
+            "defect: distance from a representation, median and worst over pairs of elements. "
+            "lambda: how strongly the fit was shrunk to the identity"
         ),
     ]
 
@@ -154,14 +154,14 @@ def _on_scale(reference: Reference, reading: Reading) -> str:
 
 
 def _predictions(result: Result) -> list[str]:
-    """Say how often predictions stay, and are right, and how many are for one class."""
+    """Say how often predictions stay the same, are correct, and are of the most common class."""
     lines = []
     told: dict[str, Record] = {}
     for record in result["measurements"]:
         if (common := record.get("most_common")) is not None:
             where = f"{record['measure']}@{record['layer']}"
             lines += wrapped(
-                f"{where}: the most common class has {_percent(common)} of them unmoved"
+                f"{where}: the most common class has {_percent(common)} of the unmoved predictions"
             )
         if record.get("predictions"):
             told.setdefault(record["layer"], record)
@@ -170,22 +170,20 @@ def _predictions(result: Result) -> list[str]:
         if not predictions:
             continue
         stay, right = predictions["stay"], predictions["right"]
-        # What the identity adds is known: its own prediction stays.
+        # Under the identity the class stays the same by definition.
         moved = [
             v for name, v in stay["per_element"].items() if name != result["group"]["elements"][0]
         ]
         if not moved:
             continue
         where = f" of {record['layer']}" if len(told) > 1 else ""
-        what = "same class" if record["output_action"] == "trivial" else "class moves along"
+        what = "same class" if record["output_action"] == "trivial" else "expected class"
         worst = worst_noun(result["group"])
         text = f"{what} after moving{where}: {_percent(sum(moved) / len(moved))}"
         text += f" (worst {worst} {_percent(min(moved))})"
         if right:
             upright, *turned = right["per_element"].values()
-            first = (
-                "at an element of their own" if is_sampled(result["group"]["name"]) else "unmoved"
-            )
+            first = "at a random element" if is_sampled(result["group"]["name"]) else "unmoved"
             text += (
                 f"; correct: {_percent(upright)} {first}, {_percent(sum(turned) / len(turned))} "
             )
@@ -195,7 +193,7 @@ def _predictions(result: Result) -> list[str]:
 
 
 def _places(result: Result) -> list[str]:
-    """Say what is known of class scores at places: the foreground, and overlaps of classes."""
+    """Describe class scores at places: values over the foreground, and overlaps of classes."""
     lines, overlaps = [], dict[str, str]()
     for record in result["measurements"]:
         if text := foreground_words(record):
@@ -212,7 +210,7 @@ def _percent(share: float) -> str:
 
 
 def _precision(result: Result) -> list[str]:
-    """Say how many samples the precision that was asked for took."""
+    """Say how many samples were needed for the requested precision."""
     precision = result.get("precision")
     if not precision:
         return []
@@ -255,7 +253,7 @@ def _spread(part: Statistics, bootstrap: bool) -> str:
 
 
 def _ranges(result: Result) -> list[str]:
-    """Say what the best and the worst value of each measure would be."""
+    """Give the best and the worst possible value of each measure."""
     actions: dict[str, set[str]] = {}
     for record in result["measurements"]:
         actions.setdefault(record["measure"], set()).add(record["output_action"])
@@ -271,9 +269,9 @@ def _range(measure: Descriptor, group: GroupPart, trivial: bool) -> str:
     worst = measure.worst_value(group["order"], trivial=trivial and not is_family(group))
     text = f"{measure.name} {measure.perfect:g}"
     if measure.perfect_over_m:
-        return f"{text}/M ({kind}) up, its unnormalised value {measure.perfect:g} ({kind}) up"
+        return f"{text}/M ({kind}) or more, unnormalised {measure.perfect:g} ({kind}) or more"
     if measure.pooled or not math.isfinite(worst):
-        return f"{text} ({kind}) up"
+        return f"{text} ({kind}) or more"
     return (
         f"{text} ({kind}) to {worst:g}"
         if worst == int(worst)

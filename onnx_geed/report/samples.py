@@ -1,4 +1,4 @@
-"""The samples of a page: those at both ends of a measure, with thumbnails of their orbits."""
+"""The most and least affected samples of a page, with thumbnails of their orbits."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from onnx_geed.errors import GeedError
 from onnx_geed.measures import CATALOGUE
 from onnx_geed.report.picture import Picture
 from onnx_geed.report.thumbnails import ShownInput, check_shown, open_pictures, orbit_pictures
-from onnx_geed.report.words import is_sampled
+from onnx_geed.report.words import element_called, is_sampled
 from onnx_geed.results import Reading, Result, element_words, is_family
 from onnx_geed.text import number
 
-__all__ = ["headline", "samples_at_both_ends"]
+__all__ = ["headline", "most_and_least_affected"]
 
-# Samples are ranked by a measure of the first of these roles that there is.
+# Samples are ranked by a measure of the first of these roles that the result has.
 _HEADLINE = ("output", "latent", "channel")
 
 
-# Samples at each end, elements of a long orbit.
+# How many samples are shown as most and as least affected, and how many elements of a long orbit.
 _ENDS, _THUMBNAILS = 3, 8
 
 
-def samples_at_both_ends(
+def most_and_least_affected(
     results: Sequence[Result],
     names: Sequence[str],
     readings: Sequence[Sequence[Reading]],
     data: str | Path | None,
 ) -> list[dict[str, Any]]:
-    """Return the samples with the largest and the smallest deviations of every result.
+    """Return the samples of every result with the largest and the smallest deviations.
 
     Parameters
     ----------
@@ -44,18 +44,18 @@ def samples_at_both_ends(
     readings : sequence of sequences of Reading
         Their records.
     data : str or Path, optional
-        The data that was measured, for pictures of the samples. Of several results, those that are
-        of other data go without, with a note.
+        The data that was measured, for pictures of the samples. Results of other data get no
+        pictures, but a note.
 
     Returns
     -------
     list of dict
-        One a result: ``name``, ``measure``, ``layer``, ``unit``, ``note`` and ``ends``.
+        One per result: ``name``, ``measure``, ``layer``, ``unit``, ``note`` and ``ends``.
 
     Raises
     ------
     GeedError
-        If the data are of none of the results.
+        If no result is of these data.
     """
     entries, refused = [], []
     for result, name, own in zip(results, names, readings, strict=True):
@@ -72,7 +72,7 @@ def samples_at_both_ends(
 def _samples(
     result: Result, name: str, readings: Sequence[Reading], data: str | Path | None
 ) -> dict[str, Any]:
-    """Return the samples at both ends, by the measure nearest to the output.
+    """Return the most and the least affected samples, by the measure nearest to the output.
 
     Raises
     ------
@@ -83,16 +83,16 @@ def _samples(
     values = chosen.per_sample
     order = np.argsort(-values, kind="stable")
     ends = min(_ENDS, len(order) // 2)
-    shown = [("largest", int(k)) for k in order[:ends]]
-    shown += [("smallest", int(k)) for k in order[::-1][:ends]]
+    shown = [("most", int(k)) for k in order[:ends]]
+    shown += [("least", int(k)) for k in order[::-1][:ends]]
     pictures: tuple[ShownInput, ...] = ()
     notes: list[str] = []
     if data is not None:
         pictures = open_pictures(data, result)
         if not check_shown(data, result, [position for _, position in shown]):
             notes.append(
-                "The result keeps no marks of its samples, so that these pictures could not be "
-                "held against them."
+                "The result holds no checksums of its samples, so nobody checked that these "
+                "pictures show the measured samples."
             )
     rows = [{"end": end} | _sample(result, chosen, position, pictures) for end, position in shown]
     notes += [note for row in rows for note in row["notes"]]
@@ -102,18 +102,18 @@ def _samples(
         "layer": chosen.layer,
         "unit": chosen.told_unit,
         "note": " ".join(dict.fromkeys(notes)),
-        "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("largest", "smallest")]
+        "ends": [(e, [r for r in rows if r["end"] == e]) for e in ("most", "least")]
         if rows
         else [],
     }
 
 
 def headline(readings: Sequence[Reading]) -> Reading:
-    """Choose what is looked at first: nearest to the output, on a scale that is known."""
+    """Choose the reading that ranks samples: nearest to the output, on a known scale."""
 
     def rank(reading: Reading) -> tuple[float, int]:
         measure = reading.descriptor
-        # A distance that nothing divides says least, but more of the output than maps do.
+        # A distance without a scale says least, but says more about the output than maps do.
         unscaled = measure.in_tensor_units and not measure.normalised
         return _HEADLINE.index(measure.role) + 1.5 * unscaled, list(CATALOGUE).index(measure.name)
 
@@ -134,10 +134,10 @@ def _sample(
     entry: dict[str, Any] = {
         "name": called + (f", label {label}" if label is not None else ""),
         "value": number(reading.told(float(reading.per_sample[position]))),
-        # Invariance is measured from the mean of an orbit, which the sample itself may be far from.
+        # Invariance is measured from the mean of an orbit; the sample itself may be far from it.
         "worst": element_words(group, group["elements"][worst])
         if worst or is_family(group) or is_sampled(group["name"])
-        else "e, the unmoved sample, which is farthest from the mean of its orbit",
+        else "the unmoved sample, which is farthest from the mean over the orbit",
         "worst_value": number(reading.told(float(row[worst]))),
         "position": position,
         "thumbnails": [],
@@ -153,23 +153,23 @@ def _sample(
             {
                 "pictures": [_shown(picture, under) for picture in drawn],
                 "width": max(picture.width for picture in drawn),
-                "element": group["elements"][g],
+                "element": element_called(group, g),
                 "number": g,
-                "tip": f"{called}, {element_words(group, group['elements'][g])}: "
+                "tip": f"{called}, {element_called(group, g)}: "
                 f"{number(reading.told(float(row[g])))}",
                 "value": number(reading.told(float(row[g]))),
                 "worst": g == worst,
             }
             for g, drawn in zip(at, images, strict=False)
-            for under in [f"{called} under {element_words(group, group['elements'][g])}"]
+            for under in [f"{called}, {element_called(group, g)}"]
         ]
     return entry
 
 
 def _shown(picture: Picture, under: str) -> dict[str, Any]:
-    """Return a picture for the template; its SVG is made of numbers and our own words alone.
+    """Return a picture for the template; its SVG holds only numbers and our own words.
 
-    Markup is not cut as a long word of a name is.
+    As markup it is not shortened, as long names are.
     """
     return {
         "src": Markup(picture.src),

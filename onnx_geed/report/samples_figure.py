@@ -17,13 +17,13 @@ from onnx_geed.report.axes import (
 from onnx_geed.report.svg import INK, SERIES, Mark, Picture, drawing, mark
 from onnx_geed.results import Reading
 
-__all__ = ["samples_picture"]
+__all__ = ["MOST_DOTS", "samples_picture"]
 
 F64 = NDArray[np.float64]
 
 
-# More samples than this are drawn as a shape, not one dot each.
-_MOST_DOTS = 250
+#: Up to as many samples are drawn as one dot each, more as a shape.
+MOST_DOTS = 250
 
 
 def samples_picture(
@@ -31,21 +31,21 @@ def samples_picture(
     models: Sequence[str] = (),
     called: Sequence[Sequence[str]] = (),
 ) -> Picture:
-    """Draw the distribution over samples: a dot each, or a shape for many.
+    """Draw the distribution over samples: one dot per sample, or a shape for many.
 
     Parameters
     ----------
     lines : sequence of (name, Reading)
         Readings of one measure.
     models : sequence of str
-        Of which model each line is, where that is known.
+        The model of each line, where known.
     called : sequence of sequence of str
-        What the samples of each line are called.
+        The names of the samples of each line.
 
     Returns
     -------
     str
-        SVG; a bar marks the median, a thick line the middle half.
+        SVG; a tick marks the median, a thick bar the middle half.
     """
     with drawing(4.6, 0.75 + 0.55 * len(lines)) as (_, axes, picture):
         readings = [reading for _, reading in lines]
@@ -53,7 +53,7 @@ def samples_picture(
         for i, (_, reading) in enumerate(lines):
             values, colour = reading.per_sample, SERIES[i % 6]
             height = _heights(values)
-            if len(values) <= _MOST_DOTS:
+            if len(values) <= MOST_DOTS:
                 axes.plot(values, i - height, "o", ms=3, color=colour, alpha=0.55, mew=0)
                 own = {"model": models[i]} if models else {}
                 marks = [
@@ -87,7 +87,7 @@ def samples_picture(
 
 
 def _heights(values: F64) -> F64:
-    """Pile dots that would hide one another."""
+    """Stack dots that would hide one another."""
     width = float(np.ptp(values)) / 45 or 1.0
     cell = np.floor((values - values.min()) / width).astype(int)
     heights = np.zeros(len(values))

@@ -15,8 +15,8 @@ from onnx_geed.report.cells_figure import heat_picture
 from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
 from onnx_geed.report.figures import over_depth, polar_picture, profile_picture
 from onnx_geed.report.picture import framed
-from onnx_geed.report.samples_figure import samples_picture
-from onnx_geed.report.words import samples_called, title
+from onnx_geed.report.samples_figure import MOST_DOTS, samples_picture
+from onnx_geed.report.words import element_called, samples_called, title
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
     GroupPart,
@@ -79,7 +79,7 @@ def sections(
 
 
 def _at_one_scale(by_result: list[list[Reading]]) -> tuple[list[list[Reading]], str]:
-    """Bring the readings of several results to one scale, and say which where it is another."""
+    """Bring the readings of several results to one scale, and name it if it is not their own."""
     if sum(map(bool, by_result)) < 2:
         return by_result, ""
     flat = [r for readings in by_result for r in readings]
@@ -91,7 +91,7 @@ def _at_one_scale(by_result: list[list[Reading]]) -> tuple[list[list[Reading]], 
     if moved[0].in_tensor_units:
         return (
             together,
-            " Each model is drawn in the units of its own vectors, which do not compare.",
+            " Each model is drawn in the units of its own vectors, so models cannot be compared.",
         )
     return together, ""
 
@@ -102,8 +102,8 @@ def _profile_pictures(
     drawn = [(n, rs) for n, rs in zip(names, by_result, strict=True) if rs]
     kept = drawn[:_RESULTS]
     caption = (
-        "Value by layer, the input's end on top; bars are 95\u00a0% intervals over samples. "
-        f"Further left is better.{_some_of(drawn)}"
+        "Value by layer, from input (top) to output (bottom), with 95\u00a0% intervals over "
+        f"samples. Left is better.{_some_of(drawn)}"
     )
     exact = any(r.exact is not None for rs in by_result for r in rs)
     layers = [[r.layer for r in rs] for _, rs in kept]
@@ -117,13 +117,13 @@ def _profile_pictures(
             for i, layer in enumerate(r.layer for r in together[0][1])
         ]
         mark = "Ticks" if len(together) > 1 else "Diamonds"
-        legend = f" {mark}: over the exact elements alone." if exact else ""
+        legend = f" {mark}: exact part." if exact else ""
         if len(together) == 1 and any(r.trips for r in together[0][1]):
-            legend += " Crosses: what resampling alone does, a scale and no lower bound."
+            legend += " Crosses: resampling alone, a reference and no lower bound."
         if len(together) == 1 and any(r.untrained is not None for r in together[0][1]):
             legend += " Stars: the same network untrained."
         title = f"{together[0][0]}: " if len(groups) > 1 else ""
-        alt = f"{title}profile of {together[0][1][0].measure} over {len(rows)} layers. " + " ".join(
+        alt = f"{title}{together[0][1][0].measure} over {len(rows)} layers. " + " ".join(
             f"{n}: {_told(rs[0])} in {rs[0].layer}, {_told(rs[-1])} in {rs[-1].layer}."
             for n, rs in together
         )
@@ -134,10 +134,10 @@ def _profile_pictures(
 
 
 def _some_of(drawn: Sequence[Any]) -> str:
-    """Say that not all results are drawn, which lines and colours could not be told apart."""
+    """Say that not all results are drawn, because their lines would look alike."""
     if len(drawn) <= _RESULTS:
         return ""
-    return f" The first {_RESULTS} of {len(drawn)} results are drawn; tables have all."
+    return f" Only the first {_RESULTS} of {len(drawn)} results are drawn; the tables show all."
 
 
 def _told(reading: Reading) -> str:
@@ -152,7 +152,7 @@ def _heat_pictures(
     several = [of for of in zip(results, names, by_result, strict=True) if len(of[2]) > 1]
     for result, name, readings in several[:_RESULTS]:
         group = result["group"]
-        called = [element_words(group, e, short=True) for e in group["elements"]]
+        called = [element_called(group, g) for g in range(len(group["elements"]))]
         svg = heat_picture(readings, called, along(group), model=name, most=most)
         worst = max(readings, key=lambda r: r.per_element.max())
         element = group["elements"][int(worst.per_element.argmax())]
@@ -160,10 +160,10 @@ def _heat_pictures(
             framed(
                 "heat",
                 svg,
-                f"{name}: layers against {_called(group)}; darker is less equivariant."
+                f"{name}: value by layer and {_called(group)}. Darker is less equivariant."
                 f"{_some_of(several)}",
-                f"{name}: heat map of {readings[0].measure} by layer and element; the darkest "
-                f"cell is {worst.layer} under {element_words(group, element)}, "
+                f"{name}: heat map of {readings[0].measure} by layer and {_called(group)}. The "
+                f"worst cell is {worst.layer} under {element_words(group, element)}, "
                 f"{span(worst.told(float(worst.per_element.max())))}.",
             )
         )
@@ -204,16 +204,16 @@ def _element_pictures(
             continue
         round_ = turns_of(group) is not None
         rest = _some_of(chosen)
-        caption = f"{name}: deviation by element"
+        caption = f"{name}: value by element"
         if round_ and result["group"]["order"] > 2:
-            caption = f"{name}: deviation by angle; the centre is perfect, the identity at 0°"
+            caption = f"{name}: value by angle. The centre is perfect; 0° is the unmoved sample"
             if not all(result["group"]["exact"]):
-                caption += ". Elements that the pixel grid does not allow are resampled"
+                caption += ". At hollow points the image is resampled"
         elements = result["group"]["elements"]
-        alt = f"Deviation by element under {group}. " + " ".join(
-            f"{label}: farthest from perfect at "
+        alt = f"Value by element under {group}. " + " ".join(
+            f"{label}: worst at "
             f"{element_words(own, elements[int(r.per_element.argmax())])}, "
-            f"{span(r.told(float(r.per_element.max())))}; nearest at "
+            f"{span(r.told(float(r.per_element.max())))}; best at "
             f"{element_words(own, elements[int(r.per_element.argmin())])}, "
             f"{span(r.told(float(r.per_element.min())))}."
             for label, r in lines
@@ -226,7 +226,7 @@ def _element_pictures(
 
 
 def _called(group: GroupPart) -> str:
-    return "members" if is_family(group) else "elements"
+    return "member" if is_family(group) else "element"
 
 
 def _curve_pictures(
@@ -236,7 +236,7 @@ def _curve_pictures(
     measured: Sequence[tuple[Result, str]],
     models: Sequence[str],
 ) -> list[dict[str, str]]:
-    """Values over a family's parameter, then differences of models, and gain."""
+    """Values over a family's parameter, then differences between models, and gain."""
     first = lines[0][1]
     measure, perfect = first.descriptor, first.perfect
     over = f"{name}: by {group.get('parameter') or 'member'}"
@@ -247,11 +247,11 @@ def _curve_pictures(
                 [curve_of(label, r, n) for (label, r), n in zip(lines, models, strict=True)],
                 group,
                 first.told_unit,
-                (perfect, f"perfect, {first.told(perfect):.4g}"),
+                (perfect, f"{first.told(perfect):.4g} is perfect"),
                 of=first,
             ),
-            f"{over}, with 95\u00a0% intervals over samples; lower down is better.",
-            f"Deviation over the members of {group['name']}. "
+            f"{over}, with 95\u00a0% intervals over samples. Closer to the dashed line is better.",
+            f"Value over the members of {group['name']}. "
             + " ".join(f"{label}: {_ends(group, r.per_element, r)}." for label, r in lines),
         )
     ]
@@ -266,12 +266,12 @@ def _curve_pictures(
         if (part := record.get("gain"))
     ]
     if gains:
-        svg = curve_picture(gains, group, "gain", (1.0, "as much as the pixels"))
+        svg = curve_picture(gains, group, "gain", (1.0, "as far as the pixels"))
         alt = f"Gain over the members of {group['name']}. " + " ".join(
             f"{c.name}: {_ends(group, c.values)}." for c in gains if np.isfinite(c.values).any()
         )
-        caption = f"{over}: how much more the latent moves than the pixels did, each as a multiple "
-        caption += "of what different samples differ by."
+        caption = f"{over}: how far the latent moves compared with the pixels, each relative to "
+        caption += "different samples."
         pictures.append(framed("gain", svg, caption, alt))
     return pictures
 
@@ -282,7 +282,7 @@ def _differences(
     lines: Sequence[tuple[str, Reading]],
     measured: Sequence[tuple[Result, str]],
 ) -> list[dict[str, str]]:
-    """The first result against each further one, where they are of the same samples."""
+    """The first result minus each further one, where both are of the same samples."""
     (first, name), *others = measured[: len(lines)]
     own = lines[0][1]
     curves = [
@@ -293,11 +293,11 @@ def _differences(
     ]
     if not curves:
         return []
-    # Of cosines, not their own difference, which has the other sign.
-    what = "difference in distance from 1" if own.similarity else f"difference, {own.unit}"
-    svg = curve_picture(curves, group, what, (0.0, "the same"))
-    caption = f"{over}, paired over the same samples, with 95\u00a0% intervals; below 0, {name} is "
-    caption += "nearer to perfect."
+    # The difference of cosines themselves has the other sign.
+    what = "difference of 1 − cosine" if own.similarity else f"difference, {own.unit}"
+    svg = curve_picture(curves, group, what, (0.0, "no difference"))
+    caption = f"{over}: differences between models, paired over the same samples, with 95\u00a0% "
+    caption += f"intervals. Below 0, {name} is better."
     alt = "Paired differences. " + " ".join(f"{c.name}: {_ends(group, c.values)}." for c in curves)
     return [framed("differences", svg, caption, alt)]
 
@@ -307,13 +307,13 @@ def _or_nan(value: float | None) -> float:
 
 
 def _ends(group: GroupPart, values: NDArray[np.float64], of: Reading | None = None) -> str:
-    """Say in words where a curve is highest and lowest, the identity apart."""
+    """Say where a curve is highest and lowest among all elements except the identity."""
     high, low = 1 + int(np.nanargmax(values[1:])), 1 + int(np.nanargmin(values[1:]))
     names = [element_words(group, group["elements"][k]) for k in (high, low)]
     ends = [float(values[k]) for k in (high, low)]
     words = ("largest", "smallest")
     if of is not None:
-        words, ends = ("farthest from perfect", "nearest"), [of.told(v) for v in ends]
+        words, ends = ("worst", "best"), [of.told(v) for v in ends]
     return f"{words[0]} at {names[0]}, {span(ends[0])}; {words[1]} at {names[1]}, {span(ends[1])}"
 
 
@@ -331,18 +331,18 @@ def _sample_pictures(
         ]
     if len(lines[0][1].per_sample) < 2:
         return []
+    dots = all(len(r.per_sample) <= MOST_DOTS for _, r, _, _ in lines)
     alt = "Distribution over samples. " + " ".join(
-        f"{label}: median {span(r.told(float(np.median(r.per_sample))))}, from "
-        f"{span(r.told(float(r.per_sample.min())))} to "
-        f"{span(r.told(float(r.per_sample.max())))} over {len(r.per_sample)} samples."
+        f"{label}: median {span(r.told(float(np.median(r.per_sample))))}, best "
+        f"{span(r.told(float(r.per_sample.min())))}, worst "
+        f"{span(r.told(float(r.per_sample.max())))} of {len(r.per_sample)} samples."
         for label, r, _, _ in lines
     )
-    caption = (
-        "Each dot or bar is of samples: the tick is the median, the thick bar the middle half."
-    )
+    shape = "Each dot is one sample" if dots else "The shape shows how many samples have each value"
+    caption = f"{shape}; the tick is the median, the thick bar the middle half."
     svg = samples_picture(
         [(label, r) for label, r, _, _ in lines],
         [n for _, _, n, _ in lines],
         [samples_called(result) for _, _, _, result in lines],
     )
-    return [framed("samples", svg, f"{caption} Further left is better.{_some_of(kept)}", alt)]
+    return [framed("samples", svg, f"{caption} Left is better.{_some_of(kept)}", alt)]

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from onnx_geed.addresses import joined
-from onnx_geed.files import write_text
+from onnx_geed.files import make_folder, write_text
 from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.report.axes import legend_name
 from onnx_geed.report.family_overview import families_picture
-from onnx_geed.report.page import write_report
+from onnx_geed.report.page import check_installed, write_report
 from onnx_geed.report.suite_page import suite_page
 from onnx_geed.report.suite_tables import suite_csv
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, drawing, panels_across, themed
@@ -20,7 +20,7 @@ from onnx_geed.results import SuiteRow, SuiteSummary, read_result, suite_family_
 from onnx_geed.safe_names import file_name
 from onnx_geed.text import shorten
 
-__all__ = ["draw_suite", "suite_picture", "write_summary"]
+__all__ = ["draw_suite", "suite_picture", "write_suite_report", "write_summary"]
 
 #: The means of a row that can be drawn.
 Field = Literal["mean", "unnormalised_mean", "relative_mean"]
@@ -32,12 +32,12 @@ Axis = Literal["step", "data", "layer", "model"]
 
 _FIELDS: dict[Field, str] = {
     "mean": "",
-    "unnormalised_mean": ", without M",
-    "relative_mean": ", relative to samples",
+    "unnormalised_mean": ", unnormalised",
+    "relative_mean": ", relative to different samples",
 }
 
 
-# Results on one page: of more, nobody reads the rest of it.
+# Results on one page; nobody would read more.
 _MOST_RESULTS = 30
 
 
@@ -46,7 +46,7 @@ def write_summary(
 ) -> list[str]:
     """Write a suite's summary as ``summary.csv`` and, with the extra, ``report.html`` and pictures.
 
-    Where groups are several, and one a family, its results are a page too, ``families.html``.
+    If one of several groups is a family, there is also a page of families, ``families.html``.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def write_summary(
     Returns
     -------
     list of str
-        A note where the pictures and the page, or that of the families, are left out.
+        A note if the pictures and the page, or the page of families, are left out.
 
     Raises
     ------
@@ -71,18 +71,45 @@ def write_summary(
     for name in ("matplotlib", "jinja2"):
         if importlib.util.find_spec(name) is None:
             cure = "pip install 'onnx-geed[report]'"
-            return [f"no report.html and no pictures, for want of {name}: {cure}"]
+            return [f"no report.html and no pictures, because {name} is not installed: {cure}"]
     draw_suite(summary, folder)
     write_text(joined(folder, "report.html"), suite_page(summary), option="-o")
     if not cells or not suite_family_values(summary["rows"]):
         return []
     if len(cells) > _MOST_RESULTS:
         return [
-            f"no families.html: {len(cells)} results are more than a page holds "
-            f"({_MOST_RESULTS}); give onnx-geed report those of cells/ that you want on one"
+            f"no families.html: a page holds at most {_MOST_RESULTS} results, this suite has "
+            f"{len(cells)}; give onnx-geed report the files of cells/ that you want to see"
         ]
     write_report([read_result(cell) for cell in cells], joined(folder, "families.html"))
     return []
+
+
+def write_suite_report(
+    summary: SuiteSummary, path: str | Path, *, pictures: str | Path | None = None
+) -> None:
+    """Write the page of a suite.
+
+    Parameters
+    ----------
+    summary : dict
+        Of schema ``onnx-geed/suite/1``.
+    path : str or Path
+        The HTML file.
+    pictures : str or Path, optional
+        A folder that the pictures of :func:`draw_suite` are written to.
+
+    Raises
+    ------
+    GeedError
+        If a file cannot be written.
+        If matplotlib or jinja2 are not installed.
+    """
+    check_installed()
+    write_text(path, suite_page(summary), option="-o")
+    if pictures is not None:
+        make_folder(pictures, option="--pictures")
+        draw_suite(summary, pictures)
 
 
 def draw_suite(summary: SuiteSummary, folder: str | Path) -> list[str | Path]:
@@ -193,10 +220,10 @@ def suite_picture(rows: Sequence[SuiteRow], field: Field = "mean") -> str:
 
 
 def _label(measure: Descriptor, field: Field) -> str:
-    """Return what is drawn; what is perfect is said where it differs by model."""
+    """Return the label of an axis, with the perfect value where it differs by model."""
     if measure.perfect_over_m and field == "mean":
         perfect = f"{measure.perfect:g}".replace("-", "−")
-        return f"{measure.label} / M\n(dotted: perfect, {perfect}/M)"
+        return f"{measure.label} / M\n(dotted line: {perfect}/M is perfect)"
     return measure.label + _FIELDS[field]
 
 

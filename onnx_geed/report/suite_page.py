@@ -54,7 +54,7 @@ def suite_page(summary: SuiteSummary) -> str:
 
 
 def _counts(rows: Sequence[SuiteRow]) -> str:
-    """Say how much there is of everything."""
+    """Count models, steps, data sets, groups, measures and values."""
     counted = [
         _counted((r["model"] for r in rows), "model"),
         _counted((r["step"] for r in rows if r["step"] is not None), "training step"),
@@ -72,7 +72,7 @@ def _counted(names: Iterable[Any], noun: str) -> str:
 
 
 def _warnings(rows: Sequence[SuiteRow]) -> list[dict[str, Any]]:
-    """Return every warning once, and of how many values it is."""
+    """Return every warning once, with its number of values."""
     found: dict[str, int] = {}
     for row in rows:
         for warning in row["warnings"]:

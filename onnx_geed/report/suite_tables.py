@@ -46,8 +46,8 @@ def suite_table(summary: SuiteSummary) -> str:
     Returns
     -------
     str
-        One table a data set, group and measure: a line a model, step and layer. Then warnings, each
-        once, and what failed.
+        One table per data set, group and measure, with a line per model, step and layer. Then each
+        warning once, and the failed runs.
     """
     lines = [summary["title"]]
     notes: dict[str, int] = {}
@@ -80,7 +80,7 @@ def _by_data(rows: Sequence[SuiteRow]) -> dict[str, list[SuiteRow]]:
 
 def _cells(rows: Sequence[SuiteRow], notes: dict[str, int]) -> list[Sequence[str]]:
     several = len({r["layer"] for r in rows}) > 1
-    # Latents and outputs bear other names in other models, which tells nothing.
+    # Latents and outputs have different names in different models, which means nothing.
     single = all(
         len({r["layer"] for r in rows if r["model"] == model}) == 1
         for model in {r["model"] for r in rows}

@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import logging
 import os
 import re
 import warnings
@@ -134,6 +135,10 @@ def load_matplotlib() -> Any:
     """
     # A backend that there is not would be an error already on loading.
     backend = os.environ.pop("MPLBACKEND", None)
+    # Where it may keep no list of fonts, it works without, and has two lines to say of it.
+    told = logging.getLogger("matplotlib")
+    level = told.level
+    told.setLevel(logging.ERROR)
     try:
         with whole():
             import matplotlib as mpl
@@ -147,6 +152,7 @@ def load_matplotlib() -> Any:
             f"report: matplotlib cannot be loaded ({error}); look at its matplotlibrc"
         ) from None
     finally:
+        told.setLevel(level)
         if backend is not None:
             os.environ["MPLBACKEND"] = backend
     return mpl
@@ -183,7 +189,8 @@ def drawing(
         "legend.frameon": False,
     }
     picture: list[Picture] = []
-    with mpl.rc_context(style):
+    # Matplotlib's C code tells of a Ctrl-C as of a wrong matrix.
+    with whole(), mpl.rc_context(style):
         figure = mpl.figure.Figure(figsize=(width, height), layout="constrained", facecolor="none")
         axes = figure.add_subplot(**options)
         axes.set_facecolor("none")

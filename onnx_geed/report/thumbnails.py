@@ -102,23 +102,23 @@ def _inputs_of(measured: DataPart) -> tuple[InputPart | None, ...]:
 
 
 def _check_same(data: str | Path, result: Result, samples: Samples) -> None:
-    """Refuse data that are not as many, or are named otherwise."""
+    """Refuse data with another number of samples or other names."""
     available, indices = result["data"]["available"], result["data"]["indices"]
     if len(samples) != available:
         raise GeedError(
-            f"--data {data}: holds {len(samples)} samples, the result is of {available} from "
-            f"{result['data']['source']}; give the same data"
+            f"--data {data}: has {len(samples)} samples, but the result was measured on "
+            f"{available} from {result['data']['source']}; give the same data"
         )
     names = result["data"]["names"]
     if names and samples.names and [samples.names[i] for i in indices] != list(names):
         raise GeedError(
-            f"--data {data}: its files are named otherwise than those of the result; give the data "
+            f"--data {data}: its files have other names than those of the result; give the data "
             f"that was measured, {result['data']['source']}"
         )
 
 
 def check_shown(data: str | Path, result: Result, positions: Sequence[int]) -> bool:
-    """Hold samples against the marks that a result keeps of those that were measured.
+    """Compare samples with the checksums that a result holds of those that were measured.
 
     Parameters
     ----------
@@ -226,9 +226,9 @@ def orbit_pictures(
     Returns
     -------
     pictures : list of lists of Picture
-        One list an element, with a picture of each input that has one.
+        One list per element, with a picture of each input that has one.
     notes : list of str
-        How the pictures are read, and which inputs have none, and why.
+        How to read the pictures, and which inputs have none, and why.
     """
     data = result["data"]
     by_input = []
@@ -264,8 +264,8 @@ def _orbit(
     group = result["group"]
     interpolation = group["interpolation"]
     if interpolation == "own":
-        raise GeedError("an action of one's own moved them")
-    # One's own functions are no more run to draw something than to read a result.
+        raise GeedError("they were moved by a custom action")
+    # Drawing, like reading a result, never runs the user's own functions.
     named = None if group.get("parameter") == "member" else parse_group(group["name"])
     if named is None or named.changes_values:
         raise GeedError(f"{group['name']} changes values, at the size that the model takes")

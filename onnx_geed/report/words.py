@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -27,39 +26,42 @@ from onnx_geed.results import (
 from onnx_geed.text import interval, number, span
 
 __all__ = [
+    "element_called",
     "foreground_words",
     "grade",
     "is_sampled",
+    "largest_loss",
     "meaning",
     "overlap_words",
     "percent",
     "samples_called",
     "summary",
     "title",
+    "worst_and_best",
     "worst_noun",
 ]
 
-# Exact elements that deviate by so much of the whole show that interpolation is not the cause.
+# If the exact elements have at least this share of the deviation, interpolation is not the cause.
 _OWN = 0.6
 
 
-# No element stands out whose deviation differs by less, as a share of what samples differ by.
+# Elements are alike whose deviations differ by less, as a share of that of different samples.
 _DIFFER = 0.02
 
 
-# Up to which share of the way to different samples a tensor is said to do what.
+# The word for a tensor, by its distance from perfect as a share of that of different samples.
 _GRADES = (
-    (ROUNDED, "equivariant within rounding", "invariant within rounding"),
+    (ROUNDED, "equivariant up to rounding", "invariant up to rounding"),
     (0.05, "close to equivariant", "close to invariant"),
-    (0.2, "mostly moving along", "mostly invariant"),
-    (0.5, "moving along in part", "invariant in part"),
-    (HARDLY, "moving along a little", "a little invariant"),
-    (math.inf, "hardly moving along", "hardly invariant"),
+    (0.2, "mostly equivariant", "mostly invariant"),
+    (0.5, "partly equivariant", "partly invariant"),
+    (HARDLY, "slightly equivariant", "slightly invariant"),
+    (math.inf, "hardly equivariant", "hardly invariant"),
 )
 
 
 def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
-    """Return sentences, every number and direction of which is read from the result."""
+    """Return sentences on a result; all their numbers and directions are read from it."""
     group, family = result["group"], is_family(result["group"])
     sentences = []
     maps = [r for r in readings if r.descriptor.cosine_of_maps]
@@ -67,9 +69,9 @@ def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
         layouts = [m["layout"] for m in result["measurements"] if m["measure"] == maps[0].measure]
         input = result["data"].get("layout", "NCHW")
         moved = "image" if is_map(input) and not {*"DTX"} & {*input} else "input"
-        does = "changing" if family else "moving"
-        name = title(maps[0].measure, layouts)
-        sentences.append(_depth(maps, f"{name}: {does} the {moved}", family=family))
+        noun = "map" if all(map(is_map, layouts)) else "tensor"
+        subject = f"{title(maps[0].measure, layouts)}: the {noun} of the moved {moved}"
+        sentences.append(_depth(maps, subject, noun, family=family))
     for record, r in zip(result["measurements"], readings, strict=True):
         if not r.descriptor.cosine_of_maps or len(maps) == 1:
             name = title(r.measure, [record["layout"]])
@@ -81,27 +83,23 @@ def summary(result: Result, readings: Sequence[Reading]) -> list[str]:
         sentences.append(_resampling(tripped[-1]))
     ranked = maps[-1] if maps else readings[-1]
     if group["order"] > 2 and not np.allclose(ranked.per_element, ranked.perfect, atol=ROUNDED):
-        sentences.append(_elements(ranked, group))
+        sentences.append(worst_and_best(ranked, group))
     return sentences
 
 
 def _resampling(reading: Reading) -> str:
-    """Say how much of a value resampling alone could bring about."""
+    """Say how much of a value resampling alone can explain."""
     name, value = max(reading.trips.items(), key=lambda item: item[1])
     away, unit = value - reading.perfect, reading.unit
-    text = (
-        f"Resampling alone ({name.replace('_', ' ')}) gives {span(value)} {unit} in {reading.layer}"
-    )
-    if reading.similarity:
-        text = f"Resampling alone ({name.replace('_', ' ')}) leaves cosine {span(-value)} in "
-        text += reading.layer
+    given = f"cosine {span(-value)}" if reading.similarity else f"{span(value)} {unit}"
+    text = f"Resampling alone ({name.replace('_', ' ')}) gives {given} in {reading.layer}"
     if reading.away < 1e-6:
         return text + "."
     if reading.exact is not None and reading.exact - reading.perfect >= _OWN * reading.away:
         own = span(reading.told(reading.exact))
         return (
-            f"{text}; but the exact elements, which are not resampled, have {own}: most of the "
-            "deviation is the network's own."
+            f"{text}. But the exact elements, which need no resampling, have {own}: most of the "
+            "deviation comes from the network itself."
         )
     if away < 0.3 * reading.away:
         return text + ", so interpolation explains little of the deviation."
@@ -109,7 +107,7 @@ def _resampling(reading: Reading) -> str:
 
 
 def title(measure: str, layouts: Sequence[str]) -> str:
-    """Return what a measure is of: maps where its tensors are maps.
+    """Return the title of a measure, which depends on whether its tensors are maps.
 
     Parameters
     ----------
@@ -128,58 +126,91 @@ def title(measure: str, layouts: Sequence[str]) -> str:
     return descriptor.title
 
 
-def _depth(maps: Sequence[Reading], moving: str, *, family: bool) -> str:
+def _depth(maps: Sequence[Reading], subject: str, noun: str, *, family: bool) -> str:
+    """Say how equivariant the maps are from the first to the last, and where that is lost."""
     first, last = maps[0], maps[-1]
     worst = max(maps, key=lambda r: r.value)
-    stay = all(r.output_action == "trivial" for r in maps)
-    does = "leaves them as they are, with" if stay else "moves them along with"
+    target = f"the moved {noun}"
+    if all(r.output_action == "trivial" for r in maps):
+        target = f"the {noun} of the unmoved sample" if family else "the mean over the orbit"
     text = (
-        f"{moving} {does} cosine {span(-first.value)} in "
-        f"{first.layer} and {span(-last.value)} in {last.layer}"
+        f"{subject} has cosine {span(-first.value)} with {target} in {first.layer} and "
+        f"{span(-last.value)} in {last.layer} (1 is perfect)"
     )
     if worst is not first and worst is not last:
-        text += f"; least in {worst.layer}, {span(-worst.value)}"
-    text += ". 1 would be perfect"
-    # Maps of different samples are alike to a degree, which depends on the kind of layer.
-    related = all(r.relative is not None for r in maps)
-    steps = [(b.share(b.value) - a.share(a.value), a, b) for a, b in itertools.pairwise(maps)]
-    rise, before, after = max(steps, key=lambda s: s[0])
-    if before is not after and rise > 0.02:
-        text += f". The largest loss lies between {before.layer} and {after.layer} ("
-        text += (
-            f"{span(rise)} of what different samples differ by)" if related else f"{span(rise)})"
-        )
-    return f"{text}. {_grades_at_both_ends(maps, family=family)}."
+        text += f"; the lowest is {span(-worst.value)} in {worst.layer}"
+    lost = largest_loss(maps)
+    if lost is not None:
+        text += f". The largest loss is {lost}"
+    grades = [grade(reading, of_family=family) for reading in (first, last)]
+    if grades[0] == grades[1]:
+        return f"{text}. Both layers are {grades[0]}."
+    return f"{text}. {first.layer} is {grades[0]}, {last.layer} is {grades[1]}."
 
 
-def _grades_at_both_ends(maps: Sequence[Reading], *, family: bool) -> str:
-    """Say in the words of grades how the first and the last map move along."""
-    first, last = (grade(reading, of_family=family) for reading in (maps[0], maps[-1]))
-    if first == last:
-        return f"Both ends are {first}"
-    return f"The first is {first}, the last {last}"
+def largest_loss(maps: Sequence[Reading]) -> str | None:
+    """Say between which two layers, or the input and the first, the deviation grows most.
+
+    Parameters
+    ----------
+    maps : sequence of Reading
+        Maps in the order of the network. The input itself is perfect.
+
+    Returns
+    -------
+    str or None
+        None where it grows by less than 2 % of the deviation of different samples.
+    """
+    shares = [0.0, *(r.share(r.value) for r in maps)]
+    names = ["the input", *(r.layer for r in maps)]
+    k = max(range(len(maps)), key=lambda i: shares[i + 1] - shares[i])
+    before, after = shares[k], shares[k + 1]
+    if after - before <= _DIFFER:
+        return None
+    # Maps of different samples have a cosine that depends on the layer.
+    if all(r.relative is not None for r in maps):
+        size = f"from {percent(before)} to {percent(after)} off"
+    else:
+        size = f"cosine {span(1 - before)} to {span(1 - after)}"
+    return f"between {names[k]} and {names[k + 1]} ({size})"
 
 
-def _elements(reading: Reading, group: GroupPart) -> str:
-    elements, noun = group["elements"], "member" if is_family(group) else "element"
+def worst_and_best(reading: Reading, group: GroupPart) -> str:
+    """Say under which elements a tensor is least and most equivariant.
+
+    Parameters
+    ----------
+    reading : Reading
+        The reading.
+    group : dict
+        The ``group`` part of its result, of at least three elements.
+
+    Returns
+    -------
+    str
+        One sentence; it says so where the elements do not differ clearly.
+    """
+    elements, noun = group["elements"], worst_noun(group)
     values = reading.per_element[1:]
     worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
     ends = [span(reading.told(float(v))) for v in (values.max(), values.min())]
     gaps = reading.deviations[:, worst] - reading.deviations[:, best]
     sure = mean_interval(gaps)
     spread = reading.share(float(values.max())) - reading.share(float(values.min()))
+    unit, names = reading.told_unit, [element_words(group, elements[k]) for k in (worst, best)]
     if spread < _DIFFER or sure is None or sure[0] <= 0:
-        between = f"({reading.told_unit} {ends[0]} to {ends[1]})"
-        return f"In {reading.layer}, no {noun} but the identity stands out {between}."
+        return (
+            f"In {reading.layer}, all {noun}s but the identity are about equal ({unit} {ends[0]} "
+            f"to {ends[1]})."
+        )
     return (
-        f"In {reading.layer}, {element_words(group, elements[worst])} is the hardest {noun} and "
-        f"{element_words(group, elements[best])} the easiest ({reading.told_unit} {ends[0]} and "
-        f"{ends[1]})."
+        f"In {reading.layer}, the worst {noun} is {names[0]} with {unit} {ends[0]}, the best is "
+        f"{names[1]} with {unit} {ends[1]}."
     )
 
 
 def worst_noun(group: GroupPart) -> str:
-    """Return what one of the elements is called where the worst of them is told."""
+    """Return the noun for an element in "the worst element": an angle, if all are rotations."""
     turns = turns_of(group["name"])
     if (turns is not None and not turns.mirrored) or group.get("parameter") == "angle":
         return "angle"
@@ -194,17 +225,17 @@ def grade(reading: Reading, *, of_family: bool = False) -> str:
     reading : Reading
         The reading.
     of_family : bool
-        Whether f(gx) was held against f(x) itself, of which no divergence has a bound.
+        Whether f(gx) was compared with f(x) itself, from which a divergence has no bound.
 
     Returns
     -------
     str
-        By ``relative``; where that is not known by the cosine of maps, else empty. Divergence from
-        an orbit's mean is bounded, by ln abs(G), that of another sample is not: what has such a
-        bound is graded by the larger of both shares.
+        By ``relative``; where that is unknown, by the cosine of maps; else empty. The divergence
+        from an orbit's mean is at most ln abs(G), but the divergence from another sample has no
+        bound. So a measure with such a bound is graded by the larger of both shares.
     """
     if reading.hardly_reacts:
-        return "hardly reacting to the input, so that nothing can be told"
+        return "hardly reacts to the input, so no conclusion is possible"
     if reading.relative is None and not reading.descriptor.cosine_of_maps:
         return ""
     share = reading.share(reading.value)
@@ -223,7 +254,7 @@ _FITTED = {
 
 
 def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
-    """Say in words what a record's value means.
+    """Say what a record's value means.
 
     Parameters
     ----------
@@ -232,7 +263,7 @@ def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
     order : int
         Order of the group.
     of_family : bool
-        Whether it is none, but a family.
+        Whether it is a family instead.
 
     Returns
     -------
@@ -241,11 +272,13 @@ def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
     """
     reading = read_record(record)
     fit = record.get("fit")
-    # What a fitted value is worth, its own section says, beside its shuffled null.
+    # A fitted value is judged in its own section, next to its shuffled null.
     word = "" if fit else grade(reading, of_family=of_family)
     noun = "map" if is_map(record["layout"]) else "tensor"
     common = record.get("most_common")
-    beside = "" if common is None else f"; the most common class has {percent(common)} of them"
+    beside = ""
+    if common is not None:
+        beside = f"; the most common class has {percent(common)} of the predictions"
     of_places = "".join(
         f"; {text}" for text in (foreground_words(record), overlap_words(record)) if text
     )
@@ -256,49 +289,49 @@ def meaning(record: Record, order: int, *, of_family: bool = False) -> str:
 
 
 def foreground_words(record: Record) -> str:
-    """Say what a measure is over the places that are no background, where that is known."""
+    """Say what the value is over the foreground (all places but the background), where known."""
     part = record.get("foreground")
     if part is None:
         return ""
     whose = "by labels, " if part["by"] == "labels" else ""
-    others = (
-        f"without class {part['background']} ({whose}{percent(part['share'])} of places are left)"
-    )
+    others = f"without class {part['background']} ({whose}{percent(part['share'])} of places left)"
     if part["value"] is None:
-        return f"{others} no sample has any"
-    few = f" in the {part['samples']} samples that have any" * (part["samples"] < record["samples"])
+        return f"{others}: no sample has other classes"
+    few = f", over the {part['samples']} samples with other classes"
+    few *= part["samples"] < record["samples"]
     half = "" if part["ci95"] is None else f" ({interval(part['ci95'])})"
-    return f"{others} {number(part['value'])}{half}{few}"
+    return f"{others}: {number(part['value'])}{half}{few}"
 
 
 def overlap_words(record: Record) -> str:
-    """Say how much the classes of moved samples overlap with those of unmoved ones, and labels."""
+    """Say how far the classes of moved samples overlap with those of unmoved ones and labels."""
     part = record.get("miou")
     if part is None or part["value"] is None:
         return ""
-    text = f"mIoU of moved with unmoved {number(part['value'])}"
+    text = f"mIoU of moved and unmoved samples {number(part['value'])}"
     labels = part["labels"]
     if labels is None or labels["value"] is None or labels["unmoved"] is None:
         return text
     unmoved, moved = number(labels["unmoved"]), number(labels["value"])
-    return f"{text}, with labels {unmoved} unmoved and {moved} moved"
+    return f"{text}; with the labels {unmoved} unmoved, {moved} moved"
 
 
 def _gain(record: Record) -> str:
-    """Say how much more a latent moves than the pixels did, where that is known."""
+    """Say how far a latent moves compared with the pixels, where that is known."""
     part = record.get("gain")
     if not part or part["value"] is None:
         return ""
-    return f"; it moves {span(part['value'])} times as far as the pixels did, by the same scale"
+    gain = f"{span(part['value'])} times as far as the pixels"
+    return f"; it moves {gain}, each relative to different samples"
 
 
 def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: bool) -> str:
-    scale = [] if reading.between is None else [f"another sample in its place {_between(reading)}"]
+    scale = [] if reading.between is None else [f"different samples {_between(reading)}"]
     if reading.descriptor.of_error and reading.normaliser:
         scale.append(f"mean error {span(reading.normaliser)}")
     beside = f"({', '.join([*scale, f'perfect {reading.told(reading.perfect):g}'])})"
     trivial = reading.output_action == "trivial"
-    target = "f(x) itself" if of_family else "the mean of its orbit"
+    target = "f(x) itself" if of_family else "the mean over the orbit"
     target = how or (target if trivial else "the moved f(x)")
     value, measure = span(reading.told(reading.value)), reading.descriptor
     if measure.normalised and not measure.perfect_over_m and not reading.normalised:
@@ -312,8 +345,8 @@ def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: b
         text = template.format(value=value, target=target, share=share, order=order, noun=noun)
         return f"{text} {beside}"
     if reading.in_tensor_units:
-        return f"f(gx) lies {value} from {target}, in units of the tensor {beside}"
-    return f"f(gx) deviates by {value} {reading.unit} from {target} {beside}"
+        return f"The distance of f(gx) from {target} is {value}, in units of the tensor {beside}"
+    return f"f(gx) deviates from {target} by {value} {reading.unit} {beside}"
 
 
 def _between(reading: Reading) -> str:
@@ -321,7 +354,7 @@ def _between(reading: Reading) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share in per cent, finer where it is small."""
+    """Return a share in per cent, with more digits if it is small."""
     if not share:
         return "0 %"
     if abs(share) < 0.001:
@@ -330,7 +363,7 @@ def percent(share: float) -> str:
 
 
 def samples_called(result: Result) -> list[str]:
-    """Return what the samples of D are called, in order: their files, or their positions.
+    """Return the names of the samples of D, in order: their files, or their positions.
 
     Parameters
     ----------
@@ -350,8 +383,28 @@ def samples_called(result: Result) -> list[str]:
     )
 
 
+def element_called(group: GroupPart, g: int) -> str:
+    """Return what the page calls an element: short, and the identity by what it does.
+
+    Parameters
+    ----------
+    group : dict
+        The ``group`` part of a result.
+    g : int
+        Which element.
+
+    Returns
+    -------
+    str
+        Such as ``90°``; ``unmoved`` for an identity.
+    """
+    if g == 0 and not is_sampled(group["name"]):
+        return "unmoved"
+    return element_words(group, group["elements"][g], short=True)
+
+
 def is_sampled(group: str) -> bool:
-    """Say whether a group moves each sample by an element of its own first.
+    """Say whether each sample is first moved by a random element of its own.
 
     Parameters
     ----------

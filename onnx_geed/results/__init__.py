@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from onnx_geed.results.gain import (
         InputDistances as InputDistances,
         add_gain as add_gain,
+        has_gain as has_gain,
     )
     from onnx_geed.results.intervals import (
         Interval as Interval,
@@ -153,6 +154,11 @@ if TYPE_CHECKING:
         SuiteFailure as SuiteFailure,
         SuiteRow as SuiteRow,
         SuiteSummary as SuiteSummary,
+    )
+    from onnx_geed.results.suite_summary import (
+        SUITE_SCHEMA as SUITE_SCHEMA,
+        is_suite as is_suite,
+        read_summary as read_summary,
     )
 
 lazy(globals())

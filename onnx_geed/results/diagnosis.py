@@ -149,10 +149,10 @@ def diagnose_corners(result: Result, other: Result) -> tuple[Finding, ...]:
         Finding(
             "square corners",
             "likely",
-            f"The corners of the square add {100 * share:.0f} % of "
+            f"The corners of the square account for {100 * share:.0f} % of "
             f"{reading.measure}@{reading.layer}.",
             f"It is {span(reading.away)} from perfect on the full square, {span(within.away)} "
-            f"inside the disk ({len(less)} of {len(result['measurements'])} values differ as "
+            f"inside the disk ({len(less)} of {len(result['measurements'])} values differ that "
             "much).",
             "Rotation moves black corners in; --support disk leaves them out.",
             tuple(r.layer for _, r, _ in less),
@@ -178,7 +178,7 @@ def diagnosis_line(result: Result, model: Model | None = None) -> str:
     findings = [f for f in diagnose(result, model) if f.weight != "possible"]
     if not findings:
         return ""
-    more = f" ({len(findings) - 1} more: onnx-geed report)" if len(findings) > 1 else ""
+    more = f" ({len(findings) - 1} more in onnx-geed report)" if len(findings) > 1 else ""
     return f"diagnosis: {findings[0].text}{more}"
 
 
@@ -241,11 +241,12 @@ def _first_break(result: Result, pairs: RecordReadings, model: Model | None) -> 
         yield Finding(
             "zero padding",
             "likely",
-            f"Padding breaks exact shifts from {padded[0]} on: maps wrap around, its border not.",
+            f"Padding breaks exact shifts from {padded[0]} on: maps wrap around, but the "
+            "padding does not.",
             f"{padded[0]}{more} before {reading.layer} pad{'s' * (not more)} with a constant; the "
             f"cosine is {_cosine(reading)} there"
             + (f" and {_cosine(worst)} in {worst.layer}." if worst is not reading else "."),
-            "Circular padding keeps shifts; what lies far from the border loses less.",
+            "Circular padding keeps shifts exact; places far from the border lose less.",
             (reading.layer,),
         )
         return
@@ -289,7 +290,7 @@ def _first_break(result: Result, pairs: RecordReadings, model: Model | None) -> 
         "likely",
         f"{text} between {kept.layer} and {reading.layer}.",
         evidence + ".",
-        f"Look at the weights{' and the padding' * bool(grid)} of what lies between them.",
+        f"Check the weights{' and the padding' * bool(grid)} between them.",
         (reading.layer,),
     )
 
@@ -351,10 +352,11 @@ def _kept_elements(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
     yield Finding(
         "some elements",
         "likely",
-        f"{reading.layer} keeps {named(kept)}, but not {named(lost)}.",
-        f"In {reading.layer} the cosine is {span(-float(reading.per_element[kept].max()))} or more "
-        f"against {span(-float(reading.per_element[lost].mean()))} in the mean; {len(layers)} "
-        f"layer{'s keep' if len(layers) > 1 else ' keeps'} some only.",
+        f"{reading.layer} is equivariant under {named(kept)}, but not under {named(lost)}.",
+        f"In {reading.layer} the cosine is {span(-float(reading.per_element[kept].max()))} or "
+        f"more under the first, and {span(-float(reading.per_element[lost].mean()))} on average "
+        f"under the others; {len(layers)} layer{'s keep' if len(layers) > 1 else ' keeps'} only "
+        "some elements.",
         "The network has the smaller symmetry; measure it under that group.",
         layers,
     )

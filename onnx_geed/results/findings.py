@@ -141,7 +141,8 @@ def resampled_elements(result: Result, pairs: RecordReadings) -> Iterator[Findin
         yield Finding(
             "resampled elements",
             "likely",
-            f"{text}: interpolation, or a network equivariant for exact ones only.",
+            f"{text}: the cause is interpolation, or a network equivariant only under exact "
+            "elements.",
             evidence + ".",
             "--references tells the two apart.",
             layers,
@@ -160,15 +161,15 @@ def resampled_elements(result: Result, pairs: RecordReadings) -> Iterator[Findin
             f"Interpolation may explain it: {text[0].lower()}{text[1:]}, and resampling alone "
             f"deviates {more}.",
             evidence + ".",
-            f"Judge the network by the exact part; a larger input{disk} softens it.",
+            f"Judge the network by the exact part; a larger input{disk} reduces the effect.",
             layers,
         )
     elif away <= 0.2 * reading.away:
         yield Finding(
             "quarter turns only",
             "likely",
-            f"{text}, and resampling alone does not explain it: the network is equivariant for the "
-            "exact ones only.",
+            f"{text}, and resampling alone does not explain it: the network is equivariant only "
+            "under exact elements.",
             evidence + ".",
             "",
             layers,
@@ -200,7 +201,7 @@ def odd_channels(pairs: RecordReadings, is_exact: Sequence[bool]) -> Iterator[Fi
     names = ", ".join(map(str, odd[:8])) + (", ..." if len(odd) > 8 else "")
     text = f"In {reading.layer}, channel{'s' * (not one)} {names} (counted from 0) "
     if negative:
-        text += "is the negative of what it should be" if one else "are not of the sign expected"
+        text += "has the wrong sign" if one else "have the wrong sign"
     else:
         text += f"do{'es' * one} not move with the other{'s' * (len(cosines) > 2)}"
     yield Finding(
@@ -209,7 +210,7 @@ def odd_channels(pairs: RecordReadings, is_exact: Sequence[bool]) -> Iterator[Fi
         text + ".",
         f"Away from the identity the cosine is {span(float(cosines[odd].mean()))} there; the "
         f"median of the {len(cosines)} channels is {span(float(np.median(cosines)))}.",
-        "Look at the weights that make it, their sign first, and at its place in a channel table.",
+        "Check the sign of the weights that produce it, then its row in the channel table.",
         (reading.layer,),
     )
 
@@ -231,9 +232,9 @@ def silent_channels(pairs: RecordReadings) -> Iterator[Finding]:
         "silent channels",
         "caution",
         f"Dead channels make {len(spared)} layer{'s' * (len(spared) > 1)} look better: two zero "
-        f"{things} count as alike.",
-        f"In {reading.layer}, {100 * share:.0f} % of the pairs are zero on both sides; the others "
-        f"alone have cosine {span(-live)}, not {span(-reading.value)}.",
+        f"{things} count as equal.",
+        f"In {reading.layer}, {100 * share:.0f} % of the pairs are zero on both sides; without "
+        f"them the cosine is {span(-live)}, not {span(-reading.value)}.",
         "",
         tuple(r.layer for r, *_ in spared),
     )
@@ -255,22 +256,22 @@ def ill_normalised(pairs: RecordReadings) -> Iterator[Finding]:
                 f"Unnormalised, the value is {span(reading.value)}"
                 + (f", over {record['norm_samples']} points" if record["norm_samples"] else "")
                 + ".",
-                "Read relative, or the unnormalised value.",
+                "Read the relative or the unnormalised value.",
                 (reading.layer,),
             )
         elif cosine and m >= _PARALLEL:
             yield Finding(
                 "parallel latents",
                 "caution",
-                "Latents of different samples are nearly parallel: a cosine near 1 tells little.",
+                "Latents of different samples are nearly parallel: a cosine near 1 says little.",
                 f"Their mean cosine is M = {span(m)}"
                 + (
                     ""
                     if reading.relative is None
-                    else f"; told relative to that, the value is {span(reading.relative)}"
+                    else f"; relative to that, the value is {span(reading.relative)}"
                 )
                 + ".",
-                "Read latent-l2, or relative.",
+                "Read latent-l2 or the relative value.",
                 (reading.layer,),
             )
 
@@ -285,7 +286,7 @@ def few_samples(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
                 "too few samples",
                 "caution",
                 "One sample gives no interval.",
-                f"{reading.measure}@{reading.layer} was measured on it alone.",
+                f"{reading.measure}@{reading.layer} was measured on one sample.",
                 "Raise --samples.",
                 (reading.layer,),
             )
@@ -319,7 +320,7 @@ def few_samples(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
         yield Finding(
             "few samples carry it",
             "caution",
-            f"{top} of {len(reading.per_sample)} samples carry more than half of "
+            f"{top} of {len(reading.per_sample)} samples account for more than half of "
             f"{reading.measure}@{reading.layer}.",
             f"The worst is sample {result['data']['indices'][worst]}, with "
             f"{span(float(reading.per_sample[worst]))} against a median of "

@@ -127,17 +127,17 @@ def fit_notes(record: Record) -> list[str]:
     if fit is None:
         return []
     notes = [
-        f"the output action is a fit of {fit['samples']} other samples ({fit['kind']}): read the "
-        "value beside shuffled and identity"
+        f"the output action was fitted to {fit['samples']} other samples ({fit['kind']}): compare "
+        "the value with shuffled and identity"
     ]
     defect = fit["defect"]
     if fit["kind"] == "permutation" and defect is not None and defect["worst"] == 0.0:
         notes.append(
-            "the fitted permutations compose as the group's elements do: they are a table like any "
-            "other, which --output-action takes from a file"
+            "the fitted permutations compose exactly like the group's elements, so they form an "
+            "ordinary table that --output-action takes from a file"
         )
     if fit["per_sample"]["shuffled"] is None and record["samples"] > 1:
         notes.append(
-            "no shuffled prediction: a class is ruled out for one sample and possible for another"
+            "no shuffled prediction: a class has probability 0 for one sample and not for another"
         )
     return notes

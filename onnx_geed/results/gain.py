@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results.schema import Record
 
-__all__ = ["InputDistances", "add_gain"]
+__all__ = ["InputDistances", "add_gain", "has_gain"]
 
 F64 = NDArray[np.float64]
 
@@ -62,8 +62,7 @@ def add_gain(
     moved = inputs.moved[:, skipped:]
     of_all, each = float(moved.mean()), moved.mean(axis=0).tolist()
     for record in records:
-        descriptor = descriptor_of(record["measure"])
-        if not (descriptor.normaliser and descriptor.perfect == 0):
+        if not has_gain(record):
             continue
         usable = record["value"] is not None
         own = record["per_element"] if usable else {}
@@ -74,6 +73,12 @@ def add_gain(
                 for name, distance in zip(elements[skipped:], each, strict=True)
             },
         }
+
+
+def has_gain(record: Record) -> bool:
+    """Say whether a record is of a distance of latents, which a family's gain is taken of."""
+    descriptor = descriptor_of(record["measure"])
+    return bool(descriptor.normaliser) and descriptor.perfect == 0
 
 
 def _ratio(value: float | None, distance: float, m: float) -> float | None:

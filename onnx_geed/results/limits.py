@@ -76,8 +76,8 @@ class Limit:
         wanted = f"{self.measure}@{self.layer}" if self.layer else self.measure
         names = [f"{measure}@{layer}" for measure, layer in measured]
         raise GeedError(
-            f"--fail-above {wanted}: this is not measured; measured are {', '.join(names[:5])}."
-            f"{nearest(wanted, names)}"
+            f"--fail-above {wanted}: this is not measured; measured: "
+            f"{', '.join(names[:5])}.{nearest(wanted, names)}"
         )
 
 
@@ -225,7 +225,7 @@ def failure_of(result: Result, reading: Reading, limit: float) -> str:
     ]
     if reading.exact is not None and reading.exact <= limit:
         lines.append(
-            f"    the exact elements alone pass ({reading.exact:.6g}): look at the interpolation"
+            f"    the exact elements alone pass ({reading.exact:.6g}): check the interpolation"
         )
     return "\n".join(lines)
 

@@ -51,8 +51,7 @@ MOTION = "motion of channels"
 
 #: What has to stand beside any fitted value.
 HONEST = (
-    "A fitted value says something beside its shuffled null alone, and on samples that the fit did "
-    "not see."
+    "Judge a fitted value only against its shuffled null, and on samples that the fit did not see."
 )
 
 
@@ -332,14 +331,14 @@ def _part(motion: Motion, layers: Sequence[LayerMotion]) -> str:
     free = {m.freest.kind for m in layers}
     freest = _ANY[next(k for k in reversed(_KINDS) if k in free)]
     samples = min(m.freest.fit["samples"] for m in layers if m.freest.fit)
-    tried = f"{freest} of channels that {samples} samples show"
+    tried = f"{freest} of channels fitted to {samples} samples"
     return {
         "moves along": f"{names} move{'s' * one} along, each channel in its place",
         "channels are permuted": f"{names} move{'s' * one} along with channels permuted",
-        "mixes along": f"{names} mix{'es' * one} along: {best} maps of channels tell more",
+        "mixes along": f"{names} mix{'es' * one} along: {best} maps of channels predict best",
         "hardly moves along": f"{names} hardly move{'s' * one} along, by any {tried}",
         "does not move along": f"{names} do{'es' * one} not move along by any {tried}",
-        "cannot be told": f"{names} cannot be told by these samples",
+        "cannot be told": f"{names} cannot be judged from these samples",
     }[motion]
 
 

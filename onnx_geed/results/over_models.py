@@ -115,10 +115,10 @@ def _over_models(key: Key, records: Sequence[Record], names: Sequence[str]) -> A
     named = list(zip(records, names, strict=True))
     null = [name for r, name in named if r["value"] is None]
     negative = [name for r, name in named if (r["normaliser"] or 0) < 0]
-    warnings = [f"no value, M being missing or 0: {', '.join(null)}"] if null else []
+    warnings = [f"no value, since M is missing or 0: {', '.join(null)}"] if null else []
     if negative:
         warnings.append(
-            f"M is negative, so that the order is reversed: {', '.join(negative)}; read "
+            f"M is negative, so the order is reversed: {', '.join(negative)}; read "
             "unnormalised_mean"
         )
     values = [r["value"] for r in records]

@@ -99,8 +99,8 @@ def _doubts_of_maps(a: Record, b: Record) -> list[str]:
         fitted = next((letter for letter, r, _ in actions if r.get("fit")), None)
         cure = f"; {fitted}'s identity predicts that no channel moves" if fitted else ""
         doubts.append(
-            f"{still[0]} is compared with the mean over its orbit, which includes f(gx) itself, "
-            f"the other with a prediction from f(x) alone{cure}"
+            f"{still[0]} is compared with the mean over its orbit, which includes f(gx) itself; "
+            f"the other is compared with a prediction from f(x) alone{cure}"
         )
     counts = [len(r["per_element"]) for r in (a, b)]
     if counts[0] != counts[1]:
@@ -123,7 +123,9 @@ def _doubts(
     descriptor = own[0].descriptor
     if scale == "unnormalised":
         if descriptor.perfect_over_m:
-            doubt = f"{_unrelated(own)}, so unnormalised values are compared, which are perfect at "
+            doubt = (
+                f"{_unrelated(own)}, so unnormalised values are compared, whose perfect value is "
+            )
             doubt += f"{descriptor.perfect:g}"
         else:
             doubt = "M is negative, 0 or missing, so unnormalised values are compared"

@@ -184,8 +184,8 @@ def part_words(part: PartPart) -> str:
     head = f"part {part['number']} of {part['of']}"
     further = f" and {points} further points for M" if points else ""
     if not orbits:
-        return f"{head}, of no samples of D{further}: onnx-geed merge joins it with the others"
+        return f"{head}, with no samples of D{further}: onnx-geed merge joins it with the others"
     return (
-        f"{head}, of {orbits} of the {part['samples']} samples of D{further}: its values are not "
-        "those of the whole, which onnx-geed merge makes of all parts"
+        f"{head}, with {orbits} of the {part['samples']} samples of D{further}: its values are "
+        "not the final ones, which onnx-geed merge computes from all parts"
     )

@@ -83,7 +83,7 @@ def add_predictions(
         if labels is not None:
             count = own.moved.shape[1]
             places, fault, cure = places_of_labels(labels[: len(own.classes)], names, count)
-            note = f"{fault}, so how often predictions are right is left out: {cure}"
+            note = f"{fault}, so the share of correct predictions is left out: {cure}"
             if fault and note not in notes:
                 notes.append(note)
         record["predictions"] = _shares(own, places)
@@ -116,9 +116,9 @@ def places_of_labels(
         if len(names) != count:
             return (
                 None,
-                f"the metadata onnx_geed.classes names {len(names)} classes, the output has "
+                f"the metadata onnx_geed.classes names {len(names)} classes, but the output has "
                 f"{count}",
-                "name as many with onnx-geed annotate --classes",
+                "name all classes with onnx-geed annotate --classes",
             )
         at = {name: i for i, name in enumerate(names)}
         if all(text in at for text in texts):
@@ -134,7 +134,7 @@ def places_of_labels(
     )
     return (
         None,
-        f"which output the label {odd!r} belongs to is not known",
+        f"the label {odd!r} belongs to no known output",
         f"give whole numbers from 0 to {count - 1} as --labels, or name the classes in the model's "
         "metadata with onnx-geed annotate --classes",
     )

@@ -122,10 +122,10 @@ def alike_maps(pairs: RecordReadings, within: str = "an orbit") -> Iterator[Find
         "alike whatever is shown",
         "caution",
         f"{'Maps' if of_maps else 'Tensors'} are hardly more alike within {within} than between "
-        f"samples in {len(readings)} layer{'s' * (len(readings) > 1)}.",
+        f"different samples, in {len(readings)} layer{'s' * (len(readings) > 1)}.",
         f"In {reading.layer} the cosine is {span(-reading.value)} within {within} and "
         f"{span(other)} between different samples.",
-        "Such a cosine is no sign of equivariance; judge by relative values.",
+        "Such a cosine does not show equivariance; judge by relative values.",
         tuple(r.layer for r in readings),
     )
 
@@ -140,8 +140,8 @@ def hardly_reacting(pairs: RecordReadings) -> Iterator[Finding]:
     yield Finding(
         "hardly reacts",
         "caution",
-        f"{reading.layer} hardly reacts to the input{_more(len(layers))}: nothing can be told of "
-        "its equivariance.",
+        f"{reading.layer} hardly reacts to the input{_more(len(layers))}: its equivariance cannot "
+        "be judged.",
         f"With another sample in place of the moved one, {reading.measure} is only "
         f"{span(max(0.0, (reading.between or 0.0) - reading.perfect))} from perfect; the value is "
         f"{span(max(0.0, reading.away))} from it.",
@@ -168,7 +168,7 @@ def not_learned(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
         relative = entry.get("relative")
         if reading.relative is not None and relative is not None:
             own, other = reading.relative, float(relative)
-            how = "of what different samples differ by from perfect"
+            how = "from perfect, relative to the difference between samples"
         if own >= _ALIKE * other:
             as_untrained.append((reading, own, other, how))
         if not _is_divergence(reading) or reading.away < _ALIKE * bare:
@@ -180,7 +180,7 @@ def not_learned(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
                 "likely",
                 "Predictions look invariant, but those of the same network untrained do as well.",
                 f"They are {span(reading.away)} nats from perfect, untrained {span(bare)}.",
-                "Compare relative values, which are told in units of what samples differ by.",
+                "Compare relative values, which are shares of the difference between samples.",
                 (reading.layer,),
             )
     if not as_untrained:

@@ -194,7 +194,8 @@ def make_record(
     if interval not in INTERVALS:
         near = nearest(interval, INTERVALS) if isinstance(interval, str) else ""
         raise GeedError(
-            f"no interval is called {shown(interval)!r}: there are {known_names(INTERVALS)}.{near}"
+            f"no interval is called {shown(interval)!r}; choose from "
+            f"{known_names(INTERVALS)}.{near}"
         )
     deviations = _finite(name, orbits)
     if normaliser is not None and normaliser.value is not None:
@@ -267,8 +268,8 @@ def _half_part(
         return part, []
     return part, [
         f"over every second element the value is {half['value']:.4g}, which is "
-        f"{abs(difference):.2g} ± {(ends[1] - ends[0]) / 2:.1g} away: too few elements to "
-        "represent the group; take more"
+        f"{abs(difference):.2g} ± {(ends[1] - ends[0]) / 2:.1g} away: too few elements represent "
+        "the group; use more"
     ]
 
 
@@ -358,7 +359,7 @@ def _relative(
             f"{name}: a pair of samples gives NaN or infinity; look at the model's outputs"
         )
     if infinite:
-        doubt = "no between_samples: a class is ruled out for one sample and possible for another"
+        doubt = "no between_samples: a class has probability 0 for one sample and not for another"
         return None, None, [doubt]
     scale = 1.0 if descriptor.perfect_over_m else divisor.value
     # The mean over g first, as value has it, so that equal orbits and pairs give equal numbers.
@@ -381,7 +382,7 @@ def _relative(
 def _doubts(descriptor: Descriptor, normaliser: Normaliser, usable: bool) -> list[str]:
     m, norm = normaliser.value, normaliser.norm
     if descriptor.of_error:
-        none = f"the mean error is {m or 0:.3g}, of which no share can be taken"
+        none = f"the mean error is {m or 0:.3g}, so no share of it can be computed"
         return [] if usable else [none]
     if m is None:
         return [
@@ -402,14 +403,14 @@ def _doubts(descriptor: Descriptor, normaliser: Normaliser, usable: bool) -> lis
     if near and norm is not None and m < (_SAME * norm) ** descriptor.power:
         what = "tensor" if descriptor.spread else "latent"
         doubts.append(
-            f"M = {m:.3g} is near rounding beside {what}s of norm {norm:.3g}: different samples "
-            f"have all but the same {what}, and the normalised value is ill-conditioned"
+            f"M = {m:.3g} is close to rounding error for {what}s of norm {norm:.3g}: different "
+            f"samples have nearly the same {what}, so the normalised value is ill-conditioned"
         )
     # Unit vectors that are δ apart have a cosine of 1 − δ²/2.
     if descriptor.similarity and 1 - m < _SAME**2 / 2:
         doubts.append(
-            f"M is within {1 - m:.1g} of 1: different samples have all but the same latent, so "
-            "how far the value is from perfect is near rounding"
+            f"M is within {1 - m:.1g} of 1: different samples have nearly the same latent, so the "
+            "distance of the value from perfect is close to rounding error"
         )
     return doubts
 

@@ -102,6 +102,8 @@ def read_result(path: str | Path) -> Result:
         newer = isinstance(schema, str) and schema.startswith("onnx-geed/result/")
         kind = f"of schema {str(schema)[:60]!r}" if schema is not None else "without a schema"
         cure = "upgrade onnx-geed" if newer else "give a file that onnx-geed measure --out wrote"
+        if isinstance(schema, str) and schema.startswith("onnx-geed/suite/"):
+            cure = "give the suite's folder to onnx-geed report, or results of its cells/"
         raise GeedError(f"{path}: is {kind}, expected {SCHEMA!r}; {cure}")
     check_json(content, Result, str(path), _AGAIN)
     for i, record in enumerate(content["measurements"]):

@@ -47,13 +47,13 @@ def check_precision(precision: float | None, samples: int | None) -> None:
         return
     if not 0 < precision <= 1:  # NaN too
         raise GeedError(
-            f"--precision {precision:g}: is a share of the distance from perfect equivariance, "
-            "above 0 and up to 1; 0.1 asks for ± 10 %"
+            f"--precision {precision:g}: must be a share of the distance from perfect "
+            "equivariance, above 0 and up to 1; 0.1 asks for ± 10 %"
         )
     if samples is not None and samples < FEWEST:
         raise GeedError(
-            f"--samples {samples}: with --precision they are the most to take, and no run ends "
-            f"before {FEWEST}; give {FEWEST} or more, or leave one of the two out"
+            f"--samples {samples}: with --precision this is the upper limit, and a run needs at "
+            f"least {FEWEST}; give {FEWEST} or more, or leave out one of the two"
         )
 
 
@@ -178,24 +178,24 @@ def precision_notes(part: PrecisionPart) -> list[str]:
     notes = []
     if part["reached"]:
         notes.append(
-            f"--precision {asked:g} is reached after {n} samples; their number was chosen by "
-            "looking at the intervals, which so cover a little less than their nominal 95 % "
-            "(normal samples up to 1 point, skewed ones more)"
+            f"--precision {asked:g} is reached after {n} samples; because the intervals decided "
+            "when to stop, they cover slightly less than their nominal 95 % (up to 1 point less "
+            "for normal samples, more for skewed ones)"
         )
     elif part["undecided"]:
         notes.append(
-            f"--precision {asked:g} is not reached: the samples ended at {n}, where the interval "
-            f"of {_names_text(part['undecided'])} is still wider"
+            f"--precision {asked:g} is not reached: after {n} samples, the interval of "
+            f"{_names_text(part['undecided'])} is still wider"
         )
     elif n < FEWEST:
         notes.append(
-            f"--precision {asked:g} is not reached: it takes {FEWEST} samples at least, and they "
-            f"ended at {n}"
+            f"--precision {asked:g} is not reached: it needs at least {FEWEST} samples, and only "
+            f"{n} were available"
         )
     if part["without_value"]:
         notes.append(
-            f"--precision {asked:g} took no sample for {_names_text(part['without_value'])}: M is "
-            "missing or 0, so there is no value"
+            f"--precision {asked:g} added no samples for {_names_text(part['without_value'])}: M "
+            "is missing or 0, so there is no value"
         )
     return notes
 

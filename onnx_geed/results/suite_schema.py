@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NotRequired, TypedDict
 
 from onnx_geed.results.schema import AggregateFit
+from onnx_geed.typed_json import Ends
 
 __all__ = ["SuiteFailure", "SuiteRow", "SuiteSummary"]
 
@@ -24,25 +25,25 @@ class SuiteRow(TypedDict):
     models: int
     values: list[float | None]
     mean: float | None
-    ci95_over_models: list[float] | None
-    ci95_over_samples: list[float] | None
+    ci95_over_models: Ends | None
+    ci95_over_samples: Ends | None
     normalisers: list[float | None]
     unnormalised: list[float | None]
     unnormalised_mean: float | None
-    unnormalised_ci95_over_models: list[float] | None
+    unnormalised_ci95_over_models: Ends | None
     relative: list[float | None]
     relative_mean: float | None
-    relative_ci95_over_models: list[float] | None
-    relative_ci95_over_samples: list[float] | None
+    relative_ci95_over_models: Ends | None
+    relative_ci95_over_samples: Ends | None
     exact_mean: float | None
-    exact_ci95_over_models: list[float] | None
+    exact_ci95_over_models: Ends | None
     fit: AggregateFit | None
     kind: NotRequired[str]
     gain_mean: NotRequired[float | None]
-    gain_ci95_over_models: NotRequired[list[float] | None]
+    gain_ci95_over_models: NotRequired[Ends | None]
     right_mean: NotRequired[float | None]
-    right_ci95_over_models: NotRequired[list[float] | None]
-    right_ci95_over_samples: NotRequired[list[float] | None]
+    right_ci95_over_models: NotRequired[Ends | None]
+    right_ci95_over_samples: NotRequired[Ends | None]
     right_unmoved_mean: NotRequired[float | None]
     warnings: list[str]
 

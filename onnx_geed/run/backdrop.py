@@ -176,7 +176,7 @@ class Backdrop:
         if self._marks.setdefault(sample, mark) != mark:
             raise GeedError(
                 f"--masks {self.source}: changed while it was measured: the mask of sample "
-                f"{sample} is another one now; give masks that stay as they are"
+                f"{sample} is another one now; give masks that do not change"
             )
         return front
 
@@ -206,6 +206,6 @@ def _reopened(opening: BackdropOpening, digest: str) -> Backdrop:
     if backdrop.digest != digest:
         raise GeedError(
             f"background:{opening.folder}: its images changed while it was measured; measure a "
-            "folder that stays as it is"
+            "folder that does not change"
         )
     return backdrop

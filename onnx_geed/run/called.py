@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,32 @@ from onnx import TensorProto, helper
 from onnx_geed.data import is_folder, open_rows, reason_of, rows_of
 from onnx_geed.errors import GeedError, shown
 from onnx_geed.groups import parse_layout
-from onnx_geed.model import Model, known_fingerprint, load_model
+from onnx_geed.model import Model, known_fingerprint, layout_key, load_model
+from onnx_geed.run.called_layouts import map_layouts_of, note_on_layouts
 from onnx_geed.run.options import Options
 
 __all__ = ["OF_A_FUNCTION", "Function", "open_model", "outputs_of", "to_host", "with_outputs"]
 
 #: A note on results.
 OF_A_FUNCTION = (
-    "a function was called in place of an ONNX file: it has no fingerprint, its outputs are the "
-    "layers in their order, the last one the model's output, and where it ran is its own choice"
+    "a function was measured instead of an ONNX file: it has no fingerprint; its outputs are the "
+    "layers, in order, the last one the model's output; it chose its own device"
 )
 
 _INPUT, _OUTPUT, _DOMAIN = "input", "output", "onnx-geed.function"
 _OPSET = 17
+
+# Of the exchange of tensors, DLPack: where one lies.
+_HOST = 1
+_DEVICES = {
+    2: "cuda",
+    3: "cuda_host",
+    4: "opencl",
+    7: "vulkan",
+    8: "metal",
+    10: "rocm",
+    14: "oneapi",
+}
 
 
 class Function:
@@ -99,6 +113,11 @@ def to_host(value: Any) -> NDArray[Any]:
     -------
     ndarray
         A copy.
+
+    Raises
+    ------
+    GeedError
+        If it is on a device, and nothing copies it from there.
     """
     for step in ("detach", "cpu"):
         if not isinstance(value, np.ndarray) and callable(method := getattr(value, step, None)):
@@ -107,9 +126,38 @@ def to_host(value: Any) -> NDArray[Any]:
         return np.array(np.from_dlpack(value))
     except Exception:  # on a device, or of a kind that the exchange has no word for
         pass
+    try:
+        # Who holds it copies it to the host, where the exchange is of 2023 or later.
+        return np.array(np.from_dlpack(value, device="cpu", copy=True))
+    except Exception:  # as above
+        pass
     # NumPy knows nothing of PyTorch's bfloat16.
     brief = "bfloat16" in str(getattr(value, "dtype", "")) and callable(getattr(value, "float", 0))
-    return np.array(np.from_dlpack(value.float()) if brief else value)
+    try:
+        array = np.array(np.from_dlpack(value.float()) if brief else value)
+    except Exception as error:
+        if device := _device(value):
+            raise GeedError(_on_device(value, device)) from error
+        raise
+    if array.dtype == object and (device := _device(value)):
+        raise GeedError(_on_device(value, device))
+    return array
+
+
+def _device(value: Any) -> str:
+    """Return the device that a tensor says it is on; empty on the host, or where it says none."""
+    try:
+        kind, number = value.__dlpack_device__()
+        return "" if kind == _HOST else f"{_DEVICES.get(int(kind), f'device {kind}')}:{number}"
+    except Exception:  # of another's class
+        return ""
+
+
+def _on_device(value: Any, device: str) -> str:
+    return (
+        f"a tensor ({shown(type(value).__qualname__)}) is on {device} and does not come to the "
+        "host by itself: copy it there, as with tensor.cpu() or array.get()"
+    )
 
 
 def outputs_of(given: Any) -> dict[str, NDArray[Any]]:
@@ -138,8 +186,10 @@ def outputs_of(given: Any) -> dict[str, NDArray[Any]]:
     for name, value in named.items():
         try:
             arrays[name] = array = to_host(value)
+        except GeedError:
+            raise
         except Exception as error:
-            raise _no_outputs(f"{shown(name)} is no array ({reason_of(error)})") from None
+            raise _no_outputs(f"{shown(name)} is not an array ({reason_of(error)})") from None
         if not isinstance(name, str) or not name:
             raise _no_outputs(f"one is called {shown(name)}")
         if array.dtype.kind not in "fiub" or not array.ndim:
@@ -152,8 +202,8 @@ def outputs_of(given: Any) -> dict[str, NDArray[Any]]:
 
 def _no_outputs(found: str) -> GeedError:
     return GeedError(
-        f"a function returns an array (B, ...) of real numbers, a tuple or a dict of such by name: "
-        f"{found}"
+        "a function must return an array (B, ...) of real numbers, or a tuple or dict of such "
+        f"arrays: {found}"
     )
 
 
@@ -187,7 +237,7 @@ def open_model(model: Any, data: Any, options: Options) -> Model:
     function = Function(model)
     for asked, why in {
         "--engine graph": "measures inside a graph" if options.engine == "graph" else "",
-        "--untrained": "draws the weights of a graph anew" if options.untrained else "",
+        "--untrained": "draws the weights of a graph again" if options.untrained else "",
         "--provider cuda": "asks ONNX Runtime for a device" if options.provider == "cuda" else "",
     }.items():
         if why:
@@ -201,8 +251,28 @@ def open_model(model: Any, data: Any, options: Options) -> Model:
     return _model(function, taken, {_OUTPUT: None})
 
 
-def with_outputs(model: Model, rows: NDArray[Any]) -> Model:
+def with_outputs(
+    model: Model, rows: NDArray[Any], layout: str, stated: Iterable[str] = ()
+) -> tuple[Model, list[str]]:
     """Return the model that stands in for a function, its outputs known from a run on some rows.
+
+    Parameters
+    ----------
+    model : Model
+        As :func:`open_model` returned it.
+    rows : ndarray, shape (B, ...)
+        The rows.
+    layout : str
+        Their layout.
+    stated : iterable of str
+        Outputs, or patterns of them, whose layouts the user states.
+
+    Returns
+    -------
+    model : Model
+        With the layouts of outputs that are maps beyond doubt.
+    notes : list of str
+        On these.
 
     Raises
     ------
@@ -211,7 +281,8 @@ def with_outputs(model: Model, rows: NDArray[Any]) -> Model:
     """
     assert isinstance(model.function, Function)
     outputs: dict[str, tuple[int, ...] | None] = {}
-    for name, array in model.function(rows).items():
+    arrays = model.function(rows)
+    for name, array in arrays.items():
         if len(array) != len(rows):
             raise GeedError(
                 f"{model.called}: gives {shown(name)} of shape {array.shape} for {len(rows)} "
@@ -220,7 +291,10 @@ def with_outputs(model: Model, rows: NDArray[Any]) -> Model:
         if name == _INPUT:
             raise GeedError(f"{model.called}: calls an output {name!r}: give it another name")
         outputs[name] = array.shape[1:]
-    return _model(model.function, model.proto.graph.input[0], outputs)
+    found = map_layouts_of(arrays, rows, layout)
+    named = _model(model.function, model.proto.graph.input[0], outputs)
+    metadata = {layout_key(name): letters for name, letters in found.items()}
+    return replace(named, metadata=metadata), note_on_layouts(found, stated)
 
 
 def _model(

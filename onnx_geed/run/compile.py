@@ -72,7 +72,7 @@ _UNITS = {
 
 
 _MEAN = "larger is less equivariant; the G-EED of eq. (4) is the mean over samples and elements"
-_MEAN_OF_OTHERS = f"{_MEAN}, without that of the identity, which is held against itself"
+_MEAN_OF_OTHERS = f"{_MEAN}, without the identity, which is compared with itself"
 
 
 class CompiledInput(TypedDict):
@@ -154,8 +154,8 @@ def compile_measurement(
     for request in map(parse_request, chosen.measures):
         if descriptor_of(request.measure).of_error:
             raise GeedError(
-                f"compile {loaded.called}: {request.measure} takes labels or a target, which the "
-                "samples that a graph is fed do not come with; take it with onnx-geed measure"
+                f"compile {loaded.called}: {request.measure} needs labels or a target, but a "
+                "graph is fed only samples; use onnx-geed measure"
             )
     asked = {layer: parse_fit(layer, value) for layer, value in chosen.output_action.items()}
     refuse_fits(
@@ -214,13 +214,13 @@ def _noise(model: Model, options: Options) -> NDArray[np.float32]:
     if partners or not acted.dtype.startswith("float"):
         what = "takes whole numbers" if not partners else f"is moved with {', '.join(partners)}"
         raise GeedError(
-            f"the input {acted.name!r} {what}, so noise does not do to try the model out: give "
-            "some --data of the kind that will be measured"
+            f"the input {acted.name!r} {what}, so the model cannot be tested on noise: give "
+            "--data of the kind that will be measured"
         )
     lengths = [length for length in acted.shape[1:] if length is not None]
     if len(lengths) != len(acted.shape) - 1:
         raise GeedError(
-            f"the input {acted.name!r} has free lengths besides its batch: give some --data of the "
+            f"the input {acted.name!r} has free lengths besides its batch: give --data of the "
             "shape that will be measured"
         )
     return np.random.default_rng(options.seed).random((2, *lengths), dtype=np.float32)

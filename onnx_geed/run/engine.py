@@ -56,7 +56,7 @@ def choose_engine(
     if trial.one_by_one:
         return without_graph(options, "the model runs one sample at a time")
     if trial.session.fixed:
-        return without_graph(options, f"the model takes {trial.session.fixed} rows, no others")
+        return without_graph(options, f"the model takes exactly {trial.session.fixed} rows")
     if trial.unproven and options.engine == "auto":
         return without_graph(
             options, f"the graph does not prove that rows are independent ({trial.unproven})"
@@ -68,8 +68,8 @@ def choose_engine(
         return without_graph(options, str(error))
     if trial.session.dtype == np.float16 and not cuda:
         return "graph", [
-            "half precision is not rounded to between the nodes of a graph on the processor: "
-            "figures differ from those of --engine kernels by that rounding"
+            "on the CPU, a graph does not round to half precision between nodes, so values differ "
+            "from those of --engine kernels by that rounding"
         ]
     return "graph", []
 

@@ -43,7 +43,8 @@ def open_executor(
     if executor == "local":
         if address is not None:
             raise GeedError(
-                f"--address {address}: is where a Ray cluster is; give --executor ray with it"
+                f"--address {address}: works only with --executor ray; add it, or leave --address "
+                "out"
             )
         yield LocalExecutor()
         return

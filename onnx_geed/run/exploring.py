@@ -78,8 +78,8 @@ def explore(
     """
     if not result["model"]["sha256"]:
         raise GeedError(
-            f"{result['model']['path']}: is a function, whose samples cannot be run again from a "
-            "result; measure an ONNX file"
+            f"{result['model']['path']}: is a function, which cannot be run again from a result; "
+            "measure an ONNX file"
         )
     loaded = model if isinstance(model, Model) else load_model(model)
     if loaded.sha256 != result["model"]["sha256"]:
@@ -131,9 +131,9 @@ def _not_told(result: Result) -> str:
     """Say what a result does not keep that a run would need; empty where it keeps all."""
     group, data = result["group"], result["data"]
     if group["interpolation"] == "own" or group.get("parameter") == "member":
-        return "an action of one's own moved the samples"
+        return "the samples were moved by an action of your own"
     if "masks" in data or "preprocess" not in data:
-        return "the result does not keep how its samples were read"
+        return "the result does not say how its samples were read"
     if any(one["source"] != data["source"] for one in data.get("inputs", ())):
         return "several inputs were read from different files"
     return ""
@@ -153,7 +153,7 @@ def _maps_to_show(result: Result, notes: list[str]) -> list[Record]:
         told = ", ".join(record["layer"] for record in given[:3])
         notes.append(
             f"No maps of {told}{' and others' * (len(given) > 3)}: how their channels should move "
-            "is not kept in the result."
+            "is not stored in the result."
         )
     if len(known) <= _LAYERS:
         return known
@@ -234,7 +234,7 @@ def _one(
     if np.abs(again - np.asarray(before)).max() > _CLOSE:
         raise GeedError(
             f"--model {result['model']['path']}: gives other values in {record['layer']} than the "
-            "result holds; it was measured with options that a result does not keep, so leave "
+            "result holds; it was measured with options that a result does not store; leave "
             "--model out"
         )
     action, chosen = measure.action, list(channels)

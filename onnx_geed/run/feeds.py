@@ -85,14 +85,14 @@ def feeds_of(
     for name in given:
         if name not in others:
             raise GeedError(
-                f"--feed {name}: the model has no other input of that name; it has "
+                f"--feed {name}: no other input has that name; the model has "
                 f"{', '.join(others) or 'none'}.{nearest(name, others)}"
             )
     missing = [name for name in others if name not in given]
     if missing:
         raise GeedError(
             f"the model also takes {', '.join(missing)}: give each a value with --feed NAME=FILE "
-            "(.npy: one row a sample, or one value for all)"
+            "(.npy: one row per sample, or one value for all)"
         )
     feeds = {}
     rows: Rows
@@ -115,8 +115,8 @@ def feeds_of(
             rows = "whole"
         else:
             raise GeedError(
-                f"--feed {name}: the input is {other.shape}, the file holds {values.shape} for "
-                f"{available} samples; give one row a sample, or one value for all"
+                f"--feed {name}: the input is {other.shape}, but the file holds {values.shape} "
+                f"for {available} samples; give one row per sample, or one value for all"
             )
         feeds[name] = Feed(values, rows)
     return feeds

@@ -127,8 +127,8 @@ def check_closed(group: Group) -> None:
     """
     if not group.is_closed:
         raise GeedError(
-            f"--fit-representation: {group.name} holds some elements of a larger group, and their "
-            "products are not in it: leave the option out, or take a group that is whole"
+            f"--fit-representation: {group.name} holds only some elements of a larger group, not "
+            "their products: leave the option out, or take a complete group"
         )
 
 
@@ -142,6 +142,6 @@ def check_representation(kind: str, *, representation: bool) -> None:
     """
     if representation and kind != "orthogonal":
         raise GeedError(
-            f"--fit-representation: makes orthogonal matrices compose, and the kind is {kind}: "
+            f"--fit-representation: makes orthogonal matrices compose, but the kind is {kind}: "
             "take --kind orthogonal, or leave it out"
         )

@@ -86,9 +86,9 @@ def refuse_overlap(
             count = f"{len(both)} of the {len(marks)} samples of D are among those"
             first = f"{label(both[0])} is the first" if len(both) > 1 else label(both[0])
             raise GeedError(
-                f"--output-action {layer}={table.source}: {count} that it was fitted to "
-                f"({first}), and what was seen is no test. Measure with the --samples and --seed "
-                "of the fit, which leaves D out, or fit again to other data"
+                f"--output-action {layer}={table.source}: {count} it was fitted to ({first}), so "
+                "they cannot test it. Measure with the --samples and --seed of the fit, or fit "
+                "again to other data"
             )
 
 
@@ -115,7 +115,7 @@ def copies_notes(fits: Mapping[str, Fit | None], marks: Sequence[str]) -> list[s
         seen = {*fit.marks} if fit is not None else set()
         if count := sum(mark in seen for mark in marks):
             notes.append(
-                f"{layer}: the data hold samples twice, and {count} of D have a copy among those "
-                "that its action was fitted to: its value is too good"
+                f"{layer}: the data contain duplicates: {count} samples of D have a copy among "
+                "those the action was fitted to, so its value is too good"
             )
     return notes

@@ -82,8 +82,8 @@ def parse_fit(layer: str, value: object) -> FitRequest | None:
     if kind not in kinds or not value.startswith(_PREFIX):
         near = nearest(kind.lower().removeprefix("fit").lstrip(":"), kinds)
         raise GeedError(
-            f"--output-action {layer}={value}: no fit is called {value!r}, and no file.{near} "
-            f"There are {', '.join(_PREFIX + k for k in kinds)}"
+            f"--output-action {layer}={value}: neither a kind of fit nor a file.{near} Kinds: "
+            f"{', '.join(_PREFIX + k for k in kinds)}"
         )
     asked = f"--output-action {layer}={value}"
     return FitRequest(cast(FitKind, kind), asked, bool(set(layer) & set("*?[")))
@@ -147,8 +147,8 @@ def fits_to_make(
         return {}, []
     if samples < 2:
         raise GeedError(
-            f"{next(iter(requests.values())).asked}: is fitted to samples that D does not hold, of "
-            f"which there {'is 1' if samples else 'are none'}: give fewer --samples, or more data"
+            f"{next(iter(requests.values())).asked}: needs samples outside D, and there "
+            f"{'is only 1' if samples else 'are none'}: give fewer --samples, or more data"
         )
     measured = {request.asked for name, request in requests.items() if name in layers}
     for name, request in requests.items():
@@ -159,20 +159,22 @@ def fits_to_make(
     made: dict[str, FitRequest] = {}
     notes, misfits = [], []
     if samples < options.fit_samples:
-        notes.append(f"only {samples} of the {options.fit_samples} samples to fit to exist")
+        notes.append(
+            f"only {samples} of the {options.fit_samples} samples wanted for the fit exist"
+        )
     # Of a pattern's layers those are fitted that are measured.
     for name, request in ((n, r) for n, r in requests.items() if n in layers):
         try:
             fault = _doubt(layers[name], request, group, samples, options)
             if fault and not options.fit_anyway:
-                raise GeedError(f"{fault}; --fit-anyway fits it all the same")
+                raise GeedError(f"{fault}; --fit-anyway fits it anyway")
         except GeedError as error:
             if not request.is_pattern:
                 raise
             misfits.append(str(error))
             continue
         if fault:
-            notes.append(f"{fault}: fitted anyway, so read it beside its shuffled null")
+            notes.append(f"{fault}: fitted anyway, so compare it with its shuffled null")
         made[name] = request
     if misfits and not made:
         raise GeedError(misfits[0])
@@ -236,7 +238,7 @@ def _doubt(
     if samples < (needed := _SAMPLES_AN_ENTRY * channels):
         more = f"--fit-samples {needed}"
         if samples < options.fit_samples:
-            more = f"it takes {needed}, and there are no more beside D: give fewer --samples"
+            more = f"it needs {needed}, and no more exist outside D: give fewer --samples"
         return (
             f"{bound} is a vector of {channels} entries, for which {samples} samples are too few "
             f"to fit to: {more}"
@@ -257,7 +259,7 @@ def fit_action(
     bound = f"{asked}: {layer.name}"
     if group.kind == "sampled":
         raise GeedError(
-            f"{bound}: the elements of {group.name} differ from sample to sample, so that there is "
+            f"{bound}: the elements of {group.name} differ from sample to sample, so there is "
             "nothing to fit; take a group such as C8"
         )
     if len(layer.shape) == 1 and layer.layout in ("NK", "NC"):

@@ -59,7 +59,7 @@ class Footprint:
             of = "one row" if rows == 1 else f"the {rows} rows of a run"
             raise GeedError(
                 f"the activations of {of} take {format_bytes(rows * self.row)}, the largest being "
-                f"{self.largest}; --memory allows {format_bytes(self.room)}: give it more, or "
+                f"{self.largest}; --memory allows {format_bytes(self.room)}: raise it, or use "
                 "smaller samples"
             )
 

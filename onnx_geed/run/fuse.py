@@ -209,7 +209,7 @@ def to_measure_inside(model: Model) -> Model:
         reason = str(error).strip().partition("\n")[0]
         raise GeedError(
             f"{model.called}: opset {model.opset} cannot be brought to {LEAST_OPSET} ({reason}); "
-            "export the model again with a newer opset, or take --engine kernels"
+            "export the model again with a newer opset, or use --engine kernels"
         ) from None
     return replace(model, proto=proto, opset=LEAST_OPSET)
 
@@ -332,13 +332,13 @@ def check_graph_can_measure(source: Source) -> None:
         If each sample is moved by elements of its own.
     """
     if source.mask is not None:
-        raise GeedError("--mask is for kernels, which leave padding out")
+        raise GeedError("--mask needs kernels, which leave padding out")
     for moved in source.moved:
         tables_of(moved.action)
         if moved.action.group.kind == "sampled":
             raise GeedError(
-                f"group {moved.action.group.name} moves each sample by elements of its own, so no "
-                "tables serve all"
+                f"group {moved.action.group.name} moves each sample by elements of its own, so "
+                "one set of tables does not serve all"
             )
 
 
@@ -358,12 +358,13 @@ def check_graph_can_move(source: Source) -> None:
         white = np.ones((1, *moved.samples.shape), dtype=np.float32)
         if "C" in action.moved and not np.array_equal(moved.samples.finish(white), white):
             raise GeedError(
-                f"group {action.group.name} mixes colours before mean, std and channel order, "
-                "which a graph has behind it"
+                f"group {action.group.name} mixes colours before mean, std and channel order are "
+                "applied, and a graph starts after that"
             )
         if moved.samples.dtype.kind in "iub" and action.moves.base_of.any():
             raise GeedError(
-                f"group {action.group.name} weighs entries, and these are whole numbers"
+                f"group {action.group.name} computes weighted sums of entries, and these are "
+                "whole numbers"
             )
 
 

@@ -90,8 +90,8 @@ def gain_notes(inputs: InputDistances, points: int) -> list[str]:
     if held >= points:
         return []
     return [
-        f"gain: how far inputs are apart is taken from {held} of the {points} points for M, whose "
-        f"inputs are large: up to {_HELD >> 20} MiB of them are held"
+        f"gain: distances between inputs are taken over {held} of the {points} points for M, "
+        f"since at most {_HELD >> 20} MiB of inputs are kept"
     ]
 
 

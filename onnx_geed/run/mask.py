@@ -178,18 +178,18 @@ def make_mask(
     if not stated:
         return None, None
     if len(stated) > 1:
-        raise GeedError(f"--mask: one is given, not {len(stated)} ({', '.join(stated)})")
+        raise GeedError(f"--mask: give one, not {len(stated)} ({', '.join(stated)})")
     ((name, source),) = stated.items()
     if name not in moved and name not in others:
         known = [*moved, *others]
         raise GeedError(
-            f"--mask {name}: the model has no input of that name; it has {', '.join(known)}."
-            f"{nearest(name, known)}"
+            f"--mask {name}: no input has that name; the model has "
+            f"{', '.join(known)}.{nearest(name, known)}"
         )
     lettered = {k: _padded_axis(m) for k, m in moved.items() if name in (k, *others)}
     padded = next(((k, axis) for k, axis in lettered.items() if axis), None)
     if padded is None:
-        raise GeedError(f"--mask {name}: no input that moves has an axis P or T that is padded")
+        raise GeedError(f"--mask {name}: no moved input has an axis P or T that can be padded")
     key, (letter, length) = padded
     samples = moved[key].samples
     if isinstance(source, str) and not source:

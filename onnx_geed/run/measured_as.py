@@ -127,14 +127,14 @@ def _independence(measure: Measure, n: int, correction: float) -> str:
     """Say what was done about a mean over independent elements, which lies too near to them."""
     if correction == 1:
         return (
-            f"not corrected for the mean being of {n} independent elements, to which it is nearer "
-            "than that of all: the value is too near to perfect"
+            f"not corrected: the mean of {n} independent elements is closer to them than the mean "
+            "over the whole group, so the value is too close to perfect"
         )
     what = "squared distances" if measure.target or measure.descriptor.power == 2 else "distances"
     root = "" if what.startswith("squared") else "√"
     return (
-        f"{what} are multiplied by {root}(n/(n−1)) = {correction:.4g}: the mean of {n} independent "
-        "elements is nearer to them than that of all"
+        f"{what} are multiplied by {root}(n/(n−1)) = {correction:.4g}: the mean of {n} "
+        "independent elements is closer to them than the mean over the whole group"
     )
 
 
@@ -150,7 +150,9 @@ def _layout_and_notes(
         places = measure.places.inside.shape[1]
         notes = [f"mean over {places} places, f(gx) moved back to those of x", _read_as(measure)]
         if left := int((~measure.places.inside).any(axis=0).sum()):
-            notes.append(f"left out where they come from outside the grid: up to {left} places")
+            notes.append(
+                f"up to {left} places are left out, where values come from outside the grid"
+            )
         return layout, notes
     notes = []
     blank = np.broadcast_to(np.float32(0), (1, *shape))
@@ -169,8 +171,8 @@ def _error_notes(measure: Measure) -> list[str]:
     notes = ["squared error of f(gx), moved back, against its target"]
     if resampled := sum(kind is Exactness.RESAMPLED for kind in measure.action.exact()):
         notes.append(
-            f"moved back by the inverse elements of {resampled} elements that resample, which do "
-            "not undo them exactly"
+            f"moved back by inverse elements; for {resampled} elements these resample, which is "
+            "not an exact inverse"
         )
     return notes
 

@@ -218,8 +218,8 @@ def _record(
         record["most_common"] = float(counts.max() / counts.sum())
         notes.append(
             f"the most common class is {int(counts.argmax())} (counted from 0), predicted for "
-            f"{100 * record['most_common']:.3g} % of what is not moved: what predicts one class "
-            "flips nothing"
+            f"{100 * record['most_common']:.3g} % of the unmoved samples: a network that predicts "
+            "one class flips nothing"
         )
     if statistics.places is not None:
         notes += _add_place_parts(record, statistics.places, told, interval, seed)
@@ -234,8 +234,8 @@ def _without_table(without: Sequence[str], told: MeasuredAs) -> str:
     few = [*without[:8], f"{len(without) - 8} more"] if len(without) > 9 else without
     read = "; read the exact part, whose elements all have a table" if told.exact else ""
     return (
-        f"no table for {known_names(few)}: under these, what the table would move is compared in "
-        f"place, and the value counts them so{read}"
+        f"no table for {known_names(few)}: under these, the channels are compared unmoved, and "
+        f"this enters the value{read}"
     )
 
 
@@ -261,8 +261,8 @@ def _add_place_parts(
     )
     if without := len(counts.foreground) - part["samples"]:
         notes.append(
-            f"foreground: {without} of {len(counts.foreground)} samples have no places but those "
-            f"of class {told.background} (under some element), and are left out of its mean"
+            f"foreground: {without} of {len(counts.foreground)} samples have only places of class "
+            f"{told.background} (under some element) and are left out of its mean"
         )
     return notes
 

@@ -154,8 +154,8 @@ def _check_all_there(opened: Sequence[tuple[str, Result]]) -> None:
     for other, theirs in others:
         if theirs["part"]["of"] != of:
             raise GeedError(
-                f"merge: {name} is one of {of} parts, {other} one of {theirs['part']['of']}: give "
-                "all parts of one division"
+                f"merge: {name} is one of {of} parts, but {other} is one of "
+                f"{theirs['part']['of']}: give the parts of one run"
             )
     by_number: dict[int, str] = {}
     for name, content in opened:
@@ -177,7 +177,7 @@ def _check_all_there(opened: Sequence[tuple[str, Result]]) -> None:
         word, verb = ("parts", "are") if count > 1 else ("part", "is")
         raise GeedError(
             f"merge: {word} {shown}{more} of {of} {verb} missing; run onnx-geed measure --shard "
-            f"{missing[0]}/{of} as the others, and give its file too"
+            f"{missing[0]}/{of} with the options of the others, and give its file too"
         )
 
 
@@ -194,11 +194,14 @@ def _check_one_run(opened: Sequence[tuple[str, Result]]) -> None:
             continue
         first = differ[0]
         held = " there, ".join(str(one.get(first, "nothing"))[:60] for one in (ours, theirs))
-        cure = "measure all parts of one run by the same command, --shard apart"
+        cure = "measure all parts of one run with the same command, except for --shard"
         if differ == ["rows of a batch"]:
-            cure = "machines of another size choose another batch: give --batch-size to all parts"
+            cure = (
+                "different machines choose different batches: give the same --batch-size to all "
+                "parts"
+            )
         raise GeedError(
-            f"merge: {other} is of another run than {name}: they differ in "
+            f"merge: {other} comes from another run than {name}: they differ in "
             f"{', '.join(differ[:4])} ({first}: {held} here); {cure}"
         )
 
@@ -217,9 +220,9 @@ def _read(name: str, content: Result) -> _Read:
         )
         said = [range(*part["orbits"]), range(*part["points"])]
         if [orbits.orbits, points.pointed] != said:
-            raise ValueError("it has other orbits than it says")
+            raise ValueError("its orbits are not those that it names")
         if any(len(each) != sum(map(len, said)) for each in part["marks"].values()):
-            raise ValueError("it has not one mark a sample")
+            raise ValueError("its samples have not one mark each")
     except _DAMAGES as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise GeedError(f"merge: {name}: is damaged ({what}); measure it again") from None
@@ -240,14 +243,14 @@ def _data_of_all(read: Sequence[_Read]) -> DataPart:
         ]
     except _DAMAGES:
         raise GeedError(
-            f"merge: {last.name}: is damaged: it does not tell of all data, as the last part does; "
-            "measure it again"
+            f"merge: {last.name}: is damaged: it lacks the description of all data that a last "
+            "part has; measure it again"
         ) from None
     for name, what, own, of_all in told:
         if own != of_all:
             raise GeedError(
-                f"merge: {name} is of other data than {last.name}: they differ in their {what}; "
-                "measure all parts on data that stay as they are"
+                f"merge: {name} comes from other data than {last.name}: they differ in their "
+                f"{what}; measure all parts on data that do not change"
             )
     return data
 

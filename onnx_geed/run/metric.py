@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_geed.data import reason_of
 from onnx_geed.errors import GeedError, refuse_unknown, shown
 from onnx_geed.groups import Group, parse_group
-from onnx_geed.measures import Plan
+from onnx_geed.measures import Plan, descriptor_of, parse_request
 from onnx_geed.model import Model, find_input
-from onnx_geed.results import Record
+from onnx_geed.results import Record, add_class_values, add_predictions, has_gain
 from onnx_geed.run.between_samples import MOST_PAIRS, Pairs, around, neighbours
 from onnx_geed.run.called import Function, to_host
+from onnx_geed.run.how_far import gain_is_taken
 from onnx_geed.run.job import Job, Task, job_orbits
 from onnx_geed.run.kernel_engine import KernelEngine
 from onnx_geed.run.measured_as import measured_as
-from onnx_geed.run.measurements import records_of
+from onnx_geed.run.measurements import predictions_of, records_of
 from onnx_geed.run.options import Options, make_options
 from onnx_geed.run.orbit_statistics import (
     ChannelValues,
@@ -32,7 +34,8 @@ from onnx_geed.run.orbit_statistics import (
     join_measure,
 )
 from onnx_geed.run.prepare import prepare_run
-from onnx_geed.run.source import make_source
+from onnx_geed.run.source import Source, make_source
+from onnx_geed.run.truths import with_truths
 
 __all__ = ["EquivarianceMetric"]
 
@@ -40,6 +43,10 @@ __all__ = ["EquivarianceMetric"]
 _OPTIONS = (
     *("norm_samples", "interval", "seed", "interpolation", "support", "components", "clip"),
     *("batch_size", "memory", "input_layout", "output", "output_kind", "latent", "layout"),
+)
+
+_NO_GAIN = (
+    "no gain: it takes how far samples are apart, and a metric keeps none; onnx_geed.measure has it"
 )
 
 # Pairs of neighbours among samples whose number is not known yet.
@@ -60,7 +67,7 @@ class EquivarianceMetric:
     Parameters
     ----------
     group : str or Group
-        A group, or a family; none whose elements are drawn anew for each sample.
+        A group, a family or a sampled group.
     measures : sequence of str
         ``NAME`` or ``NAME@OUTPUT``; by default all that make sense for the function's outputs.
     **options
@@ -72,19 +79,19 @@ class EquivarianceMetric:
     ------
     GeedError
         If there is no such group, measure or option.
-        If the group draws its elements anew for each sample.
 
     Notes
     -----
     Between batches it keeps one number a sample, element and measure, the latents of the first
     ``norm_samples`` samples for M, and sums. So its numbers are those of :func:`onnx_geed.measure`
     on the same samples in the same order, bit for bit where the function gives the same bits in
-    batches of other sizes; noise, which numbers of samples seed, is drawn for each batch. Of two
-    metrics that are added, sums are added, so that they are the same to rounding; M is then over
-    the first ``norm_samples`` latents of both, M₂ over the points of both, and ``between_samples``
-    over neighbours in the first.
+    batches of other sizes. Noise, and the elements of sampled groups, are drawn by ``seed`` and the
+    number of a sample among those that came by, from 0. Of two metrics that are added, sums are
+    added, so that they are the same to rounding; M is then over the first ``norm_samples`` latents
+    of both, M₂ over the points of both, and ``between_samples`` over neighbours in the first.
 
-    It can be pickled: functions and samples are not part of it.
+    A family's ``gain`` takes how far samples are apart, and so samples that are kept: it is left
+    out, and the records say so. It can be pickled: functions and samples are not part of it.
 
     Examples
     --------
@@ -97,11 +104,6 @@ class EquivarianceMetric:
     def __init__(self, group: str | Group, measures: Sequence[str] = (), **options: Any) -> None:
         refuse_unknown([name for name in options if name not in _OPTIONS], _OPTIONS)
         self._group = group if isinstance(group, Group) else parse_group(group)
-        if self._group.onward is not None or self._group.behind is not None:
-            raise GeedError(
-                f"group {self._group.name}: draws its elements anew for each sample, by its number "
-                "among the data, and batches have no numbers: take a group such as C8"
-            )
         self._options: Options = make_options({"measures": measures, **options})
         self.reset()
 
@@ -109,6 +111,7 @@ class EquivarianceMetric:
         """Forget all samples, and what the function's outputs were."""
         self._setting: _Setting | None = None
         self._statistics = OrbitStatistics()
+        self._labels: tuple[int, ...] | None = None
         # Of added metrics the number of samples whose neighbours are compared.
         self._compared: int | None = None
 
@@ -121,7 +124,7 @@ class EquivarianceMetric:
         """Return one line: the group, and how many samples there were."""
         return f"<EquivarianceMetric under {self._group.name}: {self.samples} samples>"
 
-    def update(self, f: Callable[[Any], Any], batch: Any) -> None:
+    def update(self, f: Callable[[Any], Any], batch: Any, labels: Any = None) -> None:
         """Measure a function on a batch.
 
         Parameters
@@ -132,11 +135,16 @@ class EquivarianceMetric:
             tensors of the same framework, on the same device and of the same floating dtype.
         batch : ndarray or tensor, shape (B, ...)
             Samples, not moved.
+        labels : array, tensor or sequence of int, shape (B,), optional
+            The class of each sample, as its position among the scores, from 0: then
+            :meth:`records` says how often predictions are right under each element, and
+            ``symmetry-share`` can be measured. All batches have them, or none.
 
         Raises
         ------
         GeedError
             If the function fails, gives NaN, or its outputs do not fit the measures.
+            If there is not one class a sample, or some batches alone have them.
             If its rows depend on each other, as in training mode.
             If samples or outputs are of another shape than before.
         """
@@ -148,25 +156,45 @@ class EquivarianceMetric:
                 f"update: a batch is numbers (B, ...) of at least one sample, found {array.dtype} "
                 f"of shape {array.shape}"
             )
+        own = None if labels is None else _classes(labels, len(array))
+        self._check_labels(own)
         function = Function(lambda given: f(_as_given(given, batch, array)), Function(f).name)
-        if self._setting is None:
-            self._setting = self._found_out(function, array)
-        model, task = self._setting.model, self._setting.task
-        start = self.samples
+        setting = self._setting or self._found_out(function, array, own)
+        model, task, start = setting.model, setting.task, self.samples
+        if own is not None:
+            _check_range(task.plan, own)
+        seen = None if own is None else (*(self._labels or ()), *own)
+        source = self._source(model, array, start)
         task = replace(
             task,
             network=replace(task.network, graph=replace(task.network.graph, function=function)),
-            source=self._source(model, array, start),
+            source=source,
+            plan=self._plan(task.plan, source, seen),
         )
         engine = KernelEngine(task.network.open(tuple(task.plan.layers)))
         parts = [engine.run(job) for job in self._jobs(task, start, len(array))]
         joined = gather(task.plan, [self._statistics, *parts], start + len(array))
         kept = {name: rows[: self._options.norm_samples] for name, rows in joined.points.items()}
         self._statistics = replace(joined, points=kept)
+        self._setting, self._labels = setting, seen
 
-    def _found_out(self, function: Function, array: NDArray[Any]) -> _Setting:
+    def _check_labels(self, labels: Sequence[int] | None) -> None:
+        """Refuse labels of some batches alone."""
+        if self.samples and (self._labels is None) != (labels is None):
+            had, has = ("had none", "has some") if labels else ("had labels", "has none")
+            raise GeedError(
+                f"update: batches before {had}, and this one {has}: give labels with every batch, "
+                "or with none"
+            )
+
+    def _found_out(
+        self, function: Function, array: NDArray[Any], labels: Sequence[int] | None
+    ) -> _Setting:
         """Bind the measures to the outputs that a function has on a batch."""
-        options = replace(self._options, samples=len(array), engine="kernels")
+        for text in self._options.measures:
+            if labels is None and descriptor_of(parse_request(text).measure).of_error:
+                raise GeedError(f"{text}: takes what is right: give update(f, batch, labels)")
+        options = replace(self._options, samples=len(array), engine="kernels", labels=labels)
         prepared = prepare_run(function, array, self._group, options)
         task = prepared.task
         if task.network.one_by_one:
@@ -177,20 +205,27 @@ class EquivarianceMetric:
         # Nothing of functions and samples stays.
         network = replace(task.network, graph=replace(task.network.graph, function=None))
         model = replace(prepared.model, function=None)
-        bare = replace(task, network=network, source=None)  # type: ignore[arg-type]
+        plan = replace(task.plan, truths={})
+        bare = replace(task, network=network, source=None, plan=plan)  # type: ignore[arg-type]
         return _Setting(model, bare)
 
-    def _source(self, model: Model, array: NDArray[Any], start: int) -> Any:
+    def _source(self, model: Model, array: NDArray[Any], start: int) -> Source:
         """Return a batch as the samples that follow on those before."""
         options = replace(self._options, samples=len(array))
         acted = find_input(model, None, options.input_layout)
         source, _, _ = make_source(model, acted, array, self._group, options)
-        # Positions go on from batch to batch; those before are never asked for.
-        indices = (0,) * start + tuple(range(len(array)))
-        # Noise is seeded by the number of a sample, which begins anew with each batch.
-        seed = options.seed + start
-        main = replace(source.main, indices=indices, intake=None, seed=seed)
+        # Numbers go on from batch to batch, whatever is drawn by them; those before are never
+        # asked for.
+        numbers, samples = tuple(range(start + len(array))), source.main.samples.after(start)
+        main = replace(source.main, indices=numbers, samples=samples, intake=None)
         return replace(source, main=main)
+
+    def _plan(self, plan: Plan, source: Source, labels: Sequence[int] | None) -> Plan:
+        """Return the plan for the samples of a batch, and those before it."""
+        plan = plan.drawn(self._options.seed, source.indices)
+        count = len(source.indices)
+        told: dict[str, Any] = {"names": None, "targets": {}, "labels": labels}
+        return with_truths(plan, indices=source.indices, available=count, **told)
 
     def _jobs(self, task: Task, start: int, count: int) -> list[Job]:
         size, layers = job_orbits(task.plan.group.order, task.batch), tuple(task.plan.layers)
@@ -208,7 +243,8 @@ class EquivarianceMetric:
         Returns
         -------
         list of dict
-            Entries of a result's ``measurements``.
+            Entries of a result's ``measurements``; those of class scores have ``predictions``: how
+            often the class stays after moving and, with labels, how often it is right.
 
         Raises
         ------
@@ -217,14 +253,21 @@ class EquivarianceMetric:
         """
         if self._setting is None:
             raise GeedError("compute: no sample was measured: call update first")
-        return records_of(
-            measured_as(self._setting.task.plan),
+        plan, options = self._setting.task.plan, self._options
+        records = records_of(
+            measured_as(plan),
             self._statistics,
-            norm_samples=self._options.norm_samples,
-            interval=self._options.interval,
-            seed=self._options.seed,
+            norm_samples=options.norm_samples,
+            interval=options.interval,
+            seed=options.seed,
             count=self._compared,
         )
+        add_class_values(records, self._labels, seed=options.seed)
+        add_predictions(records, self._labels, predictions_of(plan, self._statistics), None)
+        for record in records if gain_is_taken(plan) else ():
+            if has_gain(record):
+                record["notes"] += [_NO_GAIN]
+        return records
 
     def compute(self) -> dict[str, float]:
         """Return the values so far.
@@ -251,8 +294,12 @@ class EquivarianceMetric:
             return NotImplemented
         if self._asked() != other._asked():
             raise GeedError(
-                "two metrics are added that measure differently: make both with the same group, "
-                "measures and options"
+                "two metrics measure differently, so they cannot be added: make both with the "
+                "same group, measures and options"
+            )
+        if self.samples and other.samples and (self._labels is None) != (other._labels is None):
+            raise GeedError(
+                "two metrics are added of which one had labels: give them to both, or to neither"
             )
         first, second = (self, other) if self._setting is not None else (other, self)
         total = EquivarianceMetric.__new__(EquivarianceMetric)
@@ -263,8 +310,11 @@ class EquivarianceMetric:
         shapes = [{name: layer.shape for name, layer in plan.layers.items()} for plan in (a, b)]
         if (told := measured_as(a)) != measured_as(b) or shapes[0] != shapes[1]:
             raise GeedError(
-                "two metrics are added whose functions have other outputs: measure the same in both"
+                "two metrics have functions with different outputs, so they cannot be added: "
+                "measure the same in both"
             )
+        if first._labels is not None:
+            total._labels = (*first._labels, *(second._labels or ()))
         ours, theirs = first._compared or first.samples, second._compared or second.samples
         alone = ours < 2 <= theirs
         total._compared = theirs if alone else ours
@@ -282,6 +332,32 @@ class EquivarianceMetric:
 
     def _asked(self) -> tuple[str, Options]:
         return self._group.name, self._options
+
+
+def _classes(given: Any, count: int) -> tuple[int, ...]:
+    """Return the labels of a batch, a class a sample."""
+    try:
+        array = np.asarray(given) if isinstance(given, list | tuple) else to_host(given)
+    except Exception as error:
+        raise GeedError(f"update: labels are no array: {reason_of(error)}") from None
+    if array.shape != (count,) or array.dtype.kind not in "iu":
+        raise GeedError(
+            f"update: labels are one class a sample, whole numbers of shape ({count},), found "
+            f"{array.dtype} of shape {array.shape}: give positions among the class scores, from 0; "
+            "classes of places take onnx_geed.measure"
+        )
+    return tuple(array.tolist())
+
+
+def _check_range(plan: Plan, labels: Sequence[int]) -> None:
+    """Refuse labels that are none of the scores' classes."""
+    scores = {m.layer for m in plan.measures if m.descriptor.of_classes or m.descriptor.of_error}
+    for layer in (plan.layers[name] for name in scores):
+        if odd := [label for label in labels if not 0 <= label < layer.classes]:
+            raise GeedError(
+                f"update: {layer.name} has {layer.classes} classes, found the label {odd[0]}: give "
+                f"whole numbers from 0 to {layer.classes - 1}"
+            )
 
 
 def _added(
@@ -347,7 +423,7 @@ def _as_given(array: NDArray[Any], batch: Any, host: NDArray[Any]) -> Any:
     if hasattr(root, "convert_to_tensor"):  # TensorFlow
         return root.convert_to_tensor(array, dtype=batch.dtype if _floats(host) else None)
     raise GeedError(
-        f"update: a batch of {type(batch).__module__}.{type(batch).__qualname__} cannot be made of "
+        f"update: a batch of {type(batch).__module__}.{type(batch).__qualname__} cannot be made "
         "an array: give arrays of NumPy, or tensors of PyTorch, JAX or TensorFlow"
     )
 

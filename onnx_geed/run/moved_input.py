@@ -259,8 +259,8 @@ def _check_pickles(action: PlacedAction) -> None:
         pickle.dumps(action)
     except Exception as error:  # whatever a class of one's own raises
         raise GeedError(
-            f"action: cannot be sent to another process ({error}); make it of tables, or of a "
-            "function that stands in a module"
+            f"action: cannot be sent to another process ({error}); build it from tables, or from "
+            "a function defined in a module"
         ) from None
 
 

@@ -162,7 +162,7 @@ class Options:
         if self.fit_samples < 2:
             raise GeedError(f"--fit-samples {self.fit_samples}: fit to at least two samples")
         if self.batch_size is not None and self.batch_size < 1:
-            raise GeedError(f"--batch-size {self.batch_size}: a batch has at least one row")
+            raise GeedError(f"--batch-size {self.batch_size}: a batch needs at least one row")
         for layout in self.layout.values():
             check_layout(layout)
         parse_bytes(self.memory)
@@ -210,8 +210,8 @@ def make_options(values: Mapping[str, Any]) -> Options:
     """
     if "action" in values:
         raise GeedError(
-            "an action of your own goes to onnx_geed.measure alone: a cache and a compiled "
-            "measurement name a group, and cannot keep a function"
+            "an action of your own works only in onnx_geed.measure: a cache and a compiled "
+            "measurement cannot store a function"
         )
     names = [f.name for f in fields(Options)]
     refuse_unknown({name: values[name] for name in values if name not in names}, names)

@@ -121,7 +121,7 @@ def run_rows(
         if array.shape[:1] != (len(rows),):
             raise GeedError(
                 f"tensor {name!r} has shape {array.shape} for a batch of {len(rows)}: its axis 0 "
-                "is not the batch, so its rows cannot be told apart; name another tensor"
+                "is not the batch, so its rows cannot be separated; name another tensor"
             )
     return arrays
 

@@ -58,7 +58,7 @@ def find_output_kinds(
     kinds : dict of str to str
         ``logits``, ``probabilities``, ``embedding``, or in words what else it seems to be.
     notes : list of str
-        Notes on what was decided without being told.
+        Notes on what was decided without being told, and on what data contradict.
 
     Raises
     ------
@@ -120,10 +120,11 @@ def _weighed_kind(
             "softmax-kl is left out"
         )
     # Of a single Sigmoid it is checked on every row that it stays in [0, 1].
-    if declared == "logits" and seen == "probabilities" and not stated:
+    if declared == "logits" and seen == "probabilities":
+        by = "--output-kind" if stated else "the metadata"
         return declared, (
-            f"output {name!r} is declared as logits, but its rows look like probabilities; "
-            "if they are, give --output-kind probabilities"
+            f"output {name!r}: rows are in [0, 1] and sum to 1, as probabilities do, but {by} says "
+            "logits; if they are probabilities, give --output-kind probabilities"
         )
     return declared, ""
 

@@ -71,18 +71,17 @@ def check_divisible(prepared: Prepared, limits: Sequence[str]) -> None:
     """
     if prepared.model.function is not None:
         raise GeedError(
-            f"--shard: parts are joined by the fingerprint of their model, and "
-            f"{prepared.model.called} is a function, which has none; leave it out, or export the "
-            "model"
+            "--shard: parts are matched by the fingerprint of their model, but "
+            f"{prepared.model.called} is a function; leave it out, or export the model"
         )
     if prepared.options.precision is not None:
         raise GeedError(
-            "--precision: adds samples by what those before gave, which no part knows; leave "
-            "--shard out, or give --samples N"
+            "--precision: adds samples depending on earlier ones, which a part does not see; "
+            "leave --shard out, or give --samples N"
         )
     if limits:
         raise GeedError(
-            f"--fail-above {limits[0]}: a part's values are not those of the whole; give it to "
+            f"--fail-above {limits[0]}: a part's values are not the final ones; give it to "
             "onnx-geed merge"
         )
 
@@ -261,7 +260,7 @@ def _same(prepared: Prepared) -> dict[str, str]:
         "how measures are taken": _digest(told),
         "passes": _digest(prepared.passes),
         "other inputs": _digest(feeds),
-        "what is right": _digest(plan.truths),
+        "labels or targets": _digest(plan.truths),
         "labels of places": _digest(source.place_labels),
         "output actions": _digest(prepared.tables),
     }

@@ -249,7 +249,7 @@ def _different(groups: Sequence[str | Group]) -> list[Group]:
     named = [groups] if isinstance(groups, str | Group) else groups
     acting = [group if isinstance(group, Group) else parse_group(group) for group in named]
     if not acting:
-        raise GeedError("no group acts: name one such as C8")
+        raise GeedError("no group is given: name one such as C8")
     names = [group.name for group in acting]
     if twice := [name for i, name in enumerate(names) if name in names[:i]]:
         raise GeedError(f"group {twice[0]}: is given twice; give it once")

@@ -76,7 +76,7 @@ def bind_background(
         dense = [m for m in dense if _fit(plan.layers[m.layer], labels)]
         notes = [
             f"background is {_called(number, names)}, the most common label "
-            f"({100 * counts.max() / counts.sum():.3g} % of places); --background says another"
+            f"({100 * counts.max() / counts.sum():.3g} % of places); change with --background"
         ]
     else:
         return plan
@@ -163,20 +163,21 @@ def _check_labels(plan: Plan, dense: Sequence[Measure], labels: NDArray[Any]) ->
             for name, layer in layers.items()
         )
         raise GeedError(
-            f"--labels: has {found} labels for each sample, and no class scores at such places are "
-            f"measured{f' ({have})' if have else ''}: give one label a sample, or one for each of "
-            "those places"
+            f"--labels: has {found} labels for each sample, but no class scores at such places "
+            f"are measured{f' ({have})' if have else ''}: give one label per sample, or one for "
+            "each of those places"
         )
     if plan.group.behind is not None:
         raise GeedError(
-            f"--labels: are of the places of unmoved samples, and group {plan.group.name} moves "
-            "each sample by an element of its own first; leave them out, or take a group such as C8"
+            f"--labels: belong to the places of unmoved samples, but group {plan.group.name} "
+            "first moves each sample by an element of its own; leave them out, or take a group "
+            "such as C8"
         )
     classes = _classes(plan, dense, labels)
     labelled = labels[_labelled(labels, classes)]
     if len(labelled) and (most := int(labelled.max())) >= classes:
         raise GeedError(
-            f"--labels: holds {most}, the scores have the classes 0 to {classes - 1}; a place "
+            f"--labels: holds {most}, but the scores have the classes 0 to {classes - 1}; a place "
             "without a label is negative or 255"
         )
 
@@ -194,7 +195,7 @@ def _number_of(
     else:
         has = "names no classes" if names is None else f"names {', '.join(list(names)[:5])}"
         raise GeedError(
-            f"--background {text}: is the name of no class, the metadata onnx_geed.classes {has}; "
+            f"--background {text}: no class has this name, the metadata onnx_geed.classes {has}; "
             f"give a number from 0 to {layer.classes - 1}.{nearest(text, names or ())}"
         )
     if number >= layer.classes:

@@ -199,15 +199,16 @@ def prepare_run(
     others = beside[0].task.source if beside else None
     source, count, notes = make_source(loaded, acted, data, acting, options, action, others)
     if loaded.function is not None:
-        loaded = with_outputs(loaded, source.rows([0], orbits=False))
-        notes.append(OF_A_FUNCTION)
+        rows = source.rows([0], orbits=False)
+        loaded, on_layouts = with_outputs(loaded, rows, source.layout, options.layout)
+        notes += [OF_A_FUNCTION, *on_layouts]
     output = find_output(loaded, options.output)
     acting = source.action.group  # small motions are known on the input's grid alone
     if options.references:
         _check_trips(source)
     notes += [] if acting.small is None else [f"{acting.name}: {acting.small.told()}"]
     if acting.changes_values and options.interpolation != Options.interpolation:
-        notes.append(f"--interpolation is idle: {acting.name} moves nothing that is resampled")
+        notes.append(f"--interpolation has no effect: {acting.name} resamples nothing")
     listed = list_as_stated(
         loaded,
         acted.name,
@@ -285,14 +286,14 @@ def prepare_run(
     check_overlap(tables, source, count)
     _refuse_foreign_fits(tables, options)
     if isinstance(source.action, PlacedAction):
-        refuse_fits(fits, "a fit is for a group that has a name, such as C4")
+        refuse_fits(fits, "a fit needs a group with a name, such as C4")
     if source.mask is not None:
-        refuse_fits(fits, "what is masked cannot be left out of a fit; leave --mask out")
+        refuse_fits(fits, "a fit cannot leave out masked entries; leave --mask out")
     errors = {t.name for r, t in selection.requested if descriptor_of(r.measure).of_error}
     refuse_fits(
         {name: fit for name, fit in fits.items() if name in errors},
-        "a share of the error takes no fitted action, which need not undo itself: give one, or "
-        "leave symmetry-share out",
+        "a share of the error takes no fitted action, since its inverse may not undo it: give an "
+        "exact action, or leave symmetry-share out",
     )
     fitted_to = fit_samples(len(source.samples), count, options)
     fits, on_fits = fits_to_make(fits, layers, acting, len(fitted_to), options)
@@ -306,7 +307,7 @@ def prepare_run(
         if not trial.mixes:
             on_engine.append(
                 "the graph does not prove that rows of a batch are independent "
-                f"({trial.unproven}): some are run again alone to see"
+                f"({trial.unproven}): some rows are run again alone to check it"
             )
     plan = replace(plan, notes=(*plan.notes, *on_engine), norm_samples=options.norm_samples)
     network = _network(trial, share)
@@ -347,9 +348,9 @@ def _refuse_foreign_fits(tables: Mapping[str, Table], options: Options) -> None:
     seen = [name for name, table in tables.items() if table.fit is not None]
     if options.untrained and seen:
         raise GeedError(
-            f"--untrained: the action of {seen[0]} was fitted to the trained network, and says "
-            f"nothing of the untrained one: give --output-action {seen[0]}=fit:KIND, which is "
-            "fitted to each, or leave --untrained out"
+            f"--untrained: the action of {seen[0]} was fitted to the trained network and does not "
+            f"apply to the untrained one: give --output-action {seen[0]}=fit:KIND, which fits it "
+            "to both, or leave --untrained out"
         )
 
 
@@ -364,7 +365,7 @@ def _share(
         limit = f"--batch-size {options.batch_size}"
         if options.batch_size is None:
             limit = f"--memory {options.memory}"
-        reason = f"{limit} holds {share.batch} rows, fewer than the {n} of an orbit"
+        reason = f"{limit} allows {share.batch} rows, fewer than the {n} of an orbit"
         engine, notes = without_graph(options, reason)
         share = fit_memory(plan, source, trial, options, footprint, graph=False)
     rows = min(options.batch_size or 0, n * len(source.indices))
@@ -372,8 +373,8 @@ def _share(
     if free and share.batch < rows:
         notes = [
             *notes,
-            f"--batch-size {options.batch_size}: runs have {share.batch} rows, as many as "
-            f"--memory {options.memory} holds",
+            f"--batch-size {options.batch_size}: batches have {share.batch} rows, since --memory "
+            f"{options.memory} allows no more",
         ]
     return engine, share, notes
 
@@ -396,15 +397,15 @@ def _acting_group(group: str | Group | None, action: Action | None) -> Group:
     """Return the group that acts: the one that is named, or that of an action of one's own."""
     if action is None:
         if group is None:
-            raise GeedError("no group acts: name one such as C8, or give an action")
+            raise GeedError("no group is given: name one such as C8, or give an action")
         return group if isinstance(group, Group) else parse_group(group)
     own = getattr(action, "group", None)
     if not isinstance(own, Group):
         raise GeedError(f"an action has the group that acts as its group, found {shown(own)}")
     if group is not None and own != (group if isinstance(group, Group) else parse_group(group)):
         raise GeedError(
-            f"group {group if isinstance(group, str) else group.name} is not the action's, "
-            f"{own.name}: leave the group out, or give one action of it"
+            f"group {group if isinstance(group, str) else group.name} is not the group of the "
+            f"action, {own.name}: leave the group out, or give one action of it"
         )
     return own
 
@@ -414,9 +415,9 @@ def _check_trips(source: Source) -> None:
     group = source.action.group
     if not group.is_closed and not all(all(moved.action.exact()) for moved in source.moved):
         raise GeedError(
-            f"--references: are round trips by a group's elements and their inverses, and "
-            f"{group.name} draws elements independently, without these: leave it out, or take "
-            "evenly spread ones such as SO3~24"
+            f"--references: need inverses of elements, and {group.name} draws elements "
+            "independently, without inverses: leave it out, or take evenly spread elements such "
+            "as SO3~24"
         )
 
 
@@ -429,14 +430,13 @@ def _check_small(group: Group, action: Action | None, options: Options) -> None:
         )
     if options.references:
         raise GeedError(
-            f"--references: are round trips by a group's elements and their inverses, and "
-            f"{group.name} has none; leave it out"
+            f"--references: need inverses of elements, and {group.name} has none; leave it out"
         )
     if options.output_action:
         raise GeedError(
-            f"an output action, given or fitted, says how a group's elements act, and nothing of "
-            f"what is between those of {group.name}: there tensors move by their letters; leave it "
-            "out, or take another group"
+            "an output action describes the elements of a group, not the small motions of "
+            f"{group.name}, under which tensors move by their letters; leave it out, or take "
+            "another group"
         )
 
 
@@ -449,14 +449,14 @@ def _check_family(group: Group, action: Action | None, options: Options) -> None
         )
     if options.references:
         raise GeedError(
-            f"--references: are round trips by a group's elements and their inverses, and "
-            f"{group.name} is a family, which has none; leave it out"
+            f"--references: need inverses of elements, and {group.name} is a family, which has "
+            "none; leave it out"
         )
     for layer, value in options.output_action.items():
         if parse_fit(layer, value) is None:
             raise GeedError(
-                f"--output-action {layer}: says how a group's elements act, and {group.name} is a "
-                f"family, which has no composition that it could be held against: fit one, as with "
+                f"--output-action {layer}: describes the elements of a group, but {group.name} is "
+                "a family, without compositions to check it by: fit it instead, as with "
                 f"--output-action {layer}=fit:linear"
             )
 

@@ -130,8 +130,8 @@ def _check_address(address: str) -> None:
     if not re.fullmatch(r"[^:/\s]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}", address):
         hint = ", from one of its nodes" if address.startswith("ray://") else ""
         raise GeedError(
-            f"--address {shown(address)}: is auto, local or the HOST:PORT at which ray start said "
-            f"that its cluster is reached{hint}"
+            f"--address {shown(address)}: must be auto, local or the HOST:PORT that ray start "
+            f"printed{hint}"
         )
 
 
@@ -172,7 +172,7 @@ def _check_answers(address: str) -> None:
             f"--address {address}: no Ray cluster answers there ({reason}); {start}"
         ) from None
     if len(answer) < 4 or answer[3] != _SETTINGS:
-        raise GeedError(f"--address {address}: what answers there is no Ray cluster; {start}")
+        raise GeedError(f"--address {address}: what answers there is not a Ray cluster; {start}")
 
 
 @contextlib.contextmanager

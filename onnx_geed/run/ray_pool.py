@@ -206,8 +206,8 @@ class Pool:
         self._looked = now = time.monotonic()
         if not self._cluster.is_here():
             raise NoWorkersError(
-                "--executor ray: Ray's process of this machine (raylet) has ended, perhaps for "
-                "want of memory; start the cluster anew, and give the command again"
+                "--executor ray: Ray's process of this machine (raylet) has ended, perhaps "
+                "because memory ran out; start the cluster again, and run the command again"
             )
         nodes = {n["NodeID"]: n["Resources"] for n in self._ray.nodes() if n["Alive"]}
         for hand in [hand for hand in self._hands if hand.node not in nodes]:

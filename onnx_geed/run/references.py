@@ -308,7 +308,7 @@ def untrained(prepared: Prepared) -> tuple[Prepared, list[str]]:
         more = f" and {len(redrawn.kept) - 3} more" if len(redrawn.kept) > 3 else ""
         notes.append(
             f"--untrained kept {', '.join(redrawn.kept[:3])}{more}: constants that belong to no "
-            "layer that is known as one with weights"
+            "known layer with weights"
         )
     exposed = tuple(prepared.task.plan.layers) if len(prepared.passes) == 1 else ()
     other = replace(network, graph=redrawn.model, exposed=exposed)

@@ -11,7 +11,7 @@ __all__ = ["change_text", "relative_change", "spread"]
 def change_text(change: float) -> str:
     """Say by how much a tensor changes with its batch."""
     much = f"{change:.1e} of" if change < 10 else "far more than"
-    return f"changes by {much} its spread with the batch it is in"
+    return f"changes with its batch by {much} its spread"
 
 
 def relative_change(

@@ -123,9 +123,9 @@ def _no_default(measure: str, listed: Sequence[Tensor]) -> str:
     role = descriptor_of(measure.partition(",")[0]).role
     if role == "channel":
         return (
-            f"{measure}: no factorisation point holds feature maps; name a tensor with "
-            f"--measure {measure}@LAYER, and say what its axes are, as with --layout LAYER=NCT, "
-            f"LAYER=NPC or, for tokens on a grid, {_grid_of_tokens(listed)}"
+            f"{measure}: no factorisation point holds feature maps; name a tensor with --measure "
+            f"{measure}@LAYER, and state its axes, as with --layout LAYER=NCT, LAYER=NPC or, for "
+            f"tokens on a grid, {_grid_of_tokens(listed)}"
         )
     doubt = next((f": {t.doubt}" for t in listed if t.doubt and role == "latent"), "")
     return f"{measure}: no {role} was found{doubt}; name it with --{role} NAME"
@@ -242,7 +242,8 @@ def given_tables(
             if table.partial:
                 notes.append(
                     f"{origin} has a row for {len(table.elements)} of the {group.order} elements "
-                    f"of {group.name}: the exact part goes by it, the other elements have no table"
+                    f"of {group.name}: the exact part uses it, and the other elements have no "
+                    "table"
                 )
     return tables | stated_tables(listed, options), notes
 

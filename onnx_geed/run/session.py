@@ -48,10 +48,7 @@ _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 
 
 # What to do where the runtime is missing.
-_INSTALL = (
-    "pip install onnxruntime-gpu, or onnxruntime where there is no such build or the processor is "
-    "enough; one of the two"
-)
+_INSTALL = "pip install onnxruntime (CPU) or onnxruntime-gpu, but not both"
 
 
 # Seconds of one run of a model with loops.
@@ -223,8 +220,8 @@ class _Called(Session):
             if name not in arrays or len(arrays[name]) != len(given):
                 found = f"of shape {arrays[name].shape}" if name in arrays else "left out"
                 raise GeedError(
-                    f"output {name!r} is {found} for {len(given)} rows: a function gives the same "
-                    "outputs every time, with a row a row"
+                    f"output {name!r} is {found} for {len(given)} rows: a function must give the "
+                    "same outputs every time, one row per input row"
                 )
         return {name: arrays[name][: len(batch)] for name in self.outputs}
 
@@ -248,7 +245,10 @@ def _loaded() -> Any:
         raise GeedError(f"ONNX Runtime {why}: {_INSTALL}") from None
     # Two builds write the same files; where one is uninstalled, Python imports what is left.
     if not hasattr(ort, "InferenceSession"):
-        fault = "ONNX Runtime is installed in part only, as after one of two builds is uninstalled"
+        fault = (
+            "ONNX Runtime is only partly installed, as happens when one of its two builds is "
+            "uninstalled"
+        )
         raise GeedError(f"{fault}: pip uninstall -y onnxruntime onnxruntime-gpu, then {_INSTALL}")
     ort.disable_telemetry_events()  # of earlier ones on Windows, and where it was imported before
     ort.set_default_logger_severity(4)
@@ -324,7 +324,7 @@ def open_session(
         if runtime is not None:
             return _session(runtime, input, outputs, "cuda", loops)
         if provider == "cuda":
-            raise GeedError(f"--provider cuda: {tried}; use --provider cpu to run on the processor")
+            raise GeedError(f"--provider cuda: {tried}; use --provider cpu to run on the CPU")
     try:
         with whole():
             runtime = ort.InferenceSession(

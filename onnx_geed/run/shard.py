@@ -85,8 +85,8 @@ def parse_shard(text: str) -> Shard:
     shard = Shard(int(number), int(of))
     if not 1 <= shard.number <= shard.of:
         raise GeedError(
-            f"--shard {text}: shares are numbered from 1 to n, as in 1/{max(shard.of, 1)}; where "
-            "an array job counts from 0, add one"
+            f"--shard {text}: parts are numbered from 1 to n, as in 1/{max(shard.of, 1)}; add one "
+            "if an array job counts from 0"
         )
     return shard
 

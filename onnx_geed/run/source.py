@@ -278,12 +278,12 @@ def make_source(
     if labels is not None and len(labels) != len(samples):
         raise GeedError(
             f"--labels: has {' × '.join(map(str, labels.shape))} labels for {len(samples)} "
-            "samples: give one a sample, or one for each place of each"
+            "samples: give one per sample, or one per place of each sample"
         )
     indices, count, notes = _drawn(len(samples), options)
     if group.onward is not None:
         how = ", independently of each other" if group.independent else ""
-        notes.append(f"the elements of {group.name} are drawn anew for each sample{how}")
+        notes.append(f"the elements of {group.name} are drawn separately for each sample{how}")
     main = _moved_input(opening, samples, indices, group, options, own)
     if beside is not None:
         main = replace(main, intake=beside.main.intake)
@@ -307,7 +307,7 @@ def make_source(
         taker = others[next(iter(options.mask))]
         if taker.name in options.feed:
             raise GeedError(
-                f"--feed {taker.name}: --mask {taker.name} says already what it takes; give one of "
+                f"--feed {taker.name}: --mask {taker.name} already sets its values; give one of "
                 "the two"
             )
         marks = Opening(taken, taker.shape[1:], f"N{mask.letter}", None, None, taker.dtype)
@@ -360,14 +360,14 @@ def _before_backgrounds(main: MovedInput, options: Options) -> MovedInput:
     if group.family is None or not group.family.folder:
         if options.masks is not None:
             raise GeedError(
-                f"--masks: says what stands in front, for --group background:FOLDER/8, and "
-                f"{group.name} is none; leave it out"
+                "--masks: marks the foreground for --group background:FOLDER/8, but the group is "
+                f"{group.name}; leave it out"
             )
         return main
     if options.masks is None:
         raise GeedError(
-            f"group {group.name}: needs to know what stands in front of the backgrounds: give "
-            "--masks FILE or FOLDER, a mask a sample of the data"
+            f"group {group.name}: needs the foreground of each sample: give --masks FILE or "
+            "FOLDER, with one mask per sample"
         )
     assert isinstance(main.action, LayoutAction)
     samples, (height, width) = main.samples, main.samples.shape[-2:]
@@ -422,8 +422,8 @@ def _partners(
             partners[name] = moved
         else:
             notes.append(
-                f"input {name} ({letters}, {' × '.join(map(str, moved.row_shape))}) is fed as it "
-                f"is: {main.action.group.name} moves none of its axes"
+                f"input {name} ({letters}, {' × '.join(map(str, moved.row_shape))}) is fed "
+                f"unchanged: {main.action.group.name} moves none of its axes"
             )
     return partners, notes
 
@@ -454,7 +454,8 @@ def _moved_input(
     disk = options.support == "disk"
     if disk and (not layout.kept.endswith("HW") or "D" in getattr(action, "moved", "HW")):
         raise GeedError(
-            f"--support disk: is for groups that move a plane, the input is {layout}: leave it out"
+            f"--support disk: is for groups that move a plane, but the input is {layout}: "
+            "leave it out"
         )
     intake = Intake(samples, indices)
     return MovedInput(opening, samples, indices, action, options.seed, disk, intake)

@@ -18,6 +18,7 @@ from onnx_geed.files import check_writable, make_folder, write_json
 from onnx_geed.model import load_model
 from onnx_geed.ordinary import digest_of
 from onnx_geed.results import (
+    SUITE_SCHEMA,
     Record,
     Result,
     SuiteFailure,
@@ -39,9 +40,7 @@ from onnx_geed.run.progress import Meter, Progress, begin_run
 from onnx_geed.run.source import source_of
 from onnx_geed.run.suite_file import Cell, Suite, read_suite
 
-__all__ = ["SCHEMA", "benchmark"]
-
-SCHEMA = "onnx-geed/suite/1"
+__all__ = ["benchmark"]
 
 
 #: Errors of one cell that do not end the others.
@@ -118,6 +117,7 @@ def benchmark(
                 continue
             key = (cell.model, cell.step, cell.data, cell.group)
             groups.setdefault(key, []).append((cell, runs.path(cell)))
+    begin("")  # what follows is no cell's
     rows: list[SuiteRow] = []
     for (model, _, data, group), members in groups.items():
         try:
@@ -127,7 +127,7 @@ def benchmark(
             say(f"{model}, {data}, {group}: {error}")
             continue
     summary: SuiteSummary = {
-        "schema": SCHEMA,
+        "schema": SUITE_SCHEMA,
         "title": loaded.title,
         "failed": failed,
         "rows": rows,
@@ -216,7 +216,7 @@ def _reason_to_run(
     try:
         kept = read_result(path)
     except GeedError:
-        return "measuring again, its file is no result"
+        return "measuring again, its file is not a result"
     model = load_model(cell.path)
     if kept["model"]["sha256"] != model.sha256:
         return "measuring again, the model has changed"

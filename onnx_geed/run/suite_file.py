@@ -198,8 +198,8 @@ def _bounded(path: str | Path) -> bytearray:
     content = read_held(path, str(path), ALLOWED)
     if len(content) > _LONGEST:
         raise GeedError(
-            f"{path}: has {len(content):,} bytes, a suite at most {_LONGEST:,}; take patterns of "
-            "files, or several suites"
+            f"{path}: has {len(content):,} bytes, but a suite at most {_LONGEST:,}; take patterns "
+            "of files, or several suites"
         )
     for number, line in enumerate(content.split(b"\n"), 1):
         parts = _QUOTED.sub(b"", line).count(b".") if line.count(b".") > _MOST_PARTS else 0
@@ -220,8 +220,8 @@ def _check_keys(path: str | Path, table: Any, allowed: Sequence[str], where: str
         if key not in allowed:
             full = f"{where}.{key}" if where else key
             raise GeedError(
-                f"{path}: unknown key {full}; there are {', '.join(allowed)}."
-                f"{nearest(key, allowed)}"
+                f"{path}: unknown key {full}; choose from "
+                f"{', '.join(allowed)}.{nearest(key, allowed)}"
             )
 
 
@@ -340,8 +340,8 @@ def _files(
     for place in _PLACE.findall(name):
         if place not in places or place in ("seed", "step"):
             raise GeedError(
-                f"{path}: {key}.name has {{{place}}}, but {key}.path gives it no such name; there "
-                f"are {', '.join(sorted(places - {'seed', 'step'})) or 'none'}"
+                f"{path}: {key}.name has {{{place}}}, but {key}.path has no such placeholder; it "
+                f"has {', '.join(sorted(places - {'seed', 'step'})) or 'none'}"
             )
     files = []
     for file, parts in _matches(path, pattern):
@@ -350,8 +350,8 @@ def _files(
     if not files:
         folder = "" if address_of(path) or address_of(pattern) else f" in {_home(path).resolve()}"
         raise GeedError(
-            f"{path}: {key}.path: no file fits {pattern}{folder}; {{seed}} and "
-            "{step} stand for whole numbers"
+            f"{path}: {key}.path: no file matches {pattern}{folder}; {{seed}} and {{step}} stand "
+            "for whole numbers"
         )
     order = {model: i for i, model in enumerate(sorted({f[0] for f in files}))}
     return sorted(files, key=lambda f: (order[f[0]], f[1] or 0, f[2] or 0, f[3]))
@@ -435,11 +435,11 @@ def _check_names_differ(path: str | Path, cells: Sequence[Cell]) -> None:
         twin = seen.setdefault(cell.name.lower(), cell)
         if twin is not cell:
             twins = (
-                f"{twin.path} and {cell.path} are both '{twin.model}'"
+                f"{twin.path} and {cell.path} are both called '{twin.model}'"
                 if (twin.data, twin.group) == (cell.data, cell.group)
-                else f"'{twin}' and '{cell}' have one name"
+                else f"'{twin}' and '{cell}' have the same name"
             )
             raise GeedError(
-                f"{path}: {twins}; give them names of their own, or tell them apart by {{seed}}, "
+                f"{path}: {twins}; give them different names, or distinguish them by {{seed}}, "
                 "{step} or another {word} in path and name"
             )

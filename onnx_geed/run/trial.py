@@ -285,18 +285,18 @@ def _single_rows(
             )
     if not session.fixed:
         return session, True, f"run one by one, since in a batch {reason}", once
-    takes = f"the model takes {session.fixed} rows, no more and no fewer"
+    takes = f"the model takes exactly {session.fixed} rows"
     apart = rows_apart(model.proto, session.outputs, fed, rows=session.fixed)
     if isinstance(apart, Apart):
         reason = probe_places(session, rows)
         if not reason:
-            note = f"{takes}: a run of fewer is filled up with copies of one of them"
+            note = f"{takes}: smaller batches are filled up with copies of one row"
             return session, False, note, once
     else:
         reason = apart.reason
     note = (
         f"run one by one, since {takes}, and they may not be independent ({reason}): every sample "
-        "is copied into all rows, and the first is read"
+        "is copied into all rows, and the first row is read"
     )
     return session, True, note, once
 

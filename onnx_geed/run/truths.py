@@ -99,8 +99,8 @@ def with_truths(
 def _refuse_idle(targets: Targets, used: Collection[str]) -> None:
     if idle := [name for name in targets if name not in used]:
         raise GeedError(
-            f"--target {idle[0]}: nothing is held against it; add --measure "
-            f"symmetry-share@{idle[0]}, or leave it out"
+            f"--target {idle[0]}: no measure uses it; add --measure symmetry-share@{idle[0]}, or "
+            "leave it out"
         )
 
 
@@ -114,7 +114,7 @@ def _classes(
     bound = f"{measure.name}@{layer.name}"
     if labels is None:
         raise GeedError(
-            f"{bound}: takes what is right: labels (--labels FILE, classes as sub-folders, or an "
+            f"{bound}: needs true values: labels (--labels FILE, classes as sub-folders, or an "
             f"array y or labels beside the data), or --target {layer.name}=FILE.npy"
         )
     places, fault, cure = places_of_labels(labels, names, layer.classes)
@@ -141,7 +141,7 @@ def _rows(
     plain = shape[1:] == layer.shape or (shape[1:], layer.shape) == ((), (1,))
     if not plain or rows.count != available or rows.lengths is not None:
         raise GeedError(
-            f"{where}: holds {shape}; give a row a sample, of the tensor's shape: "
+            f"{where}: holds {shape}; give one row per sample, of the tensor's shape: "
             f"{(available, *layer.shape)}"
         )
     if rows.dtype.kind not in "fiub":

@@ -80,13 +80,13 @@ def unmoved_notes(
     every = "the only sample" if count == 1 else f"each of the {count} samples"
     if len(idle) == len(elements) - 1:
         return [
-            f"group {group} leaves {every} of D as it is: the values say nothing of the "
+            f"group {group} leaves {every} of D unchanged: the values say nothing about the "
             "model; give samples that it changes, or take another group"
         ]
     named = ", ".join(elements[g] for g in idle[:6])
     more = f" and {len(idle) - 6} more" if len(idle) > 6 else ""
     verb = "leave" if len(idle) > 1 else "leaves"
     return [
-        f"{named}{more} of {group} {verb} {every} of D as it is: any model is perfect under "
-        "such an element, and the values are so much closer to perfect"
+        f"{named}{more} of {group} {verb} {every} of D unchanged: any model is perfect under such "
+        "an element, which brings the values closer to perfect"
     ]

@@ -137,7 +137,7 @@ def test_only_what_is_missing_is_computed(copy, monkeypatch):
     caching.write_cache(MODEL, DIGITS, "C8", copy, notify=lines.append, **FEW)
     first = int(lost.stem.removeprefix("shard-"))
     assert ran == list(range(first, first + 8))
-    assert "8 of 20 orbits are left" in lines[0]
+    assert "8 of 20 orbits to go" in lines[0]
 
 
 def test_a_run_says_what_it_is_going_to_write_and_not_that_it_has(tmp_path, monkeypatch):

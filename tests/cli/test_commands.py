@@ -96,7 +96,7 @@ BAD = {
     "an unknown measure": ("ok.onnx --data x.npy --group C4 --measure chanel-cos", "channel-cos"),
     "a measure that does not fit": (
         "ok.onnx --data x.npy --group C4 --measure channel-cos@latent",
-        "one entry a channel",
+        "one entry per channel",
     ),
     "token ids": ("token_ids.onnx --data x.npy --group C4", "no input"),
     "an unknown operator": ("unknown_operator.onnx --data small.npy --group C4", "ONNX Runtime"),
@@ -115,7 +115,7 @@ BAD = {
     "a limit that is none": ("ok.onnx --data x.npy --group C4 --fail-above latent-l2=x", "LIMIT"),
     "a limit on what is not measured": (
         "ok.onnx --data x.npy --group C4 --measure latent-l2 --fail-above softmax-kl=1",
-        "not measured; measured are latent-l2",
+        "not measured; measured: latent-l2",
     ),
     "no such table": ("ok.onnx --data x.npy --group C4 --output-action logits=t.npz", "t.npz"),
     "an engine that is none": ("ok.onnx --data x.npy --group C4 --engine gpu", "graph"),
@@ -193,8 +193,8 @@ def test_a_measurement_is_compiled_and_listed(box, monkeypatch):
         ("ok.onnx --group SO3", "C<n>"),
         ("ok.onnx", "--group"),
         ("ok.onnx --group shift3x3", "does not divide"),
-        ("ok.onnx --group C4 --measure channel-cos@latent", "one entry a channel"),
-        ("token_ids.onnx --group reverse --input-layout NT", "give some --data"),
+        ("ok.onnx --group C4 --measure channel-cos@latent", "one entry per channel"),
+        ("token_ids.onnx --group reverse --input-layout NT", "give --data"),
         ("ok.onnx --group C4 -o nowhere/m.onnx", "no folder"),
         ("ok.onnx --group C4 --output-action logits=t.npz", "t.npz"),
         ("ok.onnx --group C4 --data size.npy", "resize"),

@@ -22,7 +22,7 @@ DEMO = Path(str(files("onnx_geed.demo")))
 MODEL = DEMO / "digits_cnn.onnx"
 FEW = ("--samples=3", "--norm-samples=4", "--measure=latent-l2")
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs Linux or macOS")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="a door that Linux alone closes")
 
 HOSTILE = """
@@ -91,6 +91,23 @@ def tries():
             pass
     return GOOD
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loops(tmp_path_factory):
+    """Compile what these commands compile: a confined process keeps nothing for the next one.
+
+    Each would take that long, against a limit on time and beside a process that has it from disk.
+    """
+    place = tmp_path_factory.mktemp("loops")
+    digits, few = DEMO / "digits.npz", (*FEW, "--provider=cpu")
+    fit = ("--layer=block5", "--samples=3", "--fit-samples=9", "--fit-anyway", "-o", "f.npz")
+    for words in (
+        ("measure", MODEL, "--data", digits, "--group=C4", "--group=C8", *few, "--out=r.json"),
+        ("fit", MODEL, "--data", digits, "--group=C4", *fit),
+    ):
+        got = geed(place, *words)
+        assert got.returncode == 0, got.stderr
 
 
 @pytest.fixture
@@ -173,16 +190,16 @@ def test_a_result_is_that_of_the_process_itself_to_the_last_bit(place):
 @pytest.mark.parametrize(
     ("does", "words"),
     [
-        ("crashes", "digits_cnn.onnx: ended the process that ran it (SIGSEGV)"),
+        ("crashes", "digits_cnn.onnx: crashed its process (SIGSEGV)"),
         ("aborts", "raise --memory-limit"),
         ("leaves_a_child", "(SIGABRT)"),
-        ("exits", "ended the process that ran it (status 77), which no command ends with"),
+        ("exits", "ended its process with status 77, which no command uses"),
         pytest.param(
             "takes_memory",
             "the limit of this process is 4.0 GiB; raise --memory-limit",
             marks=linux,
         ),
-        ("sleeps", "digits_cnn.onnx: was ended after 3 s; if it needs longer, raise --time-limit"),
+        ("sleeps", "digits_cnn.onnx: was stopped after 3 s; raise --time-limit if it needs longer"),
     ],
 )
 def test_what_a_model_must_not_do_ends_in_one_line(place, does, words):
@@ -368,9 +385,9 @@ def test_one_model_of_a_suite_that_crashes_is_one_that_failed(place):
     assert [line.partition(": ")[2] for line in told if "measuring" not in line] == [
         "failed: " + str(text)
         for text in (
-            "ended the process that ran it (SIGSEGV), by a fault of a library or for want of "
-            "memory (limit: that of this shell or machine; raise --memory-limit)",
-            "was ended after 15 s; if it needs longer, raise --time-limit",
+            "crashed its process (SIGSEGV): a fault in a library, or too little "
+            "memory (limit: the one of this shell or machine; raise --memory-limit)",
+            "was stopped after 15 s; raise --time-limit if it needs longer",
         )
     ], got.stderr
     assert sum("[1/4]" in line for line in told) == 1
@@ -380,10 +397,54 @@ def test_one_model_of_a_suite_that_crashes_is_one_that_failed(place):
     assert got.stderr.splitlines()[-1].startswith("onnx-geed: 2 of the suite's runs failed")
 
 
+SUITE = (
+    'groups = ["C4"]\nmeasures = ["latent-l2"]\n[options]\nsamples = 3\nnorm_samples = 4\n'
+    f'[[models]]\nname = "CNN"\npath = "{MODEL}"\n[[data]]\nname = "good"\npath = "hostile:good"\n'
+)
+
+
+def test_a_suite_is_started_again_where_it_was(place):
+    """What is there is replaced, with the mode that it has, by a process that may change none."""
+    (place / "suite.toml").write_text(SUITE)
+    words = ("benchmark", "suite.toml", "-o", "out", "--isolate")
+    summary = place / "out/summary.json"
+    first = geed(place, *words)
+    assert first.returncode == 0, first.stderr
+    assert "atplotlib" not in first.stderr  # which finds no place for its list of fonts
+    content = summary.read_bytes()
+    for mode in (0o600, 0o664):
+        summary.write_text("{}")
+        summary.chmod(mode)
+        again = geed(place, *words)
+        assert again.returncode == 0, again.stderr
+        assert "kept" in again.stderr
+        assert summary.read_bytes() == content
+        assert summary.stat().st_mode & ~mode & 0o777 == 0
+
+
+def test_what_comes_after_the_cells_of_a_suite_is_no_cells(place):
+    """A page that fails is not held against the model that was measured last."""
+    (place / "suite.toml").write_text(SUITE)
+    (place / "hostile.py").write_text(
+        HOSTILE + "\nimport onnx_geed.run.suite as suite\n"
+        "write = suite.write_json\n"
+        "def late(content, path):\n"
+        "    os.abort() if content['schema'] == suite.SCHEMA else write(content, path)\n"
+        "suite.write_json = late\n"
+    )
+    got = geed(place, "benchmark", "suite.toml", "-o", "out", "--isolate")
+    assert got.returncode == 2
+    assert "failed" not in got.stderr
+    told = "onnx-geed: suite.toml: ended the process that ran it (SIGABRT)"
+    assert got.stderr.splitlines()[-1].startswith(told)
+    (cell,) = (place / "out/cells").iterdir()
+    assert json.loads(cell.read_text())["measurements"]
+
+
 def test_a_limit_on_time_goes_with_it(place):
     got = measure(place, DEMO / "digits.npz", "--time-limit=3")
     assert got.returncode == 2
-    assert "--time-limit: limits an isolated run; give --isolate too" in got.stderr
+    assert "--time-limit: works only with --isolate; give both" in got.stderr
 
 
 @linux
@@ -391,7 +452,7 @@ def test_a_limit_on_time_goes_with_it(place):
 def test_a_limit_on_memory_is_the_same_with_it_and_without(place, more):
     for limit, words in (
         ("4GiB", "the limit of this process is 4.0 GiB; raise --memory-limit"),
-        ("1MB", "--memory-limit 1MB: it takes 512.0 MiB to start; give at least that"),
+        ("1MB", "--memory-limit 1MB: starting takes 512.0 MiB; give at least that"),
         ("much", "'much' is not a size"),
     ):
         got = measure(place, "hostile:takes_memory", f"--memory-limit={limit}", *more)
@@ -408,9 +469,9 @@ def test_a_limit_on_memory_is_an_option_of_commands_alone(place):
 
 def test_what_cannot_hold_in_isolation_is_refused(place):
     got = measure(place, DEMO / "digits.npz", "--memory-limit=4GiB", "--executor=ray")
-    assert "--memory-limit: confines one process, not the workers" in said(got)
+    assert "--memory-limit: limits only this process, not the workers" in said(got)
     for more, words in (
-        (("--executor=ray",), "confines one process, not the workers of a cluster"),
+        (("--executor=ray",), "limits only this process, not the workers of a cluster"),
         (("--executor=ray", "--address=127.0.0.1:9"), "leave out --executor ray"),
         (("--labels=https://host/y.npy",), "so https://host/y.npy cannot be reached"),
         (("--preprocess=memory://p.json",), "so memory://p.json cannot be reached"),

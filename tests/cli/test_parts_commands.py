@@ -94,7 +94,7 @@ def test_limits_are_held_by_merge(box):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--shard", "0/3"), "--shard 0/3: shares are numbered from 1"),
+        (("--shard", "0/3"), "--shard 0/3: parts are numbered from 1"),
         (("--shard", "two"), "--shard two: give i/n"),
         (("--shard", "1/2", "--precision", "0.1", "--samples", "20"), "--precision: adds samples"),
         (("--shard", "1/2", "--fail-above", "latent-l2=1"), "give it to onnx-geed merge"),

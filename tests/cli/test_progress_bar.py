@@ -1,5 +1,6 @@
 """How far a run is, as a terminal shows it."""
 
+import gc
 import io
 import re
 import sys
@@ -149,3 +150,32 @@ def test_nothing_is_shown_in_a_pipe_or_quietly(monkeypatch, quiet):
         progress.begin("orbits")
         progress(1, 2)
     assert stream.getvalue() == ""
+
+
+def test_garbage_is_collected_again_once_a_run_begins(monkeypatch):
+    terminal_of(monkeypatch)
+    assert gc.isenabled()
+    for quiet in (True, False):
+        with progress_bar("measuring", quiet=quiet) as progress:
+            assert not gc.isenabled()
+            progress.begin("inferences")
+            assert gc.isenabled()
+        with (
+            pytest.raises(ValueError, match="no model"),
+            progress_bar("measuring", quiet=quiet),
+        ):
+            raise ValueError("no model")
+        assert gc.isenabled()
+    gc.unfreeze()
+
+
+def test_a_collector_that_is_off_stays_off(monkeypatch):
+    terminal_of(monkeypatch)
+    gc.disable()
+    try:
+        with progress_bar("measuring") as progress:
+            progress.begin("inferences")
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()

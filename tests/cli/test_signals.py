@@ -253,7 +253,7 @@ def test_a_limit_on_what_is_not_measured_is_refused_before_a_cache_is_made(tmp_p
         text=True,
     )
     assert got.returncode == 2
-    assert "not measured; measured are latent-l2" in got.stderr
+    assert "not measured; measured: latent-l2" in got.stderr
     assert os.listdir(tmp_path) == []
 
 
@@ -333,7 +333,7 @@ def test_a_result_that_cannot_be_written_is_kept_and_printed(tmp_path, monkeypat
     got = CliRunner().invoke(cli, [*MEASURE, "--out", str(tmp_path / "r.json")])
     assert got.exit_code == 2
     (kept,) = (tmp_path / "tmp").glob("*.json")
-    assert f"the result is kept in {kept}" in got.stderr
+    assert f"the result was saved to {kept}" in got.stderr
     assert json.loads(kept.read_text())["measurements"]
     assert "latent-l2" in got.stdout
 

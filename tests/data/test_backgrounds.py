@@ -110,9 +110,9 @@ def test_masks_are_resized_and_cropped_as_samples_are(tmp_path):
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        (np.zeros((2, 4, 5)), "2 masks, and the data have 3 samples"),
+        (np.zeros((2, 4, 5)), "2 masks for 3 samples"),
         (np.zeros((3, 20)), "3×20; give masks of shape N×H×W, here 3×4×5"),
-        (np.zeros((3, 5, 4)), "sample 0: 5×4, and the sample is 4×5"),
+        (np.zeros((3, 5, 4)), "sample 0: 5×4, but the sample is 4×5"),
         (np.full((3, 4, 5), 0.5), "sample 0: holds 0.5; write 1"),
         (
             np.arange(60).reshape(3, 4, 5) % 3,

@@ -69,8 +69,8 @@ def test_recordings_that_do_not_fit_are_told(tmp_path):
     record(tmp_path / "a.wav", x)
     refused("samples of 2×40, .* give samples of 1 channel$", tmp_path, (1, 40), "NCT")
     refused("samples of 2×40, .* give samples of 50 along T", tmp_path, (2, 50), "NCT")
-    refused("has 2 channels, the model .* takes one line; mix it down", tmp_path, (40,), "NT")
-    refused("recordings .* are for inputs NCT and NT, this one is NPX", tmp_path, (40, 2), "NPX")
+    refused("has 2 channels, but the model .* takes one line; mix it down", tmp_path, (40,), "NT")
+    refused(".* are for inputs NCT and NT, but this one is NPX", tmp_path, (40, 2), "NPX")
     refused("is one recording; give the folder", tmp_path / "a.wav", (2, 40), "NCT")
     record(tmp_path / "b.wav", x[:30])
     refused("a.wav has 2×40, b.wav has 2×30; cut them", tmp_path, (2, None), "NCT", 1)
@@ -160,7 +160,7 @@ def test_a_fourth_axis_is_channels(tmp_path):
         samples = opened(tmp_path, shape, layout)
         for one in samples:
             np.testing.assert_array_equal(one, x.transpose(3, 2, 1, 0))
-    refused("of 5×6×7×2, the model .* takes a volume of three axes", tmp_path, (7, 6, 5), "NDHW")
+    refused("of 5×6×7×2, but the model .* takes a volume of three", tmp_path, (7, 6, 5), "NDHW")
 
 
 def test_voxels_are_scaled_as_the_file_says(tmp_path):
@@ -172,9 +172,7 @@ def test_voxels_are_scaled_as_the_file_says(tmp_path):
 def test_volumes_that_do_not_fit_are_told(tmp_path):
     scan(tmp_path / "a.nii", np.zeros((3, 4, 5), np.float32))
     refused("samples of 5×4×3, .* give samples of depth 6", tmp_path, (6, 4, 3), "NDHW")
-    refused(
-        "volumes .* are for inputs NCDHW and NDHW, this one is NCHW", tmp_path, (1, 4, 3), "NCHW"
-    )
+    refused(".* are for inputs NCDHW and NDHW, but this one is NCHW", tmp_path, (1, 4, 3), "NCHW")
     refused("is one volume; give the folder", tmp_path / "a.nii", (5, 4, 3), "NDHW")
     scan(tmp_path / "b.nii", np.zeros((3, 4, 6), np.float32))
     refused("a.nii has 5×4×3, b.nii has 6×4×3", tmp_path, (None, 4, 3), "NDHW", 1)
@@ -292,7 +290,7 @@ BAD_POINTS = {
         "a.ply",
         b"ply\nformat ascii 1.0\nelement vertex 0\nproperty float x\nproperty float y\n"
         b"property float z\nend_header\n",
-        "(it holds no points|has none along P)",
+        "(it holds no points|has length 0 along P)",
     ),
     "nan": ("a.xyz", b"1 2 3\n1 nan 3\n", "holds NaN or infinity"),
     "huge": ("a.xyz", b"1 2 3\n1 1e300 3\n", "holds NaN or infinity"),
@@ -310,7 +308,7 @@ def test_damaged_points_are_told(tmp_path, case):
 
 def test_points_that_do_not_fit_are_told(tmp_path):
     (tmp_path / "a.xyz").write_text("1 2\n3 4\n")
-    refused("samples of 2×2, the model takes .×3 .* 3 along X", tmp_path, (None, 3), "NPX")
+    refused("samples of 2×2, but the model takes .×3 .* 3 along X", tmp_path, (None, 3), "NPX")
     assert opened(tmp_path, (2, 2), "NPX").shape == (2, 2)
     refused("are for inputs NPX and NPC, this one is NPP", tmp_path, (2, 2), "NPP")
     refused("is one sample; give the folder", tmp_path / "a.xyz", (2, 2), "NPX")
@@ -338,7 +336,7 @@ def test_dna_is_one_hot(tmp_path, name):
 
 def test_records_of_different_lengths_are_refused_but_for_a_mask(tmp_path):
     (tmp_path / "a.fa").write_text(">one\nACGT\n>two\nACG\n")
-    refused("one has 4×4, two has 3×4; cut", tmp_path / "a.fa", (None, 4), "NTB", 1)
+    refused("one has 4×4, but two has 3×4; cut", tmp_path / "a.fa", (None, 4), "NTB", 1)
     samples = opened(tmp_path / "a.fa", (6, 4), "NTB", masked=True)
     assert samples.lengths == (4, 3)
     np.testing.assert_array_equal(samples[1], hot("ACG---"))
@@ -349,10 +347,10 @@ def test_records_of_different_lengths_are_refused_but_for_a_mask(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no FASTA file"),
-        (b"ACGT\n", "no FASTA file"),
+        (b"", "not a FASTA file"),
+        (b"ACGT\n", "not a FASTA file"),
         (b">one\nACGT\n>two\n", "two has no bases; was the file cut off"),
-        (b">one\nACGTE\n", "one has the letter 'E', which stands for no base"),
+        (b">one\nACGTE\n", "one has the letter 'E', which is not a DNA base"),
         (b">\nACG*\n", "record 1 has the letter '\\*'"),
         (b"\x1f\x8bjunk", "cannot be read"),
         (gzip.compress(b">one\nACGT\n" * 200, mtime=0)[:-20], "cannot be read"),
@@ -446,5 +444,5 @@ def test_a_file_that_changes_after_it_was_read_is_told(tmp_path, kind):
     write("a", 2)  # comes before the others
     intake.check()
     write("c", 3)
-    with pytest.raises(GeedError, match=rf"sample 1 \(c\.{kind}\) is another one now"):
+    with pytest.raises(GeedError, match=rf"sample 1 \(c\.{kind}\) is different now"):
         intake.check()

@@ -271,7 +271,7 @@ def test_a_sample_that_differs_when_it_is_read_again_is_named(tmp_path):
     samples = open_samples(npy(tmp_path, pixels()), input_shape=(3, 8, 8), input_layout="NCHW")
     intake = Intake(samples, [5, 2])
     intake.take(1, samples[2])
-    with pytest.raises(GeedError, match="sample 2 is another one now"):
+    with pytest.raises(GeedError, match="sample 2 is different now"):
         intake.take(1, samples[3])
 
 

@@ -108,9 +108,9 @@ def test_finish_leaves_its_argument_alone():
 
 
 def test_as_many_means_as_channels_are_asked_for():
-    with pytest.raises(GeedError, match=r"mean: 3 values, the model takes 4 channels.*or 4"):
+    with pytest.raises(GeedError, match=r"mean: 3 values, but the model takes 4 channels.*or 4"):
         Preprocess(mean=(1, 2, 3)).finish(np.zeros((1, 4, 2, 2), np.float32), 1)
-    with pytest.raises(GeedError, match="std: 2 values, the model takes 1 channel: give one"):
+    with pytest.raises(GeedError, match="std: 2 values, but the model takes 1 channel: give one"):
         Preprocess(std=(1, 2)).finish(np.zeros((1, 2, 2), np.float32), None)
 
 
@@ -134,9 +134,9 @@ BAD_TEXT = {
     "mean=0.5,": "numbers, as in",
     "mean=nan": "not a finite number",
     "scale=inf": "not a finite number",
-    "scale=0": "not zero",
-    "std=1,0,1": "not zero",
-    "std=1e-60": "not zero",
+    "scale=0": "must not be zero",
+    "std=1,0,1": "must not be zero",
+    "std=1e-60": "must not be zero",
     "channels=rgb": "RGB, BGR, grey",
     "interpolation=linear": "Did you mean 'bilinear'",
     "mean=" + "0.5," * 200: "numbers, as in",

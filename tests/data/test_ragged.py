@@ -102,9 +102,9 @@ def test_only_what_is_real_is_checked_for_nan(tmp_path):
         ({"s_lengths": [[3, 5, 1, 4]]}, (None, 2), "NPX", "lengths are whole numbers"),
         ({"s_lengths": ["a", "b"]}, (None, 2), "NPX", "lengths are whole numbers"),
         ({"s_lengths": np.zeros(0, int)}, (None, 2), "NPX", "lengths are whole numbers"),
-        ({"s_lengths": [3, 5, 0, 5]}, (None, 2), "NPX", "sample 2 has none along P"),
+        ({"s_lengths": [3, 5, 0, 5]}, (None, 2), "NPX", "sample 2 has length 0 along P"),
         ({}, (4, 2), "NPX", "sample 1 has 5 along P, points.* the model takes 4"),
-        ({}, (None, 3), "NPX", "samples of 5×2, input 's' takes .×3"),
+        ({}, (None, 3), "NPX", "samples of 5×2, but input 's' takes .×3"),
         ({}, (None, None), "NPP", "their squares add up to 51, the array holds 13"),
         ({}, (None, 2), "NHW", "NHW has no axis P or T"),
     ],
@@ -152,7 +152,7 @@ def test_a_folder_of_arrays_is_padded(tmp_path, length):
 def test_lines_of_different_lengths_are_padded_only_for_a_mask(tmp_path):
     folder = folder_of(tmp_path, [one.T for one in SETS])
     samples = opened(folder, (2, None), "NCT")
-    with pytest.raises(GeedError, match=r"even/0\.npy has 2×3, odd/1\.npy has 2×5; cut .*--mask"):
+    with pytest.raises(GeedError, match=r"0\.npy has 2×3, but odd/1\.npy has 2×5; cut .*--mask"):
         samples[2]
     samples = opened(folder, (2, None), "NCT", masked=True)
     assert samples.lengths == (3, 1, 5, 4)
@@ -176,13 +176,13 @@ def test_an_odd_file_among_arrays_is_named(tmp_path):
     with pytest.raises(GeedError, match=r"odd/1\.npy: .* pickled Python objects"):
         opened(folder, (None, 2), "NPX")
     np.save(folder / "odd" / "1.npy", np.zeros((5, 3), np.float32))
-    with pytest.raises(GeedError, match=r"even/0\.npy has 5×2, odd/1\.npy has 5×3"):
+    with pytest.raises(GeedError, match=r"even/0\.npy has 5×2, but odd/1\.npy has 5×3"):
         opened(folder, (None, 2), "NPX")[2]
     np.save(folder / "odd" / "1.npy", np.float32(1))
-    with pytest.raises(GeedError, match=r"odd/1\.npy: an array of 0 axes, one sample of NPX has 2"):
+    with pytest.raises(GeedError, match=r"1\.npy: an array of 0 axes, but one sample of NPX has 2"):
         opened(folder, (None, 2), "NPX")
     np.save(folder / "odd" / "1.npy", np.zeros((5, 2, 1), np.float32))
-    with pytest.raises(GeedError, match=r"odd/1\.npy has 5×2×1, and 5 along P were expected"):
+    with pytest.raises(GeedError, match=r"odd/1\.npy has 5×2×1, but 5 along P were expected"):
         opened(folder, (None, 2), "NPX")[2]
     np.save(folder / "odd" / "1.npy", SETS[1].astype(np.uint8))
     with pytest.raises(GeedError, match=r"odd/1\.npy holds uint8 values, even/0\.npy float32"):
@@ -217,7 +217,7 @@ def test_a_mask_is_read_from_lengths(tmp_path, dtype):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.ones((3, 5)), "--mask pos=.*: 3×5, and there are 4 samples with 5 entries; give 4×5"),
+        (np.ones((3, 5)), "--mask pos=.*: 3×5 for 4 samples with 5 entries; give 4×5"),
         (np.ones((4, 6)), "give 4×5 of 0 and 1"),
         (np.ones(5), "or 4 lengths"),
         (np.ones((4, 5)) * 2, "holds 2.0; write 1 where an entry is real"),
@@ -226,8 +226,8 @@ def test_a_mask_is_read_from_lengths(tmp_path, dtype):
         (np.array([3, 6, 1, 4]), "whole numbers from 1 to 5.*; found 6 for sample 1"),
         (np.array([3, 5, 0, 4]), "found 0 for sample 2"),
         (np.array([3, 5, -1, 4]), "found -1 for sample 2"),
-        (np.array([3, 5, 1.5, 4]), "found float64 values that are none"),
-        (np.array([True] * 4), "found bool values that are none"),
+        (np.array([3, 5, 1.5, 4]), "found float64 values"),
+        (np.array([True] * 4), "found bool values"),
         (np.array([[1] * 5] * 3 + [[0] * 5]), "sample 3 has no real entry"),
     ],
 )

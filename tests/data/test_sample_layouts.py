@@ -54,7 +54,7 @@ def test_any_layout_is_read_in_kept_order(rank):
             "NPX",
             (9, 3),
             (8, 3),
-            r"samples of 9×3, the model takes 8×3 \(NPX\): give .* 8 along P, p",
+            r"samples of 9×3, but the model takes 8×3 \(NPX\): give .* 8 along P, p",
         ),
         ("NPX", (9, 2), (9, 3), "3 along X, components"),
         ("NTB", (20, 5), (20, 4), "4 along B, DNA bases"),
@@ -133,12 +133,12 @@ def test_bytes_of_a_picture_for_a_model_of_bytes_are_not_scaled():
 @pytest.mark.parametrize(
     ("values", "dtype", "message"),
     [
-        ([[0.5, 1.0]], "int64", r"sample 0 holds 0.5, the model takes whole numbers \(int64\)"),
+        ([[0.5, 1.0]], "int64", r"sample 0 holds 0.5, but the model takes whole numbers \(int64\)"),
         ([[np.nan, 1.0]], "int64", "sample 0 holds nan"),
         ([[np.inf, 1.0]], "int32", "sample 0 holds inf"),
         ([[300, 1]], "int8", "holds 300, .* from -128 to 127"),
         ([[-1, 1]], "uint8", "holds -1, .* from 0 to 255"),
-        ([[2, 1]], "bool", "holds 2, the model takes true or false"),
+        ([[2, 1]], "bool", "holds 2, but the model takes true or false"),
         ([[1e300, 1]], "int64", "the model takes whole numbers"),
         ([[1j, 1]], "int64", "complex128 values"),
         ([["a", "b"]], "int64", "not numbers"),
@@ -171,7 +171,7 @@ def test_images_are_no_whole_numbers(tmp_path):
     from PIL import Image
 
     Image.new("L", (6, 4)).save(tmp_path / "a.png")
-    with pytest.raises(GeedError, match="the model takes int64, images are read as floats"):
+    with pytest.raises(GeedError, match="the model takes int64, but images are read as floats"):
         opened(tmp_path, (1, 4, 6), "NCHW", dtype="int64")
 
 
@@ -285,7 +285,7 @@ def test_inputs_of_different_counts_are_refused():
         "pos": opened(POS, (5, 3), "NPX"),
         "adj": opened(ADJ[:3], (5, 5), "NPP"),
     }
-    with pytest.raises(GeedError, match="3 samples for adj, and 4 for pos"):
+    with pytest.raises(GeedError, match="3 samples for adj, but 4 for pos"):
         check_counts(both)
 
 

@@ -88,7 +88,7 @@ def test_arrays_are_resized_and_cropped_if_preprocessing_says_so():
     shrunk = opened(x, (2, 4, 6), preprocess=Preprocess(resize=4))
     assert shrunk.shape == (2, 4, 6)
     assert not np.array_equal(shrunk[1], cropped[1])
-    with pytest.raises(GeedError, match="samples of 2×8×12, the model takes 2×4×6"):
+    with pytest.raises(GeedError, match="samples of 2×8×12, but the model takes 2×4×6"):
         opened(x, (2, 4, 6))
     planes = opened(x[:, 0], (4, 6), "NHW", preprocess=Preprocess(resize=4))
     assert planes.shape == (4, 6)
@@ -176,7 +176,7 @@ def test_images_of_different_sizes_are_fine_once_they_are_made_equal(tmp_path):
     write(tmp_path / "wide.png", pixels(20, 50, 3))
     free = opened(tmp_path, (3, None, None))
     assert free[1].shape == (3, 20, 30)
-    with pytest.raises(GeedError, match=r"first\.png has 3×20×30, wide\.png has 3×20×50.*resize="):
+    with pytest.raises(GeedError, match=r"png has 3×20×30, but wide\.png has 3×20×50.*resize="):
         free[2]
     resized = opened(tmp_path, (3, None, None), preprocess=Preprocess(resize=12, crop=10))
     assert {x.shape for x in resized} == {(3, 10, 10)}
@@ -296,14 +296,14 @@ def test_what_only_looks_like_labels_is_left_alone(tmp_path, beside):
 @pytest.mark.parametrize(
     ("given_labels", "message"),
     [
-        ([1, 2], "2 labels for 3 samples: give one each"),
+        ([1, 2], "2 labels for 3 samples: give one per sample"),
         ([[1, 0], [0, 1], [1, 0]], "3×2 labels for 3 samples"),
-        ([[1], [2, 3], [4]], "for 3 samples: give one each"),
-        ([0.5, 1, 2], "no classes: give whole numbers or names"),
-        ([np.nan, 1, 2], "no classes: give whole numbers or names"),
-        ([1j, 2, 3], "no classes: give whole numbers or names"),
-        (np.array([0.5, 1, "a"], dtype=object), "no classes: give whole numbers or names"),
-        ([None, 1, 2], "no classes: give whole numbers or names"),
+        ([[1], [2, 3], [4]], "for 3 samples: give one per sample"),
+        ([0.5, 1, 2], "not classes: give whole numbers or names"),
+        ([np.nan, 1, 2], "not classes: give whole numbers or names"),
+        ([1j, 2, 3], "not classes: give whole numbers or names"),
+        (np.array([0.5, 1, "a"], dtype=object), "not classes: give whole numbers or names"),
+        ([None, 1, 2], "not classes: give whole numbers or names"),
         ("gone.npy", "--labels gone.npy: no such file"),
         ("gone.txt", "--labels gone.txt: no such file"),
     ],
@@ -394,12 +394,12 @@ def test_nan_and_infinity_are_told_with_the_sample(bad):
 @pytest.mark.parametrize(
     ("text", "shape", "layout", "message"),
     [
-        ("channels=RGB", (1, 4, 6), "NCHW", "channels=RGB feeds 3, the model takes 1: write chan"),
+        ("channels=RGB", (1, 4, 6), "NCHW", "channels=RGB feeds 3 channels, but the model takes 1"),
         ("channels=grey", (4, 6, 3), "NHWC", "channels=grey feeds 1, the model takes 3"),
-        ("channels=BGR", (4, 6), "NHW", "channels=BGR feeds 3, the model takes 1"),
-        ("channels=RGB", (5, 4, 6), "NCHW", "feeds 3, the model takes 5$"),
-        ("mean=1,2,3", (1, 4, 6), "NCHW", "mean: 3 values, the model takes 1 channel:"),
-        ("std=1,2", (4, 6, 3), "NHWC", "std: 2 values, the model takes 3 channels"),
+        ("channels=BGR", (4, 6), "NHW", "BGR feeds 3 channels, but the model takes 1"),
+        ("channels=RGB", (5, 4, 6), "NCHW", "feeds 3 channels, but the model takes 5$"),
+        ("mean=1,2,3", (1, 4, 6), "NCHW", "mean: 3 values, but the model takes 1 channel:"),
+        ("std=1,2", (4, 6, 3), "NHWC", "std: 2 values, but the model takes 3 channels"),
     ],
 )
 def test_preprocessing_for_another_model_is_told_at_once(text, shape, layout, message):
@@ -412,9 +412,9 @@ def test_folders_that_do_not_fit_are_told(tmp_path):
         opened(tmp_path)
     write(tmp_path / "a.png", pixels(8, 8, 3))
     for shape, layout, message in (
-        ((4, 8, 8), "NCHW", "the model takes 4 channels, images have 1 or 3"),
+        ((4, 8, 8), "NCHW", "the model takes 4 channels, but images have 1 or 3"),
         ((1, 3, 8, 8), "NCDHW", "images have no depth"),
-        ((3, 4, 6), "NCHW", "samples of 3×8×8, the model takes 3×4×6 .*resize=4x6"),
+        ((3, 4, 6), "NCHW", "samples of 3×8×8, but the model takes 3×4×6 .*resize=4x6"),
     ):
         with pytest.raises(GeedError, match=message):
             opened(tmp_path, shape, layout)

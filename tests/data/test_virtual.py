@@ -78,7 +78,7 @@ def test_what_is_whole_is_read(folder):
     [
         ((2, source("c.h5")), "whose file c.h5 is missing"),
         ((2, source("b.h5", "e")), "whose file b.h5 has no dataset e"),
-        ((2, source("b.h5", "d", 5)[3:5]), "a dataset d of 2×3 values, of which 5×3 are taken"),
+        ((2, source("b.h5", "d", 5)[3:5]), "a dataset d of 2×3 values, but 5×3 are needed"),
         ((2, source(".", "e")), "whose own file has no dataset e"),
         ((2, source("gone.h5", "x", 4)[2:4]), "whose file c.h5 is missing"),
         ((0, source("b.h5")), "12 values, of which 6 have no source"),
@@ -143,7 +143,7 @@ def test_files_that_cannot_all_be_open_are_refused(folder):
 @pytest.mark.parametrize(
     ("name", "size", "said"),
     [
-        ("raw.bin", 23, r"a file raw\.bin of 23 bytes, of which 24 are taken"),
+        ("raw.bin", 23, r"a file raw\.bin of 23 bytes, but 24 are needed"),
         ("../raw.bin", 24, r"a file \.\./raw\.bin outside its own folder"),
         ("link.bin", 24, r"a file link\.bin outside its own folder"),
         ("", 24, r"outside its own folder"),

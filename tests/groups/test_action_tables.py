@@ -50,7 +50,7 @@ def test_an_action_must_compose():
 
 def test_a_projection_is_no_representation():
     projection = np.tile(np.diag([1.0, 0.0]), (4, 1, 1))
-    with pytest.raises(GeedError, match="'e' is not the identity"):
+    with pytest.raises(GeedError, match="'e' must be the identity"):
         rows_for(Table(C4.elements, "matrices", projection, "t"), C4)
 
 
@@ -190,7 +190,7 @@ def test_a_fit_need_not_compose_but_names_the_elements():
     np.testing.assert_array_equal(rows_for(shuffled, C4), loose)
     with pytest.raises(GeedError, match="also has r3"):
         rows_for(shuffled, parse_group("C3"))
-    with pytest.raises(GeedError, match="'e' is not the identity"):
+    with pytest.raises(GeedError, match="'e' must be the identity"):
         rows_for(mixing(loose * 1.1, fit=FIT), C4)
 
 

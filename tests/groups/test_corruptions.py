@@ -75,7 +75,7 @@ def test_without_the_extra_it_is_said_what_to_install(monkeypatch):
     ("name", "severity", "shape", "says"),
     [
         ("fogg", 1, (3, 48, 48), "Did you mean 'fog'"),
-        ("fog", 6, (3, 48, 48), "severities are 1, 2, 3, 4 and 5; found 6"),
+        ("fog", 6, (3, 48, 48), "severities must be 1, 2, 3, 4 or 5; found 6"),
         ("fog", 1.5, (3, 48, 48), "found 1.5"),
         ("fog", 1, (1, 48, 48), "the input is 1×48×48"),
         ("fog", 1, (3, 28, 48), "32×32 pixels or more"),

@@ -58,8 +58,8 @@ def test_short_words_are_for_turns_alone():
     assert [angle("D2", e, short=True) for e in parse_group("D2").elements] == [
         "e",
         "180°",
-        "s ",
-        "s 180°",
+        "mirror",
+        "180° + mirror",
     ]
     assert angle("C4*hue3", "r1*r2", short=True) == "r1*r2"
     assert angle("my group", "a") == "a"

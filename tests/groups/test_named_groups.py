@@ -122,7 +122,7 @@ def test_some_permutations_are_distinct_and_others_for_each_sample():
     assert group.behind is None  # the first of an orbit is the sample itself
     assert not group.is_closed
     assert not group.is_subgroup([0, 1])
-    with pytest.raises(GeedError, match="S16~20 holds some elements of a larger group"):
+    with pytest.raises(GeedError, match="S16~20 holds only some elements of a larger group"):
         group.inverse(1)
 
 
@@ -130,14 +130,14 @@ def test_some_permutations_are_distinct_and_others_for_each_sample():
     ("name", "message"),
     [
         ("S7", "S7 has 7! elements.*S7~20"),
-        ("S3~7", "S3~7: 3 points have no more than 6"),
+        ("S3~7", "S3~7: 3 points have only 6"),
         ("C4*D4", "both move axes H, W, X"),
         ("C4*C4-z", "both move axes"),
         ("O*SO3~24", "both move axes"),
         ("S6*shift24", "at most 1024"),
         ("O2~7", "take an even number"),
         ("S03~30", "no group is called 'S03~30'.*Did you mean 'SO3~"),
-        ("SO3~1", "one element has nothing to be compared with; take such as SO3~24"),
+        ("SO3~1", "one element cannot be compared with anything; take a group such as SO3~24"),
         ("O3~2000", "at most 1024"),
         ("revcom", "Did you mean 'revcomp'"),
         ("C4*nothing", "no group is called 'nothing'"),

@@ -122,7 +122,7 @@ def test_names_say_the_step_and_words_the_angle():
     assert moved_axes("small-shift~1").letters == moved_axes("small-zoom~1").turned == "HW"
     assert moved_axes("small-shift~1").turned == ""
     told = placed("small-rotation", 1, 28, 28).group.small.told()
-    assert told == "turns by ±3.001°, which moves a corner by 1 px, 19.09 px from the centre"
+    assert told == "turns by ±3.001°, which moves a corner (19.09 px from the centre) by 1 px"
     told = placed("small-zoom", 1, 28, 28).group.small.told()
     assert told.startswith("zooms by 1.0524 and 0.94762, which")
 
@@ -140,10 +140,10 @@ def test_other_interpolations_move_too(interpolation):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: geed.parse_group("small-zoom~0"), "more than 0 pixels"),
+        (lambda: geed.parse_group("small-zoom~0"), "above 0 pixels"),
         (lambda: geed.parse_group("small-rotatoin"), "Did you mean 'small-rotation'"),
-        (lambda: geed.parse_group("small-zoom*hue3"), "small motions are taken alone"),
-        (lambda: geed.parse_group("C4*small-zoom"), "small motions are taken alone"),
+        (lambda: geed.parse_group("small-zoom*hue3"), "small motions cannot be part of a product"),
+        (lambda: geed.parse_group("C4*small-zoom"), "small motions cannot be part of a product"),
         (
             lambda: placed("small-rotation~9", 1, 9, 9),
             "take a smaller step, such as small-",
@@ -152,11 +152,11 @@ def test_other_interpolations_move_too(interpolation):
         (lambda: placed("small-shift", 1, 1, 99), "one pixel high or wide"),
         (
             lambda: layout_action(geed.parse_group("small-zoom"), parse_layout("NCHW"), (1, 9, 9)),
-            "place it on the input first",
+            "make the input's action first",
         ),
         (
             lambda: check_moves(placed("small-zoom", 20, 2, letters="NPX")),
-            "it moves HW, and the input is P 20, X 2",
+            "it moves HW, but the input has P 20, X 2",
         ),
     ],
 )

@@ -113,7 +113,7 @@ def test_an_entry_is_found_by_its_name_alone():
         descriptor_of("softmax-lk")
     with pytest.raises(GeedError, match="no measure is called None"):
         descriptor_of(None)
-    with pytest.raises(GeedError, match="write the layer after the @"):
+    with pytest.raises(GeedError, match="write a layer after the @"):
         parse_request("latent-l2@")
 
 

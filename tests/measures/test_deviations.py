@@ -160,7 +160,7 @@ def test_neither_batch_nor_order_of_samples_matters():
         (lambda: geed.latent_l2(np.zeros((2, 4, 4), int), C4), "floating point"),
         (lambda: geed.channel_cos(np.zeros((1, 4, 2, 3, 3)), geed.grid_action(C4, 5, 5)), "grid"),
         (lambda: Measure("latent-l3", "t", Trivial(C4)), "Did you mean 'latent-l2'"),
-        (lambda: Measure("channel-cos", "t", Trivial(C4)), "does not go with"),
+        (lambda: Measure("channel-cos", "t", Trivial(C4)), "does not work with"),
     ],
 )
 def test_misuse_is_named(call, message):

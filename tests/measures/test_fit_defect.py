@@ -155,5 +155,5 @@ def test_what_is_far_from_a_representation_keeps_some_defect():
 
 
 def test_some_elements_of_a_group_make_no_representation():
-    with pytest.raises(GeedError, match=r"S5~4.*take a group that is whole"):
+    with pytest.raises(GeedError, match=r"S5~4.*take a complete group"):
         as_representation(parse_group("S5~4"), np.array([np.eye(2)] * 4), np.eye(2))

@@ -385,10 +385,10 @@ def test_steps_are_told_up_to_the_last(kind):
 
 def test_what_cannot_be_fitted_is_refused():
     trivial = Trivial(parse_group("C4"))
-    with pytest.raises(GeedError, match="2048 channels at most, found 2049"):
+    with pytest.raises(GeedError, match="at most 2048 channels, found 2049"):
         FitSums(trivial, MOST_PERMUTED + 1, "permutation", 5)
     for kind in ("orthogonal", "linear"):
-        with pytest.raises(GeedError, match=r"two samples at least.*found 1"):
+        with pytest.raises(GeedError, match=r"at least two samples.*found 1"):
             FitSums(trivial, 3, kind, 1)
     fit = FitSums(trivial, 3, "linear", 4)
     y = np.ones((2, 4, 3), dtype=np.float32)

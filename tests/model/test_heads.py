@@ -431,12 +431,28 @@ def test_a_classifier_of_the_input_itself_keeps_its_scores(tmp_path):
     source = models.build(nodes, held, [("x", FLOAT, ["N", 3, 6, 6])], [("y", FLOAT, None)])
     result = measure(models.save(source, tmp_path / "m.onnx"), images((3, 6, 6), 3), "C4", **FEW)
     assert [m["measure"] for m in result["measurements"]] == ["softmax-kl"]
-    assert any("reads the input itself" in note for note in result["notes"])
+    assert any("reads the input directly" in note for note in result["notes"])
 
 
 # ------------------------------------------------------------------------------------------------
 # What an output holds
 # ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stated", "by"), [("option", "--output-kind"), ("metadata", "metadata")])
+def test_probabilities_that_are_called_logits_are_noted(tmp_path, stated, by):
+    x, options = images((3, 8, 8), 3), {"output_kind": "logits"}
+    sources = {"odd": models.softmax_output(), "fine": models.random_cnn(0, (8, 8))}
+    for name, source in sources.items():
+        path, own = models.save(source, tmp_path / f"{name}.onnx"), options
+        if stated == "metadata":
+            annotate(path, tmp_path / f"known_{name}.onnx", **options)
+            path, own = tmp_path / f"known_{name}.onnx", {}
+        result = measure(path, x, "C4", **own, **FEW)
+        assert [m["measure"] for m in result["measurements"]].count("softmax-kl") == 1
+        notes = [note for note in result["notes"] if "sum to 1, as probabilities do" in note]
+        assert [by in note and "says logits" in note for note in notes] == [True] * (name == "odd")
+
 
 SINGLE = [node("Gemm", "feat column", "logit")]
 COLUMN = [random("column", 6, 1)]

@@ -162,7 +162,7 @@ def test_an_unforeseen_error_is_the_model_s_if_the_checker_refuses_it(tmp_path):
     conv = next(n for n in model.graph.node if n.op_type == "Conv")
     conv.attribute.append(onnx.helper.make_attribute("auto_pad", 7))
     models.save(model, path)
-    with pytest.raises(GeedError, match="is no valid ONNX model"):
+    with pytest.raises(GeedError, match="is not a valid ONNX model"):
         list_layers(path)
 
 

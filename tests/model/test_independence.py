@@ -302,7 +302,7 @@ def test_an_unproven_model_is_stopped_with_the_sample(tmp_path, place):
     images = data()
     images[np.random.default_rng(0).permutation(24)[place], 0, 1, 2] = 2
     options = {"measures": ["latent-l2@y"], "batch_size": 12}
-    with pytest.raises(GeedError, match=r"sample \d+.*'y' changes by .*--batch-size 1"):
+    with pytest.raises(GeedError, match=r"sample \d+.*changes with its batch by .*--batch-size 1"):
         measured(tmp_path, in_a_loop(), images, **options)
     options["batch_size"] = 1
     right = measured(tmp_path, None, images, **options)
@@ -378,7 +378,7 @@ def test_constants_that_differ_from_row_to_row_are_read_in_the_first(tmp_path):
     np.testing.assert_allclose(values(result), values(known), rtol=1e-5)
     assert result["runtime"]["batch_size"] == 1
     (note,) = [n for n in result["notes"] if "copied into all rows" in n]
-    assert "takes 4 rows" in note
+    assert "takes exactly 4 rows" in note
     assert "'c' has a value of its own for every row" in note
 
 
@@ -390,7 +390,7 @@ def test_a_fixed_batch_that_keeps_rows_apart_is_filled_up(tmp_path):
     known = measured(plain, graph(FLAT + "y = MatMul (f, fc)"), images, samples=6)
     np.testing.assert_allclose(values(result), values(known), rtol=1e-5)
     assert result["runtime"]["batch_size"] == 4
-    assert any("takes 4 rows" in n and "filled up" in n for n in result["notes"])
+    assert any("takes exactly 4 rows" in n and "filled up" in n for n in result["notes"])
 
 
 def test_a_fixed_batch_that_is_not_declared_is_found(tmp_path):

@@ -315,7 +315,7 @@ def test_a_stated_order_is_measured_and_one_of_another_rank_refused(tmp_path):
     assert stated["channel-cos", "z"]["value"] == pytest.approx(-1, abs=1e-6)
     wrong = measured(file, data, "C4", ["channel-cos@z"], layout={"z": "NCHW"})
     assert wrong["channel-cos", "z"]["value"] > -0.99
-    with pytest.raises(GeedError, match=r"--layout y=NCWH: is for 4 axes, tensor 'y' has 2"):
+    with pytest.raises(GeedError, match=r"--layout y=NCWH: is for 4 axes, but tensor 'y' has 2"):
         measured(file, data, "C4", ["latent-l2"], layout={"y": "NCWH"})
 
 
@@ -354,7 +354,7 @@ def test_the_layout_of_a_volume_is_told_from_where_its_channels_are(read, shape,
 @pytest.mark.parametrize("shape", [("N", 3, 5, 8, 3), ("N", 2, 5, 8, 8), ("N", "C", "D", "H", "W")])
 def test_an_ambiguous_volume_is_asked_for_and_a_stated_layout_taken(read, shape):
     model = read(*shape)
-    with pytest.raises(GeedError, match="say --input-layout NCDHW or NDHWC"):
+    with pytest.raises(GeedError, match="give --input-layout NCDHW or NDHWC"):
         input_layout(model, find_input(model))
     for text in ("NCDHW", "NDHWC", "NTHWC", "NCTHW", "NTCHW", "NWHDC"):
         assert input_layout(model, find_input(model), text) == text
@@ -365,12 +365,16 @@ def test_an_ambiguous_volume_is_asked_for_and_a_stated_layout_taken(read, shape)
 @pytest.mark.parametrize(
     ("shape", "text", "message"),
     [
-        (("N", 8, 8), "NCHW", r"'NCHW': names 4 axes, input 'x' \(\?, 8, 8\) has 3; say .* NTC"),
+        (
+            ("N", 8, 8),
+            "NCHW",
+            r"names 4 axes, but input 'x' \(\?, 8, 8\) has 3; write, for example, .* NTC",
+        ),
         (("N", 3, 8, 8), "NHW", "names 3 axes"),
         (("N", 3, 4, 8, 8), "NCHW", "names 4 axes.*NCDHW or NDHWC"),
         (("N", 3, 8, 8), "nhwc", "Did you mean 'NHWC'"),
-        (("N", 3, 8, 8), "NCHH", "is no layout.*H stands there 2 times"),
-        (("N", 3, 8, 8), "HWCN", "is no layout"),
+        (("N", 3, 8, 8), "NCHH", "is not a layout.*H occurs 2 times"),
+        (("N", 3, 8, 8), "HWCN", "is not a layout"),
         (("N", 3, 8, 8), "", None),
     ],
 )

@@ -801,9 +801,9 @@ def test_few_axes_need_a_stated_layout(model_of, shape):
     ("stated", "message"),
     [
         ({"c": "NPX"}, r"--input-layout c=NPX: the model has no input 'c'; it has a, b"),
-        ({"a": "NPQ"}, r"'NPQ': is no layout of input 'a'"),
+        ({"a": "NPQ"}, r"'NPQ': is not a layout of input 'a'"),
         ({"a": "NP"}, "names 2 axes"),
-        ({"a": "NPX", "b": "NQ"}, "'NQ': is no layout of input 'b'"),
+        ({"a": "NPX", "b": "NQ"}, "'NQ': is not a layout of input 'b'"),
     ],
 )
 def test_a_stated_layout_that_fits_no_input_is_refused(model_of, stated, message):

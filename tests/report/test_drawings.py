@@ -223,7 +223,7 @@ class TestFields:
         assert "middle slice" in one.what
 
     def test_other_components_have_no_arrows(self):
-        with pytest.raises(GeedError, match="fields of 3 components in the plane are not drawn"):
+        with pytest.raises(GeedError, match="in the plane are drawn with 2 components, not 3"):
             drawn("NXHW", np.zeros((1, 3, 4, 4)))
 
 
@@ -301,11 +301,11 @@ class TestCells:
 
 class TestImages:
     def test_other_channels_are_told(self):
-        with pytest.raises(GeedError, match="images of 13 channels are not drawn, those of 1, 3"):
+        with pytest.raises(GeedError, match="with 1, 3 or 4 channels, not 13"):
             drawn("NCHW", np.zeros((1, 13, 4, 4)))
 
     def test_other_layouts_are_told(self):
-        with pytest.raises(GeedError, match="samples of layout NCTX are not drawn"):
+        with pytest.raises(GeedError, match="samples with layout NCTX cannot be drawn"):
             drawn("NCTX", np.zeros((1, 2, 3, 4)))
 
 
@@ -374,7 +374,7 @@ class TestPages:
         (section,) = re.findall(r'<section aria-label="Samples">.*?</section>', text, re.S)
         order = one["group"]["order"]
         shown = order if order <= 16 else 8
-        named = re.findall(r'(?:alt|aria-label)="sample \d+ under ([^":]*)', section)
+        named = re.findall(r'(?:alt|aria-label)="sample \d+, ([^":]*)', section)
         assert len(named) == 6 * shown
         pictures, _ = orbit_pictures(open_pictures(data, one), one, 0, range(order))
         looks = [(p.src, p.svg) for (p,) in pictures]
@@ -467,8 +467,8 @@ class TestPages:
     @pytest.mark.parametrize(
         ("layout", "shape", "why"),
         [
-            ("NCHW", (13, 4, 4), "images of 13 channels are not drawn"),
-            ("NCTX", (2, 4, 2), "samples of layout NCTX are not drawn"),
+            ("NCHW", (13, 4, 4), "images are drawn with 1, 3 or 4 channels, not 13"),
+            ("NCTX", (2, 4, 2), "samples with layout NCTX cannot be drawn"),
         ],
     )
     def test_what_cannot_be_drawn_is_a_note_and_no_error(self, tmp_path, layout, shape, why):
@@ -556,9 +556,9 @@ def test_results_of_points_say_nothing_of_pixels_and_maps():
         r"<style>.*?</style>|<svg.*?</svg>|<script>.*?</script>", "", report([one]), flags=re.S
     )
     said = re.sub(r'<p class="lead">.*?</p>', "", text).lower()
-    assert "hidden tensors: moving the input moves them along" in said
-    assert "a tensor of the moved input" in said
+    assert "hidden tensors: the tensor of the moved input has cosine" in said
+    assert "the tensor of the moved input" in said
     assert "equivariance is lost between of_points and spread" in said
-    assert "tensors are hardly more alike within an orbit than between samples" in said
+    assert "tensors are hardly more alike within an orbit than between different samples" in said
     for word in ("pixel", "image", "interpol", "padding", "feature map", "resampl", "maps are"):
         assert word not in said, word

@@ -113,7 +113,7 @@ def test_predictions_and_gain_are_drawn_over_the_parameter_too():
     found = tips(picture["svg"])
     right = result["measurements"][-1]["predictions"]["right"]["per_element"]
     assert found["correct class, 15°"].startswith(span(100 * right["rotate15"]))
-    assert found["correct class, 0°"].startswith("90.0")
+    assert found["correct class, unmoved"].startswith("90.0")
     assert "predictions" not in curves(result, "softmax-kl")  # once is enough
     found = tips(curves(result, "latent-l2")["gain"]["svg"])
     assert found["net, 15°"] == "3.00"
@@ -146,9 +146,9 @@ def test_a_page_of_a_family_speaks_of_members_and_no_orbit(name):
     assert "6 members and the identity" in words or "8 members and the identity" in words
     assert "orbit" not in words
     assert "ln 7" not in words
-    assert "of the most there can be" not in words
+    assert "of the largest possible value" not in words
     assert "from f(x)" in words
-    assert "times as far as the pixels did" in words
+    assert "times as far as the pixels" in words
 
 
 def test_the_table_has_a_line_a_member():
@@ -201,7 +201,7 @@ def test_several_families_are_one_overview():
     assert right.unmoved == 0.9
     assert right.value == pytest.approx(0.9 - 0.5 * strengths(ROTATE)[1:].mean())
     (shown,) = overview_sections(list(values.values()))
-    assert shown["words"][0].startswith(f"net changes most under {ROTATE} and least under {JPEG}")
+    assert shown["words"][0].startswith(f"net is most sensitive to {ROTATE} and least to {JPEG}")
     told = tips(str(shown["pictures"][0]["svg"]))
     assert told[f"net, {ROTATE}, latent-l2, relative"].startswith(span(own.value))
     assert len(told) == len(values)
@@ -258,7 +258,7 @@ def test_the_page_compares_models_under_one_family_alone(tmp_path):
     assert "What is it sensitive to?" in text
     assert "Not compared" not in text
     for name in FAMILIES:
-        assert f"net, {name} or other, {name}?" in text
+        assert f"Comparison of net, {name} and other, {name}" in text
     assert (tmp_path / "pictures" / "families-1-families.svg").is_file()
 
 
@@ -321,7 +321,7 @@ def test_a_suite_over_families_is_one_page(tmp_path):
     assert JPEG in page
     (tmp_path / "families.html").unlink()
     (note,) = write_summary(summary(), tmp_path, cells * 20)
-    assert note.startswith("no families.html: 40 results are more than a page holds (30)")
+    assert note.startswith("no families.html: a page holds at most 30 results, this suite has 40")
     assert write_summary(summary("group"), tmp_path, cells) == []
     assert not (tmp_path / "families.html").exists()
 

@@ -113,7 +113,7 @@ def test_without_fits_there_is_no_such_section():
 def test_the_page_has_it_once_and_says_what_makes_a_fit_honest(tmp_path):
     text = report([fitted_result(kind) for kind in KINDS])
     assert text.count(f"<h2>{TITLE}") == 1
-    assert "beside its shuffled null alone" in text
+    assert "only against its shuffled null" in text
     # What several fits say together takes the place of what each says alone.
     assert "by any permutation of channels" not in text
     assert "by any permutation of channels" in report([fitted_result("permutation")])

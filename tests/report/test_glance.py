@@ -59,7 +59,7 @@ def test_without_labels_nothing_is_said_of_right_ones():
     (model,) = first(scored(CLASSES))["models"]
     assert len(model["sentences"]) == 1
     text = Page(report([scored(CLASSES)])).text
-    assert text.index("Same class after moving") < text.index("How far each measure")
+    assert text.index("Same class after moving") < text.index("How far off each measure")
     assert "Correct" not in text
 
 
@@ -67,14 +67,14 @@ def test_a_network_of_one_answer_is_not_praised():
     one = scored(np.zeros((3, 8), int))
     one["measurements"][0]["most_common"] = 1.0
     (model,) = first(one)["models"]
-    assert "one and the same class" in model["sentences"][-1]
+    assert "get the same class" in model["sentences"][-1]
 
 
 def test_the_picture_has_every_share_in_per_cent():
     (picture,) = first(scored(CLASSES, labels=[0, 1, 1]))["pictures"]
     tips = dict(re.findall(r"<title>([^<]*?): ([^<(]*) \(", picture["svg"]))
     assert tips["same class, 135°"] == "33.3"
-    assert tips["correct class, e"] == "66.7"
+    assert tips["correct class, unmoved"] == "66.7"
     assert len(tips) == 16
 
 
@@ -90,18 +90,18 @@ def test_how_far_off_is_a_share_of_what_different_samples_are_apart():
     (row,) = first(result_of([maps]))["rows"]
     assert row["far"] == "50 %"
     assert row["bar"] == 50
-    assert row["verdict"] == "Moving along a little"
+    assert row["verdict"] == "Slightly equivariant"
     assert row["value"] == "cosine 0.599"
 
 
 @pytest.mark.parametrize(
     ("made", "reason"),
     [
-        (record("softmax-kl", spread(0.1)), "does not say how far apart"),
-        (record("softmax-kl", spread(0.1, n=1)), "one sample has no other"),
+        (record("softmax-kl", spread(0.1)), "does not hold the deviation"),
+        (record("softmax-kl", spread(0.1, n=1)), "no second sample"),
         (
             record("softmax-kl", spread(0.1), between=np.full((4, 8), 1e-9)),
-            "give nearly the same",
+            "nearly the same values",
         ),
     ],
 )

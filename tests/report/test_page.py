@@ -104,8 +104,8 @@ def simple():
 
 def test_the_page_says_in_words_what_the_result_says(simple):
     text = page(simple).text
-    assert "cosine 0.899 in conv1 and 0.399 in conv2" in text
-    assert "largest loss lies between conv1 and conv2 (0.500)" in text
+    assert "cosine 0.899 with the moved map in conv1 and 0.399 in conv2" in text
+    assert "largest loss is between conv1 and conv2 (cosine 0.899 to 0.399)" in text
     assert "0.250 times as far as different samples" in text
 
 
@@ -120,12 +120,12 @@ def test_the_table_holds_every_value_with_its_interval(simple):
 
 def test_a_cosine_has_one_sign_in_words_tables_tips_and_axes(simple):
     text = report([simple])
-    assert "cosine 0.899 in conv1" in text
+    assert "cosine 0.899 with the moved map in conv1" in text
     assert "conv1: 0.899 (" in text  # a tip
     assert "0.8993" in text  # a table
     assert "−0.899" not in text
     assert "-0.8993" not in text
-    assert "cosine; dashed: perfect, 1" in text
+    assert "cosine; dashed line: 1 is perfect" in text
 
 
 def test_the_page_loads_nothing(simple):
@@ -176,11 +176,11 @@ def test_the_samples_with_the_largest_and_smallest_deviation_are_named():
     values[7, 3] += 0.08
     names = [f"img{i}.png" for i in range(8)]
     text = page(result_of([record("softmax-kl", values)], names=names)).text
-    assert "0.7100 img7.png : most under r3 (135°), 0.7800" in text
-    largest, smallest = text.split("Smallest deviation")
+    assert "0.7100 img7.png ; worst for r3 (135°): 0.7800" in text
+    largest, smallest = text.split("Least affected")
     assert "img5.png" in largest
     assert "img2.png" in smallest.split("All numbers")[0]
-    assert "img3.png" not in text.split("Largest deviation")[1]
+    assert "img3.png" not in text.split("Most affected")[1]
 
 
 def test_several_results_are_compared_in_pairs():
@@ -188,7 +188,7 @@ def test_several_results_are_compared_in_pairs():
     a = result_of([record("softmax-kl", base)], path="a.onnx")
     b = result_of([record("softmax-kl", base + 0.1 + spread(0, noise=1e-3))], path="b.onnx")
     text = page(a, b).text
-    assert "a or b?" in text
+    assert "Comparison of a and b" in text
     assert "A is more invariant than B" in text
     assert "B is more invariant than A" not in text
 
@@ -256,9 +256,9 @@ def test_negative_m_does_not_turn_the_order_round():
 def test_meaning_of_known_values():
     perfect = record("channel-cos", np.full((3, 8), -1.0))
     assert "1.00 with" in meaning(perfect, 8)
-    assert "equivariant within rounding" in meaning(perfect, 8)
+    assert "equivariant up to rounding" in meaning(perfect, 8)
     most = record("softmax-kl", np.full((3, 8), np.log(8)))
-    assert "100 % of the most" in meaning(most, 8)
+    assert "100 % of the largest" in meaning(most, 8)
 
 
 def test_numbers_and_angles_in_words():
@@ -290,7 +290,7 @@ def test_thumbnails_are_the_orbit(tmp_path):
     seen = page(one, data=tmp_path / "x.npy")
     assert len(seen.all("img")) == 6 * 8
     assert {pixels(a["src"]).shape for a in seen.all("img")} == {(8, 8)}  # whole, not cut
-    assert {a["alt"] for a in seen.all("img")} >= {"sample 0 under e", "sample 0 under r3 (135°)"}
+    assert {a["alt"] for a in seen.all("img")} >= {"sample 0, unmoved", "sample 0, 135°"}
 
 
 def test_references_stand_beside_the_values():
@@ -303,8 +303,8 @@ def test_references_stand_beside_the_values():
     text = page(result_of(layers)).text
     assert "input round trip" in text
     assert "0.9870" in text
-    assert "a scale and no lower bound" in text
-    assert "a scale and no lower bound" not in page(result_of([layers[0]])).text
+    assert "a reference and no lower bound" in text
+    assert "a reference and no lower bound" not in page(result_of([layers[0]])).text
 
 
 def test_the_untrained_network_is_a_star_where_it_is_on_the_same_scale():
@@ -323,7 +323,7 @@ def test_the_untrained_network_is_a_star_where_it_is_on_the_same_scale():
 
 def test_other_data_are_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((7, 1, 8, 8), np.float32))
-    with pytest.raises(GeedError, match=r"holds 7 samples, the result is of 30"):
+    with pytest.raises(GeedError, match=r"has 7 samples, but the result was measured on 30"):
         report([result_of([record("softmax-kl", spread(0.1))])], data=tmp_path / "x.npy")
 
 
@@ -365,7 +365,7 @@ def test_a_pointer_is_told_layer_and_value(simple):
 @pytest.mark.parametrize(
     ("trip", "exact", "told"),
     [
-        (-0.95, -0.55, "most of the deviation is the network's own"),
+        (-0.95, -0.55, "most of the deviation comes from the network itself"),
         (-0.7, -0.99, "interpolation may explain much"),
         (-0.98, -0.9, "interpolation explains little"),
     ],
@@ -380,14 +380,12 @@ def test_maps_that_are_alike_whatever_they_show_are_told():
     one = record("channel-cos", spread(-0.86))
     one["between_samples"] = -0.76
     sentence = meaning(one, 8)
-    assert (
-        "cosine 0.859 with the moved map (another sample in its place 0.760, perfect 1)" in sentence
-    )
+    assert "cosine 0.859 with the moved map (different samples 0.760, perfect 1)" in sentence
     assert sentence.endswith(
-        ": moving along a little."
+        ": slightly equivariant."
     )  # 0.141 of 0.24 is left, although 0.859 is high
     one["between_samples"] = -0.1
-    assert meaning(one, 8).endswith(": mostly moving along.")  # 0.141 of 0.9
+    assert meaning(one, 8).endswith(": mostly equivariant.")  # 0.141 of 0.9
 
 
 class TestOtherData:
@@ -483,4 +481,4 @@ class TestOtherData:
         data = self.array(tmp_path / "x", colours)
         one = measured(data)
         del one["data"]["marks"]
-        assert "could not be held against them" in page(one, data=data).text
+        assert "nobody checked" in page(one, data=data).text

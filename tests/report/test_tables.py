@@ -63,7 +63,7 @@ def test_a_table_worked_by_hand():
         "measure      layer    value  95 % (samples)       M  n",
         "channel-cos  relu   -0.7750  ± 0.9530                2",
         "latent-l2    flat    0.5000  ± 0.0000        4.0000  2",
-        "range: channel-cos -1 (equivariant) to 1; latent-l2 0 (invariant) up",
+        "range: channel-cos -1 (equivariant) to 1; latent-l2 0 (invariant) or more",
     ]
 
 
@@ -120,9 +120,9 @@ def test_where_there_is_no_value_the_unnormalised_one_is_said():
     [
         ("channel-cos", "grid", "channel-cos -1 (equivariant) to 1"),
         ("softmax-kl", "trivial", "softmax-kl 0 (invariant) to 1.386"),
-        ("softmax-kl", "permutation", "softmax-kl 0 (equivariant) up"),
-        ("output-l2", "matrices", "output-l2 0 (equivariant) up"),
-        ("output-l2", "trivial", "output-l2 0 (invariant) up"),
+        ("softmax-kl", "permutation", "softmax-kl 0 (equivariant) or more"),
+        ("output-l2", "matrices", "output-l2 0 (equivariant) or more"),
+        ("output-l2", "trivial", "output-l2 0 (invariant) or more"),
     ],
 )
 def test_the_range_of_a_measure_is_said(measure, action, says):
@@ -266,7 +266,7 @@ class TestFits:
             *("unexplained", "conv2", "orthogonal", "0.3100", "2.0000", "0.9000", "2.0000"),
             *("0.1000", "0.3000", "0.1", "50"),
         ]
-        assert "a fit no better than that is none" in " ".join(lines)
+        assert "a fit that is not better found nothing" in " ".join(lines)
 
     def test_what_a_fit_has_not_is_left_out(self):
         made = fitted_result("permutation")

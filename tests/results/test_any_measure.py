@@ -119,7 +119,7 @@ def test_the_table_states_its_range():
     text = table(result_of(record(SHARE, 30.0), record(SQUARE, 2.5, m=0.5)))
     assert "angle-of-maps 0 (equivariant) to 180" in text
     wide = " ".join(text.split())
-    assert "latent-square 2/M (invariant) up, its unnormalised value 2 (invariant) up" in wide
+    assert "latent-square 2/M (invariant) or more, unnormalised 2 (invariant) or more" in wide
 
 
 def test_its_reading_goes_by_its_own_perfect_value():
@@ -133,8 +133,8 @@ def test_its_reading_goes_by_its_own_perfect_value():
 def test_its_sentence_tells_its_unit_and_grade():
     sentence = meaning(record(SHARE, 30.0, between=90.0, noise=0.0), 4)
     assert sentence == (
-        "f(gx) deviates by 30.0 degrees from the moved f(x) (another sample in its place 90.0, "
-        "perfect 0): moving along in part."
+        "f(gx) deviates from the moved f(x) by 30.0 degrees (different samples 90.0, perfect 0): "
+        "partly equivariant."
     )
     assert "the mean of its orbit" in meaning(record(SQUARE, 2.5, m=0.5), 4)
     assert grade(read_record(record(SHARE, 30.0))) == ""
@@ -144,7 +144,7 @@ def test_a_page_has_its_section_and_pictures():
     page = report([result_of(record(SHARE, 30.0), record(SHARE, 60.0, layer="b"))])
     text = text_of(page)
     assert "Angles of maps angle-of-maps" in text
-    assert "layers against elements" in text  # maps by layer and element, as all maps have
+    assert "value by layer and element" in text  # maps by layer and element, as all maps have
     assert "By angle-of-maps on b, in degrees." in text
 
 
@@ -186,7 +186,7 @@ def test_a_suite_draws_and_tells_it(tmp_path):
     summary = {"title": "t", "rows": [row], "failed": []}
     assert "latent-square: the perfect value is 2/M" in suite_table(summary)
     files = {p.name: p.read_text() for p in draw_suite(summary, tmp_path)}
-    assert "perfect, 2/M" in files["C4.latent-square.normalised.svg"]
+    assert "2/M is perfect" in files["C4.latent-square.normalised.svg"]
 
 
 def test_a_file_of_it_is_read_where_it_is_known_and_refused_where_not(tmp_path, monkeypatch):

@@ -183,7 +183,7 @@ def test_folders_are_found_among_named_classes_and_else_it_is_said(net, data, tm
     two = models.with_metadata(corners(), {"onnx_geed.classes": '["left", "right"]'})
     few = measure(models.save(two, tmp_path / "two.onnx"), folder, "flip-h", output_kind="logits")
     assert predictions(few)["right"] is None
-    assert any("names 2 classes, the output has 3" in n for n in few["notes"])
+    assert any("names 2 classes, but the output has 3" in n for n in few["notes"])
 
 
 def test_names_that_are_not_as_many_as_the_classes_are_refused(net, tmp_path):
@@ -219,7 +219,7 @@ def test_classes_are_counted_along_their_own_axis(tmp_path, shape, layout, class
         if classes in (None, count):
             annotate_model(model, tmp_path / "o.onnx", classes=names, **stated)
         else:
-            with pytest.raises(GeedError, match=f"names {count} classes, and output 'y' has"):
+            with pytest.raises(GeedError, match=f"names {count} classes, but output 'y' has"):
                 annotate_model(model, tmp_path / "o.onnx", classes=names, **stated)
 
 
@@ -285,7 +285,7 @@ def test_table_and_page_show_them(tmp_path):
     # The first element of a sampled group is no identity: each sample has its own.
     result["group"]["name"] = "SO2~4"
     assert " unmoved" not in table(result)
-    assert "at an element of their own," in " ".join(table(result).split())
+    assert "at a random element," in " ".join(table(result).split())
     page = report([read_result(out)])
     assert "Predictions and classes" in page
     entry = result["measurements"][-1]["per_class"]

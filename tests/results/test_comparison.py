@@ -147,7 +147,7 @@ class TestAggregate:
         (one,) = aggregate(results)["measurements"]
         assert one["models"] == 2
         assert one["values"] == [2.0, None, -2.0]
-        assert any("zero.onnx" in w and "M being missing or 0" in w for w in one["warnings"])
+        assert any("zero.onnx" in w and "since M is missing or 0" in w for w in one["warnings"])
         assert any("negative.onnx" in w and "reversed" in w for w in one["warnings"])
         assert not any("good.onnx" in w for w in one["warnings"])
         to_json(aggregate(results))
@@ -293,7 +293,7 @@ class TestCompare:
         assert (one["a"], one["b"]) == (-0.75, -0.75)
         assert one["warnings"] == [
             "A and B have no value relative to the difference between samples, so unnormalised "
-            "values are compared, which are perfect at -1"
+            "values are compared, whose perfect value is -1"
         ]
 
     @pytest.mark.parametrize(("changes", "says"), DIFFERENT)

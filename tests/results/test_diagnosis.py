@@ -149,7 +149,7 @@ def test_the_smaller_symmetry_is_named(tmp_path):
     path = net(tmp_path / "m.onnx", [("Conv", flat, PAD), RELU])
     findings = [f for f in diagnose(measure(path, data(), "C4")) if f.name == "some elements"]
     assert len(findings) == 1
-    assert "keeps r2 (180°), but not r1 (90°), r3 (270°)" in findings[0].text
+    assert "is equivariant under r2 (180°), but not under r1 (90°), r3 (270°)" in findings[0].text
 
 
 def test_resampled_elements_alone_are_told_from_the_rest():
@@ -235,7 +235,7 @@ def test_a_channel_with_a_wrong_sign_is_named(tmp_path, relu):
     entry, (finding,) = odd_channels_of(sound)
     assert entry["value"] > -0.95
     assert "channel 5 (counted from 0)" in finding.text
-    assert ("negative" in finding.text) == (not relu)
+    assert ("has the wrong sign" in finding.text) == (not relu)
 
 
 def test_silent_channels_are_counted_out():
@@ -423,7 +423,7 @@ def test_corners_are_found_from_the_disk_beside_the_square():
     disk["group"]["support"] = "disk"
     (finding,) = diagnose_corners(full, disk)
     # The means are (3·0.15 + 4·0.2)/8 and (3·0.05 + 4·0.1)/8: the identity adds nothing.
-    assert f"add {100 * (1 - 0.55 / 1.25):.0f} % of channel-cos@a" in finding.text
+    assert f"account for {100 * (1 - 0.55 / 1.25):.0f} % of channel-cos@a" in finding.text
     assert diagnose_corners(disk, full) == ()
     assert diagnose_corners(full, full) == ()
     near = result_of(maps(0.14, 0.19))

@@ -51,7 +51,7 @@ def test_the_relative_value_grades_and_no_bound_of_an_orbit():
     reading = read_record(record)
     assert record["value"] > np.log(7)  # no divergence from an orbit's mean is as large
     assert "mean" not in meaning(record, 7, of_family=True)
-    assert grade(reading, of_family=True) == "a little invariant" or reading.relative > 0.8
+    assert grade(reading, of_family=True) == "slightly invariant" or reading.relative > 0.8
 
 
 def test_one_member_is_one():

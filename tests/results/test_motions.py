@@ -110,8 +110,8 @@ def test_the_sentence_names_layers_and_what_was_tried():
     text = motion_sentence(layer_motions([fitted_result(kind) for kind in KINDS]))
     assert text == (
         "conv1 moves along, each channel in its place; conv2 moves along with channels permuted; "
-        "conv3 mixes along: linear maps of channels tell more; conv4 does not move along by any "
-        "linear map of channels that 50 samples show."
+        "conv3 mixes along: linear maps of channels predict best; conv4 does not move along by any "
+        "linear map of channels fitted to 50 samples."
     )
 
 
@@ -119,7 +119,7 @@ def test_the_diagnosis_says_it_and_how_far_it_can_be_trusted():
     found = diagnose(fitted_result("permutation"))
     assert found[0].name == "motion of channels"
     assert "conv2 moves along with channels permuted" in found[0].text
-    assert "by any permutation of channels that 50 samples show" in found[0].text
+    assert "by any permutation of channels fitted to 50 samples" in found[0].text
     assert "shuffled null" in found[0].advice
     assert diagnosis_line(fitted_result("permutation")).startswith("diagnosis: conv1 moves along")
 

@@ -151,7 +151,7 @@ class TestLatentCosine:
         assert read_record(a["measurements"][0]).hardly_reacts
         assert "A hardly reacts to its input" in only(compare(a, b))["warnings"][0]
         assert [f.name for f in diagnose(a)] == ["hardly reacts", "parallel latents"]
-        assert "hardly reacting" in meaning(a["measurements"][0], 8)
+        assert "hardly reacts" in meaning(a["measurements"][0], 8)
 
     def test_its_reading_is_perfect_at_minus_one_with_an_interval_of_that_scale(self):
         rng = np.random.default_rng(0)
@@ -173,10 +173,10 @@ class TestLatentCosine:
         page = report([a, b])
         text = text_of(page)
         assert "A and B are the same on every sample" in text
-        assert "a: median 0, from 0 to 0 over 12 samples. b: median 0, from 0 to 0" in page
+        assert "a: median 0, best 0, worst 0 of 12 samples. b: median 0, best 0, worst 0" in page
         assert "Relative to different samples: 0 is perfect" in text
         svg = samples_picture([("a", read_record(a["measurements"][0]))])
-        assert "cosine; dashed: perfect, 1<" in svg
+        assert "cosine; dashed line: 1 is perfect<" in svg
 
     def test_aggregates_and_suites_carry_what_judges(self, tmp_path):
         results = [
@@ -202,7 +202,7 @@ class TestLatentCosine:
             "C8.latent-cos.normalised.svg",
             "C8.latent-cos.unnormalised.svg",
         }
-        assert "relative to samples" in suite_picture(rows, "relative_mean")
+        assert "relative to different samples" in suite_picture(rows, "relative_mean")
         # A dotted line a model, where the normalised values of both perfect models lie.
         normalised = suite_picture(rows, "mean")
         assert "dotted: perfect" in normalised
@@ -297,16 +297,16 @@ class TestOneVerdict:
 
 # Cosine within an orbit and between samples, and the grade that a reader of both would give.
 REAL_MAPS = [
-    ("an exact copy", 1.0, 0.118, "equivariant within rounding"),
-    ("EfficientNet-Lite0, flip-h, first map", 0.962, 0.660, "mostly moving along"),
-    ("EfficientNet-Lite0, C8, mul_11", 0.8705, 0.6599, "moving along in part"),
-    ("MLTK ResNet, activation", 0.717, 0.507, "moving along a little"),
-    ("an early headline", 0.363, 0.036, "moving along a little"),
-    ("ccexam, relu", 0.461, 0.318, "moving along a little"),
-    ("ccexam, relu_1", 0.2656, 0.1419, "hardly moving along"),
-    ("digit-recognizer-py, max_pool2d_2", 0.421, 0.338, "hardly moving along"),
-    ("EfficientNet-Lite0, C8, mul_557", 0.2086, 0.0396, "moving along a little"),
-    ("an untrained CNN", 0.81, 0.81, "hardly moving along"),
+    ("an exact copy", 1.0, 0.118, "equivariant up to rounding"),
+    ("EfficientNet-Lite0, flip-h, first map", 0.962, 0.660, "mostly equivariant"),
+    ("EfficientNet-Lite0, C8, mul_11", 0.8705, 0.6599, "partly equivariant"),
+    ("MLTK ResNet, activation", 0.717, 0.507, "slightly equivariant"),
+    ("an early headline", 0.363, 0.036, "slightly equivariant"),
+    ("ccexam, relu", 0.461, 0.318, "slightly equivariant"),
+    ("ccexam, relu_1", 0.2656, 0.1419, "hardly equivariant"),
+    ("digit-recognizer-py, max_pool2d_2", 0.421, 0.338, "hardly equivariant"),
+    ("EfficientNet-Lite0, C8, mul_557", 0.2086, 0.0396, "slightly equivariant"),
+    ("an untrained CNN", 0.81, 0.81, "hardly equivariant"),
 ]
 
 
@@ -317,7 +317,7 @@ class TestWords:
         relative = (1 - own) / (1 - other)
         if what == "EfficientNet-Lite0, C8, mul_557":
             assert relative > HARDLY
-            word = "hardly moving along"
+            word = "hardly equivariant"
         sentence = meaning(one, 8)
         assert sentence.endswith(f": {word}.")
         assert span(own) in sentence
@@ -336,7 +336,7 @@ class TestWords:
         one = record("channel-cos", np.full(20, -own), between=-other)
         for finding in diagnose(result_of(one)):
             if finding.name == "alike whatever is shown":
-                assert grade(read_record(one)) == "hardly moving along"
+                assert grade(read_record(one)) == "hardly equivariant"
                 assert other >= 0.9 * own
                 assert 1 - own >= 0.8 * (1 - other)
 
@@ -350,11 +350,11 @@ class TestWords:
     @pytest.mark.parametrize(
         ("value", "between", "word"),
         [
-            (1.1425, 10.62, "a little invariant"),  # ccexam: 55 % of ln 8, though 0.11 of 10.6
-            (0.5818, 3.03, "invariant in part"),  # MLTK's ResNet
-            (0.0938, 0.158, "a little invariant"),  # untrained: little moves, but all alike
+            (1.1425, 10.62, "slightly invariant"),  # ccexam: 55 % of ln 8, though 0.11 of 10.6
+            (0.5818, 3.03, "partly invariant"),  # MLTK's ResNet
+            (0.0938, 0.158, "slightly invariant"),  # untrained: little moves, but all alike
             (0.002, 3.0, "close to invariant"),
-            (1e-6, 3.0, "invariant within rounding"),
+            (1e-6, 3.0, "invariant up to rounding"),
         ],
     )
     def test_predictions_are_graded_by_the_worse_of_both_shares(self, value, between, word):
@@ -364,9 +364,9 @@ class TestWords:
     def test_grades_are_those_of_the_bare_cosine_where_nothing_else_is_known(self):
         words = [grade(read_record(record("channel-cos", np.full(3, -c)))) for c in (1, 0.96, 0.1)]
         assert words == [
-            "equivariant within rounding",
+            "equivariant up to rounding",
             "close to equivariant",
-            "hardly moving along",
+            "hardly equivariant",
         ]
         assert grade(read_record(record("softmax-kl", np.full(3, 0.1)))) == ""
 
@@ -387,7 +387,7 @@ class TestWords:
         assert "not learned" not in [f.name for f in diagnose(result_of(one))]
         one["references"]["untrained"] |= {"between_samples": -0.5, "relative": 0.2}
         (finding,) = [f for f in diagnose(result_of(one)) if f.name == "not learned"]
-        assert "0.300 of what different samples differ by from perfect, untrained 0.200" in (
+        assert "0.300 from perfect, relative to the difference between samples, untrained 0.2" in (
             finding.evidence
         )
 
@@ -407,8 +407,8 @@ class TestWords:
             one = record("channel-cos", [0.0], elements=parse_group("C4").elements, deviations=rows)
             return text_of(report([result_of(one, group="C4")]))
 
-        assert "no element but the identity stands out" in page_text(0.0)
-        assert "r2 (180°) the easiest" in page_text(0.3)
+        assert "all elements but the identity are about equal" in page_text(0.0)
+        assert "the best is r2 (180°)" in page_text(0.3)
 
 
 def invariant_net(path, bias):

@@ -175,7 +175,7 @@ def test_where_the_samples_end_first_it_is_said(net):
     assert part["samples"] == len(IMAGES)
     assert not part["reached"]
     assert "softmax-kl@logits" in part["undecided"]
-    assert any("the samples ended at 120" in note for note in result["notes"])
+    assert any("after 120 samples" in note for note in result["notes"])
     few = measure(net, IMAGES[:9], "C4", precision=1.0)
     assert few["precision"]["samples"] == 9
     assert not few["precision"]["reached"]
@@ -193,7 +193,7 @@ def test_a_missing_m_does_not_keep_a_run_going(tmp_path):
     result = measure(path, x, "C4", precision=0.1)
     assert result["precision"]["samples"] == 20
     assert result["precision"]["without_value"] == ["latent-l2@latent"]
-    assert any("took no sample for latent-l2@latent" in note for note in result["notes"])
+    assert any("added no samples for latent-l2@latent" in note for note in result["notes"])
 
 
 def test_a_cache_is_taken_from_in_the_same_order(net, tmp_path):

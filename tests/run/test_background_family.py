@@ -167,10 +167,10 @@ def test_a_cache_measures_the_same_bits_and_is_of_its_backgrounds(tmp_path, scen
     asked = {"mode": mode, "measures": EVERY, **OPTIONS}
     write_cache(tmp_path / "model.onnx", data, group, folder, masks=masks, **asked)
     write_cache(tmp_path / "model.onnx", data, group, folder, masks=masks, **asked)
-    with pytest.raises(GeedError, match="was made with another masks"):
+    with pytest.raises(GeedError, match="differs from this run in masks"):
         write_cache(tmp_path / "model.onnx", data, group, folder, masks=masks[::-1], **asked)
     draw_scenes(scenes, seed=1)
-    with pytest.raises(GeedError, match="was made with another backgrounds"):
+    with pytest.raises(GeedError, match="differs from this run in backgrounds"):
         write_cache(tmp_path / "model.onnx", data, group, folder, masks=masks, **asked)
     for name in NAMES:
         (scenes / name).unlink()
@@ -405,17 +405,17 @@ def test_precision_and_fits_go_with_backgrounds(tmp_path, scenes):
 @pytest.mark.parametrize(
     ("group", "masks", "fault"),
     [
-        ("background:{}/3", None, "background:.*: needs to know what stands in front .* --masks"),
-        ("blur:1", discs(9), "--masks: says what stands in front, .* blur:1 is none"),
+        ("background:{}/3", None, "background:.*: needs the foreground of each sample.* --masks"),
+        ("blur:1", discs(9), "--masks: marks the foreground .* the group is blur:1"),
         ("C2", discs(9), "--masks: .* C2 is none"),
-        ("background:{}/3", discs(8), "8 masks, and the data have 9 samples"),
-        ("background:{}/3", discs(9, (9, 9)), "9×9, and the sample is 9×12"),
+        ("background:{}/3", discs(8), "8 masks for 9 samples"),
+        ("background:{}/3", discs(9, (9, 9)), "9×9, but the sample is 9×12"),
         ("background:{}/3", discs(9) * 7, "holds 7"),
         ("background:{}/9", discs(9), "the folder has 5 images"),
         ("background:{}/none/3", discs(9), "none"),
         ("background:{}/3", "nothing.npy", "nothing.npy"),
-        ("background:scenes", discs(9), "names a folder and how many .* background:FOLDER/8"),
-        ("background:/3", discs(9), "names a folder and how many"),
+        ("background:scenes", discs(9), "needs a folder and how many .* background:FOLDER/8"),
+        ("background:/3", discs(9), "needs a folder and how many"),
         ("background:{}/2000", discs(9), "at most 1024"),
         ("C4*background:{}/3", discs(9), "C4"),
     ],

@@ -17,6 +17,7 @@ import onnx_geed
 from onnx_geed import GeedError, compare, load, measure, measure_groups, write_cache, write_report
 from onnx_geed.results import diagnose
 from onnx_geed.run.called import Function, outputs_of, to_host
+from onnx_geed.run.called_layouts import map_layouts_of
 
 SHAPE = (3, 8, 8)
 OPTIONS = {"samples": 5, "norm_samples": 8}
@@ -103,6 +104,60 @@ def test_two_functions_are_not_one_model():
     assert diagnose(a) is not None
 
 
+def test_maps_need_no_layout_where_their_grids_scale_as_the_inputs():
+    plain = measure(net, images(), "C4", **OPTIONS)
+    stated = measure(net, images(), "C4", **OPTIONS, layout={"map": "NCHW"})
+    assert values(plain) == values(stated)
+    assert ("channel-cos", "map") in values(plain)
+    said = "read as maps, since their grids scale as the input's: map NCHW; say otherwise with"
+    assert any(note.startswith(said) for note in plain["notes"])
+    assert not any("read as maps" in note for note in stated["notes"])
+    last = np.ascontiguousarray(images().transpose(0, 2, 3, 1))
+
+    def channels_last(batch):
+        out = net(batch.transpose(0, 3, 1, 2))
+        return {**out, "map": out["map"].transpose(0, 2, 3, 1)}
+
+    other = measure(channels_last, last, "C4", **OPTIONS, input_layout="NHWC")
+    assert values(other) == pytest.approx(values(plain), rel=1e-5)
+    metric = onnx_geed.EquivarianceMetric("C4")
+    metric.update(net, images())
+    assert set(metric.compute()) == {"channel-cos@map", "softmax-kl@logits"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "plane", "layout"),
+    [
+        ((5, 8, 8), (8, 8), "NCHW"),
+        ((5, 4, 4), (8, 8), "NCHW"),
+        ((5, 3, 3), (8, 8), "NCHW"),  # a frame is lost, and every second place
+        ((4, 4, 5), (8, 8), "NHWC"),
+        ((4, 4, 4), (8, 8), None),  # either
+        ((5, 9, 9), (8, 8), None),  # grown
+        ((6, 7, 5), (8, 8), None),
+        ((5, 1, 1), (8, 8), None),  # one place
+        ((8, 20), (20, 30), None),
+        ((4, 10, 15), (20, 30), "NCHW"),
+        ((4, 18, 28), (20, 30), None),  # a frame alone is no stride
+        ((16, 5, 8), (20, 30), "NCHW"),  # rounded up
+        ((7, 12, 12), (20, 30), None),
+        ((10, 15, 22), (20, 30), "NHWC"),
+    ],
+)
+def test_grids_are_known_by_one_stride(shape, plane, layout):
+    rows = np.zeros((2, 3, *plane), np.float32)
+    array = np.random.default_rng(0).standard_normal((2, *shape))
+    assert map_layouts_of({"y": array}, rows, "NCHW") == ({"y": layout} if layout else {})
+    assert map_layouts_of({"y": array}, rows, "NPX") == {}
+
+
+def test_attention_is_no_map():
+    scores = np.random.default_rng(0).random((2, 3, 4, 4))
+    shares = scores / scores.sum(axis=-1, keepdims=True)
+    rows = np.zeros((2, 3, 8, 8), np.float32)
+    assert map_layouts_of({"a": shares, "b": scores}, rows, "NCHW") == {"b": "NCHW"}
+
+
 @pytest.mark.parametrize(
     ("function", "name"),
     [
@@ -153,6 +208,44 @@ def test_tensors_come_to_the_host_without_their_framework():
     got[0] = 7
     assert array[0, 0] == 0
     assert measure(lambda x: Tensor(net(x)["z"]), images(), "C4", **OPTIONS, **ONE)["measurements"]
+
+
+class OnDevice:
+    """A tensor of a GPU, as it offers itself for exchange."""
+
+    def __init__(self, array, copies):
+        self.array, self.copies = array, copies
+
+    def __dlpack__(self, **options):
+        if options.get("dl_device") == (1, 0) and options.get("copy") and self.copies:
+            return self.array.__dlpack__()
+        raise BufferError("device memory cannot be read")
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+
+def test_tensors_of_a_gpu_are_copied_where_they_offer_it():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    assert np.array_equal(to_host(OnDevice(array, copies=True)), array)
+
+
+def test_a_tensor_that_stays_on_its_gpu_is_one_line():
+    said = r"a tensor \(OnDevice\) is on cuda:0 and does not come to the host .*tensor\.cpu\(\)"
+    with pytest.raises(GeedError, match=said):
+        to_host(OnDevice(np.ones(3), copies=False))
+
+    def there(batch):
+        return OnDevice(net(batch)["z"], copies=False)
+
+    with pytest.raises(GeedError, match="is on cuda:0") as caught:
+        measure(there, images(), "C4", **OPTIONS, **ONE)
+    assert "\n" not in str(caught.value)
+    metric = onnx_geed.EquivarianceMetric("C4", ["unexplained@output"])
+    with pytest.raises(GeedError, match="is on cuda:0"):
+        metric.update(lambda x: net(x)["z"], OnDevice(images(), copies=False))
+    with pytest.raises(GeedError, match="is on cuda:0"):
+        metric.update(there, images())
 
 
 def test_what_it_does_to_its_batch_is_its_own():
@@ -252,7 +345,7 @@ def test_outputs_that_change_are_refused():
         calls.append(1)
         return net(batch) if len(calls) < 8 else net(batch)["z"]
 
-    with pytest.raises(GeedError, match=r"'logits' is left out for \d+ rows"):
+    with pytest.raises(GeedError, match=r"'(logits|map)' is left out for \d+ rows"):
         measure(fickle, images(30), "C8", samples=30, batch_size=8, norm_samples=3)
 
 

@@ -235,7 +235,7 @@ def test_constant_scores_flip_nothing_and_say_so(tmp_path):
     model, data = models.constant(5), images((1, 5, 5), 12)
     record = measured(tmp_path, model, data, "C4", ["flip-rate"])["flip-rate"]
     assert (record["value"], record["most_common"]) == (0, 1)
-    assert any("100 % of what is not moved" in note for note in record["notes"])
+    assert any("100 % of the unmoved samples" in note for note in record["notes"])
 
 
 def test_of_two_elements_the_interval_is_wilsons(tmp_path):
@@ -539,7 +539,7 @@ def test_an_action_of_ones_own_moves_scores_and_whole_tensors(tmp_path):
     resampled = geed.FunctionAction(
         *(own.group, own.move), exactness=("index", *["resampled"] * 3), any_size=True
     )
-    with pytest.raises(GeedError, match="it is not known which places"):
+    with pytest.raises(GeedError, match="so the places that it moves"):
         geed.measure(path, data, action=resampled, measures=["flip-rate"], **options)
 
 

@@ -237,7 +237,7 @@ def test_samples_without_foreground_are_left_out_and_told(tmp_path):
     record = measured(tmp_path, segmenter(ramp=0.6), data, "C4", background=0)["softmax-kl"]
     assert record["foreground"]["samples"] == 4
     assert math.isfinite(record["foreground"]["value"])
-    assert any("1 of 5 samples have no places but those of class 0" in n for n in record["notes"])
+    assert any("1 of 5 samples have only places of class 0" in n for n in record["notes"])
     empty = measured(tmp_path, segmenter(), 0 * data, "C4", background=0)["softmax-kl"]
     assert empty["foreground"]["value"] is None is empty["foreground"]["ci95"]
     assert empty["foreground"] | {"per_element": {}} == {
@@ -375,8 +375,8 @@ def test_a_class_is_named_as_the_model_names_it(tmp_path):
     ("options", "message"),
     [
         ({"background": 2}, "--background 2: the scores z have the classes 0 to 1"),
-        ({"background": -1}, "--background -1: is the name of no class"),
-        ({"background": "ink"}, "--background ink: is the name of no class.*names no classes"),
+        ({"background": -1}, "--background -1: no class has this name"),
+        ({"background": "ink"}, "--background ink: no class has this name.*names no classes"),
         (
             {"labels": np.zeros((12, 4, 4), int)},
             "4 × 4 labels for .*z has them at 8 × 8",
@@ -406,7 +406,7 @@ def test_what_does_not_fit_is_said_in_one_line(tmp_path, options, message):
         ({"background": 0}, "--background 0: no class scores at places are measured"),
         (
             {"labels": np.zeros((12, 6, 6), int)},
-            "6 × 6 labels for each sample, and no class",
+            "6 × 6 labels for each sample, but no class",
         ),
     ],
 )

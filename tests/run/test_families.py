@@ -323,7 +323,9 @@ def test_what_no_node_can_do_is_not_compiled(tmp_path, own):
     models.save(models.random_cnn(1, (9, 9)), tmp_path / "model.onnx")
     groups = ("noise:4", "jpeg:90", "imagenet-c:fog", "background:scenes/3", f"{own}:members")
     for group in groups:
-        with pytest.raises(GeedError, match=r"compile .* as no graph does: .* contrast and blur"):
+        with pytest.raises(
+            GeedError, match=r"compile .* in a way that a graph cannot: .* contrast and blur"
+        ):
             geed.compile_measurement(tmp_path / "model.onnx", group, tmp_path / "out.onnx")
     assert not (tmp_path / "out.onnx").exists()
 
@@ -379,7 +381,7 @@ def test_a_compiled_measurement_says_the_same(tmp_path, group):
     assert described["group"]["parameters"] == result["group"]["parameters"]
     assert ("undone" in described["input"]["meaning"]) == (group not in GEOMETRIC)
     means = [o["meaning"] for o in described["outputs"] if o["part"] == "deviation"]
-    assert all("without that of the identity" in text for text in means)
+    assert all("without the identity" in text for text in means)
     agree(result, outputs)
 
 
@@ -625,9 +627,12 @@ def test_a_family_of_ones_own_is_measured(tmp_path, own):
         ("counting", r"member bad on sample \d gives something else each time"),
         ("nothing", "a family is a mapping of member names to functions of one image.*found {}$"),
         ("pairs", r"a family is a mapping .*found \[\('dark', <function dark>\)\]$"),
-        ("dark", r"needs the argument x, so it may be a member, and is no family; a family is a"),
+        (
+            "dark",
+            r"needs the argument x, so it may be a member, but it is not a family; a family is a",
+        ),
         ("both", r"needs the arguments x and y, so it may be a member"),
-        ("number", r"member dark is 3, and no function of one image$"),
+        ("number", r"member dark is 3, not a function of one image$"),
         ("fails", "raised ValueError: no members today"),
         ("named", r"ASCII characters without spaces.*; found 'é'$"),
         ("spaced", r"a member's name is .* without spaces.*; found 'two words'$"),
@@ -703,20 +708,20 @@ def test_members_are_named_by_family_and_number():
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("zoom", "is a family, of which a range is to be named: write zoom:0.8..1.25/9"),
+        ("zoom", "is a family and needs a range: write zoom:0.8..1.25/9"),
         ("zom:0.8..1.25/9", r"no group is called .*or G\*H\. Did you mean 'zoom'"),
-        ("zoom:0..1/3", "a factor is more than 0; found 0"),
-        ("zoom:-1", "a factor is more than 0"),
-        ("zoom:1", "holds what leaves images as they are alone"),
-        ("rotate:5,5", "a member stands twice, as 5 and as 5; write rotate:5$"),
+        ("zoom:0..1/3", "a factor must be above 0; found 0"),
+        ("zoom:-1", "a factor must be above 0"),
+        ("zoom:1", "all its members leave images unchanged"),
+        ("rotate:5,5", "a member is given twice, as 5 and as 5; write rotate:5$"),
         ("rotate:0,360", "twice, as 0 and as 360, 360° apart; write rotate:-15..15/7"),
         ("rotate:-180,90,180.0", "twice, as -180 and as 180, 360° apart; write rotate:-180,90$"),
         ("rotate:-180..180/3", "twice, as -180 and as 180, 360° apart; write rotate:-180..0/2$"),
         ("rotate:180..-180/9", "twice, as 180 and as -180, .*; write rotate:180..-135/8$"),
         ("rotate:0.1..360.1/2", r"twice, as 0\.1 and .*; write rotate:0\.1..180\.1/2$"),
         ("rotate:0..720/5", "twice, as 0 and as 360, 360° apart; write rotate:0..288/5$"),
-        ("rotate:360", "holds what leaves images as they are alone"),
-        ("jpeg:90..88/9", "a member stands twice, as 90 and as 90; write jpeg:90..88/3$"),
+        ("rotate:360", "all its members leave images unchanged"),
+        ("jpeg:90..88/9", "a member is given twice, as 90 and as 90; write jpeg:90..88/3$"),
         ("blur:0.1,1", "σ of 0.1 leaves images as they are, .* as invariance; give 0.125 or more"),
         ("rotate:1..1/3", "both ends are the same"),
         ("rotate:-5..5", "members are a range LO..HI/N, such as rotate:-15..15/7"),
@@ -724,7 +729,7 @@ def test_members_are_named_by_family_and_number():
         ("jpeg:200", "^group jpeg:200: the quality is a whole number from 1 to 100; found 200$"),
         ("blur:-1..1/3", "^group blur:-1..1/3: σ in pixels is 0 or more; found -1$"),
         ("imagenet-c:fogg", "^group imagenet-c:fogg: there are .*Did you mean 'fog'"),
-        ("C4*zoom:0.8..1.2/3", "a family is taken alone"),
+        ("C4*zoom:0.8..1.2/3", "a family cannot be part of a product"),
         ("rotate:-90..90/2000", "at most 1024"),
         ("no_such_module:members", "cannot be imported"),
     ],
@@ -749,8 +754,16 @@ def test_less_than_the_least_blur_is_none():
         ("zoom:0.8", {"references": True}, "--references: .* zoom:0.8 is a family"),
         ("zoom:0.8", {"measures": ["symmetry-share"]}, "symmetry-share: .* zoom:0.8 is a family"),
         ("zoom:0.8", {"measures": ["sensitivity"]}, "sensitivity: .* zoom:0.8 is a family"),
-        ("zoom:0.8", {"output_action": {"logits": "a.npz"}}, "--output-action logits: .* fit one"),
-        ("shift-px:9", {}, "^group shift-px:9: 9 pixels leave nothing of an input that is 9 wide"),
+        (
+            "zoom:0.8",
+            {"output_action": {"logits": "a.npz"}},
+            "--output-action logits: .* fit it instead",
+        ),
+        (
+            "shift-px:9",
+            {},
+            "^group shift-px:9: a shift of 9 pixels leaves nothing of an input that is 9",
+        ),
     ],
 )
 def test_what_does_not_go_with_a_family_is_said_in_one_line(tmp_path, group, options, fault):
@@ -762,7 +775,7 @@ def test_what_does_not_go_with_a_family_is_said_in_one_line(tmp_path, group, opt
 
 def test_an_idle_interpolation_is_noted(tmp_path):
     model, data = models.random_cnn(1, (9, 9)), images((3, 9, 9), 9)
-    idle = "--interpolation is idle: blur:1 moves nothing that is resampled"
+    idle = "--interpolation has no effect: blur:1 resamples nothing"
     for group, told in (("blur:1", True), ("rotate:20", False)):
         result = measured(tmp_path, model, data, group, ["output-l2"], interpolation="nearest")
         assert (idle in result["notes"]) == told
@@ -776,7 +789,7 @@ def test_only_images_are_changed_in_value(tmp_path):
         [("y", TensorProto.FLOAT, None)],
     )
     with pytest.raises(
-        GeedError, match="changes images, which are grey or RGB, and the input is C 2"
+        GeedError, match="changes images, which are grey or RGB, but the input has C 2"
     ):
         measured(
             tmp_path, model, images((2, 6, 6), 9), "blur:1", ["latent-l2@y"], input_layout="NCHW"

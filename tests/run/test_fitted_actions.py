@@ -73,7 +73,7 @@ def test_planted_permutations_are_found_from_two_samples(tmp_path):
         assert (fit["kind"], fit["samples"], fit["lambda"]) == ("permutation", 10, None)
         assert min(fit[name] for name in ("shuffled", "identity", "other_element")) > worse
         assert fit["defect"] == {"median": 0.0, "worst": 0.0}
-        assert any("like any other" in note for note in record["notes"])
+        assert any("an ordinary table" in note for note in record["notes"])
 
 
 def test_planted_matrices_are_found_and_nothing_less_takes_their_place(steered):
@@ -220,10 +220,10 @@ def test_a_pattern_of_which_nothing_is_measured_is_refused(steered):
 
 def test_too_few_samples_say_how_many_there_are(steered):
     path, data, _ = steered
-    with pytest.raises(geed.GeedError, match="of which there is 1: give fewer --samples"):
+    with pytest.raises(geed.GeedError, match="there is only 1: give fewer --samples"):
         measured(path, data[:7], "linear")
     few = measured(path, data[:11], "linear")
-    assert "only 5 of the 10 samples to fit to exist" in few["notes"]
+    assert "only 5 of the 10 samples wanted for the fit exist" in few["notes"]
     assert fitted(few)["fit"]["samples"] == 5
 
 
@@ -405,7 +405,7 @@ def test_a_slip_in_the_kind_is_told_as_one(steered, typed):
 
 def test_too_few_samples_are_not_told_to_take_more(steered):
     path, data, _ = steered
-    with pytest.raises(geed.GeedError, match=r"there are no more beside D: give fewer --samples"):
+    with pytest.raises(geed.GeedError, match=r"no more exist outside D: give fewer --samples"):
         measured(path, data[:16], "linear", "vector", fit_samples=18)
 
 
@@ -413,13 +413,13 @@ def test_data_that_hold_samples_twice_are_measured_and_it_is_said(steered, tmp_p
     path, data, _ = steered
     twice = np.concatenate([data[:12], data[:12]])
     result = measured(path, twice, "linear")
-    assert any("hold samples twice" in note for note in result["notes"])
+    assert any("contain duplicates" in note for note in result["notes"])
     write_fits(tmp_path / "a.npz", geed.fit_actions(path, twice, "C4", ["fields"], **FEW))
     given = {"fields": str(tmp_path / "a.npz")}
     again = measured(path, twice, "", output_action=given)
-    assert any("hold samples twice" in note for note in again["notes"])
+    assert any("contain duplicates" in note for note in again["notes"])
     once = measured(path, data, "linear")
-    assert not any("hold samples twice" in note for note in once["notes"])
+    assert not any("contain duplicates" in note for note in once["notes"])
 
 
 def test_a_fit_is_made_and_judged_over_the_whole_grid(steered):
@@ -453,5 +453,5 @@ def test_a_file_that_does_not_say_what_it_was_fitted_to_is_refused(steered, tmp_
     with np.load(tmp_path / "a.npz") as archive:
         content = {key: archive[key] for key in archive.files} | {name: np.array(value)}
     np.savez(tmp_path / "b.npz", **content)
-    with pytest.raises(geed.GeedError, match="what it was fitted to cannot be read"):
+    with pytest.raises(geed.GeedError, match="the description of its fit cannot be read"):
         geed.read_table(tmp_path / "b.npz")

@@ -564,7 +564,7 @@ def test_a_compiled_file_names_axes_units_and_elements(tmp_path):
     result, session = compiled(tmp_path, models.random_cnn(3, (8, 8)), "C4")
     (entry,) = [o for o in result["outputs"] if o["name"] == "deviation/softmax-kl/logits"]
     assert entry["unit"] == "nats"
-    assert "without that of the identity" not in entry["meaning"]
+    assert "without the identity" not in entry["meaning"]
     assert entry["elements"] == ["e", "r1", "r2", "r3"]
     assert entry["shape"] == ["N", 4]
     stored = onnx.load(tmp_path / "measured.onnx")

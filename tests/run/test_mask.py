@@ -142,14 +142,14 @@ def test_sets_of_different_lengths_without_a_mask_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("mask", "options", "message"),
     [
-        ({"n": REAL}, {}, "--mask n: the model has no input of that name; it has x, m"),
-        ({"m": REAL, "x": REAL}, {}, "--mask: one is given, not 2"),
+        ({"n": REAL}, {}, "--mask n: no input has that name; the model has x, m"),
+        ({"m": REAL, "x": REAL}, {}, "--mask: give one, not 2"),
         ({"m": ""}, {}, "the samples of x are all of one length; give --mask m=FILE"),
         ({"m": REAL[:, :4]}, {}, "--mask m.*6×7"),
         ({"m": np.full((6, P), 0.5)}, {}, "--mask m: holds 0.5"),
         ({"m": np.zeros((6, P))}, {}, "--mask m: sample 0 has no real entry"),
         ({"m": REAL}, {"engine": "graph"}, "--engine graph: --mask"),
-        ({"m": REAL}, {"feed": {"m": np.zeros((6, P))}}, "--feed m: --mask m says already"),
+        ({"m": REAL}, {"feed": {"m": np.zeros((6, P))}}, "--feed m: --mask m already sets"),
     ],
 )
 def test_what_does_not_fit_is_said_in_one_line(tmp_path, mask, options, message):

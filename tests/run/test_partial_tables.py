@@ -61,7 +61,7 @@ def test_a_partial_table_has_to_be_an_action_of_a_subgroup():
     with pytest.raises(geed.GeedError, match=r"ρ\(r2\)ρ\(r2\) is not ρ\(r4\)"):
         rows_for(subgroup_table(Table(C4.elements, "channels", broken, "t"), C8), C8)
     some = Table(("e", "r1"), "channels", CYCLE[:2], "t", partial=True)
-    with pytest.raises(geed.GeedError, match="no subgroup of C8"):
+    with pytest.raises(geed.GeedError, match="not a subgroup of C8"):
         rows_for(some, C8)
 
 

@@ -151,7 +151,7 @@ def test_fitted_actions(net, n, count, untrained):
     x = data()
     x[9:] = x[8::-1][:8]
     whole, _ = same_bits(n, net, x, "C4", **{**FEW, **options}, output_kind="logits")
-    assert ("the data hold samples twice" in " ".join(whole["notes"])) == (count == 7)
+    assert ("the data contain duplicates" in " ".join(whole["notes"])) == (count == 7)
 
 
 def test_actions_that_a_file_holds(net, tmp_path):
@@ -245,8 +245,8 @@ def test_more_parts_than_jobs_are_parts_without_orbits(net, tmp_path):
     assert [len(p["measurements"]) > 0 for p in parts] == [
         *(True, False, False, True, False, False)
     ]
-    assert "part 3 of 6, of no samples of D: onnx-geed merge joins it" in parts[2]["notes"][0]
-    assert "part 3 of 6, of no samples of D" in table(parts[2])
+    assert "part 3 of 6, with no samples of D: onnx-geed merge joins it" in parts[2]["notes"][0]
+    assert "part 3 of 6, with no samples of D" in table(parts[2])
     geed.write_json(parts[2], tmp_path / "part.json")
     assert geed.read_result(tmp_path / "part.json")["measurements"] == []
 
@@ -254,7 +254,7 @@ def test_more_parts_than_jobs_are_parts_without_orbits(net, tmp_path):
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("0/3", "numbered from 1 to n, as in 1/3; where an array job counts from 0, add one"),
+        ("0/3", "numbered from 1 to n, as in 1/3; add one if an array job counts from 0"),
         ("4/3", "numbered from 1 to n"),
         ("3", "give i/n, such as 2/5"),
         ("a/3", "give i/n"),

@@ -146,14 +146,14 @@ def test_the_last_part_without_what_it_tells_of_all_data(three, damage):
         ({"interval": "bootstrap"}, "--interval"),
         ({"references": True}, "--references"),
         ({"engine": "graph"}, "engine"),
-        ({"batch_size": 24}, "rows of a batch .*give --batch-size to all parts"),
+        ({"batch_size": 24}, "rows of a batch .*give the same --batch-size to all parts"),
         ({"labels": [0, 1, 2] * 5 + [0, 1]}, "--labels"),
         ({"preprocess": geed.Preprocess(mean=(0.1, 0.2, 0.3), std=(1, 1, 1))}, "preprocess"),
     ],
 )
 def test_parts_of_another_run(net, three, changes, told):
     other = geed.measure(net, data(), "C8", shard="2/3", **OPTIONS | changes)
-    head = "^merge: result 2 is of another run than result 1: they "
+    head = "^merge: result 2 comes from another run than result 1: they "
     with pytest.raises(GeedError, match=f"{head}.*{told}"):
         geed.merge([three[0], other, three[2]])
 
@@ -180,7 +180,7 @@ def test_parts_of_another_model_group_or_data(tmp_path, net, three):
         # A sample of the second part, which the last one reads with all others.
         x[at] += 0.5
         parts[number - 1] = geed.measure(net, x, "C8", shard=f"{number}/3", **OPTIONS)
-        with pytest.raises(GeedError, match=r"result 2 is of other data than result 3: .*samples"):
+        with pytest.raises(GeedError, match=r"comes from other data than result 3: .*samples"):
             geed.merge(parts)
 
 
@@ -202,7 +202,7 @@ def test_parts_of_other_masks(tmp_path, net):
     first, last = parts(masks, other)
     # As if a folder of masks had changed, whose files no option's digest is of.
     first["part"]["same"] = last["part"]["same"]
-    with pytest.raises(GeedError, match=r"result 1 is of other data than result 2: .*samples"):
+    with pytest.raises(GeedError, match=r"result 1 comes from other data than result 2: .*samples"):
         geed.merge([first, last])
 
 

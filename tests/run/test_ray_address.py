@@ -39,7 +39,9 @@ def test_what_is_no_cluster_is_told_to_be_none(cnn):
 
         thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(geed.GeedError, match=f"127.0.0.1:{port}: what answers there is no Ray"):
+        with pytest.raises(
+            geed.GeedError, match=f"127.0.0.1:{port}: what answers there is not a Ray"
+        ):
             geed.measure(
                 cnn, images((3, 8, 8), 9), "C4", executor="ray", address=f"127.0.0.1:{port}"
             )
@@ -50,8 +52,14 @@ def test_what_is_no_cluster_is_told_to_be_none(cnn):
     ("options", "message"),
     [
         ({"executor": "rya"}, "--executor rya: there are local and ray.* Did you mean 'ray'"),
-        ({"address": "auto"}, "--address auto: is where a Ray cluster is; give --executor ray"),
-        ({"executor": "ray", "address": "here"}, "--address here: is auto, local or the HOST:PORT"),
+        (
+            {"address": "auto"},
+            "--address auto: works only with --executor ray; add it",
+        ),
+        (
+            {"executor": "ray", "address": "here"},
+            "--address here: must be auto, local or the HOST:PORT",
+        ),
         ({"executor": "ray", "address": "ray://a:10001"}, "from one of its nodes"),
     ],
 )

@@ -110,7 +110,7 @@ def test_activations_at_hand_are_measured_alike(tmp_path):
     np.testing.assert_allclose(on_vectors, records["latent"]["deviations"], rtol=1e-4, atol=1e-5)
     m = geed.normaliser("sensitivity", latent[:, 0])
     assert m == pytest.approx(twin.root_mean_square_distance(latent[:, 0]))
-    with pytest.raises(GeedError, match="goes with small motions, and C4 is a group"):
+    with pytest.raises(GeedError, match="works with small motions, but C4 is a group"):
         geed.sensitivity(latent, geed.parse_group("C4"))
     with pytest.raises(GeedError, match="for a grid of"):
         geed.sensitivity(stem, geed.grid_action(action.group, 5, 5))
@@ -362,14 +362,14 @@ def test_all_that_reads_results_reads_it(tmp_path):
 @pytest.mark.parametrize(
     ("group", "options", "words"),
     [
-        ("C4", {"measures": ["sensitivity"]}, "sensitivity: goes with small motions, and C4"),
-        ("small-zoom", {"measures": ["channel-cos"]}, "channel-cos: goes with a group such as C4"),
+        ("C4", {"measures": ["sensitivity"]}, "sensitivity: works with small motions, but C4"),
+        ("small-zoom", {"measures": ["channel-cos"]}, "channel-cos: works with a group such as C4"),
         ("small-zoom", {"measures": ["latent-l2@latent"]}, "go with sensitivity alone"),
-        ("small-zoom", {"references": True}, "--references: are round trips"),
+        ("small-zoom", {"references": True}, "--references: need inverses"),
         (
             "small-zoom",
             {"output_action": {"stem": "fit:linear"}},
-            "an output action, given or fitted",
+            "an output action describes",
         ),
         ("small-zoom~7", {}, "not small on a grid of 12×12"),
         (

@@ -34,8 +34,8 @@ def test_rows_that_depend_on_their_batch_are_found(opened):
     shape = opened.runtime.get_inputs()[0].shape[1:]
     rows = np.random.default_rng(0).random((3, *shape)).astype(np.float32)
     tried = probe.TrialRows(rows, lambda _: {}, 2)
-    assert "with the batch it is in" in probe.probe_batch(opened, tried, 4)[0]
-    assert "with the batch it is in" in probe.probe_pair(opened, tried)[0]
+    assert "changes with its batch" in probe.probe_batch(opened, tried, 4)[0]
+    assert "changes with its batch" in probe.probe_pair(opened, tried)[0]
 
 
 def test_a_batch_that_the_runtime_refuses_is_an_error_in_one_line(opened):
@@ -59,7 +59,9 @@ def test_a_runtime_that_is_there_in_part_is_one_line(monkeypatch, tmp_path, prov
     data = np.random.default_rng(0).random((3, 3, 8, 8)).astype(np.float32)
     # What Python makes of a folder that one of two builds has left.
     monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
-    with pytest.raises(GeedError, match=r"in part only.*pip uninstall -y onnxruntime onnxruntime"):
+    with pytest.raises(
+        GeedError, match=r"only partly installed.*pip uninstall -y onnxruntime onnxruntime"
+    ):
         measure(path, data, "C4", provider=provider)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(GeedError, match=r"ONNX Runtime .*pip install onnxruntime-gpu"):
@@ -79,7 +81,7 @@ def test_a_runtime_that_is_there_in_part_ends_the_command_in_one_line(tmp_path):
         text=True,
     )
     assert run.returncode == 2
-    assert "in part only" in run.stderr
+    assert "only partly installed" in run.stderr
     assert len(run.stderr.splitlines()) == 1
 
 

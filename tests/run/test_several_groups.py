@@ -152,7 +152,7 @@ def test_data_that_change_between_groups_are_refused(net, tmp_path):
 @pytest.mark.parametrize(
     ("groups", "told"),
     [
-        ([], "no group acts"),
+        ([], "no group is given"),
         (["C4", "D4", "C4"], "group C4: is given twice"),
         (["C4", "noise:4..32/6", "shift3x3"], "does not divide"),
     ],

@@ -204,7 +204,7 @@ def test_resampled_maps_are_moved_back_by_the_inverse_and_that_is_said(tmp_path)
 
     flat = [[v.ravel() for v in orbit] for orbit in values]
     check(record, *twin.of_targets(flat, targets[drawn(12)].reshape(5, -1), back))
-    assert any("inverse elements of 4 elements that resample" in n for n in record["notes"])
+    assert any("for 4 elements these resample" in n for n in record["notes"])
     assert record["exact"]["value"] < 1e-9 < record["value"]
 
 
@@ -417,7 +417,7 @@ def test_a_cache_gives_the_same_bits(case, form, mode):
     if form == "target":
         with pytest.raises(GeedError, match=r"give it again with --target logits=FILE.npy"):
             measure_cache(folder)
-        with pytest.raises(GeedError, match="nothing is held against it"):
+        with pytest.raises(GeedError, match="no measure uses it"):
             measure_cache(folder, measures=["output-l2@logits"], **more)
 
 
@@ -478,7 +478,7 @@ def test_the_graph_and_compiled_measurements_refuse_it_in_one_line(case):
     with pytest.raises(GeedError, match=f"^--engine graph: {NAME} on logits: .*kernels") as caught:
         of(case, engine="graph")
     assert "\n" not in str(caught.value)
-    with pytest.raises(GeedError, match=f"^compile .*{NAME} takes labels or a target"):
+    with pytest.raises(GeedError, match=f"^compile .*{NAME} needs labels or a target"):
         geed.compile_measurement(case / "model.onnx", "C4", case / "c.onnx", measures=[NAME])
 
 
@@ -501,14 +501,14 @@ def test_references_and_the_untrained_network_stand_beside_it(case):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, r"^symmetry-share@logits: takes what is right: labels \(--labels FILE"),
-        ({"labels": np.full(12, 9)}, "which output the label '9' belongs to is not known: give"),
-        ({"labels": ["cat"] * 12}, "label 'cat' belongs to is not known"),
+        ({}, r"^symmetry-share@logits: needs true values: labels \(--labels FILE"),
+        ({"labels": np.full(12, 9)}, "the label '9' belongs to no known output: give"),
+        ({"labels": ["cat"] * 12}, "label 'cat' belongs to no known output"),
         (
             {"target": {"logits": np.zeros((11, 5))}},
-            r"holds \(11, 5\); give a row a sample.*\(12, 5\)",
+            r"holds \(11, 5\); give one row per sample.*\(12, 5\)",
         ),
-        ({"target": {"logits": np.zeros((12, 3))}}, r"holds \(12, 3\); give a row"),
+        ({"target": {"logits": np.zeros((12, 3))}}, r"holds \(12, 3\); give one row"),
         (
             {"target": {"logits": np.full((12, 5), np.nan)}},
             r"--target logits: sample \d+ holds NaN",
@@ -518,9 +518,9 @@ def test_references_and_the_untrained_network_stand_beside_it(case):
         ({"target": {"logits": "nothing.npy"}}, "--target logits nothing.npy"),
         (
             {"target": {"logits": np.zeros((12, 5))}, "measures": ["latent-l2"]},
-            r"--target logits: nothing is held against it; add --measure symmetry-share@logits",
+            r"--target logits: no measure uses it; add --measure symmetry-share@logits",
         ),
-        ({"output_kind": "embedding"}, "--target logits=FILE.npy what it should be"),
+        ({"output_kind": "embedding"}, "give its target with --target logits=FILE.npy"),
     ],
 )
 def test_what_cannot_be_held_against_is_refused_in_one_line(case, options, message):

@@ -135,7 +135,7 @@ def test_a_turn_that_nearest_pixels_round_away_is_measured_and_named(tmp_path):
 def test_a_disk_may_leave_nothing_to_move(tmp_path):
     path = net(tmp_path / "net.onnx", 1, 41)
     assert measure(path, noise(1, 41), "flip-h", **RUN)["measurements"][0]["value"] > 0.01
-    with pytest.raises(GeedError, match=r"inside its disk .*flip leaves.*take --support full"):
+    with pytest.raises(GeedError, match=r"inside its disk .*flip leaves.*use --support full"):
         measure(path, noise(1, 41), "flip-h", support="disk", **RUN)
 
 
@@ -172,8 +172,8 @@ def test_elements_are_named_where_others_move_the_samples(tmp_path):
     half_turn = (half_turn + half_turn[:, ::-1, ::-1]) / 2
     result = measure(net(tmp_path / "net.onnx", 8, 8), half_turn, "C8", **RUN)
     assert [n for n in result["notes"] if "of D as it is" in n] == [
-        "r4 of C8 leaves each of the 4 samples of D as it is: any model is perfect under such an "
-        "element, and the values are so much closer to perfect"
+        "r4 of C8 leaves each of the 4 samples of D unchanged: any model is perfect under such an "
+        "element, which brings the values closer to perfect"
     ]
 
 

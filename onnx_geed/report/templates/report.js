@@ -1,4 +1,4 @@
-// Without scripts the page stands as it is: tables unsorted, pictures with the browser's own tooltips.
+// Without scripts the page still works: tables are unsorted, pictures have the browser's own tooltips.
 const make = (tag, attributes = {}, ...children) => {
   const element = document.createElement(tag);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
@@ -47,7 +47,7 @@ document.addEventListener("focusin", e => {
 document.addEventListener("keydown", e => { if (e.key === "Escape") tip.hidden = true; });
 document.addEventListener("scroll", () => { tip.hidden = true; }, {passive: true});
 
-// Tables sort by a click on a heading and are searched by layer or measure.
+// A click on a heading sorts its table; a box searches it by layer or measure.
 for (const table of document.querySelectorAll("table")) {
   const body = table.tBodies[0], rows = [...body.rows], heads = [...table.tHead.rows[0].cells];
   const value = (row, i) => row.cells[i].textContent.trim().replace(/\u2212/g, "-");
@@ -71,7 +71,7 @@ for (const table of document.querySelectorAll("table")) {
   if (rows.length > 12) {
     const box = document.createElement("input");
     box.type = "search";
-    box.placeholder = "Show layers or measures with …";
+    box.placeholder = "Search layers or measures";
     box.setAttribute("aria-label", "Show only rows that contain");
     box.addEventListener("input", () => {
       const wanted = box.value.toLowerCase();
@@ -81,7 +81,7 @@ for (const table of document.querySelectorAll("table")) {
   }
 }
 
-// The explorer: a sample, an element and a layer are chosen; what was measured of them is shown.
+// The explorer shows what was measured for a chosen sample, element and layer.
 const source = document.getElementById("explore-data");
 if (source) {
   const {models, pictures} = JSON.parse(source.textContent), root = document.getElementById("explore");
@@ -129,7 +129,7 @@ if (source) {
     rows.push(choose("Image", model.samples.map(s => `${s.name}: ${s.value}`), "sample"));
     rows.push(choose("Angle or element", model.names, "element"));
     if (model.layers.length) rows.push(choose("Layer", model.layers.map(l => l.layer), "layer"));
-    rows.push(make("span", {class: "soft"}, `sorted by ${model.by} (${model.unit})`));
+    rows.push(make("span", {class: "soft"}, `numbers: ${model.by} (${model.unit}), by which the images are sorted`));
     put("choice", ...rows);
   }
   function drawSamples() {
@@ -196,7 +196,7 @@ if (source) {
       return make("figure", {}, one, make("figcaption", {}, what));
     };
     put("maps", ...layer.channels.map((channel, c) => make("div", {class: "pair"},
-      make("p", {}, make("b", {}, c ? "Median channel" : "Worst channel"), ` (${channel}): cosine ${sample.cosines[now.layer][now.element][c].toFixed(3)}`),
+      make("p", {}, make("b", {}, c ? "Median channel" : "Worst channel"), ` (channel ${channel}): cosine ${sample.cosines[now.layer][now.element][c].toFixed(3)}`),
       map(2 * c, "f(gx): map of the moved image"), map(2 * c + 1, "g f(x): moved map of the image"))));
   }
   function say(extra = "") {
@@ -206,9 +206,9 @@ if (source) {
     let text = `${sample.name}, ${name === "unmoved" ? name : `moved by ${name}`}`;
     if (top.length) {
       text += `: predicted ${named(model, top[0][0])} (${percent(top[0][1])})`;
-      if (name !== "unmoved") text += top[0][0] === first[0] ? ", the same class as before moving" : `, before moving ${named(model, first[0])} (${percent(first[1])})`;
+      if (name !== "unmoved") text += top[0][0] === first[0] ? ", the same class as before moving" : `; before moving: ${named(model, first[0])} (${percent(first[1])})`;
     }
-    if (layer) text += `. ${layer.layer}: cosine ${sample.told[now.layer][now.element]} over all channels`;
+    if (layer) text += `. ${layer.layer}: mean cosine ${sample.told[now.layer][now.element]} over all channels`;
     put("said", `${extra}${text}.`);
   }
   function go(to, extra = "") {
@@ -233,11 +233,11 @@ if (source) {
     let extra = "";
     if (mark.layer !== undefined) {
       const l = model.layers.findIndex(one => one.layer === mark.layer);
-      if (l >= 0) to.layer = l; else if (mark.sample === undefined) extra = `No maps of ${mark.layer} are kept. `;
+      if (l >= 0) to.layer = l; else if (mark.sample === undefined) extra = `This page has no maps of ${mark.layer}. `;
     }
     if (mark.sample !== undefined) {
       const s = model.samples.findIndex(one => one.at === mark.sample);
-      if (s >= 0) to.sample = s; else extra = "This image is not among those kept (--samples-shown keeps more). ";
+      if (s >= 0) to.sample = s; else extra = "This page does not hold this image (--samples-shown keeps more images). ";
       if (mark.element === undefined && s >= 0) to.element = undefined;
     }
     if (mark.element !== undefined) to.element = nearest(model.elements, mark.element);

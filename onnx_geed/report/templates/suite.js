@@ -1,4 +1,4 @@
-// All that is shown is drawn from the summary's rows, which are chosen by the selects and the box above it.
+// Everything on the page is drawn from the rows that the selects and the search box choose.
 const {fields, names, measures, warnings, rows: packed} = JSON.parse(document.getElementById("suite-data").textContent);
 const root = document.getElementById("suite"), part = name => root.querySelector(`[data-part="${name}"]`);
 const rows = packed.map(row => Object.fromEntries(fields.map((field, i) => [field, row[i]])));
@@ -75,7 +75,7 @@ const rowTip = row => [
   names.model[row.model] + (row.step === null ? "" : `, step ${row.step}`),
   [names.data[row.data], names.group[row.group], names.layer[row.layer]].join(", "),
   `${measures[row.measure].title} (${names.measure[row.measure]})`,
-  row.far === null ? "no scale from perfect to unrelated here"
+  row.far === null ? "how far off: unknown"
     : `${percent(row.far)} off${row.farEnds ? ` (${range(row.farEnds, percent)})` : ""}`,
   row.value === null ? "" : valueWords(row) + (row.ends ? ` (${valueRange(row)})` : ""),
   row.ends || row.farEnds ? `95 % interval over ${row.over === "models" ? `${row.models} models` : `${row.samples} samples`}` : "",
@@ -230,7 +230,7 @@ const scaleOf = list => {
   const least = all.reduce((a, b) => Math.min(a, b), perfect);
   const text = far ? x => `${Math.round(1e6 * x) / 1e4}\u00a0%`.replace("-", "\u2212") : x => told(Math.round((measure.cosine ? -x : x) * 1e9) / 1e9 + 0);
   return {get, ends, known, perfect, least, most: most + .04 * (most - perfect), text,
-    unit: far ? "how far off" : measure.unit, levels: [[perfect, "perfect"], ...(far && most > 1 ? [[1, "unrelated"]] : [])]};
+    unit: far ? "how far off" : measure.unit, levels: [[perfect, "perfect"], ...(far && most > 1 ? [[1, "different samples"]] : [])]};
 };
 const frame = (scale, place, ends, xs, label) => {
   const svg = draw("g"), [x0, x1] = ends, y0 = HIGH - BOTTOM;
@@ -249,17 +249,17 @@ const curves = (list, axis) => {
   const placeY = y => HIGH - BOTTOM - (y - scale.least) / (scale.most - scale.least) * (HIGH - BOTTOM - TOP);
   const own = distinct(scale.known.map(row => row.step).filter(step => step !== null)).sort((a, b) => a - b);
   const [low, high] = axis === "step" ? [own[0] ?? 0, own.at(-1) ?? 1] : [0, 1];
-  // Checkpoints that lie close at the beginning are spread.
+  // A logarithmic axis spreads checkpoints that lie close at the beginning.
   const log = own.length > 3 && own[own.length >> 1] - low < .15 * (high - low), along = log ? Math.log1p : x => x;
   const placeX = x => LEFT + (high > low ? (along(x) - along(low)) / (along(high) - along(low)) : .5) * (WIDE - LEFT - RIGHT - 24) + 8;
   let marks = [[LEFT, "first", "start"], [WIDE - RIGHT, "last", "end"]];
-  // Steps that were measured, as many as there is room for, the last one always.
+  // Measured steps, as many as fit, always with the last one.
   if (axis === "step") marks = [...own].reverse().reduce((kept, step) =>
     kept.length && kept.at(-1)[0] - placeX(step) < 12 + 7 * String(high).length ? kept : [...kept, [placeX(step), String(step)]], []);
   const layers = models.map(([, all]) => all.map(row => row.layer));
   if (axis === "layer" && layers.every(l => String(l) === String(layers[0])) && layers[0].length > 1 && layers[0].length <= 5)
     marks = layers[0].map((l, i, all) => [placeX(i / (all.length - 1)), cut(names.layer[l], 14), i === 0 ? "start" : i === all.length - 1 ? "end" : "middle"]);
-  svg.append(frame(scale, placeY, [LEFT, WIDE - RIGHT], marks, axis === "step" ? `iteration${log ? ", log scale" : ""}; up: ${scale.unit}` : `layer, by depth; up: ${scale.unit}`));
+  svg.append(frame(scale, placeY, [LEFT, WIDE - RIGHT], marks, axis === "step" ? `iteration${log ? ", log scale" : ""}; vertical: ${scale.unit}` : `layer, from input to output; vertical: ${scale.unit}`));
   // Grey ones first, so that colours lie over them; the chosen one last.
   const order = model => model === now.chosen ? 2 : colourOf.get(model) === "other" ? 0 : 1;
   for (const [model, all] of models.sort((a, b) => order(a[0]) - order(b[0]))) {
@@ -291,7 +291,7 @@ const bars = list => {
     draw("text", {class: "axis", x: place(level), y: TOP - 4, "text-anchor": level === scale.perfect ? "start" : "middle"}, name));
   shown.forEach((row, i) => {
     const y = TOP + 18 * i + 9;
-    if (!row) { svg.append(draw("text", {class: "axis", x: start + 6, y: y + 4}, `… ${sorted.length - BARS} more between`)); return; }
+    if (!row) { svg.append(draw("text", {class: "axis", x: start + 6, y: y + 4}, `… ${sorted.length - BARS} more in between`)); return; }
     const [from, to] = [place(scale.perfect), place(scale.get(row))].sort((a, b) => a - b), ends = scale.ends(row);
     svg.append(draw("text", {x: start - 5, y: y + 4, "text-anchor": "end"}, cut(names.model[row.model], 24)),
       draw("rect", {class: `box ${look(row.model)}`, "data-model": row.model, x: from, y: y - 6, width: Math.max(to - from, 1), height: 12}));
@@ -375,15 +375,15 @@ const drawPictures = list => {
     const layers = distinct(own.map(row => row.layer)), of = many.layer && layers.length === 1 ? [names.layer[layers[0]]] : [];
     const where = [names.measure[measure], names.data[own[0].data], names.group[own[0].group], ...of].join(", ");
     picture.svg.dataset.kind = kind;
-    fill(picture.svg, {tabindex: 0, role: "group", "aria-label": `${measures[measure].title}, ${where}. Arrow keys go from one value to the next.`}, []);
+    fill(picture.svg, {tabindex: 0, role: "group", "aria-label": `${measures[measure].title}, ${where}. Arrow keys select the next value.`}, []);
     explorable(picture);
     return make("figure", {class: kind}, make("h3", {}, measures[measure].title, make("small", {}, where)), picture.svg,
       ...(picture.named && picture.models.length > COLOURS ? [] : [legend(picture.models)]),
-      make("figcaption", {}, `${picture.words}Dashed: ${picture.scale.levels.map(([, name]) => name).join(", ")}.${missing ? ` ${missing} without such a number, not drawn.` : ""}`));
+      make("figcaption", {}, `${picture.words}Dashed: ${picture.scale.levels.map(([, name]) => name).join(", ")}.${missing ? ` Not drawn: ${missing} without this number.` : ""}`));
   }));
   part("said").textContent = (all.length > now.pictures ? `${now.pictures} of ${all.length} pictures. ` : "")
-    + "Point at a line or bar for its numbers; press it to bring out its model."
-    + (names.model.length > COLOURS ? ` The first ${COLOURS} models have a colour each, the others are grey until they are brought out.` : "");
+    + "Point at a line or bar to see its numbers; click it to highlight its model."
+    + (names.model.length > COLOURS ? ` The first ${COLOURS} models have a colour each; the others are grey until they are highlighted.` : "");
   part("more-pictures").hidden = all.length <= now.pictures;
   part("more-pictures").textContent = `Show ${Math.min(PICTURES, all.length - now.pictures)} more pictures`;
 };
