@@ -57,8 +57,8 @@ class _Watch:
 
 _WATCH = _Watch()
 
-# What runs: when it began, what the process held, and its rows, by thread.
-_RUNS: dict[int, tuple[float, int, int]] = {}
+# What runs: when it began, what the process had computed and held then, and its rows, by thread.
+_RUNS: dict[int, tuple[float, float, int, int]] = {}
 
 _BEGUN = threading.Event()
 
@@ -94,7 +94,7 @@ def watched(rows: int) -> Iterator[None]:
         _WATCH.process = os.getpid()
         _RUNS.clear()
         threading.Thread(target=_look, daemon=True).start()
-    _RUNS[me] = (time.monotonic(), _held(), rows)
+    _RUNS[me] = (time.monotonic(), time.process_time(), _held(), rows)
     _BEGUN.set()
     try:
         yield
@@ -118,26 +118,30 @@ def _look() -> None:
             if not _RUNS:
                 _BEGUN.wait()
         time.sleep(_LOOK)
-        held, now = _held(), time.monotonic()
         runs = list(_RUNS.values())
-        if runs and _WATCH.end is not None and (fault := _fault(runs, held, now)):
+        if (
+            runs
+            and _WATCH.end is not None
+            and (fault := _fault(runs, _held(), time.monotonic(), time.process_time()))
+        ):
             _WATCH.end(fault)
 
 
-def _fault(runs: list[tuple[float, int, int]], held: int, now: float) -> str:
-    began, before = min(run[0] for run in runs), min(run[1] for run in runs)
-    rows = sum(run[2] for run in runs)
+def _fault(runs: list[tuple[float, float, int, int]], held: int, now: float, worked: float) -> str:
+    began, before, held_before = (min(run[i] for run in runs) for i in range(3))
+    rows = sum(run[3] for run in runs)
     most = int(_HELD * _WATCH.bytes * rows) + max(_BYTES, _WATCH.room - (_SMALL - _BYTES))
-    if held - before > most:
+    if held - held_before > most:
         return (
-            f"a run of the model took over {format_bytes(most)} of memory, more than its shapes "
-            "tell: give more --memory, or a model whose sizes do not depend on its values"
+            f"a run of the model needs over {format_bytes(most)} of memory, more than its shapes "
+            "say: allow more with --memory, or use a model whose sizes do not depend on values"
         )
     longest = max(_SECONDS, _TIMES * _WATCH.seconds * rows)
-    if now - began > longest and confined() is None:
+    # A process that was stopped, or waits for others on a busy machine, computes nothing meanwhile.
+    if min(now - began, worked - before) > longest and confined() is None:
         return (
-            f"a run of the model has not ended after {longest:.0f} s, where its shapes tell of "
-            f"{_WATCH.seconds * rows:.2g} s: give smaller samples, or --isolate, where "
-            "--time-limit ends it"
+            f"a run of the model has not ended after {longest:.0f} s of work; by its shapes it "
+            f"takes {_WATCH.seconds * rows:.2g} s: use smaller samples, or --isolate, where "
+            "--time-limit decides"
         )
     return ""

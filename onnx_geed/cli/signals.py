@@ -6,6 +6,7 @@ Loads nothing but the standard library, so that it can be installed before anyth
 from __future__ import annotations
 
 import _thread
+import atexit
 import contextlib
 import io
 import os
@@ -21,6 +22,7 @@ __all__ = [
     "SignalledError",
     "caught",
     "end_at_once",
+    "finish",
     "install",
     "line_of",
     "open_streams",
@@ -46,6 +48,7 @@ _LOADING = "<frozen importlib._bootstrap>"
 _LATER = 0.02
 
 
+# The signal that came first, whether signals are handled, and the status of a finished command.
 _state: dict[str, int] = {}
 
 
@@ -103,7 +106,26 @@ def install() -> Callable[[], None]:
     return restore
 
 
+def finish(status: int) -> None:
+    """Keep a finished command's status: no signal changes it while the process ends.
+
+    Python ends threads and libraries for some hundredths of a second yet, and gives signals their
+    default back before it is done.
+    """
+    if "handled" in _state:
+        _state["finished"] = status
+        atexit.register(_ignore)
+
+
+def _ignore() -> None:
+    for number in ENDING:
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
+    if "finished" in _state:
+        os._exit(_state["finished"])
     again = caught()
     _state.setdefault("caught", number)
     if again or _is_loading(frame):

@@ -77,10 +77,9 @@ def check_labour(
         return
     most = max(listed, key=lambda tensor: tensor.seconds)
     raise GeedError(
-        f"one row takes about {_told(taken)} of a processor, {_told(most.seconds)} of it node "
-        f"{shown(most.node)} ({shown(most.op)}); a model of so many weights may take "
-        f"{_told(allowed)}: give smaller samples, or --isolate on the command line, where "
-        "--time-limit ends it"
+        f"one sample takes about {_told(taken)} of one core, {_told(most.seconds)} of it in node "
+        f"{shown(most.node)} ({shown(most.op)}); {_told(allowed)} are allowed for so few weights: "
+        "use smaller samples, or --isolate on the command line, where --time-limit decides"
     )
 
 

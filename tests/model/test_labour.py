@@ -249,10 +249,10 @@ def test_a_confined_process_and_a_card_may_take_longer(tmp_path, monkeypatch):
             measure(tmp_path / "m.onnx", IMAGES, "C4", memory="300MiB", **FEW | options)
         return str(error.value)
 
-    assert "of a processor" in refused()
+    assert "of one core" in refused()
     monkeypatch.setattr(labour, "_DRIVER", Path(__file__))
     monkeypatch.setattr(labour, "_CARD", 1e9)
-    assert "of a processor" in refused()
+    assert "of one core" in refused()
     none = Protections(memory_bytes=None, time_seconds=0.0, network=False, writes=False)
     monkeypatch.setattr(labour, "confined", lambda: Confined(none))
     monkeypatch.setattr(labour, "expect", lambda *_: pytest.skip("it would run"))
@@ -333,7 +333,7 @@ def test_a_run_that_takes_more_memory_than_shapes_tell_ends_the_command(model, t
     models.save(model, tmp_path / "m.onnx")
     ended = command(tmp_path)
     assert ended.returncode == 2
-    assert "took over 1.3 GiB of memory, more than its shapes tell" in ended.stderr
+    assert "needs over 1.3 GiB of memory, more than its shapes say" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not (tmp_path / "r.json").exists()
 
@@ -345,7 +345,7 @@ def test_a_run_that_takes_more_time_than_shapes_tell_ends_the_command(tmp_path):
     models.save(model, tmp_path / "m.onnx")
     ended = command(tmp_path, "import onnx_geed.overrun as o; o._SECONDS = 2.0")
     assert ended.returncode == 2
-    assert "a run of the model has not ended after 2 s" in ended.stderr
+    assert "a run of the model has not ended after 2 s of work" in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
 
 
@@ -373,13 +373,15 @@ def test_a_program_of_ones_own_is_not_watched():
 def test_what_was_reckoned_with_may_be_taken_several_times_over():
     try:
         overrun.expect(10.0, 1 << 30, 2 << 30)
-        run = [(0.0, 1 << 30, 2)]
-        assert not overrun._fault(run, 4 << 30, 100.0)
-        assert "of memory" in overrun._fault(run, 6 << 30, 100.0)
-        assert "after 200 s" in overrun._fault(run, 1 << 30, 201.0)
+        run = [(0.0, 0.0, 1 << 30, 2)]
+        assert not overrun._fault(run, 4 << 30, 100.0, 100.0)
+        assert "of memory" in overrun._fault(run, 6 << 30, 100.0, 100.0)
+        assert "after 200 s of work" in overrun._fault(run, 1 << 30, 201.0, 201.0)
+        # A process that was stopped, or that others left no core, has not computed.
+        assert not overrun._fault(run, 1 << 30, 9000.0, 199.0)
         overrun.expect(0.0, 0, 8 << 30)
-        assert not overrun._fault(run, 8 << 30, 40.0)
-        assert "after 45 s" in overrun._fault(run, 8 << 30, 46.0)
+        assert not overrun._fault(run, 8 << 30, 40.0, 80.0)
+        assert "after 45 s of work" in overrun._fault(run, 8 << 30, 46.0, 46.0)
     finally:
         overrun.expect(0.0, 0, 0)
 
