@@ -195,8 +195,8 @@ if (source) {
       one.style.backgroundPosition = `${n > 1 ? 100 * now.element / (n - 1) : 0}% ${rows > 1 ? 100 * row / (rows - 1) : 0}%`;
       return make("figure", {}, one, make("figcaption", {}, what));
     };
-    put("maps", ...layer.channels.map((channel, c) => make("div", {class: "pair"},
-      make("p", {}, make("b", {}, c ? "Median channel" : "Worst channel"), ` (channel ${channel}): cosine ${sample.cosines[now.layer][now.element][c].toFixed(3)}`),
+    put("maps", ...(layer.reading ? [make("p", {class: "reading"}, layer.reading)] : []), ...layer.channels.map((channel, c) => make("div", {class: "pair"},
+      make("p", {}, make("b", {}, c ? "Median channel" : "Worst channel"), ` (channel ${channel}): cosine ${sample.cosines[now.layer][now.element][c].toFixed(3).replace("-", "−")}`),
       map(2 * c, "f(gx): map of the moved image"), map(2 * c + 1, "g f(x): moved map of the image"))));
   }
   function say(extra = "") {
