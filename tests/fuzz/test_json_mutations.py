@@ -40,7 +40,8 @@ def box(tmp_path_factory):
         'groups = ["C4"]\nmeasures = ["latent-l2"]\n[options]\nsamples = 3\n'
         '[[models]]\nname = "net"\npath = "net.onnx"\n[[data]]\nname = "x"\npath = "x.npy"\n'
     )
-    assert invoke(["benchmark", folder / "suite.toml", "-o", folder / "out"]).exit_code == 0
+    run = invoke(["benchmark", folder / "suite.toml", "-o", folder / "out"])
+    assert run.exit_code == 0, run.output
     return folder
 
 
