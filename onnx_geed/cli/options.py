@@ -116,7 +116,7 @@ def group_option(*, required: bool = False, several: bool = False) -> Decorator[
         help="Images: C<n> (rotations, such as C8), D<n> (with mirrors), flip-h, flip-v, "
         "shift<a>x<b>; colours: hue<n>; volumes: C<n>-x|-y|-z, O, Oh; lines: reverse, shift<n>; "
         "DNA: revcomp; sets: S<n>, S<n>~k; sampled: SO2~n, O2~n, SO3~n, O3~n; products: G*H; "
-        "for sensitivity: small-rotation, small-shift, small-zoom, each also ~PIXELS; families: "
+        "for sensitivity: small-rotation, small-shift, small-zoom, each ~PIXELS; families: "
         "rotate, zoom, shift-px, brightness, contrast, blur, noise, jpeg:LO..HI/N, "
         "background:FOLDER/N, imagenet-c:NAME, or module:function."
         + (" Repeatable: one result per group." if several else ""),
@@ -218,20 +218,14 @@ fit_options = _in_order(
 
 # Options that name what is in the model, and that its metadata can hold.
 metadata_options = _in_order(
-    click.option(
-        "--input",
-        metavar="NAME",
-        help="The input that the group acts on. Default: from the metadata, else the only one "
-        "that fits.",
-    ),
+    click.option("--input", metavar="NAME", help="The input that the group acts on."),
     click.option(
         "--input-layout",
         metavar="[INPUT=]LETTERS",
         multiple=True,
         callback=_layouts,
         help="Layout of an input, one letter per axis: NCHW, NCDHW (volume), NCT (line), NPX "
-        "(points), NPP (adjacency), NTB (DNA). Repeatable, for inputs that move together. Default: "
-        "from the metadata, else from the shape.",
+        "(points), NPP (adjacency), NTB (DNA). Repeatable, for inputs that move together.",
     ),
     click.option(
         "--preprocess",
@@ -240,11 +234,7 @@ metadata_options = _in_order(
         "file; or pairs such as 'resize=256 crop=224 mean=0.5 std=0.5'. Default: the model's "
         "metadata.",
     ),
-    click.option(
-        "--output",
-        metavar="NAME",
-        help="The output to measure. Default: from the metadata, else the only one.",
-    ),
+    click.option("--output", metavar="NAME", help="The output to measure. Default: the only one."),
     click.option(
         "--output-kind",
         type=click.Choice(["logits", "probabilities", "embedding"]),

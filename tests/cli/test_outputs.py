@@ -101,7 +101,7 @@ def test_nor_do_the_other_commands(place):
         ("report", "pre.json", "-o", "pre.json"),
         ("report", "pre.json", "--data=x.npy", "-o", "x.npy"),
     ):
-        assert "is what is read" in refused(*command), command
+        assert "which is read" in refused(*command), command
 
 
 @pytest.mark.parametrize(

@@ -353,7 +353,7 @@ C4 = parse_group("C4")
                 elements=["e"],
                 interval="boot",
             ),
-            "no interval is called 'boot': choose from t and bootstrap. Did you mean 'bootstrap'",
+            "no interval is called 'boot'; choose from t and bootstrap. Did you mean 'bootstrap'",
         ),
     ],
 )
