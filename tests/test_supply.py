@@ -32,7 +32,6 @@ ALLOWED = {
     ("onnx_geed/cli/landlock.py", "ctypes.CDLL"): "system calls that confine --isolate",
     ("onnx_geed/extras.py", "importlib.import_module"): "packages of our own extras",
     ("onnx_geed/faces.py", "importlib.import_module"): "our own modules",
-    ("onnx_geed/jit.py", "importlib.import_module"): "a module of numba",
     ("onnx_geed/machine_code.py", "pickle.loads"): "loops that numba compiled on this machine",
     ("onnx_geed/measures/catalogue.py", "importlib.import_module"): "our own modules",
     ("onnx_geed/measures/lanes.py", "from_address"): "an array of a compiled loop",
