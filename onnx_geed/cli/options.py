@@ -31,6 +31,7 @@ __all__ = [
     "moving_options",
     "out_option",
     "output_action_option",
+    "output_table_option",
     "quiet_option",
     "results_argument",
     "run_options",
@@ -184,6 +185,16 @@ output_action_option = click.option(
     "channels, permutation, matrices, channel_matrices (onnx-geed fit writes such files). In "
     "measure also fit:permutation, fit:orthogonal or fit:linear, to estimate the action from "
     "data.",
+)
+
+
+output_table_option = click.option(
+    "--output-action",
+    metavar="LAYER=FILE",
+    multiple=True,
+    callback=_pairs,
+    help="With --model: the table by which a layer's channels moved, as measure was given it. "
+    "Repeatable.",
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from onnx_geed.cli.options import (
     format_option,
     limit_options,
     out_option,
+    output_table_option,
     results_argument,
 )
 from onnx_geed.cli.outcomes import finish
@@ -123,6 +125,7 @@ def _write_and_show(
     metavar="MODEL.onnx",
     help="The model that was measured, to run some samples again and show their maps. Repeatable.",
 )
+@output_table_option
 @click.option(
     "--samples-shown",
     type=click.IntRange(1),
@@ -145,6 +148,7 @@ def report(
     data: str | None,
     models: tuple[str | Path, ...],
     samples_shown: int,
+    output_action: dict[str, str],
     pictures: str | Path | None,
 ) -> None:
     """Draw results, or a suite that was run, as one self-contained HTML page.
@@ -166,6 +170,8 @@ def report(
         raise click.UsageError("--model: needs the samples; give them with --data.")
     if not models and "samples_shown" in typed_options(context):
         raise click.UsageError("--samples-shown: has no effect without --model MODEL.onnx.")
+    if not models and output_action:
+        raise click.UsageError("--output-action: has no effect without --model MODEL.onnx.")
     if suite := next((place for place in results if is_suite(place)), None):
         if len(results) > 1:
             raise click.UsageError(
@@ -180,19 +186,25 @@ def report(
         write_suite_report(read_summary(suite), out, pictures=pictures)
         return
     contents = [read_result(path) for path in results]
-    explored = _explored(contents, models, data, samples_shown) if models else []
+    shown: list[Exploration | None] = []
+    if models:
+        shown = _explored(contents, models, data, samples_shown, output_action)
     write_report(
         contents,
         out,
         data=data,
         pictures=pictures,
-        explorations=explored,
+        explorations=shown,
         command=command_line(),
     )
 
 
 def _explored(
-    results: Sequence[Result], models: Sequence[str | Path], data: Any, count: int
+    results: Sequence[Result],
+    models: Sequence[str | Path],
+    data: Any,
+    count: int,
+    tables: Mapping[str, str],
 ) -> list[Exploration | None]:
     """Run samples of each result again whose model is among those that were given."""
     from onnx_geed.model import load_model
@@ -212,9 +224,21 @@ def _explored(
                 f"{paths}; {cure}"
             )
     by_sha = {model.sha256: model for model in loaded}
+    layers = [{record["layer"] for record in result["measurements"]} for result in results]
+
+    def own_tables(number: int) -> dict[str, str]:
+        """Leave out what is for the layers of another result."""
+        others = set[str]().union(*layers) - layers[number]
+        return {
+            key: file
+            for key, file in tables.items()
+            if any(fnmatchcase(name, key) for name in layers[number])
+            or not any(fnmatchcase(name, key) for name in others)
+        }
+
     return [
-        explore(result, own, data, samples_to_show(result, count))
+        explore(result, own, data, samples_to_show(result, count), output_action=own_tables(i))
         if (own := by_sha.get(result["model"]["sha256"]))
         else None
-        for result in results
+        for i, result in enumerate(results)
     ]

@@ -26,7 +26,7 @@ from onnx_geed.results import (
     read_record,
 )
 from onnx_geed.safe_names import plain
-from onnx_geed.text import span
+from onnx_geed.text import shorten, span
 
 __all__ = ["explorer", "samples_to_show"]
 
@@ -43,6 +43,10 @@ _SHADES = 16
 
 # Maps are shrunk to the largest of these sides whose pictures fit into so many letters.
 _SIDES, _LETTERS = (32, 24, 16, 12, 8), 2_600_000
+
+
+# Places that a strip has at most.
+_LONGEST = 256
 
 
 # Classes shown for each element.
@@ -102,21 +106,31 @@ def explorer(
     dict
         ``json``, empty if there is nothing to explore, and ``notes``.
     """
-    models, notes, pictures = [], [], dict[str, list[dict[str, Any]]]()
+    models, notes, pictures = [], list[str](), dict[str, list[dict[str, Any]]]()
     found = list(explorations) or [None] * len(results)
     if not any(found):
         return {"json": "", "notes": []}
     side = _side([one for one in found if one is not None], results)
     for result, name, own, one in zip(results, names, readings, found, strict=True):
         if one is None:
-            notes.append(f"{name}: give its model file with --model to see its maps.")
             continue
         notes += [f"{name}: {note}" if len(results) > 1 else note for note in one.notes]
         models.append(_model(result, name, own, one, side))
         of = models[-1]
         notes += _add_pictures(result, of, data, pictures)
+    notes += _on_others([n for n, one in zip(names, found, strict=True) if one is None])
     content = {"models": models, "pictures": pictures}
     return {"json": json_in_page(content), "notes": list(dict.fromkeys(notes))}
+
+
+def _on_others(names: Sequence[str]) -> list[str]:
+    """Say which results were not run again."""
+    if not names:
+        return []
+    told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    if len(names) == 1:
+        return [f"{told}: give its model file with --model to see its maps."]
+    return [f"{told}: give their model files with --model to see their maps."]
 
 
 def _model(
@@ -133,7 +147,7 @@ def _model(
         "of": f"{result['data']['fingerprint']} {group['name']} {group['support']}",
         "elements": shown,
         "names": [plain(element_called(group, g)) for g in shown],
-        "by": f"{first.measure} in {plain(first.layer)}",
+        "by": f"{first.measure} in {shorten(first.layer, 60)}",
         "unit": first.told_unit,
         "classes": [plain(c) for c in one.classes],
         "worst": max(range(len(one.layers)), key=lambda i: depth[i], default=0),
@@ -141,7 +155,8 @@ def _model(
             {
                 "layer": plain(layer.layer),
                 "channels": list(layer.channels),
-                "size": list(layer.found.shape[-2:]),
+                "size": _shown_size(layer),
+                "reading": plain(layer.reading),
             }
             for layer in one.layers
         ],
@@ -195,7 +210,7 @@ def _side(explorations: Sequence[Exploration], results: Sequence[Result]) -> int
         letters = 0.0
         for one in explorations:
             for layer in one.layers:
-                height, width = (min(side, n) for n in layer.found.shape[-2:])
+                height, width = _fitted(*layer.found.shape[-2:], side)
                 cells = len(one.positions) * min(layer.found.shape[1], _ALL) * 2
                 letters += cells * layer.found.shape[2] * height * width * 4 / 3 / 2
         if letters <= _LETTERS:
@@ -228,12 +243,24 @@ def _smaller(maps: F32, side: int) -> F32:
     from PIL import Image
 
     height, width = maps.shape[-2:]
-    if max(height, width) <= side:
+    size = _fitted(height, width, side)[::-1]
+    if size == (width, height):
         return maps
-    size = (min(width, side), min(height, side))
     flat = maps.reshape(-1, height, width)
     small = [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.BOX)) for one in flat]
     return np.stack(small).reshape(*maps.shape[:-2], size[1], size[0])
+
+
+def _fitted(height: int, width: int, side: int) -> tuple[int, int]:
+    """Return the size of a map on the page; what is a few places high may be longer than a side."""
+    low = min(height, side)
+    return low, min(width, max(side, min(_LONGEST, side * side // low)))
+
+
+def _shown_size(layer: ExploredLayer) -> list[int]:
+    """Return height and width as they are drawn: a strip is an eighth as high as it is long."""
+    height, width = layer.found.shape[-2:]
+    return [max(height, -(-width // 8)), width]
 
 
 def _add_pictures(

@@ -38,6 +38,10 @@ _LINES = 4
 Row = tuple[str, Sequence[Reading | None]]
 
 
+# Layers of a picture that are pointed at one by one.
+_MOST_TIPS = 600
+
+
 def over_depth(readings: Sequence[Reading]) -> list[Reading]:
     """Take a few layers spread over the depth."""
     at = np.linspace(0, len(readings) - 1, min(_LINES, len(readings))).round().astype(int)
@@ -72,6 +76,8 @@ def profile_picture(
     height = 0.85 + tall(len(rows)) + 0.17 * (1 + (1 + entries) // 2)
     with drawing(5.0, height) as (_, axes, picture):
         several = len(names) > 1
+        # Of more layers a pointer cannot tell neighbours apart: every second or third has a tip.
+        thinned = -(-len(rows) // _MOST_TIPS)
         for i, name in enumerate(names):
             colour, marker = SERIES[i % 6], MARKERS[i % 6]
             shift = (i - (len(names) - 1) / 2) * 0.5 / max(1, len(names))
@@ -122,7 +128,7 @@ def profile_picture(
                     {"model": name, "layer": layer},
                 )
                 for y, (layer, series) in enumerate(rows)
-                if (reading := series[i])
+                if y % thinned == 0 and (reading := series[i])
             ]
             mark(axes, marks)
         if not several:

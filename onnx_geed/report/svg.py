@@ -212,10 +212,20 @@ def panels_across(count: int) -> int:
     return min(count, next((wide for wide in (3, 2, 4) if count % wide != 1), 3))
 
 
+# As matplotlib has them; what is inside inherits them.
+_STROKES = "stroke-linejoin: round; stroke-linecap: butt"
+
+
+_STYLE = re.compile(r' style="[^"]*"')
+
+
 def _cleaned(svg: str) -> str:
     """Keep what the page needs of matplotlib's SVG, with the page's colours and font."""
     svg = xml_text(svg[svg.index("<svg") :])
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Its style is for all of a document: on a page, for all other pictures too.
+    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
+    svg = svg.replace("<svg", f'<svg style="{_STROKES}"', 1)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(rf'<g id="{TIP}([^"]*)">', r"<g><title>\1</title>", svg)
     ends = r'([\w=-]*)">(.*?</g>\s*</g>)'
@@ -239,9 +249,12 @@ def _with_marks(found: re.Match[str]) -> str:
     def one(use: re.Match[str]) -> str:
         tip, at = next(told)
         known = "".join(f' data-{key}="{_attribute(value)}"' for key, value in at.items())
-        return f"<g{known}><title>{_attribute(tip)}</title>{use[0]}</g>"
+        seen = _STYLE.sub("", use[0])
+        return f"<g{known}><title>{_attribute(tip)}</title>{seen}</g>"
 
-    return "<g>" + re.sub(r"<use [^>]*/>", one, found[2])
+    # All are drawn alike: said once, of thousands it would be half of a picture.
+    look = re.search(rf"<use [^>]*?({_STYLE.pattern})", found[2])
+    return f"<g{look[1] if look else ''}>" + re.sub(r"<use [^>]*/>", one, found[2])
 
 
 def _with_note(found: re.Match[str]) -> str:

@@ -25,12 +25,14 @@ class ExploredLayer:
         The tensor.
     channels : tuple of int
         The channel with the smallest mean cosine over D, and the median one.
-    found : ndarray of float32, shape (samples, n, channels, H, W)
-        f(gx).
-    expected : ndarray of float32, shape (samples, n, channels, H, W)
-        φ_Y(g) f̂(x).
+    found : ndarray of float32, shape (samples, n, channels, h, w)
+        Pictures of f(gx): planes, the middle slice of volumes, strips of lines and points.
+    expected : ndarray of float32, shape (samples, n, channels, h, w)
+        Those of φ_Y(g) f̂(x).
     cosines : ndarray of float64, shape (samples, n, channels)
-        Of the two.
+        Of the two, over all places.
+    reading : str
+        How the pictures are read; empty of planes as they are.
     """
 
     layer: str
@@ -38,6 +40,7 @@ class ExploredLayer:
     found: F32
     expected: F32
     cosines: F64
+    reading: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from onnx_geed.data import preprocess_from_json
-from onnx_geed.errors import GeedError
-from onnx_geed.groups import LayoutAction, parse_layout
+from onnx_geed.errors import GeedError, known_names
+from onnx_geed.groups import Action, LayoutAction, PlacedAction, parse_layout
 from onnx_geed.measures import (
     Measure,
     channel_sums_of_orbits,
@@ -23,6 +24,7 @@ from onnx_geed.measures import (
 )
 from onnx_geed.model import CLASSES, Model, load_model, parse_classes
 from onnx_geed.results import Exploration, ExploredLayer, Record, Result, read_record
+from onnx_geed.run.map_pictures import plane_of, reading_of
 from onnx_geed.run.options import make_options
 from onnx_geed.run.orbits import activations
 from onnx_geed.run.prepare import Prepared, prepare_run
@@ -41,7 +43,13 @@ _CLOSE = 2e-3
 
 
 def explore(
-    result: Result, model: str | Path | Model, data: Any, positions: Sequence[int]
+    result: Result,
+    model: str | Path | Model,
+    data: Any,
+    positions: Sequence[int],
+    *,
+    action: Action | None = None,
+    output_action: Mapping[str, Any] | None = None,
 ) -> Exploration:
     """Run some samples of a result again, and keep what a page shows of them.
 
@@ -55,12 +63,16 @@ def explore(
         The data that was measured.
     positions : sequence of int
         Which samples, by their positions in D.
+    action : Action, optional
+        The action of one's own that moved the samples, where one did.
+    output_action : mapping of str to str, Path or Table, optional
+        The action tables that were given, by layer, but for those of the model's metadata.
 
     Returns
     -------
     Exploration
-        Of up to eight layers of feature maps on a plane, spread over the depth, the worst one among
-        them, and of class scores.
+        Of up to eight layers of feature maps, spread over the depth, the worst one among them, and
+        of class scores.
 
     Raises
     ------
@@ -72,9 +84,9 @@ def explore(
 
     Notes
     -----
-    A result does not keep how everything was asked for, such as output actions of one's own. So
-    deviations are computed again, and layers where they are not those of the result are left out
-    if an action was given, and refused if not.
+    A result does not keep how everything was asked for, such as tables of output actions. So
+    deviations are computed again, and refused where they are not those of the result; layers of
+    which no table is known are left out, and a note says so.
     """
     if not result["model"]["sha256"]:
         raise GeedError(
@@ -88,12 +100,16 @@ def explore(
             f"{result['model']['path']} (SHA-256 {result['model']['sha256'][:16]}…): give that one"
         )
     notes: list[str] = []
-    maps, scores = _maps_to_show(result, notes), _scores_to_show(result)
-    if reason := _not_told(result):
+    maps, scores = _maps_to_show(result), _scores_to_show(result)
+    tables = _tables_of(result, maps, output_action or {})
+    if reason := _not_told(result, action):
         return Exploration(tuple(positions), notes=(f"No maps are shown: {reason}.",))
     if not maps and scores is None:
         return Exploration(tuple(positions), notes=tuple(notes))
-    prepared = _prepared(result, loaded, data, maps, scores)
+    prepared = _prepared(result, loaded, data, maps, scores, action, tables)
+    maps = _moved_as_measured(maps, prepared, notes)
+    if not maps and scores is None:
+        return Exploration(tuple(positions), notes=tuple(notes))
     names = [record["layer"] for record in (*maps, *([scores] if scores else ()))]
     plan, task = prepared.task.plan, prepared.task
     runner = prepared.worker.session(task.network, list(dict.fromkeys(names)))
@@ -115,7 +131,12 @@ def explore(
             logs = operands_of_orbits(measure, view(plan.layers[name], measure, arrays[name]))
             rows.append(np.exp(logs[0]))
     layers = [
-        ExploredLayer(name, channels[name], *(np.stack(kind) for kind in zip(*own, strict=True)))
+        ExploredLayer(
+            name,
+            channels[name],
+            *(np.stack(kind) for kind in zip(*own, strict=True)),
+            reading=reading_of(*_places(by_layer[name].action)),
+        )
         for name, own in parts.items()
     ]
     return Exploration(
@@ -127,11 +148,15 @@ def explore(
     )
 
 
-def _not_told(result: Result) -> str:
+def _not_told(result: Result, action: Action | None) -> str:
     """Say what a result does not keep that a run would need; empty where it keeps all."""
     group, data = result["group"], result["data"]
-    if group["interpolation"] == "own" or group.get("parameter") == "member":
-        return "the samples were moved by an action of your own"
+    own = group["interpolation"] == "own" and action is None
+    if own or group.get("parameter") == "member":
+        return (
+            "the samples were moved by an action of your own, and a page never runs code that a "
+            "result names"
+        )
     if "masks" in data or "preprocess" not in data:
         return "the result does not say how its samples were read"
     if any(one["source"] != data["source"] for one in data.get("inputs", ())):
@@ -139,27 +164,58 @@ def _not_told(result: Result) -> str:
     return ""
 
 
-def _maps_to_show(result: Result, notes: list[str]) -> list[Record]:
-    """Return the records of maps on a plane that are shown, in depth order."""
-    known: list[Record] = []
-    given: list[Record] = []
-    for record in result["measurements"]:
-        if not read_record(record).descriptor.cosine_of_maps:
-            continue
-        if parse_layout(record["layout"]).kept != "CHW":
-            continue
-        (known if record["output_action"] in ("grid", "trivial") else given).append(record)
-    if given:
-        told = ", ".join(record["layer"] for record in given[:3])
-        notes.append(
-            f"No maps of {told}{' and others' * (len(given) > 3)}: how their channels should move "
-            "is not stored in the result."
-        )
+def _maps_to_show(result: Result) -> list[Record]:
+    """Return the records of maps that are shown, in depth order."""
+    known = [
+        record
+        for record in result["measurements"]
+        if read_record(record).descriptor.cosine_of_maps
+        and parse_layout(record["layout"]).channels <= 1
+    ]
     if len(known) <= _LAYERS:
         return known
     worst = max(range(len(known)), key=lambda i: known[i]["value"] or 0.0)
     at = {*np.linspace(0, len(known) - 1, _LAYERS - 1).round().astype(int).tolist(), worst}
     return [known[i] for i in sorted(at)]
+
+
+def _tables_of(result: Result, maps: Sequence[Record], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of layers that are shown.
+
+    Raises
+    ------
+    GeedError
+        If one is for no layer of the result.
+    """
+    layers = dict.fromkeys(record["layer"] for record in result["measurements"])
+    for key in given:
+        if not any(fnmatchcase(layer, key) for layer in layers):
+            raise GeedError(
+                f"--output-action {key}: the result is of {known_names(tuple(layers))}; name one "
+                "of these"
+            )
+    shown = [record["layer"] for record in maps]
+    return {k: v for k, v in given.items() if any(fnmatchcase(layer, k) for layer in shown)}
+
+
+def _moved_as_measured(
+    maps: Sequence[Record], prepared: Prepared, notes: list[str]
+) -> list[Record]:
+    """Return the records whose tensors are moved again as they were measured."""
+    actions = {m.layer: m.action.name for m in prepared.task.plan.measures if _of_maps(m)}
+    known = [record for record in maps if actions[record["layer"]] == record["output_action"]]
+    others = [record["layer"] for record in maps if record not in known]
+    if others:
+        notes.append(
+            f"No maps of {', '.join(others[:3])}{' and others' * (len(others) > 3)}: how their "
+            "channels should move is not stored in the result; give it with --output-action "
+            f"{others[0]}=FILE.npz."
+        )
+    return known
+
+
+def _of_maps(measure: Measure) -> bool:
+    return measure.descriptor.view == "maps"
 
 
 def _scores_to_show(result: Result) -> Record | None:
@@ -172,7 +228,13 @@ def _scores_to_show(result: Result) -> Record | None:
 
 
 def _prepared(
-    result: Result, model: Model, data: Any, maps: Sequence[Record], scores: Record | None
+    result: Result,
+    model: Model,
+    data: Any,
+    maps: Sequence[Record],
+    scores: Record | None,
+    action: Action | None,
+    tables: Mapping[str, Any],
 ) -> Prepared:
     """Work out the run again from what the result says of it."""
     part, group = result["data"], result["group"]
@@ -192,13 +254,17 @@ def _prepared(
         "preprocess": preprocess_from_json(json.dumps(part.get("preprocess")), "the result's data"),
         "layout": layouts,
         "engine": "kernels",
+        "output_action": dict(tables),
     }
+    if action is not None:
+        del options["interpolation"]
     if inputs and inputs[0]["name"]:
         options["input"] = inputs[0]["name"]
         options["input_layout"] = {one["name"]: one["layout"] for one in inputs}
     elif "layout" in part:
         options["input_layout"] = part["layout"]
-    prepared = prepare_run(model, data, group["name"], make_options(options))
+    acting = group["name"] if action is None else None
+    prepared = prepare_run(model, data, acting, make_options(options), action)
     if list(prepared.task.source.indices) != list(part["indices"]):
         raise GeedError(
             f"--data {data}: the samples are not those of the result, {part['source']}; give the "
@@ -239,12 +305,32 @@ def _one(
         )
     action, chosen = measure.action, list(channels)
     orbits = operands_of_orbits(measure, y)
-    assert isinstance(action, LayoutAction)  # one's own actions are not run to draw something
-    reference = action.unstacked(f_hat(measure, orbits)[0].astype(np.float64))
-    moved = np.stack([action.apply(g, reference)[chosen] for g in range(orbits.shape[1])])
-    found = action.unstacked(orbits[0])[:, chosen]
+    assert isinstance(action, LayoutAction | PlacedAction)  # of maps there are no others
+    reference = _unstacked(action, f_hat(measure, orbits)[0].astype(np.float64))
+    moved = np.stack([action.apply(g, reference) for g in range(orbits.shape[1])])
+    _, letters = _places(action)
+    pictures = [
+        plane_of((a if action.layout.channels else a[:, None])[:, chosen], letters)
+        for a in (_unstacked(action, orbits[0]), moved)
+    ]
     picked = np.moveaxis(sums[0][:, chosen], -1, 0)
     both = np.sqrt(picked[1] * picked[2])
     silent = (picked[1] == 0) & (picked[2] == 0)
     cosines = np.where(silent, 1.0, picked[0] / np.where(both > 0, both, 1.0))
-    return found.astype(np.float32), moved.astype(np.float32), cosines
+    found, expected = (one.astype(np.float32) for one in pictures)
+    return found, expected, cosines
+
+
+def _places(action: Action) -> tuple[tuple[int, ...], str]:
+    """Return the lengths of the axes that are no channels, and their letters, in kept order."""
+    assert isinstance(action, LayoutAction | PlacedAction)
+    lengths = action.lengths if isinstance(action, LayoutAction) else action.shape
+    first = action.layout.channels
+    return tuple(lengths[first:]), action.layout.kept[first:]
+
+
+def _unstacked(action: LayoutAction | PlacedAction, flat: NDArray[Any]) -> NDArray[Any]:
+    """Bring arrays (..., rows, F) back to (..., axes in kept order)."""
+    if isinstance(action, LayoutAction):
+        return action.unstacked(flat)
+    return flat.reshape(*flat.shape[:-2], *action.shape)

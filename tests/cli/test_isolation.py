@@ -530,7 +530,7 @@ def test_a_file_that_was_asked_for_and_is_not_there_is_an_error(place, act):
     (place / "r.json").write_text("mine")
     got = measure(place, "hostile:leaves", "--isolate")
     assert got.returncode == 2
-    assert "before it wrote r.json, which is left as it was" in said(got)
+    assert "before it wrote r.json, which is unchanged" in said(got)
     assert left(place) == {"r.json"}
     assert (place / "r.json").read_text() == "mine"
 

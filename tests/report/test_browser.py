@@ -103,7 +103,7 @@ def test_a_click_shows_what_was_clicked(opened, two_models):
     assert said.startswith(name)
     assert "moved by 135°" in said
     page.select_option('select[data-key="layer"]', label="block2")
-    assert "block2: cosine" in page.inner_text('[data-part="said"]')
+    assert "block2: mean cosine" in page.inner_text('[data-part="said"]')
     assert page.inner_text('[data-part="maps"]').count("cosine") == 2
 
 
@@ -131,8 +131,8 @@ def test_what_is_shown_is_what_was_run_again(opened):
     page.select_option('select[data-key="element"]', "5")
     page.select_option('select[data-key="layer"]', "1")
     text = page.inner_text('[data-part="maps"]').replace("\u2212", "-")
-    assert f"(3): cosine {one.layers[1].cosines[1, 5, 0]:.3f}" in text
-    assert f"(1): cosine {one.layers[1].cosines[1, 5, 1]:.3f}" in text
+    assert f"(channel 3): cosine {one.layers[1].cosines[1, 5, 0]:.3f}" in text
+    assert f"(channel 1): cosine {one.layers[1].cosines[1, 5, 1]:.3f}" in text
     likeliest = int(one.probabilities[1, 5].argmax())
     share = f"{100 * one.probabilities[1, 5, likeliest]:.0f} %"
     assert share in page.inner_text('[data-part="moved"] button[aria-pressed="true"]')
@@ -206,11 +206,33 @@ def test_two_thousand_layers(opened, width):
     assert tall < 2500
 
 
+def test_two_models_of_two_thousand_layers_stay_below_five_megabytes():
+    names = [f"/features/stage{i // 100}/block{i}/relu/Relu_output_0" for i in range(2000)]
+    two = [of_layers(names), of_layers(names, path="other.onnx")]
+    text = report(two, explorations=[explored(one, names[::250]) for one in two])
+    assert len(text) < 5_000_000
+    # Of every fourth layer a tip is kept, and no mark that carries one is seen.
+    assert 500 <= text.count('<g data-model="net" data-layer="/features') < 520
+    seen = text.split('<g data-model="net" data-layer="/features')[0].rpartition("<g style=")[2]
+    assert "fill-opacity: 0" in seen
+
+
+@pytest.mark.parametrize("width", [1400, 400])
+def test_names_of_five_thousand_letters_are_cut_off_nowhere(opened, width):
+    long = [HOSTILE[8], HOSTILE[9]]
+    results = [of_layers(HOSTILE[6:], path=path, names=HOSTILE[6:10]) for path in long]
+    page = opened(report(results), width)
+    page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    assert is_whole(page)
+
+
 @pytest.mark.parametrize("width", [1400, 400])
 def test_fifty_results(opened, width):
     results = [of_layers(["conv1", "conv2"], path=f"run/step{i}.onnx") for i in range(50)]
-    text = report(results)
+    looked_at = [explored(results[0], ["conv1"]), *[None] * 49]
+    text = report(results, explorations=looked_at)
     assert len(text) < 5_000_000
     page = opened(text, width)
     assert is_whole(page)
+    assert "and 46 more: give their model files with --model" in page.inner_text("#explore")
     use_everything(page)

@@ -129,7 +129,7 @@ if (source) {
     rows.push(choose("Image", model.samples.map(s => `${s.name}: ${s.value}`), "sample"));
     rows.push(choose("Angle or element", model.names, "element"));
     if (model.layers.length) rows.push(choose("Layer", model.layers.map(l => l.layer), "layer"));
-    rows.push(make("span", {class: "soft"}, `numbers: ${model.by} (${model.unit}), by which the images are sorted`));
+    rows.push(make("span", {class: "soft"}, `sorted by ${model.by} (${model.unit})`));
     put("choice", ...rows);
   }
   function drawSamples() {
@@ -195,8 +195,8 @@ if (source) {
       one.style.backgroundPosition = `${n > 1 ? 100 * now.element / (n - 1) : 0}% ${rows > 1 ? 100 * row / (rows - 1) : 0}%`;
       return make("figure", {}, one, make("figcaption", {}, what));
     };
-    put("maps", ...layer.channels.map((channel, c) => make("div", {class: "pair"},
-      make("p", {}, make("b", {}, c ? "Median channel" : "Worst channel"), ` (channel ${channel}): cosine ${sample.cosines[now.layer][now.element][c].toFixed(3)}`),
+    put("maps", ...(layer.reading ? [make("p", {class: "reading"}, layer.reading)] : []), ...layer.channels.map((channel, c) => make("div", {class: "pair"},
+      make("p", {}, make("b", {}, c ? "Median channel" : "Worst channel"), ` (channel ${channel}): cosine ${sample.cosines[now.layer][now.element][c].toFixed(3).replace("-", "−")}`),
       map(2 * c, "f(gx): map of the moved image"), map(2 * c + 1, "g f(x): moved map of the image"))));
   }
   function say(extra = "") {
