@@ -1,6 +1,6 @@
 """``python -m onnx_geed`` is ``onnx-geed``."""
 
-from onnx_geed.cli import install, open_streams
+from onnx_geed.cli import finish, install, open_streams
 
 
 def main() -> None:
@@ -9,7 +9,11 @@ def main() -> None:
     install()
     from onnx_geed.cli import cli
 
-    cli(prog_name="onnx-geed")
+    try:
+        cli(prog_name="onnx-geed")
+    except SystemExit as end:
+        finish(end.code if isinstance(end.code, int) else 0)
+        raise
 
 
 if __name__ == "__main__":

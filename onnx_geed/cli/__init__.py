@@ -9,6 +9,7 @@ if TYPE_CHECKING:
         cli as cli,
     )
     from onnx_geed.cli.signals import (
+        finish as finish,
         install as install,
         open_streams as open_streams,
     )

@@ -6,6 +6,7 @@ Loads nothing but the standard library, so that it can be installed before anyth
 from __future__ import annotations
 
 import _thread
+import atexit
 import contextlib
 import io
 import os
@@ -16,7 +17,16 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-__all__ = ["ENDING", "SignalledError", "caught", "install", "line_of", "open_streams"]
+__all__ = [
+    "ENDING",
+    "SignalledError",
+    "caught",
+    "end_at_once",
+    "finish",
+    "install",
+    "line_of",
+    "open_streams",
+]
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 
@@ -38,6 +48,7 @@ _LOADING = "<frozen importlib._bootstrap>"
 _LATER = 0.02
 
 
+# The signal that came first, whether signals are handled, and the status of a finished command.
 _state: dict[str, int] = {}
 
 
@@ -95,7 +106,26 @@ def install() -> Callable[[], None]:
     return restore
 
 
+def finish(status: int) -> None:
+    """Keep a finished command's status: no signal changes it while the process ends.
+
+    Python ends threads and libraries for some hundredths of a second yet, and gives signals their
+    default back before it is done.
+    """
+    if "handled" in _state:
+        _state["finished"] = status
+        atexit.register(_ignore)
+
+
+def _ignore() -> None:
+    for number in ENDING:
+        if signal.getsignal(number) is _stop:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
+    if "finished" in _state:
+        os._exit(_state["finished"])
     again = caught()
     _state.setdefault("caught", number)
     if again or _is_loading(frame):
@@ -132,12 +162,17 @@ def _is_loading(frame: FrameType | None) -> bool:
 
 def _end(number: int) -> NoReturn:
     """End at once: a second signal does not wait for what runs."""
+    end_at_once(line_of(number), 128 + number)
+
+
+def end_at_once(line: str, status: int) -> NoReturn:
+    """End this process with a line, whatever its threads are at; leave no file unfinished."""
     with contextlib.suppress(OSError):
-        os.write(2, f"{line_of(number)}\n".encode())
+        os.write(2, f"{line}\n".encode())
     # Only where it is loaded already is anything unfinished.
     if files := sys.modules.get("onnx_geed.files"):
         files.remove_unfinished()
-    os._exit(128 + number)
+    os._exit(status)
 
 
 def open_streams() -> None:

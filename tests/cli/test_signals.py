@@ -353,3 +353,28 @@ def test_a_signal_that_a_callback_swallows_comes_again(tmp_path):
     )
     run = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True)
     assert (run.returncode, run.stderr) == (143, "onnx-geed: terminated\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_does_not_change_the_status_of_a_finished_command(number):
+    # What Python takes apart at its end takes long, and handlers are gone before.
+    code = (
+        "import os, sys, threading\n"
+        "kept = [[i] for i in range(2_000_000)]\n"
+        "main = threading.main_thread()\n"
+        "threading.Thread(target=lambda: (main.join(), os.write(1, b'ends'))).start()\n"
+        "sys.argv = ['onnx-geed', '--version']\n"
+        "from onnx_geed.__main__ import main as run\n"
+        "run()\n"
+    )
+    for delay in (0, 0.01, 0.03, 0.06):
+        ending = subprocess.Popen(
+            [sys.executable, "-c", code], env=ENV, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert ending.stdout is not None
+        while b"ends" not in ending.stdout.readline(4):
+            pass
+        time.sleep(delay)
+        ending.send_signal(number)
+        _, told = ending.communicate(timeout=60)
+        assert (ending.returncode, told) == (0, b""), delay
