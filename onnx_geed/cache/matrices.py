@@ -75,7 +75,9 @@ def write_matrices(folder: Path, tables: Mapping[str, Table], texts: Mapping[str
     """
     if has_matrices(folder, texts):
         return
-    arrays = {kept["sha256"]: tables[name].values for name, kept in _named(texts).items()}
+    arrays: dict[str, Any] = {
+        kept["sha256"]: tables[name].values for name, kept in _named(texts).items()
+    }
     try:
         with replacing(folder / MATRICES, folder / f".unfinished-{MATRICES}") as file:
             np.savez(file, **arrays)  # NumPy 2.0 would keep other options as arrays
