@@ -11,6 +11,7 @@ After:  Equal(b, -1) → m;  Where(m, 1, b) → c;  Div(a, c) → q;  Neg(a) →
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import onnx
 from onnx import TensorProto
@@ -152,5 +153,5 @@ def _safe(node: onnx.NodeProto, kinds: Mapping[str, int], opset: int) -> list[on
     return [*nodes, changed, last]
 
 
-def _node(op: str, inputs: list[str], output: str, **attributes: object) -> onnx.NodeProto:
+def _node(op: str, inputs: list[str], output: str, **attributes: Any) -> onnx.NodeProto:
     return onnx.helper.make_node(op, inputs, [output], **attributes)

@@ -22,7 +22,7 @@ from onnx_geed.run.options import Options
 __all__ = ["check_labour"]
 
 # Seconds of one core for a row, which is 6e12 multiplications; and what any model may take.
-_MOST, _ANY = 120.0, 4.0
+_MOST, _ANY = 120.0, 2.5
 
 # Of a weight: it is multiplied at each of 3e7 places, such as of an image of 5,000 by 6,000.
 _A_WEIGHT = 6e-4
@@ -84,9 +84,9 @@ def check_labour(
 
 
 def _weights(graph: onnx.GraphProto) -> int:
-    stored = sum(math.prod(tensor.dims) for tensor in graph.initializer)
+    stored = sum(int(math.prod(tensor.dims)) for tensor in graph.initializer)
     return stored + sum(
-        math.prod(stated.t.dims)
+        int(math.prod(stated.t.dims))
         for node in graph.node
         if node.op_type == "Constant"
         for stated in node.attribute

@@ -260,7 +260,7 @@ def test_a_confined_process_and_a_card_may_take_longer(tmp_path, monkeypatch):
         refused()
 
 
-@pytest.mark.parametrize(("weights", "allowed"), [(10, 4), (20_000, 12), (10**8, 120)])
+@pytest.mark.parametrize(("weights", "allowed"), [(10, 2.5), (20_000, 12), (10**8, 120)])
 def test_what_a_model_may_take_grows_with_its_weights(weights, allowed):
     """Of every known network a weight is used at no more places than a large image has."""
     graph = helper.make_graph([], "g", [], [], [TensorProto(name="w", dims=[weights])])
