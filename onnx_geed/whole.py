@@ -16,6 +16,7 @@ import atexit
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -77,6 +78,11 @@ def _let_come_back() -> None:
     with contextlib.suppress(KeyboardInterrupt):
         while _AWAITED - {threading.get_ident()} and time.monotonic() < until:
             time.sleep(0.002)
+    # What is loaded meanwhile registers what it has to do at the end too late: Python drops it.
+    # HDF5 would then call h5py as the very last, when there is no Python any more.
+    if (conversions := sys.modules.get("h5py._conv")) is not None:
+        with contextlib.suppress(Exception):
+            conversions.unregister_converters()
 
 
 @contextlib.contextmanager

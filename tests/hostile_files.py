@@ -436,6 +436,37 @@ def hdf5_whose_chunk_unpacks_to_more_than_it_says(folder: Path, chunk: tuple[int
     return measure("x.h5")
 
 
+@cases(
+    "kind",
+    pipe="pipe",
+    soft="soft",
+    outside="outside",
+    round="round",
+    virtual_pipe="virtual_pipe",
+    virtual_outside="virtual_outside",
+)
+def hdf5_that_leads_elsewhere(folder: Path, kind: str) -> str:
+    import h5py
+
+    data = folder / "data"
+    data.mkdir()
+    os.mkfifo(data / "p.h5")
+    with h5py.File(folder / "other.h5", "w") as file:
+        file["x"] = images()
+    with h5py.File(data / "x.h5", "w") as file:
+        named = "p.h5" if kind.endswith("pipe") else "../other.h5"
+        if kind.startswith("virtual"):
+            layout = h5py.VirtualLayout((6, 3, 8, 8), "f4")
+            layout[...] = h5py.VirtualSource(named, "x", (6, 3, 8, 8))
+            file.create_virtual_dataset("x", layout)
+        elif kind == "soft":
+            file["x"] = h5py.SoftLink("/y/z")
+            file["y"] = h5py.ExternalLink("p.h5", "/")
+        else:
+            file["x"] = h5py.ExternalLink("x.h5" if kind == "round" else named, "x")
+    return measure("data/x.h5:x")
+
+
 # Labels, masks and other arrays beside the data.
 
 _BESIDE = {
@@ -485,6 +516,13 @@ def feed_of_9_GB(folder: Path, kind: str) -> str:
         sparse(folder / "e.npy", size + 128, head)
     else:
         archive(folder / "e.npy", {"x.npy": (head, size, size + 128)})
+    return measure(more="--feed extra=e.npy")
+
+
+@cases("kind", nothing="V4", texts="U3", fields="f4,i4")
+def feed_of_no_numbers(folder: Path, kind: str) -> str:
+    models.save(models.two_input(), folder / "model.onnx")
+    np.save(folder / "e.npy", np.zeros((6, 2), kind))
     return measure(more="--feed extra=e.npy")
 
 
@@ -882,6 +920,23 @@ def preprocessing_in_a_hole(folder: Path) -> str:
 def suite(folder: Path, content: str) -> str:
     (folder / "s.toml").write_text(content)
     return "benchmark s.toml --out results"
+
+
+@cases("pattern", all="/**", any="/**/*.onnx", processes="/proc/**/*", places="/{a}/{b}/{c}")
+def suite_of_all_files(folder: Path, pattern: str) -> str:
+    entry = f'[[models]]\nname = "m"\npath = "{pattern}"\n[[data]]\nname = "d"\npath = "x.npy"\n'
+    (folder / "s.toml").write_text(f'groups = ["C4"]\n{entry}')
+    return "benchmark s.toml --out results"
+
+
+@case
+def folders_whose_links_lead_to_each_other(folder: Path) -> str:
+    (folder / "images").mkdir()
+    for i in range(12):
+        png(folder / "images" / f"f{i}" / "a.png", 8, 8)
+        for j in range(12):
+            (folder / "images" / f"f{i}" / f"to{j}").symlink_to(folder / "images" / f"f{j}")
+    return measure("images")
 
 
 @cases("packing", bz2=zipfile.ZIP_BZIP2, lzma=zipfile.ZIP_LZMA)

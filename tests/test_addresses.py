@@ -579,7 +579,7 @@ def test_a_result_does_not_replace_what_is_read(there):
             *("--out", f"{root}/{name}"),
         )
         assert status == 2
-        assert "is what is read; name another file" in told
+        assert "is the file that is read; name another file" in told
 
 
 class Faulty(MemoryFileSystem):

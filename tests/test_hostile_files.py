@@ -32,6 +32,9 @@ from bounded import GIB, Bounded
 # Each costs little, and there are many; what they show of a kind, pipes and devices show too.
 _ALIKE = ("_socket", "_loop", "_a_folder", "flac_of_silence", "npy_of_many_samples")
 
+# They take the whole time that a search may take.
+_SLOW = ("suite_of_all_files[all]", "suite_of_all_files[any]", "suite_of_all_files[processes]")
+
 
 @pytest.fixture(scope="module")
 def bounded():
@@ -40,7 +43,7 @@ def bounded():
 
 
 CASES = [
-    pytest.param(name, marks=[pytest.mark.slow] if name.endswith(_ALIKE) else [])
+    pytest.param(name, marks=[pytest.mark.slow] if name.endswith((*_ALIKE, *_SLOW)) else [])
     for name in hostile_files.CASES
 ]
 

@@ -456,6 +456,62 @@ def test_the_readme_tells_the_committed_results(scale):
         assert (PAPER / link).is_file(), link
 
 
+def block_of(text, name):
+    return text.split(f"<!-- {name} -->\n")[1].split(f"\n<!-- end {name} -->")[0]
+
+
+def test_pages_say_in_words_what_the_committed_results_say():
+    import words
+
+    results = PAPER / "results" / "small"
+    text = (PAPER / "README.md").read_text(encoding="utf-8")
+    for name, block in words.BLOCKS.items():
+        assert block_of(text, f"{name} small") == block(results)
+    page = (PAPER.parent.parent / "docs" / "index.md").read_text(encoding="utf-8")
+    assert block_of(page, "conclusions") == words.short(results)
+    # What was measured is written by the script alone.
+    by_hand = re.sub(r"<!-- (\w+) small -->.*?<!-- end (\w+ )?small -->", "", text, flags=re.S)
+    assert not re.findall(
+        r"±|(?<![=.\d])\d\.\d{2,}(?!\.)|\de-\d|\d\.\d ?%", by_hand.replace("0.01", "")
+    )
+
+
+def test_every_conclusion_stands_on_findings():
+    import words
+
+    results = PAPER / "results" / "small"
+    assert len(words.CONCLUSIONS) == 5
+    for _, findings, _ in words.CONCLUSIONS:
+        assert "not run" not in words.reached(results, findings)
+    assert words.verdicts_of(results, "4.2, (2)", "Trained CNNs").endswith(" of 10")
+    assert words.verdicts_of(results, "4.1, (1)", "no such finding") == "not run"
+
+
+def test_which_start_is_more_invariant_depends_on_the_measure_where_both_orders_show():
+    import findings
+
+    def pair(measure, scratch, pretrained, **other):
+        return [
+            row(f"lite0 {start}", values, step=9, measure=measure, **other)
+            for start, values in (("scratch", scratch), ("pretrained", pretrained))
+        ]
+
+    def cosines(*values):
+        rows = pair("latent-cos", [-1.3, -1.2], [-4.1, -4.0])
+        for each, mean in zip(rows, values, strict=True):
+            each |= {"unnormalised_mean": mean}
+            each |= {"unnormalised_ci95_over_models": [mean - 0.1, mean + 0.1]}
+        return rows
+
+    rest = [*pair("latent-l2", [0.4, 0.6], [0.5, 0.6]), *pair("softmax-kl", [0.2, 0.3], [0.2, 0.3])]
+    text, verdicts = findings.depends("C8")(findings.Results([*rest, *cosines(-0.9, -0.6)]))
+    assert verdicts == ["reproduced"]
+    assert "by cosine with M pretrained; by cosine without M scratch" in text
+    # One order alone does not depend.
+    same = findings.depends("C8")(findings.Results([*rest, *cosines(-0.6, -0.9)]))[1]
+    assert same == ["not separated"]
+
+
 @pytest.mark.parametrize("page", ["benchmarks/paper/README.md", "docs/how-to/families.md"])
 def test_pages_tell_the_committed_families(page):
     import discussion

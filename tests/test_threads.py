@@ -402,10 +402,23 @@ def test_a_thread_that_is_no_daemon_goes_on_after_the_main_one(alone):
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", np.arange(0, 2, 0.1).round(1))
 def test_a_process_ends_while_a_daemon_thread_loads(delay):
-    run = python(ENDING, "cold", delay)  # which hangs on no account
-    # What libraries do at the end, while another thread loads them, is not in our hands.
-    assert run.returncode in (0, -signal.SIGABRT, -signal.SIGSEGV)
-    assert "onnx_geed" not in run.stderr
+    ends(python(ENDING, "cold", delay))
+
+
+def test_hdf5_asks_for_python_no_more_where_it_is_loaded_while_the_process_ends():
+    code = """
+    import threading, time
+    from onnx_geed.whole import whole
+    inside = threading.Event()
+    def go_on():
+        with whole():
+            inside.set()
+            time.sleep(0.3)
+            import h5py
+    threading.Thread(target=go_on, daemon=True).start()
+    inside.wait()
+    """
+    ends(python(code))
 
 
 @pytest.mark.slow

@@ -286,6 +286,32 @@ def starts(group: str, measure: str) -> Callable[[Results], Found]:
     return find
 
 
+def depends(group: str) -> Callable[[Results], Found]:
+    """At the end one start is more invariant by one measure, the other by another."""
+    measures = (
+        ("distance", "latent-l2", "mean"),
+        ("cosine with M", "latent-cos", "mean"),
+        ("cosine without M", "latent-cos", "unnormalised_mean"),
+        ("softmax", "softmax-kl", "mean"),
+    )
+    words = {"reproduced": "scratch", "reversed": "pretrained"}
+
+    def find(r: Results) -> Found:
+        texts, verdicts = [], []
+        for network in sorted({m.rsplit(" ", 1)[0] for m in r.values("model")}):
+            orders = []
+            for name, measure, field in measures:
+                where = {"step": max(r.values("step")), "measure": measure, "group": group}
+                a, b = (r.row(model=f"{network} {s}", **where) for s in ("scratch", "pretrained"))
+                orders.append(below(a, b, field))
+                texts.append(f"by {name} {words.get(orders[-1], orders[-1])}")
+            both = {"reproduced", "reversed"} <= {*orders}
+            verdicts.append("reproduced" if both else "not separated")
+        return f"more invariant at the end: {'; '.join(texts)}", verdicts
+
+    return find
+
+
 def trend(start: str, sign: int) -> Callable[[Results], Found]:
     def find(r: Results) -> Found:
         steps = [s for s in sorted(r.values("step")) if s]
@@ -555,6 +581,13 @@ FINDINGS: tuple[tuple[str, str, str, Callable[[Results], Found], str], ...] = (
         "4.3",
         starts("C8", "latent-l2"),
         "chips.C8.latent-l2",
+    ),
+    (
+        "4.3, (4)",
+        "Which start is more invariant depends on the measure",
+        "4.3",
+        depends("C8"),
+        "chips.C8.latent-cos.normalised",
     ),
     ("4.3", "So also under D8", "4.3", starts("D8", "latent-l2"), "chips.D8.latent-l2"),
     (

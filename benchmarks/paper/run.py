@@ -9,7 +9,7 @@
     python benchmarks/paper/run.py A.4 --mnist ... --photos FOLDER --weights lite0=FILE
     python benchmarks/paper/run.py discussion --photos FOLDER --weights lite0=FILE
     python benchmarks/paper/run.py points --mnist ...
-    python benchmarks/paper/run.py figures          redraws pictures and table from the results here
+    python benchmarks/paper/run.py figures          pictures, and what pages tell, from the results
 
 Stopped at any moment, the same command goes on at the last checkpoint. `--scale small` (the
 default) is what two cores do in an hour or two; `--scale paper` is the full protocol.
@@ -237,9 +237,10 @@ def pictures(path: Path, folder: Path) -> list[Path]:
 
 
 def draw_all() -> None:
-    """Redraw every picture, and write the README's tables anew."""
+    """Redraw every picture, and write anew what the pages tell of the results."""
     import discussion
     import findings
+    import words
 
     for path in sorted(HERE.glob("results/*/*.json")):
         draw(path)
@@ -253,7 +254,14 @@ def draw_all() -> None:
         if (own := results / "discussion.json").is_file():
             table = discussion.table(json.loads(own.read_text("utf-8"))["rows"])
             text = between(text, f"discussion {scale}", f"end discussion {scale}", table)
+        for name, block in words.BLOCKS.items():
+            if f"<!-- {name} {scale} -->" in text:
+                text = between(text, f"{name} {scale}", f"end {name} {scale}", block(results))
     readme.write_text(text, encoding="utf-8")
+    page = HERE.parents[1] / "docs" / "index.md"
+    told = words.short(HERE / "results" / "small")
+    told = between(page.read_text(encoding="utf-8"), "conclusions", "end conclusions", told)
+    page.write_text(told, encoding="utf-8")
 
 
 def between(text: str, start: str, end: str, new: str) -> str:

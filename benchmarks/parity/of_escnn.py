@@ -90,7 +90,7 @@ def rows(work: Path) -> list[Row]:
             found.append(
                 Row(
                     f"`check_equivariance`, {title}, {45 * k}°",
-                    f"`--group C8 --measure output-l2`: `per_element`, r{k}",
+                    f"`--group C8` `--measure output-l2`: `per_element`, r{k}",
                     *(errors[f"r{k}"], ours["per_element"][f"r{k}"]),
                     formula,
                     float(np.abs(apart).mean()),

@@ -107,7 +107,7 @@ def rows(work: Path) -> list[Row]:
             Row(
                 "`rotation_sample_invariance`, of ±3.75°, ±7.5°, ±11.25° (they draw between "
                 f"±11.25°){title}",
-                f"`--group {tilts} --measure output-l2`",
+                f"`--group {tilts}` `--measure output-l2`",
                 *(float((apart**2).mean()), float(moved[:, 1:].mean())),
                 "mean of the squares of ours (`deviations`) / 9 classes",
                 *(float((moved[:, 1:] ** 2).mean() / 9), close),
@@ -122,7 +122,7 @@ def rows(work: Path) -> list[Row]:
         found.append(
             Row(
                 f"`consistency_x{k}`, images rolled by {k} pixel{'s' * (k > 1)}",
-                f"`--group shift29x1 --measure flip-rate`: `per_element`, t{k},0",
+                f"`--group shift29x1` `--measure flip-rate`: `per_element`, t{k},0",
                 *(float(stay), flipped),
                 *("1 − ours", 1 - flipped),
             )
@@ -137,7 +137,7 @@ def rows(work: Path) -> list[Row]:
             Row(
                 f"local equivariance error, rotation, by a difference over ±{step:g} pixels at the "
                 f"corner (±{np.degrees(angle):.3g}°)",
-                f"`--group small-rotation~{step:g} --measure sensitivity`",
+                f"`--group small-rotation~{step:g}` `--measure sensitivity`",
                 *(error(apart / (2 * angle)), float(slopes[:, 1].mean())),
                 f"{ours}: {radian}",
                 float(CORNER**2 * (slopes[:, 1] ** 2).mean() / 9),
@@ -152,7 +152,7 @@ def rows(work: Path) -> list[Row]:
         Row(
             "local equivariance error, rotation, by the derivative, a pixel's two slopes averaged; "
             f"with the slope to the next pixel alone: {error(forward):.6g}",
-            "`--group small-rotation~0.001 --measure sensitivity`",
+            "`--group small-rotation~0.001` `--measure sensitivity`",
             *(error(both), float(slopes[:, 1].mean())),
             f"{ours}, in the limit of small steps",
             float(CORNER**2 * (slopes[:, 1] ** 2).mean() / 9),

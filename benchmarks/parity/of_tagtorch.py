@@ -65,7 +65,7 @@ def rows(work: Path) -> list[Row]:
         maps = record(result, "channel-cos", "block1")
         x = torch.from_numpy(samples(result))
         latents, probabilities, blocks = activations(orbit(x, turn))
-        how = f"`--group C8 --interpolation {name} --measure"
+        how = f"`--group C8` `--interpolation {name}` `--measure"
         both = f"{name} pixels"
         found += [
             Row(

@@ -72,7 +72,7 @@ def rows(work: Path) -> list[Row]:
         ),
         Row(
             "the same of each sample alone, squared, summed over units, averaged over samples",
-            "`--group C8 --measure unexplained@latent`",
+            "`--group C8` `--measure unexplained@latent`",
             *(float(squares.mean()), found["value"]),
             "M₂ × ours × n / (n − 1) (M₂ is `normaliser`)",
             found["normaliser"] * found["value"] * 8 / 7,
@@ -104,7 +104,7 @@ def turning(work: Path, x: NDArray[np.float32], layer: str) -> Row:
     return Row(
         f"`TransformationVarianceSameEquivariance` of {layer}, C4, {len(x)} digits, each alone, "
         "squared, summed over units, averaged",
-        f"`--group C4 --measure unexplained@{layer}` of the digits in all four turns",
+        f"`--group C4` `--measure unexplained@{layer}` of the digits in all four turns",
         *(float(squares.mean()), found["value"]),
         "M₂ × ours / 2 (every turn of a digit is held against every other)",
         found["normaliser"] * found["value"] / 2,

@@ -78,7 +78,7 @@ def write_matrices(folder: Path, tables: Mapping[str, Table], texts: Mapping[str
     arrays = {kept["sha256"]: tables[name].values for name, kept in _named(texts).items()}
     try:
         with replacing(folder / MATRICES, folder / f".unfinished-{MATRICES}") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            np.savez(file, **arrays)  # NumPy 2.0 would keep other options as arrays
     except OSError as error:
         raise GeedError(
             f"cache {folder}: writing {MATRICES} failed ({error.strerror or error}); make room and "

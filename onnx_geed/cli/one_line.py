@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 import click
 
 from onnx_geed.cli.memory_limit import limit_of_this_process
-from onnx_geed.cli.signals import SignalledError, caught, install, line_of
+from onnx_geed.cli.signals import SignalledError, caught, end_at_once, install, line_of
 from onnx_geed.cli.terminal import OutputError, fail, settle, show, silence, tell
 from onnx_geed.errors import GeedError
+from onnx_geed.overrun import end_by
 from onnx_geed.text import format_bytes
 
 __all__ = ["OneLine"]
@@ -37,11 +38,13 @@ class OneLine(click.Group):
         kwargs["standalone_mode"] = False
         restore = install()
         _show_messages()
+        end_by(lambda fault: end_at_once(f"onnx-geed: {fault}", 2))
         shown, warnings.showwarning = warnings.showwarning, _warned
         try:
             status = self._status(*args, **kwargs)
             sys.exit(status if isinstance(status, int) else 0)
         finally:
+            end_by(None)
             settle()
             restore()
             warnings.showwarning = shown

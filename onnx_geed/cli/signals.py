@@ -16,7 +16,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, NoReturn
 
-__all__ = ["ENDING", "SignalledError", "caught", "install", "line_of", "open_streams"]
+__all__ = [
+    "ENDING",
+    "SignalledError",
+    "caught",
+    "end_at_once",
+    "install",
+    "line_of",
+    "open_streams",
+]
 
 _WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "hung up"}
 
@@ -132,12 +140,17 @@ def _is_loading(frame: FrameType | None) -> bool:
 
 def _end(number: int) -> NoReturn:
     """End at once: a second signal does not wait for what runs."""
+    end_at_once(line_of(number), 128 + number)
+
+
+def end_at_once(line: str, status: int) -> NoReturn:
+    """End this process with a line, whatever its threads are at; leave no file unfinished."""
     with contextlib.suppress(OSError):
-        os.write(2, f"{line_of(number)}\n".encode())
+        os.write(2, f"{line}\n".encode())
     # Only where it is loaded already is anything unfinished.
     if files := sys.modules.get("onnx_geed.files"):
         files.remove_unfinished()
-    os._exit(128 + number)
+    os._exit(status)
 
 
 def open_streams() -> None:

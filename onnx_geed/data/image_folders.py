@@ -34,8 +34,8 @@ def check_channels(preprocess: Preprocess, channels: int | None, layout: str) ->
     takes = 1 if one else channels
     if takes not in (None, feeds):
         raise GeedError(
-            f"preprocess channels={preprocess.channels} feeds {feeds} channels, but the model "
-            f"takes {takes}"
+            f"preprocess channels={preprocess.channels} feeds {feeds} "
+            f"channel{'s' * (feeds != 1)}, but the model takes {takes}"
             + (f": write channels={'grey' if takes == 1 else 'RGB'}" if takes in (1, 3) else "")
         )
 

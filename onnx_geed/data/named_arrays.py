@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.data.array_files import PACKED, rows_in_file
 from onnx_geed.data.chunks import ChunkCheck
+from onnx_geed.data.links import check_links
 from onnx_geed.data.rows import Rows, reading, rows_of
 from onnx_geed.data.virtual import check_handles, files_of
 from onnx_geed.errors import GeedError, nearest
@@ -138,6 +139,7 @@ def open_hdf5(path: Path, asked: Asked) -> Rows:
     file = h5py.File(path, "r")
     names = _datasets(file)
     # A link is no item of its own, but may be named.
+    check_links(file, key or "", where)
     named = file.get(key) if key else None
     if isinstance(named, h5py.Dataset):
         chosen, data = "/" + str(key).strip("/"), named
@@ -195,6 +197,7 @@ def names_of_hdf5(path: Path, key: str | None) -> list[str]:
 
     check_ordinary(path)
     with h5py.File(path, "r") as file:
+        check_links(file, key or "", str(path))
         named = file.get(key) if key else file
         return [n[1:] for n in _datasets(named)] if isinstance(named, h5py.Group) else []
 

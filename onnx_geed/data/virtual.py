@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx_geed.data.links import check_beside, check_links
 from onnx_geed.errors import GeedError
 from onnx_geed.whole import whole
 
@@ -152,6 +153,7 @@ def _source(
     path = Path(data.file.filename).parent / file
     if not path.exists():
         raise GeedError(f"{where}: a virtual dataset whose file {file} is missing")
+    check_beside(Path(data.file.filename).parent, file, f"{where}: a virtual dataset whose file is")
     with h5py.File(path, "r") as opened:
         return _held(
             opened, source, name, f"{where}: a virtual dataset whose file {file}", where, above
@@ -169,6 +171,7 @@ def _held(
     with whole():
         import h5py
 
+    check_links(opened, name, where)
     inner = opened.get(name) if not _NUMBER.search(name) else None
     if _NUMBER.search(name):
         return {Path(opened.filename)}

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import onnx
 
+from onnx_geed.model.divisions import guard_divisions
 from onnx_geed.model.io import Model
 from onnx_geed.model.nodes import reads, subgraphs
 
@@ -54,6 +55,8 @@ def expose_tensors(model: Model, names: Sequence[str]) -> onnx.ModelProto:
     # A name is enough: the runtime infers type and shape, and would hold a stale shape against us.
     graph.output.extend(onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names))
     _hold_frames(graph)
+    versions = [o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")]
+    guard_divisions(graph, max(versions, default=0))
     return proto
 
 

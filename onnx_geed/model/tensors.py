@@ -14,6 +14,7 @@ from onnx_geed.model.batch_axis import Place, batch_axes
 from onnx_geed.model.dataflow import Flow, drop_pointwise
 from onnx_geed.model.heads import find_head
 from onnx_geed.model.io import Model
+from onnx_geed.model.labour import seconds_of
 from onnx_geed.model.layout_inference import find_layouts, has_places
 from onnx_geed.model.metadata import (
     INPUT,
@@ -70,6 +71,8 @@ class Tensor:
         count as 1, and an unknown shape as nothing.
     beside : int
         Bytes that its node takes while it runs, beside its inputs and outputs, likewise.
+    seconds : float
+        How long its node computes on one core, likewise; of a node's first output.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Tensor:
     doubt: str = ""
     held: int = 0
     beside: int = 0
+    seconds: float = 0.0
 
 
 def list_tensors(
@@ -195,7 +199,8 @@ def tensors_from(
     kept = drop_pointwise(offered, flow, types)
     pooled = {name for name, text in layout.items() if _has_places_and_channels(text)}
     kind_of_output = output_kind(model, output, kind)
-    classifier = find_head(flow, offered, types, constants(graph), kind_of_output, pooled)
+    short = constants(graph)
+    classifier = find_head(flow, offered, types, short, kind_of_output, pooled)
     head = latent or _stated_latent(model, refused) or classifier.latent
     # Who names a latent says that a classifier follows it.
     scores = classifier.scores or head not in (None, output)
@@ -227,6 +232,7 @@ def tensors_from(
 
     listed = []
     for index, node in enumerate(graph.node):
+        first = next(filter(None, node.output), "")
         for name in filter(None, node.output):
             dtype, shape = types.get(name, ("?", None))
             modules = dict.fromkeys((*stated.get(name, ()), *filter(None, [derived.get(name)])))
@@ -247,6 +253,7 @@ def tensors_from(
                     doubt if name == output else "",
                     _held(dtype, shape),
                     workspace(node, types),
+                    seconds_of(node, types, short) if name == first else 0.0,
                 )
             )
         listed += _tensors_in_bodies(node)

@@ -144,8 +144,11 @@ def _where(result: Result, readings: Sequence[Reading]) -> list[str]:
     if len(maps) < 2:
         return []
     lost = largest_loss(maps)
-    sentences = [] if lost is None else [f"Feature maps: the largest loss is {lost}."]
-    if lost is not None and result["group"]["order"] > 2:
+    if lost is None:
+        return []
+    layouts = [m["layout"] for m in result["measurements"] if m["measure"] == maps[0].measure]
+    sentences = [f"{title(maps[0].measure, layouts)}: the largest loss is {lost}."]
+    if result["group"]["order"] > 2:
         sentences.append(worst_and_best(maps[-1], result["group"]))
     return sentences
 

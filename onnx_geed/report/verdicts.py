@@ -70,13 +70,14 @@ def _text(entry: ComparisonEntry, names: Sequence[str], pair: tuple[Reading, Rea
     if entry["compared"] == "value" and shares[0] is not None and shares[1] is not None:
         apart = shares[0] - shares[1]
         if apart * difference < 0 and abs(apart) > _APART:
-            told = [span(r.told(r.value)) for r in pair]
+            told = [span(r.told(r.value)) for r in (pair if difference < 0 else pair[::-1])]
+            off = " against ".join(f"{share} off" for share in known[:: 1 if apart < 0 else -1])
             return (
                 f"the order depends on the scale. By {pair[0].told_unit}, {better} is more {kind} "
-                f"({told[0]} and {told[1]}); relative to different samples, {names[apart > 0]} is"
-                f"{off}."
+                f"({told[0]} against {told[1]}); relative to different samples, {names[apart > 0]} "
+                f"is ({off})."
             )
-    if off and difference > 0:
+    if difference > 0:
         known.reverse()
     against = f": {known[0]} off against {known[1]}" if off else ""
     return f"{better} is more {kind}{against}."

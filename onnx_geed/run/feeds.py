@@ -141,4 +141,6 @@ def _loaded_array(name: str, value: str | Path | NDArray[Any], allowed: int) -> 
         raise GeedError(f"{where}: not a readable .npy file ({error})") from None
     if not isinstance(loaded, np.ndarray):
         raise GeedError(f"{where}: holds several arrays; give an .npy file")
+    if loaded.dtype.kind not in "biufc":
+        raise GeedError(f"{where}: holds {loaded.dtype} values, not numbers")
     return loaded

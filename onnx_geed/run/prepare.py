@@ -47,6 +47,7 @@ from onnx_geed.run.fit_requests import (
 from onnx_geed.run.fitting import Fitting
 from onnx_geed.run.footprint import Footprint, footprint_of
 from onnx_geed.run.job import EngineName, Network, Task
+from onnx_geed.run.labour import check_labour
 from onnx_geed.run.memory import Share, fit_memory
 from onnx_geed.run.options import Options
 from onnx_geed.run.output_kinds import find_output_kinds
@@ -226,6 +227,7 @@ def prepare_run(
     notes += selection.notes
     names = list(dict.fromkeys([*(tensor.name for tensor in selection.tensors), output]))
     footprint = footprint_of(loaded, acted, listed, options)
+    check_labour(loaded, acted, listed, options, footprint)
     trial = try_out(loaded, acted, names, source, options, footprint, _opener(beside))
     notes += trial.notes
     if options.provider == "auto" and loaded.function is None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.errors import GeedError
 from onnx_geed.model import Model, expose_tensors, has_loops
+from onnx_geed.overrun import watched
 from onnx_geed.whole import awaited, whole
 
 if TYPE_CHECKING:
@@ -155,7 +156,8 @@ class Session:
         if self.fixed:
             feed = self._filled_up(feed, len(batch))
         try:
-            with awaited(), _ended_in_time(self.endless) as ending:
+            rows = self.fixed or len(batch)
+            with awaited(), watched(rows), _ended_in_time(self.endless) as ending:
                 arrays = self.runtime.run(list(self.outputs), feed, ending)
         except Exception as error:  # onnxruntime's exceptions share no public parent
             shape = feed[self.input].shape

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
+import threading
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -23,7 +25,7 @@ from onnx_geed.addresses import (
     sibling,
 )
 from onnx_geed.copies import copy_file, read_by_copy
-from onnx_geed.errors import GeedError, nearest
+from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.held import ALLOWED, read_held
 from onnx_geed.run.options import Options, check_option, names_files
 from onnx_geed.safe_names import file_name
@@ -46,6 +48,10 @@ _OPTIONS = tuple(f.name for f in fields(Options) if f.name not in ("measures", "
 # Bytes of a suite, of one line of it, and keys in keys: for these the reader of TOML takes time and
 # memory that grow with their square.
 _LONGEST, _LONGEST_LINE, _MOST_PARTS = 1 << 20, 1 << 16, 30
+
+
+# Files that a pattern may fit, and seconds of looking for them.
+_MOST_FILES, _LONGEST_SEARCH = 100_000, 20.0
 
 
 # Where points separate no keys: texts and remarks.
@@ -360,7 +366,7 @@ def _matches(suite: str | Path, pattern: str) -> Iterator[tuple[str, dict[str, s
     address = address_of(pattern) or address_of(sibling(suite, pattern))
     if address is None:
         expression = re.compile(_path_expression(Path(pattern).as_posix()))
-        for file in glob.glob(_PLACE.sub("*", pattern), root_dir=_home(suite), recursive=True):
+        for file in _found(suite, _PLACE.sub("*", pattern)):
             if match := expression.fullmatch(Path(file).as_posix()):
                 yield str(_home(suite) / file), match.groupdict()
         return
@@ -371,6 +377,31 @@ def _matches(suite: str | Path, pattern: str) -> Iterator[tuple[str, dict[str, s
     for file in found:
         if match := expression.fullmatch(str(file)):
             yield str(system.unstrip_protocol(file)), match.groupdict()
+
+
+def _found(suite: str | Path, pattern: str) -> list[str]:
+    """Return what fits a pattern, which may be one for all that there is on the machine."""
+    found: list[str] = []
+    ended: list[BaseException | None] = []
+
+    def look() -> None:
+        try:
+            every = glob.iglob(pattern, root_dir=_home(suite), recursive=True)
+            found.extend(itertools.islice(every, _MOST_FILES + 1))
+            ended.append(None)
+        except BaseException as error:
+            ended.append(error)
+
+    # Nothing else ends a search that finds nothing; what is left of it ends with the process.
+    looking = threading.Thread(target=look, daemon=True)
+    looking.start()
+    looking.join(_LONGEST_SEARCH)
+    if not ended or len(found) > _MOST_FILES:
+        what = f"fits over {_MOST_FILES:,} files" if ended else "is looked for in too many folders"
+        raise GeedError(f"{suite}: {shown(pattern)} {what}; name the folder of the models")
+    if (error := ended[0]) is not None:
+        raise error
+    return found
 
 
 def _fill_places(name: str, parts: Mapping[str, str]) -> str:

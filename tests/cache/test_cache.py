@@ -149,7 +149,7 @@ def test_a_run_says_what_it_is_going_to_write_and_not_that_it_has(tmp_path, monk
     with pytest.raises(GeedError, match="no activations today"):
         caching.write_cache(MODEL, DIGITS, "C8", tmp_path / "a.geed", notify=lines.append, **FEW)
     (line,) = lines
-    assert ": to be written: 20 orbits, " in line
+    assert ": writing 20 orbits, " in line
 
 
 @pytest.mark.parametrize("part", ["chunk", "samples", "attribute", "reference"])
@@ -203,7 +203,7 @@ def test_a_truncated_or_missing_shard_is_an_error(copy):
     with pytest.raises(GeedError, match=seen[1].name):
         offline.measure_cache(copy)
     seen[1].unlink()
-    with pytest.raises(GeedError, match=f"not complete.*{seen[1].name}"):
+    with pytest.raises(GeedError, match=f"incomplete.*{seen[1].name}"):
         offline.measure_cache(copy)
     assert inspection.cache_info(copy)["missing"] == [seen[1].name]
 

@@ -121,11 +121,11 @@ BAD = {
     "an engine that is none": ("ok.onnx --data x.npy --group C4 --engine gpu", "graph"),
     "no graph for half an orbit": (
         "ok.onnx --data x.npy --group C4 --engine graph --batch-size 2",
-        "--batch-size 2 holds 2 rows, fewer than the 4 of an orbit",
+        "--batch-size 2 allows 2 rows, fewer than the 4 of an orbit",
     ),
     "no graph and a cache": (
         "ok.onnx --data x.npy --group C4 --engine graph --cache a.geed",
-        "leave --cache out",
+        "leave out --cache",
     ),
     "a strange layout": ("ok.onnx --data x.npy --group C4 --layout latent=NTD:2", "NTD:14x14"),
 }

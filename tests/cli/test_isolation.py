@@ -104,6 +104,8 @@ def loops(tmp_path_factory):
     fit = ("--layer=block5", "--samples=3", "--fit-samples=9", "--fit-anyway", "-o", "f.npz")
     for words in (
         ("measure", MODEL, "--data", digits, "--group=C4", "--group=C8", *few, "--out=r.json"),
+        ("cache", MODEL, "--data", digits, "--group=C4", *FEW[:2], "-o", "a.geed"),
+        ("measure", "a.geed", FEW[2], "--out=c.json"),
         ("fit", MODEL, "--data", digits, "--group=C4", *fit),
     ):
         got = geed(place, *words)
@@ -429,13 +431,13 @@ def test_what_comes_after_the_cells_of_a_suite_is_no_cells(place):
         HOSTILE + "\nimport onnx_geed.run.suite as suite\n"
         "write = suite.write_json\n"
         "def late(content, path):\n"
-        "    os.abort() if content['schema'] == suite.SCHEMA else write(content, path)\n"
+        "    os.abort() if content['schema'] == suite.SUITE_SCHEMA else write(content, path)\n"
         "suite.write_json = late\n"
     )
     got = geed(place, "benchmark", "suite.toml", "-o", "out", "--isolate")
     assert got.returncode == 2
     assert "failed" not in got.stderr
-    told = "onnx-geed: suite.toml: ended the process that ran it (SIGABRT)"
+    told = "onnx-geed: suite.toml: crashed its process (SIGABRT)"
     assert got.stderr.splitlines()[-1].startswith(told)
     (cell,) = (place / "out/cells").iterdir()
     assert json.loads(cell.read_text())["measurements"]
@@ -528,7 +530,7 @@ def test_a_file_that_was_asked_for_and_is_not_there_is_an_error(place, act):
     (place / "r.json").write_text("mine")
     got = measure(place, "hostile:leaves", "--isolate")
     assert got.returncode == 2
-    assert "before it wrote r.json, which is left as it was" in said(got)
+    assert "before it wrote r.json, which is unchanged" in said(got)
     assert left(place) == {"r.json"}
     assert (place / "r.json").read_text() == "mine"
 

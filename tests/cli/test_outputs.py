@@ -75,7 +75,7 @@ def test_measure_replaces_nothing_that_it_reads(place, option, out, more):
     words = ("measure", "net.onnx", "--data=x.npy", *FEW, "--fail-above=latent-l2=1", *more)
     if "--group=background:images/8" in more:
         words = tuple(w for w in words if w != "--group=C4")
-    assert refused(*words, option, out).startswith(f"onnx-geed: {option} {out}: is what is read, ")
+    assert refused(*words, option, out).startswith(f"onnx-geed: {option} {out}: would overwrite ")
 
 
 def test_nor_weights_nor_samples_of_a_folder_nor_another_output(place):

@@ -57,7 +57,7 @@ def test_parts_are_measured_and_merged(box):
     assert "latent-l2" in got.stdout
     part = measured(box, "--shard", "2/3", "-o", box / "again.json")
     assert part.exit_code == 0
-    assert "part 2 of 3, of 2 of the 7 samples of D" in " ".join(part.stdout.split())
+    assert "part 2 of 3, with 2 of the 7 samples of D" in " ".join(part.stdout.split())
     assert "note: part 2 of 3" in part.stderr
     assert "name its file with --out" in measured(box, "--shard", "2/3").stderr
     printed = measured(box, "--shard", "2/3", "--format", "json")
@@ -141,7 +141,7 @@ def test_parts_are_opened_by_the_other_commands(box):
     files = in_parts(box, 8)
     page = box / "page.html"
     assert invoke("report", files[0], "-o", page, "--data", box / "x.npy").exit_code == 0
-    assert "part 1 of 8, of 1 of the 7 samples of D" in " ".join(page.read_text().split())
+    assert "part 1 of 8, with 1 of the 7 samples of D" in " ".join(page.read_text().split())
     assert "part 1 of 8" in invoke("compare", files[0], files[0]).stdout
     for words in (["report", files[7], "-o", page], ["compare", files[7], files[7]],
                   ["aggregate", files[7], files[7]]):  # fmt: skip

@@ -73,9 +73,9 @@ def test_recordings_that_do_not_fit_are_told(tmp_path):
     refused(".* are for inputs NCT and NT, but this one is NPX", tmp_path, (40, 2), "NPX")
     refused("is one recording; give the folder", tmp_path / "a.wav", (2, 40), "NCT")
     record(tmp_path / "b.wav", x[:30])
-    refused("a.wav has 2×40, b.wav has 2×30; cut them", tmp_path, (2, None), "NCT", 1)
+    refused("a.wav has 2×40, but b.wav has 2×30; cut them", tmp_path, (2, None), "NCT", 1)
     record(tmp_path / "b.wav", x, rate=16000)
-    refused("b.wav: has 16000 samples a second, a.wav has 8000", tmp_path, (2, 40), "NCT", 1)
+    refused("b.wav: has 16000 samples per second, but a.wav has 8000", tmp_path, (2, 40), "NCT", 1)
     (tmp_path / "c.nii").write_bytes(b"")
     assert len(opened(tmp_path, (2, 40), "NCT")) == 2
 
@@ -175,7 +175,7 @@ def test_volumes_that_do_not_fit_are_told(tmp_path):
     refused(".* are for inputs NCDHW and NDHW, but this one is NCHW", tmp_path, (1, 4, 3), "NCHW")
     refused("is one volume; give the folder", tmp_path / "a.nii", (5, 4, 3), "NDHW")
     scan(tmp_path / "b.nii", np.zeros((3, 4, 6), np.float32))
-    refused("a.nii has 5×4×3, b.nii has 6×4×3", tmp_path, (None, 4, 3), "NDHW", 1)
+    refused("a.nii has 5×4×3, but b.nii has 6×4×3", tmp_path, (None, 4, 3), "NDHW", 1)
     scan(tmp_path / "b.nii", np.full((3, 4, 5), np.nan, np.float32))
     refused("b.nii holds NaN or infinity", tmp_path, (5, 4, 3), "NDHW", 1)
 
@@ -310,7 +310,7 @@ def test_points_that_do_not_fit_are_told(tmp_path):
     (tmp_path / "a.xyz").write_text("1 2\n3 4\n")
     refused("samples of 2×2, but the model takes .×3 .* 3 along X", tmp_path, (None, 3), "NPX")
     assert opened(tmp_path, (2, 2), "NPX").shape == (2, 2)
-    refused("are for inputs NPX and NPC, this one is NPP", tmp_path, (2, 2), "NPP")
+    refused("are for inputs NPX and NPC, but this one is NPP", tmp_path, (2, 2), "NPP")
     refused("is one sample; give the folder", tmp_path / "a.xyz", (2, 2), "NPX")
 
 

@@ -395,7 +395,7 @@ def test_nan_and_infinity_are_told_with_the_sample(bad):
     ("text", "shape", "layout", "message"),
     [
         ("channels=RGB", (1, 4, 6), "NCHW", "channels=RGB feeds 3 channels, but the model takes 1"),
-        ("channels=grey", (4, 6, 3), "NHWC", "channels=grey feeds 1, the model takes 3"),
+        ("channels=grey", (4, 6, 3), "NHWC", "feeds 1 channel, but the model takes 3"),
         ("channels=BGR", (4, 6), "NHW", "BGR feeds 3 channels, but the model takes 1"),
         ("channels=RGB", (5, 4, 6), "NCHW", "feeds 3 channels, but the model takes 5$"),
         ("mean=1,2,3", (1, 4, 6), "NCHW", "mean: 3 values, but the model takes 1 channel:"),

@@ -292,7 +292,7 @@ def test_resampled_elements_need_not_compose_and_form_no_exact_subgroup(tmp_path
     # To rounding, and so an action of matrices, but none of indices.
     matrix = FunctionAction(cyclic(3), rotate, exactness="matrix")
     assert measure(path, IMAGES, action=matrix, **RUN)["group"]["exact"] == [True] * 3
-    with pytest.raises(GeedError, match=r"is none of C3.*differ by up to"):
+    with pytest.raises(GeedError, match=r"is not an action of C3.*differ by up to"):
         measure(path, IMAGES, action=dataclasses.replace(matrix, exactness="index"), **RUN)
 
 
@@ -336,7 +336,7 @@ WRONG = [
     (FunctionAction(C4, as_a_list), "element e must keep shape and dtype"),
     (FunctionAction(C4, lost), r"element r2 fails on an array of \(1, 3, 8, 8\): KeyError: 2"),
     (FunctionAction(C4, nothing), "does not move this input: r1, r2, r3 leave every sample"),
-    (FunctionAction(cyclic(1), nothing), "holds the identity alone"),
+    (FunctionAction(cyclic(1), nothing), "holds only the identity"),
     (FunctionAction(C4, turn, layout="NHW"), "acts on layout NHW, the tensor is NCHW"),
     (onnx_geed.Trivial(C4), "acts on layout NK, the tensor is NCHW"),
     (grid_action(C4, 5, 5), "is for grids of 5×5, the tensor's is 8×8"),
@@ -387,7 +387,7 @@ def test_an_object_without_the_parts_is_told_which(tmp_path):
         (lambda: IndexAction(C4, "D", [[0]] * 4), "axes 'D' are not in layout NCHW"),
         (lambda: IndexAction(C4, "", [[0]] * 4), "axes '' are not"),
         (lambda: IndexAction(C4, "C", [[0, 1, 1]] * 4), "must hold each of 0 to 2 once"),
-        (lambda: IndexAction(C4, "C", [[0, 1, 2]] * 3), r"whole numbers \(4, k\)"),
+        (lambda: IndexAction(C4, "C", [[0, 1, 2]] * 3), r"whole numbers of shape \(4, k\)"),
         (lambda: IndexAction(C4, "C", [[0.0, 1.0]] * 4), "float64"),
         (lambda: IndexAction(C4, "C", [[0], [0, 1], [0], [0]]), "differ in length"),
         (lambda: FunctionAction(C4, turn).kernel_of_action(), "depends on the tensor"),

@@ -64,7 +64,7 @@ def test_tensorboard_reads_what_was_written(tmp_path):
 def test_wandb_has_what_was_logged(tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="needs wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    with pytest.raises(GeedError, match=r"no run: call wandb.init first"):
+    with pytest.raises(GeedError, match=r"no run is active; call wandb.init first"):
         log_wandb(VALUES)
     with wandb.init(mode="offline", dir=str(tmp_path), project="p") as run:
         log_wandb(VALUES, 2)

@@ -103,7 +103,7 @@ def test_a_click_shows_what_was_clicked(opened, two_models):
     assert said.startswith(name)
     assert "moved by 135°" in said
     page.select_option('select[data-key="layer"]', label="block2")
-    assert "block2: cosine" in page.inner_text('[data-part="said"]')
+    assert "block2: mean cosine" in page.inner_text('[data-part="said"]')
     assert page.inner_text('[data-part="maps"]').count("cosine") == 2
 
 
@@ -131,8 +131,8 @@ def test_what_is_shown_is_what_was_run_again(opened):
     page.select_option('select[data-key="element"]', "5")
     page.select_option('select[data-key="layer"]', "1")
     text = page.inner_text('[data-part="maps"]').replace("\u2212", "-")
-    assert f"(3): cosine {one.layers[1].cosines[1, 5, 0]:.3f}" in text
-    assert f"(1): cosine {one.layers[1].cosines[1, 5, 1]:.3f}" in text
+    assert f"(channel 3): cosine {one.layers[1].cosines[1, 5, 0]:.3f}" in text
+    assert f"(channel 1): cosine {one.layers[1].cosines[1, 5, 1]:.3f}" in text
     likeliest = int(one.probabilities[1, 5].argmax())
     share = f"{100 * one.probabilities[1, 5, likeliest]:.0f} %"
     assert share in page.inner_text('[data-part="moved"] button[aria-pressed="true"]')

@@ -98,7 +98,7 @@ def test_layers_without_a_null_are_told_and_not_drawn():
             part["shuffled"] = None
     shown = section(one)
     assert shown["pictures"] == []
-    assert "cannot be told" in shown["words"][0]
+    assert "cannot be judged" in shown["words"][0]
     assert report([one])
 
 

@@ -81,7 +81,7 @@ def test_what_has_no_number_comes_last_both_ways(opened):
     assert models(page) == ["a", "c", "b"]
     assert "0.300 distance / M" in page.inner_text("tbody tr:last-child")
     assert "—" in page.inner_text("tbody tr:last-child")  # no number that looks like the others
-    assert "1 without such a number, not drawn" in page.inner_text("figcaption")
+    assert "Not drawn: 1 without this number" in page.inner_text("figcaption")
 
 
 def test_filters_choose_rows_and_pictures(opened):

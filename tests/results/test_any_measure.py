@@ -136,7 +136,7 @@ def test_its_sentence_tells_its_unit_and_grade():
         "f(gx) deviates from the moved f(x) by 30.0 degrees (different samples 90.0, perfect 0): "
         "partly equivariant."
     )
-    assert "the mean of its orbit" in meaning(record(SQUARE, 2.5, m=0.5), 4)
+    assert "the mean over the orbit" in meaning(record(SQUARE, 2.5, m=0.5), 4)
     assert grade(read_record(record(SHARE, 30.0))) == ""
 
 

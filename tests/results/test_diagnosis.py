@@ -242,7 +242,7 @@ def test_silent_channels_are_counted_out():
     one = record("channel-cos", np.full((5, 8), -0.7), zero_pairs=0.5)
     findings = diagnose(result_of(one))
     assert names(findings) == ["silent channels"]
-    assert "cosine 0.400, not 0.700" in findings[0].evidence  # (0.5·1 + 0.5·0.4) = 0.7
+    assert "cosine is 0.400, not 0.700" in findings[0].evidence  # (0.5·1 + 0.5·0.4) = 0.7
     assert names(diagnose(result_of(record("channel-cos", np.full((5, 8), -0.7))))) == []
 
 

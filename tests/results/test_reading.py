@@ -205,7 +205,7 @@ class TestLatentCosine:
         assert "relative to different samples" in suite_picture(rows, "relative_mean")
         # A dotted line a model, where the normalised values of both perfect models lie.
         normalised = suite_picture(rows, "mean")
-        assert "dotted: perfect" in normalised
+        assert "dotted line: " in normalised
         assert "dotted" not in suite_picture(rows, "unnormalised_mean")
 
 
@@ -407,7 +407,7 @@ class TestWords:
             one = record("channel-cos", [0.0], elements=parse_group("C4").elements, deviations=rows)
             return text_of(report([result_of(one, group="C4")]))
 
-        assert "all elements but the identity are about equal" in page_text(0.0)
+        assert "all angles but the identity are about equal" in page_text(0.0)
         assert "the best is r2 (180°)" in page_text(0.3)
 
 

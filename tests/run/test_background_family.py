@@ -332,7 +332,9 @@ def test_backgrounds_are_a_part_of_the_memory(tmp_path, scenes):
 
 def test_one_image_twice_is_one_member(tmp_path, scenes):
     (scenes / "z.png").write_bytes((scenes / "sea.png").read_bytes())
-    with pytest.raises(GeedError, match=r"sea\.png and z\.png are the same image, at 9×12 .* take"):
+    with pytest.raises(
+        GeedError, match=r"sea\.png and z\.png are the same image, at 9×12 .* remove"
+    ):
         measured(tmp_path, images((3, *SIZE), 9), f"background:{scenes}/6", masks=discs(9))
 
 
@@ -407,7 +409,7 @@ def test_precision_and_fits_go_with_backgrounds(tmp_path, scenes):
     [
         ("background:{}/3", None, "background:.*: needs the foreground of each sample.* --masks"),
         ("blur:1", discs(9), "--masks: marks the foreground .* the group is blur:1"),
-        ("C2", discs(9), "--masks: .* C2 is none"),
+        ("C2", discs(9), "--masks: .* group is C2"),
         ("background:{}/3", discs(8), "8 masks for 9 samples"),
         ("background:{}/3", discs(9, (9, 9)), "9×9, but the sample is 9×12"),
         ("background:{}/3", discs(9) * 7, "holds 7"),
@@ -463,7 +465,7 @@ def test_a_gain_of_fewer_points_is_said_to_be(tmp_path, monkeypatch):
     monkeypatch.setattr(how_far, "_HELD", 4 * data[0].size * 4)
     few = measured(tmp_path, data, "blur:1", ["latent-l2"])
     (note,) = [note for note in few["notes"] if note.startswith("gain")]
-    assert "taken from 4 of the 7 points for M" in note
+    assert "taken over 4 of the 7 points for M" in note
     folder = tmp_path / "a.geed"
     write_cache(tmp_path / "model.onnx", data, "blur:1", folder, measures=["latent-l2"], **OPTIONS)
     assert note in measure_cache(folder)["notes"]

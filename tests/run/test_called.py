@@ -93,7 +93,7 @@ def test_the_result_says_that_it_was_a_function(tmp_path):
     assert load(tmp_path / "net.json")["model"] == told
     assert json.dumps(result)
     write_report([result], tmp_path / "page.html")
-    assert "a function, which has no fingerprint" in (tmp_path / "page.html").read_text()
+    assert "it has no fingerprint" in (tmp_path / "page.html").read_text()
 
 
 def test_two_functions_are_not_one_model():
@@ -328,7 +328,7 @@ def test_a_cache_takes_a_fingerprint(tmp_path):
         (lambda x: {"a": x, 3: x}, "one is called 3"),
         (lambda x: {"input": x}, "calls an output 'input'"),
         (lambda x: x.astype(complex), "output is of complex128"),
-        (lambda x: [[1, 2], [3]], "axis 0 is not the batch|is no array"),
+        (lambda x: [[1, 2], [3]], "axis 0 is not the batch|is not an array"),
         (lambda x: net(x)["z"] * np.nan, "NaN"),
     ],
 )

@@ -303,7 +303,7 @@ def test_a_cosine_by_channel_does_not_take_matrices(steered):
     action = geed.with_channels(geed.grid_action(parse_group("C4"), 7, 7), given(matrices))
     with pytest.raises(geed.GeedError, match="does not see"):
         geed.channel_cos(np.zeros((1, 4, 6, 7, 7)), action)
-    with pytest.raises(geed.GeedError, match="does not go with the output action"):
+    with pytest.raises(geed.GeedError, match="does not work with the output action"):
         Measure("channel-cos", "fields", action)
 
 
@@ -319,7 +319,7 @@ def test_class_scores_do_not_take_matrices(steered, layer, measure):
 def test_a_table_of_other_channels_is_refused(steered):
     path, data, _ = steered
     table = {"fields": given(np.tile(np.eye(4), (4, 1, 1)))}
-    with pytest.raises(geed.GeedError, match="a table for 4 channels, fields has 6"):
+    with pytest.raises(geed.GeedError, match="a table for 4 channels, but fields has 6"):
         measured(path, data, "C4", table, ["unexplained@fields"])
 
 
@@ -360,7 +360,7 @@ def test_matrices_lie_beside_a_cache_and_are_verified(steered, tmp_path):
     write_cache(path, data, "C4", folder, output_action=table, **asked)
     assert measure_cache(folder)["measurements"] == whole
     other = {**table, "fields": given(matrices * (1 + 1e-15), fit=FIT)}
-    with pytest.raises(geed.GeedError, match="another action options"):
+    with pytest.raises(geed.GeedError, match="differs from this run in action options"):
         write_cache(path, data, "C4", folder, output_action=other, **asked)
 
 

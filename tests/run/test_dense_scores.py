@@ -384,7 +384,7 @@ def test_a_class_is_named_as_the_model_names_it(tmp_path):
         ({"labels": np.zeros((11, 8, 8), int)}, "11 × 8 × 8 labels for 12 samples"),
         (
             {"labels": np.full((12, 8, 8), 2)},
-            "holds 2, the scores have the classes 0 to 1",
+            "holds 2, but the scores have the classes 0 to 1",
         ),
         ({"labels": np.full((12, 8, 8), 255)}, "no place has a label"),
         (

@@ -112,7 +112,7 @@ def test_what_a_result_does_not_keep_is_told(made):
     tables = [dict(r) for r in result["measurements"]]
     tables[0]["output_action"] = "grid+channels"
     one = explore(result | {"measurements": tables}, folder / "m.onnx", folder / "x.npy", [0])
-    assert "how their channels should move is not kept" in one.notes[0]
+    assert "how their channels should move is not stored" in one.notes[0]
     assert tables[0]["layer"] not in [layer.layer for layer in one.layers]
 
 

@@ -235,7 +235,7 @@ def test_a_fit_that_has_seen_d_is_refused(steered, tmp_path):
     with pytest.raises(geed.GeedError, match="4 of the 10 samples of D are among"):
         measured(path, data, "linear", output_action=given, samples=10)
     # A copy in another order is found as well.
-    with pytest.raises(geed.GeedError, match=r"are among those that it was fitted to"):
+    with pytest.raises(geed.GeedError, match=r"are among those it was fitted to"):
         measured(path, data[::-1].copy(), "linear", output_action=given, seed=0)
     other = images((3, 7, 7), 40, seed=9)
     assert fitted(measured(path, other, "linear", output_action=given))["value"] < 0.05
@@ -244,7 +244,7 @@ def test_a_fit_that_has_seen_d_is_refused(steered, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"output_action": {"fields": "fit:linar"}}, "no fit is called 'fit:linar'.*linear"),
+        ({"output_action": {"fields": "fit:linar"}}, "fit:linar: neither a kind of fit.*linear"),
         ({"output_action": {"feilds": "fit:linear"}}, "no layer is called 'feilds'.*fields"),
         ({"measures": ["latent-l2@pooled"]}, "fields is not measured"),
         (
@@ -399,7 +399,7 @@ def test_an_embedding_is_fitted_without_a_measure_asked_for(steered):
 @pytest.mark.parametrize("typed", ["fit", "Fit:linear", "orthogonal", "fit:"])
 def test_a_slip_in_the_kind_is_told_as_one(steered, typed):
     path, data, _ = steered
-    with pytest.raises(geed.GeedError, match="There are fit:permutation"):
+    with pytest.raises(geed.GeedError, match="Kinds: fit:permutation"):
         measured(path, data, "", output_action={"fields": typed})
 
 

@@ -444,7 +444,7 @@ def test_values_that_are_no_probabilities_are_named_alike(tmp_path):
     path = models.save(model, tmp_path / "model.onnx")
     messages = []
     for engine in ("kernels", "graph"):
-        with pytest.raises(geed.GeedError, match="no probabilities") as caught:
+        with pytest.raises(geed.GeedError, match="not probabilities") as caught:
             geed.measure(
                 path,
                 images((3, 8, 8), 12) * 50,
@@ -475,7 +475,7 @@ def test_a_batch_smaller_than_an_orbit_has_no_graph(tmp_path):
         ({"memory": "30KB"}, "--memory 30KB"),
     ):
         with pytest.raises(
-            geed.GeedError, match=f"{told} holds . rows, fewer than the 4 of an orb"
+            geed.GeedError, match=f"{told} allows . rows, fewer than the 4 of an orb"
         ):
             geed.measure(path, images((3, 8, 8), 4), "C4", provider="cpu", engine="graph", **limit)
 

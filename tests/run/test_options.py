@@ -63,7 +63,7 @@ def test_every_choice_is_taken_and_no_other(name):
         assert getattr(Options(**{name: np.str_(choice)}), name) == choice
     option = f"--{name.replace('_', '-')}"
     for wrong in (CHOSEN[name][0] + "x", CHOSEN[name][-1].upper(), "", 3, [CHOSEN[name][0]], True):
-        with pytest.raises(GeedError, match=f"^{option} .*there are {CHOSEN[name][0]}") as caught:
+        with pytest.raises(GeedError, match=f"^{option} .*choose from {CHOSEN[name][0]}") as caught:
             Options(**{name: wrong})
         assert "\n" not in str(caught.value)
     with pytest.raises(
@@ -78,7 +78,7 @@ def test_every_choice_is_taken_and_no_other(name):
 def test_the_message_is_as_one_would_say_it():
     with pytest.raises(GeedError) as caught:
         Options(support="disc")
-    message = "--support disc: there are full and disk. Did you mean 'disk'?"
+    message = "--support disc: choose from full and disk. Did you mean 'disk'?"
     assert str(caught.value) == message
 
 
@@ -116,8 +116,8 @@ def test_no_field_takes_anything(name):
         ({"batch_size": np.float32(4)}, "--batch-size is a whole number"),
         ({"precision": "0.1"}, "--precision is a number, found a text, '0.1'"),
         ({"precision": True}, "--precision is a number, found True"),
-        ({"precision": float("nan")}, "--precision nan: is a share"),
-        ({"precision": 10**400}, "--precision inf: is a share"),
+        ({"precision": float("nan")}, "--precision nan: must be a share"),
+        ({"precision": 10**400}, "--precision inf: must be a share"),
         ({"references": 1}, "--references is true or false, found the int 1"),
         ({"untrained": "true"}, "--untrained is true or false"),
         ({"memory": 2.5e9}, "--memory is a text or a whole number"),
@@ -230,7 +230,7 @@ def calls(net, folder, kept):
 )
 def test_an_unknown_option_is_refused_with_the_nearest(net, kept, tmp_path, function, wrong, near):
     (name,) = wrong
-    message = f"no option is called '{name}': there are .*Did you mean '{near}'"
+    message = f"no option is called '{name}'; choose from .*Did you mean '{near}'"
     with pytest.raises(GeedError, match=message):
         calls(net, tmp_path, kept)[function](**wrong)
     assert list(tmp_path.iterdir()) == []
@@ -239,21 +239,21 @@ def test_an_unknown_option_is_refused_with_the_nearest(net, kept, tmp_path, func
 @pytest.mark.parametrize(
     ("function", "wrong", "message"),
     [
-        ("measure", {"support": "disc"}, "--support disc: there are full and disk"),
-        ("measure", {"interval": "x"}, "--interval x: there are t and bootstrap"),
+        ("measure", {"support": "disc"}, "--support disc: choose from full and disk"),
+        ("measure", {"interval": "x"}, "--interval x: choose from t and bootstrap"),
         ("write_cache", {"interpolation": "cubic"}, "Did you mean 'bicubic'"),
-        ("write_cache", {"mode": "rw"}, "--cache-mode rw: there are raw and stats"),
+        ("write_cache", {"mode": "rw"}, "--cache-mode rw: choose from raw and stats"),
         ("write_cache", {"dtype": "float46"}, "--cache-dtype float46: .*Did you mean 'float16'"),
-        ("write_cache", {"mode": None}, "--cache-mode None: there are"),
+        ("write_cache", {"mode": None}, "--cache-mode None: choose from"),
         ("write_cache", {"engine": "grahp"}, "--engine grahp: .*Did you mean 'graph'"),
         ("write_cache", {"references": True}, "--references: needs further runs of the model"),
         ("write_cache", {"untrained": True}, "--untrained: needs further runs of the model"),
-        ("compile", {"provider": "gpu"}, "--provider gpu: there are"),
+        ("compile", {"provider": "gpu"}, "--provider gpu: choose from"),
         ("compile", {"samples": "x"}, "--samples is a whole number"),
-        ("list_layers", {"layout_of_input": "nhwc"}, "--input-layout 'nhwc': is no layout"),
+        ("list_layers", {"layout_of_input": "nhwc"}, "--input-layout 'nhwc': is not a layout"),
         ("list_layers", {"kind": "logit"}, "Did you mean 'logits'"),
         ("list_layers", {"layout": ["a"]}, "--layout is a mapping"),
-        ("measure_cache", {"interval": "x"}, "--interval x: there are t and bootstrap"),
+        ("measure_cache", {"interval": "x"}, "--interval x: choose from t and bootstrap"),
         ("measure_cache", {"samples": "3"}, "--samples is a whole number"),
         ("measure_cache", {"norm_samples": 2.0}, "--norm-samples is a whole number"),
         ("measure_cache", {"precision": "0.1"}, "--precision is a number"),
@@ -284,7 +284,7 @@ def test_compile_leaves_out_what_says_how_to_run(net, tmp_path):
     ("options", "message"),
     [
         ({"output_kind": "logit"}, "Did you mean 'logits'"),
-        ({"input_layout": "nchw"}, "--input-layout 'nchw': is no layout"),
+        ({"input_layout": "nchw"}, "--input-layout 'nchw': is not a layout"),
         ({"layout": ["NCHW"]}, "--layout is a mapping"),
         ({"latent": 3}, "--latent is a text"),
     ],
@@ -304,8 +304,8 @@ C4 = parse_group("C4")
     ("call", "message"),
     [
         (lambda: grid_action(C4, 5, 5, "cubic"), "interpolation cubic: .*Did you mean 'bicubic'"),
-        (lambda: grid_action(C4, 5, 5, ["nearest"]), "interpolation .*there are bilinear"),
-        (lambda: grid_action(C4, 5, 5, None), "interpolation None: there are"),
+        (lambda: grid_action(C4, 5, 5, ["nearest"]), "interpolation .*choose from bilinear"),
+        (lambda: grid_action(C4, 5, 5, None), "interpolation None: choose from"),
         (
             lambda: grid_action("C4", 5, 5),
             r"a group is a Group, found C4: give .*parse_group\('C4'",
@@ -325,18 +325,21 @@ C4 = parse_group("C4")
         ),
         (
             lambda: onnx_geed.channel_cos(MAPS, grid_action(C4, 5, 5), support="disc"),
-            "support disc: there are full and disk. Did you mean 'disk'",
+            "support disc: choose from full and disk. Did you mean 'disk'",
         ),
         (lambda: onnx_geed.channel_cos(MAPS, C4), "takes an action on a grid"),
         (lambda: onnx_geed.channel_cos([[1], [1, 2]], grid_action(C4, 5, 5)), "differ in length"),
         (lambda: onnx_geed.latent_l2(ROWS, "C4"), "a group is a Group"),
         (lambda: onnx_geed.latent_cos(ROWS, None), "a group is a Group"),
         (lambda: onnx_geed.softmax_kl(ROWS, C4, kind="logit"), "kind logit: .*'logits'"),
-        (lambda: onnx_geed.output_l2(ROWS, "C4"), "is no action"),
+        (lambda: onnx_geed.output_l2(ROWS, "C4"), "is not an action"),
         (lambda: onnx_geed.output_l2("x", C4), "activations must be"),
-        (lambda: onnx_geed.Permutation(C4, [[0, 1], [0, 1], [0, 1], [0, 0]]), "every row holds"),
+        (
+            lambda: onnx_geed.Permutation(C4, [[0, 1], [0, 1], [0, 1], [0, 0]]),
+            "every row must hold",
+        ),
         (lambda: onnx_geed.Permutation(C4, [[0.0, 1.0]] * 4), "table of whole numbers"),
-        (lambda: onnx_geed.Matrices(C4, np.eye(2)), "one matrix an element"),
+        (lambda: onnx_geed.Matrices(C4, np.eye(2)), "one matrix per element"),
         (lambda: onnx_geed.Trivial("C4"), "a group is a Group"),
         (lambda: onnx_geed.load_model(5), "a model is the path of an ONNX file, found 5"),
         (lambda: check_option("support", "ful"), "Did you mean 'full'"),
@@ -350,7 +353,7 @@ C4 = parse_group("C4")
                 elements=["e"],
                 interval="boot",
             ),
-            "no interval is called 'boot': there are t and bootstrap. Did you mean 'bootstrap'",
+            "no interval is called 'boot': choose from t and bootstrap. Did you mean 'bootstrap'",
         ),
     ],
 )
@@ -361,7 +364,7 @@ def test_functions_on_arrays_refuse_in_one_line_too(call, message):
 
 
 def test_a_measure_with_a_wrong_support_is_none():
-    with pytest.raises(GeedError, match="support disc: there are"):
+    with pytest.raises(GeedError, match="support disc: choose from"):
         onnx_geed.Measure("channel-cos", "a", grid_action(C4, 5, 5), "disc")
 
 

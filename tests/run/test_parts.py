@@ -299,7 +299,7 @@ def test_a_part_is_a_result_of_its_own_samples_that_says_it_is_a_part(prepared, 
     assert [p["part"]["orbits"] for p in three] == [[0, 4], [4, 8], [8, 11]]
     for part in three:
         own = part["measurements"][0]
-        says = f"part {part['part']['number']} of 3, of {own['samples']} of the 11 samples of D"
+        says = f"part {part['part']['number']} of 3, with {own['samples']} of the 11 samples of D"
         assert says in part["notes"][0]
         assert says in " ".join(table(part).split())
         assert own["samples"] == len(own["deviations"]) == len(own["per_sample"])

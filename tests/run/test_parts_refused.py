@@ -72,7 +72,7 @@ def test_what_is_no_part(net, three, tmp_path):
     with pytest.raises(GeedError, match=r"none.json: no such file"):
         geed.merge([tmp_path / "none.json"])
     other = geed.measure(net, data(), "C8", shard="2/4", **{**FEW, "measures": ["output-l2"]})
-    with pytest.raises(GeedError, match="is one of 3 parts, result 2 one of 4"):
+    with pytest.raises(GeedError, match="is one of 3 parts, but result 2 is one of 4"):
         geed.merge([three[0], other])
 
 
@@ -115,7 +115,7 @@ def zero_pairs(result, **changes):
 def test_damaged_parts_are_refused_in_a_line(three, damage):
     damaged = copy.deepcopy(three)
     damage(damaged[1])
-    with pytest.raises(GeedError, match=r"^merge: .*(damaged|do not fit together|of other data)"):
+    with pytest.raises(GeedError, match=r"^merge: .*(damaged|do not fit together|from other data)"):
         geed.merge(damaged)
 
 

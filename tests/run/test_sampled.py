@@ -89,7 +89,7 @@ def test_distances_are_corrected_by_the_root_and_cosines_are_not(tmp_path):
         assert any("by √(n/(n−1)) = 1.118" in note for note in by_name[name]["notes"])
     assert any("not corrected" in note for note in by_name["latent-cos"]["notes"])
     assert any(
-        "SO3~5 are drawn anew for each sample, independently of each other" in note
+        "SO3~5 are drawn separately for each sample, independently of each other" in note
         for note in result["notes"]
     )
     # What moves along is held against what was moved, not against a mean.

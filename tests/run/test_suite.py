@@ -198,7 +198,7 @@ def test_a_suite_that_is_killed_in_a_write_goes_on_as_if_it_had_not_been(box):
         ("data", "the data have changed", 8),
         ("options", "measures or options have changed", 8),
         ("measures", "measures or options have changed", 8),
-        ("cut", "its file is no result", 1),
+        ("cut", "its file is not a result", 1),
     ],
 )
 def test_what_has_changed_is_measured_again(box, change, reason, count):
@@ -287,7 +287,7 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
 @pytest.mark.parametrize(
     ("old", "new", "lines"),
     [
-        ("groups", "group", "unknown key group; there are .* Did you mean 'groups'"),
+        ("groups", "group", "unknown key group; choose from .* Did you mean 'groups'"),
         ("samples = 6", "sample = 6", r"unknown key options.sample; .* Did you mean 'samples'"),
         ("samples = 6", 'samples = "6"', "options.samples is a whole number, found a text"),
         ("samples = 6", "samples = 0", "options: --samples 0"),
@@ -298,9 +298,9 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
         ("samples = 6", "precision = nan", "options: --precision nan"),
         ("samples = 6", "precision = 1979-05-27", "options.precision is a number, found the date"),
         ("samples = 6", 'untrained = "yes"', "options.untrained is true or false, found a text"),
-        ("samples = 6", 'support = "disc"', "options.support disc: there .* Did you mean 'disk'"),
+        ("samples = 6", 'support = "disc"', "options.support disc: .* Did you mean 'disk'"),
         ("samples = 6", 'interpolation = "cubic"', "options.interpolation cubic: .*'bicubic'"),
-        ("samples = 6", "engine = 1", "options.engine 1: there are auto, kernels and graph"),
+        ("samples = 6", "engine = 1", "options.engine 1: choose from auto, kernels and graph"),
         ("samples = 6", 'layout = ["a"]', "options.layout is a mapping of texts to texts, found"),
         ("samples = 6", "feed = {a = 1}", "options.feed is a mapping of texts to texts"),
         ("samples = 6", "input = 3", "options.input is a text, found the int 3"),
@@ -314,13 +314,13 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
         ("noise.npy", "noize.npy", r"data\[0\].path: there is nothing at .*'noise.npy'"),
         ('name = "noise"', "name = 3", r"data\[0\].name is a text in quotes, found the int 3"),
         ("runs/", "run/", r"models\[0\].path: no file matches run/"),
-        ('"{kind}"', '"{sort}"', r"models\[0\].name has {sort}, .*there are kind"),
+        ('"{kind}"', '"{sort}"', r"models\[0\].name has {sort}, .*it has kind"),
         (
             '"{kind}"',
             '"net"',
             "are both called 'net'; give them different names, or distinguish them",
         ),
-        ("step{step}", "*", "are both 'a'"),
+        ("step{step}", "*", "are both called 'a'"),
         ("title =", "title ==", "is not TOML"),
     ],
 )

@@ -608,7 +608,7 @@ def test_pages_comparisons_and_means_over_models_know_it(case):
     assert mean["mean"] == pytest.approx((one["value"] + other["value"]) / 2)
     command("report", case / "a.json", "-o", case / "one.html", "--data", case / "data.npz")
     html = (case / "one.html").read_text()
-    assert "would go if f(gx) were the same under every element" in html
+    assert "would vanish if f(gx) were the same for every element" in html
     assert ">NaN" not in html
     command("report", case / "a.json", case / "b.json", "-o", case / "two.html")
 
@@ -705,6 +705,6 @@ def test_what_only_a_missing_inverse_could_undo_is_refused():
 
     group = geed.parse_group("C5*S4~3")
     action = layout_action(group, parse_layout("NPX"), (4, 2))
-    with pytest.raises(GeedError, match=r"^y is moved back by the inverse of .* no element of"):
+    with pytest.raises(GeedError, match=r"^y is moved back by the inverse of .* not an element of"):
         Measure(NAME, "y", action, target=True)
     assert Measure(NAME, "y", geed.Trivial(group), target=True).target

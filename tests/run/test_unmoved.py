@@ -47,17 +47,17 @@ def noise(*shape, samples=6):
 
 
 REFUSED = [
-    ("flip-v", (1, 800), "flip leaves every sample as it is.*flip-h or shift1x<b>"),
-    ("flip-h", (800, 1), "flip leaves every sample as it is.*flip-v or shift<a>x1"),
+    ("flip-v", (1, 800), "flip leaves every sample unchanged.*flip-h or shift1x<b>"),
+    ("flip-h", (800, 1), "flip leaves every sample unchanged.*flip-v or shift<a>x1"),
     ("flip-v", (1, 1, 40), "grid of 1×40"),
     ("C4", (1, 40), "no room for a rotation such as r1"),
     ("C3", (40, 1), "no room for a rotation such as r1"),
     ("C8", (3, 1, 41), "no room for a rotation such as r1"),
-    ("D2", (1, 40), "sr1 leaves every sample as it is"),
-    ("C2", (1, 1), "r1 leaves every sample as it is.*samples of one pixel cannot be moved"),
-    ("D4", (1, 1), "r1, r2, r3 and 4 more leave every sample as it is"),
-    ("C1", (8, 8), "holds the identity alone"),
-    ("shift1x1", (8, 8), "holds the identity alone"),
+    ("D2", (1, 40), "sr1 leaves every sample unchanged"),
+    ("C2", (1, 1), "r1 leaves every sample unchanged.*samples of one pixel cannot be moved"),
+    ("D4", (1, 1), "r1, r2, r3 and 4 more leave every sample unchanged"),
+    ("C1", (8, 8), "holds only the identity"),
+    ("shift1x1", (8, 8), "holds only the identity"),
 ]
 
 
@@ -92,7 +92,7 @@ def test_a_group_that_does_not_move_the_input_is_refused(tmp_path, group, shape,
 def test_a_group_that_moves_a_small_grid_is_measured(tmp_path, group, shape):
     result = measure(net(tmp_path / "net.onnx", *shape), noise(*shape), group, **RUN)
     assert result["measurements"][0]["value"] > 0.01
-    assert not any("of D as it is" in note for note in result["notes"])
+    assert not any("of D unchanged" in note for note in result["notes"])
 
 
 def idle(action, mask):
@@ -123,13 +123,13 @@ def test_elements_that_move_nothing_are_those_that_move_no_pixel(group, interpol
 def test_a_turn_that_nearest_pixels_round_away_is_measured_and_named(tmp_path):
     path = net(tmp_path / "net.onnx", 4, 4)
     result = measure(path, noise(4, 4), "C24", interpolation="nearest", **RUN)
-    (note,) = [n for n in result["notes"] if "of D as it is" in n]
+    (note,) = [n for n in result["notes"] if "of D unchanged" in n]
     kernel = grid_action(parse_group("C24"), 4, 4, "nearest").kernel_of_action()
     assert len(kernel) > 1
     named = [f"r{g}" for g in kernel[1:]]
     assert note.startswith(f"{', '.join(named)} of C24 leave each of the 4 samples")
     smooth = measure(path, noise(4, 4), "C24", **RUN)
-    assert not any("of D as it is" in n for n in smooth["notes"])
+    assert not any("of D unchanged" in n for n in smooth["notes"])
 
 
 def test_a_disk_may_leave_nothing_to_move(tmp_path):
@@ -160,7 +160,7 @@ CASES = {
 def test_samples_that_the_group_leaves_as_they_are_are_noted(tmp_path, group, data, noted, engine):
     path = net(tmp_path / "net.onnx", 8, 8)
     result = measure(path, data.astype(np.float32), group, engine=engine, **RUN)
-    message = f"group {group} leaves each of the 4 samples of D as it is"
+    message = f"group {group} leaves each of the 4 samples of D unchanged"
     assert any(message in note for note in result["notes"]) == noted
     result = write_cache(path, data.astype(np.float32), group, tmp_path / "a.geed", **RUN)
     again = measure_cache(tmp_path / "a.geed")
@@ -171,7 +171,7 @@ def test_elements_are_named_where_others_move_the_samples(tmp_path):
     half_turn = noise(8, 8)
     half_turn = (half_turn + half_turn[:, ::-1, ::-1]) / 2
     result = measure(net(tmp_path / "net.onnx", 8, 8), half_turn, "C8", **RUN)
-    assert [n for n in result["notes"] if "of D as it is" in n] == [
+    assert [n for n in result["notes"] if "of D unchanged" in n] == [
         "r4 of C8 leaves each of the 4 samples of D unchanged: any model is perfect under such an "
         "element, which brings the values closer to perfect"
     ]
@@ -181,7 +181,7 @@ def test_one_sample_that_moves_is_enough(tmp_path):
     path, data = net(tmp_path / "net.onnx", 8, 8), symmetric(8, 8)
     drawn = np.random.default_rng(0).permutation(6)
     data[drawn[3]] = noise(8, 8)[0]
-    assert not any("as it is" in n for n in measure(path, data, "flip-h", **RUN)["notes"])
+    assert not any("of D unchanged" in n for n in measure(path, data, "flip-h", **RUN)["notes"])
     fewer = measure(path, data, "flip-h", **{**RUN, "samples": 3})
     assert any("each of the 3 samples" in n for n in fewer["notes"])
 
@@ -189,7 +189,7 @@ def test_one_sample_that_moves_is_enough(tmp_path):
 def test_a_disk_is_what_is_left_as_it_is(tmp_path):
     path, data = net(tmp_path / "net.onnx", 9, 9), symmetric(9, 9)
     data[:, 0, 0] = 3  # outside the disk
-    assert not any("as it is" in n for n in measure(path, data, "flip-h", **RUN)["notes"])
+    assert not any("of D unchanged" in n for n in measure(path, data, "flip-h", **RUN)["notes"])
     inside = measure(path, data, "flip-h", support="disk", **RUN)
     assert any("each of the 4 samples" in n for n in inside["notes"])
 

@@ -129,7 +129,7 @@ if (source) {
     rows.push(choose("Image", model.samples.map(s => `${s.name}: ${s.value}`), "sample"));
     rows.push(choose("Angle or element", model.names, "element"));
     if (model.layers.length) rows.push(choose("Layer", model.layers.map(l => l.layer), "layer"));
-    rows.push(make("span", {class: "soft"}, `numbers: ${model.by} (${model.unit}), by which the images are sorted`));
+    rows.push(make("span", {class: "soft"}, `sorted by ${model.by} (${model.unit})`));
     put("choice", ...rows);
   }
   function drawSamples() {

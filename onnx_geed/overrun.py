@@ -1,0 +1,143 @@
+"""A run of a model that takes time or memory out of all proportion ends a command's process.
+
+Of most models both are reckoned before anything runs. Where sizes depend on values, or lie in the
+body of a loop or a branch, nobody knows them before; and a node that computes cannot be stopped
+but with its process. So a command has a thread that looks at what runs. A program that imports the
+package has none: its process is its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from onnx_geed.confinement import confined
+from onnx_geed.text import format_bytes
+
+__all__ = ["end_by", "expect", "watched"]
+
+# Seconds between two looks.
+_LOOK = 0.02
+
+# Seconds that any run may take, and how many times as long as reckoned; and bytes likewise.
+_SECONDS, _TIMES = 45.0, 10.0
+_BYTES, _HELD = 1280 << 20, 1.5
+
+_SMALL = 2 << 30
+
+
+@dataclass
+class _Watch:
+    """What is watched, and against what.
+
+    Parameters
+    ----------
+    end : callable or None
+        Ends the process with a line; None where nothing is watched.
+    seconds : float
+        What a row is reckoned to take.
+    bytes : int
+        What it is reckoned to hold.
+    room : int
+        What may be held.
+    process : int
+        The one that has a thread which looks: a fork has none.
+    """
+
+    end: Callable[[str], object] | None = None
+    seconds: float = 0.0
+    bytes: int = 0
+    room: int = 0
+    process: int = 0
+
+
+_WATCH = _Watch()
+
+# What runs: when it began, what the process held, and its rows, by thread.
+_RUNS: dict[int, tuple[float, int, int]] = {}
+
+_BEGUN = threading.Event()
+
+
+def end_by(end: Callable[[str], object] | None) -> None:
+    """Have runs watched from now on, or no more; one that overruns is ended by this, in a line."""
+    _WATCH.end = end
+
+
+def expect(seconds: float, held: int, room: int) -> None:
+    """Say what a row of the model that is run from now on is reckoned to take.
+
+    Parameters
+    ----------
+    seconds : float
+        Of one core.
+    held : int
+        Bytes of its activations.
+    room : int
+        Bytes that a run may hold.
+    """
+    _WATCH.seconds, _WATCH.bytes, _WATCH.room = seconds, held, room
+
+
+@contextlib.contextmanager
+def watched(rows: int) -> Iterator[None]:
+    """Run a model on so many rows, watched where the process is a command's."""
+    if _WATCH.end is None:
+        yield
+        return
+    me = threading.get_ident()
+    if _WATCH.process != os.getpid():
+        _WATCH.process = os.getpid()
+        _RUNS.clear()
+        threading.Thread(target=_look, daemon=True).start()
+    _RUNS[me] = (time.monotonic(), _held(), rows)
+    _BEGUN.set()
+    try:
+        yield
+    finally:
+        _RUNS.pop(me, None)
+
+
+def _held() -> int:
+    """Return the bytes that this process holds, 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _look() -> None:
+    while True:
+        if not _RUNS:
+            _BEGUN.clear()
+            if not _RUNS:
+                _BEGUN.wait()
+        time.sleep(_LOOK)
+        held, now = _held(), time.monotonic()
+        runs = list(_RUNS.values())
+        if runs and _WATCH.end is not None and (fault := _fault(runs, held, now)):
+            _WATCH.end(fault)
+
+
+def _fault(runs: list[tuple[float, int, int]], held: int, now: float) -> str:
+    began, before = min(run[0] for run in runs), min(run[1] for run in runs)
+    rows = sum(run[2] for run in runs)
+    most = int(_HELD * _WATCH.bytes * rows) + max(_BYTES, _WATCH.room - (_SMALL - _BYTES))
+    if held - before > most:
+        return (
+            f"a run of the model took over {format_bytes(most)} of memory, more than its shapes "
+            "tell: give more --memory, or a model whose sizes do not depend on its values"
+        )
+    longest = max(_SECONDS, _TIMES * _WATCH.seconds * rows)
+    if now - began > longest and confined() is None:
+        return (
+            f"a run of the model has not ended after {longest:.0f} s, where its shapes tell of "
+            f"{_WATCH.seconds * rows:.2g} s: give smaller samples, or --isolate, where "
+            "--time-limit ends it"
+        )
+    return ""

@@ -1,0 +1,64 @@
+"""Which of two models is better, as a page says it first; values whose order is known."""
+
+import numpy as np
+from test_page import page, record, result_of, spread
+
+from onnx_geed.report.verdicts import verdicts
+from onnx_geed.report.words import largest_loss
+from onnx_geed.results import compare, read_record
+
+
+def between(value):
+    return np.full((4, 8), value)
+
+
+def verdict(first, second):
+    results = [result_of([one], path=f"{name}.onnx") for one, name in ((first, "a"), (second, "b"))]
+    (found,) = verdicts(results, ["a", "b"], compare(*results)["measurements"])
+    return found["text"]
+
+
+def test_the_better_of_two_models_is_named_with_both_shares():
+    a, b = spread(0.2), spread(0.2) + 0.1 + spread(0, noise=1e-3)
+    options = {"normaliser": 1.0, "norm_samples": 9, "between": between(1.0)}
+    good, bad = record("latent-l2", a, **options), record("latent-l2", b, **options)
+    told = [f"{100 * read_record(one).relative:.0f} %" for one in (good, bad)]
+    assert verdict(good, bad) == f"a is more invariant: {told[0]} off against {told[1]}."
+    assert verdict(bad, good) == f"b is more invariant: {told[0]} off against {told[1]}."
+
+
+def test_equal_models_have_no_clear_difference():
+    one = record("latent-l2", spread(0.2), normaliser=1.0, norm_samples=9)
+    assert verdict(one, one) == "no clear difference."
+
+
+def test_a_model_that_hardly_reacts_decides_nothing():
+    still = record("softmax-kl", spread(1e-9, noise=0), between=between(1e-9))
+    assert "no conclusion, because b hardly reacts" in verdict(
+        record("softmax-kl", spread(0.1)), still
+    )
+
+
+def test_orders_that_depend_on_the_scale_are_both_told():
+    # b has the higher cosine, but its different samples are alike as well.
+    a = record("channel-cos", spread(-0.4), between=between(0.0))
+    b = record("channel-cos", spread(-0.5), between=between(-0.45))
+    text = verdict(a, b)
+    assert "By cosine, b is more equivariant (0.499 against 0.399)" in text
+    assert "relative to different samples, a is (60 % off against 91 % off)" in text
+
+
+def test_the_largest_loss_may_be_that_of_the_first_layer():
+    maps = [record("channel-cos", spread(v), f"conv{i}") for i, v in enumerate((-0.4, -0.5, -0.3))]
+    told = largest_loss([read_record(one) for one in maps])
+    assert told == "between the input and conv0 (cosine 1.00 to 0.399)"
+    perfect = record("channel-cos", np.full((3, 8), -1.0))
+    assert largest_loss([read_record(perfect)] * 2) is None
+
+
+def test_cosines_of_latents_are_cosines_in_every_table():
+    one = record("latent-cos", spread(-0.9), "z", normaliser=0.5, norm_samples=9)
+    text = page(result_of([one])).text
+    cosine = -read_record(one).value
+    assert f"{cosine:.4f}" in text
+    assert f"divided by M {-cosine / 0.5:.4f}" in text
