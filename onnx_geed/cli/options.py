@@ -31,7 +31,7 @@ __all__ = [
     "moving_options",
     "out_option",
     "output_action_option",
-    "output_table_option",
+    "pairs",
     "quiet_option",
     "results_argument",
     "run_options",
@@ -52,7 +52,7 @@ def _in_order(*options: Decorator[Any]) -> Decorator[Any]:
     return decorate
 
 
-def _pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
+def pairs(_: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, str]:
     """Turn NAME=VALUE options into a dict."""
     pairs = {}
     for value in values:
@@ -180,21 +180,11 @@ output_action_option = click.option(
     "--output-action",
     metavar="LAYER=FILE|fit:KIND",
     multiple=True,
-    callback=_pairs,
+    callback=pairs,
     help="How the group acts on a tensor: an .npz file with the arrays elements and one of "
     "channels, permutation, matrices, channel_matrices (onnx-geed fit writes such files). In "
     "measure also fit:permutation, fit:orthogonal or fit:linear, to estimate the action from "
     "data.",
-)
-
-
-output_table_option = click.option(
-    "--output-action",
-    metavar="LAYER=FILE",
-    multiple=True,
-    callback=_pairs,
-    help="With --model: the table by which a layer's channels moved, as measure was given it. "
-    "Repeatable.",
 )
 
 
@@ -250,7 +240,7 @@ metadata_options = _in_order(
         "--layout",
         metavar="LAYER=LAYOUT",
         multiple=True,
-        callback=_pairs,
+        callback=pairs,
         help="Layout of a hidden tensor or output, which determines how it moves: NCHW, NHWC, NXHW "
         "(a field), NPC, NP, NX; tokens NTD:14x14+1.",
     ),
@@ -264,7 +254,7 @@ input_options = _in_order(
         "--feed",
         metavar="NAME=FILE",
         multiple=True,
-        callback=_pairs,
+        callback=pairs,
         help="Value of another input (.npy): one row per sample, or one for all.",
     ),
     click.option(
@@ -284,7 +274,7 @@ input_options = _in_order(
         "--target",
         metavar="LAYER=FILE",
         multiple=True,
-        callback=_pairs,
+        callback=pairs,
         help="Target values of a tensor (.npy: one row per sample), for symmetry-share.",
     ),
 )

@@ -16,7 +16,7 @@ from onnx_geed.cli.options import (
     format_option,
     limit_options,
     out_option,
-    output_table_option,
+    pairs,
     results_argument,
 )
 from onnx_geed.cli.outcomes import finish
@@ -125,7 +125,14 @@ def _write_and_show(
     metavar="MODEL.onnx",
     help="The model that was measured, to run some samples again and show their maps. Repeatable.",
 )
-@output_table_option
+@click.option(
+    "--output-action",
+    metavar="LAYER=FILE",
+    multiple=True,
+    callback=pairs,
+    help="With --model: the table by which a layer's channels moved, as measure was given it. "
+    "Repeatable.",
+)
 @click.option(
     "--samples-shown",
     type=click.IntRange(1),

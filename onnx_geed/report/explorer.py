@@ -210,7 +210,7 @@ def _side(explorations: Sequence[Exploration], results: Sequence[Result]) -> int
         letters = 0.0
         for one in explorations:
             for layer in one.layers:
-                height, width = _fitted(*layer.found.shape[-2:], side)
+                height, width = _fitted(layer.found.shape[-2], layer.found.shape[-1], side)
                 cells = len(one.positions) * min(layer.found.shape[1], _ALL) * 2
                 letters += cells * layer.found.shape[2] * height * width * 4 / 3 / 2
         if letters <= _LETTERS:

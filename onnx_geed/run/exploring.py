@@ -130,15 +130,11 @@ def explore(
             measure = by_scores[name].of(position)
             logs = operands_of_orbits(measure, view(plan.layers[name], measure, arrays[name]))
             rows.append(np.exp(logs[0]))
-    layers = [
-        ExploredLayer(
-            name,
-            channels[name],
-            *(np.stack(kind) for kind in zip(*own, strict=True)),
-            reading=reading_of(*_places(by_layer[name].action)),
-        )
-        for name, own in parts.items()
-    ]
+    layers = []
+    for name, own in parts.items():
+        found, expected, cosines = (np.stack(kind) for kind in zip(*own, strict=True))
+        reading = reading_of(*_places(by_layer[name].action))
+        layers += [ExploredLayer(name, channels[name], found, expected, cosines, reading)]
     return Exploration(
         tuple(positions),
         tuple(layers),
