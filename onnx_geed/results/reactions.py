@@ -140,8 +140,8 @@ def hardly_reacting(pairs: RecordReadings) -> Iterator[Finding]:
     yield Finding(
         "hardly reacts",
         "caution",
-        f"{reading.layer}{_reacting(len(layers))}, so {'it' if len(layers) == 1 else 'they'} cannot be "
-        "judged.",
+        f"{reading.layer}{_reacting(len(layers))}, so {'it' if len(layers) == 1 else 'they'} "
+        "cannot be judged.",
         f"Two different samples are only "
         f"{span(max(0.0, (reading.between or 0.0) - reading.perfect))} from perfect by "
         f"{reading.measure}, so the moved sample's {span(max(0.0, reading.away))} says little.",
