@@ -493,7 +493,7 @@ def test_the_page_and_the_table_tell_of_the_most_common_class(results):
     html = (results / "one.html").read_text()
     assert "of predictions are another class than the permuted one" in html
     assert "the most common class has" in html
-    assert "is left unexplained by the moved f(x)" in html
+    assert "is not explained by the moved f(x)" in html
     assert ">NaN" not in html
 
 
