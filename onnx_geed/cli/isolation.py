@@ -273,9 +273,16 @@ def _end_children(strangers: set[int]) -> None:
 
 def _crash(number: int, bounds: Bounds) -> str:
     name = signal.Signals(number).name
+    if number == signal.SIGFPE:
+        why = "a library ended it on a fault in the model, a division that has no result"
+        return f"crashed its process ({name}): {why}"
     limit = bounds.memory or "the one of this shell or machine"
+    # A library that finds no memory ends a process by SIGABRT too.
+    fault = "a fault in a library"
+    if number == signal.SIGABRT:
+        fault = "a library ended it on a fault in the model"
     return (
-        f"crashed its process ({name}): a fault in a library, or too little memory (limit: "
+        f"crashed its process ({name}): {fault}, or too little memory (limit: "
         f"{limit}; raise --memory-limit)"
     )
 

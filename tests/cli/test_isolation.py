@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs Linux or 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="a door that Linux alone closes")
 
 HOSTILE = """
-import ctypes, fcntl, os, pathlib, resource, socket, sys, tempfile, time
+import ctypes, fcntl, os, pathlib, resource, signal, socket, sys, tempfile, time
 import numpy as np
 
 GOOD = np.random.default_rng(0).random((6, 1, 29, 29), dtype=np.float32)
@@ -39,6 +39,10 @@ def fine():
 
 def crashes():
     ctypes.string_at(0)
+
+def divides():
+    os.kill(os.getpid(), signal.SIGFPE)
+
 
 def aborts():
     os.abort()
@@ -194,6 +198,8 @@ def test_a_result_is_that_of_the_process_itself_to_the_last_bit(place):
     [
         ("crashes", "digits_cnn.onnx: crashed its process (SIGSEGV)"),
         ("aborts", "raise --memory-limit"),
+        ("aborts", "(SIGABRT): a library ended it on a fault in the model, or too little memory"),
+        ("divides", "(SIGFPE): a library ended it on a fault in the model, a division"),
         ("leaves_a_child", "(SIGABRT)"),
         ("exits", "ended its process with status 77, which no command uses"),
         pytest.param(
