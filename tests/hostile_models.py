@@ -1019,6 +1019,7 @@ _PHRASES = {
         "x x x",
         {"q_num_heads": 1, "kv_num_heads": 1 << 32},
     ),
+    sampling=("sampling_ratio 4294967296", "RoiAlign", "x boxes at", {"sampling_ratio": 1 << 32}),
     scale=("scale -1", "RandomNormal", "", {"shape": [1], "scale": -1.0}),
     scale_zero=("scale 0", "RandomNormal", "", {"shape": [1], "scale": 0.0}),
     scale_nan=("scale nan", "RandomNormal", "", {"shape": [1], "scale": float("nan")}),
@@ -1042,6 +1043,7 @@ def fatal_attribute(case: tuple[str, str, str, dict[str, Any]]) -> Made:
     weights = [
         floats("kernels", np.ones((3, 3, 1, 1))),
         floats("three", np.ones(8)),
+        floats("boxes", np.ones((2, 4))),
         ints("at", [0, 0]),
         ints("rest", [-1]),
     ]

@@ -44,6 +44,8 @@ _WHOLE = (
     # RotaryEmbedding counts heads itself where it states 0.
     _Rule(ops("num_heads q_num_heads kv_num_heads"), 1, _MOST, but=ops("RotaryEmbedding")),
     _Rule(ops("num_heads rotary_embedding_dim"), 0, _MOST, at=ops("RotaryEmbedding")),
+    # The squares of this many points are listed, on a thread that no lack of memory may reach.
+    _Rule(ops("sampling_ratio"), 0, 256),
 )
 
 # Operators of whoever wrote a model mean by these names what they like.
