@@ -1,10 +1,11 @@
 """Which of two models is better, as a page says it first; values whose order is known."""
 
 import numpy as np
+import pytest
 from test_page import page, record, result_of, spread
 
 from onnx_geed.report.verdicts import verdicts
-from onnx_geed.report.words import largest_loss
+from onnx_geed.report.words import far_off, largest_loss, meaning, percent
 from onnx_geed.results import compare, read_record
 
 
@@ -34,7 +35,7 @@ def test_equal_models_have_no_clear_difference():
 
 def test_a_model_that_hardly_reacts_decides_nothing():
     still = record("softmax-kl", spread(1e-9, noise=0), between=between(1e-9))
-    assert "no conclusion, because b hardly reacts" in verdict(
+    assert "no conclusion: b hardly reacts to the input." in verdict(
         record("softmax-kl", spread(0.1)), still
     )
 
@@ -62,3 +63,25 @@ def test_cosines_of_latents_are_cosines_in_every_table():
     cosine = -read_record(one).value
     assert f"{cosine:.4f}" in text
     assert f"divided by M {-cosine / 0.5:.4f}" in text
+
+
+@pytest.mark.parametrize(
+    ("between_them", "far"), [(13.8, 0.00933 / np.log(8)), (0.5, 0.00933 / 0.5)]
+)
+def test_predictions_are_one_share_off_everywhere(between_them, far):
+    """Of what an orbit can be at most, or of different samples: the larger share, by one name."""
+    one = record("softmax-kl", np.full((4, 8), 0.00933), between=between(between_them))
+    other = record("softmax-kl", np.full((4, 8), 0.2), between=between(between_them))
+    reading = read_record(one)
+    assert far_off(reading, reading.value) == pytest.approx(far)
+    told = percent(far)
+    text = page(result_of([one])).text
+    assert told in text
+    assert verdict(one, other).startswith(f"a is more invariant: {told} off against")
+    sentence = meaning(one, 8)
+    assert "%" not in sentence
+    if between_them > np.log(8):
+        assert "Predictions change by 0.00933 nats (at most ln 8 = 2.08, perfect 0)" in sentence
+        assert "13.8" not in sentence
+    else:
+        assert "(different samples 0.500, perfect 0)" in sentence
