@@ -46,6 +46,10 @@ _WIDTH, _NARROW = 100, 60
 _NUMBER = re.compile(r"[\[±]? ?[-−]?\d+(\.\d+)?(e[-+]\d+)?(?![\w./-])")
 
 
+# What leaves a range by less is rounding.
+_ROUNDED = 1e-6
+
+
 # A head of a column of numbers keeps this much, so that it can be read.
 _HEAD = 12
 
@@ -213,9 +217,19 @@ def number(value: float | None) -> str:
     return f"{value:.2e}"
 
 
-def interval(ends: Sequence[float] | None) -> str:
-    """Return the two ends of an interval in brackets, or a dash where there is none."""
-    return f"[{number(ends[0])}, {number(ends[1])}]" if ends else "-"
+def interval(
+    ends: Sequence[float] | None, least: float = -math.inf, most: float = math.inf
+) -> str:
+    """Return the two ends of an interval in brackets, or a dash where there is none.
+
+    Student t is not clipped to the range of a measure. Where it leaves it, half its width is told:
+    nobody reads a value there that cannot be.
+    """
+    if not ends:
+        return "-"
+    if ends[0] < least - _ROUNDED or ends[1] > most + _ROUNDED:
+        return f"± {number((ends[1] - ends[0]) / 2)}"
+    return f"[{number(ends[0])}, {number(ends[1])}]"
 
 
 def columns(

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from test_page import page, record, result_of, spread
 
+from onnx_geed.report.page_tables import value_row
 from onnx_geed.report.verdicts import verdicts
 from onnx_geed.report.words import far_off, largest_loss, meaning, percent
 from onnx_geed.results import compare, read_record
+from onnx_geed.text import interval, number
 
 
 def between(value):
@@ -85,3 +87,17 @@ def test_predictions_are_one_share_off_everywhere(between_them, far):
         assert "13.8" not in sentence
     else:
         assert "(different samples 0.500, perfect 0)" in sentence
+
+
+def test_intervals_that_leave_a_range_are_told_by_half_their_width():
+    skewed = record("softmax-kl", np.full((4, 8), [[1e-6], [2e-6], [1e-3], [3e-3]]))
+    ends = read_record(skewed).ci95
+    assert ends[0] < 0
+    half = f"± {number((ends[1] - ends[0]) / 2)}"
+    row = value_row(skewed, result_of([skewed])["group"])
+    assert row["ci"] == half
+    cosines = record("channel-cos", np.full((4, 8), [[-1.0], [-1.0], [-0.999], [-0.9]]))
+    row = value_row(cosines, result_of([cosines])["group"])
+    assert row["ci"].startswith("± ")  # as cosines, beyond 1
+    assert interval((-0.01, 0.5)) == "[-0.01000, 0.5000]"
+    assert interval((0.99, 1.005), 0.0, 1.0) == "± 0.00750"
