@@ -217,9 +217,7 @@ def number(value: float | None) -> str:
     return f"{value:.2e}"
 
 
-def interval(
-    ends: Sequence[float] | None, least: float = -math.inf, most: float = math.inf
-) -> str:
+def interval(ends: Sequence[float] | None, least: float = -math.inf, most: float = math.inf) -> str:
     """Return the two ends of an interval in brackets, or a dash where there is none.
 
     Student t is not clipped to the range of a measure. Where it leaves it, half its width is told:

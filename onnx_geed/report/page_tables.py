@@ -155,9 +155,7 @@ def _factor(record: Record) -> float:
     return -float(record["normaliser"] or 1.0)
 
 
-def _of_class(
-    part: ClassValue | None, factor: float, descriptor: Descriptor
-) -> tuple[str, str]:
+def _of_class(part: ClassValue | None, factor: float, descriptor: Descriptor) -> tuple[str, str]:
     """Return the value over the samples of a class and its interval, as the page shows them."""
     if part is None:
         return "", ""
