@@ -127,7 +127,8 @@ def test_pictures_go_by_keyboard_alone(opened, two_models):
     stops = page.evaluate(
         """[...document.querySelectorAll("figure")].map(f =>
           [f.querySelectorAll("svg :is([data-tip], [data-cells])").length,
-           f.querySelectorAll("svg [tabindex='0']").length, f.querySelectorAll("[role=img] [tabindex]").length])"""
+           f.querySelectorAll("svg [tabindex='0']").length,
+           f.querySelectorAll("[role=img] [tabindex]").length])"""
     )
     pictures = [one for one in stops if one[0]]
     assert len(pictures) > 4
@@ -165,9 +166,9 @@ def test_a_colour_of_a_model_means_nothing_else(opened, two_models, scheme):
     )
     assert warn not in models
     used = page.evaluate(
-        """[".bar span", "#explore [aria-pressed=true]", ".finding", ".cells button", ".flipped .class"]
-          .flatMap(s => [...document.querySelectorAll(s)])
-          .flatMap(e => { const s = getComputedStyle(e); return [s.backgroundColor, s.color, s.borderTopColor, s.borderLeftColor]; })"""
+        """[".bar span", "#explore [aria-pressed=true]", ".finding", ".flipped .class"]
+          .flatMap(s => [...document.querySelectorAll(s)]).map(e => getComputedStyle(e))
+          .flatMap(s => [s.backgroundColor, s.color, s.borderTopColor, s.borderLeftColor])"""
     )
     assert used
     assert not {
@@ -180,7 +181,8 @@ def test_cosines_have_one_scale(opened):
     result = of_layers(["a", "b"])
     page = opened(report([result], explorations=[explored(result, ["a", "b"])]))
     seen = page.evaluate(
-        "[...document.querySelectorAll('.cells button')].map(b => [b.innerText, b.style.background])"
+        "[...document.querySelectorAll('.cells button')]"
+        ".map(b => [b.innerText, b.style.background])"
     )
     maps = [read_record(record) for record in result["measurements"]]
     most = max(float(r.per_element.max()) for r in maps)
@@ -213,8 +215,13 @@ def test_at_a_glance_nothing_is_broken_or_cut_off_on_a_phone(opened, two_models)
     for what in ("Predictions", "digits_cnn_untrained"):
         lines = page.evaluate(
             """what => [...document.querySelectorAll("#glance tbody th *, #glance tbody th")]
-              .flatMap(e => [...e.childNodes]).filter(n => n.nodeType === 3 && n.data.trim() === what)
-              .map(n => { const r = document.createRange(); r.selectNode(n); return r.getClientRects().length; })""",
+              .flatMap(e => [...e.childNodes])
+              .filter(n => n.nodeType === 3 && n.data.trim() === what)
+              .map(n => {
+                const range = document.createRange();
+                range.selectNode(n);
+                return range.getClientRects().length;
+              })""",
             what,
         )
         assert set(lines) == {1}, what

@@ -14,6 +14,7 @@ from PIL import Image
 from recording import measurement
 
 from onnx_geed import GeedError, measure, parse_group
+from onnx_geed.data import Preprocess
 from onnx_geed.groups import parse_layout
 from onnx_geed.report.drawings import drawing_of
 from onnx_geed.report.page import report
@@ -588,7 +589,8 @@ def test_a_folder_is_drawn_at_the_size_at_which_its_values_changed(tmp_path):
         pixels = RNG.integers(0, 256, (40, 60, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{k}.png")
     path = models.save(flat({"x": ((3, 16, 16), TensorProto.FLOAT)}), tmp_path / "m.onnx")
-    one = measure(path, folder, "noise:20..60/2", measures=["output-l2"], preprocess="imagenet")
+    size = {"preprocess": Preprocess(resize=16, crop=16)}
+    one = measure(path, folder, "noise:20..60/2", measures=["output-l2"], **size)
     (shown,) = open_pictures(folder, one)
     assert shown.samples.shape == (3, 16, 16)
     wanted = parse_group("noise:20..60/2").family.orbit(shown.samples[1], one["seed"], 1)

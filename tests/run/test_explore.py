@@ -141,11 +141,11 @@ def test_a_page_stays_below_five_megabytes_whatever_the_maps_are():
     assert 400_000 < len(found["json"]) < 4_000_000
 
 
-def test_a_table_that_was_fitted_is_left_to_its_judge(made, tmp_path):
+def test_a_table_that_was_fitted_is_left_to_its_judge(made):
     folder, _, whole = made
     layer = [r for r in whole["measurements"] if r["measure"] == "channel-cos"][-1]["layer"]
-    fit_actions(folder / "m.onnx", folder / "x.npy", "C4", [layer], tmp_path / "a.npz", samples=4)
-    given = {layer: tmp_path / "a.npz"}
+    (table,) = fit_actions(folder / "m.onnx", folder / "x.npy", "C4", [layer], samples=4)
+    given = {layer: table}
     result = measure(folder / "m.onnx", folder / "x.npy", "C4", samples=4, output_action=given)
     assert "unexplained" in [r["measure"] for r in result["measurements"]]
     ours = explore(result, folder / "m.onnx", folder / "x.npy", [1], output_action=given)
