@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -272,7 +273,7 @@ def _picture(
     right = any(c.style != "-" for c in curves)
     caption += " (solid) and whose class is correct (dotted)" if right else ""
     shown = [
-        Curve(c.name, 100 * c.values, None if c.ends is None else 100 * c.ends, c.series, c.style)
+        replace(c, values=100 * c.values, ends=None if c.ends is None else 100 * c.ends)
         for c in curves
     ]
     level = (100.0, "perfect")
@@ -290,7 +291,7 @@ def _values(group: GroupPart, share: str, record: Record) -> np.ndarray[Any, Any
 def _curves(group: GroupPart, known: Sequence[tuple[int, str, Record]]) -> list[Curve]:
     """Return the curves: solid the share of the same class, dotted that of the correct class."""
     curves = []
-    for k, (_, name, record) in enumerate(known):
+    for i, name, record in known:
         part = _predictions(record)
         of = f"{name}: " if len(known) > 1 else ""
         shares = [("same class", "stay")] + [("correct class", "right")] * (
@@ -299,8 +300,13 @@ def _curves(group: GroupPart, known: Sequence[tuple[int, str, Record]]) -> list[
         for what, share in shares:
             values = _values(group, share, record)
             ends = np.array([_share_ends(v, part["samples"]) for v in values])
-            curves.append(Curve(of + what, values, ends, k, ":" if share == "right" else "-"))
+            style = ":" if share == "right" else "-"
+            curves.append(Curve(of + what, values, ends, i, style, _told, {"model": name}))
     return curves
+
+
+def _told(percentage: float) -> str:
+    return _share(percentage / 100)
 
 
 def _share_ends(share: float, samples: int) -> tuple[float, float]:

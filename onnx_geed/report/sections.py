@@ -13,7 +13,7 @@ from onnx_geed.measures import descriptor_of
 from onnx_geed.report.axes import furthest
 from onnx_geed.report.cells_figure import heat_picture
 from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
-from onnx_geed.report.figures import over_depth, polar_picture, profile_picture
+from onnx_geed.report.figures import over_depth, polar_picture, profile_picture, some_layers
 from onnx_geed.report.picture import framed
 from onnx_geed.report.samples_figure import MOST_DOTS, samples_picture
 from onnx_geed.report.words import element_called, samples_called, title
@@ -194,8 +194,9 @@ def _element_pictures(
             name, readings = chosen[0][1:]
             lines = [(r.layer, r) for r in over_depth(readings)]
             of = [name] * len(lines)
+            part = some_layers(len(lines), len(readings))
         else:
-            name = group
+            name, part = group, ""
             lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
             of = [n for _, n, _ in chosen][:_RESULTS]
         if is_family(own):
@@ -203,7 +204,8 @@ def _element_pictures(
             pictures += _curve_pictures(own, name, lines, measured, of)
             continue
         round_ = turns_of(group) is not None
-        rest = _some_of(chosen)
+        away = _away_from_perfect(lines, "angles" if round_ else "elements")
+        rest = f"{away}{f' {part}.' if part else ''}{_some_of(chosen)}"
         caption = f"{name}: value by element"
         if round_ and result["group"]["order"] > 2:
             caption = f"{name}: value by angle. The centre is perfect; 0° is the unmoved sample"
@@ -223,6 +225,17 @@ def _element_pictures(
             framed("angles", svg, f"{caption}.{rest}", alt, "round" if round_ else "wide")
         )
     return pictures
+
+
+def _away_from_perfect(lines: Sequence[tuple[str, Reading]], noun: str) -> str:
+    """Say why the unmoved sample is not perfect, where invariance is of a whole orbit."""
+    first = lines[0][1]
+    if all(np.isclose(r.per_element[0], r.perfect, rtol=0, atol=1e-9) for _, r in lines):
+        return ""
+    return (
+        f" Each point is compared with the mean over all {noun}, so the unmoved sample is not "
+        f"{first.told(first.perfect):.4g}."
+    )
 
 
 def _called(group: GroupPart) -> str:
@@ -321,9 +334,11 @@ def _sample_pictures(
     results: Sequence[Result], by_result: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
     kept = [(r, n, rs) for r, n, rs in zip(results, names, by_result, strict=True) if rs]
+    part = ""
     if len(kept) == 1:
         result, name, readings = kept[0]
         lines = [(r.layer, r, name, result) for r in over_depth(readings)]
+        part = f" {told}." if (told := some_layers(len(lines), len(readings))) else ""
     else:
         lines = [
             (n if len(rs) == 1 else f"{n}: {rs[-1].layer}", rs[-1], n, result)
@@ -345,4 +360,4 @@ def _sample_pictures(
         [n for _, _, n, _ in lines],
         [samples_called(result) for _, _, _, result in lines],
     )
-    return [framed("samples", svg, f"{caption} Left is better.{_some_of(kept)}", alt)]
+    return [framed("samples", svg, f"{caption} Left is better.{part}{_some_of(kept)}", alt)]

@@ -73,8 +73,8 @@ def test_a_network_of_one_answer_is_not_praised():
 def test_the_picture_has_every_share_in_per_cent():
     (picture,) = first(scored(CLASSES, labels=[0, 1, 1]))["pictures"]
     tips = dict(re.findall(r"<title>([^<]*?): ([^<(]*) \(", picture["svg"]))
-    assert tips["same class, 135°"] == "33.3"
-    assert tips["correct class, unmoved"] == "66.7"
+    assert tips["same class, 135°"] == "33.3 %"
+    assert tips["correct class, unmoved"] == "66.7 %"
     assert len(tips) == 16
 
 
