@@ -213,7 +213,7 @@ const drawTable = list => {
   }))));
   if (focused) table.querySelector(`[data-sort="${focused}"]`)?.focus();
   part("table").classList.toggle("tall", shown.length > 24);
-  const all = tableRows(rows).length;
+  const all = byKey(rows, r => `${r.model} ${r.step} ${r.data} ${r.group}`).size;
   part("count").textContent = (shown.length ? `${Math.min(now.rows, shown.length)} of ${all} rows` : `No row matches; there are ${all}`)
     + (by.ranks && distinct(shown.map(row => row.first.group)).length > 1 ? ", each group ranked by itself." : ".")
     + common.map(i => ` ! Of every value: ${warnings[i]}`).join("");
