@@ -84,7 +84,7 @@ def test_an_archive_that_is_not_packed_is_read_in_slices_where_it_is_large(tmp_p
     assert list(rows.labels) == [0, 1, 2, 3, 4]
     assert not open_rows(f"{tmp_path}/x.npz:x", allowed=X.nbytes).files()
     assert np.array_equal(open_rows(f"{tmp_path}/packed.npz", allowed=X.nbytes).read(...), X)
-    with pytest.raises(GeedError, match=r"takes 3\.8 KiB .* at most 1000 bytes .* as an \.npy"):
+    with pytest.raises(GeedError, match=r"needs 3\.8 KiB .* at most 1000 bytes .* as an \.npy"):
         open_rows(f"{tmp_path}/packed.npz", allowed=1000)
 
 
@@ -93,7 +93,7 @@ def test_a_gzip_file_may_just_fit(tmp_path):
     (tmp_path / "x.gz").write_bytes(gzip.compress(head + bytes(range(120))))
     rows = open_rows(f"{tmp_path}/x.gz", allowed=120)
     assert rows.read(...).ravel().tolist() == list(range(120))
-    with pytest.raises(GeedError, match="takes 120 bytes"):
+    with pytest.raises(GeedError, match="needs 120 bytes"):
         open_rows(f"{tmp_path}/x.gz", allowed=119)
 
 

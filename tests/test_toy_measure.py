@@ -256,5 +256,5 @@ def test_references_and_the_untrained_network_know_it(case, toy):
 
 
 def test_a_limit_of_a_measure_that_is_none_names_it_among_the_others(case, toy):
-    with pytest.raises(GeedError, match=f"there are .*{toy}"):
+    with pytest.raises(GeedError, match=f"choose from .*{toy}"):
         geed.measure(*case, GROUP, measures=["toy-min"], **OPTIONS)

@@ -120,9 +120,9 @@ def _meaning(trained: Result, untrained: Result) -> str:
     latent, latent0 = value(trained, "latent-l2"), value(untrained, "latent-l2")
     softmax, softmax0 = value(trained, "softmax-kl"), value(untrained, "softmax-kl")
     channels = (
-        f"Channelwise cosine is -1 where rotating the image just rotates every feature map: it "
-        f"goes from {first:.2f} in the first block to {last:.2f} in the last, so training on "
-        "rotated digits did "
+        f"channel-cos is minus the cosine of feature maps: -1 if rotating the image just rotates "
+        f"every map. It goes from {first:.2f} in the first block to {last:.2f} in the last, so "
+        "training on rotated digits did "
         + ("not make the layers equivariant." if last > -0.9 else "make the layers equivariant.")
     )
     latents = (

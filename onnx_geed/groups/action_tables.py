@@ -170,6 +170,7 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
     ------
     GeedError
         If it lacks ``elements``, or holds none or several of the four tables.
+        If a table holds complex numbers or texts.
         If ``fit`` does not say how a table was fitted.
     """
     kinds: list[TableKind] = [kind for kind in KINDS if kind in content]
@@ -186,9 +187,15 @@ def table_of(content: Mapping[str, Any], source: str) -> Table:
         elements = np.empty((0, 0))
     if elements.ndim != 1:
         raise GeedError(f"{source}: 'elements' must be a list of names")
+    numbers = content[kinds[0]]
+    if isinstance(numbers, np.ndarray) and numbers.dtype.kind not in "biuf":
+        raise GeedError(
+            f"{source}: {kinds[0]!r} holds {numbers.dtype}, but an action consists of real "
+            "numbers; save it as float64, or as integers"
+        )
     fit = None if content.get("fit") is None else fit_of(content["fit"], source)
     partial = bool(np.all(content.get("partial", False)))
-    return Table(tuple(map(str, elements)), kinds[0], content[kinds[0]], source, fit, partial)
+    return Table(tuple(map(str, elements)), kinds[0], numbers, source, fit, partial)
 
 
 def rows_for(table: Table, group: Group) -> NDArray[Any]:

@@ -238,8 +238,8 @@ def make_plan(
                 named = named.against_target()
             if table is not None and _passes_by(named, table):
                 told.append(
-                    f"{request.measure}@{layer.name} takes no matrices, so it is measured without "
-                    "the fitted ones, which unexplained judges"
+                    f"{request.measure}@{layer.name} does not use the fitted matrices; "
+                    f"unexplained@{layer.name} does"
                 )
                 table = None
             measure = _bind(named, layer, group, by_letters, support, kind, table, targeted)

@@ -24,6 +24,7 @@ from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
 from onnx_geed.model.soundness import check_nodes, check_sound, stored_bytes
 from onnx_geed.model.weights_in_place import bring_in, model_bytes
+from onnx_geed.text import format_bytes
 from onnx_geed.whole import whole
 
 __all__ = ["Model", "check_weights", "external_files", "load_model", "write_model"]
@@ -34,6 +35,9 @@ _SMALL = 1024
 
 # Of an offset or length: no file is longer.
 _MOST_DIGITS = 18
+
+# Bytes of a file of weights that nothing of the model uses, beside four times those that it does.
+_UNREAD = 4 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,6 +240,7 @@ def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
     Weights that were left in the model's own file do not count.
     """
     files: dict[str, Path] = {}
+    ends: dict[str, int] = {}
     for tensor in _stored(proto.graph):
         if tensor.data_location != onnx.TensorProto.EXTERNAL:
             continue
@@ -248,6 +253,14 @@ def external_files(proto: onnx.ModelProto, path: Path) -> list[Path]:
             raise GeedError(
                 f"{path}: its weights {shown(location)!r} end before tensor {shown(tensor.name)} "
                 "does; copy the file completely"
+            )
+        ends[location] = max(ends.get(location, 0), offset + length)
+    for location, file in files.items():
+        # All of it is read for the fingerprint, a hole of any size too.
+        if (size := file.stat().st_size) > 4 * ends[location] + _UNREAD:
+            raise GeedError(
+                f"{path}: its weights {shown(location)!r} have {format_bytes(size)}, but the model "
+                f"uses only the first {format_bytes(ends[location])}; save the model again"
             )
     return [files[key] for key in sorted(files)]
 

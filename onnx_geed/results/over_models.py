@@ -38,8 +38,8 @@ SCHEMA = "onnx-geed/aggregate/1"
 
 # Student t with one degree of freedom.
 _OF_TWO = (
-    "the interval over models rests on only two models: it is ±12.7 standard errors and says "
-    "little; measure three or more"
+    "the interval over models comes from only two models, so it is too wide to mean much (±12.7 "
+    "standard errors); measure three or more"
 )
 
 

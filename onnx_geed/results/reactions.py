@@ -140,18 +140,20 @@ def hardly_reacting(pairs: RecordReadings) -> Iterator[Finding]:
     yield Finding(
         "hardly reacts",
         "caution",
-        f"{reading.layer} hardly reacts to the input{_more(len(layers))}: its equivariance cannot "
-        "be judged.",
-        f"With another sample in place of the moved one, {reading.measure} is only "
-        f"{span(max(0.0, (reading.between or 0.0) - reading.perfect))} from perfect; the value is "
-        f"{span(max(0.0, reading.away))} from it.",
+        f"{reading.layer}{_reacting(len(layers))}, so {'it' if len(layers) == 1 else 'they'} "
+        "cannot be judged.",
+        f"Two different samples are only "
+        f"{span(max(0.0, (reading.between or 0.0) - reading.perfect))} from perfect by "
+        f"{reading.measure}, so the moved sample's {span(max(0.0, reading.away))} says little.",
         "Check the preprocessing and the weights.",
         layers,
     )
 
 
-def _more(count: int) -> str:
-    return "" if count < 2 else f", nor do{'es' * (count == 2)} {count - 1} more"
+def _reacting(count: int) -> str:
+    if count < 2:
+        return " hardly reacts to the input"
+    return f" and {count - 1} other tensor{'s' * (count > 2)} hardly react to the input"
 
 
 def not_learned(result: Result, pairs: RecordReadings) -> Iterator[Finding]:

@@ -82,6 +82,6 @@ class Fitting:
         layers = f"{len(self.requests)} layer{'s' * (len(self.requests) > 1)}"
         passes = f" in {len(self.passes)} passes" if len(self.passes) > 1 else ""
         return (
-            f"fitting {layers} to {len(self.indices)} samples{passes}: the sums take "
-            f"{format_bytes(held)}"
+            f"fitting {layers} to {len(self.indices)} samples{passes} "
+            f"({format_bytes(held)} of memory)"
         )

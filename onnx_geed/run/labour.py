@@ -97,4 +97,4 @@ def _told(seconds: float) -> str:
     for unit, size in _UNITS:
         if seconds >= 2 * size:
             return f"{seconds / size:,.0f} {unit}" if seconds < 1e12 else "over 10,000 years"
-    return f"{seconds:.2g} s"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import itertools
 import os
@@ -59,6 +60,10 @@ _QUOTED = re.compile(rb"\"[^\"]*\"|'[^']*'|#.*")
 
 
 _PLACE = re.compile(r"\{(\w+)\}")
+
+
+# What Python puts around the expression of a glob, so that all of a text fits.
+_WHOLE_GLOB = re.compile(r"\(\?s:(.*)\)\\[zZ]", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -411,7 +416,8 @@ def _fill_places(name: str, parts: Mapping[str, str]) -> str:
 def _path_expression(pattern: str) -> str:
     """Return the regular expression of a path with places and globs in it."""
     expression, seen = "", set()
-    for token in re.split(r"(\{\w+\}|\*\*/|\*|\?|\[[^]]*\])", pattern):
+    # A bracket that nothing closes, or that has a place in it, stands for itself.
+    for token in re.split(r"(\{\w+\}|\*\*/|\*|\?|\[!?[^]{}/][^]{}/]*\])", pattern):
         place = _PLACE.fullmatch(token)
         if place and place[1] in seen:
             expression += f"(?P={place[1]})"
@@ -419,8 +425,9 @@ def _path_expression(pattern: str) -> str:
             seen.add(place[1])
             digits = place[1] in ("seed", "step")
             expression += f"(?P<{place[1]}>{r'[0-9]+' if digits else '[^/]+'})"
-        elif token.startswith("["):
-            expression += token.replace("[!", "[^")
+        elif len(token) > 2 and token.startswith("["):
+            # A class of letters as a shell reads it, its ranges and backslashes too.
+            expression += _WHOLE_GLOB.sub(r"\1", fnmatch.translate(token))
         else:
             globs = {"**/": "(?:.*/)?", "*": "[^/]*", "?": "[^/]"}
             expression += globs.get(token, re.escape(token))

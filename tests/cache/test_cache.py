@@ -225,7 +225,7 @@ def test_what_differs_is_named(copy, tmp_path):
         "layers": (MODEL, DIGITS, "C8", {**FEW, "measures": ["latent-l2"]}),
     }.items():
         before = inodes(copy)
-        with pytest.raises(GeedError, match=f"another .*{name}"):
+        with pytest.raises(GeedError, match=f"differs from this run in .*{name}"):
             caching.write_cache(*arguments[:3], copy, **arguments[3])
         assert inodes(copy) == before
 

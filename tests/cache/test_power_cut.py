@@ -4,6 +4,7 @@ Data of a file are safe once it was flushed, and names once the folder was. The 
 of what is not safe nothing is there, or the new names are and their data are not.
 """
 
+import builtins
 import os
 import threading
 from importlib.resources import files
@@ -57,11 +58,11 @@ class Disk:
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
     disk = Disk(tmp_path / "a.geed")
-    plain_open, plain_sync, plain_replace = Path.open, os.fsync, Path.replace
+    plain_open, plain_sync, plain_replace = open, os.fsync, Path.replace
 
     def opened(path, mode="r", *rest, **more):
         stream = plain_open(path, mode, *rest, **more)
-        if path.parent == disk.folder and "w" in mode:
+        if isinstance(path, Path) and path.parent == disk.folder and "w" in mode:
             with disk.lock:
                 disk.opened(path)
         return stream
@@ -78,7 +79,7 @@ def disk(tmp_path, monkeypatch):
                 disk.renamed(path, Path(target))
 
     with monkeypatch.context() as patched:
-        patched.setattr(Path, "open", opened)
+        patched.setattr(builtins, "open", opened)
         patched.setattr(os, "fsync", synced)
         patched.setattr(Path, "replace", replaced)
         write_cache(MODEL, DIGITS, "C4", disk.folder, **FEW)

@@ -307,7 +307,7 @@ def test_results_do_not_replace_what_is_read(tmp_path):
     before = model.read_bytes()
     got = CliRunner().invoke(cli, ["measure", str(model), *MEASURE[2:], "--out", str(model)])
     assert got.exit_code == 2
-    assert "is what is read" in got.stderr
+    assert "which is read" in got.stderr
     assert model.read_bytes() == before
 
 

@@ -27,6 +27,14 @@ def test_rows_are_matched_by_element_name(tmp_path):
     np.testing.assert_array_equal(rows_for(read_table(path), C4), CYCLE)
 
 
+@pytest.mark.parametrize("kind", [complex, str])
+def test_a_table_consists_of_real_numbers(tmp_path, kind):
+    matrices = np.stack([np.eye(3)] * 4)
+    np.savez(tmp_path / "t.npz", elements=C4.elements, matrices=matrices.astype(kind))
+    with pytest.raises(GeedError, match=r"'matrices' holds .*real numbers; save it as float64"):
+        read_table(tmp_path / "t.npz")
+
+
 def test_a_table_survives_json():
     table = Table(C4.elements, "channels", CYCLE, "x")
     again = parse_table(table_to_json(table), "x")

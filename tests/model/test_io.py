@@ -108,6 +108,12 @@ def test_missing_external_data_are_named(tmp_path):
     assert "'weights.bin' are missing" in complaint(path)
 
 
+def test_external_data_that_are_a_hole_of_any_size_are_not_read(tmp_path):
+    path = models.save_external(tmp_path)
+    os.truncate(tmp_path / "weights.bin", 1 << 36)
+    assert "have 64 GiB, but the model uses only the first" in complaint(path)
+
+
 def test_cut_external_data_are_named(tmp_path):
     path = models.save_external(tmp_path)
     weights = tmp_path / "weights.bin"

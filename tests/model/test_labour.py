@@ -235,7 +235,7 @@ def test_a_model_that_computes_without_end_is_refused_by_its_node(name, tmp_path
     start = time.monotonic()
     with pytest.raises(GeedError) as refused:
         measure(tmp_path / "m.onnx", IMAGES, "C4", memory="16GiB", **FEW)
-    assert "of it node /the/node (" in str(refused.value)
+    assert "of it in node /the/node (" in str(refused.value)
     assert "--isolate" in str(refused.value)
     assert len(str(refused.value)) < 380
     assert time.monotonic() - start < 10

@@ -131,7 +131,7 @@ class TestAggregate:
     def test_an_interval_of_two_models_is_marked_in_every_row(self):
         few = [result_of(record([v]), latent([v], 2.0), name=str(v)) for v in (1.0, 2.0)]
         table = aggregate_table(aggregate(few))
-        assert table.count("rests on only two models") == 1
+        assert table.count("comes from only two models") == 1
         assert sum(line.endswith(" 2  [1]") for line in table.splitlines()) == 2
         # 12.7 standard errors: half the interval of 1 and 2, whose standard error is 0.5.
         low, high = aggregate(few)["measurements"][0]["ci95_over_models"]

@@ -430,8 +430,8 @@ def test_the_table_and_the_page_show_it(tmp_path):
     assert done.exit_code == 0, done.output
     flat = " ".join(done.stdout.split())
     assert "flip-rate@z: without class 0 (by labels, " in flat
-    assert "z: mIoU of moved with unmoved 0." in flat
-    assert "with labels 0." in flat
+    assert "mIoU of moved and unmoved samples 0." in flat
+    assert "with the labels 0." in flat
     page = tmp_path / "r.html"
     done = CliRunner().invoke(cli, ["report", str(tmp_path / "r.json"), "-o", str(page)])
     assert done.exit_code == 0, done.output

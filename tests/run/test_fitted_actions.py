@@ -278,7 +278,9 @@ def test_what_takes_no_matrices_is_measured_without_them(steered):
     result = measured(path, data, "linear", measures=asked)
     cos = fitted(result, "channel-cos")
     assert (cos["output_action"], cos.get("fit")) == ("grid", None)
-    assert any("channel-cos@fields takes no matrices" in note for note in result["notes"])
+    assert any(
+        "channel-cos@fields does not use the fitted matrices" in note for note in result["notes"]
+    )
 
 
 def test_no_measure_asked_for_means_unexplained_of_what_is_fitted(steered):

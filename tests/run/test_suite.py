@@ -332,6 +332,19 @@ def test_a_mistake_is_named_by_its_key(box, old, new, lines):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["[a", "[[[a-z", "[]", "[z-a]", "[^", "[!"])
+def test_a_bracket_that_is_no_class_of_letters_ends_in_one_line(box, name):
+    box.write(SUITE.replace("runs/{kind}{seed}", f"runs/{name}{{kind}}{{seed}}"))
+    with pytest.raises(GeedError, match="no file matches"):
+        read_suite(box.folder / "suite.toml")
+
+
+def test_a_bracket_that_nothing_closes_stands_for_itself(box):
+    (box.folder / "runs").rename(box.folder / "[runs")
+    box.write(SUITE.replace("runs/", "[runs/"))
+    assert len(read_suite(box.folder / "suite.toml").cells) == 8
+
+
 def test_places_may_return_and_globs_are_allowed(box):
     box.write(SUITE.replace("runs/{kind}{seed}", "r?ns/**/[a]{seed}").replace('"{kind}"', '"x"'))
     cells = read_suite(box.folder / "suite.toml").cells
