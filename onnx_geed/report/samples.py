@@ -14,7 +14,7 @@ from onnx_geed.measures import CATALOGUE
 from onnx_geed.report.picture import Picture
 from onnx_geed.report.thumbnails import ShownInput, check_shown, open_pictures, orbit_pictures
 from onnx_geed.report.words import element_called, is_sampled
-from onnx_geed.results import Reading, Result, element_words, is_family
+from onnx_geed.results import Reading, Result, is_family
 from onnx_geed.text import span
 
 __all__ = ["headline", "most_and_least_affected"]
@@ -135,7 +135,7 @@ def _sample(
         "name": called + (f", label {label}" if label is not None else ""),
         "value": span(reading.told(float(reading.per_sample[position]))),
         # Invariance is measured from the mean of an orbit; the sample itself may be far from it.
-        "worst": element_words(group, group["elements"][worst])
+        "worst": element_called(group, worst)
         if worst or is_family(group) or is_sampled(group["name"])
         else "the unmoved sample, which is farthest from the mean over the orbit",
         "worst_value": span(reading.told(float(row[worst]))),

@@ -23,7 +23,6 @@ from onnx_geed.results import (
     Reading,
     Result,
     along,
-    element_words,
     is_family,
     on_one_scale,
     records_of,
@@ -155,7 +154,7 @@ def _heat_pictures(
         called = [element_called(group, g) for g in range(len(group["elements"]))]
         svg = heat_picture(readings, called, along(group), model=name, most=most)
         worst = max(readings, key=lambda r: r.per_element.max())
-        element = group["elements"][int(worst.per_element.argmax())]
+        element = int(worst.per_element.argmax())
         pictures.append(
             framed(
                 "heat",
@@ -163,7 +162,7 @@ def _heat_pictures(
                 f"{name}: value by layer and {_called(group)}. Darker is less equivariant."
                 f"{_some_of(several)}",
                 f"{name}: heat map of {readings[0].measure} by layer and {_called(group)}. The "
-                f"worst cell is {worst.layer} under {element_words(group, element)}, "
+                f"worst cell is {worst.layer} under {element_called(group, element)}, "
                 f"{span(worst.told(float(worst.per_element.max())))}.",
             )
         )
@@ -211,12 +210,11 @@ def _element_pictures(
             caption = f"{name}: value by angle. The centre is perfect; 0° is the unmoved sample"
             if not all(result["group"]["exact"]):
                 caption += ". At hollow points the image is resampled"
-        elements = result["group"]["elements"]
         alt = f"Value by element under {group}. " + " ".join(
             f"{label}: worst at "
-            f"{element_words(own, elements[int(r.per_element.argmax())])}, "
+            f"{element_called(own, int(r.per_element.argmax()))}, "
             f"{span(r.told(float(r.per_element.max())))}; best at "
-            f"{element_words(own, elements[int(r.per_element.argmin())])}, "
+            f"{element_called(own, int(r.per_element.argmin()))}, "
             f"{span(r.told(float(r.per_element.min())))}."
             for label, r in lines
         )
@@ -322,7 +320,7 @@ def _or_nan(value: float | None) -> float:
 def _ends(group: GroupPart, values: NDArray[np.float64], of: Reading | None = None) -> str:
     """Say where a curve is highest and lowest among all elements except the identity."""
     high, low = 1 + int(np.nanargmax(values[1:])), 1 + int(np.nanargmin(values[1:]))
-    names = [element_words(group, group["elements"][k]) for k in (high, low)]
+    names = [element_called(group, k) for k in (high, low)]
     ends = [float(values[k]) for k in (high, low)]
     words = ("largest", "smallest")
     if of is not None:

@@ -50,6 +50,29 @@ def test_verdicts_are_in_sight_without_scrolling(opened, two_models, width):
     assert max(rights) <= width
 
 
+@pytest.fixture(scope="module")
+def fifty_steps():
+    """The page of fifty steps of a training, whose files came in the shell's order."""
+    names = sorted(f"net_step{100 * k}.onnx" for k in range(1, 51))
+    return report([of_layers(["a", "b", "c"], path=name) for name in names])
+
+
+@pytest.mark.parametrize(("width", "most"), [(1400, 7000), (400, 11000)])
+def test_fifty_results_stay_readable(opened, fifty_steps, width, most):
+    page = opened(fifty_steps, width)
+    assert page.evaluate("document.documentElement.scrollHeight") < most
+    assert page.locator("#glance .fact").count() == 0
+    assert page.locator("h2").filter(has_text="Comparison").count() == 1
+    pairs = page.locator('[data-choose="Pair"] option').all_inner_texts()
+    assert pairs[:2] == ["net_step100 and net_step200", "net_step100 and net_step300"]
+    assert len(pairs) == 49
+    shown = page.locator('[data-choose="Pair"] table')
+    assert [table.is_visible() for table in shown.all()] == [True] + [False] * 48
+    page.select_option('[data-choose="Pair"] select', label="net_step100 and net_step1100")
+    assert "A: net_step100" in page.locator('[data-choose="Pair"] table:visible').inner_text()
+    assert is_whole(page)
+
+
 def test_tables_fit_a_wide_window(opened, two_models):
     page = opened(two_models, 1400)
     page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")

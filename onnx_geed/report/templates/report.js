@@ -124,6 +124,18 @@ for (const table of document.querySelectorAll("table")) {
   }
 }
 
+// Of many results a section shows one, which a select chooses; without scripts each is folded under its name.
+for (const section of document.querySelectorAll("[data-choose]")) {
+  const parts = [...section.querySelectorAll(":scope > details")];
+  if (parts.length < 2) continue;
+  const select = make("select", {"data-key": "shown"}, ...parts.map((part, i) => make("option", {value: i}, part.firstElementChild.textContent)));
+  const show = () => parts.forEach((part, i) => { part.hidden = i !== Number(select.value); });
+  parts.forEach(part => { part.open = true; part.firstElementChild.hidden = true; });
+  select.addEventListener("change", show);
+  section.querySelector("h2").after(make("div", {class: "choice"}, make("label", {}, `${section.dataset.choose} `, select)));
+  show();
+}
+
 // The explorer shows what was measured for a chosen sample, element and layer.
 const source = document.getElementById("explore-data");
 if (source) {
