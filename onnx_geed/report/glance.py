@@ -15,6 +15,7 @@ from onnx_geed.report.picture import framed
 from onnx_geed.report.words import (
     at_elements,
     element_called,
+    far_off,
     grade,
     is_sampled,
     largest_loss,
@@ -222,8 +223,15 @@ def _rows(result: Result, readings: Sequence[Reading]) -> list[dict[str, Any]]:
 
 def _row(record: Record, reading: Reading, group: GroupPart) -> dict[str, Any]:
     """Return the cells of a row: how far off the value is, and what that means."""
+    family = is_family(group)
     share, ends = reading.relative, reading.relative_ci95
-    verdict = grade(reading, of_family=is_family(group))
+    # The share that the grade goes by: of predictions it may be that of the most of an orbit.
+    if share is not None:
+        share = far_off(reading, reading.value, of_family=family)
+    if ends is not None and reading.ci95 is not None:
+        low, high = (far_off(reading, end, of_family=family) for end in reading.ci95)
+        ends = (low, high)
+    verdict = grade(reading, of_family=family)
     if record.get("fit"):
         verdict = "see the section on fits below"
     return {

@@ -201,7 +201,7 @@ def test_what_cannot_be_made_is_said_with_what_can(plain):
         held.plot("angles", "chanel-cos")
     with pytest.raises(GeedError, match="no measurements"):
         Result(content([])).plot()
-    with pytest.raises(GeedError, match=r"pandas and polars. Did you mean 'pandas'"):
+    with pytest.raises(GeedError, match=r"pandas or polars. Did you mean 'pandas'"):
         held.to_dataframe("panda")
 
 
@@ -311,3 +311,14 @@ def test_what_users_write_passes_their_strict_type_checker(checker, tmp_path):
         command += ["--follow-imports=silent", str(copied)]
     run = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_result_is_compared_with_a_file(plain, tmp_path):
+    first = Result(plain)
+    first.save(tmp_path / "b.json")
+    for path in (tmp_path / "b.json", str(tmp_path / "b.json")):
+        comparison = first.compare(path)
+        assert comparison["measurements"] == first.compare(first)["measurements"]
+    with pytest.raises(GeedError, match="the second argument is no result: found 3"):
+        first.compare(3)
+    assert onnx_geed.Comparison.__required_keys__ >= comparison.keys()

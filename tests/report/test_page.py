@@ -258,7 +258,7 @@ def test_meaning_of_known_values():
     assert "1.00 with" in meaning(perfect, 8)
     assert "equivariant up to rounding" in meaning(perfect, 8)
     most = record("softmax-kl", np.full((3, 8), np.log(8)))
-    assert "100 % of the largest" in meaning(most, 8)
+    assert "(at most ln 8 = 2.08, perfect 0)" in meaning(most, 8)
 
 
 def test_numbers_and_angles_in_words():

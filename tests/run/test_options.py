@@ -78,7 +78,7 @@ def test_every_choice_is_taken_and_no_other(name):
 def test_the_message_is_as_one_would_say_it():
     with pytest.raises(GeedError) as caught:
         Options(support="disc")
-    message = "--support disc: choose from full and disk. Did you mean 'disk'?"
+    message = "--support disc: choose full or disk. Did you mean 'disk'?"
     assert str(caught.value) == message
 
 
@@ -239,10 +239,10 @@ def test_an_unknown_option_is_refused_with_the_nearest(net, kept, tmp_path, func
 @pytest.mark.parametrize(
     ("function", "wrong", "message"),
     [
-        ("measure", {"support": "disc"}, "--support disc: choose from full and disk"),
-        ("measure", {"interval": "x"}, "--interval x: choose from t and bootstrap"),
+        ("measure", {"support": "disc"}, "--support disc: choose full or disk"),
+        ("measure", {"interval": "x"}, "--interval x: choose t or bootstrap"),
         ("write_cache", {"interpolation": "cubic"}, "Did you mean 'bicubic'"),
-        ("write_cache", {"mode": "rw"}, "--cache-mode rw: choose from raw and stats"),
+        ("write_cache", {"mode": "rw"}, "--cache-mode rw: choose raw or stats"),
         ("write_cache", {"dtype": "float46"}, "--cache-dtype float46: .*Did you mean 'float16'"),
         ("write_cache", {"mode": None}, "--cache-mode None: choose from"),
         ("write_cache", {"engine": "grahp"}, "--engine grahp: .*Did you mean 'graph'"),
@@ -253,7 +253,7 @@ def test_an_unknown_option_is_refused_with_the_nearest(net, kept, tmp_path, func
         ("list_layers", {"layout_of_input": "nhwc"}, "--input-layout 'nhwc': is not a layout"),
         ("list_layers", {"kind": "logit"}, "Did you mean 'logits'"),
         ("list_layers", {"layout": ["a"]}, "--layout is a mapping"),
-        ("measure_cache", {"interval": "x"}, "--interval x: choose from t and bootstrap"),
+        ("measure_cache", {"interval": "x"}, "--interval x: choose t or bootstrap"),
         ("measure_cache", {"samples": "3"}, "--samples is a whole number"),
         ("measure_cache", {"norm_samples": 2.0}, "--norm-samples is a whole number"),
         ("measure_cache", {"precision": "0.1"}, "--precision is a number"),
@@ -325,7 +325,7 @@ C4 = parse_group("C4")
         ),
         (
             lambda: onnx_geed.channel_cos(MAPS, grid_action(C4, 5, 5), support="disc"),
-            "support disc: choose from full and disk. Did you mean 'disk'",
+            "support disc: choose full or disk. Did you mean 'disk'",
         ),
         (lambda: onnx_geed.channel_cos(MAPS, C4), "takes an action on a grid"),
         (lambda: onnx_geed.channel_cos([[1], [1, 2]], grid_action(C4, 5, 5)), "differ in length"),
@@ -353,7 +353,7 @@ C4 = parse_group("C4")
                 elements=["e"],
                 interval="boot",
             ),
-            "no interval is called 'boot'; choose from t and bootstrap. Did you mean 'bootstrap'",
+            "no interval is called 'boot'; choose t or bootstrap. Did you mean 'bootstrap'",
         ),
     ],
 )
