@@ -992,6 +992,63 @@ def division(case: tuple[str, int | None, object]) -> Made:
 
 
 # ------------------------------------------------------------------------------------------------
+# Attributes on which a library ends a process
+# ------------------------------------------------------------------------------------------------
+
+_MOST = 2**63 - 1
+_PHRASES = {
+    "mode": "TF",
+    "min_gram_length": 2,
+    "max_gram_length": 2,
+    "max_skip_count": 0,
+    "ngram_counts": [0, 4],
+    "pool_int64s": [2, 3, 5, 4, 5, 6, 7, 8, 6, 7],
+}
+
+
+@hostile(
+    group=("group 0", "ConvTranspose", "x kernels", {"group": 0}),
+    batch_dims_most=(f"batch_dims {_MOST}", "GatherND", "x at", {"batch_dims": _MOST}),
+    batch_dims_least=(f"batch_dims {_LEAST}", "GatherND", "x at", {"batch_dims": _LEAST}),
+    batch_dims=("batch_dims -7", "GatherND", "x at", {"batch_dims": -7}),
+    axis=("axis 2147483648", "LayerNormalization", "x three", {"axis": 1 << 31}),
+    heads=("q_num_heads 0", "Attention", "x x x", {"q_num_heads": 0, "kv_num_heads": 1}),
+    heads_of_keys=(
+        "kv_num_heads 4294967296",
+        "Attention",
+        "x x x",
+        {"q_num_heads": 1, "kv_num_heads": 1 << 32},
+    ),
+    scale=("scale -1", "RandomNormal", "", {"shape": [1], "scale": -1.0}),
+    scale_zero=("scale 0", "RandomNormal", "", {"shape": [1], "scale": 0.0}),
+    scale_nan=("scale nan", "RandomNormal", "", {"shape": [1], "scale": float("nan")}),
+    scale_like=("scale -1", "RandomNormalLike", "x", {"scale": -1.0}),
+    low=("low 1 and high 0", "RandomUniform", "", {"shape": [1], "low": 1.0, "high": 0.0}),
+    high=("low 0 and high -1", "RandomUniform", "", {"shape": [1], "high": -1.0}),
+    low_nan=("low nan and high 1", "RandomUniformLike", "x", {"low": float("nan")}),
+    phrases=("ngram_indexes of 1", "TfIdfVectorizer", "whole", _PHRASES | {"ngram_indexes": [1]}),
+)
+def fatal_attribute(case: tuple[str, str, str, dict[str, Any]]) -> Made:
+    """The first of each case is what is told."""
+    _, op, inputs, stated = case
+    nodes = [
+        node("Cast", "x", "wholes", to=INT64),
+        node("Reshape", "wholes rest", "whole"),
+        node(op, inputs, "fatal", name="the_node", **stated),
+        node("Cast", "fatal", "floating", to=FLOAT),
+        node("ReduceMean", "floating", "mean", keepdims=0),
+        node("Add", "x mean", "z"),
+    ]
+    weights = [
+        floats("kernels", np.ones((3, 3, 1, 1))),
+        floats("three", np.ones(8)),
+        ints("at", [0, 0]),
+        ints("rest", [-1]),
+    ]
+    return net(nodes, weights, end="z")
+
+
+# ------------------------------------------------------------------------------------------------
 # Bytes
 # ------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from onnx_geed.addresses import address_of, leaf
 from onnx_geed.copies import Copy, copy_file
 from onnx_geed.errors import GeedError, nearest, shown
 from onnx_geed.files import Stamp, stamp, writing_beside
+from onnx_geed.model.fatal_attributes import check_attributes
 from onnx_geed.model.fingerprint import Fingerprint, digest
 from onnx_geed.model.nodes import reads, subgraphs
 from onnx_geed.model.soundness import check_nodes, check_sound, stored_bytes
@@ -164,6 +165,7 @@ def load_model(path: str | Path) -> Model:
     _sort(proto.graph, path)
     opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
     check_nodes(proto.graph, opset, path)
+    check_attributes(proto.graph, path)
     producer = f"{proto.producer_name} {proto.producer_version}".strip()
     metadata = {p.key: p.value for p in proto.metadata_props}
     return Model(path, proto, fingerprint, opset, producer, metadata, weights)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from onnx_geed.errors import GeedError
 from onnx_geed.measures import Descriptor, descriptor_of
-from onnx_geed.report.words import meaning
+from onnx_geed.report.words import element_called, meaning
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
     ClassValue,
@@ -18,7 +18,6 @@ from onnx_geed.results import (
     Result,
     compare,
     compared,
-    element_words,
     is_family,
     read_record,
 )
@@ -116,8 +115,8 @@ def class_tables(result: Result) -> dict[str, Any]:
                 "permuted": record["output_action"] != "trivial",
                 "right": bool(entry["right"]),
                 "rows": [
-                    [element_words(group, e), *(f"{100 * share[e]:.1f} %" for share in shares)]
-                    for e in group["elements"]
+                    [element_called(group, g), *(f"{100 * share[e]:.1f} %" for share in shares)]
+                    for g, e in enumerate(group["elements"])
                 ],
             }
         )

@@ -26,6 +26,7 @@ from onnx_geed.results import (
 from onnx_geed.text import interval, number, span
 
 __all__ = [
+    "at_elements",
     "element_called",
     "far_off",
     "foreground_words",
@@ -191,22 +192,23 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
     str
         One sentence; it says so where the elements do not differ clearly.
     """
-    elements, noun = group["elements"], worst_noun(group)
-    values = reading.per_element[1:]
+    noun, values = worst_noun(group), reading.per_element[1:]
     worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
     ends = [span(reading.told(float(v))) for v in (values.max(), values.min())]
     gaps = reading.deviations[:, worst] - reading.deviations[:, best]
     sure = mean_interval(gaps)
     spread = reading.share(float(values.max())) - reading.share(float(values.min()))
-    unit, names = reading.told_unit, [element_words(group, elements[k]) for k in (worst, best)]
+    unit = reading.told_unit
     if spread < _DIFFER or sure is None or sure[0] <= 0:
         return (
             f"In {reading.layer}, all {noun}s but the identity are about equal ({unit} {ends[0]} "
             f"to {ends[1]})."
         )
+    told = [span(reading.told(float(v))) for v in values]
+    where = [at_elements(group, [g for g, v in enumerate(told, 1) if v == end]) for end in ends]
     return (
-        f"In {reading.layer}, the worst {noun} is {names[0]} with {unit} {ends[0]}, the best is "
-        f"{names[1]} with {unit} {ends[1]}."
+        f"In {reading.layer}, the worst is {unit} {ends[0]} at {where[0]}, the best {ends[1]} at "
+        f"{where[1]}."
     )
 
 
@@ -433,6 +435,26 @@ def element_called(group: GroupPart, g: int) -> str:
     if g == 0 and not is_sampled(group["name"]):
         return "unmoved"
     return element_words(group, group["elements"][g], short=True)
+
+
+def at_elements(group: GroupPart, elements: Sequence[int]) -> str:
+    """Name up to two elements; of more, say how many of those but the identity they are.
+
+    Parameters
+    ----------
+    group : dict
+        The ``group`` part of a result.
+    elements : sequence of int
+        Which elements.
+
+    Returns
+    -------
+    str
+        Such as ``45° and 315°`` or ``5 of 7 angles``.
+    """
+    if len(elements) <= 2:
+        return " and ".join(element_called(group, g) for g in elements)
+    return f"{len(elements)} of {group['order'] - 1} {worst_noun(group)}s"
 
 
 def is_sampled(group: str) -> bool:

@@ -13,6 +13,7 @@ import pytest
 from onnx_geed import measure
 from onnx_geed.errors import GeedError
 from onnx_geed.model import list_layers
+from onnx_geed.model.fatal_attributes import check_attributes
 
 sys.path.append(str(Path(__file__).parents[1] / "fuzz"))
 
@@ -32,6 +33,8 @@ _MEASURED = (
     "einsum_that_sums_over_everything sparse_weights tensors_in_a[sequence] opset[1000000000] "
     "metadata[action_deep] metadata[preprocess_deep] metadata[classes_deep] tensor_called[newline]"
 )
+
+_FATAL = [name for name in hostile_models.CASES if name.startswith("fatal_attribute[")]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def test_a_hostile_model_is_listed_or_refused_in_one_line(bounded, tmp_path, nam
     assert not ended.fault(), ended
 
 
-@pytest.mark.parametrize("name", _MEASURED.split())
+@pytest.mark.parametrize("name", [*_MEASURED.split(), *_FATAL])
 def test_a_hostile_model_is_measured_or_refused_in_one_line(bounded, tmp_path, name):
     write(tmp_path, name)
     line = "measure model.onnx --data x.npy --group C4 --samples 3 --norm-samples 3 --out r.json"
@@ -149,6 +152,58 @@ def test_other_divisions_of_whole_numbers_are_taken(tmp_path, divided, by):
     path = tmp_path / "model.onnx"
     models.save(hostile_models.division(("Div", divided, by)), path)
     assert list_layers(path)
+
+
+@pytest.mark.parametrize("name", _FATAL)
+def test_an_attribute_that_ends_the_process_is_refused_by_its_node(tmp_path, name):
+    write(tmp_path, name)
+    build = hostile_models.CASES[name]
+    told, op = build.args[0][:2]
+    with pytest.raises(GeedError, match=f"its node {op} the_node has {told}\\b"):
+        list_layers(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("inside", ["body", "function"])
+def test_fatal_attributes_are_found_in_bodies_and_functions(tmp_path, inside):
+    fatal = hostile_models.node("RandomNormal", "", "r", name="n", shape=[1], scale=-1.0)
+    add = hostile_models.node("Add", "x r", "z")
+    if inside == "body":
+        branch = hostile_models.graph_of(
+            [fatal, add], [], [("z", hostile_models.FLOAT, ["N", 3, 8, 8])]
+        )
+        outer = hostile_models.node("If", "yes", "z", then_branch=branch, else_branch=branch)
+        yes = onnx.numpy_helper.from_array(np.array(True), "yes")
+        model = hostile_models.net([outer], [yes], end="z")
+    else:
+        fatal.attribute[-1].CopyFrom(
+            onnx.AttributeProto(name="scale", ref_attr_name="s", type=onnx.AttributeProto.FLOAT)
+        )
+        opsets = [onnx.helper.make_opsetid("", 17)]
+        own = onnx.helper.make_function("own", "F", ["x"], ["z"], [fatal, add], opsets, ["s"])
+        outer = onnx.helper.make_node("F", ["x"], ["z"], domain="own", s=-1.0)
+        model = hostile_models.net([outer], functions=[own], domains=["own"], end="z")
+    models.save(model, tmp_path / "model.onnx")
+    with pytest.raises(GeedError, match=r"its node RandomNormal \S+ has scale -1 "):
+        list_layers(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("op", "stated"),
+    [
+        ("LayerNormalization", {"axis": -1}),
+        ("GatherND", {"batch_dims": 0}),
+        ("RotaryEmbedding", {"num_heads": 0}),
+        ("RandomUniform", {"low": 1.0, "high": 1.0}),
+        ("RandomNormal", {}),
+        (
+            "TfIdfVectorizer",
+            {"ngram_counts": [0, 2], "pool_int64s": [5, 6, 7, 8], "ngram_indexes": [0, 1, 2]},
+        ),
+    ],
+)
+def test_attributes_that_an_operator_allows_are_taken(op, stated):
+    graph = onnx.GraphProto(node=[onnx.helper.make_node(op, ["x"], ["y"], **stated)])
+    check_attributes(graph, Path("m.onnx"))
 
 
 # ------------------------------------------------------------------------------------------------

@@ -237,6 +237,22 @@ def test_layers_that_begin_with_a_line_are_in_the_legend(plain):
     assert hollow.startswith("hollow: resampled")
 
 
+@pytest.mark.parametrize("kind", ["angles", "samples"])
+def test_a_plot_of_some_layers_says_so(kind):
+    five = content([record("channel-cos", -0.5, f"block{i}") for i in range(5)])
+    assert Result(five).plot(kind).get_suptitle() == "4 of 5 layers, spread over the depth"
+    four = content([record("channel-cos", -0.5, f"block{i}") for i in range(4)])
+    assert Result(four).plot(kind).get_suptitle() == ""
+
+
+def test_a_plot_of_angles_is_saved_as_a_whole(plain, tmp_path):
+    from PIL import Image
+
+    Result(plain).plot("angles").savefig(tmp_path / "a.png")
+    image = np.asarray(Image.open(tmp_path / "a.png").convert("L"))
+    assert image[:3].min() == 255
+
+
 def test_the_measure_of_most_layers_is_drawn_unless_another_is_named(plain):
     plain["measurements"].insert(0, plain["measurements"].pop())
     names = Result(plain).plot("samples").axes[0].get_yticklabels()

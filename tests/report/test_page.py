@@ -176,7 +176,7 @@ def test_the_samples_with_the_largest_and_smallest_deviation_are_named():
     values[7, 3] += 0.08
     names = [f"img{i}.png" for i in range(8)]
     text = page(result_of([record("softmax-kl", values)], names=names)).text
-    assert "0.7100 img7.png ; worst for r3 (135°): 0.7800" in text
+    assert "0.710 img7.png ; worst for 135°: 0.780" in text
     largest, smallest = text.split("Least affected")
     assert "img5.png" in largest
     assert "img2.png" in smallest.split("All numbers")[0]
