@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         write_report as write_report,
     )
     from onnx_geed.results import (
+        Comparison as Comparison,
         aggregate as aggregate,
         compare as compare,
         diagnose as diagnose,

@@ -14,6 +14,7 @@ __all__ = [
     "known_names",
     "nearest",
     "of_group",
+    "one_of",
     "refuse_unknown",
     "shown",
     "without_secrets",
@@ -93,6 +94,12 @@ def known_names(names: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
+def one_of(names: Sequence[str]) -> str:
+    """Return names of which one is to be chosen: ``a, b or c``."""
+    *most, last = names
+    return f"{', '.join(most)} or {last}" if most else last
+
+
 def check_choice(option: str, value: object, choices: Sequence[str]) -> str:
     """Return a value if it is one of a few texts.
 
@@ -117,7 +124,7 @@ def check_choice(option: str, value: object, choices: Sequence[str]) -> str:
     if isinstance(value, str) and value in choices:
         return str(value)
     near = nearest(value, choices) if isinstance(value, str) else ""
-    raise GeedError(f"{option} {shown(value)}: choose from {known_names(choices)}.{near}")
+    raise GeedError(f"{option} {shown(value)}: choose {one_of(choices)}.{near}")
 
 
 def refuse_unknown(unknown: Iterable[str], names: Sequence[str]) -> None:

@@ -6,6 +6,8 @@ import itertools
 import json
 import math
 import re
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ __all__ = [
     "head_lines",
     "interval",
     "json_pieces",
+    "line_width",
     "marked",
     "noted",
     "number",
@@ -35,7 +38,20 @@ __all__ = [
 _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
-WIDTH = 100
+# Letters of a line in a pipe or a file, and the most and the least of one in a terminal.
+_WIDTH, _NARROW = 100, 60
+
+
+# What is never cut: a part of a number is another number. Marks of notes are in brackets, too.
+_NUMBER = re.compile(r"[\[±]? ?[-−]?\d+(\.\d+)?(e[-+]\d+)?(?![\w./-])")
+
+
+# What leaves a range by less is rounding.
+_ROUNDED = 1e-6
+
+
+# A head of a column of numbers keeps this much, so that it can be read.
+_HEAD = 12
 
 
 # Letters of a cell of a table that is as wide as its names.
@@ -201,39 +217,53 @@ def number(value: float | None) -> str:
     return f"{value:.2e}"
 
 
-def interval(ends: Sequence[float] | None) -> str:
-    """Return the two ends of an interval in brackets, or a dash where there is none."""
-    return f"[{number(ends[0])}, {number(ends[1])}]" if ends else "-"
+def interval(ends: Sequence[float] | None, least: float = -math.inf, most: float = math.inf) -> str:
+    """Return the two ends of an interval in brackets, or a dash where there is none.
+
+    Student t is not clipped to the range of a measure. Where it leaves it, half its width is told:
+    nobody reads a value there that cannot be.
+    """
+    if not ends:
+        return "-"
+    if ends[0] < least - _ROUNDED or ends[1] > most + _ROUNDED:
+        return f"± {number((ends[1] - ends[0]) / 2)}"
+    return f"[{number(ends[0])}, {number(ends[1])}]"
 
 
 def columns(
     rows: Sequence[Sequence[str]], *, flexible: int | None, right: Sequence[int] = ()
 ) -> list[str]:
-    """Align rows in columns, shortening one of them so that all fit 100 columns.
+    """Align rows in columns, shortening names so that lines fit, where that is enough.
 
     Parameters
     ----------
     rows : sequence of sequences of str
         Cells; the first row is the head. Columns empty below their head are left out.
     flexible : int or None
-        The column that gives way, in the middle of its texts; with ``None``, nothing is shortened.
+        The column that gives way first, in the middle of its texts; with ``None``, nothing is
+        shortened.
     right : sequence of int
         Columns aligned to the right.
 
     Returns
     -------
     list of str
-        Lines.
+        Lines. Numbers and intervals are whole, however long a line gets by them.
     """
+    most = line_width()
     cells = [[plain(cell) for cell in row] for row in rows]
     kept = [i for i in range(len(cells[0])) if any(row[i] for row in cells[1:]) or i == flexible]
     widths = {i: min(_LONGEST, max(len(row[i]) for row in cells)) for i in kept}
     short: dict[str, str] = {}
     if flexible is not None:
         others = sum(w for i, w in widths.items() if i != flexible) + 2 * (len(kept) - 1)
-        widths[flexible] = min(widths[flexible], max(LEAST_WIDTH, WIDTH - others))
-        while sum(widths.values()) + 2 * (len(kept) - 1) > WIDTH:  # intervals of 1e-300, many notes
-            widths[max(widths, key=lambda i: widths[i])] -= 1
+        widths[flexible] = min(widths[flexible], max(LEAST_WIDTH, most - others))
+        least = {i: _least_width([row[i] for row in cells], i == flexible) for i in kept}
+        while sum(widths.values()) + 2 * (len(kept) - 1) > most:
+            giving = [i for i in kept if widths[i] > least[i]]
+            if not giving:
+                break  # intervals of 1e-300, many notes
+            widths[max(giving, key=lambda i: widths[i])] -= 1
         short = _told_apart([row[flexible] for row in cells], widths[flexible])
     lines = []
     for row in cells:
@@ -246,6 +276,21 @@ def columns(
     return lines
 
 
+def _least_width(column: Sequence[str], named: bool) -> int:
+    """Return the letters below which a column is not cut: numbers and intervals are whole."""
+    head, *body = column
+    if named or not any(map(_NUMBER.match, body)):
+        return LEAST_WIDTH
+    return max(min(_HEAD, len(head)), *map(len, body))
+
+
+def line_width() -> int:
+    """Return the letters of a line: the terminal's, from 60 to 100; 100 where there is none."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return _WIDTH
+    return max(_NARROW, min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns))
+
+
 def shorten(text: str, width: int) -> str:
     """Cut a text in its middle; more of its end is kept, where names of layers differ."""
     text = plain(text)
@@ -255,7 +300,7 @@ def shorten(text: str, width: int) -> str:
     return text[:left] + "…" + text[len(text) - (width - 1 - left) :]
 
 
-def path_end(path: str, width: int = WIDTH) -> str:
+def path_end(path: str, width: int) -> str:
     """Return a path whole where it fits, else its end, which tells it apart, from a slash on."""
     path = plain(path)
     if len(path) <= width:
@@ -275,10 +320,10 @@ def head_lines(*parts: tuple[str, str]) -> list[str]:
         What it is, such as ``model``, and its name or path.
     """
     line = "   ".join(plain(text) for _, text in parts)
-    if len(line) <= WIDTH:
+    if len(line) <= line_width():
         return [line]
     room = max(len(kind) for kind, _ in parts) + 2
-    return [f"{kind:{room}}{path_end(text, WIDTH - room)}" for kind, text in parts]
+    return [f"{kind:{room}}{path_end(text, line_width() - room)}" for kind, text in parts]
 
 
 def _told_apart(texts: Sequence[str], width: int) -> dict[str, str]:
@@ -331,5 +376,5 @@ def noted(notes: Mapping[str, int]) -> list[str]:
 
 
 def wrapped(text: str) -> list[str]:
-    """Break a note into lines of at most 100 columns."""
-    return textwrap.wrap(one_line(text, _NOTE), WIDTH, subsequent_indent="    ")
+    """Break a note into lines that fit."""
+    return textwrap.wrap(one_line(text, _NOTE), line_width(), subsequent_indent="    ")

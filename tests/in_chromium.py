@@ -3,7 +3,7 @@
 
 def use_everything(page):
     """Press every button, open all that folds, choose every option, and type into every box."""
-    for fold in page.query_selector_all("summary"):
+    for fold in page.query_selector_all("summary:not([hidden] *, [hidden])"):
         fold.click()
     count = page.evaluate(
         """() => {

@@ -75,3 +75,32 @@ def stderr(deviations, errors):
     ratio = math.fsum(tops) / math.fsum(bottoms)
     residuals = [top - ratio * bottom for top, bottom in zip(tops, bottoms, strict=True)]
     return math.sqrt(math.fsum(r * r for r in residuals) / (n - 1) / n) / mean
+
+
+def share_interval(hits):
+    """Wilson's interval of a share, by bisection of (p - q)² = z² q (1 - q) / number.
+
+    The number is how many independent draws would have the variance over samples of their shares.
+    """
+    count, draws = len(hits), len(hits[0])
+    means = [sum(row) / draws for row in hits]
+    p = math.fsum(means) / count
+    variance = math.fsum((m - p) ** 2 for m in means) / count
+    if p in (0, 1):
+        number = count
+    else:
+        number = min(p * (1 - p) / (variance / count), count * draws) if variance else count * draws
+    z = 1.959963984540054
+
+    def beyond(q):
+        return (p - q) ** 2 > z * z * q * (1 - q) / number
+
+    ends = []
+    for outer in (0.0, 1.0):
+        # From an end, which is beyond the interval or on its edge, to the share within it.
+        far, near = outer, p
+        for _ in range(200):
+            middle = (far + near) / 2
+            far, near = (middle, near) if beyond(middle) else (far, middle)
+        ends.append(near)
+    return ends

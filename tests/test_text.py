@@ -1,6 +1,10 @@
 """Paths and heads of tables: whole where they fit, else the end that tells them apart."""
 
-from onnx_geed.text import head_lines, path_end
+import sys
+
+import pytest
+
+from onnx_geed.text import columns, head_lines, line_width, path_end, wrapped
 
 
 def test_a_path_that_fits_is_whole():
@@ -30,3 +34,44 @@ def test_names_share_a_line_where_all_fit():
     (first, *_) = head_lines(("model", "/a" * 80), ("group", "C4"), ("data", "x.npy"))
     assert len(first) <= 100
     assert first.startswith("model  …/a/a")
+
+
+def table(*rows, **options):
+    return columns([("model", "mean", "95 %"), *rows], flexible=0, **options)
+
+
+def test_numbers_and_intervals_are_never_cut():
+    ends = "[-1.0019, -1.0019] models"
+    lines = table(*((name * 40, "-1.0019", ends, ends, ends)[:3] for name in "ab"))
+    assert all(line.endswith(ends) for line in lines[1:])
+    wide = [("layer", *["95 %"] * 5), ("x" * 60, *["[-1.23e-300, 1.23e+300]"] * 5)]
+    _, line = columns(wide, flexible=0)
+    assert line.count("[-1.23e-300, 1.23e+300]") == 5  # longer than a line is long
+    assert len(line.split()[0]) == 8
+    marks = "[" + ",".join(map(str, range(1, 30))) + "]"
+    assert columns([("layer", ""), ("x" * 60, marks)], flexible=0)[1].endswith(marks)
+
+
+def test_names_beside_the_first_give_way_too():
+    lines = columns([("model", "mean", "layer"), ("m" * 90, "0.1234", "l" * 90)], flexible=0)
+    assert len(lines[1]) <= 100
+    assert "0.1234" in lines[1]
+
+
+def test_heads_of_numbers_give_way_where_they_are_names():
+    lines = columns(
+        [("", *("n" * 90 + str(i) for i in range(4))), ("flip", *["0.1234"] * 4)], flexible=0
+    )
+    assert max(map(len, lines)) <= 100
+    assert lines[1].count("0.1234") == 4
+
+
+@pytest.mark.parametrize(("terminal", "most"), [(80, 80), (40, 60), (200, 100), (None, 100)])
+def test_lines_are_as_wide_as_the_terminal(monkeypatch, terminal, most):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal is not None, raising=False)
+    monkeypatch.setenv("COLUMNS", str(terminal or 70))
+    assert line_width() == most
+    assert most - 10 < max(map(len, wrapped("word " * 60))) <= most
+    (_, line) = table(("m" * 150, "0.5000", "[0.4000, 0.6000]"))
+    assert len(line) == most
+    assert line.endswith("[0.4000, 0.6000]")

@@ -173,6 +173,8 @@ def report(
     from onnx_geed.report import write_report, write_suite_report
     from onnx_geed.results import is_suite, read_result, read_summary
 
+    if (ending := Path(str(out)).suffix).lower() not in ("", ".html", ".htm"):
+        raise click.UsageError(f"-o {out}: the page is HTML, not {ending}; name it .html.")
     if models and data is None:
         raise click.UsageError("--model: needs the samples; give them with --data.")
     if not models and "samples_shown" in typed_options(context):

@@ -72,14 +72,14 @@ def angle(group: str, element: str, *, short: bool = False) -> str:
     -------
     str
         Such as ``r1 (45°)``, ``sr1 (45°, then mirror)`` or ``r1*r2 (90°, hue 240°)``, short ``45°``
-        or ``45° + mirror``; the bare name where nothing more is known.
+        ``45° + mirror`` or ``90°, hue 240°``; the bare name where nothing more is known.
     """
     if short:
         move = _moves_of_turns(group).get(element, Motion())
         degrees = _degrees(move)
         if move.mirror:
             return f"{degrees} + mirror" if degrees else "mirror"
-        return degrees or element
+        return degrees or _short_words(group).get(element) or element
     words = _words_of_elements(group).get(element)
     return f"{element} ({words})" if words else element
 
@@ -101,6 +101,15 @@ def _words_of_elements(name: str) -> dict[str, str]:
     each = zip(*filter(None, words), strict=True)
     # Of no factor with words, no element has any.
     return dict(zip(group.elements if group else (), map(_joined, each), strict=False))
+
+
+@functools.lru_cache(maxsize=64)
+def _short_words(name: str) -> dict[str, str]:
+    """Return what each element does, without its name; empty where two would be called alike."""
+    words = {
+        e: w.replace(", then mirror", " + mirror") for e, w in _words_of_elements(name).items()
+    }
+    return words if len(set(words.values())) == len(words) else {}
 
 
 def _joined(words: tuple[str, ...]) -> str:

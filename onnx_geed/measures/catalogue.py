@@ -319,10 +319,7 @@ CATALOGUE: dict[str, Descriptor] = {
             nodes=_later("graph_formulas", "divergence_nodes"),
             worst_invariance=math.log,
             floor=1e-3,
-            sentence=(
-                "Predictions change by {value} nats, {share} of the largest possible value, "
-                "ln {order}"
-            ),
+            sentence="Predictions change by {value} nats",
             sentence_moved="Predictions differ by {value} nats from the permuted ones",
             sentence_of_family="Predictions change by {value} nats from those of x itself",
         ),

@@ -149,6 +149,10 @@ def annotate_model(
 def _classes(path: str | Path) -> str:
     try:
         lines = read_text(path, f"--classes {path}").splitlines()
+    except FileNotFoundError:
+        raise GeedError(
+            f"--classes {path}: no such file; give a text file with one class per line"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise GeedError(f"--classes {path}: cannot be read as text ({error})") from None
     text = json.dumps([line.strip() for line in lines if line.strip()], ensure_ascii=False)

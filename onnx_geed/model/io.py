@@ -142,6 +142,11 @@ def load_model(path: str | Path) -> Model:
     try:
         proto = onnx.ModelProto.FromString(content)
     except Exception:  # protobuf's error class depends on its implementation
+        if _is_result(content):
+            raise GeedError(
+                f"{path}: is a result of a measurement, not an ONNX model; draw it with "
+                "onnx-geed report, or give the model"
+            ) from None
         raise GeedError(
             f"{path}: not an ONNX model, or cut off; export it again or copy it completely"
         ) from None
@@ -213,6 +218,11 @@ def check_weights(model: Model) -> None:
             f"{model.called}: its weights changed while it was measured ({changes[0]}); measure a "
             "model that does not change"
         )
+
+
+def _is_result(content: bytes) -> bool:
+    """Say whether a file is JSON of this package's own."""
+    return content[:64].lstrip().startswith(b"{") and b'"onnx-geed/' in content[:4096]
 
 
 def _content(path: Path) -> tuple[bytes, bool]:

@@ -32,6 +32,7 @@ def log_tensorboard(values: Mapping[str, Any], writer: Any, step: int) -> None:
     ------
     GeedError
         If there are no values.
+        If the writer is neither a folder nor has ``add_scalar``.
         If a folder is given and tensorboard is not installed.
 
     Notes
@@ -40,6 +41,11 @@ def log_tensorboard(values: Mapping[str, Any], writer: Any, step: int) -> None:
     """
     scalars = _scalars("log_tensorboard", values)
     if not isinstance(writer, str | Path):
+        if not callable(getattr(writer, "add_scalar", None)):
+            raise GeedError(
+                "log_tensorboard: give a SummaryWriter, which has add_scalar, or a folder, found "
+                f"{shown(writer)}"
+            )
         for tag, value in scalars.items():
             writer.add_scalar(tag, value, step)
         return

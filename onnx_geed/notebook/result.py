@@ -131,13 +131,13 @@ class Result(dict[str, Any]):
         """
         return draw_result(self._content, kind, measure)
 
-    def compare(self, other: Mapping[str, Any], *, force: bool = False) -> Comparison:
+    def compare(self, other: Mapping[str, Any] | str | Path, *, force: bool = False) -> Comparison:
         """Compare with another result, paired over the same samples.
 
         Parameters
         ----------
-        other : Result or dict
-            B, where this one is A.
+        other : Result, dict, str or Path
+            B, where this one is A; or its file.
         force : bool
             Compare what is not comparable all the same.
 
@@ -150,7 +150,10 @@ class Result(dict[str, Any]):
         ------
         GeedError
             As :func:`onnx_geed.compare`.
+            If the file cannot be read.
         """
+        if isinstance(other, str | Path):
+            other = results.read_result(other)
         return results.compare(self, other, force=force)
 
     def save(self, path: str | Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from onnx_geed.report.svg import FONT, SOFT
@@ -13,6 +15,7 @@ __all__ = [
     "begin_at_perfect",
     "distinct_names",
     "furthest",
+    "head",
     "label_layers",
     "label_of",
     "legend",
@@ -45,6 +48,10 @@ def distinct_names(names: Sequence[str], width: int = 24) -> list[str]:
         # Whole words only: cut behind a separator, and in front of one.
         start = start[: 1 + max(start.rfind(c) for c in "/._:")]
         end = end[min((i for i in map(end.find, "/._:") if i >= 0), default=len(end)) :]
+        # What all end with goes first, and what they begin with only where they are still too long.
+        ended = [name[: len(name) - len(end)] or name for name in names]
+        if max(map(len, ended)) <= width:
+            return ended
         names = [name[len(start) : len(name) - len(end)] or name for name in names]
     return [short_name(name, width) for name in names]
 
@@ -68,6 +75,12 @@ def legend(axes: Any, count: int, **options: Any) -> None:
             columnspacing=1.0,
             **options,
         )
+
+
+def head(figure: Any, note: str) -> None:
+    """Write a note above a picture, if there is one."""
+    if note:
+        figure.suptitle(note, fontsize=FONT, color=SOFT)
 
 
 def label_layers(axes: Any, layers: Sequence[str]) -> None:
@@ -94,13 +107,16 @@ def begin_at_perfect(axis: Any, readings: Sequence[Reading], most: float) -> tup
     perfect = min(r.perfect for r in readings)
     room = max(most - perfect, 1e-9 + 1e-6 * abs(perfect))
     if readings[0].similarity:
-        axis.set_major_formatter(_as_cosine)
+        # As many places as tell ticks apart.
+        places = max(6, 1 - math.floor(math.log10(room)))
+        axis.set_major_formatter(partial(_as_cosine, places=min(places, 12)))
     return perfect - 0.015 * room, perfect + 1.04 * room
 
 
-def _as_cosine(value: float, _: int | None = None) -> str:
+def _as_cosine(value: float, _: int | None = None, *, places: int = 6) -> str:
     # No closure, so that a figure can be pickled.
-    return f"{0.0 - round(value, 12):.6g}"
+    text = f"{0.0 - round(value, 12):.{places}f}".rstrip("0").rstrip(".")
+    return "0" if text == "-0" else text
 
 
 def tall(rows: int) -> float:

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_geed.report.axes import begin_at_perfect, legend, legend_name, short_name, value_text
+from onnx_geed.report.axes import (
+    begin_at_perfect,
+    head,
+    legend,
+    legend_name,
+    short_name,
+    value_text,
+)
 from onnx_geed.report.svg import MARKERS, PAPER, SERIES, SOFT, Mark, Picture, drawing, mark
 from onnx_geed.report.words import element_called
 from onnx_geed.results import (
@@ -117,6 +124,7 @@ def curve_picture(
     *,
     limits: tuple[float, float] | None = None,
     of: Reading | None = None,
+    note: str = "",
 ) -> Picture:
     """Draw quantities over the elements of a group, or the parameter of a family.
 
@@ -134,6 +142,8 @@ def curve_picture(
         The ends of the axis of values; by default those of the values.
     of : Reading, optional
         The reading whose values they are, so that the axis begins at perfect.
+    note : str
+        What stands above it.
 
     Returns
     -------
@@ -143,7 +153,12 @@ def curve_picture(
         side.
     """
     at = parameters_of(group)
-    with drawing(5.0, 3.0 + 0.17 * (len(curves) if len(curves) > 3 else 1)) as (_, axes, picture):
+    with drawing(5.0, 3.0 + 0.17 * (len(curves) if len(curves) > 3 else 1)) as (
+        figure,
+        axes,
+        picture,
+    ):
+        head(figure, note)
         places = np.arange(len(group["elements"]), dtype=float) if at is None else at
         if level is not None:
             axes.axhline(level[0], color=SOFT, lw=1, ls=(0, (4, 3)))

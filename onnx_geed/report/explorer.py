@@ -45,6 +45,10 @@ _SHADES = 16
 _SIDES, _LETTERS = (32, 24, 16, 12, 8), 2_600_000
 
 
+# Colours of the scale of cosines.
+_STEPS = 32
+
+
 # Places that a strip has at most.
 _LONGEST = 256
 
@@ -119,8 +123,33 @@ def explorer(
         of = models[-1]
         notes += _add_pictures(result, of, data, pictures)
     notes += _on_others([n for n, one in zip(names, found, strict=True) if one is None])
-    content = {"models": models, "pictures": pictures}
+    content = {"models": models, "pictures": pictures, "scale": _scale(readings)}
     return {"json": json_in_page(content), "notes": list(dict.fromkeys(notes))}
+
+
+def _scale(readings: Sequence[Sequence[Reading]]) -> dict[str, Any]:
+    """Return the colours of cosines of maps, those of the pictures of layers by element."""
+    maps = [r for own in readings for r in own if r.descriptor.cosine_of_maps]
+    if not maps:
+        return {}
+    drawn = load_matplotlib().colormaps["viridis_r"](np.linspace(0, 1, _STEPS), bytes=True)
+    most = max(max(float(r.per_element.max()) for r in maps), maps[0].perfect + 1e-6)
+    return {
+        "colours": [f"#{r:02x}{g:02x}{b:02x}" for r, g, b, _ in drawn.tolist()],
+        "perfect": maps[0].told(maps[0].perfect),
+        "worst": maps[0].told(most),
+    }
+
+
+def _left_out(readings: Sequence[Reading], one: Exploration) -> str:
+    """Say how many layers of maps are not shown, and how to see one of them."""
+    count = sum(r.descriptor.cosine_of_maps for r in readings)
+    if len(one.layers) >= count:
+        return ""
+    return (
+        f"{len(one.layers)} of {count} layers are shown, the worst one among them. To see others, "
+        "measure them alone: --measure channel-cos@LAYER."
+    )
 
 
 def _on_others(names: Sequence[str]) -> list[str]:
@@ -150,6 +179,7 @@ def _model(
         "by": f"{first.measure} in {shorten(first.layer, 60)}",
         "unit": first.told_unit,
         "classes": [plain(c) for c in one.classes],
+        "left": _left_out(readings, one),
         "worst": max(range(len(one.layers)), key=lambda i: depth[i], default=0),
         "layers": [
             {

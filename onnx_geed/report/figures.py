@@ -13,6 +13,7 @@ from onnx_geed.groups import angle, parse_group, turns_of
 from onnx_geed.report.axes import (
     begin_at_perfect,
     furthest,
+    head,
     label_layers,
     label_of,
     legend,
@@ -26,7 +27,7 @@ from onnx_geed.results import Reading
 from onnx_geed.text import span
 from onnx_geed.whole import whole
 
-__all__ = ["over_depth", "polar_picture", "profile_picture"]
+__all__ = ["over_depth", "polar_picture", "profile_picture", "some_layers"]
 
 F64 = NDArray[np.float64]
 
@@ -46,6 +47,11 @@ def over_depth(readings: Sequence[Reading]) -> list[Reading]:
     """Take a few layers spread over the depth."""
     at = np.linspace(0, len(readings) - 1, min(_LINES, len(readings))).round().astype(int)
     return [readings[i] for i in dict.fromkeys(at.tolist())]
+
+
+def some_layers(drawn: int, count: int) -> str:
+    """Say that not all layers are drawn; empty where they are."""
+    return f"{drawn} of {count} layers, spread over the depth" if drawn < count else ""
 
 
 def profile_picture(
@@ -186,6 +192,8 @@ def polar_picture(
     group: str,
     exact: Sequence[bool],
     models: Sequence[str] = (),
+    *,
+    note: str = "",
 ) -> Picture:
     """Draw the deviation of each element, at its angle for C_n and D_n.
 
@@ -199,6 +207,8 @@ def polar_picture(
         Per element, whether it is exact on the input; exact ones are drawn filled.
     models : sequence of str
         The model of each line, where known.
+    note : str
+        What stands above it.
 
     Returns
     -------
@@ -207,7 +217,7 @@ def polar_picture(
     """
     turns = turns_of(group)
     if turns is None or turns.count < 3:
-        return _by_element(lines, group, exact, models)
+        return _by_element(lines, group, exact, models, note)
     n = turns.count
     angles = 2 * np.pi * np.arange(n) / n
     filled = np.asarray(exact, dtype=bool)
@@ -215,6 +225,9 @@ def polar_picture(
     called = ["unmoved", *(angle(group, e, short=True) for e in parse_group(group).elements[1:])]
     height = 3.9 + 0.18 * (len(lines) + turns.mirrored + hollow)
     with drawing(3.9, height, projection="polar") as (fig, axes, picture):
+        head(fig, note)
+        # Room for the angle at the top, which the layout does not see as a whole.
+        fig.get_layout_engine().set(h_pad=0.1)
         top = max(float(reading.per_element.max()) for _, reading in lines)
         for i, (name, reading) in enumerate(lines):
             colour = SERIES[i % 6]
@@ -291,13 +304,15 @@ def _by_element(
     group: str,
     exact: Sequence[bool],
     models: Sequence[str],
+    note: str,
 ) -> Picture:
     count = len(exact)
     shown = np.arange(count) if count <= 48 else np.linspace(0, count - 1, 48).astype(int)
 
     elements = parse_group(group).elements if _is_named(group) else ()
     labels = [elements[g] if elements else str(g) for g in shown]
-    with drawing(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (_, axes, picture):
+    with drawing(4.6, 0.9 + 0.2 * len(shown) + 0.18 * len(lines)) as (figure, axes, picture):
+        head(figure, note)
         for i, (name, reading) in enumerate(lines):
             axes.plot(
                 reading.per_element[shown],

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from onnx_geed.report.cells_figure import shares_picture
 from onnx_geed.report.curves import Curve, curve_picture
+from onnx_geed.report.many_results import FEW, ranking
 from onnx_geed.report.picture import framed
 from onnx_geed.report.words import (
+    at_elements,
+    element_called,
+    far_off,
     grade,
     is_sampled,
     largest_loss,
     percent,
     title,
     worst_and_best,
-    worst_noun,
 )
 from onnx_geed.results import (
     GroupPart,
@@ -26,7 +30,6 @@ from onnx_geed.results import (
     Record,
     Result,
     along,
-    element_words,
     is_family,
     mean_interval,
     read_record,
@@ -64,10 +67,12 @@ def glance(
     Returns
     -------
     dict
-        ``models``, each with its ``name`` and ``sentences``; ``pictures`` of shares of samples by
-        element, one per group; ``rows`` of the table, and whether it is ``open``.
+        ``models``, each with its ``name`` and ``sentences``, or of more than four results none, but
+        ``ranking``, a sentence a measure; ``pictures`` of shares of samples by element, one per
+        group; ``rows`` of the table, and whether it is ``open``.
     """
     found = [_scores(r) for r in results]
+    few = len(results) <= FEW
     models = [
         {
             "number": i,
@@ -78,9 +83,10 @@ def glance(
             ],
         }
         for i, (result, name, record, own) in enumerate(
-            zip(results, names, found, readings, strict=True)
+            zip(results, names, found, readings, strict=True) if few else ()
         )
     ]
+    ranked = [] if few else _ranking(results, names, readings, found)
     rows = [
         {"model": k, "name": name} | row
         for k, (result, name, own) in enumerate(zip(results, names, readings, strict=True))
@@ -91,7 +97,8 @@ def glance(
     rows.sort(key=lambda row: order[row["what"]])
     return {
         "models": models,
-        "told": any(model["sentences"] for model in models),
+        "ranking": ranked,
+        "told": bool(ranked) or any(model["sentences"] for model in models),
         "pictures": _pictures(results, names, found),
         "rows": rows,
         "open": len(rows) <= _OPEN,
@@ -111,24 +118,17 @@ def _sentences(result: Result, record: Record) -> list[str]:
     stay = _moved(group, shares["stay"]["per_element"])
     if stay is None:
         return []
-    sentences = [f"{kept} after moving: {_share(stay.mean)}{stay.worst}."]
+    sentences = [f"{kept} after moving: {_share(stay.mean)}{stay.lowest}."]
     right = shares["right"]
     moved = None if right is None else _moved(group, right["per_element"])
     if right is not None and moved is not None:
         first = "at a random element" if is_sampled(group["name"]) else "unmoved"
         unmoved = right["per_element"][group["elements"][0]]
         sentences.append(
-            f"Correct: {_share(unmoved)} {first}, {_share(moved.mean)} moved{moved.worst}."
+            f"Correct: {_share(unmoved)} {first}, {_share(moved.mean)} moved{moved.lowest}."
         )
-    common = next(
-        (
-            m["most_common"]
-            for m in result["measurements"]
-            if m["layer"] == record["layer"] and m.get("most_common") is not None
-        ),
-        None,
-    )
-    if common is not None and common >= _ONE_CLASS:
+    common = _most_common(result, record)
+    if common >= _ONE_CLASS:
         sentences.append(
             f"But {_share(common)} of the unmoved samples get the same class, so a stable class "
             "says little."
@@ -136,6 +136,27 @@ def _sentences(result: Result, record: Record) -> list[str]:
     elif read_record(record).hardly_reacts:
         sentences.append("But the output hardly reacts to the input, so this says little.")
     return sentences
+
+
+def _most_common(result: Result, record: Record) -> float:
+    """Return the share of the class that most unmoved samples get; 0 where it is not known."""
+    known = [m.get("most_common") for m in result["measurements"] if m["layer"] == record["layer"]]
+    return next((share for share in known if share is not None), 0.0)
+
+
+def _ranking(
+    results: Sequence[Result],
+    names: Sequence[str],
+    readings: Sequence[Sequence[Reading]],
+    found: Sequence[Record | None],
+) -> list[str]:
+    says_little = [
+        record is not None
+        and (_most_common(r, record) >= _ONE_CLASS or read_record(record).hardly_reacts)
+        for r, record in zip(results, found, strict=True)
+    ]
+    shares = [None if record is None else _predictions(record) for record in found]
+    return ranking(results, names, readings, shares, says_little)
 
 
 def _where(result: Result, readings: Sequence[Reading]) -> list[str]:
@@ -160,23 +181,22 @@ def _predictions(record: Record) -> Predictions:
 
 
 class _Moved(NamedTuple):
-    """A share over all elements except the identity, and the words for the worst of them."""
+    """A share over all elements except the identity, and the words for the lowest of them."""
 
     mean: float
-    worst: str
+    lowest: str
 
 
 def _moved(group: GroupPart, shares: dict[str, float]) -> _Moved | None:
     """Return a share over moved samples; None if the group has no other element."""
-    moved = {e: v for e, v in shares.items() if e != group["elements"][0]}
+    moved = {g: shares[e] for g, e in enumerate(group["elements"]) if g and e in shares}
     if not moved:
         return None
-    least = min(moved, key=lambda e: moved[e])
-    mean = float(np.mean(list(moved.values())))
-    if len(moved) == 1 or moved[least] == max(moved.values()):
+    mean, least = float(np.mean(list(moved.values()))), _share(min(moved.values()))
+    lowest = [g for g, share in moved.items() if _share(share) == least]
+    if len(lowest) == len(moved):
         return _Moved(mean, "")
-    where = element_words(group, least, short=True)
-    return _Moved(mean, f" (worst {worst_noun(group)} {where}: {_share(moved[least])})")
+    return _Moved(mean, f" (lowest {least}, at {at_elements(group, lowest)})")
 
 
 def _share(share: float) -> str:
@@ -203,8 +223,15 @@ def _rows(result: Result, readings: Sequence[Reading]) -> list[dict[str, Any]]:
 
 def _row(record: Record, reading: Reading, group: GroupPart) -> dict[str, Any]:
     """Return the cells of a row: how far off the value is, and what that means."""
+    family = is_family(group)
     share, ends = reading.relative, reading.relative_ci95
-    verdict = grade(reading, of_family=is_family(group))
+    # The share that the grade goes by: of predictions it may be that of the most of an orbit.
+    if share is not None:
+        share = far_off(reading, reading.value, of_family=family)
+    if ends is not None and reading.ci95 is not None:
+        low, high = (far_off(reading, end, of_family=family) for end in reading.ci95)
+        ends = (low, high)
+    verdict = grade(reading, of_family=family)
     if record.get("fit"):
         verdict = "see the section on fits below"
     return {
@@ -272,7 +299,7 @@ def _picture(
     right = any(c.style != "-" for c in curves)
     caption += " (solid) and whose class is correct (dotted)" if right else ""
     shown = [
-        Curve(c.name, 100 * c.values, None if c.ends is None else 100 * c.ends, c.series, c.style)
+        replace(c, values=100 * c.values, ends=None if c.ends is None else 100 * c.ends)
         for c in curves
     ]
     level = (100.0, "perfect")
@@ -290,7 +317,7 @@ def _values(group: GroupPart, share: str, record: Record) -> np.ndarray[Any, Any
 def _curves(group: GroupPart, known: Sequence[tuple[int, str, Record]]) -> list[Curve]:
     """Return the curves: solid the share of the same class, dotted that of the correct class."""
     curves = []
-    for k, (_, name, record) in enumerate(known):
+    for i, name, record in known:
         part = _predictions(record)
         of = f"{name}: " if len(known) > 1 else ""
         shares = [("same class", "stay")] + [("correct class", "right")] * (
@@ -299,8 +326,13 @@ def _curves(group: GroupPart, known: Sequence[tuple[int, str, Record]]) -> list[
         for what, share in shares:
             values = _values(group, share, record)
             ends = np.array([_share_ends(v, part["samples"]) for v in values])
-            curves.append(Curve(of + what, values, ends, k, ":" if share == "right" else "-"))
+            style = ":" if share == "right" else "-"
+            curves.append(Curve(of + what, values, ends, i, style, _told, {"model": name}))
     return curves
+
+
+def _told(percentage: float) -> str:
+    return _share(percentage / 100)
 
 
 def _share_ends(share: float, samples: int) -> tuple[float, float]:
@@ -314,6 +346,6 @@ def _share_ends(share: float, samples: int) -> tuple[float, float]:
 def _ends(group: GroupPart, curve: Curve) -> str:
     """Say where a share is smallest and largest among all elements except the identity."""
     low, high = 1 + int(np.nanargmin(curve.values[1:])), 1 + int(np.nanargmax(curve.values[1:]))
-    names = [element_words(group, group["elements"][k]) for k in (low, high)]
+    names = [element_called(group, k) for k in (low, high)]
     shares = [_share(float(curve.values[k])) for k in (low, high)]
     return f"lowest {shares[0]} at {names[0]}; highest {shares[1]} at {names[1]}"

@@ -11,13 +11,23 @@ from onnx_geed.results import (
     compared,
     perfect_notes,
 )
-from onnx_geed.text import columns, head_lines, interval, marked, noted, number, path_end, wrapped
+from onnx_geed.text import (
+    columns,
+    head_lines,
+    interval,
+    line_width,
+    marked,
+    noted,
+    number,
+    path_end,
+    wrapped,
+)
 
 __all__ = ["aggregate_table", "compare_table"]
 
 
 def aggregate_table(aggregate: Aggregate) -> str:
-    """Return an aggregate as text of at most 100 columns."""
+    """Return an aggregate as text, 100 columns wide at most but for long numbers."""
     rows: list[Sequence[str]] = [
         (
             *("measure", "layer", "mean", "95 % (models)", "unnormalised", "relative"),
@@ -74,7 +84,7 @@ def _fits(aggregate: Aggregate) -> list[str]:
 
 
 def compare_table(comparison: Comparison) -> str:
-    """Return a comparison as text of at most 100 columns."""
+    """Return a comparison as text, 100 columns wide at most but for long numbers."""
     rows: list[Sequence[str]] = [("measure", "layer", "A", "B", "A - B", "95 % paired", "A lower")]
     verdicts = []
     for entry in comparison["measurements"]:
@@ -93,7 +103,7 @@ def compare_table(comparison: Comparison) -> str:
         doubts = "".join(f" ({warning})" for warning in entry["warnings"])
         verdicts += wrapped(f"{entry['measure']}@{entry['layer']}: {entry['verdict']}{doubts}")
     head = [
-        f"{letter}  {path_end(model['file'] or model['path'], 97)}"
+        f"{letter}  {path_end(model['file'] or model['path'], line_width() - 3)}"
         for letter, model in (("A", comparison["a"]), ("B", comparison["b"]))
     ]
     for reason in comparison["differ_in"]:

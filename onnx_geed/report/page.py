@@ -10,6 +10,7 @@ from typing import Any, cast
 from onnx_geed.addresses import joined
 from onnx_geed.errors import GeedError
 from onnx_geed.files import make_folder, write_text
+from onnx_geed.report.many_results import FEW, in_natural_order
 from onnx_geed.report.page_tables import OPEN, class_tables, comparisons, value_row
 from onnx_geed.report.render import render
 from onnx_geed.report.samples import most_and_least_affected
@@ -157,6 +158,10 @@ def _content(
     if not results or any(not r["measurements"] for r in results):
         raise GeedError("report: give result files that hold at least one measurement")
     names = _result_names(results)
+    if len(results) > FEW:
+        order = in_natural_order(names)
+        results, names = [results[i] for i in order], [names[i] for i in order]
+        explorations = [explorations[i] for i in order] if explorations else explorations
     readings = [[read_record(m) for m in r["measurements"]] for r in results]
     families = overview_sections(family_values(results))
     compared = comparisons(results, names)
@@ -178,6 +183,7 @@ def _content(
         if len(results) == 2 and compared
         else [],
         "comparisons": compared,
+        "folded": len(results) > FEW,
         "samples": most_and_least_affected(results, names, readings, data),
         "again": _commands(results, data, command),
     }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from onnx_geed.errors import GeedError
-from onnx_geed.measures import descriptor_of
-from onnx_geed.report.words import meaning
+from onnx_geed.measures import Descriptor, descriptor_of
+from onnx_geed.report.words import element_called, meaning
 from onnx_geed.results import (
     WHAT_IS_RELATIVE,
     ClassValue,
@@ -17,7 +18,6 @@ from onnx_geed.results import (
     Result,
     compare,
     compared,
-    element_words,
     is_family,
     read_record,
 )
@@ -59,7 +59,10 @@ def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
         return number(value if value is None or not reading.similarity else 0.0 - value)
 
     def ends(pair: Sequence[float] | None) -> str:
-        return interval((-pair[1], -pair[0]) if pair and reading.similarity else pair)
+        most = math.inf if reading.normalised else reading.descriptor.worst
+        if reading.similarity:
+            return interval((-pair[1], -pair[0]) if pair else None, -most, -reading.perfect)
+        return interval(pair, reading.perfect, most)
 
     return {
         "measure": record["measure"],
@@ -77,7 +80,7 @@ def value_row(record: Record, group: GroupPart) -> dict[str, Any]:
         "n": record["samples"],
         "between": "" if reading.between is None else told(reading.between),
         "relative": "" if reading.relative is None else number(reading.relative),
-        "relative_ci": interval(reading.relative_ci95) if reading.relative_ci95 else "",
+        "relative_ci": interval(reading.relative_ci95, 0.0) if reading.relative_ci95 else "",
         "meaning": meaning(record, group["order"], of_family=is_family(group)),
         "warnings": record["warnings"],
         "references": {name: told(value) for name, value in references.items()},
@@ -112,8 +115,8 @@ def class_tables(result: Result) -> dict[str, Any]:
                 "permuted": record["output_action"] != "trivial",
                 "right": bool(entry["right"]),
                 "rows": [
-                    [element_words(group, e), *(f"{100 * share[e]:.1f} %" for share in shares)]
-                    for e in group["elements"]
+                    [element_called(group, g), *(f"{100 * share[e]:.1f} %" for share in shares)]
+                    for g, e in enumerate(group["elements"])
                 ],
             }
         )
@@ -126,7 +129,10 @@ def class_tables(result: Result) -> dict[str, Any]:
     labels = list(next(iter(last.values()))[1]) if last else []
     rows = []
     for label in labels:
-        cells = [_of_class(values.get(label), factor) for _, values, factor in last.values()]
+        cells = [
+            _of_class(values.get(label), factor, descriptor_of(measure))
+            for measure, (_, values, factor) in last.items()
+        ]
         rows.append(
             {
                 "label": label,
@@ -148,12 +154,14 @@ def _factor(record: Record) -> float:
     return -float(record["normaliser"] or 1.0)
 
 
-def _of_class(part: ClassValue | None, factor: float) -> tuple[str, str]:
+def _of_class(part: ClassValue | None, factor: float, descriptor: Descriptor) -> tuple[str, str]:
     """Return the value over the samples of a class and its interval, as the page shows them."""
     if part is None:
         return "", ""
     ends = sorted(factor * end for end in part["ci95"]) if part["ci95"] else None
-    return number(0.0 + factor * part["value"]), interval(ends)
+    most = math.inf if descriptor.normalised else descriptor.worst
+    limits = (-1.0, 1.0) if descriptor.similarity else (descriptor.perfect, most)
+    return number(0.0 + factor * part["value"]), interval(ends, *limits)
 
 
 def comparisons(results: Sequence[Result], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from onnx_geed.errors import GeedError, known_names, nearest, shown
 from onnx_geed.report.curves import curve_of, curve_picture
-from onnx_geed.report.figures import over_depth, polar_picture, profile_picture
+from onnx_geed.report.figures import over_depth, polar_picture, profile_picture, some_layers
 from onnx_geed.report.samples_figure import samples_picture
 from onnx_geed.report.svg import Picture, in_the_light
 from onnx_geed.results import Reading, Result, is_family, read_record
@@ -26,7 +26,8 @@ def draw_result(result: Result, kind: PlotKind, measure: str | None = None) -> A
         A result.
     kind : {"profile", "angles", "samples"}
         Values by layer; deviations by element, at their angles or over a family's parameter; or
-        the distribution over samples. Of the last two, of a few layers spread over the depth.
+        the distribution over samples. Of the last two, of four layers spread over the depth, which
+        a note above says if there are more.
     measure : str, optional
         Which one; by default the one that was taken on most layers, the first of these.
 
@@ -67,11 +68,12 @@ def _picture(result: Result, kind: PlotKind, readings: list[Reading]) -> Picture
     if kind == "profile":
         return profile_picture([(r.layer, [r]) for r in readings], [result["model"]["path"]])
     lines, group = [(r.layer, r) for r in over_depth(readings)], result["group"]
+    note = some_layers(len(lines), len(readings))
     if kind == "samples":
-        return samples_picture(lines)
+        return samples_picture(lines, note=note)
     if is_family(group):
         first = readings[0]
         level = first.perfect, f"{first.told(first.perfect):.4g} is perfect"
         curves = [curve_of(*line) for line in lines]
-        return curve_picture(curves, group, first.told_unit, level, of=first)
-    return polar_picture(lines, group["name"], group["exact"])
+        return curve_picture(curves, group, first.told_unit, level, of=first, note=note)
+    return polar_picture(lines, group["name"], group["exact"], note=note)

@@ -14,8 +14,8 @@ from onnx_geed.measures import CATALOGUE
 from onnx_geed.report.picture import Picture
 from onnx_geed.report.thumbnails import ShownInput, check_shown, open_pictures, orbit_pictures
 from onnx_geed.report.words import element_called, is_sampled
-from onnx_geed.results import Reading, Result, element_words, is_family
-from onnx_geed.text import number
+from onnx_geed.results import Reading, Result, is_family
+from onnx_geed.text import span
 
 __all__ = ["headline", "most_and_least_affected"]
 
@@ -133,12 +133,12 @@ def _sample(
     worst = int(row.argmax())
     entry: dict[str, Any] = {
         "name": called + (f", label {label}" if label is not None else ""),
-        "value": number(reading.told(float(reading.per_sample[position]))),
+        "value": span(reading.told(float(reading.per_sample[position]))),
         # Invariance is measured from the mean of an orbit; the sample itself may be far from it.
-        "worst": element_words(group, group["elements"][worst])
+        "worst": element_called(group, worst)
         if worst or is_family(group) or is_sampled(group["name"])
         else "the unmoved sample, which is farthest from the mean over the orbit",
-        "worst_value": number(reading.told(float(row[worst]))),
+        "worst_value": span(reading.told(float(row[worst]))),
         "position": position,
         "thumbnails": [],
         "notes": [],
@@ -155,9 +155,8 @@ def _sample(
                 "width": max(picture.width for picture in drawn),
                 "element": element_called(group, g),
                 "number": g,
-                "tip": f"{called}, {element_called(group, g)}: "
-                f"{number(reading.told(float(row[g])))}",
-                "value": number(reading.told(float(row[g]))),
+                "tip": f"{called}, {element_called(group, g)}: {span(reading.told(float(row[g])))}",
+                "value": span(reading.told(float(row[g]))),
                 "worst": g == worst,
             }
             for g, drawn in zip(at, images, strict=False)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from onnx_geed.report.axes import (
     begin_at_perfect,
     distinct_names,
+    head,
     label_of,
     perfect_lines,
     value_text,
@@ -30,6 +31,8 @@ def samples_picture(
     lines: Sequence[tuple[str, Reading]],
     models: Sequence[str] = (),
     called: Sequence[Sequence[str]] = (),
+    *,
+    note: str = "",
 ) -> Picture:
     """Draw the distribution over samples: one dot per sample, or a shape for many.
 
@@ -41,13 +44,16 @@ def samples_picture(
         The model of each line, where known.
     called : sequence of sequence of str
         The names of the samples of each line.
+    note : str
+        What stands above it.
 
     Returns
     -------
     str
         SVG; a tick marks the median, a thick bar the middle half.
     """
-    with drawing(4.6, 0.75 + 0.55 * len(lines)) as (_, axes, picture):
+    with drawing(4.6, 0.75 + 0.55 * len(lines)) as (figure, axes, picture):
+        head(figure, note)
         readings = [reading for _, reading in lines]
         perfect_lines(axes, readings)
         for i, (_, reading) in enumerate(lines):

@@ -13,7 +13,7 @@ from onnx_geed.measures import descriptor_of
 from onnx_geed.report.axes import furthest
 from onnx_geed.report.cells_figure import heat_picture
 from onnx_geed.report.curves import Curve, curve_of, curve_picture, difference_curve
-from onnx_geed.report.figures import over_depth, polar_picture, profile_picture
+from onnx_geed.report.figures import over_depth, polar_picture, profile_picture, some_layers
 from onnx_geed.report.picture import framed
 from onnx_geed.report.samples_figure import MOST_DOTS, samples_picture
 from onnx_geed.report.words import element_called, samples_called, title
@@ -23,7 +23,6 @@ from onnx_geed.results import (
     Reading,
     Result,
     along,
-    element_words,
     is_family,
     on_one_scale,
     records_of,
@@ -155,7 +154,7 @@ def _heat_pictures(
         called = [element_called(group, g) for g in range(len(group["elements"]))]
         svg = heat_picture(readings, called, along(group), model=name, most=most)
         worst = max(readings, key=lambda r: r.per_element.max())
-        element = group["elements"][int(worst.per_element.argmax())]
+        element = int(worst.per_element.argmax())
         pictures.append(
             framed(
                 "heat",
@@ -163,7 +162,7 @@ def _heat_pictures(
                 f"{name}: value by layer and {_called(group)}. Darker is less equivariant."
                 f"{_some_of(several)}",
                 f"{name}: heat map of {readings[0].measure} by layer and {_called(group)}. The "
-                f"worst cell is {worst.layer} under {element_words(group, element)}, "
+                f"worst cell is {worst.layer} under {element_called(group, element)}, "
                 f"{span(worst.told(float(worst.per_element.max())))}.",
             )
         )
@@ -194,8 +193,9 @@ def _element_pictures(
             name, readings = chosen[0][1:]
             lines = [(r.layer, r) for r in over_depth(readings)]
             of = [name] * len(lines)
+            part = some_layers(len(lines), len(readings))
         else:
-            name = group
+            name, part = group, ""
             lines = [(f"{n}: {rs[-1].layer}", rs[-1]) for _, n, rs in chosen][:_RESULTS]
             of = [n for _, n, _ in chosen][:_RESULTS]
         if is_family(own):
@@ -203,18 +203,18 @@ def _element_pictures(
             pictures += _curve_pictures(own, name, lines, measured, of)
             continue
         round_ = turns_of(group) is not None
-        rest = _some_of(chosen)
+        away = _away_from_perfect(lines, "angles" if round_ else "elements")
+        rest = f"{away}{f' {part}.' if part else ''}{_some_of(chosen)}"
         caption = f"{name}: value by element"
         if round_ and result["group"]["order"] > 2:
             caption = f"{name}: value by angle. The centre is perfect; 0° is the unmoved sample"
             if not all(result["group"]["exact"]):
                 caption += ". At hollow points the image is resampled"
-        elements = result["group"]["elements"]
         alt = f"Value by element under {group}. " + " ".join(
             f"{label}: worst at "
-            f"{element_words(own, elements[int(r.per_element.argmax())])}, "
+            f"{element_called(own, int(r.per_element.argmax()))}, "
             f"{span(r.told(float(r.per_element.max())))}; best at "
-            f"{element_words(own, elements[int(r.per_element.argmin())])}, "
+            f"{element_called(own, int(r.per_element.argmin()))}, "
             f"{span(r.told(float(r.per_element.min())))}."
             for label, r in lines
         )
@@ -223,6 +223,17 @@ def _element_pictures(
             framed("angles", svg, f"{caption}.{rest}", alt, "round" if round_ else "wide")
         )
     return pictures
+
+
+def _away_from_perfect(lines: Sequence[tuple[str, Reading]], noun: str) -> str:
+    """Say why the unmoved sample is not perfect, where invariance is of a whole orbit."""
+    first = lines[0][1]
+    if all(np.isclose(r.per_element[0], r.perfect, rtol=0, atol=1e-9) for _, r in lines):
+        return ""
+    return (
+        f" Each point is compared with the mean over all {noun}, so the unmoved sample is not "
+        f"{first.told(first.perfect):.4g}."
+    )
 
 
 def _called(group: GroupPart) -> str:
@@ -309,7 +320,7 @@ def _or_nan(value: float | None) -> float:
 def _ends(group: GroupPart, values: NDArray[np.float64], of: Reading | None = None) -> str:
     """Say where a curve is highest and lowest among all elements except the identity."""
     high, low = 1 + int(np.nanargmax(values[1:])), 1 + int(np.nanargmin(values[1:]))
-    names = [element_words(group, group["elements"][k]) for k in (high, low)]
+    names = [element_called(group, k) for k in (high, low)]
     ends = [float(values[k]) for k in (high, low)]
     words = ("largest", "smallest")
     if of is not None:
@@ -321,9 +332,11 @@ def _sample_pictures(
     results: Sequence[Result], by_result: Sequence[Sequence[Reading]], names: Sequence[str]
 ) -> list[dict[str, str]]:
     kept = [(r, n, rs) for r, n, rs in zip(results, names, by_result, strict=True) if rs]
+    part = ""
     if len(kept) == 1:
         result, name, readings = kept[0]
         lines = [(r.layer, r, name, result) for r in over_depth(readings)]
+        part = f" {told}." if (told := some_layers(len(lines), len(readings))) else ""
     else:
         lines = [
             (n if len(rs) == 1 else f"{n}: {rs[-1].layer}", rs[-1], n, result)
@@ -345,4 +358,4 @@ def _sample_pictures(
         [n for _, _, n, _ in lines],
         [samples_called(result) for _, _, _, result in lines],
     )
-    return [framed("samples", svg, f"{caption} Left is better.{_some_of(kept)}", alt)]
+    return [framed("samples", svg, f"{caption} Left is better.{part}{_some_of(kept)}", alt)]

@@ -36,7 +36,7 @@ _ENDS = (
 
 
 def suite_table(summary: SuiteSummary) -> str:
-    """Return a suite's summary as text of at most 100 columns.
+    """Return a suite's summary as text, 100 columns wide at most but for long numbers.
 
     Parameters
     ----------
@@ -85,21 +85,25 @@ def _cells(rows: Sequence[SuiteRow], notes: dict[str, int]) -> list[Sequence[str
         len({r["layer"] for r in rows if r["model"] == model}) == 1
         for model in {r["model"] for r in rows}
     )
-    head = ("model", "step", "layer", "mean", "95 %", "unnormalised", "relative", "95 %", "n", "")
-    cells: list[Sequence[str]] = [head]
-    for row in rows:
+    # The two intervals are named apart: once, in the head, where all are of one kind.
+    own = [_over(row["ci95_over_models"], row["ci95_over_samples"]) for row in rows]
+    relative = [
+        _over(row["relative_ci95_over_models"], row["relative_ci95_over_samples"]) for row in rows
+    ]
+    ends, relative_ends = _interval_column(own), _interval_column(relative)
+    head = ("model", "step", "layer", "mean", ends[0], "unnormalised", "relative")
+    cells: list[Sequence[str]] = [(*head, relative_ends[0], "n", "")]
+    for i, row in enumerate(rows):
         cells.append(
             (
                 row["model"],
                 "" if row["step"] is None else str(row["step"]),
                 row["layer"] if several and not single else "",
                 number(row["mean"]),
-                _ends(row["ci95_over_models"], row["ci95_over_samples"]),
+                ends[1 + i],
                 "" if row["unnormalised_mean"] is None else number(row["unnormalised_mean"]),
                 "" if row["relative_mean"] is None else number(row["relative_mean"]),
-                ""
-                if row["relative_mean"] is None
-                else _ends(row["relative_ci95_over_models"], row["relative_ci95_over_samples"]),
+                "" if row["relative_mean"] is None else relative_ends[1 + i],
                 str(len(row["values"])),
                 marked(notes, row["warnings"]),
             )
@@ -107,11 +111,21 @@ def _cells(rows: Sequence[SuiteRow], notes: dict[str, int]) -> list[Sequence[str
     return cells
 
 
-def _ends(over_models: list[float] | None, over_samples: list[float] | None) -> str:
-    """Name the two intervals apart."""
+def _over(
+    over_models: list[float] | None, over_samples: list[float] | None
+) -> tuple[str, list[float] | None]:
+    """Return an interval, and what it is over; samples where there is one model."""
     if over_models:
-        return f"{interval(over_models)} models"
-    return f"{interval(over_samples)} samples" if over_samples else "-"
+        return "models", over_models
+    return ("samples", over_samples) if over_samples else ("", None)
+
+
+def _interval_column(found: Sequence[tuple[str, list[float] | None]]) -> list[str]:
+    """Return the cells of a column of intervals, below its head."""
+    kinds = {kind for kind, _ in found if kind}
+    if len(kinds) == 1:
+        return [f"95 % {kinds.pop()}", *(interval(ends) for _, ends in found)]
+    return ["95 %", *(f"{interval(ends)} {kind}".rstrip() for kind, ends in found)]
 
 
 def suite_csv(summary: SuiteSummary) -> str:

@@ -21,6 +21,7 @@ from onnx_geed.data import (
 )
 from onnx_geed.errors import GeedError
 from onnx_geed.groups import (
+    Group,
     disk_mask,
     layout_action,
     parse_group,
@@ -78,7 +79,15 @@ def open_pictures(data: str | Path, result: Result) -> tuple[ShownInput, ...]:
     """
     own = result["data"]["source"]
     inputs = [one for one in _inputs_of(result["data"]) if one is None or one["source"] == own]
-    shown = tuple(_open(data, measured) for measured in inputs)
+    named = _named(result)
+    # A blur or a noise is of pixels: it is seen at the size at which it was made.
+    as_taken = named is not None and named.changes_values
+    shown = tuple(
+        _as_taken(data, result, one)
+        if as_taken and one is not None and "preprocess" in result["data"]
+        else _open(data, one)
+        for one in inputs
+    )
     for one in shown:
         _check_same(data, result, one.samples)
     return shown
@@ -147,15 +156,7 @@ def check_shown(data: str | Path, result: Result, positions: Sequence[int]) -> b
     own = _inputs_of(measured)[0]
     assert own is not None  # what keeps marks keeps its layout
     # Decoded as for the model: thumbnails have another size.
-    samples = open_samples(
-        data,
-        input_shape=own["shape"],
-        input_layout=own["layout"],
-        preprocess=preprocess_from_json(json.dumps(measured["preprocess"]), "the result's data"),
-        name=own["name"] or None,
-        dtype=own["dtype"],
-        masked=True,
-    )
+    samples = _as_taken(data, result, own).samples
     for position in positions:
         index = measured["indices"][position]
         if mark_of(samples[index]) != marks[position]:
@@ -165,6 +166,28 @@ def check_shown(data: str | Path, result: Result, positions: Sequence[int]) -> b
                 f"give the data that was measured, {measured['source']}"
             )
     return True
+
+
+def _as_taken(data: str | Path, result: Result, one: InputPart) -> ShownInput:
+    """Open data as the model takes them, before mean and standard deviation."""
+    preprocess = json.dumps(result["data"]["preprocess"])
+    samples = open_samples(
+        data,
+        input_shape=one["shape"],
+        input_layout=one["layout"],
+        preprocess=preprocess_from_json(preprocess, "the result's data"),
+        name=one["name"] or None,
+        dtype=one["dtype"],
+        masked=True,
+    )
+    return ShownInput(one["name"], one["layout"], samples)
+
+
+def _named(result: Result) -> Group | None:
+    """Return the group, unless it is one of the user's own: drawing never runs their functions."""
+    group = result["group"]
+    own = group["interpolation"] == "own" or group.get("parameter") == "member"
+    return None if own else parse_group(group["name"])
 
 
 def _open(data: str | Path, measured: InputPart | None) -> ShownInput:
@@ -259,17 +282,18 @@ def _orbit(
     ------
     GeedError
         If an action of the user's own moved them, or the group does not move this size.
-        If a family changes values.
+        If a family puts samples before other images.
     """
     group = result["group"]
     interpolation = group["interpolation"]
     if interpolation == "own":
         raise GeedError("they were moved by a custom action")
-    # Drawing, like reading a result, never runs the user's own functions.
-    named = None if group.get("parameter") == "member" else parse_group(group["name"])
-    if named is None or named.changes_values:
-        raise GeedError(f"{group['name']} changes values, at the size that the model takes")
+    named = _named(result)
+    if named is None:
+        raise GeedError(f"{group['name']} is made by a function of your own, which no page runs")
     x: NDArray[Any] = shown.samples[index]
+    if named.changes_values:
+        return _changed(x, named, result, index)[list(elements)]
     if bright:
         low, high = float(x.min()), float(x.max())
         if low < 0 or high > 1:
@@ -291,3 +315,28 @@ def _orbit(
     else:
         vectors[:2] = vectors[1::-1].copy()
     return orbit
+
+
+def _changed(x: NDArray[Any], named: Group, result: Result, index: int) -> NDArray[np.float64]:
+    """Return a sample as members of a family that changes values show it, as it was measured.
+
+    Raises
+    ------
+    GeedError
+        If the family puts samples before other images.
+    """
+    family, group = named.family, result["group"]
+    assert family is not None  # of what changes values
+    if "backgrounds" in group:
+        raise GeedError(
+            f"{group['name']} puts samples before other images, and a page reads neither these "
+            "nor the masks"
+        )
+    if "preprocess" not in result["data"]:
+        raise GeedError("the result does not say how its samples were read")
+    if group["support"] == "disk":
+        x = np.where(disk_mask(*x.shape[-2:]), x, np.float32(0))
+    orbit = family.orbit(x, result["seed"], index).astype(np.float64)
+    low, high = float(x.min()), float(x.max())
+    # Values that are no brightness are brought to it, all members alike.
+    return (orbit - low) / ((high - low) or 1) if low < 0 or high > 1 else orbit

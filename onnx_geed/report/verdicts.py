@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from onnx_geed.report.words import percent, title
-from onnx_geed.results import ComparisonEntry, Reading, Result, read_record
+from onnx_geed.report.words import far_off, percent, title
+from onnx_geed.results import (
+    ComparisonEntry,
+    Reading,
+    Result,
+    is_family,
+    no_conclusion,
+    read_record,
+)
 from onnx_geed.text import span
 
 __all__ = ["verdicts"]
@@ -47,18 +54,25 @@ def verdicts(
         same = [m for own in records for m in own if m["layer"] == entry["layer"]]
         first, second = same if len(same) == 2 else (records[0][-1], records[1][-1])
         name = title(measure, [m["layout"] for own in records for m in own])
-        text = _text(entry, names, (read_record(first), read_record(second)))
+        pair = read_record(first), read_record(second)
+        text = _text(entry, names, pair, of_family=is_family(results[0]["group"]))
         shown.append({"what": f"{name} ({entry['layer']})", "text": text})
     return shown
 
 
-def _text(entry: ComparisonEntry, names: Sequence[str], pair: tuple[Reading, Reading]) -> str:
-    still = [name for name, reading in zip(names, pair, strict=True) if reading.hardly_reacts]
-    if still:
-        does = "hardly reacts" if len(still) == 1 else "hardly react"
-        return f"no conclusion, because {' and '.join(still)} {does} to the input."
+def _text(
+    entry: ComparisonEntry,
+    names: Sequence[str],
+    pair: tuple[Reading, Reading],
+    *,
+    of_family: bool,
+) -> str:
+    if reason := no_conclusion(pair, names):
+        return f"{reason}."
     shares = [r.relative for r in pair]
-    known = [percent(share) for share in shares if share is not None]
+    known = [
+        percent(far_off(r, r.value, of_family=of_family)) for r in pair if r.relative is not None
+    ]
     off = f" ({known[0]} and {known[1]} off)" if len(known) == 2 else ""
     ends, difference = entry["verdict_ci95"], entry["difference"]
     if ends is None:
@@ -71,6 +85,7 @@ def _text(entry: ComparisonEntry, names: Sequence[str], pair: tuple[Reading, Rea
         apart = shares[0] - shares[1]
         if apart * difference < 0 and abs(apart) > _APART:
             told = [span(r.told(r.value)) for r in (pair if difference < 0 else pair[::-1])]
+            known = [percent(shares[0]), percent(shares[1])]
             off = " against ".join(f"{share} off" for share in known[:: 1 if apart < 0 else -1])
             return (
                 f"the order depends on the scale. By {pair[0].told_unit}, {better} is more {kind} "

@@ -26,7 +26,9 @@ from onnx_geed.results import (
 from onnx_geed.text import interval, number, span
 
 __all__ = [
+    "at_elements",
     "element_called",
+    "far_off",
     "foreground_words",
     "grade",
     "is_sampled",
@@ -190,22 +192,23 @@ def worst_and_best(reading: Reading, group: GroupPart) -> str:
     str
         One sentence; it says so where the elements do not differ clearly.
     """
-    elements, noun = group["elements"], worst_noun(group)
-    values = reading.per_element[1:]
+    noun, values = worst_noun(group), reading.per_element[1:]
     worst, best = int(values.argmax()) + 1, int(values.argmin()) + 1
     ends = [span(reading.told(float(v))) for v in (values.max(), values.min())]
     gaps = reading.deviations[:, worst] - reading.deviations[:, best]
     sure = mean_interval(gaps)
     spread = reading.share(float(values.max())) - reading.share(float(values.min()))
-    unit, names = reading.told_unit, [element_words(group, elements[k]) for k in (worst, best)]
+    unit = reading.told_unit
     if spread < _DIFFER or sure is None or sure[0] <= 0:
         return (
             f"In {reading.layer}, all {noun}s but the identity are about equal ({unit} {ends[0]} "
             f"to {ends[1]})."
         )
+    told = [span(reading.told(float(v))) for v in values]
+    where = [at_elements(group, [g for g, v in enumerate(told, 1) if v == end]) for end in ends]
     return (
-        f"In {reading.layer}, the worst {noun} is {names[0]} with {unit} {ends[0]}, the best is "
-        f"{names[1]} with {unit} {ends[1]}."
+        f"In {reading.layer}, the worst is {unit} {ends[0]} at {where[0]}, the best {ends[1]} at "
+        f"{where[1]}."
     )
 
 
@@ -238,12 +241,39 @@ def grade(reading: Reading, *, of_family: bool = False) -> str:
         return "hardly reacts to the input, so no conclusion is possible"
     if reading.relative is None and not reading.descriptor.cosine_of_maps:
         return ""
-    share = reading.share(reading.value)
-    order, trivial = reading.deviations.shape[1], reading.output_action == "trivial"
-    bounded = trivial and not of_family and order > 1
-    if reading.descriptor.worst_invariance is not None and bounded:
-        share = max(share, reading.value / reading.descriptor.worst_invariance(order))
+    trivial = reading.output_action == "trivial"
+    share = far_off(reading, reading.value, of_family=of_family)
     return next(words[trivial] for most, *words in _GRADES if share <= most)
+
+
+def far_off(reading: Reading, value: float, *, of_family: bool = False) -> float:
+    """Return how far off a value is: the one share that grades, tables and verdicts tell.
+
+    Parameters
+    ----------
+    reading : Reading
+        The reading.
+    value : float
+        On its scale: its value, or an end of its interval.
+    of_family : bool
+        Whether f(gx) was compared with f(x) itself.
+
+    Returns
+    -------
+    float
+        Of what different samples are; of what an orbit can be at most, where that is less.
+    """
+    most = _most_of_orbit(reading, of_family=of_family)
+    return reading.share(value) if most is None else (value - reading.perfect) / most
+
+
+def _most_of_orbit(reading: Reading, *, of_family: bool) -> float | None:
+    """Return the most of a divergence from an orbit's mean, unless different samples are less."""
+    worst, order = reading.descriptor.worst_invariance, reading.deviations.shape[1]
+    if worst is None or of_family or order < 2 or reading.output_action != "trivial":
+        return None
+    most = float(worst(order))
+    return most if reading.between is None or reading.between > most else None
 
 
 _FITTED = {
@@ -326,7 +356,11 @@ def _gain(record: Record) -> str:
 
 
 def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: bool) -> str:
-    scale = [] if reading.between is None else [f"different samples {_between(reading)}"]
+    most = _most_of_orbit(reading, of_family=of_family)
+    if most is not None:
+        scale = [f"at most ln {reading.deviations.shape[1]} = {span(most)}"]
+    else:
+        scale = [] if reading.between is None else [f"different samples {_between(reading)}"]
     if reading.descriptor.of_error and reading.normaliser:
         scale.append(f"mean error {span(reading.normaliser)}")
     beside = f"({', '.join([*scale, f'perfect {reading.told(reading.perfect):g}'])})"
@@ -340,8 +374,8 @@ def _sentence(reading: Reading, order: int, noun: str, how: str, *, of_family: b
         template = measure.sentence if trivial else measure.sentence_moved or measure.sentence
         template = (trivial and of_family and measure.sentence_of_family) or template
     if template:
-        most = measure.worst_value(order, trivial=trivial and not of_family)
-        share = percent(reading.value / most if most else 0.0)
+        largest = measure.worst_value(order, trivial=trivial and not of_family)
+        share = percent(reading.value / largest if largest else 0.0)
         text = template.format(value=value, target=target, share=share, order=order, noun=noun)
         return f"{text} {beside}"
     if reading.in_tensor_units:
@@ -401,6 +435,26 @@ def element_called(group: GroupPart, g: int) -> str:
     if g == 0 and not is_sampled(group["name"]):
         return "unmoved"
     return element_words(group, group["elements"][g], short=True)
+
+
+def at_elements(group: GroupPart, elements: Sequence[int]) -> str:
+    """Name up to two elements; of more, say how many of those but the identity they are.
+
+    Parameters
+    ----------
+    group : dict
+        The ``group`` part of a result.
+    elements : sequence of int
+        Which elements.
+
+    Returns
+    -------
+    str
+        Such as ``45° and 315°`` or ``5 of 7 angles``.
+    """
+    if len(elements) <= 2:
+        return " and ".join(element_called(group, g) for g in elements)
+    return f"{len(elements)} of {group['order'] - 1} {worst_noun(group)}s"
 
 
 def is_sampled(group: str) -> bool:

@@ -92,6 +92,9 @@ if TYPE_CHECKING:
         aggregate as aggregate,
         perfect_notes as perfect_notes,
     )
+    from onnx_geed.results.paired_differences import (
+        no_conclusion as no_conclusion,
+    )
     from onnx_geed.results.parts import (
         PartPart as PartPart,
         part_words as part_words,

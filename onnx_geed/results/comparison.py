@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from onnx_geed.errors import GeedError
+from onnx_geed.errors import GeedError, shown
 from onnx_geed.measures import descriptor_of
 from onnx_geed.results.comparability import (
     Key,
@@ -69,7 +69,9 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     -----
     Choice: the verdict goes by the bootstrap, which bears skewed differences, from ten pairs on,
     and by Student t for fewer, of which a bootstrap interval is too narrow. Differences below 1e-6
-    of the measure's scale are rounding.
+    of the measure's scale are rounding. Where a model hardly reacts to the input (no ``relative``,
+    as ``between_samples`` is perfect to rounding), the verdict is that there is no conclusion: it
+    would look invariant to anything. The difference and its intervals stand all the same.
 
     The normalised value of ``latent-cos`` is perfect at −1/M, another number for each model, and
     ``output-l2`` is in the units of each model's own outputs. Both are compared by each sample's
@@ -82,6 +84,12 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     against two predictions of it. Then values are compared as they are, and the verdict says which
     map predicts better.
     """
+    for which, given in (("first", a), ("second", b)):
+        if not isinstance(given, Mapping):
+            raise GeedError(
+                f"compare: the {which} argument is no result: found {shown(given)}; read a file "
+                "with onnx_geed.load"
+            )
     a, b = cast(Result, a), cast(Result, b)
     differing = differences(a, b)
     if not same_model(a["model"], b["model"]):
@@ -90,7 +98,7 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
         raise GeedError(
             f"compare: {name_of(a)} and {name_of(b)} differ in {', '.join(differing)}, so "
             "their values do not show which model is more equivariant; measure both in the same "
-            "way, or compare them anyway with --force"
+            "way, or compare them anyway with --force (in Python, force=True)"
         )
     first, second = records_of(a), records_of(b)
     pairs = _matched(first, second)

@@ -346,7 +346,7 @@ def _kept_elements(result: Result, pairs: RecordReadings) -> Iterator[Finding]:
     layers = tuple(r.layer for r, *_ in partial)
 
     def named(members: Sequence[int]) -> str:
-        names = [angle(group, elements[g]) for g in members[:4]]
+        names = [angle(group, elements[g], short=True) for g in members[:4]]
         return ", ".join(names) + (f" and {len(members) - 4} more" if len(members) > 4 else "")
 
     yield Finding(

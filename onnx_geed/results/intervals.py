@@ -23,6 +23,7 @@ __all__ = [
     "linearised",
     "mean_interval",
     "ratio_interval",
+    "share_interval",
     "standard_error",
 ]
 
@@ -183,13 +184,47 @@ def ratio_interval(
     return _bootstrap(both, _ratio, seed, _LEVEL)
 
 
+def share_interval(hits: ArrayLike) -> tuple[float, float] | None:
+    """Return an interval of a share over samples of which each has several draws.
+
+    Parameters
+    ----------
+    hits : array_like of bool, shape (N, n)
+        Whether something holds, of n elements of each of N samples.
+
+    Returns
+    -------
+    (float, float) or None
+        Within 0 and 1; ``None`` for fewer than two samples.
+
+    Notes
+    -----
+    Wilson's score interval (Korn and Graubard's effective number in place of n, as for surveys in
+    clusters). Student t of shares near 1 would reach beyond 1, and have no width at 1. The draws of
+    a sample are not independent, so that they count for as many as give the variance v over
+    samples of the samples' shares: p (1 - p) N / v. That is N where all draws of each sample agree,
+    with n = 1 too, and v cannot be larger; it is taken to be at most N n. Where p is 0 or 1, v
+    tells nothing, and N counts.
+    """
+    table = np.asarray(hits, dtype=np.float64)
+    count, draws = table.shape
+    if count < 2:
+        return None
+    share = float(table.mean())
+    alone, spread = share * (1 - share), float(table.mean(axis=1).var())
+    number = float(count)
+    if alone > 0:
+        number = min(count * max(1.0, alone / spread), count * draws) if spread else count * draws
+    return _wilson(share, number, _LEVEL)
+
+
 def _ratio(tops: Any, bottoms: Any, axis: int = -1) -> Any:
     """Return a ratio of sums; 0 where there is no error at all."""
     above, below = (np.asarray(part.sum(axis=axis)) for part in (tops, bottoms))
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
-def _wilson(share: float, n: int, level: float) -> tuple[float, float]:
+def _wilson(share: float, n: float, level: float) -> tuple[float, float]:
     """Return Wilson's score interval, which tells none of n from a share of 0."""
     z = statistics.NormalDist().inv_cdf(0.5 + level / 2)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)

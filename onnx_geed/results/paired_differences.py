@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,7 +15,7 @@ from onnx_geed.results.records import ROUNDING
 from onnx_geed.results.schema import ComparisonEntry, Record, Scale
 from onnx_geed.text import span
 
-__all__ = ["paired"]
+__all__ = ["no_conclusion", "paired"]
 
 F64 = NDArray[np.float64]
 
@@ -75,11 +77,37 @@ def paired(a: Record, b: Record, seed: int, *, same: bool, maps: bool = False) -
         "verdict_ci95": list(ends) if ends else None,
         "share_a_lower": None if gaps is None else float((gaps < -rounding).mean()),
         "samples": None if gaps is None else len(gaps),
-        "verdict": _verdict(a, b, scale, difference, gaps, ends, rounding, maps),
+        "verdict": (not maps and no_conclusion(own, "AB"))
+        or _verdict(a, b, scale, difference, gaps, ends, rounding, maps),
         "warnings": _doubts_of_maps(a, b)
         if maps
         else _doubts(own, scale, difference, ends, rounding),
     }
+
+
+def no_conclusion(readings: Sequence[Reading], names: Sequence[str]) -> str:
+    """Say why no model is the better one, whatever their difference.
+
+    Parameters
+    ----------
+    readings : sequence of Reading
+        One a model.
+    names : sequence of str
+        What to call them.
+
+    Returns
+    -------
+    str
+        Empty where each of them reacts to the input: what gives one tensor for every sample gives
+        it for every element too, which shows no invariance.
+    """
+    still = _still(readings, names)
+    does = "hardly reacts" if len(still) == 1 else "hardly react"
+    return f"no conclusion: {' and '.join(still)} {does} to the input" if still else ""
+
+
+def _still(readings: Sequence[Reading], names: Sequence[str]) -> list[str]:
+    return [name for name, one in zip(names, readings, strict=True) if one.hardly_reacts]
 
 
 def _own_units(own: tuple[Reading, Reading]) -> tuple[list[Reading], Scale]:
@@ -150,8 +178,7 @@ def _doubts(
 def _unrelated(own: tuple[Reading, Reading]) -> str:
     """Say why there is no value relative to different samples."""
     named = list(zip("AB", own, strict=True))
-    still = [letter for letter, reading in named if reading.hardly_reacts]
-    if still:
+    if still := _still(own, "AB"):
         one = len(still) == 1
         return f"{' and '.join(still)} hardly react{'s' * one} to {'its' if one else 'their'} input"
     lacking = [letter for letter, reading in named if reading.relative is None]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from onnx_geed.groups import Action
 from onnx_geed.measures import descriptor_of, moved_classes
-from onnx_geed.results.intervals import mean_interval
+from onnx_geed.results.intervals import share_interval
 from onnx_geed.results.schema import MovedShare, Predictions, Record, Share
 
 __all__ = ["Predicted", "add_predictions", "places_of_labels"]
@@ -157,7 +157,7 @@ def _moved_share(hits: NDArray[np.bool_]) -> MovedShare | None:
     """Return the mean over samples of how often something holds of each, with its interval."""
     if not hits.size:
         return None
-    ends = mean_interval(hits.mean(axis=1), "wilson" if hits.shape[1] == 1 else "t")
+    ends = share_interval(hits)
     return {"value": float(hits.mean()), "ci95": list(ends) if ends else None}
 
 

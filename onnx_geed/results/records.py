@@ -10,7 +10,7 @@ from typing import Literal, cast
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from onnx_geed.errors import GeedError, known_names, nearest, shown
+from onnx_geed.errors import GeedError, nearest, one_of, shown
 from onnx_geed.measures import Descriptor, descriptor_of
 from onnx_geed.results.intervals import (
     INTERVALS,
@@ -194,8 +194,7 @@ def make_record(
     if interval not in INTERVALS:
         near = nearest(interval, INTERVALS) if isinstance(interval, str) else ""
         raise GeedError(
-            f"no interval is called {shown(interval)!r}; choose from "
-            f"{known_names(INTERVALS)}.{near}"
+            f"no interval is called {shown(interval)!r}; choose {one_of(INTERVALS)}.{near}"
         )
     deviations = _finite(name, orbits)
     if normaliser is not None and normaliser.value is not None:

@@ -92,8 +92,19 @@ class Function:
         except Exception as error:
             raise GeedError(
                 f"{self.name}: failed on a batch of shape {batch.shape}: "
-                f"{type(error).__name__}: {reason_of(error)}"
+                f"{type(error).__name__}: {reason_of(error)}{self._hint(error)}"
             ) from None
+
+    def _hint(self, error: Exception) -> str:
+        """Say what a function gets, where it asks for tensors of a framework."""
+        homes = {base.__module__.partition(".")[0] for base in type(self.function).__mro__}
+        text = str(error)
+        if "torch" not in homes and "must be Tensor" not in text and "numpy.ndarray" not in text:
+            return ""
+        return (
+            "; functions get NumPy arrays: give, for example, "
+            "lambda x: module(torch.from_numpy(x)), with module.eval() before"
+        )
 
     def __reduce__(self) -> tuple[type[Function], tuple[Callable[[Any], Any], str]]:
         """Go to other processes without the lock."""

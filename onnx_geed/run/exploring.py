@@ -19,6 +19,7 @@ from onnx_geed.measures import (
     channel_sums_of_orbits,
     deviations_of_sums,
     f_hat,
+    judge_of_fits,
     operands_of_orbits,
     view,
 )
@@ -35,7 +36,7 @@ F64 = NDArray[np.float64]
 
 
 # Layers of which maps are kept, spread over the depth.
-_LAYERS = 8
+_LAYERS = 12
 
 
 # How far a deviation may be from the one in the result: another device rounds otherwise.
@@ -71,7 +72,7 @@ def explore(
     Returns
     -------
     Exploration
-        Of up to eight layers of feature maps, spread over the depth, the worst one among them, and
+        Of up to 12 layers of feature maps, spread over the depth, the worst one among them, and
         of class scores.
 
     Raises
@@ -113,7 +114,7 @@ def explore(
     names = [record["layer"] for record in (*maps, *([scores] if scores else ()))]
     plan, task = prepared.task.plan, prepared.task
     runner = prepared.worker.session(task.network, list(dict.fromkeys(names)))
-    by_layer = {m.layer: m for m in plan.measures if m.descriptor.view == "maps"}
+    by_layer = {m.layer: m for m in plan.measures if _of_maps(m)}
     by_scores = {m.layer: m for m in plan.measures if m.descriptor.view == "scores"}
     channels = {record["layer"]: _two_channels(record) for record in maps}
     parts: dict[str, list[tuple[NDArray[Any], ...]]] = {record["layer"]: [] for record in maps}
@@ -211,7 +212,7 @@ def _moved_as_measured(
 
 
 def _of_maps(measure: Measure) -> bool:
-    return measure.descriptor.view == "maps"
+    return measure.descriptor.cosine_of_maps
 
 
 def _scores_to_show(result: Result) -> Record | None:
@@ -237,6 +238,13 @@ def _prepared(
     inputs = part.get("inputs", ())
     measures = [f"{record['measure']}@{record['layer']}" for record in maps]
     measures += [f"softmax-kl@{scores['layer']}"] if scores else []
+    # A fitted table is taken by its judge alone, which the result holds where it was given.
+    measures += [
+        f"{record['measure']}@{record['layer']}"
+        for record in result["measurements"]
+        if record["measure"] == judge_of_fits()
+        and any(fnmatchcase(record["layer"], key) for key in tables)
+    ]
     layouts = {record["layer"]: record["layout"] for record in maps}
     options: dict[str, Any] = {
         "measures": measures,

@@ -105,6 +105,8 @@ class EquivarianceMetric:
         refuse_unknown([name for name in options if name not in _OPTIONS], _OPTIONS)
         self._group = group if isinstance(group, Group) else parse_group(group)
         self._options: Options = make_options({"measures": measures, **options})
+        for text in self._options.measures:
+            parse_request(text)
         self.reset()
 
     def reset(self) -> None:

@@ -54,12 +54,12 @@ def test_elements_in_words(group, words):
     assert [angle(group, element) for element in parse_group(group).elements] == words
 
 
-def test_short_words_are_for_turns_alone():
+def test_short_words_tell_elements_apart():
     assert [angle("D2", e, short=True) for e in parse_group("D2").elements] == [
         "e",
         "180°",
         "mirror",
         "180° + mirror",
     ]
-    assert angle("C4*hue3", "r1*r2", short=True) == "r1*r2"
+    assert angle("C4*hue3", "r1*r2", short=True) == "90°, hue 240°"
     assert angle("my group", "a") == "a"

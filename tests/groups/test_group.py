@@ -191,7 +191,7 @@ def test_a_table_cannot_be_changed_afterwards():
         (lambda: cyclic(0), "1 or more, found 0"),
         (lambda: cyclic("4"), "1 or more, found 4"),
         (lambda: dihedral(2.0), "1 or more, found 2.0"),
-        (lambda: flip("x"), "choose from h and v"),
+        (lambda: flip("x"), "choose h or v"),
         (lambda: shift(2, 0), "1 or more, found 0"),
         (lambda: product(C4, "C2"), r"give onnx_geed.parse_group\('C2'\)"),
         (lambda: product(C4, cyclic(2), elements=["e", "a"]), r"2 elements need a \(2, 2\) table"),

@@ -111,7 +111,7 @@ def test_missing_external_data_are_named(tmp_path):
 def test_external_data_that_are_a_hole_of_any_size_are_not_read(tmp_path):
     path = models.save_external(tmp_path)
     os.truncate(tmp_path / "weights.bin", 1 << 36)
-    assert "have 64 GiB, but the model uses only the first" in complaint(path)
+    assert "have 64.0 GiB, but the model uses only the first" in complaint(path)
 
 
 def test_cut_external_data_are_named(tmp_path):

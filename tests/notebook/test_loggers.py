@@ -29,6 +29,11 @@ def test_a_writer_gets_a_scalar_a_value():
     assert written(VALUES) == TAGS
 
 
+def test_a_writer_that_is_none_is_one_line():
+    with pytest.raises(GeedError, match="give a SummaryWriter, which has add_scalar, or a folder"):
+        log_tensorboard(VALUES, None, 0)
+
+
 def test_results_are_logged_as_they_are():
     records = [{"measure": "a", "layer": "x", "value": 1.0}, {"measure": "b", "layer": "x"}]
     records[1]["value"] = None

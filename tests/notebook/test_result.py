@@ -201,7 +201,7 @@ def test_what_cannot_be_made_is_said_with_what_can(plain):
         held.plot("angles", "chanel-cos")
     with pytest.raises(GeedError, match="no measurements"):
         Result(content([])).plot()
-    with pytest.raises(GeedError, match=r"pandas and polars. Did you mean 'pandas'"):
+    with pytest.raises(GeedError, match=r"pandas or polars. Did you mean 'pandas'"):
         held.to_dataframe("panda")
 
 
@@ -235,6 +235,22 @@ def test_layers_that_begin_with_a_line_are_in_the_legend(plain):
     *names, hollow = [t.get_text().strip() for t in legend.get_texts()]
     assert names == [f"_block.{i}" for i in range(3)]
     assert hollow.startswith("hollow: resampled")
+
+
+@pytest.mark.parametrize("kind", ["angles", "samples"])
+def test_a_plot_of_some_layers_says_so(kind):
+    five = content([record("channel-cos", -0.5, f"block{i}") for i in range(5)])
+    assert Result(five).plot(kind).get_suptitle() == "4 of 5 layers, spread over the depth"
+    four = content([record("channel-cos", -0.5, f"block{i}") for i in range(4)])
+    assert Result(four).plot(kind).get_suptitle() == ""
+
+
+def test_a_plot_of_angles_is_saved_as_a_whole(plain, tmp_path):
+    from PIL import Image
+
+    Result(plain).plot("angles").savefig(tmp_path / "a.png")
+    image = np.asarray(Image.open(tmp_path / "a.png").convert("L"))
+    assert image[:3].min() == 255
 
 
 def test_the_measure_of_most_layers_is_drawn_unless_another_is_named(plain):
@@ -295,3 +311,14 @@ def test_what_users_write_passes_their_strict_type_checker(checker, tmp_path):
         command += ["--follow-imports=silent", str(copied)]
     run = subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_a_result_is_compared_with_a_file(plain, tmp_path):
+    first = Result(plain)
+    first.save(tmp_path / "b.json")
+    for path in (tmp_path / "b.json", str(tmp_path / "b.json")):
+        comparison = first.compare(path)
+        assert comparison["measurements"] == first.compare(first)["measurements"]
+    with pytest.raises(GeedError, match="the second argument is no result: found 3"):
+        first.compare(3)
+    assert onnx_geed.Comparison.__required_keys__ >= comparison.keys()

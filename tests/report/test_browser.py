@@ -1,5 +1,6 @@
 """Pages in headless Chromium: every control is used, and nothing is said, asked for or cut off."""
 
+import re
 from importlib.resources import files
 
 import numpy as np
@@ -10,6 +11,8 @@ from large_pages import HOSTILE, explored, of_layers
 from onnx_geed import measure
 from onnx_geed.report import samples_to_show
 from onnx_geed.report.page import report
+from onnx_geed.report.svg import load_matplotlib
+from onnx_geed.results import read_record
 from onnx_geed.run import explore
 
 
@@ -45,6 +48,29 @@ def test_verdicts_are_in_sight_without_scrolling(opened, two_models, width):
     )
     assert rights
     assert max(rights) <= width
+
+
+@pytest.fixture(scope="module")
+def fifty_steps():
+    """The page of fifty steps of a training, whose files came in the shell's order."""
+    names = sorted(f"net_step{100 * k}.onnx" for k in range(1, 51))
+    return report([of_layers(["a", "b", "c"], path=name) for name in names])
+
+
+@pytest.mark.parametrize(("width", "most"), [(1400, 7000), (400, 11000)])
+def test_fifty_results_stay_readable(opened, fifty_steps, width, most):
+    page = opened(fifty_steps, width)
+    assert page.evaluate("document.documentElement.scrollHeight") < most
+    assert page.locator("#glance .fact").count() == 0
+    assert page.locator("h2").filter(has_text="Comparison").count() == 1
+    pairs = page.locator('[data-choose="Pair"] option').all_inner_texts()
+    assert pairs[:2] == ["net_step100 and net_step200", "net_step100 and net_step300"]
+    assert len(pairs) == 49
+    shown = page.locator('[data-choose="Pair"] table')
+    assert [table.is_visible() for table in shown.all()] == [True] + [False] * 48
+    page.select_option('[data-choose="Pair"] select', label="net_step100 and net_step1100")
+    assert "A: net_step100" in page.locator('[data-choose="Pair"] table:visible').inner_text()
+    assert is_whole(page)
 
 
 def test_tables_fit_a_wide_window(opened, two_models):
@@ -100,11 +126,135 @@ def test_a_click_shows_what_was_clicked(opened, two_models):
     name = thumbnail.get_attribute("data-tip").split(",")[0]
     thumbnail.click()
     said = page.inner_text('[data-part="said"]')
-    assert said.startswith(name)
+    assert said.startswith(f"digits_cnn: {name}, ")  # of two models, which one
     assert "moved by 135°" in said
     page.select_option('select[data-key="layer"]', label="block2")
     assert "block2: mean cosine" in page.inner_text('[data-part="said"]')
     assert page.inner_text('[data-part="maps"]').count("cosine") == 2
+
+
+def test_the_first_picture_leads_to_the_explorer(opened, two_models):
+    page = opened(two_models)
+    mark = page.locator(
+        "#glance figure g[data-model='digits_cnn_untrained'][data-element='2']"
+    ).first
+    assert mark.evaluate("e => getComputedStyle(e).cursor") == "pointer"
+    mark.click(force=True)
+    said = page.inner_text('[data-part="said"]')
+    assert said.startswith("digits_cnn_untrained: ")
+    assert "moved by 90°" in said
+
+
+def test_pictures_go_by_keyboard_alone(opened, two_models):
+    page = opened(two_models)
+    stops = page.evaluate(
+        """[...document.querySelectorAll("figure")].map(f =>
+          [f.querySelectorAll("svg :is([data-tip], [data-cells])").length,
+           f.querySelectorAll("svg [tabindex='0']").length,
+           f.querySelectorAll("[role=img] [tabindex]").length])"""
+    )
+    pictures = [one for one in stops if one[0]]
+    assert len(pictures) > 4
+    assert all(one[1:] == [1, 0] for one in pictures)
+    page.locator("#glance figure [tabindex='0']").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    now = "document.activeElement.getAttribute('aria-label')"
+    assert "same class, 90°" in page.evaluate(now)
+    assert page.inner_text("#tip") == page.evaluate(now)
+    page.keyboard.press("Enter")
+    assert "moved by 90°" in page.inner_text('[data-part="said"]')
+    # Of cells, arrows go over columns and rows.
+    page.locator("figure [data-cells]").first.focus()
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    assert "block2, 90°: " in page.evaluate(now)
+    page.keyboard.press("Enter")
+    said = page.inner_text('[data-part="said"]')
+    assert "moved by 90°" in said
+    assert "block2: mean cosine" in said
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_colour_of_a_model_means_nothing_else(opened, two_models, scheme):
+    page = opened(two_models)
+    page.emulate_media(color_scheme=scheme)
+    models = page.evaluate(
+        """[0, 1, 2, 3, 4, 5].map(i => getComputedStyle(document.documentElement)
+          .getPropertyValue(`--s${i}`).trim())"""
+    )
+    assert len(set(models)) == 6
+    warn = page.evaluate(
+        "getComputedStyle(document.documentElement).getPropertyValue('--warn').trim()"
+    )
+    assert warn not in models
+    used = page.evaluate(
+        """[".bar span", "#explore [aria-pressed=true]", ".finding", ".flipped .class"]
+          .flatMap(s => [...document.querySelectorAll(s)]).map(e => getComputedStyle(e))
+          .flatMap(s => [s.backgroundColor, s.color, s.borderTopColor, s.borderLeftColor])"""
+    )
+    assert used
+    assert not {
+        f"rgb({', '.join(str(int(c[k : k + 2], 16)) for k in (1, 3, 5))})" for c in models
+    } & set(used)
+
+
+def test_cosines_have_one_scale(opened):
+    """The explorer's cells have the colours of the picture of layers by element."""
+    result = of_layers(["a", "b"])
+    page = opened(report([result], explorations=[explored(result, ["a", "b"])]))
+    seen = page.evaluate(
+        "[...document.querySelectorAll('.cells button')]"
+        ".map(b => [b.innerText, b.style.background])"
+    )
+    maps = [read_record(record) for record in result["measurements"]]
+    most = max(float(r.per_element.max()) for r in maps)
+    viridis = load_matplotlib().colormaps["viridis_r"]
+    for text, background in seen:
+        far = (1 - float(text.replace("\u2212", "-"))) / (1 + most)
+        wanted = 255 * np.array(viridis(min(1.0, far))[:3])
+        found = [int(n) for n in re.findall(r"\d+", background)[:3]]
+        assert np.abs(found - wanted).max() < 12
+
+
+def test_layers_that_are_left_out_are_told(opened):
+    result = of_layers([f"conv{i}" for i in range(21)])
+    shown = explored(result, [f"conv{i}" for i in range(0, 21, 3)])
+    page = opened(report([result], explorations=[shown]))
+    assert page.inner_text('[data-part="left"]').startswith("7 of 21 layers are shown")
+    page = opened(
+        report([result], explorations=[explored(result, [f"conv{i}" for i in range(21)])])
+    )
+    assert page.inner_text('[data-part="left"]') == ""
+
+
+def test_at_a_glance_nothing_is_broken_or_cut_off_on_a_phone(opened, two_models):
+    page = opened(two_models, 400)
+    scroll = page.locator("#glance .scroll")
+    assert scroll.evaluate("s => s.scrollWidth <= s.clientWidth + 1")
+    text = scroll.inner_text()
+    assert "cosine 0." in text
+    # One line each: neither is broken in the middle.
+    for what in ("Predictions", "digits_cnn_untrained"):
+        lines = page.evaluate(
+            """what => [...document.querySelectorAll("#glance tbody th *, #glance tbody th")]
+              .flatMap(e => [...e.childNodes])
+              .filter(n => n.nodeType === 3 && n.data.trim() === what)
+              .map(n => {
+                const range = document.createRange();
+                range.selectNode(n);
+                return range.getClientRects().length;
+              })""",
+            what,
+        )
+        assert set(lines) == {1}, what
+
+
+def test_the_first_picture_is_beside_the_text(opened, two_models):
+    page = opened(two_models, 1400)
+    text, picture = (page.locator(f"#glance {s}").first.bounding_box() for s in (".fact", "figure"))
+    assert picture["x"] > text["x"] + text["width"]
+    assert abs(picture["y"] - text["y"]) < 60
 
 
 def test_the_explorer_goes_by_keyboard_alone(opened, two_models):

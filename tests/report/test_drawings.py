@@ -14,6 +14,7 @@ from PIL import Image
 from recording import measurement
 
 from onnx_geed import GeedError, measure, parse_group
+from onnx_geed.data import Preprocess
 from onnx_geed.groups import parse_layout
 from onnx_geed.report.drawings import drawing_of
 from onnx_geed.report.page import report
@@ -562,3 +563,36 @@ def test_results_of_points_say_nothing_of_pixels_and_maps():
     assert "tensors are hardly more alike within an orbit than between different samples" in said
     for word in ("pixel", "image", "interpol", "padding", "feature map", "resampl", "maps are"):
         assert word not in said, word
+
+
+@pytest.mark.parametrize("group", ["brightness:60..180/3", "contrast:0.2..0.6/3", "blur:1..2/3"])
+@pytest.mark.parametrize("scale", [1.0, 5.0])
+def test_families_that_change_values_are_drawn_as_they_were_measured(tmp_path, group, scale):
+    array = scale * RNG.random((7, 3, 12, 12)).astype(np.float32)
+    one, data = measured(tmp_path, array, "NCHW", group)
+    pictures, notes = orbit_pictures(open_pictures(data, one), one, 2, range(4))
+    assert notes == []
+    family = parse_group(group).family
+    wanted = family.orbit(array[2], one["seed"], 2).astype(float)
+    if scale > 1:
+        low, high = float(array[2].min()), float(array[2].max())
+        wanted = (wanted - low) / (high - low)
+    assert [p.src for (p,) in pictures] == [p.src for p in drawn("NCHW", wanted)]
+    assert len({p.src for (p,) in pictures}) == 4
+    assert "No pictures" not in report([one], data=data)
+
+
+def test_a_folder_is_drawn_at_the_size_at_which_its_values_changed(tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for k in range(3):
+        pixels = RNG.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{k}.png")
+    path = models.save(flat({"x": ((3, 16, 16), TensorProto.FLOAT)}), tmp_path / "m.onnx")
+    size = {"preprocess": Preprocess(resize=16, crop=16)}
+    one = measure(path, folder, "noise:20..60/2", measures=["output-l2"], **size)
+    (shown,) = open_pictures(folder, one)
+    assert shown.samples.shape == (3, 16, 16)
+    wanted = parse_group("noise:20..60/2").family.orbit(shown.samples[1], one["seed"], 1)
+    pictures, _ = orbit_pictures([shown], one, 1, range(3))
+    assert [p.src for (p,) in pictures] == [p.src for p in drawn("NCHW", wanted)]

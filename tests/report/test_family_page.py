@@ -258,7 +258,7 @@ def test_the_page_compares_models_under_one_family_alone(tmp_path):
     assert "What is it sensitive to?" in text
     assert "Not compared" not in text
     for name in FAMILIES:
-        assert f"Comparison of net, {name} and other, {name}" in text
+        assert f"<summary>net, {name} and other, {name}</summary>" in text
     assert (tmp_path / "pictures" / "families-1-families.svg").is_file()
 
 

@@ -7,7 +7,9 @@ import pytest
 from recording import measurement
 from test_page import C8, Page, result_of, spread
 
+from onnx_geed import parse_group
 from onnx_geed.report.glance import glance
+from onnx_geed.report.many_results import in_natural_order
 from onnx_geed.report.page import report
 from onnx_geed.report.sections import sections
 from onnx_geed.results import Predicted, add_predictions, read_record
@@ -50,8 +52,79 @@ def test_the_first_sentence_is_how_often_the_class_stays_and_is_right():
     # 3 of 21 are moved to another class, two of these at r3; labels are 0, 1, 1.
     (model,) = first(scored(CLASSES, labels=[0, 1, 1]))["models"]
     assert model["sentences"] == [
-        "Same class after moving: 85.7 % (worst angle 135°: 33.3 %).",
-        "Correct: 66.7 % unmoved, 57.1 % moved (worst angle 135°: 33.3 %).",
+        "Same class after moving: 85.7 % (lowest 33.3 %, at 135°).",
+        "Correct: 66.7 % unmoved, 57.1 % moved (lowest 33.3 %, at 135° and 270°).",
+    ]
+
+
+def test_a_tie_for_the_lowest_is_told_as_one():
+    # The three samples keep their class at 45° alone.
+    stays = np.repeat([[0, 0, 1, 1, 1, 1, 1, 1]], 3, axis=0)
+    (model,) = first(scored(stays))["models"]
+    assert model["sentences"][0] == (
+        "Same class after moving: 14.3 % (lowest 0.0 %, at 6 of 7 angles)."
+    )
+
+
+def test_elements_have_one_short_name_each():
+    group = parse_group("D4")
+    values = np.tile([0, 0.9, 0.2, 0.8, 0.3, 0.4, 0.5, 0.6], (6, 1))
+    maps = [
+        measurement(
+            measure="channel-cos",
+            layer=f"conv{k}",
+            layout="NCHW",
+            output_action="grid",
+            deviations=-1 + (k + 1) / 2 * values + 0.01 * np.random.default_rng(k).random((6, 8)),
+            elements=group.elements,
+        )
+        for k in range(2)
+    ]
+    shown = Page(report([result_of(maps, group="D4")]))
+    told = shown.text + " ".join(str(attrs.get("aria-label")) for _, attrs in shown.tags)
+    assert "at 90°, the best" in told
+    assert "(90°" not in told
+    assert "270°, then mirror" not in told
+    assert "sr1" not in told
+
+
+def with_maps(path, value, group="C8"):
+    one = record("latent-l2", spread(value, noise=0.0), "z", between=np.ones((4, 8)))
+    return result_of([one], path=path, group=group)
+
+
+def test_many_results_have_one_sentence_a_measure():
+    results = [with_maps(f"net{k}.onnx", v) for k, v in enumerate((0.5, 0.1, 0.4, 0.1, 0.2, 0.9))]
+    shown = first(*results)
+    assert shown["models"] == []
+    assert shown["ranking"] == [
+        "Latent vector, distance: best 10.0 % off (m1 and m3), worst 90 % off (m5), "
+        "the other 3 from 20 % off to 50 % off."
+    ]
+
+
+def test_shares_of_predictions_are_ranked_by_their_means():
+    kept = [scored(np.repeat(np.arange(3), 8).reshape(3, 8), path=f"{i}.onnx") for i in range(4)]
+    shown = first(*kept, scored(CLASSES))["ranking"]
+    assert shown[0] == "Same class after moving: best 100.0 % (4 of 5), worst 85.7 % (m4)."
+
+
+def test_groups_are_ranked_apart():
+    results = [
+        with_maps(f"net{k}.onnx", 0.1 + k / 10, group="C8" if k % 2 else "D4") for k in range(6)
+    ]
+    assert [s.split(":")[0] for s in first(*results)["ranking"]] == ["D4", "C8"]
+
+
+def test_names_that_differ_by_a_number_are_in_its_order():
+    names = ["base", "net_step1000", "net_step100", "other", "net_step200"]
+    order = in_natural_order(names)
+    assert [names[i] for i in order] == [
+        "base",
+        "net_step100",
+        "net_step200",
+        "other",
+        "net_step1000",
     ]
 
 
@@ -73,8 +146,8 @@ def test_a_network_of_one_answer_is_not_praised():
 def test_the_picture_has_every_share_in_per_cent():
     (picture,) = first(scored(CLASSES, labels=[0, 1, 1]))["pictures"]
     tips = dict(re.findall(r"<title>([^<]*?): ([^<(]*) \(", picture["svg"]))
-    assert tips["same class, 135°"] == "33.3"
-    assert tips["correct class, unmoved"] == "66.7"
+    assert tips["same class, 135°"] == "33.3 %"
+    assert tips["correct class, unmoved"] == "66.7 %"
     assert len(tips) == 16
 
 

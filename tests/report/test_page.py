@@ -176,7 +176,7 @@ def test_the_samples_with_the_largest_and_smallest_deviation_are_named():
     values[7, 3] += 0.08
     names = [f"img{i}.png" for i in range(8)]
     text = page(result_of([record("softmax-kl", values)], names=names)).text
-    assert "0.7100 img7.png ; worst for r3 (135°): 0.7800" in text
+    assert "0.710 img7.png ; worst for 135°: 0.780" in text
     largest, smallest = text.split("Least affected")
     assert "img5.png" in largest
     assert "img2.png" in smallest.split("All numbers")[0]
@@ -258,7 +258,7 @@ def test_meaning_of_known_values():
     assert "1.00 with" in meaning(perfect, 8)
     assert "equivariant up to rounding" in meaning(perfect, 8)
     most = record("softmax-kl", np.full((3, 8), np.log(8)))
-    assert "100 % of the largest" in meaning(most, 8)
+    assert "(at most ln 8 = 2.08, perfect 0)" in meaning(most, 8)
 
 
 def test_numbers_and_angles_in_words():

@@ -110,6 +110,48 @@ def test_filters_choose_rows_and_pictures(opened):
     assert texts(page, '[data-key="model"] option') == ["all", "net9", "net10"]
 
 
+def test_rows_are_counted_against_all_and_none_is_said_so(opened):
+    page = opened(suite_page(suite(grid(TWELVE, (0, 9)))))
+    assert "12 of 24 rows" in page.inner_text('[data-part="count"]')
+    page.fill("input", "plain")
+    assert "4 of 24 rows" in page.inner_text('[data-part="count"]')
+    page.fill("input", "zzz")
+    assert "No row matches; there are 24." in page.inner_text('[data-part="count"]')
+    assert not page.is_visible("table")
+    assert page.inner_text('[data-part="said"]') == ""
+
+
+def test_groups_are_ranked_apart(opened):
+    page = opened(suite_page(suite(grid(["a", "b", "c"], groups=("C8", "C4")))))
+    page.click('thead [data-sort="m1"]')
+    assert texts(page, "tbody td:nth-child(2)") == ["C4"] * 3 + ["C8"] * 3
+    found = shares(page, 4)
+    assert found[:3] == sorted(found[:3], reverse=found[0] > found[1])
+    assert "each group ranked by itself" in page.inner_text('[data-part="count"]')
+
+
+def test_a_warning_is_told_once(opened):
+    rows = [r | {"warnings": ["few samples"]} for r in grid(["a", "b"], layers=1)]
+    rows[-1]["warnings"] = ["few samples", "no spread"]
+    page = opened(suite_page(suite(rows)))
+    assert texts(page, ".marked") == ["! 1 warning"]
+    assert "Of every value: few samples" in page.inner_text('[data-part="count"]')
+
+
+def test_the_same_class_after_moving_is_the_first_number(opened):
+    rows = [*grid(["a", "b"], layers=1), row("a", measure="flip-rate", layer="y", at=0.25)]
+    page = opened(suite_page(suite(rows)))
+    assert texts(page, "thead th:nth-child(2)")[0].startswith("same class")
+    page.click('thead [data-sort="stay"]')
+    assert texts(page, "tbody td:nth-child(2)") == ["75\u00a0%", "—"]
+
+
+def test_filters_are_as_wide_as_a_small_window(opened):
+    page = opened(suite_page(suite(grid(TWELVE))), 400)
+    widths = page.evaluate("[...document.querySelectorAll('select')].map(s => s.clientWidth)")
+    assert min(widths) > 300
+
+
 def test_layers_are_chosen(opened):
     rows = grid(["a", "b"], layers=0)
     rows += [

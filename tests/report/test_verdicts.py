@@ -1,11 +1,14 @@
 """Which of two models is better, as a page says it first; values whose order is known."""
 
 import numpy as np
+import pytest
 from test_page import page, record, result_of, spread
 
+from onnx_geed.report.page_tables import value_row
 from onnx_geed.report.verdicts import verdicts
-from onnx_geed.report.words import largest_loss
+from onnx_geed.report.words import far_off, largest_loss, meaning, percent
 from onnx_geed.results import compare, read_record
+from onnx_geed.text import interval, number
 
 
 def between(value):
@@ -34,7 +37,7 @@ def test_equal_models_have_no_clear_difference():
 
 def test_a_model_that_hardly_reacts_decides_nothing():
     still = record("softmax-kl", spread(1e-9, noise=0), between=between(1e-9))
-    assert "no conclusion, because b hardly reacts" in verdict(
+    assert "no conclusion: b hardly reacts to the input." in verdict(
         record("softmax-kl", spread(0.1)), still
     )
 
@@ -62,3 +65,39 @@ def test_cosines_of_latents_are_cosines_in_every_table():
     cosine = -read_record(one).value
     assert f"{cosine:.4f}" in text
     assert f"divided by M {-cosine / 0.5:.4f}" in text
+
+
+@pytest.mark.parametrize(
+    ("between_them", "far"), [(13.8, 0.00933 / np.log(8)), (0.5, 0.00933 / 0.5)]
+)
+def test_predictions_are_one_share_off_everywhere(between_them, far):
+    """Of what an orbit can be at most, or of different samples: the larger share, by one name."""
+    one = record("softmax-kl", np.full((4, 8), 0.00933), between=between(between_them))
+    other = record("softmax-kl", np.full((4, 8), 0.2), between=between(between_them))
+    reading = read_record(one)
+    assert far_off(reading, reading.value) == pytest.approx(far)
+    told = percent(far)
+    text = page(result_of([one])).text
+    assert told in text
+    assert verdict(one, other).startswith(f"a is more invariant: {told} off against")
+    sentence = meaning(one, 8)
+    assert "%" not in sentence
+    if between_them > np.log(8):
+        assert "Predictions change by 0.00933 nats (at most ln 8 = 2.08, perfect 0)" in sentence
+        assert "13.8" not in sentence
+    else:
+        assert "(different samples 0.500, perfect 0)" in sentence
+
+
+def test_intervals_that_leave_a_range_are_told_by_half_their_width():
+    skewed = record("softmax-kl", np.full((4, 8), [[1e-6], [2e-6], [1e-3], [3e-3]]))
+    ends = read_record(skewed).ci95
+    assert ends[0] < 0
+    half = f"± {number((ends[1] - ends[0]) / 2)}"
+    row = value_row(skewed, result_of([skewed])["group"])
+    assert row["ci"] == half
+    cosines = record("channel-cos", np.full((4, 8), [[-1.0], [-1.0], [-0.999], [-0.9]]))
+    row = value_row(cosines, result_of([cosines])["group"])
+    assert row["ci"].startswith("± ")  # as cosines, beyond 1
+    assert interval((-0.01, 0.5)) == "[-0.01000, 0.5000]"
+    assert interval((0.99, 1.005), 0.0, 1.0) == "± 0.00750"

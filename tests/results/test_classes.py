@@ -5,13 +5,13 @@ from importlib.resources import files
 from pathlib import Path
 
 import models
+import naive_shares
 import numpy as np
 import pytest
 import running
 from click.testing import CliRunner
 from models import FLOAT, build, known, node, weights
 from PIL import Image
-from scipy import stats
 
 from onnx_geed import GeedError, measure, measure_cache, parse_group, read_result, write_cache
 from onnx_geed.cli import cli
@@ -127,11 +127,16 @@ def test_the_share_of_moved_samples_has_an_interval_over_samples():
     action = Trivial(parse_group("C4"))
     records = [{"measure": "softmax-kl", "layer": "y"}]
     add_predictions(records, [0] * 12, {"y": Predicted.under(classes, action, 2)}, None)
-    of_samples = np.mean(classes[:, 1:] == 0, axis=1)
+    hits = classes[:, 1:] == 0
     moved = records[0]["predictions"]["right"]["moved"]
-    assert moved["value"] == pytest.approx(of_samples.mean())
-    ends = stats.t.interval(0.95, 11, of_samples.mean(), stats.sem(of_samples))
-    assert moved["ci95"] == pytest.approx(ends)
+    assert moved["value"] == pytest.approx(hits.mean())
+    assert moved["ci95"] == pytest.approx(naive_shares.share_interval(hits.tolist()))
+    # Nearly all are right, so that Student t would reach beyond 1.
+    rare = np.zeros((40, 9), dtype=int)
+    rare[0, 3] = 1
+    add_predictions(records, [0] * 40, {"y": Predicted.under(rare[:, :4], action, 2)}, None)
+    low, high = records[0]["predictions"]["right"]["moved"]["ci95"]
+    assert 0.9 < low < 119 / 120 < high <= 1
     add_predictions(records, [0], {"y": Predicted.under(classes[:1], action, 2)}, None)
     assert records[0]["predictions"]["right"]["moved"]["ci95"] is None
 
@@ -300,3 +305,21 @@ def test_a_file_of_classes_that_is_none_is_refused(net, tmp_path):
         assert got.exit_code == 2
         assert name in got.stderr
         assert len(got.stderr.splitlines()) == 1
+
+
+def test_classes_given_in_place_of_a_file_are_told_what_is_taken(net, tmp_path):
+    words = ["annotate", str(net), "-o", str(tmp_path / "o.onnx"), "--classes", "a,b"]
+    got = CliRunner().invoke(cli, words)
+    assert got.exit_code == 2
+    assert "--classes a,b: no such file; give a text file with one class per line" in got.output
+
+
+def test_results_in_place_of_models_and_pages_of_other_endings_are_said(net, data, tmp_path):
+    file, page = tmp_path / "r.json", tmp_path / "page.txt"
+    measure(net, data, "flip-h", samples=4, norm_samples=4, output_kind="logits").save(file)
+    with pytest.raises(GeedError, match="is a result of a measurement, not an ONNX model"):
+        measure(file, data, "flip-h")
+    got = CliRunner().invoke(cli, ["report", str(file), "-o", str(page)])
+    assert got.exit_code == 2
+    assert "the page is HTML, not .txt; name it .html" in got.output
+    assert not page.exists()

@@ -345,6 +345,28 @@ class TestCompare:
         assert "hardly react" in entry["warnings"][0]
         assert not compare(of(2.0), of(1.0))["measurements"][0]["warnings"]
 
+    def test_what_hardly_reacts_is_not_more_invariant(self):
+        """Its difference and the interval stand; no words make anything of them."""
+
+        def of(values, between):
+            one = result_of(record(values))
+            one["measurements"][0]["between_samples"] = between
+            return one
+
+        live, dead = of([0.1, 0.2, 0.3], 2.0), of([1e-8, 2e-8, 3e-8], 1e-7)
+        for pair, told in (
+            ((live, dead), "B hardly reacts"),
+            ((dead, live), "A hardly reacts"),
+            ((dead, dead), "A and B hardly react"),
+        ):
+            (entry,) = compare(*pair)["measurements"]
+            assert entry["verdict"] == f"no conclusion: {told} to the input"
+            assert entry["verdict"] in " ".join(compare_table(compare(*pair)).split())
+        (entry,) = compare(live, dead)["measurements"]
+        assert entry["difference"] == pytest.approx(0.2)
+        assert entry["verdict_ci95"][0] < 0.2 < entry["verdict_ci95"][1]
+        assert entry["share_a_lower"] == 0
+
     def test_another_number_of_samples_is_refused(self):
         with pytest.raises(GeedError, match=r"number of samples \(2, 3\)"):
             compare(result_of(record([1.0, 2.0])), result_of(record([1.0, 2.0, 3.0])))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import warnings
 
+import naive_shares
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -10,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from onnx_geed.results import intervals, mean_interval
-from onnx_geed.results.intervals import _within, standard_error
+from onnx_geed.results.intervals import _within, share_interval, standard_error
 
 
 def test_a_t_interval_worked_by_hand():
@@ -144,3 +145,36 @@ def test_student_covers_skewed_values_less_than_it_says_and_the_bootstrap_more_t
     bootstrap = np.mean([low <= truth <= high for low, high in resampled])
     assert 0.6 < student < 0.8
     assert student + 0.03 < bootstrap < 0.92
+
+
+class TestShares:
+    """Shares of which each sample has several draws, that are not independent."""
+
+    @pytest.mark.parametrize(("count", "draws"), [(2, 1), (10, 1), (3, 7), (50, 8), (200, 3)])
+    @pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.99, 1.0])
+    def test_as_a_slow_twin_and_within_0_and_1(self, count, draws, share):
+        rng = np.random.default_rng(count)
+        own = rng.beta(max(share, 1e-9) * 3, max(1 - share, 1e-9) * 3, size=(count, 1))
+        hits = rng.random((count, draws)) < own
+        ends = share_interval(hits)
+        assert ends == pytest.approx(naive_shares.share_interval(hits.tolist()), abs=1e-9)
+        assert 0 <= ends[0] <= hits.mean() <= ends[1] <= 1
+
+    def test_one_draw_each_is_wilsons(self):
+        hits = np.arange(20)[:, None] < 18
+        assert share_interval(hits) == pytest.approx(mean_interval(hits[:, 0], "wilson"))
+
+    def test_draws_that_agree_count_as_one(self):
+        hits = np.arange(20)[:, None] < 18
+        assert share_interval(np.repeat(hits, 8, axis=1)) == pytest.approx(share_interval(hits))
+
+    def test_never_more_draws_than_there_are(self):
+        """Each sample is right under half of the elements: nothing varies, and yet p is unsure."""
+        hits = np.tile([True, False], (10, 2))
+        low, high = share_interval(hits)
+        assert low < 0.5 < high
+        alone = mean_interval(hits.ravel(), "wilson")
+        assert (low, high) == pytest.approx(alone)
+
+    def test_one_sample_is_too_few(self):
+        assert share_interval(np.ones((1, 8), bool)) is None

@@ -408,7 +408,7 @@ class TestWords:
             return text_of(report([result_of(one, group="C4")]))
 
         assert "all angles but the identity are about equal" in page_text(0.0)
-        assert "the best is r2 (180°)" in page_text(0.3)
+        assert "at 180°." in page_text(0.3)
 
 
 def invariant_net(path, bias):

@@ -261,7 +261,7 @@ def test_the_command_line_takes_backgrounds_and_its_page_says_what_is_not_drawn(
     ran = CliRunner().invoke(cli, page)
     assert ran.exit_code == 0, ran.output
     text = (tmp_path / "r.html").read_text()
-    assert "changes values, at the size that the model takes" in text
+    assert "puts samples before other images, and a page reads neither" in text
     assert "No pictures" in text
 
 

@@ -391,3 +391,18 @@ def pooled():
     return models.build(
         [node, flat], [], [("x", models.FLOAT, ["N", *SHAPE])], [("y", models.FLOAT, ["N", 3])]
     )
+
+
+class OfTensors:
+    """What a module of PyTorch says of an array."""
+
+    def __call__(self, batch):
+        given = type(batch).__module__ + "." + type(batch).__qualname__
+        raise TypeError(f"conv2d() received an invalid combination of arguments - got ({given}, 3)")
+
+
+def test_a_module_of_tensors_is_told_what_functions_get():
+    with pytest.raises(GeedError, match=r"functions get NumPy arrays: give, for example, lambda x"):
+        measure(OfTensors(), images(), "C4")
+    with pytest.raises(GeedError, match=r"ZeroDivisionError: division by zero$"):
+        measure(lambda batch: 1 / 0, images(), "C4")

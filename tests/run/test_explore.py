@@ -7,7 +7,7 @@ import onnxruntime
 import pytest
 from large_pages import explored, of_layers
 
-from onnx_geed import GeedError, measure
+from onnx_geed import GeedError, fit_actions, measure
 from onnx_geed.report import samples_to_show
 from onnx_geed.report.explorer import explorer
 from onnx_geed.results import read_record
@@ -139,3 +139,18 @@ def test_a_page_stays_below_five_megabytes_whatever_the_maps_are():
         None,
     )
     assert 400_000 < len(found["json"]) < 4_000_000
+
+
+def test_a_table_that_was_fitted_is_left_to_its_judge(made):
+    folder, _, whole = made
+    layer = [r for r in whole["measurements"] if r["measure"] == "channel-cos"][-1]["layer"]
+    (table,) = fit_actions(folder / "m.onnx", folder / "x.npy", "C4", [layer], samples=4)
+    given = {layer: table}
+    result = measure(folder / "m.onnx", folder / "x.npy", "C4", samples=4, output_action=given)
+    assert "unexplained" in [r["measure"] for r in result["measurements"]]
+    ours = explore(result, folder / "m.onnx", folder / "x.npy", [1], output_action=given)
+    without = explore(result, folder / "m.onnx", folder / "x.npy", [1])
+    assert ours.notes == without.notes == ()
+    for a, b in zip(ours.layers, without.layers, strict=True):
+        assert a.layer == b.layer
+        np.testing.assert_array_equal(a.expected, b.expected)

@@ -148,6 +148,8 @@ def test_it_holds_no_function():
     [
         (lambda r: EquivarianceMetric("C9x"), "C9x"),
         (lambda r: EquivarianceMetric("C4", ["chanel-cos"]).update(net, r), "channel-cos"),
+        (lambda r: EquivarianceMetric("C4", ["nope"]), "no measure is called 'nope'"),
+        (lambda r: EquivarianceMetric("C4", ["softmax-kl@"]), "write a layer after the @"),
         (lambda r: EquivarianceMetric("C4", sample=3), "sample"),
         (lambda r: EquivarianceMetric("C4", untrained=True), "untrained"),
         (lambda r: metric_of().compute(), "call update first"),

@@ -63,7 +63,7 @@ def test_every_choice_is_taken_and_no_other(name):
         assert getattr(Options(**{name: np.str_(choice)}), name) == choice
     option = f"--{name.replace('_', '-')}"
     for wrong in (CHOSEN[name][0] + "x", CHOSEN[name][-1].upper(), "", 3, [CHOSEN[name][0]], True):
-        with pytest.raises(GeedError, match=f"^{option} .*choose from {CHOSEN[name][0]}") as caught:
+        with pytest.raises(GeedError, match=f"^{option} .*choose {CHOSEN[name][0]}") as caught:
             Options(**{name: wrong})
         assert "\n" not in str(caught.value)
     with pytest.raises(
@@ -78,7 +78,7 @@ def test_every_choice_is_taken_and_no_other(name):
 def test_the_message_is_as_one_would_say_it():
     with pytest.raises(GeedError) as caught:
         Options(support="disc")
-    message = "--support disc: choose from full and disk. Did you mean 'disk'?"
+    message = "--support disc: choose full or disk. Did you mean 'disk'?"
     assert str(caught.value) == message
 
 
@@ -239,21 +239,21 @@ def test_an_unknown_option_is_refused_with_the_nearest(net, kept, tmp_path, func
 @pytest.mark.parametrize(
     ("function", "wrong", "message"),
     [
-        ("measure", {"support": "disc"}, "--support disc: choose from full and disk"),
-        ("measure", {"interval": "x"}, "--interval x: choose from t and bootstrap"),
+        ("measure", {"support": "disc"}, "--support disc: choose full or disk"),
+        ("measure", {"interval": "x"}, "--interval x: choose t or bootstrap"),
         ("write_cache", {"interpolation": "cubic"}, "Did you mean 'bicubic'"),
-        ("write_cache", {"mode": "rw"}, "--cache-mode rw: choose from raw and stats"),
+        ("write_cache", {"mode": "rw"}, "--cache-mode rw: choose raw or stats"),
         ("write_cache", {"dtype": "float46"}, "--cache-dtype float46: .*Did you mean 'float16'"),
-        ("write_cache", {"mode": None}, "--cache-mode None: choose from"),
+        ("write_cache", {"mode": None}, "--cache-mode None: choose"),
         ("write_cache", {"engine": "grahp"}, "--engine grahp: .*Did you mean 'graph'"),
         ("write_cache", {"references": True}, "--references: needs further runs of the model"),
         ("write_cache", {"untrained": True}, "--untrained: needs further runs of the model"),
-        ("compile", {"provider": "gpu"}, "--provider gpu: choose from"),
+        ("compile", {"provider": "gpu"}, "--provider gpu: choose"),
         ("compile", {"samples": "x"}, "--samples is a whole number"),
         ("list_layers", {"layout_of_input": "nhwc"}, "--input-layout 'nhwc': is not a layout"),
         ("list_layers", {"kind": "logit"}, "Did you mean 'logits'"),
         ("list_layers", {"layout": ["a"]}, "--layout is a mapping"),
-        ("measure_cache", {"interval": "x"}, "--interval x: choose from t and bootstrap"),
+        ("measure_cache", {"interval": "x"}, "--interval x: choose t or bootstrap"),
         ("measure_cache", {"samples": "3"}, "--samples is a whole number"),
         ("measure_cache", {"norm_samples": 2.0}, "--norm-samples is a whole number"),
         ("measure_cache", {"precision": "0.1"}, "--precision is a number"),
@@ -304,8 +304,8 @@ C4 = parse_group("C4")
     ("call", "message"),
     [
         (lambda: grid_action(C4, 5, 5, "cubic"), "interpolation cubic: .*Did you mean 'bicubic'"),
-        (lambda: grid_action(C4, 5, 5, ["nearest"]), "interpolation .*choose from bilinear"),
-        (lambda: grid_action(C4, 5, 5, None), "interpolation None: choose from"),
+        (lambda: grid_action(C4, 5, 5, ["nearest"]), "interpolation .*choose bilinear"),
+        (lambda: grid_action(C4, 5, 5, None), "interpolation None: choose"),
         (
             lambda: grid_action("C4", 5, 5),
             r"a group is a Group, found C4: give .*parse_group\('C4'",
@@ -325,7 +325,7 @@ C4 = parse_group("C4")
         ),
         (
             lambda: onnx_geed.channel_cos(MAPS, grid_action(C4, 5, 5), support="disc"),
-            "support disc: choose from full and disk. Did you mean 'disk'",
+            "support disc: choose full or disk. Did you mean 'disk'",
         ),
         (lambda: onnx_geed.channel_cos(MAPS, C4), "takes an action on a grid"),
         (lambda: onnx_geed.channel_cos([[1], [1, 2]], grid_action(C4, 5, 5)), "differ in length"),
@@ -353,7 +353,7 @@ C4 = parse_group("C4")
                 elements=["e"],
                 interval="boot",
             ),
-            "no interval is called 'boot'; choose from t and bootstrap. Did you mean 'bootstrap'",
+            "no interval is called 'boot'; choose t or bootstrap. Did you mean 'bootstrap'",
         ),
     ],
 )
@@ -364,7 +364,7 @@ def test_functions_on_arrays_refuse_in_one_line_too(call, message):
 
 
 def test_a_measure_with_a_wrong_support_is_none():
-    with pytest.raises(GeedError, match="support disc: choose from"):
+    with pytest.raises(GeedError, match="support disc: choose full"):
         onnx_geed.Measure("channel-cos", "a", grid_action(C4, 5, 5), "disc")
 
 

@@ -51,7 +51,7 @@ def test_what_is_no_cluster_is_told_to_be_none(cnn):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"executor": "rya"}, "--executor rya: choose from local and ray.* Did you mean 'ray'"),
+        ({"executor": "rya"}, "--executor rya: choose local or ray.* Did you mean 'ray'"),
         (
             {"address": "auto"},
             "--address auto: works only with --executor ray; add it",

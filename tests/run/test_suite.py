@@ -300,7 +300,7 @@ def test_pictures_are_over_steps_else_data_else_layers_else_models(fields, texts
         ("samples = 6", 'untrained = "yes"', "options.untrained is true or false, found a text"),
         ("samples = 6", 'support = "disc"', "options.support disc: .* Did you mean 'disk'"),
         ("samples = 6", 'interpolation = "cubic"', "options.interpolation cubic: .*'bicubic'"),
-        ("samples = 6", "engine = 1", "options.engine 1: choose from auto, kernels and graph"),
+        ("samples = 6", "engine = 1", "options.engine 1: choose auto, kernels or graph"),
         ("samples = 6", 'layout = ["a"]', "options.layout is a mapping of texts to texts, found"),
         ("samples = 6", "feed = {a = 1}", "options.feed is a mapping of texts to texts"),
         ("samples = 6", "input = 3", "options.input is a text, found the int 3"),

@@ -41,10 +41,53 @@ document.addEventListener("pointermove", e => {
   if (mark) showTip(mark.tip, e.clientX, e.clientY); else tip.hidden = true;
 });
 document.addEventListener("focusin", e => {
-  const text = e.target.dataset?.tip, box = e.target.getBoundingClientRect?.();
+  const text = e.target.dataset?.tip ?? e.target.dataset?.told, box = e.target.getBoundingClientRect?.();
   if (text && e.target.matches(":focus-visible")) showTip(text, box.left, box.bottom); else tip.hidden = true;
 });
 document.addEventListener("keydown", e => { if (e.key === "Escape") tip.hidden = true; });
+
+// Dots and cells of a picture are one stop of the tabulator; arrows go on, Enter is a click.
+for (const figure of document.querySelectorAll("figure")) {
+  const first = figure.querySelector("svg :is([data-tip], [data-cells])");
+  if (!first) continue;
+  first.closest("[role=img]")?.setAttribute("role", "group");
+  first.setAttribute("tabindex", "0");
+  let cell = 0;
+  const told = on => on.dataset.tip ?? on.dataset.told;
+  const enter = (on, step) => {
+    const image = on.dataset.cells && JSON.parse(on.dataset.cells), box = on.getBoundingClientRect();
+    let [x, y] = [box.left + box.width / 2, box.top + box.height / 2];
+    if (image) {
+      const n = image.columns.length, next = cell + (Math.abs(step) > 1 ? Math.sign(step) * n : step);
+      if (next >= 0 && next < n * image.rows.length) cell = next;
+      x = box.left + box.width * (cell % n + .5) / n;
+      y = box.top + box.height * (Math.floor(cell / n) + .5) / image.rows.length;
+      on.dataset.told = cellAt(on, x, y).tip;
+    }
+    on.setAttribute("role", document.getElementById("explore-data") ? "button" : "img");
+    on.setAttribute("aria-label", told(on));
+    return [x, y];
+  };
+  enter(first, 0);
+  figure.addEventListener("keydown", e => {
+    const on = document.activeElement, marks = [...figure.querySelectorAll("svg :is([data-tip], [data-cells])")];
+    const at = marks.indexOf(on), step = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -2, ArrowDown: 2}[e.key];
+    if (at < 0) return;
+    if (e.key === "Enter" || e.key === " ") {
+      e.preventDefault();
+      const [clientX, clientY] = enter(on, 0);
+      on.dispatchEvent(new MouseEvent("click", {bubbles: true, clientX, clientY}));
+    } else if (step) {
+      e.preventDefault();
+      const next = on.dataset.cells ? on : marks[at + Math.sign(step)] ?? on;
+      on.setAttribute("tabindex", "-1");
+      next.setAttribute("tabindex", "0");
+      const [x, y] = enter(next, next === on ? step : 0);
+      next.focus();
+      showTip(told(next), x, y);
+    }
+  });
+}
 document.addEventListener("scroll", () => { tip.hidden = true; }, {passive: true});
 
 // A click on a heading sorts its table; a box searches it by layer or measure.
@@ -81,10 +124,22 @@ for (const table of document.querySelectorAll("table")) {
   }
 }
 
+// Of many results a section shows one, which a select chooses; without scripts each is folded under its name.
+for (const section of document.querySelectorAll("[data-choose]")) {
+  const parts = [...section.querySelectorAll(":scope > details")];
+  if (parts.length < 2) continue;
+  const select = make("select", {"data-key": "shown"}, ...parts.map((part, i) => make("option", {value: i}, part.firstElementChild.textContent)));
+  const show = () => parts.forEach((part, i) => { part.hidden = i !== Number(select.value); });
+  parts.forEach(part => { part.open = true; part.firstElementChild.hidden = true; });
+  select.addEventListener("change", show);
+  section.querySelector("h2").after(make("div", {class: "choice"}, make("label", {}, `${section.dataset.choose} `, select)));
+  show();
+}
+
 // The explorer shows what was measured for a chosen sample, element and layer.
 const source = document.getElementById("explore-data");
 if (source) {
-  const {models, pictures} = JSON.parse(source.textContent), root = document.getElementById("explore");
+  const {models, pictures, scale} = JSON.parse(source.textContent), root = document.getElementById("explore");
   const now = {model: 0, sample: 0, element: 0, layer: 0};
   const percent = p => `${(100 * p).toFixed(p > 0 && p < .01 ? 2 : 0)} %`;
   const of = () => {
@@ -159,6 +214,7 @@ if (source) {
   }
   function drawGrid() {
     const {model, sample} = of(), n = model.names.length;
+    put("left", model.left);
     if (!model.layers.length) return put("grid");
     const table = make("table", {class: "cells"}), head = make("tr", {}, make("td"));
     model.names.forEach(name => head.append(make("th", {scope: "col"}, name)));
@@ -167,10 +223,12 @@ if (source) {
     model.layers.forEach((layer, l) => {
       const row = make("tr", {}, make("th", {scope: "row"}, layer.layer));
       sample.told[l].forEach((value, i) => {
-        const shade = Math.round(60 * Math.min(1, Math.max(0, 1 - Number(value.replace("\u2212", "-")))));
+        const {colours, perfect, worst} = scale, far = (perfect - Number(value.replace("\u2212", "-"))) / (perfect - worst);
+        const shade = Number.isFinite(far) ? Math.round((colours.length - 1) * Math.min(1, Math.max(0, far))) : 0;
         const button = make("button", {type: "button", "aria-pressed": l === now.layer && i === now.element,
           "data-tip": `${layer.layer}, ${model.names[i]}: cosine ${value}`, "aria-label": `${layer.layer}, ${model.names[i]}, cosine ${value}`}, value);
-        button.style.background = `color-mix(in srgb, var(--warn) ${Number.isFinite(shade) ? shade : 0}%, transparent)`;
+        button.style.background = colours[shade];
+        button.style.color = shade < .55 * colours.length ? "#000" : "#fff";
         button.addEventListener("click", () => { go({layer: l, element: i}); focusOn("grid", l * n + i); });
         row.append(make("td", {}, button));
       });
@@ -203,7 +261,7 @@ if (source) {
     const {model, sample, layer} = of(), top = sample.top[now.element] ?? [];
     const first = sample.top[model.elements.indexOf(0)]?.[0];
     const name = model.names[now.element];
-    let text = `${sample.name}, ${name === "unmoved" ? name : `moved by ${name}`}`;
+    let text = `${models.length > 1 ? `${model.model}: ` : ""}${sample.name}, ${name === "unmoved" ? name : `moved by ${name}`}`;
     if (top.length) {
       text += `: predicted ${named(model, top[0][0])} (${percent(top[0][1])})`;
       if (name !== "unmoved") text += top[0][0] === first[0] ? ", the same class as before moving" : `; before moving: ${named(model, first[0])} (${percent(first[1])})`;
@@ -233,7 +291,7 @@ if (source) {
     let extra = "";
     if (mark.layer !== undefined) {
       const l = model.layers.findIndex(one => one.layer === mark.layer);
-      if (l >= 0) to.layer = l; else if (mark.sample === undefined) extra = `This page has no maps of ${mark.layer}. `;
+      if (l >= 0) to.layer = l; else if (mark.sample === undefined) extra = `This page has no maps of ${mark.layer} in ${mark.model}. `;
     }
     if (mark.sample !== undefined) {
       const s = model.samples.findIndex(one => one.at === mark.sample);

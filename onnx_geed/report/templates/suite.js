@@ -131,19 +131,20 @@ const tableRows = list => {
   const cells = byKey(now.step === "last" ? lastStep(list) : list, r => `${r.model} ${r.step} ${r.data} ${r.group}`);
   return [...cells.values()].map(own => ({first: own[0], of: new Map([...byKey(own, r => r.measure)].map(([measure, all]) =>
     [measure, now.layer === "worst" ? all.reduce((a, b) => badness(b) > badness(a) ? b : a) : all.at(-1)])),
-    right: own.find(r => r.right !== null)}));
+    right: own.find(r => r.right !== null), flips: own.findLast(r => names.measure[r.measure] === "flip-rate" && r.value !== null)}));
 };
 const columns = shown => [
   {key: "model", head: ["model"], get: row => names.model[row.first.model]},
   many.step && {key: "step", head: ["step"], get: row => row.first.step, n: true},
   many.data && {key: "data", head: ["data"], get: row => names.data[row.first.data]},
   many.group && {key: "group", head: ["group"], get: row => names.group[row.first.group]},
+  shown.some(row => row.flips) && {key: "stay", head: ["same class", make("small", {}, "after moving")], get: row => row.flips ? 1 - row.flips.value : null, n: true, ranks: true},
   ...distinct(shown.flatMap(row => [...row.of.keys()])).sort((a, b) => a - b).map(measure => {
     const far = shown.some(row => (row.of.get(measure)?.far ?? null) !== null);
-    return {key: `m${measure}`, measure, far, head: [measures[measure].title, make("small", {}, `${names.measure[measure]}, ${far ? "how far off" : "value"}`)],
+    return {key: `m${measure}`, measure, far, ranks: true, head: [measures[measure].title, make("small", {}, `${names.measure[measure]}, ${far ? "how far off" : "value"}`)],
       get: row => row.of.get(measure)?.[far ? "far" : "value"] ?? null};
   }),
-  shown.some(row => row.right) && {key: "right", head: ["correct class", make("small", {}, "of moved samples")], get: row => row.right?.right ?? null, n: true},
+  shown.some(row => row.right) && {key: "right", head: ["correct class", make("small", {}, "of moved samples")], get: row => row.right?.right ?? null, n: true, ranks: true},
   many.seeds && {key: "seeds", head: ["seeds"], get: row => row.first.models, n: true},
 ].filter(Boolean);
 const measured = (row, scaled) => {
@@ -160,7 +161,6 @@ const measured = (row, scaled) => {
       make("span", {class: "bar"}, full), small(value));
   }
   if (many.layer) cell.append(small(cut(names.layer[row.layer], 40)));
-  if (row.warnings.length) cell.append(make("small", {class: "marked"}, `! ${row.warnings.length} warning${row.warnings.length > 1 ? "s" : ""}`));
   cell.row = row;
   return cell;
 };
@@ -177,12 +177,23 @@ const choose = (model, within) => {
 const drawTable = list => {
   const table = root.querySelector("table"), shown = tableRows(list), heads = columns(shown);
   const {key, down} = now.sort, by = heads.find(c => c.key === key) ?? heads[0], focused = document.activeElement?.dataset?.sort;
+  // Values under different groups are no ranking: each group has its own.
   shown.sort((a, b) => {
+    const apart = by.ranks ? natural(names.group[a.first.group], names.group[b.first.group]) : 0;
+    if (apart) return apart;
     const [x, y] = [by.get(a), by.get(b)];
     if (x === null || y === null) return (x === null) - (y === null);
     const order = typeof x === "string" ? natural(x, y) : x - y;
     return (down ? -order : order) || natural(names.model[a.first.model], names.model[b.first.model]) || a.first.step - b.first.step;
   });
+  // A warning of every value is told once, any other once a row; pointing at a value tells its own.
+  const warned = row => distinct([...row.of.values()].flatMap(value => value.warnings));
+  const values = shown.flatMap(row => [...row.of.values()]);
+  const common = shown.length > 1 ? warnings.map((_, i) => i).filter(i => values.every(value => value.warnings.includes(i))) : [];
+  const marked = row => {
+    const own = warned(row).filter(i => !common.includes(i)).length;
+    return own ? [make("small", {class: "marked"}, `! ${own} warning${own > 1 ? "s" : ""}`)] : [];
+  };
   table.tHead.replaceChildren(make("tr", {}, ...heads.map(column => {
     const button = make("button", {type: "button", "data-sort": column.key}, ...column.head);
     button.addEventListener("click", () => {
@@ -193,7 +204,8 @@ const drawTable = list => {
     return make("th", {scope: "col", ...(column.n ? {class: "n"} : {}), ...sorted}, button);
   })));
   table.tBodies[0].replaceChildren(...shown.slice(0, now.rows).map(row => make("tr", {}, ...heads.map((column, i) => {
-    if (!i) return make("th", {scope: "row"}, make("span", {class: `chip ${look(row.first.model)}`}), modelButton(row.first.model));
+    if (!i) return make("th", {scope: "row"}, make("span", {class: `chip ${look(row.first.model)}`}), modelButton(row.first.model), ...marked(row));
+    if (column.key === "stay" && row.flips) return make("td", {class: "n"}, percent(1 - row.flips.value));
     if (column.measure !== undefined) return measured(row.of.get(column.measure), column.far);
     if (column.key === "right" && row.right)
       return make("td", {class: "n"}, percent(row.right.right), make("small", {}, `unmoved ${percent(row.right.unmoved)}`));
@@ -201,7 +213,11 @@ const drawTable = list => {
   }))));
   if (focused) table.querySelector(`[data-sort="${focused}"]`)?.focus();
   part("table").classList.toggle("tall", shown.length > 24);
-  part("count").textContent = `${Math.min(now.rows, shown.length)} of ${shown.length} rows`;
+  const all = byKey(rows, r => `${r.model} ${r.step} ${r.data} ${r.group}`).size;
+  part("count").textContent = (shown.length ? `${Math.min(now.rows, shown.length)} of ${all} rows` : `No row matches; there are ${all}`)
+    + (by.ranks && distinct(shown.map(row => row.first.group)).length > 1 ? ", each group ranked by itself." : ".")
+    + common.map(i => ` ! Of every value: ${warnings[i]}`).join("");
+  part("table").hidden = !shown.length;
   part("more-rows").hidden = shown.length <= now.rows;
   part("more-rows").textContent = `Show all ${shown.length} rows`;
 };
@@ -381,7 +397,7 @@ const drawPictures = list => {
       ...(picture.named && picture.models.length > COLOURS ? [] : [legend(picture.models)]),
       make("figcaption", {}, `${picture.words}Dashed: ${picture.scale.levels.map(([, name]) => name).join(", ")}.${missing ? ` Not drawn: ${missing} without this number.` : ""}`));
   }));
-  part("said").textContent = (all.length > now.pictures ? `${now.pictures} of ${all.length} pictures. ` : "")
+  part("said").textContent = all.length === 0 ? "" : (all.length > now.pictures ? `${now.pictures} of ${all.length} pictures. ` : "")
     + "Point at a line or bar to see its numbers; click it to highlight its model."
     + (names.model.length > COLOURS ? ` The first ${COLOURS} models have a colour each; the others are grey until they are highlighted.` : "");
   part("more-pictures").hidden = all.length <= now.pictures;

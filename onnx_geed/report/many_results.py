@@ -1,0 +1,180 @@
+"""What a page says of more than four results: one sentence a measure, and names in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from onnx_geed.report.words import percent, title
+from onnx_geed.results import Predictions, Reading, Result
+from onnx_geed.text import span
+
+__all__ = ["FEW", "in_natural_order", "ranking"]
+
+#: As many results have sentences of their own each.
+FEW = 4
+
+
+# More groups than this are ranked together: a sentence for each would be a wall of prose again.
+_GROUPS = 4
+
+
+class _Ranked(NamedTuple):
+    """What is ranked: smaller is better, and each result's number as the page tells it."""
+
+    what: str
+    badness: Mapping[int, float]
+    told: Mapping[int, str]
+
+
+def in_natural_order(names: Sequence[str]) -> list[int]:
+    """Return an order in which names that differ only in their numbers are sorted by these.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The names.
+
+    Returns
+    -------
+    list of int
+        Positions. Such names share the places that they have; all others keep theirs.
+    """
+    alike: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        alike.setdefault(re.sub(r"\d+", "0", name), []).append(i)
+    order = list(range(len(names)))
+    for places in alike.values():
+        found = sorted(places, key=lambda i: [int(n) for n in re.findall(r"\d+", names[i])])
+        for place, i in zip(places, found, strict=True):
+            order[place] = i
+    return order
+
+
+def ranking(
+    results: Sequence[Result],
+    names: Sequence[str],
+    readings: Sequence[Sequence[Reading]],
+    predictions: Sequence[Predictions | None],
+    says_little: Sequence[bool],
+) -> list[str]:
+    """Return one sentence a measure: the best result, the worst, and the range of the others.
+
+    Parameters
+    ----------
+    results : sequence of dict
+        Results.
+    names : sequence of str
+        What to call them.
+    readings : sequence of sequences of Reading
+        Their records.
+    predictions : sequence of dict or None
+        The shares of their predictions.
+    says_little : sequence of bool
+        Whether that a result's class is stable says little.
+
+    Returns
+    -------
+    list of str
+        Results of up to four groups are ranked within their group.
+    """
+    pools: dict[str, list[int]] = {}
+    for i, result in enumerate(results):
+        pools.setdefault(result["group"]["name"], []).append(i)
+    if len(pools) > _GROUPS:
+        pools = {"": list(range(len(results)))}
+    sentences = []
+    for group, pool in pools.items():
+        within = f"{group}: " if len(pools) > 1 else ""
+        ranked = [
+            *_of_predictions(results, predictions, pool),
+            *_of_measures(results, readings, pool),
+        ]
+        sentences += [within + _sentence(r, names, len(pool)) for r in ranked if r.badness]
+    little = [name for name, so in zip(names, says_little, strict=True) if so]
+    if little:
+        sentences.append(
+            f"A stable class says little of {_listed(little, len(names))}: nearly all samples get "
+            "the same class, or the output hardly reacts to the input."
+        )
+    return sentences
+
+
+def _of_predictions(
+    results: Sequence[Result], predictions: Sequence[Predictions | None], pool: Sequence[int]
+) -> list[_Ranked]:
+    found = []
+    for what, key in (("Same class after moving", "stay"), ("Correct class after moving", "right")):
+        shares = {}
+        for i in pool:
+            part = predictions[i]
+            share = None if part is None else part["stay" if key == "stay" else "right"]
+            moved = (
+                []
+                if share is None
+                else [
+                    v
+                    for e, v in share["per_element"].items()
+                    if e != results[i]["group"]["elements"][0]
+                ]
+            )
+            if moved:
+                shares[i] = float(np.mean(moved))
+        told = {i: f"{100 * v:.1f} %" for i, v in shares.items()}
+        found.append(_Ranked(what, {i: -v for i, v in shares.items()}, told))
+    return found
+
+
+def _of_measures(
+    results: Sequence[Result], readings: Sequence[Sequence[Reading]], pool: Sequence[int]
+) -> list[_Ranked]:
+    """Rank the last layer of each measure by how far off it is, else by its value."""
+    found = []
+    for measure in dict.fromkeys(r.measure for i in pool for r in readings[i]):
+        last = {
+            i: own[-1] for i in pool if (own := [r for r in readings[i] if r.measure == measure])
+        }
+        layouts = [
+            m["layout"] for i in pool for m in results[i]["measurements"] if m["measure"] == measure
+        ]
+        what = title(measure, layouts)
+        far = {i: r.relative for i, r in last.items() if r.relative is not None}
+        if far:
+            told = {i: f"{percent(v)} off".replace("-", "−") for i, v in far.items()}
+            found.append(_Ranked(what, far, told))
+            continue
+        same = {i: r for i, r in last.items() if not r.hardly_reacts}
+        if len({r.told_unit for r in same.values()}) == 1:
+            told = {i: _value(r) for i, r in same.items()}
+            found.append(_Ranked(what, {i: r.value for i, r in same.items()}, told))
+    return found
+
+
+def _value(reading: Reading) -> str:
+    value, unit = span(reading.told(reading.value)), reading.told_unit
+    return f"{unit} {value}" if reading.similarity else f"{value} {unit}"
+
+
+def _sentence(ranked: _Ranked, names: Sequence[str], count: int) -> str:
+    what, badness, told = ranked
+    order = sorted(badness, key=lambda i: badness[i])
+    ends = [told[order[0]], told[order[-1]]]
+    unknown = f" Unknown for {count - len(order)}." if len(order) < count else ""
+    if ends[0] == ends[1]:
+        of = names[order[0]] if len(order) == 1 else f"all {len(order)}"
+        return f"{what}: {ends[0]} ({of}).{unknown}"
+    tied = [_listed([names[i] for i in order if told[i] == end], len(order)) for end in ends]
+    text = f"{what}: best {ends[0]} ({tied[0]}), worst {ends[1]} ({tied[1]})"
+    others = [told[i] for i in order if told[i] not in ends]
+    if others:
+        rest = others[0] if others[0] == others[-1] else f"from {others[0]} to {others[-1]}"
+        text += f", the other{f' {len(others)}' if len(others) > 1 else ''} {rest}"
+    return f"{text}.{unknown}"
+
+
+def _listed(names: Sequence[str], count: int) -> str:
+    """Name up to two; of more, say how many of all they are."""
+    return " and ".join(names) if len(names) <= 2 else f"{len(names)} of {count}"
