@@ -229,8 +229,8 @@ def _wilson(share: float, n: float, level: float) -> tuple[float, float]:
     z = statistics.NormalDist().inv_cdf(0.5 + level / 2)
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + (z / (2 * n)) ** 2)
-    # At both ends it touches the share itself, but for rounding.
-    return (min(share, middle - half), max(share, middle + half))
+    # At both ends it touches the share itself, 0 or 1, but for rounding.
+    return (max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)))
 
 
 @functools.cache

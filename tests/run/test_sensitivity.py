@@ -19,7 +19,7 @@ import onnx_geed as geed
 from onnx_geed.cache import measure_cache, write_cache
 from onnx_geed.cli import cli
 from onnx_geed.errors import GeedError
-from onnx_geed.text import number
+from onnx_geed.text import span
 
 KINDS = ["rotation", "shift", "zoom"]
 OPTIONS = {"samples": 4, "norm_samples": 7, "seed": 3, "provider": "cpu"}
@@ -342,7 +342,7 @@ def test_all_that_reads_results_reads_it(tmp_path):
     # Samples are told by the mean that counts, without the identity.
     first = json.loads(one.read_text())["measurements"]
     (logits,) = (r["per_sample"] for r in first if r["layer"] == "logits")
-    assert f"<b>{number(max(logits))}</b>" in html
+    assert f"<b>{span(max(logits))}</b>" in html
     assert "of the distance between different samples" in html
     failed = runner.invoke(
         cli,
