@@ -221,7 +221,11 @@ def tensors_from(
         input,
         module_outputs(fine, derived, stated),
     )
-    maps.update(name for name in spatial if name in stated_layouts)
+    # A converter states the layout of all tensors that hold what a module gives out: one stands.
+    for name in (name for name in spatial if name in stated_layouts):
+        held = {found[other] for other in maps if other in stated_layouts}
+        if name in layouts or found[name] not in held:
+            maps.add(name)
 
     def roles(name: str) -> tuple[str, ...]:
         return (

@@ -145,6 +145,13 @@ def test_a_stated_layout_makes_a_default_of_what_another_stands_for(listed):
     assert maps(listing) == ["map", "normal", "back", "after"]
 
 
+def test_of_tensors_that_hold_the_same_and_have_a_stated_layout_one_stands(listed):
+    source = network(NORMALISED, [KERNEL, SECOND, GAIN])
+    stated = {f"onnx_geed.layout.{name}": "NCHW" for name in ("map", "back", "after")}
+    stated["onnx_geed.layout.normal"] = "NHWC"
+    assert maps(listed(models.with_metadata(source, stated))) == ["map", "normal", "after"]
+
+
 def test_parts_that_are_put_together_anew_are_the_whole(listed):
     # A roll, as shifted windows write it; joined with something else it is another map.
     over = [
