@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, thread as _pools
 from typing import Any
 
 __all__ = ["Threads"]
@@ -20,8 +20,9 @@ class Threads(ThreadPoolExecutor):
         """Have a call done by a thread; return what it will give."""
         try:
             return super().submit(function, *arguments, **named)
-        except RuntimeError as error:
-            if "interpreter shutdown" not in str(error):
+        except RuntimeError:
+            # A pool's own threads close it at the end; what it says then is that it was closed.
+            if not getattr(_pools, "_shutdown", False):
                 raise
         done: Future[Any] = Future()
         try:

@@ -23,6 +23,7 @@ from threadpoolctl import threadpool_info
 
 import onnx_geed
 from onnx_geed import GeedError
+from onnx_geed.threads import Threads
 from onnx_geed.whole import whole
 
 DEMO = Path(str(files("onnx_geed.demo")))
@@ -508,3 +509,13 @@ class TestMachineCode:
         kept = self.files(tmp_path / "none")
         kept.save("float32", "new")
         assert kept.load("float32") is None
+
+
+def test_a_pool_that_the_end_of_a_process_has_closed_leaves_work_to_who_asks(monkeypatch):
+    with Threads(2) as pool:
+        monkeypatch.setattr("concurrent.futures.thread._shutdown", True)
+        pool._shutdown = True  # as one of its own threads does then
+        assert list(pool.map(lambda n: 2 * n, range(3))) == [0, 2, 4]
+    monkeypatch.undo()
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(print)
