@@ -147,8 +147,8 @@ def test_a_stated_layout_makes_a_default_of_what_another_stands_for(listed):
 
 def test_of_tensors_that_hold_the_same_and_have_a_stated_layout_one_stands(listed):
     source = network(NORMALISED, [KERNEL, SECOND, GAIN])
-    stated = {f"onnx_geed.layout.{name}": "NCHW" for name in ("map", "back", "after")}
-    stated["onnx_geed.layout.normal"] = "NHWC"
+    letters = {"map": "NCHW", "normal": "NHWC", "back": "NCHW", "after": "NCHW"}
+    stated = {f"onnx_geed.layout.{name}": layout for name, layout in letters.items()}
     assert maps(listed(models.with_metadata(source, stated))) == ["map", "normal", "after"]
 
 
