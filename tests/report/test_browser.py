@@ -482,3 +482,31 @@ def test_without_a_first_picture_the_text_is_as_wide_as_it_can_be(opened):
     page = opened(report([of_layers(["a", "b"])]))
     assert page.locator("#glance figure").count() == 0
     assert page.locator("#glance .fact").bounding_box()["width"] > 700
+
+
+def test_names_in_headings_are_broken_only_where_they_are_very_long(opened, two_models):
+    page = opened(two_models)
+    lines = page.evaluate(
+        "[...document.querySelectorAll('.name-of')].map(name => name.getClientRects()[0].height"
+        " / parseFloat(getComputedStyle(name).lineHeight))"
+    )
+    assert lines
+    assert max(lines) < 1.5
+    results = [of_layers(["a", "b"], path=f"{letter * 150}.onnx") for letter in "nm"]
+    page = opened(report(results))
+    scroll = page.locator(".scroll:has(.name-of)")
+    assert scroll.evaluate("s => s.scrollWidth <= s.clientWidth + 1")
+
+
+@pytest.mark.parametrize("layer", ["block1", "a_layer_with_a_name_of_24"])
+def test_names_of_columns_of_cells_lie_apart(opened, layer):
+    page = opened(report([of_layers([layer, f"{layer}b"])]))
+    over = page.evaluate(
+        """[...document.querySelectorAll("figure svg:has([data-cells])")].flatMap(svg => {
+          const boxes = [...svg.querySelectorAll("text")].map(t => t.getBoundingClientRect());
+          return boxes.flatMap((a, i) => boxes.slice(i + 1).filter(b =>
+            Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+            && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1).map(b => [a.x, b.x]));
+        })"""
+    )
+    assert over == []
