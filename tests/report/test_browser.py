@@ -311,6 +311,10 @@ def test_print_falls_back_to_pictures(opened, two_models):
     page.emulate_media(media="print")
     assert not page.is_visible("#explore")
     assert page.locator("li[data-sample] img").count() > 20
+    arrows = "getComputedStyle(document.querySelector('thead button'), '::after').content"
+    assert page.evaluate(arrows) == "none"  # nothing is sorted on paper
+    shown = "[...document.querySelectorAll('li[data-sample] img')].every(i => i.complete)"
+    assert page.evaluate(shown)
     page.locator("li[data-sample]").last.scroll_into_view_if_needed()
     page.wait_for_function("document.querySelector('li[data-sample] img').naturalWidth > 20")
     assert page.is_visible("figure svg")
