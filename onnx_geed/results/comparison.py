@@ -40,7 +40,7 @@ def compare(a: AnyResult, b: AnyResult, *, force: bool = False) -> Comparison:
     a, b : dict
         Results.
     force : bool
-        Compare what is not comparable all the same.
+        Compare even if the results are not comparable.
 
     Returns
     -------
