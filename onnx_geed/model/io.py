@@ -305,8 +305,8 @@ def _place(tensor: onnx.TensorProto, path: Path) -> tuple[str, int, int]:
     offset, length = (_count(entries.get(key), key, tensor, path) for key in ("offset", "length"))
     if size is not None and length not in (0, size):
         raise GeedError(
-            f"{path}: tensor {shown(tensor.name)} takes {size:,} bytes, and its external data are "
-            f"said to have {length:,}; save the model again"
+            f"{path}: tensor {shown(tensor.name)} takes {size:,} bytes, but its external data are "
+            f"declared with {length:,}; save the model again"
         )
     return _location(tensor), offset, length or size or 0
 

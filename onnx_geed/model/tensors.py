@@ -346,7 +346,7 @@ def _tensors_in_bodies(node: onnx.NodeProto) -> list[Tensor]:
     tensors = []
     for body in subgraphs(node):
         for inner in body.node:
-            reason = f"lies inside the body of a {node.op_type}, where nothing can be reached"
+            reason = f"is inside the body of a {node.op_type}, which cannot be reached"
             outputs = filter(None, inner.output)
             tensors += [
                 Tensor(o, "?", None, inner.name, inner.op_type, refused=reason) for o in outputs

@@ -300,7 +300,7 @@ class EquivarianceMetric:
             )
         if self.samples and other.samples and (self._labels is None) != (other._labels is None):
             raise GeedError(
-                "two metrics are added of which one had labels: give them to both, or to neither"
+                "only one of the two metrics to add has labels: give labels to both, or to neither"
             )
         first, second = (self, other) if self._setting is not None else (other, self)
         total = EquivarianceMetric.__new__(EquivarianceMetric)
@@ -340,7 +340,7 @@ def _classes(given: Any, count: int) -> tuple[int, ...]:
     try:
         array = np.asarray(given) if isinstance(given, list | tuple) else to_host(given)
     except Exception as error:
-        raise GeedError(f"update: labels are no array: {reason_of(error)}") from None
+        raise GeedError(f"update: labels are not an array: {reason_of(error)}") from None
     if array.shape != (count,) or array.dtype.kind not in "iu":
         raise GeedError(
             f"update: labels are one class a sample, whole numbers of shape ({count},), found "
