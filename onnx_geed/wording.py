@@ -14,14 +14,14 @@ from contextlib import contextmanager
 __all__ = ["ARGUMENTS", "as_arguments", "bare", "on_command_line", "worded"]
 
 # What each argument takes: n a number, s a text, m texts by name, l a list of texts, f yes or no,
-# x a text or texts by name.
+# x a text or texts by name. Data and group are not among them: every call gives them.
 _KINDS = {
     "n": "samples norm-samples seed batch-size precision fit-samples",
     "m": "layout output-action feed mask target",
     "x": "input-layout",
     "l": "measure layer",
     "f": "references untrained clip fit-anyway force",
-    "s": "data group provider memory interval interpolation support components input output "
+    "s": "provider memory interval interpolation support components input output "
     "output-kind latent preprocess labels masks background engine executor address shard "
     "cache-mode cache-dtype",
 }
@@ -97,8 +97,10 @@ def as_arguments(message: str) -> list[str]:
         Such as ``["input_layout={'x': 'NCT'}"]``, each once, the first few of them.
     """
     found: dict[str, str] = {}
-    for option, value in _OPTION.findall(message):
-        if option in ARGUMENTS:
+    for match in _OPTION.finditer(message):
+        option, value = match[1], match[2] or ""
+        # A message that begins with a flag is about it, and says to leave it out.
+        if option in ARGUMENTS and not (_KIND[option] == "f" and match.start() == 0):
             argument = ARGUMENTS[option]
             told = _told(_KIND[option], value.strip("'\"").rstrip(":."))
             if not found.get(argument) and (told or option != "data"):

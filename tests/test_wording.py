@@ -18,7 +18,17 @@ ROOT = Path(onnx_geed.__file__).parent
 
 # Options that only a command has: files it writes, what it does around the run, pages.
 OF_COMMANDS = {
-    *("address", "data", "executor", "format", "info", "verify", "isolate", "memory-limit"),
+    *(
+        "address",
+        "data",
+        "group",
+        "executor",
+        "format",
+        "info",
+        "verify",
+        "isolate",
+        "memory-limit",
+    ),
     *("time-limit", "out", "junit", "fail-above", "report", "pictures", "model", "help"),
     *("input-shape", "classes", "output-cache", "samples-shown", "cache", "fit-representation"),
 }
