@@ -332,7 +332,7 @@ class TakeFactor(Factor):
     Parameters
     ----------
     table : tuple of tuples of int
-        One row an element.
+        One row per element.
     axes : str
         The axis' letter.
     """
