@@ -87,14 +87,9 @@ class EquivarianceMetric:
     is computed from the first ``norm_samples`` latents of both, M₂ from the points of both, and
     ``between_samples`` from neighbours in the first metric.
 
-<<<<<<< HEAD
     For the ``gain`` of ``latent-l2`` under a family the inputs of the first ``norm_samples``
     samples are kept too, up to 512 MiB of them; no others are. It can be pickled: functions are not
     part of it.
-=======
-    A family's ``gain`` is left out, and the records say so, because it needs the samples
-    themselves. The metric can be pickled; functions and samples are not part of it.
->>>>>>> main
 
     Examples
     --------
